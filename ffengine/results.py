@@ -1,0 +1,167 @@
+"""What comes back: plain rows, findings and provenance. No tensors, no NaN: undefined figures are null."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from ffengine.theorems import TheoremNumber
+
+Split = Literal["positive", "negative"]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
+class Row(BaseModel):
+    """A result: immutable and strict."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EpochRow(Row):
+    """The state of one layer at the end of an epoch, over the monitored samples of one split."""
+
+    seed: int
+    layer: int
+    epoch: int = Field(description="0: at initialisation")
+    split: Split
+    samples: int
+    dead_samples: int = Field(description="samples with h = 0, for which S is undefined; left out of every ratio and mean of S")
+    dead_units: int = Field(description="units that are active for no sample of this split")
+    sparsity: float | None = Field(description="mean Hoyer sparsity S over live samples")
+    zero_fraction: float = Field(description="share of activations that are exactly 0")
+    goodness: float | None = Field(description="mean G, less the objective's threshold")
+    loss: float | None = Field(description="mean term of the objective")
+    theorem1_ratio: Ratio | None = Field(description="satisfied / live, lowering the goodness of this split's batch")
+    theorem2_ratio: Ratio | None = Field(description="satisfied / live, along the step that training takes on the batch")
+    observed_increase_ratio: Ratio | None = Field(description="share of live samples whose S rose in that step, in float64")
+    agreement: Ratio | None = Field(description="share of live samples whose predicted sign is the observed one")
+    mask_flip_rate: Ratio = Field(description="share of masks [h > 0] that the step flips: beyond first order")
+    near_zero_rate: Ratio = Field(description="share of pre-activations within 1e-6 of 0: the theorems assume none")
+    eta: float = Field(description="step size")
+    coefficient_sum: float | None = Field(description="sum of |dL/dG| over this split's samples of a mean batch")
+    input_norm: float = Field(description="mean length of the layer's inputs")
+
+
+class AccuracyRow(Row):
+    """Classification by goodness: the label whose overlay excites the network most."""
+
+    seed: int
+    layer: int | None = Field(description="null: goodness summed over all layers")
+    epoch: int
+    partition: Literal["train", "test"]
+    samples: int
+    correct: int
+    accuracy: Ratio
+
+
+class CheckCell(Row):
+    """One theorem, one layer, one split, one method."""
+
+    theorem: TheoremNumber
+    width: int
+    seed: int
+    layer: int
+    epoch: int = Field(description="0: at initialisation")
+    split: Split
+    batch_size: int
+    method: Literal["exact", "infinite_width"]
+    samples: int
+    live: int
+    satisfied: int
+    ratio: Ratio | None = Field(description="satisfied / live; null where no sample is live")
+    observed_increase_ratio: Ratio | None = Field(description="share of live samples whose S rose in a trial step; exact only")
+    agreement: Ratio | None = Field(description="exact: predicted sign = observed sign; infinite_width: predicted = exact sign")
+    mask_flip_rate: Ratio | None = Field(description="share of masks that the trial step flips; exact only")
+    near_zero_rate: Ratio | None = Field(description="share of pre-activations within 1e-6 of 0; exact only")
+    eta: float | None = Field(description="mean size of the trial step; exact only")
+    input_norm: float = Field(description="mean length of the inputs")
+
+
+class Diagnostic(Row):
+    """A finding: what was seen, how bad it is, and what to try."""
+
+    code: str
+    severity: Literal["info", "warning", "error"]
+    message: str
+    evidence: dict[str, JsonValue] = {}
+    suggestion: str
+
+
+class DatasetProvenance(Row):
+    """Which data the figures were measured on."""
+
+    name: str
+    digest: str
+    preprocess: str
+    train_samples: int
+    test_samples: int
+
+
+class Provenance(Row):
+    """How a result was obtained."""
+
+    spec_digest: str
+    engine_version: str
+    git_revision: str | None
+    python_version: str
+    torch_version: str
+    numpy_version: str
+    device: str
+    device_name: str
+    threads: int
+    dtype: str
+    dataset: DatasetProvenance
+    seeds: tuple[int, ...]
+    wall_seconds: dict[str, float] = Field(description="by phase; of the last attempt, where a job was resumed")
+
+
+class TrainResult(Row):
+    """Curves, accuracy and findings of a training run."""
+
+    kind: Literal["train"] = "train"
+    curves: tuple[EpochRow, ...]
+    accuracy: tuple[AccuracyRow, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    provenance: Provenance
+
+
+class CheckResult(Row):
+    """Ratios and findings of a theorem check."""
+
+    kind: Literal["check"] = "check"
+    theorem: TheoremNumber
+    cells: tuple[CheckCell, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    provenance: Provenance
+
+
+class Interval(Row):
+    """Mean over seeds with its 95 % confidence interval (Student's t); null bounds with one seed."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+
+class StudyCell(Row):
+    """One grid cell: what was varied, and the figures of its child job."""
+
+    part: str
+    params: dict[str, JsonValue]
+    kind: Literal["train", "check"]
+    spec_digest: str
+    job: str | None = None
+    state: str
+    summary: dict[str, Interval] = Field(description="figure -> interval over seeds; keys name split, layer, width, method")
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+class StudyResult(Row):
+    """All cells of a study."""
+
+    kind: Literal["study"] = "study"
+    cells: tuple[StudyCell, ...]
+
+
+AnyResult = Annotated[TrainResult | CheckResult | StudyResult, Field(discriminator="kind")]
+RunResult = TrainResult | CheckResult

@@ -1,0 +1,215 @@
+"""What may be asked: one vocabulary for HTTP bodies, files, messages, cache keys and the engine's arguments."""
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, JsonValue, StringConstraints, model_validator
+
+from ffengine.activations import ACTIVATIONS, ActivationName
+from ffengine.datasets import DATASETS, Dataset, DatasetName
+from ffengine.entry import Entry
+from ffengine.negatives import AnyNegatives, WrongLabel
+from ffengine.objectives import AnyObjective, Difference
+from ffengine.theorems import TheoremNumber
+
+MAX_SEED = 2**63 - 1
+MAX_STUDY_CELLS = 10_000
+
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Width = Annotated[int, Field(ge=2, le=65_536)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=256, description="one replica each")]
+JobId = Annotated[str, StringConstraints(pattern=r"^job_[0-9a-f]{32}$")]
+Preprocess = Literal["unit", "standardize", "center", "unit_norm"]
+PREPROCESS_MEANING: dict[Preprocess, str] = {
+    "unit": "pixels / 255",
+    "standardize": "less the mean, over the standard deviation, one number each, of the training pixels",
+    "center": "less the training mean of each pixel, so that angles between samples are obtuse as often as acute",
+    "unit_norm": "each sample scaled to length 1",
+}
+
+
+def _refuse_repeats(field: str, values: tuple[object, ...]) -> None:
+    if len(set(values)) != len(values):
+        raise ValueError(f"{field}: each value once, got {list(values)}")
+
+
+class DatasetSpec(Entry):
+    """Which samples, and how pixels become inputs."""
+
+    name: DatasetName = Field("mnist-mini", description="see the catalogue")
+    preprocess: Preprocess = Field("unit", description="fitted on the training partition only")
+    train_samples: int | None = Field(None, ge=2, description="the first so many of the training partition; null: all")
+    test_samples: int | None = Field(None, ge=1, description="the first so many of the test partition; null: all")
+
+    @property
+    def facts(self) -> Dataset:
+        """The catalogue's facts of this data set."""
+        return DATASETS[self.name]
+
+    @property
+    def train_count(self) -> int:
+        """How many training samples the spec selects."""
+        return self.train_samples or self.facts.train_samples
+
+    @property
+    def test_count(self) -> int:
+        """How many test samples the spec selects."""
+        return self.test_samples or self.facts.test_samples
+
+    @model_validator(mode="after")
+    def _within_the_data(self) -> "DatasetSpec":
+        for field, asked, there in (
+            ("train_samples", self.train_count, self.facts.train_samples),
+            ("test_samples", self.test_count, self.facts.test_samples),
+        ):
+            if asked > there:
+                raise ValueError(f"{field}: {asked} asked, but {self.name} has {there}")
+        return self
+
+
+class NetworkSpec(Entry):
+    """A stack of fully connected layers."""
+
+    widths: tuple[Width, ...] = Field((500,), min_length=1, max_length=32, description="units of each layer, first to last")
+    activation: ActivationName = "relu"
+    bias: bool = Field(False, description="the paper's layers have none")
+    init: Literal["gaussian"] = Field("gaussian", description="weights ~ N(0, 1/m), m the layer's inputs; biases 0")
+    normalize: Literal["none", "l2", "rms"] = Field("none", description="scaling of the input of every layer but the first")
+
+
+class Sgd(Entry):
+    """Plain gradient descent, W <- W + eta * D."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: float = Field(1.0, gt=0, le=1e9, allow_inf_nan=False, description="eta, or eta * n with scale_lr_by_width")
+    scale_lr_by_width: bool = Field(True, description="eta = lr / n, as the infinite-width limit needs")
+
+    def eta(self, width: int) -> float:
+        """The step size of a layer of that width."""
+        return self.lr / width if self.scale_lr_by_width else self.lr
+
+
+class MonitorSpec(Entry):
+    """What is measured while training: on a fixed sample of the training partition, in batches of the training's size."""
+
+    samples: int = Field(2_000, ge=2, description="positives measured (and as many negatives); at most the training samples")
+    every_epochs: int = Field(1, ge=1, description="epochs between measurements; the first and the last are always measured")
+    theorems: tuple[TheoremNumber, ...] = Field((1, 2), max_length=2, description="whose satisfaction ratio is measured")
+
+
+class TrainSpec(Entry):
+    """Train a Forward-Forward network and follow its sparsity; the defaults are the paper's setting."""
+
+    kind: Literal["train"] = "train"
+    dataset: DatasetSpec = DatasetSpec()
+    network: NetworkSpec = NetworkSpec()
+    negatives: AnyNegatives = WrongLabel()
+    objective: AnyObjective = Difference()
+    optimizer: Sgd = Sgd()
+    layers: Literal["greedy", "simultaneous"] = Field("greedy", description="one layer after the other, or all in every step")
+    epochs: int = Field(10, ge=1, le=100_000, description="passes over the training samples (greedy: for each layer)")
+    batch_size: int = Field(500, ge=2, le=1_000_000, description="positives per step; the last batch may be smaller")
+    seeds: Seeds = (0,)
+    monitor: MonitorSpec = MonitorSpec()
+
+    @property
+    def stages(self) -> tuple[tuple[int, ...], ...]:
+        """The layers that learn together, stage after stage."""
+        layers = tuple(range(len(self.network.widths)))
+        return tuple((layer,) for layer in layers) if self.layers == "greedy" else (layers,)
+
+    @property
+    def monitored(self) -> int:
+        """How many positives are measured."""
+        return min(self.monitor.samples, self.dataset.train_count)
+
+    def is_monitored(self, epoch: int) -> bool:
+        """Whether rows are measured at the end of that epoch (0: before the first)."""
+        return epoch % self.monitor.every_epochs == 0 or epoch == self.epochs
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainSpec":
+        _refuse_repeats("seeds", self.seeds)
+        return self
+
+
+class TrainedWeights(Entry):
+    """The weights of a layer as a training job had them at the end of an epoch."""
+
+    job: JobId
+    epoch: int = Field(ge=0, description="0: before the first step; a monitored epoch of that job")
+    layer: int = Field(0, ge=0)
+
+
+class CheckSpec(Entry):
+    """Check a sparsity theorem: for which share of the samples is its condition met?"""
+
+    kind: Literal["check"] = "check"
+    theorem: TheoremNumber = 2
+    at: Literal["initialization"] | TrainedWeights = "initialization"
+    widths: tuple[Width, ...] = Field(
+        (64, 256, 512), min_length=1, max_length=64, description="one independent layer a width; not used with at.job"
+    )
+    dataset: DatasetSpec = DatasetSpec()
+    activation: ActivationName = "relu"
+    negatives: AnyNegatives = Field(WrongLabel(), description="used by theorem 2")
+    samples: int | None = Field(2_000, ge=2, description="drawn from the training partition for each seed; null: all")
+    batch_size: int | None = Field(500, ge=2, description="each sample is judged within its batch; null: all form one")
+    methods: tuple[Literal["exact", "infinite_width"], ...] = Field(("exact", "infinite_width"), min_length=1, max_length=2)
+    seeds: Seeds = (0, 1, 2)
+    step: float = Field(
+        1e-3, gt=0, le=1, allow_inf_nan=False, description="trial step of the observed change: ||eta D|| / ||W||, both Frobenius norms"
+    )
+
+    @property
+    def checked(self) -> int:
+        """How many samples are checked per seed."""
+        return self.samples or self.dataset.train_count
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "CheckSpec":
+        _refuse_repeats("seeds", self.seeds)
+        _refuse_repeats("widths", self.widths)
+        _refuse_repeats("methods", self.methods)
+        if self.checked > self.dataset.train_count:
+            raise ValueError(f"samples: {self.checked} asked, but the data set gives {self.dataset.train_count}")
+        if "infinite_width" in self.methods and not ACTIVATIONS[self.activation].infinite_width:
+            known = ", ".join(name for name, entry in ACTIVATIONS.items() if entry.infinite_width)
+            raise ValueError(f"methods: infinite_width is known for {known}, not for {self.activation}; ask for exact only")
+        return self
+
+
+RunSpec = Annotated[TrainSpec | CheckSpec, Field(discriminator="kind")]
+Grid = dict[str, Annotated[list[JsonValue], Field(min_length=1)]]
+
+
+class StudyPart(Entry):
+    """One base spec and the grid of its variations."""
+
+    base: RunSpec
+    grid: Grid = Field(default={}, description="dotted field of the base -> the values it takes; cells are all combinations")
+
+
+class StudySpec(Entry):
+    """Many runs that belong together: a base spec varied over a grid, or several of them."""
+
+    kind: Literal["study"] = "study"
+    preset: str | None = Field(None, description="a preset's name, whose base and grid the fields below override")
+    base: RunSpec = Field(TrainSpec(epochs=5), description="ignored where parts are given")
+    grid: Grid = Field(default={}, description="dotted field of the base -> the values it takes; cells are all combinations")
+    parts: dict[str, StudyPart] = Field(default={}, max_length=32, description="several named bases, each with its grid")
+
+
+AnySpec = Annotated[TrainSpec | CheckSpec | StudySpec, Field(discriminator="kind")]
+
+
+class Submission(BaseModel):
+    """A spec in an envelope, for validating one of unknown kind."""
+
+    spec: AnySpec
+
+
+def digest(spec: Entry) -> str:
+    """sha256 of the canonical JSON of a spec: the same for any spelling of the same request."""
+    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+

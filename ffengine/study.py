@@ -1,0 +1,200 @@
+"""Studies: a grid becomes runs, and the runs' results become means with intervals over seeds."""
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from ffengine.presets import PRESETS
+from ffengine.results import CheckResult, EpochRow, Interval, RunResult, StudyCell, TrainResult
+from ffengine.spec import MAX_STUDY_CELLS, CheckSpec, Grid, RunSpec, StudyPart, StudySpec, TrainSpec, digest
+
+_RUN_SPEC: TypeAdapter[TrainSpec | CheckSpec] = TypeAdapter(RunSpec)
+
+TRAIN_FIGURES = ("sparsity", "zero_fraction", "goodness", "theorem1_ratio", "theorem2_ratio", "observed_increase_ratio", "agreement")
+CHECK_FIGURES = ("ratio", "observed_increase_ratio", "agreement")
+
+
+class GridError(ValueError):
+    """A study cannot be expanded: `pointer` says where in the spec, the message what is wrong."""
+
+    def __init__(self, pointer: str, message: str) -> None:
+        super().__init__(message)
+        self.pointer = pointer
+
+
+class Cell(NamedTuple):
+    """One run of a study: the part and grid point that it comes from, and its complete spec."""
+
+    part: str
+    params: dict[str, JsonValue]
+    spec: TrainSpec | CheckSpec
+
+
+def expand(study: StudySpec) -> list[Cell]:
+    """All runs of a study, in the order of its parts and grids.
+
+    Raises GridError where a preset or a field is unknown, a value is refused, or there are too many cells.
+    """
+    parts = parts_of(study)
+    count = sum(math.prod(len(values) for values in part.grid.values()) for part in parts.values())
+    if count > MAX_STUDY_CELLS:
+        raise GridError("/grid", f"{count} cells; at most {MAX_STUDY_CELLS} are allowed in one study")
+    return [cell for name, part in parts.items() for cell in expand_part(name, part, "/grid" if not study.parts else f"/parts/{name}/grid")]
+
+
+def parts_of(study: StudySpec) -> dict[str, StudyPart]:
+    """The named parts of a study after its preset is looked up and its own fields override the preset's."""
+    if study.preset is None:
+        return study.parts or {"": StudyPart(base=study.base, grid=study.grid)}
+    if study.preset not in PRESETS:
+        raise GridError("/preset", f"{study.preset!r} is not a preset; choose one of {', '.join(PRESETS)}")
+    preset = PRESETS[study.preset].spec
+    given = study.model_fields_set
+    parts = study.parts if "parts" in given else parts_of(preset)
+    if "base" in given:
+        parts = {name: StudyPart(base=overridden(part.base, study.base), grid=part.grid) for name, part in parts.items()}
+    if "grid" in given:
+        parts = {name: StudyPart(base=part.base, grid=study.grid) for name, part in parts.items()}
+    return parts
+
+
+def overridden(base: TrainSpec | CheckSpec, changes: TrainSpec | CheckSpec) -> TrainSpec | CheckSpec:
+    """`base` with the fields that were set in `changes`, where both are of one kind; else `base` unchanged."""
+    if base.kind != changes.kind:
+        return base
+    document = base.model_dump(mode="json")
+    merge(document, changes.model_dump(mode="json", exclude_unset=True))
+    return _RUN_SPEC.validate_python(document)
+
+
+def merge(document: dict[str, JsonValue], changes: dict[str, JsonValue]) -> None:
+    """Write `changes` over `document`, descending where both hold objects."""
+    for key, value in changes.items():
+        held = document.get(key)
+        if isinstance(held, dict) and isinstance(value, dict):
+            merge(held, value)
+        else:
+            document[key] = value
+
+
+def expand_part(name: str, part: StudyPart, pointer: str) -> list[Cell]:
+    """The cells of one part: every combination of the values of its grid."""
+    cells = []
+    for values in itertools.product(*part.grid.values()):
+        params = dict(zip(part.grid, values, strict=True))
+        cells.append(Cell(name, params, with_params(part.base, params, pointer)))
+    return cells
+
+
+def with_params(base: TrainSpec | CheckSpec, params: dict[str, JsonValue], pointer: str) -> TrainSpec | CheckSpec:
+    """The base spec with dotted fields set; GridError names the field that is unknown or the value that is refused."""
+    document: dict[str, JsonValue] = base.model_dump(mode="json")
+    for field, value in params.items():
+        set_dotted(document, field, value, f"{pointer}/{field}")
+    try:
+        return _RUN_SPEC.validate_python(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = next((field for field in params if _touches(field, first["loc"])), next(iter(params), ""))
+        raise GridError(f"{pointer}/{where}", f"{params.get(where)!r}: {first['msg']}") from error
+
+
+def set_dotted(document: dict[str, JsonValue], field: str, value: JsonValue, pointer: str) -> None:
+    """Set `a.b.c` in nested objects; a new discriminator value drops the other entry's parameters."""
+    *parents, last = field.split(".")
+    for parent in parents:
+        inner = document.get(parent)
+        if not isinstance(inner, dict):
+            raise GridError(pointer, f"{field!r} is not a field of this spec: there is no object {parent!r}")
+        document = inner
+    if last in ("strategy", "name") and parents[-1:] in (["negatives"], ["objective"], ["optimizer"]):
+        document.clear()
+    document[last] = value
+
+
+def _touches(field: str, location: tuple[int | str, ...]) -> bool:
+    return field.split(".")[0] in location
+
+
+# What the children found, by figure
+
+
+def summarise(result: RunResult) -> dict[str, Interval]:
+    """Each figure of a result as an interval over its seeds.
+
+    A training run is summarised at its first and last epoch: `theorem2_ratio[layer=0 epoch=10 split=positive]`;
+    a check by its cells: `ratio[width=64 split=negative method=exact]`.
+    """
+    samples: dict[str, list[float]] = defaultdict(list)
+    if isinstance(result, CheckResult):
+        for cell in result.cells:
+            place = f"[width={cell.width} split={cell.split} method={cell.method}]"
+            _collect(samples, place, CHECK_FIGURES, cell.model_dump())
+    else:
+        _collect_training(samples, result)
+    return {key: interval(values) for key, values in samples.items()}
+
+
+def _collect_training(samples: dict[str, list[float]], result: TrainResult) -> None:
+    for row in _first_and_last(result.curves):
+        place = f"[layer={row.layer} epoch={row.epoch} split={row.split}]"
+        _collect(samples, place, TRAIN_FIGURES, row.model_dump())
+    for accuracy in result.accuracy:
+        layer = "all" if accuracy.layer is None else accuracy.layer
+        samples[f"accuracy[layer={layer} partition={accuracy.partition}]"].append(accuracy.accuracy)
+
+
+def _first_and_last(rows: Iterable[EpochRow]) -> list[EpochRow]:
+    rows = list(rows)
+    ends = {layer: {0, max(row.epoch for row in rows if row.layer == layer)} for layer in {row.layer for row in rows}}
+    return [row for row in rows if row.epoch in ends[row.layer]]
+
+
+def _collect(samples: dict[str, list[float]], place: str, figures: Iterable[str], row: dict[str, object]) -> None:
+    for figure in figures:
+        value = row[figure]
+        if isinstance(value, int | float):
+            samples[figure + place].append(float(value))
+
+
+# 0.975 quantiles of Student's t for 1 to 30 degrees of freedom
+T_975 = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+
+
+def interval(values: list[float]) -> Interval:
+    """Mean and 95 % confidence interval of independent values, by Student's t; no bounds from a single value."""
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return Interval(mean=mean, low=None, high=None, seeds=1)
+    half = student_t(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return Interval(mean=mean, low=mean - half, high=mean + half, seeds=len(values))
+
+
+def student_t(degrees: int) -> float:
+    """The 0.975 quantile of Student's t; beyond the table by the Cornish-Fisher expansion, exact to 1e-5 there."""
+    if degrees <= len(T_975):
+        return T_975[degrees - 1]
+    z = 1.959964
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+
+
+def study_cell(cell: Cell, *, job: str | None, state: str, result: RunResult | None) -> StudyCell:
+    """What a study reports of one cell; `result` is None while or where there is none."""
+    return StudyCell(
+        part=cell.part,
+        params=cell.params,
+        kind=cell.spec.kind,
+        spec_digest=digest(cell.spec),
+        job=job,
+        state=state,
+        summary=summarise(result) if result else {},
+        diagnostics=result.diagnostics if result else (),
+    )

@@ -1,0 +1,50 @@
+"""Environment -> Settings: read once, typed, immutable."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ffengine.cost import Limits
+
+
+class Settings(BaseSettings):
+    """Everything that the environment may say; each field is FFLAB_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix="FFLAB_", env_nested_delimiter="__", frozen=True, extra="ignore")
+
+    home: Path = Field(Path("~/.local/share/fflab"), description="state of the embedded stack: database, artifacts, logs")
+    database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in the home")
+    redis_url: SecretStr | None = Field(None, description="the broker; default: the embedded server, where one is started")
+    data: Path | None = Field(None, description="where data sets are looked for and downloaded to; default: HOME/data")
+    url: str = Field("http://127.0.0.1:8000", description="the service, for clients")
+    api_key: SecretStr | None = Field(None, description="the key that clients send")
+
+    lease_seconds: float = Field(10.0, gt=0, description="a worker that is silent for so long has lost its job")
+    max_losses: int = Field(3, ge=1, description="a job that loses its worker so often fails")
+    checkpoint_seconds: float = Field(20.0, gt=0, description="longest time between checkpoints")
+    stop_seconds: float = Field(10.0, gt=0, description="time a runner is given to checkpoint before it is killed")
+    max_body_bytes: int = Field(1_000_000, ge=1_000, description="largest JSON body accepted")
+    max_queued: int = Field(20_000, ge=1, description="submits are refused (429) while so many jobs wait")
+    idempotency_hours: float = Field(48.0, gt=0, description="how long an Idempotency-Key is remembered")
+    limits: Limits = Limits()
+
+    @property
+    def root(self) -> Path:
+        """The home folder, absolute."""
+        return self.home.expanduser().absolute()
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url or f"sqlite:///{self.root / 'fflab.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder of checkpoints and other large results."""
+        return self.root / "artifacts"
+
+    @property
+    def data_root(self) -> Path:
+        """The folder of data sets."""
+        return self.data.expanduser().absolute() if self.data else self.root / "data"
