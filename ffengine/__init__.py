@@ -1,0 +1,72 @@
+"""fflab's numerics: Forward-Forward training and the exact form of the two sparsity theorems of arXiv 2311.05667.
+
+The names that need torch load it on first use, so that `ffengine.spec` can be imported without.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from ffengine.control import Diverged, Interrupted
+from ffengine.datasets import DatasetError
+from ffengine.results import CheckResult, TrainResult
+from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.version import ENGINE_VERSION
+
+if TYPE_CHECKING:
+    from ffengine.checking import check
+    from ffengine.checkpoint import Checkpoint
+    from ffengine.margins import (
+        TheoremCheck,
+        check_direction,
+        infinite_width_theorem1,
+        infinite_width_theorem2,
+        theorem1,
+        theorem2,
+    )
+    from ffengine.sparsity import DeadSamplesWarning, dead_samples, hoyer_sparsity
+    from ffengine.training import train
+
+_LAZY = {
+    "Checkpoint": "checkpoint",
+    "DeadSamplesWarning": "sparsity",
+    "TheoremCheck": "margins",
+    "check": "checking",
+    "check_direction": "margins",
+    "dead_samples": "sparsity",
+    "hoyer_sparsity": "sparsity",
+    "infinite_width_theorem1": "margins",
+    "infinite_width_theorem2": "margins",
+    "theorem1": "margins",
+    "theorem2": "margins",
+    "train": "training",
+}
+
+__all__ = [
+    "ENGINE_VERSION",
+    "CheckResult",
+    "CheckSpec",
+    "Checkpoint",
+    "DatasetError",
+    "DeadSamplesWarning",
+    "Diverged",
+    "Interrupted",
+    "StudySpec",
+    "TheoremCheck",
+    "TrainResult",
+    "TrainSpec",
+    "check",
+    "check_direction",
+    "dead_samples",
+    "hoyer_sparsity",
+    "infinite_width_theorem1",
+    "infinite_width_theorem2",
+    "theorem1",
+    "theorem2",
+    "train",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'ffengine' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"ffengine.{_LAZY[name]}"), name)

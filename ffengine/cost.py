@@ -1,5 +1,6 @@
 """What a spec costs: floating-point operations, peak memory, seconds per kind of device, and which limits it passes."""
 
+import itertools
 from typing import NamedTuple
 
 from pydantic import BaseModel
@@ -66,7 +67,7 @@ def passed(limits: Limits, flops: float, memory: int) -> list[str]:
 def train_cost(spec: TrainSpec) -> Cost:
     """Two products a step for each layer that learns, one for each below it; three and one for what is monitored."""
     inputs = (spec.dataset.facts.inputs, *spec.network.widths)
-    products = [2.0 * m * n for m, n in zip(inputs, inputs[1:], strict=False)]  # operations of one sample through one layer
+    products = [2.0 * m * n for m, n in itertools.pairwise(inputs)]  # operations of one sample through one layer
     replicas, samples = len(spec.seeds), spec.dataset.train_count
     measurements = spec.epochs // spec.monitor.every_epochs + 2
     per_sample = 0.0
@@ -76,7 +77,7 @@ def train_cost(spec: TrainSpec) -> Cost:
         per_sample += spec.epochs * samples * 2 * (below + 2 * learning)
         per_sample += measurements * spec.monitored * 2 * (below + 8 * learning)
     evaluation = (spec.dataset.test_count + samples) * spec.dataset.facts.classes * sum(products)
-    weights = sum(m * n for m, n in zip(inputs, inputs[1:], strict=False))
+    weights = sum(m * n for m, n in itertools.pairwise(inputs))
     batch = min(spec.batch_size, samples)
     memory = BYTES * (3 * samples * inputs[0] + replicas * (4 * weights + 2 * batch * (3 * max(inputs) + 6 * max(spec.network.widths))))
     return Cost(replicas * (per_sample + evaluation), memory)
@@ -89,5 +90,7 @@ def check_cost(spec: CheckSpec) -> Cost:
     samples = spec.checked * (2 if spec.theorem == 2 else 1)
     exact = sum(8.0 * samples * width * facts.inputs for width in spec.widths) if "exact" in spec.methods else 0.0
     pairs = 2.0 * samples * batch * (2 if spec.theorem == 2 else 1) * facts.inputs if "infinite_width" in spec.methods else 0.0
-    memory = BYTES * (2 * spec.dataset.train_count * facts.inputs + samples * facts.inputs * 2 + 4 * max(spec.widths) * facts.inputs) + 2**29
+    memory = (
+        BYTES * (2 * spec.dataset.train_count * facts.inputs + samples * facts.inputs * 2 + 4 * max(spec.widths) * facts.inputs) + 2**29
+    )
     return Cost(len(spec.seeds) * (exact + pairs), memory)

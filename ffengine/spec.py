@@ -212,4 +212,3 @@ class Submission(BaseModel):
 def digest(spec: Entry) -> str:
     """sha256 of the canonical JSON of a spec: the same for any spelling of the same request."""
     return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
-

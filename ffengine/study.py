@@ -11,7 +11,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from ffengine.presets import PRESETS
 from ffengine.results import CheckResult, EpochRow, Interval, RunResult, StudyCell, TrainResult
-from ffengine.spec import MAX_STUDY_CELLS, CheckSpec, Grid, RunSpec, StudyPart, StudySpec, TrainSpec, digest
+from ffengine.spec import MAX_STUDY_CELLS, CheckSpec, RunSpec, StudyPart, StudySpec, TrainSpec, digest
 
 _RUN_SPEC: TypeAdapter[TrainSpec | CheckSpec] = TypeAdapter(RunSpec)
 
@@ -118,7 +118,7 @@ def set_dotted(document: dict[str, JsonValue], field: str, value: JsonValue, poi
 
 
 def _touches(field: str, location: tuple[int | str, ...]) -> bool:
-    return field.split(".")[0] in location
+    return field.split(".", maxsplit=1)[0] in location
 
 
 # What the children found, by figure

@@ -1,0 +1,247 @@
+"""A CheckSpec, cell by cell: one seed, one width, one method, over batches of samples.
+
+Legend: N samples, m inputs, n width.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ffengine.activations import ACTIVATIONS, Activation
+from ffengine.checkpoint import Checkpoint
+from ffengine.control import Control, Interrupted
+from ffengine.diagnostics import of_check
+from ffengine.draws import Draws
+from ffengine.margins import Observation, TheoremCheck, infinite_width_theorem1, infinite_width_theorem2, observe
+from ffengine.network import Network
+from ffengine.provenance import Stopwatch, provenance
+from ffengine.results import CheckCell, CheckResult, Split
+from ffengine.samples import load_samples
+from ffengine.spec import CheckSpec, NetworkSpec, TrainedWeights, TrainSpec
+from ffengine.theorems import THEOREMS
+
+
+class CellsReport(NamedTuple):
+    """Cells that have just been finished, and all so far."""
+
+    cells: tuple[CheckCell, ...]
+    done: tuple[CheckCell, ...]
+    fraction: float
+    message: str
+
+
+class Layer(NamedTuple):
+    """One layer of one seed: its weights (n, m), what lies below, and where it comes from."""
+
+    weight: Tensor
+    below: Network | None
+    number: int
+    epoch: int
+
+
+def check(
+    spec: CheckSpec,
+    *,
+    device: str = "cpu",
+    on_cells: Callable[[CellsReport], Control] | None = None,
+    resume: Sequence[CheckCell] = (),
+    trained: Checkpoint | None = None,
+    trained_spec: TrainSpec | None = None,
+) -> CheckResult:
+    """For which share of the samples the theorem's condition holds, for each width, seed, split and method.
+
+    At the weights of a training job, `trained` is that job's checkpoint at the epoch and `trained_spec` its spec.
+    `on_cells` is told of finished cells; where it answers "stop", Interrupted is raised; `resume` takes the cells done.
+
+    Raises ValueError where the weights do not fit the spec, and DatasetError where the data cannot be had.
+    """
+    stopwatch = Stopwatch()
+    run = CheckRun(spec, torch.device(device), stopwatch, trained, trained_spec)
+    done = list(resume)
+    finished = {(cell.seed, cell.width) for cell in done}
+    work = [(seed, width) for seed in spec.seeds for width in run.widths if (seed, width) not in finished]
+    with stopwatch.phase("checking"):
+        for seed, width in work:
+            cells = run.cells(seed, width)
+            done += cells
+            fraction = len({(cell.seed, cell.width) for cell in done}) / (len(spec.seeds) * len(run.widths))
+            report = CellsReport(tuple(cells), tuple(done), fraction, f"seed {seed}, width {width}")
+            if on_cells and on_cells(report) == "stop":
+                raise Interrupted(None)
+    return CheckResult(
+        theorem=spec.theorem,
+        cells=tuple(done),
+        diagnostics=tuple(of_check(spec, done)),
+        provenance=provenance(spec, run.device, torch.float32, stopwatch),
+    )
+
+
+class CheckRun:
+    """The samples and layers of a check."""
+
+    def __init__(
+        self, spec: CheckSpec, device: torch.device, stopwatch: Stopwatch, trained: Checkpoint | None, trained_spec: TrainSpec | None
+    ) -> None:
+        self.spec, self.device = spec, device
+        self.theorem = THEOREMS[spec.theorem]
+        self.trained, self.trained_spec = trained, trained_spec
+        self.activation = self._activation()
+        self.widths = self._widths()
+        with stopwatch.phase("data"):
+            self.train, _ = load_samples(spec.dataset, device)
+
+    def cells(self, seed: int, width: int) -> list[CheckCell]:
+        """All cells of one seed and width: each split by each method."""
+        layer = self._layer(seed, width)
+        tallies: dict[tuple[Split, str], CellTally] = {}
+        for groups in self._batches(seed):
+            inputs = [self._input(layer, x) for x in groups]
+            exact = self._exact(layer, inputs) if "exact" in self.spec.methods else None
+            limit = _limit(inputs) if "infinite_width" in self.spec.methods else None
+            for place, split in enumerate(self._splits):
+                verdict = exact[place].check() if exact else None
+                if exact and verdict:
+                    tallies.setdefault((split, "exact"), CellTally(width)).add_exact(inputs[place], verdict, exact[place])
+                if limit:
+                    tallies.setdefault((split, "infinite_width"), CellTally(width)).add_limit(inputs[place], limit[place], verdict)
+        return [self._cell(tally, seed, layer, split, method) for (split, method), tally in tallies.items()]
+
+    @property
+    def _splits(self) -> tuple[Split, ...]:
+        return ("positive", "negative") if self.theorem.needs_negatives else ("negative",)  # theorem 1 lowers every sample's goodness
+
+    def _batches(self, seed: int) -> Iterator[list[Tensor]]:
+        """The groups (N, m) of each batch: positives and negatives, or for theorem 1 the images alone."""
+        draws = Draws((seed,), self.device)
+        chosen = draws.at("samples").permutation(len(self.train))[:, : self.spec.checked]
+        for number, index in enumerate(chosen.split(self.spec.batch_size or self.spec.checked, dim=1)):
+            if not self.theorem.needs_negatives:
+                yield [self.train.plain[index[0]]]
+                continue
+            negatives = self.spec.negatives
+            positive = self.train.positives(labelled=negatives.labelled)[index]
+            negative = negatives(positive, self.train.labels[index], self.train.classes, self.train.shape, draws.at("negatives", number))
+            yield [positive[0], negative[0]]
+
+    def _exact(self, layer: Layer, inputs: list[Tensor]) -> list[Observation]:
+        signs = [self.theorem.positive_sign, self.theorem.negative_sign][-len(inputs) :]
+        return observe(layer.weight, inputs, signs, self.activation, step=self.spec.step)
+
+    def _input(self, layer: Layer, x: Tensor) -> Tensor:
+        return x if layer.below is None else layer.below.layer_input(layer.number, x.unsqueeze(0))[0]
+
+    def _layer(self, seed: int, width: int) -> Layer:
+        at = self.spec.at
+        if not isinstance(at, TrainedWeights) or self.trained is None or self.trained_spec is None:
+            network = Network.initial(
+                NetworkSpec(widths=(width,)), self.spec.dataset.facts.inputs, Draws((seed,), self.device), self.device
+            )
+            return Layer(network.weights[0][0], None, 0, 0)
+        replica = self.trained_spec.seeds.index(seed)
+        weights = [weight[replica : replica + 1].to(self.device) for weight in self.trained.weights]
+        return Layer(weights[at.layer][0], Network(self.trained_spec.network, weights), at.layer, at.epoch)
+
+    def _activation(self) -> Activation:
+        return ACTIVATIONS[self.trained_spec.network.activation if self.trained_spec else self.spec.activation]
+
+    def _widths(self) -> tuple[int, ...]:
+        at, trained_spec = self.spec.at, self.trained_spec
+        if not isinstance(at, TrainedWeights):
+            return self.spec.widths
+        if self.trained is None or trained_spec is None:
+            raise ValueError("at: the weights of a training job were asked for, but none were given")
+        refuse_misfit(self.spec, at, trained_spec)
+        return (trained_spec.network.widths[at.layer],)
+
+    def _cell(self, tally: "CellTally", seed: int, layer: Layer, split: Split, method: str) -> CheckCell:
+        batch = min(self.spec.batch_size or self.spec.checked, self.spec.checked)
+        return tally.cell(self.spec, seed=seed, layer=layer, split=split, method=method, batch_size=batch)
+
+
+def refuse_misfit(spec: CheckSpec, at: TrainedWeights, trained: TrainSpec) -> None:
+    """Raise ValueError where a check asks for weights that the training job does not have, or for samples that do not fit."""
+    if at.layer >= len(trained.network.widths):
+        raise ValueError(f"at.layer: {at.layer} asked, but the job's network has layers 0 to {len(trained.network.widths) - 1}")
+    if at.epoch > trained.epochs or not trained.is_monitored(at.epoch):
+        raise ValueError(
+            f"at.epoch: {at.epoch} was not measured by the job; it has every {trained.monitor.every_epochs} up to {trained.epochs}"
+        )
+    if missing := sorted(set(spec.seeds) - set(trained.seeds)):
+        raise ValueError(f"seeds: {missing} were not trained by the job; it has {list(trained.seeds)}")
+    if spec.dataset.facts.inputs != trained.dataset.facts.inputs:
+        raise ValueError(f"dataset.name: {spec.dataset.name} does not fit the inputs of the job's {trained.dataset.name}")
+    if "infinite_width" in spec.methods and (trained.network.bias or not ACTIVATIONS[trained.network.activation].infinite_width):
+        raise ValueError("methods: infinite_width is known for relu without bias only; ask for exact")
+
+
+def _limit(inputs: list[Tensor]) -> list[TheoremCheck]:
+    if len(inputs) == 1:
+        return [infinite_width_theorem1(inputs[0])]
+    return list(infinite_width_theorem2(*inputs))
+
+
+class CellTally:
+    """Counts over the batches of one cell."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.samples = self.live = self.satisfied = self.batches = 0
+        self.rose = self.agree = 0
+        self.compared = False
+        self.flipped = self.near_zero = self.eta = self.input_norm = 0.0
+
+    def add_exact(self, x: Tensor, verdict: TheoremCheck, seen: Observation) -> None:
+        """Count a batch (N, m) by its exact margins and the effect of the trial step."""
+        self._add(x, verdict)
+        rose = (seen.change > 0) & ~verdict.dead
+        self.rose += int(rose.sum())
+        self._compare(verdict, rose)
+        self.flipped += float(seen.flipped.sum())
+        self.near_zero += float(seen.near_zero.sum())
+        self.eta += seen.eta
+
+    def add_limit(self, x: Tensor, verdict: TheoremCheck, exact: TheoremCheck | None) -> None:
+        """Count a batch by its margins at infinite width, beside the exact verdict where there is one."""
+        self._add(x, verdict)
+        if exact is not None:
+            self._compare(verdict, exact.satisfied)
+
+    def _add(self, x: Tensor, verdict: TheoremCheck) -> None:
+        self.batches += 1
+        self.samples += len(x)
+        self.live += verdict.live
+        self.satisfied += int(verdict.satisfied.sum())
+        self.input_norm += float(torch.linalg.vector_norm(x.double(), dim=-1).sum())
+
+    def _compare(self, verdict: TheoremCheck, other: Tensor) -> None:
+        self.compared = True
+        self.agree += int(((verdict.satisfied == other) & ~verdict.dead).sum())
+
+    def cell(self, spec: CheckSpec, *, seed: int, layer: Layer, split: Split, method: str, batch_size: int) -> CheckCell:
+        """The row of these counts."""
+        exact = method == "exact"
+        return CheckCell(
+            theorem=spec.theorem,
+            width=self.width,
+            seed=seed,
+            layer=layer.number,
+            epoch=layer.epoch,
+            split=split,
+            batch_size=batch_size,
+            method="exact" if exact else "infinite_width",
+            samples=self.samples,
+            live=self.live,
+            satisfied=self.satisfied,
+            ratio=self._share(self.satisfied),
+            observed_increase_ratio=self._share(self.rose) if exact else None,
+            agreement=self._share(self.agree) if self.compared else None,
+            mask_flip_rate=self.flipped / (self.samples * self.width) if exact else None,
+            near_zero_rate=self.near_zero / (self.samples * self.width) if exact else None,
+            eta=self.eta / self.batches if exact else None,
+            input_norm=self.input_norm / self.samples,
+        )
+
+    def _share(self, count: int) -> float | None:
+        return count / self.live if self.live else None

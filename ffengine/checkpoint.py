@@ -1,0 +1,84 @@
+"""Where a training run stands: weights, rows and position, as safetensors bytes. Nothing else is needed to go on.
+
+All randomness is addressed (see draws), so there is no generator state to keep.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import safetensors.torch
+import torch
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ffengine.results import EpochRow
+
+FORMAT = 1
+_ROWS: TypeAdapter[tuple[EpochRow, ...]] = TypeAdapter(tuple[EpochRow, ...])
+
+
+@dataclass(frozen=True)
+class Position:
+    """The next thing to do: epoch 0 is the measurement before the first step of a stage; `batch` batches of `epoch` are done."""
+
+    stage: int = 0
+    epoch: int = 0
+    batch: int = 0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a training run between two batches. weights: one (R, n, m) a layer; rows: all that were measured."""
+
+    spec_digest: str
+    position: Position
+    weights: tuple[Tensor, ...]
+    rows: tuple[EpochRow, ...]
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file: the weights by layer, the rest as JSON in a byte tensor."""
+        state = {
+            "format": FORMAT,
+            "spec_digest": self.spec_digest,
+            "position": vars(self.position),
+            "rows": _ROWS.dump_python(self.rows, mode="json"),
+        }
+        tensors = {f"layer_{layer}": weight.detach().cpu().contiguous() for layer, weight in enumerate(self.weights)}
+        tensors["state"] = torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)
+        return safetensors.torch.save(tensors)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Checkpoint":
+        """The checkpoint of such a file. Raises ValueError where it is damaged or of another format."""
+        try:
+            tensors = safetensors.torch.load(data)
+            state = json.loads(tensors.pop("state").numpy().tobytes())
+            if state["format"] != FORMAT:
+                raise ValueError(f"checkpoint: format {state['format']}, expected {FORMAT}")
+            weights = tuple(tensors[f"layer_{layer}"] for layer in range(len(tensors)))
+            rows = _ROWS.validate_python(state["rows"])
+            return cls(state["spec_digest"], Position(**state["position"]), weights, rows)
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"checkpoint: damaged or not a checkpoint ({error})") from error
+
+    @property
+    def layer(self) -> int:
+        """The stage that the run was in: with greedy layers, the layer that was learning."""
+        return self.position.stage
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that comes next or was under way."""
+        return self.position.epoch
+
+    @property
+    def batch(self) -> int:
+        """How many batches of that epoch are done."""
+        return self.position.batch
+
+
+def snapshot(spec_digest: str, position: Position, weights: Sequence[Tensor], rows: Sequence[EpochRow]) -> Checkpoint:
+    """A checkpoint whose weights no later step changes."""
+    return Checkpoint(spec_digest, position, tuple(weight.detach().clone() for weight in weights), tuple(rows))

@@ -1,0 +1,176 @@
+"""Findings: numbers in, Diagnostic out (code, severity, evidence, what to try). Each code is documented in docs/diagnostics.md."""
+
+from collections.abc import Iterator, Sequence
+
+from pydantic import JsonValue
+
+from ffengine.results import CheckCell, Diagnostic, EpochRow
+from ffengine.spec import CheckSpec, TrainSpec
+
+DEAD_SHARE = 0.5
+FLIP_SHARE = 0.05
+NEAR_ZERO_SHARE = 1e-3
+RARELY = 0.5
+AGREEMENT = 0.9
+ALIKE = 1e-3
+SMALL_BATCH = 32
+
+
+def divergence(*, layer: int, epoch: int, seed: int, what: Sequence[str]) -> Diagnostic:
+    """The numbers stopped being finite."""
+    return Diagnostic(
+        code="diverged",
+        severity="error",
+        message=f"The numbers diverged: layer {layer}, epoch {epoch}, seed {seed} has values that are not finite ({', '.join(what)}).",
+        evidence={"layer": layer, "epoch": epoch, "seed": seed, "figures": list(what)},
+        suggestion="Lower optimizer.lr by ten, or use the softplus objective: the difference objective has no lower bound.",
+    )
+
+
+def of_training(spec: TrainSpec, rows: Sequence[EpochRow]) -> list[Diagnostic]:
+    """What stands out in the curves of a training run; each finding once, with its worst row as evidence."""
+    findings = [found for find in (_dead_layer, _at_zero, _beyond_first_order, _disagreement, _rarely_met, _alike) for found in find(rows)]
+    return findings + list(_settings(spec))
+
+
+def of_check(spec: CheckSpec, cells: Sequence[CheckCell]) -> list[Diagnostic]:
+    """What stands out in the cells of a theorem check."""
+    exact = [cell for cell in cells if cell.method == "exact"]
+    findings: list[Diagnostic] = []
+    if exact:
+        dead = max(exact, key=lambda cell: 1 - cell.live / cell.samples)
+        if dead.live < (1 - DEAD_SHARE) * dead.samples:
+            findings.append(_dead(dead.samples - dead.live, dead.samples, _place_of_cell(dead)))
+        zero = max(exact, key=lambda cell: cell.near_zero_rate or 0.0)
+        if (zero.near_zero_rate or 0.0) > NEAR_ZERO_SHARE:
+            findings.append(_zero(zero.near_zero_rate or 0.0, _place_of_cell(zero)))
+        low = min(exact, key=lambda cell: 1.0 if cell.ratio is None else cell.ratio)
+        if low.ratio is not None and low.ratio < RARELY:
+            findings.append(_rare(low.ratio, f"theorem {low.theorem}", _place_of_cell(low)))
+    batch = min(spec.batch_size or spec.checked, spec.checked)
+    return findings + list(_small_batch(batch))
+
+
+def _dead_layer(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    worst = max(rows, key=lambda row: row.dead_samples / row.samples)
+    if worst.dead_samples > DEAD_SHARE * worst.samples:
+        yield _dead(worst.dead_samples, worst.samples, _place(worst))
+
+
+def _at_zero(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    worst = max(rows, key=lambda row: row.near_zero_rate)
+    if worst.near_zero_rate > NEAR_ZERO_SHARE:
+        yield _zero(worst.near_zero_rate, _place(worst))
+
+
+def _beyond_first_order(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    worst = max(rows, key=lambda row: row.mask_flip_rate)
+    if worst.mask_flip_rate > FLIP_SHARE:
+        yield Diagnostic(
+            code="beyond_first_order",
+            severity="warning",
+            message=f"One step flips {worst.mask_flip_rate:.1%} of the masks: the first-order condition says little about such a step.",
+            evidence={**_place(worst), "mask_flip_rate": worst.mask_flip_rate},
+            suggestion="Lower optimizer.lr, or read theorem2_ratio together with observed_increase_ratio and agreement.",
+        )
+
+
+def _disagreement(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    measured = [row for row in rows if row.agreement is not None]
+    worst = min(measured, key=lambda row: row.agreement or 0.0, default=None)
+    if worst is not None and worst.agreement is not None and worst.agreement < AGREEMENT:
+        yield Diagnostic(
+            code="prediction_disagrees",
+            severity="warning",
+            message=f"The sign of the real change of S agrees with the predicted one for only {worst.agreement:.1%} of the samples.",
+            evidence={**_place(worst), "agreement": worst.agreement, "mask_flip_rate": worst.mask_flip_rate},
+            suggestion="The step is too long for first order: lower optimizer.lr.",
+        )
+
+
+def _rarely_met(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    measured = [row for row in rows if row.theorem2_ratio is not None]
+    worst = min(measured, key=lambda row: row.theorem2_ratio or 0.0, default=None)
+    if worst is not None and worst.theorem2_ratio is not None and worst.theorem2_ratio < RARELY:
+        yield _rare(worst.theorem2_ratio, "theorem 2", _place(worst))
+
+
+def _alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    last: dict[tuple[int, int], dict[str, EpochRow]] = {}
+    for row in rows:
+        last.setdefault((row.seed, row.layer), {})[row.split] = row
+    for pair in last.values():
+        positive, negative = pair["positive"], pair["negative"]
+        if positive.epoch == 0 or positive.goodness is None or negative.goodness is None:
+            continue
+        scale = max(abs(positive.goodness), abs(negative.goodness))
+        if abs(positive.goodness - negative.goodness) <= ALIKE * scale:
+            yield Diagnostic(
+                code="splits_alike",
+                severity="warning",
+                message="After the last epoch the goodness of positive and negative samples differs by less than 0.1 %.",
+                evidence={**_place(positive), "goodness_positive": positive.goodness, "goodness_negative": negative.goodness},
+                suggestion="Train for longer, raise optimizer.lr, or choose negatives that differ more from the positives.",
+            )
+            return
+
+
+def _settings(spec: TrainSpec) -> Iterator[Diagnostic]:
+    if not spec.optimizer.scale_lr_by_width:
+        yield Diagnostic(
+            code="lr_not_scaled",
+            severity="info",
+            message="The step size does not shrink as 1/n with the width.",
+            evidence={"lr": spec.optimizer.lr},
+            suggestion="Set optimizer.scale_lr_by_width to compare widths with each other or with the infinite-width limit.",
+        )
+    yield from _small_batch(min(spec.batch_size, spec.dataset.train_count))
+
+
+def _small_batch(batch: int) -> Iterator[Diagnostic]:
+    if batch < SMALL_BATCH:
+        yield Diagnostic(
+            code="batch_small",
+            severity="info",
+            message=f"A batch has {batch} samples: each sample's own term weighs much, and ratios vary from batch to batch.",
+            evidence={"batch_size": batch},
+            suggestion=f"Use batch_size {SMALL_BATCH} or more, or more seeds.",
+        )
+
+
+def _dead(dead: int, samples: int, place: dict[str, JsonValue]) -> Diagnostic:
+    return Diagnostic(
+        code="dead_layer",
+        severity="warning",
+        message=f"{dead} of {samples} samples activate no unit of the layer; their sparsity is undefined and they are left out.",
+        evidence={**place, "dead_samples": dead, "samples": samples},
+        suggestion="Lower optimizer.lr, use fewer epochs, or normalise the input of the layer (network.normalize).",
+    )
+
+
+def _zero(rate: float, place: dict[str, JsonValue]) -> Diagnostic:
+    return Diagnostic(
+        code="preactivations_at_zero",
+        severity="warning",
+        message=f"{rate:.2%} of the pre-activations lie within 1e-6 of zero, where the theorems' condition is not defined.",
+        evidence={**place, "near_zero_rate": rate},
+        suggestion="Look for blank or duplicate samples, or inputs that are all zero (preprocess, normalize).",
+    )
+
+
+def _rare(ratio: float, theorem: str, place: dict[str, JsonValue]) -> Diagnostic:
+    return Diagnostic(
+        code="condition_rarely_met",
+        severity="info",
+        message=f"The condition of {theorem} holds for {ratio:.1%} of the live samples at its lowest: S falls for most of them there.",
+        evidence={**place, "ratio": ratio},
+        suggestion="Expected once positives and negatives balance; look at coefficient_sum, eta and the curve of S beside it.",
+    )
+
+
+def _place(row: EpochRow) -> dict[str, JsonValue]:
+    return {"seed": row.seed, "layer": row.layer, "epoch": row.epoch, "split": row.split}
+
+
+def _place_of_cell(cell: CheckCell) -> dict[str, JsonValue]:
+    return {"width": cell.width, "seed": cell.seed, "layer": cell.layer, "epoch": cell.epoch, "split": cell.split}

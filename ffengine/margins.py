@@ -1,0 +1,294 @@
+"""The rate at which each sample's sparsity changes along a weight step: exact, and in the limit of infinite width.
+
+Legend: N samples, m inputs, n width. x (N, m), weight W (n, m), z = x W^T (N, n), h = sigma(z), direction D (n, m).
+Along D: zdot = x D^T, hdot = sigma'(z) * zdot, and (theory, "The exact first-order condition")
+
+    margin_k = <h_k, hdot_k> / ||h_k||_2^2 - <sign(h_k), hdot_k> / ||h_k||_1
+    dS_k/deta = (||h_k||_1 / ||h_k||_2) * margin_k / (sqrt(n) - 1)
+
+The theorems' sums over all pairs of samples are never formed: sum_i s_i h_i x_i^T is the gradient, so three matrix
+products (z, D, zdot) give every margin. This is the exact first-order condition that any correct statement of the
+theorems of arXiv 2311.05667 must agree with.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ffengine.activations import ACTIVATIONS, Activation
+from ffengine.sparsity import check_finite, hoyer_of_norms
+
+HELD_BYTES = 192 * 2**20  # pre-activations kept between the products; wider layers are done a block of units at a time
+MIN_BLOCK_UNITS = 16
+CHUNK_ELEMENTS = 2**19  # elementwise passes work on pieces that stay in the cache
+PAIR_CHUNK_ELEMENTS = 2**21
+NEAR_ZERO = 1e-6  # pre-activations closer to 0 than this count as being on the kink
+
+
+@dataclass(frozen=True)
+class TheoremCheck:
+    """Whether each sample's sparsity rises, to first order, along a step.
+
+    margin (N,): the rate above, 0 for dead samples; satisfied (N,) bool: margin > 0; dead (N,) bool: h = 0.
+    """
+
+    margin: Tensor
+    satisfied: Tensor
+    dead: Tensor
+
+    @property
+    def live(self) -> int:
+        """How many samples are not dead."""
+        return int((~self.dead).sum())
+
+    @property
+    def ratio(self) -> float:
+        """Satisfied over live samples; NaN where no sample is live."""
+        return int(self.satisfied.sum()) / self.live if self.live else math.nan
+
+
+@dataclass
+class Observation:
+    """Per-sample sums over the units of a layer, all (N,) float64, from which margins and a step's effect follow."""
+
+    width: int
+    eta: float  # the trial step; 0: none
+    l1: Tensor  # ||h||_1
+    squares: Tensor  # ||h||_2^2
+    along_h: Tensor  # <h, hdot>
+    along_sign: Tensor  # <sign(h), hdot>
+    l1_after: Tensor  # of sigma(z + eta zdot); the step is linear in the weights, so this is exact
+    squares_after: Tensor
+    flipped: Tensor  # units whose mask [h > 0] the step changes
+    near_zero: Tensor  # units with |z| < NEAR_ZERO
+
+    @classmethod
+    def zeros(cls, samples: int, width: int, device: torch.device) -> "Observation":
+        """No units summed yet."""
+        sums = [torch.zeros(samples, dtype=torch.float64, device=device) for _ in range(8)]
+        return cls(width, 0.0, *sums)
+
+    @property
+    def dead(self) -> Tensor:
+        """Samples with h = 0."""
+        return self.l1 == 0
+
+    @property
+    def margin(self) -> Tensor:
+        """margin_k, 0 for dead samples."""
+        live = ~self.dead
+        margin = self.along_h / torch.where(live, self.squares, 1.0) - self.along_sign / torch.where(live, self.l1, 1.0)
+        return torch.where(live, margin, 0.0)
+
+    @property
+    def change(self) -> Tensor:
+        """S after the step less S before."""
+        return hoyer_of_norms(self.l1_after, self.squares_after, self.width) - hoyer_of_norms(self.l1, self.squares, self.width)
+
+    def check(self) -> TheoremCheck:
+        """The verdict on each sample."""
+        margin = self.margin
+        return TheoremCheck(margin=margin, satisfied=margin > 0, dead=self.dead)
+
+    def add(self, rows: slice, z: Tensor, zdot: Tensor, activation: Activation) -> None:
+        """Add the units of z, zdot (rows, units) to the sums of those samples."""
+        h, hdot = activation.value(z), activation.slope(z) * zdot
+        self.l1[rows] += h.abs().sum(-1, dtype=torch.float64)
+        self.squares[rows] += (h * h).sum(-1, dtype=torch.float64)
+        self.along_h[rows] += (h * hdot).sum(-1, dtype=torch.float64)
+        self.along_sign[rows] += (h.sign() * hdot).sum(-1, dtype=torch.float64)
+        if self.eta:
+            self.add_step(rows, z, zdot, activation)
+
+    def add_step(self, rows: slice, z: Tensor, zdot: Tensor, activation: Activation) -> None:
+        """Add what the step eta does to the units of those samples."""
+        after = z.double() + self.eta * zdot.double()
+        h_after = activation.value(after)
+        self.l1_after[rows] += h_after.abs().sum(-1)
+        self.squares_after[rows] += h_after.square().sum(-1)
+        self.flipped[rows] += ((after > 0) != (z > 0)).sum(-1)
+        self.near_zero[rows] += (z.abs() < NEAR_ZERO).sum(-1)
+
+
+def theorem1(weight: Tensor, x: Tensor, *, activation: str = "relu") -> TheoremCheck:
+    """Does lowering the goodness of the whole batch raise each sample's sparsity? weight (n, m), x (N, m).
+
+    All N samples form one batch, with D = -2 sum_i h_i sigma'(z_i) x_i^T: theorem 1, as the exact first-order condition.
+    Margins are in units of 1 / eta for the step W + eta D. Cost: three matrix products; memory is bounded whatever n.
+
+    Raises ValueError for mismatched shapes or types, NaN or infinity, an empty batch, or a width below 2.
+    """
+    check_layer(weight, x=x)
+    return observe(weight, [x], [1.0], _activation(activation))[0].check()
+
+
+def theorem2(weight: Tensor, x_pos: Tensor, x_neg: Tensor, *, activation: str = "relu") -> tuple[TheoremCheck, TheoremCheck]:
+    """Does a step on G(negative) - G(positive) raise each sample's sparsity? weight (n, m), x_pos and x_neg (N, m).
+
+    D = 2 (sum_pos h_i sigma'(z_i) x_i^T - sum_neg h_i sigma'(z_i) x_i^T): theorem 2, as the exact first-order condition.
+    Returns the verdict on the positive and on the negative samples. Raises ValueError as theorem1 does.
+    """
+    check_layer(weight, x_pos=x_pos, x_neg=x_neg)
+    positive, negative = observe(weight, [x_pos, x_neg], [-1.0, 1.0], _activation(activation))
+    return positive.check(), negative.check()
+
+
+def check_direction(weight: Tensor, x: Tensor, direction: Tensor, *, activation: str = "relu") -> TheoremCheck:
+    """Does a step along any direction D (n, m) raise each sample's sparsity? weight (n, m), x (N, m).
+
+    Raises ValueError as theorem1 does, and where `direction` has not the shape and type of `weight`.
+    """
+    check_layer(weight, x=x)
+    check_finite("direction", direction)
+    if direction.shape != weight.shape or direction.dtype != weight.dtype or direction.device != weight.device:
+        raise ValueError(f"direction: expected the weight's {_kind(weight)}, got {_kind(direction)}")
+    return observe(weight, [x], [1.0], _activation(activation), direction=direction)[0].check()
+
+
+def observe(
+    weight: Tensor,
+    groups: Sequence[Tensor],
+    signs: Sequence[float],
+    activation: Activation,
+    *,
+    direction: Tensor | None = None,
+    step: float = 0.0,
+) -> list[Observation]:
+    """The sums of every sample of `groups` (N_g, m) along D = -2 sum_g sign_g sum_i h_i sigma'(z_i) x_i^T, or along `direction`.
+
+    With `step` above 0 the effect of the trial step eta D, ||eta D|| = step ||W||, is summed as well.
+    """
+    blocks = _unit_blocks(weight, sum(len(x) for x in groups))
+    if step and direction is None and len(blocks) > 1:  # eta needs the whole of D before the first unit is stepped
+        direction = torch.cat([_block_direction(_pre_activations(weight[b], groups), groups, signs, activation) for b in blocks])
+    observations = [Observation.zeros(len(x), len(weight), weight.device) for x in groups]
+    for block in blocks:
+        z = _pre_activations(weight[block], groups)
+        D = _block_direction(z, groups, signs, activation) if direction is None else direction[block]  # (units, m)
+        eta = trial_eta(weight, D if direction is None else direction, step)
+        for x, z_group, observation in zip(groups, z, observations, strict=True):
+            observation.eta = eta
+            for rows in _row_chunks(len(x), len(D)):
+                observation.add(rows, z_group[rows], x[rows] @ D.T, activation)
+    return observations
+
+
+def trial_eta(weight: Tensor, direction: Tensor, step: float) -> float:
+    """eta with ||eta D|| = step * ||W|| (Frobenius); 0 where D is zero."""
+    length = float(torch.linalg.vector_norm(direction.double()))
+    return step * float(torch.linalg.vector_norm(weight.double())) / length if step and length else 0.0
+
+
+def _pre_activations(weight: Tensor, groups: Sequence[Tensor]) -> list[Tensor]:
+    return [x @ weight.T for x in groups]  # each (N, units)
+
+
+def _block_direction(z: Sequence[Tensor], groups: Sequence[Tensor], signs: Sequence[float], activation: Activation) -> Tensor:
+    D = groups[0].new_zeros(z[0].shape[1], groups[0].shape[1])  # (units, m)
+    for x, z_group, sign in zip(groups, z, signs, strict=True):
+        for rows in _row_chunks(len(x), len(D)):
+            pull = activation.value(z_group[rows]) * activation.slope(z_group[rows])  # half of dG/dz
+            D.addmm_(pull.T, x[rows], alpha=-2.0 * sign)
+    return D
+
+
+def _unit_blocks(weight: Tensor, samples: int) -> list[slice]:
+    units = max(MIN_BLOCK_UNITS, HELD_BYTES // (samples * weight.element_size()))
+    return [slice(start, start + units) for start in range(0, len(weight), units)]
+
+
+def _row_chunks(samples: int, units: int) -> list[slice]:
+    rows = max(1, CHUNK_ELEMENTS // units)
+    return [slice(start, min(start + rows, samples)) for start in range(0, samples, rows)]
+
+
+# The limit of infinite width: weights iid Gaussian, at initialisation, relu
+
+
+def infinite_width_theorem1(x: Tensor) -> TheoremCheck:
+    """theorem1 in the limit of infinite width, from the angles and norms of x (N, m) alone; no weights.
+
+    margin_k = 2 sum_i ||x_i||^2 cos(theta_ik) phi(theta_ik), in the units of theorem1's margins (the 2 is D's).
+    A sample of zero length is dead. Raises ValueError for NaN or infinity, an empty batch, or wrong shapes.
+    """
+    check_samples(x=x)
+    return _limit_check(x, [x], [1.0])
+
+
+def infinite_width_theorem2(x_pos: Tensor, x_neg: Tensor) -> tuple[TheoremCheck, TheoremCheck]:
+    """theorem2 in the limit of infinite width: the same sum, with + for negative and - for positive samples.
+
+    x_pos and x_neg (N, m). The two sums nearly cancel, so agreement with a finite layer grows slowly with its width.
+    """
+    check_samples(x_pos=x_pos, x_neg=x_neg)
+    groups, signs = [x_pos, x_neg], [-1.0, 1.0]
+    return _limit_check(x_pos, groups, signs), _limit_check(x_neg, groups, signs)
+
+
+def limit_kernel(cosine: Tensor) -> Tensor:
+    """cos(theta) phi(theta) of cosines, elementwise; phi = (1 + cos)/2 - (sin + (pi - theta) cos)/pi >= 0 on [0, pi]."""
+    theta = cosine.acos()
+    sine = (1 - cosine.square()).clamp_min_(0).sqrt_()
+    phi = (1 + cosine) / 2 - (sine + (math.pi - theta) * cosine) / math.pi
+    return cosine * phi
+
+
+def _limit_check(x: Tensor, groups: Sequence[Tensor], signs: Sequence[float]) -> TheoremCheck:
+    unit, length = _unit_rows(x)
+    margin = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    for other, sign in zip(groups, signs, strict=True):
+        other_unit, other_length = _unit_rows(other)
+        energy = 2.0 * sign * other_length.square()  # (N_g,)
+        rows = max(1, PAIR_CHUNK_ELEMENTS // len(other))
+        for start in range(0, len(x), rows):
+            cosine = (unit[start : start + rows] @ other_unit.T).clamp_(-1.0, 1.0)  # (rows, N_g)
+            margin[start : start + rows] += (limit_kernel(cosine) @ energy).double()
+    dead = length == 0
+    margin = margin.masked_fill(dead, 0.0)
+    return TheoremCheck(margin=margin, satisfied=margin > 0, dead=dead)
+
+
+def _unit_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    length = torch.linalg.vector_norm(x, dim=-1)
+    return x / torch.where(length > 0, length, 1.0).unsqueeze(-1), length
+
+
+# Arguments
+
+
+def check_layer(weight: Tensor, **samples: Tensor) -> None:
+    """Raise ValueError unless weight is a finite (n >= 2, m) and each argument finite (N >= 1, m) of its type and device."""
+    check_finite("weight", weight)
+    if weight.dim() != 2 or weight.shape[0] < 2:
+        raise ValueError(f"weight: expected shape (n, m) with a width n >= 2, got {tuple(weight.shape)}")
+    check_samples(**samples)
+    for name, x in samples.items():
+        if x.shape[1] != weight.shape[1]:
+            raise ValueError(f"{name}: expected shape (N, {weight.shape[1]}) to fit weight {tuple(weight.shape)}, got {tuple(x.shape)}")
+        if x.dtype != weight.dtype or x.device != weight.device:
+            raise ValueError(f"{name}: expected the type and device of weight, {_kind(weight)}, got {_kind(x)}")
+
+
+def check_samples(**samples: Tensor) -> None:
+    """Raise ValueError, naming the argument, unless each is a finite float tensor (N >= 1, m), all of one m."""
+    inputs: int | None = None
+    for name, x in samples.items():
+        check_finite(name, x)
+        if x.dim() != 2:
+            raise ValueError(f"{name}: expected shape (N, m), one sample a row, got {tuple(x.shape)}")
+        if inputs is not None and x.shape[1] != inputs:
+            raise ValueError(f"{name}: expected shape (N, {inputs}) as the samples before, got {tuple(x.shape)}")
+        inputs = x.shape[1]
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"
+
+
+def _activation(name: str) -> Activation:
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation: {name!r} is not known; choose one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]

@@ -1,0 +1,76 @@
+"""How a result was obtained: versions, revision, device, data."""
+
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ffengine.results import DatasetProvenance, Provenance
+from ffengine.spec import CheckSpec, TrainSpec, digest
+from ffengine.version import ENGINE_VERSION
+
+
+class Stopwatch:
+    """Wall seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to a phase."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def provenance(spec: TrainSpec | CheckSpec, device: torch.device, dtype: torch.dtype, stopwatch: Stopwatch) -> Provenance:
+    """What a reader needs to trust or repeat a result."""
+    facts = spec.dataset.facts
+    return Provenance(
+        spec_digest=digest(spec),
+        engine_version=ENGINE_VERSION,
+        git_revision=git_revision(),
+        python_version=platform.python_version(),
+        torch_version=torch.__version__,
+        numpy_version=np.__version__,
+        device=str(device),
+        device_name=device_name(device),
+        threads=torch.get_num_threads(),
+        dtype=str(dtype).removeprefix("torch."),
+        dataset=DatasetProvenance(
+            name=facts.name,
+            digest=facts.digest,
+            preprocess=spec.dataset.preprocess,
+            train_samples=spec.dataset.train_count,
+            test_samples=spec.dataset.test_count,
+        ),
+        seeds=spec.seeds,
+        wall_seconds={phase: round(seconds, 3) for phase, seconds in stopwatch.seconds.items()},
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """The processor's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+@cache
+def git_revision() -> str | None:
+    """The commit that the engine runs from, with -dirty where files were changed; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
