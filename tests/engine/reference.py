@@ -1,0 +1,93 @@
+"""The slow independent forms that the engine is tested against: loops, float64 autograd, finite differences.
+
+Nothing here uses the engine's numerics.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+SIGMA: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "leaky_relu": lambda z: torch.nn.functional.leaky_relu(z, 0.01),
+    "tanh": torch.tanh,
+    "softplus": torch.nn.functional.softplus,
+}
+
+
+def random_layer(seed: int, samples: int, inputs: int, width: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Weights (n, m) and non-negative inputs (N, m), as pixels are."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(width, inputs, generator=generator, dtype=torch.float64) / math.sqrt(inputs)
+    x = torch.rand(samples, inputs, generator=generator, dtype=torch.float64)
+    return weight.to(dtype), x.to(dtype)
+
+
+def hoyer(h: list[float]) -> float:
+    """Hoyer sparsity of one live sample, summed exactly."""
+    root = math.sqrt(len(h))
+    return (root - math.fsum(abs(value) for value in h) / math.sqrt(math.fsum(value * value for value in h))) / (root - 1)
+
+
+def sparsity(h: Tensor) -> Tensor:
+    """Differentiable S (N,) of activations (N, n)."""
+    root = math.sqrt(h.shape[-1])
+    return (root - h.abs().sum(-1) / h.square().sum(-1).sqrt()) / (root - 1)
+
+
+def goodness_gradient(weight: Tensor, groups: list[Tensor], signs: list[float], activation: str) -> Tensor:
+    """-dL/dW of L = sum_g sign_g sum_i ||h_i||^2, by autograd: the step's direction D."""
+    leaf = weight.double().clone().requires_grad_()
+    loss = sum(sign * SIGMA[activation](x.double() @ leaf.T).square().sum() for sign, x in zip(signs, groups, strict=True))
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    return -gradient
+
+
+def sparsity_rate(weight: Tensor, x: Tensor, direction: Tensor, activation: str) -> Tensor:
+    """dS/deta (N,) along W + eta D, by forward-mode differentiation in float64."""
+
+    def of_eta(eta: Tensor) -> Tensor:
+        return sparsity(SIGMA[activation](x.double() @ (weight.double() + eta * direction.double()).T))
+
+    zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+    return torch.func.jvp(of_eta, (zero,), (one,))[1]
+
+
+def margin_of_rate(weight: Tensor, x: Tensor, rate: Tensor, activation: str) -> Tensor:
+    """The margin that belongs to a rate dS/deta (theory: dS/deta = (l1 / l2) margin / (sqrt(n) - 1))."""
+    h = SIGMA[activation](x.double() @ weight.double().T)
+    return rate * (math.sqrt(h.shape[1]) - 1) * h.square().sum(1).sqrt() / h.abs().sum(1)
+
+
+def papers_sum(weight: Tensor, groups: list[Tensor], signs: list[float], x: Tensor) -> Tensor:
+    """sum_i s_i <x_i, x_k> (<h_i, mask_k> / ||h_k||_1 - <h_i, h_k> / ||h_k||^2) for relu, by two loops over samples."""
+    sums = []
+    for x_k in x:
+        h_k = torch.relu(weight @ x_k)
+        total = 0.0
+        for group, sign in zip(groups, signs, strict=True):
+            for x_i in group:
+                h_i = torch.relu(weight @ x_i)
+                cosines = (h_i @ (h_k > 0).to(h_i.dtype)) / h_k.sum() - (h_i @ h_k) / (h_k @ h_k)
+                total += sign * float((x_i @ x_k) * cosines)
+        sums.append(total)
+    return torch.tensor(sums, dtype=torch.float64)
+
+
+def limit_sum(groups: list[list[list[float]]], signs: list[float], x_k: list[float]) -> float:
+    """sum_i s_i ||x_i||^2 cos(theta) phi(theta) by the formula of the theory, one angle at a time."""
+    total = 0.0
+    length_k = math.sqrt(math.fsum(value * value for value in x_k))
+    for group, sign in zip(groups, signs, strict=True):
+        for x_i in group:
+            length = math.sqrt(math.fsum(value * value for value in x_i))
+            if length == 0 or length_k == 0:
+                continue
+            inner = math.fsum(a * b for a, b in zip(x_i, x_k, strict=True))
+            cosine = max(-1.0, min(1.0, inner / (length * length_k)))
+            theta = math.acos(cosine)
+            phi = (1 + cosine) / 2 - (math.sin(theta) + (math.pi - theta) * cosine) / math.pi
+            total += sign * length**2 * cosine * phi
+    return total
