@@ -52,7 +52,9 @@ class Hybrid(Negatives):
         other = positive.gather(-2, partner.unsqueeze(-1).expand_as(positive))
         channels, height, width = shape
         noise = draw.uniform((*positive.shape[:-1], height, width))
-        mask = (smoothed(noise, self.blurs) > 0.5).to(positive.dtype)
+        blurred = smoothed(noise, self.blurs)
+        middle = blurred.flatten(-2).median(-1).values[..., None, None]  # half of the pixels from each, however small the image
+        mask = (blurred > middle).to(positive.dtype)
         mask = mask.unsqueeze(-3).expand(*mask.shape[:-2], channels, height, width).reshape(positive.shape)
         return mask * positive + (1 - mask) * other
 
