@@ -52,7 +52,9 @@ def test_every_entry_describes_itself(entry: type, key: str) -> None:
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation_is_what_its_reference_says_with_its_own_slope(name: str) -> None:
     activation = ACTIVATIONS[name]
-    z = torch.cat([torch.linspace(-6, 6, 1201, dtype=torch.float64) + 1e-3, torch.tensor([-700.0, 700.0], dtype=torch.float64)]).requires_grad_()
+    z = torch.cat(
+        [torch.linspace(-6, 6, 1201, dtype=torch.float64) + 1e-3, torch.tensor([-700.0, 700.0], dtype=torch.float64)]
+    ).requires_grad_()
     (slope,) = torch.autograd.grad(SIGMA[name](z).sum(), z)
     assert torch.allclose(activation.value(z), SIGMA[name](z), rtol=1e-12, atol=1e-300)
     assert torch.allclose(activation.slope(z), slope, rtol=1e-9, atol=1e-12)
@@ -62,7 +64,9 @@ def test_every_activation_is_what_its_reference_says_with_its_own_slope(name: st
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.name)
 @given(goodness=st.lists(st.floats(-800, 800), min_size=1, max_size=20), negative=st.booleans())
-def test_every_objectives_coefficient_is_the_autograd_slope_of_its_loss(objective: Objective, goodness: list[float], negative: bool) -> None:
+def test_every_objectives_coefficient_is_the_autograd_slope_of_its_loss(
+    objective: Objective, goodness: list[float], negative: bool
+) -> None:
     values = torch.tensor(goodness, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(objective.loss(values, negative=negative).sum(), values)
     assert torch.allclose(objective.coefficient(values, negative=negative), slope, rtol=1e-9, atol=1e-12) or 0.0 in goodness
@@ -82,7 +86,9 @@ def test_every_negative_strategy_keeps_its_promises(negatives: Negatives, seed: 
     assert torch.equal(positive, before)  # the input is left alone
     assert not torch.equal(one, positive)
     for replica in range(replicas):  # each replica equals the run of its seed alone
-        single = negatives(positive[replica : replica + 1], labels[replica : replica + 1], CLASSES, SHAPE, Draws((replica,)).at("negatives", seed))
+        single = negatives(
+            positive[replica : replica + 1], labels[replica : replica + 1], CLASSES, SHAPE, Draws((replica,)).at("negatives", seed)
+        )
         assert torch.equal(single[0], one[replica])
 
 
@@ -118,10 +124,16 @@ def test_a_hybrid_takes_each_pixel_from_one_of_two_images_of_different_classes()
         assert any(bool(((made == sample) | (made == other)).all()) for other in others)
 
 
-@pytest.mark.parametrize("entry", [e for e in entries(AnyNegatives) + entries(AnyObjective)], ids=lambda e: e.__name__)
+@pytest.mark.parametrize("entry", list(entries(AnyNegatives) + entries(AnyObjective)), ids=lambda e: e.__name__)
 def test_every_entry_changes_a_short_run(entry: type) -> None:
     field = "negatives" if issubclass(entry, Negatives) else "objective"
-    base = {"dataset": {"train_samples": 60, "test_samples": 20}, "network": {"widths": [8]}, "epochs": 1, "batch_size": 20, "monitor": {"samples": 40}}
+    base = {
+        "dataset": {"train_samples": 60, "test_samples": 20},
+        "network": {"widths": [8]},
+        "epochs": 1,
+        "batch_size": 20,
+        "monitor": {"samples": 40},
+    }
     key = "strategy" if field == "negatives" else "name"
     runs = {}
     for other in entries(AnyNegatives if field == "negatives" else AnyObjective):

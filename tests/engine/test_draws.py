@@ -11,7 +11,9 @@ addresses = st.tuples(st.sampled_from(["order", "negatives"]), st.integers(0, 9)
 
 
 @given(st.integers(0, 2**63 - 1), addresses, addresses)
-def test_an_address_gives_the_same_numbers_whatever_was_drawn_before(seed: int, one: tuple[str, int, int], other: tuple[str, int, int]) -> None:
+def test_an_address_gives_the_same_numbers_whatever_was_drawn_before(
+    seed: int, one: tuple[str, int, int], other: tuple[str, int, int]
+) -> None:
     draws = Draws((seed,))
     first = draws.at(*one).uniform((1, 5))
     draws.at(*other).normal((1, 100))

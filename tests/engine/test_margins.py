@@ -35,7 +35,9 @@ def live(weight: torch.Tensor, x: torch.Tensor, activation: str = "relu") -> tor
 
 
 @given(seeds, samples, inputs, widths, activation_names)
-def test_theorem_1_margins_equal_autograd_of_sparsity_along_the_autograd_gradient(seed: int, n_samples: int, m: int, n: int, activation: str) -> None:
+def test_theorem_1_margins_equal_autograd_of_sparsity_along_the_autograd_gradient(
+    seed: int, n_samples: int, m: int, n: int, activation: str
+) -> None:
     weight, x = reference.random_layer(seed, n_samples, m, n)
     direction = reference.goodness_gradient(weight, [x], [1.0], activation)
     found = ffengine.theorem1(weight, x, activation=activation)
@@ -149,7 +151,9 @@ def test_infinite_width_margins_are_twice_the_theorys_sum(seed: int, positives: 
     pair = ffengine.infinite_width_theorem2(x_pos, x_neg)
     groups = [x_pos.tolist(), x_neg.tolist()]
     for check, group in zip(pair, groups, strict=True):
-        assert check.margin.tolist() == pytest.approx([2 * reference.limit_sum(groups, [-1.0, 1.0], row) for row in group], rel=1e-6, abs=1e-7 * scale)
+        assert check.margin.tolist() == pytest.approx(
+            [2 * reference.limit_sum(groups, [-1.0, 1.0], row) for row in group], rel=1e-6, abs=1e-7 * scale
+        )
 
 
 def test_infinite_width_kernel_is_the_monte_carlo_mean_of_wide_layers() -> None:

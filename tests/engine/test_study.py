@@ -1,0 +1,120 @@
+"""Studies and costs: expansion, overrides, intervals; operations that grow as the products do."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ffengine
+from ffengine.cost import Limits, check_cost, estimate, train_cost
+from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.study import T_975, GridError, expand, interval, student_t, study_cell, summarise
+
+
+def test_a_grid_is_every_combination_in_order() -> None:
+    study = StudySpec.model_validate(
+        {
+            "base": {"kind": "train", "epochs": 5},
+            "grid": {"network.widths": [[64], [256], [512]], "negatives.strategy": ["wrong_label", "hybrid"]},
+        }
+    )
+    cells = expand(study)
+    assert [(c.spec.network.widths, c.spec.negatives.strategy) for c in cells] == [  # type: ignore[union-attr]
+        ((width,), strategy) for width in (64, 256, 512) for strategy in ("wrong_label", "hybrid")
+    ]
+    assert cells[3].params == {"network.widths": [256], "negatives.strategy": "hybrid"}
+    assert all(c.spec.epochs == 5 for c in cells)  # type: ignore[union-attr]
+
+
+def test_a_presets_base_and_grid_are_overridden_field_by_field() -> None:
+    cells = expand(StudySpec.model_validate({"preset": "paper", "base": {"kind": "train", "epochs": 2, "network": {"bias": True}}}))
+    training = next(c.spec for c in cells if c.part == "training")
+    assert isinstance(training, TrainSpec)
+    assert (training.epochs, training.network.bias, training.network.widths, training.seeds) == (2, True, (500,), (0, 1, 2))
+    assert [c.part for c in cells] == ["theorem-1", "theorem-2", "training"]
+
+
+@pytest.mark.parametrize(
+    ("study", "pointer", "message"),
+    [
+        ({"preset": "papre"}, "/preset", "choose one of paper"),
+        ({"grid": {"network.width": [[64]]}}, "/grid/network.width", "Extra inputs"),
+        ({"grid": {"nothing.at": [1]}}, "/grid/nothing.at", "there is no object 'nothing'"),
+        ({"grid": {"epochs": [1, "x"]}}, "/grid/epochs", "valid integer"),
+        ({"grid": {"epochs": list(range(1, 200)), "batch_size": list(range(2, 200))}}, "/grid", "cells; at most"),
+        ({"parts": {"a": {"base": {"kind": "check"}, "grid": {"epochs": [1]}}}}, "/parts/a/grid/epochs", "Extra inputs"),
+    ],
+)
+def test_what_cannot_be_expanded_says_where(study: dict[str, object], pointer: str, message: str) -> None:
+    with pytest.raises(GridError, match=message) as caught:
+        expand(StudySpec.model_validate({**study}))
+    assert caught.value.pointer == pointer
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40))
+def test_an_interval_is_students(values: list[float]) -> None:
+    found = interval(values)
+    half = student_t(len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    assert found.mean == pytest.approx(np.mean(values))
+    assert found.high is not None
+    assert found.high - found.mean == pytest.approx(half, abs=1e-9)
+
+
+def test_students_quantiles_are_those_of_sampling() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for degrees in (3, 10, 40):
+        normal = torch.randn(400_000, degrees + 1, generator=generator, dtype=torch.float64)
+        t = normal[:, 0] / (normal[:, 1:].square().sum(1) / degrees).sqrt()
+        assert float((t.abs() < student_t(degrees)).double().mean()) == pytest.approx(0.95, abs=0.0015)
+    assert student_t(31) < T_975[-1]
+    assert interval([1.0]).low is None
+
+
+def test_results_are_summarised_over_seeds() -> None:
+    spec = CheckSpec(theorem=1, widths=(8,), samples=50, seeds=(0, 1, 2), methods=("exact",))
+    result = ffengine.check(spec)
+    figures = summarise(result)
+    assert figures["ratio[width=8 split=negative method=exact]"].mean == pytest.approx(
+        np.mean([c.ratio for c in result.cells if c.ratio is not None])
+    )
+    training = TrainSpec.model_validate(
+        {"dataset": {"train_samples": 60, "test_samples": 20}, "network": {"widths": [8]}, "epochs": 2, "batch_size": 20, "seeds": [0, 1]}
+    )
+    trained = ffengine.train(training)
+    figures = summarise(trained)
+    assert {
+        "sparsity[layer=0 epoch=0 split=positive]",
+        "theorem2_ratio[layer=0 epoch=2 split=negative]",
+        "accuracy[layer=all partition=test]",
+    } <= set(figures)
+    assert figures["sparsity[layer=0 epoch=0 split=positive]"].seeds == 2
+    cell = study_cell(expand(StudySpec(base=training))[0], job=None, state="succeeded", result=trained)
+    assert cell.summary == figures
+
+
+# Costs
+
+
+@given(st.integers(2, 2000), st.integers(1, 4), st.integers(1, 50))
+def test_costs_grow_with_width_seeds_and_epochs(width: int, seeds: int, epochs: int) -> None:
+    spec = TrainSpec.model_validate({"network": {"widths": [width]}, "seeds": list(range(seeds)), "epochs": epochs})
+    wider = spec.model_copy(update={"network": spec.network.model_copy(update={"widths": (2 * width,)})})
+    assert train_cost(wider).flops == pytest.approx(2 * train_cost(spec).flops)
+    assert train_cost(wider).memory_bytes > train_cost(spec).memory_bytes
+    steps = 2 * spec.dataset.train_count * epochs * seeds * 2 * (2 * 784 * width)  # both splits, two products
+    assert train_cost(spec).flops > steps
+
+
+def test_a_check_costs_its_products() -> None:
+    spec = CheckSpec(theorem=1, widths=(100,), samples=1000, batch_size=None, seeds=(0,), methods=("exact",))
+    assert check_cost(spec).flops == 4 * 2 * 1000 * 100 * 784
+
+
+def test_limits_that_are_passed_are_named_with_the_numbers() -> None:
+    huge = TrainSpec.model_validate({"network": {"widths": [65536] * 8}, "epochs": 100_000, "seeds": list(range(64))})
+    found = estimate(huge, Limits())
+    assert [problem.split()[0] for problem in found.problems] == ["needs", "needs"]
+    assert "GiB" in found.problems[0]
+    assert estimate(TrainSpec()).problems == []
+    assert estimate(StudySpec.model_validate({"preset": "paper"})).runs == 3

@@ -1,0 +1,265 @@
+"""Training: against a slow loop with float64 autograd, across seeds, and after interruptions at every kind of place."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ffengine
+from ffengine.checkpoint import Checkpoint
+from ffengine.control import Control, Diverged, Interrupted
+from ffengine.draws import Draws
+from ffengine.monitor import paired
+from ffengine.network import Network, normalized
+from ffengine.samples import load_samples
+from ffengine.spec import TrainSpec, digest
+from ffengine.training import BatchReport, EpochReport
+from tests.engine.reference import SIGMA
+
+SMALL = {
+    "dataset": {"train_samples": 120, "test_samples": 50},
+    "network": {"widths": [24]},
+    "epochs": 3,
+    "batch_size": 50,
+    "monitor": {"samples": 80},
+}
+
+
+def spec_of(**changes: object) -> TrainSpec:
+    return TrainSpec.model_validate({**SMALL, **changes})
+
+
+specs = st.builds(
+    spec_of,
+    network=st.fixed_dictionaries(
+        {
+            "widths": st.lists(st.integers(3, 30), min_size=1, max_size=3),
+            "activation": st.sampled_from(sorted(SIGMA)),
+            "bias": st.booleans(),
+            "normalize": st.sampled_from(["none", "l2", "rms"]),
+        }
+    ),
+    layers=st.sampled_from(["greedy", "simultaneous"]),
+    objective=st.sampled_from(
+        [{"name": "difference"}, {"name": "softplus"}, {"name": "softplus", "goodness": "sum_squares", "threshold": 20.0}]
+    ),
+    negatives=st.sampled_from([{"strategy": "wrong_label"}, {"strategy": "hybrid"}, {"strategy": "noise"}]),
+    dataset=st.fixed_dictionaries(
+        {
+            "preprocess": st.sampled_from(["unit", "center", "standardize", "unit_norm"]),
+            "train_samples": st.just(60),
+            "test_samples": st.just(20),
+        }
+    ),
+    batch_size=st.integers(20, 60),
+    epochs=st.integers(1, 2),
+    optimizer=st.builds(lambda lr: {"lr": lr}, st.floats(1e-3, 1.0)),
+    seeds=st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=2, unique=True),
+)
+
+
+def slow_weights(spec: TrainSpec, replica: int) -> list[torch.Tensor]:
+    """The final weights of one replica by float64 autograd, batch after batch, from the same draws."""
+    device = torch.device("cpu")
+    draws = Draws((spec.seeds[replica],))
+    train, _ = load_samples(spec.dataset, device)
+    weights = [w[0].double() for w in Network.initial(spec.network, 784, draws, device).weights]
+
+    def forward(x: torch.Tensor, layer: int) -> torch.Tensor:
+        x = normalized(x, spec.network.normalize) if layer else x
+        x = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1) if spec.network.bias else x
+        return SIGMA[spec.network.activation](x @ weights[layer].T)
+
+    def loss(h: torch.Tensor, positives: int) -> torch.Tensor:
+        squares = h.square().mean(1) if spec.objective.goodness == "mean_squares" else h.square().sum(1)
+        goodness = squares - getattr(spec.objective, "threshold", 0.0)
+        positive, negative = goodness[:positives], goodness[positives:]
+        if spec.objective.name == "difference":  # type: ignore[attr-defined]
+            return negative.mean() - positive.mean()
+        return torch.nn.functional.softplus(-positive).mean() + torch.nn.functional.softplus(negative).mean()
+
+    for stage, layers in enumerate(spec.stages):
+        for epoch in range(1, spec.epochs + 1):
+            order = draws.at("order", stage, epoch).permutation(len(train))
+            for batch, index in enumerate(order.split(spec.batch_size, dim=1)):
+                x = paired(spec, train, index, draws, ("negatives", stage, epoch, batch))[0].double()
+                for below in range(layers[0]):
+                    x = forward(x, below)
+                steps = []
+                for layer in layers:
+                    weights[layer].requires_grad_()
+                    h = forward(x, layer)
+                    (gradient,) = torch.autograd.grad(loss(h, index.shape[1]), weights[layer])
+                    weights[layer].requires_grad_(False)
+                    lr = spec.optimizer.lr / len(weights[layer])
+                    steps.append((layer, lr * gradient))
+                    x = h.detach()
+                for layer, change in steps:
+                    weights[layer] -= change
+    return weights
+
+
+def final_weights(spec: TrainSpec) -> tuple[torch.Tensor, ...]:
+    reports: list[EpochReport] = []
+    ffengine.train(spec, on_epoch=reports.append)  # type: ignore[arg-type]
+    return reports[-1].checkpoint.weights
+
+
+@settings(max_examples=25)
+@given(specs)
+def test_weights_equal_a_float64_autograd_loop(spec: TrainSpec) -> None:
+    found = final_weights(spec)
+    for replica in range(len(spec.seeds)):
+        for layer, expected in enumerate(slow_weights(spec, replica)):
+            assert torch.allclose(found[layer][replica].double(), expected, rtol=1e-3, atol=1e-4)
+
+
+@settings(max_examples=10)
+@given(specs)
+def test_a_replica_equals_the_run_of_its_seed_alone(spec: TrainSpec) -> None:
+    together = final_weights(spec)
+    for replica, seed in enumerate(spec.seeds):
+        alone = final_weights(spec.model_copy(update={"seeds": (seed,)}))
+        assert all(torch.allclose(one[replica], other[0], rtol=1e-4, atol=1e-5) for one, other in zip(together, alone, strict=True))
+
+
+@settings(max_examples=15)
+@given(specs, st.integers(1, 12))
+def test_a_run_interrupted_every_few_batches_gives_the_same_bits(spec: TrainSpec, patience: int) -> None:
+    whole = ffengine.train(spec)
+    resume: Checkpoint | None = None
+    result = None
+    while result is None:
+        left = [patience]
+
+        def stop_soon(_report: EpochReport | BatchReport, left: list[int] = left) -> Control:
+            left[0] -= 1
+            return "stop" if left[0] == 0 else None
+
+        try:
+            result = ffengine.train(spec, on_epoch=stop_soon, on_batch=stop_soon, resume=resume)
+        except Interrupted as stopped:
+            resume = Checkpoint.from_bytes(stopped.checkpoint.to_bytes())  # type: ignore[union-attr]
+    assert result.curves == whole.curves
+    assert result.accuracy == whole.accuracy
+    assert result.diagnostics == whole.diagnostics
+
+
+def test_the_same_spec_gives_the_same_bits() -> None:
+    one, other = ffengine.train(spec_of()), ffengine.train(spec_of())
+    assert one.curves == other.curves
+    assert one.accuracy == other.accuracy
+
+
+def test_epochs_are_reported_in_order_with_rising_fractions_and_all_rows() -> None:
+    reports: list[EpochReport] = []
+    spec = spec_of(network={"widths": [10, 8]}, monitor={"samples": 80, "every_epochs": 2}, seeds=[3, 4])
+    result = ffengine.train(spec, on_epoch=reports.append)  # type: ignore[arg-type]
+    assert [(r.layers, r.epoch) for r in reports] == [((layer,), epoch) for layer in (0, 1) for epoch in range(4)]
+    assert [r.fraction for r in reports] == sorted(r.fraction for r in reports)
+    assert reports[-1].fraction == 1.0
+    assert tuple(row for report in reports for row in report.rows) == result.curves
+    assert {(row.seed, row.layer, row.epoch, row.split) for row in result.curves} == {
+        (seed, layer, epoch, split) for seed in (3, 4) for layer in (0, 1) for epoch in (0, 2, 3) for split in ("positive", "negative")
+    }
+    assert result.provenance.spec_digest == digest(spec)
+    assert result.provenance.dataset.train_samples == 120
+
+
+def test_simultaneous_layers_are_all_measured_every_epoch() -> None:
+    result = ffengine.train(spec_of(network={"widths": [10, 8]}, layers="simultaneous"))
+    assert [(row.layer, row.epoch) for row in result.curves[::2]] == [(layer, epoch) for epoch in range(4) for layer in (0, 1)]
+
+
+def test_divergence_ends_with_a_diagnosis_after_the_curves_so_far() -> None:
+    reports: list[EpochReport] = []
+    with pytest.raises(Diverged) as caught:
+        ffengine.train(spec_of(optimizer={"lr": 1e9}, epochs=20), on_epoch=reports.append)  # type: ignore[arg-type]
+    assert caught.value.diagnostic.code == "diverged"
+    assert "lr" in caught.value.diagnostic.suggestion
+    assert reports[0].rows
+
+
+def test_softplus_separates_the_splits_and_classifies() -> None:
+    spec = TrainSpec.model_validate(
+        {
+            "objective": {"name": "softplus"},
+            "optimizer": {"lr": 10.0, "scale_lr_by_width": False},
+            "batch_size": 50,
+            "epochs": 6,
+            "monitor": {"every_epochs": 6},
+        }
+    )
+    result = ffengine.train(spec)
+    assert result.accuracy[-1].partition == "test"
+    assert result.accuracy[-1].accuracy > 0.7
+    last = {row.split: row.goodness for row in result.curves[-2:]}
+    assert last["positive"] > last["negative"]  # type: ignore[operator]
+
+
+def test_strategies_without_labels_have_no_accuracy_by_label() -> None:
+    assert ffengine.train(spec_of(negatives={"strategy": "hybrid"})).accuracy == ()
+
+
+def test_accuracy_equals_a_loop_over_samples_and_labels() -> None:
+    spec = spec_of(network={"widths": [10, 8], "normalize": "l2"}, seeds=[5])
+    weights = [w[0].double() for w in final_weights(spec)]
+    _, test = load_samples(spec.dataset, torch.device("cpu"))
+    correct = [0, 0, 0]
+    for image, label in zip(test.plain.double(), test.labels.tolist(), strict=True):
+        energy = torch.zeros(3, 10, dtype=torch.float64)
+        for candidate in range(10):
+            x = image.clone()
+            x[:10] = 0
+            x[candidate] = 1
+            first = torch.relu(weights[0] @ x)
+            second = torch.relu(weights[1] @ (first / first.norm()))
+            energy[:, candidate] = torch.tensor([first.square().sum(), second.square().sum(), first.square().sum() + second.square().sum()])
+        for place in range(3):
+            correct[place] += int(energy[place].argmax()) == label
+    assert [row.correct for row in ffengine.train(spec).accuracy if row.partition == "test"] == correct
+
+
+def test_a_checkpoint_of_another_spec_is_refused() -> None:
+    reports: list[EpochReport] = []
+    ffengine.train(spec_of(), on_epoch=reports.append)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="resume: the checkpoint belongs to another spec"):
+        ffengine.train(spec_of(epochs=4), resume=reports[1].checkpoint)
+
+
+@given(st.integers(0, 10_000), st.integers(0, 255))
+@settings(max_examples=40)
+def test_a_damaged_checkpoint_is_a_value_error_or_the_same(place: int, value: int) -> None:
+    data = bytearray(GOOD_CHECKPOINT)
+    data[place % len(data)] = value
+    try:
+        Checkpoint.from_bytes(bytes(data))
+    except ValueError:
+        return
+
+
+def test_a_truncated_checkpoint_is_a_value_error() -> None:
+    for length in (0, 7, 100, len(GOOD_CHECKPOINT) - 1):
+        with pytest.raises(ValueError, match="checkpoint: damaged"):
+            Checkpoint.from_bytes(GOOD_CHECKPOINT[:length])
+
+
+def _good_checkpoint() -> bytes:
+    reports: list[EpochReport] = []
+    ffengine.train(spec_of(network={"widths": [2]}, epochs=1), on_epoch=reports.append)  # type: ignore[arg-type]
+    return reports[-1].checkpoint.to_bytes()
+
+
+GOOD_CHECKPOINT = _good_checkpoint()
+
+
+def test_initial_weights_are_gaussian_with_variance_one_over_inputs() -> None:
+    network = Network.initial(spec_of(network={"widths": [400, 300], "bias": True}).network, 784, Draws((0, 1)), torch.device("cpu"))
+    first, second = network.weights
+    assert first.shape == (2, 400, 785)
+    assert float(first[:, :, :-1].std()) == pytest.approx(1 / 28, rel=0.01)
+    assert float(second[:, :, :-1].std()) == pytest.approx(1 / math.sqrt(400), rel=0.02)
+    assert not bool(first[:, :, -1].any())
+    assert not torch.equal(first[0], first[1])
