@@ -152,28 +152,12 @@ class CheckRun:
             return self.spec.widths
         if self.trained is None or trained_spec is None:
             raise ValueError("at: the weights of a training job were asked for, but none were given")
-        refuse_misfit(self.spec, at, trained_spec)
+        self.spec.refuse_misfit(trained_spec)
         return (trained_spec.network.widths[at.layer],)
 
     def _cell(self, tally: "CellTally", seed: int, layer: Layer, split: Split, method: str) -> CheckCell:
         batch = min(self.spec.batch_size or self.spec.checked, self.spec.checked)
         return tally.cell(self.spec, seed=seed, layer=layer, split=split, method=method, batch_size=batch)
-
-
-def refuse_misfit(spec: CheckSpec, at: TrainedWeights, trained: TrainSpec) -> None:
-    """Raise ValueError where a check asks for weights that the training job does not have, or for samples that do not fit."""
-    if at.layer >= len(trained.network.widths):
-        raise ValueError(f"at.layer: {at.layer} asked, but the job's network has layers 0 to {len(trained.network.widths) - 1}")
-    if at.epoch > trained.epochs or not trained.is_monitored(at.epoch):
-        raise ValueError(
-            f"at.epoch: {at.epoch} was not measured by the job; it has every {trained.monitor.every_epochs} up to {trained.epochs}"
-        )
-    if missing := sorted(set(spec.seeds) - set(trained.seeds)):
-        raise ValueError(f"seeds: {missing} were not trained by the job; it has {list(trained.seeds)}")
-    if spec.dataset.facts.inputs != trained.dataset.facts.inputs:
-        raise ValueError(f"dataset.name: {spec.dataset.name} does not fit the inputs of the job's {trained.dataset.name}")
-    if "infinite_width" in spec.methods and (trained.network.bias or not ACTIVATIONS[trained.network.activation].infinite_width):
-        raise ValueError("methods: infinite_width is known for relu without bias only; ask for exact")
 
 
 def _limit(inputs: list[Tensor]) -> list[TheoremCheck]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 class Entry(BaseModel):
     """One choice of a catalogue: immutable, hashable, and strict about unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Described(BaseModel):

@@ -16,13 +16,13 @@ class Preset(NamedTuple):
 PAPER = StudySpec(
     parts={
         "theorem-1": StudyPart(
-            base=CheckSpec(theorem=1, widths=(64, 256, 512, 1000), samples=None, batch_size=None, seeds=(0, 1, 2)),
+            base=CheckSpec(theorem=1, widths=(64, 256, 512, 1000), samples=None, batch_size=None, seeds=(0, 1, 2, 3, 4)),
         ),
         "theorem-2": StudyPart(
-            base=CheckSpec(theorem=2, widths=(64, 256, 512, 1000), samples=5_000, batch_size=500, seeds=(0, 1, 2)),
+            base=CheckSpec(theorem=2, widths=(64, 256, 512, 1000), samples=5_000, batch_size=500, seeds=(0, 1, 2, 3, 4)),
         ),
         "training": StudyPart(
-            base=TrainSpec(network=NetworkSpec(widths=(500,)), epochs=10, seeds=(0, 1, 2), monitor=MonitorSpec(samples=2_000)),
+            base=TrainSpec(network=NetworkSpec(widths=(500,)), epochs=10, seeds=(0, 1, 2, 3, 4), monitor=MonitorSpec(samples=2_000)),
         ),
     }
 )

@@ -178,6 +178,23 @@ class CheckSpec(Entry):
             raise ValueError(f"methods: infinite_width is known for {known}, not for {self.activation}; ask for exact only")
         return self
 
+    def refuse_misfit(self, trained: TrainSpec) -> None:
+        """Raise ValueError ("field: why") where the check asks a training job for weights that it does not have."""
+        at = self.at
+        if not isinstance(at, TrainedWeights):
+            return
+        if at.layer >= len(trained.network.widths):
+            raise ValueError(f"at.layer: {at.layer} asked, but the job's network has layers 0 to {len(trained.network.widths) - 1}")
+        if at.epoch > trained.epochs or not trained.is_monitored(at.epoch):
+            every = trained.monitor.every_epochs
+            raise ValueError(f"at.epoch: {at.epoch} was not measured by the job; it has every {every} up to {trained.epochs}")
+        if missing := sorted(set(self.seeds) - set(trained.seeds)):
+            raise ValueError(f"seeds: {missing} were not trained by the job; it has {list(trained.seeds)}")
+        if self.dataset.facts.inputs != trained.dataset.facts.inputs:
+            raise ValueError(f"dataset.name: {self.dataset.name} does not fit the inputs of the job's {trained.dataset.name}")
+        if "infinite_width" in self.methods and (trained.network.bias or not ACTIVATIONS[trained.network.activation].infinite_width):
+            raise ValueError("methods: infinite_width is known for relu without bias only; ask for exact")
+
 
 RunSpec = Annotated[TrainSpec | CheckSpec, Field(discriminator="kind")]
 Grid = dict[str, Annotated[list[JsonValue], Field(min_length=1)]]

@@ -1,0 +1,1 @@
+"""fflab as a service: HTTP, state, charts, client and command line; never torch."""

@@ -53,11 +53,16 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("resume", "user", JobState.paused, JobState.queued),
     Transition("retry", "user", JobState.failed, JobState.queued),
     Transition("retry", "user", JobState.cancelled, JobState.queued),
-    # a study is not claimed by a worker: it follows its children
+    # a study is not claimed by a worker: it follows its cells, some of which may be answered at once
     Transition("aggregate", "reconciler", JobState.queued, JobState.running),
-    Transition("aggregate", "reconciler", JobState.running, JobState.succeeded),
-    Transition("aggregate", "reconciler", JobState.running, JobState.failed),
-    Transition("aggregate", "reconciler", JobState.running, JobState.cancelled),
+    Transition("aggregate", "reconciler", JobState.paused, JobState.running),
+    Transition("aggregate", "reconciler", JobState.queued, JobState.paused),
+    Transition("aggregate", "reconciler", JobState.running, JobState.paused),
+    *(
+        Transition("aggregate", "reconciler", source, target)
+        for source in (JobState.queued, JobState.running, JobState.paused)
+        for target in (JobState.succeeded, JobState.failed, JobState.cancelled)
+    ),
 )
 
 

@@ -31,7 +31,7 @@ def test_a_presets_base_and_grid_are_overridden_field_by_field() -> None:
     cells = expand(StudySpec.model_validate({"preset": "paper", "base": {"kind": "train", "epochs": 2, "network": {"bias": True}}}))
     training = next(c.spec for c in cells if c.part == "training")
     assert isinstance(training, TrainSpec)
-    assert (training.epochs, training.network.bias, training.network.widths, training.seeds) == (2, True, (500,), (0, 1, 2))
+    assert (training.epochs, training.network.bias, training.network.widths, training.seeds) == (2, True, (500,), (0, 1, 2, 3, 4))
     assert [c.part for c in cells] == ["theorem-1", "theorem-2", "training"]
 
 

@@ -1,0 +1,42 @@
+"""The HTTP application: resources, routers, problems; nothing else."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+
+from ffengine.version import ENGINE_VERSION
+from service import problems
+from service.routes import catalog, charts, datasets, jobs, system
+from service.settings import Settings
+from service.state import State, owner_of
+
+DESCRIPTION = """
+Train Forward-Forward networks and check the sparsity theorems of arXiv 2311.05667.
+
+Submit a spec with `POST /v1/jobs`, wait with `GET /v1/jobs/{id}?wait=60`, read `GET /v1/jobs/{id}/result`.
+Every error is `application/problem+json` (RFC 9457) with JSON pointers to what was wrong.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application over the settings, by default those of the environment."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        state = State(settings)
+        app.state.resources = state
+        await state.open()
+        try:
+            yield
+        finally:
+            await state.close()
+
+    app = FastAPI(title="fflab", version=ENGINE_VERSION, description=DESCRIPTION, lifespan=lifespan, max_body_size=settings.max_body_bytes)
+    problems.install(app)
+    for routes in (jobs, charts, catalog, datasets):
+        app.include_router(routes.router, prefix="/v1", dependencies=[Depends(owner_of)])
+    app.include_router(system.workers, prefix="/v1", dependencies=[Depends(owner_of)])
+    app.include_router(system.router)
+    return app

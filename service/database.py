@@ -1,0 +1,121 @@
+"""Connections and transactions: SQLite in WAL mode, or PostgreSQL. The base of the store's three sides."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event, insert, select, text, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
+
+from service.jobs import TERMINAL, JobState
+from service.tables import EventRow, JobRow, now_seconds
+
+BUSY_MILLISECONDS = 15_000
+MIGRATION_LOCK = 0x66666C6162  # "fflab", PostgreSQL's advisory lock while the schema is upgraded
+
+EventDraft = tuple[str, dict[str, Any]]
+
+
+class Database:
+    """An engine, its transactions, and the two writes that every side shares: a guarded change of a job, and its events."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite and self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        options: dict[str, Any] = {} if self.is_sqlite else {"connect_args": {"connect_timeout": 5}}
+        self.engine: Engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite, json_serializer=_compact, **options)
+        if self.is_sqlite:
+            _prepare_sqlite(self.engine)
+
+    def migrate(self) -> None:
+        """Bring the schema up to date; two processes may do so at once."""
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self.engine.execution_options(write=True).begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def ping(self) -> None:
+        """Raise SQLAlchemy's OperationalError where the database does not answer."""
+        with self.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that only reads."""
+        with Session(self.engine) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One transaction; on SQLite it holds the write lock from its first statement on, so that none can deadlock."""
+        with Session(self.engine.execution_options(write=True), expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @staticmethod
+    def now(session: Session) -> float:
+        """The database's clock, seconds since 1970."""
+        return float(session.scalar(select(now_seconds())) or 0.0)
+
+    @staticmethod
+    def change(session: Session, job_id: str, *conditions: ColumnElement[bool], **values: Any) -> bool:
+        """Change a job where all conditions hold; whether they did. This is the compare-and-set of every transition."""
+        statement = update(JobRow).where(JobRow.id == job_id, *conditions).values(version=JobRow.version + 1, **values)
+        return bool(session.execute(statement.returning(JobRow.id)).first())
+
+    @staticmethod
+    def append(session: Session, job_id: str, events: Sequence[EventDraft]) -> None:
+        """Append events to a job, numbered without gaps: the job's row is locked by the change before."""
+        if not events:
+            return
+        counted = update(JobRow).where(JobRow.id == job_id).values(last_event=JobRow.last_event + len(events))
+        last = session.execute(counted.returning(JobRow.last_event)).scalar_one()
+        first = last - len(events) + 1
+        drafts = [
+            {"job_id": job_id, "seq": first + place, "type": kind, "at": now_seconds(), "data": data}
+            for place, (kind, data) in enumerate(events)
+        ]
+        for draft in drafts:
+            session.execute(insert(EventRow).values(**draft))
+
+    @classmethod
+    def announce(cls, session: Session, job_id: str, state: JobState, **data: Any) -> None:
+        """Append what tells of a state, and the last event where it is a terminal one."""
+        events: list[EventDraft] = [("state", {"state": state.value, **data})]
+        if state in TERMINAL:
+            events.append(("end", {"state": state.value}))
+        cls.append(session, job_id, events)
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _connected(connection: DBAPIConnection, _record: object) -> None:
+        assert isinstance(connection, sqlite3.Connection)  # noqa: S101 - narrows the type
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_MILLISECONDS}"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Any) -> None:
+        # a transaction that reads first and then writes can fail at once with "database is locked": take the lock first
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN")
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)

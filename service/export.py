@@ -1,0 +1,34 @@
+"""A result as a table of plain values, and as CSV."""
+
+import csv
+import io
+import json
+from typing import Any
+
+from ffengine.results import CheckResult, StudyResult, TrainResult
+
+
+def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any]]:
+    """Tidy rows of a training run, cells of a check, or one row for each cell and figure of a study; all with the same columns."""
+    if isinstance(result, TrainResult):
+        return [row.model_dump(mode="json") for row in result.curves]
+    if isinstance(result, CheckResult):
+        return [cell.model_dump(mode="json") for cell in result.cells]
+    return [
+        {
+            "part": cell.part, "params": json.dumps(cell.params), "job": cell.job, "state": cell.state, "figure": figure,
+            **found.model_dump(mode="json"),
+        }
+        for cell in result.cells
+        for figure, found in cell.summary.items()
+    ]
+
+
+def to_csv(result: TrainResult | CheckResult | StudyResult) -> str:
+    """The table with a header line; undefined figures are empty."""
+    rows = table(result)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,223 @@
+"""The worker's side of the store: claim a job, keep it, record it, end it. Every write carries the attempt, which fences it."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, TypeAdapter
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.orm import Session
+
+from ffengine.results import CheckCell, Diagnostic, EpochRow, RunResult
+from ffengine.spec import CheckSpec, RunSpec, TrainSpec
+from service.database import Database
+from service.jobs import JobError, JobState, Progress, Wanted, sources
+from service.tables import CurveRow, JobRow, ResultRow, WorkerRow, now_seconds
+
+Row = EpochRow | CheckCell
+_SPEC: TypeAdapter[TrainSpec | CheckSpec] = TypeAdapter(RunSpec)
+DEAD_WORKER_SECONDS = 30.0
+
+
+class LeaseLost(Exception):  # noqa: N818
+    """Another attempt has begun, or the job has ended: this one writes nothing more."""
+
+
+class Claim(NamedTuple):
+    """A job in the hands of a worker."""
+
+    job_id: str
+    attempt: int
+    spec: TrainSpec | CheckSpec
+    losses: int
+
+
+class WorkerInfo(BaseModel):
+    """What a worker says of itself."""
+
+    id: str
+    host: str
+    pid: int
+    device: str
+    device_name: str | None
+    memory_bytes: int | None
+    version: str
+    job: str | None
+
+
+class Leases(Database):
+    """Everything that a worker writes."""
+
+    def claim(self, job_id: str, worker: str, lease_seconds: float) -> Claim | None:
+        """Take a queued job; None where it is no longer queued, or never was."""
+        with self.writing() as session:
+            taken = self.change(
+                session,
+                job_id,
+                JobRow.state.in_(sources("claim", JobState.running)),
+                JobRow.kind != "study",
+                state=JobState.running.value,
+                attempt=JobRow.attempt + 1,
+                worker=worker,
+                lease_until=now_seconds() + lease_seconds,
+                started_at=_first(session, job_id),
+            )
+            if not taken:
+                return None
+            row = session.get_one(JobRow, job_id)
+            self.announce(session, job_id, JobState.running, attempt=row.attempt, worker=worker)
+            return Claim(job_id, row.attempt, _SPEC.validate_python(row.spec), row.losses)
+
+    def renew(self, job_id: str, attempt: int, lease_seconds: float) -> Wanted:
+        """Keep the lease and learn what the user wants. Raises LeaseLost."""
+        statement = update(JobRow).where(*_mine(job_id, attempt)).values(lease_until=now_seconds() + lease_seconds)
+        with self.writing() as session:
+            wanted = session.execute(statement.returning(JobRow.wanted)).scalar_one_or_none()
+        if wanted is None:
+            raise LeaseLost(f"{job_id} attempt {attempt}")
+        return Wanted(wanted)
+
+    def record(
+        self,
+        job_id: str,
+        attempt: int,
+        *,
+        lease_seconds: float,
+        progress: Progress,
+        rows: Sequence[Row] = (),
+        checkpoint: str | None = None,
+    ) -> Wanted:
+        """Progress, new rows, the newest checkpoint and the lease, in one transaction. Raises LeaseLost, writing nothing."""
+        values: dict[str, Any] = {"checkpoint": checkpoint} if checkpoint else {}
+        with self.writing() as session:
+            self._hold(session, job_id, attempt, lease_until=now_seconds() + lease_seconds, **progress.model_dump(), **values)
+            new = _insert_rows(session, job_id, rows)
+            self.append(
+                session,
+                job_id,
+                [("rows", {"rows": new}), ("progress", progress.model_dump())] if new else [("progress", progress.model_dump())],
+            )
+            return Wanted(session.get_one(JobRow, job_id).wanted)
+
+    def finish(self, job_id: str, attempt: int, result: RunResult) -> None:
+        """The job has succeeded with this result. Raises LeaseLost."""
+        document = result.model_dump(mode="json")
+        with self.writing() as session:
+            self._end(session, job_id, attempt, JobState.succeeded, fraction=1.0, message="done", provenance=document["provenance"])
+            session.execute(delete(ResultRow).where(ResultRow.job_id == job_id))
+            session.execute(insert(ResultRow).values(job_id=job_id, document=result.model_dump_json()))
+            self.announce(session, job_id, JobState.succeeded)
+
+    def fail(self, job_id: str, attempt: int, error: JobError, diagnostics: Sequence[Diagnostic] = ()) -> None:
+        """The job has failed, for a reason that its user can read. Raises LeaseLost."""
+        document = error.model_dump(mode="json")
+        findings = [finding.model_dump(mode="json") for finding in diagnostics]
+        with self.writing() as session:
+            self._end(session, job_id, attempt, JobState.failed, error=document)
+            self.announce(session, job_id, JobState.failed, error=document, diagnostics=findings)
+
+    def stopped(self, job_id: str, attempt: int) -> JobState:
+        """The run stopped where it was asked to: cancelled or paused as wanted, else handed back to the queue. Raises LeaseLost."""
+        with self.writing() as session:
+            self._hold(session, job_id, attempt)
+            wanted = Wanted(session.get_one(JobRow, job_id).wanted)
+            state = {Wanted.cancel: JobState.cancelled, Wanted.pause: JobState.paused, Wanted.run: JobState.queued}[wanted]
+            self._end(session, job_id, attempt, state)
+            self.announce(session, job_id, state)
+        return state
+
+    def lost(self, job_id: str, attempt: int, reason: str, max_losses: int) -> JobState:
+        """The run died: queued again, or failed after `max_losses`; a cancel or pause that was wanted is done. Raises LeaseLost."""
+        with self.writing() as session:
+            return self.lose(session, job_id, attempt, reason, max_losses)
+
+    def lose(self, session: Session, job_id: str, attempt: int, reason: str, max_losses: int) -> JobState:
+        """`lost`, within a transaction."""
+        self._hold(session, job_id, attempt, losses=JobRow.losses + 1)
+        row = session.get_one(JobRow, job_id, populate_existing=True)
+        if row.wanted == Wanted.cancel:
+            state = JobState.cancelled
+        elif row.wanted == Wanted.pause:
+            state = JobState.paused
+        else:
+            state = JobState.failed if row.losses >= max_losses else JobState.queued
+        error = worker_lost(row.losses, reason).model_dump(mode="json") if state == JobState.failed else None
+        self._end(session, job_id, attempt, state, error=error)
+        self.announce(session, job_id, state, reason=reason, losses=row.losses)
+        return state
+
+    def latest_checkpoint(self, job_id: str) -> str | None:
+        """The name of the newest checkpoint, as it was recorded."""
+        with self.reading() as session:
+            return session.scalar(select(JobRow.checkpoint).where(JobRow.id == job_id))
+
+    def rows(self, job_id: str) -> list[dict[str, Any]]:
+        """The tidy rows so far, in the order of their making."""
+        with self.reading() as session:
+            return list(session.scalars(select(CurveRow.data).where(CurveRow.job_id == job_id).order_by(CurveRow.id)))
+
+    def heartbeat(self, worker: WorkerInfo) -> None:
+        """The worker is alive."""
+        with self.writing() as session:
+            session.execute(delete(WorkerRow).where(WorkerRow.id == worker.id))
+            session.execute(insert(WorkerRow).values(**worker.model_dump(), seen_at=now_seconds()))
+            session.execute(delete(WorkerRow).where(WorkerRow.seen_at < now_seconds() - 10 * DEAD_WORKER_SECONDS))
+
+    def longest_wait_seconds(self) -> float | None:
+        """How long the job that waits longest has been in the queue; None: none waits."""
+        with self.reading() as session:
+            oldest = session.scalar(
+                select(JobRow.queued_at)
+                .where(JobRow.state == JobState.queued.value, JobRow.kind != "study")
+                .order_by(JobRow.queued_at)
+                .limit(1)
+            )
+            return None if oldest is None else max(0.0, self.now(session) - oldest)
+
+    def _hold(self, session: Session, job_id: str, attempt: int, **values: Any) -> None:
+        if not self.change(session, job_id, *_mine(job_id, attempt), **values):
+            raise LeaseLost(f"{job_id} attempt {attempt}")
+
+    def _end(self, session: Session, job_id: str, attempt: int, state: JobState, **values: Any) -> None:
+        ended: dict[str, Any] = {"state": state.value, "worker": None, "lease_until": None, "eta_seconds": None, **values}
+        if state == JobState.queued:
+            ended |= {"rung_at": None, "queued_at": now_seconds()}
+        elif state != JobState.paused:
+            ended["finished_at"] = now_seconds()
+        self._hold(session, job_id, attempt, **ended)
+
+
+def worker_lost(losses: int, reason: str) -> JobError:
+    """Why a job that keeps losing its worker is given up."""
+    return JobError(
+        code="worker_lost",
+        title="The job lost its worker again and again",
+        detail=f"{losses} attempts ended without a result; the last one: {reason}. It may need more memory than a worker has: "
+        "ask for fewer seeds or smaller widths, or look into the worker's log, then retry it.",
+        evidence={"losses": losses},
+    )
+
+
+def _first(session: Session, job_id: str) -> Any:
+    started = session.scalar(select(JobRow.started_at).where(JobRow.id == job_id))
+    return now_seconds() if started is None else started
+
+
+def _mine(job_id: str, attempt: int) -> tuple[Any, ...]:
+    return JobRow.id == job_id, JobRow.attempt == attempt, JobRow.state == JobState.running.value
+
+
+def _insert_rows(session: Session, job_id: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Insert the rows that are not there yet (a resumed run measures the same again), and return them."""
+    keyed = {row_key(row): row.model_dump(mode="json") for row in rows}
+    known = set(session.scalars(select(CurveRow.key).where(CurveRow.job_id == job_id, CurveRow.key.in_(keyed)))) if keyed else set()
+    new = {key: data for key, data in keyed.items() if key not in known}
+    if new:
+        session.execute(insert(CurveRow), [{"job_id": job_id, "key": key, "data": data} for key, data in new.items()])
+    return list(new.values())
+
+
+def row_key(row: Row) -> str:
+    """What makes a row unique within its job."""
+    if isinstance(row, EpochRow):
+        return f"{row.seed}/{row.layer}/{row.epoch}/{row.split}"
+    return f"{row.seed}/{row.width}/{row.layer}/{row.epoch}/{row.split}/{row.method}"

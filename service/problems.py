@@ -1,0 +1,367 @@
+"""Every refusal: status, title, what to do; rendered as RFC 9457 problem+json.
+
+    Problem
+    ├── 400 MalformedBody, BadCursor
+    ├── 401 KeyNeeded
+    ├── 404 NoSuchJob, NoSuchDataset, NoSuchChart, NoSuchPage
+    ├── 405 WrongMethod
+    ├── 409 WrongState, NoResultYet, StillInFlight
+    ├── 413 BodyTooLarge
+    ├── 415 WrongMediaType
+    ├── 422 Invalid, KeyReusedProblem, TooLarge
+    ├── 429 QueueIsFull
+    ├── 500 Unexpected
+    └── 503 DatabaseAway
+
+A class's name gives its code, its first docstring line the title, and the second paragraph what to do.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, ValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 2
+MAX_REPORTED_ERRORS = 20
+DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)
+
+log = logging.getLogger(__name__)
+
+
+class FieldError(BaseModel):
+    """One thing that is wrong, and where: a JSON pointer into the body, or the name of a parameter."""
+
+    pointer: str
+    message: str
+
+
+class ProblemDetails(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FieldError] = Field(default=[], description="what is wrong, and where")
+
+
+class Problem(Exception):  # noqa: N818
+    """Something is wrong with the request."""
+
+    status: ClassVar[int] = 400
+
+    def __init__(
+        self, detail: str = "", *, errors: Sequence[FieldError] = (), headers: Mapping[str, str] | None = None, **extra: Any
+    ) -> None:
+        super().__init__(detail or self.title())
+        self.detail = detail or self.advice()
+        self.errors, self.headers, self.extra = list(errors), dict(headers or {}), extra
+
+    @classmethod
+    def code(cls) -> str:
+        """The name of the kind of problem, as in /problems/CODE."""
+        return re.sub(r"(?<!^)([A-Z])", r"-\1", cls.__name__.removesuffix("Problem")).lower()
+
+    @classmethod
+    def title(cls) -> str:
+        """What is wrong, the same for every occurrence."""
+        return (cls.__doc__ or "").strip().split("\n")[0]
+
+    @classmethod
+    def advice(cls) -> str:
+        """What to do about it."""
+        return " ".join((cls.__doc__ or "").strip().split("\n\n")[-1].split())
+
+    def response(self) -> Response:
+        """The answer."""
+        body = {
+            "type": f"/problems/{self.code()}",
+            "title": self.title(),
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code(),
+        }
+        document = {**body, "errors": [error.model_dump() for error in self.errors], **self.extra}
+        text = json.dumps(document)  # in ASCII: a user's field name may hold what UTF-8 cannot
+        return Response(text, self.status, headers=self.headers, media_type=MEDIA_TYPE)
+
+
+class MalformedBody(Problem):
+    """The body is not JSON.
+
+    Send a JSON object, encoded as UTF-8.
+    """
+
+
+class BadCursor(Problem):
+    """The cursor is not one of this service.
+
+    Use the next_cursor of the page before, or none for the first page.
+    """
+
+
+class KeyNeeded(Problem):
+    """An API key is needed.
+
+    Send `Authorization: Bearer KEY`; `fflab keys create NAME` on the server makes one.
+    """
+
+    status = 401
+
+
+class NoSuchJob(Problem):
+    """There is no such job.
+
+    Look up the id in GET /v1/jobs.
+    """
+
+    status = 404
+
+
+class NoSuchDataset(Problem):
+    """There is no such data set.
+
+    GET /v1/datasets lists them.
+    """
+
+    status = 404
+
+
+class NoSuchChart(Problem):
+    """There is no such chart for this job.
+
+    The detail lists the charts that there are.
+    """
+
+    status = 404
+
+
+class NoSuchPage(Problem):
+    """There is nothing at this address.
+
+    /openapi.json lists all routes.
+    """
+
+    status = 404
+
+
+class WrongMethod(Problem):
+    """The route does not know this method.
+
+    The Allow header names those that it knows.
+    """
+
+    status = 405
+
+
+class WrongState(Problem):
+    """The job's state does not allow this.
+
+    Read the job for its state.
+    """
+
+    status = 409
+
+
+class NoResultYet(Problem):
+    """The job has no result.
+
+    Wait until its state is succeeded, with GET /v1/jobs/{id}?wait=60 or its events.
+    """
+
+    status = 409
+
+
+class StillInFlight(Problem):
+    """The first request with this Idempotency-Key is still being worked on.
+
+    Repeat the request in a second.
+    """
+
+    status = 409
+
+
+class BodyTooLarge(Problem):
+    """The body is too large.
+
+    A spec needs a few kilobytes.
+    """
+
+    status = 413
+
+
+class WrongMediaType(Problem):
+    """The body's media type is not understood.
+
+    Send `Content-Type: application/json`.
+    """
+
+    status = 415
+
+
+class Invalid(Problem):
+    """The request is not valid.
+
+    `errors` says what is wrong and where; GET /v1/catalog describes every field.
+    """
+
+    status = 422
+
+
+class KeyReusedProblem(Problem):
+    """The Idempotency-Key was used with another body.
+
+    Use a new key for a new request.
+    """
+
+    status = 422
+
+
+class TooLarge(Problem):
+    """The run is too large for this service.
+
+    Ask for less: the estimate and the limits are in this answer.
+    """
+
+    status = 422
+
+
+class QueueIsFull(Problem):
+    """Too many jobs wait already.
+
+    Submit again later, or cancel some.
+    """
+
+    status = 429
+
+
+class Unexpected(Problem):
+    """The service failed unexpectedly.
+
+    This is a fault of the service: its log has the trace.
+    """
+
+    status = 500
+
+
+class DatabaseAway(Problem):
+    """The database does not answer.
+
+    Nothing that was accepted is lost. Repeat the request in a few seconds.
+    """
+
+    status = 503
+
+
+def _all(kind: type[Problem]) -> dict[str, type[Problem]]:
+    return {sub.code(): sub for sub in kind.__subclasses__()}
+
+
+PROBLEMS: dict[str, type[Problem]] = _all(Problem)
+BY_STATUS: dict[int, type[Problem]] = {404: NoSuchPage, 405: WrongMethod, 413: BodyTooLarge, 415: WrongMediaType, 422: Invalid}
+
+
+def responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI responses of a route that may answer with these problems."""
+    always = (KeyNeeded, Invalid, DatabaseAway)
+    documented: dict[int | str, dict[str, Any]] = {}
+    every: tuple[type[Problem], ...] = (*kinds, *always)
+    for kind in every:
+        known = documented.get(kind.status, {}).get("description")
+        description = f"{known} Or: {kind.title()}" if known else kind.title()
+        documented[kind.status] = {"description": description, "content": {MEDIA_TYPE: {"schema": ProblemDetails.model_json_schema()}}}
+    return documented
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of the app be answered as a problem."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    for away in DATABASE_ERRORS:
+        app.add_exception_handler(away, _database)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)  # noqa: S101 - narrows the type
+    return error.response()
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows the type
+    if any(found["type"] == "json_invalid" for found in error.errors()):
+        return MalformedBody().response()
+    return invalid(error.errors(), error.body).response()
+
+
+async def _http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type
+    kind = BY_STATUS.get(error.status_code, MalformedBody)
+    return kind(headers=error.headers).response()
+
+
+async def _database(_request: Request, error: Exception) -> Response:
+    log.warning("the database is away: %s", str(error).splitlines()[0])
+    return DatabaseAway(headers={"Retry-After": str(RETRY_SECONDS)}).response()
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return Unexpected().response()
+
+
+def invalid(errors: Sequence[Any], body: object) -> Invalid:
+    """The problem of pydantic's errors about a request whose body was `body`."""
+    found = [FieldError(pointer=pointer_of(error["loc"], error["type"], body), message=_message(error)) for error in errors]
+    found = found[:MAX_REPORTED_ERRORS]
+    first = found[0] if found else FieldError(pointer="", message="")
+    return Invalid(f"{first.pointer or 'body'}: {first.message}", errors=found)
+
+
+def invalid_at(pointer: str, message: str) -> Invalid:
+    """The problem of one field."""
+    return Invalid(f"{pointer}: {message}", errors=[FieldError(pointer=pointer, message=message)])
+
+
+def pointer_of(location: Sequence[int | str], kind: str, body: object) -> str:
+    """The JSON pointer, into the user's own document, of pydantic's location.
+
+    pydantic puts the tags of discriminated unions between the fields; a step that the document does not have is such
+    a tag, unless it is the last one of a field that is missing. Parameters of path, query and header are named as they are.
+    """
+    if not location or location[0] != "body":
+        return "/".join(str(step) for step in location)
+    steps: list[str] = []
+    here = body
+    rest = location[1:]
+    for place, step in enumerate(rest):
+        if (isinstance(here, dict) and step in here) or (isinstance(here, list) and isinstance(step, int) and 0 <= step < len(here)):
+            here = here[step]
+        elif not (kind == "missing" and place == len(rest) - 1):
+            continue
+        steps.append(str(step).replace("~", "~0").replace("/", "~1"))
+    return "".join(f"/{step}" for step in steps)
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return "is not a known field"
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def of_validation(error: ValidationError, body: object) -> Invalid:
+    """The problem of a model that was validated by hand from `body`."""
+    errors = [{**found, "loc": ("body", *found["loc"])} for found in error.errors(include_url=False, include_context=False)]
+    return invalid(errors, body)

@@ -1,0 +1,77 @@
+"""Relay and reconciler: one thread that rings for queued jobs, takes back expired leases and follows studies.
+
+Everything it does is a conditional update, so that each API process may have one.
+"""
+
+import logging
+import threading
+
+from service.dispatch import BrokerAway, Doorbell
+from service.problems import DATABASE_ERRORS
+from service.settings import Settings
+from service.store import Store
+
+TICK_SECONDS = 0.5
+RING_AGAIN_SECONDS = 10.0
+BATCH = 200
+
+log = logging.getLogger(__name__)
+
+
+class Reconciler(threading.Thread):
+    """Ticks twice a second, and at once when a job was submitted. `broker_ok`: whether the broker answered last."""
+
+    def __init__(self, store: Store, settings: Settings, doorbell: Doorbell | None) -> None:
+        super().__init__(name="reconciler", daemon=True)
+        self.store, self.settings, self.doorbell = store, settings, doorbell
+        self.broker_ok = False
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+
+    def wake(self) -> None:
+        """Something was submitted: tick now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End after the current tick."""
+        self._stop.set()
+        self._wake.set()
+        self.join()
+
+    def run(self) -> None:
+        """Tick until stopped; what fails is tried again in the next tick."""
+        while not self._stop.is_set():
+            try:
+                self.tick()
+            except DATABASE_ERRORS as error:
+                log.warning("the database is away: %s", str(error).splitlines()[0])
+            except Exception:
+                log.exception("a tick of the reconciler failed")  # the thread must live: without it no job is run
+            self._wake.wait(TICK_SECONDS)
+            self._wake.clear()
+
+    def tick(self) -> None:
+        """Everything once."""
+        for job_id in self.store.expire_leases(self.settings.max_losses):
+            log.warning("%s: its lease ran out", job_id)
+        self.ring()
+        for study_id in self.store.open_studies():
+            self.store.aggregate(study_id)
+
+    def ring(self) -> None:
+        """Ring for jobs that were never rung for, and again for those whose bell must have been lost."""
+        if self.doorbell is None:
+            return
+        try:
+            unheard = self.doorbell.unheard()
+            self.broker_ok = True
+            # a long queue keeps its bells in the broker: only when there are fewer bells than jobs was one lost
+            again = RING_AGAIN_SECONDS if unheard < self.store.queued() else float("inf")
+            due = self.store.unrung(BATCH, again)
+            if due:
+                self.doorbell.ring(due)
+                self.store.rung(due)
+        except BrokerAway as error:
+            if self.broker_ok:
+                log.warning("the broker is away: %s", error)
+            self.broker_ok = False

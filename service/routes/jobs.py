@@ -1,0 +1,346 @@
+"""Jobs: submit, list, read, wait, results, events, and what may be asked of them."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+from starlette.concurrency import run_in_threadpool
+
+from ffengine.cost import Estimate, estimate
+from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
+from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainedWeights, TrainSpec
+from ffengine.study import Cell, GridError, expand
+from service import problems
+from service.events import stream, until_terminal
+from service.export import to_csv
+from service.jobs import Event, Job, JobState
+from service.problems import responses
+from service.state import InState, Owner, State, checked, is_job_id
+from service.store import Idempotency, KeyReused, NotAllowed, Order, QueueFull, Submitted
+
+router = APIRouter(tags=["jobs"])
+
+LONGEST_WAIT_SECONDS = 60
+QUEUE_RETRY_SECONDS = 30
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+JobId = Annotated[str, Path(description="as in the job's `id`")]
+_RESULT: TypeAdapter[TrainResult | CheckResult | StudyResult] = TypeAdapter(AnyResult)
+
+
+class JobRequest(BaseModel):
+    """A job to be run."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"spec": {"kind": "train", "epochs": 3, "network": {"widths": [256]}}, "name": "a first run", "tags": ["demo"]},
+                {"spec": {"kind": "check", "theorem": 1, "widths": [64, 256]}},
+                {"spec": {"kind": "study", "preset": "paper"}},
+            ]
+        },
+    )
+
+    spec: AnySpec
+    name: Text | None = Field(None, description="for people; need not be unique")
+    tags: list[Text] = Field(default=[], max_length=20, description="for filtering")
+    priority: Literal["low", "normal", "high"] = "normal"
+    fresh: bool = Field(False, description="run it even where an identical spec has succeeded")
+
+
+class JobPage(BaseModel):
+    """Some jobs, newest first."""
+
+    items: list[Job]
+    next_cursor: str | None = Field(description="for the next page; null on the last")
+
+
+class EventPage(BaseModel):
+    """Some events of a job, oldest first."""
+
+    items: list[Event]
+    next_cursor: int | None = Field(description="the id after which the next page begins; null where there are no more yet")
+
+
+class RowPage(BaseModel):
+    """The tidy rows of a job so far."""
+
+    items: list[dict[str, Any]]
+
+
+@router.post(
+    "/jobs",
+    status_code=202,
+    response_model=Job,
+    summary="Submit a job",
+    responses={
+        200: {"model": Job, "description": "The same request was accepted before (Idempotency-Key): its job"},
+        **responses(
+            problems.MalformedBody,
+            problems.BodyTooLarge,
+            problems.StillInFlight,
+            problems.KeyReusedProblem,
+            problems.TooLarge,
+            problems.QueueIsFull,
+        ),
+    },
+)
+def submit(
+    body: JobRequest,
+    response: Response,
+    state: InState,
+    owner: Owner,
+    idempotency_key: Annotated[
+        str | None, Header(min_length=1, max_length=255, description="the same key and body make one job only")
+    ] = None,
+) -> Job:
+    """Store a job; a worker takes it. An identical spec that has succeeded is answered from its result (`cached`)."""
+    cells = _cells(body.spec, state)
+    order = Order(spec=body.spec, name=body.name, tags=body.tags, priority=body.priority, fresh=body.fresh)
+    with _once(state, owner, idempotency_key):
+        submitted = _submit(state, order, cells, _idempotency(state, owner, idempotency_key, body))
+    state.reconciler.wake()
+    response.headers["Location"] = f"/v1/jobs/{submitted.job.id}"
+    if submitted.replayed:
+        response.status_code = 200
+        response.headers["Idempotency-Replayed"] = "true"
+    return submitted.job
+
+
+@router.post(
+    "/estimate", summary="What a job would cost", responses=responses(problems.MalformedBody, problems.BodyTooLarge), tags=["jobs"]
+)
+def estimate_cost(body: JobRequest, state: InState) -> Estimate:
+    """Operations, peak memory and expected seconds of the same body as POST /v1/jobs; `problems` names passed limits."""
+    return _estimate(body.spec, state)
+
+
+@router.get("/jobs", summary="List jobs", responses=responses(problems.BadCursor))
+def list_jobs(
+    response: Response,
+    request: Request,
+    state: InState,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[str | None, Query(max_length=100, description="next_cursor of the page before")] = None,
+    job_state: Annotated[JobState | None, Query(alias="state")] = None,
+    kind: Literal["train", "check", "study"] | None = None,
+    tag: Text | None = None,
+    name: Text | None = None,
+    parent: Annotated[str | None, Query(max_length=100, description="a study's id: its cells, which are left out otherwise")] = None,
+) -> JobPage:
+    """Jobs, newest first."""
+    if cursor is not None and not is_job_id(cursor):
+        raise problems.BadCursor
+    filters = {"state": job_state.value if job_state else None, "kind": kind, "tag": tag, "name": name, "parent": _plain(parent)}
+    page = state.store.jobs(limit=limit, before=cursor, **filters)
+    if page.next_id:
+        following = request.url.include_query_params(cursor=page.next_id)
+        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    return JobPage(items=page.jobs, next_cursor=page.next_id)
+
+
+@router.get(
+    "/jobs/{job_id}", response_model=Job, summary="Read a job, or wait for its end", responses={304: {}, **responses(problems.NoSuchJob)}
+)
+async def read_job(
+    job_id: JobId,
+    response: Response,
+    state: InState,
+    wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT_SECONDS, description="hold the answer until the job has ended, seconds")] = 0,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Job | Response:
+    """The job as it is, or with `wait` when it ends or the time is over."""
+    found = await until_terminal(state.tail, state.store, checked(job_id), wait)
+    if found is None:
+        raise problems.NoSuchJob
+    job, version = found
+    etag = f'"{job.id}.{version}"'
+    if if_none_match and (if_none_match.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(","))):
+        return Response(status_code=304, headers={"ETag": etag})
+    response.headers["ETag"] = etag
+    return job
+
+
+@router.get(
+    "/jobs/{job_id}/result", response_model=AnyResult, summary="The result", responses=responses(problems.NoSuchJob, problems.NoResultYet)
+)
+def read_result(job_id: JobId, state: InState) -> Response:
+    """Curves, cells or a study's summary, with findings and provenance."""
+    return Response(state.result(job_id), media_type="application/json")
+
+
+@router.get(
+    "/jobs/{job_id}/result.csv",
+    summary="The result as a table",
+    response_class=Response,
+    responses={200: {"content": {"text/csv": {}}}, **responses(problems.NoSuchJob, problems.NoResultYet)},
+)
+def read_csv(job_id: JobId, state: InState) -> Response:
+    """Tidy rows of a training run, cells of a check, or one row for each cell and figure of a study."""
+    text = to_csv(_RESULT.validate_json(state.result(job_id)))
+    disposition = {"Content-Disposition": f'attachment; filename="{job_id}.csv"'}
+    return Response(text, media_type="text/csv; charset=utf-8", headers=disposition)
+
+
+@router.get("/jobs/{job_id}/curves", summary="The rows so far", responses=responses(problems.NoSuchJob))
+def read_curves(job_id: JobId, state: InState) -> RowPage:
+    """The tidy rows (of a check: the cells) that are there already, also while the job runs."""
+    state.job(job_id)
+    return RowPage(items=state.store.rows(job_id))
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    summary="What happens to the job",
+    response_model=EventPage,
+    responses={
+        200: {"description": "A stream, or with `Accept: application/json` a page", "content": {"text/event-stream": {}}},
+        **responses(problems.NoSuchJob),
+    },
+)
+async def read_events(
+    job_id: JobId,
+    state: InState,
+    accept: Annotated[str, Header(description="application/json for a page instead of a stream")] = "text/event-stream",
+    last_event_id: Annotated[int | None, Header(ge=0, le=2**62, description="the last id that was received")] = None,
+    after: Annotated[int, Query(ge=0, le=2**62, description="as Last-Event-ID")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+) -> Response:
+    """Server-Sent Events, resumable with Last-Event-ID; the stream ends after the event `end` of a job that has ended."""
+    await run_in_threadpool(state.job, job_id)
+    start = last_event_id if last_event_id is not None else after
+    if "application/json" in accept and "text/event-stream" not in accept:
+        events = await run_in_threadpool(state.store.events, job_id, after=start, limit=limit)
+        page = EventPage(items=events, next_cursor=events[-1].id if len(events) == limit else None)
+        return Response(page.model_dump_json(), media_type="application/json")
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(stream(state.tail, state.store, job_id, start), media_type="text/event-stream", headers=headers)
+
+
+@router.post("/jobs/{job_id}/cancel", summary="Cancel", responses=responses(problems.NoSuchJob, problems.WrongState))
+def cancel(job_id: JobId, state: InState) -> Job:
+    """Cancel a job; what was computed so far stays readable. A study's runs are cancelled with it."""
+    return _act(state, job_id, "cancel")
+
+
+@router.post("/jobs/{job_id}/pause", summary="Pause", responses=responses(problems.NoSuchJob, problems.WrongState))
+def pause(job_id: JobId, state: InState) -> Job:
+    """Pause a job at its next step, with a checkpoint; the worker is free for others."""
+    return _act(state, job_id, "pause")
+
+
+@router.post("/jobs/{job_id}/resume", summary="Resume", responses=responses(problems.NoSuchJob, problems.WrongState))
+def resume(job_id: JobId, state: InState) -> Job:
+    """Queue a paused job again; it goes on from its checkpoint, with the same bits."""
+    return _act(state, job_id, "resume")
+
+
+@router.post("/jobs/{job_id}/retry", summary="Retry", responses=responses(problems.NoSuchJob, problems.WrongState))
+def retry(job_id: JobId, state: InState) -> Job:
+    """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
+    return _act(state, job_id, "retry")
+
+
+@router.delete("/jobs/{job_id}", status_code=204, summary="Delete", responses=responses(problems.NoSuchJob, problems.WrongState))
+def delete(job_id: JobId, state: InState) -> Response:
+    """Delete a job that has ended, with its result and artifacts."""
+    try:
+        for gone in state.store.delete(checked(job_id)):
+            state.artifacts.delete(gone)
+    except LookupError as error:
+        raise problems.NoSuchJob from error
+    except NotAllowed as error:
+        raise problems.WrongState(f"{job_id} is {error.state.value}: only jobs that have ended can be deleted; cancel it first") from error
+    return Response(status_code=204)
+
+
+def _cells(spec: TrainSpec | CheckSpec | StudySpec, state: State) -> list[Cell]:
+    """The cells of a study; refuses what is too large, cannot be expanded, or refers to weights that there are not."""
+    found = _estimate(spec, state)
+    if found.problems:
+        raise problems.TooLarge(
+            "; ".join(found.problems), estimate=found.model_dump(mode="json"), limits=state.settings.limits.model_dump()
+        )
+    if isinstance(spec, CheckSpec):
+        _refuse_missing_weights(spec, state)
+    return expand(spec) if isinstance(spec, StudySpec) else []
+
+
+def _estimate(spec: TrainSpec | CheckSpec | StudySpec, state: State) -> Estimate:
+    try:
+        return estimate(spec, state.settings.limits)
+    except GridError as error:
+        raise problems.invalid_at(f"/spec{error.pointer}", str(error)) from error
+
+
+def _refuse_missing_weights(spec: CheckSpec, state: State) -> None:
+    if not isinstance(spec.at, TrainedWeights):
+        return
+    job = state.store.job(spec.at.job)
+    if job is None or not isinstance(job.spec, TrainSpec):
+        raise problems.invalid_at("/spec/at/job", f"there is no training job {spec.at.job}")
+    try:
+        spec.refuse_misfit(job.spec)
+    except ValueError as error:
+        field, _, message = str(error).partition(": ")
+        raise problems.invalid_at(f"/spec/{field.replace('.', '/')}", message) from error
+    stage = next(layers for layers in job.spec.stages if spec.at.layer in layers)
+    measured = any(row["layer"] == stage[-1] and row["epoch"] == spec.at.epoch for row in state.store.rows(job.id))
+    if not measured:
+        raise problems.invalid_at(
+            "/spec/at/epoch", f"{job.id} ({job.state.value}) has not come to epoch {spec.at.epoch} of layer {spec.at.layer}"
+        )
+
+
+@contextmanager
+def _once(state: State, owner: str, key: str | None) -> Iterator[None]:
+    """Let only one request with an Idempotency-Key in at a time."""
+    held = (owner, key) if key else None
+    if held and held in state.in_flight:
+        raise problems.StillInFlight(headers={"Retry-After": "1"})
+    if held:
+        state.in_flight.add(held)
+    try:
+        yield
+    finally:
+        if held:
+            state.in_flight.discard(held)
+
+
+def _idempotency(state: State, owner: str, key: str | None, body: JobRequest) -> Idempotency | None:
+    if key is None:
+        return None
+    fingerprint = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+    return Idempotency(owner, key, fingerprint, state.settings.idempotency_hours)
+
+
+def _submit(state: State, order: Order, cells: list[Cell], idempotency: Idempotency | None) -> Submitted:
+    try:
+        return state.store.submit(order, cells, idempotency=idempotency, max_queued=state.settings.max_queued)
+    except KeyReused as error:
+        raise problems.KeyReusedProblem from error
+    except QueueFull as error:
+        raise problems.QueueIsFull(headers={"Retry-After": str(QUEUE_RETRY_SECONDS)}) from error
+
+
+def _act(state: State, job_id: str, action: Literal["cancel", "pause", "resume", "retry"]) -> Job:
+    actions = {"cancel": state.store.cancel, "pause": state.store.pause, "resume": state.store.resume, "retry": state.store.retry}
+    try:
+        job = actions[action](checked(job_id))
+    except LookupError as error:
+        raise problems.NoSuchJob from error
+    except NotAllowed as error:
+        raise problems.WrongState(f"{job_id} is {error.state.value}: it cannot be {_DONE[action]}", state=error.state.value) from error
+    state.reconciler.wake()
+    return job
+
+
+_DONE = {"cancel": "cancelled", "pause": "paused", "resume": "resumed", "retry": "retried"}
+
+
+def _plain(parent: str | None) -> str | None:
+    return parent if parent is None or is_job_id(parent) else "job_none"

@@ -1,0 +1,76 @@
+"""The API process: one uvicorn server on one address, refused where it would be open to strangers."""
+
+import argparse
+import errno
+import ipaddress
+import socket
+import sys
+
+import uvicorn
+
+from service.settings import Settings
+
+EXIT_REFUSED = 3
+DRAIN_SECONDS = 5
+BACKLOG = 256
+
+
+class ServeError(Exception):
+    """The API cannot listen there; the message is one line that says why and what to do."""
+
+
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Run the API until a signal ends it. Raises ServeError where the address is taken or may not be used."""
+    from service.app import create_app
+
+    refuse_strangers(settings, host)
+    listener = listen(host, port)
+    config = uvicorn.Config(create_app(settings), timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False, backlog=BACKLOG)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, not listening yet; ServeError where that fails."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ServeError(f"port {port} of {host} is in use: choose another with --port, or stop what listens there") from error
+        raise ServeError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+    return listener
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def refuse_strangers(settings: Settings, host: str) -> None:
+    """Raise ServeError where others than this machine could use the API without a key."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """`python -m service.serve --host HOST --port PORT`."""
+    parser = argparse.ArgumentParser(prog="fflab api")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    given = parser.parse_args(arguments)
+    try:
+        serve(Settings(), given.host, given.port)
+    except ServeError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_REFUSED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What a request can reach: the resources of the app, made in its lifespan and handed to routes by dependency."""
+
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+
+from service import problems
+from service.artifacts import JOB_ID, Artifacts
+from service.auth import Gate
+from service.dispatch import Doorbell
+from service.events import Tail
+from service.jobs import Job
+from service.reconcile import Reconciler
+from service.settings import Settings
+from service.store import Store
+
+
+class State:
+    """The resources of one API process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = Store(settings.database)
+        self.artifacts = Artifacts(settings.artifacts)
+        self.gate = Gate(self.store, settings)
+        self.tail = Tail(self.store)
+        self.doorbell = Doorbell(settings.redis_url.get_secret_value()) if settings.redis_url else None
+        self.reconciler = Reconciler(self.store, settings, self.doorbell)
+        self.in_flight: set[tuple[str, str]] = set()  # idempotency keys whose first request is being worked on
+
+    async def open(self) -> None:
+        """Begin the background work."""
+        self.store.migrate()
+        self.tail.start()
+        self.reconciler.start()
+
+    async def close(self) -> None:
+        """End the background work and close connections."""
+        await self.tail.stop()
+        self.reconciler.stop()
+        if self.doorbell:
+            self.doorbell.close()
+        self.store.close()
+
+    def job(self, job_id: str) -> Job:
+        """The job of a request. Raises NoSuchJob."""
+        job = self.store.job(checked(job_id))
+        if job is None:
+            raise problems.NoSuchJob
+        return job
+
+    def result(self, job_id: str) -> str:
+        """The JSON text of a job's result. Raises NoSuchJob and NoResultYet."""
+        job = self.job(job_id)
+        document = self.store.result(job_id)
+        if document is None:
+            why = f": {job.error.detail}" if job.error else ""
+            raise problems.NoResultYet(f"{job_id} is {job.state.value} and has no result{why}", state=job.state.value)
+        return document
+
+
+def checked(job_id: str) -> str:
+    """The id, if it can be one. Raises NoSuchJob: nothing else is looked up in the database or on the disk."""
+    if not is_job_id(job_id):
+        raise problems.NoSuchJob
+    return job_id
+
+
+def is_job_id(text: str) -> bool:
+    """Whether the text has the form of a job's id."""
+    return JOB_ID.fullmatch(text) is not None
+
+
+def state_of(request: Request) -> State:
+    """The app's resources."""
+    state: State = request.app.state.resources
+    return state
+
+
+InState = Annotated[State, Depends(state_of)]
+
+
+def owner_of(
+    state: InState,
+    authorization: Annotated[str | None, Header(description="`Bearer KEY`, where keys are needed")] = None,
+    x_api_key: Annotated[str | None, Header(description="the key, as an alternative to Authorization")] = None,
+) -> str:
+    """Whose request it is. Raises KeyNeeded."""
+    return state.gate.owner(authorization, x_api_key)
+
+
+Owner = Annotated[str, Depends(owner_of)]

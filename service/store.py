@@ -1,0 +1,24 @@
+"""The store: all state of the service, and all of its SQL, behind one class."""
+
+from service.leases import Claim, LeaseLost, Row, WorkerInfo
+from service.requests import Idempotency, KeyReused, NotAllowed, Order, Page, QueueFull, Submitted
+from service.upkeep import Upkeep
+
+__all__ = [
+    "Claim",
+    "Idempotency",
+    "KeyReused",
+    "LeaseLost",
+    "NotAllowed",
+    "Order",
+    "Page",
+    "QueueFull",
+    "Row",
+    "Store",
+    "Submitted",
+    "WorkerInfo",
+]
+
+
+class Store(Upkeep):
+    """Leases for workers, Requests for the API, Upkeep for the reconciler, over one Database."""

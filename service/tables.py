@@ -1,0 +1,163 @@
+"""The tables. All times are seconds since 1970 by the database's own clock."""
+
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import Float
+
+from service.jobs import JobState, Wanted
+
+Document = dict[str, Any]
+
+
+class now_seconds(FunctionElement[float]):  # noqa: N801 - a function in SQL
+    """The database's clock, so that machines whose clocks differ agree on leases."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(now_seconds, "sqlite")
+def _now_sqlite(_element: now_seconds, _compiler: SQLCompiler, **_options: object) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(now_seconds, "postgresql")
+def _now_postgresql(_element: now_seconds, _compiler: SQLCompiler, **_options: object) -> str:
+    return "extract(epoch from clock_timestamp())::double precision"
+
+
+def _one_of(column: str, values: list[str], name: str) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({', '.join(repr(value) for value in values)})", name=name)
+
+
+class Base(DeclarativeBase):
+    """The metadata of all tables."""
+
+    type_annotation_map = {Document: JSON, list[str]: JSON}  # noqa: RUF012 - SQLAlchemy's way of declaring it
+
+
+class JobRow(Base):
+    """A job. `version` rises with every change, `last_event` counts its events, `attempt` fences its worker's writes."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    name: Mapped[str | None] = mapped_column(index=True)
+    tags: Mapped[list[str]]
+    priority: Mapped[int]
+    state: Mapped[str]
+    wanted: Mapped[str]
+    version: Mapped[int] = mapped_column(default=1)
+    last_event: Mapped[int] = mapped_column(default=0)
+    spec: Mapped[Document]
+    spec_digest: Mapped[str]
+    engine_version: Mapped[str]
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    cell: Mapped[int | None]
+    cached_from: Mapped[str | None]
+    attempt: Mapped[int] = mapped_column(default=0)
+    losses: Mapped[int] = mapped_column(default=0)
+    worker: Mapped[str | None]
+    lease_until: Mapped[float | None]
+    rung_at: Mapped[float | None]
+    checkpoint: Mapped[str | None]
+    fraction: Mapped[float] = mapped_column(default=0.0)
+    message: Mapped[str] = mapped_column(default="")
+    eta_seconds: Mapped[float | None]
+    created_at: Mapped[float]
+    queued_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+    error: Mapped[Document | None]
+    provenance: Mapped[Document | None]
+
+    __table_args__ = (
+        _one_of("state", [state.value for state in JobState], "state_known"),
+        _one_of("wanted", [wanted.value for wanted in Wanted], "wanted_known"),
+        Index("jobs_by_state", "state", "id"),
+        Index("jobs_by_parent", "parent_id", "cell"),
+        Index("jobs_by_digest", "spec_digest", "state"),
+    )
+
+
+class ResultRow(Base):
+    """The result of a job that has succeeded, as JSON text."""
+
+    __tablename__ = "results"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    document: Mapped[str]
+
+
+class CurveRow(Base):
+    """One tidy row of a job, by what makes it unique: seed, layer, epoch and split, or those of a cell."""
+
+    __tablename__ = "curve_rows"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    key: Mapped[str]
+    data: Mapped[Document]
+
+    __table_args__ = (UniqueConstraint("job_id", "key", name="row_once"),)
+
+
+class EventRow(Base):
+    """Something that happened to a job: `seq` counts from 1 within the job, `id` over all jobs."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    seq: Mapped[int]
+    type: Mapped[str]
+    at: Mapped[float]
+    data: Mapped[Document]
+
+    __table_args__ = (UniqueConstraint("job_id", "seq", name="event_once"),)
+
+
+class IdempotencyRow(Base):
+    """An Idempotency-Key, what was asked with it, and the job that it made."""
+
+    __tablename__ = "idempotency_keys"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    created_at: Mapped[float]
+
+
+class KeyRow(Base):
+    """An API key, as its hash."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    digest: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[float]
+    revoked_at: Mapped[float | None]
+
+
+class WorkerRow(Base):
+    """A worker's last sign of life."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    device: Mapped[str]
+    device_name: Mapped[str | None]
+    memory_bytes: Mapped[int | None]
+    version: Mapped[str]
+    job: Mapped[str | None]
+    seen_at: Mapped[float]

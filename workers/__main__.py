@@ -1,0 +1,45 @@
+"""`python -m workers --device auto|cpu|cuda:N`: one Celery worker for one device."""
+
+import argparse
+import logging
+import os
+import re
+import sys
+import threading
+
+from service.settings import Settings
+from service.store import Store
+from workers.app import NoBroker, create_app
+from workers.patience import patiently
+
+EXIT_REFUSED = 3
+
+
+def device(text: str) -> str:
+    """auto, cpu or cuda:N, checked in form only: this process must not touch CUDA."""
+    if not re.fullmatch(r"auto|cpu|cuda:\d{1,3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu or cuda:N")
+    return text
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prepare the database, then work until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="fflab worker")
+    parser.add_argument("--device", type=device, default="auto")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s worker %(process)d: %(message)s")
+    settings = Settings()
+    try:
+        app = create_app(settings, given.device)
+    except NoBroker as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_REFUSED)
+    store = Store(settings.database)
+    patiently(store.migrate, threading.Event())
+    store.close()  # no connection may cross the fork
+    name = f"fflab-{os.getpid()}@%h"
+    app.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO", f"--hostname={name}"])
+
+
+if __name__ == "__main__":
+    main()
