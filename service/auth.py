@@ -58,7 +58,7 @@ class Gate:
     def _refresh(self) -> None:
         if time.monotonic() - self._read_at < REMEMBERED_SECONDS:
             return
-        keys = self._store.keys()
+        keys = self._store.api_keys()
         self._exists = bool(keys)
         self._valid = {key.digest: key.id for key in keys if key.revoked_at is None}
         self._read_at = time.monotonic()

@@ -244,17 +244,16 @@ def _data(values: Sequence[Record]) -> alt.InlineData:
 
 
 def _faceted(layers: AnyChart, records: Sequence[Record]) -> AnyChart:
-    data = _data(records)
     series = sorted({str(record["series"]) for record in records}, key=lambda label: ("negative samples" in label, label))
     if len(series) == 1:
-        return layers.properties(width=460, height=280, data=data)
+        return layers.properties(width=460, height=280, data=_data(records))
     facet = alt.Facet("series:N", title=None, sort=series, header=alt.Header(labelFontSize=12))
-    return layers.properties(width=260, height=200).facet(facet=facet, data=data, columns=2)
+    return layers.properties(width=260, height=200).facet(facet=facet, data=_data(records), columns=2)
 
 
 def _titled(chart: AnyChart, title: str, caption: list[str]) -> AnyChart:
     # the page shows the same specification in light and dark, so only marks carry colours
-    return (
+    titled: AnyChart = (
         chart.properties(
             title=alt.TitleParams(title, subtitle=caption, anchor="start", fontSize=15, subtitleColor=GREY, subtitlePadding=4, offset=8)
         )
@@ -262,6 +261,7 @@ def _titled(chart: AnyChart, title: str, caption: list[str]) -> AnyChart:
         .configure_axis(gridOpacity=0.3, labelFontSize=11, titleFontSize=12, titleFontWeight="normal")
         .configure(font="Helvetica, Arial, sans-serif", padding=12)
     )
+    return titled
 
 
 def _caption(records: Sequence[Record]) -> list[str]:
@@ -275,7 +275,8 @@ def _width_caption(records: Sequence[Record]) -> list[str]:
     seeds, batch = max(int(record["seeds"] or 0) for record in records), max(int(record["batch"] or 0) for record in records)
     live = max(int(record["live"] or 0) for record in records)
     return [
-        f"{live:,} live samples a point ({seeds} seeds, batches of {batch:,}); bars: 95 % interval, the wider of Wilson's over samples and Student's over seeds"
+        f"{live:,} live samples a point ({seeds} seeds, batches of {batch:,});",
+        "bars: 95 % interval, the wider of Wilson's over samples and Student's over seeds",
     ]
 
 
@@ -299,4 +300,4 @@ def _cells(sources: Sequence[Source]) -> list[tuple[str, CheckCell]]:
 @cache
 def javascript_bundle() -> str:
     """The browser side of the charts, to be inlined once in a page that must work without a network."""
-    return str(vl_convert.javascript_bundle(None))
+    return vl_convert.javascript_bundle("")

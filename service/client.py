@@ -73,9 +73,12 @@ class Client:
     repeated one makes no second job.
     """
 
-    def __init__(self, url: str = "http://127.0.0.1:8000", api_key: str | None = None, *, timeout_seconds: float = 30.0) -> None:
+    def __init__(
+        self, url: str = "http://127.0.0.1:8000", api_key: str | None = None, *, timeout_seconds: float = 30.0, attempts: int = ATTEMPTS
+    ) -> None:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.url = url.rstrip("/")
+        self.attempts = attempts
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_seconds)
 
     def __enter__(self) -> "Client":
@@ -184,8 +187,8 @@ class Client:
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         pause = FIRST_PAUSE_SECONDS
-        for attempt in range(ATTEMPTS):
-            last = attempt == ATTEMPTS - 1
+        for attempt in range(self.attempts):
+            last = attempt == self.attempts - 1
             try:
                 response = self._http.request(method, path, **options)
             except httpx.TransportError as error:

@@ -2,11 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ffengine.results import CheckCell, EpochRow, TrainResult
 from ffengine.study import interval
 from service.charts import PAPER_THEOREM_1, PAPER_THEOREM_2, Source
+
+
+Verdict = Literal["met", "NOT met", "open", ""]  # open: the interval holds the paper's figure; "": the paper gives none
 
 
 class Line(NamedTuple):
@@ -17,7 +20,7 @@ class Line(NamedTuple):
     low: float | None
     high: float | None
     published: str
-    met: bool | None  # None: the paper gives no figure
+    verdict: Verdict
     samples: int
     seeds: int
 
@@ -25,11 +28,6 @@ class Line(NamedTuple):
     def interval(self) -> str:
         """The interval in words."""
         return "one seed" if self.low is None or self.high is None else f"{self.low:.4f} to {self.high:.4f}"
-
-    @property
-    def verdict(self) -> str:
-        """Whether the paper's figure is met."""
-        return {True: "met", False: "NOT met", None: ""}[self.met]
 
 
 def comparison(sources: Sequence[Source]) -> list[Line]:
@@ -46,7 +44,7 @@ def _of_check(cells: Sequence[CheckCell]) -> list[Line]:
     for cell in cells:
         groups[cell.width, cell.split, cell.method].append(cell)
     lines = []
-    for (width, split, method), group in groups.items():
+    for (width, split, method), group in sorted(groups.items(), key=lambda item: (item[0][1] == "negative", item[0][2], item[0][0])):
         theorem, place = group[0].theorem, "at initialisation" if group[0].epoch == 0 else f"at epoch {group[0].epoch}"
         which = f", {split} samples" if theorem == 2 else ""
         how = "infinite-width limit" if method == "infinite_width" else f"n = {width}"
@@ -84,8 +82,14 @@ def _line(quantity: str, values: list[float], reference: float | None, samples: 
     low = None if found.low is None else max(0.0, found.low)
     high = None if found.high is None else min(1.0, found.high)
     published = "" if reference is None else f"> {reference:g}"
-    met = None if reference is None else found.mean > reference
-    return Line(quantity, found.mean, low, high, published, met, samples, found.seeds)
+    verdict: Verdict = "" if reference is None else _verdict(found.mean, low, high, reference)
+    return Line(quantity, found.mean, low, high, published, verdict, samples, found.seeds)
+
+
+def _verdict(mean: float, low: float | None, high: float | None, reference: float) -> Verdict:
+    if (mean if low is None else low) > reference:
+        return "met"
+    return "open" if high is not None and high > reference else "NOT met"
 
 
 def _change(rows: Sequence[EpochRow], last: int, split: str, where: str) -> Line | None:
@@ -98,4 +102,4 @@ def _change(rows: Sequence[EpochRow], last: int, split: str, where: str) -> Line
     found = interval(rises)
     samples = sum(row.samples - row.dead_samples for row in rows if row.epoch == last and row.split == split)
     name = f"Rise of S from epoch 0 to {last}, {split} samples{where}"
-    return Line(name, found.mean, found.low, found.high, "S rises", found.mean > 0, samples, found.seeds)
+    return Line(name, found.mean, found.low, found.high, "> 0", _verdict(found.mean, found.low, found.high, 0.0), samples, found.seeds)

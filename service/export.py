@@ -16,7 +16,11 @@ def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any
         return [cell.model_dump(mode="json") for cell in result.cells]
     return [
         {
-            "part": cell.part, "params": json.dumps(cell.params), "job": cell.job, "state": cell.state, "figure": figure,
+            "part": cell.part,
+            "params": json.dumps(cell.params),
+            "job": cell.job,
+            "state": cell.state,
+            "figure": figure,
             **found.model_dump(mode="json"),
         }
         for cell in result.cells

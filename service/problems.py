@@ -344,7 +344,7 @@ def pointer_of(location: Sequence[int | str], kind: str, body: object) -> str:
     if not location or location[0] != "body":
         return "/".join(str(step) for step in location)
     steps: list[str] = []
-    here = body
+    here: Any = body
     rest = location[1:]
     for place, step in enumerate(rest):
         if (isinstance(here, dict) and step in here) or (isinstance(here, list) and isinstance(step, int) and 0 <= step < len(here)):

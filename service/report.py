@@ -28,9 +28,12 @@ li { margin-bottom: .5rem; }
 @media print { body { max-width: none; } figure { break-inside: avoid; } }
 """
 
+CLASSES = {"met": "met", "NOT met": "unmet", "open": "open", "": ""}
+
 NOTE = (
-    "The conditions computed here are the exact first-order conditions for a sample's Hoyer sparsity to rise. The paper's figures are those "
-    "of its abstract (arXiv 2311.05667); its widths, learning rate and batch size were not at hand. A figure that contradicts it is shown as measured."
+    "The conditions computed here are the exact first-order conditions for a sample's Hoyer sparsity to rise. The paper's figures "
+    "are those of its abstract (arXiv 2311.05667); its widths, learning rate and batch size were not at hand. A figure that "
+    "contradicts it is shown as measured."
 )
 
 
@@ -65,10 +68,12 @@ def _inline(script: str) -> str:
 
 
 def _table(lines: Sequence[Line]) -> str:
-    head = "<tr><th>quantity<th class=number>measured<th class=number>95 % interval over seeds<th>paper<th><th class=number>samples<th class=number>seeds</tr>"
+    heads = ("measured", "95 % interval over seeds", "paper", "", "samples", "seeds")
+    head = "<tr><th>quantity" + "".join(f"<th class=number>{name}" for name in heads) + "</tr>"
     rows = "".join(
-        f"<tr><td>{html.escape(line.quantity)}<td class=number>{line.measured:.4f}<td class=number>{line.interval}<td>{html.escape(line.published)}"
-        f"<td class={'unmet' if line.met is False else 'met'}>{line.verdict}<td class=number>{line.samples:,}<td class=number>{line.seeds}</tr>"
+        f"<tr><td>{html.escape(line.quantity)}<td class=number>{line.measured:.4f}<td class=number>{line.interval}"
+        f"<td class=number>{html.escape(line.published)}<td class='number {CLASSES[line.verdict]}'>{line.verdict}"
+        f"<td class=number>{line.samples:,}<td class=number>{line.seeds}</tr>"
         for line in lines
     )
     return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
@@ -84,7 +89,8 @@ def _findings(findings: Sequence[Diagnostic]) -> str:
 def _provenance(found: Provenance) -> str:
     data = found.dataset
     entries = {
-        "data": f"{data.name} ({data.preprocess}), {data.train_samples:,} training and {data.test_samples:,} test samples, sha256 {data.digest[:16]}…",
+        "data": f"{data.name} ({data.preprocess}), {data.train_samples:,} training and {data.test_samples:,} test samples, "
+        f"sha256 {data.digest[:16]}…",
         "seeds": ", ".join(map(str, found.seeds)),
         "engine": f"fflab {found.engine_version}" + (f", revision {found.git_revision[:12]}" if found.git_revision else ""),
         "versions": f"Python {found.python_version}, torch {found.torch_version}, numpy {found.numpy_version}",

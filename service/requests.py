@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
-from sqlalchemy import Select, delete, func, insert, select, text
+from sqlalchemy import TextClause, delete, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from ffengine.results import Provenance
@@ -122,12 +122,12 @@ class Requests(Database):
         parent: str | None = None,
     ) -> Page:
         """Jobs, newest first, from before an id on; a study's cells only where its id is given as `parent`."""
-        query: Select[tuple[JobRow]] = select(JobRow).order_by(JobRow.id.desc()).limit(limit + 1)
+        query = select(JobRow).order_by(JobRow.id.desc()).limit(limit + 1)
         query = query.where(JobRow.parent_id == parent if parent else JobRow.parent_id.is_(None))
         for column, value in ((JobRow.state, state), (JobRow.kind, kind), (JobRow.name, name)):
             query = query.where(column == value) if value is not None else query
         query = query.where(JobRow.id < before) if before else query
-        query = self._tagged(query, tag) if tag is not None else query
+        query = query.where(self._tagged(tag)) if tag is not None else query
         with self.reading() as session:
             rows = list(session.scalars(query))
         return Page([to_job(row) for row in rows[:limit]], rows[limit - 1].id if len(rows) > limit else None)
@@ -199,7 +199,7 @@ class Requests(Database):
         with self.writing() as session:
             session.execute(insert(KeyRow).values(id=key_id, name=name, digest=key_digest, created_at=now_seconds()))
 
-    def keys(self) -> list[KeyRow]:
+    def api_keys(self) -> list[KeyRow]:
         """All API keys, oldest first."""
         with self.reading() as session:
             return list(session.scalars(select(KeyRow).order_by(KeyRow.created_at)))
@@ -314,9 +314,9 @@ class Requests(Database):
             raise LookupError(job_id)
         return row
 
-    def _tagged(self, query: Select[tuple[JobRow]], tag: str) -> Select[tuple[JobRow]]:
+    def _tagged(self, tag: str) -> TextClause:
         each = "json_each(jobs.tags)" if self.is_sqlite else "json_array_elements_text(jobs.tags) AS each(value)"
-        return query.where(text(f"EXISTS (SELECT 1 FROM {each} WHERE value = :tag)").bindparams(tag=tag))  # noqa: S608 - no user text
+        return text(f"EXISTS (SELECT 1 FROM {each} WHERE value = :tag)").bindparams(tag=tag)  # noqa: S608 - no user text
 
 
 def _copy(session: Session, source: str, target: str) -> None:

@@ -25,6 +25,7 @@ class Standing(NamedTuple):
     succeeded: int
     active: int
     begun: bool
+    fraction: float
 
 
 class Upkeep(Leases, Requests):
@@ -71,10 +72,10 @@ class Upkeep(Leases, Requests):
         """Bring a study's state and progress in line with its cells; when the last has ended, write its result."""
         with self.reading() as session:
             parent = session.get(JobRow, study_id)
-            states = [JobState(state) for state in session.scalars(select(JobRow.state).where(JobRow.parent_id == study_id))]
+            cells = session.execute(select(JobRow.state, JobRow.fraction).where(JobRow.parent_id == study_id)).tuples().all()
         if parent is None:
             return
-        standing = _standing(states)
+        standing = _standing([(JobState(state), fraction) for state, fraction in cells])
         if standing.ended == standing.total:
             self._end_study(parent, standing)
         else:
@@ -87,8 +88,8 @@ class Upkeep(Leases, Requests):
         else:
             target = JobState.running if standing.begun or state == JobState.running else JobState.queued
         message = f"{standing.ended} of {standing.total} runs ended"
-        progress = Progress(fraction=standing.ended / standing.total, message=message, eta_seconds=None)
-        if target == state and parent.message == message:
+        progress = Progress(fraction=standing.fraction, message=message, eta_seconds=None)
+        if target == state and parent.message == message and parent.fraction == standing.fraction:
             return
         with self.writing() as session:
             first = {"started_at": now_seconds()} if parent.started_at is None and target == JobState.running else {}
@@ -132,11 +133,13 @@ class Upkeep(Leases, Requests):
         return StudyResult(cells=tuple(cells))
 
 
-def _standing(states: list[JobState]) -> Standing:
+def _standing(cells: list[tuple[JobState, float]]) -> Standing:
+    states = [state for state, _ in cells]
     return Standing(
         total=len(states),
         ended=sum(state in TERMINAL for state in states),
         succeeded=sum(state == JobState.succeeded for state in states),
         active=sum(state in (JobState.queued, JobState.running) for state in states),
+        fraction=round(sum(1.0 if state in TERMINAL else fraction for state, fraction in cells) / max(1, len(cells)), 3),
         begun=any(state not in (JobState.queued, JobState.paused) for state in states),
     )

@@ -1,0 +1,144 @@
+"""`fflab doctor`: what is installed, reachable and writable, and what to do about what is not."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from ffengine.datasets import DATASETS, DatasetError, present_folder, read_bundled, verified
+from service.broker import BrokerError, answers, find_server, version_of
+from service.client import Client, FflabError
+from service.settings import Settings
+from service.store import Store
+
+NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "lustre", "glusterfs", "ceph"})
+LEAST_FREE_BYTES = 2**30
+
+Verdict = Literal["ok", "warn", "fail"]
+
+
+class Check(NamedTuple):
+    """One line: what was looked at, how it is, and what to do."""
+
+    what: str
+    verdict: Verdict
+    finding: str
+    advice: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """All checks, in the order in which one would mend what they find."""
+    checks: tuple[Callable[[Settings], Iterator[Check]], ...] = (_python, _torch, _datasets, _home, _redis, _database, _service)
+    for check in checks:
+        yield from check(settings)
+
+
+def _python(_settings: Settings) -> Iterator[Check]:
+    yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}, fflab {importlib.metadata.version('fflab')}")
+
+
+def _torch(_settings: Settings) -> Iterator[Check]:
+    code = "import torch; print(torch.__version__, 'cuda: ' + torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'cpu')"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )  # in its own process: it takes seconds
+    if found.returncode:
+        yield Check(
+            "torch", "fail", (found.stderr.strip().splitlines() or ["cannot be imported"])[-1], "pip install fflab in this environment"
+        )
+    else:
+        yield Check("torch", "ok", found.stdout.strip())
+
+
+def _datasets(settings: Settings) -> Iterator[Check]:
+    for name, facts in DATASETS.items():
+        try:
+            if facts.folder is None:
+                verified(facts, read_bundled(name))
+                yield Check(f"data {name}", "ok", "bundled, digest verified")
+            elif folder := present_folder(facts, settings.data_root):
+                yield Check(f"data {name}", "ok", f"in {folder}")
+            else:
+                advice = f"fflab data fetch {name}, or set FFLAB_DATA to a folder with {facts.folder}/raw"
+                yield Check(f"data {name}", "warn", f"not below {settings.data_root}", advice)
+        except (DatasetError, OSError) as error:
+            yield Check(f"data {name}", "fail", str(error), "install fflab again")
+
+
+def _home(settings: Settings) -> Iterator[Check]:
+    home = settings.root
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        probe = home / f".doctor-{os.getpid()}"
+        probe.write_text("probe")
+        probe.unlink()
+    except OSError as error:
+        yield Check("home", "fail", f"{home}: {error.strerror}", "set FFLAB_HOME to a folder that you can write to")
+        return
+    free = os.statvfs(home).f_bavail * os.statvfs(home).f_frsize
+    yield Check(
+        "home",
+        "ok" if free >= LEAST_FREE_BYTES else "warn",
+        f"{home}, {free / 2**30:.1f} GiB free",
+        "" if free >= LEAST_FREE_BYTES else "make room",
+    )
+    if (kind := file_system(str(home))) in NETWORK_FILE_SYSTEMS and settings.database.startswith("sqlite"):
+        yield Check(
+            "file system", "fail", f"{home} is on {kind}", "SQLite loses data there: use a local folder or PostgreSQL (FFLAB_DATABASE_URL)"
+        )
+
+
+def file_system(path: str) -> str:
+    """The type of the file system that a path is on; "" where the system does not tell."""
+    best, kind = "", ""
+    try:
+        with open("/proc/mounts", encoding="utf-8") as mounts:  # noqa: PTH123
+            for line in mounts:
+                _, mounted, found, *_ = line.split()
+                if (path == mounted or path.startswith(mounted.rstrip("/") + "/")) and len(mounted) >= len(best):
+                    best, kind = mounted, found
+    except OSError:
+        return ""
+    return kind
+
+
+def _redis(settings: Settings) -> Iterator[Check]:
+    if settings.redis_url:
+        reached = answers(settings.redis_url.get_secret_value())
+        yield Check("redis", "ok" if reached else "fail", "FFLAB_REDIS_URL " + ("answers" if reached else "does not answer"))
+        return
+    try:
+        server = find_server()
+    except BrokerError as error:
+        yield Check("redis", "fail", str(error))
+    else:
+        yield Check("redis", "ok", f"{server}, version {'.'.join(map(str, version_of(server)))}")
+
+
+def _database(settings: Settings) -> Iterator[Check]:
+    try:
+        store = Store(settings.database)
+        store.ping()
+        store.close()
+    except (SQLAlchemyError, OSError, ModuleNotFoundError) as error:
+        yield Check("database", "fail", " ".join(str(error).split())[:160], "look at FFLAB_DATABASE_URL")
+    else:
+        yield Check("database", "ok", store.url.render_as_string(hide_password=True))
+
+
+def _service(settings: Settings) -> Iterator[Check]:
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    with Client(settings.url, key, attempts=1) as client:
+        try:
+            workers = client.get("/v1/workers")["items"]
+        except FflabError:
+            yield Check("service", "warn", f"{settings.url} does not answer", "start it with `fflab up`, or set FFLAB_URL")
+            return
+    yield Check("service", "ok", f"{settings.url} answers")
+    names = ", ".join(f"{worker['id']} ({worker['device']})" for worker in workers)
+    yield Check("workers", "ok" if workers else "warn", names or "none is alive", "" if workers else "start one with `fflab worker`")
