@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
+from starlette.types import ASGIApp
 
 from ffengine.version import ENGINE_VERSION
 from service import problems
@@ -17,6 +18,14 @@ Train Forward-Forward networks and check the sparsity theorems of arXiv 2311.056
 Submit a spec with `POST /v1/jobs`, wait with `GET /v1/jobs/{id}?wait=60`, read `GET /v1/jobs/{id}/result`.
 Every error is `application/problem+json` (RFC 9457) with JSON pointers to what was wrong.
 """
+
+
+class App(FastAPI):
+    """A FastAPI app that answers with problem documents only."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The framework's own stack within SizeAnswers: what limits bodies is the outermost of it."""
+        return problems.SizeAnswers(super().build_middleware_stack())
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -33,7 +42,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         finally:
             await state.close()
 
-    app = FastAPI(title="fflab", version=ENGINE_VERSION, description=DESCRIPTION, lifespan=lifespan, max_body_size=settings.max_body_bytes)
+    app = App(title="fflab", version=ENGINE_VERSION, description=DESCRIPTION, lifespan=lifespan, max_body_size=settings.max_body_bytes)
     problems.install(app)
     for routes in (jobs, charts, catalog, datasets):
         app.include_router(routes.router, prefix="/v1", dependencies=[Depends(owner_of)])

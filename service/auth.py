@@ -49,7 +49,8 @@ class Gate:
         self._refresh()
         if not self._exists and not self._required:
             return "anyone"
-        secret = api_key or (authorization or "").removeprefix("Bearer ").strip()
+        scheme, _, credentials = (authorization or "").partition(" ")
+        secret = api_key or (credentials.strip() if scheme.lower() == "bearer" else "")
         owner = self._valid.get(fingerprint(secret)) if secret else None
         if owner is None:
             raise KeyNeeded(headers={"WWW-Authenticate": 'Bearer realm="fflab"'})

@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 SERVERS = ("valkey-server", "redis-server")
 OLDEST = (6, 2)
@@ -112,7 +114,7 @@ class EmbeddedRedis:
 def answers(url: str) -> bool:
     """Whether a Redis answers there."""
     try:
-        with redis.Redis.from_url(url, socket_timeout=PROBE_SECONDS, socket_connect_timeout=PROBE_SECONDS) as client:
+        with probe(url) as client:
             return bool(client.ping())
     except redis.RedisError:
         return False
@@ -121,7 +123,7 @@ def answers(url: str) -> bool:
 def complaints(url: str) -> list[str]:
     """What is wrong with a broker's configuration, as far as it lets us see."""
     try:
-        with redis.Redis.from_url(url, socket_timeout=PROBE_SECONDS, socket_connect_timeout=PROBE_SECONDS, decode_responses=True) as client:
+        with probe(url) as client:
             policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
     except redis.ResponseError:  # hosted servers refuse CONFIG
         return []
@@ -130,3 +132,9 @@ def complaints(url: str) -> list[str]:
     if policy != "noeviction":
         return [f"Redis evicts messages when memory is short: set maxmemory-policy noeviction (it is {policy})"]
     return []
+
+
+def probe(url: str) -> redis.Redis:
+    """A client that asks once and does not wait for long."""
+    once = Retry(NoBackoff(), 0)
+    return redis.Redis.from_url(url, socket_timeout=PROBE_SECONDS, socket_connect_timeout=PROBE_SECONDS, retry=once, decode_responses=True)

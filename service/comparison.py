@@ -8,7 +8,6 @@ from ffengine.results import CheckCell, EpochRow, TrainResult
 from ffengine.study import interval
 from service.charts import PAPER_THEOREM_1, PAPER_THEOREM_2, Source
 
-
 Verdict = Literal["met", "NOT met", "open", ""]  # open: the interval holds the paper's figure; "": the paper gives none
 
 

@@ -1,7 +1,9 @@
 """Connections and transactions: SQLite in WAL mode, or PostgreSQL. The base of the store's three sides."""
 
 import json
+import re
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +21,17 @@ from service.jobs import TERMINAL, JobState
 from service.tables import EventRow, JobRow, now_seconds
 
 BUSY_MILLISECONDS = 15_000
+WAL_RETRY_SECONDS = 0.02
 MIGRATION_LOCK = 0x66666C6162  # "fflab", PostgreSQL's advisory lock while the schema is upgraded
 
+MOUNTS = Path("/proc/self/mountinfo")
+NETWORK_FILE_SYSTEMS = frozenset({"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"})
+
 EventDraft = tuple[str, dict[str, Any]]
+
+
+class DatabaseRefused(Exception):  # noqa: N818
+    """The database cannot be kept there; the message says why and what to do."""
 
 
 class Database:
@@ -31,7 +41,9 @@ class Database:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database:
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(self.url.database).absolute().parent
+            refuse_network_folder(folder, MOUNTS.read_text() if MOUNTS.exists() else "")
+            folder.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {} if self.is_sqlite else {"connect_args": {"connect_timeout": 5}}
         self.engine: Engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite, json_serializer=_compact, **options)
         if self.is_sqlite:
@@ -97,10 +109,50 @@ class Database:
     @classmethod
     def announce(cls, session: Session, job_id: str, state: JobState, **data: Any) -> None:
         """Append what tells of a state, and the last event where it is a terminal one."""
-        events: list[EventDraft] = [("state", {"state": state.value, **data})]
-        if state in TERMINAL:
-            events.append(("end", {"state": state.value}))
-        cls.append(session, job_id, events)
+        cls.append(session, job_id, news_of(state, **data))
+
+    @classmethod
+    def change_all(cls, session: Session, *conditions: ColumnElement[bool], events: Sequence[EventDraft], **values: Any) -> int:
+        """Change every job for which the conditions hold and append the events to each, in two statements; how many there were."""
+        counted = {"version": JobRow.version + 1, "last_event": JobRow.last_event + len(events)}
+        statement = update(JobRow).where(*conditions).values(**counted, **values)
+        changed = session.execute(statement.returning(JobRow.id, JobRow.last_event)).all()
+        now = cls.now(session)
+        drafts = [
+            {"job_id": job_id, "seq": last - len(events) + place, "type": kind, "at": now, "data": data}
+            for job_id, last in changed
+            for place, (kind, data) in enumerate(events, 1)
+        ]
+        if drafts:
+            session.execute(insert(EventRow), drafts)
+        return len(changed)
+
+
+def news_of(state: JobState, **data: Any) -> list[EventDraft]:
+    """The events that tell of a new state."""
+    told: list[EventDraft] = [("state", {"state": state.value, **data})]
+    return [*told, ("end", {"state": state.value})] if state in TERMINAL else told
+
+
+def refuse_network_folder(folder: Path, mountinfo: str) -> None:
+    """Raise DatabaseRefused where a folder lies on a network file system, whose locks SQLite cannot trust.
+
+    `mountinfo` is the content of /proc/self/mountinfo.
+    """
+    mounts: dict[Path, str] = {}
+    for line in mountinfo.splitlines():
+        place, _, source = line.partition(" - ")
+        mounts[Path(_unescaped(place.split()[4]))] = source.split()[0]
+    holding = next((mounts[path] for path in (folder, *folder.parents) if path in mounts), "")
+    if holding in NETWORK_FILE_SYSTEMS:
+        raise DatabaseRefused(
+            f"{folder} is on a network file system ({holding}), where SQLite loses data: choose a local folder with "
+            "FFLAB_HOME, or PostgreSQL with FFLAB_DATABASE_URL"
+        )
+
+
+def _unescaped(path: str) -> str:
+    return re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), path)  # the kernel writes blanks and the like in octal
 
 
 def _prepare_sqlite(engine: Engine) -> None:
@@ -108,13 +160,28 @@ def _prepare_sqlite(engine: Engine) -> None:
     def _connected(connection: DBAPIConnection, _record: object) -> None:
         assert isinstance(connection, sqlite3.Connection)  # noqa: S101 - narrows the type
         connection.isolation_level = None  # transactions are begun below, not by the driver
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_MILLISECONDS}"):
+        for pragma in (f"busy_timeout={BUSY_MILLISECONDS}", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
+        _use_wal(connection)
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Any) -> None:
         # a transaction that reads first and then writes can fail at once with "database is locked": take the lock first
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log. The first switch of a new file needs it alone, and does not wait for its turn itself."""
+    deadline = time.monotonic() + BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(WAL_RETRY_SECONDS)
+        else:
+            return
 
 
 def _compact(value: object) -> str:

@@ -20,7 +20,8 @@ class Doorbell:
     def __init__(self, broker_url: str) -> None:
         self._celery = Celery("fflab-doorbell", broker=broker_url, set_as_current=False)
         timeouts = {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
-        self._celery.conf.update(task_publish_retry=False, task_ignore_result=True, broker_transport_options=timeouts)
+        once = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}  # the next tick is the retry
+        self._celery.conf.update(task_publish_retry=False, task_ignore_result=True, broker_transport_options=timeouts | once)
         self._redis = Redis.from_url(broker_url, **timeouts)
 
     def ring(self, job_ids: list[str]) -> None:

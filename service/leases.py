@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, TypeAdapter
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
 
 from ffengine.results import CheckCell, Diagnostic, EpochRow, RunResult
 from ffengine.spec import CheckSpec, RunSpec, TrainSpec
@@ -130,9 +131,10 @@ class Leases(Database):
         with self.writing() as session:
             return self.lose(session, job_id, attempt, reason, max_losses)
 
-    def lose(self, session: Session, job_id: str, attempt: int, reason: str, max_losses: int) -> JobState:
-        """`lost`, within a transaction."""
-        self._hold(session, job_id, attempt, losses=JobRow.losses + 1)
+    def lose(self, session: Session, job_id: str, attempt: int, reason: str, max_losses: int, *conditions: ColumnElement[bool]) -> JobState:
+        """`lost`, within a transaction, where all conditions still hold."""
+        if not self.change(session, job_id, *_mine(job_id, attempt), *conditions, losses=JobRow.losses + 1):
+            raise LeaseLost(f"{job_id} attempt {attempt}")
         row = session.get_one(JobRow, job_id, populate_existing=True)
         if row.wanted == Wanted.cancel:
             state = JobState.cancelled
@@ -203,7 +205,7 @@ def _first(session: Session, job_id: str) -> Any:
 
 
 def _mine(job_id: str, attempt: int) -> tuple[Any, ...]:
-    return JobRow.id == job_id, JobRow.attempt == attempt, JobRow.state == JobState.running.value
+    return JobRow.id == job_id, JobRow.attempt == attempt, JobRow.state == JobState.running.value, JobRow.kind != "study"
 
 
 def _insert_rows(session: Session, job_id: str, rows: Sequence[Row]) -> list[dict[str, Any]]:

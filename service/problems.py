@@ -27,8 +27,12 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.pointers import pointer_of
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
@@ -294,6 +298,28 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
+class SizeAnswers:
+    """Makes a problem document of the framework's plain answer to a body whose declared size is above the limit."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on, and look at the answer's first message."""
+        replaced = False
+
+        async def answer(message: Message) -> None:
+            nonlocal replaced
+            if message["type"] == "http.response.start" and message["status"] == BodyTooLarge.status:
+                replaced = Headers(raw=message["headers"]).get("content-type") != MEDIA_TYPE
+            if not replaced:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                await BodyTooLarge().response()(scope, receive, send)
+
+        await self.app(scope, receive, answer)
+
+
 async def _problem(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # noqa: S101 - narrows the type
     return error.response()
@@ -306,10 +332,18 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     return invalid(error.errors(), error.body).response()
 
 
-async def _http(_request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type
     kind = BY_STATUS.get(error.status_code, MalformedBody)
-    return kind(headers=error.headers).response()
+    headers = {"Allow": _allowed(request)} if kind is WrongMethod else error.headers
+    return kind(headers=headers).response()
+
+
+def _allowed(request: Request) -> str:
+    """The methods of an address; the framework names those of one of its routes only."""
+    paths: dict[str, dict[str, object]] = request.app.openapi()["paths"]
+    matching = (known for path, known in paths.items() if re.fullmatch(re.sub(r"{[^}]+}", "[^/]+", path), request.url.path.rstrip("/")))
+    return ", ".join(sorted({method.upper() for known in matching for method in known}))
 
 
 async def _database(_request: Request, error: Exception) -> Response:
@@ -333,26 +367,6 @@ def invalid(errors: Sequence[Any], body: object) -> Invalid:
 def invalid_at(pointer: str, message: str) -> Invalid:
     """The problem of one field."""
     return Invalid(f"{pointer}: {message}", errors=[FieldError(pointer=pointer, message=message)])
-
-
-def pointer_of(location: Sequence[int | str], kind: str, body: object) -> str:
-    """The JSON pointer, into the user's own document, of pydantic's location.
-
-    pydantic puts the tags of discriminated unions between the fields; a step that the document does not have is such
-    a tag, unless it is the last one of a field that is missing. Parameters of path, query and header are named as they are.
-    """
-    if not location or location[0] != "body":
-        return "/".join(str(step) for step in location)
-    steps: list[str] = []
-    here: Any = body
-    rest = location[1:]
-    for place, step in enumerate(rest):
-        if (isinstance(here, dict) and step in here) or (isinstance(here, list) and isinstance(step, int) and 0 <= step < len(here)):
-            here = here[step]
-        elif not (kind == "missing" and place == len(rest) - 1):
-            continue
-        steps.append(str(step).replace("~", "~0").replace("/", "~1"))
-    return "".join(f"/{step}" for step in steps)
 
 
 def _message(error: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ class Reconciler(threading.Thread):
         self.store, self.settings, self.doorbell = store, settings, doorbell
         self.broker_ok = False
         self._wake = threading.Event()
-        self._stop = threading.Event()
+        self._stopping = threading.Event()
 
     def wake(self) -> None:
         """Something was submitted: tick now."""
@@ -34,13 +34,13 @@ class Reconciler(threading.Thread):
 
     def stop(self) -> None:
         """End after the current tick."""
-        self._stop.set()
+        self._stopping.set()
         self._wake.set()
         self.join()
 
     def run(self) -> None:
         """Tick until stopped; what fails is tried again in the next tick."""
-        while not self._stop.is_set():
+        while not self._stopping.is_set():
             try:
                 self.tick()
             except DATABASE_ERRORS as error:

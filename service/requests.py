@@ -4,19 +4,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
 from sqlalchemy import TextClause, delete, func, insert, select, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
 
 from ffengine.results import Provenance
-from ffengine.spec import AnySpec, Submission, digest
+from ffengine.spec import Submission
 from ffengine.study import Cell
-from ffengine.version import ENGINE_VERSION
-from service.database import Database
-from service.jobs import TERMINAL, Event, Job, JobError, JobState, Progress, Wanted, new_job_id, sources
-from service.tables import CurveRow, EventRow, IdempotencyRow, JobRow, KeyRow, ResultRow, WorkerRow, now_seconds
-
-PRIORITIES = ("low", "normal", "high")
+from service.database import Database, EventDraft, news_of
+from service.jobs import TERMINAL, Event, Job, JobError, JobState, Progress, Wanted, sources
+from service.submissions import PRIORITIES, Order, answers, draft, insert_jobs
+from service.tables import EventRow, IdempotencyRow, JobRow, KeyRow, ResultRow, WorkerRow, now_seconds
 
 
 class KeyReused(Exception):  # noqa: N818
@@ -33,16 +32,6 @@ class NotAllowed(Exception):  # noqa: N818
     def __init__(self, state: JobState) -> None:
         super().__init__(state.value)
         self.state = state
-
-
-class Order(BaseModel):
-    """What is to be submitted, validated."""
-
-    spec: AnySpec
-    name: str | None = None
-    tags: list[str] = []
-    priority: str = "normal"
-    fresh: bool = False
 
 
 class Idempotency(NamedTuple):
@@ -84,19 +73,13 @@ class Requests(Database):
         An identical spec that has succeeded is answered from its result, unless the order is fresh.
         Raises KeyReused and QueueFull.
         """
-        with self.writing() as session:
-            if idempotency and (known := self._known(session, idempotency)):
-                return Submitted(known, replayed=True)
-            waiting = session.scalar(select(func.count()).where(JobRow.state == JobState.queued.value)) or 0
-            if waiting + max(1, len(cells)) > max_queued:
-                raise QueueFull
-            job_id = self._insert(session, order, order.spec, None, None)
-            for number, cell in enumerate(cells):
-                self._insert(session, order, cell.spec, job_id, number)
-            if idempotency:
-                values = {"owner": idempotency.owner, "key": idempotency.key, "fingerprint": idempotency.fingerprint}
-                session.execute(insert(IdempotencyRow).values(**values, job_id=job_id, created_at=now_seconds()))
-            return Submitted(to_job(session.get_one(JobRow, job_id, populate_existing=True)), replayed=False)
+        try:
+            return self._submit(order, cells, idempotency, max_queued)
+        except IntegrityError:
+            if idempotency is None:
+                raise
+            # on PostgreSQL a request with the same key was a moment faster: its job is the answer
+            return self._submit(order, cells, idempotency, max_queued)
 
     def job(self, job_id: str) -> Job | None:
         """The job, if there is one."""
@@ -120,10 +103,14 @@ class Requests(Database):
         tag: str | None = None,
         name: str | None = None,
         parent: str | None = None,
+        children: bool = False,
     ) -> Page:
-        """Jobs, newest first, from before an id on; a study's cells only where its id is given as `parent`."""
+        """Jobs, newest first, from before an id on; a study's cells only with `children`, or where its id is given as `parent`."""
         query = select(JobRow).order_by(JobRow.id.desc()).limit(limit + 1)
-        query = query.where(JobRow.parent_id == parent if parent else JobRow.parent_id.is_(None))
+        if parent:
+            query = query.where(JobRow.parent_id == parent)
+        elif not children:
+            query = query.where(JobRow.parent_id.is_(None))
         for column, value in ((JobRow.state, state), (JobRow.kind, kind), (JobRow.name, name)):
             query = query.where(column == value) if value is not None else query
         query = query.where(JobRow.id < before) if before else query
@@ -182,12 +169,13 @@ class Requests(Database):
     def delete(self, job_id: str) -> list[str]:
         """Delete a job that has ended, with a study's cells; the ids whose artifacts are to go. Raises as `cancel` does."""
         with self.writing() as session:
-            row = self._row(session, job_id)
-            family = [row, *session.scalars(select(JobRow).where(JobRow.parent_id == job_id))]
-            for member in family:
-                if JobState(member.state) not in TERMINAL:
-                    raise NotAllowed(JobState(member.state))
-            ids = [member.id for member in family]
+            self._row(session, job_id)
+            family = (JobRow.id == job_id) | (JobRow.parent_id == job_id)
+            unfinished = JobRow.state.not_in([state.value for state in TERMINAL])
+            state = session.scalar(select(JobRow.state).where(family, unfinished).limit(1))
+            if state is not None:
+                raise NotAllowed(JobState(state))
+            ids = list(session.scalars(select(JobRow.id).where(family)))
             session.execute(delete(JobRow).where(JobRow.parent_id == job_id))
             session.execute(delete(JobRow).where(JobRow.id == job_id))
             return ids
@@ -230,29 +218,22 @@ class Requests(Database):
 
     # Within a transaction
 
-    def _insert(self, session: Session, order: Order, spec: AnySpec, parent: str | None, cell: int | None) -> str:
-        job_id, spec_digest = new_job_id(), digest(spec)
-        source = None if order.fresh else self._cached(session, spec_digest)
-        state = JobState.succeeded if source else JobState.queued
-        values: dict[str, Any] = {
-            "id": job_id, "kind": spec.kind, "name": order.name, "tags": order.tags, "priority": PRIORITIES.index(order.priority),
-            "state": state.value, "wanted": Wanted.run.value, "spec": spec.model_dump(mode="json", exclude_unset=spec.kind == "study"),
-            "spec_digest": spec_digest, "engine_version": ENGINE_VERSION, "parent_id": parent, "cell": cell,
-            "created_at": now_seconds(), "queued_at": now_seconds(), "message": "queued",
-        }  # fmt: skip
-        if source:
-            values |= {"cached_from": source.cached_from or source.id, "provenance": source.provenance, "finished_at": now_seconds()}
-            values |= {"fraction": 1.0, "message": "answered from an earlier result"}
-        session.execute(insert(JobRow).values(**values))
-        if source:
-            _copy(session, source.id, job_id)
-        self.announce(session, job_id, state)
-        return job_id
-
-    def _cached(self, session: Session, spec_digest: str) -> JobRow | None:
-        query = select(JobRow).join(ResultRow, ResultRow.job_id == JobRow.id).order_by(JobRow.id.desc()).limit(1)
-        same = (JobRow.spec_digest == spec_digest, JobRow.state == JobState.succeeded.value, JobRow.engine_version == ENGINE_VERSION)
-        return session.scalar(query.where(*same, JobRow.kind != "study"))
+    def _submit(self, order: Order, cells: Sequence[Cell], idempotency: Idempotency | None, max_queued: int) -> Submitted:
+        parent = draft(order, order.spec)
+        drafts = [parent, *(draft(order, cell.spec, parent["id"], number) for number, cell in enumerate(cells))]
+        with self.writing() as session:
+            if idempotency and (known := self._known(session, idempotency)):
+                return Submitted(known, replayed=True)
+            waiting = session.scalar(select(func.count()).where(JobRow.state == JobState.queued.value)) or 0
+            if waiting + max(1, len(cells)) > max_queued:
+                raise QueueFull
+            insert_jobs(
+                session, drafts, {} if order.fresh else answers(session, [made["spec_digest"] for made in drafts]), self.now(session)
+            )
+            if idempotency:
+                values = {"owner": idempotency.owner, "key": idempotency.key, "fingerprint": idempotency.fingerprint}
+                session.execute(insert(IdempotencyRow).values(**values, job_id=parent["id"], created_at=now_seconds()))
+            return Submitted(to_job(session.get_one(JobRow, parent["id"], populate_existing=True)), replayed=False)
 
     def _known(self, session: Session, idempotency: Idempotency) -> Job | None:
         expired = IdempotencyRow.created_at < now_seconds() - idempotency.hours * 3600
@@ -266,46 +247,40 @@ class Requests(Database):
 
     def _wish(self, job_id: str, action: str, wanted: Wanted, target: JobState) -> Job:
         with self.writing() as session:
-            row = self._row(session, job_id)
-            if row.kind == "study":
-                for child in session.scalars(select(JobRow).where(JobRow.parent_id == job_id)).all():
-                    self._wish_one(session, child, action, wanted, target)
-            if not self._wish_one(session, row, action, wanted, target):
-                raise NotAllowed(JobState(row.state))
+            before = JobState(self._row(session, job_id).state)
+            heard = self._wish_all(session, JobRow.id == job_id, action, wanted, target)
+            if not heard and before not in (target, JobState.running):
+                raise NotAllowed(before)
+            self._wish_all(session, JobRow.parent_id == job_id, action, wanted, target)
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))
 
-    def _wish_one(self, session: Session, row: JobRow, action: str, wanted: Wanted, target: JobState) -> bool:
-        """Whether the job is now as wished, or will be when its worker has heard of it."""
-        if row.state == target:
-            return True
+    def _wish_all(self, session: Session, which: ColumnElement[bool], action: str, wanted: Wanted, target: JobState) -> int:
+        """Do it where jobs wait, ask for it where they run; for how many."""
         ended = {"finished_at": now_seconds()} if target in TERMINAL else {}
+        values = {"state": target.value, "wanted": wanted.value, "eta_seconds": None, "message": target.value, **ended}
         waiting = JobRow.state.in_(sources(action, target))
-        if self.change(session, row.id, waiting, state=target.value, wanted=wanted.value, eta_seconds=None, message=target.value, **ended):
-            self.announce(session, row.id, target)
-            return True
-        running = JobRow.state == JobState.running.value
-        if self.change(session, row.id, running, JobRow.wanted != Wanted.cancel.value, wanted=wanted.value):
-            self.append(session, row.id, [("log", {"message": f"{action} was asked for"})])
-        return row.state == JobState.running
+        done = self.change_all(session, which, waiting, events=news_of(target), **values)
+        running = (JobRow.state == JobState.running.value, JobRow.wanted.not_in((Wanted.cancel.value, wanted.value)))
+        asked: list[EventDraft] = [("log", {"message": f"{action} was asked for"})]
+        return done + self.change_all(session, which, *running, events=asked, wanted=wanted.value)
 
     def _requeue(self, job_id: str, action: str, fine: set[JobState]) -> Job:
         with self.writing() as session:
-            row = self._row(session, job_id)
-            family = [row, *(session.scalars(select(JobRow).where(JobRow.parent_id == job_id)) if row.kind == "study" else ())]
-            if not self._requeue_one(session, row, action) and JobState(row.state) not in fine:
-                raise NotAllowed(JobState(row.state))
-            for member in family[1:]:
-                self._requeue_one(session, member, action)
+            before = JobState(self._row(session, job_id).state)
+            if not self._requeue_all(session, JobRow.id == job_id, action) and before not in fine:
+                raise NotAllowed(before)
+            self._requeue_all(session, JobRow.parent_id == job_id, action)
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))
 
-    def _requeue_one(self, session: Session, row: JobRow, action: str) -> bool:
+    def _requeue_all(self, session: Session, which: ColumnElement[bool], action: str) -> int:
         values: dict[str, Any] = {"state": JobState.queued.value, "wanted": Wanted.run.value, "rung_at": None, "queued_at": now_seconds()}
         values |= {"finished_at": None, "error": None, "message": "queued", **({"losses": 0} if action == "retry" else {})}
-        if self.change(session, row.id, JobRow.state.in_(sources(action, JobState.queued)), **values):
-            self.announce(session, row.id, JobState.queued, reason=action)
-            return True
-        asked = (JobRow.state == JobState.running.value, JobRow.wanted == Wanted.pause.value)
-        return action == "resume" and self.change(session, row.id, *asked, wanted=Wanted.run.value)
+        waiting = JobRow.state.in_(sources(action, JobState.queued))
+        done = self.change_all(session, which, waiting, events=news_of(JobState.queued, reason=action), **values)
+        if action == "resume":
+            pausing = (JobRow.state == JobState.running.value, JobRow.wanted == Wanted.pause.value)
+            done += self.change_all(session, which, *pausing, events=(), wanted=Wanted.run.value)
+        return done
 
     @staticmethod
     def _row(session: Session, job_id: str) -> JobRow:
@@ -317,16 +292,6 @@ class Requests(Database):
     def _tagged(self, tag: str) -> TextClause:
         each = "json_each(jobs.tags)" if self.is_sqlite else "json_array_elements_text(jobs.tags) AS each(value)"
         return text(f"EXISTS (SELECT 1 FROM {each} WHERE value = :tag)").bindparams(tag=tag)  # noqa: S608 - no user text
-
-
-def _copy(session: Session, source: str, target: str) -> None:
-    """Give a job the result and rows of another."""
-    document = session.scalar(select(ResultRow.document).where(ResultRow.job_id == source))
-    session.execute(insert(ResultRow).values(job_id=target, document=document))
-    rows = select(CurveRow.key, CurveRow.data).where(CurveRow.job_id == source)
-    copied = [{"job_id": target, "key": key, "data": data} for key, data in session.execute(rows.order_by(CurveRow.id)).all()]
-    if copied:
-        session.execute(insert(CurveRow), copied)
 
 
 def to_job(row: JobRow) -> Job:

@@ -9,6 +9,7 @@ import sys
 import uvicorn
 
 from service.settings import Settings
+from service.store import Store
 
 EXIT_REFUSED = 3
 DRAIN_SECONDS = 5
@@ -57,6 +58,19 @@ def is_loopback(host: str) -> bool:
 
 def refuse_strangers(settings: Settings, host: str) -> None:
     """Raise ServeError where others than this machine could use the API without a key."""
+    if is_loopback(host) or settings.require_keys:
+        return
+    store = Store(settings.database)
+    try:
+        store.migrate()
+        keys = store.api_keys()
+    finally:
+        store.close()
+    if not keys:
+        raise ServeError(
+            f"{host} is open to others: make a key first with `fflab keys create NAME`, or set FFLAB_REQUIRE_KEYS=true to refuse "
+            "requests until there is one"
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,15 +1,17 @@
 """What a request can reach: the resources of the app, made in its lifespan and handed to routes by dependency."""
 
+import re
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
+from starlette.concurrency import run_in_threadpool
 
 from service import problems
 from service.artifacts import JOB_ID, Artifacts
 from service.auth import Gate
 from service.dispatch import Doorbell
 from service.events import Tail
-from service.jobs import Job
+from service.jobs import TERMINAL, Job
 from service.reconcile import Reconciler
 from service.settings import Settings
 from service.store import Store
@@ -30,14 +32,14 @@ class State:
 
     async def open(self) -> None:
         """Begin the background work."""
-        self.store.migrate()
+        await run_in_threadpool(self.store.migrate)
         self.tail.start()
         self.reconciler.start()
 
     async def close(self) -> None:
         """End the background work and close connections."""
         await self.tail.stop()
-        self.reconciler.stop()
+        await run_in_threadpool(self.reconciler.stop)
         if self.doorbell:
             self.doorbell.close()
         self.store.close()
@@ -53,6 +55,8 @@ class State:
         """The JSON text of a job's result. Raises NoSuchJob and NoResultYet."""
         job = self.job(job_id)
         document = self.store.result(job_id)
+        if document is None and job.kind == "study" and job.state in TERMINAL:
+            document = self.store.study_result(job_id).model_dump_json()  # failed or cancelled: the cells as far as they came
         if document is None:
             why = f": {job.error.detail}" if job.error else ""
             raise problems.NoResultYet(f"{job_id} is {job.state.value} and has no result{why}", state=job.state.value)
@@ -69,6 +73,13 @@ def checked(job_id: str) -> str:
 def is_job_id(text: str) -> bool:
     """Whether the text has the form of a job's id."""
     return JOB_ID.fullmatch(text) is not None
+
+
+def json_only(request: Request) -> None:
+    """Raise WrongMediaType for a body that does not say that it is JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not re.fullmatch(r"application/[^/]+\+json", kind):
+        raise problems.WrongMediaType
 
 
 def state_of(request: Request) -> State:

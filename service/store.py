@@ -1,7 +1,8 @@
 """The store: all state of the service, and all of its SQL, behind one class."""
 
 from service.leases import Claim, LeaseLost, Row, WorkerInfo
-from service.requests import Idempotency, KeyReused, NotAllowed, Order, Page, QueueFull, Submitted
+from service.requests import Idempotency, KeyReused, NotAllowed, Page, QueueFull, Submitted
+from service.submissions import Order
 from service.upkeep import Upkeep
 
 __all__ = [

@@ -1,5 +1,6 @@
 """The reconciler's side of the store: what must be rung, whose lease has run out, how studies stand."""
 
+import contextlib
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
@@ -55,12 +56,12 @@ class Upkeep(Leases, Requests):
                 return []
         with self.writing() as session:
             found = session.execute(select(JobRow.id, JobRow.attempt).where(*expired)).all()
+            taken = []
             for job_id, attempt in found:
-                try:
-                    self.lose(session, job_id, attempt, LOST_REASON, max_losses)
-                except LeaseLost:
-                    continue
-            return [job_id for job_id, _ in found]
+                with contextlib.suppress(LeaseLost):  # renewed or ended just now
+                    self.lose(session, job_id, attempt, LOST_REASON, max_losses, JobRow.lease_until < now_seconds())
+                    taken.append(job_id)
+            return taken
 
     def open_studies(self) -> list[str]:
         """Studies that have not ended."""
@@ -72,10 +73,10 @@ class Upkeep(Leases, Requests):
         """Bring a study's state and progress in line with its cells; when the last has ended, write its result."""
         with self.reading() as session:
             parent = session.get(JobRow, study_id)
-            cells = session.execute(select(JobRow.state, JobRow.fraction).where(JobRow.parent_id == study_id)).tuples().all()
+            cells = session.execute(select(JobRow.state, JobRow.fraction).where(JobRow.parent_id == study_id)).all()
         if parent is None:
             return
-        standing = _standing([(JobState(state), fraction) for state, fraction in cells])
+        standing = _standing([(JobState(cell.state), cell.fraction) for cell in cells])
         if standing.ended == standing.total:
             self._end_study(parent, standing)
         else:
@@ -108,7 +109,10 @@ class Upkeep(Leases, Requests):
             error = JobError(
                 code="study_failed", title="No run of the study succeeded", detail="Look at the errors of its runs, then retry it."
             )
-        result = self.study_result(parent.id)
+        try:
+            result = self.study_result(parent.id).model_dump_json()
+        except ValueError as failure:  # the presets of another version: its cells are no longer those that were run
+            target, error = JobState.failed, JobError(code="study_changed", title="The study cannot be put together", detail=str(failure))
         with self.writing() as session:
             ended = {"finished_at": now_seconds(), "fraction": 1.0, "message": f"{standing.succeeded} of {standing.total} runs succeeded"}
             document = error.model_dump(mode="json") if error else None
@@ -116,7 +120,7 @@ class Upkeep(Leases, Requests):
             if not self.change(session, parent.id, allowed, state=target.value, error=document, eta_seconds=None, **ended):
                 return
             if target == JobState.succeeded:
-                session.execute(insert(ResultRow).values(job_id=parent.id, document=result.model_dump_json()))
+                session.execute(insert(ResultRow).values(job_id=parent.id, document=result))
             self.announce(session, parent.id, target)
 
     def study_result(self, study_id: str) -> StudyResult:

@@ -18,7 +18,7 @@ VISIBILITY_SECONDS = 24 * 3600  # of no consequence with early acknowledgement, 
 IDLE_CHILD_SECONDS = 30.0
 
 
-class NoBroker(Exception):
+class NoBroker(Exception):  # noqa: N818
     """FFLAB_REDIS_URL is not set: a worker hears of jobs through Redis. Set it, or use `fflab up`, which brings its own."""
 
 

@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from ffengine.checkpoint import Checkpoint, Position
 from ffengine.checking import CellsReport
+from ffengine.checkpoint import Checkpoint, Position
 from ffengine.control import Control
 from ffengine.results import CheckCell, Diagnostic, RunResult
 from ffengine.spec import TrainSpec, digest
@@ -26,6 +26,7 @@ STEP = "step.safetensors"
 EPOCH_NAME = re.compile(r"epoch-\d{2}-\d{6}\.safetensors")
 PROGRESS_SECONDS = 2.0  # between reports of progress inside an epoch
 UNMEASURED_SECONDS = 1.0  # between checkpoints at epochs that leave no rows
+ROWS_AT_ONCE = 1_000  # of a checkpoint, most of which the database has already
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +129,9 @@ class Desk:
                 log.info("%s resumes from %s", self.job_id, name)
                 self.message = f"resumed from {name.removesuffix('.safetensors')}"
                 self._saved_position = checkpoint.position
-                self._record(fraction_at(spec, checkpoint.position), rows=checkpoint.rows)
+                for start in range(0, len(checkpoint.rows), ROWS_AT_ONCE):
+                    rows = checkpoint.rows[start : start + ROWS_AT_ONCE]
+                    self._record(fraction_at(spec, checkpoint.position), rows=rows)
                 return checkpoint
         return None
 

@@ -37,7 +37,8 @@ class Heart(threading.Thread):
                     self._replace_worker()
             except DATABASE_AWAY as error:
                 log.warning("no heartbeat: %s", str(error).splitlines()[0])
-            self.supervisor.shutdown.wait(BEAT_SECONDS)
+            self.supervisor.news.wait(BEAT_SECONDS)
+            self.supervisor.news.clear()
 
     def _info(self) -> WorkerInfo:
         ready = self.supervisor.runner.ready if self.supervisor.runner else None

@@ -1,6 +1,7 @@
 """Waiting for a database that is away: nothing is lost by it, because every write is fenced by the attempt."""
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,7 +16,12 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class GaveUp(Exception):
+def is_away(error: Exception) -> bool:
+    """Whether waiting may help: not where SQLite refuses the statement itself."""
+    return getattr(getattr(error, "orig", None), "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
+
+
+class GaveUp(Exception):  # noqa: N818
     """The database was away until the caller had to stop."""
 
 
@@ -26,6 +32,8 @@ def patiently(action: Callable[[], T], stop: threading.Event) -> T:
         try:
             result = action()
         except DATABASE_AWAY as error:
+            if not is_away(error):
+                raise
             if not waiting:
                 log.warning("the database is away (%s); trying until it is back", str(error).splitlines()[0])
             waiting = True

@@ -76,6 +76,8 @@ class RunnerProcess:
         self._process.kill()
         self._process.wait()
         self.closed.set()
+        if self._process.stdin:
+            self._process.stdin.close()
 
     def close(self, seconds: float) -> None:
         """Let it go: no more input, then after `seconds` SIGKILL."""
@@ -101,16 +103,20 @@ class RunnerProcess:
         return f"its process ended with code {code}; the worker's log says more"
 
     def _listen(self) -> None:
-        output = self._process.stdout
-        for raw in output or ():
-            try:
-                message = FROM_RUNNER.validate_json(raw)
-            except ValidationError:
-                log.exception("runner %d sent a message that is none", self.pid)
-                continue
-            if isinstance(message, Ready):
-                self.ready = message
-            else:
-                self._ended.put(message)
+        assert self._process.stdout is not None  # noqa: S101 - narrows the type
+        with self._process.stdout as output:
+            for raw in output:
+                self._hear(raw)
         self.closed.set()
         self._ended.put(None)
+
+    def _hear(self, raw: bytes) -> None:
+        try:
+            message = FROM_RUNNER.validate_json(raw)
+        except ValidationError:
+            log.exception("runner %d sent a message that is none", self.pid)
+            return
+        if isinstance(message, Ready):
+            self.ready = message
+        else:
+            self._ended.put(message)

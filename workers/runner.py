@@ -66,7 +66,7 @@ class Runner:
         except Diverged as diverged:
             desk.fail(failure_of(diverged), (diverged.diagnostic,))
             return "failed"
-        except Exception as error:  # noqa: BLE001 - the boundary of the job: whatever it was, its user must be told
+        except Exception as error:
             if is_device_failure(error):
                 raise DeviceFailed(str(error)) from error
             log.exception("%s attempt %d failed", start.job_id, start.attempt)

@@ -1,13 +1,14 @@
 """Jobs: submit, list, read, wait, results, events, and what may be asked of them."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.cost import Estimate, estimate
@@ -18,8 +19,9 @@ from service import problems
 from service.events import stream, until_terminal
 from service.export import to_csv
 from service.jobs import Event, Job, JobState
+from service.pointers import unstorable
 from service.problems import responses
-from service.state import InState, Owner, State, checked, is_job_id
+from service.state import InState, Owner, State, checked, is_job_id, json_only
 from service.store import Idempotency, KeyReused, NotAllowed, Order, QueueFull, Submitted
 
 router = APIRouter(tags=["jobs"])
@@ -51,6 +53,14 @@ class JobRequest(BaseModel):
     priority: Literal["low", "normal", "high"] = "normal"
     fresh: bool = Field(False, description="run it even where an identical spec has succeeded")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, document: object) -> object:
+        pointer = unstorable(document)
+        if pointer is not None:
+            raise problems.invalid_at(pointer, "holds a NUL character or half of a surrogate pair")
+        return document
+
 
 class JobPage(BaseModel):
     """Some jobs, newest first."""
@@ -76,12 +86,14 @@ class RowPage(BaseModel):
     "/jobs",
     status_code=202,
     response_model=Job,
+    dependencies=[Depends(json_only)],
     summary="Submit a job",
     responses={
         200: {"model": Job, "description": "The same request was accepted before (Idempotency-Key): its job"},
         **responses(
             problems.MalformedBody,
             problems.BodyTooLarge,
+            problems.WrongMediaType,
             problems.StillInFlight,
             problems.KeyReusedProblem,
             problems.TooLarge,
@@ -112,7 +124,10 @@ def submit(
 
 
 @router.post(
-    "/estimate", summary="What a job would cost", responses=responses(problems.MalformedBody, problems.BodyTooLarge), tags=["jobs"]
+    "/estimate",
+    summary="What a job would cost",
+    dependencies=[Depends(json_only)],
+    responses=responses(problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
 )
 def estimate_cost(body: JobRequest, state: InState) -> Estimate:
     """Operations, peak memory and expected seconds of the same body as POST /v1/jobs; `problems` names passed limits."""
@@ -131,12 +146,13 @@ def list_jobs(
     tag: Text | None = None,
     name: Text | None = None,
     parent: Annotated[str | None, Query(max_length=100, description="a study's id: its cells, which are left out otherwise")] = None,
+    children: Annotated[bool, Query(description="list the cells of studies, too")] = False,
 ) -> JobPage:
     """Jobs, newest first."""
     if cursor is not None and not is_job_id(cursor):
         raise problems.BadCursor
     filters = {"state": job_state.value if job_state else None, "kind": kind, "tag": tag, "name": name, "parent": _plain(parent)}
-    page = state.store.jobs(limit=limit, before=cursor, **filters)
+    page = state.store.jobs(limit=limit, before=cursor, children=children, **filters)
     if page.next_id:
         following = request.url.include_query_params(cursor=page.next_id)
         response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
@@ -151,13 +167,18 @@ async def read_job(
     response: Response,
     state: InState,
     wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT_SECONDS, description="hold the answer until the job has ended, seconds")] = 0,
+    prefer: Annotated[str | None, Header(description="`wait=SECONDS` (RFC 7240) does the same")] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Job | Response:
     """The job as it is, or with `wait` when it ends or the time is over."""
-    found = await until_terminal(state.tail, state.store, checked(job_id), wait)
+    preferred = re.search(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])", prefer or "")
+    seconds = min(LONGEST_WAIT_SECONDS, max(wait, int(preferred[1]) if preferred else 0))
+    found = await until_terminal(state.tail, state.store, checked(job_id), seconds)
     if found is None:
         raise problems.NoSuchJob
     job, version = found
+    if preferred:
+        response.headers["Preference-Applied"] = f"wait={preferred[1]}"
     etag = f'"{job.id}.{version}"'
     if if_none_match and (if_none_match.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(","))):
         return Response(status_code=304, headers={"ETag": etag})
@@ -267,7 +288,17 @@ def _cells(spec: TrainSpec | CheckSpec | StudySpec, state: State) -> list[Cell]:
         )
     if isinstance(spec, CheckSpec):
         _refuse_missing_weights(spec, state)
-    return expand(spec) if isinstance(spec, StudySpec) else []
+    if not isinstance(spec, StudySpec):
+        return []
+    cells = expand(spec)
+    for check in dict.fromkeys(
+        cell.spec for cell in cells if isinstance(cell.spec, CheckSpec) and isinstance(cell.spec.at, TrainedWeights)
+    ):
+        try:
+            _refuse_missing_weights(check, state)
+        except problems.Invalid as refusal:
+            raise problems.invalid_at("/spec", f"one of its checks cannot be run: {refusal.detail}") from refusal
+    return cells
 
 
 def _estimate(spec: TrainSpec | CheckSpec | StudySpec, state: State) -> Estimate:
@@ -314,7 +345,7 @@ def _once(state: State, owner: str, key: str | None) -> Iterator[None]:
 def _idempotency(state: State, owner: str, key: str | None, body: JobRequest) -> Idempotency | None:
     if key is None:
         return None
-    fingerprint = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+    fingerprint = hashlib.sha256(body.model_dump_json(exclude_unset=True).encode()).hexdigest()
     return Idempotency(owner, key, fingerprint, state.settings.idempotency_hours)
 
 

@@ -7,9 +7,24 @@ from ffengine.results import CheckCell, EpochRow
 from ffengine.spec import CheckSpec, TrainSpec
 
 HEALTHY = {
-    "seed": 0, "layer": 0, "epoch": 3, "samples": 100, "dead_samples": 0, "dead_units": 0, "sparsity": 0.5, "zero_fraction": 0.5,
-    "loss": 1.0, "theorem1_ratio": 1.0, "theorem2_ratio": 0.8, "observed_increase_ratio": 0.8, "agreement": 0.99,
-    "mask_flip_rate": 0.001, "near_zero_rate": 0.0, "eta": 0.01, "coefficient_sum": 1.0, "input_norm": 9.0,
+    "seed": 0,
+    "layer": 0,
+    "epoch": 3,
+    "samples": 100,
+    "dead_samples": 0,
+    "dead_units": 0,
+    "sparsity": 0.5,
+    "zero_fraction": 0.5,
+    "loss": 1.0,
+    "theorem1_ratio": 1.0,
+    "theorem2_ratio": 0.8,
+    "observed_increase_ratio": 0.8,
+    "agreement": 0.99,
+    "mask_flip_rate": 0.001,
+    "near_zero_rate": 0.0,
+    "eta": 0.01,
+    "coefficient_sum": 1.0,
+    "input_norm": 9.0,
 }
 
 
@@ -58,9 +73,24 @@ def test_rows_without_live_samples_do_not_stand_in_the_way() -> None:
 
 def test_checks_are_judged_by_their_exact_cells() -> None:
     cell = {
-        "theorem": 2, "width": 64, "seed": 0, "layer": 0, "epoch": 0, "split": "positive", "batch_size": 500, "method": "exact",
-        "samples": 100, "live": 100, "satisfied": 80, "ratio": 0.8, "observed_increase_ratio": 0.8, "agreement": 1.0,
-        "mask_flip_rate": 0.0, "near_zero_rate": 0.0, "eta": 1e-5, "input_norm": 9.0,
+        "theorem": 2,
+        "width": 64,
+        "seed": 0,
+        "layer": 0,
+        "epoch": 0,
+        "split": "positive",
+        "batch_size": 500,
+        "method": "exact",
+        "samples": 100,
+        "live": 100,
+        "satisfied": 80,
+        "ratio": 0.8,
+        "observed_increase_ratio": 0.8,
+        "agreement": 1.0,
+        "mask_flip_rate": 0.0,
+        "near_zero_rate": 0.0,
+        "eta": 1e-5,
+        "input_norm": 9.0,
     }
 
     def found(spec: CheckSpec, **changes: object) -> list[str]:

@@ -72,7 +72,7 @@ def upgrade() -> None:
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("device", sa.String(), nullable=False),
         sa.Column("device_name", sa.String(), nullable=True),
-        sa.Column("memory_bytes", sa.Integer(), nullable=True),
+        sa.Column("memory_bytes", sa.BigInteger(), nullable=True),
         sa.Column("version", sa.String(), nullable=False),
         sa.Column("job", sa.String(), nullable=True),
         sa.Column("seen_at", sa.Double(), nullable=False),

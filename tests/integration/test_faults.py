@@ -1,0 +1,301 @@
+"""What happens when: each fault of the design's table, on real processes, seen over HTTP."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import redis
+
+from service.local import Stack, StackError, read_state
+from tests.integration.conftest import LEASE_SECONDS, Lab, lab_settings, wait_until
+
+# a few seconds on two cores, in many epochs, or in few epochs of many batches
+DATA = {"name": "mnist-mini", "train_samples": 3000, "test_samples": 100}
+SPECS: dict[str, dict[str, Any]] = {
+    "many epochs": {
+        "kind": "train",
+        "dataset": DATA,
+        "network": {"widths": [200]},
+        "epochs": 40,
+        "batch_size": 50,
+        "monitor": {"samples": 200},
+    },
+    "long epochs": {
+        "kind": "train",
+        "dataset": DATA,
+        "network": {"widths": [200, 100]},
+        "optimizer": {"lr": 0.001},
+        "epochs": 2,
+        "batch_size": 2,
+        "monitor": {"samples": 200},
+    },
+}
+CHECK = {"kind": "check", "dataset": DATA, "widths": [32], "samples": 500, "seeds": [0]}
+
+
+def figures(result: dict[str, Any]) -> tuple[Any, Any]:
+    """What must not depend on how often a run was interrupted."""
+    return result["curves"], result["accuracy"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(stack: Stack) -> dict[str, tuple[Any, Any]]:
+    """The figures of the specs, from runs that nothing happened to."""
+    with Lab(stack) as lab:
+        jobs = {name: lab.submit(spec) for name, spec in SPECS.items()}
+        return {name: figures(lab.succeeded(job_id)) for name, job_id in jobs.items()}
+
+
+def kill_worker_tree(lab: Lab) -> None:
+    worker = lab.child("worker")
+    for process in [worker, *worker.children(recursive=True)]:
+        process.kill()
+
+
+KILLS: dict[str, Callable[[Lab], object]] = {
+    "the whole worker": kill_worker_tree,
+    "Celery's main process": lambda lab: lab.child("worker").kill(),
+    "Celery's child": lambda lab: lab.pool_child().kill(),
+    "the runner": lambda lab: lab.runner().kill(),
+}
+
+
+@pytest.mark.parametrize(
+    ("victim", "spec"),
+    [
+        ("the whole worker", "many epochs"),
+        ("Celery's main process", "long epochs"),
+        ("Celery's child", "many epochs"),
+        ("the runner", "long epochs"),
+    ],
+)
+def test_a_job_whose_worker_is_killed_resumes_with_the_same_bits(
+    lab: Lab, undisturbed: dict[str, tuple[Any, Any]], victim: str, spec: str
+) -> None:
+    job_id = lab.submit(SPECS[spec])
+    before = lab.until_midway(job_id)
+    KILLS[victim](lab)
+    killed = time.monotonic()
+    resumed = lab.wait_for(job_id, lambda job: job["attempts"] == 2, "claimed again", seconds=LEASE_SECONDS + 12)
+    recovered = time.monotonic() - killed
+    assert recovered < LEASE_SECONDS + 10, recovered
+    assert figures(lab.succeeded(job_id)) == undisturbed[spec]
+    assert lab.job(job_id)["attempts"] == 2
+    assert resumed["progress"]["fraction"] >= before["progress"]["fraction"] - 0.1, "it began again from the start"
+    rows = [event["data"]["rows"] for event in events(lab, job_id) if event["type"] == "rows"]
+    assert [row for batch in rows for row in batch] == undisturbed[spec][0], "each row was announced once, in order"
+
+
+def events(lab: Lab, job_id: str) -> list[dict[str, Any]]:
+    """All events of a job."""
+    found: list[dict[str, Any]] = []
+    while True:
+        answer = lab.http.get(f"/v1/jobs/{job_id}/events", params={"after": len(found)}, headers={"Accept": "application/json"})
+        assert answer.status_code == 200, answer.text
+        page = answer.json()["items"]
+        if not page:
+            return found
+        found += page
+
+
+def test_a_worker_that_was_frozen_past_its_lease_is_fenced_off(lab: Lab, undisturbed: dict[str, tuple[Any, Any]]) -> None:
+    job_id = lab.submit(SPECS["many epochs"])
+    lab.until_midway(job_id)
+    worker = lab.child("worker")
+    frozen = [worker, *worker.children(recursive=True)]
+    for process in frozen:
+        process.suspend()
+    lab.until_state(job_id, "queued", seconds=LEASE_SECONDS + 5)
+    for process in frozen:
+        process.resume()
+    assert figures(lab.succeeded(job_id)) == undisturbed["many epochs"]
+    assert lab.job(job_id)["attempts"] == 2
+
+
+def test_a_worker_that_is_asked_to_end_hands_its_job_back(lab: Lab, undisturbed: dict[str, tuple[Any, Any]]) -> None:
+    job_id = lab.submit(SPECS["long epochs"])
+    lab.until_midway(job_id)
+    worker = lab.child("worker")
+    family = [worker, *worker.children(recursive=True)]
+    worker.terminate()
+    lab.until_state(job_id, "queued", seconds=10)
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+    assert figures(lab.succeeded(job_id)) == undisturbed["long epochs"]
+    handed_back = [event["data"] for event in events(lab, job_id) if event["data"].get("state") == "queued"][-1]
+    assert not handed_back.get("losses")
+
+
+def test_a_paused_job_goes_on_with_the_same_bits(lab: Lab, undisturbed: dict[str, tuple[Any, Any]]) -> None:
+    job_id = lab.submit(SPECS["long epochs"])
+    lab.until_midway(job_id)
+    assert lab.http.post(f"/v1/jobs/{job_id}/pause").is_success
+    lab.until_state(job_id, "paused", seconds=5)
+    assert lab.http.post(f"/v1/jobs/{job_id}/resume").is_success
+    assert figures(lab.succeeded(job_id)) == undisturbed["long epochs"]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(lab: Lab, undisturbed: dict[str, tuple[Any, Any]]) -> None:
+    job_id = lab.submit(SPECS["many epochs"])
+    lab.until_midway(job_id)
+    assert lab.http.post(f"/v1/jobs/{job_id}/pause").is_success
+    lab.until_state(job_id, "paused", seconds=5)
+    folder = lab.stack.settings.artifacts / job_id
+    for name in ("step.safetensors", sorted(path.name for path in folder.glob("epoch-*"))[-1]):
+        if (folder / name).exists():
+            with (folder / name).open("r+b") as file:
+                file.seek(200)
+                file.write(b"damage")
+    assert lab.http.post(f"/v1/jobs/{job_id}/resume").is_success
+    assert figures(lab.succeeded(job_id)) == undisturbed["many epochs"]
+
+
+def flush(lab: Lab) -> None:
+    with redis.Redis.from_url(lab.stack.redis_url) as client:
+        client.flushall()
+
+
+def kill_redis_and_drop_its_data(lab: Lab) -> None:
+    lab.child("redis").kill()
+    for folder in lab.stack.home.joinpath("redis").glob("appendonly*"):
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("disaster", [flush, kill_redis_and_drop_its_data])
+def test_losing_all_of_redis_loses_no_job(lab: Lab, undisturbed: dict[str, tuple[Any, Any]], disaster: Callable[[Lab], None]) -> None:
+    running = lab.submit(SPECS["many epochs"])
+    waiting = lab.submit(CHECK)
+    lab.until_midway(running)
+    disaster(lab)
+    meanwhile = lab.submit(CHECK)
+    assert figures(lab.succeeded(running)) == undisturbed["many epochs"]
+    assert lab.job(running)["attempts"] == 1
+    cells = [lab.succeeded(job_id)["cells"] for job_id in (waiting, meanwhile)]
+    assert cells[0] == cells[1]
+    assert len(cells[0]) == 4
+
+
+def test_an_api_that_is_killed_comes_back_and_the_job_goes_on(lab: Lab, undisturbed: dict[str, tuple[Any, Any]]) -> None:
+    job_id = lab.submit(SPECS["many epochs"])
+    lab.until_midway(job_id)
+    api = lab.child("api")
+    api.kill()
+    api.wait(5)
+    wait_until(lambda: answers(lab), "the API answers again", seconds=20)
+    assert figures(lab.succeeded(job_id)) == undisturbed["many epochs"]
+    assert lab.job(job_id)["attempts"] == 1
+
+
+def answers(lab: Lab) -> bool:
+    try:
+        return lab.http.get("/readyz").is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_cancelling_stops_the_computation(lab: Lab) -> None:
+    running = lab.submit({**SPECS["long epochs"], "epochs": 500})
+    queued = lab.submit(SPECS["long epochs"])
+    lab.wait_for(running, lambda job: job["state"] == "running" and job["progress"]["message"] != "", "running")
+    runner = lab.runner()
+
+    assert lab.http.post(f"/v1/jobs/{queued}/cancel").json()["state"] == "cancelled"
+    assert lab.http.post(f"/v1/jobs/{running}/cancel").is_success
+    lab.until_state(running, "cancelled", seconds=3)
+
+    assert lab.job(queued)["attempts"] == 0
+    wait_until(lambda: not runner.is_running() or is_idle(runner), "the runner computes no more", seconds=5)
+    assert not wait_until(lambda: lab.http.get("/v1/workers").json()["items"], "a worker is known")[0]["job"]
+
+
+def is_idle(process: psutil.Process) -> bool:
+    """Whether a process uses no processor for a while."""
+    return bool(process.cpu_percent(interval=0.3) < 10.0)
+
+
+# The stack itself
+
+
+def test_a_second_stack_on_the_same_home_is_refused(stack: Stack) -> None:
+    with pytest.raises(StackError, match="is running already"):
+        Stack(stack.settings, port=0, device="cpu").start()
+
+
+def test_a_port_in_use_is_said(stack: Stack, home: Path) -> None:
+    with pytest.raises(StackError, match=f"port {stack.port} of 127.0.0.1 is in use"):
+        Stack(lab_settings(home), port=stack.port, device="cpu").start()
+    api = subprocess.run(
+        [sys.executable, "-P", "-m", "service.serve", "--port", str(stack.port)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"FFLAB_HOME": str(home)},
+        timeout=60,
+    )
+    assert api.returncode == 3
+    assert len(api.stderr.splitlines()) == 1
+    assert "is in use" in api.stderr
+
+
+def test_an_open_address_needs_keys(home: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    api = subprocess.run(
+        [sys.executable, "-P", "-m", "service.serve", "--host", "0.0.0.0", "--port", str(port)],  # noqa: S104
+        capture_output=True,
+        text=True,
+        env=os.environ | {"FFLAB_HOME": str(home)},
+        timeout=60,
+    )
+    assert api.returncode == 3
+    assert "fflab keys create" in api.stderr
+
+
+@contextmanager
+def fflab_up(home: Path) -> Iterator[tuple["subprocess.Popen[str]", list[psutil.Process], str]]:
+    """`fflab up` as a program with a job running: the supervisor, all of its family, and the job."""
+    command = [sys.executable, "-P", "-m", "service.cli", "up", "--port", "0", "--home", str(home), "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as supervisor:
+        try:
+            assert supervisor.stdout is not None
+            assert "fflab is up: http://127.0.0.1:" in supervisor.stdout.readline()
+            state = read_state(home / "stack.json")
+            assert state is not None
+            job_id = httpx.post(f"{state.url}/v1/jobs", json={"spec": {**SPECS["long epochs"], "epochs": 500}}).json()["id"]
+            wait_until(lambda: httpx.get(f"{state.url}/v1/jobs/{job_id}").json()["state"] == "running", "the job runs")
+            family = psutil.Process(supervisor.pid).children(recursive=True)
+            assert len(family) == 5, "Redis, API, worker, its child, its runner"
+            yield supervisor, family, job_id
+        finally:
+            supervisor.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_nothing_is_left_of_a_stack_that_was_stopped(redis_server: Path, home: Path, number: signal.Signals) -> None:
+    with fflab_up(home) as (supervisor, family, _):
+        supervisor.send_signal(number)
+        assert supervisor.wait(20) == 0
+        assert not psutil.wait_procs(family, timeout=0.5)[1]
+        assert not (home / "stack.json").exists()
+
+
+def test_nothing_is_left_of_a_stack_that_was_killed_and_the_next_one_goes_on(redis_server: Path, home: Path) -> None:
+    with fflab_up(home) as (supervisor, family, job_id):
+        supervisor.kill()
+        supervisor.wait(5)
+        with Stack(lab_settings(home), port=0, device="cpu") as stack, Lab(stack) as lab:
+            assert not psutil.wait_procs(family, timeout=0.5)[1], "the next stack begins when all of the last one is gone"
+            lab.wait_for(job_id, lambda job: job["state"] == "running" and job["attempts"] == 2, "the job goes on")
+            lab.http.post(f"/v1/jobs/{job_id}/cancel")
+            lab.until_state(job_id, "cancelled", seconds=5)

@@ -1,0 +1,106 @@
+"""API keys: open on loopback until there is one, then whoever has one; hashed at rest, refused when revoked."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from service import auth
+from service.app import create_app
+from service.auth import NewKey, create_key
+from service.settings import Settings
+from service.store import Store
+from tests.service.conftest import serving
+from tests.service.test_routes import TRAIN, refused
+
+OPEN_ROUTES = ("/healthz", "/metrics", "/openapi.json", "/problems/key-needed")
+CLOSED_ROUTES = ("/v1/jobs", "/v1/catalog", "/v1/presets", "/v1/datasets", "/v1/workers", "/v1/jobs/x", "/v1/jobs/x/events")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "REMEMBERED_SECONDS", 0.0)
+
+
+@pytest.fixture
+def key(store: Store) -> NewKey:
+    return create_key(store, "ada")
+
+
+def test_without_keys_the_service_is_open(client: httpx.Client) -> None:
+    assert client.get("/v1/jobs").status_code == 200
+
+
+@pytest.mark.parametrize("route", CLOSED_ROUTES)
+def test_with_a_key_every_route_needs_one(client: httpx.Client, key: NewKey, route: str) -> None:
+    response = client.get(route)
+    refused(response, 401, "key-needed")
+    assert response.headers["www-authenticate"].startswith("Bearer")
+    for headers in ({"Authorization": f"Bearer {key.secret}"}, {"Authorization": f"bearer  {key.secret}"}, {"X-API-Key": key.secret}):
+        assert client.get(route, headers=headers).status_code in (200, 404)
+
+
+@pytest.mark.parametrize("route", OPEN_ROUTES)
+def test_what_says_nothing_of_jobs_stays_open(client: httpx.Client, key: NewKey, route: str) -> None:
+    assert key.secret
+    assert client.get(route).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer x"},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Basic YTpi"},
+        {"X-API-Key": "\u00e9".encode()},
+        {"X-API-Key": "a" * 10_000},
+    ],
+)
+def test_what_is_no_key_is_refused(client: httpx.Client, key: NewKey, headers: dict[str, str]) -> None:
+    refused(client.get("/v1/jobs", headers=headers), 401, "key-needed")
+    refused(client.get("/v1/jobs", headers={"Authorization": f"Basic {key.secret}"}), 401, "key-needed")
+    refused(client.get("/v1/jobs", headers={"X-API-Key": key.id}), 401, "key-needed")
+
+
+def test_a_refusal_comes_before_the_body_is_judged(client: httpx.Client, key: NewKey) -> None:
+    assert key.secret
+    refused(client.post("/v1/jobs", json={"spec": {"kind": "dance"}}), 401, "key-needed")
+
+
+def test_secrets_are_not_stored(store: Store, key: NewKey) -> None:
+    (row,) = store.api_keys()
+    assert (row.id, row.name, row.revoked_at) == (key.id, "ada", None)
+    assert key.secret not in str(vars(row))
+    assert len(row.digest) == 64
+    assert create_key(store, "ada").secret != key.secret
+
+
+def test_a_revoked_key_is_refused_and_the_service_stays_closed(client: httpx.Client, store: Store, key: NewKey) -> None:
+    headers = {"X-API-Key": key.secret}
+    assert client.get("/v1/jobs", headers=headers).status_code == 200
+    assert store.revoke_key(key.id)
+    assert not store.revoke_key(key.id)
+    refused(client.get("/v1/jobs", headers=headers), 401, "key-needed")
+    refused(client.get("/v1/jobs"), 401, "key-needed")
+
+
+def test_idempotency_keys_of_two_people_do_not_meet(client: httpx.Client, store: Store, key: NewKey) -> None:
+    other = create_key(store, "bob")
+    ids = set()
+    for secret in (key.secret, other.secret):
+        response = client.post("/v1/jobs", json={"spec": TRAIN}, headers={"X-API-Key": secret, "Idempotency-Key": "k"})
+        assert response.status_code == 202
+        ids.add(response.json()["id"])
+    assert len(ids) == 2
+
+
+@pytest.fixture
+def closed(settings: Settings) -> Iterator[httpx.Client]:
+    app = create_app(settings.model_copy(update={"require_keys": True}))
+    with serving(app) as url, httpx.Client(base_url=url, trust_env=False) as client:
+        yield client
+
+
+def test_keys_can_be_required_before_there_is_one(closed: httpx.Client) -> None:
+    refused(closed.get("/v1/jobs"), 401, "key-needed")
+    assert closed.get("/healthz").status_code == 200

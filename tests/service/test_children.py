@@ -1,0 +1,121 @@
+"""Children of the stack: tied to their parent, restarted with growing pauses, stopped whatever they do."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from service.children import Child, rotate, started_at
+
+
+def program(code: str) -> list[str]:
+    return [sys.executable, "-c", "import os, signal, sys, time\n" + code]
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[Child]:
+    made = Child("child", program("print('up', flush=True); time.sleep(60)"), environment=os.environ, log_file=tmp_path / "child.log")
+    yield made
+    made.stop(0)
+
+
+def wait_for_log(child: Child, words: str) -> None:
+    deadline = time.monotonic() + 10
+    while words not in child.last_words():
+        assert time.monotonic() < deadline, child.last_words()
+        time.sleep(0.02)
+
+
+def tend_until_started(child: Child) -> float:
+    """Seconds until the child was started again."""
+    began = time.monotonic()
+    while not child.tend():
+        assert time.monotonic() < began + 10
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def test_a_child_that_dies_is_started_again_after_growing_pauses(child: Child) -> None:
+    child.start()
+    assert not child.tend()
+    pauses = []
+    for _ in range(2):
+        assert child.process is not None
+        child.process.kill()
+        child.process.wait()
+        pauses.append(tend_until_started(child))
+    assert 0.4 < pauses[0] < 0.9 < pauses[1]
+    assert child.failures == 2
+
+
+def test_a_child_that_fails_twice_has_its_remedy_applied(child: Child) -> None:
+    remedies: list[int] = []
+    child.command, child.after_failure = program("sys.exit(1)"), lambda: remedies.append(child.failures)
+    child.start()
+    for _ in range(2):
+        tend_until_started(child)
+    assert remedies == [2]
+
+
+@pytest.mark.parametrize("code", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"], ids=["obedient", "stubborn"])
+def test_a_child_is_stopped_with_all_its_session(child: Child, code: str) -> None:
+    grandchild = "import subprocess; child = subprocess.Popen(['sleep', '60'])\n"
+    child.command = program(f"{grandchild}{code}\nprint(child.pid, flush=True); time.sleep(60)")
+    child.start()
+    deadline = time.monotonic() + 10
+    while not child.last_words().isdigit():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    family = [psutil.Process(child.pid), psutil.Process(int(child.last_words()))]
+    child.stop(0.3)
+    assert not psutil.wait_procs(family, timeout=5)[1]
+
+
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from service.children import Child
+child = Child("child", ["sleep", "60"], environment=os.environ, log_file=Path({str(tmp_path / "log")!r}))
+child.start()
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen(program(code), stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        orphan = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    assert not psutil.wait_procs([orphan], timeout=5)[1]
+
+
+def test_a_program_whose_parent_is_gone_already_does_not_start() -> None:
+    tether = Path(__file__).parents[2] / "service" / "tether.py"
+    nobody = 2**22 + 1
+    done = subprocess.run([sys.executable, str(tether), str(nobody), "15", "echo", "started"], capture_output=True, text=True)
+    assert done.returncode == -15
+    assert done.stdout == ""
+
+
+def test_a_process_has_an_identity_until_it_ends() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        identity = started_at(process.pid)
+        assert identity is not None
+        assert started_at(process.pid) == identity
+        process.kill()
+    assert started_at(process.pid) is None
+
+
+def test_a_large_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.children.LOG_BYTES", 10)
+    log = tmp_path / "child.log"
+    rotate(log)
+    log.write_text("short")
+    rotate(log)
+    assert log.exists()
+    log.write_text("rather a long one")
+    rotate(log)
+    assert [path.name for path in tmp_path.iterdir()] == ["child.log.1"]

@@ -1,0 +1,202 @@
+"""Events: streams that begin where the client left off and end with the job, pages, long polls, and one tail for all who wait."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from service import events
+from service.jobs import Event
+from service.state import State
+from service.store import Store
+from tests.service.conftest import wait_until
+from tests.service.samples import epoch_row, train_result
+from tests.service.test_routes import NOBODY, refused, submit
+from tests.service.test_store import HALF, LEASE
+
+
+def frames(response: httpx.Response) -> Iterator[dict[str, str]]:
+    """The fields of each message of a stream; a comment is the field ""."""
+    fields: dict[str, str] = {}
+    for line in response.iter_lines():
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+        elif fields:
+            yield fields
+            fields = {}
+
+
+def streamed(client: httpx.Client, job_id: str, **headers: str) -> list[Event]:
+    """All events of a stream that ends by itself."""
+    with client.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["cache-control"] == "no-cache"
+        found = [frame for frame in frames(response) if "data" in frame]
+    decoded = [Event.model_validate_json(frame["data"]) for frame in found]
+    assert [(frame["event"], frame["id"]) for frame in found] == [(event.type, str(event.id)) for event in decoded]
+    return decoded
+
+
+def work(store: Store, job_id: str) -> None:
+    """Run a job to its end, as a worker would."""
+    claim = store.claim(job_id, "w", LEASE)
+    assert claim is not None
+    for epoch in range(3):
+        store.record(job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(epoch)])
+    store.finish(job_id, claim.attempt, train_result())
+
+
+def test_a_stream_tells_everything_once_and_ends_with_the_job(client: httpx.Client, store: Store) -> None:
+    job = submit(client)
+    with ThreadPoolExecutor(1) as pool:
+        stream = pool.submit(streamed, client, job.id)
+        work(store, job.id)
+        found = stream.result(timeout=20.0)
+    assert [event.id for event in found] == list(range(1, len(found) + 1))
+    assert [event.type for event in found] == ["state", "state", *(["rows", "progress"] * 3), "state", "end"]
+    assert found[-1].data == {"state": "succeeded"}
+    assert [row["epoch"] for event in found if event.type == "rows" for row in event.data["rows"]] == [0, 1, 2]
+    assert {event.job for event in found} == {job.id}
+
+
+def test_a_stream_resumes_after_the_last_event_that_was_received(client: httpx.Client, store: Store) -> None:
+    job = submit(client)
+    work(store, job.id)
+    whole = streamed(client, job.id)
+    for last in (1, 4, len(whole) - 1):
+        assert streamed(client, job.id, **{"Last-Event-ID": str(last)}) == whole[last:]
+    assert streamed(client, job.id, **{"Last-Event-ID": str(len(whole))}) == []
+    assert streamed(client, job.id, **{"Last-Event-ID": "999999"}) == [], "beyond the end there is nothing to wait for"
+
+
+def test_events_come_in_pages_for_those_who_ask_for_json(client: httpx.Client, store: Store) -> None:
+    job = submit(client)
+    work(store, job.id)
+    whole = streamed(client, job.id)
+    seen: list[Event] = []
+    after: int | None = 0
+    while after is not None:
+        response = client.get(f"/v1/jobs/{job.id}/events", params={"after": after, "limit": 4}, headers={"Accept": "application/json"})
+        seen += [Event.model_validate(item) for item in response.json()["items"]]
+        after = response.json()["next_cursor"]
+    assert seen == whole
+
+
+def test_a_stream_of_a_job_that_is_not_there_is_refused(client: httpx.Client) -> None:
+    refused(client.get(f"/v1/jobs/{NOBODY}/events"), 404, "no-such-job")
+
+
+def test_an_idle_stream_is_kept_alive(client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert events.HEARTBEAT_SECONDS * 1.5 <= 15.0, "a beat is late by half a period at most"
+    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.05)
+    job = submit(client)
+    with client.stream("GET", f"/v1/jobs/{job.id}/events") as response:
+        stream = frames(response)
+        assert next(stream)["event"] == "state"
+        assert next(stream) == {"": "ping"}
+        store.cancel(job.id)
+        kinds = [frame["event"] for frame in stream if "event" in frame]
+    assert kinds == ["state", "end"]
+
+
+def test_a_wait_ends_with_the_job_or_with_its_time(client: httpx.Client, store: Store) -> None:
+    job = submit(client)
+    began = time.monotonic()
+    assert client.get(f"/v1/jobs/{job.id}?wait=0.3").json()["state"] == "queued"
+    assert 0.3 <= time.monotonic() - began < 5.0
+    with ThreadPoolExecutor(2) as pool:
+        waits = [
+            pool.submit(client.get, f"/v1/jobs/{job.id}?wait=30"),
+            pool.submit(client.get, f"/v1/jobs/{job.id}", headers={"Prefer": "respond-async, wait=30"}),
+        ]
+        store.cancel(job.id)
+        answers = [wait.result(timeout=20.0) for wait in waits]
+    assert [answer.json()["state"] for answer in answers] == ["cancelled", "cancelled"]
+    assert [answer.headers.get("preference-applied") for answer in answers] == [None, "wait=30"]
+
+
+@pytest.mark.parametrize("prefer", ["wait=x", "wait=-5", "wait=", "waiting=9", "", "wait=\u00b2"])
+def test_a_preference_that_is_none_is_ignored(client: httpx.Client, prefer: str) -> None:
+    job = submit(client)
+    began = time.monotonic()
+    assert client.get(f"/v1/jobs/{job.id}", headers={"Prefer": prefer.encode()}).status_code == 200  # type: ignore[dict-item]
+    assert time.monotonic() - began < 3.0
+
+
+def test_a_hundred_wait_without_a_thread_each_and_hear_of_the_end_at_once(client: httpx.Client, state: State) -> None:
+    job = submit(client)
+    threads = threading.active_count()
+    limits = httpx.Limits(max_connections=100)
+    with (
+        httpx.Client(base_url=client.base_url, timeout=30.0, limits=limits, trust_env=False) as many,
+        ThreadPoolExecutor(100) as pool,
+    ):
+        waits = [pool.submit(many.get, f"/v1/jobs/{job.id}?wait=30") for _ in range(100)]
+        wait_until(lambda: state.tail.waiting == 100, "all wait")
+        assert threading.active_count() - threads <= 100 + 45, "the clients' own threads, and the server's pool"
+        assert client.get("/healthz").status_code == 200
+        began = time.monotonic()
+        state.store.cancel(job.id)
+        ended = [wait.result(timeout=20.0).json()["state"] for wait in waits]
+    assert set(ended) == {"cancelled"}
+    assert time.monotonic() - began < 5.0
+    wait_until(lambda: state.tail.waiting == 0, "nobody waits any more")
+
+
+def test_the_tail_asks_nothing_while_nobody_waits(client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    newest = state.store.newest_event
+
+    def counted() -> int:
+        asked.append(time.monotonic())
+        return newest()
+
+    monkeypatch.setattr(state.store, "newest_event", counted)
+    job = submit(client)
+    client.get(f"/v1/jobs/{job.id}?wait=0.5")
+    during = len(asked)
+    assert 1 <= during <= 8
+    client.get(f"/v1/jobs/{job.id}?wait=0")
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 4 * events.POLL_SECONDS, "several polls could have been made")
+    assert len(asked) <= during + 1
+
+
+def test_nothing_is_missed_between_reading_and_waiting(client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event comes after the waiting client has read, and is polled before it waits."""
+    job = submit(client)
+    versioned, newest, cancelled = state.store.versioned, state.store.newest_event, threading.Event()
+    polls: list[int] = []
+
+    def counted() -> int:
+        polls.append(newest())
+        return polls[-1]
+
+    def slow(job_id: str) -> object:
+        found = versioned(job_id)
+        if not cancelled.is_set():
+            cancelled.set()
+            state.store.cancel(job_id)
+            polled = len(polls)
+            wait_until(lambda: len(polls) >= polled + 3, "the tail has seen the end")
+        return found
+
+    monkeypatch.setattr(state.store, "newest_event", counted)
+    monkeypatch.setattr(state.store, "versioned", slow)
+    began = time.monotonic()
+    assert client.get(f"/v1/jobs/{job.id}?wait=30").json()["state"] == "cancelled"
+    assert time.monotonic() - began < 3.0
+
+
+def test_a_client_that_hangs_up_is_forgotten(client: httpx.Client, state: State) -> None:
+    job = submit(client)
+    with httpx.Client(base_url=client.base_url, trust_env=False) as other, other.stream("GET", f"/v1/jobs/{job.id}/events") as response:
+        stream = frames(response)  # kept: a generator that is dropped closes its response
+        assert next(stream)["event"] == "state"
+        wait_until(lambda: state.tail.waiting == 1, "it waits")
+    state.store.pause(job.id)  # something to send is what reveals a closed connection at the latest
+    wait_until(lambda: state.tail.waiting == 0, "it is forgotten")

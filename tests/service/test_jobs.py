@@ -1,0 +1,171 @@
+"""The life of a job: whatever is done in whatever order, states change only as the table of transitions says."""
+
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from sqlalchemy import select, update
+
+from ffengine.spec import StudySpec, TrainSpec
+from ffengine.study import expand
+from service.jobs import TERMINAL, TRANSITIONS, JobState, Progress, Wanted, new_job_id, sources
+from service.store import LeaseLost, NotAllowed, Order, Store
+from service.tables import JobRow, now_seconds
+from tests.service.samples import epoch_row, train_result
+from tests.service.test_store import ERROR
+
+MAX_LOSSES = 2
+STUDY = StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"epochs": [1, 2]}})
+PLACES = st.integers(0, 5)
+ATTEMPTS = st.integers(0, 1)  # how far behind its job's newest attempt a worker is
+Shown = tuple[JobState, Wanted, int]
+
+
+def test_ids_sort_by_the_time_of_their_making_and_fit_their_pattern() -> None:
+    ids = [new_job_id() for _ in range(200)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 200
+    assert all(re.fullmatch(r"job_[0-9a-f]{32}", job_id) for job_id in ids)
+
+
+def test_the_table_lets_nothing_leave_success_and_only_a_retry_leave_the_other_ends() -> None:
+    leaving = {(change.action, change.source) for change in TRANSITIONS if change.source in TERMINAL}
+    assert leaving == {("retry", JobState.failed), ("retry", JobState.cancelled)}
+    assert set(sources("cancel", JobState.cancelled)) == {JobState.queued, JobState.paused}
+
+
+def test_every_state_can_be_reached_and_every_waiting_one_left() -> None:
+    assert {change.target for change in TRANSITIONS} == set(JobState)
+    assert {change.source for change in TRANSITIONS} == set(JobState) - {JobState.succeeded}
+
+
+class JobLife(RuleBasedStateMachine):
+    """Users, workers and the reconciler do things to five jobs, two of which are the cells of a study."""
+
+    @initialize()
+    def submit(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.store = Store(f"sqlite:///{Path(self.folder.name) / 'jobs.db'}")
+        self.store.migrate()
+        for epochs in (3, 4):
+            self.store.submit(Order(spec=TrainSpec(epochs=epochs)), max_queued=100)
+        self.study = self.store.submit(Order(spec=STUDY), expand(STUDY), max_queued=100).job.id
+        self.ids = sorted(job.id for job in self.store.jobs(limit=10, children=True).jobs)
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.store.close()
+            self.folder.cleanup()
+
+    def _shown(self) -> dict[str, Shown]:
+        with self.store.reading() as session:
+            rows = session.execute(select(JobRow.id, JobRow.state, JobRow.wanted, JobRow.attempt)).all()
+        return {row.id: (JobState(row.state), Wanted(row.wanted), row.attempt) for row in rows}
+
+    def _do(self, what: Callable[[], object], *actions: str) -> bool:
+        """Whether it was done; each change that it made is in the table, under one of the actions."""
+        before = self._shown()
+        try:
+            what()
+        except (LeaseLost, NotAllowed):
+            assert self._shown() == before, "what is refused changes nothing"
+            return False
+        after = self._shown()
+        allowed = {(change.source, change.target) for change in TRANSITIONS if change.action in actions}
+        for job_id, (state, _, _) in before.items():
+            now = after[job_id][0]
+            assert state == now or (state, now) in allowed, f"{actions}: {state} -> {now}"
+        return True
+
+    def _attempt(self, place: int, behind: int) -> tuple[str, int]:
+        job_id = self.ids[place % len(self.ids)]
+        return job_id, self._shown()[job_id][2] - behind
+
+    @rule(place=PLACES)
+    def claim(self, place: int) -> None:
+        job_id = self.ids[place % len(self.ids)]
+        state, _, attempt = self._shown()[job_id]
+        claims: list[object] = []
+        self._do(lambda: claims.append(self.store.claim(job_id, "w", 30.0)), "claim")
+        won = state is JobState.queued and job_id != self.study
+        assert (claims != [None]) == won
+        assert self._shown()[job_id][2] == attempt + won
+
+    @rule(place=PLACES, behind=ATTEMPTS, epoch=st.integers(0, 3))
+    def record(self, place: int, behind: int, epoch: int) -> None:
+        job_id, attempt = self._attempt(place, behind)
+        state, wanted, _ = self._shown()[job_id]
+        heard: list[object] = []
+        progress = Progress(fraction=0.5, message="x", eta_seconds=None)
+        write = lambda: heard.append(self.store.record(job_id, attempt, lease_seconds=30.0, progress=progress, rows=[epoch_row(epoch)]))  # noqa: E731
+        done = self._do(write)
+        assert done == (state is JobState.running and not behind and job_id != self.study)
+        assert not done or heard == [wanted]
+
+    @rule(place=PLACES, behind=ATTEMPTS)
+    def finish(self, place: int, behind: int) -> None:
+        job_id, attempt = self._attempt(place, behind)
+        done = self._do(lambda: self.store.finish(job_id, attempt, train_result()), "finish")
+        assert not (done and job_id == self.study), "no worker writes to a study"
+
+    @rule(place=PLACES, behind=ATTEMPTS)
+    def fail(self, place: int, behind: int) -> None:
+        job_id, attempt = self._attempt(place, behind)
+        done = self._do(lambda: self.store.fail(job_id, attempt, ERROR), "fail")
+        assert not (done and job_id == self.study), "no worker writes to a study"
+
+    @rule(place=PLACES, behind=ATTEMPTS)
+    def stopped(self, place: int, behind: int) -> None:
+        job_id, attempt = self._attempt(place, behind)
+        wanted = self._shown()[job_id][1]
+        if self._do(lambda: self.store.stopped(job_id, attempt), "stop", "hand_back"):
+            assert job_id != self.study
+            expected = {Wanted.run: JobState.queued, Wanted.pause: JobState.paused, Wanted.cancel: JobState.cancelled}
+            assert self._shown()[job_id][0] is expected[wanted]
+
+    @rule(place=PLACES, behind=ATTEMPTS)
+    def lost(self, place: int, behind: int) -> None:
+        job_id, attempt = self._attempt(place, behind)
+        done = self._do(lambda: self.store.lost(job_id, attempt, "killed", MAX_LOSSES), "expire")
+        assert not (done and job_id == self.study), "no worker writes to a study"
+
+    @rule(place=PLACES)
+    def expire(self, place: int) -> None:
+        job_id = self.ids[place % len(self.ids)]
+        with self.store.writing() as session:
+            session.execute(update(JobRow).where(JobRow.id == job_id, JobRow.kind != "study").values(lease_until=now_seconds() - 1))
+        self._do(lambda: self.store.expire_leases(MAX_LOSSES), "expire")
+
+    @rule(place=PLACES, action=st.sampled_from(["cancel", "pause", "resume", "retry"]))
+    def wish(self, place: int, action: str) -> None:
+        job_id = self.ids[place % len(self.ids)]
+        if self._do(lambda: getattr(self.store, action)(job_id), action):
+            again = self._shown()
+            assert self._do(lambda: getattr(self.store, action)(job_id), action), "a wish that was heard may be repeated"
+            assert self._shown() == again
+
+    @rule()
+    def aggregate(self) -> None:
+        self._do(lambda: self.store.aggregate(self.study), "aggregate")
+
+    @invariant()
+    def events_are_whole_and_end_where_the_job_does(self) -> None:
+        for job_id in getattr(self, "ids", ()):
+            job = self.store.job(job_id)
+            events = self.store.events(job_id, after=0, limit=1000)
+            assert job is not None
+            assert [event.id for event in events] == list(range(1, len(events) + 1))
+            states = [event.data["state"] for event in events if event.type == "state"]
+            assert states[-1] == job.state
+            assert (events[-1].type == "end") == (job.state in TERMINAL)
+            assert (job.finished_at is not None) == (job.state in TERMINAL)
+            assert (job.error is not None) == (job.state is JobState.failed)
+            assert (self.store.result(job_id) is not None) == (job.state is JobState.succeeded)
+
+
+JobLife.TestCase.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
+TestJobLife = JobLife.TestCase

@@ -1,0 +1,145 @@
+"""Problems: pointers that exist in the user's own document, words for every kind, and nothing the database cannot hold."""
+
+import json
+import re
+from functools import reduce
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ffengine.entry import entries
+from ffengine.negatives import AnyNegatives
+from ffengine.objectives import AnyObjective
+from ffengine.spec import StudyPart, Submission
+from service.pointers import UNIONS, pointer_of, unstorable
+from service.problems import MEDIA_TYPE, PROBLEMS, Invalid, of_validation
+
+
+def pointers(document: dict[str, Any]) -> list[str]:
+    with pytest.raises(ValidationError) as caught:
+        Submission.model_validate(document)
+    return [error.pointer for error in of_validation(caught.value, document).errors]
+
+
+def resolve(document: Any, pointer: str) -> Any:
+    """What a pointer (RFC 6901) leads to; KeyError, IndexError or TypeError where it leads nowhere."""
+    steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
+    return reduce(lambda here, step: here[int(step)] if isinstance(here, list) else here[step], steps, document)
+
+
+NOISE = {"strategy": "noise", "scale": 0}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"kind": "train", "negatives": NOISE}, ["/spec/negatives/scale"]),
+        ({"kind": "train", "epochs": 0}, ["/spec/epochs"]),
+        ({"kind": "train", "train": {"epochs": 3}, "epochs": 0}, ["/spec/epochs", "/spec/train"]),
+        ({"kind": "train", "negatives": {"strategy": "noise", "noise": 1}}, ["/spec/negatives/noise"]),
+        ({"kind": "train", "network": {"widths": [64, 1, 64]}}, ["/spec/network/widths/1"]),
+        ({"kind": "train", "dataset": {"train_samples": 10**6}}, ["/spec/dataset"]),
+        ({"kind": "train", "a/b~c": 1}, ["/spec/a~1b~0c"]),
+        ({"kind": "train", "objective": {"name": "softplus", "threshold": "x"}}, ["/spec/objective/threshold"]),
+        ({"kind": "dance"}, ["/spec"]),
+        ({"kind": "train", "negatives": {"strategy": "dance"}}, ["/spec/negatives"]),
+        ({"kind": "check", "at": {"job": "x", "epoch": 1}}, ["/spec/at", "/spec/at/job"]),
+        ({"kind": "check", "at": {"epoch": 1}}, ["/spec/at", "/spec/at/job"]),
+        ({"kind": "study", "base": {"kind": "train", "negatives": NOISE}}, ["/spec/base/negatives/scale"]),
+        (
+            {"kind": "study", "parts": {"train": {"base": {"kind": "train", "negatives": NOISE}}}},
+            ["/spec/parts/train/base/negatives/scale"],
+        ),
+        ({"kind": "study", "parts": {"base": {"base": {"kind": "train", "epochs": 0}}}}, ["/spec/parts/base/base/epochs"]),
+        ({"kind": "study", "grid": {"epochs": []}}, ["/spec/grid/epochs"]),
+    ],
+)
+def test_pointers_lead_to_the_users_own_fields(spec: dict[str, Any], expected: list[str]) -> None:
+    document = {"spec": spec}
+    found = pointers(document)
+    assert sorted(found) == sorted(expected)
+    for pointer in found:
+        if pointer != "/spec/at/job" or "job" in spec["at"]:
+            resolve(document, pointer)
+
+
+def test_a_missing_field_is_named_where_it_should_be() -> None:
+    assert pointers({}) == ["/spec"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["kind", "epochs", "base", "x", "~/", "strategy"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(
+    ["kind", "dataset", "network", "negatives", "objective", "epochs", "seeds", "base", "grid", "parts", "at", "train", "x"]
+)
+
+
+@given(st.sampled_from(["train", "check", "study"]), st.dictionaries(FIELDS, JSON, max_size=5))
+def test_every_pointer_of_every_mistake_exists(kind: str, fields: dict[str, Any]) -> None:
+    document = {"spec": {"kind": kind, **fields}}
+    try:
+        Submission.model_validate(document)
+    except ValidationError as error:
+        for found in error.errors():
+            pointer = pointer_of(("body", *found["loc"]), found["type"], document)
+            resolve(document, pointer if found["type"] != "missing" else pointer.rpartition("/")[0])
+
+
+def test_the_fields_that_hold_a_union_are_known() -> None:
+    assert UNIONS["negatives"] == "strategy"
+    assert all("strategy" in entry.model_fields for entry in entries(AnyNegatives))
+    assert all(UNIONS["objective"] in entry.model_fields for entry in entries(AnyObjective))
+    assert "base" in StudyPart.model_fields
+
+
+def test_parameters_are_named_as_they_are() -> None:
+    assert pointer_of(("query", "limit"), "int_parsing", None) == "query/limit"
+
+
+@pytest.mark.parametrize(
+    ("document", "pointer"),
+    [
+        ({"a": [1, {"b": "\x00"}]}, "/a/1/b"),
+        ({"a": "\ud800"}, "/a"),
+        ({"a": {"\udfff": 1}}, "/a"),
+        ("\x00", ""),
+        ({"a": ["\U0001f600", "\x01", "ok", None, 1.5]}, None),
+    ],
+)
+def test_what_no_database_stores_is_found(document: object, pointer: str | None) -> None:
+    assert unstorable(document) == pointer
+
+
+def test_depth_is_no_danger() -> None:
+    document: object = "\x00"
+    for _ in range(100_000):
+        document = [document]
+    assert unstorable(document) == "/0" * 100_000
+    while isinstance(document, list):  # taken apart by hand: an interpreter may recurse to free it
+        document = document.pop()
+
+
+@pytest.mark.parametrize("code", PROBLEMS)
+def test_every_problem_says_what_is_wrong_and_what_to_do(code: str) -> None:
+    kind = PROBLEMS[code]
+    response = kind().response()
+    body = json.loads(bytes(response.body))
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", code)
+    assert (body["type"], body["status"], body["code"]) == (f"/problems/{code}", kind.status, code)
+    assert 400 <= kind.status < 600
+    assert body["title"].endswith(".")
+    assert len(body["detail"]) > 20
+    assert body["title"] != body["detail"]
+    assert response.media_type == MEDIA_TYPE
+
+
+def test_what_cannot_be_written_in_utf8_can_be_answered() -> None:
+    assert json.loads(bytes(Invalid("\ud800").response().body))["detail"] == "\ud800"

@@ -1,0 +1,207 @@
+"""Relay and reconciler, with a real Redis: bells are rung once, rung again when they are lost, and the thread outlives every fault."""
+
+import base64
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from sqlalchemy import text, update
+
+from service.broker import EmbeddedRedis, answers
+from service.dispatch import QUEUE, TASK, BrokerAway, Doorbell
+from service.jobs import JobState
+from service.reconcile import RING_AGAIN_SECONDS, Reconciler
+from service.settings import Settings
+from service.store import Store
+from service.tables import JobRow, now_seconds
+from tests.service.conftest import wait_until
+from tests.service.test_store import STUDY, claimed, end, let_lease_run_out, read, submit
+
+
+class Broker:
+    """A Redis that can be stopped, emptied and started again at the same address."""
+
+    def __init__(self, folder: Path) -> None:
+        self.redis = EmbeddedRedis(folder)
+        self.redis.prepare()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.redis.command, cwd=self.redis.folder, stdout=subprocess.DEVNULL)
+        wait_until(lambda: answers(self.redis.url), "Redis answers")
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def heard(self) -> list[str]:
+        """The ids of the messages that wait, as a worker would read them; they are taken away."""
+        found: list[str] = []
+        with Redis.from_url(self.redis.url) as client:
+            while raw := client.rpop(QUEUE):
+                message = json.loads(raw)
+                assert message["headers"]["task"] == TASK
+                arguments, keywords, _ = json.loads(base64.b64decode(message["body"]))
+                assert keywords == {}
+                found += arguments
+        return found
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    broker = Broker(tmp_path / "redis")
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def own_store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path / 'jobs.db'}")
+    store.migrate()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def reconciler(own_store: Store, broker: Broker, settings: Settings) -> Iterator[Reconciler]:
+    """A reconciler that ticks when the test says so."""
+    doorbell = Doorbell(broker.redis.url)
+    yield Reconciler(own_store, settings, doorbell)
+    doorbell.close()
+
+
+def as_if_rung_long_ago(store: Store) -> None:
+    with store.writing() as session:
+        session.execute(update(JobRow).values(rung_at=now_seconds() - RING_AGAIN_SECONDS - 1))
+
+
+def test_each_queued_run_is_rung_for_once(reconciler: Reconciler, own_store: Store, broker: Broker) -> None:
+    job, study = submit(own_store), submit(own_store, STUDY)
+    children = [child.id for child, _ in own_store.children(study.id)]
+    for _ in range(3):
+        reconciler.tick()
+    assert broker.heard() == [job.id, *children]
+
+
+def test_a_lost_bell_is_rung_again_but_a_long_queue_is_not_flooded(reconciler: Reconciler, own_store: Store, broker: Broker) -> None:
+    job = submit(own_store)
+    reconciler.tick()
+    as_if_rung_long_ago(own_store)
+    reconciler.tick()
+    assert broker.heard() == [job.id], "its bell still waits in the broker"
+    reconciler.tick()
+    assert broker.heard() == [job.id], "its bell was lost"
+    reconciler.tick()
+    assert broker.heard() == [], "it was rung just now"
+
+
+def test_jobs_are_rung_for_when_the_broker_is_back(reconciler: Reconciler, own_store: Store, broker: Broker) -> None:
+    broker.stop()
+    job = submit(own_store)
+    began = time.monotonic()
+    reconciler.tick()
+    assert time.monotonic() - began < 5.0
+    assert not reconciler.broker_ok
+    broker.start()
+    wait_until(lambda: reconciler.tick() is None and reconciler.broker_ok, "the broker is seen")
+    assert broker.heard() == [job.id]
+
+
+def test_a_broker_that_does_not_answer_is_no_wait_for_ever(broker: Broker) -> None:
+    doorbell = Doorbell(broker.redis.url)
+    broker.stop()
+    began = time.monotonic()
+    with pytest.raises(BrokerAway):
+        doorbell.ring(["job_x"])
+    with pytest.raises(BrokerAway):
+        doorbell.unheard()
+    assert time.monotonic() - began < 6.0
+    doorbell.close()
+
+
+def test_a_job_whose_worker_vanished_is_queued_and_rung_for_in_one_tick(reconciler: Reconciler, own_store: Store, broker: Broker) -> None:
+    job_id, _ = claimed(own_store)
+    reconciler.tick()
+    assert broker.heard() == []
+    let_lease_run_out(own_store, job_id)
+    reconciler.tick()
+    assert read(own_store, job_id).state is JobState.queued
+    assert broker.heard() == [job_id]
+
+
+def test_studies_are_followed(reconciler: Reconciler, own_store: Store) -> None:
+    study = submit(own_store, STUDY)
+    for child, _ in own_store.children(study.id):
+        end(own_store, child, well=True)
+    reconciler.tick()
+    assert read(own_store, study.id).state is JobState.succeeded
+
+
+def test_two_reconcilers_do_everything_once(reconciler: Reconciler, own_store: Store, broker: Broker, settings: Settings) -> None:
+    job_id, _ = claimed(own_store)
+    study = submit(own_store, STUDY)
+    for child, _ in own_store.children(study.id):
+        end(own_store, child, well=True)
+    let_lease_run_out(own_store, job_id)
+    doorbell = Doorbell(broker.redis.url)
+    start = threading.Barrier(2)
+
+    def tick(one: Reconciler) -> None:
+        start.wait()
+        one.tick()
+
+    threads = [threading.Thread(target=tick, args=(one,)) for one in (reconciler, Reconciler(own_store, settings, doorbell))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    doorbell.close()
+    assert read(own_store, job_id).attempts == 1
+    assert [event.type for event in own_store.events(study.id, after=0, limit=50)].count("end") == 1
+    states = [event.data["state"] for event in own_store.events(job_id, after=0, limit=50) if event.type == "state"]
+    assert states == ["queued", "running", "queued"]
+    assert set(broker.heard()) == {job_id}, "a second bell for it is harmless: the claim decides"
+
+
+def test_the_thread_rings_when_woken_and_outlives_the_database(
+    own_store: Store, broker: Broker, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    reconciler = Reconciler(own_store, settings, Doorbell(broker.redis.url))
+    reconciler.start()
+    try:
+        wait_until(lambda: reconciler.broker_ok, "the first tick")
+        with own_store.engine.connect() as connection:
+            connection.execute(text("ALTER TABLE jobs RENAME TO gone"))
+            connection.commit()
+            wait_until(lambda: "the database is away" in caplog.text, "a tick has failed")
+            connection.execute(text("ALTER TABLE gone RENAME TO jobs"))
+            connection.commit()
+        job = submit(own_store)
+        reconciler.wake()
+        wait_until(lambda: own_store.unrung(10, 60.0) == [], "it is rung for")
+        assert broker.heard() == [job.id]
+    finally:
+        reconciler.stop()
+    assert not reconciler.is_alive()
+
+
+def test_one_study_that_cannot_be_put_together_fails_and_does_not_stop_the_others(reconciler: Reconciler, own_store: Store) -> None:
+    broken, sound = submit(own_store, STUDY), submit(own_store, STUDY, fresh=True)
+    with own_store.writing() as session:
+        session.execute(update(JobRow).where(JobRow.id == broken.id).values(spec={"kind": "study", "preset": "of another version"}))
+    for study in (broken, sound):
+        for child, _ in own_store.children(study.id):
+            end(own_store, child, well=True)
+    reconciler.tick()
+    failed = read(own_store, broken.id)
+    assert failed.error is not None
+    assert (failed.state, failed.error.code) == (JobState.failed, "study_changed")
+    assert read(own_store, sound.id).state is JobState.succeeded

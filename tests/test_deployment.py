@@ -1,0 +1,67 @@
+"""docker-compose.yml and Dockerfile: what can be checked without Docker."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
+
+
+def test_all_services_are_there() -> None:
+    assert set(SERVICES) == {"postgres", "redis", "api", "worker", "worker-gpu"}
+    assert SERVICES["worker-gpu"]["profiles"] == ["gpu"]
+    assert [name for name, service in SERVICES.items() if "profiles" in service] == ["worker-gpu"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_images_are_pinned(name: str) -> None:
+    assert re.search(r":\d+\.\d+(\.\d+)?(-[a-z]+)?$", SERVICES[name]["image"]), SERVICES[name]["image"]
+
+
+def test_the_base_image_is_pinned() -> None:
+    bases = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert bases
+    assert all(re.search(r":\d+\.\d+\.\d+", base) for base in bases)
+
+
+def test_nothing_is_published_beyond_loopback() -> None:
+    published = {name: port for name, service in SERVICES.items() for port in service.get("ports", [])}
+    assert set(published) == {"api"}
+    assert all(port.startswith("127.0.0.1:") for port in published.values())
+
+
+def test_an_api_that_listens_on_every_address_requires_keys() -> None:
+    assert "0.0.0.0" in SERVICES["api"]["command"]  # noqa: S104
+    assert SERVICES["api"]["environment"]["FFLAB_REQUIRE_KEYS"] == "true"
+
+
+def test_no_password_has_a_default() -> None:
+    used = re.findall(r"\$\{(\w*PASSWORD\w*)([^}]*)\}", COMPOSE)
+    assert {name for name, _ in used} == {"POSTGRES_PASSWORD", "VALKEY_PASSWORD"}
+    assert all(rest.startswith(":?") for _, rest in used), "unset passwords must stop `docker compose up`"
+    example = dict(line.split("=", 1) for line in (ROOT / ".env.example").read_text().splitlines() if line and line[0] != "#")
+    assert example == {"POSTGRES_PASSWORD": "", "VALKEY_PASSWORD": ""}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_watched_and_restarted(name: str) -> None:
+    assert SERVICES[name]["restart"] == "unless-stopped"
+    assert SERVICES[name]["healthcheck"]["test"]
+
+
+@pytest.mark.parametrize("name", ["api", "worker", "worker-gpu"])
+def test_our_containers_have_no_privileges(name: str) -> None:
+    assert SERVICES[name]["cap_drop"] == ["ALL"]
+    assert SERVICES[name]["read_only"] is True
+    assert "USER fflab" in (ROOT / "Dockerfile").read_text()
+
+
+def test_the_image_gets_no_more_than_the_build_needs() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignored[0] == "*"
+    assert not any(".env" in line for line in ignored)

@@ -1,0 +1,54 @@
+"""A real database and artifact store in a temporary home, and jobs in them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ffengine.spec import CheckSpec, DatasetSpec, MonitorSpec, NetworkSpec, TrainSpec
+from service.artifacts import Artifacts
+from service.settings import Settings
+from service.store import Claim, Order, Store
+
+DATA = DatasetSpec(train_samples=200, test_samples=50)
+TRAIN = TrainSpec(dataset=DATA, network=NetworkSpec(widths=(16,)), epochs=4, batch_size=50, monitor=MonitorSpec(samples=50))
+CHECK = CheckSpec(dataset=DATA, widths=(8, 16), samples=50, batch_size=25, seeds=(0, 1))
+WORKER = "a-worker"
+
+ClaimJob = Callable[[TrainSpec | CheckSpec], Claim]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, redis_url=None, database_url=None, lease_seconds=5.0, checkpoint_seconds=60.0, stop_seconds=3.0)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    opened = Store(settings.database)
+    opened.migrate()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def artifacts(settings: Settings) -> Artifacts:
+    return Artifacts(settings.artifacts)
+
+
+@pytest.fixture
+def submit(store: Store) -> Callable[[TrainSpec | CheckSpec], str]:
+    """Put a job into the queue."""
+    return lambda spec: store.submit(Order(spec=spec, fresh=True), max_queued=100).job.id
+
+
+@pytest.fixture
+def claim(store: Store, submit: Callable[[TrainSpec | CheckSpec], str], settings: Settings) -> ClaimJob:
+    """Submit a job and claim it."""
+
+    def submitted(spec: TrainSpec | CheckSpec) -> Claim:
+        claimed = store.claim(submit(spec), WORKER, settings.lease_seconds)
+        assert claimed is not None
+        return claimed
+
+    return submitted

@@ -1,0 +1,141 @@
+"""The desk: checkpoints and rows of an attempt, what a later attempt resumes from, and the fence."""
+
+from pathlib import Path
+
+import pytest
+
+import ffengine
+from ffengine.control import Interrupted
+from ffengine.results import TrainResult
+from service.artifacts import Artifacts
+from service.settings import Settings
+from service.store import Claim, LeaseLost, Store
+from tests.workers.conftest import CHECK, TRAIN, WORKER, ClaimJob
+from workers.desk import STEP, Desk, StopFlag, epoch_name, fraction_at
+from workers.protocol import Start
+
+
+def desk_of(claim: Claim, store: Store, artifacts: Artifacts, settings: Settings) -> Desk:
+    return Desk(store, artifacts, settings, Start(job_id=claim.job_id, attempt=claim.attempt, spec=claim.spec), StopFlag())
+
+
+def train(desk: Desk, *, stop_after: int | None = None) -> TrainResult:
+    """The training run of a desk, stopped after so many batches."""
+    batches = 0
+
+    def on_batch(report: ffengine.training.BatchReport) -> ffengine.control.Control:
+        nonlocal batches
+        batches += 1
+        if batches == stop_after:
+            desk.stop.set(keep=True)
+        return desk.on_batch(report)
+
+    try:
+        return ffengine.train(TRAIN, on_epoch=desk.on_epoch, on_batch=on_batch, resume=desk.resume_point(TRAIN))
+    except Interrupted as interrupted:
+        desk.keep(interrupted.checkpoint)
+        raise
+
+
+@pytest.fixture
+def interrupted(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> Claim:
+    """The second attempt at a job whose first was stopped in the middle of epoch 3 (of 4, with 4 batches each)."""
+    first = claim(TRAIN)
+    with pytest.raises(Interrupted):
+        train(desk_of(first, store, artifacts, settings), stop_after=10)
+    store.stopped(first.job_id, first.attempt)
+    second = store.claim(first.job_id, WORKER, settings.lease_seconds)
+    assert second is not None
+    return second
+
+
+def damage(artifacts: Artifacts, job_id: str, *names: str) -> None:
+    for name in names:
+        path: Path = artifacts.root / job_id / name
+        path.write_bytes(path.read_bytes()[:-7] + b"damaged")
+
+
+def test_every_epoch_leaves_a_checkpoint_and_its_rows(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> None:
+    claimed = claim(TRAIN)
+    result = train(desk_of(claimed, store, artifacts, settings))
+    assert artifacts.names(claimed.job_id) == [epoch_name(0, epoch) for epoch in range(5)]
+    assert store.rows(claimed.job_id) == [row.model_dump(mode="json") for row in result.curves]
+    assert store.latest_checkpoint(claimed.job_id) == epoch_name(0, 4)
+
+
+def test_a_stop_saves_the_place_within_the_epoch(interrupted: Claim, store: Store, artifacts: Artifacts, settings: Settings) -> None:
+    checkpoint = desk_of(interrupted, store, artifacts, settings).resume_point(TRAIN)
+    assert checkpoint is not None
+    assert (checkpoint.epoch, checkpoint.batch) == (3, 2)
+    job = store.job(interrupted.job_id)
+    assert job is not None
+    assert job.progress.fraction == fraction_at(TRAIN, checkpoint.position) == 10 / 16
+
+
+@pytest.mark.parametrize(
+    ("damaged", "resumed_at"),
+    [
+        ((), (3, 2)),
+        ((STEP,), (3, 0)),
+        ((STEP, epoch_name(0, 2)), (2, 0)),
+        ((STEP, *(epoch_name(0, epoch) for epoch in range(3))), None),
+    ],
+)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    interrupted: Claim,
+    store: Store,
+    artifacts: Artifacts,
+    settings: Settings,
+    damaged: tuple[str, ...],
+    resumed_at: tuple[int, int] | None,
+) -> None:
+    damage(artifacts, interrupted.job_id, *damaged)
+    desk = desk_of(interrupted, store, artifacts, settings)
+    checkpoint = desk.resume_point(TRAIN)
+    assert (checkpoint and (checkpoint.epoch, checkpoint.batch)) == resumed_at
+    result = train(desk)
+    undisturbed = ffengine.train(TRAIN)
+    assert (result.curves, result.accuracy) == (undisturbed.curves, undisturbed.accuracy)
+    assert store.rows(interrupted.job_id) == [row.model_dump(mode="json") for row in undisturbed.curves]
+
+
+def test_a_checkpoint_of_another_spec_is_not_used(interrupted: Claim, store: Store, artifacts: Artifacts, settings: Settings) -> None:
+    other = TRAIN.model_copy(update={"epochs": 5})
+    start = Start(job_id=interrupted.job_id, attempt=interrupted.attempt, spec=other)
+    assert Desk(store, artifacts, settings, start, StopFlag()).resume_point(other) is None
+
+
+def test_an_attempt_that_lost_its_lease_writes_nothing(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> None:
+    claimed = claim(TRAIN)
+    desk = desk_of(claimed, store, artifacts, settings)
+    store.lost(claimed.job_id, claimed.attempt, "a test", max_losses=9)
+    desk._leased = float("-inf")  # as after a long freeze: the last renewal is too old to be trusted
+    with pytest.raises(LeaseLost):
+        train(desk)
+    assert artifacts.names(claimed.job_id) == []
+    assert store.rows(claimed.job_id) == []
+
+
+def test_a_cancelled_job_stops_at_the_next_record(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> None:
+    claimed = claim(TRAIN)
+    store.cancel(claimed.job_id)
+    with pytest.raises(Interrupted):
+        train(desk_of(claimed, store, artifacts, settings))
+    assert artifacts.names(claimed.job_id) == [epoch_name(0, 0)]
+
+
+def test_a_check_resumes_with_the_cells_it_has(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> None:
+    claimed = claim(CHECK)
+    desk = desk_of(claimed, store, artifacts, settings)
+    reports = []
+
+    def on_cells(report: ffengine.checking.CellsReport) -> ffengine.control.Control:
+        reports.append(report)
+        control = desk.on_cells(report)
+        return "stop" if len(reports) == 2 else control
+
+    with pytest.raises(Interrupted):
+        ffengine.check(CHECK, on_cells=on_cells)
+    resumed = ffengine.check(CHECK, on_cells=on_cells, resume=desk.cells_so_far())
+    assert resumed.cells == ffengine.check(CHECK).cells
+    assert len(reports) == 4

@@ -1,0 +1,49 @@
+"""Waiting for a database that is away."""
+
+import sqlite3
+import threading
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from service.store import Store
+from workers import patience
+from workers.patience import GaveUp, patiently
+
+
+def failing(times: int, error: Exception) -> Callable[[], str]:
+    left = [error] * times
+
+    def action() -> str:
+        if left:
+            raise left.pop()
+        return "done"
+
+    return action
+
+
+AWAY = OperationalError("SELECT 1", {}, sqlite3.OperationalError("unable to open database file"))
+
+
+def test_an_action_is_tried_until_the_database_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "RETRY_SECONDS", 0.001)
+    assert patiently(failing(3, AWAY), threading.Event()) == "done"
+
+
+def test_who_must_stop_gives_up() -> None:
+    stop = threading.Event()
+    stop.set()
+    assert patiently(failing(0, AWAY), stop) == "done"
+    with pytest.raises(GaveUp):
+        patiently(failing(1, AWAY), stop)
+
+
+def test_a_statement_that_is_wrong_is_not_waited_for(store: Store) -> None:
+    def wrong() -> None:
+        with store.engine.connect() as connection:
+            connection.execute(text("SELECT nothing FROM nowhere"))
+
+    with pytest.raises(OperationalError):
+        patiently(wrong, threading.Event())

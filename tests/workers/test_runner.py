@@ -1,0 +1,159 @@
+"""The runner, as the program that it is: jobs go in, rows, checkpoints and results come out."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import ffengine
+from ffengine.results import CheckResult, TrainResult
+from ffengine.spec import CheckSpec, NetworkSpec, Sgd, TrainedWeights, TrainSpec
+from service.artifacts import Artifacts
+from service.jobs import Job, JobState
+from service.settings import Settings
+from service.store import Claim, Store
+from tests.workers.conftest import CHECK, TRAIN, WORKER, ClaimJob
+from workers.desk import STEP
+from workers.process import RunnerProcess, runner_command
+from workers.protocol import Outcome, Start, Stop
+
+
+@pytest.fixture
+def runner(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunnerProcess]:
+    for name in [name for name in os.environ if name.startswith("FFLAB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("FFLAB_HOME", str(settings.home))
+    process = RunnerProcess(runner_command("cpu"))
+    yield process
+    process.close(5)
+
+
+def outcome(runner: RunnerProcess, claim: Claim) -> Outcome:
+    runner.say(Start(job_id=claim.job_id, attempt=claim.attempt, spec=claim.spec))
+    return ended(runner, claim)
+
+
+def ended(runner: RunnerProcess, claim: Claim) -> Outcome:
+    message = runner.next(60)
+    assert message is not None
+    assert (message.job_id, message.attempt) == (claim.job_id, claim.attempt)
+    return message.outcome
+
+
+def job_of(store: Store, claim: Claim) -> Job:
+    job = store.job(claim.job_id)
+    assert job is not None
+    return job
+
+
+def test_one_runner_computes_one_job_after_the_other(runner: RunnerProcess, store: Store, claim: ClaimJob) -> None:
+    training, check = claim(TRAIN), claim(CHECK)
+    assert outcome(runner, training) == "succeeded"
+    trained = TrainResult.model_validate_json(store.result(training.job_id) or "")
+    assert trained.curves == ffengine.train(TRAIN).curves
+    assert job_of(store, training).provenance == trained.provenance
+
+    assert outcome(runner, check) == "succeeded"
+    assert CheckResult.model_validate_json(store.result(check.job_id) or "").cells == ffengine.check(CHECK).cells
+
+    at = TrainedWeights(job=training.job_id, epoch=2)
+    later = claim(CHECK.model_copy(update={"at": at, "seeds": (0,)}))
+    assert outcome(runner, later) == "succeeded"
+    cells = CheckResult.model_validate_json(store.result(later.job_id) or "").cells
+    assert {(cell.width, cell.epoch) for cell in cells} == {(16, 2)}
+
+    assert runner.ready is not None
+    assert runner.ready.device == "cpu"
+
+
+def test_weights_of_every_layer_are_found(runner: RunnerProcess, store: Store, claim: ClaimJob) -> None:
+    for layers in ("greedy", "simultaneous"):
+        spec = TRAIN.model_copy(update={"network": NetworkSpec(widths=(16, 12)), "layers": layers, "epochs": 1})
+        training = claim(TrainSpec.model_validate(spec.model_dump()))
+        assert outcome(runner, training) == "succeeded"
+        for layer, width in enumerate((16, 12)):
+            at = TrainedWeights(job=training.job_id, epoch=1, layer=layer)
+            checked = claim(CHECK.model_copy(update={"at": at, "seeds": (0,)}))
+            assert outcome(runner, checked) == "succeeded", job_of(store, checked).error
+            cells = CheckResult.model_validate_json(store.result(checked.job_id) or "").cells
+            assert {(cell.layer, cell.width) for cell in cells} == {(layer, width)}
+
+
+def test_failures_are_told_and_the_runner_goes_on(runner: RunnerProcess, store: Store, claim: ClaimJob, submit: Callable[..., str]) -> None:
+    wild = claim(TRAIN.model_copy(update={"optimizer": Sgd(lr=1e9, scale_lr_by_width=False), "epochs": 30}))
+    assert outcome(runner, wild) == "failed"
+    job = job_of(store, wild)
+    assert job.error is not None
+    assert job.error.code == "diverged"
+    assert "optimizer.lr" in job.error.detail
+    assert job.error.evidence["layer"] == 0
+    assert store.rows(wild.job_id), "the curves up to that point stay"
+
+    waiting = submit(TRAIN)
+    absent = claim(CHECK.model_copy(update={"at": TrainedWeights(job=waiting, epoch=1), "seeds": (0,)}))
+    assert outcome(runner, absent) == "failed"
+    job = job_of(store, absent)
+    assert job.error is not None
+    assert job.error.code == "weights_missing"
+
+    assert outcome(runner, claim(TRAIN)) == "succeeded"
+
+
+def test_a_full_artifact_store_fails_the_job_with_that_reason(
+    runner: RunnerProcess, store: Store, claim: ClaimJob, settings: Settings
+) -> None:
+    settings.artifacts.write_text("a file where a folder should be")
+    claimed = claim(TRAIN)
+    assert outcome(runner, claimed) == "failed"
+    error = job_of(store, claimed).error
+    assert error is not None
+    assert error.code == "storage"
+
+
+def long_run() -> TrainSpec:
+    return TRAIN.model_copy(update={"epochs": 100_000, "batch_size": 2})
+
+
+def test_a_stop_leaves_a_checkpoint(runner: RunnerProcess, store: Store, artifacts: Artifacts, claim: ClaimJob) -> None:
+    claimed = claim(long_run())
+    runner.say(Start(job_id=claimed.job_id, attempt=claimed.attempt, spec=claimed.spec))
+    runner.say(Stop(keep=True))
+    assert ended(runner, claimed) == "stopped"
+    assert job_of(store, claimed).state == JobState.running, "what the stop means is the supervisor's to write"
+    assert STEP in artifacts.names(claimed.job_id) or store.latest_checkpoint(claimed.job_id)
+
+
+def test_a_stop_for_a_lost_lease_writes_nothing(runner: RunnerProcess, store: Store, artifacts: Artifacts, claim: ClaimJob) -> None:
+    claimed = claim(long_run())
+    runner.say(Start(job_id=claimed.job_id, attempt=claimed.attempt, spec=claimed.spec))
+    store.lost(claimed.job_id, claimed.attempt, "a test", max_losses=9)
+    again = store.claim(claimed.job_id, WORKER, 60)
+    assert again is not None
+    runner.say(Stop(keep=False))
+    assert ended(runner, claimed) == "lost"
+    assert STEP not in artifacts.names(claimed.job_id)
+
+
+def test_what_a_library_prints_does_not_disturb_the_protocol(settings: Settings, tmp_path: Path) -> None:
+    script = tmp_path / "noisy.py"
+    script.write_text(
+        "import os, sys\n"
+        "from workers.runner import private_output, say\n"
+        "from workers.protocol import Ready\n"
+        "channel = private_output()\n"
+        "print('noise'); os.write(1, b'more noise\\n')\n"
+        "say(channel, Ready(device='cpu', device_name='x', memory_bytes=1))\n"
+        "sys.stdin.read()\n"
+    )
+    noisy = RunnerProcess([*runner_command("cpu")[:1], str(script)])
+    assert noisy.next(0) is None
+    noisy.close(20)
+    noisy._listener.join(10)
+    assert noisy.ready is not None
+
+
+def test_a_check_spec_travels_unchanged() -> None:
+    start = Start(job_id="job_" + 32 * "0", attempt=1, spec=CHECK)
+    assert isinstance(Start.model_validate_json(start.model_dump_json()).spec, CheckSpec)
+    assert Start.model_validate_json(start.model_dump_json()) == start

@@ -1,0 +1,178 @@
+"""The supervisor: how an attempt is watched, stopped, by force if need be, and written down."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ffengine.spec import CheckSpec, TrainSpec
+from service.jobs import JobState
+from service.settings import Settings
+from service.store import Store
+from tests.workers.conftest import TRAIN, WORKER
+from workers.supervise import Supervisor
+
+# Runners that compute nothing: what the supervisor sees of a runner is its messages and its end.
+PREAMBLE = """
+import json, os, signal, sys, time
+def say(**message): print(json.dumps(message), flush=True)
+def ended(start, outcome): say(type="ended", job_id=start["job_id"], attempt=start["attempt"], outcome=outcome)
+say(type="ready", device="cpu", device_name="none", memory_bytes=1)
+start = json.loads(sys.stdin.readline())
+open(sys.argv[1], "w").write(str(os.getpid()))
+"""
+OBEDIENT = PREAMBLE + "sys.stdin.readline(); ended(start, 'stopped'); sys.stdin.read()"
+DEAF = PREAMBLE + "sys.stdin.read()"
+STUBBORN = PREAMBLE + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: time.sleep(60)"
+DYING = PREAMBLE + "os.kill(os.getpid(), signal.SIGKILL)"
+QUITTING = PREAMBLE + "sys.exit(7)"
+FINISHING = PREAMBLE + "ended(start, 'succeeded'); sys.stdin.read()"
+
+Submit = Callable[[TrainSpec | CheckSpec], str]
+
+
+class Scene:
+    """A supervisor with a runner of a kind, and what became of a job in its hands."""
+
+    def __init__(self, store: Store, settings: Settings, script: str, mark: Path) -> None:
+        self.store, self.mark = store, mark
+        self.supervisor = Supervisor(store, settings, WORKER, [sys.executable, "-c", script, str(mark)])
+
+    @contextmanager
+    def running(self, job_id: str) -> Iterator[None]:
+        """Act while the job is in the runner's hands; afterwards the supervisor has let it go."""
+        actor = threading.Thread(target=self._act, args=(job_id,))
+        self.acts: list[Callable[[], object]] = []
+        yield
+        actor.start()
+        self.supervisor.run(job_id)
+        actor.join()
+
+    def _act(self, job_id: str) -> None:
+        deadline = time.monotonic() + 20
+        while not (self.mark.exists() and self.mark.read_text()):
+            assert time.monotonic() < deadline, f"{job_id} was not handed over"
+            time.sleep(0.01)
+        for act in self.acts:
+            act()
+
+    def runner_is_gone(self) -> bool:
+        return not psutil.pid_exists(int(self.mark.read_text()))
+
+
+@pytest.fixture
+def scene(store: Store, settings: Settings, tmp_path: Path) -> Iterator[Callable[[str], Scene]]:
+    scenes: list[Scene] = []
+
+    def made(script: str) -> Scene:
+        scenes.append(Scene(store, settings, script, tmp_path / "mark"))
+        return scenes[-1]
+
+    yield made
+    for one in scenes:
+        one.supervisor.shutdown.set()
+        if one.supervisor.runner is not None:
+            one.supervisor.runner.kill()
+
+
+def state_of(store: Store, job_id: str) -> JobState:
+    job = store.job(job_id)
+    assert job is not None
+    return job.state
+
+
+@pytest.mark.parametrize(
+    ("script", "killed"),
+    [(OBEDIENT, False), (DEAF, True), (STUBBORN, True)],
+    ids=["by its flag", "by SIGTERM", "by SIGKILL"],
+)
+def test_a_cancelled_run_is_stopped(store: Store, submit: Submit, scene: Callable[[str], Scene], script: str, killed: bool) -> None:
+    job_id = submit(TRAIN)
+    there = scene(script)
+    with there.running(job_id):
+        there.acts.append(lambda: store.cancel(job_id))
+    assert state_of(store, job_id) == JobState.cancelled
+    assert there.runner_is_gone() == killed
+
+
+def test_a_paused_run_is_paused(store: Store, submit: Submit, scene: Callable[[str], Scene]) -> None:
+    job_id = submit(TRAIN)
+    there = scene(OBEDIENT)
+    with there.running(job_id):
+        there.acts.append(lambda: store.pause(job_id))
+    assert state_of(store, job_id) == JobState.paused
+
+
+@pytest.mark.parametrize("script", [OBEDIENT, DEAF, STUBBORN], ids=["by its flag", "by SIGTERM", "by SIGKILL"])
+def test_at_shutdown_the_job_is_handed_back_uncounted(store: Store, submit: Submit, scene: Callable[[str], Scene], script: str) -> None:
+    job_id = submit(TRAIN)
+    there = scene(script)
+    with there.running(job_id):
+        there.acts.append(there.supervisor.shutdown.set)
+    assert state_of(store, job_id) == JobState.queued
+    again = store.claim(job_id, WORKER, 5)
+    assert again is not None
+    assert (again.attempt, again.losses) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [(DYING, "was killed (by hand, or because memory ran out)"), (QUITTING, "ended with code 7")],
+    ids=["killed", "quit"],
+)
+def test_a_run_that_keeps_dying_fails_in_the_end(
+    store: Store, submit: Submit, scene: Callable[[str], Scene], script: str, words: str
+) -> None:
+    job_id = submit(TRAIN)
+    there = scene(script)
+    states = []
+    for _ in range(3):
+        there.supervisor.run(job_id)
+        states.append(state_of(store, job_id))
+    assert states == [JobState.queued, JobState.queued, JobState.failed]
+    job = store.job(job_id)
+    assert job is not None
+    assert job.error is not None
+    assert job.error.code == "worker_lost"
+    assert words in job.error.detail
+
+
+def test_a_run_that_lost_its_lease_is_stopped_and_nothing_is_written(
+    store: Store, submit: Submit, scene: Callable[[str], Scene], settings: Settings
+) -> None:
+    job_id = submit(TRAIN)
+    there = scene(DEAF)
+
+    def take_over() -> None:
+        store.lost(job_id, 1, "a test", max_losses=9)
+        assert store.claim(job_id, "another", settings.lease_seconds)
+
+    with there.running(job_id):
+        there.acts.append(take_over)
+    assert state_of(store, job_id) == JobState.running
+    assert there.runner_is_gone()
+    store.renew(job_id, 2, settings.lease_seconds)
+
+
+def test_the_same_message_delivered_twice_runs_once(store: Store, submit: Submit, scene: Callable[[str], Scene]) -> None:
+    job_id = submit(TRAIN)
+    there = scene(FINISHING)
+    there.supervisor.run(job_id)
+    there.mark.unlink()
+    there.supervisor.run(job_id)
+    assert not there.mark.exists()
+
+
+def test_a_runner_stays_warm_from_job_to_job(store: Store, submit: Submit, scene: Callable[[str], Scene]) -> None:
+    looping = PREAMBLE + "ended(start, 'succeeded')\nstart = json.loads(sys.stdin.readline())\nended(start, 'succeeded')\nsys.stdin.read()"
+    there = scene(looping)
+    runner = there.supervisor.warm()
+    for _ in range(2):
+        there.supervisor.run(submit(TRAIN))
+    assert there.supervisor.runner is runner
+    assert runner.alive
