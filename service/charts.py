@@ -3,7 +3,6 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from typing import Literal, NamedTuple
 
 import altair as alt
@@ -295,9 +294,3 @@ def _deep(result: TrainResult) -> bool:
 
 def _cells(sources: Sequence[Source]) -> list[tuple[str, CheckCell]]:
     return [(label, cell) for label, result in sources if not isinstance(result, TrainResult) for cell in result.cells]
-
-
-@cache
-def javascript_bundle() -> str:
-    """The browser side of the charts, to be inlined once in a page that must work without a network."""
-    return str(vl_convert.javascript_bundle())  # type: ignore[call-arg]  # the stub wants a snippet, the function does not

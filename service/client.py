@@ -46,8 +46,8 @@ class Refused(FflabError):  # noqa: N818
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
         self.status, self.problem = status, problem
         places = [f"{error.get('pointer', '')}: {error.get('message', '')}" for error in problem.get("errors", [])]
-        text = str(problem.get("detail") or problem.get("title") or f"HTTP {status}")
-        super().__init__("; ".join([text, *places]))
+        title, detail = str(problem.get("title") or f"HTTP {status}"), str(problem.get("detail") or "")
+        super().__init__("; ".join(places) or f"{title} {detail}".strip())
 
 
 class NotFound(Refused):

@@ -1,10 +1,11 @@
 """A job's result as one self-contained HTML page: charts, measured beside published, findings, provenance."""
 
+import base64
 import html
 from collections.abc import Sequence
 
 from ffengine.results import Diagnostic, Provenance
-from service.charts import CHARTS, Source, available, javascript_bundle, render
+from service.charts import CHARTS, Source, available, render
 from service.comparison import Line, comparison
 from service.jobs import Job
 
@@ -25,6 +26,7 @@ th { color: var(--soft); font-weight: 600; } td.number, th.number { text-align: 
 figure { margin: 0; background: #fff; border: 1px solid var(--line); border-radius: 8px; padding: .25rem; overflow-x: auto; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: 0; } dt { color: var(--soft); } dd { margin: 0; }
 li { margin-bottom: .5rem; }
+figure img { max-width: 100%; height: auto; display: block; margin: auto; }
 @media print { body { max-width: none; } figure { break-inside: avoid; } }
 """
 
@@ -40,8 +42,8 @@ NOTE = (
 def report(job: Job, sources: Sequence[Source]) -> str:
     """The page. It loads nothing from anywhere."""
     title = html.escape(job.name or f"{job.kind} {job.id}")
-    charts = {name: render(name, sources, "json").decode() for name in available(sources)}
-    figures = "\n".join(f'<figure id="{name}" role="img" aria-label="{html.escape(CHARTS[name].meaning)}"></figure>' for name in charts)
+    charts = {name: render(name, sources, "svg") for name in available(sources)}
+    figures = "\n".join(f"<figure>{_picture(svg, CHARTS[name].meaning)}</figure>" for name, svg in charts.items())
     parts = [
         f"<h1>{title}</h1>",
         f'<p class="lead">fflab report of <code>{job.id}</code>, {job.kind}, finished {job.finished_at:%Y-%m-%d %H:%M} UTC</p>',
@@ -51,20 +53,19 @@ def report(job: Job, sources: Sequence[Source]) -> str:
         "<h2>How it was obtained</h2>" + "".join(_provenance(source.result.provenance) for source in sources),
         f"<h2>Spec</h2><details><summary>as submitted</summary><pre>{html.escape(job.spec.model_dump_json(indent=2))}</pre></details>",
     ]
-    return _page(title, "\n".join(parts), charts)
+    return _page(title, "\n".join(parts))
 
 
-def _page(title: str, body: str, charts: dict[str, str]) -> str:
-    calls = "".join(f"vegaEmbed('#{name}', {_inline(spec)}, {{actions: false, renderer: 'svg'}});" for name, spec in charts.items())
-    script = f"<script>{_inline(javascript_bundle())}</script><script>{calls}</script>" if charts else ""
+def _page(title: str, body: str) -> str:
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title} - fflab</title><style>{STYLE}</style></head><body>{body}{script}</body></html>"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title} - fflab</title><style>{STYLE}</style></head><body>{body}</body></html>"
     )
 
 
-def _inline(script: str) -> str:
-    return script.replace("</", "<\\/").replace("<!--", "<\\!--")  # nothing inside may end the script element
+def _picture(svg: bytes, meaning: str) -> str:
+    """An image of its own: the identifiers inside one chart cannot meet those of another."""
+    return f'<img alt="{html.escape(meaning)}" src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}">'
 
 
 def _table(lines: Sequence[Line]) -> str:

@@ -1,0 +1,33 @@
+"""The house rules that a machine can check."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import ffengine
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_api_process_does_not_import_torch() -> None:
+    code = "import sys, service.app, service.cli, service.client; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_public_names_of_the_engine_are_there_and_stay_what_they_are() -> None:
+    for name in ffengine.__all__:  # twice: importing a submodule must not replace a function of its name
+        assert getattr(ffengine, name) is getattr(ffengine, name)
+    assert sorted(ffengine.__all__, key=str.lower) == sorted(set(ffengine.__all__), key=str.lower)
+
+
+def test_sql_is_written_in_the_store_alone() -> None:
+    allowed = {"database", "leases", "requests", "submissions", "upkeep", "tables", "doctor", "problems", "store"}
+    users = {path.stem for path in (ROOT / "service").rglob("*.py") if re.search(r"^(from|import) sqlalchemy", path.read_text(), re.MULTILINE)}
+    assert {name for name in users if not name.startswith("0") and name not in ("env",)} <= allowed | {"reconcile", "events", "system"}
+
+
+def test_every_finding_is_documented() -> None:
+    codes = set(re.findall(r'code="([a-z_]+)"', (ROOT / "ffengine" / "diagnostics.py").read_text()))
+    headings = set(re.findall(r"^## ([a-z_]+)$", (ROOT / "docs" / "diagnostics.md").read_text(), re.MULTILINE))
+    assert codes == headings
