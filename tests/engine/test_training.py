@@ -53,7 +53,7 @@ specs = st.builds(
             "test_samples": st.just(20),
         }
     ),
-    batch_size=st.integers(20, 60),
+    batch_size=st.sampled_from([20, 30, 60]),  # a remainder of one class has no partners for a hybrid: it is refused
     epochs=st.integers(1, 2),
     optimizer=st.builds(lambda lr: {"lr": lr}, st.floats(1e-3, 1.0)),
     seeds=st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=2, unique=True),
