@@ -17,7 +17,7 @@ from service.local import Stack, State, read_state
 from service.settings import Settings
 
 T = TypeVar("T")
-LEASE_SECONDS = 3.0
+LEASE_SECONDS = 5.0
 
 
 def wait_until(found: Callable[[], T | None], description: str, seconds: float = 60.0) -> T:
