@@ -15,14 +15,8 @@ from ffengine.version import ENGINE_VERSION
 if TYPE_CHECKING:
     from ffengine.checking import check
     from ffengine.checkpoint import Checkpoint
-    from ffengine.margins import (
-        TheoremCheck,
-        check_direction,
-        infinite_width_theorem1,
-        infinite_width_theorem2,
-        theorem1,
-        theorem2,
-    )
+    from ffengine.limit import infinite_width_theorem1, infinite_width_theorem2
+    from ffengine.margins import TheoremCheck, check_direction, theorem1, theorem2
     from ffengine.sparsity import DeadSamplesWarning, dead_samples, hoyer_sparsity
     from ffengine.training import train
 
@@ -34,8 +28,8 @@ _LAZY = {
     "check_direction": "margins",
     "dead_samples": "sparsity",
     "hoyer_sparsity": "sparsity",
-    "infinite_width_theorem1": "margins",
-    "infinite_width_theorem2": "margins",
+    "infinite_width_theorem1": "limit",
+    "infinite_width_theorem2": "limit",
     "theorem1": "margins",
     "theorem2": "margins",
     "train": "training",

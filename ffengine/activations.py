@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -13,7 +14,8 @@ class Activation(ABC):
     """An elementwise nonlinearity sigma; h = sigma(z)."""
 
     name: ClassVar[str]
-    infinite_width: ClassVar[bool] = False  # True where the theorems' infinite-width limit is known in closed form
+    slope_where_active_is_one: ClassVar[bool] = False  # sigma'(z) = 1 wherever h != 0: then h sigma'(z) = h
+    slope_below_zero: ClassVar[float | None] = None  # a of max(z, 0) + a min(z, 0), where sigma is that: scale-free
 
     @abstractmethod
     def value(self, z: Tensor) -> Tensor:
@@ -23,12 +25,17 @@ class Activation(ABC):
     def slope(self, z: Tensor) -> Tensor:
         """sigma'(z), elementwise, in the type of z; 0 at a kink, as the mask [h > 0] has it."""
 
+    def value_(self, z: Tensor) -> Tensor:
+        """sigma(z) in the memory of z."""
+        return z.copy_(self.value(z))
+
 
 class Relu(Activation):
     """Rectified linear unit, max(z, 0): the paper's activation."""
 
     name = "relu"
-    infinite_width = True
+    slope_where_active_is_one = True
+    slope_below_zero = 0.0
 
     def value(self, z: Tensor) -> Tensor:
         return z.clamp_min(0)
@@ -36,11 +43,15 @@ class Relu(Activation):
     def slope(self, z: Tensor) -> Tensor:
         return (z > 0).to(z.dtype)
 
+    def value_(self, z: Tensor) -> Tensor:
+        return z.clamp_min_(0)
+
 
 class LeakyRelu(Activation):
     """Rectified linear unit with slope 0.01 below zero."""
 
     name = "leaky_relu"
+    slope_below_zero = 0.01
 
     def value(self, z: Tensor) -> Tensor:
         return z.clamp_min(0) + 0.01 * z.clamp_max(0)
@@ -49,16 +60,41 @@ class LeakyRelu(Activation):
         return (z > 0).to(z.dtype) * 0.99 + 0.01
 
 
-class Tanh(Activation):
-    """Hyperbolic tangent."""
+class Elu(Activation):
+    """Exponential linear unit: z above zero, exp(z) - 1 below (arXiv 1511.07289)."""
 
-    name = "tanh"
+    name = "elu"
 
     def value(self, z: Tensor) -> Tensor:
-        return z.tanh()
+        return z.clamp_min(0) + z.clamp_max(0).expm1()
 
     def slope(self, z: Tensor) -> Tensor:
-        return 1 - z.tanh().square()
+        return z.clamp_max(0).exp()
+
+
+class Gelu(Activation):
+    """Gaussian error linear unit: z times the normal distribution function of z (arXiv 1606.08415)."""
+
+    name = "gelu"
+
+    def value(self, z: Tensor) -> Tensor:
+        return z * _normal_cdf(z)
+
+    def slope(self, z: Tensor) -> Tensor:
+        return _normal_cdf(z) + z * (z.square() / -2).exp() / math.sqrt(2 * math.pi)
+
+
+class Silu(Activation):
+    """Sigmoid linear unit, z sigmoid(z), also called swish (arXiv 1702.03118)."""
+
+    name = "silu"
+
+    def value(self, z: Tensor) -> Tensor:
+        return z * z.sigmoid()
+
+    def slope(self, z: Tensor) -> Tensor:
+        gate = z.sigmoid()
+        return gate * (1 + z * (-z).sigmoid())
 
 
 class Softplus(Activation):
@@ -73,5 +109,52 @@ class Softplus(Activation):
         return z.sigmoid()
 
 
-ActivationName = Literal["relu", "leaky_relu", "tanh", "softplus"]
-ACTIVATIONS: dict[str, Activation] = {entry.name: entry for entry in (Relu(), LeakyRelu(), Tanh(), Softplus())}
+class Tanh(Activation):
+    """Hyperbolic tangent."""
+
+    name = "tanh"
+
+    def value(self, z: Tensor) -> Tensor:
+        return z.tanh()
+
+    def slope(self, z: Tensor) -> Tensor:
+        return 1 - z.tanh().square()
+
+
+class SquaredRelu(Activation):
+    """Square of the rectified linear unit, max(z, 0)^2 (arXiv 2109.08668)."""
+
+    name = "squared_relu"
+
+    def value(self, z: Tensor) -> Tensor:
+        return z.clamp_min(0).square()
+
+    def slope(self, z: Tensor) -> Tensor:
+        return 2 * z.clamp_min(0)
+
+
+class Identity(Activation):
+    """No nonlinearity: h = z, for which the theorems' conditions decide nothing in the limit of infinite width."""
+
+    name = "identity"
+    slope_where_active_is_one = True
+    slope_below_zero = 1.0
+
+    def value(self, z: Tensor) -> Tensor:
+        return z.clone()
+
+    def slope(self, z: Tensor) -> Tensor:
+        return z.new_ones(z.shape)
+
+    def value_(self, z: Tensor) -> Tensor:
+        return z
+
+
+def _normal_cdf(z: Tensor) -> Tensor:
+    return (-z / math.sqrt(2)).erfc() / 2
+
+
+ActivationName = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "tanh", "squared_relu", "identity"]
+ACTIVATIONS: dict[str, Activation] = {
+    entry.name: entry for entry in (Relu(), LeakyRelu(), Elu(), Gelu(), Silu(), Softplus(), Tanh(), SquaredRelu(), Identity())
+}

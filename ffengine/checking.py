@@ -14,8 +14,11 @@ from ffengine.checkpoint import Checkpoint
 from ffengine.control import Control, Interrupted
 from ffengine.diagnostics import of_check
 from ffengine.draws import Draws
-from ffengine.margins import Observation, TheoremCheck, infinite_width_theorem1, infinite_width_theorem2, observe
-from ffengine.network import Network
+from ffengine.limit import infinite_width_theorem1, infinite_width_theorem2
+from ffengine.margins import Observation, TheoremCheck, observe
+from ffengine.negatives import Positives
+from ffengine.network import GoodnessJudge, Network
+from ffengine.objectives import SumSquares
 from ffengine.provenance import Stopwatch, provenance
 from ffengine.results import CheckCell, CheckResult, Split
 from ffengine.samples import load_samples
@@ -33,12 +36,21 @@ class CellsReport(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One layer of one seed: its weights (n, m), what lies below, and where it comes from."""
+    """One layer of one seed, with what lies below, and where it comes from."""
 
-    weight: Tensor
-    below: Network | None
+    network: Network
     number: int
     epoch: int
+
+    @property
+    def weight(self) -> Tensor:
+        """(n, m)."""
+        return self.network.weights[self.number][0]
+
+    @property
+    def judge(self) -> GoodnessJudge:
+        """The layer as strategies of negatives ask it, by the theorems' goodness."""
+        return GoodnessJudge(self.network, SumSquares(), (self.number,))
 
 
 def check(
@@ -74,7 +86,7 @@ def check(
         theorem=spec.theorem,
         cells=tuple(done),
         diagnostics=tuple(of_check(spec, done)),
-        provenance=provenance(spec, run.device, torch.float32, stopwatch),
+        provenance=provenance(spec, run.device, stopwatch),
     )
 
 
@@ -90,16 +102,17 @@ class CheckRun:
         self.activation = self._activation()
         self.widths = self._widths()
         with stopwatch.phase("data"):
-            self.train, _ = load_samples(spec.dataset, device)
+            self.train = load_samples(spec.dataset, device).train
+        self.dtype = torch.float64 if spec.precision == "float64" else torch.float32
 
     def cells(self, seed: int, width: int) -> list[CheckCell]:
         """All cells of one seed and width: each split by each method."""
         layer = self._layer(seed, width)
         tallies: dict[tuple[Split, str], CellTally] = {}
-        for groups in self._batches(seed):
+        for groups in self._batches(seed, layer):
             inputs = [self._input(layer, x) for x in groups]
             exact = self._exact(layer, inputs) if "exact" in self.spec.methods else None
-            limit = _limit(inputs) if "infinite_width" in self.spec.methods else None
+            limit = _limit(inputs, self.activation.name) if "infinite_width" in self.spec.methods else None
             for place, split in enumerate(self._splits):
                 verdict = exact[place].check() if exact else None
                 if exact and verdict:
@@ -112,7 +125,7 @@ class CheckRun:
     def _splits(self) -> tuple[Split, ...]:
         return ("positive", "negative") if self.theorem.needs_negatives else ("negative",)  # theorem 1 lowers every sample's goodness
 
-    def _batches(self, seed: int) -> Iterator[list[Tensor]]:
+    def _batches(self, seed: int, layer: "Layer") -> Iterator[list[Tensor]]:
         """The groups (N, m) of each batch: positives and negatives, or for theorem 1 the images alone."""
         draws = Draws((seed,), self.device)
         chosen = draws.at("samples").permutation(len(self.train))[:, : self.spec.checked]
@@ -121,27 +134,29 @@ class CheckRun:
                 yield [self.train.plain[index[0]]]
                 continue
             negatives = self.spec.negatives
-            positive = self.train.positives(labelled=negatives.labelled)[index]
-            negative = negatives(positive, self.train.labels[index], self.train.classes, self.train.shape, draws.at("negatives", number))
+            positive = negatives.positive(self.train.positives(labelled=negatives.labelled)[index])
+            negative = negatives(Positives(positive, index, self.train, draws.at("negatives", number), layer.judge))
             yield [positive[0], negative[0]]
 
     def _exact(self, layer: Layer, inputs: list[Tensor]) -> list[Observation]:
         signs = [self.theorem.positive_sign, self.theorem.negative_sign][-len(inputs) :]
-        return observe(layer.weight, inputs, signs, self.activation, step=self.spec.step)
+        return observe(layer.weight.to(self.dtype), inputs, signs, self.activation, step=self.spec.step)
 
     def _input(self, layer: Layer, x: Tensor) -> Tensor:
-        return x if layer.below is None else layer.below.layer_input(layer.number, x.unsqueeze(0))[0]
+        return layer.network.layer_input(layer.number, x.unsqueeze(0))[0].to(self.dtype)
 
     def _layer(self, seed: int, width: int) -> Layer:
         at = self.spec.at
         if not isinstance(at, TrainedWeights) or self.trained is None or self.trained_spec is None:
-            network = Network.initial(
-                NetworkSpec(widths=(width,)), self.spec.dataset.facts.inputs, Draws((seed,), self.device), self.device
-            )
-            return Layer(network.weights[0][0], None, 0, 0)
+            of_layer = NetworkSpec(widths=(width,), activation=self.spec.activation)
+            return Layer(Network.initial(of_layer, self._inputs, Draws((seed,), self.device), self.device), 0, 0)
         replica = self.trained_spec.seeds.index(seed)
         weights = [weight[replica : replica + 1].to(self.device) for weight in self.trained.weights]
-        return Layer(weights[at.layer][0], Network(self.trained_spec.network, weights), at.layer, at.epoch)
+        return Layer(Network(self.trained_spec.network, weights), at.layer, at.epoch)
+
+    @property
+    def _inputs(self) -> int:
+        return self.spec.dataset.inputs(labelled=self.theorem.needs_negatives and self.spec.negatives.labelled)
 
     def _activation(self) -> Activation:
         return ACTIVATIONS[self.trained_spec.network.activation if self.trained_spec else self.spec.activation]
@@ -160,10 +175,10 @@ class CheckRun:
         return tally.cell(self.spec, seed=seed, layer=layer, split=split, method=method, batch_size=batch)
 
 
-def _limit(inputs: list[Tensor]) -> list[TheoremCheck]:
+def _limit(inputs: list[Tensor], activation: str) -> list[TheoremCheck]:
     if len(inputs) == 1:
-        return [infinite_width_theorem1(inputs[0])]
-    return list(infinite_width_theorem2(*inputs))
+        return [infinite_width_theorem1(inputs[0], activation=activation)]
+    return list(infinite_width_theorem2(*inputs, activation=activation))
 
 
 class CellTally:
@@ -171,9 +186,8 @@ class CellTally:
 
     def __init__(self, width: int) -> None:
         self.width = width
-        self.samples = self.live = self.satisfied = self.batches = 0
-        self.rose = self.agree = 0
-        self.compared = False
+        self.samples = self.live = self.satisfied = self.undecided = self.batches = 0
+        self.rose = self.agree = self.compared = 0
         self.flipped = self.near_zero = self.eta = self.input_norm = 0.0
 
     def add_exact(self, x: Tensor, verdict: TheoremCheck, seen: Observation) -> None:
@@ -181,7 +195,7 @@ class CellTally:
         self._add(x, verdict)
         rose = (seen.change > 0) & ~verdict.dead
         self.rose += int(rose.sum())
-        self._compare(verdict, rose)
+        self._compare(verdict, rose, ~verdict.undecided)
         self.flipped += float(seen.flipped.sum())
         self.near_zero += float(seen.near_zero.sum())
         self.eta += seen.eta
@@ -190,18 +204,20 @@ class CellTally:
         """Count a batch by its margins at infinite width, beside the exact verdict where there is one."""
         self._add(x, verdict)
         if exact is not None:
-            self._compare(verdict, exact.satisfied)
+            self._compare(verdict, exact.satisfied, ~(verdict.undecided | exact.undecided))
 
     def _add(self, x: Tensor, verdict: TheoremCheck) -> None:
         self.batches += 1
         self.samples += len(x)
         self.live += verdict.live
         self.satisfied += int(verdict.satisfied.sum())
+        self.undecided += int(verdict.undecided.sum())
         self.input_norm += float(torch.linalg.vector_norm(x.double(), dim=-1).sum())
 
-    def _compare(self, verdict: TheoremCheck, other: Tensor) -> None:
-        self.compared = True
-        self.agree += int(((verdict.satisfied == other) & ~verdict.dead).sum())
+    def _compare(self, verdict: TheoremCheck, other: Tensor, decided: Tensor) -> None:
+        decided = decided & ~verdict.dead
+        self.compared += int(decided.sum())
+        self.agree += int(((verdict.satisfied == other) & decided).sum())
 
     def cell(self, spec: CheckSpec, *, seed: int, layer: Layer, split: Split, method: str, batch_size: int) -> CheckCell:
         """The row of these counts."""
@@ -218,9 +234,10 @@ class CellTally:
             samples=self.samples,
             live=self.live,
             satisfied=self.satisfied,
+            undecided=self.undecided,
             ratio=self._share(self.satisfied),
             observed_increase_ratio=self._share(self.rose) if exact else None,
-            agreement=self._share(self.agree) if self.compared else None,
+            agreement=self.agree / self.compared if self.compared else None,
             mask_flip_rate=self.flipped / (self.samples * self.width) if exact else None,
             near_zero_rate=self.near_zero / (self.samples * self.width) if exact else None,
             eta=self.eta / self.batches if exact else None,

@@ -1,6 +1,6 @@
-"""Where a training run stands: weights, rows and position, as safetensors bytes. Nothing else is needed to go on.
+"""Where a training run stands: weights, what the optimiser remembers, rows and position, as safetensors bytes.
 
-All randomness is addressed (see draws), so there is no generator state to keep.
+Nothing else is needed to go on: all randomness is addressed (see draws), so there is no generator state to keep.
 """
 
 import json
@@ -13,9 +13,10 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ffengine.optimizers import State
 from ffengine.results import EpochRow
 
-FORMAT = 1
+FORMAT = 2
 _ROWS: TypeAdapter[tuple[EpochRow, ...]] = TypeAdapter(tuple[EpochRow, ...])
 
 
@@ -30,11 +31,15 @@ class Position:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a training run between two batches. weights: one (R, n, m) a layer; rows: all that were measured."""
+    """The state of a training run between two batches.
+
+    weights: one (R, n, m) a layer; states: what the optimiser remembers of each layer; rows: all that were measured.
+    """
 
     spec_digest: str
     position: Position
     weights: tuple[Tensor, ...]
+    states: tuple[State, ...]
     rows: tuple[EpochRow, ...]
 
     def to_bytes(self) -> bytes:
@@ -45,7 +50,9 @@ class Checkpoint:
             "position": vars(self.position),
             "rows": _ROWS.dump_python(self.rows, mode="json"),
         }
-        tensors = {f"layer_{layer}": weight.detach().cpu().contiguous() for layer, weight in enumerate(self.weights)}
+        tensors = {f"layer_{layer}": weight.cpu().contiguous() for layer, weight in enumerate(self.weights)}
+        for layer, remembered in enumerate(self.states):
+            tensors |= {f"state_{layer}.{name}": value.cpu().contiguous() for name, value in remembered.items()}
         tensors["state"] = torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)
         return safetensors.torch.save(tensors)
 
@@ -57,10 +64,15 @@ class Checkpoint:
             state = json.loads(tensors.pop("state").numpy().tobytes())
             if state["format"] != FORMAT:
                 raise ValueError(f"checkpoint: format {state['format']}, expected {FORMAT}")
-            weights = tuple(tensors[f"layer_{layer}"] for layer in range(len(tensors)))
+            weights = tuple(tensors[f"layer_{layer}"] for layer in range(sum(name.startswith("layer_") for name in tensors)))
+            states: tuple[State, ...] = tuple({} for _ in weights)
+            for name, value in tensors.items():
+                owner, _, slot = name.partition(".")
+                if slot:
+                    states[int(owner.removeprefix("state_"))][slot] = value
             rows = _ROWS.validate_python(state["rows"])
-            return cls(state["spec_digest"], Position(**state["position"]), weights, rows)
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            return cls(state["spec_digest"], Position(**state["position"]), weights, states, rows)
+        except (SafetensorError, KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"checkpoint: damaged or not a checkpoint ({error})") from error
 
     @property
@@ -79,6 +91,9 @@ class Checkpoint:
         return self.position.batch
 
 
-def snapshot(spec_digest: str, position: Position, weights: Sequence[Tensor], rows: Sequence[EpochRow]) -> Checkpoint:
-    """A checkpoint whose weights no later step changes."""
-    return Checkpoint(spec_digest, position, tuple(weight.detach().clone() for weight in weights), tuple(rows))
+def snapshot(
+    spec_digest: str, position: Position, weights: Sequence[Tensor], states: Sequence[State], rows: Sequence[EpochRow]
+) -> Checkpoint:
+    """A checkpoint whose tensors no later step changes."""
+    remembered = tuple({name: value.clone() for name, value in state.items()} for state in states)
+    return Checkpoint(spec_digest, position, tuple(weight.clone() for weight in weights), remembered, tuple(rows))

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from ffengine.datasets import DATASETS
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import expand
 
@@ -65,8 +64,11 @@ def passed(limits: Limits, flops: float, memory: int) -> list[str]:
 
 
 def train_cost(spec: TrainSpec) -> Cost:
-    """Two products a step for each layer that learns, one for each below it; three and one for what is monitored."""
-    inputs = (spec.dataset.facts.inputs, *spec.network.widths)
+    """Two products a step for each layer that learns, one for each below it; five and one for what is monitored.
+
+    Strategies that ask the network add a forward pass for half of the labels, baselines three products a layer.
+    """
+    inputs = (spec.inputs, *spec.network.widths)
     products = [2.0 * m * n for m, n in itertools.pairwise(inputs)]  # operations of one sample through one layer
     replicas, samples = len(spec.seeds), spec.dataset.train_count
     measurements = spec.epochs // spec.monitor.every_epochs + 2
@@ -74,23 +76,32 @@ def train_cost(spec: TrainSpec) -> Cost:
     for stage in spec.stages:
         below = sum(products[: stage[-1]])
         learning = sum(products[layer] for layer in stage)
-        per_sample += spec.epochs * samples * 2 * (below + 2 * learning)
-        per_sample += measurements * spec.monitored * 2 * (below + 8 * learning)
-    evaluation = (spec.dataset.test_count + samples) * spec.dataset.facts.classes * sum(products)
-    weights = sum(m * n for m, n in itertools.pairwise(inputs))
-    batch = min(spec.batch_size, samples)
-    memory = BYTES * (3 * samples * inputs[0] + replicas * (4 * weights + 2 * batch * (3 * max(inputs) + 6 * max(spec.network.widths))))
-    return Cost(replicas * (per_sample + evaluation), memory)
+        asked = spec.dataset.facts.classes / 2 * (below + learning) if spec.negatives.asks_network else 0.0
+        per_sample += spec.epochs * samples * 2 * (below + 2 * learning + asked)
+        per_sample += measurements * spec.monitored * 2 * (below + 5 * learning)
+    per_sample += len(spec.evaluation.baselines) * spec.epochs * samples * 2 * 3 * sum(products)
+    held_out = spec.dataset.test_count + spec.dataset.validation_samples
+    evaluation = (held_out + samples) * (products[0] + spec.dataset.facts.classes * sum(products[1:])) + held_out * 4 * sum(products)
+    return Cost(replicas * (per_sample + evaluation), train_memory(spec, inputs))
+
+
+def train_memory(spec: TrainSpec, inputs: tuple[int, ...]) -> int:
+    """Bytes at the peak: samples, weights with what the optimiser remembers and a checkpoint of it, a batch, fixed negatives, features."""
+    replicas, samples = len(spec.seeds), spec.dataset.train_count
+    everything = samples + spec.dataset.validation_samples + spec.dataset.test_count
+    weights = sum(m * n for m, n in itertools.pairwise(inputs)) * (2 * (1 + len(spec.optimizer.slots)) + 3)
+    batch = 2 * max(min(spec.batch_size, samples), min(spec.monitored, spec.batch_size)) * (3 * max(inputs) + 8 * max(spec.network.widths))
+    fixed = 2 * samples * max(inputs[:-1]) if spec.negatives.redraw == "once" else 0
+    features = 2 * everything * sum(spec.network.widths) // replicas if spec.evaluation.linear_classifier else 0  # a seed at a time
+    return BYTES * (2 * everything * inputs[0] + replicas * (weights + batch + fixed + features))
 
 
 def check_cost(spec: CheckSpec) -> Cost:
     """Three products and one more for the observed change; one over all pairs for the infinite width."""
-    facts = DATASETS[spec.dataset.name]
+    inputs = spec.dataset.inputs(labelled=spec.theorem == 2 and spec.negatives.labelled)
     batch = min(spec.batch_size or spec.checked, spec.checked)
     samples = spec.checked * (2 if spec.theorem == 2 else 1)
-    exact = sum(8.0 * samples * width * facts.inputs for width in spec.widths) if "exact" in spec.methods else 0.0
-    pairs = 2.0 * samples * batch * (2 if spec.theorem == 2 else 1) * facts.inputs if "infinite_width" in spec.methods else 0.0
-    memory = (
-        BYTES * (2 * spec.dataset.train_count * facts.inputs + samples * facts.inputs * 2 + 4 * max(spec.widths) * facts.inputs) + 2**29
-    )
+    exact = sum(8.0 * samples * width * inputs for width in spec.widths) if "exact" in spec.methods else 0.0
+    pairs = 2.0 * samples * batch * (2 if spec.theorem == 2 else 1) * inputs if "infinite_width" in spec.methods else 0.0
+    memory = BYTES * (2 * spec.dataset.train_count * inputs + samples * inputs * 2 + 4 * max(spec.widths) * inputs) + 2**29
     return Cost(len(spec.seeds) * (exact + pairs), memory)

@@ -2,7 +2,7 @@
 
 import typing
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
 
 
 class Entry(BaseModel):
@@ -17,6 +17,15 @@ class Described(BaseModel):
     name: str
     meaning: str
     parameters: dict[str, JsonValue]
+
+
+def default_choice(discriminator: str, name: str) -> BeforeValidator:
+    """Lets an object that does not say which entry it is mean the one of that name."""
+
+    def fill(value: object) -> object:
+        return {discriminator: name, **value} if isinstance(value, dict) else value
+
+    return BeforeValidator(fill)
 
 
 def entries(union: object) -> list[type[Entry]]:

@@ -1,72 +1,256 @@
-"""Classification by goodness: the label whose overlay excites the layers most (Hinton 2022, section 3.3).
+"""What a trained network has learnt: accuracy, sparsity and separation of each layer, ensembles. On held-out samples.
 
-Legend: R replicas, N samples, m inputs, C classes.
+Legend: R replicas, N samples, m inputs, n width, C classes, L layers.
 """
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ffengine.negatives import swap_label
-from ffengine.network import Network
-from ffengine.results import AccuracyRow
-from ffengine.samples import Samples
+from ffengine.draws import Draws
+from ffengine.ensembles import class_ensembles, ensemble_overlap, ensemble_sizes, units_in_ensembles
+from ffengine.monitor import paired
+from ffengine.network import GoodnessJudge, Network, normalized
+from ffengine.readout import choose_penalty, fit_linear
+from ffengine.results import AccuracyRow, BaselineRow, EnsembleRow, MeasureRow, Partition
+from ffengine.samples import Partitions, Samples
+from ffengine.separation import auc
+from ffengine.sparsity import gini, kurtosis, sparsity_and_dead, treves_rolls
 from ffengine.spec import TrainSpec
 
 CHUNK_SAMPLES = 1000
 
-Partition = Literal["train", "test"]
+
+class Evaluation(NamedTuple):
+    """Everything that is found out after training."""
+
+    accuracy: tuple[AccuracyRow, ...]
+    measures: tuple[MeasureRow, ...]
+    ensembles: tuple[EnsembleRow, ...]
+    baselines: tuple[BaselineRow, ...] = ()
 
 
-def accuracy(network: Network, spec: TrainSpec, partitions: Mapping[Partition, Samples]) -> list[AccuracyRow]:
-    """Accuracy by the goodness of each layer and of all layers together; none for strategies without labels."""
-    if not spec.negatives.labelled:
-        return []
-    rows = []
-    for partition, samples in partitions.items():
-        correct = correct_by_layer(network, samples)  # (R, layers + 1), the last: all layers
-        for replica, seed in enumerate(spec.seeds):
-            for place, count in enumerate(correct[replica].tolist()):
-                layer = place if place < len(network.weights) else None
-                rows.append(
-                    AccuracyRow(
-                        seed=seed,
-                        layer=layer,
-                        epoch=spec.epochs,
-                        partition=partition,
-                        samples=len(samples),
-                        correct=count,
-                        accuracy=count / len(samples),
-                    )
+def evaluate(network: Network, spec: TrainSpec, partitions: Partitions, draws: Draws) -> Evaluation:
+    """Evaluate as spec.evaluation says. By label only where samples carry labels."""
+    by_label = {name: Verdicts(network, spec, samples) for name, samples in named(partitions)} if spec.negatives.labelled else {}
+    accuracy = [row for name, verdicts in by_label.items() for row in verdicts.rows(name)]
+    if spec.evaluation.linear_classifier:
+        accuracy += linear_accuracy(network, spec, partitions)
+    measures: list[MeasureRow] = []
+    ensembles: list[EnsembleRow] = []
+    for name, samples in named(partitions):
+        if name == "train":
+            continue
+        correct = by_label[name].correct if name in by_label else None
+        if spec.evaluation.measures:
+            measures += measured(network, spec, name, samples, draws, correct)
+        if spec.evaluation.ensembles:
+            ensembles += ensembles_of(network, spec, name, samples, correct)
+    return Evaluation(tuple(accuracy), tuple(measures), tuple(ensembles))
+
+
+def named(partitions: Partitions) -> list[tuple[Partition, Samples]]:
+    """The partitions that there are, by name."""
+    pairs: list[tuple[Partition, Samples | None]] = [
+        ("train", partitions.train),
+        ("validation", partitions.validation),
+        ("test", partitions.test),
+    ]
+    return [(name, samples) for name, samples in pairs if samples is not None]
+
+
+class Way(NamedTuple):
+    """One way to tell the label from goodness: whose layers, and how they are put together."""
+
+    layer: int | None
+    layers: tuple[int, ...]
+    method: str
+
+    def scores(self, goodness: Tensor) -> Tensor:
+        """(R, N, C) of goodness (R, L, N, C)."""
+        chosen = goodness[:, list(self.layers)]
+        return (chosen.softmax(-1) if self.method == "softmax" else chosen).sum(1)
+
+
+def ways(layers: int) -> list[Way]:
+    """Each layer; all; all but the first; the latter two also with a softmax over the labels in each layer. None twice."""
+    everything, rest = tuple(range(layers)), tuple(range(1, layers))
+    found = [Way(layer, (layer,), "goodness") for layer in everything] + [Way(None, everything, "goodness")]
+    if len(rest) > 1:
+        found += [Way(None, rest, "goodness"), Way(None, rest, "softmax")]
+    if layers > 1:
+        found.append(Way(None, everything, "softmax"))
+    return found
+
+
+class Verdicts:
+    """Which samples of a partition the goodness of each label classifies correctly, each way."""
+
+    def __init__(self, network: Network, spec: TrainSpec, samples: Samples) -> None:
+        self.spec, self.ways, self.count = spec, ways(len(network.weights)), len(samples)
+        found: list[list[Tensor]] = [[] for _ in self.ways]
+        for rows in chunks(len(samples)):
+            labels = samples.labels[rows].expand(len(spec.seeds), -1)
+            x = samples.labelled[rows].expand(len(spec.seeds), -1, -1)
+            goodness = network.label_goodness(spec.objective.goodness, x, labels, samples.classes).double()
+            for way, hits in zip(self.ways, found, strict=True):
+                hits.append(way.scores(goodness).argmax(-1) == labels)
+        self._hits = [torch.cat(hits, dim=1) for hits in found]  # (R, N) each
+
+    @property
+    def correct(self) -> Tensor:
+        """(R, N): by the goodness of all layers."""
+        return next(hits for way, hits in zip(self.ways, self._hits, strict=True) if way.layer is None)
+
+    def rows(self, partition: Partition) -> Iterator[AccuracyRow]:
+        """One row for each way and seed."""
+        for way, hits in zip(self.ways, self._hits, strict=True):
+            for seed, correct in zip(self.spec.seeds, hits.sum(1).tolist(), strict=True):
+                yield AccuracyRow(
+                    seed=seed,
+                    layer=way.layer,
+                    layers=way.layers,
+                    method="softmax" if way.method == "softmax" else "goodness",
+                    epoch=self.spec.epochs,
+                    partition=partition,
+                    samples=self.count,
+                    correct=correct,
+                    accuracy=correct / self.count,
                 )
-    return rows
 
 
-def correct_by_layer(network: Network, samples: Samples) -> Tensor:
-    """How many samples each layer, and the sum over all layers (last column), classifies correctly: (R, layers + 1)."""
-    correct = torch.zeros(len(network.weights[0]), len(network.weights) + 1, dtype=torch.int64, device=samples.labels.device)
-    for start in range(0, len(samples), CHUNK_SAMPLES):
-        rows = slice(start, start + CHUNK_SAMPLES)
-        energy = label_energy(network, samples.labelled[rows], samples.labels[rows], samples.classes)
-        energy = torch.cat([energy, energy.sum(1, keepdim=True)], dim=1)  # (R, layers + 1, N, C)
-        correct += (energy.argmax(-1) == samples.labels[rows]).sum(-1)
-    return correct
+def linear_accuracy(network: Network, spec: TrainSpec, partitions: Partitions) -> Iterator[AccuracyRow]:
+    """Accuracy of a linear classifier on the activations of neutrally labelled samples (Hinton 2022, section 3.3).
+
+    It is fitted on the training partition; among several penalties the validation partition chooses.
+    """
+    layers = tuple(range(len(network.weights)))
+    layers = layers[1:] if spec.evaluation.linear_layers == "all_but_first" and len(layers) > 1 else layers
+    penalties = spec.evaluation.linear_penalties
+    for replica, seed in enumerate(spec.seeds):
+        one = Network(network.spec, [weight[replica : replica + 1] for weight in network.weights])
+        features = {name: neutral_features(one, spec, samples, layers) for name, samples in named(partitions)}
+        labels = {name: samples.labels.unsqueeze(0) for name, samples in named(partitions)}
+        classes, penalty = partitions.train.classes, penalties[0]
+        if len(penalties) > 1:
+            penalty = choose_penalty(
+                features["train"], labels["train"], features["validation"], labels["validation"], classes, penalties=penalties
+            )
+        readout = fit_linear(features["train"], labels["train"], classes, penalty=penalty)
+        for name, samples in named(partitions):
+            correct = int((readout.predict(features[name]) == labels[name]).sum())
+            yield AccuracyRow(
+                seed=seed,
+                layer=None if len(layers) > 1 else layers[0],
+                layers=layers,
+                method="linear",
+                epoch=spec.epochs,
+                partition=name,
+                samples=len(samples),
+                correct=correct,
+                accuracy=correct / len(samples),
+            )
 
 
-def label_energy(network: Network, labelled: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """||h||^2 of each layer for each label overlaid on the samples (N, m): (R, layers, N, C), float64."""
-    replicas = len(network.weights[0])
-    by_class = []
-    for candidate in range(classes):
-        x = swap_label(labelled, labels, torch.full_like(labels, candidate)).expand(replicas, -1, -1)
-        x = network.layer_input(0, x)
-        by_layer = []
+def neutral_features(network: Network, spec: TrainSpec, samples: Samples, layers: tuple[int, ...]) -> Tensor:
+    """Activations (1, N, sum of widths) of the layers, scaled as the layer above sees them."""
+    x = samples.neutral if spec.negatives.labelled else spec.negatives.positive(samples.plain)
+    found = []
+    for rows in chunks(len(samples)):
+        h = network.activations(x[rows].unsqueeze(0))
+        found.append(torch.cat([normalized(h[layer], spec.network.normalize) for layer in layers], dim=-1))
+    return torch.cat(found, dim=1)
+
+
+def measured(
+    network: Network, spec: TrainSpec, partition: Partition, samples: Samples, draws: Draws, correct: Tensor | None
+) -> list[MeasureRow]:
+    """Sparsity and separation of every layer and seed, of positives under the true label and as many negatives."""
+    judge = GoodnessJudge(network, spec.objective.goodness, tuple(range(len(network.weights))))
+    layers = [LayerMeasures(len(spec.seeds), width, network.weights[0].device) for width in spec.network.widths]
+    everything = torch.arange(len(samples), device=samples.labels.device).expand(len(spec.seeds), -1)
+    for number, index in enumerate(everything.split(CHUNK_SAMPLES, dim=1)):
+        x = paired(spec, samples, index, draws, (f"{partition}-negatives", number), judge)
+        for layer, h in zip(layers, network.activations(x), strict=True):
+            layer.add(h[:, : index.shape[1]], spec.objective.goodness.value(h))
+    return [
+        layers[layer].row(replica, seed=seed, layer=layer, partition=partition, samples=samples, correct=correct)
+        for replica, seed in enumerate(spec.seeds)
+        for layer in range(len(layers))
+    ]
+
+
+class LayerMeasures:
+    """What the samples of a partition do to one layer; per sample (R, N), gathered chunk by chunk."""
+
+    def __init__(self, replicas: int, width: int, device: torch.device) -> None:
+        self.width = width
+        self.gathered: dict[str, list[Tensor]] = {}
+        self.active_units = torch.zeros(replicas, width, dtype=torch.bool, device=device)
+
+    def add(self, h: Tensor, goodness: Tensor) -> None:
+        """Count positives h (R, B, n), and the goodness (R, 2B) of them and of their negatives."""
+        sparsity, dead = sparsity_and_dead(h)
+        found = {"sparsity": sparsity, "dead": dead, "gini": gini(h), "treves_rolls": treves_rolls(h), "kurtosis": kurtosis(h)}
+        found |= {"zeros": (h == 0).sum(-1), "positive": goodness[:, : h.shape[1]], "negative": goodness[:, h.shape[1] :]}
+        for name, values in found.items():
+            self.gathered.setdefault(name, []).append(values)
+        self.active_units |= (h != 0).any(1)
+
+    def row(self, replica: int, *, seed: int, layer: int, partition: Partition, samples: Samples, correct: Tensor | None) -> MeasureRow:
+        """The row of one replica."""
+        of = {name: torch.cat(values, dim=1)[replica] for name, values in self.gathered.items()}
+        live = ~of["dead"]
+        by_class = [_mean(of["sparsity"], live & (samples.labels == label)) for label in range(samples.classes)]
+        return MeasureRow(
+            seed=seed,
+            layer=layer,
+            partition=partition,
+            samples=len(samples),
+            dead_samples=int(of["dead"].sum()),
+            dead_units=int((~self.active_units[replica]).sum()),
+            sparsity=_mean(of["sparsity"], live),
+            sparsity_correct=None if correct is None else _mean(of["sparsity"], live & correct[replica]),
+            zero_fraction=float(of["zeros"].double().mean()) / self.width,
+            gini=_mean(of["gini"], live),
+            treves_rolls=_mean(of["treves_rolls"], live),
+            kurtosis=_mean(of["kurtosis"], live),
+            auc=float(auc(of["positive"].unsqueeze(0), of["negative"].unsqueeze(0))[0]),
+            class_sparsity=tuple(by_class),
+        )
+
+
+def ensembles_of(
+    network: Network, spec: TrainSpec, partition: Partition, samples: Samples, correct: Tensor | None
+) -> Iterator[EnsembleRow]:
+    """The ensembles of every layer and seed, read off the correctly classified samples (all where samples carry no label)."""
+    inputs = spec.negatives.positive(samples.positives(labelled=spec.negatives.labelled))
+    for replica, seed in enumerate(spec.seeds):
+        one = Network(network.spec, [weight[replica : replica + 1] for weight in network.weights])
+        chosen = torch.ones(len(samples), dtype=torch.bool, device=inputs.device) if correct is None else correct[replica]
+        by_chunk = [one.activations(inputs[rows].unsqueeze(0)) for rows in chunks(len(samples))]
         for layer in range(len(network.weights)):
-            h = network.activation.value(network.pre_activation(layer, x))
-            by_layer.append(h.double().square().sum(-1))
-            if layer + 1 < len(network.weights):
-                x = network.next_input(layer, h)
-        by_class.append(torch.stack(by_layer, dim=1))
-    return torch.stack(by_class, dim=-1)
+            h = torch.cat([found[layer][0] for found in by_chunk])[chosen]
+            members = class_ensembles(h, samples.labels[chosen], samples.classes)
+            shares = units_in_ensembles(members)
+            yield EnsembleRow(
+                seed=seed,
+                layer=layer,
+                partition=partition,
+                samples=int(chosen.sum()),
+                sizes=tuple(ensemble_sizes(members).tolist()),
+                overlap=tuple(tuple(row) for row in ensemble_overlap(members).tolist()),
+                in_one=shares[0],
+                in_several=shares[1],
+            )
+
+
+def chunks(samples: int) -> list[slice]:
+    """Slices of at most CHUNK_SAMPLES."""
+    return [slice(start, start + CHUNK_SAMPLES) for start in range(0, samples, CHUNK_SAMPLES)]
+
+
+def _mean(values: Tensor, where: Tensor) -> float | None:
+    return float(values[where].double().mean()) if bool(where.any()) else None

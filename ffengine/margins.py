@@ -11,6 +11,7 @@ products (z, D, zdot) give every margin. This is the exact first-order condition
 theorems of arXiv 2311.05667 must agree with.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +20,13 @@ import torch
 from torch import Tensor
 
 from ffengine.activations import ACTIVATIONS, Activation
-from ffengine.sparsity import check_finite, hoyer_of_norms
+from ffengine.sparsity import check_finite, hoyer_of_norms, treves_rolls_of_norms
 
 HELD_BYTES = 192 * 2**20  # pre-activations kept between the products; wider layers are done a block of units at a time
 MIN_BLOCK_UNITS = 16
 CHUNK_ELEMENTS = 2**19  # elementwise passes work on pieces that stay in the cache
-PAIR_CHUNK_ELEMENTS = 2**21
+ROUNDINGS = 8.0  # measured: rounding moves a unit's rate by less than so many unit roundings (docs/numerics.md)
+EPSILON = {dtype: ROUNDINGS * torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)}
 NEAR_ZERO = 1e-6  # pre-activations closer to 0 than this count as being on the kink
 
 
@@ -32,12 +34,22 @@ NEAR_ZERO = 1e-6  # pre-activations closer to 0 than this count as being on the 
 class TheoremCheck:
     """Whether each sample's sparsity rises, to first order, along a step.
 
-    margin (N,): the rate above, 0 for dead samples; satisfied (N,) bool: margin > 0; dead (N,) bool: h = 0.
+    margin (N,): the rate above, 0 for dead samples; rounding (N,): how far it may be off by the rounding of the products;
+    satisfied (N,) bool: margin > rounding; dead (N,) bool: h = 0; undecided (N,) bool: live, and |margin| <= rounding.
     """
 
     margin: Tensor
     satisfied: Tensor
     dead: Tensor
+    undecided: Tensor
+    rounding: Tensor
+
+    @classmethod
+    def of(cls, margin: Tensor, dead: Tensor, rounding: Tensor) -> "TheoremCheck":
+        """The verdict on margins that are known up to `rounding`."""
+        return cls(
+            margin=margin, satisfied=(margin > rounding) & ~dead, dead=dead, undecided=(margin.abs() <= rounding) & ~dead, rounding=rounding
+        )
 
     @property
     def live(self) -> int:
@@ -56,10 +68,12 @@ class Observation:
 
     width: int
     eta: float  # the trial step; 0: none
+    cancellation: float | Tensor  # how much longer the parts of D are than D: what they round to is that much larger beside it
     l1: Tensor  # ||h||_1
     squares: Tensor  # ||h||_2^2
     along_h: Tensor  # <h, hdot>
     along_sign: Tensor  # <sign(h), hdot>
+    noise: Tensor  # ||hdot||_2^2, each unit's times the square of its relative rounding error
     l1_after: Tensor  # of sigma(z + eta zdot); the step is linear in the weights, so this is exact
     squares_after: Tensor
     flipped: Tensor  # units whose mask [h > 0] the step changes
@@ -68,8 +82,8 @@ class Observation:
     @classmethod
     def zeros(cls, samples: int, width: int, device: torch.device) -> "Observation":
         """No units summed yet."""
-        sums = [torch.zeros(samples, dtype=torch.float64, device=device) for _ in range(8)]
-        return cls(width, 0.0, *sums)
+        sums = [torch.zeros(samples, dtype=torch.float64, device=device) for _ in range(9)]
+        return cls(width, 0.0, 1.0, *sums)
 
     @property
     def dead(self) -> Tensor:
@@ -84,18 +98,38 @@ class Observation:
         return torch.where(live, margin, 0.0)
 
     @property
+    def sparsity(self) -> Tensor:
+        """S before the step, 0 for dead samples."""
+        return hoyer_of_norms(self.l1, self.squares, self.width)
+
+    @property
+    def treves_rolls(self) -> Tensor:
+        """Treves-Rolls sparseness before the step, 0 for dead samples."""
+        return treves_rolls_of_norms(self.l1, self.squares, self.width)
+
+    @property
     def change(self) -> Tensor:
         """S after the step less S before."""
-        return hoyer_of_norms(self.l1_after, self.squares_after, self.width) - hoyer_of_norms(self.l1, self.squares, self.width)
+        return hoyer_of_norms(self.l1_after, self.squares_after, self.width) - self.sparsity
+
+    @property
+    def rounding(self) -> Tensor:
+        """How far the margin may be off: each unit's rate has an error of that relative size, independent of the others.
+
+        The error of sum_j (h_j / ||h||^2 - sign_j / ||h||_1) e_j for errors e_j alike in all units (docs/numerics.md).
+        """
+        live = ~self.dead
+        spread = self.width / torch.where(live, self.l1, 1.0).square() - 1 / torch.where(live, self.squares, 1.0)
+        return torch.where(live, self.cancellation * (self.noise * spread.clamp_min(0.0)).sqrt(), 0.0)
 
     def check(self) -> TheoremCheck:
         """The verdict on each sample."""
-        margin = self.margin
-        return TheoremCheck(margin=margin, satisfied=margin > 0, dead=self.dead)
+        return TheoremCheck.of(self.margin, self.dead, self.rounding)
 
     def add(self, rows: slice, z: Tensor, zdot: Tensor, activation: Activation) -> None:
         """Add the units of z, zdot (rows, units) to the sums of those samples."""
         h, hdot = activation.value(z), activation.slope(z) * zdot
+        self.noise[rows] += (hdot * hdot).sum(-1, dtype=torch.float64) * EPSILON[z.dtype] ** 2
         self.l1[rows] += h.abs().sum(-1, dtype=torch.float64)
         self.squares[rows] += (h * h).sum(-1, dtype=torch.float64)
         self.along_h[rows] += (h * hdot).sum(-1, dtype=torch.float64)
@@ -122,7 +156,7 @@ def theorem1(weight: Tensor, x: Tensor, *, activation: str = "relu") -> TheoremC
     Raises ValueError for mismatched shapes or types, NaN or infinity, an empty batch, or a width below 2.
     """
     check_layer(weight, x=x)
-    return observe(weight, [x], [1.0], _activation(activation))[0].check()
+    return observe(weight, [x], [1.0], activation_named(activation))[0].check()
 
 
 def theorem2(weight: Tensor, x_pos: Tensor, x_neg: Tensor, *, activation: str = "relu") -> tuple[TheoremCheck, TheoremCheck]:
@@ -132,7 +166,7 @@ def theorem2(weight: Tensor, x_pos: Tensor, x_neg: Tensor, *, activation: str = 
     Returns the verdict on the positive and on the negative samples. Raises ValueError as theorem1 does.
     """
     check_layer(weight, x_pos=x_pos, x_neg=x_neg)
-    positive, negative = observe(weight, [x_pos, x_neg], [-1.0, 1.0], _activation(activation))
+    positive, negative = observe(weight, [x_pos, x_neg], [-1.0, 1.0], activation_named(activation))
     return positive.check(), negative.check()
 
 
@@ -145,7 +179,7 @@ def check_direction(weight: Tensor, x: Tensor, direction: Tensor, *, activation:
     check_finite("direction", direction)
     if direction.shape != weight.shape or direction.dtype != weight.dtype or direction.device != weight.device:
         raise ValueError(f"direction: expected the weight's {_kind(weight)}, got {_kind(direction)}")
-    return observe(weight, [x], [1.0], _activation(activation), direction=direction)[0].check()
+    return observe(weight, [x], [1.0], activation_named(activation), direction=direction)[0].check()
 
 
 def observe(
@@ -163,14 +197,14 @@ def observe(
     """
     blocks = _unit_blocks(weight, sum(len(x) for x in groups))
     if step and direction is None and len(blocks) > 1:  # eta needs the whole of D before the first unit is stepped
-        direction = torch.cat([_block_direction(_pre_activations(weight[b], groups), groups, signs, activation) for b in blocks])
+        direction = torch.cat([_block_direction(_pre_activations(weight[b], groups), groups, signs, activation)[0] for b in blocks])
     observations = [Observation.zeros(len(x), len(weight), weight.device) for x in groups]
     for block in blocks:
         z = _pre_activations(weight[block], groups)
-        D = _block_direction(z, groups, signs, activation) if direction is None else direction[block]  # (units, m)
+        D, cancellation = _block_direction(z, groups, signs, activation) if direction is None else (direction[block], 1.0)  # (units, m)
         eta = trial_eta(weight, D if direction is None else direction, step)
         for x, z_group, observation in zip(groups, z, observations, strict=True):
-            observation.eta = eta
+            observation.eta, observation.cancellation = eta, max(float(observation.cancellation), cancellation)
             for rows in _row_chunks(len(x), len(D)):
                 observation.add(rows, z_group[rows], x[rows] @ D.T, activation)
     return observations
@@ -186,13 +220,22 @@ def _pre_activations(weight: Tensor, groups: Sequence[Tensor]) -> list[Tensor]:
     return [x @ weight.T for x in groups]  # each (N, units)
 
 
-def _block_direction(z: Sequence[Tensor], groups: Sequence[Tensor], signs: Sequence[float], activation: Activation) -> Tensor:
-    D = groups[0].new_zeros(z[0].shape[1], groups[0].shape[1])  # (units, m)
+def _block_direction(z: Sequence[Tensor], groups: Sequence[Tensor], signs: Sequence[float], activation: Activation) -> tuple[Tensor, float]:
+    """D (units, m), and how much longer than D its groups' parts are together."""
+    D = groups[0].new_zeros(z[0].shape[1], groups[0].shape[1])
+    lengths = []  # of D after each group
     for x, z_group, sign in zip(groups, z, signs, strict=True):
         for rows in _row_chunks(len(x), len(D)):
             pull = activation.value(z_group[rows]) * activation.slope(z_group[rows])  # half of dG/dz
             D.addmm_(pull.T, x[rows], alpha=-2.0 * sign)
-    return D
+        lengths.append(float(torch.linalg.vector_norm(D)))
+    return D, cancellation(lengths)
+
+
+def cancellation(lengths: Sequence[float]) -> float:
+    """The length of the parts of a sum together over the length of the sum, at most, from the lengths of its partial sums."""
+    parts = lengths[0] + sum(before + after for before, after in itertools.pairwise(lengths))
+    return parts / lengths[-1] if lengths[-1] else 1.0
 
 
 def _unit_blocks(weight: Tensor, samples: int) -> list[slice]:
@@ -203,57 +246,6 @@ def _unit_blocks(weight: Tensor, samples: int) -> list[slice]:
 def _row_chunks(samples: int, units: int) -> list[slice]:
     rows = max(1, CHUNK_ELEMENTS // units)
     return [slice(start, min(start + rows, samples)) for start in range(0, samples, rows)]
-
-
-# The limit of infinite width: weights iid Gaussian, at initialisation, relu
-
-
-def infinite_width_theorem1(x: Tensor) -> TheoremCheck:
-    """theorem1 in the limit of infinite width, from the angles and norms of x (N, m) alone; no weights.
-
-    margin_k = 2 sum_i ||x_i||^2 cos(theta_ik) phi(theta_ik), in the units of theorem1's margins (the 2 is D's).
-    A sample of zero length is dead. Raises ValueError for NaN or infinity, an empty batch, or wrong shapes.
-    """
-    check_samples(x=x)
-    return _limit_check(x, [x], [1.0])
-
-
-def infinite_width_theorem2(x_pos: Tensor, x_neg: Tensor) -> tuple[TheoremCheck, TheoremCheck]:
-    """theorem2 in the limit of infinite width: the same sum, with + for negative and - for positive samples.
-
-    x_pos and x_neg (N, m). The two sums nearly cancel, so agreement with a finite layer grows slowly with its width.
-    """
-    check_samples(x_pos=x_pos, x_neg=x_neg)
-    groups, signs = [x_pos, x_neg], [-1.0, 1.0]
-    return _limit_check(x_pos, groups, signs), _limit_check(x_neg, groups, signs)
-
-
-def limit_kernel(cosine: Tensor) -> Tensor:
-    """cos(theta) phi(theta) of cosines, elementwise; phi = (1 + cos)/2 - (sin + (pi - theta) cos)/pi >= 0 on [0, pi]."""
-    theta = cosine.acos()
-    sine = (1 - cosine.square()).clamp_min_(0).sqrt_()
-    phi = (1 + cosine) / 2 - (sine + (math.pi - theta) * cosine) / math.pi
-    return cosine * phi
-
-
-def _limit_check(x: Tensor, groups: Sequence[Tensor], signs: Sequence[float]) -> TheoremCheck:
-    unit, length = _unit_rows(x)
-    margin = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    for other, sign in zip(groups, signs, strict=True):
-        other_unit, other_length = _unit_rows(other)
-        energy = 2.0 * sign * other_length.square()  # (N_g,)
-        rows = max(1, PAIR_CHUNK_ELEMENTS // len(other))
-        for start in range(0, len(x), rows):
-            cosine = (unit[start : start + rows] @ other_unit.T).clamp_(-1.0, 1.0)  # (rows, N_g)
-            margin[start : start + rows] += (limit_kernel(cosine) @ energy).double()
-    dead = length == 0
-    margin = margin.masked_fill(dead, 0.0)
-    return TheoremCheck(margin=margin, satisfied=margin > 0, dead=dead)
-
-
-def _unit_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    length = torch.linalg.vector_norm(x, dim=-1)
-    return x / torch.where(length > 0, length, 1.0).unsqueeze(-1), length
 
 
 # Arguments
@@ -288,7 +280,8 @@ def _kind(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"
 
 
-def _activation(name: str) -> Activation:
+def activation_named(name: str) -> Activation:
+    """The entry of that name; ValueError lists them where there is none."""
     if name not in ACTIVATIONS:
         raise ValueError(f"activation: {name!r} is not known; choose one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]

@@ -1,13 +1,12 @@
 """What is measured while training: the rows of one layer, on a fixed sample, along the step that training would take.
 
 Legend: R replicas, B samples of one split in a batch, n width, m inputs. Positives come first in every batch.
-Products are done in the type of the weights, everything per sample in float64. The step is linear in the weights, so
-z + eta * (x D^T) is what the step makes of the pre-activations: no second product, and no rounding of tiny steps.
+Products are done in float32, sums over units in float64. The step is linear in the weights, so z + eta * (x D^T) is
+what the step makes of the pre-activations: no second product, and no rounding of tiny steps.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
 
 import torch
 from torch import Tensor
@@ -15,117 +14,140 @@ from torch import Tensor
 from ffengine.control import Diverged
 from ffengine.diagnostics import divergence
 from ffengine.draws import Draws
-from ffengine.margins import NEAR_ZERO
-from ffengine.network import Network, coefficients, direction, goodness_of
+from ffengine.learning import Learner
+from ffengine.margins import Observation
+from ffengine.negatives import Judge, Positives
+from ffengine.network import GoodnessJudge, Network
 from ffengine.results import EpochRow, Split
 from ffengine.samples import Samples
-from ffengine.sparsity import sparsity_and_dead
+from ffengine.sparsity import gini, kurtosis
 from ffengine.spec import TrainSpec
 
 SPLITS: tuple[Split, Split] = ("positive", "negative")
-
-
-@dataclass(frozen=True)
-class MonitorBatch:
-    """Positives and negatives (R, 2B, m) of one batch, positives first."""
-
-    x: Tensor
-    positives: int
+MEASURES: dict[str, Callable[[Tensor], Tensor]] = {"gini": gini, "kurtosis": kurtosis}
 
 
 class Monitor:
-    """Measures a layer on the same samples and negatives whenever it is asked."""
+    """Measures a layer on the same samples whenever it is asked; where the strategy asks the network, its negatives change with it."""
 
     def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
-        self.spec = spec
-        self._batches = list(_monitor_batches(spec, train, draws))
+        self.spec, self.train, self.draws = spec, train, draws
+        self._fixed = None if spec.negatives.asks_network else list(self._batches(None))
 
-    def rows(self, network: Network, layer: int, epoch: int) -> list[EpochRow]:
-        """Two rows (positive, negative) for each seed. Raises Diverged where a figure is no longer finite."""
-        tallies = {split: Tally(len(self.spec.seeds), network.weights[layer]) for split in SPLITS}
-        eta = self.spec.optimizer.eta(self.spec.network.widths[layer])
-        for batch in self._batches:
-            self._measure(network, layer, eta, batch, tallies)
+    def rows(self, learner: Learner, layer: int, layers: tuple[int, ...], epoch: int) -> list[EpochRow]:
+        """Two rows (positive, negative) for each seed, of a layer that learns with `layers`. Raises Diverged for figures not finite."""
+        tallies = {split: Tally(len(self.spec.seeds), learner.network.weights[layer]) for split in SPLITS}
+        judge = GoodnessJudge(learner.network, self.spec.objective.goodness, layers)
+        eta = learner.eta(layer, epoch)
+        for batch in self._fixed or self._batches(judge):
+            self._measure(learner, layer, eta, batch, tallies)
         return [
             tallies[split].row(self.spec, replica, seed=seed, layer=layer, epoch=epoch, split=split, eta=eta)
             for replica, seed in enumerate(self.spec.seeds)
             for split in SPLITS
         ]
 
-    def _measure(self, network: Network, layer: int, eta: float, batch: MonitorBatch, tallies: "dict[Split, Tally]") -> None:
-        objective, activation = self.spec.objective, network.activation
-        x = network.layer_input(layer, batch.x)  # (R, 2B, m)
+    def _measure(self, learner: Learner, layer: int, eta: float, batch: Tensor, tallies: "dict[Split, Tally]") -> None:
+        objective, network, positives = self.spec.objective, learner.network, batch.shape[1] // 2
+        x = network.layer_input(layer, batch)  # (R, 2B, m)
         z = network.pre_activation(layer, x)  # (R, 2B, n)
-        h, slope = activation.value(z), activation.slope(z)
-        goodness = goodness_of(objective, h.double())
-        s = coefficients(objective, goodness, batch.positives)
-        weight = (s * objective.goodness_scale(z.shape[-1])).to(z.dtype)
-        zdot = torch.bmm(x, direction(x, h * slope, weight).mT)  # (R, 2B, n)
-        for split, rows in zip(SPLITS, (slice(batch.positives), slice(batch.positives, None)), strict=True):
-            x_split, h_split, slope_split = x[:, rows], h[:, rows], slope[:, rows]
-            lowering = torch.bmm(x_split, direction(x_split, h_split * slope_split).mT)  # theorem 1: the split alone, lowered
+        h = network.activation.value(z)
+        goodness = objective.goodness.value(h) - objective.offset(h.shape[-1])
+        terms = objective.terms(goodness[:, :positives], goodness[:, positives:])
+        s = objective.coefficients(goodness, positives)
+        step = learner.preview(layer, x, z)
+        zdot = torch.bmm(x, step.direction.mT)
+        for split, rows, loss in zip(SPLITS, (slice(positives), slice(positives, None)), terms, strict=True):
             tally = tallies[split]
-            tally.add_state(
-                x_split, z[:, rows], h_split, goodness[:, rows], objective.loss(goodness[:, rows], negative=split == "negative")
-            )
-            tally.add_margins(h_split, slope_split * lowering, slope_split * zdot[:, rows])
-            z_after = z[:, rows].double() + eta * zdot[:, rows].double()
-            tally.add_step(z[:, rows], z_after, activation.value(z_after), s[:, rows])
+            tally.add_state(x[:, rows], h[:, rows], goodness[:, rows], loss, s[:, rows], self.spec.monitor.measures)
+            tally.add_step(self._seen(network, z[:, rows], zdot[:, rows], eta, step.cancellation))
+            if 1 in self.spec.monitor.theorems:
+                tally.add_lowering(self._seen(network, z[:, rows], self._lowering(network, x[:, rows], z[:, rows]), 0.0))
+
+    def _lowering(self, network: Network, x: Tensor, z: Tensor) -> Tensor:
+        """zdot (R, B, n) along the step that lowers the goodness of this split's batch alone: theorem 1."""
+        goodness, activation = self.spec.objective.goodness, network.activation
+        h = activation.value(z)
+        g = goodness.value(h)
+        pull = goodness.pull(h, g, torch.full_like(g, -1.0))
+        if not activation.slope_where_active_is_one:
+            pull *= activation.slope(z)
+        return torch.bmm(x, torch.bmm(pull.mT, x).mT)
+
+    def _seen(self, network: Network, z: Tensor, zdot: Tensor, eta: float, cancellation: Tensor | None = None) -> Observation:
+        """The sums over units of samples (R, B, n), as (R * B,)."""
+        _, samples, width = z.shape
+        z, zdot = z.reshape(-1, width), zdot.reshape(-1, width)
+        seen = Observation.zeros(len(z), width, z.device)
+        seen.eta = eta
+        if cancellation is not None:
+            seen.cancellation = cancellation.repeat_interleave(samples)
+        seen.add(slice(None), z, zdot, network.activation)
+        return seen
+
+    def _batches(self, judge: Judge | None) -> Iterator[Tensor]:
+        """The monitored positives, the first of a permutation, in batches of the training's size, each with its negatives: (R, 2B, m)."""
+        chosen = self.draws.at("monitor").permutation(len(self.train))[:, : self.spec.monitored]  # (R, M)
+        for number, index in enumerate(chosen.split(self.spec.batch_size, dim=1)):
+            yield paired(self.spec, self.train, index, self.draws, ("monitor-negatives", number), judge)
 
 
 class Tally:
     """Counts and sums over the monitored samples of one split, one entry a replica."""
 
     def __init__(self, replicas: int, weight: Tensor) -> None:
-        self.width = weight.shape[1]
+        self.replicas, self.width = replicas, weight.shape[1]
         self.samples = 0
         self.batches = 0
         self.sums: dict[str, Tensor] = {}
         self.active_units = torch.zeros(replicas, self.width, dtype=torch.bool, device=weight.device)
 
-    def add_state(self, x: Tensor, z: Tensor, h: Tensor, goodness: Tensor, loss: Tensor) -> None:
-        """Count a batch (R, B, n) as it is before the step."""
+    def add_state(self, x: Tensor, h: Tensor, goodness: Tensor, loss: Tensor, s: Tensor, measures: Collection[str]) -> None:
+        """Count a batch (R, B, n) as it is before the step; goodness, loss and the coefficients s = dL/dG are (R, B)."""
         self.samples += h.shape[1]
         self.batches += 1
-        self._before, self._dead = sparsity_and_dead(h)  # (R, B)
-        self._add("dead", self._dead)
-        self._add("sparsity", self._before)
-        self._add("zeros", (h == 0).sum(-1))
-        self._add("near_zero", (z.abs() < NEAR_ZERO).sum(-1))
+        active = h != 0
+        self._add("zeros", h.shape[-1] - active.sum(-1))
+        self.active_units |= active.any(1)
         self._add("goodness", goodness)
         self._add("loss", loss)
-        self._add("input_norm", torch.linalg.vector_norm(x, dim=-1))
-        self.active_units |= (h != 0).any(1)
-
-    def add_margins(self, h: Tensor, lowering: Tensor, step: Tensor) -> None:
-        """Count the samples whose margin is above zero along both changes hdot (R, B, n)."""
-        self._add("theorem1", margins(h, lowering) > 0)
-        self._predicted = margins(h, step) > 0
-        self._add("theorem2", self._predicted)
-
-    def add_step(self, z: Tensor, z_after: Tensor, h_after: Tensor, s: Tensor) -> None:
-        """Count what the step does to the samples: after it (R, B, n) float64; s (R, B) the coefficients dL/dG."""
-        after, dead_after = sparsity_and_dead(h_after)
-        rose = (after > self._before) & ~self._dead & ~dead_after
-        self._add("rose", rose)
-        self._add("agree", (rose == self._predicted) & ~self._dead)
-        self._add("flipped", ((z_after > 0) != (z > 0)).sum(-1))
         self._add("coefficient", s.abs())
+        self._add("input_norm", torch.linalg.vector_norm(x, dim=-1))
+        for name in measures:
+            self._add(name, MEASURES[name](h))
+
+    def add_step(self, seen: Observation) -> None:
+        """Count what the step that training would take does to the samples (R * B,)."""
+        check, dead_after = seen.check(), seen.squares_after == 0
+        rose = (seen.change > 0) & ~check.dead & ~dead_after
+        decided = ~check.dead & ~check.undecided
+        self._add("dead", check.dead)
+        self._add("sparsity", seen.sparsity)
+        self._add("treves_rolls", seen.treves_rolls)
+        self._add("theorem2", check.satisfied)
+        self._add("undecided2", check.undecided)
+        self._add("rose", rose)
+        self._add("agree", (rose == check.satisfied) & decided)
+        self._add("flipped", seen.flipped)
+        self._add("near_zero", seen.near_zero)
+
+    def add_lowering(self, seen: Observation) -> None:
+        """Count what lowering the goodness of this split's batch does to its samples (R * B,)."""
+        check = seen.check()
+        self._add("theorem1", check.satisfied)
+        self._add("undecided1", check.undecided)
 
     def row(self, spec: TrainSpec, replica: int, *, seed: int, layer: int, epoch: int, split: Split, eta: float) -> EpochRow:
         """The tidy row of one replica."""
         total = {key: float(value[replica]) for key, value in self.sums.items()}
-        if not all(math.isfinite(value) for value in total.values()):
-            raise Diverged(
-                divergence(
-                    layer=layer, epoch=epoch, seed=seed, what=sorted(key for key, value in total.items() if not math.isfinite(value))
-                )
-            )
+        if broken := sorted(key for key, value in total.items() if not math.isfinite(value)):
+            raise Diverged(divergence(layer=layer, epoch=epoch, seed=seed, what=broken))
         live = self.samples - int(total["dead"])
+        decided = live - int(total["undecided2"])
         activations = self.samples * self.width
 
-        def share(key: str) -> float | None:
-            return total[key] / live if live else None
+        def mean(key: str, over: int = live) -> float | None:
+            return total[key] / over if over and key in total else None
 
         return EpochRow(
             seed=seed,
@@ -135,14 +157,19 @@ class Tally:
             samples=self.samples,
             dead_samples=int(total["dead"]),
             dead_units=int((~self.active_units[replica]).sum()),
-            sparsity=share("sparsity"),
+            sparsity=mean("sparsity"),
             zero_fraction=total["zeros"] / activations,
+            treves_rolls=mean("treves_rolls"),
+            gini=mean("gini"),
+            kurtosis=mean("kurtosis"),
             goodness=total["goodness"] / self.samples,
             loss=total["loss"] / self.samples,
-            theorem1_ratio=share("theorem1") if 1 in spec.monitor.theorems else None,
-            theorem2_ratio=share("theorem2") if 2 in spec.monitor.theorems else None,
-            observed_increase_ratio=share("rose"),
-            agreement=share("agree"),
+            theorem1_ratio=mean("theorem1"),
+            theorem1_undecided=int(total["undecided1"]) if "undecided1" in total else None,
+            theorem2_ratio=mean("theorem2") if 2 in spec.monitor.theorems else None,
+            theorem2_undecided=int(total["undecided2"]) if 2 in spec.monitor.theorems else None,
+            observed_increase_ratio=mean("rose"),
+            agreement=mean("agree", decided),
             mask_flip_rate=total["flipped"] / activations,
             near_zero_rate=total["near_zero"] / activations,
             eta=eta,
@@ -151,29 +178,15 @@ class Tally:
         )
 
     def _add(self, key: str, values: Tensor) -> None:
-        self.sums[key] = self.sums.get(key, 0) + values.double().sum(-1)
+        """Add per-sample values (R, B) or (R * B,) to a sum for each replica."""
+        self.sums[key] = self.sums.get(key, 0) + values.reshape(self.replicas, -1).double().sum(-1)
 
 
-def margins(h: Tensor, hdot: Tensor) -> Tensor:
-    """margin (R, B) float64 of activations and their rates (R, B, n); 0 for dead samples. See ffengine.margins."""
-    h, hdot = h.double(), hdot.double()
-    l1, squares = h.abs().sum(-1), h.square().sum(-1)
-    live = l1 > 0
-    margin = (h * hdot).sum(-1) / torch.where(live, squares, 1.0) - (h.sign() * hdot).sum(-1) / torch.where(live, l1, 1.0)
-    return torch.where(live, margin, 0.0)
-
-
-def _monitor_batches(spec: TrainSpec, train: Samples, draws: Draws) -> Iterator[MonitorBatch]:
-    """The monitored positives, the first of a permutation, in batches of the training's size, each with its negatives."""
-    chosen = draws.at("monitor").permutation(len(train))[:, : spec.monitored]  # (R, M)
-    for number, index in enumerate(chosen.split(spec.batch_size, dim=1)):
-        x = paired(spec, train, index, draws, ("monitor-negatives", number))
-        yield MonitorBatch(x, index.shape[1])
-
-
-def paired(spec: TrainSpec, train: Samples, index: Tensor, draws: Draws, address: tuple[str, *tuple[int, ...]]) -> Tensor:
+def paired(
+    spec: TrainSpec, train: Samples, index: Tensor, draws: Draws, address: tuple[str, *tuple[int, ...]], judge: Judge | None
+) -> Tensor:
     """The positives (R, B, m) of `index` (R, B) followed by their negatives: (R, 2B, m)."""
     purpose, *numbers = address
-    positive = train.positives(labelled=spec.negatives.labelled)[index]  # (R, B, m)
-    negative = spec.negatives(positive, train.labels[index], train.classes, train.shape, draws.at(purpose, *numbers))
-    return torch.cat([positive, negative], dim=1)
+    x = spec.negatives.positive(train.positives(labelled=spec.negatives.labelled)[index])  # (R, B, m)
+    negative = spec.negatives(Positives(x, index, train, draws.at(purpose, *numbers), judge))
+    return torch.cat([x, negative], dim=1)

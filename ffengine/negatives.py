@@ -1,42 +1,132 @@
-"""Catalogue of negative strategies: a positive batch in, a negative batch out.
+"""Catalogue of negative strategies: a batch of positives in, a batch of negatives out.
 
-Legend: R replicas (one per seed), B samples of a batch, m inputs, C classes.
-Strategies use tensor methods only, and take all randomness from `draw`.
+Legend: R replicas (one per seed), B samples of a batch, m inputs, C classes. The first C inputs of a labelled sample
+are the one-hot of its label. Strategies use tensor methods only, and take all randomness from the draw they are given.
+Costs are stated beside a training step's two products over 2B samples; where nothing is said there is no product.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
-from ffengine.entry import Entry
+from ffengine.entry import Entry, default_choice
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ffengine.draws import Draw
+    from ffengine.samples import Samples
+
+
+class Judge(Protocol):
+    """The network as it is now, for the strategies that ask it; goodness is summed over the layers that learn."""
+
+    def label_goodness(self, x: Tensor, labels: Tensor, classes: int) -> Tensor:
+        """g (R, B, C) of labelled samples (R, B, m) of labels (R, B) under each label."""
+
+    def goodness_slope(self, x: Tensor) -> Tensor:
+        """dg/dx (R, B, m) of each sample's own goodness."""
+
+
+@dataclass(frozen=True)
+class Positives:
+    """What a strategy makes negatives of."""
+
+    x: Tensor  # (R, B, m)
+    index: Tensor  # (R, B) of the samples in their partition
+    samples: Samples
+    draw: Draw
+    judge: Judge | None  # None where no strategy that asks is in use
+
+    @property
+    def labels(self) -> Tensor:
+        """(R, B) int64."""
+        return self.samples.labels[self.index]
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return self.samples.classes
+
+    @property
+    def network(self) -> Judge:
+        """The judge, for strategies that ask it."""
+        if self.judge is None:
+            raise ValueError("negatives: this strategy asks the network, and none was given")
+        return self.judge
+
+    def partners(self, *, labelled: bool) -> Tensor:
+        """For each positive (R, B, m) a random sample of another class, with its own label or without."""
+        return self.samples.positives(labelled=labelled)[self.samples.other_class(self.labels, self.draw)]
+
+    def under_own_label(self, images: Tensor) -> Tensor:
+        """The images (R, B, m) with the label inputs of the positives."""
+        images[..., : self.classes] = self.x[..., : self.classes]
+        return images
 
 
 class Negatives(Entry, ABC):
     """How negative samples are made from positive ones."""
 
     labelled: ClassVar[bool] = True  # positives carry their label as a one-hot in the first C inputs
+    asks_network: ClassVar[bool] = False
+
+    redraw: Literal["every_epoch", "once"] = Field(
+        "every_epoch", description="once: each training sample keeps its negative for the whole of a layer's training"
+    )
+
+    def positive(self, x: Tensor) -> Tensor:
+        """What a positive sample (R, B, m) looks like under this strategy."""
+        return x
 
     @abstractmethod
-    def __call__(self, positive: Tensor, labels: Tensor, classes: int, shape: tuple[int, ...], draw: Draw) -> Tensor:
-        """Negatives (R, B, m) for positives (R, B, m) of labels (R, B); `shape` is one sample's, e.g. (1, 28, 28)."""
+    def __call__(self, positives: Positives) -> Tensor:
+        """Negatives (R, B, m), one for each positive."""
 
 
 class WrongLabel(Negatives):
-    """The same image under a label that is not its own, drawn uniformly from the others."""
+    """The same image under a label that is not its own, drawn uniformly from the others (Hinton 2022, section 3.3)."""
 
     strategy: Literal["wrong_label"] = "wrong_label"
+    image: Literal["own", "any"] = Field("own", description="any: the image is a random one too, so that some appear twice and some never")
 
-    def __call__(self, positive: Tensor, labels: Tensor, classes: int, shape: tuple[int, ...], draw: Draw) -> Tensor:
-        shift = draw.integers(1, classes, labels.shape)
-        return swap_label(positive, labels, (labels + shift) % classes)
+    def __call__(self, positives: Positives) -> Tensor:
+        x, labels = positives.x, positives.labels
+        if self.image == "any":
+            index = positives.draw.integers(0, len(positives.samples), labels.shape)
+            x, labels = positives.samples.labelled[index], positives.samples.labels[index]
+        shift = positives.draw.integers(1, positives.classes, labels.shape)
+        return swap_label(x, labels, (labels + shift) % positives.classes)
+
+
+class HardestLabel(Negatives):
+    """The same image under the wrong label that the network likes best now; costs C / 2 forward products, one for the first layer."""
+
+    asks_network: ClassVar[bool] = True
+
+    strategy: Literal["hardest_label"] = "hardest_label"
+
+    def __call__(self, positives: Positives) -> Tensor:
+        return swap_label(positives.x, positives.labels, wrong_goodness(positives).argmax(-1))
+
+
+class SampledLabel(Negatives):
+    """A wrong label drawn by the softmax of its goodness under the network (Hinton 2022, section 3.3); cost as hardest_label."""
+
+    asks_network: ClassVar[bool] = True
+
+    strategy: Literal["sampled_label"] = "sampled_label"
+    temperature: float = Field(1.0, gt=0, le=1e6, description="goodness is divided by it: small is hard, large is uniform")
+
+    def __call__(self, positives: Positives) -> Tensor:
+        goodness = wrong_goodness(positives) / self.temperature
+        uniform = positives.draw.uniform(goodness.shape).clamp_min(1e-30)
+        gumbel = -(-uniform.log()).log()  # the largest of goodness + gumbel is a draw from the softmax
+        return swap_label(positives.x, positives.labels, (goodness + gumbel).argmax(-1))
 
 
 class Hybrid(Negatives):
@@ -47,16 +137,33 @@ class Hybrid(Negatives):
     strategy: Literal["hybrid"] = "hybrid"
     blurs: int = Field(6, ge=1, le=50, description="how often the random mask is blurred with [1/4, 1/2, 1/4]")
 
-    def __call__(self, positive: Tensor, labels: Tensor, classes: int, shape: tuple[int, ...], draw: Draw) -> Tensor:
-        partner = other_class_partner(labels, draw)
-        other = positive.gather(-2, partner.unsqueeze(-1).expand_as(positive))
-        channels, height, width = shape
-        noise = draw.uniform((*positive.shape[:-1], height, width))
-        blurred = smoothed(noise, self.blurs)
+    def __call__(self, positives: Positives) -> Tensor:
+        x = positives.x
+        channels, height, width = positives.samples.shape
+        blurred = smoothed(positives.draw.uniform((*x.shape[:-1], height, width)), self.blurs)
         middle = blurred.flatten(-2).median(-1).values[..., None, None]  # half of the pixels from each, however small the image
-        mask = (blurred > middle).to(positive.dtype)
-        mask = mask.unsqueeze(-3).expand(*mask.shape[:-2], channels, height, width).reshape(positive.shape)
-        return mask * positive + (1 - mask) * other
+        mask = (blurred > middle).to(x.dtype)
+        mask = mask.unsqueeze(-3).expand(*mask.shape[:-2], channels, height, width).reshape(x.shape)
+        return mask * x + (1 - mask) * positives.partners(labelled=self.labelled)
+
+
+class OtherImage(Negatives):
+    """An image of another class under the label of the positive: wrong_label with the roles exchanged."""
+
+    strategy: Literal["other_image"] = "other_image"
+
+    def __call__(self, positives: Positives) -> Tensor:
+        return positives.under_own_label(positives.partners(labelled=self.labelled))
+
+
+class Mix(Negatives):
+    """A weighted mean of the image and one of another class, under the label of the positive."""
+
+    strategy: Literal["mix"] = "mix"
+    share: float = Field(0.5, gt=0, le=1, description="weight of the other image")
+
+    def __call__(self, positives: Positives) -> Tensor:
+        return positives.under_own_label(positives.x.lerp(positives.partners(labelled=self.labelled), self.share))
 
 
 class Noise(Negatives):
@@ -65,27 +172,74 @@ class Noise(Negatives):
     strategy: Literal["noise"] = "noise"
     scale: float = Field(0.5, gt=0, le=100, description="standard deviation, in units of the preprocessed data")
 
-    def __call__(self, positive: Tensor, labels: Tensor, classes: int, shape: tuple[int, ...], draw: Draw) -> Tensor:
-        return positive + self.scale * draw.normal(positive.shape).to(positive.dtype)
+    def __call__(self, positives: Positives) -> Tensor:
+        return positives.x + self.scale * positives.draw.normal(positives.x.shape).to(positives.x.dtype)
+
+
+class ShufflePixels(Negatives):
+    """The pixels of the image in a random order, one order for all images of a batch; the label stays."""
+
+    strategy: Literal["shuffle_pixels"] = "shuffle_pixels"
+
+    def __call__(self, positives: Positives) -> Tensor:
+        x, classes = positives.x.clone(), positives.classes
+        order = positives.draw.permutation(x.shape[-1] - classes).unsqueeze(1)  # (R, 1, m - C)
+        x[..., classes:] = positives.x[..., classes:].gather(-1, order.expand(*x.shape[:-1], -1))
+        return x
+
+
+class Masked(Negatives):
+    """The image with a random share of its pixels blanked; the label stays."""
+
+    strategy: Literal["masked"] = "masked"
+    share: float = Field(0.5, gt=0, le=1, description="probability that a pixel is blanked")
+
+    def __call__(self, positives: Positives) -> Tensor:
+        kept = positives.draw.uniform(positives.x.shape) >= self.share
+        return positives.under_own_label(positives.x * kept.to(positives.x.dtype))
+
+
+class Adversarial(Negatives):
+    """The positive moved, within a bound on every pixel, to where the network likes it better; costs one forward and backward pass."""
+
+    asks_network: ClassVar[bool] = True
+
+    strategy: Literal["adversarial"] = "adversarial"
+    bound: float = Field(0.1, gt=0, le=100, description="change of every pixel, in units of the preprocessed data (arXiv 1412.6572)")
+
+    def __call__(self, positives: Positives) -> Tensor:
+        raised = positives.x + self.bound * positives.network.goodness_slope(positives.x).sign()
+        return positives.under_own_label(raised)
+
+
+class SelfContrastive(Negatives):
+    """A positive is an image added to itself, a negative one added to another image, without labels (SCFF, Chen et al. 2025)."""
+
+    labelled: ClassVar[bool] = False
+
+    strategy: Literal["self_contrastive"] = "self_contrastive"
+
+    def positive(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+    def __call__(self, positives: Positives) -> Tensor:
+        count = len(positives.samples)
+        other = (positives.index + positives.draw.integers(1, count, positives.index.shape)) % count  # any sample but itself
+        return positives.x / 2 + positives.samples.plain[other]
 
 
 def swap_label(positive: Tensor, labels: Tensor, wrong: Tensor) -> Tensor:
     """The positives (..., m) with the one-hot entry moved from `labels` to `wrong` (...,)."""
     on = positive.gather(-1, labels.unsqueeze(-1))
     off = positive.gather(-1, wrong.unsqueeze(-1))
-    return positive.scatter(-1, labels.unsqueeze(-1), off).scatter(-1, wrong.unsqueeze(-1), on)
+    return positive.scatter(-1, labels.unsqueeze(-1), off).scatter_(-1, wrong.unsqueeze(-1), on)
 
 
-def other_class_partner(labels: Tensor, draw: Draw) -> Tensor:
-    """For each sample (R, B) the index of a random sample of another class in its batch.
-
-    Raises ValueError where a batch holds one class only.
-    """
-    priority = draw.uniform((*labels.shape, labels.shape[-1]))
-    same = labels.unsqueeze(-1) == labels.unsqueeze(-2)  # (R, B, B)
-    if bool(same.all(-1).any()):
-        raise ValueError("negatives: every batch needs samples of at least two classes; use a larger batch_size")
-    return priority.masked_fill(same, -1.0).argmax(-1)
+def wrong_goodness(positives: Positives) -> Tensor:
+    """Goodness (R, B, C) under each label, minus infinity under the true one."""
+    labels = positives.labels
+    goodness = positives.network.label_goodness(positives.x, labels, positives.classes)
+    return goodness.scatter_(-1, labels.unsqueeze(-1), -float("inf"))
 
 
 def smoothed(noise: Tensor, blurs: int) -> Tensor:
@@ -96,4 +250,8 @@ def smoothed(noise: Tensor, blurs: int) -> Tensor:
     return noise
 
 
-AnyNegatives = Annotated[WrongLabel | Hybrid | Noise, Field(discriminator="strategy")]
+AnyNegatives = Annotated[
+    WrongLabel | HardestLabel | SampledLabel | Hybrid | OtherImage | Mix | Noise | ShufflePixels | Masked | Adversarial | SelfContrastive,
+    Field(discriminator="strategy"),
+    default_choice("strategy", "wrong_label"),
+]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ffengine.activations import ACTIVATIONS
 from ffengine.draws import Draws
-from ffengine.objectives import Objective
+from ffengine.inits import INITS
+from ffengine.objectives import Goodness
 from ffengine.spec import NetworkSpec
 
 TINY = 1e-12  # keeps the normalisation of a dead sample at zero
@@ -28,32 +29,91 @@ class Network:
 
     @classmethod
     def initial(cls, spec: NetworkSpec, inputs: int, draws: Draws, device: torch.device) -> "Network":
-        """Weights ~ N(0, 1/m), biases 0; each layer and seed has a stream of its own."""
+        """Weights as spec.init says; each layer and seed has a stream of its own."""
         weights = []
+        replicas, init = len(draws.seeds), INITS[spec.init]
         for layer, width in enumerate(spec.widths):
-            weight = draws.at("weights", layer).normal((len(draws.seeds), width, inputs)) / math.sqrt(inputs)
-            weights.append(_with_ones(weight, 0.0) if spec.bias else weight)
+            weight = init.weight(draws.at("weights", layer), replicas, width, inputs)
+            if spec.bias:
+                bias = init.bias(draws.at("biases", layer), replicas, width, inputs)
+                weight = torch.cat([weight, bias.unsqueeze(-1)], dim=-1)
+            weights.append(weight.to(device))
             inputs = width
-        return cls(spec, [weight.to(device) for weight in weights])
+        return cls(spec, weights)
 
     def layer_input(self, layer: int, x: Tensor) -> Tensor:
         """What a layer sees of the samples (R, B, m): through the layers below, normalised, with the bias input."""
+        x = self.prepared(0, x)
         for below in range(layer):
-            x = self.activation.value(self.pre_activation(below, self._prepared(below, x)))
-        return self._prepared(layer, x)
+            x = self.next_input(below, self.activation.value(self.pre_activation(below, x)))
+        return x
 
     def next_input(self, layer: int, h: Tensor) -> Tensor:
         """What the layer above `layer` sees of its activations (R, B, n)."""
-        return self._prepared(layer + 1, h)
+        return self.prepared(layer + 1, h)
 
     def pre_activation(self, layer: int, x: Tensor) -> Tensor:
         """z (R, B, n) of a layer's input (R, B, m)."""
         return torch.bmm(x, self.weights[layer].mT)
 
-    def _prepared(self, layer: int, x: Tensor) -> Tensor:
-        if layer > 0:
+    def prepared(self, layer: int, x: Tensor) -> Tensor:
+        """The input of a layer: what comes from below, normalised where the spec says, with the bias input."""
+        if layer > 0 or self.spec.normalize_first:
             x = normalized(x, self.spec.normalize)
-        return _with_ones(x, 1.0) if self.spec.bias else x
+        return with_ones(x) if self.spec.bias else x
+
+    def activations(self, x: Tensor) -> list[Tensor]:
+        """h (R, B, n) of every layer for samples (R, B, m)."""
+        found = []
+        x = self.prepared(0, x)
+        for layer in range(len(self.weights)):
+            found.append(self.activation.value(self.pre_activation(layer, x)))
+            if layer + 1 < len(self.weights):
+                x = self.next_input(layer, found[-1])
+        return found
+
+    def label_goodness(self, goodness: Goodness, x: Tensor, labels: Tensor, classes: int) -> Tensor:
+        """g (R, layers, B, C) of samples (R, B, m) that carry `labels` (R, B), under each label.
+
+        Labels differ in two inputs only, so that the first layer costs one product for all of them.
+        """
+        x = self.prepared(0, x)
+        on = x.gather(-1, labels.unsqueeze(-1))
+        off = x.gather(-1, ((labels + 1) % classes).unsqueeze(-1))
+        columns = self.weights[0][..., :classes].mT.contiguous()  # (R, C, n)
+        own = torch.stack([column[label] for column, label in zip(columns, labels, strict=True)])  # (R, B, n)
+        blank = self.pre_activation(0, x).sub_(own.mul_(on - off))
+        by_label = []
+        for candidate in range(classes):
+            h = self.activation.value(blank + (on - off) * columns[:, candidate : candidate + 1])
+            by_layer = [goodness.value(h)]
+            for layer in range(1, len(self.weights)):
+                h = self.activation.value(self.pre_activation(layer, self.next_input(layer - 1, h)))
+                by_layer.append(goodness.value(h))
+            by_label.append(torch.stack(by_layer, dim=1))
+        return torch.stack(by_label, dim=-1)
+
+
+class GoodnessJudge:
+    """The network as the strategies of negatives ask it: goodness summed over the layers that learn."""
+
+    def __init__(self, network: Network, goodness: Goodness, layers: tuple[int, ...]) -> None:
+        below = network.spec.model_copy(update={"widths": network.spec.widths[: layers[-1] + 1]})
+        self.network = Network(below, network.weights[: layers[-1] + 1])
+        self.goodness, self.layers = goodness, list(layers)
+
+    def label_goodness(self, x: Tensor, labels: Tensor, classes: int) -> Tensor:
+        """g (R, B, C) of labelled samples (R, B, m) of labels (R, B) under each label."""
+        return self.network.label_goodness(self.goodness, x, labels, classes)[:, self.layers].sum(1)
+
+    def goodness_slope(self, x: Tensor) -> Tensor:
+        """dg/dx (R, B, m) of each sample's own goodness."""
+        with torch.enable_grad():
+            leaf = x.detach().clone().requires_grad_()
+            h = self.network.activations(leaf)
+            total = torch.stack([self.goodness.value(h[layer]).sum() for layer in self.layers]).sum()
+            (slope,) = torch.autograd.grad(total, leaf)
+        return slope
 
 
 def normalized(h: Tensor, how: str) -> Tensor:
@@ -66,28 +126,6 @@ def normalized(h: Tensor, how: str) -> Tensor:
     return h / length.clamp_min(TINY)
 
 
-def goodness_of(objective: Objective, h: Tensor) -> Tensor:
-    """G (R, B) of activations (R, B, n): the scaled square of their length, less the threshold."""
-    return h.square().sum(-1) * objective.goodness_scale(h.shape[-1]) - objective.offset
-
-
-def coefficients(objective: Objective, goodness: Tensor, positives: int) -> Tensor:
-    """s = dL/dG (R, 2B) of a batch whose first B samples are positive; L is the mean over the samples of each split."""
-    positive, negative = goodness[..., :positives], goodness[..., positives:]
-    return torch.cat(
-        [
-            objective.coefficient(positive, negative=False) / positive.shape[-1],
-            objective.coefficient(negative, negative=True) / negative.shape[-1],
-        ],
-        dim=-1,
-    )
-
-
-def direction(x: Tensor, pull: Tensor, weight: Tensor | None = None) -> Tensor:
-    """D = -2 sum_i s_i c h_i sigma'(z_i) x_i^T (R, n, m) of inputs (R, B, m), pull h sigma'(z) (R, B, n) and s c (R, B)."""
-    weighted = pull if weight is None else pull * weight.unsqueeze(-1)
-    return torch.bmm(weighted.mT, x).mul_(-2.0)  # (R, n, B) x (R, B, m) -> (R, n, m)
-
-
-def _with_ones(x: Tensor, value: float) -> Tensor:
-    return torch.cat([x, x.new_full((*x.shape[:-1], 1), value)], dim=-1)
+def with_ones(x: Tensor) -> Tensor:
+    """Inputs (..., m) with one more that is always 1."""
+    return torch.cat([x, x.new_ones((*x.shape[:-1], 1))], dim=-1)

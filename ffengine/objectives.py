@@ -1,6 +1,7 @@
-"""Catalogue of objectives: goodness of both splits in, loss and its slope per sample out, in closed form.
+"""Catalogue of goodness functions and objectives: goodness of both splits in, loss and its slope per sample out, in closed form.
 
-Legend: R replicas, B samples, n width. The loss of a batch is the mean over its samples of each split.
+Legend: R replicas, B pairs of a positive and its negative, n width, h (R, B, n) activations, g goodness before the
+threshold, G = g - threshold. The loss of a batch is the mean over its pairs.
 """
 
 from __future__ import annotations
@@ -8,37 +9,154 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
-from ffengine.entry import Entry
+from ffengine.entry import Entry, default_choice
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Goodness = Literal["sum_squares", "mean_squares"]
+TINY = 1e-12  # keeps the slope of the norm of a dead sample at zero
+
+
+class Goodness(Entry, ABC):
+    """How strongly a layer is excited by a sample: one number from its activations."""
+
+    @abstractmethod
+    def value(self, h: Tensor) -> Tensor:
+        """g (...) of activations (..., n), in their type."""
+
+    @abstractmethod
+    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+        """s * dg/dh (..., n) of activations (..., n), their goodness (...) and s (...); may overwrite h. 0 where h is 0."""
+
+
+class SumSquares(Goodness):
+    """Sum of the squared activations (Hinton 2022, equation 1)."""
+
+    name: Literal["sum_squares"] = "sum_squares"
+
+    def value(self, h: Tensor) -> Tensor:
+        return length(h).square()
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+        return h.mul_(2 * s.unsqueeze(-1))
+
+
+class MeanSquares(Goodness):
+    """Mean of the squared activations: independent of the width, so that one threshold fits all."""
+
+    name: Literal["mean_squares"] = "mean_squares"
+
+    def value(self, h: Tensor) -> Tensor:
+        return length(h).square() / h.shape[-1]
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+        return h.mul_(2 / h.shape[-1] * s.unsqueeze(-1))
+
+
+class L2(Goodness):
+    """Length of the activations, not squared: its pull does not grow with them (Tosato et al. 2023, arXiv 2305.18353)."""
+
+    name: Literal["l2"] = "l2"
+
+    def value(self, h: Tensor) -> Tensor:
+        return length(h)
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+        return h.mul_((s / value.clamp_min(TINY)).unsqueeze(-1))
+
+
+class L1(Goodness):
+    """Sum of the absolute activations: every active unit is pulled alike."""
+
+    name: Literal["l1"] = "l1"
+
+    def value(self, h: Tensor) -> Tensor:
+        return h.abs().sum(-1)
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+        return h.sign_().mul_(s.unsqueeze(-1))
+
+
+class MinusSumSquares(Goodness):
+    """Minus the sum of the squared activations: positives are to be quiet, negatives loud (Hinton 2022, section 2)."""
+
+    name: Literal["minus_sum_squares"] = "minus_sum_squares"
+
+    def value(self, h: Tensor) -> Tensor:
+        return length(h).square().neg()
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+        return h.mul_(-2 * s.unsqueeze(-1))
+
+
+class TopK(Goodness):
+    """Sum of the squares of the k largest activations: only the peaks count (compare arXiv 2604.13081)."""
+
+    name: Literal["top_k"] = "top_k"
+    k: int = Field(10, ge=1, le=65_536, description="how many units count; at most the width")
+
+    def value(self, h: Tensor) -> Tensor:
+        return h.abs().topk(min(self.k, h.shape[-1]), dim=-1, sorted=False).values.square().sum(-1)
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+        chosen = h.abs().topk(min(self.k, h.shape[-1]), dim=-1, sorted=False).indices
+        peaks = h.gather(-1, chosen) * (2 * s.unsqueeze(-1))
+        return h.zero_().scatter_(-1, chosen, peaks)
+
+
+def length(h: Tensor) -> Tensor:
+    """Euclidean length (...) of (..., n)."""
+    found: Tensor = h.norm(dim=-1)
+    return found
+
+
+def _by_name(goodness: object) -> object:
+    return {"name": goodness} if isinstance(goodness, str) else goodness
+
+
+def _name_alone(goodness: Goodness) -> object:
+    fields = goodness.model_dump()
+    return fields["name"] if len(fields) == 1 else fields
+
+
+GoodnessName = Literal["sum_squares", "mean_squares", "l2", "l1", "minus_sum_squares", "top_k"]
+GoodnessEntry = Annotated[SumSquares | MeanSquares | L2 | L1 | MinusSumSquares | TopK, Field(discriminator="name")]
+AnyGoodness = Annotated[
+    GoodnessEntry,
+    BeforeValidator(_by_name, json_schema_input_type=GoodnessName | GoodnessEntry),
+    PlainSerializer(_name_alone, return_type=GoodnessName | dict[str, str | int]),
+]
+GOODNESS_MEANING = "G before the threshold: a name, or an object where the entry has parameters"
 
 
 class Objective(Entry, ABC):
-    """What a layer minimises, as a function of the goodness G (R, B) of each split."""
+    """What a layer minimises, as a function of the goodness G (R, B) of positives and of their negatives."""
 
-    goodness: Goodness = Field("sum_squares", description="G before the threshold: sum or mean of the squared activations")
+    goodness: AnyGoodness = Field(SumSquares(), description=GOODNESS_MEANING)
+    peer_normalization: float = Field(
+        0.0, ge=0, le=1e6, description="weight of the penalty on units whose mean activity differs from the layer's (Hinton 2022)"
+    )
+    peer_momentum: float = Field(0.9, ge=0, lt=1, description="of the running mean activity that peer normalisation uses")
 
-    @property
-    def offset(self) -> float:
-        """The threshold that is subtracted from the goodness."""
+    def offset(self, width: int) -> float:
+        """The threshold that is subtracted from the goodness of a layer of that width."""
         return 0.0
 
     @abstractmethod
-    def loss(self, goodness: Tensor, *, negative: bool) -> Tensor:
-        """This sample's term of the loss, (R, B)."""
+    def terms(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """The terms (R, B) of the loss that belong to each split; their sum is the loss of the pair."""
 
     @abstractmethod
-    def coefficient(self, goodness: Tensor, *, negative: bool) -> Tensor:
-        """s = dL/dG of this sample's term, (R, B): above zero pushes its goodness down."""
+    def slopes(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """dL/dG (R, B) of the pair's loss for each split: above zero pushes the goodness down."""
 
-    def goodness_scale(self, width: int) -> float:
-        """c in G = c * ||h||^2 - threshold."""
-        return 1.0 / width if self.goodness == "mean_squares" else 1.0
+    def coefficients(self, goodness: Tensor, positives: int) -> Tensor:
+        """s = dL/dG (R, 2B) of a batch whose first B samples are positive; L is the mean over its pairs."""
+        s = goodness.new_empty(goodness.shape)
+        s[..., :positives], s[..., positives:] = self.slopes(goodness[..., :positives], goodness[..., positives:])
+        return s.div_(positives)
 
 
 class Difference(Objective):
@@ -46,30 +164,104 @@ class Difference(Objective):
 
     name: Literal["difference"] = "difference"
 
-    def loss(self, goodness: Tensor, *, negative: bool) -> Tensor:
-        return goodness if negative else -goodness
+    def terms(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        return -positive, negative
 
-    def coefficient(self, goodness: Tensor, *, negative: bool) -> Tensor:
-        return goodness.new_full(goodness.shape, 1.0 if negative else -1.0)
+    def slopes(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        return positive.new_full(positive.shape, -1.0), negative.new_full(negative.shape, 1.0)
 
 
-class SoftplusLoss(Objective):
+class Thresholded(Objective, ABC):
+    """An objective that compares each sample's goodness with a threshold."""
+
+    threshold: float | None = Field(None, ge=-1e6, le=1e6, description="goodness above it means positive; null: the layer's width")
+
+    def offset(self, width: int) -> float:
+        return float(width) if self.threshold is None else self.threshold
+
+
+class SoftplusLoss(Thresholded):
     """L = softplus(-G(positive)) + softplus(G(negative)), G less the threshold: Hinton's logistic loss (arXiv 2212.13345)."""
 
     name: Literal["softplus"] = "softplus"
-    goodness: Goodness = Field("mean_squares", description="G before the threshold: sum or mean of the squared activations")
-    threshold: float = Field(2.0, ge=-1e6, le=1e6, description="goodness above it means positive")
+    goodness: AnyGoodness = Field(MeanSquares(), description=GOODNESS_MEANING)
+    threshold: float | None = Field(2.0, ge=-1e6, le=1e6, description="goodness above it means positive; null: the layer's width")
 
-    @property
-    def offset(self) -> float:
-        return self.threshold
+    def terms(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        return softplus(-positive), softplus(negative)
 
-    def loss(self, goodness: Tensor, *, negative: bool) -> Tensor:
-        signed = goodness if negative else -goodness
-        return signed.clamp_min(0) + (-signed.abs()).exp().log1p()
-
-    def coefficient(self, goodness: Tensor, *, negative: bool) -> Tensor:
-        return goodness.sigmoid() if negative else -((-goodness).sigmoid())
+    def slopes(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        return -((-positive).sigmoid()), negative.sigmoid()
 
 
-AnyObjective = Annotated[Difference | SoftplusLoss, Field(discriminator="name")]
+class Bce(Thresholded):
+    """Binary cross-entropy with G as the logit of being positive, averaged over all samples (Löwe 2023, github.com/loeweX)."""
+
+    name: Literal["bce"] = "bce"
+
+    def terms(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        return softplus(-positive) / 2, softplus(negative) / 2
+
+    def slopes(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        return (-positive).sigmoid() / -2, negative.sigmoid() / 2
+
+
+class Symba(Objective):
+    """L = softplus(-alpha (G(positive) - G(negative))): only the difference of a pair counts (Lee & Song 2023, arXiv 2303.08418)."""
+
+    name: Literal["symba"] = "symba"
+    goodness: AnyGoodness = Field(MeanSquares(), description=GOODNESS_MEANING)
+    alpha: float = Field(4.0, gt=0, le=1e4, description="steepness")
+
+    def terms(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        half = softplus(self.alpha * (negative - positive)) / 2
+        return half, half
+
+    def slopes(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        s = self.alpha * (self.alpha * (negative - positive)).sigmoid()
+        return -s, s
+
+
+class SwishLoss(Objective):
+    """L = silu(-alpha (G(positive) - G(negative))): as symba, but a pair that is far enough apart is let go."""
+
+    name: Literal["swish"] = "swish"
+    goodness: AnyGoodness = Field(MeanSquares(), description=GOODNESS_MEANING)
+    alpha: float = Field(6.0, gt=0, le=1e4, description="steepness")
+
+    def terms(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        u = self.alpha * (negative - positive)
+        half = u * u.sigmoid() / 2
+        return half, half
+
+    def slopes(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        u = self.alpha * (negative - positive)
+        gate = u.sigmoid()
+        s = self.alpha * gate * (1 + u * (1 - gate))
+        return -s, s
+
+
+class LinearThreshold(Thresholded):
+    """L = max(0, -G(positive)) + max(0, G(negative)), G less the threshold: linear until a sample is on its side, then still."""
+
+    name: Literal["linear_threshold"] = "linear_threshold"
+    goodness: AnyGoodness = Field(MeanSquares(), description=GOODNESS_MEANING)
+    threshold: float | None = Field(0.5, ge=-1e6, le=1e6, description="goodness above it means positive; null: the layer's width")
+
+    def terms(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        return (-positive).clamp_min(0), negative.clamp_min(0)
+
+    def slopes(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        return -(positive < 0).to(positive.dtype), (negative > 0).to(negative.dtype)
+
+
+def softplus(u: Tensor) -> Tensor:
+    """log(1 + exp(u)) without overflow."""
+    return u.clamp_min(0) + (-u.abs()).exp().log1p()
+
+
+AnyObjective = Annotated[
+    Difference | SoftplusLoss | Bce | Symba | SwishLoss | LinearThreshold,
+    Field(discriminator="name"),
+    default_choice("name", "difference"),
+]

@@ -32,7 +32,7 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def provenance(spec: TrainSpec | CheckSpec, device: torch.device, dtype: torch.dtype, stopwatch: Stopwatch) -> Provenance:
+def provenance(spec: TrainSpec | CheckSpec, device: torch.device, stopwatch: Stopwatch) -> Provenance:
     """What a reader needs to trust or repeat a result."""
     facts = spec.dataset.facts
     return Provenance(
@@ -45,12 +45,14 @@ def provenance(spec: TrainSpec | CheckSpec, device: torch.device, dtype: torch.d
         device=str(device),
         device_name=device_name(device),
         threads=torch.get_num_threads(),
-        dtype=str(dtype).removeprefix("torch."),
+        dtype="float32" if isinstance(spec, TrainSpec) else spec.precision,
+        precision=spec.precision,
         dataset=DatasetProvenance(
             name=facts.name,
             digest=facts.digest,
             preprocess=spec.dataset.preprocess,
             train_samples=spec.dataset.train_count,
+            validation_samples=spec.dataset.validation_samples,
             test_samples=spec.dataset.test_count,
         ),
         seeds=spec.seeds,

@@ -28,12 +28,17 @@ class EpochRow(Row):
     dead_units: int = Field(description="units that are active for no sample of this split")
     sparsity: float | None = Field(description="mean Hoyer sparsity S over live samples")
     zero_fraction: float = Field(description="share of activations that are exactly 0")
+    treves_rolls: float | None = Field(description="mean Treves-Rolls sparseness over live samples, (1 - a) / (1 - 1/n)")
+    gini: float | None = Field(description="mean Gini index over live samples; null unless monitor.measures names it")
+    kurtosis: float | None = Field(description="mean excess kurtosis over live samples; null unless monitor.measures names it")
     goodness: float | None = Field(description="mean G, less the objective's threshold")
     loss: float | None = Field(description="mean term of the objective")
     theorem1_ratio: Ratio | None = Field(description="satisfied / live, lowering the goodness of this split's batch")
+    theorem1_undecided: int | None = Field(description="live samples whose margin is within rounding of 0; they count as not satisfied")
     theorem2_ratio: Ratio | None = Field(description="satisfied / live, along the step that training takes on the batch")
+    theorem2_undecided: int | None = Field(description="live samples whose margin is within rounding of 0; they count as not satisfied")
     observed_increase_ratio: Ratio | None = Field(description="share of live samples whose S rose in that step, in float64")
-    agreement: Ratio | None = Field(description="share of live samples whose predicted sign is the observed one")
+    agreement: Ratio | None = Field(description="share of decided live samples whose predicted sign is the observed one")
     mask_flip_rate: Ratio = Field(description="share of masks [h > 0] that the step flips: beyond first order")
     near_zero_rate: Ratio = Field(description="share of pre-activations within 1e-6 of 0: the theorems assume none")
     eta: float = Field(description="step size")
@@ -41,16 +46,68 @@ class EpochRow(Row):
     input_norm: float = Field(description="mean length of the layer's inputs")
 
 
+Partition = Literal["train", "validation", "test"]
+
+
 class AccuracyRow(Row):
-    """Classification by goodness: the label whose overlay excites the network most."""
+    """Classification of the samples of a partition: by the label whose overlay excites the network most, or by a linear classifier."""
 
     seed: int
-    layer: int | None = Field(description="null: goodness summed over all layers")
+    layer: int | None = Field(description="null: all layers together")
+    layers: tuple[int, ...] = Field(description="whose goodness or activations are used")
+    method: Literal["goodness", "softmax", "linear"] = Field(
+        description="goodness: summed over layers; softmax: over labels in each layer, then summed; linear: on neutrally labelled samples"
+    )
     epoch: int
-    partition: Literal["train", "test"]
+    partition: Partition
     samples: int
     correct: int
     accuracy: Ratio
+
+
+class MeasureRow(Row):
+    """One trained layer on a partition under the true labels, with negatives of the job's strategy beside."""
+
+    seed: int
+    layer: int
+    partition: Partition
+    samples: int
+    dead_samples: int = Field(description="samples with h = 0, left out of the measures")
+    dead_units: int = Field(description="units that are active for no sample")
+    sparsity: float | None = Field(description="mean Hoyer sparsity of positives")
+    sparsity_correct: float | None = Field(description="the same over samples that the goodness of all layers classifies correctly")
+    zero_fraction: float = Field(description="share of activations that are exactly 0")
+    gini: float | None = Field(description="mean Gini index of positives")
+    treves_rolls: float | None = Field(description="mean Treves-Rolls sparseness of positives")
+    kurtosis: float | None = Field(description="mean excess kurtosis of positives")
+    auc: Ratio = Field(description="probability that a positive's goodness exceeds a negative's; ties count one half")
+    class_sparsity: tuple[float | None, ...] = Field(description="mean Hoyer sparsity of positives, by class")
+
+
+class EnsembleRow(Row):
+    """The active-unit ensembles of one trained layer: which units stand for which class (Tosato et al. 2023)."""
+
+    seed: int
+    layer: int
+    partition: Partition
+    samples: int = Field(description="correctly classified samples that the ensembles are read off")
+    sizes: tuple[int, ...] = Field(description="units in the ensemble of each class")
+    overlap: tuple[tuple[float, ...], ...] = Field(description="shared units over units of either, class by class")
+    in_one: Ratio = Field(description="share of units in at least one ensemble")
+    in_several: Ratio = Field(description="share of units in at least two")
+
+
+class BaselineRow(Row):
+    """The same stack trained by backpropagation, for comparison; same data, optimiser, batches and epochs."""
+
+    seed: int
+    baseline: Literal["cross_entropy", "ff_objective"]
+    layer: int
+    partition: Partition
+    samples: int
+    sparsity: float | None = Field(description="mean Hoyer sparsity of the layer over live samples")
+    dead_units: int = Field(description="units that are active for no sample")
+    accuracy: Ratio | None = Field(description="of the whole stack, the same in every layer's row; null for strategies without labels")
 
 
 class CheckCell(Row):
@@ -67,6 +124,7 @@ class CheckCell(Row):
     samples: int
     live: int
     satisfied: int
+    undecided: int = Field(description="live samples whose margin is within rounding of 0; they count as not satisfied")
     ratio: Ratio | None = Field(description="satisfied / live; null where no sample is live")
     observed_increase_ratio: Ratio | None = Field(description="share of live samples whose S rose in a trial step; exact only")
     agreement: Ratio | None = Field(description="exact: predicted sign = observed sign; infinite_width: predicted = exact sign")
@@ -93,6 +151,7 @@ class DatasetProvenance(Row):
     digest: str
     preprocess: str
     train_samples: int
+    validation_samples: int
     test_samples: int
 
 
@@ -108,7 +167,8 @@ class Provenance(Row):
     device: str
     device_name: str
     threads: int
-    dtype: str
+    dtype: str = Field(description="of weights and of everything measured")
+    precision: str = Field(description="of the products of training; of a check's margins")
     dataset: DatasetProvenance
     seeds: tuple[int, ...]
     wall_seconds: dict[str, float] = Field(description="by phase; of the last attempt, where a job was resumed")
@@ -120,6 +180,9 @@ class TrainResult(Row):
     kind: Literal["train"] = "train"
     curves: tuple[EpochRow, ...]
     accuracy: tuple[AccuracyRow, ...]
+    measures: tuple[MeasureRow, ...] = ()
+    ensembles: tuple[EnsembleRow, ...] = ()
+    baselines: tuple[BaselineRow, ...] = ()
     diagnostics: tuple[Diagnostic, ...]
     provenance: Provenance
 

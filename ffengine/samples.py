@@ -1,61 +1,127 @@
-"""A data set as the engine sees it: preprocessed inputs on the device, with and without the label overlaid.
+"""A data set as the engine sees it: preprocessed inputs on the device, with and without the label.
 
-Legend: N samples, m inputs, C classes.
+Legend: R replicas, N samples, m inputs, C classes. The label, where there is one, is a one-hot in the first C inputs.
 """
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ffengine.datasets import Arrays, load
-from ffengine.spec import DatasetSpec, Preprocess
+from ffengine.datasets import DatasetError, load
+from ffengine.draws import Draw
+from ffengine.spec import DatasetSpec, LabelPlace, Preprocess
 
 
-class Samples(NamedTuple):
-    """One partition. plain (N, m): the images alone; labelled (N, m): the first C inputs replaced by the label's one-hot."""
+class Preprocessing(NamedTuple):
+    """How pixels become inputs: fitted on training images alone, and on the same with blank label inputs."""
 
-    plain: Tensor
-    labelled: Tensor
-    labels: Tensor  # (N,) int64
-    classes: int
-    shape: tuple[int, int, int]
+    plain: "Preprocessor"
+    overlaid: "Preprocessor"
+    labels: LabelPlace
+
+
+class Samples:
+    """One partition on the device. Inputs are made when they are first asked for, and kept."""
+
+    def __init__(self, pixels: Tensor, labels: Tensor, classes: int, shape: tuple[int, int, int], preprocessing: Preprocessing) -> None:
+        self.labels = labels  # (N,) int64
+        self.classes = classes
+        self.shape = shape
+        self._pixels = pixels  # (N, m) as stored: uint8, or float32 for uploaded data
+        self._preprocessing = preprocessing
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @cached_property
+    def plain(self) -> Tensor:
+        """(N, m): the images alone."""
+        return self._preprocessing.plain(_inputs(self._pixels))
+
+    @cached_property
+    def labelled(self) -> Tensor:
+        """(N, m): with the one-hot of the label."""
+        return self._overlaid(torch.nn.functional.one_hot(self.labels, self.classes).float())
+
+    @cached_property
+    def neutral(self) -> Tensor:
+        """(N, m): with 1 / C in every label input (Hinton 2022, section 3.3)."""
+        return self._overlaid(torch.full((len(self), self.classes), 1 / self.classes, device=self.labels.device))
 
     def positives(self, *, labelled: bool) -> Tensor:
         """What a positive sample is: with its label, or for strategies without labels the image alone."""
         return self.labelled if labelled else self.plain
 
+    def other_class(self, labels: Tensor, draw: Draw) -> Tensor:
+        """For each label (R, B) the index of a random sample of another class, uniform over those."""
+        others = len(self) - self._counts  # (C,)
+        place = (draw.uniform(labels.shape).double() * others[labels]).long()  # among the samples of other classes, by class
+        first = self._first[labels]
+        return self._by_class[torch.where(place < first, place, place + self._counts[labels])]
 
-def load_samples(spec: DatasetSpec, device: torch.device) -> tuple[Samples, Samples]:
-    """The training and test partitions; everything that preprocessing fits comes from the training partition."""
+    def _overlaid(self, label: Tensor) -> Tensor:
+        inputs = overlay(_inputs(self._pixels), label, self._preprocessing.labels)
+        return self._preprocessing.overlaid(inputs)
+
+    @cached_property
+    def _counts(self) -> Tensor:
+        counts = torch.bincount(self.labels, minlength=self.classes)
+        if int((counts > 0).sum()) < 2:
+            raise DatasetError("dataset.train_samples: the chosen samples are all of one class; negatives need at least two")
+        return counts
+
+    @cached_property
+    def _first(self) -> Tensor:
+        return self._counts.cumsum(0) - self._counts
+
+    @cached_property
+    def _by_class(self) -> Tensor:
+        return self.labels.argsort(stable=True)
+
+
+class Partitions(NamedTuple):
+    """What is learnt from, what choices are made on, and what is reported; they share no sample."""
+
+    train: Samples
+    validation: Samples | None
+    test: Samples
+
+
+def load_samples(spec: DatasetSpec, device: torch.device) -> Partitions:
+    """The partitions of a data set; everything that preprocessing fits comes from the training partition.
+
+    The validation samples are the ones that follow the training samples.
+    """
     arrays = load(spec.name)
-    train = slice(spec.train_count)
-    test = slice(spec.test_count)
-    arrays = Arrays(arrays.x_train[train], arrays.y_train[train], arrays.x_test[test], arrays.y_test[test])
-    pixels_train, pixels_test = _pixels(arrays.x_train), _pixels(arrays.x_test)
-    classes = spec.facts.classes
-    plain = Preprocessor(spec.preprocess, pixels_train)
-    blanked = pixels_train.clone()
-    blanked[:, :classes] = 0
-    overlaid = Preprocessor(spec.preprocess, blanked)  # fitted without labels, so that all label inputs are treated alike
+    facts = spec.facts
+    split = spec.train_count
+    train = _pixels(arrays.x_train[:split])
+    preprocessing = _fitted(spec, _inputs(train))
 
     def partition(pixels: Tensor, targets: np.ndarray) -> Samples:
-        labels = torch.from_numpy(targets.copy())
-        labelled = overlaid(overlay(pixels, labels, classes))
-        return Samples(plain(pixels).to(device), labelled.to(device), labels.to(device), classes, spec.facts.shape)
+        labels = torch.from_numpy(np.array(targets, dtype=np.int64)).to(device)
+        return Samples(pixels.to(device), labels, facts.classes, facts.shape, preprocessing)
 
-    return partition(pixels_train, arrays.y_train), partition(pixels_test, arrays.y_test)
+    held = slice(split, split + spec.validation_samples)
+    return Partitions(
+        partition(train, arrays.y_train[:split]),
+        partition(_pixels(arrays.x_train[held]), arrays.y_train[held]) if spec.validation_samples else None,
+        partition(_pixels(arrays.x_test[: spec.test_count]), arrays.y_test[: spec.test_count]),
+    )
 
 
-def overlay(pixels: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """The images (N, m) with the first C inputs replaced by the one-hot of the label (Hinton 2022, section 3.3)."""
-    labelled = pixels.clone()
-    labelled[:, :classes] = 0
-    return labelled.scatter_(1, labels.unsqueeze(1), 1.0)
+def _fitted(spec: DatasetSpec, train: Tensor) -> Preprocessing:
+    blank = overlay(train, train.new_zeros(len(train), spec.facts.classes), spec.labels)
+    return Preprocessing(Preprocessor(spec.preprocess, train), Preprocessor(spec.preprocess, blank), spec.labels)
+
+
+def overlay(inputs: Tensor, label: Tensor, place: LabelPlace) -> Tensor:
+    """The images (N, m) with the label's inputs (N, C) in place of the first C, or in front of all (Hinton 2022, section 3.3)."""
+    rest = inputs[:, label.shape[1] :] if place == "overlay" else inputs
+    return torch.cat([label, rest], dim=1)
 
 
 class Preprocessor:
@@ -66,21 +132,26 @@ class Preprocessor:
         self.mean, self.deviation = 0.0, 1.0
         self.center = torch.zeros(train.shape[1])
         if how == "standardize":
-            self.mean, self.deviation = float(train.double().mean()), float(train.double().std(correction=0))
+            self.mean, self.deviation = float(train.double().mean()), float(train.double().std(correction=0)) or 1.0
         elif how == "center":
             self.center = train.double().mean(0).float()
 
-    def __call__(self, pixels: Tensor) -> Tensor:
+    def __call__(self, inputs: Tensor) -> Tensor:
         """Inputs (N, m) for pixels (N, m)."""
         if self.how == "standardize":
-            return (pixels - self.mean) / self.deviation
+            return (inputs - self.mean) / self.deviation
         if self.how == "center":
-            return pixels - self.center
+            return inputs - self.center.to(inputs.device)
         if self.how == "unit_norm":
-            length = torch.linalg.vector_norm(pixels, dim=-1, keepdim=True)
-            return pixels / torch.where(length > 0, length, 1.0)
-        return pixels
+            length = torch.linalg.vector_norm(inputs, dim=-1, keepdim=True)
+            return inputs / torch.where(length > 0, length, 1.0)
+        return inputs
 
 
 def _pixels(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(images.reshape(len(images), -1).astype(np.float32) / np.float32(255))  # (N, m) in [0, 1]
+    return torch.from_numpy(np.array(images.reshape(len(images), -1)))
+
+
+def _inputs(pixels: Tensor) -> Tensor:
+    """Bytes as numbers in [0, 1]; numbers as they are. In the device's memory, (N, m) float32."""
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels

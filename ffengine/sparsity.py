@@ -5,6 +5,7 @@ Legend: n width (the last axis), ... any leading axes. S(h) = (sqrt(n) - ||h||_1
 
 import math
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -35,6 +36,57 @@ def hoyer_sparsity(h: Tensor) -> Tensor:
     return sparsity
 
 
+def zero_fraction(h: Tensor) -> Tensor:
+    """Share of exact zeros among the units of (..., n) -> (...) float64."""
+    return (h == 0).double().mean(-1)
+
+
+def gini(h: Tensor) -> Tensor:
+    """Gini index of |h| over the units of (..., n) -> (...) float64, in [0, 1 - 1/n]: 0 for equal units and for dead samples.
+
+    2 sum_j j |h|_(j) / (n sum_j |h|_j) - (n + 1) / n, |h|_(1) <= ... <= |h|_(n). Source: Hurley & Rickard,
+    IEEE Trans. Inf. Theory 55 (2009). Sorts: the slowest of the measures.
+    """
+
+    def of(rows: Tensor) -> Tensor:
+        n = rows.shape[-1]
+        ordered = _scaled(rows.abs().sort(-1).values)
+        total = ordered.sum(-1)
+        rank = torch.arange(1, n + 1, dtype=torch.float64, device=rows.device)
+        index = 2 * (ordered @ rank) / (n * torch.where(total > 0, total, 1.0)) - (n + 1) / n
+        return torch.where(total > 0, index, 0.0).clamp(0.0, 1 - 1 / n)
+
+    return _by_chunk(h, of)
+
+
+def treves_rolls(h: Tensor) -> Tensor:
+    """Treves-Rolls sparseness of (..., n) -> (...) float64, in [0, 1]: 1 for a single active unit, 0 for equal ones and dead samples.
+
+    (1 - a) / (1 - 1/n) with a = mean(|h|)^2 / mean(h^2): Treves & Rolls, Network 2 (1991), in the form of
+    Vinje & Gallant, Science 287 (2000).
+    """
+
+    def of(rows: Tensor) -> Tensor:
+        magnitude = _scaled(rows.abs())
+        return treves_rolls_of_norms(magnitude.sum(-1), magnitude.square().sum(-1), rows.shape[-1])
+
+    return _by_chunk(h, of)
+
+
+def kurtosis(h: Tensor) -> Tensor:
+    """Excess kurtosis over the units of (..., n) -> (...) float64, population moments; 0 where all units are equal."""
+
+    def of(rows: Tensor) -> Tensor:
+        centered = _scaled(rows)
+        centered = centered - centered.mean(-1, keepdim=True)
+        squares = centered.square()
+        variance = squares.mean(-1)
+        spread = variance > 1e-28  # units that differ by rounding alone are equal
+        return torch.where(spread, squares.square().mean(-1) / torch.where(spread, variance, 1.0).square() - 3, 0.0)
+
+    return _by_chunk(h, of)
+
+
 def dead_samples(h: Tensor) -> Tensor:
     """Which samples are zero throughout: (..., n) -> (...) bool."""
     return ~(h != 0).any(-1)
@@ -42,19 +94,26 @@ def dead_samples(h: Tensor) -> Tensor:
 
 def sparsity_and_dead(h: Tensor) -> tuple[Tensor, Tensor]:
     """S (...) float64, 0 where undefined, and dead (...) bool, of activations (..., n)."""
+
+    def of(rows: Tensor) -> Tensor:
+        magnitude = _scaled(rows.abs())
+        return hoyer_of_norms(magnitude.sum(-1), magnitude.square().sum(-1), rows.shape[-1])
+
+    return _by_chunk(h, of), dead_samples(h)
+
+
+def _by_chunk(h: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
+    """A measure of the rows of (..., n), a bounded number at a time."""
     rows = h.reshape(-1, h.shape[-1])
-    pieces = [_sparsity_of(piece) for piece in rows.split(max(1, CHUNK_ELEMENTS // h.shape[-1]))]
-    sparsity = torch.cat([piece[0] for piece in pieces]) if pieces else h.new_zeros(0, dtype=torch.float64)
-    dead = torch.cat([piece[1] for piece in pieces]) if pieces else h.new_zeros(0, dtype=torch.bool)
-    return sparsity.reshape(h.shape[:-1]), dead.reshape(h.shape[:-1])
+    pieces = [measure(piece) for piece in rows.split(max(1, CHUNK_ELEMENTS // h.shape[-1]))]
+    return torch.cat(pieces).reshape(h.shape[:-1])
 
 
-def _sparsity_of(rows: Tensor) -> tuple[Tensor, Tensor]:
-    magnitude = rows.abs().double()
-    largest = magnitude.amax(-1)
-    dead = largest == 0
-    magnitude /= largest.masked_fill(dead, 1.0).unsqueeze(-1)  # S ignores scale; squares then neither overflow nor vanish
-    return hoyer_of_norms(magnitude.sum(-1), magnitude.square().sum(-1), rows.shape[-1]), dead
+def _scaled(rows: Tensor) -> Tensor:
+    """Float64 rows over their largest magnitude: the measures ignore scale; squares then neither overflow nor vanish."""
+    rows = rows.double()
+    largest = rows.abs().amax(-1, keepdim=True)
+    return rows / torch.where(largest > 0, largest, 1.0)
 
 
 def hoyer_of_norms(l1: Tensor, squares: Tensor, width: int) -> Tensor:
@@ -63,6 +122,13 @@ def hoyer_of_norms(l1: Tensor, squares: Tensor, width: int) -> Tensor:
     live = squares > 0
     ratio = torch.where(live, l1, root) / torch.where(live, squares, 1.0).sqrt()
     return ((root - ratio) / (root - 1)).clamp(0.0, 1.0)  # rounding can leave the range by 1e-16
+
+
+def treves_rolls_of_norms(l1: Tensor, squares: Tensor, width: int) -> Tensor:
+    """Treves-Rolls sparseness from ||h||_1 and ||h||_2^2 (both float64) at a width; 0 where the sample is dead. See treves_rolls."""
+    live = squares > 0
+    a = torch.where(live, l1, 0.0).square() / (torch.where(live, squares, 1.0) * width)
+    return torch.where(live, (1 - a) / (1 - 1 / width), 0.0).clamp(0.0, 1.0)
 
 
 def check_finite(name: str, tensor: Tensor) -> None:

@@ -5,11 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, JsonValue, StringConstraints, model_validator
 
-from ffengine.activations import ACTIVATIONS, ActivationName
+from ffengine.activations import ActivationName
 from ffengine.datasets import DATASETS, Dataset, DatasetName
 from ffengine.entry import Entry
+from ffengine.inits import INITS, InitName
 from ffengine.negatives import AnyNegatives, WrongLabel
 from ffengine.objectives import AnyObjective, Difference
+from ffengine.optimizers import AnyOptimizer, Sgd
 from ffengine.theorems import TheoremNumber
 
 MAX_SEED = 2**63 - 1
@@ -26,6 +28,13 @@ PREPROCESS_MEANING: dict[Preprocess, str] = {
     "center": "less the training mean of each pixel, so that angles between samples are obtuse as often as acute",
     "unit_norm": "each sample scaled to length 1",
 }
+LabelPlace = Literal["overlay", "append"]
+Normalize = Literal["none", "l2", "rms"]
+Baseline = Literal["cross_entropy", "ff_objective"]
+BASELINE_MEANING: dict[Baseline, str] = {
+    "cross_entropy": "the same stack with a linear readout, trained by backpropagation on the cross-entropy of the labels",
+    "ff_objective": "the same stack trained by backpropagation on the FF objective summed over its layers",
+}
 
 
 def _refuse_repeats(field: str, values: tuple[object, ...]) -> None:
@@ -38,7 +47,11 @@ class DatasetSpec(Entry):
 
     name: DatasetName = Field("mnist-mini", description="see the catalogue")
     preprocess: Preprocess = Field("unit", description="fitted on the training partition only")
-    train_samples: int | None = Field(None, ge=2, description="the first so many of the training partition; null: all")
+    labels: LabelPlace = Field(
+        "overlay", description="where labelled samples carry the one-hot: in place of the first inputs, or in front of all of them"
+    )
+    train_samples: int | None = Field(None, ge=2, description="the first so many of the training partition; null: all but the validation's")
+    validation_samples: int = Field(0, ge=0, description="held out after those, for choices; never learnt from nor reported as test")
     test_samples: int | None = Field(None, ge=1, description="the first so many of the test partition; null: all")
 
     @property
@@ -49,7 +62,11 @@ class DatasetSpec(Entry):
     @property
     def train_count(self) -> int:
         """How many training samples the spec selects."""
-        return self.train_samples or self.facts.train_samples
+        return self.train_samples or self.facts.train_samples - self.validation_samples
+
+    def inputs(self, *, labelled: bool) -> int:
+        """m: how many inputs a sample has, with its label or without."""
+        return self.facts.inputs + (self.facts.classes if labelled and self.labels == "append" else 0)
 
     @property
     def test_count(self) -> int:
@@ -59,11 +76,15 @@ class DatasetSpec(Entry):
     @model_validator(mode="after")
     def _within_the_data(self) -> "DatasetSpec":
         for field, asked, there in (
-            ("train_samples", self.train_count, self.facts.train_samples),
+            ("train_samples", self.train_count + self.validation_samples, self.facts.train_samples),
             ("test_samples", self.test_count, self.facts.test_samples),
         ):
             if asked > there:
                 raise ValueError(f"{field}: {asked} asked, but {self.name} has {there}")
+        if self.train_count < 2:
+            raise ValueError(f"validation_samples: {self.validation_samples} leaves no samples to train on")
+        if self.labels == "overlay" and self.facts.classes >= self.facts.inputs:
+            raise ValueError(f"labels: {self.facts.classes} classes leave nothing of {self.facts.inputs} inputs; use append")
         return self
 
 
@@ -73,20 +94,14 @@ class NetworkSpec(Entry):
     widths: tuple[Width, ...] = Field((500,), min_length=1, max_length=32, description="units of each layer, first to last")
     activation: ActivationName = "relu"
     bias: bool = Field(False, description="the paper's layers have none")
-    init: Literal["gaussian"] = Field("gaussian", description="weights ~ N(0, 1/m), m the layer's inputs; biases 0")
-    normalize: Literal["none", "l2", "rms"] = Field("none", description="scaling of the input of every layer but the first")
-
-
-class Sgd(Entry):
-    """Plain gradient descent, W <- W + eta * D."""
-
-    name: Literal["sgd"] = "sgd"
-    lr: float = Field(1.0, gt=0, le=1e9, allow_inf_nan=False, description="eta, or eta * n with scale_lr_by_width")
-    scale_lr_by_width: bool = Field(True, description="eta = lr / n, as the infinite-width limit needs")
-
-    def eta(self, width: int) -> float:
-        """The step size of a layer of that width."""
-        return self.lr / width if self.scale_lr_by_width else self.lr
+    init: InitName = Field("gaussian", description="; ".join(f"{name}: {init.meaning}" for name, init in INITS.items()))
+    normalize: Normalize = Field(
+        "none", description="scaling of the input of every layer but the first, activations to length or root mean square 1"
+    )
+    normalize_first: bool = Field(False, description="scale the input of the first layer in the same way, after dataset.preprocess")
+    pass_dead_units: bool = Field(
+        False, description="learn as if the slope were 1 everywhere, so that peer normalisation can revive dead units (Löwe 2023)"
+    )
 
 
 class MonitorSpec(Entry):
@@ -95,6 +110,22 @@ class MonitorSpec(Entry):
     samples: int = Field(2_000, ge=2, description="positives measured (and as many negatives); at most the training samples")
     every_epochs: int = Field(1, ge=1, description="epochs between measurements; the first and the last are always measured")
     theorems: tuple[TheoremNumber, ...] = Field((1, 2), max_length=2, description="whose satisfaction ratio is measured")
+    measures: tuple[Literal["gini", "kurtosis"], ...] = Field(
+        (), max_length=2, description="sparsity measures beside Hoyer's and Treves and Rolls's, which cost nothing; gini sorts: slow"
+    )
+
+
+class EvaluationSpec(Entry):
+    """What is found out of the trained network."""
+
+    measures: bool = Field(True, description="sparsity, separation of the splits and dead units of each layer on held-out samples")
+    linear_classifier: bool = Field(False, description="accuracy of a linear classifier on the activations of neutrally labelled samples")
+    linear_layers: Literal["all", "all_but_first"] = Field("all_but_first", description="whose activations it sees (one layer: that one)")
+    linear_penalties: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = Field(
+        (1e-3,), min_length=1, max_length=16, description="L2 penalties tried; several need validation samples, which choose"
+    )
+    ensembles: bool = Field(False, description="active-unit ensembles of each class and their overlap (Tosato et al. 2023)")
+    baselines: tuple[Baseline, ...] = Field((), max_length=2, description="; ".join(f"{k}: {v}" for k, v in BASELINE_MEANING.items()))
 
 
 class TrainSpec(Entry):
@@ -105,12 +136,21 @@ class TrainSpec(Entry):
     network: NetworkSpec = NetworkSpec()
     negatives: AnyNegatives = WrongLabel()
     objective: AnyObjective = Difference()
-    optimizer: Sgd = Sgd()
+    optimizer: AnyOptimizer = Sgd()
+    precision: Literal["float32", "tf32", "bf16"] = Field(
+        "float32", description="of the products of training; weights and everything measured stay float32. tf32 needs a GPU"
+    )
     layers: Literal["greedy", "simultaneous"] = Field("greedy", description="one layer after the other, or all in every step")
     epochs: int = Field(10, ge=1, le=100_000, description="passes over the training samples (greedy: for each layer)")
     batch_size: int = Field(500, ge=2, le=1_000_000, description="positives per step; the last batch may be smaller")
     seeds: Seeds = (0,)
     monitor: MonitorSpec = MonitorSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+
+    @property
+    def inputs(self) -> int:
+        """m of the first layer."""
+        return self.dataset.inputs(labelled=self.negatives.labelled)
 
     @property
     def stages(self) -> tuple[tuple[int, ...], ...]:
@@ -130,6 +170,11 @@ class TrainSpec(Entry):
     @model_validator(mode="after")
     def _consistent(self) -> "TrainSpec":
         _refuse_repeats("seeds", self.seeds)
+        _refuse_repeats("evaluation.baselines", self.evaluation.baselines)
+        if self.negatives.redraw == "once" and self.negatives.asks_network:
+            raise ValueError(f"negatives.redraw: {self.negatives.strategy} asks the network as it is, so it is drawn every epoch")
+        if self.evaluation.linear_classifier and len(self.evaluation.linear_penalties) > 1 and not self.dataset.validation_samples:
+            raise ValueError("evaluation.linear_penalties: choosing among several needs dataset.validation_samples")
         return self
 
 
@@ -157,6 +202,7 @@ class CheckSpec(Entry):
     batch_size: int | None = Field(500, ge=2, description="each sample is judged within its batch; null: all form one")
     methods: tuple[Literal["exact", "infinite_width"], ...] = Field(("exact", "infinite_width"), min_length=1, max_length=2)
     seeds: Seeds = (0, 1, 2)
+    precision: Literal["float32", "float64"] = Field("float32", description="of weights, products and margins")
     step: float = Field(
         1e-3, gt=0, le=1, allow_inf_nan=False, description="trial step of the observed change: ||eta D|| / ||W||, both Frobenius norms"
     )
@@ -173,9 +219,6 @@ class CheckSpec(Entry):
         _refuse_repeats("methods", self.methods)
         if self.checked > self.dataset.train_count:
             raise ValueError(f"samples: {self.checked} asked, but the data set gives {self.dataset.train_count}")
-        if "infinite_width" in self.methods and not ACTIVATIONS[self.activation].infinite_width:
-            known = ", ".join(name for name, entry in ACTIVATIONS.items() if entry.infinite_width)
-            raise ValueError(f"methods: infinite_width is known for {known}, not for {self.activation}; ask for exact only")
         return self
 
     def refuse_misfit(self, trained: TrainSpec) -> None:
@@ -190,10 +233,11 @@ class CheckSpec(Entry):
             raise ValueError(f"at.epoch: {at.epoch} was not measured by the job; it has every {every} up to {trained.epochs}")
         if missing := sorted(set(self.seeds) - set(trained.seeds)):
             raise ValueError(f"seeds: {missing} were not trained by the job; it has {list(trained.seeds)}")
-        if self.dataset.facts.inputs != trained.dataset.facts.inputs:
+        labelled = self.theorem == 2 and self.negatives.labelled
+        if self.dataset.inputs(labelled=labelled) != trained.inputs:
             raise ValueError(f"dataset.name: {self.dataset.name} does not fit the inputs of the job's {trained.dataset.name}")
-        if "infinite_width" in self.methods and (trained.network.bias or not ACTIVATIONS[trained.network.activation].infinite_width):
-            raise ValueError("methods: infinite_width is known for relu without bias only; ask for exact")
+        if "infinite_width" in self.methods and trained.network.bias:
+            raise ValueError("methods: infinite_width is the limit of layers without bias, and the job's have one; ask for exact")
 
 
 RunSpec = Annotated[TrainSpec | CheckSpec, Field(discriminator="kind")]

@@ -9,17 +9,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ffengine.baselines import baseline
+from ffengine.capture import captured
 from ffengine.checkpoint import Checkpoint, Position, snapshot
 from ffengine.control import Control, Diverged, Interrupted
 from ffengine.diagnostics import divergence, of_training
 from ffengine.draws import Draws
-from ffengine.evaluation import accuracy
+from ffengine.evaluation import Evaluation, evaluate
+from ffengine.learning import Learner, matmul_precision
 from ffengine.monitor import Monitor, paired
-from ffengine.network import Network, coefficients, direction, goodness_of
+from ffengine.network import GoodnessJudge, Network
 from ffengine.provenance import Stopwatch, provenance
 from ffengine.results import EpochRow, TrainResult
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec, digest
+
+BANK_CHUNK = 1000  # samples whose negatives are drawn together
 
 
 class EpochReport(NamedTuple):
@@ -65,12 +70,15 @@ def train(
     with stopwatch.phase("training"):
         run.run(on_epoch or _go_on, on_batch or _go_on)
     with stopwatch.phase("evaluation"):
-        accuracies = accuracy(run.network, spec, {"train": run.train, "test": run.test})
+        found = run.evaluate(on_batch or _go_on)
     return TrainResult(
         curves=tuple(run.rows),
-        accuracy=tuple(accuracies),
+        accuracy=found.accuracy,
+        measures=found.measures,
+        ensembles=found.ensembles,
+        baselines=found.baselines,
         diagnostics=tuple(of_training(spec, run.rows)),
-        provenance=provenance(spec, run.device, run.network.weights[0].dtype, stopwatch),
+        provenance=provenance(spec, run.device, stopwatch),
     )
 
 
@@ -82,12 +90,15 @@ class TrainingRun:
         self.digest = digest(spec)
         self.draws = Draws(spec.seeds, device)
         with stopwatch.phase("data"):
-            self.train, self.test = load_samples(spec.dataset, device)
+            self.partitions = load_samples(spec.dataset, device)
+        self.train = self.partitions.train
         self.monitor = Monitor(spec, self.train, self.draws)
         self.rows: list[EpochRow] = []
         self.position = Position()
+        self.bank: tuple[int, Tensor] | None = None
         if resume is None:
-            self.network = Network.initial(spec.network, spec.dataset.facts.inputs, self.draws, device)
+            self.network = Network.initial(spec.network, spec.inputs, self.draws, device)
+            self.learner = Learner(self.network, spec)
         else:
             self._restore(resume)
 
@@ -96,30 +107,62 @@ class TrainingRun:
         while self.position.stage < len(self.spec.stages):
             layers = self.spec.stages[self.position.stage]
             if self.position.epoch > 0:
-                self._epoch(layers, on_batch)
+                with matmul_precision(self.spec.precision, self.device):
+                    self._epoch(layers, on_batch)
             self._end_epoch(layers, on_epoch)
+
+    def evaluate(self, on_batch: OnBatch) -> Evaluation:
+        """What is found out of the trained network; baselines start anew where they were interrupted."""
+        found = evaluate(self.network, self.spec, self.partitions, self.draws)
+
+        def go_on() -> None:
+            if on_batch(BatchReport(1.0, self.checkpoint)) == "stop":
+                raise Interrupted(self.checkpoint())
+
+        rows = [row for name in self.spec.evaluation.baselines for row in baseline(name, self.spec, self.partitions, self.draws, go_on)]
+        return found._replace(baselines=tuple(rows))
 
     def checkpoint(self) -> Checkpoint:
         """Where the run stands now."""
-        return snapshot(self.digest, self.position, self.network.weights, self.rows)
+        return snapshot(self.digest, self.position, self.network.weights, self.learner.states, self.rows)
 
     def _epoch(self, layers: tuple[int, ...], on_batch: OnBatch) -> None:
         stage, epoch = self.position.stage, self.position.epoch
         batches = self._batches(stage, epoch)
+        step = captured(lambda x: self.learner.step(layers, x, epoch), self.device)
         for batch in range(self.position.batch, len(batches)):
-            x = paired(self.spec, self.train, batches[batch], self.draws, ("negatives", stage, epoch, batch))
-            step(self.network, self.spec, layers, x, batches[batch].shape[1])
+            step(self._inputs(layers, batches[batch], ("negatives", stage, epoch, batch)))
             self.position = Position(stage, epoch, batch + 1)
             if on_batch(BatchReport(self.fraction, self.checkpoint)) == "stop":
                 raise Interrupted(self.checkpoint())
 
+    def _inputs(self, layers: tuple[int, ...], index: Tensor, address: tuple[str, *tuple[int, ...]]) -> Tensor:
+        """What the lowest of the learning layers sees of the samples (R, B): positives, then negatives, (R, 2B, m)."""
+        if self.spec.negatives.redraw == "once":
+            bank = self._bank(layers)  # (R, 2N, m)
+            return torch.stack([own[torch.cat([chosen, chosen + len(self.train)])] for own, chosen in zip(bank, index, strict=True)])
+        judge = GoodnessJudge(self.network, self.spec.objective.goodness, layers)
+        return self.network.layer_input(layers[0], paired(self.spec, self.train, index, self.draws, address, judge))
+
+    def _bank(self, layers: tuple[int, ...]) -> Tensor:
+        """The inputs (R, 2N, m) of a stage whose negatives are drawn once: they stay the same while it learns."""
+        if self.bank is None or self.bank[0] != layers[0]:
+            self.bank = None  # the old one goes before the new one is made
+            halves = []
+            everything = torch.arange(len(self.train), device=self.device).expand(len(self.spec.seeds), -1)
+            for number, index in enumerate(everything.split(BANK_CHUNK, dim=1)):
+                x = paired(self.spec, self.train, index, self.draws, ("negatives-once", number), None)
+                halves.append(self.network.layer_input(layers[0], x).unflatten(1, (2, -1)))
+            self.bank = (layers[0], torch.cat(halves, dim=2).flatten(1, 2))
+        return self.bank[1]
+
     def _end_epoch(self, layers: tuple[int, ...], on_epoch: OnEpoch) -> None:
         epoch = self.position.epoch
         self._refuse_divergence(layers)
-        with self.stopwatch.phase("monitoring"):
-            rows = (
-                [row for layer in layers for row in self.monitor.rows(self.network, layer, epoch)] if self.spec.is_monitored(epoch) else []
-            )
+        rows: list[EpochRow] = []
+        if self.spec.is_monitored(epoch):
+            with self.stopwatch.phase("monitoring"):
+                rows = [row for layer in layers for row in self.monitor.rows(self.learner, layer, layers, epoch)]
         self.rows += rows
         last = epoch == self.spec.epochs
         self.position = Position(self.position.stage + 1) if last else Position(self.position.stage, epoch + 1)
@@ -143,6 +186,8 @@ class TrainingRun:
         if resume.spec_digest != self.digest:
             raise ValueError("resume: the checkpoint belongs to another spec")
         self.network = Network(self.spec.network, [weight.to(self.device, copy=True) for weight in resume.weights])
+        states = [{name: value.to(self.device, copy=True) for name, value in state.items()} for state in resume.states]
+        self.learner = Learner(self.network, self.spec, states)
         self.rows, self.position = list(resume.rows), resume.position
 
     def _refuse_divergence(self, layers: tuple[int, ...]) -> None:
@@ -150,23 +195,6 @@ class TrainingRun:
             for seed, weight in zip(self.spec.seeds, self.network.weights[layer], strict=True):
                 if not bool(torch.isfinite(weight.aminmax().max)):
                     raise Diverged(divergence(layer=layer, epoch=self.position.epoch, seed=seed, what=["weights"]))
-
-
-def step(network: Network, spec: TrainSpec, layers: tuple[int, ...], x: Tensor, positives: int) -> None:
-    """One step of every layer of `layers` on a batch (R, 2B, m), positives first: W <- W + eta D, in place.
-
-    A layer above another that learns in the same step sees what that one made of the batch before its step.
-    """
-    x = network.layer_input(layers[0], x)
-    for layer in layers:
-        z = network.pre_activation(layer, x)  # (R, 2B, n)
-        h = network.activation.value(z)
-        pull = h * network.activation.slope(z)
-        weight = coefficients(spec.objective, goodness_of(spec.objective, h), positives) * spec.objective.goodness_scale(h.shape[-1])
-        D = direction(x, pull, weight)
-        network.weights[layer].add_(D, alpha=spec.optimizer.eta(h.shape[-1]))
-        if layer != layers[-1]:
-            x = network.next_input(layer, h)
 
 
 def _go_on(_report: object) -> Control:

@@ -1,3 +1,3 @@
 """The version of the numerics: it changes whenever a figure could."""
 
-ENGINE_VERSION = "0.1.0"
+ENGINE_VERSION = "0.2.0"

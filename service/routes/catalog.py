@@ -7,10 +7,12 @@ from pydantic import BaseModel, TypeAdapter
 
 from ffengine.activations import ACTIVATIONS
 from ffengine.entry import Described, describe, entries, meaning_of
+from ffengine.inits import INITS
 from ffengine.negatives import AnyNegatives
-from ffengine.objectives import AnyObjective
+from ffengine.objectives import AnyObjective, GoodnessEntry
+from ffengine.optimizers import SCHEDULES, AnyOptimizer
 from ffengine.presets import PRESETS
-from ffengine.spec import PREPROCESS_MEANING, AnySpec, CheckSpec, Sgd, StudySpec, TrainSpec
+from ffengine.spec import BASELINE_MEANING, PREPROCESS_MEANING, AnySpec, CheckSpec, StudySpec, TrainSpec
 from ffengine.theorems import THEOREMS
 from service.problems import responses
 from service.routes.datasets import DatasetFacts, all_datasets
@@ -26,7 +28,11 @@ class Catalog(BaseModel):
     negatives: list[Described]
     activations: list[Described]
     objectives: list[Described]
+    goodness: list[Described]
     optimizers: list[Described]
+    schedules: list[Described]
+    inits: list[Described]
+    baselines: list[Described]
     theorems: list[Described]
     kinds: list[Described]
     spec_schema: dict[str, Any]
@@ -55,7 +61,11 @@ def read_catalog() -> Catalog:
         negatives=[describe(entry, "strategy") for entry in entries(AnyNegatives)],
         activations=[_line(name, meaning_of(type(activation))) for name, activation in ACTIVATIONS.items()],
         objectives=[describe(entry, "name") for entry in entries(AnyObjective)],
-        optimizers=[describe(entry, "name") for entry in entries(Sgd)],
+        goodness=[describe(entry, "name") for entry in entries(GoodnessEntry)],
+        optimizers=[describe(entry, "name") for entry in entries(AnyOptimizer)],
+        schedules=[_line(name, schedule.meaning) for name, schedule in SCHEDULES.items()],
+        inits=[_line(name, init.meaning) for name, init in INITS.items()],
+        baselines=[_line(name, meaning) for name, meaning in BASELINE_MEANING.items()],
         theorems=[_line(str(number), theorem.statement) for number, theorem in THEOREMS.items()],
         kinds=[describe(entry, "kind") for entry in (TrainSpec, CheckSpec, StudySpec)],
         spec_schema=TypeAdapter(AnySpec).json_schema(),

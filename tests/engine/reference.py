@@ -12,7 +12,12 @@ from torch import Tensor
 SIGMA: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "leaky_relu": lambda z: torch.nn.functional.leaky_relu(z, 0.01),
+    "elu": torch.nn.functional.elu,
+    "gelu": torch.nn.functional.gelu,
+    "silu": torch.nn.functional.silu,
     "tanh": torch.tanh,
+    "squared_relu": lambda z: torch.relu(z) ** 2,
+    "identity": lambda z: 1 * z,
     "softplus": torch.nn.functional.softplus,
 }
 
@@ -29,6 +34,26 @@ def hoyer(h: list[float]) -> float:
     """Hoyer sparsity of one live sample, summed exactly."""
     root = math.sqrt(len(h))
     return (root - math.fsum(abs(value) for value in h) / math.sqrt(math.fsum(value * value for value in h))) / (root - 1)
+
+
+def gini(h: list[float]) -> float:
+    """Gini index: mean absolute difference over twice the mean."""
+    n, total = len(h), math.fsum(abs(value) for value in h)
+    return math.fsum(abs(abs(a) - abs(b)) for a in h for b in h) / (2 * n * total)
+
+
+def treves_rolls(h: list[float]) -> float:
+    """(1 - a) / (1 - 1/n), a = mean(|h|)^2 / mean(h^2)."""
+    n = len(h)
+    a = (math.fsum(abs(value) for value in h) / n) ** 2 / (math.fsum(value * value for value in h) / n)
+    return (1 - a) / (1 - 1 / n)
+
+
+def kurtosis(h: list[float]) -> float:
+    """Fourth central moment over the squared variance, less 3."""
+    n, mean = len(h), math.fsum(h) / len(h)
+    variance = math.fsum((value - mean) ** 2 for value in h) / n
+    return math.fsum((value - mean) ** 4 for value in h) / n / variance**2 - 3
 
 
 def sparsity(h: Tensor) -> Tensor:
@@ -91,3 +116,46 @@ def limit_sum(groups: list[list[list[float]]], signs: list[float], x_k: list[flo
             phi = (1 + cosine) / 2 - (math.sin(theta) + (math.pi - theta) * cosine) / math.pi
             total += sign * length**2 * cosine * phi
     return total
+
+
+# Training, by autograd and torch's own optimisers
+
+GOODNESS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sum_squares": lambda h: (h**2).sum(-1),
+    "mean_squares": lambda h: (h**2).mean(-1),
+    "l2": lambda h: (h**2).sum(-1).clamp_min(1e-300).sqrt(),
+    "l1": lambda h: h.abs().sum(-1),
+    "minus_sum_squares": lambda h: -(h**2).sum(-1),
+    "top_k": lambda h: (h**2).sort(dim=-1, descending=True).values[..., :10].sum(-1),
+}
+
+
+def pair_loss(objective: dict[str, float | str | None], positive: Tensor, negative: Tensor) -> Tensor:
+    """The loss (B,) of pairs from their goodness less the threshold, each written as in its source."""
+    name, alpha = objective["name"], objective.get("alpha")
+    if name == "difference":
+        return negative - positive
+    if name == "softplus":
+        return torch.log1p(torch.exp(-positive)) + torch.log1p(torch.exp(negative))
+    if name == "bce":
+        logits, targets = torch.stack([positive, negative]), torch.stack([torch.ones_like(positive), torch.zeros_like(negative)])
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(0)
+    if name == "symba":
+        return torch.log1p(torch.exp(-alpha * (positive - negative)))  # type: ignore[operator]
+    if name == "swish":
+        return torch.nn.functional.silu(-alpha * (positive - negative))  # type: ignore[operator]
+    if name == "linear_threshold":
+        return torch.relu(-positive) + torch.relu(negative)
+    raise KeyError(name)
+
+
+def optimizer_of(entry: dict[str, float | str], parameter: Tensor, width: int) -> torch.optim.Optimizer:
+    """torch's own optimiser for an entry of the catalogue."""
+    lr = float(entry["lr"]) / (width if entry["scale_lr_by_width"] else 1)
+    decay = float(entry["weight_decay"])
+    if entry["name"] == "sgd":
+        return torch.optim.SGD([parameter], lr, weight_decay=decay)
+    if entry["name"] in ("momentum", "nesterov"):
+        return torch.optim.SGD([parameter], lr, float(entry["momentum"]), weight_decay=decay, nesterov=entry["name"] == "nesterov")
+    kind = torch.optim.Adam if entry["name"] == "adam" else torch.optim.AdamW
+    return kind([parameter], lr, (float(entry["beta1"]), float(entry["beta2"])), float(entry["epsilon"]), decay)

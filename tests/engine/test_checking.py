@@ -8,6 +8,7 @@ from ffengine.checking import CellsReport
 from ffengine.checkpoint import Checkpoint
 from ffengine.control import Control, Interrupted
 from ffengine.draws import Draws
+from ffengine.negatives import Positives
 from ffengine.network import Network
 from ffengine.results import CheckCell
 from ffengine.samples import load_samples
@@ -28,14 +29,14 @@ def test_cells_equal_direct_calls_batch_by_batch() -> None:
     spec = CheckSpec(theorem=2, widths=(16, 40), samples=250, batch_size=100, seeds=(3, 5))
     result = ffengine.check(spec)
     assert len(result.cells) == 2 * 2 * 2 * 2
-    train, _ = load_samples(spec.dataset, CPU)
+    train = load_samples(spec.dataset, CPU).train
     for seed in spec.seeds:
         draws = Draws((seed,))
         weight = Network.initial(NetworkSpec(widths=(40,)), 784, draws, CPU).weights[0][0]
         satisfied = {"exact": [0, 0], "infinite_width": [0, 0]}
         for number, index in enumerate(draws.at("samples").permutation(6000)[:, :250].split(100, dim=1)):
             positive = train.labelled[index]
-            negative = spec.negatives(positive, train.labels[index], 10, (1, 28, 28), draws.at("negatives", number))
+            negative = spec.negatives(Positives(positive, index, train, draws.at("negatives", number), None))
             exact = ffengine.theorem2(weight, positive[0], negative[0])
             limit = ffengine.infinite_width_theorem2(positive[0], negative[0])
             for place in range(2):
@@ -51,7 +52,7 @@ def test_cells_equal_direct_calls_batch_by_batch() -> None:
 def test_theorem_1_is_one_split_of_plain_images_in_one_batch() -> None:
     spec = CheckSpec(theorem=1, widths=(32,), samples=None, batch_size=None, seeds=(0,), methods=("exact",))
     (found,) = ffengine.check(spec).cells
-    train, _ = load_samples(spec.dataset, CPU)
+    train = load_samples(spec.dataset, CPU).train
     weight = Network.initial(NetworkSpec(widths=(32,)), 784, Draws((0,)), CPU).weights[0][0]
     assert found.satisfied == int(ffengine.theorem1(weight, train.plain).satisfied.sum())
     assert (found.split, found.samples, found.batch_size) == ("negative", 6000, 6000)
@@ -70,7 +71,7 @@ def test_theorem_2_at_initialisation_agrees_with_a_slow_independent_measurement(
     result = ffengine.check(
         CheckSpec(theorem=2, widths=(500,), samples=batch, batch_size=batch, methods=("exact",), seeds=tuple(range(seeds)))
     )
-    train, _ = load_samples(CheckSpec().dataset, CPU)
+    train = load_samples(CheckSpec().dataset, CPU).train
     generator = torch.Generator().manual_seed(0)
     slow: dict[str, list[float]] = {"positive": [], "negative": []}
     for _ in range(seeds):
@@ -155,7 +156,7 @@ def test_a_check_at_trained_weights_sees_the_layer_through_those_below(trained: 
         {"theorem": 1, "at": {"job": JOB, "epoch": 2, "layer": 1}, "samples": 100, "batch_size": None, "seeds": [2], "methods": ["exact"]}
     )
     (found,) = ffengine.check(asked, trained=checkpoint, trained_spec=spec).cells
-    train, _ = load_samples(asked.dataset, CPU)
+    train = load_samples(asked.dataset, CPU).train
     x = train.plain[Draws((2,)).at("samples").permutation(6000)[0, :100]]
     below, weight = checkpoint.weights[0][1], checkpoint.weights[1][1]
     h = torch.relu(x @ below.T)

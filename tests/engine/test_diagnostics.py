@@ -15,9 +15,14 @@ HEALTHY = {
     "dead_units": 0,
     "sparsity": 0.5,
     "zero_fraction": 0.5,
+    "treves_rolls": 0.6,
+    "gini": None,
+    "kurtosis": None,
     "loss": 1.0,
     "theorem1_ratio": 1.0,
+    "theorem1_undecided": 0,
     "theorem2_ratio": 0.8,
+    "theorem2_undecided": 0,
     "observed_increase_ratio": 0.8,
     "agreement": 0.99,
     "mask_flip_rate": 0.001,
@@ -62,7 +67,7 @@ def test_each_signature_in_the_rows_is_found_once_with_its_place(code: str, chan
 
 
 def test_settings_are_judged_too() -> None:
-    assert codes(pair(), optimizer={"scale_lr_by_width": False}) == ["lr_not_scaled"]
+    assert codes(pair(), optimizer={"name": "sgd", "scale_lr_by_width": False}) == ["lr_not_scaled"]
     assert codes(pair(), batch_size=8) == ["batch_small"]
 
 
@@ -84,6 +89,7 @@ def test_checks_are_judged_by_their_exact_cells() -> None:
         "samples": 100,
         "live": 100,
         "satisfied": 80,
+        "undecided": 0,
         "ratio": 0.8,
         "observed_increase_ratio": 0.8,
         "agreement": 1.0,

@@ -136,66 +136,18 @@ def test_without_live_samples_the_ratio_is_nan() -> None:
     assert math.isnan(ffengine.theorem1(torch.ones(3, 2), torch.zeros(4, 2)).ratio)
 
 
-# Infinite width
-
-
-@given(seeds, samples, samples, inputs)
-def test_infinite_width_margins_are_twice_the_theorys_sum(seed: int, positives: int, negatives: int, m: int) -> None:
-    _, x = reference.random_layer(seed, positives + negatives, m, 2)
-    x = x - 0.3  # obtuse angles too
-    x_pos, x_neg = x[:positives], x[positives:]
-    one = ffengine.infinite_width_theorem1(x)
-    expected = [2 * reference.limit_sum([x.tolist()], [1.0], row) for row in x.tolist()]
-    scale = float(2 * x.square().sum())
-    assert one.margin.tolist() == pytest.approx(expected, rel=1e-6, abs=1e-7 * scale)
-    pair = ffengine.infinite_width_theorem2(x_pos, x_neg)
-    groups = [x_pos.tolist(), x_neg.tolist()]
-    for check, group in zip(pair, groups, strict=True):
-        assert check.margin.tolist() == pytest.approx(
-            [2 * reference.limit_sum(groups, [-1.0, 1.0], row) for row in group], rel=1e-6, abs=1e-7 * scale
-        )
-
-
-def test_infinite_width_kernel_is_the_monte_carlo_mean_of_wide_layers() -> None:
-    _, x = reference.random_layer(3, 12, 6, 2)
-    generator = torch.Generator().manual_seed(0)
-    draws = torch.stack(
-        [ffengine.theorem1(torch.randn(20_000, 6, generator=generator, dtype=torch.float64) / math.sqrt(6), x).margin for _ in range(10)]
-    )
-    error = draws.std(0) / math.sqrt(len(draws))
-    assert bool(((draws.mean(0) - ffengine.infinite_width_theorem1(x).margin).abs() < 5 * error).all())
-
-
-def test_infinite_width_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, x = reference.random_layer(4, 50, 6, 2)
-    whole = ffengine.infinite_width_theorem1(x).margin
-    monkeypatch.setattr(margins, "PAIR_CHUNK_ELEMENTS", 130)
-    assert close(ffengine.infinite_width_theorem1(x).margin, whole, x, 1e-12)
-
-
-def test_a_sample_of_zero_length_is_dead_at_any_width() -> None:
-    x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.5, 0.5]])
-    assert ffengine.infinite_width_theorem1(x).dead.tolist() == [True, False, False]
-
-
-def test_the_angle_kernel_vanishes_at_both_ends_and_at_a_right_angle() -> None:
-    cosines = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64)
-    assert torch.allclose(margins.limit_kernel(cosines), torch.zeros(3, dtype=torch.float64), atol=1e-12)
-    assert bool((margins.limit_kernel(torch.linspace(0.01, 0.99, 50, dtype=torch.float64)) > 0).all())
-
-
 # Real MNIST: the reference values of the theory
 
 
 @pytest.mark.parametrize("width", [64, 256])
 def test_theorem_1_holds_for_nearly_every_mnist_sample_at_initialisation(width: int) -> None:
-    train, _ = load_samples(DatasetSpec(), torch.device("cpu"))
+    train = load_samples(DatasetSpec(), torch.device("cpu")).train
     network = Network.initial(NetworkSpec(widths=(width,)), 784, Draws((0,)), torch.device("cpu"))
     assert ffengine.theorem1(network.weights[0][0], train.plain).ratio > 0.998
 
 
 def test_finite_margins_approach_the_limit_on_mnist() -> None:
-    train, _ = load_samples(DatasetSpec(train_samples=1000), torch.device("cpu"))
+    train = load_samples(DatasetSpec(train_samples=1000), torch.device("cpu")).train
     x = train.plain.double()
     limit = ffengine.infinite_width_theorem1(x).margin
     correlations = []

@@ -16,13 +16,13 @@ from tests.engine import reference
 def expected_columns(spec: TrainSpec, split: str) -> dict[str, float]:
     """The row of the first layer at initialisation, by autograd and loops."""
     device, draws = torch.device("cpu"), Draws(spec.seeds)
-    train, _ = load_samples(spec.dataset, device)
+    train = load_samples(spec.dataset, device).train
     weight = Network.initial(spec.network, 784, draws, device).weights[0][0].double()
     chosen = draws.at("monitor").permutation(len(train))[:, : spec.monitored]
     eta = spec.optimizer.lr / len(weight)
     columns: dict[str, list[torch.Tensor]] = {}
     for number, index in enumerate(chosen.split(spec.batch_size, dim=1)):
-        both = paired(spec, train, index, draws, ("monitor-negatives", number))[0].double()
+        both = paired(spec, train, index, draws, ("monitor-negatives", number), None)[0].double()
         x_pos, x_neg = both[: index.shape[1]], both[index.shape[1] :]
         leaf = weight.clone().requires_grad_()
         goodness = [torch.relu(x @ leaf.T).square() for x in (x_pos, x_neg)]
@@ -49,6 +49,9 @@ def expected_columns(spec: TrainSpec, split: str) -> dict[str, float]:
             "observed_increase_ratio": (after > before).double(),
             "agreement": ((after > before) == predicted).double(),
             "mask_flip_rate": ((x @ weight.T > 0) != (x @ stepped.T > 0)).double().mean(1),
+            "treves_rolls": torch.tensor([reference.treves_rolls(h) for h in torch.relu(x @ weight.T).tolist()]),
+            "gini": torch.tensor([reference.gini(h) for h in torch.relu(x @ weight.T).tolist()]),
+            "kurtosis": torch.tensor([reference.kurtosis(h) for h in torch.relu(x @ weight.T).tolist()]),
             "input_norm": x.norm(dim=1),
         }.items():
             columns.setdefault(key, []).append(values)
@@ -66,7 +69,7 @@ def test_every_column_equals_its_definition(objective: str, split: str) -> None:
             "optimizer": {"lr": 3.0},
             "epochs": 1,
             "batch_size": 100,
-            "monitor": {"samples": 250},
+            "monitor": {"samples": 250, "measures": ["gini", "kurtosis"]},
             "seeds": [4],
         }
     )

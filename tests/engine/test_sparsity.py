@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ffengine
-from ffengine.sparsity import sparsity_and_dead
+from ffengine.sparsity import gini, kurtosis, sparsity_and_dead, treves_rolls, zero_fraction
 from tests.engine import reference
 
 activations = st.lists(st.floats(-1e3, 1e3).filter(lambda v: v == 0 or abs(v) > 1e-3), min_size=2, max_size=40).filter(any)
@@ -86,3 +86,40 @@ def test_the_quiet_form_agrees() -> None:
     values, dead = sparsity_and_dead(h)
     assert values[1] == pytest.approx(reference.hoyer([3.0, 4.0]))
     assert dead.tolist() == [True, False]
+
+
+# The measures beside Hoyer's
+
+MEASURES = {
+    "gini": (gini, reference.gini),
+    "treves_rolls": (treves_rolls, reference.treves_rolls),
+    "kurtosis": (kurtosis, reference.kurtosis),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@given(seed=st.integers(0, 2**31), width=st.integers(2, 12), scale=st.sampled_from([1e-30, 1.0, 1e30]))
+def test_every_measure_equals_its_definition_whatever_the_scale_and_order(name: str, seed: int, width: int, scale: float) -> None:
+    measure, slow = MEASURES[name]
+    generator = torch.Generator().manual_seed(seed)
+    h = torch.randn(3, width, generator=generator, dtype=torch.float64)
+    expected = [slow(row) for row in h.tolist()]
+    assert measure(h * scale).tolist() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert measure(h[:, torch.randperm(width, generator=generator)]).tolist() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert measure((h * scale).float()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_every_measure_is_zero_for_dead_and_for_equal_units_and_largest_for_one(name: str) -> None:
+    measure = MEASURES[name][0]
+    h = torch.zeros(4, 10)
+    h[1], h[2, 3], h[3] = 0.1, 5.0, torch.arange(10)
+    dead, equal, single, graded = measure(h).tolist()
+    assert dead == 0.0
+    assert equal == pytest.approx(0.0, abs=1e-6)
+    assert single > graded > -2.0
+    assert single == pytest.approx({"gini": 0.9, "treves_rolls": 1.0, "kurtosis": 0.73 / 0.09 - 3}[name])
+
+
+def test_the_zero_fraction_counts_exact_zeros() -> None:
+    assert zero_fraction(torch.tensor([[0.0, 1e-30, -0.0, 2.0]])).tolist() == [0.5]

@@ -11,12 +11,18 @@ import ffengine
 from ffengine.checkpoint import Checkpoint
 from ffengine.control import Control, Diverged, Interrupted
 from ffengine.draws import Draws
+from ffengine.entry import entries, name_of
+from ffengine.inits import INITS
 from ffengine.monitor import paired
+from ffengine.negatives import AnyNegatives
 from ffengine.network import Network, normalized
+from ffengine.objectives import AnyObjective, GoodnessEntry
+from ffengine.optimizers import SCHEDULES, AnyOptimizer
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec, digest
 from ffengine.training import BatchReport, EpochReport
-from tests.engine.reference import SIGMA
+from tests.engine import reference
+from tests.engine.reference import SIGMA, optimizer_of
 
 SMALL = {
     "dataset": {"train_samples": 120, "test_samples": 50},
@@ -31,6 +37,11 @@ def spec_of(**changes: object) -> TrainSpec:
     return TrainSpec.model_validate({**SMALL, **changes})
 
 
+OBJECTIVES = [name_of(entry, "name") for entry in entries(AnyObjective)]
+GOODNESS = [name_of(entry, "name") for entry in entries(GoodnessEntry)]
+OPTIMIZERS = [name_of(entry, "name") for entry in entries(AnyOptimizer)]
+STRATEGIES = [entry for entry in entries(AnyNegatives) if not entry.asks_network]  # type: ignore[attr-defined]
+
 specs = st.builds(
     spec_of,
     network=st.fixed_dictionaries(
@@ -38,67 +49,95 @@ specs = st.builds(
             "widths": st.lists(st.integers(3, 30), min_size=1, max_size=3),
             "activation": st.sampled_from(sorted(SIGMA)),
             "bias": st.booleans(),
-            "normalize": st.sampled_from(["none", "l2", "rms"]),
+            "init": st.sampled_from(sorted(INITS)),
+            "normalize": st.sampled_from(["l2", "rms"]),
+            "normalize_first": st.just(True),
         }
     ),
     layers=st.sampled_from(["greedy", "simultaneous"]),
-    objective=st.sampled_from(
-        [{"name": "difference"}, {"name": "softplus"}, {"name": "softplus", "goodness": "sum_squares", "threshold": 20.0}]
+    objective=st.fixed_dictionaries(
+        {
+            "name": st.sampled_from(OBJECTIVES),
+            "goodness": st.sampled_from(GOODNESS),
+            "peer_normalization": st.sampled_from([0.0, 0.3]),
+        }
     ),
-    negatives=st.sampled_from([{"strategy": "wrong_label"}, {"strategy": "hybrid"}, {"strategy": "noise"}]),
+    negatives=st.fixed_dictionaries(
+        {
+            "strategy": st.sampled_from([name_of(entry, "strategy") for entry in STRATEGIES]),
+            "redraw": st.sampled_from(["every_epoch", "once"]),
+        }
+    ),
     dataset=st.fixed_dictionaries(
         {
-            "preprocess": st.sampled_from(["unit", "center", "standardize", "unit_norm"]),
+            "preprocess": st.sampled_from(["unit_norm", "standardize"]),
+            "labels": st.sampled_from(["overlay", "append"]),
             "train_samples": st.just(60),
             "test_samples": st.just(20),
         }
     ),
-    batch_size=st.sampled_from([20, 30, 60]),  # a remainder of one class has no partners for a hybrid: it is refused
-    epochs=st.integers(1, 2),
-    optimizer=st.builds(lambda lr: {"lr": lr}, st.floats(1e-3, 1.0)),
+    batch_size=st.integers(20, 60),
+    epochs=st.integers(1, 3),
+    optimizer=st.fixed_dictionaries(
+        {
+            "name": st.sampled_from(OPTIMIZERS),
+            "lr": st.floats(1e-3, 2e-2),
+            "scale_lr_by_width": st.just(False),
+            "schedule": st.sampled_from(sorted(SCHEDULES)),
+            "weight_decay": st.sampled_from([0.0, 0.1]),
+        }
+    ),
     seeds=st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=2, unique=True),
 )
 
 
 def slow_weights(spec: TrainSpec, replica: int) -> list[torch.Tensor]:
-    """The final weights of one replica by float64 autograd, batch after batch, from the same draws."""
+    """The final weights of one replica by float64 autograd and torch's own optimisers, batch after batch, from the same draws."""
     device = torch.device("cpu")
     draws = Draws((spec.seeds[replica],))
-    train, _ = load_samples(spec.dataset, device)
-    weights = [w[0].double() for w in Network.initial(spec.network, 784, draws, device).weights]
+    train = load_samples(spec.dataset, device).train
+    weights = [w[0].double().requires_grad_() for w in Network.initial(spec.network, spec.inputs, draws, device).weights]
+    optimizers = [optimizer_of(spec.optimizer.model_dump(), weight, len(weight)) for weight in weights]
+    bases = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    activity = [torch.full((len(weight),), 0.5, dtype=torch.float64) for weight in weights]
+    everything = torch.arange(len(train)).unsqueeze(0)
+    fixed = paired(spec, train, everything, draws, ("negatives-once", 0), None)[0] if spec.negatives.redraw == "once" else None
 
     def forward(x: torch.Tensor, layer: int) -> torch.Tensor:
-        x = normalized(x, spec.network.normalize) if layer else x
+        x = normalized(x, spec.network.normalize)
         x = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1) if spec.network.bias else x
         return SIGMA[spec.network.activation](x @ weights[layer].T)
 
-    def loss(h: torch.Tensor, positives: int) -> torch.Tensor:
-        squares = h.square().mean(1) if spec.objective.goodness == "mean_squares" else h.square().sum(1)
-        goodness = squares - getattr(spec.objective, "threshold", 0.0)
-        positive, negative = goodness[:positives], goodness[positives:]
-        if spec.objective.name == "difference":  # type: ignore[attr-defined]
-            return negative.mean() - positive.mean()
-        return torch.nn.functional.softplus(-positive).mean() + torch.nn.functional.softplus(negative).mean()
+    def loss(h: torch.Tensor, positives: int, layer: int) -> torch.Tensor:
+        goodness = reference.GOODNESS[spec.objective.goodness.name](h) - spec.objective.offset(h.shape[1])  # type: ignore[attr-defined]
+        loss = reference.pair_loss(spec.objective.model_dump(), goodness[:positives], goodness[positives:]).mean()
+        running = activity[layer] * spec.objective.peer_momentum + h[:positives].mean(0) * (1 - spec.objective.peer_momentum)
+        if spec.objective.peer_normalization:
+            activity[layer] = running.detach()
+        return loss + spec.objective.peer_normalization * ((running.mean() - running) ** 2).mean()
 
     for stage, layers in enumerate(spec.stages):
         for epoch in range(1, spec.epochs + 1):
             order = draws.at("order", stage, epoch).permutation(len(train))
+            for layer in layers:
+                for group in optimizers[layer].param_groups:
+                    group["lr"] = bases[layer] * SCHEDULES[spec.optimizer.schedule].factor(epoch, spec.epochs)
             for batch, index in enumerate(order.split(spec.batch_size, dim=1)):
-                x = paired(spec, train, index, draws, ("negatives", stage, epoch, batch))[0].double()
+                if fixed is None:
+                    x = paired(spec, train, index, draws, ("negatives", stage, epoch, batch), None)[0].double()
+                else:
+                    x = fixed[torch.cat([index[0], index[0] + len(train)])].double()
                 for below in range(layers[0]):
-                    x = forward(x, below)
-                steps = []
+                    x = forward(x, below).detach()
+                inputs = {}
                 for layer in layers:
-                    weights[layer].requires_grad_()
-                    h = forward(x, layer)
-                    (gradient,) = torch.autograd.grad(loss(h, index.shape[1]), weights[layer])
-                    weights[layer].requires_grad_(False)
-                    lr = spec.optimizer.lr / len(weights[layer])
-                    steps.append((layer, lr * gradient))
-                    x = h.detach()
-                for layer, change in steps:
-                    weights[layer] -= change
-    return weights
+                    inputs[layer] = x
+                    x = forward(x, layer).detach()
+                for layer in layers:
+                    optimizers[layer].zero_grad()
+                    loss(forward(inputs[layer], layer), index.shape[1], layer).backward()  # type: ignore[no-untyped-call]
+                    optimizers[layer].step()
+    return [weight.detach() for weight in weights]
 
 
 def final_weights(spec: TrainSpec) -> tuple[torch.Tensor, ...]:
@@ -206,8 +245,8 @@ def test_strategies_without_labels_have_no_accuracy_by_label() -> None:
 def test_accuracy_equals_a_loop_over_samples_and_labels() -> None:
     spec = spec_of(network={"widths": [10, 8], "normalize": "l2"}, seeds=[5])
     weights = [w[0].double() for w in final_weights(spec)]
-    _, test = load_samples(spec.dataset, torch.device("cpu"))
-    correct = [0, 0, 0]
+    test = load_samples(spec.dataset, torch.device("cpu")).test
+    correct = [0, 0, 0, 0]
     for image, label in zip(test.plain.double(), test.labels.tolist(), strict=True):
         energy = torch.zeros(3, 10, dtype=torch.float64)
         for candidate in range(10):
@@ -217,9 +256,16 @@ def test_accuracy_equals_a_loop_over_samples_and_labels() -> None:
             first = torch.relu(weights[0] @ x)
             second = torch.relu(weights[1] @ (first / first.norm()))
             energy[:, candidate] = torch.tensor([first.square().sum(), second.square().sum(), first.square().sum() + second.square().sum()])
-        for place in range(3):
-            correct[place] += int(energy[place].argmax()) == label
-    assert [row.correct for row in ffengine.train(spec).accuracy if row.partition == "test"] == correct
+        scores = [*energy, energy[:2].softmax(1).sum(0)]
+        for place in range(4):
+            correct[place] += int(scores[place].argmax()) == label
+    found = {(row.method, row.layers): row.correct for row in ffengine.train(spec).accuracy if row.partition == "test"}
+    assert found == {
+        ("goodness", (0,)): correct[0],
+        ("goodness", (1,)): correct[1],
+        ("goodness", (0, 1)): correct[2],
+        ("softmax", (0, 1)): correct[3],
+    }
 
 
 def test_a_checkpoint_of_another_spec_is_refused() -> None:

@@ -1,0 +1,132 @@
+"""How a layer learns from a batch: the gradient in closed form, and the step that the optimiser makes of it. No autograd.
+
+Legend: R replicas, B pairs, m inputs, n width. x (R, 2B, m), positives first; z = x W^T, h = sigma(z), g goodness,
+s = dL/dG. Then -dL/dW = -(s dg/dh sigma'(z))^T x: two products a step, z and this one.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ffengine.network import Network
+from ffengine.optimizers import State
+from ffengine.spec import TrainSpec
+
+FIRST_ACTIVITY = 0.5  # the running mean activity that peer normalisation starts from (Löwe 2023)
+
+
+class Preview(NamedTuple):
+    """A step that has not been taken: D (R, n, m), and how much longer the two splits' parts of the gradient are than their sum (R,)."""
+
+    direction: Tensor
+    cancellation: Tensor
+
+
+class Learner:
+    """The layers of a network with what their optimisers remember."""
+
+    def __init__(self, network: Network, spec: TrainSpec, states: list[State] | None = None) -> None:
+        self.network, self.spec = network, spec
+        self.states = states if states is not None else [self._new_state(weight) for weight in network.weights]
+
+    def step(self, layers: tuple[int, ...], x: Tensor, epoch: int) -> None:
+        """One step of every layer of `layers` on the inputs (R, 2B, m) of the lowest, positives first: W <- W + eta D, in place.
+
+        A layer above another that learns in the same step sees what that one made of the batch before its step.
+        """
+        for layer in layers:
+            weight, state = self.network.weights[layer], self.states[layer]
+            z = self.product(x, weight.mT)
+            above = layer != layers[-1]
+            h = self.network.activation.value_(z) if self._slope_is_implied else self.network.activation.value(z)
+            x_above = self._next_input(layer, h) if above else x
+            descent = self.product(self.pull(z, h, state).mT, x)
+            self.spec.optimizer.step(weight, descent, state, self.eta(layer, epoch))
+            x = x_above
+
+    def preview(self, layer: int, x: Tensor, z: Tensor) -> Preview:
+        """The step that the layer would take next on its inputs x (R, 2B, m) with z (R, 2B, n); nothing changes."""
+        state = {name: value.clone() for name, value in self.states[layer].items()}
+        pull, positives = self.pull(z, self.network.activation.value(z), state), z.shape[1] // 2
+        positive = torch.bmm(pull[:, :positives].mT, x[:, :positives])
+        descent = torch.bmm(pull[:, positives:].mT, x[:, positives:])
+        parts = _lengths(positive) + _lengths(descent)
+        descent += positive
+        whole = _lengths(descent)
+        cancellation = torch.where(whole > 0, parts / whole, 1.0)
+        return Preview(self.spec.optimizer.direction(self.network.weights[layer], descent, state), cancellation)
+
+    def eta(self, layer: int, epoch: int) -> float:
+        """The step size of a layer in an epoch."""
+        return self.spec.optimizer.eta(self.spec.network.widths[layer], epoch, self.spec.epochs)
+
+    def pull(self, z: Tensor, h: Tensor, state: State) -> Tensor:
+        """-dL/dz (R, 2B, n); overwrites h (which may be z), and moves the running activity in `state` on."""
+        objective, activation, positives = self.spec.objective, self.network.activation, z.shape[1] // 2
+        g = objective.goodness.value(h)
+        s = objective.coefficients(g - objective.offset(h.shape[-1]), positives)
+        peers = self._peer_slope(h[:, :positives], state) if objective.peer_normalization else None
+        slope = None if self._slope_is_implied else activation.slope(z)
+        pull = objective.goodness.pull(h, g, s.neg_())
+        if peers is not None:
+            pull[:, :positives] -= peers
+        if slope is not None:
+            pull *= slope
+        return pull
+
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        """Batched product in the precision that the spec asks for, float32 out."""
+        if self.spec.precision == "bf16":
+            return torch.bmm(a.bfloat16(), b.bfloat16()).to(torch.float32)
+        return torch.bmm(a, b)
+
+    @property
+    def _slope_is_implied(self) -> bool:
+        """Where a unit has no pull unless it is active, and an active unit has slope 1, there is nothing to multiply by."""
+        if self.spec.network.pass_dead_units:
+            return True
+        return self.network.activation.slope_where_active_is_one and not self.spec.objective.peer_normalization
+
+    def _next_input(self, layer: int, h: Tensor) -> Tensor:
+        x = self.network.next_input(layer, h)
+        return x.clone() if x is h else x  # h is overwritten by its pull
+
+    def _peer_slope(self, h: Tensor, state: State) -> Tensor:
+        """Slope (R, 1, n) in each positive's h of  weight * mean_j (mean(r) - r_j)^2,  r the running mean activity."""
+        objective = self.spec.objective
+        fresh = 1 - objective.peer_momentum
+        activity = state["activity"].lerp_(h.mean(1), fresh)
+        excess = activity - activity.mean(-1, keepdim=True)
+        slope: Tensor = excess.mul_(objective.peer_normalization * 2 / h.shape[-1] * fresh / h.shape[1]).unsqueeze(1)
+        return slope
+
+    def _new_state(self, weight: Tensor) -> State:
+        state = self.spec.optimizer.new_state(weight)
+        if self.spec.objective.peer_normalization:
+            state["activity"] = weight.new_full(weight.shape[:2], FIRST_ACTIVITY)
+        return state
+
+
+def _lengths(matrices: Tensor) -> Tensor:
+    """Frobenius norms (R,) float64 of (R, n, m)."""
+    lengths: Tensor = torch.linalg.vector_norm(matrices.flatten(1), dim=1)
+    return lengths.double()
+
+
+@contextmanager
+def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Let the products inside round their inputs to TF32 where that is asked for; ValueError where there is no such unit."""
+    if precision != "tf32":
+        yield
+        return
+    if device.type != "cuda":
+        raise ValueError(f"precision: tf32 needs a GPU, this is {device}; ask for float32 or bf16")
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,155 @@
+"""Catalogue of optimisers and learning-rate schedules. An optimiser turns the gradient into the step eta * D that is really taken.
+
+Legend: R replicas, n width, m inputs, W (R, n, m) the weights of one layer, descent (R, n, m) = -dL/dW.
+`state` holds what an optimiser remembers of a layer, by the names in `slots`. Nothing but tensors and the constants
+of a spec enters an update, so that a step can be captured and replayed on a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+
+from pydantic import Field
+
+from ffengine.entry import Entry, default_choice
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+State = dict[str, "Tensor"]
+
+
+class Schedule(NamedTuple):
+    """How the step size changes: `factor(epoch, epochs)` scales it in epoch 1 .. epochs."""
+
+    meaning: str
+    factor: Callable[[int, int], float]
+
+
+ScheduleName = Literal["constant", "linear_cooldown", "cosine"]
+SCHEDULES: dict[ScheduleName, Schedule] = {
+    "constant": Schedule("the same step size throughout", lambda epoch, epochs: 1.0),
+    "linear_cooldown": Schedule(
+        "constant for the first half of the epochs, then linearly down to 2 / epochs in the last (Löwe 2023)",
+        lambda epoch, epochs: 1.0 if epoch <= epochs // 2 else 2 * (1 + epochs - epoch) / epochs,
+    ),
+    "cosine": Schedule(
+        "half a cosine from the full step size towards 0 after the last epoch (arXiv 1608.03983)",
+        lambda epoch, epochs: (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2,
+    ),
+}
+
+
+class Optimizer(Entry, ABC):
+    """What the gradient becomes: W <- W + eta * D."""
+
+    slots: ClassVar[tuple[str, ...]] = ()  # state tensors of the weights' shape, zero at first
+    counters: ClassVar[tuple[str, ...]] = ()  # state scalars, one at first
+
+    lr: float = Field(1.0, gt=0, le=1e9, description="eta, or eta * n with scale_lr_by_width")
+    scale_lr_by_width: bool = Field(True, description="eta = lr / n, as the infinite-width limit needs")
+    schedule: ScheduleName = Field("constant", description="how the step size changes over the epochs of a layer")
+    weight_decay: float = Field(0.0, ge=0, le=1e3, description="lambda of the penalty lambda / 2 ||W||^2 on the weights")
+
+    def eta(self, width: int, epoch: int = 1, epochs: int = 1) -> float:
+        """The step size of a layer of that width in an epoch (1 .. epochs)."""
+        base = self.lr / width if self.scale_lr_by_width else self.lr
+        return base * SCHEDULES[self.schedule].factor(max(epoch, 1), epochs)
+
+    def new_state(self, weight: Tensor) -> State:
+        """What is remembered before the first step."""
+        state = {slot: weight.new_zeros(weight.shape) for slot in self.slots}
+        return state | {counter: weight.new_ones(()).double() for counter in self.counters}
+
+    @abstractmethod
+    def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
+        """D (R, n, m) of the next step; moves `state` on. May overwrite descent."""
+
+    def step(self, weight: Tensor, descent: Tensor, state: State, eta: float) -> None:
+        """Take the step: W and state change in place."""
+        weight.add_(self.direction(weight, descent, state), alpha=eta)
+
+    def preview(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
+        """D (R, n, m) of the step that would be taken next; nothing changes."""
+        return self.direction(weight, descent.clone(), {name: value.clone() for name, value in state.items()})
+
+    def decayed(self, weight: Tensor, descent: Tensor) -> Tensor:
+        """The descent with that of the penalty added."""
+        return descent.sub_(weight, alpha=self.weight_decay) if self.weight_decay else descent
+
+
+class Sgd(Optimizer):
+    """Plain gradient descent: D is the gradient's descent."""
+
+    name: Literal["sgd"] = "sgd"
+
+    def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
+        return self.decayed(weight, descent)
+
+
+class Momentum(Optimizer):
+    """Heavy-ball momentum: D is a decaying sum of the descents so far (Polyak 1964)."""
+
+    slots: ClassVar[tuple[str, ...]] = ("velocity",)
+
+    name: Literal["momentum"] = "momentum"
+    momentum: float = Field(0.9, ge=0, lt=1, description="share of the velocity kept from step to step")
+
+    def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
+        return state["velocity"].mul_(self.momentum).add_(self.decayed(weight, descent))
+
+
+class Nesterov(Optimizer):
+    """Momentum that looks one step ahead (Nesterov 1983, in the form of Sutskever et al. 2013)."""
+
+    slots: ClassVar[tuple[str, ...]] = ("velocity",)
+
+    name: Literal["nesterov"] = "nesterov"
+    momentum: float = Field(0.9, gt=0, lt=1, description="share of the velocity kept from step to step")
+
+    def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
+        descent = self.decayed(weight, descent)
+        velocity = state["velocity"].mul_(self.momentum).add_(descent)
+        return descent.add_(velocity, alpha=self.momentum)
+
+
+class Adam(Optimizer):
+    """Adam: descents divided by their running root mean square (Kingma & Ba 2015, arXiv 1412.6980)."""
+
+    slots: ClassVar[tuple[str, ...]] = ("mean", "square")
+    counters: ClassVar[tuple[str, ...]] = ("beta1_power", "beta2_power")
+
+    name: Literal["adam"] = "adam"
+    lr: float = Field(1e-3, gt=0, le=1e9, description="eta, or eta * n with scale_lr_by_width")
+    scale_lr_by_width: bool = Field(False, description="eta = lr / n")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of the running mean of the gradient")
+    beta2: float = Field(0.999, ge=0, lt=1, description="decay of the running mean of its square")
+    epsilon: float = Field(1e-8, gt=0, le=1, description="added to the root mean square")
+
+    def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
+        return self.adapted(self.decayed(weight, descent), state)
+
+    def adapted(self, descent: Tensor, state: State) -> Tensor:
+        """The running mean over the running root mean square, both corrected for their start at zero."""
+        first, second = state["beta1_power"].mul_(self.beta1), state["beta2_power"].mul_(self.beta2)
+        mean = state["mean"].lerp_(descent, 1 - self.beta1)
+        square = state["square"].mul_(self.beta2).addcmul_(descent, descent, value=1 - self.beta2)
+        correction = (1 - first) / (1 - second).sqrt()
+        spread = square.sqrt().add_((self.epsilon * (1 - second).sqrt()).to(square.dtype)).mul_(correction.to(square.dtype))
+        return mean / spread
+
+
+class AdamW(Adam):
+    """Adam with the weight decay taken from the weights themselves, not through the gradient (arXiv 1711.05101)."""
+
+    name: Literal["adamw"] = "adamw"  # type: ignore[assignment]
+    weight_decay: float = Field(1e-2, ge=0, le=1e3, description="share of the weights, times eta, that each step removes")
+
+    def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
+        return self.adapted(descent, state).sub_(weight, alpha=self.weight_decay)
+
+
+AnyOptimizer = Annotated[Sgd | Momentum | Nesterov | Adam | AdamW, Field(discriminator="name"), default_choice("name", "sgd")]
