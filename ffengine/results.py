@@ -1,4 +1,7 @@
-"""What comes back: plain rows, findings and provenance. No tensors, no NaN: undefined figures are null."""
+"""What comes back: plain rows, findings and provenance. No tensors, no NaN: undefined figures are null.
+
+Fields that a later version added have defaults, so that the results of an earlier one stay readable.
+"""
 
 from typing import Annotated, Literal
 
@@ -28,15 +31,19 @@ class EpochRow(Row):
     dead_units: int = Field(description="units that are active for no sample of this split")
     sparsity: float | None = Field(description="mean Hoyer sparsity S over live samples")
     zero_fraction: float = Field(description="share of activations that are exactly 0")
-    treves_rolls: float | None = Field(description="mean Treves-Rolls sparseness over live samples, (1 - a) / (1 - 1/n)")
-    gini: float | None = Field(description="mean Gini index over live samples; null unless monitor.measures names it")
-    kurtosis: float | None = Field(description="mean excess kurtosis over live samples; null unless monitor.measures names it")
+    treves_rolls: float | None = Field(None, description="mean Treves-Rolls sparseness over live samples, (1 - a) / (1 - 1/n)")
+    gini: float | None = Field(None, description="mean Gini index over live samples; null unless monitor.measures names it")
+    kurtosis: float | None = Field(None, description="mean excess kurtosis over live samples; null unless monitor.measures names it")
     goodness: float | None = Field(description="mean G, less the objective's threshold")
     loss: float | None = Field(description="mean term of the objective")
     theorem1_ratio: Ratio | None = Field(description="satisfied / live, lowering the goodness of this split's batch")
-    theorem1_undecided: int | None = Field(description="live samples whose margin is within rounding of 0; they count as not satisfied")
+    theorem1_undecided: int | None = Field(
+        None, description="live samples whose margin is within rounding of 0; they count as not satisfied"
+    )
     theorem2_ratio: Ratio | None = Field(description="satisfied / live, along the step that training takes on the batch")
-    theorem2_undecided: int | None = Field(description="live samples whose margin is within rounding of 0; they count as not satisfied")
+    theorem2_undecided: int | None = Field(
+        None, description="live samples whose margin is within rounding of 0; they count as not satisfied"
+    )
     observed_increase_ratio: Ratio | None = Field(description="share of live samples whose S rose in that step, in float64")
     agreement: Ratio | None = Field(description="share of decided live samples whose predicted sign is the observed one")
     mask_flip_rate: Ratio = Field(description="share of masks [h > 0] that the step flips: beyond first order")
@@ -54,9 +61,10 @@ class AccuracyRow(Row):
 
     seed: int
     layer: int | None = Field(description="null: all layers together")
-    layers: tuple[int, ...] = Field(description="whose goodness or activations are used")
+    layers: tuple[int, ...] = Field((), description="whose goodness or activations are used")
     method: Literal["goodness", "softmax", "linear"] = Field(
-        description="goodness: summed over layers; softmax: over labels in each layer, then summed; linear: on neutrally labelled samples"
+        "goodness",
+        description="goodness: summed over layers; softmax: over labels in each layer, then summed; linear: on neutrally labelled samples",
     )
     epoch: int
     partition: Partition
@@ -124,7 +132,7 @@ class CheckCell(Row):
     samples: int
     live: int
     satisfied: int
-    undecided: int = Field(description="live samples whose margin is within rounding of 0; they count as not satisfied")
+    undecided: int | None = Field(None, description="live samples whose margin is within rounding of 0; they count as not satisfied")
     ratio: Ratio | None = Field(description="satisfied / live; null where no sample is live")
     observed_increase_ratio: Ratio | None = Field(description="share of live samples whose S rose in a trial step; exact only")
     agreement: Ratio | None = Field(description="exact: predicted sign = observed sign; infinite_width: predicted = exact sign")
@@ -151,7 +159,7 @@ class DatasetProvenance(Row):
     digest: str
     preprocess: str
     train_samples: int
-    validation_samples: int
+    validation_samples: int = 0
     test_samples: int
 
 
@@ -168,7 +176,7 @@ class Provenance(Row):
     device_name: str
     threads: int
     dtype: str = Field(description="of weights and of everything measured")
-    precision: str = Field(description="of the products of training; of a check's margins")
+    precision: str = Field("float32", description="of the products of training; of a check's margins")
     dataset: DatasetProvenance
     seeds: tuple[int, ...]
     wall_seconds: dict[str, float] = Field(description="by phase; of the last attempt, where a job was resumed")
