@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import JsonValue
 
-from ffengine.results import CheckCell, Diagnostic, EpochRow
+from ffengine.results import AccuracyRow, CheckCell, Diagnostic, EpochRow
 from ffengine.spec import CheckSpec, TrainSpec
 
 DEAD_SHARE = 0.5
@@ -14,6 +14,7 @@ RARELY = 0.5
 AGREEMENT = 0.9
 ALIKE = 1e-3
 SMALL_BATCH = 32
+UNDECIDED_SHARE = 0.01
 
 
 def divergence(*, layer: int, epoch: int, seed: int, what: Sequence[str]) -> Diagnostic:
@@ -27,10 +28,11 @@ def divergence(*, layer: int, epoch: int, seed: int, what: Sequence[str]) -> Dia
     )
 
 
-def of_training(spec: TrainSpec, rows: Sequence[EpochRow]) -> list[Diagnostic]:
-    """What stands out in the curves of a training run; each finding once, with its worst row as evidence."""
-    findings = [found for find in (_dead_layer, _at_zero, _beyond_first_order, _disagreement, _rarely_met, _alike) for found in find(rows)]
-    return findings + list(_settings(spec))
+def of_training(spec: TrainSpec, rows: Sequence[EpochRow], accuracy: Sequence[AccuracyRow] = ()) -> list[Diagnostic]:
+    """What stands out in a training run; each finding once, with its worst row as evidence."""
+    finders = (_dead_layer, _at_zero, _beyond_first_order, _disagreement, _rarely_met, _undecided, _alike)
+    findings = [found for find in finders for found in find(rows)]
+    return findings + list(_readout(accuracy)) + list(_settings(spec))
 
 
 def of_check(spec: CheckSpec, cells: Sequence[CheckCell]) -> list[Diagnostic]:
@@ -44,6 +46,9 @@ def of_check(spec: CheckSpec, cells: Sequence[CheckCell]) -> list[Diagnostic]:
         zero = max(exact, key=lambda cell: cell.near_zero_rate or 0.0)
         if (zero.near_zero_rate or 0.0) > NEAR_ZERO_SHARE:
             findings.append(_zero(zero.near_zero_rate or 0.0, _place_of_cell(zero)))
+        open_ = max(exact, key=lambda cell: _share(cell.undecided, cell.live))
+        if _share(open_.undecided, open_.live) > UNDECIDED_SHARE:
+            findings.append(_unsure(open_.undecided or 0, open_.live, f"theorem {open_.theorem}", _place_of_cell(open_)))
         low = min(exact, key=lambda cell: 1.0 if cell.ratio is None else cell.ratio)
         if low.ratio is not None and low.ratio < RARELY:
             findings.append(_rare(low.ratio, f"theorem {low.theorem}", _place_of_cell(low)))
@@ -93,6 +98,31 @@ def _rarely_met(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
     worst = min(measured, key=lambda row: row.theorem2_ratio or 0.0, default=None)
     if worst is not None and worst.theorem2_ratio is not None and worst.theorem2_ratio < RARELY:
         yield _rare(worst.theorem2_ratio, "theorem 2", _place(worst))
+
+
+def _undecided(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    for theorem in (1, 2):
+
+        def share(row: EpochRow, theorem: int = theorem) -> float:
+            return _share(row.theorem1_undecided if theorem == 1 else row.theorem2_undecided, row.samples - row.dead_samples)
+
+        worst = max(rows, key=share)
+        if share(worst) > UNDECIDED_SHARE:
+            undecided = worst.theorem1_undecided if theorem == 1 else worst.theorem2_undecided
+            yield _unsure(undecided or 0, worst.samples - worst.dead_samples, f"theorem {theorem}", _place(worst))
+            return
+
+
+def _readout(rows: Sequence[AccuracyRow]) -> Iterator[Diagnostic]:
+    stuck = next((row for row in rows if row.converged is False), None)
+    if stuck is not None:
+        yield Diagnostic(
+            code="readout_not_converged",
+            severity="warning",
+            message="The linear classifier did not reach the minimum of its loss: its accuracy is not that of the best one.",
+            evidence={"seed": stuck.seed, "penalty": stuck.penalty, "layers": list(stuck.layers)},
+            suggestion="Use a larger penalty (evaluation.linear_penalties), or normalise the activations (network.normalize).",
+        )
 
 
 def _alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
@@ -156,6 +186,20 @@ def _zero(rate: float, place: dict[str, JsonValue]) -> Diagnostic:
         evidence={**place, "near_zero_rate": rate},
         suggestion="Look for blank or duplicate samples, or inputs that are all zero (preprocess, normalize).",
     )
+
+
+def _unsure(undecided: int, live: int, theorem: str, place: dict[str, JsonValue]) -> Diagnostic:
+    return Diagnostic(
+        code="margins_undecided",
+        severity="warning",
+        message=f"The margin of {theorem} is within rounding of zero for {undecided} of {live} live samples: they count as not satisfied.",
+        evidence={**place, "undecided": undecided, "live": live},
+        suggestion="Check with precision float64; where the margins are still 0, the condition decides nothing (identity, equal splits).",
+    )
+
+
+def _share(part: int | None, whole: int) -> float:
+    return (part or 0) / whole if whole else 0.0
 
 
 def _rare(ratio: float, theorem: str, place: dict[str, JsonValue]) -> Diagnostic:

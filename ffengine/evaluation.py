@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ffengine.draws import Draws
-from ffengine.ensembles import class_ensembles, ensemble_overlap, ensemble_sizes, units_in_ensembles
+from ffengine.ensembles import class_ensembles, class_sparsity, ensemble_overlap, ensemble_sizes, units_in_ensembles
 from ffengine.monitor import paired
 from ffengine.network import GoodnessJudge, Network, normalized
 from ffengine.readout import choose_penalty, fit_linear
@@ -21,6 +21,7 @@ from ffengine.sparsity import gini, kurtosis, sparsity_and_dead, treves_rolls
 from ffengine.spec import TrainSpec
 
 CHUNK_SAMPLES = 1000
+ENSEMBLE_EXCESS = 1.0  # as in the code of Tosato et al. for units shared between classes
 
 
 class Evaluation(NamedTuple):
@@ -151,6 +152,8 @@ def linear_accuracy(network: Network, spec: TrainSpec, partitions: Partitions) -
                 samples=len(samples),
                 correct=correct,
                 accuracy=correct / len(samples),
+                penalty=penalty,
+                converged=readout.converged[0],
             )
 
 
@@ -203,7 +206,8 @@ class LayerMeasures:
         """The row of one replica."""
         of = {name: torch.cat(values, dim=1)[replica] for name, values in self.gathered.items()}
         live = ~of["dead"]
-        by_class = [_mean(of["sparsity"], live & (samples.labels == label)) for label in range(samples.classes)]
+        by_class = class_sparsity(of["sparsity"], of["dead"], samples.labels, samples.classes)
+        counts = by_class.samples.tolist()
         return MeasureRow(
             seed=seed,
             layer=layer,
@@ -218,7 +222,8 @@ class LayerMeasures:
             treves_rolls=_mean(of["treves_rolls"], live),
             kurtosis=_mean(of["kurtosis"], live),
             auc=float(auc(of["positive"].unsqueeze(0), of["negative"].unsqueeze(0))[0]),
-            class_sparsity=tuple(by_class),
+            class_sparsity=tuple(mean if count else None for mean, count in zip(by_class.mean.tolist(), counts, strict=True)),
+            class_samples=tuple(counts),
         )
 
 
@@ -233,13 +238,16 @@ def ensembles_of(
         by_chunk = [one.activations(inputs[rows].unsqueeze(0)) for rows in chunks(len(samples))]
         for layer in range(len(network.weights)):
             h = torch.cat([found[layer][0] for found in by_chunk])[chosen]
-            members = class_ensembles(h, samples.labels[chosen], samples.classes)
+            labels = samples.labels[chosen]
+            members = class_ensembles(h, labels, samples.classes, excess=ENSEMBLE_EXCESS)
             shares = units_in_ensembles(members)
             yield EnsembleRow(
                 seed=seed,
                 layer=layer,
                 partition=partition,
                 samples=int(chosen.sum()),
+                excess=ENSEMBLE_EXCESS,
+                class_samples=tuple(torch.bincount(labels, minlength=samples.classes).tolist()),
                 sizes=tuple(ensemble_sizes(members).tolist()),
                 overlap=tuple(tuple(row) for row in ensemble_overlap(members).tolist()),
                 in_one=shares[0],

@@ -1,77 +1,182 @@
-"""A linear classifier on activations: multinomial logistic regression, fitted to its optimum.
+"""A linear classifier on activations: multinomial logistic regression (the read-out of Hinton 2022, section 3.3).
 
-Legend: R replicas, N samples, f features, C classes. The penalised loss is convex, so that the answer depends on the
-data and the penalty alone; it is found from zero by L-BFGS over all samples: nothing random, no step size to choose.
+Legend: R replicas, N samples, f features, C classes. Float64 whatever the features are: in float32 the objective can no longer be told
+apart at gradients of some 1e-5, and a fit would end there or not by chance.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-TOLERANCE = 1e-4  # largest slope of the loss at which the fit is done
-MAX_ITERATIONS = 300
-CHUNK_SAMPLES = 10_000
+CHUNK_ELEMENTS = 2**20  # features are taken to float64 in pieces of 8 MiB
+HISTORY = 20
 
 
 @dataclass(frozen=True)
 class LinearReadout:
-    """weight (R, C, f + 1), the last column the bias, for features standardised by mean and deviation (R, 1, f)."""
+    """A fitted classifier for each replica: logits = weight ((x - mean) * scale) + bias."""
 
-    weight: Tensor
-    mean: Tensor
-    deviation: Tensor
-    converged: bool
+    weight: Tensor  # (R, C, f) float64, of standardised features
+    bias: Tensor  # (R, C) float64
+    mean: Tensor  # (R, f) float64, of the training samples
+    scale: Tensor  # (R, f) float64: 1 / standard deviation; 0 for features that do not vary
+    gradient: tuple[float, ...]  # largest component at the end, by replica
+    converged: tuple[bool, ...]  # whether that is within the tolerance
+    iterations: tuple[int, ...]
 
     def predict(self, features: Tensor) -> Tensor:
-        """The labels (R, N) of features (R, N, f)."""
-        return torch.cat([self._logits(chunk).argmax(-1) for chunk in features.split(CHUNK_SAMPLES, dim=1)], dim=1)
+        """The likeliest label of each sample, the lower one of equals: (R, N, f) -> (R, N) int64."""
+        replicas, _, width = self.weight.shape
+        if features.dim() != 3 or features.shape[0] != replicas or features.shape[2] != width:
+            raise ValueError(f"features: expected shape ({replicas}, N, {width}), got {tuple(features.shape)}")
+        labels = torch.empty(features.shape[:2], dtype=torch.int64, device=features.device)
+        for replica, of in enumerate(features):
+            weight = self.weight[replica] * self.scale[replica]
+            for rows, x in centred(of, self.mean[replica]):
+                labels[replica, rows] = torch.addmm(self.bias[replica], x, weight.T).argmax(-1)
+        return labels
 
-    def _logits(self, features: Tensor) -> Tensor:
-        standard = (features - self.mean) / self.deviation
-        return torch.baddbmm(self.weight[..., -1].unsqueeze(1), standard, self.weight[..., :-1].mT)
 
+def fit_linear(
+    features: Tensor, labels: Tensor, classes: int, *, penalty: float, tolerance: float = 1e-5, limit: int = 1000
+) -> LinearReadout:
+    """Fit a classifier for each replica on features (R, N, f), labels (R or 1, N) int64; the same bits every time.
 
-def fit_linear(features: Tensor, labels: Tensor, classes: int, *, penalty: float) -> LinearReadout:
-    """Fit features (R, N, f) to labels (R, N): mean cross-entropy + penalty / 2 * ||weight||^2 (biases free).
+    It minimises mean_i -log softmax(W x_i + b)[y_i] + penalty / 2 ||W||^2 over features standardised by their mean and deviation over
+    these samples; b is free. A feature that does not vary here has weight 0. Full batch L-BFGS from zero (J. Nocedal & S. Wright,
+    Numerical Optimization (2006), algorithm 7.5, with strong Wolfe conditions), until no component of the gradient exceeds the
+    tolerance (not below 1e-7, where float64 ends) or `limit` iterations are done: see `converged`. At penalty 0, separable samples
+    have no minimum.
+    Beside the features it takes memory for one piece of CHUNK_ELEMENTS and some 2 HISTORY C f numbers.
 
-    Features are standardised by their own mean and deviation; those that never change are left out of account.
+    Raises ValueError for shapes that do not fit, labels outside 0..C-1, features that are not finite, a penalty below 0.
     """
-    mean = features.mean(1, keepdim=True)
-    deviation = torch.stack([one.std(0, correction=0, keepdim=True) for one in features])
-    deviation = torch.where(deviation > 0, deviation, 1.0)
-    weight = features.new_zeros(features.shape[0], classes, features.shape[2] + 1).requires_grad_()
-    readout = LinearReadout(weight, mean, deviation, converged=False)
-    optimizer = torch.optim.LBFGS(
-        [weight], max_iter=MAX_ITERATIONS, tolerance_grad=TOLERANCE, tolerance_change=0.0, history_size=10, line_search_fn="strong_wolfe"
+    _check(features, labels, classes)
+    if not (penalty >= 0 and math.isfinite(penalty)):
+        raise ValueError(f"penalty: expected a finite number of at least 0, got {penalty}")
+    labels = labels.expand(len(features), -1)
+    fits = [_Fit(of, y, classes, penalty) for of, y in zip(features.detach(), labels, strict=True)]
+    iterations = tuple(fit.minimise(tolerance, limit) for fit in fits)
+    steepness = tuple(float(fit.value_and_gradient()[1].abs().max()) for fit in fits)
+    return LinearReadout(
+        weight=torch.stack([fit.parameters.detach()[:, :-1] for fit in fits]),
+        bias=torch.stack([fit.parameters.detach()[:, -1] for fit in fits]),
+        mean=torch.stack([fit.mean for fit in fits]),
+        scale=torch.stack([fit.scale for fit in fits]),
+        gradient=steepness,
+        converged=tuple(value <= tolerance for value in steepness),
+        iterations=iterations,
     )
-
-    def loss() -> float:
-        weight.grad = torch.zeros_like(weight)
-        total = 0.0
-        for start in range(0, features.shape[1], CHUNK_SAMPLES):
-            rows = slice(start, start + CHUNK_SAMPLES)
-            logits = readout._logits(features[:, rows])
-            part = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, rows].flatten(), reduction="sum") / features.shape[1]
-            part.backward()
-            total += float(part.detach())
-        ridge = penalty / 2 * weight[..., :-1].square().sum()
-        ridge.backward()
-        return total + float(ridge.detach())
-
-    with torch.enable_grad():
-        optimizer.step(loss)
-    converged = weight.grad is not None and float(weight.grad.abs().max()) <= TOLERANCE
-    return LinearReadout(weight.detach(), mean, deviation, converged)
 
 
 def choose_penalty(
-    features: Tensor, labels: Tensor, held_out: Tensor, held_out_labels: Tensor, classes: int, *, penalties: Sequence[float]
+    features: Tensor,
+    labels: Tensor,
+    held_out: Tensor,
+    held_out_labels: Tensor,
+    classes: int,
+    *,
+    penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1),
 ) -> float:
-    """The penalty whose fit to the training features classifies most held-out samples correctly; among equals the strongest."""
-    scores = {}
-    for penalty in penalties:
-        predicted = fit_linear(features, labels, classes, penalty=penalty).predict(held_out)
-        scores[penalty] = int((predicted == held_out_labels).sum())
-    return max(scores, key=lambda penalty: (scores[penalty], penalty))
+    """The penalty whose classifiers are right most often on held-out samples, all replicas together; of equals, the strongest.
+
+    `features` (R, N, f) and `labels` (R or 1, N) are fitted; `held_out` (R, M, f) and `held_out_labels` (R or 1, M) judge.
+    Raises ValueError as `fit_linear` does, and where there are no penalties.
+    """
+    if not penalties:
+        raise ValueError("penalties: is empty; expected at least one")
+    _check(held_out, held_out_labels, classes)
+
+    def right(penalty: float) -> int:
+        return int((fit_linear(features, labels, classes, penalty=penalty).predict(held_out) == held_out_labels).sum())
+
+    return max(sorted(set(penalties), reverse=True), key=right)  # max keeps the first of equals
+
+
+def centred(features: Tensor, mean: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Pieces of features (N, f) - mean (f,), float64, and which rows they are."""
+    for rows in _pieces(features):
+        yield rows, features[rows].double() - mean
+
+
+class _Fit:
+    """The classifier of one replica: the objective over the parameters (C, f + 1), the bias last."""
+
+    def __init__(self, features: Tensor, labels: Tensor, classes: int, penalty: float) -> None:
+        self.features, self.labels, self.penalty = features, labels, penalty
+        self.mean, self.scale = moments(features)
+        shape = (classes, features.shape[1] + 1)
+        self.parameters = torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64, device=features.device))
+
+    @torch.no_grad()
+    def value_and_gradient(self) -> tuple[Tensor, Tensor]:
+        """The objective () and its gradient (C, f + 1), float64."""
+        parameters, samples = self.parameters.detach(), len(self.features)
+        weight, bias = parameters[:, :-1] * self.scale, parameters[:, -1]
+        value = self.penalty / 2 * parameters[:, :-1].square().sum()
+        slope = torch.zeros_like(parameters)  # of the mean log-loss, by weights of features not yet scaled
+        for rows, x in centred(self.features, self.mean):
+            log_p = torch.addmm(bias, x, weight.T).log_softmax(-1)
+            right = self.labels[rows].unsqueeze(1)
+            value -= log_p.gather(1, right).sum() / samples
+            error = log_p.exp_().scatter_add_(1, right, log_p.new_full(right.shape, -1.0)).div_(samples)
+            slope[:, :-1].addmm_(error.T, x)
+            slope[:, -1] += error.sum(0)
+        gradient = torch.cat([slope[:, :-1] * self.scale + self.penalty * parameters[:, :-1], slope[:, -1:]], dim=1)
+        return value, gradient
+
+    def minimise(self, tolerance: float, limit: int) -> int:
+        """Move the parameters to the minimum; how many iterations it took."""
+        optimiser = torch.optim.LBFGS(
+            [self.parameters],
+            max_iter=limit,
+            max_eval=4 * limit,
+            tolerance_grad=tolerance,
+            tolerance_change=0.0,
+            history_size=HISTORY,
+            line_search_fn="strong_wolfe",
+        )
+
+        def closure() -> float:
+            value, self.parameters.grad = self.value_and_gradient()
+            return float(value)
+
+        optimiser.step(closure)
+        return int(optimiser.state[self.parameters].get("n_iter", 0))
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (f,) and 1 / standard deviation (f,) of features (N, f), float64; the latter 0 for a feature that does not vary.
+
+    Raises ValueError where a feature is not finite.
+    """
+    total = torch.zeros(features.shape[1], dtype=torch.float64, device=features.device)
+    squares = torch.zeros_like(total)
+    for rows in _pieces(features):
+        total += features[rows].double().sum(0)
+    if not bool(total.isfinite().all()):
+        raise ValueError("features: holds NaN or infinity; expected finite numbers")
+    mean = total / len(features)
+    for _, x in centred(features, mean):
+        squares += x.square_().sum(0)
+    deviation = (squares / len(features)).sqrt()
+    low, high = features.aminmax(dim=0)
+    varies = (high > low) & (deviation > torch.finfo(torch.float64).tiny)  # the rounding of a mean makes no feature vary
+    return mean, torch.where(varies, 1 / deviation, 0.0)
+
+
+def _pieces(features: Tensor) -> Iterator[slice]:
+    step = max(1, CHUNK_ELEMENTS // max(1, features.shape[1]))
+    return (slice(start, start + step) for start in range(0, len(features), step))
+
+
+def _check(features: Tensor, labels: Tensor, classes: int) -> None:
+    if features.dim() != 3 or features.numel() == 0 or not features.is_floating_point():
+        raise ValueError(f"features: expected floating-point numbers (R, N, f), got {features.dtype} of shape {tuple(features.shape)}")
+    if labels.dim() != 2 or labels.shape[0] not in (1, len(features)) or labels.shape[1] != features.shape[1]:
+        raise ValueError(f"labels: expected shape ({len(features)} or 1, {features.shape[1]}), got {tuple(labels.shape)}")
+    if bool(((labels < 0) | (labels >= classes)).any()):
+        raise ValueError(f"labels: expected numbers from 0 to {classes - 1}, got {int(labels.min())} to {int(labels.max())}")

@@ -71,6 +71,8 @@ class AccuracyRow(Row):
     samples: int
     correct: int
     accuracy: Ratio
+    penalty: float | None = Field(None, description="linear: the L2 penalty, chosen on validation samples where there were several")
+    converged: bool | None = Field(None, description="linear: whether the fit reached the minimum of its loss")
 
 
 class MeasureRow(Row):
@@ -90,6 +92,7 @@ class MeasureRow(Row):
     kurtosis: float | None = Field(description="mean excess kurtosis of positives")
     auc: Ratio = Field(description="probability that a positive's goodness exceeds a negative's; ties count one half")
     class_sparsity: tuple[float | None, ...] = Field(description="mean Hoyer sparsity of positives, by class")
+    class_samples: tuple[int, ...] = Field(description="live positives of each class")
 
 
 class EnsembleRow(Row):
@@ -99,6 +102,8 @@ class EnsembleRow(Row):
     layer: int
     partition: Partition
     samples: int = Field(description="correctly classified samples that the ensembles are read off")
+    excess: float = Field(description="a unit belongs where its class mean exceeds (1 + excess) times the mean of its other class means")
+    class_samples: tuple[int, ...] = Field(description="such samples of each class; 0: its ensemble is empty for want of samples")
     sizes: tuple[int, ...] = Field(description="units in the ensemble of each class")
     overlap: tuple[tuple[float, ...], ...] = Field(description="shared units over units of either, class by class")
     in_one: Ratio = Field(description="share of units in at least one ensemble")

@@ -1,6 +1,6 @@
-"""How well goodness tells positives from negatives.
+"""How well a figure tells positives from negatives.
 
-Legend: R replicas, P positives, Q negatives.
+Legend: R replicas, N positives, M negatives.
 """
 
 import torch
@@ -8,12 +8,22 @@ from torch import Tensor
 
 
 def auc(positive: Tensor, negative: Tensor) -> Tensor:
-    """P(positive > negative) + P(equal) / 2 of goodness (R, P) and (R, Q) -> (R,) float64: the area under the ROC curve.
+    """Probability that a positive sample's goodness exceeds a negative one's, ties counted one half: (R, N), (R, M) -> (R,) float64.
 
-    Exact under ties; sorts instead of comparing all pairs (Mann-Whitney).
+    The area under the receiver operating characteristic: the Mann-Whitney statistic over N M (J. Hanley & B. McNeil, Radiology 143
+    (1982)). Pairs are counted in whole numbers, by O((N + M) log M) comparisons, so that nothing is rounded before the last division.
+
+    Raises ValueError for shapes that do not fit, no samples, and NaN, which has no place in an order; infinities have.
     """
-    ordered = negative.sort(-1).values.contiguous()
-    positive = positive.contiguous()
-    below = torch.searchsorted(ordered, positive, right=False)
-    not_above = torch.searchsorted(ordered, positive, right=True)
-    return (below + not_above).double().mean(-1) / (2 * negative.shape[-1])
+    if positive.dim() != 2 or negative.dim() != 2 or len(positive) != len(negative):
+        raise ValueError(f"expected positive (R, N) and negative (R, M), got {tuple(positive.shape)} and {tuple(negative.shape)}")
+    for name, goodness in (("positive", positive), ("negative", negative)):
+        if goodness.numel() == 0:
+            raise ValueError(f"{name}: is empty, shape {tuple(goodness.shape)}; expected at least one sample")
+        if bool(goodness.isnan().any()):
+            raise ValueError(f"{name}: holds NaN; expected goodness that can be ordered")
+    dtype = torch.promote_types(positive.dtype, negative.dtype)
+    ordered, sought = negative.to(dtype).sort(-1).values, positive.to(dtype).contiguous()
+    below = torch.searchsorted(ordered, sought).sum(-1)
+    not_above = torch.searchsorted(ordered, sought, right=True).sum(-1)
+    return (below + not_above).double() / (2 * positive.shape[1] * negative.shape[1])

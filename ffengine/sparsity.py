@@ -1,6 +1,8 @@
-"""Hoyer sparsity S and the samples for which it is undefined.
+"""Hoyer sparsity S, the measures beside it, and the samples for which they are undefined.
 
 Legend: n width (the last axis), ... any leading axes. S(h) = (sqrt(n) - ||h||_1 / ||h||_2) / (sqrt(n) - 1).
+All measures are float64 whatever the input, and take memory for CHUNK_ELEMENTS activations beyond it. A sample that is zero
+throughout gets 0 (and a zero_fraction of 1); `dead_samples` tells which they are. A sample that holds NaN or infinity gets NaN.
 """
 
 import math
@@ -36,57 +38,6 @@ def hoyer_sparsity(h: Tensor) -> Tensor:
     return sparsity
 
 
-def zero_fraction(h: Tensor) -> Tensor:
-    """Share of exact zeros among the units of (..., n) -> (...) float64."""
-    return (h == 0).double().mean(-1)
-
-
-def gini(h: Tensor) -> Tensor:
-    """Gini index of |h| over the units of (..., n) -> (...) float64, in [0, 1 - 1/n]: 0 for equal units and for dead samples.
-
-    2 sum_j j |h|_(j) / (n sum_j |h|_j) - (n + 1) / n, |h|_(1) <= ... <= |h|_(n). Source: Hurley & Rickard,
-    IEEE Trans. Inf. Theory 55 (2009). Sorts: the slowest of the measures.
-    """
-
-    def of(rows: Tensor) -> Tensor:
-        n = rows.shape[-1]
-        ordered = _scaled(rows.abs().sort(-1).values)
-        total = ordered.sum(-1)
-        rank = torch.arange(1, n + 1, dtype=torch.float64, device=rows.device)
-        index = 2 * (ordered @ rank) / (n * torch.where(total > 0, total, 1.0)) - (n + 1) / n
-        return torch.where(total > 0, index, 0.0).clamp(0.0, 1 - 1 / n)
-
-    return _by_chunk(h, of)
-
-
-def treves_rolls(h: Tensor) -> Tensor:
-    """Treves-Rolls sparseness of (..., n) -> (...) float64, in [0, 1]: 1 for a single active unit, 0 for equal ones and dead samples.
-
-    (1 - a) / (1 - 1/n) with a = mean(|h|)^2 / mean(h^2): Treves & Rolls, Network 2 (1991), in the form of
-    Vinje & Gallant, Science 287 (2000).
-    """
-
-    def of(rows: Tensor) -> Tensor:
-        magnitude = _scaled(rows.abs())
-        return treves_rolls_of_norms(magnitude.sum(-1), magnitude.square().sum(-1), rows.shape[-1])
-
-    return _by_chunk(h, of)
-
-
-def kurtosis(h: Tensor) -> Tensor:
-    """Excess kurtosis over the units of (..., n) -> (...) float64, population moments; 0 where all units are equal."""
-
-    def of(rows: Tensor) -> Tensor:
-        centered = _scaled(rows)
-        centered = centered - centered.mean(-1, keepdim=True)
-        squares = centered.square()
-        variance = squares.mean(-1)
-        spread = variance > 1e-28  # units that differ by rounding alone are equal
-        return torch.where(spread, squares.square().mean(-1) / torch.where(spread, variance, 1.0).square() - 3, 0.0)
-
-    return _by_chunk(h, of)
-
-
 def dead_samples(h: Tensor) -> Tensor:
     """Which samples are zero throughout: (..., n) -> (...) bool."""
     return ~(h != 0).any(-1)
@@ -97,38 +48,98 @@ def sparsity_and_dead(h: Tensor) -> tuple[Tensor, Tensor]:
 
     def of(rows: Tensor) -> Tensor:
         magnitude = _scaled(rows.abs())
-        return hoyer_of_norms(magnitude.sum(-1), magnitude.square().sum(-1), rows.shape[-1])
+        return hoyer_of_norms(magnitude.sum(-1), magnitude.square_().sum(-1), rows.shape[-1])
 
     return _by_chunk(h, of), dead_samples(h)
 
 
+def zero_fraction(h: Tensor) -> Tensor:
+    """Share of exact zeros among the units of activations (..., n) -> (...), in [0, 1]; 1 for a dead sample."""
+    return _by_chunk(h, lambda rows: (rows == 0).sum(-1).double() / rows.shape[-1])
+
+
+def gini(h: Tensor) -> Tensor:
+    """Gini index of |h| over the units of activations (..., n) -> (...), in [0, 1 - 1/n].
+
+    0: equal units; 1 - 1/n: a single unit active. Source: N. Hurley & S. Rickard, IEEE Trans. Inf. Theory 55 (2009), table II,
+    1 - 2 sum_k (|h|_(k) / ||h||_1) (n - k + 1/2) / n with |h|_(1) <= ... <= |h|_(n), here with the terms put together:
+    sum_k (2k - n - 1) |h|_(k) / (n ||h||_1). It sorts, and is by far the slowest of the measures.
+    """
+
+    def of(rows: Tensor) -> Tensor:
+        width = rows.shape[-1]
+        ordered = _scaled(rows.abs().sort(-1).values)
+        rank = torch.arange(1 - width, width, 2, dtype=torch.float64, device=rows.device)
+        total = ordered.sum(-1)
+        return ((ordered @ rank) / (width * _or_one(total))).clamp(0.0, 1 - 1 / width)
+
+    return _by_chunk(h, of)
+
+
+def treves_rolls(h: Tensor) -> Tensor:
+    """Treves and Rolls's sparseness of the units of activations (..., n) -> (...), in [0, 1]; 1: a single unit active, 0: equal units.
+
+    The population form over the units of one sample: a = (mean |h|)^2 / mean h^2 (A. Treves & E. Rolls, Network 2 (1991)), given as
+    (1 - a) / (1 - 1/n) (W. Vinje & J. Gallant, Science 287 (2000)). Since a = (||h||_1 / ||h||_2)^2 / n, it is an increasing function of
+    Hoyer's S at any one width, S (2 sqrt(n) - S (sqrt(n) - 1)) / (sqrt(n) + 1): the two order samples alike; their means differ.
+    """
+
+    def of(rows: Tensor) -> Tensor:
+        magnitude = _scaled(rows.abs())
+        return treves_rolls_of_norms(magnitude.sum(-1), magnitude.square_().sum(-1), rows.shape[-1])
+
+    return _by_chunk(h, of)
+
+
+def kurtosis(h: Tensor) -> Tensor:
+    """Excess kurtosis of the signed activations of the units of one sample, (..., n) -> (...); 0 where all units are equal.
+
+    m4 / m2^2 - 3 with the population's moments, of the n units about their mean and divided by n. It ignores shift and scale.
+    From -2 (two values, equally frequent) to n - 5 + 1/(n - 1) (a single unit differs from the rest).
+    """
+
+    def of(rows: Tensor) -> Tensor:
+        scaled = _scaled(rows)
+        # A difference of near equals is exact, their mean is not: only so do units that differ in the last bit have a kurtosis.
+        moments = _scaled(scaled - scaled[..., :1])
+        moments -= moments.mean(-1, keepdim=True)
+        moments.square_()
+        variance = moments.mean(-1)
+        return torch.where(variance == 0, 0.0, moments.square_().mean(-1) / _or_one(variance.square()) - 3)
+
+    return _by_chunk(h, of)
+
+
 def _by_chunk(h: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
-    """A measure of the rows of (..., n), a bounded number at a time."""
-    rows = h.reshape(-1, h.shape[-1])
+    """A measure (rows, n) -> (rows,) of activations (..., n), a bounded number of rows at a time."""
+    if h.dim() < 1 or h.shape[-1] < 2:
+        raise ValueError(f"h: expected shape (..., n) with n >= 2 units, got {tuple(h.shape)}")
+    rows = h.detach().reshape(-1, h.shape[-1])
     pieces = [measure(piece) for piece in rows.split(max(1, CHUNK_ELEMENTS // h.shape[-1]))]
     return torch.cat(pieces).reshape(h.shape[:-1])
 
 
 def _scaled(rows: Tensor) -> Tensor:
-    """Float64 rows over their largest magnitude: the measures ignore scale; squares then neither overflow nor vanish."""
+    """Float64 rows over their largest magnitude: the measures ignore scale, and so squares neither overflow nor vanish."""
     rows = rows.double()
-    largest = rows.abs().amax(-1, keepdim=True)
-    return rows / torch.where(largest > 0, largest, 1.0)
+    return rows / _or_one(rows.abs().amax(-1, keepdim=True))
+
+
+def _or_one(divisor: Tensor) -> Tensor:
+    return divisor.masked_fill(divisor == 0, 1.0)
 
 
 def hoyer_of_norms(l1: Tensor, squares: Tensor, width: int) -> Tensor:
     """S from ||h||_1 and ||h||_2^2 (both float64) at a width; 0 where the sample is dead."""
     root = math.sqrt(width)
-    live = squares > 0
-    ratio = torch.where(live, l1, root) / torch.where(live, squares, 1.0).sqrt()
+    ratio = torch.where(squares == 0, root, l1) / _or_one(squares).sqrt()
     return ((root - ratio) / (root - 1)).clamp(0.0, 1.0)  # rounding can leave the range by 1e-16
 
 
 def treves_rolls_of_norms(l1: Tensor, squares: Tensor, width: int) -> Tensor:
-    """Treves-Rolls sparseness from ||h||_1 and ||h||_2^2 (both float64) at a width; 0 where the sample is dead. See treves_rolls."""
-    live = squares > 0
-    a = torch.where(live, l1, 0.0).square() / (torch.where(live, squares, 1.0) * width)
-    return torch.where(live, (1 - a) / (1 - 1 / width), 0.0).clamp(0.0, 1.0)
+    """Treves and Rolls's sparseness, as `treves_rolls`, from ||h||_1 and ||h||_2^2 (both float64) at a width; 0 where dead."""
+    spread = torch.where(squares == 0, float(width), l1.square()) / _or_one(squares)
+    return ((width - spread) / (width - 1)).clamp(0.0, 1.0)
 
 
 def check_finite(name: str, tensor: Tensor) -> None:

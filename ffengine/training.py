@@ -77,7 +77,7 @@ def train(
         measures=found.measures,
         ensembles=found.ensembles,
         baselines=found.baselines,
-        diagnostics=tuple(of_training(spec, run.rows)),
+        diagnostics=tuple(of_training(spec, run.rows, found.accuracy)),
         provenance=provenance(spec, run.device, stopwatch),
     )
 

@@ -4,120 +4,21 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import ffengine
 from ffengine import evaluation
 from ffengine.checkpoint import Checkpoint
 from ffengine.control import Interrupted
 from ffengine.draws import Draws
-from ffengine.ensembles import class_ensembles, ensemble_overlap, ensemble_sizes, units_in_ensembles
 from ffengine.monitor import paired
 from ffengine.network import Network
-from ffengine.readout import choose_penalty, fit_linear
 from ffengine.samples import load_samples
-from ffengine.separation import auc
 from ffengine.spec import TrainSpec
 from ffengine.training import BatchReport, EpochReport
 from tests.engine import reference
 from tests.engine.test_training import spec_of
 
 CPU = torch.device("cpu")
-
-# Separation
-
-
-@given(
-    positive=st.lists(st.integers(-3, 3), min_size=1, max_size=12),
-    negative=st.lists(st.integers(-3, 3), min_size=1, max_size=12),
-)
-def test_auc_equals_the_double_loop_with_ties(positive: list[int], negative: list[int]) -> None:
-    wins = math.fsum((p > q) + (p == q) / 2 for p in positive for q in negative)
-    found = auc(torch.tensor([positive, negative[:1] * len(positive)]).float(), torch.tensor([negative, negative]).float())
-    assert float(found[0]) == pytest.approx(wins / len(positive) / len(negative))
-    assert found.dtype == torch.float64
-
-
-# Linear readout
-
-
-def blobs(seed: int, samples: int, features: int, classes: int, spread: float) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(samples) % classes
-    centers = torch.randn(classes, features, generator=generator)
-    return (centers[labels] + spread * torch.randn(samples, features, generator=generator)).unsqueeze(0), labels.unsqueeze(0)
-
-
-@settings(max_examples=15)
-@given(seed=st.integers(0, 2**31), penalty=st.sampled_from([1e-3, 0.1]), classes=st.integers(2, 4))
-def test_a_readout_is_at_the_minimum_of_its_loss(seed: int, penalty: float, classes: int) -> None:
-    features, labels = blobs(seed, 40, 5, classes, 1.0)
-    features[..., 4] = 7.0  # a unit that never changes
-    readout = fit_linear(features, labels, classes, penalty=penalty)
-    assert readout.converged
-    x = features[0].double()
-    deviation = x.std(0, correction=0)
-    standard = (x - x.mean(0)) / torch.where(deviation > 0, deviation, 1.0)
-    weight = readout.weight[0].double().requires_grad_()
-
-    def loss(w: torch.Tensor) -> torch.Tensor:
-        logits = standard @ w[:, :-1].T + w[:, -1]
-        entropy = -(logits.softmax(1)[torch.arange(40), labels[0]].log().mean())
-        return entropy + penalty / 2 * w[:, :-1].square().sum()
-
-    (slope,) = torch.autograd.grad(loss(weight), weight)
-    assert float(slope.abs().max()) < 3e-4
-    slow = torch.zeros_like(weight, requires_grad=True)
-    for _ in range(3000):  # plain gradient descent
-        (slope,) = torch.autograd.grad(loss(slow), slow)
-        slow = (slow - 0.5 * slope).detach().requires_grad_()
-    assert float(loss(weight).detach()) <= float(loss(slow).detach()) + 1e-5
-
-
-def test_a_readout_is_the_same_for_a_replica_alone_and_classifies_what_can_be_told_apart() -> None:
-    (one, labels), (other, _) = blobs(0, 300, 8, 3, 0.2), blobs(1, 300, 8, 3, 0.2)
-    both = fit_linear(torch.cat([one, other]), labels.expand(2, -1), 3, penalty=1e-3)
-    alone = fit_linear(other, labels, 3, penalty=1e-3)
-    assert torch.equal(both.predict(torch.cat([one, other]))[1], alone.predict(other)[0])
-    assert torch.equal(alone.predict(other), labels)
-    again = fit_linear(other, labels, 3, penalty=1e-3)
-    assert torch.equal(alone.weight, again.weight)
-
-
-def test_the_penalty_is_chosen_on_held_out_samples_and_ties_go_to_the_strongest() -> None:
-    features, labels = blobs(0, 90, 8, 3, 0.1)
-    assert choose_penalty(features[:, :60], labels[:, :60], features[:, 60:], labels[:, 60:], 3, penalties=(1e-4, 1e-2, 1e-3)) == 1e-2
-    noisy, labels = blobs(2, 60, 30, 3, 2.5)
-    scores = {
-        penalty: int((fit_linear(noisy[:, :30], labels[:, :30], 3, penalty=penalty).predict(noisy[:, 30:]) == labels[:, 30:]).sum())
-        for penalty in (1e-4, 1e-2, 1.0, 100.0)
-    }
-    assert len(set(scores.values())) > 1
-    chosen = choose_penalty(noisy[:, :30], labels[:, :30], noisy[:, 30:], labels[:, 30:], 3, penalties=tuple(scores))
-    assert chosen == max(penalty for penalty, score in scores.items() if score == max(scores.values()))
-
-
-# Ensembles
-
-
-@given(seed=st.integers(0, 2**31), samples=st.integers(0, 12), width=st.integers(1, 6))
-def test_ensembles_equal_their_definition_in_loops(seed: int, samples: int, width: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    h = torch.relu(torch.randn(samples, width, generator=generator))
-    labels = torch.randint(0, 3, (samples,), generator=generator)
-    members = class_ensembles(h, labels, 3)
-    expected = []
-    for label in range(3):
-        own = [row for row, of in zip(h.tolist(), labels.tolist(), strict=True) if of == label]
-        expected.append([bool(own) and sum(abs(row[j]) > 0.1 * max(map(abs, row)) for row in own) > 0.5 * len(own) for j in range(width)])
-    assert members.tolist() == expected
-    sets = [{j for j in range(width) if row[j]} for row in expected]
-    assert ensemble_sizes(members).tolist() == [len(one) for one in sets]
-    assert ensemble_overlap(members).tolist() == [[len(a & b) / len(a | b) if a | b else 0.0 for b in sets] for a in sets]
-    counts = [sum(row[j] for row in expected) for j in range(width)]
-    assert units_in_ensembles(members) == pytest.approx((sum(c >= 1 for c in counts) / width, sum(c >= 2 for c in counts) / width))
-
 
 # The whole evaluation of a run
 

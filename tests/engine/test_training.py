@@ -78,14 +78,13 @@ specs = st.builds(
     ),
     batch_size=st.integers(20, 60),
     epochs=st.integers(1, 3),
-    optimizer=st.fixed_dictionaries(
-        {
-            "name": st.sampled_from(OPTIMIZERS),
-            "lr": st.floats(1e-3, 2e-2),
-            "scale_lr_by_width": st.just(False),
-            "schedule": st.sampled_from(sorted(SCHEDULES)),
-            "weight_decay": st.sampled_from([0.0, 0.1]),
-        }
+    optimizer=st.builds(
+        # a small epsilon makes Adam's step the sign of gradients that are nothing but rounding
+        lambda name, **rest: {"name": name, "scale_lr_by_width": False, **({"epsilon": 1e-2} if name.startswith("adam") else {}), **rest},
+        name=st.sampled_from(OPTIMIZERS),
+        lr=st.floats(1e-3, 2e-2),
+        schedule=st.sampled_from(sorted(SCHEDULES)),
+        weight_decay=st.sampled_from([0.0, 0.1]),
     ),
     seeds=st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=2, unique=True),
 )
@@ -146,7 +145,7 @@ def final_weights(spec: TrainSpec) -> tuple[torch.Tensor, ...]:
     return reports[-1].checkpoint.weights
 
 
-@settings(max_examples=25)
+@settings(max_examples=60)
 @given(specs)
 def test_weights_equal_a_float64_autograd_loop(spec: TrainSpec) -> None:
     found = final_weights(spec)
