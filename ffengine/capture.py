@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
-Step = Callable[[Tensor], None]
+from ffengine.pairs import AnyPairs
+
+Step = Callable[[AnyPairs], None]
 
 
 def captured(step: Step, device: torch.device) -> Step:
@@ -17,31 +18,33 @@ def captured(step: Step, device: torch.device) -> Step:
 
 
 class CapturedStep:
-    """Replays a step on inputs of the shape that came first; others are run as they are."""
+    """Replays a step on inputs of the shapes that came first; others are run as they are."""
 
     def __init__(self, step: Step) -> None:
         self._step = step
-        self._shape: torch.Size | None = None
+        self._shapes: list[torch.Size] | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._input: Tensor | None = None
+        self._inputs: AnyPairs | None = None
 
-    def __call__(self, x: Tensor) -> None:
-        """Take the step on x."""
-        if self._shape is None:  # the first call also sets up what a capture may not: handles, workspaces
-            self._shape = x.shape
-            self._step(x)
-        elif x.shape != self._shape:
-            self._step(x)
-        elif self._graph is None or self._input is None:
-            self._capture(x)
+    def __call__(self, inputs: AnyPairs) -> None:
+        """Take the step on the inputs."""
+        shapes = [tensor.shape for tensor in inputs]
+        if self._shapes is None:  # the first call also sets up what a capture may not: handles, workspaces
+            self._shapes = shapes
+            self._step(inputs)
+        elif shapes != self._shapes:
+            self._step(inputs)
+        elif self._graph is None or self._inputs is None:
+            self._capture(inputs)
         else:
-            self._input.copy_(x)
+            for held, tensor in zip(self._inputs, inputs, strict=True):
+                held.copy_(tensor)
             self._graph.replay()
 
-    def _capture(self, x: Tensor) -> None:
-        self._input = x.clone()
+    def _capture(self, inputs: AnyPairs) -> None:
+        self._inputs = type(inputs)(*(tensor.clone() for tensor in inputs))
         self._graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize(x.device)
+        torch.cuda.synchronize(inputs.x.device)
         with torch.cuda.graph(self._graph):  # records, does not run
-            self._step(self._input)
+            self._step(self._inputs)
         self._graph.replay()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ffengine.network import Network
 from ffengine.optimizers import State
+from ffengine.pairs import AnyPairs, Pairs
 from ffengine.spec import TrainSpec
 
 FIRST_ACTIVITY = 0.5  # the running mean activity that peer normalisation starts from (Löwe 2023)
@@ -32,20 +33,19 @@ class Learner:
         self.network, self.spec = network, spec
         self.states = states if states is not None else [self._new_state(weight) for weight in network.weights]
 
-    def step(self, layers: tuple[int, ...], x: Tensor, epoch: int) -> None:
-        """One step of every layer of `layers` on the inputs (R, 2B, m) of the lowest, positives first: W <- W + eta D, in place.
+    def step(self, layers: tuple[int, ...], inputs: AnyPairs, epoch: int) -> None:
+        """One step of every layer of `layers` on the inputs of the lowest: W <- W + eta D, in place.
 
         A layer above another that learns in the same step sees what that one made of the batch before its step.
         """
         for layer in layers:
             weight, state = self.network.weights[layer], self.states[layer]
-            z = self.product(x, weight.mT)
-            above = layer != layers[-1]
+            z = inputs.times(weight, self.product)
             h = self.network.activation.value_(z) if self._slope_is_implied else self.network.activation.value(z)
-            x_above = self._next_input(layer, h) if above else x
-            descent = self.product(self.pull(z, h, state).mT, x)
+            above = Pairs(self._next_input(layer, h)) if layer != layers[-1] else inputs
+            descent = inputs.gathered(self.pull(z, h, state), self.product)
             self.spec.optimizer.step(weight, descent, state, self.eta(layer, epoch))
-            x = x_above
+            inputs = above
 
     def preview(self, layer: int, x: Tensor, z: Tensor) -> Preview:
         """The step that the layer would take next on its inputs x (R, 2B, m) with z (R, 2B, n); nothing changes."""

@@ -22,9 +22,9 @@ from torch import Tensor
 from ffengine.activations import ACTIVATIONS, Activation
 from ffengine.sparsity import check_finite, hoyer_of_norms, treves_rolls_of_norms
 
-HELD_BYTES = 192 * 2**20  # pre-activations kept between the products; wider layers are done a block of units at a time
+HELD_BYTES = 256_000_000  # pre-activations kept between the products; wider layers are done a block of units at a time
 MIN_BLOCK_UNITS = 16
-CHUNK_ELEMENTS = 2**19  # elementwise passes work on pieces that stay in the cache
+CHUNK_ELEMENTS = 2**20  # elementwise passes work on pieces that stay in the cache
 ROUNDINGS = 8.0  # measured: rounding moves a unit's rate by less than so many unit roundings (docs/numerics.md)
 EPSILON = {dtype: ROUNDINGS * torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)}
 NEAR_ZERO = 1e-6  # pre-activations closer to 0 than this count as being on the kink
@@ -126,25 +126,42 @@ class Observation:
         """The verdict on each sample."""
         return TheoremCheck.of(self.margin, self.dead, self.rounding)
 
-    def add(self, rows: slice, z: Tensor, zdot: Tensor, activation: Activation) -> None:
-        """Add the units of z, zdot (rows, units) to the sums of those samples."""
-        h, hdot = activation.value(z), activation.slope(z) * zdot
-        self.noise[rows] += (hdot * hdot).sum(-1, dtype=torch.float64) * EPSILON[z.dtype] ** 2
-        self.l1[rows] += h.abs().sum(-1, dtype=torch.float64)
-        self.squares[rows] += (h * h).sum(-1, dtype=torch.float64)
-        self.along_h[rows] += (h * hdot).sum(-1, dtype=torch.float64)
-        self.along_sign[rows] += (h.sign() * hdot).sum(-1, dtype=torch.float64)
+    def add(self, rows: slice, z: Tensor, h: Tensor, zdot: Tensor, activation: Activation) -> None:
+        """Add the units of z, h and zdot (rows, units) to the sums of those samples; overwrites zdot.
+
+        Units are summed in their own type, blocks of them in float64: the products' rounding is far above a sum's.
+        """
         if self.eta:
             self.add_step(rows, z, zdot, activation)
+        along = _along_sign(z, h, zdot, activation)
+        self.along_sign[rows] += along.sum(-1)
+        self.noise[rows] += (torch.linalg.vector_norm(along, dim=-1).double() * EPSILON[z.dtype]).square()
+        magnitude = h if activation.slope_below_zero == 0 else h.abs()
+        if not self.eta:
+            self.squares[rows] += torch.linalg.vector_norm(h, dim=-1).double().square()
+            self.l1[rows] += magnitude.sum(-1)
+        self.along_h[rows] += along.mul_(magnitude).sum(-1)
 
     def add_step(self, rows: slice, z: Tensor, zdot: Tensor, activation: Activation) -> None:
-        """Add what the step eta does to the units of those samples."""
-        after = z.double() + self.eta * zdot.double()
-        h_after = activation.value(after)
-        self.l1_after[rows] += h_after.abs().sum(-1)
-        self.squares_after[rows] += h_after.square().sum(-1)
-        self.flipped[rows] += ((after > 0) != (z > 0)).sum(-1)
+        """Add the state of the units of those samples before and after the step eta, all in float64: the change can be tiny."""
+        before = z.double()
+        after = before + self.eta * zdot.double()
+        for state, l1, squares in ((before, self.l1, self.squares), (after, self.l1_after, self.squares_after)):
+            h = activation.value(state)
+            squares[rows] += torch.linalg.vector_norm(h, dim=-1).square()
+            l1[rows] += h.abs_().sum(-1)
+        self.flipped[rows] += ((after > 0) != (before > 0)).sum(-1)
         self.near_zero[rows] += (z.abs() < NEAR_ZERO).sum(-1)
+
+
+def _along_sign(z: Tensor, h: Tensor, zdot: Tensor, activation: Activation) -> Tensor:
+    """sign(h) sigma'(z) zdot, elementwise; overwrites zdot."""
+    if activation.slope_below_zero == 0:  # relu: its own derivative does all of it in one pass
+        masked: Tensor = torch.ops.aten.threshold_backward.default(zdot, h, 0)
+        return masked
+    if not activation.slope_where_active_is_one:
+        zdot.mul_(activation.slope(z))
+    return zdot.mul_(h.sign())
 
 
 def theorem1(weight: Tensor, x: Tensor, *, activation: str = "relu") -> TheoremCheck:
@@ -197,16 +214,23 @@ def observe(
     """
     blocks = _unit_blocks(weight, sum(len(x) for x in groups))
     if step and direction is None and len(blocks) > 1:  # eta needs the whole of D before the first unit is stepped
-        direction = torch.cat([_block_direction(_pre_activations(weight[b], groups), groups, signs, activation)[0] for b in blocks])
+        direction = torch.cat([_block_direction([x @ weight[b].T for x in groups], groups, signs, activation)[0] for b in blocks])
     observations = [Observation.zeros(len(x), len(weight), weight.device) for x in groups]
+    held_memory = weight.new_empty(sum(len(x) for x in groups) * (blocks[0].stop - blocks[0].start))
     for block in blocks:
-        z = _pre_activations(weight[block], groups)
-        D, cancellation = _block_direction(z, groups, signs, activation) if direction is None else (direction[block], 1.0)  # (units, m)
+        z = _pre_activations(weight[block], groups, held_memory)
+        if held := activation.slope_where_active_is_one and not step:  # then h says all that z does
+            for z_group in z:
+                activation.value_(z_group)
+        D, cancellation = (
+            _block_direction(z, groups, signs, activation, held=held) if direction is None else (direction[block], 1.0)
+        )  # (units, m)
         eta = trial_eta(weight, D if direction is None else direction, step)
         for x, z_group, observation in zip(groups, z, observations, strict=True):
             observation.eta, observation.cancellation = eta, max(float(observation.cancellation), cancellation)
             for rows in _row_chunks(len(x), len(D)):
-                observation.add(rows, z_group[rows], x[rows] @ D.T, activation)
+                h = z_group[rows] if held else activation.value(z_group[rows])
+                observation.add(rows, z_group[rows], h, x[rows] @ D.T, activation)
     return observations
 
 
@@ -216,18 +240,27 @@ def trial_eta(weight: Tensor, direction: Tensor, step: float) -> float:
     return step * float(torch.linalg.vector_norm(weight.double())) / length if step and length else 0.0
 
 
-def _pre_activations(weight: Tensor, groups: Sequence[Tensor]) -> list[Tensor]:
-    return [x @ weight.T for x in groups]  # each (N, units)
+def _pre_activations(weight: Tensor, groups: Sequence[Tensor], memory: Tensor) -> list[Tensor]:
+    """z (N_g, units) of each group, in memory that is used for every block of units."""
+    sizes = [len(x) * len(weight) for x in groups]
+    return [
+        torch.mm(x, weight.T, out=part.view(len(x), len(weight))) for x, part in zip(groups, memory[: sum(sizes)].split(sizes), strict=True)
+    ]
 
 
-def _block_direction(z: Sequence[Tensor], groups: Sequence[Tensor], signs: Sequence[float], activation: Activation) -> tuple[Tensor, float]:
-    """D (units, m), and how much longer than D its groups' parts are together."""
+def _block_direction(
+    z: Sequence[Tensor], groups: Sequence[Tensor], signs: Sequence[float], activation: Activation, *, held: bool = False
+) -> tuple[Tensor, float]:
+    """D (units, m), and how much longer than D its groups' parts are together; `held` says that z is the pull already."""
     D = groups[0].new_zeros(z[0].shape[1], groups[0].shape[1])
     lengths = []  # of D after each group
     for x, z_group, sign in zip(groups, z, signs, strict=True):
-        for rows in _row_chunks(len(x), len(D)):
-            pull = activation.value(z_group[rows]) * activation.slope(z_group[rows])  # half of dG/dz
-            D.addmm_(pull.T, x[rows], alpha=-2.0 * sign)
+        if held:
+            D.addmm_(z_group.T, x, alpha=-2.0 * sign)
+        else:
+            for rows in _row_chunks(len(x), len(D)):
+                pull = activation.value(z_group[rows]) * activation.slope(z_group[rows])  # half of dG/dz
+                D.addmm_(pull.T, x[rows], alpha=-2.0 * sign)
         lengths.append(float(torch.linalg.vector_norm(D)))
     return D, cancellation(lengths)
 
@@ -239,8 +272,9 @@ def cancellation(lengths: Sequence[float]) -> float:
 
 
 def _unit_blocks(weight: Tensor, samples: int) -> list[slice]:
-    units = max(MIN_BLOCK_UNITS, HELD_BYTES // (samples * weight.element_size()))
-    return [slice(start, start + units) for start in range(0, len(weight), units)]
+    most = max(MIN_BLOCK_UNITS, HELD_BYTES // (samples * weight.element_size()))
+    units = -(-len(weight) // -(-len(weight) // most))  # blocks of one size: a small one at the end would be slow
+    return [slice(start, min(start + units, len(weight))) for start in range(0, len(weight), units)]
 
 
 def _row_chunks(samples: int, units: int) -> list[slice]:

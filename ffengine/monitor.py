@@ -16,8 +16,9 @@ from ffengine.diagnostics import divergence
 from ffengine.draws import Draws
 from ffengine.learning import Learner
 from ffengine.margins import Observation
-from ffengine.negatives import Judge, Positives
+from ffengine.negatives import Judge, Positives, Relabelling
 from ffengine.network import GoodnessJudge, Network
+from ffengine.pairs import RelabelledPairs
 from ffengine.results import EpochRow, Split
 from ffengine.samples import Samples
 from ffengine.sparsity import gini, kurtosis
@@ -82,7 +83,7 @@ class Monitor:
         seen.eta = eta
         if cancellation is not None:
             seen.cancellation = cancellation.repeat_interleave(samples)
-        seen.add(slice(None), z, zdot, network.activation)
+        seen.add(slice(None), z, network.activation.value(z), zdot, network.activation)
         return seen
 
     def _batches(self, judge: Judge | None) -> Iterator[Tensor]:
@@ -190,3 +191,22 @@ def paired(
     x = spec.negatives.positive(train.positives(labelled=spec.negatives.labelled)[index])  # (R, B, m)
     negative = spec.negatives(Positives(x, index, train, draws.at(purpose, *numbers), judge))
     return torch.cat([x, negative], dim=1)
+
+
+def relabelled(
+    strategy: Relabelling,
+    network: Network,
+    train: Samples,
+    index: Tensor,
+    draws: Draws,
+    address: tuple[str, *tuple[int, ...]],
+    judge: Judge,
+) -> RelabelledPairs:
+    """The first layer's inputs of the same pairs, for strategies that keep the image."""
+    purpose, *numbers = address
+    x, labels, classes = train.positives(labelled=True)[index], train.labels[index].unsqueeze(-1), train.classes
+    wrong = strategy.wrong(Positives(x, index, train, draws.at(purpose, *numbers), judge)).unsqueeze(-1)
+    x = network.prepared(0, x)
+    contrast = x.gather(-1, labels) - x.gather(-1, wrong)  # of the one-hot's two values, alike for all labels of a sample
+    change = x.new_zeros((*index.shape, classes)).scatter_(-1, wrong, contrast)
+    return RelabelledPairs(x, change.scatter_(-1, labels, -contrast))

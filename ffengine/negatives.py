@@ -8,7 +8,7 @@ Costs are stated beside a training step's two products over 2B samples; where no
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
 from pydantic import Field
@@ -88,33 +88,55 @@ class Negatives(Entry, ABC):
         """Negatives (R, B, m), one for each positive."""
 
 
-class WrongLabel(Negatives):
+class Relabelling(Negatives, ABC):
+    """Negatives that are images under a label that is not theirs."""
+
+    @property
+    def keeps_image(self) -> bool:
+        """Whether every negative is the image of its positive."""
+        return True
+
+    @abstractmethod
+    def wrong(self, positives: Positives) -> Tensor:
+        """The label (R, B) that each negative is under: never the true one."""
+
+    def __call__(self, positives: Positives) -> Tensor:
+        return swap_label(positives.x, positives.labels, self.wrong(positives))
+
+
+class WrongLabel(Relabelling):
     """The same image under a label that is not its own, drawn uniformly from the others (Hinton 2022, section 3.3)."""
 
     strategy: Literal["wrong_label"] = "wrong_label"
     image: Literal["own", "any"] = Field("own", description="any: the image is a random one too, so that some appear twice and some never")
 
+    @property
+    def keeps_image(self) -> bool:
+        return self.image == "own"
+
+    def wrong(self, positives: Positives) -> Tensor:
+        return (positives.labels + positives.draw.integers(1, positives.classes, positives.labels.shape)) % positives.classes
+
     def __call__(self, positives: Positives) -> Tensor:
-        x, labels = positives.x, positives.labels
-        if self.image == "any":
-            index = positives.draw.integers(0, len(positives.samples), labels.shape)
-            x, labels = positives.samples.labelled[index], positives.samples.labels[index]
-        shift = positives.draw.integers(1, positives.classes, labels.shape)
-        return swap_label(x, labels, (labels + shift) % positives.classes)
+        if self.image == "own":
+            return super().__call__(positives)
+        index = positives.draw.integers(0, len(positives.samples), positives.index.shape)
+        others = replace(positives, x=positives.samples.labelled[index], index=index)
+        return swap_label(others.x, others.labels, self.wrong(others))
 
 
-class HardestLabel(Negatives):
+class HardestLabel(Relabelling):
     """The same image under the wrong label that the network likes best now; costs C / 2 forward products, one for the first layer."""
 
     asks_network: ClassVar[bool] = True
 
     strategy: Literal["hardest_label"] = "hardest_label"
 
-    def __call__(self, positives: Positives) -> Tensor:
-        return swap_label(positives.x, positives.labels, wrong_goodness(positives).argmax(-1))
+    def wrong(self, positives: Positives) -> Tensor:
+        return wrong_goodness(positives).argmax(-1)
 
 
-class SampledLabel(Negatives):
+class SampledLabel(Relabelling):
     """A wrong label drawn by the softmax of its goodness under the network (Hinton 2022, section 3.3); cost as hardest_label."""
 
     asks_network: ClassVar[bool] = True
@@ -122,11 +144,11 @@ class SampledLabel(Negatives):
     strategy: Literal["sampled_label"] = "sampled_label"
     temperature: float = Field(1.0, gt=0, le=1e6, description="goodness is divided by it: small is hard, large is uniform")
 
-    def __call__(self, positives: Positives) -> Tensor:
+    def wrong(self, positives: Positives) -> Tensor:
         goodness = wrong_goodness(positives) / self.temperature
         uniform = positives.draw.uniform(goodness.shape).clamp_min(1e-30)
         gumbel = -(-uniform.log()).log()  # the largest of goodness + gumbel is a draw from the softmax
-        return swap_label(positives.x, positives.labels, (goodness + gumbel).argmax(-1))
+        return (goodness + gumbel).argmax(-1)
 
 
 class Hybrid(Negatives):

@@ -1,8 +1,15 @@
-"""Ready-made studies: the paper's experiments."""
+"""Ready-made studies: the paper's experiments, and published Forward-Forward recipes with their settings.
+
+Where a source leaves a setting open, the recipe says so in a comment; docs/recipes.md has what each of them measured.
+"""
 
 from typing import NamedTuple
 
-from ffengine.spec import CheckSpec, DatasetSpec, MonitorSpec, NetworkSpec, StudyPart, StudySpec, TrainSpec
+from ffengine.inits import InitName
+from ffengine.negatives import SampledLabel, WrongLabel
+from ffengine.objectives import L2, Bce, MeanSquares, SoftplusLoss, SumSquares, SwishLoss
+from ffengine.optimizers import Adam, Momentum
+from ffengine.spec import CheckSpec, DatasetSpec, EvaluationSpec, MonitorSpec, NetworkSpec, Normalize, StudyPart, StudySpec, TrainSpec
 
 
 class Preset(NamedTuple):
@@ -44,10 +51,101 @@ QUICK = StudySpec(
     }
 )
 
+MONITOR = MonitorSpec(samples=1_000, every_epochs=10)
+MNIST = DatasetSpec(name="mnist")
+STANDARD = DatasetSpec(name="mnist", preprocess="standardize")
+
+
+def stack(width: int, layers: int, normalize: Normalize, init: InitName) -> NetworkSpec:
+    """Layers of one width with biases, the input of every one of them normalised, as all of these recipes have it."""
+    return NetworkSpec(widths=(width,) * layers, bias=True, init=init, normalize=normalize, normalize_first=True)
+
+
+HINTON = TrainSpec(
+    dataset=MNIST,
+    network=stack(2_000, 4, "rms", "gaussian"),
+    negatives=SampledLabel(),
+    # threshold, peer normalisation, momentum, weight cost and the cool-down are those of the code published with the paper
+    objective=SoftplusLoss(goodness=SumSquares(), threshold=None, peer_normalization=0.03),
+    optimizer=Momentum(lr=0.01, scale_lr_by_width=False, schedule="linear_cooldown", weight_decay=1e-3),
+    layers="simultaneous",
+    epochs=60,
+    batch_size=100,
+    monitor=MONITOR,
+    evaluation=EvaluationSpec(linear_classifier=True),
+)
+
+LOEWE = TrainSpec(
+    dataset=MNIST,
+    network=stack(1_000, 3, "rms", "gaussian_fan_out").model_copy(update={"pass_dead_units": True}),
+    objective=Bce(goodness=SumSquares(), threshold=None, peer_normalization=0.03),
+    optimizer=Momentum(lr=1e-3, scale_lr_by_width=False, schedule="linear_cooldown", weight_decay=3e-4),
+    layers="simultaneous",
+    epochs=100,
+    batch_size=100,
+    monitor=MONITOR,
+    evaluation=EvaluationSpec(linear_classifier=True),
+)
+
+MPEZESHKI = TrainSpec(
+    dataset=DatasetSpec(name="mnist", preprocess="standardize", train_samples=50_000),
+    network=stack(500, 2, "l2", "torch"),
+    # the published code shuffles the labels, so that one negative in ten carries the true one; here none does
+    negatives=WrongLabel(redraw="once"),
+    objective=Bce(goodness=MeanSquares(), threshold=2.0),
+    optimizer=Adam(lr=0.03),
+    epochs=1_000,
+    batch_size=50_000,
+    monitor=MonitorSpec(samples=1_000, every_epochs=100),
+)
+
+SWISH = TrainSpec(
+    dataset=STANDARD,
+    # the source gives loss, negatives, optimiser, batch and epochs; normalisation and goodness are those of mpezeshki
+    network=stack(500, 2, "l2", "torch"),
+    negatives=SampledLabel(),
+    objective=SwishLoss(goodness=MeanSquares(), alpha=6.0),
+    optimizer=Adam(lr=0.35),
+    layers="simultaneous",
+    epochs=60,
+    batch_size=4_096,
+    monitor=MONITOR,
+)
+
+TOSATO = TrainSpec(
+    dataset=STANDARD,
+    network=stack(784, 3, "l2", "torch"),
+    # as many negatives as positives, from all images under all of their wrong labels
+    negatives=WrongLabel(image="any", redraw="once"),
+    objective=Bce(goodness=L2(), threshold=3.0),
+    optimizer=Adam(lr=0.01),
+    epochs=20,
+    batch_size=512,
+    monitor=MONITOR,
+    evaluation=EvaluationSpec(ensembles=True),
+)
+
+
+def recipe(spec: TrainSpec) -> StudySpec:
+    """A study of one training run."""
+    return StudySpec(parts={"train": StudyPart(base=spec)})
+
+
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
         Preset("paper", "arXiv 2311.05667: theorem 1 and 2 at initialisation, theorem 2 and sparsity while training.", PAPER),
         Preset("quick", "The same three experiments on 1 000 samples and small layers: a check of the installation in seconds.", QUICK),
+        Preset(
+            "hinton", "Hinton 2022: 4 x 2000, labels sampled from the network's goodness, 60 epochs; 1.36 % test error.", recipe(HINTON)
+        ),
+        Preset("loewe", "Löwe 2023: 3 x 1000, peer normalisation, linear classifier on layers 2 and 3; 1.45 % test error.", recipe(LOEWE)),
+        Preset("mpezeshki", "The best-known public code: 2 x 500, Adam, full batch; 6.84 % test error.", recipe(MPEZESHKI)),
+        Preset(
+            "swish",
+            "Swish loss on the difference of goodness, 2 x 500 and 2 x 2000; 1.65 % and 1.35 % test error.",
+            StudySpec(parts={"train": StudyPart(base=SWISH, grid={"network.widths": [[500, 500], [2_000, 2_000]]})}),
+        ),
+        Preset("tosato", "Tosato et al. 2023: 3 x 784, goodness by length, greedy; accuracy 0.9345, sparse ensembles.", recipe(TOSATO)),
     )
 }

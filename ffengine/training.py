@@ -17,8 +17,10 @@ from ffengine.diagnostics import divergence, of_training
 from ffengine.draws import Draws
 from ffengine.evaluation import Evaluation, evaluate
 from ffengine.learning import Learner, matmul_precision
-from ffengine.monitor import Monitor, paired
+from ffengine.monitor import Monitor, paired, relabelled
+from ffengine.negatives import Relabelling
 from ffengine.network import GoodnessJudge, Network
+from ffengine.pairs import AnyPairs, Pairs
 from ffengine.provenance import Stopwatch, provenance
 from ffengine.results import EpochRow, TrainResult
 from ffengine.samples import load_samples
@@ -108,7 +110,7 @@ class TrainingRun:
             layers = self.spec.stages[self.position.stage]
             if self.position.epoch > 0:
                 with matmul_precision(self.spec.precision, self.device):
-                    self._epoch(layers, on_batch)
+                    self.epoch(layers, on_batch)
             self._end_epoch(layers, on_epoch)
 
     def evaluate(self, on_batch: OnBatch) -> Evaluation:
@@ -126,35 +128,56 @@ class TrainingRun:
         """Where the run stands now."""
         return snapshot(self.digest, self.position, self.network.weights, self.learner.states, self.rows)
 
-    def _epoch(self, layers: tuple[int, ...], on_batch: OnBatch) -> None:
+    def epoch(self, layers: tuple[int, ...], on_batch: OnBatch) -> None:
+        """Go on from `position` to the end of its epoch."""
         stage, epoch = self.position.stage, self.position.epoch
         batches = self._batches(stage, epoch)
-        step = captured(lambda x: self.learner.step(layers, x, epoch), self.device)
+        step = captured(lambda inputs: self.learner.step(layers, inputs, epoch), self.device)
         for batch in range(self.position.batch, len(batches)):
-            step(self._inputs(layers, batches[batch], ("negatives", stage, epoch, batch)))
+            step(self.inputs(layers, batches[batch], ("negatives", stage, epoch, batch)))
             self.position = Position(stage, epoch, batch + 1)
             if on_batch(BatchReport(self.fraction, self.checkpoint)) == "stop":
                 raise Interrupted(self.checkpoint())
 
-    def _inputs(self, layers: tuple[int, ...], index: Tensor, address: tuple[str, *tuple[int, ...]]) -> Tensor:
-        """What the lowest of the learning layers sees of the samples (R, B): positives, then negatives, (R, 2B, m)."""
+    def inputs(self, layers: tuple[int, ...], index: Tensor, address: tuple[str, *tuple[int, ...]]) -> AnyPairs:
+        """What the lowest of the learning layers sees of the samples (R, B) and their negatives."""
         if self.spec.negatives.redraw == "once":
             bank = self._bank(layers)  # (R, 2N, m)
-            return torch.stack([own[torch.cat([chosen, chosen + len(self.train)])] for own, chosen in zip(bank, index, strict=True)])
+            chosen = torch.cat([index, index + len(self.train)], dim=1)
+            return Pairs(bank[0].index_select(0, chosen[0]).unsqueeze(0) if len(bank) == 1 else bank[self._replicas, chosen])
         judge = GoodnessJudge(self.network, self.spec.objective.goodness, layers)
-        return self.network.layer_input(layers[0], paired(self.spec, self.train, index, self.draws, address, judge))
+        strategy = self.spec.negatives
+        if layers[0] == 0 and isinstance(strategy, Relabelling) and strategy.keeps_image:
+            return relabelled(strategy, self.network, self.train, index, self.draws, address, judge)
+        return Pairs(self.network.layer_input(layers[0], paired(self.spec, self.train, index, self.draws, address, judge)))
+
+    @property
+    def _replicas(self) -> Tensor:
+        return torch.arange(len(self.spec.seeds), device=self.device).unsqueeze(1)
 
     def _bank(self, layers: tuple[int, ...]) -> Tensor:
         """The inputs (R, 2N, m) of a stage whose negatives are drawn once: they stay the same while it learns."""
         if self.bank is None or self.bank[0] != layers[0]:
-            self.bank = None  # the old one goes before the new one is made
-            halves = []
-            everything = torch.arange(len(self.train), device=self.device).expand(len(self.spec.seeds), -1)
-            for number, index in enumerate(everything.split(BANK_CHUNK, dim=1)):
-                x = paired(self.spec, self.train, index, self.draws, ("negatives-once", number), None)
-                halves.append(self.network.layer_input(layers[0], x).unflatten(1, (2, -1)))
-            self.bank = (layers[0], torch.cat(halves, dim=2).flatten(1, 2))
+            below = self.bank if self.bank is not None and self.bank[0] == layers[0] - 1 else None
+            self.bank = (layers[0], self._passed_on(*below) if below else self._drawn_once(layers[0]))
         return self.bank[1]
+
+    def _drawn_once(self, layer: int) -> Tensor:
+        """The inputs (R, 2N, m) of a layer, from positives and negatives that depend on nothing but the seed."""
+        halves = []
+        everything = torch.arange(len(self.train), device=self.device).expand(len(self.spec.seeds), -1)
+        for number, index in enumerate(everything.split(BANK_CHUNK, dim=1)):
+            x = paired(self.spec, self.train, index, self.draws, ("negatives-once", number), None)
+            halves.append(self.network.layer_input(layer, x).unflatten(1, (2, -1)))
+        return torch.cat(halves, dim=2).flatten(1, 2)
+
+    def _passed_on(self, layer: int, inputs: Tensor) -> Tensor:
+        """The inputs (R, 2N, m) of the layer above, from those of a layer: the same bits as from the samples."""
+        above = []
+        for x in inputs.unflatten(1, (2, -1)).split(BANK_CHUNK, dim=2):
+            h = self.network.activation.value_(self.network.pre_activation(layer, x.flatten(1, 2)))
+            above.append(self.network.next_input(layer, h).unflatten(1, (2, -1)))
+        return torch.cat(above, dim=2).flatten(1, 2)
 
     def _end_epoch(self, layers: tuple[int, ...], on_epoch: OnEpoch) -> None:
         epoch = self.position.epoch

@@ -130,18 +130,23 @@ GOODNESS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def softplus(u: Tensor) -> Tensor:
+    """log(1 + exp(u)), linear where exp would overflow."""
+    return torch.nn.functional.softplus(u, threshold=700)
+
+
 def pair_loss(objective: dict[str, float | str | None], positive: Tensor, negative: Tensor) -> Tensor:
     """The loss (B,) of pairs from their goodness less the threshold, each written as in its source."""
     name, alpha = objective["name"], objective.get("alpha")
     if name == "difference":
         return negative - positive
     if name == "softplus":
-        return torch.log1p(torch.exp(-positive)) + torch.log1p(torch.exp(negative))
+        return softplus(-positive) + softplus(negative)
     if name == "bce":
         logits, targets = torch.stack([positive, negative]), torch.stack([torch.ones_like(positive), torch.zeros_like(negative)])
         return torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(0)
     if name == "symba":
-        return torch.log1p(torch.exp(-alpha * (positive - negative)))  # type: ignore[operator]
+        return softplus(-alpha * (positive - negative))  # type: ignore[operator]
     if name == "swish":
         return torch.nn.functional.silu(-alpha * (positive - negative))  # type: ignore[operator]
     if name == "linear_threshold":

@@ -1,0 +1,63 @@
+"""`python -m benchmarks [--device cpu|cuda] [--only NAME ...] [--table FILE]`: one JSON line a row, and the table as Markdown."""
+
+import argparse
+import json
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from benchmarks.measurements import MEASUREMENTS
+from benchmarks.timing import Row
+from ffengine.provenance import device_name, git_revision
+from ffengine.version import ENGINE_VERSION
+
+
+def main() -> None:
+    """Measure, print, and write the table where one is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")
+    parser.add_argument("--only", nargs="*", choices=list(MEASUREMENTS), default=list(MEASUREMENTS))
+    parser.add_argument(
+        "--table", type=Path, help="write the rows as a Markdown table here; without, docs/benchmarks.md where all are measured"
+    )
+    asked = parser.parse_args()
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    device = torch.device(asked.device)
+    rows = []
+    for name in asked.only:
+        for row in MEASUREMENTS[name](device):
+            print(json.dumps({**row._asdict(), "met": row.met, "device": str(device), "threads": torch.get_num_threads()}), flush=True)
+            rows.append(row)
+    whole = set(asked.only) == set(MEASUREMENTS) and device.type == "cpu"
+    if path := asked.table or (Path("docs") / "benchmarks.md" if whole else None):
+        path.write_text(table(rows, device))
+
+
+def table(rows: list[Row], device: torch.device) -> str:
+    """The rows as a page, with what they were measured on."""
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Written by `python -m benchmarks --device {device.type}`: every ratio is one of medians of alternating rounds, taken in one run",
+        "on the same tensors. A row over its bar says so.",
+        "",
+        f"fflab {ENGINE_VERSION} ({git_revision() or 'no revision'}), torch {torch.__version__}, Python {platform.python_version()}, "
+        f"{device_name(device)}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, float32.",
+        "",
+        "| measurement | shapes | ours, ms | beside, ms | ratio | at most | |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
+    for row in rows:
+        seconds = (f"{1e3 * value:.4g}" for value in (row.ours_seconds, row.other_seconds))
+        lines.append(
+            f"| {row.meaning} | {row.shapes} | {' | '.join(seconds)} | {row.ratio:.2f} | {row.bar:.2f} | {'' if row.met else 'over'} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""What is measured. Each function gives one row or several; their order is that of the table."""
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+import ffengine
+from benchmarks.timing import Row, compare, median_seconds
+from benchmarks.usual import UsualLoewe
+from ffengine.checkpoint import Position
+from ffengine.presets import LOEWE, TOSATO
+from ffengine.provenance import Stopwatch
+from ffengine.spec import TrainSpec
+from ffengine.training import TrainingRun
+
+INPUTS = 784
+SEEDS = 8
+
+
+def training_step(device: torch.device) -> Iterator[Row]:
+    """A whole step of training, its batch and negatives included, over the two products that it cannot do without."""
+    width, batch = (2000, 500) if device.type == "cpu" else (8192, 4096)
+    x, z, weight = (
+        torch.rand(2 * batch, INPUTS, device=device),
+        torch.rand(2 * batch, width, device=device),
+        torch.rand(width, INPUTS, device=device),
+    )
+    gradient = torch.empty_like(weight)
+
+    def products() -> None:
+        torch.mm(x, weight.T, out=z)
+        torch.mm(z.T, x, out=gradient)
+
+    for name, bar in (("sgd", 1.15), ("adam", 1.35)):
+        spec = TrainSpec.model_validate({"network": {"widths": [width]}, "optimizer": {"name": name, "lr": 1e-3}, "batch_size": batch})
+        run = TrainingRun(spec, device, Stopwatch(), None)
+        index = run.draws.at("order").permutation(len(run.train))[:, :batch]
+        step = one_step(run, index)
+        shapes = f"{batch} + {batch} x {INPUTS} -> {width}"
+        yield compare(
+            f"step_{name}", f"one training step, {name}, over its two products", shapes, bar, step, products, rounds=30, device=device
+        )
+
+
+def one_step(run: TrainingRun, index: Tensor) -> Callable[[], None]:
+    """A step of the first layer on the samples of `index`, as the epoch takes it."""
+    numbers = itertools.count()
+
+    def step() -> None:
+        run.learner.step((0,), run.inputs((0,), index, ("negatives", 0, 1, next(numbers))), 1)
+
+    return step
+
+
+def theorem_check(device: torch.device) -> Iterator[Row]:
+    """Theorem 1 over its three products, and the memory that it needs beside its arguments."""
+    samples, width = 60_000, 2000 if device.type == "cpu" else 8192
+    x, weight = torch.rand(samples, INPUTS, device=device), torch.randn(width, INPUTS, device=device) / INPUTS**0.5
+    z, D = torch.empty(samples, width, device=device), torch.empty(width, INPUTS, device=device)
+
+    def products() -> None:
+        torch.mm(x, weight.T, out=z)
+        torch.mm(z.T, x, out=D)
+        torch.mm(x, D.T, out=z)
+
+    shapes = f"{samples} x {INPUTS}, n = {width}"
+    yield compare(
+        "check", "theorem 1 over its three products", shapes, 1.15, lambda: ffengine.theorem1(weight, x), products, rounds=5, device=device
+    )
+
+
+def check_memory(device: torch.device) -> Iterator[Row]:
+    """Peak extra memory of theorem 1, in a process of its own; the ratio is over 512 MB."""
+    if device.type != "cpu":
+        return
+    for width in (2000, 8192):
+        command = [sys.executable, "-m", "benchmarks.memory", str(width)]
+        extra = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["extra_bytes"]
+        meaning = "theorem 1: peak extra memory over 512 MB (columns: GB)"
+        yield Row("check_memory", meaning, f"60000 x {INPUTS}, n = {width}", extra / 1e9, 0.512, extra / 512e6, 1.0, 1)
+
+
+def infinite_width(device: torch.device) -> Iterator[Row]:
+    """All pairs at infinite width over the product that gives their cosines."""
+    x = torch.rand(10_000, INPUTS, device=device)
+    gram = torch.empty(10_000, 10_000, device=device)
+    yield compare(
+        "infinite_width",
+        "infinite-width theorem 1 over the product of all pairs",
+        f"10000 x 10000 x {INPUTS}",
+        1.6,
+        lambda: ffengine.infinite_width_theorem1(x),
+        lambda: torch.mm(x, x.T, out=gram),
+        rounds=5,
+        device=device,
+    )
+
+
+def seeds_together(device: torch.device) -> Iterator[Row]:
+    """An epoch of several seeds in batched products over the same epochs one after the other."""
+    seeds, width = (SEEDS, 256) if device.type == "cpu" else (16, 500)
+    base = {"network": {"widths": [width]}, "batch_size": 100}
+    together = epoch_of(TrainSpec.model_validate({**base, "seeds": list(range(seeds))}), device)
+    single = [epoch_of(TrainSpec.model_validate({**base, "seeds": [seed]}), device) for seed in range(seeds)]
+    bar = 0.8 if device.type == "cpu" else 2 / seeds
+    meaning = f"{seeds} seeds together over {seeds} single runs, an epoch of mnist-mini"
+    shapes = f"{seeds} x (100 + 100) x {INPUTS} -> {width}"
+    yield compare("seeds", meaning, shapes, bar, together, lambda: [one() for one in single], rounds=5, device=device)
+
+
+def epoch_of(spec: TrainSpec, device: torch.device) -> Callable[[], None]:
+    """An epoch of the first stage, again and again."""
+    run = TrainingRun(spec, device, Stopwatch(), None)
+    layers = spec.stages[0]
+
+    def epoch() -> None:
+        run.position = Position(0, 1)
+        run.epoch(layers, lambda _report: None)
+
+    return epoch
+
+
+def recipe_loewe(device: torch.device) -> Iterator[Row]:
+    """An epoch of the recipe over the same epoch written the usual way; its linear classifier is left out of both."""
+    if device.type != "cpu":
+        return
+    spec = LOEWE.model_copy(update={"dataset": TrainSpec().dataset})
+    train = TrainingRun(spec, device, Stopwatch(), None).train
+    usual = UsualLoewe(train.plain, train.labels, spec.batch_size)
+    shapes = f"{len(train)} samples, 3 x 1000, batch 100"
+    yield compare(
+        "recipe_loewe", "an epoch of loewe over the usual way", shapes, 0.30, epoch_of(spec, device), usual.epoch, rounds=3, device=device
+    )
+
+
+def recipe_tosato(device: torch.device) -> Iterator[Row]:
+    """An epoch of each layer over the bare products of the same epochs: two a step, and each layer's output once."""
+    spec = TOSATO.model_copy(update={"dataset": TrainSpec().dataset.model_copy(update={"preprocess": "standardize"}), "epochs": 1})
+    width, count = spec.network.widths[0], spec.dataset.train_count
+    x, weight = torch.rand(2 * count, width + 1, device=device), torch.rand(width, width + 1, device=device)
+    z, gradient = torch.empty(2 * spec.batch_size, width, device=device), torch.empty_like(weight)
+    whole = torch.empty(2 * count, width, device=device)
+
+    def products() -> None:
+        for layer in range(3):
+            for start in range(0, 2 * count, 2 * spec.batch_size):
+                batch = x[start : start + 2 * spec.batch_size]
+                torch.mm(batch, weight.T, out=z[: len(batch)])
+                torch.mm(z[: len(batch)].T, batch, out=gradient)
+            if layer < 2:
+                torch.mm(x, weight.T, out=whole)
+
+    run = TrainingRun(spec, device, Stopwatch(), None)
+
+    def epochs() -> None:
+        run.bank = None
+        for stage, layers in enumerate(spec.stages):
+            run.position = Position(stage, 1)
+            run.epoch(layers, lambda _report: None)
+
+    shapes = f"{count} + {count} samples, 3 x 784, batch 512"
+    yield compare(
+        "recipe_tosato", "an epoch of each layer of tosato over its products", shapes, 1.25, epochs, products, rounds=5, device=device
+    )
+
+
+def monitoring(device: torch.device) -> Iterator[Row]:
+    """An epoch with its measurement over the epoch alone."""
+    spec = TrainSpec.model_validate({"dataset": {"name": "mnist", "train_samples": 10_000, "test_samples": 1}})
+    run = TrainingRun(spec, device, Stopwatch(), None)
+
+    def epoch() -> None:
+        run.position = Position(0, 1)
+        run.epoch((0,), lambda _report: None)
+
+    def monitored() -> None:
+        epoch()
+        run.monitor.rows(run.learner, 0, (0,), 1)
+
+    meaning = "training with 2 000 samples measured every epoch over training alone"
+    yield compare("monitoring", meaning, "10000 samples, n = 500, batch 500", 1.10, monitored, epoch, rounds=10, device=device)
+
+
+def growth(device: torch.device) -> Iterator[Row]:
+    """Seconds per sample and unit of theorem 1 at the largest size over those at each smaller one: 1 is linear."""
+    largest = torch.rand(60_000, INPUTS, device=device)
+    yield from grown("samples", (1_000, 4_000, 16_000, 60_000), lambda count: (count, 2_000), largest, device)
+    yield from grown("units", (64, 512, 2_048, 8_192), lambda count: (10_000, count), largest, device)
+
+
+def grown(what: str, sizes: tuple[int, ...], shape: Callable[[int], tuple[int, int]], x: Tensor, device: torch.device) -> Iterator[Row]:
+    """One row a size: time per sample and unit over that of the bare products' fastest size."""
+    spent = {}
+    for size in sizes:
+        samples, width = shape(size)
+        weight, part = torch.randn(width, INPUTS, device=device) / INPUTS**0.5, x[:samples]
+        rounds = 15 if samples * width < 2e7 else 3
+        spent[size] = median_seconds(partial(ffengine.theorem1, weight, part), rounds, device) / samples / width
+    least = min(spent.values())
+    for size in sizes:
+        samples, width = shape(size)
+        meaning = f"theorem 1: time per sample and unit over the least, growing {what}"
+        yield Row(f"growth_{what}", meaning, f"N = {samples}, n = {width}", spent[size], least, spent[size] / least, 1.25, 1)
+
+
+MEASUREMENTS: dict[str, Callable[[torch.device], Iterator[Row]]] = {
+    "step": training_step,
+    "check": theorem_check,
+    "memory": check_memory,
+    "infinite_width": infinite_width,
+    "seeds": seeds_together,
+    "loewe": recipe_loewe,
+    "tosato": recipe_tosato,
+    "monitoring": monitoring,
+    "growth": growth,
+}
