@@ -14,6 +14,7 @@ import ffengine
 from benchmarks.timing import Row, compare, median_seconds
 from benchmarks.usual import UsualLoewe
 from ffengine.checkpoint import Position
+from ffengine.datasets import load
 from ffengine.presets import LOEWE, TOSATO
 from ffengine.provenance import Stopwatch
 from ffengine.spec import TrainSpec
@@ -131,9 +132,9 @@ def recipe_loewe(device: torch.device) -> Iterator[Row]:
     if device.type != "cpu":
         return
     spec = LOEWE.model_copy(update={"dataset": TrainSpec().dataset})
-    train = TrainingRun(spec, device, Stopwatch(), None).train
-    usual = UsualLoewe(train.plain, train.labels, spec.batch_size)
-    shapes = f"{len(train)} samples, 3 x 1000, batch 100"
+    arrays = load(spec.dataset.name)
+    usual = UsualLoewe(torch.tensor(arrays.x_train[:, 0]), torch.tensor(arrays.y_train), spec.batch_size)
+    shapes = f"{len(arrays.y_train)} samples, 3 x 1000, batch 100"
     yield compare(
         "recipe_loewe", "an epoch of loewe over the usual way", shapes, 0.30, epoch_of(spec, device), usual.epoch, rounds=3, device=device
     )

@@ -1,27 +1,37 @@
 """The `loewe` recipe the way it is usually written: autograd, a DataLoader with two workers, the label overlaid sample by sample."""
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ffengine.download import torchvision
+
 
 class OverlaidSamples(Dataset[tuple[Tensor, Tensor]]):
-    """Positive and negative of one image, made when asked for."""
+    """Positive and negative of one image, made when asked for, from the picture that torchvision's MNIST gives."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images, labels
+        self.images, self.labels = images, labels  # (N, 28, 28) uint8 and (N,)
+        self.to_tensor = torchvision().transforms.ToTensor()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, label = self.images[index], int(self.labels[index])
-        wrong = [other for other in range(10) if other != label]
-        shown = (label, wrong[int(torch.randint(9, ()))])
-        positive, negative = (image.clone(), image.clone())
-        for sample, one_hot in zip((positive, negative), shown, strict=True):
-            sample[:10] = torch.nn.functional.one_hot(torch.tensor(one_hot), 10)
-        return positive, negative
+        image = self.to_tensor(Image.fromarray(self.images[index].numpy(), mode="L"))
+        label = int(self.labels[index])
+        wrong = list(range(10))
+        wrong.remove(label)
+        return overlaid(image, label), overlaid(image, int(np.random.choice(wrong)))  # noqa: NPY002 - the usual way
+
+
+def overlaid(image: Tensor, label: int) -> Tensor:
+    """The image (1, 28, 28) with the one-hot of the label in its first pixels."""
+    sample = image.clone()
+    sample[:, 0, :10] = torch.nn.functional.one_hot(torch.tensor(label), num_classes=10)
+    return sample
 
 
 class PassingRelu(torch.autograd.Function):
@@ -40,7 +50,7 @@ class UsualLoewe:
     """Three layers of 1000 that learn from every batch, each from its own loss."""
 
     def __init__(self, images: Tensor, labels: Tensor, batch_size: int) -> None:
-        self.layers = torch.nn.ModuleList([torch.nn.Linear(m, 1000) for m in (images.shape[1], 1000, 1000)])
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(m, 1000) for m in (784, 1000, 1000)])
         self.optimizer = torch.optim.SGD(self.layers.parameters(), lr=1e-3, momentum=0.9, weight_decay=3e-4)
         self.running = [torch.full((1000,), 0.5) for _ in self.layers]
         self.loader = DataLoader(
@@ -51,7 +61,7 @@ class UsualLoewe:
         """One pass over the samples."""
         for positive, negative in self.loader:
             self.optimizer.zero_grad()
-            self.loss(torch.cat([positive, negative])).backward()
+            self.loss(torch.cat([positive, negative]).flatten(1)).backward()
             self.optimizer.step()
 
     def loss(self, x: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """Downloads by torchvision: the one place that imports it."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,17 +16,18 @@ _schemas: list[torch.library.Library] = []  # kept alive: the schemas vanish wit
 
 def download(name: str, root: Path) -> None:
     """Fetch a data set into torchvision's layout below `root`; OSError or RuntimeError where that fails."""
-    classes = _dataset_classes()
+    datasets = torchvision().datasets
+    classes: dict[str, type[MNIST]] = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}
     classes[name](str(root), train=True, download=True)
 
 
-def _dataset_classes() -> "dict[str, type[MNIST]]":
+def torchvision() -> ModuleType:
+    """The module, imported so that it works beside a torch that it was not built for."""
     try:
-        from torchvision import datasets
+        return import_module("torchvision")
     except RuntimeError:
         _declare_missing_operators()
-        from torchvision import datasets
-    return {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}
+        return import_module("torchvision")
 
 
 def _declare_missing_operators() -> None:

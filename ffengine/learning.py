@@ -20,7 +20,7 @@ FIRST_ACTIVITY = 0.5  # the running mean activity that peer normalisation starts
 
 
 class Preview(NamedTuple):
-    """A step that has not been taken: D (R, n, m), and how much longer the two splits' parts of the gradient are than their sum (R,)."""
+    """A step that has not been taken: D (R, n, m), and how much longer the samples' parts of the gradient are than their sum (R,)."""
 
     direction: Tensor
     cancellation: Tensor
@@ -47,15 +47,13 @@ class Learner:
             self.spec.optimizer.step(weight, descent, state, self.eta(layer, epoch))
             inputs = above
 
-    def preview(self, layer: int, x: Tensor, z: Tensor) -> Preview:
-        """The step that the layer would take next on its inputs x (R, 2B, m) with z (R, 2B, n); nothing changes."""
+    def preview(self, layer: int, inputs: AnyPairs, z: Tensor) -> Preview:
+        """The step that the layer would take next on its inputs, with z (R, 2B, n); nothing changes."""
         state = {name: value.clone() for name, value in self.states[layer].items()}
-        pull, positives = self.pull(z, self.network.activation.value(z), state), z.shape[1] // 2
-        positive = torch.bmm(pull[:, :positives].mT, x[:, :positives])
-        descent = torch.bmm(pull[:, positives:].mT, x[:, positives:])
-        parts = _lengths(positive) + _lengths(descent)
-        descent += positive
-        whole = _lengths(descent)
+        pull = self.pull(z, self.network.activation.value(z), state)
+        descent = inputs.gathered(pull, torch.bmm)
+        parts = (torch.linalg.vector_norm(pull, dim=-1) * inputs.lengths()).sum(-1).double()
+        whole = torch.linalg.vector_norm(descent.flatten(1), dim=1).double()
         cancellation = torch.where(whole > 0, parts / whole, 1.0)
         return Preview(self.spec.optimizer.direction(self.network.weights[layer], descent, state), cancellation)
 
@@ -108,12 +106,6 @@ class Learner:
         if self.spec.objective.peer_normalization:
             state["activity"] = weight.new_full(weight.shape[:2], FIRST_ACTIVITY)
         return state
-
-
-def _lengths(matrices: Tensor) -> Tensor:
-    """Frobenius norms (R,) float64 of (R, n, m)."""
-    lengths: Tensor = torch.linalg.vector_norm(matrices.flatten(1), dim=1)
-    return lengths.double()
 
 
 @contextmanager

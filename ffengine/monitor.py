@@ -7,6 +7,7 @@ what the step makes of the pre-activations: no second product, and no rounding o
 
 import math
 from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,14 +19,22 @@ from ffengine.learning import Learner
 from ffengine.margins import Observation
 from ffengine.negatives import Judge, Positives, Relabelling
 from ffengine.network import GoodnessJudge, Network
-from ffengine.pairs import RelabelledPairs
+from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs
 from ffengine.results import EpochRow, Split
 from ffengine.samples import Samples
 from ffengine.sparsity import gini, kurtosis
 from ffengine.spec import TrainSpec
 
 SPLITS: tuple[Split, Split] = ("positive", "negative")
+GRAM_ELEMENTS = 2**25
 MEASURES: dict[str, Callable[[Tensor], Tensor]] = {"gini": gini, "kurtosis": kurtosis}
+
+
+class Batch(NamedTuple):
+    """Monitored pairs as the layer sees them; gram (R, B, B) of each split's inputs, where that is cheaper than their product."""
+
+    pairs: AnyPairs
+    grams: tuple[Tensor, Tensor] | None
 
 
 class Monitor:
@@ -33,14 +42,13 @@ class Monitor:
 
     def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
         self.spec, self.train, self.draws = spec, train, draws
-        self._fixed = None if spec.negatives.asks_network else list(self._batches(None))
+        self._first: list[Batch] | None = None  # of the first layer, which sees the same in every epoch
 
     def rows(self, learner: Learner, layer: int, layers: tuple[int, ...], epoch: int) -> list[EpochRow]:
         """Two rows (positive, negative) for each seed, of a layer that learns with `layers`. Raises Diverged for figures not finite."""
         tallies = {split: Tally(len(self.spec.seeds), learner.network.weights[layer]) for split in SPLITS}
-        judge = GoodnessJudge(learner.network, self.spec.objective.goodness, layers)
         eta = learner.eta(layer, epoch)
-        for batch in self._fixed or self._batches(judge):
+        for batch in self._batches(learner.network, layer, layers):
             self._measure(learner, layer, eta, batch, tallies)
         return [
             tallies[split].row(self.spec, replica, seed=seed, layer=layer, epoch=epoch, split=split, eta=eta)
@@ -48,49 +56,71 @@ class Monitor:
             for split in SPLITS
         ]
 
-    def _measure(self, learner: Learner, layer: int, eta: float, batch: Tensor, tallies: "dict[Split, Tally]") -> None:
-        objective, network, positives = self.spec.objective, learner.network, batch.shape[1] // 2
-        x = network.layer_input(layer, batch)  # (R, 2B, m)
-        z = network.pre_activation(layer, x)  # (R, 2B, n)
-        h = network.activation.value(z)
+    def _measure(self, learner: Learner, layer: int, eta: float, batch: Batch, tallies: "dict[Split, Tally]") -> None:
+        objective, network = self.spec.objective, learner.network
+        z = batch.pairs.times(network.weights[layer], torch.bmm)  # (R, 2B, n)
+        h, positives = network.activation.value(z), z.shape[1] // 2
         goodness = objective.goodness.value(h) - objective.offset(h.shape[-1])
         terms = objective.terms(goodness[:, :positives], goodness[:, positives:])
-        s = objective.coefficients(goodness, positives)
-        step = learner.preview(layer, x, z)
-        zdot = torch.bmm(x, step.direction.mT)
-        for split, rows, loss in zip(SPLITS, (slice(positives), slice(positives, None)), terms, strict=True):
+        s, lengths = objective.coefficients(goodness, positives), batch.pairs.lengths()
+        step = learner.preview(layer, batch.pairs, z)
+        zdot = batch.pairs.times(step.direction, torch.bmm)
+        lowering = self._lowering(network, batch, h, z) if 1 in self.spec.monitor.theorems else (None, None)
+        rows = (slice(positives), slice(positives, None))
+        for split, own, loss, lowered in zip(SPLITS, rows, terms, lowering, strict=True):
             tally = tallies[split]
-            tally.add_state(x[:, rows], h[:, rows], goodness[:, rows], loss, s[:, rows], self.spec.monitor.measures)
-            tally.add_step(self._seen(network, z[:, rows], zdot[:, rows], eta, step.cancellation))
-            if 1 in self.spec.monitor.theorems:
-                tally.add_lowering(self._seen(network, z[:, rows], self._lowering(network, x[:, rows], z[:, rows]), 0.0))
+            tally.add_state(lengths[:, own], h[:, own], goodness[:, own], loss, s[:, own], self.spec.monitor.measures)
+            tally.add_step(self._seen(network, z[:, own], h[:, own], zdot[:, own], eta, step.cancellation))
+            if lowered is not None:
+                tally.add_lowering(self._seen(network, z[:, own], h[:, own], lowered, 0.0))
 
-    def _lowering(self, network: Network, x: Tensor, z: Tensor) -> Tensor:
-        """zdot (R, B, n) along the step that lowers the goodness of this split's batch alone: theorem 1."""
+    def _lowering(self, network: Network, batch: Batch, h: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """zdot (R, B, n) of each split along the step that lowers the goodness of its own samples alone: theorem 1."""
         goodness, activation = self.spec.objective.goodness, network.activation
-        h = activation.value(z)
-        g = goodness.value(h)
-        pull = goodness.pull(h, g, torch.full_like(g, -1.0))
+        pull = h.clone()
+        g = goodness.value(pull)
+        pull = goodness.pull(pull, g, torch.full_like(g, -1.0))
         if not activation.slope_where_active_is_one:
             pull *= activation.slope(z)
-        return torch.bmm(x, torch.bmm(pull.mT, x).mT)
+        positive, negative = pull.chunk(2, dim=1)
+        if batch.grams is not None:
+            return torch.bmm(batch.grams[0], positive), torch.bmm(batch.grams[1], negative)
+        x_positive, x_negative = batch.pairs.split()
+        return _along_own(x_positive, positive), _along_own(x_negative, negative)
 
-    def _seen(self, network: Network, z: Tensor, zdot: Tensor, eta: float, cancellation: Tensor | None = None) -> Observation:
-        """The sums over units of samples (R, B, n), as (R * B,)."""
+    def _seen(self, network: Network, z: Tensor, h: Tensor, zdot: Tensor, eta: float, cancellation: Tensor | None = None) -> Observation:
+        """The sums over units of samples (R, B, n), as (R * B,); overwrites zdot."""
         _, samples, width = z.shape
-        z, zdot = z.reshape(-1, width), zdot.reshape(-1, width)
-        seen = Observation.zeros(len(z), width, z.device)
+        seen = Observation.zeros(z.shape[0] * samples, width, z.device)
         seen.eta = eta
         if cancellation is not None:
             seen.cancellation = cancellation.repeat_interleave(samples)
-        seen.add(slice(None), z, network.activation.value(z), zdot, network.activation)
+        seen.add(slice(None), z.reshape(-1, width), h.reshape(-1, width), zdot.reshape(-1, width), network.activation)
         return seen
 
-    def _batches(self, judge: Judge | None) -> Iterator[Tensor]:
-        """The monitored positives, the first of a permutation, in batches of the training's size, each with its negatives: (R, 2B, m)."""
+    def _batches(self, network: Network, layer: int, layers: tuple[int, ...]) -> Iterator[Batch]:
+        """The monitored samples as the layer sees them, in batches of the training's size."""
+        if layer == 0 and not self.spec.negatives.asks_network:
+            if self._first is None:
+                self._first = [Batch(pairs, self._grams(pairs)) for pairs in self._pairs(network, 0, layers)]
+            yield from self._first
+        else:
+            yield from (Batch(pairs, None) for pairs in self._pairs(network, layer, layers))
+
+    def _pairs(self, network: Network, layer: int, layers: tuple[int, ...]) -> Iterator[AnyPairs]:
+        """The monitored positives, the first of a permutation, with their negatives."""
+        judge = GoodnessJudge(network, self.spec.objective.goodness, layers)
         chosen = self.draws.at("monitor").permutation(len(self.train))[:, : self.spec.monitored]  # (R, M)
         for number, index in enumerate(chosen.split(self.spec.batch_size, dim=1)):
-            yield paired(self.spec, self.train, index, self.draws, ("monitor-negatives", number), judge)
+            yield seen_pairs(self.spec, network, layer, self.train, index, self.draws, ("monitor-negatives", number), judge)
+
+    def _grams(self, pairs: AnyPairs) -> tuple[Tensor, Tensor] | None:
+        """x x^T of each split, where products with it are cheaper than with x twice, and it fits."""
+        positive, negative = pairs.split()
+        samples, inputs = positive.shape[1:]
+        if samples > 2 * inputs or len(positive) * samples * self.spec.monitored > GRAM_ELEMENTS:
+            return None
+        return torch.bmm(positive, positive.mT), torch.bmm(negative, negative.mT)
 
 
 class Tally:
@@ -103,8 +133,8 @@ class Tally:
         self.sums: dict[str, Tensor] = {}
         self.active_units = torch.zeros(replicas, self.width, dtype=torch.bool, device=weight.device)
 
-    def add_state(self, x: Tensor, h: Tensor, goodness: Tensor, loss: Tensor, s: Tensor, measures: Collection[str]) -> None:
-        """Count a batch (R, B, n) as it is before the step; goodness, loss and the coefficients s = dL/dG are (R, B)."""
+    def add_state(self, lengths: Tensor, h: Tensor, goodness: Tensor, loss: Tensor, s: Tensor, measures: Collection[str]) -> None:
+        """Count a batch (R, B, n) as it is before the step; input lengths, goodness, loss and s = dL/dG are (R, B)."""
         self.samples += h.shape[1]
         self.batches += 1
         active = h != 0
@@ -113,7 +143,7 @@ class Tally:
         self._add("goodness", goodness)
         self._add("loss", loss)
         self._add("coefficient", s.abs())
-        self._add("input_norm", torch.linalg.vector_norm(x, dim=-1))
+        self._add("input_norm", lengths)
         for name in measures:
             self._add(name, MEASURES[name](h))
 
@@ -193,20 +223,29 @@ def paired(
     return torch.cat([x, negative], dim=1)
 
 
-def relabelled(
-    strategy: Relabelling,
+def seen_pairs(
+    spec: TrainSpec,
     network: Network,
+    layer: int,
     train: Samples,
     index: Tensor,
     draws: Draws,
     address: tuple[str, *tuple[int, ...]],
     judge: Judge,
-) -> RelabelledPairs:
-    """The first layer's inputs of the same pairs, for strategies that keep the image."""
+) -> AnyPairs:
+    """The samples of `index` (R, B) and their negatives as a layer sees them."""
+    strategy = spec.negatives
+    if layer > 0 or not isinstance(strategy, Relabelling) or not strategy.keeps_image:
+        return Pairs(network.layer_input(layer, paired(spec, train, index, draws, address, judge)))
     purpose, *numbers = address
-    x, labels, classes = train.positives(labelled=True)[index], train.labels[index].unsqueeze(-1), train.classes
+    x, labels = train.positives(labelled=True)[index], train.labels[index].unsqueeze(-1)
     wrong = strategy.wrong(Positives(x, index, train, draws.at(purpose, *numbers), judge)).unsqueeze(-1)
     x = network.prepared(0, x)
     contrast = x.gather(-1, labels) - x.gather(-1, wrong)  # of the one-hot's two values, alike for all labels of a sample
-    change = x.new_zeros((*index.shape, classes)).scatter_(-1, wrong, contrast)
+    change = x.new_zeros((*index.shape, train.classes)).scatter_(-1, wrong, contrast)
     return RelabelledPairs(x, change.scatter_(-1, labels, -contrast))
+
+
+def _along_own(x: Tensor, pull: Tensor) -> Tensor:
+    """zdot (R, B, n) of samples (R, B, m) along the step that their own pulls (R, B, n) make."""
+    return torch.bmm(x, torch.bmm(pull.mT, x).mT)

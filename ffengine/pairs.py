@@ -26,6 +26,16 @@ class Pairs(NamedTuple):
         """sum_i pull_i x_i^T (R, n, m) of pulls (R, 2B, n)."""
         return product(pull.mT, self.x)
 
+    def split(self) -> tuple[Tensor, Tensor]:
+        """Positives and negatives, (R, B, m) each."""
+        positive, negative = self.x.chunk(2, dim=1)
+        return positive, negative
+
+    def lengths(self) -> Tensor:
+        """||x|| (R, 2B)."""
+        lengths: Tensor = torch.linalg.vector_norm(self.x, dim=-1)
+        return lengths
+
 
 class RelabelledPairs(NamedTuple):
     """Positives x (R, B, m), and what their negatives have more in the first C inputs: change (R, B, C)."""
@@ -45,6 +55,17 @@ class RelabelledPairs(NamedTuple):
         total = product((positive + negative).mT, self.x)
         total[..., : self.change.shape[-1]] += torch.bmm(negative.mT, self.change)
         return total
+
+    def split(self) -> tuple[Tensor, Tensor]:
+        """Positives and negatives, (R, B, m) each."""
+        negative = self.x.clone()
+        negative[..., : self.change.shape[-1]] += self.change
+        return self.x, negative
+
+    def lengths(self) -> Tensor:
+        """||x|| (R, 2B): a one-hot is as long wherever its one stands."""
+        lengths: Tensor = torch.linalg.vector_norm(self.x, dim=-1)
+        return lengths.repeat(1, 2)
 
 
 AnyPairs = Pairs | RelabelledPairs

@@ -17,8 +17,7 @@ from ffengine.diagnostics import divergence, of_training
 from ffengine.draws import Draws
 from ffengine.evaluation import Evaluation, evaluate
 from ffengine.learning import Learner, matmul_precision
-from ffengine.monitor import Monitor, paired, relabelled
-from ffengine.negatives import Relabelling
+from ffengine.monitor import Monitor, paired, seen_pairs
 from ffengine.network import GoodnessJudge, Network
 from ffengine.pairs import AnyPairs, Pairs
 from ffengine.provenance import Stopwatch, provenance
@@ -146,10 +145,7 @@ class TrainingRun:
             chosen = torch.cat([index, index + len(self.train)], dim=1)
             return Pairs(bank[0].index_select(0, chosen[0]).unsqueeze(0) if len(bank) == 1 else bank[self._replicas, chosen])
         judge = GoodnessJudge(self.network, self.spec.objective.goodness, layers)
-        strategy = self.spec.negatives
-        if layers[0] == 0 and isinstance(strategy, Relabelling) and strategy.keeps_image:
-            return relabelled(strategy, self.network, self.train, index, self.draws, address, judge)
-        return Pairs(self.network.layer_input(layers[0], paired(self.spec, self.train, index, self.draws, address, judge)))
+        return seen_pairs(self.spec, self.network, layers[0], self.train, index, self.draws, address, judge)
 
     @property
     def _replicas(self) -> Tensor:
