@@ -6,8 +6,8 @@ The names that need torch load it on first use, so that `ffengine.spec` can be i
 import importlib
 from typing import TYPE_CHECKING
 
+from ffengine.arrays import DatasetError
 from ffengine.control import Diverged, Interrupted
-from ffengine.datasets import DatasetError
 from ffengine.results import CheckResult, TrainResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.version import ENGINE_VERSION

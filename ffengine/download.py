@@ -4,21 +4,24 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from torchvision.datasets import MNIST
+from ffengine.datasets import Archive, FromTorchvision
 
 _schemas: list[torch.library.Library] = []  # kept alive: the schemas vanish with their Library
 
 
-def download(name: str, root: Path) -> None:
-    """Fetch a data set into torchvision's layout below `root`; OSError or RuntimeError where that fails."""
+def download(what: FromTorchvision | Archive, root: Path, folder: str) -> None:
+    """Fetch a data set's files into a folder below `root`; OSError or RuntimeError where that fails."""
     datasets = torchvision().datasets
-    classes: dict[str, type[MNIST]] = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}
-    classes[name](str(root), train=True, download=True)
+    if isinstance(what, Archive):
+        datasets.utils.download_and_extract_archive(what.url, str(root / folder), md5=what.md5, remove_finished=True)
+        return
+    maker = getattr(datasets, what.name)
+    where = root if issubclass(maker, datasets.MNIST) else root / folder  # MNIST's family adds its own folder
+    for options in what.options:
+        maker(str(where), download=True, **options)
 
 
 def torchvision() -> ModuleType:

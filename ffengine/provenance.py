@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ffengine.datasets import loaded
 from ffengine.results import DatasetProvenance, Provenance
 from ffengine.spec import CheckSpec, TrainSpec, digest
 from ffengine.version import ENGINE_VERSION
@@ -49,7 +50,7 @@ def provenance(spec: TrainSpec | CheckSpec, device: torch.device, stopwatch: Sto
         precision=spec.precision,
         dataset=DatasetProvenance(
             name=facts.name,
-            digest=facts.digest,
+            digest=loaded(spec.dataset.name).digest,
             preprocess=spec.dataset.preprocess,
             train_samples=spec.dataset.train_count,
             validation_samples=spec.dataset.validation_samples,

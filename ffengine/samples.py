@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ffengine.datasets import DatasetError, load
+from ffengine.arrays import DatasetError
+from ffengine.datasets import load
 from ffengine.draws import Draw
 from ffengine.spec import DatasetSpec, LabelPlace, Preprocess
 

@@ -3,10 +3,12 @@
 import hashlib
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, JsonValue, StringConstraints, model_validator
+from pydantic import BaseModel, Field, JsonValue, StringConstraints, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
+from ffengine import uploads
 from ffengine.activations import ActivationName
-from ffengine.datasets import DATASETS, Dataset, DatasetName
+from ffengine.arrays import DatasetError
+from ffengine.datasets import DATASETS, Dataset, facts_of, find
 from ffengine.entry import Entry
 from ffengine.inits import INITS, InitName
 from ffengine.negatives import AnyNegatives, WrongLabel
@@ -23,11 +25,17 @@ Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=256, descript
 JobId = Annotated[str, StringConstraints(pattern=r"^job_[0-9a-f]{32}$")]
 Preprocess = Literal["unit", "standardize", "center", "unit_norm"]
 PREPROCESS_MEANING: dict[Preprocess, str] = {
-    "unit": "pixels / 255",
+    "unit": "bytes / 255; the floats of an upload as they are",
     "standardize": "less the mean, over the standard deviation, one number each, of the training pixels",
     "center": "less the training mean of each pixel, so that angles between samples are obtuse as often as acute",
     "unit_norm": "each sample scaled to length 1",
 }
+DatasetName = Annotated[
+    str,
+    StringConstraints(pattern=rf"^{uploads.NAME.pattern}$"),
+    WithJsonSchema({"anyOf": [{"enum": list(DATASETS)}, {"type": "string", "pattern": f"^{uploads.NAME.pattern}$", "title": "Uploaded"}]}),
+]
+ELSEWHERE = {"datasets": "elsewhere"}  # the validation context that lets a spec name a data set which this machine has not
 LabelPlace = Literal["overlay", "append"]
 Normalize = Literal["none", "l2", "rms"]
 Baseline = Literal["cross_entropy", "ff_objective"]
@@ -45,7 +53,7 @@ def _refuse_repeats(field: str, values: tuple[object, ...]) -> None:
 class DatasetSpec(Entry):
     """Which samples, and how pixels become inputs."""
 
-    name: DatasetName = Field("mnist-mini", description="see the catalogue")
+    name: DatasetName = Field("mnist-mini", description="of the catalogue, or uploaded")
     preprocess: Preprocess = Field("unit", description="fitted on the training partition only")
     labels: LabelPlace = Field(
         "overlay", description="where labelled samples carry the one-hot: in place of the first inputs, or in front of all of them"
@@ -57,7 +65,12 @@ class DatasetSpec(Entry):
     @property
     def facts(self) -> Dataset:
         """The catalogue's facts of this data set."""
-        return DATASETS[self.name]
+        return facts_of(self.name)
+
+    @property
+    def known_here(self) -> bool:
+        """Whether this machine knows the data set: one that was uploaded to a service is known there."""
+        return find(self.name) is not None
 
     @property
     def train_count(self) -> int:
@@ -73,8 +86,20 @@ class DatasetSpec(Entry):
         """How many test samples the spec selects."""
         return self.test_samples or self.facts.test_samples
 
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        if info.context != ELSEWHERE:
+            try:
+                facts_of(name)
+            except DatasetError as error:
+                raise ValueError(str(error)) from error
+        return name
+
     @model_validator(mode="after")
     def _within_the_data(self) -> "DatasetSpec":
+        if not self.known_here:
+            return self
         for field, asked, there in (
             ("train_samples", self.train_count + self.validation_samples, self.facts.train_samples),
             ("test_samples", self.test_count, self.facts.test_samples),
@@ -217,7 +242,7 @@ class CheckSpec(Entry):
         _refuse_repeats("seeds", self.seeds)
         _refuse_repeats("widths", self.widths)
         _refuse_repeats("methods", self.methods)
-        if self.checked > self.dataset.train_count:
+        if self.dataset.known_here and self.checked > self.dataset.train_count:
             raise ValueError(f"samples: {self.checked} asked, but the data set gives {self.dataset.train_count}")
         return self
 

@@ -35,19 +35,21 @@ class Cell(NamedTuple):
     spec: TrainSpec | CheckSpec
 
 
-def expand(study: StudySpec) -> list[Cell]:
+def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell]:
     """All runs of a study, in the order of its parts and grids.
 
+    `context` is that of validation, see ELSEWHERE.
     Raises GridError where a preset or a field is unknown, a value is refused, or there are too many cells.
     """
-    parts = parts_of(study)
+    parts = parts_of(study, context)
     count = sum(math.prod(len(values) for values in part.grid.values()) for part in parts.values())
     if count > MAX_STUDY_CELLS:
         raise GridError("/grid", f"{count} cells; at most {MAX_STUDY_CELLS} are allowed in one study")
-    return [cell for name, part in parts.items() for cell in expand_part(name, part, "/grid" if not study.parts else f"/parts/{name}/grid")]
+    pointers = {name: f"/parts/{name}/grid" if study.parts else "/grid" for name in parts}
+    return [cell for name, part in parts.items() for cell in expand_part(name, part, pointers[name], context)]
 
 
-def parts_of(study: StudySpec) -> dict[str, StudyPart]:
+def parts_of(study: StudySpec, context: dict[str, str] | None = None) -> dict[str, StudyPart]:
     """The named parts of a study after its preset is looked up and its own fields override the preset's."""
     if study.preset is None:
         return study.parts or {"": StudyPart(base=study.base, grid=study.grid)}
@@ -57,19 +59,19 @@ def parts_of(study: StudySpec) -> dict[str, StudyPart]:
     given = study.model_fields_set
     parts = study.parts if "parts" in given else parts_of(preset)
     if "base" in given:
-        parts = {name: StudyPart(base=overridden(part.base, study.base), grid=part.grid) for name, part in parts.items()}
+        parts = {name: StudyPart(base=overridden(part.base, study.base, context), grid=part.grid) for name, part in parts.items()}
     if "grid" in given:
         parts = {name: StudyPart(base=part.base, grid=study.grid) for name, part in parts.items()}
     return parts
 
 
-def overridden(base: TrainSpec | CheckSpec, changes: TrainSpec | CheckSpec) -> TrainSpec | CheckSpec:
+def overridden(base: TrainSpec | CheckSpec, changes: TrainSpec | CheckSpec, context: dict[str, str] | None) -> TrainSpec | CheckSpec:
     """`base` with the fields that were set in `changes`, where both are of one kind; else `base` unchanged."""
     if base.kind != changes.kind:
         return base
     document = base.model_dump(mode="json")
     merge(document, changes.model_dump(mode="json", exclude_unset=True))
-    return _RUN_SPEC.validate_python(document)
+    return _RUN_SPEC.validate_python(document, context=context)
 
 
 def merge(document: dict[str, JsonValue], changes: dict[str, JsonValue]) -> None:
@@ -82,22 +84,24 @@ def merge(document: dict[str, JsonValue], changes: dict[str, JsonValue]) -> None
             document[key] = value
 
 
-def expand_part(name: str, part: StudyPart, pointer: str) -> list[Cell]:
+def expand_part(name: str, part: StudyPart, pointer: str, context: dict[str, str] | None) -> list[Cell]:
     """The cells of one part: every combination of the values of its grid."""
     cells = []
     for values in itertools.product(*part.grid.values()):
         params = dict(zip(part.grid, values, strict=True))
-        cells.append(Cell(name, params, with_params(part.base, params, pointer)))
+        cells.append(Cell(name, params, with_params(part.base, params, pointer, context)))
     return cells
 
 
-def with_params(base: TrainSpec | CheckSpec, params: dict[str, JsonValue], pointer: str) -> TrainSpec | CheckSpec:
+def with_params(
+    base: TrainSpec | CheckSpec, params: dict[str, JsonValue], pointer: str, context: dict[str, str] | None
+) -> TrainSpec | CheckSpec:
     """The base spec with dotted fields set; GridError names the field that is unknown or the value that is refused."""
     document: dict[str, JsonValue] = base.model_dump(mode="json")
     for field, value in params.items():
         set_dotted(document, field, value, f"{pointer}/{field}")
     try:
-        return _RUN_SPEC.validate_python(document)
+        return _RUN_SPEC.validate_python(document, context=context)
     except ValidationError as error:
         first = error.errors()[0]
         where = next((field for field in params if _touches(field, first["loc"])), next(iter(params), ""))

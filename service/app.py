@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
+from ffengine.datasets import look_in
 from ffengine.version import ENGINE_VERSION
 from service import problems
 from service.routes import catalog, charts, datasets, jobs, system
@@ -31,6 +32,7 @@ class App(FastAPI):
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application over the settings, by default those of the environment."""
     settings = settings or Settings()
+    look_in(settings.data_root)  # where specs that name uploads are validated
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -46,6 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     for routes in (jobs, charts, catalog, datasets):
         app.include_router(routes.router, prefix="/v1", dependencies=[Depends(owner_of)])
+    app.include_router(datasets.upload_router, prefix="/v1", dependencies=[Depends(owner_of)], max_body_size=settings.max_upload_bytes)
     app.include_router(system.workers, prefix="/v1", dependencies=[Depends(owner_of)])
     app.include_router(system.router)
     return app

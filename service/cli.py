@@ -291,13 +291,16 @@ def run(
 @data_app.command("list")
 def data_list(as_json: JsonOption = False) -> None:
     """List data sets, and where their files are."""
-    from ffengine.datasets import DATASETS, present_folder
+    from ffengine import uploads
+    from ffengine.datasets import DATASETS, facts_of, present_folder
     from service.terminal import table
 
     root = Settings().data_root
     rows = []
-    for name, facts in DATASETS.items():
-        where = "bundled" if facts.folder is None else str(present_folder(facts, root) or "not here: fflab data fetch " + name)
+    for name in [*DATASETS, *uploads.names(root)]:
+        facts = facts_of(name, root)
+        where = "bundled" if facts.files is None else str(present_folder(facts, root) or "not here: fflab data fetch " + name)
+        where = str(root / uploads.FOLDER / name) if facts.uploaded else where
         rows.append([name, f"{facts.train_samples:,} + {facts.test_samples:,}", "x".join(map(str, facts.shape)), where])
     if as_json:
         show_json([dict(zip(("name", "samples", "shape", "where"), row, strict=True)) for row in rows])
@@ -308,7 +311,8 @@ def data_list(as_json: JsonOption = False) -> None:
 @data_app.command("fetch")
 def data_fetch(name: str, as_json: JsonOption = False) -> None:
     """Download a data set below the data root and verify it."""
-    from ffengine.datasets import DatasetError, load
+    from ffengine.arrays import DatasetError
+    from ffengine.datasets import load
 
     try:
         load(name, Settings().data_root)
@@ -318,11 +322,11 @@ def data_fetch(name: str, as_json: JsonOption = False) -> None:
 
 
 @data_app.command("import")
-def data_import(name: str, folder: Path, as_json: JsonOption = False) -> None:
-    """Copy a data set's four IDX files (gzipped or not) from a folder below the data root and verify them."""
+def data_import(name: str, source: Path, as_json: JsonOption = False) -> None:
+    """Bring a data set below the data root, verified: the folder of a known one's files, or an .npz of x and y under a new name."""
     from service.direct import import_files
 
-    target = import_files(name, folder, Settings().data_root)
+    target = import_files(name, source, Settings().data_root)
     typer.echo(json.dumps({"name": name, "folder": str(target)}) if as_json else f"{name}: verified, in {target}")
 
 

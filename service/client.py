@@ -11,7 +11,7 @@ from pydantic import BaseModel, JsonValue, TypeAdapter
 
 from ffengine.cost import Estimate
 from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.spec import ELSEWHERE, CheckSpec, StudySpec, TrainSpec
 from service.jobs import TERMINAL, Event, Job, JobState
 
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
@@ -108,7 +108,7 @@ class Client:
         body = {"spec": document, "name": name, "tags": tags or [], "priority": priority, "fresh": fresh}
         headers = {"Idempotency-Key": key or uuid.uuid4().hex}
         response = self._request("POST", "/v1/jobs", json=body, headers=headers)
-        return JobHandle(self, Job.model_validate_json(response.content))
+        return JobHandle(self, Job.model_validate_json(response.content, context=ELSEWHERE))
 
     def estimate(self, spec: Mapping[str, JsonValue]) -> Estimate:
         """What running a spec would cost."""
@@ -122,21 +122,21 @@ class Client:
         """The job as it is now, or within `wait_seconds` (at most 60) when it ends."""
         params = {"wait": wait_seconds} if wait_seconds else {}
         response = self._request("GET", f"/v1/jobs/{job_id}", params=params, timeout=wait_seconds + 30)
-        return Job.model_validate_json(response.content)
+        return Job.model_validate_json(response.content, context=ELSEWHERE)
 
     def jobs(self, **filters: str | int) -> Iterator[Job]:
         """Jobs, newest first, page after page; filters are those of GET /v1/jobs."""
         cursor: dict[str, str] = {}
         while True:
             page = self._request("GET", "/v1/jobs", params={**filters, **cursor}).json()
-            yield from (Job.model_validate(item) for item in page["items"])
+            yield from (Job.model_validate(item, context=ELSEWHERE) for item in page["items"])
             if not page.get("next_cursor"):
                 return
             cursor = {"cursor": page["next_cursor"]}
 
     def act(self, job_id: str, action: str) -> Job:
         """cancel, pause, resume or retry a job."""
-        return Job.model_validate_json(self._request("POST", f"/v1/jobs/{job_id}/{action}").content)
+        return Job.model_validate_json(self._request("POST", f"/v1/jobs/{job_id}/{action}").content, context=ELSEWHERE)
 
     def delete(self, job_id: str) -> None:
         """Delete a job that has ended."""

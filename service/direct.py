@@ -5,7 +5,10 @@ import shutil
 from pathlib import Path
 
 import ffengine
-from ffengine.datasets import DATASETS, IDX_STEMS, DatasetError, idx_path, read_idx_folder, verified
+from ffengine import uploads
+from ffengine.arrays import DatasetError
+from ffengine.dataformats import present
+from ffengine.datasets import DATASETS, verified
 from ffengine.results import RunResult, StudyResult
 from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import expand, study_cell
@@ -59,20 +62,26 @@ def _study(spec: StudySpec, device: str, quiet: bool) -> tuple[StudyResult, list
     return StudyResult(cells=tuple(cells)), sources
 
 
-def import_files(name: str, folder: Path, root: Path) -> Path:
-    """Copy the IDX files of a data set into torchvision's layout below the root, once verified. Raises SpecError."""
+def import_files(name: str, source: Path, root: Path) -> Path:
+    """Bring a data set below the root: one of the catalogue from the folder of its files, or an .npz under a new name.
+
+    It is verified first. Raises SpecError.
+    """
     facts = DATASETS.get(name)
-    if facts is None or facts.folder is None:
-        known = ", ".join(known for known, entry in DATASETS.items() if entry.folder)
-        raise SpecError(f"{name!r} cannot be imported; choose one of {known}")
     try:
-        verified(facts, read_idx_folder(folder))
-    except DatasetError as error:
-        raise SpecError(str(error)) from error
-    target = root / facts.folder / "raw"
+        if facts is None:
+            with source.open("rb") as archive:
+                return root / uploads.FOLDER / uploads.keep(name, archive, root).name
+        if facts.files is None:
+            raise SpecError(f"{name} is bundled; there is nothing to import")
+        verified(facts, facts.files.read(source))
+    except (DatasetError, OSError) as error:
+        new = facts is None and source.suffix != ".npz"
+        advice = f"; bring a new data set as an .npz, or one of {', '.join(DATASETS)} as a folder" if new else ""
+        raise SpecError(f"{error}{advice}") from error
+    target = root / facts.files.folder / facts.files.inside
     target.mkdir(parents=True, exist_ok=True)
-    for stem in IDX_STEMS:
-        path = idx_path(folder, stem)
+    for path in (present(source, stem) for stem in facts.files.names):
         if path:
             shutil.copy2(path, target / path.name)
     return target

@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from ffengine.datasets import DATASETS, DatasetError, present_folder, read_bundled, verified
+from ffengine.arrays import DatasetError
+from ffengine.datasets import DATASETS, present_folder, read_bundled, verified
 from service.broker import BrokerError, answers, find_server, version_of
 from service.client import Client, FflabError
 from service.settings import Settings
@@ -58,13 +59,13 @@ def _torch(_settings: Settings) -> Iterator[Check]:
 def _datasets(settings: Settings) -> Iterator[Check]:
     for name, facts in DATASETS.items():
         try:
-            if facts.folder is None:
+            if facts.files is None:
                 verified(facts, read_bundled(name))
                 yield Check(f"data {name}", "ok", "bundled, digest verified")
             elif folder := present_folder(facts, settings.data_root):
                 yield Check(f"data {name}", "ok", f"in {folder}")
             else:
-                advice = f"fflab data fetch {name}, or set FFLAB_DATA to a folder with {facts.folder}/raw"
+                advice = f"fflab data fetch {name}, or set FFLAB_DATA to a folder with {facts.files.folder}/{facts.files.inside}"
                 yield Check(f"data {name}", "warn", f"not below {settings.data_root}", advice)
         except (DatasetError, OSError) as error:
             yield Check(f"data {name}", "fail", str(error), "install fflab again")

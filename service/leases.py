@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from ffengine.results import CheckCell, Diagnostic, EpochRow, RunResult
-from ffengine.spec import CheckSpec, RunSpec, TrainSpec
+from ffengine.spec import ELSEWHERE, CheckSpec, RunSpec, TrainSpec
 from service.database import Database
 from service.jobs import JobError, JobState, Progress, Wanted, sources
 from service.tables import CurveRow, JobRow, ResultRow, WorkerRow, now_seconds
@@ -66,7 +66,7 @@ class Leases(Database):
                 return None
             row = session.get_one(JobRow, job_id)
             self.announce(session, job_id, JobState.running, attempt=row.attempt, worker=worker)
-            return Claim(job_id, row.attempt, _SPEC.validate_python(row.spec), row.losses)
+            return Claim(job_id, row.attempt, _SPEC.validate_python(row.spec, context=ELSEWHERE), row.losses)
 
     def renew(self, job_id: str, attempt: int, lease_seconds: float) -> Wanted:
         """Keep the lease and learn what the user wants. Raises LeaseLost."""

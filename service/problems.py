@@ -142,6 +142,24 @@ class NoSuchDataset(Problem):
     status = 404
 
 
+class BadUpload(Problem):
+    """The data set cannot be used.
+
+    Send an .npz of x (N, ...), bytes or floats, and y (N,), integers from 0; numpy.savez("data.npz", x=x, y=y) writes one.
+    """
+
+    status = 422
+
+
+class NameTaken(Problem):
+    """The name is taken by another data set.
+
+    A data set never changes; choose another name.
+    """
+
+    status = 409
+
+
 class NoSuchChart(Problem):
     """There is no such chart for this job.
 
@@ -199,7 +217,7 @@ class StillInFlight(Problem):
 class BodyTooLarge(Problem):
     """The body is too large.
 
-    A spec needs a few kilobytes.
+    A spec needs a few kilobytes; the limit of uploads is the operator's, FFLAB_MAX_UPLOAD_BYTES.
     """
 
     status = 413

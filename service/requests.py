@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from ffengine.results import Provenance
-from ffengine.spec import Submission
+from ffengine.spec import ELSEWHERE, Submission
 from ffengine.study import Cell
 from service.database import Database, EventDraft, news_of
 from service.jobs import TERMINAL, Event, Job, JobError, JobState, Progress, Wanted, sources
@@ -306,7 +306,7 @@ def to_job(row: JobRow) -> Job:
         {
             **{key: getattr(row, key) for key in ("id", "kind", "name", "tags", "state", "wanted", "spec_digest", "cached_from")},
             "priority": PRIORITIES[row.priority],
-            "spec": Submission.model_validate({"spec": row.spec}).spec,
+            "spec": Submission.model_validate({"spec": row.spec}, context=ELSEWHERE).spec,
             "progress": Progress(fraction=row.fraction, message=row.message, eta_seconds=row.eta_seconds),
             "created_at": _time(row.created_at),
             "started_at": _time(row.started_at),

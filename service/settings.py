@@ -25,6 +25,7 @@ class Settings(BaseSettings):
     checkpoint_seconds: float = Field(20.0, gt=0, description="longest time between checkpoints")
     stop_seconds: float = Field(10.0, gt=0, description="time a runner is given to checkpoint before it is killed")
     max_body_bytes: int = Field(1_000_000, ge=1_000, description="largest JSON body accepted")
+    max_upload_bytes: int = Field(1_000_000_000, ge=1_000, description="largest data set accepted by POST /v1/datasets")
     require_keys: bool = Field(False, description="refuse requests without an API key even while none was made; needed beyond loopback")
     max_queued: int = Field(20_000, ge=1, description="submits are refused (429) while so many jobs wait")
     idempotency_hours: float = Field(48.0, gt=0, description="how long an Idempotency-Key is remembered")

@@ -8,7 +8,7 @@ import yaml
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from ffengine.presets import PRESETS
-from ffengine.spec import AnySpec, CheckSpec, StudySpec, Submission, TrainSpec
+from ffengine.spec import ELSEWHERE, AnySpec, CheckSpec, StudySpec, Submission, TrainSpec
 from ffengine.study import GridError, expand
 
 Spec = TrainSpec | CheckSpec | StudySpec
@@ -26,9 +26,9 @@ def read_spec(source: str, settings: Sequence[str] = ()) -> tuple[Spec, dict[str
     for setting in settings:
         apply(document, setting)
     try:
-        spec = Submission.model_validate({"spec": document}).spec
+        spec = Submission.model_validate({"spec": document}, context=ELSEWHERE).spec
         if isinstance(spec, StudySpec):
-            expand(spec)
+            expand(spec, ELSEWHERE)  # the service knows what was uploaded to it
     except ValidationError as error:
         raise SpecError(explain(error, document)) from error
     except GridError as error:

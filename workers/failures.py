@@ -2,8 +2,8 @@
 
 import torch
 
+from ffengine.arrays import DatasetError
 from ffengine.control import Diverged
-from ffengine.datasets import DatasetError
 from service.jobs import JobError
 
 ALLOCATION_WORDS = ("DefaultCPUAllocator", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from ffengine.checking import check
 from ffengine.checkpoint import Checkpoint
 from ffengine.control import Diverged, Interrupted
-from ffengine.datasets import DATA_ROOT_VARIABLE
+from ffengine.datasets import look_in
 from ffengine.provenance import device_name
 from ffengine.results import RunResult
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
@@ -178,7 +178,7 @@ def main() -> None:
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - not a file
         score.write(OOM_SCORE)
     settings = Settings()
-    os.environ[DATA_ROOT_VARIABLE] = str(settings.data_root)
+    look_in(settings.data_root)
     runner = Runner(Store(settings.database), Artifacts(settings.artifacts), settings, choose_device(given.device))
     serve(runner, sys.stdin.buffer, channel)
 

@@ -1,15 +1,21 @@
 """Data sets: bundled and local files, verification, and errors that say what to do."""
 
+import functools
 import gzip
+import hashlib
+import http.server
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ffengine import datasets, download
-from ffengine.datasets import DATASETS, DatasetError, digest_of, load, read_idx
+from ffengine.arrays import Arrays, DatasetError, digest_of
+from ffengine.dataformats import CIFAR10_FILES, EMNIST_FILES, MNIST_FILES, read_idx
+from ffengine.datasets import DATASETS, Archive, load, loaded, present_folder, verified
 
 RAW = Path(os.environ.get("FFLAB_TEST_MNIST", Path(__file__).parents[3] / "shared/data/MNIST/raw"))
 needs_mnist = pytest.mark.skipif(not RAW.is_dir(), reason=f"the full MNIST is not at {RAW}; set FFLAB_TEST_MNIST to its raw folder")
@@ -23,6 +29,14 @@ def test_the_bundled_sample_is_balanced_and_verified() -> None:
     assert digest_of(arrays) == DATASETS["mnist-mini"].digest
     with pytest.raises(ValueError, match="read-only"):
         arrays.x_train[0] = 0
+
+
+def test_the_other_bundled_one_is_as_its_facts_say() -> None:
+    arrays = load("digits")
+    assert arrays.x_train.shape == (1437, 1, 8, 8)
+    assert arrays.x_test.shape == (360, 1, 8, 8)
+    assert (arrays.x_train.min(), arrays.x_train.max()) == (0, 255)
+    assert loaded("digits").digest == DATASETS["digits"].digest
 
 
 @needs_mnist
@@ -56,7 +70,7 @@ def test_files_that_are_not_the_published_ones_are_refused(tmp_path: Path) -> No
 
 
 def test_without_files_and_network_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(name: str, root: Path) -> None:
+    def refused(what: object, root: Path, folder: str) -> None:
         raise OSError("no route to host")
 
     monkeypatch.setattr(download, "download", refused)
@@ -91,3 +105,123 @@ def test_damaged_idx_files_are_named(tmp_path: Path, content: bytes, message: st
     (tmp_path / "zipped.gz").write_bytes(b"\x1f\x8b broken")
     with pytest.raises(DatasetError, match="cannot be read"):
         read_idx(tmp_path, "zipped")
+
+
+# Readers against files that are written here, byte for byte as their formats say
+
+
+def idx(array: np.ndarray) -> bytes:
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
+
+
+def small(name: str, folder: Path, arrays: Arrays, monkeypatch: pytest.MonkeyPatch) -> Arrays:
+    """Load small files as if they were the data set of that name."""
+    counts = tuple(np.bincount(arrays.y_train, minlength=10).tolist())
+    facts = DATASETS[name]._replace(class_counts=counts, test_samples=len(arrays.y_test), digest=None)
+    monkeypatch.setitem(DATASETS, name, facts)
+    found = present_folder(facts, folder)
+    assert found is not None
+    assert facts.files is not None
+    return verified(facts, facts.files.read(found)).arrays
+
+
+def random_arrays(shape: tuple[int, ...]) -> Arrays:
+    generator = np.random.default_rng(3)
+    train, test = (generator.integers(0, 256, (n, *shape), dtype=np.uint8) for n in (30, 20))
+    return Arrays(train, np.arange(30) % 10, test, np.arange(20) % 10)
+
+
+def same(found: Arrays, expected: Arrays) -> None:
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_kmnist_is_read_as_mnist_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = random_arrays((1, 28, 28))
+    raw = tmp_path / "KMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, array in zip(MNIST_FILES, arrays, strict=True):
+        (raw / f"{name}.gz").write_bytes(gzip.compress(idx(array.squeeze())))
+    same(small("kmnist", tmp_path, arrays, monkeypatch), arrays)
+
+
+def test_emnist_digits_are_stood_upright(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = random_arrays((1, 28, 28))
+    raw = tmp_path / "EMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, array in zip(EMNIST_FILES, arrays, strict=True):
+        stored = np.stack([image[0].T for image in array]) if array.ndim == 4 else array
+        (raw / name).write_bytes(idx(stored))
+    same(small("emnist-digits", tmp_path, arrays, monkeypatch), arrays)
+
+
+def test_cifar10_is_read_from_its_binary_version_in_colour_and_grey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = random_arrays((3, 32, 32))
+    folder = tmp_path / "CIFAR10" / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    batches = [(arrays.x_train[at : at + 6], arrays.y_train[at : at + 6]) for at in range(0, 30, 6)] + [(arrays.x_test, arrays.y_test)]
+    for name, (images, labels) in zip(CIFAR10_FILES, batches, strict=True):
+        (folder / name).write_bytes(
+            b"".join(bytes([label]) + image.tobytes() for image, label in zip(images, labels.tolist(), strict=True))
+        )
+    same(small("cifar10", tmp_path, arrays, monkeypatch), arrays)
+    grey = small("cifar10-grey", tmp_path, arrays, monkeypatch)
+    for image, colour in zip(grey.x_train, arrays.x_train, strict=True):
+        expected = 0.299 * colour[0].astype(float) + 0.587 * colour[1] + 0.114 * colour[2]
+        assert np.abs(image[0] - expected).max() <= 0.5 + 1e-9
+
+
+def test_damaged_cifar_files_are_named(tmp_path: Path) -> None:
+    files = DATASETS["cifar10"].files
+    assert files is not None
+    for content, message in ((b"x" * 3072, "not a number of records"), (bytes([10]) + b"x" * 3072, "has label 10"), (b"", "holds 0 bytes")):
+        (tmp_path / CIFAR10_FILES[0]).write_bytes(content)
+        with pytest.raises(DatasetError, match=message):
+            files.read(tmp_path)
+
+
+def test_svhn_is_read_from_matlab_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    savemat = pytest.importorskip("scipy.io", reason="svhn needs scipy: pip install 'fflab[svhn]'").savemat
+    arrays = random_arrays((3, 32, 32))
+    folder = tmp_path / "SVHN"
+    folder.mkdir()
+    for name, images, labels in (("train", arrays.x_train, arrays.y_train), ("test", arrays.x_test, arrays.y_test)):
+        one_based = np.where(labels == 0, 10, labels).astype(np.uint8)[:, None]
+        savemat(folder / f"{name}_32x32.mat", {"X": images.transpose(2, 3, 1, 0), "y": one_based})
+    same(small("svhn", tmp_path, arrays, monkeypatch), arrays)
+    (folder / "test_32x32.mat").write_bytes(b"no MATLAB file " * 20)
+    files = DATASETS["svhn"].files
+    assert files is not None
+    with pytest.raises(DatasetError, match="not a MATLAB 5 file"):
+        files.read(folder)
+
+
+def test_data_that_is_not_pinned_must_still_have_the_published_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = random_arrays((1, 28, 28))
+    raw = tmp_path / "KMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, array in zip(MNIST_FILES, arrays, strict=True):
+        (raw / name).write_bytes(idx(array.squeeze()))
+    with pytest.raises(DatasetError, match="kmnist: the files are not the published data"):
+        load("kmnist", tmp_path)
+
+
+def test_an_archive_is_fetched_checked_and_unpacked(tmp_path: Path) -> None:
+    """The path that cifar10 takes, over real HTTP."""
+    served, root = tmp_path / "served", tmp_path / "root"
+    (served / "cifar-10-batches-bin").mkdir(parents=True)
+    (served / "cifar-10-batches-bin" / "test_batch.bin").write_bytes(b"records")
+    shutil.make_archive(str(served / "small"), "gztar", served, "cifar-10-batches-bin")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(served))
+    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/small.tar.gz"
+        md5 = hashlib.md5((served / "small.tar.gz").read_bytes(), usedforsecurity=False).hexdigest()
+        download.download(Archive(url, md5), root, "CIFAR10")
+        assert (root / "CIFAR10/cifar-10-batches-bin/test_batch.bin").read_bytes() == b"records"
+        with pytest.raises((RuntimeError, OSError)):
+            download.download(Archive(url, "0" * 32), tmp_path / "other", "CIFAR10")
+        server.shutdown()
+    assert not (tmp_path / "other/CIFAR10/cifar-10-batches-bin").exists()

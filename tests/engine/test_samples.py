@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffengine.datasets import DatasetError
+from ffengine.arrays import DatasetError
 from ffengine.draws import Draws
 from ffengine.negatives import swap_label
 from ffengine.samples import Preprocessor, load_samples, overlay

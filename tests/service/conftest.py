@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import create_engine, text
 
+from ffengine.datasets import look_in
 from service.app import create_app
 from service.serve import listen
 from service.settings import Settings
@@ -42,6 +43,13 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def app(settings: Settings) -> FastAPI:
     return create_app(settings)
+
+
+@pytest.fixture(autouse=True)
+def _own_data() -> Iterator[None]:
+    """Where an app looked for data sets is no part of the next test."""
+    yield
+    look_in(None)
 
 
 @pytest.fixture

@@ -508,7 +508,7 @@ def test_the_description_has_every_route_of_the_contract_with_its_problems(app: 
         "/v1/jobs/{job_id}/result.csv": {"get"}, "/v1/jobs/{job_id}/curves": {"get"}, "/v1/jobs/{job_id}/events": {"get"},
         "/v1/jobs/{job_id}/cancel": {"post"}, "/v1/jobs/{job_id}/pause": {"post"}, "/v1/jobs/{job_id}/resume": {"post"},
         "/v1/jobs/{job_id}/retry": {"post"}, "/v1/estimate": {"post"}, "/v1/catalog": {"get"}, "/v1/presets": {"get"},
-        "/v1/datasets": {"get"}, "/v1/datasets/{name}": {"get"}, "/v1/workers": {"get"},
+        "/v1/datasets": {"get", "post"}, "/v1/datasets/{name}": {"get"}, "/v1/workers": {"get"},
         "/healthz": {"get"}, "/readyz": {"get"}, "/metrics": {"get"},
     }  # fmt: skip
     for path, methods in contract.items():

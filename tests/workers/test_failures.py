@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from ffengine.arrays import DatasetError
 from ffengine.control import Diverged
-from ffengine.datasets import DatasetError
 from ffengine.diagnostics import divergence
 from workers.failures import WeightsMissing, failure_of, is_device_failure, is_out_of_memory
 

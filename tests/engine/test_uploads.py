@@ -1,0 +1,196 @@
+"""Uploaded arrays: what is taken, what is refused before it is allocated, and that a name means the same arrays for ever."""
+
+import contextlib
+import io
+import pickle
+import struct
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ffengine
+from ffengine import uploads
+from ffengine.arrays import DatasetError, digest_of
+from ffengine.datasets import facts_of, load
+from ffengine.spec import DATASETS, ELSEWHERE, DatasetSpec, TrainSpec
+
+
+def npz(compressed: bool = False, **arrays: np.ndarray) -> io.BytesIO:
+    target = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(target, **arrays)  # type: ignore[arg-type]
+    target.seek(0)
+    return target
+
+
+def images(n: int = 20, *shape: int, dtype: type = np.uint8) -> np.ndarray:
+    return np.random.default_rng(n).integers(0, 256, (n, *(shape or (4, 4)))).astype(dtype)
+
+
+LABELS = np.arange(20) % 2
+
+
+def test_an_upload_becomes_a_data_set_that_a_spec_may_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFLAB_DATA", str(tmp_path))
+    x, y = images(200, 3, 3), np.arange(200) % 4
+    upload = uploads.keep("mine", npz(x=x, y=y), tmp_path, "My pictures.")
+    assert (upload.shape, upload.classes, upload.train_samples, upload.test_samples) == ((1, 3, 3), 4, 160, 40)
+    arrays = load("mine")
+    assert digest_of(arrays) == upload.digest
+    assert np.bincount(arrays.y_test).tolist() == [10] * 4
+    together = sorted(image.tobytes() for part in (arrays.x_train, arrays.x_test) for image in part)
+    assert together == sorted(image.tobytes() for image in x)
+    assert facts_of("mine").meaning == "My pictures. A fifth of every class was held out for the test partition."
+    spec = TrainSpec.model_validate({"dataset": {"name": "mine"}, "network": {"widths": [8]}, "epochs": 1, "batch_size": 40})
+    assert ffengine.train(spec).provenance.dataset.digest == upload.digest
+
+
+def test_given_test_samples_are_kept_apart_and_floats_stay_as_they_are(tmp_path: Path) -> None:
+    x = images(20, 5, dtype=np.float64) / 7
+    upload = uploads.keep("floats", npz(True, x=x, y=LABELS, x_test=x[:6] + 1, y_test=LABELS[:6]), tmp_path)
+    assert (upload.shape, upload.held_out, upload.train_samples, upload.test_samples) == ((1, 1, 5), False, 20, 6)
+    arrays = load("floats", tmp_path)
+    assert arrays.x_train.dtype == np.float32
+    np.testing.assert_array_equal(arrays.x_train.reshape(20, 5), x.astype(np.float32))
+    np.testing.assert_array_equal(arrays.x_test.reshape(6, 5), (x[:6] + 1).astype(np.float32))
+
+
+@given(
+    shape=st.lists(st.integers(1, 4), min_size=1, max_size=3).filter(lambda sizes: int(np.prod(sizes)) > 1),
+    dtype=st.sampled_from(["u1", "<f4", ">f4", "<f8", ">f2"]),
+    labels=st.sampled_from(["i1", "u2", "<i8", ">i4"]),
+    fortran=st.booleans(),
+)
+def test_every_layout_of_the_same_numbers_is_read_alike(shape: list[int], dtype: str, labels: str, fortran: bool) -> None:
+    x = images(20, *shape)
+    stored = np.asfortranarray(x.astype(dtype)) if fortran else x.astype(dtype)
+    arrays, held = uploads.partitioned(uploads.read_archive(npz(x=stored, y=LABELS.astype(labels))))
+    test = uploads.held_out(LABELS)
+    assert held
+    np.testing.assert_array_equal(arrays.x_train.reshape(-1, *shape), x[~test])
+    np.testing.assert_array_equal(arrays.x_test.reshape(-1, *shape), x[test])
+    np.testing.assert_array_equal(arrays.y_train, LABELS[~test])
+
+
+def test_a_name_never_changes_its_meaning(tmp_path: Path) -> None:
+    first = uploads.keep("mine", npz(x=images(), y=LABELS), tmp_path)
+    assert uploads.keep("mine", npz(True, x=images(), y=LABELS), tmp_path) == first
+    with pytest.raises(uploads.NameTaken, match="choose another name"):
+        uploads.keep("mine", npz(x=images(), y=1 - LABELS), tmp_path)
+    assert uploads.find("mine", tmp_path) == first
+    assert uploads.names(tmp_path) == ["mine"]
+
+
+def test_of_two_that_bring_one_name_at_once_one_wins(tmp_path: Path) -> None:
+    outcomes: list[object] = []
+
+    def bring(number: int) -> None:
+        try:
+            outcomes.append(uploads.keep("mine", npz(x=images() ^ number, y=LABELS), tmp_path))
+        except uploads.NameTaken as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=bring, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    winners = [outcome for outcome in outcomes if isinstance(outcome, uploads.Upload)]
+    assert len(outcomes) == 6
+    assert winners == [uploads.find("mine", tmp_path)]
+    assert [path.name for path in (tmp_path / uploads.FOLDER).iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "Upper", "a" * 64, "a\x00", "ä", "mine "])
+def test_names_that_could_be_paths_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="cannot be used"):
+        uploads.keep(name, npz(x=images(), y=LABELS), tmp_path)
+    assert uploads.find(name, tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (print, ("unpickled",))
+
+
+def member(name: str, content: bytes) -> io.BytesIO:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for written in ("y.npy", name):
+            file = io.BytesIO()
+            np.save(file, LABELS)
+            archive.writestr(written, content if written == name else file.getvalue())
+    target.seek(0)
+    return target
+
+
+def npy(header: str, data: bytes = b"") -> bytes:
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + data
+
+
+HOSTILE = {
+    "objects": (npz(x=np.array([Evil()] * 20), y=LABELS), "is not the size|x is object"),
+    "a pickle": (io.BytesIO(pickle.dumps(Evil())), "not a readable"),
+    "a bomb": (member("x.npy", npy("{'descr': '|u1', 'fortran_order': False, 'shape': (20, 1000000000000)}")), "is not the size"),
+    "overflow": (member("x.npy", npy("{'descr': '<f8', 'fortran_order': False, 'shape': (4294967296, 4294967296)}")), "is not the size"),
+    "negative": (member("x.npy", npy("{'descr': '|u1', 'fortran_order': False, 'shape': (-20, -2)}", b"x" * 40)), "is not the size"),
+    "a call": (member("x.npy", npy("{'descr': __import__('os').abort(), 'fortran_order': False, 'shape': (2,)}")), "not a readable"),
+    "a path": (member("../x.npy", b""), "expected x, y"),
+    "a stranger": (npz(x=images(), y=LABELS, z=LABELS), "expected x, y"),
+    "nothing": (io.BytesIO(b""), "not a readable"),
+    "no labels": (npz(x=images()), "expected x and y"),
+    "half a test": (npz(x=images(), y=LABELS, x_test=images()), "neither"),
+    "text": (npz(x=np.array([["a", "b"]] * 20), y=LABELS), "expected uint8 or floats"),
+    "complex": (npz(x=images().astype(complex), y=LABELS), "expected uint8 or floats"),
+    "fractions": (npz(x=images(), y=LABELS / 2), "expected integers"),
+    "lengths": (npz(x=images(), y=LABELS[:5]), r"expected \(N, ...\)"),
+    "five axes": (npz(x=images(20, 2, 2, 2, 2), y=LABELS), "two to four axes"),
+    "one input": (npz(x=images(20, 1), y=LABELS), "at least two"),
+    "infinite": (npz(x=np.full((20, 2), np.inf), y=LABELS), "not finite"),
+    "too large": (npz(x=np.full((20, 2), 1e300), y=LABELS), "not finite"),
+    "negative label": (npz(x=images(), y=LABELS - 1), "labels from -1"),
+    "huge label": (npz(x=images(), y=LABELS * 10**6), "labels from 0 to 1000000"),
+    "a gap": (npz(x=images(), y=LABELS * 2), "none of 1"),
+    "one class": (npz(x=images(), y=LABELS * 0), "labels up to 0"),
+    "new label": (npz(x=images(), y=LABELS, x_test=images(), y_test=LABELS * 2), "y_test has label 2"),
+    "other shape": (npz(x=images(), y=LABELS, x_test=images(20, 5), y_test=LABELS), "another shape"),
+    "too few": (npz(x=images()[:4], y=LABELS[:4]), "too few"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_and_useless_archives_are_refused(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive, message = HOSTILE[case]
+    archive.seek(0)
+    with pytest.raises(DatasetError, match=message):
+        uploads.keep("mine", archive, tmp_path)
+    assert uploads.names(tmp_path) == []
+    assert "unpickled" not in capsys.readouterr().out
+
+
+@settings(max_examples=500)
+@given(st.binary(max_size=200), st.integers(0, 1200))
+def test_no_damage_to_an_archive_escapes_as_another_error(noise: bytes, at: int) -> None:
+    whole = npz(True, x=images(), y=LABELS).getvalue()
+    damaged = whole[:at] + noise + whole[at + len(noise) :]
+    with contextlib.suppress(DatasetError):
+        uploads.partitioned(uploads.read_archive(io.BytesIO(damaged)))
+
+
+def test_an_archive_beyond_the_limit_is_refused_by_its_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MAX_BYTES", 100)
+    with pytest.raises(DatasetError, match="at most 100 are taken"):
+        uploads.read_archive(npz(x=images(), y=LABELS))
+
+
+def test_a_spec_names_what_is_known_here_unless_it_is_meant_for_elsewhere() -> None:
+    with pytest.raises(ValueError, match="'theirs' is not known; choose one of mnist-mini"):
+        DatasetSpec(name="theirs")
+    assert TrainSpec.model_validate({"dataset": {"name": "theirs", "train_samples": 10**9}}, context=ELSEWHERE).dataset.name == "theirs"
+    schema = DatasetSpec.model_json_schema()["properties"]["name"]
+    assert schema["anyOf"][0]["enum"] == list(DATASETS)
