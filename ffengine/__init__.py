@@ -11,6 +11,7 @@ from ffengine.control import Diverged, Interrupted
 from ffengine.results import CheckResult, TrainResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.version import ENGINE_VERSION
+from ffengine.weights import Weights, export_weights, import_weights
 
 if TYPE_CHECKING:
     from ffengine.checking import check
@@ -48,10 +49,13 @@ __all__ = [
     "TheoremCheck",
     "TrainResult",
     "TrainSpec",
+    "Weights",
     "check",
     "check_direction",
     "dead_samples",
+    "export_weights",
     "hoyer_sparsity",
+    "import_weights",
     "infinite_width_theorem1",
     "infinite_width_theorem2",
     "theorem1",

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import safetensors.torch
 import torch
 from pydantic import TypeAdapter
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from ffengine.optimizers import State
 from ffengine.results import EpochRow
+from ffengine.spec import TrainSpec, digest
+from ffengine.weights import Weights
 
 FORMAT = 2
 _ROWS: TypeAdapter[tuple[EpochRow, ...]] = TypeAdapter(tuple[EpochRow, ...])
@@ -74,6 +77,16 @@ class Checkpoint:
             return cls(state["spec_digest"], Position(**state["position"]), weights, states, rows)
         except (SafetensorError, KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"checkpoint: damaged or not a checkpoint ({error})") from error
+
+    @classmethod
+    def of_weights(cls, weights: Weights) -> "Checkpoint":
+        """Imported weights as the checkpoint of a finished run, which a check takes."""
+        layers = tuple(torch.from_numpy(np.array(layer)) for layer in weights.layers)
+        return cls(digest(weights.spec), Position(len(weights.spec.stages)), layers, tuple({} for _ in layers), ())
+
+    def weights_of(self, spec: TrainSpec, epoch: int) -> Weights:
+        """What an export takes; `epoch` is the one at whose end the checkpoint was made."""
+        return Weights(spec, epoch, tuple(weight.cpu().numpy() for weight in self.weights))
 
     @property
     def layer(self) -> int:

@@ -228,7 +228,8 @@ def watch(job_id: JobArgument, as_json: JsonOption = False) -> None:
 def result(
     job_id: JobArgument,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A file: .json, .csv, .html (report), CHART.png or CHART.svg.")
+        Path | None,
+        typer.Option("-o", "--output", help="A .json, .csv, .html (report), CHART.png, CHART.svg or .safetensors file."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -274,7 +275,8 @@ def run(
     spec: SpecArgument,
     settings: SetOption = None,
     device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="A .json or .csv file.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A .json, .csv or (training) .safetensors file.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Check these: a .safetensors file that fflab exported.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a spec in this process, without a service."""
@@ -282,7 +284,7 @@ def run(
     from service.specfile import read_spec
 
     validated, _ = read_spec(spec, settings or [])
-    run_here(validated, device=device, output=output, as_json=as_json)
+    run_here(validated, device=device, output=output, weights=weights, as_json=as_json)
 
 
 # Data sets and keys
@@ -416,9 +418,9 @@ def artifact_of(output: Path) -> str:
     """What to download for a file of that name."""
     if output.suffix in (".png", ".svg"):
         return f"chart/{output.name}"
-    known = {".json": "result", ".csv": "result.csv", ".html": "report.html"}
+    known = {".json": "result", ".csv": "result.csv", ".html": "report.html", ".safetensors": "weights.safetensors"}
     if output.suffix not in known:
-        fail(f"{output}: choose a name that ends in .json, .csv, .html, .png or .svg", EXIT_USAGE)
+        fail(f"{output}: choose a name that ends in .json, .csv, .html, .png, .svg or .safetensors", EXIT_USAGE)
     return known[output.suffix]
 
 

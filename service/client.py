@@ -147,7 +147,7 @@ class Client:
         return _RESULT.validate_json(self._request("GET", f"/v1/jobs/{job_id}/result").content)
 
     def download(self, job_id: str, what: str) -> bytes:
-        """The bytes of "result", "result.csv", "report.html" or "chart/NAME.FORMAT"."""
+        """The bytes of "result", "result.csv", "report.html", "weights.safetensors" or "chart/NAME.FORMAT"."""
         return self._request("GET", f"/v1/jobs/{job_id}/{what}", timeout=120).content
 
     def get(self, path: str) -> dict[str, Any]:

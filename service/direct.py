@@ -1,8 +1,10 @@
 """`fflab run`: a spec in this process, without a service; and the import of data files."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ffengine
 from ffengine import uploads
@@ -18,16 +20,32 @@ from service.export import to_csv
 from service.specfile import SpecError
 from service.terminal import comparison_table, out
 
+if TYPE_CHECKING:
+    from ffengine.training import EpochReport
 
-def run_here(spec: TrainSpec | CheckSpec | StudySpec, *, device: str, output: Path | None, as_json: bool) -> None:
-    """Run a spec and print its figures, or write its result. Raises SpecError where the numbers diverge or data is missing."""
-    if output and output.suffix not in (".json", ".csv"):
-        raise SpecError(f"{output}: choose a name that ends in .json or .csv")
+
+def run_here(
+    spec: TrainSpec | CheckSpec | StudySpec, *, device: str, output: Path | None, weights: Path | None = None, as_json: bool
+) -> None:
+    """Run a spec and print its figures, or write its result; a training run's weights where the output is a .safetensors file.
+
+    Raises SpecError where the numbers diverge, data is missing, or the files do not fit.
+    """
+    kinds = (".json", ".csv", *((".safetensors",) if isinstance(spec, TrainSpec) else ()))
+    if output and output.suffix not in kinds:
+        raise SpecError(f"{output}: choose a name that ends in {' or '.join(kinds)}")
+    run = Run(device, as_json)
+    result: RunResult | StudyResult
     try:
-        result, sources = _study(spec, device, as_json) if isinstance(spec, StudySpec) else _single(spec, device, as_json)
-    except (ffengine.Diverged, DatasetError, ValueError) as error:
+        if weights:
+            result, sources = run.check_imported(spec, weights)
+        else:
+            result, sources = run.study(spec) if isinstance(spec, StudySpec) else run.single(spec)
+    except (ffengine.Diverged, DatasetError, ValueError, OSError) as error:
         raise SpecError(str(error)) from error
-    if output:
+    if output and output.suffix == ".safetensors" and run.weights:
+        output.write_bytes(ffengine.export_weights(run.weights))
+    elif output:
         output.write_text(to_csv(result) if output.suffix == ".csv" else result.model_dump_json(indent=1))
     if as_json:
         out.file.write(result.model_dump_json() + "\n")
@@ -37,29 +55,54 @@ def run_here(spec: TrainSpec | CheckSpec | StudySpec, *, device: str, output: Pa
             out.print(str(output), soft_wrap=True)
 
 
-def _single(spec: TrainSpec | CheckSpec, device: str, quiet: bool) -> tuple[RunResult, list[Source]]:
-    def say(fraction: float, message: str) -> None:
-        if not quiet:
+class Run:
+    """Runs in this process, telling their progress unless they are to be quiet; keeps the weights of the last training run."""
+
+    def __init__(self, device: str, quiet: bool) -> None:
+        self.device, self.quiet = device, quiet
+        self.weights: ffengine.Weights | None = None
+
+    def single(self, spec: TrainSpec | CheckSpec) -> tuple[RunResult, list[Source]]:
+        """One run."""
+        if isinstance(spec, TrainSpec):
+            result: RunResult = ffengine.train(spec, device=self.device, on_epoch=lambda report: self._learnt(spec, report))
+        elif isinstance(spec.at, TrainedWeights):
+            raise SpecError("at: the weights of a job are in a service; submit this check there, or give its exported file as --weights")
+        else:
+            result = ffengine.check(spec, device=self.device, on_cells=lambda report: self._say(report.fraction, report.message))
+        return result, [Source("", result)]
+
+    def study(self, spec: StudySpec) -> tuple[StudyResult, list[Source]]:
+        """All cells of a study, one after the other."""
+        cells, sources = [], []
+        for cell in expand(spec):
+            if not self.quiet:
+                out.print(f"{cell.part} {json.dumps(cell.params)}")
+            result, _ = self.single(cell.spec)
+            cells.append(study_cell(cell, job=None, state="succeeded", result=result))
+            sources.append(Source(", ".join(f"{field} {value}" for field, value in cell.params.items()), result))
+        return StudyResult(cells=tuple(cells)), sources
+
+    def check_imported(self, spec: TrainSpec | CheckSpec | StudySpec, file: Path) -> tuple[RunResult, list[Source]]:
+        """A check at weights that were exported; the first layer's, unless the spec's `at` names another."""
+        if not isinstance(spec, CheckSpec):
+            raise SpecError("--weights: the weights of a file are for a check")
+        data = file.read_bytes()
+        weights = ffengine.import_weights(data)
+        layer = spec.at.layer if isinstance(spec.at, TrainedWeights) else 0
+        stands_for = "job_" + hashlib.sha256(data).hexdigest()[:32]  # where a job's id would be: the file's digest
+        here = spec.model_copy(update={"at": TrainedWeights(job=stands_for, epoch=weights.epoch, layer=layer)})
+        trained = ffengine.Checkpoint.of_weights(weights)
+        result = ffengine.check(here, device=self.device, trained=trained, trained_spec=weights.spec)
+        return result, [Source("", result)]
+
+    def _learnt(self, spec: TrainSpec, report: "EpochReport") -> None:
+        self.weights = report.checkpoint.weights_of(spec, report.epoch)
+        self._say(report.fraction, report.message)
+
+    def _say(self, fraction: float, message: str) -> None:
+        if not self.quiet:
             out.print(f"{fraction:4.0%}  {message}")
-
-    if isinstance(spec, TrainSpec):
-        result: RunResult = ffengine.train(spec, device=device, on_epoch=lambda report: say(report.fraction, report.message))
-    elif isinstance(spec.at, TrainedWeights):
-        raise SpecError("at: the weights of a job are in a service; submit this check there")
-    else:
-        result = ffengine.check(spec, device=device, on_cells=lambda report: say(report.fraction, report.message))
-    return result, [Source("", result)]
-
-
-def _study(spec: StudySpec, device: str, quiet: bool) -> tuple[StudyResult, list[Source]]:
-    cells, sources = [], []
-    for cell in expand(spec):
-        if not quiet:
-            out.print(f"{cell.part} {json.dumps(cell.params)}")
-        result, _ = _single(cell.spec, device, quiet)
-        cells.append(study_cell(cell, job=None, state="succeeded", result=result))
-        sources.append(Source(", ".join(f"{field} {value}" for field, value in cell.params.items()), result))
-    return StudyResult(cells=tuple(cells)), sources
 
 
 def import_files(name: str, source: Path, root: Path) -> Path:

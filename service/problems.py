@@ -205,6 +205,15 @@ class NoResultYet(Problem):
     status = 409
 
 
+class NoWeights(Problem):
+    """The job has no such weights.
+
+    A training job has them at the end of each measured epoch; GET /v1/jobs/{id}/curves lists those that there are.
+    """
+
+    status = 409
+
+
 class StillInFlight(Problem):
     """The first request with this Idempotency-Key is still being worked on.
 

@@ -4,7 +4,6 @@ Every write is fenced by the attempt. Files cannot be fenced, so a checkpoint is
 """
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from ffengine.control import Control
 from ffengine.results import CheckCell, Diagnostic, RunResult
 from ffengine.spec import TrainSpec, digest
 from ffengine.training import BatchReport, EpochReport
-from service.artifacts import ArtifactDamaged, Artifacts
+from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
 from service.jobs import JobError, Progress, Wanted
 from service.settings import Settings
 from service.store import Row, Store
@@ -23,17 +22,11 @@ from workers.patience import patiently
 from workers.protocol import Start
 
 STEP = "step.safetensors"
-EPOCH_NAME = re.compile(r"epoch-\d{2}-\d{6}\.safetensors")
 PROGRESS_SECONDS = 2.0  # between reports of progress inside an epoch
 UNMEASURED_SECONDS = 1.0  # between checkpoints at epochs that leave no rows
 ROWS_AT_ONCE = 1_000  # of a checkpoint, most of which the database has already
 
 log = logging.getLogger(__name__)
-
-
-def epoch_name(layer: int, epoch: int) -> str:
-    """The checkpoint at the end of a measured epoch; `layer`: the last of its stage."""
-    return f"epoch-{layer:02d}-{epoch:06d}.safetensors"
 
 
 def clock() -> float:

@@ -24,10 +24,10 @@ from ffengine.provenance import device_name
 from ffengine.results import RunResult
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from ffengine.training import train
-from service.artifacts import ArtifactDamaged, Artifacts
+from service.artifacts import ArtifactDamaged, Artifacts, epoch_name
 from service.settings import Settings
 from service.store import LeaseLost, Store
-from workers.desk import Desk, StopFlag, epoch_name
+from workers.desk import Desk, StopFlag
 from workers.failures import DeviceFailed, WeightsMissing, failure_of, is_device_failure
 from workers.patience import GaveUp
 from workers.protocol import TO_RUNNER, Ended, Outcome, Ready, Start, Stop, line

@@ -15,7 +15,9 @@ from ffengine.cost import Estimate, estimate
 from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
 from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, GridError, expand
+from ffengine.weights import Weights, export_weights
 from service import problems
+from service.artifacts import EPOCH_NAME, ArtifactDamaged, epoch_name
 from service.events import stream, until_terminal
 from service.export import to_csv
 from service.jobs import Event, Job, JobState
@@ -205,6 +207,36 @@ def read_csv(job_id: JobId, state: InState) -> Response:
     text = to_csv(_RESULT.validate_json(state.result(job_id)))
     disposition = {"Content-Disposition": f'attachment; filename="{job_id}.csv"'}
     return Response(text, media_type="text/csv; charset=utf-8", headers=disposition)
+
+
+@router.get(
+    "/jobs/{job_id}/weights.safetensors",
+    summary="The weights",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}, **responses(problems.NoSuchJob, problems.NoWeights)},
+)
+def read_weights(
+    job_id: JobId,
+    state: InState,
+    epoch: Annotated[int | None, Query(ge=0, description="a measured epoch; the last one where it is left out")] = None,
+    layer: Annotated[
+        int | None, Query(ge=0, description="of greedy layers, the one that was learning; the last where it is left out")
+    ] = None,
+) -> Response:
+    """What a training job had learnt at the end of an epoch, with its spec in the metadata; also while the job runs."""
+    job = state.job(job_id)
+    if not isinstance(job.spec, TrainSpec):
+        raise problems.NoWeights(f"{job_id} is a {job.kind}, not a training job")
+    owner = job.cached_from or job.id
+    there = [tuple(map(int, name[6:-12].split("-"))) for name in state.artifacts.names(owner) if EPOCH_NAME.fullmatch(name)]
+    fitting = [(of, at) for of, at in there if epoch in (None, at) and layer in (None, of)]
+    try:
+        of, at = fitting[-1]
+        weights = Weights.from_checkpoint(state.artifacts.get(owner, epoch_name(of, at)), job.spec, at)
+    except (IndexError, KeyError, ValueError, ArtifactDamaged) as error:
+        raise problems.NoWeights(f"{job_id} ({job.state.value}) has none of that epoch and layer") from error
+    disposition = {"Content-Disposition": f'attachment; filename="{job_id}-layer-{of}-epoch-{at}.safetensors"'}
+    return Response(export_weights(weights), media_type="application/octet-stream", headers=disposition)
 
 
 @router.get("/jobs/{job_id}/curves", summary="The rows so far", responses=responses(problems.NoSuchJob))

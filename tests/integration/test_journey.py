@@ -83,6 +83,19 @@ def test_a_check_at_the_weights_of_a_training_job(client: Client) -> None:
         client.submit({**asked, "at": {"job": trained.id, "epoch": 9, "layer": 1}})
 
 
+def test_the_weights_of_a_training_job_are_those_that_the_engine_learns(client: Client) -> None:
+    spec = TrainSpec.model_validate(TRAIN)
+    _, reports = directly(spec)
+    trained = client.submit(TRAIN).wait(60)
+    for query, report in (("", reports[-1]), ("?epoch=1&layer=0", reports[1])):
+        weights = ffengine.import_weights(client.download(trained.id, f"weights.safetensors{query}"))
+        assert (weights.spec, weights.epoch) == (spec, report.epoch)
+        for found, expected in zip(weights.layers, report.checkpoint.weights, strict=True):
+            assert found.tobytes() == expected.numpy().tobytes()
+    with pytest.raises(Refused, match="no such weights"):
+        client.download(trained.id, "weights.safetensors?epoch=7")
+
+
 def test_a_study_runs_its_grid_and_aggregates_over_seeds(client: Client) -> None:
     spec = {"kind": "study", "base": TRAIN, "grid": {"network.widths": [[8], [16]], "negatives.strategy": ["wrong_label", "hybrid"]}}
     job = client.submit(spec, fresh=True).wait(90)

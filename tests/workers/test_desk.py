@@ -7,11 +7,11 @@ import pytest
 import ffengine
 from ffengine.control import Interrupted
 from ffengine.results import TrainResult
-from service.artifacts import Artifacts
+from service.artifacts import Artifacts, epoch_name
 from service.settings import Settings
 from service.store import Claim, LeaseLost, Store
 from tests.workers.conftest import CHECK, TRAIN, WORKER, ClaimJob
-from workers.desk import STEP, Desk, StopFlag, epoch_name, fraction_at
+from workers.desk import STEP, Desk, StopFlag, fraction_at
 from workers.protocol import Start
 
 

@@ -1,0 +1,87 @@
+"""Trained weights as a safetensors file that other programs read, and back: no pickles, and the spec travels with them.
+
+A layer l is `layers.l.weight` (R, n, m) and, where it has one, `layers.l.bias` (R, n); replica r belongs to seeds[r].
+"""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from ffengine.spec import ELSEWHERE, TrainSpec, digest
+from ffengine.version import ENGINE_VERSION
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a training run had learnt at the end of an epoch; (R, n, m) a layer, m counting the bias input where there is one."""
+
+    spec: TrainSpec
+    epoch: int
+    layers: tuple[Float32, ...]
+
+    @classmethod
+    def from_checkpoint(cls, data: bytes, spec: TrainSpec, epoch: int) -> "Weights":
+        """Of a checkpoint's bytes. Raises ValueError where they are damaged."""
+        try:
+            tensors = load(data)
+            return cls(spec, epoch, tuple(tensors[f"layer_{layer}"] for layer in range(len(spec.network.widths))))
+        except (SafetensorError, KeyError) as error:
+            raise ValueError(f"checkpoint: damaged or not a checkpoint ({error})") from error
+
+
+def export_weights(weights: Weights) -> bytes:
+    """The weights as a safetensors file, with spec, digest, seeds, epoch and engine version in its metadata."""
+    tensors: dict[str, Float32] = {}
+    for layer, weight in enumerate(weights.layers):
+        inputs = weight.shape[-1] - weights.spec.network.bias
+        tensors[f"layers.{layer}.weight"] = np.ascontiguousarray(weight[..., :inputs])
+        if weights.spec.network.bias:
+            tensors[f"layers.{layer}.bias"] = np.ascontiguousarray(weight[..., -1])
+    metadata = {
+        "format": "fflab weights 1",
+        "engine_version": ENGINE_VERSION,
+        "spec": weights.spec.model_dump_json(),
+        "spec_digest": digest(weights.spec),
+        "epoch": str(weights.epoch),
+        "seeds": ",".join(map(str, weights.spec.seeds)),
+    }
+    return save(tensors, metadata)
+
+
+def import_weights(data: bytes) -> Weights:
+    """The weights of such a file. Raises ValueError where it is damaged, of another program, or does not fit its own spec."""
+    try:
+        tensors = load(data)
+        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        spec = TrainSpec.model_validate_json(metadata["spec"], context=ELSEWHERE)
+        epoch = int(metadata["epoch"])
+        layers = tuple(_layer(tensors, layer, bias=spec.network.bias) for layer in range(len(spec.network.widths)))
+    except (SafetensorError, KeyError, TypeError, ValidationError, json.JSONDecodeError) as error:
+        raise ValueError(f"weights: damaged, or not a file that fflab exported ({' '.join(str(error).split())[:200]})") from error
+    below = layers[0].shape[-1] - spec.network.bias
+    for layer, (weight, width) in enumerate(zip(layers, spec.network.widths, strict=True)):
+        if weight.dtype != np.float32 or weight.shape != (len(spec.seeds), width, below + spec.network.bias):
+            raise ValueError(f"weights: layer {layer} is {weight.dtype} {weight.shape}, which is not what its spec says")
+        if not np.isfinite(weight).all():
+            raise ValueError(f"weights: layer {layer} has numbers that are not finite")
+        below = width
+    return Weights(spec, epoch, layers)
+
+
+def _layer(tensors: dict[str, npt.NDArray[np.generic]], layer: int, *, bias: bool) -> Float32:
+    weight = tensors[f"layers.{layer}.weight"]
+    if bias:
+        column = tensors[f"layers.{layer}.bias"]
+        if column.shape != weight.shape[:2]:
+            raise KeyError(f"layers.{layer}.bias of shape {weight.shape[:2]}")
+        weight = np.concatenate([weight, column[..., None]], axis=-1)
+    if weight.ndim != 3 or weight.dtype != np.float32:
+        raise KeyError(f"layers.{layer}.weight (R, n, m) of float32")
+    return np.ascontiguousarray(weight, dtype=np.float32)
