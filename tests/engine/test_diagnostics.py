@@ -1,8 +1,16 @@
 """Each finding: provoked by the numbers it is about, absent without them."""
 
+import functools
+import io
+import re
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from ffengine import diagnostics
+import ffengine
+from ffengine import diagnostics, evaluation, uploads
+from ffengine.datasets import look_in
 from ffengine.results import CheckCell, EpochRow
 from ffengine.spec import CheckSpec, TrainSpec
 
@@ -108,3 +116,80 @@ def test_checks_are_judged_by_their_exact_cells() -> None:
     assert found(CheckSpec(), live=40) == ["dead_layer"]
     assert found(CheckSpec(), near_zero_rate=0.01) == ["preactivations_at_zero"]
     assert found(CheckSpec(batch_size=8)) == ["batch_small"]
+
+
+# The same by real runs: a calm one without findings, and for each finding a change of it that provokes the finding
+
+CALM: dict[str, dict[str, object] | int] = {
+    "dataset": {"train_samples": 2_000, "test_samples": 50},
+    "network": {"widths": [200]},
+    "optimizer": {"name": "sgd", "lr": 0.05},
+    "evaluation": {"linear_classifier": True},
+    "monitor": {"samples": 200},
+    "epochs": 3,
+    "batch_size": 100,
+}
+PROVOKING: dict[str, dict[str, dict[str, object] | int]] = {
+    "dead_layer": {"objective": {"name": "softplus", "threshold": 1.0}, "optimizer": {"name": "sgd", "lr": 1e4}},
+    "beyond_first_order": {"optimizer": {"name": "sgd", "lr": 30.0}},
+    "prediction_disagrees": {"optimizer": {"name": "sgd", "lr": 30.0}},
+    "condition_rarely_met": {"network": {"widths": [64]}},
+    "splits_alike": {"negatives": {"strategy": "noise", "scale": 1e-6}},
+    "margins_undecided": {"negatives": {"strategy": "noise", "scale": 1e-6}},
+    "lr_not_scaled": {"optimizer": {"name": "sgd", "lr": 2.5e-4, "scale_lr_by_width": False}},
+    "batch_small": {"batch_size": 20},
+}
+
+
+def found_by(**changes: dict[str, object] | int) -> set[str]:
+    return {finding.code for finding in ffengine.train(TrainSpec.model_validate(CALM | changes)).diagnostics}
+
+
+def test_a_calm_run_has_no_findings() -> None:
+    assert found_by() == set()
+
+
+@pytest.mark.parametrize("code", PROVOKING)
+def test_each_finding_is_provoked_by_a_real_run(code: str) -> None:
+    assert code in found_by(**PROVOKING[code])
+
+
+def test_a_run_that_diverges_says_where() -> None:
+    with pytest.raises(ffengine.Diverged) as stopped:
+        found_by(optimizer={"name": "sgd", "lr": 1e9})
+    assert stopped.value.diagnostic.code == "diverged"
+    assert stopped.value.diagnostic.evidence["layer"] == 0
+
+
+@pytest.mark.parametrize(("blank", "expected"), [(0, set()), (40, {"preactivations_at_zero", "dead_layer"})])
+def test_blank_samples_are_noticed(blank: int, expected: set[str], tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((100, 30), dtype=np.float32)
+    x[: 2 * blank] = 0
+    archive = io.BytesIO()
+    np.savez(archive, x=x, y=np.arange(100) % 2)
+    archive.seek(0)
+    look_in(tmp_path)
+    try:
+        uploads.keep("pictures", archive, tmp_path)
+        change = {
+            "dataset": {"name": "pictures"},
+            "negatives": {"strategy": "self_contrastive"},
+            "batch_size": 40,
+            "network": {"widths": [50]},
+        }
+        watched = {"preactivations_at_zero", "dead_layer"}
+        assert found_by(**change, evaluation={}) & watched == expected
+    finally:
+        look_in(None)
+
+
+def test_a_classifier_that_was_cut_short_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "fit_linear", functools.partial(evaluation.fit_linear, limit=2))
+    assert found_by() == {"readout_not_converged"}
+
+
+def test_every_finding_is_documented() -> None:
+    codes = set(re.findall(r'code="(\w+)"', Path(diagnostics.__file__).read_text()))
+    page = (Path(__file__).parents[2] / "docs" / "diagnostics.md").read_text()
+    assert codes == set(re.findall(r"^## (\w+)$", page, re.MULTILINE))
+    assert codes == set(PROVOKING) | {"diverged", "preactivations_at_zero", "readout_not_converged"}
