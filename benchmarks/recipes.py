@@ -1,6 +1,6 @@
 """`python -m benchmarks.recipes NAME [--epochs N] [--device D]`: run a published recipe, and lay its figures beside the published ones.
 
-Every run leaves docs/recipes/NAME.json; `python -m benchmarks.recipes --page` writes docs/recipes.md from these files.
+Every run leaves docs/recipes/NAME.json; without a name, docs/recipes.md is written anew from these files.
 """
 
 import argparse
@@ -18,6 +18,8 @@ from ffengine.spec import TrainSpec
 from ffengine.training import EpochReport
 
 FOLDER = Path("docs") / "recipes"
+PAGE = Path("docs") / "recipes.md"
+BEGIN, END = "<!-- measured -->", "<!-- end -->"
 
 
 class Recipe(NamedTuple):
@@ -48,13 +50,19 @@ RECIPES = {
 def main() -> None:
     """Run what is asked for, and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recipes", description=__doc__)
-    parser.add_argument("name", nargs="+", choices=list(RECIPES), help="run these")
+    parser.add_argument("name", nargs="*", metavar="NAME", help=f"run these, one after the other: {', '.join(RECIPES)}")
     parser.add_argument("--epochs", type=int, help="shorten to so many epochs, the schedule with them")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
+    if unknown := set(asked.name) - set(RECIPES):
+        parser.error(f"{', '.join(sorted(unknown))}: choose among {', '.join(RECIPES)}")
     for name in asked.name:
         run(name, RECIPES[name], asked.epochs, asked.device, asked.seed)
+    if not asked.name:
+        text = PAGE.read_text()
+        before, rest = text.split(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{sections()}\n{END}{rest.split(END)[1]}")
 
 
 def run(name: str, recipe: Recipe, epochs: int | None, device: str, seed: int) -> None:
@@ -70,6 +78,49 @@ def run(name: str, recipe: Recipe, epochs: int | None, device: str, seed: int) -
     print(json.dumps(figures), flush=True)
     FOLDER.mkdir(parents=True, exist_ok=True)
     file(name).write_text(result.model_dump_json(indent=1) + "\n")
+
+
+def sections() -> str:
+    """The table of all runs, and for each of them its other ways to classify and its layers."""
+    runs = {name: TrainResult.model_validate_json(file(name).read_text()) for name in RECIPES if file(name).is_file()}
+    lines = [
+        "| recipe | epochs | read off by | test accuracy | published | wall time | command |",
+        "|---|---:|---|---:|---:|---:|---|",
+    ]
+    for name, result in runs.items():
+        row, recipe = RECIPES[name].answer(result), RECIPES[name]
+        epochs = f"{row.epoch} of {recipe.spec.epochs}" if row.epoch < recipe.spec.epochs else f"{row.epoch}"
+        minutes = sum(result.provenance.wall_seconds.values()) / 60
+        short = f" --epochs {row.epoch}" if row.epoch < recipe.spec.epochs else ""
+        lines.append(
+            f"| {name} | {epochs} | {way(row)} | {row.accuracy:.4f} | {recipe.published:.4f} | {minutes:.0f} min, "
+            f"{result.provenance.threads} thread | `python -m benchmarks.recipes {name}{short}` |"
+        )
+    return "\n".join([*lines, *(line for name, result in runs.items() for line in details(name, result))])
+
+
+def details(name: str, result: TrainResult) -> list[str]:
+    """What else was measured of one run."""
+    test = [row for row in result.accuracy if row.partition == "test"]
+    measures = [row for row in result.measures if row.partition == "test"]
+    lines = ["", f"### {name}", "", RECIPES[name].source + ".", ""]
+    lines += ["Test accuracy: " + "; ".join(f"{way(row)} {row.accuracy:.4f}" for row in test) + ".", ""]
+    lines += ["| layer | S of correct test samples | S of all | zero share | AUC | dead units |", "|---:|---:|---:|---:|---:|---:|"]
+    for row in measures:
+        share = [f"{value:.3f}" if value is not None else "" for value in (row.sparsity_correct, row.sparsity, row.zero_fraction, row.auc)]
+        lines.append(f"| {row.layer + 1} | {' | '.join(share)} | {row.dead_units} |")
+    curve = [(row.epoch, row.layer, row.sparsity) for row in result.curves if row.split == "positive"]
+    last = max(layer for _, layer, _ in curve)
+    points = [f"{epoch}: {sparsity:.3f}" for epoch, layer, sparsity in curve if layer == last and sparsity is not None]
+    lines += ["", f"S of positives in layer {last + 1} by epoch: {', '.join(points)}.", ""]
+    lines += [f"Findings: {', '.join(found.code for found in result.diagnostics) or 'none'}."]
+    return lines
+
+
+def way(row: AccuracyRow) -> str:
+    """How a row's labels were found."""
+    names = {"goodness": "goodness", "softmax": "softmax of goodness", "linear": "linear classifier"}
+    return f"{names[row.method]}, layer{'s' if len(row.layers) > 1 else ''} {'+'.join(str(layer + 1) for layer in row.layers)}"
 
 
 def told(report: EpochReport) -> Control:

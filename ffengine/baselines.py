@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ffengine.draws import Draws
 from ffengine.evaluation import chunks, named
+from ffengine.learning import take_step
 from ffengine.monitor import paired
 from ffengine.network import GoodnessJudge, Network, normalized
 from ffengine.results import BaselineRow, Partition
@@ -59,7 +60,7 @@ class BackpropStack:
         for weight, gradient, state in zip(self.parameters, gradients, self.states, strict=True):
             weight.requires_grad_(False)
             eta = self.spec.optimizer.eta(weight.shape[1], epoch, self.spec.epochs)
-            self.spec.optimizer.step(weight, -gradient, state, eta)
+            take_step(self.spec.optimizer, weight, -gradient, state, eta)
 
     def rows(self, name: Baseline, partition: Partition, samples: Samples) -> list[BaselineRow]:
         """One row for each seed and layer."""

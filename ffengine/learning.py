@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from ffengine.network import Network
-from ffengine.optimizers import State
+from ffengine.optimizers import Adam, AdamW, AnyOptimizer, State
 from ffengine.pairs import AnyPairs, Pairs
 from ffengine.spec import TrainSpec
 
@@ -44,7 +45,7 @@ class Learner:
             h = self.network.activation.value_(z) if self._slope_is_implied else self.network.activation.value(z)
             above = Pairs(self._next_input(layer, h)) if layer != layers[-1] else inputs
             descent = inputs.gathered(self.pull(z, h, state), self.product)
-            self.spec.optimizer.step(weight, descent, state, self.eta(layer, epoch))
+            take_step(self.spec.optimizer, weight, descent, state, self.eta(layer, epoch))
             inputs = above
 
     def preview(self, layer: int, inputs: AnyPairs, z: Tensor) -> Preview:
@@ -106,6 +107,25 @@ class Learner:
         if self.spec.objective.peer_normalization:
             state["activity"] = weight.new_full(weight.shape[:2], FIRST_ACTIVITY)
         return state
+
+
+def take_step(optimizer: AnyOptimizer, weight: Tensor, descent: Tensor, state: State, eta: float) -> None:
+    """optimizer.step, in one pass where torch has such a form: W and state change in place. May overwrite descent."""
+    if not isinstance(optimizer, Adam):
+        optimizer.step(weight, descent, state, eta)
+        return
+    if isinstance(optimizer, AdamW):
+        weight.mul_(1 - eta * optimizer.weight_decay)
+    else:
+        descent = optimizer.decayed(weight, descent)
+    if not weight.is_contiguous():
+        raise ValueError(f"weight: a fused step goes through memory, not through strides {weight.stride()}; make it contiguous")
+    with torch.no_grad():
+        adam(
+            [weight], [descent.contiguous()], [state["mean"]], [state["square"]], [], [state["steps"]],
+            fused=True, amsgrad=False, maximize=False, lr=-eta,  # torch goes down what it is given, and this is the way down
+            beta1=optimizer.beta1, beta2=optimizer.beta2, eps=optimizer.epsilon, weight_decay=0.0,
+        )  # fmt: skip
 
 
 @contextmanager

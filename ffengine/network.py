@@ -37,7 +37,7 @@ class Network:
             if spec.bias:
                 bias = init.bias(draws.at("biases", layer), replicas, width, inputs)
                 weight = torch.cat([weight, bias.unsqueeze(-1)], dim=-1)
-            weights.append(weight.to(device))
+            weights.append(weight.to(device).contiguous())  # a fused step goes through memory, not through strides
             inputs = width
         return cls(spec, weights)
 

@@ -47,7 +47,7 @@ class Optimizer(Entry, ABC):
     """What the gradient becomes: W <- W + eta * D."""
 
     slots: ClassVar[tuple[str, ...]] = ()  # state tensors of the weights' shape, zero at first
-    counters: ClassVar[tuple[str, ...]] = ()  # state scalars, one at first
+    counters: ClassVar[tuple[str, ...]] = ()  # state scalars, zero at first
 
     lr: float = Field(1.0, gt=0, le=1e9, description="eta, or eta * n with scale_lr_by_width")
     scale_lr_by_width: bool = Field(True, description="eta = lr / n, as the infinite-width limit needs")
@@ -62,14 +62,14 @@ class Optimizer(Entry, ABC):
     def new_state(self, weight: Tensor) -> State:
         """What is remembered before the first step."""
         state = {slot: weight.new_zeros(weight.shape) for slot in self.slots}
-        return state | {counter: weight.new_ones(()).double() for counter in self.counters}
+        return state | {counter: weight.new_zeros(()).float() for counter in self.counters}
 
     @abstractmethod
     def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
         """D (R, n, m) of the next step; moves `state` on. May overwrite descent."""
 
     def step(self, weight: Tensor, descent: Tensor, state: State, eta: float) -> None:
-        """Take the step: W and state change in place."""
+        """Take the step: W and state change in place. See learning.take_step, which has faster forms of some."""
         weight.add_(self.direction(weight, descent, state), alpha=eta)
 
     def preview(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
@@ -120,7 +120,7 @@ class Adam(Optimizer):
     """Adam: descents divided by their running root mean square (Kingma & Ba 2015, arXiv 1412.6980)."""
 
     slots: ClassVar[tuple[str, ...]] = ("mean", "square")
-    counters: ClassVar[tuple[str, ...]] = ("beta1_power", "beta2_power")
+    counters: ClassVar[tuple[str, ...]] = ("steps",)
 
     name: Literal["adam"] = "adam"
     lr: float = Field(1e-3, gt=0, le=1e9, description="eta, or eta * n with scale_lr_by_width")
@@ -134,7 +134,8 @@ class Adam(Optimizer):
 
     def adapted(self, descent: Tensor, state: State) -> Tensor:
         """The running mean over the running root mean square, both corrected for their start at zero."""
-        first, second = state["beta1_power"].mul_(self.beta1), state["beta2_power"].mul_(self.beta2)
+        steps = state["steps"].add_(1).double()
+        first, second = self.beta1**steps, self.beta2**steps
         mean = state["mean"].lerp_(descent, 1 - self.beta1)
         square = state["square"].mul_(self.beta2).addcmul_(descent, descent, value=1 - self.beta2)
         correction = (1 - first) / (1 - second).sqrt()

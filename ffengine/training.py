@@ -160,20 +160,31 @@ class TrainingRun:
 
     def _drawn_once(self, layer: int) -> Tensor:
         """The inputs (R, 2N, m) of a layer, from positives and negatives that depend on nothing but the seed."""
-        halves = []
+        bank: Tensor | None = None
         everything = torch.arange(len(self.train), device=self.device).expand(len(self.spec.seeds), -1)
         for number, index in enumerate(everything.split(BANK_CHUNK, dim=1)):
             x = paired(self.spec, self.train, index, self.draws, ("negatives-once", number), None)
-            halves.append(self.network.layer_input(layer, x).unflatten(1, (2, -1)))
-        return torch.cat(halves, dim=2).flatten(1, 2)
+            bank = self._kept(bank, number, self.network.layer_input(layer, x))
+        assert bank is not None  # noqa: S101 - there are samples
+        return bank.flatten(1, 2)
 
     def _passed_on(self, layer: int, inputs: Tensor) -> Tensor:
-        """The inputs (R, 2N, m) of the layer above, from those of a layer: the same bits as from the samples."""
-        above = []
-        for x in inputs.unflatten(1, (2, -1)).split(BANK_CHUNK, dim=2):
+        """The inputs (R, 2N, m) of the layer above, from those of a layer: the same bits as from the samples. May overwrite them."""
+        below = inputs.unflatten(1, (2, -1))
+        bank: Tensor | None = below if self.network.weights[layer + 1].shape[-1] == below.shape[-1] else None
+        for number, x in enumerate(below.split(BANK_CHUNK, dim=2)):
             h = self.network.activation.value_(self.network.pre_activation(layer, x.flatten(1, 2)))
-            above.append(self.network.next_input(layer, h).unflatten(1, (2, -1)))
-        return torch.cat(above, dim=2).flatten(1, 2)
+            bank = self._kept(bank, number, self.network.next_input(layer, h))
+        assert bank is not None  # noqa: S101 - there are samples
+        return bank.flatten(1, 2)
+
+    def _kept(self, bank: Tensor | None, number: int, x: Tensor) -> Tensor:
+        """The bank (R, 2, N, m) with its chunk of that number, x (R, 2B, m); made at the first."""
+        if bank is None:
+            bank = x.new_empty((x.shape[0], 2, len(self.train), x.shape[-1]))
+        start = number * BANK_CHUNK
+        bank[:, :, start : start + x.shape[1] // 2] = x.unflatten(1, (2, -1))
+        return bank
 
     def _end_epoch(self, layers: tuple[int, ...], on_epoch: OnEpoch) -> None:
         epoch = self.position.epoch

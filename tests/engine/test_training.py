@@ -170,7 +170,8 @@ def test_a_replica_equals_the_run_of_its_seed_alone(spec: TrainSpec) -> None:
     together = grown_moderately(spec)
     for replica, seed in enumerate(spec.seeds):
         alone = final_weights(spec.model_copy(update={"seeds": (seed,)}))
-        assert all(torch.allclose(one[replica], other[0], rtol=1e-4, atol=1e-5) for one, other in zip(together, alone, strict=True))
+        for one, other in zip(together, alone, strict=True):  # as matrices: single entries may amplify the products' rounding
+            assert float((one[replica] - other[0]).norm()) <= 1e-4 * float(other[0].norm())
 
 
 @settings(max_examples=15)
