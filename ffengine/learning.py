@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
+from torch.optim.sgd import sgd
 
 from ffengine.network import Network
-from ffengine.optimizers import Adam, AdamW, AnyOptimizer, State
+from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Nesterov, Sgd, State
 from ffengine.pairs import AnyPairs, Pairs
 from ffengine.spec import TrainSpec
 
@@ -110,21 +111,33 @@ class Learner:
 
 
 def take_step(optimizer: AnyOptimizer, weight: Tensor, descent: Tensor, state: State, eta: float) -> None:
-    """optimizer.step, in one pass where torch has such a form: W and state change in place. May overwrite descent."""
-    if not isinstance(optimizer, Adam):
-        optimizer.step(weight, descent, state, eta)
-        return
-    if isinstance(optimizer, AdamW):
-        weight.mul_(1 - eta * optimizer.weight_decay)
-    else:
-        descent = optimizer.decayed(weight, descent)
+    """optimizer.step, in one pass where torch has such a form: W and state change in place. May overwrite descent.
+
+    torch goes down the gradients that it is given; a descent is the way down, hence the signs.
+    """
     if not weight.is_contiguous():
         raise ValueError(f"weight: a fused step goes through memory, not through strides {weight.stride()}; make it contiguous")
+    if isinstance(optimizer, Sgd):
+        optimizer.step(weight, descent, state, eta)
+    elif isinstance(optimizer, Adam):
+        _adam(optimizer, weight, descent, state, eta)
+    else:
+        with torch.no_grad():
+            sgd(
+                [weight], [descent.contiguous()], [state["velocity"]], fused=True, maximize=False, lr=-eta,
+                momentum=optimizer.momentum, weight_decay=-optimizer.weight_decay, dampening=0.0,
+                nesterov=isinstance(optimizer, Nesterov),
+            )  # fmt: skip
+
+
+def _adam(optimizer: Adam, weight: Tensor, descent: Tensor, state: State, eta: float) -> None:
+    if isinstance(optimizer, AdamW):
+        weight.mul_(1 - eta * optimizer.weight_decay)
     with torch.no_grad():
         adam(
             [weight], [descent.contiguous()], [state["mean"]], [state["square"]], [], [state["steps"]],
-            fused=True, amsgrad=False, maximize=False, lr=-eta,  # torch goes down what it is given, and this is the way down
-            beta1=optimizer.beta1, beta2=optimizer.beta2, eps=optimizer.epsilon, weight_decay=0.0,
+            fused=True, amsgrad=False, maximize=False, lr=-eta, beta1=optimizer.beta1, beta2=optimizer.beta2, eps=optimizer.epsilon,
+            weight_decay=0.0 if isinstance(optimizer, AdamW) else -optimizer.weight_decay,
         )  # fmt: skip
 
 
