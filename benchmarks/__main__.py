@@ -13,6 +13,9 @@ from benchmarks.timing import Row
 from ffengine.provenance import device_name, git_revision
 from ffengine.version import ENGINE_VERSION
 
+PAGE = Path("docs") / "benchmarks.md"
+BEGIN, END = "<!-- measured -->", "<!-- end -->"
+
 
 def main() -> None:
     """Measure, print, and write the table where one is asked for."""
@@ -33,18 +36,16 @@ def main() -> None:
             print(json.dumps({**row._asdict(), "met": row.met, "device": str(device), "threads": torch.get_num_threads()}), flush=True)
             rows.append(row)
     whole = set(asked.only) == set(MEASUREMENTS) and device.type == "cpu"
-    if path := asked.table or (Path("docs") / "benchmarks.md" if whole else None):
-        path.write_text(table(rows, device))
+    if asked.table:
+        asked.table.write_text(table(rows, device))
+    elif whole:
+        before, rest = PAGE.read_text().split(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{table(rows, device)}{END}{rest.split(END)[1]}")
 
 
 def table(rows: list[Row], device: torch.device) -> str:
-    """The rows as a page, with what they were measured on."""
+    """The rows as Markdown, with what they were measured on."""
     lines = [
-        "# Benchmarks",
-        "",
-        f"Written by `python -m benchmarks --device {device.type}`: every ratio is one of medians of alternating rounds, taken in one run",
-        "on the same tensors. A row over its bar says so.",
-        "",
         f"fflab {ENGINE_VERSION} ({git_revision() or 'no revision'}), torch {torch.__version__}, Python {platform.python_version()}, "
         f"{device_name(device)}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, float32.",
         "",
