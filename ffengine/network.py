@@ -58,9 +58,16 @@ class Network:
 
     def prepared(self, layer: int, x: Tensor) -> Tensor:
         """The input of a layer: what comes from below, normalised where the spec says, with the bias input."""
-        if layer > 0 or self.spec.normalize_first:
-            x = normalized(x, self.spec.normalize)
-        return with_ones(x) if self.spec.bias else x
+        scaled = (layer > 0 or self.spec.normalize_first) and self.spec.normalize != "none"
+        if not self.spec.bias:
+            return normalized(x, self.spec.normalize) if scaled else x
+        if not scaled or x.requires_grad:
+            x = normalized(x, self.spec.normalize) if scaled else x
+            return torch.cat([x, x.new_ones((*x.shape[:-1], 1))], dim=-1)
+        both = x.new_empty((*x.shape[:-1], x.shape[-1] + 1))  # the same in one pass
+        both[..., -1] = 1
+        torch.div(x, scale_of(x, self.spec.normalize), out=both[..., :-1])
+        return both
 
     def activations(self, x: Tensor) -> list[Tensor]:
         """h (R, B, n) of every layer for samples (R, B, m)."""
@@ -118,14 +125,12 @@ class GoodnessJudge:
 
 def normalized(h: Tensor, how: str) -> Tensor:
     """Activations (..., n) scaled to length 1 (l2) or root mean square 1 (rms); dead samples stay zero."""
-    if how == "none":
-        return h
+    return h if how == "none" else h / scale_of(h, how)
+
+
+def scale_of(h: Tensor, how: str) -> Tensor:
+    """What l2 or rms divides activations (..., n) by, (..., 1)."""
     length: Tensor = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
     if how == "rms":
         length = length / math.sqrt(h.shape[-1])
-    return h / length.clamp_min(TINY)
-
-
-def with_ones(x: Tensor) -> Tensor:
-    """Inputs (..., m) with one more that is always 1."""
-    return torch.cat([x, x.new_ones((*x.shape[:-1], 1))], dim=-1)
+    return length.clamp_min(TINY)
