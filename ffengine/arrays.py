@@ -1,4 +1,4 @@
-"""Arrays of a data set, whatever their origin. numpy here; the engine makes tensors of them."""
+"""Arrays of a data set, and whence they come. numpy here; the engine makes tensors of them."""
 
 import hashlib
 from typing import NamedTuple
@@ -21,6 +21,20 @@ class Arrays(NamedTuple):
     y_train: Labels
     x_test: Images
     y_test: Labels
+
+
+class FromTorchvision(NamedTuple):
+    """A download by a class of torchvision.datasets, which knows the addresses and checksums."""
+
+    name: str
+    options: tuple[dict[str, str], ...] = ({},)  # one call each, beside root and download
+
+
+class Archive(NamedTuple):
+    """A download of one archive, unpacked once its checksum is right."""
+
+    url: str
+    md5: str
 
 
 def digest_of(arrays: Arrays) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ffengine import uploads
-from ffengine.arrays import Arrays, DatasetError, digest_of, read_only
+from ffengine.arrays import Archive, Arrays, DatasetError, FromTorchvision, digest_of, read_only
 from ffengine.dataformats import (
     CIFAR10_FILES,
     EMNIST_FILES,
@@ -28,20 +28,6 @@ from ffengine.dataformats import (
 )
 
 DATA_ROOT_VARIABLE = "FFLAB_DATA"
-
-
-class FromTorchvision(NamedTuple):
-    """A download by a class of torchvision.datasets, which knows the addresses and checksums."""
-
-    name: str
-    options: tuple[dict[str, str], ...] = ({},)  # one call each, beside root and download
-
-
-class Archive(NamedTuple):
-    """A download of one archive, unpacked once its checksum is right."""
-
-    url: str
-    md5: str
 
 
 class Files(NamedTuple):

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import torch
 
-from ffengine.datasets import Archive, FromTorchvision
+from ffengine.arrays import Archive, FromTorchvision
 
 _schemas: list[torch.library.Library] = []  # kept alive: the schemas vanish with their Library
 

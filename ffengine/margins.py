@@ -25,6 +25,7 @@ from ffengine.sparsity import check_finite, hoyer_of_norms, treves_rolls_of_norm
 HELD_BYTES = 256_000_000  # pre-activations kept between the products; wider layers are done a block of units at a time
 MIN_BLOCK_UNITS = 16
 CHUNK_ELEMENTS = 2**20  # elementwise passes work on pieces that stay in the cache
+GPU_FACTOR = 16  # more of both there: a GPU has memory, and wants large pieces
 ROUNDINGS = 8.0  # measured: rounding moves a unit's rate by less than so many unit roundings (docs/numerics.md)
 EPSILON = {dtype: ROUNDINGS * torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)}
 NEAR_ZERO = 1e-6  # pre-activations closer to 0 than this count as being on the kink
@@ -228,7 +229,7 @@ def observe(
         eta = trial_eta(weight, D if direction is None else direction, step)
         for x, z_group, observation in zip(groups, z, observations, strict=True):
             observation.eta, observation.cancellation = eta, max(float(observation.cancellation), cancellation)
-            for rows in _row_chunks(len(x), len(D)):
+            for rows in _row_chunks(x, len(D)):
                 h = z_group[rows] if held else activation.value(z_group[rows])
                 observation.add(rows, z_group[rows], h, x[rows] @ D.T, activation)
     return observations
@@ -258,7 +259,7 @@ def _block_direction(
         if held:
             D.addmm_(z_group.T, x, alpha=-2.0 * sign)
         else:
-            for rows in _row_chunks(len(x), len(D)):
+            for rows in _row_chunks(x, len(D)):
                 pull = activation.value(z_group[rows]) * activation.slope(z_group[rows])  # half of dG/dz
                 D.addmm_(pull.T, x[rows], alpha=-2.0 * sign)
         lengths.append(float(torch.linalg.vector_norm(D)))
@@ -272,14 +273,15 @@ def cancellation(lengths: Sequence[float]) -> float:
 
 
 def _unit_blocks(weight: Tensor, samples: int) -> list[slice]:
-    most = max(MIN_BLOCK_UNITS, HELD_BYTES // (samples * weight.element_size()))
+    held = HELD_BYTES * (GPU_FACTOR if weight.is_cuda else 1)
+    most = max(MIN_BLOCK_UNITS, held // (samples * weight.element_size()))
     units = -(-len(weight) // -(-len(weight) // most))  # blocks of one size: a small one at the end would be slow
     return [slice(start, min(start + units, len(weight))) for start in range(0, len(weight), units)]
 
 
-def _row_chunks(samples: int, units: int) -> list[slice]:
-    rows = max(1, CHUNK_ELEMENTS // units)
-    return [slice(start, min(start + rows, samples)) for start in range(0, samples, rows)]
+def _row_chunks(x: Tensor, units: int) -> list[slice]:
+    rows = max(1, CHUNK_ELEMENTS * (GPU_FACTOR if x.is_cuda else 1) // units)
+    return [slice(start, min(start + rows, len(x))) for start in range(0, len(x), rows)]
 
 
 # Arguments

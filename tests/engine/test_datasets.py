@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from ffengine import datasets, download
-from ffengine.arrays import Arrays, DatasetError, digest_of
+from ffengine.arrays import Archive, Arrays, DatasetError, digest_of
 from ffengine.dataformats import CIFAR10_FILES, EMNIST_FILES, MNIST_FILES, read_idx
-from ffengine.datasets import DATASETS, Archive, load, loaded, present_folder, verified
+from ffengine.datasets import DATASETS, load, loaded, present_folder, verified
 
 RAW = Path(os.environ.get("FFLAB_TEST_MNIST", Path(__file__).parents[3] / "shared/data/MNIST/raw"))
 needs_mnist = pytest.mark.skipif(not RAW.is_dir(), reason=f"the full MNIST is not at {RAW}; set FFLAB_TEST_MNIST to its raw folder")
