@@ -259,8 +259,12 @@ class CheckSpec(Entry):
         if missing := sorted(set(self.seeds) - set(trained.seeds)):
             raise ValueError(f"seeds: {missing} were not trained by the job; it has {list(trained.seeds)}")
         labelled = self.theorem == 2 and self.negatives.labelled
-        if self.dataset.inputs(labelled=labelled) != trained.inputs:
-            raise ValueError(f"dataset.name: {self.dataset.name} does not fit the inputs of the job's {trained.dataset.name}")
+        if (given := self.dataset.inputs(labelled=labelled)) != trained.inputs:
+            kind = "with labels" if labelled else "without labels"
+            raise ValueError(
+                f"dataset.name: {self.dataset.name} {kind} does not fit the inputs of the job's {trained.dataset.name}: "
+                f"{given} inputs, the job learnt from {trained.inputs}"
+            )
         if "infinite_width" in self.methods and trained.network.bias:
             raise ValueError("methods: infinite_width is the limit of layers without bias, and the job's have one; ask for exact")
 

@@ -280,9 +280,11 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a spec in this process, without a service."""
+    from ffengine.datasets import look_in
     from service.direct import run_here
     from service.specfile import read_spec
 
+    look_in(Settings().data_root)
     validated, _ = read_spec(spec, settings or [])
     run_here(validated, device=device, output=output, weights=weights, as_json=as_json)
 
