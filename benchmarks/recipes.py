@@ -94,7 +94,7 @@ def sections() -> str:
         short = f" --epochs {row.epoch}" if row.epoch < recipe.spec.epochs else ""
         lines.append(
             f"| {name} | {epochs} | {way(row)} | {row.accuracy:.4f} | {recipe.published:.4f} | {minutes:.0f} min, "
-            f"{result.provenance.threads} thread | `python -m benchmarks.recipes {name}{short}` |"
+            f"{result.provenance.threads} thread{'s' if result.provenance.threads > 1 else ''} | `python -m benchmarks.recipes {name}{short}` |"
         )
     return "\n".join([*lines, *(line for name, result in runs.items() for line in details(name, result))])
 
