@@ -90,11 +90,11 @@ def sections() -> str:
     for name, result in runs.items():
         row, recipe = RECIPES[name].answer(result), RECIPES[name]
         epochs = f"{row.epoch} of {recipe.spec.epochs}" if row.epoch < recipe.spec.epochs else f"{row.epoch}"
-        minutes = sum(result.provenance.wall_seconds.values()) / 60
+        minutes, threads = sum(result.provenance.wall_seconds.values()) / 60, result.provenance.threads
         short = f" --epochs {row.epoch}" if row.epoch < recipe.spec.epochs else ""
         lines.append(
             f"| {name} | {epochs} | {way(row)} | {row.accuracy:.4f} | {recipe.published:.4f} | {minutes:.0f} min, "
-            f"{result.provenance.threads} thread{'s' if result.provenance.threads > 1 else ''} | `python -m benchmarks.recipes {name}{short}` |"
+            f"{threads} thread{'s' if threads > 1 else ''} | `python -m benchmarks.recipes {name}{short}` |"
         )
     return "\n".join([*lines, *(line for name, result in runs.items() for line in details(name, result))])
 
