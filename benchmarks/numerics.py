@@ -23,6 +23,7 @@ WIDTHS = (64, 256, 1024, 4096)
 STEPS = (1e-4, 1e-3, 1e-2)
 SAMPLES = 1_000  # positives and as many negatives, of mnist-mini, in one batch
 PAGE = Path("docs") / "numerics.md"
+COLOURS = ["#0072B2", "#E69F00", "#009E73", "#000000", "#D55E00", "#56B4E9"]  # told apart by all (Okabe and Ito 2008)
 BEGIN, END = "<!-- measured -->", "<!-- end -->"
 
 
@@ -127,9 +128,10 @@ def chart(found: list[Row]) -> bytes:
         .encode(
             x=alt.X("width:Q", scale=alt.Scale(type="log", base=2), title="width n"),
             y=alt.Y("error:Q", scale=alt.Scale(type="log"), axis=alt.Axis(format=".0e"), title="median error of float32 / median size"),
-            color=alt.Color("quantity:N", scale=alt.Scale(scheme="tableau10"), legend=alt.Legend(title=None, labelLimit=260)),
+            color=alt.Color("quantity:N", title=None, scale=alt.Scale(range=COLOURS)),
             shape=alt.Shape("quantity:N", legend=None),
         )
+        .configure_legend(labelLimit=260)
     )
     return vl_convert.vegalite_to_png(drawn.to_json(), scale=2)
 

@@ -111,14 +111,14 @@ class Learner:
 
 
 def take_step(optimizer: AnyOptimizer, weight: Tensor, descent: Tensor, state: State, eta: float) -> None:
-    """optimizer.step, in one pass where torch has such a form: W and state change in place. May overwrite descent.
+    """W <- W + eta D, in one pass where torch has such a form: W and state change in place. May overwrite descent.
 
     torch goes down the gradients that it is given; a descent is the way down, hence the signs.
     """
     if not weight.is_contiguous():
         raise ValueError(f"weight: a fused step goes through memory, not through strides {weight.stride()}; make it contiguous")
     if isinstance(optimizer, Sgd):
-        optimizer.step(weight, descent, state, eta)
+        weight.add_(optimizer.direction(weight, descent, state), alpha=eta)
     elif isinstance(optimizer, Adam):
         _adam(optimizer, weight, descent, state, eta)
     else:

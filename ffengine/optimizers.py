@@ -68,10 +68,6 @@ class Optimizer(Entry, ABC):
     def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
         """D (R, n, m) of the next step; moves `state` on. May overwrite descent."""
 
-    def step(self, weight: Tensor, descent: Tensor, state: State, eta: float) -> None:
-        """Take the step: W and state change in place. See learning.take_step, which has faster forms of some."""
-        weight.add_(self.direction(weight, descent, state), alpha=eta)
-
     def preview(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
         """D (R, n, m) of the step that would be taken next; nothing changes."""
         return self.direction(weight, descent.clone(), {name: value.clone() for name, value in state.items()})

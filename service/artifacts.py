@@ -10,7 +10,7 @@ from pathlib import Path
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}")
 DIGEST_BYTES = 32
-EPOCH_NAME = re.compile(r"epoch-\d{2}-\d{6}\.safetensors")  # the checkpoint at the end of a measured epoch
+EPOCH_NAME = re.compile(r"epoch-(\d{2})-(\d{6})\.safetensors")  # the checkpoint at the end of a measured epoch
 
 
 def epoch_name(layer: int, epoch: int) -> str:

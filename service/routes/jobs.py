@@ -228,7 +228,8 @@ def read_weights(
     if not isinstance(job.spec, TrainSpec):
         raise problems.NoWeights(f"{job_id} is a {job.kind}, not a training job")
     owner = job.cached_from or job.id
-    there = [tuple(map(int, name[6:-12].split("-"))) for name in state.artifacts.names(owner) if EPOCH_NAME.fullmatch(name)]
+    found = [EPOCH_NAME.fullmatch(name) for name in state.artifacts.names(owner)]
+    there = [(int(match[1]), int(match[2])) for match in found if match]
     fitting = [(of, at) for of, at in there if epoch in (None, at) and layer in (None, of)]
     try:
         of, at = fitting[-1]
