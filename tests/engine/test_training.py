@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, reject, settings
+from hypothesis import HealthCheck, assume, example, given, reject, settings
 from hypothesis import strategies as st
 
 import ffengine
@@ -90,12 +90,30 @@ specs = st.builds(
 )
 
 
-def slow_weights(spec: TrainSpec, replica: int) -> list[torch.Tensor]:
-    """The final weights of one replica by float64 autograd and torch's own optimisers, batch after batch, from the same draws."""
+# activations far down gelu's tail, normalised: found by chance, where torch's own gelu has no correct digit
+COLLAPSED = spec_of(
+    network={"widths": [3, 3, 3], "activation": "gelu", "init": "gaussian", "normalize": "rms", "normalize_first": True},
+    objective={"name": "softplus", "goodness": "sum_squares", "peer_normalization": 0.0},
+    dataset={"preprocess": "unit_norm", "train_samples": 60, "test_samples": 20},
+    batch_size=20,
+    epochs=1,
+    optimizer={"name": "nesterov", "lr": 0.015625, "scale_lr_by_width": False},
+)
+
+
+def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[torch.Tensor]:
+    """The final weights of one replica by float64 autograd and torch's own optimisers, batch after batch, from the same draws.
+
+    `nudge`: how far, relatively, the initial weights are moved at random.
+    """
     device = torch.device("cpu")
     draws = Draws((spec.seeds[replica],))
     train = load_samples(spec.dataset, device).train
-    weights = [w[0].double().requires_grad_() for w in Network.initial(spec.network, spec.inputs, draws, device).weights]
+    noise = torch.Generator().manual_seed(1)
+    weights = [w[0].double() for w in Network.initial(spec.network, spec.inputs, draws, device).weights]
+    weights = [w * (1 + nudge * torch.randn(w.shape, generator=noise, dtype=w.dtype)) for w in weights]
+    for weight in weights:
+        weight.requires_grad_()
     optimizers = [optimizer_of(spec.optimizer.model_dump(), weight, len(weight)) for weight in weights]
     bases = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     activity = [torch.full((len(weight),), 0.5, dtype=torch.float64) for weight in weights]
@@ -155,20 +173,31 @@ def grown_moderately(spec: TrainSpec) -> tuple[torch.Tensor, ...]:
     return weights
 
 
+def assume_well_conditioned(spec: TrainSpec, replica: int, exact: list[torch.Tensor]) -> None:
+    """Leave out runs that multiply the rounding of their weights: of a layer of few units, say, whose activations nearly vanish and are
+    then normalised. What float32 gives there says nothing of the engine."""
+    nudged = slow_weights(spec, replica, nudge=1e-6)
+    assume(all(float((one - other).abs().max()) < 3e-5 for one, other in zip(nudged, exact, strict=True)))
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])
 @given(specs)
+@example(COLLAPSED)
 def test_weights_equal_a_float64_autograd_loop(spec: TrainSpec) -> None:
     found = grown_moderately(spec)
     for replica in range(len(spec.seeds)):
-        for layer, expected in enumerate(slow_weights(spec, replica)):
+        exact = slow_weights(spec, replica)
+        assume_well_conditioned(spec, replica, exact)
+        for layer, expected in enumerate(exact):
             assert torch.allclose(found[layer][replica].double(), expected, rtol=1e-3, atol=1e-4)
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.filter_too_much])
 @given(specs)
 def test_a_replica_equals_the_run_of_its_seed_alone(spec: TrainSpec) -> None:
     together = grown_moderately(spec)
     for replica, seed in enumerate(spec.seeds):
+        assume_well_conditioned(spec, replica, slow_weights(spec, replica))
         alone = final_weights(spec.model_copy(update={"seeds": (seed,)}))
         for one, other in zip(together, alone, strict=True):  # as matrices: single entries may amplify the products' rounding
             assert float((one[replica] - other[0]).norm()) <= 1e-4 * float(other[0].norm())
