@@ -17,6 +17,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
+from service.deliveries import tell
 from service.jobs import TERMINAL, JobState
 from service.tables import EventRow, JobRow, now_seconds
 
@@ -26,6 +27,8 @@ MIGRATION_LOCK = 0x66666C6162  # "fflab", PostgreSQL's advisory lock while the s
 
 MOUNTS = Path("/proc/self/mountinfo")
 NETWORK_FILE_SYSTEMS = frozenset({"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"})
+
+TOLD_AT_ONCE = 500
 
 EventDraft = tuple[str, dict[str, Any]]
 
@@ -99,21 +102,18 @@ class Database:
         counted = update(JobRow).where(JobRow.id == job_id).values(last_event=JobRow.last_event + len(events))
         last = session.execute(counted.returning(JobRow.last_event)).scalar_one()
         first = last - len(events) + 1
-        drafts = [
-            {"job_id": job_id, "seq": first + place, "type": kind, "at": now_seconds(), "data": data}
-            for place, (kind, data) in enumerate(events)
-        ]
-        for draft in drafts:
-            session.execute(insert(EventRow).values(**draft))
+        for place, (kind, data) in enumerate(events):
+            session.execute(insert(EventRow).values(job_id=job_id, seq=first + place, type=kind, at=now_seconds(), data=data))
 
     @classmethod
     def announce(cls, session: Session, job_id: str, state: JobState, **data: Any) -> None:
         """Append what tells of a state, and the last event where it is a terminal one."""
         cls.append(session, job_id, news_of(state, **data))
+        tell(session, [job_id], state)
 
     @classmethod
-    def change_all(cls, session: Session, *conditions: ColumnElement[bool], events: Sequence[EventDraft], **values: Any) -> int:
-        """Change every job for which the conditions hold and append the events to each, in two statements; how many there were."""
+    def change_all(cls, session: Session, *conditions: ColumnElement[bool], events: Sequence[EventDraft], **values: Any) -> list[str]:
+        """Change every job for which the conditions hold and append the events to each, in two statements; their ids."""
         counted = {"version": JobRow.version + 1, "last_event": JobRow.last_event + len(events)}
         statement = update(JobRow).where(*conditions).values(**counted, **values)
         changed = session.execute(statement.returning(JobRow.id, JobRow.last_event)).all()
@@ -125,7 +125,11 @@ class Database:
         ]
         if drafts:
             session.execute(insert(EventRow), drafts)
-        return len(changed)
+        ids = [job_id for job_id, _ in changed]
+        if "state" in values:
+            for first in range(0, len(ids), TOLD_AT_ONCE):
+                tell(session, ids[first : first + TOLD_AT_ONCE], JobState(values["state"]))
+        return ids
 
 
 def news_of(state: JobState, **data: Any) -> list[EventDraft]:

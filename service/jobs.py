@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
 import uuid_utils
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
 
 from ffengine.results import Provenance
 from ffengine.spec import AnySpec
@@ -43,6 +43,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("stop", "worker", JobState.running, JobState.cancelled),
     Transition("stop", "worker", JobState.running, JobState.paused),
     Transition("hand_back", "worker", JobState.running, JobState.queued),
+    Transition("stop", "worker", JobState.running, JobState.failed),  # its time is over
     Transition("expire", "reconciler", JobState.running, JobState.queued),
     Transition("expire", "reconciler", JobState.running, JobState.failed),
     Transition("expire", "reconciler", JobState.running, JobState.cancelled),
@@ -53,6 +54,9 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("resume", "user", JobState.paused, JobState.queued),
     Transition("retry", "user", JobState.failed, JobState.queued),
     Transition("retry", "user", JobState.cancelled, JobState.queued),
+    Transition("retry_failed", "user", JobState.succeeded, JobState.queued),  # only of a study some of whose runs have not succeeded
+    # a job that waits for an identical one shares its answer
+    Transition("answer", "reconciler", JobState.queued, JobState.succeeded),
     # a study is not claimed by a worker: it follows its cells, some of which may be answered at once
     Transition("aggregate", "reconciler", JobState.queued, JobState.running),
     Transition("aggregate", "reconciler", JobState.paused, JobState.running),
@@ -79,12 +83,44 @@ class Wanted(StrEnum):
     cancel = "cancel"
 
 
+class Command(StrEnum):
+    """What the holder of a lease is to do: what the user wants, unless the job's time is over."""
+
+    run = "run"
+    pause = "pause"
+    cancel = "cancel"
+    expire = "expire"
+
+
+class Webhook(BaseModel):
+    """Who is told when a job changes its state. See service.webhooks."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(max_length=2000, description="https; http where the operator allows private addresses")
+    secret: SecretStr | None = Field(None, description="`whsec_` and base64 of 24 to 64 bytes; null: the service's own secret signs")
+    states: list[JobState] = Field(
+        default=[JobState.succeeded, JobState.failed, JobState.cancelled],
+        min_length=1,
+        max_length=6,
+        description="the states that are told",
+    )
+
+
 class Progress(BaseModel):
     """How far a job is."""
 
     fraction: float = Field(ge=0, le=1)
     message: str
     eta_seconds: float | None = Field(description="null while nothing is known, and when the job has ended")
+
+
+class LogLine(BaseModel):
+    """A line of a job's log."""
+
+    level: Literal["info", "warning", "error"]
+    message: str
+    attempt: int
 
 
 class JobError(BaseModel):
@@ -104,6 +140,7 @@ class Job(BaseModel):
     name: str | None
     tags: list[str]
     priority: Literal["low", "normal", "high"]
+    pinned: bool = Field(description="kept, whatever the retention says")
     state: JobState
     wanted: Wanted = Field(description="what was asked of it last: run, pause or cancel")
     spec: AnySpec
@@ -113,11 +150,15 @@ class Job(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     attempts: int = Field(description="how often a worker has claimed it")
+    timeout_seconds: float | None = Field(description="longest time that it may run, all attempts together; of a study, each of its runs")
     error: JobError | None
     provenance: Provenance | None
     parent: str | None = Field(description="the study that it is a cell of")
+    place: dict[str, JsonValue] | None = Field(description="where in the study: `part`, and `params`, the point of its grid")
     cached: bool = Field(description="answered from an earlier success, `cached_from`")
     cached_from: str | None
+    waits_for: str | None = Field(description="an identical job that is computed already: this one shares its answer")
+    webhook: str | None = Field(description="the address that is told")
     links: dict[str, str]
 
 

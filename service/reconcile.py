@@ -12,8 +12,8 @@ from service.settings import Settings
 from service.store import Store
 
 TICK_SECONDS = 0.5
-RING_AGAIN_SECONDS = 10.0
-BATCH = 200
+RING_AGAIN_SECONDS = 5.0
+BELLS = 100  # in the broker at a time
 
 log = logging.getLogger(__name__)
 
@@ -51,23 +51,38 @@ class Reconciler(threading.Thread):
             self._wake.clear()
 
     def tick(self) -> None:
-        """Everything once."""
+        """Everything once. What takes longer is done in small portions, one a tick, so that bells are never late."""
         for job_id in self.store.expire_leases(self.settings.max_losses):
             log.warning("%s: its lease ran out", job_id)
         self.ring()
+        more = self.store.settle_waiting() > 0
         for study_id in self.store.open_studies():
-            self.store.aggregate(study_id)
+            more |= self._follow(study_id)
+        if more:
+            self._wake.set()
+
+    def _follow(self, study_id: str) -> bool:
+        try:
+            return self.store.follow(study_id)
+        except DATABASE_ERRORS:
+            raise
+        except Exception:
+            log.exception("%s could not be followed", study_id)  # the others are
+            return False
 
     def ring(self) -> None:
-        """Ring for jobs that were never rung for, and again for those whose bell must have been lost."""
+        """Ring for jobs that were never rung for, and again for those whose bell must have been lost.
+
+        A worker that hears a bell works until the queue is empty: a few bells in the broker are enough, however long the queue.
+        """
         if self.doorbell is None:
             return
         try:
             unheard = self.doorbell.unheard()
             self.broker_ok = True
-            # a long queue keeps its bells in the broker: only when there are fewer bells than jobs was one lost
-            again = RING_AGAIN_SECONDS if unheard < self.store.queued() else float("inf")
-            due = self.store.unrung(BATCH, again)
+            room = BELLS - unheard
+            again = RING_AGAIN_SECONDS if unheard < self.store.queued(BELLS) else float("inf")
+            due = self.store.unrung(room, again) if room > 0 else []
             if due:
                 self.doorbell.ring(due)
                 self.store.rung(due)

@@ -1,10 +1,10 @@
 """The user's side of the store: submit, look, wish, delete."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import TextClause, delete, func, insert, select, text
+from sqlalchemy import TextClause, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
@@ -14,8 +14,11 @@ from ffengine.spec import ELSEWHERE, Submission
 from ffengine.study import Cell
 from service.database import Database, EventDraft, news_of
 from service.jobs import TERMINAL, Event, Job, JobError, JobState, Progress, Wanted, sources
-from service.submissions import PRIORITIES, Order, answers, draft, insert_jobs
-from service.tables import EventRow, IdempotencyRow, JobRow, KeyRow, ResultRow, WorkerRow, now_seconds
+from service.submissions import CELLS_AT_ONCE, PRIORITIES, PRIORITY_SECONDS, Order, draft, draft_cell, insert_jobs
+from service.tables import EventRow, IdempotencyRow, JobRow, KeyRow, ResultRow, SummaryRow, WorkerRow, now_seconds
+
+OWNERS_AT_ONCE = 500
+SHOWN_AS_THEY_ARE = ("id", "kind", "name", "tags", "pinned", "state", "wanted", "spec_digest", "cached_from", "timeout_seconds", "place")
 
 
 class KeyReused(Exception):  # noqa: N818
@@ -163,11 +166,29 @@ class Requests(Database):
         return self._requeue(job_id, "resume", {JobState.queued, JobState.running})
 
     def retry(self, job_id: str) -> Job:
-        """Queue a failed or cancelled job again, from its last checkpoint. Raises as `cancel` does."""
+        """Queue a failed or cancelled job again, from its last checkpoint; of a study, its runs. Raises as `cancel` does."""
         return self._requeue(job_id, "retry", {JobState.queued, JobState.running})
 
+    def change_facts(self, job_id: str, *, given: Mapping[str, Any]) -> Job:
+        """Change name, tags, priority or pin of a job and, but for the pin, of a study's runs. Raises LookupError."""
+        with self.writing() as session:
+            row = self._row(session, job_id)
+            values = dict(given)
+            if "priority" in values:
+                values["priority"] = PRIORITIES.index(values["priority"])
+                moved = (values["priority"] - row.priority) * PRIORITY_SECONDS
+                values["rank"] = JobRow.rank - moved
+            self.change(session, job_id, **values)
+            inherited = {name: value for name, value in values.items() if name != "pinned"}
+            if inherited:
+                session.execute(update(JobRow).where(JobRow.parent_id == job_id).values(version=JobRow.version + 1, **inherited))
+            return to_job(session.get_one(JobRow, job_id, populate_existing=True))
+
     def delete(self, job_id: str) -> list[str]:
-        """Delete a job that has ended, with a study's cells; the ids whose artifacts are to go. Raises as `cancel` does."""
+        """Delete a job that has ended, with a study's cells; the ids whose artifacts are to go. Raises as `cancel` does.
+
+        What answers a copy stays: its artifacts go with the last job that refers to them.
+        """
         with self.writing() as session:
             self._row(session, job_id)
             family = (JobRow.id == job_id) | (JobRow.parent_id == job_id)
@@ -175,10 +196,15 @@ class Requests(Database):
             state = session.scalar(select(JobRow.state).where(family, unfinished).limit(1))
             if state is not None:
                 raise NotAllowed(JobState(state))
-            ids = list(session.scalars(select(JobRow.id).where(family)))
+            gone = session.execute(select(JobRow.id, JobRow.cached_from).where(family)).all()
             session.execute(delete(JobRow).where(JobRow.parent_id == job_id))
             session.execute(delete(JobRow).where(JobRow.id == job_id))
-            return ids
+            return self._unneeded(session, {held for ids in gone for held in ids if held})
+
+    def unneeded(self, owners: Collection[str]) -> list[str]:
+        """Those of the owners of artifacts that no job refers to any more."""
+        with self.reading() as session:
+            return self._unneeded(session, owners)
 
     # Keys, workers, counts
 
@@ -219,21 +245,27 @@ class Requests(Database):
     # Within a transaction
 
     def _submit(self, order: Order, cells: Sequence[Cell], idempotency: Idempotency | None, max_queued: int) -> Submitted:
-        parent = draft(order, order.spec)
-        drafts = [parent, *(draft(order, cell.spec, parent["id"], number) for number, cell in enumerate(cells))]
+        at_once = cells[:CELLS_AT_ONCE]
+        parent = draft(order)
+        counted = {"cells": len(cells), "cells_made": len(at_once)} if cells else {"cells": None, "cells_made": None}
+        drafts = [parent | counted, *(draft_cell(parent, cell, number) for number, cell in enumerate(at_once))]
         with self.writing() as session:
             if idempotency and (known := self._known(session, idempotency)):
                 return Submitted(known, replayed=True)
-            waiting = session.scalar(select(func.count()).where(JobRow.state == JobState.queued.value)) or 0
-            if waiting + max(1, len(cells)) > max_queued:
+            if self._waiting(session) + max(1, len(cells)) > max_queued:
                 raise QueueFull
-            insert_jobs(
-                session, drafts, {} if order.fresh else answers(session, [made["spec_digest"] for made in drafts]), self.now(session)
-            )
+            insert_jobs(session, drafts, self.now(session))
             if idempotency:
                 values = {"owner": idempotency.owner, "key": idempotency.key, "fingerprint": idempotency.fingerprint}
                 session.execute(insert(IdempotencyRow).values(**values, job_id=parent["id"], created_at=now_seconds()))
             return Submitted(to_job(session.get_one(JobRow, parent["id"], populate_existing=True)), replayed=False)
+
+    @staticmethod
+    def _waiting(session: Session) -> int:
+        """How many jobs wait for a worker, or are still to be made."""
+        queued = session.scalar(select(func.count()).where(JobRow.state == JobState.queued.value, JobRow.kind != "study")) or 0
+        open_study = (JobRow.kind == "study", JobRow.state.not_in([state.value for state in TERMINAL]))
+        return queued + (session.scalar(select(func.sum(JobRow.cells - JobRow.cells_made)).where(*open_study)) or 0)
 
     def _known(self, session: Session, idempotency: Idempotency) -> Job | None:
         expired = IdempotencyRow.created_at < now_seconds() - idempotency.hours * 3600
@@ -259,28 +291,52 @@ class Requests(Database):
         ended = {"finished_at": now_seconds()} if target in TERMINAL else {}
         values = {"state": target.value, "wanted": wanted.value, "eta_seconds": None, "message": target.value, **ended}
         waiting = JobRow.state.in_(sources(action, target))
-        done = self.change_all(session, which, waiting, events=news_of(target), **values)
+        done = len(self.change_all(session, which, waiting, events=news_of(target), **values))
         running = (JobRow.state == JobState.running.value, JobRow.wanted.not_in((Wanted.cancel.value, wanted.value)))
-        asked: list[EventDraft] = [("log", {"message": f"{action} was asked for"})]
-        return done + self.change_all(session, which, *running, events=asked, wanted=wanted.value)
+        asked: list[EventDraft] = [("log", {"level": "info", "message": f"{action} was asked for"})]
+        return done + len(self.change_all(session, which, *running, events=asked, wanted=wanted.value))
 
     def _requeue(self, job_id: str, action: str, fine: set[JobState]) -> Job:
         with self.writing() as session:
-            before = JobState(self._row(session, job_id).state)
-            if not self._requeue_all(session, JobRow.id == job_id, action) and before not in fine:
+            row = self._row(session, job_id)
+            before = JobState(row.state)
+            own = "retry_failed" if action == "retry" and before == JobState.succeeded and self._has_failures(session, row) else action
+            if not self._requeue_all(session, JobRow.id == job_id, own) and before not in fine:
                 raise NotAllowed(before)
+            session.execute(delete(ResultRow).where(ResultRow.job_id == job_id))
             self._requeue_all(session, JobRow.parent_id == job_id, action)
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))
 
     def _requeue_all(self, session: Session, which: ColumnElement[bool], action: str) -> int:
         values: dict[str, Any] = {"state": JobState.queued.value, "wanted": Wanted.run.value, "rung_at": None, "queued_at": now_seconds()}
-        values |= {"finished_at": None, "error": None, "message": "queued", **({"losses": 0} if action == "retry" else {})}
+        values |= {"finished_at": None, "error": None, "message": "queued"}
+        if action != "resume":
+            again = now_seconds() - JobRow.priority * PRIORITY_SECONDS
+            values |= {"losses": 0, "ran_seconds": 0.0, "rank": again}
         waiting = JobRow.state.in_(sources(action, JobState.queued))
-        done = self.change_all(session, which, waiting, events=news_of(JobState.queued, reason=action), **values)
+        done = self.change_all(session, which, waiting, events=news_of(JobState.queued, reason=action.partition("_")[0]), **values)
+        session.execute(
+            delete(SummaryRow).where(SummaryRow.job_id.in_(select(JobRow.id).where(which, JobRow.state == JobState.queued.value)))
+        )
         if action == "resume":
             pausing = (JobRow.state == JobState.running.value, JobRow.wanted == Wanted.pause.value)
             done += self.change_all(session, which, *pausing, events=(), wanted=Wanted.run.value)
-        return done
+        return len(done)
+
+    @staticmethod
+    def _has_failures(session: Session, row: JobRow) -> bool:
+        unsuccessful = JobRow.state.in_([JobState.failed.value, JobState.cancelled.value])
+        return session.scalar(select(JobRow.id).where(JobRow.parent_id == row.id, unsuccessful).limit(1)) is not None
+
+    @staticmethod
+    def _unneeded(session: Session, owners: Collection[str]) -> list[str]:
+        needed: set[str | None] = set()
+        asked = sorted(owners)
+        for first in range(0, len(asked), OWNERS_AT_ONCE):
+            some = asked[first : first + OWNERS_AT_ONCE]
+            needed |= set(session.scalars(select(JobRow.id).where(JobRow.id.in_(some))))
+            needed |= set(session.scalars(select(JobRow.cached_from).where(JobRow.cached_from.in_(some))))
+        return [owner for owner in asked if owner not in needed]
 
     @staticmethod
     def _row(session: Session, job_id: str) -> JobRow:
@@ -304,7 +360,7 @@ def to_job(row: JobRow) -> Job:
         links["children"] = f"/v1/jobs?parent={row.id}"
     return Job.model_validate(
         {
-            **{key: getattr(row, key) for key in ("id", "kind", "name", "tags", "state", "wanted", "spec_digest", "cached_from")},
+            **{key: getattr(row, key) for key in SHOWN_AS_THEY_ARE},
             "priority": PRIORITIES[row.priority],
             "spec": Submission.model_validate({"spec": row.spec}, context=ELSEWHERE).spec,
             "progress": Progress(fraction=row.fraction, message=row.message, eta_seconds=row.eta_seconds),
@@ -316,6 +372,8 @@ def to_job(row: JobRow) -> Job:
             "provenance": Provenance.model_validate(row.provenance) if row.provenance else None,
             "parent": row.parent_id,
             "cached": row.cached_from is not None,
+            "waits_for": row.waits_for if row.state == JobState.queued else None,
+            "webhook": row.webhook["url"] if row.webhook else None,
             "links": links,
         }
     )

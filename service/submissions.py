@@ -1,20 +1,29 @@
-"""What a submission writes: its job, a study's cells, their first events, and the results that answer them at once."""
+"""What a submission writes: its job, a study's cells, their first events, and the results that answer them at once.
+
+An identical job that has succeeded answers a new one; one that is queued or running is waited for, and answers it then.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel
-from sqlalchemy import insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, delete, func, insert, literal, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.sql.elements import ColumnElement
 
 from ffengine.spec import AnySpec, StudySpec, digest
+from ffengine.study import Cell
 from ffengine.version import ENGINE_VERSION
-from service.jobs import JobState, Wanted, new_job_id
-from service.tables import CurveRow, EventRow, JobRow, ResultRow
+from service.deliveries import tell
+from service.jobs import JobState, Wanted, Webhook, new_job_id
+from service.tables import CurveRow, EventRow, JobRow, ResultRow, WorkerRow, now_seconds
 
 Priority = Literal["low", "normal", "high"]
 PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
+PRIORITY_SECONDS = 3600.0  # a level goes before those below that came up to an hour earlier: nothing starves
 LOOKED_UP_AT_ONCE = 500
+CELLS_AT_ONCE = 200  # of a study: the others follow by the reconciler
+LIVE_WORKER_SECONDS = 30.0
 
 Draft = dict[str, Any]
 
@@ -27,23 +36,66 @@ class Order(BaseModel):
     tags: list[str] = []
     priority: Priority = "normal"
     fresh: bool = False
+    timeout_seconds: float | None = None
+    pinned: bool = False
+    webhook: Webhook | None = None
 
 
-def draft(order: Order, spec: AnySpec, parent: str | None = None, cell: int | None = None) -> Draft:
+def rank_of(queued_at: float, priority: int) -> float:
+    """Where in the queue a job stands: the lowest goes first."""
+    return queued_at - priority * PRIORITY_SECONDS
+
+
+def draft(order: Order) -> Draft:
     """The columns of a new job that do not depend on other jobs."""
     return {
+        **_of_spec(order.spec),
         "id": new_job_id(),
-        "kind": spec.kind,
         "name": order.name,
         "tags": order.tags,
         "priority": PRIORITIES.index(order.priority),
         "wanted": Wanted.run.value,
+        "fresh": order.fresh,
+        "timeout_seconds": order.timeout_seconds,
+        "parent_id": None,
+        "cell": None,
+        "place": None,
+        "pinned": order.pinned,
+        "webhook": _stored_webhook(order.webhook),
+    }
+
+
+def draft_cell(parent: Draft, cell: Cell, number: int) -> Draft:
+    """The columns of a study's run, from the columns of the study. Who waits for the study is told of the study alone."""
+    shared = {name: parent[name] for name in ("name", "tags", "priority", "timeout_seconds", "fresh")}
+    return {
+        **_of_spec(cell.spec),
+        **shared,
+        "id": new_job_id(),
+        "wanted": Wanted.run.value,
+        "pinned": False,
+        "webhook": None,
+        "parent_id": parent["id"],
+        "cell": number,
+        "place": {"part": cell.part, "params": cell.params},
+    }
+
+
+def _of_spec(spec: AnySpec) -> Draft:
+    return {
+        "kind": spec.kind,
         "spec": stored(spec),
         "spec_digest": digest(spec),
         "engine_version": ENGINE_VERSION,
-        "parent_id": parent,
-        "cell": cell,
+        "dataset_digest": None if isinstance(spec, StudySpec) else spec.dataset.facts.digest,
     }
+
+
+def _stored_webhook(webhook: Webhook | None) -> Draft | None:
+    if webhook is None:
+        return None
+    secret = webhook.secret.get_secret_value() if webhook.secret else None
+    return {**webhook.model_dump(mode="json", exclude={"secret"}), "secret": secret}
 
 
 def stored(spec: AnySpec) -> Draft:
@@ -58,36 +110,96 @@ def stored(spec: AnySpec) -> Draft:
     return document
 
 
-def answers(session: Session, digests: Sequence[str]) -> dict[str, JobRow]:
-    """The newest success of this engine for each digest that has one. A study has none: its cells have."""
-    found: dict[str, JobRow] = {}
+def insert_jobs(session: Session, drafts: Sequence[Draft], now: float) -> None:
+    """Insert jobs with their first events, answered by an earlier success, waiting for an identical job, or queued."""
+    runs = [made["spec_digest"] for made in drafts if made["kind"] != "study" and not made["fresh"]]
+    sources, leaders = answers(session, runs), leading(session, runs)
+    waiting: list[Draft] = []
+    answered: list[tuple[Draft, JobRow]] = []
+    for made in drafts:
+        made |= {"created_at": now, "queued_at": now, "rank": rank_of(now, made["priority"])}
+        if made["kind"] == "study" or made["fresh"]:
+            waiting.append(made)
+        elif source := _fitting(sources, made):
+            answered.append((made, source))
+        else:
+            leader = _fitting(leaders, made)
+            waiting.append({**made, "waits_for": leader.id if leader else None, "message": follows(leader.id) if leader else "queued"})
+            if leader is None:  # the next identical one of this submission waits for this one
+                leaders.setdefault(made["spec_digest"], []).append(JobRow(id=made["id"], dataset_digest=made["dataset_digest"]))
+    if waiting:
+        session.execute(
+            insert(JobRow), [{"waits_for": None, "message": "queued", **made, "state": "queued", "last_event": 1} for made in waiting]
+        )
+        session.execute(insert(EventRow), [_event(made["id"], 1, "state", JobState.queued, now) for made in waiting])
+        _hurry(session, waiting)
+    for made, source in answered:
+        _insert_answered(session, made, source, now)
+
+
+def follows(leader: str) -> str:
+    """What a waiting job says of itself."""
+    return f"waits for the identical {leader}"
+
+
+def answers(session: Session, digests: Sequence[str]) -> dict[str, list[JobRow]]:
+    """The successes of this engine for each digest, newest first, on the classes of device that there are now.
+
+    A study has none: its runs have. Results of a CPU and of a GPU differ in their last bits.
+    """
+    seen = session.scalars(select(WorkerRow.device).where(WorkerRow.seen_at > now_seconds() - LIVE_WORKER_SECONDS))
+    classes = {device.partition(":")[0] for device in seen} - {"auto"}
+    here = or_(JobRow.device_class.is_(None), JobRow.device_class.in_(classes))
+    conditions = [JobRow.state == JobState.succeeded.value, *([here] if classes else [])]
+    return _identical(session, digests, *conditions)
+
+
+def leading(session: Session, digests: Sequence[str]) -> dict[str, list[JobRow]]:
+    """The jobs for each digest that are queued or running, and wait for no other."""
+    going = JobRow.state.in_([JobState.queued.value, JobState.running.value])
+    return _identical(session, digests, going, JobRow.wanted == Wanted.run.value, JobRow.waits_for.is_(None))
+
+
+def _identical(session: Session, digests: Sequence[str], *conditions: ColumnElement[bool]) -> dict[str, list[JobRow]]:
+    found: dict[str, list[JobRow]] = {}
     for first in range(0, len(digests), LOOKED_UP_AT_ONCE):
-        query = select(JobRow).join(ResultRow, ResultRow.job_id == JobRow.id).order_by(JobRow.id)
-        query = query.where(JobRow.spec_digest.in_(digests[first : first + LOOKED_UP_AT_ONCE]), JobRow.kind != "study")
-        query = query.where(JobRow.state == JobState.succeeded.value, JobRow.engine_version == ENGINE_VERSION)
-        found |= {row.spec_digest: row for row in session.scalars(query)}
+        some = JobRow.spec_digest.in_(digests[first : first + LOOKED_UP_AT_ONCE])
+        newest = select(func.max(JobRow.id)).where(some, JobRow.kind != "study", JobRow.engine_version == ENGINE_VERSION, *conditions)
+        newest = newest.group_by(JobRow.spec_digest, JobRow.dataset_digest)
+        for row in session.scalars(select(JobRow).where(JobRow.id.in_(newest)).order_by(JobRow.id.desc())):
+            found.setdefault(row.spec_digest, []).append(row)
     return found
 
 
-def insert_jobs(session: Session, drafts: Sequence[Draft], sources: Mapping[str, JobRow], now: float) -> None:
-    """Insert jobs, queued or answered by their sources, with their first events: few statements, however many jobs."""
-    answered = [(made, sources[made["spec_digest"]]) for made in drafts if made["spec_digest"] in sources]
-    queued = [made for made in drafts if made["spec_digest"] not in sources]
-    stamp = {"created_at": now, "queued_at": now}
-    if queued:
-        session.execute(insert(JobRow), [{**made, **stamp, "state": "queued", "message": "queued", "last_event": 1} for made in queued])
-        session.execute(insert(EventRow), [_event(made["id"], 1, "state", JobState.queued, now) for made in queued])
-    for made, source in answered:
-        session.execute(insert(JobRow).values(**made, **stamp, **_answer(source), finished_at=now, last_event=2))
-        ended = [_event(made["id"], seq, kind, JobState.succeeded, now) for seq, kind in ((1, "state"), (2, "end"))]
-        session.execute(insert(EventRow), ended)
-        _copy(session, source.id, made["id"])
+def _fitting(found: Mapping[str, Sequence[JobRow]], made: Draft) -> JobRow | None:
+    """The first of the identical jobs whose data were the same; of a data set that is not pinned, the name must do."""
+    pinned = made["dataset_digest"]
+    return next((row for row in found.get(made["spec_digest"], ()) if pinned is None or row.dataset_digest == pinned), None)
 
 
-def _answer(source: JobRow) -> Draft:
+def _hurry(session: Session, waiting: Sequence[Draft]) -> None:
+    """Let a job that is waited for go no later than the most urgent of those that wait for it."""
+    for made in waiting:
+        if made.get("waits_for"):
+            later = (JobRow.id == made["waits_for"], JobRow.state == JobState.queued.value, JobRow.rank > made["rank"])
+            session.execute(update(JobRow).where(*later).values(rank=made["rank"]))
+
+
+def _insert_answered(session: Session, made: Draft, source: JobRow, now: float) -> None:
+    session.execute(insert(JobRow).values(**(made | answer_of(source)), finished_at=now, last_event=2))
+    ended = [_event(made["id"], seq, kind, JobState.succeeded, now) for seq, kind in ((1, "state"), (2, "end"))]
+    session.execute(insert(EventRow), ended)
+    tell(session, [made["id"]], JobState.succeeded)
+    copy_result(session, source.id, made["id"])
+
+
+def answer_of(source: JobRow) -> Draft:
+    """The columns of a job that an earlier success answers."""
     return {
         "state": JobState.succeeded.value,
         "cached_from": source.cached_from or source.id,
+        "dataset_digest": source.dataset_digest,
+        "device_class": source.device_class,
         "provenance": source.provenance,
         "fraction": 1.0,
         "message": "answered from an earlier result",
@@ -98,11 +210,13 @@ def _event(job_id: str, seq: int, kind: str, state: JobState, now: float) -> Dra
     return {"job_id": job_id, "seq": seq, "type": kind, "at": now, "data": {"state": state.value}}
 
 
-def _copy(session: Session, source: str, target: str) -> None:
+def copy_result(session: Session, source: str, target: str) -> None:
     """Give a job the result and rows of another."""
-    document = session.scalar(select(ResultRow.document).where(ResultRow.job_id == source))
-    session.execute(insert(ResultRow).values(job_id=target, document=document))
-    rows = select(CurveRow.key, CurveRow.data).where(CurveRow.job_id == source)
-    copied = [{"job_id": target, "key": key, "data": data} for key, data in session.execute(rows.order_by(CurveRow.id)).all()]
-    if copied:
-        session.execute(insert(CurveRow), copied)
+    session.execute(delete(CurveRow).where(CurveRow.job_id == target))  # of an attempt of its own that came to no end
+    session.execute(insert(ResultRow).from_select(["job_id", "document"], _columns_of(ResultRow, source, target, ResultRow.document)))
+    rows = _columns_of(CurveRow, source, target, CurveRow.key, CurveRow.data).order_by(CurveRow.id)
+    session.execute(insert(CurveRow).from_select(["job_id", "key", "data"], rows))
+
+
+def _columns_of(table: type[ResultRow | CurveRow], source: str, target: str, *columns: InstrumentedAttribute[Any]) -> Select[Any]:
+    return select(literal(target), *columns).where(table.job_id == source)

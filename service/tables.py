@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -38,11 +38,15 @@ def _one_of(column: str, values: list[str], name: str) -> CheckConstraint:
 class Base(DeclarativeBase):
     """The metadata of all tables."""
 
-    type_annotation_map = {Document: JSON, list[str]: JSON}  # noqa: RUF012 - SQLAlchemy's way of declaring it
+    type_annotation_map = {Document: JSON, list[str]: JSON, list[Document]: JSON}  # noqa: RUF012 - SQLAlchemy's way of declaring it
 
 
 class JobRow(Base):
-    """A job. `version` rises with every change, `last_event` counts its events, `attempt` fences its worker's writes."""
+    """A job. `version` rises with every change, `last_event` counts its events, `attempt` fences its worker's writes.
+
+    `rank` orders the queue, see submissions.rank_of. A job that `waits_for` an identical one is not claimed: it shares its answer.
+    Of a study, `cells` is how many runs it has, `cells_made` how many of them are there already.
+    """
 
     __tablename__ = "jobs"
 
@@ -51,6 +55,9 @@ class JobRow(Base):
     name: Mapped[str | None] = mapped_column(index=True)
     tags: Mapped[list[str]]
     priority: Mapped[int]
+    rank: Mapped[float]
+    pinned: Mapped[bool] = mapped_column(default=False)
+    fresh: Mapped[bool] = mapped_column(default=False)
     state: Mapped[str]
     wanted: Mapped[str]
     version: Mapped[int] = mapped_column(default=1)
@@ -58,13 +65,24 @@ class JobRow(Base):
     spec: Mapped[Document]
     spec_digest: Mapped[str]
     engine_version: Mapped[str]
+    dataset_digest: Mapped[str | None]
+    device_class: Mapped[str | None]
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     cell: Mapped[int | None]
+    place: Mapped[Document | None] = mapped_column(JSON(none_as_null=True))
+    cells: Mapped[int | None]
+    cells_made: Mapped[int | None]
     cached_from: Mapped[str | None]
+    waits_for: Mapped[str | None]
+    webhook: Mapped[Document | None] = mapped_column(JSON(none_as_null=True))
     attempt: Mapped[int] = mapped_column(default=0)
     losses: Mapped[int] = mapped_column(default=0)
     worker: Mapped[str | None]
     lease_until: Mapped[float | None]
+    timeout_seconds: Mapped[float | None]
+    claimed_at: Mapped[float | None]
+    deadline_at: Mapped[float | None]
+    ran_seconds: Mapped[float] = mapped_column(default=0.0)
     rung_at: Mapped[float | None]
     checkpoint: Mapped[str | None]
     fraction: Mapped[float] = mapped_column(default=0.0)
@@ -81,8 +99,12 @@ class JobRow(Base):
         _one_of("state", [state.value for state in JobState], "state_known"),
         _one_of("wanted", [wanted.value for wanted in Wanted], "wanted_known"),
         Index("jobs_by_state", "state", "id"),
+        Index("jobs_by_rank", "state", "rank", "id"),
         Index("jobs_by_parent", "parent_id", "cell"),
+        Index("jobs_in_order", "parent_id", "id"),
         Index("jobs_by_digest", "spec_digest", "state"),
+        Index("jobs_by_source", "cached_from"),
+        Index("jobs_by_leader", "waits_for"),
     )
 
 
@@ -90,6 +112,15 @@ class ResultRow(Base):
     """The result of a job that has succeeded, as JSON text."""
 
     __tablename__ = "results"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    document: Mapped[str]
+
+
+class SummaryRow(Base):
+    """What a study reports of one of its runs that has ended: a StudyCell as JSON text."""
+
+    __tablename__ = "summaries"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     document: Mapped[str]
@@ -113,14 +144,15 @@ class EventRow(Base):
 
     __tablename__ = "events"
 
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     seq: Mapped[int]
     type: Mapped[str]
     at: Mapped[float]
     data: Mapped[Document]
 
-    __table_args__ = (UniqueConstraint("job_id", "seq", name="event_once"),)
+    # without AUTOINCREMENT, SQLite gives the number of a deleted last event again, and whoever follows the numbers misses it
+    __table_args__ = (UniqueConstraint("job_id", "seq", name="event_once"), {"sqlite_autoincrement": True})
 
 
 class IdempotencyRow(Base):
@@ -133,6 +165,30 @@ class IdempotencyRow(Base):
     fingerprint: Mapped[str]
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     created_at: Mapped[float]
+
+
+class DeliveryRow(Base):
+    """A message to a job's webhook: due at `next_at`, which is null when it was delivered or given up; `attempts` tells of each try."""
+
+    __tablename__ = "deliveries"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    type: Mapped[str]
+    body: Mapped[str]
+    created_at: Mapped[float]
+    next_at: Mapped[float | None] = mapped_column(index=True)
+    delivered_at: Mapped[float | None]
+    attempts: Mapped[list[Document]]
+
+
+class SecretRow(Base):
+    """A secret that the service made for itself."""
+
+    __tablename__ = "secrets"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
 
 
 class KeyRow(Base):

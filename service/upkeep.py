@@ -1,27 +1,31 @@
 """The reconciler's side of the store: what must be rung, whose lease has run out, how studies stand."""
 
 import contextlib
-from typing import NamedTuple
+import json
+from functools import lru_cache
+from typing import Annotated, NamedTuple
 
-from pydantic import TypeAdapter
-from sqlalchemy import insert, select, update
+from pydantic import Field, TypeAdapter
+from sqlalchemy import exists, func, insert, literal, not_, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
-from ffengine.results import AnyResult, RunResult, StudyResult
-from ffengine.spec import StudySpec
-from ffengine.study import expand, study_cell
+from ffengine.results import RunResult, StudyCell, StudyResult
+from ffengine.spec import ELSEWHERE, StudySpec, Submission
+from ffengine.study import Cell, expand, summarise
 from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, sources
-from service.leases import LeaseLost, Leases
+from service.leases import CLAIMABLE, LeaseLost, Leases
 from service.requests import Requests
-from service.tables import JobRow, ResultRow, now_seconds
+from service.submissions import CELLS_AT_ONCE, answer_of, copy_result, draft_cell, follows, insert_jobs
+from service.tables import JobRow, ResultRow, SummaryRow, now_seconds
 
-_RESULT: TypeAdapter[RunResult | StudyResult] = TypeAdapter(AnyResult)
+_RESULT: TypeAdapter[RunResult] = TypeAdapter(Annotated[RunResult, Field(discriminator="kind")])
 LOST_REASON = "its worker was not heard of until the lease ran out"
 
 
 class Standing(NamedTuple):
-    """How many cells of a study are in which kind of state."""
+    """How many runs of a study are in which kind of state, and how many there will be."""
 
-    total: int
+    expected: int
     ended: int
     succeeded: int
     active: int
@@ -33,20 +37,22 @@ class Upkeep(Leases, Requests):
     """Everything that the reconciler does. All changes are conditional, so that several may do it at once."""
 
     def unrung(self, limit: int, again_seconds: float) -> list[str]:
-        """Queued jobs whose doorbell was never rung, or so long ago that it must have been lost; urgent and old ones first."""
+        """Queued jobs whose doorbell was never rung, or so long ago that it must have been lost; the first in the queue first."""
         due = JobRow.rung_at.is_(None) | (JobRow.rung_at < now_seconds() - again_seconds)
-        query = select(JobRow.id).where(JobRow.state == JobState.queued.value, JobRow.kind != "study", due)
+        query = select(JobRow.id).where(JobRow.state == JobState.queued.value, *CLAIMABLE, due)
         with self.reading() as session:
-            return list(session.scalars(query.order_by(JobRow.priority.desc(), JobRow.id).limit(limit)))
+            return list(session.scalars(query.order_by(JobRow.rank, JobRow.id).limit(limit)))
 
     def rung(self, job_ids: list[str]) -> None:
         """The doorbells of these jobs were rung."""
         with self.writing() as session:
             session.execute(update(JobRow).where(JobRow.id.in_(job_ids)).values(rung_at=now_seconds()))
 
-    def queued(self) -> int:
-        """How many jobs wait for a worker."""
-        return self.counts()[JobState.queued.value]
+    def queued(self, limit: int) -> int:
+        """How many jobs wait for a worker, counted to `limit` at most."""
+        some = select(JobRow.id).where(JobRow.state == JobState.queued.value, *CLAIMABLE).limit(limit).subquery()
+        with self.reading() as session:
+            return session.scalar(select(func.count()).select_from(some)) or 0
 
     def expire_leases(self, max_losses: int) -> list[str]:
         """Take jobs away from workers that are silent; their ids."""
@@ -63,24 +69,110 @@ class Upkeep(Leases, Requests):
                     taken.append(job_id)
             return taken
 
+    def settle_waiting(self, limit: int = 200) -> int:
+        """Answer the jobs whose identical one has succeeded, and let one of those go whose identical one ended otherwise; how many."""
+        leader = aliased(JobRow)
+        computing = leader.state.in_([JobState.queued.value, JobState.running.value]) & (leader.wanted == Wanted.run.value)
+        query = select(JobRow.id, JobRow.waits_for, leader.state).outerjoin(leader, leader.id == JobRow.waits_for)
+        waiting = (JobRow.waits_for.is_not(None), JobRow.state == JobState.queued.value)
+        query = query.where(*waiting, or_(leader.id.is_(None), not_(computing))).order_by(JobRow.id).limit(limit)
+        with self.reading() as session:
+            if not session.execute(query).first():
+                return 0
+        with self.writing() as session:
+            found = session.execute(query).all()
+            heirs: dict[str, str] = {}
+            for job_id, waits_for, state in ((job_id, str(waits_for), state) for job_id, waits_for, state in found):
+                if state == JobState.succeeded.value:
+                    self._answer(session, job_id, waits_for)
+                else:
+                    heir = heirs.setdefault(waits_for, job_id)
+                    values = {"waits_for": None, "message": "queued"} if heir == job_id else {"waits_for": heir, "message": follows(heir)}
+                    self.change(session, job_id, *waiting, **values)
+            return len(found)
+
+    def _answer(self, session: Session, job_id: str, source_id: str) -> None:
+        allowed = JobRow.state.in_(sources("answer", JobState.succeeded))
+        values = answer_of(session.get_one(JobRow, source_id))
+        if self.change(session, job_id, allowed, JobRow.waits_for == source_id, finished_at=now_seconds(), waits_for=None, **values):
+            copy_result(session, source_id, job_id)
+            self.announce(session, job_id, JobState.succeeded)
+
     def open_studies(self) -> list[str]:
         """Studies that have not ended."""
         unfinished = JobRow.state.not_in([state.value for state in TERMINAL])
         with self.reading() as session:
             return list(session.scalars(select(JobRow.id).where(JobRow.kind == "study", unfinished)))
 
-    def aggregate(self, study_id: str) -> None:
-        """Bring a study's state and progress in line with its cells; when the last has ended, write its result."""
+    def follow(self, study_id: str) -> bool:
+        """Make some more of a study's runs, summarise some that have ended, bring its state in line; whether there is more to do."""
+        return self.grow(study_id) | self.summarise(study_id) | self.aggregate(study_id)
+
+    def grow(self, study_id: str) -> bool:
+        """Make the next few runs of a study that is to go on; whether there were any to make."""
+        going_on = JobRow.state.in_([JobState.queued.value, JobState.running.value])
+        growing = (JobRow.cells_made < JobRow.cells, JobRow.wanted == Wanted.run.value, going_on)
+        with self.reading() as session:
+            parent = session.scalar(select(JobRow).where(JobRow.id == study_id, *growing))
+        if parent is None:
+            return False
+        made = parent.cells_made or 0
+        following = self._following(parent, made)
+        with self.writing() as session:
+            if not following:  # its runs end, and it fails then
+                return self.change(session, study_id, *growing, cells=made, error=study_changed().model_dump(mode="json"))
+            if not self.change(session, study_id, *growing, JobRow.cells_made == made, cells_made=made + len(following)):
+                return False
+            shared = {name: getattr(parent, name) for name in ("id", "name", "tags", "priority", "timeout_seconds", "fresh")}
+            insert_jobs(session, [draft_cell(shared, cell, number) for number, cell in following], self.now(session))
+        return True
+
+    @staticmethod
+    def _following(parent: JobRow, made: int) -> list[tuple[int, Cell]]:
+        """The next runs of a study; none where its spec does not mean what it meant: it names a preset of another version."""
+        try:
+            cells = cells_of(json.dumps(parent.spec))
+        except ValueError:
+            return []
+        return list(enumerate(cells))[made : made + CELLS_AT_ONCE] if len(cells) == parent.cells else []
+
+    def summarise(self, study_id: str, limit: int = 50) -> bool:
+        """Summarise some runs of a study that have ended since; whether there were any."""
+        ended = JobRow.state.in_([state.value for state in TERMINAL])
+        query = select(JobRow, ResultRow.document).outerjoin(ResultRow, ResultRow.job_id == JobRow.id)
+        query = query.outerjoin(SummaryRow, SummaryRow.job_id == JobRow.id).where(JobRow.parent_id == study_id, ended)
+        query = query.where(SummaryRow.job_id.is_(None)).order_by(JobRow.cell).limit(limit)
+        with self.reading() as session:
+            found = session.execute(query).all()
+        if not found:
+            return False
+        documents = [(row, summary_of(row, document).model_dump_json()) for row, document in found]
+        with self.writing() as session:
+            for row, document in documents:  # not of a run that was queued again meanwhile, nor twice
+                still = select(literal(row.id), literal(document)).where(
+                    exists().where(JobRow.id == row.id, JobRow.version == row.version),
+                    not_(exists().where(SummaryRow.job_id == row.id)),
+                )
+                session.execute(insert(SummaryRow).from_select(["job_id", "document"], still))
+        return True
+
+    def aggregate(self, study_id: str) -> bool:
+        """Bring a study's state and progress in line with its runs; when the last has ended, write its result. Never more to do."""
         with self.reading() as session:
             parent = session.get(JobRow, study_id)
-            cells = session.execute(select(JobRow.state, JobRow.fraction).where(JobRow.parent_id == study_id)).all()
+            by_state = select(JobRow.state, func.count(), func.sum(JobRow.fraction)).where(JobRow.parent_id == study_id)
+            counted = session.execute(by_state.group_by(JobRow.state)).all()
+            summaries = select(func.count()).select_from(SummaryRow).join(JobRow, JobRow.id == SummaryRow.job_id)
+            summarised = session.scalar(summaries.where(JobRow.parent_id == study_id)) or 0
         if parent is None:
-            return
-        standing = _standing([(JobState(cell.state), cell.fraction) for cell in cells])
-        if standing.ended == standing.total:
-            self._end_study(parent, standing)
+            return False
+        standing = _standing(parent, {JobState(state): (count, done) for state, count, done in counted})
+        if standing.ended == standing.expected:
+            if summarised == standing.ended:
+                self._end_study(parent, standing)
         else:
             self._move_study(parent, standing)
+        return False
 
     def _move_study(self, parent: JobRow, standing: Standing) -> None:
         state = JobState(parent.state)
@@ -88,7 +180,7 @@ class Upkeep(Leases, Requests):
             target = JobState.paused
         else:
             target = JobState.running if standing.begun or state == JobState.running else JobState.queued
-        message = f"{standing.ended} of {standing.total} runs ended"
+        message = f"{standing.ended} of {parent.cells} runs ended"
         progress = Progress(fraction=standing.fraction, message=message, eta_seconds=None)
         if target == state and parent.message == message and parent.fraction == standing.fraction:
             return
@@ -101,21 +193,14 @@ class Upkeep(Leases, Requests):
                 self.append(session, parent.id, [("progress", progress.model_dump())])
 
     def _end_study(self, parent: JobRow, standing: Standing) -> None:
-        target, error = JobState.succeeded, None
+        target, document = JobState.succeeded, None
         if parent.wanted == Wanted.cancel:
             target = JobState.cancelled
-        elif not standing.succeeded:
-            target = JobState.failed
-            error = JobError(
-                code="study_failed", title="No run of the study succeeded", detail="Look at the errors of its runs, then retry it."
-            )
-        try:
-            result = self.study_result(parent.id).model_dump_json()
-        except ValueError as failure:  # the presets of another version: its cells are no longer those that were run
-            target, error = JobState.failed, JobError(code="study_changed", title="The study cannot be put together", detail=str(failure))
+        elif parent.error or not standing.succeeded:
+            target, document = JobState.failed, parent.error or study_failed().model_dump(mode="json")
+        result = self.study_result(parent.id).model_dump_json()
         with self.writing() as session:
-            ended = {"finished_at": now_seconds(), "fraction": 1.0, "message": f"{standing.succeeded} of {standing.total} runs succeeded"}
-            document = error.model_dump(mode="json") if error else None
+            ended = {"finished_at": now_seconds(), "fraction": 1.0, "message": f"{standing.succeeded} of {parent.cells} runs succeeded"}
             allowed = JobRow.state.in_(sources("aggregate", target))
             if not self.change(session, parent.id, allowed, state=target.value, error=document, eta_seconds=None, **ended):
                 return
@@ -124,26 +209,63 @@ class Upkeep(Leases, Requests):
             self.announce(session, parent.id, target)
 
     def study_result(self, study_id: str) -> StudyResult:
-        """The cells of a study as they stand."""
-        job = self.job(study_id)
-        if job is None or not isinstance(job.spec, StudySpec):
-            raise LookupError(study_id)
-        cells = []
-        for cell, (child, document) in zip(expand(job.spec), self.children(study_id), strict=True):
-            result = _RESULT.validate_json(document) if document else None
-            cells.append(
-                study_cell(cell, job=child.id, state=child.state.value, result=None if isinstance(result, StudyResult) else result)
-            )
+        """The runs of a study as they stand: those that have ended with their figures. Those not made yet are left out."""
+        query = select(JobRow, SummaryRow.document).outerjoin(SummaryRow, SummaryRow.job_id == JobRow.id)
+        query = query.where(JobRow.parent_id == study_id).order_by(JobRow.cell)
+        with self.reading() as session:
+            found = session.execute(query).all()
+        cells = (StudyCell.model_validate_json(document) if document else summary_of(row, None) for row, document in found)
         return StudyResult(cells=tuple(cells))
 
 
-def _standing(cells: list[tuple[JobState, float]]) -> Standing:
-    states = [state for state, _ in cells]
+def study_failed() -> JobError:
+    """Why a study without any success failed."""
+    return JobError(code="study_failed", title="No run of the study succeeded", detail="Look at the errors of its runs, then retry it.")
+
+
+def study_changed() -> JobError:
+    """Why a study failed that could not be made to its end."""
+    return JobError(
+        code="study_changed",
+        title="The study's spec no longer means what it meant",
+        detail="It names a preset of another version of fflab. The runs that were made have their results; submit it anew.",
+    )
+
+
+def summary_of(row: JobRow, document: str | None) -> StudyCell:
+    """What a study reports of one of its runs."""
+    result = _RESULT.validate_json(document) if document else None
+    place = row.place or {"part": "", "params": {}}
+    return StudyCell(
+        part=place["part"],
+        params=place["params"],
+        kind="train" if row.kind == "train" else "check",
+        spec_digest=row.spec_digest,
+        job=row.id,
+        state=row.state,
+        summary=summarise(result) if result else {},
+        diagnostics=result.diagnostics if result else (),
+    )
+
+
+@lru_cache(maxsize=4)
+def cells_of(spec: str) -> tuple[Cell, ...]:
+    """The runs of a stored study, which is made batch by batch."""
+    study = Submission.model_validate_json(f'{{"spec": {spec}}}', context=ELSEWHERE).spec
+    return tuple(expand(study, ELSEWHERE)) if isinstance(study, StudySpec) else ()
+
+
+def _standing(parent: JobRow, counted: dict[JobState, tuple[int, float]]) -> Standing:
+    made = sum(count for count, _ in counted.values())
+    to_make = (parent.cells or 0) - made if parent.wanted == Wanted.run else 0
+    unmade = 0 if parent.wanted == Wanted.cancel else (parent.cells or 0) - made
+    ended = sum(count for state, (count, _) in counted.items() if state in TERMINAL)
+    going = sum(done for state, (_, done) in counted.items() if state not in TERMINAL)
     return Standing(
-        total=len(states),
-        ended=sum(state in TERMINAL for state in states),
-        succeeded=sum(state == JobState.succeeded for state in states),
-        active=sum(state in (JobState.queued, JobState.running) for state in states),
-        fraction=round(sum(1.0 if state in TERMINAL else fraction for state, fraction in cells) / max(1, len(cells)), 3),
-        begun=any(state not in (JobState.queued, JobState.paused) for state in states),
+        expected=made + unmade,
+        ended=ended,
+        succeeded=counted.get(JobState.succeeded, (0, 0.0))[0],
+        active=sum(count for state, (count, _) in counted.items() if state in (JobState.queued, JobState.running)) + to_make,
+        fraction=round((ended + going) / max(1, parent.cells or 0), 3),
+        begun=any(state not in (JobState.queued, JobState.paused) for state in counted),
     )

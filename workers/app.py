@@ -1,5 +1,6 @@
 """The Celery application: one task whose message is a doorbell with a job's id."""
 
+import logging
 import os
 import platform
 import threading
@@ -16,6 +17,8 @@ from workers.supervise import Supervisor
 
 VISIBILITY_SECONDS = 24 * 3600  # of no consequence with early acknowledgement, but it must be longer than any delay
 IDLE_CHILD_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
 
 
 class NoBroker(Exception):  # noqa: N818
@@ -91,9 +94,10 @@ class Slot:
         threading.Thread(target=self._await_farewell, name="farewell", daemon=True).start()
 
     def run(self, job_id: str) -> None:
-        """The task: see the job through, if it is to be had."""
+        """The task: work until the queue is empty. The job that the bell was rung for may be another's by now, or not yet due."""
+        log.debug("the bell rang for %s", job_id)
         if self.supervisor is not None:
-            self.supervisor.run(job_id)
+            self.supervisor.run()
 
     def _await_farewell(self) -> None:
         self.farewell.wait()

@@ -15,7 +15,7 @@ from ffengine.results import CheckCell, Diagnostic, RunResult
 from ffengine.spec import TrainSpec, digest
 from ffengine.training import BatchReport, EpochReport
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
-from service.jobs import JobError, Progress, Wanted
+from service.jobs import Command, JobError, Progress
 from service.settings import Settings
 from service.store import Row, Store
 from workers.patience import patiently
@@ -77,7 +77,7 @@ class Desk:
         """The end of an epoch: checkpoint first, then rows and progress in one transaction."""
         self.message = report.message
         if not report.rows and clock() - self._saved < UNMEASURED_SECONDS:
-            return self._control(Wanted.run)
+            return self._control(Command.run)
         name = epoch_name(report.layers[-1], report.epoch) if report.rows else STEP
         self._save(name, report.checkpoint)
         return self._record(report.fraction, rows=report.rows, checkpoint=name)
@@ -164,7 +164,7 @@ class Desk:
         now = clock()
         self._fraction = fraction
         progress = Progress(fraction=fraction, message=self.message, eta_seconds=self._eta(now, fraction))
-        wanted = patiently(
+        command = patiently(
             lambda: self.store.record(
                 self.job_id,
                 self.attempt,
@@ -176,10 +176,10 @@ class Desk:
             self.stop.asked,
         )
         self._leased = self._recorded = now
-        return self._control(wanted)
+        return self._control(command)
 
-    def _control(self, wanted: Wanted) -> Control:
-        return "run" if wanted is Wanted.run and not self.stop.asked.is_set() else "stop"
+    def _control(self, command: Command) -> Control:
+        return "run" if command is Command.run and not self.stop.asked.is_set() else "stop"
 
     def _eta(self, now: float, fraction: float) -> float | None:
         if self._first_fraction is None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from service.jobs import Wanted
+from service.jobs import Command
 from service.settings import Settings
 from service.store import Claim, LeaseLost, Store
 from workers.patience import DATABASE_AWAY, GaveUp, patiently
@@ -22,8 +22,8 @@ RENEW_SECONDS = 0.6  # with the tick: a cancel is noticed within a second
 CLOSE_SECONDS = 2.0
 JOBS_PER_RUNNER = 100  # then it is replaced, against whatever leaks
 
-Reason = Literal["cancel", "pause", "shutdown", "lease_lost"]
-WISHES: dict[Wanted, Reason | None] = {Wanted.run: None, Wanted.pause: "pause", Wanted.cancel: "cancel"}
+Reason = Literal["cancel", "pause", "expire", "shutdown", "lease_lost"]
+WISHES: dict[Command, Reason | None] = {Command.run: None, Command.pause: "pause", Command.cancel: "cancel", Command.expire: "expire"}
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Stopping:
     @property
     def share(self) -> float:
         """The part of the time that it has: an attempt whose checkpoint no one needs is not waited for as long."""
-        return 1.0 if self.reason in ("pause", "shutdown") else 0.2
+        return 1.0 if self.reason in ("pause", "expire", "shutdown") else 0.2
 
     def escalate(self, runner: RunnerProcess, now: float) -> None:
         """Use force where its time is over."""
@@ -80,26 +80,31 @@ class Supervisor:
         if self.runner is not None:
             self.runner.close(CLOSE_SECONDS)
 
-    def run(self, job_id: str) -> None:
-        """Claim the job and see it through; nothing where it is not to be had: another has it, or it is no longer wanted."""
-        if self.shutdown.is_set():
-            return
+    def run(self) -> None:
+        """A bell: take jobs, the first in the queue first, until there is none left.
+
+        So the order is that of the database at the moment of the claim, and a queue is worked off even while the broker is away.
+        """
         try:
-            claim = self.store.claim(job_id, self.worker, self.settings.lease_seconds)
-        except DATABASE_AWAY as error:
-            log.warning("%s could not be claimed, it will be rung again: %s", job_id, str(error).splitlines()[0])
-            return
-        if claim is None:
-            return
-        self.current_job, self.idle_since = job_id, None
-        self.news.set()
-        try:
-            self._see_through(claim)
+            while (claim := self._claim()) is not None:
+                self.current_job, self.idle_since = claim.job_id, None
+                self.news.set()
+                self._see_through(claim)
+                if not self.shutdown.is_set():
+                    self.warm()
         finally:
-            self.current_job, self.idle_since = None, self.clock()
-            self.news.set()
-            if not self.shutdown.is_set():
-                self.warm()
+            if self.current_job is not None:
+                self.current_job, self.idle_since = None, self.clock()
+                self.news.set()
+
+    def _claim(self) -> Claim | None:
+        if self.shutdown.is_set():
+            return None
+        try:
+            return self.store.claim_next(self.worker, self.settings.lease_seconds)
+        except DATABASE_AWAY as error:
+            log.warning("no job could be claimed, the bell will ring again: %s", str(error).splitlines()[0])
+            return None
 
     def _see_through(self, claim: Claim) -> None:
         runner = self.warm()

@@ -84,7 +84,7 @@ def as_if_rung_long_ago(store: Store) -> None:
 
 
 def test_each_queued_run_is_rung_for_once(reconciler: Reconciler, own_store: Store, broker: Broker) -> None:
-    job, study = submit(own_store), submit(own_store, STUDY)
+    job, study = submit(own_store), submit(own_store, STUDY, fresh=True)
     children = [child.id for child, _ in own_store.children(study.id)]
     for _ in range(3):
         reconciler.tick()
@@ -147,7 +147,7 @@ def test_studies_are_followed(reconciler: Reconciler, own_store: Store) -> None:
 
 def test_two_reconcilers_do_everything_once(reconciler: Reconciler, own_store: Store, broker: Broker, settings: Settings) -> None:
     job_id, _ = claimed(own_store)
-    study = submit(own_store, STUDY)
+    study = submit(own_store, STUDY, fresh=True)
     for child, _ in own_store.children(study.id):
         end(own_store, child, well=True)
     let_lease_run_out(own_store, job_id)
@@ -193,10 +193,15 @@ def test_the_thread_rings_when_woken_and_outlives_the_database(
     assert not reconciler.is_alive()
 
 
-def test_one_study_that_cannot_be_put_together_fails_and_does_not_stop_the_others(reconciler: Reconciler, own_store: Store) -> None:
+def test_one_study_that_cannot_be_made_to_its_end_fails_and_does_not_stop_the_others(
+    reconciler: Reconciler, own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.requests.CELLS_AT_ONCE", 2)
     broken, sound = submit(own_store, STUDY), submit(own_store, STUDY, fresh=True)
     with own_store.writing() as session:
         session.execute(update(JobRow).where(JobRow.id == broken.id).values(spec={"kind": "study", "preset": "of another version"}))
+    reconciler.tick()
+    assert [len(own_store.children(study.id)) for study in (broken, sound)] == [2, 3]
     for study in (broken, sound):
         for child, _ in own_store.children(study.id):
             end(own_store, child, well=True)

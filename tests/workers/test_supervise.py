@@ -50,7 +50,7 @@ class Scene:
         self.acts: list[Callable[[], object]] = []
         yield
         actor.start()
-        self.supervisor.run(job_id)
+        self.supervisor.run()
         actor.join()
 
     def _act(self, job_id: str) -> None:
@@ -130,11 +130,9 @@ def test_a_run_that_keeps_dying_fails_in_the_end(
 ) -> None:
     job_id = submit(TRAIN)
     there = scene(script)
-    states = []
-    for _ in range(3):
-        there.supervisor.run(job_id)
-        states.append(state_of(store, job_id))
-    assert states == [JobState.queued, JobState.queued, JobState.failed]
+    there.supervisor.run()
+    states = [event.data["state"] for event in store.events(job_id, after=0, limit=100) if event.type == "state"]
+    assert states == [*["queued", "running"] * 3, "failed"]
     job = store.job(job_id)
     assert job is not None
     assert job.error is not None
@@ -160,11 +158,11 @@ def test_a_run_that_lost_its_lease_is_stopped_and_nothing_is_written(
 
 
 def test_the_same_message_delivered_twice_runs_once(store: Store, submit: Submit, scene: Callable[[str], Scene]) -> None:
-    job_id = submit(TRAIN)
+    submit(TRAIN)
     there = scene(FINISHING)
-    there.supervisor.run(job_id)
+    there.supervisor.run()
     there.mark.unlink()
-    there.supervisor.run(job_id)
+    there.supervisor.run()
     assert not there.mark.exists()
 
 
@@ -173,6 +171,7 @@ def test_a_runner_stays_warm_from_job_to_job(store: Store, submit: Submit, scene
     there = scene(looping)
     runner = there.supervisor.warm()
     for _ in range(2):
-        there.supervisor.run(submit(TRAIN))
+        submit(TRAIN)
+        there.supervisor.run()
     assert there.supervisor.runner is runner
     assert runner.alive
