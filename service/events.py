@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Iterable
+from typing import NamedTuple
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
@@ -12,35 +14,60 @@ from service.jobs import TERMINAL, Event, Job
 from service.problems import DATABASE_ERRORS
 from service.store import Store
 
-POLL_SECONDS = 0.1
-HEARTBEAT_SECONDS = 10.0
+POLL_SECONDS = 0.05
+HEARTBEAT_SECONDS = 15.0
 PAGE_EVENTS = 500
+AT_ONCE = 2_000  # events that a poll looks at
+LONGEST_PENDING = 1_000  # of a client that is slower than its job: then it reads the database again
+HOLE_SECONDS = 5.0  # a number that is missing for so long was rolled back, or its job was deleted
 POLL_FAULT_SECONDS = 1.0
 
 
+class Told(NamedTuple):
+    """An event as it is sent, encoded once for all who wait for it."""
+
+    event: Event
+    encoded: bytes
+
+
 class Watch:
-    """One waiting client's view of the tail: `look` before reading, then `wait`, so that nothing in between is missed."""
+    """One waiting client's view of one job: what has happened since it began to watch."""
 
-    def __init__(self) -> None:
-        self.changed = asyncio.Event()
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.pending: deque[Told] = deque()
+        self._news = asyncio.Event()
 
-    def look(self) -> None:
-        """What has happened up to now is about to be read."""
-        self.changed.clear()
+    def tell(self, told: Told) -> None:
+        """Something has happened. A client that is too slow loses what it has not taken yet: it sees that by the numbers."""
+        if len(self.pending) >= LONGEST_PENDING:
+            self.pending.clear()
+        self.pending.append(told)
+        self._news.set()
 
-    async def wait(self, seconds: float) -> None:
-        """Return when something has happened since the last look, after `seconds` at the latest."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.changed.wait(), timeout=seconds)
+    def wake(self) -> None:
+        """Let the client go."""
+        self._news.set()
+
+    async def next(self, seconds: float) -> Told | None:
+        """The next event; None after `seconds`, or when the process is about to end."""
+        if not self.pending:
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), timeout=max(0.0, seconds))
+        return self.pending.popleft() if self.pending else None
 
 
 class Tail:
-    """Wakes whoever waits when any job has a new event. One query each 100 ms, and none while nobody waits."""
+    """Follows the events of all jobs while anybody waits: one query each 50 ms, whatever the number of clients; else none."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._watches: set[Watch] = set()
-        self._newest = -1
+        self._watches: dict[str, set[Watch]] = defaultdict(set)
+        self._horizon: int | None = None  # all events up to this number have been told
+        self._ahead: set[int] = set()  # those beyond it that have been told already: a smaller number was not there yet
+        self._hole_since: float | None = None
+        self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self.closing = False
 
@@ -48,81 +75,132 @@ class Tail:
         """Begin to poll."""
         self._task = asyncio.create_task(self._poll())
 
+    def close(self) -> None:
+        """Let all waiting clients go."""
+        self.closing = True
+        for watch in [watch for watches in self._watches.values() for watch in watches]:
+            watch.wake()
+
     async def stop(self) -> None:
         """Let all waiting clients go, and end."""
-        self.closing = True
-        self._wake()
+        self.close()
         if self._task:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[Watch]:
-        """A watch for as long as a client waits."""
-        watch = Watch()
-        self._watches.add(watch)
+    @contextlib.asynccontextmanager
+    async def watching(self, job_id: str) -> AsyncIterator[Watch]:
+        """A watch for as long as a client waits: whatever is committed from now on is told."""
+        watch = Watch(job_id)
+        async with self._lock:
+            if self._horizon is None:
+                self._horizon = await run_in_threadpool(self._store.newest_event)
+            self._watches[job_id].add(watch)
         try:
             yield watch
         finally:
-            self._watches.remove(watch)
+            self._watches[job_id].remove(watch)
+            if not self._watches[job_id]:
+                del self._watches[job_id]
 
     @property
     def waiting(self) -> int:
         """How many clients wait just now."""
-        return len(self._watches)
-
-    def _wake(self) -> None:
-        for watch in self._watches:
-            watch.changed.set()
+        return sum(len(watches) for watches in self._watches.values())
 
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            if not self._watches:
-                continue
             try:
-                newest = await run_in_threadpool(self._store.newest_event)
+                async with self._lock:
+                    while await self._follow():
+                        pass
             except DATABASE_ERRORS:
                 await asyncio.sleep(POLL_FAULT_SECONDS)
-                continue
-            if newest != self._newest:
-                self._newest = newest
-                self._wake()
+
+    async def _follow(self) -> bool:
+        """Tell what is new; whether there may be more."""
+        if not self._watches:
+            self._horizon, self._ahead, self._hole_since = None, set(), None
+            return False
+        if self._horizon is None:
+            return False
+        found = await run_in_threadpool(self._store.events_beyond, self._horizon, AT_ONCE)
+        wanted = [number for number, job_id in found if job_id in self._watches and number not in self._ahead]
+        for event in await run_in_threadpool(self._store.events_numbered, wanted) if wanted else ():
+            told = Told(event, _encoded(event))
+            for watch in self._watches.get(event.job, ()):
+                watch.tell(told)
+        self._advance([number for number, _ in found])
+        return len(found) == AT_ONCE
+
+    def _advance(self, numbers: Iterable[int]) -> None:
+        """Move the horizon up to the first number that is missing: PostgreSQL commits are not in the order of the numbers."""
+        self._ahead |= set(numbers)
+        now = time.monotonic()
+        while self._ahead and self._horizon is not None:
+            first = min(self._ahead)
+            if first > self._horizon + 1:
+                self._hole_since = self._hole_since or now
+                if now - self._hole_since < HOLE_SECONDS:
+                    return
+            self._hole_since = None
+            self._ahead.remove(first)
+            self._horizon = first
 
 
 async def until_terminal(tail: Tail, store: Store, job_id: str, seconds: float) -> tuple[Job, int] | None:
     """The job and its version, when it has ended or the time is over; None where there is no such job."""
+    found = await run_in_threadpool(store.versioned, job_id)
+    if seconds <= 0 or found is None or found[0].state in TERMINAL:
+        return found
     deadline = time.monotonic() + seconds
-    with tail.watching() as watch:
-        while True:
-            watch.look()
+    async with tail.watching(job_id) as watch:
+        while not tail.closing and (left := deadline - time.monotonic()) > 0:
             found = await run_in_threadpool(store.versioned, job_id)
-            left = deadline - time.monotonic()
-            if found is None or found[0].state in TERMINAL or left <= 0 or tail.closing:
+            if found is None or found[0].state in TERMINAL:
                 return found
-            await watch.wait(min(left, HEARTBEAT_SECONDS))
+            await _until_end(tail, watch, min(left, HEARTBEAT_SECONDS))
+    return await run_in_threadpool(store.versioned, job_id)
+
+
+async def _until_end(tail: Tail, watch: Watch, seconds: float) -> None:
+    """Return after the event `end`, or when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not tail.closing and (left := deadline - time.monotonic()) > 0:
+        told = await watch.next(left)
+        if told is not None and told.event.type == "end":
+            return
 
 
 async def stream(tail: Tail, store: Store, job_id: str, after: int) -> AsyncIterator[bytes]:
-    """A job's events from after a number on, as Server-Sent Events, with heartbeats, to the last one of a job that has ended."""
-    beat = time.monotonic()
-    with tail.watching() as watch:
+    """A job's events from after a number on, as Server-Sent Events, with heartbeats, to the last one of a job that has ended.
+
+    The database is read once, then the tail is followed; where the numbers show a gap, the database is read again.
+    """
+    async with tail.watching(job_id) as watch:
+        behind = True
         while not tail.closing:
-            watch.look()
-            events = await run_in_threadpool(store.events, job_id, after=after, limit=PAGE_EVENTS)
-            for event in events:
-                yield _encoded(event)
-                after = event.id
-                beat = time.monotonic()
-            if len(events) == PAGE_EVENTS:
-                continue
-            if await _ended(store, job_id, after):
-                return
-            if time.monotonic() - beat >= HEARTBEAT_SECONDS:
+            while behind:
+                events = await run_in_threadpool(store.events, job_id, after=after, limit=PAGE_EVENTS)
+                for event in events:
+                    yield _encoded(event)
+                    after = event.id
+                behind = len(events) == PAGE_EVENTS
+                if not behind and await _ended(store, job_id, after):
+                    return
+            told = await watch.next(HEARTBEAT_SECONDS)
+            if told is None:
                 yield KEEPALIVE_COMMENT
-                beat = time.monotonic()
-            await watch.wait(HEARTBEAT_SECONDS / 2)
+                behind = True  # whatever the tail may have missed
+            elif told.event.id == after + 1:
+                yield told.encoded
+                after += 1
+                if told.event.type == "end" and await _ended(store, job_id, after):
+                    return
+            else:
+                behind = told.event.id > after
 
 
 async def _ended(store: Store, job_id: str, after: int) -> bool:

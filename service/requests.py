@@ -138,10 +138,19 @@ class Requests(Database):
         """The events of a job after a number, oldest first."""
         query = select(EventRow).where(EventRow.job_id == job_id, EventRow.seq > after).order_by(EventRow.seq).limit(limit)
         with self.reading() as session:
-            return [
-                Event.model_validate({"id": row.seq, "job": row.job_id, "type": row.type, "at": _time(row.at), "data": row.data})
-                for row in session.scalars(query)
-            ]
+            return [to_event(row) for row in session.scalars(query)]
+
+    def events_beyond(self, number: int, limit: int) -> list[tuple[int, str]]:
+        """The numbers of the events after one over all jobs, each with its job's id, in their order."""
+        query = select(EventRow.id, EventRow.job_id).where(EventRow.id > number).order_by(EventRow.id).limit(limit)
+        with self.reading() as session:
+            return [(row.id, row.job_id) for row in session.execute(query)]
+
+    def events_numbered(self, numbers: Sequence[int]) -> list[Event]:
+        """The events of these numbers over all jobs, in their order."""
+        query = select(EventRow).where(EventRow.id.in_(numbers)).order_by(EventRow.id)
+        with self.reading() as session:
+            return [to_event(row) for row in session.scalars(query)]
 
     def newest_event(self) -> int:
         """The number of the newest event of all jobs: it rises whenever anything happens."""
@@ -348,6 +357,11 @@ class Requests(Database):
     def _tagged(self, tag: str) -> TextClause:
         each = "json_each(jobs.tags)" if self.is_sqlite else "json_array_elements_text(jobs.tags) AS each(value)"
         return text(f"EXISTS (SELECT 1 FROM {each} WHERE value = :tag)").bindparams(tag=tag)  # noqa: S608 - no user text
+
+
+def to_event(row: EventRow) -> Event:
+    """The event as the API shows it."""
+    return Event.model_validate({"id": row.seq, "job": row.job_id, "type": row.type, "at": _time(row.at), "data": row.data})
 
 
 def to_job(row: JobRow) -> Job:
