@@ -3,6 +3,7 @@
 Legend: N samples, m inputs, n width.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from ffengine.margins import Observation, TheoremCheck, observe
 from ffengine.negatives import Positives
 from ffengine.network import GoodnessJudge, Network
 from ffengine.objectives import SumSquares
+from ffengine.persample import CellMargins, Sheet
 from ffengine.provenance import Stopwatch, provenance
 from ffengine.results import CheckCell, CheckResult, Split
 from ffengine.samples import load_samples
@@ -27,12 +29,20 @@ from ffengine.theorems import THEOREMS
 
 
 class CellsReport(NamedTuple):
-    """Cells that have just been finished, and all so far."""
+    """Cells of one seed and width that have just been finished, with the margins of their samples, and all cells so far."""
 
     cells: tuple[CheckCell, ...]
+    margins: tuple[CellMargins, ...]
     done: tuple[CheckCell, ...]
     fraction: float
     message: str
+
+
+class Batch(NamedTuple):
+    """Samples that are judged together: which (N,) of the training partition, and the groups (N, m) made of them."""
+
+    chosen: Tensor
+    groups: list[Tensor]
 
 
 class Layer(NamedTuple):
@@ -76,10 +86,10 @@ def check(
     work = [(seed, width) for seed in spec.seeds for width in run.widths if (seed, width) not in finished]
     with stopwatch.phase("checking"):
         for seed, width in work:
-            cells = run.cells(seed, width)
+            cells, margins = zip(*run.cells(seed, width), strict=True)
             done += cells
             fraction = len({(cell.seed, cell.width) for cell in done}) / (len(spec.seeds) * len(run.widths))
-            report = CellsReport(tuple(cells), tuple(done), fraction, f"seed {seed}, width {width}")
+            report = CellsReport(cells, margins, tuple(done), fraction, f"seed {seed}, width {width}")
             if on_cells and on_cells(report) == "stop":
                 raise Interrupted(None)
     return CheckResult(
@@ -105,38 +115,38 @@ class CheckRun:
             self.train = load_samples(spec.dataset, device).train
         self.dtype = torch.float64 if spec.precision == "float64" else torch.float32
 
-    def cells(self, seed: int, width: int) -> list[CheckCell]:
-        """All cells of one seed and width: each split by each method."""
+    def cells(self, seed: int, width: int) -> list[tuple[CheckCell, CellMargins]]:
+        """All cells of one seed and width, each split by each method, with the margins of their samples."""
         layer = self._layer(seed, width)
-        tallies: dict[tuple[Split, str], CellTally] = {}
-        for groups in self._batches(seed, layer):
+        tallies: defaultdict[tuple[Split, str], CellTally] = defaultdict(lambda: CellTally(width, self.spec.checked))
+        for chosen, groups in self._batches(seed, layer):
             inputs = [self._input(layer, x) for x in groups]
             exact = self._exact(layer, inputs) if "exact" in self.spec.methods else None
             limit = _limit(inputs, self.activation.name) if "infinite_width" in self.spec.methods else None
             for place, split in enumerate(self._splits):
                 verdict = exact[place].check() if exact else None
                 if exact and verdict:
-                    tallies.setdefault((split, "exact"), CellTally(width)).add_exact(inputs[place], verdict, exact[place])
+                    tallies[split, "exact"].add_exact(chosen, inputs[place], verdict, exact[place])
                 if limit:
-                    tallies.setdefault((split, "infinite_width"), CellTally(width)).add_limit(inputs[place], limit[place], verdict)
+                    tallies[split, "infinite_width"].add_limit(chosen, inputs[place], limit[place], verdict)
         return [self._cell(tally, seed, layer, split, method) for (split, method), tally in tallies.items()]
 
     @property
     def _splits(self) -> tuple[Split, ...]:
         return ("positive", "negative") if self.theorem.needs_negatives else ("negative",)  # theorem 1 lowers every sample's goodness
 
-    def _batches(self, seed: int, layer: "Layer") -> Iterator[list[Tensor]]:
-        """The groups (N, m) of each batch: positives and negatives, or for theorem 1 the images alone."""
+    def _batches(self, seed: int, layer: "Layer") -> Iterator[Batch]:
+        """Each batch: positives and negatives, or for theorem 1 the images alone."""
         draws = Draws((seed,), self.device)
         chosen = draws.at("samples").permutation(len(self.train))[:, : self.spec.checked]
         for number, index in enumerate(chosen.split(self.spec.batch_size or self.spec.checked, dim=1)):
             if not self.theorem.needs_negatives:
-                yield [self.train.plain[index[0]]]
+                yield Batch(index[0], [self.train.plain[index[0]]])
                 continue
             negatives = self.spec.negatives
             positive = negatives.positive(self.train.positives(labelled=negatives.labelled)[index])
             negative = negatives(Positives(positive, index, self.train, draws.at("negatives", number), layer.judge))
-            yield [positive[0], negative[0]]
+            yield Batch(index[0], [positive[0], negative[0]])
 
     def _exact(self, layer: Layer, inputs: list[Tensor]) -> list[Observation]:
         signs = [self.theorem.positive_sign, self.theorem.negative_sign][-len(inputs) :]
@@ -170,9 +180,10 @@ class CheckRun:
         self.spec.refuse_misfit(trained_spec)
         return (trained_spec.network.widths[at.layer],)
 
-    def _cell(self, tally: "CellTally", seed: int, layer: Layer, split: Split, method: str) -> CheckCell:
+    def _cell(self, tally: "CellTally", seed: int, layer: Layer, split: Split, method: str) -> tuple[CheckCell, CellMargins]:
         batch = min(self.spec.batch_size or self.spec.checked, self.spec.checked)
-        return tally.cell(self.spec, seed=seed, layer=layer, split=split, method=method, batch_size=batch)
+        cell = tally.cell(self.spec, seed=seed, layer=layer, split=split, method=method, batch_size=batch)
+        return cell, tally.sheet.of(cell)
 
 
 def _limit(inputs: list[Tensor], activation: str) -> list[TheoremCheck]:
@@ -182,17 +193,18 @@ def _limit(inputs: list[Tensor], activation: str) -> list[TheoremCheck]:
 
 
 class CellTally:
-    """Counts over the batches of one cell."""
+    """Counts over the batches of one cell, and what was found for each of its samples."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, samples: int) -> None:
         self.width = width
+        self.sheet = Sheet(samples)
         self.samples = self.live = self.satisfied = self.undecided = self.batches = 0
         self.rose = self.agree = self.compared = 0
         self.flipped = self.near_zero = self.eta = self.input_norm = 0.0
 
-    def add_exact(self, x: Tensor, verdict: TheoremCheck, seen: Observation) -> None:
-        """Count a batch (N, m) by its exact margins and the effect of the trial step."""
-        self._add(x, verdict)
+    def add_exact(self, chosen: Tensor, x: Tensor, verdict: TheoremCheck, seen: Observation) -> None:
+        """Count a batch (N, m) of the samples `chosen` (N,) by its exact margins and the effect of the trial step."""
+        self._add(chosen, x, verdict)
         rose = (seen.change > 0) & ~verdict.dead
         self.rose += int(rose.sum())
         self._compare(verdict, rose, ~verdict.undecided)
@@ -200,13 +212,20 @@ class CellTally:
         self.near_zero += float(seen.near_zero.sum())
         self.eta += seen.eta
 
-    def add_limit(self, x: Tensor, verdict: TheoremCheck, exact: TheoremCheck | None) -> None:
+    def add_limit(self, chosen: Tensor, x: Tensor, verdict: TheoremCheck, exact: TheoremCheck | None) -> None:
         """Count a batch by its margins at infinite width, beside the exact verdict where there is one."""
-        self._add(x, verdict)
+        self._add(chosen, x, verdict)
         if exact is not None:
             self._compare(verdict, exact.satisfied, ~(verdict.undecided | exact.undecided))
 
-    def _add(self, x: Tensor, verdict: TheoremCheck) -> None:
+    def _add(self, chosen: Tensor, x: Tensor, verdict: TheoremCheck) -> None:
+        self.sheet.add(
+            sample=chosen.cpu().numpy(),
+            margin=verdict.margin.cpu().numpy(),
+            satisfied=verdict.satisfied.cpu().numpy(),
+            dead=verdict.dead.cpu().numpy(),
+            undecided=verdict.undecided.cpu().numpy(),
+        )
         self.batches += 1
         self.samples += len(x)
         self.live += verdict.live

@@ -18,6 +18,11 @@ def epoch_name(layer: int, epoch: int) -> str:
     return f"epoch-{layer:02d}-{epoch:06d}.safetensors"
 
 
+def margins_name(seed: int, width: int) -> str:
+    """The per-sample margins of all cells of a check with that seed and width; see ffengine.persample."""
+    return f"margins-{seed}-{width}.npz"
+
+
 class ArtifactDamaged(Exception):  # noqa: N818
     """A stored file is not what was written."""
 
@@ -65,6 +70,11 @@ class Artifacts:
         """The names of a job's artifacts, sorted."""
         folder = self._folder(job_id)
         return sorted(path.name for path in folder.iterdir() if path.suffix != ".part") if folder.is_dir() else []
+
+    def owners(self, *, older_than: float) -> list[str]:
+        """The jobs that have artifacts, whose folders have not changed since a time (seconds since 1970, this machine's clock)."""
+        folders = [path for path in self.root.iterdir() if JOB_ID.fullmatch(path.name)] if self.root.is_dir() else []
+        return sorted(path.name for path in folders if path.stat().st_mtime < older_than)
 
     def delete(self, job_id: str) -> None:
         """Remove all of a job's artifacts."""

@@ -46,7 +46,6 @@ class Gate:
 
     def owner(self, authorization: str | None, api_key: str | None) -> str:
         """Whose request it is: a key's id, or "anyone". Raises KeyNeeded."""
-        self._refresh()
         if not self._exists and not self._required:
             return "anyone"
         scheme, _, credentials = (authorization or "").partition(" ")
@@ -56,9 +55,13 @@ class Gate:
             raise KeyNeeded(headers={"WWW-Authenticate": 'Bearer realm="fflab"'})
         return owner
 
-    def _refresh(self) -> None:
-        if time.monotonic() - self._read_at < REMEMBERED_SECONDS:
-            return
+    @property
+    def is_stale(self) -> bool:
+        """Whether the keys were read too long ago."""
+        return time.monotonic() - self._read_at >= REMEMBERED_SECONDS
+
+    def refresh(self) -> None:
+        """Read the keys."""
         keys = self._store.api_keys()
         self._exists = bool(keys)
         self._valid = {key.digest: key.id for key in keys if key.revoked_at is None}

@@ -8,13 +8,29 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
-from pydantic import BaseModel
 
-from service.client import Client, FflabError, JobFailed, NotFound, Refused, Unreachable
-from service.jobs import Job
+from service.cli_admin import data_app, keys_app, retention
+from service.cli_shared import (
+    EXIT_FAILED,
+    EXIT_NOT_FOUND,
+    EXIT_UNREACHABLE,
+    EXIT_USAGE,
+    DeviceOption,
+    HomeOption,
+    JobArgument,
+    JsonOption,
+    SetOption,
+    SpecArgument,
+    client_of,
+    fail,
+    resolve,
+    settings_of,
+    show_json,
+)
+from service.client import FflabError, JobFailed, NotFound, Refused, Unreachable
 from service.settings import Settings
 
 app = typer.Typer(
@@ -25,19 +41,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog="Clients read FFLAB_URL and FFLAB_API_KEY. Exit codes: 0 done, 1 failed, 2 usage, 3 unreachable, 4 not found.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, import.")
-keys_app = typer.Typer(no_args_is_help=True, help="API keys of this service's database: create, list, revoke.")
 app.add_typer(data_app, name="data")
 app.add_typer(keys_app, name="keys")
-
-EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_NOT_FOUND = 1, 2, 3, 4
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JobArgument = Annotated[str, typer.Argument(metavar="ID", help="A job's id, the beginning or end of it, or `last`.")]
-SpecArgument = Annotated[str, typer.Argument(metavar="SPEC|PRESET", help="A YAML or JSON file, or a preset's name.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set a field, as in --set network.widths=[64].")]
-HomeOption = Annotated[Path | None, typer.Option(help="Folder of the stack's state; default $FFLAB_HOME or ~/.local/share/fflab.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
+app.command(epilog='Example: FFLAB_RETENTION=\'{"check": {"days": 90}}\' fflab retention')(retention)
 
 
 def main() -> None:
@@ -62,12 +68,6 @@ def main() -> None:
         fail(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
         fail("interrupted", 130)
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """End with one line."""
-    sys.stderr.write(f"fflab: {' '.join(message.split())}\n")
-    sys.exit(code)
 
 
 # The service
@@ -152,6 +152,9 @@ def submit(
     tag: Annotated[list[str] | None, typer.Option(help="A tag; may be repeated.")] = None,
     priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
     fresh: Annotated[bool, typer.Option("--fresh", help="Run it even where an identical spec has succeeded.")] = False,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Longest time that it may run.")] = None,
+    pin: Annotated[bool, typer.Option("--pin", help="Keep it, whatever the retention says.")] = False,
+    webhook: Annotated[str | None, typer.Option(metavar="URL", help="An address that is told when the job ends.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Submit a job."""
@@ -160,7 +163,9 @@ def submit(
 
     _, document = read_spec(spec, settings or [])
     with client_of() as client:
-        handle = client.submit(document, name=name, tags=tag or [], priority=priority, fresh=fresh)
+        handle = client.submit(
+            document, name=name, tags=tag, priority=priority, fresh=fresh, timeout_seconds=timeout, pinned=pin, webhook=webhook
+        )
         if not as_json:
             typer.echo(handle.id)
         if wait and as_json:
@@ -229,7 +234,11 @@ def result(
     job_id: JobArgument,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="A .json, .csv, .html (report), CHART.png, CHART.svg or .safetensors file."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="A .json, .csv, .html (report), CHART.png, CHART.svg, .npz (figures of every sample) or .safetensors file.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -244,6 +253,34 @@ def result(
     else:
         sys.stdout.write(content.decode() if as_json else json.dumps(json.loads(content), indent=2))
         sys.stdout.write("\n")
+
+
+@app.command(epilog="Example: fflab log last")
+def log(job_id: JobArgument) -> None:
+    """Print a job's log: its states, what its workers noted, and their warnings."""
+    with client_of() as client:
+        typer.echo(client.download(resolve(client, job_id).id, "log").decode(), nl=False)
+
+
+@app.command(epilog="Example: fflab change last --priority high --pin")
+def change(
+    job_id: JobArgument,
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="All of its tags; may be repeated.")] = None,
+    priority: Annotated[str | None, typer.Option(help="low, normal or high.")] = None,
+    pin: Annotated[bool | None, typer.Option("--pin/--unpin", help="Keep it, whatever the retention says, or not.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a job's name, tags, priority or pin."""
+    from service.terminal import job_lines
+
+    given = (("name", name), ("tags", tag), ("priority", priority), ("pinned", pin))
+    with client_of() as client:
+        job = client.change(resolve(client, job_id).id, {fact: value for fact, value in given if value is not None})
+    if as_json:
+        show_json(job)
+    else:
+        job_lines(job)
 
 
 @app.command()
@@ -289,122 +326,6 @@ def run(
     run_here(validated, device=device, output=output, weights=weights, as_json=as_json)
 
 
-# Data sets and keys
-
-
-@data_app.command("list")
-def data_list(as_json: JsonOption = False) -> None:
-    """List data sets, and where their files are."""
-    from ffengine import uploads
-    from ffengine.datasets import DATASETS, facts_of, present_folder
-    from service.terminal import table
-
-    root = Settings().data_root
-    rows = []
-    for name in [*DATASETS, *uploads.names(root)]:
-        facts = facts_of(name, root)
-        where = "bundled" if facts.files is None else str(present_folder(facts, root) or "not here: fflab data fetch " + name)
-        where = str(root / uploads.FOLDER / name) if facts.uploaded else where
-        rows.append([name, f"{facts.train_samples:,} + {facts.test_samples:,}", "x".join(map(str, facts.shape)), where])
-    if as_json:
-        show_json([dict(zip(("name", "samples", "shape", "where"), row, strict=True)) for row in rows])
-    else:
-        table(["name", "samples", "shape", "where"], rows)
-
-
-@data_app.command("fetch")
-def data_fetch(name: str, as_json: JsonOption = False) -> None:
-    """Download a data set below the data root and verify it."""
-    from ffengine.arrays import DatasetError
-    from ffengine.datasets import load
-
-    try:
-        load(name, Settings().data_root)
-    except DatasetError as error:
-        fail(str(error), EXIT_NOT_FOUND)
-    typer.echo(json.dumps({"name": name, "verified": True}) if as_json else f"{name}: there, and verified")
-
-
-@data_app.command("import")
-def data_import(name: str, source: Path, as_json: JsonOption = False) -> None:
-    """Bring a data set below the data root, verified: the folder of a known one's files, or an .npz of x and y under a new name."""
-    from service.direct import import_files
-
-    target = import_files(name, source, Settings().data_root)
-    typer.echo(json.dumps({"name": name, "folder": str(target)}) if as_json else f"{name}: verified, in {target}")
-
-
-@keys_app.command("create")
-def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Make an API key; it is shown this once. From then on the service refuses requests without a key."""
-    from service.auth import create_key
-
-    with store_of(home) as store:
-        key = create_key(store, name)
-    typer.echo(json.dumps(key._asdict()) if as_json else f"{key.secret}\n(key {key.id} of {name}; it is not shown again)")
-
-
-@keys_app.command("list")
-def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """List API keys."""
-    from service.terminal import table
-
-    with store_of(home) as store:
-        rows = [[key.id, key.name, "revoked" if key.revoked_at else "valid"] for key in store.api_keys()]
-    if as_json:
-        show_json([dict(zip(("id", "name", "state"), row, strict=True)) for row in rows])
-    else:
-        table(["id", "name", "state"], rows)
-
-
-@keys_app.command("revoke")
-def keys_revoke(key: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Revoke an API key by its id or name."""
-    with store_of(home) as store:
-        if not store.revoke_key(key):
-            fail(f"there is no valid key {key!r}; `fflab keys list` shows them", EXIT_NOT_FOUND)
-    typer.echo(json.dumps({"key": key, "revoked": True}) if as_json else f"{key} is revoked")
-
-
-# Shared
-
-
-def settings_of(home: Path | None) -> Settings:
-    """The environment's settings, with another home where one was given."""
-    return Settings() if home is None else Settings(home=home)
-
-
-def store_of(home: Path | None) -> Any:
-    """The store of this machine's service, its schema up to date, closed at the end of the `with`."""
-    from contextlib import closing
-
-    from service.store import Store
-
-    store = Store(settings_of(home).database)
-    store.migrate()
-    return closing(store)
-
-
-def client_of() -> Client:
-    """A client of the service at FFLAB_URL."""
-    settings = Settings()
-    return Client(settings.url, settings.api_key.get_secret_value() if settings.api_key else None)
-
-
-def resolve(client: Client, text: str) -> Job:
-    """The job that an id, the beginning or end of one, or `last` stands for."""
-    from itertools import islice
-
-    if len(text) == len("job_") + 32:
-        return client.read(text)
-    found = list(islice(client.jobs(limit=500), 5000))
-    matching = found[:1] if text == "last" else [job for job in found if job.id.startswith((text, f"job_{text}")) or job.id.endswith(text)]
-    if len(matching) != 1:
-        why = "no job matches" if not matching else f"{len(matching)} jobs match"
-        fail(f"{text!r}: {why}; `fflab jobs` lists them", EXIT_NOT_FOUND if not matching else EXIT_USAGE)
-    return matching[0]
-
-
 def act(job_id: str, action: str, as_json: bool) -> None:
     """Ask for something to be done with a job, and show its state."""
     with client_of() as client:
@@ -420,15 +341,10 @@ def artifact_of(output: Path) -> str:
     """What to download for a file of that name."""
     if output.suffix in (".png", ".svg"):
         return f"chart/{output.name}"
-    known = {".json": "result", ".csv": "result.csv", ".html": "report.html", ".safetensors": "weights.safetensors"}
+    known = {".json": "result", ".csv": "result.csv", ".html": "report.html", ".npz": "result.npz", ".safetensors": "weights.safetensors"}
     if output.suffix not in known:
-        fail(f"{output}: choose a name that ends in .json, .csv, .html, .png, .svg or .safetensors", EXIT_USAGE)
+        fail(f"{output}: choose a name that ends in .json, .csv, .html, .png, .svg, .npz or .safetensors", EXIT_USAGE)
     return known[output.suffix]
-
-
-def show_json(content: BaseModel | list[Any] | dict[str, Any]) -> None:
-    """Print JSON."""
-    typer.echo(content.model_dump_json(indent=2) if isinstance(content, BaseModel) else json.dumps(content, indent=2))
 
 
 if __name__ == "__main__":

@@ -99,13 +99,21 @@ class Client:
         tags: list[str] | None = None,
         priority: str = "normal",
         fresh: bool = False,
+        timeout_seconds: float | None = None,
+        pinned: bool = False,
+        webhook: str | Mapping[str, JsonValue] | None = None,
         key: str | None = None,
     ) -> "JobHandle":
-        """Submit a spec. `fresh` runs it even where an identical one has succeeded; `key` is the Idempotency-Key."""
+        """Submit a spec. `fresh` runs it even where an identical one has succeeded; `key` is the Idempotency-Key.
+
+        `timeout_seconds` limits how long it runs, `pinned` keeps it from the retention, `webhook` is told when it ends.
+        """
         document = spec.model_dump(mode="json", exclude_unset=True) if isinstance(spec, BaseModel) else dict(spec)
         if isinstance(spec, TrainSpec | CheckSpec | StudySpec):
             document["kind"] = spec.kind
-        body = {"spec": document, "name": name, "tags": tags or [], "priority": priority, "fresh": fresh}
+        body: dict[str, Any] = {"spec": document, "name": name, "tags": tags or [], "priority": priority, "fresh": fresh}
+        more = {"timeout_seconds": timeout_seconds, "pinned": pinned or None, "webhook": webhook}
+        body |= {field: value for field, value in more.items() if value is not None}
         headers = {"Idempotency-Key": key or uuid.uuid4().hex}
         response = self._request("POST", "/v1/jobs", json=body, headers=headers)
         return JobHandle(self, Job.model_validate_json(response.content, context=ELSEWHERE))
@@ -138,6 +146,10 @@ class Client:
         """cancel, pause, resume or retry a job."""
         return Job.model_validate_json(self._request("POST", f"/v1/jobs/{job_id}/{action}").content, context=ELSEWHERE)
 
+    def change(self, job_id: str, facts: Mapping[str, str | list[str] | bool]) -> Job:
+        """Change name, tags, priority or pinned of a job."""
+        return Job.model_validate_json(self._request("PATCH", f"/v1/jobs/{job_id}", json=dict(facts)).content, context=ELSEWHERE)
+
     def delete(self, job_id: str) -> None:
         """Delete a job that has ended."""
         self._request("DELETE", f"/v1/jobs/{job_id}")
@@ -147,7 +159,7 @@ class Client:
         return _RESULT.validate_json(self._request("GET", f"/v1/jobs/{job_id}/result").content)
 
     def download(self, job_id: str, what: str) -> bytes:
-        """The bytes of "result", "result.csv", "report.html", "weights.safetensors" or "chart/NAME.FORMAT"."""
+        """The bytes of "result", "result.csv", "result.npz", "report.html", "weights.safetensors", "log" or "chart/NAME.FORMAT"."""
         return self._request("GET", f"/v1/jobs/{job_id}/{what}", timeout=120).content
 
     def get(self, path: str) -> dict[str, Any]:
@@ -159,12 +171,13 @@ class Client:
         """The events of a job from `after` on, as they happen, to the last; a broken stream is resumed where it broke."""
         failures = 0
         while True:
+            last = None
             try:
                 for event in self._stream(job_id, after):
                     yield event
-                    after, failures = event.id, 0
-                    if event.type == "end":
-                        return
+                    after, failures, last = event.id, 0, event.type
+                if last == "end":  # one in the middle is that of a job that was retried
+                    return
             except (httpx.TransportError, Unreachable) as error:
                 failures += 1
                 if failures >= ATTEMPTS:

@@ -152,7 +152,7 @@ class Tail:
 
 async def until_terminal(tail: Tail, store: Store, job_id: str, seconds: float) -> tuple[Job, int] | None:
     """The job and its version, when it has ended or the time is over; None where there is no such job."""
-    found = await run_in_threadpool(store.versioned, job_id)
+    found = store.at_a_glance(job_id) or await run_in_threadpool(store.versioned, job_id)
     if seconds <= 0 or found is None or found[0].state in TERMINAL:
         return found
     deadline = time.monotonic() + seconds

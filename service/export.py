@@ -3,9 +3,12 @@
 import csv
 import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from ffengine.results import CheckResult, StudyResult, TrainResult
+
+LINES_AT_ONCE = 500
 
 
 def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any]]:
@@ -28,11 +31,20 @@ def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any
     ]
 
 
-def to_csv(result: TrainResult | CheckResult | StudyResult) -> str:
-    """The table with a header line; undefined figures are empty."""
+def csv_pieces(result: TrainResult | CheckResult | StudyResult) -> Iterator[bytes]:
+    """The table as CSV with a header line, some hundred lines at a time; undefined figures are empty."""
     rows = table(result)
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    for start in range(0, len(rows), LINES_AT_ONCE):
+        writer.writerows(rows[start : start + LINES_AT_ONCE])
+        yield text.getvalue().encode()
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue().encode()
+
+
+def to_csv(result: TrainResult | CheckResult | StudyResult) -> str:
+    """The table as CSV."""
+    return b"".join(csv_pieces(result)).decode()

@@ -5,7 +5,7 @@
     ├── 401 KeyNeeded
     ├── 404 NoSuchJob, NoSuchDataset, NoSuchChart, NoSuchPage
     ├── 405 WrongMethod
-    ├── 409 WrongState, NoResultYet, StillInFlight
+    ├── 409 WrongState, NoResultYet, NoWeights, NoSamples, NameTaken, StillInFlight
     ├── 413 BodyTooLarge
     ├── 415 WrongMediaType
     ├── 422 Invalid, KeyReusedProblem, TooLarge
@@ -209,6 +209,15 @@ class NoWeights(Problem):
     """The job has no such weights.
 
     A training job has them at the end of each measured epoch; GET /v1/jobs/{id}/curves lists those that there are.
+    """
+
+    status = 409
+
+
+class NoSamples(Problem):
+    """The job has no figures of single samples.
+
+    Checks have them in result.npz, and so have the runs of a study.
     """
 
     status = 409

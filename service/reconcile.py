@@ -1,18 +1,22 @@
-"""Relay and reconciler: one thread that rings for queued jobs, takes back expired leases and follows studies.
+"""Relay and reconciler: one thread that rings for queued jobs, takes back expired leases, follows studies, applies the retention.
 
 Everything it does is a conditional update, so that each API process may have one.
 """
 
 import logging
 import threading
+import time
 
+from service.artifacts import Artifacts
 from service.dispatch import BrokerAway, Doorbell
 from service.problems import DATABASE_ERRORS
+from service.retention import sweep
 from service.settings import Settings
 from service.store import Store
 
 TICK_SECONDS = 0.5
 RING_AGAIN_SECONDS = 5.0
+SWEEP_SECONDS = 600.0  # between applications of the retention
 BELLS = 100  # in the broker at a time
 
 log = logging.getLogger(__name__)
@@ -24,6 +28,10 @@ class Reconciler(threading.Thread):
     def __init__(self, store: Store, settings: Settings, doorbell: Doorbell | None) -> None:
         super().__init__(name="reconciler", daemon=True)
         self.store, self.settings, self.doorbell = store, settings, doorbell
+        self.artifacts = Artifacts(settings.artifacts)
+        self._sweep_due = time.monotonic() + SWEEP_SECONDS
+        self._ticked = time.monotonic()
+        self._spare_until = 0.0
         self.broker_ok = False
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -52,14 +60,35 @@ class Reconciler(threading.Thread):
 
     def tick(self) -> None:
         """Everything once. What takes longer is done in small portions, one a tick, so that bells are never late."""
-        for job_id in self.store.expire_leases(self.settings.max_losses):
-            log.warning("%s: its lease ran out", job_id)
+        self._expire()
         self.ring()
         more = self.store.settle_waiting() > 0
         for study_id in self.store.open_studies():
             more |= self._follow(study_id)
+        more |= self._sweep()
         if more:
             self._wake.set()
+
+    def _expire(self) -> None:
+        """Take back leases that have run out; not when no one could renew them, because database or machine stood still."""
+        now = time.monotonic()
+        if now - self._ticked > self.settings.lease_seconds / 2:
+            self._spare_until = now + self.settings.lease_seconds
+        if now >= self._spare_until:
+            for job_id in self.store.expire_leases(self.settings.max_losses, longest_wait=self.settings.lease_seconds / 2):
+                log.warning("%s: its lease ran out", job_id)
+        self._ticked = now
+
+    def _sweep(self) -> bool:
+        """Apply the retention from time to time; whether there may be more to do."""
+        if time.monotonic() < self._sweep_due:
+            return False
+        swept = sweep(self.store, self.artifacts, self.settings.retention)
+        for job_id in swept.jobs:
+            log.info("%s: deleted, the retention does not keep it", job_id)
+        if not swept.jobs:
+            self._sweep_due = time.monotonic() + SWEEP_SECONDS
+        return bool(swept.jobs)
 
     def _follow(self, study_id: str) -> bool:
         try:

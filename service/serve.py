@@ -1,12 +1,15 @@
 """The API process: one uvicorn server on one address, refused where it would be open to strangers."""
 
 import argparse
+import asyncio
 import errno
 import ipaddress
 import socket
 import sys
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from service.settings import Settings
 from service.store import Store
@@ -26,8 +29,24 @@ def serve(settings: Settings, host: str, port: int) -> None:
 
     refuse_strangers(settings, host)
     listener = listen(host, port)
-    config = uvicorn.Config(create_app(settings), timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False, backlog=BACKLOG)
-    uvicorn.Server(config).run(sockets=[listener])
+    app = create_app(settings)
+    config = uvicorn.Config(app, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False, backlog=BACKLOG)
+    Server(config, app).run(sockets=[listener])
+
+
+class Server(uvicorn.Server):
+    """Lets waiting clients go at the signal to end: they would hold it up until the time to drain is over."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal to end."""
+        resources = getattr(self._app.state, "resources", None)
+        if resources is not None:
+            asyncio.get_running_loop().call_soon_threadsafe(resources.tail.close)
+        super().handle_exit(sig, frame)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -2,10 +2,25 @@
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ffengine.cost import Limits
+
+
+class Keep(BaseModel):
+    """How long, and how many, ended jobs of a kind are kept; null: for ever, all. Pinned jobs are kept and not counted."""
+
+    days: float | None = Field(None, gt=0)
+    count: int | None = Field(None, ge=0)
+
+
+class Retention(BaseModel):
+    """What is kept of each kind of job. A study's runs go with it."""
+
+    train: Keep = Keep()
+    check: Keep = Keep()
+    study: Keep = Keep()
 
 
 class Settings(BaseSettings):
@@ -29,6 +44,9 @@ class Settings(BaseSettings):
     require_keys: bool = Field(False, description="refuse requests without an API key even while none was made; needed beyond loopback")
     max_queued: int = Field(20_000, ge=1, description="submits are refused (429) while so many jobs wait")
     idempotency_hours: float = Field(48.0, gt=0, description="how long an Idempotency-Key is remembered")
+    retention: Retention = Field(
+        Retention(), description='what is kept, e.g. {"check": {"days": 90, "count": 10000}}; what is not pinned and beyond it is deleted'
+    )
     limits: Limits = Limits()
 
     @property

@@ -1,7 +1,7 @@
 """What a request can reach: the resources of the app, made in its lifespan and handed to routes by dependency."""
 
 import re
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Header, Request
 from starlette.concurrency import run_in_threadpool
@@ -51,16 +51,27 @@ class State:
             raise problems.NoSuchJob
         return job
 
-    def result(self, job_id: str) -> str:
-        """The JSON text of a job's result. Raises NoSuchJob and NoResultYet."""
-        job = self.job(job_id)
+    def finished(self, job_id: str) -> "Finished":
+        """A job and its result. Raises NoSuchJob and NoResultYet."""
+        found = self.store.versioned(checked(job_id))
+        if found is None:
+            raise problems.NoSuchJob
+        job, version = found
         document = self.store.result(job_id)
         if document is None and job.kind == "study" and job.state in TERMINAL:
-            document = self.store.study_result(job_id).model_dump_json()  # failed or cancelled: the cells as far as they came
+            document = self.store.study_result(job_id).model_dump_json()  # failed or cancelled: the runs as far as they came
         if document is None:
             why = f": {job.error.detail}" if job.error else ""
             raise problems.NoResultYet(f"{job_id} is {job.state.value} and has no result{why}", state=job.state.value)
-        return document
+        return Finished(job, version, document)
+
+
+class Finished(NamedTuple):
+    """A job, the version of it, and the JSON text of its result."""
+
+    job: Job
+    version: int
+    document: str
 
 
 def checked(job_id: str) -> str:
@@ -75,14 +86,14 @@ def is_job_id(text: str) -> bool:
     return JOB_ID.fullmatch(text) is not None
 
 
-def json_only(request: Request) -> None:
+async def json_only(request: Request) -> None:
     """Raise WrongMediaType for a body that does not say that it is JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not re.fullmatch(r"application/[^/]+\+json", kind):
         raise problems.WrongMediaType
 
 
-def state_of(request: Request) -> State:
+async def state_of(request: Request) -> State:
     """The app's resources."""
     state: State = request.app.state.resources
     return state
@@ -91,12 +102,14 @@ def state_of(request: Request) -> State:
 InState = Annotated[State, Depends(state_of)]
 
 
-def owner_of(
+async def owner_of(
     state: InState,
     authorization: Annotated[str | None, Header(description="`Bearer KEY`, where keys are needed")] = None,
     x_api_key: Annotated[str | None, Header(description="the key, as an alternative to Authorization")] = None,
 ) -> str:
     """Whose request it is. Raises KeyNeeded."""
+    if state.gate.is_stale:  # seldom: most requests are not to wait for a thread
+        await run_in_threadpool(state.gate.refresh)
     return state.gate.owner(authorization, x_api_key)
 
 

@@ -1,9 +1,10 @@
 """The store: all state of the service, and all of its SQL, behind one class."""
 
 from service.leases import Claim, LeaseLost, Row, WorkerInfo
-from service.requests import Idempotency, KeyReused, NotAllowed, Page, QueueFull, Submitted
+from service.requests import Idempotency, KeyReused, Page, QueueFull, Submitted
 from service.submissions import Order
 from service.upkeep import Upkeep
+from service.wishes import NotAllowed
 
 __all__ = [
     "Claim",
@@ -22,4 +23,4 @@ __all__ = [
 
 
 class Store(Upkeep):
-    """Leases for workers, Requests for the API, Upkeep for the reconciler, over one Database."""
+    """Leases for workers, Requests, Wishes and Registry for the API, Upkeep for the reconciler, over one Database."""

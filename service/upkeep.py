@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from functools import lru_cache
 from typing import Annotated, NamedTuple
 
@@ -12,11 +13,14 @@ from sqlalchemy.orm import Session, aliased
 from ffengine.results import RunResult, StudyCell, StudyResult
 from ffengine.spec import ELSEWHERE, StudySpec, Submission
 from ffengine.study import Cell, expand, summarise
+from service.artifacts import JOB_ID
 from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, sources
 from service.leases import CLAIMABLE, LeaseLost, Leases
+from service.registry import Registry
 from service.requests import Requests
 from service.submissions import CELLS_AT_ONCE, answer_of, copy_result, draft_cell, follows, insert_jobs
 from service.tables import JobRow, ResultRow, SummaryRow, now_seconds
+from service.wishes import Wishes
 
 _RESULT: TypeAdapter[RunResult] = TypeAdapter(Annotated[RunResult, Field(discriminator="kind")])
 LOST_REASON = "its worker was not heard of until the lease ran out"
@@ -33,7 +37,7 @@ class Standing(NamedTuple):
     fraction: float
 
 
-class Upkeep(Leases, Requests):
+class Upkeep(Leases, Requests, Wishes, Registry):
     """Everything that the reconciler does. All changes are conditional, so that several may do it at once."""
 
     def unrung(self, limit: int, again_seconds: float) -> list[str]:
@@ -54,14 +58,20 @@ class Upkeep(Leases, Requests):
         with self.reading() as session:
             return session.scalar(select(func.count()).select_from(some)) or 0
 
-    def expire_leases(self, max_losses: int) -> list[str]:
-        """Take jobs away from workers that are silent; their ids."""
+    def expire_leases(self, max_losses: int, *, longest_wait: float = float("inf")) -> list[str]:
+        """Take jobs away from workers that are silent; their ids.
+
+        None where the database could not be written for so many seconds: the workers could not renew their leases either.
+        """
         expired = (JobRow.state == JobState.running.value, JobRow.kind != "study", JobRow.lease_until < now_seconds())
         with self.reading() as session:
             if session.scalar(select(JobRow.id).where(*expired).limit(1)) is None:
                 return []
+        began = time.monotonic()
         with self.writing() as session:
             found = session.execute(select(JobRow.id, JobRow.attempt).where(*expired)).all()
+            if time.monotonic() - began > longest_wait:
+                return []
             taken = []
             for job_id, attempt in found:
                 with contextlib.suppress(LeaseLost):  # renewed or ended just now
@@ -97,6 +107,30 @@ class Upkeep(Leases, Requests):
         if self.change(session, job_id, allowed, JobRow.waits_for == source_id, finished_at=now_seconds(), waits_for=None, **values):
             copy_result(session, source_id, job_id)
             self.announce(session, job_id, JobState.succeeded)
+
+    def outdated(self, kind: str, *, days: float | None, count: int | None, limit: int) -> list[tuple[str, str | None, float, bool]]:
+        """Jobs of a kind that ended more than so many days ago, or are not among the newest so many: id, name, seconds since, too old.
+
+        Left out are pinned jobs, a study's runs, and trainings whose weights a check is still to be made of.
+        """
+        if days is None and count is None:
+            return []
+        ended = (JobRow.kind == kind, JobRow.parent_id.is_(None), JobRow.pinned.is_(False), JobRow.finished_at.is_not(None))
+        age = now_seconds() - JobRow.finished_at
+        too_old = age > (days * 86_400 if days is not None else 1e18)
+        with self.reading() as session:
+            newest = select(JobRow.id).where(*ended).order_by(JobRow.finished_at.desc(), JobRow.id.desc()).limit(count or 0)
+            beyond = too_old if count is None else or_(too_old, JobRow.id.not_in(newest))
+            query = select(JobRow.id, JobRow.name, age, too_old).where(*ended, beyond, JobRow.id.not_in(self._needed(session)))
+            found = session.execute(query.order_by(JobRow.finished_at).limit(limit)).all()
+        return [(job_id, name, seconds, bool(old)) for job_id, name, seconds, old in found]
+
+    @staticmethod
+    def _needed(session: Session) -> set[str]:
+        """The jobs that the specs of unfinished checks and studies name."""
+        unfinished = JobRow.state.not_in([state.value for state in TERMINAL])
+        specs = session.scalars(select(JobRow.spec).where(JobRow.kind.in_(["check", "study"]), unfinished))
+        return {job_id for spec in specs for job_id in JOB_ID.findall(json.dumps(spec))}
 
     def open_studies(self) -> list[str]:
         """Studies that have not ended."""

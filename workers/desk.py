@@ -1,6 +1,6 @@
 """The runner's side of one attempt at a job: what the engine reports becomes rows, progress and checkpoints.
 
-Every write is fenced by the attempt. Files cannot be fenced, so a checkpoint is only written while the lease is surely ours.
+Every write is fenced by the attempt. Files cannot be fenced, so one is only written while the lease is surely ours.
 """
 
 import logging
@@ -11,13 +11,15 @@ from collections.abc import Iterator, Sequence
 from ffengine.checking import CellsReport
 from ffengine.checkpoint import Checkpoint, Position
 from ffengine.control import Control
+from ffengine.persample import write_margins
 from ffengine.results import CheckCell, Diagnostic, RunResult
 from ffengine.spec import TrainSpec, digest
 from ffengine.training import BatchReport, EpochReport
-from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
+from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name, margins_name
 from service.jobs import Command, JobError, Progress
 from service.settings import Settings
 from service.store import Row, Store
+from workers.notebook import Notebook
 from workers.patience import patiently
 from workers.protocol import Start
 
@@ -66,6 +68,7 @@ class Desk:
         self.store, self.artifacts, self.settings = store, artifacts, settings
         self.job_id, self.attempt, self.spec = start.job_id, start.attempt, start.spec
         self.stop = stop
+        self.notebook = Notebook(start.attempt)
         self.message = "starting"
         self._began = clock()
         self._fraction = 0.0
@@ -95,8 +98,9 @@ class Desk:
         return "run"
 
     def on_cells(self, report: CellsReport) -> Control:
-        """Finished cells of a check: they are its checkpoint."""
+        """Finished cells of a check, which are its checkpoint: their margins first, so that a cell on record has its own."""
         self.message = report.message
+        self._put(margins_name(report.cells[0].seed, report.cells[0].width), write_margins(report.margins))
         return self._record(report.fraction, rows=report.cells)
 
     def keep(self, checkpoint: Checkpoint | None) -> None:
@@ -108,11 +112,15 @@ class Desk:
 
     def finish(self, result: RunResult) -> None:
         """The result: the job has succeeded."""
-        patiently(lambda: self.store.finish(self.job_id, self.attempt, result), self.stop.asked)
+        spent = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in result.provenance.wall_seconds.items())
+        self.notebook.note(f"done: {spent}")
+        log = self.notebook.take()
+        patiently(lambda: self.store.finish(self.job_id, self.attempt, result, log), self.stop.asked)
 
     def fail(self, error: JobError, diagnostics: tuple[Diagnostic, ...] = ()) -> None:
         """The job has failed, for a reason that its user can read."""
-        patiently(lambda: self.store.fail(self.job_id, self.attempt, error, diagnostics), self.stop.asked)
+        log = self.notebook.take()
+        patiently(lambda: self.store.fail(self.job_id, self.attempt, error, diagnostics, log), self.stop.asked)
 
     def resume_point(self, spec: TrainSpec) -> Checkpoint | None:
         """The newest good checkpoint of a training job, with its rows recorded; None: from the start."""
@@ -121,6 +129,7 @@ class Desk:
             if checkpoint is not None:
                 log.info("%s resumes from %s", self.job_id, name)
                 self.message = f"resumed from {name.removesuffix('.safetensors')}"
+                self.notebook.note(f"{self.message}, {fraction_at(spec, checkpoint.position):.0%} done")
                 self._saved_position = checkpoint.position
                 for start in range(0, len(checkpoint.rows), ROWS_AT_ONCE):
                     rows = checkpoint.rows[start : start + ROWS_AT_ONCE]
@@ -149,9 +158,12 @@ class Desk:
         return checkpoint if checkpoint.spec_digest == digest(self.spec) else None
 
     def _save(self, name: str, checkpoint: Checkpoint) -> None:
-        self._be_sure_of_the_lease()
-        self.artifacts.put(self.job_id, name, checkpoint.to_bytes())
+        self._put(name, checkpoint.to_bytes())
         self._saved, self._saved_position = clock(), checkpoint.position
+
+    def _put(self, name: str, data: bytes) -> None:
+        self._be_sure_of_the_lease()
+        self.artifacts.put(self.job_id, name, data)
 
     def _be_sure_of_the_lease(self) -> None:
         """Raise LeaseLost where another attempt has begun: this process may have been frozen, or the database away."""
@@ -164,6 +176,7 @@ class Desk:
         now = clock()
         self._fraction = fraction
         progress = Progress(fraction=fraction, message=self.message, eta_seconds=self._eta(now, fraction))
+        lines = self.notebook.take()
         command = patiently(
             lambda: self.store.record(
                 self.job_id,
@@ -172,6 +185,7 @@ class Desk:
                 progress=progress,
                 rows=rows,
                 checkpoint=checkpoint,
+                log=lines,
             ),
             self.stop.asked,
         )

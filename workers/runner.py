@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import logging
 import os
+import platform
 import queue
 import signal
 import sys
@@ -24,6 +25,7 @@ from ffengine.provenance import device_name
 from ffengine.results import RunResult
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from ffengine.training import train
+from ffengine.version import ENGINE_VERSION
 from service.artifacts import ArtifactDamaged, Artifacts, epoch_name
 from service.settings import Settings
 from service.store import LeaseLost, Store
@@ -48,6 +50,8 @@ class Runner:
     def run(self, start: Start) -> Outcome:
         """Compute a job to its end, whatever that is. Raises DeviceFailed where this process is of no more use."""
         desk = Desk(self.store, self.artifacts, self.settings, start, self.stop)
+        desk.notebook.note(f"begins on {platform.node()}, {self.device} ({device_name(torch.device(self.device))}), fflab {ENGINE_VERSION}")
+        logging.getLogger().addHandler(desk.notebook)
         try:
             return self._run(start, desk)
         except LeaseLost:
@@ -55,6 +59,8 @@ class Runner:
             return "lost"
         except GaveUp:
             return "stopped"
+        finally:
+            logging.getLogger().removeHandler(desk.notebook)
 
     def _run(self, start: Start, desk: Desk) -> Outcome:
         try:
@@ -175,6 +181,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, on_terminate)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s runner %(process)d: %(message)s")
+    logging.captureWarnings(capture=True)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - not a file
         score.write(OOM_SCORE)
     settings = Settings()

@@ -1,38 +1,36 @@
-"""Jobs: submit, list, read, wait, results, events, and what may be asked of them."""
+"""Jobs: submit, list, read, wait, events, and what may be asked of them."""
 
 import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.cost import Estimate, estimate
-from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
 from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, GridError, expand
-from ffengine.weights import Weights, export_weights
 from service import problems
-from service.artifacts import EPOCH_NAME, ArtifactDamaged, epoch_name
+from service.downloads import is_known
 from service.events import stream, until_terminal
-from service.export import to_csv
-from service.jobs import Event, Job, JobState
+from service.jobs import Event, Job, JobState, Webhook
 from service.pointers import unstorable
 from service.problems import responses
 from service.state import InState, Owner, State, checked, is_job_id, json_only
 from service.store import Idempotency, KeyReused, NotAllowed, Order, QueueFull, Submitted
+from service.webhooks import checked_secret, checked_url
 
 router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_SECONDS = 60
 QUEUE_RETRY_SECONDS = 30
+LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 JobId = Annotated[str, Path(description="as in the job's `id`")]
-_RESULT: TypeAdapter[TrainResult | CheckResult | StudyResult] = TypeAdapter(AnyResult)
 
 
 class JobRequest(BaseModel):
@@ -54,6 +52,14 @@ class JobRequest(BaseModel):
     tags: list[Text] = Field(default=[], max_length=20, description="for filtering")
     priority: Literal["low", "normal", "high"] = "normal"
     fresh: bool = Field(False, description="run it even where an identical spec has succeeded")
+    timeout_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=LONGEST_TIMEOUT_SECONDS,
+        description="longest time that it may run, all attempts together; of a study, each of its runs",
+    )
+    pinned: bool = Field(False, description="keep it, whatever the retention says")
+    webhook: str | Webhook | None = Field(None, description="an address that is told when the job ends, with more to choose as an object")
 
     @model_validator(mode="before")
     @classmethod
@@ -62,6 +68,17 @@ class JobRequest(BaseModel):
         if pointer is not None:
             raise problems.invalid_at(pointer, "holds a NUL character or half of a surrogate pair")
         return document
+
+
+class JobChanges(BaseModel):
+    """What may be changed of a job, whatever its state; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"pinned": True, "priority": "high"}]})
+
+    name: Text | None = None
+    tags: list[Text] = Field(default=[], max_length=20)
+    priority: Literal["low", "normal", "high"] = Field("normal", description="where it stands in the queue; of a study, its runs")
+    pinned: bool = Field(False, description="keep it, whatever the retention says")
 
 
 class JobPage(BaseModel):
@@ -76,12 +93,6 @@ class EventPage(BaseModel):
 
     items: list[Event]
     next_cursor: int | None = Field(description="the id after which the next page begins; null where there are no more yet")
-
-
-class RowPage(BaseModel):
-    """The tidy rows of a job so far."""
-
-    items: list[dict[str, Any]]
 
 
 @router.post(
@@ -114,7 +125,8 @@ def submit(
 ) -> Job:
     """Store a job; a worker takes it. An identical spec that has succeeded is answered from its result (`cached`)."""
     cells = _cells(body.spec, state)
-    order = Order(spec=body.spec, name=body.name, tags=body.tags, priority=body.priority, fresh=body.fresh)
+    facts = {name: getattr(body, name) for name in ("spec", "name", "tags", "priority", "fresh", "timeout_seconds", "pinned")}
+    order = Order.model_construct(**facts, webhook=_webhook(body.webhook, state))
     with _once(state, owner, idempotency_key):
         submitted = _submit(state, order, cells, _idempotency(state, owner, idempotency_key, body))
     state.reconciler.wake()
@@ -133,6 +145,7 @@ def submit(
 )
 def estimate_cost(body: JobRequest, state: InState) -> Estimate:
     """Operations, peak memory and expected seconds of the same body as POST /v1/jobs; `problems` names passed limits."""
+    _webhook(body.webhook, state)
     return _estimate(body.spec, state)
 
 
@@ -166,12 +179,11 @@ def list_jobs(
 )
 async def read_job(
     job_id: JobId,
-    response: Response,
     state: InState,
     wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT_SECONDS, description="hold the answer until the job has ended, seconds")] = 0,
     prefer: Annotated[str | None, Header(description="`wait=SECONDS` (RFC 7240) does the same")] = None,
     if_none_match: Annotated[str | None, Header()] = None,
-) -> Job | Response:
+) -> Response:
     """The job as it is, or with `wait` when it ends or the time is over."""
     preferred = re.search(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])", prefer or "")
     seconds = min(LONGEST_WAIT_SECONDS, max(wait, int(preferred[1]) if preferred else 0))
@@ -179,72 +191,10 @@ async def read_job(
     if found is None:
         raise problems.NoSuchJob
     job, version = found
-    if preferred:
-        response.headers["Preference-Applied"] = f"wait={preferred[1]}"
-    etag = f'"{job.id}.{version}"'
-    if if_none_match and (if_none_match.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(","))):
-        return Response(status_code=304, headers={"ETag": etag})
-    response.headers["ETag"] = etag
-    return job
-
-
-@router.get(
-    "/jobs/{job_id}/result", response_model=AnyResult, summary="The result", responses=responses(problems.NoSuchJob, problems.NoResultYet)
-)
-def read_result(job_id: JobId, state: InState) -> Response:
-    """Curves, cells or a study's summary, with findings and provenance."""
-    return Response(state.result(job_id), media_type="application/json")
-
-
-@router.get(
-    "/jobs/{job_id}/result.csv",
-    summary="The result as a table",
-    response_class=Response,
-    responses={200: {"content": {"text/csv": {}}}, **responses(problems.NoSuchJob, problems.NoResultYet)},
-)
-def read_csv(job_id: JobId, state: InState) -> Response:
-    """Tidy rows of a training run, cells of a check, or one row for each cell and figure of a study."""
-    text = to_csv(_RESULT.validate_json(state.result(job_id)))
-    disposition = {"Content-Disposition": f'attachment; filename="{job_id}.csv"'}
-    return Response(text, media_type="text/csv; charset=utf-8", headers=disposition)
-
-
-@router.get(
-    "/jobs/{job_id}/weights.safetensors",
-    summary="The weights",
-    response_class=Response,
-    responses={200: {"content": {"application/octet-stream": {}}}, **responses(problems.NoSuchJob, problems.NoWeights)},
-)
-def read_weights(
-    job_id: JobId,
-    state: InState,
-    epoch: Annotated[int | None, Query(ge=0, description="a measured epoch; the last one where it is left out")] = None,
-    layer: Annotated[
-        int | None, Query(ge=0, description="of greedy layers, the one that was learning; the last where it is left out")
-    ] = None,
-) -> Response:
-    """What a training job had learnt at the end of an epoch, with its spec in the metadata; also while the job runs."""
-    job = state.job(job_id)
-    if not isinstance(job.spec, TrainSpec):
-        raise problems.NoWeights(f"{job_id} is a {job.kind}, not a training job")
-    owner = job.cached_from or job.id
-    found = [EPOCH_NAME.fullmatch(name) for name in state.artifacts.names(owner)]
-    there = [(int(match[1]), int(match[2])) for match in found if match]
-    fitting = [(of, at) for of, at in there if epoch in (None, at) and layer in (None, of)]
-    try:
-        of, at = fitting[-1]
-        weights = Weights.from_checkpoint(state.artifacts.get(owner, epoch_name(of, at)), job.spec, at)
-    except (IndexError, KeyError, ValueError, ArtifactDamaged) as error:
-        raise problems.NoWeights(f"{job_id} ({job.state.value}) has none of that epoch and layer") from error
-    disposition = {"Content-Disposition": f'attachment; filename="{job_id}-layer-{of}-epoch-{at}.safetensors"'}
-    return Response(export_weights(weights), media_type="application/octet-stream", headers=disposition)
-
-
-@router.get("/jobs/{job_id}/curves", summary="The rows so far", responses=responses(problems.NoSuchJob))
-def read_curves(job_id: JobId, state: InState) -> RowPage:
-    """The tidy rows (of a check: the cells) that are there already, also while the job runs."""
-    state.job(job_id)
-    return RowPage(items=state.store.rows(job_id))
+    headers = {"ETag": f'"{job.id}.{version}"', **({"Preference-Applied": f"wait={preferred[1]}"} if preferred else {})}
+    if is_known(headers["ETag"], if_none_match):
+        return Response(status_code=304, headers=headers)
+    return Response(job.model_dump_json(), media_type="application/json", headers=headers)  # validated when it was put together
 
 
 @router.get(
@@ -273,6 +223,22 @@ async def read_events(
         return Response(page.model_dump_json(), media_type="application/json")
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(stream(state.tail, state.store, job_id, start), media_type="text/event-stream", headers=headers)
+
+
+@router.patch(
+    "/jobs/{job_id}",
+    summary="Change name, tags, priority or pin",
+    dependencies=[Depends(json_only)],
+    responses=responses(problems.NoSuchJob, problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
+)
+def change(job_id: JobId, body: JobChanges, state: InState) -> Job:
+    """Change what does not touch the computation."""
+    try:
+        job = state.store.change_facts(checked(job_id), given=body.model_dump(exclude_unset=True))
+    except LookupError as error:
+        raise problems.NoSuchJob from error
+    state.reconciler.wake()
+    return job
 
 
 @router.post("/jobs/{job_id}/cancel", summary="Cancel", responses=responses(problems.NoSuchJob, problems.WrongState))
@@ -360,6 +326,22 @@ def _refuse_missing_weights(spec: CheckSpec, state: State) -> None:
         )
 
 
+def _webhook(given: str | Webhook | None, state: State) -> Webhook | None:
+    """Who is to be told; refuses addresses that are not to be reached, and secrets that are none."""
+    if given is None:
+        return None
+    webhook = Webhook(url=given) if isinstance(given, str) else given
+    pointer = "/webhook" if isinstance(given, str) else "/webhook/url"
+    try:
+        checked_url(webhook.url, getattr(state.settings, "webhook_allow_private", False))
+        pointer = "/webhook/secret"
+        if webhook.secret:
+            checked_secret(webhook.secret.get_secret_value())
+    except ValueError as error:
+        raise problems.invalid_at(pointer, str(error)) from error
+    return webhook
+
+
 @contextmanager
 def _once(state: State, owner: str, key: str | None) -> Iterator[None]:
     """Let only one request with an Idempotency-Key in at a time."""
@@ -378,7 +360,9 @@ def _once(state: State, owner: str, key: str | None) -> Iterator[None]:
 def _idempotency(state: State, owner: str, key: str | None, body: JobRequest) -> Idempotency | None:
     if key is None:
         return None
-    fingerprint = hashlib.sha256(body.model_dump_json(exclude_unset=True).encode()).hexdigest()
+    secret = body.webhook.secret if isinstance(body.webhook, Webhook) else None  # the document shows it as asterisks
+    document = body.model_dump_json(exclude_unset=True) + (secret.get_secret_value() if secret else "")
+    fingerprint = hashlib.sha256(document.encode()).hexdigest()
     return Idempotency(owner, key, fingerprint, state.settings.idempotency_hours)
 
 

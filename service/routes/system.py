@@ -2,12 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
 
 from service import problems
 from service.leases import DEAD_WORKER_SECONDS
 from service.problems import responses
+from service.retention import Outdated, outdated
+from service.settings import Retention
 from service.state import InState
 
 router = APIRouter(tags=["system"])
@@ -55,6 +57,20 @@ def list_workers(state: InState) -> WorkerPage:
     fields = ("id", "host", "pid", "device", "device_name", "memory_bytes", "version", "job")
     lines = [{**{field: getattr(seen.row, field) for field in fields}, "silent_seconds": round(seen.silent_seconds, 1)} for seen in found]
     return WorkerPage(items=[WorkerLine.model_validate(line) for line in lines])
+
+
+class RetentionPage(BaseModel):
+    """What is kept, and what the next sweep would delete."""
+
+    policy: Retention
+    items: list[Outdated]
+
+
+@workers.get("/retention", summary="What is kept, and what would go", responses=responses())
+def read_retention(state: InState, limit: Annotated[int, Query(ge=1, le=1000, description="of each kind of job")] = 100) -> RetentionPage:
+    """A dry run: nothing is deleted. The policy is the operator's, FFLAB_RETENTION; a pinned job stays."""
+    policy = state.settings.retention
+    return RetentionPage(policy=policy, items=outdated(state.store, policy, limit))
 
 
 @router.get("/healthz", summary="Alive?")

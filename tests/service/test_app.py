@@ -13,7 +13,7 @@ from tests.service.conftest import serving
 
 
 def test_the_api_process_does_not_import_torch() -> None:
-    code = "import sys, service.app, service.routes.charts; print(sorted({'torch', 'torchvision', 'workers'} & set(sys.modules)))"
+    code = "import sys, service.app, service.charts, service.report; print(sorted({'torch', 'torchvision', 'workers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -216,7 +216,7 @@ def test_results_are_refused_until_there_are_some(client: httpx.Client, store: S
 
 def table(response: httpx.Response, job_id: str) -> list[dict[str, str]]:
     assert response.headers["content-type"].startswith("text/csv")
-    assert f'filename="{job_id}.csv"' in response.headers["content-disposition"]
+    assert f'-{job_id}-result.csv"' in response.headers["content-disposition"]
     return list(csv.DictReader(io.StringIO(response.text)))
 
 
@@ -485,7 +485,7 @@ def test_a_method_that_a_route_does_not_know_is_told_those_that_it_knows(client:
     response = client.put("/v1/jobs")
     refused(response, 405, "wrong-method")
     assert response.headers["allow"] == "GET, POST"
-    assert client.put(f"/v1/jobs/{NOBODY}").headers["allow"] == "DELETE, GET"
+    assert client.put(f"/v1/jobs/{NOBODY}").headers["allow"] == "DELETE, GET, PATCH"
 
 
 def test_a_fault_of_the_service_is_a_problem_too(client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -504,8 +504,10 @@ def test_a_fault_of_the_service_is_a_problem_too(client: httpx.Client, state: St
 def test_the_description_has_every_route_of_the_contract_with_its_problems(app: FastAPI) -> None:
     paths = app.openapi()["paths"]
     contract = {
-        "/v1/jobs": {"get", "post"}, "/v1/jobs/{job_id}": {"get", "delete"}, "/v1/jobs/{job_id}/result": {"get"},
-        "/v1/jobs/{job_id}/result.csv": {"get"}, "/v1/jobs/{job_id}/curves": {"get"}, "/v1/jobs/{job_id}/events": {"get"},
+        "/v1/jobs": {"get", "post"}, "/v1/jobs/{job_id}": {"get", "patch", "delete"}, "/v1/jobs/{job_id}/result": {"get"},
+        "/v1/jobs/{job_id}/result.csv": {"get"}, "/v1/jobs/{job_id}/result.npz": {"get"}, "/v1/jobs/{job_id}/report.html": {"get"},
+        "/v1/jobs/{job_id}/chart/{file}": {"get"}, "/v1/jobs/{job_id}/log": {"get"}, "/v1/retention": {"get"},
+        "/v1/jobs/{job_id}/webhook": {"get"}, "/v1/jobs/{job_id}/curves": {"get"}, "/v1/jobs/{job_id}/events": {"get"},
         "/v1/jobs/{job_id}/cancel": {"post"}, "/v1/jobs/{job_id}/pause": {"post"}, "/v1/jobs/{job_id}/resume": {"post"},
         "/v1/jobs/{job_id}/retry": {"post"}, "/v1/estimate": {"post"}, "/v1/catalog": {"get"}, "/v1/presets": {"get"},
         "/v1/datasets": {"get", "post"}, "/v1/datasets/{name}": {"get"}, "/v1/workers": {"get"},

@@ -1,13 +1,18 @@
 """The desk: checkpoints and rows of an attempt, what a later attempt resumes from, and the fence."""
 
+import io
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import ffengine
 from ffengine.control import Interrupted
+from ffengine.persample import read_margins
 from ffengine.results import TrainResult
-from service.artifacts import Artifacts, epoch_name
+from service.artifacts import Artifacts, epoch_name, margins_name
+from service.npz import stream_npz
 from service.settings import Settings
 from service.store import Claim, LeaseLost, Store
 from tests.workers.conftest import CHECK, TRAIN, WORKER, ClaimJob
@@ -139,3 +144,66 @@ def test_a_check_resumes_with_the_cells_it_has(claim: ClaimJob, store: Store, ar
     resumed = ffengine.check(CHECK, on_cells=on_cells, resume=desk.cells_so_far())
     assert resumed.cells == ffengine.check(CHECK).cells
     assert len(reports) == 4
+
+
+def test_a_recorded_cell_has_its_margins(
+    claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed = claim(CHECK)
+    desk = desk_of(claimed, store, artifacts, settings)
+    record, recorded = store.record, 0
+
+    def check_first(*args: Any, **given: Any) -> Any:
+        nonlocal recorded
+        cells = given["rows"]
+        data = artifacts.get(claimed.job_id, margins_name(cells[0].seed, cells[0].width))
+        assert [len(margins.margin) for margins in read_margins(data, cells)] == [cell.samples for cell in cells]
+        recorded += 1
+        if recorded == 3:
+            raise LeaseLost
+        return record(*args, **given)
+
+    monkeypatch.setattr(store, "record", check_first)
+    with pytest.raises(LeaseLost):
+        ffengine.check(CHECK, on_cells=desk.on_cells)
+    assert len(artifacts.names(claimed.job_id)) == 3
+    assert {(row["seed"], row["width"]) for row in store.rows(claimed.job_id)} == {(0, 8), (0, 16)}
+
+
+def test_the_archive_of_a_resumed_check_is_that_of_an_undisturbed_one(
+    claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
+) -> None:
+    claimed = claim(CHECK)
+    desk = desk_of(claimed, store, artifacts, settings)
+
+    def stop(report: ffengine.checking.CellsReport) -> ffengine.control.Control:
+        desk.on_cells(report)
+        return "stop"
+
+    with pytest.raises(Interrupted):
+        ffengine.check(CHECK, on_cells=stop)
+    result = ffengine.check(CHECK, on_cells=desk.on_cells, resume=desk.cells_so_far())
+    desk.finish(result)
+    job = store.job(claimed.job_id)
+    assert job is not None
+    expected: dict[str, np.ndarray] = {}
+
+    def keep(report: ffengine.checking.CellsReport) -> ffengine.control.Control:
+        for margins in report.margins:
+            expected.update(margins.members)
+        return "run"
+
+    ffengine.check(CHECK, on_cells=keep)
+    with np.load(io.BytesIO(b"".join(stream_npz(job, result, artifacts, job.id))), allow_pickle=False) as archive:
+        assert archive.files == ["header", *expected]
+        assert all(np.array_equal(archive[name], array) for name, array in expected.items())
+
+
+def test_a_check_that_lost_its_lease_writes_no_margins(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> None:
+    claimed = claim(CHECK)
+    desk = desk_of(claimed, store, artifacts, settings)
+    store.lost(claimed.job_id, claimed.attempt, "a test", max_losses=9)
+    desk._leased = float("-inf")
+    with pytest.raises(LeaseLost):
+        ffengine.check(CHECK, on_cells=desk.on_cells)
+    assert artifacts.names(claimed.job_id) == []

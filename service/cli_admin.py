@@ -1,0 +1,112 @@
+"""Commands for data sets and for whoever keeps the service: keys, retention."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli_shared import EXIT_NOT_FOUND, HomeOption, JsonOption, fail, settings_of, show_json, store_of
+from service.settings import Settings
+
+LISTED = 1_000
+
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, import.")
+keys_app = typer.Typer(no_args_is_help=True, help="API keys of this service's database: create, list, revoke.")
+
+
+@data_app.command("list")
+def data_list(as_json: JsonOption = False) -> None:
+    """List data sets, and where their files are."""
+    from ffengine import uploads
+    from ffengine.datasets import DATASETS, facts_of, present_folder
+    from service.terminal import table
+
+    root = Settings().data_root
+    rows = []
+    for name in [*DATASETS, *uploads.names(root)]:
+        facts = facts_of(name, root)
+        where = "bundled" if facts.files is None else str(present_folder(facts, root) or "not here: fflab data fetch " + name)
+        where = str(root / uploads.FOLDER / name) if facts.uploaded else where
+        rows.append([name, f"{facts.train_samples:,} + {facts.test_samples:,}", "x".join(map(str, facts.shape)), where])
+    if as_json:
+        show_json([dict(zip(("name", "samples", "shape", "where"), row, strict=True)) for row in rows])
+    else:
+        table(["name", "samples", "shape", "where"], rows)
+
+
+@data_app.command("fetch")
+def data_fetch(name: str, as_json: JsonOption = False) -> None:
+    """Download a data set below the data root and verify it."""
+    from ffengine.arrays import DatasetError
+    from ffengine.datasets import load
+
+    try:
+        load(name, Settings().data_root)
+    except DatasetError as error:
+        fail(str(error), EXIT_NOT_FOUND)
+    typer.echo(json.dumps({"name": name, "verified": True}) if as_json else f"{name}: there, and verified")
+
+
+@data_app.command("import")
+def data_import(name: str, source: Path, as_json: JsonOption = False) -> None:
+    """Bring a data set below the data root, verified: the folder of a known one's files, or an .npz of x and y under a new name."""
+    from service.direct import import_files
+
+    target = import_files(name, source, Settings().data_root)
+    typer.echo(json.dumps({"name": name, "folder": str(target)}) if as_json else f"{name}: verified, in {target}")
+
+
+@keys_app.command("create")
+def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Make an API key; it is shown this once. From then on the service refuses requests without a key."""
+    from service.auth import create_key
+
+    with store_of(home) as store:
+        key = create_key(store, name)
+    typer.echo(json.dumps(key._asdict()) if as_json else f"{key.secret}\n(key {key.id} of {name}; it is not shown again)")
+
+
+@keys_app.command("list")
+def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List API keys."""
+    from service.terminal import table
+
+    with store_of(home) as store:
+        rows = [[key.id, key.name, "revoked" if key.revoked_at else "valid"] for key in store.api_keys()]
+    if as_json:
+        show_json([dict(zip(("id", "name", "state"), row, strict=True)) for row in rows])
+    else:
+        table(["id", "name", "state"], rows)
+
+
+@keys_app.command("revoke")
+def keys_revoke(key: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Revoke an API key by its id or name."""
+    with store_of(home) as store:
+        if not store.revoke_key(key):
+            fail(f"there is no valid key {key!r}; `fflab keys list` shows them", EXIT_NOT_FOUND)
+    typer.echo(json.dumps({"key": key, "revoked": True}) if as_json else f"{key} is revoked")
+
+
+def retention(
+    apply: Annotated[bool, typer.Option("--apply", help="Delete them now; else they are only listed.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the jobs that the retention (FFLAB_RETENTION) lets go, or delete them. The service does so by itself, from time to time."""
+    from service.artifacts import Artifacts
+    from service.retention import outdated, sweep
+    from service.terminal import table
+
+    settings = settings_of(home)
+    with store_of(home) as store:
+        found = [job.model_dump() for job in outdated(store, settings.retention, LISTED)]
+        deleted: list[str] = []
+        while apply and (swept := sweep(store, Artifacts(settings.artifacts), settings.retention)).jobs:
+            deleted += swept.jobs
+    if as_json:
+        show_json({"policy": settings.retention.model_dump(), "found": found, "deleted": deleted})
+    else:
+        table(["job", "kind", "name", "ended days ago", "reason"], [[str(value or "") for value in job.values()] for job in found])
+        typer.echo(f"{len(deleted)} deleted" if apply else f"{len(found)} would be deleted; --apply deletes them now")

@@ -1,0 +1,319 @@
+"""What a lab meets in years: Redis that stands still, a database that cannot be written, poison, deadlines, skewed clocks, no room."""
+
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from service.local import Stack, environment_of
+from tests.integration.conftest import Lab, wait_until
+from tests.integration.test_faults import CHECK, SPECS, answers, events, figures
+
+Figures = tuple[Any, Any]
+MANY, LONG = SPECS["many epochs"], SPECS["long epochs"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(stack: Stack) -> dict[str, Figures]:
+    """The figures of the specs, from runs that nothing happened to."""
+    with Lab(stack) as lab:
+        jobs = {name: lab.submit(spec) for name, spec in SPECS.items()}
+        return {name: figures(lab.succeeded(job_id)) for name, job_id in jobs.items()}
+
+
+@contextmanager
+def frozen(process: psutil.Process) -> Iterator[None]:
+    """Hold a process for a while."""
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
+
+
+def one_history(lab: Lab, job_id: str, attempts: int = 1) -> None:
+    """The job was claimed so often, and its events have no gap, no duplicate, and one end."""
+    told = events(lab, job_id)
+    assert [event["id"] for event in told] == list(range(1, len(told) + 1))
+    assert [event["type"] for event in told].count("end") == 1
+    fields = ("seed", "width", "layer", "epoch", "split", "method")
+    keys = [tuple(row.get(field) for field in fields) for event in told for row in event["data"].get("rows", ())]
+    assert len(keys) == len(set(keys))
+    assert lab.job(job_id)["attempts"] == attempts
+
+
+# Redis
+
+
+@pytest.mark.parametrize("seconds", [5, 50])
+def test_redis_may_stand_still(lab: Lab, undisturbed: dict[str, Figures], seconds: int) -> None:
+    running = lab.submit(MANY)
+    lab.until_midway(running)
+    with frozen(lab.child("redis")):
+        began = time.monotonic()
+        meanwhile = lab.submit(CHECK)
+        assert time.monotonic() - began < 2.0, "a submit does not wait for Redis"
+        time.sleep(seconds - (time.monotonic() - began))
+    assert figures(lab.succeeded(running)) == undisturbed["many epochs"]
+    one_history(lab, running)
+    lab.until_state(meanwhile, "succeeded", seconds=60)
+    one_history(lab, meanwhile)
+
+
+def test_an_api_that_is_killed_between_commit_and_bell_loses_nothing(lab: Lab) -> None:
+    wait_until(lambda: not lab.http.get("/v1/workers").json()["items"][0]["job"], "the worker is idle")
+    with frozen(lab.child("redis")):  # so that no bell can have rung when the API is killed
+        job_id = lab.submit(CHECK)
+        api = lab.child("api")
+        api.kill()
+        api.wait(5)
+    lab.until_state(job_id, "succeeded", seconds=30)
+    one_history(lab, job_id)
+
+
+# The database
+
+
+def test_a_database_that_cannot_be_written_for_a_while_loses_nothing(lab: Lab, undisturbed: dict[str, Figures]) -> None:
+    running = lab.submit(LONG)
+    lab.until_midway(running)
+    database = sqlite3.connect(lab.stack.settings.root / "fflab.db", isolation_level=None)
+    database.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as pool:
+        began = time.monotonic()
+        refused = pool.submit(lab.http.post, "/v1/jobs", json={"spec": CHECK, "fresh": True})
+        time.sleep(0.5)
+        assert lab.job(running)["state"] == "running", "reading goes on"
+        answer = refused.result(timeout=30)
+        assert answer.status_code == 503, answer.text
+        assert answer.json()["code"] == "database-away"
+        assert int(answer.headers["Retry-After"]) >= 1
+        time.sleep(max(0.0, 20 - (time.monotonic() - began)))  # longer than a lease
+    database.execute("COMMIT")
+    database.close()
+    assert figures(lab.succeeded(running)) == undisturbed["long epochs"]
+    one_history(lab, running)
+    lab.succeeded(lab.submit(CHECK))
+
+
+# No room
+
+
+@contextmanager
+def limited(process: psutil.Process, which: int, limit: int) -> Iterator[None]:
+    """A process that may use so much of something, and no more."""
+    before = resource.prlimit(process.pid, which)
+    resource.prlimit(process.pid, which, (limit, before[1]))
+    try:
+        yield
+    finally:
+        if process.is_running():
+            resource.prlimit(process.pid, which, before)
+
+
+def test_a_full_disk_fails_the_job_with_that_reason_and_earlier_results_stay(lab: Lab) -> None:
+    earlier = lab.submit(CHECK)
+    lab.succeeded(earlier)
+    job_id = lab.submit(LONG)
+    lab.until_midway(job_id)
+    with limited(lab.runner(), resource.RLIMIT_FSIZE, 1000):  # for this process, every write beyond it fails as on a full disk
+        time.sleep(3)
+        assert lab.job(job_id)["state"] == "running", "its failure cannot be written either: it waits"
+        assert lab.http.get(f"/v1/jobs/{earlier}/result.csv").is_success
+    job = lab.until_state(job_id, "failed", seconds=30)
+    assert "artifact store" in f"{job['error']['title']} {job['error']['detail']}", job["error"]
+    assert lab.http.get(f"/v1/jobs/{job_id}/curves").is_success
+    assert lab.http.post(f"/v1/jobs/{job_id}/retry").is_success
+    lab.succeeded(job_id)
+
+
+def test_a_run_that_finds_no_memory_fails_with_that_reason_and_its_runner_goes_on(lab: Lab) -> None:
+    lab.succeeded(lab.submit(CHECK))
+    runner = lab.runner()
+    with limited(runner, resource.RLIMIT_AS, runner.memory_info().vms + 30_000_000):
+        job = lab.until_state(lab.submit({**MANY, "network": {"widths": [8000, 8000]}}), "failed", "succeeded")
+    assert job["state"] == "failed"
+    assert job["error"]["code"] == "out_of_memory", job["error"]
+    lab.succeeded(lab.submit(CHECK))
+    assert lab.runner().pid == runner.pid
+
+
+def test_a_poison_job_fails_after_three_workers_and_the_queue_goes_on(lab: Lab) -> None:
+    poison = lab.submit({**LONG, "epochs": 500}, priority="high")
+    others = [lab.submit(CHECK) for _ in range(2)]
+
+    def kill_its_worker() -> bool:
+        job = lab.job(poison)
+        if (
+            job["state"] == "running"
+            and job["progress"]["fraction"] >= 0
+            and lab.http.get("/v1/workers").json()["items"][0]["job"] == poison
+        ):
+            lab.runner().kill()
+        return bool(job["state"] == "failed")
+
+    wait_until(kill_its_worker, "the poison job is given up", seconds=90)
+    job = lab.job(poison)
+    assert (job["error"]["code"], job["error"]["evidence"]) == ("worker_lost", {"losses": 3})
+    for other in others:
+        lab.succeeded(other)
+        one_history(lab, other)
+
+
+# Time
+
+
+def test_a_job_that_runs_for_too_long_fails_and_a_retry_goes_on_with_the_same_bits(lab: Lab, undisturbed: dict[str, Figures]) -> None:
+    job_id = lab.submit(LONG, timeout_seconds=1.0)
+    job = lab.until_state(job_id, "failed", seconds=30)
+    assert job["error"]["code"] == "timeout"
+    for _ in range(20):
+        fraction = lab.job(job_id)["progress"]["fraction"]
+        assert lab.http.post(f"/v1/jobs/{job_id}/retry").is_success
+        job = lab.until_state(job_id, "failed", "succeeded", seconds=30)
+        if job["state"] == "succeeded":
+            break
+        assert job["progress"]["fraction"] > fraction, "each attempt comes further"
+    assert figures(dict(lab.http.get(f"/v1/jobs/{job_id}/result").json())) == undisturbed["long epochs"]
+
+
+SKEW = """
+import datetime, time
+true_time, true_ns, Now = time.time, time.time_ns, datetime.datetime
+time.time = lambda: true_time() + {seconds}
+time.time_ns = lambda: true_ns() + {seconds} * 10**9
+"""
+
+
+@pytest.mark.parametrize("seconds", [60, -60])
+def test_a_worker_whose_clock_is_a_minute_off_keeps_its_leases(
+    lab: Lab, undisturbed: dict[str, Figures], tmp_path: Path, seconds: int
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SKEW.format(seconds=seconds))
+    environment = environment_of(lab.stack.settings, lab.stack.redis_url) | {"PYTHONPATH": str(tmp_path)}
+    with frozen_tree(lab.child("worker")):
+        command = [sys.executable, "-P", "-m", "workers", "--device", "cpu"]
+        with (tmp_path / "log").open("wb") as log:
+            skewed = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
+        try:
+            job_id = lab.submit(MANY)
+            assert figures(lab.succeeded(job_id)) == undisturbed["many epochs"]
+            one_history(lab, job_id)
+        finally:
+            skewed.send_signal(signal.SIGTERM)
+            skewed.wait(30)
+
+
+@contextmanager
+def frozen_tree(process: psutil.Process) -> Iterator[None]:
+    """Hold a process and all of its children for a while."""
+    family = [process, *process.children(recursive=True)]
+    for one in family:
+        one.suspend()
+    try:
+        yield
+    finally:
+        for one in family:
+            one.resume()
+
+
+# Order, identical jobs, studies
+
+
+def test_the_queue_is_worked_off_by_priority(lab: Lab) -> None:
+    holder = lab.submit({**LONG, "epochs": 500})
+    lab.until_state(holder, "running")
+    small = [{**CHECK, "seeds": [number]} for number in range(6)]
+    order = ("low", "normal", "high", "low", "normal", "high")
+    jobs = [lab.submit(spec, priority=priority) for spec, priority in zip(small, order, strict=True)]
+    assert lab.http.post(f"/v1/jobs/{holder}/cancel").is_success
+    for job_id in jobs:
+        lab.succeeded(job_id)
+    begun = sorted(jobs, key=lambda job_id: str(lab.job(job_id)["started_at"]))
+    assert begun == [jobs[place] for place in (2, 5, 1, 4, 0, 3)]
+
+
+def test_identical_jobs_submitted_together_compute_once(lab: Lab) -> None:
+    body = {"spec": {**CHECK, "seeds": [77]}}
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: lab.http.post("/v1/jobs", json=body), range(6)))
+    jobs = [answer.json()["id"] for answer in answers]
+    results = [lab.succeeded(job_id) for job_id in jobs]
+    assert all(result == results[0] for result in results)
+    found = [lab.job(job_id) for job_id in jobs]
+    assert sum(job["attempts"] for job in found) == 1
+    assert sorted(job["cached"] for job in found) == [False] + [True] * 5
+    again = lab.http.post("/v1/jobs", json=body).json()
+    assert (again["state"], again["cached"]) == ("succeeded", True)
+
+
+def test_a_study_goes_through_a_killed_worker_and_a_failed_run(lab: Lab, undisturbed: dict[str, Figures]) -> None:
+    study = lab.submit({"kind": "study", "base": LONG, "grid": {"epochs": [1, 2, 500], "seeds": [[0], [1]]}}, timeout_seconds=20)
+    cells = lab.http.get("/v1/jobs", params={"parent": study, "limit": 10}).json()["items"]
+    hopeless = [cell["id"] for cell in cells if cell["spec"]["epochs"] == 500]
+    lab.wait_for(study, lambda job: job["progress"]["fraction"] > 0.05, "begun")
+    lab.runner().kill()
+    for job_id in hopeless:
+        assert lab.http.post(f"/v1/jobs/{job_id}/cancel").is_success
+    result = lab.succeeded(study)
+    states = {(cell["params"]["epochs"], *cell["params"]["seeds"]): cell["state"] for cell in result["cells"]}
+    assert states == {(epochs, seed): "cancelled" if epochs == 500 else "succeeded" for epochs in (1, 2, 500) for seed in (0, 1)}
+    same = next(cell for cell in result["cells"] if cell["params"] == {"epochs": 2, "seeds": [0]})
+    assert figures(lab.succeeded(same["job"])) == undisturbed["long epochs"]
+
+
+def test_streams_survive_the_death_of_the_api_without_gap_or_duplicate(lab: Lab) -> None:
+    job_id = lab.submit(MANY)
+    seen: list[int] = []
+    broken: list[int] = []
+
+    def follow() -> None:
+        while not seen or not finished():
+            try:
+                with lab.http.stream("GET", f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": str(len(seen))}) as response:
+                    seen.extend(int(line.removeprefix("id: ")) for line in response.iter_lines() if line.startswith("id: "))
+            except httpx.TransportError:
+                broken.append(len(seen))
+                time.sleep(0.2)
+
+    def finished() -> bool:
+        return bool(broken) and lab.job(job_id)["state"] == "succeeded" and len(seen) >= len(events(lab, job_id))
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    lab.until_midway(job_id)
+    api = lab.child("api")
+    api.kill()
+    api.wait(5)
+    follower.join(60)
+    assert not follower.is_alive()
+    assert broken
+    assert seen == list(range(1, len(events(lab, job_id)) + 1))
+
+
+def test_an_api_with_open_streams_ends_soon(lab: Lab) -> None:
+    job_id = lab.submit({**LONG, "epochs": 500})
+    lab.until_state(job_id, "running")
+    api = lab.child("api")
+    with lab.http.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+        next(response.iter_lines())
+        began = time.monotonic()
+        os.kill(api.pid, signal.SIGTERM)
+        api.wait(10)
+        assert time.monotonic() - began < 3.0
+    wait_until(lambda: answers(lab), "the API is back", seconds=20)
+    lab.http.post(f"/v1/jobs/{job_id}/cancel")
+    lab.until_state(job_id, "cancelled")

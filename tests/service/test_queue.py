@@ -1,0 +1,405 @@
+"""The queue and what shares an answer: who goes first, identical jobs, deadlines, growing studies, legal transitions, the upgrade."""
+
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from ffengine.results import StudyResult
+from ffengine.spec import StudySpec, TrainSpec
+from service.database import Database
+from service.jobs import TERMINAL, TRANSITIONS, Command, JobState
+from service.migrations.versions import __file__ as versions
+from service.store import NotAllowed, Store
+from service.submissions import PRIORITIES, PRIORITY_SECONDS
+from service.tables import JobRow, WorkerRow, now_seconds
+from tests.service.samples import epoch_row, train_result
+from tests.service.test_store import ERROR, HALF, LEASE, STUDY, TRAIN, claimed, end, history, let_lease_run_out, read, submit
+
+
+def claim_all(store: Store) -> list[str]:
+    """Work the queue off; the jobs in the order in which they were taken."""
+    taken = []
+    while claim := store.claim_next("w", LEASE):
+        taken.append(claim.job_id)
+    return taken
+
+
+def set_values(store: Store, job_id: str, **values: object) -> None:
+    with store.writing() as session:
+        session.execute(update(JobRow).where(JobRow.id == job_id).values(**values))
+
+
+# Who goes first
+
+
+def test_jobs_are_taken_by_priority_then_age(either_store: Store) -> None:
+    made = [(priority, submit(either_store, TrainSpec(epochs=n), priority=priority).id) for n, priority in enumerate(PRIORITIES * 3, 1)]
+    expected = [job_id for level in ("high", "normal", "low") for priority, job_id in made if priority == level]
+    assert claim_all(either_store) == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 20_000), st.sampled_from(PRIORITIES)), min_size=2, max_size=8))
+def test_nothing_starves(tmp_path_factory: pytest.TempPathFactory, arrivals: list[tuple[float, str]]) -> None:
+    """A job is overtaken by jobs of a higher level only if they came within an hour a level after it."""
+    store = Store(f"sqlite:///{tmp_path_factory.mktemp('queue') / 'fflab.db'}")
+    store.migrate()
+    came: dict[str, tuple[float, int]] = {}
+    for number, (at, priority) in enumerate(arrivals, 1):
+        job_id = submit(store, TrainSpec(epochs=number), priority=priority).id
+        level = PRIORITIES.index(priority)
+        set_values(store, job_id, rank=at - level * PRIORITY_SECONDS)
+        came[job_id] = (at, level)
+    order = claim_all(store)
+    assert sorted(order) == sorted(came)
+    for first, second in itertools.combinations(order, 2):
+        (later, higher), (earlier, lower) = came[first], came[second]
+        if later > earlier:
+            assert higher > lower
+            assert later - earlier <= (higher - lower) * PRIORITY_SECONDS
+    store.close()
+
+
+def test_a_job_that_lost_its_worker_keeps_its_place(either_store: Store) -> None:
+    first, second = submit(either_store, TrainSpec(epochs=1)).id, submit(either_store, TrainSpec(epochs=2)).id
+    claim = either_store.claim_next("w", LEASE)
+    assert claim is not None
+    assert claim.job_id == first
+    either_store.lost(first, claim.attempt, "killed", 3)
+    assert claim_all(either_store) == [first, second]
+
+
+def test_a_changed_priority_moves_a_job_and_a_studys_runs(either_store: Store) -> None:
+    single, study = submit(either_store, TrainSpec(epochs=9)), submit(either_store, STUDY)
+    runs = [child.id for child, _ in either_store.children(study.id)]
+    changed = either_store.change_facts(study.id, given={"priority": "high", "name": "urgent", "pinned": True})
+    assert (changed.priority, changed.name, changed.pinned, changed.tags) == ("high", "urgent", True, study.tags)
+    assert [(child.priority, child.name, child.pinned) for child, _ in either_store.children(study.id)] == [("high", "urgent", False)] * 3
+    assert claim_all(either_store) == [*runs, single.id]
+    with pytest.raises(LookupError):
+        either_store.change_facts("job_" + "0" * 32, given={"name": "nobody"})
+
+
+def test_of_many_workers_and_jobs_each_job_is_taken_once(database_url: str) -> None:
+    """Ten workers over two stores: two API processes' worth of connections."""
+    stores = [Store(database_url) for _ in range(2)]
+    stores[0].migrate()
+    jobs = [submit(stores[0], TrainSpec(epochs=number)).id for number in range(1, 31)]
+    barrier = threading.Barrier(10)
+
+    def work(number: int) -> list[str]:
+        barrier.wait()
+        return claim_all(stores[number % 2])
+
+    with ThreadPoolExecutor(10) as pool:
+        taken = list(pool.map(work, range(10)))
+    assert sorted(itertools.chain(*taken)) == sorted(jobs)
+    assert {read(stores[0], job_id).attempts for job_id in jobs} == {1}
+    for store in stores:
+        store.close()
+
+
+# Identical jobs
+
+
+def test_identical_jobs_compute_once(either_store: Store) -> None:
+    leader, *followers = [submit(either_store, name=f"user {number}") for number in range(4)]
+    assert [job.waits_for for job in (leader, *followers)] == [None, leader.id, leader.id, leader.id]
+    assert claim_all(either_store) == [leader.id], "who waits is not claimed"
+    assert either_store.settle_waiting() == 0
+    either_store.record(leader.id, 1, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)])
+    either_store.finish(leader.id, 1, train_result())
+    assert either_store.settle_waiting() == 3
+    for follower in followers:
+        job = read(either_store, follower.id)
+        assert (job.state, job.cached, job.cached_from, job.waits_for) == (JobState.succeeded, True, leader.id, None)
+        assert either_store.result(job.id) == either_store.result(leader.id)
+        assert either_store.rows(job.id) == either_store.rows(leader.id)
+        assert history(either_store, job.id) == ["state queued", "state succeeded", "end succeeded"]
+
+
+def test_two_submitted_at_the_same_moment_compute_once(database_url: str) -> None:
+    stores = [Store(database_url) for _ in range(2)]
+    stores[0].migrate()
+    barrier = threading.Barrier(8)
+
+    def one(number: int) -> str:
+        barrier.wait()
+        return submit(stores[number % 2]).id
+
+    with ThreadPoolExecutor(8) as pool:
+        jobs = list(pool.map(one, range(8)))
+    waiting = [job_id for job_id in jobs if read(stores[0], job_id).waits_for]
+    if stores[0].is_sqlite:
+        assert len(waiting) == 7
+    assert len(claim_all(stores[0])) == 8 - len(waiting)
+    for store in stores:
+        store.close()
+
+
+@pytest.mark.parametrize("ending", ["failed", "cancelled", "paused", "deleted"])
+def test_when_the_one_that_is_waited_for_ends_otherwise_one_of_the_others_goes_on(either_store: Store, ending: str) -> None:
+    leader, heir, other = (submit(either_store) for _ in range(3))
+    if ending == "failed":
+        either_store.fail(*claimed(either_store, leader), ERROR)
+    elif ending == "paused":
+        either_store.pause(leader.id)
+    else:
+        either_store.cancel(leader.id)
+    if ending == "deleted":
+        either_store.delete(leader.id)
+    either_store.settle_waiting()
+    assert read(either_store, heir.id).waits_for is None
+    assert read(either_store, other.id).waits_for == heir.id
+    assert claim_all(either_store) == [heir.id]
+
+
+def test_what_is_fresh_waits_for_none_and_other_data_or_engines_are_not_identical(
+    either_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = submit(either_store)
+    assert submit(either_store, fresh=True).waits_for is None
+    set_values(either_store, leader.id, dataset_digest="of other data")
+    assert submit(either_store, name="x").waits_for != leader.id
+    monkeypatch.setattr("service.submissions.ENGINE_VERSION", "another")
+    assert submit(either_store).waits_for is None
+
+
+def test_who_is_more_urgent_hurries_the_one_it_waits_for(either_store: Store) -> None:
+    slow = submit(either_store, priority="low")
+    between = submit(either_store, TrainSpec(epochs=7))
+    assert submit(either_store, priority="high").waits_for == slow.id
+    assert claim_all(either_store) == [slow.id, between.id]
+
+
+def test_an_answer_comes_from_a_class_of_device_that_there_is(either_store: Store) -> None:
+    source, attempt = claimed(either_store)
+    either_store.finish(source, attempt, train_result())
+    set_values(either_store, source, device_class="cuda")
+    assert submit(either_store, name="no worker is there").cached_from == source
+
+    def worker(device: str) -> None:
+        facts = {"host": "h", "pid": 1, "version": "0", "seen_at": now_seconds()}
+        with either_store.writing() as session:
+            session.execute(insert(WorkerRow).values(id=device, device=device, **facts))
+
+    worker("cpu")
+    assert not submit(either_store).cached
+    worker("cuda:1")
+    assert submit(either_store).cached_from == source
+
+
+def test_an_answer_outlives_its_source_and_takes_over_its_artifacts(either_store: Store) -> None:
+    source, attempt = claimed(either_store)
+    either_store.finish(source, attempt, train_result())
+    copies = [submit(either_store).id for _ in range(2)]
+    assert either_store.delete(source) == [], "its weights are those of its copies"
+    assert submit(either_store).cached_from == source
+    assert either_store.delete(copies[0]) == [copies[0]]
+    last = [job.id for job in either_store.jobs(limit=10).jobs]
+    gone = [owner for job_id in last for owner in either_store.delete(job_id)]
+    assert sorted(gone) == sorted([*last, source])
+
+
+# Deadlines
+
+
+def overdue(store: Store, job_id: str) -> None:
+    set_values(store, job_id, deadline_at=now_seconds() - 1)
+
+
+def test_a_job_whose_time_is_over_is_stopped_and_fails_saying_so(either_store: Store) -> None:
+    job_id, attempt = claimed(either_store, submit(either_store, timeout_seconds=60.0))
+    assert either_store.renew(job_id, attempt, LEASE) is Command.run
+    overdue(either_store, job_id)
+    assert either_store.renew(job_id, attempt, LEASE) is Command.expire
+    assert either_store.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)]) is Command.expire
+    assert either_store.stopped(job_id, attempt) is JobState.failed
+    job = read(either_store, job_id)
+    assert job.error is not None
+    assert (job.error.code, job.error.evidence) == ("timeout", {"timeout_seconds": 60.0})
+    assert either_store.rows(job_id), "what was computed stays readable"
+
+
+def test_attempts_share_the_time_and_a_retry_has_it_anew(either_store: Store) -> None:
+    job_id, attempt = claimed(either_store, submit(either_store, timeout_seconds=100.0))
+    set_values(either_store, job_id, claimed_at=now_seconds() - 99.5)
+    either_store.lost(job_id, attempt, "killed", 9)
+    job_id, attempt = claimed(either_store, read(either_store, job_id))
+    with either_store.reading() as session:
+        left = session.scalar(select(JobRow.deadline_at - now_seconds()).where(JobRow.id == job_id))
+    assert left is not None
+    assert 0.0 < left <= 0.5
+    overdue(either_store, job_id)
+    either_store.lost(job_id, attempt, "killed", 9)
+    assert read(either_store, job_id).state is JobState.failed
+    either_store.retry(job_id)
+    claimed(either_store, read(either_store, job_id))
+    with either_store.reading() as session:
+        left = session.scalar(select(JobRow.deadline_at - now_seconds()).where(JobRow.id == job_id))
+    assert left is not None
+    assert left > 99.0
+
+
+def test_a_cancel_goes_before_a_deadline(either_store: Store) -> None:
+    job_id, attempt = claimed(either_store, submit(either_store, timeout_seconds=60.0))
+    overdue(either_store, job_id)
+    either_store.cancel(job_id)
+    assert either_store.renew(job_id, attempt, LEASE) is Command.cancel
+    let_lease_run_out(either_store, job_id)
+    either_store.expire_leases(3)
+    assert read(either_store, job_id).state is JobState.cancelled
+
+
+# Studies
+
+
+def big_study(cells: int) -> StudySpec:
+    return StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"epochs": list(range(1, cells + 1))}})
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.requests.CELLS_AT_ONCE", 2)
+    monkeypatch.setattr("service.upkeep.CELLS_AT_ONCE", 2)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_study_grows_and_is_summarised_as_its_runs_end(either_store: Store) -> None:
+    study = submit(either_store, big_study(5))
+    ended = 0
+    while read(either_store, study.id).state not in TERMINAL:
+        either_store.follow(study.id)
+        assert len(either_store.children(study.id)) <= ended + 4, "no more than a batch ahead"
+        claim = either_store.claim_next("w", LEASE)
+        if claim:
+            ended += 1
+            if ended == 3:
+                either_store.fail(claim.job_id, claim.attempt, ERROR)
+            else:
+                either_store.finish(claim.job_id, claim.attempt, train_result())
+            either_store.follow(study.id)
+            partial = [cell for cell in either_store.study_result(study.id).cells if cell.summary]
+            assert len(partial) == ended - (ended >= 3)
+    result = StudyResult.model_validate_json(either_store.result(study.id) or "")
+    assert [cell.state for cell in result.cells] == ["succeeded", "succeeded", "failed", "succeeded", "succeeded"]
+    assert [cell.params for cell in result.cells] == [{"epochs": number} for number in range(1, 6)]
+    assert read(either_store, study.id).state is JobState.succeeded, "one run that failed does not fail the rest"
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_only_the_failed_runs_of_a_study_are_retried(either_store: Store) -> None:
+    study = submit(either_store, big_study(3))
+    either_store.follow(study.id)
+    runs = [child for child, _ in either_store.children(study.id)]
+    for number, run in enumerate(runs):
+        end(either_store, run, well=number != 1)
+    either_store.follow(study.id)
+    assert read(either_store, study.id).state is JobState.succeeded
+    either_store.retry(study.id)
+    assert either_store.result(study.id) is None
+    either_store.follow(study.id)
+    assert [child.state.value for child, _ in either_store.children(study.id)] == ["succeeded", "queued", "succeeded"]
+    end(either_store, read(either_store, runs[1].id), well=True)
+    either_store.follow(study.id)
+    result = StudyResult.model_validate_json(either_store.result(study.id) or "")
+    assert {cell.state for cell in result.cells} == {"succeeded"}
+    with pytest.raises(NotAllowed):
+        either_store.retry(study.id)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_study_that_is_cancelled_grows_no_more_and_a_retry_goes_on(either_store: Store) -> None:
+    study = submit(either_store, big_study(5))
+    either_store.cancel(study.id)
+    either_store.follow(study.id)
+    either_store.follow(study.id)
+    assert read(either_store, study.id).state is JobState.cancelled
+    assert [cell.state for cell in either_store.study_result(study.id).cells] == ["cancelled"] * 2
+    either_store.retry(study.id)
+    while either_store.grow(study.id):
+        pass
+    assert [child.state.value for child, _ in either_store.children(study.id)] == ["queued"] * 5
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_study_that_is_paused_grows_no_more_until_it_is_resumed(either_store: Store) -> None:
+    study = submit(either_store, big_study(5))
+    either_store.pause(study.id)
+    either_store.follow(study.id)
+    assert read(either_store, study.id).state is JobState.paused
+    assert len(either_store.children(study.id)) == 2
+    either_store.resume(study.id)
+    either_store.follow(study.id)
+    assert len(either_store.children(study.id)) == 4
+    assert len(claim_all(either_store)) == 4
+
+
+# What the database itself refuses, and the upgrade
+
+
+def test_the_database_refuses_every_change_of_state_that_is_not_in_the_table(either_store: Store) -> None:
+    legal = {(change.source, change.target) for change in TRANSITIONS if change.action != "retry_failed"}
+    of_studies = {(change.source, change.target) for change in TRANSITIONS if change.action == "retry_failed"}
+    single, study = submit(either_store), submit(either_store, STUDY)
+    for source, target in itertools.product(JobState, JobState):
+        for job, allowed in ((single, legal), (study, legal | of_studies)):
+            with either_store.writing() as session:
+                session.execute(update(JobRow).where(JobRow.id == job.id).values(kind="check"))  # so that no trigger knows it
+            force(either_store, job.id, source, "study" if job is study else "train")
+            if source == target or (source, target) in allowed:
+                set_values(either_store, job.id, state=target.value)
+            else:
+                with pytest.raises(IntegrityError):
+                    set_values(either_store, job.id, state=target.value)
+
+
+def force(store: Store, job_id: str, state: JobState, kind: str) -> None:
+    """Put a job into a state, by way of a copy: inserts are not transitions."""
+    with store.writing() as session:
+        row = session.get_one(JobRow, job_id)
+        values = {column.key: getattr(row, column.key) for column in JobRow.__table__.columns}
+        session.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": job_id})
+        session.execute(insert(JobRow).values(**(values | {"state": state.value, "kind": kind})))
+
+
+def test_a_database_of_the_first_version_is_upgraded_with_its_jobs(database_url: str) -> None:
+    database = Database(database_url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(versions).parent.parent))
+    with database.engine.execution_options(write=True).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        facts = "'[]', 2, 'queued', 'run', 1, 0, '{}', 'd', '0', 0, 0, 0.0, '', 1.0, 5000.0"
+        columns = (
+            "tags, priority, state, wanted, version, last_event, spec, spec_digest, engine_version, attempt, losses, fraction, message"
+        )
+        for job_id, kind, parent in (("job_s", "study", "NULL"), ("job_a", "train", "'job_s'"), ("job_b", "train", "'job_s'")):
+            values = f"'{job_id}', '{kind}', {parent}, {facts}"
+            connection.execute(text(f"INSERT INTO jobs (id, kind, parent_id, {columns}, created_at, queued_at) VALUES ({values})"))  # noqa: S608
+        connection.execute(text("INSERT INTO events (job_id, seq, type, at, data) VALUES ('job_a', 1, 'state', 1.0, '{}')"))
+    database.migrate()
+    with database.reading() as session:
+        rows = session.execute(select(JobRow.id, JobRow.rank, JobRow.cells, JobRow.cells_made).order_by(JobRow.id)).all()
+        events = session.execute(text("SELECT id, job_id, seq FROM events")).all()
+    assert [tuple(row) for row in rows] == [("job_a", -2200.0, None, None), ("job_b", -2200.0, None, None), ("job_s", -2200.0, 2, 2)]
+    assert [tuple(row) for row in events] == [(1, "job_a", 1)]
+    database.close()
+
+
+def test_the_number_of_an_event_is_never_given_twice(either_store: Store) -> None:
+    submit(either_store)
+    either_store.cancel(last := submit(either_store, TrainSpec(epochs=8)).id)
+    newest = either_store.newest_event()
+    either_store.delete(last)
+    submit(either_store, TRAIN, fresh=True)
+    assert either_store.newest_event() > newest

@@ -1,0 +1,180 @@
+"""What may be changed of a job, and what it leaves: downloads, figures of samples, the log; what is kept of it all."""
+
+import io
+import json
+import os
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+from sqlalchemy import update
+
+from ffengine.results import TrainResult
+from ffengine.spec import CheckSpec, TrainSpec
+from service.app import create_app
+from service.artifacts import Artifacts
+from service.jobs import LogLine
+from service.retention import ORPHAN_SECONDS, outdated, sweep
+from service.settings import Retention, Settings
+from service.store import Store
+from service.tables import JobRow, now_seconds
+from tests.service.conftest import serving
+from tests.service.samples import train_result
+from tests.service.test_routes import NOBODY, TRAIN, refused
+from tests.service.test_routes import submit as submit_over
+from tests.service.test_store import ERROR, HALF, LEASE, STUDY, claimed, end, submit
+
+
+def test_what_does_not_touch_the_computation_can_be_changed(client: httpx.Client) -> None:
+    job = submit_over(client, tags=["a"])
+    changed = client.patch(f"/v1/jobs/{job.id}", json={"name": "better", "priority": "high", "pinned": True}).json()
+    assert (changed["name"], changed["priority"], changed["pinned"], changed["tags"]) == ("better", "high", True, ["a"])
+    assert client.patch(f"/v1/jobs/{job.id}", json={"name": None, "tags": []}).json()["name"] is None
+    assert client.get(f"/v1/jobs/{job.id}").json()["priority"] == "high"
+    assert "/epochs" in [error.pointer for error in refused(client.patch(f"/v1/jobs/{job.id}", json={"epochs": 3}), 422, "invalid").errors]
+    refused(client.patch(f"/v1/jobs/{NOBODY}", json={"pinned": True}), 404, "no-such-job")
+
+
+def test_limits_and_pins_are_given_with_the_job(client: httpx.Client) -> None:
+    job = submit_over(client, timeout_seconds=90, pinned=True)
+    assert (job.timeout_seconds, job.pinned) == (90.0, True)
+    for wrong in (0, -1, 1e12, "soon"):
+        refused(client.post("/v1/jobs", json={"spec": TRAIN, "timeout_seconds": wrong}), 422, "invalid")
+
+
+def test_downloads_have_names_and_are_not_sent_again(client: httpx.Client, store: Store) -> None:
+    job = submit_over(client, name="Größe 12 / ü")
+    finished(store, job.id, train_result(epochs=2))
+    names = {"result": "result.json", "result.csv": "result.csv", "result.npz": "result.npz", "report.html": "report.html"}
+    names |= {"chart/sparsity.svg": "sparsity.svg", "chart/sparsity.json": "sparsity.json"}
+    for path, name in names.items():
+        first = client.get(f"/v1/jobs/{job.id}/{path}")
+        assert first.status_code == 200, first.text
+        assert f'filename="fflab-train-grosse-12-u-{job.id}-{name}"' in first.headers["content-disposition"]
+        again = client.get(f"/v1/jobs/{job.id}/{path}", headers={"If-None-Match": f'"x", W/{first.headers["etag"]}'})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+        assert client.get(f"/v1/jobs/{job.id}/{path}").content == first.content
+    tags = [client.get(f"/v1/jobs/{job.id}/{path}").headers["etag"] for path in names]
+    assert len(set(tags)) == len(tags)
+
+
+def test_figures_of_samples_come_as_arrays(client: httpx.Client, store: Store) -> None:
+    job = submit_over(client)
+    finished(store, job.id, train_result(epochs=2))
+    arrays = np.load(io.BytesIO(client.get(f"/v1/jobs/{job.id}/result.npz").content), allow_pickle=False)
+    assert json.loads(arrays["header"].item())["kind"] == "train"
+    study = submit_over(client, {"kind": "study", "base": {"kind": "train"}, "grid": {"epochs": [4]}})
+    refused(client.get(f"/v1/jobs/{study.id}/result.npz"), 409, "no-result-yet")
+
+
+def test_the_log_tells_of_states_and_of_what_was_noted(client: httpx.Client, store: Store) -> None:
+    job = submit_over(client)
+    claim = store.claim(job.id, "worker-7", LEASE)
+    assert claim is not None
+    lines = [LogLine(level="warning", message="a checkpoint cannot be used", attempt=1)]
+    store.record(job.id, 1, lease_seconds=LEASE, progress=HALF, log=lines)
+    store.fail(job.id, 1, ERROR)
+    response = client.get(f"/v1/jobs/{job.id}/log")
+    assert response.headers["content-type"].startswith("text/plain")
+    told = [line.split(maxsplit=1)[1] for line in response.text.splitlines()]
+    assert [line.split()[0] for line in told] == ["info", "info", "warning", "error"]
+    assert "running (attempt 1, worker worker-7)" in told[1]
+    assert "attempt 1: a checkpoint cannot be used" in told[2]
+    assert ERROR.detail in told[3]
+    last = client.get(f"/v1/jobs/{job.id}/events", headers={"Accept": "application/json"}).json()["items"][-1]["id"]
+    assert client.get(f"/v1/jobs/{job.id}/log", params={"after": last}).text == ""
+    refused(client.get(f"/v1/jobs/{NOBODY}/log"), 404, "no-such-job")
+
+
+def finished(store: Store, job_id: str, result: TrainResult) -> None:
+    """Let a job succeed, as a worker would."""
+    claim = store.claim(job_id, "w", LEASE)
+    assert claim is not None
+    store.record(job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=result.curves)
+    store.finish(job_id, claim.attempt, result)
+
+
+# What is kept
+
+
+def aged(store: Store, job_id: str, days: float) -> str:
+    with store.writing() as session:
+        session.execute(update(JobRow).where(JobRow.id == job_id).values(finished_at=now_seconds() - days * 86_400))
+    return job_id
+
+
+def ended(store: Store, epochs: int, days: float, **fields: object) -> str:
+    """A job that succeeded so many days ago."""
+    job = submit(store, TrainSpec(epochs=epochs), **fields)
+    end(store, job, well=True)
+    return aged(store, job.id, days)
+
+
+def test_jobs_beyond_the_retention_go_with_their_artifacts_and_pinned_ones_stay(either_store: Store, tmp_path: Path) -> None:
+    artifacts = Artifacts(tmp_path / "artifacts")
+    old, new = ended(either_store, 1, 40), ended(either_store, 2, 1)
+    pinned = ended(either_store, 3, 40, pinned=True)
+    running, _ = claimed(either_store, submit(either_store, TrainSpec(epochs=4)))
+    for owner in (old, new, pinned, running):
+        artifacts.put(owner, "step.safetensors", b"weights")
+    assert outdated(either_store, Retention(), 10) == []
+    policy = Retention.model_validate({"train": {"days": 30}})
+    [found] = outdated(either_store, policy, 10)
+    assert (found.id, found.reason, found.ended_days_ago) == (old, "ended more than 30 days ago", 40.0)
+    assert sweep(either_store, artifacts, policy).jobs == [old]
+    assert sweep(either_store, artifacts, policy).jobs == []
+    assert sorted(artifacts.owners(older_than=time.time() + 9)) == sorted([new, pinned, running])
+    assert either_store.job(old) is None
+
+
+def test_so_many_of_a_kind_are_kept_the_newest(either_store: Store, tmp_path: Path) -> None:
+    jobs = [ended(either_store, number, 10 - number) for number in range(1, 6)]
+    pinned = ended(either_store, 9, 50, pinned=True)
+    policy = Retention.model_validate({"train": {"count": 2}, "check": {"count": 0}})
+    assert [(job.id, job.reason) for job in outdated(either_store, policy, 10)] == [(job, "not among the newest 2") for job in jobs[:3]]
+    sweep(either_store, Artifacts(tmp_path), policy)
+    assert {job.id for job in either_store.jobs(limit=10).jobs} == {*jobs[3:], pinned}
+
+
+def test_a_study_goes_with_its_runs_and_they_do_not_go_before_it(either_store: Store, tmp_path: Path) -> None:
+    study = submit(either_store, STUDY)
+    for child, _ in either_store.children(study.id):
+        end(either_store, child, well=True)
+        aged(either_store, child.id, 90)
+    either_store.follow(study.id)
+    assert outdated(either_store, Retention.model_validate({"train": {"days": 1}}), 10) == []
+    aged(either_store, study.id, 90)
+    assert sweep(either_store, Artifacts(tmp_path), Retention.model_validate({"study": {"days": 1}})).jobs == [study.id]
+    assert either_store.jobs(limit=10, children=True).jobs == []
+
+
+def test_weights_that_a_waiting_check_needs_are_kept(either_store: Store) -> None:
+    old = ended(either_store, 1, 40)
+    policy = Retention.model_validate({"train": {"days": 30}})
+    check = submit(either_store, CheckSpec.model_validate({"kind": "check", "at": {"job": old, "epoch": 0}}))
+    assert outdated(either_store, policy, 10) == []
+    either_store.cancel(check.id)
+    assert [job.id for job in outdated(either_store, policy, 10)] == [old]
+
+
+def test_artifacts_of_no_job_are_removed_after_a_while(either_store: Store, tmp_path: Path) -> None:
+    artifacts = Artifacts(tmp_path / "artifacts")
+    orphan, young = "job_" + "a" * 32, "job_" + "b" * 32
+    for owner in (orphan, young):
+        artifacts.put(owner, "step.safetensors", b"weights")
+    os.utime(artifacts.root / orphan, (1.0, time.time() - ORPHAN_SECONDS - 9))
+    (artifacts.root / "notes.txt").write_text("not ours")
+    assert sweep(either_store, artifacts, Retention()).orphans == [orphan]
+    assert sorted(path.name for path in artifacts.root.iterdir()) == [young, "notes.txt"]
+
+
+def test_what_would_go_can_be_seen_before(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, retention=Retention.model_validate({"train": {"days": 7}}))
+    with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=30.0, trust_env=False) as client:
+        store = Store(settings.database)
+        old = ended(store, 1, 8)
+        answer = client.get("/v1/retention").json()
+        store.close()
+    assert answer["policy"]["train"] == {"days": 7.0, "count": None}
+    assert [job["id"] for job in answer["items"]] == [old]
