@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 from ffengine.datasets import look_in
 from ffengine.version import ENGINE_VERSION
 from service import problems
-from service.routes import catalog, datasets, jobs, results, system
+from service.routes import catalog, datasets, jobs, results, system, webhooks
 from service.settings import Settings
 from service.state import State, owner_of
 
@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = App(title="fflab", version=ENGINE_VERSION, description=DESCRIPTION, lifespan=lifespan, max_body_size=settings.max_body_bytes)
     problems.install(app)
-    for routes in (jobs, results, catalog, datasets):
+    for routes in (jobs, results, webhooks, catalog, datasets):
         app.include_router(routes.router, prefix="/v1", dependencies=[Depends(owner_of)])
     app.include_router(datasets.upload_router, prefix="/v1", dependencies=[Depends(owner_of)], max_body_size=settings.max_upload_bytes)
     app.include_router(system.workers, prefix="/v1", dependencies=[Depends(owner_of)])

@@ -3,7 +3,7 @@
     Problem
     ├── 400 MalformedBody, BadCursor
     ├── 401 KeyNeeded
-    ├── 404 NoSuchJob, NoSuchDataset, NoSuchChart, NoSuchPage
+    ├── 404 NoSuchJob, NoSuchDataset, NoSuchChart, NoSuchDelivery, NoSuchPage
     ├── 405 WrongMethod
     ├── 409 WrongState, NoResultYet, NoWeights, NoSamples, NameTaken, StillInFlight
     ├── 413 BodyTooLarge
@@ -164,6 +164,15 @@ class NoSuchChart(Problem):
     """There is no such chart for this job.
 
     The detail lists the charts that there are.
+    """
+
+    status = 404
+
+
+class NoSuchDelivery(Problem):
+    """There is no such message.
+
+    GET /v1/jobs/{id}/webhook lists those of a job.
     """
 
     status = 404

@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     require_keys: bool = Field(False, description="refuse requests without an API key even while none was made; needed beyond loopback")
     max_queued: int = Field(20_000, ge=1, description="submits are refused (429) while so many jobs wait")
     idempotency_hours: float = Field(48.0, gt=0, description="how long an Idempotency-Key is remembered")
+    webhook_secret: SecretStr | None = Field(None, description="signs webhooks; default: one that the service makes and keeps")
+    webhook_allow_private: bool = Field(False, description="let webhooks reach private and loopback addresses, also without TLS")
     retention: Retention = Field(
         Retention(), description='what is kept, e.g. {"check": {"days": 90, "count": 10000}}; what is not pinned and beyond it is deleted'
     )

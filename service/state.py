@@ -15,6 +15,7 @@ from service.jobs import TERMINAL, Job
 from service.reconcile import Reconciler
 from service.settings import Settings
 from service.store import Store
+from service.webhooks import Messenger
 
 
 class State:
@@ -28,6 +29,7 @@ class State:
         self.tail = Tail(self.store)
         self.doorbell = Doorbell(settings.redis_url.get_secret_value()) if settings.redis_url else None
         self.reconciler = Reconciler(self.store, settings, self.doorbell)
+        self.messenger = Messenger(self.store, settings)
         self.in_flight: set[tuple[str, str]] = set()  # idempotency keys whose first request is being worked on
 
     async def open(self) -> None:
@@ -35,11 +37,13 @@ class State:
         await run_in_threadpool(self.store.migrate)
         self.tail.start()
         self.reconciler.start()
+        self.messenger.start()
 
     async def close(self) -> None:
         """End the background work and close connections."""
         await self.tail.stop()
         await run_in_threadpool(self.reconciler.stop)
+        await run_in_threadpool(self.messenger.stop)
         if self.doorbell:
             self.doorbell.close()
         self.store.close()

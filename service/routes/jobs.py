@@ -333,7 +333,7 @@ def _webhook(given: str | Webhook | None, state: State) -> Webhook | None:
     webhook = Webhook(url=given) if isinstance(given, str) else given
     pointer = "/webhook" if isinstance(given, str) else "/webhook/url"
     try:
-        checked_url(webhook.url, getattr(state.settings, "webhook_allow_private", False))
+        checked_url(webhook.url, state.settings.webhook_allow_private)
         pointer = "/webhook/secret"
         if webhook.secret:
             checked_secret(webhook.secret.get_secret_value())

@@ -3,38 +3,26 @@
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
-import psutil
 import pytest
 
+from benchmarks.stack import Processes, wait_until
 from service.broker import BrokerError, find_server
-from service.local import Stack, State, read_state
+from service.local import Stack
 from service.settings import Settings
 
-T = TypeVar("T")
 LEASE_SECONDS = 5.0
 
 
-def wait_until(found: Callable[[], T | None], description: str, seconds: float = 60.0) -> T:
-    """What `found` finds, as soon as it is there."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if result := found():
-            return result
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds:.0f} s: {description}")
-
-
-class Lab:
+class Lab(Processes):
     """A running stack, seen from outside: over HTTP, and by its processes."""
 
     def __init__(self, stack: Stack) -> None:
-        self.stack = stack
+        super().__init__(stack)
         self.http = httpx.Client(base_url=stack.url, timeout=75.0, transport=httpx.HTTPTransport(retries=5))
 
     def __enter__(self) -> "Lab":
@@ -74,31 +62,6 @@ class Lab:
         job = self.until_state(job_id, "succeeded", "failed", "cancelled")
         assert job["state"] == "succeeded", job["error"]
         return dict(self.http.get(f"/v1/jobs/{job_id}/result").json())
-
-    @property
-    def state(self) -> State:
-        state = read_state(self.stack.state_file)
-        assert state is not None
-        return state
-
-    def child(self, name: str) -> psutil.Process:
-        """A child of the supervisor: redis, api or worker, restarted ones too."""
-        return wait_until(lambda: self._running(name), f"{name} runs")
-
-    def _running(self, name: str) -> psutil.Process | None:
-        running = self.state.children.get(name)
-        try:
-            return psutil.Process(running.pid) if running else None
-        except psutil.NoSuchProcess:
-            return None
-
-    def pool_child(self) -> psutil.Process:
-        """Celery's one child process."""
-        return wait_until(lambda: next(iter(self.child("worker").children()), None), "Celery's child runs")
-
-    def runner(self) -> psutil.Process:
-        """The process that computes."""
-        return wait_until(lambda: next(iter(self.pool_child().children()), None), "the runner runs")
 
 
 def lab_settings(home: Path) -> Settings:

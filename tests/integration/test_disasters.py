@@ -18,8 +18,9 @@ import httpx
 import psutil
 import pytest
 
+from benchmarks.stack import wait_until
 from service.local import Stack, environment_of
-from tests.integration.conftest import Lab, wait_until
+from tests.integration.conftest import Lab
 from tests.integration.test_faults import CHECK, SPECS, answers, events, figures
 
 Figures = tuple[Any, Any]

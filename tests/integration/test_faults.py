@@ -17,8 +17,9 @@ import psutil
 import pytest
 import redis
 
+from benchmarks.stack import wait_until
 from service.local import Stack, StackError, read_state
-from tests.integration.conftest import LEASE_SECONDS, Lab, lab_settings, wait_until
+from tests.integration.conftest import LEASE_SECONDS, Lab, lab_settings
 
 # a few seconds on two cores, in many epochs, or in few epochs of many batches
 DATA = {"name": "mnist-mini", "train_samples": 3000, "test_samples": 100}

@@ -1,0 +1,93 @@
+"""Does harm at random to a running stack: kills, freezes, empties, locks, rings twice."""
+
+import contextlib
+import random
+import shutil
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import psutil
+import redis
+
+from benchmarks.stack import Processes, signalled
+from service.dispatch import BrokerAway, Doorbell
+from service.local import Stack
+from service.store import Store
+
+
+class Monkey(threading.Thread):
+    """One fault after the other until it is told to stop. `done` counts them."""
+
+    def __init__(self, stack: Stack, seed: int, pause: tuple[float, float]) -> None:
+        super().__init__(name="monkey")
+        self.processes, self.stack, self.pause = Processes(stack), stack, pause
+        self.done: Counter[str] = Counter()
+        self._chance = random.Random(f"{seed}/monkey")  # noqa: S311 - no secret
+        self._ending = threading.Event()
+        self.faults: dict[str, Callable[[], None]] = {
+            "worker killed": lambda: self._kill("worker"),
+            "worker tree killed": lambda: signalled(self.processes.worker_tree(), psutil.Process.kill),
+            "pool child killed": lambda: signalled([self.processes.pool_child()], psutil.Process.kill),
+            "runner killed": lambda: signalled([self.processes.runner()], psutil.Process.kill),
+            "worker terminated": lambda: signalled([self.processes.child("worker")], psutil.Process.terminate),
+            "worker tree frozen": lambda: self._freeze(self.processes.worker_tree(), 1.0, 9.0),
+            "runner frozen": lambda: self._freeze([self.processes.runner()], 1.0, 7.0),
+            "API killed": lambda: self._kill("api"),
+            "API terminated": lambda: signalled([self.processes.child("api")], psutil.Process.terminate),
+            "API frozen": lambda: self._freeze([self.processes.child("api")], 0.5, 3.0),
+            "Redis killed": lambda: self._kill("redis"),
+            "Redis killed and its data dropped": self._drop_redis,
+            "Redis emptied": self._flush,
+            "Redis frozen": lambda: self._freeze([self.processes.child("redis")], 1.0, 6.0),
+            "database locked": self._lock_database,
+            "bells rung three times": self._ring,
+        }
+
+    def stop(self) -> None:
+        """End after the fault at hand; nothing stays frozen."""
+        self._ending.set()
+        self.join()
+
+    def run(self) -> None:
+        """Do harm."""
+        while not self._ending.wait(self._chance.uniform(*self.pause)):
+            name = self._chance.choice(list(self.faults))
+            with contextlib.suppress(psutil.NoSuchProcess, AssertionError):  # it was dead already
+                self.faults[name]()
+                self.done[name] += 1
+
+    def _kill(self, name: str) -> None:
+        signalled([self.processes.child(name)], psutil.Process.kill)
+
+    def _freeze(self, processes: list[psutil.Process], least: float, most: float) -> None:
+        signalled(processes, psutil.Process.suspend)
+        self._ending.wait(self._chance.uniform(least, most))
+        signalled(processes, psutil.Process.resume)
+
+    def _drop_redis(self) -> None:
+        self._kill("redis")
+        for folder in (self.stack.home / "redis").glob("appendonly*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _flush(self) -> None:
+        with contextlib.suppress(redis.RedisError), redis.Redis.from_url(self.stack.redis_url, socket_timeout=2.0) as client:
+            client.flushall()
+
+    def _lock_database(self) -> None:
+        connection = sqlite3.connect(self.stack.home / "fflab.db", isolation_level=None, timeout=5.0)
+        with contextlib.suppress(sqlite3.OperationalError):
+            connection.execute("BEGIN IMMEDIATE")
+            time.sleep(self._chance.uniform(0.5, 4.0))
+            connection.execute("ROLLBACK")
+        connection.close()
+
+    def _ring(self) -> None:
+        store, doorbell = Store(self.stack.settings.database), Doorbell(self.stack.redis_url)
+        with contextlib.suppress(BrokerAway):
+            jobs = [job.id for job in store.jobs(limit=5, children=True).jobs]
+            doorbell.ring(jobs * 3)
+        doorbell.close()
+        store.close()

@@ -1,0 +1,385 @@
+"""`python -m benchmarks.service [--only NAME ...]`: what the shell around the engine costs, on the embedded stack; one JSON line a row.
+
+Ratios are taken in one run on one machine; clients, API, worker and Redis share its cores.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import psutil
+from sqlalchemy import insert
+
+from benchmarks.stack import Processes, signalled, wait_until
+from ffengine.provenance import git_revision
+from ffengine.spec import CheckSpec
+from ffengine.version import ENGINE_VERSION
+from service.local import Stack
+from service.settings import Settings
+from service.store import Order, Store
+from service.submissions import draft
+from service.tables import JobRow
+
+PAGE = Path("docs") / "service.md"
+BEGIN, END = "<!-- measured -->", "<!-- end -->"
+CHECK = {"kind": "check", "theorem": 1, "dataset": {"train_samples": 100, "test_samples": 10}, "widths": [8], "samples": 20}
+TRAIN = {"kind": "train", "network": {"widths": [500]}, "batch_size": 100, "monitor": {"samples": 500}}
+
+
+class Row(NamedTuple):
+    """One line of the table: a figure, and the bar that it is held against."""
+
+    name: str
+    meaning: str
+    figure: float
+    unit: str
+    bar: float
+    higher_is_better: bool
+    detail: str
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure is on the right side of its bar."""
+        return self.figure >= self.bar if self.higher_is_better else self.figure <= self.bar
+
+
+class Lab(Processes):
+    """A stack of its own, with a client."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(stack)
+        self.http = httpx.Client(base_url=stack.url, timeout=70.0, trust_env=False)
+
+    def submit(self, spec: dict[str, Any], **fields: Any) -> str:
+        """The id of a new job."""
+        answer = self.http.post("/v1/jobs", json={"spec": spec, "fresh": True, **fields})
+        answer.raise_for_status()
+        return str(answer.json()["id"])
+
+    def ended(self, job_id: str) -> dict[str, Any]:
+        """The job when it has ended."""
+        while (job := self.http.get(f"/v1/jobs/{job_id}", params={"wait": 60}).json())["state"] not in ("succeeded", "failed"):
+            pass
+        if job["state"] == "failed":
+            raise RuntimeError(f"{job_id}: {job['error']}")
+        return dict(job)
+
+
+@contextmanager
+def lab() -> Iterator[Lab]:
+    """A running stack in a folder of its own, its runner warm."""
+    with tempfile.TemporaryDirectory(prefix="fflab-bench-") as folder:
+        settings = Settings(home=Path(folder), max_queued=1_000_000)
+        with Stack(settings, port=0, device="cpu") as stack:
+            found = Lab(stack)
+            found.ended(found.submit(CHECK))
+            yield found
+            found.http.close()
+
+
+def at(quantile: float, values: list[float]) -> float:
+    """A quantile of measured values, none of them invented."""
+    return sorted(values)[min(len(values) - 1, int(quantile * len(values)))]
+
+
+def submit_to_running() -> Row:
+    """From the request to the claim, each job submitted to an idle worker."""
+    seconds = []
+    with lab() as there:
+        for _ in range(100):
+            time.sleep(0.05)
+            began = time.time()
+            job_id = there.submit(CHECK)
+            there.ended(job_id)
+            events = there.http.get(f"/v1/jobs/{job_id}/events", headers={"Accept": "application/json"}).json()["items"]
+            running = next(event["at"] for event in events if event["data"].get("state") == "running")
+            seconds.append(_timestamp(running) - began)
+    detail = f"100 jobs; p95 {1e3 * at(0.95, seconds):.0f} ms, longest {1e3 * max(seconds):.0f} ms"
+    return Row("submit-to-running", "submit to running, idle worker, p50", 1e3 * at(0.5, seconds), "ms", 50, False, detail)
+
+
+def _timestamp(text: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text).timestamp()
+
+
+def durable_submits() -> Row:
+    """Acknowledged submits a second by four clients, each in its own synced transaction, the worker held still."""
+    count, clients = 1_000, 4
+    with lab() as there:
+        signalled(there.worker_tree(), psutil.Process.suspend)
+
+        def work(number: int) -> None:
+            with httpx.Client(base_url=there.stack.url, timeout=60.0, trust_env=False) as client:
+                for place in range(count // clients):
+                    spec = {**CHECK, "seeds": [number * count + place]}
+                    answer = client.post("/v1/jobs", json={"spec": spec}, headers={"Idempotency-Key": f"{number}-{place}"})
+                    answer.raise_for_status()
+
+        began = time.perf_counter()
+        with ThreadPoolExecutor(clients) as pool:
+            list(pool.map(work, range(clients)))
+        rate = count / (time.perf_counter() - began)
+        signalled(there.worker_tree(), psutil.Process.resume)
+        stored = there.http.get("/v1/jobs", params={"limit": 500}).json()["items"]
+    return Row(
+        "submits", "durable submits a second", rate, "1/s", 200, True, f"{count} by {clients} clients; {len(stored)} on the first page"
+    )
+
+
+SERVER = """
+import sys
+from service.app import create_app
+import uvicorn
+app = create_app()
+
+@app.get("/empty")
+async def empty():
+    return {}
+
+uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
+"""
+READER = """
+import http.client, sys, time
+connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
+count = int(sys.argv[3])
+began = time.perf_counter()
+for _ in range(count):
+    connection.request("GET", sys.argv[2])
+    connection.getresponse().read()
+print(count / (time.perf_counter() - began))
+"""
+
+
+def reading_a_job() -> Row:
+    """Requests a second of GET /v1/jobs/{id} over those of an empty route of the same server, alternating."""
+    with tempfile.TemporaryDirectory(prefix="fflab-bench-") as folder, _server(Path(folder)) as port:
+        url = f"http://127.0.0.1:{port}"
+        job_id = httpx.post(f"{url}/v1/jobs", json={"spec": TRAIN}, trust_env=False).json()["id"]
+        rates: dict[str, list[float]] = {"/empty": [], f"/v1/jobs/{job_id}": []}
+        for number in range(6):
+            for path, found in rates.items():
+                readers = [_python(READER, str(port), path, "1500", stdout=subprocess.PIPE) for _ in range(2)]
+                rate = sum(float(reader.communicate()[0]) for reader in readers)
+                if number:
+                    found.append(rate)
+    empty, job = (statistics.median(found) for found in rates.values())
+    detail = f"{job:.0f} / {empty:.0f} requests a second, two clients, medians of 5 rounds"
+    return Row("read", "reading a job over an empty route", job / empty, "", 0.4, True, detail)
+
+
+@contextmanager
+def _server(home: Path) -> Iterator[int]:
+    from service.broker import free_port
+
+    port = free_port()
+    server = _python(SERVER, str(port), env=os.environ | {"FFLAB_HOME": str(home)})
+    try:
+        wait_until(lambda: _answers(f"http://127.0.0.1:{port}/healthz"), "the server answers")
+        yield port
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _python(code: str, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], text=True, **options)
+
+
+DIRECT = """
+import json, sys, time
+import ffengine
+from ffengine.spec import TrainSpec
+spec = TrainSpec.model_validate_json(sys.argv[1])
+began = time.perf_counter()
+ffengine.train(spec)
+print(time.perf_counter() - began)
+"""
+
+
+def training() -> Row:
+    """A training job of about a minute, from its submit to its end, over the same run by ffengine.train in a process of its own."""
+    short = {**TRAIN, "epochs": 10}
+    epochs = max(10, round(10 * 60 / _direct(short)))
+    spec = {**TRAIN, "epochs": epochs}
+    direct, through = [], []
+    with lab() as there:
+        for _ in range(2):
+            direct.append(_direct(spec))
+            began = time.perf_counter()
+            there.ended(there.submit(spec))
+            through.append(time.perf_counter() - began)
+    ratio = statistics.median(through) / statistics.median(direct)
+    detail = (
+        f"{epochs} epochs; {', '.join(f'{seconds:.1f}' for seconds in through)} s / {', '.join(f'{seconds:.1f}' for seconds in direct)} s"
+    )
+    return Row("training", "a training job over ffengine.train", ratio, "", 1.05, False, detail)
+
+
+def _direct(spec: dict[str, Any]) -> float:
+    return float(_python(DIRECT, json.dumps(spec), stdout=subprocess.PIPE).communicate()[0])
+
+
+def streams() -> Row:
+    """How long after its time each of 300 clients has an event of a running job in hand."""
+    with lab() as there:
+        job_id = there.submit({**TRAIN, "epochs": 40, "network": {"widths": [200]}})
+        late = asyncio.run(_late(there.stack.port, job_id, 300))
+        there.http.post(f"/v1/jobs/{job_id}/cancel")
+    detail = f"{len(late)} events received; p50 {1e3 * at(0.5, late):.0f} ms, longest {1e3 * max(late):.0f} ms"
+    return Row("streams", "300 streams, each event after its time, p95", 1e3 * at(0.95, late), "ms", 250, False, detail)
+
+
+async def _late(port: int, job_id: str, count: int) -> list[float]:
+    """Seconds between the time of an event and its receipt, of those that happened while all streams were open."""
+    seen: list[tuple[float, str]] = []
+    opened = asyncio.Semaphore(0)
+
+    async def follow() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await reader.readuntil(b"id: 1\n")
+        opened.release()
+        while line := await reader.readline():
+            if line.startswith(b"data: "):
+                seen.append((time.time(), line.decode()))
+        writer.close()
+
+    streams = [asyncio.create_task(follow()) for _ in range(count)]
+    for _ in range(count):
+        await opened.acquire()
+    began = time.time()
+    await asyncio.sleep(20)
+    for stream in streams:
+        stream.cancel()
+    found = [(received, _timestamp(json.loads(line.removeprefix("data: "))["at"])) for received, line in seen]
+    return [received - happened for received, happened in found if happened > began]
+
+
+def listing() -> Row:
+    """Time of page 1 000 of 100 000 jobs over that of page 1, 100 jobs a page."""
+    with lab() as there:
+        _fill(there.stack.settings.database, 100_000)
+        cursor: str | None = None
+        for _ in range(999):
+            page = there.http.get("/v1/jobs", params={"limit": 100, **({"cursor": cursor} if cursor else {})}).json()
+            cursor = page["next_cursor"]
+        seconds: tuple[list[float], list[float]] = ([], [])
+        for _ in range(30):
+            for path, found in zip(("/v1/jobs?limit=100", f"/v1/jobs?limit=100&cursor={cursor}"), seconds, strict=True):
+                began = time.perf_counter()
+                there.http.get(path).raise_for_status()
+                found.append(time.perf_counter() - began)
+    first, last = (statistics.median(found) for found in seconds)
+    detail = f"{1e3 * last:.1f} / {1e3 * first:.1f} ms"
+    return Row("listing", "page 1 000 of 100 000 jobs over page 1", max(last, first) / min(last, first), "", 2.0, False, detail)
+
+
+def _fill(database: str, count: int) -> None:
+    """So many jobs that have ended, straight into the database."""
+    store = Store(database)
+    order = Order(spec=CheckSpec.model_validate(CHECK))
+    for first in range(0, count, 5_000):
+        rows = [
+            {
+                **draft(order),
+                "state": "cancelled",
+                "rank": 0.0,
+                "created_at": 0.0,
+                "queued_at": 0.0,
+                "message": "",
+                "name": f"job {first + place}",
+            }
+            for place in range(5_000)
+        ]
+        with store.writing() as session:
+            session.execute(insert(JobRow), rows)
+    store.close()
+
+
+def study() -> Row:
+    """How long the API takes to answer reads while a study of 2 000 trivial runs is worked off."""
+    cells = 2_000
+    spec = {"kind": "study", "base": CHECK, "grid": {"seeds": [[number] for number in range(cells)]}}
+    reads: list[float] = []
+    with lab() as there:
+        began = time.perf_counter()
+        answer = there.http.post("/v1/jobs", json={"spec": spec})
+        accepted = time.perf_counter() - began
+        job_id = answer.json()["id"]
+        paths = (f"/v1/jobs/{job_id}", "/v1/jobs?limit=50", f"/v1/jobs?parent={job_id}&limit=50", "/v1/workers")
+        while not reads or there.http.get(f"/v1/jobs/{job_id}").json()["state"] not in ("succeeded", "failed"):
+            for path in paths:
+                asked = time.perf_counter()
+                there.http.get(path).raise_for_status()
+                reads.append(time.perf_counter() - asked)
+                time.sleep(0.02)
+        seconds = time.perf_counter() - began
+        result = there.http.get(f"/v1/jobs/{job_id}/result").json()
+    done = sum(cell["state"] == "succeeded" for cell in result["cells"])
+    detail = f"{done} succeeded in {seconds:.0f} s, accepted in {accepted:.2f} s; {len(reads)} reads, p50 {1e3 * at(0.5, reads):.0f} ms"
+    return Row("study", "reads during a study of 2 000 runs, p99", 1e3 * at(0.99, reads), "ms", 100, False, detail)
+
+
+MEASUREMENTS: dict[str, Callable[[], Row]] = {
+    "submit-to-running": submit_to_running,
+    "submits": durable_submits,
+    "read": reading_a_job,
+    "training": training,
+    "streams": streams,
+    "listing": listing,
+    "study": study,
+}
+
+
+def main() -> None:
+    """Measure, print, and write the page where all are measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.service", description=__doc__)
+    parser.add_argument("--only", nargs="*", choices=list(MEASUREMENTS), default=list(MEASUREMENTS))
+    asked = parser.parse_args()
+    logging.disable(logging.WARNING)
+    rows = []
+    for name in asked.only:
+        row = MEASUREMENTS[name]()
+        print(json.dumps({**row._asdict(), "met": row.met}), flush=True)
+        rows.append(row)
+    if set(asked.only) == set(MEASUREMENTS):
+        before, rest = PAGE.read_text().split(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{table(rows)}{END}{rest.split(END)[1]}")
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as Markdown, with what they were measured on."""
+    where = f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, SQLite and the embedded Redis"
+    lines = [f"fflab {ENGINE_VERSION} ({git_revision() or 'no revision'}), {where}.", ""]
+    lines += ["| measurement | measured | bar | detail | |", "|---|---:|---:|---|---|"]
+    for row in rows:
+        bar = f"{'at least' if row.higher_is_better else 'at most'} {row.bar:g}"
+        lines.append(f"| {row.meaning} | {row.figure:.3g} {row.unit} | {bar} {row.unit} | {row.detail} | {'' if row.met else 'missed'} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
