@@ -21,7 +21,8 @@ def test_the_public_names_of_the_engine_are_there_and_stay_what_they_are() -> No
     assert sorted(ffengine.__all__, key=str.lower) == sorted(set(ffengine.__all__), key=str.lower)
 
 
-SQL_MODULES = {"database", "leases", "requests", "submissions", "upkeep", "tables", "env"}
+STORE = {"leases", "requests", "wishes", "registry", "upkeep", "outbox"}  # its sides
+SQL_MODULES = {"tables", "database", "submissions", "deliveries", "env"} | STORE
 
 
 def test_sql_is_written_in_the_store_alone() -> None:

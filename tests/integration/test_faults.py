@@ -217,7 +217,9 @@ def test_cancelling_stops_the_computation(lab: Lab) -> None:
 
     assert lab.job(queued)["attempts"] == 0
     wait_until(lambda: not runner.is_running() or is_idle(runner), "the runner computes no more", seconds=5)
-    assert not wait_until(lambda: lab.http.get("/v1/workers").json()["items"], "a worker is known")[0]["job"]
+    wait_until(
+        lambda: [worker for worker in lab.http.get("/v1/workers").json()["items"] if not worker["job"]], "the worker says that it is idle"
+    )
 
 
 def is_idle(process: psutil.Process) -> bool:

@@ -404,7 +404,7 @@ TYPES = (
 
 def operations(app: FastAPI) -> list[tuple[str, str]]:
     """Every method and address of the OpenAPI document, with a job that there is not."""
-    filled = {"{job_id}": NOBODY, "{name}": "nothing", "{file}": "sparsity.png", "{code}": "nothing"}
+    filled = {"{job_id}": NOBODY, "{name}": "nothing", "{file}": "sparsity.png", "{code}": "nothing", "{delivery_id}": "msg_0"}
     found = []
     for path, known in app.openapi()["paths"].items():
         for placeholder, value in filled.items():
