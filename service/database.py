@@ -3,6 +3,7 @@
 import json
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from alembic.config import Config
 from sqlalchemy import Engine, create_engine, event, insert, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -49,6 +51,7 @@ class Database:
             folder.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {} if self.is_sqlite else {"connect_args": {"connect_timeout": 5}}
         self.engine: Engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite, json_serializer=_compact, **options)
+        self._writer = threading.Lock()
         self.glimpse = Glimpse(self.url.database) if self.is_sqlite and self.url.database else None
         if self.is_sqlite:
             _prepare_sqlite(self.engine)
@@ -83,8 +86,21 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """One transaction; on SQLite it holds the write lock from its first statement on, so that none can deadlock."""
-        with Session(self.engine.execution_options(write=True), expire_on_commit=False) as session, session.begin():
+        with self._turn(), Session(self.engine.execution_options(write=True), expire_on_commit=False) as session, session.begin():
             yield session
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """On SQLite the turn of this thread among those of the process: left to itself, it tries again after longer and longer sleeps."""
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._writer.acquire(timeout=BUSY_MILLISECONDS / 1000):
+            raise PoolTimeout("the database is locked: others of this process wait to write")
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     @staticmethod
     def now(session: Session) -> float:

@@ -16,6 +16,7 @@ from service.store import Store
 
 TICK_SECONDS = 0.5
 RING_AGAIN_SECONDS = 5.0
+BREATH_SECONDS = 0.005
 SWEEP_SECONDS = 600.0  # between applications of the retention
 BELLS = 100  # in the broker at a time
 
@@ -32,6 +33,7 @@ class Reconciler(threading.Thread):
         self._sweep_due = time.monotonic() + SWEEP_SECONDS
         self._ticked = time.monotonic()
         self._spare_until = 0.0
+        self._more = True  # there may be something to do at once
         self.broker_ok = False
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -49,13 +51,18 @@ class Reconciler(threading.Thread):
     def run(self) -> None:
         """Tick until stopped; what fails is tried again in the next tick."""
         while not self._stopping.is_set():
+            busy, self._more = self._more, False  # where this fails, the next tick comes in its time
             try:
-                self.tick()
+                if time.monotonic() - self._ticked < TICK_SECONDS and not busy:
+                    self.ring()  # woken between two ticks: something was submitted
+                else:
+                    self.tick()
             except DATABASE_ERRORS as error:
                 log.warning("the database is away: %s", str(error).splitlines()[0])
             except Exception:
                 log.exception("a tick of the reconciler failed")  # the thread must live: without it no job is run
-            self._wake.wait(TICK_SECONDS)
+            self._stopping.wait(BREATH_SECONDS)  # what is submitted meanwhile is rung for at once
+            self._wake.wait(0.0 if self._more else TICK_SECONDS)
             self._wake.clear()
 
     def tick(self) -> None:
@@ -65,9 +72,7 @@ class Reconciler(threading.Thread):
         more = self.store.settle_waiting() > 0
         for study_id in self.store.open_studies():
             more |= self._follow(study_id)
-        more |= self._sweep()
-        if more:
-            self._wake.set()
+        self._more = more | self._sweep()
 
     def _expire(self) -> None:
         """Take back leases that have run out; not when no one could renew them, because database or machine stood still."""
@@ -87,6 +92,7 @@ class Reconciler(threading.Thread):
         for job_id in swept.jobs:
             log.info("%s: deleted, the retention does not keep it", job_id)
         if not swept.jobs:
+            self.store.forget_keys(self.settings.idempotency_hours)
             self._sweep_due = time.monotonic() + SWEEP_SECONDS
         return bool(swept.jobs)
 

@@ -14,6 +14,11 @@ from service.shown import Shown, to_event, to_job
 from service.submissions import CELLS_AT_ONCE, Order, draft, draft_cell, insert_jobs
 from service.tables import EventRow, IdempotencyRow, JobRow, ResultRow, now_seconds
 
+_UNENDED = JobRow.state.in_([state.value for state in JobState if state not in TERMINAL])
+_UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(_UNENDED, JobRow.kind == "study")
+_QUEUED = select(func.count()).where(JobRow.state == JobState.queued.value, JobRow.kind != "study")
+_WAITING = select(_QUEUED.scalar_subquery(), _UNMADE.scalar_subquery(), now_seconds())  # put together once: every submit asks it
+
 
 class KeyReused(Exception):  # noqa: N818
     """The Idempotency-Key came with another body before."""
@@ -160,26 +165,29 @@ class Requests(Database):
         with self.writing() as session:
             if idempotency and (known := self._known(session, idempotency)):
                 return Submitted(known, replayed=True)
-            if self._waiting(session) + max(1, len(cells)) > max_queued:
+            waiting, now = self._waiting(session)
+            if waiting + max(1, len(cells)) > max_queued:
                 raise QueueFull
-            insert_jobs(session, drafts, self.now(session))
+            insert_jobs(session, drafts, now)
             if idempotency:
                 values = {"owner": idempotency.owner, "key": idempotency.key, "fingerprint": idempotency.fingerprint}
-                session.execute(insert(IdempotencyRow).values(**values, job_id=parent["id"], created_at=now_seconds()))
+                session.execute(insert(IdempotencyRow).values(**values, job_id=parent["id"], created_at=now))
             return Submitted(to_job(session.get_one(JobRow, parent["id"], populate_existing=True)), replayed=False)
 
     @staticmethod
-    def _waiting(session: Session) -> int:
-        """How many jobs wait for a worker, or are still to be made."""
-        queued = session.scalar(select(func.count()).where(JobRow.state == JobState.queued.value, JobRow.kind != "study")) or 0
-        open_study = (JobRow.kind == "study", JobRow.state.not_in([state.value for state in TERMINAL]))
-        return queued + (session.scalar(select(func.sum(JobRow.cells - JobRow.cells_made)).where(*open_study)) or 0)
+    def _waiting(session: Session) -> tuple[int, float]:
+        """How many jobs wait for a worker or are still to be made, and the database's clock."""
+        queued, unmade, now = session.execute(_WAITING).one()
+        return queued + unmade, now
 
     def _known(self, session: Session, idempotency: Idempotency) -> Job | None:
-        expired = IdempotencyRow.created_at < now_seconds() - idempotency.hours * 3600
-        session.execute(delete(IdempotencyRow).where(expired))
-        row = session.get(IdempotencyRow, (idempotency.owner, idempotency.key))
-        if row is None:
+        same = (IdempotencyRow.owner == idempotency.owner, IdempotencyRow.key == idempotency.key)
+        found = session.execute(select(IdempotencyRow, now_seconds()).where(*same)).first()
+        if found is None:
+            return None
+        row, now = found
+        if row.created_at < now - idempotency.hours * 3600:
+            session.execute(delete(IdempotencyRow).where(*same))
             return None
         if row.fingerprint != idempotency.fingerprint:
             raise KeyReused

@@ -113,7 +113,8 @@ def stored(spec: AnySpec) -> Draft:
 def insert_jobs(session: Session, drafts: Sequence[Draft], now: float) -> None:
     """Insert jobs with their first events, answered by an earlier success, waiting for an identical job, or queued."""
     runs = [made["spec_digest"] for made in drafts if made["kind"] != "study" and not made["fresh"]]
-    sources, leaders = answers(session, runs), leading(session, runs)
+    known = is_known(session, runs)
+    sources, leaders = (answers(session, runs), leading(session, runs)) if known else ({}, {})
     waiting: list[Draft] = []
     answered: list[tuple[Draft, JobRow]] = []
     for made in drafts:
@@ -140,6 +141,12 @@ def insert_jobs(session: Session, drafts: Sequence[Draft], now: float) -> None:
 def follows(leader: str) -> str:
     """What a waiting job says of itself."""
     return f"waits for the identical {leader}"
+
+
+def is_known(session: Session, digests: Sequence[str]) -> bool:
+    """Whether there was ever a job of one of these digests: of most there was none."""
+    some = (digests[first : first + LOOKED_UP_AT_ONCE] for first in range(0, len(digests), LOOKED_UP_AT_ONCE))
+    return any(session.scalar(select(JobRow.id).where(JobRow.spec_digest.in_(part)).limit(1)) for part in some)
 
 
 def answers(session: Session, digests: Sequence[str]) -> dict[str, list[JobRow]]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Annotated, NamedTuple
 
 from pydantic import Field, TypeAdapter
-from sqlalchemy import exists, func, insert, literal, not_, or_, select, update
+from sqlalchemy import delete, exists, func, insert, literal, not_, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from ffengine.results import RunResult, StudyCell, StudyResult
@@ -19,7 +19,7 @@ from service.leases import CLAIMABLE, LeaseLost, Leases
 from service.registry import Registry
 from service.requests import Requests
 from service.submissions import CELLS_AT_ONCE, answer_of, copy_result, draft_cell, follows, insert_jobs
-from service.tables import JobRow, ResultRow, SummaryRow, now_seconds
+from service.tables import IdempotencyRow, JobRow, ResultRow, SummaryRow, now_seconds
 from service.wishes import Wishes
 
 _RESULT: TypeAdapter[RunResult] = TypeAdapter(Annotated[RunResult, Field(discriminator="kind")])
@@ -124,6 +124,11 @@ class Upkeep(Leases, Requests, Wishes, Registry):
             query = select(JobRow.id, JobRow.name, age, too_old).where(*ended, beyond, JobRow.id.not_in(self._needed(session)))
             found = session.execute(query.order_by(JobRow.finished_at).limit(limit)).all()
         return [(job_id, name, seconds, bool(old)) for job_id, name, seconds, old in found]
+
+    def forget_keys(self, hours: float) -> None:
+        """Delete Idempotency-Keys that are older than so many hours."""
+        with self.writing() as session:
+            session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now_seconds() - hours * 3600))
 
     @staticmethod
     def _needed(session: Session) -> set[str]:

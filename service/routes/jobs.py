@@ -116,13 +116,12 @@ class EventPage(BaseModel):
 )
 def submit(
     body: JobRequest,
-    response: Response,
     state: InState,
     owner: Owner,
     idempotency_key: Annotated[
         str | None, Header(min_length=1, max_length=255, description="the same key and body make one job only")
     ] = None,
-) -> Job:
+) -> Response:
     """Store a job; a worker takes it. An identical spec that has succeeded is answered from its result (`cached`)."""
     cells = _cells(body.spec, state)
     facts = {name: getattr(body, name) for name in ("spec", "name", "tags", "priority", "fresh", "timeout_seconds", "pinned")}
@@ -130,11 +129,9 @@ def submit(
     with _once(state, owner, idempotency_key):
         submitted = _submit(state, order, cells, _idempotency(state, owner, idempotency_key, body))
     state.reconciler.wake()
-    response.headers["Location"] = f"/v1/jobs/{submitted.job.id}"
-    if submitted.replayed:
-        response.status_code = 200
-        response.headers["Idempotency-Replayed"] = "true"
-    return submitted.job
+    headers = {"Location": f"/v1/jobs/{submitted.job.id}", **({"Idempotency-Replayed": "true"} if submitted.replayed else {})}
+    status = 200 if submitted.replayed else 202
+    return Response(submitted.job.model_dump_json(), status, headers=headers, media_type="application/json")
 
 
 @router.post(
