@@ -30,7 +30,7 @@ from service.tables import JobRow
 LEASE_SECONDS = 5.0
 DRAIN_SECONDS = 300.0  # after the last fault: for what is still queued
 STILL_SECONDS = 60.0  # without any progress: then what is queued is stuck
-PAUSE_SECONDS = (0.1, 1.5)
+PAUSE_SECONDS = (0.2, 2.5)
 NO_LIMIT = 1_000_000  # losses of a worker are what this is about
 
 # What is put into every process of the stack before its own code runs.

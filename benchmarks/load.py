@@ -6,6 +6,7 @@ import random
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -93,8 +94,8 @@ class Load:
         self.requests = 0
         self._lock = threading.Lock()
         self._stop, self._hang_up = threading.Event(), threading.Event()
-        self._threads = [threading.Thread(target=self._submit, args=(number,)) for number in range(2)]
-        self._threads.append(threading.Thread(target=self._meddle))
+        works = [lambda number=number: self._submit(number) for number in range(2)]
+        self._threads = [threading.Thread(target=self._persist, args=(work,)) for work in (*works, self._meddle)]
         self._followers: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -114,8 +115,16 @@ class Load:
         for thread in self._followers:
             thread.join()
 
+    def _persist(self, work: Callable[[], None]) -> None:
+        """Do some work again and again; that the service was away for too long is a fault."""
+        while not self._stop.is_set():
+            try:
+                work()
+            except Away as away:
+                self.faults.append(f"no answer within {PATIENCE_SECONDS:.0f} s: {away}")
+
     def _submit(self, number: int) -> None:
-        chance, client = random.Random(f"{self.seed}/{number}"), Client(self.url)  # noqa: S311 - no secret
+        chance, client = random.Random(f"{self.seed}/{number}/{self.requests}"), Client(self.url)  # noqa: S311 - no secret
         while not self._stop.wait(chance.uniform(0.05, 0.6)):
             if len(client.ask("GET", "/v1/jobs", params={"state": "queued", "limit": MOST_WAITING}).json()["items"]) >= MOST_WAITING:
                 continue

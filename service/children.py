@@ -13,7 +13,7 @@ from service.tether import tethered
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
-STEADY_SECONDS = 30.0  # a child that lived for so long starts again with the first pause
+STEADY_SECONDS = 10.0  # a child that lived for so long starts again with the first pause
 LOG_BYTES = 10_000_000
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,91 @@
+"""Resume is invisible: for every entry of every catalogue, a run that is interrupted anywhere ends with the bits of one that was not."""
+
+from typing import Any
+
+import pytest
+
+import ffengine
+from ffengine.activations import ACTIVATIONS
+from ffengine.checkpoint import Checkpoint
+from ffengine.control import Control, Interrupted
+from ffengine.entry import entries, name_of
+from ffengine.inits import INITS
+from ffengine.negatives import AnyNegatives
+from ffengine.objectives import AnyObjective, GoodnessEntry
+from ffengine.optimizers import SCHEDULES, AnyOptimizer
+from ffengine.results import TrainResult
+from ffengine.spec import Baseline, TrainSpec
+from ffengine.training import BatchReport, EpochReport
+
+SMALL: dict[str, Any] = {
+    "dataset": {"train_samples": 100, "test_samples": 30},
+    "network": {"widths": [14, 9], "normalize": "l2"},
+    "optimizer": {"lr": 0.02},
+    "epochs": 2,
+    "batch_size": 30,
+    "monitor": {"samples": 40},
+    "seeds": [3, 8],
+}
+CHANGES: dict[str, dict[str, Any]] = {
+    **{f"objective {name_of(entry, 'name')}": {"objective": {"name": name_of(entry, "name")}} for entry in entries(AnyObjective)},
+    "peer normalisation": {"objective": {"name": "softplus", "peer_normalization": 0.1}},
+    **{
+        f"goodness {name_of(entry, 'name')}": {"objective": {"name": "softplus", "goodness": name_of(entry, "name")}}
+        for entry in entries(GoodnessEntry)
+    },
+    **{
+        f"optimiser {name_of(entry, 'name')} {schedule}": {
+            "optimizer": {"name": name_of(entry, "name"), "lr": 0.01, "schedule": schedule, "weight_decay": 0.01}
+        }
+        for entry in entries(AnyOptimizer)
+        for schedule in SCHEDULES
+    },
+    **{
+        f"negatives {name_of(entry, 'strategy')} {redraw}": {"negatives": {"strategy": name_of(entry, "strategy"), "redraw": redraw}}
+        for entry in entries(AnyNegatives)
+        for redraw in ("every_epoch", "once")
+    },
+    **{f"activation {name}": {"network": {"widths": [14, 9], "activation": name, "normalize": "rms"}} for name in ACTIVATIONS},
+    **{f"init {name}": {"network": {"widths": [14, 9], "init": name, "bias": True}} for name in INITS},
+    "simultaneous layers": {"layers": "simultaneous"},
+    **{f"baseline {name}": {"evaluation": {"baselines": [name]}} for name in Baseline.__args__},
+}
+
+
+def spec_of(change: dict[str, Any]) -> TrainSpec | None:
+    """The small spec with a change; None where the entry says that the two do not go together."""
+    try:
+        return TrainSpec.model_validate({**SMALL, **change})
+    except ValueError:
+        return None
+
+
+def stopped_every(spec: TrainSpec, reports: int) -> tuple[TrainResult, int]:
+    """The result of a run that is stopped after so many reports, saved, read again and gone on with; and how often."""
+    resume: Checkpoint | None = None
+    stops = 0
+    while True:
+        left = [reports + stops]  # a baseline begins anew: it is given longer and longer
+
+        def stop_soon(_report: EpochReport | BatchReport, left: list[int] = left) -> Control:
+            left[0] -= 1
+            return "stop" if left[0] == 0 else "run"
+
+        try:
+            return ffengine.train(spec, on_epoch=stop_soon, on_batch=stop_soon, resume=resume), stops
+        except Interrupted as stopped:
+            stops += 1
+            if stopped.checkpoint is not None:  # None: where nothing was learnt yet
+                resume = Checkpoint.from_bytes(stopped.checkpoint.to_bytes())
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_interrupted_run_ends_with_the_same_bits(name: str) -> None:
+    spec = spec_of(CHANGES[name])
+    if spec is None:
+        assert "once" in name, "only strategies that ask the network refuse to be drawn once"
+        return
+    whole = ffengine.train(spec).model_dump(exclude={"provenance"})
+    resumed, stops = stopped_every(spec, 3)
+    assert stops >= 2
+    assert resumed.model_dump(exclude={"provenance"}) == whole
