@@ -5,7 +5,7 @@ from service.outbox import Outbox
 from service.requests import Idempotency, KeyReused, Page, QueueFull, Submitted
 from service.submissions import Order
 from service.upkeep import Upkeep
-from service.wishes import NotAllowed
+from service.wishes import NotAllowed, PartOfStudy
 
 __all__ = [
     "Claim",
@@ -15,6 +15,7 @@ __all__ = [
     "NotAllowed",
     "Order",
     "Page",
+    "PartOfStudy",
     "QueueFull",
     "Row",
     "Store",

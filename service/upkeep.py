@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Annotated, NamedTuple
 
 from pydantic import Field, TypeAdapter
-from sqlalchemy import delete, exists, func, insert, literal, not_, or_, select, update
+from sqlalchemy import delete, func, insert, not_, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from ffengine.results import RunResult, StudyCell, StudyResult
@@ -188,11 +188,9 @@ class Upkeep(Leases, Requests, Wishes, Registry):
         documents = [(row, summary_of(row, document).model_dump_json()) for row, document in found]
         with self.writing() as session:
             for row, document in documents:  # not of a run that was queued again meanwhile, nor twice
-                still = select(literal(row.id), literal(document)).where(
-                    exists().where(JobRow.id == row.id, JobRow.version == row.version),
-                    not_(exists().where(SummaryRow.job_id == row.id)),
-                )
-                session.execute(insert(SummaryRow).from_select(["job_id", "document"], still))
+                same = select(JobRow.id).where(JobRow.id == row.id, JobRow.version == row.version)
+                if session.scalar(same.with_for_update()) and session.get(SummaryRow, row.id) is None:
+                    session.execute(insert(SummaryRow).values(job_id=row.id, document=document))
         return True
 
     def aggregate(self, study_id: str) -> bool:

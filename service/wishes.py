@@ -24,6 +24,14 @@ class NotAllowed(Exception):  # noqa: N818
         self.state = state
 
 
+class PartOfStudy(Exception):  # noqa: N818
+    """The job is a run of a study, which goes as a whole; `study` is its id."""
+
+    def __init__(self, study: str) -> None:
+        super().__init__(study)
+        self.study = study
+
+
 class Wishes(Database):
     """Everything that users do to jobs that are there."""
 
@@ -62,12 +70,16 @@ class Wishes(Database):
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))
 
     def delete(self, job_id: str) -> list[str]:
-        """Delete a job that has ended, with a study's cells; the ids whose artifacts are to go. Raises as `cancel` does.
+        """Delete a job that has ended, with a study's cells; the ids whose artifacts are to go.
+
+        Raises as `cancel` does, and PartOfStudy for a single run of a study.
 
         What answers a copy stays: its artifacts go with the last job that refers to them.
         """
         with self.writing() as session:
-            self._row(session, job_id)
+            parent = self._row(session, job_id).parent_id
+            if parent is not None:
+                raise PartOfStudy(parent)
             family = (JobRow.id == job_id) | (JobRow.parent_id == job_id)
             unfinished = JobRow.state.not_in([state.value for state in TERMINAL])
             state = session.scalar(select(JobRow.state).where(family, unfinished).limit(1))
@@ -107,11 +119,21 @@ class Wishes(Database):
             row = self._row(session, job_id)
             before = JobState(row.state)
             own = "retry_failed" if action == "retry" and before == JobState.succeeded and self._has_failures(session, row) else action
-            if not self._requeue_all(session, JobRow.id == job_id, own) and before not in fine:
+            done = self._requeue_all(session, JobRow.id == job_id, own)
+            if not done and before not in fine:
                 raise NotAllowed(before)
-            session.execute(delete(ResultRow).where(ResultRow.job_id == job_id))
+            if done:  # else it may have succeeded just now
+                session.execute(delete(ResultRow).where(ResultRow.job_id == job_id))
+            if done and action == "retry" and row.parent_id:
+                self._reopen(session, row.parent_id)
             self._requeue_all(session, JobRow.parent_id == job_id, action)
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))
+
+    def _reopen(self, session: Session, study_id: str) -> None:
+        """One of the runs of a study is retried: what the study has found is no longer all."""
+        action = {JobState.succeeded: "retry_failed", JobState.failed: "retry"}.get(JobState(self._row(session, study_id).state))
+        if action and self._requeue_all(session, JobRow.id == study_id, action):
+            session.execute(delete(ResultRow).where(ResultRow.job_id == study_id))
 
     def _requeue_all(self, session: Session, which: ColumnElement[bool], action: str) -> int:
         values: dict[str, Any] = {"state": JobState.queued.value, "wanted": Wanted.run.value, "rung_at": None, "queued_at": now_seconds()}

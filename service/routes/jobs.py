@@ -21,7 +21,7 @@ from service.jobs import Event, Job, JobState, Webhook
 from service.pointers import unstorable
 from service.problems import responses
 from service.state import InState, Owner, State, checked, is_job_id, json_only
-from service.store import Idempotency, KeyReused, NotAllowed, Order, QueueFull, Submitted
+from service.store import Idempotency, KeyReused, NotAllowed, Order, PartOfStudy, QueueFull, Submitted
 from service.webhooks import checked_secret, checked_url
 
 router = APIRouter(tags=["jobs"])
@@ -270,6 +270,8 @@ def delete(job_id: JobId, state: InState) -> Response:
             state.artifacts.delete(gone)
     except LookupError as error:
         raise problems.NoSuchJob from error
+    except PartOfStudy as error:
+        raise problems.WrongState(f"{job_id} is a run of {error.study}: delete the study as a whole", study=error.study) from error
     except NotAllowed as error:
         raise problems.WrongState(f"{job_id} is {error.state.value}: only jobs that have ended can be deleted; cancel it first") from error
     return Response(status_code=204)

@@ -80,7 +80,10 @@ def read_npz(job_id: JobId, state: InState, if_none_match: IfNoneMatch = None) -
     if isinstance(result, StudyResult):
         raise problems.NoSamples(f"{job_id} is a study: each of its runs has its own, {job.links['children']}")
     make = lambda: stream_npz(job, result, state.artifacts, job.cached_from or job.id)  # noqa: E731
-    return download(job, version, "result.npz", "application/octet-stream", make, if_none_match)
+    try:
+        return download(job, version, "result.npz", "application/octet-stream", make, if_none_match)
+    except ArtifactDamaged as error:
+        raise problems.NoSamples(f"{job_id}: its figures are damaged on the disk: {error}") from error
 
 
 @router.get(

@@ -12,15 +12,15 @@ from sqlalchemy import select, update
 
 from ffengine.spec import StudySpec, TrainSpec
 from ffengine.study import expand
-from service.jobs import TERMINAL, TRANSITIONS, JobState, Progress, Wanted, new_job_id, sources
-from service.store import LeaseLost, NotAllowed, Order, Store
+from service.jobs import TERMINAL, TRANSITIONS, Command, JobState, Progress, Wanted, new_job_id, sources
+from service.store import Claim, LeaseLost, NotAllowed, Order, Store
 from service.tables import JobRow, now_seconds
 from tests.service.samples import epoch_row, train_result
 from tests.service.test_store import ERROR
 
 MAX_LOSSES = 2
 STUDY = StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"epochs": [1, 2]}})
-PLACES = st.integers(0, 5)
+PLACES = st.integers(0, 6)
 ATTEMPTS = st.integers(0, 1)  # how far behind its job's newest attempt a worker is
 Shown = tuple[JobState, Wanted, int]
 
@@ -44,15 +44,15 @@ def test_every_state_can_be_reached_and_every_waiting_one_left() -> None:
 
 
 class JobLife(RuleBasedStateMachine):
-    """Users, workers and the reconciler do things to five jobs, two of which are the cells of a study."""
+    """Users, workers and the reconciler do things to six jobs: two are the cells of a study, two others are identical."""
 
     @initialize()
     def submit(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.store = Store(f"sqlite:///{Path(self.folder.name) / 'jobs.db'}")
         self.store.migrate()
-        for epochs in (3, 4):
-            self.store.submit(Order(spec=TrainSpec(epochs=epochs)), max_queued=100)
+        for epochs in (3, 4, 3):
+            self.store.submit(Order(spec=TrainSpec(epochs=epochs), timeout_seconds=1000.0), max_queued=100)
         self.study = self.store.submit(Order(spec=STUDY), expand(STUDY), max_queued=100).job.id
         self.ids = sorted(job.id for job in self.store.jobs(limit=10, children=True).jobs)
 
@@ -89,11 +89,41 @@ class JobLife(RuleBasedStateMachine):
     def claim(self, place: int) -> None:
         job_id = self.ids[place % len(self.ids)]
         state, _, attempt = self._shown()[job_id]
+        waiting = self._waits_for(job_id)
         claims: list[object] = []
         self._do(lambda: claims.append(self.store.claim(job_id, "w", 30.0)), "claim")
-        won = state is JobState.queued and job_id != self.study
+        won = state is JobState.queued and job_id != self.study and not waiting
         assert (claims != [None]) == won
         assert self._shown()[job_id][2] == attempt + won
+
+    def _waits_for(self, job_id: str) -> str | None:
+        with self.store.reading() as session:
+            return session.scalar(select(JobRow.waits_for).where(JobRow.id == job_id))
+
+    @rule()
+    def hear_a_bell(self) -> None:
+        """A message, a duplicate of one, or one for a job that is long gone: the first in the queue is taken, or none."""
+        before = self._shown()
+        claims: list[Claim | None] = []
+        self._do(lambda: claims.append(self.store.claim_next("w", 30.0)), "claim")
+        ready = [
+            job for job, (state, _, _) in before.items() if state is JobState.queued and job != self.study and not self._waits_for(job)
+        ]
+        if claims[0] is None:
+            assert not ready
+        else:
+            assert before[claims[0].job_id][0] is JobState.queued
+            assert claims[0].attempt == before[claims[0].job_id][2] + 1
+
+    @rule(place=PLACES)
+    def time_is_over(self, place: int) -> None:
+        job_id = self.ids[place % len(self.ids)]
+        with self.store.writing() as session:
+            session.execute(update(JobRow).where(JobRow.id == job_id, JobRow.state == "running").values(deadline_at=now_seconds() - 1))
+
+    @rule()
+    def settle(self) -> None:
+        self._do(self.store.settle_waiting, "answer")
 
     @rule(place=PLACES, behind=ATTEMPTS, epoch=st.integers(0, 3))
     def record(self, place: int, behind: int, epoch: int) -> None:
@@ -104,7 +134,7 @@ class JobLife(RuleBasedStateMachine):
         write = lambda: heard.append(self.store.record(job_id, attempt, lease_seconds=30.0, progress=progress, rows=[epoch_row(epoch)]))  # noqa: E731
         done = self._do(write)
         assert done == (state is JobState.running and not behind and job_id != self.study)
-        assert not done or heard == [wanted]
+        assert not done or heard[0] == wanted.value or (heard == [Command.expire] and wanted is Wanted.run)
 
     @rule(place=PLACES, behind=ATTEMPTS)
     def finish(self, place: int, behind: int) -> None:
@@ -124,8 +154,9 @@ class JobLife(RuleBasedStateMachine):
         wanted = self._shown()[job_id][1]
         if self._do(lambda: self.store.stopped(job_id, attempt), "stop", "hand_back"):
             assert job_id != self.study
+            ended = self._shown()[job_id][0]
             expected = {Wanted.run: JobState.queued, Wanted.pause: JobState.paused, Wanted.cancel: JobState.cancelled}
-            assert self._shown()[job_id][0] is expected[wanted]
+            assert ended is expected[wanted] or (ended is JobState.failed and wanted is Wanted.run), "only a deadline makes it fail"
 
     @rule(place=PLACES, behind=ATTEMPTS)
     def lost(self, place: int, behind: int) -> None:
@@ -143,9 +174,10 @@ class JobLife(RuleBasedStateMachine):
     @rule(place=PLACES, action=st.sampled_from(["cancel", "pause", "resume", "retry"]))
     def wish(self, place: int, action: str) -> None:
         job_id = self.ids[place % len(self.ids)]
-        if self._do(lambda: getattr(self.store, action)(job_id), action):
+        names = (action, "retry_failed") if action == "retry" else (action,)
+        if self._do(lambda: getattr(self.store, action)(job_id), *names):
             again = self._shown()
-            assert self._do(lambda: getattr(self.store, action)(job_id), action), "a wish that was heard may be repeated"
+            assert self._do(lambda: getattr(self.store, action)(job_id), *names), "a wish that was heard may be repeated"
             assert self._shown() == again
 
     @rule()

@@ -1,7 +1,10 @@
 """The queue and what shares an answer: who goes first, identical jobs, deadlines, growing studies, legal transitions, the upgrade."""
 
+import contextlib
 import itertools
+import random
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +22,7 @@ from ffengine.spec import StudySpec, TrainSpec
 from service.database import Database
 from service.jobs import TERMINAL, TRANSITIONS, Command, JobState
 from service.migrations.versions import __file__ as versions
-from service.store import NotAllowed, Store
+from service.store import LeaseLost, NotAllowed, PartOfStudy, Store
 from service.submissions import PRIORITIES, PRIORITY_SECONDS, rank_of
 from service.tables import JobRow, WorkerRow, now_seconds
 from tests.service.samples import epoch_row, train_result
@@ -112,6 +115,76 @@ def test_of_many_workers_and_jobs_each_job_is_taken_once(database_url: str) -> N
     assert {read(stores[0], job_id).attempts for job_id in jobs} == {1}
     for store in stores:
         store.close()
+
+
+def test_whoever_races_no_history_is_illegal(database_url: str) -> None:
+    """Ten workers, two users and two reconcilers over two stores do what they please with a dozen jobs for a while."""
+    stores = [Store(database_url) for _ in range(2)]
+    stores[0].migrate()
+    for number in range(4):
+        submit(stores[0], TrainSpec(epochs=number + 1))
+        submit(stores[1], TrainSpec(epochs=number + 1), priority="high")
+    submit(stores[0], STUDY, fresh=True)
+    jobs = [job.id for job in stores[0].jobs(limit=50, children=True).jobs]
+    stop = time.monotonic() + 4.0
+
+    def work(number: int) -> None:
+        store, chance = stores[number % 2], random.Random(number)
+        while time.monotonic() < stop:
+            claim = store.claim_next(f"w{number}", LEASE)
+            if claim is None:
+                continue
+            name = (claim.job_id, claim.attempt)
+            ways = [
+                lambda: store.finish(*name, train_result()),  # noqa: B023
+                lambda: store.fail(*name, ERROR),  # noqa: B023
+                lambda: store.stopped(*name),  # noqa: B023
+                lambda: store.lost(*name, "killed", 3),  # noqa: B023
+                lambda: let_lease_run_out(store, claim.job_id),  # noqa: B023
+            ]
+            with contextlib.suppress(LeaseLost):
+                store.record(*name, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(chance.randrange(4))])
+                chance.choice(ways)()
+                chance.choice(ways)()
+
+    def wish(number: int) -> None:
+        store, chance = stores[number % 2], random.Random(number)
+        while time.monotonic() < stop:
+            with contextlib.suppress(NotAllowed):
+                getattr(store, chance.choice(["cancel", "pause", "resume", "retry", "retry"]))(chance.choice(jobs))
+
+    def reconcile(number: int) -> None:
+        store = stores[number % 2]
+        while time.monotonic() < stop:
+            store.expire_leases(3)
+            store.settle_waiting()
+            for study in store.open_studies():
+                store.follow(study)
+
+    with ThreadPoolExecutor(14) as pool:
+        for done in [pool.submit(kind, number) for kind, count in ((work, 10), (wish, 2), (reconcile, 2)) for number in range(count)]:
+            done.result()
+    for job_id in jobs:
+        legal_history(stores[0], job_id)
+    for store in stores:
+        store.close()
+
+
+def legal_history(store: Store, job_id: str) -> None:
+    """The events of a job are numbered without gaps, and tell of nothing that the table of transitions does not know."""
+    told = store.events(job_id, after=0, limit=100_000)
+    assert [event.id for event in told] == list(range(1, len(told) + 1))
+    states = [JobState(event.data["state"]) for event in told if event.type == "state"]
+    legal = {(change.source, change.target) for change in TRANSITIONS}
+    assert set(itertools.pairwise(states)) <= legal
+    assert [event.type for event in told].count("end") == sum(state in TERMINAL for state in states)
+    attempts = [event.data["attempt"] for event in told if event.data.get("attempt")]
+    assert attempts == list(range(1, len(attempts) + 1))
+    job = read(store, job_id)
+    assert (job.state, job.kind == "study" or job.attempts == len(attempts)) == (states[-1], True)
+    assert (store.result(job_id) is not None) == (job.state is JobState.succeeded)
+    rows = [row["epoch"] for event in told for row in event.data.get("rows", ())]
+    assert len(rows) == len(set(rows))
 
 
 # Identical jobs
@@ -321,6 +394,23 @@ def test_only_the_failed_runs_of_a_study_are_retried(either_store: Store) -> Non
     assert {cell.state for cell in result.cells} == {"succeeded"}
     with pytest.raises(NotAllowed):
         either_store.retry(study.id)
+
+
+def test_a_run_that_is_retried_alone_opens_its_study_again_and_none_is_deleted_alone(either_store: Store) -> None:
+    study = submit(either_store, big_study(2))
+    good, bad = (child for child, _ in either_store.children(study.id))
+    end(either_store, good, well=True)
+    end(either_store, bad, well=False)
+    either_store.follow(study.id)
+    assert read(either_store, study.id).state is JobState.succeeded
+    with pytest.raises(PartOfStudy, match=study.id):
+        either_store.delete(bad.id)
+    either_store.retry(bad.id)
+    assert (read(either_store, study.id).state, either_store.result(study.id)) == (JobState.queued, None)
+    end(either_store, read(either_store, bad.id), well=True)
+    either_store.follow(study.id)
+    result = StudyResult.model_validate_json(either_store.result(study.id) or "")
+    assert [cell.state for cell in result.cells] == ["succeeded", "succeeded"]
 
 
 @pytest.mark.usefixtures("small_batches")
