@@ -20,7 +20,7 @@ import psutil
 from sqlalchemy import func, select
 
 from benchmarks.load import DONE, SPECS, Client, Load
-from benchmarks.monkey import Monkey
+from benchmarks.monkey import FAULTS, Monkey
 from benchmarks.stack import Processes, wait_until
 from service.local import Stack
 from service.settings import Settings
@@ -29,7 +29,7 @@ from service.tables import JobRow
 
 LEASE_SECONDS = 5.0
 DRAIN_SECONDS = 300.0  # after the last fault: for what is still queued
-STILL_SECONDS = 60.0  # without any progress: then what is queued is stuck
+STILL_SECONDS = 45.0  # without any progress: then what is queued is stuck
 PAUSE_SECONDS = (0.2, 2.5)
 NO_LIMIT = 1_000_000  # losses of a worker are what this is about
 
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weaken", choices=list(WEAKENED))
+    parser.add_argument("--faults", nargs="*", choices=FAULTS, default=FAULTS, help="which are done; all where it is left out")
     parser.add_argument("--keep", action="store_true", help="leave the stack's folder behind")
     asked = parser.parse_args()
     logging.disable(logging.WARNING)  # that children die is what this is about
@@ -59,20 +60,20 @@ def main() -> None:
     if asked.weaken:
         (home / "sitecustomize.py").write_text(WEAKENED[asked.weaken])
         os.environ["PYTHONPATH"] = os.pathsep.join([str(home), os.getcwd(), os.environ.get("PYTHONPATH", "")])  # noqa: PTH109
-    found = bench(home, asked.minutes * 60, asked.seed)
+    found = bench(home, asked.minutes * 60, asked.seed, asked.faults)
     if not asked.keep:
         shutil.rmtree(home)
     print(json.dumps({"minutes": asked.minutes, "seed": asked.seed, "weakened": asked.weaken, **found}, indent=1))
     sys.exit(1 if found["violations"] else 0)
 
 
-def bench(home: Path, seconds: float, seed: int) -> dict[str, Any]:
+def bench(home: Path, seconds: float, seed: int, faults: list[str]) -> dict[str, Any]:
     """The figures of one run, with all violations of what must hold."""
     settings = Settings(home=home, lease_seconds=LEASE_SECONDS, checkpoint_seconds=0.5, max_losses=NO_LIMIT)
     violations: list[str] = []
     with Stack(settings, port=0, device="cpu") as stack:
         references = undisturbed(stack.url)
-        load, monkey = Load(stack.url, seed), Monkey(stack, seed, PAUSE_SECONDS)
+        load, monkey = Load(stack.url, seed), Monkey(stack, seed, PAUSE_SECONDS, faults)
         load.start()
         monkey.start()
         time.sleep(seconds)

@@ -21,30 +21,13 @@ from service.store import Store
 class Monkey(threading.Thread):
     """One fault after the other until it is told to stop. `done` counts them."""
 
-    def __init__(self, stack: Stack, seed: int, pause: tuple[float, float]) -> None:
+    def __init__(self, stack: Stack, seed: int, pause: tuple[float, float], faults: list[str]) -> None:
         super().__init__(name="monkey")
         self.processes, self.stack, self.pause = Processes(stack), stack, pause
         self.done: Counter[str] = Counter()
         self._chance = random.Random(f"{seed}/monkey")  # noqa: S311 - no secret
         self._ending = threading.Event()
-        self.faults: dict[str, Callable[[], None]] = {
-            "worker killed": lambda: self._kill("worker"),
-            "worker tree killed": lambda: signalled(self.processes.worker_tree(), psutil.Process.kill),
-            "pool child killed": lambda: signalled([self.processes.pool_child()], psutil.Process.kill),
-            "runner killed": lambda: signalled([self.processes.runner()], psutil.Process.kill),
-            "worker terminated": lambda: signalled([self.processes.child("worker")], psutil.Process.terminate),
-            "worker tree frozen": lambda: self._freeze(self.processes.worker_tree(), 1.0, 9.0),
-            "runner frozen": lambda: self._freeze([self.processes.runner()], 1.0, 7.0),
-            "API killed": lambda: self._kill("api"),
-            "API terminated": lambda: signalled([self.processes.child("api")], psutil.Process.terminate),
-            "API frozen": lambda: self._freeze([self.processes.child("api")], 0.5, 3.0),
-            "Redis killed": lambda: self._kill("redis"),
-            "Redis killed and its data dropped": self._drop_redis,
-            "Redis emptied": self._flush,
-            "Redis frozen": lambda: self._freeze([self.processes.child("redis")], 1.0, 6.0),
-            "database locked": self._lock_database,
-            "bells rung three times": self._ring,
-        }
+        self.faults = faults
 
     def stop(self) -> None:
         """End after the fault at hand; nothing stays frozen."""
@@ -54,29 +37,34 @@ class Monkey(threading.Thread):
     def run(self) -> None:
         """Do harm."""
         while not self._ending.wait(self._chance.uniform(*self.pause)):
-            name = self._chance.choice(list(self.faults))
+            name = self._chance.choice(self.faults)
             with contextlib.suppress(psutil.NoSuchProcess, AssertionError):  # it was dead already
-                self.faults[name]()
+                DEEDS[name](self)
                 self.done[name] += 1
 
-    def _kill(self, name: str) -> None:
+    def kill(self, name: str) -> None:
+        """Kill a child of the supervisor."""
         signalled([self.processes.child(name)], psutil.Process.kill)
 
-    def _freeze(self, processes: list[psutil.Process], least: float, most: float) -> None:
+    def freeze(self, processes: list[psutil.Process], least: float, most: float) -> None:
+        """Hold processes for a while."""
         signalled(processes, psutil.Process.suspend)
         self._ending.wait(self._chance.uniform(least, most))
         signalled(processes, psutil.Process.resume)
 
-    def _drop_redis(self) -> None:
-        self._kill("redis")
+    def drop_redis(self) -> None:
+        """Kill Redis and drop its data."""
+        self.kill("redis")
         for folder in (self.stack.home / "redis").glob("appendonly*"):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Empty Redis."""
         with contextlib.suppress(redis.RedisError), redis.Redis.from_url(self.stack.redis_url, socket_timeout=2.0) as client:
             client.flushall()
 
-    def _lock_database(self) -> None:
+    def lock_database(self) -> None:
+        """Keep everybody from writing for a while."""
         connection = sqlite3.connect(self.stack.home / "fflab.db", isolation_level=None, timeout=5.0)
         with contextlib.suppress(sqlite3.OperationalError):
             connection.execute("BEGIN IMMEDIATE")
@@ -84,10 +72,32 @@ class Monkey(threading.Thread):
             connection.execute("ROLLBACK")
         connection.close()
 
-    def _ring(self) -> None:
+    def ring(self) -> None:
+        """Ring for some jobs again, three times each."""
         store, doorbell = Store(self.stack.settings.database), Doorbell(self.stack.redis_url)
         with contextlib.suppress(BrokerAway):
             jobs = [job.id for job in store.jobs(limit=5, children=True).jobs]
             doorbell.ring(jobs * 3)
         doorbell.close()
         store.close()
+
+
+DEEDS: dict[str, Callable[[Monkey], None]] = {
+    "worker killed": lambda monkey: monkey.kill("worker"),
+    "worker tree killed": lambda monkey: signalled(monkey.processes.worker_tree(), psutil.Process.kill),
+    "pool child killed": lambda monkey: signalled([monkey.processes.pool_child()], psutil.Process.kill),
+    "runner killed": lambda monkey: signalled([monkey.processes.runner()], psutil.Process.kill),
+    "worker terminated": lambda monkey: signalled([monkey.processes.child("worker")], psutil.Process.terminate),
+    "worker tree frozen": lambda monkey: monkey.freeze(monkey.processes.worker_tree(), 1.0, 9.0),
+    "runner frozen": lambda monkey: monkey.freeze([monkey.processes.runner()], 1.0, 7.0),
+    "API killed": lambda monkey: monkey.kill("api"),
+    "API terminated": lambda monkey: signalled([monkey.processes.child("api")], psutil.Process.terminate),
+    "API frozen": lambda monkey: monkey.freeze([monkey.processes.child("api")], 0.5, 3.0),
+    "Redis killed": lambda monkey: monkey.kill("redis"),
+    "Redis killed and its data dropped": Monkey.drop_redis,
+    "Redis emptied": Monkey.flush,
+    "Redis frozen": lambda monkey: monkey.freeze([monkey.processes.child("redis")], 1.0, 6.0),
+    "database locked": Monkey.lock_database,
+    "bells rung three times": Monkey.ring,
+}
+FAULTS = list(DEEDS)

@@ -110,3 +110,11 @@ def retention(
     else:
         table(["job", "kind", "name", "ended days ago", "reason"], [[str(value or "") for value in job.values()] for job in found])
         typer.echo(f"{len(deleted)} deleted" if apply else f"{len(found)} would be deleted; --apply deletes them now")
+
+
+def webhook_secret(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show the secret that signs the webhooks of jobs that have none of their own."""
+    given = settings_of(home).webhook_secret
+    with store_of(home) as store:
+        secret = given.get_secret_value() if given else store.signing_secret()
+    typer.echo(json.dumps({"secret": secret}) if as_json else secret)

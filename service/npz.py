@@ -10,7 +10,7 @@ import itertools
 import json
 import zipfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,36 +35,17 @@ UNITS = {
 Array = npt.NDArray[Any]
 
 
-class Npz(NamedTuple):
-    """An archive that is about to be sent."""
+def stream_npz(job: Job, result: TrainResult | CheckResult | StudyResult, artifacts: Artifacts, owner: str) -> Iterator[bytes]:
+    """The archive of a job's result, in chunks of at most CHUNK_BYTES; `owner`: the id of the job that computed it and has the artifacts.
 
-    etag: str  # strong, quoted
-    chunks: Iterator[bytes]  # of at most CHUNK_BYTES
+    All arrays are read once at the call, for the digest, and once more while the chunks are taken.
 
-
-def npz_of(job: Job, result: TrainResult | CheckResult | StudyResult, artifacts: Artifacts, owner: str) -> Npz:
-    """The archive of a job's result; `owner`: the id of the job that computed it, whose artifacts are read.
-
-    All arrays are read once here, for the digest, and once more while the chunks are taken.
-
-    Raises LookupError for a study, which has no arrays of its own, and ArtifactDamaged.
+    Raises, at the call, LookupError for a study, which has no arrays of its own, and ArtifactDamaged.
     """
     if isinstance(result, StudyResult):
         raise LookupError(f"{job.id} is a study: the samples are in the archives of its runs")
     header = json.dumps(_header(job, result, artifacts, owner), ensure_ascii=False)
-    etag = f'"{hashlib.sha256(header.encode()).hexdigest()}"'
-    members = itertools.chain([("header", np.array(header))], _members(result, artifacts, owner))
-    return Npz(etag, _chunks(members))
-
-
-def stream_npz(job: Job, result: TrainResult | CheckResult | StudyResult, artifacts: Artifacts, owner: str) -> Iterator[bytes]:
-    """The chunks of npz_of; what it raises is raised at once, not at the first chunk."""
-    return npz_of(job, result, artifacts, owner).chunks
-
-
-def npz_etag(job: Job, result: TrainResult | CheckResult | StudyResult, artifacts: Artifacts, owner: str) -> str:
-    """The strong validator of npz_of's archive: of its header, which has the digest of all arrays."""
-    return npz_of(job, result, artifacts, owner).etag
+    return _chunks(itertools.chain([("header", np.array(header))], _members(result, artifacts, owner)))
 
 
 def _members(result: TrainResult | CheckResult, artifacts: Artifacts, owner: str) -> Iterator[tuple[str, Array]]:
