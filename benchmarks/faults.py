@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weaken", choices=list(WEAKENED))
     parser.add_argument("--faults", nargs="*", choices=FAULTS, default=FAULTS, help="which are done; all where it is left out")
+    parser.add_argument("--still", type=float, default=STILL_SECONDS, help="seconds without progress after which what is queued is stuck")
     parser.add_argument("--keep", action="store_true", help="leave the stack's folder behind")
     asked = parser.parse_args()
     logging.disable(logging.WARNING)  # that children die is what this is about
@@ -60,27 +61,27 @@ def main() -> None:
     if asked.weaken:
         (home / "sitecustomize.py").write_text(WEAKENED[asked.weaken])
         os.environ["PYTHONPATH"] = os.pathsep.join([str(home), os.getcwd(), os.environ.get("PYTHONPATH", "")])  # noqa: PTH109
-    found = bench(home, asked.minutes * 60, asked.seed, asked.faults)
+    found = bench(home, asked)
     if not asked.keep:
         shutil.rmtree(home)
     print(json.dumps({"minutes": asked.minutes, "seed": asked.seed, "weakened": asked.weaken, **found}, indent=1))
     sys.exit(1 if found["violations"] else 0)
 
 
-def bench(home: Path, seconds: float, seed: int, faults: list[str]) -> dict[str, Any]:
+def bench(home: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """The figures of one run, with all violations of what must hold."""
     settings = Settings(home=home, lease_seconds=LEASE_SECONDS, checkpoint_seconds=0.5, max_losses=NO_LIMIT)
     violations: list[str] = []
     with Stack(settings, port=0, device="cpu") as stack:
         references = undisturbed(stack.url)
-        load, monkey = Load(stack.url, seed), Monkey(stack, seed, PAUSE_SECONDS, faults)
+        load, monkey = Load(stack.url, asked.seed), Monkey(stack, asked.seed, PAUSE_SECONDS, asked.faults)
         load.start()
         monkey.start()
-        time.sleep(seconds)
+        time.sleep(asked.minutes * 60)
         monkey.stop()
         load.stop()
         began = time.monotonic()
-        violations += drained(stack.url, list(load.accepted))
+        violations += drained(stack.url, list(load.accepted), asked.still)
         drain_seconds = time.monotonic() - began
         load.hang_up()
         violations += load.faults + wrong_results(stack.url, load.accepted, references)
@@ -120,12 +121,12 @@ def undisturbed(url: str) -> dict[str, object]:
     return found
 
 
-def drained(url: str, accepted: list[str]) -> list[str]:
+def drained(url: str, accepted: list[str], still_seconds: float) -> list[str]:
     """Let what is paused go on and wait until all have ended; what is stuck."""
     client = Client(url)
     deadline, moved, before = time.monotonic() + DRAIN_SECONDS, time.monotonic(), ""
     open_jobs = list(accepted)
-    while open_jobs and time.monotonic() < min(deadline, moved + STILL_SECONDS):
+    while open_jobs and time.monotonic() < min(deadline, moved + still_seconds):
         seen = [client.ask("GET", f"/v1/jobs/{job_id}") for job_id in open_jobs]
         jobs = [answer.json() for answer in seen if answer.status_code == 200 and answer.json()["state"] not in DONE]
         open_jobs = [job["id"] for job in jobs]

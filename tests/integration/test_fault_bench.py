@@ -28,7 +28,8 @@ def test_a_minute_of_faults_loses_nothing() -> None:
 
 @pytest.mark.usefixtures("redis_server")
 def test_the_audit_finds_that_nobody_takes_back_expired_leases() -> None:
-    code, found = bench("--minutes", "0.2", "--seed", "1", "--weaken", "no-reconciler", "--faults", "worker tree killed")
+    weakened = ("--weaken", "no-reconciler", "--still", "15")
+    code, found = bench("--minutes", "0.2", "--seed", "1", *weakened, "--faults", "worker tree killed")
     assert code == 1
     assert any("is stuck" in violation for violation in found["violations"])
     assert any("has a lease left" in violation for violation in found["violations"])
