@@ -38,7 +38,13 @@ from service.tables import JobRow
 PAGE = Path("docs") / "service.md"
 BEGIN, END = "<!-- measured -->", "<!-- end -->"
 CHECK = {"kind": "check", "theorem": 1, "dataset": {"train_samples": 100, "test_samples": 10}, "widths": [8], "samples": 20}
-TRAIN = {"kind": "train", "network": {"widths": [500]}, "batch_size": 100, "monitor": {"samples": 500}}
+TRAIN = {
+    "kind": "train",
+    "network": {"widths": [500]},
+    "objective": {"name": "softplus"},
+    "batch_size": 100,
+    "monitor": {"samples": 500},
+}
 
 
 class Row(NamedTuple):
@@ -244,7 +250,8 @@ def training() -> Row:
 
 
 def _direct(spec: dict[str, Any]) -> float:
-    return float(_python(DIRECT, json.dumps(spec), stdout=subprocess.PIPE).communicate()[0])
+    ran = subprocess.run([sys.executable, "-c", DIRECT, json.dumps(spec)], stdout=subprocess.PIPE, text=True, check=True)
+    return float(ran.stdout)
 
 
 def streams() -> Row:
