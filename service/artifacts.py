@@ -71,6 +71,12 @@ class Artifacts:
         folder = self._folder(job_id)
         return sorted(path.name for path in folder.iterdir() if path.suffix != ".part") if folder.is_dir() else []
 
+    def tidy(self, job_id: str) -> None:
+        """Remove what a killed writer left half written; one that only slept finds its draft gone and has an OSError."""
+        folder = self._folder(job_id)
+        for draft in folder.glob("*.part"):
+            draft.unlink(missing_ok=True)
+
     def owners(self, *, older_than: float) -> list[str]:
         """The jobs that have artifacts, whose folders have not changed since a time (seconds since 1970, this machine's clock)."""
         folders = [path for path in self.root.iterdir() if JOB_ID.fullmatch(path.name)] if self.root.is_dir() else []

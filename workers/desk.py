@@ -7,12 +7,13 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ffengine.checking import CellsReport
 from ffengine.checkpoint import Checkpoint, Position
 from ffengine.control import Control
 from ffengine.persample import write_margins
-from ffengine.results import CheckCell, Diagnostic, RunResult
+from ffengine.results import CheckCell, Diagnostic, EpochRow, RunResult
 from ffengine.spec import TrainSpec, digest
 from ffengine.training import BatchReport, EpochReport
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name, margins_name
@@ -25,8 +26,8 @@ from workers.protocol import Start
 
 STEP = "step.safetensors"
 PROGRESS_SECONDS = 2.0  # between reports of progress inside an epoch
+RECORD_SECONDS = 0.5  # between transactions at the ends of epochs, which may be short
 UNMEASURED_SECONDS = 1.0  # between checkpoints at epochs that leave no rows
-ROWS_AT_ONCE = 1_000  # of a checkpoint, most of which the database has already
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,12 @@ def fraction_at(spec: TrainSpec, position: Position) -> float:
     batches = -(-spec.dataset.train_count // spec.batch_size)
     epochs = position.stage * spec.epochs + max(0, position.epoch - 1) + position.batch / batches
     return min(1.0, epochs / (len(spec.stages) * spec.epochs))
+
+
+def is_before(spec: TrainSpec, row: EpochRow, position: Position) -> bool:
+    """Whether a run that stands at a position has measured the row already."""
+    stage = next(number for number, layers in enumerate(spec.stages) if row.layer in layers)
+    return (stage, row.epoch) < (position.stage, position.epoch)
 
 
 class StopFlag:
@@ -73,17 +80,24 @@ class Desk:
         self._began = clock()
         self._fraction = 0.0
         self._first_fraction: float | None = None  # of this attempt, which may have begun in the middle
-        self._leased = self._recorded = self._saved = clock()
+        self._leased = self._saved = clock()
+        self._recorded = self._leased - RECORD_SECONDS  # the first epoch is shown at once
         self._saved_position: Position | None = None
+        self._pending: list[EpochRow] = []
+        self._pending_checkpoint: str | None = None
 
     def on_epoch(self, report: EpochReport) -> Control:
-        """The end of an epoch: checkpoint first, then rows and progress in one transaction."""
+        """The end of an epoch: checkpoint first, then rows and progress in one transaction, several short epochs in one."""
         self.message = report.message
-        if not report.rows and clock() - self._saved < UNMEASURED_SECONDS:
+        if report.rows:
+            self._save(epoch_name(report.layers[-1], report.epoch), report.checkpoint)
+            self._pending += report.rows
+        elif clock() - self._saved >= UNMEASURED_SECONDS:
+            self._step(report.fraction, report.checkpoint)
+        if clock() - self._recorded < RECORD_SECONDS:
+            self._fraction = report.fraction
             return self._control(Command.run)
-        name = epoch_name(report.layers[-1], report.epoch) if report.rows else STEP
-        self._save(name, report.checkpoint)
-        return self._record(report.fraction, rows=report.rows, checkpoint=name)
+        return self._record(report.fraction)
 
     def on_batch(self, report: BatchReport) -> Control:
         """Between two batches: nothing, or from time to time progress, or a checkpoint."""
@@ -91,8 +105,8 @@ class Desk:
         if self.stop.asked.is_set():
             return "stop"
         if now - self._saved >= self.settings.checkpoint_seconds:
-            self._save(STEP, report.checkpoint())
-            return self._record(report.fraction, checkpoint=STEP)
+            self._step(report.fraction, report.checkpoint())
+            return self._record(report.fraction)
         if now - self._recorded >= PROGRESS_SECONDS:
             return self._record(report.fraction)
         return "run"
@@ -105,49 +119,54 @@ class Desk:
 
     def keep(self, checkpoint: Checkpoint | None) -> None:
         """Save where an interrupted run stands, unless that is saved already."""
-        if checkpoint is None or not self.stop.keep or checkpoint.position == self._saved_position:
+        if checkpoint is None or not self.stop.keep:
             return
-        self._save(STEP, checkpoint)
-        self._record(self._fraction, checkpoint=STEP)
+        if checkpoint.position != self._saved_position:
+            self._step(self._fraction, checkpoint)
+        self._flush()
 
     def finish(self, result: RunResult) -> None:
         """The result: the job has succeeded."""
         spent = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in result.provenance.wall_seconds.items())
         self.notebook.note(f"done: {spent}")
+        self._flush()
         log = self.notebook.take()
         patiently(lambda: self.store.finish(self.job_id, self.attempt, result, log), self.stop.asked)
 
     def fail(self, error: JobError, diagnostics: tuple[Diagnostic, ...] = ()) -> None:
         """The job has failed, for a reason that its user can read."""
+        self._flush()
         log = self.notebook.take()
         patiently(lambda: self.store.fail(self.job_id, self.attempt, error, diagnostics, log), self.stop.asked)
 
     def resume_point(self, spec: TrainSpec) -> Checkpoint | None:
-        """The newest good checkpoint of a training job, with its rows recorded; None: from the start."""
-        for name in self._candidates():
+        """The newest good checkpoint of a training job, with the rows before it; None: from the start."""
+        rows = tuple(EpochRow.model_validate(row) for row in self.store.rows(self.job_id))
+        for name in self._candidates({(row.layer, row.epoch) for row in rows}):
             checkpoint = self._load(name)
             if checkpoint is not None:
                 log.info("%s resumes from %s", self.job_id, name)
                 self.message = f"resumed from {name.removesuffix('.safetensors')}"
                 self.notebook.note(f"{self.message}, {fraction_at(spec, checkpoint.position):.0%} done")
                 self._saved_position = checkpoint.position
-                for start in range(0, len(checkpoint.rows), ROWS_AT_ONCE):
-                    rows = checkpoint.rows[start : start + ROWS_AT_ONCE]
-                    self._record(fraction_at(spec, checkpoint.position), rows=rows)
-                return checkpoint
+                self._record(fraction_at(spec, checkpoint.position))
+                return replace(checkpoint, rows=tuple(row for row in rows if is_before(spec, row, checkpoint.position)))
         return None
 
     def cells_so_far(self) -> tuple[CheckCell, ...]:
         """The finished cells of a check job."""
         return tuple(CheckCell.model_validate(row) for row in self.store.rows(self.job_id))
 
-    def _candidates(self) -> Iterator[str]:
+    def _candidates(self, measured: set[tuple[int, int]]) -> Iterator[str]:
+        """Checkpoints, the best first; of those that were never recorded, the rows before them are not there."""
         latest = self.store.latest_checkpoint(self.job_id)
         if latest is None:
             return
         yield latest
-        older = sorted((name for name in self.artifacts.names(self.job_id) if EPOCH_NAME.fullmatch(name)), reverse=True)
-        yield from (name for name in older if name != latest)
+        for name in sorted(self.artifacts.names(self.job_id), reverse=True):
+            match = EPOCH_NAME.fullmatch(name)
+            if match and name != latest and (int(match[1]), int(match[2])) in measured:
+                yield name
 
     def _load(self, name: str) -> Checkpoint | None:
         try:
@@ -157,9 +176,15 @@ class Desk:
             return None
         return checkpoint if checkpoint.spec_digest == digest(self.spec) else None
 
+    def _step(self, fraction: float, checkpoint: Checkpoint) -> None:
+        """Save a checkpoint that takes the place of the one before, once the rows that it needs are recorded."""
+        self._flush(fraction)
+        self._save(STEP, checkpoint)
+
     def _save(self, name: str, checkpoint: Checkpoint) -> None:
-        self._put(name, checkpoint.to_bytes())
-        self._saved, self._saved_position = clock(), checkpoint.position
+        """Save a checkpoint without its rows: the database has them, or gets them together with its name."""
+        self._put(name, replace(checkpoint, rows=()).to_bytes())
+        self._saved, self._saved_position, self._pending_checkpoint = clock(), checkpoint.position, name
 
     def _put(self, name: str, data: bytes) -> None:
         self._be_sure_of_the_lease()
@@ -172,7 +197,12 @@ class Desk:
             patiently(lambda: self.store.renew(self.job_id, self.attempt, self.settings.lease_seconds), self.stop.asked)
             self._leased = now
 
-    def _record(self, fraction: float, *, rows: Sequence[Row] = (), checkpoint: str | None = None) -> Control:
+    def _flush(self, fraction: float | None = None) -> None:
+        """Record what waits for it."""
+        if self._pending or self._pending_checkpoint:
+            self._record(self._fraction if fraction is None else fraction)
+
+    def _record(self, fraction: float, *, rows: Sequence[Row] = ()) -> Control:
         now = clock()
         self._fraction = fraction
         progress = Progress(fraction=fraction, message=self.message, eta_seconds=self._eta(now, fraction))
@@ -183,12 +213,13 @@ class Desk:
                 self.attempt,
                 lease_seconds=self.settings.lease_seconds,
                 progress=progress,
-                rows=rows,
-                checkpoint=checkpoint,
+                rows=[*self._pending, *rows],
+                checkpoint=self._pending_checkpoint,
                 log=lines,
             ),
             self.stop.asked,
         )
+        self._pending, self._pending_checkpoint = [], None
         self._leased = self._recorded = now
         return self._control(command)
 

@@ -53,6 +53,7 @@ class Runner:
         desk.notebook.note(f"begins on {platform.node()}, {self.device} ({device_name(torch.device(self.device))}), fflab {ENGINE_VERSION}")
         logging.getLogger().addHandler(desk.notebook)
         try:
+            self.artifacts.tidy(start.job_id)
             return self._run(start, desk)
         except LeaseLost:
             log.warning("%s attempt %d: the lease is lost, nothing more is written", start.job_id, start.attempt)

@@ -20,8 +20,9 @@ import pytest
 
 from benchmarks.stack import wait_until
 from service.local import Stack, environment_of
-from tests.integration.conftest import Lab
+from tests.integration.conftest import Lab, lab_settings
 from tests.integration.test_faults import CHECK, SPECS, answers, events, figures
+from tests.postgres import PostgresServer, need_postgres
 
 Figures = tuple[Any, Any]
 MANY, LONG = SPECS["many epochs"], SPECS["long epochs"]
@@ -108,6 +109,29 @@ def test_a_database_that_cannot_be_written_for_a_while_loses_nothing(lab: Lab, u
     assert figures(lab.succeeded(running)) == undisturbed["long epochs"]
     one_history(lab, running)
     lab.succeeded(lab.submit(CHECK))
+
+
+def test_postgres_may_be_away_for_longer_than_a_lease(redis_server: Path, home: Path, undisturbed: dict[str, Figures]) -> None:
+    need_postgres()
+    with PostgresServer() as server:
+        settings = lab_settings(home).model_copy(update={"database_url": server.url})
+        with Stack(settings, port=0, device="cpu") as stack, Lab(stack) as lab:
+            running = lab.submit(LONG)
+            lab.until_midway(running)
+            waiting = lab.submit(CHECK)
+            server.stop()
+            began = time.monotonic()
+            assert lab.http.get("/healthz").status_code == 200
+            assert lab.http.get("/readyz").status_code == 503
+            for answer in (lab.http.get(f"/v1/jobs/{running}"), lab.http.post("/v1/jobs", json={"spec": CHECK})):
+                assert (answer.status_code, answer.json()["code"]) == (503, "database-away"), answer.text
+                assert int(answer.headers["Retry-After"]) >= 1
+            time.sleep(max(0.0, 20 - (time.monotonic() - began)))
+            server.start()
+            wait_until(lambda: lab.http.get("/readyz").status_code == 200, "the service is ready again")
+            assert figures(lab.succeeded(running)) == undisturbed["long epochs"]
+            one_history(lab, running)
+            lab.succeeded(waiting)
 
 
 # No room

@@ -1,11 +1,6 @@
 """A real database for every test: SQLite in a fresh folder, and PostgreSQL where it is installed; the app over it in process."""
 
-import importlib.util
 import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +19,7 @@ from service.serve import listen
 from service.settings import Settings
 from service.state import State
 from service.store import Store
+from tests.postgres import PostgresServer, need_postgres
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -97,53 +93,12 @@ def store(state: State) -> Store:
     return state.store
 
 
-def missing_for_postgres() -> str | None:
-    """Why PostgreSQL cannot be started here."""
-    if importlib.util.find_spec("psycopg") is None:
-        return "psycopg is not installed: pip install -e '.[postgres]'"
-    if postgres_program("initdb") is None:
-        return "PostgreSQL's initdb and pg_ctl are not installed"
-    if os.geteuid() == 0 and not _unprivileged():
-        return "PostgreSQL refuses to run as root, and there is no user to run it as"
-    return None
-
-
-def postgres_program(name: str) -> str | None:
-    """A program of PostgreSQL, on PATH or where Debian hides it."""
-    hidden = [str(path.parent) for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))]
-    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *hidden]))
-
-
-def _unprivileged() -> str | None:
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    return next((name for name in ("postgres", "nobody") if name in known), None)
-
-
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """A PostgreSQL server on a Unix socket only; the URL of its first database."""
-    reason = missing_for_postgres()
-    if reason and os.environ.get("REQUIRE_POSTGRES"):
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
-    folder = Path(tempfile.mkdtemp(prefix="fflab-pg-"))  # short: the path of a socket has 107 bytes at most
-    as_user: list[str] = []
-    if os.geteuid() == 0:
-        user = _unprivileged() or ""
-        shutil.chown(folder, user)
-        as_user = ["runuser", "-u", user, "--"]
-    data = str(folder / "data")
-    initdb, control = postgres_program("initdb") or "", postgres_program("pg_ctl") or ""
-    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
-    run = {"check": True, "cwd": folder, "stdout": subprocess.DEVNULL}
-    subprocess.run([*as_user, initdb, "-D", data, "-U", "fflab", "-A", "trust", "-E", "UTF8", "--locale=C"], **run)  # type: ignore[call-overload]
-    subprocess.run([*as_user, control, "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start"], **run)  # type: ignore[call-overload]
-    try:
-        yield f"postgresql+psycopg://fflab@/postgres?host={folder}"
-    finally:
-        subprocess.run([*as_user, control, "-D", data, "-w", "-m", "immediate", "stop"], **run)  # type: ignore[call-overload]
-        shutil.rmtree(folder)
+    """A PostgreSQL server; the URL of its first database."""
+    need_postgres()
+    with PostgresServer() as server:
+        yield server.url
 
 
 @pytest.fixture

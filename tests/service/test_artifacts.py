@@ -36,6 +36,15 @@ def test_what_is_not_there_is_a_key_error(artifacts: Artifacts) -> None:
     assert artifacts.names(OTHER) == []
 
 
+def test_what_a_killed_writer_left_is_tidied_away(artifacts: Artifacts) -> None:
+    artifacts.tidy(JOB)
+    artifacts.put(JOB, NAME, b"whole")
+    (artifacts.root / JOB / f"{NAME}.123.part").write_bytes(b"hal")
+    artifacts.tidy(JOB)
+    assert [path.name for path in (artifacts.root / JOB).iterdir()] == [NAME]
+    assert artifacts.get(JOB, NAME) == b"whole"
+
+
 @given(st.binary(min_size=1, max_size=200), st.data())
 def test_every_damage_is_noticed(tmp_path_factory: pytest.TempPathFactory, data: bytes, draw: st.DataObject) -> None:
     root = tmp_path_factory.mktemp("artifacts")

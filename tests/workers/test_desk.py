@@ -1,6 +1,7 @@
 """The desk: checkpoints and rows of an attempt, what a later attempt resumes from, and the fence."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,9 @@ def damage(artifacts: Artifacts, job_id: str, *names: str) -> None:
 
 def test_every_epoch_leaves_a_checkpoint_and_its_rows(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> None:
     claimed = claim(TRAIN)
-    result = train(desk_of(claimed, store, artifacts, settings))
+    desk = desk_of(claimed, store, artifacts, settings)
+    result = train(desk)
+    desk.finish(result)
     assert artifacts.names(claimed.job_id) == [epoch_name(0, epoch) for epoch in range(5)]
     assert store.rows(claimed.job_id) == [row.model_dump(mode="json") for row in result.curves]
     assert store.latest_checkpoint(claimed.job_id) == epoch_name(0, 4)
@@ -99,9 +102,78 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     checkpoint = desk.resume_point(TRAIN)
     assert (checkpoint and (checkpoint.epoch, checkpoint.batch)) == resumed_at
     result = train(desk)
+    desk.finish(result)
     undisturbed = ffengine.train(TRAIN)
     assert (result.curves, result.accuracy) == (undisturbed.curves, undisturbed.accuracy)
     assert store.rows(interrupted.job_id) == [row.model_dump(mode="json") for row in undisturbed.curves]
+
+
+class Killed(BaseException):
+    """What SIGKILL would be, as seen from inside."""
+
+
+class Axe:
+    """Lets so many writes to the store and the artifacts through, and kills before or after the next one."""
+
+    def __init__(self, store: Store, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left, self.after = 10**9, False
+        for owner, name in ((store, "record"), (artifacts, "put")):
+            monkeypatch.setattr(owner, name, self.guarded(getattr(owner, name)))
+
+    def guarded(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        def at_risk(*args: Any, **given: Any) -> Any:
+            self.left -= 1
+            if self.left < 0 and not self.after:
+                raise Killed
+            done = write(*args, **given)
+            if self.left < 0:
+                raise Killed
+            return done
+
+        return at_risk
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("damage_latest", [False, True], ids=["whole", "damaged"])
+@pytest.mark.parametrize("every_batch", [False, True], ids=["epochs", "batches"])
+@pytest.mark.parametrize("record_seconds", [0.0, 1e9], ids=["each", "together"])
+def test_killed_at_any_write_the_next_attempt_ends_as_if_nothing_had_been(
+    claim: ClaimJob,
+    store: Store,
+    artifacts: Artifacts,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    after: bool,
+    damage_latest: bool,
+    every_batch: bool,
+    record_seconds: float,
+) -> None:
+    monkeypatch.setattr("workers.desk.RECORD_SECONDS", record_seconds)
+    settings = settings.model_copy(update={"checkpoint_seconds": 0.0 if every_batch else 1e9})
+    undisturbed = ffengine.train(TRAIN)
+    axe = Axe(store, artifacts, monkeypatch)
+    axe.after = after
+    for writes in range(0, 60, 1 + 4 * every_batch):
+        claimed = claim(TRAIN)
+        axe.left = writes
+        try:
+            train(desk_of(claimed, store, artifacts, settings))
+        except Killed:
+            latest = store.latest_checkpoint(claimed.job_id)
+            if damage_latest and latest:
+                damage(artifacts, claimed.job_id, latest)
+        else:
+            break
+        axe.left = 10**9
+        store.lost(claimed.job_id, claimed.attempt, "killed", max_losses=9)
+        second = store.claim(claimed.job_id, WORKER, settings.lease_seconds)
+        assert second is not None
+        desk = desk_of(second, store, artifacts, settings)
+        result = train(desk)
+        desk.finish(result)
+        assert (result.curves, result.accuracy) == (undisturbed.curves, undisturbed.accuracy)
+        assert store.rows(claimed.job_id) == [row.model_dump(mode="json") for row in undisturbed.curves]
+    assert writes >= 5
 
 
 def test_a_checkpoint_of_another_spec_is_not_used(interrupted: Claim, store: Store, artifacts: Artifacts, settings: Settings) -> None:
