@@ -252,6 +252,16 @@ def loaded(name: str, root: Path | None = None) -> Loaded:
 
 @lru_cache(maxsize=2)
 def _load(name: str, root: Path) -> Loaded:
+    return read(name, root)
+
+
+def is_present(facts: Dataset, root: Path) -> bool:
+    """Whether a data set can be loaded without fetching it."""
+    return facts.uploaded or facts.files is None or present_folder(facts, root) is not None
+
+
+def read(name: str, root: Path) -> Loaded:
+    """What `loaded` gives, read anew and not kept."""
     facts = facts_of(name, root)
     if facts.uploaded:
         return verified(facts, uploads.arrays_of(name, root))

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 from ffengine.datasets import look_in
 from ffengine.version import ENGINE_VERSION
 from service import problems
+from service.dashboard import pages, render
 from service.routes import catalog, datasets, jobs, results, system, webhooks
 from service.settings import Settings
 from service.state import State, owner_of
@@ -51,4 +52,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(datasets.upload_router, prefix="/v1", dependencies=[Depends(owner_of)], max_body_size=settings.max_upload_bytes)
     app.include_router(system.workers, prefix="/v1", dependencies=[Depends(owner_of)])
     app.include_router(system.router)
+    for part in (pages.router, pages.entrance, render.files):
+        app.include_router(part)
     return app

@@ -43,6 +43,17 @@ class Source(NamedTuple):
     result: RunResult
 
 
+class SoFar(NamedTuple):
+    """The rows of one job that has no result yet, to draw."""
+
+    label: str
+    curves: Sequence[EpochRow] = ()
+    cells: Sequence[CheckCell] = ()
+
+
+Drawable = Source | SoFar
+
+
 class NothingToDraw(LookupError):  # noqa: N818
     """The results hold no rows for this chart."""
 
@@ -52,10 +63,10 @@ class ChartEntry(NamedTuple):
 
     name: str
     meaning: str
-    draw: Callable[[Sequence[Source]], AnyChart]
+    draw: Callable[[Sequence[Drawable]], AnyChart]
 
 
-def render(name: str, sources: Sequence[Source], fmt: ChartFormat) -> bytes:
+def render(name: str, sources: Sequence[Drawable], fmt: ChartFormat) -> bytes:
     """A chart as bytes. KeyError for an unknown name, NothingToDraw where the results have no rows for it."""
     chart = CHARTS[name].draw(sources)
     if fmt == "json":
@@ -68,7 +79,7 @@ def render(name: str, sources: Sequence[Source], fmt: ChartFormat) -> bytes:
     return vl_convert.vegalite_to_html(specification, bundle=True).encode()
 
 
-def available(sources: Sequence[Source]) -> list[str]:
+def available(sources: Sequence[Drawable]) -> list[str]:
     """The names of the charts for which the results have rows."""
     cells, rows = _cells(sources), _rows(sources)
     theorems = {cell.theorem for _, cell in cells}
@@ -76,33 +87,33 @@ def available(sources: Sequence[Source]) -> list[str]:
     return names + [name for name in ("theorem2", "sparsity", "goodness", "agreement") if rows]
 
 
-def theorem1_widths(sources: Sequence[Source]) -> AnyChart:
+def theorem1_widths(sources: Sequence[Drawable]) -> AnyChart:
     """Share of samples that meet theorem 1's condition, by width and method."""
     return _by_width(sources, 1, PAPER_THEOREM_1, f"paper: more than {PAPER_THEOREM_1}")
 
 
-def theorem2_widths(sources: Sequence[Source]) -> AnyChart:
+def theorem2_widths(sources: Sequence[Drawable]) -> AnyChart:
     """Share of samples that meet theorem 2's condition, by width, split and method."""
     return _by_width(sources, 2, PAPER_THEOREM_2, "paper: more than one half")
 
 
-def theorem2(sources: Sequence[Source]) -> AnyChart:
+def theorem2(sources: Sequence[Drawable]) -> AnyChart:
     """Share of samples that meet the condition along the training step, epoch by epoch."""
     rule = _reference(PAPER_THEOREM_2, "paper: more than one half", UNIT_SCALE)
     return _over_epochs(sources, "theorem2_ratio", "satisfied / live samples", "Theorem 2 while training", scale=UNIT_SCALE, rule=rule)
 
 
-def sparsity(sources: Sequence[Source]) -> AnyChart:
+def sparsity(sources: Sequence[Drawable]) -> AnyChart:
     """Mean Hoyer sparsity of both splits, epoch by epoch."""
     return _over_epochs(sources, "sparsity", "Hoyer sparsity S  (1 = one unit active)", "Sparsity while training")
 
 
-def goodness(sources: Sequence[Source]) -> AnyChart:
+def goodness(sources: Sequence[Drawable]) -> AnyChart:
     """Mean goodness of both splits, epoch by epoch."""
     return _over_epochs(sources, "goodness", "mean goodness, less the threshold", "Goodness while training")
 
 
-def agreement(sources: Sequence[Source]) -> AnyChart:
+def agreement(sources: Sequence[Drawable]) -> AnyChart:
     """How often the predicted sign of the change of S is the one that a real step makes."""
     return _over_epochs(sources, "agreement", "share of live samples", "Predicted sign of dS = observed sign")
 
@@ -117,7 +128,7 @@ CHARTS: dict[str, ChartEntry] = {
 
 
 def _over_epochs(
-    sources: Sequence[Source],
+    sources: Sequence[Drawable],
     figure: str,
     axis: str,
     title: str,
@@ -167,7 +178,7 @@ def _epoch_records(rows: Iterable[tuple[str, EpochRow]], figure: str) -> list[Re
 # Points by width, with Wilson's interval over all samples
 
 
-def _by_width(sources: Sequence[Source], theorem: int, reference: float, label: str) -> AnyChart:
+def _by_width(sources: Sequence[Drawable], theorem: int, reference: float, label: str) -> AnyChart:
     records = _width_records([(series, cell) for series, cell in _cells(sources) if cell.theorem == theorem])
     if not records:
         raise NothingToDraw(f"no check of theorem {theorem}")
@@ -279,18 +290,25 @@ def _width_caption(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _rows(sources: Sequence[Source]) -> list[tuple[str, EpochRow]]:
+def _rows(sources: Sequence[Drawable]) -> list[tuple[str, EpochRow]]:
     return [
-        (" ".join(filter(None, (label, f"layer {row.layer}" if _deep(result) else ""))), row)
-        for label, result in sources
-        if isinstance(result, TrainResult)
-        for row in result.curves
+        (" ".join(filter(None, (source.label, f"layer {row.layer}" if deep else ""))), row)
+        for source in sources
+        for curves in [_curves(source)]
+        for deep in [len({row.layer for row in curves}) > 1]
+        for row in curves
     ]
 
 
-def _deep(result: TrainResult) -> bool:
-    return len({row.layer for row in result.curves}) > 1
+def _curves(source: Drawable) -> Sequence[EpochRow]:
+    if isinstance(source, SoFar):
+        return source.curves
+    return source.result.curves if isinstance(source.result, TrainResult) else ()
 
 
-def _cells(sources: Sequence[Source]) -> list[tuple[str, CheckCell]]:
-    return [(label, cell) for label, result in sources if not isinstance(result, TrainResult) for cell in result.cells]
+def _cells(sources: Sequence[Drawable]) -> list[tuple[str, CheckCell]]:
+    found: list[tuple[str, CheckCell]] = []
+    for source in sources:
+        cells = source.cells if isinstance(source, SoFar) else () if isinstance(source.result, TrainResult) else source.result.cells
+        found += [(source.label, cell) for cell in cells]
+    return found

@@ -3,6 +3,7 @@
     Problem
     ├── 400 MalformedBody, BadCursor
     ├── 401 KeyNeeded
+    ├── 403 WrongOrigin
     ├── 404 NoSuchJob, NoSuchDataset, NoSuchChart, NoSuchDelivery, NoSuchPage
     ├── 405 WrongMethod
     ├── 409 WrongState, NoResultYet, NoWeights, NoSamples, NameTaken, StillInFlight
@@ -122,6 +123,15 @@ class KeyNeeded(Problem):
     """
 
     status = 401
+
+
+class WrongOrigin(Problem):
+    """A page of another site may not do that.
+
+    Use the service's own pages, or a program that is no browser.
+    """
+
+    status = 403
 
 
 class NoSuchJob(Problem):
@@ -323,7 +333,7 @@ BY_STATUS: dict[int, type[Problem]] = {404: NoSuchPage, 405: WrongMethod, 413: B
 
 def responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI responses of a route that may answer with these problems."""
-    always = (KeyNeeded, Invalid, DatabaseAway)
+    always = (KeyNeeded, WrongOrigin, Invalid, DatabaseAway)
     documented: dict[int | str, dict[str, Any]] = {}
     every: tuple[type[Problem], ...] = (*kinds, *always)
     for kind in every:

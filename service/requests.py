@@ -1,7 +1,7 @@
 """The API's side of the store: submit, and look."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import TextClause, delete, func, insert, select, text
 from sqlalchemy.exc import IntegrityError
@@ -12,7 +12,7 @@ from service.database import Database
 from service.jobs import TERMINAL, Event, Job, JobState
 from service.shown import Shown, to_event, to_job
 from service.submissions import CELLS_AT_ONCE, Order, draft, draft_cell, insert_jobs
-from service.tables import EventRow, IdempotencyRow, JobRow, ResultRow, now_seconds
+from service.tables import CurveRow, EventRow, IdempotencyRow, JobRow, ResultRow, now_seconds
 
 _UNENDED = JobRow.state.in_([state.value for state in JobState if state not in TERMINAL])
 _UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(_UNENDED, JobRow.kind == "study")
@@ -103,6 +103,7 @@ class Requests(Database):
         kind: str | None = None,
         tag: str | None = None,
         name: str | None = None,
+        search: str | None = None,
         parent: str | None = None,
         children: bool = False,
     ) -> Page:
@@ -114,6 +115,8 @@ class Requests(Database):
             query = query.where(JobRow.parent_id.is_(None))
         for column, value in ((JobRow.state, state), (JobRow.kind, kind), (JobRow.name, name)):
             query = query.where(column == value) if value is not None else query
+        if search is not None:
+            query = query.where(JobRow.name.icontains(search, autoescape=True) | (JobRow.id == search))
         query = query.where(JobRow.id < before) if before else query
         query = query.where(self._tagged(tag)) if tag is not None else query
         with self.reading() as session:
@@ -137,6 +140,18 @@ class Requests(Database):
         query = select(EventRow).where(EventRow.job_id == job_id, EventRow.seq > after).order_by(EventRow.seq).limit(limit)
         with self.reading() as session:
             return [to_event(row) for row in session.scalars(query)]
+
+    def last_events(self, job_id: str, limit: int) -> list[Event]:
+        """The last events of a job, oldest first."""
+        query = select(EventRow).where(EventRow.job_id == job_id).order_by(EventRow.seq.desc()).limit(limit)
+        with self.reading() as session:
+            return [to_event(row) for row in session.scalars(query)][::-1]
+
+    def last_rows(self, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The newest row of each job that has one."""
+        newest = select(func.max(CurveRow.id)).where(CurveRow.job_id.in_(job_ids)).group_by(CurveRow.job_id)
+        with self.reading() as session:
+            return {row.job_id: row.data for row in session.scalars(select(CurveRow).where(CurveRow.id.in_(newest)))}
 
     def events_beyond(self, number: int, limit: int) -> list[tuple[int, str]]:
         """The numbers of the events after one over all jobs, each with its job's id, in their order."""

@@ -2,6 +2,7 @@
 
 import re
 from typing import Annotated, NamedTuple
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Header, Request
 from starlette.concurrency import run_in_threadpool
@@ -16,6 +17,9 @@ from service.reconcile import Reconciler
 from service.settings import Settings
 from service.store import Store
 from service.webhooks import Messenger
+
+KEY_COOKIE = "fflab_key"  # of a browser that has signed in
+READING = ("GET", "HEAD", "OPTIONS")
 
 
 class State:
@@ -50,17 +54,18 @@ class State:
 
     def job(self, job_id: str) -> Job:
         """The job of a request. Raises NoSuchJob."""
-        job = self.store.job(checked(job_id))
-        if job is None:
-            raise problems.NoSuchJob
-        return job
+        return self.versioned(job_id)[0]
 
-    def finished(self, job_id: str) -> "Finished":
-        """A job and its result. Raises NoSuchJob and NoResultYet."""
+    def versioned(self, job_id: str) -> tuple[Job, int]:
+        """The same with its version. Raises NoSuchJob."""
         found = self.store.versioned(checked(job_id))
         if found is None:
             raise problems.NoSuchJob
-        job, version = found
+        return found
+
+    def finished(self, job_id: str) -> "Finished":
+        """A job and its result. Raises NoSuchJob and NoResultYet."""
+        job, version = self.versioned(job_id)
         document = self.store.result(job_id)
         if document is None and job.kind == "study" and job.state in TERMINAL:
             document = self.store.study_result(job_id).model_dump_json()  # failed or cancelled: the runs as far as they came
@@ -107,14 +112,27 @@ InState = Annotated[State, Depends(state_of)]
 
 
 async def owner_of(
+    request: Request,
     state: InState,
     authorization: Annotated[str | None, Header(description="`Bearer KEY`, where keys are needed")] = None,
     x_api_key: Annotated[str | None, Header(description="the key, as an alternative to Authorization")] = None,
 ) -> str:
-    """Whose request it is. Raises KeyNeeded."""
+    """Whose request it is: a browser's key comes as a cookie. Raises KeyNeeded, and WrongOrigin for a change that another site asks for."""
+    if request.method not in READING:
+        refuse_other_sites(request)
     if state.gate.is_stale:  # seldom: most requests are not to wait for a thread
         await run_in_threadpool(state.gate.refresh)
-    return state.gate.owner(authorization, x_api_key)
+    return state.gate.owner(authorization, x_api_key or request.cookies.get(KEY_COOKIE))
+
+
+def refuse_other_sites(request: Request) -> None:
+    """Raise WrongOrigin where a page of another site makes a browser send this request: it acts with the rights of who looks at it."""
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+    ours = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    if site is not None:  # the browser's own word; behind a proxy the host may be another
+        ours = site in ("same-origin", "none")
+    if not ours:
+        raise problems.WrongOrigin(f"the request comes from a page of {origin or 'another site'}")
 
 
 Owner = Annotated[str, Depends(owner_of)]

@@ -157,13 +157,15 @@ def list_jobs(
     kind: Literal["train", "check", "study"] | None = None,
     tag: Text | None = None,
     name: Text | None = None,
+    search: Annotated[Text | None, Query(description="a part of a name, in any case of letters, or an id")] = None,
     parent: Annotated[str | None, Query(max_length=100, description="a study's id: its cells, which are left out otherwise")] = None,
     children: Annotated[bool, Query(description="list the cells of studies, too")] = False,
 ) -> JobPage:
     """Jobs, newest first."""
     if cursor is not None and not is_job_id(cursor):
         raise problems.BadCursor
-    filters = {"state": job_state.value if job_state else None, "kind": kind, "tag": tag, "name": name, "parent": _plain(parent)}
+    parts = {"name": name, "search": search, "parent": _plain(parent)}
+    filters = {"state": job_state.value if job_state else None, "kind": kind, "tag": tag, **parts}
     page = state.store.jobs(limit=limit, before=cursor, children=children, **filters)
     if page.next_id:
         following = request.url.include_query_params(cursor=page.next_id)

@@ -175,7 +175,7 @@ def log_lines(events: Iterable[Event]) -> Iterator[str]:
     responses={
         200: {"content": {"image/png": {}, "image/svg+xml": {}, "application/json": {}, "text/html": {}}},
         304: {},
-        **responses(problems.NoSuchJob, problems.NoSuchChart, problems.NoResultYet),
+        **responses(problems.NoSuchJob, problems.NoSuchChart),
     },
 )
 def read_chart(
@@ -184,12 +184,12 @@ def read_chart(
     state: InState,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """A chart of the result, drawn on the server. An unknown name is answered with the names that there are."""
+    """A chart of the result, or of what is measured so far, drawn on the server. An unknown name is answered with the known ones."""
     from service.charts import CHARTS, FORMATS, MEDIA_TYPES, available, render  # loads the charting library: not at start-up
-    from service.sources import sources_of
+    from service.sources import drawable
 
-    job, version, document = state.finished(job_id)
-    sources = sources_of(state.store, job, document)
+    job, version = state.versioned(job_id)
+    sources = drawable(state.store, job)
     name, _, ending = file.rpartition(".")
     fmt = next((known for known in FORMATS if known == ending), None)
     there = available(sources)

@@ -1,0 +1,295 @@
+"""The pages: each reads the store as the API does, and renders one template. Whatever changes something is sent to /v1 by the script."""
+
+import json
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Annotated, Any, Literal
+
+import yaml
+from fastapi import APIRouter, Depends, Form, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
+
+from ffengine.arrays import DatasetError
+from ffengine.datasets import facts_of, find
+from ffengine.presets import PRESETS
+from service import problems
+from service.dashboard import views
+from service.dashboard.pictures import can_be_drawn, picture, picture_size
+from service.dashboard.render import page
+from service.jobs import TERMINAL, Event, Job, JobState
+from service.routes.catalog import read_catalog, read_presets
+from service.routes.datasets import list_datasets
+from service.routes.results import log_lines
+from service.routes.system import list_workers
+from service.specfile import DEFAULTS
+from service.state import KEY_COOKIE, InState, State, owner_of, refuse_other_sites
+
+LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
+MOST_DRAWN_RUNS = 60  # of a study: more small multiples are not looked at one by one
+LONGEST_SPEC = 200_000  # characters of YAML
+FIRST_PRESET = "quick"
+JobIds = Annotated[list[str], Query(alias="job", max_length=MOST_COMPARED, description="2 to 12 jobs")]
+
+
+class Page(APIRoute):
+    """A route whose refusals are pages, too; who has no key is sent to sign in."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with its problems rendered."""
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except problems.KeyNeeded:
+                back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+                return RedirectResponse(request.url_for("sign_in_page").include_query_params(to=back).replace(scheme="", netloc=""), 303)
+            except problems.Problem as problem:
+                return page("problem", request, problem.status, problem={"title": problem.title(), "detail": problem.detail})
+            except RequestValidationError as error:
+                wrong = problems.invalid(error.errors(), None)
+                return page("problem", request, wrong.status, problem={"title": wrong.title(), "detail": wrong.detail})
+            except problems.DATABASE_ERRORS:
+                away = problems.DatabaseAway()
+                return page("problem", request, away.status, problem={"title": away.title(), "detail": away.detail})
+
+        return handled
+
+
+router = APIRouter(route_class=Page, include_in_schema=False, dependencies=[Depends(owner_of)])
+entrance = APIRouter(route_class=Page, include_in_schema=False)
+
+
+@router.get("/")
+def jobs_page(
+    request: Request,
+    state: InState,
+    name: str = "",
+    job_state: Annotated[JobState | Literal[""], Query(alias="state")] = "",
+    kind: Literal["train", "check", "study", ""] = "",
+    tag: str = "",
+    cursor: str | None = None,
+) -> Response:
+    """The jobs, newest first."""
+    filters: dict[str, Any] = {"search": name or None, "state": job_state or None, "kind": kind or None, "tag": tag or None}
+    found = state.store.jobs(limit=LISTED, before=cursor, **filters)
+    following = request.url.include_query_params(cursor=found.next_id)
+    return page(
+        "jobs",
+        request,
+        jobs=found.jobs,
+        headlines=_headlines(state, found.jobs),
+        states=[one.value for one in JobState],
+        kinds=list(DEFAULTS),
+        asked={"name": name, "state": str(job_state), "kind": kind, "tag": tag},
+        filtered=any(filters.values()) or cursor is not None,
+        next_url=f"{following.path}?{following.query}" if found.next_id else None,
+        first_preset=FIRST_PRESET,
+    )
+
+
+@router.get("/jobs/{job_id}")
+def job_page(request: Request, state: InState, job_id: str) -> Response:
+    """One job, or a study with its runs."""
+    from service.charts import CHARTS, Drawable, Source, available  # loads the charting library: not at start-up
+    from service.comparison import comparison
+    from service.sources import drawable
+
+    job = state.job(job_id)
+    ended = job.state in TERMINAL
+    events = state.store.last_events(job.id, LOG_LINES)
+    many = job.kind == "study" and len(state.store.jobs(limit=MOST_DRAWN_RUNS + 1, parent=job.id).jobs) > MOST_DRAWN_RUNS
+    sources: list[Drawable] = [] if many else drawable(state.store, job)
+    results = [source for source in sources if isinstance(source, Source)]
+    has_result = ended and (state.store.result(job.id) is not None or job.kind == "study")
+    return page(
+        "job",
+        request,
+        job=job,
+        ended=ended,
+        seen=events[-1].id if events else 0,
+        actions=views.ACTIONS[job.state],
+        waiting=views.waiting(job),
+        findings=[finding for source in results for finding in source.result.diagnostics] or _findings(events),
+        charts=available(sources),
+        meanings={name: entry.meaning for name, entry in CHARTS.items()},
+        lines=comparison(results),
+        **_runs(state, job),
+        has_result=has_result,
+        downloads=views.downloads(job),
+        provenance=views.provenance_lines(job.provenance),
+        snippets=views.snippets(job, str(request.base_url).rstrip("/")),
+        log="".join(log_lines(events)),
+    )
+
+
+@router.get("/compare")
+def compare_page(request: Request, state: InState, job_ids: JobIds = []) -> Response:  # noqa: B006 - never changed
+    """Several jobs side by side."""
+    from service.charts import CHARTS, Source, available
+    from service.comparison import comparison
+    from service.sources import drawable
+
+    jobs = [state.job(job_id) for job_id in dict.fromkeys(job_ids)]
+    labels = _labels(jobs)
+    sources = {job.id: drawable(state.store, job) for job in jobs}
+    lines = {job_id: comparison([one for one in found if isinstance(one, Source)]) for job_id, found in sources.items()}
+    return page(
+        "compare",
+        request,
+        jobs=jobs,
+        labels=labels,
+        differences=views.differences(jobs),
+        lines=views.beside(lines),
+        charts=available([one for found in sources.values() for one in found]),
+        meanings={name: entry.meaning for name, entry in CHARTS.items()},
+        query="&".join(f"job={job.id}" for job in jobs),
+        most=MOST_COMPARED,
+    )
+
+
+@router.get("/compare/{name}.json")
+def compare_chart(state: InState, name: str, job_ids: JobIds) -> Response:
+    """A chart of several jobs, one colour or panel each."""
+    from service.charts import available, render
+    from service.sources import drawable
+
+    jobs = [state.job(job_id) for job_id in dict.fromkeys(job_ids)]
+    labels = _labels(jobs)
+    found = [(labels[job.id], source) for job in jobs for source in drawable(state.store, job)]
+    sources = [source._replace(label=" ".join(filter(None, (label, source.label)))) for label, source in found]
+    if name not in available(sources):
+        raise problems.NoSuchChart
+    return Response(render(name, sources, "json"), media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+@router.get("/new")
+def new_page(request: Request, state: InState, preset: str | None = None, like: str | None = None) -> Response:
+    """The form of a spec, from the defaults, a preset or another job."""
+    start: dict[str, Any] = {"kind": "train"}
+    name = None
+    if like is not None:
+        job = state.job(like)
+        name, start = job.name, {"kind": job.kind, **job.spec.model_dump(mode="json", exclude_defaults=True)}
+    elif preset in PRESETS:
+        start = {"kind": "study", "preset": preset}
+    return page("new", request, start=start, presets=read_presets().items, chosen=preset, name=name)
+
+
+@router.get("/workers")
+def workers_page(request: Request, state: InState) -> Response:
+    """Who works, and how much there is to do."""
+    return page("workers", request, workers=list_workers(state).items, counts=list(state.store.counts().items()))
+
+
+@router.get("/datasets")
+def datasets_page(request: Request, state: InState) -> Response:
+    """The data sets with samples as pictures."""
+    found = list_datasets(state).items
+    root = state.settings.data_root
+    pictured = {facts.name: picture_size(facts_of(facts.name, root)) for facts in found if can_be_drawn(facts_of(facts.name, root), root)}
+    return page("datasets", request, datasets=found, pictured=pictured)
+
+
+@router.get("/datasets/{name}.png")
+def dataset_picture(request: Request, state: InState, name: Annotated[str, Path()]) -> Response:
+    """Samples of every class."""
+    root = state.settings.data_root
+    facts = find(name, root)
+    if facts is None or not can_be_drawn(facts, root):
+        raise problems.NoSuchDataset(f"{name!r} is not on this machine yet, or too large to be looked at")
+    try:
+        content = picture(name, facts.digest, root)
+    except DatasetError as error:
+        raise problems.NoSuchDataset(str(error)) from error
+    return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"})
+
+
+@router.get("/catalog")
+def catalog_page(request: Request) -> Response:
+    """Every entry with its meaning."""
+    catalogue = read_catalog()
+    names = [name for name in type(catalogue).model_fields if name not in ("datasets", "spec_schema")]
+    return page(
+        "catalog", request, catalogues=[(name, getattr(catalogue, name)) for name in names], pictures={}, presets=read_presets().items
+    )
+
+
+@router.post("/spec.yaml")
+async def spec_as_yaml(request: Request) -> Response:
+    """A spec as a file."""
+    document = _document(await _text(request))
+    return Response(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), media_type="application/yaml")
+
+
+@router.post("/spec.json")
+async def spec_as_json(request: Request) -> Response:
+    """The spec of a file."""
+    document = _document(await _text(request))
+    inner = document.get("spec")
+    return Response(json.dumps(inner if isinstance(inner, dict) else document), media_type="application/json")
+
+
+@entrance.get("/login", name="sign_in_page")
+def sign_in_page(request: Request, to: str = "/") -> Response:
+    """Asks for the key."""
+    return page("login", request, to=_inside(to), wrong=False)
+
+
+@entrance.post("/login")
+def sign_in(request: Request, state: InState, key: Annotated[str, Form(max_length=500)], to: Annotated[str, Form()] = "/") -> Response:
+    """Keeps the key in a cookie that no script can read, until the browser is closed."""
+    refuse_other_sites(request)
+    state.gate.refresh()
+    try:
+        state.gate.owner(None, key.strip())
+    except problems.KeyNeeded:
+        return page("login", request, 401, to=_inside(to), wrong=True)
+    answer = RedirectResponse(_inside(to), 303)
+    answer.set_cookie(KEY_COOKIE, key.strip(), httponly=True, samesite="lax", secure=request.url.scheme == "https")
+    return answer
+
+
+def _inside(to: str) -> str:
+    """The address, if it is one of ours: nobody is sent elsewhere."""
+    return to if to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable() else "/"
+
+
+async def _text(request: Request) -> str:
+    return (await request.body()).decode(errors="replace")[:LONGEST_SPEC]
+
+
+def _document(text: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise problems.MalformedBody(f"this is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict):
+        raise problems.MalformedBody("a spec is an object, such as `kind: train`")
+    return found
+
+
+def _headlines(state: State, jobs: Sequence[Job]) -> dict[str, str]:
+    rows = state.store.last_rows([job.id for job in jobs])
+    return {job.id: views.headline(rows.get(job.id)) for job in jobs}
+
+
+def _findings(events: Sequence[Event]) -> list[Any]:
+    """What was found about a job that failed."""
+    return next((event.data["diagnostics"] for event in reversed(events) if event.data.get("diagnostics")), [])
+
+
+def _runs(state: State, job: Job) -> dict[str, Any]:
+    if job.kind != "study":
+        return {"children": [], "headlines": {}, "counted": "", "more_children": False}
+    found = state.store.jobs(limit=RUNS_SHOWN, parent=job.id)
+    counted = {one: sum(run.state == one for run in found.jobs) for one in JobState}
+    told = ", ".join(f"{count} {one.value}" for one, count in counted.items() if count)
+    return {"children": found.jobs[::-1], "headlines": _headlines(state, found.jobs), "counted": told, "more_children": bool(found.next_id)}
+
+
+def _labels(jobs: Sequence[Job]) -> dict[str, str]:
+    """A name for each job; where two have the same, with the end of the id."""
+    titles = [views.title_of(job) for job in jobs]
+    return {job.id: title if titles.count(title) == 1 else f"{title} ({job.id[-4:]})" for job, title in zip(jobs, titles, strict=True)}

@@ -1,0 +1,64 @@
+"""Samples of a data set as one picture: a row for each class."""
+
+import io
+import math
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ffengine.arrays import Images
+from ffengine.datasets import Dataset, facts_of, is_present, read
+
+COLUMNS, GAP, LEAST_SIDE = 12, 1, 28
+MOST_ROWS = 20  # classes shown
+MOST_VALUES = 400_000_000  # pixels of a data set that is read for its picture
+
+
+def can_be_drawn(facts: Dataset, root: Path) -> bool:
+    """Whether the data set is on this machine, and not too large to be read for a picture."""
+    values = math.prod(facts.shape) * (facts.train_samples + facts.test_samples)
+    return facts.shape[0] in (1, 3) and values <= MOST_VALUES and is_present(facts, root)
+
+
+def picture_size(facts: Dataset) -> tuple[int, int]:
+    """Width and height of the picture, pixels."""
+    _, height, width = facts.shape
+    scale, rows = _scale(facts), min(facts.classes, MOST_ROWS)
+    return COLUMNS * (scale * width + GAP) - GAP, rows * (scale * height + GAP) - GAP
+
+
+@lru_cache(maxsize=64)
+def picture(name: str, digest: str | None, root: Path) -> bytes:
+    """The first training samples of each class as PNG. Raises DatasetError."""
+    facts, arrays = facts_of(name, root), read(name, root).arrays
+    width, height = picture_size(facts)
+    canvas = np.zeros((height, width, 3), np.uint8)
+    scale, low, high = _scale(facts), *_range(arrays.x_train)
+    for row in range(min(facts.classes, MOST_ROWS)):
+        for column, index in enumerate(np.flatnonzero(arrays.y_train == row)[:COLUMNS]):
+            tile = _tile(arrays.x_train[index], low, high).repeat(scale, 0).repeat(scale, 1)
+            top, left = row * (tile.shape[0] + GAP), column * (tile.shape[1] + GAP)
+            canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    content = io.BytesIO()
+    Image.fromarray(canvas).save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def _scale(facts: Dataset) -> int:
+    return max(1, math.ceil(LEAST_SIDE / max(facts.shape[1:])))
+
+
+def _range(images: Images) -> tuple[float, float]:
+    """What is black and what is white."""
+    if images.dtype == np.uint8:
+        return 0.0, 255.0
+    return float(images.min()), float(images.max())
+
+
+def _tile(image: npt.NDArray[np.generic], low: float, high: float) -> npt.NDArray[np.uint8]:
+    """(channels, height, width) -> (height, width, 3), bytes."""
+    grey = (image.astype(np.float64) - low) / max(high - low, 1e-12) * 255
+    return np.broadcast_to(grey.astype(np.uint8).transpose(1, 2, 0), (*image.shape[1:], 3))

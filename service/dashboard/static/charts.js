@@ -1,0 +1,35 @@
+// Draws the charts of a page from the server's own specifications, anew whenever the page has been refreshed.
+import "/static/vega.js";
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const drawn = new Map();
+
+function options() {
+  const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
+  const config = { background: null, title: { color: ink }, axis: { labelColor: ink, titleColor: ink }, legend: { labelColor: ink, titleColor: ink }, header: { labelColor: ink } };
+  return { actions: false, ast: true, defaultStyle: false, renderer: "canvas", tooltip: { disableDefaultStyle: true }, config };
+}
+
+async function draw(figure, whole) {
+  const url = figure.dataset.chart;
+  const known = drawn.get(url);
+  const answer = await fetch(url, known && !whole ? { headers: { "If-None-Match": known } } : {});
+  if (!answer.ok) return;
+  const specification = await answer.json();
+  if (specification.width === 460) specification.width = Math.max(220, Math.min(520, figure.clientWidth - 110));
+  await window.vegaEmbed(figure.querySelector(".drawing"), specification, options());
+  const text = figure.querySelector("figcaption").textContent;
+  figure.querySelector("canvas")?.setAttribute("aria-label", text);
+  figure.querySelector("canvas")?.setAttribute("role", "img");
+  drawn.set(url, answer.headers.get("ETag"));
+}
+
+export function drawAll(whole = false) {
+  for (const figure of document.querySelectorAll("figure[data-chart]")) {
+    draw(figure, whole || !figure.querySelector("canvas")).catch((error) => { figure.querySelector(".drawing").textContent = `This chart could not be drawn: ${error.message}`; });
+  }
+}
+
+document.addEventListener("refreshed", () => drawAll());
+dark.addEventListener("change", () => drawAll(true));
+drawAll(true);

@@ -1,0 +1,117 @@
+// Keeps a page live: fetches it again and swaps the regions marked data-live; buttons that act; selection; offline notice.
+const body = document.body;
+const away = document.getElementById("away");
+const said = document.getElementById("said");
+const picked = new Set();
+let busy = false;
+let again = false;
+
+export async function refresh() {
+  if (busy) { again = true; return; }
+  busy = true;
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    if (answer.status === 503) throw new Error("away");
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    away.hidden = true;
+    for (const region of document.querySelectorAll("[data-live]")) {
+      const fresh = page.getElementById(region.id);
+      if (!fresh) continue;
+      if (region.dataset.keep !== undefined && region.dataset.keep === fresh.dataset.keep) continue;
+      if (region.innerHTML === fresh.innerHTML || region.contains(document.activeElement)) continue;
+      region.innerHTML = fresh.innerHTML;
+      if (fresh.dataset.keep !== undefined) region.dataset.keep = fresh.dataset.keep;
+    }
+    if (page.body && page.body.dataset.events === undefined) delete body.dataset.events;
+    showPicked();
+    document.dispatchEvent(new CustomEvent("refreshed"));
+  } catch {
+    away.hidden = false;
+  } finally {
+    busy = false;
+    if (again) { again = false; refresh(); }
+  }
+}
+
+export function say(text) {
+  said.textContent = text;
+  said.hidden = false;
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => { said.hidden = true; }, 8000);
+}
+
+export async function send(method, url, content) {
+  try {
+    const options = content === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) };
+    const answer = await fetch(url, { method, ...options });
+    const document = answer.status === 204 ? {} : await answer.json();
+    if (!answer.ok) { say(document.detail || document.title); return null; }
+    return document;
+  } catch {
+    say("The service does not answer; nothing was changed. Try again in a moment.");
+    return null;
+  }
+}
+
+function throttled(work, milliseconds) {
+  let timer = null;
+  let last = 0;
+  return () => {
+    if (timer) return;
+    timer = setTimeout(() => { timer = null; last = Date.now(); work(); }, Math.max(0, last + milliseconds - Date.now()));
+  };
+}
+
+function follow() {
+  const events = new EventSource(body.dataset.events);
+  const soon = throttled(refresh, 700);
+  for (const type of ["state", "progress", "rows", "log"]) events.addEventListener(type, soon);
+  events.addEventListener("end", () => { events.close(); refresh(); });
+  events.addEventListener("open", () => { away.hidden = true; });
+  events.addEventListener("error", () => { away.hidden = events.readyState === EventSource.OPEN; if (events.readyState === EventSource.CLOSED) setTimeout(follow, 3000); });
+}
+
+function showPicked() {
+  const form = document.querySelector("[data-picked]");
+  if (!form) return;
+  for (const box of document.querySelectorAll("input[name=job]")) box.checked = picked.has(box.value);
+  form.hidden = picked.size === 0;
+  form.querySelector("[data-count]").textContent = picked.size;
+  form.querySelector("[data-compare]").disabled = picked.size < 2 || picked.size > 12;
+}
+
+document.addEventListener("change", (event) => {
+  if (event.target.name !== "job") return;
+  if (event.target.checked) picked.add(event.target.value); else picked.delete(event.target.value);
+  showPicked();
+});
+
+document.addEventListener("submit", (event) => {
+  if (!event.target.matches("[data-picked]")) return;
+  event.preventDefault();
+  location.href = `/compare?${[...picked].map((id) => `job=${id}`).join("&")}`;
+});
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  if (button.dataset.confirm && !confirm(button.dataset.confirm)) return;
+  if (button.dataset.post && (await send("POST", button.dataset.post))) refresh();
+  if (button.dataset.patch && (await send("PATCH", button.dataset.patch, JSON.parse(button.dataset.body)))) refresh();
+  if (button.dataset.delete && (await send("DELETE", button.dataset.delete))) location.href = "/";
+  if (button.dataset.copy !== undefined) {
+    await navigator.clipboard.writeText(button.parentElement.querySelector("pre").textContent);
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  }
+  if (button.dataset.clear !== undefined) { picked.clear(); showPicked(); }
+  if (button.dataset.cancel !== undefined && confirm(`Cancel ${picked.size} jobs?`)) {
+    for (const id of picked) await send("POST", `/v1/jobs/${id}/cancel`);
+    picked.clear();
+    refresh();
+  }
+});
+
+addEventListener("pageshow", showPicked);
+if (body.dataset.refresh) setInterval(() => { if (!document.hidden) refresh(); }, 1000 * body.dataset.refresh);
+if (body.dataset.events) follow();
