@@ -12,7 +12,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY ffengine ffengine
 COPY service service
 COPY workers workers
-RUN pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" ".[postgres]"
+RUN pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" ".[worker,postgres]"
 
 USER fflab
 WORKDIR /state

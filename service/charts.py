@@ -278,7 +278,7 @@ def _caption(records: Sequence[Record]) -> list[str]:
     seeds = max(int(record["seeds"] or 0) for record in records)
     samples = max(int(record["samples"] or 0) for record in records)
     band = "band: 95 % interval of the mean over seeds" if seeds > 1 else "one seed: no interval"
-    return [f"mean over {seeds} seed{'s' if seeds > 1 else ''}, {samples:,} samples of each split and seed; {band}"]
+    return [f"mean over {seeds} seed{'s' if seeds > 1 else ''}, {samples:,} samples of each split and seed", band]
 
 
 def _width_caption(records: Sequence[Record]) -> list[str]:

@@ -10,13 +10,22 @@ function options() {
   return { actions: false, ast: true, defaultStyle: false, renderer: "canvas", tooltip: { disableDefaultStyle: true }, config };
 }
 
+function fit(specification, room) {
+  if (specification.facet) {
+    specification.columns = room < 480 ? 1 : 2;
+    specification.spec.width = Math.max(160, Math.floor((room - 110) / specification.columns) - 20);
+  } else {
+    specification.width = Math.max(200, Math.min(520, room - 110));
+  }
+}
+
 async function draw(figure, whole) {
   const url = figure.dataset.chart;
   const known = drawn.get(url);
   const answer = await fetch(url, known && !whole ? { headers: { "If-None-Match": known } } : {});
   if (!answer.ok) return;
   const specification = await answer.json();
-  if (specification.width === 460) specification.width = Math.max(220, Math.min(520, figure.clientWidth - 110));
+  fit(specification, figure.clientWidth);
   await window.vegaEmbed(figure.querySelector(".drawing"), specification, options());
   const text = figure.querySelector("figcaption").textContent;
   figure.querySelector("canvas")?.setAttribute("aria-label", text);

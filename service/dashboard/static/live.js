@@ -6,6 +6,20 @@ const picked = new Set();
 let busy = false;
 let again = false;
 
+// What has the focus keeps it, in its new form; what has gone leaves it to the page's content.
+function swap(region, fresh) {
+  const active = region.contains(document.activeElement) ? document.activeElement : null;
+  const place = active && [...region.querySelectorAll("a, button, input, summary, [tabindex]")].filter((one) => named(one) === named(active)).indexOf(active);
+  region.innerHTML = fresh.innerHTML;
+  if (!active) return;
+  const same = [...region.querySelectorAll("a, button, input, summary, [tabindex]")].filter((one) => named(one) === named(active));
+  (same[place] || document.getElementById("main")).focus({ preventScroll: true });
+}
+
+function named(control) {
+  return [control.localName, control.dataset.post, control.getAttribute("href"), control.value, control.getAttribute("aria-label"), control.localName === "button" ? control.textContent : ""].join(" ");
+}
+
 export async function refresh() {
   if (busy) { again = true; return; }
   busy = true;
@@ -18,8 +32,7 @@ export async function refresh() {
       const fresh = page.getElementById(region.id);
       if (!fresh) continue;
       if (region.dataset.keep !== undefined && region.dataset.keep === fresh.dataset.keep) continue;
-      if (region.innerHTML === fresh.innerHTML || region.contains(document.activeElement)) continue;
-      region.innerHTML = fresh.innerHTML;
+      if (region.innerHTML !== fresh.innerHTML) swap(region, fresh);
       if (fresh.dataset.keep !== undefined) region.dataset.keep = fresh.dataset.keep;
     }
     if (page.body && page.body.dataset.events === undefined) delete body.dataset.events;

@@ -1,0 +1,182 @@
+"""The pages in a real browser against the real stack; screenshots are kept in screenshots/ where FFLAB_SCREENSHOTS says so."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from benchmarks.stack import wait_until
+from tests.integration.conftest import Lab
+
+WIDTHS = {"wide": 1280, "middle": 800, "phone": 380}
+PATIENCE = 30_000  # milliseconds
+QUICK = {"kind": "train", "epochs": 3, "network": {"widths": [32]}, "monitor": {"samples": 200}, "dataset": {"name": "digits"}}
+SLOW = QUICK | {"epochs": 20_000, "network": {"widths": [64]}}
+TOO_FAST = QUICK | {"optimizer": {"name": "sgd", "lr": 1e9}}
+LIST_OF_PAGES = ("/", "/new", "/workers", "/datasets", "/catalog", "/login", "/compare", "/jobs/job_0")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, or that of the machine."""
+    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, lab: Lab) -> Iterator[Page]:
+    """A page that may not complain: neither of scripts nor of the content policy."""
+    context = browser.new_context(base_url=str(lab.http.base_url), viewport={"width": 1280, "height": 900})
+    page, complaints = context.new_page(), list[str]()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if "Content Security Policy" in said.text else None)
+    page.set_default_timeout(PATIENCE)
+    yield page
+    context.close()
+    assert not complaints
+
+
+def looked_at(page: Page, name: str) -> None:
+    """No serious fault for people who cannot see or use a mouse, nothing wider than the screen; a picture where they are wanted."""
+    for width in WIDTHS.values():
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, f"{name} is wider than {width} pixels"
+        if folder := os.environ.get("FFLAB_SCREENSHOTS"):
+            page.wait_for_timeout(600)  # charts have been drawn
+            page.screenshot(path=Path(folder) / f"{name}-{width}.png", full_page=True)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = Axe().run(page).response["violations"]
+        serious = [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found if one["impact"] in ("serious", "critical")]
+        assert not serious, f"{name}, {scheme}: {serious}"
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": WIDTHS["wide"], "height": 900})
+
+
+def epoch_after(page: Page, epoch: int) -> int:
+    """The epoch that the page shows, once it is a later one."""
+    shown = (
+        "() => Number(document.querySelector('#head').textContent.match(/epoch (\\d+)/)?.[1] ?? 0)"  # the policy forbids eval in the page
+    )
+    return wait_until(lambda: found if (found := int(page.evaluate(shown))) > epoch else None, f"an epoch after {epoch}", 30)
+
+
+def test_from_the_first_visit_to_a_finished_job_without_the_address_bar(page: Page, lab: Lab) -> None:
+    page.goto("/")
+    page.get_by_role("link", name="New job").click()
+    page.get_by_label("epochs", exact=True).fill("0.5")
+    expect(page.locator("#errors")).to_contain_text("epochs")
+    expect(page.get_by_role("button", name="Submit")).to_be_disabled()
+    page.get_by_label("epochs", exact=True).fill("4")
+    expect(page.locator("#cost")).to_contain_text("1 run, about")
+    page.get_by_role("tab", name="YAML").click()
+    expect(page.locator("textarea[name=yaml]")).to_have_value(re.compile("epochs: 4"))
+    page.locator("textarea[name=yaml]").fill("kind: train\nepochs: 3\ndataset: {name: digits}\nnetwork: {widths: [48]}\n")
+    page.get_by_role("tab", name="Form").click()
+    expect(page.get_by_label("epochs", exact=True)).to_have_value("3")
+    looked_at(page, "new")
+    page.get_by_label("Name").fill("from the browser")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("from the browser")
+    expect(page.locator("#head .state")).to_have_text("succeeded")
+    expect(page.locator("figure canvas").first).to_be_visible()
+    expect(page.get_by_role("link", name="result.csv")).to_be_visible()
+    looked_at(page, "job")
+    page.get_by_role("link", name="Clone and edit").click()
+    expect(page.get_by_label("epochs", exact=True)).to_have_value("3")
+    page.go_back()
+    expect(page.get_by_role("heading", level=1)).to_have_text("from the browser")
+    page.get_by_role("link", name="Jobs").click()
+    expect(page.get_by_role("link", name="from the browser")).to_be_visible()
+    looked_at(page, "jobs")
+
+
+def test_curves_grow_without_a_reload_also_while_the_api_is_away(page: Page, lab: Lab) -> None:
+    job = lab.submit(SLOW, name="slow")
+    page.goto(f"/jobs/{job}")
+    page.evaluate("window.unchanged = true")
+    expect(page.locator("figure canvas").first).to_be_visible()
+    later = epoch_after(page, 0)
+    later = epoch_after(page, later)
+    lab.child("api").kill()
+    page.wait_for_timeout(1_000)
+    epoch_after(page, later)
+    expect(page.locator("#away")).to_be_hidden()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#head .state")).to_have_text("paused")
+    looked_at(page, "paused")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#head .state")).to_have_text("cancelled")
+    assert page.evaluate("window.unchanged")
+
+
+def test_a_job_that_fails_shows_why_and_what_to_try(page: Page, lab: Lab) -> None:
+    job = lab.submit(TOO_FAST, name="too fast")
+    lab.until_state(job, "failed")
+    page.goto(f"/jobs/{job}")
+    expect(page.locator("#head .problem")).to_be_visible()
+    expect(page.locator("#findings li").first).to_be_visible()
+    looked_at(page, "failed")
+
+
+def test_several_jobs_are_compared_and_cancelled(page: Page, lab: Lab) -> None:
+    ids = [lab.submit(QUICK | {"epochs": epochs}, name=f"compare {epochs}") for epochs in (2, 3)]
+    for job in ids:
+        lab.until_state(job, "succeeded")
+    page.goto("/?name=compare")
+    for job in ids:
+        page.locator(f"input[value={job}]").check()
+    page.wait_for_timeout(2_500)  # the list has been refreshed meanwhile
+    expect(page.locator("[data-count]")).to_have_text("2")
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_role("heading", name="What differs")).to_be_visible()
+    expect(page.locator("figure canvas").first).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile("^epochs"))).to_contain_text("2")
+    looked_at(page, "compare")
+    page.reload()
+    expect(page.get_by_role("row", name=re.compile("^epochs"))).to_contain_text("3")
+
+
+def test_a_data_set_is_uploaded(page: Page, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", x=rng.integers(0, 256, (60, 6, 6), dtype=np.uint8), y=np.arange(60) % 3)
+    np.savez(tmp_path / "wrong.npz", x=np.zeros((3, 2)))
+    page.goto("/datasets")
+    page.get_by_label("Name").fill("from-the-browser")
+    page.get_by_label("File").set_input_files(tmp_path / "wrong.npz")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.locator("[data-upload] output")).to_contain_text("y")
+    page.get_by_label("File").set_input_files(tmp_path / "mine.npz")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("heading", name="from-the-browser uploaded")).to_be_visible()
+    expect(page.get_by_role("img", name="Samples of from-the-browser, a row for each class")).to_be_visible()
+
+
+@pytest.mark.parametrize("path", LIST_OF_PAGES)
+def test_every_page_can_be_used_by_everybody(page: Page, path: str) -> None:
+    page.goto(path)
+    looked_at(page, path.strip("/").replace("/", "-") or "home")
+
+
+def test_the_keyboard_suffices(page: Page, lab: Lab) -> None:
+    lab.until_state(lab.submit(QUICK, name="by keyboard"), "succeeded")
+    page.goto("/?name=keyboard")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # past the navigation
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "by keyboard":
+            break
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("by keyboard")

@@ -1,0 +1,147 @@
+"""The pages as a browser gets them: what they say, what they refuse, what nobody can put into them."""
+
+import io
+import json
+import re
+
+import httpx
+import pytest
+from PIL import Image
+
+from ffengine.presets import PRESETS
+from ffengine.results import Split
+from ffengine.spec import TrainSpec
+from service.auth import create_key
+from service.jobs import JobState
+from service.store import Order, Store
+from tests.service.samples import epoch_row, train_result
+from tests.service.test_results import finished
+from tests.service.test_store import HALF, LEASE, claimed
+
+ORDER = Order(spec=TrainSpec(epochs=2), fresh=True)
+SPLITS: tuple[Split, ...] = ("positive", "negative")
+PAGES = ("/", "/new", "/compare", "/workers", "/datasets", "/catalog", "/login")
+
+
+def submitted(store: Store, **fields: object) -> str:
+    return store.submit(ORDER.model_copy(update=fields), max_queued=100).job.id
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_loads_nothing_from_elsewhere_and_no_inline_script(client: httpx.Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.text
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"(?:src|href)=\"(?!/|#)|<style|\sstyle=|\son\w+=|<script(?![^>]*src=)", answer.text)
+    for address in re.findall(r"(?:src|href)=\"(/[^\"#]*)\"", answer.text):
+        if address not in ("/docs",):
+            assert client.get(address).status_code == 200, address
+
+
+def test_what_people_write_is_shown_as_text(client: httpx.Client, store: Store) -> None:
+    job = submitted(store, name="<script>alert(1)</script>", tags=["<b>"])
+    for path in ("/", f"/jobs/{job}", f"/new?like={job}", f"/compare?job={job}&job={submitted(store)}", "/?name=%3Cscript%3E"):
+        text = client.get(path).text
+        assert "<script>alert" not in text
+        assert "<b></a>" not in text
+
+
+def test_jobs_are_found_by_a_part_of_their_name(client: httpx.Client, store: Store) -> None:
+    wanted, other = submitted(store, name="Peer normalisation"), submitted(store, name="100% other")
+    assert wanted in client.get("/?name=peer").text
+    assert other not in client.get("/?name=peer").text
+    assert other in client.get("/", params={"name": "0%"}).text
+    assert wanted not in client.get("/", params={"name": "0%"}).text
+    assert [job["id"] for job in client.get("/v1/jobs?search=PEER").json()["items"]] == [wanted]
+    assert "No job fits the filter" in client.get("/?name=nothing").text
+
+
+def test_a_running_job_has_charts_of_its_rows_so_far(client: httpx.Client, store: Store) -> None:
+    job = submitted(store)
+    assert "Curves appear here" in client.get(f"/jobs/{job}").text
+    _, attempt = claimed(store, store.job(job))
+    rows = [epoch_row(epoch, split) for epoch in (0, 1) for split in SPLITS]
+    store.record(job, attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
+    assert f'data-chart="/v1/jobs/{job}/chart/theorem2.json"' in client.get(f"/jobs/{job}").text
+    chart = client.get(f"/v1/jobs/{job}/chart/theorem2.json").json()
+    measured = [row for rows in chart["datasets"].values() for row in rows if "epoch" in row]
+    assert sorted({row["epoch"] for row in measured}) == [0, 1]
+    assert "S 0.500, T2 0.75" in client.get("/").text
+
+
+def test_a_finished_job_shows_figures_downloads_and_how_they_were_obtained(client: httpx.Client, store: Store) -> None:
+    job = submitted(store, name="done")
+    finished(store, job, train_result(epochs=2))
+    text = client.get(f"/jobs/{job}").text
+    for word in ("Measured beside published", "Rise of S", "result.csv", "weights.safetensors", "data digest", "curl -s", "epochs: 2"):
+        assert word in text, word
+    assert client.get(f"/compare/sparsity.json?job={job}&job={job}").status_code == 200
+    assert client.get(f"/compare/nothing.json?job={job}").status_code == 404
+
+
+def test_what_is_not_there_is_said_on_a_page(client: httpx.Client) -> None:
+    answer = client.get("/jobs/job_0")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "There is no such job" in answer.text
+    assert client.get("/?state=happy").status_code == 422
+    assert client.get("/compare", params={"job": ["job_0"] * 13}).status_code == 422
+
+
+def test_a_spec_becomes_a_file_and_comes_back(client: httpx.Client) -> None:
+    for preset in PRESETS.values():
+        spec = preset.spec.model_dump(mode="json", exclude_defaults=True)
+        text = client.post("/spec.yaml", content=json.dumps(spec)).text
+        assert client.post("/spec.json", content=text).json() == spec
+    for wrong in ("a: [", "just words", "!!python/object/apply:os.system ['true']", "[" * 5_000):
+        assert client.post("/spec.json", content=wrong).status_code == 400, wrong[:20]
+
+
+def test_a_data_set_is_shown_as_a_picture_of_its_samples(client: httpx.Client) -> None:
+    picture = Image.open(io.BytesIO(client.get("/datasets/digits.png").content))
+    assert f'width="{picture.width}" height="{picture.height}"' in client.get("/datasets").text
+    assert client.get("/datasets/..%2Fdigits.png").status_code == 404
+    assert client.get("/datasets/cifar10.png").status_code == 404  # not on this machine: nothing is fetched for a picture
+
+
+class TestKeys:
+    """Where keys are needed, people sign in with theirs."""
+
+    def test_who_has_no_key_is_sent_to_sign_in_and_then_back(self, client: httpx.Client, store: Store) -> None:
+        key = create_key(store, "ada")
+        job = submitted(store, name="secret")
+        asked = client.get(f"/jobs/{job}?a=1")
+        assert asked.status_code == 303
+        entrance = client.get(asked.headers["location"])
+        assert entrance.status_code == 200
+        assert "secret" not in entrance.text
+        wrong = client.post("/login", data={"key": "fflab_wrong", "to": "/"})
+        assert (wrong.status_code, "set-cookie" in wrong.headers) == (401, False)
+        right = client.post("/login", data={"key": key.secret, "to": f"/jobs/{job}?a=1"})
+        assert (right.status_code, right.headers["location"]) == (303, f"/jobs/{job}?a=1")
+        assert {"HttpOnly", "SameSite=lax"} <= set(right.headers["set-cookie"].split("; "))
+        assert "secret" in client.get(f"/jobs/{job}").text  # the client keeps the cookie, as browsers do
+        assert client.get(f"/v1/jobs/{job}").status_code == 200
+        store.revoke_key("ada")
+
+    @pytest.mark.parametrize("to", ["https://elsewhere.example", "//elsewhere.example", "/\\elsewhere.example", "javascript:alert(1)"])
+    def test_nobody_is_sent_elsewhere(self, client: httpx.Client, store: Store, to: str) -> None:
+        key = create_key(store, "ada")
+        assert client.post("/login", data={"key": key.secret, "to": to}).headers["location"] == "/"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "https://elsewhere.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}, {"Sec-Fetch-Site": "same-site"}],
+)
+def test_pages_of_other_sites_change_nothing(client: httpx.Client, store: Store, headers: dict[str, str]) -> None:
+    job = submitted(store)
+    refused = client.post(f"/v1/jobs/{job}/cancel", headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (403, "wrong-origin")
+    found = store.job(job)
+    assert found is not None
+    assert found.state == JobState.queued
+    assert client.post("/login", data={"key": "x"}, headers=headers).status_code == 403
+    own = {"Origin": str(client.base_url).rstrip("/")}
+    assert client.post(f"/v1/jobs/{job}/cancel", headers=own).status_code in (200, 202)
