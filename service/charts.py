@@ -10,6 +10,7 @@ import vl_convert
 
 from ffengine.results import CheckCell, EpochRow, RunResult, TrainResult
 from ffengine.study import interval
+from ffengine.theorems import THEOREMS, TheoremNumber
 
 ChartFormat = Literal["png", "svg", "json", "html"]
 FORMATS: tuple[ChartFormat, ...] = ("png", "svg", "json", "html")
@@ -28,9 +29,6 @@ UNIT_SCALE, FREE_SCALE = alt.Scale(domain=[0, 1]), alt.Scale(zero=False)
 LEGEND = alt.Legend(orient="top", symbolOpacity=1)
 SHARES = frozenset({"theorem1_ratio", "theorem2_ratio", "observed_increase_ratio", "agreement", "zero_fraction", "sparsity"})
 Z_95 = 1.959964
-
-PAPER_THEOREM_1 = 0.9998  # arXiv 2311.05667, abstract: satisfied for more than this share of the samples
-PAPER_THEOREM_2 = 0.5
 
 Record = dict[str, str | int | float | None]
 AnyChart = alt.LayerChart | alt.FacetChart | alt.Chart
@@ -89,17 +87,17 @@ def available(sources: Sequence[Drawable]) -> list[str]:
 
 def theorem1_widths(sources: Sequence[Drawable]) -> AnyChart:
     """Share of samples that meet theorem 1's condition, by width and method."""
-    return _by_width(sources, 1, PAPER_THEOREM_1, f"paper: more than {PAPER_THEOREM_1}")
+    return _by_width(sources, 1, f"paper: more than {THEOREMS[1].published}")
 
 
 def theorem2_widths(sources: Sequence[Drawable]) -> AnyChart:
     """Share of samples that meet theorem 2's condition, by width, split and method."""
-    return _by_width(sources, 2, PAPER_THEOREM_2, "paper: more than one half")
+    return _by_width(sources, 2, "paper: more than one half")
 
 
 def theorem2(sources: Sequence[Drawable]) -> AnyChart:
     """Share of samples that meet the condition along the training step, epoch by epoch."""
-    rule = _reference(PAPER_THEOREM_2, "paper: more than one half", UNIT_SCALE)
+    rule = _reference(THEOREMS[2].published, "paper: more than one half", UNIT_SCALE)
     return _over_epochs(sources, "theorem2_ratio", "satisfied / live samples", "Theorem 2 while training", scale=UNIT_SCALE, rule=rule)
 
 
@@ -178,10 +176,11 @@ def _epoch_records(rows: Iterable[tuple[str, EpochRow]], figure: str) -> list[Re
 # Points by width, with Wilson's interval over all samples
 
 
-def _by_width(sources: Sequence[Drawable], theorem: int, reference: float, label: str) -> AnyChart:
+def _by_width(sources: Sequence[Drawable], theorem: TheoremNumber, label: str) -> AnyChart:
     records = _width_records([(series, cell) for series, cell in _cells(sources) if cell.theorem == theorem])
     if not records:
         raise NothingToDraw(f"no check of theorem {theorem}")
+    reference = THEOREMS[theorem].published
     lowest = min(float(record["low"] or 0) for record in records)
     bottom = 0.0 if theorem == 2 else math.floor(min(lowest, reference - 0.001) * 1000) / 1000
     scale = alt.Scale(domain=[bottom, 1.0], clamp=True)

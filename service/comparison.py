@@ -2,11 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ffengine.results import CheckCell, EpochRow, TrainResult
 from ffengine.study import interval
-from service.charts import PAPER_THEOREM_1, PAPER_THEOREM_2, Source
+from ffengine.theorems import THEOREMS
+
+if TYPE_CHECKING:
+    from service.charts import Source  # the command line shows lines without the charting library
 
 Verdict = Literal["met", "NOT met", "open", ""]  # open: the interval holds the paper's figure; "": the paper gives none
 
@@ -29,7 +32,7 @@ class Line(NamedTuple):
         return "one seed" if self.low is None or self.high is None else f"{self.low:.4f} to {self.high:.4f}"
 
 
-def comparison(sources: Sequence[Source]) -> list[Line]:
+def comparison(sources: "Sequence[Source]") -> list[Line]:
     """The lines of all results, checks first."""
     lines: list[Line] = []
     for label, result in sources:
@@ -50,8 +53,7 @@ def _of_check(cells: Sequence[CheckCell]) -> list[Line]:
         if method == "infinite_width" and width != min(cell.width for cell in cells):
             continue  # the limit is the same at every width
         ratios = [cell.ratio for cell in group if cell.ratio is not None]
-        reference = PAPER_THEOREM_1 if theorem == 1 else PAPER_THEOREM_2
-        judged = reference if method == "exact" else None
+        judged = THEOREMS[theorem].published if method == "exact" else None
         lines.append(_line(f"Theorem {theorem} {place}{which}, {how}", ratios, judged, sum(cell.live for cell in group)))
     return [line for line in lines if line is not None]
 
@@ -67,7 +69,7 @@ def _of_training(result: TrainResult) -> list[Line]:
                 here = [row for row in rows if row.epoch == epoch and row.split == split]
                 ratios = [row.theorem2_ratio for row in here if row.theorem2_ratio is not None]
                 name = f"Theorem 2 along the training step, epoch {epoch}, {split} samples{where}"
-                lines.append(_line(name, ratios, PAPER_THEOREM_2, sum(row.samples - row.dead_samples for row in here)))
+                lines.append(_line(name, ratios, THEOREMS[2].published, sum(row.samples - row.dead_samples for row in here)))
         lines += [_change(rows, last, split, where) for split in ("positive", "negative")]
     accuracies = [row for row in result.accuracy if row.layer is None and row.partition == "test"]
     lines.append(_line("Test accuracy by goodness", [row.accuracy for row in accuracies], None, sum(row.samples for row in accuracies)))
