@@ -45,7 +45,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         finally:
             await state.close()
 
-    app = App(title="fflab", version=ENGINE_VERSION, description=DESCRIPTION, lifespan=lifespan, max_body_size=settings.max_body_bytes)
+    app = App(
+        title="fflab",
+        version=ENGINE_VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        max_body_size=settings.max_body_bytes,
+        docs_url=None,  # the framework's own pages load their scripts from elsewhere: /docs is one of ours
+        redoc_url=None,
+    )
     problems.install(app)
     for routes in (jobs, results, webhooks, catalog, datasets):
         app.include_router(routes.router, prefix="/v1", dependencies=[Depends(owner_of)])

@@ -43,6 +43,7 @@ class Gate:
         self._read_at = float("-inf")
         self._exists = False
         self._valid: dict[str, str] = {}  # fingerprint -> key id
+        self._names: dict[str, str] = {}
 
     def owner(self, authorization: str | None, api_key: str | None) -> str:
         """Whose request it is: a key's id, or "anyone". Raises KeyNeeded."""
@@ -55,6 +56,10 @@ class Gate:
             raise KeyNeeded(headers={"WWW-Authenticate": 'Bearer realm="fflab"'})
         return owner
 
+    def name(self, owner: str) -> str | None:
+        """What the key of an owner is called; None for "anyone"."""
+        return self._names.get(owner)
+
     @property
     def is_stale(self) -> bool:
         """Whether the keys were read too long ago."""
@@ -65,4 +70,5 @@ class Gate:
         keys = self._store.api_keys()
         self._exists = bool(keys)
         self._valid = {key.digest: key.id for key in keys if key.revoked_at is None}
+        self._names = {key.id: key.name for key in keys}
         self._read_at = time.monotonic()

@@ -139,6 +139,7 @@ class Job(BaseModel):
     kind: Literal["train", "check", "study"]
     name: str | None
     tags: list[str]
+    submitted_by: str | None = Field(None, description="the name of the API key that it came with; null where none was needed")
     priority: Literal["low", "normal", "high"]
     pinned: bool = Field(description="kept, whatever the retention says")
     state: JobState

@@ -104,6 +104,7 @@ class Requests(Database):
         tag: str | None = None,
         name: str | None = None,
         search: str | None = None,
+        submitted_by: str | None = None,
         parent: str | None = None,
         children: bool = False,
     ) -> Page:
@@ -113,7 +114,7 @@ class Requests(Database):
             query = query.where(JobRow.parent_id == parent)
         elif not children:
             query = query.where(JobRow.parent_id.is_(None))
-        for column, value in ((JobRow.state, state), (JobRow.kind, kind), (JobRow.name, name)):
+        for column, value in ((JobRow.state, state), (JobRow.kind, kind), (JobRow.name, name), (JobRow.submitted_by, submitted_by)):
             query = query.where(column == value) if value is not None else query
         if search is not None:
             query = query.where(JobRow.name.icontains(search, autoescape=True) | (JobRow.id == search))

@@ -11,7 +11,10 @@ from service.submissions import PRIORITIES
 from service.tables import EventRow, JobRow
 
 REMEMBERED_JOBS = 1_000
-SHOWN_AS_THEY_ARE = ("id", "kind", "name", "tags", "pinned", "state", "wanted", "spec_digest", "cached_from", "timeout_seconds", "place")
+SHOWN_AS_THEY_ARE = (
+    *("id", "kind", "name", "tags", "submitted_by", "pinned", "state", "wanted"),
+    *("spec_digest", "cached_from", "timeout_seconds", "place"),
+)
 
 
 class Shown:

@@ -24,6 +24,7 @@ PRIORITY_SECONDS = 3600.0  # a level goes before those below that came up to an 
 LOOKED_UP_AT_ONCE = 500
 CELLS_AT_ONCE = 200  # of a study: the others follow by the reconciler
 LIVE_WORKER_SECONDS = 30.0
+SHARED_BY_RUNS = ("name", "tags", "submitted_by", "priority", "timeout_seconds", "fresh")  # a study's runs have its own
 
 Draft = dict[str, Any]
 
@@ -39,6 +40,7 @@ class Order(BaseModel):
     timeout_seconds: float | None = None
     pinned: bool = False
     webhook: Webhook | None = None
+    submitted_by: str | None = None
 
 
 def rank_of(queued_at: float, priority: int) -> float:
@@ -53,6 +55,7 @@ def draft(order: Order) -> Draft:
         "id": new_job_id(),
         "name": order.name,
         "tags": order.tags,
+        "submitted_by": order.submitted_by,
         "priority": PRIORITIES.index(order.priority),
         "wanted": Wanted.run.value,
         "fresh": order.fresh,
@@ -67,7 +70,7 @@ def draft(order: Order) -> Draft:
 
 def draft_cell(parent: Draft, cell: Cell, number: int) -> Draft:
     """The columns of a study's run, from the columns of the study. Who waits for the study is told of the study alone."""
-    shared = {name: parent[name] for name in ("name", "tags", "priority", "timeout_seconds", "fresh")}
+    shared = {name: parent[name] for name in SHARED_BY_RUNS}
     return {
         **_of_spec(cell.spec),
         **shared,

@@ -54,6 +54,7 @@ class JobRow(Base):
     kind: Mapped[str]
     name: Mapped[str | None] = mapped_column(index=True)
     tags: Mapped[list[str]]
+    submitted_by: Mapped[str | None]
     priority: Mapped[int]
     rank: Mapped[float]
     pinned: Mapped[bool] = mapped_column(default=False)

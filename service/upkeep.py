@@ -18,7 +18,7 @@ from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, sources
 from service.leases import CLAIMABLE, LeaseLost, Leases
 from service.registry import Registry
 from service.requests import Requests
-from service.submissions import CELLS_AT_ONCE, answer_of, copy_result, draft_cell, follows, insert_jobs
+from service.submissions import CELLS_AT_ONCE, SHARED_BY_RUNS, answer_of, copy_result, draft_cell, follows, insert_jobs
 from service.tables import IdempotencyRow, JobRow, ResultRow, SummaryRow, now_seconds
 from service.wishes import Wishes
 
@@ -162,7 +162,7 @@ class Upkeep(Leases, Requests, Wishes, Registry):
                 return self.change(session, study_id, *growing, cells=made, error=study_changed().model_dump(mode="json"))
             if not self.change(session, study_id, *growing, JobRow.cells_made == made, cells_made=made + len(following)):
                 return False
-            shared = {name: getattr(parent, name) for name in ("id", "name", "tags", "priority", "timeout_seconds", "fresh")}
+            shared = {name: getattr(parent, name) for name in ("id", *SHARED_BY_RUNS)}
             insert_jobs(session, [draft_cell(shared, cell, number) for number, cell in following], self.now(session))
         return True
 

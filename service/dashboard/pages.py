@@ -12,11 +12,15 @@ from fastapi.routing import APIRoute
 
 from ffengine.arrays import DatasetError
 from ffengine.datasets import facts_of, find
+from ffengine.entry import Described
 from ffengine.presets import PRESETS
 from service import problems
+from service.contrast import beside, differences
 from service.dashboard import views
 from service.dashboard.pictures import can_be_drawn, picture, picture_size
-from service.dashboard.render import page
+from service.dashboard.reference import operations
+from service.dashboard.render import names, page
+from service.descriptions import ACTIONS, provenance_lines, title_of
 from service.jobs import TERMINAL, Event, Job, JobState
 from service.routes.catalog import read_catalog, read_presets
 from service.routes.datasets import list_datasets
@@ -69,10 +73,12 @@ def jobs_page(
     job_state: Annotated[JobState | Literal[""], Query(alias="state")] = "",
     kind: Literal["train", "check", "study", ""] = "",
     tag: str = "",
+    who: str = "",
     cursor: str | None = None,
 ) -> Response:
     """The jobs, newest first."""
-    filters: dict[str, Any] = {"search": name or None, "state": job_state or None, "kind": kind or None, "tag": tag or None}
+    given = {"search": name, "state": job_state, "kind": kind, "tag": tag, "submitted_by": who}
+    filters: dict[str, Any] = {field: value for field, value in given.items() if value}
     found = state.store.jobs(limit=LISTED, before=cursor, **filters)
     following = request.url.include_query_params(cursor=found.next_id)
     return page(
@@ -82,8 +88,9 @@ def jobs_page(
         headlines=_headlines(state, found.jobs),
         states=[one.value for one in JobState],
         kinds=list(DEFAULTS),
-        asked={"name": name, "state": str(job_state), "kind": kind, "tag": tag},
-        filtered=any(filters.values()) or cursor is not None,
+        asked={"name": name, "state": str(job_state), "kind": kind, "tag": tag, "who": who},
+        with_who=any(job.submitted_by for job in found.jobs),
+        filtered=bool(filters) or cursor is not None,
         next_url=f"{following.path}?{following.query}" if found.next_id else None,
         first_preset=FIRST_PRESET,
     )
@@ -109,7 +116,7 @@ def job_page(request: Request, state: InState, job_id: str) -> Response:
         job=job,
         ended=ended,
         seen=events[-1].id if events else 0,
-        actions=views.ACTIONS[job.state],
+        actions=ACTIONS[job.state],
         waiting=views.waiting(job),
         findings=[finding for source in results for finding in source.result.diagnostics] or _findings(events),
         charts=available(sources),
@@ -118,7 +125,7 @@ def job_page(request: Request, state: InState, job_id: str) -> Response:
         **_runs(state, job),
         has_result=has_result,
         downloads=views.downloads(job),
-        provenance=views.provenance_lines(job.provenance),
+        provenance=provenance_lines(job.provenance),
         snippets=views.snippets(job, str(request.base_url).rstrip("/")),
         log="".join(log_lines(events)),
     )
@@ -140,8 +147,8 @@ def compare_page(request: Request, state: InState, job_ids: JobIds = []) -> Resp
         request,
         jobs=jobs,
         labels=labels,
-        differences=views.differences(jobs),
-        lines=views.beside(lines),
+        differences=differences(jobs),
+        lines=beside(lines),
         charts=available([one for found in sources.values() for one in found]),
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
         query="&".join(f"job={job.id}" for job in jobs),
@@ -210,10 +217,15 @@ def dataset_picture(request: Request, state: InState, name: Annotated[str, Path(
 def catalog_page(request: Request) -> Response:
     """Every entry with its meaning."""
     catalogue = read_catalog()
-    names = [name for name in type(catalogue).model_fields if name not in ("datasets", "spec_schema")]
-    return page(
-        "catalog", request, catalogues=[(name, getattr(catalogue, name)) for name in names], pictures={}, presets=read_presets().items
-    )
+    kept = [name for name in type(catalogue).model_fields if name not in ("datasets", "spec_schema")]
+    catalogues = [(name, getattr(catalogue, name)) for name in kept]
+    return page("catalog", request, catalogues=catalogues, pictures=_pictures(catalogues), presets=read_presets().items)
+
+
+@router.get("/docs")
+def reference_page(request: Request) -> Response:
+    """Every route of the API, from its OpenAPI document."""
+    return page("reference", request, operations=operations(request.app.openapi()))
 
 
 @router.post("/spec.yaml")
@@ -270,6 +282,12 @@ def _document(text: str) -> dict[str, Any]:
     return found
 
 
+def _pictures(catalogues: Sequence[tuple[str, Sequence[Described]]]) -> dict[tuple[str, str], str]:
+    """The files that show what an entry does, by catalogue and entry; scripts/make_negatives.py draws them."""
+    files = {(name, line.name): f"{name}-{line.name}.png" for name, lines in catalogues for line in lines}
+    return {entry: file for entry, file in files.items() if file in names()}
+
+
 def _headlines(state: State, jobs: Sequence[Job]) -> dict[str, str]:
     rows = state.store.last_rows([job.id for job in jobs])
     return {job.id: views.headline(rows.get(job.id)) for job in jobs}
@@ -291,5 +309,5 @@ def _runs(state: State, job: Job) -> dict[str, Any]:
 
 def _labels(jobs: Sequence[Job]) -> dict[str, str]:
     """A name for each job; where two have the same, with the end of the id."""
-    titles = [views.title_of(job) for job in jobs]
+    titles = [title_of(job) for job in jobs]
     return {job.id: title if titles.count(title) == 1 else f"{title} ({job.id[-4:]})" for job, title in zip(jobs, titles, strict=True)}

@@ -1,17 +1,21 @@
 """Templates -> answers: what every page is given, its headers, and the files beside it."""
 
+import gzip
 import hashlib
 from datetime import UTC, datetime
 from functools import cache
-from importlib import resources
+from importlib import metadata, resources
+from pathlib import Path
 from typing import Any
 
 import jinja2
+import uuid_utils
 from fastapi import APIRouter, Request, Response
 
 from ffengine.version import ENGINE_VERSION
 from service import problems
-from service.dashboard import views
+from service.descriptions import duration, place_of, title_of
+from service.state import InState
 
 PAGES = (("/", "Jobs"), ("/workers", "Workers"), ("/datasets", "Data sets"), ("/catalog", "Catalog"))
 HEADERS = {
@@ -22,7 +26,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml", ".png": "image/png"}
-CHART_LIBRARY = "vega.js"
+CHART_LIBRARY, LIBRARY_VERSION = "vega.js", metadata.version("vl-convert-python")
 STATIC = resources.files("service.dashboard") / "static"
 
 files = APIRouter(include_in_schema=False)
@@ -38,9 +42,9 @@ def templates() -> jinja2.Environment:
         "static": lambda name: f"/static/{name}?v={digest(name)}",
         "pages": PAGES,
         "version": ENGINE_VERSION,
-        "title_of": views.title_of,
-        "place_of": views.place_of,
-        "duration": views.duration,
+        "title_of": title_of,
+        "place_of": place_of,
+        "duration": duration,
         "age": age,
     }
     return found
@@ -55,11 +59,11 @@ def page(template: str, request: Request, status: int = 200, **values: Any) -> R
 def age(at: datetime) -> str:
     """How long ago that was, in words."""
     seconds = (datetime.now(UTC) - at).total_seconds()
-    return "just now" if seconds < 10 else f"{views.duration(seconds)} ago"
+    return "just now" if seconds < 10 else f"{duration(seconds)} ago"
 
 
 @files.get("/static/{name}")
-def static_file(request: Request, name: str) -> Response:
+def static_file(request: Request, state: InState, name: str) -> Response:
     """A file of the pages; kept by browsers as long as its address, which has its digest, stays."""
     if name not in names():
         raise problems.NoSuchPage
@@ -67,7 +71,9 @@ def static_file(request: Request, name: str) -> Response:
     headers = {"Cache-Control": lasting, "ETag": f'"{digest(name)}"', "X-Content-Type-Options": "nosniff"}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    return Response(content(name), headers=headers, media_type=TYPES[name[name.rindex(".") :]])
+    if name == CHART_LIBRARY:
+        return _library(request, state.settings.root / "cache", headers)
+    return Response((STATIC / name).read_bytes(), headers=headers, media_type=TYPES[name[name.rindex(".") :]])
 
 
 @cache
@@ -77,19 +83,32 @@ def names() -> frozenset[str]:
 
 
 @cache
-def content(name: str) -> bytes:
-    """A file of these."""
-    return chart_library() if name == CHART_LIBRARY else (STATIC / name).read_bytes()
-
-
-@cache
 def digest(name: str) -> str:
     """What tells one content of a file from another."""
-    return hashlib.sha256(content(name)).hexdigest()[:16]
+    content = LIBRARY_VERSION.encode() if name == CHART_LIBRARY else (STATIC / name).read_bytes()
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
-def chart_library() -> bytes:
-    """Vega, Vega-Lite and Vega-Embed as one script, from the library that draws the charts here: both always agree."""
-    import vl_convert  # seconds and megabytes: when it is first asked for
+def _library(request: Request, folder: Path, headers: dict[str, str]) -> Response:
+    content = chart_library(folder)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+    else:
+        content = gzip.decompress(content)
+    return Response(content, headers=headers | {"Vary": "Accept-Encoding"}, media_type=TYPES[".js"])
 
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).encode()
+
+def chart_library(folder: Path) -> bytes:
+    """Vega, Vega-Lite and Vega-Embed as one script (gzip), from the library that draws the charts here: both always agree.
+
+    It takes seconds to put together, so it is kept in the folder.
+    """
+    kept = folder / f"vega-{LIBRARY_VERSION}.js.gz"
+    if not kept.is_file():
+        import vl_convert  # seconds and megabytes: when it is first asked for
+
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / f"{kept.name}.{uuid_utils.uuid4().hex}"
+        fresh.write_bytes(gzip.compress(str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).encode(), mtime=0))
+        fresh.replace(kept)
+    return kept.read_bytes()

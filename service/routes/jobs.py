@@ -125,7 +125,7 @@ def submit(
     """Store a job; a worker takes it. An identical spec that has succeeded is answered from its result (`cached`)."""
     cells = _cells(body.spec, state)
     facts = {name: getattr(body, name) for name in ("spec", "name", "tags", "priority", "fresh", "timeout_seconds", "pinned")}
-    order = Order.model_construct(**facts, webhook=_webhook(body.webhook, state))
+    order = Order.model_construct(**facts, webhook=_webhook(body.webhook, state), submitted_by=state.gate.name(owner))
     with _once(state, owner, idempotency_key):
         submitted = _submit(state, order, cells, _idempotency(state, owner, idempotency_key, body))
     state.reconciler.wake()
@@ -158,13 +158,14 @@ def list_jobs(
     tag: Text | None = None,
     name: Text | None = None,
     search: Annotated[Text | None, Query(description="a part of a name, in any case of letters, or an id")] = None,
+    submitted_by: Annotated[Text | None, Query(description="the name of the API key that it came with")] = None,
     parent: Annotated[str | None, Query(max_length=100, description="a study's id: its cells, which are left out otherwise")] = None,
     children: Annotated[bool, Query(description="list the cells of studies, too")] = False,
 ) -> JobPage:
     """Jobs, newest first."""
     if cursor is not None and not is_job_id(cursor):
         raise problems.BadCursor
-    parts = {"name": name, "search": search, "parent": _plain(parent)}
+    parts = {"name": name, "search": search, "submitted_by": submitted_by, "parent": _plain(parent)}
     filters = {"state": job_state.value if job_state else None, "kind": kind, "tag": tag, **parts}
     page = state.store.jobs(limit=limit, before=cursor, children=children, **filters)
     if page.next_id:

@@ -19,7 +19,7 @@ PATIENCE = 30_000  # milliseconds
 QUICK = {"kind": "train", "epochs": 3, "network": {"widths": [32]}, "monitor": {"samples": 200}, "dataset": {"name": "digits"}}
 SLOW = QUICK | {"epochs": 20_000, "network": {"widths": [64]}}
 TOO_FAST = QUICK | {"optimizer": {"name": "sgd", "lr": 1e9}}
-LIST_OF_PAGES = ("/", "/new", "/workers", "/datasets", "/catalog", "/login", "/compare", "/jobs/job_0")
+LIST_OF_PAGES = ("/", "/new", "/workers", "/datasets", "/catalog", "/docs", "/login", "/compare", "/jobs/job_0")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_from_the_first_visit_to_a_finished_job_without_the_address_bar(page: Pa
     page.get_by_role("tab", name="Form").click()
     expect(page.get_by_label("epochs", exact=True)).to_have_value("3")
     looked_at(page, "new")
-    page.get_by_label("Name").fill("from the browser")
+    page.get_by_label("Name", exact=True).fill("from the browser")
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("from the browser")
     expect(page.locator("#head .state")).to_have_text("succeeded")

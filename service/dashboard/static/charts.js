@@ -1,5 +1,5 @@
 // Draws the charts of a page from the server's own specifications, anew whenever the page has been refreshed.
-import "/static/vega.js";
+await import(document.querySelector("link[rel=modulepreload]").href);
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const drawn = new Map();
@@ -39,6 +39,8 @@ export function drawAll(whole = false) {
   }
 }
 
+let resized = null;
+addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => drawAll(true), 200); });
 document.addEventListener("refreshed", () => drawAll());
 dark.addEventListener("change", () => drawAll(true));
 drawAll(true);

@@ -145,7 +145,7 @@ function render() {
   if (!(spec.kind in kinds)) spec.kind = Object.keys(kinds)[0];
   const holder = { spec };
   fields.replaceChildren();
-  fields.append(variantField("job", schema, kinds, holder, spec, "/spec"));
+  fields.append(variantField("spec", schema, kinds, holder, spec, "/spec"));
   spec = holder.spec;
 }
 
@@ -193,19 +193,23 @@ function words(found) {
   return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on a CPU, ${(found.peak_memory_bytes / 2 ** 20).toFixed(0)} MiB at most, ${found.flops.toExponential(1)} operations`;
 }
 
+let asked = new AbortController();
+
 async function check() {
+  asked.abort(); // an answer to what has changed meanwhile would be wrong
+  asked = new AbortController();
   let answer;
+  let found;
   try {
-    answer = await fetch("/v1/estimate", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request()) });
-  } catch { cost.textContent = "The service does not answer."; return; }
-  const found = await answer.json();
-  if (answer.ok) {
-    cost.textContent = words(found);
-    showErrors(found.problems.map((message) => ({ pointer: "", message })));
-  } else {
-    cost.textContent = "";
-    showErrors(found.errors?.length ? found.errors : [{ pointer: "", message: found.detail }]);
+    answer = await fetch("/v1/estimate", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request()), signal: asked.signal });
+    found = await answer.json();
+  } catch (error) {
+    if (error.name !== "AbortError") cost.textContent = "The service does not answer.";
+    return;
   }
+  cost.textContent = answer.ok ? words(found) : "";
+  if (answer.ok) showErrors(found.problems.map((message) => ({ pointer: "", message })));
+  else showErrors(found.errors?.length ? found.errors : [{ pointer: "", message: found.detail }]);
   submit.disabled = !answer.ok || found.problems?.length > 0;
 }
 
