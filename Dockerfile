@@ -9,6 +9,7 @@ RUN useradd --system --create-home --uid 10001 fflab \
 
 WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
+COPY fflab fflab
 COPY ffengine ffengine
 COPY service service
 COPY workers workers

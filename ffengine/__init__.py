@@ -1,6 +1,6 @@
 """fflab's numerics: Forward-Forward training and the exact form of the two sparsity theorems of arXiv 2311.05667.
 
-The names that need torch load it on first use, so that `ffengine.spec` can be imported without.
+The names that need torch or safetensors load them on first use, so that `ffengine.spec` can be imported without.
 """
 
 import importlib
@@ -11,7 +11,6 @@ from ffengine.control import Diverged, Interrupted
 from ffengine.results import CheckResult, TrainResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.version import ENGINE_VERSION
-from ffengine.weights import Weights, export_weights, import_weights
 
 if TYPE_CHECKING:
     from ffengine.checking import check
@@ -20,15 +19,19 @@ if TYPE_CHECKING:
     from ffengine.margins import TheoremCheck, check_direction, theorem1, theorem2
     from ffengine.sparsity import DeadSamplesWarning, dead_samples, hoyer_sparsity
     from ffengine.training import train
+    from ffengine.weights import Weights, export_weights, import_weights
 
 _LAZY = {
     "Checkpoint": "checkpoint",
     "DeadSamplesWarning": "sparsity",
     "TheoremCheck": "margins",
+    "Weights": "weights",
     "check": "checking",
     "check_direction": "margins",
     "dead_samples": "sparsity",
+    "export_weights": "weights",
     "hoyer_sparsity": "sparsity",
+    "import_weights": "weights",
     "infinite_width_theorem1": "limit",
     "infinite_width_theorem2": "limit",
     "theorem1": "margins",

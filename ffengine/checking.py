@@ -15,6 +15,7 @@ from ffengine.checkpoint import Checkpoint
 from ffengine.control import Control, Interrupted
 from ffengine.diagnostics import of_check
 from ffengine.draws import Draws
+from ffengine.geometry import angle_rows
 from ffengine.limit import infinite_width_theorem1, infinite_width_theorem2
 from ffengine.margins import Observation, TheoremCheck, observe
 from ffengine.negatives import Positives
@@ -22,7 +23,7 @@ from ffengine.network import GoodnessJudge, Network
 from ffengine.objectives import SumSquares
 from ffengine.persample import CellMargins, Sheet
 from ffengine.provenance import Stopwatch, provenance
-from ffengine.results import CheckCell, CheckResult, Split
+from ffengine.results import AngleRow, CheckCell, CheckResult, Split
 from ffengine.samples import load_samples
 from ffengine.spec import CheckSpec, NetworkSpec, TrainedWeights, TrainSpec
 from ffengine.theorems import THEOREMS
@@ -92,9 +93,11 @@ def check(
             report = CellsReport(cells, margins, tuple(done), fraction, f"seed {seed}, width {width}")
             if on_cells and on_cells(report) == "stop":
                 raise Interrupted(None)
+        geometry = run.geometry()
     return CheckResult(
         theorem=spec.theorem,
         cells=tuple(done),
+        geometry=geometry,
         diagnostics=tuple(of_check(spec, done)),
         provenance=provenance(spec, run.device, stopwatch),
     )
@@ -130,6 +133,14 @@ class CheckRun:
                 if limit:
                     tallies[split, "infinite_width"].add_limit(chosen, inputs[place], limit[place], verdict)
         return [self._cell(tally, seed, layer, split, method) for (split, method), tally in tallies.items()]
+
+    def geometry(self) -> tuple[AngleRow, ...]:
+        """Angles between the samples of the first batch of the first seed, as the narrowest layer sees them."""
+        seed = self.spec.seeds[0]
+        layer = self._layer(seed, min(self.widths))
+        batch = next(self._batches(seed, layer))
+        groups = {split: self._input(layer, x) for split, x in zip(self._splits, batch.groups, strict=True)}
+        return angle_rows(groups, seed=seed, layer=layer.number, epoch=layer.epoch)
 
     @property
     def _splits(self) -> tuple[Split, ...]:

@@ -147,6 +147,20 @@ class CheckCell(Row):
     input_norm: float = Field(description="mean length of the inputs")
 
 
+class AngleRow(Row):
+    """Angles theta between the samples x_i of one split and all other samples x_k of their batch, in equal bins from 0 to 180 degrees."""
+
+    seed: int
+    layer: int
+    epoch: int = Field(description="0: at initialisation")
+    split: Split = Field(description="of the x_i, which push: with the theorem's sign for this split")
+    samples: int = Field(description="x_i")
+    beside: int = Field(description="x_k, of every split, each x_i among them")
+    batch_samples: int = Field(description="of this split in the batch; where there are more than `samples`, the first were taken")
+    pairs: tuple[int, ...] = Field(description="pairs i != k by angle; those with a sample of length 0 are left out")
+    energy: tuple[float, ...] = Field(description="sum of ||x_i||^2 over these pairs")
+
+
 class Diagnostic(Row):
     """A finding: what was seen, how bad it is, and what to try."""
 
@@ -206,6 +220,7 @@ class CheckResult(Row):
     kind: Literal["check"] = "check"
     theorem: TheoremNumber
     cells: tuple[CheckCell, ...]
+    geometry: tuple[AngleRow, ...] = Field((), description="angles between the samples of the first seed's first batch")
     diagnostics: tuple[Diagnostic, ...]
     provenance: Provenance
 

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from ffengine.presets import PRESETS
-from ffengine.results import CheckResult, EpochRow, Interval, RunResult, StudyCell, TrainResult
+from ffengine.results import AccuracyRow, CheckResult, EpochRow, Interval, RunResult, StudyCell, TrainResult
 from ffengine.spec import MAX_STUDY_CELLS, CheckSpec, RunSpec, StudyPart, StudySpec, TrainSpec, digest
 
 _RUN_SPEC: TypeAdapter[TrainSpec | CheckSpec] = TypeAdapter(RunSpec)
@@ -132,7 +132,8 @@ def summarise(result: RunResult) -> dict[str, Interval]:
     """Each figure of a result as an interval over its seeds.
 
     A training run is summarised at its first and last epoch: `theorem2_ratio[layer=0 epoch=10 split=positive]`;
-    a check by its cells: `ratio[width=64 split=negative method=exact]`.
+    a check by its cells: `ratio[width=64 split=negative method=exact]`. The accuracy by the goodness of all layers together is
+    `accuracy[layer=all partition=test]`; other ways of telling the label name their layers and method.
     """
     samples: dict[str, list[float]] = defaultdict(list)
     if isinstance(result, CheckResult):
@@ -148,9 +149,17 @@ def _collect_training(samples: dict[str, list[float]], result: TrainResult) -> N
     for row in _first_and_last(result.curves):
         place = f"[layer={row.layer} epoch={row.epoch} split={row.split}]"
         _collect(samples, place, TRAIN_FIGURES, row.model_dump())
+    everything = max((accuracy.layers for accuracy in result.accuracy), key=len, default=())
     for accuracy in result.accuracy:
-        layer = "all" if accuracy.layer is None else accuracy.layer
-        samples[f"accuracy[layer={layer} partition={accuracy.partition}]"].append(accuracy.accuracy)
+        place = f"{_layers_of(accuracy, everything)} partition={accuracy.partition}"
+        method = "" if accuracy.method == "goodness" else f" method={accuracy.method}"
+        samples[f"accuracy[{place}{method}]"].append(accuracy.accuracy)
+
+
+def _layers_of(row: AccuracyRow, everything: tuple[int, ...]) -> str:
+    if row.layer is not None:
+        return f"layer={row.layer}"
+    return "layer=all" if row.layers in ((), everything) else f"layers={'+'.join(map(str, row.layers))}"
 
 
 def _first_and_last(rows: Iterable[EpochRow]) -> list[EpochRow]:

@@ -47,7 +47,7 @@ class Gate:
 
     def owner(self, authorization: str | None, api_key: str | None) -> str:
         """Whose request it is: a key's id, or "anyone". Raises KeyNeeded."""
-        if not self._exists and not self._required:
+        if not self.needs_keys:
             return "anyone"
         scheme, _, credentials = (authorization or "").partition(" ")
         secret = api_key or (credentials.strip() if scheme.lower() == "bearer" else "")
@@ -59,6 +59,11 @@ class Gate:
     def name(self, owner: str) -> str | None:
         """What the key of an owner is called; None for "anyone"."""
         return self._names.get(owner)
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether requests without a key are refused."""
+        return self._exists or self._required
 
     @property
     def is_stale(self) -> bool:

@@ -35,9 +35,9 @@ class Line(NamedTuple):
 def comparison(sources: "Sequence[Source]") -> list[Line]:
     """The lines of all results, checks first."""
     lines: list[Line] = []
-    for label, result in sources:
-        found = _of_training(result) if isinstance(result, TrainResult) else _of_check(result.cells)
-        lines += [line._replace(quantity=f"{line.quantity}, {label}" if label else line.quantity) for line in found]
+    for source in sources:
+        found = _of_training(source.result) if isinstance(source.result, TrainResult) else _of_check(source.result.cells)
+        lines += [line._replace(quantity=f"{line.quantity}, {source.label}" if source.label else line.quantity) for line in found]
     return lines
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ffengine.results import Provenance
-from ffengine.spec import CheckSpec, TrainSpec
+from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from service.jobs import Job, JobState
 
 ACTIONS: dict[JobState, tuple[str, ...]] = {
@@ -24,6 +24,8 @@ def title_of(job: Job) -> str:
     if isinstance(spec, TrainSpec):
         return f"train {' x '.join(map(str, spec.network.widths))} on {spec.dataset.name}, {spec.epochs} epochs"
     if isinstance(spec, CheckSpec):
+        if isinstance(spec.at, TrainedWeights):
+            return f"theorem {spec.theorem} on {spec.dataset.name}, layer {spec.at.layer} as trained to epoch {spec.at.epoch}"
         return f"theorem {spec.theorem} on {spec.dataset.name}, width {', '.join(map(str, spec.widths))}"
     return f"study {spec.preset}" if spec.preset else "study"
 

@@ -1,11 +1,12 @@
 """A job's result as one self-contained HTML page: charts, measured beside published, findings, provenance."""
 
 import base64
+import contextlib
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ffengine.results import Diagnostic, Provenance
-from service.charts import CHARTS, Source, available, render
+from service.charts import CHARTS, Drawable, NothingToDraw, Source, available, render
 from service.comparison import Line, comparison
 from service.jobs import Job
 
@@ -39,10 +40,11 @@ NOTE = (
 )
 
 
-def report(job: Job, sources: Sequence[Source]) -> str:
+def report(job: Job, drawn: Sequence[Drawable]) -> str:
     """The page. It loads nothing from anywhere."""
     title = html.escape(job.name or f"{job.kind} {job.id}")
-    charts = {name: render(name, sources, "svg") for name in available(sources)}
+    charts = dict(_charts(drawn))
+    sources = [source for source in drawn if isinstance(source, Source)]
     figures = "\n".join(f"<figure>{_picture(svg, CHARTS[name].meaning)}</figure>" for name, svg in charts.items())
     parts = [
         f"<h1>{title}</h1>",
@@ -61,6 +63,13 @@ def _page(title: str, body: str) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title} - fflab</title><style>{STYLE}</style></head><body>{body}</body></html>"
     )
+
+
+def _charts(drawn: Sequence[Drawable]) -> Iterator[tuple[str, bytes]]:
+    """Each chart as SVG; without those whose files are damaged."""
+    for name in available(drawn):
+        with contextlib.suppress(NothingToDraw):
+            yield name, render(name, drawn, "svg")
 
 
 def _picture(svg: bytes, meaning: str) -> str:

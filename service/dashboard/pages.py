@@ -14,6 +14,7 @@ from ffengine.arrays import DatasetError
 from ffengine.datasets import facts_of, find
 from ffengine.entry import Described
 from ffengine.presets import PRESETS
+from ffengine.results import Diagnostic
 from service import problems
 from service.contrast import beside, differences
 from service.dashboard import views
@@ -24,13 +25,12 @@ from service.descriptions import ACTIONS, provenance_lines, title_of
 from service.jobs import TERMINAL, Event, Job, JobState
 from service.routes.catalog import read_catalog, read_presets
 from service.routes.datasets import list_datasets
-from service.routes.results import log_lines
+from service.routes.results import drawn, log_lines
 from service.routes.system import list_workers
 from service.specfile import DEFAULTS
 from service.state import KEY_COOKIE, InState, State, owner_of, refuse_other_sites
 
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
-MOST_DRAWN_RUNS = 60  # of a study: more small multiples are not looked at one by one
 LONGEST_SPEC = 200_000  # characters of YAML
 FIRST_PRESET = "quick"
 JobIds = Annotated[list[str], Query(alias="job", max_length=MOST_COMPARED, description="2 to 12 jobs")]
@@ -99,15 +99,14 @@ def jobs_page(
 @router.get("/jobs/{job_id}")
 def job_page(request: Request, state: InState, job_id: str) -> Response:
     """One job, or a study with its runs."""
-    from service.charts import CHARTS, Drawable, Source, available  # loads the charting library: not at start-up
+    from service.charts import CHARTS, Source, available  # loads the charting library: not at start-up
     from service.comparison import comparison
     from service.sources import drawable
 
     job = state.job(job_id)
     ended = job.state in TERMINAL
     events = state.store.last_events(job.id, LOG_LINES)
-    many = job.kind == "study" and len(state.store.jobs(limit=MOST_DRAWN_RUNS + 1, parent=job.id).jobs) > MOST_DRAWN_RUNS
-    sources: list[Drawable] = [] if many else drawable(state.store, job)
+    sources = drawable(state.store, job, state.artifacts)
     results = [source for source in sources if isinstance(source, Source)]
     has_result = ended and (state.store.result(job.id) is not None or job.kind == "study")
     return page(
@@ -118,7 +117,7 @@ def job_page(request: Request, state: InState, job_id: str) -> Response:
         seen=events[-1].id if events else 0,
         actions=ACTIONS[job.state],
         waiting=views.waiting(job),
-        findings=[finding for source in results for finding in source.result.diagnostics] or _findings(events),
+        findings=views.findings([(source.label, one) for source in results for one in source.result.diagnostics] or _findings(events)),
         charts=available(sources),
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
         lines=comparison(results),
@@ -126,7 +125,7 @@ def job_page(request: Request, state: InState, job_id: str) -> Response:
         has_result=has_result,
         downloads=views.downloads(job),
         provenance=provenance_lines(job.provenance),
-        snippets=views.snippets(job, str(request.base_url).rstrip("/")),
+        snippets=views.snippets(job, str(request.base_url).rstrip("/"), keyed=state.gate.needs_keys),
         log="".join(log_lines(events)),
     )
 
@@ -140,7 +139,7 @@ def compare_page(request: Request, state: InState, job_ids: JobIds = []) -> Resp
 
     jobs = [state.job(job_id) for job_id in dict.fromkeys(job_ids)]
     labels = _labels(jobs)
-    sources = {job.id: drawable(state.store, job) for job in jobs}
+    sources = {job.id: drawable(state.store, job, state.artifacts) for job in jobs}
     lines = {job_id: comparison([one for one in found if isinstance(one, Source)]) for job_id, found in sources.items()}
     return page(
         "compare",
@@ -159,26 +158,28 @@ def compare_page(request: Request, state: InState, job_ids: JobIds = []) -> Resp
 @router.get("/compare/{name}.json")
 def compare_chart(state: InState, name: str, job_ids: JobIds) -> Response:
     """A chart of several jobs, one colour or panel each."""
-    from service.charts import available, render
+    from service.charts import available
     from service.sources import drawable
 
     jobs = [state.job(job_id) for job_id in dict.fromkeys(job_ids)]
     labels = _labels(jobs)
-    found = [(labels[job.id], source) for job in jobs for source in drawable(state.store, job)]
+    found = [(labels[job.id], source) for job in jobs for source in drawable(state.store, job, state.artifacts)]
     sources = [source._replace(label=" ".join(filter(None, (label, source.label)))) for label, source in found]
     if name not in available(sources):
         raise problems.NoSuchChart
-    return Response(render(name, sources, "json"), media_type="application/json", headers={"Cache-Control": "no-store"})
+    return Response(drawn(name, sources, "json"), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 @router.get("/new")
-def new_page(request: Request, state: InState, preset: str | None = None, like: str | None = None) -> Response:
-    """The form of a spec, from the defaults, a preset or another job."""
+def new_page(request: Request, state: InState, preset: str | None = None, like: str | None = None, weights: str | None = None) -> Response:
+    """The form of a spec: from the defaults, a preset or another job, or a check of a training job's last weights."""
     start: dict[str, Any] = {"kind": "train"}
     name = None
     if like is not None:
         job = state.job(like)
         name, start = job.name, {"kind": job.kind, **job.spec.model_dump(mode="json", exclude_defaults=True)}
+    elif weights is not None:
+        start = views.check_of(state.job(weights))
     elif preset in PRESETS:
         start = {"kind": "study", "preset": preset}
     return page("new", request, start=start, presets=read_presets().items, chosen=preset, name=name)
@@ -293,9 +294,10 @@ def _headlines(state: State, jobs: Sequence[Job]) -> dict[str, str]:
     return {job.id: views.headline(rows.get(job.id)) for job in jobs}
 
 
-def _findings(events: Sequence[Event]) -> list[Any]:
+def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
     """What was found about a job that failed."""
-    return next((event.data["diagnostics"] for event in reversed(events) if event.data.get("diagnostics")), [])
+    found: list[object] = next((event.data["diagnostics"] for event in reversed(events) if event.data.get("diagnostics")), [])
+    return [("", Diagnostic.model_validate(one)) for one in found]
 
 
 def _runs(state: State, job: Job) -> dict[str, Any]:

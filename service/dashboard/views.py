@@ -2,9 +2,11 @@
 
 import json
 import shlex
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+from ffengine.results import Diagnostic
+from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from service.jobs import TERMINAL, Job, JobState
 from service.specfile import as_yaml
 
@@ -15,6 +17,7 @@ DOWNLOADS = {
     "weights.safetensors": "what the network has learnt",
     "report.html": "charts, figures and provenance on one page",
 }
+SEVERITIES = ("error", "warning", "info")
 KINDS_WITH = {"result.npz": ("train", "check"), "weights.safetensors": ("train",)}
 
 
@@ -30,18 +33,55 @@ def headline(row: Mapping[str, Any] | None) -> str:
     return ", ".join(found)
 
 
+class Finding(NamedTuple):
+    """What was found in a run of a study, or in the job itself (""), and in which other runs something of the same kind."""
+
+    run: str
+    diagnostic: Diagnostic
+    others: Sequence[tuple[str, Diagnostic]]
+
+
+def findings(found: Sequence[tuple[str, Diagnostic]]) -> list[Finding]:
+    """The findings of all runs, the gravest first, those of a kind together."""
+    kinds: dict[str, list[tuple[str, Diagnostic]]] = {}
+    for run, diagnostic in sorted(found, key=lambda one: SEVERITIES.index(one[1].severity)):
+        kinds.setdefault(diagnostic.code if run else diagnostic.message, []).append((run, diagnostic))
+    return [Finding(*first, others) for first, *others in kinds.values()]
+
+
 def downloads(job: Job) -> list[tuple[str, str]]:
     """What can be downloaded of a job that has a result."""
     return [(what, meaning) for what, meaning in DOWNLOADS.items() if job.kind in KINDS_WITH.get(what, (job.kind,))]
 
 
-def snippets(job: Job, url: str) -> list[tuple[str, str]]:
-    """The spec as a file, and the same job asked for with curl, Python and the command line."""
+def check_of(job: Job) -> dict[str, Any]:
+    """The check of a training job's weights as they are at its end: on the same data, with the same negatives."""
+    if not isinstance(job.spec, TrainSpec):
+        return {"kind": "check"}
+    spec = CheckSpec.model_construct(
+        at=TrainedWeights(job=job.id, epoch=job.spec.epochs),
+        dataset=job.spec.dataset,
+        negatives=job.spec.negatives,
+        activation=job.spec.network.activation,
+        samples=min(2_000, job.spec.dataset.train_count),
+        methods=("exact",),
+        seeds=job.spec.seeds,
+    )
+    return {"kind": "check", **spec.model_dump(mode="json", exclude_defaults=True)}
+
+
+def snippets(job: Job, url: str, *, keyed: bool) -> list[tuple[str, str]]:
+    """The spec as a file, and the same job asked for from a shell and from Python; where keys are needed with that of FFLAB_API_KEY."""
     document = {"kind": job.kind, **job.spec.model_dump(mode="json", exclude_defaults=True)}
     body = json.dumps({"spec": document, "fresh": True})
-    curl = f"curl -s {shlex.quote(f'{url}/v1/jobs')} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
-    python = f'from service.client import Client\n\njob = Client("{url}").submit({document!r}).wait()\nprint(job.result)'
-    return [("YAML", as_yaml(job.spec)), ("curl", curl), ("Python", python)]
+    key = ' -H "Authorization: Bearer $FFLAB_API_KEY"' if keyed else ""
+    curl = f"curl -s {shlex.quote(f'{url}/v1/jobs')}{key} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    yaml = as_yaml(job.spec)
+    shell = f"cat > spec.yaml <<'END'\n{yaml}END\nFFLAB_URL={shlex.quote(url)} fflab submit spec.yaml --fresh --wait"
+    client = f'Client("{url}", os.environ["FFLAB_API_KEY"])' if keyed else f'Client("{url}")'
+    imports = "import os\n\nfrom fflab import Client" if keyed else "from fflab import Client"
+    python = f"{imports}\n\njob = {client}.submit({document!r}, fresh=True).wait()\nprint(job.curves)"
+    return [("YAML", yaml), ("curl", curl), ("Python", python), ("Shell", shell)]
 
 
 def waiting(job: Job) -> str:

@@ -1,12 +1,12 @@
 """What a job has found: rows, results in every form, weights, pictures, the log."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
 from ffengine.spec import TrainSpec
@@ -21,6 +21,9 @@ from service.problems import responses
 from service.routes.jobs import JobId
 from service.state import InState, State, checked
 
+if TYPE_CHECKING:
+    from service.charts import ChartFormat, Drawable
+
 router = APIRouter(tags=["results"])
 
 EVENTS_AT_ONCE = 1_000
@@ -32,6 +35,20 @@ class RowPage(BaseModel):
     """The tidy rows of a job so far."""
 
     items: list[dict[str, Any]]
+
+
+class ChartLine(BaseModel):
+    """A chart of a job."""
+
+    name: str
+    meaning: str = Field(description="what it shows")
+    links: dict[str, str] = Field(description="its address in each format")
+
+
+class ChartList(BaseModel):
+    """The charts that a job has by now."""
+
+    items: list[ChartLine]
 
 
 def _file(media_type: str, *kinds: type[problems.Problem]) -> dict[int | str, dict[str, Any]]:
@@ -168,6 +185,17 @@ def log_lines(events: Iterable[Event]) -> Iterator[str]:
             yield f"{at} {level:7} {event.data['state']}{told and f' ({told})'}{why}\n"
 
 
+@router.get("/jobs/{job_id}/charts", summary="The charts that there are", responses=responses(problems.NoSuchJob))
+def list_charts(job_id: JobId, state: InState) -> ChartList:
+    """The charts for which the job has figures, also while it runs; none where nothing is measured yet."""
+    from service.charts import CHARTS, FORMATS, available  # loads the charting library: not at start-up
+    from service.sources import drawable
+
+    there = available(drawable(state.store, state.job(job_id), state.artifacts))
+    links = {name: {fmt: f"/v1/jobs/{job_id}/chart/{name}.{fmt}" for fmt in FORMATS} for name in there}
+    return ChartList(items=[ChartLine(name=name, meaning=CHARTS[name].meaning, links=links[name]) for name in there])
+
+
 @router.get(
     "/jobs/{job_id}/chart/{file}",
     summary="A chart",
@@ -185,11 +213,11 @@ def read_chart(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A chart of the result, or of what is measured so far, drawn on the server. An unknown name is answered with the known ones."""
-    from service.charts import CHARTS, FORMATS, MEDIA_TYPES, available, render  # loads the charting library: not at start-up
+    from service.charts import CHARTS, FORMATS, MEDIA_TYPES, available  # loads the charting library: not at start-up
     from service.sources import drawable
 
     job, version = state.versioned(job_id)
-    sources = drawable(state.store, job)
+    sources = drawable(state.store, job, state.artifacts)
     name, _, ending = file.rpartition(".")
     fmt = next((known for known in FORMATS if known == ending), None)
     there = available(sources)
@@ -197,7 +225,17 @@ def read_chart(
         raise problems.NoSuchChart(
             f"{file!r} is not a chart of this job; there are {', '.join(there) or 'none'}, each as {', '.join(FORMATS)}"
         )
-    return download(job, version, file, MEDIA_TYPES[fmt], lambda: render(name, sources, fmt), if_none_match, inline=True)
+    return download(job, version, file, MEDIA_TYPES[fmt], lambda: drawn(name, sources, fmt), if_none_match, inline=True)
+
+
+def drawn(name: str, sources: "Sequence[Drawable]", fmt: "ChartFormat") -> bytes:
+    """The chart as bytes. Raises NoSuchChart where it turns out that there is nothing to draw, as where kept margins are damaged."""
+    from service.charts import NothingToDraw, render
+
+    try:
+        return render(name, sources, fmt)
+    except NothingToDraw as error:
+        raise problems.NoSuchChart(str(error)) from error
 
 
 @router.get(
@@ -212,5 +250,5 @@ def read_report(job_id: JobId, state: InState, if_none_match: IfNoneMatch = None
     from service.sources import sources_of
 
     job, version, document = state.finished(job_id)
-    make = lambda: report(job, sources_of(state.store, job, document))  # noqa: E731
+    make = lambda: report(job, sources_of(state.store, job, document, state.artifacts))  # noqa: E731
     return download(job, version, "report.html", "text/html; charset=utf-8", make, if_none_match, inline=True)

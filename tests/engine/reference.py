@@ -164,3 +164,22 @@ def optimizer_of(entry: dict[str, float | str], parameter: Tensor, width: int) -
         return torch.optim.SGD([parameter], lr, float(entry["momentum"]), weight_decay=decay, nesterov=entry["name"] == "nesterov")
     kind = torch.optim.Adam if entry["name"] == "adam" else torch.optim.AdamW
     return kind([parameter], lr, (float(entry["beta1"]), float(entry["beta2"])), float(entry["epsilon"]), decay)
+
+
+# Angles between samples
+
+
+def angle_histogram(own: list[list[float]], others: list[list[float]], bin_degrees: int) -> tuple[list[int], list[float]]:
+    """Pairs and the sum of ||x_i||^2 by angle, for each x_i of `own` with each x_k of `others` that is not the same object."""
+    pairs, energy = [0] * (180 // bin_degrees), [0.0] * (180 // bin_degrees)
+    for x_i in own:
+        for x_k in others:
+            if x_i is x_k or not any(x_i) or not any(x_k):
+                continue
+            length_i, length_k = math.hypot(*x_i), math.hypot(*x_k)
+            cosine = math.fsum((a / length_i) * (b / length_k) for a, b in zip(x_i, x_k, strict=True))
+            place = math.degrees(math.acos(max(-1.0, min(1.0, cosine)))) / bin_degrees
+            place = min(int(place + 1e-9), len(pairs) - 1)
+            pairs[place] += 1
+            energy[place] += length_i**2
+    return pairs, energy

@@ -93,6 +93,20 @@ def test_results_are_summarised_over_seeds() -> None:
     assert cell.summary == figures
 
 
+def test_each_way_of_telling_the_label_is_a_figure_of_its_own() -> None:
+    training = TrainSpec.model_validate(
+        {"dataset": {"train_samples": 60, "test_samples": 20}, "network": {"widths": [8, 8, 8]}, "epochs": 1, "batch_size": 20}
+    )
+    trained = ffengine.train(training)
+    figures = summarise(trained)
+    for row in trained.accuracy:
+        method = "" if row.method == "goodness" else f" method={row.method}"
+        where = "layer=all" if row.layers == (0, 1, 2) else f"layers={'+'.join(map(str, row.layers))}"
+        where = f"layer={row.layer}" if row.layer is not None else where
+        found = figures[f"accuracy[{where} partition={row.partition}{method}]"]
+        assert (found.mean, found.seeds) == (row.accuracy, 1)
+
+
 # Costs
 
 

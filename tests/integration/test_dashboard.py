@@ -1,8 +1,11 @@
 """The pages in a real browser against the real stack; screenshots are kept in screenshots/ where FFLAB_SCREENSHOTS says so."""
 
+import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,8 @@ from benchmarks.stack import wait_until
 from tests.integration.conftest import Lab
 
 WIDTHS = {"wide": 1280, "middle": 800, "phone": 380}
-PATIENCE = 30_000  # milliseconds
+PATIENCE = 60_000  # milliseconds
+expect.set_options(timeout=PATIENCE)
 QUICK = {"kind": "train", "epochs": 3, "network": {"widths": [32]}, "monitor": {"samples": 200}, "dataset": {"name": "digits"}}
 SLOW = QUICK | {"epochs": 20_000, "network": {"widths": [64]}}
 TOO_FAST = QUICK | {"optimizer": {"name": "sgd", "lr": 1e9}}
@@ -100,6 +104,80 @@ def test_from_the_first_visit_to_a_finished_job_without_the_address_bar(page: Pa
     page.get_by_role("link", name="Jobs").click()
     expect(page.get_by_role("link", name="from the browser")).to_be_visible()
     looked_at(page, "jobs")
+
+
+def test_a_study_is_put_together_in_the_form_and_shown_as_a_grid(page: Page) -> None:
+    page.goto("/new")
+    page.get_by_label("kind", exact=True).select_option("study")
+    for field, values in (("network.widths", "[16], [32]"), ("negatives.strategy", "wrong_label, noise")):
+        page.get_by_role("button", name="Vary a field").click()
+        page.get_by_label("field that varies").last.fill(field)
+        page.get_by_label("values of the field").last.fill(values)
+    page.get_by_label("epochs", exact=True).fill("2")
+    page.get_by_label("name", exact=True).first.fill("digits")
+    expect(page.locator("#cost")).to_contain_text("4 runs, about")
+    looked_at(page, "new-study")
+    page.get_by_label("Name", exact=True).fill("a grid")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator("#head .state")).to_have_text("succeeded")
+    expect(page.get_by_role("link", name="widths [32], strategy noise")).to_be_visible()
+    expect(page.locator("figure[data-chart*='grid_'] canvas").first).to_be_visible()
+    looked_at(page, "study")
+
+
+def test_the_weights_of_a_job_are_checked_by_another(page: Page, lab: Lab) -> None:
+    job = lab.submit(QUICK, name="to be checked")
+    lab.until_state(job, "succeeded")
+    page.goto(f"/jobs/{job}")
+    page.get_by_role("link", name="Check a theorem on its weights").click()
+    expect(page.get_by_label("job", exact=True)).to_have_value(job)
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("as trained to epoch 3")
+    expect(page.locator("#head .state")).to_have_text("succeeded")
+    expect(page.get_by_role("link", name="a training job")).to_have_attribute("href", f"/jobs/{job}")
+    looked_at(page, "check")
+
+
+def test_what_a_job_offers_to_paste_works_when_pasted(page: Page, lab: Lab, tmp_path: Path) -> None:
+    job = lab.submit({"kind": "train", "epochs": 1, "network": {"widths": [16]}, "dataset": {"name": "digits"}}, name="pasted")
+    lab.until_state(job, "succeeded")
+    page.goto(f"/jobs/{job}")
+    before = len(lab.http.get("/v1/jobs").json()["items"])
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    for name, command in (("curl", ["bash", "-c"]), ("Python", [sys.executable, "-c"]), ("Shell", ["bash", "-ec"])):
+        page.locator("summary", has_text=re.compile(f"^{name}$")).click()
+        text = page.locator("details", has=page.locator("summary", has_text=re.compile(f"^{name}$"))).locator("pre").inner_text()
+        done = subprocess.run([*command, text], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, (name, done.stderr)
+    jobs = lab.http.get("/v1/jobs").json()["items"]
+    assert len(jobs) == min(before + 3, 50)
+    assert {json.dumps(one["spec"]) for one in jobs[:3]} == {json.dumps(lab.job(job)["spec"])}
+
+
+def test_the_page_says_when_the_service_is_away_and_goes_on_when_it_is_back(page: Page, lab: Lab) -> None:
+    page.goto("/workers")
+    page.route("**/workers", lambda route: route.abort())
+    expect(page.locator("#away")).to_be_visible()
+    looked_at(page, "away")
+    page.unroute("**/workers")
+    expect(page.locator("#away")).to_be_hidden()
+
+
+def test_filters_and_places_stay_on_reload_and_on_the_way_back(page: Page, lab: Lab) -> None:
+    job = lab.submit(QUICK, name="kept filter", tags=["kept"])
+    lab.until_state(job, "succeeded")
+    page.goto("/")
+    page.get_by_label("Tag").fill("kept")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.locator("#list tbody tr")).to_have_count(1)
+    page.reload()
+    expect(page.get_by_label("Tag")).to_have_value("kept")
+    page.get_by_role("link", name="kept filter").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("kept filter")
+    page.go_back()
+    expect(page.get_by_label("Tag")).to_have_value("kept")
+    expect(page.locator("#list tbody tr")).to_have_count(1)
 
 
 def test_curves_grow_without_a_reload_also_while_the_api_is_away(page: Page, lab: Lab) -> None:

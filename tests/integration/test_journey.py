@@ -49,7 +49,7 @@ def test_a_training_job_reports_what_the_engine_computes(client: Client) -> None
     assert result.curves == expected.curves
     assert result.accuracy == expected.accuracy
     assert result.diagnostics == expected.diagnostics
-    assert job.curves == [row.model_dump(mode="json") for row in expected.curves]
+    assert job.rows == [row.model_dump(mode="json") for row in expected.curves]
     assert job.job.provenance == result.provenance
     assert result.provenance.dataset == expected.provenance.dataset
 
@@ -155,7 +155,7 @@ def test_a_stream_resumed_in_its_middle_is_the_whole_stream(lab: Lab, client: Cl
 def test_the_table_is_the_result(client: Client) -> None:
     job = client.submit(TRAIN).wait(60)
     rows = list(csv.DictReader(io.StringIO(client.download(job.id, "result.csv").decode())))
-    for row, expected in zip(rows, job.curves, strict=True):
+    for row, expected in zip(rows, job.rows, strict=True):
         assert {key: (json.loads(text) if text and key != "split" else text or None) for key, text in row.items()} == expected
 
 

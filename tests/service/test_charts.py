@@ -1,70 +1,438 @@
-"""Charts, the comparison and the report: every chart in every format from real results, intervals against their definition."""
+"""Charts, the comparison and the report: every chart in every format from real results, their values against their definitions."""
 
 import json
-import math
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+import torch
+from scipy import stats
 
 import ffengine
-from ffengine.results import TrainResult
-from ffengine.spec import CheckSpec, TrainSpec, digest
-from service.charts import CHARTS, FORMATS, NothingToDraw, Source, available, render, wilson
+from ffengine.checking import CellsReport
+from ffengine.control import Control
+from ffengine.limit import limit_kernel
+from ffengine.persample import CellMargins, write_margins
+from ffengine.results import CheckResult, Interval, Split, StudyCell, TrainResult
+from ffengine.spec import CheckSpec, StudySpec, TrainSpec, digest
+from ffengine.study import expand, study_cell
+from service.artifacts import Artifacts, margins_name
+from service.charts import CHARTS, FORMATS, Drawable, Grid, GridCell, NothingToDraw, SoFar, Source, available, render, wilson
+from service.charts.geometry import limit_curve
+from service.charts.intervals import mean_band, share_band
+from service.charts.style import MOST_PANELS
 from service.comparison import comparison
 from service.export import table, to_csv
+from service.histograms import BINS, EDGES, MOST_FILES, kept_cells, margin_histograms
 from service.jobs import Job
 from service.report import report
+from tests.service.samples import check_cell, check_result, epoch_row, provenance, train_result
 
-TRAIN = TrainSpec.model_validate(
-    {"dataset": {"train_samples": 100, "test_samples": 20}, "network": {"widths": [12]}, "epochs": 2, "batch_size": 50, "seeds": [0, 1, 2]}
-)
+TINY: dict[str, Any] = {"dataset": {"train_samples": 100, "test_samples": 20}, "network": {"widths": [12]}, "epochs": 2, "batch_size": 50}
+TRAIN = TrainSpec.model_validate({**TINY, "seeds": [0, 1, 2]})
+DEEP = TrainSpec.model_validate({**TINY, "network": {"widths": [12, 8], "normalize": "l2"}, "objective": {"name": "softplus"}})
 CHECKS = [CheckSpec(theorem=number, widths=(8, 16), samples=60, batch_size=30, seeds=(0, 1)) for number in (1, 2)]
+STUDY = StudySpec(
+    base=TrainSpec.model_validate({**TINY, "epochs": 1, "seeds": [0, 1]}),
+    grid={"optimizer.lr": [0.5, 1.0], "negatives.strategy": ["wrong_label", "noise", "hybrid"]},
+)
+OWNER = "job_" + "0" * 31 + "7"
+SPLITS: tuple[Split, Split] = ("positive", "negative")
+Rows = list[dict[str, Any]]
+
+
+class Checked(NamedTuple):
+    """A check whose margins are kept."""
+
+    spec: CheckSpec
+    result: CheckResult
+    margins: list[CellMargins]
+    artifacts: Artifacts
+    owner: str
+
+    @property
+    def source(self) -> Source:
+        kept = kept_cells(self.result.cells, self.artifacts, self.owner)
+        return Source("", self.result, self.spec, partial(margin_histograms, kept, self.artifacts, self.owner) if kept else None)
+
+
+def checked(spec: CheckSpec, artifacts: Artifacts, owner: str = OWNER) -> Checked:
+    margins: list[CellMargins] = []
+
+    def keep(found: CellsReport) -> Control:
+        artifacts.put(owner, margins_name(found.cells[0].seed, found.cells[0].width), write_margins(found.margins))
+        margins.extend(found.margins)
+        return "run"
+
+    return Checked(spec, ffengine.check(spec, on_cells=keep), margins, artifacts, owner)
 
 
 @pytest.fixture(scope="module")
-def sources() -> list[Source]:
-    return [Source("", ffengine.train(TRAIN)), *(Source("", ffengine.check(spec)) for spec in CHECKS)]
+def checks(tmp_path_factory: pytest.TempPathFactory) -> list[Checked]:
+    return [checked(spec, Artifacts(tmp_path_factory.mktemp("artifacts"))) for spec in CHECKS]
 
 
-def test_every_chart_is_available_where_its_rows_are(sources: list[Source]) -> None:
+@pytest.fixture(scope="module")
+def grid() -> Grid:
+    return Grid(
+        "",
+        [
+            GridCell(study_cell(cell, job=None, state="succeeded", result=ffengine.train(cell.spec)), cell.spec)
+            for cell in expand(STUDY)
+            if isinstance(cell.spec, TrainSpec)
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def sources(checks: list[Checked], grid: Grid) -> list[Drawable]:
+    trained = [Source("", ffengine.train(TRAIN), TRAIN), Source("deep", ffengine.train(DEEP), DEEP)]
+    return [*trained, *(check.source for check in checks), grid]
+
+
+def rows_of(name: str, sources: Sequence[Drawable], key: str) -> Rows:
+    """The values of a chart that have a field."""
+    document = json.loads(render(name, sources, "json"))
+    return [row for values in document["datasets"].values() for row in values if key in row]
+
+
+def caption_of(name: str, sources: Sequence[Drawable]) -> str:
+    return " ".join(json.loads(render(name, sources, "json"))["title"]["subtitle"])
+
+
+def trained_of(source: Drawable) -> TrainResult:
+    assert isinstance(source, Source)
+    assert isinstance(source.result, TrainResult)
+    return source.result
+
+
+def test_every_chart_is_available_where_its_rows_are(sources: list[Drawable]) -> None:
     assert set(available(sources)) == set(CHARTS)
-    assert available(sources[1:2]) == ["theorem1_widths"]
+    assert available(sources[2:3]) == ["theorem1_widths", "margins", "geometry", "agreement_widths"]
+    assert available(sources[:1]) == ["theorem1", "theorem2", "sparsity", "goodness", "prediction", "agreement"]
+    assert available([]) == []
     with pytest.raises(NothingToDraw):
-        render("sparsity", sources[1:], "json")
+        render("sparsity", sources[2:], "json")
 
 
 @pytest.mark.parametrize("name", CHARTS)
-def test_every_chart_renders_in_every_format(sources: list[Source], name: str) -> None:
+def test_every_chart_renders_in_every_format(sources: list[Drawable], name: str) -> None:
     starts = {"png": b"\x89PNG", "svg": b"<svg", "json": b"{", "html": b"<!DOCTYPE html>"}
     for fmt in FORMATS:
         assert render(name, sources, fmt).lstrip().startswith(starts[fmt]), fmt
 
 
-def test_a_curves_values_are_means_over_seeds(sources: list[Source]) -> None:
-    document = json.loads(render("sparsity", sources, "json"))
-    points = (
-        next(values for values in document["datasets"].values() if "epoch" in values[0])
-        if "datasets" in document
-        else document["data"]["values"]
-    )
-    result = sources[0].result
-    assert isinstance(result, TrainResult)
+@pytest.mark.parametrize("name", CHARTS)
+def test_every_chart_names_its_data_and_leaves_the_colours_of_text_to_the_page(sources: list[Drawable], name: str) -> None:
+    there = [source for source in sources if available([source]) and name in available([source])]
+    assert "mnist-mini" in caption_of(name, there)
+    document = render(name, there, "json").decode()
+    assert re.search(r"\bseed", caption_of(name, there))
+    for field in ("subtitleColor", "labelColor", "titleColor", '"background"'):
+        assert field not in document
+
+
+# Intervals
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (1, 1), (5, 10), (10, 10), (29_998, 30_000)])
+def test_wilsons_interval_is_scipys(successes: int, trials: int) -> None:
+    exact = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    assert wilson(successes, trials) == pytest.approx((exact.low, exact.high), abs=1e-7)
+
+
+def test_bands_are_students_and_shares_take_the_wider() -> None:
+    values = [0.41, 0.45, 0.39, 0.5, 0.44]
+    low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
+    assert mean_band(values) == pytest.approx((np.mean(values), low, high, 5), abs=2e-4)
+    few = wilson(round(sum(values) * 20), 100)
+    assert share_band(values, [20] * 5)[1:3] == pytest.approx((min(few[0], low), max(few[1], high)), abs=2e-4)
+    assert share_band(values, [10**6] * 5)[1:3] == pytest.approx((low, high), abs=2e-4)
+    assert share_band([0.3], [50]) == (0.3, *wilson(15, 50), 1)
+    assert mean_band([0.3]) == (0.3, 0.3, 0.3, 1)
+    assert mean_band([0.0, 1.0], bounded=True)[1:3] == (0, 1)
+
+
+# Curves
+
+
+def test_a_curves_values_are_means_over_seeds(sources: list[Drawable]) -> None:
+    points = rows_of("sparsity", sources[:1], "epoch")
+    assert len(points) == 6
     for point in points:
-        values = [row.sparsity for row in result.curves if (row.epoch, row.split) == (point["epoch"], point["split"])]
-        assert point["mean"] == pytest.approx(sum(value or 0 for value in values) / 3)
-        assert point["seeds"] == 3
+        rows = [row for row in trained_of(sources[0]).curves if (row.epoch, row.split) == (point["epoch"], point["split"])]
+        values = [row.sparsity or 0 for row in rows]
+        low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+        assert (point["mean"], point["low"], point["high"]) == pytest.approx((np.mean(values), max(0, low), min(1, high)), abs=1e-3)
+        assert (point["seeds"], point["samples"]) == (3, sum(row.samples - row.dead_samples for row in rows))
 
 
-@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (5, 10), (10, 10), (29_998, 30_000)])
-def test_wilsons_interval_solves_its_equation(successes: int, trials: int) -> None:
-    share = successes / trials
-    for bound in wilson(successes, trials):
-        if 1e-12 < bound < 1 - 1e-12:  # |share - p| = z sqrt(p (1 - p) / trials)
-            assert abs(share - bound) == pytest.approx(1.959964 * math.sqrt(bound * (1 - bound) / trials), rel=1e-6)
+def test_a_ratio_of_one_seed_has_wilsons_interval(sources: list[Drawable]) -> None:
+    result = trained_of(sources[0])
+    one = [Source("", result.model_copy(update={"curves": tuple(row for row in result.curves if row.seed == 1)}), TRAIN)]
+    for point in rows_of("theorem2", one, "epoch"):
+        (row,) = (r for r in result.curves if (r.seed, r.epoch, r.split) == (1, point["epoch"], point["split"]))
+        live = row.samples - row.dead_samples
+        exact = stats.binomtest(round((row.theorem2_ratio or 0) * live), live).proportion_ci(0.95, method="wilson")
+        assert (point["low"], point["high"]) == pytest.approx((exact.low, exact.high), abs=1e-7)
+    assert "Wilson's over samples" in caption_of("theorem2", one)
+    assert "the wider of Wilson's" in caption_of("theorem2", sources[:1])
+    assert "one seed: no interval" in caption_of("sparsity", one)
 
 
-def test_the_comparison_judges_by_the_interval(sources: list[Source]) -> None:
-    lines = comparison(sources)
+def test_predicted_and_observed_shares_lie_beside_each_other(sources: list[Drawable]) -> None:
+    points = rows_of("prediction", sources[:1], "what")
+    curves = trained_of(sources[0]).curves
+    for what, figure in (("predicted", "theorem2_ratio"), ("observed", "observed_increase_ratio")):
+        for point in (point for point in points if point["what"] == what):
+            rows = [row for row in curves if (row.epoch, row.split) == (point["epoch"], point["split"])]
+            assert point["mean"] == pytest.approx(np.mean([getattr(row, figure) for row in rows]))
+
+
+def test_goodness_has_the_threshold_of_the_objective_and_only_where_there_is_one(sources: list[Drawable]) -> None:
+    assert [row["value"] for row in rows_of("goodness", sources[1:2], "label")] == [0.0]
+    assert "the objective's threshold, 2" in caption_of("goodness", sources[1:2])
+    assert rows_of("goodness", sources[:1], "label") == []  # difference has none
+    so_far = SoFar("", [epoch_row(0)], spec=DEEP)
+    assert "the objective's threshold, 2" in caption_of("goodness", [so_far])
+
+
+def test_theorem_1_while_training_is_drawn_only_where_it_was_monitored() -> None:
+    rows = [epoch_row(epoch, split) for epoch in (0, 1) for split in SPLITS]
+    assert "theorem1" in available([SoFar("", rows)])
+    assert "theorem1" not in available([SoFar("", [row.model_copy(update={"theorem1_ratio": None}) for row in rows])])
+
+
+def test_long_curves_are_thinned_keep_their_ends_and_say_so() -> None:
+    rows = [epoch_row(epoch, split, seed=seed) for epoch in range(1_001) for split in SPLITS for seed in range(2)]
+    source = SoFar("", rows)
+    points = rows_of("theorem2", [source], "epoch")
+    drawn = sorted({point["epoch"] for point in points})
+    assert len(drawn) <= 402
+    assert (drawn[0], drawn[-1]) == (0, 1_000)
+    assert "one in 3 measured epochs is drawn" in caption_of("theorem2", [source])
+    assert len(render("theorem2", [source], "json")) < 300_000
+
+
+def test_many_runs_are_as_many_panels_as_can_be_looked_at_in_the_order_given() -> None:
+    many = [Source(f"lr {number}", train_result()) for number in range(100)]
+    document = json.loads(render("theorem2", many, "json"))
+    assert document["facet"]["sort"] == [f"lr {number}" for number in range(MOST_PANELS)]
+    assert f"the first {MOST_PANELS} of 100 are drawn" in " ".join(document["title"]["subtitle"])
+
+
+def test_layers_show_the_last_sparsity_of_each_and_held_out_samples(sources: list[Drawable]) -> None:
+    result = trained_of(sources[1])
+    points = rows_of("layers", sources, "stage")
+    assert {point["series"] for point in points} == {"deep"}  # the other run has one layer
+    for point in points:
+        rows: list[Any]
+        if point["kind"] in SPLITS:
+            epoch = 0 if point["stage"] == "before training" else 2
+            rows = [row for row in result.curves if (row.layer, row.epoch, row.split) == (point["layer"], epoch, point["kind"])]
+        else:
+            rows = [row for row in result.measures if (row.layer, row.partition) == (point["layer"], point["kind"])]
+        assert point["mean"] == pytest.approx(np.mean([row.sparsity for row in rows]))
+    assert {point["kind"] for point in points} >= set(SPLITS)
+    assert len({(point["layer"], point["kind"], point["stage"]) for point in points}) == len(points)
+
+
+# Checks
+
+
+def test_shares_by_width_take_all_samples(checks: list[Checked]) -> None:
+    for name, figure in (("theorem2_widths", "ratio"), ("agreement_widths", "agreement")):
+        for point in rows_of(name, [checks[1].source], "width"):
+            method = "infinite_width" if "infinite width" in point["method"] else "exact"
+            cells = [c for c in checks[1].result.cells if (c.width, c.split, c.method) == (point["width"], point["split"], method)]
+            trials = sum(cell.live - ((cell.undecided or 0) if figure == "agreement" else 0) for cell in cells)
+            assert point["mean"] == pytest.approx(np.mean([getattr(cell, figure) for cell in cells]))
+            assert (point["samples"], point["seeds"]) == (trials, 2)
+            low, high = wilson(round(point["mean"] * trials), trials)
+            assert point["low"] <= low + 1e-9
+            assert point["high"] >= high - 1e-9
+
+
+def test_margins_are_the_histogram_of_all_samples(checks: list[Checked]) -> None:
+    for check in checks:
+        drawn = rows_of("margins", [check.source], "at")
+        found = margin_histograms(check.result.cells, check.artifacts, check.owner)
+        assert len(found) == 2 * len({(m.split, m.method) for m in check.margins})
+        for one in found:
+            mine = [m for m in check.margins if (m.width, m.split, m.method) == (one.width, one.split, one.method)]
+            scaled = np.concatenate([m.margin[~m.dead] / np.median(np.abs(m.margin[~m.dead])) for m in mine])
+            counts, _ = np.histogram(scaled.clip(-EDGES[-1], EDGES[-1]), EDGES)
+            assert one.counts == tuple(counts)
+            assert (one.live, one.seeds) == (len(scaled), 2)
+            assert one.satisfied == sum(int(m.satisfied.sum()) for m in mine)
+            steps = [
+                row
+                for row in drawn
+                if (row["width"], row["method"]) == (one.width, one.method.replace("_", " ")) and row["kind"] in ("all samples", one.split)
+            ]
+            assert sum(row["share"] for row in steps) == pytest.approx(1, abs=1e-4)
+            assert {row["above"] for row in steps} == {one.satisfied / one.live}
+
+
+def test_bins_are_equal_on_the_axis_and_zero_is_an_edge() -> None:
+    assert EDGES[BINS // 2] == 0
+    places = np.sign(EDGES) * np.log1p(np.abs(EDGES))
+    assert np.diff(places) == pytest.approx(np.full(BINS, places[-1] / (BINS // 2)))
+
+
+def test_margins_that_are_gone_or_damaged_are_not_drawn(tmp_path: Path) -> None:
+    check = checked(CHECKS[0], Artifacts(tmp_path))
+    source = check.source
+    assert "margins" in available([source])
+    damaged = tmp_path / OWNER / margins_name(0, 8)
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    found = margin_histograms(check.result.cells, check.artifacts, OWNER)
+    assert {(one.width, one.seeds) for one in found} == {(8, 1), (16, 2)}
+    check.artifacts.delete(OWNER)
+    assert "margins" not in available([check.source])
+    with pytest.raises(NothingToDraw):
+        render("margins", [source], "json")
+
+
+def test_of_many_seeds_some_margins_are_read_and_the_rest_is_said(tmp_path: Path) -> None:
+    artifacts = Artifacts(tmp_path)
+    cells = [check_cell(width, seed=seed) for width in (4, 8) for seed in range(MOST_FILES)]
+    for cell in cells:
+        arrays = {"sample": np.arange(4), "margin": np.array([1.0, -2, 3, 4]), "satisfied": np.array([True, False, True, True])}
+        none = np.zeros(4, dtype=bool)
+        artifacts.put(
+            OWNER, margins_name(cell.seed, cell.width), write_margins([CellMargins.of(cell, {**arrays, "dead": none, "undecided": none})])
+        )
+    found = margin_histograms(cells, artifacts, OWNER)
+    assert [(one.seeds, one.left_out) for one in found] == [(MOST_FILES // 2, MOST_FILES // 2)] * 2
+    source = Source("", check_result().model_copy(update={"cells": tuple(cells)}), margins=lambda: found)
+    assert "32 more seeds are kept and not read" in caption_of("margins", [source])
+
+
+def test_the_curve_of_the_angles_is_the_limits_kernel() -> None:
+    degrees = np.linspace(0, 180, 37)
+    kernel = limit_kernel(torch.cos(torch.deg2rad(torch.from_numpy(degrees))))
+    assert limit_curve(degrees) == pytest.approx(kernel.numpy(), abs=1e-12)
+
+
+def test_bars_are_the_energy_of_the_angles_with_the_theorems_signs(checks: list[Checked]) -> None:
+    for check, signs in zip(checks, ({"negative": 1}, {"positive": -1, "negative": 1}), strict=True):
+        bars = rows_of("geometry", [check.source], "pairs")
+        total = sum(sum(row.energy) for row in check.result.geometry)
+        for row in check.result.geometry:
+            mine = [bar for bar in bars if bar["push"] == "all samples" or bar["push"].startswith(row.split)]
+            assert {bar["from"]: bar["pairs"] for bar in mine} == {2.0 * place: count for place, count in enumerate(row.pairs) if count}
+            assert sum(bar["share"] for bar in mine) == pytest.approx(signs[row.split] * sum(row.energy) / total)
+    assert "100.0% of the energy is at angles below 90°" in caption_of("geometry", [checks[0].source])
+
+
+# Studies
+
+
+def test_a_heat_map_has_the_figures_of_the_runs(grid: Grid) -> None:
+    keys = {
+        "grid_theorem2": "theorem2_ratio[layer=0 epoch=1 split={}]",
+        "grid_sparsity": "sparsity[layer=0 epoch=1 split={}]",
+        "grid_agreement": "agreement[layer=0 epoch=1 split={}]",
+        "grid_accuracy": "accuracy[layer=all partition=test]",
+    }
+    for name, key in keys.items():
+        rows = rows_of(name, [grid], "x")
+        assert len(rows) == (6 if name == "grid_accuracy" else 12)
+        for row in rows:
+            (cell,) = (
+                one.found
+                for one in grid.cells
+                if one.found.params == {"negatives.strategy": row["x"], "optimizer.lr": json.loads(row["y"])}
+            )
+            found = cell.summary.get(key.format(row["split"]))
+            if found is None:
+                assert (row["value"], row["text"]) == (None, "–")  # hybrid has no labels to be told
+                continue
+            assert (row["value"], row["seeds"]) == (found.mean, found.seeds)
+            low, high = (found.mean if bound is None else bound for bound in (found.low, found.high))
+            assert (row["low"], row["high"]) == (max(0.0, low), min(1.0, high))
+
+
+def test_a_running_study_shows_what_is_there_and_marks_the_rest(grid: Grid) -> None:
+    states = ["succeeded", "running", "failed", "queued", "cancelled", "succeeded"]
+    cells = [
+        GridCell(cell.found.model_copy(update={"state": state, "summary": cell.found.summary if state == "succeeded" else {}}), cell.spec)
+        for cell, state in zip(grid.cells, states, strict=True)
+    ]
+    rows = rows_of("grid_theorem2", [Grid("", cells)], "x")
+    assert sorted(row["text"] for row in rows if row["split"] == "positive" and row["value"] is None) == ["×", "×", "…", "…"]
+    assert "× failed or cancelled: 2; … not finished: 2" in caption_of("grid_theorem2", [Grid("", cells)])
+    waiting = [GridCell(cell.found.model_copy(update={"state": "queued", "summary": {}}), cell.spec) for cell in grid.cells]
+    assert available([Grid("", waiting)]) == []
+
+
+def grid_of(params: Sequence[dict[str, Any]], figure: str = "theorem2_ratio[layer=0 epoch=3 split={}]") -> Grid:
+    found = Interval(mean=0.6, low=0.5, high=0.7, seeds=3)
+    cells = [
+        StudyCell(
+            part="",
+            params=one,
+            kind="train",
+            spec_digest="",
+            state="succeeded",
+            summary={figure.format(split): found for split in SPLITS},
+        )
+        for one in params
+    ]
+    return Grid("", [GridCell(cell) for cell in cells])
+
+
+def test_one_varied_field_is_points_with_intervals_more_than_two_are_panels() -> None:
+    one = [grid_of([{"optimizer.lr": lr} for lr in (0.1, 1.0, 10.0)])]
+    document = json.loads(render("grid_theorem2", one, "json"))
+    assert "facet" not in document
+    assert {(row["x"], row["low"], row["high"]) for row in rows_of("grid_theorem2", one, "x")} == {
+        (x, 0.5, 0.7) for x in ("0.1", "1.0", "10.0")
+    }
+    three = [grid_of([{"lr": lr, "epochs": e, "widths": [w, w]} for lr in (1, 2, 3, 4) for e in (1, 2, 3) for w in (8, 16)])]
+    document = json.loads(render("grid_theorem2", three, "json"))
+    assert document["facet"]["sort"] == [f"widths {w} · {w}, {split} samples" for split in SPLITS for w in (8, 16)]
+    layer = document["spec"]["layer"][0]["encoding"]
+    assert (layer["x"]["title"], layer["y"]["title"]) == ("lr", "epochs")
+    assert layer["x"]["sort"] == ["1", "2", "3", "4"]
+    assert layer["color"]["scale"]["domainMid"] == 0.5
+
+
+def test_a_study_of_checks_has_their_widths_as_an_axis() -> None:
+    specs = [cell.spec for cell in expand(StudySpec(base=CHECKS[1], grid={"dataset.preprocess": ["unit", "center"]}))]
+    cells = [
+        GridCell(study_cell(cell, job=None, state="succeeded", result=ffengine.check(spec)), spec)
+        for cell, spec in zip(expand(StudySpec(base=CHECKS[1], grid={"dataset.preprocess": ["unit", "center"]})), specs, strict=True)
+        if isinstance(spec, CheckSpec)
+    ]
+    assert available([Grid("", cells)]) == ["grid_theorem2", "grid_agreement"]
+    rows = rows_of("grid_theorem2", [Grid("", cells)], "x")
+    for row in rows:
+        (cell,) = (one.found for one in cells if one.found.params["dataset.preprocess"] in (row["x"], row["y"]))
+        width = row["x"] if row["x"].isdigit() else row["y"]
+        assert row["value"] == cell.summary[f"ratio[width={width} split={row['split']} method=exact]"].mean
+    assert len(rows) == 8
+
+
+def test_a_large_study_is_drawn_without_numbers_in_its_cells() -> None:
+    large = [grid_of([{"a": a, "b": b} for a in range(50) for b in range(40)])]
+    document = render("grid_theorem2", large, "json")
+    assert len(document) < 2_000_000
+    assert b'"type": "text"' not in document
+    assert b'"type": "text"' in render("grid_theorem2", [grid_of([{"a": a, "b": b} for a in range(3) for b in range(2)])], "json")
+
+
+# The table and the report
+
+
+def test_the_comparison_judges_by_the_interval(sources: list[Drawable]) -> None:
+    lines = comparison([source for source in sources if isinstance(source, Source)])
     assert {line.verdict for line in lines} <= {"met", "NOT met", "open", ""}
     for line in lines:
         if line.published.startswith("> ") and line.low is not None and line.high is not None:
@@ -73,14 +441,23 @@ def test_the_comparison_judges_by_the_interval(sources: list[Source]) -> None:
             assert line.verdict == expected, line
 
 
-def test_the_table_has_a_row_for_each_row_of_the_result(sources: list[Source]) -> None:
+def test_the_table_tells_accuracy_by_the_goodness_of_all_layers_alone() -> None:
+    deep = TrainSpec.model_validate({**TINY, "network": {"widths": [6, 6, 6]}, "epochs": 1})
+    result = ffengine.train(deep)
+    (line,) = (line for line in comparison([Source("", result)]) if line.quantity == "Test accuracy by goodness")
+    (row,) = (r for r in result.accuracy if (r.layers, r.method, r.partition) == ((0, 1, 2), "goodness", "test"))
+    assert (line.measured, line.seeds, line.samples) == (row.accuracy, 1, 20)
+
+
+def test_the_table_has_a_row_for_each_row_of_the_result(sources: list[Drawable]) -> None:
     for source in sources:
-        rows = table(source.result)
-        assert len(to_csv(source.result).splitlines()) == len(rows) + 1
-        assert len({tuple(row) for row in rows}) == 1
+        if isinstance(source, Source):
+            rows = table(source.result)
+            assert len(to_csv(source.result).splitlines()) == len(rows) + 1
+            assert len({tuple(row) for row in rows}) == 1
 
 
-def test_the_report_stands_alone(sources: list[Source]) -> None:
+def test_the_report_stands_alone(sources: list[Drawable]) -> None:
     now = datetime.now(UTC)
     job = Job.model_validate(
         {
@@ -117,4 +494,4 @@ def test_the_report_stands_alone(sources: list[Source]) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert 'src="http' not in page
     assert "<script" not in page
-    assert sources[0].result.provenance.dataset.digest[:16] in page
+    assert provenance().dataset.digest[:16] in page

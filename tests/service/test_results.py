@@ -59,6 +59,20 @@ def test_downloads_have_names_and_are_not_sent_again(client: httpx.Client, store
     assert len(set(tags)) == len(tags)
 
 
+def test_the_charts_that_there_are_can_be_listed_and_each_of_them_is_there(client: httpx.Client, store: Store) -> None:
+    job = submit_over(client)
+    assert client.get(f"/v1/jobs/{job.id}/charts").json() == {"items": []}
+    refused(client.get(f"/v1/jobs/{job.id}/chart/sparsity.png"), 404, "no-such-chart")
+    finished(store, job.id, train_result(epochs=2))
+    charts = client.get(f"/v1/jobs/{job.id}/charts").json()["items"]
+    assert {"theorem2", "sparsity"} <= {chart["name"] for chart in charts}
+    for chart in charts:
+        assert chart["meaning"]
+        assert set(chart["links"]) == {"png", "svg", "json", "html"}
+        assert client.get(chart["links"]["svg"]).text.startswith("<svg")
+    refused(client.get(f"/v1/jobs/{NOBODY}/charts"), 404, "no-such-job")
+
+
 def test_figures_of_samples_come_as_arrays(client: httpx.Client, store: Store) -> None:
     job = submit_over(client)
     finished(store, job.id, train_result(epochs=2))

@@ -506,7 +506,8 @@ def test_the_description_has_every_route_of_the_contract_with_its_problems(app: 
     contract = {
         "/v1/jobs": {"get", "post"}, "/v1/jobs/{job_id}": {"get", "patch", "delete"}, "/v1/jobs/{job_id}/result": {"get"},
         "/v1/jobs/{job_id}/result.csv": {"get"}, "/v1/jobs/{job_id}/result.npz": {"get"}, "/v1/jobs/{job_id}/report.html": {"get"},
-        "/v1/jobs/{job_id}/chart/{file}": {"get"}, "/v1/jobs/{job_id}/log": {"get"}, "/v1/retention": {"get"},
+        "/v1/jobs/{job_id}/charts": {"get"}, "/v1/jobs/{job_id}/chart/{file}": {"get"},
+        "/v1/jobs/{job_id}/log": {"get"}, "/v1/retention": {"get"},
         "/v1/jobs/{job_id}/webhook": {"get"}, "/v1/jobs/{job_id}/curves": {"get"}, "/v1/jobs/{job_id}/events": {"get"},
         "/v1/jobs/{job_id}/cancel": {"post"}, "/v1/jobs/{job_id}/pause": {"post"}, "/v1/jobs/{job_id}/resume": {"post"},
         "/v1/jobs/{job_id}/retry": {"post"}, "/v1/estimate": {"post"}, "/v1/catalog": {"get"}, "/v1/presets": {"get"},

@@ -2,20 +2,25 @@
 await import(document.querySelector("link[rel=modulepreload]").href);
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const drawn = new Map();
+const drawn = new Map(); // address -> the ETag of what is drawn
+const views = new WeakMap(); // figure -> its view, which holds memory until it is told to let go
+const busy = new WeakSet();
 
-function options() {
+function options(room) {
   const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
-  const config = { background: null, title: { color: ink }, axis: { labelColor: ink, titleColor: ink }, legend: { labelColor: ink, titleColor: ink }, header: { labelColor: ink } };
+  const config = { background: null, text: { color: ink }, title: { color: ink, subtitleColor: ink }, axis: { labelColor: ink, titleColor: ink }, legend: { labelColor: ink, titleColor: ink, columns: Math.max(1, Math.floor(room / 170)), labelLimit: room - 50 }, header: { labelColor: ink } };
   return { actions: false, ast: true, defaultStyle: false, renderer: "canvas", tooltip: { disableDefaultStyle: true }, config };
 }
 
 function fit(specification, room) {
+  const most = Math.floor((room - 24) / 5.8); // letters in a line of the caption
+  specification.title.subtitle = specification.title.subtitle.flatMap((line) => line.match(new RegExp(`.{1,${most}}(\\s|$)`, "g")) ?? [line]);
   if (specification.facet) {
     specification.columns = room < 480 ? 1 : 2;
-    specification.spec.width = Math.max(160, Math.floor((room - 110) / specification.columns) - 20);
+    specification.spec.width = Math.max(160, Math.floor((room - 90) / specification.columns) - 20);
   } else {
-    specification.width = Math.max(200, Math.min(520, room - 110));
+    specification.width = Math.max(240, Math.min(640, room));
+    specification.autosize = { type: "fit-x", contains: "padding" };
   }
 }
 
@@ -25,8 +30,10 @@ async function draw(figure, whole) {
   const answer = await fetch(url, known && !whole ? { headers: { "If-None-Match": known } } : {});
   if (!answer.ok) return;
   const specification = await answer.json();
-  fit(specification, figure.clientWidth);
-  await window.vegaEmbed(figure.querySelector(".drawing"), specification, options());
+  const room = figure.querySelector(".drawing").clientWidth;
+  fit(specification, room);
+  views.get(figure)?.finalize();
+  views.set(figure, await window.vegaEmbed(figure.querySelector(".drawing"), specification, options(room)));
   const text = figure.querySelector("figcaption").textContent;
   figure.querySelector("canvas")?.setAttribute("aria-label", text);
   figure.querySelector("canvas")?.setAttribute("role", "img");
@@ -35,7 +42,11 @@ async function draw(figure, whole) {
 
 export function drawAll(whole = false) {
   for (const figure of document.querySelectorAll("figure[data-chart]")) {
-    draw(figure, whole || !figure.querySelector("canvas")).catch((error) => { figure.querySelector(".drawing").textContent = `This chart could not be drawn: ${error.message}`; });
+    if (busy.has(figure)) continue; // the next refresh draws what is new by then
+    busy.add(figure);
+    draw(figure, whole || !figure.querySelector("canvas"))
+      .catch((error) => { figure.querySelector(".drawing").textContent = `This chart could not be drawn: ${error.message}`; })
+      .finally(() => busy.delete(figure));
   }
 }
 

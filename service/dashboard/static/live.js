@@ -35,6 +35,7 @@ export async function refresh() {
       if (region.innerHTML !== fresh.innerHTML) swap(region, fresh);
       if (fresh.dataset.keep !== undefined) region.dataset.keep = fresh.dataset.keep;
     }
+    document.title = page.title;
     if (page.body && page.body.dataset.events === undefined) delete body.dataset.events;
     showPicked();
     document.dispatchEvent(new CustomEvent("refreshed"));

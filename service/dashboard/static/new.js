@@ -88,6 +88,52 @@ function document_(value, change) {
   return control;
 }
 
+// The dotted fields of the spec that a study varies, as the form shows it.
+function dotted(node, value, prefix = "") {
+  const whole = resolved(node);
+  const variants = choices(whole);
+  const shape = variants ? variants[value?.[whole.discriminator.propertyName]] || Object.values(variants)[0] : whole;
+  if (!shape.properties) return [prefix];
+  const inside = Object.entries(shape.properties).filter(([, one]) => resolved(one).const === undefined).flatMap(([name, one]) => dotted(one, value?.[name], prefix ? `${prefix}.${name}` : name));
+  return variants && prefix ? [`${prefix}.${whole.discriminator.propertyName}`, ...inside] : inside;
+}
+
+function valuesOf(written) {
+  try { return JSON.parse(`[${written}]`); } catch { return written.split(",").map((part) => part.trim()).filter(Boolean); }
+}
+
+// An object of lists, a line for each: the field that varies, and its values.
+function grid(value, change) {
+  const lines = element("div", { class: "grid" });
+  const known = `list-${counter += 1}`;
+  const told = () => change(Object.fromEntries([...lines.querySelectorAll(".line")].map((line) => [...line.querySelectorAll("input")].map((one) => one.value)).filter(([name]) => name).map(([name, written]) => [name, valuesOf(written)])));
+  const add = (name, values) => {
+    const remove = element("button", { type: "button", "aria-label": `Leave out ${name || "this field"}` }, "×");
+    const field_ = element("input", { value: name, list: known, placeholder: "network.widths", "aria-label": "field that varies" });
+    const written = values.map((one) => (typeof one === "string" ? one : JSON.stringify(one))).join(", ");
+    const line = element("div", { class: "line" }, field_, element("input", { value: written, placeholder: "[64], [256]", "aria-label": `values of ${name || "the field"}` }), remove);
+    line.addEventListener("input", told);
+    remove.addEventListener("click", () => { line.remove(); told(); });
+    lines.insertBefore(line, more);
+    return field_;
+  };
+  const more = element("button", { type: "button" }, "Vary a field");
+  more.addEventListener("click", () => add("", []).focus());
+  lines.append(more, element("datalist", { id: known }, ...dotted(choices(schema).study.properties.base, spec.base).map((name) => element("option", { value: name }))));
+  for (const [name, values] of Object.entries(value || {})) add(name, values);
+  return lines;
+}
+
+// A word, or an object with fields of its own.
+function wordOrObject(name, node, words, shape, owner, pointer) {
+  const isObject = owner[name] !== null && typeof owner[name] === "object";
+  const title = shape.description?.split("\n")[0] || shape.title;
+  const names = [...words, title];
+  const picker = selection(names, isObject ? title : owner[name] ?? node.default, (fresh) => { owner[name] = fresh === title ? {} : fresh; render(); changed(); });
+  const line = labelled(name, node, pointer, picker);
+  return isObject ? element("fieldset", {}, element("legend", {}, name), line, ...properties(shape, owner[name], pointer, null)) : line;
+}
+
 function alternatives(node) {
   return (node.anyOf || []).map(resolved).filter((variant) => variant.type !== "null");
 }
@@ -101,6 +147,7 @@ function control(node, value, change) {
     return box;
   }
   if (["integer", "number"].includes(node.type)) return number(node, value, change);
+  if (node.type === "object" && resolved(node.additionalProperties || {}).type === "array") return grid(value, change);
   if (node.type === "array" && scalars(node)) return several(scalars(node), value, change);
   const others = alternatives(node);
   const listed = others.find((variant) => variant.enum);
@@ -124,6 +171,8 @@ function field(name, node, owner, pointer) {
     if (owner[name] === undefined) owner[name] = {};
     return element("fieldset", {}, element("legend", {}, name), ...properties(whole, owner[name], pointer, null));
   }
+  const [word, shape] = alternatives(whole);
+  if (word?.const !== undefined && shape?.properties) return wordOrObject(name, whole, [word.const], shape, owner, pointer);
   return labelled(name, whole, pointer, control(whole, value, (fresh) => { owner[name] = fresh; changed(); }));
 }
 
@@ -137,16 +186,17 @@ function variantField(name, node, variants, owner, value, pointer) {
 }
 
 function properties(node, owner, pointer, key) {
-  return Object.entries(node.properties).filter(([name, one]) => name !== key && resolved(one).const === undefined).map(([name, one]) => field(name, one, owner, `${pointer}/${name}`));
+  const shown = Object.entries(node.properties).filter(([name, one]) => name !== key && resolved(one).const === undefined);
+  const isSpec = ([, one]) => Number(resolved(one).discriminator?.propertyName === "kind"); // what a study varies stands above its long base
+  return shown.sort((one, other) => isSpec(one) - isSpec(other)).map(([name, one]) => field(name, one, owner, `${pointer}/${name}`));
 }
 
 function render() {
   const kinds = choices(schema);
   if (!(spec.kind in kinds)) spec.kind = Object.keys(kinds)[0];
-  const holder = { spec };
+  const holder = { get spec() { return spec; }, set spec(fresh) { spec = fresh; } };
   fields.replaceChildren();
   fields.append(variantField("spec", schema, kinds, holder, spec, "/spec"));
-  spec = holder.spec;
 }
 
 function same(left, right) {
@@ -164,7 +214,8 @@ function pruned(value, node) {
     const part = property ? pruned(one, property) : one;
     const fallback = property && resolved(property).default;
     const isKey = variants && name === whole.discriminator.propertyName;
-    const empty = part !== null && typeof part === "object" && !Array.isArray(part) && Object.keys(part).length === 0;
+    const optional = fallback === undefined || (fallback !== null && typeof fallback === "object");
+    const empty = optional && part !== null && typeof part === "object" && !Array.isArray(part) && Object.keys(part).length === 0;
     if (isKey || !(empty || (property && (same(part, fallback) || same(one, fallback) || (fallback && same(part, pruned(fallback, property))))))) kept[name] = part;
   }
   return kept;
@@ -259,7 +310,9 @@ form.addEventListener("submit", async (event) => {
 
 const catalog = await fetch("/v1/catalog");
 if (catalog.ok) {
-  schema = (await catalog.json()).spec_schema;
+  const entries = await catalog.json();
+  schema = entries.spec_schema;
+  schema.$defs.DatasetSpec.properties.name.anyOf[0].enum = entries.datasets.map((one) => one.name); // with what was uploaded
   render();
   check();
 } else {

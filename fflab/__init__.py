@@ -1,0 +1,83 @@
+"""fflab for scripts and notebooks: the client, the specs it sends, and the results it reads.
+
+    from fflab import Client, TrainSpec
+
+    job = Client().submit(TrainSpec(epochs=3)).wait()
+    job.curves, job.charts
+
+What a spec is made of is in ffengine.spec; the same computations without a service are in ffengine.
+"""
+
+from ffengine.cost import Estimate
+from ffengine.results import (
+    AccuracyRow,
+    CheckCell,
+    CheckResult,
+    Diagnostic,
+    EpochRow,
+    Interval,
+    Provenance,
+    StudyCell,
+    StudyResult,
+    TrainResult,
+)
+from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from service.client import (
+    AsyncClient,
+    AsyncJobHandle,
+    Charts,
+    Client,
+    FflabError,
+    JobFailed,
+    JobHandle,
+    KeyRefused,
+    NotFflab,
+    NotFound,
+    Picture,
+    Refused,
+    Result,
+    StillRunning,
+    Unreachable,
+    VersionSkew,
+)
+from service.client.address import VERSION
+from service.jobs import Event, Job, JobState
+
+__version__ = VERSION
+
+__all__ = [
+    "AccuracyRow",
+    "AsyncClient",
+    "AsyncJobHandle",
+    "Charts",
+    "CheckCell",
+    "CheckResult",
+    "CheckSpec",
+    "Client",
+    "Diagnostic",
+    "EpochRow",
+    "Estimate",
+    "Event",
+    "FflabError",
+    "Interval",
+    "Job",
+    "JobFailed",
+    "JobHandle",
+    "JobState",
+    "KeyRefused",
+    "NotFflab",
+    "NotFound",
+    "Picture",
+    "Provenance",
+    "Refused",
+    "Result",
+    "StillRunning",
+    "StudyCell",
+    "StudyResult",
+    "StudySpec",
+    "TrainResult",
+    "TrainSpec",
+    "Unreachable",
+    "VersionSkew",
+    "__version__",
+]

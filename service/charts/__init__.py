@@ -1,0 +1,104 @@
+"""Result rows -> charts, one function a chart: the same pictures for the page, the report, the command line and the API."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, NamedTuple
+
+import vl_convert
+
+from service.charts.drawables import Drawable, Grid, GridCell, NothingToDraw, SoFar, Source
+from service.charts.epochs import agreement, goodness, has, prediction, sparsity, theorem1, theorem2
+from service.charts.geometry import geometry, has_angles
+from service.charts.grids import (
+    grid_accuracy,
+    grid_agreement,
+    grid_sparsity,
+    grid_theorem1,
+    grid_theorem2,
+    has_grid,
+)
+from service.charts.intervals import wilson
+from service.charts.layers import is_deep, layers
+from service.charts.margins import is_kept, margins
+from service.charts.style import AnyChart
+from service.charts.widths import agreement_widths, has_agreement, has_theorem, theorem1_widths, theorem2_widths
+
+__all__ = [
+    "CHARTS",
+    "FORMATS",
+    "MEDIA_TYPES",
+    "ChartEntry",
+    "ChartFormat",
+    "Drawable",
+    "Grid",
+    "GridCell",
+    "NothingToDraw",
+    "SoFar",
+    "Source",
+    "available",
+    "render",
+    "wilson",
+]
+
+ChartFormat = Literal["png", "svg", "json", "html"]
+FORMATS: tuple[ChartFormat, ...] = ("png", "svg", "json", "html")
+MEDIA_TYPES: dict[ChartFormat, str] = {
+    "png": "image/png",
+    "svg": "image/svg+xml",
+    "json": "application/json",
+    "html": "text/html; charset=utf-8",
+}
+
+
+class ChartEntry(NamedTuple):
+    """A chart: its name, what it shows, how it is drawn, and whether the results have rows for it."""
+
+    name: str
+    meaning: str
+    draw: Callable[[Sequence[Drawable]], AnyChart]
+    is_there: Callable[[Sequence[Drawable]], bool]
+
+
+def render(name: str, sources: Sequence[Drawable], fmt: ChartFormat) -> bytes:
+    """A chart as bytes. KeyError for an unknown name, NothingToDraw where the results have no rows for it."""
+    chart = CHARTS[name].draw(sources)
+    if fmt == "json":
+        return chart.to_json(indent=None).encode()
+    specification = chart.to_json()
+    if fmt == "svg":
+        return vl_convert.vegalite_to_svg(specification).encode()
+    if fmt == "png":
+        return bytes(vl_convert.vegalite_to_png(specification, scale=2.0))
+    return vl_convert.vegalite_to_html(specification, bundle=True).encode()
+
+
+def available(sources: Sequence[Drawable]) -> list[str]:
+    """The names of the charts for which the results have rows."""
+    return [entry.name for entry in CHARTS.values() if entry.is_there(sources)]
+
+
+def _entry(draw: Callable[[Sequence[Drawable]], AnyChart], is_there: Callable[[Sequence[Drawable]], bool]) -> ChartEntry:
+    return ChartEntry(draw.__name__, (draw.__doc__ or "").strip(), draw, is_there)
+
+
+CHARTS: dict[str, ChartEntry] = {
+    entry.name: entry
+    for entry in (
+        *(
+            _entry(draw, partial(has_grid, draw.__name__))
+            for draw in (grid_theorem1, grid_theorem2, grid_sparsity, grid_accuracy, grid_agreement)
+        ),
+        _entry(theorem1_widths, partial(has_theorem, 1)),
+        _entry(theorem2_widths, partial(has_theorem, 2)),
+        _entry(margins, is_kept),
+        _entry(geometry, lambda sources: any(map(has_angles, sources))),
+        _entry(agreement_widths, has_agreement),
+        _entry(theorem1, partial(has, "theorem1_ratio")),
+        _entry(theorem2, partial(has, "theorem2_ratio")),
+        _entry(sparsity, partial(has, "sparsity")),
+        _entry(layers, lambda sources: any(map(is_deep, sources))),
+        _entry(goodness, partial(has, "goodness")),
+        _entry(prediction, partial(has, "theorem2_ratio")),
+        _entry(agreement, partial(has, "agreement")),
+    )
+}

@@ -1,0 +1,26 @@
+"""The Python client: submit a spec, wait, read typed results. Needs no torch, and nothing of the service's own side."""
+
+from service.client.asynchronous import AsyncClient, AsyncJobHandle
+from service.client.calls import Result
+from service.client.errors import FflabError, JobFailed, KeyRefused, NotFflab, NotFound, Refused, StillRunning, Unreachable, VersionSkew
+from service.client.shown import Charts, Picture
+from service.client.synchronous import Client, JobHandle
+
+__all__ = [
+    "AsyncClient",
+    "AsyncJobHandle",
+    "Charts",
+    "Client",
+    "FflabError",
+    "JobFailed",
+    "JobHandle",
+    "KeyRefused",
+    "NotFflab",
+    "NotFound",
+    "Picture",
+    "Refused",
+    "Result",
+    "StillRunning",
+    "Unreachable",
+    "VersionSkew",
+]

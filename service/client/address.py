@@ -1,0 +1,52 @@
+"""Where the service is and with which key, and what both clients tell httpx about it."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TypedDict
+
+import httpx
+
+from service.client.errors import Unreachable
+from service.settings import Settings
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class Connection(TypedDict):
+    """The arguments of httpx.Client and httpx.AsyncClient."""
+
+    base_url: str
+    headers: dict[str, str]
+    timeout: float
+    trust_env: bool
+
+
+def connection(url: str | None, api_key: str | None, timeout_seconds: float) -> Connection:
+    """What was given, else FFLAB_URL and FFLAB_API_KEY of the environment, else this machine. Raises Unreachable for what is no address."""
+    settings = Settings()
+    address = (url or settings.url).rstrip("/")
+    key = settings.api_key.get_secret_value() if api_key is None and settings.api_key else api_key
+    headers = {"User-Agent": f"fflab/{VERSION}", **({"Authorization": f"Bearer {key}"} if key else {})}
+    host = checked(address).host
+    # a proxy of the environment does not know what this machine calls loopback
+    return Connection(base_url=address, headers=headers, timeout=timeout_seconds, trust_env=host not in LOOPBACK)
+
+
+def checked(address: str) -> httpx.URL:
+    """The address, if it is one."""
+    try:
+        url = httpx.URL(address)
+    except httpx.InvalidURL as error:
+        raise Unreachable(f"{address!r} is no address ({error}); FFLAB_URL or Client(url) is such as http://lab:8000") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise Unreachable(f"{address!r} is no address; FFLAB_URL or Client(url) is such as http://lab:8000")
+    return url
+
+
+def _version() -> str:
+    try:
+        return version("fflab")
+    except PackageNotFoundError:  # run from its sources
+        return "0"
+
+
+VERSION = _version()

@@ -1,0 +1,179 @@
+"""Every request that a client makes, as data: what is sent, and how the answer is read. No connection, so that both clients share it."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+
+from ffengine.cost import Estimate
+from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
+from ffengine.spec import ELSEWHERE, CheckSpec, StudySpec, TrainSpec
+from service.client.errors import misread, refusal, stranger
+from service.jobs import Job
+
+T = TypeVar("T")
+Result = TrainResult | CheckResult | StudyResult
+Spec = TrainSpec | CheckSpec | StudySpec | Mapping[str, JsonValue]
+Document = dict[str, Any]  # JSON whose form the caller knows
+SLACK_SECONDS = 30.0  # beyond what a long poll may take
+DOWNLOAD_SECONDS = 120.0
+
+_RESULT: TypeAdapter[Result] = TypeAdapter(AnyResult)
+_DOCUMENT: TypeAdapter[Document] = TypeAdapter(Document)
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request; sending it again is harmless."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    params: Mapping[str, str | int | float] = field(default_factory=dict)
+    body: Mapping[str, JsonValue] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timeout_seconds: float | None = None  # None: the client's own
+
+    def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
+        """The request, to be sent as often as it takes."""
+        timeout = http.timeout if self.timeout_seconds is None else httpx.Timeout(self.timeout_seconds)
+        params = dict(self.params) or None
+        return http.build_request(self.method, self.path, params=params, json=self.body, headers=dict(self.headers), timeout=timeout)
+
+    def answer(self, url: str, response: httpx.Response) -> T:
+        """What the answer says. Raises what refusals and answers of others mean."""
+        if not response.is_success:
+            raise refusal(url, response, keyed="Authorization" in response.request.headers)
+        try:
+            return self.read(response.content)
+        except ValidationError as error:
+            if not response.headers.get("Content-Type", "").startswith("application/json"):
+                raise stranger(url, response) from error
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = "/".join(map(str, first["loc"]))
+            raise misread(url, self.path, f"{error.error_count()} differences, the first: {place}: {first['msg']}") from error
+
+
+class JobPage(BaseModel):
+    """Some jobs, newest first."""
+
+    items: list[Document]
+    next_cursor: str | None = None
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The jobs."""
+        return [Job.model_validate(item, context=ELSEWHERE) for item in self.items]
+
+
+class RowPage(BaseModel):
+    """The rows of a job so far."""
+
+    items: list[Document]
+
+
+class ChartLine(BaseModel):
+    """A chart that a job has."""
+
+    name: str
+    meaning: str
+
+
+class ChartPage(BaseModel):
+    """The charts of a job."""
+
+    items: list[ChartLine]
+
+
+def submit(
+    spec: Spec, facts: Mapping[str, str | float | list[str] | None], *, webhook: str | Mapping[str, JsonValue] | None, key: str | None
+) -> Call[Job]:
+    """Submit a job, under one Idempotency-Key for all attempts; facts that are None are left to the service."""
+    body: dict[str, JsonValue] = {"spec": document_of(spec)}
+    body |= {fact: [*value] if isinstance(value, list) else value for fact, value in facts.items() if value is not None}
+    if webhook is not None:
+        body["webhook"] = webhook if isinstance(webhook, str) else dict(webhook)
+    return Call("POST", "/v1/jobs", _job, body=body, headers={"Idempotency-Key": key or uuid.uuid4().hex})
+
+
+def document_of(spec: Spec) -> dict[str, JsonValue]:
+    """A spec as it is sent: what was set, and its kind."""
+    if isinstance(spec, Mapping):
+        return dict(spec)
+    return {**spec.model_dump(mode="json", exclude_unset=True), "kind": spec.kind}
+
+
+def estimate(spec: Spec) -> Call[Estimate]:
+    """What running a spec would cost."""
+    return Call("POST", "/v1/estimate", Estimate.model_validate_json, body={"spec": document_of(spec)})
+
+
+def job(job_id: str, wait_seconds: float = 0) -> Call[Job]:
+    """A job as it is, or within some seconds when it ends."""
+    params = {"wait": wait_seconds} if wait_seconds else {}
+    return Call("GET", of(job_id), _job, params=params, timeout_seconds=wait_seconds + SLACK_SECONDS)
+
+
+def jobs(filters: Mapping[str, str | int], cursor: str | None) -> Call[JobPage]:
+    """A page of jobs."""
+    params = {**filters, **({"cursor": cursor} if cursor else {})}
+    return Call("GET", "/v1/jobs", _page, params=params)
+
+
+def act(job_id: str, action: str) -> Call[Job]:
+    """Cancel, pause, resume or retry a job."""
+    return Call("POST", of(job_id, action), _job)
+
+
+def change(job_id: str, facts: Mapping[str, str | list[str] | bool]) -> Call[Job]:
+    """Change name, tags, priority or pin."""
+    return Call("PATCH", of(job_id), _job, body={field: [*fact] if isinstance(fact, list) else fact for field, fact in facts.items()})
+
+
+def delete(job_id: str) -> Call[bytes]:
+    """Delete a job that has ended."""
+    return Call("DELETE", of(job_id), bytes)
+
+
+def result(job_id: str) -> Call[Result]:
+    """The typed result."""
+    return Call("GET", of(job_id, "result"), _RESULT.validate_json, timeout_seconds=DOWNLOAD_SECONDS)
+
+
+def rows(job_id: str) -> Call[RowPage]:
+    """The rows so far."""
+    return Call("GET", of(job_id, "curves"), RowPage.model_validate_json, timeout_seconds=DOWNLOAD_SECONDS)
+
+
+def charts(job_id: str) -> Call[ChartPage]:
+    """The charts that there are."""
+    return Call("GET", of(job_id, "charts"), ChartPage.model_validate_json)
+
+
+def download(job_id: str, what: str) -> Call[bytes]:
+    """A file of a job."""
+    return Call("GET", f"{of(job_id)}/{what}", bytes, timeout_seconds=DOWNLOAD_SECONDS)
+
+
+def document(path: str) -> Call[Document]:
+    """Any JSON object of the service."""
+    return Call("GET", path, _DOCUMENT.validate_json)
+
+
+def of(job_id: str, *more: str) -> str:
+    """The path of a job, or of something of it; an id that is none cannot lead elsewhere."""
+    return "/v1/jobs/" + "/".join(quote(part, safe="") for part in (job_id, *more))
+
+
+def _job(content: bytes) -> Job:
+    return Job.model_validate_json(content, context=ELSEWHERE)
+
+
+def _page(content: bytes) -> JobPage:
+    page = JobPage.model_validate_json(content)
+    _ = page.jobs  # here, so that an unknown form is noticed as one
+    return page

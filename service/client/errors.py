@@ -1,0 +1,123 @@
+"""What can go wrong between a script and the service. Each message is one line: what, where, what to do.
+
+FflabError
+├── Unreachable      no answer from the service
+│   └── NotFflab     something answers at that address, but not this service
+├── VersionSkew      client and service are of versions that do not understand each other
+├── Refused          the service answered with a problem: `status`, `code`, `problem`
+│   ├── KeyRefused   an API key is needed, or this one is not known
+│   └── NotFound     there is no such job, chart, data set
+├── JobFailed        the job that was waited for ended without success: `job`
+└── StillRunning     it had not ended in time: `job`; also a TimeoutError
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from service.jobs import Job, JobState
+
+PROBLEM = "application/problem+json"
+EXCERPT_CHARACTERS = 60
+
+
+class FflabError(Exception):
+    """Something went wrong between this client and the service."""
+
+
+class Unreachable(FflabError):  # noqa: N818
+    """The service did not answer."""
+
+
+class NotFflab(Unreachable):
+    """What answers at this address is not an fflab service."""
+
+
+class VersionSkew(FflabError):  # noqa: N818
+    """The answer has a form that this version of the client does not know."""
+
+
+class Refused(FflabError):  # noqa: N818
+    """The service answered with a problem (RFC 9457); `status` and `problem` hold it."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any], advice: str = "") -> None:
+        self.status, self.problem = status, problem
+        self.code = str(problem.get("code") or "")
+        places = [f"{error.get('pointer', '')}: {error.get('message', '')}" for error in problem.get("errors", [])]
+        title, detail = str(problem.get("title") or f"HTTP {status}"), advice or str(problem.get("detail") or "")
+        super().__init__("; ".join(places) or f"{title} {detail}".strip())
+
+
+class KeyRefused(Refused):
+    """An API key is needed, or the one that was sent is not known."""
+
+
+class NotFound(Refused):
+    """There is no such thing."""
+
+
+class JobFailed(FflabError):  # noqa: N818
+    """The job ended without success; `job` is its last state."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        reason = f"{job.error.title}: {job.error.detail}" if job.error else "no reason was given"
+        super().__init__(f"{job.id} {job.state.value}" + (f": {reason}" if job.state == JobState.failed else ""))
+
+
+class StillRunning(FflabError, TimeoutError):  # noqa: N818
+    """The job had not ended in time; it goes on, and `job` is its last state."""
+
+    def __init__(self, job: Job, seconds: float) -> None:
+        self.job = job
+        super().__init__(f"{job.id} is still {job.state.value} after {seconds:g} s; it goes on, and can be waited for again")
+
+
+def unreachable(url: str, fault: httpx.TransportError) -> Unreachable:
+    """No answer, after all attempts."""
+    why = str(fault) or type(fault).__name__
+    return Unreachable(f"{url}: the service does not answer ({why}); start it with `fflab up` or set FFLAB_URL")
+
+
+def refusal(url: str, response: httpx.Response, *, keyed: bool) -> FflabError:
+    """What an answer that is no success means; `keyed`: an API key was sent."""
+    problem = _problem(response)
+    if response.is_redirect:
+        return NotFflab(f"{url}: redirects to {response.headers.get('Location', 'elsewhere')}; give the client the address of the service")
+    if problem is None:
+        return stranger(url, response)
+    if response.status_code == 401:
+        advice = "The one that was sent is not known there (any more): " if keyed else ""
+        advice += "set FFLAB_API_KEY or give Client(url, api_key); `fflab keys create NAME` on the server makes one."
+        return KeyRefused(401, problem, advice)
+    if problem.get("code") in ("no-such-page", "wrong-method"):
+        return VersionSkew(f"{url}: does not know {response.request.method} {response.request.url.path}; {_UPGRADE}")
+    return (NotFound if response.status_code == 404 else Refused)(response.status_code, problem)
+
+
+def stranger(url: str, response: httpx.Response) -> NotFflab:
+    """Something else answered."""
+    kind = response.headers.get("Content-Type", "no content type").partition(";")[0]
+    excerpt = " ".join(response.text.split())[:EXCERPT_CHARACTERS]
+    said = f"HTTP {response.status_code}, {kind}" + (f": {excerpt!r}" if excerpt else "")
+    return NotFflab(f"{url}: what answers is not an fflab service ({said}); look at FFLAB_URL, and at proxies in between")
+
+
+def misread(url: str, what: str, why: str) -> VersionSkew:
+    """The answer is JSON, but not of the form that is expected."""
+    return VersionSkew(f"{url}: {what} has a form that this client does not know ({' '.join(why.split())[:200]}); {_UPGRADE}")
+
+
+_UPGRADE = "bring both to one version: `pip install --upgrade fflab` here, or on the server"
+
+
+def _problem(response: httpx.Response) -> Mapping[str, Any] | None:
+    if not response.headers.get("Content-Type", "").startswith(PROBLEM):
+        return None
+    try:
+        document = response.json()
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    return document if isinstance(document, dict) else None

@@ -1,0 +1,107 @@
+"""How far a job is, for whoever waits: a bar on a terminal, a line in a notebook, nothing in a pipe."""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from service.client.shown import job_html
+from service.jobs import TERMINAL, Job
+
+Tell = Callable[[Job], None]
+
+
+@contextmanager
+def telling(on_progress: Tell | None, *, progress: bool, url: str) -> Iterator[Tell | None]:
+    """Whom to tell of each look at the job: `on_progress`, else whoever can see it, else nobody (None)."""
+    if on_progress or not progress:
+        yield on_progress
+    elif in_notebook():
+        yield NotebookLine(url)
+    elif sys.stderr.isatty():
+        bar = TerminalBar()
+        try:
+            yield bar
+        finally:
+            bar.close()
+    else:
+        yield None
+
+
+def in_notebook() -> bool:
+    """Whether this is a kernel, whose outputs are pages. IPython is not imported, only looked for."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
+
+
+class TerminalBar:
+    """A bar on standard error, from the first look at a job that has not ended."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[message]}", markup=False),
+        )
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._bar = self._progress.add_task("", total=1.0, message="")
+        self._started = False
+
+    def __call__(self, job: Job) -> None:
+        if not self._started and job.state in TERMINAL:
+            return
+        self._progress.update(self._bar, completed=job.progress.fraction, description=job.state.value, message=job.progress.message)
+        if not self._started:
+            self._progress.start()
+            self._started = True
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._started:
+            self._progress.stop()
+
+
+class Html:
+    """A piece of a page."""
+
+    def __init__(self, html: str, text: str) -> None:
+        self._html, self._text = html, text
+
+    def __repr__(self) -> str:
+        return self._text
+
+    def _repr_html_(self) -> str:
+        return self._html
+
+
+class Shown(Protocol):
+    """What IPython gives for something that was displayed."""
+
+    def update(self, piece: Html) -> None: ...
+
+
+class NotebookLine:
+    """A line below the cell that is written anew while the job goes on. rich's bar would need ipywidgets for that."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._display = importlib.import_module("IPython.display").display
+        self._shown: Shown | None = None
+        self._html = ""
+
+    def __call__(self, job: Job) -> None:
+        html = job_html(job, self._url)
+        if html == self._html:
+            return
+        self._html = html
+        piece = Html(html, f"{job.id} {job.state.value} {job.progress.fraction:.0%}")
+        if self._shown is None:
+            self._shown = self._display(piece, display_id=True)
+        else:
+            self._shown.update(piece)

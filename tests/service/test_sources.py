@@ -1,0 +1,117 @@
+"""What charts are drawn of: a job's rows, result, kept margins and data; a study's runs and the whole of its grid."""
+
+from pathlib import Path
+
+import pytest
+
+from ffengine.persample import CellMargins, Sheet, write_margins
+from ffengine.results import CheckCell
+from ffengine.spec import CheckSpec, StudyPart, StudySpec, TrainSpec
+from ffengine.study import expand
+from service.artifacts import Artifacts, margins_name
+from service.charts import Drawable, Grid, SoFar, Source, available
+from service.jobs import Job
+from service.sources import MOST_DRAWN_RUNS, drawable, labels, sources_of
+from service.store import Order, Store
+from tests.service.samples import check_cell, check_result, epoch_row, train_result
+from tests.service.test_store import HALF, LEASE, claimed, read, submit
+
+CHECK = CheckSpec(theorem=1, widths=(64,), samples=4, seeds=(0, 1, 2))
+STUDY = StudySpec(base=TrainSpec(epochs=1, seeds=(0,)), grid={"optimizer.lr": [0.5, 1.0, 2.0]})
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Artifacts:
+    return Artifacts(tmp_path / "artifacts")
+
+
+def done(store: Store, job: Job) -> None:
+    claim = store.claim(job.id, "w", LEASE)
+    assert claim is not None
+    store.finish(job.id, claim.attempt, check_result() if job.kind == "check" else train_result())
+
+
+def margins_of(cell: CheckCell) -> CellMargins:
+    sheet = Sheet(cell.samples)
+    none = [False] * cell.samples
+    sheet.add(sample=range(4), margin=[1.0, 2, 3, -4], satisfied=[True, True, True, False], dead=none, undecided=none)
+    return sheet.of(cell)
+
+
+def keep(artifacts: Artifacts, owner: str, seeds: tuple[int, ...]) -> None:
+    for seed in seeds:
+        artifacts.put(owner, margins_name(seed, 64), write_margins([margins_of(check_cell(seed=seed))]))
+
+
+def counts(source: Drawable) -> list[tuple[int, int, int]]:
+    assert isinstance(source, Source | SoFar)
+    assert source.margins is not None
+    return [(one.live, one.satisfied, one.seeds) for one in source.margins()]
+
+
+def test_a_check_has_the_margins_that_are_kept_of_it_also_while_it_runs(store: Store, artifacts: Artifacts) -> None:
+    job = submit(store, CHECK)
+    assert available(drawable(store, job, artifacts)) == []
+    _, attempt = claimed(store, job)
+    store.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[check_cell(seed=seed) for seed in (0, 1)])
+    keep(artifacts, job.id, (0, 1))
+    (so_far,) = drawable(store, read(store, job.id), artifacts)
+    assert (type(so_far), counts(so_far)) == (SoFar, [(8, 6, 2)])
+    store.finish(job.id, attempt, check_result())
+    keep(artifacts, job.id, (2,))
+    (source,) = drawable(store, read(store, job.id), artifacts)
+    assert (type(source), counts(source)) == (Source, [(12, 9, 3)])
+    assert "margins" not in available(drawable(store, read(store, job.id)))  # without the artifacts
+
+
+def test_a_job_that_was_answered_from_another_has_its_margins(store: Store, artifacts: Artifacts) -> None:
+    first = submit(store, CHECK)
+    done(store, first)
+    keep(artifacts, first.id, (0, 1, 2))
+    again = store.submit(Order(spec=CHECK), max_queued=10).job
+    assert again.cached_from == first.id
+    (source,) = drawable(store, again, artifacts)
+    assert counts(source) == [(12, 9, 3)]
+
+
+def test_a_running_job_knows_its_spec(store: Store) -> None:
+    job = submit(store, TrainSpec(epochs=2))
+    _, attempt = claimed(store, job)
+    store.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row()])
+    (so_far,) = drawable(store, job)
+    assert isinstance(so_far, SoFar)
+    assert so_far.spec == job.spec
+
+
+def test_a_study_is_its_grid_and_the_runs_that_have_ended(store: Store) -> None:
+    job = submit(store, STUDY)
+    children = [child for child, _ in store.children(job.id)]
+    done(store, children[1])
+    store.follow(job.id)
+    grid, run = drawable(store, read(store, job.id))
+    assert isinstance(grid, Grid)
+    assert [cell.found.params["optimizer.lr"] for cell in grid.cells] == [0.5, 1.0, 2.0]
+    assert [cell.found.state for cell in grid.cells] == ["queued", "succeeded", "queued"]
+    assert [cell.spec for cell in grid.cells] == [child.spec for child in children]
+    assert (type(run), run.label) == (Source, "lr 1.0")
+    assert {"grid_sparsity", "sparsity"} <= set(available([grid, run]))
+    done(store, children[0])
+    done(store, children[2])
+    result = store.study_result(job.id).model_dump_json()
+    found = sources_of(store, read(store, job.id), result)
+    assert [source.label for source in found] == ["", "lr 0.5", "lr 1.0", "lr 2.0"]
+
+
+def test_of_a_large_study_the_grid_alone_is_drawn(store: Store) -> None:
+    job = submit(store, STUDY.model_copy(update={"grid": {"optimizer.lr": [0.01 * (n + 1) for n in range(MOST_DRAWN_RUNS + 1)]}}))
+    for child, _ in store.children(job.id)[:2]:
+        done(store, child)
+    (grid,) = drawable(store, read(store, job.id))
+    assert isinstance(grid, Grid)
+    assert len(grid.cells) == MOST_DRAWN_RUNS + 1
+
+
+def test_runs_of_parts_that_vary_alike_are_told_apart_by_their_parts() -> None:
+    part = StudyPart(base=TrainSpec(), grid={"optimizer.lr": [1.0, 2.0]})
+    study = StudySpec(parts={"slow": part, "fast": part, "check": StudyPart(base=CHECK)})
+    assert labels(expand(study)) == ["slow, lr 1.0", "slow, lr 2.0", "fast, lr 1.0", "fast, lr 2.0", ""]
