@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from service.cli_shared import EXIT_NOT_FOUND, HomeOption, JsonOption, fail, settings_of, show_json, store_of
-from service.settings import Settings
+from service import completion
+from service.cli_shared import EXIT_NOT_FOUND, EXIT_USAGE, HomeOption, JsonOption, fail, needing, settings_of, show_json, store_of
 
 LISTED = 1_000
+NameArgument = Annotated[str, typer.Argument(autocompletion=completion.datasets)]
 
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, import.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys of this service's database: create, list, revoke.")
@@ -22,7 +23,7 @@ def data_list(as_json: JsonOption = False) -> None:
     from ffengine.datasets import DATASETS, facts_of, present_folder
     from service.terminal import table
 
-    root = Settings().data_root
+    root = settings_of().data_root
     rows = []
     for name in [*DATASETS, *uploads.names(root)]:
         facts = facts_of(name, root)
@@ -36,33 +37,36 @@ def data_list(as_json: JsonOption = False) -> None:
 
 
 @data_app.command("fetch")
-def data_fetch(name: str, as_json: JsonOption = False) -> None:
+def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
     """Download a data set below the data root and verify it."""
     from ffengine.arrays import DatasetError
     from ffengine.datasets import load
 
     try:
-        load(name, Settings().data_root)
+        with needing("worker"):
+            load(name, settings_of().data_root)
     except DatasetError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            fail(f"downloading {name} needs {error.__cause__.name}, which is not installed: pip install 'fflab[worker]'", EXIT_USAGE)
         fail(str(error), EXIT_NOT_FOUND)
     typer.echo(json.dumps({"name": name, "verified": True}) if as_json else f"{name}: there, and verified")
 
 
 @data_app.command("import")
-def data_import(name: str, source: Path, as_json: JsonOption = False) -> None:
+def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -> None:
     """Bring a data set below the data root, verified: the folder of a known one's files, or an .npz of x and y under a new name."""
-    from service.direct import import_files
+    from service.imports import import_files
 
-    target = import_files(name, source, Settings().data_root)
+    target = import_files(name, source, settings_of().data_root)
     typer.echo(json.dumps({"name": name, "folder": str(target)}) if as_json else f"{name}: verified, in {target}")
 
 
 @keys_app.command("create")
 def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Make an API key; it is shown this once. From then on the service refuses requests without a key."""
-    from service.auth import create_key
-
     with store_of(home) as store:
+        from service.auth import create_key
+
         key = create_key(store, name)
     typer.echo(json.dumps(key._asdict()) if as_json else f"{key.secret}\n(key {key.id} of {name}; it is not shown again)")
 
@@ -94,10 +98,12 @@ def retention(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the jobs that the retention (FFLAB_RETENTION) lets go, or delete them. The service does so by itself, from time to time."""
-    from service.artifacts import Artifacts
-    from service.retention import outdated, sweep
+    """List or delete what the retention lets go. See FFLAB_RETENTION; the service does so by itself, from time to time."""
     from service.terminal import table
+
+    with needing("server"):
+        from service.artifacts import Artifacts
+        from service.retention import outdated, sweep
 
     settings = settings_of(home)
     with store_of(home) as store:

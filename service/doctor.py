@@ -6,19 +6,21 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Literal, NamedTuple
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from ffengine.arrays import DatasetError
 from ffengine.datasets import DATASETS, present_folder, read_bundled, verified
-from service.broker import BrokerError, answers, find_server, version_of
-from service.client import Client, FflabError
+from service.client import Client, FflabError, NotFflab, Unreachable
 from service.settings import Settings
-from service.store import Store
 
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "lustre", "glusterfs", "ceph"})
 LEAST_FREE_BYTES = 2**30
+EXTRAS = {
+    "server": ("fastapi", "uvicorn", "sqlalchemy", "alembic", "celery", "redis", "altair", "vl_convert", "jinja2", "PIL", "safetensors"),
+    "worker": ("torch", "torchvision"),
+}
+PURPOSE = {"server": "the service", "worker": "workers, or specs here"}
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -34,7 +36,7 @@ class Check(NamedTuple):
 
 def examine(settings: Settings) -> Iterator[Check]:
     """All checks, in the order in which one would mend what they find."""
-    checks: tuple[Callable[[Settings], Iterator[Check]], ...] = (_python, _torch, _datasets, _home, _redis, _database, _service)
+    checks: tuple[Callable[[Settings], Iterator[Check]], ...] = (_python, _extras, _torch, _datasets, _home, _redis, _database, _service)
     for check in checks:
         yield from check(settings)
 
@@ -43,15 +45,34 @@ def _python(_settings: Settings) -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}, fflab {importlib.metadata.version('fflab')}")
 
 
+def _extras(_settings: Settings) -> Iterator[Check]:
+    """What is installed beyond the client: a machine that only submits needs neither."""
+    for extra, packages in EXTRAS.items():
+        missing = [package for package in packages if not installed(package)]
+        if missing:
+            advice = f"to run {PURPOSE[extra]}: pip install 'fflab[{extra}]'"
+            yield Check(f"extra {extra}", "warn", f"{', '.join(missing)} not installed", advice)
+        else:
+            yield Check(f"extra {extra}", "ok", f"all of {', '.join(packages)}")
+
+
+def installed(package: str) -> bool:
+    """Whether a package is there, without importing it."""
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def _torch(_settings: Settings) -> Iterator[Check]:
+    if not installed("torch"):
+        return
     code = "import torch; print(torch.__version__, 'cuda: ' + torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'cpu')"
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )  # in its own process: it takes seconds
+    command = [sys.executable, "-c", code]  # in its own process: it takes seconds
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
-        yield Check(
-            "torch", "fail", (found.stderr.strip().splitlines() or ["cannot be imported"])[-1], "pip install fflab in this environment"
-        )
+        reason = (found.stderr.strip().splitlines() or ["cannot be imported"])[-1]
+        yield Check("torch", "fail", reason, "pip install --force-reinstall 'fflab[worker]'")
     else:
         yield Check("torch", "ok", found.stdout.strip())
 
@@ -109,6 +130,10 @@ def file_system(path: str) -> str:
 
 
 def _redis(settings: Settings) -> Iterator[Check]:
+    if not _has_server():
+        return
+    from service.broker import BrokerError, answers, find_server, version_of
+
     if settings.redis_url:
         reached = answers(settings.redis_url.get_secret_value())
         yield Check("redis", "ok" if reached else "fail", "FFLAB_REDIS_URL " + ("answers" if reached else "does not answer"))
@@ -122,6 +147,12 @@ def _redis(settings: Settings) -> Iterator[Check]:
 
 
 def _database(settings: Settings) -> Iterator[Check]:
+    if not _has_server():
+        return
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from service.store import Store
+
     try:
         store = Store(settings.database)
         store.ping()
@@ -132,14 +163,21 @@ def _database(settings: Settings) -> Iterator[Check]:
         yield Check("database", "ok", store.url.render_as_string(hide_password=True))
 
 
+def _has_server() -> bool:
+    return all(installed(package) for package in EXTRAS["server"])
+
+
 def _service(settings: Settings) -> Iterator[Check]:
     key = settings.api_key.get_secret_value() if settings.api_key else None
-    with Client(settings.url, key, attempts=1) as client:
-        try:
+    try:
+        with Client(settings.url, key, attempts=1) as client:
             workers = client.get("/v1/workers")["items"]
-        except FflabError:
-            yield Check("service", "warn", f"{settings.url} does not answer", "start it with `fflab up`, or set FFLAB_URL")
-            return
-    yield Check("service", "ok", f"{settings.url} answers")
-    names = ", ".join(f"{worker['id']} ({worker['device']})" for worker in workers)
-    yield Check("workers", "ok" if workers else "warn", names or "none is alive", "" if workers else "start one with `fflab worker`")
+    except Unreachable as error:
+        advice = "" if isinstance(error, NotFflab) else "start it with `fflab up`, or set FFLAB_URL"
+        yield Check("service", "warn", str(error).partition("; ")[0], advice)
+    except FflabError as error:  # it is there, but refuses us or speaks another version
+        yield Check("service", "fail", str(error))
+    else:
+        yield Check("service", "ok", f"{settings.url} answers")
+        names = ", ".join(f"{worker['id']} ({worker['device']})" for worker in workers)
+        yield Check("workers", "ok" if workers else "warn", names or "none is alive", "" if workers else "start one with `fflab worker`")

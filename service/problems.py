@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.datastructures import Headers
@@ -33,21 +33,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.pointers import pointer_of
+from service.mistakes import FieldError, mistakes
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
-MAX_REPORTED_ERRORS = 20
 DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)
 
 log = logging.getLogger(__name__)
-
-
-class FieldError(BaseModel):
-    """One thing that is wrong, and where: a JSON pointer into the body, or the name of a parameter."""
-
-    pointer: str
-    message: str
 
 
 class ProblemDetails(BaseModel):
@@ -413,8 +405,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 def invalid(errors: Sequence[Any], body: object) -> Invalid:
     """The problem of pydantic's errors about a request whose body was `body`."""
-    found = [FieldError(pointer=pointer_of(error["loc"], error["type"], body), message=_message(error)) for error in errors]
-    found = found[:MAX_REPORTED_ERRORS]
+    found = mistakes(errors, body)
     first = found[0] if found else FieldError(pointer="", message="")
     return Invalid(f"{first.pointer or 'body'}: {first.message}", errors=found)
 
@@ -422,15 +413,3 @@ def invalid(errors: Sequence[Any], body: object) -> Invalid:
 def invalid_at(pointer: str, message: str) -> Invalid:
     """The problem of one field."""
     return Invalid(f"{pointer}: {message}", errors=[FieldError(pointer=pointer, message=message)])
-
-
-def _message(error: Mapping[str, Any]) -> str:
-    if error["type"] == "extra_forbidden":
-        return "is not a known field"
-    return str(error["msg"]).removeprefix("Value error, ")
-
-
-def of_validation(error: ValidationError, body: object) -> Invalid:
-    """The problem of a model that was validated by hand from `body`."""
-    errors = [{**found, "loc": ("body", *found["loc"])} for found in error.errors(include_url=False, include_context=False)]
-    return invalid(errors, body)

@@ -20,6 +20,7 @@ from service.charts.grids import (
 from service.charts.intervals import wilson
 from service.charts.layers import is_deep, layers
 from service.charts.margins import is_kept, margins
+from service.charts.overlay import OVERLAID, overlaid
 from service.charts.style import AnyChart
 from service.charts.widths import agreement_widths, has_agreement, has_theorem, theorem1_widths, theorem2_widths
 
@@ -36,6 +37,7 @@ __all__ = [
     "SoFar",
     "Source",
     "available",
+    "overlay",
     "render",
     "wilson",
 ]
@@ -70,6 +72,11 @@ def render(name: str, sources: Sequence[Drawable], fmt: ChartFormat) -> bytes:
     if fmt == "png":
         return bytes(vl_convert.vegalite_to_png(specification, scale=2.0))
     return vl_convert.vegalite_to_html(specification, bundle=True).encode()
+
+
+def overlay(name: str, sources: Sequence[Drawable]) -> bytes:
+    """The specification of a chart of several jobs: curves over each other, everything else in panels. Raises as render does."""
+    return overlaid(name, sources).to_json(indent=None).encode() if name in OVERLAID else render(name, sources, "json")
 
 
 def available(sources: Sequence[Drawable]) -> list[str]:

@@ -37,7 +37,10 @@ from service.charts.style import (
 Figure = Literal["theorem1_ratio", "theorem2_ratio", "observed_increase_ratio", "agreement", "sparsity", "goodness"]
 SHARES: frozenset[Figure] = frozenset({"theorem1_ratio", "theorem2_ratio", "observed_increase_ratio", "agreement"})  # of live samples
 MOST_POINTS, ALL_POINTS = 400, 8_000  # drawn of one series, and of all
+EPOCHS = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d", grid=False, labelOverlap=True))
 MARKED_POINTS = 60  # more are a line without points
+PUBLISHED = THEOREMS[1].published
+PAPER = Reference(PUBLISHED, "paper", f"dashed: the paper, more than {PUBLISHED:g}")
 HALF = Reference(0.5, "paper", "dashed: the paper, more than one half")
 COIN = Reference(0.5, "coin", "dashed: one half, what a coin would agree")
 
@@ -50,22 +53,27 @@ class Style(NamedTuple):
     reference: Reference | None = None
 
 
+THEOREM_1 = Style("Theorem 1 while training", "satisfied / live samples", PAPER)
+THEOREM_2 = Style("Theorem 2 while training", "satisfied / live samples", HALF)
+AGREEMENT = Style("Predicted sign of dS = observed sign", "share of decided live samples", COIN)
+SPARSITY = Style("Sparsity while training", SPARSITY_AXIS)
+GOODNESS = Style("Goodness while training", "mean goodness G")
+
+
 def theorem1(sources: Sequence[Drawable]) -> AnyChart:
     """Share of samples that meet theorem 1's condition if their batch's goodness were lowered, epoch by epoch."""
-    published = THEOREMS[1].published
-    paper = Reference(published, "paper", f"dashed: the paper, more than {published:g}")
-    return _shares(sources, "theorem1_ratio", Style("Theorem 1 while training", "satisfied / live samples", paper))
+    return _shares(sources, "theorem1_ratio", THEOREM_1)
 
 
 def theorem2(sources: Sequence[Drawable]) -> AnyChart:
     """Share of samples that meet the condition along the training step, epoch by epoch."""
-    return _shares(sources, "theorem2_ratio", Style("Theorem 2 while training", "satisfied / live samples", HALF))
+    return _shares(sources, "theorem2_ratio", THEOREM_2)
 
 
 def prediction(sources: Sequence[Drawable]) -> AnyChart:
     """Share of samples whose sparsity is predicted to rise, beside the share whose sparsity does rise in the real step."""
-    predicted = [{**record, "what": "predicted"} for record in _records(sources, "theorem2_ratio")]
-    records = predicted + [{**record, "what": "observed"} for record in _records(sources, "observed_increase_ratio")]
+    predicted = [{**record, "what": "predicted"} for record in records_of(sources, "theorem2_ratio")]
+    records = predicted + [{**record, "what": "observed"} for record in records_of(sources, "observed_increase_ratio")]
     if not predicted:
         raise NothingToDraw("theorem 2 was not monitored")
     what = alt.Scale(domain=["predicted", "observed"], range=[[1, 0], [3, 3]])
@@ -78,27 +86,33 @@ def prediction(sources: Sequence[Drawable]) -> AnyChart:
         dash,
         alt.Shape("what:N", scale=shapes, title=None, legend=GREY_LEGEND),
     )
-    caption = ["predicted: the condition holds; observed: S rose in the step, in float64", *_caption(sources, records, shares=True)]
+    caption = ["predicted: the condition holds; observed: S rose in the step, in float64", *caption_of(sources, records, shares=True)]
     return titled(in_panels(layers, records), "Sparsity rises: predicted and observed", caption)
 
 
 def agreement(sources: Sequence[Drawable]) -> AnyChart:
     """How often the predicted sign of the change of S is the one that a real step makes, epoch by epoch."""
-    return _shares(sources, "agreement", Style("Predicted sign of dS = observed sign", "share of decided live samples", COIN))
+    return _shares(sources, "agreement", AGREEMENT)
 
 
 def sparsity(sources: Sequence[Drawable]) -> AnyChart:
     """Mean Hoyer sparsity of both splits, epoch by epoch."""
-    return _means(sources, "sparsity", Style("Sparsity while training", SPARSITY_AXIS))
+    return _means(sources, "sparsity", SPARSITY)
 
 
 def goodness(sources: Sequence[Drawable]) -> AnyChart:
     """Mean goodness of both splits, less the objective's threshold, epoch by epoch."""
+    return _means(sources, "goodness", goodness_style(sources))
+
+
+def goodness_style(sources: Sequence[Drawable]) -> Style:
+    """Where objectives have a threshold, it is the line at 0."""
     thresholds = _thresholds(sources)
+    if not thresholds:
+        return GOODNESS
     found = ", ".join(f"{value:g}" for value in sorted(thresholds))
-    line = Reference(0.0, "threshold", f"dashed: the objective's threshold, {found}") if thresholds else None
-    axis = "mean goodness G, less the threshold" if thresholds else "mean goodness G"
-    return _means(sources, "goodness", Style("Goodness while training", axis, line))
+    line = Reference(0.0, "threshold", f"dashed: the objective's threshold, {found}")
+    return GOODNESS._replace(axis="mean goodness G, less the threshold", reference=line)
 
 
 def has(figure: Figure, sources: Sequence[Drawable]) -> bool:
@@ -107,16 +121,16 @@ def has(figure: Figure, sources: Sequence[Drawable]) -> bool:
 
 
 def _shares(sources: Sequence[Drawable], figure: Figure, style: Style) -> AnyChart:
-    records = _records(sources, figure)
+    records = records_of(sources, figure)
     reference = style.reference.value if style.reference else None
     scale, note = share_scale((float(record["low"] or 0) for record in records), reference, upper_half=figure == "agreement")
     layers = _layers(records, style, scale)
-    return titled(in_panels(layers, records), style.title, [*_caption(sources, records, style, shares=True), note])
+    return titled(in_panels(layers, records), style.title, [*caption_of(sources, records, style, shares=True), note])
 
 
 def _means(sources: Sequence[Drawable], figure: Figure, style: Style) -> AnyChart:
-    records = _records(sources, figure)
-    return titled(in_panels(_layers(records, style, FREE_SCALE), records), style.title, _caption(sources, records, style, shares=False))
+    records = records_of(sources, figure)
+    return titled(in_panels(_layers(records, style, FREE_SCALE), records), style.title, caption_of(sources, records, style, shares=False))
 
 
 def _layers(
@@ -129,11 +143,10 @@ def _layers(
     """A line with its band for each split; the line's pattern tells the splits apart too, unless it tells something else."""
     dash = dash or alt.StrokeDash("split:N", scale=SPLIT_DASHES, title=None, legend=LEGEND)
     shape = shape or alt.Shape("split:N", scale=SPLIT_SHAPES, title=None, legend=LEGEND)
-    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d", grid=False, labelOverlap=True))
     y = alt.Y("mean:Q", title=style.axis, scale=scale)
     extra = [alt.Tooltip("what:N", title=" ")] if any("what" in record for record in records) else []
     base = alt.Chart().encode(
-        x=x, color=alt.Color("split:N", scale=SPLIT_COLOURS, title=None, legend=LEGEND), detail="what:N" if extra else alt.Undefined
+        x=EPOCHS, color=alt.Color("split:N", scale=SPLIT_COLOURS, title=None, legend=LEGEND), detail="what:N" if extra else alt.Undefined
     )
     tooltip = [
         *(["series:N"] if len(labels_of(records)) > 1 else []),
@@ -155,7 +168,7 @@ def _layers(
     return alt.layer(*rule, band, line, *([points] if size else []))
 
 
-def _records(sources: Sequence[Drawable], figure: Figure) -> list[Record]:
+def records_of(sources: Sequence[Drawable], figure: Figure) -> list[Record]:
     """One record for each series, split and drawn epoch. NothingToDraw where no epoch has a value."""
     found: dict[str, list[Curve]] = defaultdict(list)
     for curve in curves(sources):
@@ -205,7 +218,8 @@ def _counted(row: EpochRow, figure: Figure) -> int:
     return live - (row.theorem2_undecided or 0) if figure == "agreement" else live
 
 
-def _caption(sources: Sequence[Drawable], records: Sequence[Record], style: Style | None = None, *, shares: bool) -> list[str]:
+def caption_of(sources: Sequence[Drawable], records: Sequence[Record], style: Style | None = None, *, shares: bool) -> list[str]:
+    """What is drawn, and how its band was made."""
     seeds = max(int(record["seeds"] or 0) for record in records)
     per_point = ranged((int(record["samples"] or 0) for record in records), "sample")
     band = "the wider of Wilson's (samples) and Student's (seeds)" if shares else "Student's over seeds"

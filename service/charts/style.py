@@ -11,7 +11,7 @@ Record = dict[str, str | int | float | None]
 AnyChart = alt.LayerChart | alt.FacetChart | alt.Chart
 
 # Okabe and Ito's palette: told apart by people who see colours differently
-BLUE, VERMILLION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
+BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
 GREY = "#808080"  # seen on white and on black
 SPLIT_COLOURS = alt.Scale(domain=["positive", "negative"], range=[BLUE, VERMILLION])
 SPLIT_SHAPES = alt.Scale(domain=["positive", "negative"], range=["circle", "triangle-up"])

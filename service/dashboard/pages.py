@@ -16,7 +16,7 @@ from ffengine.entry import Described
 from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
 from service import problems
-from service.contrast import beside, differences
+from service.contrast import Contrast
 from service.dashboard import views
 from service.dashboard.pictures import can_be_drawn, picture, picture_size
 from service.dashboard.reference import operations
@@ -25,7 +25,7 @@ from service.descriptions import ACTIONS, provenance_lines, title_of
 from service.jobs import TERMINAL, Event, Job, JobState
 from service.routes.catalog import read_catalog, read_presets
 from service.routes.datasets import list_datasets
-from service.routes.results import drawn, log_lines
+from service.routes.results import log_lines
 from service.routes.system import list_workers
 from service.specfile import DEFAULTS
 from service.state import KEY_COOKIE, InState, State, owner_of, refuse_other_sites
@@ -139,16 +139,15 @@ def compare_page(request: Request, state: InState, job_ids: JobIds = []) -> Resp
 
     jobs = [state.job(job_id) for job_id in dict.fromkeys(job_ids)]
     labels = _labels(jobs)
-    sources = {job.id: drawable(state.store, job, state.artifacts) for job in jobs}
-    lines = {job_id: comparison([one for one in found if isinstance(one, Source)]) for job_id, found in sources.items()}
+    sources = [drawable(state.store, job, state.artifacts) for job in jobs]
+    lines = [comparison([one for one in found if isinstance(one, Source)]) for found in sources]
     return page(
         "compare",
         request,
         jobs=jobs,
         labels=labels,
-        differences=differences(jobs),
-        lines=beside(lines),
-        charts=available([one for found in sources.values() for one in found]),
+        contrast=Contrast.of(jobs, lines),
+        charts=available([one for found in sources for one in found]),
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
         query="&".join(f"job={job.id}" for job in jobs),
         most=MOST_COMPARED,
@@ -157,8 +156,8 @@ def compare_page(request: Request, state: InState, job_ids: JobIds = []) -> Resp
 
 @router.get("/compare/{name}.json")
 def compare_chart(state: InState, name: str, job_ids: JobIds) -> Response:
-    """A chart of several jobs, one colour or panel each."""
-    from service.charts import available
+    """A chart of several jobs: curves over each other, a panel each where there is more to show."""
+    from service.charts import NothingToDraw, available, overlay
     from service.sources import drawable
 
     jobs = [state.job(job_id) for job_id in dict.fromkeys(job_ids)]
@@ -167,7 +166,11 @@ def compare_chart(state: InState, name: str, job_ids: JobIds) -> Response:
     sources = [source._replace(label=" ".join(filter(None, (label, source.label)))) for label, source in found]
     if name not in available(sources):
         raise problems.NoSuchChart
-    return Response(drawn(name, sources, "json"), media_type="application/json", headers={"Cache-Control": "no-store"})
+    try:
+        content = overlay(name, sources)
+    except NothingToDraw as error:
+        raise problems.NoSuchChart(str(error)) from error
+    return Response(content, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 @router.get("/new")

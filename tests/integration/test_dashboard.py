@@ -221,6 +221,7 @@ def test_several_jobs_are_compared_and_cancelled(page: Page, lab: Lab) -> None:
     expect(page.get_by_role("heading", name="What differs")).to_be_visible()
     expect(page.locator("figure canvas").first).to_be_visible()
     expect(page.get_by_role("row", name=re.compile("^epochs"))).to_contain_text("2")
+    expect(page.get_by_role("row", name=re.compile("last epoch, positive")).first).not_to_contain_text("–")
     looked_at(page, "compare")
     page.reload()
     expect(page.get_by_role("row", name=re.compile("^epochs"))).to_contain_text("3")

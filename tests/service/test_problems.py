@@ -14,14 +14,15 @@ from ffengine.entry import entries
 from ffengine.negatives import AnyNegatives
 from ffengine.objectives import AnyObjective
 from ffengine.spec import StudyPart, Submission
+from service.mistakes import in_body, mistakes
 from service.pointers import UNIONS, pointer_of, unstorable
-from service.problems import MEDIA_TYPE, PROBLEMS, Invalid, of_validation
+from service.problems import MEDIA_TYPE, PROBLEMS, Invalid
 
 
 def pointers(document: dict[str, Any]) -> list[str]:
     with pytest.raises(ValidationError) as caught:
         Submission.model_validate(document)
-    return [error.pointer for error in of_validation(caught.value, document).errors]
+    return [error.pointer for error in mistakes(in_body(caught.value), document)]
 
 
 def resolve(document: Any, pointer: str) -> Any:

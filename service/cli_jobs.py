@@ -1,0 +1,208 @@
+"""Commands about jobs: submit, list, show, change, delete, and what may be asked of them."""
+
+import sys
+from itertools import islice
+from typing import Annotated, Literal
+
+import typer
+
+from service.cli_shared import (
+    PATIENT_ATTEMPTS,
+    JobArgument,
+    JsonOption,
+    SetOption,
+    SpecArgument,
+    connected,
+    page_of,
+    resolve,
+    show_json,
+)
+from service.jobs import JobState
+
+Priority = Literal["low", "normal", "high"]
+
+
+def submit(
+    spec: SpecArgument,
+    settings: SetOption = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, with progress.")] = False,
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag; may be repeated.")] = None,
+    priority: Annotated[Priority, typer.Option(help="Where it stands in the queue.")] = "normal",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run it even where an identical spec has succeeded.")] = False,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Longest time that it may run.")] = None,
+    pin: Annotated[bool, typer.Option("--pin", help="Keep it, whatever the retention says.")] = False,
+    webhook: Annotated[str | None, typer.Option(metavar="URL", help="An address that is told when the job ends.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Submit a job. Prints its id; on a terminal also the address of its page."""
+    from service.cli_results import follow
+    from service.client import Refused
+    from service.specfile import explain_refusal, read_spec
+    from service.terminal import out
+
+    _, document = read_spec(spec, settings or [])
+    with connected(PATIENT_ATTEMPTS if wait else 3) as client:
+        try:
+            handle = client.submit(
+                document, name=name, tags=tag, priority=priority, fresh=fresh, timeout_seconds=timeout, pinned=pin, webhook=webhook
+            )
+        except Refused as error:
+            raise explain_refusal(error, document) from error
+        if not as_json:
+            typer.echo(handle.id)
+            sys.stdout.flush()
+        if not as_json and out.is_terminal:
+            typer.echo(f"page: {page_of(client, handle.job)}", err=True)
+        job = follow(client, handle.job, quiet=as_json) if wait else handle.job
+        if as_json:
+            show_json(job)
+
+
+def jobs(
+    state: Annotated[JobState | None, typer.Option(help="Only jobs in that state.")] = None,
+    kind: Annotated[Literal["train", "check", "study"] | None, typer.Option(help="Only jobs of that kind.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only jobs with that tag.")] = None,
+    search: Annotated[str | None, typer.Option(metavar="TEXT", help="Only jobs with that in their name.")] = None,
+    by: Annotated[str | None, typer.Option(metavar="NAME", help="Only jobs submitted with the API key of that name.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, newest first. In a pipe: a line of tab-separated columns for each."""
+    from service.terminal import jobs_table
+
+    given = {"state": state.value if state else None, "kind": kind, "tag": tag, "search": search, "submitted_by": by}
+    with connected() as client:
+        filters: dict[str, str] = {field: value for field, value in given.items() if value}
+        found = list(islice(client.jobs(limit=limit, **filters), limit))
+    if as_json:
+        show_json([job.model_dump(mode="json") for job in found])
+    else:
+        jobs_table(found)
+
+
+def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
+    """Show a job. Last the address of its page, and what can be done with it."""
+    from service.terminal import job_lines
+
+    with connected() as client:
+        job = resolve(client, job_id)
+        page = page_of(client, job)
+    if as_json:
+        show_json(job)
+    else:
+        job_lines(job, page)
+
+
+def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption = False) -> None:
+    """Say what a spec would cost. In runs, operations, memory, and time by kind of device; and which limits it passes."""
+    from service.client import Refused
+    from service.descriptions import duration
+    from service.specfile import explain_refusal, read_spec
+    from service.terminal import table
+
+    _, document = read_spec(spec, settings or [])
+    with connected() as client:
+        try:
+            found = client.estimate(document)
+        except Refused as error:
+            raise explain_refusal(error, document) from error
+    if as_json:
+        show_json(found)
+        return
+    memory = f"{found.peak_memory_bytes / 2**20:,.0f} MiB"
+    rows = [["runs", f"{found.runs:,}"], ["operations", f"{found.flops:.2e}"], ["peak memory", memory]]
+    rows += [[f"time on {kind}", duration(seconds)] for kind, seconds in found.seconds.items()]
+    rows += [["too large", problem] for problem in found.problems]
+    table(["what", "estimate"], rows)
+
+
+def log(job_id: JobArgument) -> None:
+    """Print a job's log. Its states, what its workers noted, and their warnings."""
+    with connected() as client:
+        typer.echo(client.download(resolve(client, job_id).id, "log").decode(), nl=False)
+
+
+def change(
+    job_id: JobArgument,
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="All of its tags; may be repeated.")] = None,
+    priority: Annotated[Priority | None, typer.Option(help="Where it stands in the queue.")] = None,
+    pin: Annotated[bool | None, typer.Option("--pin/--unpin", help="Keep it, whatever the retention says, or not.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a job's name, tags, priority or pin."""
+    from service.terminal import job_lines
+
+    given = (("name", name), ("tags", tag or None), ("priority", priority), ("pinned", pin))
+    with connected() as client:
+        job = client.change(resolve(client, job_id).id, {fact: value for fact, value in given if value is not None})
+        page = page_of(client, job)
+    if as_json:
+        show_json(job)
+    else:
+        job_lines(job, page)
+
+
+def cancel(job_id: JobArgument, as_json: JsonOption = False) -> None:
+    """Cancel a job; what was computed so far stays readable."""
+    act(job_id, "cancel", as_json)
+
+
+def pause(job_id: JobArgument, as_json: JsonOption = False) -> None:
+    """Pause a job at its next step, with a checkpoint."""
+    act(job_id, "pause", as_json)
+
+
+def resume(job_id: JobArgument, as_json: JsonOption = False) -> None:
+    """Queue a paused job again; it goes on from its checkpoint."""
+    act(job_id, "resume", as_json)
+
+
+def retry(job_id: JobArgument, as_json: JsonOption = False) -> None:
+    """Queue a failed or cancelled job again."""
+    act(job_id, "retry", as_json)
+
+
+def act(job_id: str, action: str, as_json: bool) -> None:
+    """Ask for something to be done with a job, and show its state."""
+    with connected() as client:
+        job = client.act(resolve(client, job_id).id, action)
+    if as_json:
+        show_json(job)
+    else:
+        pending = f" ({action} was asked for)" if job.state == JobState.running and job.wanted.value == action else ""
+        typer.echo(f"{job.id} {job.state.value}{pending}")
+
+
+def delete(
+    job_id: JobArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a job that has ended, with its result and files."""
+    from service.cli_shared import EXIT_USAGE, fail
+    from service.descriptions import title_of
+
+    with connected() as client:
+        job = resolve(client, job_id)
+        if not yes and not sys.stdin.isatty():
+            fail(f"{job.id}: say --yes to delete it without being asked", EXIT_USAGE)
+        if not yes and not typer.confirm(f"Delete {job.id} ({title_of(job)}) with its result and files?", err=True):
+            fail(f"{job.id} is kept", EXIT_USAGE)
+        client.delete(job.id)
+    if as_json:
+        show_json({"id": job.id, "deleted": True})
+    else:
+        typer.echo(f"{job.id} is deleted")
+
+
+def open_page(job_id: JobArgument, as_json: JsonOption = False) -> None:
+    """Open a job's page in the browser, and print its address."""
+    with connected() as client:
+        page = page_of(client, resolve(client, job_id))
+    if as_json:
+        show_json({"page": page})
+    else:
+        typer.echo(page)
+    typer.launch(page)

@@ -1,0 +1,213 @@
+"""Commands that look at what jobs have found: watch, result, diff, and run without a service."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from service import completion
+from service.cli_shared import (
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    PATIENT_ATTEMPTS,
+    JobArgument,
+    JobsArgument,
+    JsonOption,
+    SetOption,
+    SpecArgument,
+    connected,
+    fail,
+    needing,
+    resolve,
+    save,
+    settings_of,
+    show_json,
+)
+from service.client import Client, JobFailed
+from service.jobs import Job, JobState
+from service.watching import Row, Watched, events_of, patiently
+
+ARTIFACTS = {
+    ".json": "result",
+    ".csv": "result.csv",
+    ".html": "report.html",
+    ".npz": "result.npz",
+    ".safetensors": "weights.safetensors",
+}
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="A .json, .csv, .html (report), CHART.png, CHART.svg, .npz (figures of every sample) or .safetensors file.",
+        autocompletion=completion.outputs,
+    ),
+]
+
+
+def watch(job_id: JobArgument, as_json: JsonOption = False) -> None:
+    """Follow a job to its end. On a terminal with curves that grow; with --json every event is a line. Ctrl-C ends only the watching."""
+    with connected(PATIENT_ATTEMPTS) as client:
+        job = resolve(client, job_id)
+        if not as_json:
+            follow(client, job)
+            return
+        try:
+            for event in events_of(client, Watched(job)):
+                typer.echo(event.model_dump_json())
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            _goes_on(job)
+        succeeded(client.read(job.id))
+
+
+def follow(client: Client, job: Job, *, quiet: bool = False) -> Job:
+    """Follow a job to its end and return it; JobFailed where it does not succeed."""
+    from service.terminal import out
+
+    try:
+        if quiet:
+            return _followed_quietly(client, job)
+        return _followed_live(client, job) if out.is_terminal else _followed_in_lines(client, job)
+    except KeyboardInterrupt:
+        _goes_on(job)
+
+
+def succeeded(job: Job) -> Job:
+    """The job; JobFailed where it has not succeeded."""
+    if job.state != JobState.succeeded:
+        raise JobFailed(job)
+    return job
+
+
+def _goes_on(job: Job) -> NoReturn:
+    fail(f"no longer watching; the job goes on: `fflab watch {job.id[-8:]}` watches again, `fflab cancel` ends it", EXIT_INTERRUPTED)
+
+
+def _followed_quietly(client: Client, job: Job) -> Job:
+    for _ in events_of(client, Watched(job)):
+        pass
+    return succeeded(client.read(job.id))
+
+
+def _followed_in_lines(client: Client, job: Job) -> Job:
+    from service.client import JobHandle
+    from service.terminal import following
+
+    handle = JobHandle(client, job)
+    with following() as tell:
+        patiently(lambda: handle.wait(on_progress=tell))
+    return handle.job
+
+
+def _followed_live(client: Client, job: Job) -> Job:
+    from rich.live import Live
+
+    from service.liveview import View
+    from service.terminal import out
+
+    watched = Watched(job)
+    watched.read_runs(client)
+    with Live(View(watched), console=out, refresh_per_second=4) as live:
+        for event in events_of(client, watched):
+            watched.take(event)
+            watched.read_runs(client)
+        ended = client.read(job.id)
+        watched.end(client, ended)
+        live.refresh()
+    _say_findings(client, ended, watched.findings)
+    return succeeded(ended)
+
+
+def _say_findings(client: Client, job: Job, failed_with: Sequence[Row]) -> None:
+    from ffengine.results import Diagnostic
+    from service.readings import findings_of, results_of
+    from service.terminal import finding_lines, line
+
+    found = findings_of(results_of(client, job)) if job.state == JobState.succeeded else []
+    finding_lines(found or [Diagnostic.model_validate(finding) for finding in failed_with])
+    if job.state == JobState.succeeded:
+        line(f"figures: fflab result {job.id[-8:]}")
+
+
+def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption = False) -> None:
+    """Show a job's result, or write it to a file. On a terminal a summary, in a pipe JSON."""
+    from service.terminal import out
+
+    with connected() as client:
+        job = resolve(client, job_id)
+        if output:
+            save(output, client.download(job.id, artifact_of(output)))
+            typer.echo(json.dumps({"file": str(output)}) if as_json else str(output))
+        elif out.is_terminal and not as_json:
+            client.download(job.id, "result")  # refused where there is none
+            summarise(client, job)
+        else:
+            content = client.download(job.id, "result").decode()
+            typer.echo(content if as_json else json.dumps(json.loads(content), indent=2))
+
+
+def summarise(client: Client, job: Job) -> None:
+    """Measured beside published, findings, provenance."""
+    from service.descriptions import title_of
+    from service.readings import MOST_RUNS, findings_of, lines_of, results_of
+    from service.terminal import comparison_table, finding_lines, line, provenance_table
+
+    found = results_of(client, job)
+    comparison_table(lines_of(found), f"{title_of(job)}: measured beside arXiv 2311.05667")
+    if job.kind == "study" and len(found) == MOST_RUNS:
+        line(f"the first {MOST_RUNS} runs; all of them: fflab result {job.id[-8:]} -o runs.csv")
+    line()
+    finding_lines(findings_of(found))
+    line()
+    provenance_table(job)
+
+
+def artifact_of(output: Path) -> str:
+    """What to download for a file of that name."""
+    if output.suffix in (".png", ".svg"):
+        return f"chart/{output.name}"
+    if output.suffix not in ARTIFACTS:
+        fail(f"{output}: choose a name that ends in .json, .csv, .html, .png, .svg, .npz or .safetensors", EXIT_USAGE)
+    return ARTIFACTS[output.suffix]
+
+
+def diff(job_ids: JobsArgument, as_json: JsonOption = False) -> None:
+    """Put two or more jobs beside each other. In what their specs differ, their final figures, how these were obtained."""
+    from service.contrast import Contrast
+    from service.readings import lines_of, results_of
+
+    if len(job_ids) < 2:
+        fail("name two or more jobs, as in `fflab diff last 3f2a9c1e`", EXIT_USAGE)
+    with connected() as client:
+        jobs = [resolve(client, job_id) for job_id in job_ids]
+        contrast = Contrast.of(jobs, [lines_of(results_of(client, job)) for job in jobs])
+    if as_json:
+        show_json(contrast.document())
+    else:
+        from service.terminal import contrast_tables
+
+        contrast_tables(contrast)
+
+
+def run(
+    spec: SpecArgument,
+    settings: SetOption = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda:N.", autocompletion=completion.devices)] = "cpu",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A .json, .csv or (training) .safetensors file.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Check these: a .safetensors file that fflab exported.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a spec in this process, without a service."""
+    from ffengine.datasets import look_in
+    from service.specfile import read_spec
+
+    look_in(settings_of().data_root)
+    validated, _ = read_spec(spec, settings or [])
+    with needing("worker"):
+        from service.direct import run_here
+
+        run_here(validated, device=device, output=output, weights=weights, as_json=as_json)

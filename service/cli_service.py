@@ -1,0 +1,130 @@
+"""Commands that run the service or look after it: up, api, worker, demo, doctor, workers."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service import completion
+from service.cli_shared import (
+    EXIT_FAILED,
+    EXIT_UNREACHABLE,
+    EXIT_USAGE,
+    DeviceOption,
+    HomeOption,
+    JsonOption,
+    connected,
+    fail,
+    needing,
+    settings_of,
+    show_json,
+)
+
+
+def up(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Loopback port of the API; 0: a free one.")] = 8000,
+    home: HomeOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Run API, worker and Redis on loopback until Ctrl-C."""
+    with needing("worker"):
+        from service.local import Stack, StackError
+
+        stack = Stack(settings_of(home), port=port, device=device)
+    try:
+        stack.start()
+        typer.echo(f"fflab is up: {stack.url}  (API documentation: {stack.url}/docs, state and logs: {stack.home}; Ctrl-C stops it)")
+        sys.stdout.flush()
+        stack.run()
+    except StackError as error:
+        fail(str(error), EXIT_UNREACHABLE)
+    typer.echo("fflab has stopped")
+
+
+def api(
+    host: Annotated[str, typer.Option(help="Beyond loopback API keys must exist, or FFLAB_REQUIRE_KEYS=1 be set.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+) -> None:
+    """Run the HTTP API alone. It uses FFLAB_DATABASE_URL and FFLAB_REDIS_URL."""
+    with needing("server"):
+        from service.serve import ServeError, serve
+    try:
+        serve(settings_of(), host, port)
+    except ServeError as error:
+        fail(str(error), EXIT_UNREACHABLE)
+
+
+def worker(device: DeviceOption = "auto") -> None:
+    """Run one worker for one device. It uses FFLAB_DATABASE_URL and FFLAB_REDIS_URL."""
+    from service.doctor import installed
+
+    for package in ("celery", "torch"):
+        if not installed(package):
+            fail(f"this command needs {package}, which is not installed: pip install 'fflab[worker]'", EXIT_USAGE)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "workers", "--device", device])  # noqa: S606 - the worker replaces this process
+
+
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder of report.html and result.json.")] = Path("demo-output"),
+    preset: Annotated[str, typer.Option(help="Which study to run.", autocompletion=completion.presets)] = "paper",
+    device: DeviceOption = "auto",
+) -> None:
+    """Run the paper's study through a stack of its own. Prints the table, writes a report, stops the stack."""
+    from ffengine.presets import PRESETS
+    from service.advice import not_one_of
+    from service.specfile import SpecError
+
+    if preset not in PRESETS:
+        raise SpecError(f"--preset: {not_one_of(preset, list(PRESETS))}")
+    with needing("worker"):
+        from service.demo import demo as run_demo
+        from service.local import StackError
+    try:
+        run_demo(settings_of(), output, preset, device)
+    except StackError as error:
+        fail(str(error), EXIT_UNREACHABLE)
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Check what is installed and reachable, and say what to do."""
+    from service.doctor import examine
+
+    checks = []
+    for check in examine(settings_of()):
+        checks.append(check)
+        if not as_json:
+            advice = f"  ->  {check.advice}" if check.advice else ""
+            typer.echo(f"{check.verdict:<5} {check.what:<18} {check.finding}{advice}")
+    if as_json:
+        show_json([check._asdict() for check in checks])
+    if any(check.verdict == "fail" for check in checks):
+        sys.exit(EXIT_FAILED)
+
+
+def workers(as_json: JsonOption = False) -> None:
+    """List the workers that are alive. With their device, their job, and when they were heard of."""
+    from service.terminal import line, out, table
+
+    with connected() as client:
+        found = client.get("/v1/workers")["items"]
+    if as_json:
+        show_json(found)
+        return
+    columns = ("id", "host", "device", "name", "memory", "job", "heard")
+    rows = [
+        [
+            str(one["id"]),
+            str(one["host"]),
+            str(one["device"]),
+            str(one["device_name"] or ""),
+            f"{one['memory_bytes'] / 2**30:.0f} GiB" if one["memory_bytes"] else "",
+            str(one["job"] or ""),
+            f"{one['silent_seconds']:.0f} s ago",
+        ]
+        for one in found
+    ]
+    table(columns, rows, right=(4,))
+    if not found and out.is_terminal:
+        line("no worker is alive; `fflab worker` starts one")

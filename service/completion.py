@@ -1,0 +1,131 @@
+"""What the shell may complete: jobs, presets and files, fields of a spec; silent where the service does not answer."""
+
+import os
+import shlex
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from service.client import Client
+
+TIMEOUT_SECONDS = 0.5
+OFFERED_JOBS = 100
+SPEC_SUFFIXES = (".yaml", ".yml", ".json")
+FILES = ("result.json", "result.csv", "report.html", "result.npz", "weights.safetensors")
+
+Offer = tuple[str, str]  # what is completed, and its meaning
+
+
+def jobs(incomplete: str) -> list[Offer]:
+    """Ids and names of the newest jobs."""
+    offers: list[Offer] = [("last", "the newest job")]
+    with _silently(), _client() as client:
+        for job in islice(client.jobs(limit=OFFERED_JOBS), OFFERED_JOBS):
+            meaning = f"{job.kind} {job.state.value} {job.name or ''}".strip()
+            offers += [(job.id, meaning), *([(job.name, meaning)] if job.name else [])]
+    return _beginning(offers, incomplete)
+
+
+def specs(incomplete: str) -> list[Offer]:
+    """Presets, and files that may hold a spec."""
+    from ffengine.presets import PRESETS
+
+    offers: list[Offer] = [(preset.name, preset.meaning) for preset in PRESETS.values()]
+    folder = Path(incomplete).parent if "/" in incomplete else Path()
+    with _silently():
+        inside = sorted(folder.expanduser().iterdir())
+        offers += [(str(path), "file") for path in inside if path.suffix in SPEC_SUFFIXES]
+        offers += [(f"{path}/", "folder") for path in inside if path.is_dir() and not path.name.startswith(".")]
+    return _beginning(offers, incomplete)
+
+
+def settings(incomplete: str) -> list[Offer]:
+    """Fields of the spec that the command is given, and the values of those that are chosen by name."""
+    from service.fields import fields_of
+    from service.specfile import apply, read_document
+
+    document: dict[str, JsonValue] = {"kind": "train"}
+    words = _words()
+    with _silently():
+        document = read_document(_first(words))
+        for option, setting in pairwise(words[:-1]):
+            if option == "--set":
+                apply(document, setting)
+    known = fields_of(document)
+    field, equals, _ = incomplete.partition("=")
+    if not equals:
+        return _beginning([(f"{name}=", entry.meaning) for name, entry in known.items()], incomplete)
+    values = known[field].choices if field in known else ()
+    return _beginning([(f"{field}={value}", "") for value in values], incomplete)
+
+
+def outputs(incomplete: str) -> list[Offer]:
+    """Names of files that say what is written into them: the charts that the job has, and the rest."""
+    offers: list[Offer] = [(name, "") for name in FILES]
+    with _silently(), _client() as client:
+        asked = _first(_words())
+        named = {} if asked == "last" else {"name": asked}
+        job = client.read(asked) if asked.startswith("job_") else next(client.jobs(limit=1, **named), None)
+        charts = client.charts(job.id) if job else {}
+        offers = [(f"{name}.{ending}", picture.meaning) for name, picture in charts.items() for ending in ("png", "svg")] + offers
+    return _beginning(offers, incomplete)
+
+
+def _words() -> list[str]:
+    """The words of the command line so far, as the shell tells them; bash takes `a=b` for three."""
+    text = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
+    try:
+        return shlex.split(text.replace("\n=\n", "="))
+    except ValueError:  # a quotation that is not closed yet
+        return text.split()
+
+
+def _first(words: list[str]) -> str:
+    """What the command is about: its first word that is no option."""
+    return next((word for before, word in pairwise(words[1:]) if not word.startswith("-") and before != "--set"), "")
+
+
+def devices(incomplete: str) -> list[Offer]:
+    """Devices by kind."""
+    return _beginning([("auto", "the first GPU, else the processor"), ("cpu", ""), ("cuda:0", "the first GPU")], incomplete)
+
+
+def datasets(incomplete: str) -> list[Offer]:
+    """Data sets of the catalogue."""
+    from ffengine.datasets import DATASETS
+
+    return _beginning([(facts.name, facts.meaning) for facts in DATASETS.values()], incomplete)
+
+
+def presets(incomplete: str) -> list[Offer]:
+    """Ready-made studies."""
+    from ffengine.presets import PRESETS
+
+    return _beginning([(preset.name, preset.meaning) for preset in PRESETS.values()], incomplete)
+
+
+def _beginning(offers: Iterable[Offer], incomplete: str) -> list[Offer]:
+    return [offer for offer in dict(offers).items() if offer[0].startswith(incomplete)]
+
+
+def _client() -> "Client":
+    from service.client import Client
+
+    return Client(timeout_seconds=TIMEOUT_SECONDS, attempts=1)
+
+
+@contextmanager
+def _silently() -> Iterator[None]:
+    """Whoever presses a key does not want to read of what is wrong with files, settings or the service."""
+    from service.client import FflabError
+    from service.specfile import SpecError
+
+    try:
+        yield
+    except (OSError, ValueError, FflabError, SpecError):
+        return

@@ -1,0 +1,177 @@
+"""The fields that a spec may have, by dotted name, and what may stand in them; read off the models' own JSON Schema."""
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from pydantic import JsonValue, TypeAdapter
+
+from ffengine.presets import PRESETS
+from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainSpec
+
+Schema = Mapping[str, Any]
+MODELS = {"train": "TrainSpec", "check": "CheckSpec", "study": "StudySpec"}
+BOUNDS = (("exclusiveMinimum", "above"), ("minimum", "at least"), ("exclusiveMaximum", "below"), ("maximum", "at most"))
+SAID = 10**12  # a bound that nobody meets is not worth saying
+
+
+class Field(NamedTuple):
+    """One field: its schema says what may stand there."""
+
+    schema: Schema
+
+    @property
+    def meaning(self) -> str:
+        """What it means, if the model says so."""
+        return str(self.schema.get("description", ""))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The names that may stand there; none where it is a number, a text or an object."""
+        return tuple(dict.fromkeys(_choices(self.schema)))
+
+    @property
+    def expected(self) -> str:
+        """What may stand there, in words."""
+        return _words(self.schema)
+
+    @property
+    def discriminator(self) -> str | None:
+        """The field of an object that says which of several it is."""
+        tagged = _tagged(_resolved(self.schema))
+        return str(tagged["discriminator"]["propertyName"]) if tagged else None
+
+    @property
+    def item(self) -> "Field":
+        """What may stand in a list of these."""
+        return Field(next((one["items"] for one in _options(self.schema) if "items" in one), {}))
+
+    @property
+    def parameters(self) -> dict[str, list[str]]:
+        """Of several kinds of object: each parameter, and which of them have it."""
+        tagged = _tagged(_resolved(self.schema))
+        found: dict[str, list[str]] = {}
+        for name, reference in tagged["discriminator"]["mapping"].items() if tagged else ():
+            for parameter in _resolved({"$ref": reference})["properties"]:
+                found.setdefault(parameter, []).append(name)
+        return found
+
+
+def fields_of(document: Mapping[str, JsonValue]) -> dict[str, Field]:
+    """All fields that a spec like `document` may have: of each catalogue, those of the entry that it chooses."""
+    found: dict[str, Field] = {}
+    kind = str(document.get("kind", "train"))
+    _walk({"$ref": f"#/$defs/{MODELS.get(kind, 'TrainSpec')}"}, document, "", found)
+    found["kind"] = Field({"enum": list(MODELS)})
+    if kind == "study":
+        found["preset"] = Field({"enum": list(PRESETS), "description": found["preset"].meaning})
+        found |= {f"grid.{name}": Field(_several(field)) for base in bases_of(document) for name, field in fields_of(base).items()}
+    return found
+
+
+def bases_of(document: Mapping[str, JsonValue]) -> list[Mapping[str, JsonValue]]:
+    """The specs that a study varies."""
+    preset = PRESETS.get(str(document.get("preset")))
+    if preset:
+        return [part.base.model_dump(mode="json") for part in preset.spec.parts.values()]
+    base = document.get("base")
+    return [base if isinstance(base, dict) else {"kind": "train"}]
+
+
+@cache
+def definitions() -> dict[str, Schema]:
+    """The JSON Schema of every model that a spec is made of."""
+    adapter: TypeAdapter[TrainSpec | CheckSpec | StudySpec] = TypeAdapter(AnySpec)
+    found: dict[str, Schema] = adapter.json_schema()["$defs"]
+    return found
+
+
+def _walk(schema: Schema, value: JsonValue | Mapping[str, JsonValue], name: str, found: dict[str, Field]) -> None:
+    """Add the fields of an object, and of the objects within it."""
+    chosen = _chosen(schema, value)
+    held = value if isinstance(value, Mapping) else {}
+    inside = dict(chosen.get("properties", {}))
+    if isinstance(more := chosen.get("additionalProperties"), dict) and "$ref" in more:  # named parts: those that there are
+        inside |= dict.fromkeys(held, more)
+    for field, inner in inside.items():
+        dotted = f"{name}.{field}" if name else field
+        found[dotted] = Field(inner)
+        _walk(inner, held.get(field, inner.get("default")), dotted, found)
+    if tagged := _tagged(schema):  # the entry itself knows its own name only
+        tag = tagged["discriminator"]
+        found[f"{name}.{tag['propertyName']}"] = Field({"enum": list(tag["mapping"]), "description": "which of them"})
+
+
+def _resolved(schema: Schema) -> Schema:
+    return definitions()[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+
+
+def _options(schema: Schema) -> Iterator[Schema]:
+    """The schema, or the alternatives that it consists of."""
+    schema = _resolved(schema)
+    alternatives = schema.get("anyOf") or schema.get("oneOf") or []
+    if not alternatives:
+        yield schema
+    for one in alternatives:
+        yield from _options(one)
+
+
+def _tagged(schema: Schema) -> Schema | None:
+    """The part of a schema that lists several kinds of object, told apart by a name."""
+    return next((one for one in (schema, *schema.get("anyOf", ())) if "discriminator" in one), None)
+
+
+def _chosen(schema: Schema, value: object) -> Schema:
+    """Of several kinds of object the one that a value chooses, or the default one."""
+    schema = _resolved(schema)
+    tagged = _tagged(schema)
+    if tagged is None:
+        return next((one for one in _options(schema) if "properties" in one or "additionalProperties" in one), {})
+    name, mapping = tagged["discriminator"]["propertyName"], tagged["discriminator"]["mapping"]
+    for candidate in (value, schema.get("default")):
+        tag = candidate.get(name) if isinstance(candidate, Mapping) else candidate
+        if isinstance(tag, str) and tag in mapping:
+            return _resolved({"$ref": mapping[tag]})
+    return _resolved({"$ref": next(iter(mapping.values()))})
+
+
+def _several(field: Field) -> Schema:
+    """The schema of a list of the values that a field takes."""
+    return {"type": "array", "items": field.schema, "default": [field.schema.get("default")], "description": field.meaning}
+
+
+def _choices(schema: Schema) -> Iterator[str]:
+    for one in _options(schema):
+        if one.get("type") == "boolean":
+            yield from ("true", "false")
+        yield from (str(name) for name in one.get("enum", [one["const"]] if "const" in one else ()))
+        if "items" in one:
+            yield from _choices(one["items"])
+
+
+def _words(schema: Schema) -> str:
+    if "discriminator" in schema:
+        tag = schema["discriminator"]
+        return f"an object such as {{{tag['propertyName']}: {next(iter(tag['mapping']))}}}"
+    return " or ".join(dict.fromkeys(_words_of_one(one, schema.get("default")) for one in _options(schema)))
+
+
+def _words_of_one(schema: Schema, default: object) -> str:
+    kind = schema.get("type")
+    if "enum" in schema or "const" in schema:
+        names = [str(name) for name in schema.get("enum", [schema.get("const")])]
+        return f"one of {', '.join(names)}" if len(names) > 1 else names[0]
+    if kind == "array":
+        example = f", as in {json.dumps(default)}" if default else ""
+        return f"a list{example} (each {_words(schema['items'])})" if schema.get("items") else f"a list{example}"
+    if kind in ("integer", "number"):
+        limits = " and ".join(
+            f"{word} {schema[bound]:{',' if kind == 'integer' else 'g'}}"
+            for bound, word in BOUNDS
+            if bound in schema and abs(schema[bound]) <= SAID
+        )
+        return f"{'a whole number' if kind == 'integer' else 'a number'} {limits}".strip()
+    if "pattern" in schema:
+        return f"a text of the form {schema['pattern']}"
+    return {"boolean": "true or false", "null": "null", "string": "a text", "object": "an object"}.get(str(kind), "a value")

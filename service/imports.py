@@ -1,0 +1,35 @@
+"""The import of data files: those of a known data set, or an .npz under a new name."""
+
+import shutil
+from pathlib import Path
+
+from ffengine import uploads
+from ffengine.arrays import DatasetError
+from ffengine.dataformats import present
+from ffengine.datasets import DATASETS, verified
+from service.specfile import SpecError
+
+
+def import_files(name: str, source: Path, root: Path) -> Path:
+    """Bring a data set below the root: one of the catalogue from the folder of its files, or an .npz under a new name.
+
+    It is verified first. Raises SpecError.
+    """
+    facts = DATASETS.get(name)
+    try:
+        if facts is None:
+            with source.open("rb") as archive:
+                return root / uploads.FOLDER / uploads.keep(name, archive, root).name
+        if facts.files is None:
+            raise SpecError(f"{name} is bundled; there is nothing to import")
+        verified(facts, facts.files.read(source))
+    except (DatasetError, OSError) as error:
+        new = facts is None and source.suffix != ".npz"
+        advice = f"; bring a new data set as an .npz, or one of {', '.join(DATASETS)} as a folder" if new else ""
+        raise SpecError(f"{error}{advice}") from error
+    target = root / facts.files.folder / facts.files.inside
+    target.mkdir(parents=True, exist_ok=True)
+    for path in (present(source, stem) for stem in facts.files.names):
+        if path:
+            shutil.copy2(path, target / path.name)
+    return target

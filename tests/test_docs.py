@@ -1,0 +1,239 @@
+"""The documentation: it builds, loads nothing from elsewhere, leads nowhere wrong, and leaves nothing out."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+from typer.main import get_command
+
+from ffengine.entry import Entry
+from ffengine.presets import PRESETS
+from ffengine.spec import ELSEWHERE, Submission
+from ffengine.study import expand
+from ffengine.version import ENGINE_VERSION
+from service.app import create_app
+from service.cli import app as cli
+from service.problems import PROBLEMS
+from service.routes.catalog import read_catalog
+from service.settings import Settings
+from tests.documents import PAGES, ROOT, Block, blocks
+
+RUN = {"python", "bash", "console"}
+READ = {"text", "json", "yaml", "bibtex"}
+SITE_SECONDS = 60
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+LOADING = {"src", "href", "srcset", "poster", "data", "action"}
+EXTERNAL = re.compile(r"(?:https?:)?//")
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documentation, built strictly: a broken link or anchor fails here."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]  # --quiet would let warnings pass
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SITE_SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text(site: Path) -> str:
+    """All that the site says, reference pages and all, without markup."""
+    words = [re.sub(r"<[^>]*>", "", page.read_text(encoding="utf-8")) for page in site.rglob("*.html")]
+    return "\n".join(words).replace("&gt;", ">").replace("&lt;", "<").replace("&#39;", "'").replace("&amp;", "&")
+
+
+class Loads(HTMLParser):
+    """What a page loads: the addresses of its tags, but for links that a reader follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses = list[str]()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a" or (tag == "link" and dict(attrs).get("rel") in ("canonical", "prev", "next")):
+            return
+        self.addresses += [value for name, value in attrs if name in LOADING and value]
+
+
+def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        found = Loads()
+        found.feed(page.read_text(encoding="utf-8"))
+        assert found.addresses
+        assert not [address for address in found.addresses if EXTERNAL.match(address)], page.name
+        assert 'class="mermaid"' not in page.read_text(encoding="utf-8"), "the theme would load mermaid from elsewhere"
+    for style in site.rglob("*.css"):
+        loaded = re.findall(r"url\(([^)]*)\)|@import\s+(\S+)", style.read_text(encoding="utf-8"))
+        assert not [address for pair in loaded for address in pair if EXTERNAL.match(address.strip("\"'"))], style.name
+
+
+def test_a_page_that_is_opened_from_disk_finds_what_is_searched_and_asks_no_network(site: Path) -> None:
+    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        page, asked, complaints = browser.new_page(), list[str](), list[str]()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto((site / "index.html").as_uri())
+        page.keyboard.press("/")
+        page.get_by_placeholder("Search").press_sequentially("preactivations", delay=20)
+        page.locator(".md-search-result__item").first.wait_for(timeout=20_000)
+        assert "diagnostics.html" in (page.locator(".md-search-result__link").first.get_attribute("href") or "")
+        browser.close()
+    assert not complaints
+    assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert sorted(leaves(config["nav"])) == sorted(str(page.relative_to(ROOT / "docs")) for page in PAGES if page.name != "README.md")
+
+
+def leaves(nav: Any) -> Iterator[str]:
+    """The pages of a navigation."""
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for item in nav.values() if isinstance(nav, dict) else nav:
+            yield from leaves(item)
+
+
+LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_links_between_the_files_of_the_repository_lead_somewhere(page: Path) -> None:
+    written = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for file, anchor in LINK.findall(written):
+        target = (page.parent / file).resolve()
+        assert target.exists(), f"{file} of {page.name}"
+        if anchor and target.suffix == ".md" and "generated:" not in target.read_text(encoding="utf-8"):
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings], f"{file}#{anchor}"
+
+
+# What must be mentioned
+
+
+def test_every_setting_is_described(text: str) -> None:
+    missing = [name for name in variables("FFLAB_", Settings) if name not in text]
+    assert not missing
+
+
+def variables(prefix: str, model: type[BaseModel]) -> Iterator[str]:
+    """The variables of a settings model; those of a nested one, but for what is given as JSON."""
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        nested = isinstance(inner, type) and issubclass(inner, BaseModel) and not field.description
+        yield from variables(f"{prefix}{name.upper()}__", inner) if nested and inner else [f"{prefix}{name.upper()}"]  # type: ignore[arg-type]
+
+
+def test_every_route_is_described_with_a_line_for_curl(text: str, tmp_path: Path) -> None:
+    for path, operations in create_app(Settings(home=tmp_path)).openapi()["paths"].items():
+        for method in operations:
+            assert f"{method.upper()} {path}" in text
+        assert re.sub(r"{[^}]*}.*", "", path) in "".join(re.findall(r"curl -s.*", text)), path
+
+
+def test_every_command_and_option_is_described(text: str) -> None:
+    for name, command in below(get_command(cli), "fflab"):
+        assert name in text, name
+        for option in command.params:
+            for spelt in option.opts if option.param_type_name == "option" else ():
+                assert spelt in text, f"{name} {spelt}"
+
+
+def below(group: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """All commands of a group, by their full names."""
+    for word, command in group.commands.items():
+        yield from below(command, f"{name} {word}") if hasattr(command, "commands") else [(f"{name} {word}", command)]
+
+
+def test_every_entry_of_every_catalogue_is_described_with_its_parameters(text: str) -> None:
+    found = read_catalog()
+    for key in type(found).model_fields:
+        for entry in getattr(found, key) if isinstance(getattr(found, key), list) else ():
+            words = [entry.name, " ".join(entry.meaning.split()), *getattr(entry, "parameters", {})]
+            assert not [word for word in words if key != "kinds" and word not in text], f"{key}: {entry.name}"
+    for preset in PRESETS.values():
+        assert f"fflab submit {preset.name}" in text
+
+
+def test_every_problem_and_finding_is_described(text: str) -> None:
+    source = (ROOT / "ffengine" / "diagnostics.py").read_text(encoding="utf-8")
+    for name in [*PROBLEMS, *re.findall(r'code="([a-z_]+)"', source)]:
+        assert name in text
+    for kind in PROBLEMS.values():
+        assert kind.title().split("`")[0] in text
+
+
+def test_every_public_name_is_described(text: str) -> None:
+    import ffengine
+    import fflab
+
+    for package in (ffengine, fflab):
+        assert not [name for name in package.__all__ if f"{package.__name__}.{name}" not in text]
+
+
+def test_the_version_is_that_of_the_engine(site: Path) -> None:
+    assert ENGINE_VERSION in (site / "reference" / "rest.html").read_text(encoding="utf-8")
+
+
+# Code
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[block.place for block in BLOCKS])
+def test_every_block_is_run_or_read_or_says_why_not(block: Block) -> None:
+    assert block.language in RUN | READ, f"{block.place}: say `text` where it is none of {sorted(RUN | READ)}"
+    assert block.no_run is None or (block.language in RUN and len(block.no_run) > 8)
+
+
+SPECS = [block for block in BLOCKS if block.language == "yaml" and re.search(r"^kind:", block.text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("block", SPECS, ids=[block.place for block in SPECS])
+def test_every_spec_is_valid(block: Block) -> None:
+    for document in yaml.safe_load_all(block.text):
+        check(document)
+
+
+def check(document: dict[str, Any]) -> Entry:
+    """A document as a spec, which is expanded where it is a study."""
+    spec = Submission.model_validate({"spec": document}, context=ELSEWHERE).spec
+    if spec.kind == "study":
+        expand(spec, ELSEWHERE)
+    return spec
+
+
+def test_the_presets_as_files_are_the_presets() -> None:
+    from scripts.docs_reference import preset_documents
+
+    found = preset_documents()
+    assert [check(document) for document in found] == [preset.spec for preset in PRESETS.values()]
+
+
+def test_the_readme_is_short_and_the_citation_is_one() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["license"] == "Apache-2.0"
+
+
+def test_every_picture_of_the_theory_has_the_command_that_made_it() -> None:
+    page = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
+    shown, made = re.findall(r"pictures/(\w+)\.svg", page), re.findall(r"scripts\.theory_pictures (\w+)`", page)
+    assert shown == made
+    assert {path.stem for path in (ROOT / "docs" / "pictures").glob("*.svg")} == set(made)
