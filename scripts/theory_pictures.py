@@ -1,0 +1,179 @@
+"""The pictures of docs/theory.md, from the engine itself: python -m scripts.theory_pictures [NAME ...], a minute on two cores.
+
+Everything is measured on mnist-mini, which is bundled. The pictures come as SVG, without the day or the machine in them.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import altair as alt
+import numpy as np
+import torch
+import vl_convert
+
+import ffengine
+from ffengine.checking import check
+from ffengine.datasets import load
+from ffengine.limit import limit_kernel
+from ffengine.negatives import WrongLabel
+from ffengine.objectives import SoftplusLoss
+from ffengine.optimizers import Sgd
+from ffengine.spec import CheckSpec, DatasetSpec, MonitorSpec, NetworkSpec, TrainSpec
+
+TARGET = Path(__file__).parents[1] / "docs" / "pictures"
+BLUE, VERMILLION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#666666"
+WIDE, HIGH = 460, 240
+AnyChart = alt.LayerChart | alt.FacetChart | alt.VConcatChart
+Rows = list[dict[str, str | float | None]]
+
+
+def images(count: int, *, centred: bool = False) -> torch.Tensor:
+    """The first images of mnist-mini in a fixed random order, (count, 784)."""
+    pixels = load("mnist-mini").x_train.reshape(-1, 784).astype(np.float32) / 255
+    chosen = np.random.default_rng(0).permutation(len(pixels))[:count]
+    return torch.from_numpy(pixels[chosen] - (pixels.mean(0) if centred else 0))
+
+
+def labelled(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positives and negatives: images whose first ten pixels are the one-hot of their label, or of a wrong one."""
+    arrays, chosen = load("mnist-mini"), np.random.default_rng(0).permutation(6_000)[:count]
+    y = torch.from_numpy(arrays.y_train[chosen].astype(np.int64))
+    wrong = (y + torch.randint(1, 10, y.shape, generator=torch.Generator().manual_seed(0))) % 10
+    positive, negative = images(count), images(count)
+    for x, label in ((positive, y), (negative, wrong)):
+        x[:, :10] = torch.nn.functional.one_hot(label, 10).float()
+    return positive, negative
+
+
+def weights(width: int, seed: int) -> torch.Tensor:
+    """W (n, 784), iid N(0, 1/m)."""
+    return torch.randn(width, 784, generator=torch.Generator().manual_seed(seed)) / math.sqrt(784)
+
+
+def initial_sparsity() -> AnyChart:
+    """S of a layer at random, by its width: 1 000 images, three seeds, and the formula."""
+    x, rows = images(1_000), list[dict[str, str | float | None]]()
+    for width in (16, 32, 64, 128, 256, 512, 1024, 2048):
+        for seed in range(3):
+            mean = float(ffengine.hoyer_sparsity(torch.relu(x @ weights(width, seed).T)).mean())
+            rows.append({"width": width, "S": mean, "is": "measured"})
+        rows.append({"width": width, "S": (1 - 1 / math.sqrt(math.pi)) * math.sqrt(width) / (math.sqrt(width) - 1), "is": "formula"})
+    n = alt.X("width:Q", scale=alt.Scale(type="log", base=2), title="width n")
+    s = alt.Y("S:Q", scale=alt.Scale(domain=[0.3, 0.65]), title="mean Hoyer sparsity S")
+    colour = alt.Color("is:N", scale=alt.Scale(domain=["measured", "formula"], range=[BLUE, ORANGE]), title=None)
+    base = alt.Chart(alt.InlineData(values=rows)).encode(x=n, y=s, color=colour)
+    line = base.transform_filter("datum.is == 'formula'").mark_line()
+    return sized(alt.layer(line, base.transform_filter("datum.is == 'measured'").mark_point(filled=True, size=30)))
+
+
+def kernel() -> alt.VConcatChart:
+    """What a batch sample at an angle does to S of another, and which angles MNIST has."""
+    angle = np.linspace(0, 180, 361)
+    cosine = torch.from_numpy(np.cos(np.radians(angle))).clamp(-1, 1)
+    curve = [{"angle": a, "push": p} for a, p in zip(angle.tolist(), limit_kernel(cosine.clone()).tolist(), strict=True)]
+    x = alt.X("angle:Q", scale=alt.Scale(domain=[0, 180]), title=None, axis=alt.Axis(values=list(range(0, 181, 30))))
+    push = alt.Chart(alt.InlineData(values=curve)).mark_area(line={"color": BLUE}, color=BLUE, opacity=0.25)
+    above = push.encode(x=x, y=alt.Y("push:Q", title="cos θ φ(θ)"))
+    rows: Rows = []
+    for name, x_all in (("pixels / 255", images(1_500)), ("less their mean", images(1_500, centred=True))):
+        unit = torch.nn.functional.normalize(x_all)
+        cosines = (unit @ unit.T)[tuple(torch.triu_indices(1_500, 1_500, 1))].clamp(-1, 1)
+        counts, edges = np.histogram(np.degrees(cosines.acos().numpy()), bins=90, range=(0, 180), density=True)
+        rows += [{"angle": float(at) + 1, "density": float(count), "data": name} for at, count in zip(edges, counts, strict=False)]
+    colour = alt.Color("data:N", scale=alt.Scale(domain=["pixels / 255", "less their mean"], range=[VERMILLION, GREEN]), title=None)
+    seen = alt.Chart(alt.InlineData(values=rows)).mark_line().encode(
+        x=x.copy().title("angle θ between two samples, degrees"), y=alt.Y("density:Q", title="pairs, per degree"), color=colour
+    )  # fmt: skip
+    return alt.vconcat(above.properties(width=WIDE, height=150), seen.properties(width=WIDE, height=120))
+
+
+def finite_and_limit() -> AnyChart:
+    """How often a layer of finite width and its limit agree about a sample: theorems 1 and 2, 1 000 samples a side, three seeds."""
+    positive, negative = labelled(1_000)
+    limit1, limit2 = ffengine.infinite_width_theorem1(positive), ffengine.infinite_width_theorem2(positive, negative)
+    rows: Rows = []
+    for width in (64, 256, 1024, 4096):
+        for seed in range(3):
+            w = weights(width, seed)
+            pairs = {"theorem 1": [(ffengine.theorem1(w, positive), limit1)],
+                     "theorem 2": list(zip(ffengine.theorem2(w, positive, negative), limit2, strict=True))}  # fmt: skip
+            for name, found in pairs.items():
+                same = [(a.satisfied == b.satisfied).double().mean() for a, b in found]
+                rows.append({"width": width, "theorem": name, "figure": "same verdict", "share": float(torch.stack(same).mean())})
+                joined = torch.stack([torch.cat([pair[side].margin for pair in found]) for side in (0, 1)])
+                rows.append({"width": width, "theorem": name, "figure": "correlation", "share": float(torch.corrcoef(joined)[0, 1])})
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        x=alt.X("width:Q", scale=alt.Scale(type="log", base=2), title="width n"),
+        color=alt.Color("theorem:N", scale=alt.Scale(domain=["theorem 1", "theorem 2"], range=[BLUE, VERMILLION]), title=None),
+        strokeDash=alt.StrokeDash("figure:N", title=None, legend=alt.Legend(symbolType="stroke")),
+    )  # fmt: skip
+    mean = base.mark_line().encode(y=alt.Y("mean(share):Q", scale=alt.Scale(domain=[0, 1]), title="with the infinite-width limit"))
+    return sized(alt.layer(mean, base.mark_point(filled=True, opacity=0.6).encode(y="share:Q")))
+
+
+def first_order() -> AnyChart:
+    """Where first order stops: predicted and observed sign of the change of S, and flipped masks, by the size of one step."""
+    rows: Rows = []
+    for step in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1):
+        spec = CheckSpec(theorem=2, widths=(500,), methods=("exact",), step=step, samples=1_000, negatives=WrongLabel(), seeds=(0, 1, 2))
+        for cell in check(spec).cells:
+            rows.append({"step": step, "share": cell.agreement, "is": "predicted sign is the observed one"})
+            rows.append({"step": step, "share": cell.mask_flip_rate, "is": "masks that the step flips"})
+    names = ["predicted sign is the observed one", "masks that the step flips"]
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        x=alt.X(
+            "step:Q", scale=alt.Scale(type="log"), axis=alt.Axis(values=[1e-4, 1e-3, 1e-2, 1e-1]), title="size of the step, ||η D|| / ||W||"
+        ),
+        color=alt.Color("is:N", scale=alt.Scale(domain=names, range=[BLUE, VERMILLION]), title=None),
+    )
+    mean = base.mark_line().encode(y=alt.Y("mean(share):Q", scale=alt.Scale(domain=[0, 1]), title="share"))
+    return sized(alt.layer(mean, base.mark_point(filled=True, opacity=0.5).encode(y="share:Q")))
+
+
+def phases() -> alt.VConcatChart:
+    """S and the share of samples whose S is about to rise while the softplus loss is learnt."""
+    spec = TrainSpec(
+        dataset=DatasetSpec(train_samples=2_000),
+        network=NetworkSpec(widths=(200,)),
+        objective=SoftplusLoss(),
+        optimizer=Sgd(lr=600.0),
+        epochs=200,
+        monitor=MonitorSpec(samples=500, every_epochs=4),
+    )
+    curves = [row.model_dump(mode="json") for row in ffengine.train(spec).curves]
+    colour = alt.Color("split:N", scale=alt.Scale(domain=["positive", "negative"], range=[BLUE, VERMILLION]), title=None)
+    base = alt.Chart(alt.InlineData(values=curves)).mark_line().encode(color=colour)
+    x = alt.X("epoch:Q", title=None)
+    ratio = alt.Y("theorem2_ratio:Q", scale=alt.Scale(domain=[0, 1]), title="condition met")
+    above = base.encode(x=x, y=alt.Y("sparsity:Q", scale=alt.Scale(zero=False), title="sparsity S"))
+    below = base.encode(x=alt.X("epoch:Q", title="epoch"), y=ratio)
+    return alt.vconcat(*(chart.properties(width=WIDE, height=120) for chart in (above, below)))
+
+
+def sized(chart: AnyChart) -> AnyChart:
+    """The usual size."""
+    return chart.properties(width=WIDE, height=HIGH)
+
+
+PICTURES: dict[str, Callable[[], AnyChart]] = {
+    draw.__name__: draw for draw in (initial_sparsity, kernel, finite_and_limit, first_order, phases)
+}
+
+
+def drawn(names: list[str]) -> Iterator[Path]:
+    """Write the pictures of those names."""
+    TARGET.mkdir(exist_ok=True)
+    for name in names:
+        chart = PICTURES[name]().configure_legend(orient="top").configure(background="white", font="sans-serif")
+        path = TARGET / f"{name}.svg"
+        path.write_text(vl_convert.vegalite_to_svg(chart.to_json()), encoding="utf-8")
+        yield path
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*PICTURES, []], help="all, where none is named")
+    for written in drawn(parser.parse_args().names or list(PICTURES)):
+        print(written)
