@@ -1,6 +1,7 @@
 """The base of every catalogue entry, and how a catalogue lists and describes itself."""
 
 import typing
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
 
@@ -9,6 +10,32 @@ class Entry(BaseModel):
     """One choice of a catalogue: immutable, hashable, and strict about unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    _constants: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: object) -> None:
+        constants = {name for name, field in cls.model_fields.items() if is_constant(field.annotation)}
+        cls._constants = frozenset(constants)
+
+    def model_post_init(self, _context: object) -> None:
+        """Count what says which entry this is as given, so that `exclude_unset` keeps it: without it, it would be another entry."""
+        self.model_fields_set.update(self._constants)
+
+
+def is_constant(annotation: object) -> bool:
+    """Whether a field can have one value only: it is what an entry is known by."""
+    return typing.get_origin(annotation) is Literal and len(typing.get_args(annotation)) == 1
+
+
+def brief(entry: Entry) -> dict[str, JsonValue]:
+    """The shortest JSON that reads back as the same entry: what differs from the defaults, and what says which entry it is."""
+    document: dict[str, JsonValue] = {}
+    for name, field in type(entry).model_fields.items():
+        value = getattr(entry, name)
+        if not is_constant(field.annotation) and value == field.get_default(call_default_factory=True):
+            continue
+        document[name] = brief(value) if isinstance(value, Entry) else entry.model_dump(mode="json", include={name})[name]
+    return document
 
 
 class Described(BaseModel):

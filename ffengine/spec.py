@@ -9,7 +9,7 @@ from ffengine import uploads
 from ffengine.activations import ActivationName
 from ffengine.arrays import DatasetError
 from ffengine.datasets import DATASETS, Dataset, facts_of, find
-from ffengine.entry import Entry
+from ffengine.entry import Entry, brief
 from ffengine.inits import INITS, InitName
 from ffengine.negatives import AnyNegatives, WrongLabel
 from ffengine.objectives import AnyObjective, Difference
@@ -297,6 +297,11 @@ class Submission(BaseModel):
     """A spec in an envelope, for validating one of unknown kind."""
 
     spec: AnySpec
+
+
+def as_document(spec: AnySpec) -> dict[str, JsonValue]:
+    """The spec as short JSON that reads back as the same. Of a study what was given: it overrides a preset's fields."""
+    return spec.model_dump(mode="json", exclude_unset=True) if isinstance(spec, StudySpec) else brief(spec)
 
 
 def digest(spec: Entry) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from ffengine.entry import Entry
 from ffengine.presets import PRESETS
 from ffengine.results import AccuracyRow, CheckResult, EpochRow, Interval, RunResult, StudyCell, TrainResult
 from ffengine.spec import MAX_STUDY_CELLS, CheckSpec, RunSpec, StudyPart, StudySpec, TrainSpec, digest
@@ -69,19 +70,17 @@ def overridden(base: TrainSpec | CheckSpec, changes: TrainSpec | CheckSpec, cont
     """`base` with the fields that were set in `changes`, where both are of one kind; else `base` unchanged."""
     if base.kind != changes.kind:
         return base
-    document = base.model_dump(mode="json")
-    merge(document, changes.model_dump(mode="json", exclude_unset=True))
-    return _RUN_SPEC.validate_python(document, context=context)
+    return _RUN_SPEC.validate_python(merged(base, changes), context=context)
 
 
-def merge(document: dict[str, JsonValue], changes: dict[str, JsonValue]) -> None:
-    """Write `changes` over `document`, descending where both hold objects."""
-    for key, value in changes.items():
-        held = document.get(key)
-        if isinstance(held, dict) and isinstance(value, dict):
-            merge(held, value)
-        else:
-            document[key] = value
+def merged(base: Entry, changes: Entry) -> dict[str, JsonValue]:
+    """The document of `base` with what was set in `changes`; another choice of a catalogue takes the place of the whole one."""
+    document: dict[str, JsonValue] = base.model_dump(mode="json")
+    for name in changes.model_fields_set:
+        held, value = getattr(base, name), getattr(changes, name)
+        within = type(held) is type(value) and isinstance(value, Entry)
+        document[name] = merged(held, value) if within else changes.model_dump(mode="json", include={name})[name]
+    return document
 
 
 def expand_part(name: str, part: StudyPart, pointer: str, context: dict[str, str] | None) -> list[Cell]:

@@ -52,7 +52,15 @@ def export_weights(weights: Weights) -> bytes:
         "epoch": str(weights.epoch),
         "seeds": ",".join(map(str, weights.spec.seeds)),
     }
-    return save(tensors, metadata)
+    return canonical(save(tensors, metadata))
+
+
+def canonical(file: bytes) -> bytes:
+    """The same safetensors file with its header in order: the library writes it in another order in every process."""
+    start = 8 + int.from_bytes(file[:8], "little")
+    header = json.dumps(json.loads(file[8:start]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + file[start:]
 
 
 def import_weights(data: bytes) -> Weights:

@@ -20,6 +20,8 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from ffengine.spec import StudySpec, as_document
+
 ROOT = Path(__file__).parents[1]
 HERE = "http://127.0.0.1:8000"
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -354,17 +356,9 @@ def presets() -> str:
     )
 
 
-def as_file(study: Any) -> str:
-    """A study as a file that `fflab submit` takes: what differs from the defaults, and the kinds."""
-    document = {"kind": study.kind, **study.model_dump(mode="json", exclude_defaults=True)}
-    for name, part in study.parts.items():
-        document["parts"][name]["base"] = {"kind": part.base.kind, **document["parts"][name]["base"]}
-        for key in ("negatives", "objective", "optimizer"):  # an entry says which it is
-            if key in document["parts"][name]["base"]:
-                chosen = getattr(part.base, key)
-                tag = "strategy" if key == "negatives" else "name"
-                document["parts"][name]["base"][key] = {tag: getattr(chosen, tag), **document["parts"][name]["base"][key]}
-    return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=120)
+def as_file(study: StudySpec) -> str:
+    """A study as a file that `fflab submit` takes."""
+    return yaml.safe_dump(as_document(study), sort_keys=False, default_flow_style=None, width=120)
 
 
 def commands() -> str:

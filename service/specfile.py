@@ -12,7 +12,7 @@ import yaml
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from ffengine.presets import PRESETS
-from ffengine.spec import ELSEWHERE, AnySpec, CheckSpec, StudySpec, Submission, TrainSpec
+from ffengine.spec import ELSEWHERE, AnySpec, CheckSpec, StudySpec, Submission, TrainSpec, as_document
 from ffengine.study import GridError, expand
 from service.advice import explain, not_one_of, refused, shown, unknown, value_at
 from service.fields import bases_of, fields_of
@@ -141,4 +141,4 @@ def mistakes_of(document: dict[str, JsonValue]) -> list[str]:
 
 def as_yaml(spec: Spec) -> str:
     """The spec as a file that `fflab submit` takes."""
-    return yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True) | {"kind": spec.kind}, sort_keys=False)
+    return yaml.safe_dump(as_document(spec), sort_keys=False)

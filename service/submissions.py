@@ -103,14 +103,7 @@ def _stored_webhook(webhook: Webhook | None) -> Draft | None:
 
 def stored(spec: AnySpec) -> Draft:
     """A spec as JSON. Of a study only what was given: a preset is overridden by the fields that are there."""
-    if not isinstance(spec, StudySpec):
-        return spec.model_dump(mode="json")
-    document: Draft = spec.model_dump(mode="json", exclude_unset=True) | {"kind": spec.kind}
-    if "base" in document:
-        document["base"]["kind"] = spec.base.kind  # a default in Python, but needed to read it again
-    for name, part in document.get("parts", {}).items():
-        part["base"]["kind"] = spec.parts[name].base.kind
-    return document
+    return spec.model_dump(mode="json", exclude_unset=isinstance(spec, StudySpec))
 
 
 def insert_jobs(session: Session, drafts: Sequence[Draft], now: float) -> None:

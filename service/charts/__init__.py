@@ -100,12 +100,12 @@ CHARTS: dict[str, ChartEntry] = {
         _entry(margins, is_kept),
         _entry(geometry, lambda sources: any(map(has_angles, sources))),
         _entry(agreement_widths, has_agreement),
-        _entry(theorem1, partial(has, "theorem1_ratio")),
         _entry(theorem2, partial(has, "theorem2_ratio")),
         _entry(sparsity, partial(has, "sparsity")),
-        _entry(layers, lambda sources: any(map(is_deep, sources))),
         _entry(goodness, partial(has, "goodness")),
         _entry(prediction, partial(has, "theorem2_ratio")),
+        _entry(theorem1, partial(has, "theorem1_ratio")),
         _entry(agreement, partial(has, "agreement")),
+        _entry(layers, lambda sources: any(map(is_deep, sources))),
     )
 }

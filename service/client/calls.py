@@ -104,7 +104,7 @@ def document_of(spec: Spec) -> dict[str, JsonValue]:
     """A spec as it is sent: what was set, and its kind."""
     if isinstance(spec, Mapping):
         return dict(spec)
-    return {**spec.model_dump(mode="json", exclude_unset=True), "kind": spec.kind}
+    return spec.model_dump(mode="json", exclude_unset=True)
 
 
 def estimate(spec: Spec) -> Call[Estimate]:

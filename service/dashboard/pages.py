@@ -15,6 +15,7 @@ from ffengine.datasets import facts_of, find
 from ffengine.entry import Described
 from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
+from ffengine.spec import as_document
 from service import problems
 from service.contrast import Contrast
 from service.dashboard import views
@@ -180,7 +181,7 @@ def new_page(request: Request, state: InState, preset: str | None = None, like: 
     name = None
     if like is not None:
         job = state.job(like)
-        name, start = job.name, {"kind": job.kind, **job.spec.model_dump(mode="json", exclude_defaults=True)}
+        name, start = job.name, as_document(job.spec)
     elif weights is not None:
         start = views.check_of(state.job(weights))
     elif preset in PRESETS:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ffengine.results import Diagnostic
-from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
+from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
 from service.jobs import TERMINAL, Job, JobState
 from service.specfile import as_yaml
 
@@ -67,20 +67,19 @@ def check_of(job: Job) -> dict[str, Any]:
         methods=("exact",),
         seeds=job.spec.seeds,
     )
-    return {"kind": "check", **spec.model_dump(mode="json", exclude_defaults=True)}
+    return as_document(spec)
 
 
 def snippets(job: Job, url: str, *, keyed: bool) -> list[tuple[str, str]]:
     """The spec as a file, and the same job asked for from a shell and from Python; where keys are needed with that of FFLAB_API_KEY."""
-    document = {"kind": job.kind, **job.spec.model_dump(mode="json", exclude_defaults=True)}
-    body = json.dumps({"spec": document, "fresh": True})
+    body = json.dumps({"spec": as_document(job.spec), "fresh": True})
     key = ' -H "Authorization: Bearer $FFLAB_API_KEY"' if keyed else ""
     curl = f"curl -s {shlex.quote(f'{url}/v1/jobs')}{key} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
     yaml = as_yaml(job.spec)
     shell = f"cat > spec.yaml <<'END'\n{yaml}END\nFFLAB_URL={shlex.quote(url)} fflab submit spec.yaml --fresh --wait"
     client = f'Client("{url}", os.environ["FFLAB_API_KEY"])' if keyed else f'Client("{url}")'
     imports = "import os\n\nfrom fflab import Client" if keyed else "from fflab import Client"
-    python = f"{imports}\n\njob = {client}.submit({document!r}, fresh=True).wait()\nprint(job.curves)"
+    python = f"{imports}\n\njob = {client}.submit({as_document(job.spec)!r}, fresh=True).wait()\nprint(job.curves)"
     return [("YAML", yaml), ("curl", curl), ("Python", python), ("Shell", shell)]
 
 

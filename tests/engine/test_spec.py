@@ -7,7 +7,22 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from ffengine.spec import CheckSpec, StudySpec, Submission, TrainSpec, digest
+from ffengine.entry import entries
+from ffengine.negatives import AnyNegatives, Noise
+from ffengine.objectives import AnyObjective, GoodnessEntry, SoftplusLoss
+from ffengine.optimizers import Adam, AnyOptimizer
+from ffengine.presets import PRESETS
+from ffengine.spec import (
+    ELSEWHERE,
+    CheckSpec,
+    StudyPart,
+    StudySpec,
+    Submission,
+    TrainedWeights,
+    TrainSpec,
+    as_document,
+    digest,
+)
 
 
 def within(part: object, whole: object) -> bool:
@@ -15,6 +30,27 @@ def within(part: object, whole: object) -> bool:
     if isinstance(part, dict) and isinstance(whole, dict):
         return all(key in whole and within(value, whole[key]) for key, value in part.items())
     return part == whole
+
+
+SPECS = [
+    *(TrainSpec(negatives=entry()) for entry in entries(AnyNegatives)),
+    *(TrainSpec(objective=entry()) for entry in entries(AnyObjective)),
+    *(TrainSpec(objective=SoftplusLoss(goodness=entry())) for entry in entries(GoodnessEntry)),
+    *(TrainSpec(optimizer=entry()) for entry in entries(AnyOptimizer)),
+    TrainSpec(),
+    CheckSpec(negatives=Noise(scale=0.25), at=TrainedWeights(job="job_" + "0" * 32, epoch=3)),
+    StudySpec(base=CheckSpec(negatives=Noise()), grid={"theorem": [1, 2]}),
+    StudySpec(preset="paper", base=TrainSpec(negatives=Noise())),
+    StudySpec(parts={"one": StudyPart(base=TrainSpec(optimizer=Adam()))}),
+    *(preset.spec for preset in PRESETS.values()),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_every_way_of_writing_a_spec_reads_back_as_the_same(spec: TrainSpec | CheckSpec | StudySpec) -> None:
+    for document in (spec.model_dump(mode="json", exclude_unset=True), as_document(spec), spec.model_dump(mode="json")):
+        assert Submission.model_validate({"spec": document}, context=ELSEWHERE).spec == spec
+    assert len(as_document(TrainSpec(epochs=3))) == 2
 
 
 def test_defaults_are_the_contracts() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import ffengine
 from ffengine.cost import Limits, check_cost, estimate, train_cost
+from ffengine.negatives import Noise
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import T_975, GridError, expand, interval, student_t, study_cell, summarise
 
@@ -105,6 +106,16 @@ def test_each_way_of_telling_the_label_is_a_figure_of_its_own() -> None:
         where = f"layer={row.layer}" if row.layer is not None else where
         found = figures[f"accuracy[{where} partition={row.partition}{method}]"]
         assert (found.mean, found.seeds) == (row.accuracy, 1)
+
+
+def test_another_choice_takes_the_place_of_the_presets_own() -> None:
+    study = StudySpec(preset="quick", base=TrainSpec(negatives=Noise(scale=0.25), epochs=2))
+    trained = [cell.spec for cell in expand(study) if isinstance(cell.spec, TrainSpec)]
+    assert trained
+    assert {(spec.negatives, spec.epochs) for spec in trained} == {(Noise(scale=0.25), 2)}
+    assert {spec.network for spec in trained} == {
+        cell.spec.network for cell in expand(StudySpec(preset="quick")) if isinstance(cell.spec, TrainSpec)
+    }
 
 
 # Costs

@@ -204,7 +204,7 @@ def test_a_job_that_fails_shows_why_and_what_to_try(page: Page, lab: Lab) -> Non
     lab.until_state(job, "failed")
     page.goto(f"/jobs/{job}")
     expect(page.locator("#head .problem")).to_be_visible()
-    expect(page.locator("#findings li").first).to_be_visible()
+    expect(page.locator("#failure .findings li").first).to_be_visible()
     looked_at(page, "failed")
 
 

@@ -22,9 +22,10 @@ from ffengine.results import CheckResult, Interval, Split, StudyCell, TrainResul
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec, digest
 from ffengine.study import expand, study_cell
 from service.artifacts import Artifacts, margins_name
-from service.charts import CHARTS, FORMATS, Drawable, Grid, GridCell, NothingToDraw, SoFar, Source, available, render, wilson
+from service.charts import CHARTS, FORMATS, Drawable, Grid, GridCell, NothingToDraw, SoFar, Source, available, overlay, render, wilson
 from service.charts.geometry import limit_curve
 from service.charts.intervals import mean_band, share_band
+from service.charts.overlay import OVERLAID
 from service.charts.style import MOST_PANELS
 from service.comparison import comparison
 from service.export import table, to_csv
@@ -114,10 +115,27 @@ def trained_of(source: Drawable) -> TrainResult:
 def test_every_chart_is_available_where_its_rows_are(sources: list[Drawable]) -> None:
     assert set(available(sources)) == set(CHARTS)
     assert available(sources[2:3]) == ["theorem1_widths", "margins", "geometry", "agreement_widths"]
-    assert available(sources[:1]) == ["theorem1", "theorem2", "sparsity", "goodness", "prediction", "agreement"]
+    assert available(sources[:1]) == ["theorem2", "sparsity", "goodness", "prediction", "theorem1", "agreement"]
     assert available([]) == []
     with pytest.raises(NothingToDraw):
         render("sparsity", sources[2:], "json")
+
+
+def test_curves_of_several_jobs_lie_over_each_other(sources: list[Drawable]) -> None:
+    jobs = [source._replace(label=f"job {number}") for number, source in enumerate([sources[0]] * 9)]
+    assert set(OVERLAID) <= set(available(jobs))
+    for name in available(jobs):
+        drawn = json.loads(overlay(name, jobs))
+        if name in OVERLAID:
+            rows = [row for rows in drawn["datasets"].values() for row in rows if "job" in row]
+            assert {(row["job"], row["series"]) for row in rows} == {
+                (f"job {number}", f"{split} samples") for number in range(9) for split in ("positive", "negative")
+            }
+            scales = [
+                layer["encoding"]["strokeDash"]["scale"] for layer in drawn["spec"]["layer"] if "strokeDash" in layer.get("encoding", {})
+            ]
+            looks = list(zip(drawn["spec"]["layer"][-1]["encoding"]["color"]["scale"]["range"], map(str, scales[-1]["range"]), strict=True))
+            assert len(set(looks)) == 9  # no two alike
 
 
 @pytest.mark.parametrize("name", CHARTS)

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import fflab
+from ffengine.negatives import Noise
 from ffengine.spec import TrainSpec
 from fflab import AsyncClient, Client, Event, Job, JobState, KeyRefused, NotFflab, NotFound, Refused, Unreachable, VersionSkew
 from service.auth import create_key
@@ -151,6 +152,11 @@ def test_a_job_is_submitted_followed_and_read(call: Caller, user: Any, store: St
     call(user.delete(job.id))
     with pytest.raises(NotFound, match="no such job"):
         call(user.job(job.id))
+
+
+@pytest.mark.parametrize("spec", [TrainSpec(negatives=Noise()), fflab.CheckSpec(negatives=Noise(scale=0.25))])
+def test_the_choice_of_a_catalogue_arrives_also_where_nothing_but_its_defaults_was_said(call: Caller, user: Any, spec: TrainSpec) -> None:
+    assert call(user.submit(spec)).job.spec == spec
 
 
 def test_jobs_come_page_after_page(call: Caller, user: Any) -> None:
