@@ -30,6 +30,8 @@ LIST_OF_PAGES = ("/", "/new", "/workers", "/datasets", "/catalog", "/docs", "/lo
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, or that of the machine."""
     path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    if path is None and os.environ.get("CI") == "true":
+        pytest.fail("no Chromium: the pages are not tested")
     if path is None:
         pytest.skip("no Chromium: apt-get install chromium")
     with sync_playwright() as playwright:
@@ -57,7 +59,7 @@ def looked_at(page: Page, name: str) -> None:
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, f"{name} is wider than {width} pixels"
         if folder := os.environ.get("FFLAB_SCREENSHOTS"):
-            page.wait_for_timeout(600)  # charts have been drawn
+            page.wait_for_timeout(400)  # charts have been drawn anew
             page.screenshot(path=Path(folder) / f"{name}-{width}.png", full_page=True)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
