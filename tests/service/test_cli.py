@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from ffengine.spec import TrainSpec
-from service import cli, cli_shared, watching
+from service import cli
+from service.cli import shared, watching
 from service.store import Store
 from tests.service.conftest import serving
 from tests.service.samples import check_result, provenance, train_result
@@ -251,7 +252,7 @@ def test_a_setting_that_is_wrong_is_named(fflab: Fflab, monkeypatch: pytest.Monk
 
 
 def test_a_service_that_is_away_or_another_one_ends_with_3(fflab: Fflab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_shared, "QUICK_ATTEMPTS", 1)
+    monkeypatch.setattr(shared, "QUICK_ATTEMPTS", 1)
     monkeypatch.setenv("FFLAB_URL", "http://127.0.0.1:1")
     for command in (("jobs",), ("show", "last"), ("submit", "quick"), ("workers",)):
         answer = fflab(*command)

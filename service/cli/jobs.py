@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from service.cli_shared import (
+from service.cli.shared import (
     PATIENT_ATTEMPTS,
     JobArgument,
     JsonOption,
@@ -36,10 +36,10 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Submit a job. Prints its id; on a terminal also the address of its page."""
-    from service.cli_results import follow
+    from service.cli.results import follow
+    from service.cli.terminal import out
     from service.client import Refused
     from service.specfile import explain_refusal, read_spec
-    from service.terminal import out
 
     _, document = read_spec(spec, settings or [])
     with connected(PATIENT_ATTEMPTS if wait else 3) as client:
@@ -69,7 +69,7 @@ def jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first. In a pipe: a line of tab-separated columns for each."""
-    from service.terminal import jobs_table
+    from service.cli.terminal import jobs_table
 
     given = {"state": state.value if state else None, "kind": kind, "tag": tag, "search": search, "submitted_by": by}
     with connected() as client:
@@ -83,7 +83,7 @@ def jobs(
 
 def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
     """Show a job. Last the address of its page, and what can be done with it."""
-    from service.terminal import job_lines
+    from service.cli.terminal import job_lines
 
     with connected() as client:
         job = resolve(client, job_id)
@@ -96,10 +96,10 @@ def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
 def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption = False) -> None:
     """Say what a spec would cost. In runs, operations, memory, and time by kind of device; and which limits it passes."""
+    from service.cli.terminal import table
     from service.client import Refused
     from service.descriptions import duration
     from service.specfile import explain_refusal, read_spec
-    from service.terminal import table
 
     _, document = read_spec(spec, settings or [])
     with connected() as client:
@@ -132,7 +132,7 @@ def change(
     as_json: JsonOption = False,
 ) -> None:
     """Change a job's name, tags, priority or pin."""
-    from service.terminal import job_lines
+    from service.cli.terminal import job_lines
 
     given = (("name", name), ("tags", tag or None), ("priority", priority), ("pinned", pin))
     with connected() as client:
@@ -181,7 +181,7 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete a job that has ended, with its result and files."""
-    from service.cli_shared import EXIT_USAGE, fail
+    from service.cli.shared import EXIT_USAGE, fail
     from service.descriptions import title_of
 
     with connected() as client:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from service import completion
-from service.cli_shared import (
+from service.cli import completion
+from service.cli.shared import (
     EXIT_FAILED,
     EXIT_UNREACHABLE,
     EXIT_USAGE,
@@ -58,7 +58,7 @@ def api(
 
 def worker(device: DeviceOption = "auto") -> None:
     """Run one worker for one device. It uses FFLAB_DATABASE_URL and FFLAB_REDIS_URL."""
-    from service.doctor import installed
+    from service.cli.doctor import installed
 
     for package in ("celery", "torch"):
         if not installed(package):
@@ -79,7 +79,7 @@ def demo(
     if preset not in PRESETS:
         raise SpecError(f"--preset: {not_one_of(preset, list(PRESETS))}")
     with needing("worker"):
-        from service.demo import demo as run_demo
+        from service.cli.demo import demo as run_demo
         from service.local import StackError
     try:
         run_demo(settings_of(), output, preset, device)
@@ -89,7 +89,7 @@ def demo(
 
 def doctor(as_json: JsonOption = False) -> None:
     """Check what is installed and reachable, and say what to do."""
-    from service.doctor import examine
+    from service.cli.doctor import examine
 
     checks = []
     for check in examine(settings_of()):
@@ -105,7 +105,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def workers(as_json: JsonOption = False) -> None:
     """List the workers that are alive. With their device, their job, and when they were heard of."""
-    from service.terminal import line, out, table
+    from service.cli.terminal import line, out, table
 
     with connected() as client:
         found = client.get("/v1/workers")["items"]

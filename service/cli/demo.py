@@ -9,11 +9,11 @@ from ffengine.results import CheckResult, TrainResult
 from ffengine.spec import StudySpec
 from ffengine.study import expand
 from service.charts import Source
+from service.cli.terminal import comparison_table, following, out
 from service.client import Client
 from service.comparison import comparison
 from service.local import Stack
 from service.settings import Settings
-from service.terminal import comparison_table, following, out
 
 
 def demo(settings: Settings, output: Path, preset: str, device: str) -> None:

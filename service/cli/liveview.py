@@ -13,11 +13,11 @@ from rich.text import Text
 from ffengine.spec import TrainSpec
 from ffengine.study import interval
 from ffengine.theorems import THEOREMS
-from service.canvas import Curve, plot
+from service.cli.canvas import Curve, plot
+from service.cli.terminal import STYLES
+from service.cli.watching import Row, Watched
 from service.descriptions import duration, place_of, title_of
 from service.jobs import JobState
-from service.terminal import STYLES
-from service.watching import Row, Watched
 
 BESIDE = 96  # columns from which two plots fit beside each other
 OTHER_LINES, LEAST_LINES, MOST_LINES = 15, 4, 12

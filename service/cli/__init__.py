@@ -10,9 +10,9 @@ from typing import NoReturn
 
 import typer
 
-from service import cli_jobs, cli_results, cli_service
-from service.cli_admin import data_app, keys_app, retention
-from service.cli_shared import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_UNREACHABLE, EXIT_USAGE, fail
+from service.cli import jobs, results, stack
+from service.cli.admin import data_app, keys_app, retention
+from service.cli.shared import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_UNREACHABLE, EXIT_USAGE, fail
 from service.client import FflabError, NotFound, Refused, Unreachable, VersionSkew
 from service.specfile import SpecError
 
@@ -28,29 +28,29 @@ app = typer.Typer(
     "130 interrupted. `fflab --install-completion` lets the shell complete jobs, presets and fields.",
 )
 
-app.command(epilog="Example: fflab up --port 8000")(cli_service.up)
-app.command(epilog="Example: fflab api --host 127.0.0.1 --port 8000")(cli_service.api)
-app.command(epilog="Example: FFLAB_REDIS_URL=redis://lab/0 fflab worker --device cuda:0")(cli_service.worker)
-app.command(epilog="Example: fflab demo --output demo-output")(cli_service.demo)
-app.command()(cli_service.doctor)
-app.command()(cli_service.workers)
+app.command(epilog="Example: fflab up --port 8000")(stack.up)
+app.command(epilog="Example: fflab api --host 127.0.0.1 --port 8000")(stack.api)
+app.command(epilog="Example: FFLAB_REDIS_URL=redis://lab/0 fflab worker --device cuda:0")(stack.worker)
+app.command(epilog="Example: fflab demo --output demo-output")(stack.demo)
+app.command()(stack.doctor)
+app.command()(stack.workers)
 
-app.command(epilog="Example: fflab submit paper --wait, or fflab submit spec.yaml --set epochs=3")(cli_jobs.submit)
-app.command(epilog="Example: fflab estimate paper, or fflab estimate spec.yaml --set network.widths=[4000]")(cli_jobs.estimate)
-app.command(epilog="Example: fflab jobs --state running, or fflab jobs --search theorem")(cli_jobs.jobs)
-app.command(epilog="Example: fflab show last")(cli_jobs.show)
-app.command(epilog="Example: fflab watch last")(cli_results.watch)
-app.command(epilog="Example: fflab result last, or fflab result last -o sparsity.png")(cli_results.result)
-app.command(epilog="Example: fflab diff last 3f2a9c1e")(cli_results.diff)
-app.command(epilog="Example: fflab log last")(cli_jobs.log)
-app.command(epilog="Example: fflab change last --priority high --pin")(cli_jobs.change)
-app.command()(cli_jobs.cancel)
-app.command()(cli_jobs.pause)
-app.command()(cli_jobs.resume)
-app.command()(cli_jobs.retry)
-app.command(epilog="Example: fflab delete last --yes")(cli_jobs.delete)
-app.command("open", epilog="Example: fflab open last")(cli_jobs.open_page)
-app.command(epilog="Example: fflab run quick --device cpu -o report.csv")(cli_results.run)
+app.command(epilog="Example: fflab submit paper --wait, or fflab submit spec.yaml --set epochs=3")(jobs.submit)
+app.command(epilog="Example: fflab estimate paper, or fflab estimate spec.yaml --set network.widths=[4000]")(jobs.estimate)
+app.command(epilog="Example: fflab jobs --state running, or fflab jobs --search theorem")(jobs.jobs)
+app.command(epilog="Example: fflab show last")(jobs.show)
+app.command(epilog="Example: fflab watch last")(results.watch)
+app.command(epilog="Example: fflab result last, or fflab result last -o sparsity.png")(results.result)
+app.command(epilog="Example: fflab diff last 3f2a9c1e")(results.diff)
+app.command(epilog="Example: fflab log last")(jobs.log)
+app.command(epilog="Example: fflab change last --priority high --pin")(jobs.change)
+app.command()(jobs.cancel)
+app.command()(jobs.pause)
+app.command()(jobs.resume)
+app.command()(jobs.retry)
+app.command(epilog="Example: fflab delete last --yes")(jobs.delete)
+app.command("open", epilog="Example: fflab open last")(jobs.open_page)
+app.command(epilog="Example: fflab run quick --device cpu -o report.csv")(results.run)
 
 app.add_typer(data_app, name="data")
 app.add_typer(keys_app, name="keys")
@@ -91,7 +91,3 @@ def _read_enough() -> NoReturn:
     """Whoever reads our output has closed it, as `head` does; nothing is wrong."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush does not fail
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

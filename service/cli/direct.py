@@ -11,10 +11,10 @@ from ffengine.results import RunResult, StudyResult
 from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import expand, study_cell
 from service.charts import Source
+from service.cli.terminal import comparison_table, out
 from service.comparison import comparison
 from service.export import to_csv
 from service.specfile import SpecError
-from service.terminal import comparison_table, out
 
 if TYPE_CHECKING:
     from ffengine.training import EpochReport

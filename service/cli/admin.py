@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from service import completion
-from service.cli_shared import EXIT_NOT_FOUND, EXIT_USAGE, HomeOption, JsonOption, fail, needing, settings_of, show_json, store_of
+from service.cli import completion
+from service.cli.shared import EXIT_NOT_FOUND, EXIT_USAGE, HomeOption, JsonOption, fail, needing, settings_of, show_json, store_of
 
 LISTED = 1_000
 NameArgument = Annotated[str, typer.Argument(autocompletion=completion.datasets)]
@@ -21,7 +21,7 @@ def data_list(as_json: JsonOption = False) -> None:
     """List data sets, and where their files are."""
     from ffengine import uploads
     from ffengine.datasets import DATASETS, facts_of, present_folder
-    from service.terminal import table
+    from service.cli.terminal import table
 
     root = settings_of().data_root
     rows = []
@@ -55,7 +55,7 @@ def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
 @data_app.command("import")
 def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -> None:
     """Bring a data set below the data root, verified: the folder of a known one's files, or an .npz of x and y under a new name."""
-    from service.imports import import_files
+    from service.cli.imports import import_files
 
     target = import_files(name, source, settings_of().data_root)
     typer.echo(json.dumps({"name": name, "folder": str(target)}) if as_json else f"{name}: verified, in {target}")
@@ -74,7 +74,7 @@ def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False)
 @keys_app.command("list")
 def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List API keys."""
-    from service.terminal import table
+    from service.cli.terminal import table
 
     with store_of(home) as store:
         rows = [[key.id, key.name, "revoked" if key.revoked_at else "valid"] for key in store.api_keys()]
@@ -99,7 +99,7 @@ def retention(
     as_json: JsonOption = False,
 ) -> None:
     """List or delete what the retention lets go. See FFLAB_RETENTION; the service does so by itself, from time to time."""
-    from service.terminal import table
+    from service.cli.terminal import table
 
     with needing("server"):
         from service.artifacts import Artifacts

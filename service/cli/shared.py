@@ -12,7 +12,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from service import completion
+from service.cli import completion
 from service.client import Client
 from service.jobs import Job
 from service.settings import Settings

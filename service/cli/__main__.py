@@ -1,0 +1,5 @@
+"""`python -m service.cli` is `fflab`."""
+
+from service.cli import main
+
+main()
