@@ -3,7 +3,7 @@
 import itertools
 from typing import NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import expand
@@ -17,8 +17,8 @@ BYTES = 4  # float32
 class Limits(BaseModel):
     """The largest run that the service accepts."""
 
-    memory_bytes: int = 16 * 2**30
-    flops: float = 1e18
+    memory_bytes: int = Field(16 * 2**30, description="peak memory of a run")
+    flops: float = Field(1e18, description="floating-point operations of a run")
 
 
 class Estimate(BaseModel):

@@ -2,7 +2,7 @@
 
     python scripts/screenshots.py [FOLDER]
 
-Needs Chromium on the PATH. Writes dashboard*.png into the folder (docs/pictures where none is given).
+Needs Chromium on the PATH. Writes dashboard*.png and theorem2.png into the folder (docs/pictures where none is given).
 """
 
 import shutil
@@ -35,6 +35,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fflab-") as home, Stack(Settings(home=Path(home)), port=0, device="cpu") as stack:
         jobs = finished_jobs(Client(stack.url))
+        (folder / "theorem2.png").write_bytes(jobs["train"].chart("theorem2"))
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             take(browser, stack.url, jobs, folder)

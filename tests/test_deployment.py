@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ffengine.version import ENGINE_VERSION
+
 ROOT = Path(__file__).parent.parent
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
@@ -21,6 +23,11 @@ def test_all_services_are_there() -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_images_are_pinned(name: str) -> None:
     assert re.search(r":\d+\.\d+(\.\d+)?(-[a-z]+)?$", SERVICES[name]["image"]), SERVICES[name]["image"]
+
+
+def test_our_image_is_called_by_the_version_that_it_holds() -> None:
+    ours = {service["image"] for service in SERVICES.values() if "build" in service}
+    assert {image.partition(":")[2].removesuffix("-cuda") for image in ours} == {ENGINE_VERSION}
 
 
 def test_the_base_image_is_pinned() -> None:

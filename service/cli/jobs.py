@@ -65,7 +65,7 @@ def jobs(
     tag: Annotated[str | None, typer.Option(help="Only jobs with that tag.")] = None,
     search: Annotated[str | None, typer.Option(metavar="TEXT", help="Only jobs with that in their name.")] = None,
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Only jobs submitted with the API key of that name.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many at the most.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first. In a pipe: a line of tab-separated columns for each."""

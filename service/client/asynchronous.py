@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import httpx
+import numpy.typing as npt
 from pydantic import JsonValue
 
 from ffengine.cost import Estimate
@@ -12,7 +14,7 @@ from service.client import calls
 from service.client.address import connection
 from service.client.calls import Call, Document, Result, Spec
 from service.client.errors import unreachable
-from service.client.handles import Arrays, Handle, Pace, arrays_of, refuse_failure
+from service.client.handles import Arrays, Handle, Pace, archive_of, arrays_of, refuse_failure
 from service.client.progress import telling
 from service.client.retries import ATTEMPTS, Tries
 from service.client.shown import FORMATS, Charts
@@ -127,6 +129,10 @@ class AsyncClient:
     async def download(self, job_id: str, what: str) -> bytes:
         """The bytes of "result", "result.csv", "result.npz", "report.html", "weights.safetensors", "log" or "chart/NAME.FORMAT"."""
         return await self._send(calls.download(job_id, what))
+
+    async def upload(self, name: str, data: str | Path | Mapping[str, npt.ArrayLike], *, meaning: str = "") -> Document:
+        """Keep a data set: an .npz file, or its arrays x (N, ...), y (N,) and perhaps x_test, y_test. Gives its facts."""
+        return await self._send(calls.upload(name, archive_of(data), meaning))
 
     async def get(self, path: str) -> Document:
         """Any JSON document of the service, such as "/v1/workers"."""

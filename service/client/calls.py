@@ -35,14 +35,17 @@ class Call(Generic[T]):
     read: Callable[[bytes], T]
     params: Mapping[str, str | int | float] = field(default_factory=dict)
     body: Mapping[str, JsonValue] | None = None
+    content: bytes | None = None  # a body that is no JSON
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout_seconds: float | None = None  # None: the client's own
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """The request, to be sent as often as it takes."""
         timeout = http.timeout if self.timeout_seconds is None else httpx.Timeout(self.timeout_seconds)
-        params = dict(self.params) or None
-        return http.build_request(self.method, self.path, params=params, json=self.body, headers=dict(self.headers), timeout=timeout)
+        bodies = {"json": self.body} if self.content is None else {"content": self.content}
+        return http.build_request(
+            self.method, self.path, params=dict(self.params) or None, headers=dict(self.headers), timeout=timeout, **bodies
+        )
 
     def answer(self, url: str, response: httpx.Response) -> T:
         """What the answer says. Raises what refusals and answers of others mean."""
@@ -152,6 +155,13 @@ def rows(job_id: str) -> Call[RowPage]:
 def charts(job_id: str) -> Call[ChartPage]:
     """The charts that there are."""
     return Call("GET", of(job_id, "charts"), ChartPage.model_validate_json)
+
+
+def upload(name: str, archive: bytes, meaning: str) -> Call[Document]:
+    """Keep a data set; the same arrays under the same name once more change nothing."""
+    headers = {"Content-Type": "application/octet-stream"}
+    params = {"name": name, **({"meaning": meaning} if meaning else {})}
+    return Call("POST", "/v1/datasets", _DOCUMENT.validate_json, params, content=archive, headers=headers, timeout_seconds=DOWNLOAD_SECONDS)
 
 
 def download(job_id: str, what: str) -> Call[bytes]:

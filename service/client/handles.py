@@ -3,6 +3,8 @@
 import io
 import time
 import zipfile
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,6 +72,15 @@ def refuse_failure(job: Job) -> None:
     """Raise JobFailed where the job ended without success."""
     if job.state != JobState.succeeded:
         raise JobFailed(job)
+
+
+def archive_of(data: str | Path | Mapping[str, npt.ArrayLike]) -> bytes:
+    """The .npz of a file, or of arrays. Raises OSError for a file that cannot be read."""
+    if isinstance(data, str | Path):
+        return Path(data).read_bytes()
+    archive = io.BytesIO()
+    np.savez_compressed(archive, allow_pickle=False, **{name: np.asarray(array) for name, array in data.items()})
+    return archive.getvalue()
 
 
 def arrays_of(content: bytes, url: str) -> Arrays:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.stack import wait_until
-from tests.integration.conftest import Lab
+from service.auth import create_key
+from service.local import Stack
+from service.store import Store
+from tests.integration.conftest import Lab, lab_settings
 
 WIDTHS = {"wide": 1280, "middle": 800, "phone": 380}
 PATIENCE = 60_000  # milliseconds
@@ -242,6 +246,30 @@ def test_a_data_set_is_uploaded(page: Page, tmp_path: Path) -> None:
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_role("heading", name="from-the-browser uploaded")).to_be_visible()
     expect(page.get_by_role("img", name="Samples of from-the-browser, a row for each class")).to_be_visible()
+
+
+def test_who_has_a_key_signs_in_and_stands_beside_the_job(browser: Browser, redis_server: Path, home: Path) -> None:
+    with Stack(lab_settings(home), port=0, device="cpu") as stack, Lab(stack) as lab:
+        with closing(Store(stack.settings.database)) as store:
+            key = create_key(store, "ada")
+        page = browser.new_page(base_url=stack.url)
+        wait_until(lambda: lab.http.get("/v1/jobs").status_code == 401 or None, "keys are needed")
+        page.goto("/new")
+        page.get_by_label("API key").fill("fflab_wrong")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("alert")).to_contain_text("not valid")
+        looked_at(page, "sign-in")
+        page.get_by_label("API key").fill(key.secret)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("New job")
+        page.get_by_label("epochs", exact=True).fill("1")
+        page.get_by_role("button", name="Submit").click()
+        expect(page.locator("#head")).to_contain_text("by ada")
+        expect(page.locator("pre", has_text="FFLAB_API_KEY").first).to_be_attached()
+        assert key.secret not in page.content()
+        page.get_by_role("link", name="Jobs").click()
+        expect(page.get_by_role("link", name="ada")).to_be_visible()
+        page.close()
 
 
 @pytest.mark.parametrize("path", LIST_OF_PAGES)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,7 +21,7 @@ import pytest
 
 import fflab
 from ffengine.negatives import Noise
-from ffengine.spec import TrainSpec
+from ffengine.spec import ELSEWHERE, TrainSpec
 from fflab import AsyncClient, Client, Event, Job, JobState, KeyRefused, NotFflab, NotFound, Refused, Unreachable, VersionSkew
 from service.auth import create_key
 from service.client import progress, retries, tables
@@ -157,6 +158,20 @@ def test_a_job_is_submitted_followed_and_read(call: Caller, user: Any, store: St
 @pytest.mark.parametrize("spec", [TrainSpec(negatives=Noise()), fflab.CheckSpec(negatives=Noise(scale=0.25))])
 def test_the_choice_of_a_catalogue_arrives_also_where_nothing_but_its_defaults_was_said(call: Caller, user: Any, spec: TrainSpec) -> None:
     assert call(user.submit(spec)).job.spec == spec
+
+
+def test_a_data_set_is_uploaded_once_and_can_be_named_in_specs(call: Caller, user: Any, tmp_path: Path) -> None:
+    name = f"mine-{type(user).__name__.lower()}"
+    arrays = {"x": np.arange(240, dtype=np.uint8).reshape(60, 2, 2), "y": np.arange(60) % 3}
+    facts = call(user.upload(name, arrays, meaning="small ones"))
+    assert (facts["name"], facts["classes"], facts["meaning"].startswith("small ones")) == (name, 3, True)
+    np.savez(tmp_path / "same.npz", **arrays)
+    assert call(user.upload(name, tmp_path / "same.npz"))["digest"] == facts["digest"]
+    assert call(user.submit(TrainSpec.model_validate({"dataset": {"name": name}}, context=ELSEWHERE))).job.spec.dataset.name == name
+    with pytest.raises(Refused, match="y"):
+        call(user.upload("other", {"x": arrays["x"]}))
+    with pytest.raises(FileNotFoundError):
+        call(user.upload("other", tmp_path / "none.npz"))
 
 
 def test_jobs_come_page_after_page(call: Caller, user: Any) -> None:

@@ -39,6 +39,12 @@ def test_every_page_loads_nothing_from_elsewhere_and_no_inline_script(client: ht
         assert client.get(address).status_code == 200, address
 
 
+def test_every_negative_strategy_has_its_picture(client: httpx.Client) -> None:
+    text = client.get("/catalog").text
+    for line in client.get("/v1/catalog").json()["negatives"]:
+        assert f"/static/negatives-{line['name']}.png?v=" in text, f"{line['name']} has no picture: python scripts/make_negatives.py"
+
+
 def test_what_people_write_is_shown_as_text(client: httpx.Client, store: Store) -> None:
     job = submitted(store, name="<script>alert(1)</script>", tags=["<b>"])
     for path in ("/", f"/jobs/{job}", f"/new?like={job}", f"/compare?job={job}&job={submitted(store)}", "/?name=%3Cscript%3E"):
