@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/fflab demo --output demo-output
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile  # most of the time tests of real processes wait
+	$(BIN)/python -m pytest --durations=20
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ def divergence(*, layer: int, epoch: int, seed: int, what: Sequence[str]) -> Dia
     return Diagnostic(
         code="diverged",
         severity="error",
-        message=f"Layer {layer}, epoch {epoch}, seed {seed} has values that are not finite ({', '.join(what)}).",
+        message=f"Values that are not finite in layer {layer}, epoch {epoch}, seed {seed}: {', '.join(what)}.",
         evidence={"layer": layer, "epoch": epoch, "seed": seed, "figures": list(what)},
         suggestion="Lower optimizer.lr by ten, or use the softplus objective: the difference objective has no lower bound.",
     )

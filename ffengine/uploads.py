@@ -68,10 +68,13 @@ def keep(name: str, source: IO[bytes], root: Path, meaning: str = "") -> Upload:
         digest=digest_of(arrays),
         held_out=held_out,
     )
-    if not _stored(upload, arrays, root) and (there := find(name, root)) != upload:
+    if _stored(upload, arrays, root):
+        return upload
+    there = find(name, root)
+    if there is None or there.digest != upload.digest:
         was = f"with digest {there.digest[:16]}..." if there else "but its files are damaged"
         raise NameTaken(f"{name!r} is taken, {was}; a data set never changes, so choose another name")
-    return upload
+    return there  # under the meaning that it was kept with
 
 
 def find(name: str, root: Path) -> Upload | None:
