@@ -75,8 +75,9 @@ def first_curve(browser: Browser) -> dict[str, float]:
 def pages(browser: Browser) -> dict[str, Any]:
     """Every page of a stack with a finished job, cold and warm."""
     with tempfile.TemporaryDirectory(prefix="fflab-") as home, Stack(Settings(home=Path(home)), port=0, device="cpu") as stack:
-        job = Client(stack.url).submit(FIRST_JOB, name="measured").wait()
-        paths = {"jobs": "/", "job": f"/jobs/{job.id}", "compare": f"/compare?job={job.id}&job={job.id}", "new": "/new"}
+        client = Client(stack.url)
+        job, other = (client.submit({**FIRST_JOB, "epochs": epochs}, name="measured").wait() for epochs in (10, 5))
+        paths = {"jobs": "/", "job": f"/jobs/{job.id}", "compare": f"/compare?job={job.id}&job={other.id}", "new": "/new"}
         paths |= {name: f"/{name}" for name in ("workers", "datasets", "catalog", "docs")}
         return {name: visits(browser, stack.url + path) for name, path in paths.items()}
 
