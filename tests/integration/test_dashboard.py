@@ -63,7 +63,9 @@ def looked_at(page: Page, name: str) -> None:
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, f"{name} is wider than {width} pixels"
         if folder := os.environ.get("FFLAB_SCREENSHOTS"):
-            page.wait_for_timeout(400)  # charts have been drawn anew
+            page.wait_for_timeout(400)  # charts are drawn anew
+            for number in range(page.locator("figure[data-chart]").count()):
+                expect(page.locator("figure[data-chart]").nth(number).locator("canvas")).to_be_visible()
             page.screenshot(path=Path(folder) / f"{name}-{width}.png", full_page=True)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
@@ -112,7 +114,7 @@ def test_from_the_first_visit_to_a_finished_job_without_the_address_bar(page: Pa
     looked_at(page, "jobs")
 
 
-def test_a_study_is_put_together_in_the_form_and_shown_as_a_grid(page: Page) -> None:
+def test_a_study_is_put_together_in_the_form_and_shown_as_a_grid(page: Page, lab: Lab) -> None:
     page.goto("/new")
     page.get_by_label("kind", exact=True).select_option("study")
     for field, values in (("network.widths", "[16], [32]"), ("negatives.strategy", "wrong_label, noise")):
@@ -127,7 +129,10 @@ def test_a_study_is_put_together_in_the_form_and_shown_as_a_grid(page: Page) -> 
     page.get_by_role("button", name="Submit").click()
     expect(page.locator("#head .state")).to_have_text("succeeded")
     expect(page.get_by_role("link", name="widths [32], strategy noise")).to_be_visible()
-    expect(page.locator("figure[data-chart*='grid_'] canvas").first).to_be_visible()
+    grid = page.locator("figure[data-chart*='grid_']").first
+    expect(grid.locator("canvas")).to_be_visible()
+    newest = lab.http.get(str(grid.get_attribute("data-chart"))).headers["etag"]
+    expect(grid).to_have_attribute("data-drawn", newest)  # also what came while it was being drawn
     looked_at(page, "study")
 
 
@@ -228,7 +233,7 @@ def test_several_jobs_are_compared_and_cancelled(page: Page, lab: Lab) -> None:
     expect(page.locator("figure canvas").first).to_be_visible()
     expect(page.get_by_role("row", name=re.compile("^epochs"))).to_contain_text("2")
     expect(page.get_by_role("row", name=re.compile("last epoch, positive")).first).not_to_contain_text("–")
-    looked_at(page, "compare")
+    looked_at(page, "comparison")
     page.reload()
     expect(page.get_by_role("row", name=re.compile("^epochs"))).to_contain_text("3")
 

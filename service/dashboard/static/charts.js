@@ -2,9 +2,9 @@
 await import(document.querySelector("link[rel=modulepreload]").href);
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const drawn = new Map(); // address -> the ETag of what is drawn
 const views = new WeakMap(); // figure -> its view, which holds memory until it is told to let go
 const busy = new WeakSet();
+const waiting = new WeakSet(); // figures that are to be drawn again when they are done
 
 function options(room) {
   const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
@@ -26,7 +26,7 @@ function fit(specification, room) {
 
 async function draw(figure, whole) {
   const url = figure.dataset.chart;
-  const known = drawn.get(url);
+  const known = figure.dataset.drawn;
   const answer = await fetch(url, known && !whole ? { headers: { "If-None-Match": known } } : {});
   if (!answer.ok) return;
   const specification = await answer.json();
@@ -37,17 +37,19 @@ async function draw(figure, whole) {
   const text = figure.querySelector("figcaption").textContent;
   figure.querySelector("canvas")?.setAttribute("aria-label", text);
   figure.querySelector("canvas")?.setAttribute("role", "img");
-  drawn.set(url, answer.headers.get("ETag"));
+  figure.dataset.drawn = answer.headers.get("ETag") ?? "";
+}
+
+function redraw(figure, whole) {
+  if (busy.has(figure)) { waiting.add(figure); return; }
+  busy.add(figure);
+  draw(figure, whole || !figure.querySelector("canvas"))
+    .catch((error) => { figure.querySelector(".drawing").textContent = `This chart could not be drawn: ${error.message}`; })
+    .finally(() => { busy.delete(figure); if (waiting.delete(figure)) redraw(figure, whole); });
 }
 
 export function drawAll(whole = false) {
-  for (const figure of document.querySelectorAll("figure[data-chart]")) {
-    if (busy.has(figure)) continue; // the next refresh draws what is new by then
-    busy.add(figure);
-    draw(figure, whole || !figure.querySelector("canvas"))
-      .catch((error) => { figure.querySelector(".drawing").textContent = `This chart could not be drawn: ${error.message}`; })
-      .finally(() => busy.delete(figure));
-  }
+  for (const figure of document.querySelectorAll("figure[data-chart]")) redraw(figure, whole);
 }
 
 let resized = null;
