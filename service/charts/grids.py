@@ -110,7 +110,7 @@ FIGURES: dict[str, Figure] = {
     "grid_theorem1": _theorem(1),
     "grid_theorem2": _theorem(2),
     "grid_agreement": Figure(
-        "Predicted and observed sign agree, over the study",
+        "Sign agreement, over the study",
         "share of decided live samples",
         lambda cell: True,
         lambda name, dims: name == "agreement" and dims.get("method", "exact") == "exact",
