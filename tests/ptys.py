@@ -24,7 +24,8 @@ class Terminal:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FFLAB_")}
         self._fd, inside = pty.openpty()
         self.resize(columns, lines)
-        command = [sys.executable, "-m", "service.cli", *arguments]
+        # whoever runs the tests in the background has them ignore Ctrl-C, and what they start with them
+        command = ["env", "--default-signal=INT", sys.executable, "-m", "service.cli", *arguments]
         environment = {**inherited, "TERM": "xterm", **environment}
         self._process = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, env=environment, start_new_session=True)
         os.close(inside)
