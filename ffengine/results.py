@@ -213,6 +213,11 @@ class TrainResult(Row):
     diagnostics: tuple[Diagnostic, ...]
     provenance: Provenance
 
+    def is_of_all_layers(self, row: AccuracyRow) -> bool:
+        """Whether an accuracy is of all layers together; rows of earlier versions do not name theirs."""
+        everything = max((other.layers for other in self.accuracy), key=len, default=())
+        return row.layer is None and row.layers in ((), everything)
+
 
 class CheckResult(Row):
     """Ratios and findings of a theorem check."""

@@ -148,17 +148,16 @@ def _collect_training(samples: dict[str, list[float]], result: TrainResult) -> N
     for row in _first_and_last(result.curves):
         place = f"[layer={row.layer} epoch={row.epoch} split={row.split}]"
         _collect(samples, place, TRAIN_FIGURES, row.model_dump())
-    everything = max((accuracy.layers for accuracy in result.accuracy), key=len, default=())
     for accuracy in result.accuracy:
-        place = f"{_layers_of(accuracy, everything)} partition={accuracy.partition}"
+        place = f"{_layers_of(accuracy, result)} partition={accuracy.partition}"
         method = "" if accuracy.method == "goodness" else f" method={accuracy.method}"
         samples[f"accuracy[{place}{method}]"].append(accuracy.accuracy)
 
 
-def _layers_of(row: AccuracyRow, everything: tuple[int, ...]) -> str:
+def _layers_of(row: AccuracyRow, result: TrainResult) -> str:
     if row.layer is not None:
         return f"layer={row.layer}"
-    return "layer=all" if row.layers in ((), everything) else f"layers={'+'.join(map(str, row.layers))}"
+    return "layer=all" if result.is_of_all_layers(row) else f"layers={'+'.join(map(str, row.layers))}"
 
 
 def _first_and_last(rows: Iterable[EpochRow]) -> list[EpochRow]:

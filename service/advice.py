@@ -25,7 +25,7 @@ def explain(error: ValidationError, document: Document) -> list[str]:
     found: dict[str, Mapping[str, Any]] = {}
     for wrong in in_body(error):
         pointer = pointer_of(wrong["loc"], wrong["type"], {"spec": document})
-        found.setdefault(pointer.removeprefix("/spec").strip("/").replace("/", "."), wrong)
+        found.setdefault(dotted(pointer), wrong)
     deeper = {field for field, wrong in found.items() if wrong["type"] in UNION_NOISE and any(one.startswith(f"{field}.") for one in found)}
     return [_line(field, wrong, known, document) for field, wrong in found.items() if field not in deeper]
 
@@ -35,11 +35,16 @@ def refused(errors: Iterable[Mapping[str, Any]], document: Document) -> list[str
     known = fields_of(document)
     lines = []
     for error in errors:
-        field = str(error.get("pointer", "")).removeprefix("/spec").strip("/").replace("/", ".")
+        field = dotted(str(error.get("pointer", "")))
         entry = known.get(field)
         hint = did_you_mean(str(value_at(document, field)), entry.choices) if entry else ""
         lines.append(f"{field or 'spec'}: {error.get('message', '')}{hint}")
     return lines
+
+
+def dotted(pointer: str) -> str:
+    """The field of a spec that a pointer into a request leads to."""
+    return pointer.removeprefix("/spec").strip("/").replace("/", ".")
 
 
 def unknown(field: str, known: Mapping[str, Field], document: Document) -> str:

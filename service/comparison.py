@@ -71,8 +71,7 @@ def _of_training(result: TrainResult) -> list[Line]:
                 name = f"Theorem 2 along the training step, epoch {epoch}, {split} samples{where}"
                 lines.append(_line(name, ratios, THEOREMS[2].published, sum(row.samples - row.dead_samples for row in here)))
         lines += [_change(rows, last, split, where) for split in ("positive", "negative")]
-    everything = max((row.layers for row in result.accuracy), key=len, default=())
-    whole = [row for row in result.accuracy if row.layer is None and row.layers in ((), everything) and row.method == "goodness"]
+    whole = [row for row in result.accuracy if result.is_of_all_layers(row) and row.method == "goodness"]
     accuracies = [row for row in whole if row.partition == "test"]
     lines.append(_line("Test accuracy by goodness", [row.accuracy for row in accuracies], None, sum(row.samples for row in accuracies)))
     return [line for line in lines if line is not None]

@@ -26,7 +26,7 @@ from service.descriptions import ACTIONS, provenance_lines, title_of
 from service.jobs import TERMINAL, Event, Job, JobState
 from service.routes.catalog import read_catalog, read_presets
 from service.routes.datasets import list_datasets
-from service.routes.results import log_lines
+from service.routes.results import drawn, log_lines
 from service.routes.system import list_workers
 from service.specfile import DEFAULTS
 from service.state import KEY_COOKIE, InState, State, owner_of, refuse_other_sites
@@ -158,7 +158,7 @@ def compare_page(request: Request, state: InState, job_ids: JobIds = []) -> Resp
 @router.get("/compare/{name}.json")
 def compare_chart(state: InState, name: str, job_ids: JobIds) -> Response:
     """A chart of several jobs: curves over each other, a panel each where there is more to show."""
-    from service.charts import NothingToDraw, available, overlay
+    from service.charts import available, overlay
     from service.sources import drawable
 
     jobs = [state.job(job_id) for job_id in dict.fromkeys(job_ids)]
@@ -167,10 +167,7 @@ def compare_chart(state: InState, name: str, job_ids: JobIds) -> Response:
     sources = [source._replace(label=" ".join(filter(None, (label, source.label)))) for label, source in found]
     if name not in available(sources):
         raise problems.NoSuchChart
-    try:
-        content = overlay(name, sources)
-    except NothingToDraw as error:
-        raise problems.NoSuchChart(str(error)) from error
+    content = drawn(lambda: overlay(name, sources))
     return Response(content, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 

@@ -1,8 +1,8 @@
 """What a job has found: rows, results in every form, weights, pictures, the log."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
@@ -20,9 +20,6 @@ from service.npz import stream_npz
 from service.problems import responses
 from service.routes.jobs import JobId
 from service.state import InState, State, checked
-
-if TYPE_CHECKING:
-    from service.charts import ChartFormat, Drawable
 
 router = APIRouter(tags=["results"])
 
@@ -213,7 +210,7 @@ def read_chart(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A chart of the result, or of what is measured so far, drawn on the server. An unknown name is answered with the known ones."""
-    from service.charts import CHARTS, FORMATS, MEDIA_TYPES, available  # loads the charting library: not at start-up
+    from service.charts import CHARTS, FORMATS, MEDIA_TYPES, available, render  # loads the charting library: not at start-up
     from service.sources import drawable
 
     job, version = state.versioned(job_id)
@@ -225,15 +222,15 @@ def read_chart(
         raise problems.NoSuchChart(
             f"{file!r} is not a chart of this job; there are {', '.join(there) or 'none'}, each as {', '.join(FORMATS)}"
         )
-    return download(job, version, file, MEDIA_TYPES[fmt], lambda: drawn(name, sources, fmt), if_none_match, inline=True)
+    return download(job, version, file, MEDIA_TYPES[fmt], lambda: drawn(lambda: render(name, sources, fmt)), if_none_match, inline=True)
 
 
-def drawn(name: str, sources: "Sequence[Drawable]", fmt: "ChartFormat") -> bytes:
+def drawn(draw: Callable[[], bytes]) -> bytes:
     """The chart as bytes. Raises NoSuchChart where it turns out that there is nothing to draw, as where kept margins are damaged."""
-    from service.charts import NothingToDraw, render
+    from service.charts import NothingToDraw
 
     try:
-        return render(name, sources, fmt)
+        return draw()
     except NothingToDraw as error:
         raise problems.NoSuchChart(str(error)) from error
 

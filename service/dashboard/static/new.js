@@ -154,7 +154,6 @@ function control(node, value, change) {
   if (others.length === 1) return control({ ...others[0], default: node.default }, value, change);
   if (node.type === "string" || listed) {
     const box = element("input", { value: typeof value === "string" ? value : undefined, list: listed ? `list-${counter}` : undefined });
-    if (listed) box.after?.();
     box.addEventListener("input", () => change(box.value));
     if (listed) fields.append(element("datalist", { id: `list-${counter}` }, ...listed.enum.map((one) => element("option", { value: one }))));
     return box;
