@@ -13,7 +13,7 @@ from benchmarks.timing import Row
 from ffengine.provenance import device_name, git_revision
 from ffengine.version import ENGINE_VERSION
 
-PAGE = Path("docs") / "benchmarks.md"
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- measured -->", "<!-- end -->"
 
 
@@ -29,7 +29,11 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.threads:
         torch.set_num_threads(asked.threads)
-    device = torch.device(asked.device)
+    try:
+        device = torch.device(asked.device)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        parser.error(f"--device {asked.device}: torch cannot use it here ({str(error).splitlines()[0]})")
     rows = []
     for name in asked.only:
         for row in MEASUREMENTS[name](device):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import ffengine
+from benchmarks.data import mnist_or_bundled
 from benchmarks.timing import Row, compare, median_seconds
 from benchmarks.usual import UsualLoewe
 from ffengine.checkpoint import Position
@@ -173,7 +174,9 @@ def recipe_tosato(device: torch.device) -> Iterator[Row]:
 
 def monitoring(device: torch.device) -> Iterator[Row]:
     """An epoch with its measurement over the epoch alone."""
-    spec = TrainSpec.model_validate({"dataset": {"name": "mnist", "train_samples": 10_000, "test_samples": 1}})
+    data = mnist_or_bundled()
+    count = min(10_000, data.train_samples)
+    spec = TrainSpec.model_validate({"dataset": {"name": data.name, "train_samples": count, "test_samples": 1}})
     run = TrainingRun(spec, device, Stopwatch(), None)
 
     def epoch() -> None:
@@ -185,7 +188,8 @@ def monitoring(device: torch.device) -> Iterator[Row]:
         run.monitor.rows(run.learner, 0, (0,), 1)
 
     meaning = "training with 2 000 samples measured every epoch over training alone"
-    yield compare("monitoring", meaning, "10000 samples, n = 500, batch 500", 1.10, monitored, epoch, rounds=10, device=device)
+    shapes = f"{count} samples of {data.name}, n = 500, batch 500"
+    yield compare("monitoring", meaning, shapes, 1.10, monitored, epoch, rounds=10, device=device)
 
 
 def growth(device: torch.device) -> Iterator[Row]:

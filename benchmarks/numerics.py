@@ -22,7 +22,7 @@ from ffengine.spec import NetworkSpec, TrainSpec
 WIDTHS = (64, 256, 1024, 4096)
 STEPS = (1e-4, 1e-3, 1e-2)
 SAMPLES = 1_000  # positives and as many negatives, of mnist-mini, in one batch
-PAGE = Path("docs") / "numerics.md"
+PAGE = Path(__file__).parents[1] / "docs" / "numerics.md"
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#000000", "#D55E00", "#56B4E9"]  # told apart by all (Okabe and Ito 2008)
 BEGIN, END = "<!-- measured -->", "<!-- end -->"
 

@@ -11,14 +11,15 @@ from statistics import fmean
 from typing import NamedTuple
 
 import ffengine
+from ffengine.arrays import DatasetError
 from ffengine.control import Control
 from ffengine.presets import HINTON, LOEWE, MPEZESHKI, SWISH, TOSATO
 from ffengine.results import AccuracyRow, TrainResult
 from ffengine.spec import TrainSpec
 from ffengine.training import EpochReport
 
-FOLDER = Path("docs") / "recipes"
-PAGE = Path("docs") / "recipes.md"
+FOLDER = Path(__file__).parents[1] / "docs" / "recipes"
+PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 BEGIN, END = "<!-- measured -->", "<!-- end -->"
 
 
@@ -58,7 +59,10 @@ def main() -> None:
     if unknown := set(asked.name) - set(RECIPES):
         parser.error(f"{', '.join(sorted(unknown))}: choose among {', '.join(RECIPES)}")
     for name in asked.name:
-        run(name, RECIPES[name], asked.epochs, asked.device, asked.seed)
+        try:
+            run(name, RECIPES[name], asked.epochs, asked.device, asked.seed)
+        except DatasetError as error:
+            parser.error(str(error))
     if not asked.name:
         text = PAGE.read_text()
         before, rest = text.split(BEGIN)

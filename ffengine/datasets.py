@@ -286,8 +286,9 @@ def fetch(facts: Dataset, root: Path) -> None:
     try:
         download(facts.files.download, root, facts.files.folder)
     except (OSError, RuntimeError, ImportError) as error:
+        why = " ".join(str(error).split())  # torchvision's reasons have several lines
         raise DatasetError(
-            f"{facts.name}: not found below {root} and the download failed ({error}). Put its files ({', '.join(facts.files.names)}; "
+            f"{facts.name}: not found below {root} and the download failed ({why}). Put its files ({', '.join(facts.files.names)}; "
             f"gzipped or not) into {root / where}, or set {DATA_ROOT_VARIABLE} to a folder that has {where}."
         ) from error
 
