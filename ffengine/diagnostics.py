@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import JsonValue
 
+from ffengine.phases import phase_after
 from ffengine.results import AccuracyRow, CheckCell, Diagnostic, EpochRow
 from ffengine.spec import CheckSpec, TrainSpec
 
@@ -15,6 +16,13 @@ AGREEMENT = 0.9
 ALIKE = 1e-3
 SMALL_BATCH = 32
 UNDECIDED_SHARE = 0.01
+LEAVE_IT = "train for more epochs or with a larger optimizer.lr; centred data (dataset.preprocess: center) leave it sooner or skip it."
+AT_RANDOM = (
+    "At random weights two large sums nearly cancel, so that the draw decides: read the mean over several seeds, and the epochs after."
+)
+BATCH_NOISE = "The random labels of a batch's negatives pull its ratio towards one half: read the mean over several seeds."
+LOOK_BESIDE = "No phase explains this. Look at coefficient_sum and eta, and whether the ratio alternates: a step that is too long makes it."
+ONE_MOMENT = "A check sees one moment of a training: the curve of S of its training job says in which phase that was."
 
 
 def divergence(*, layer: int, epoch: int, seed: int, what: Sequence[str]) -> Diagnostic:
@@ -51,7 +59,7 @@ def of_check(spec: CheckSpec, cells: Sequence[CheckCell]) -> list[Diagnostic]:
             findings.append(_unsure(open_.undecided or 0, open_.live, f"theorem {open_.theorem}", _place_of_cell(open_)))
         low = min(exact, key=lambda cell: 1.0 if cell.ratio is None else cell.ratio)
         if low.ratio is not None and low.ratio < RARELY:
-            findings.append(_rare(low.ratio, f"theorem {low.theorem}", _place_of_cell(low)))
+            findings.append(_rare_in(low, low.ratio))
     batch = min(spec.batch_size or spec.checked, spec.checked)
     return findings + list(_small_batch(batch))
 
@@ -97,7 +105,27 @@ def _rarely_met(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
     measured = [row for row in rows if row.theorem2_ratio is not None]
     worst = min(measured, key=lambda row: row.theorem2_ratio or 0.0, default=None)
     if worst is not None and worst.theorem2_ratio is not None and worst.theorem2_ratio < RARELY:
-        yield _rare(worst.theorem2_ratio, "theorem 2", _place(worst))
+        curve = [row for row in measured if (row.seed, row.layer, row.split) == (worst.seed, worst.layer, worst.split)]
+        where, suggestion, phase = _explained(worst, curve)
+        yield _rare(worst.theorem2_ratio, "theorem 2", where, suggestion, {**_place(worst), **phase})
+
+
+def _explained(worst: EpochRow, curve: Sequence[EpochRow]) -> tuple[str, str, dict[str, JsonValue]]:
+    """In which phase of training the lowest ratio of a curve is, whether that is expected there, and the same as evidence."""
+    later = [row for row in curve if row.epoch > worst.epoch]
+    phase = phase_after(worst, later[0]) if later else phase_after(curve[-2], worst) if len(curve) > 1 else None
+    if phase == "recruiting":
+        over = next((row for row in later if (row.theorem2_ratio or 0.0) >= RARELY), None)
+        end = f"The run ends in it: {LEAVE_IT}"
+        if over is not None:
+            end = f"It is over by epoch {over.epoch}, where the condition holds for {over.theorem2_ratio or 0.0:.1%} of these samples."
+        evidence: dict[str, JsonValue] = {"phase": phase, "over_by_epoch": over.epoch if over else None}
+        return f"in the recruiting phase (epoch {worst.epoch}): units switch on, and S falls", f"Expected in this phase. {end}", evidence
+    if worst.epoch == 0:
+        return "at initialisation, before any step", AT_RANDOM, {"phase": "initialisation"}
+    if phase == "selecting":
+        return f"at epoch {worst.epoch}, while the mean of S rises", BATCH_NOISE, {"phase": phase}
+    return f"at epoch {worst.epoch}: S falls for most of them there, and not because units switch on", LOOK_BESIDE, {"phase": phase}
 
 
 def _undecided(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
@@ -202,14 +230,25 @@ def _share(part: int | None, whole: int) -> float:
     return (part or 0) / whole if whole else 0.0
 
 
-def _rare(ratio: float, theorem: str, place: dict[str, JsonValue]) -> Diagnostic:
+def _rare(ratio: float, theorem: str, where: str, suggestion: str, evidence: dict[str, JsonValue]) -> Diagnostic:
     return Diagnostic(
         code="condition_rarely_met",
         severity="info",
-        message=f"The condition of {theorem} holds for {ratio:.1%} of the live samples at its lowest: S falls for most of them there.",
-        evidence={**place, "ratio": ratio},
-        suggestion="Expected once positives and negatives balance; look at coefficient_sum, eta and the curve of S beside it.",
+        message=f"The condition of {theorem} holds for {ratio:.1%} of the live samples at its lowest, {where}.",
+        evidence={**evidence, "ratio": ratio},
+        suggestion=suggestion,
     )
+
+
+def _rare_in(cell: CheckCell, ratio: float) -> Diagnostic:
+    """The finding of a check, which sees one moment of a layer: at initialisation or at an epoch of its training."""
+    if cell.theorem == 1:
+        suggestion = "Look at the angles between the samples: those beyond 90 degrees break theorem 1, and centred data have many."
+    else:
+        suggestion = AT_RANDOM if cell.epoch == 0 else ONE_MOMENT
+    where = "at initialisation" if cell.epoch == 0 else f"at epoch {cell.epoch}"
+    phase: dict[str, JsonValue] = {"phase": "initialisation" if cell.epoch == 0 else None}
+    return _rare(ratio, f"theorem {cell.theorem}", f"{where}, n = {cell.width}", suggestion, {**_place_of_cell(cell), **phase})
 
 
 def _place(row: EpochRow) -> dict[str, JsonValue]:

@@ -74,6 +74,56 @@ def test_each_signature_in_the_rows_is_found_once_with_its_place(code: str, chan
     assert found[0].suggestion
 
 
+def curve(*points: tuple[float, float, float]) -> list[EpochRow]:
+    """Rows of both splits from (theorem2_ratio, sparsity, zero_fraction) at epochs 0, 1, 2 ..."""
+    found = []
+    for epoch, (ratio, sparsity, zeros) in enumerate(points):
+        found += pair(epoch=epoch, theorem2_ratio=ratio, sparsity=sparsity, zero_fraction=zeros, goodness=None)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("points", "phase", "message", "suggestion"),
+    [
+        (  # mnist-mini, pixels as they are, lr = n/30: epochs 0, 2, 5, 7 and 15
+            [(0.78, 0.464, 0.51), (0.07, 0.429, 0.44), (0.52, 0.376, 0.29), (0.68, 0.381, 0.24), (0.7, 0.443, 0.18)],
+            "recruiting",
+            "holds for 7.0% of the live samples at its lowest, in the recruiting phase (epoch 1): units switch on, and S falls.",
+            "Expected in this phase. It is over by epoch 2, where the condition holds for 52.0% of these samples.",
+        ),
+        (
+            [(0.78, 0.464, 0.51), (0.07, 0.429, 0.44)],
+            "recruiting",
+            "in the recruiting phase (epoch 1)",
+            "The run ends in it: train for more",
+        ),
+        (
+            [(0.44, 0.464, 0.50), (0.64, 0.465, 0.50)],
+            "initialisation",
+            "44.0% of the live samples at its lowest, at initialisation",
+            "draw decides",
+        ),
+        ([(0.6, 0.40, 0.3), (0.45, 0.41, 0.3), (0.6, 0.42, 0.3)], "selecting", "at epoch 1, while the mean of S rises", "towards one half"),
+        ([(0.6, 0.40, 0.3), (0.1, 0.41, 0.3), (0.6, 0.40, 0.35)], None, "and not because units switch on", "whether the ratio alternates"),
+    ],
+)
+def test_a_condition_that_is_rarely_met_says_in_which_phase_and_whether_that_is_expected(
+    points: list[tuple[float, float, float]], phase: str | None, message: str, suggestion: str
+) -> None:
+    [found] = diagnostics.of_training(TrainSpec(), curve(*points))
+    assert found.code == "condition_rarely_met"
+    assert found.evidence["phase"] == phase
+    assert message in found.message
+    assert suggestion in found.suggestion
+
+
+def test_the_phase_is_told_from_the_curve_of_the_same_seed_layer_and_split() -> None:
+    other = [row.model_copy(update={"seed": 1}) for row in curve((0.9, 0.4, 0.3), (0.9, 0.5, 0.3), (0.9, 0.6, 0.3))]
+    [found] = diagnostics.of_training(TrainSpec(), [*curve((0.8, 0.46, 0.5), (0.1, 0.43, 0.44), (0.6, 0.4, 0.3)), *other])
+    assert found.evidence["phase"] == "recruiting"
+    assert found.evidence["over_by_epoch"] == 2
+
+
 def test_settings_are_judged_too() -> None:
     assert codes(pair(), optimizer={"name": "sgd", "scale_lr_by_width": False}) == ["lr_not_scaled"]
     assert codes(pair(), batch_size=8) == ["batch_small"]
@@ -112,6 +162,14 @@ def test_checks_are_judged_by_their_exact_cells() -> None:
 
     assert found(CheckSpec()) == []
     assert found(CheckSpec(), ratio=0.4) == ["condition_rarely_met"]
+    for changes, message, suggestion in (
+        ({}, "theorem 2 holds for 40.0% of the live samples at its lowest, at initialisation, n = 64.", "the draw decides"),
+        ({"epoch": 5}, "at its lowest, at epoch 5, n = 64.", "the curve of S of its training job"),
+        ({"theorem": 1}, "The condition of theorem 1 holds for 40.0%", "angles between the samples"),
+    ):
+        [rare] = diagnostics.of_check(CheckSpec(), [CheckCell.model_validate({**cell, "ratio": 0.4, **changes})])
+        assert message in rare.message
+        assert suggestion in rare.suggestion
     assert found(CheckSpec(), ratio=0.4, method="infinite_width") == []
     assert found(CheckSpec(), live=40) == ["dead_layer"]
     assert found(CheckSpec(), near_zero_rate=0.01) == ["preactivations_at_zero"]

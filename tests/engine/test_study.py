@@ -32,8 +32,8 @@ def test_a_presets_base_and_grid_are_overridden_field_by_field() -> None:
     cells = expand(StudySpec.model_validate({"preset": "paper", "base": {"kind": "train", "epochs": 2, "network": {"bias": True}}}))
     training = next(c.spec for c in cells if c.part == "training")
     assert isinstance(training, TrainSpec)
-    assert (training.epochs, training.network.bias, training.network.widths, training.seeds) == (2, True, (500,), (0, 1, 2, 3, 4))
-    assert [c.part for c in cells] == ["theorem-1", "theorem-2", "training"]
+    assert (training.epochs, training.network.bias, training.network.widths, training.seeds) == (2, True, (256,), (0, 1, 2, 3, 4))
+    assert [c.part for c in cells] == ["theorem-1", "theorem-2", "training", "training"]
 
 
 @pytest.mark.parametrize(
@@ -142,4 +142,4 @@ def test_limits_that_are_passed_are_named_with_the_numbers() -> None:
     assert [problem.split()[0] for problem in found.problems] == ["needs", "needs"]
     assert "GiB" in found.problems[0]
     assert estimate(TrainSpec()).problems == []
-    assert estimate(StudySpec.model_validate({"preset": "paper"})).runs == 3
+    assert estimate(StudySpec.model_validate({"preset": "paper"})).runs == 4
