@@ -9,6 +9,7 @@ from ffengine.results import Diagnostic, Provenance
 from service.charts import CHARTS, Drawable, NothingToDraw, Source, available, render
 from service.comparison import Line, comparison
 from service.jobs import Job
+from service.sentences import sentences
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --page: #fff; --line: #d0d7de; --bad: #b3261e; --good: #00664f; }
@@ -26,7 +27,7 @@ th { color: var(--soft); font-weight: 600; } td.number, th.number { text-align: 
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 31rem), 1fr)); gap: 1rem; }
 figure { margin: 0; background: #fff; border: 1px solid var(--line); border-radius: 8px; padding: .25rem; overflow-x: auto; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: 0; } dt { color: var(--soft); } dd { margin: 0; }
-li { margin-bottom: .5rem; }
+li { margin-bottom: .5rem; } p.detail { margin: -.5rem 0 .75rem 1.5rem; }
 figure img { max-width: 100%; height: auto; display: block; margin: auto; }
 @media print { body { max-width: none; } figure { break-inside: avoid; } }
 """
@@ -49,6 +50,7 @@ def report(job: Job, drawn: Sequence[Drawable]) -> str:
     parts = [
         f"<h1>{title}</h1>",
         f'<p class="lead">fflab report of <code>{job.id}</code>, {job.kind}, finished {job.finished_at:%Y-%m-%d %H:%M} UTC</p>',
+        _found(sentences(sources)),
         f"<h2>Measured beside published</h2><div class=scroll>{_table(comparison(sources))}</div><p class=lead>{html.escape(NOTE)}</p>",
         f'<h2>Charts</h2><div class="charts">{figures}</div>' if charts else "",
         _findings([finding for source in sources for finding in source.result.diagnostics]),
@@ -56,6 +58,14 @@ def report(job: Job, drawn: Sequence[Drawable]) -> str:
         f"<h2>Spec</h2><details><summary>as submitted</summary><pre>{html.escape(job.spec.model_dump_json(indent=2))}</pre></details>",
     ]
     return _page(title, "\n".join(parts))
+
+
+def _found(lines: Sequence[str]) -> str:
+    """The sentences; those that are indented belong to the one before."""
+    if not lines:
+        return ""
+    items = "".join(f"<p{' class=detail' if line.startswith(' ') else ''}>{html.escape(line.strip())}</p>" for line in lines)
+    return f"<h2>What was found</h2>{items}"
 
 
 def _page(title: str, body: str) -> str:

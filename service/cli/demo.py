@@ -9,41 +9,51 @@ from ffengine.results import CheckResult, TrainResult
 from ffengine.spec import StudySpec
 from ffengine.study import expand
 from service.charts import Source
-from service.cli.terminal import comparison_table, following, out
+from service.cli.terminal import comparison_table, err, following, line, out
 from service.client import Client
 from service.comparison import comparison
 from service.local import Stack
+from service.sentences import sentences
 from service.settings import Settings
+from service.sources import labels
 
 
 def demo(settings: Settings, output: Path, preset: str, device: str) -> None:
-    """Start the stack in a temporary home, run a preset over REST, print the table, write report and result, stop the stack.
+    """Start the stack in a temporary home, run a preset over REST, stop the stack; write report and result.
 
-    Raises StackError, FflabError and OSError, each with one line.
+    Prints what was found: sentences first, then the table. Progress goes to standard error. Raises StackError, FflabError and OSError,
+    each with one line.
     """
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fflab-demo-") as home:
         fresh = settings.model_copy(update={"home": Path(home), "database_url": None, "redis_url": None})
-        out.print("starting the stack: API, worker, Redis")
+        err.print("starting the stack: API, worker, Redis")
         with Stack(fresh, port=0, device=device) as stack, Client(stack.url) as client:
-            out.print(f"submitting the preset {preset!r} to {stack.url}: {PRESETS[preset].meaning}", soft_wrap=True)
+            err.print(f"submitting the preset {preset!r} to {stack.url}: {PRESETS[preset].meaning}", soft_wrap=True)
             job = client.submit(StudySpec(preset=preset), name=f"demo of {preset}")
-            with following() as follow:
+            with following(err) as follow:
                 job.wait(on_progress=follow)
             sources = study_sources(client, job.id, preset)
+            for sentence in sentences(sources):
+                line(sentence)
+            line()
             comparison_table(comparison(sources), f"measured beside arXiv 2311.05667 (job {job.id}, data mnist-mini)")
             report, result = output / "report.html", output / "result.json"
             report.write_bytes(client.download(job.id, "report.html"))
             document = {"job": job.job.model_dump(mode="json"), "cells": [source.result.model_dump(mode="json") for source in sources]}
             result.write_text(json.dumps(document, indent=1))
-            out.print("stopping the stack")
+            err.print("stopping the stack")
     out.print("NOT met: contradicts the paper, shown as measured. open: the interval over seeds holds the paper's figure.", soft_wrap=True)
     out.print(f"report: {report}\nresult: {result}", soft_wrap=True)
 
 
 def study_sources(client: Client, job_id: str, preset: str) -> list[Source]:
     """The results of a study's cells, read over REST."""
-    labels = [", ".join(f"{field} {value}" for field, value in cell.params.items()) for cell in expand(StudySpec(preset=preset))]
+    cells = expand(StudySpec(preset=preset))
     children = sorted(client.jobs(parent=job_id, limit=500), key=lambda child: child.id)
     results = [client.result(child.id) for child in children]
-    return [Source(label, result) for label, result in zip(labels, results, strict=True) if isinstance(result, TrainResult | CheckResult)]
+    return [
+        Source(label, result, cell.spec)
+        for label, cell, result in zip(labels(cells), cells, results, strict=True)
+        if isinstance(result, TrainResult | CheckResult)
+    ]

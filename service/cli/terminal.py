@@ -22,6 +22,7 @@ STYLES = {"queued": "default", "running": "cyan", "paused": "yellow", "succeeded
 SEVERITIES = {"error": "red", "warning": "yellow", "info": "cyan"}
 JOB_COLUMNS = ("id", "kind", "state", "done", "name", "by", "submitted")
 out = Console(highlight=False, markup=False, emoji=False)
+err = Console(highlight=False, markup=False, emoji=False, stderr=True)
 
 Cell = str | Text
 
@@ -163,10 +164,10 @@ def provenance_table(job: Job) -> None:
 
 
 @contextmanager
-def following() -> Iterator[Follow]:
+def following(console: Console = out) -> Iterator[Follow]:
     """A progress bar on a terminal, a line for each change in a pipe."""
-    if not out.is_terminal:
-        yield _telling()
+    if not console.is_terminal:
+        yield _telling(console)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -175,7 +176,7 @@ def following() -> Iterator[Follow]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[message]}"),
     )
-    with Progress(*columns, console=out) as progress:
+    with Progress(*columns, console=console) as progress:
         bar = progress.add_task("queued", total=1.0, message="")
 
         def show(job: Job) -> None:
@@ -184,15 +185,15 @@ def following() -> Iterator[Follow]:
         yield show
 
 
-def _telling() -> Follow:
+def _telling(console: Console) -> Follow:
     seen: set[str] = set()
 
     def tell(job: Job) -> None:
         text = f"{job.state.value} {job.progress.fraction:.0%} {job.progress.message}"
         if text not in seen:
             seen.add(text)
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
+            console.file.write(text + "\n")
+            console.file.flush()
 
     return tell
 
