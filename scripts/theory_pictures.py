@@ -18,14 +18,12 @@ from ffengine.checking import check
 from ffengine.datasets import load
 from ffengine.limit import limit_kernel
 from ffengine.negatives import WrongLabel
-from ffengine.objectives import SoftplusLoss
-from ffengine.optimizers import Sgd
-from ffengine.spec import CheckSpec, DatasetSpec, MonitorSpec, NetworkSpec, TrainSpec
+from ffengine.spec import CheckSpec, TrainSpec
 
 TARGET = Path(__file__).parents[1] / "docs" / "pictures"
 BLUE, VERMILLION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#666666"
 WIDE, HIGH = 460, 240
-AnyChart = alt.LayerChart | alt.FacetChart | alt.VConcatChart
+AnyChart = alt.LayerChart | alt.FacetChart | alt.VConcatChart | alt.HConcatChart
 Rows = list[dict[str, str | float | None]]
 
 
@@ -132,24 +130,37 @@ def first_order() -> AnyChart:
     return sized(alt.layer(mean, base.mark_point(filled=True, opacity=0.5).encode(y="share:Q")))
 
 
-def phases() -> alt.VConcatChart:
-    """S and the share of samples whose S is about to rise while the softplus loss is learnt."""
-    spec = TrainSpec(
-        dataset=DatasetSpec(train_samples=2_000),
-        network=NetworkSpec(widths=(200,)),
-        objective=SoftplusLoss(),
-        optimizer=Sgd(lr=600.0),
-        epochs=200,
-        monitor=MonitorSpec(samples=500, every_epochs=4),
-    )
-    curves = [row.model_dump(mode="json") for row in ffengine.train(spec).curves]
+def phases() -> alt.HConcatChart:
+    """S and theorem 2's ratio while training: pixels as they are, centred ones, and with the softplus loss; three seeds."""
+    width = 256
+    plain = {"network": {"widths": [width]}, "optimizer": {"name": "sgd", "lr": width / 30}, "seeds": [0, 1, 2], "epochs": 20}
+    softplus = {"objective": {"name": "softplus"}, "optimizer": {"name": "sgd", "lr": 130.0}, "epochs": 300}
+    specs = {
+        "pixels as they are": plain,
+        "centred pixels": plain | {"dataset": {"preprocess": "center"}},
+        "softplus loss": plain | softplus | {"dataset": {"train_samples": 2_000}, "monitor": {"samples": 500, "every_epochs": 5}},
+    }
+    rows: Rows = []
+    for name, spec in specs.items():
+        for row in ffengine.train(TrainSpec.model_validate({"evaluation": {"measures": False}, **spec})).curves:
+            rows.append({"run": name, "epoch": row.epoch, "split": row.split, "S": row.sparsity, "T2": row.theorem2_ratio})
+    panels = (one_run([row for row in rows if row["run"] == name], name, first=number == 0) for number, name in enumerate(specs))
+    return alt.hconcat(*panels)
+
+
+def one_run(rows: Rows, title: str, *, first: bool) -> alt.VConcatChart:
+    """S above theorem 2's ratio over epochs: means over seeds, with the range of the seeds."""
     colour = alt.Color("split:N", scale=alt.Scale(domain=["positive", "negative"], range=[BLUE, VERMILLION]), title=None)
-    base = alt.Chart(alt.InlineData(values=curves)).mark_line().encode(color=colour)
-    x = alt.X("epoch:Q", title=None)
-    ratio = alt.Y("theorem2_ratio:Q", scale=alt.Scale(domain=[0, 1]), title="condition met")
-    above = base.encode(x=x, y=alt.Y("sparsity:Q", scale=alt.Scale(zero=False), title="sparsity S"))
-    below = base.encode(x=alt.X("epoch:Q", title="epoch"), y=ratio)
-    return alt.vconcat(*(chart.properties(width=WIDE, height=120) for chart in (above, below)))
+    base = alt.Chart(alt.InlineData(values=rows)).encode(color=colour)
+    half = alt.Chart(alt.InlineData(values=[{"half": 0.5}])).mark_rule(strokeDash=[4, 3], color=GREY).encode(y="half:Q")
+    charts = []
+    for field, domain, name in (("S", (0.28, 0.6), "sparsity S"), ("T2", (0.0, 1.0), "theorem 2 holds for")):
+        x = alt.X("epoch:Q", title="epoch" if field == "T2" else None)
+        y = alt.Y(f"mean({field}):Q", scale=alt.Scale(domain=domain), title=name if first else None)
+        band = base.mark_area(opacity=0.2).encode(x=x, y=alt.Y(f"min({field}):Q", title=None), y2=f"max({field}):Q")
+        line = base.mark_line().encode(x=x, y=y)
+        charts.append(alt.layer(*([half] if field == "T2" else []), band, line).properties(width=190, height=130))
+    return alt.vconcat(*charts).properties(title=alt.Title(title, anchor="middle", fontSize=12))
 
 
 def sized(chart: AnyChart) -> AnyChart:

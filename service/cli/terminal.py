@@ -189,10 +189,10 @@ def _telling(console: Console) -> Follow:
     seen: set[str] = set()
 
     def tell(job: Job) -> None:
-        text = f"{job.state.value} {job.progress.fraction:.0%} {job.progress.message}"
-        if text not in seen:
-            seen.add(text)
-            console.file.write(text + "\n")
+        said = f"{job.state.value} {job.progress.message}"  # each once, and not each percent: a study says how many of its runs have ended
+        if said not in seen:
+            seen.add(said)
+            console.file.write(f"{job.state.value} {job.progress.fraction:.0%} {job.progress.message}\n")
             console.file.flush()
 
     return tell
