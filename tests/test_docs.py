@@ -1,6 +1,7 @@
 """The documentation: it builds, loads nothing from elsewhere, leads nowhere wrong, and leaves nothing out."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import BaseModel
+from typer.exceptions import TyperException
 from typer.main import get_command
 
 from ffengine.entry import Entry
@@ -24,7 +26,7 @@ from service.cli import app as cli
 from service.problems import PROBLEMS
 from service.routes.catalog import read_catalog
 from service.settings import Settings
-from tests.documents import PAGES, ROOT, Block, blocks
+from tests.documents import PAGES, ROOT, Block, Shown, blocks, commands, in_sentences
 
 RUN = {"python", "bash", "console"}
 READ = {"text", "json", "yaml", "bibtex"}
@@ -160,6 +162,70 @@ def below(group: Any, name: str) -> Iterator[tuple[str, Any]]:
     """All commands of a group, by their full names."""
     for word, command in group.commands.items():
         yield from below(command, f"{name} {word}") if hasattr(command, "commands") else [(f"{name} {word}", command)]
+
+
+SOURCES = [path for package in ("ffengine", "service", "workers") for path in sorted((ROOT / package).rglob("*.py"))]
+TOLD = [shown for path in SOURCES for shown in in_sentences(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))]
+SHOWN = [*(shown for page in PAGES for shown in commands(page)), *TOLD]
+
+
+@pytest.mark.parametrize("shown", SHOWN, ids=[f"{shown.place}:{' '.join(shown.words)[:40]}" for shown in SHOWN])
+def test_every_command_that_is_shown_exists_with_its_options(shown: Shown) -> None:
+    complaint = complaint_of(shown)
+    assert not complaint, f"{shown.place}: fflab {shlex.join(shown.words)}: {complaint}"
+
+
+@pytest.mark.parametrize(
+    ("words", "complete", "wrong"),
+    [
+        (["webhook-secrets"], False, "there is no `fflab webhook-secrets`"),
+        (["keys", "make", "ada"], False, "there is no `fflab keys make`"),
+        (["submit", "quick", "--waits"], False, "No such option"),
+        (["change", "last", "--priority", "highest"], False, "highest"),
+        (["diff"], True, "Missing argument"),
+        (["diff"], False, ""),
+        (["keys"], False, ""),
+        (["keys"], True, "a command is missing"),
+        (["jobs", "extra"], False, "unexpected argument"),
+    ],
+)
+def test_a_command_that_does_not_exist_is_found(words: list[str], complete: bool, wrong: str) -> None:
+    complaint = complaint_of(Shown("here", words, complete))
+    assert (wrong in complaint) if wrong else not complaint
+
+
+def test_commands_are_found_in_sentences_and_lines_as_they_are_written() -> None:
+    text = "Say `FFLAB_HOME=/srv fflab\n  keys list`, not `/opt/fflab`, `pg_dump -U fflab fflab` or `fflab.service`."
+    assert [shown.words for shown in in_sentences(text, "here")] == [["keys", "list"]]
+    assert {"webhook-secret"} < {shown.words[0] for shown in SHOWN if shown.place == "docs/jobs.md"}
+    assert ["keys", "create", "ada"] in [shown.words for shown in SHOWN if shown.place.startswith("docs/howto/server.md")]
+
+
+def complaint_of(shown: Shown) -> str:
+    """What the command line's own parser says against a command, which is not run."""
+    command: Any = get_command(cli)
+    name, words = "fflab", list(shown.words)
+    if words and words[0].isupper() and not shown.complete:
+        return ""  # stands for several, as in `fflab ACTION ID`
+    while words and hasattr(command, "commands") and not words[0].startswith("-"):
+        name = f"{name} {words.pop(0)}"
+        if name.rpartition(" ")[2] not in command.commands:
+            return f"there is no `{name}`"
+        command = command.commands[name.rpartition(" ")[2]]
+    if hasattr(command, "commands") and not words:
+        return "a command is missing" if shown.complete else ""
+    context = command.make_context(name, [], resilient_parsing=True)
+    context.resilient_parsing = False
+    try:
+        with context:
+            given, left, _ = command.make_parser(context).parse_args(words)
+            values = () if hasattr(command, "commands") else command.params  # fflab's own options, such as --install-completion, act
+            for parameter in (one for one in values if not one.is_eager):  # and so does --help
+                _, left = parameter.handle_parse_result(context, given, left)
+    except TyperException as error:
+        told = str(error.format_message())
+        return "" if told.startswith("Missing ") and not shown.complete else told
+    return f"unexpected arguments {left}" if left else ""
 
 
 def test_every_entry_of_every_catalogue_is_described_with_its_parameters(text: str) -> None:

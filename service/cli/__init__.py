@@ -11,7 +11,7 @@ from typing import NoReturn
 import typer
 
 from service.cli import jobs, results, stack
-from service.cli.admin import data_app, keys_app, retention
+from service.cli.admin import data_app, keys_app, retention, webhook_secret
 from service.cli.shared import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_UNREACHABLE, EXIT_USAGE, fail
 from service.client import FflabError, NotFound, Refused, Unreachable, VersionSkew
 from service.specfile import SpecError
@@ -55,6 +55,7 @@ app.command(epilog="Example: fflab run quick --device cpu -o report.csv")(result
 app.add_typer(data_app, name="data")
 app.add_typer(keys_app, name="keys")
 app.command(epilog='Example: FFLAB_RETENTION=\'{"check": {"days": 90}}\' fflab retention')(retention)
+app.command("webhook-secret", epilog="Example: fflab webhook-secret --home /srv/fflab")(webhook_secret)
 
 
 def main() -> None:

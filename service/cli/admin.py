@@ -1,4 +1,4 @@
-"""Commands for data sets and for whoever keeps the service: keys, retention."""
+"""Commands for data sets and for whoever keeps the service: keys, retention, the secret of webhooks."""
 
 import json
 from pathlib import Path
@@ -119,7 +119,7 @@ def retention(
 
 
 def webhook_secret(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Show the secret that signs the webhooks of jobs that have none of their own."""
+    """Show the secret that signs webhooks. It is FFLAB_WEBHOOK_SECRET, or one that was made; jobs may have one of their own."""
     given = settings_of(home).webhook_secret
     with store_of(home) as store:
         secret = given.get_secret_value() if given else store.signing_secret()

@@ -129,6 +129,18 @@ def test_workers_estimates_and_logs_are_plain_lines(fflab: Fflab, store: Store) 
     assert "succeeded" in fflab("log", "last").out
 
 
+def test_the_secret_of_webhooks_is_that_of_the_setting_or_one_that_is_kept(
+    fflab: Fflab, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FFLAB_DATABASE_URL", store.url.render_as_string(hide_password=False))
+    assert fflab("webhook-secret") == (0, f"{store.signing_secret()}\n", "")
+    assert json.loads(fflab("webhook-secret", "--json").out) == {"secret": store.signing_secret()}
+    assert fflab("webhook-secret", "--home", str(tmp_path)).out == f"{store.signing_secret()}\n"
+    monkeypatch.setenv("FFLAB_WEBHOOK_SECRET", "whsec_" + "A" * 32)
+    assert fflab("webhook-secret").out == f"whsec_{'A' * 32}\n"
+    assert any(line.lstrip().startswith("webhook-secret") for line in fflab("--help").lines)
+
+
 def test_watch_tells_each_change_and_ends_as_the_job_does(fflab: Fflab, store: Store) -> None:
     finished(store, submit(store).id, train_result())
     assert fflab("watch", "last") == (0, "succeeded 100% done\n", "")
@@ -347,6 +359,7 @@ def test_a_client_needs_the_base_install_alone(store: Store, client: httpx.Clien
         (("worker",), "worker"),
         (("demo",), "worker"),
         (("keys", "list"), "server"),
+        (("webhook-secret",), "server"),
         (("keys", "create", "x"), "server"),
         (("retention",), "server"),
         (("run", "quick"), "worker"),
