@@ -5,12 +5,16 @@ Fields that a later version added have defaults, so that the results of an earli
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from ffengine.theorems import TheoremNumber
 
 Split = Literal["positive", "negative"]
 Ratio = Annotated[float, Field(ge=0, le=1)]
+
+# Figures that count samples, `counted` of them; and all that lie within 0 and 1
+COUNTED = frozenset({"ratio", "theorem1_ratio", "theorem2_ratio", "observed_increase_ratio", "agreement", "accuracy"})
+SHARES = COUNTED | {"sparsity", "zero_fraction"}
 
 
 class Row(BaseModel):
@@ -52,6 +56,13 @@ class EpochRow(Row):
     coefficient_sum: float | None = Field(description="sum of |dL/dG| over this split's samples of a mean batch")
     input_norm: float = Field(description="mean length of the layer's inputs")
 
+    def counted(self, figure: str) -> int:
+        """The samples that a figure is of."""
+        if figure == "goodness":
+            return self.samples
+        live = self.samples - self.dead_samples
+        return live - (self.theorem2_undecided or 0) if figure == "agreement" else live
+
 
 Partition = Literal["train", "validation", "test"]
 
@@ -73,6 +84,10 @@ class AccuracyRow(Row):
     accuracy: Ratio
     penalty: float | None = Field(None, description="linear: the L2 penalty, chosen on validation samples where there were several")
     converged: bool | None = Field(None, description="linear: whether the fit reached the minimum of its loss")
+
+    def counted(self, _figure: str) -> int:
+        """The samples that the accuracy is of."""
+        return self.samples
 
 
 class MeasureRow(Row):
@@ -145,6 +160,10 @@ class CheckCell(Row):
     near_zero_rate: Ratio | None = Field(description="share of pre-activations within 1e-6 of 0; exact only")
     eta: float | None = Field(description="mean size of the trial step; exact only")
     input_norm: float = Field(description="mean length of the inputs")
+
+    def counted(self, figure: str) -> int:
+        """The samples that a figure is of."""
+        return self.live - (self.undecided or 0) if figure == "agreement" else self.live
 
 
 class AngleRow(Row):
@@ -231,7 +250,7 @@ class CheckResult(Row):
 
 
 class Interval(Row):
-    """Mean over seeds with its 95 % confidence interval (Student's t); null bounds with one seed."""
+    """Mean over seeds with its 95 % confidence interval, a share's within 0 and 1; null bounds with one seed."""
 
     mean: float
     low: float | None
@@ -250,6 +269,19 @@ class StudyCell(Row):
     state: str
     summary: dict[str, Interval] = Field(description="figure -> interval over seeds; keys name split, layer, width, method")
     diagnostics: tuple[Diagnostic, ...] = ()
+
+    @field_validator("summary")
+    @classmethod
+    def _within_bounds(cls, summary: dict[str, Interval]) -> dict[str, Interval]:
+        """Results of earlier versions have intervals of shares that reach below 0 and above 1."""
+        return {key: within_0_and_1(found) if key.partition("[")[0] in SHARES else found for key, found in summary.items()}
+
+
+def within_0_and_1(found: Interval) -> Interval:
+    """An interval as that of a share."""
+    if found.low is None or found.high is None:
+        return found
+    return found.model_copy(update={"low": max(0.0, found.low), "high": min(1.0, found.high)})
 
 
 class StudyResult(Row):

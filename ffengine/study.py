@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +11,25 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from ffengine.entry import Entry
 from ffengine.presets import PRESETS
-from ffengine.results import AccuracyRow, CheckResult, EpochRow, Interval, RunResult, StudyCell, TrainResult
+from ffengine.results import (
+    COUNTED,
+    SHARES,
+    AccuracyRow,
+    CheckCell,
+    CheckResult,
+    EpochRow,
+    Interval,
+    RunResult,
+    StudyCell,
+    TrainResult,
+    within_0_and_1,
+)
 from ffengine.spec import MAX_STUDY_CELLS, CheckSpec, RunSpec, StudyPart, StudySpec, TrainSpec, digest
 
 _RUN_SPEC: TypeAdapter[TrainSpec | CheckSpec] = TypeAdapter(RunSpec)
 
 TRAIN_FIGURES = ("sparsity", "zero_fraction", "goodness", "theorem1_ratio", "theorem2_ratio", "observed_increase_ratio", "agreement")
+AnyRow = EpochRow | CheckCell | AccuracyRow
 CHECK_FIGURES = ("ratio", "observed_increase_ratio", "agreement")
 
 
@@ -134,24 +147,25 @@ def summarise(result: RunResult) -> dict[str, Interval]:
     a check by its cells: `ratio[width=64 split=negative method=exact]`. The accuracy by the goodness of all layers together is
     `accuracy[layer=all partition=test]`; other ways of telling the label name their layers and method.
     """
-    samples: dict[str, list[float]] = defaultdict(list)
+    groups: dict[str, list[AnyRow]] = defaultdict(list)
+    for place, figures, row in _placed(result):
+        for figure in figures:
+            groups[figure + place].append(row)
+    found = {key: interval_of(rows, key.partition("[")[0]) for key, rows in groups.items()}
+    return {key: one for key, one in found.items() if one}
+
+
+def _placed(result: RunResult) -> Iterator[tuple[str, Iterable[str], AnyRow]]:
+    """The rows that are summarised, each with the place that its figures have and their names."""
     if isinstance(result, CheckResult):
         for cell in result.cells:
-            place = f"[width={cell.width} split={cell.split} method={cell.method}]"
-            _collect(samples, place, CHECK_FIGURES, cell.model_dump())
-    else:
-        _collect_training(samples, result)
-    return {key: interval(values) for key, values in samples.items()}
-
-
-def _collect_training(samples: dict[str, list[float]], result: TrainResult) -> None:
+            yield f"[width={cell.width} split={cell.split} method={cell.method}]", CHECK_FIGURES, cell
+        return
     for row in _first_and_last(result.curves):
-        place = f"[layer={row.layer} epoch={row.epoch} split={row.split}]"
-        _collect(samples, place, TRAIN_FIGURES, row.model_dump())
+        yield f"[layer={row.layer} epoch={row.epoch} split={row.split}]", TRAIN_FIGURES, row
     for accuracy in result.accuracy:
-        place = f"{_layers_of(accuracy, result)} partition={accuracy.partition}"
         method = "" if accuracy.method == "goodness" else f" method={accuracy.method}"
-        samples[f"accuracy[{place}{method}]"].append(accuracy.accuracy)
+        yield f"[{_layers_of(accuracy, result)} partition={accuracy.partition}{method}]", ("accuracy",), accuracy
 
 
 def _layers_of(row: AccuracyRow, result: TrainResult) -> str:
@@ -166,13 +180,7 @@ def _first_and_last(rows: Iterable[EpochRow]) -> list[EpochRow]:
     return [row for row in rows if row.epoch in ends[row.layer]]
 
 
-def _collect(samples: dict[str, list[float]], place: str, figures: Iterable[str], row: dict[str, object]) -> None:
-    for figure in figures:
-        value = row[figure]
-        if isinstance(value, int | float):
-            samples[figure + place].append(float(value))
-
-
+Z_95 = 1.959964
 # 0.975 quantiles of Student's t for 1 to 30 degrees of freedom
 T_975 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
@@ -180,20 +188,47 @@ T_975 = (
 )  # fmt: skip
 
 
-def interval(values: list[float]) -> Interval:
-    """Mean and 95 % confidence interval of independent values, by Student's t; no bounds from a single value."""
+def interval_of(rows: Sequence[AnyRow], figure: str) -> Interval | None:
+    """The interval of a figure over rows that differ by their seed alone; None where none of them has it."""
+    found = [row for row in rows if getattr(row, figure) is not None]
+    if not found:
+        return None
+    samples = [row.counted(figure) for row in found] if figure in COUNTED else ()
+    return interval([float(getattr(row, figure)) for row in found], share=figure in SHARES, samples=samples)
+
+
+def interval(values: Sequence[float], *, share: bool = False, samples: Sequence[int] = ()) -> Interval:
+    """Mean over seeds with its 95 % confidence interval: the one that tables, charts, files and summaries all have.
+
+    Seeds are independent, so it is Student's t over them; a single value has no bounds. `share`: the values lie within 0 and 1,
+    and so do the bounds. `samples`: each value is a share of so many samples, and the interval is at least Wilson's over all of
+    them: seeds that happen to agree, as when no sample of any seed fails, would have an interval of no width.
+    """
     mean = float(np.mean(values))
     if len(values) == 1:
         return Interval(mean=mean, low=None, high=None, seeds=1)
     half = student_t(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return Interval(mean=mean, low=mean - half, high=mean + half, seeds=len(values))
+    low, high = mean - half, mean + half
+    if sum(samples):
+        counted = wilson(round(sum(value * count for value, count in zip(values, samples, strict=True))), sum(samples))
+        low, high = min(low, counted[0]), max(high, counted[1])
+    found = Interval(mean=mean, low=low, high=high, seeds=len(values))
+    return within_0_and_1(found) if share else found
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of independent trials; `trials` above 0."""
+    share, z2 = successes / trials, Z_95**2
+    middle = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def student_t(degrees: int) -> float:
     """The 0.975 quantile of Student's t; beyond the table by the Cornish-Fisher expansion, exact to 1e-5 there."""
     if degrees <= len(T_975):
         return T_975[degrees - 1]
-    z = 1.959964
+    z = Z_95
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 

@@ -1,21 +1,34 @@
 """Measured beside published: one line for each figure of the paper that the results speak to."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from ffengine.results import CheckCell, EpochRow, TrainResult
-from ffengine.study import interval
+from ffengine.results import CheckCell, CheckResult, EpochRow, Interval, TrainResult
+from ffengine.spec import CheckSpec, TrainedWeights
+from ffengine.study import interval, interval_of
 from ffengine.theorems import THEOREMS
+from service.published import departures
 
 if TYPE_CHECKING:
     from service.charts import Source  # the command line shows lines without the charting library
 
-Verdict = Literal["met", "NOT met", "open", ""]  # open: the interval holds the paper's figure; "": the paper gives none
+Verdict = Literal["met", "NOT met", "open", "one seed: no verdict", "not the paper's setting", "setting unknown", ""]
+MEANINGS: dict[Verdict, str] = {
+    "met": "the whole interval is above the paper's figure",
+    "NOT met": "the whole interval is at the paper's figure or below; what contradicts the paper is shown as measured",
+    "open": "the interval includes the paper's figure, so these seeds do not decide",
+    "one seed: no verdict": "an interval takes two seeds or more",
+    "not the paper's setting": "the paper claims nothing of it; the field in which it differs stands beside",
+    "setting unknown": "the job that trained these weights is not there any more",
+}
 
 
 class Line(NamedTuple):
-    """A quantity: the mean over seeds with its 95 % interval, what the paper says, and whether that is met."""
+    """A quantity: the mean over seeds with its 95 % interval, what the paper says, and whether that is met.
+
+    `verdict`: see MEANINGS; "" where the paper gives no figure. `differs`: in what it is not the paper's setting.
+    """
 
     quantity: str
     measured: float
@@ -25,23 +38,68 @@ class Line(NamedTuple):
     verdict: Verdict
     samples: int
     seeds: int
+    differs: str = ""
 
     @property
     def interval(self) -> str:
         """The interval in words."""
         return "one seed" if self.low is None or self.high is None else f"{self.low:.4f} to {self.high:.4f}"
 
+    @property
+    def judgement(self) -> str:
+        """The verdict in words."""
+        return f"{self.verdict} ({self.differs})" if self.differs else self.verdict
+
 
 def comparison(sources: "Sequence[Source]") -> list[Line]:
     """The lines of all results, checks first."""
     lines: list[Line] = []
     for source in sources:
-        found = _of_training(source.result) if isinstance(source.result, TrainResult) else _of_check(source.result.cells)
+        found = _of_training(source) if isinstance(source.result, TrainResult) else _of_check(source)
         lines += [line._replace(quantity=f"{line.quantity}, {source.label}" if source.label else line.quantity) for line in found]
     return lines
 
 
-def _of_check(cells: Sequence[CheckCell]) -> list[Line]:
+def legend(lines: Iterable[Line]) -> list[str]:
+    """What the verdicts of some lines mean, each in a sentence."""
+    there = {line.verdict for line in lines}
+    return [f"{verdict}: {meaning}." for verdict, meaning in MEANINGS.items() if verdict in there]
+
+
+class _Claim(NamedTuple):
+    """What the paper says of a quantity: it is more than this, unless the setting is another (or not known)."""
+
+    reference: float | None
+    differs: str = ""
+    known: bool = True
+
+    def verdict(self, found: Interval) -> Verdict:
+        if self.reference is None:
+            return ""
+        if not self.known:
+            return "setting unknown"
+        if self.differs:
+            return "not the paper's setting"
+        if found.low is None or found.high is None:
+            return "one seed: no verdict"
+        if found.low > self.reference:
+            return "met"
+        return "open" if found.high > self.reference else "NOT met"
+
+
+def _claim(reference: float | None, source: "Source", *further: str) -> _Claim:
+    """What the paper says of a figure of this source. One whose spec is not at hand is of an unknown setting."""
+    spec = source.spec
+    if reference is None or spec is None:
+        return _Claim(reference, known=reference is None)
+    if isinstance(spec, CheckSpec) and isinstance(spec.at, TrainedWeights) and source.trained is None:
+        return _Claim(reference, known=False)
+    return _Claim(reference, ", ".join([*departures(spec, source.trained), *further]))
+
+
+def _of_check(source: "Source") -> list[Line]:
+    assert isinstance(source.result, CheckResult)  # noqa: S101 - narrows the type
+    cells = source.result.cells
     groups: dict[tuple[int, str, str], list[CheckCell]] = defaultdict(list)
     for cell in cells:
         groups[cell.width, cell.split, cell.method].append(cell)
@@ -52,56 +110,50 @@ def _of_check(cells: Sequence[CheckCell]) -> list[Line]:
         how = "infinite-width limit" if method == "infinite_width" else f"n = {width}"
         if method == "infinite_width" and width != min(cell.width for cell in cells):
             continue  # the limit is the same at every width
-        ratios = [cell.ratio for cell in group if cell.ratio is not None]
-        judged = THEOREMS[theorem].published if method == "exact" else None
-        lines.append(_line(f"Theorem {theorem} {place}{which}, {how}", ratios, judged, sum(cell.live for cell in group)))
+        claim = _claim(THEOREMS[theorem].published if method == "exact" else None, source)
+        lines.append(_line(f"Theorem {theorem} {place}{which}, {how}", interval_of(group, "ratio"), claim, _counted(group, "ratio")))
     return [line for line in lines if line is not None]
 
 
-def _of_training(result: TrainResult) -> list[Line]:
+def _of_training(source: "Source") -> list[Line]:
+    result = source.result
+    assert isinstance(result, TrainResult)  # noqa: S101 - narrows the type
     lines: list[Line | None] = []
     for layer in sorted({row.layer for row in result.curves}):
         rows = [row for row in result.curves if row.layer == layer]
         last = max(row.epoch for row in rows)
         where = f", layer {layer}" if len({row.layer for row in result.curves}) > 1 else ""
+        further = [f"layer {layer}"] if layer else []
         for epoch in (0, last):
             for split in ("positive", "negative"):
                 here = [row for row in rows if row.epoch == epoch and row.split == split]
-                ratios = [row.theorem2_ratio for row in here if row.theorem2_ratio is not None]
                 name = f"Theorem 2 along the training step, epoch {epoch}, {split} samples{where}"
-                lines.append(_line(name, ratios, THEOREMS[2].published, sum(row.samples - row.dead_samples for row in here)))
-        lines += [_change(rows, last, split, where) for split in ("positive", "negative")]
+                claim = _claim(THEOREMS[2].published, source, *further)
+                lines.append(_line(name, interval_of(here, "theorem2_ratio"), claim, _counted(here, "theorem2_ratio")))
+        lines += [_change(rows, last, split, where, _claim(0.0, source, *further)) for split in ("positive", "negative")]
     whole = [row for row in result.accuracy if result.is_of_all_layers(row) and row.method == "goodness"]
     accuracies = [row for row in whole if row.partition == "test"]
-    lines.append(_line("Test accuracy by goodness", [row.accuracy for row in accuracies], None, sum(row.samples for row in accuracies)))
+    counted = sum(row.samples for row in accuracies)
+    lines.append(_line("Test accuracy by goodness", interval_of(accuracies, "accuracy"), _Claim(None), counted))
     return [line for line in lines if line is not None]
 
 
-def _line(quantity: str, values: list[float], reference: float | None, samples: int) -> Line | None:
-    if not values:
+def _counted(rows: Sequence[EpochRow] | Sequence[CheckCell], figure: str) -> int:
+    return sum(row.counted(figure) for row in rows)
+
+
+def _line(quantity: str, found: Interval | None, claim: _Claim, samples: int) -> Line | None:
+    if found is None:
         return None
-    found = interval(values)
-    low = None if found.low is None else max(0.0, found.low)
-    high = None if found.high is None else min(1.0, found.high)
-    published = "" if reference is None else f"> {reference:g}"
-    verdict: Verdict = "" if reference is None else _verdict(found.mean, low, high, reference)
-    return Line(quantity, found.mean, low, high, published, verdict, samples, found.seeds)
+    published, verdict = "" if claim.reference is None else f"> {claim.reference:g}", claim.verdict(found)
+    differs = claim.differs if verdict == "not the paper's setting" else ""
+    return Line(quantity, found.mean, found.low, found.high, published, verdict, samples, found.seeds, differs)
 
 
-def _verdict(mean: float, low: float | None, high: float | None, reference: float) -> Verdict:
-    if (mean if low is None else low) > reference:
-        return "met"
-    return "open" if high is not None and high > reference else "NOT met"
-
-
-def _change(rows: Sequence[EpochRow], last: int, split: str, where: str) -> Line | None:
+def _change(rows: Sequence[EpochRow], last: int, split: str, where: str, claim: _Claim) -> Line | None:
     """How much S rose from the first epoch to the last, seed by seed."""
     start = {row.seed: row.sparsity for row in rows if row.epoch == 0 and row.split == split and row.sparsity is not None}
     end = {row.seed: row.sparsity for row in rows if row.epoch == last and row.split == split and row.sparsity is not None}
     rises = [end[seed] - start[seed] for seed in start if seed in end]
-    if not rises:
-        return None
-    found = interval(rises)
-    samples = sum(row.samples - row.dead_samples for row in rows if row.epoch == last and row.split == split)
-    name = f"Rise of S from epoch 0 to {last}, {split} samples{where}"
-    return Line(name, found.mean, found.low, found.high, "> 0", _verdict(found.mean, found.low, found.high, 0.0), samples, found.seeds)
+    samples = _counted([row for row in rows if row.epoch == last and row.split == split], "sparsity")
+    return _line(f"Rise of S from epoch 0 to {last}, {split} samples{where}", interval(rises) if rises else None, claim, samples)

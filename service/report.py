@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ffengine.results import Diagnostic, Provenance
 from service.charts import CHARTS, Drawable, NothingToDraw, Source, available, render
-from service.comparison import Line, comparison
+from service.comparison import Line, comparison, legend
 from service.jobs import Job
 from service.sentences import sentences
 
@@ -19,7 +19,8 @@ STYLE = """
 body { margin: 0 auto; max-width: 68rem; padding: 2rem 1.25rem 4rem; background: var(--page); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; }
 h1 { font-size: 1.7rem; margin: 0 0 .25rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem; }
-p.lead, footer { color: var(--soft); } code { font-size: .9em; overflow-wrap: anywhere; }
+p.lead, footer { color: var(--soft); } .scroll + p.lead { margin-top: 1rem; } p.lead + p.lead { margin-top: -.75rem; }
+code { font-size: .9em; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .95rem; }
 th, td { text-align: left; padding: .4rem .75rem .4rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; } td.number, th.number { text-align: right; white-space: nowrap; }
@@ -32,7 +33,7 @@ figure img { max-width: 100%; height: auto; display: block; margin: auto; }
 @media print { body { max-width: none; } figure { break-inside: avoid; } }
 """
 
-CLASSES = {"met": "met", "NOT met": "unmet", "open": "open", "": ""}
+CLASSES = {"met": "met", "NOT met": "unmet"}  # only a verdict has a colour
 
 NOTE = (
     "The conditions computed here are the exact first-order conditions for a sample's Hoyer sparsity to rise. The paper's figures "
@@ -51,7 +52,7 @@ def report(job: Job, drawn: Sequence[Drawable]) -> str:
         f"<h1>{title}</h1>",
         f'<p class="lead">fflab report of <code>{job.id}</code>, {job.kind}, finished {job.finished_at:%Y-%m-%d %H:%M} UTC</p>',
         _found(sentences(sources)),
-        f"<h2>Measured beside published</h2><div class=scroll>{_table(comparison(sources))}</div><p class=lead>{html.escape(NOTE)}</p>",
+        f"<h2>Measured beside published</h2>{_table(comparison(sources))}<p class=lead>{html.escape(NOTE)}</p>",
         f'<h2>Charts</h2><div class="charts">{figures}</div>' if charts else "",
         _findings([finding for source in sources for finding in source.result.diagnostics]),
         "<h2>How it was obtained</h2>" + "".join(_provenance(source.result.provenance) for source in sources),
@@ -88,15 +89,16 @@ def _picture(svg: bytes, meaning: str) -> str:
 
 
 def _table(lines: Sequence[Line]) -> str:
-    heads = ("measured", "95 % interval over seeds", "paper", "", "samples", "seeds")
-    head = "<tr><th>quantity" + "".join(f"<th class=number>{name}" for name in heads) + "</tr>"
+    heads = ("measured", "95 % interval over seeds", "paper", "verdict", "samples", "seeds")
+    head = "<tr><th>quantity" + "".join(f"<th class={'plain' if name == 'verdict' else 'number'}>{name}" for name in heads) + "</tr>"
     rows = "".join(
         f"<tr><td>{html.escape(line.quantity)}<td class=number>{line.measured:.4f}<td class=number>{line.interval}"
-        f"<td class=number>{html.escape(line.published)}<td class='number {CLASSES[line.verdict]}'>{line.verdict}"
+        f"<td class=number>{html.escape(line.published)}<td class={CLASSES.get(line.verdict, 'plain')}>{html.escape(line.judgement)}"
         f"<td class=number>{line.samples:,}<td class=number>{line.seeds}</tr>"
         for line in lines
     )
-    return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+    meanings = "".join(f"<p class=lead>{html.escape(meaning)}</p>" for meaning in legend(lines))
+    return f"<div class=scroll><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>{meanings}"
 
 
 def _findings(findings: Sequence[Diagnostic]) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 from pydantic import JsonValue, TypeAdapter
 
 from ffengine.results import AnyResult, CheckCell, CheckResult, EpochRow, StudyCell, StudyResult, TrainResult
-from ffengine.spec import ELSEWHERE, CheckSpec, StudySpec, TrainSpec, digest
+from ffengine.spec import ELSEWHERE, CheckSpec, StudySpec, TrainedWeights, TrainSpec, digest
 from ffengine.study import Cell, expand
 from service.artifacts import Artifacts
 from service.charts import Drawable, Grid, GridCell, SoFar, Source
@@ -26,7 +26,7 @@ def sources_of(store: Store, job: Job, document: str, artifacts: Artifacts | Non
     result = _RESULT.validate_json(document)
     if isinstance(result, StudyResult):
         return [_grid(job, result.cells), *_runs(store, job, artifacts)]
-    return [_source("", job, result, artifacts)]
+    return [_source(store, "", job, result, artifacts)]
 
 
 def drawable(store: Store, job: Job, artifacts: Artifacts | None = None) -> list[Drawable]:
@@ -84,13 +84,22 @@ def _runs(store: Store, job: Job, artifacts: Artifacts | None) -> list[Source]:
     for label, (child, found) in zip(labels(cells), store.children(job.id), strict=False):  # of a study that grows not all are there
         result = _RESULT.validate_json(found) if found else None
         if isinstance(result, TrainResult | CheckResult):
-            sources.append(_source(label, child, result, artifacts))
+            sources.append(_source(store, label, child, result, artifacts))
     return sources
 
 
-def _source(label: str, job: Job, result: TrainResult | CheckResult, artifacts: Artifacts | None) -> Source:
+def _source(store: Store, label: str, job: Job, result: TrainResult | CheckResult, artifacts: Artifacts | None) -> Source:
     spec = job.spec if isinstance(job.spec, TrainSpec | CheckSpec) else None
-    return Source(label, result, spec, _margins(job, result.cells, artifacts) if isinstance(result, CheckResult) else None)
+    margins = _margins(job, result.cells, artifacts) if isinstance(result, CheckResult) else None
+    return Source(label, result, spec, margins, _trained(store, spec))
+
+
+def _trained(store: Store, spec: TrainSpec | CheckSpec | None) -> TrainSpec | None:
+    """The spec of the job whose weights a check is of, where that job is still there."""
+    if not isinstance(spec, CheckSpec) or not isinstance(spec.at, TrainedWeights):
+        return None
+    job = store.job(spec.at.job)
+    return job.spec if job and isinstance(job.spec, TrainSpec) else None
 
 
 def _margins(job: Job, cells: Sequence[CheckCell], artifacts: Artifacts | None) -> MarginReader | None:

@@ -17,7 +17,6 @@ from service.charts.grids import (
     grid_theorem2,
     has_grid,
 )
-from service.charts.intervals import wilson
 from service.charts.layers import is_deep, layers
 from service.charts.margins import is_kept, margins
 from service.charts.overlay import OVERLAID, overlaid
@@ -39,7 +38,6 @@ __all__ = [
     "available",
     "overlay",
     "render",
-    "wilson",
 ]
 
 ChartFormat = Literal["png", "svg", "json", "html"]

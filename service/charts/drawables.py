@@ -14,12 +14,14 @@ class Source(NamedTuple):
     """One result to draw, and what tells it from the others ("" where it is the only one).
 
     spec: what was asked for, where it is at hand. margins: reads what is kept of single samples, where anything is.
+    trained: of a check of trained weights, the spec of the job that trained them, where that is at hand.
     """
 
     label: str
     result: RunResult
     spec: TrainSpec | CheckSpec | None = None
     margins: MarginReader | None = None
+    trained: TrainSpec | None = None
 
 
 class SoFar(NamedTuple):

@@ -3,14 +3,14 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import altair as alt
 
-from ffengine.results import EpochRow
+from ffengine.study import interval_of
 from ffengine.theorems import THEOREMS
 from service.charts.drawables import Curve, Drawable, NothingToDraw, curve_rows, curves, data_names
-from service.charts.intervals import Band, mean_band, share_band
+from service.charts.intervals import band
 from service.charts.style import (
     FREE_SCALE,
     GREY_LEGEND,
@@ -34,8 +34,10 @@ from service.charts.style import (
     titled,
 )
 
+if TYPE_CHECKING:
+    from ffengine.results import EpochRow
+
 Figure = Literal["theorem1_ratio", "theorem2_ratio", "observed_increase_ratio", "agreement", "sparsity", "goodness"]
-SHARES: frozenset[Figure] = frozenset({"theorem1_ratio", "theorem2_ratio", "observed_increase_ratio", "agreement"})  # of live samples
 MOST_POINTS, ALL_POINTS = 400, 8_000  # drawn of one series, and of all
 EPOCHS = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d", grid=False, labelOverlap=True))
 MARKED_POINTS = 60  # more are a line without points
@@ -181,8 +183,8 @@ def records_of(sources: Sequence[Drawable], figure: Figure) -> list[Record]:
     return records
 
 
-def _series(label: str, found: Iterable[Curve], figure: Figure, most: int) -> list[Record]:
-    rows = [row for curve in found for row in curve.rows if getattr(row, figure) is not None]
+def _series(label: str, alike: Iterable[Curve], figure: Figure, most: int) -> list[Record]:
+    rows = [row for curve in alike for row in curve.rows if getattr(row, figure) is not None]
     epochs = sorted({row.epoch for row in rows})
     stride = math.ceil(len(epochs) / most) if epochs else 1
     kept = {*epochs[::stride], *epochs[-1:]}
@@ -195,40 +197,24 @@ def _series(label: str, found: Iterable[Curve], figure: Figure, most: int) -> li
             "series": label,
             "epoch": epoch,
             "split": split,
-            **_band(group, figure)._asdict(),
-            "samples": sum(_counted(row, figure) for row in group),
+            **band(found)._asdict(),
+            "samples": sum(row.counted(figure) for row in group),
             "stride": stride,
         }
         for (epoch, split), group in sorted(groups.items(), key=lambda item: (item[0][1] == "negative", item[0][0]))  # dashes on top
+        if (found := interval_of(group, figure))
     ]
-
-
-def _band(rows: Sequence[EpochRow], figure: Figure) -> Band:
-    values = [float(getattr(row, figure)) for row in rows]
-    if figure in SHARES:
-        return share_band(values, [_counted(row, figure) for row in rows])
-    return mean_band(values, bounded=figure == "sparsity")
-
-
-def _counted(row: EpochRow, figure: Figure) -> int:
-    """The samples that a figure is of."""
-    if figure == "goodness":
-        return row.samples
-    live = row.samples - row.dead_samples
-    return live - (row.theorem2_undecided or 0) if figure == "agreement" else live
 
 
 def caption_of(sources: Sequence[Drawable], records: Sequence[Record], style: Style | None = None, *, shares: bool) -> list[str]:
     """What is drawn, and how its band was made."""
     seeds = max(int(record["seeds"] or 0) for record in records)
     per_point = ranged((int(record["samples"] or 0) for record in records), "sample")
-    band = "the wider of Wilson's (samples) and Student's (seeds)" if shares else "Student's over seeds"
-    if seeds == 1:
-        band = "Wilson's over samples" if shares else ""
+    how = "the wider of Student's (seeds) and Wilson's (samples)" if shares else "Student's over seeds"
     stride = max(int(record["stride"] or 1) for record in records)
     return [
         f"{data_names(sources)}; mean over {counted(seeds, 'seed')}; {per_point} a point".removeprefix("; "),
-        f"band: 95 % interval, {band}" if band else "one seed: no interval",
+        f"band: 95 % interval, {how}" if seeds > 1 else "one seed: no interval",
         style.reference.meaning if style and style.reference else "",
         f"one in {stride} measured epochs is drawn" if stride > 1 else "",
         SPARSITY_NOTE if style and style.axis == SPARSITY_AXIS else "",

@@ -12,6 +12,7 @@ from ffengine.results import Interval
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.theorems import THEOREMS, TheoremNumber
 from service.charts.drawables import Drawable, Grid, GridCell, NothingToDraw, data_names
+from service.charts.intervals import band
 from service.charts.style import (
     GREY,
     LEGEND,
@@ -220,7 +221,7 @@ def _axes(places: Sequence[Place]) -> Axes:
 
 def _record(label: str, place: Place, axes: Axes) -> Record:
     value, state = place.value, place.cell.found.state
-    low, high = (None, None) if value is None else _bounds(value)
+    low, high = (None, None) if value is None else band(value)[1:3]
     return {
         "series": label,
         "x": place.dims.get(axes.x, "–"),
@@ -239,12 +240,6 @@ def _record(label: str, place: Place, axes: Axes) -> Record:
 def _mark(state: str) -> str:
     """What stands for the value of a run without."""
     return "×" if state in ENDED_WITHOUT else "–" if state == "succeeded" else "…"
-
-
-def _bounds(value: Interval) -> tuple[float, float]:
-    """The interval, within 0 and 1 as all figures here are; with one seed the mean alone."""
-    low, high = (value.mean if bound is None else bound for bound in (value.low, value.high))
-    return max(0.0, low), min(1.0, high)
 
 
 def _name_panels(records: Sequence[Record], places: Sequence[tuple[str, Place]], axes: Axes) -> None:
@@ -346,7 +341,9 @@ def _caption(sources: Sequence[Drawable], records: Sequence[Record], figure: Fig
     seeds = [int(record["seeds"]) for record in records if record["seeds"] is not None]
     samples = [count for cell in cells if (count := _samples(cell, figure)) is not None]
     each = f" of {ranged(samples, 'sample')}" if samples else ""
-    interval = ("95 % interval in the tooltip" if heat else "bars: 95 % interval") + ", Student's over seeds"
+    interval = ("95 % interval in the tooltip" if heat else "bars: 95 % interval") + (
+        ", Student's over seeds" if figure.axis == SPARSITY_AXIS else ", the wider of Student's (seeds) and Wilson's (samples)"
+    )
     missing = "".join(f"; {mark} {MEANINGS[mark]}: {count}" for mark, count in sorted(without.items()))
     return [
         f"{data_names(grids)}; each {'cell' if heat else 'point'}: mean over {ranged(seeds, 'seed')}{each}".removeprefix("; "),

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 import altair as alt
 
 from ffengine.results import EpochRow, MeasureRow, TrainResult
+from ffengine.study import interval
 from service.charts.drawables import Drawable, NothingToDraw, Source, curve_rows, data_names
-from service.charts.intervals import mean_band
+from service.charts.intervals import band
 from service.charts.style import (
     BLUE,
     FREE_SCALE,
@@ -84,7 +85,7 @@ def _records(source: Drawable) -> Iterator[Record]:
                 "kind": kind,
                 "stage": stage,
                 "epoch": group[0].epoch if isinstance(group[0], EpochRow) else None,
-                **mean_band(values, bounded=True)._asdict(),
+                **band(interval(values, share=True))._asdict(),
                 "samples": sum(row.samples - row.dead_samples for row in group),
             }
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 
 import altair as alt
 
+from ffengine.results import COUNTED
 from service.charts.drawables import Drawable
 from service.charts.epochs import (
     AGREEMENT,
     EPOCHS,
     MARKED_POINTS,
-    SHARES,
     SPARSITY,
     THEOREM_1,
     THEOREM_2,
@@ -54,11 +54,11 @@ def overlaid(name: str, sources: Sequence[Drawable]) -> AnyChart:
     style, found = style_of(sources), records_of(sources, figure)
     records: list[Record] = [{**record, "job": record["series"], "series": f"{record['split']} samples"} for record in found]
     scale, note = FREE_SCALE, ""
-    if figure in SHARES:
+    if figure in COUNTED:
         reference = style.reference.value if style.reference else None
         scale, note = share_scale((float(record["low"] or 0) for record in found), reference, upper_half=figure == "agreement")
     layers = _layers(records, labels_of(found), style, scale)
-    return titled(in_panels(layers, records), style.title, [*caption_of(sources, found, style, shares=figure in SHARES), note])
+    return titled(in_panels(layers, records), style.title, [*caption_of(sources, found, style, shares=figure in COUNTED), note])
 
 
 def _layers(records: Sequence[Record], jobs: Sequence[str], style: Style, scale: alt.Scale) -> AnyChart:

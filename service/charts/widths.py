@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from ffengine.results import CheckCell, Split
+from ffengine.results import CheckCell, Interval, Split
+from ffengine.study import interval_of
 from ffengine.theorems import THEOREMS, TheoremNumber
 from service.charts.drawables import Drawable, NothingToDraw, cells, data_names
-from service.charts.intervals import share_band
+from service.charts.intervals import band
 from service.charts.style import (
     BLUE,
     LEGEND,
@@ -28,7 +29,7 @@ from service.charts.style import (
 
 METHODS = {"exact": "exact", "infinite_width": "infinite width"}
 COMPARED = {"exact": "exact margin, observed change", "infinite_width": "infinite width, exact margin"}
-BARS = "bars: 95 % interval, the wider of Wilson's (samples) and Student's (seeds)"
+BARS = "bars: 95 % interval, the wider of Student's (seeds) and Wilson's (samples)"
 
 
 def theorem1_widths(sources: Sequence[Drawable]) -> AnyChart:
@@ -111,18 +112,17 @@ def _records(found: Sequence[tuple[str, CheckCell]], figure: str, methods: dict[
             groups[labels[label], cell.split, ", ".join(filter(None, parts)), cell.width, cell.method].append(cell)
     order = {"positive": 0, "negative": 1}
     keys = sorted(groups, key=lambda key: (key[0], order[key[1]], *key[2:]))
-    return [_record(key[2], groups[key], figure, methods) for key in keys]
+    return [_record(key[2], groups[key], interval, figure, methods) for key in keys if (interval := interval_of(groups[key], figure))]
 
 
-def _record(series: str, group: Sequence[CheckCell], figure: str, methods: dict[str, str]) -> Record:
-    trials = [cell.live - (cell.undecided or 0) if figure == "agreement" else cell.live for cell in group]
+def _record(series: str, group: Sequence[CheckCell], interval: Interval, figure: str, methods: dict[str, str]) -> Record:
     return {
         "series": series,
         "width": group[0].width,
         "split": group[0].split,
         "method": methods[group[0].method],
-        **share_band([float(getattr(cell, figure)) for cell in group], trials)._asdict(),
-        "samples": sum(trials),
+        **band(interval)._asdict(),
+        "samples": sum(cell.counted(figure) for cell in group),
         "batch": group[0].batch_size,
     }
 
@@ -133,7 +133,7 @@ def _caption(sources: Sequence[Drawable], records: Sequence[Record], meaning: st
     samples = ranged((int(record["samples"] or 0) for record in records), "live sample")
     return [
         f"{data_names(sources)}; {samples} a point over {counted(seeds, 'seed')}; batches of {batch}".removeprefix("; "),
-        BARS if seeds > 1 else "bars: Wilson's 95 % interval over samples",
+        BARS if seeds > 1 else "one seed: no interval",
         meaning,
         panels_note(len(labels_of(records))),
     ]

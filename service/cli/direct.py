@@ -46,7 +46,7 @@ def run_here(
     if as_json:
         out.file.write(result.model_dump_json() + "\n")
     else:
-        comparison_table(comparison(sources), "measured beside arXiv 2311.05667")
+        comparison_table(comparison(sources), "measured beside arXiv 2311.05667", explained=out.is_terminal)
         if output:
             out.print(str(output), soft_wrap=True)
 
@@ -66,7 +66,7 @@ class Run:
             raise SpecError("at: the weights of a job are in a service; submit this check there, or give its exported file as --weights")
         else:
             result = ffengine.check(spec, device=self.device, on_cells=lambda report: self._say(report.fraction, report.message))
-        return result, [Source("", result)]
+        return result, [Source("", result, spec)]
 
     def study(self, spec: StudySpec) -> tuple[StudyResult, list[Source]]:
         """All cells of a study, one after the other."""
@@ -76,7 +76,7 @@ class Run:
                 out.print(f"{cell.part} {json.dumps(cell.params)}")
             result, _ = self.single(cell.spec)
             cells.append(study_cell(cell, job=None, state="succeeded", result=result))
-            sources.append(Source(", ".join(f"{field} {value}" for field, value in cell.params.items()), result))
+            sources.append(Source(", ".join(f"{field} {value}" for field, value in cell.params.items()), result, cell.spec))
         return StudyResult(cells=tuple(cells)), sources
 
     def check_imported(self, spec: TrainSpec | CheckSpec | StudySpec, file: Path) -> tuple[RunResult, list[Source]]:
@@ -90,7 +90,7 @@ class Run:
         here = spec.model_copy(update={"at": TrainedWeights(job=stands_for, epoch=weights.epoch, layer=layer)})
         trained = ffengine.Checkpoint.of_weights(weights)
         result = ffengine.check(here, device=self.device, trained=trained, trained_spec=weights.spec)
-        return result, [Source("", result)]
+        return result, [Source("", result, here, trained=weights.spec)]
 
     def _learnt(self, spec: TrainSpec, report: "EpochReport") -> None:
         self.weights = report.checkpoint.weights_of(spec, report.epoch)

@@ -136,7 +136,7 @@ def cells(watched: Watched, _width: int, height: int) -> RenderableType:
     for row in watched.rows:
         groups[int(row["width"]), str(row["split"]), str(row["method"])].append(row)
     for (width, split, method), rows in list(groups.items())[-max(LEAST_LINES, height - OTHER_LINES // 2) :]:
-        ratios = [float(row["ratio"]) for row in rows if row["ratio"] is not None]
+        ratios = [(float(row["ratio"]), int(row["live"])) for row in rows if row["ratio"] is not None]
         live = f"{sum(int(row['live']) for row in rows):,}"
         found.add_row(str(width), split, method.replace("_", " "), *_with_interval(ratios), live, str(len(rows)))
     return found
@@ -167,9 +167,9 @@ def _mean(rows: Sequence[Row], figure: str) -> str:
     return f"{mean:.4f}" if abs(mean) < LARGE else f"{mean:.3e}"
 
 
-def _with_interval(values: list[float]) -> tuple[str, str]:
-    if not values:
+def _with_interval(ratios: Sequence[tuple[float, int]]) -> tuple[str, str]:
+    if not ratios:
         return "–", ""
-    found = interval(values)
-    bounds = "one seed" if found.low is None or found.high is None else f"{max(0.0, found.low):.4f} to {min(1.0, found.high):.4f}"
+    found = interval([ratio for ratio, _ in ratios], share=True, samples=[live for _, live in ratios])
+    bounds = "one seed" if found.low is None or found.high is None else f"{found.low:.4f} to {found.high:.4f}"
     return f"{found.mean:.4f}", bounds

@@ -4,7 +4,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ffengine.results import Diagnostic, RunResult, StudyResult
-from service.client import Client, Refused
+from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
+from service.client import Client, NotFound, Refused
 from service.comparison import Line, comparison
 from service.descriptions import place_of
 from service.jobs import Job, JobState
@@ -23,6 +24,8 @@ class Labelled(NamedTuple):
 
     label: str
     result: RunResult
+    spec: TrainSpec | CheckSpec | None
+    trained: TrainSpec | None = None
 
 
 def results_of(client: Client, job: Job) -> list[Labelled]:
@@ -36,12 +39,24 @@ def results_of(client: Client, job: Job) -> list[Labelled]:
         if error.status in NO_RESULT:
             return []
         raise
-    return [] if isinstance(result, StudyResult) else [Labelled("", result)]
+    spec = job.spec if isinstance(job.spec, TrainSpec | CheckSpec) else None
+    return [] if isinstance(result, StudyResult) else [Labelled("", result, spec, _trained(client, spec))]
+
+
+def _trained(client: Client, spec: TrainSpec | CheckSpec | None) -> TrainSpec | None:
+    """The spec of the job whose weights a check is of, where that job is still there."""
+    if not isinstance(spec, CheckSpec) or not isinstance(spec.at, TrainedWeights):
+        return None
+    try:
+        found = client.read(spec.at.job).spec
+    except NotFound:
+        return None
+    return found if isinstance(found, TrainSpec) else None
 
 
 def lines_of(found: list[Labelled]) -> list[Line]:
     """Measured beside published."""
-    return comparison(cast("Sequence[Source]", found))  # the same pair; theirs is of a module that loads the charting library
+    return comparison(cast("Sequence[Source]", found))  # the same facts; theirs are of a module that loads the charting library
 
 
 def findings_of(found: list[Labelled]) -> list[Diagnostic]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ffengine.results import Diagnostic
-from service.comparison import Line
+from service.comparison import Line, legend
 from service.contrast import ABSENT, Contrast, apart
 from service.descriptions import ACTIONS, duration, provenance_lines, title_of
 from service.jobs import TERMINAL, Job, JobState
@@ -111,13 +111,15 @@ def next_actions(job: Job) -> list[str]:
     return [*(["log"] if job.state in TERMINAL else ["watch"]), *ACTIONS[job.state]]
 
 
-def comparison_table(lines: Sequence[Line], title: str) -> None:
-    """Measured beside published."""
+def comparison_table(lines: Sequence[Line], title: str, *, explained: bool = True) -> None:
+    """Measured beside published, and what the verdicts mean."""
     rows = [
-        [line.quantity, f"{line.measured:.4f}", line.interval, line.published, line.verdict, f"{line.samples:,}", str(line.seeds)]
-        for line in lines
+        [found.quantity, f"{found.measured:.4f}", found.interval, found.published, found.judgement, f"{found.samples:,}", str(found.seeds)]
+        for found in lines
     ]
-    table(["quantity", "measured", "95 % interval", "paper", "", "samples", "seeds"], rows, title=title, right=(1, 5, 6))
+    table(["quantity", "measured", "95 % interval", "paper", "verdict", "samples", "seeds"], rows, title=title, right=(1, 5, 6))
+    for meaning in legend(lines) if explained else ():
+        line(Text(meaning, "dim"))
 
 
 def contrast_tables(contrast: Contrast) -> None:

@@ -101,7 +101,7 @@ def jobs_page(
 def job_page(request: Request, state: InState, job_id: str) -> Response:
     """One job, or a study with its runs."""
     from service.charts import CHARTS, Source, available  # loads the charting library: not at start-up
-    from service.comparison import comparison
+    from service.comparison import comparison, legend
     from service.sources import drawable
 
     job = state.job(job_id)
@@ -109,6 +109,7 @@ def job_page(request: Request, state: InState, job_id: str) -> Response:
     events = state.store.last_events(job.id, LOG_LINES)
     sources = drawable(state.store, job, state.artifacts)
     results = [source for source in sources if isinstance(source, Source)]
+    lines = comparison(results)
     has_result = ended and (state.store.result(job.id) is not None or job.kind == "study")
     return page(
         "job",
@@ -121,7 +122,8 @@ def job_page(request: Request, state: InState, job_id: str) -> Response:
         findings=views.findings([(source.label, one) for source in results for one in source.result.diagnostics] or _findings(events)),
         charts=available(sources),
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
-        lines=comparison(results),
+        lines=lines,
+        legend=legend(lines),
         **_runs(state, job),
         has_result=has_result,
         downloads=views.downloads(job),

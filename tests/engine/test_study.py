@@ -1,16 +1,20 @@
 """Studies and costs: expansion, overrides, intervals; operations that grow as the products do."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 import ffengine
 from ffengine.cost import Limits, check_cost, estimate, train_cost
 from ffengine.negatives import Noise
+from ffengine.results import Interval, StudyCell
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
-from ffengine.study import T_975, GridError, expand, interval, student_t, study_cell, summarise
+from ffengine.study import T_975, GridError, expand, interval, student_t, study_cell, summarise, wilson
 
 
 def test_a_grid_is_every_combination_in_order() -> None:
@@ -60,6 +64,41 @@ def test_an_interval_is_students(values: list[float]) -> None:
     assert found.mean == pytest.approx(np.mean(values))
     assert found.high is not None
     assert found.high - found.mean == pytest.approx(half, abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 50)), min_size=2, max_size=9))
+def test_a_share_has_the_wider_of_students_and_wilsons_interval_within_0_and_1(counts: list[tuple[int, int]]) -> None:
+    samples = [hits + misses for hits, misses in counts]
+    values = [hits / total for (hits, _), total in zip(counts, samples, strict=True)]
+    found, students = interval(values, share=True, samples=samples), interval(values)
+    low, high = wilson(sum(hits for hits, _ in counts), sum(samples))
+    assert found.mean == students.mean
+    assert found.low == max(0.0, min(students.low or 0.0, low))
+    assert found.high == min(1.0, max(students.high or 0.0, high))
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (1, 1), (5, 10), (10, 10), (29_998, 30_000)])
+def test_wilsons_interval_is_scipys(successes: int, trials: int) -> None:
+    exact = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    assert wilson(successes, trials) == pytest.approx((exact.low, exact.high), abs=1e-7)
+
+
+def test_seeds_that_agree_have_an_interval_nevertheless() -> None:
+    """No sample of five seeds fails: that is 30 000 samples, not certainty."""
+    found = interval([1.0] * 5, share=True, samples=[6_000] * 5)
+    assert found.high == 1.0
+    assert found.low == pytest.approx(0.99987, abs=5e-6)
+    assert interval([1.0], share=True, samples=[6_000]).low is None, "of one seed nothing is known of others"
+    assert interval([0.1, 0.9], share=True) == Interval(mean=0.5, low=0.0, high=1.0, seeds=2)
+
+
+def test_intervals_of_earlier_versions_are_read_within_0_and_1() -> None:
+    beyond = {"mean": 0.67, "low": -1.18, "high": 2.53, "seeds": 2}
+    summary = {"ratio[width=64 split=positive method=exact]": beyond, "goodness[layer=0 epoch=1 split=positive]": beyond}
+    stored = {"part": "", "params": {}, "kind": "check", "spec_digest": "", "state": "succeeded", "summary": summary}
+    share, goodness = StudyCell.model_validate_json(json.dumps(stored)).summary.values()
+    assert (share.low, share.high) == (0.0, 1.0)
+    assert (goodness.low, goodness.high) == (-1.18, 2.53)
 
 
 def test_students_quantiles_are_those_of_sampling() -> None:

@@ -86,6 +86,24 @@ def test_a_finished_job_shows_figures_downloads_and_how_they_were_obtained(clien
     assert client.get(f"/compare/nothing.json?job={job}").status_code == 404
 
 
+def test_verdicts_have_a_heading_and_a_legend_and_one_seed_has_none(client: httpx.Client, store: Store) -> None:
+    rows = [epoch_row(epoch, split, seed=seed, ratio=0.4 + 0.2 * seed) for seed in (0, 1) for epoch in (0, 1) for split in SPLITS]
+    several, one = submitted(store), submitted(store, spec=TrainSpec(seeds=(0, 1)))
+    finished(store, several, train_result().model_copy(update={"curves": tuple(rows)}))
+    finished(store, one, train_result())
+    for job, verdict, legend in (
+        (several, "open", "open: the interval includes the paper&#39;s figure, so these seeds do not decide."),
+        (one, "one seed: no verdict", "one seed: no verdict: an interval takes two seeds or more."),
+    ):
+        page, report = client.get(f"/jobs/{job}").text, client.get(f"/v1/jobs/{job}/report.html").text
+        assert f">{verdict}</td>" in page
+        assert f'<p class="legend">{legend}</p>' in page
+        assert legend.replace("&#39;", "&#x27;") in report
+        assert ">verdict</th>" in page
+        assert ">verdict<" in report
+        assert "holds the paper" not in page + report
+
+
 def test_what_is_not_there_is_said_on_a_page(client: httpx.Client) -> None:
     answer = client.get("/jobs/job_0")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")

@@ -18,9 +18,9 @@ from service.jobs import LogLine
 from service.retention import ORPHAN_SECONDS, outdated, sweep
 from service.settings import Retention, Settings
 from service.store import Store
-from service.tables import JobRow, now_seconds
+from service.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from tests.service.conftest import serving
-from tests.service.samples import train_result
+from tests.service.samples import check_result, train_result
 from tests.service.test_routes import NOBODY, TRAIN, refused
 from tests.service.test_routes import submit as submit_over
 from tests.service.test_store import ERROR, HALF, LEASE, STUDY, claimed, end, submit
@@ -80,6 +80,25 @@ def test_figures_of_samples_come_as_arrays(client: httpx.Client, store: Store) -
     assert json.loads(arrays["header"].item())["kind"] == "train"
     study = submit_over(client, {"kind": "study", "base": {"kind": "train"}, "grid": {"epochs": [4]}})
     refused(client.get(f"/v1/jobs/{study.id}/result.npz"), 409, "no-result-yet")
+
+
+def test_intervals_that_an_earlier_version_stored_are_answered_within_0_and_1(client: httpx.Client, store: Store) -> None:
+    beyond = {"ratio[width=64 split=positive method=exact]": {"mean": 0.67, "low": -1.18, "high": 2.53, "seeds": 2}}
+    study = submit_over(client, {"kind": "study", "base": {"kind": "check"}, "grid": {"theorem": [1]}})
+    (child,) = (child for child, _ in store.children(study.id))
+    claim = store.claim(child.id, "w", LEASE)
+    assert claim is not None
+    store.finish(child.id, claim.attempt, check_result())
+    assert client.get(f"/v1/jobs/{study.id}?wait=10").json()["state"] == "succeeded"
+    result = client.get(f"/v1/jobs/{study.id}/result").json()
+    result["cells"][0]["summary"] = beyond
+    with store.writing() as session:
+        session.execute(update(ResultRow).where(ResultRow.job_id == study.id).values(document=json.dumps(result)))
+        session.execute(update(SummaryRow).where(SummaryRow.job_id == child.id).values(document=json.dumps(result["cells"][0])))
+    for path, items in (("result", "cells"), ("curves", "items")):
+        (found,) = client.get(f"/v1/jobs/{study.id}/{path}").json()[items][0]["summary"].values()
+        assert (found["low"], found["high"]) == (0.0, 1.0), path
+    assert ",0.0,1.0," in client.get(f"/v1/jobs/{study.id}/result.csv").text
 
 
 def test_the_log_tells_of_states_and_of_what_was_noted(client: httpx.Client, store: Store) -> None:

@@ -10,6 +10,7 @@ from ffengine.spec import CheckSpec, StudyPart, StudySpec, TrainSpec
 from ffengine.study import expand
 from service.artifacts import Artifacts, margins_name
 from service.charts import Drawable, Grid, SoFar, Source, available
+from service.comparison import comparison
 from service.jobs import Job
 from service.sources import MOST_DRAWN_RUNS, drawable, labels, sources_of
 from service.store import Order, Store
@@ -47,6 +48,22 @@ def counts(source: Drawable) -> list[tuple[int, int, int]]:
     assert isinstance(source, Source | SoFar)
     assert source.margins is not None
     return [(one.live, one.satisfied, one.seeds) for one in source.margins()]
+
+
+def test_a_check_of_trained_weights_knows_how_they_were_trained_while_that_job_is_there(store: Store) -> None:
+    spec = TrainSpec.model_validate({"objective": {"name": "softplus"}})
+    training = submit(store, spec)
+    check = submit(store, CheckSpec.model_validate({**CHECK.model_dump(), "at": {"job": training.id, "epoch": 0}}))
+    done(store, training)
+    done(store, check)
+    (source,) = drawable(store, check)
+    assert isinstance(source, Source)
+    assert source.trained == spec
+    assert {line.verdict for line in comparison([source])} == {"not the paper's setting"}
+    store.delete(training.id)
+    (source,) = drawable(store, check)
+    assert isinstance(source, Source)
+    assert {line.verdict for line in comparison([source])} == {"setting unknown"}
 
 
 def test_a_check_has_the_margins_that_are_kept_of_it_also_while_it_runs(store: Store, artifacts: Artifacts) -> None:
