@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from ffengine.results import CheckCell, CheckResult, EpochRow, Interval, TrainResult
+from ffengine.results import CheckCell, CheckResult, EpochRow, Interval, Split, TrainResult
 from ffengine.spec import CheckSpec, TrainedWeights
 from ffengine.study import interval, interval_of
 from ffengine.theorems import THEOREMS
+from service.course import SPLITS, course_of
 from service.published import departures
 
 if TYPE_CHECKING:
@@ -119,23 +120,33 @@ def _of_training(source: "Source") -> list[Line]:
     result = source.result
     assert isinstance(result, TrainResult)  # noqa: S101 - narrows the type
     lines: list[Line | None] = []
-    for layer in sorted({row.layer for row in result.curves}):
+    layers = sorted({row.layer for row in result.curves})
+    for layer in layers:
         rows = [row for row in result.curves if row.layer == layer]
-        last = max(row.epoch for row in rows)
-        where = f", layer {layer}" if len({row.layer for row in result.curves}) > 1 else ""
-        further = [f"layer {layer}"] if layer else []
-        for epoch in (0, last):
-            for split in ("positive", "negative"):
+        where, further = (f", layer {layer}" if len(layers) > 1 else ""), [f"layer {layer}"] if layer else []
+        epochs, turn = _told_epochs(result.curves, layer)
+        for epoch, when in epochs.items():
+            for split in SPLITS:
                 here = [row for row in rows if row.epoch == epoch and row.split == split]
-                name = f"Theorem 2 along the training step, epoch {epoch}, {split} samples{where}"
+                name = f"Theorem 2 along the training step, epoch {epoch}{when}, {split} samples{where}"
                 claim = _claim(THEOREMS[2].published, source, *further)
                 lines.append(_line(name, interval_of(here, "theorem2_ratio"), claim, _counted(here, "theorem2_ratio")))
-        lines += [_change(rows, last, split, where, _claim(0.0, source, *further)) for split in ("positive", "negative")]
+        last = max(epochs)
+        for start, end in ((0, last),) if turn is None else ((0, turn), (turn, last)):
+            lines += [_change(rows, (start, end), split, where, _claim(0.0, source, *further)) for split in SPLITS]
     whole = [row for row in result.accuracy if result.is_of_all_layers(row) and row.method == "goodness"]
     accuracies = [row for row in whole if row.partition == "test"]
     counted = sum(row.samples for row in accuracies)
     lines.append(_line("Test accuracy by goodness", interval_of(accuracies, "accuracy"), _Claim(None), counted))
     return [line for line in lines if line is not None]
+
+
+def _told_epochs(rows: Sequence[EpochRow], layer: int) -> tuple[dict[int, str], int | None]:
+    """The epochs of a layer that have lines of their own, with what S does there, and the one at which S turns from falling to rising."""
+    course, last = course_of(rows, layer), max(row.epoch for row in rows if row.layer == layer)
+    if course is None or course.rarest is None or not course.rising or course.last.epoch != last:
+        return {0: "", last: ""}, None
+    return {0: "", course.rarest.epoch: " (S falls)", last: " (S rises)"}, course.lowest.epoch
 
 
 def _counted(rows: Sequence[EpochRow] | Sequence[CheckCell], figure: str) -> int:
@@ -150,10 +161,11 @@ def _line(quantity: str, found: Interval | None, claim: _Claim, samples: int) ->
     return Line(quantity, found.mean, found.low, found.high, published, verdict, samples, found.seeds, differs)
 
 
-def _change(rows: Sequence[EpochRow], last: int, split: str, where: str, claim: _Claim) -> Line | None:
-    """How much S rose from the first epoch to the last, seed by seed."""
-    start = {row.seed: row.sparsity for row in rows if row.epoch == 0 and row.split == split and row.sparsity is not None}
-    end = {row.seed: row.sparsity for row in rows if row.epoch == last and row.split == split and row.sparsity is not None}
-    rises = [end[seed] - start[seed] for seed in start if seed in end]
-    samples = _counted([row for row in rows if row.epoch == last and row.split == split], "sparsity")
-    return _line(f"Rise of S from epoch 0 to {last}, {split} samples{where}", interval(rises) if rises else None, claim, samples)
+def _change(rows: Sequence[EpochRow], epochs: tuple[int, int], split: Split, where: str, claim: _Claim) -> Line | None:
+    """How much S rose from one epoch to another, seed by seed."""
+    here = [row for row in rows if row.split == split and row.sparsity is not None]
+    before, after = ({row.seed: row.sparsity or 0.0 for row in here if row.epoch == epoch} for epoch in epochs)
+    rises = [after[seed] - before[seed] for seed in before if seed in after]
+    samples = _counted([row for row in rows if row.epoch == epochs[1] and row.split == split], "sparsity")
+    name = f"Rise of S from epoch {epochs[0]} to {epochs[1]}, {split} samples{where}"
+    return _line(name, interval(rises) if rises else None, claim, samples)

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 import pytest
 
 from ffengine.results import CheckResult, EpochRow, TrainResult
-from ffengine.spec import TrainSpec
+from ffengine.spec import CheckSpec, TrainSpec
 from service.charts import Source
-from service.sentences import moments, sentences
+from service.course import course_of
+from service.sentences import sentences
 from tests.service.samples import check_cell, epoch_row, provenance
 
+UNIT = TrainSpec.model_validate({"network": {"widths": [256]}})
+SOFTPLUS = TrainSpec.model_validate({"network": {"widths": [256, 64]}, "objective": {"name": "softplus"}})
 CENTER = TrainSpec.model_validate({"dataset": {"preprocess": "center"}, "network": {"widths": [256]}})
 Point = tuple[float, float]  # theorem 2's ratio, S
 
@@ -22,12 +25,15 @@ def training(points: Sequence[Point], *, seeds: int = 3, spread: float = 0.01, l
             for split, less in (("positive", 0.0), ("negative", 0.02)):
                 off = spread * (seed - (seeds - 1) / 2) - less
                 row = epoch_row(epoch, split, seed=seed, layer=layer)  # type: ignore[arg-type]
-                rows.append(row.model_copy(update={"theorem2_ratio": min(1.0, ratio + off), "sparsity": sparsity + off}))
+                rows.append(row.model_copy(update={"samples": 4_000, "theorem2_ratio": ratio + off, "sparsity": sparsity + off}))
     return TrainResult(curves=tuple(rows), accuracy=(), diagnostics=(), provenance=provenance(tuple(range(seeds))))
 
 
-def told(points: Sequence[Point], spec: TrainSpec | None = None, **options: float) -> list[str]:
-    return sentences([Source("", training(points, **options), spec)])  # type: ignore[arg-type]
+def told(points: Sequence[Point], spec: TrainSpec = UNIT, **options: float) -> list[str]:
+    result = training(points, **options)  # type: ignore[arg-type]
+    data = result.provenance.dataset.model_copy(update={"preprocess": spec.dataset.preprocess})
+    of_spec = result.provenance.model_copy(update={"dataset": data})
+    return sentences([Source("", result.model_copy(update={"provenance": of_spec}), spec)])
 
 
 FALLS_THEN_RISES = [(0.7, 0.47), (0.06, 0.43), (0.5, 0.37), (0.65, 0.40), (0.69, 0.46)]
@@ -37,8 +43,8 @@ def test_a_fall_and_a_rise_are_told_with_figures_intervals_and_epochs() -> None:
     how, headline, fall, rise = told(FALLS_THEN_RISES)
     assert how.startswith("Data: mnist-mini; 3 seeds. Two figures are of positive / negative samples. Brackets hold 95 % intervals")
     assert headline == (
-        "Training with pixels as they are: S falls first and theorem 2 with it. Then S rises, and theorem 2 holds for more than half of "
-        "both splits, as the paper reports."
+        "Training with pixels as they are, n = 256: S falls first and theorem 2 with it. Then S rises, and theorem 2 holds for more than "
+        "half of both splits, as the paper reports."
     )
     assert fall == (
         "  Until epoch 2 S falls from 0.470 / 0.450 to 0.370 / 0.350. Theorem 2 holds for 6.0 % [3.5, 8.5] / 4.0 % [1.5, 6.5] of samples "
@@ -69,7 +75,7 @@ def test_a_run_that_ends_while_s_falls_says_that_the_rest_is_not_seen() -> None:
     ("options", "claim"),
     [
         ({"spread": 0.01}, "theorem 2 holds for more than half of both splits, as the paper reports."),
-        ({"spread": 0.2}, "theorem 2 does not differ clearly from one half for both splits: the paper reports more than half."),
+        ({"spread": 0.2}, "theorem 2 does not differ clearly from one half for both splits; the paper reports more than half."),
         ({"seeds": 1}, "theorem 2 holds for 69 % / 67 % of samples at the end (one seed: no verdict)."),
     ],
 )
@@ -79,20 +85,30 @@ def test_a_claim_needs_an_interval_beyond_one_half(options: dict[str, float], cl
 
 
 def test_less_than_half_is_said_to_be_less() -> None:
-    assert told([(0.2, 0.4), (0.2, 0.41), (0.1, 0.42)])[1].endswith("holds for less than half of both splits: the paper reports more.")
+    headline = told([(0.2, 0.4), (0.2, 0.41), (0.1, 0.42)])[1]
+    assert headline.endswith("holds for less than half of both splits; the paper reports more than half.")
+
+
+def test_of_another_setting_the_paper_is_not_cited() -> None:
+    headline = told(FALLS_THEN_RISES, SOFTPLUS)[1]
+    assert headline.startswith("Training with pixels as they are, layer 0 of 2, n = 256, objective softplus: S falls first")
+    assert headline.endswith("theorem 2 holds for more than half of both splits.")
 
 
 def test_only_epochs_that_every_seed_has_and_only_the_first_layer_count() -> None:
     whole = training(FALLS_THEN_RISES)
     unfinished = [row for row in whole.curves if (row.seed, row.epoch) != (2, 4)]
     deeper = training([(0.1, 0.1)] * 5, layer=1).curves
-    assert [moment.epoch for moment in moments([*unfinished, *deeper])] == [0, 1, 2, 3]
-    assert moments(whole.curves)[4].ratio[1].mean == pytest.approx(0.67)
+    found, complete = course_of([*unfinished, *deeper]), course_of(whole.curves)
+    assert found is not None
+    assert [moment.epoch for moment in found.moments] == [0, 1, 2, 3]
+    assert complete is not None
+    assert complete.last.ratio[1].mean == pytest.approx(0.67)
 
 
 def test_a_check_is_told_by_its_widest_layer_and_exact_condition() -> None:
     cells = tuple(
-        check_cell(width, split, seed=seed).model_copy(update={"theorem": 2, "ratio": value + seed / 100, "method": method})
+        check_cell(width, split, seed=seed).model_copy(update={"theorem": 2, "live": 4_000, "ratio": value + seed / 100, "method": method})
         for width, value in ((64, 0.3), (512, 0.7))
         for split in ("positive", "negative")
         for method in ("exact", "infinite_width")
@@ -100,11 +116,11 @@ def test_a_check_is_told_by_its_widest_layer_and_exact_condition() -> None:
     )  # type: ignore[arg-type]
     cells = tuple(cell.model_copy(update={"ratio": 0.05}) if cell.method == "infinite_width" else cell for cell in cells)
     result = CheckResult(theorem=2, cells=cells, diagnostics=(), provenance=provenance((0, 1, 2)))
-    assert sentences([Source("", result)])[1] == (
+    assert sentences([Source("", result, CheckSpec())])[1] == (
         "Theorem 2 at initialisation, n = 512, holds for 71 % [69, 73] / 71 % [69, 73] of samples. The paper reports more than half."
     )
     one = CheckResult(theorem=1, cells=(check_cell(split="negative"),), diagnostics=(), provenance=provenance())
-    assert sentences([Source("", one)]) == [
+    assert sentences([Source("", one, CheckSpec(theorem=1))]) == [
         "Data: mnist-mini; 1 seed. Two figures are of positive / negative samples. S is the mean Hoyer sparsity.",
         "Theorem 1 at initialisation, n = 64, holds for 75 % of samples. The paper reports more than 99.98 %.",
     ]
