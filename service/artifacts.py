@@ -1,15 +1,19 @@
 """Checkpoints and other large results: files below one folder, each with a digest that is checked when it is read."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
+import secrets
 import shutil
 from pathlib import Path
 
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}")
 DIGEST_BYTES = 32
+LABEL = ".service"  # no job's id
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without hard links say
 EPOCH_NAME = re.compile(r"epoch-(\d{2})-(\d{6})\.safetensors")  # the checkpoint at the end of a measured epoch
 
 
@@ -39,21 +43,13 @@ class Artifacts:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{name}.{os.getpid()}.part")
         try:
-            with draft.open("wb") as file:
-                file.write(hashlib.sha256(data).digest())
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(draft, hashlib.sha256(data).digest(), data)
             draft.replace(path)
         except OSError:
             with contextlib.suppress(OSError):
                 draft.unlink()
             raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(path.parent)
 
     def get(self, job_id: str, name: str) -> bytes:
         """The content. KeyError where there is none, ArtifactDamaged where it is not what was written."""
@@ -77,14 +73,40 @@ class Artifacts:
         for draft in folder.glob("*.part"):
             draft.unlink(missing_ok=True)
 
-    def owners(self, *, older_than: float) -> list[str]:
+    def owners(self, *, older_than: float = float("inf")) -> list[str]:
         """The jobs that have artifacts, whose folders have not changed since a time (seconds since 1970, this machine's clock)."""
         folders = [path for path in self.root.iterdir() if JOB_ID.fullmatch(path.name)] if self.root.is_dir() else []
-        return sorted(path.name for path in folders if path.stat().st_mtime < older_than)
+        return sorted(path.name for path in folders if _changed_at(path) < older_than)
 
-    def delete(self, job_id: str) -> None:
-        """Remove all of a job's artifacts."""
-        shutil.rmtree(self._folder(job_id), ignore_errors=True)
+    def size(self, job_id: str) -> int:
+        """How many bytes a job's artifacts have."""
+        folder = self._folder(job_id)
+        return sum(_size(path) for path in folder.iterdir()) if folder.is_dir() else 0
+
+    def delete(self, job_id: str) -> bool:
+        """Remove all of a job's artifacts; whether they are gone."""
+        folder = self._folder(job_id)
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+
+    def label(self) -> str | None:
+        """The id of the service that the folder belongs to; None where it says nothing of it."""
+        try:
+            return (self.root / LABEL).read_text(errors="replace").strip()
+        except FileNotFoundError:
+            return None
+
+    def put_label(self, service_id: str) -> None:
+        """Name the service that the folder belongs to, durably, unless one is named: of several writers the first one counts."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        label, draft = self.root / LABEL, self.root / f"{LABEL}.{secrets.token_hex(8)}.part"
+        try:
+            _write(draft, f"{service_id}\n".encode())
+            with contextlib.suppress(FileExistsError):
+                _link(draft, label)
+        finally:
+            draft.unlink(missing_ok=True)
+        _sync(self.root)
 
     def _folder(self, job_id: str) -> Path:
         if not JOB_ID.fullmatch(job_id):
@@ -95,3 +117,47 @@ class Artifacts:
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not an artifact's name")
         return self._folder(job_id) / name
+
+
+def _write(path: Path, *parts: bytes) -> None:
+    """Write a file so that its content outlives a loss of power."""
+    with path.open("wb") as file:
+        file.writelines(parts)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Let the names in a folder outlive a loss of power."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _link(draft: Path, path: Path) -> None:
+    """Give a written file its name. FileExistsError where something has it."""
+    try:
+        path.hardlink_to(draft)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if path.exists():
+            raise FileExistsError(path) from error
+        draft.replace(path)
+
+
+def _changed_at(path: Path) -> float:
+    """When a folder was changed last; for ever to come where it was removed just now."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

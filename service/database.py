@@ -12,7 +12,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, insert, select, text, update
+from sqlalchemy import Engine, create_engine, event, insert, inspect, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -53,8 +53,35 @@ class Database:
         self.engine: Engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite, json_serializer=_compact, **options)
         self._writer = threading.Lock()
         self.glimpse = Glimpse(self.url.database) if self.is_sqlite and self.url.database else None
+        self._file: tuple[int, int] | None = None
         if self.is_sqlite:
             _prepare_sqlite(self.engine)
+            event.listen(self.engine, "connect", self._note_file)
+
+    @property
+    def address(self) -> str:
+        """Where the database is, without its password."""
+        return self.url.difference_update_query(["password"]).render_as_string(hide_password=True)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the file of SQLite was deleted, or another put in its place, since it was opened: what is open is then nobody else's."""
+        return self._file is not None and self._file_now() != self._file
+
+    def _note_file(self, _connection: DBAPIConnection, _record: object) -> None:
+        self._file = self._file or self._file_now()
+
+    def _file_now(self) -> tuple[int, int] | None:
+        """What tells a file from every other that there is; None where there is none."""
+        try:
+            found = Path(self.url.database or "").stat()
+        except OSError:
+            return None
+        return (found.st_dev, found.st_ino)
+
+    def has_table(self, name: str) -> bool:
+        """Whether the schema has come so far."""
+        return inspect(self.engine).has_table(name)
 
     def migrate(self) -> None:
         """Bring the schema up to date; two processes may do so at once."""

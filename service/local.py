@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.broker import BrokerError, EmbeddedRedis, answers
 from service.children import Child, kill_group, rotate, started_at
-from service.serve import ServeError, listen
+from service.serve import ServeError, listen, refuse_others_state
 from service.settings import Settings
 
 HOST = "127.0.0.1"
@@ -72,6 +72,7 @@ class Stack:
         try:
             end_leftovers(self.state_file)
             self.port = claim_port(self.port)
+            refuse_others(self.settings)
             self._thread = threading.Thread(target=self._supervise, name="stack")
             self._thread.start()
             self._settled.wait()
@@ -234,6 +235,14 @@ def claim_port(port: int) -> int:
         with listen(HOST, port) as probe:
             claimed: int = probe.getsockname()[1]
             return claimed
+    except ServeError as error:
+        raise StackError(str(error)) from error
+
+
+def refuse_others(settings: Settings) -> None:
+    """Raise StackError where database and artifacts cannot be used together: before anything is started that would only say so in a log."""
+    try:
+        refuse_others_state(settings)
     except ServeError as error:
         raise StackError(str(error)) from error
 

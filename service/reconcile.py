@@ -9,8 +9,9 @@ import time
 
 from service.artifacts import Artifacts
 from service.dispatch import BrokerAway, Doorbell
+from service.identity import NotOurs
 from service.problems import DATABASE_ERRORS
-from service.retention import sweep
+from service.retention import described, sweep, unknown
 from service.settings import Settings
 from service.store import Store
 
@@ -34,6 +35,7 @@ class Reconciler(threading.Thread):
         self._ticked = time.monotonic()
         self._spare_until = 0.0
         self._more = True  # there may be something to do at once
+        self._told: set[str] = set()  # what the log says already of artifacts
         self.broker_ok = False
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -88,13 +90,27 @@ class Reconciler(threading.Thread):
         """Apply the retention from time to time; whether there may be more to do."""
         if time.monotonic() < self._sweep_due:
             return False
-        swept = sweep(self.store, self.artifacts, self.settings.retention)
-        for job_id in swept.jobs:
-            log.info("%s: deleted, the retention does not keep it", job_id)
-        if not swept.jobs:
+        try:
+            if sweep(self.store, self.artifacts, self.settings.retention):
+                return True
+            self._report_unknown()
             self.store.forget_keys(self.settings.idempotency_hours)
-            self._sweep_due = time.monotonic() + SWEEP_SECONDS
-        return bool(swept.jobs)
+        except (NotOurs, OSError) as error:
+            self._tell(logging.ERROR, f"nothing is swept: {error}", {str(error)})
+        self._sweep_due = time.monotonic() + SWEEP_SECONDS
+        return False
+
+    def _report_unknown(self) -> None:
+        """Say which artifacts belong to no job. They may be all that is left of it: the operator decides."""
+        if found := unknown(self.store, self.artifacts):
+            advice = f"`fflab retention` lists and `fflab retention --apply` removes them (in {self.artifacts.root})"
+            self._tell(logging.WARNING, f"{described(found)}; {advice}", {one.job for one in found})
+
+    def _tell(self, level: int, message: str, facts: set[str]) -> None:
+        """Log what has something new in it: once, not after every sweep."""
+        if not facts <= self._told:
+            log.log(level, "%s", message)
+        self._told |= facts
 
     def _follow(self, study_id: str) -> bool:
         try:

@@ -6,7 +6,7 @@ from sqlalchemy import func, insert, select
 
 from service.database import Database
 from service.jobs import JobState
-from service.tables import JobRow, KeyRow, WorkerRow, now_seconds
+from service.tables import JobRow, KeyRow, ServiceRow, WorkerRow, now_seconds
 
 
 class WorkerSeen(NamedTuple):
@@ -18,6 +18,13 @@ class WorkerSeen(NamedTuple):
 
 class Registry(Database):
     """Who is there."""
+
+    def service_id(self) -> str | None:
+        """Which service this is; None where the schema is not made yet."""
+        if not self.has_table(ServiceRow.__tablename__):
+            return None
+        with self.reading() as session:
+            return session.scalar(select(ServiceRow.id))
 
     def add_key(self, key_id: str, name: str, key_digest: str) -> None:
         """Store an API key by its hash."""

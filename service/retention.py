@@ -1,17 +1,24 @@
-"""What is kept: finds the jobs that are beyond it, and deletes them with their artifacts, some at a time."""
+"""What is kept: finds the jobs that are beyond it, and deletes them with their artifacts, some at a time.
+
+Artifacts of jobs that the database does not know are reported; they are removed only where the operator asks for it.
+"""
 
 import contextlib
+import logging
 import time
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel
 
 from service.artifacts import Artifacts
+from service.identity import settle
 from service.settings import Retention
 from service.store import NotAllowed, Store
 
 AT_ONCE = 100
-ORPHAN_SECONDS = 3600.0  # artifacts without a job are left alone for so long: theirs may be about to be made
+UNKNOWN_SECONDS = 3600.0  # artifacts without a job count as unknown after so long: theirs may be about to be made
+
+log = logging.getLogger(__name__)
 
 
 class Outdated(BaseModel):
@@ -24,11 +31,11 @@ class Outdated(BaseModel):
     reason: str
 
 
-class Swept(NamedTuple):
-    """What a sweep deleted."""
+class Unknown(BaseModel):
+    """Artifacts of a job that the database does not know."""
 
-    jobs: list[str]
-    orphans: list[str]
+    job: str
+    bytes: int
 
 
 def outdated(store: Store, retention: Retention, limit: int) -> list[Outdated]:
@@ -42,15 +49,41 @@ def outdated(store: Store, retention: Retention, limit: int) -> list[Outdated]:
     return found
 
 
-def sweep(store: Store, artifacts: Artifacts, retention: Retention) -> Swept:
-    """Delete some of the jobs that are outdated, and artifacts that belong to none."""
-    gone: list[str] = []
+def sweep(store: Store, artifacts: Artifacts, retention: Retention) -> list[Outdated]:
+    """Delete some of the jobs that are outdated; which. Raises NotOurs, with nothing deleted, where it is not certain whose they are."""
+    settle(store, artifacts)
+    gone: list[Outdated] = []
     for job in outdated(store, retention, AT_ONCE):
         with contextlib.suppress(LookupError, NotAllowed):  # deleted or retried meanwhile
-            for owner in store.delete(job.id):
-                artifacts.delete(owner)
-            gone.append(job.id)
-    orphans = store.unneeded(artifacts.owners(older_than=time.time() - ORPHAN_SECONDS))
-    for owner in orphans:
+            delete_job(store, artifacts, job.id, f"the retention does not keep it: {job.reason}")
+            gone.append(job)
+    return gone
+
+
+def delete_job(store: Store, artifacts: Artifacts, job_id: str, reason: str) -> None:
+    """Delete a job that has ended, with the artifacts that no other needs, and log it. Raises as Store.delete does."""
+    owners = store.delete(job_id)
+    for owner in owners:
         artifacts.delete(owner)
-    return Swept(gone, orphans)
+    log.info("%s: deleted, with the artifacts of %d jobs (%s)", job_id, len(owners), reason)
+
+
+def unknown(store: Store, artifacts: Artifacts) -> list[Unknown]:
+    """The artifacts of jobs that the database does not know. Raises NotOurs where it may be the wrong database."""
+    settle(store, artifacts)
+    owners = artifacts.owners(older_than=time.time() - UNKNOWN_SECONDS)
+    return [Unknown(job=owner, bytes=artifacts.size(owner)) for owner in store.unneeded(owners)]
+
+
+def remove_unknown(store: Store, artifacts: Artifacts) -> list[Unknown]:
+    """Remove the artifacts of jobs that the database does not know; those that are gone. Raises NotOurs, with nothing removed."""
+    gone = [found for found in unknown(store, artifacts) if artifacts.delete(found.job)]
+    for found in gone:
+        log.info("%s: its artifacts (%d bytes) are removed (the database knows no such job)", found.job, found.bytes)
+    return gone
+
+
+def described(found: list[Unknown], shown: int = 10) -> str:
+    """Some unknown artifacts in words: how many, how large, whose."""
+    names = ", ".join(one.job for one in found[:shown]) + (f" and {len(found) - shown} more" if len(found) > shown else "")
+    return f"artifacts of {len(found)} jobs that the database does not know ({sum(one.bytes for one in found) / 1e6:,.1f} MB): {names}"

@@ -4,13 +4,19 @@ import argparse
 import asyncio
 import errno
 import ipaddress
+import logging
 import socket
 import sys
 from types import FrameType
 
 import uvicorn
+from alembic.util import CommandError
 from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
+from service.artifacts import Artifacts
+from service.database import DatabaseRefused
+from service.identity import NotOurs, settle
 from service.settings import Settings
 from service.store import Store
 
@@ -20,15 +26,18 @@ BACKLOG = 256
 
 
 class ServeError(Exception):
-    """The API cannot listen there; the message is one line that says why and what to do."""
+    """The API cannot be started; the message is one line that says why and what to do."""
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
-    """Run the API until a signal ends it. Raises ServeError where the address is taken or may not be used."""
+    """Run the API until a signal ends it. Raises ServeError where the address, the database or the artifacts may not be used."""
     from service.app import create_app
 
+    logging.basicConfig(format="%(asctime)s %(levelname)s api: %(message)s")
+    logging.getLogger("service").setLevel(logging.INFO)  # what is deleted is said
     refuse_strangers(settings, host)
     listener = listen(host, port)
+    refuse_others_state(settings)
     app = create_app(settings)
     config = uvicorn.Config(app, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False, backlog=BACKLOG)
     Server(config, app).run(sockets=[listener])
@@ -73,6 +82,24 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def refuse_others_state(settings: Settings) -> None:
+    """Raise ServeError where the database cannot be used, or the artifacts in the home are not known to be its own."""
+    try:
+        store = Store(settings.database)
+        try:
+            store.migrate()
+            settle(store, Artifacts(settings.artifacts))
+        finally:
+            store.close()
+    except (NotOurs, DatabaseRefused) as error:
+        raise ServeError(str(error)) from error
+    except (SQLAlchemyError, CommandError, ModuleNotFoundError) as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        raise ServeError(f"the database cannot be used: {reason}; look at FFLAB_DATABASE_URL, and at FFLAB_HOME for SQLite") from error
+    except OSError as error:
+        raise ServeError(f"the home {settings.root} cannot be used: {error}; choose another with FFLAB_HOME") from error
 
 
 def refuse_strangers(settings: Settings, host: str) -> None:

@@ -192,6 +192,17 @@ class SecretRow(Base):
     value: Mapped[str]
 
 
+class ServiceRow(Base):
+    """Which service this is: the one row, made with the table. The folder of artifacts has the same id, see service.identity."""
+
+    __tablename__ = "service"
+
+    number: Mapped[int] = mapped_column(primary_key=True, default=1)
+    id: Mapped[str]
+
+    __table_args__ = (CheckConstraint("number = 1", name="one_service"),)
+
+
 class KeyRow(Base):
     """An API key, as its hash."""
 

@@ -95,6 +95,10 @@ class Wishes(Database):
         with self.reading() as session:
             return self._unneeded(session, owners)
 
+    def knows_some(self, owners: Collection[str]) -> bool:
+        """Whether a job refers to one at least of the owners of artifacts."""
+        return self.has_table(JobRow.__tablename__) and len(self.unneeded(owners)) < len(owners)
+
     def _wish(self, job_id: str, action: str, wanted: Wanted, target: JobState) -> Job:
         with self.writing() as session:
             before = JobState(self._row(session, job_id).state)

@@ -7,6 +7,8 @@ import re
 import sys
 import threading
 
+from service.artifacts import Artifacts
+from service.identity import NotOurs, settle
 from service.settings import Settings
 from service.store import Store
 from workers.app import NoBroker, create_app
@@ -22,21 +24,34 @@ def device(text: str) -> str:
     return text
 
 
+def prepare(settings: Settings) -> None:
+    """Bring the schema up to date. Raises NotOurs where the artifacts in the home are not known to be this database's."""
+    store = Store(settings.database)
+    try:
+        patiently(store.migrate, threading.Event())
+        patiently(lambda: settle(store, Artifacts(settings.artifacts)), threading.Event())
+    finally:
+        store.close()  # no connection may cross the fork
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Prepare the database, then work until SIGTERM."""
     parser = argparse.ArgumentParser(prog="fflab worker")
     parser.add_argument("--device", type=device, default="auto")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s worker %(process)d: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = Settings()
     try:
         app = create_app(settings, given.device)
     except NoBroker as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_REFUSED)
-    store = Store(settings.database)
-    patiently(store.migrate, threading.Event())
-    store.close()  # no connection may cross the fork
+    try:
+        prepare(settings)
+    except NotOurs as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_REFUSED)
     name = f"fflab-{os.getpid()}@%h"
     app.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO", f"--hostname={name}"])
 

@@ -1,13 +1,29 @@
 """Commands for data sets and for whoever keeps the service: keys, retention, the secret of webhooks."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli import completion
-from service.cli.shared import EXIT_NOT_FOUND, EXIT_USAGE, HomeOption, JsonOption, fail, needing, settings_of, show_json, store_of
+from service.cli.shared import (
+    EXIT_FAILED,
+    EXIT_NOT_FOUND,
+    EXIT_UNREACHABLE,
+    EXIT_USAGE,
+    HomeOption,
+    JsonOption,
+    fail,
+    needing,
+    settings_of,
+    show_json,
+    store_of,
+)
+
+if TYPE_CHECKING:
+    from service.retention import Outdated, Unknown
 
 LISTED = 1_000
 NameArgument = Annotated[str, typer.Argument(autocompletion=completion.datasets)]
@@ -98,24 +114,52 @@ def retention(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List or delete what the retention lets go. See FFLAB_RETENTION; the service does so by itself, from time to time."""
-    from service.cli.terminal import table
+    """List or delete what the retention lets go, and what belongs to no job. See FFLAB_RETENTION.
 
+    The service deletes by itself, from time to time, what the retention lets go. Artifacts of jobs that the database does not know are
+    removed by --apply alone.
+    """
     with needing("server"):
         from service.artifacts import Artifacts
-        from service.retention import outdated, sweep
+        from service.identity import NotOurs
+        from service.retention import outdated, remove_unknown, sweep, unknown
 
     settings = settings_of(home)
+    artifacts = Artifacts(settings.artifacts)
     with store_of(home) as store:
-        found = [job.model_dump() for job in outdated(store, settings.retention, LISTED)]
-        deleted: list[str] = []
-        while apply and (swept := sweep(store, Artifacts(settings.artifacts), settings.retention)).jobs:
-            deleted += swept.jobs
+        try:
+            strays = unknown(store, artifacts)
+            found, deleted = outdated(store, settings.retention, LISTED), []
+            while apply and (swept := sweep(store, artifacts, settings.retention)):
+                deleted += swept
+            removed = remove_unknown(store, artifacts) if apply else []
+        except NotOurs as error:
+            fail(str(error), EXIT_UNREACHABLE)
     if as_json:
-        show_json({"policy": settings.retention.model_dump(), "found": found, "deleted": deleted})
+        listed = {"found": [job.model_dump() for job in found], "deleted": [job.id for job in deleted]}
+        artifacts_of = {"unknown": [one.model_dump() for one in strays], "removed": [one.model_dump() for one in removed]}
+        show_json({"policy": settings.retention.model_dump(), **listed, **artifacts_of})
     else:
-        table(["job", "kind", "name", "ended days ago", "reason"], [[str(value or "") for value in job.values()] for job in found])
-        typer.echo(f"{len(deleted)} deleted" if apply else f"{len(found)} would be deleted; --apply deletes them now")
+        _show_jobs(deleted if apply else found, "deleted" if apply else "would be deleted; --apply deletes them now")
+        _show_artifacts(removed if apply else strays, "removed" if apply else "belong to no job of the database; --apply removes them")
+    if apply and (left := len(strays) - len(removed)) > 0:
+        fail(f"{left} folders of artifacts in {artifacts.root} could not be removed: look at who may write there", EXIT_FAILED)
+
+
+def _show_jobs(jobs: "Sequence[Outdated]", what: str) -> None:
+    from service.cli.terminal import table
+
+    table(["job", "kind", "name", "ended days ago", "reason"], [[str(value or "") for value in job.model_dump().values()] for job in jobs])
+    typer.echo(f"{len(jobs)} {what}")
+
+
+def _show_artifacts(strays: "Sequence[Unknown]", what: str) -> None:
+    """Artifacts that belong to no job; nothing where there are none."""
+    from service.cli.terminal import table
+
+    if strays:
+        table(["artifacts", "bytes"], [[one.job, str(one.bytes)] for one in strays], right=(1,))
+        typer.echo(f"{len(strays)} folders of artifacts, {sum(one.bytes for one in strays) / 1e6:,.1f} MB, {what}")
 
 
 def webhook_secret(home: HomeOption = None, as_json: JsonOption = False) -> None:

@@ -36,8 +36,8 @@ class Check(NamedTuple):
 
 def examine(settings: Settings) -> Iterator[Check]:
     """All checks, in the order in which one would mend what they find."""
-    checks: tuple[Callable[[Settings], Iterator[Check]], ...] = (_python, _extras, _torch, _datasets, _home, _redis, _database, _service)
-    for check in checks:
+    installation: tuple[Callable[[Settings], Iterator[Check]], ...] = (_python, _extras, _torch, _datasets)
+    for check in (*installation, _home, _redis, _database, _artifacts, _service):
         yield from check(settings)
 
 
@@ -151,16 +151,43 @@ def _database(settings: Settings) -> Iterator[Check]:
         return
     from sqlalchemy.exc import SQLAlchemyError
 
+    from service.database import DatabaseRefused
     from service.store import Store
 
     try:
         store = Store(settings.database)
         store.ping()
         store.close()
-    except (SQLAlchemyError, OSError, ModuleNotFoundError) as error:
+    except (SQLAlchemyError, DatabaseRefused, OSError, ModuleNotFoundError) as error:
         yield Check("database", "fail", " ".join(str(error).split())[:160], "look at FFLAB_DATABASE_URL")
     else:
         yield Check("database", "ok", store.url.render_as_string(hide_password=True))
+
+
+def _artifacts(settings: Settings) -> Iterator[Check]:
+    """Whether the artifacts in the home are those of the database."""
+    if not _has_server():
+        return
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from service.artifacts import Artifacts
+    from service.database import DatabaseRefused
+    from service.identity import refusal
+    from service.store import Store
+
+    try:
+        store = Store(settings.database)
+        try:
+            reason = refusal(store, Artifacts(settings.artifacts))
+        finally:
+            store.close()
+    except (SQLAlchemyError, DatabaseRefused, OSError, ModuleNotFoundError):
+        return  # the checks of the home and of the database say so
+    if reason:
+        wrong, _, advice = reason.rpartition(": ")
+        yield Check("artifacts", "fail", wrong, advice)
+    else:
+        yield Check("artifacts", "ok", f"{settings.artifacts} belongs to the database")
 
 
 def _has_server() -> bool:

@@ -20,6 +20,7 @@ from service.events import stream, until_terminal
 from service.jobs import Event, Job, JobState, Webhook
 from service.pointers import unstorable
 from service.problems import responses
+from service.retention import delete_job
 from service.state import InState, Owner, State, checked, is_job_id, json_only
 from service.store import Idempotency, KeyReused, NotAllowed, Order, PartOfStudy, QueueFull, Submitted
 from service.webhooks import checked_secret, checked_url
@@ -269,8 +270,7 @@ def retry(job_id: JobId, state: InState) -> Job:
 def delete(job_id: JobId, state: InState) -> Response:
     """Delete a job that has ended, with its result and artifacts."""
     try:
-        for gone in state.store.delete(checked(job_id)):
-            state.artifacts.delete(gone)
+        delete_job(state.store, state.artifacts, checked(job_id), "DELETE was asked for")
     except LookupError as error:
         raise problems.NoSuchJob from error
     except PartOfStudy as error:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import threading
 import time
@@ -16,7 +17,8 @@ from service.broker import EmbeddedRedis, answers
 from service.dispatch import QUEUE, TASK, BrokerAway, Doorbell
 from service.jobs import JobState
 from service.reconcile import RING_AGAIN_SECONDS, Reconciler
-from service.settings import Settings
+from service.retention import UNKNOWN_SECONDS
+from service.settings import Retention, Settings
 from service.store import Store
 from service.tables import JobRow, now_seconds
 from tests.service.conftest import wait_until
@@ -210,3 +212,46 @@ def test_one_study_that_cannot_be_made_to_its_end_fails_and_does_not_stop_the_ot
     assert failed.error is not None
     assert (failed.state, failed.error.code) == (JobState.failed, "study_changed")
     assert read(own_store, sound.id).state is JobState.succeeded
+
+
+def sweep_now(reconciler: Reconciler) -> None:
+    reconciler._sweep_due = 0.0
+    reconciler.tick()
+
+
+def test_artifacts_of_no_job_are_left_alone_and_told_of_once(
+    reconciler: Reconciler, own_store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    stray, known = "job_" + "a" * 32, submit(own_store).id
+    sweep_now(reconciler)
+    for owner in (stray, known):
+        reconciler.artifacts.put(owner, "step.safetensors", b"weights")
+        os.utime(reconciler.artifacts.root / owner, (1.0, time.time() - UNKNOWN_SECONDS - 9))
+    for _ in range(3):
+        sweep_now(reconciler)
+    assert reconciler.artifacts.owners() == sorted([stray, known])
+    [told] = [message for message in caplog.messages if stray in message]
+    assert told.startswith("artifacts of 1 jobs that the database does not know (0.0 MB): ")
+    assert "`fflab retention --apply` removes them" in told
+    assert known not in told
+
+
+def test_nothing_is_swept_where_it_is_not_certain_whose_it_is(
+    own_store: Store, broker: Broker, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = Retention.model_validate({"train": {"count": 0}})
+    reconciler = Reconciler(own_store, settings.model_copy(update={"retention": policy}), None)
+    job = submit(own_store)
+    end(own_store, job, well=True)
+    reconciler.artifacts.put(job.id, "step.safetensors", b"weights")
+    reconciler.artifacts.put_label("another")
+    for _ in range(3):
+        sweep_now(reconciler)
+    assert reconciler.artifacts.owners() == [job.id]
+    assert own_store.job(job.id) is not None
+    [told] = [message for message in caplog.messages if message.startswith("nothing is swept")]
+    assert str(settings.artifacts) in told
+    (settings.artifacts / ".service").unlink()
+    sweep_now(reconciler)
+    assert reconciler.artifacts.owners() == []
+    assert own_store.job(job.id) is None

@@ -2,20 +2,22 @@
 
 import io
 import json
+import logging
 import os
 import time
 from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 from sqlalchemy import update
 
 from ffengine.results import TrainResult
 from ffengine.spec import CheckSpec, TrainSpec
 from service.app import create_app
-from service.artifacts import Artifacts
+from service.artifacts import DIGEST_BYTES, Artifacts
 from service.jobs import LogLine
-from service.retention import ORPHAN_SECONDS, outdated, sweep
+from service.retention import UNKNOWN_SECONDS, outdated, remove_unknown, sweep, unknown
 from service.settings import Retention, Settings
 from service.store import Store
 from service.tables import JobRow, ResultRow, SummaryRow, now_seconds
@@ -155,8 +157,8 @@ def test_jobs_beyond_the_retention_go_with_their_artifacts_and_pinned_ones_stay(
     policy = Retention.model_validate({"train": {"days": 30}})
     [found] = outdated(either_store, policy, 10)
     assert (found.id, found.reason, found.ended_days_ago) == (old, "ended more than 30 days ago", 40.0)
-    assert sweep(either_store, artifacts, policy).jobs == [old]
-    assert sweep(either_store, artifacts, policy).jobs == []
+    assert [job.id for job in sweep(either_store, artifacts, policy)] == [old]
+    assert sweep(either_store, artifacts, policy) == []
     assert sorted(artifacts.owners(older_than=time.time() + 9)) == sorted([new, pinned, running])
     assert either_store.job(old) is None
 
@@ -178,7 +180,7 @@ def test_a_study_goes_with_its_runs_and_they_do_not_go_before_it(either_store: S
     either_store.follow(study.id)
     assert outdated(either_store, Retention.model_validate({"train": {"days": 1}}), 10) == []
     aged(either_store, study.id, 90)
-    assert sweep(either_store, Artifacts(tmp_path), Retention.model_validate({"study": {"days": 1}})).jobs == [study.id]
+    assert [job.id for job in sweep(either_store, Artifacts(tmp_path), Retention.model_validate({"study": {"days": 1}}))] == [study.id]
     assert either_store.jobs(limit=10, children=True).jobs == []
 
 
@@ -191,15 +193,25 @@ def test_weights_that_a_waiting_check_needs_are_kept(either_store: Store) -> Non
     assert [job.id for job in outdated(either_store, policy, 10)] == [old]
 
 
-def test_artifacts_of_no_job_are_removed_after_a_while(either_store: Store, tmp_path: Path) -> None:
+def test_artifacts_of_no_job_are_reported_after_a_while_and_removed_only_where_it_is_asked_for(
+    either_store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     artifacts = Artifacts(tmp_path / "artifacts")
-    orphan, young = "job_" + "a" * 32, "job_" + "b" * 32
-    for owner in (orphan, young):
+    sweep(either_store, artifacts, Retention())
+    stray, young = "job_" + "a" * 32, "job_" + "b" * 32
+    for owner in (stray, young):
         artifacts.put(owner, "step.safetensors", b"weights")
-    os.utime(artifacts.root / orphan, (1.0, time.time() - ORPHAN_SECONDS - 9))
+    os.utime(artifacts.root / stray, (1.0, time.time() - UNKNOWN_SECONDS - 9))
     (artifacts.root / "notes.txt").write_text("not ours")
-    assert sweep(either_store, artifacts, Retention()).orphans == [orphan]
-    assert sorted(path.name for path in artifacts.root.iterdir()) == [young, "notes.txt"]
+    assert sweep(either_store, artifacts, Retention.model_validate({"train": {"days": 1, "count": 0}})) == []
+    [found] = unknown(either_store, artifacts)
+    assert (found.job, found.bytes) == (stray, len(b"weights") + DIGEST_BYTES)
+    assert sorted(path.name for path in artifacts.root.iterdir()) == [".service", stray, young, "notes.txt"]
+    assert remove_unknown(either_store, artifacts) == [found]
+    assert sorted(path.name for path in artifacts.root.iterdir()) == [".service", young, "notes.txt"]
+    assert f"{stray}: its artifacts (39 bytes) are removed (the database knows no such job)" in caplog.messages
+    assert unknown(either_store, artifacts) == remove_unknown(either_store, artifacts) == []
 
 
 def test_what_would_go_can_be_seen_before(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Which artifacts belong to which database: one id in both, compared before anything is served, claimed or deleted."""
+
+import logging
+
+from service.artifacts import Artifacts
+from service.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class NotOurs(Exception):  # noqa: N818
+    """The database and the folder of artifacts do not belong together; the message is one line that says why and what to do."""
+
+
+def settle(store: Store, artifacts: Artifacts) -> None:
+    """Make sure that the database and the folder of artifacts belong together. Raises NotOurs where that is not certain.
+
+    A folder without an id is given the database's where it holds no artifacts, and where the database knows the job of some: it was
+    kept by a version that gave no ids. A folder with another id is refused even where it holds no artifacts: the service that it
+    belongs to may be running, and all that it writes from then on would count as another's.
+    """
+    if reason := refusal(store, artifacts):
+        raise NotOurs(reason)
+    if artifacts.label() is None:
+        adopted = artifacts.owners()
+        artifacts.put_label(_id_of(store))
+        level = logging.WARNING if adopted else logging.INFO
+        log.log(level, "the artifacts of %d jobs in %s belong to %s from now on", len(adopted), artifacts.root, store.address)
+        if reason := refusal(store, artifacts):  # the service of another database was a moment faster
+            raise NotOurs(reason)
+
+
+def refusal(store: Store, artifacts: Artifacts) -> str | None:
+    """Why the two cannot be used together, in one line; None where nothing speaks against it. Changes nothing."""
+    if store.is_replaced:
+        return (
+            f"the database file of {store.address} was deleted or replaced while it was in use, so nothing in {artifacts.root} is "
+            "touched: stop all that use it, put the right file in its place, and start again"
+        )
+    label = artifacts.label()
+    if label is None:
+        owners = artifacts.owners()
+        if not owners or store.knows_some(owners):
+            return None
+        wrong = f"{store.address} knows none of the {len(owners)} jobs whose artifacts are in {artifacts.root}"
+    elif label == (ours := store.service_id()):
+        return None
+    else:
+        ids = f"{label or 'none'} there, {ours or 'none'} in the database"
+        wrong = f"the artifacts in {artifacts.root} are not those of the database {store.address} (service ids: {ids})"
+    return (
+        f"{wrong}: set FFLAB_DATABASE_URL to the database that these artifacts belong to, or FFLAB_HOME to another folder, "
+        f"or move the folder {artifacts.root} away"
+    )
+
+
+def _id_of(store: Store) -> str:
+    found = store.service_id()
+    if found is None:
+        raise NotOurs(f"the database {store.address} has no service id, so nothing can belong to it: restore it from a backup")
+    return found

@@ -1,0 +1,197 @@
+"""A database and its artifacts: told apart from others before anything is served or deleted, however many begin at once."""
+
+import contextlib
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from ffengine.spec import TrainSpec
+from service.artifacts import Artifacts
+from service.identity import NotOurs, refusal, settle
+from service.retention import UNKNOWN_SECONDS, remove_unknown, sweep, unknown
+from service.settings import Retention
+from service.store import Store
+from tests.service.test_results import ended
+from tests.service.test_store import submit
+
+STRAYS = ["job_" + digit * 32 for digit in "abc"]
+NOTHING_KEPT = Retention.model_validate({"train": {"count": 0}})
+OPEN = """
+import sys
+from service.artifacts import Artifacts
+from service.serve import refuse_others_state
+from service.settings import Settings
+from service.store import Store
+settings = Settings()
+sys.stdin.readline()
+refuse_others_state(settings)
+store = Store(settings.database)
+print(store.service_id(), Artifacts(settings.artifacts).label())
+store.close()
+"""
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Artifacts:
+    return Artifacts(tmp_path / "artifacts")
+
+
+def strays(artifacts: Artifacts) -> dict[str, bytes]:
+    """Artifacts of jobs that no database knows, old enough to be noticed."""
+    for owner in STRAYS:
+        artifacts.put(owner, "step.safetensors", owner.encode())
+        os.utime(artifacts.root / owner, (1.0, time.time() - UNKNOWN_SECONDS - 9))
+    return content(artifacts)
+
+
+def content(artifacts: Artifacts) -> dict[str, bytes]:
+    return {str(path.relative_to(artifacts.root)): path.read_bytes() for path in artifacts.root.rglob("*") if path.is_file()}
+
+
+def test_an_empty_folder_becomes_the_databases(either_store: Store, artifacts: Artifacts) -> None:
+    settle(either_store, artifacts)
+    settle(either_store, artifacts)
+    assert artifacts.label() == either_store.service_id()
+    assert len(artifacts.label() or "") == 36
+    assert [path.name for path in artifacts.root.iterdir()] == [".service"]
+    assert artifacts.owners() == []
+
+
+def test_a_folder_of_an_earlier_version_is_adopted_where_the_database_knows_one_of_its_jobs(
+    either_store: Store, artifacts: Artifacts, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    strays(artifacts)
+    artifacts.put(submit(either_store, TrainSpec(epochs=1)).id, "step.safetensors", b"known")
+    settle(either_store, artifacts)
+    assert artifacts.label() == either_store.service_id()
+    assert any(str(artifacts.root) in message and "from now on" in message for message in caplog.messages)
+
+
+REFUSED: dict[str, Callable[[Store, Artifacts], object]] = {
+    "no id, jobs that nobody knows": lambda _store, artifacts: strays(artifacts),
+    "no id, and the database has other jobs": lambda store, artifacts: (submit(store), strays(artifacts)),
+    "another id": lambda _store, artifacts: (artifacts.put_label("another"), strays(artifacts)),
+    "another id, but known jobs": lambda store, artifacts: (
+        artifacts.put(ended(store, 1, 40), "step.safetensors", b"known"),
+        artifacts.put_label("another"),
+    ),
+    "another id, and no artifacts": lambda _store, artifacts: artifacts.put_label("another"),
+    "an id that was cut off": lambda _store, artifacts: artifacts.put_label(""),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_belong_together_is_refused_and_left_alone(either_store: Store, artifacts: Artifacts, case: str) -> None:
+    REFUSED[case](either_store, artifacts)
+    before = content(artifacts)
+    for action in (
+        lambda: settle(either_store, artifacts),
+        lambda: sweep(either_store, artifacts, NOTHING_KEPT),
+        lambda: unknown(either_store, artifacts),
+        lambda: remove_unknown(either_store, artifacts),
+    ):
+        with pytest.raises(NotOurs) as refused:
+            action()
+        line = str(refused.value)
+        assert "\n" not in line
+        assert all(words in line for words in (str(artifacts.root), either_store.address, "FFLAB_DATABASE_URL", "FFLAB_HOME", "away"))
+    assert content(artifacts) == before
+    assert case != "another id, but known jobs" or len(either_store.jobs(limit=10).jobs) == 1, "no job is deleted either"
+
+
+def test_a_database_without_its_id_is_refused(either_store: Store, artifacts: Artifacts) -> None:
+    with either_store.engine.execution_options(write=True).begin() as connection:
+        connection.execute(text("DELETE FROM service"))
+    with pytest.raises(NotOurs, match="has no service id"):
+        settle(either_store, artifacts)
+    settled = artifacts.root / ".service"
+    assert not settled.exists()
+
+
+@pytest.mark.parametrize("put_there", ["nothing", "a copy"])
+def test_nothing_is_deleted_where_the_database_file_is_gone_meanwhile(artifacts: Artifacts, tmp_path: Path, put_there: str) -> None:
+    file = tmp_path / "jobs.db"
+    store = Store(f"sqlite:///{file}")
+    store.migrate()
+    old = ended(store, 1, 40)
+    artifacts.put(old, "step.safetensors", b"weights")
+    settle(store, artifacts)
+    assert not store.is_replaced
+    copy = tmp_path / "copy.db"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    file.unlink()
+    if put_there == "a copy":
+        copy.rename(file)
+    with pytest.raises(NotOurs, match=r"jobs.db was deleted or replaced while it was in use.*start again"):
+        sweep(store, artifacts, NOTHING_KEPT)
+    assert artifacts.get(old, "step.safetensors") == b"weights"
+    assert store.job(old) is not None
+    store.close()
+
+
+def test_the_password_of_a_database_is_not_told() -> None:
+    for url in ("postgresql+psycopg://u:sesame@lab/fflab", "postgresql+psycopg://u@lab/fflab?password=sesame&host=/run"):
+        store = Store(url)
+        assert "sesame" not in store.address
+        assert "lab/fflab" in store.address
+        store.close()
+
+
+def test_nothing_is_changed_by_looking(either_store: Store, artifacts: Artifacts) -> None:
+    assert refusal(either_store, artifacts) is None
+    assert not artifacts.root.exists()
+
+
+def test_a_database_that_is_still_empty_knows_no_artifacts(tmp_path: Path, artifacts: Artifacts) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'new.db'}")
+    assert refusal(store, artifacts) is None
+    strays(artifacts)
+    assert "knows none of the 3 jobs" in (refusal(store, artifacts) or "")
+    store.close()
+
+
+def test_of_several_labels_the_first_counts(artifacts: Artifacts) -> None:
+    artifacts.put_label("first")
+    artifacts.put_label("second")
+    assert artifacts.label() == "first"
+
+
+def test_a_label_is_also_written_where_there_are_no_hard_links(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_path: Path, _target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    artifacts.put_label("first")
+    artifacts.put_label("second")
+    assert artifacts.label() == "first"
+    assert [path.name for path in artifacts.root.iterdir()] == [".service"]
+
+
+def test_processes_that_begin_at_once_agree_on_one_id(database_url: str, tmp_path: Path) -> None:
+    environment = os.environ | {"FFLAB_HOME": str(tmp_path / "home"), "FFLAB_DATABASE_URL": database_url}
+    program = [sys.executable, "-c", OPEN]
+    starting = [
+        subprocess.Popen(program, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    answers = []
+    for process in starting:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in starting:
+        said, complaint = process.communicate(timeout=120)
+        assert process.returncode == 0, complaint
+        answers.append(said.split())
+    [(in_database, in_folder)] = {tuple(answer) for answer in answers}
+    assert in_database == in_folder
