@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import signal
 import sys
@@ -16,15 +17,18 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from service.broker import BrokerError, EmbeddedRedis, answers
-from service.children import Child, kill_group, rotate, started_at
+from service.children import Child, kill_group, rotate, started_at, works_for
 from service.serve import ServeError, listen, refuse_others_state
 from service.settings import Settings
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
+STATE_FILE = "stack.json"
 POLL_SECONDS = 0.1
 STOP_GRACE_SECONDS = 5.0  # beyond the time that a runner is given
 LEFTOVER_SECONDS = 20.0
+
+log = logging.getLogger(__name__)
 
 
 class StackError(Exception):
@@ -64,13 +68,13 @@ class Stack:
     @property
     def state_file(self) -> Path:
         """What runs: url, pids, broker; readable by the owner only, for it holds the broker's password."""
-        return self.home / "stack.json"
+        return self.home / STATE_FILE
 
     def start(self) -> None:
         """Start everything; returns when the API is ready. Raises StackError, with nothing left running."""
         self._lock = lock(self.home)
         try:
-            end_leftovers(self.state_file)
+            end_leftovers(self.home)
             self.port = claim_port(self.port)
             refuse_others(self.settings)
             self._thread = threading.Thread(target=self._supervise, name="stack")
@@ -136,14 +140,14 @@ class Stack:
     def _start_redis(self) -> None:
         try:
             server = EmbeddedRedis(self.home / "redis")
+            server.prepare()
         except BrokerError as error:
             raise StackError(str(error)) from error
-        server.prepare()
         self.redis_url = server.url
         child = Child(
             "redis",
             server.command,
-            environment=os.environ,
+            environment=os.environ | {"FFLAB_HOME": str(self.home)},
             log_file=self._log_file("redis"),
             folder=server.folder,
             after_failure=server.forget,
@@ -180,6 +184,7 @@ class Stack:
             url=self.url,
             redis_url=self.redis_url,
             pid=os.getpid(),
+            home=Home.of(self.home),
             children={name: Running(pid=pid, started=started_at(pid)) for name, pid in running.items()},
         )
         draft = self.state_file.with_suffix(".new")
@@ -195,12 +200,27 @@ class Running(BaseModel):
     started: str | None
 
 
+class Home(BaseModel):
+    """One folder: a copy of it is at another place, and what takes its place is another on the disk."""
+
+    path: Path
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, folder: Path) -> "Home":
+        """The folder as it is now."""
+        found = folder.stat()
+        return cls(path=folder.resolve(), device=found.st_dev, inode=found.st_ino)
+
+
 class State(BaseModel):
-    """The content of stack.json."""
+    """The content of stack.json. `home` is not there where an earlier version wrote it."""
 
     url: str
     redis_url: str
     pid: int
+    home: Home | None = None
     children: dict[str, Running]
 
 
@@ -223,7 +243,7 @@ def lock(home: Path) -> IO[str]:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         held.close()
-        other = read_state(home / "stack.json")
+        other = read_state(home / STATE_FILE)
         where = f" at {other.url}" if other else ""
         raise StackError(f"a stack is running already in {home}{where}: stop it first, or choose another --home") from error
     return held
@@ -247,18 +267,38 @@ def refuse_others(settings: Settings) -> None:
         raise StackError(str(error)) from error
 
 
-def end_leftovers(state_file: Path) -> None:
-    """Wait until the children of a supervisor that was killed have stopped, as the kernel told them to; then make them."""
+def end_leftovers(home: Path) -> None:
+    """Wait until the children of a supervisor that was killed have stopped, as the kernel told them to; then make them.
+
+    What is not known to be of this very home is left alone: the home may be the copy of one whose stack runs.
+    """
+    state_file = home / STATE_FILE
     state = read_state(state_file)
     if state is None:
         return
     deadline = time.monotonic() + LEFTOVER_SECONDS
-    for child in state.children.values():
-        while child.started is not None and started_at(child.pid) == child.started:
+    for name, child in state.children.items():
+        if is_running(child) and not is_ours(child, state, home):
+            log.warning("%s names a running %s (process %d) that is not of this home: it is left alone", state_file, name, child.pid)
+            continue
+        while is_running(child):
             if time.monotonic() > deadline:
                 kill_group(child.pid)
             time.sleep(POLL_SECONDS)
     state_file.unlink(missing_ok=True)
+
+
+def is_running(child: Running) -> bool:
+    """Whether the very process is still there."""
+    return child.started is not None and started_at(child.pid) == child.started
+
+
+def is_ours(child: Running, state: State, home: Path) -> bool:
+    """Whether a process that stack.json names is of this home; where that file does not say whose it is, the process must."""
+    seen = works_for(child.pid, home)
+    if state.home is None:
+        return seen is True
+    return state.home == Home.of(home) and seen is not False
 
 
 def environment_of(settings: Settings, redis_url: str) -> dict[str, str]:

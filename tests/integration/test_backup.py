@@ -1,9 +1,11 @@
 """The commands of docs/howto/backup.md, followed with the real stack: what is restored elsewhere is what there was, byte for byte."""
 
+import contextlib
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,6 +129,44 @@ def test_a_stack_that_is_copied_while_it_runs_or_stopped_and_started_elsewhere_h
             assert resumed["attempts"] >= 1
             assert resumed["progress"]["fraction"] > 0
         shutil.rmtree(user / "restored")
+
+
+def processes(lab: Lab) -> dict[str, int]:
+    """The processes of a stack, by name."""
+    children = {name: lab.child(name).pid for name in ("redis", "api", "worker")}
+    return children | {"Celery's child": lab.pool_child().pid, "runner": lab.runner().pid}
+
+
+def copy_whole(user: Path) -> None:
+    """Copy the home with everything in it while it is in use, until the copy of the database is one that can be opened."""
+    for _ in range(20):
+        shutil.rmtree(user / "restored", ignore_errors=True)
+        subprocess.run(["cp", "-a", state_of(user), user / "restored"], check=False)  # a file of a running job may be gone meanwhile
+        with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(user / "restored" / "fflab.db")) as connection:
+            if connection.execute("PRAGMA quick_check").fetchone() == ("ok",):
+                return
+    raise AssertionError("no copy could be opened")
+
+
+def test_a_copy_that_is_started_beside_the_original_leaves_it_alone(user: Path) -> None:
+    with Stack(lab_settings(state_of(user)).model_copy(update={"data": None}), port=0, device="cpu") as stack, Lab(stack) as lab:
+        job = lab.submit(LONG | {"epochs": 30_000})
+        lab.wait_for(job, lambda seen: seen["progress"]["fraction"] > 0, "begun", seconds=150)
+        before = processes(lab)
+        follow("back up while it runs", user)
+        follow("restore that", user)
+        assert not list((user / "restored").glob("stack.*"))
+        for copy in ("as the page says", "with cp -a"):
+            if copy == "with cp -a":
+                copy_whole(user)
+                assert (user / "restored" / "stack.json").exists()
+            with restored(user) as http:
+                assert job_of(http, job)["state"] in ("queued", "running")
+                assert processes(lab) == before, copy
+            assert processes(lab) == before, copy
+            assert lab.http.get("/readyz").status_code == 200
+        seen = lab.job(job)
+        assert (seen["state"], seen["attempts"]) == ("running", 1)
 
 
 def job_of(http: httpx.Client, job: str) -> dict[str, Any]:
