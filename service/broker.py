@@ -86,8 +86,10 @@ class EmbeddedRedis:
         return [str(self.server), self.config.name]
 
     def prepare(self) -> None:
-        """Write the configuration."""
+        """Write the configuration. Raises BrokerError where the folder is another's: its data would be read, and one day dropped."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.config.exists() and any(self.folder.iterdir()):
+            raise BrokerError(f"{self.folder} holds files that fflab did not make: choose another home, or move {self.folder} away")
         self.config.touch(mode=0o600)
         self.config.chmod(0o600)
         lines = (

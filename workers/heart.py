@@ -64,6 +64,11 @@ class Heart(threading.Thread):
     def _replace_worker(self) -> None:
         """End the worker, so that whoever supervises it starts a new one: gently, then not."""
         log.error("idle for %.0f s beside a waiting job while the broker answers: this worker ends, to be replaced", STARVED_SECONDS)
-        os.kill(self.main_pid, signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         time.sleep(KILL_SECONDS)
-        os.kill(self.main_pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Signal the worker's main process while it is still our parent: once that has ended, its number may be another's."""
+        if os.getppid() == self.main_pid:
+            os.kill(self.main_pid, number)

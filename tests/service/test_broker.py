@@ -65,6 +65,13 @@ def test_what_it_has_written_can_be_forgotten(server: EmbeddedRedis) -> None:
     assert [path.name for path in server.folder.iterdir()] == [server.config.name]
 
 
+def test_a_folder_that_is_anothers_is_neither_read_nor_emptied(tmp_path: Path) -> None:
+    (tmp_path / "appendonlydir").mkdir()
+    with pytest.raises(BrokerError, match=f"{tmp_path} holds files that fflab did not make"):
+        EmbeddedRedis(tmp_path).prepare()
+    assert [path.name for path in tmp_path.iterdir()] == ["appendonlydir"]
+
+
 def test_servers_of_path_come_first_then_the_bundled_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     old = tmp_path / "redis-server"
