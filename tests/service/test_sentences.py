@@ -7,6 +7,7 @@ import pytest
 from ffengine.results import CheckResult, EpochRow, TrainResult
 from ffengine.spec import CheckSpec, TrainSpec
 from service.charts import Source
+from service.comparison import comparison
 from service.course import course_of
 from service.sentences import sentences
 from tests.service.samples import check_cell, epoch_row, provenance
@@ -129,3 +130,21 @@ def test_a_check_is_told_by_its_widest_layer_and_exact_condition() -> None:
 def test_nothing_measured_is_nothing_said() -> None:
     assert sentences([]) == []
     assert told([(0.5, 0.4)]) == []
+
+
+def test_the_table_has_lines_of_the_fall_and_of_the_rise_where_s_turns() -> None:
+    lines = comparison([Source("", training(FALLS_THEN_RISES), UNIT)])
+    positive = {line.quantity: (round(line.measured, 4), line.verdict) for line in lines if "positive" in line.quantity}
+    assert positive == {
+        "Theorem 2 along the training step, epoch 0, positive samples": (0.7, "met"),
+        "Theorem 2 along the training step, epoch 1 (S falls), positive samples": (0.06, "NOT met"),
+        "Theorem 2 along the training step, epoch 4 (S rises), positive samples": (0.69, "met"),
+        "Rise of S from epoch 0 to 2, positive samples": (-0.1, "NOT met"),
+        "Rise of S from epoch 2 to 4, positive samples": (0.09, "met"),
+    }
+    rises = comparison([Source("", training([(0.48, 0.46), (0.8, 0.47), (0.7, 0.5)]), CENTER)])
+    assert [line.quantity for line in rises if "negative" in line.quantity] == [
+        "Theorem 2 along the training step, epoch 0, negative samples",
+        "Theorem 2 along the training step, epoch 2, negative samples",
+        "Rise of S from epoch 0 to 2, negative samples",
+    ]
