@@ -14,6 +14,7 @@ from ffengine.inits import INITS, InitName
 from ffengine.negatives import AnyNegatives, WrongLabel
 from ffengine.objectives import AnyObjective, Difference
 from ffengine.optimizers import AnyOptimizer, Sgd
+from ffengine.text import SeenValue, UserText, composed, is_stored
 from ffengine.theorems import TheoremNumber
 
 MAX_SEED = 2**63 - 1
@@ -89,7 +90,7 @@ class DatasetSpec(Entry):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str, info: ValidationInfo) -> str:
-        if info.context != ELSEWHERE:
+        if not isinstance(info.context, dict) or info.context.get("datasets") != "elsewhere":
             try:
                 facts_of(name)
             except DatasetError as error:
@@ -270,7 +271,7 @@ class CheckSpec(Entry):
 
 
 RunSpec = Annotated[TrainSpec | CheckSpec, Field(discriminator="kind")]
-Grid = dict[str, Annotated[list[JsonValue], Field(min_length=1)]]
+Grid = dict[str, Annotated[list[SeenValue], Field(min_length=1)]]
 
 
 class StudyPart(Entry):
@@ -287,7 +288,14 @@ class StudySpec(Entry):
     preset: str | None = Field(None, description="a preset's name, whose base and grid the fields below override")
     base: RunSpec = Field(TrainSpec(epochs=5), description="ignored where parts are given")
     grid: Grid = Field(default={}, description="dotted field of the base -> the values it takes; cells are all combinations")
-    parts: dict[str, StudyPart] = Field(default={}, max_length=32, description="several named bases, each with its grid")
+    parts: dict[UserText, StudyPart] = Field(default={}, max_length=32, description="several named bases, each with its grid")
+
+    @field_validator("parts", mode="before")
+    @classmethod
+    def _told_apart(cls, parts: object, info: ValidationInfo) -> object:
+        if isinstance(parts, dict) and not is_stored(info):
+            _refuse_repeats("the names of parts", tuple(composed(str(name)) for name in parts))
+        return parts
 
 
 AnySpec = Annotated[TrainSpec | CheckSpec | StudySpec, Field(discriminator="kind")]

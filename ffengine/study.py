@@ -66,16 +66,18 @@ def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell
 def parts_of(study: StudySpec, context: dict[str, str] | None = None) -> dict[str, StudyPart]:
     """The named parts of a study after its preset is looked up and its own fields override the preset's."""
     if study.preset is None:
-        return study.parts or {"": StudyPart(base=study.base, grid=study.grid)}
+        return study.parts or {"": StudyPart.model_construct(base=study.base, grid=study.grid)}
     if study.preset not in PRESETS:
         raise GridError("/preset", f"{study.preset!r} is not a preset; choose one of {', '.join(PRESETS)}")
     preset = PRESETS[study.preset].spec
     given = study.model_fields_set
+    if "parts" in given and not study.parts:
+        raise GridError("/parts", f"is empty, which leaves nothing of the preset {study.preset!r}; leave it out, or name a part")
     parts = study.parts if "parts" in given else parts_of(preset)
     if "base" in given:
-        parts = {name: StudyPart(base=overridden(part.base, study.base, context), grid=part.grid) for name, part in parts.items()}
+        parts = {name: part.model_copy(update={"base": overridden(part.base, study.base, context)}) for name, part in parts.items()}
     if "grid" in given:
-        parts = {name: StudyPart(base=part.base, grid=study.grid) for name, part in parts.items()}
+        parts = {name: part.model_copy(update={"grid": study.grid}) for name, part in parts.items()}
     return parts
 
 

@@ -19,11 +19,13 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ffengine.arrays import Arrays, DatasetError, Images, Labels, digest_of
+from ffengine.text import user_text
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 FOLDER = "uploads"
 MAX_BYTES = 2**32  # of an upload's arrays
 MAX_CLASSES = 1_000
+LONGEST_MEANING = 500
 HELD_OUT = 0.2
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, SyntaxError)
 MEMBERS = ("x", "y", "x_test", "y_test")
@@ -56,10 +58,14 @@ def keep(name: str, source: IO[bytes], root: Path, meaning: str = "") -> Upload:
     """
     if not NAME.fullmatch(name):
         raise DatasetError(f"the name {name[:80]!r} cannot be used: lower-case letters, digits, '.', '_' and '-', at most 63, no '.' first")
+    try:
+        meaning = user_text(meaning, LONGEST_MEANING) if meaning else "Uploaded."
+    except ValueError as error:
+        raise DatasetError(f"meaning: {error}") from error
     arrays, held_out = partitioned(read_archive(source))
     upload = Upload(
         name=name,
-        meaning=meaning or "Uploaded.",
+        meaning=meaning,
         shape=arrays.x_train.shape[1:],
         classes=int(arrays.y_train.max()) + 1,
         class_counts=tuple(np.bincount(arrays.y_train).tolist()),

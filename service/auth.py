@@ -5,6 +5,7 @@ import secrets
 import time
 from typing import NamedTuple
 
+from ffengine.text import user_text
 from service.problems import KeyNeeded
 from service.settings import Settings
 from service.store import Store
@@ -23,7 +24,8 @@ class NewKey(NamedTuple):
 
 
 def create_key(store: Store, name: str) -> NewKey:
-    """Make and store a key."""
+    """Make and store a key. Raises ValueError where the name is none."""
+    name = user_text(name)
     secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
     key_id = f"key_{secrets.token_hex(6)}"
     store.add_key(key_id, name, fingerprint(secret))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from ffengine.results import Provenance
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
+from ffengine.text import visible
 from service.jobs import Job, JobState
 
 ACTIONS: dict[JobState, tuple[str, ...]] = {
@@ -19,7 +20,7 @@ ACTIONS: dict[JobState, tuple[str, ...]] = {
 def title_of(job: Job) -> str:
     """The job's name, or what it does in a few words."""
     if job.name:
-        return job.name
+        return visible(job.name)
     spec = job.spec
     if isinstance(spec, TrainSpec):
         return f"train {' x '.join(map(str, spec.network.widths))} on {spec.dataset.name}, {spec.epochs} epochs"
@@ -35,7 +36,7 @@ def place_of(job: Job) -> str:
     params = (job.place or {}).get("params")
     if not isinstance(params, Mapping) or not params:
         return title_of(job)
-    return ", ".join(f"{field.rpartition('.')[2]} {value}" for field, value in params.items())
+    return visible(", ".join(f"{field.rpartition('.')[2]} {value}" for field, value in params.items()))
 
 
 def provenance_lines(found: Provenance | None) -> list[tuple[str, str]]:

@@ -33,6 +33,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ffengine.text import visible
 from service.mistakes import FieldError, mistakes
 
 MEDIA_TYPE = "application/problem+json"
@@ -407,9 +408,9 @@ def invalid(errors: Sequence[Any], body: object) -> Invalid:
     """The problem of pydantic's errors about a request whose body was `body`."""
     found = mistakes(errors, body)
     first = found[0] if found else FieldError(pointer="", message="")
-    return Invalid(f"{first.pointer or 'body'}: {first.message}", errors=found)
+    return Invalid(visible(f"{first.pointer or 'body'}: {first.message}"), errors=found)
 
 
 def invalid_at(pointer: str, message: str) -> Invalid:
     """The problem of one field."""
-    return Invalid(f"{pointer}: {message}", errors=[FieldError(pointer=pointer, message=message)])
+    return Invalid(visible(f"{pointer}: {message}"), errors=[FieldError(pointer=pointer, message=message)])

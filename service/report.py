@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterator, Sequence
 
 from ffengine.results import Diagnostic, Provenance
+from ffengine.text import visible
 from service.charts import CHARTS, Drawable, NothingToDraw, Source, available, render
 from service.comparison import Line, comparison, legend
 from service.jobs import Job
@@ -70,9 +71,10 @@ def _found(lines: Sequence[str]) -> str:
 
 
 def _page(title: str, body: str) -> str:
-    return (
+    return visible(
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title} - fflab</title><style>{STYLE}</style></head><body>{body}</body></html>"
+        f"<title>{title} - fflab</title><style>{STYLE}</style></head><body>{body}</body></html>",
+        keep="\n",
     )
 
 

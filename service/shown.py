@@ -5,7 +5,8 @@ from collections import OrderedDict
 from datetime import UTC, datetime
 
 from ffengine.results import Provenance
-from ffengine.spec import ELSEWHERE, Submission
+from ffengine.spec import Submission
+from ffengine.text import STORED
 from service.jobs import Event, Job, JobError, JobState, Progress
 from service.submissions import PRIORITIES
 from service.tables import EventRow, JobRow
@@ -63,7 +64,7 @@ def to_job(row: JobRow) -> Job:
         {
             **{key: getattr(row, key) for key in SHOWN_AS_THEY_ARE},
             "priority": PRIORITIES[row.priority],
-            "spec": Submission.model_validate({"spec": row.spec}, context=ELSEWHERE).spec,
+            "spec": Submission.model_validate({"spec": row.spec}, context=STORED).spec,
             "progress": Progress(fraction=row.fraction, message=row.message, eta_seconds=row.eta_seconds),
             "created_at": _time(row.created_at),
             "started_at": _time(row.started_at),

@@ -11,8 +11,9 @@ from sqlalchemy import delete, func, insert, not_, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from ffengine.results import RunResult, StudyCell, StudyResult
-from ffengine.spec import ELSEWHERE, StudySpec, Submission
+from ffengine.spec import StudySpec, Submission
 from ffengine.study import Cell, expand, summarise
+from ffengine.text import STORED
 from service.artifacts import JOB_ID
 from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, sources
 from service.leases import CLAIMABLE, LeaseLost, Leases
@@ -288,8 +289,8 @@ def summary_of(row: JobRow, document: str | None) -> StudyCell:
 @lru_cache(maxsize=4)
 def cells_of(spec: str) -> tuple[Cell, ...]:
     """The runs of a stored study, which is made batch by batch."""
-    study = Submission.model_validate_json(f'{{"spec": {spec}}}', context=ELSEWHERE).spec
-    return tuple(expand(study, ELSEWHERE)) if isinstance(study, StudySpec) else ()
+    study = Submission.model_validate_json(f'{{"spec": {spec}}}', context=STORED).spec
+    return tuple(expand(study, STORED)) if isinstance(study, StudySpec) else ()
 
 
 def _standing(parent: JobRow, counted: dict[JobState, tuple[int, float]]) -> Standing:

@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
+from ffengine.text import refuse_unseen
 from service.outbox import Due
 from service.problems import DATABASE_ERRORS
 from service.settings import Settings
@@ -61,13 +62,14 @@ def key_of(secret: str) -> bytes:
 
 def checked_url(url: str, allow_private: bool) -> str:
     """The address, if messages may be sent there as far as it shows by itself. Raises ValueError."""
+    refuse_unseen(url)
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ValueError(f"{url!r} is not an address: {error}") from error
     schemes = ("https", "http") if allow_private else ("https",)
-    if parts.scheme not in schemes or not host or port == 0 or any(ord(letter) <= 32 or ord(letter) == 127 for letter in url):
+    if parts.scheme not in schemes or not host or port == 0 or any(letter.isspace() for letter in url):
         raise ValueError(f"{url!r} is not an absolute {' or '.join(schemes)} address")
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise ValueError("an address with a user, a password or a fragment is not accepted")

@@ -1,11 +1,14 @@
 """Result rows -> charts, one function a chart: the same pictures for the page, the report, the command line and the API."""
 
+import html
+import json
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Literal, NamedTuple
 
 import vl_convert
 
+from ffengine.text import all_visible
 from service.charts.drawables import Drawable, Grid, GridCell, NothingToDraw, SoFar, Source
 from service.charts.epochs import agreement, goodness, has, prediction, sparsity, theorem1, theorem2
 from service.charts.geometry import geometry, has_angles
@@ -50,6 +53,18 @@ MEDIA_TYPES: dict[ChartFormat, str] = {
 }
 
 
+# what JSON has to be without within a script: it could end there, and a line of it before the line's end
+ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
+<style>html {{ color-scheme: light; }} #chart {{ width: 100%; }}</style><script>{library}</script></head>
+<body><div id="chart"></div>
+<script>vegaEmbed("#chart", {specification}, {options});</script></body></html>
+"""
+# ast: without it the library would have to make code of expressions, which the policy of the answer does not allow
+OPTIONS = {"renderer": "svg", "ast": True, "actions": {"export": True, "source": False, "compiled": False, "editor": False}}
+
+
 class ChartEntry(NamedTuple):
     """A chart: its name, what it shows, how it is drawn, and whether the results have rows for it."""
 
@@ -61,20 +76,31 @@ class ChartEntry(NamedTuple):
 
 def render(name: str, sources: Sequence[Drawable], fmt: ChartFormat) -> bytes:
     """A chart as bytes. KeyError for an unknown name, NothingToDraw where the results have no rows for it."""
-    chart = CHARTS[name].draw(sources)
+    specification = _specification(CHARTS[name].draw(sources))
     if fmt == "json":
-        return chart.to_json(indent=None).encode()
-    specification = chart.to_json()
+        return specification.encode()
     if fmt == "svg":
         return vl_convert.vegalite_to_svg(specification).encode()
     if fmt == "png":
         return bytes(vl_convert.vegalite_to_png(specification, scale=2.0))
-    return vl_convert.vegalite_to_html(specification, bundle=True).encode()
+    title, options = html.escape(CHARTS[name].meaning), json.dumps(OPTIONS)
+    return PAGE.format(title=title, library=library(), specification=specification.translate(ESCAPES), options=options).encode()
+
+
+@cache
+def library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, which takes a second to put together; of the library that draws the pictures."""
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+
+
+def _specification(chart: AnyChart) -> str:
+    """The chart as JSON, its texts without what cannot be seen: an image has to be XML first, and what is no XML ends the process."""
+    return json.dumps(all_visible(chart.to_dict()), sort_keys=True)
 
 
 def overlay(name: str, sources: Sequence[Drawable]) -> bytes:
     """The specification of a chart of several jobs: curves over each other, everything else in panels. Raises as render does."""
-    return overlaid(name, sources).to_json(indent=None).encode() if name in OVERLAID else render(name, sources, "json")
+    return _specification(overlaid(name, sources)).encode() if name in OVERLAID else render(name, sources, "json")
 
 
 def available(sources: Sequence[Drawable]) -> list[str]:

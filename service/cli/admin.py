@@ -83,8 +83,11 @@ def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False)
     with store_of(home) as store:
         from service.auth import create_key
 
-        key = create_key(store, name)
-    typer.echo(json.dumps(key._asdict()) if as_json else f"{key.secret}\n(key {key.id} of {name}; it is not shown again)")
+        try:
+            key = create_key(store, name)
+        except ValueError as error:
+            fail(f"NAME: {error}", EXIT_USAGE)
+    typer.echo(json.dumps(key._asdict()) if as_json else f"{key.secret}\n(key {key.id} of {key.name}; it is not shown again)")
 
 
 @keys_app.command("list")

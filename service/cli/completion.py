@@ -110,7 +110,11 @@ def presets(incomplete: str) -> list[Offer]:
 
 
 def _beginning(offers: Iterable[Offer], incomplete: str) -> list[Offer]:
-    return [offer for offer in dict(offers).items() if offer[0].startswith(incomplete)]
+    """Those that begin so; without names that no command line should hold."""
+    from ffengine.text import visible
+
+    fitting = {name: visible(meaning) for name, meaning in offers if name.startswith(incomplete) and name == visible(name)}
+    return list(fitting.items())
 
 
 def _client() -> "Client":

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ffengine.text import visible
 from service.cli.shared import (
     PATIENT_ATTEMPTS,
     JobArgument,
@@ -120,7 +121,7 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
 def log(job_id: JobArgument) -> None:
     """Print a job's log. Its states, what its workers noted, and their warnings."""
     with connected() as client:
-        typer.echo(client.download(resolve(client, job_id).id, "log").decode(), nl=False)
+        typer.echo(visible(client.download(resolve(client, job_id).id, "log").decode(), keep="\n\t"), nl=False)
 
 
 def change(

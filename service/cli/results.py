@@ -57,7 +57,7 @@ def watch(job_id: JobArgument, as_json: JsonOption = False) -> None:
             return
         try:
             for event in events_of(client, Watched(job)):
-                typer.echo(event.model_dump_json())
+                typer.echo(event.model_dump_json(ensure_ascii=True))
                 sys.stdout.flush()
         except KeyboardInterrupt:
             _goes_on(job)
@@ -147,7 +147,8 @@ def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption
             summarise(client, job)
         else:
             content = client.download(job.id, "result").decode()
-            typer.echo(content if as_json else json.dumps(json.loads(content), indent=2))
+            compact = (",", ":") if as_json else None
+            typer.echo(json.dumps(json.loads(content), indent=None if as_json else 2, separators=compact))
 
 
 def summarise(client: Client, job: Job) -> None:

@@ -12,6 +12,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
+from ffengine.text import visible
 from service.cli import completion
 from service.client import Client
 from service.jobs import Job
@@ -41,7 +42,7 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda:N.", autocomp
 
 def fail(message: str, code: int) -> NoReturn:
     """End with one line."""
-    sys.stderr.write(f"fflab: {' '.join(message.split())}\n")
+    sys.stderr.write(f"fflab: {visible(' '.join(message.split()))}\n")
     sys.exit(code)
 
 
@@ -146,4 +147,4 @@ def save(path: Path, content: bytes) -> None:
 
 def show_json(content: BaseModel | list[Any] | dict[str, Any]) -> None:
     """Print JSON."""
-    typer.echo(content.model_dump_json(indent=2) if isinstance(content, BaseModel) else json.dumps(content, indent=2))
+    typer.echo(content.model_dump_json(indent=2, ensure_ascii=True) if isinstance(content, BaseModel) else json.dumps(content, indent=2))

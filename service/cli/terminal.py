@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from string import ascii_uppercase
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from ffengine.results import Diagnostic
+from ffengine.text import visible
 from service.comparison import Line, legend
 from service.contrast import ABSENT, Contrast, apart
 from service.descriptions import ACTIONS, duration, provenance_lines, title_of
@@ -21,10 +23,19 @@ from service.jobs import TERMINAL, Job, JobState
 STYLES = {"queued": "default", "running": "cyan", "paused": "yellow", "succeeded": "green", "failed": "red", "cancelled": "yellow"}
 SEVERITIES = {"error": "red", "warning": "yellow", "info": "cyan"}
 JOB_COLUMNS = ("id", "kind", "state", "done", "name", "by", "submitted")
-out = Console(highlight=False, markup=False, emoji=False)
-err = Console(highlight=False, markup=False, emoji=False, stderr=True)
-
 Cell = str | Text
+
+
+class Screen(Console):
+    """A console that shows a mark in the place of what a terminal would obey: names come from whoever submits."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text, keep="\n"), segment.style)
+
+
+out = Screen(highlight=False, markup=False, emoji=False)
+err = Screen(highlight=False, markup=False, emoji=False, stderr=True)
 
 
 class Follow(Protocol):
@@ -37,7 +48,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, title: str 
     """A table; in a pipe tab-separated lines."""
     if not out.is_terminal:
         for row in [columns, *rows]:
-            sys.stdout.write("\t".join(str(cell) for cell in row) + "\n")
+            sys.stdout.write("\t".join(visible(str(cell)) for cell in row) + "\n")
         return
     drawn = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for number, column in enumerate(columns):
@@ -194,7 +205,7 @@ def _telling(console: Console) -> Follow:
         said = f"{job.state.value} {job.progress.message}"  # each once, and not each percent: a study says how many of its runs have ended
         if said not in seen:
             seen.add(said)
-            console.file.write(f"{job.state.value} {job.progress.fraction:.0%} {job.progress.message}\n")
+            console.file.write(visible(f"{job.state.value} {job.progress.fraction:.0%} {job.progress.message}") + "\n")
             console.file.flush()
 
     return tell

@@ -11,7 +11,8 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from ffengine.cost import Estimate
 from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
-from ffengine.spec import ELSEWHERE, CheckSpec, StudySpec, TrainSpec
+from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.text import STORED
 from service.client.errors import misread, refusal, stranger
 from service.jobs import Job
 
@@ -70,7 +71,7 @@ class JobPage(BaseModel):
     @property
     def jobs(self) -> list[Job]:
         """The jobs."""
-        return [Job.model_validate(item, context=ELSEWHERE) for item in self.items]
+        return [Job.model_validate(item, context=STORED) for item in self.items]
 
 
 class RowPage(BaseModel):
@@ -180,7 +181,7 @@ def of(job_id: str, *more: str) -> str:
 
 
 def _job(content: bytes) -> Job:
-    return Job.model_validate_json(content, context=ELSEWHERE)
+    return Job.model_validate_json(content, context=STORED)
 
 
 def _page(content: bytes) -> JobPage:

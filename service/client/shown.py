@@ -4,6 +4,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 
+from ffengine.text import visible
 from service.client.calls import ChartLine
 from service.jobs import Job
 
@@ -83,6 +84,6 @@ def job_html(job: Job, url: str) -> str:
     bar = f'<progress value="{job.progress.fraction:.4f}" max="1"></progress> {job.progress.fraction:.0%}'
     reason = f" &middot; {escape(job.error.title)} {escape(job.error.detail)}" if job.error else ""
     return (
-        f"<div><b>{escape(job.name or job.kind)}</b> {escape(job.state.value)} {bar} {escape(job.progress.message)}{reason}"
+        f"<div><b>{escape(visible(job.name or job.kind))}</b> {escape(job.state.value)} {bar} {escape(job.progress.message)}{reason}"
         f' &middot; <a href="{escape(address)}">{escape(job.id)}</a></div>'
     )

@@ -12,6 +12,7 @@ import jinja2
 import uuid_utils
 from fastapi import APIRouter, Request, Response
 
+from ffengine.text import visible
 from ffengine.version import ENGINE_VERSION
 from service import problems
 from service.descriptions import duration, place_of, title_of
@@ -53,7 +54,7 @@ def templates() -> jinja2.Environment:
 def page(template: str, request: Request, status: int = 200, **values: Any) -> Response:
     """The page of a template."""
     text = templates().get_template(f"{template}.html").render(here=request.url.path, **values)
-    return Response(text, status, headers=HEADERS, media_type="text/html; charset=utf-8")
+    return Response(visible(text, keep="\n\t"), status, headers=HEADERS, media_type="text/html; charset=utf-8")
 
 
 def age(at: datetime) -> str:
@@ -105,10 +106,10 @@ def chart_library(folder: Path) -> bytes:
     """
     kept = folder / f"vega-{LIBRARY_VERSION}.js.gz"
     if not kept.is_file():
-        import vl_convert  # seconds and megabytes: when it is first asked for
+        from service.charts import library  # seconds and megabytes: when it is first asked for
 
         folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / f"{kept.name}.{uuid_utils.uuid4().hex}"
-        fresh.write_bytes(gzip.compress(str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).encode(), mtime=0))
+        fresh.write_bytes(gzip.compress(library().encode(), mtime=0))
         fresh.replace(kept)
     return kept.read_bytes()

@@ -78,7 +78,7 @@ async def upload_dataset(
     response: Response,
     state: InState,
     name: Annotated[str | None, Query(description="what specs will call it; in a form, a field of it will do")] = None,
-    meaning: Annotated[str, Query(max_length=500, description="one sentence")] = "",
+    meaning: Annotated[str, Query(max_length=uploads.LONGEST_MEANING, description="one sentence")] = "",
 ) -> DatasetFacts:
     """Keep an .npz of `x` (N, ...), bytes or floats, and `y` (N,), integers; with `x_test` and `y_test`, or a fifth is held out.
 

@@ -8,12 +8,13 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.cost import Estimate, estimate
 from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, GridError, expand
+from ffengine.text import UserText, composed
 from service import problems
 from service.downloads import is_known
 from service.events import stream, until_terminal
@@ -30,7 +31,8 @@ router = APIRouter(tags=["jobs"])
 LONGEST_WAIT_SECONDS = 60
 QUEUE_RETRY_SECONDS = 30
 LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+# what is looked for may have been accepted by an earlier version, which took more than UserText does
+Sought = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"), AfterValidator(composed)]
 JobId = Annotated[str, Path(description="as in the job's `id`")]
 
 
@@ -49,8 +51,8 @@ class JobRequest(BaseModel):
     )
 
     spec: AnySpec
-    name: Text | None = Field(None, description="for people; need not be unique")
-    tags: list[Text] = Field(default=[], max_length=20, description="for filtering")
+    name: UserText | None = Field(None, description="for people; need not be unique")
+    tags: list[UserText] = Field(default=[], max_length=20, description="for filtering")
     priority: Literal["low", "normal", "high"] = "normal"
     fresh: bool = Field(False, description="run it even where an identical spec has succeeded")
     timeout_seconds: float | None = Field(
@@ -76,8 +78,8 @@ class JobChanges(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"pinned": True, "priority": "high"}]})
 
-    name: Text | None = None
-    tags: list[Text] = Field(default=[], max_length=20)
+    name: UserText | None = None
+    tags: list[UserText] = Field(default=[], max_length=20)
     priority: Literal["low", "normal", "high"] = Field("normal", description="where it stands in the queue; of a study, its runs")
     pinned: bool = Field(False, description="keep it, whatever the retention says")
 
@@ -156,10 +158,10 @@ def list_jobs(
     cursor: Annotated[str | None, Query(max_length=100, description="next_cursor of the page before")] = None,
     job_state: Annotated[JobState | None, Query(alias="state", description="only jobs in this state")] = None,
     kind: Annotated[Literal["train", "check", "study"] | None, Query(description="only jobs of this kind")] = None,
-    tag: Annotated[Text | None, Query(description="only jobs that have this tag")] = None,
-    name: Annotated[Text | None, Query(description="only jobs of exactly this name")] = None,
-    search: Annotated[Text | None, Query(description="a part of a name, in any case of letters, or an id")] = None,
-    submitted_by: Annotated[Text | None, Query(description="the name of the API key that it came with")] = None,
+    tag: Annotated[Sought | None, Query(description="only jobs that have this tag")] = None,
+    name: Annotated[Sought | None, Query(description="only jobs of exactly this name")] = None,
+    search: Annotated[Sought | None, Query(description="a part of a name, in any case of letters, or an id")] = None,
+    submitted_by: Annotated[Sought | None, Query(description="the name of the API key that it came with")] = None,
     parent: Annotated[str | None, Query(max_length=100, description="a study's id: its cells, which are left out otherwise")] = None,
     children: Annotated[bool, Query(description="list the cells of studies, too")] = False,
 ) -> JobPage:

@@ -59,7 +59,11 @@ def read_deliveries(job_id: JobId, state: InState) -> DeliveryPage:
     summary="Send a message again",
     responses=responses(problems.NoSuchJob, problems.NoSuchDelivery),
 )
-def redeliver(job_id: JobId, delivery_id: Annotated[str, Path(description="as in the message's `id`")], state: InState) -> Delivery:
+def redeliver(
+    job_id: JobId,
+    delivery_id: Annotated[str, Path(max_length=100, pattern="^[!-~]*$", description="as in the message's `id`")],
+    state: InState,
+) -> Delivery:
     """Send a message again, now, with the same id and body: also one that was delivered, or given up."""
     state.job(job_id)
     row = state.store.redeliver(job_id, delivery_id)
