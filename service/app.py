@@ -10,6 +10,7 @@ from ffengine.datasets import look_in
 from ffengine.version import ENGINE_VERSION
 from service import problems
 from service.dashboard import pages, render
+from service.headers import Precautions
 from service.routes import catalog, datasets, jobs, results, system, webhooks
 from service.settings import Settings
 from service.state import State, owner_of
@@ -27,7 +28,7 @@ class App(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """The framework's own stack within SizeAnswers: what limits bodies is the outermost of it."""
-        return problems.SizeAnswers(super().build_middleware_stack())
+        return Precautions(problems.SizeAnswers(super().build_middleware_stack()))
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

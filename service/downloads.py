@@ -9,6 +9,7 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 
 from ffengine.version import ENGINE_VERSION
+from service.headers import INERT
 from service.jobs import Job
 
 PIECE = 65_536
@@ -42,9 +43,10 @@ def download(
     if_none_match: str | None,
     *,
     inline: bool = False,
+    policy: str = INERT,
 ) -> Response:
     """The answer that sends what `make` makes, in pieces; made only where the client does not have it."""
-    headers = {"ETag": etag_of(job, version, what), "Cache-Control": "private, no-cache"}
+    headers = {"ETag": etag_of(job, version, what), "Cache-Control": "private, no-cache", "Content-Security-Policy": policy}
     if is_known(headers["ETag"], if_none_match):
         return Response(status_code=304, headers=headers)
     headers["Content-Disposition"] = f'{"inline" if inline else "attachment"}; filename="{file_name(job, what)}"'

@@ -15,6 +15,7 @@ from service import problems
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, epoch_name
 from service.downloads import download
 from service.export import csv_pieces
+from service.headers import DRAWING, INERT
 from service.jobs import Event, Job
 from service.npz import stream_npz
 from service.problems import responses
@@ -224,7 +225,9 @@ def read_chart(
         raise problems.NoSuchChart(
             f"{file!r} is not a chart of this job; there are {', '.join(there) or 'none'}, each as {', '.join(FORMATS)}"
         )
-    return download(job, version, file, MEDIA_TYPES[fmt], lambda: drawn(lambda: render(name, sources, fmt)), if_none_match, inline=True)
+    make = lambda: drawn(lambda: render(name, sources, fmt))  # noqa: E731
+    policy = DRAWING if fmt == "html" else INERT
+    return download(job, version, file, MEDIA_TYPES[fmt], make, if_none_match, inline=True, policy=policy)
 
 
 def drawn(draw: Callable[[], bytes]) -> bytes:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.stack import wait_until
 from service.auth import create_key
 from service.local import Stack
 from service.store import Store
+from tests.chromium import chromium
 from tests.integration.conftest import Lab, lab_settings
 
 WIDTHS = {"wide": 1280, "middle": 800, "phone": 380}
@@ -33,15 +33,8 @@ LIST_OF_PAGES = ("/", "/new", "/workers", "/datasets", "/catalog", "/docs", "/lo
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, or that of the machine."""
-    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-    if path is None and os.environ.get("CI") == "true":
-        pytest.fail("no Chromium: the pages are not tested")
-    if path is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
