@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
@@ -11,6 +12,7 @@ from ffengine.version import ENGINE_VERSION
 from service import problems
 from service.dashboard import pages, render
 from service.headers import Precautions
+from service.hosts import HostCheck
 from service.routes import catalog, datasets, jobs, results, system, webhooks
 from service.settings import Settings
 from service.state import State, owner_of
@@ -24,11 +26,15 @@ Every error is `application/problem+json` (RFC 9457) with JSON pointers to what 
 
 
 class App(FastAPI):
-    """A FastAPI app that answers with problem documents only."""
+    """A FastAPI app that answers with problem documents only, and to its own names."""
+
+    def __init__(self, settings: Settings, **how: Any) -> None:
+        super().__init__(**how)
+        self.settings = settings
 
     def build_middleware_stack(self) -> ASGIApp:
         """The framework's own stack within SizeAnswers: what limits bodies is the outermost of it."""
-        return Precautions(problems.SizeAnswers(super().build_middleware_stack()))
+        return Precautions(HostCheck(problems.SizeAnswers(super().build_middleware_stack()), self.settings))
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -47,6 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await state.close()
 
     app = App(
+        settings,
         title="fflab",
         version=ENGINE_VERSION,
         description=DESCRIPTION,

@@ -1,7 +1,7 @@
 """Every refusal: status, title, what to do; rendered as RFC 9457 problem+json.
 
     Problem
-    ├── 400 MalformedBody, BadCursor
+    ├── 400 MalformedBody, BadCursor, BadHost
     ├── 401 KeyNeeded
     ├── 403 WrongOrigin
     ├── 404 NoSuchJob, NoSuchDataset, NoSuchChart, NoSuchDelivery, NoSuchPage
@@ -9,6 +9,7 @@
     ├── 409 WrongState, NoResultYet, NoWeights, NoSamples, NameTaken, StillInFlight
     ├── 413 BodyTooLarge
     ├── 415 WrongMediaType
+    ├── 421 WrongHost
     ├── 422 Invalid, KeyReusedProblem, TooLarge
     ├── 429 QueueIsFull
     ├── 500 Unexpected
@@ -106,6 +107,13 @@ class BadCursor(Problem):
     """The cursor is not one of this service.
 
     Use the next_cursor of the page before, or none for the first page.
+    """
+
+
+class BadHost(Problem):
+    """The Host header cannot be read.
+
+    Send one, with the name or address of the service and its port.
     """
 
 
@@ -262,6 +270,15 @@ class WrongMediaType(Problem):
     status = 415
 
 
+class WrongHost(Problem):
+    """The service does not answer to this name.
+
+    Ask it as localhost or 127.0.0.1; its operator lists other names in FFLAB_ALLOWED_HOSTS, or has API keys made, with which any will do.
+    """
+
+    status = 421
+
+
 class Invalid(Problem):
     """The request is not valid.
 
@@ -326,7 +343,7 @@ BY_STATUS: dict[int, type[Problem]] = {404: NoSuchPage, 405: WrongMethod, 413: B
 
 def responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI responses of a route that may answer with these problems."""
-    always = (KeyNeeded, WrongOrigin, Invalid, DatabaseAway)
+    always = (BadHost, KeyNeeded, WrongOrigin, WrongHost, Invalid, DatabaseAway)
     documented: dict[int | str, dict[str, Any]] = {}
     every: tuple[type[Problem], ...] = (*kinds, *always)
     for kind in every:

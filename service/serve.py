@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import errno
-import ipaddress
 import logging
 import socket
 import sys
@@ -16,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.artifacts import Artifacts
 from service.database import DatabaseRefused
+from service.hostnames import is_loopback
 from service.identity import NotOurs, settle
 from service.settings import Settings
 from service.store import Store
@@ -74,14 +74,6 @@ def listen(host: str, port: int) -> socket.socket:
             raise ServeError(f"port {port} of {host} is in use: choose another with --port, or stop what listens there") from error
         raise ServeError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
     return listener
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def refuse_others_state(settings: Settings) -> None:

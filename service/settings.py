@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ffengine.cost import Limits
+from service.hostnames import host_name
 
 
 class Keep(BaseModel):
@@ -42,6 +43,11 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1_000_000, ge=1_000, description="largest JSON body accepted")
     max_upload_bytes: int = Field(1_000_000_000, ge=1_000, description="largest data set accepted by POST /v1/datasets")
     require_keys: bool = Field(False, description="refuse requests without an API key even while none was made; needed beyond loopback")
+    allowed_hosts: str = Field(
+        "",
+        description="names, apart by commas, under which the service answers beside those of loopback; "
+        "empty: any name where keys are needed, else none",
+    )
     max_queued: int = Field(20_000, ge=1, description="submits are refused (429) while so many jobs wait")
     idempotency_hours: float = Field(48.0, gt=0, description="how long an Idempotency-Key is remembered")
     webhook_secret: SecretStr | None = Field(None, description="signs webhooks; default: one that the service makes and keeps")
@@ -50,6 +56,16 @@ class Settings(BaseSettings):
         Retention(), description='what is kept, e.g. {"check": {"days": 90, "count": 10000}}; what is not pinned and beyond it is deleted'
     )
     limits: Limits = Limits()
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _of_hosts(cls, names: str) -> str:
+        return ",".join(host_name(name) for name in names.split(",") if name.strip())
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names under which the service answers beside those of loopback."""
+        return frozenset(filter(None, self.allowed_hosts.split(",")))
 
     @property
     def root(self) -> Path:

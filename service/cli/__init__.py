@@ -16,7 +16,7 @@ from service.cli.shared import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EX
 from service.client import FflabError, NotFound, Refused, Unreachable, VersionSkew
 from service.specfile import SpecError
 
-USAGE_STATUS = frozenset({400, 401, 403, 409, 413, 415, 422})  # of the service's answers: what was asked for is at fault
+USAGE_STATUS = frozenset({400, 401, 403, 409, 413, 415, 421, 422})  # of the service's answers: what was asked for is at fault
 
 app = typer.Typer(
     name="fflab",
