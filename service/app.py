@@ -68,6 +68,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(datasets.upload_router, prefix="/v1", dependencies=[Depends(owner_of)], max_body_size=settings.max_upload_bytes)
     app.include_router(system.workers, prefix="/v1", dependencies=[Depends(owner_of)])
     app.include_router(system.router)
-    for part in (pages.router, pages.entrance, render.files):
+    for part in (pages.router, pages.entrance, pages.specs, render.files):
         app.include_router(part)
     return app

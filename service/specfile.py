@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from ffengine.presets import PRESETS
@@ -16,6 +15,7 @@ from ffengine.spec import ELSEWHERE, AnySpec, CheckSpec, StudySpec, Submission, 
 from ffengine.study import GridError, expand
 from service.advice import explain, not_one_of, refused, shown, unknown, value_at
 from service.fields import bases_of, fields_of
+from service.plainyaml import NotPlain, parsed, written
 
 if TYPE_CHECKING:
     from service.client import Refused
@@ -56,8 +56,8 @@ def read_document(source: str) -> dict[str, JsonValue]:
         hint = f"; did you mean {near[0]!r}?" if near else f"; presets are {', '.join(PRESETS)}"
         raise SpecError(f"{source!r} is neither a file nor a preset{hint}")
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        document = parsed(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, NotPlain) as error:
         raise SpecError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
     if isinstance(document, dict) and "spec" in document:
         document = document["spec"]
@@ -79,9 +79,9 @@ def apply(document: dict[str, JsonValue], setting: str) -> None:
             raise SpecError(f"--set {setting}: {parent!r} is {shown(inner)}, not an object")
         here = inner
     try:
-        here[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"--set {setting}: the value is not YAML") from error
+        here[last] = parsed(text)
+    except NotPlain as error:
+        raise SpecError(f"--set {setting}: the value is not YAML ({error})") from error
 
 
 def steps_of(field: str) -> list[str]:
@@ -141,4 +141,4 @@ def mistakes_of(document: dict[str, JsonValue]) -> list[str]:
 
 def as_yaml(spec: Spec) -> str:
     """The spec as a file that `fflab submit` takes."""
-    return yaml.safe_dump(as_document(spec), sort_keys=False)
+    return written(as_document(spec))

@@ -128,11 +128,19 @@ async def owner_of(
 def refuse_other_sites(request: Request) -> None:
     """Raise WrongOrigin where a page of another site makes a browser send this request: it acts with the rights of who looks at it."""
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    ours = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    ours = origin is None or _place_of(origin) == request.headers.get("host")
     if site is not None:  # the browser's own word; behind a proxy the host may be another
         ours = site in ("same-origin", "none")
     if not ours:
         raise problems.WrongOrigin(f"the request comes from a page of {origin or 'another site'}")
+
+
+def _place_of(origin: str) -> str | None:
+    """Host and port of an origin; None where it cannot be read."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 Owner = Annotated[str, Depends(owner_of)]

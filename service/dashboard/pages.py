@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any, Literal
 
-import yaml
 from fastapi import APIRouter, Depends, Form, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
+from pydantic import JsonValue
 
 from ffengine.arrays import DatasetError
 from ffengine.datasets import facts_of, find
@@ -24,6 +24,7 @@ from service.dashboard.reference import operations
 from service.dashboard.render import names, page
 from service.descriptions import ACTIONS, provenance_lines, title_of
 from service.jobs import TERMINAL, Event, Job, JobState
+from service.plainyaml import NotPlain, parsed, written
 from service.routes.catalog import read_catalog, read_presets
 from service.routes.datasets import list_datasets
 from service.routes.results import drawn, log_lines
@@ -32,7 +33,7 @@ from service.specfile import DEFAULTS
 from service.state import KEY_COOKIE, InState, State, owner_of, refuse_other_sites
 
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
-LONGEST_SPEC = 200_000  # characters of YAML
+LONGEST_SPEC = 200_000  # bytes of YAML
 FIRST_PRESET = "quick"
 JobIds = Annotated[list[str], Query(alias="job", max_length=MOST_COMPARED, description="2 to 12 jobs")]
 
@@ -64,6 +65,7 @@ class Page(APIRoute):
 
 router = APIRouter(route_class=Page, include_in_schema=False, dependencies=[Depends(owner_of)])
 entrance = APIRouter(route_class=Page, include_in_schema=False)
+specs = APIRouter(include_in_schema=False, dependencies=[Depends(owner_of)])  # for the form's script: its refusals are documents
 
 
 @router.get("/")
@@ -232,17 +234,30 @@ def reference_page(request: Request) -> Response:
     return page("reference", request, operations=operations(request.app.openapi()))
 
 
-@router.post("/spec.yaml")
-async def spec_as_yaml(request: Request) -> Response:
+async def text_of(request: Request) -> str:
+    """The text of a request's body."""
+    content = await request.body()
+    if len(content) > LONGEST_SPEC:
+        raise problems.BodyTooLarge(f"a spec has at most {LONGEST_SPEC:,} bytes, this are {len(content):,}")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise problems.MalformedBody(f"this is not UTF-8: {error}") from error
+
+
+BodyText = Annotated[str, Depends(text_of)]  # read before the route, which then runs beside the event loop
+
+
+@specs.post("/spec.yaml")
+def spec_as_yaml(text: BodyText) -> Response:
     """A spec as a file."""
-    document = _document(await _text(request))
-    return Response(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), media_type="application/yaml")
+    return Response(written(_document(text)), media_type="application/yaml")
 
 
-@router.post("/spec.json")
-async def spec_as_json(request: Request) -> Response:
+@specs.post("/spec.json")
+def spec_as_json(text: BodyText) -> Response:
     """The spec of a file."""
-    document = _document(await _text(request))
+    document = _document(text)
     inner = document.get("spec")
     return Response(json.dumps(inner if isinstance(inner, dict) else document), media_type="application/json")
 
@@ -272,15 +287,11 @@ def _inside(to: str) -> str:
     return to if to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable() else "/"
 
 
-async def _text(request: Request) -> str:
-    return (await request.body()).decode(errors="replace")[:LONGEST_SPEC]
-
-
-def _document(text: str) -> dict[str, Any]:
+def _document(text: str) -> dict[str, JsonValue]:
     try:
-        found = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise problems.MalformedBody(f"this is not YAML: {' '.join(str(error).split())}") from error
+        found = parsed(text)
+    except NotPlain as error:
+        raise problems.MalformedBody(f"this is not YAML: {error}") from error
     if not isinstance(found, dict):
         raise problems.MalformedBody("a spec is an object, such as `kind: train`")
     return found
