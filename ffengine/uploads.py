@@ -9,6 +9,7 @@ import re
 import shutil
 import struct
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -28,6 +29,8 @@ MAX_CLASSES = 1_000
 LONGEST_MEANING = 500
 HELD_OUT = 0.2
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, SyntaxError)
+# of a header, which numpy reads as a literal of Python
+ILLEGIBLE = (tokenize.TokenError, SyntaxError, ValueError, TypeError, KeyError, MemoryError, RecursionError)
 MEMBERS = ("x", "y", "x_test", "y_test")
 
 
@@ -179,7 +182,10 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
         if version not in ((1, 0), (2, 0)):
             raise DatasetError(f"{info.filename}: format version {version} of .npy; expected 1.0 or 2.0")
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        header = Header(*read(file, max_header_size=10_000))
+        try:
+            header = Header(*read(file, max_header_size=10_000))
+        except ILLEGIBLE as error:
+            raise DatasetError(f"not a readable .npz archive: the header of {info.filename} is none; write it with numpy.savez") from error
         if any(size < 0 for size in header.shape) or file.tell() + header.bytes != info.file_size:
             raise DatasetError(f"{info.filename}: declares {header.dtype} {header.shape}, which is not the size of its data")
     return header

@@ -133,6 +133,34 @@ def npy(header: str, data: bytes = b"") -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + data
 
 
+ILLEGIBLE = (
+    *(
+        "{'descr': ('|u1',",
+        "'" * 3,
+        "{'descr': " + "'" * 3,
+        "-" * 9_000,
+        "[" * 9_000,
+        "(" * 9_000 + ")" * 9_000,
+        "{b'descr': '|u1'}",
+        "{{}: 1}",
+        "{[]: 1}",
+    ),
+    *("", " ", "\\", "{'descr': {}, 'fortran_order': False, 'shape': (2,)}", "{'descr': [], 'fortran_order': 1, 'shape': ()}", "1" * 9_000),
+    *(
+        "{1: 2, b'x': 3}",
+        "{'descr': ('|u1', -1), 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': 2}",
+    ),
+    *(
+        "{'descr': [('a', '|u1', -1)], 'fortran_order': False, 'shape': (2,)}",
+        "{None: 1, 'a': 2}",
+        "1 if",
+        "\x00",
+        "f'{1}'",
+        "0x",
+        "1j" * 3_000,
+    ),
+)
 HOSTILE = {
     "objects": (npz(x=np.array([Evil()] * 20), y=LABELS), "is not the size|x is object"),
     "a pickle": (io.BytesIO(pickle.dumps(Evil())), "not a readable"),
@@ -171,6 +199,25 @@ def test_hostile_and_useless_archives_are_refused(case: str, tmp_path: Path, cap
         uploads.keep("mine", archive, tmp_path)
     assert uploads.names(tmp_path) == []
     assert "unpickled" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("header", ILLEGIBLE, ids=range(len(ILLEGIBLE)))
+def test_a_header_that_is_none_is_said_to_be_none(header: str) -> None:
+    with pytest.raises(DatasetError, match=r"not a readable \.npz archive|declares|expected uint8"):
+        uploads.read_archive(member("x.npy", npy(header)))
+
+
+@pytest.mark.filterwarnings("ignore:Reading")  # of a header as Python 2 has written it
+@settings(max_examples=1_000, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([*"'{}[](),:-+\\1 \n#", "'" * 3, "b'x'", "'descr'", "'shape'", "'fortran_order'", "'|u1'", "True", "None"]),
+        max_size=30,
+    )
+)
+def test_no_header_escapes_as_another_error(pieces: list[str]) -> None:
+    with contextlib.suppress(DatasetError):
+        uploads.read_archive(member("x.npy", npy("".join(pieces))))
 
 
 @settings(max_examples=500)

@@ -13,6 +13,7 @@ from ffengine.results import Split
 from ffengine.spec import TrainSpec
 from service.auth import create_key
 from service.jobs import JobState
+from service.state import State
 from service.store import Order, Store
 from tests.service.samples import epoch_row, train_result
 from tests.service.test_results import finished
@@ -156,9 +157,18 @@ class TestKeys:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Origin": "https://elsewhere.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}, {"Sec-Fetch-Site": "same-site"}],
+    [
+        {"Origin": "https://elsewhere.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "same-site"},
+        *(
+            {"Origin": origin}
+            for origin in ("http://[::1", "http://]", "http://[x]", "//", "[", "http://\u2100".encode(), "", "http://a@[::1")
+        ),
+    ],
 )
-def test_pages_of_other_sites_change_nothing(client: httpx.Client, store: Store, headers: dict[str, str]) -> None:
+def test_pages_of_other_sites_change_nothing(client: httpx.Client, state: State, store: Store, headers: dict[str, str | bytes]) -> None:
     job = submitted(store)
     refused = client.post(f"/v1/jobs/{job}/cancel", headers=headers)
     assert (refused.status_code, refused.json()["code"]) == (403, "wrong-origin")
@@ -166,5 +176,14 @@ def test_pages_of_other_sites_change_nothing(client: httpx.Client, store: Store,
     assert found is not None
     assert found.state == JobState.queued
     assert client.post("/login", data={"key": "x"}, headers=headers).status_code == 403
+    create_key(store, "ada")  # a foreign page is refused before a key is looked for
+    state.gate.refresh()
+    assert client.post("/v1/jobs", json={}, headers=headers).status_code == 403
+    assert client.post("/spec.json", content="a: 1", headers=headers).status_code == 403
+    store.revoke_key("ada")
+
+
+def test_pages_of_its_own_change_what_they_like(client: httpx.Client, store: Store) -> None:
+    job = submitted(store)
     own = {"Origin": str(client.base_url).rstrip("/")}
     assert client.post(f"/v1/jobs/{job}/cancel", headers=own).status_code in (200, 202)

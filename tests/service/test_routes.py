@@ -354,6 +354,15 @@ def test_a_database_that_is_away_is_said_so(client: httpx.Client, store: Store) 
     assert submit(client).state is JobState.queued
 
 
+def test_a_study_needs_a_part(client: httpx.Client) -> None:
+    for route in ("/v1/jobs", "/v1/estimate"):
+        for spec in ({"preset": "quick", "parts": {}}, {"preset": "paper", "parts": {}, "base": {"kind": "train"}, "grid": {}}):
+            problem = refused(client.post(route, json={"spec": {"kind": "study", **spec}}), 422, "invalid")
+            assert problem.errors[0].pointer == "/spec/parts"
+            assert "leaves nothing of the preset" in problem.errors[0].message
+    assert len(client.post("/v1/jobs", json={"spec": {"kind": "study", "parts": {}}}).json()["spec"]["parts"]) == 0
+
+
 # Hostile input: one app for all of it, which it is to survive
 
 
@@ -376,6 +385,7 @@ BODIES: dict[str, bytes] = {
     "null": b"null",
     "a list": b"[]",
     "a text": b'"x"',
+    "no parts": b'{"spec": {"kind": "study", "preset": "quick", "parts": {}}}',
     "NaN": b'{"spec": {"kind": "train", "optimizer": {"lr": NaN}}}',
     "a number": b"1e999",
     "a huge integer": b'{"spec": {"kind": "train", "epochs": ' + b"9" * 10_000 + b"}}",

@@ -9,8 +9,9 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.settings import Settings
+from tests.engine.test_uploads import ILLEGIBLE, member, npy
 from tests.service.conftest import serving
-from tests.service.test_routes import refused
+from tests.service.test_routes import hardy, hostile_app, refused  # noqa: F401 - fixtures
 
 X, Y = np.random.default_rng(0).integers(0, 256, (60, 6, 6), dtype=np.uint8), np.arange(60) % 3
 
@@ -54,6 +55,12 @@ def test_what_cannot_be_used_is_refused_with_a_reason(client: httpx.Client, name
     refused(client.post("/v1/datasets", params={"name": name}, content=body), 422, "bad-upload")
     refused(client.post("/v1/datasets", data={"name": "mine"}, files={"other": ("data.npz", body)}), 422, "bad-upload")
     assert not [item for item in client.get("/v1/datasets").json()["items"] if item["uploaded"]]
+
+
+@pytest.mark.parametrize("header", ILLEGIBLE, ids=range(len(ILLEGIBLE)))
+def test_a_header_that_is_none_is_refused(hardy: httpx.Client, header: str) -> None:  # noqa: F811
+    refused(hardy.post("/v1/datasets", params={"name": "mine"}, content=member("x.npy", npy(header)).read()), 422, "bad-upload")
+    assert hardy.get("/v1/datasets/mine").status_code == 404  # on the same connection
 
 
 def test_uploads_have_a_limit_of_their_own(settings: Settings) -> None:
