@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 HERE = "http://127.0.0.1:8000"
 METHODS = ("get", "post", "put", "patch", "delete")
 KEY_HEADERS = ("authorization", "x-api-key")  # of every route: said once, at the top of the page
-EVERYWHERE = ("key-needed", "wrong-origin", "invalid", "database-away")  # so are these answers
+EVERYWHERE = ("bad-host", "key-needed", "wrong-origin", "wrong-host", "invalid", "database-away")  # so are these answers
 EXAMPLES = {"file": "sparsity.png", "name": "mnist-mini", "code": "no-such-job", "delivery_id": "$MESSAGE", "job_id": "$JOB"}
 CATALOGUES = {
     "negatives": ("Negative strategies", "`negatives.strategy`"),

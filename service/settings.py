@@ -43,10 +43,10 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1_000_000, ge=1_000, description="largest JSON body accepted")
     max_upload_bytes: int = Field(1_000_000_000, ge=1_000, description="largest data set accepted by POST /v1/datasets")
     require_keys: bool = Field(False, description="refuse requests without an API key even while none was made; needed beyond loopback")
-    allowed_hosts: str = Field(
-        "",
+    allowed_hosts: str | None = Field(
+        None,
         description="names, apart by commas, under which the service answers beside those of loopback; "
-        "empty: any name where keys are needed, else none",
+        "unset: any name where keys are needed, else none",
     )
     max_queued: int = Field(20_000, ge=1, description="submits are refused (429) while so many jobs wait")
     idempotency_hours: float = Field(48.0, gt=0, description="how long an Idempotency-Key is remembered")
@@ -59,13 +59,13 @@ class Settings(BaseSettings):
 
     @field_validator("allowed_hosts")
     @classmethod
-    def _of_hosts(cls, names: str) -> str:
-        return ",".join(host_name(name) for name in names.split(",") if name.strip())
+    def _of_hosts(cls, names: str | None) -> str | None:
+        return None if names is None else ",".join(host_name(name) for name in names.split(",") if name.strip())
 
     @property
     def hosts(self) -> frozenset[str]:
         """The names under which the service answers beside those of loopback."""
-        return frozenset(filter(None, self.allowed_hosts.split(",")))
+        return frozenset(filter(None, (self.allowed_hosts or "").split(",")))
 
     @property
     def root(self) -> Path:
