@@ -3,7 +3,21 @@
 import hashlib
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, JsonValue, StringConstraints, ValidationInfo, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    GetJsonSchemaHandler,
+    JsonValue,
+    SerializationInfo,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from ffengine import uploads
 from ffengine.activations import ActivationName
@@ -282,10 +296,17 @@ class StudyPart(Entry):
 
 
 class StudySpec(Entry):
-    """Many runs that belong together: a base spec varied over a grid, or several of them."""
+    """Many runs that belong together: a base spec varied over a grid, or several of them.
+
+    It is written as it was given: beside a preset, a field that is there overrides the preset's. `ffengine.study.resolved` writes out
+    what runs.
+    """
 
     kind: Literal["study"] = "study"
-    preset: str | None = Field(None, description="a preset's name, whose base and grid the fields below override")
+    preset: str | None = Field(
+        None,
+        description="a preset's name: base and grid override those of its parts; where parts are given, they are used instead of its own",
+    )
     base: RunSpec = Field(TrainSpec(epochs=5), description="ignored where parts are given")
     grid: Grid = Field(default={}, description="dotted field of the base -> the values it takes; cells are all combinations")
     parts: dict[UserText, StudyPart] = Field(default={}, max_length=32, description="several named bases, each with its grid")
@@ -296,6 +317,20 @@ class StudySpec(Entry):
         if isinstance(parts, dict) and not is_stored(info):
             _refuse_repeats("the names of parts", tuple(composed(str(name)) for name in parts))
         return parts
+
+    @model_serializer
+    def _as_given(self, info: SerializationInfo) -> dict[str, object]:
+        given = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        if "base" in given:
+            given["base"] = self.base.model_dump(mode=info.mode, exclude_unset=True)
+        if "parts" in given:
+            given["parts"] = {name: part.model_dump(mode=info.mode, exclude_unset=True) for name, part in self.parts.items()}
+        return given
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """What is written has the fields of what is read."""
+        return handler({key: value for key, value in core_schema.items() if key != "serialization"})
 
 
 AnySpec = Annotated[TrainSpec | CheckSpec | StudySpec, Field(discriminator="kind")]
@@ -308,8 +343,23 @@ class Submission(BaseModel):
 
 
 def as_document(spec: AnySpec) -> dict[str, JsonValue]:
-    """The spec as short JSON that reads back as the same. Of a study what was given: it overrides a preset's fields."""
-    return spec.model_dump(mode="json", exclude_unset=True) if isinstance(spec, StudySpec) else brief(spec)
+    """The spec as short JSON that reads back as the same. Of a study that overrides a preset what was given."""
+    if not isinstance(spec, StudySpec):
+        return brief(spec)
+    document: dict[str, JsonValue] = spec.model_dump(mode="json")
+    if spec.preset is not None and spec.model_fields_set & {"base", "grid"}:
+        return document
+    if "base" in document:
+        document["base"] = brief(spec.base)
+    if "parts" in document:
+        document["parts"] = {name: {"base": brief(part.base), **_unless_empty(part.grid)} for name, part in spec.parts.items()}
+    if not spec.grid:
+        document.pop("grid", None)
+    return document
+
+
+def _unless_empty(grid: Grid) -> dict[str, JsonValue]:
+    return {"grid": dict(grid)} if grid else {}
 
 
 def digest(spec: Entry) -> str:

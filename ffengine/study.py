@@ -25,6 +25,7 @@ from ffengine.results import (
     within_0_and_1,
 )
 from ffengine.spec import MAX_STUDY_CELLS, CheckSpec, RunSpec, StudyPart, StudySpec, TrainSpec, digest
+from ffengine.text import STORED
 
 _RUN_SPEC: TypeAdapter[TrainSpec | CheckSpec] = TypeAdapter(RunSpec)
 
@@ -63,17 +64,34 @@ def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell
     return [cell for name, part in parts.items() for cell in expand_part(name, part, pointers[name], context)]
 
 
+def resolved(study: StudySpec, context: dict[str, str] | None = None) -> StudySpec:
+    """The same study as what runs: its base or its parts with every default, what was given beside a preset applied, its name a label.
+
+    It has the same cells, whatever becomes of the preset and of the defaults. Raises GridError where there is no such preset.
+    """
+    parts = parts_of(study, context)
+    written = {name: {"base": part.base.model_dump(mode="json"), "grid": part.grid} for name, part in parts.items()}
+    label = {} if study.preset is None else {"preset": study.preset}
+    whole = written[""] if study.preset is None and not study.parts else {**label, "parts": written}
+    return StudySpec.model_validate(whole, context=STORED)  # its texts were judged when it was read
+
+
+def is_resolved(study: StudySpec) -> bool:
+    """Whether the study is written out, so that it does not depend on presets and defaults."""
+    try:
+        return digest(resolved(study, STORED)) == digest(study)
+    except GridError:
+        return False
+
+
 def parts_of(study: StudySpec, context: dict[str, str] | None = None) -> dict[str, StudyPart]:
     """The named parts of a study after its preset is looked up and its own fields override the preset's."""
     if study.preset is None:
         return study.parts or {"": StudyPart.model_construct(base=study.base, grid=study.grid)}
-    if study.preset not in PRESETS:
-        raise GridError("/preset", f"{study.preset!r} is not a preset; choose one of {', '.join(PRESETS)}")
-    preset = PRESETS[study.preset].spec
     given = study.model_fields_set
     if "parts" in given and not study.parts:
         raise GridError("/parts", f"is empty, which leaves nothing of the preset {study.preset!r}; leave it out, or name a part")
-    parts = study.parts if "parts" in given else parts_of(preset)
+    parts = study.parts or _parts_of_preset(study.preset)
     if "base" in given:
         parts = {name: part.model_copy(update={"base": overridden(part.base, study.base, context)}) for name, part in parts.items()}
     if "grid" in given:
@@ -81,11 +99,24 @@ def parts_of(study: StudySpec, context: dict[str, str] | None = None) -> dict[st
     return parts
 
 
+def _parts_of_preset(name: str) -> dict[str, StudyPart]:
+    if name not in PRESETS:
+        raise GridError("/preset", f"{name!r} is not a preset; choose one of {', '.join(PRESETS)}")
+    return parts_of(PRESETS[name].spec)
+
+
 def overridden(base: TrainSpec | CheckSpec, changes: TrainSpec | CheckSpec, context: dict[str, str] | None) -> TrainSpec | CheckSpec:
-    """`base` with the fields that were set in `changes`, where both are of one kind; else `base` unchanged."""
+    """`base` with the fields that were set in `changes`, where both are of one kind; else `base` unchanged.
+
+    Raises GridError where the fields do not fit each other.
+    """
     if base.kind != changes.kind:
         return base
-    return _RUN_SPEC.validate_python(merged(base, changes), context=context)
+    try:
+        return _RUN_SPEC.validate_python(merged(base, changes), context=context)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise GridError("/".join(map(str, ("/base", *first["loc"][1:]))), first["msg"].removeprefix("Value error, ")) from error
 
 
 def merged(base: Entry, changes: Entry) -> dict[str, JsonValue]:

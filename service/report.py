@@ -57,7 +57,7 @@ def report(job: Job, drawn: Sequence[Drawable]) -> str:
         f'<h2>Charts</h2><div class="charts">{figures}</div>' if charts else "",
         _findings([finding for source in sources for finding in source.result.diagnostics]),
         "<h2>How it was obtained</h2>" + "".join(_provenance(source.result.provenance) for source in sources),
-        f"<h2>Spec</h2><details><summary>as submitted</summary><pre>{html.escape(job.spec.model_dump_json(indent=2))}</pre></details>",
+        f"<h2>Spec</h2><details><summary>in full</summary><pre>{html.escape(job.spec.model_dump_json(indent=2))}</pre></details>",
     ]
     return _page(title, "\n".join(parts))
 

@@ -7,8 +7,9 @@ from functools import partial
 from pydantic import JsonValue, TypeAdapter
 
 from ffengine.results import AnyResult, CheckCell, CheckResult, EpochRow, StudyCell, StudyResult, TrainResult
-from ffengine.spec import ELSEWHERE, CheckSpec, StudySpec, TrainedWeights, TrainSpec, digest
-from ffengine.study import Cell, expand
+from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec, digest
+from ffengine.study import Cell, expand, is_resolved
+from ffengine.text import STORED
 from service.artifacts import Artifacts
 from service.charts import Drawable, Grid, GridCell, SoFar, Source
 from service.charts.drawables import MarginReader
@@ -25,7 +26,7 @@ def sources_of(store: Store, job: Job, document: str, artifacts: Artifacts | Non
     """The results to draw: one without a label, or a study's grid and its runs, each labelled by what the grid varies."""
     result = _RESULT.validate_json(document)
     if isinstance(result, StudyResult):
-        return [_grid(job, result.cells), *_runs(store, job, artifacts)]
+        return [_grid(store, job, result.cells), *_runs(store, job, artifacts)]
     return [_source(store, "", job, result, artifacts)]
 
 
@@ -35,7 +36,7 @@ def drawable(store: Store, job: Job, artifacts: Artifacts | None = None) -> list
     Of a study with more than MOST_DRAWN_RUNS runs, the grid alone. With `artifacts`, charts can show single samples.
     """
     if job.kind == "study":
-        grid = _grid(job, store.study_result(job.id).cells)
+        grid = _grid(store, job, store.study_result(job.id).cells)
         return [grid, *(_runs(store, job, artifacts) if len(grid.cells) <= MOST_DRAWN_RUNS else ())]
     document = store.result(job.id)
     if document is not None:
@@ -62,9 +63,9 @@ def _short(value: JsonValue) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _grid(job: Job, found: Sequence[StudyCell]) -> Grid:
+def _grid(store: Store, job: Job, found: Sequence[StudyCell]) -> Grid:
     """All runs of a study, also those that are not made yet."""
-    cells = _cells(job)
+    cells = _cells(store, job)
     unmade = [
         StudyCell(part=cell.part, params=cell.params, kind=cell.spec.kind, spec_digest=digest(cell.spec), state="queued", summary={})
         for cell in cells[len(found) :]
@@ -73,13 +74,21 @@ def _grid(job: Job, found: Sequence[StudyCell]) -> Grid:
     return Grid("", [GridCell(cell, spec) for cell, spec in zip([*found, *unmade], specs, strict=False)])
 
 
-def _cells(job: Job) -> list[Cell]:
+def _cells(store: Store, job: Job) -> list[Cell]:
+    """The runs of a study by its spec; where an earlier version stored one that does not say, those that were made."""
     assert isinstance(job.spec, StudySpec)  # noqa: S101 - narrows the type: it is a study
-    return expand(job.spec, ELSEWHERE)
+    return expand(job.spec, STORED) if is_resolved(job.spec) else [_cell(child) for child, _ in store.children(job.id)]
+
+
+def _cell(child: Job) -> Cell:
+    assert isinstance(child.spec, TrainSpec | CheckSpec)  # noqa: S101 - narrows the type: it is a study's run
+    place = child.place or {}
+    params = place.get("params")
+    return Cell(str(place.get("part", "")), params if isinstance(params, dict) else {}, child.spec)
 
 
 def _runs(store: Store, job: Job, artifacts: Artifacts | None) -> list[Source]:
-    cells = _cells(job)
+    cells = _cells(store, job)
     sources = []
     for label, (child, found) in zip(labels(cells), store.children(job.id), strict=False):  # of a study that grows not all are there
         result = _RESULT.validate_json(found) if found else None

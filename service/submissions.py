@@ -11,8 +11,8 @@ from sqlalchemy import Select, delete, func, insert, literal, or_, select, updat
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from ffengine.spec import AnySpec, StudySpec, digest
-from ffengine.study import Cell
+from ffengine.spec import ELSEWHERE, AnySpec, StudySpec, digest
+from ffengine.study import Cell, resolved
 from ffengine.version import ENGINE_VERSION
 from service.deliveries import tell
 from service.jobs import JobState, Wanted, Webhook, new_job_id
@@ -50,8 +50,9 @@ def rank_of(queued_at: float, priority: int) -> float:
 
 def draft(order: Order) -> Draft:
     """The columns of a new job that do not depend on other jobs."""
+    spec = resolved(order.spec, ELSEWHERE) if isinstance(order.spec, StudySpec) else order.spec  # what runs, whatever becomes of presets
     return {
-        **_of_spec(order.spec),
+        **_of_spec(spec),
         "id": new_job_id(),
         "name": order.name,
         "tags": order.tags,
@@ -87,7 +88,7 @@ def draft_cell(parent: Draft, cell: Cell, number: int) -> Draft:
 def _of_spec(spec: AnySpec) -> Draft:
     return {
         "kind": spec.kind,
-        "spec": stored(spec),
+        "spec": spec.model_dump(mode="json"),
         "spec_digest": digest(spec),
         "engine_version": ENGINE_VERSION,
         "dataset_digest": None if isinstance(spec, StudySpec) else spec.dataset.facts.digest,
@@ -99,11 +100,6 @@ def _stored_webhook(webhook: Webhook | None) -> Draft | None:
         return None
     secret = webhook.secret.get_secret_value() if webhook.secret else None
     return {**webhook.model_dump(mode="json", exclude={"secret"}), "secret": secret}
-
-
-def stored(spec: AnySpec) -> Draft:
-    """A spec as JSON. Of a study only what was given: a preset is overridden by the fields that are there."""
-    return spec.model_dump(mode="json", exclude_unset=isinstance(spec, StudySpec))
 
 
 def insert_jobs(session: Session, drafts: Sequence[Draft], now: float) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, aliased
 
 from ffengine.results import RunResult, StudyCell, StudyResult
 from ffengine.spec import StudySpec, Submission
-from ffengine.study import Cell, expand, summarise
+from ffengine.study import Cell, expand, is_resolved, summarise
 from ffengine.text import STORED
 from service.artifacts import JOB_ID
 from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, sources
@@ -169,7 +169,7 @@ class Upkeep(Leases, Requests, Wishes, Registry):
 
     @staticmethod
     def _following(parent: JobRow, made: int) -> list[tuple[int, Cell]]:
-        """The next runs of a study; none where its spec does not mean what it meant: it names a preset of another version."""
+        """The next runs of a study; none where what is stored of it, by an earlier version, does not say what its runs are."""
         try:
             cells = cells_of(json.dumps(parent.spec))
         except ValueError:
@@ -266,7 +266,8 @@ def study_changed() -> JobError:
     return JobError(
         code="study_changed",
         title="The study's spec no longer means what it meant",
-        detail="It names a preset of another version of fflab. The runs that were made have their results; submit it anew.",
+        detail="It was stored by a version of fflab whose preset or defaults were others. The runs that were made have their results; "
+        "submit it anew.",
     )
 
 
@@ -290,7 +291,7 @@ def summary_of(row: JobRow, document: str | None) -> StudyCell:
 def cells_of(spec: str) -> tuple[Cell, ...]:
     """The runs of a stored study, which is made batch by batch."""
     study = Submission.model_validate_json(f'{{"spec": {spec}}}', context=STORED).spec
-    return tuple(expand(study, STORED)) if isinstance(study, StudySpec) else ()
+    return tuple(expand(study, STORED)) if isinstance(study, StudySpec) and is_resolved(study) else ()
 
 
 def _standing(parent: JobRow, counted: dict[JobState, tuple[int, float]]) -> Standing:

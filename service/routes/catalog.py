@@ -13,6 +13,7 @@ from ffengine.objectives import AnyObjective, GoodnessEntry
 from ffengine.optimizers import SCHEDULES, AnyOptimizer
 from ffengine.presets import PRESETS
 from ffengine.spec import BASELINE_MEANING, PREPROCESS_MEANING, AnySpec, CheckSpec, StudySpec, TrainSpec
+from ffengine.study import resolved
 from ffengine.theorems import THEOREMS
 from service.problems import responses
 from service.routes.datasets import DatasetFacts, all_datasets
@@ -76,7 +77,7 @@ def read_catalog() -> Catalog:
 def read_presets() -> PresetPage:
     """The paper's experiments and others, as specs."""
     lines = [
-        PresetLine(name=preset.name, meaning=preset.meaning, spec=preset.spec.model_dump(mode="json", exclude={"preset", "base", "grid"}))
+        PresetLine(name=preset.name, meaning=preset.meaning, spec=resolved(StudySpec(preset=preset.name)).model_dump(mode="json"))
         for preset in PRESETS.values()
     ]
     return PresetPage(items=lines)

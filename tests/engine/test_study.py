@@ -12,9 +12,10 @@ from scipy import stats
 import ffengine
 from ffengine.cost import Limits, check_cost, estimate, train_cost
 from ffengine.negatives import Noise
+from ffengine.presets import PRESETS
 from ffengine.results import Interval, StudyCell
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec
-from ffengine.study import T_975, GridError, expand, interval, student_t, study_cell, summarise, wilson
+from ffengine.spec import ELSEWHERE, CheckSpec, StudyPart, StudySpec, TrainSpec, as_document, digest
+from ffengine.study import T_975, GridError, expand, interval, is_resolved, resolved, student_t, study_cell, summarise, wilson
 
 
 def test_a_grid_is_every_combination_in_order() -> None:
@@ -49,6 +50,7 @@ def test_a_presets_base_and_grid_are_overridden_field_by_field() -> None:
         ({"grid": {"epochs": [1, "x"]}}, "/grid/epochs", "valid integer"),
         ({"grid": {"epochs": list(range(1, 200)), "batch_size": list(range(2, 200))}}, "/grid", "cells; at most"),
         ({"parts": {"a": {"base": {"kind": "check"}, "grid": {"epochs": [1]}}}}, "/parts/a/grid/epochs", "Extra inputs"),
+        ({"preset": "mpezeshki", "base": {"kind": "train", "dataset": {"name": "digits"}}}, "/base/dataset", "digits has"),
     ],
 )
 def test_what_cannot_be_expanded_says_where(study: dict[str, object], pointer: str, message: str) -> None:
@@ -155,6 +157,63 @@ def test_another_choice_takes_the_place_of_the_presets_own() -> None:
     assert {spec.network for spec in trained} == {
         cell.spec.network for cell in expand(StudySpec(preset="quick")) if isinstance(cell.spec, TrainSpec)
     }
+
+
+OVERRIDES: list[dict[str, object]] = [
+    {},
+    {"base": {"kind": "train", "epochs": 2, "network": {"bias": True}}},
+    {"base": {"kind": "check", "seeds": [2**63 - 1]}},
+    {"base": {"kind": "train", "optimizer": {"name": "adam"}, "objective": {"name": "softplus", "goodness": {"name": "top_k", "k": 3}}}},
+    {"grid": {"dataset.labels": ["append"], "seeds": [[0], [1]]}},
+    {"base": {"kind": "train", "epochs": 3}, "grid": {"dataset.preprocess": ["unit", "center"]}},
+    {"parts": {"mine": {"base": {"kind": "train", "epochs": 2}, "grid": {"optimizer.lr": [1.0, 1e-5]}}}},
+    {"base": {"kind": "train", "batch_size": 50}, "parts": {"mine": {"base": {"kind": "train", "epochs": 2}}}},
+    {"parts": {}},
+]
+
+
+@given(st.sampled_from([None, *PRESETS]), st.sampled_from(OVERRIDES))
+def test_a_resolved_study_has_the_same_cells_however_it_is_written(preset: str | None, given_beside: dict[str, object]) -> None:
+    study = StudySpec.model_validate(given_beside if preset is None else {"preset": preset, **given_beside})
+    written = resolved(study)
+    cells = [(cell.part, cell.params, digest(cell.spec)) for cell in expand(study)]
+    assert cells
+    for document in (written.model_dump(mode="json"), as_document(written), written.model_dump(mode="json", exclude_unset=True)):
+        again = StudySpec.model_validate(document)
+        assert [(cell.part, cell.params, digest(cell.spec)) for cell in expand(again)] == cells
+        assert digest(resolved(again)) == digest(written)
+    assert is_resolved(written)
+    assert not is_resolved(study)
+    assert written.preset == preset
+
+
+def test_a_resolved_study_says_nothing_that_does_not_run() -> None:
+    document = resolved(StudySpec(preset="quick")).model_dump(mode="json")
+    assert document["preset"] == "quick"
+    assert set(document) == {"kind", "preset", "parts"}
+    assert document["parts"]["training"]["base"] == PRESETS["quick"].spec.parts["training"].base.model_dump(mode="json")
+    assert all(set(part) == {"base", "grid"} for part in document["parts"].values())
+    of_parts = StudySpec(parts={"one": StudyPart(base=CheckSpec())}, base=TrainSpec(epochs=7))
+    assert set(resolved(of_parts).model_dump()) == {"kind", "parts"}
+    bare = resolved(StudySpec()).model_dump(mode="json")
+    assert bare == {"kind": "study", "base": TrainSpec(epochs=5).model_dump(mode="json"), "grid": {}}
+
+
+def test_a_resolved_study_does_not_depend_on_its_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = resolved(StudySpec(preset="paper", base=TrainSpec(epochs=2)))
+    cells = expand(written)
+    monkeypatch.delitem(PRESETS, "paper")
+    assert expand(StudySpec.model_validate(written.model_dump(mode="json")), ELSEWHERE) == cells
+    assert is_resolved(written)
+    assert not is_resolved(StudySpec(preset="paper"))
+
+
+def test_a_study_is_written_as_it_was_given() -> None:
+    document = {"kind": "study", "preset": "paper", "base": {"kind": "train", "epochs": 2, "network": {"bias": True}}}
+    study = StudySpec.model_validate(document)
+    assert study.model_dump(mode="json") == as_document(study) == document
+    assert StudySpec.model_validate_json(study.model_dump_json()) == study
+    assert StudySpec.model_json_schema(mode="serialization")["properties"].keys() == StudySpec.model_fields.keys()
 
 
 # Costs

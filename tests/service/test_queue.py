@@ -2,26 +2,31 @@
 
 import contextlib
 import itertools
+import json
 import random
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
 from alembic.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import JsonValue
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from ffengine.results import StudyResult
-from ffengine.spec import StudySpec, TrainSpec
+from ffengine.spec import StudySpec, TrainSpec, digest
+from ffengine.study import expand, resolved
 from service.database import Database
 from service.jobs import TERMINAL, TRANSITIONS, Command, JobState
 from service.migrations.versions import __file__ as versions
+from service.shown import to_job
 from service.store import LeaseLost, NotAllowed, PartOfStudy, Store
 from service.submissions import PRIORITIES, PRIORITY_SECONDS, rank_of
 from service.tables import JobRow, WorkerRow, now_seconds
@@ -442,6 +447,14 @@ def test_a_study_that_is_paused_grows_no_more_until_it_is_resumed(either_store: 
 
 # What the database itself refuses, and the upgrade
 
+GRID: dict[str, list[JsonValue]] = {"network.widths": [[8], [16]]}
+OVERRIDDEN = {"kind": "study", "preset": "quick", "base": {"kind": "train", "epochs": 2}}
+OF_EARLIER_VERSIONS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("same", {"kind": "study", "preset": "quick"}, {}),
+    ("grid", {"kind": "study", "base": {"kind": "train", "epochs": 2}, "grid": GRID}, {}),
+    ("other", OVERRIDDEN, {"seeds": [5]}),  # the runs of a preset that is another one now
+]
+
 
 def test_the_database_refuses_every_change_of_state_that_is_not_in_the_table(either_store: Store) -> None:
     legal = {(change.source, change.target) for change in TRANSITIONS if change.action != "retry_failed"}
@@ -489,6 +502,43 @@ def test_a_database_of_the_first_version_is_upgraded_with_its_jobs(database_url:
         events = session.execute(text("SELECT id, job_id, seq FROM events")).all()
     assert [tuple(row) for row in rows] == [("job_a", -2200.0, None, None), ("job_b", -2200.0, None, None), ("job_s", -2200.0, 2, 2)]
     assert [tuple(row) for row in events] == [(1, "job_a", 1)]
+    database.close()
+
+
+def test_studies_of_earlier_versions_say_what_ran_where_the_runs_show_it(database_url: str) -> None:
+    database = Database(database_url)
+    with database.engine.execution_options(write=True).begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(Path(versions).parent.parent))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+        columns = "tags, priority, state, wanted, version, last_event, spec_digest, engine_version, attempt, losses, fraction, message"
+        facts = "'[]', 1, 'queued', 'run', 1, 0, 'd', '0', 0, 0, 0.0, '', 1.0, 5000.0"
+        statement = text(
+            f"INSERT INTO jobs (id, kind, parent_id, cell, cells, cells_made, spec, {columns}, created_at, queued_at) "  # noqa: S608
+            f"VALUES (:id, :kind, :parent, :cell, :cells, :made, :spec, {facts})"
+        )
+
+        def stored(job_id: str, kind: str, spec: dict[str, Any], **values: Any) -> None:
+            blank = {"parent": None, "cell": None, "cells": None, "made": None}
+            connection.execute(statement, {"id": job_id, "kind": kind, "spec": json.dumps(spec), **blank, **values})
+
+        for name, given, change in OF_EARLIER_VERSIONS:
+            runs = [cell.spec.model_dump(mode="json") for cell in expand(StudySpec.model_validate(given))]
+            stored(f"job_{name}", "study", given, cells=len(runs), made=len(runs))
+            for number, run in enumerate(runs):
+                stored(f"job_{name}_{number}", run["kind"], run | change, parent=f"job_{name}", cell=number)
+        stored("job_gone", "study", {"kind": "study", "preset": "gone"}, cells=1, made=1)
+        stored("job_gone_0", "train", TrainSpec().model_dump(mode="json"), parent="job_gone", cell=0)
+    database.migrate()
+    with database.reading() as session:
+        found = {name: to_job(session.get_one(JobRow, f"job_{name}")) for name in ("same", "grid", "other", "gone")}
+        assert session.get_one(JobRow, "job_same").version == 2
+    assert found["same"].spec.model_dump(mode="json") == resolved(StudySpec(preset="quick")).model_dump(mode="json")
+    assert found["same"].spec_digest == digest(resolved(StudySpec(preset="quick")))
+    assert found["grid"].spec.model_dump(mode="json") == resolved(StudySpec(base=TrainSpec(epochs=2), grid=GRID)).model_dump(mode="json")
+    assert found["other"].spec.model_dump(mode="json") == OF_EARLIER_VERSIONS[2][1], "what was given, and nothing that was not"
+    assert found["gone"].spec.model_dump(mode="json") == {"kind": "study", "preset": "gone"}
     database.close()
 
 

@@ -306,6 +306,43 @@ def test_every_preset_can_be_submitted(client: httpx.Client) -> None:
         )
 
 
+def test_a_study_is_answered_as_what_runs(client: httpx.Client, store: Store) -> None:
+    for preset in client.get("/v1/presets").json()["items"]:
+        job = client.post("/v1/jobs", json={"spec": {"kind": "study", "preset": preset["name"]}}).json()
+        assert job["spec"] == preset["spec"]
+        assert set(job["spec"]) == {"kind", "preset", "parts"}
+        assert client.get(f"/v1/jobs/{job['id']}").json()["spec"] == job["spec"]
+        listed = client.get("/v1/jobs?limit=1").json()["items"]
+        assert [one["spec"] for one in listed] == [job["spec"]]
+        again = client.post("/v1/jobs", json={"spec": job["spec"]}).json()
+        assert (again["spec"], again["spec_digest"]) == (job["spec"], job["spec_digest"])
+        runs = [[child.spec_digest for child, _ in store.children(one["id"])] for one in (job, again)]
+        assert runs[0] == runs[1]
+        assert runs[0]
+        client.post(f"/v1/jobs/{again['id']}/cancel")
+        assert client.get(f"/v1/jobs/{again['id']}?wait=60").json()["state"] == "cancelled"
+        report = client.get(f"/v1/jobs/{again['id']}/report.html").text
+        assert f"&quot;preset&quot;: &quot;{preset['name']}&quot;" in report
+        assert "&quot;epochs&quot;: 5," not in report or 5 in [part["base"].get("epochs") for part in job["spec"]["parts"].values()]
+        page = client.get(f"/jobs/{job['id']}").text
+        assert f"preset: {preset['name']}\nparts:\n" in page, "the YAML"
+    changed = {"kind": "study", "preset": "quick", "base": {"kind": "train", "epochs": 2}}
+    spec = client.post("/v1/jobs", json={"spec": changed}).json()["spec"]
+    quick = next(one["spec"] for one in client.get("/v1/presets").json()["items"] if one["name"] == "quick")
+    quick["parts"]["training"]["base"]["epochs"] = 2
+    assert spec == quick
+    grid = client.post("/v1/jobs", json={"spec": {"kind": "study", "grid": {"epochs": [1, 2]}}}).json()["spec"]
+    assert set(grid) == {"kind", "base", "grid"}
+    assert grid["base"]["network"]["widths"] == [500]
+
+
+def test_the_document_of_the_api_describes_a_study_in_an_answer(client: httpx.Client) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    studies = [schema for name, schema in schemas.items() if name.startswith("StudySpec")]
+    assert studies
+    assert all(set(schema["properties"]) == {"kind", "preset", "base", "grid", "parts"} for schema in studies)
+
+
 def test_data_sets_are_listed_and_read(client: httpx.Client) -> None:
     items = client.get("/v1/datasets").json()["items"]
     assert "mnist-mini" in [item["name"] for item in items]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from ffengine.persample import CellMargins, Sheet, write_margins
 from ffengine.results import CheckCell
@@ -14,6 +15,7 @@ from service.comparison import comparison
 from service.jobs import Job
 from service.sources import MOST_DRAWN_RUNS, drawable, labels, sources_of
 from service.store import Order, Store
+from service.tables import JobRow
 from tests.service.samples import check_cell, check_result, epoch_row, train_result
 from tests.service.test_store import HALF, LEASE, claimed, read, submit
 
@@ -117,6 +119,21 @@ def test_a_study_is_its_grid_and_the_runs_that_have_ended(store: Store) -> None:
     result = store.study_result(job.id).model_dump_json()
     found = sources_of(store, read(store, job.id), result)
     assert [source.label for source in found] == ["", "lr 0.5", "lr 1.0", "lr 2.0"]
+
+
+def test_a_study_of_an_earlier_version_is_drawn_from_its_runs_whatever_has_become_of_its_preset(store: Store) -> None:
+    job = submit(store, STUDY)
+    children = [child for child, _ in store.children(job.id)]
+    for child in children:
+        done(store, child)
+    for preset in ("gone", "quick"):
+        with store.writing() as session:
+            values = {"spec": {"kind": "study", "preset": preset}, "version": JobRow.version + 1}
+            session.execute(update(JobRow).where(JobRow.id == job.id).values(**values))
+        grid, *runs = drawable(store, read(store, job.id))
+        assert isinstance(grid, Grid)
+        assert [cell.spec for cell in grid.cells] == [child.spec for child in children]
+        assert [source.label for source in runs] == ["lr 0.5", "lr 1.0", "lr 2.0"]
 
 
 def test_of_a_large_study_the_grid_alone_is_drawn(store: Store) -> None:
