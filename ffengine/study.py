@@ -76,6 +76,11 @@ def resolved(study: StudySpec, context: dict[str, str] | None = None) -> StudySp
     return StudySpec.model_validate(whole, context=STORED)  # its texts were judged when it was read
 
 
+def written_out(spec: TrainSpec | CheckSpec | StudySpec, context: dict[str, str] | None = None) -> TrainSpec | CheckSpec | StudySpec:
+    """The spec as what runs: a study resolved, any other as it is. Raises GridError as `resolved` does."""
+    return resolved(spec, context) if isinstance(spec, StudySpec) else spec
+
+
 def is_resolved(study: StudySpec) -> bool:
     """Whether the study is written out, so that it does not depend on presets and defaults."""
     try:

@@ -5,6 +5,7 @@ what YAML takes for a date is text.
 """
 
 import math
+import re
 from collections.abc import Hashable
 from typing import Any
 
@@ -109,6 +110,10 @@ class PlainDumper(yaml.SafeDumper):
         return True
 
 
+# JSON's numbers: YAML 1.1 takes 1e-05, without a point, for a text
+_NUMBER = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
+for _class in (PlainLoader, PlainDumper):
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+0123456789"))
 for _kind in ("int", "float"):
     PlainLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", PlainLoader.number)
 PlainLoader.add_constructor(_TEXT, PlainLoader.text)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from ffengine.spec import ELSEWHERE, AnySpec, StudySpec, digest
-from ffengine.study import Cell, resolved
+from ffengine.study import Cell, written_out
 from ffengine.version import ENGINE_VERSION
 from service.deliveries import tell
 from service.jobs import JobState, Wanted, Webhook, new_job_id
@@ -50,9 +50,8 @@ def rank_of(queued_at: float, priority: int) -> float:
 
 def draft(order: Order) -> Draft:
     """The columns of a new job that do not depend on other jobs."""
-    spec = resolved(order.spec, ELSEWHERE) if isinstance(order.spec, StudySpec) else order.spec  # what runs, whatever becomes of presets
     return {
-        **_of_spec(spec),
+        **_of_spec(written_out(order.spec, ELSEWHERE)),  # what runs, whatever becomes of presets
         "id": new_job_id(),
         "name": order.name,
         "tags": order.tags,

@@ -1,21 +1,22 @@
 """The pages: each reads the store as the API does, and renders one template. Whatever changes something is sent to /v1 by the script."""
 
-import json
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, Form, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from ffengine.arrays import DatasetError
 from ffengine.datasets import facts_of, find
 from ffengine.entry import Described
 from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
-from ffengine.spec import as_document
+from ffengine.spec import ELSEWHERE, StudySpec, Submission, as_document
+from ffengine.study import GridError, is_resolved, resolved, written_out
 from service import problems
 from service.contrast import Contrast
 from service.dashboard import views
@@ -24,13 +25,15 @@ from service.dashboard.reference import operations
 from service.dashboard.render import names, page
 from service.descriptions import ACTIONS, provenance_lines, title_of
 from service.jobs import TERMINAL, Event, Job, JobState
+from service.mistakes import in_body
 from service.plainyaml import NotPlain, parsed, written
 from service.routes.catalog import read_catalog, read_presets
 from service.routes.datasets import list_datasets
 from service.routes.results import drawn, log_lines
 from service.routes.system import list_workers
-from service.specfile import DEFAULTS
+from service.specfile import DEFAULTS, Spec
 from service.state import KEY_COOKIE, InState, State, owner_of, refuse_other_sites
+from service.submissions import PRIORITIES
 
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
 LONGEST_SPEC = 200_000  # bytes of YAML
@@ -178,16 +181,41 @@ def compare_chart(state: InState, name: str, job_ids: JobIds) -> Response:
 @router.get("/new")
 def new_page(request: Request, state: InState, preset: str | None = None, like: str | None = None, weights: str | None = None) -> Response:
     """The form of a spec: from the defaults, a preset or another job, or a check of a training job's last weights."""
-    start: dict[str, Any] = {"kind": "train"}
-    name = None
-    if like is not None:
-        job = state.job(like)
-        name, start = job.name, as_document(job.spec)
+    job = state.job(like) if like is not None else None
+    begun = Beginning("the defaults", DEFAULTS["train"])
+    if job is not None:
+        begun = _like(job)
     elif weights is not None:
-        start = views.check_of(state.job(weights))
+        begun = Beginning("the check of trained weights", views.check_of(state.job(weights)))
     elif preset in PRESETS:
-        start = {"kind": "study", "preset": preset}
-    return page("new", request, start=start, presets=read_presets().items, chosen=preset, name=name)
+        begun = Beginning(f"the preset {preset}", resolved(StudySpec(preset=preset)))
+    defaults = {kind: _complete(spec) for kind, spec in DEFAULTS.items()}
+    start = {"title": begun.title, "spec": _complete(begun.spec), "defaults": defaults, "tags": job.tags if job else []}
+    name, priority = (job.name, job.priority) if job else (None, "normal")
+    presets = read_presets().items
+    return page("new", request, start=start, presets=presets, chosen=preset, name=name, priority=priority, priorities=PRIORITIES)
+
+
+class Beginning(NamedTuple):
+    """What a form begins with, and what that is called."""
+
+    title: str
+    spec: Spec
+
+
+def _like(job: Job) -> Beginning:
+    title = f"the job {title_of(job)}"
+    if isinstance(job.spec, StudySpec) and not is_resolved(job.spec):
+        title += ", which an earlier version ran, as it is today"
+    try:
+        return Beginning(title, written_out(job.spec, ELSEWHERE))
+    except GridError as error:
+        raise problems.invalid_at(f"/spec{error.pointer}", str(error)) from error
+
+
+def _complete(spec: Spec) -> dict[str, Any]:
+    """The spec with every default."""
+    return written_out(spec, ELSEWHERE).model_dump(mode="json")
 
 
 @router.get("/workers")
@@ -238,7 +266,7 @@ async def text_of(request: Request) -> str:
     """The text of a request's body."""
     content = await request.body()
     if len(content) > LONGEST_SPEC:
-        raise problems.BodyTooLarge(f"a spec has at most {LONGEST_SPEC:,} bytes, this are {len(content):,}")
+        raise problems.BodyTooLarge(f"a spec has at most {LONGEST_SPEC:,} bytes, this one {len(content):,}")
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -250,16 +278,19 @@ BodyText = Annotated[str, Depends(text_of)]  # read before the route, which then
 
 @specs.post("/spec.yaml")
 def spec_as_yaml(text: BodyText) -> Response:
-    """A spec as a file."""
-    return Response(written(_document(text)), media_type="application/yaml")
+    """A spec as a file: short where it is one, as it stands where something is wrong with it."""
+    document = _document(text)
+    with contextlib.suppress(problems.Invalid):
+        document = as_document(_spec(document))
+    return Response(written(document), media_type="application/yaml")
 
 
 @specs.post("/spec.json")
 def spec_as_json(text: BodyText) -> Response:
-    """The spec of a file."""
+    """The spec of a file, with every default."""
     document = _document(text)
     inner = document.get("spec")
-    return Response(json.dumps(inner if isinstance(inner, dict) else document), media_type="application/json")
+    return Response(_spec(inner if isinstance(inner, dict) else document).model_dump_json(), media_type="application/json")
 
 
 @entrance.get("/login", name="sign_in_page")
@@ -285,6 +316,16 @@ def sign_in(request: Request, state: InState, key: Annotated[str, Form(max_lengt
 def _inside(to: str) -> str:
     """The address, if it is one of ours: nobody is sent elsewhere."""
     return to if to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable() else "/"
+
+
+def _spec(document: dict[str, Any]) -> Spec:
+    """What the document asks for, written out. Raises Invalid."""
+    try:
+        return written_out(Submission.model_validate({"spec": document}).spec, None)
+    except ValidationError as error:
+        raise problems.invalid(in_body(error), {"spec": document}) from error
+    except GridError as error:
+        raise problems.invalid_at(f"/spec{error.pointer}", str(error)) from error
 
 
 def _document(text: str) -> dict[str, JsonValue]:

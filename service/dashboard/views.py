@@ -54,11 +54,11 @@ def downloads(job: Job) -> list[tuple[str, str]]:
     return [(what, meaning) for what, meaning in DOWNLOADS.items() if job.kind in KINDS_WITH.get(what, (job.kind,))]
 
 
-def check_of(job: Job) -> dict[str, Any]:
+def check_of(job: Job) -> CheckSpec:
     """The check of a training job's weights as they are at its end: on the same data, with the same negatives."""
     if not isinstance(job.spec, TrainSpec):
-        return {"kind": "check"}
-    spec = CheckSpec.model_construct(
+        return CheckSpec()
+    return CheckSpec.model_construct(
         at=TrainedWeights(job=job.id, epoch=job.spec.epochs),
         dataset=job.spec.dataset,
         negatives=job.spec.negatives,
@@ -67,7 +67,6 @@ def check_of(job: Job) -> dict[str, Any]:
         methods=("exact",),
         seeds=job.spec.seeds,
     )
-    return as_document(spec)
 
 
 def snippets(job: Job, url: str, *, keyed: bool) -> list[tuple[str, str]]:

@@ -8,13 +8,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.stack import wait_until
+from ffengine.presets import PRESETS
+from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.study import resolved
 from service.auth import create_key
 from service.local import Stack
 from service.store import Store
@@ -127,6 +132,185 @@ def test_a_study_is_put_together_in_the_form_and_shown_as_a_grid(page: Page, lab
     newest = lab.http.get(str(grid.get_attribute("data-chart"))).headers["etag"]
     expect(grid).to_have_attribute("data-drawn", newest)  # also what came while it was being drawn
     looked_at(page, "study")
+
+
+def shown_in(page: Page) -> dict[str, str]:
+    """What the form shows: the text of each field by its place in the spec."""
+    text = "one => one.type === 'checkbox' ? String(one.checked) : one.localName === 'select' ? one.selectedOptions[0].text : one.value"
+    read = f"all => all.map(one => [one.dataset.pointer.replace('/spec/', ''), ({text})(one)])"
+    return dict(page.locator("#form :is(input, select, textarea)[data-pointer]").evaluate_all(read))
+
+
+def flat(document: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """The fields of a spec in the same form."""
+    found: dict[str, str] = {}
+    for name, value in document.items():
+        if name == "grid":
+            continue  # a line of two texts for each field
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}/")
+        elif isinstance(value, list):
+            found[prefix + name] = ", ".join(map(str, value))
+        else:
+            found[prefix + name] = str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+    return found
+
+
+def asked_for(page: Page) -> dict[str, Any]:
+    """What the button would send; nothing is submitted."""
+    with page.expect_request(lambda request: request.method == "POST" and request.url.endswith("/v1/jobs")) as sent:
+        page.route("**/v1/jobs", lambda route: route.abort())
+        page.get_by_role("button", name="Submit").click()
+    page.unroute("**/v1/jobs")
+    return dict(json.loads(sent.value.post_data or ""))
+
+
+def resolved_preset(lab: Lab, name: str) -> dict[str, Any]:
+    return next(dict(one["spec"]) for one in lab.http.get("/v1/presets").json()["items"] if one["name"] == name)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_form_of_a_preset_shows_and_sends_what_it_runs(page: Page, lab: Lab, name: str) -> None:
+    preset = resolved_preset(lab, name)
+    page.goto(f"/new?preset={name}")
+    expect(page.locator("#difference")).to_have_text(f"As the preset {name}, unchanged.")
+    assert shown_in(page) == flat(preset)
+    grids = [field for part in preset["parts"].values() for field in part["grid"]]
+    assert page.get_by_label("field that varies").evaluate_all("all => all.map(one => one.value)") == grids
+    expect(page.get_by_role("button", name="Submit")).to_be_enabled()
+    assert asked_for(page)["spec"] == preset
+    page.get_by_role("tab", name="YAML").click()
+    expect(page.locator("textarea[name=yaml]")).to_have_value(re.compile(f"preset: {name}\nparts:\n"))
+    text = page.locator("textarea[name=yaml]").input_value()
+    assert resolved(StudySpec.model_validate(yaml.safe_load(text))).model_dump(mode="json") == preset
+    page.locator("textarea[name=yaml]").fill(f"kind: study\npreset: {name}\n")
+    page.get_by_role("tab", name="Form").click()
+    expect(page.locator("#difference")).to_have_text(f"As the preset {name}, unchanged.")
+    assert asked_for(page)["spec"] == preset
+
+
+def test_one_change_of_a_preset_is_one_change(page: Page, lab: Lab) -> None:
+    preset = resolved_preset(lab, "hinton")
+    cost = lab.http.post("/v1/estimate", json={"spec": preset}).json()
+    page.goto("/new?preset=hinton")
+    page.get_by_label("seeds", exact=True).fill("1")
+    expect(page.locator("#difference li")).to_have_text(["parts.train.base.seeds: 0 → 1"])
+    expect(page.locator("#cost")).to_contain_text(f"about {cost['seconds']['cpu'] / 3600:.1f} h on a CPU")
+    page.get_by_label("Name", exact=True).focus()
+    looked_at(page, "new-hinton-one-seed")
+    preset["parts"]["train"]["base"]["seeds"] = [1]
+    assert asked_for(page)["spec"] == preset
+    page.get_by_label("seeds", exact=True).fill("0")
+    expect(page.locator("#difference")).to_have_text("As the preset hinton, unchanged.")
+
+    page.goto("/new?preset=loewe")
+    page.get_by_label("lr", exact=True).fill("0.01")
+    expect(page.locator("#difference li")).to_have_text(["parts.train.base.optimizer.lr: 0.001 → 0.01"])
+    sent = asked_for(page)["spec"]["parts"]["train"]["base"]
+    assert (sent["optimizer"]["name"], sent["optimizer"]["lr"], sent["epochs"]) == ("momentum", 0.01, 100)
+
+
+def test_a_value_like_a_default_is_sent_as_any_other(page: Page, lab: Lab) -> None:
+    page.goto("/new?preset=paper")
+    training = page.locator("[data-part=training]")
+    training.get_by_label("epochs", exact=True).fill("5")
+    training.get_by_label("seeds", exact=True).fill("0")
+    expect(page.locator("#difference li")).to_have_count(2)
+    preset = resolved_preset(lab, "paper")
+    preset["parts"]["training"]["base"] |= {"epochs": 5, "seeds": [0]}
+    assert asked_for(page)["spec"] == preset
+    page.get_by_role("tab", name="YAML").click()
+    expect(page.locator("textarea[name=yaml]")).to_have_value(re.compile("epochs: 5"))
+    expect(page.locator("#difference li")).to_have_count(2)
+
+
+def test_another_kind_and_another_entry_are_sent_with_the_defaults_that_are_shown(page: Page, lab: Lab) -> None:
+    page.goto("/new?preset=hinton")
+    page.locator("[data-pointer='/spec/parts/train/base/optimizer/name']").select_option("adam")
+    expect(page.locator("#difference li").first).to_have_text("parts.train.base.optimizer.lr: 0.0005 → 0.001")
+    page.locator("[data-pointer='/spec/parts/train/base/objective/goodness']").select_option("top_k")
+    page.get_by_label("k", exact=True).fill("3")
+    base = asked_for(page)["spec"]["parts"]["train"]["base"]
+    adam = {"lr": 0.001, "scale_lr_by_width": False, "schedule": "constant", "weight_decay": 0.0, "name": "adam"}
+    assert base["optimizer"] == adam | {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-08}
+    assert base["objective"]["goodness"] == {"name": "top_k", "k": 3}
+    assert (base["epochs"], base["objective"]["peer_normalization"]) == (60, 0.03)
+    page.locator("[data-pointer='/spec/kind']").select_option("check")
+    expect(page.locator("#difference")).to_have_text("As the defaults of a check, unchanged.")
+    assert asked_for(page)["spec"] == CheckSpec().model_dump(mode="json")
+    page.locator("[data-pointer='/spec/objective/name']").wait_for(state="detached")
+    page.locator("[data-pointer='/spec/kind']").select_option("train")
+    page.locator("[data-pointer='/spec/objective/name']").select_option("softplus")
+    expect(page.locator("[data-pointer='/spec/objective/goodness']")).to_have_value("mean_squares")
+
+
+def test_what_cannot_be_read_as_a_number_is_refused_and_empty_means_null_where_that_is_a_value(page: Page) -> None:
+    page.goto("/new")
+    submit = page.get_by_role("button", name="Submit")
+    for label, wrong in (("seeds", "0, abc"), ("epochs", "ten"), ("epochs", ""), ("lr", "0,01"), ("batch_size", "5.5"), ("widths", "")):
+        before = page.get_by_label(label, exact=True).input_value()
+        page.get_by_label(label, exact=True).fill(wrong)
+        expect(page.locator("#errors")).to_contain_text(label)
+        expect(submit).to_be_disabled()
+        expect(page.get_by_label(label, exact=True)).to_have_value(wrong)
+        page.get_by_label(label, exact=True).fill(before)
+        expect(submit).to_be_enabled()
+        expect(page.locator("#difference")).to_have_text("As the defaults, unchanged.")
+    page.get_by_label("train_samples", exact=True).fill("1000")
+    expect(page.locator("#difference li")).to_have_text(["dataset.train_samples: null → 1000"])
+    assert asked_for(page)["spec"]["dataset"]["train_samples"] == 1000
+    page.get_by_label("train_samples", exact=True).fill("")
+    expect(page.locator("#difference")).to_have_text("As the defaults, unchanged.")
+    assert asked_for(page)["spec"] == TrainSpec().model_dump(mode="json")
+    page.get_by_role("tab", name="YAML").click()
+    expect(page.locator("textarea[name=yaml]")).to_be_visible()
+    page.locator("textarea[name=yaml]").fill("kind: train\nepochs: ten\n")
+    expect(page.locator("#errors")).to_contain_text("epochs")
+    page.get_by_role("tab", name="Form").click()
+    expect(page.locator("textarea[name=yaml]")).to_be_visible()
+    expect(submit).to_be_disabled()
+
+
+SEED = 9_007_199_254_740_993  # 2**53 + 1: JavaScript's own numbers end there
+
+
+def test_a_clone_is_the_same_spec_with_its_tags_to_the_last_digit(page: Page, lab: Lab) -> None:
+    base = QUICK | {"epochs": 1, "optimizer": {"name": "sgd", "lr": 1e-05}, "seeds": [SEED, 2**63 - 1]}
+    study = {"kind": "study", "base": QUICK | {"epochs": 1}, "grid": {"seeds": [[SEED], [7]], "optimizer.lr": [1.0, 1e-05]}}
+    parts = {"z": {"base": base, "grid": {"dataset.preprocess": ["unit", "center"]}}, "a": {"base": {"kind": "check", "widths": [8]}}}
+    for spec in (base, study, {"kind": "study", "preset": "a label", "parts": parts}):
+        job = lab.submit(spec, name="exact", tags=["b", "a, c"], priority="high")
+        page.goto(f"/jobs/{job}")
+        page.get_by_role("link", name="Clone and edit").click()
+        expect(page.locator("#difference")).to_have_text("As the job exact, unchanged.")
+        page.get_by_role("tab", name="YAML").click()
+        expect(page.locator("textarea[name=yaml]")).to_have_value(re.compile("kind: "))
+        page.get_by_role("tab", name="Form").click()
+        page.get_by_role("button", name="Submit").click()
+        page.wait_for_url(re.compile("/jobs/(?!new)"))
+        again = lab.job(page.url.rpartition("/")[2])
+        assert again["id"] != job
+        same = ("spec", "spec_digest", "name", "tags", "priority")
+        assert {fact: again[fact] for fact in same} == {fact: lab.job(job)[fact] for fact in same}
+        for one in (job, again["id"]):
+            lab.http.post(f"/v1/jobs/{one}/cancel")
+
+
+def test_large_seeds_are_kept_in_the_form_and_in_the_file(page: Page) -> None:
+    page.goto("/new")
+    page.get_by_label("seeds", exact=True).fill(f"{SEED}, {2**63 - 1}")
+    expect(page.locator("#difference li")).to_have_text([f"seeds: 0 → {SEED}, {2**63 - 1}"])
+    page.get_by_role("tab", name="YAML").click()
+    text = page.locator("textarea[name=yaml]")
+    expect(text).to_have_value(re.compile(f"seeds:\n- {SEED}\n- {2**63 - 1}\n"))
+    text.fill(text.input_value().replace(str(SEED), str(SEED + 2)))
+    expect(page.locator("#difference li")).to_have_text([f"seeds: 0 → {SEED + 2}, {2**63 - 1}"])
+    page.get_by_role("tab", name="Form").click()
+    expect(page.get_by_label("seeds", exact=True)).to_have_value(f"{SEED + 2}, {2**63 - 1}")
+    with page.expect_request(lambda request: request.url.endswith("/v1/jobs")) as sent:
+        page.route("**/v1/jobs", lambda route: route.abort())
+        page.get_by_role("button", name="Submit").click()
+    assert json.loads(sent.value.post_data or "")["spec"]["seeds"] == [SEED + 2, 2**63 - 1]
 
 
 def test_the_weights_of_a_job_are_checked_by_another(page: Page, lab: Lab) -> None:

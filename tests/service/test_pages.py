@@ -1,20 +1,28 @@
 """The pages as a browser gets them: what they say, what they refuse, what nobody can put into them."""
 
+import html
 import io
 import json
 import re
+from typing import Any
 
 import httpx
 import pytest
+import yaml
 from PIL import Image
+from pydantic import JsonValue
+from sqlalchemy import update
 
+from ffengine.optimizers import Adam
 from ffengine.presets import PRESETS
 from ffengine.results import Split
-from ffengine.spec import TrainSpec
+from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.study import resolved, written_out
 from service.auth import create_key
 from service.jobs import JobState
 from service.state import State
 from service.store import Order, Store
+from service.tables import JobRow
 from tests.service.samples import epoch_row, train_result
 from tests.service.test_results import finished
 from tests.service.test_store import HALF, LEASE, claimed
@@ -114,12 +122,73 @@ def test_what_is_not_there_is_said_on_a_page(client: httpx.Client) -> None:
 
 
 def test_a_spec_becomes_a_file_and_comes_back(client: httpx.Client) -> None:
-    for preset in PRESETS.values():
-        spec = preset.spec.model_dump(mode="json", exclude_defaults=True)
-        text = client.post("/spec.yaml", content=json.dumps(spec)).text
-        assert client.post("/spec.json", content=text).json() == spec
-    for wrong in ("a: [", "just words", "!!python/object/apply:os.system ['true']", "[" * 5_000):
-        assert client.post("/spec.json", content=wrong).status_code == 400, wrong[:20]
+    whole = [
+        TrainSpec(seeds=(2**53 + 1, 2**63 - 1), optimizer=Adam(lr=1e-7)),
+        CheckSpec(step=1e-5),
+        StudySpec(grid={"optimizer.lr": [1e-5, 1.0]}),
+    ]
+    for spec in (*whole, *(StudySpec(preset=name) for name in PRESETS), *(preset.spec for preset in PRESETS.values())):
+        text = client.post("/spec.yaml", content=spec.model_dump_json()).text
+        complete = written_out(spec).model_dump_json()
+        for content in (text, complete, yaml.safe_dump({"spec": yaml.safe_load(text)}, sort_keys=False)):
+            assert client.post("/spec.json", content=content).text == complete
+        assert client.post("/spec.yaml", content=complete).text == text
+    wrong_value = '{"kind": "train", "epochs": "abc", "seeds": [9007199254740993]}'
+    assert yaml.safe_load(client.post("/spec.yaml", content=wrong_value).text) == json.loads(wrong_value), "as it stands"
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "pointer"),
+    [
+        *((text, 400, None) for text in ("a: [", "just words", "!!python/object/apply:os.system ['true']", "[" * 5_000)),
+        ("kind: train\nepochs: abc", 422, "/spec/epochs"),
+        ("kind: study\npreset: papre", 422, "/spec/preset"),
+        ("spec: {kind: check, theorem: 3}", 422, "/spec/theorem"),
+        ("kind: study\npreset: mpezeshki\nbase: {kind: train, dataset: {name: digits}}", 422, "/spec/base/dataset"),
+    ],
+)
+def test_a_file_that_is_no_spec_is_refused_with_what_is_wrong(client: httpx.Client, text: str, status: int, pointer: str | None) -> None:
+    answer = client.post("/spec.json", content=text)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert pointer is None or [one["pointer"] for one in answer.json()["errors"]] == [pointer]
+
+
+def begun(client: httpx.Client, query: str) -> dict[str, Any]:
+    """What the form begins with."""
+    found = re.search(r'data-start="([^"]*)"', client.get(f"/new?{query}").text)
+    assert found
+    return dict(json.loads(html.unescape(found[1])))
+
+
+def test_the_form_begins_with_what_runs(client: httpx.Client, store: Store) -> None:
+    for preset in client.get("/v1/presets").json()["items"]:
+        assert json.dumps(begun(client, f"preset={preset['name']}")["spec"]) == json.dumps(preset["spec"]), "also in its order"
+    assert begun(client, "")["spec"] == TrainSpec().model_dump(mode="json")
+    assert begun(client, "")["defaults"]["study"] == resolved(StudySpec()).model_dump(mode="json")
+    grid: dict[str, list[JsonValue]] = {"seeds": [[2**63 - 1]], "batch_size": [50]}
+    study = client.post("/v1/jobs", json={"spec": {"kind": "study", "grid": grid}, "tags": ["b", "a, c"], "priority": "low"}).json()
+    clone = begun(client, f"like={study['id']}")
+    assert (json.dumps(clone["spec"]), clone["tags"]) == (json.dumps(study["spec"]), ["b", "a, c"])
+    assert "<option selected>low</option>" in client.get(f"/new?like={study['id']}").text
+    job = submitted(store, name="to be checked")
+    check = begun(client, f"weights={job}")["spec"]
+    assert CheckSpec.model_validate(check).model_dump(mode="json") == check
+    assert check["at"] == {"job": job, "epoch": 2, "layer": 0}
+
+
+def test_a_study_of_an_earlier_version_is_cloned_as_it_is_today(client: httpx.Client, store: Store) -> None:
+    job = client.post("/v1/jobs", json={"spec": {"kind": "study", "preset": "quick"}}).json()["id"]
+    for preset, status in (("quick", 200), ("gone", 422)):
+        with store.writing() as session:
+            values = {"spec": {"kind": "study", "preset": preset}, "version": JobRow.version + 1}
+            session.execute(update(JobRow).where(JobRow.id == job).values(**values))
+        assert client.get(f"/v1/jobs/{job}").json()["spec"] == {"kind": "study", "preset": preset}
+        assert client.get(f"/jobs/{job}").status_code == 200
+        assert client.get(f"/new?like={job}").status_code == status
+        if status == 200:
+            found = begun(client, f"like={job}")
+            assert "as it is today" in found["title"]
+            assert found["spec"] == resolved(StudySpec(preset="quick")).model_dump(mode="json")
 
 
 def test_a_data_set_is_shown_as_a_picture_of_its_samples(client: httpx.Client) -> None:

@@ -56,7 +56,8 @@ export function say(text) {
 
 export async function send(method, url, content) {
   try {
-    const options = content === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) };
+    const sent = typeof content === "string" ? content : JSON.stringify(content); // a text is JSON already
+    const options = content === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: sent };
     const answer = await fetch(url, { method, ...options });
     const document = answer.status === 204 ? {} : await answer.json();
     if (!answer.ok) { say(document.detail || document.title); return null; }

@@ -1,4 +1,6 @@
 // The form of a spec, made from the catalogue's JSON Schema, with the same spec as YAML; checked by the service at every change.
+// `spec` is complete: what the form shows is what is sent.
+import { clone, isObject, parse, same, stringify, typed } from "/static/exact.js";
 import { say, send } from "/static/live.js";
 
 const form = document.getElementById("new");
@@ -7,9 +9,12 @@ const text = form.elements.yaml;
 const cost = document.getElementById("cost");
 const list = document.getElementById("errors");
 const submit = form.querySelector(".submit button");
+const difference = document.getElementById("difference");
+const start = parse(form.dataset.start); // the spec to begin with, what it is called, the defaults of every kind, the tags
 let schema = null;
-let spec = JSON.parse(form.dataset.start);
+let spec = clone(start.spec);
 let editsText = false;
+let shownText = null; // the YAML that says the same as `spec`
 let counter = 0;
 
 function element(name, attributes = {}, ...children) {
@@ -44,7 +49,7 @@ function scalars(node) {
 
 function initial(node) {
   const whole = resolved(node);
-  if (whole.default !== undefined) return structuredClone(whole.default);
+  if (whole.default !== undefined) return clone(whole.default);
   const variants = choices(whole);
   if (variants) return { [whole.discriminator.propertyName]: Object.keys(variants)[0] };
   return whole.type === "object" ? {} : null;
@@ -60,31 +65,27 @@ function labelled(name, node, pointer, control) {
 }
 
 function number(node, value, change) {
-  const whole = node.type === "integer";
-  const control = element("input", { type: "number", step: whole ? "1" : "any", min: node.minimum, max: node.maximum, value: value ?? undefined });
-  control.addEventListener("input", () => change(control.value === "" ? null : Number(control.value)));
+  const control = element("input", { inputmode: node.type === "integer" ? "numeric" : "decimal", autocomplete: "off", value: value ?? "", placeholder: node.nullable ? "empty: null" : undefined });
+  control.addEventListener("input", () => change(node.nullable && control.value.trim() === "" ? null : typed(control.value)));
   return control;
 }
 
 function selection(values, value, change) {
-  const control = element("select", {}, ...values.map((one) => element("option", { selected: one === value }, String(one))));
-  control.addEventListener("change", () => change(values[control.selectedIndex]));
+  const offered = value === undefined || values.includes(value) ? values : [value, ...values];
+  const control = element("select", {}, ...offered.map((one) => element("option", { selected: one === value }, String(one))));
+  control.addEventListener("change", () => change(offered[control.selectedIndex]));
   return control;
 }
 
-function several(items, value, change) {
-  const control = element("input", { value: (value || []).join(", ") });
-  const numeric = ["integer", "number"].includes(items.type) || (items.enum && typeof items.enum[0] === "number");
-  control.addEventListener("input", () => {
-    const parts = control.value.split(",").map((part) => part.trim()).filter(Boolean);
-    change(parts.map((part) => (numeric && part !== "" && !Number.isNaN(Number(part)) ? Number(part) : part)));
-  });
+function several(value, change) {
+  const control = element("input", { value: Array.isArray(value) ? value.join(", ") : String(value ?? ""), autocomplete: "off" });
+  control.addEventListener("input", () => change(control.value.trim() === "" ? [] : control.value.split(",").map(typed)));
   return control;
 }
 
 function document_(value, change) {
-  const control = element("textarea", { rows: 4, spellcheck: "false" }, JSON.stringify(value ?? {}, null, 1));
-  control.addEventListener("input", () => { try { change(JSON.parse(control.value)); control.setCustomValidity(""); } catch { control.setCustomValidity("not valid JSON"); } });
+  const control = element("textarea", { rows: 4, spellcheck: "false" }, stringify(value ?? null));
+  control.addEventListener("input", () => { try { change(parse(control.value)); } catch { change(control.value); } });
   return control;
 }
 
@@ -99,19 +100,24 @@ function dotted(node, value, prefix = "") {
 }
 
 function valuesOf(written) {
-  try { return JSON.parse(`[${written}]`); } catch { return written.split(",").map((part) => part.trim()).filter(Boolean); }
+  try { return parse(`[${written}]`); } catch { return written.split(",").map(typed).filter((one) => one !== ""); }
+}
+
+// The values as they are typed; what reads back as something else is written as JSON.
+function typedValues(values) {
+  const bare = values.map((one) => (typeof one === "string" ? one : stringify(one))).join(", ");
+  return same(valuesOf(bare), values) ? bare : values.map(stringify).join(", ");
 }
 
 // An object of lists, a line for each: the field that varies, and its values.
-function grid(value, change) {
+function grid(value, base, change) {
   const lines = element("div", { class: "grid" });
   const known = `list-${counter += 1}`;
   const told = () => change(Object.fromEntries([...lines.querySelectorAll(".line")].map((line) => [...line.querySelectorAll("input")].map((one) => one.value)).filter(([name]) => name).map(([name, written]) => [name, valuesOf(written)])));
   const add = (name, values) => {
     const remove = element("button", { type: "button", "aria-label": `Leave out ${name || "this field"}` }, "×");
     const field_ = element("input", { value: name, list: known, placeholder: "network.widths", "aria-label": "field that varies" });
-    const written = values.map((one) => (typeof one === "string" ? one : JSON.stringify(one))).join(", ");
-    const line = element("div", { class: "line" }, field_, element("input", { value: written, placeholder: "[64], [256]", "aria-label": `values of ${name || "the field"}` }), remove);
+    const line = element("div", { class: "line" }, field_, element("input", { value: typedValues(values), placeholder: "[64], [256]", "aria-label": `values of ${name || "the field"}` }), remove);
     line.addEventListener("input", told);
     remove.addEventListener("click", () => { line.remove(); told(); });
     lines.insertBefore(line, more);
@@ -119,19 +125,27 @@ function grid(value, change) {
   };
   const more = element("button", { type: "button" }, "Vary a field");
   more.addEventListener("click", () => add("", []).focus());
-  lines.append(more, element("datalist", { id: known }, ...dotted(choices(schema).study.properties.base, spec.base).map((name) => element("option", { value: name }))));
+  lines.append(more, element("datalist", { id: known }, ...dotted(schema.$defs.StudyPart.properties.base, base).map((name) => element("option", { value: name }))));
   for (const [name, values] of Object.entries(value || {})) add(name, values);
   return lines;
 }
 
 // A word, or an object with fields of its own.
 function wordOrObject(name, node, words, shape, owner, pointer) {
-  const isObject = owner[name] !== null && typeof owner[name] === "object";
   const title = shape.description?.split("\n")[0] || shape.title;
-  const names = [...words, title];
-  const picker = selection(names, isObject ? title : owner[name] ?? node.default, (fresh) => { owner[name] = fresh === title ? {} : fresh; render(); changed(); });
+  const picker = selection([...words, title], isObject(owner[name]) ? title : owner[name], (fresh) => { owner[name] = fresh === title ? {} : fresh; render(); changed(); });
   const line = labelled(name, node, pointer, picker);
-  return isObject ? element("fieldset", {}, element("legend", {}, name), line, ...properties(shape, owner[name], pointer, null)) : line;
+  return isObject(owner[name]) ? element("fieldset", {}, element("legend", {}, name), line, ...properties(shape, owner[name], pointer, null)) : line;
+}
+
+// An entry of a catalogue: its name alone, or where it has parameters an object with them.
+function nameOrEntry(name, node, entries, key, owner, pointer) {
+  const chosen = isObject(owner[name]) ? owner[name][key] : owner[name];
+  const hasParameters = (one) => Object.keys(entries[one]?.properties ?? {}).length > 1;
+  if (isObject(owner[name]) && !hasParameters(chosen)) owner[name] = chosen;
+  const picker = selection(Object.keys(entries), chosen, (fresh) => { owner[name] = hasParameters(fresh) ? { [key]: fresh } : fresh; render(); changed(); });
+  const line = labelled(name, node, pointer, picker);
+  return isObject(owner[name]) && hasParameters(chosen) ? element("fieldset", {}, element("legend", {}, name), line, ...properties(entries[chosen], owner[name], pointer, key)) : line;
 }
 
 function alternatives(node) {
@@ -139,7 +153,7 @@ function alternatives(node) {
 }
 
 function control(node, value, change) {
-  if (node.enum) return selection(node.enum, value ?? node.default, change);
+  if (node.enum) return selection(node.enum, value, change);
   if (node.type === "boolean") {
     const box = element("input", { type: "checkbox" });
     box.checked = Boolean(value);
@@ -147,11 +161,10 @@ function control(node, value, change) {
     return box;
   }
   if (["integer", "number"].includes(node.type)) return number(node, value, change);
-  if (node.type === "object" && resolved(node.additionalProperties || {}).type === "array") return grid(value, change);
-  if (node.type === "array" && scalars(node)) return several(scalars(node), value, change);
+  if (node.type === "array" && scalars(node)) return several(value, change);
   const others = alternatives(node);
   const listed = others.find((variant) => variant.enum);
-  if (others.length === 1) return control({ ...others[0], default: node.default }, value, change);
+  if (others.length === 1) return control({ ...others[0], nullable: true }, value, change);
   if (node.type === "string" || listed) {
     const box = element("input", { value: typeof value === "string" ? value : undefined, list: listed ? `list-${counter}` : undefined });
     box.addEventListener("input", () => change(box.value));
@@ -163,66 +176,85 @@ function control(node, value, change) {
 
 function field(name, node, owner, pointer) {
   const whole = resolved(node);
-  const value = owner[name] === undefined ? initial(node) : owner[name];
+  if (owner[name] === undefined) owner[name] = initial(node);
+  const value = owner[name];
   const variants = choices(whole);
   if (variants) return variantField(name, whole, variants, owner, value, pointer);
   if (whole.type === "object" && whole.properties) {
-    if (owner[name] === undefined) owner[name] = {};
-    return element("fieldset", {}, element("legend", {}, name), ...properties(whole, owner[name], pointer, null));
+    return element("fieldset", {}, element("legend", {}, name), ...properties(whole, value, pointer, null));
   }
+  if (name === "preset") return labelled(name, { description: "whose settings these were; what runs is below" }, pointer, element("input", { value, readonly: true }));
+  if (name === "parts") return element("div", {}, ...Object.entries(value).map(([part, one]) => partField(part, one, `${pointer}/${part.replaceAll("~", "~0").replaceAll("/", "~1")}`)));
+  if (name === "grid") return labelled(name, whole, pointer, grid(value, owner.base, (fresh) => { owner[name] = fresh; changed(); }));
   const [word, shape] = alternatives(whole);
+  if (word?.enum && choices(shape)) return nameOrEntry(name, whole, choices(shape), shape.discriminator.propertyName, owner, pointer);
   if (word?.const !== undefined && shape?.properties) return wordOrObject(name, whole, [word.const], shape, owner, pointer);
   return labelled(name, whole, pointer, control(whole, value, (fresh) => { owner[name] = fresh; changed(); }));
+}
+
+function partField(name, part, pointer) {
+  return element("fieldset", { "data-part": name }, element("legend", {}, `part ${name}`), ...properties(schema.$defs.StudyPart, part, pointer, null));
 }
 
 function variantField(name, node, variants, owner, value, pointer) {
   const key = node.discriminator.propertyName;
   const chosen = value[key] in variants ? value[key] : Object.keys(variants)[0];
-  owner[name] = { ...value, [key]: chosen };
-  const picker = selection(Object.keys(variants), chosen, (fresh) => { owner[name] = { [key]: fresh }; render(); changed(); });
+  value[key] = chosen;
+  const begun = (fresh) => (owner === root ? clone(start.defaults[fresh]) : { [key]: fresh });
+  const picker = selection(Object.keys(variants), chosen, (fresh) => { owner[name] = begun(fresh); render(); changed(); });
   const meaning = (variants[chosen].description || "").split("\n\n")[0];
-  return element("fieldset", {}, element("legend", {}, name), labelled(key, { description: meaning }, `${pointer}/${key}`, picker), ...properties(variants[chosen], owner[name], pointer, key));
+  return element("fieldset", {}, element("legend", {}, name), labelled(key, { description: meaning }, `${pointer}/${key}`, picker), ...properties(variants[chosen], value, pointer, key));
+}
+
+// Of a study the fields that say what runs: its parts, or its base and what is varied of it.
+function shownOf(owner) {
+  return owner.kind !== "study" ? () => true : isObject(owner.parts) ? (name) => name === "parts" || (name === "preset" && owner.preset) : (name) => name === "base" || name === "grid";
 }
 
 function properties(node, owner, pointer, key) {
-  const shown = Object.entries(node.properties).filter(([name, one]) => name !== key && resolved(one).const === undefined);
+  const isShown = shownOf(owner);
+  const shown = Object.entries(node.properties).filter(([name, one]) => name !== key && isShown(name) && resolved(one).const === undefined);
   const isSpec = ([, one]) => Number(resolved(one).discriminator?.propertyName === "kind"); // what a study varies stands above its long base
+  for (const [name, one] of shown) if (owner[name] === undefined) owner[name] = initial(one);
   return shown.sort((one, other) => isSpec(one) - isSpec(other)).map(([name, one]) => field(name, one, owner, `${pointer}/${name}`));
 }
 
+const root = { get spec() { return spec; }, set spec(fresh) { spec = fresh; } };
+
 function render() {
-  const kinds = choices(schema);
-  if (!(spec.kind in kinds)) spec.kind = Object.keys(kinds)[0];
-  const holder = { get spec() { return spec; }, set spec(fresh) { spec = fresh; } };
   fields.replaceChildren();
-  fields.append(variantField("spec", schema, kinds, holder, spec, "/spec"));
+  fields.append(variantField("spec", schema, choices(schema), root, spec, "/spec"));
 }
 
-function same(left, right) {
-  return JSON.stringify(left) === JSON.stringify(right);
+// What is not as in the spec that the form began with, or as in the defaults of another kind.
+
+function shownValue(value) {
+  if (value === undefined) return "–";
+  if (Array.isArray(value)) return value.length ? value.map((one) => (Array.isArray(one) || isObject(one) ? stringify(one) : shownValue(one))).join(", ") : "none";
+  if (isObject(value)) return Object.entries(value).map(([name, one]) => `${name} ${shownValue(one)}`).join(", ");
+  return String(value);
 }
 
-function pruned(value, node) {
-  const whole = resolved(node);
-  const variants = choices(whole);
-  const shape = variants ? variants[value?.[whole.discriminator.propertyName]] : whole;
-  if (!shape?.properties || value === null || typeof value !== "object") return value;
-  const kept = {};
-  for (const [name, one] of Object.entries(value)) {
-    const property = shape.properties[name];
-    const part = property ? pruned(one, property) : one;
-    const fallback = property && resolved(property).default;
-    const isKey = variants && name === whole.discriminator.propertyName;
-    const optional = fallback === undefined || (fallback !== null && typeof fallback === "object");
-    const empty = optional && part !== null && typeof part === "object" && !Array.isArray(part) && Object.keys(part).length === 0;
-    if (isKey || !(empty || (property && (same(part, fallback) || same(one, fallback) || (fallback && same(part, pruned(fallback, property))))))) kept[name] = part;
-  }
-  return kept;
+function changes(before, after, prefix = "") {
+  if (!isObject(before) || !isObject(after)) return same(before, after) ? [] : [{ field: prefix, before, after }];
+  const names = [...new Set([...Object.keys(before), ...Object.keys(after)])];
+  return names.flatMap((name) => changes(before[name], after[name], prefix ? `${prefix}.${name}` : name));
+}
+
+function showDifference() {
+  const alike = spec.kind === start.spec.kind;
+  const origin = alike ? start.title : `the defaults of a ${spec.kind}`;
+  const found = changes(alike ? start.spec : start.defaults[spec.kind], spec);
+  const lines = found.map((one) => element("li", {}, element("code", {}, one.field), `: ${shownValue(one.before)} → ${shownValue(one.after)}`));
+  difference.replaceChildren(element("p", {}, found.length ? `Changed from ${origin}:` : `As ${origin}, unchanged.`), ...(found.length ? [element("ul", {}, ...lines)] : []));
+}
+
+function tagsOf(written) {
+  return written === form.elements.tags.defaultValue ? start.tags : written.split(",").map((tag) => tag.trim()).filter(Boolean);
 }
 
 function request() {
-  const tags = form.elements.tags.value.split(",").map((tag) => tag.trim()).filter(Boolean);
-  return { spec: pruned(spec, schema), name: form.elements.name.value || null, tags, priority: form.elements.priority.value, fresh: form.elements.fresh.checked };
+  return stringify({ spec, name: form.elements.name.value || null, tags: tagsOf(form.elements.tags.value), priority: form.elements.priority.value, fresh: form.elements.fresh.checked });
 }
 
 function showErrors(errors) {
@@ -251,7 +283,7 @@ async function check() {
   let answer;
   let found;
   try {
-    answer = await fetch("/v1/estimate", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request()), signal: asked.signal });
+    answer = await fetch("/v1/estimate", { method: "POST", headers: { "Content-Type": "application/json" }, body: request(), signal: asked.signal });
     found = await answer.json();
   } catch (error) {
     if (error.name !== "AbortError") cost.textContent = "The service does not answer.";
@@ -265,20 +297,44 @@ async function check() {
 
 let timer = null;
 function changed() {
+  showDifference();
   clearTimeout(timer);
   timer = setTimeout(check, 250);
 }
 
-async function showText() {
-  const answer = await fetch("/spec.yaml", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(pruned(spec, schema)) });
-  if (answer.ok) text.value = await answer.text();
+async function posted(url, kind, content) {
+  try {
+    const answer = await fetch(url, { method: "POST", headers: { "Content-Type": kind }, body: content });
+    return { ok: answer.ok, text: await answer.text() };
+  } catch {
+    say("The service does not answer. Try again in a moment.");
+    return null;
+  }
 }
 
+async function showText() {
+  const answer = await posted("/spec.yaml", "application/json", stringify(spec));
+  if (answer?.ok) text.value = shownText = answer.text;
+  return Boolean(answer?.ok);
+}
+
+// The text as the spec; false where it is none, which is said.
 async function readText() {
-  const answer = await fetch("/spec.json", { method: "POST", headers: { "Content-Type": "application/yaml" }, body: text.value });
-  const found = await answer.json();
-  if (!answer.ok) { cost.textContent = ""; showErrors([{ pointer: "", message: found.detail }]); submit.disabled = true; return false; }
-  spec = found;
+  const read = text.value;
+  if (read === shownText) { changed(); return true; } // as it was written from the form
+  const answer = await posted("/spec.json", "application/yaml", read);
+  if (read !== text.value) return false; // typed on meanwhile: that is read next
+  if (!answer?.ok) {
+    asked.abort();
+    cost.textContent = "";
+    difference.replaceChildren();
+    submit.disabled = true;
+    const problem = answer ? JSON.parse(answer.text) : { detail: "the service does not answer" };
+    showErrors(problem.errors?.length ? problem.errors : [{ pointer: "", message: problem.detail }]);
+    return false;
+  }
+  spec = parse(answer.text);
+  shownText = read;
   render();
   changed();
   return true;
@@ -293,9 +349,14 @@ function show(yaml) {
 }
 
 document.getElementById("tab-form").addEventListener("click", async () => { if (!editsText || (await readText())) show(false); });
-document.getElementById("tab-yaml").addEventListener("click", async () => { await showText(); show(true); });
-let typed = null;
-text.addEventListener("input", () => { clearTimeout(typed); typed = setTimeout(readText, 400); });
+document.getElementById("tab-yaml").addEventListener("click", async () => { if (editsText || (await showText())) show(true); });
+let reading = null;
+text.addEventListener("input", () => {
+  for (const one of [timer, reading]) clearTimeout(one);
+  asked.abort(); // an answer to the text before would be wrong
+  submit.disabled = true;
+  reading = setTimeout(readText, 400);
+});
 form.elements.preset.addEventListener("change", () => { location.href = form.elements.preset.value ? `/new?preset=${form.elements.preset.value}` : "/new"; });
 form.addEventListener("change", changed);
 form.addEventListener("submit", async (event) => {
@@ -313,7 +374,7 @@ if (catalog.ok) {
   schema = entries.spec_schema;
   schema.$defs.DatasetSpec.properties.name.anyOf[0].enum = entries.datasets.map((one) => one.name); // with what was uploaded
   render();
-  check();
+  changed();
 } else {
   say("The catalogue could not be read. Reload the page in a moment.");
 }
