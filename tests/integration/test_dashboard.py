@@ -387,6 +387,72 @@ def test_curves_grow_without_a_reload_also_while_the_api_is_away(page: Page, lab
     assert page.evaluate("window.unchanged")
 
 
+COUNTED = """
+window.opened = [];
+window.EventSource = class extends EventSource { constructor(...given) { super(...given); opened.push(this); } };
+"""
+
+
+def streams(page: Page) -> int:
+    """How many streams of events the page holds."""
+    return int(page.evaluate("opened.filter((one) => one.readyState !== 2).length"))
+
+
+def test_a_page_follows_its_job_after_retry_pause_and_cancel(page: Page, lab: Lab) -> None:
+    page.add_init_script(COUNTED)
+    job = lab.submit(SLOW, name="again and again")
+    lab.http.post(f"/v1/jobs/{job}/cancel")
+    lab.until_state(job, "cancelled")
+    page.goto(f"/jobs/{job}")
+    page.evaluate("window.unchanged = true")
+    state = page.locator("#head .state")
+    for _ in range(2):
+        assert streams(page) == 0
+        page.get_by_role("button", name="Retry").click()
+        expect(state).to_have_text("running")
+        epoch_after(page, epoch_after(page, 0))
+        assert streams(page) == 1
+        page.get_by_role("button", name="Pause").click()
+        expect(state).to_have_text("paused")
+        page.get_by_role("button", name="Resume").click()
+        expect(state).to_have_text("running")
+        epoch_after(page, epoch_after(page, 0))
+        assert streams(page) == 1
+        page.get_by_role("button", name="Cancel").click()
+        expect(state).to_have_text("cancelled")
+        expect(page.get_by_role("button", name="Retry")).to_be_visible()
+        wait_until(lambda: streams(page) == 0 or None, "the stream is closed")
+    assert page.evaluate("window.unchanged")
+
+
+def test_a_page_follows_its_study_after_retry(page: Page, lab: Lab) -> None:
+    page.add_init_script(COUNTED)
+    job = lab.submit({"kind": "study", "base": QUICK, "grid": {"seeds": [[1], [2]]}}, name="a study again")
+    lab.http.post(f"/v1/jobs/{job}/cancel")
+    for run in lab.http.get(f"/v1/jobs?parent={job}").json()["items"]:
+        lab.until_state(run["id"], "cancelled", "succeeded")
+    page.goto(f"/jobs/{job}")
+    page.evaluate("window.unchanged = true")
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator("#head .state")).to_have_text("succeeded")
+    expect(page.locator("#figures tbody .state.succeeded")).to_have_count(2)
+    wait_until(lambda: streams(page) == 0 or None, "the stream is closed")
+    assert page.evaluate("window.unchanged")
+
+
+def test_a_page_whose_job_ended_while_the_service_was_away_says_so_when_it_is_back(page: Page, lab: Lab) -> None:
+    job = lab.submit(SLOW, name="ended unseen")
+    page.goto(f"/jobs/{job}")
+    epoch_after(page, 0)
+    page.route(f"**/jobs/{job}", lambda route: route.abort())
+    lab.http.post(f"/v1/jobs/{job}/cancel")
+    lab.until_state(job, "cancelled")
+    expect(page.locator("#away")).to_be_visible()
+    page.unroute(f"**/jobs/{job}")
+    expect(page.locator("#head .state")).to_have_text("cancelled")
+    expect(page.locator("#away")).to_be_hidden()
+
+
 def test_a_job_that_fails_shows_why_and_what_to_try(page: Page, lab: Lab) -> None:
     job = lab.submit(TOO_FAST, name="too fast")
     lab.until_state(job, "failed")

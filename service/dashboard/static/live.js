@@ -3,8 +3,11 @@ const body = document.body;
 const away = document.getElementById("away");
 const said = document.getElementById("said");
 const picked = new Set();
+const AGAIN_MILLISECONDS = 3000;
 let busy = false;
 let again = false;
+let later = null; // the next try of what has failed
+let stream = null; // the one stream of events: of what the page shows, while that has not ended
 
 // What has the focus keeps it, in its new form; what has gone leaves it to the page's content.
 function swap(region, fresh) {
@@ -36,11 +39,14 @@ export async function refresh() {
       if (fresh.dataset.keep !== undefined) region.dataset.keep = fresh.dataset.keep;
     }
     document.title = page.title;
-    if (page.body && page.body.dataset.events === undefined) delete body.dataset.events;
+    for (const name of ["events", "refresh"]) if (page.body.dataset[name] === undefined) delete body.dataset[name]; else body.dataset[name] = page.body.dataset[name];
+    follow();
     showPicked();
     document.dispatchEvent(new CustomEvent("refreshed"));
   } catch {
     away.hidden = false;
+    clearTimeout(later);
+    later = setTimeout(refresh, AGAIN_MILLISECONDS); // what there was to see may be over: no event would come again
   } finally {
     busy = false;
     if (again) { again = false; refresh(); }
@@ -77,13 +83,22 @@ function throttled(work, milliseconds) {
   };
 }
 
+// Follow what the page has to follow now: a job that has been retried again, one that has ended no longer.
 function follow() {
-  const events = new EventSource(body.dataset.events);
+  const address = body.dataset.events;
+  const path = address?.split("?")[0];
+  if (stream && stream.path === path && stream.events.readyState !== EventSource.CLOSED) return;
+  stream?.events.close();
+  stream = address ? { path, events: new EventSource(address) } : null;
+  if (stream) listen(stream.events);
+}
+
+function listen(events) {
   const soon = throttled(refresh, 700);
   for (const type of ["state", "progress", "rows", "log"]) events.addEventListener(type, soon);
   events.addEventListener("end", () => { events.close(); refresh(); });
   events.addEventListener("open", () => { away.hidden = true; });
-  events.addEventListener("error", () => { away.hidden = events.readyState === EventSource.OPEN; if (events.readyState === EventSource.CLOSED) setTimeout(follow, 3000); });
+  events.addEventListener("error", () => { away.hidden = events.readyState === EventSource.OPEN; if (events.readyState === EventSource.CLOSED) setTimeout(follow, AGAIN_MILLISECONDS); });
 }
 
 function showPicked() {
@@ -128,5 +143,5 @@ document.addEventListener("click", async (event) => {
 });
 
 addEventListener("pageshow", showPicked);
-if (body.dataset.refresh) setInterval(() => { if (!document.hidden) refresh(); }, 1000 * body.dataset.refresh);
-if (body.dataset.events) follow();
+if (body.dataset.refresh) setInterval(() => { if (!document.hidden && body.dataset.refresh) refresh(); }, 1000 * body.dataset.refresh);
+follow();
