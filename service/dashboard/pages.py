@@ -153,6 +153,7 @@ def compare_page(request: Request, state: InState, job_ids: JobIds = []) -> Resp
         "compare",
         request,
         jobs=jobs,
+        unended=any(job.state not in TERMINAL for job in jobs),
         labels=labels,
         contrast=Contrast.of(jobs, lines),
         charts=available([one for found in sources for one in found]),

@@ -202,7 +202,7 @@ def test_a_resolved_study_says_nothing_that_does_not_run() -> None:
 def test_a_resolved_study_does_not_depend_on_its_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     written = resolved(StudySpec(preset="paper", base=TrainSpec(epochs=2)))
     cells = expand(written)
-    monkeypatch.delitem(PRESETS, "paper")
+    monkeypatch.setattr("ffengine.study.PRESETS", {})
     assert expand(StudySpec.model_validate(written.model_dump(mode="json")), ELSEWHERE) == cells
     assert is_resolved(written)
     assert not is_resolved(StudySpec(preset="paper"))

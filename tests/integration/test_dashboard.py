@@ -481,6 +481,20 @@ def test_several_jobs_are_compared_and_cancelled(page: Page, lab: Lab) -> None:
     expect(page.get_by_role("row", name=re.compile("^epochs"))).to_contain_text("3")
 
 
+def test_a_comparison_follows_its_jobs_to_their_ends(page: Page, lab: Lab) -> None:
+    ended, going = lab.submit(QUICK, name="compared, ended"), lab.submit(SLOW, name="compared, going")
+    lab.until_state(going, "running")
+    page.goto(f"/compare?job={ended}&job={going}")
+    page.evaluate("window.unchanged = true")
+    states = page.locator("#differences .state")
+    expect(states).to_have_text(["succeeded", "running"])
+    expect(page.locator("#charts figure canvas").first).to_be_visible()
+    lab.http.post(f"/v1/jobs/{going}/cancel")
+    expect(states).to_have_text(["succeeded", "cancelled"])
+    wait_until(lambda: not page.evaluate("'refresh' in document.body.dataset") or None, "there is nothing more to look for")
+    assert page.evaluate("window.unchanged")
+
+
 def test_a_data_set_is_uploaded(page: Page, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "mine.npz", x=rng.integers(0, 256, (60, 6, 6), dtype=np.uint8), y=np.arange(60) % 3)

@@ -3,6 +3,7 @@ await import(document.querySelector("link[rel=modulepreload]").href);
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const views = new WeakMap(); // figure -> its view, which holds memory until it is told to let go
+const drawn = new WeakMap(); // figure -> the specification that it was drawn from
 const busy = new WeakSet();
 const waiting = new WeakSet(); // figures that are to be drawn again when they are done
 
@@ -29,15 +30,18 @@ async function draw(figure, whole) {
   const known = figure.dataset.drawn;
   const answer = await fetch(url, known && !whole ? { headers: { "If-None-Match": known } } : {});
   if (!answer.ok) return;
-  const specification = await answer.json();
+  const text = await answer.text();
+  const version = answer.headers.get("ETag") ?? "";
+  if (!whole && drawn.get(figure) === text) { figure.dataset.drawn = version; return; }
+  const specification = JSON.parse(text);
   const room = figure.querySelector(".drawing").clientWidth;
   fit(specification, room);
   views.get(figure)?.finalize();
   views.set(figure, await window.vegaEmbed(figure.querySelector(".drawing"), specification, options(room)));
-  const text = figure.querySelector("figcaption").textContent;
-  figure.querySelector("canvas")?.setAttribute("aria-label", text);
+  drawn.set(figure, text);
+  figure.querySelector("canvas")?.setAttribute("aria-label", figure.querySelector("figcaption").textContent);
   figure.querySelector("canvas")?.setAttribute("role", "img");
-  figure.dataset.drawn = answer.headers.get("ETag") ?? "";
+  figure.dataset.drawn = version;
 }
 
 function redraw(figure, whole) {
