@@ -3,6 +3,7 @@
 Fields that a later version added have defaults, so that the results of an earlier one stay readable.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
@@ -88,6 +89,12 @@ class AccuracyRow(Row):
     def counted(self, _figure: str) -> int:
         """The samples that the accuracy is of."""
         return self.samples
+
+
+def is_of_all_layers(row: AccuracyRow, rows: Sequence[AccuracyRow]) -> bool:
+    """Whether one of a result's accuracies is of all layers together; rows of earlier versions do not name theirs."""
+    everything = max((other.layers for other in rows), key=len, default=())
+    return row.layer is None and row.layers in ((), everything)
 
 
 class MeasureRow(Row):
@@ -233,9 +240,8 @@ class TrainResult(Row):
     provenance: Provenance
 
     def is_of_all_layers(self, row: AccuracyRow) -> bool:
-        """Whether an accuracy is of all layers together; rows of earlier versions do not name theirs."""
-        everything = max((other.layers for other in self.accuracy), key=len, default=())
-        return row.layer is None and row.layers in ((), everything)
+        """Whether an accuracy is of all layers together."""
+        return is_of_all_layers(row, self.accuracy)
 
 
 class CheckResult(Row):

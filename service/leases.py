@@ -1,6 +1,6 @@
 """The worker's side of the store: claim a job, keep it, record it, end it. Every write carries the attempt, which fences it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter
@@ -270,6 +270,11 @@ def _insert_rows(session: Session, job_id: str, rows: Sequence[Row]) -> list[dic
 
 def row_key(row: Row) -> str:
     """What makes a row unique within its job."""
-    if isinstance(row, EpochRow):
-        return f"{row.seed}/{row.layer}/{row.epoch}/{row.split}"
-    return f"{row.seed}/{row.width}/{row.layer}/{row.epoch}/{row.split}/{row.method}"
+    return key_of(dict(row))
+
+
+def key_of(row: Mapping[str, Any]) -> str:
+    """The same of a row as JSON, of which nothing else need be there."""
+    if "method" in row:
+        return f"{row['seed']}/{row['width']}/{row['layer']}/{row['epoch']}/{row['split']}/{row['method']}"
+    return f"{row['seed']}/{row['layer']}/{row['epoch']}/{row['split']}"

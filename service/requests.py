@@ -1,19 +1,27 @@
 """The API's side of the store: submit, and look."""
 
+import json
+from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import TextClause, delete, func, insert, select, text
+from sqlalchemy import JSON, TextClause, cast, delete, func, insert, select, text, type_coerce
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.selectable import TextualSelect
 
+from ffengine.results import AccuracyRow
 from ffengine.study import Cell
 from service.database import Database
+from service.headline import Headline, headline, places_of_interest, suffices
 from service.jobs import TERMINAL, Event, Job, JobState
+from service.leases import key_of
 from service.shown import Shown, to_event, to_job
 from service.submissions import CELLS_AT_ONCE, Order, draft, draft_cell, insert_jobs
 from service.tables import CurveRow, EventRow, IdempotencyRow, JobRow, ResultRow, now_seconds
 
+REMEMBERED_HEADLINES = 5_000
 _UNENDED = JobRow.state.in_([state.value for state in JobState if state not in TERMINAL])
 _UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(_UNENDED, JobRow.kind == "study")
 _QUEUED = select(func.count()).where(JobRow.state == JobState.queued.value, JobRow.kind != "study")
@@ -57,6 +65,7 @@ class Requests(Database):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._shown = Shown()
+        self._headlines: dict[tuple[str, datetime] | None, Headline] = {}
 
     def submit(self, order: Order, cells: Sequence[Cell] = (), *, idempotency: Idempotency | None = None, max_queued: int) -> Submitted:
         """Store a job, and for a study its cells, in one transaction with the idempotency key.
@@ -148,11 +157,53 @@ class Requests(Database):
         with self.reading() as session:
             return [to_event(row) for row in session.scalars(query)][::-1]
 
-    def last_rows(self, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The newest row of each job that has one."""
-        newest = select(func.max(CurveRow.id)).where(CurveRow.job_id.in_(job_ids)).group_by(CurveRow.job_id)
+    def headlines(self, jobs: Sequence[Job]) -> dict[str, Headline]:
+        """The headline of each job, in as many queries for hundreds as for one; that of a job that has ended is worked out once."""
+        known = {job.id: found for job in jobs if (found := self._headlines.get(_ended(job)))}
+        fresh = [job for job in jobs if job.id not in known]
+        if fresh:
+            known |= self._new_headlines(fresh)
+        if len(self._headlines) > REMEMBERED_HEADLINES:
+            self._headlines.clear()
+        self._headlines |= {key: known[job.id] for job in fresh if (key := _ended(job))}
+        return known
+
+    def _new_headlines(self, jobs: Sequence[Job]) -> dict[str, Headline]:
+        tested = [job.id for job in jobs if job.kind == "train" and job.state == JobState.succeeded]
         with self.reading() as session:
-            return {row.job_id: row.data for row in session.scalars(select(CurveRow).where(CurveRow.id.in_(newest)))}
+            rows = self._rows_of_interest(session, jobs)
+            accuracies = self._accuracies(session, tested) if tested else {}
+        return {job.id: headline(job.spec, rows.get(job.id, []), accuracies.get(job.id, [])) for job in jobs}
+
+    def _rows_of_interest(self, session: Session, jobs: Sequence[Job]) -> dict[str, list[dict[str, Any]]]:
+        """Of each job the rows that its headline needs: those beside the newest one."""
+        ids = [job.id for job in jobs if job.kind != "study"]
+        newest = select(func.max(CurveRow.id)).where(CurveRow.job_id.in_(ids)).group_by(CurveRow.job_id)
+        last = {row.job_id: row.data for row in session.scalars(select(CurveRow).where(CurveRow.id.in_(newest)))}
+        begun = [job for job in jobs if job.id in last]
+        wanted = [(job.id, key_of(place)) for job in begun for place in places_of_interest(job.spec, last[job.id])]
+        found = defaultdict[str, list[dict[str, Any]]](list)
+        for job_id, data in session.execute(self._rows_with(wanted)):
+            found[job_id].append(data)
+        lacking = [job.id for job in begun if not suffices(job.spec, found[job.id])]
+        for job_id in lacking:
+            found[job_id] = []
+        for job_id, data in session.execute(select(CurveRow.job_id, CurveRow.data).where(CurveRow.job_id.in_(lacking))):
+            found[job_id].append(data)
+        return found
+
+    def _rows_with(self, wanted: Sequence[tuple[str, str]]) -> TextualSelect:
+        """The rows with these pairs of a job and a key: thousands of pairs in one parameter, each looked up in the index."""
+        each = "json_each(:wanted)" if self.is_sqlite else "json_array_elements(CAST(:wanted AS json)) AS each(value)"
+        job, key = (f"json_extract(value, '$[{place}]')" if self.is_sqlite else f"value->>{place}" for place in (0, 1))
+        statement = f"SELECT job_id, data FROM {each} JOIN curve_rows ON job_id = {job} AND curve_rows.key = {key}"  # noqa: S608 - no user text
+        return text(statement).bindparams(wanted=json.dumps(wanted)).columns(CurveRow.job_id, CurveRow.data)
+
+    def _accuracies(self, session: Session, ids: Sequence[str]) -> dict[str, list[AccuracyRow]]:
+        """The accuracies of training jobs that have succeeded, without the rest of their results."""
+        as_json = type_coerce(ResultRow.document, JSON) if self.is_sqlite else cast(ResultRow.document, JSON)
+        found = session.execute(select(ResultRow.job_id, as_json["accuracy"]).where(ResultRow.job_id.in_(ids)))
+        return {job_id: [AccuracyRow.model_validate(row) for row in rows or ()] for job_id, rows in found}
 
     def events_beyond(self, number: int, limit: int) -> list[tuple[int, str]]:
         """The numbers of the events after one over all jobs, each with its job's id, in their order."""
@@ -212,3 +263,8 @@ class Requests(Database):
     def _tagged(self, tag: str) -> TextClause:
         each = "json_each(jobs.tags)" if self.is_sqlite else "json_array_elements_text(jobs.tags) AS each(value)"
         return text(f"EXISTS (SELECT 1 FROM {each} WHERE value = :tag)").bindparams(tag=tag)  # noqa: S608 - no user text
+
+
+def _ended(job: Job) -> tuple[str, datetime] | None:
+    """What tells a job that has ended from what it was before, and from what a retry makes of it; None while it goes on."""
+    return (job.id, job.finished_at) if job.state in TERMINAL and job.finished_at else None

@@ -17,6 +17,7 @@ from service.cli.canvas import Curve, plot
 from service.cli.terminal import STYLES
 from service.cli.watching import Row, Watched
 from service.descriptions import duration, place_of, title_of
+from service.headline import mean, newest_complete
 from service.jobs import JobState
 
 BESIDE = 96  # columns from which two plots fit beside each other
@@ -109,16 +110,17 @@ def _plot(watched: Watched, figure: str, title: str, width: int, height: int) ->
 
 
 def newest(watched: Watched) -> Table:
-    """The values of the newest epoch, with the number of samples behind them; the legend of the curves."""
+    """The means over seeds at the newest epoch that all of them have, with the number of samples behind them; the legend of the curves."""
     layers = len(watched.job.spec.network.widths) if isinstance(watched.job.spec, TrainSpec) else 1
-    where = f"layer {watched.layer} of 0 to {layers - 1}, " if layers > 1 else ""
-    epoch = max((int(row["epoch"]) for row in watched.latest("positive")), default=0)
+    latest = newest_complete(watched.rows)
+    layer, epoch = (int(latest[0]["layer"]), int(latest[0]["epoch"])) if latest else (0, 0)
+    where = f"layer {layer} of 0 to {layers - 1}, " if layers > 1 else ""
     found = Table(box=None, pad_edge=False, header_style="dim")
     found.add_column(f"{where}epoch {epoch}")
     for title in [*(title for title, _ in COLUMNS), "samples", "seeds"]:
         found.add_column(title, justify="right")
     for split in SPLITS:
-        rows = watched.latest(split.name)
+        rows = [row for row in latest if row["split"] == split.name]
         values = [_mean(rows, figure) for _, figure in COLUMNS]
         samples = sum(int(row["samples"]) - int(row["dead_samples"]) for row in rows)
         found.add_row(Text(f"{split.marker} {split.name}", split.style), *values, f"{samples:,}", str(len(rows)))
@@ -160,11 +162,10 @@ def runs(watched: Watched, width: int, _height: int) -> RenderableType:
 
 
 def _mean(rows: Sequence[Row], figure: str) -> str:
-    values = [float(row[figure]) for row in rows if row.get(figure) is not None]
-    if not values:
+    found = mean(rows, figure)
+    if found is None:
         return "–"
-    mean = sum(values) / len(values)
-    return f"{mean:.4f}" if abs(mean) < LARGE else f"{mean:.3e}"
+    return f"{found:.4f}" if abs(found) < LARGE else f"{found:.3e}"
 
 
 def _with_interval(ratios: Sequence[tuple[float, int]]) -> tuple[str, str]:

@@ -70,12 +70,6 @@ class Watched:
                 found[int(row["epoch"])].append(float(row[figure]))
         return [(float(epoch), sum(values) / len(values)) for epoch, values in sorted(found.items())]
 
-    def latest(self, split: str) -> list[Row]:
-        """The newest rows of the layer that was measured last, one a seed."""
-        rows = [row for row in self.rows if row["layer"] == self.layer and row["split"] == split]
-        newest = max((row["epoch"] for row in rows), default=None)
-        return [row for row in rows if row["epoch"] == newest]
-
     def end(self, client: Client, job: Job) -> None:
         """How it has ended."""
         self.job, self.state = job, job.state.value

@@ -91,7 +91,7 @@ def jobs_page(
         "jobs",
         request,
         jobs=found.jobs,
-        headlines=_headlines(state, found.jobs),
+        headlines=state.store.headlines(found.jobs),
         states=[one.value for one in JobState],
         kinds=list(DEFAULTS),
         asked={"name": name, "state": str(job_state), "kind": kind, "tag": tag, "who": who},
@@ -345,11 +345,6 @@ def _pictures(catalogues: Sequence[tuple[str, Sequence[Described]]]) -> dict[tup
     return {entry: file for entry, file in files.items() if file in names()}
 
 
-def _headlines(state: State, jobs: Sequence[Job]) -> dict[str, str]:
-    rows = state.store.last_rows([job.id for job in jobs])
-    return {job.id: views.headline(rows.get(job.id)) for job in jobs}
-
-
 def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
     """What was found about a job that failed."""
     found: list[object] = next((event.data["diagnostics"] for event in reversed(events) if event.data.get("diagnostics")), [])
@@ -362,7 +357,12 @@ def _runs(state: State, job: Job) -> dict[str, Any]:
     found = state.store.jobs(limit=RUNS_SHOWN, parent=job.id)
     counted = {one: sum(run.state == one for run in found.jobs) for one in JobState}
     told = ", ".join(f"{count} {one.value}" for one, count in counted.items() if count)
-    return {"children": found.jobs[::-1], "headlines": _headlines(state, found.jobs), "counted": told, "more_children": bool(found.next_id)}
+    return {
+        "children": found.jobs[::-1],
+        "headlines": state.store.headlines(found.jobs),
+        "counted": told,
+        "more_children": bool(found.next_id),
+    }
 
 
 def _labels(jobs: Sequence[Job]) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""What the pages show of jobs: names, headline figures, provenance in words, and snippets that work when pasted. No HTTP, no SQL."""
+"""What the pages show of jobs: names, findings, provenance in words, and snippets that work when pasted. No HTTP, no SQL."""
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ffengine.results import Diagnostic
@@ -19,18 +19,6 @@ DOWNLOADS = {
 }
 SEVERITIES = ("error", "warning", "info")
 KINDS_WITH = {"result.npz": ("train", "check"), "weights.safetensors": ("train",)}
-
-
-def headline(row: Mapping[str, Any] | None) -> str:
-    """The figure that a list shows, of the newest row of a job."""
-    if row is None:
-        return ""
-    if "ratio" in row:
-        return "" if row["ratio"] is None else f"{row['ratio']:.4f} at n = {row['width']}"
-    share = row.get("theorem2_ratio")
-    found = [f"S {row['sparsity']:.3f}"] if row.get("sparsity") is not None else []
-    found += [f"T2 {share:.2f}"] if share is not None else []
-    return ", ".join(found)
 
 
 class Finding(NamedTuple):

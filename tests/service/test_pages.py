@@ -82,7 +82,7 @@ def test_a_running_job_has_charts_of_its_rows_so_far(client: httpx.Client, store
     chart = client.get(f"/v1/jobs/{job}/chart/theorem2.json").json()
     measured = [row for rows in chart["datasets"].values() for row in rows if "epoch" in row]
     assert sorted({row["epoch"] for row in measured}) == [0, 1]
-    assert "S 0.500, T2 0.75" in client.get("/").text
+    assert ">epoch 1: S+ 0.500 S− 0.500 T2+ 0.750 T2− 0.750</td>" in client.get("/").text
 
 
 def test_a_finished_job_shows_figures_downloads_and_how_they_were_obtained(client: httpx.Client, store: Store) -> None:
