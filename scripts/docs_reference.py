@@ -25,8 +25,14 @@ from ffengine.spec import StudySpec, as_document
 ROOT = Path(__file__).parents[1]
 HERE = "http://127.0.0.1:8000"
 METHODS = ("get", "post", "put", "patch", "delete")
-KEY_HEADERS = ("authorization", "x-api-key")  # of every route: said once, at the top of the page
-EVERYWHERE = ("bad-host", "key-needed", "wrong-origin", "wrong-host", "invalid", "database-away")  # so are these answers
+EVERYWHERE = (
+    "bad-host",
+    "key-needed",
+    "wrong-origin",
+    "wrong-host",
+    "invalid",
+    "database-away",
+)  # of every route: said once, at the top of the page
 EXAMPLES = {"file": "sparsity.png", "name": "mnist-mini", "code": "no-such-job", "delivery_id": "$MESSAGE", "job_id": "$JOB"}
 CATALOGUES = {
     "negatives": ("Negative strategies", "`negatives.strategy`"),
@@ -189,7 +195,6 @@ def operation(path: str, method: str, operation: Schema, schemas: Schema) -> str
         [f"`{given['name']}`", given["in"], kind_of(given["schema"], schemas, linked), default_of(given["name"], given["schema"], {}),
          given.get("description", "")]
         for given in operation.get("parameters", ())
-        if given["name"] not in KEY_HEADERS
     ]  # fmt: skip
     parts.append(table(["parameter", "in", "type", "default", "meaning"], rows))
     if body := operation.get("requestBody"):

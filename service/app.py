@@ -13,6 +13,7 @@ from service import problems
 from service.dashboard import pages, render
 from service.headers import Precautions
 from service.hosts import HostCheck
+from service.openapi import openapi, operation_id
 from service.routes import catalog, datasets, jobs, results, system, webhooks
 from service.settings import Settings
 from service.state import State, owner_of
@@ -31,6 +32,11 @@ class App(FastAPI):
     def __init__(self, settings: Settings, **how: Any) -> None:
         super().__init__(**how)
         self.settings = settings
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, made once."""
+        self.openapi_schema = self.openapi_schema or openapi(self)
+        return self.openapi_schema
 
     def build_middleware_stack(self) -> ASGIApp:
         """The framework's own stack within SizeAnswers: what limits bodies is the outermost of it."""
@@ -59,6 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
+        generate_unique_id_function=operation_id,
         docs_url=None,  # the framework's own pages load their scripts from elsewhere: /docs is one of ours
         redoc_url=None,
     )

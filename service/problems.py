@@ -1,7 +1,7 @@
 """Every refusal: status, title, what to do; rendered as RFC 9457 problem+json.
 
     Problem
-    ├── 400 MalformedBody, BadCursor, BadHost
+    ├── 400 MalformedBody, BadForm, BadCursor, BadHost
     ├── 401 KeyNeeded
     ├── 403 WrongOrigin
     ├── 404 NoSuchJob, NoSuchDataset, NoSuchChart, NoSuchDelivery, NoSuchPage
@@ -100,6 +100,13 @@ class MalformedBody(Problem):
     """The body is not JSON.
 
     Send a JSON object, encoded as UTF-8.
+    """
+
+
+class BadForm(Problem):
+    """The form cannot be read.
+
+    Send multipart/form-data with the .npz in the field `file`, and its name in the field `name`.
     """
 
 
@@ -342,15 +349,18 @@ BY_STATUS: dict[int, type[Problem]] = {404: NoSuchPage, 405: WrongMethod, 413: B
 
 
 def responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI responses of a route that may answer with these problems."""
-    always = (BadHost, KeyNeeded, WrongOrigin, WrongHost, Invalid, DatabaseAway)
-    documented: dict[int | str, dict[str, Any]] = {}
-    every: tuple[type[Problem], ...] = (*kinds, *always)
-    for kind in every:
-        known = documented.get(kind.status, {}).get("description")
-        description = f"{known} Or: {kind.title()}" if known else kind.title()
-        documented[kind.status] = {"description": description, "content": {MEDIA_TYPE: {"schema": ProblemDetails.model_json_schema()}}}
-    return documented
+    """The OpenAPI responses of a route that may answer with these problems, besides those of every route (service.openapi)."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        found[kind.status] = documented(kind, found.get(kind.status))
+    return found
+
+
+def documented(kind: type[Problem], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The OpenAPI response that stands for a problem, and for those that `known` stands for already."""
+    description = f"{known['description']} Or: {kind.title()}" if known else kind.title()
+    schema = {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
 def install(app: FastAPI) -> None:

@@ -55,12 +55,12 @@ def sweep(store: Store, artifacts: Artifacts, retention: Retention) -> list[Outd
     gone: list[Outdated] = []
     for job in outdated(store, retention, AT_ONCE):
         with contextlib.suppress(LookupError, NotAllowed):  # deleted or retried meanwhile
-            delete_job(store, artifacts, job.id, f"the retention does not keep it: {job.reason}")
+            remove_job(store, artifacts, job.id, f"the retention does not keep it: {job.reason}")
             gone.append(job)
     return gone
 
 
-def delete_job(store: Store, artifacts: Artifacts, job_id: str, reason: str) -> None:
+def remove_job(store: Store, artifacts: Artifacts, job_id: str, reason: str) -> None:
     """Delete a job that has ended, with the artifacts that no other needs, and log it. Raises as Store.delete does."""
     owners = store.delete(job_id)
     for owner in owners:

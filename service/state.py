@@ -4,7 +4,8 @@ import re
 from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from service import problems
@@ -19,6 +20,10 @@ from service.store import Store
 from service.webhooks import Messenger
 
 KEY_COOKIE = "fflab_key"  # of a browser that has signed in
+BEARER = HTTPBearer(
+    scheme_name="bearer", description="`Authorization: Bearer KEY`. Needed as soon as the service has a key.", auto_error=False
+)
+API_KEY = APIKeyHeader(scheme_name="key", name="X-API-Key", description="The same key, in a header of its own.", auto_error=False)
 READING = ("GET", "HEAD", "OPTIONS")
 
 
@@ -114,15 +119,15 @@ InState = Annotated[State, Depends(state_of)]
 async def owner_of(
     request: Request,
     state: InState,
-    authorization: Annotated[str | None, Header(description="`Bearer KEY`, where keys are needed")] = None,
-    x_api_key: Annotated[str | None, Header(description="the key, as an alternative to Authorization")] = None,
+    _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,
+    x_api_key: Annotated[str | None, Security(API_KEY)] = None,
 ) -> str:
     """Whose request it is: a browser's key comes as a cookie. Raises KeyNeeded, and WrongOrigin for a change that another site asks for."""
     if request.method not in READING:
         refuse_other_sites(request)
     if state.gate.is_stale:  # seldom: most requests are not to wait for a thread
         await run_in_threadpool(state.gate.refresh)
-    return state.gate.owner(authorization, x_api_key or request.cookies.get(KEY_COOKIE))
+    return state.gate.owner(request.headers.get("authorization"), x_api_key or request.cookies.get(KEY_COOKIE))
 
 
 def refuse_other_sites(request: Request) -> None:

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ffengine.results import Diagnostic
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document

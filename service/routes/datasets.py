@@ -1,12 +1,15 @@
 """Data sets: what the catalogue knows of them."""
 
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 
 from ffengine import uploads
 from ffengine.arrays import DatasetError
@@ -71,7 +74,7 @@ def read_dataset(name: Annotated[str, Path(description="as in the catalogue, or 
     status_code=201,
     summary="Upload a data set",
     openapi_extra={"requestBody": BODY},
-    responses=SAME | responses(problems.BadUpload, problems.NameTaken, problems.BodyTooLarge),
+    responses=SAME | responses(problems.BadForm, problems.BadUpload, problems.NameTaken, problems.BodyTooLarge),
 )
 async def upload_dataset(
     request: Request,
@@ -86,7 +89,7 @@ async def upload_dataset(
     """
     with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as body:
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
-            async with request.form(max_files=1, max_fields=4) as form:
+            async with _form(request) as form:
                 file, named = form.get("file"), form.get("name")
                 if not isinstance(file, UploadFile):
                     raise problems.BadUpload("the form has no file in the field `file`")
@@ -95,6 +98,19 @@ async def upload_dataset(
             body.write(chunk)
         body.seek(0)
         return await run_in_threadpool(_kept, name or "", meaning, body, response, state)
+
+
+@asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    """The form of a request, whose files are closed after it. Raises BadForm."""
+    try:
+        form = await request.form(max_files=1, max_fields=4)
+    except HTTPException as error:
+        raise problems.BadForm(f"{error.detail.rstrip('.')}. {problems.BadForm.advice()}") from error
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 def _kept(name: str, meaning: str, archive: IO[bytes], response: Response, state: InState) -> DatasetFacts:

@@ -21,7 +21,7 @@ from service.events import stream, until_terminal
 from service.jobs import Event, Job, JobState, Webhook
 from service.pointers import unstorable
 from service.problems import responses
-from service.retention import delete_job
+from service.retention import remove_job
 from service.state import InState, Owner, State, checked, is_job_id, json_only
 from service.store import Idempotency, KeyReused, NotAllowed, Order, PartOfStudy, QueueFull, Submitted
 from service.webhooks import checked_secret, checked_url
@@ -117,7 +117,7 @@ class EventPage(BaseModel):
         ),
     },
 )
-def submit(
+def submit_job(
     body: JobRequest,
     state: InState,
     owner: Owner,
@@ -143,7 +143,7 @@ def submit(
     dependencies=[Depends(json_only)],
     responses=responses(problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
 )
-def estimate_cost(body: JobRequest, state: InState) -> Estimate:
+def estimate_job(body: JobRequest, state: InState) -> Estimate:
     """Operations, peak memory and expected seconds of the same body as POST /v1/jobs; `problems` names passed limits."""
     _webhook(body.webhook, state)
     return _estimate(body.spec, state)
@@ -234,7 +234,7 @@ async def read_events(
     dependencies=[Depends(json_only)],
     responses=responses(problems.NoSuchJob, problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
 )
-def change(job_id: JobId, body: JobChanges, state: InState) -> Job:
+def change_job(job_id: JobId, body: JobChanges, state: InState) -> Job:
     """Change what does not touch the computation."""
     try:
         job = state.store.change_facts(checked(job_id), given=body.model_dump(exclude_unset=True))
@@ -245,34 +245,34 @@ def change(job_id: JobId, body: JobChanges, state: InState) -> Job:
 
 
 @router.post("/jobs/{job_id}/cancel", summary="Cancel", responses=responses(problems.NoSuchJob, problems.WrongState))
-def cancel(job_id: JobId, state: InState) -> Job:
+def cancel_job(job_id: JobId, state: InState) -> Job:
     """Cancel a job; what was computed so far stays readable. A study's runs are cancelled with it."""
     return _act(state, job_id, "cancel")
 
 
 @router.post("/jobs/{job_id}/pause", summary="Pause", responses=responses(problems.NoSuchJob, problems.WrongState))
-def pause(job_id: JobId, state: InState) -> Job:
+def pause_job(job_id: JobId, state: InState) -> Job:
     """Pause a job at its next step, with a checkpoint; the worker is free for others."""
     return _act(state, job_id, "pause")
 
 
 @router.post("/jobs/{job_id}/resume", summary="Resume", responses=responses(problems.NoSuchJob, problems.WrongState))
-def resume(job_id: JobId, state: InState) -> Job:
+def resume_job(job_id: JobId, state: InState) -> Job:
     """Queue a paused job again; it goes on from its checkpoint, with the same bits."""
     return _act(state, job_id, "resume")
 
 
 @router.post("/jobs/{job_id}/retry", summary="Retry", responses=responses(problems.NoSuchJob, problems.WrongState))
-def retry(job_id: JobId, state: InState) -> Job:
+def retry_job(job_id: JobId, state: InState) -> Job:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
     return _act(state, job_id, "retry")
 
 
 @router.delete("/jobs/{job_id}", status_code=204, summary="Delete", responses=responses(problems.NoSuchJob, problems.WrongState))
-def delete(job_id: JobId, state: InState) -> Response:
+def delete_job(job_id: JobId, state: InState) -> Response:
     """Delete a job that has ended, with its result and artifacts."""
     try:
-        delete_job(state.store, state.artifacts, checked(job_id), "DELETE was asked for")
+        remove_job(state.store, state.artifacts, checked(job_id), "DELETE was asked for")
     except LookupError as error:
         raise problems.NoSuchJob from error
     except PartOfStudy as error:

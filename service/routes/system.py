@@ -93,7 +93,12 @@ def read_readiness(state: InState, response: Response) -> Readiness:
     return Readiness(status="ready" if ready else "not ready", database=database, broker=broker)
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **responses(problems.DatabaseAway)},
+)
 def read_metrics(state: InState) -> Response:
     """Jobs by state, the longest wait, live workers, the broker; from the database, so the same in every API process."""
     lines = ["# HELP fflab_jobs Jobs by state, studies left out.", "# TYPE fflab_jobs gauge"]

@@ -59,7 +59,7 @@ def read_deliveries(job_id: JobId, state: InState) -> DeliveryPage:
     summary="Send a message again",
     responses=responses(problems.NoSuchJob, problems.NoSuchDelivery),
 )
-def redeliver(
+def redeliver_message(
     job_id: JobId,
     delivery_id: Annotated[str, Path(max_length=100, pattern="^[!-~]*$", description="as in the message's `id`")],
     state: InState,

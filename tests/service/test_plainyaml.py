@@ -173,7 +173,7 @@ def test_a_long_file_holds_nobody_up(shared_client: httpx.Client) -> None:
     answers: list[httpx.Response] = []
 
     def send() -> None:
-        answers.append(httpx.post(f"{url}/spec.json", content="a: [" + "x," * 98_000 + "]", timeout=60.0, trust_env=False))
+        answers.append(httpx.post(f"{url}/spec.yaml", content="a: [" + "x," * 98_000 + "]", timeout=60.0, trust_env=False))
         done.set()
 
     thread = threading.Thread(target=send)
