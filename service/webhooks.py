@@ -62,8 +62,8 @@ def key_of(secret: str) -> bytes:
 
 def checked_url(url: str, allow_private: bool) -> str:
     """The address, if messages may be sent there as far as it shows by itself. Raises ValueError."""
-    refuse_unseen(url)
     try:
+        refuse_unseen(url)
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:

@@ -38,6 +38,7 @@ from service.submissions import PRIORITIES
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
 LONGEST_SPEC = 200_000  # bytes of YAML
 FIRST_PRESET = "quick"
+Sought = Annotated[str, Query(max_length=200, pattern=r"^[^\x00]*$")]  # of any kind that may have been stored, which NUL was not
 JobIds = Annotated[list[str], Query(alias="job", max_length=MOST_COMPARED, description="2 to 12 jobs")]
 
 
@@ -75,12 +76,12 @@ specs = APIRouter(include_in_schema=False, dependencies=[Depends(owner_of)])  # 
 def jobs_page(
     request: Request,
     state: InState,
-    name: str = "",
+    name: Sought = "",
     job_state: Annotated[JobState | Literal[""], Query(alias="state")] = "",
     kind: Literal["train", "check", "study", ""] = "",
-    tag: str = "",
-    who: str = "",
-    cursor: str | None = None,
+    tag: Sought = "",
+    who: Sought = "",
+    cursor: Sought | None = None,
 ) -> Response:
     """The jobs, newest first."""
     given = {"search": name, "state": job_state, "kind": kind, "tag": tag, "submitted_by": who}

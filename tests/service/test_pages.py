@@ -117,7 +117,8 @@ def test_what_is_not_there_is_said_on_a_page(client: httpx.Client) -> None:
     answer = client.get("/jobs/job_0")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert "There is no such job" in answer.text
-    assert client.get("/?state=happy").status_code == 422
+    for query in ("state=happy", "name=%00", "tag=a%00", "who=%00", "cursor=%00", f"name={'x' * 201}"):
+        assert client.get(f"/?{query}").status_code == 422
     assert client.get("/compare", params={"job": ["job_0"] * 13}).status_code == 422
 
 
