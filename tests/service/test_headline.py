@@ -11,10 +11,12 @@ import pytest
 from sqlalchemy import event, update
 
 import ffengine
-from ffengine.results import CheckResult, EpochRow, RunResult, TrainResult
+from ffengine.results import CheckResult, EpochRow, RunResult, Split, TrainResult
 from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainSpec
+from service.cli.liveview import newest
+from service.cli.watching import Watched
 from service.headline import headline, newest_complete
-from service.jobs import Job
+from service.jobs import Event, Job
 from service.store import Store
 from service.tables import ResultRow
 from tests.service.samples import check_cell, epoch_row, train_result
@@ -33,6 +35,7 @@ SPECS: dict[str, AnySpec] = {
     "theorem 2": CheckSpec(theorem=2, widths=(16, 4), samples=40, batch_size=20, seeds=(3, 1)),
     "infinite width alone": CheckSpec(theorem=2, widths=(16,), samples=40, methods=("infinite_width",)),
 }
+SPLITS: tuple[Split, ...] = ("positive", "negative")
 SIGNS = {"positive": "+", "negative": "−"}
 
 
@@ -198,3 +201,18 @@ def test_dead_samples_have_no_sparsity_to_show() -> None:
     dead = [epoch_row(0, ratio=None).model_copy(update={"sparsity": None}).model_dump()]
     assert headline(TrainSpec(), dead).text == ""
     assert newest_complete([]) == []
+
+
+def test_the_live_view_shows_the_same_epoch(either_store: Store) -> None:
+    """Seed 1 is behind: the means are those of the epoch that both have."""
+    job = submit(either_store, TrainSpec(epochs=9, seeds=(0, 1)))
+    watched = Watched(job)
+    epochs = [
+        epoch_row(epoch, split, seed=seed, ratio=0.2 * seed + 0.1) for seed in (0, 1) for epoch in range(3 - seed) for split in SPLITS
+    ]
+    rows = [row.model_dump(mode="json") for row in epochs]
+    watched.take(Event.model_validate({"id": 1, "job": job.id, "type": "rows", "at": job.created_at, "data": {"rows": rows}}))
+    shown = newest(watched)
+    assert shown.columns[0].header == "epoch 1"
+    assert [list(column.cells) for column in shown.columns if column.header == "theorem 2"] == [["0.2000", "0.2000"]]
+    assert headline(job.spec, watched.rows).text.endswith("T2+ 0.200 T2− 0.200")
