@@ -20,15 +20,18 @@ INPUTS: dict[Preprocess, str] = {
     "unit_norm": "images of length 1",
 }
 HALF = THEOREMS[2].published
+MOST_TOLD = 6  # checks, and trainings, of one study
 
 
 def sentences(sources: "Sequence[Source]") -> list[str]:
     """The findings of all results: how to read them, checks, then the training of each first layer."""
     checks = [source for source in sources if isinstance(source.result, CheckResult)]
     trainings = [source for source in sources if isinstance(source.result, TrainResult)]
-    lines = [line for source in checks for line in _of_check(source)]
-    lines += [line for source in trainings for line in _of_training(source)]
-    return [_how_to_read(sources), *lines] if lines else []
+    lines = [line for source in checks[:MOST_TOLD] for line in _of_check(source)]
+    lines += [line for source in trainings[:MOST_TOLD] for line in _of_training(source)]
+    more = sum(max(0, len(found) - MOST_TOLD) for found in (checks, trainings))
+    rest = [f"The figures of {more} more runs are in the table."] if more else []
+    return [_how_to_read(sources), *lines, *rest] if lines else []
 
 
 def _how_to_read(sources: "Sequence[Source]") -> str:
@@ -91,12 +94,18 @@ def _is_judged(source: "Source") -> bool:
 def _title(source: "Source") -> str:
     preprocess = source.result.provenance.dataset.preprocess
     inputs = next((words for name, words in INPUTS.items() if name == preprocess), preprocess)
+    start = f"Training{_aside(source, f'preprocess {preprocess}')} with {inputs}"
     if not isinstance(source.spec, TrainSpec):
-        return f"Training with {inputs}"
+        return start
     widths = source.spec.network.widths
     layer = f"n = {widths[0]}" if len(widths) == 1 else f"layer 0 of {len(widths)}, n = {widths[0]}"
     objective = "" if source.spec.objective.name == "difference" else f", objective {source.spec.objective.name}"
-    return f"Training with {inputs}, {layer}{objective}"
+    return f"{start}, {layer}{objective}"
+
+
+def _aside(source: "Source", said: str) -> str:
+    """What tells the run from others of its study, unless the sentence says it."""
+    return f" ({source.label})" if source.label not in ("", said) else ""
 
 
 def _of_check(source: "Source") -> list[str]:
@@ -113,7 +122,8 @@ def _of_check(source: "Source") -> list[str]:
     moment = "at initialisation" if widest[0].epoch == 0 else f"at epoch {widest[0].epoch}"
     published = "half" if theorem.published == HALF else f"{100 * theorem.published:g} %"
     beside = f" The paper reports more than {published}." if _is_judged(source) else ""
-    return [f"Theorem {theorem.number} {moment}, n = {width}, holds for {shares} of samples.{beside}"]
+    aside = _aside(source, f"theorem-{theorem.number}")
+    return [f"Theorem {theorem.number} {moment}{aside}, n = {width}, holds for {shares} of samples.{beside}"]
 
 
 def _means(pair: Sequence[Interval]) -> str:

@@ -108,6 +108,7 @@ def job_page(request: Request, state: InState, job_id: str) -> Response:
     """One job, or a study with its runs."""
     from service.charts import CHARTS, Source, available  # loads the charting library: not at start-up
     from service.comparison import comparison, legend
+    from service.sentences import sentences
     from service.sources import drawable
 
     job = state.job(job_id)
@@ -128,6 +129,7 @@ def job_page(request: Request, state: InState, job_id: str) -> Response:
         findings=views.findings([(source.label, one) for source in results for one in source.result.diagnostics] or _findings(events)),
         charts=available(sources),
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
+        found=sentences(results),
         lines=lines,
         legend=legend(lines),
         **_runs(state, job),

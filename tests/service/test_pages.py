@@ -113,6 +113,28 @@ def test_verdicts_have_a_heading_and_a_legend_and_one_seed_has_none(client: http
         assert "holds the paper" not in page + report
 
 
+def test_a_page_and_its_report_open_with_what_was_found(client: httpx.Client, store: Store) -> None:
+    course = {0: (0.7, 0.47), 1: (0.1, 0.40), 2: (0.69, 0.46)}
+    rows = [
+        epoch_row(epoch, split, seed=seed, ratio=ratio).model_copy(update={"sparsity": sparsity})
+        for epoch, (ratio, sparsity) in course.items()
+        for split in ("positive", "negative")
+        for seed in (0, 1)
+    ]  # type: ignore[arg-type]
+    job = submitted(store)
+    finished(store, job, train_result((0, 1)).model_copy(update={"curves": tuple(rows)}))
+    page, report = client.get(f"/jobs/{job}").text, client.get(f"/v1/jobs/{job}/report.html").text
+    for document in (page, report):
+        found = document.index("What was found")
+        assert (
+            found
+            < document.index("Training with pixels as they are, n = 500: S falls first and theorem 2 with it.")
+            < document.index("verdict")
+        )
+        assert "From epoch 1 to 2 S rises from 0.400 / 0.400 to 0.460 / 0.460." in document
+    assert page.index("What was found") < page.index("data-chart")
+
+
 def test_what_is_not_there_is_said_on_a_page(client: httpx.Client) -> None:
     answer = client.get("/jobs/job_0")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")

@@ -127,6 +127,14 @@ def test_a_check_is_told_by_its_widest_layer_and_exact_condition() -> None:
     ]
 
 
+def test_runs_of_a_study_are_told_apart_and_not_all_told() -> None:
+    result = training(FALLS_THEN_RISES)
+    lines = sentences([Source(f"lr {number}", result, UNIT) for number in range(8)])
+    assert lines[1].startswith("Training (lr 0) with pixels as they are, n = 256: S falls first")
+    assert lines[-1] == "The figures of 2 more runs are in the table."
+    assert sentences([Source("preprocess unit", result, UNIT)])[1].startswith("Training with pixels as they are, n = 256: ")
+
+
 def test_nothing_measured_is_nothing_said() -> None:
     assert sentences([]) == []
     assert told([(0.5, 0.4)]) == []
