@@ -168,7 +168,6 @@ OVERRIDES: list[dict[str, object]] = [
     {"base": {"kind": "train", "epochs": 3}, "grid": {"dataset.preprocess": ["unit", "center"]}},
     {"parts": {"mine": {"base": {"kind": "train", "epochs": 2}, "grid": {"optimizer.lr": [1.0, 1e-5]}}}},
     {"base": {"kind": "train", "batch_size": 50}, "parts": {"mine": {"base": {"kind": "train", "epochs": 2}}}},
-    {"parts": {}},
 ]
 
 
