@@ -22,10 +22,10 @@ from sqlalchemy import func, select
 from benchmarks.load import DONE, SPECS, Client, Load
 from benchmarks.monkey import FAULTS, Monkey
 from benchmarks.stack import Processes, wait_until
-from service.local import Stack
 from service.settings import Settings
+from service.stack.stack import Stack
 from service.store import Store
-from service.tables import JobRow
+from service.store.tables import JobRow
 
 LEASE_SECONDS = 5.0
 DRAIN_SECONDS = 300.0  # after the last fault: for what is still queued
@@ -35,14 +35,14 @@ NO_LIMIT = 1_000_000  # losses of a worker are what this is about
 
 # What is put into every process of the stack before its own code runs.
 WEAKENED = {
-    "no-reconciler": "from service.reconcile import Reconciler\nReconciler._expire = lambda self: None\n"
-    "import service.reconcile\nservice.reconcile.RING_AGAIN_SECONDS = 1e9\n",
-    "no-fence": "import service.leases as leases\nfrom service.tables import JobRow\n"
+    "no-reconciler": "from service.background.reconciler import Reconciler\nReconciler._expire = lambda self: None\n"
+    "import service.background.reconciler\nservice.background.reconciler.RING_AGAIN_SECONDS = 1e9\n",
+    "no-fence": "import service.store.queue as leases\nfrom service.store.tables import JobRow\n"
     "leases._mine = lambda job_id, attempt: (JobRow.id == job_id, JobRow.kind != 'study')\n",
-    "no-idempotency": "from service.requests import Requests\nRequests._known = lambda self, session, idempotency: None\n"
-    "import sqlalchemy.sql.dml as dml\nimport service.requests\nfrom service.tables import IdempotencyRow\n"
-    "insert = service.requests.insert\n"
-    "service.requests.insert = lambda table: insert(table).prefix_with('OR REPLACE') if table is IdempotencyRow else insert(table)\n",
+    "no-idempotency": "from service.store.jobs import Requests\nRequests._known = lambda self, session, idempotency: None\n"
+    "import sqlalchemy.sql.dml as dml\nimport service.store.jobs\nfrom service.store.tables import IdempotencyRow\n"
+    "insert = service.store.jobs.insert\n"
+    "service.store.jobs.insert = lambda table: insert(table).prefix_with('OR REPLACE') if table is IdempotencyRow else insert(table)\n",
 }
 
 

@@ -13,8 +13,8 @@ import psutil
 import redis
 
 from benchmarks.stack import Processes, signalled
-from service.dispatch import BrokerAway, Doorbell
-from service.local import Stack
+from service.background.dispatcher import BrokerAway, Doorbell
+from service.stack.stack import Stack
 from service.store import Store
 
 

@@ -20,8 +20,8 @@ from playwright.sync_api import Browser, BrowserContext, sync_playwright
 from pydantic import JsonValue
 
 from service.client import Client
-from service.local import Stack
 from service.settings import Settings
+from service.stack.stack import Stack
 
 RUNS = 5
 SIZE = {"width": 1280, "height": 900}

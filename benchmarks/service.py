@@ -30,11 +30,11 @@ from benchmarks.stack import Processes, signalled, wait_until
 from ffengine.provenance import git_revision
 from ffengine.spec import CheckSpec
 from ffengine.version import ENGINE_VERSION
-from service.local import Stack
 from service.settings import Settings
+from service.stack.stack import Stack
 from service.store import Order, Store
-from service.submissions import draft
-from service.tables import JobRow
+from service.store.inserts import draft
+from service.store.tables import JobRow
 
 PAGE = Path(__file__).parents[1] / "docs" / "service.md"
 BEGIN, END = "<!-- measured -->", "<!-- end -->"
@@ -156,7 +156,7 @@ def durable_submits() -> Row:
 
 SERVER = """
 import sys
-from service.app import create_app
+from service.web.app import create_app
 import uvicorn
 app = create_app()
 
@@ -197,7 +197,7 @@ def reading_a_job() -> Row:
 
 @contextmanager
 def _server(home: Path) -> Iterator[int]:
-    from service.broker import free_port
+    from service.stack.redis_server import free_port
 
     port = free_port()
     server = _python(SERVER, str(port), env=os.environ | {"FFLAB_HOME": str(home)})

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import psutil
 
-from service.local import Stack, read_state
+from service.stack.stack import Stack, read_state
 
 T = TypeVar("T")
 

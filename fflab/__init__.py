@@ -40,7 +40,7 @@ from service.client import (
     Unreachable,
     VersionSkew,
 )
-from service.client.address import VERSION
+from service.client.connection import VERSION
 from service.jobs import Event, Job, JobState
 
 __version__ = VERSION

@@ -158,8 +158,8 @@ def default_of(name: str, schema: Schema, owner: Schema) -> str:
 @cache
 def openapi() -> dict[str, Any]:
     """The OpenAPI document of the application."""
-    from service.app import create_app
     from service.settings import Settings
+    from service.web.app import create_app
 
     with tempfile.TemporaryDirectory() as home:
         return dict(create_app(Settings(home=Path(home))).openapi())
@@ -168,7 +168,7 @@ def openapi() -> dict[str, Any]:
 @cache
 def catalog() -> dict[str, Any]:
     """What GET /v1/catalog answers."""
-    from service.routes.catalog import read_catalog
+    from service.web.routes.catalog import read_catalog
 
     return read_catalog().model_dump(mode="json")
 
@@ -208,7 +208,7 @@ def operation(path: str, method: str, operation: Schema, schemas: Schema) -> str
 
 def answer(status: str, found: Schema, schemas: Schema) -> list[str]:
     """One status of a route: what comes, or which problems it stands for."""
-    from service.problems import MEDIA_TYPE, PROBLEMS
+    from service.web.problems import MEDIA_TYPE, PROBLEMS
 
     content = found.get("content", {})
     if MEDIA_TYPE in content:
@@ -416,7 +416,7 @@ def command_section(name: str, found: Any) -> Iterator[str]:
 
 def problems() -> str:
     """Every kind of problem."""
-    from service.problems import PROBLEMS
+    from service.web.problems import PROBLEMS
 
     rows = [[f"[`{name}`](#{name})", str(kind.status), kind.title()] for name, kind in sorted(PROBLEMS.items(), key=by_status)]
     parts = [table(["code", "status", "title"], rows)]

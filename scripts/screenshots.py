@@ -13,8 +13,8 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 from service.client import Client, JobHandle
-from service.local import Stack
 from service.settings import Settings
+from service.stack.stack import Stack
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 SEEDS = [0, 1, 2, 3, 4]

@@ -93,7 +93,7 @@ class Command(StrEnum):
 
 
 class Webhook(BaseModel):
-    """Who is told when a job changes its state. See service.webhooks."""
+    """Who is told when a job changes its state. See service.background.webhooks."""
 
     model_config = ConfigDict(extra="forbid")
 

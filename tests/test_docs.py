@@ -21,11 +21,11 @@ from ffengine.presets import PRESETS
 from ffengine.spec import ELSEWHERE, Submission
 from ffengine.study import expand
 from ffengine.version import ENGINE_VERSION
-from service.app import create_app
 from service.cli import app as cli
-from service.problems import PROBLEMS
-from service.routes.catalog import read_catalog
 from service.settings import Settings
+from service.web.app import create_app
+from service.web.problems import PROBLEMS
+from service.web.routes.catalog import read_catalog
 from tests.documents import PAGES, ROOT, Block, Shown, blocks, commands, in_sentences
 
 RUN = {"python", "bash", "console"}

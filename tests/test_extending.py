@@ -71,7 +71,7 @@ CATALOGUE = """
 import json
 from pydantic import TypeAdapter
 from ffengine.spec import AnySpec
-from service.routes.catalog import read_catalog
+from service.web.routes.catalog import read_catalog
 found = read_catalog().model_dump(mode="json")
 schema = json.dumps(found.pop("spec_schema"))
 print(json.dumps({"schema": schema, **{key: {entry["name"]: entry for entry in found[key]} for key in found}}))

@@ -8,11 +8,11 @@ import sys
 import threading
 
 from service.artifacts import Artifacts
-from service.identity import NotOurs, settle
 from service.settings import Settings
 from service.store import Store
+from service.store.identity import NotOurs, settle
 from workers.app import NoBroker, create_app
-from workers.patience import patiently
+from workers.db_retry import patiently
 
 EXIT_REFUSED = 3
 

@@ -8,12 +8,12 @@ import threading
 from celery import Celery
 from celery.signals import worker_process_init, worker_shutting_down
 
-from service.dispatch import QUEUE, TASK
+from service.background.dispatcher import QUEUE, TASK
 from service.settings import Settings
 from service.store import Store
-from workers.heart import Heart
+from workers.heartbeat import Heart
 from workers.process import runner_command
-from workers.supervise import Supervisor
+from workers.supervisor import Supervisor
 
 VISIBILITY_SECONDS = 24 * 3600  # of no consequence with early acknowledgement, but it must be longer than any delay
 IDLE_CHILD_SECONDS = 30.0

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ValidationError
 
-from service.children import kill_group
-from service.tether import tethered
+from service.stack.child_process import kill_group
+from service.stack.parent_death_signal import tethered
 from workers.protocol import FROM_RUNNER, Ended, Ready, line
 
 REAP_SECONDS = 2.0

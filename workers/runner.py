@@ -29,9 +29,9 @@ from ffengine.version import ENGINE_VERSION
 from service.artifacts import ArtifactDamaged, Artifacts, epoch_name
 from service.settings import Settings
 from service.store import LeaseLost, Store
-from workers.desk import Desk, StopFlag
-from workers.failures import DeviceFailed, WeightsMissing, failure_of, is_device_failure
-from workers.patience import GaveUp
+from workers.attempt import Desk, StopFlag
+from workers.db_retry import GaveUp
+from workers.error_mapping import DeviceFailed, WeightsMissing, failure_of, is_device_failure
 from workers.protocol import TO_RUNNER, Ended, Outcome, Ready, Start, Stop, line
 
 EXIT_DEVICE_FAILED = 70

@@ -12,9 +12,9 @@ import typer
 
 from service.cli import jobs, results, stack
 from service.cli.admin import data_app, keys_app, retention, webhook_secret
-from service.cli.shared import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_UNREACHABLE, EXIT_USAGE, fail
+from service.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_UNREACHABLE, EXIT_USAGE, fail
 from service.client import FflabError, NotFound, Refused, Unreachable, VersionSkew
-from service.specfile import SpecError
+from service.specs.files import SpecError
 
 USAGE_STATUS = frozenset({400, 401, 403, 409, 413, 415, 421, 422})  # of the service's answers: what was asked for is at fault
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import completion
-from service.cli.shared import (
+from service.cli.options import (
     EXIT_FAILED,
     EXIT_NOT_FOUND,
     EXIT_UNREACHABLE,
@@ -23,7 +23,7 @@ from service.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    from service.retention import Outdated, Unknown
+    from service.background.retention import Outdated, Unknown
 
 LISTED = 1_000
 NameArgument = Annotated[str, typer.Argument(autocompletion=completion.datasets)]
@@ -37,7 +37,7 @@ def data_list(as_json: JsonOption = False) -> None:
     """List data sets, and where their files are."""
     from ffengine import uploads
     from ffengine.datasets import DATASETS, facts_of, present_folder
-    from service.cli.terminal import table
+    from service.cli.output import table
 
     root = settings_of().data_root
     rows = []
@@ -81,7 +81,7 @@ def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -
 def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Make an API key; it is shown this once. From then on the service refuses requests without a key."""
     with store_of(home) as store:
-        from service.auth import create_key
+        from service.web.auth import create_key
 
         try:
             key = create_key(store, name)
@@ -93,7 +93,7 @@ def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False)
 @keys_app.command("list")
 def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List API keys."""
-    from service.cli.terminal import table
+    from service.cli.output import table
 
     with store_of(home) as store:
         rows = [[key.id, key.name, "revoked" if key.revoked_at else "valid"] for key in store.api_keys()]
@@ -124,8 +124,8 @@ def retention(
     """
     with needing("server"):
         from service.artifacts import Artifacts
-        from service.identity import NotOurs
-        from service.retention import outdated, remove_unknown, sweep, unknown
+        from service.background.retention import outdated, remove_unknown, sweep, unknown
+        from service.store.identity import NotOurs
 
     settings = settings_of(home)
     artifacts = Artifacts(settings.artifacts)
@@ -150,7 +150,7 @@ def retention(
 
 
 def _show_jobs(jobs: "Sequence[Outdated]", what: str) -> None:
-    from service.cli.terminal import table
+    from service.cli.output import table
 
     table(["job", "kind", "name", "ended days ago", "reason"], [[str(value or "") for value in job.model_dump().values()] for job in jobs])
     typer.echo(f"{len(jobs)} {what}")
@@ -158,7 +158,7 @@ def _show_jobs(jobs: "Sequence[Outdated]", what: str) -> None:
 
 def _show_artifacts(strays: "Sequence[Unknown]", what: str) -> None:
     """Artifacts that belong to no job; nothing where there are none."""
-    from service.cli.terminal import table
+    from service.cli.output import table
 
     if strays:
         table(["artifacts", "bytes"], [[one.job, str(one.bytes)] for one in strays], right=(1,))

@@ -46,8 +46,8 @@ def specs(incomplete: str) -> list[Offer]:
 
 def settings(incomplete: str) -> list[Offer]:
     """Fields of the spec that the command is given, and the values of those that are chosen by name."""
-    from service.fields import fields_of
-    from service.specfile import apply, read_document
+    from service.specs.files import apply, read_document
+    from service.specs.schema_fields import fields_of
 
     document: dict[str, JsonValue] = {"kind": "train"}
     words = _words()
@@ -127,7 +127,7 @@ def _client() -> "Client":
 def _silently() -> Iterator[None]:
     """Whoever presses a key does not want to read of what is wrong with files, settings or the service."""
     from service.client import FflabError
-    from service.specfile import SpecError
+    from service.specs.files import SpecError
 
     try:
         yield

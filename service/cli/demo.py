@@ -8,14 +8,14 @@ from ffengine.presets import PRESETS
 from ffengine.results import CheckResult, TrainResult
 from ffengine.spec import StudySpec
 from ffengine.study import expand
-from service.charts import Source
-from service.cli.terminal import comparison_table, err, following, line, out
+from service.cli.output import comparison_table, err, following, line, out
 from service.client import Client
-from service.comparison import comparison
-from service.local import Stack
-from service.sentences import sentences
+from service.results.charts import Source
+from service.results.load import labels
+from service.results.paper_comparison import comparison
+from service.results.sentences import sentences
 from service.settings import Settings
-from service.sources import labels
+from service.stack.stack import Stack
 
 
 def demo(settings: Settings, output: Path, preset: str, device: str) -> None:

@@ -132,7 +132,7 @@ def file_system(path: str) -> str:
 def _redis(settings: Settings) -> Iterator[Check]:
     if not _has_server():
         return
-    from service.broker import BrokerError, answers, find_server, version_of
+    from service.stack.redis_server import BrokerError, answers, find_server, version_of
 
     if settings.redis_url:
         reached = answers(settings.redis_url.get_secret_value())
@@ -151,8 +151,8 @@ def _database(settings: Settings) -> Iterator[Check]:
         return
     from sqlalchemy.exc import SQLAlchemyError
 
-    from service.database import DatabaseRefused
     from service.store import Store
+    from service.store.database import DatabaseRefused
 
     try:
         store = Store(settings.database)
@@ -171,9 +171,9 @@ def _artifacts(settings: Settings) -> Iterator[Check]:
     from sqlalchemy.exc import SQLAlchemyError
 
     from service.artifacts import Artifacts
-    from service.database import DatabaseRefused
-    from service.identity import refusal
     from service.store import Store
+    from service.store.database import DatabaseRefused
+    from service.store.identity import refusal
 
     try:
         store = Store(settings.database)

@@ -7,7 +7,7 @@ from ffengine import uploads
 from ffengine.arrays import DatasetError
 from ffengine.dataformats import present
 from ffengine.datasets import DATASETS, verified
-from service.specfile import SpecError
+from service.specs.files import SpecError
 
 
 def import_files(name: str, source: Path, root: Path) -> Path:

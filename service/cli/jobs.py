@@ -7,17 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from ffengine.text import visible
-from service.cli.shared import (
-    PATIENT_ATTEMPTS,
-    JobArgument,
-    JsonOption,
-    SetOption,
-    SpecArgument,
-    connected,
-    page_of,
-    resolve,
-    show_json,
-)
+from service.cli.options import PATIENT_ATTEMPTS, JobArgument, JsonOption, SetOption, SpecArgument, connected, page_of, resolve, show_json
 from service.jobs import JobState
 
 Priority = Literal["low", "normal", "high"]
@@ -37,10 +27,10 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Submit a job. Prints its id; on a terminal also the address of its page."""
+    from service.cli.output import out
     from service.cli.results import follow
-    from service.cli.terminal import out
     from service.client import Refused
-    from service.specfile import explain_refusal, read_spec
+    from service.specs.files import explain_refusal, read_spec
 
     _, document = read_spec(spec, settings or [])
     with connected(PATIENT_ATTEMPTS if wait else 3) as client:
@@ -70,7 +60,7 @@ def jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first. In a pipe: a line of tab-separated columns for each."""
-    from service.cli.terminal import jobs_table
+    from service.cli.output import jobs_table
 
     given = {"state": state.value if state else None, "kind": kind, "tag": tag, "search": search, "submitted_by": by}
     with connected() as client:
@@ -84,7 +74,7 @@ def jobs(
 
 def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
     """Show a job. Last the address of its page, and what can be done with it."""
-    from service.cli.terminal import job_lines
+    from service.cli.output import job_lines
 
     with connected() as client:
         job = resolve(client, job_id)
@@ -97,10 +87,10 @@ def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
 def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption = False) -> None:
     """Say what a spec would cost. In runs, operations, memory, and time by kind of device; and which limits it passes."""
-    from service.cli.terminal import table
+    from service.cli.output import table
     from service.client import Refused
-    from service.descriptions import duration
-    from service.specfile import explain_refusal, read_spec
+    from service.results.descriptions import duration
+    from service.specs.files import explain_refusal, read_spec
 
     _, document = read_spec(spec, settings or [])
     with connected() as client:
@@ -133,7 +123,7 @@ def change(
     as_json: JsonOption = False,
 ) -> None:
     """Change a job's name, tags, priority or pin."""
-    from service.cli.terminal import job_lines
+    from service.cli.output import job_lines
 
     given = (("name", name), ("tags", tag or None), ("priority", priority), ("pinned", pin))
     with connected() as client:
@@ -182,8 +172,8 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete a job that has ended, with its result and files."""
-    from service.cli.shared import EXIT_USAGE, fail
-    from service.descriptions import title_of
+    from service.cli.options import EXIT_USAGE, fail
+    from service.results.descriptions import title_of
 
     with connected() as client:
         job = resolve(client, job_id)

@@ -9,7 +9,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from service.cli import completion
-from service.cli.shared import (
+from service.cli.job_watcher import Row, Watched, events_of, patiently
+from service.cli.options import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
     PATIENT_ATTEMPTS,
@@ -26,7 +27,6 @@ from service.cli.shared import (
     settings_of,
     show_json,
 )
-from service.cli.watching import Row, Watched, events_of, patiently
 from service.client import Client, JobFailed
 from service.jobs import Job, JobState
 
@@ -66,7 +66,7 @@ def watch(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
 def follow(client: Client, job: Job, *, quiet: bool = False) -> Job:
     """Follow a job to its end and return it; JobFailed where it does not succeed."""
-    from service.cli.terminal import out
+    from service.cli.output import out
 
     try:
         if quiet:
@@ -94,7 +94,7 @@ def _followed_quietly(client: Client, job: Job) -> Job:
 
 
 def _followed_in_lines(client: Client, job: Job) -> Job:
-    from service.cli.terminal import following
+    from service.cli.output import following
     from service.client import JobHandle
 
     handle = JobHandle(client, job)
@@ -106,8 +106,8 @@ def _followed_in_lines(client: Client, job: Job) -> Job:
 def _followed_live(client: Client, job: Job) -> Job:
     from rich.live import Live
 
-    from service.cli.liveview import View
-    from service.cli.terminal import out
+    from service.cli.live_view import View
+    from service.cli.output import out
 
     watched = Watched(job)
     watched.read_runs(client)
@@ -124,8 +124,8 @@ def _followed_live(client: Client, job: Job) -> Job:
 
 def _say_findings(client: Client, job: Job, failed_with: Sequence[Row]) -> None:
     from ffengine.results import Diagnostic
-    from service.cli.readings import findings_of, results_of
-    from service.cli.terminal import finding_lines, line
+    from service.cli.output import finding_lines, line
+    from service.cli.remote_results import findings_of, results_of
 
     found = findings_of(results_of(client, job)) if job.state == JobState.succeeded else []
     finding_lines(found or [Diagnostic.model_validate(finding) for finding in failed_with])
@@ -135,7 +135,7 @@ def _say_findings(client: Client, job: Job, failed_with: Sequence[Row]) -> None:
 
 def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption = False) -> None:
     """Show a job's result, or write it to a file. On a terminal a summary, in a pipe JSON."""
-    from service.cli.terminal import out
+    from service.cli.output import out
 
     with connected() as client:
         job = resolve(client, job_id)
@@ -153,9 +153,9 @@ def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption
 
 def summarise(client: Client, job: Job) -> None:
     """Measured beside published, findings, provenance."""
-    from service.cli.readings import MOST_RUNS, findings_of, lines_of, results_of
-    from service.cli.terminal import comparison_table, finding_lines, line, provenance_table
-    from service.descriptions import title_of
+    from service.cli.output import comparison_table, finding_lines, line, provenance_table
+    from service.cli.remote_results import MOST_RUNS, findings_of, lines_of, results_of
+    from service.results.descriptions import title_of
 
     found = results_of(client, job)
     comparison_table(lines_of(found), f"{title_of(job)}: measured beside arXiv 2311.05667")
@@ -178,8 +178,8 @@ def artifact_of(output: Path) -> str:
 
 def diff(job_ids: JobsArgument, as_json: JsonOption = False) -> None:
     """Put two or more jobs beside each other. In what their specs differ, their final figures, how these were obtained."""
-    from service.cli.readings import lines_of, results_of
-    from service.contrast import Contrast
+    from service.cli.remote_results import lines_of, results_of
+    from service.results.job_diff import Contrast
 
     if len(job_ids) < 2:
         fail("name two or more jobs, as in `fflab diff last 3f2a9c1e`", EXIT_USAGE)
@@ -189,7 +189,7 @@ def diff(job_ids: JobsArgument, as_json: JsonOption = False) -> None:
     if as_json:
         show_json(contrast.document())
     else:
-        from service.cli.terminal import contrast_tables
+        from service.cli.output import contrast_tables
 
         contrast_tables(contrast)
 
@@ -204,11 +204,11 @@ def run(
 ) -> None:
     """Run a spec in this process, without a service."""
     from ffengine.datasets import look_in
-    from service.specfile import read_spec
+    from service.specs.files import read_spec
 
     look_in(settings_of().data_root)
     validated, _ = read_spec(spec, settings or [])
     with needing("worker"):
-        from service.cli.direct import run_here
+        from service.cli.local_run import run_here
 
         run_here(validated, device=device, output=output, weights=weights, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from service.cli import completion
-from service.cli.shared import (
+from service.cli.options import (
     EXIT_FAILED,
     EXIT_UNREACHABLE,
     EXIT_USAGE,
@@ -30,7 +30,7 @@ def up(
 ) -> None:
     """Run API, worker and Redis on loopback until Ctrl-C."""
     with needing("worker"):
-        from service.local import Stack, StackError
+        from service.stack.stack import Stack, StackError
 
         stack = Stack(settings_of(home), port=port, device=device)
     try:
@@ -49,7 +49,7 @@ def api(
 ) -> None:
     """Run the HTTP API alone. It uses FFLAB_DATABASE_URL and FFLAB_REDIS_URL."""
     with needing("server"):
-        from service.serve import ServeError, serve
+        from service.web.server import ServeError, serve
     try:
         serve(settings_of(), host, port)
     except ServeError as error:
@@ -73,14 +73,14 @@ def demo(
 ) -> None:
     """Run the paper's study through a stack of its own. Prints the table, writes a report, stops the stack."""
     from ffengine.presets import PRESETS
-    from service.advice import not_one_of
-    from service.specfile import SpecError
+    from service.specs.files import SpecError
+    from service.specs.suggestions import not_one_of
 
     if preset not in PRESETS:
         raise SpecError(f"--preset: {not_one_of(preset, list(PRESETS))}")
     with needing("worker"):
         from service.cli.demo import demo as run_demo
-        from service.local import StackError
+        from service.stack.stack import StackError
     try:
         run_demo(settings_of(), output, preset, device)
     except StackError as error:
@@ -105,7 +105,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def workers(as_json: JsonOption = False) -> None:
     """List the workers that are alive. With their device, their job, and when they were heard of."""
-    from service.cli.terminal import line, out, table
+    from service.cli.output import line, out, table
 
     with connected() as client:
         found = client.get("/v1/workers")["items"]

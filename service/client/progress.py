@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from service.client.shown import job_html
+from service.client.notebook_display import job_html
 from service.jobs import TERMINAL, Job
 
 Tell = Callable[[Job], None]

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import httpx
 from pydantic import ValidationError
 
-from service.client.calls import of
 from service.client.errors import Unreachable, misread, refusal, stranger
+from service.client.requests import of
 from service.client.retries import Tries
 from service.jobs import TERMINAL, Event, Job
 

@@ -113,7 +113,7 @@ def test_no_damage_escapes_as_another_error(at: int, noise: bytes) -> None:
 
 
 def test_from_the_command_line_weights_are_written_and_checked(tmp_path: Path) -> None:
-    from service.cli.direct import run_here
+    from service.cli.local_run import run_here
 
     file = tmp_path / "weights.safetensors"
     run_here(SPEC, device="cpu", output=file, as_json=False)

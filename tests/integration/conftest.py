@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from benchmarks.stack import Processes, wait_until
-from service.broker import BrokerError, find_server
-from service.local import Stack
 from service.settings import Settings
+from service.stack.redis_server import BrokerError, find_server
+from service.stack.stack import Stack
 
 LEASE_SECONDS = 5.0
 

@@ -18,8 +18,8 @@ import pytest
 
 import ffengine
 from service.artifacts import Artifacts
-from service.local import Stack
 from service.settings import Settings
+from service.stack.stack import Stack
 from service.store import Store
 from tests.documents import titled
 from tests.integration.conftest import Lab, lab_settings

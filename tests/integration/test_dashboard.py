@@ -20,9 +20,9 @@ from benchmarks.stack import wait_until
 from ffengine.presets import PRESETS
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import resolved
-from service.auth import create_key
-from service.local import Stack
+from service.stack.stack import Stack
 from service.store import Store
+from service.web.auth import create_key
 from tests.chromium import chromium
 from tests.integration.conftest import Lab, lab_settings
 

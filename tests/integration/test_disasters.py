@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from benchmarks.stack import wait_until
-from service.local import Stack, environment_of
+from service.stack.stack import Stack, environment_of
 from tests.integration.conftest import Lab, lab_settings
 from tests.integration.test_faults import CHECK, SPECS, answers, events, figures
 from tests.postgres import PostgresServer, need_postgres

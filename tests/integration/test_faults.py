@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from benchmarks.stack import wait_until
-from service.local import Stack, StackError, read_state
+from service.stack.stack import Stack, StackError, read_state
 from tests.integration.conftest import LEASE_SECONDS, Lab, lab_settings
 
 # a few seconds on two cores, in many epochs, or in few epochs of many batches

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from service.artifacts import Artifacts
-from service.local import Stack, StackError
-from service.retention import UNKNOWN_SECONDS
+from service.background.retention import UNKNOWN_SECONDS
+from service.stack.stack import Stack, StackError
 from service.store import Store
 from tests.integration.conftest import Lab, lab_settings
 

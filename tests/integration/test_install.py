@@ -123,7 +123,7 @@ def test_without_a_library_for_them_curves_are_rows(base: Environment, lab: Lab,
 
 FRAMES = """
 from fflab import Client
-from service.client import tables
+from service.client import dataframes
 client = Client()
 job = client.job({job_id!r})
 waiting = client.submit({{"kind": "train", "epochs": 1, "seeds": [77]}})
@@ -137,8 +137,8 @@ for name in ("to_pandas", "to_polars"):
     assert all("float" in str(frame[column].dtype).lower() for column in ("sparsity", "gini")), frame.dtypes
     assert list(getattr(waiting, name)().columns)[:4] == ["seed", "layer", "epoch", "split"]
 undecided = [{{**row, "theorem1_undecided": row["theorem1_undecided"] if number else None}} for number, row in enumerate(rows)]
-assert str(tables.to_pandas(undecided)["theorem1_undecided"].dtype) == "Int64"
-assert str(tables.to_polars(undecided)["theorem1_undecided"].dtype) == "Int64"
+assert str(dataframes.to_pandas(undecided)["theorem1_undecided"].dtype) == "Int64"
+assert str(dataframes.to_polars(undecided)["theorem1_undecided"].dtype) == "Int64"
 """
 
 

@@ -14,11 +14,11 @@ from fastapi import FastAPI
 from sqlalchemy import create_engine, text
 
 from ffengine.datasets import look_in
-from service.app import create_app
-from service.serve import listen
 from service.settings import Settings
-from service.state import State
 from service.store import Store
+from service.web.app import create_app
+from service.web.dependencies import State
+from service.web.server import listen
 from tests.postgres import PostgresServer, need_postgres
 
 

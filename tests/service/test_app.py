@@ -7,13 +7,14 @@ from pathlib import Path
 
 import httpx
 
-from service.app import create_app
 from service.settings import Settings
+from service.web.app import create_app
 from tests.service.conftest import serving
 
 
 def test_the_api_process_does_not_import_torch() -> None:
-    code = "import sys, service.app, service.charts, service.report; print(sorted({'torch', 'torchvision', 'workers'} & set(sys.modules)))"
+    loaded = "service.web.app, service.results.charts, service.results.report"
+    code = f"import sys, {loaded}; print(sorted({{'torch', 'torchvision', 'workers'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from service import auth
-from service.app import create_app
-from service.auth import NewKey, create_key
 from service.settings import Settings
 from service.store import Store
+from service.web import auth
+from service.web.app import create_app
+from service.web.auth import NewKey, create_key
 from tests.service.conftest import serving
 from tests.service.test_routes import TRAIN, refused
 

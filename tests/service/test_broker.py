@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from service import broker
-from service.broker import BrokerError, EmbeddedRedis, answers, bundled_server, complaints, find_server, probe, version_of
+from service.stack import redis_server
+from service.stack.redis_server import BrokerError, EmbeddedRedis, answers, bundled_server, complaints, find_server, probe, version_of
 
 
 @pytest.fixture(params=["found", "bundled"])
 def server(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddedRedis:
     if request.param == "bundled":
-        monkeypatch.setattr(broker, "SERVERS", ())
+        monkeypatch.setattr(redis_server, "SERVERS", ())
     made = EmbeddedRedis(tmp_path / "redis with a blank")
     made.prepare()
     return made
@@ -85,7 +85,7 @@ def test_servers_of_path_come_first_then_the_bundled_one(monkeypatch: pytest.Mon
 
 
 def test_no_server_at_all_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker, "SERVERS", ())
-    monkeypatch.setattr(broker, "bundled_server", lambda: None)
+    monkeypatch.setattr(redis_server, "SERVERS", ())
+    monkeypatch.setattr(redis_server, "bundled_server", lambda: None)
     with pytest.raises(BrokerError, match="install redis-server or valkey-server"):
         find_server()

@@ -23,16 +23,16 @@ from ffengine.results import CheckResult, Interval, Split, StudyCell, StudyResul
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec, digest
 from ffengine.study import expand, study_cell, summarise, wilson
 from service.artifacts import Artifacts, margins_name
-from service.charts import CHARTS, FORMATS, Drawable, Grid, GridCell, NothingToDraw, SoFar, Source, available, overlay, render
-from service.charts.geometry import limit_curve
-from service.charts.overlay import OVERLAID
-from service.charts.style import MOST_PANELS
-from service.comparison import MEANINGS, Line, Verdict, comparison, legend
-from service.export import table, to_csv
-from service.histograms import BINS, EDGES, MOST_FILES, kept_cells, margin_histograms
 from service.jobs import Job
-from service.published import is_papers_setting
-from service.report import report
+from service.results.charts import CHARTS, FORMATS, Drawable, Grid, GridCell, NothingToDraw, SoFar, Source, available, overlay, render
+from service.results.charts.geometry import limit_curve
+from service.results.charts.overlay import OVERLAID
+from service.results.charts.style import MOST_PANELS
+from service.results.csv_export import table, to_csv
+from service.results.histograms import BINS, EDGES, MOST_FILES, kept_cells, margin_histograms
+from service.results.paper_comparison import MEANINGS, Line, Verdict, comparison, legend
+from service.results.paper_setting import is_papers_setting
+from service.results.report import report
 from tests.service.samples import check_cell, check_result, epoch_row, provenance, train_result
 
 TINY: dict[str, Any] = {"dataset": {"train_samples": 100, "test_samples": 20}, "network": {"widths": [12]}, "epochs": 2, "batch_size": 50}

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.children import Child, rotate, started_at
+from service.stack.child_process import Child, rotate, started_at
 
 
 def program(code: str) -> list[str]:
@@ -79,7 +79,7 @@ def test_a_child_is_stopped_with_all_its_session(child: Child, code: str) -> Non
 def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from service.children import Child
+from service.stack.child_process import Child
 child = Child("child", ["sleep", "60"], environment=os.environ, log_file=Path({str(tmp_path / "log")!r}))
 child.start()
 print(child.pid, flush=True)
@@ -110,7 +110,7 @@ def test_a_process_has_an_identity_until_it_ends() -> None:
 
 
 def test_a_large_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.children.LOG_BYTES", 10)
+    monkeypatch.setattr("service.stack.child_process.LOG_BYTES", 10)
     log = tmp_path / "child.log"
     rotate(log)
     log.write_text("short")

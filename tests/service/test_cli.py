@@ -13,7 +13,7 @@ import pytest
 
 from ffengine.spec import TrainSpec
 from service import cli
-from service.cli import shared, watching
+from service.cli import job_watcher, options
 from service.store import Store
 from tests.service.conftest import serving
 from tests.service.samples import check_result, provenance, train_result
@@ -149,8 +149,8 @@ def test_watch_tells_each_change_and_ends_as_the_job_does(fflab: Fflab, store: S
     assert {"state", "rows", "progress"} <= {event["type"] for event in events}
     job_id, attempt = claimed(store, submit(store, fresh=True))
     store.fail(job_id, attempt, ERROR)
-    for options in ((), ("--json",)):
-        failed = fflab("watch", "last", *options)
+    for flags in ((), ("--json",)):
+        failed = fflab("watch", "last", *flags)
         assert failed.code == 1
         assert "Too large: Ask for less." in failed.err
 
@@ -264,7 +264,7 @@ def test_a_setting_that_is_wrong_is_named(fflab: Fflab, monkeypatch: pytest.Monk
 
 
 def test_a_service_that_is_away_or_another_one_ends_with_3(fflab: Fflab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared, "QUICK_ATTEMPTS", 1)
+    monkeypatch.setattr(options, "QUICK_ATTEMPTS", 1)
     monkeypatch.setenv("FFLAB_URL", "http://127.0.0.1:1")
     for command in (("jobs",), ("show", "last"), ("submit", "quick"), ("workers",)):
         answer = fflab(*command)
@@ -306,7 +306,7 @@ def test_a_database_that_cannot_be_used_is_said(fflab: Fflab, monkeypatch: pytes
 def test_watching_waits_for_a_service_that_is_away_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     from service.client import Refused, Unreachable
 
-    monkeypatch.setattr(watching, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(job_watcher, "PAUSE_SECONDS", 0.0)
     answers: list[Exception | str] = [Unreachable("away"), Refused(503, {}), "here"]
 
     def ask() -> str:
@@ -315,14 +315,14 @@ def test_watching_waits_for_a_service_that_is_away_but_not_for_ever(monkeypatch:
             raise answer
         return answer
 
-    assert watching.patiently(ask) == "here"
+    assert job_watcher.patiently(ask) == "here"
     answers[:] = [Refused(404, {}), "never"]
     with pytest.raises(Refused):
-        watching.patiently(ask)
-    monkeypatch.setattr(watching, "AWAY_SECONDS", 0.0)
+        job_watcher.patiently(ask)
+    monkeypatch.setattr(job_watcher, "AWAY_SECONDS", 0.0)
     answers[:] = [Unreachable("away")] * 3
     with pytest.raises(Unreachable):
-        watching.patiently(ask)
+        job_watcher.patiently(ask)
 
 
 def test_a_pipe_that_is_closed_is_the_end_and_no_fault(store: Store, client: httpx.Client) -> None:

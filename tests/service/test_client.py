@@ -23,15 +23,15 @@ import fflab
 from ffengine.negatives import Noise
 from ffengine.spec import ELSEWHERE, TrainSpec
 from fflab import AsyncClient, Client, Event, Job, JobState, KeyRefused, NotFflab, NotFound, Refused, Unreachable, VersionSkew
-from service.auth import create_key
-from service.client import progress, retries, tables
-from service.client.calls import ChartLine
+from service.client import dataframes, progress, retries
+from service.client.notebook_display import Charts, job_html
+from service.client.requests import ChartLine
 from service.client.retries import Tries, asked_seconds, backoff_seconds
-from service.client.shown import Charts, job_html
 from service.client.stream import EventStream
 from service.jobs import Progress
-from service.state import State
 from service.store import Store
+from service.web.auth import create_key
+from service.web.dependencies import State
 from tests.service.flaky import answers, flaky, half_of, hang_up, reset, streams
 from tests.service.samples import epoch_row, train_result
 from tests.service.test_results import finished
@@ -463,11 +463,11 @@ def test_a_stream_does_not_care_where_its_bytes_are_cut() -> None:
 
 @pytest.mark.parametrize(("there", "form"), [({"pandas", "polars"}, "pandas"), ({"polars"}, "polars"), (set(), "rows")])
 def test_the_table_is_in_the_form_that_is_installed(there: set[str], form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "find_spec", lambda name: name in there or None)
-    monkeypatch.setattr(tables, "to_pandas", lambda rows, columns: ("pandas", rows, columns))
-    monkeypatch.setattr(tables, "to_polars", lambda rows, columns: ("polars", rows, columns))
+    monkeypatch.setattr(dataframes, "find_spec", lambda name: name in there or None)
+    monkeypatch.setattr(dataframes, "to_pandas", lambda rows, columns: ("pandas", rows, columns))
+    monkeypatch.setattr(dataframes, "to_polars", lambda rows, columns: ("polars", rows, columns))
     rows = [epoch_row().model_dump(mode="json")]
-    assert tables.table(rows, ["seed"]) == (rows if form == "rows" else (form, rows, ["seed"]))
+    assert dataframes.table(rows, ["seed"]) == (rows if form == "rows" else (form, rows, ["seed"]))
 
 
 def test_what_a_notebook_shows_is_escaped() -> None:

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from service import events
 from service.jobs import Event
-from service.state import State
 from service.store import Store
+from service.web import event_feed
+from service.web.dependencies import State
 from tests.service.conftest import wait_until
 from tests.service.samples import epoch_row, train_result
 from tests.service.test_routes import NOBODY, refused, submit
@@ -91,8 +91,8 @@ def test_a_stream_of_a_job_that_is_not_there_is_refused(client: httpx.Client) ->
 
 
 def test_an_idle_stream_is_kept_alive(client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert events.HEARTBEAT_SECONDS == 15.0
-    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.05)
+    assert event_feed.HEARTBEAT_SECONDS == 15.0
+    monkeypatch.setattr(event_feed, "HEARTBEAT_SECONDS", 0.05)
     job = submit(client)
     with client.stream("GET", f"/v1/jobs/{job.id}/events") as response:
         stream = frames(response)
@@ -159,10 +159,10 @@ def test_the_tail_asks_nothing_while_nobody_waits(client: httpx.Client, state: S
     job = submit(client)
     client.get(f"/v1/jobs/{job.id}?wait=0.5")
     during = len(asked)
-    assert 1 <= during <= 0.5 / events.POLL_SECONDS + 3
+    assert 1 <= during <= 0.5 / event_feed.POLL_SECONDS + 3
     client.get(f"/v1/jobs/{job.id}?wait=0")
     began = time.monotonic()
-    wait_until(lambda: time.monotonic() - began > 4 * events.POLL_SECONDS, "several polls could have been made")
+    wait_until(lambda: time.monotonic() - began > 4 * event_feed.POLL_SECONDS, "several polls could have been made")
     assert len(asked) <= during + 1
 
 

@@ -13,12 +13,12 @@ from sqlalchemy import event, update
 import ffengine
 from ffengine.results import CheckResult, EpochRow, RunResult, Split, TrainResult
 from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainSpec
-from service.cli.liveview import newest
-from service.cli.watching import Watched
+from service.cli.job_watcher import Watched
+from service.cli.live_view import newest
 from service.headline import headline, newest_complete
 from service.jobs import Event, Job
 from service.store import Store
-from service.tables import ResultRow
+from service.store.tables import ResultRow
 from tests.service.samples import check_cell, epoch_row, train_result
 from tests.service.test_store import HALF, LEASE, claimed, read, submit
 

@@ -10,14 +10,14 @@ import pytest
 from playwright.sync_api import Browser
 from pydantic import ValidationError
 
-from service import auth
-from service.app import create_app
-from service.auth import create_key
 from service.hostnames import is_loopback
-from service.hosts import name_of
 from service.settings import Settings
-from service.state import State
 from service.store import Store
+from service.web import auth
+from service.web.app import create_app
+from service.web.auth import create_key
+from service.web.dependencies import State
+from service.web.host_check import name_of
 from tests.chromium import chromium
 from tests.service.conftest import serving
 from tests.service.test_routes import TRAIN, refused, submit, succeed

@@ -15,10 +15,10 @@ from sqlalchemy import text
 
 from ffengine.spec import TrainSpec
 from service.artifacts import Artifacts
-from service.identity import NotOurs, refusal, settle
-from service.retention import UNKNOWN_SECONDS, remove_unknown, sweep, unknown
+from service.background.retention import UNKNOWN_SECONDS, remove_unknown, sweep, unknown
 from service.settings import Retention
 from service.store import Store
+from service.store.identity import NotOurs, refusal, settle
 from tests.service.test_results import ended
 from tests.service.test_store import submit
 
@@ -27,7 +27,7 @@ NOTHING_KEPT = Retention.model_validate({"train": {"count": 0}})
 OPEN = """
 import sys
 from service.artifacts import Artifacts
-from service.serve import refuse_others_state
+from service.web.server import refuse_others_state
 from service.settings import Settings
 from service.store import Store
 settings = Settings()

@@ -14,7 +14,7 @@ from ffengine.spec import StudySpec, TrainSpec
 from ffengine.study import expand
 from service.jobs import TERMINAL, TRANSITIONS, Command, JobState, Progress, Wanted, new_job_id, sources
 from service.store import Claim, LeaseLost, NotAllowed, Order, Store
-from service.tables import JobRow, now_seconds
+from service.store.tables import JobRow, now_seconds
 from tests.service.samples import epoch_row, train_result
 from tests.service.test_store import ERROR
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from service import local
-from service.children import started_at, works_for
-from service.local import Home, Running, State, end_leftovers
+from service.stack import stack
+from service.stack.child_process import started_at, works_for
+from service.stack.stack import Home, Running, State, end_leftovers
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "LEFTOVER_SECONDS", 0.3)
+    monkeypatch.setattr(stack, "LEFTOVER_SECONDS", 0.3)
 
 
 @pytest.fixture

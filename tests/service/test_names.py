@@ -10,13 +10,13 @@ import pytest
 from ffengine.spec import StudySpec
 from ffengine.study import expand
 from ffengine.text import STORED
-from service.auth import create_key, fingerprint
-from service.charts import CHARTS, FORMATS, Grid, render
 from service.jobs import JobState
-from service.report import report
-from service.sources import drawable
-from service.state import State
+from service.results.charts import CHARTS, FORMATS, Grid, render
+from service.results.load import drawable
+from service.results.report import report
 from service.store import Order, Store
+from service.web.auth import create_key, fingerprint
+from service.web.dependencies import State
 from tests.engine.test_text import BAD
 from tests.service.conftest import wait_until
 from tests.service.test_cli import Fflab, fflab  # noqa: F401 - a fixture

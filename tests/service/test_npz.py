@@ -14,7 +14,7 @@ from ffengine.persample import CellMargins, Sheet, cell_name, write_margins
 from ffengine.results import CheckCell, CheckResult, Split, StudyResult, TrainResult
 from service.artifacts import ArtifactDamaged, Artifacts, margins_name
 from service.jobs import Job
-from service.npz import CHUNK_BYTES, stream_npz
+from service.results.npz_export import CHUNK_BYTES, stream_npz
 from tests.service import samples
 
 OWNER = "job_" + "0" * 31 + "1"

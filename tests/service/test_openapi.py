@@ -11,10 +11,10 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from ffengine.spec import Submission
-from service import auth
-from service.auth import create_key
-from service.problems import MEDIA_TYPE, PROBLEMS
 from service.store import Store
+from service.web import auth
+from service.web.auth import create_key
+from service.web.problems import MEDIA_TYPE, PROBLEMS
 from tests.service.test_routes import NOBODY, TRAIN, submit
 
 OPEN = {"/healthz", "/readyz", "/metrics", "/problems/{code}"}

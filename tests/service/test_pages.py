@@ -18,11 +18,11 @@ from ffengine.presets import PRESETS
 from ffengine.results import Split
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import resolved, written_out
-from service.auth import create_key
 from service.jobs import JobState
-from service.state import State
 from service.store import Order, Store
-from service.tables import JobRow
+from service.store.tables import JobRow
+from service.web.auth import create_key
+from service.web.dependencies import State
 from tests.service.samples import epoch_row, train_result
 from tests.service.test_results import finished
 from tests.service.test_store import HALF, LEASE, claimed

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ffengine.text import all_visible
-from service.app import create_app
-from service.plainyaml import NotPlain, parsed, written
 from service.settings import Settings
-from service.specfile import SpecError, read_spec
+from service.specs.files import SpecError, read_spec
+from service.specs.plain_yaml import NotPlain, parsed, written
+from service.web.app import create_app
 from tests.service.conftest import serving
 from tests.service.test_routes import refused
 

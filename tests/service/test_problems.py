@@ -14,9 +14,9 @@ from ffengine.entry import entries
 from ffengine.negatives import AnyNegatives
 from ffengine.objectives import AnyObjective
 from ffengine.spec import StudyPart, Submission
-from service.mistakes import in_body, mistakes
-from service.pointers import UNIONS, pointer_of, unstorable
-from service.problems import MEDIA_TYPE, PROBLEMS, Invalid
+from service.specs.json_pointers import UNIONS, pointer_of, unstorable
+from service.specs.validation_errors import in_body, mistakes
+from service.web.problems import MEDIA_TYPE, PROBLEMS, Invalid
 
 
 def pointers(document: dict[str, Any]) -> list[str]:

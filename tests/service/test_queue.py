@@ -23,13 +23,13 @@ from sqlalchemy.exc import IntegrityError
 from ffengine.results import StudyResult
 from ffengine.spec import StudySpec, TrainSpec, digest
 from ffengine.study import expand, resolved
-from service.database import Database
 from service.jobs import TERMINAL, TRANSITIONS, Command, JobState
-from service.migrations.versions import __file__ as versions
-from service.shown import to_job
 from service.store import LeaseLost, NotAllowed, PartOfStudy, Store
-from service.submissions import PRIORITIES, PRIORITY_SECONDS, rank_of
-from service.tables import JobRow, WorkerRow, now_seconds
+from service.store.database import Database
+from service.store.inserts import PRIORITIES, PRIORITY_SECONDS, rank_of
+from service.store.job_cache import to_job
+from service.store.migrations.versions import __file__ as versions
+from service.store.tables import JobRow, WorkerRow, now_seconds
 from tests.service.samples import epoch_row, train_result
 from tests.service.test_store import ERROR, HALF, LEASE, STUDY, TRAIN, claimed, end, history, let_lease_run_out, read, submit
 
@@ -254,7 +254,7 @@ def test_what_is_fresh_waits_for_none_and_other_data_or_engines_are_not_identica
     assert submit(either_store, fresh=True).waits_for is None
     set_values(either_store, leader.id, dataset_digest="of other data")
     assert submit(either_store, name="x").waits_for != leader.id
-    monkeypatch.setattr("service.submissions.ENGINE_VERSION", "another")
+    monkeypatch.setattr("service.store.inserts.ENGINE_VERSION", "another")
     assert submit(either_store).waits_for is None
 
 
@@ -353,8 +353,8 @@ def big_study(cells: int) -> StudySpec:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.requests.CELLS_AT_ONCE", 2)
-    monkeypatch.setattr("service.upkeep.CELLS_AT_ONCE", 2)
+    monkeypatch.setattr("service.store.jobs.CELLS_AT_ONCE", 2)
+    monkeypatch.setattr("service.store.studies.CELLS_AT_ONCE", 2)
 
 
 @pytest.mark.usefixtures("small_batches")

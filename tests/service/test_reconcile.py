@@ -13,14 +13,14 @@ import pytest
 from redis import Redis
 from sqlalchemy import text, update
 
-from service.broker import EmbeddedRedis, answers
-from service.dispatch import QUEUE, TASK, BrokerAway, Doorbell
+from service.background.dispatcher import QUEUE, TASK, BrokerAway, Doorbell
+from service.background.reconciler import RING_AGAIN_SECONDS, Reconciler
+from service.background.retention import UNKNOWN_SECONDS
 from service.jobs import JobState
-from service.reconcile import RING_AGAIN_SECONDS, Reconciler
-from service.retention import UNKNOWN_SECONDS
 from service.settings import Retention, Settings
+from service.stack.redis_server import EmbeddedRedis, answers
 from service.store import Store
-from service.tables import JobRow, now_seconds
+from service.store.tables import JobRow, now_seconds
 from tests.service.conftest import wait_until
 from tests.service.test_store import STUDY, claimed, end, let_lease_run_out, read, submit
 
@@ -198,7 +198,7 @@ def test_the_thread_rings_when_woken_and_outlives_the_database(
 def test_one_study_that_cannot_be_made_to_its_end_fails_and_does_not_stop_the_others(
     reconciler: Reconciler, own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.requests.CELLS_AT_ONCE", 2)
+    monkeypatch.setattr("service.store.jobs.CELLS_AT_ONCE", 2)
     broken, sound = submit(own_store, STUDY), submit(own_store, STUDY, fresh=True)
     with own_store.writing() as session:
         session.execute(update(JobRow).where(JobRow.id == broken.id).values(spec={"kind": "study", "preset": "of another version"}))

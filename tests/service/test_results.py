@@ -14,13 +14,13 @@ from sqlalchemy import update
 
 from ffengine.results import TrainResult
 from ffengine.spec import CheckSpec, TrainSpec
-from service.app import create_app
 from service.artifacts import DIGEST_BYTES, Artifacts
+from service.background.retention import UNKNOWN_SECONDS, outdated, remove_unknown, sweep, unknown
 from service.jobs import LogLine
-from service.retention import UNKNOWN_SECONDS, outdated, remove_unknown, sweep, unknown
 from service.settings import Retention, Settings
 from service.store import Store
-from service.tables import JobRow, ResultRow, SummaryRow, now_seconds
+from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
+from service.web.app import create_app
 from tests.service.conftest import serving
 from tests.service.samples import check_result, train_result
 from tests.service.test_routes import NOBODY, TRAIN, refused

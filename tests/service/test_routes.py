@@ -14,12 +14,12 @@ from sqlalchemy import text
 
 from ffengine.cost import Limits
 from ffengine.results import CheckResult, StudyResult, TrainResult
-from service.app import create_app
 from service.jobs import Job, JobState, Progress
-from service.problems import PROBLEMS, ProblemDetails
 from service.settings import Settings
-from service.state import State
 from service.store import Store, WorkerInfo
+from service.web.app import create_app
+from service.web.dependencies import State
+from service.web.problems import PROBLEMS, ProblemDetails
 from tests.service.conftest import serving, wait_until
 from tests.service.samples import check_result, epoch_row, train_result
 from tests.service.test_store import ERROR, HALF, LEASE

@@ -6,10 +6,10 @@ import pytest
 
 from ffengine.results import CheckResult, EpochRow, TrainResult
 from ffengine.spec import CheckSpec, TrainSpec
-from service.charts import Source
-from service.comparison import comparison
-from service.course import course_of
-from service.sentences import sentences
+from service.results.charts import Source
+from service.results.course import course_of
+from service.results.paper_comparison import comparison
+from service.results.sentences import sentences
 from tests.service.samples import check_cell, epoch_row, provenance
 
 UNIT = TrainSpec.model_validate({"network": {"widths": [256]}})

@@ -10,12 +10,12 @@ from ffengine.results import CheckCell
 from ffengine.spec import CheckSpec, StudyPart, StudySpec, TrainSpec
 from ffengine.study import expand
 from service.artifacts import Artifacts, margins_name
-from service.charts import Drawable, Grid, SoFar, Source, available
-from service.comparison import comparison
 from service.jobs import Job
-from service.sources import MOST_DRAWN_RUNS, drawable, labels, sources_of
+from service.results.charts import Drawable, Grid, SoFar, Source, available
+from service.results.load import MOST_DRAWN_RUNS, drawable, labels, sources_of
+from service.results.paper_comparison import comparison
 from service.store import Order, Store
-from service.tables import JobRow
+from service.store.tables import JobRow
 from tests.service.samples import check_cell, check_result, epoch_row, train_result
 from tests.service.test_store import HALF, LEASE, claimed, read, submit
 

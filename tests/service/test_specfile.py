@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
-from service.fields import fields_of
-from service.specfile import SpecError, read_spec
+from service.specs.files import SpecError, read_spec
+from service.specs.schema_fields import fields_of
 
 
 def test_a_file_with_settings_becomes_a_spec(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from sqlalchemy import text, update
 from ffengine.results import StudyResult
 from ffengine.spec import CheckSpec, RunSpec, StudySpec, TrainSpec
 from ffengine.study import expand
-from service.database import Database, DatabaseRefused, refuse_network_folder
 from service.jobs import Command, Job, JobError, JobState, Progress, Wanted
 from service.store import Idempotency, KeyReused, LeaseLost, NotAllowed, Order, QueueFull, Store, WorkerInfo
-from service.submissions import CELLS_AT_ONCE
-from service.tables import Base, JobRow, now_seconds
+from service.store.database import Database, DatabaseRefused, refuse_network_folder
+from service.store.inserts import CELLS_AT_ONCE
+from service.store.tables import Base, JobRow, now_seconds
 from tests.service.samples import check_result, epoch_row, train_result
 
 LEASE = 30.0

@@ -7,7 +7,7 @@ import pytest
 
 from ffengine.results import Split
 from ffengine.spec import TrainSpec
-from service.cli.canvas import Curve, plot
+from service.cli.text_plot import Curve, plot
 from service.jobs import Progress
 from service.store import Store
 from tests.ptys import Terminal

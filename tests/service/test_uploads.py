@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
-from service.app import create_app
 from service.settings import Settings
+from service.web.app import create_app
 from tests.engine.test_uploads import ILLEGIBLE, member, npy
 from tests.service.conftest import serving
 from tests.service.test_routes import hardy, hostile_app, refused  # noqa: F401 - fixtures

@@ -18,14 +18,24 @@ from fastapi import FastAPI
 from sqlalchemy import update
 
 from ffengine.spec import TrainSpec
-from service import webhooks
-from service.app import create_app
+from service.background import webhooks
+from service.background.webhooks import (
+    LONGEST_PAUSE,
+    PAUSES,
+    Messenger,
+    Refused,
+    checked_secret,
+    checked_url,
+    is_public,
+    pause_before,
+    resolved,
+)
 from service.jobs import Job, Webhook
-from service.outbox import Due
 from service.settings import Settings
 from service.store import Store
-from service.tables import DeliveryRow, now_seconds
-from service.webhooks import LONGEST_PAUSE, PAUSES, Messenger, Refused, checked_secret, checked_url, is_public, pause_before, resolved
+from service.store.deliveries import Due
+from service.store.tables import DeliveryRow, now_seconds
+from service.web.app import create_app
 from tests.service.conftest import serving, wait_until
 from tests.service.samples import train_result
 from tests.service.test_routes import refused

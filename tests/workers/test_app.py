@@ -5,7 +5,7 @@ import argparse
 import pytest
 from pydantic import SecretStr
 
-from service.dispatch import QUEUE, TASK
+from service.background.dispatcher import QUEUE, TASK
 from service.settings import Settings
 from workers.__main__ import device
 from workers.app import NoBroker, configuration, create_app

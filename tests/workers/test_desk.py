@@ -13,11 +13,11 @@ from ffengine.control import Interrupted
 from ffengine.persample import read_margins
 from ffengine.results import TrainResult
 from service.artifacts import Artifacts, epoch_name, margins_name
-from service.npz import stream_npz
+from service.results.npz_export import stream_npz
 from service.settings import Settings
 from service.store import Claim, LeaseLost, Store
 from tests.workers.conftest import CHECK, TRAIN, WORKER, ClaimJob
-from workers.desk import STEP, Desk, StopFlag, fraction_at
+from workers.attempt import STEP, Desk, StopFlag, fraction_at
 from workers.protocol import Start
 
 
@@ -148,7 +148,7 @@ def test_killed_at_any_write_the_next_attempt_ends_as_if_nothing_had_been(
     every_batch: bool,
     record_seconds: float,
 ) -> None:
-    monkeypatch.setattr("workers.desk.RECORD_SECONDS", record_seconds)
+    monkeypatch.setattr("workers.attempt.RECORD_SECONDS", record_seconds)
     settings = settings.model_copy(update={"checkpoint_seconds": 0.0 if every_batch else 1e9})
     undisturbed = ffengine.train(TRAIN)
     axe = Axe(store, artifacts, monkeypatch)

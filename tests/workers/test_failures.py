@@ -6,7 +6,7 @@ import torch
 from ffengine.arrays import DatasetError
 from ffengine.control import Diverged
 from ffengine.diagnostics import divergence
-from workers.failures import WeightsMissing, failure_of, is_device_failure, is_out_of_memory
+from workers.error_mapping import WeightsMissing, failure_of, is_device_failure, is_out_of_memory
 
 CPU_ALLOCATOR = RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to ...")
 

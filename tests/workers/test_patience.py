@@ -9,8 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from service.store import Store
-from workers import patience
-from workers.patience import GaveUp, patiently
+from workers import db_retry
+from workers.db_retry import GaveUp, patiently
 
 
 def failing(times: int, error: Exception) -> Callable[[], str]:
@@ -28,7 +28,7 @@ AWAY = OperationalError("SELECT 1", {}, sqlite3.OperationalError("unable to open
 
 
 def test_an_action_is_tried_until_the_database_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(db_retry, "RETRY_SECONDS", 0.001)
     assert patiently(failing(3, AWAY), threading.Event()) == "done"
 
 

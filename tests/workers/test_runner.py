@@ -14,7 +14,7 @@ from service.jobs import Job, JobState
 from service.settings import Settings
 from service.store import Claim, Store
 from tests.workers.conftest import CHECK, TRAIN, WORKER, ClaimJob
-from workers.desk import STEP
+from workers.attempt import STEP
 from workers.process import RunnerProcess, runner_command
 from workers.protocol import Outcome, Start, Stop
 

@@ -15,7 +15,7 @@ from service.jobs import JobState
 from service.settings import Settings
 from service.store import Store
 from tests.workers.conftest import TRAIN, WORKER
-from workers.supervise import Supervisor
+from workers.supervisor import Supervisor
 
 # Runners that compute nothing: what the supervisor sees of a runner is its messages and its end.
 PREAMBLE = """

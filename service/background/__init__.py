@@ -1,0 +1,1 @@
+"""Threads of the API process: dispatching, reconciling, retention, webhooks."""

@@ -1,0 +1,92 @@
+"""What the handles of both clients share: the job's last known state, how it is shown, how long to wait for it, its arrays."""
+
+import io
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.client.errors import JobFailed, NotFflab, StillRunning
+from service.client.notebook_display import job_html
+from service.jobs import TERMINAL, Job, JobState
+
+LONGEST_WAIT_SECONDS = 30.0  # of one long poll; the server allows 60
+WATCHED_SECONDS = 1.0  # the same where somebody looks on
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class Handle:
+    """A submitted job: `job` is its last known state."""
+
+    def __init__(self, url: str, job: Job) -> None:
+        self._url, self.job = url, job
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.job.id
+
+    @property
+    def state(self) -> JobState:
+        """The job's last known state."""
+        return self.job.state
+
+    @property
+    def page(self) -> str:
+        """The address of the job's page on the dashboard."""
+        return f"{self._url}/jobs/{self.id}"
+
+    def __repr__(self) -> str:
+        return f"<{self.job.kind} {self.id} {self.state.value} {self.job.progress.fraction:.0%}>"
+
+    def _repr_html_(self) -> str:
+        return job_html(self.job, self._url)
+
+
+class Pace:
+    """How long each look at a job that is waited for may take."""
+
+    def __init__(self, timeout_seconds: float | None, *, watched: bool) -> None:
+        self._timeout = timeout_seconds
+        self._deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        self._longest = WATCHED_SECONDS if watched else LONGEST_WAIT_SECONDS
+
+    def seconds(self, job: Job) -> float:
+        """Seconds for the next look; 0 where the job has ended. Raises StillRunning when the time is over."""
+        if job.state in TERMINAL:
+            return 0.0
+        if self._timeout is None or self._deadline is None:
+            return self._longest
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise StillRunning(job, self._timeout)
+        return max(0.01, min(self._longest, left))
+
+
+def refuse_failure(job: Job) -> None:
+    """Raise JobFailed where the job ended without success."""
+    if job.state != JobState.succeeded:
+        raise JobFailed(job)
+
+
+def archive_of(data: str | Path | Mapping[str, npt.ArrayLike]) -> bytes:
+    """The .npz of a file, or of arrays. Raises OSError for a file that cannot be read."""
+    if isinstance(data, str | Path):
+        return Path(data).read_bytes()
+    archive = io.BytesIO()
+    np.savez_compressed(archive, allow_pickle=False, **{name: np.asarray(array) for name, array in data.items()})
+    return archive.getvalue()
+
+
+def arrays_of(content: bytes, url: str) -> Arrays:
+    """The arrays of an .npz, never unpickled."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise NotFflab(f"{url}: what came is not an .npz archive ({error}); look at proxies in between") from error

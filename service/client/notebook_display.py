@@ -1,0 +1,89 @@
+"""What notebooks show: charts as pictures, a job as a line with its progress. All text that comes from elsewhere is escaped."""
+
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
+
+from ffengine.text import visible
+from service.client.requests import ChartLine
+from service.jobs import Job
+
+PIXELS_PER_UNIT = 2  # the service draws PNG at twice their size, for screens with small pixels
+FORMATS = ("png", "svg")  # that a notebook is given
+Load = Callable[[str], bytes]  # the bytes of "NAME.FORMAT"
+
+
+class Picture:
+    """One chart of a job, which a notebook shows; downloaded when it is looked at, once."""
+
+    def __init__(self, name: str, meaning: str, load: Load) -> None:
+        self.name, self.meaning = name, meaning
+        self._load, self._held = load, dict[str, bytes]()
+
+    @property
+    def png(self) -> bytes:
+        """As PNG."""
+        return self._bytes("png")
+
+    @property
+    def svg(self) -> str:
+        """As SVG."""
+        return self._bytes("svg").decode()
+
+    def __repr__(self) -> str:
+        return f"<chart {self.name}: {self.meaning}>"
+
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> tuple[dict[str, str], dict[str, dict[str, int]]]:  # the form that Jupyter asks for
+        size = {"width": self._side(16), "height": self._side(20)}
+        return {"image/png": b64encode(self.png).decode(), "image/svg+xml": self.svg}, {"image/png": size}
+
+    def _side(self, offset: int) -> int:
+        """A side of the picture on the page, from the head of the PNG."""
+        return int.from_bytes(self.png[offset : offset + 4], "big") // PIXELS_PER_UNIT
+
+    def _bytes(self, fmt: str) -> bytes:
+        if fmt not in self._held:
+            self._held[fmt] = self._load(f"{self.name}.{fmt}")
+        return self._held[fmt]
+
+
+class Charts(Mapping[str, Picture]):
+    """The charts that a job has by now, by name; a notebook shows all of them."""
+
+    def __init__(self, lines: Sequence[ChartLine], load: Load) -> None:
+        self._pictures = {line.name: Picture(line.name, line.meaning, load) for line in lines}
+
+    def __getitem__(self, name: str) -> Picture:
+        if name not in self._pictures:
+            raise KeyError(f"{name!r} is not a chart of this job; there are {', '.join(self._pictures) or 'none (yet)'}")
+        return self._pictures[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pictures)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __repr__(self) -> str:
+        return f"<charts: {', '.join(self) or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        return "".join(map(_figure, self.values()))
+
+
+def _figure(picture: Picture) -> str:
+    source, meaning = f"data:image/png;base64,{b64encode(picture.png).decode()}", escape(picture.meaning)
+    return f'<figure><img alt="{meaning}" style="max-width: 100%" src="{source}"><figcaption>{meaning}</figcaption></figure>'
+
+
+def job_html(job: Job, url: str) -> str:
+    """A job in one line: name, state, progress, message, and a link to its page."""
+    address = f"{url}/jobs/{job.id}"
+    bar = f'<progress value="{job.progress.fraction:.4f}" max="1"></progress> {job.progress.fraction:.0%}'
+    reason = f" &middot; {escape(job.error.title)} {escape(job.error.detail)}" if job.error else ""
+    return (
+        f"<div><b>{escape(visible(job.name or job.kind))}</b> {escape(job.state.value)} {bar} {escape(job.progress.message)}{reason}"
+        f' &middot; <a href="{escape(address)}">{escape(job.id)}</a></div>'
+    )

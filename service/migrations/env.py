@@ -1,8 +1,0 @@
-"""Alembic's entry: migrates over the connection that Database.migrate hands in."""
-
-from alembic import context
-
-from service.tables import Base
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=Base.metadata, render_as_batch=True)
-context.run_migrations()

@@ -1,0 +1,1 @@
+"""What is shown of results: comparisons, charts, reports, exports. No HTTP, no SQL."""

@@ -1,0 +1,231 @@
+"""Charts over the epochs of training, each with a band over seeds and samples."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import altair as alt
+
+from ffengine.study import interval_of
+from ffengine.theorems import THEOREMS
+from service.results.charts.drawables import Curve, Drawable, NothingToDraw, curve_rows, curves, data_names
+from service.results.charts.intervals import band
+from service.results.charts.style import (
+    FREE_SCALE,
+    GREY_LEGEND,
+    LEGEND,
+    MOST_PANELS,
+    SPARSITY_AXIS,
+    SPARSITY_NOTE,
+    SPLIT_COLOURS,
+    SPLIT_DASHES,
+    SPLIT_SHAPES,
+    AnyChart,
+    Record,
+    Reference,
+    counted,
+    in_panels,
+    labels_of,
+    panels_note,
+    ranged,
+    reference_line,
+    share_scale,
+    titled,
+)
+
+if TYPE_CHECKING:
+    from ffengine.results import EpochRow
+
+Figure = Literal["theorem1_ratio", "theorem2_ratio", "observed_increase_ratio", "agreement", "sparsity", "goodness"]
+MOST_POINTS, ALL_POINTS = 400, 8_000  # drawn of one series, and of all
+EPOCHS = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d", grid=False, labelOverlap=True))
+MARKED_POINTS = 60  # more are a line without points
+PUBLISHED = THEOREMS[1].published
+PAPER = Reference(PUBLISHED, "paper", f"dashed: the paper, more than {PUBLISHED:g}")
+HALF = Reference(0.5, "paper", "dashed: the paper, more than one half")
+COIN = Reference(0.5, "coin", "dashed: one half, what a coin would agree")
+
+
+class Style(NamedTuple):
+    """Title and axis of a chart, and its reference line."""
+
+    title: str
+    axis: str
+    reference: Reference | None = None
+
+
+THEOREM_1 = Style("Theorem 1 while training", "satisfied / live samples", PAPER)
+THEOREM_2 = Style("Theorem 2 while training", "satisfied / live samples", HALF)
+AGREEMENT = Style("Predicted sign of dS = observed sign", "share of decided live samples", COIN)
+SPARSITY = Style("Sparsity while training", SPARSITY_AXIS)
+GOODNESS = Style("Goodness while training", "mean goodness G")
+
+
+def theorem1(sources: Sequence[Drawable]) -> AnyChart:
+    """Share of samples that meet theorem 1's condition if their batch's goodness were lowered, epoch by epoch."""
+    return _shares(sources, "theorem1_ratio", THEOREM_1)
+
+
+def theorem2(sources: Sequence[Drawable]) -> AnyChart:
+    """Share of samples that meet the condition along the training step, epoch by epoch."""
+    return _shares(sources, "theorem2_ratio", THEOREM_2)
+
+
+def prediction(sources: Sequence[Drawable]) -> AnyChart:
+    """Share of samples whose sparsity is predicted to rise, beside the share whose sparsity does rise in the real step."""
+    predicted = [{**record, "what": "predicted"} for record in records_of(sources, "theorem2_ratio")]
+    records = predicted + [{**record, "what": "observed"} for record in records_of(sources, "observed_increase_ratio")]
+    if not predicted:
+        raise NothingToDraw("theorem 2 was not monitored")
+    what = alt.Scale(domain=["predicted", "observed"], range=[[1, 0], [3, 3]])
+    shapes = alt.Scale(domain=["predicted", "observed"], range=["circle", "cross"])
+    dash = alt.StrokeDash("what:N", scale=what, title=None, legend=GREY_LEGEND)
+    layers = _layers(
+        records,
+        Style("", "share of live samples"),
+        alt.Scale(domain=[0, 1]),
+        dash,
+        alt.Shape("what:N", scale=shapes, title=None, legend=GREY_LEGEND),
+    )
+    caption = ["predicted: the condition holds; observed: S rose in the step, in float64", *caption_of(sources, records, shares=True)]
+    return titled(in_panels(layers, records), "Sparsity rises: predicted and observed", caption)
+
+
+def agreement(sources: Sequence[Drawable]) -> AnyChart:
+    """How often the predicted sign of the change of S is the one that a real step makes, epoch by epoch."""
+    return _shares(sources, "agreement", AGREEMENT)
+
+
+def sparsity(sources: Sequence[Drawable]) -> AnyChart:
+    """Mean Hoyer sparsity of both splits, epoch by epoch."""
+    return _means(sources, "sparsity", SPARSITY)
+
+
+def goodness(sources: Sequence[Drawable]) -> AnyChart:
+    """Mean goodness of both splits, less the objective's threshold, epoch by epoch."""
+    return _means(sources, "goodness", goodness_style(sources))
+
+
+def goodness_style(sources: Sequence[Drawable]) -> Style:
+    """Where objectives have a threshold, it is the line at 0."""
+    thresholds = _thresholds(sources)
+    if not thresholds:
+        return GOODNESS
+    found = ", ".join(f"{value:g}" for value in sorted(thresholds))
+    line = Reference(0.0, "threshold", f"dashed: the objective's threshold, {found}")
+    return GOODNESS._replace(axis="mean goodness G, less the threshold", reference=line)
+
+
+def has(figure: Figure, sources: Sequence[Drawable]) -> bool:
+    """Whether any epoch has a value of the figure."""
+    return any(getattr(row, figure) is not None for source in sources for row in curve_rows(source))
+
+
+def _shares(sources: Sequence[Drawable], figure: Figure, style: Style) -> AnyChart:
+    records = records_of(sources, figure)
+    reference = style.reference.value if style.reference else None
+    scale, note = share_scale((float(record["low"] or 0) for record in records), reference, upper_half=figure == "agreement")
+    layers = _layers(records, style, scale)
+    return titled(in_panels(layers, records), style.title, [*caption_of(sources, records, style, shares=True), note])
+
+
+def _means(sources: Sequence[Drawable], figure: Figure, style: Style) -> AnyChart:
+    records = records_of(sources, figure)
+    return titled(in_panels(_layers(records, style, FREE_SCALE), records), style.title, caption_of(sources, records, style, shares=False))
+
+
+def _layers(
+    records: Sequence[Record],
+    style: Style,
+    scale: alt.Scale,
+    dash: alt.StrokeDash | None = None,
+    shape: alt.Shape | None = None,
+) -> AnyChart:
+    """A line with its band for each split; the line's pattern tells the splits apart too, unless it tells something else."""
+    dash = dash or alt.StrokeDash("split:N", scale=SPLIT_DASHES, title=None, legend=LEGEND)
+    shape = shape or alt.Shape("split:N", scale=SPLIT_SHAPES, title=None, legend=LEGEND)
+    y = alt.Y("mean:Q", title=style.axis, scale=scale)
+    extra = [alt.Tooltip("what:N", title=" ")] if any("what" in record for record in records) else []
+    base = alt.Chart().encode(
+        x=EPOCHS, color=alt.Color("split:N", scale=SPLIT_COLOURS, title=None, legend=LEGEND), detail="what:N" if extra else alt.Undefined
+    )
+    tooltip = [
+        *(["series:N"] if len(labels_of(records)) > 1 else []),
+        "split:N",
+        *extra,
+        "epoch:Q",
+        alt.Tooltip("mean:Q", format=".4f"),
+        alt.Tooltip("low:Q", format=".4f"),
+        alt.Tooltip("high:Q", format=".4f"),
+        "seeds:Q",
+        "samples:Q",
+    ]
+    band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=style.axis, scale=scale), y2="high:Q")
+    line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash, tooltip=tooltip)
+    size = 36 if len({record["epoch"] for record in records}) <= MARKED_POINTS else 0
+    points = base.mark_point(filled=True, opacity=1, size=size).encode(y=y, shape=shape, tooltip=tooltip)
+    single = len(labels_of(records)) == 1
+    rule = [reference_line(style.reference, scale, with_word=single)] if style.reference else []
+    return alt.layer(*rule, band, line, *([points] if size else []))
+
+
+def records_of(sources: Sequence[Drawable], figure: Figure) -> list[Record]:
+    """One record for each series, split and drawn epoch. NothingToDraw where no epoch has a value."""
+    found: dict[str, list[Curve]] = defaultdict(list)
+    for curve in curves(sources):
+        found[curve.label].append(curve)
+    most = max(2, min(MOST_POINTS, ALL_POINTS // max(1, min(len(found), MOST_PANELS))))
+    drawn = list(found.items())[:MOST_PANELS]
+    records = [record for label, alike in drawn for record in _series(label, alike, figure, most)]
+    if not records:
+        raise NothingToDraw(f"no epoch has a value of {figure}")
+    return records
+
+
+def _series(label: str, alike: Iterable[Curve], figure: Figure, most: int) -> list[Record]:
+    rows = [row for curve in alike for row in curve.rows if getattr(row, figure) is not None]
+    epochs = sorted({row.epoch for row in rows})
+    stride = math.ceil(len(epochs) / most) if epochs else 1
+    kept = {*epochs[::stride], *epochs[-1:]}
+    groups: dict[tuple[int, str], list[EpochRow]] = defaultdict(list)
+    for row in rows:
+        if row.epoch in kept:
+            groups[row.epoch, row.split].append(row)
+    return [
+        {
+            "series": label,
+            "epoch": epoch,
+            "split": split,
+            **band(found)._asdict(),
+            "samples": sum(row.counted(figure) for row in group),
+            "stride": stride,
+        }
+        for (epoch, split), group in sorted(groups.items(), key=lambda item: (item[0][1] == "negative", item[0][0]))  # dashes on top
+        if (found := interval_of(group, figure))
+    ]
+
+
+def caption_of(sources: Sequence[Drawable], records: Sequence[Record], style: Style | None = None, *, shares: bool) -> list[str]:
+    """What is drawn, and how its band was made."""
+    seeds = max(int(record["seeds"] or 0) for record in records)
+    per_point = ranged((int(record["samples"] or 0) for record in records), "sample")
+    how = "the wider of Student's (seeds) and Wilson's (samples)" if shares else "Student's over seeds"
+    stride = max(int(record["stride"] or 1) for record in records)
+    return [
+        f"{data_names(sources)}; mean over {counted(seeds, 'seed')}; {per_point} a point".removeprefix("; "),
+        f"band: 95 % interval, {how}" if seeds > 1 else "one seed: no interval",
+        style.reference.meaning if style and style.reference else "",
+        f"one in {stride} measured epochs is drawn" if stride > 1 else "",
+        SPARSITY_NOTE if style and style.axis == SPARSITY_AXIS else "",
+        panels_note(len({curve.label for curve in curves(sources)})),
+    ]
+
+
+def _thresholds(sources: Sequence[Drawable]) -> set[float]:
+    """The thresholds of the objectives that have one."""
+    return {
+        curve.spec.objective.offset(curve.spec.network.widths[curve.rows[0].layer])
+        for curve in curves(sources)
+        if curve.spec and hasattr(curve.spec.objective, "threshold")
+    }

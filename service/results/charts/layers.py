@@ -1,0 +1,103 @@
+"""Sparsity by layer: of networks with more than one, before and after training, and on samples they have not seen."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import altair as alt
+
+from ffengine.results import EpochRow, MeasureRow, TrainResult
+from ffengine.study import interval
+from service.results.charts.drawables import Drawable, NothingToDraw, Source, curve_rows, data_names
+from service.results.charts.intervals import band
+from service.results.charts.style import (
+    BLUE,
+    FREE_SCALE,
+    GREEN,
+    LEGEND,
+    PURPLE,
+    SPARSITY_AXIS,
+    SPARSITY_NOTE,
+    VERMILLION,
+    AnyChart,
+    Record,
+    counted,
+    in_panels,
+    labels_of,
+    panels_note,
+    ranged,
+    titled,
+)
+
+KINDS = ["positive", "negative", "validation", "test"]
+KIND_COLOURS = alt.Scale(domain=KINDS, range=[BLUE, VERMILLION, PURPLE, GREEN])
+KIND_SHAPES = alt.Scale(domain=KINDS, range=["circle", "triangle-up", "diamond", "square"])
+STAGES = ["before training", "after training"]
+STAGE_DASHES = alt.Scale(domain=STAGES, range=[[2, 3], [1, 0]])
+
+
+def layers(sources: Sequence[Drawable]) -> AnyChart:
+    """Mean Hoyer sparsity of each layer before and after training, of both splits and of samples that were held out."""
+    records = [record for source in sources if is_deep(source) for record in _records(source)]
+    if not records:
+        raise NothingToDraw("no network has more than one layer")
+    kinds = [kind for kind in KINDS if any(record["kind"] == kind for record in records)]
+    legend = alt.Legend(orient="top", values=kinds, symbolOpacity=1)
+    x = alt.X("layer:O", title="layer  (0 sees the data)", axis=alt.Axis(labelAngle=0))
+    y = alt.Y("mean:Q", title=SPARSITY_AXIS, scale=FREE_SCALE)
+    colour = alt.Color("kind:N", scale=KIND_COLOURS, title=None, legend=legend)
+    base = alt.Chart().encode(x=x, xOffset=alt.XOffset("kind:N", sort=kinds), color=colour)
+    tooltip = ["layer:O", "kind:N", "stage:N", "epoch:Q", alt.Tooltip("mean:Q", format=".4f"), "seeds:Q", "samples:Q"]
+    lines = base.mark_line(strokeWidth=1.5).encode(
+        y=y, strokeDash=alt.StrokeDash("stage:N", scale=STAGE_DASHES, title=None, legend=LEGEND), detail="stage:N"
+    )
+    bars = base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q").transform_filter(f"datum.stage == '{STAGES[1]}'")
+    shape = alt.Shape("kind:N", scale=KIND_SHAPES, title=None, legend=legend)
+    before = base.mark_point(filled=False, size=60, opacity=1).encode(y=y, shape=shape, tooltip=tooltip)
+    after = base.mark_point(filled=True, size=60, opacity=1).encode(y=y, shape=shape, tooltip=tooltip)
+    points = [point.transform_filter(f"datum.stage == '{stage}'") for stage, point in zip(STAGES, (before, after), strict=True)]
+    chart = in_panels(alt.layer(lines, bars, *points), records)
+    return titled(chart, "Sparsity by layer", _caption(sources, records, kinds))
+
+
+def is_deep(source: Drawable) -> bool:
+    """Whether it is a training run of several layers."""
+    return len({row.layer for row in curve_rows(source)}) > 1
+
+
+def _records(source: Drawable) -> Iterator[Record]:
+    groups: dict[tuple[str, str, int], list[EpochRow | MeasureRow]] = defaultdict(list)
+    rows = curve_rows(source)
+    for layer in {row.layer for row in rows}:
+        last = max(row.epoch for row in rows if row.layer == layer)
+        for row in rows:
+            if row.layer == layer and row.epoch in (0, last):
+                groups[STAGES[row.epoch > 0], row.split, layer].append(row)
+    if isinstance(source, Source) and isinstance(source.result, TrainResult):
+        for measured in source.result.measures:
+            if measured.partition != "train":
+                groups[STAGES[1], measured.partition, measured.layer].append(measured)
+    for (stage, kind, layer), group in sorted(groups.items()):
+        values = [row.sparsity for row in group if row.sparsity is not None]
+        if values:
+            yield {
+                "series": source.label,
+                "layer": layer,
+                "kind": kind,
+                "stage": stage,
+                "epoch": group[0].epoch if isinstance(group[0], EpochRow) else None,
+                **band(interval(values, share=True))._asdict(),
+                "samples": sum(row.samples - row.dead_samples for row in group),
+            }
+
+
+def _caption(sources: Sequence[Drawable], records: Sequence[Record], kinds: Sequence[str]) -> list[str]:
+    seeds = max(int(record["seeds"] or 0) for record in records)
+    held_out = [kind for kind in kinds if kind in ("validation", "test")]
+    samples = ranged((int(record["samples"] or 0) for record in records), "live sample")
+    return [
+        f"{data_names(sources)}; mean over {counted(seeds, 'seed')}; {samples} a point".removeprefix("; "),
+        "bars: 95 % interval, Student's over seeds" if seeds > 1 else "one seed: no interval",
+        f"{' and '.join(held_out)}: samples that were held out, under their true labels" if held_out else "",
+        SPARSITY_NOTE,
+        panels_note(len(labels_of(records))),
+    ]

@@ -1,0 +1,123 @@
+"""How the margins of single samples are distributed, on an axis that shows the bulk and the tails."""
+
+from collections.abc import Iterator, Sequence
+
+import altair as alt
+
+from service.results.charts.drawables import Drawable, Grid, NothingToDraw, data_names
+from service.results.charts.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LEGEND,
+    VERMILLION,
+    AnyChart,
+    Record,
+    counted,
+    in_panels,
+    labels_of,
+    panels_note,
+    ranged,
+    titled,
+)
+from service.results.histograms import EDGES, MarginHistogram
+
+METHOD_DASHES = alt.Scale(domain=["exact", "infinite width"], range=[[1, 0], [4, 3]])
+KINDS = ["positive", "negative", "all samples"]  # theorem 1 has one split
+KIND_COLOURS = alt.Scale(domain=KINDS, range=[BLUE, VERMILLION, GREEN])
+TICKS = [-30, -10, -3, -1, 0, 1, 3, 10, 30]
+LEAST_REACH = (-1.5, 3.0)  # of the axis: "S falls" has room left of zero
+
+
+def margins(sources: Sequence[Drawable]) -> AnyChart:
+    """Distribution of the margins of single samples, by width, split and method: above zero, S rises to first order."""
+    found = [(source.label, one) for source in sources if not isinstance(source, Grid) and source.margins for one in source.margins()]
+    found = [(label, one) for label, one in found if one.live]
+    if not found:
+        raise NothingToDraw("the margins of single samples are not kept")
+    named = [(_series(label, one, found), one) for label, one in found]
+    records = [record for series, one in named for record in _steps(series, one)]
+    both = len({one.theorem for _, one in found}) > 1  # the one's peaks would flatten the other
+    chart = in_panels(_layers(records, own_scales=both), _with_shares(records, named), own_scales=both)
+    return titled(chart, "Margins of single samples", _caption(sources, named, records))
+
+
+def is_kept(sources: Sequence[Drawable]) -> bool:
+    """Whether margins of single samples can be read."""
+    return any(not isinstance(source, Grid) and source.margins is not None for source in sources)
+
+
+def _layers(records: Sequence[Record], *, own_scales: bool) -> AnyChart:
+    places = [float(record["at"] or 0) for record in records]
+    scale = alt.Scale(type="symlog", constant=1, domain=[min(LEAST_REACH[0], *places), max(LEAST_REACH[1], *places)], nice=False)
+    x = alt.X("at:Q", title="margin / median |margin|  (no unit)", scale=scale, axis=alt.Axis(values=TICKS, grid=False, format="d"))
+    top = 1.15 * max(float(record["share"] or 0) for record in records)  # room for words
+    shares = alt.Scale(zero=True) if own_scales else alt.Scale(domain=[0, top], nice=False)
+    y = alt.Y("share:Q", title="share of live samples", scale=shares, axis=alt.Axis(format=".1~%"), stack=False)
+    used = [kind for kind in KINDS if any(record["kind"] == kind for record in records)]
+    legend = alt.Legend(orient="top", values=used, symbolOpacity=1)
+    base = alt.Chart().encode(x=x, y=y, color=alt.Color("kind:N", scale=KIND_COLOURS, title=None, legend=legend), detail="method:N")
+    tooltip = ["width:O", "kind:N", "method:N", alt.Tooltip("above:Q", title="above zero", format=".2%"), "samples:Q", "seeds:Q"]
+    fill = base.mark_area(interpolate="step-after", opacity=0.15).transform_filter("datum.method == 'exact'")
+    dash = alt.StrokeDash("method:N", scale=METHOD_DASHES, title=None, legend=LEGEND)
+    line = base.mark_line(interpolate="step-after", strokeWidth=1.5).encode(strokeDash=dash, tooltip=tooltip)
+    return alt.layer(fill, line, *_zero(scale))
+
+
+def _zero(scale: alt.Scale) -> Iterator[AnyChart]:
+    """The line at zero, and what lies on either side of it."""
+    data = alt.InlineData(values=[{"zero": 0, "falls": "← S falls", "rises": "S rises →"}])
+    zero = alt.Chart(data).encode(x=alt.X("zero:Q", scale=scale))
+    yield zero.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5)
+    yield zero.mark_text(align="right", dx=-6, baseline="top", fontSize=11).encode(text="falls:N", y=alt.value(2))
+    yield zero.mark_text(align="left", dx=6, baseline="top", fontSize=11).encode(text="rises:N", y=alt.value(2))
+
+
+def _steps(series: str, one: MarginHistogram) -> Iterator[Record]:
+    """The outline of the histogram, from one bin before the first sample to one after the last."""
+    held = [place for place, count in enumerate(one.counts) if count]
+    for place in range(max(0, held[0] - 1), min(len(one.counts), held[-1] + 1) + 1):
+        yield {
+            "series": series,
+            "width": one.width,
+            "kind": "all samples" if one.theorem == 1 else one.split,
+            "method": one.method.replace("_", " "),
+            "at": round(float(EDGES[place]), 4),
+            "share": round(one.counts[place] / one.live, 6) if place < len(one.counts) else 0.0,
+            "above": one.satisfied / one.live,
+            "samples": one.live,
+            "seeds": one.seeds,
+        }
+
+
+def _series(label: str, one: MarginHistogram, found: Sequence[tuple[str, MarginHistogram]]) -> str:
+    """The panel of a distribution: its width, and its theorem where there are both."""
+    both = len({other.theorem for _, other in found}) > 1
+    widths = len({(other.theorem, other.width) for _, other in found}) > 1
+    return ", ".join(filter(None, (label, f"theorem {one.theorem}" if both else "", f"n = {one.width:,}" if widths else "")))
+
+
+def _with_shares(records: Sequence[Record], named: Sequence[tuple[str, MarginHistogram]]) -> list[Record]:
+    """The records with a second line over their panels: the share above zero."""
+    notes = {series: "> 0: " + _above(series, named) for series in labels_of(records)}
+    return [{**record, "note": notes[str(record["series"])]} for record in records]
+
+
+def _above(series: str, named: Sequence[tuple[str, MarginHistogram]]) -> str:
+    """What share of each split has its margin above zero; exact, where it was computed."""
+    here = [one for name, one in named if name == series]
+    shown = [one for one in here if one.method == "exact"] or here
+    return ", ".join(f"{one.satisfied / one.live:.1%}" + ("" if one.theorem == 1 else f" {one.split[:3]}.") for one in shown)
+
+
+def _caption(sources: Sequence[Drawable], named: Sequence[tuple[str, MarginHistogram]], records: Sequence[Record]) -> list[str]:
+    seeds, left = max(one.seeds for _, one in named), max(one.left_out for _, one in named)
+    single = len(labels_of(records)) == 1
+    return [
+        f"{data_names(sources)}; {ranged((one.live for _, one in named), 'live sample')} a line over {counted(seeds, 'seed')}",
+        f"above zero: {_above(named[0][0], named)}" if single else "over each panel: the share above zero, by exact margins",
+        "in units of the median |margin| of its seed, width, split and method;",
+        "symmetric logarithmic axis, bins of equal width on it",
+        f"{left:,} more seeds are kept and not read" if left else "",
+        panels_note(len(labels_of(records))),
+    ]

@@ -1,0 +1,139 @@
+"""Charts by width: shares of a check's samples, with intervals over samples and seeds."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import altair as alt
+
+from ffengine.results import CheckCell, Interval, Split
+from ffengine.study import interval_of
+from ffengine.theorems import THEOREMS, TheoremNumber
+from service.results.charts.drawables import Drawable, NothingToDraw, cells, data_names
+from service.results.charts.intervals import band
+from service.results.charts.style import (
+    BLUE,
+    LEGEND,
+    ORANGE,
+    AnyChart,
+    Record,
+    Reference,
+    counted,
+    in_panels,
+    labels_of,
+    panels_note,
+    ranged,
+    reference_line,
+    share_scale,
+    titled,
+)
+
+METHODS = {"exact": "exact", "infinite_width": "infinite width"}
+COMPARED = {"exact": "exact margin, observed change", "infinite_width": "infinite width, exact margin"}
+BARS = "bars: 95 % interval, the wider of Student's (seeds) and Wilson's (samples)"
+
+
+def theorem1_widths(sources: Sequence[Drawable]) -> AnyChart:
+    """Share of samples that meet theorem 1's condition, by width and method."""
+    return _theorem(sources, 1, f"dashed: the paper, more than {THEOREMS[1].published:g}")
+
+
+def theorem2_widths(sources: Sequence[Drawable]) -> AnyChart:
+    """Share of samples that meet theorem 2's condition, by width, split and method."""
+    return _theorem(sources, 2, "dashed: the paper, more than one half")
+
+
+def agreement_widths(sources: Sequence[Drawable]) -> AnyChart:
+    """How often two ways to tell the sign of the change of S agree: margin and trial step, infinite and finite width."""
+    found = cells(sources)
+    several = len({cell.theorem for _, cell in found}) > 1
+    records = [
+        record
+        for number in (1, 2)
+        for record in _records([one for one in found if one[1].theorem == number], "agreement", COMPARED, several=several)
+    ]
+    if not records:
+        raise NothingToDraw("no check compared signs")
+    coin = Reference(0.5, "coin", "dashed: one half, what a coin would agree")
+    scale, note = share_scale((float(record["low"] or 0) for record in records), coin.value, upper_half=True)
+    chart = _chart(records, list(COMPARED.values()), "share of decided live samples", scale, coin)
+    return titled(chart, "Two signs of dS agree", [*_caption(sources, records, coin.meaning), note])
+
+
+def has_theorem(number: TheoremNumber, sources: Sequence[Drawable]) -> bool:
+    """Whether a cell is of that theorem."""
+    return any(cell.theorem == number and cell.live for _, cell in cells(sources))
+
+
+def has_agreement(sources: Sequence[Drawable]) -> bool:
+    """Whether a cell compared signs."""
+    return any(cell.agreement is not None for _, cell in cells(sources))
+
+
+def _theorem(sources: Sequence[Drawable], theorem: TheoremNumber, meaning: str) -> AnyChart:
+    records = _records([(label, cell) for label, cell in cells(sources) if cell.theorem == theorem], "ratio", METHODS)
+    if not records:
+        raise NothingToDraw(f"no check of theorem {theorem}")
+    paper = Reference(THEOREMS[theorem].published, "paper", meaning)
+    scale, note = share_scale((float(record["low"] or 0) for record in records), paper.value)
+    chart = _chart(records, list(METHODS.values()), "satisfied / live samples", scale, paper)
+    return titled(chart, f"Theorem {theorem}: sparsity rises to first order", [*_caption(sources, records, meaning), note])
+
+
+def _chart(records: Sequence[Record], methods: list[str], axis: str, scale: alt.Scale, reference: Reference) -> AnyChart:
+    colours, shapes = alt.Scale(domain=methods, range=[BLUE, ORANGE]), alt.Scale(domain=methods, range=["circle", "diamond"])
+    colour = alt.Color("method:N", scale=colours, title=None, legend=LEGEND)
+    x = alt.X("width:O", title="width n (units)", axis=alt.Axis(labelAngle=0, labelOverlap=True))
+    base = alt.Chart().encode(x=x, xOffset=alt.XOffset("method:N", sort=methods), color=colour)
+    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=axis, scale=scale), y2="high:Q")
+    points = base.mark_point(filled=True, size=70, opacity=1).encode(
+        y=alt.Y("mean:Q", scale=scale),
+        shape=alt.Shape("method:N", scale=shapes, title=None, legend=LEGEND),
+        tooltip=[
+            "width:O",
+            "split:N",
+            "method:N",
+            alt.Tooltip("mean:Q", format=".5f"),
+            alt.Tooltip("low:Q", format=".5f"),
+            alt.Tooltip("high:Q", format=".5f"),
+            "samples:Q",
+            "seeds:Q",
+        ],
+    )
+    rule = reference_line(reference, scale, with_word=len(labels_of(records)) == 1)
+    return in_panels(alt.layer(rule, bars, points), records)
+
+
+def _records(found: Sequence[tuple[str, CheckCell]], figure: str, methods: dict[str, str], *, several: bool = False) -> list[Record]:
+    groups: dict[tuple[int, Split, str, int, str], list[CheckCell]] = defaultdict(list)
+    labels = {label: place for place, label in enumerate(dict.fromkeys(label for label, _ in found))}
+    for label, cell in found:
+        if getattr(cell, figure) is not None:
+            parts = (label, f"theorem {cell.theorem}" if several else "", f"{cell.split} samples" if cell.theorem == 2 else "")
+            groups[labels[label], cell.split, ", ".join(filter(None, parts)), cell.width, cell.method].append(cell)
+    order = {"positive": 0, "negative": 1}
+    keys = sorted(groups, key=lambda key: (key[0], order[key[1]], *key[2:]))
+    return [_record(key[2], groups[key], interval, figure, methods) for key in keys if (interval := interval_of(groups[key], figure))]
+
+
+def _record(series: str, group: Sequence[CheckCell], interval: Interval, figure: str, methods: dict[str, str]) -> Record:
+    return {
+        "series": series,
+        "width": group[0].width,
+        "split": group[0].split,
+        "method": methods[group[0].method],
+        **band(interval)._asdict(),
+        "samples": sum(cell.counted(figure) for cell in group),
+        "batch": group[0].batch_size,
+    }
+
+
+def _caption(sources: Sequence[Drawable], records: Sequence[Record], meaning: str) -> list[str]:
+    seeds = max(int(record["seeds"] or 0) for record in records)
+    batch = " and ".join(f"{size:,}" for size in sorted({int(record["batch"] or 0) for record in records}))
+    samples = ranged((int(record["samples"] or 0) for record in records), "live sample")
+    return [
+        f"{data_names(sources)}; {samples} a point over {counted(seeds, 'seed')}; batches of {batch}".removeprefix("; "),
+        BARS if seeds > 1 else "one seed: no interval",
+        meaning,
+        panels_note(len(labels_of(records))),
+    ]

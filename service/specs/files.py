@@ -1,0 +1,144 @@
+"""A spec from the command line: a YAML or JSON file, or a preset's name, with fields set by --set."""
+
+import copy
+import difflib
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from ffengine.presets import PRESETS
+from ffengine.spec import ELSEWHERE, AnySpec, CheckSpec, StudySpec, Submission, TrainSpec, as_document
+from ffengine.study import GridError, expand
+from service.specs.plain_yaml import NotPlain, parsed, written
+from service.specs.schema_fields import bases_of, fields_of
+from service.specs.suggestions import explain, not_one_of, refused, shown, unknown, value_at
+
+if TYPE_CHECKING:
+    from service.client import Refused
+
+Spec = TrainSpec | CheckSpec | StudySpec
+DEFAULTS: dict[str, Spec] = {"train": TrainSpec(), "check": CheckSpec(), "study": StudySpec()}
+_SPEC: TypeAdapter[Spec] = TypeAdapter(AnySpec)
+
+
+class SpecError(Exception):
+    """The spec cannot be used; the message is one line that says what, where and what to do."""
+
+
+def read_spec(source: str, settings: Sequence[str] = ()) -> tuple[Spec, dict[str, JsonValue]]:
+    """The validated spec and the document that it came from. Raises SpecError."""
+    document = read_document(source)
+    for setting in settings:
+        apply(document, setting)
+    name_base(document)
+    try:
+        spec = Submission.model_validate({"spec": document}, context=ELSEWHERE).spec
+        if isinstance(spec, StudySpec):
+            expand(spec, ELSEWHERE)  # the service knows what was uploaded to it
+    except ValidationError as error:
+        raise SpecError("; ".join(explain(error, document))) from error
+    except GridError as error:
+        raise SpecError(explain_grid(error, document)) from error
+    return spec, document
+
+
+def read_document(source: str) -> dict[str, JsonValue]:
+    """The document of a preset's name or of a file. Raises SpecError."""
+    if source in PRESETS:
+        return {"kind": "study", "preset": source}
+    path = Path(source)
+    if not path.is_file():
+        near = difflib.get_close_matches(source, PRESETS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; presets are {', '.join(PRESETS)}"
+        raise SpecError(f"{source!r} is neither a file nor a preset{hint}")
+    try:
+        document = parsed(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, NotPlain) as error:
+        raise SpecError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    if isinstance(document, dict) and "spec" in document:
+        document = document["spec"]
+    if not isinstance(document, dict):
+        raise SpecError(f"{path}: expected an object such as `kind: train`")
+    return document
+
+
+def apply(document: dict[str, JsonValue], setting: str) -> None:
+    """Set a dotted field to a YAML value, as in `network.widths=[64, 64]`. Raises SpecError."""
+    field, equals, text = setting.partition("=")
+    if not equals or not field:
+        raise SpecError(f"--set {setting}: expected FIELD=VALUE, as in --set epochs=3")
+    *parents, last = steps_of(field)
+    here = document
+    for parent in parents:
+        inner = here.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise SpecError(f"--set {setting}: {parent!r} is {shown(inner)}, not an object")
+        here = inner
+    try:
+        here[last] = parsed(text)
+    except NotPlain as error:
+        raise SpecError(f"--set {setting}: the value is not YAML ({error})") from error
+
+
+def steps_of(field: str) -> list[str]:
+    """The steps of a dotted field; the fields in a grid are dotted themselves."""
+    before, grid, within = field.partition("grid.")
+    if grid and (not before or before.startswith("parts.")):
+        return [*before.strip(".").split("."), "grid", within] if before else ["grid", within]
+    return field.split(".")
+
+
+def name_base(document: dict[str, JsonValue]) -> None:
+    """Where a study's base does not say of which kind it is: the one that has these fields. Raises SpecError where both have."""
+    base = document.get("base")
+    if document.get("kind") != "study" or not isinstance(base, dict) or "kind" in base:
+        return
+    fitting = [kind for kind in ("train", "check") if set(base) <= set(fields_of({"kind": kind}))]
+    varied = {str(one["kind"]) for one in bases_of(document)} if document.get("preset") in PRESETS else {"train"}
+    likely = [kind for kind in fitting if kind in varied] or sorted(varied)
+    if len(likely) > 1:
+        raise SpecError(f"base.kind: say which of its runs are meant, as in --set base.kind={likely[0]}")
+    base["kind"] = likely[0]
+
+
+def explain_grid(error: GridError, document: dict[str, JsonValue]) -> str:
+    """One line: which field or value of the grid is wrong, and what may stand there."""
+    field = error.pointer.strip("/").replace("/", ".")
+    known = fields_of(document)
+    if field == "preset":
+        return f"preset: {not_one_of(document.get('preset'), list(PRESETS))}"
+    varied = field.rpartition("grid.")[2]
+    if "grid." in field and f"grid.{varied}" not in known:
+        return f"{field}: {unknown(varied, fields_of(bases_of(document)[0]), bases_of(document)[0])}"
+    if isinstance(error.__cause__, ValidationError):
+        values = value_at(document, field)
+        for value, base in itertools.product(values if isinstance(values, list) else (), bases_of(document)):
+            changed = copy.deepcopy(dict(base))
+            apply(changed, f"{varied}={json.dumps(value)}")
+            if lines := mistakes_of(changed):
+                return "; ".join(f"grid.{line}" for line in lines)
+    return f"{field}: {error}"
+
+
+def explain_refusal(error: "Refused", document: dict[str, JsonValue]) -> Exception:
+    """What the service has found wrong with a spec, with the nearest field or value; else the error as it is."""
+    wrong = [found for found in error.problem.get("errors", ()) if str(found.get("pointer", "")).startswith("/spec")]
+    return SpecError("; ".join(refused(wrong, document))) if wrong else error
+
+
+def mistakes_of(document: dict[str, JsonValue]) -> list[str]:
+    """What is wrong with a spec."""
+    try:
+        Submission.model_validate({"spec": document}, context=ELSEWHERE)
+    except ValidationError as error:
+        return explain(error, document)
+    return []
+
+
+def as_yaml(spec: Spec) -> str:
+    """The spec as a file that `fflab submit` takes."""
+    return written(as_document(spec))

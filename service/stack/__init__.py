@@ -1,0 +1,1 @@
+"""The embedded stack: Redis, API and worker as one supervised process tree."""

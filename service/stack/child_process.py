@@ -1,0 +1,139 @@
+"""A child process of the embedded stack: started tied to us, logged, restarted with growing pauses, stopped cleanly."""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from service.stack.parent_death_signal import tethered
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+STEADY_SECONDS = 10.0  # a child that lived for so long starts again with the first pause
+LOG_BYTES = 10_000_000
+HOME_VARIABLE = b"FFLAB_HOME="
+
+log = logging.getLogger(__name__)
+
+
+class Child:
+    """One supervised program. All methods are for one thread: the kernel ties a child to the thread that started it."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log_file: Path,
+        folder: Path | None = None,
+        after_failure: Callable[[], None] | None = None,
+    ) -> None:
+        self.name, self.command, self.environment = name, command, environment
+        self.log_file, self.folder, self.after_failure = log_file, folder, after_failure
+        self.process: subprocess.Popen[bytes] | None = None
+        self.failures = 0
+        self._started = self._due = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, while it runs."""
+        return self.process.pid if self.process and self.process.poll() is None else None
+
+    def start(self) -> None:
+        """Start it in a session of its own, so that the terminal's Ctrl-C reaches the supervisor alone."""
+        self._started = time.monotonic()
+        with self.log_file.open("ab") as output:
+            self.process = subprocess.Popen(
+                tethered(self.command, signal.SIGTERM),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env=dict(self.environment),
+                start_new_session=True,
+            )
+
+    def tend(self) -> bool:
+        """Notice its end, and start it again when its pause is over; whether it was started."""
+        now = time.monotonic()
+        if self.process is not None and (code := self.process.poll()) is not None:
+            self._ended(code, now)
+        if self.process is None and now >= self._due:
+            self.start()
+            return True
+        return False
+
+    def _ended(self, code: int, now: float) -> None:
+        self.process = None
+        self.failures = 1 if now - self._started > STEADY_SECONDS else self.failures + 1
+        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self.failures - 1))
+        self._due = now + pause
+        log.warning("%s ended with code %s; it is started again in %.1f s (see %s)", self.name, code, pause, self.log_file)
+        if self.after_failure and self.failures > 1:
+            self.after_failure()
+
+    def stop(self, seconds: float) -> None:
+        """SIGTERM, then after `seconds` SIGKILL of its session."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            log.warning("%s did not stop within %.0f s and is killed", self.name, seconds)
+        kill_group(process.pid)
+        process.wait()
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+        with contextlib.suppress(OSError):
+            lines = [line for line in self.log_file.read_text(errors="replace").splitlines()[-50:] if line.strip()]
+            return lines[-1].strip() if lines else "it wrote no log"
+        return "it wrote no log"
+
+
+def kill_group(leader: int) -> None:
+    """SIGKILL to what is left of a session."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def rotate(log_file: Path) -> None:
+    """Put a large log aside, over the one before."""
+    with contextlib.suppress(FileNotFoundError):
+        if log_file.stat().st_size > LOG_BYTES:
+            log_file.replace(log_file.with_suffix(".log.1"))
+
+
+def works_for(pid: int, home: Path) -> bool | None:
+    """Whether a process is one of the stack in a home: by its environment, or by where it runs. None: it does not let us see.
+
+    Redis writes its title over its environment, so that only its folder tells.
+    """
+    try:
+        if Path(f"/proc/{pid}/cwd").samefile(home / "redis"):
+            return True
+    except OSError:
+        pass
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return None
+    named = next((entry[len(HOME_VARIABLE) :] for entry in environment.split(b"\0") if entry.startswith(HOME_VARIABLE)), None)
+    return None if named is None else Path(os.fsdecode(named)).resolve() == home.resolve()
+
+
+def started_at(pid: int) -> str | None:
+    """When a process was started, in the kernel's ticks: with the pid it names one process for ever. None: there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else fields[19]

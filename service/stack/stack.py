@@ -1,0 +1,316 @@
+"""The embedded stack: Redis, API and worker as one supervised process tree on loopback, with its state in one folder."""
+
+import fcntl
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from service.settings import Settings
+from service.stack.child_process import Child, kill_group, rotate, started_at, works_for
+from service.stack.redis_server import BrokerError, EmbeddedRedis, answers
+from service.web.server import ServeError, listen, refuse_others_state
+
+HOST = "127.0.0.1"
+START_SECONDS = 60.0
+STATE_FILE = "stack.json"
+POLL_SECONDS = 0.1
+STOP_GRACE_SECONDS = 5.0  # beyond the time that a runner is given
+LEFTOVER_SECONDS = 20.0
+
+log = logging.getLogger(__name__)
+
+
+class StackError(Exception):
+    """The stack cannot start; the message is one line that says why and what to do."""
+
+
+class Stack:
+    """Redis, API and worker, started together, restarted when they die, stopped together.
+
+    All children are started, tended and stopped by one thread, because the kernel ties a child to the thread that started it.
+    """
+
+    def __init__(self, settings: Settings, *, port: int = 8000, device: str = "auto") -> None:
+        self.settings = settings
+        self.port = port
+        self.device = device
+        self.home = settings.root
+        self.redis_url = settings.redis_url.get_secret_value() if settings.redis_url else ""
+        self.children: dict[str, Child] = {}
+        self._lock: IO[str] | None = None
+        self._thread: threading.Thread | None = None
+        self._settled, self._stopping = threading.Event(), threading.Event()
+        self._error: StackError | None = StackError("the stack's own thread failed")  # until the start has succeeded
+
+    def __enter__(self) -> "Stack":
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where the API listens."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def state_file(self) -> Path:
+        """What runs: url, pids, broker; readable by the owner only, for it holds the broker's password."""
+        return self.home / STATE_FILE
+
+    def start(self) -> None:
+        """Start everything; returns when the API is ready. Raises StackError, with nothing left running."""
+        self._lock = lock(self.home)
+        try:
+            end_leftovers(self.home)
+            self.port = claim_port(self.port)
+            refuse_others(self.settings)
+            self._thread = threading.Thread(target=self._supervise, name="stack")
+            self._thread.start()
+            self._settled.wait()
+            if self._error:
+                raise self._error
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop worker, API and Redis, in this order; the running job is handed back. Nothing is left running."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def run(self) -> None:
+        """Wait for SIGINT, SIGTERM or SIGHUP, then stop. For the main thread of a program."""
+        ended = threading.Event()
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = [signal.signal(number, lambda _number, _frame: ended.set()) for number in signals]
+        try:
+            while not ended.wait(1.0) and self._thread is not None and self._thread.is_alive():
+                pass
+        finally:
+            self.stop()
+            for number, handler in zip(signals, before, strict=True):
+                signal.signal(number, handler)
+
+    def _supervise(self) -> None:
+        try:
+            self._bring_up()
+            self._error = None
+            self._settled.set()
+            while not self._stopping.wait(POLL_SECONDS):
+                if [child for child in self.children.values() if child.tend()]:
+                    self._write_state()
+        except StackError as error:
+            self._error = error
+        finally:
+            for child in reversed(self.children.values()):
+                child.stop(self.settings.stop_seconds + STOP_GRACE_SECONDS)
+            self.state_file.unlink(missing_ok=True)
+            self._settled.set()
+
+    def _bring_up(self) -> None:
+        (self.home / "logs").mkdir(parents=True, exist_ok=True)
+        if not self.redis_url:
+            self._start_redis()
+        environment = environment_of(self.settings, self.redis_url)
+        python = [sys.executable, "-P", "-m"]
+        api = [*python, "service.serve", "--host", HOST, "--port", str(self.port)]
+        self._start(Child("api", api, environment=environment, log_file=self._log_file("api")))
+        worker = [*python, "workers", "--device", self.device]
+        self._start(Child("worker", worker, environment=environment, log_file=self._log_file("worker")))
+        self._await(self.children["api"], lambda: is_ready(self.url), failures=1)
+
+    def _start_redis(self) -> None:
+        try:
+            server = EmbeddedRedis(self.home / "redis")
+            server.prepare()
+        except BrokerError as error:
+            raise StackError(str(error)) from error
+        self.redis_url = server.url
+        child = Child(
+            "redis",
+            server.command,
+            environment=os.environ | {"FFLAB_HOME": str(self.home)},
+            log_file=self._log_file("redis"),
+            folder=server.folder,
+            after_failure=server.forget,
+        )
+        self._start(child)
+        self._await(child, lambda: answers(server.url), failures=3)
+
+    def _log_file(self, name: str) -> Path:
+        path = self.home / "logs" / f"{name}.log"
+        rotate(path)
+        return path
+
+    def _start(self, child: Child) -> None:
+        self.children[child.name] = child
+        child.start()
+        self._write_state()
+
+    def _await(self, child: Child, ready: Callable[[], bool], *, failures: int) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not ready():
+            for other in self.children.values():
+                other.tend()
+            if child.failures >= failures:
+                raise StackError(f"{child.name} did not start: {child.last_words()} (log: {child.log_file})")
+            if time.monotonic() > deadline:
+                raise StackError(f"{child.name} was not ready within {START_SECONDS:.0f} s (log: {child.log_file})")
+            if self._stopping.wait(POLL_SECONDS):
+                raise StackError("the start was interrupted")
+        self._write_state()
+
+    def _write_state(self) -> None:
+        running = {name: child.pid for name, child in self.children.items() if child.pid}
+        state = State(
+            url=self.url,
+            redis_url=self.redis_url,
+            pid=os.getpid(),
+            home=Home.of(self.home),
+            children={name: Running(pid=pid, started=started_at(pid)) for name, pid in running.items()},
+        )
+        draft = self.state_file.with_suffix(".new")
+        draft.touch(mode=0o600)
+        draft.write_text(state.model_dump_json(indent=1))
+        draft.replace(self.state_file)
+
+
+class Running(BaseModel):
+    """One process, by an identity that is never given twice."""
+
+    pid: int
+    started: str | None
+
+
+class Home(BaseModel):
+    """One folder: a copy of it is at another place, and what takes its place is another on the disk."""
+
+    path: Path
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, folder: Path) -> "Home":
+        """The folder as it is now."""
+        found = folder.stat()
+        return cls(path=folder.resolve(), device=found.st_dev, inode=found.st_ino)
+
+
+class State(BaseModel):
+    """The content of stack.json. `home` is not there where an earlier version wrote it."""
+
+    url: str
+    redis_url: str
+    pid: int
+    home: Home | None = None
+    children: dict[str, Running]
+
+
+def read_state(file: Path) -> State | None:
+    """What stack.json says, where there is a readable one."""
+    try:
+        return State.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def lock(home: Path) -> IO[str]:
+    """Hold the home for this process until the file is closed; StackError where another stack has it."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = (home / "stack.lock").open("a")
+    except OSError as error:
+        raise StackError(f"the home {home} cannot be used: {error.strerror}; choose another with --home") from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        held.close()
+        other = read_state(home / STATE_FILE)
+        where = f" at {other.url}" if other else ""
+        raise StackError(f"a stack is running already in {home}{where}: stop it first, or choose another --home") from error
+    return held
+
+
+def claim_port(port: int) -> int:
+    """The port itself, or a free one for 0; StackError where something listens there."""
+    try:
+        with listen(HOST, port) as probe:
+            claimed: int = probe.getsockname()[1]
+            return claimed
+    except ServeError as error:
+        raise StackError(str(error)) from error
+
+
+def refuse_others(settings: Settings) -> None:
+    """Raise StackError where database and artifacts cannot be used together: before anything is started that would only say so in a log."""
+    try:
+        refuse_others_state(settings)
+    except ServeError as error:
+        raise StackError(str(error)) from error
+
+
+def end_leftovers(home: Path) -> None:
+    """Wait until the children of a supervisor that was killed have stopped, as the kernel told them to; then make them.
+
+    What is not known to be of this very home is left alone: the home may be the copy of one whose stack runs.
+    """
+    state_file = home / STATE_FILE
+    state = read_state(state_file)
+    if state is None:
+        return
+    deadline = time.monotonic() + LEFTOVER_SECONDS
+    for name, child in state.children.items():
+        if is_running(child) and not is_ours(child, state, home):
+            log.warning("%s names a running %s (process %d) that is not of this home: it is left alone", state_file, name, child.pid)
+            continue
+        while is_running(child):
+            if time.monotonic() > deadline:
+                kill_group(child.pid)
+            time.sleep(POLL_SECONDS)
+    state_file.unlink(missing_ok=True)
+
+
+def is_running(child: Running) -> bool:
+    """Whether the very process is still there."""
+    return child.started is not None and started_at(child.pid) == child.started
+
+
+def is_ours(child: Running, state: State, home: Path) -> bool:
+    """Whether a process that stack.json names is of this home; where that file does not say whose it is, the process must."""
+    seen = works_for(child.pid, home)
+    if state.home is None:
+        return seen is True
+    return state.home == Home.of(home) and seen is not False
+
+
+def environment_of(settings: Settings, redis_url: str) -> dict[str, str]:
+    """The environment that makes a child read the same settings, wherever ours came from."""
+    given = settings.model_dump(mode="json", include=settings.model_fields_set - {"home", "redis_url", "api_key"}, exclude_none=True)
+    variables = {f"FFLAB_{name.upper()}": value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+    return os.environ | variables | {"FFLAB_HOME": str(settings.root), "FFLAB_REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1"}
+
+
+def is_ready(url: str) -> bool:
+    """Whether an API there says that its database and broker are reachable."""
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5.0, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False

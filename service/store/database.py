@@ -1,0 +1,266 @@
+"""Connections and transactions: SQLite in WAL mode, or PostgreSQL. The base of the store's three sides."""
+
+import json
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event, insert, inspect, select, text, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
+
+from service.jobs import TERMINAL, JobState
+from service.store.messages import tell
+from service.store.tables import EventRow, JobRow, now_seconds
+
+BUSY_MILLISECONDS = 15_000
+WAL_RETRY_SECONDS = 0.02
+MIGRATION_LOCK = 0x66666C6162  # "fflab", PostgreSQL's advisory lock while the schema is upgraded
+
+MOUNTS = Path("/proc/self/mountinfo")
+NETWORK_FILE_SYSTEMS = frozenset({"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"})
+
+TOLD_AT_ONCE = 500
+
+EventDraft = tuple[str, dict[str, Any]]
+
+
+class DatabaseRefused(Exception):  # noqa: N818
+    """The database cannot be kept there; the message says why and what to do."""
+
+
+class Database:
+    """An engine, its transactions, and the two writes that every side shares: a guarded change of a job, and its events."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite and self.url.database:
+            folder = Path(self.url.database).absolute().parent
+            refuse_network_folder(folder, MOUNTS.read_text() if MOUNTS.exists() else "")
+            folder.mkdir(parents=True, exist_ok=True)
+        options: dict[str, Any] = {} if self.is_sqlite else {"connect_args": {"connect_timeout": 5}}
+        self.engine: Engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite, json_serializer=_compact, **options)
+        self._writer = threading.Lock()
+        self.glimpse = Glimpse(self.url.database) if self.is_sqlite and self.url.database else None
+        self._file: tuple[int, int] | None = None
+        if self.is_sqlite:
+            _prepare_sqlite(self.engine)
+            event.listen(self.engine, "connect", self._note_file)
+
+    @property
+    def address(self) -> str:
+        """Where the database is, without its password."""
+        return self.url.difference_update_query(["password"]).render_as_string(hide_password=True)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the file of SQLite was deleted, or another put in its place, since it was opened: what is open is then nobody else's."""
+        return self._file is not None and self._file_now() != self._file
+
+    def _note_file(self, _connection: DBAPIConnection, _record: object) -> None:
+        self._file = self._file or self._file_now()
+
+    def _file_now(self) -> tuple[int, int] | None:
+        """What tells a file from every other that there is; None where there is none."""
+        try:
+            found = Path(self.url.database or "").stat()
+        except OSError:
+            return None
+        return (found.st_dev, found.st_ino)
+
+    def has_table(self, name: str) -> bool:
+        """Whether the schema has come so far."""
+        return inspect(self.engine).has_table(name)
+
+    def migrate(self) -> None:
+        """Bring the schema up to date; two processes may do so at once."""
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self.engine.execution_options(write=True).begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self.glimpse:
+            self.glimpse.close()
+        self.engine.dispose()
+
+    def ping(self) -> None:
+        """Raise SQLAlchemy's OperationalError where the database does not answer."""
+        with self.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that only reads."""
+        with Session(self.engine) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One transaction; on SQLite it holds the write lock from its first statement on, so that none can deadlock."""
+        with self._turn(), Session(self.engine.execution_options(write=True), expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """On SQLite the turn of this thread among those of the process: left to itself, it tries again after longer and longer sleeps."""
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._writer.acquire(timeout=BUSY_MILLISECONDS / 1000):
+            raise PoolTimeout("the database is locked: others of this process wait to write")
+        try:
+            yield
+        finally:
+            self._writer.release()
+
+    @staticmethod
+    def now(session: Session) -> float:
+        """The database's clock, seconds since 1970."""
+        return float(session.scalar(select(now_seconds())) or 0.0)
+
+    @staticmethod
+    def change(session: Session, job_id: str, *conditions: ColumnElement[bool], **values: Any) -> bool:
+        """Change a job where all conditions hold; whether they did. This is the compare-and-set of every transition."""
+        statement = update(JobRow).where(JobRow.id == job_id, *conditions).values(version=JobRow.version + 1, **values)
+        return bool(session.execute(statement.returning(JobRow.id)).first())
+
+    @staticmethod
+    def append(session: Session, job_id: str, events: Sequence[EventDraft]) -> None:
+        """Append events to a job, numbered without gaps: the job's row is locked by the change before."""
+        if not events:
+            return
+        counted = update(JobRow).where(JobRow.id == job_id).values(last_event=JobRow.last_event + len(events))
+        last = session.execute(counted.returning(JobRow.last_event)).scalar_one()
+        first = last - len(events) + 1
+        for place, (kind, data) in enumerate(events):
+            session.execute(insert(EventRow).values(job_id=job_id, seq=first + place, type=kind, at=now_seconds(), data=data))
+
+    @classmethod
+    def announce(cls, session: Session, job_id: str, state: JobState, **data: Any) -> None:
+        """Append what tells of a state, and the last event where it is a terminal one."""
+        cls.append(session, job_id, news_of(state, **data))
+        tell(session, [job_id], state)
+
+    @classmethod
+    def change_all(cls, session: Session, *conditions: ColumnElement[bool], events: Sequence[EventDraft], **values: Any) -> list[str]:
+        """Change every job for which the conditions hold and append the events to each, in two statements; their ids."""
+        counted = {"version": JobRow.version + 1, "last_event": JobRow.last_event + len(events)}
+        statement = update(JobRow).where(*conditions).values(**counted, **values)
+        changed = session.execute(statement.returning(JobRow.id, JobRow.last_event)).all()
+        now = cls.now(session)
+        drafts = [
+            {"job_id": job_id, "seq": last - len(events) + place, "type": kind, "at": now, "data": data}
+            for job_id, last in changed
+            for place, (kind, data) in enumerate(events, 1)
+        ]
+        if drafts:
+            session.execute(insert(EventRow), drafts)
+        ids = [job_id for job_id, _ in changed]
+        if "state" in values:
+            for first in range(0, len(ids), TOLD_AT_ONCE):
+                tell(session, ids[first : first + TOLD_AT_ONCE], JobState(values["state"]))
+        return ids
+
+
+class Glimpse:
+    """A look at a SQLite database that takes microseconds and never waits, so that the event loop may take it itself.
+
+    It has a connection of its own: those of the pool may all be in the hands of writers that wait for each other.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+
+    def version(self, job_id: str) -> int | None:
+        """The version of a job; None where there is none, or the database is busy. For the event loop's thread alone."""
+        try:
+            if self._connection is None:
+                address = f"{Path(self._path).absolute().as_uri()}?mode=ro"
+                self._connection = sqlite3.connect(address, uri=True, timeout=0.0, isolation_level=None, check_same_thread=False)
+            found = self._connection.execute("SELECT version FROM jobs WHERE id = ?", (job_id,)).fetchall()
+        except sqlite3.Error:
+            return None
+        return found[0][0] if found else None
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def news_of(state: JobState, **data: Any) -> list[EventDraft]:
+    """The events that tell of a new state."""
+    told: list[EventDraft] = [("state", {"state": state.value, **data})]
+    return [*told, ("end", {"state": state.value})] if state in TERMINAL else told
+
+
+def refuse_network_folder(folder: Path, mountinfo: str) -> None:
+    """Raise DatabaseRefused where a folder lies on a network file system, whose locks SQLite cannot trust.
+
+    `mountinfo` is the content of /proc/self/mountinfo.
+    """
+    mounts: dict[Path, str] = {}
+    for line in mountinfo.splitlines():
+        place, _, source = line.partition(" - ")
+        mounts[Path(_unescaped(place.split()[4]))] = source.split()[0]
+    holding = next((mounts[path] for path in (folder, *folder.parents) if path in mounts), "")
+    if holding in NETWORK_FILE_SYSTEMS:
+        raise DatabaseRefused(
+            f"{folder} is on a network file system ({holding}), where SQLite loses data: choose a local folder with "
+            "FFLAB_HOME, or PostgreSQL with FFLAB_DATABASE_URL"
+        )
+
+
+def _unescaped(path: str) -> str:
+    return re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), path)  # the kernel writes blanks and the like in octal
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _connected(connection: DBAPIConnection, _record: object) -> None:
+        assert isinstance(connection, sqlite3.Connection)  # noqa: S101 - narrows the type
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        for pragma in (f"busy_timeout={BUSY_MILLISECONDS}", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        _use_wal(connection)
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Any) -> None:
+        # a transaction that reads first and then writes can fail at once with "database is locked": take the lock first
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log. The first switch of a new file needs it alone, and does not wait for its turn itself."""
+    deadline = time.monotonic() + BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(WAL_RETRY_SECONDS)
+        else:
+            return
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)

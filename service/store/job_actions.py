@@ -1,0 +1,178 @@
+"""The user's wishes: cancel, pause, resume, retry, change, delete. Done at once where a job waits; a column where it runs."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
+
+from service.jobs import TERMINAL, Job, JobState, Wanted, sources
+from service.store.database import Database, EventDraft, news_of
+from service.store.inserts import PRIORITIES, PRIORITY_SECONDS
+from service.store.job_cache import to_job
+from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
+
+OWNERS_AT_ONCE = 500
+
+
+class NotAllowed(Exception):  # noqa: N818
+    """The job's state does not allow it; `state` is that state."""
+
+    def __init__(self, state: JobState) -> None:
+        super().__init__(state.value)
+        self.state = state
+
+
+class PartOfStudy(Exception):  # noqa: N818
+    """The job is a run of a study, which goes as a whole; `study` is its id."""
+
+    def __init__(self, study: str) -> None:
+        super().__init__(study)
+        self.study = study
+
+
+class Wishes(Database):
+    """Everything that users do to jobs that are there."""
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job: at once where it waits, as soon as its worker hears of it where it runs. Idempotent.
+
+        Raises LookupError where there is no such job, NotAllowed where it has ended otherwise.
+        """
+        return self._wish(job_id, "cancel", Wanted.cancel, JobState.cancelled)
+
+    def pause(self, job_id: str) -> Job:
+        """Pause a job. Idempotent. Raises as `cancel` does."""
+        return self._wish(job_id, "pause", Wanted.pause, JobState.paused)
+
+    def resume(self, job_id: str) -> Job:
+        """Queue a paused job again; of a running one, withdraw the wish to pause. Raises as `cancel` does."""
+        return self._requeue(job_id, "resume", {JobState.queued, JobState.running})
+
+    def retry(self, job_id: str) -> Job:
+        """Queue a failed or cancelled job again, from its last checkpoint; of a study, its runs. Raises as `cancel` does."""
+        return self._requeue(job_id, "retry", {JobState.queued, JobState.running})
+
+    def change_facts(self, job_id: str, *, given: Mapping[str, Any]) -> Job:
+        """Change name, tags, priority or pin of a job and, but for the pin, of a study's runs. Raises LookupError."""
+        with self.writing() as session:
+            row = self._row(session, job_id)
+            values = dict(given)
+            if "priority" in values:
+                values["priority"] = PRIORITIES.index(values["priority"])
+                moved = (values["priority"] - row.priority) * PRIORITY_SECONDS
+                values["rank"] = JobRow.rank - moved
+            self.change(session, job_id, **values)
+            inherited = {name: value for name, value in values.items() if name != "pinned"}
+            if inherited:
+                session.execute(update(JobRow).where(JobRow.parent_id == job_id).values(version=JobRow.version + 1, **inherited))
+            return to_job(session.get_one(JobRow, job_id, populate_existing=True))
+
+    def delete(self, job_id: str) -> list[str]:
+        """Delete a job that has ended, with a study's cells; the ids whose artifacts are to go.
+
+        Raises as `cancel` does, and PartOfStudy for a single run of a study.
+
+        What answers a copy stays: its artifacts go with the last job that refers to them.
+        """
+        with self.writing() as session:
+            parent = self._row(session, job_id).parent_id
+            if parent is not None:
+                raise PartOfStudy(parent)
+            family = (JobRow.id == job_id) | (JobRow.parent_id == job_id)
+            unfinished = JobRow.state.not_in([state.value for state in TERMINAL])
+            state = session.scalar(select(JobRow.state).where(family, unfinished).limit(1))
+            if state is not None:
+                raise NotAllowed(JobState(state))
+            gone = session.execute(select(JobRow.id, JobRow.cached_from).where(family)).all()
+            session.execute(delete(JobRow).where(JobRow.parent_id == job_id))
+            session.execute(delete(JobRow).where(JobRow.id == job_id))
+            return self._unneeded(session, {held for ids in gone for held in ids if held})
+
+    def unneeded(self, owners: Collection[str]) -> list[str]:
+        """Those of the owners of artifacts that no job refers to any more."""
+        with self.reading() as session:
+            return self._unneeded(session, owners)
+
+    def knows_some(self, owners: Collection[str]) -> bool:
+        """Whether a job refers to one at least of the owners of artifacts."""
+        return self.has_table(JobRow.__tablename__) and len(self.unneeded(owners)) < len(owners)
+
+    def _wish(self, job_id: str, action: str, wanted: Wanted, target: JobState) -> Job:
+        with self.writing() as session:
+            before = JobState(self._row(session, job_id).state)
+            heard = self._wish_all(session, JobRow.id == job_id, action, wanted, target)
+            if not heard and before not in (target, JobState.running):
+                raise NotAllowed(before)
+            self._wish_all(session, JobRow.parent_id == job_id, action, wanted, target)
+            return to_job(session.get_one(JobRow, job_id, populate_existing=True))
+
+    def _wish_all(self, session: Session, which: ColumnElement[bool], action: str, wanted: Wanted, target: JobState) -> int:
+        """Do it where jobs wait, ask for it where they run; for how many."""
+        ended = {"finished_at": now_seconds()} if target in TERMINAL else {}
+        values = {"state": target.value, "wanted": wanted.value, "eta_seconds": None, "message": target.value, **ended}
+        waiting = JobRow.state.in_(sources(action, target))
+        done = len(self.change_all(session, which, waiting, events=news_of(target), **values))
+        running = (JobRow.state == JobState.running.value, JobRow.wanted.not_in((Wanted.cancel.value, wanted.value)))
+        asked: list[EventDraft] = [("log", {"level": "info", "message": f"{action} was asked for"})]
+        return done + len(self.change_all(session, which, *running, events=asked, wanted=wanted.value))
+
+    def _requeue(self, job_id: str, action: str, fine: set[JobState]) -> Job:
+        with self.writing() as session:
+            row = self._row(session, job_id)
+            before = JobState(row.state)
+            own = "retry_failed" if action == "retry" and before == JobState.succeeded and self._has_failures(session, row) else action
+            done = self._requeue_all(session, JobRow.id == job_id, own)
+            if not done and before not in fine:
+                raise NotAllowed(before)
+            if done:  # else it may have succeeded just now
+                session.execute(delete(ResultRow).where(ResultRow.job_id == job_id))
+            if done and action == "retry" and row.parent_id:
+                self._reopen(session, row.parent_id)
+            self._requeue_all(session, JobRow.parent_id == job_id, action)
+            return to_job(session.get_one(JobRow, job_id, populate_existing=True))
+
+    def _reopen(self, session: Session, study_id: str) -> None:
+        """One of the runs of a study is retried: what the study has found is no longer all."""
+        action = {JobState.succeeded: "retry_failed", JobState.failed: "retry"}.get(JobState(self._row(session, study_id).state))
+        if action and self._requeue_all(session, JobRow.id == study_id, action):
+            session.execute(delete(ResultRow).where(ResultRow.job_id == study_id))
+
+    def _requeue_all(self, session: Session, which: ColumnElement[bool], action: str) -> int:
+        values: dict[str, Any] = {"state": JobState.queued.value, "wanted": Wanted.run.value, "rung_at": None, "queued_at": now_seconds()}
+        values |= {"finished_at": None, "error": None, "message": "queued"}
+        if action != "resume":
+            again = now_seconds() - JobRow.priority * PRIORITY_SECONDS
+            values |= {"losses": 0, "ran_seconds": 0.0, "rank": again}
+        waiting = JobRow.state.in_(sources(action, JobState.queued))
+        done = self.change_all(session, which, waiting, events=news_of(JobState.queued, reason=action.partition("_")[0]), **values)
+        session.execute(
+            delete(SummaryRow).where(SummaryRow.job_id.in_(select(JobRow.id).where(which, JobRow.state == JobState.queued.value)))
+        )
+        if action == "resume":
+            pausing = (JobRow.state == JobState.running.value, JobRow.wanted == Wanted.pause.value)
+            done += self.change_all(session, which, *pausing, events=(), wanted=Wanted.run.value)
+        return len(done)
+
+    @staticmethod
+    def _has_failures(session: Session, row: JobRow) -> bool:
+        unsuccessful = JobRow.state.in_([JobState.failed.value, JobState.cancelled.value])
+        return session.scalar(select(JobRow.id).where(JobRow.parent_id == row.id, unsuccessful).limit(1)) is not None
+
+    @staticmethod
+    def _unneeded(session: Session, owners: Collection[str]) -> list[str]:
+        needed: set[str | None] = set()
+        asked = sorted(owners)
+        for first in range(0, len(asked), OWNERS_AT_ONCE):
+            some = asked[first : first + OWNERS_AT_ONCE]
+            needed |= set(session.scalars(select(JobRow.id).where(JobRow.id.in_(some))))
+            needed |= set(session.scalars(select(JobRow.cached_from).where(JobRow.cached_from.in_(some))))
+        return [owner for owner in asked if owner not in needed]
+
+    @staticmethod
+    def _row(session: Session, job_id: str) -> JobRow:
+        row = session.get(JobRow, job_id)
+        if row is None:
+            raise LookupError(job_id)
+        return row

@@ -1,0 +1,85 @@
+"""A stored row -> what the API shows of it."""
+
+import threading
+from collections import OrderedDict
+from datetime import UTC, datetime
+
+from ffengine.results import Provenance
+from ffengine.spec import Submission
+from ffengine.text import STORED
+from service.jobs import Event, Job, JobError, JobState, Progress
+from service.store.inserts import PRIORITIES
+from service.store.tables import EventRow, JobRow
+
+REMEMBERED_JOBS = 1_000
+SHOWN_AS_THEY_ARE = (
+    *("id", "kind", "name", "tags", "submitted_by", "pinned", "state", "wanted"),
+    *("spec_digest", "cached_from", "timeout_seconds", "place"),
+)
+
+
+class Shown:
+    """The jobs that were looked at last, so that a job that has not changed since is not put together again."""
+
+    def __init__(self) -> None:
+        self._jobs: OrderedDict[str, tuple[Job, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, job_id: str, version: int) -> tuple[Job, int] | None:
+        """The job, if this version of it is here."""
+        with self._lock:
+            found = self._jobs.get(job_id)
+            if found is None or found[1] != version:
+                return None
+            self._jobs.move_to_end(job_id)
+            return found
+
+    def of(self, row: JobRow) -> tuple[Job, int]:
+        """The job of a row, put together where it is not here, and kept."""
+        if known := self.get(row.id, row.version):
+            return known
+        job = to_job(row)
+        with self._lock:
+            self._jobs[job.id] = (job, row.version)
+            self._jobs.move_to_end(job.id)
+            if len(self._jobs) > REMEMBERED_JOBS:
+                self._jobs.popitem(last=False)
+        return job, row.version
+
+
+def to_event(row: EventRow) -> Event:
+    """The event as the API shows it."""
+    return Event.model_validate({"id": row.seq, "job": row.job_id, "type": row.type, "at": _time(row.at), "data": row.data})
+
+
+def to_job(row: JobRow) -> Job:
+    """The job as the API shows it."""
+    base = f"/v1/jobs/{row.id}"
+    links = {"self": base, "events": f"{base}/events", "result": f"{base}/result", "curves": f"{base}/curves", "cancel": f"{base}/cancel"}
+    if row.parent_id:
+        links["parent"] = f"/v1/jobs/{row.parent_id}"
+    if row.kind == "study":
+        links["children"] = f"/v1/jobs?parent={row.id}"
+    return Job.model_validate(
+        {
+            **{key: getattr(row, key) for key in SHOWN_AS_THEY_ARE},
+            "priority": PRIORITIES[row.priority],
+            "spec": Submission.model_validate({"spec": row.spec}, context=STORED).spec,
+            "progress": Progress(fraction=row.fraction, message=row.message, eta_seconds=row.eta_seconds),
+            "created_at": _time(row.created_at),
+            "started_at": _time(row.started_at),
+            "finished_at": _time(row.finished_at),
+            "attempts": row.attempt,
+            "error": JobError.model_validate(row.error) if row.error else None,
+            "provenance": Provenance.model_validate(row.provenance) if row.provenance else None,
+            "parent": row.parent_id,
+            "cached": row.cached_from is not None,
+            "waits_for": row.waits_for if row.state == JobState.queued else None,
+            "webhook": row.webhook["url"] if row.webhook else None,
+            "links": links,
+        }
+    )
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

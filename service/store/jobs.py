@@ -1,0 +1,270 @@
+"""The API's side of the store: submit, and look."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import JSON, TextClause, cast, delete, func, insert, select, text, type_coerce
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.selectable import TextualSelect
+
+from ffengine.results import AccuracyRow
+from ffengine.study import Cell
+from service.headline import Headline, headline, places_of_interest, suffices
+from service.jobs import TERMINAL, Event, Job, JobState
+from service.store.database import Database
+from service.store.inserts import CELLS_AT_ONCE, Order, draft, draft_cell, insert_jobs
+from service.store.job_cache import Shown, to_event, to_job
+from service.store.queue import key_of
+from service.store.tables import CurveRow, EventRow, IdempotencyRow, JobRow, ResultRow, now_seconds
+
+REMEMBERED_HEADLINES = 5_000
+_UNENDED = JobRow.state.in_([state.value for state in JobState if state not in TERMINAL])
+_UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(_UNENDED, JobRow.kind == "study")
+_QUEUED = select(func.count()).where(JobRow.state == JobState.queued.value, JobRow.kind != "study")
+_WAITING = select(_QUEUED.scalar_subquery(), _UNMADE.scalar_subquery(), now_seconds())  # put together once: every submit asks it
+
+
+class KeyReused(Exception):  # noqa: N818
+    """The Idempotency-Key came with another body before."""
+
+
+class QueueFull(Exception):  # noqa: N818
+    """Too many jobs wait."""
+
+
+class Idempotency(NamedTuple):
+    """An Idempotency-Key of an owner, and the fingerprint of the body that came with it."""
+
+    owner: str
+    key: str
+    fingerprint: str
+    hours: float
+
+
+class Submitted(NamedTuple):
+    """The job of a submission, and whether it was there before."""
+
+    job: Job
+    replayed: bool
+
+
+class Page(NamedTuple):
+    """Some jobs, and the id after which the next page begins."""
+
+    jobs: list[Job]
+    next_id: str | None
+
+
+class Requests(Database):
+    """Submit jobs, and look at them."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._shown = Shown()
+        self._headlines: dict[tuple[str, datetime] | None, Headline] = {}
+
+    def submit(self, order: Order, cells: Sequence[Cell] = (), *, idempotency: Idempotency | None = None, max_queued: int) -> Submitted:
+        """Store a job, and for a study its cells, in one transaction with the idempotency key.
+
+        An identical spec that has succeeded is answered from its result, unless the order is fresh.
+        Raises KeyReused and QueueFull.
+        """
+        try:
+            return self._submit(order, cells, idempotency, max_queued)
+        except IntegrityError:
+            if idempotency is None:
+                raise
+            # on PostgreSQL a request with the same key was a moment faster: its job is the answer
+            return self._submit(order, cells, idempotency, max_queued)
+
+    def job(self, job_id: str) -> Job | None:
+        """The job, if there is one."""
+        found = self.versioned(job_id)
+        return found[0] if found else None
+
+    def versioned(self, job_id: str) -> tuple[Job, int] | None:
+        """The job and its version, which rises with every change. Not to be changed: others are given the same object."""
+        with self.engine.connect() as connection:
+            version = connection.scalar(select(JobRow.version).where(JobRow.id == job_id))
+        if version is None:
+            return None
+        if known := self._shown.get(job_id, version):
+            return known
+        with self.reading() as session:
+            row = session.get(JobRow, job_id)
+            return self._shown.of(row) if row else None
+
+    def at_a_glance(self, job_id: str) -> tuple[Job, int] | None:
+        """The same, where that takes no time: on SQLite, of a job that was looked at and has not changed. For the event loop."""
+        version = self.glimpse.version(job_id) if self.glimpse else None
+        return None if version is None else self._shown.get(job_id, version)
+
+    def jobs(
+        self,
+        *,
+        limit: int,
+        before: str | None = None,
+        state: str | None = None,
+        kind: str | None = None,
+        tag: str | None = None,
+        name: str | None = None,
+        search: str | None = None,
+        submitted_by: str | None = None,
+        parent: str | None = None,
+        children: bool = False,
+    ) -> Page:
+        """Jobs, newest first, from before an id on; a study's cells only with `children`, or where its id is given as `parent`."""
+        query = select(JobRow).order_by(JobRow.id.desc()).limit(limit + 1)
+        if parent:
+            query = query.where(JobRow.parent_id == parent)
+        elif not children:
+            query = query.where(JobRow.parent_id.is_(None))
+        for column, value in ((JobRow.state, state), (JobRow.kind, kind), (JobRow.name, name), (JobRow.submitted_by, submitted_by)):
+            query = query.where(column == value) if value is not None else query
+        if search is not None:
+            query = query.where(JobRow.name.icontains(search, autoescape=True) | (JobRow.id == search))
+        query = query.where(JobRow.id < before) if before else query
+        query = query.where(self._tagged(tag)) if tag is not None else query
+        with self.reading() as session:
+            rows = list(session.scalars(query))
+        return Page([self._shown.of(row)[0] for row in rows[:limit]], rows[limit - 1].id if len(rows) > limit else None)
+
+    def result(self, job_id: str) -> str | None:
+        """The result's JSON text, if there is one."""
+        with self.reading() as session:
+            return session.scalar(select(ResultRow.document).where(ResultRow.job_id == job_id))
+
+    def children(self, job_id: str) -> list[tuple[Job, str | None]]:
+        """The cells of a study in order, each with its result's JSON text where there is one."""
+        query = select(JobRow, ResultRow.document).outerjoin(ResultRow, ResultRow.job_id == JobRow.id)
+        with self.reading() as session:
+            found = session.execute(query.where(JobRow.parent_id == job_id).order_by(JobRow.cell)).all()
+            return [(to_job(row), document) for row, document in found]
+
+    def events(self, job_id: str, *, after: int, limit: int) -> list[Event]:
+        """The events of a job after a number, oldest first."""
+        query = select(EventRow).where(EventRow.job_id == job_id, EventRow.seq > after).order_by(EventRow.seq).limit(limit)
+        with self.reading() as session:
+            return [to_event(row) for row in session.scalars(query)]
+
+    def last_events(self, job_id: str, limit: int) -> list[Event]:
+        """The last events of a job, oldest first."""
+        query = select(EventRow).where(EventRow.job_id == job_id).order_by(EventRow.seq.desc()).limit(limit)
+        with self.reading() as session:
+            return [to_event(row) for row in session.scalars(query)][::-1]
+
+    def headlines(self, jobs: Sequence[Job]) -> dict[str, Headline]:
+        """The headline of each job, in as many queries for hundreds as for one; that of a job that has ended is worked out once."""
+        known = {job.id: found for job in jobs if (found := self._headlines.get(_ended(job)))}
+        fresh = [job for job in jobs if job.id not in known]
+        if fresh:
+            known |= self._new_headlines(fresh)
+        if len(self._headlines) > REMEMBERED_HEADLINES:
+            self._headlines.clear()
+        self._headlines |= {key: known[job.id] for job in fresh if (key := _ended(job))}
+        return known
+
+    def _new_headlines(self, jobs: Sequence[Job]) -> dict[str, Headline]:
+        tested = [job.id for job in jobs if job.kind == "train" and job.state == JobState.succeeded]
+        with self.reading() as session:
+            rows = self._rows_of_interest(session, jobs)
+            accuracies = self._accuracies(session, tested) if tested else {}
+        return {job.id: headline(job.spec, rows.get(job.id, []), accuracies.get(job.id, [])) for job in jobs}
+
+    def _rows_of_interest(self, session: Session, jobs: Sequence[Job]) -> dict[str, list[dict[str, Any]]]:
+        """Of each job the rows that its headline needs: those beside the newest one."""
+        ids = [job.id for job in jobs if job.kind != "study"]
+        newest = select(func.max(CurveRow.id)).where(CurveRow.job_id.in_(ids)).group_by(CurveRow.job_id)
+        last = {row.job_id: row.data for row in session.scalars(select(CurveRow).where(CurveRow.id.in_(newest)))}
+        begun = [job for job in jobs if job.id in last]
+        wanted = [(job.id, key_of(place)) for job in begun for place in places_of_interest(job.spec, last[job.id])]
+        found = defaultdict[str, list[dict[str, Any]]](list)
+        for job_id, data in session.execute(self._rows_with(wanted)):
+            found[job_id].append(data)
+        lacking = [job.id for job in begun if not suffices(job.spec, found[job.id])]
+        for job_id in lacking:
+            found[job_id] = []
+        for job_id, data in session.execute(select(CurveRow.job_id, CurveRow.data).where(CurveRow.job_id.in_(lacking))):
+            found[job_id].append(data)
+        return found
+
+    def _rows_with(self, wanted: Sequence[tuple[str, str]]) -> TextualSelect:
+        """The rows with these pairs of a job and a key: thousands of pairs in one parameter, each looked up in the index."""
+        each = "json_each(:wanted)" if self.is_sqlite else "json_array_elements(CAST(:wanted AS json)) AS each(value)"
+        job, key = (f"json_extract(value, '$[{place}]')" if self.is_sqlite else f"value->>{place}" for place in (0, 1))
+        statement = f"SELECT job_id, data FROM {each} JOIN curve_rows ON job_id = {job} AND curve_rows.key = {key}"  # noqa: S608 - no user text
+        return text(statement).bindparams(wanted=json.dumps(wanted)).columns(CurveRow.job_id, CurveRow.data)
+
+    def _accuracies(self, session: Session, ids: Sequence[str]) -> dict[str, list[AccuracyRow]]:
+        """The accuracies of training jobs that have succeeded, without the rest of their results."""
+        as_json = type_coerce(ResultRow.document, JSON) if self.is_sqlite else cast(ResultRow.document, JSON)
+        found = session.execute(select(ResultRow.job_id, as_json["accuracy"]).where(ResultRow.job_id.in_(ids)))
+        return {job_id: [AccuracyRow.model_validate(row) for row in rows or ()] for job_id, rows in found}
+
+    def events_beyond(self, number: int, limit: int) -> list[tuple[int, str]]:
+        """The numbers of the events after one over all jobs, each with its job's id, in their order."""
+        query = select(EventRow.id, EventRow.job_id).where(EventRow.id > number).order_by(EventRow.id).limit(limit)
+        with self.reading() as session:
+            return [(row.id, row.job_id) for row in session.execute(query)]
+
+    def events_numbered(self, numbers: Sequence[int]) -> list[Event]:
+        """The events of these numbers over all jobs, in their order."""
+        query = select(EventRow).where(EventRow.id.in_(numbers)).order_by(EventRow.id)
+        with self.reading() as session:
+            return [to_event(row) for row in session.scalars(query)]
+
+    def newest_event(self) -> int:
+        """The number of the newest event of all jobs: it rises whenever anything happens."""
+        with self.reading() as session:
+            return session.scalar(select(func.max(EventRow.id))) or 0
+
+    # Within a transaction
+
+    def _submit(self, order: Order, cells: Sequence[Cell], idempotency: Idempotency | None, max_queued: int) -> Submitted:
+        at_once = cells[:CELLS_AT_ONCE]
+        parent = draft(order)
+        counted = {"cells": len(cells), "cells_made": len(at_once)} if cells else {"cells": None, "cells_made": None}
+        drafts = [parent | counted, *(draft_cell(parent, cell, number) for number, cell in enumerate(at_once))]
+        with self.writing() as session:
+            if idempotency and (known := self._known(session, idempotency)):
+                return Submitted(known, replayed=True)
+            waiting, now = self._waiting(session)
+            if waiting + max(1, len(cells)) > max_queued:
+                raise QueueFull
+            insert_jobs(session, drafts, now)
+            if idempotency:
+                values = {"owner": idempotency.owner, "key": idempotency.key, "fingerprint": idempotency.fingerprint}
+                session.execute(insert(IdempotencyRow).values(**values, job_id=parent["id"], created_at=now))
+            return Submitted(to_job(session.get_one(JobRow, parent["id"], populate_existing=True)), replayed=False)
+
+    @staticmethod
+    def _waiting(session: Session) -> tuple[int, float]:
+        """How many jobs wait for a worker or are still to be made, and the database's clock."""
+        queued, unmade, now = session.execute(_WAITING).one()
+        return queued + unmade, now
+
+    def _known(self, session: Session, idempotency: Idempotency) -> Job | None:
+        same = (IdempotencyRow.owner == idempotency.owner, IdempotencyRow.key == idempotency.key)
+        found = session.execute(select(IdempotencyRow, now_seconds()).where(*same)).first()
+        if found is None:
+            return None
+        row, now = found
+        if row.created_at < now - idempotency.hours * 3600:
+            session.execute(delete(IdempotencyRow).where(*same))
+            return None
+        if row.fingerprint != idempotency.fingerprint:
+            raise KeyReused
+        return to_job(session.get_one(JobRow, row.job_id))
+
+    def _tagged(self, tag: str) -> TextClause:
+        each = "json_each(jobs.tags)" if self.is_sqlite else "json_array_elements_text(jobs.tags) AS each(value)"
+        return text(f"EXISTS (SELECT 1 FROM {each} WHERE value = :tag)").bindparams(tag=tag)  # noqa: S608 - no user text
+
+
+def _ended(job: Job) -> tuple[str, datetime] | None:
+    """What tells a job that has ended from what it was before, and from what a retry makes of it; None while it goes on."""
+    return (job.id, job.finished_at) if job.state in TERMINAL and job.finished_at else None

@@ -1,0 +1,231 @@
+"""The tables. All times are seconds since 1970 by the database's own clock."""
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import Float
+
+from service.jobs import JobState, Wanted
+
+Document = dict[str, Any]
+
+
+class now_seconds(FunctionElement[float]):  # noqa: N801 - a function in SQL
+    """The database's clock, so that machines whose clocks differ agree on leases."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(now_seconds, "sqlite")
+def _now_sqlite(_element: now_seconds, _compiler: SQLCompiler, **_options: object) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(now_seconds, "postgresql")
+def _now_postgresql(_element: now_seconds, _compiler: SQLCompiler, **_options: object) -> str:
+    return "extract(epoch from clock_timestamp())::double precision"
+
+
+def _one_of(column: str, values: list[str], name: str) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({', '.join(repr(value) for value in values)})", name=name)
+
+
+class Base(DeclarativeBase):
+    """The metadata of all tables."""
+
+    type_annotation_map = {Document: JSON, list[str]: JSON, list[Document]: JSON}  # noqa: RUF012 - SQLAlchemy's way of declaring it
+
+
+class JobRow(Base):
+    """A job. `version` rises with every change, `last_event` counts its events, `attempt` fences its worker's writes.
+
+    `rank` orders the queue, see submissions.rank_of. A job that `waits_for` an identical one is not claimed: it shares its answer.
+    Of a study, `cells` is how many runs it has, `cells_made` how many of them are there already.
+    """
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    name: Mapped[str | None] = mapped_column(index=True)
+    tags: Mapped[list[str]]
+    submitted_by: Mapped[str | None]
+    priority: Mapped[int]
+    rank: Mapped[float]
+    pinned: Mapped[bool] = mapped_column(default=False)
+    fresh: Mapped[bool] = mapped_column(default=False)
+    state: Mapped[str]
+    wanted: Mapped[str]
+    version: Mapped[int] = mapped_column(default=1)
+    last_event: Mapped[int] = mapped_column(default=0)
+    spec: Mapped[Document]
+    spec_digest: Mapped[str]
+    engine_version: Mapped[str]
+    dataset_digest: Mapped[str | None]
+    device_class: Mapped[str | None]
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    cell: Mapped[int | None]
+    place: Mapped[Document | None] = mapped_column(JSON(none_as_null=True))
+    cells: Mapped[int | None]
+    cells_made: Mapped[int | None]
+    cached_from: Mapped[str | None]
+    waits_for: Mapped[str | None]
+    webhook: Mapped[Document | None] = mapped_column(JSON(none_as_null=True))
+    attempt: Mapped[int] = mapped_column(default=0)
+    losses: Mapped[int] = mapped_column(default=0)
+    worker: Mapped[str | None]
+    lease_until: Mapped[float | None]
+    timeout_seconds: Mapped[float | None]
+    claimed_at: Mapped[float | None]
+    deadline_at: Mapped[float | None]
+    ran_seconds: Mapped[float] = mapped_column(default=0.0)
+    rung_at: Mapped[float | None]
+    checkpoint: Mapped[str | None]
+    fraction: Mapped[float] = mapped_column(default=0.0)
+    message: Mapped[str] = mapped_column(default="")
+    eta_seconds: Mapped[float | None]
+    created_at: Mapped[float]
+    queued_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+    error: Mapped[Document | None]
+    provenance: Mapped[Document | None]
+
+    __table_args__ = (
+        _one_of("state", [state.value for state in JobState], "state_known"),
+        _one_of("wanted", [wanted.value for wanted in Wanted], "wanted_known"),
+        Index("jobs_by_state", "state", "id"),
+        Index("jobs_by_rank", "state", "rank", "id"),
+        Index("jobs_by_parent", "parent_id", "cell"),
+        Index("jobs_in_order", "parent_id", "id"),
+        Index("jobs_by_digest", "spec_digest", "state"),
+        Index("jobs_by_source", "cached_from"),
+        Index("jobs_by_leader", "waits_for"),
+    )
+
+
+class ResultRow(Base):
+    """The result of a job that has succeeded, as JSON text."""
+
+    __tablename__ = "results"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    document: Mapped[str]
+
+
+class SummaryRow(Base):
+    """What a study reports of one of its runs that has ended: a StudyCell as JSON text."""
+
+    __tablename__ = "summaries"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    document: Mapped[str]
+
+
+class CurveRow(Base):
+    """One tidy row of a job, by what makes it unique: seed, layer, epoch and split, or those of a cell."""
+
+    __tablename__ = "curve_rows"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    key: Mapped[str]
+    data: Mapped[Document]
+
+    __table_args__ = (UniqueConstraint("job_id", "key", name="row_once"),)
+
+
+class EventRow(Base):
+    """Something that happened to a job: `seq` counts from 1 within the job, `id` over all jobs."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    seq: Mapped[int]
+    type: Mapped[str]
+    at: Mapped[float]
+    data: Mapped[Document]
+
+    # without AUTOINCREMENT, SQLite gives the number of a deleted last event again, and whoever follows the numbers misses it
+    __table_args__ = (UniqueConstraint("job_id", "seq", name="event_once"), {"sqlite_autoincrement": True})
+
+
+class IdempotencyRow(Base):
+    """An Idempotency-Key, what was asked with it, and the job that it made."""
+
+    __tablename__ = "idempotency_keys"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    created_at: Mapped[float]
+
+
+class DeliveryRow(Base):
+    """A message to a job's webhook: due at `next_at`, which is null when it was delivered or given up; `attempts` tells of each try."""
+
+    __tablename__ = "deliveries"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    type: Mapped[str]
+    body: Mapped[str]
+    created_at: Mapped[float]
+    next_at: Mapped[float | None] = mapped_column(index=True)
+    delivered_at: Mapped[float | None]
+    attempts: Mapped[list[Document]]
+
+
+class SecretRow(Base):
+    """A secret that the service made for itself."""
+
+    __tablename__ = "secrets"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
+class ServiceRow(Base):
+    """Which service this is: the one row, made with the table. The folder of artifacts has the same id, see service.store.identity."""
+
+    __tablename__ = "service"
+
+    number: Mapped[int] = mapped_column(primary_key=True, default=1)
+    id: Mapped[str]
+
+    __table_args__ = (CheckConstraint("number = 1", name="one_service"),)
+
+
+class KeyRow(Base):
+    """An API key, as its hash."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    digest: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[float]
+    revoked_at: Mapped[float | None]
+
+
+class WorkerRow(Base):
+    """A worker's last sign of life."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    device: Mapped[str]
+    device_name: Mapped[str | None]
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    version: Mapped[str]
+    job: Mapped[str | None]
+    seen_at: Mapped[float]

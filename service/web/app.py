@@ -1,0 +1,80 @@
+"""The HTTP application: resources, routers, problems; nothing else."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from starlette.types import ASGIApp
+
+from ffengine.datasets import look_in
+from ffengine.version import ENGINE_VERSION
+from service.settings import Settings
+from service.web import problems
+from service.web.dashboard import pages, templating
+from service.web.dependencies import State, owner_of
+from service.web.host_check import HostCheck
+from service.web.openapi import openapi, operation_id
+from service.web.routes import catalog, datasets, jobs, results, system, webhooks
+from service.web.security_headers import Precautions
+
+DESCRIPTION = """
+Train Forward-Forward networks and check the sparsity theorems of arXiv 2311.05667.
+
+Submit a spec with `POST /v1/jobs`, wait with `GET /v1/jobs/{id}?wait=60`, read `GET /v1/jobs/{id}/result`.
+Every error is `application/problem+json` (RFC 9457) with JSON pointers to what was wrong.
+"""
+
+
+class App(FastAPI):
+    """A FastAPI app that answers with problem documents only, and to its own names."""
+
+    def __init__(self, settings: Settings, **how: Any) -> None:
+        super().__init__(**how)
+        self.settings = settings
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, made once."""
+        self.openapi_schema = self.openapi_schema or openapi(self)
+        return self.openapi_schema
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The framework's own stack within SizeAnswers: what limits bodies is the outermost of it."""
+        return Precautions(HostCheck(problems.SizeAnswers(super().build_middleware_stack()), self.settings))
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application over the settings, by default those of the environment."""
+    settings = settings or Settings()
+    look_in(settings.data_root)  # where specs that name uploads are validated
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        state = State(settings)
+        app.state.resources = state
+        await state.open()
+        try:
+            yield
+        finally:
+            await state.close()
+
+    app = App(
+        settings,
+        title="fflab",
+        version=ENGINE_VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        max_body_size=settings.max_body_bytes,
+        generate_unique_id_function=operation_id,
+        docs_url=None,  # the framework's own pages load their scripts from elsewhere: /docs is one of ours
+        redoc_url=None,
+    )
+    problems.install(app)
+    for routes in (jobs, results, webhooks, catalog, datasets):
+        app.include_router(routes.router, prefix="/v1", dependencies=[Depends(owner_of)])
+    app.include_router(datasets.upload_router, prefix="/v1", dependencies=[Depends(owner_of)], max_body_size=settings.max_upload_bytes)
+    app.include_router(system.workers, prefix="/v1", dependencies=[Depends(owner_of)])
+    app.include_router(system.router)
+    for part in (pages.router, pages.entrance, pages.specs, templating.files):
+        app.include_router(part)
+    return app

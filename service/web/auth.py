@@ -1,0 +1,81 @@
+"""API keys: made once, shown once, kept as a hash."""
+
+import hashlib
+import secrets
+import time
+from typing import NamedTuple
+
+from ffengine.text import user_text
+from service.settings import Settings
+from service.store import Store
+from service.web.problems import KeyNeeded
+
+PREFIX = "fflab_"
+KEY_BYTES = 32
+REMEMBERED_SECONDS = 2.0  # a revoked key is refused after so long at the latest
+
+
+class NewKey(NamedTuple):
+    """A key that was just made; `secret` is shown this once."""
+
+    id: str
+    name: str
+    secret: str
+
+
+def create_key(store: Store, name: str) -> NewKey:
+    """Make and store a key. Raises ValueError where the name is none."""
+    name = user_text(name)
+    secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
+    key_id = f"key_{secrets.token_hex(6)}"
+    store.add_key(key_id, name, fingerprint(secret))
+    return NewKey(key_id, name, secret)
+
+
+def fingerprint(secret: str) -> str:
+    """The stored form: the secret has 256 random bits, so that a plain hash suffices."""
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
+
+
+class Gate:
+    """Decides who may use the API: everybody on loopback until a key exists, then whoever has one."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store, self._required = store, settings.require_keys
+        self._read_at = float("-inf")
+        self._exists = False
+        self._valid: dict[str, str] = {}  # fingerprint -> key id
+        self._names: dict[str, str] = {}
+
+    def owner(self, authorization: str | None, api_key: str | None) -> str:
+        """Whose request it is: a key's id, or "anyone". Raises KeyNeeded."""
+        if not self.needs_keys:
+            return "anyone"
+        scheme, _, credentials = (authorization or "").partition(" ")
+        secret = api_key or (credentials.strip() if scheme.lower() == "bearer" else "")
+        owner = self._valid.get(fingerprint(secret)) if secret else None
+        if owner is None:
+            raise KeyNeeded(headers={"WWW-Authenticate": 'Bearer realm="fflab"'})
+        return owner
+
+    def name(self, owner: str) -> str | None:
+        """What the key of an owner is called; None for "anyone"."""
+        return self._names.get(owner)
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether requests without a key are refused."""
+        return self._exists or self._required
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the keys were read too long ago."""
+        return time.monotonic() - self._read_at >= REMEMBERED_SECONDS
+
+    def refresh(self) -> None:
+        """Read the keys."""
+        keys = self._store.api_keys()
+        self._exists = bool(keys)
+        self._valid = {key.digest: key.id for key in keys if key.revoked_at is None}
+        self._names = {key.id: key.name for key in keys}
+        self._read_at = time.monotonic()

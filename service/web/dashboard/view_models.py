@@ -1,0 +1,77 @@
+"""What the pages show of jobs: names, findings, provenance in words, and snippets that work when pasted. No HTTP, no SQL."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ffengine.results import Diagnostic
+from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
+from service.jobs import TERMINAL, Job, JobState
+from service.specs.files import as_yaml
+
+DOWNLOADS = {
+    "result": "all figures, findings and provenance, as JSON",
+    "result.csv": "the figures as a table",
+    "result.npz": "arrays: of a check every sample's margin, of a training run the curves",
+    "weights.safetensors": "what the network has learnt",
+    "report.html": "charts, figures and provenance on one page",
+}
+SEVERITIES = ("error", "warning", "info")
+KINDS_WITH = {"result.npz": ("train", "check"), "weights.safetensors": ("train",)}
+
+
+class Finding(NamedTuple):
+    """What was found in a run of a study, or in the job itself (""), and in which other runs something of the same kind."""
+
+    run: str
+    diagnostic: Diagnostic
+    others: Sequence[tuple[str, Diagnostic]]
+
+
+def findings(found: Sequence[tuple[str, Diagnostic]]) -> list[Finding]:
+    """The findings of all runs, the gravest first, those of a kind together."""
+    kinds: dict[str, list[tuple[str, Diagnostic]]] = {}
+    for run, diagnostic in sorted(found, key=lambda one: SEVERITIES.index(one[1].severity)):
+        kinds.setdefault(diagnostic.code if run else diagnostic.message, []).append((run, diagnostic))
+    return [Finding(*first, others) for first, *others in kinds.values()]
+
+
+def downloads(job: Job) -> list[tuple[str, str]]:
+    """What can be downloaded of a job that has a result."""
+    return [(what, meaning) for what, meaning in DOWNLOADS.items() if job.kind in KINDS_WITH.get(what, (job.kind,))]
+
+
+def check_of(job: Job) -> CheckSpec:
+    """The check of a training job's weights as they are at its end: on the same data, with the same negatives."""
+    if not isinstance(job.spec, TrainSpec):
+        return CheckSpec()
+    return CheckSpec.model_construct(
+        at=TrainedWeights(job=job.id, epoch=job.spec.epochs),
+        dataset=job.spec.dataset,
+        negatives=job.spec.negatives,
+        activation=job.spec.network.activation,
+        samples=min(2_000, job.spec.dataset.train_count),
+        methods=("exact",),
+        seeds=job.spec.seeds,
+    )
+
+
+def snippets(job: Job, url: str, *, keyed: bool) -> list[tuple[str, str]]:
+    """The spec as a file, and the same job asked for from a shell and from Python; where keys are needed with that of FFLAB_API_KEY."""
+    body = json.dumps({"spec": as_document(job.spec), "fresh": True})
+    key = ' -H "Authorization: Bearer $FFLAB_API_KEY"' if keyed else ""
+    curl = f"curl -s {shlex.quote(f'{url}/v1/jobs')}{key} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    yaml = as_yaml(job.spec)
+    shell = f"cat > spec.yaml <<'END'\n{yaml}END\nFFLAB_URL={shlex.quote(url)} fflab submit spec.yaml --fresh --wait"
+    client = f'Client("{url}", os.environ["FFLAB_API_KEY"])' if keyed else f'Client("{url}")'
+    imports = "import os\n\nfrom fflab import Client" if keyed else "from fflab import Client"
+    python = f"{imports}\n\njob = {client}.submit({as_document(job.spec)!r}, fresh=True).wait()\nprint(job.curves)"
+    return [("YAML", yaml), ("curl", curl), ("Python", python), ("Shell", shell)]
+
+
+def waiting(job: Job) -> str:
+    """What a job that has not ended does."""
+    if job.state in TERMINAL:
+        return ""
+    return {JobState.queued: "waits for a worker", JobState.paused: "paused; resume it to go on"}.get(job.state, "starting")

@@ -1,0 +1,214 @@
+"""Waiting for something to happen: one tail of the events for all waiting clients of a process; Server-Sent Events."""
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Iterable
+from typing import NamedTuple
+
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.concurrency import run_in_threadpool
+
+from service.jobs import TERMINAL, Event, Job
+from service.store import Store
+from service.web.problems import DATABASE_ERRORS
+
+POLL_SECONDS = 0.05
+HEARTBEAT_SECONDS = 15.0
+PAGE_EVENTS = 500
+AT_ONCE = 2_000  # events that a poll looks at
+LONGEST_PENDING = 1_000  # of a client that is slower than its job: then it reads the database again
+HOLE_SECONDS = 5.0  # a number that is missing for so long was rolled back, or its job was deleted
+POLL_FAULT_SECONDS = 1.0
+
+
+class Told(NamedTuple):
+    """An event as it is sent, encoded once for all who wait for it."""
+
+    event: Event
+    encoded: bytes
+
+
+class Watch:
+    """One waiting client's view of one job: what has happened since it began to watch."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.pending: deque[Told] = deque()
+        self._news = asyncio.Event()
+
+    def tell(self, told: Told) -> None:
+        """Something has happened. A client that is too slow loses what it has not taken yet: it sees that by the numbers."""
+        if len(self.pending) >= LONGEST_PENDING:
+            self.pending.clear()
+        self.pending.append(told)
+        self._news.set()
+
+    def wake(self) -> None:
+        """Let the client go."""
+        self._news.set()
+
+    async def next(self, seconds: float) -> Told | None:
+        """The next event; None after `seconds`, or when the process is about to end."""
+        if not self.pending:
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), timeout=max(0.0, seconds))
+        return self.pending.popleft() if self.pending else None
+
+
+class Tail:
+    """Follows the events of all jobs while anybody waits: one query each 50 ms, whatever the number of clients; else none."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._watches: dict[str, set[Watch]] = defaultdict(set)
+        self._horizon: int | None = None  # all events up to this number have been told
+        self._ahead: set[int] = set()  # those beyond it that have been told already: a smaller number was not there yet
+        self._hole_since: float | None = None
+        self._lock = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self.closing = False
+
+    def start(self) -> None:
+        """Begin to poll."""
+        self._task = asyncio.create_task(self._poll())
+
+    def close(self) -> None:
+        """Let all waiting clients go."""
+        self.closing = True
+        for watch in [watch for watches in self._watches.values() for watch in watches]:
+            watch.wake()
+
+    async def stop(self) -> None:
+        """Let all waiting clients go, and end."""
+        self.close()
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    @contextlib.asynccontextmanager
+    async def watching(self, job_id: str) -> AsyncIterator[Watch]:
+        """A watch for as long as a client waits: whatever is committed from now on is told."""
+        watch = Watch(job_id)
+        async with self._lock:
+            if self._horizon is None:
+                self._horizon = await run_in_threadpool(self._store.newest_event)
+            self._watches[job_id].add(watch)
+        try:
+            yield watch
+        finally:
+            self._watches[job_id].remove(watch)
+            if not self._watches[job_id]:
+                del self._watches[job_id]
+
+    @property
+    def waiting(self) -> int:
+        """How many clients wait just now."""
+        return sum(len(watches) for watches in self._watches.values())
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                async with self._lock:
+                    while await self._follow():
+                        pass
+            except DATABASE_ERRORS:
+                await asyncio.sleep(POLL_FAULT_SECONDS)
+
+    async def _follow(self) -> bool:
+        """Tell what is new; whether there may be more."""
+        if not self._watches:
+            self._horizon, self._ahead, self._hole_since = None, set(), None
+            return False
+        if self._horizon is None:
+            return False
+        found = await run_in_threadpool(self._store.events_beyond, self._horizon, AT_ONCE)
+        wanted = [number for number, job_id in found if job_id in self._watches and number not in self._ahead]
+        for event in await run_in_threadpool(self._store.events_numbered, wanted) if wanted else ():
+            told = Told(event, _encoded(event))
+            for watch in self._watches.get(event.job, ()):
+                watch.tell(told)
+        self._advance([number for number, _ in found])
+        return len(found) == AT_ONCE
+
+    def _advance(self, numbers: Iterable[int]) -> None:
+        """Move the horizon up to the first number that is missing: PostgreSQL commits are not in the order of the numbers."""
+        self._ahead |= set(numbers)
+        now = time.monotonic()
+        while self._ahead and self._horizon is not None:
+            first = min(self._ahead)
+            if first > self._horizon + 1:
+                self._hole_since = self._hole_since or now
+                if now - self._hole_since < HOLE_SECONDS:
+                    return
+            self._hole_since = None
+            self._ahead.remove(first)
+            self._horizon = first
+
+
+async def until_terminal(tail: Tail, store: Store, job_id: str, seconds: float) -> tuple[Job, int] | None:
+    """The job and its version, when it has ended or the time is over; None where there is no such job."""
+    found = store.at_a_glance(job_id) or await run_in_threadpool(store.versioned, job_id)
+    if seconds <= 0 or found is None or found[0].state in TERMINAL:
+        return found
+    deadline = time.monotonic() + seconds
+    async with tail.watching(job_id) as watch:
+        while not tail.closing and (left := deadline - time.monotonic()) > 0:
+            found = await run_in_threadpool(store.versioned, job_id)
+            if found is None or found[0].state in TERMINAL:
+                return found
+            await _until_end(tail, watch, min(left, HEARTBEAT_SECONDS))
+    return await run_in_threadpool(store.versioned, job_id)
+
+
+async def _until_end(tail: Tail, watch: Watch, seconds: float) -> None:
+    """Return after the event `end`, or when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not tail.closing and (left := deadline - time.monotonic()) > 0:
+        told = await watch.next(left)
+        if told is not None and told.event.type == "end":
+            return
+
+
+async def stream(tail: Tail, store: Store, job_id: str, after: int) -> AsyncIterator[bytes]:
+    """A job's events from after a number on, as Server-Sent Events, with heartbeats, to the last one of a job that has ended.
+
+    The database is read once, then the tail is followed; where the numbers show a gap, the database is read again.
+    """
+    async with tail.watching(job_id) as watch:
+        behind = True
+        while not tail.closing:
+            while behind:
+                events = await run_in_threadpool(store.events, job_id, after=after, limit=PAGE_EVENTS)
+                for event in events:
+                    yield _encoded(event)
+                    after = event.id
+                behind = len(events) == PAGE_EVENTS
+                if not behind and await _ended(store, job_id, after):
+                    return
+            told = await watch.next(HEARTBEAT_SECONDS)
+            if told is None:
+                yield KEEPALIVE_COMMENT
+                behind = True  # whatever the tail may have missed
+            elif told.event.id == after + 1:
+                yield told.encoded
+                after += 1
+                if told.event.type == "end" and await _ended(store, job_id, after):
+                    return
+            else:
+                behind = told.event.id > after
+
+
+async def _ended(store: Store, job_id: str, after: int) -> bool:
+    job = await run_in_threadpool(store.job, job_id)
+    if job is not None and job.state not in TERMINAL:
+        return False
+    return not await run_in_threadpool(store.events, job_id, after=after, limit=1)
+
+
+def _encoded(event: Event) -> bytes:
+    return format_sse_event(data_str=event.model_dump_json(), event=event.type, id=str(event.id))

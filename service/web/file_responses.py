@@ -1,0 +1,65 @@
+"""Things to download: each with a name that says what it is, and an ETag, so that what has not changed is not sent again."""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+
+from ffengine.version import ENGINE_VERSION
+from service.jobs import Job
+from service.web.security_headers import INERT
+
+PIECE = 65_536
+LONGEST_NAME = 40
+
+
+def is_known(etag: str, if_none_match: str | None) -> bool:
+    """Whether a client has the thing already (RFC 9110, 13.1.2: the weak comparison)."""
+    known = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    return known == ["*"] or etag in known
+
+
+def etag_of(job: Job, version: int, what: str) -> str:
+    """The validator of something that is made from a job and its result: another version of either may change it."""
+    return '"' + hashlib.sha256(f"{job.id} {version} {ENGINE_VERSION} {what}".encode()).hexdigest()[:32] + '"'
+
+
+def file_name(job: Job, what: str) -> str:
+    """fflab-KIND[-NAME]-JOB-WHAT, in plain ASCII."""
+    plain = unicodedata.normalize("NFKD", (job.name or "").casefold()).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:LONGEST_NAME]
+    return "-".join(part for part in ("fflab", job.kind, name, job.id, what) if part)
+
+
+def download(
+    job: Job,
+    version: int,
+    what: str,
+    media_type: str,
+    make: Callable[[], str | bytes | Iterable[bytes]],
+    if_none_match: str | None,
+    *,
+    inline: bool = False,
+    policy: str = INERT,
+) -> Response:
+    """The answer that sends what `make` makes, in pieces; made only where the client does not have it."""
+    headers = {"ETag": etag_of(job, version, what), "Cache-Control": "private, no-cache", "Content-Security-Policy": policy}
+    if is_known(headers["ETag"], if_none_match):
+        return Response(status_code=304, headers=headers)
+    headers["Content-Disposition"] = f'{"inline" if inline else "attachment"}; filename="{file_name(job, what)}"'
+    content = make()
+    if isinstance(content, str):
+        content = content.encode()
+    if isinstance(content, bytes):
+        headers["Content-Length"] = str(len(content))
+        content = pieces(content)
+    return StreamingResponse(content, media_type=media_type, headers=headers)
+
+
+def pieces(content: bytes) -> Iterable[bytes]:
+    """The content in pieces that a slow client takes one by one."""
+    view = memoryview(content)
+    return (bytes(view[start : start + PIECE]) for start in range(0, len(view), PIECE))

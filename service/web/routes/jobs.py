@@ -1,0 +1,398 @@
+"""Jobs: submit, list, read, wait, events, and what may be asked of them."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from starlette.concurrency import run_in_threadpool
+
+from ffengine.cost import Estimate, estimate
+from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainedWeights, TrainSpec
+from ffengine.study import Cell, GridError, expand
+from ffengine.text import UserText, composed
+from service.background.retention import remove_job
+from service.background.webhooks import checked_secret, checked_url
+from service.jobs import Event, Job, JobState, Webhook
+from service.specs.json_pointers import unstorable
+from service.store import Idempotency, KeyReused, NotAllowed, Order, PartOfStudy, QueueFull, Submitted
+from service.web import problems
+from service.web.dependencies import InState, Owner, State, checked, is_job_id, json_only
+from service.web.event_feed import stream, until_terminal
+from service.web.file_responses import is_known
+from service.web.problems import responses
+
+router = APIRouter(tags=["jobs"])
+
+LONGEST_WAIT_SECONDS = 60
+QUEUE_RETRY_SECONDS = 30
+LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
+# what is looked for may have been accepted by an earlier version, which took more than UserText does
+Sought = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"), AfterValidator(composed)]
+JobId = Annotated[str, Path(description="as in the job's `id`")]
+
+
+class JobRequest(BaseModel):
+    """A job to be run."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"spec": {"kind": "train", "epochs": 3, "network": {"widths": [256]}}, "name": "a first run", "tags": ["demo"]},
+                {"spec": {"kind": "check", "theorem": 1, "widths": [64, 256]}},
+                {"spec": {"kind": "study", "preset": "paper"}},
+            ]
+        },
+    )
+
+    spec: AnySpec
+    name: UserText | None = Field(None, description="for people; need not be unique")
+    tags: list[UserText] = Field(default=[], max_length=20, description="for filtering")
+    priority: Literal["low", "normal", "high"] = "normal"
+    fresh: bool = Field(False, description="run it even where an identical spec has succeeded")
+    timeout_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=LONGEST_TIMEOUT_SECONDS,
+        description="longest time that it may run, all attempts together; of a study, each of its runs",
+    )
+    pinned: bool = Field(False, description="keep it, whatever the retention says")
+    webhook: str | Webhook | None = Field(None, description="an address that is told when the job ends, with more to choose as an object")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, document: object) -> object:
+        pointer = unstorable(document)
+        if pointer is not None:
+            raise problems.invalid_at(pointer, "holds a NUL character or half of a surrogate pair")
+        return document
+
+
+class JobChanges(BaseModel):
+    """What may be changed of a job, whatever its state; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"pinned": True, "priority": "high"}]})
+
+    name: UserText | None = None
+    tags: list[UserText] = Field(default=[], max_length=20)
+    priority: Literal["low", "normal", "high"] = Field("normal", description="where it stands in the queue; of a study, its runs")
+    pinned: bool = Field(False, description="keep it, whatever the retention says")
+
+
+class JobPage(BaseModel):
+    """Some jobs, newest first."""
+
+    items: list[Job]
+    next_cursor: str | None = Field(description="for the next page; null on the last")
+
+
+class EventPage(BaseModel):
+    """Some events of a job, oldest first."""
+
+    items: list[Event]
+    next_cursor: int | None = Field(description="the id after which the next page begins; null where there are no more yet")
+
+
+@router.post(
+    "/jobs",
+    status_code=202,
+    response_model=Job,
+    dependencies=[Depends(json_only)],
+    summary="Submit a job",
+    responses={
+        200: {"model": Job, "description": "The same request was accepted before (Idempotency-Key): its job"},
+        **responses(
+            problems.MalformedBody,
+            problems.BodyTooLarge,
+            problems.WrongMediaType,
+            problems.StillInFlight,
+            problems.KeyReusedProblem,
+            problems.TooLarge,
+            problems.QueueIsFull,
+        ),
+    },
+)
+def submit_job(
+    body: JobRequest,
+    state: InState,
+    owner: Owner,
+    idempotency_key: Annotated[
+        str | None, Header(min_length=1, max_length=255, description="the same key and body make one job only")
+    ] = None,
+) -> Response:
+    """Store a job; a worker takes it. An identical spec that has succeeded is answered from its result (`cached`)."""
+    cells = _cells(body.spec, state)
+    facts = {name: getattr(body, name) for name in ("spec", "name", "tags", "priority", "fresh", "timeout_seconds", "pinned")}
+    order = Order.model_construct(**facts, webhook=_webhook(body.webhook, state), submitted_by=state.gate.name(owner))
+    with _once(state, owner, idempotency_key):
+        submitted = _submit(state, order, cells, _idempotency(state, owner, idempotency_key, body))
+    state.reconciler.wake()
+    headers = {"Location": f"/v1/jobs/{submitted.job.id}", **({"Idempotency-Replayed": "true"} if submitted.replayed else {})}
+    status = 200 if submitted.replayed else 202
+    return Response(submitted.job.model_dump_json(), status, headers=headers, media_type="application/json")
+
+
+@router.post(
+    "/estimate",
+    summary="What a job would cost",
+    dependencies=[Depends(json_only)],
+    responses=responses(problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
+)
+def estimate_job(body: JobRequest, state: InState) -> Estimate:
+    """Operations, peak memory and expected seconds of the same body as POST /v1/jobs; `problems` names passed limits."""
+    _webhook(body.webhook, state)
+    return _estimate(body.spec, state)
+
+
+@router.get("/jobs", summary="List jobs", responses=responses(problems.BadCursor))
+def list_jobs(
+    response: Response,
+    request: Request,
+    state: InState,
+    limit: Annotated[int, Query(ge=1, le=500, description="most jobs of a page")] = 50,
+    cursor: Annotated[str | None, Query(max_length=100, description="next_cursor of the page before")] = None,
+    job_state: Annotated[JobState | None, Query(alias="state", description="only jobs in this state")] = None,
+    kind: Annotated[Literal["train", "check", "study"] | None, Query(description="only jobs of this kind")] = None,
+    tag: Annotated[Sought | None, Query(description="only jobs that have this tag")] = None,
+    name: Annotated[Sought | None, Query(description="only jobs of exactly this name")] = None,
+    search: Annotated[Sought | None, Query(description="a part of a name, in any case of letters, or an id")] = None,
+    submitted_by: Annotated[Sought | None, Query(description="the name of the API key that it came with")] = None,
+    parent: Annotated[str | None, Query(max_length=100, description="a study's id: its cells, which are left out otherwise")] = None,
+    children: Annotated[bool, Query(description="list the cells of studies, too")] = False,
+) -> JobPage:
+    """Jobs, newest first."""
+    if cursor is not None and not is_job_id(cursor):
+        raise problems.BadCursor
+    parts = {"name": name, "search": search, "submitted_by": submitted_by, "parent": _plain(parent)}
+    filters = {"state": job_state.value if job_state else None, "kind": kind, "tag": tag, **parts}
+    page = state.store.jobs(limit=limit, before=cursor, children=children, **filters)
+    if page.next_id:
+        following = request.url.include_query_params(cursor=page.next_id)
+        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    return JobPage(items=page.jobs, next_cursor=page.next_id)
+
+
+@router.get(
+    "/jobs/{job_id}", response_model=Job, summary="Read a job, or wait for its end", responses={304: {}, **responses(problems.NoSuchJob)}
+)
+async def read_job(
+    job_id: JobId,
+    state: InState,
+    wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT_SECONDS, description="hold the answer until the job has ended, seconds")] = 0,
+    prefer: Annotated[str | None, Header(description="`wait=SECONDS` (RFC 7240) does the same")] = None,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The job as it is, or with `wait` when it ends or the time is over."""
+    preferred = re.search(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])", prefer or "")
+    seconds = min(LONGEST_WAIT_SECONDS, max(wait, int(preferred[1]) if preferred else 0))
+    found = await until_terminal(state.tail, state.store, checked(job_id), seconds)
+    if found is None:
+        raise problems.NoSuchJob
+    job, version = found
+    headers = {"ETag": f'"{job.id}.{version}"', **({"Preference-Applied": f"wait={preferred[1]}"} if preferred else {})}
+    if is_known(headers["ETag"], if_none_match):
+        return Response(status_code=304, headers=headers)
+    return Response(job.model_dump_json(), media_type="application/json", headers=headers)  # validated when it was put together
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    summary="What happens to the job",
+    response_model=EventPage,
+    responses={
+        200: {"description": "A stream, or with `Accept: application/json` a page", "content": {"text/event-stream": {}}},
+        **responses(problems.NoSuchJob),
+    },
+)
+async def read_events(
+    job_id: JobId,
+    state: InState,
+    accept: Annotated[str, Header(description="application/json for a page instead of a stream")] = "text/event-stream",
+    last_event_id: Annotated[int | None, Header(ge=0, le=2**62, description="the last id that was received")] = None,
+    after: Annotated[int, Query(ge=0, le=2**62, description="as Last-Event-ID")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+) -> Response:
+    """Server-Sent Events, resumable with Last-Event-ID; the stream ends after the event `end` of a job that has ended."""
+    await run_in_threadpool(state.job, job_id)
+    start = last_event_id if last_event_id is not None else after
+    if "application/json" in accept and "text/event-stream" not in accept:
+        events = await run_in_threadpool(state.store.events, job_id, after=start, limit=limit)
+        page = EventPage(items=events, next_cursor=events[-1].id if len(events) == limit else None)
+        return Response(page.model_dump_json(), media_type="application/json")
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(stream(state.tail, state.store, job_id, start), media_type="text/event-stream", headers=headers)
+
+
+@router.patch(
+    "/jobs/{job_id}",
+    summary="Change name, tags, priority or pin",
+    dependencies=[Depends(json_only)],
+    responses=responses(problems.NoSuchJob, problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
+)
+def change_job(job_id: JobId, body: JobChanges, state: InState) -> Job:
+    """Change what does not touch the computation."""
+    try:
+        job = state.store.change_facts(checked(job_id), given=body.model_dump(exclude_unset=True))
+    except LookupError as error:
+        raise problems.NoSuchJob from error
+    state.reconciler.wake()
+    return job
+
+
+@router.post("/jobs/{job_id}/cancel", summary="Cancel", responses=responses(problems.NoSuchJob, problems.WrongState))
+def cancel_job(job_id: JobId, state: InState) -> Job:
+    """Cancel a job; what was computed so far stays readable. A study's runs are cancelled with it."""
+    return _act(state, job_id, "cancel")
+
+
+@router.post("/jobs/{job_id}/pause", summary="Pause", responses=responses(problems.NoSuchJob, problems.WrongState))
+def pause_job(job_id: JobId, state: InState) -> Job:
+    """Pause a job at its next step, with a checkpoint; the worker is free for others."""
+    return _act(state, job_id, "pause")
+
+
+@router.post("/jobs/{job_id}/resume", summary="Resume", responses=responses(problems.NoSuchJob, problems.WrongState))
+def resume_job(job_id: JobId, state: InState) -> Job:
+    """Queue a paused job again; it goes on from its checkpoint, with the same bits."""
+    return _act(state, job_id, "resume")
+
+
+@router.post("/jobs/{job_id}/retry", summary="Retry", responses=responses(problems.NoSuchJob, problems.WrongState))
+def retry_job(job_id: JobId, state: InState) -> Job:
+    """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
+    return _act(state, job_id, "retry")
+
+
+@router.delete("/jobs/{job_id}", status_code=204, summary="Delete", responses=responses(problems.NoSuchJob, problems.WrongState))
+def delete_job(job_id: JobId, state: InState) -> Response:
+    """Delete a job that has ended, with its result and artifacts."""
+    try:
+        remove_job(state.store, state.artifacts, checked(job_id), "DELETE was asked for")
+    except LookupError as error:
+        raise problems.NoSuchJob from error
+    except PartOfStudy as error:
+        raise problems.WrongState(f"{job_id} is a run of {error.study}: delete the study as a whole", study=error.study) from error
+    except NotAllowed as error:
+        raise problems.WrongState(f"{job_id} is {error.state.value}: only jobs that have ended can be deleted; cancel it first") from error
+    return Response(status_code=204)
+
+
+def _cells(spec: TrainSpec | CheckSpec | StudySpec, state: State) -> list[Cell]:
+    """The cells of a study; refuses what is too large, cannot be expanded, or refers to weights that there are not."""
+    found = _estimate(spec, state)
+    if found.problems:
+        raise problems.TooLarge(
+            "; ".join(found.problems), estimate=found.model_dump(mode="json"), limits=state.settings.limits.model_dump()
+        )
+    if isinstance(spec, CheckSpec):
+        _refuse_missing_weights(spec, state)
+    if not isinstance(spec, StudySpec):
+        return []
+    cells = expand(spec)
+    for check in dict.fromkeys(
+        cell.spec for cell in cells if isinstance(cell.spec, CheckSpec) and isinstance(cell.spec.at, TrainedWeights)
+    ):
+        try:
+            _refuse_missing_weights(check, state)
+        except problems.Invalid as refusal:
+            raise problems.invalid_at("/spec", f"one of its checks cannot be run: {refusal.detail}") from refusal
+    return cells
+
+
+def _estimate(spec: TrainSpec | CheckSpec | StudySpec, state: State) -> Estimate:
+    try:
+        return estimate(spec, state.settings.limits)
+    except GridError as error:
+        raise problems.invalid_at(f"/spec{error.pointer}", str(error)) from error
+
+
+def _refuse_missing_weights(spec: CheckSpec, state: State) -> None:
+    if not isinstance(spec.at, TrainedWeights):
+        return
+    job = state.store.job(spec.at.job)
+    if job is None or not isinstance(job.spec, TrainSpec):
+        raise problems.invalid_at("/spec/at/job", f"there is no training job {spec.at.job}")
+    try:
+        spec.refuse_misfit(job.spec)
+    except ValueError as error:
+        field, _, message = str(error).partition(": ")
+        raise problems.invalid_at(f"/spec/{field.replace('.', '/')}", message) from error
+    stage = next(layers for layers in job.spec.stages if spec.at.layer in layers)
+    measured = any(row["layer"] == stage[-1] and row["epoch"] == spec.at.epoch for row in state.store.rows(job.id))
+    if not measured:
+        raise problems.invalid_at(
+            "/spec/at/epoch", f"{job.id} ({job.state.value}) has not come to epoch {spec.at.epoch} of layer {spec.at.layer}"
+        )
+
+
+def _webhook(given: str | Webhook | None, state: State) -> Webhook | None:
+    """Who is to be told; refuses addresses that are not to be reached, and secrets that are none."""
+    if given is None:
+        return None
+    webhook = Webhook(url=given) if isinstance(given, str) else given
+    pointer = "/webhook" if isinstance(given, str) else "/webhook/url"
+    try:
+        checked_url(webhook.url, state.settings.webhook_allow_private)
+        pointer = "/webhook/secret"
+        if webhook.secret:
+            checked_secret(webhook.secret.get_secret_value())
+    except ValueError as error:
+        raise problems.invalid_at(pointer, str(error)) from error
+    return webhook
+
+
+@contextmanager
+def _once(state: State, owner: str, key: str | None) -> Iterator[None]:
+    """Let only one request with an Idempotency-Key in at a time."""
+    held = (owner, key) if key else None
+    if held and held in state.in_flight:
+        raise problems.StillInFlight(headers={"Retry-After": "1"})
+    if held:
+        state.in_flight.add(held)
+    try:
+        yield
+    finally:
+        if held:
+            state.in_flight.discard(held)
+
+
+def _idempotency(state: State, owner: str, key: str | None, body: JobRequest) -> Idempotency | None:
+    if key is None:
+        return None
+    secret = body.webhook.secret if isinstance(body.webhook, Webhook) else None  # the document shows it as asterisks
+    document = body.model_dump_json(exclude_unset=True) + (secret.get_secret_value() if secret else "")
+    fingerprint = hashlib.sha256(document.encode()).hexdigest()
+    return Idempotency(owner, key, fingerprint, state.settings.idempotency_hours)
+
+
+def _submit(state: State, order: Order, cells: list[Cell], idempotency: Idempotency | None) -> Submitted:
+    try:
+        return state.store.submit(order, cells, idempotency=idempotency, max_queued=state.settings.max_queued)
+    except KeyReused as error:
+        raise problems.KeyReusedProblem from error
+    except QueueFull as error:
+        raise problems.QueueIsFull(headers={"Retry-After": str(QUEUE_RETRY_SECONDS)}) from error
+
+
+def _act(state: State, job_id: str, action: Literal["cancel", "pause", "resume", "retry"]) -> Job:
+    actions = {"cancel": state.store.cancel, "pause": state.store.pause, "resume": state.store.resume, "retry": state.store.retry}
+    try:
+        job = actions[action](checked(job_id))
+    except LookupError as error:
+        raise problems.NoSuchJob from error
+    except NotAllowed as error:
+        raise problems.WrongState(f"{job_id} is {error.state.value}: it cannot be {_DONE[action]}", state=error.state.value) from error
+    state.reconciler.wake()
+    return job
+
+
+_DONE = {"cancel": "cancelled", "pause": "paused", "resume": "resumed", "retry": "retried"}
+
+
+def _plain(parent: str | None) -> str | None:
+    return parent if parent is None or is_job_id(parent) else "job_none"

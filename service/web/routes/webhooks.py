@@ -1,0 +1,84 @@
+"""What was told to a job's webhook, and telling it again."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, Field
+
+from service.jobs import JobState
+from service.store.tables import DeliveryRow
+from service.web import problems
+from service.web.dependencies import InState
+from service.web.problems import responses
+from service.web.routes.jobs import JobId
+
+router = APIRouter(tags=["webhooks"])
+
+
+class Try(BaseModel):
+    """One try to deliver a message."""
+
+    at: datetime
+    status: int | None = Field(description="of the answer; null: there was none")
+    seconds: float
+    error: str | None = Field(description="why there was no answer")
+
+
+class Delivery(BaseModel):
+    """A message: the header webhook-id is its id."""
+
+    id: str
+    type: str
+    state: Literal["pending", "delivered", "given_up"]
+    created_at: datetime
+    delivered_at: datetime | None
+    next_at: datetime | None = Field(description="when it is tried next")
+    attempts: list[Try]
+
+
+class DeliveryPage(BaseModel):
+    """Who is told of a job, of which states, and what became of it."""
+
+    url: str | None
+    states: list[JobState]
+    items: list[Delivery]
+
+
+@router.get("/jobs/{job_id}/webhook", summary="What was told to the job's webhook", responses=responses(problems.NoSuchJob))
+def read_deliveries(job_id: JobId, state: InState) -> DeliveryPage:
+    """Messages to the job's webhook, newest first, with each try. They are signed as Standard Webhooks and tried again for a day."""
+    state.job(job_id)
+    address = state.store.webhook_address(job_id) or {"url": None, "states": []}
+    return DeliveryPage(**address, items=[shown(row) for row in state.store.deliveries(job_id)])
+
+
+@router.post(
+    "/jobs/{job_id}/webhook/{delivery_id}/redeliver",
+    status_code=202,
+    summary="Send a message again",
+    responses=responses(problems.NoSuchJob, problems.NoSuchDelivery),
+)
+def redeliver_message(
+    job_id: JobId,
+    delivery_id: Annotated[str, Path(max_length=100, pattern="^[!-~]*$", description="as in the message's `id`")],
+    state: InState,
+) -> Delivery:
+    """Send a message again, now, with the same id and body: also one that was delivered, or given up."""
+    state.job(job_id)
+    row = state.store.redeliver(job_id, delivery_id)
+    if row is None:
+        raise problems.NoSuchDelivery(f"{job_id} has no message {delivery_id}")
+    state.messenger.wake()
+    return shown(row)
+
+
+def shown(row: DeliveryRow) -> Delivery:
+    """A message as the API shows it."""
+    waiting = "pending" if row.next_at is not None else "delivered" if row.delivered_at is not None else "given_up"
+    times = {name: _time(getattr(row, name)) for name in ("created_at", "delivered_at", "next_at")}
+    return Delivery.model_validate({"id": row.id, "type": row.type, "state": waiting, "attempts": row.attempts, **times})
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,128 @@
+"""The API process: one uvicorn server on one address, refused where it would be open to strangers."""
+
+import argparse
+import asyncio
+import errno
+import logging
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+from alembic.util import CommandError
+from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.artifacts import Artifacts
+from service.hostnames import is_loopback
+from service.settings import Settings
+from service.store import Store
+from service.store.database import DatabaseRefused
+from service.store.identity import NotOurs, settle
+
+EXIT_REFUSED = 3
+DRAIN_SECONDS = 5
+BACKLOG = 256
+
+
+class ServeError(Exception):
+    """The API cannot be started; the message is one line that says why and what to do."""
+
+
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Run the API until a signal ends it. Raises ServeError where the address, the database or the artifacts may not be used."""
+    from service.web.app import create_app
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s api: %(message)s")
+    logging.getLogger("service").setLevel(logging.INFO)  # what is deleted is said
+    refuse_strangers(settings, host)
+    listener = listen(host, port)
+    refuse_others_state(settings)
+    app = create_app(settings)
+    config = uvicorn.Config(app, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False, backlog=BACKLOG)
+    Server(config, app).run(sockets=[listener])
+
+
+class Server(uvicorn.Server):
+    """Lets waiting clients go at the signal to end: they would hold it up until the time to drain is over."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal to end."""
+        resources = getattr(self._app.state, "resources", None)
+        if resources is not None:
+            asyncio.get_running_loop().call_soon_threadsafe(resources.tail.close)
+        super().handle_exit(sig, frame)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, not listening yet; ServeError where that fails."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ServeError(f"port {port} of {host} is in use: choose another with --port, or stop what listens there") from error
+        raise ServeError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+    return listener
+
+
+def refuse_others_state(settings: Settings) -> None:
+    """Raise ServeError where the database cannot be used, or the artifacts in the home are not known to be its own."""
+    try:
+        store = Store(settings.database)
+        try:
+            store.migrate()
+            settle(store, Artifacts(settings.artifacts))
+        finally:
+            store.close()
+    except (NotOurs, DatabaseRefused) as error:
+        raise ServeError(str(error)) from error
+    except (SQLAlchemyError, CommandError, ModuleNotFoundError) as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        raise ServeError(f"the database cannot be used: {reason}; look at FFLAB_DATABASE_URL, and at FFLAB_HOME for SQLite") from error
+    except OSError as error:
+        raise ServeError(f"the home {settings.root} cannot be used: {error}; choose another with FFLAB_HOME") from error
+
+
+def refuse_strangers(settings: Settings, host: str) -> None:
+    """Raise ServeError where others than this machine could use the API without a key."""
+    if is_loopback(host) or settings.require_keys:
+        return
+    store = Store(settings.database)
+    try:
+        store.migrate()
+        keys = store.api_keys()
+    finally:
+        store.close()
+    if not keys:
+        raise ServeError(
+            f"{host} is open to others: make a key first with `fflab keys create NAME`, or set FFLAB_REQUIRE_KEYS=true to refuse "
+            "requests until there is one"
+        )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """`python -m service.serve --host HOST --port PORT`."""
+    parser = argparse.ArgumentParser(prog="fflab api")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    given = parser.parse_args(arguments)
+    try:
+        serve(Settings(), given.host, given.port)
+    except ServeError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_REFUSED)
+
+
+if __name__ == "__main__":
+    main()
