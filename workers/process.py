@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ValidationError
 
-from service.stack.child_process import kill_group
-from service.stack.parent_death_signal import tethered
+from service.processes import kill_group, tethered
 from workers.protocol import FROM_RUNNER, Ended, Ready, line
 
 REAP_SECONDS = 2.0

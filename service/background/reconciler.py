@@ -12,8 +12,8 @@ from service.background.dispatcher import BrokerAway, Doorbell
 from service.background.retention import described, sweep, unknown
 from service.settings import Settings
 from service.store import Store
+from service.store.database import DATABASE_ERRORS
 from service.store.identity import NotOurs
-from service.web.problems import DATABASE_ERRORS
 
 TICK_SECONDS = 0.5
 RING_AGAIN_SECONDS = 5.0

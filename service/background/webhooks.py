@@ -23,8 +23,8 @@ import httpx
 from ffengine.text import refuse_unseen
 from service.settings import Settings
 from service.store import Store
+from service.store.database import DATABASE_ERRORS
 from service.store.deliveries import Due
-from service.web.problems import DATABASE_ERRORS
 
 TICK_SECONDS = 1.0
 HOLD_SECONDS = 60.0  # a message that is being sent is no one else's for so long

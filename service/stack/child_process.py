@@ -2,20 +2,18 @@
 
 import contextlib
 import logging
-import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from service.stack.parent_death_signal import tethered
+from service.processes import kill_group, tethered
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 10.0  # a child that lived for so long starts again with the first pause
 LOG_BYTES = 10_000_000
-HOME_VARIABLE = b"FFLAB_HOME="
 
 log = logging.getLogger(__name__)
 
@@ -98,42 +96,8 @@ class Child:
         return "it wrote no log"
 
 
-def kill_group(leader: int) -> None:
-    """SIGKILL to what is left of a session."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
-
-
 def rotate(log_file: Path) -> None:
     """Put a large log aside, over the one before."""
     with contextlib.suppress(FileNotFoundError):
         if log_file.stat().st_size > LOG_BYTES:
             log_file.replace(log_file.with_suffix(".log.1"))
-
-
-def works_for(pid: int, home: Path) -> bool | None:
-    """Whether a process is one of the stack in a home: by its environment, or by where it runs. None: it does not let us see.
-
-    Redis writes its title over its environment, so that only its folder tells.
-    """
-    try:
-        if Path(f"/proc/{pid}/cwd").samefile(home / "redis"):
-            return True
-    except OSError:
-        pass
-    try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return None
-    named = next((entry[len(HOME_VARIABLE) :] for entry in environment.split(b"\0") if entry.startswith(HOME_VARIABLE)), None)
-    return None if named is None else Path(os.fsdecode(named)).resolve() == home.resolve()
-
-
-def started_at(pid: int) -> str | None:
-    """When a process was started, in the kernel's ticks: with the pid it names one process for ever. None: there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]

@@ -16,8 +16,9 @@ from typing import IO
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from service.processes import kill_group, started_at, works_for
 from service.settings import Settings
-from service.stack.child_process import Child, kill_group, rotate, started_at, works_for
+from service.stack.child_process import Child, rotate
 from service.stack.redis_server import BrokerError, EmbeddedRedis, answers
 from service.web.server import ServeError, listen, refuse_others_state
 

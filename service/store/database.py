@@ -1,4 +1,4 @@
-"""Connections and transactions: SQLite in WAL mode, or PostgreSQL. The base of the store's three sides."""
+"""Connections and transactions: SQLite in WAL mode, or PostgreSQL. The base of every part of the store."""
 
 import json
 import re
@@ -15,6 +15,7 @@ from alembic.config import Config
 from sqlalchemy import Engine, create_engine, event, insert, inspect, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
@@ -30,6 +31,7 @@ MIGRATION_LOCK = 0x66666C6162  # "fflab", PostgreSQL's advisory lock while the s
 MOUNTS = Path("/proc/self/mountinfo")
 NETWORK_FILE_SYSTEMS = frozenset({"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"})
 
+DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)  # what an absent or busy database raises
 TOLD_AT_ONCE = 500
 
 EventDraft = tuple[str, dict[str, Any]]

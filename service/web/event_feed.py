@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.jobs import TERMINAL, Event, Job
 from service.store import Store
-from service.web.problems import DATABASE_ERRORS
+from service.store.database import DATABASE_ERRORS
 
 POLL_SECONDS = 0.05
 HEARTBEAT_SECONDS = 15.0

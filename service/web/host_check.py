@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.hostnames import host_name, is_loopback
 from service.settings import Settings
+from service.store.database import DATABASE_ERRORS
 from service.web import problems
 from service.web.dependencies import State
 
@@ -41,7 +42,7 @@ class HostCheck:
             try:
                 if await _needs_keys(scope["app"].state.resources):
                     return None
-            except problems.DATABASE_ERRORS:
+            except DATABASE_ERRORS:
                 return problems.DatabaseAway(headers={"Retry-After": str(problems.RETRY_SECONDS)})
         return problems.WrongHost(
             f"the service does not answer to the name {name}; ask it as localhost, or let its operator list the name in FFLAB_ALLOWED_HOSTS"

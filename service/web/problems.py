@@ -27,8 +27,6 @@ from typing import Any, ClassVar
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -36,10 +34,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ffengine.text import visible
 from service.specs.validation_errors import FieldError, mistakes
+from service.store.database import DATABASE_ERRORS
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
-DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)
 
 log = logging.getLogger(__name__)
 

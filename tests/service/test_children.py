@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.stack.child_process import Child, rotate, started_at
+from service.processes import started_at
+from service.stack.child_process import Child, rotate
 
 
 def program(code: str) -> list[str]:
@@ -93,7 +94,7 @@ time.sleep(60)
 
 
 def test_a_program_whose_parent_is_gone_already_does_not_start() -> None:
-    tether = Path(__file__).parents[2] / "service" / "tether.py"
+    tether = Path(__file__).parents[2] / "service" / "processes.py"
     nobody = 2**22 + 1
     done = subprocess.run([sys.executable, str(tether), str(nobody), "15", "echo", "started"], capture_output=True, text=True)
     assert done.returncode == -15

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from service.processes import started_at, works_for
 from service.stack import stack
-from service.stack.child_process import started_at, works_for
 from service.stack.stack import Home, Running, State, end_leftovers
 
 Start = Callable[..., "subprocess.Popen[bytes]"]

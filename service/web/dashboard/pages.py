@@ -23,6 +23,7 @@ from service.results.job_diff import Contrast
 from service.specs.files import DEFAULTS, Spec
 from service.specs.plain_yaml import NotPlain, parsed, written
 from service.specs.validation_errors import in_body
+from service.store.database import DATABASE_ERRORS
 from service.store.inserts import PRIORITIES
 from service.web import problems
 from service.web.dashboard import view_models
@@ -60,7 +61,7 @@ class Page(APIRoute):
             except RequestValidationError as error:
                 wrong = problems.invalid(error.errors(), None)
                 return page("problem", request, wrong.status, problem={"title": wrong.title(), "detail": wrong.detail})
-            except problems.DATABASE_ERRORS:
+            except DATABASE_ERRORS:
                 away = problems.DatabaseAway()
                 return page("problem", request, away.status, problem={"title": away.title(), "detail": away.detail})
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from service.background.retention import Outdated, outdated
 from service.settings import Retention
+from service.store.database import DATABASE_ERRORS
 from service.store.queue import DEAD_WORKER_SECONDS
 from service.web import problems
 from service.web.dependencies import InState
@@ -85,7 +86,7 @@ def read_readiness(state: InState, response: Response) -> Readiness:
     try:
         state.store.ping()
         database = True
-    except problems.DATABASE_ERRORS:
+    except DATABASE_ERRORS:
         database = False
     broker = state.reconciler.broker_ok
     ready = database and broker
