@@ -37,9 +37,10 @@ NO_LIMIT = 1_000_000  # losses of a worker are what this is about
 WEAKENED = {
     "no-reconciler": "from service.background.reconciler import Reconciler\nReconciler._expire = lambda self: None\n"
     "import service.background.reconciler\nservice.background.reconciler.RING_AGAIN_SECONDS = 1e9\n",
-    "no-fence": "import service.store.queue as leases\nfrom service.store.tables import JobRow\n"
-    "leases._mine = lambda job_id, attempt: (JobRow.id == job_id, JobRow.kind != 'study')\n",
-    "no-idempotency": "from service.store.jobs import Requests\nRequests._known = lambda self, session, idempotency: None\n"
+    "no-fence": "import service.store.leases as leases\nfrom service.store.tables import JobRow\n"
+    "leases.lease_condition = lambda job_id, attempt: (JobRow.id == job_id, JobRow.kind != 'study')\n"
+    "import service.store.queue\nservice.store.queue.lease_condition = leases.lease_condition\n",
+    "no-idempotency": "from service.store.jobs import Jobs\nJobs._known = lambda self, session, idempotency: None\n"
     "import sqlalchemy.sql.dml as dml\nimport service.store.jobs\nfrom service.store.tables import IdempotencyRow\n"
     "insert = service.store.jobs.insert\n"
     "service.store.jobs.insert = lambda table: insert(table).prefix_with('OR REPLACE') if table is IdempotencyRow else insert(table)\n",
@@ -176,7 +177,7 @@ def left_over(home: Path, pids: set[int]) -> list[str]:
 def audited(store: Store, load: Load) -> tuple[Counter[str], list[str]]:
     """What the database says: how many accepted jobs in which state, and what is wrong with leases, events and streams."""
     wrong: list[str] = []
-    with store.reading() as session:
+    with store.database.reading() as session:
         roots = set(session.scalars(select(JobRow.id).where(JobRow.parent_id.is_(None))))
         leases = session.scalars(select(JobRow.id).where(JobRow.lease_until.is_not(None))).all()
         every = list(session.scalars(select(JobRow.id)))
@@ -187,17 +188,17 @@ def audited(store: Store, load: Load) -> tuple[Counter[str], list[str]]:
     for job_id in every:
         wrong += wrong_events(store, job_id)
     for job_id, heard in load.streams.items():
-        stored = [event.id for event in store.events(job_id, after=0, limit=1_000_000)]
+        stored = [event.id for event in store.events.of(job_id, after=0, limit=1_000_000)]
         numbers = [json.loads(text)["id"] for text in heard]
         if numbers != stored[: len(numbers)]:
             wrong.append(f"{job_id}: its stream had a gap or a duplicate")
-    found = [store.job(job_id) for job_id in load.accepted]
+    found = [store.jobs.get(job_id) for job_id in load.accepted]
     return Counter(job.state.value for job in found if job), wrong
 
 
 def wrong_events(store: Store, job_id: str) -> list[str]:
     """Gaps, ends in the wrong place, rows that were told twice."""
-    told = store.events(job_id, after=0, limit=1_000_000)
+    told = store.events.of(job_id, after=0, limit=1_000_000)
     wrong = [] if [event.id for event in told] == list(range(1, len(told) + 1)) else [f"{job_id}: its events have a gap"]
     states = [event.data["state"] for event in told if event.type == "state"]
     ends = [place for place, event in enumerate(told) if event.type == "end"]
@@ -213,7 +214,7 @@ KEYS = ("seed", "width", "layer", "epoch", "split", "method")
 
 def attempts(store: Store) -> int:
     """How often a worker has claimed a job."""
-    with store.reading() as session:
+    with store.database.reading() as session:
         return session.scalar(select(func.sum(JobRow.attempt))) or 0
 
 

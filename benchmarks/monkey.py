@@ -76,7 +76,7 @@ class Monkey(threading.Thread):
         """Ring for some jobs again, three times each."""
         store, doorbell = Store(self.stack.settings.database), Doorbell(self.stack.redis_url)
         with contextlib.suppress(BrokerAway):
-            jobs = [job.id for job in store.jobs(limit=5, children=True).jobs]
+            jobs = [job.id for job in store.jobs.page(limit=5, children=True).jobs]
             doorbell.ring(jobs * 3)
         doorbell.close()
         store.close()

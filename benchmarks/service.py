@@ -32,7 +32,7 @@ from ffengine.spec import CheckSpec
 from ffengine.version import ENGINE_VERSION
 from service.settings import Settings
 from service.stack.stack import Stack
-from service.store import Order, Store
+from service.store import NewJob, Store
 from service.store.inserts import draft
 from service.store.tables import JobRow
 
@@ -321,7 +321,7 @@ def listing() -> Row:
 def _fill(database: str, count: int) -> None:
     """So many jobs that have ended, straight into the database."""
     store = Store(database)
-    order = Order(spec=CheckSpec.model_validate(CHECK))
+    order = NewJob(spec=CheckSpec.model_validate(CHECK))
     for first in range(0, count, 5_000):
         rows = [
             {
@@ -335,7 +335,7 @@ def _fill(database: str, count: int) -> None:
             }
             for place in range(5_000)
         ]
-        with store.writing() as session:
+        with store.database.writing() as session:
             session.execute(insert(JobRow), rows)
     store.close()
 

@@ -88,9 +88,10 @@ class Slot:
     def open(self, **_signal: object) -> None:
         """In the child, when it begins: a database connection of its own, a runner that loads torch, a heartbeat."""
         self.farewell.say()  # the child's copy of the end that the main process will close
-        self.supervisor = Supervisor(Store(self.settings.database), self.settings, self.worker, runner_command(self.device))
+        store = Store(self.settings.database)
+        self.supervisor = Supervisor(store.queue, self.settings, self.worker, runner_command(self.device))
         self.supervisor.warm()
-        Heart(self.supervisor, self.device).start()
+        Heart(self.supervisor, store.workers, self.device).start()
         threading.Thread(target=self._await_farewell, name="farewell", daemon=True).start()
 
     def run(self, job_id: str) -> None:

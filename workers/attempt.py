@@ -131,17 +131,17 @@ class Desk:
         self.notebook.note(f"done: {spent}")
         self._flush()
         log = self.notebook.take()
-        patiently(lambda: self.store.finish(self.job_id, self.attempt, result, log), self.stop.asked)
+        patiently(lambda: self.store.queue.finish(self.job_id, self.attempt, result, log), self.stop.asked)
 
     def fail(self, error: JobError, diagnostics: tuple[Diagnostic, ...] = ()) -> None:
         """The job has failed, for a reason that its user can read."""
         self._flush()
         log = self.notebook.take()
-        patiently(lambda: self.store.fail(self.job_id, self.attempt, error, diagnostics, log), self.stop.asked)
+        patiently(lambda: self.store.queue.fail(self.job_id, self.attempt, error, diagnostics, log), self.stop.asked)
 
     def resume_point(self, spec: TrainSpec) -> Checkpoint | None:
         """The newest good checkpoint of a training job, with the rows before it; None: from the start."""
-        rows = tuple(EpochRow.model_validate(row) for row in self.store.rows(self.job_id))
+        rows = tuple(EpochRow.model_validate(row) for row in self.store.jobs.rows(self.job_id))
         for name in self._candidates({(row.layer, row.epoch) for row in rows}):
             checkpoint = self._load(name)
             if checkpoint is not None:
@@ -155,11 +155,11 @@ class Desk:
 
     def cells_so_far(self) -> tuple[CheckCell, ...]:
         """The finished cells of a check job."""
-        return tuple(CheckCell.model_validate(row) for row in self.store.rows(self.job_id))
+        return tuple(CheckCell.model_validate(row) for row in self.store.jobs.rows(self.job_id))
 
     def _candidates(self, measured: set[tuple[int, int]]) -> Iterator[str]:
         """Checkpoints, the best first; of those that were never recorded, the rows before them are not there."""
-        latest = self.store.latest_checkpoint(self.job_id)
+        latest = self.store.queue.latest_checkpoint(self.job_id)
         if latest is None:
             return
         yield latest
@@ -194,7 +194,7 @@ class Desk:
         """Raise LeaseLost where another attempt has begun: this process may have been frozen, or the database away."""
         now = clock()
         if now - self._leased > self.settings.lease_seconds / 2:
-            patiently(lambda: self.store.renew(self.job_id, self.attempt, self.settings.lease_seconds), self.stop.asked)
+            patiently(lambda: self.store.queue.renew(self.job_id, self.attempt, self.settings.lease_seconds), self.stop.asked)
             self._leased = now
 
     def _flush(self, fraction: float | None = None) -> None:
@@ -208,7 +208,7 @@ class Desk:
         progress = Progress(fraction=fraction, message=self.message, eta_seconds=self._eta(now, fraction))
         lines = self.notebook.take()
         command = patiently(
-            lambda: self.store.record(
+            lambda: self.store.queue.record(
                 self.job_id,
                 self.attempt,
                 lease_seconds=self.settings.lease_seconds,

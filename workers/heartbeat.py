@@ -9,7 +9,7 @@ import time
 
 from ffengine.version import ENGINE_VERSION
 from service.stack.redis_server import answers
-from service.store import WorkerInfo
+from service.store import WorkerInfo, Workers
 from workers.db_retry import DATABASE_AWAY
 from workers.supervisor import Supervisor
 
@@ -23,16 +23,16 @@ log = logging.getLogger(__name__)
 class Heart(threading.Thread):
     """Beats in the child process, which is there whether or not a job is."""
 
-    def __init__(self, supervisor: Supervisor, device: str) -> None:
+    def __init__(self, supervisor: Supervisor, workers: Workers, device: str) -> None:
         super().__init__(name="heart", daemon=True)
-        self.supervisor, self.device = supervisor, device
+        self.supervisor, self.workers, self.device = supervisor, workers, device
         self.main_pid = os.getppid()
 
     def run(self) -> None:
         """Beat until the process ends."""
         while not self.supervisor.shutdown.is_set():
             try:
-                self.supervisor.store.heartbeat(self._info())
+                self.workers.heartbeat(self._info())
                 if self._starves():
                     self._replace_worker()
             except DATABASE_AWAY as error:
@@ -58,7 +58,7 @@ class Heart(threading.Thread):
         idle_since, broker = self.supervisor.idle_since, self.supervisor.settings.redis_url
         if idle_since is None or broker is None or time.monotonic() - idle_since < STARVED_SECONDS:
             return False
-        waited = self.supervisor.store.longest_wait_seconds()
+        waited = self.supervisor.queue.longest_wait_seconds()
         return waited is not None and waited > STARVED_SECONDS and answers(broker.get_secret_value())
 
     def _replace_worker(self) -> None:

@@ -108,7 +108,7 @@ class Runner:
 
     def _weights(self, at: TrainedWeights, spec: CheckSpec) -> tuple[TrainSpec, Checkpoint]:
         """The spec of the training job that a check refers to, and its checkpoint at the end of the epoch."""
-        job = self.store.job(at.job)
+        job = self.store.jobs.get(at.job)
         if job is None or not isinstance(job.spec, TrainSpec):
             raise WeightsMissing(f"at.job: there is no training job {at.job}")
         try:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from service.jobs import Command
 from service.settings import Settings
-from service.store import Claim, LeaseLost, Store
+from service.store import Claim, LeaseLost, Queue
 from workers.db_retry import DATABASE_AWAY, GaveUp, patiently
 from workers.process import RunnerProcess
 from workers.protocol import Ended, Start, Stop
@@ -57,9 +57,9 @@ class Supervisor:
     """The owner of one runner. `run` and `warm` are for the main thread."""
 
     def __init__(
-        self, store: Store, settings: Settings, worker: str, command: Sequence[str], *, clock: Callable[[], float] = time.monotonic
+        self, queue: Queue, settings: Settings, worker: str, command: Sequence[str], *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.store, self.settings, self.worker, self.command, self.clock = store, settings, worker, command, clock
+        self.queue, self.settings, self.worker, self.command, self.clock = queue, settings, worker, command, clock
         self.shutdown = threading.Event()
         self.news = threading.Event()  # another job, or none: the heartbeat is to say so
         self.runner: RunnerProcess | None = None
@@ -101,7 +101,7 @@ class Supervisor:
         if self.shutdown.is_set():
             return None
         try:
-            return self.store.claim_next(self.worker, self.settings.lease_seconds)
+            return self.queue.claim_next(self.worker, self.settings.lease_seconds)
         except DATABASE_AWAY as error:
             log.warning("no job could be claimed, the bell will ring again: %s", str(error).splitlines()[0])
             return None
@@ -127,7 +127,7 @@ class Supervisor:
     def _renew(self, claim: Claim) -> Reason | None:
         """Keep the lease; why the attempt is to stop, if it is."""
         try:
-            wanted = self.store.renew(claim.job_id, claim.attempt, self.settings.lease_seconds)
+            wanted = self.queue.renew(claim.job_id, claim.attempt, self.settings.lease_seconds)
         except LeaseLost:
             return "lease_lost"
         except DATABASE_AWAY as error:
@@ -141,10 +141,10 @@ class Supervisor:
             return
         try:
             if ended is not None or stopping is not None:
-                state = patiently(lambda: self.store.stopped(claim.job_id, claim.attempt), self.shutdown)
+                state = patiently(lambda: self.queue.finish_stopped(claim.job_id, claim.attempt), self.shutdown)
             else:
                 how = runner.how_it_ended()
-                state = patiently(lambda: self.store.lost(claim.job_id, claim.attempt, how, self.settings.max_losses), self.shutdown)
+                state = patiently(lambda: self.queue.lose(claim.job_id, claim.attempt, how, self.settings.max_losses), self.shutdown)
             log.info("%s attempt %d: %s", claim.job_id, claim.attempt, state)
         except LeaseLost:
             log.info("%s attempt %d is no longer ours", claim.job_id, claim.attempt)

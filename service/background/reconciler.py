@@ -71,8 +71,8 @@ class Reconciler(threading.Thread):
         """Everything once. What takes longer is done in small portions, one a tick, so that bells are never late."""
         self._expire()
         self.ring()
-        more = self.store.settle_waiting() > 0
-        for study_id in self.store.open_studies():
+        more = self.store.queue.resolve_duplicates() > 0
+        for study_id in self.store.studies.unfinished():
             more |= self._follow(study_id)
         self._more = more | self._sweep()
 
@@ -82,7 +82,7 @@ class Reconciler(threading.Thread):
         if now - self._ticked > self.settings.lease_seconds / 2:
             self._spare_until = now + self.settings.lease_seconds
         if now >= self._spare_until:
-            for job_id in self.store.expire_leases(self.settings.max_losses, longest_wait=self.settings.lease_seconds / 2):
+            for job_id in self.store.queue.expire_leases(self.settings.max_losses, longest_wait=self.settings.lease_seconds / 2):
                 log.warning("%s: its lease ran out", job_id)
         self._ticked = now
 
@@ -94,7 +94,7 @@ class Reconciler(threading.Thread):
             if sweep(self.store, self.artifacts, self.settings.retention):
                 return True
             self._report_unknown()
-            self.store.forget_keys(self.settings.idempotency_hours)
+            self.store.jobs.forget_idempotency_keys(self.settings.idempotency_hours)
         except (NotOurs, OSError) as error:
             self._tell(logging.ERROR, f"nothing is swept: {error}", {str(error)})
         self._sweep_due = time.monotonic() + SWEEP_SECONDS
@@ -114,7 +114,7 @@ class Reconciler(threading.Thread):
 
     def _follow(self, study_id: str) -> bool:
         try:
-            return self.store.follow(study_id)
+            return self.store.studies.advance(study_id)
         except DATABASE_ERRORS:
             raise
         except Exception:
@@ -132,11 +132,11 @@ class Reconciler(threading.Thread):
             unheard = self.doorbell.unheard()
             self.broker_ok = True
             room = BELLS - unheard
-            again = RING_AGAIN_SECONDS if unheard < self.store.queued(BELLS) else float("inf")
-            due = self.store.unrung(room, again) if room > 0 else []
+            again = RING_AGAIN_SECONDS if unheard < self.store.queue.length(BELLS) else float("inf")
+            due = self.store.queue.due_for_dispatch(room, again) if room > 0 else []
             if due:
                 self.doorbell.ring(due)
-                self.store.rung(due)
+                self.store.queue.mark_dispatched(due)
         except BrokerAway as error:
             if self.broker_ok:
                 log.warning("the broker is away: %s", error)

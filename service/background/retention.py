@@ -43,7 +43,7 @@ def outdated(store: Store, retention: Retention, limit: int) -> list[Outdated]:
     found: list[Outdated] = []
     for kind in ("train", "check", "study"):
         keep = getattr(retention, kind)
-        for job_id, name, age_seconds, too_old in store.outdated(kind, days=keep.days, count=keep.count, limit=limit):
+        for job_id, name, age_seconds, too_old in store.jobs.expired(kind, days=keep.days, count=keep.count, limit=limit):
             reason = f"ended more than {keep.days:g} days ago" if too_old else f"not among the newest {keep.count}"
             found.append(Outdated(id=job_id, kind=kind, name=name, ended_days_ago=round(age_seconds / 86_400, 2), reason=reason))
     return found
@@ -61,8 +61,8 @@ def sweep(store: Store, artifacts: Artifacts, retention: Retention) -> list[Outd
 
 
 def remove_job(store: Store, artifacts: Artifacts, job_id: str, reason: str) -> None:
-    """Delete a job that has ended, with the artifacts that no other needs, and log it. Raises as Store.delete does."""
-    owners = store.delete(job_id)
+    """Delete a job that has ended, with the artifacts that no other needs, and log it. Raises as JobActions.delete does."""
+    owners = store.actions.delete(job_id)
     for owner in owners:
         artifacts.delete(owner)
     log.info("%s: deleted, with the artifacts of %d jobs (%s)", job_id, len(owners), reason)
@@ -72,7 +72,7 @@ def unknown(store: Store, artifacts: Artifacts) -> list[Unknown]:
     """The artifacts of jobs that the database does not know. Raises NotOurs where it may be the wrong database."""
     settle(store, artifacts)
     owners = artifacts.owners(older_than=time.time() - UNKNOWN_SECONDS)
-    return [Unknown(job=owner, bytes=artifacts.size(owner)) for owner in store.unneeded(owners)]
+    return [Unknown(job=owner, bytes=artifacts.size(owner)) for owner in store.jobs.unreferenced(owners)]
 
 
 def remove_unknown(store: Store, artifacts: Artifacts) -> list[Unknown]:

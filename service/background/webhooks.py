@@ -22,9 +22,8 @@ import httpx
 
 from ffengine.text import refuse_unseen
 from service.settings import Settings
-from service.store import Store
+from service.store import Deliveries, PendingDelivery
 from service.store.database import DATABASE_ERRORS
-from service.store.deliveries import Due
 
 TICK_SECONDS = 1.0
 HOLD_SECONDS = 60.0  # a message that is being sent is no one else's for so long
@@ -123,7 +122,7 @@ def signed(message_id: str, body: str, secret: str, timestamp: int) -> dict[str,
     return {"webhook-id": message_id, "webhook-timestamp": str(timestamp), "webhook-signature": signature}
 
 
-def send(due: Due, secret: str, allow_private: bool) -> httpx.Response:
+def send(due: PendingDelivery, secret: str, allow_private: bool) -> httpx.Response:
     """Send a message once; no redirect is followed, and nothing is read but the head of the answer. Raises Refused and httpx's errors."""
     parts = urlsplit(due.url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -166,9 +165,9 @@ def _retry_after(response: httpx.Response) -> float:
 class Messenger(threading.Thread):
     """Sends what is due, several at once. One in each API process: a message is taken before it is sent."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, deliveries: Deliveries, settings: Settings) -> None:
         super().__init__(name="messenger", daemon=True)
-        self.store, self.settings = store, settings
+        self.deliveries, self.settings = deliveries, settings
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._senders = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook")
         self._free = threading.Semaphore(AT_ONCE)
@@ -205,14 +204,14 @@ class Messenger(threading.Thread):
         for message in due:
             self._senders.submit(self._send, message)
 
-    def _due(self, free: int) -> list[Due]:
+    def _due(self, free: int) -> list[PendingDelivery]:
         try:
-            return self.store.due(free, HOLD_SECONDS)
+            return self.deliveries.due(free, HOLD_SECONDS)
         except DATABASE_ERRORS:
             self._free.release(free)
             raise
 
-    def _send(self, due: Due) -> None:
+    def _send(self, due: PendingDelivery) -> None:
         began = time.monotonic()
         response, error = None, None
         try:
@@ -226,11 +225,11 @@ class Messenger(threading.Thread):
         delivered = status is not None and 200 <= status < 300
         again = None if delivered else pause_before(due.tries + 1, response)
         try:
-            self.store.tried(due.id, found, delivered=delivered, again_seconds=again)
+            self.deliveries.record_attempt(due.id, found, delivered=delivered, again_seconds=again)
         except DATABASE_ERRORS as failure:  # it is sent again when the hold is over
             log.warning("%s: its try could not be written down: %s", due.id, str(failure).splitlines()[0])
 
     def secret(self) -> str:
         """What signs where a job has no secret of its own."""
         given = self.settings.webhook_secret
-        return given.get_secret_value() if given else self.store.signing_secret()
+        return given.get_secret_value() if given else self.deliveries.signing_secret()

@@ -84,7 +84,7 @@ def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False)
         from service.web.auth import create_key
 
         try:
-            key = create_key(store, name)
+            key = create_key(store.api_keys, name)
         except ValueError as error:
             fail(f"NAME: {error}", EXIT_USAGE)
     typer.echo(json.dumps(key._asdict()) if as_json else f"{key.secret}\n(key {key.id} of {key.name}; it is not shown again)")
@@ -96,7 +96,7 @@ def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
     from service.cli.output import table
 
     with store_of(home) as store:
-        rows = [[key.id, key.name, "revoked" if key.revoked_at else "valid"] for key in store.api_keys()]
+        rows = [[key.id, key.name, "revoked" if key.revoked_at else "valid"] for key in store.api_keys.all()]
     if as_json:
         show_json([dict(zip(("id", "name", "state"), row, strict=True)) for row in rows])
     else:
@@ -107,7 +107,7 @@ def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
 def keys_revoke(key: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Revoke an API key by its id or name."""
     with store_of(home) as store:
-        if not store.revoke_key(key):
+        if not store.api_keys.revoke(key):
             fail(f"there is no valid key {key!r}; `fflab keys list` shows them", EXIT_NOT_FOUND)
     typer.echo(json.dumps({"key": key, "revoked": True}) if as_json else f"{key} is revoked")
 
@@ -169,5 +169,5 @@ def webhook_secret(home: HomeOption = None, as_json: JsonOption = False) -> None
     """Show the secret that signs webhooks. It is FFLAB_WEBHOOK_SECRET, or one that was made; jobs may have one of their own."""
     given = settings_of(home).webhook_secret
     with store_of(home) as store:
-        secret = given.get_secret_value() if given else store.signing_secret()
+        secret = given.get_secret_value() if given else store.deliveries.signing_secret()
     typer.echo(json.dumps({"secret": secret}) if as_json else secret)

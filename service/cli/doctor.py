@@ -156,12 +156,12 @@ def _database(settings: Settings) -> Iterator[Check]:
 
     try:
         store = Store(settings.database)
-        store.ping()
+        store.database.ping()
         store.close()
     except (SQLAlchemyError, DatabaseRefused, OSError, ModuleNotFoundError) as error:
         yield Check("database", "fail", " ".join(str(error).split())[:160], "look at FFLAB_DATABASE_URL")
     else:
-        yield Check("database", "ok", store.url.render_as_string(hide_password=True))
+        yield Check("database", "ok", store.database.url.render_as_string(hide_password=True))
 
 
 def _artifacts(settings: Settings) -> Iterator[Check]:

@@ -36,12 +36,12 @@ def drawable(store: Store, job: Job, artifacts: Artifacts | None = None) -> list
     Of a study with more than MOST_DRAWN_RUNS runs, the grid alone. With `artifacts`, charts can show single samples.
     """
     if job.kind == "study":
-        grid = _grid(store, job, store.study_result(job.id).cells)
+        grid = _grid(store, job, store.studies.result(job.id).cells)
         return [grid, *(_runs(store, job, artifacts) if len(grid.cells) <= MOST_DRAWN_RUNS else ())]
-    document = store.result(job.id)
+    document = store.jobs.result(job.id)
     if document is not None:
         return sources_of(store, job, document, artifacts)
-    rows = store.rows(job.id)
+    rows = store.jobs.rows(job.id)
     spec = job.spec if isinstance(job.spec, TrainSpec | CheckSpec) else None
     if job.kind == "train":
         return [SoFar("", curves=[EpochRow.model_validate(row) for row in rows], spec=spec)]
@@ -77,7 +77,7 @@ def _grid(store: Store, job: Job, found: Sequence[StudyCell]) -> Grid:
 def _cells(store: Store, job: Job) -> list[Cell]:
     """The runs of a study by its spec; where an earlier version stored one that does not say, those that were made."""
     assert isinstance(job.spec, StudySpec)  # noqa: S101 - narrows the type: it is a study
-    return expand(job.spec, STORED) if is_resolved(job.spec) else [_cell(child) for child, _ in store.children(job.id)]
+    return expand(job.spec, STORED) if is_resolved(job.spec) else [_cell(child) for child, _ in store.jobs.children(job.id)]
 
 
 def _cell(child: Job) -> Cell:
@@ -90,7 +90,7 @@ def _cell(child: Job) -> Cell:
 def _runs(store: Store, job: Job, artifacts: Artifacts | None) -> list[Source]:
     cells = _cells(store, job)
     sources = []
-    for label, (child, found) in zip(labels(cells), store.children(job.id), strict=False):  # of a study that grows not all are there
+    for label, (child, found) in zip(labels(cells), store.jobs.children(job.id), strict=False):  # of a study that grows not all are there
         result = _RESULT.validate_json(found) if found else None
         if isinstance(result, TrainResult | CheckResult):
             sources.append(_source(store, label, child, result, artifacts))
@@ -107,7 +107,7 @@ def _trained(store: Store, spec: TrainSpec | CheckSpec | None) -> TrainSpec | No
     """The spec of the job whose weights a check is of, where that job is still there."""
     if not isinstance(spec, CheckSpec) or not isinstance(spec.at, TrainedWeights):
         return None
-    job = store.job(spec.at.job)
+    job = store.jobs.get(spec.at.job)
     return job.spec if job and isinstance(job.spec, TrainSpec) else None
 
 

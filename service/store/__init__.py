@@ -1,28 +1,73 @@
-"""The store: all state of the service, and all of its SQL, behind one class."""
+"""The store: all state of the service, and all of its SQL, in parts over one database."""
 
-from service.store.deliveries import Outbox
-from service.store.inserts import Order
-from service.store.job_actions import NotAllowed, PartOfStudy
-from service.store.jobs import Idempotency, KeyReused, Page, QueueFull, Submitted
-from service.store.queue import Claim, LeaseLost, Row, WorkerInfo
-from service.store.studies import Upkeep
+from typing import Self
+
+from service.store.api_keys import ApiKeys
+from service.store.curve_rows import Row
+from service.store.database import Database
+from service.store.deliveries import Deliveries, PendingDelivery
+from service.store.events import Events
+from service.store.inserts import NewJob
+from service.store.job_actions import JobActions, NotAllowed, PartOfStudy
+from service.store.jobs import Idempotency, Jobs, KeyReused, Page, QueueFull, Submitted
+from service.store.leases import LeaseLost
+from service.store.queue import Claim, Queue
+from service.store.studies import Studies
+from service.store.workers import DEAD_WORKER_SECONDS, WorkerInfo, Workers
 
 __all__ = [
+    "DEAD_WORKER_SECONDS",
+    "ApiKeys",
     "Claim",
+    "Database",
+    "Deliveries",
+    "Events",
     "Idempotency",
+    "JobActions",
+    "Jobs",
     "KeyReused",
     "LeaseLost",
+    "NewJob",
     "NotAllowed",
-    "Order",
     "Page",
     "PartOfStudy",
+    "PendingDelivery",
+    "Queue",
     "QueueFull",
     "Row",
     "Store",
+    "Studies",
     "Submitted",
     "WorkerInfo",
+    "Workers",
 ]
 
 
-class Store(Upkeep, Outbox):
-    """Leases for workers, Requests, Wishes and Registry for the API, Upkeep for the reconciler, Outbox for webhooks, over one Database."""
+class Store:
+    """The parts of the store. Whoever needs only one of them is given that one."""
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url)
+        self.jobs = Jobs(self.database)
+        self.actions = JobActions(self.database)
+        self.queue = Queue(self.database)
+        self.studies = Studies(self.database)
+        self.events = Events(self.database)
+        self.deliveries = Deliveries(self.database)
+        self.workers = Workers(self.database)
+        self.api_keys = ApiKeys(self.database)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def migrate(self) -> None:
+        """Bring the schema up to date; two processes may do so at once."""
+        self.database.migrate()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.jobs.close()
+        self.database.close()

@@ -1,28 +1,25 @@
-"""Connections and transactions: SQLite in WAL mode, or PostgreSQL. The base of every part of the store."""
+"""Connections and transactions: SQLite in WAL mode, or PostgreSQL. Every part of the store is given one Database."""
 
 import json
 import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, insert, inspect, select, text, update
+from sqlalchemy import Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
-from sqlalchemy.sql.elements import ColumnElement
 
-from service.jobs import TERMINAL, JobState
-from service.store.messages import tell
-from service.store.tables import EventRow, JobRow, now_seconds
+from service.store.tables import ServiceRow, now_seconds
 
 BUSY_MILLISECONDS = 15_000
 WAL_RETRY_SECONDS = 0.02
@@ -32,9 +29,6 @@ MOUNTS = Path("/proc/self/mountinfo")
 NETWORK_FILE_SYSTEMS = frozenset({"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"})
 
 DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)  # what an absent or busy database raises
-TOLD_AT_ONCE = 500
-
-EventDraft = tuple[str, dict[str, Any]]
 
 
 class DatabaseRefused(Exception):  # noqa: N818
@@ -42,7 +36,7 @@ class DatabaseRefused(Exception):  # noqa: N818
 
 
 class Database:
-    """An engine, its transactions, and the two writes that every side shares: a guarded change of a job, and its events."""
+    """An engine and its transactions. It knows no job."""
 
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
@@ -54,7 +48,6 @@ class Database:
         options: dict[str, Any] = {} if self.is_sqlite else {"connect_args": {"connect_timeout": 5}}
         self.engine: Engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite, json_serializer=_compact, **options)
         self._writer = threading.Lock()
-        self.glimpse = Glimpse(self.url.database) if self.is_sqlite and self.url.database else None
         self._file: tuple[int, int] | None = None
         if self.is_sqlite:
             _prepare_sqlite(self.engine)
@@ -97,14 +90,19 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
-        if self.glimpse:
-            self.glimpse.close()
         self.engine.dispose()
 
     def ping(self) -> None:
         """Raise SQLAlchemy's OperationalError where the database does not answer."""
         with self.engine.connect() as connection:
             connection.execute(text("SELECT 1"))
+
+    def service_id(self) -> str | None:
+        """Which service this is; None where the schema is not made yet."""
+        if not self.has_table(ServiceRow.__tablename__):
+            return None
+        with self.reading() as session:
+            return session.scalar(select(ServiceRow.id))
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -135,83 +133,6 @@ class Database:
     def now(session: Session) -> float:
         """The database's clock, seconds since 1970."""
         return float(session.scalar(select(now_seconds())) or 0.0)
-
-    @staticmethod
-    def change(session: Session, job_id: str, *conditions: ColumnElement[bool], **values: Any) -> bool:
-        """Change a job where all conditions hold; whether they did. This is the compare-and-set of every transition."""
-        statement = update(JobRow).where(JobRow.id == job_id, *conditions).values(version=JobRow.version + 1, **values)
-        return bool(session.execute(statement.returning(JobRow.id)).first())
-
-    @staticmethod
-    def append(session: Session, job_id: str, events: Sequence[EventDraft]) -> None:
-        """Append events to a job, numbered without gaps: the job's row is locked by the change before."""
-        if not events:
-            return
-        counted = update(JobRow).where(JobRow.id == job_id).values(last_event=JobRow.last_event + len(events))
-        last = session.execute(counted.returning(JobRow.last_event)).scalar_one()
-        first = last - len(events) + 1
-        for place, (kind, data) in enumerate(events):
-            session.execute(insert(EventRow).values(job_id=job_id, seq=first + place, type=kind, at=now_seconds(), data=data))
-
-    @classmethod
-    def announce(cls, session: Session, job_id: str, state: JobState, **data: Any) -> None:
-        """Append what tells of a state, and the last event where it is a terminal one."""
-        cls.append(session, job_id, news_of(state, **data))
-        tell(session, [job_id], state)
-
-    @classmethod
-    def change_all(cls, session: Session, *conditions: ColumnElement[bool], events: Sequence[EventDraft], **values: Any) -> list[str]:
-        """Change every job for which the conditions hold and append the events to each, in two statements; their ids."""
-        counted = {"version": JobRow.version + 1, "last_event": JobRow.last_event + len(events)}
-        statement = update(JobRow).where(*conditions).values(**counted, **values)
-        changed = session.execute(statement.returning(JobRow.id, JobRow.last_event)).all()
-        now = cls.now(session)
-        drafts = [
-            {"job_id": job_id, "seq": last - len(events) + place, "type": kind, "at": now, "data": data}
-            for job_id, last in changed
-            for place, (kind, data) in enumerate(events, 1)
-        ]
-        if drafts:
-            session.execute(insert(EventRow), drafts)
-        ids = [job_id for job_id, _ in changed]
-        if "state" in values:
-            for first in range(0, len(ids), TOLD_AT_ONCE):
-                tell(session, ids[first : first + TOLD_AT_ONCE], JobState(values["state"]))
-        return ids
-
-
-class Glimpse:
-    """A look at a SQLite database that takes microseconds and never waits, so that the event loop may take it itself.
-
-    It has a connection of its own: those of the pool may all be in the hands of writers that wait for each other.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._connection: sqlite3.Connection | None = None
-
-    def version(self, job_id: str) -> int | None:
-        """The version of a job; None where there is none, or the database is busy. For the event loop's thread alone."""
-        try:
-            if self._connection is None:
-                address = f"{Path(self._path).absolute().as_uri()}?mode=ro"
-                self._connection = sqlite3.connect(address, uri=True, timeout=0.0, isolation_level=None, check_same_thread=False)
-            found = self._connection.execute("SELECT version FROM jobs WHERE id = ?", (job_id,)).fetchall()
-        except sqlite3.Error:
-            return None
-        return found[0][0] if found else None
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-def news_of(state: JobState, **data: Any) -> list[EventDraft]:
-    """The events that tell of a new state."""
-    told: list[EventDraft] = [("state", {"state": state.value, **data})]
-    return [*told, ("end", {"state": state.value})] if state in TERMINAL else told
 
 
 def refuse_network_folder(folder: Path, mountinfo: str) -> None:

@@ -1,4 +1,4 @@
-"""The store's side of webhooks: what is due, what became of each try, the secret that signs."""
+"""Messages to webhooks: what is due, what became of each try, the secret that signs."""
 
 import base64
 import secrets
@@ -15,7 +15,7 @@ SECRET_NAME = "webhook"  # noqa: S105 - a name
 SECRET_BYTES = 32
 
 
-class Due(NamedTuple):
+class PendingDelivery(NamedTuple):
     """A message that is to be sent now, by whoever holds it."""
 
     id: str
@@ -25,62 +25,67 @@ class Due(NamedTuple):
     tries: int
 
 
-class Outbox(Database):
+class Deliveries:
     """Messages to webhooks."""
 
-    def due(self, limit: int, hold_seconds: float) -> list[Due]:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def due(self, limit: int, hold_seconds: float) -> list[PendingDelivery]:
         """Take messages that are due: no one else is given them for so long."""
         ready = (DeliveryRow.next_at.is_not(None), DeliveryRow.next_at <= now_seconds())
-        with self.reading() as session:
+        with self._database.reading() as session:
             if session.scalar(select(DeliveryRow.id).where(*ready).limit(1)) is None:
                 return []
-        with self.writing() as session:
+        with self._database.writing() as session:
             query = select(DeliveryRow, JobRow.webhook).join(JobRow, JobRow.id == DeliveryRow.job_id).where(*ready)
             query = query.order_by(DeliveryRow.next_at).limit(limit).with_for_update(of=DeliveryRow, skip_locked=True)
             found = session.execute(query).all()
             held = update(DeliveryRow).where(DeliveryRow.id.in_([row.id for row, _ in found]))
             session.execute(held.values(next_at=now_seconds() + hold_seconds))
-            return [Due(row.id, row.body, webhook["url"], webhook["secret"], len(row.attempts)) for row, webhook in found if webhook]
+            return [
+                PendingDelivery(row.id, row.body, webhook["url"], webhook["secret"], len(row.attempts)) for row, webhook in found if webhook
+            ]
 
-    def tried(self, delivery_id: str, found: dict[str, Any], *, delivered: bool, again_seconds: float | None) -> None:
+    def record_attempt(self, delivery_id: str, found: dict[str, Any], *, delivered: bool, again_seconds: float | None) -> None:
         """Write down a try; it is made again after so many seconds, or never where it was delivered or is given up."""
-        with self.writing() as session:
+        with self._database.writing() as session:
             row = session.get(DeliveryRow, delivery_id)
             if row is None:  # its job was deleted meanwhile
                 return
-            now = self.now(session)
+            now = Database.now(session)
             row.attempts = [*row.attempts, {"at": datetime.fromtimestamp(now, UTC).isoformat(), **found}]
             row.delivered_at = now if delivered else row.delivered_at
             row.next_at = None if delivered or again_seconds is None else now + again_seconds
 
-    def deliveries(self, job_id: str) -> list[DeliveryRow]:
+    def of(self, job_id: str) -> list[DeliveryRow]:
         """The messages of a job, newest first."""
-        with self.reading() as session:
+        with self._database.reading() as session:
             return list(session.scalars(select(DeliveryRow).where(DeliveryRow.job_id == job_id).order_by(DeliveryRow.id.desc())))
 
     def redeliver(self, job_id: str, delivery_id: str) -> DeliveryRow | None:
         """Let a message be sent again, now; None where the job has no such message."""
-        with self.writing() as session:
+        with self._database.writing() as session:
             again = update(DeliveryRow).where(DeliveryRow.id == delivery_id, DeliveryRow.job_id == job_id)
             return session.scalar(again.values(next_at=now_seconds()).returning(DeliveryRow))
 
     def webhook_address(self, job_id: str) -> dict[str, Any] | None:
         """Where a job's messages go, and of which states they tell."""
-        with self.reading() as session:
+        with self._database.reading() as session:
             webhook = session.scalar(select(JobRow.webhook).where(JobRow.id == job_id))
             return {"url": webhook["url"], "states": webhook["states"]} if webhook else None
 
     def signing_secret(self) -> str:
         """The service's own secret, made when it is first asked for."""
         query = select(SecretRow.value).where(SecretRow.name == SECRET_NAME)
-        with self.reading() as session:
+        with self._database.reading() as session:
             if known := session.scalar(query):
                 return known
         made = "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
         try:
-            with self.writing() as session:
+            with self._database.writing() as session:
                 session.execute(insert(SecretRow).values(name=SECRET_NAME, value=made))
         except IntegrityError:  # another process was a moment faster
-            with self.reading() as session:
+            with self._database.reading() as session:
                 return session.scalar(query) or made
         return made

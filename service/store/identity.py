@@ -25,29 +25,29 @@ def settle(store: Store, artifacts: Artifacts) -> None:
         adopted = artifacts.owners()
         artifacts.put_label(_id_of(store))
         level = logging.WARNING if adopted else logging.INFO
-        log.log(level, "the artifacts of %d jobs in %s belong to %s from now on", len(adopted), artifacts.root, store.address)
+        log.log(level, "the artifacts of %d jobs in %s belong to %s from now on", len(adopted), artifacts.root, store.database.address)
         if reason := refusal(store, artifacts):  # the service of another database was a moment faster
             raise NotOurs(reason)
 
 
 def refusal(store: Store, artifacts: Artifacts) -> str | None:
     """Why the two cannot be used together, in one line; None where nothing speaks against it. Changes nothing."""
-    if store.is_replaced:
+    if store.database.is_replaced:
         return (
-            f"the database file of {store.address} was deleted or replaced while it was in use, so nothing in {artifacts.root} is "
+            f"the database file of {store.database.address} was deleted or replaced while it was in use, so nothing in {artifacts.root} is "
             "touched: stop all that use it, put the right file in its place, and start again"
         )
     label = artifacts.label()
     if label is None:
         owners = artifacts.owners()
-        if not owners or store.knows_some(owners):
+        if not owners or store.jobs.knows_some(owners):
             return None
-        wrong = f"{store.address} knows none of the {len(owners)} jobs whose artifacts are in {artifacts.root}"
-    elif label == (ours := store.service_id()):
+        wrong = f"{store.database.address} knows none of the {len(owners)} jobs whose artifacts are in {artifacts.root}"
+    elif label == (ours := store.database.service_id()):
         return None
     else:
         ids = f"{label or 'none'} there, {ours or 'none'} in the database"
-        wrong = f"the artifacts in {artifacts.root} are not those of the database {store.address} (service ids: {ids})"
+        wrong = f"the artifacts in {artifacts.root} are not those of the database {store.database.address} (service ids: {ids})"
     return (
         f"{wrong}: set FFLAB_DATABASE_URL to the database that these artifacts belong to, or FFLAB_HOME to another folder, "
         f"or move the folder {artifacts.root} away"
@@ -55,7 +55,7 @@ def refusal(store: Store, artifacts: Artifacts) -> str | None:
 
 
 def _id_of(store: Store) -> str:
-    found = store.service_id()
+    found = store.database.service_id()
     if found is None:
-        raise NotOurs(f"the database {store.address} has no service id, so nothing can belong to it: restore it from a backup")
+        raise NotOurs(f"the database {store.database.address} has no service id, so nothing can belong to it: restore it from a backup")
     return found

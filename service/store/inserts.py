@@ -15,8 +15,8 @@ from ffengine.spec import ELSEWHERE, AnySpec, StudySpec, digest
 from ffengine.study import Cell, written_out
 from ffengine.version import ENGINE_VERSION
 from service.jobs import JobState, Wanted, Webhook, new_job_id
-from service.store.messages import tell
 from service.store.tables import CurveRow, EventRow, JobRow, ResultRow, WorkerRow, now_seconds
+from service.store.transitions import enqueue_deliveries
 
 Priority = Literal["low", "normal", "high"]
 PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
@@ -29,7 +29,7 @@ SHARED_BY_RUNS = ("name", "tags", "submitted_by", "priority", "timeout_seconds",
 Draft = dict[str, Any]
 
 
-class Order(BaseModel):
+class NewJob(BaseModel):
     """What is to be submitted, validated."""
 
     spec: AnySpec
@@ -48,23 +48,23 @@ def rank_of(queued_at: float, priority: int) -> float:
     return queued_at - priority * PRIORITY_SECONDS
 
 
-def draft(order: Order) -> Draft:
+def draft(new: NewJob) -> Draft:
     """The columns of a new job that do not depend on other jobs."""
     return {
-        **_of_spec(written_out(order.spec, ELSEWHERE)),  # what runs, whatever becomes of presets
+        **_of_spec(written_out(new.spec, ELSEWHERE)),  # what runs, whatever becomes of presets
         "id": new_job_id(),
-        "name": order.name,
-        "tags": order.tags,
-        "submitted_by": order.submitted_by,
-        "priority": PRIORITIES.index(order.priority),
+        "name": new.name,
+        "tags": new.tags,
+        "submitted_by": new.submitted_by,
+        "priority": PRIORITIES.index(new.priority),
         "wanted": Wanted.run.value,
-        "fresh": order.fresh,
-        "timeout_seconds": order.timeout_seconds,
+        "fresh": new.fresh,
+        "timeout_seconds": new.timeout_seconds,
         "parent_id": None,
         "cell": None,
         "place": None,
-        "pinned": order.pinned,
-        "webhook": _stored_webhook(order.webhook),
+        "pinned": new.pinned,
+        "webhook": _stored_webhook(new.webhook),
     }
 
 
@@ -116,7 +116,9 @@ def insert_jobs(session: Session, drafts: Sequence[Draft], now: float) -> None:
             answered.append((made, source))
         else:
             leader = _fitting(leaders, made)
-            waiting.append({**made, "waits_for": leader.id if leader else None, "message": follows(leader.id) if leader else "queued"})
+            waiting.append(
+                {**made, "waits_for": leader.id if leader else None, "message": waiting_message(leader.id) if leader else "queued"}
+            )
             if leader is None:  # the next identical one of this submission waits for this one
                 leaders.setdefault(made["spec_digest"], []).append(JobRow(id=made["id"], dataset_digest=made["dataset_digest"]))
     if waiting:
@@ -129,7 +131,7 @@ def insert_jobs(session: Session, drafts: Sequence[Draft], now: float) -> None:
         _insert_answered(session, made, source, now)
 
 
-def follows(leader: str) -> str:
+def waiting_message(leader: str) -> str:
     """What a waiting job says of itself."""
     return f"waits for the identical {leader}"
 
@@ -187,7 +189,7 @@ def _insert_answered(session: Session, made: Draft, source: JobRow, now: float) 
     session.execute(insert(JobRow).values(**(made | answer_of(source)), finished_at=now, last_event=2))
     ended = [_event(made["id"], seq, kind, JobState.succeeded, now) for seq, kind in ((1, "state"), (2, "end"))]
     session.execute(insert(EventRow), ended)
-    tell(session, [made["id"]], JobState.succeeded)
+    enqueue_deliveries(session, [made["id"]], JobState.succeeded)
     copy_result(session, source.id, made["id"])
 
 

@@ -1,6 +1,9 @@
-"""The user's wishes: cancel, pause, resume, retry, change, delete. Done at once where a job waits; a column where it runs."""
+"""What users ask of jobs: cancel, pause, resume, retry, update, delete.
 
-from collections.abc import Collection, Mapping
+A job that waits changes at once; of one that runs, `wanted` says what is asked, and its worker obeys.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import delete, select, update
@@ -8,12 +11,12 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.jobs import TERMINAL, Job, JobState, Wanted, sources
-from service.store.database import Database, EventDraft, news_of
+from service.store.database import Database
 from service.store.inserts import PRIORITIES, PRIORITY_SECONDS
 from service.store.job_cache import to_job
+from service.store.jobs import unreferenced_owners
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
-
-OWNERS_AT_ONCE = 500
+from service.store.transitions import EventDraft, change, change_all, state_events
 
 
 class NotAllowed(Exception):  # noqa: N818
@@ -32,8 +35,11 @@ class PartOfStudy(Exception):  # noqa: N818
         self.study = study
 
 
-class Wishes(Database):
+class JobActions:
     """Everything that users do to jobs that are there."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job: at once where it waits, as soon as its worker hears of it where it runs. Idempotent.
@@ -54,16 +60,16 @@ class Wishes(Database):
         """Queue a failed or cancelled job again, from its last checkpoint; of a study, its runs. Raises as `cancel` does."""
         return self._requeue(job_id, "retry", {JobState.queued, JobState.running})
 
-    def change_facts(self, job_id: str, *, given: Mapping[str, Any]) -> Job:
+    def update(self, job_id: str, *, given: Mapping[str, Any]) -> Job:
         """Change name, tags, priority or pin of a job and, but for the pin, of a study's runs. Raises LookupError."""
-        with self.writing() as session:
+        with self._database.writing() as session:
             row = self._row(session, job_id)
             values = dict(given)
             if "priority" in values:
                 values["priority"] = PRIORITIES.index(values["priority"])
                 moved = (values["priority"] - row.priority) * PRIORITY_SECONDS
                 values["rank"] = JobRow.rank - moved
-            self.change(session, job_id, **values)
+            change(session, job_id, **values)
             inherited = {name: value for name, value in values.items() if name != "pinned"}
             if inherited:
                 session.execute(update(JobRow).where(JobRow.parent_id == job_id).values(version=JobRow.version + 1, **inherited))
@@ -76,7 +82,7 @@ class Wishes(Database):
 
         What answers a copy stays: its artifacts go with the last job that refers to them.
         """
-        with self.writing() as session:
+        with self._database.writing() as session:
             parent = self._row(session, job_id).parent_id
             if parent is not None:
                 raise PartOfStudy(parent)
@@ -88,19 +94,10 @@ class Wishes(Database):
             gone = session.execute(select(JobRow.id, JobRow.cached_from).where(family)).all()
             session.execute(delete(JobRow).where(JobRow.parent_id == job_id))
             session.execute(delete(JobRow).where(JobRow.id == job_id))
-            return self._unneeded(session, {held for ids in gone for held in ids if held})
-
-    def unneeded(self, owners: Collection[str]) -> list[str]:
-        """Those of the owners of artifacts that no job refers to any more."""
-        with self.reading() as session:
-            return self._unneeded(session, owners)
-
-    def knows_some(self, owners: Collection[str]) -> bool:
-        """Whether a job refers to one at least of the owners of artifacts."""
-        return self.has_table(JobRow.__tablename__) and len(self.unneeded(owners)) < len(owners)
+            return unreferenced_owners(session, {held for ids in gone for held in ids if held})
 
     def _wish(self, job_id: str, action: str, wanted: Wanted, target: JobState) -> Job:
-        with self.writing() as session:
+        with self._database.writing() as session:
             before = JobState(self._row(session, job_id).state)
             heard = self._wish_all(session, JobRow.id == job_id, action, wanted, target)
             if not heard and before not in (target, JobState.running):
@@ -113,13 +110,13 @@ class Wishes(Database):
         ended = {"finished_at": now_seconds()} if target in TERMINAL else {}
         values = {"state": target.value, "wanted": wanted.value, "eta_seconds": None, "message": target.value, **ended}
         waiting = JobRow.state.in_(sources(action, target))
-        done = len(self.change_all(session, which, waiting, events=news_of(target), **values))
+        done = len(change_all(session, which, waiting, events=state_events(target), **values))
         running = (JobRow.state == JobState.running.value, JobRow.wanted.not_in((Wanted.cancel.value, wanted.value)))
         asked: list[EventDraft] = [("log", {"level": "info", "message": f"{action} was asked for"})]
-        return done + len(self.change_all(session, which, *running, events=asked, wanted=wanted.value))
+        return done + len(change_all(session, which, *running, events=asked, wanted=wanted.value))
 
     def _requeue(self, job_id: str, action: str, fine: set[JobState]) -> Job:
-        with self.writing() as session:
+        with self._database.writing() as session:
             row = self._row(session, job_id)
             before = JobState(row.state)
             own = "retry_failed" if action == "retry" and before == JobState.succeeded and self._has_failures(session, row) else action
@@ -146,29 +143,19 @@ class Wishes(Database):
             again = now_seconds() - JobRow.priority * PRIORITY_SECONDS
             values |= {"losses": 0, "ran_seconds": 0.0, "rank": again}
         waiting = JobRow.state.in_(sources(action, JobState.queued))
-        done = self.change_all(session, which, waiting, events=news_of(JobState.queued, reason=action.partition("_")[0]), **values)
+        done = change_all(session, which, waiting, events=state_events(JobState.queued, reason=action.partition("_")[0]), **values)
         session.execute(
             delete(SummaryRow).where(SummaryRow.job_id.in_(select(JobRow.id).where(which, JobRow.state == JobState.queued.value)))
         )
         if action == "resume":
             pausing = (JobRow.state == JobState.running.value, JobRow.wanted == Wanted.pause.value)
-            done += self.change_all(session, which, *pausing, events=(), wanted=Wanted.run.value)
+            done += change_all(session, which, *pausing, events=(), wanted=Wanted.run.value)
         return len(done)
 
     @staticmethod
     def _has_failures(session: Session, row: JobRow) -> bool:
         unsuccessful = JobRow.state.in_([JobState.failed.value, JobState.cancelled.value])
         return session.scalar(select(JobRow.id).where(JobRow.parent_id == row.id, unsuccessful).limit(1)) is not None
-
-    @staticmethod
-    def _unneeded(session: Session, owners: Collection[str]) -> list[str]:
-        needed: set[str | None] = set()
-        asked = sorted(owners)
-        for first in range(0, len(asked), OWNERS_AT_ONCE):
-            some = asked[first : first + OWNERS_AT_ONCE]
-            needed |= set(session.scalars(select(JobRow.id).where(JobRow.id.in_(some))))
-            needed |= set(session.scalars(select(JobRow.cached_from).where(JobRow.cached_from.in_(some))))
-        return [owner for owner in asked if owner not in needed]
 
     @staticmethod
     def _row(session: Session, job_id: str) -> JobRow:

@@ -1,8 +1,10 @@
-"""A stored row -> what the API shows of it."""
+"""A stored row -> what the API shows of it, and the jobs that were looked at last."""
 
+import sqlite3
 import threading
 from collections import OrderedDict
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ffengine.results import Provenance
 from ffengine.spec import Submission
@@ -18,7 +20,7 @@ SHOWN_AS_THEY_ARE = (
 )
 
 
-class Shown:
+class JobCache:
     """The jobs that were looked at last, so that a job that has not changed since is not put together again."""
 
     def __init__(self) -> None:
@@ -45,6 +47,34 @@ class Shown:
             if len(self._jobs) > REMEMBERED_JOBS:
                 self._jobs.popitem(last=False)
         return job, row.version
+
+
+class VersionReader:
+    """A look at a SQLite database that takes microseconds and never waits, so that the event loop may take it itself.
+
+    It has a connection of its own: those of the pool may all be in the hands of writers that wait for each other.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+
+    def version(self, job_id: str) -> int | None:
+        """The version of a job; None where there is none, or the database is busy. For the event loop's thread alone."""
+        try:
+            if self._connection is None:
+                address = f"{Path(self._path).absolute().as_uri()}?mode=ro"
+                self._connection = sqlite3.connect(address, uri=True, timeout=0.0, isolation_level=None, check_same_thread=False)
+            found = self._connection.execute("SELECT version FROM jobs WHERE id = ?", (job_id,)).fetchall()
+        except sqlite3.Error:
+            return None
+        return found[0][0] if found else None
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def to_event(row: EventRow) -> Event:

@@ -1,27 +1,29 @@
-"""The API's side of the store: submit, and look."""
+"""Jobs: submit them, look at them, and say which of them nobody keeps."""
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, TextClause, cast, delete, func, insert, select, text, type_coerce
+from sqlalchemy import JSON, TextClause, cast, delete, func, insert, or_, select, text, type_coerce
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import TextualSelect
 
 from ffengine.results import AccuracyRow
 from ffengine.study import Cell
+from service.artifacts import JOB_ID
 from service.headline import Headline, headline, places_of_interest, suffices
-from service.jobs import TERMINAL, Event, Job, JobState
+from service.jobs import TERMINAL, Job, JobState
+from service.store.curve_rows import key_of
 from service.store.database import Database
-from service.store.inserts import CELLS_AT_ONCE, Order, draft, draft_cell, insert_jobs
-from service.store.job_cache import Shown, to_event, to_job
-from service.store.queue import key_of
-from service.store.tables import CurveRow, EventRow, IdempotencyRow, JobRow, ResultRow, now_seconds
+from service.store.inserts import CELLS_AT_ONCE, NewJob, draft, draft_cell, insert_jobs
+from service.store.job_cache import JobCache, VersionReader, to_job
+from service.store.tables import CurveRow, IdempotencyRow, JobRow, ResultRow, now_seconds
 
 REMEMBERED_HEADLINES = 5_000
+OWNERS_AT_ONCE = 500
 _UNENDED = JobRow.state.in_([state.value for state in JobState if state not in TERMINAL])
 _UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(_UNENDED, JobRow.kind == "study")
 _QUEUED = select(func.count()).where(JobRow.state == JobState.queued.value, JobRow.kind != "study")
@@ -59,51 +61,53 @@ class Page(NamedTuple):
     next_id: str | None
 
 
-class Requests(Database):
+class Jobs:
     """Submit jobs, and look at them."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self._shown = Shown()
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._cache = JobCache()
+        path = database.url.database if database.is_sqlite else None
+        self._versions = VersionReader(path) if path else None
         self._headlines: dict[tuple[str, datetime] | None, Headline] = {}
 
-    def submit(self, order: Order, cells: Sequence[Cell] = (), *, idempotency: Idempotency | None = None, max_queued: int) -> Submitted:
+    def submit(self, new: NewJob, cells: Sequence[Cell] = (), *, idempotency: Idempotency | None = None, max_queued: int) -> Submitted:
         """Store a job, and for a study its cells, in one transaction with the idempotency key.
 
-        An identical spec that has succeeded is answered from its result, unless the order is fresh.
+        An identical spec that has succeeded is answered from its result, unless the new job is `fresh`.
         Raises KeyReused and QueueFull.
         """
         try:
-            return self._submit(order, cells, idempotency, max_queued)
+            return self._submit(new, cells, idempotency, max_queued)
         except IntegrityError:
             if idempotency is None:
                 raise
             # on PostgreSQL a request with the same key was a moment faster: its job is the answer
-            return self._submit(order, cells, idempotency, max_queued)
+            return self._submit(new, cells, idempotency, max_queued)
 
-    def job(self, job_id: str) -> Job | None:
+    def get(self, job_id: str) -> Job | None:
         """The job, if there is one."""
-        found = self.versioned(job_id)
+        found = self.get_with_version(job_id)
         return found[0] if found else None
 
-    def versioned(self, job_id: str) -> tuple[Job, int] | None:
+    def get_with_version(self, job_id: str) -> tuple[Job, int] | None:
         """The job and its version, which rises with every change. Not to be changed: others are given the same object."""
-        with self.engine.connect() as connection:
+        with self._database.engine.connect() as connection:
             version = connection.scalar(select(JobRow.version).where(JobRow.id == job_id))
         if version is None:
             return None
-        if known := self._shown.get(job_id, version):
+        if known := self._cache.get(job_id, version):
             return known
-        with self.reading() as session:
+        with self._database.reading() as session:
             row = session.get(JobRow, job_id)
-            return self._shown.of(row) if row else None
+            return self._cache.of(row) if row else None
 
-    def at_a_glance(self, job_id: str) -> tuple[Job, int] | None:
+    def cached_if_current(self, job_id: str) -> tuple[Job, int] | None:
         """The same, where that takes no time: on SQLite, of a job that was looked at and has not changed. For the event loop."""
-        version = self.glimpse.version(job_id) if self.glimpse else None
-        return None if version is None else self._shown.get(job_id, version)
+        version = self._versions.version(job_id) if self._versions else None
+        return None if version is None else self._cache.get(job_id, version)
 
-    def jobs(
+    def page(
         self,
         *,
         limit: int,
@@ -129,33 +133,21 @@ class Requests(Database):
             query = query.where(JobRow.name.icontains(search, autoescape=True) | (JobRow.id == search))
         query = query.where(JobRow.id < before) if before else query
         query = query.where(self._tagged(tag)) if tag is not None else query
-        with self.reading() as session:
+        with self._database.reading() as session:
             rows = list(session.scalars(query))
-        return Page([self._shown.of(row)[0] for row in rows[:limit]], rows[limit - 1].id if len(rows) > limit else None)
+        return Page([self._cache.of(row)[0] for row in rows[:limit]], rows[limit - 1].id if len(rows) > limit else None)
 
     def result(self, job_id: str) -> str | None:
         """The result's JSON text, if there is one."""
-        with self.reading() as session:
+        with self._database.reading() as session:
             return session.scalar(select(ResultRow.document).where(ResultRow.job_id == job_id))
 
     def children(self, job_id: str) -> list[tuple[Job, str | None]]:
         """The cells of a study in order, each with its result's JSON text where there is one."""
         query = select(JobRow, ResultRow.document).outerjoin(ResultRow, ResultRow.job_id == JobRow.id)
-        with self.reading() as session:
+        with self._database.reading() as session:
             found = session.execute(query.where(JobRow.parent_id == job_id).order_by(JobRow.cell)).all()
             return [(to_job(row), document) for row, document in found]
-
-    def events(self, job_id: str, *, after: int, limit: int) -> list[Event]:
-        """The events of a job after a number, oldest first."""
-        query = select(EventRow).where(EventRow.job_id == job_id, EventRow.seq > after).order_by(EventRow.seq).limit(limit)
-        with self.reading() as session:
-            return [to_event(row) for row in session.scalars(query)]
-
-    def last_events(self, job_id: str, limit: int) -> list[Event]:
-        """The last events of a job, oldest first."""
-        query = select(EventRow).where(EventRow.job_id == job_id).order_by(EventRow.seq.desc()).limit(limit)
-        with self.reading() as session:
-            return [to_event(row) for row in session.scalars(query)][::-1]
 
     def headlines(self, jobs: Sequence[Job]) -> dict[str, Headline]:
         """The headline of each job, in as many queries for hundreds as for one; that of a job that has ended is worked out once."""
@@ -170,7 +162,7 @@ class Requests(Database):
 
     def _new_headlines(self, jobs: Sequence[Job]) -> dict[str, Headline]:
         tested = [job.id for job in jobs if job.kind == "train" and job.state == JobState.succeeded]
-        with self.reading() as session:
+        with self._database.reading() as session:
             rows = self._rows_of_interest(session, jobs)
             accuracies = self._accuracies(session, tested) if tested else {}
         return {job.id: headline(job.spec, rows.get(job.id, []), accuracies.get(job.id, [])) for job in jobs}
@@ -194,42 +186,73 @@ class Requests(Database):
 
     def _rows_with(self, wanted: Sequence[tuple[str, str]]) -> TextualSelect:
         """The rows with these pairs of a job and a key: thousands of pairs in one parameter, each looked up in the index."""
-        each = "json_each(:wanted)" if self.is_sqlite else "json_array_elements(CAST(:wanted AS json)) AS each(value)"
-        job, key = (f"json_extract(value, '$[{place}]')" if self.is_sqlite else f"value->>{place}" for place in (0, 1))
+        each = "json_each(:wanted)" if self._database.is_sqlite else "json_array_elements(CAST(:wanted AS json)) AS each(value)"
+        job, key = (f"json_extract(value, '$[{place}]')" if self._database.is_sqlite else f"value->>{place}" for place in (0, 1))
         statement = f"SELECT job_id, data FROM {each} JOIN curve_rows ON job_id = {job} AND curve_rows.key = {key}"  # noqa: S608 - no user text
         return text(statement).bindparams(wanted=json.dumps(wanted)).columns(CurveRow.job_id, CurveRow.data)
 
     def _accuracies(self, session: Session, ids: Sequence[str]) -> dict[str, list[AccuracyRow]]:
         """The accuracies of training jobs that have succeeded, without the rest of their results."""
-        as_json = type_coerce(ResultRow.document, JSON) if self.is_sqlite else cast(ResultRow.document, JSON)
+        as_json = type_coerce(ResultRow.document, JSON) if self._database.is_sqlite else cast(ResultRow.document, JSON)
         found = session.execute(select(ResultRow.job_id, as_json["accuracy"]).where(ResultRow.job_id.in_(ids)))
         return {job_id: [AccuracyRow.model_validate(row) for row in rows or ()] for job_id, rows in found}
 
-    def events_beyond(self, number: int, limit: int) -> list[tuple[int, str]]:
-        """The numbers of the events after one over all jobs, each with its job's id, in their order."""
-        query = select(EventRow.id, EventRow.job_id).where(EventRow.id > number).order_by(EventRow.id).limit(limit)
-        with self.reading() as session:
-            return [(row.id, row.job_id) for row in session.execute(query)]
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each state, studies left out."""
+        query = select(JobRow.state, func.count()).where(JobRow.kind != "study").group_by(JobRow.state)
+        with self._database.reading() as session:
+            found = dict(session.execute(query).all())
+        return {state.value: found.get(state.value, 0) for state in JobState}
 
-    def events_numbered(self, numbers: Sequence[int]) -> list[Event]:
-        """The events of these numbers over all jobs, in their order."""
-        query = select(EventRow).where(EventRow.id.in_(numbers)).order_by(EventRow.id)
-        with self.reading() as session:
-            return [to_event(row) for row in session.scalars(query)]
+    def rows(self, job_id: str) -> list[dict[str, Any]]:
+        """The tidy rows so far, in the order of their making."""
+        with self._database.reading() as session:
+            return list(session.scalars(select(CurveRow.data).where(CurveRow.job_id == job_id).order_by(CurveRow.id)))
 
-    def newest_event(self) -> int:
-        """The number of the newest event of all jobs: it rises whenever anything happens."""
-        with self.reading() as session:
-            return session.scalar(select(func.max(EventRow.id))) or 0
+    def expired(self, kind: str, *, days: float | None, count: int | None, limit: int) -> list[tuple[str, str | None, float, bool]]:
+        """Jobs of a kind that ended more than so many days ago, or are not among the newest so many: id, name, seconds since, too old.
+
+        Left out are pinned jobs, a study's runs, and trainings whose weights a check is still to be made of.
+        """
+        if days is None and count is None:
+            return []
+        ended = (JobRow.kind == kind, JobRow.parent_id.is_(None), JobRow.pinned.is_(False), JobRow.finished_at.is_not(None))
+        age = now_seconds() - JobRow.finished_at
+        too_old = age > (days * 86_400 if days is not None else 1e18)
+        with self._database.reading() as session:
+            newest = select(JobRow.id).where(*ended).order_by(JobRow.finished_at.desc(), JobRow.id.desc()).limit(count or 0)
+            beyond = too_old if count is None else or_(too_old, JobRow.id.not_in(newest))
+            query = select(JobRow.id, JobRow.name, age, too_old).where(*ended, beyond, JobRow.id.not_in(_named_by_unfinished(session)))
+            found = session.execute(query.order_by(JobRow.finished_at).limit(limit)).all()
+        return [(job_id, name, seconds, bool(old)) for job_id, name, seconds, old in found]
+
+    def unreferenced(self, owners: Collection[str]) -> list[str]:
+        """Those of the owners of artifacts that no job refers to any more."""
+        with self._database.reading() as session:
+            return unreferenced_owners(session, owners)
+
+    def knows_some(self, owners: Collection[str]) -> bool:
+        """Whether a job refers to one at least of the owners of artifacts."""
+        return self._database.has_table(JobRow.__tablename__) and len(self.unreferenced(owners)) < len(owners)
+
+    def forget_idempotency_keys(self, hours: float) -> None:
+        """Delete Idempotency-Keys that are older than so many hours."""
+        with self._database.writing() as session:
+            session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now_seconds() - hours * 3600))
+
+    def close(self) -> None:
+        """Close the connection that Jobs keeps beside those of the database."""
+        if self._versions:
+            self._versions.close()
 
     # Within a transaction
 
-    def _submit(self, order: Order, cells: Sequence[Cell], idempotency: Idempotency | None, max_queued: int) -> Submitted:
+    def _submit(self, new: NewJob, cells: Sequence[Cell], idempotency: Idempotency | None, max_queued: int) -> Submitted:
         at_once = cells[:CELLS_AT_ONCE]
-        parent = draft(order)
+        parent = draft(new)
         counted = {"cells": len(cells), "cells_made": len(at_once)} if cells else {"cells": None, "cells_made": None}
         drafts = [parent | counted, *(draft_cell(parent, cell, number) for number, cell in enumerate(at_once))]
-        with self.writing() as session:
+        with self._database.writing() as session:
             if idempotency and (known := self._known(session, idempotency)):
                 return Submitted(known, replayed=True)
             waiting, now = self._waiting(session)
@@ -261,10 +284,28 @@ class Requests(Database):
         return to_job(session.get_one(JobRow, row.job_id))
 
     def _tagged(self, tag: str) -> TextClause:
-        each = "json_each(jobs.tags)" if self.is_sqlite else "json_array_elements_text(jobs.tags) AS each(value)"
+        each = "json_each(jobs.tags)" if self._database.is_sqlite else "json_array_elements_text(jobs.tags) AS each(value)"
         return text(f"EXISTS (SELECT 1 FROM {each} WHERE value = :tag)").bindparams(tag=tag)  # noqa: S608 - no user text
 
 
 def _ended(job: Job) -> tuple[str, datetime] | None:
     """What tells a job that has ended from what it was before, and from what a retry makes of it; None while it goes on."""
     return (job.id, job.finished_at) if job.state in TERMINAL and job.finished_at else None
+
+
+def _named_by_unfinished(session: Session) -> set[str]:
+    """The jobs that the specs of unfinished checks and studies name."""
+    unfinished = JobRow.state.not_in([state.value for state in TERMINAL])
+    specs = session.scalars(select(JobRow.spec).where(JobRow.kind.in_(["check", "study"]), unfinished))
+    return {job_id for spec in specs for job_id in JOB_ID.findall(json.dumps(spec))}
+
+
+def unreferenced_owners(session: Session, owners: Collection[str]) -> list[str]:
+    """Those of the owners of artifacts that no job refers to any more."""
+    needed: set[str | None] = set()
+    asked = sorted(owners)
+    for first in range(0, len(asked), OWNERS_AT_ONCE):
+        some = asked[first : first + OWNERS_AT_ONCE]
+        needed |= set(session.scalars(select(JobRow.id).where(JobRow.id.in_(some))))
+        needed |= set(session.scalars(select(JobRow.cached_from).where(JobRow.cached_from.in_(some))))
+    return [owner for owner in asked if owner not in needed]

@@ -44,7 +44,7 @@ class Base(DeclarativeBase):
 class JobRow(Base):
     """A job. `version` rises with every change, `last_event` counts its events, `attempt` fences its worker's writes.
 
-    `rank` orders the queue, see submissions.rank_of. A job that `waits_for` an identical one is not claimed: it shares its answer.
+    `rank` orders the queue, see inserts.rank_of. A job that `waits_for` an identical one is not claimed: it shares its answer.
     Of a study, `cells` is how many runs it has, `cells_made` how many of them are there already.
     """
 

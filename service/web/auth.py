@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ffengine.text import user_text
 from service.settings import Settings
-from service.store import Store
+from service.store import ApiKeys
 from service.web.problems import KeyNeeded
 
 PREFIX = "fflab_"
@@ -23,12 +23,12 @@ class NewKey(NamedTuple):
     secret: str
 
 
-def create_key(store: Store, name: str) -> NewKey:
+def create_key(api_keys: ApiKeys, name: str) -> NewKey:
     """Make and store a key. Raises ValueError where the name is none."""
     name = user_text(name)
     secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
     key_id = f"key_{secrets.token_hex(6)}"
-    store.add_key(key_id, name, fingerprint(secret))
+    api_keys.add(key_id, name, fingerprint(secret))
     return NewKey(key_id, name, secret)
 
 
@@ -40,8 +40,8 @@ def fingerprint(secret: str) -> str:
 class Gate:
     """Decides who may use the API: everybody on loopback until a key exists, then whoever has one."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self._store, self._required = store, settings.require_keys
+    def __init__(self, api_keys: ApiKeys, settings: Settings) -> None:
+        self._api_keys, self._required = api_keys, settings.require_keys
         self._read_at = float("-inf")
         self._exists = False
         self._valid: dict[str, str] = {}  # fingerprint -> key id
@@ -74,7 +74,7 @@ class Gate:
 
     def refresh(self) -> None:
         """Read the keys."""
-        keys = self._store.api_keys()
+        keys = self._api_keys.all()
         self._exists = bool(keys)
         self._valid = {key.digest: key.id for key in keys if key.revoked_at is None}
         self._names = {key.id: key.name for key in keys}

@@ -34,11 +34,11 @@ class State:
         self.settings = settings
         self.store = Store(settings.database)
         self.artifacts = Artifacts(settings.artifacts)
-        self.gate = Gate(self.store, settings)
-        self.tail = Tail(self.store)
+        self.gate = Gate(self.store.api_keys, settings)
+        self.tail = Tail(self.store.events)
         self.doorbell = Doorbell(settings.redis_url.get_secret_value()) if settings.redis_url else None
         self.reconciler = Reconciler(self.store, settings, self.doorbell)
-        self.messenger = Messenger(self.store, settings)
+        self.messenger = Messenger(self.store.deliveries, settings)
         self.in_flight: set[tuple[str, str]] = set()  # idempotency keys whose first request is being worked on
 
     async def open(self) -> None:
@@ -63,7 +63,7 @@ class State:
 
     def versioned(self, job_id: str) -> tuple[Job, int]:
         """The same with its version. Raises NoSuchJob."""
-        found = self.store.versioned(checked(job_id))
+        found = self.store.jobs.get_with_version(checked(job_id))
         if found is None:
             raise problems.NoSuchJob
         return found
@@ -71,9 +71,9 @@ class State:
     def finished(self, job_id: str) -> "Finished":
         """A job and its result. Raises NoSuchJob and NoResultYet."""
         job, version = self.versioned(job_id)
-        document = self.store.result(job_id)
+        document = self.store.jobs.result(job_id)
         if document is None and job.kind == "study" and job.state in TERMINAL:
-            document = self.store.study_result(job_id).model_dump_json()  # failed or cancelled: the runs as far as they came
+            document = self.store.studies.result(job_id).model_dump_json()  # failed or cancelled: the runs as far as they came
         if document is None:
             why = f": {job.error.detail}" if job.error else ""
             raise problems.NoResultYet(f"{job_id} is {job.state.value} and has no result{why}", state=job.state.value)

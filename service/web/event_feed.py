@@ -11,7 +11,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
 
 from service.jobs import TERMINAL, Event, Job
-from service.store import Store
+from service.store import Events, Jobs, Store
 from service.store.database import DATABASE_ERRORS
 
 POLL_SECONDS = 0.05
@@ -61,8 +61,8 @@ class Watch:
 class Tail:
     """Follows the events of all jobs while anybody waits: one query each 50 ms, whatever the number of clients; else none."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, events: Events) -> None:
+        self._events = events
         self._watches: dict[str, set[Watch]] = defaultdict(set)
         self._horizon: int | None = None  # all events up to this number have been told
         self._ahead: set[int] = set()  # those beyond it that have been told already: a smaller number was not there yet
@@ -95,7 +95,7 @@ class Tail:
         watch = Watch(job_id)
         async with self._lock:
             if self._horizon is None:
-                self._horizon = await run_in_threadpool(self._store.newest_event)
+                self._horizon = await run_in_threadpool(self._events.newest)
             self._watches[job_id].add(watch)
         try:
             yield watch
@@ -126,9 +126,9 @@ class Tail:
             return False
         if self._horizon is None:
             return False
-        found = await run_in_threadpool(self._store.events_beyond, self._horizon, AT_ONCE)
+        found = await run_in_threadpool(self._events.beyond, self._horizon, AT_ONCE)
         wanted = [number for number, job_id in found if job_id in self._watches and number not in self._ahead]
-        for event in await run_in_threadpool(self._store.events_numbered, wanted) if wanted else ():
+        for event in await run_in_threadpool(self._events.numbered, wanted) if wanted else ():
             told = Told(event, _encoded(event))
             for watch in self._watches.get(event.job, ()):
                 watch.tell(told)
@@ -150,19 +150,19 @@ class Tail:
             self._horizon = first
 
 
-async def until_terminal(tail: Tail, store: Store, job_id: str, seconds: float) -> tuple[Job, int] | None:
+async def until_terminal(tail: Tail, jobs: Jobs, job_id: str, seconds: float) -> tuple[Job, int] | None:
     """The job and its version, when it has ended or the time is over; None where there is no such job."""
-    found = store.at_a_glance(job_id) or await run_in_threadpool(store.versioned, job_id)
+    found = jobs.cached_if_current(job_id) or await run_in_threadpool(jobs.get_with_version, job_id)
     if seconds <= 0 or found is None or found[0].state in TERMINAL:
         return found
     deadline = time.monotonic() + seconds
     async with tail.watching(job_id) as watch:
         while not tail.closing and (left := deadline - time.monotonic()) > 0:
-            found = await run_in_threadpool(store.versioned, job_id)
+            found = await run_in_threadpool(jobs.get_with_version, job_id)
             if found is None or found[0].state in TERMINAL:
                 return found
             await _until_end(tail, watch, min(left, HEARTBEAT_SECONDS))
-    return await run_in_threadpool(store.versioned, job_id)
+    return await run_in_threadpool(jobs.get_with_version, job_id)
 
 
 async def _until_end(tail: Tail, watch: Watch, seconds: float) -> None:
@@ -183,7 +183,7 @@ async def stream(tail: Tail, store: Store, job_id: str, after: int) -> AsyncIter
         behind = True
         while not tail.closing:
             while behind:
-                events = await run_in_threadpool(store.events, job_id, after=after, limit=PAGE_EVENTS)
+                events = await run_in_threadpool(store.events.of, job_id, after=after, limit=PAGE_EVENTS)
                 for event in events:
                     yield _encoded(event)
                     after = event.id
@@ -204,10 +204,10 @@ async def stream(tail: Tail, store: Store, job_id: str, after: int) -> AsyncIter
 
 
 async def _ended(store: Store, job_id: str, after: int) -> bool:
-    job = await run_in_threadpool(store.job, job_id)
+    job = await run_in_threadpool(store.jobs.get, job_id)
     if job is not None and job.state not in TERMINAL:
         return False
-    return not await run_in_threadpool(store.events, job_id, after=after, limit=1)
+    return not await run_in_threadpool(store.events.of, job_id, after=after, limit=1)
 
 
 def _encoded(event: Event) -> bytes:

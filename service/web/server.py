@@ -101,7 +101,7 @@ def refuse_strangers(settings: Settings, host: str) -> None:
     store = Store(settings.database)
     try:
         store.migrate()
-        keys = store.api_keys()
+        keys = store.api_keys.all()
     finally:
         store.close()
     if not keys:

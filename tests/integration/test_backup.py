@@ -204,7 +204,7 @@ def stored(settings: Settings, jobs: list[str]) -> dict[str, Any]:
     """What database and folder hold of some jobs."""
     store, artifacts = Store(settings.database), Artifacts(settings.artifacts)
     try:
-        rows = {job: (store.job(job), store.rows(job), store.events(job, after=0, limit=1000)) for job in jobs}
+        rows = {job: (store.jobs.get(job), store.jobs.rows(job), store.events.of(job, after=0, limit=1000)) for job in jobs}
     finally:
         store.close()
     return {"rows": rows, "files": {(job, name): artifacts.get(job, name) for job in jobs for name in artifacts.names(job)}}

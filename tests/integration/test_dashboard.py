@@ -516,7 +516,7 @@ def test_a_data_set_is_uploaded(page: Page, tmp_path: Path) -> None:
 def test_who_has_a_key_signs_in_and_stands_beside_the_job(browser: Browser, redis_server: Path, home: Path) -> None:
     with Stack(lab_settings(home), port=0, device="cpu") as stack, Lab(stack) as lab:
         with closing(Store(stack.settings.database)) as store:
-            key = create_key(store, "ada")
+            key = create_key(store.api_keys, "ada")
         page = browser.new_page(base_url=stack.url)
         wait_until(lambda: lab.http.get("/v1/jobs").status_code == 401 or None, "keys are needed")
         page.goto("/new")

@@ -119,7 +119,7 @@ def test_fflab_up_says_why_a_database_cannot_be_used(home: Path, fault: str, red
     else:
         store = Store(lab_settings(home).database)
         store.migrate()
-        with store.engine.execution_options(write=True).begin() as connection:
+        with store.database.engine.execution_options(write=True).begin() as connection:
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
         store.close()
         words = "Can't locate revision identified by '9999'"
@@ -135,7 +135,7 @@ def test_a_home_of_an_earlier_version_opens_and_goes_on(copy: Path, caplog: pyte
         assert lab.http.get(f"/v1/jobs/{known['id']}/weights.safetensors").status_code == 200
         lab.succeeded(lab.submit(SPEC))
         store = Store(stack.settings.database)
-        assert Artifacts(stack.settings.artifacts).label() == store.service_id()
+        assert Artifacts(stack.settings.artifacts).label() == store.database.service_id()
         store.close()
     after = artifacts_in(copy)
     assert before.items() <= after.items()

@@ -24,7 +24,7 @@ def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def key(store: Store) -> NewKey:
-    return create_key(store, "ada")
+    return create_key(store.api_keys, "ada")
 
 
 def test_without_keys_the_service_is_open(client: httpx.Client) -> None:
@@ -68,24 +68,24 @@ def test_a_refusal_comes_before_the_body_is_judged(client: httpx.Client, key: Ne
 
 
 def test_secrets_are_not_stored(store: Store, key: NewKey) -> None:
-    (row,) = store.api_keys()
+    (row,) = store.api_keys.all()
     assert (row.id, row.name, row.revoked_at) == (key.id, "ada", None)
     assert key.secret not in str(vars(row))
     assert len(row.digest) == 64
-    assert create_key(store, "ada").secret != key.secret
+    assert create_key(store.api_keys, "ada").secret != key.secret
 
 
 def test_a_revoked_key_is_refused_and_the_service_stays_closed(client: httpx.Client, store: Store, key: NewKey) -> None:
     headers = {"X-API-Key": key.secret}
     assert client.get("/v1/jobs", headers=headers).status_code == 200
-    assert store.revoke_key(key.id)
-    assert not store.revoke_key(key.id)
+    assert store.api_keys.revoke(key.id)
+    assert not store.api_keys.revoke(key.id)
     refused(client.get("/v1/jobs", headers=headers), 401, "key-needed")
     refused(client.get("/v1/jobs"), 401, "key-needed")
 
 
 def test_idempotency_keys_of_two_people_do_not_meet(client: httpx.Client, store: Store, key: NewKey) -> None:
-    other = create_key(store, "bob")
+    other = create_key(store.api_keys, "bob")
     ids = set()
     for secret in (key.secret, other.secret):
         response = client.post("/v1/jobs", json={"spec": TRAIN}, headers={"X-API-Key": secret, "Idempotency-Key": "k"})

@@ -132,10 +132,10 @@ def test_workers_estimates_and_logs_are_plain_lines(fflab: Fflab, store: Store) 
 def test_the_secret_of_webhooks_is_that_of_the_setting_or_one_that_is_kept(
     fflab: Fflab, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FFLAB_DATABASE_URL", store.url.render_as_string(hide_password=False))
-    assert fflab("webhook-secret") == (0, f"{store.signing_secret()}\n", "")
-    assert json.loads(fflab("webhook-secret", "--json").out) == {"secret": store.signing_secret()}
-    assert fflab("webhook-secret", "--home", str(tmp_path)).out == f"{store.signing_secret()}\n"
+    monkeypatch.setenv("FFLAB_DATABASE_URL", store.database.url.render_as_string(hide_password=False))
+    assert fflab("webhook-secret") == (0, f"{store.deliveries.signing_secret()}\n", "")
+    assert json.loads(fflab("webhook-secret", "--json").out) == {"secret": store.deliveries.signing_secret()}
+    assert fflab("webhook-secret", "--home", str(tmp_path)).out == f"{store.deliveries.signing_secret()}\n"
     monkeypatch.setenv("FFLAB_WEBHOOK_SECRET", "whsec_" + "A" * 32)
     assert fflab("webhook-secret").out == f"whsec_{'A' * 32}\n"
     assert any(line.lstrip().startswith("webhook-secret") for line in fflab("--help").lines)
@@ -148,7 +148,7 @@ def test_watch_tells_each_change_and_ends_as_the_job_does(fflab: Fflab, store: S
     assert [event["type"] for event in events][-1] == "end"
     assert {"state", "rows", "progress"} <= {event["type"] for event in events}
     job_id, attempt = claimed(store, submit(store, fresh=True))
-    store.fail(job_id, attempt, ERROR)
+    store.queue.fail(job_id, attempt, ERROR)
     for flags in ((), ("--json",)):
         failed = fflab("watch", "last", *flags)
         assert failed.code == 1
@@ -420,6 +420,6 @@ def check_spec() -> object:
 
 
 def finished_check(store: Store, job_id: str) -> None:
-    claim = store.claim(job_id, "w", 30.0)
+    claim = store.queue.claim(job_id, "w", 30.0)
     assert claim is not None
-    store.finish(job_id, claim.attempt, check_result())
+    store.queue.finish(job_id, claim.attempt, check_result())

@@ -185,9 +185,9 @@ def test_what_a_job_does_can_be_changed(call: Caller, user: Any, store: Store) -
     job = call(user.submit(SPEC))
     for act, state in ((job.pause, "paused"), (job.resume, "queued"), (job.cancel, "cancelled"), (job.retry, "queued")):
         assert call(act()).state.value == job.state.value == state
-    claim = store.claim(job.id, "w", LEASE)
+    claim = store.queue.claim(job.id, "w", LEASE)
     assert claim is not None
-    store.fail(job.id, claim.attempt, ERROR)
+    store.queue.fail(job.id, claim.attempt, ERROR)
     with pytest.raises(fflab.JobFailed, match=ERROR.detail) as failed:
         call(job.wait(5))
     assert failed.value.job.state is JobState.failed
@@ -241,9 +241,9 @@ def test_the_charts_of_a_job_are_named_and_shown_as_pictures(call: Caller, user:
 def test_a_study_is_a_tidy_table_of_what_was_varied_and_found(call: Caller, user: Any, store: Store) -> None:
     grid = {"network.widths": [[8], [16]], "seeds": [[0], [1, 2]]}
     study = call(user.submit({"kind": "study", "base": {"kind": "train"}, "grid": grid}))
-    for child, _ in store.children(study.id):
+    for child, _ in store.jobs.children(study.id):
         succeed(store, child.id)
-    store.follow(study.id)
+    store.studies.advance(study.id)
     rows = value(call, study.rows)
     assert {(row["network.widths"], row["params.seeds"]) for row in rows} == {(w, s) for w in ("[8]", "[16]") for s in ("[0]", "[1, 2]")}
     assert {tuple(row) for row in rows} == {tuple(rows[0])}
@@ -252,7 +252,7 @@ def test_a_study_is_a_tidy_table_of_what_was_varied_and_found(call: Caller, user
 
 
 def test_a_key_that_is_missing_or_unknown_is_said_with_what_to_do(call: Caller, client: httpx.Client, state: State) -> None:
-    secret = create_key(state.store, "me").secret
+    secret = create_key(state.store.api_keys, "me").secret
     state.gate.refresh()
     url = str(client.base_url)
     with pytest.raises(KeyRefused, match="set FFLAB_API_KEY"):
@@ -266,7 +266,7 @@ def test_without_arguments_the_environment_says_where_and_who(
     call: Caller, client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FFLAB_URL", f"{client.base_url}/")
-    monkeypatch.setenv("FFLAB_API_KEY", create_key(state.store, "me").secret)
+    monkeypatch.setenv("FFLAB_API_KEY", create_key(state.store.api_keys, "me").secret)
     state.gate.refresh()
     assert call(call.client(None).submit(SPEC)).state is JobState.queued
     monkeypatch.delenv("FFLAB_URL")

@@ -43,11 +43,11 @@ def streamed(client: httpx.Client, job_id: str, **headers: str) -> list[Event]:
 
 def work(store: Store, job_id: str) -> None:
     """Run a job to its end, as a worker would."""
-    claim = store.claim(job_id, "w", LEASE)
+    claim = store.queue.claim(job_id, "w", LEASE)
     assert claim is not None
     for epoch in range(3):
-        store.record(job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(epoch)])
-    store.finish(job_id, claim.attempt, train_result())
+        store.queue.record(job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(epoch)])
+    store.queue.finish(job_id, claim.attempt, train_result())
 
 
 def test_a_stream_tells_everything_once_and_ends_with_the_job(client: httpx.Client, store: Store) -> None:
@@ -98,7 +98,7 @@ def test_an_idle_stream_is_kept_alive(client: httpx.Client, store: Store, monkey
         stream = frames(response)
         assert next(stream)["event"] == "state"
         assert next(stream) == {"": "ping"}
-        store.cancel(job.id)
+        store.actions.cancel(job.id)
         kinds = [frame["event"] for frame in stream if "event" in frame]
     assert kinds == ["state", "end"]
 
@@ -113,7 +113,7 @@ def test_a_wait_ends_with_the_job_or_with_its_time(client: httpx.Client, store: 
             pool.submit(client.get, f"/v1/jobs/{job.id}?wait=30"),
             pool.submit(client.get, f"/v1/jobs/{job.id}", headers={"Prefer": "respond-async, wait=30"}),
         ]
-        store.cancel(job.id)
+        store.actions.cancel(job.id)
         answers = [wait.result(timeout=20.0) for wait in waits]
     assert [answer.json()["state"] for answer in answers] == ["cancelled", "cancelled"]
     assert [answer.headers.get("preference-applied") for answer in answers] == [None, "wait=30"]
@@ -140,7 +140,7 @@ def test_a_hundred_wait_without_a_thread_each_and_hear_of_the_end_at_once(client
         assert threading.active_count() - threads <= 100 + 45, "the clients' own threads, and the server's pool"
         assert client.get("/healthz").status_code == 200
         began = time.monotonic()
-        state.store.cancel(job.id)
+        state.store.actions.cancel(job.id)
         ended = [wait.result(timeout=20.0).json()["state"] for wait in waits]
     assert set(ended) == {"cancelled"}
     assert time.monotonic() - began < 5.0
@@ -149,13 +149,13 @@ def test_a_hundred_wait_without_a_thread_each_and_hear_of_the_end_at_once(client
 
 def test_the_tail_asks_nothing_while_nobody_waits(client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
-    beyond = state.store.events_beyond
+    beyond = state.store.events.beyond
 
     def counted(number: int, limit: int) -> list[tuple[int, str]]:
         asked.append(time.monotonic())
         return beyond(number, limit)
 
-    monkeypatch.setattr(state.store, "events_beyond", counted)
+    monkeypatch.setattr(state.store.events, "beyond", counted)
     job = submit(client)
     client.get(f"/v1/jobs/{job.id}?wait=0.5")
     during = len(asked)
@@ -169,7 +169,7 @@ def test_the_tail_asks_nothing_while_nobody_waits(client: httpx.Client, state: S
 def test_nothing_is_missed_between_reading_and_waiting(client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     """The event comes after the waiting client has read, and is polled before it waits."""
     job = submit(client)
-    versioned, beyond, cancelled = state.store.versioned, state.store.events_beyond, threading.Event()
+    versioned, beyond, cancelled = state.store.jobs.get_with_version, state.store.events.beyond, threading.Event()
     polls: list[int] = []
 
     def counted(number: int, limit: int) -> list[tuple[int, str]]:
@@ -180,13 +180,13 @@ def test_nothing_is_missed_between_reading_and_waiting(client: httpx.Client, sta
         found = versioned(job_id)
         if state.tail.waiting and not cancelled.is_set():
             cancelled.set()
-            state.store.cancel(job_id)
+            state.store.actions.cancel(job_id)
             polled = len(polls)
             wait_until(lambda: len(polls) >= polled + 3, "the tail has seen the end")
         return found
 
-    monkeypatch.setattr(state.store, "events_beyond", counted)
-    monkeypatch.setattr(state.store, "versioned", slow)
+    monkeypatch.setattr(state.store.events, "beyond", counted)
+    monkeypatch.setattr(state.store.jobs, "get_with_version", slow)
     began = time.monotonic()
     assert client.get(f"/v1/jobs/{job.id}?wait=30").json()["state"] == "cancelled"
     assert time.monotonic() - began < 3.0
@@ -198,5 +198,5 @@ def test_a_client_that_hangs_up_is_forgotten(client: httpx.Client, state: State)
         stream = frames(response)  # kept: a generator that is dropped closes its response
         assert next(stream)["event"] == "state"
         wait_until(lambda: state.tail.waiting == 1, "it waits")
-    state.store.pause(job.id)  # something to send is what reveals a closed connection at the latest
+    state.store.actions.pause(job.id)  # something to send is what reveals a closed connection at the latest
     wait_until(lambda: state.tail.waiting == 0, "it is forgotten")

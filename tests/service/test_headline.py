@@ -72,25 +72,25 @@ def expected(spec: AnySpec, result: RunResult) -> str:
 def finish(store: Store, job: Job, result: RunResult) -> Job:
     _, attempt = claimed(store, job)
     rows = result.curves if isinstance(result, TrainResult) else result.cells
-    store.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
-    store.finish(job.id, attempt, result)
+    store.queue.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
+    store.queue.finish(job.id, attempt, result)
     return read(store, job.id)
 
 
 def text_of(store: Store, job: Job) -> str:
-    return store.headlines([read(store, job.id)])[job.id].text
+    return store.jobs.headlines([read(store, job.id)])[job.id].text
 
 
 def test_the_headline_is_the_mean_over_seeds_at_the_end(either_store: Store, results: dict[str, RunResult]) -> None:
     jobs = {name: finish(either_store, submit(either_store, spec), results[name]) for name, spec in SPECS.items()}
-    found = either_store.headlines(list(jobs.values()))
+    found = either_store.jobs.headlines(list(jobs.values()))
     for name, spec in SPECS.items():
         assert found[jobs[name].id].text == expected(spec, results[name]), name
         count = len(getattr(spec, "seeds", ()))
         told = f"mean over {count} seed{'s' if count > 1 else ''} at "
         assert found[jobs[name].id].meaning.startswith(told if found[jobs[name].id].text else ""), name
     assert found[jobs["infinite width alone"].id] == ("", ""), "the limit is no figure of a network"
-    assert either_store.headlines(list(jobs.values())) == found, "what is remembered is the same"
+    assert either_store.jobs.headlines(list(jobs.values())) == found, "what is remembered is the same"
 
 
 def test_while_it_runs_it_is_the_newest_epoch_that_all_seeds_have(either_store: Store, results: dict[str, RunResult]) -> None:
@@ -103,7 +103,7 @@ def test_while_it_runs_it_is_the_newest_epoch_that_all_seeds_have(either_store: 
     assert text_of(either_store, job) == ""
     _, attempt = claimed(either_store, job)
     for (layer, epoch), rows in sorted(by_place.items()):
-        either_store.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
+        either_store.queue.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
         means = [np.mean([row.sparsity or 0 for row in rows if row.split == split]) for split in SIGNS]
         assert text_of(either_store, job).startswith(f"layer {layer}, epoch {epoch}: S+ {means[0]:.3f} S− {means[1]:.3f} T2+ ")
 
@@ -111,10 +111,10 @@ def test_while_it_runs_it_is_the_newest_epoch_that_all_seeds_have(either_store: 
 def test_seeds_that_are_behind_hold_the_epoch_back(either_store: Store) -> None:
     job = submit(either_store, TrainSpec(epochs=9, seeds=(0, 1)))
     _, attempt = claimed(either_store, job)
-    record = partial(either_store.record, job.id, attempt, lease_seconds=LEASE, progress=HALF)
+    record = partial(either_store.queue.record, job.id, attempt, lease_seconds=LEASE, progress=HALF)
     record(rows=[epoch_row(epoch, split, seed=0, ratio=0.1 * epoch) for epoch in range(6) for split in ("positive", "negative")])
     assert text_of(either_store, job) == "epoch 5: S+ 0.500 S− 0.500 T2+ 0.500 T2− 0.500"
-    assert either_store.headlines([read(either_store, job.id)])[job.id].meaning.startswith("mean over 1 of 2 seeds at epoch 5")
+    assert either_store.jobs.headlines([read(either_store, job.id)])[job.id].meaning.startswith("mean over 1 of 2 seeds at epoch 5")
     record(rows=[epoch_row(epoch, split, seed=1, ratio=0.3) for epoch in range(2) for split in ("positive", "negative")])
     assert text_of(either_store, job) == "epoch 1: S+ 0.500 S− 0.500 T2+ 0.200 T2− 0.200"
     record(rows=[epoch_row(2, "positive", seed=1, ratio=0.3)])
@@ -126,8 +126,8 @@ def test_a_check_that_runs_shows_the_seeds_that_there_are(either_store: Store) -
     _, attempt = claimed(either_store, job)
     told = []
     for seed, width in ((0, 16), (0, 64), (1, 16), (1, 64)):
-        either_store.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[check_cell(width, seed=seed)])
-        found = either_store.headlines([read(either_store, job.id)])[job.id]
+        either_store.queue.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[check_cell(width, seed=seed)])
+        found = either_store.jobs.headlines([read(either_store, job.id)])[job.id]
         told.append((found.text, found.meaning.partition(" at ")[0]))
     assert told == [
         ("n = 16: T1 0.7500", "mean over 1 of 3 seeds"),
@@ -142,28 +142,28 @@ def test_a_check_of_trained_weights_says_of_which_epoch(either_store: Store) -> 
     job = submit(either_store, CheckSpec.model_validate({"theorem": 1, "at": {"job": training.id, "epoch": 2}, "seeds": [0]}))
     _, attempt = claimed(either_store, job)
     cell = check_cell(500).model_copy(update={"epoch": 2})
-    either_store.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[cell])
+    either_store.queue.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[cell])
     assert text_of(either_store, job) == "epoch 2, n = 500: T1 0.7500"
 
 
 def test_a_study_has_no_headline_its_runs_have(either_store: Store) -> None:
     study = submit(either_store, StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"epochs": [1, 2]}}))
-    first, second = (job for job, _ in either_store.children(study.id))
+    first, second = (job for job, _ in either_store.jobs.children(study.id))
     finish(either_store, first, train_result())
-    found = either_store.headlines([read(either_store, job.id) for job in (study, first, second)])
+    found = either_store.jobs.headlines([read(either_store, job.id) for job in (study, first, second)])
     assert [found[job.id].text[:7] for job in (study, first, second)] == ["", "epoch 1", ""]
 
 
 def test_a_retry_is_not_taken_for_what_it_was(either_store: Store) -> None:
     job = submit(either_store, TrainSpec(epochs=4))
     _, attempt = claimed(either_store, job)
-    either_store.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)])
-    either_store.cancel(job.id)
-    either_store.stopped(job.id, attempt)
+    either_store.queue.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)])
+    either_store.actions.cancel(job.id)
+    either_store.queue.finish_stopped(job.id, attempt)
     assert text_of(either_store, job).startswith("epoch 0")
-    either_store.retry(job.id)
+    either_store.actions.retry(job.id)
     _, attempt = claimed(either_store, job)
-    either_store.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(1)])
+    either_store.queue.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(1)])
     assert text_of(either_store, job).startswith("epoch 1")
 
 
@@ -172,29 +172,30 @@ def counted(store: Store) -> Iterator[list[str]]:
     """The statements that are sent meanwhile."""
     sent: list[str] = []
     listen = lambda *given: sent.append(given[2])  # noqa: E731
-    event.listen(store.engine, "before_cursor_execute", listen)
+    event.listen(store.database.engine, "before_cursor_execute", listen)
     yield sent
-    event.remove(store.engine, "before_cursor_execute", listen)
+    event.remove(store.database.engine, "before_cursor_execute", listen)
 
 
 def test_hundreds_of_jobs_take_as_many_queries_as_one(either_store: Store) -> None:
     jobs = [finish(either_store, submit(either_store, TrainSpec(epochs=1), fresh=True), train_result()) for _ in range(30)]
     with counted(either_store) as for_one:
-        either_store.headlines(jobs[:1])
+        either_store.jobs.headlines(jobs[:1])
     with counted(either_store) as for_many:
-        either_store.headlines(jobs[1:])
+        either_store.jobs.headlines(jobs[1:])
     assert 0 < len(for_many) == len(for_one)
     with counted(either_store) as again:
-        either_store.headlines(jobs)
+        either_store.jobs.headlines(jobs)
     assert again == []
 
 
 def test_rows_that_do_not_fit_the_spec_are_shown_as_they_are(either_store: Store) -> None:
     job = finish(either_store, submit(either_store, TrainSpec(epochs=3, seeds=(7, 8))), train_result((0, 1)))
     assert text_of(either_store, job) == "epoch 1: S+ 0.500 T2+ 0.750"
-    with either_store.writing() as session:
+    with either_store.database.writing() as session:
         session.execute(update(ResultRow).where(ResultRow.job_id == job.id).values(document="{}"))
-    assert either_store.headlines([job.model_copy(update={"finished_at": job.created_at})])[job.id].text == "epoch 1: S+ 0.500 T2+ 0.750"
+    changed = job.model_copy(update={"finished_at": job.created_at})
+    assert either_store.jobs.headlines([changed])[job.id].text == "epoch 1: S+ 0.500 T2+ 0.750"
 
 
 def test_dead_samples_have_no_sparsity_to_show() -> None:

@@ -34,7 +34,7 @@ settings = Settings()
 sys.stdin.readline()
 refuse_others_state(settings)
 store = Store(settings.database)
-print(store.service_id(), Artifacts(settings.artifacts).label())
+print(store.database.service_id(), Artifacts(settings.artifacts).label())
 store.close()
 """
 
@@ -59,7 +59,7 @@ def content(artifacts: Artifacts) -> dict[str, bytes]:
 def test_an_empty_folder_becomes_the_databases(either_store: Store, artifacts: Artifacts) -> None:
     settle(either_store, artifacts)
     settle(either_store, artifacts)
-    assert artifacts.label() == either_store.service_id()
+    assert artifacts.label() == either_store.database.service_id()
     assert len(artifacts.label() or "") == 36
     assert [path.name for path in artifacts.root.iterdir()] == [".service"]
     assert artifacts.owners() == []
@@ -72,7 +72,7 @@ def test_a_folder_of_an_earlier_version_is_adopted_where_the_database_knows_one_
     strays(artifacts)
     artifacts.put(submit(either_store, TrainSpec(epochs=1)).id, "step.safetensors", b"known")
     settle(either_store, artifacts)
-    assert artifacts.label() == either_store.service_id()
+    assert artifacts.label() == either_store.database.service_id()
     assert any(str(artifacts.root) in message and "from now on" in message for message in caplog.messages)
 
 
@@ -103,13 +103,15 @@ def test_what_does_not_belong_together_is_refused_and_left_alone(either_store: S
             action()
         line = str(refused.value)
         assert "\n" not in line
-        assert all(words in line for words in (str(artifacts.root), either_store.address, "FFLAB_DATABASE_URL", "FFLAB_HOME", "away"))
+        assert all(
+            words in line for words in (str(artifacts.root), either_store.database.address, "FFLAB_DATABASE_URL", "FFLAB_HOME", "away")
+        )
     assert content(artifacts) == before
-    assert case != "another id, but known jobs" or len(either_store.jobs(limit=10).jobs) == 1, "no job is deleted either"
+    assert case != "another id, but known jobs" or len(either_store.jobs.page(limit=10).jobs) == 1, "no job is deleted either"
 
 
 def test_a_database_without_its_id_is_refused(either_store: Store, artifacts: Artifacts) -> None:
-    with either_store.engine.execution_options(write=True).begin() as connection:
+    with either_store.database.engine.execution_options(write=True).begin() as connection:
         connection.execute(text("DELETE FROM service"))
     with pytest.raises(NotOurs, match="has no service id"):
         settle(either_store, artifacts)
@@ -125,7 +127,7 @@ def test_nothing_is_deleted_where_the_database_file_is_gone_meanwhile(artifacts:
     old = ended(store, 1, 40)
     artifacts.put(old, "step.safetensors", b"weights")
     settle(store, artifacts)
-    assert not store.is_replaced
+    assert not store.database.is_replaced
     copy = tmp_path / "copy.db"
     with contextlib.closing(sqlite3.connect(file)) as connection:
         connection.execute("VACUUM INTO ?", (str(copy),))
@@ -135,15 +137,15 @@ def test_nothing_is_deleted_where_the_database_file_is_gone_meanwhile(artifacts:
     with pytest.raises(NotOurs, match=r"jobs.db was deleted or replaced while it was in use.*start again"):
         sweep(store, artifacts, NOTHING_KEPT)
     assert artifacts.get(old, "step.safetensors") == b"weights"
-    assert store.job(old) is not None
+    assert store.jobs.get(old) is not None
     store.close()
 
 
 def test_the_password_of_a_database_is_not_told() -> None:
     for url in ("postgresql+psycopg://u:sesame@lab/fflab", "postgresql+psycopg://u@lab/fflab?password=sesame&host=/run"):
         store = Store(url)
-        assert "sesame" not in store.address
-        assert "lab/fflab" in store.address
+        assert "sesame" not in store.database.address
+        assert "lab/fflab" in store.database.address
         store.close()
 
 

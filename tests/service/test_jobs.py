@@ -4,6 +4,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from sqlalchemy import select, update
 from ffengine.spec import StudySpec, TrainSpec
 from ffengine.study import expand
 from service.jobs import TERMINAL, TRANSITIONS, Command, JobState, Progress, Wanted, new_job_id, sources
-from service.store import Claim, LeaseLost, NotAllowed, Order, Store
+from service.store import Claim, LeaseLost, NewJob, NotAllowed, Store
 from service.store.tables import JobRow, now_seconds
 from tests.service.samples import epoch_row, train_result
 from tests.service.test_store import ERROR
@@ -52,9 +53,9 @@ class JobLife(RuleBasedStateMachine):
         self.store = Store(f"sqlite:///{Path(self.folder.name) / 'jobs.db'}")
         self.store.migrate()
         for epochs in (3, 4, 3):
-            self.store.submit(Order(spec=TrainSpec(epochs=epochs), timeout_seconds=1000.0), max_queued=100)
-        self.study = self.store.submit(Order(spec=STUDY), expand(STUDY), max_queued=100).job.id
-        self.ids = sorted(job.id for job in self.store.jobs(limit=10, children=True).jobs)
+            self.store.jobs.submit(NewJob(spec=TrainSpec(epochs=epochs), timeout_seconds=1000.0), max_queued=100)
+        self.study = self.store.jobs.submit(NewJob(spec=STUDY), expand(STUDY), max_queued=100).job.id
+        self.ids = sorted(job.id for job in self.store.jobs.page(limit=10, children=True).jobs)
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -62,7 +63,7 @@ class JobLife(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def _shown(self) -> dict[str, Shown]:
-        with self.store.reading() as session:
+        with self.store.database.reading() as session:
             rows = session.execute(select(JobRow.id, JobRow.state, JobRow.wanted, JobRow.attempt)).all()
         return {row.id: (JobState(row.state), Wanted(row.wanted), row.attempt) for row in rows}
 
@@ -91,13 +92,13 @@ class JobLife(RuleBasedStateMachine):
         state, _, attempt = self._shown()[job_id]
         waiting = self._waits_for(job_id)
         claims: list[object] = []
-        self._do(lambda: claims.append(self.store.claim(job_id, "w", 30.0)), "claim")
+        self._do(lambda: claims.append(self.store.queue.claim(job_id, "w", 30.0)), "claim")
         won = state is JobState.queued and job_id != self.study and not waiting
         assert (claims != [None]) == won
         assert self._shown()[job_id][2] == attempt + won
 
     def _waits_for(self, job_id: str) -> str | None:
-        with self.store.reading() as session:
+        with self.store.database.reading() as session:
             return session.scalar(select(JobRow.waits_for).where(JobRow.id == job_id))
 
     @rule()
@@ -105,7 +106,7 @@ class JobLife(RuleBasedStateMachine):
         """A message, a duplicate of one, or one for a job that is long gone: the first in the queue is taken, or none."""
         before = self._shown()
         claims: list[Claim | None] = []
-        self._do(lambda: claims.append(self.store.claim_next("w", 30.0)), "claim")
+        self._do(lambda: claims.append(self.store.queue.claim_next("w", 30.0)), "claim")
         ready = [
             job for job, (state, _, _) in before.items() if state is JobState.queued and job != self.study and not self._waits_for(job)
         ]
@@ -118,12 +119,12 @@ class JobLife(RuleBasedStateMachine):
     @rule(place=PLACES)
     def time_is_over(self, place: int) -> None:
         job_id = self.ids[place % len(self.ids)]
-        with self.store.writing() as session:
+        with self.store.database.writing() as session:
             session.execute(update(JobRow).where(JobRow.id == job_id, JobRow.state == "running").values(deadline_at=now_seconds() - 1))
 
     @rule()
     def settle(self) -> None:
-        self._do(self.store.settle_waiting, "answer")
+        self._do(self.store.queue.resolve_duplicates, "answer")
 
     @rule(place=PLACES, behind=ATTEMPTS, epoch=st.integers(0, 3))
     def record(self, place: int, behind: int, epoch: int) -> None:
@@ -131,7 +132,8 @@ class JobLife(RuleBasedStateMachine):
         state, wanted, _ = self._shown()[job_id]
         heard: list[object] = []
         progress = Progress(fraction=0.5, message="x", eta_seconds=None)
-        write = lambda: heard.append(self.store.record(job_id, attempt, lease_seconds=30.0, progress=progress, rows=[epoch_row(epoch)]))  # noqa: E731
+        measured: dict[str, Any] = {"progress": progress, "rows": [epoch_row(epoch)]}
+        write = lambda: heard.append(self.store.queue.record(job_id, attempt, lease_seconds=30.0, **measured))  # noqa: E731
         done = self._do(write)
         assert done == (state is JobState.running and not behind and job_id != self.study)
         assert not done or heard[0] == wanted.value or (heard == [Command.expire] and wanted is Wanted.run)
@@ -139,20 +141,20 @@ class JobLife(RuleBasedStateMachine):
     @rule(place=PLACES, behind=ATTEMPTS)
     def finish(self, place: int, behind: int) -> None:
         job_id, attempt = self._attempt(place, behind)
-        done = self._do(lambda: self.store.finish(job_id, attempt, train_result()), "finish")
+        done = self._do(lambda: self.store.queue.finish(job_id, attempt, train_result()), "finish")
         assert not (done and job_id == self.study), "no worker writes to a study"
 
     @rule(place=PLACES, behind=ATTEMPTS)
     def fail(self, place: int, behind: int) -> None:
         job_id, attempt = self._attempt(place, behind)
-        done = self._do(lambda: self.store.fail(job_id, attempt, ERROR), "fail")
+        done = self._do(lambda: self.store.queue.fail(job_id, attempt, ERROR), "fail")
         assert not (done and job_id == self.study), "no worker writes to a study"
 
     @rule(place=PLACES, behind=ATTEMPTS)
     def stopped(self, place: int, behind: int) -> None:
         job_id, attempt = self._attempt(place, behind)
         wanted = self._shown()[job_id][1]
-        if self._do(lambda: self.store.stopped(job_id, attempt), "stop", "hand_back"):
+        if self._do(lambda: self.store.queue.finish_stopped(job_id, attempt), "stop", "hand_back"):
             assert job_id != self.study
             ended = self._shown()[job_id][0]
             expected = {Wanted.run: JobState.queued, Wanted.pause: JobState.paused, Wanted.cancel: JobState.cancelled}
@@ -161,34 +163,34 @@ class JobLife(RuleBasedStateMachine):
     @rule(place=PLACES, behind=ATTEMPTS)
     def lost(self, place: int, behind: int) -> None:
         job_id, attempt = self._attempt(place, behind)
-        done = self._do(lambda: self.store.lost(job_id, attempt, "killed", MAX_LOSSES), "expire")
+        done = self._do(lambda: self.store.queue.lose(job_id, attempt, "killed", MAX_LOSSES), "expire")
         assert not (done and job_id == self.study), "no worker writes to a study"
 
     @rule(place=PLACES)
     def expire(self, place: int) -> None:
         job_id = self.ids[place % len(self.ids)]
-        with self.store.writing() as session:
+        with self.store.database.writing() as session:
             session.execute(update(JobRow).where(JobRow.id == job_id, JobRow.kind != "study").values(lease_until=now_seconds() - 1))
-        self._do(lambda: self.store.expire_leases(MAX_LOSSES), "expire")
+        self._do(lambda: self.store.queue.expire_leases(MAX_LOSSES), "expire")
 
     @rule(place=PLACES, action=st.sampled_from(["cancel", "pause", "resume", "retry"]))
     def wish(self, place: int, action: str) -> None:
         job_id = self.ids[place % len(self.ids)]
         names = (action, "retry_failed") if action == "retry" else (action,)
-        if self._do(lambda: getattr(self.store, action)(job_id), *names):
+        if self._do(lambda: getattr(self.store.actions, action)(job_id), *names):
             again = self._shown()
-            assert self._do(lambda: getattr(self.store, action)(job_id), *names), "a wish that was heard may be repeated"
+            assert self._do(lambda: getattr(self.store.actions, action)(job_id), *names), "a wish that was heard may be repeated"
             assert self._shown() == again
 
     @rule()
     def aggregate(self) -> None:
-        self._do(lambda: self.store.follow(self.study), "aggregate")
+        self._do(lambda: self.store.studies.advance(self.study), "aggregate")
 
     @invariant()
     def events_are_whole_and_end_where_the_job_does(self) -> None:
         for job_id in getattr(self, "ids", ()):
-            job = self.store.job(job_id)
-            events = self.store.events(job_id, after=0, limit=1000)
+            job = self.store.jobs.get(job_id)
+            events = self.store.events.of(job_id, after=0, limit=1000)
             assert job is not None
             assert [event.id for event in events] == list(range(1, len(events) + 1))
             states = [event.data["state"] for event in events if event.type == "state"]
@@ -196,7 +198,7 @@ class JobLife(RuleBasedStateMachine):
             assert (events[-1].type == "end") == (job.state in TERMINAL)
             assert (job.finished_at is not None) == (job.state in TERMINAL)
             assert (job.error is not None) == (job.state is JobState.failed)
-            assert (self.store.result(job_id) is not None) == (job.state is JobState.succeeded)
+            assert (self.store.jobs.result(job_id) is not None) == (job.state is JobState.succeeded)
 
 
 JobLife.TestCase.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)

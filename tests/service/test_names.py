@@ -14,7 +14,7 @@ from service.jobs import JobState
 from service.results.charts import CHARTS, FORMATS, Grid, render
 from service.results.load import drawable
 from service.results.report import report
-from service.store import Order, Store
+from service.store import NewJob, Store
 from service.web.auth import create_key, fingerprint
 from service.web.dependencies import State
 from tests.engine.test_text import BAD
@@ -40,13 +40,13 @@ def study(name: str) -> dict[str, Any]:
 def stored_once(store: Store, name: str = HOSTILE) -> str:
     """A study as an earlier version has stored it: with a name that is refused now everywhere; its runs have succeeded."""
     spec = StudySpec.model_validate({"parts": {name: PART, "second": {**PART, "base": CHECK | {"samples": 30}}}}, context=STORED)
-    order = Order.model_construct(spec=spec, name=name, tags=[name], submitted_by=name)
-    job = store.submit(order, expand(spec, STORED), max_queued=100).job
-    for child, _ in store.children(job.id):
+    order = NewJob.model_construct(spec=spec, name=name, tags=[name], submitted_by=name)
+    job = store.jobs.submit(order, expand(spec, STORED), max_queued=100).job
+    for child, _ in store.jobs.children(job.id):
         succeed(store, child.id)
 
     def ended() -> bool:
-        found = store.job(job.id)
+        found = store.jobs.get(job.id)
         return found is not None and found.state == JobState.succeeded
 
     wait_until(ended, "the study has succeeded", seconds=60.0)
@@ -88,11 +88,11 @@ def test_names_in_any_script_are_kept_composed_and_found(client: httpx.Client) -
 def test_keys_and_data_sets_have_such_names_only(client: httpx.Client, store: Store, fflab: Fflab) -> None:  # noqa: F811
     for name in ("", " ", "a\x1b", "\u202eada", "a" * 201):
         with pytest.raises(ValueError, match="character"):
-            create_key(store, name)
+            create_key(store.api_keys, name)
         ended = fflab("keys", "create", name)
         assert (ended.code, ended.out, len(ended.err.splitlines())) == (2, "", 1)
         assert not HIDDEN.search(ended.err.rstrip("\n"))
-    assert not store.api_keys()
+    assert not store.api_keys.all()
     answer = client.post("/v1/datasets", params={"name": "mine", "meaning": "a\u202e"}, content=npz(x=X, y=Y))
     assert "U+202E" in refused(answer, 422, "bad-upload").detail
 
@@ -136,8 +136,8 @@ def test_it_can_be_listed_searched_changed_and_deleted(store: Store, client: htt
 
 def test_a_terminal_is_told_nothing_by_it(store: Store, fflab: Fflab) -> None:  # noqa: F811
     job_id = stored_once(store)
-    store.add_key("key_1", HOSTILE, fingerprint("x"))
-    store.revoke_key("key_1")
+    store.api_keys.add("key_1", HOSTILE, fingerprint("x"))
+    store.api_keys.revoke("key_1")
     for command in (
         *(("jobs",), ("jobs", "--json"), ("show", job_id), ("show", job_id, "--json"), ("log", job_id), ("result", job_id)),
         *(("result", job_id, "--json"), ("watch", job_id), ("watch", job_id, "--json"), ("diff", job_id, job_id), ("keys", "list")),

@@ -107,7 +107,7 @@ def test_a_key_is_asked_for_where_the_document_says_so_and_taken_as_it_says(
     client: httpx.Client, store: Store, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auth, "REMEMBERED_SECONDS", 0.0)
-    key = create_key(store, "ada").secret
+    key = create_key(store.api_keys, "ada").secret
     for method, path, operation in operations(document):
         address = re.sub(r"{\w+}", "x", path)
         assert (client.request(method, address).status_code == 401) == ("security" in operation), path
@@ -156,7 +156,7 @@ def test_real_problems_are_documented_for_their_route_and_fit_their_shape(
     ]
     answers = [(status, method, path, client.request(method, address, **given)) for status, method, path, address, given in asked]
     monkeypatch.setattr(auth, "REMEMBERED_SECONDS", 0.0)
-    create_key(store, "ada")
+    create_key(store.api_keys, "ada")
     answers.append((401, "get", "/v1/jobs", client.get("/v1/jobs")))
     for status, method, path, answer in answers:
         assert answer.status_code == status, (path, answer.text)

@@ -19,7 +19,7 @@ from ffengine.results import Split
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import resolved, written_out
 from service.jobs import JobState
-from service.store import Order, Store
+from service.store import NewJob, Store
 from service.store.tables import JobRow
 from service.web.auth import create_key
 from service.web.dependencies import State
@@ -27,13 +27,13 @@ from tests.service.samples import epoch_row, train_result
 from tests.service.test_results import finished
 from tests.service.test_store import HALF, LEASE, claimed
 
-ORDER = Order(spec=TrainSpec(epochs=2), fresh=True)
+ORDER = NewJob(spec=TrainSpec(epochs=2), fresh=True)
 SPLITS: tuple[Split, ...] = ("positive", "negative")
 PAGES = ("/", "/new", "/compare", "/workers", "/datasets", "/catalog", "/docs", "/login")
 
 
 def submitted(store: Store, **fields: object) -> str:
-    return store.submit(ORDER.model_copy(update=fields), max_queued=100).job.id
+    return store.jobs.submit(ORDER.model_copy(update=fields), max_queued=100).job.id
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -75,9 +75,9 @@ def test_jobs_are_found_by_a_part_of_their_name(client: httpx.Client, store: Sto
 def test_a_running_job_has_charts_of_its_rows_so_far(client: httpx.Client, store: Store) -> None:
     job = submitted(store)
     assert "Curves appear here" in client.get(f"/jobs/{job}").text
-    _, attempt = claimed(store, store.job(job))
+    _, attempt = claimed(store, store.jobs.get(job))
     rows = [epoch_row(epoch, split) for epoch in (0, 1) for split in SPLITS]
-    store.record(job, attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
+    store.queue.record(job, attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
     assert f'data-chart="/v1/jobs/{job}/chart/theorem2.json"' in client.get(f"/jobs/{job}").text
     chart = client.get(f"/v1/jobs/{job}/chart/theorem2.json").json()
     measured = [row for rows in chart["datasets"].values() for row in rows if "epoch" in row]
@@ -202,7 +202,7 @@ def test_the_form_begins_with_what_runs(client: httpx.Client, store: Store) -> N
 def test_a_study_of_an_earlier_version_is_cloned_as_it_is_today(client: httpx.Client, store: Store) -> None:
     job = client.post("/v1/jobs", json={"spec": {"kind": "study", "preset": "quick"}}).json()["id"]
     for preset, status in (("quick", 200), ("gone", 422)):
-        with store.writing() as session:
+        with store.database.writing() as session:
             values = {"spec": {"kind": "study", "preset": preset}, "version": JobRow.version + 1}
             session.execute(update(JobRow).where(JobRow.id == job).values(**values))
         assert client.get(f"/v1/jobs/{job}").json()["spec"] == {"kind": "study", "preset": preset}
@@ -225,7 +225,7 @@ class TestKeys:
     """Where keys are needed, people sign in with theirs."""
 
     def test_who_has_no_key_is_sent_to_sign_in_and_then_back(self, client: httpx.Client, store: Store) -> None:
-        key = create_key(store, "ada")
+        key = create_key(store.api_keys, "ada")
         job = submitted(store, name="secret")
         asked = client.get(f"/jobs/{job}?a=1")
         assert asked.status_code == 303
@@ -239,11 +239,11 @@ class TestKeys:
         assert {"HttpOnly", "SameSite=lax"} <= set(right.headers["set-cookie"].split("; "))
         assert "secret" in client.get(f"/jobs/{job}").text  # the client keeps the cookie, as browsers do
         assert client.get(f"/v1/jobs/{job}").status_code == 200
-        store.revoke_key("ada")
+        store.api_keys.revoke("ada")
 
     @pytest.mark.parametrize("to", ["https://elsewhere.example", "//elsewhere.example", "/\\elsewhere.example", "javascript:alert(1)"])
     def test_nobody_is_sent_elsewhere(self, client: httpx.Client, store: Store, to: str) -> None:
-        key = create_key(store, "ada")
+        key = create_key(store.api_keys, "ada")
         assert client.post("/login", data={"key": key.secret, "to": to}).headers["location"] == "/"
 
 
@@ -264,15 +264,15 @@ def test_pages_of_other_sites_change_nothing(client: httpx.Client, state: State,
     job = submitted(store)
     refused = client.post(f"/v1/jobs/{job}/cancel", headers=headers)
     assert (refused.status_code, refused.json()["code"]) == (403, "wrong-origin")
-    found = store.job(job)
+    found = store.jobs.get(job)
     assert found is not None
     assert found.state == JobState.queued
     assert client.post("/login", data={"key": "x"}, headers=headers).status_code == 403
-    create_key(store, "ada")  # a foreign page is refused before a key is looked for
+    create_key(store.api_keys, "ada")  # a foreign page is refused before a key is looked for
     state.gate.refresh()
     assert client.post("/v1/jobs", json={}, headers=headers).status_code == 403
     assert client.post("/spec.json", content="a: 1", headers=headers).status_code == 403
-    store.revoke_key("ada")
+    store.api_keys.revoke("ada")
 
 
 def test_pages_of_its_own_change_what_they_like(client: httpx.Client, store: Store) -> None:

@@ -37,13 +37,13 @@ from tests.service.test_store import ERROR, HALF, LEASE, STUDY, TRAIN, claimed, 
 def claim_all(store: Store) -> list[str]:
     """Work the queue off; the jobs in the order in which they were taken."""
     taken = []
-    while claim := store.claim_next("w", LEASE):
+    while claim := store.queue.claim_next("w", LEASE):
         taken.append(claim.job_id)
     return taken
 
 
 def set_values(store: Store, job_id: str, **values: object) -> None:
-    with store.writing() as session:
+    with store.database.writing() as session:
         session.execute(update(JobRow).where(JobRow.id == job_id).values(**values))
 
 
@@ -85,22 +85,24 @@ def test_nothing_starves(one_queue: Store, arrivals: list[tuple[int, str]]) -> N
 
 def test_a_job_that_lost_its_worker_keeps_its_place(either_store: Store) -> None:
     first, second = submit(either_store, TrainSpec(epochs=1)).id, submit(either_store, TrainSpec(epochs=2)).id
-    claim = either_store.claim_next("w", LEASE)
+    claim = either_store.queue.claim_next("w", LEASE)
     assert claim is not None
     assert claim.job_id == first
-    either_store.lost(first, claim.attempt, "killed", 3)
+    either_store.queue.lose(first, claim.attempt, "killed", 3)
     assert claim_all(either_store) == [first, second]
 
 
 def test_a_changed_priority_moves_a_job_and_a_studys_runs(either_store: Store) -> None:
     single, study = submit(either_store, TrainSpec(epochs=9)), submit(either_store, STUDY)
-    runs = [child.id for child, _ in either_store.children(study.id)]
-    changed = either_store.change_facts(study.id, given={"priority": "high", "name": "urgent", "pinned": True})
+    runs = [child.id for child, _ in either_store.jobs.children(study.id)]
+    changed = either_store.actions.update(study.id, given={"priority": "high", "name": "urgent", "pinned": True})
     assert (changed.priority, changed.name, changed.pinned, changed.tags) == ("high", "urgent", True, study.tags)
-    assert [(child.priority, child.name, child.pinned) for child, _ in either_store.children(study.id)] == [("high", "urgent", False)] * 3
+    assert [(child.priority, child.name, child.pinned) for child, _ in either_store.jobs.children(study.id)] == [
+        ("high", "urgent", False)
+    ] * 3
     assert claim_all(either_store) == [*runs, single.id]
     with pytest.raises(LookupError):
-        either_store.change_facts("job_" + "0" * 32, given={"name": "nobody"})
+        either_store.actions.update("job_" + "0" * 32, given={"name": "nobody"})
 
 
 def test_of_many_workers_and_jobs_each_job_is_taken_once(database_url: str) -> None:
@@ -130,25 +132,25 @@ def test_whoever_races_no_history_is_illegal(database_url: str) -> None:
         submit(stores[0], TrainSpec(epochs=number + 1))
         submit(stores[1], TrainSpec(epochs=number + 1), priority="high")
     submit(stores[0], STUDY, fresh=True)
-    jobs = [job.id for job in stores[0].jobs(limit=50, children=True).jobs]
+    jobs = [job.id for job in stores[0].jobs.page(limit=50, children=True).jobs]
     stop = time.monotonic() + 4.0
 
     def work(number: int) -> None:
         store, chance = stores[number % 2], random.Random(number)
         while time.monotonic() < stop:
-            claim = store.claim_next(f"w{number}", LEASE)
+            claim = store.queue.claim_next(f"w{number}", LEASE)
             if claim is None:
                 continue
             name = (claim.job_id, claim.attempt)
             ways = [
-                lambda: store.finish(*name, train_result()),  # noqa: B023
-                lambda: store.fail(*name, ERROR),  # noqa: B023
-                lambda: store.stopped(*name),  # noqa: B023
-                lambda: store.lost(*name, "killed", 3),  # noqa: B023
+                lambda: store.queue.finish(*name, train_result()),  # noqa: B023
+                lambda: store.queue.fail(*name, ERROR),  # noqa: B023
+                lambda: store.queue.finish_stopped(*name),  # noqa: B023
+                lambda: store.queue.lose(*name, "killed", 3),  # noqa: B023
                 lambda: let_lease_run_out(store, claim.job_id),  # noqa: B023
             ]
             with contextlib.suppress(LeaseLost):
-                store.record(*name, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(chance.randrange(4))])
+                store.queue.record(*name, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(chance.randrange(4))])
                 chance.choice(ways)()
                 chance.choice(ways)()
 
@@ -156,15 +158,15 @@ def test_whoever_races_no_history_is_illegal(database_url: str) -> None:
         store, chance = stores[number % 2], random.Random(number)
         while time.monotonic() < stop:
             with contextlib.suppress(NotAllowed):
-                getattr(store, chance.choice(["cancel", "pause", "resume", "retry", "retry"]))(chance.choice(jobs))
+                getattr(store.actions, chance.choice(["cancel", "pause", "resume", "retry", "retry"]))(chance.choice(jobs))
 
     def reconcile(number: int) -> None:
         store = stores[number % 2]
         while time.monotonic() < stop:
-            store.expire_leases(3)
-            store.settle_waiting()
-            for study in store.open_studies():
-                store.follow(study)
+            store.queue.expire_leases(3)
+            store.queue.resolve_duplicates()
+            for study in store.studies.unfinished():
+                store.studies.advance(study)
 
     with ThreadPoolExecutor(14) as pool:
         for done in [pool.submit(kind, number) for kind, count in ((work, 10), (wish, 2), (reconcile, 2)) for number in range(count)]:
@@ -177,7 +179,7 @@ def test_whoever_races_no_history_is_illegal(database_url: str) -> None:
 
 def legal_history(store: Store, job_id: str) -> None:
     """The events of a job are numbered without gaps, and tell of nothing that the table of transitions does not know."""
-    told = store.events(job_id, after=0, limit=100_000)
+    told = store.events.of(job_id, after=0, limit=100_000)
     assert [event.id for event in told] == list(range(1, len(told) + 1))
     states = [JobState(event.data["state"]) for event in told if event.type == "state"]
     legal = {(change.source, change.target) for change in TRANSITIONS}
@@ -187,7 +189,7 @@ def legal_history(store: Store, job_id: str) -> None:
     assert attempts == list(range(1, len(attempts) + 1))
     job = read(store, job_id)
     assert (job.state, job.kind == "study" or job.attempts == len(attempts)) == (states[-1], True)
-    assert (store.result(job_id) is not None) == (job.state is JobState.succeeded)
+    assert (store.jobs.result(job_id) is not None) == (job.state is JobState.succeeded)
     rows = [row["epoch"] for event in told for row in event.data.get("rows", ())]
     assert len(rows) == len(set(rows))
 
@@ -199,15 +201,15 @@ def test_identical_jobs_compute_once(either_store: Store) -> None:
     leader, *followers = [submit(either_store, name=f"user {number}") for number in range(4)]
     assert [job.waits_for for job in (leader, *followers)] == [None, leader.id, leader.id, leader.id]
     assert claim_all(either_store) == [leader.id], "who waits is not claimed"
-    assert either_store.settle_waiting() == 0
-    either_store.record(leader.id, 1, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)])
-    either_store.finish(leader.id, 1, train_result())
-    assert either_store.settle_waiting() == 3
+    assert either_store.queue.resolve_duplicates() == 0
+    either_store.queue.record(leader.id, 1, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)])
+    either_store.queue.finish(leader.id, 1, train_result())
+    assert either_store.queue.resolve_duplicates() == 3
     for follower in followers:
         job = read(either_store, follower.id)
         assert (job.state, job.cached, job.cached_from, job.waits_for) == (JobState.succeeded, True, leader.id, None)
-        assert either_store.result(job.id) == either_store.result(leader.id)
-        assert either_store.rows(job.id) == either_store.rows(leader.id)
+        assert either_store.jobs.result(job.id) == either_store.jobs.result(leader.id)
+        assert either_store.jobs.rows(job.id) == either_store.jobs.rows(leader.id)
         assert history(either_store, job.id) == ["state queued", "state succeeded", "end succeeded"]
 
 
@@ -223,7 +225,7 @@ def test_two_submitted_at_the_same_moment_compute_once(database_url: str) -> Non
     with ThreadPoolExecutor(8) as pool:
         jobs = list(pool.map(one, range(8)))
     waiting = [job_id for job_id in jobs if read(stores[0], job_id).waits_for]
-    if stores[0].is_sqlite:
+    if stores[0].database.is_sqlite:
         assert len(waiting) == 7
     assert len(claim_all(stores[0])) == 8 - len(waiting)
     for store in stores:
@@ -234,14 +236,14 @@ def test_two_submitted_at_the_same_moment_compute_once(database_url: str) -> Non
 def test_when_the_one_that_is_waited_for_ends_otherwise_one_of_the_others_goes_on(either_store: Store, ending: str) -> None:
     leader, heir, other = (submit(either_store) for _ in range(3))
     if ending == "failed":
-        either_store.fail(*claimed(either_store, leader), ERROR)
+        either_store.queue.fail(*claimed(either_store, leader), ERROR)
     elif ending == "paused":
-        either_store.pause(leader.id)
+        either_store.actions.pause(leader.id)
     else:
-        either_store.cancel(leader.id)
+        either_store.actions.cancel(leader.id)
     if ending == "deleted":
-        either_store.delete(leader.id)
-    either_store.settle_waiting()
+        either_store.actions.delete(leader.id)
+    either_store.queue.resolve_duplicates()
     assert read(either_store, heir.id).waits_for is None
     assert read(either_store, other.id).waits_for == heir.id
     assert claim_all(either_store) == [heir.id]
@@ -267,13 +269,13 @@ def test_who_is_more_urgent_hurries_the_one_it_waits_for(either_store: Store) ->
 
 def test_an_answer_comes_from_a_class_of_device_that_there_is(either_store: Store) -> None:
     source, attempt = claimed(either_store)
-    either_store.finish(source, attempt, train_result())
+    either_store.queue.finish(source, attempt, train_result())
     set_values(either_store, source, device_class="cuda")
     assert submit(either_store, name="no worker is there").cached_from == source
 
     def worker(device: str) -> None:
         facts = {"host": "h", "pid": 1, "version": "0", "seen_at": now_seconds()}
-        with either_store.writing() as session:
+        with either_store.database.writing() as session:
             session.execute(insert(WorkerRow).values(id=device, device=device, **facts))
 
     worker("cpu")
@@ -284,13 +286,13 @@ def test_an_answer_comes_from_a_class_of_device_that_there_is(either_store: Stor
 
 def test_an_answer_outlives_its_source_and_takes_over_its_artifacts(either_store: Store) -> None:
     source, attempt = claimed(either_store)
-    either_store.finish(source, attempt, train_result())
+    either_store.queue.finish(source, attempt, train_result())
     copies = [submit(either_store).id for _ in range(2)]
-    assert either_store.delete(source) == [], "its weights are those of its copies"
+    assert either_store.actions.delete(source) == [], "its weights are those of its copies"
     assert submit(either_store).cached_from == source
-    assert either_store.delete(copies[0]) == [copies[0]]
-    last = [job.id for job in either_store.jobs(limit=10).jobs]
-    gone = [owner for job_id in last for owner in either_store.delete(job_id)]
+    assert either_store.actions.delete(copies[0]) == [copies[0]]
+    last = [job.id for job in either_store.jobs.page(limit=10).jobs]
+    gone = [owner for job_id in last for owner in either_store.actions.delete(job_id)]
     assert sorted(gone) == sorted([*last, source])
 
 
@@ -303,32 +305,32 @@ def overdue(store: Store, job_id: str) -> None:
 
 def test_a_job_whose_time_is_over_is_stopped_and_fails_saying_so(either_store: Store) -> None:
     job_id, attempt = claimed(either_store, submit(either_store, timeout_seconds=60.0))
-    assert either_store.renew(job_id, attempt, LEASE) is Command.run
+    assert either_store.queue.renew(job_id, attempt, LEASE) is Command.run
     overdue(either_store, job_id)
-    assert either_store.renew(job_id, attempt, LEASE) is Command.expire
-    assert either_store.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)]) is Command.expire
-    assert either_store.stopped(job_id, attempt) is JobState.failed
+    assert either_store.queue.renew(job_id, attempt, LEASE) is Command.expire
+    assert either_store.queue.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)]) is Command.expire
+    assert either_store.queue.finish_stopped(job_id, attempt) is JobState.failed
     job = read(either_store, job_id)
     assert job.error is not None
     assert (job.error.code, job.error.evidence) == ("timeout", {"timeout_seconds": 60.0})
-    assert either_store.rows(job_id), "what was computed stays readable"
+    assert either_store.jobs.rows(job_id), "what was computed stays readable"
 
 
 def test_attempts_share_the_time_and_a_retry_has_it_anew(either_store: Store) -> None:
     job_id, attempt = claimed(either_store, submit(either_store, timeout_seconds=100.0))
     set_values(either_store, job_id, claimed_at=now_seconds() - 99.5)
-    either_store.lost(job_id, attempt, "killed", 9)
+    either_store.queue.lose(job_id, attempt, "killed", 9)
     job_id, attempt = claimed(either_store, read(either_store, job_id))
-    with either_store.reading() as session:
+    with either_store.database.reading() as session:
         left = session.scalar(select(JobRow.deadline_at - now_seconds()).where(JobRow.id == job_id))
     assert left is not None
     assert 0.0 < left <= 0.5
     overdue(either_store, job_id)
-    either_store.lost(job_id, attempt, "killed", 9)
+    either_store.queue.lose(job_id, attempt, "killed", 9)
     assert read(either_store, job_id).state is JobState.failed
-    either_store.retry(job_id)
+    either_store.actions.retry(job_id)
     claimed(either_store, read(either_store, job_id))
-    with either_store.reading() as session:
+    with either_store.database.reading() as session:
         left = session.scalar(select(JobRow.deadline_at - now_seconds()).where(JobRow.id == job_id))
     assert left is not None
     assert left > 99.0
@@ -337,10 +339,10 @@ def test_attempts_share_the_time_and_a_retry_has_it_anew(either_store: Store) ->
 def test_a_cancel_goes_before_a_deadline(either_store: Store) -> None:
     job_id, attempt = claimed(either_store, submit(either_store, timeout_seconds=60.0))
     overdue(either_store, job_id)
-    either_store.cancel(job_id)
-    assert either_store.renew(job_id, attempt, LEASE) is Command.cancel
+    either_store.actions.cancel(job_id)
+    assert either_store.queue.renew(job_id, attempt, LEASE) is Command.cancel
     let_lease_run_out(either_store, job_id)
-    either_store.expire_leases(3)
+    either_store.queue.expire_leases(3)
     assert read(either_store, job_id).state is JobState.cancelled
 
 
@@ -362,19 +364,19 @@ def test_a_study_grows_and_is_summarised_as_its_runs_end(either_store: Store) ->
     study = submit(either_store, big_study(5))
     ended = 0
     while read(either_store, study.id).state not in TERMINAL:
-        either_store.follow(study.id)
-        assert len(either_store.children(study.id)) <= ended + 4, "no more than a batch ahead"
-        claim = either_store.claim_next("w", LEASE)
+        either_store.studies.advance(study.id)
+        assert len(either_store.jobs.children(study.id)) <= ended + 4, "no more than a batch ahead"
+        claim = either_store.queue.claim_next("w", LEASE)
         if claim:
             ended += 1
             if ended == 3:
-                either_store.fail(claim.job_id, claim.attempt, ERROR)
+                either_store.queue.fail(claim.job_id, claim.attempt, ERROR)
             else:
-                either_store.finish(claim.job_id, claim.attempt, train_result())
-            either_store.follow(study.id)
-            partial = [cell for cell in either_store.study_result(study.id).cells if cell.summary]
+                either_store.queue.finish(claim.job_id, claim.attempt, train_result())
+            either_store.studies.advance(study.id)
+            partial = [cell for cell in either_store.studies.result(study.id).cells if cell.summary]
             assert len(partial) == ended - (ended >= 3)
-    result = StudyResult.model_validate_json(either_store.result(study.id) or "")
+    result = StudyResult.model_validate_json(either_store.jobs.result(study.id) or "")
     assert [cell.state for cell in result.cells] == ["succeeded", "succeeded", "failed", "succeeded", "succeeded"]
     assert [cell.params for cell in result.cells] == [{"epochs": number} for number in range(1, 6)]
     assert read(either_store, study.id).state is JobState.succeeded, "one run that failed does not fail the rest"
@@ -383,65 +385,65 @@ def test_a_study_grows_and_is_summarised_as_its_runs_end(either_store: Store) ->
 @pytest.mark.usefixtures("small_batches")
 def test_only_the_failed_runs_of_a_study_are_retried(either_store: Store) -> None:
     study = submit(either_store, big_study(3))
-    either_store.follow(study.id)
-    runs = [child for child, _ in either_store.children(study.id)]
+    either_store.studies.advance(study.id)
+    runs = [child for child, _ in either_store.jobs.children(study.id)]
     for number, run in enumerate(runs):
         end(either_store, run, well=number != 1)
-    either_store.follow(study.id)
+    either_store.studies.advance(study.id)
     assert read(either_store, study.id).state is JobState.succeeded
-    either_store.retry(study.id)
-    assert either_store.result(study.id) is None
-    either_store.follow(study.id)
-    assert [child.state.value for child, _ in either_store.children(study.id)] == ["succeeded", "queued", "succeeded"]
+    either_store.actions.retry(study.id)
+    assert either_store.jobs.result(study.id) is None
+    either_store.studies.advance(study.id)
+    assert [child.state.value for child, _ in either_store.jobs.children(study.id)] == ["succeeded", "queued", "succeeded"]
     end(either_store, read(either_store, runs[1].id), well=True)
-    either_store.follow(study.id)
-    result = StudyResult.model_validate_json(either_store.result(study.id) or "")
+    either_store.studies.advance(study.id)
+    result = StudyResult.model_validate_json(either_store.jobs.result(study.id) or "")
     assert {cell.state for cell in result.cells} == {"succeeded"}
     with pytest.raises(NotAllowed):
-        either_store.retry(study.id)
+        either_store.actions.retry(study.id)
 
 
 def test_a_run_that_is_retried_alone_opens_its_study_again_and_none_is_deleted_alone(either_store: Store) -> None:
     study = submit(either_store, big_study(2))
-    good, bad = (child for child, _ in either_store.children(study.id))
+    good, bad = (child for child, _ in either_store.jobs.children(study.id))
     end(either_store, good, well=True)
     end(either_store, bad, well=False)
-    either_store.follow(study.id)
+    either_store.studies.advance(study.id)
     assert read(either_store, study.id).state is JobState.succeeded
     with pytest.raises(PartOfStudy, match=study.id):
-        either_store.delete(bad.id)
-    either_store.retry(bad.id)
-    assert (read(either_store, study.id).state, either_store.result(study.id)) == (JobState.queued, None)
+        either_store.actions.delete(bad.id)
+    either_store.actions.retry(bad.id)
+    assert (read(either_store, study.id).state, either_store.jobs.result(study.id)) == (JobState.queued, None)
     end(either_store, read(either_store, bad.id), well=True)
-    either_store.follow(study.id)
-    result = StudyResult.model_validate_json(either_store.result(study.id) or "")
+    either_store.studies.advance(study.id)
+    result = StudyResult.model_validate_json(either_store.jobs.result(study.id) or "")
     assert [cell.state for cell in result.cells] == ["succeeded", "succeeded"]
 
 
 @pytest.mark.usefixtures("small_batches")
 def test_a_study_that_is_cancelled_grows_no_more_and_a_retry_goes_on(either_store: Store) -> None:
     study = submit(either_store, big_study(5))
-    either_store.cancel(study.id)
-    either_store.follow(study.id)
-    either_store.follow(study.id)
+    either_store.actions.cancel(study.id)
+    either_store.studies.advance(study.id)
+    either_store.studies.advance(study.id)
     assert read(either_store, study.id).state is JobState.cancelled
-    assert [cell.state for cell in either_store.study_result(study.id).cells] == ["cancelled"] * 2
-    either_store.retry(study.id)
-    while either_store.grow(study.id):
+    assert [cell.state for cell in either_store.studies.result(study.id).cells] == ["cancelled"] * 2
+    either_store.actions.retry(study.id)
+    while either_store.studies.create_next_runs(study.id):
         pass
-    assert [child.state.value for child, _ in either_store.children(study.id)] == ["queued"] * 5
+    assert [child.state.value for child, _ in either_store.jobs.children(study.id)] == ["queued"] * 5
 
 
 @pytest.mark.usefixtures("small_batches")
 def test_a_study_that_is_paused_grows_no_more_until_it_is_resumed(either_store: Store) -> None:
     study = submit(either_store, big_study(5))
-    either_store.pause(study.id)
-    either_store.follow(study.id)
+    either_store.actions.pause(study.id)
+    either_store.studies.advance(study.id)
     assert read(either_store, study.id).state is JobState.paused
-    assert len(either_store.children(study.id)) == 2
-    either_store.resume(study.id)
-    either_store.follow(study.id)
-    assert len(either_store.children(study.id)) == 4
+    assert len(either_store.jobs.children(study.id)) == 2
+    either_store.actions.resume(study.id)
+    either_store.studies.advance(study.id)
+    assert len(either_store.jobs.children(study.id)) == 4
     assert len(claim_all(either_store)) == 4
 
 
@@ -462,7 +464,7 @@ def test_the_database_refuses_every_change_of_state_that_is_not_in_the_table(eit
     single, study = submit(either_store), submit(either_store, STUDY)
     for source, target in itertools.product(JobState, JobState):
         for job, allowed in ((single, legal), (study, legal | of_studies)):
-            with either_store.writing() as session:
+            with either_store.database.writing() as session:
                 session.execute(update(JobRow).where(JobRow.id == job.id).values(kind="check"))  # so that no trigger knows it
             force(either_store, job.id, source, "study" if job is study else "train")
             if source == target or (source, target) in allowed:
@@ -474,7 +476,7 @@ def test_the_database_refuses_every_change_of_state_that_is_not_in_the_table(eit
 
 def force(store: Store, job_id: str, state: JobState, kind: str) -> None:
     """Put a job into a state, by way of a copy: inserts are not transitions."""
-    with store.writing() as session:
+    with store.database.writing() as session:
         row = session.get_one(JobRow, job_id)
         values = {column.key: getattr(row, column.key) for column in JobRow.__table__.columns}
         session.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": job_id})
@@ -544,8 +546,8 @@ def test_studies_of_earlier_versions_say_what_ran_where_the_runs_show_it(databas
 
 def test_the_number_of_an_event_is_never_given_twice(either_store: Store) -> None:
     submit(either_store)
-    either_store.cancel(last := submit(either_store, TrainSpec(epochs=8)).id)
-    newest = either_store.newest_event()
-    either_store.delete(last)
+    either_store.actions.cancel(last := submit(either_store, TrainSpec(epochs=8)).id)
+    newest = either_store.events.newest()
+    either_store.actions.delete(last)
     submit(either_store, TRAIN, fresh=True)
-    assert either_store.newest_event() > newest
+    assert either_store.events.newest() > newest

@@ -81,13 +81,13 @@ def reconciler(own_store: Store, broker: Broker, settings: Settings) -> Iterator
 
 
 def as_if_rung_long_ago(store: Store) -> None:
-    with store.writing() as session:
+    with store.database.writing() as session:
         session.execute(update(JobRow).values(rung_at=now_seconds() - RING_AGAIN_SECONDS - 1))
 
 
 def test_each_queued_run_is_rung_for_once(reconciler: Reconciler, own_store: Store, broker: Broker) -> None:
     job, study = submit(own_store), submit(own_store, STUDY, fresh=True)
-    children = [child.id for child, _ in own_store.children(study.id)]
+    children = [child.id for child, _ in own_store.jobs.children(study.id)]
     for _ in range(3):
         reconciler.tick()
     assert broker.heard() == [job.id, *children]
@@ -141,7 +141,7 @@ def test_a_job_whose_worker_vanished_is_queued_and_rung_for_in_one_tick(reconcil
 
 def test_studies_are_followed(reconciler: Reconciler, own_store: Store) -> None:
     study = submit(own_store, STUDY)
-    for child, _ in own_store.children(study.id):
+    for child, _ in own_store.jobs.children(study.id):
         end(own_store, child, well=True)
     reconciler.tick()
     assert read(own_store, study.id).state is JobState.succeeded
@@ -150,7 +150,7 @@ def test_studies_are_followed(reconciler: Reconciler, own_store: Store) -> None:
 def test_two_reconcilers_do_everything_once(reconciler: Reconciler, own_store: Store, broker: Broker, settings: Settings) -> None:
     job_id, _ = claimed(own_store)
     study = submit(own_store, STUDY, fresh=True)
-    for child, _ in own_store.children(study.id):
+    for child, _ in own_store.jobs.children(study.id):
         end(own_store, child, well=True)
     let_lease_run_out(own_store, job_id)
     doorbell = Doorbell(broker.redis.url)
@@ -167,8 +167,8 @@ def test_two_reconcilers_do_everything_once(reconciler: Reconciler, own_store: S
         thread.join()
     doorbell.close()
     assert read(own_store, job_id).attempts == 1
-    assert [event.type for event in own_store.events(study.id, after=0, limit=50)].count("end") == 1
-    states = [event.data["state"] for event in own_store.events(job_id, after=0, limit=50) if event.type == "state"]
+    assert [event.type for event in own_store.events.of(study.id, after=0, limit=50)].count("end") == 1
+    states = [event.data["state"] for event in own_store.events.of(job_id, after=0, limit=50) if event.type == "state"]
     assert states == ["queued", "running", "queued"]
     assert set(broker.heard()) == {job_id}, "a second bell for it is harmless: the claim decides"
 
@@ -180,7 +180,7 @@ def test_the_thread_rings_when_woken_and_outlives_the_database(
     reconciler.start()
     try:
         wait_until(lambda: reconciler.broker_ok, "the first tick")
-        with own_store.engine.connect() as connection:
+        with own_store.database.engine.connect() as connection:
             connection.execute(text("ALTER TABLE jobs RENAME TO gone"))
             connection.commit()
             wait_until(lambda: "the database is away" in caplog.text, "a tick has failed")
@@ -188,7 +188,7 @@ def test_the_thread_rings_when_woken_and_outlives_the_database(
             connection.commit()
         job = submit(own_store)
         reconciler.wake()
-        wait_until(lambda: own_store.unrung(10, 60.0) == [], "it is rung for")
+        wait_until(lambda: own_store.queue.due_for_dispatch(10, 60.0) == [], "it is rung for")
         assert broker.heard() == [job.id]
     finally:
         reconciler.stop()
@@ -200,12 +200,12 @@ def test_one_study_that_cannot_be_made_to_its_end_fails_and_does_not_stop_the_ot
 ) -> None:
     monkeypatch.setattr("service.store.jobs.CELLS_AT_ONCE", 2)
     broken, sound = submit(own_store, STUDY), submit(own_store, STUDY, fresh=True)
-    with own_store.writing() as session:
+    with own_store.database.writing() as session:
         session.execute(update(JobRow).where(JobRow.id == broken.id).values(spec={"kind": "study", "preset": "of another version"}))
     reconciler.tick()
-    assert [len(own_store.children(study.id)) for study in (broken, sound)] == [2, 3]
+    assert [len(own_store.jobs.children(study.id)) for study in (broken, sound)] == [2, 3]
     for study in (broken, sound):
-        for child, _ in own_store.children(study.id):
+        for child, _ in own_store.jobs.children(study.id):
             end(own_store, child, well=True)
     reconciler.tick()
     failed = read(own_store, broken.id)
@@ -248,10 +248,10 @@ def test_nothing_is_swept_where_it_is_not_certain_whose_it_is(
     for _ in range(3):
         sweep_now(reconciler)
     assert reconciler.artifacts.owners() == [job.id]
-    assert own_store.job(job.id) is not None
+    assert own_store.jobs.get(job.id) is not None
     [told] = [message for message in caplog.messages if message.startswith("nothing is swept")]
     assert str(settings.artifacts) in told
     (settings.artifacts / ".service").unlink()
     sweep_now(reconciler)
     assert reconciler.artifacts.owners() == []
-    assert own_store.job(job.id) is None
+    assert own_store.jobs.get(job.id) is None

@@ -87,14 +87,14 @@ def test_figures_of_samples_come_as_arrays(client: httpx.Client, store: Store) -
 def test_intervals_that_an_earlier_version_stored_are_answered_within_0_and_1(client: httpx.Client, store: Store) -> None:
     beyond = {"ratio[width=64 split=positive method=exact]": {"mean": 0.67, "low": -1.18, "high": 2.53, "seeds": 2}}
     study = submit_over(client, {"kind": "study", "base": {"kind": "check"}, "grid": {"theorem": [1]}})
-    (child,) = (child for child, _ in store.children(study.id))
-    claim = store.claim(child.id, "w", LEASE)
+    (child,) = (child for child, _ in store.jobs.children(study.id))
+    claim = store.queue.claim(child.id, "w", LEASE)
     assert claim is not None
-    store.finish(child.id, claim.attempt, check_result())
+    store.queue.finish(child.id, claim.attempt, check_result())
     assert client.get(f"/v1/jobs/{study.id}?wait=10").json()["state"] == "succeeded"
     result = client.get(f"/v1/jobs/{study.id}/result").json()
     result["cells"][0]["summary"] = beyond
-    with store.writing() as session:
+    with store.database.writing() as session:
         session.execute(update(ResultRow).where(ResultRow.job_id == study.id).values(document=json.dumps(result)))
         session.execute(update(SummaryRow).where(SummaryRow.job_id == child.id).values(document=json.dumps(result["cells"][0])))
     for path, items in (("result", "cells"), ("curves", "items")):
@@ -105,11 +105,11 @@ def test_intervals_that_an_earlier_version_stored_are_answered_within_0_and_1(cl
 
 def test_the_log_tells_of_states_and_of_what_was_noted(client: httpx.Client, store: Store) -> None:
     job = submit_over(client)
-    claim = store.claim(job.id, "worker-7", LEASE)
+    claim = store.queue.claim(job.id, "worker-7", LEASE)
     assert claim is not None
     lines = [LogLine(level="warning", message="a checkpoint cannot be used", attempt=1)]
-    store.record(job.id, 1, lease_seconds=LEASE, progress=HALF, log=lines)
-    store.fail(job.id, 1, ERROR)
+    store.queue.record(job.id, 1, lease_seconds=LEASE, progress=HALF, log=lines)
+    store.queue.fail(job.id, 1, ERROR)
     response = client.get(f"/v1/jobs/{job.id}/log")
     assert response.headers["content-type"].startswith("text/plain")
     told = [line.split(maxsplit=1)[1] for line in response.text.splitlines()]
@@ -124,17 +124,17 @@ def test_the_log_tells_of_states_and_of_what_was_noted(client: httpx.Client, sto
 
 def finished(store: Store, job_id: str, result: TrainResult) -> None:
     """Let a job succeed, as a worker would."""
-    claim = store.claim(job_id, "w", LEASE)
+    claim = store.queue.claim(job_id, "w", LEASE)
     assert claim is not None
-    store.record(job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=result.curves)
-    store.finish(job_id, claim.attempt, result)
+    store.queue.record(job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=result.curves)
+    store.queue.finish(job_id, claim.attempt, result)
 
 
 # What is kept
 
 
 def aged(store: Store, job_id: str, days: float) -> str:
-    with store.writing() as session:
+    with store.database.writing() as session:
         session.execute(update(JobRow).where(JobRow.id == job_id).values(finished_at=now_seconds() - days * 86_400))
     return job_id
 
@@ -160,7 +160,7 @@ def test_jobs_beyond_the_retention_go_with_their_artifacts_and_pinned_ones_stay(
     assert [job.id for job in sweep(either_store, artifacts, policy)] == [old]
     assert sweep(either_store, artifacts, policy) == []
     assert sorted(artifacts.owners(older_than=time.time() + 9)) == sorted([new, pinned, running])
-    assert either_store.job(old) is None
+    assert either_store.jobs.get(old) is None
 
 
 def test_so_many_of_a_kind_are_kept_the_newest(either_store: Store, tmp_path: Path) -> None:
@@ -169,19 +169,19 @@ def test_so_many_of_a_kind_are_kept_the_newest(either_store: Store, tmp_path: Pa
     policy = Retention.model_validate({"train": {"count": 2}, "check": {"count": 0}})
     assert [(job.id, job.reason) for job in outdated(either_store, policy, 10)] == [(job, "not among the newest 2") for job in jobs[:3]]
     sweep(either_store, Artifacts(tmp_path), policy)
-    assert {job.id for job in either_store.jobs(limit=10).jobs} == {*jobs[3:], pinned}
+    assert {job.id for job in either_store.jobs.page(limit=10).jobs} == {*jobs[3:], pinned}
 
 
 def test_a_study_goes_with_its_runs_and_they_do_not_go_before_it(either_store: Store, tmp_path: Path) -> None:
     study = submit(either_store, STUDY)
-    for child, _ in either_store.children(study.id):
+    for child, _ in either_store.jobs.children(study.id):
         end(either_store, child, well=True)
         aged(either_store, child.id, 90)
-    either_store.follow(study.id)
+    either_store.studies.advance(study.id)
     assert outdated(either_store, Retention.model_validate({"train": {"days": 1}}), 10) == []
     aged(either_store, study.id, 90)
     assert [job.id for job in sweep(either_store, Artifacts(tmp_path), Retention.model_validate({"study": {"days": 1}}))] == [study.id]
-    assert either_store.jobs(limit=10, children=True).jobs == []
+    assert either_store.jobs.page(limit=10, children=True).jobs == []
 
 
 def test_weights_that_a_waiting_check_needs_are_kept(either_store: Store) -> None:
@@ -189,7 +189,7 @@ def test_weights_that_a_waiting_check_needs_are_kept(either_store: Store) -> Non
     policy = Retention.model_validate({"train": {"days": 30}})
     check = submit(either_store, CheckSpec.model_validate({"kind": "check", "at": {"job": old, "epoch": 0}}))
     assert outdated(either_store, policy, 10) == []
-    either_store.cancel(check.id)
+    either_store.actions.cancel(check.id)
     assert [job.id for job in outdated(either_store, policy, 10)] == [old]
 
 

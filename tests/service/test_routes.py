@@ -36,12 +36,12 @@ def submit(client: httpx.Client, spec: dict[str, Any] | None = None, **fields: A
 
 
 def succeed(store: Store, job_id: str) -> None:
-    claim = store.claim(job_id, "w", LEASE)
+    claim = store.queue.claim(job_id, "w", LEASE)
     assert claim is not None
     result = train_result() if claim.spec.kind == "train" else check_result()
     rows = result.curves if isinstance(result, TrainResult) else result.cells
-    store.record(job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
-    store.finish(job_id, claim.attempt, result)
+    store.queue.record(job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
+    store.queue.finish(job_id, claim.attempt, result)
 
 
 def refused(response: httpx.Response, status: int, code: str) -> ProblemDetails:
@@ -142,9 +142,9 @@ def test_a_check_at_trained_weights_is_refused_until_they_are_there(client: http
         return refused(client.post("/v1/jobs", json=body), 422, "invalid").errors[0].pointer
 
     assert pointer({"epoch": 2}) == "/spec/at/epoch"
-    claim = store.claim(trained.id, "w", LEASE)
+    claim = store.queue.claim(trained.id, "w", LEASE)
     assert claim is not None
-    store.record(trained.id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(2)])
+    store.queue.record(trained.id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(2)])
     assert pointer({"epoch": 3}) == "/spec/at/epoch"
     assert pointer({"epoch": 4}) == "/spec/at/epoch"
     assert pointer({"epoch": 2, "layer": 1}) == "/spec/at/layer"
@@ -193,7 +193,7 @@ def test_an_unchanged_job_is_not_sent_again(client: httpx.Client, store: Store) 
     for value in (etag, f'"x", W/{etag}', "*"):
         response = client.get(f"/v1/jobs/{job.id}", headers={"If-None-Match": value})
         assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", etag)
-    store.cancel(job.id)
+    store.actions.cancel(job.id)
     response = client.get(f"/v1/jobs/{job.id}", headers={"If-None-Match": etag})
     assert response.status_code == 200
     assert response.headers["etag"] != etag
@@ -204,11 +204,11 @@ def test_results_are_refused_until_there_are_some(client: httpx.Client, store: S
     for path in ("result", "result.csv"):
         refused(client.get(f"/v1/jobs/{job.id}/{path}"), 409, "no-result-yet")
     assert client.get(f"/v1/jobs/{job.id}/result").json()["state"] == "queued"
-    claim = store.claim(job.id, "w", LEASE)
+    claim = store.queue.claim(job.id, "w", LEASE)
     assert claim is not None
-    store.record(job.id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)])
+    store.queue.record(job.id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)])
     assert [row["epoch"] for row in client.get(f"/v1/jobs/{job.id}/curves").json()["items"]] == [0]
-    store.fail(job.id, claim.attempt, ERROR)
+    store.queue.fail(job.id, claim.attempt, ERROR)
     assert ERROR.detail in refused(client.get(f"/v1/jobs/{job.id}/result"), 409, "no-result-yet").detail
     assert client.get(f"/v1/jobs/{job.id}/curves").json()["items"], "what was computed stays readable"
     assert client.get(f"/v1/jobs/{job.id}").json()["error"] == ERROR.model_dump(mode="json")
@@ -225,11 +225,11 @@ def test_every_kind_of_result_is_json_and_a_table(client: httpx.Client, store: S
     study = submit(client, {"kind": "study", "base": {"kind": "train"}, "grid": {"epochs": [4, 5]}})
     for job_id in (train.id, check.id):
         succeed(store, job_id)
-    first, second = (child.id for child, _ in store.children(study.id))
+    first, second = (child.id for child, _ in store.jobs.children(study.id))
     succeed(store, first)
-    claim = store.claim(second, "w", LEASE)
+    claim = store.queue.claim(second, "w", LEASE)
     assert claim is not None
-    store.fail(second, claim.attempt, ERROR)
+    store.queue.fail(second, claim.attempt, ERROR)
     assert client.get(f"/v1/jobs/{study.id}?wait=10").json()["state"] == "succeeded"
 
     assert TrainResult.model_validate_json(client.get(f"/v1/jobs/{train.id}/result").content) == train_result()
@@ -247,7 +247,7 @@ def test_every_kind_of_result_is_json_and_a_table(client: httpx.Client, store: S
 
 def test_a_cancelled_study_shows_the_cells_as_far_as_they_came(client: httpx.Client, store: Store) -> None:
     study = submit(client, {"kind": "study", "base": {"kind": "train"}, "grid": {"epochs": [4, 5]}})
-    first = store.children(study.id)[0][0].id
+    first = store.jobs.children(study.id)[0][0].id
     succeed(store, first)
     refused(client.get(f"/v1/jobs/{study.id}/result"), 409, "no-result-yet")
     client.post(f"/v1/jobs/{study.id}/cancel")
@@ -316,7 +316,7 @@ def test_a_study_is_answered_as_what_runs(client: httpx.Client, store: Store) ->
         assert [one["spec"] for one in listed] == [job["spec"]]
         again = client.post("/v1/jobs", json={"spec": job["spec"]}).json()
         assert (again["spec"], again["spec_digest"]) == (job["spec"], job["spec_digest"])
-        runs = [[child.spec_digest for child, _ in store.children(one["id"])] for one in (job, again)]
+        runs = [[child.spec_digest for child, _ in store.jobs.children(one["id"])] for one in (job, again)]
         assert runs[0] == runs[1]
         assert runs[0]
         client.post(f"/v1/jobs/{again['id']}/cancel")
@@ -353,7 +353,7 @@ def test_data_sets_are_listed_and_read(client: httpx.Client) -> None:
 
 def test_live_workers_are_shown(client: httpx.Client, store: Store) -> None:
     info = WorkerInfo(id="w1", host="h", pid=7, device="cpu", device_name="a processor", memory_bytes=2**40, version="0", job=None)
-    store.heartbeat(info)
+    store.workers.heartbeat(info)
     (shown,) = client.get("/v1/workers").json()["items"]
     assert {**info.model_dump(), "silent_seconds": shown["silent_seconds"]} == shown
 
@@ -378,14 +378,14 @@ def test_the_type_of_every_problem_is_an_address_that_explains_it(client: httpx.
 
 
 def test_a_database_that_is_away_is_said_so(client: httpx.Client, store: Store) -> None:
-    with store.engine.connect() as connection:
+    with store.database.engine.connect() as connection:
         connection.execute(text("ALTER TABLE jobs RENAME TO gone"))
         connection.commit()
     for response in (client.post("/v1/jobs", json={"spec": TRAIN}), client.get("/v1/jobs"), client.get(f"/v1/jobs/{NOBODY}")):
         refused(response, 503, "database-away")
         assert int(response.headers["retry-after"]) > 0
     assert client.get("/healthz").status_code == 200
-    with store.engine.connect() as connection:
+    with store.database.engine.connect() as connection:
         connection.execute(text("ALTER TABLE gone RENAME TO jobs"))
         connection.commit()
     assert submit(client).state is JobState.queued
@@ -540,7 +540,7 @@ def test_a_fault_of_the_service_is_a_problem_too(client: httpx.Client, state: St
     def broken(**_: object) -> None:
         raise RuntimeError("a secret of the inside")
 
-    monkeypatch.setattr(state.store, "jobs", broken)
+    monkeypatch.setattr(state.store.jobs, "page", broken)
     response = client.get("/v1/jobs")
     refused(response, 500, "unexpected")
     assert "secret" not in response.text
@@ -577,9 +577,9 @@ def test_the_description_has_every_route_of_the_contract_with_its_problems(app: 
 
 def test_progress_is_shown_while_a_job_runs(client: httpx.Client, store: Store) -> None:
     job = submit(client)
-    claim = store.claim(job.id, "w", LEASE)
+    claim = store.queue.claim(job.id, "w", LEASE)
     assert claim is not None
-    store.record(job.id, claim.attempt, lease_seconds=LEASE, progress=Progress(fraction=0.25, message="epoch 1", eta_seconds=9.0))
+    store.queue.record(job.id, claim.attempt, lease_seconds=LEASE, progress=Progress(fraction=0.25, message="epoch 1", eta_seconds=9.0))
     shown = client.get(f"/v1/jobs/{job.id}").json()
     assert shown["progress"] == {"fraction": 0.25, "message": "epoch 1", "eta_seconds": 9.0}
     assert (shown["state"], shown["attempts"]) == ("running", 1)

@@ -14,7 +14,7 @@ from service.jobs import Job
 from service.results.charts import Drawable, Grid, SoFar, Source, available
 from service.results.load import MOST_DRAWN_RUNS, drawable, labels, sources_of
 from service.results.paper_comparison import comparison
-from service.store import Order, Store
+from service.store import NewJob, Store
 from service.store.tables import JobRow
 from tests.service.samples import check_cell, check_result, epoch_row, train_result
 from tests.service.test_store import HALF, LEASE, claimed, read, submit
@@ -29,9 +29,9 @@ def artifacts(tmp_path: Path) -> Artifacts:
 
 
 def done(store: Store, job: Job) -> None:
-    claim = store.claim(job.id, "w", LEASE)
+    claim = store.queue.claim(job.id, "w", LEASE)
     assert claim is not None
-    store.finish(job.id, claim.attempt, check_result() if job.kind == "check" else train_result())
+    store.queue.finish(job.id, claim.attempt, check_result() if job.kind == "check" else train_result())
 
 
 def margins_of(cell: CheckCell) -> CellMargins:
@@ -62,7 +62,7 @@ def test_a_check_of_trained_weights_knows_how_they_were_trained_while_that_job_i
     assert isinstance(source, Source)
     assert source.trained == spec
     assert {line.verdict for line in comparison([source])} == {"not the paper's setting"}
-    store.delete(training.id)
+    store.actions.delete(training.id)
     (source,) = drawable(store, check)
     assert isinstance(source, Source)
     assert {line.verdict for line in comparison([source])} == {"setting unknown"}
@@ -72,11 +72,11 @@ def test_a_check_has_the_margins_that_are_kept_of_it_also_while_it_runs(store: S
     job = submit(store, CHECK)
     assert available(drawable(store, job, artifacts)) == []
     _, attempt = claimed(store, job)
-    store.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[check_cell(seed=seed) for seed in (0, 1)])
+    store.queue.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[check_cell(seed=seed) for seed in (0, 1)])
     keep(artifacts, job.id, (0, 1))
     (so_far,) = drawable(store, read(store, job.id), artifacts)
     assert (type(so_far), counts(so_far)) == (SoFar, [(8, 6, 2)])
-    store.finish(job.id, attempt, check_result())
+    store.queue.finish(job.id, attempt, check_result())
     keep(artifacts, job.id, (2,))
     (source,) = drawable(store, read(store, job.id), artifacts)
     assert (type(source), counts(source)) == (Source, [(12, 9, 3)])
@@ -87,7 +87,7 @@ def test_a_job_that_was_answered_from_another_has_its_margins(store: Store, arti
     first = submit(store, CHECK)
     done(store, first)
     keep(artifacts, first.id, (0, 1, 2))
-    again = store.submit(Order(spec=CHECK), max_queued=10).job
+    again = store.jobs.submit(NewJob(spec=CHECK), max_queued=10).job
     assert again.cached_from == first.id
     (source,) = drawable(store, again, artifacts)
     assert counts(source) == [(12, 9, 3)]
@@ -96,7 +96,7 @@ def test_a_job_that_was_answered_from_another_has_its_margins(store: Store, arti
 def test_a_running_job_knows_its_spec(store: Store) -> None:
     job = submit(store, TrainSpec(epochs=2))
     _, attempt = claimed(store, job)
-    store.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row()])
+    store.queue.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row()])
     (so_far,) = drawable(store, job)
     assert isinstance(so_far, SoFar)
     assert so_far.spec == job.spec
@@ -104,9 +104,9 @@ def test_a_running_job_knows_its_spec(store: Store) -> None:
 
 def test_a_study_is_its_grid_and_the_runs_that_have_ended(store: Store) -> None:
     job = submit(store, STUDY)
-    children = [child for child, _ in store.children(job.id)]
+    children = [child for child, _ in store.jobs.children(job.id)]
     done(store, children[1])
-    store.follow(job.id)
+    store.studies.advance(job.id)
     grid, run = drawable(store, read(store, job.id))
     assert isinstance(grid, Grid)
     assert [cell.found.params["optimizer.lr"] for cell in grid.cells] == [0.5, 1.0, 2.0]
@@ -116,18 +116,18 @@ def test_a_study_is_its_grid_and_the_runs_that_have_ended(store: Store) -> None:
     assert {"grid_sparsity", "sparsity"} <= set(available([grid, run]))
     done(store, children[0])
     done(store, children[2])
-    result = store.study_result(job.id).model_dump_json()
+    result = store.studies.result(job.id).model_dump_json()
     found = sources_of(store, read(store, job.id), result)
     assert [source.label for source in found] == ["", "lr 0.5", "lr 1.0", "lr 2.0"]
 
 
 def test_a_study_of_an_earlier_version_is_drawn_from_its_runs_whatever_has_become_of_its_preset(store: Store) -> None:
     job = submit(store, STUDY)
-    children = [child for child, _ in store.children(job.id)]
+    children = [child for child, _ in store.jobs.children(job.id)]
     for child in children:
         done(store, child)
     for preset in ("gone", "quick"):
-        with store.writing() as session:
+        with store.database.writing() as session:
             values = {"spec": {"kind": "study", "preset": preset}, "version": JobRow.version + 1}
             session.execute(update(JobRow).where(JobRow.id == job.id).values(**values))
         grid, *runs = drawable(store, read(store, job.id))
@@ -138,7 +138,7 @@ def test_a_study_of_an_earlier_version_is_drawn_from_its_runs_whatever_has_becom
 
 def test_of_a_large_study_the_grid_alone_is_drawn(store: Store) -> None:
     job = submit(store, STUDY.model_copy(update={"grid": {"optimizer.lr": [0.01 * (n + 1) for n in range(MOST_DRAWN_RUNS + 1)]}}))
-    for child, _ in store.children(job.id)[:2]:
+    for child, _ in store.jobs.children(job.id)[:2]:
         done(store, child)
     (grid,) = drawable(store, read(store, job.id))
     assert isinstance(grid, Grid)

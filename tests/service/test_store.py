@@ -15,7 +15,7 @@ from ffengine.results import StudyResult
 from ffengine.spec import CheckSpec, RunSpec, StudySpec, TrainSpec
 from ffengine.study import expand
 from service.jobs import Command, Job, JobError, JobState, Progress, Wanted
-from service.store import Idempotency, KeyReused, LeaseLost, NotAllowed, Order, QueueFull, Store, WorkerInfo
+from service.store import Idempotency, KeyReused, LeaseLost, NewJob, NotAllowed, QueueFull, Store, WorkerInfo
 from service.store.database import Database, DatabaseRefused, refuse_network_folder
 from service.store.inserts import CELLS_AT_ONCE
 from service.store.tables import Base, JobRow, now_seconds
@@ -30,35 +30,35 @@ STUDY = StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"epochs": 
 
 
 def submit(store: Store, spec: RunSpec | StudySpec = TRAIN, **fields: object) -> Job:
-    order = Order.model_validate({"spec": spec, **fields})
-    return store.submit(order, expand(spec) if isinstance(spec, StudySpec) else (), max_queued=QUEUE_LIMIT).job
+    order = NewJob.model_validate({"spec": spec, **fields})
+    return store.jobs.submit(order, expand(spec) if isinstance(spec, StudySpec) else (), max_queued=QUEUE_LIMIT).job
 
 
 def claimed(store: Store, job: Job | None = None) -> tuple[str, int]:
-    claim = store.claim((job or submit(store)).id, "w1", LEASE)
+    claim = store.queue.claim((job or submit(store)).id, "w1", LEASE)
     assert claim is not None
     return claim.job_id, claim.attempt
 
 
 def read(store: Store, job_id: str) -> Job:
-    job = store.job(job_id)
+    job = store.jobs.get(job_id)
     assert job is not None
     return job
 
 
 def let_lease_run_out(store: Store, job_id: str) -> None:
-    with store.writing() as session:
+    with store.database.writing() as session:
         session.execute(update(JobRow).where(JobRow.id == job_id).values(lease_until=now_seconds() - 1))
 
 
 def history(store: Store, job_id: str) -> list[str]:
-    events = store.events(job_id, after=0, limit=1000)
+    events = store.events.of(job_id, after=0, limit=1000)
     assert [event.id for event in events] == list(range(1, len(events) + 1)), "events are numbered from 1 without gaps"
     return [f"{event.type} {event.data['state']}" if "state" in event.data else event.type for event in events]
 
 
 def test_the_migrations_make_the_schema_that_the_code_declares(either_store: Store) -> None:
-    with either_store.engine.connect() as connection:
+    with either_store.database.engine.connect() as connection:
         difference = compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata)
     assert difference == []
 
@@ -67,7 +67,7 @@ def test_two_processes_may_migrate_at_once(database_url: str) -> None:
     stores = [Store(database_url) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(Store.migrate, stores))
-    assert stores[0].counts()["queued"] == 0
+    assert stores[0].jobs.counts()["queued"] == 0
     for store in stores:
         store.close()
 
@@ -77,33 +77,33 @@ def test_a_job_lives_from_submit_to_its_result(either_store: Store) -> None:
     assert (job.state, job.kind, job.name, job.tags, job.priority) == (JobState.queued, "train", "first", ["a", "b"], "high")
     assert job.spec == TRAIN
     assert job.started_at is None
-    claim = either_store.claim(job.id, "w1", LEASE)
+    claim = either_store.queue.claim(job.id, "w1", LEASE)
     assert claim is not None
     assert (claim.attempt, claim.spec, claim.losses) == (1, TRAIN, 0)
     rows = [epoch_row(0), epoch_row(0, "negative")]
-    progress = either_store.record(job.id, 1, lease_seconds=LEASE, progress=HALF, rows=rows, checkpoint="epoch-00-000000.safetensors")
+    progress = either_store.queue.record(job.id, 1, lease_seconds=LEASE, progress=HALF, rows=rows, checkpoint="epoch-00-000000.safetensors")
     assert progress is Command.run
-    assert either_store.latest_checkpoint(job.id) == "epoch-00-000000.safetensors"
-    assert either_store.rows(job.id) == [row.model_dump(mode="json") for row in rows]
-    either_store.finish(job.id, 1, train_result())
+    assert either_store.queue.latest_checkpoint(job.id) == "epoch-00-000000.safetensors"
+    assert either_store.jobs.rows(job.id) == [row.model_dump(mode="json") for row in rows]
+    either_store.queue.finish(job.id, 1, train_result())
     ended = read(either_store, job.id)
     assert (ended.state, ended.progress.fraction, ended.progress.eta_seconds, ended.attempts) == (JobState.succeeded, 1.0, None, 1)
     assert ended.provenance == train_result().provenance
     assert ended.finished_at is not None
     assert ended.started_at is not None
     assert ended.created_at <= ended.started_at <= ended.finished_at
-    assert either_store.result(job.id) == train_result().model_dump_json()
+    assert either_store.jobs.result(job.id) == train_result().model_dump_json()
     assert history(either_store, job.id) == ["state queued", "state running", "rows", "progress", "state succeeded", "end succeeded"]
 
 
 def test_of_many_claims_at_once_exactly_one_wins(either_store: Store) -> None:
     job = submit(either_store)
-    stores = [Store(str(either_store.url.render_as_string(hide_password=False))) for _ in range(6)]
+    stores = [Store(str(either_store.database.url.render_as_string(hide_password=False))) for _ in range(6)]
     start = threading.Barrier(len(stores))
 
     def claim(number: int) -> bool:
         start.wait()
-        return stores[number].claim(job.id, f"w{number}", LEASE) is not None
+        return stores[number].queue.claim(job.id, f"w{number}", LEASE) is not None
 
     with ThreadPoolExecutor(len(stores)) as pool:
         won = list(pool.map(claim, range(len(stores))))
@@ -116,21 +116,21 @@ def test_of_many_claims_at_once_exactly_one_wins(either_store: Store) -> None:
 def test_what_is_not_queued_cannot_be_claimed(either_store: Store) -> None:
     study = submit(either_store, STUDY)
     done = submit(either_store)
-    either_store.cancel(done.id)
-    assert either_store.claim(study.id, "w1", LEASE) is None
-    assert either_store.claim(done.id, "w1", LEASE) is None
-    assert either_store.claim("job_" + "0" * 32, "w1", LEASE) is None
+    either_store.actions.cancel(done.id)
+    assert either_store.queue.claim(study.id, "w1", LEASE) is None
+    assert either_store.queue.claim(done.id, "w1", LEASE) is None
+    assert either_store.queue.claim("job_" + "0" * 32, "w1", LEASE) is None
 
 
 WRITES: dict[str, Callable[[Store, str, int], object]] = {
-    "renew": lambda store, job, attempt: store.renew(job, attempt, LEASE),
-    "record": lambda store, job, attempt: store.record(
+    "renew": lambda store, job, attempt: store.queue.renew(job, attempt, LEASE),
+    "record": lambda store, job, attempt: store.queue.record(
         job, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(7)], checkpoint="step.safetensors"
     ),
-    "finish": lambda store, job, attempt: store.finish(job, attempt, train_result()),
-    "fail": lambda store, job, attempt: store.fail(job, attempt, ERROR),
-    "stopped": lambda store, job, attempt: store.stopped(job, attempt),
-    "lost": lambda store, job, attempt: store.lost(job, attempt, "killed", 3),
+    "finish": lambda store, job, attempt: store.queue.finish(job, attempt, train_result()),
+    "fail": lambda store, job, attempt: store.queue.fail(job, attempt, ERROR),
+    "stopped": lambda store, job, attempt: store.queue.finish_stopped(job, attempt),
+    "lost": lambda store, job, attempt: store.queue.lose(job, attempt, "killed", 3),
 }
 
 
@@ -138,21 +138,21 @@ WRITES: dict[str, Callable[[Store, str, int], object]] = {
 def test_a_worker_that_lost_its_lease_writes_nothing(either_store: Store, name: str) -> None:
     job_id, attempt = claimed(either_store)
     let_lease_run_out(either_store, job_id)
-    assert either_store.expire_leases(3) == [job_id]
+    assert either_store.queue.expire_leases(3) == [job_id]
     claimed(either_store, read(either_store, job_id))
-    before = either_store.versioned(job_id), history(either_store, job_id)
+    before = either_store.jobs.get_with_version(job_id), history(either_store, job_id)
     with pytest.raises(LeaseLost):
         WRITES[name](either_store, job_id, attempt)
-    assert (either_store.versioned(job_id), history(either_store, job_id)) == before
-    assert either_store.rows(job_id) == []
-    assert either_store.result(job_id) is None
-    assert either_store.latest_checkpoint(job_id) is None
+    assert (either_store.jobs.get_with_version(job_id), history(either_store, job_id)) == before
+    assert either_store.jobs.rows(job_id) == []
+    assert either_store.jobs.result(job_id) is None
+    assert either_store.queue.latest_checkpoint(job_id) is None
 
 
 @pytest.mark.parametrize("name", WRITES)
 def test_a_job_that_has_ended_cannot_be_written_by_its_own_attempt(either_store: Store, name: str) -> None:
     job_id, attempt = claimed(either_store)
-    either_store.fail(job_id, attempt, ERROR)
+    either_store.queue.fail(job_id, attempt, ERROR)
     with pytest.raises(LeaseLost):
         WRITES[name](either_store, job_id, attempt)
     assert read(either_store, job_id).error == ERROR
@@ -161,8 +161,8 @@ def test_a_job_that_has_ended_cannot_be_written_by_its_own_attempt(either_store:
 def test_a_lease_that_is_renewed_does_not_expire(either_store: Store) -> None:
     job_id, attempt = claimed(either_store)
     let_lease_run_out(either_store, job_id)
-    either_store.renew(job_id, attempt, LEASE)
-    assert either_store.expire_leases(3) == []
+    either_store.queue.renew(job_id, attempt, LEASE)
+    assert either_store.queue.expire_leases(3) == []
     assert read(either_store, job_id).state is JobState.running
 
 
@@ -170,105 +170,105 @@ def test_a_job_that_keeps_losing_its_worker_fails_and_says_so(either_store: Stor
     job = submit(either_store)
     for losses in (1, 2):
         job_id, attempt = claimed(either_store, job)
-        assert either_store.lost(job_id, attempt, "killed by signal 9", 3) is JobState.queued
+        assert either_store.queue.lose(job_id, attempt, "killed by signal 9", 3) is JobState.queued
         assert read(either_store, job_id).attempts == losses
     job_id, attempt = claimed(either_store, job)
     let_lease_run_out(either_store, job_id)
-    either_store.expire_leases(3)
+    either_store.queue.expire_leases(3)
     failed = read(either_store, job_id)
     assert failed.state is JobState.failed
     assert failed.error is not None
     assert failed.error.code == "worker_lost"
     assert history(either_store, job_id)[-1] == "end failed"
-    assert read(either_store, either_store.retry(job_id).id).state is JobState.queued
+    assert read(either_store, either_store.actions.retry(job_id).id).state is JobState.queued
     job_id, attempt = claimed(either_store, job)
-    assert either_store.lost(job_id, attempt, "killed", 3) is JobState.queued, "a retry forgives earlier losses"
+    assert either_store.queue.lose(job_id, attempt, "killed", 3) is JobState.queued, "a retry forgives earlier losses"
 
 
 @pytest.mark.parametrize(("wish", "state"), [("cancel", JobState.cancelled), ("pause", JobState.paused)])
 def test_a_wish_is_heard_by_the_worker_and_done_when_it_stops(either_store: Store, wish: str, state: JobState) -> None:
     job_id, attempt = claimed(either_store)
-    shown = getattr(either_store, wish)(job_id)
+    shown = getattr(either_store.actions, wish)(job_id)
     assert (shown.state, shown.wanted) == (JobState.running, Wanted(wish))
-    assert either_store.renew(job_id, attempt, LEASE) is Command(wish)
-    assert either_store.record(job_id, attempt, lease_seconds=LEASE, progress=HALF) is Command(wish)
-    assert either_store.stopped(job_id, attempt) is state
+    assert either_store.queue.renew(job_id, attempt, LEASE) is Command(wish)
+    assert either_store.queue.record(job_id, attempt, lease_seconds=LEASE, progress=HALF) is Command(wish)
+    assert either_store.queue.finish_stopped(job_id, attempt) is state
     assert read(either_store, job_id).state is state
-    assert getattr(either_store, wish)(job_id).state is state, "again is no error"
+    assert getattr(either_store.actions, wish)(job_id).state is state, "again is no error"
 
 
 @pytest.mark.parametrize(("wish", "state"), [("cancel", JobState.cancelled), ("pause", JobState.paused)])
 def test_a_wish_outlives_the_worker(either_store: Store, wish: str, state: JobState) -> None:
     job_id, _ = claimed(either_store)
-    getattr(either_store, wish)(job_id)
+    getattr(either_store.actions, wish)(job_id)
     let_lease_run_out(either_store, job_id)
-    either_store.expire_leases(3)
+    either_store.queue.expire_leases(3)
     assert read(either_store, job_id).state is state
 
 
 def test_a_cancel_is_not_undone_by_a_pause_or_resume(either_store: Store) -> None:
     job_id, _ = claimed(either_store)
-    either_store.cancel(job_id)
-    either_store.pause(job_id)
-    either_store.resume(job_id)
+    either_store.actions.cancel(job_id)
+    either_store.actions.pause(job_id)
+    either_store.actions.resume(job_id)
     assert read(either_store, job_id).wanted is Wanted.cancel
 
 
 def test_a_worker_that_shuts_down_hands_its_job_back_without_a_loss(either_store: Store) -> None:
     job_id, attempt = claimed(either_store)
-    either_store.rung([job_id])
-    assert either_store.stopped(job_id, attempt) is JobState.queued
-    assert either_store.unrung(10, 60.0) == [job_id]
-    claim = either_store.claim(job_id, "w2", LEASE)
+    either_store.queue.mark_dispatched([job_id])
+    assert either_store.queue.finish_stopped(job_id, attempt) is JobState.queued
+    assert either_store.queue.due_for_dispatch(10, 60.0) == [job_id]
+    claim = either_store.queue.claim(job_id, "w2", LEASE)
     assert claim is not None
     assert claim.losses == 0
 
 
 def test_a_paused_job_resumes_and_what_has_ended_does_not(either_store: Store) -> None:
     job = submit(either_store)
-    assert either_store.pause(job.id).state is JobState.paused
-    assert either_store.claim(job.id, "w1", LEASE) is None
-    assert either_store.resume(job.id).state is JobState.queued
-    assert either_store.resume(job.id).state is JobState.queued
+    assert either_store.actions.pause(job.id).state is JobState.paused
+    assert either_store.queue.claim(job.id, "w1", LEASE) is None
+    assert either_store.actions.resume(job.id).state is JobState.queued
+    assert either_store.actions.resume(job.id).state is JobState.queued
     job_id, attempt = claimed(either_store, job)
-    either_store.finish(job_id, attempt, train_result())
-    for action in (either_store.cancel, either_store.pause, either_store.resume, either_store.retry):
+    either_store.queue.finish(job_id, attempt, train_result())
+    for action in (either_store.actions.cancel, either_store.actions.pause, either_store.actions.resume, either_store.actions.retry):
         with pytest.raises(NotAllowed):
             action(job_id)
     with pytest.raises(LookupError):
-        either_store.cancel("job_" + "0" * 32)
+        either_store.actions.cancel("job_" + "0" * 32)
 
 
 def test_a_resumed_run_does_not_repeat_rows(either_store: Store) -> None:
     job_id, attempt = claimed(either_store)
-    either_store.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0), epoch_row(1)])
-    either_store.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(1), epoch_row(2)])
-    assert [row["epoch"] for row in either_store.rows(job_id)] == [0, 1, 2]
-    told = [event for event in either_store.events(job_id, after=0, limit=100) if event.type == "rows"]
+    either_store.queue.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0), epoch_row(1)])
+    either_store.queue.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(1), epoch_row(2)])
+    assert [row["epoch"] for row in either_store.jobs.rows(job_id)] == [0, 1, 2]
+    told = [event for event in either_store.events.of(job_id, after=0, limit=100) if event.type == "rows"]
     assert [[row["epoch"] for row in event.data["rows"]] for event in told] == [[0, 1], [2]]
 
 
 def test_the_doorbell_is_rung_by_priority_then_age_and_again_when_it_is_old(either_store: Store) -> None:
     low, normal, high = (submit(either_store, TrainSpec(epochs=n), priority=p).id for n, p in ((3, "low"), (4, "normal"), (5, "high")))
     study = submit(either_store, STUDY, fresh=True)
-    children = [child.id for child, _ in either_store.children(study.id)]
-    assert either_store.unrung(10, 60.0) == [high, normal, *children, low]
-    either_store.rung([low, normal, high, *children])
-    assert either_store.unrung(10, 60.0) == []
-    assert len(either_store.unrung(10, -1.0)) == 6
+    children = [child.id for child, _ in either_store.jobs.children(study.id)]
+    assert either_store.queue.due_for_dispatch(10, 60.0) == [high, normal, *children, low]
+    either_store.queue.mark_dispatched([low, normal, high, *children])
+    assert either_store.queue.due_for_dispatch(10, 60.0) == []
+    assert len(either_store.queue.due_for_dispatch(10, -1.0)) == 6
 
 
 def test_an_identical_spec_is_answered_from_the_result(either_store: Store) -> None:
     first_id, attempt = claimed(either_store)
-    either_store.record(first_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)])
+    either_store.queue.record(first_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)])
     waiting = submit(either_store)
     assert (waiting.state, waiting.waits_for) == (JobState.queued, first_id), "no result yet"
-    either_store.finish(first_id, attempt, train_result())
+    either_store.queue.finish(first_id, attempt, train_result())
     again = submit(either_store, name="another name")
     assert (again.state, again.cached, again.cached_from, again.progress.fraction) == (JobState.succeeded, True, first_id, 1.0)
     assert (again.finished_at is not None, again.provenance) == (True, train_result().provenance)
-    assert either_store.result(again.id) == either_store.result(first_id)
-    assert either_store.rows(again.id) == either_store.rows(first_id)
+    assert either_store.jobs.result(again.id) == either_store.jobs.result(first_id)
+    assert either_store.jobs.rows(again.id) == either_store.jobs.rows(first_id)
     assert history(either_store, again.id) == ["state succeeded", "end succeeded"]
     assert submit(either_store).cached_from == first_id, "the source is the job that was run"
     assert submit(either_store, fresh=True).state is JobState.queued
@@ -276,10 +276,10 @@ def test_an_identical_spec_is_answered_from_the_result(either_store: Store) -> N
 
 
 def test_an_idempotency_key_makes_one_job(either_store: Store) -> None:
-    order = Order(spec=TRAIN)
+    order = NewJob(spec=TRAIN)
 
     def send(key: str = "k", fingerprint: str = "f", owner: str = "o", hours: float = 1.0) -> tuple[str, bool]:
-        found = either_store.submit(order, idempotency=Idempotency(owner, key, fingerprint, hours), max_queued=QUEUE_LIMIT)
+        found = either_store.jobs.submit(order, idempotency=Idempotency(owner, key, fingerprint, hours), max_queued=QUEUE_LIMIT)
         return found.job.id, found.replayed
 
     first, _ = send()
@@ -289,7 +289,7 @@ def test_an_idempotency_key_makes_one_job(either_store: Store) -> None:
     assert send(owner="p")[1] is False
     assert send(key="l")[1] is False
     assert send(hours=-1.0)[1] is False, "a key is forgotten after its time"
-    assert either_store.counts()["queued"] == 4
+    assert either_store.jobs.counts()["queued"] == 4
 
 
 def test_one_key_sent_many_times_at_once_makes_one_job(either_store: Store) -> None:
@@ -297,33 +297,33 @@ def test_one_key_sent_many_times_at_once_makes_one_job(either_store: Store) -> N
 
     def send(_: int) -> tuple[str, bool] | None:
         start.wait()
-        found = either_store.submit(Order(spec=TRAIN), idempotency=idempotency, max_queued=QUEUE_LIMIT)
+        found = either_store.jobs.submit(NewJob(spec=TRAIN), idempotency=idempotency, max_queued=QUEUE_LIMIT)
         return found.job.id, found.replayed
 
     with ThreadPoolExecutor(6) as pool:
         answers = [answer for answer in pool.map(send, range(6)) if answer]
     assert len({job for job, _ in answers}) == 1
     assert [replayed for _, replayed in answers].count(False) == 1
-    assert either_store.counts()["queued"] == 1
+    assert either_store.jobs.counts()["queued"] == 1
 
 
 def test_a_full_queue_refuses_all_of_a_study_or_nothing(either_store: Store) -> None:
     with pytest.raises(QueueFull):
-        either_store.submit(Order(spec=STUDY), expand(STUDY), max_queued=2)
-    assert either_store.jobs(limit=10).jobs == []
+        either_store.jobs.submit(NewJob(spec=STUDY), expand(STUDY), max_queued=2)
+    assert either_store.jobs.page(limit=10).jobs == []
 
 
 def test_jobs_are_listed_newest_first_by_pages_and_filters(either_store: Store) -> None:
     ids = [submit(either_store, TrainSpec(epochs=n), name=f"n{n % 2}", tags=["odd"] if n % 2 else ["even", 'a"b']).id for n in range(1, 8)]
     study = submit(either_store, STUDY)
-    either_store.cancel(ids[0])
-    page = either_store.jobs(limit=3)
+    either_store.actions.cancel(ids[0])
+    page = either_store.jobs.page(limit=3)
     assert [job.id for job in page.jobs] == [study.id, ids[6], ids[5]]
-    assert [job.id for job in either_store.jobs(limit=9, before=page.next_id).jobs] == ids[4::-1]
-    assert either_store.jobs(limit=9, before=page.next_id).next_id is None
+    assert [job.id for job in either_store.jobs.page(limit=9, before=page.next_id).jobs] == ids[4::-1]
+    assert either_store.jobs.page(limit=9, before=page.next_id).next_id is None
 
     def found(**filters: object) -> list[str]:
-        return [job.id for job in either_store.jobs(limit=50, **filters).jobs]  # type: ignore[arg-type]
+        return [job.id for job in either_store.jobs.page(limit=50, **filters).jobs]  # type: ignore[arg-type]
 
     assert found(state="cancelled") == [ids[0]]
     assert found(kind="study") == [study.id]
@@ -331,7 +331,7 @@ def test_jobs_are_listed_newest_first_by_pages_and_filters(either_store: Store) 
     assert found(tag="odd") == ids[6::-2]
     assert found(tag='a"b') == ids[5::-2]
     assert found(tag="od") == []
-    children = [child.id for child, _ in either_store.children(study.id)]
+    children = [child.id for child, _ in either_store.jobs.children(study.id)]
     assert found(parent=study.id) == children[::-1]
     assert set(children) <= set(found(children=True))
     assert not set(children) & set(found())
@@ -340,22 +340,22 @@ def test_jobs_are_listed_newest_first_by_pages_and_filters(either_store: Store) 
 def test_deleting_takes_what_has_ended_with_its_children(either_store: Store) -> None:
     study = submit(either_store, STUDY)
     with pytest.raises(NotAllowed):
-        either_store.delete(study.id)
-    either_store.cancel(study.id)
-    family = {study.id, *(child.id for child, _ in either_store.children(study.id))}
-    assert set(either_store.delete(study.id)) == family
-    assert either_store.job(study.id) is None
-    assert either_store.events(study.id, after=0, limit=10) == []
+        either_store.actions.delete(study.id)
+    either_store.actions.cancel(study.id)
+    family = {study.id, *(child.id for child, _ in either_store.jobs.children(study.id))}
+    assert set(either_store.actions.delete(study.id)) == family
+    assert either_store.jobs.get(study.id) is None
+    assert either_store.events.of(study.id, after=0, limit=10) == []
     with pytest.raises(LookupError):
-        either_store.delete(study.id)
+        either_store.actions.delete(study.id)
 
 
 def end(store: Store, job: Job, *, well: bool) -> None:
     job_id, attempt = claimed(store, job)
     if well:
-        store.finish(job_id, attempt, train_result())
+        store.queue.finish(job_id, attempt, train_result())
     else:
-        store.fail(job_id, attempt, ERROR)
+        store.queue.fail(job_id, attempt, ERROR)
 
 
 @pytest.mark.parametrize(
@@ -368,21 +368,21 @@ def end(store: Store, job: Job, *, well: bool) -> None:
 )
 def test_a_study_follows_its_runs(either_store: Store, outcomes: tuple[bool, ...], state: JobState) -> None:
     study = submit(either_store, STUDY)
-    children = [child for child, _ in either_store.children(study.id)]
-    either_store.follow(study.id)
+    children = [child for child, _ in either_store.jobs.children(study.id)]
+    either_store.studies.advance(study.id)
     assert read(either_store, study.id).state is JobState.queued
     for number, (child, well) in enumerate(zip(children, outcomes, strict=True)):
         end(either_store, child, well=well)
-        assert either_store.open_studies() == [study.id]
-        either_store.follow(study.id)
+        assert either_store.studies.unfinished() == [study.id]
+        either_store.studies.advance(study.id)
         shown = read(either_store, study.id)
         if number < 2:
             assert (shown.state, shown.progress.fraction) == (JobState.running, pytest.approx((number + 1) / 3, abs=0.001))
     shown = read(either_store, study.id)
     assert (shown.state, shown.progress.fraction) == (state, 1.0)
-    assert either_store.open_studies() == []
+    assert either_store.studies.unfinished() == []
     assert history(either_store, study.id)[-2:] == [f"state {state}", f"end {state}"]
-    document = either_store.result(study.id)
+    document = either_store.jobs.result(study.id)
     if state is JobState.failed:
         assert document is None
         return
@@ -395,52 +395,52 @@ def test_a_study_follows_its_runs(either_store: Store, outcomes: tuple[bool, ...
 
 def test_a_study_of_known_runs_is_answered_at_once(either_store: Store) -> None:
     first = submit(either_store, STUDY)
-    for child, _ in either_store.children(first.id):
+    for child, _ in either_store.jobs.children(first.id):
         end(either_store, child, well=True)
     again = submit(either_store, STUDY)
-    assert {child.state for child, _ in either_store.children(again.id)} == {JobState.succeeded}
-    either_store.follow(again.id)
+    assert {child.state for child, _ in either_store.jobs.children(again.id)} == {JobState.succeeded}
+    either_store.studies.advance(again.id)
     assert read(either_store, again.id).state is JobState.succeeded
 
 
 def test_cancelling_a_study_cancels_its_runs(either_store: Store) -> None:
     study = submit(either_store, STUDY)
-    first, second, third = (child for child, _ in either_store.children(study.id))
+    first, second, third = (child for child, _ in either_store.jobs.children(study.id))
     end(either_store, first, well=True)
     running, attempt = claimed(either_store, second)
-    either_store.follow(study.id)
-    either_store.cancel(study.id)
+    either_store.studies.advance(study.id)
+    either_store.actions.cancel(study.id)
     assert [read(either_store, job.id).state for job in (first, second, third)] == ["succeeded", "running", "cancelled"]
-    either_store.follow(study.id)
+    either_store.studies.advance(study.id)
     assert read(either_store, study.id).state is JobState.running
-    assert either_store.stopped(running, attempt) is JobState.cancelled
-    either_store.follow(study.id)
+    assert either_store.queue.finish_stopped(running, attempt) is JobState.cancelled
+    either_store.studies.advance(study.id)
     assert read(either_store, study.id).state is JobState.cancelled
 
 
 def test_a_study_is_paused_resumed_and_retried_through_its_runs(either_store: Store) -> None:
     study = submit(either_store, STUDY)
-    children = [child for child, _ in either_store.children(study.id)]
+    children = [child for child, _ in either_store.jobs.children(study.id)]
     running, attempt = claimed(either_store, children[0])
-    either_store.follow(study.id)
-    either_store.pause(study.id)
-    either_store.stopped(running, attempt)
-    either_store.follow(study.id)
+    either_store.studies.advance(study.id)
+    either_store.actions.pause(study.id)
+    either_store.queue.finish_stopped(running, attempt)
+    either_store.studies.advance(study.id)
     assert read(either_store, study.id).state is JobState.paused
-    assert {child.state for child, _ in either_store.children(study.id)} == {JobState.paused}
-    either_store.resume(study.id)
-    either_store.follow(study.id)
+    assert {child.state for child, _ in either_store.jobs.children(study.id)} == {JobState.paused}
+    either_store.actions.resume(study.id)
+    either_store.studies.advance(study.id)
     assert read(either_store, study.id).state in (JobState.queued, JobState.running)
-    assert {child.state for child, _ in either_store.children(study.id)} == {JobState.queued}
+    assert {child.state for child, _ in either_store.jobs.children(study.id)} == {JobState.queued}
     for child in children:
         end(either_store, child, well=False)
-    either_store.follow(study.id)
+    either_store.studies.advance(study.id)
     assert read(either_store, study.id).state is JobState.failed
-    either_store.retry(study.id)
-    assert {child.state for child, _ in either_store.children(study.id)} == {JobState.queued}
+    either_store.actions.retry(study.id)
+    assert {child.state for child, _ in either_store.jobs.children(study.id)} == {JobState.queued}
     for child in children:
         end(either_store, child, well=True)
-    either_store.follow(study.id)
+    either_store.studies.advance(study.id)
     assert read(either_store, study.id).state is JobState.succeeded
     assert read(either_store, study.id).error is None
 
@@ -448,33 +448,33 @@ def test_a_study_is_paused_resumed_and_retried_through_its_runs(either_store: St
 def test_a_check_is_recorded_as_a_training_is(either_store: Store) -> None:
     job_id, attempt = claimed(either_store, submit(either_store, CheckSpec(theorem=1)))
     result = check_result()
-    either_store.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=result.cells)
-    either_store.finish(job_id, attempt, result)
-    assert either_store.rows(job_id) == [cell.model_dump(mode="json") for cell in result.cells]
-    assert either_store.result(job_id) == result.model_dump_json()
+    either_store.queue.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=result.cells)
+    either_store.queue.finish(job_id, attempt, result)
+    assert either_store.jobs.rows(job_id) == [cell.model_dump(mode="json") for cell in result.cells]
+    assert either_store.jobs.result(job_id) == result.model_dump_json()
 
 
 def test_a_heartbeat_is_the_workers_last_word(either_store: Store) -> None:
     info = WorkerInfo(id="w1", host="h", pid=1, device="cpu", device_name=None, memory_bytes=2**40, version="0", job=None)
-    either_store.heartbeat(info)
-    either_store.heartbeat(info.model_copy(update={"job": "job_x"}))
-    (seen,) = either_store.workers(30.0)
+    either_store.workers.heartbeat(info)
+    either_store.workers.heartbeat(info.model_copy(update={"job": "job_x"}))
+    (seen,) = either_store.workers.alive(30.0)
     assert (seen.row.job, seen.row.memory_bytes) == ("job_x", 2**40)
     assert seen.silent_seconds < 10.0
-    assert either_store.workers(-1.0) == []
+    assert either_store.workers.alive(-1.0) == []
 
 
 def test_the_longest_wait_is_that_of_the_oldest_queued_run(either_store: Store) -> None:
-    assert either_store.longest_wait_seconds() is None
+    assert either_store.queue.longest_wait_seconds() is None
     job = submit(either_store)
-    with either_store.writing() as session:
+    with either_store.database.writing() as session:
         session.execute(update(JobRow).where(JobRow.id == job.id).values(queued_at=now_seconds() - 100))
     submit(either_store)
-    assert 99.0 < (either_store.longest_wait_seconds() or 0.0) < 130.0
+    assert 99.0 < (either_store.queue.longest_wait_seconds() or 0.0) < 130.0
 
 
 def test_the_databases_clock_is_the_time(either_store: Store) -> None:
-    with either_store.reading() as session:
+    with either_store.database.reading() as session:
         assert Database.now(session) == pytest.approx(time.time(), abs=5.0)
 
 
@@ -482,13 +482,13 @@ def test_a_study_of_thousands_is_made_batch_by_batch(either_store: Store) -> Non
     seeds = [[number] for number in range(3_000)]
     study = StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"seeds": seeds}})
     began = time.monotonic()
-    job = either_store.submit(Order(spec=study), expand(study), max_queued=20_000).job
-    assert len(either_store.children(job.id)) == CELLS_AT_ONCE
-    while either_store.grow(job.id):
+    job = either_store.jobs.submit(NewJob(spec=study), expand(study), max_queued=20_000).job
+    assert len(either_store.jobs.children(job.id)) == CELLS_AT_ONCE
+    while either_store.studies.create_next_runs(job.id):
         pass
     assert time.monotonic() - began < 20.0
-    assert not either_store.grow(job.id)
-    children = either_store.children(job.id)
+    assert not either_store.studies.create_next_runs(job.id)
+    children = either_store.jobs.children(job.id)
     assert len(children) == 3_000
     assert [child.spec.seeds for child, _ in children[::500]] == [(number,) for number in range(0, 3_000, 500)]  # type: ignore[union-attr]
     assert history(either_store, children[-1][0].id) == ["state queued"]
@@ -497,7 +497,7 @@ def test_a_study_of_thousands_is_made_batch_by_batch(either_store: Store) -> Non
 def test_sqlite_is_durable_and_checks_references(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'x.db'}")
     store.migrate()
-    with store.engine.connect() as connection:
+    with store.database.engine.connect() as connection:
         pragmas = {
             name: connection.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }

@@ -24,7 +24,7 @@ def learn(store: Store, job_id: str, attempt: int, epoch: int) -> None:
     ratio = {"positive": 0.9 - epoch / 10, "negative": 0.45 - epoch / 10}
     rows = [epoch_row(epoch, split, seed=seed, ratio=ratio[split]) for split in SPLITS for seed in (0, 1)]
     progress = Progress(fraction=epoch / EPOCHS, message=f"epoch {epoch} of {EPOCHS}", eta_seconds=5.0)
-    store.record(job_id, attempt, lease_seconds=LEASE, progress=progress, rows=rows)
+    store.queue.record(job_id, attempt, lease_seconds=LEASE, progress=progress, rows=rows)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_curves_grow_while_a_job_runs_in_a_terminal_of_any_size(store: Store, ad
     learn(store, job_id, attempt, 3)
     narrow = terminal.until("75%", "epoch 3 of 4", "0.6000")
     assert max(map(len, narrow.splitlines())) <= 70
-    store.finish(job_id, attempt, train_result((0, 1), epochs=EPOCHS))
+    store.queue.finish(job_id, attempt, train_result((0, 1), epochs=EPOCHS))
     terminal.until("succeeded", "100%", f"fflab result {job_id[-8:]}")
     assert terminal.end() == 0
 
@@ -58,13 +58,13 @@ def test_ctrl_c_ends_watching_and_says_that_the_job_goes_on(store: Store, addres
     terminal.interrupt()
     terminal.until("the job goes on", f"fflab watch {job_id[-8:]}")
     assert terminal.end() == 130
-    store.finish(job_id, attempt, train_result())
+    store.queue.finish(job_id, attempt, train_result())
 
 
 def test_a_failure_says_why_and_what_was_measured_stays(store: Store, address: dict[str, str]) -> None:
     job_id, attempt = claimed(store)
     learn(store, job_id, attempt, 1)
-    store.fail(job_id, attempt, ERROR)
+    store.queue.fail(job_id, attempt, ERROR)
     terminal = Terminal("watch", job_id, environment=address)
     assert terminal.end() == 1
     terminal.until("failed", "● positive")
@@ -73,7 +73,7 @@ def test_a_failure_says_why_and_what_was_measured_stays(store: Store, address: d
 
 def test_a_study_shows_its_runs_by_state(store: Store, address: dict[str, str]) -> None:
     study = submit(store, STUDY, name="widths")
-    first = store.jobs(limit=5, parent=study.id).jobs[-1]
+    first = store.jobs.page(limit=5, parent=study.id).jobs[-1]
     finished(store, first.id, train_result())
     terminal = Terminal("watch", study.id, environment=address, columns=80, lines=24)
     terminal.until("widths", "1 succeeded", "2 queued", "epochs 2")
@@ -104,11 +104,13 @@ def test_a_check_in_a_narrow_terminal_fits(store: Store, address: dict[str, str]
 
     job_id, attempt = claimed(store, submit(store, CheckSpec(theorem=1, widths=(64,))))
     cells = check_result().cells
-    store.record(job_id, attempt, lease_seconds=LEASE, progress=Progress(fraction=0.5, message="n = 64", eta_seconds=None), rows=cells)
+    store.queue.record(
+        job_id, attempt, lease_seconds=LEASE, progress=Progress(fraction=0.5, message="n = 64", eta_seconds=None), rows=cells
+    )
     terminal = Terminal("watch", job_id, environment=address, columns=60, lines=20)
     frame = terminal.until("width", "0.7500", "50%")
     assert max(map(len, frame.splitlines())) <= 60
-    store.finish(job_id, attempt, check_result())
+    store.queue.finish(job_id, attempt, check_result())
     assert terminal.end() == 0
 
 

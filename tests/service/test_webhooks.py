@@ -32,8 +32,7 @@ from service.background.webhooks import (
 )
 from service.jobs import Job, Webhook
 from service.settings import Settings
-from service.store import Store
-from service.store.deliveries import Due
+from service.store import PendingDelivery, Store
 from service.store.tables import DeliveryRow, now_seconds
 from service.web.app import create_app
 from tests.service.conftest import serving, wait_until
@@ -97,7 +96,7 @@ def private(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def messenger(either_store: Store, private: Settings) -> Iterator[Messenger]:
-    found = Messenger(either_store, private)
+    found = Messenger(either_store.deliveries, private)
     found.start()
     yield found
     found.stop()
@@ -107,7 +106,7 @@ def told(store: Store, url: str, secret: str | None = SECRET, **fields: Any) -> 
     """A job with a webhook that has succeeded."""
     job = submit(
         store,
-        TrainSpec(epochs=len(store.jobs(limit=99).jobs) + 1),
+        TrainSpec(epochs=len(store.jobs.page(limit=99).jobs) + 1),
         webhook=Webhook.model_validate({"url": url, "secret": secret, **fields}),
     )
     end(store, job, well=True)
@@ -116,7 +115,7 @@ def told(store: Store, url: str, secret: str | None = SECRET, **fields: Any) -> 
 
 def hurry(store: Store) -> None:
     """Let what waits for its next try be due."""
-    with store.writing() as session:
+    with store.database.writing() as session:
         session.execute(update(DeliveryRow).where(DeliveryRow.next_at.is_not(None)).values(next_at=now_seconds() - 1))
 
 
@@ -137,8 +136,8 @@ def test_the_end_of_a_job_is_told_once_and_signed(either_store: Store, messenger
     assert headers["webhook-signature"] == signature(SECRET, headers, body)
     assert abs(int(headers["webhook-timestamp"]) - time.time()) < 10
     assert (message["type"], message["data"]["id"], message["data"]["state"]) == ("job.succeeded", job.id, "succeeded")
-    wait_until(lambda: either_store.deliveries(job.id)[0].delivered_at is not None, "it is written down")
-    [delivery] = either_store.deliveries(job.id)
+    wait_until(lambda: either_store.deliveries.of(job.id)[0].delivered_at is not None, "it is written down")
+    [delivery] = either_store.deliveries.of(job.id)
     assert (delivery.id, delivery.next_at, [tried["status"] for tried in delivery.attempts]) == (headers["webhook-id"], None, [200])
     hurry(either_store)
     messenger.tick()
@@ -149,27 +148,27 @@ def test_the_services_own_secret_signs_where_a_job_has_none(either_store: Store,
     told(either_store, receiver.url, secret=None)
     wait_until(lambda: len(receiver.heard) == 1, "it is told")
     _, headers, body = receiver.heard[0]
-    assert headers["webhook-signature"] == signature(either_store.signing_secret(), headers, body)
-    assert checked_secret(either_store.signing_secret()) == either_store.signing_secret(), "it is kept"
+    assert headers["webhook-signature"] == signature(either_store.deliveries.signing_secret(), headers, body)
+    assert checked_secret(either_store.deliveries.signing_secret()) == either_store.deliveries.signing_secret(), "it is kept"
 
 
 def test_a_failed_try_is_repeated_with_the_same_words(either_store: Store, messenger: Messenger, receiver: Receiver) -> None:
     receiver.answers = [(500, {}), (302, {"location": receiver.url})]
     job = told(either_store, receiver.url)
     for count in (1, 2):
-        wait_until(lambda count=count: len(either_store.deliveries(job.id)[0].attempts) == count, f"try {count} is written down")  # type: ignore[misc]
+        wait_until(lambda count=count: len(either_store.deliveries.of(job.id)[0].attempts) == count, f"try {count} is written down")  # type: ignore[misc]
         hurry(either_store)
         messenger.wake()
-    wait_until(lambda: either_store.deliveries(job.id)[0].delivered_at is not None, "it is delivered")
+    wait_until(lambda: either_store.deliveries.of(job.id)[0].delivered_at is not None, "it is delivered")
     assert len({(headers["webhook-id"], body) for _, headers, body in receiver.heard}) == 1
-    assert [tried["status"] for tried in either_store.deliveries(job.id)[0].attempts] == [500, 302, 200], "a redirect is not followed"
+    assert [tried["status"] for tried in either_store.deliveries.of(job.id)[0].attempts] == [500, 302, 200], "a redirect is not followed"
 
 
 def test_who_is_gone_is_not_asked_again(either_store: Store, messenger: Messenger, receiver: Receiver) -> None:
     receiver.answers = [(410, {})]
     job = told(either_store, receiver.url)
-    wait_until(lambda: bool(either_store.deliveries(job.id)[0].attempts), "it is tried")
-    [delivery] = either_store.deliveries(job.id)
+    wait_until(lambda: bool(either_store.deliveries.of(job.id)[0].attempts), "it is tried")
+    [delivery] = either_store.deliveries.of(job.id)
     assert (delivery.next_at, delivery.delivered_at) == (None, None)
 
 
@@ -177,8 +176,8 @@ def test_who_does_not_answer_is_tried_again(either_store: Store, messenger: Mess
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         job = told(either_store, f"http://127.0.0.1:{closed.getsockname()[1]}/")
-        wait_until(lambda: bool(either_store.deliveries(job.id)[0].attempts), "it is tried")
-    [delivery] = either_store.deliveries(job.id)
+        wait_until(lambda: bool(either_store.deliveries.of(job.id)[0].attempts), "it is tried")
+    [delivery] = either_store.deliveries.of(job.id)
     assert delivery.attempts[0]["status"] is None
     assert delivery.attempts[0]["error"]
     assert delivery.next_at is not None
@@ -201,10 +200,10 @@ def test_a_slow_receiver_does_not_hold_up_the_others(either_store: Store, messen
 
 def test_two_messengers_send_each_message_once(either_store: Store, private: Settings, receiver: Receiver) -> None:
     jobs = [told(either_store, receiver.url) for _ in range(12)]
-    messengers = [Messenger(either_store, private) for _ in range(2)]
+    messengers = [Messenger(either_store.deliveries, private) for _ in range(2)]
     for messenger in messengers:
         messenger.start()
-    wait_until(lambda: all(either_store.deliveries(job.id)[0].delivered_at for job in jobs), "all are delivered", seconds=20)
+    wait_until(lambda: all(either_store.deliveries.of(job.id)[0].delivered_at for job in jobs), "all are delivered", seconds=20)
     for messenger in messengers:
         messenger.stop()
     assert sorted(json.loads(body)["data"]["id"] for _, _, body in receiver.heard) == sorted(job.id for job in jobs)
@@ -214,26 +213,26 @@ def test_only_the_states_that_were_asked_for_are_told_and_a_study_tells_of_itsel
     asked = {"url": "https://example.org/", "states": ["running", "failed"]}
     job = submit(either_store, webhook=Webhook.model_validate(asked))
     job_id, attempt = claimed(either_store, job)
-    either_store.fail(job_id, attempt, ERROR)
-    assert [row.type for row in either_store.deliveries(job_id)] == ["job.failed", "job.running"]
-    assert json.loads(either_store.deliveries(job_id)[0].body)["data"]["error"]["code"] == ERROR.code
+    either_store.queue.fail(job_id, attempt, ERROR)
+    assert [row.type for row in either_store.deliveries.of(job_id)] == ["job.failed", "job.running"]
+    assert json.loads(either_store.deliveries.of(job_id)[0].body)["data"]["error"]["code"] == ERROR.code
     study = submit(either_store, STUDY, fresh=True, webhook=Webhook(url="https://example.org/"))
-    children = [child for child, _ in either_store.children(study.id)]
+    children = [child for child, _ in either_store.jobs.children(study.id)]
     for child in children:
         end(either_store, child, well=True)
-    either_store.follow(study.id)
-    assert [row.type for row in either_store.deliveries(study.id)] == ["job.succeeded"]
-    assert [either_store.deliveries(child.id) for child in children] == [[], [], []]
+    either_store.studies.advance(study.id)
+    assert [row.type for row in either_store.deliveries.of(study.id)] == ["job.succeeded"]
+    assert [either_store.deliveries.of(child.id) for child in children] == [[], [], []]
 
 
 def test_what_is_answered_from_the_cache_or_cancelled_is_told_too(either_store: Store) -> None:
     source, attempt = claimed(either_store)
-    either_store.finish(source, attempt, train_result())
+    either_store.queue.finish(source, attempt, train_result())
     hook = Webhook(url="https://example.org/")
-    assert [row.type for row in either_store.deliveries(submit(either_store, webhook=hook).id)] == ["job.succeeded"]
+    assert [row.type for row in either_store.deliveries.of(submit(either_store, webhook=hook).id)] == ["job.succeeded"]
     waiting = submit(either_store, TrainSpec(epochs=7), webhook=hook)
-    either_store.cancel(waiting.id)
-    assert [row.type for row in either_store.deliveries(waiting.id)] == ["job.cancelled"]
+    either_store.actions.cancel(waiting.id)
+    assert [row.type for row in either_store.deliveries.of(waiting.id)] == ["job.cancelled"]
 
 
 # Where and when
@@ -289,7 +288,7 @@ def test_a_name_is_looked_up_once_and_what_was_found_is_connected_to(monkeypatch
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     monkeypatch.setattr(webhooks, "is_public", lambda address: address == "127.0.0.1")
     port = receiver.url.split(":")[2].split("/")[0]
-    due = Due("msg_1", "{}", f"http://rebind.example.org:{port}/x", SECRET, 0)
+    due = PendingDelivery("msg_1", "{}", f"http://rebind.example.org:{port}/x", SECRET, 0)
     assert webhooks.send(due, SECRET, allow_private=False).status_code == 200
     assert asked == ["rebind.example.org"]
     assert receiver.heard[0][1]["host"] == f"rebind.example.org:{port}"

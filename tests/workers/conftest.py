@@ -8,7 +8,7 @@ import pytest
 from ffengine.spec import CheckSpec, DatasetSpec, MonitorSpec, NetworkSpec, TrainSpec
 from service.artifacts import Artifacts
 from service.settings import Settings
-from service.store import Claim, Order, Store
+from service.store import Claim, NewJob, Store
 
 DATA = DatasetSpec(train_samples=200, test_samples=50)
 TRAIN = TrainSpec(dataset=DATA, network=NetworkSpec(widths=(16,)), epochs=4, batch_size=50, monitor=MonitorSpec(samples=50))
@@ -39,7 +39,7 @@ def artifacts(settings: Settings) -> Artifacts:
 @pytest.fixture
 def submit(store: Store) -> Callable[[TrainSpec | CheckSpec], str]:
     """Put a job into the queue."""
-    return lambda spec: store.submit(Order(spec=spec, fresh=True), max_queued=100).job.id
+    return lambda spec: store.jobs.submit(NewJob(spec=spec, fresh=True), max_queued=100).job.id
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def claim(store: Store, submit: Callable[[TrainSpec | CheckSpec], str], settings
     """Submit a job and claim it."""
 
     def submitted(spec: TrainSpec | CheckSpec) -> Claim:
-        claimed = store.claim(submit(spec), WORKER, settings.lease_seconds)
+        claimed = store.queue.claim(submit(spec), WORKER, settings.lease_seconds)
         assert claimed is not None
         return claimed
 

@@ -49,8 +49,8 @@ def interrupted(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: S
     first = claim(TRAIN)
     with pytest.raises(Interrupted):
         train(desk_of(first, store, artifacts, settings), stop_after=10)
-    store.stopped(first.job_id, first.attempt)
-    second = store.claim(first.job_id, WORKER, settings.lease_seconds)
+    store.queue.finish_stopped(first.job_id, first.attempt)
+    second = store.queue.claim(first.job_id, WORKER, settings.lease_seconds)
     assert second is not None
     return second
 
@@ -67,15 +67,15 @@ def test_every_epoch_leaves_a_checkpoint_and_its_rows(claim: ClaimJob, store: St
     result = train(desk)
     desk.finish(result)
     assert artifacts.names(claimed.job_id) == [epoch_name(0, epoch) for epoch in range(5)]
-    assert store.rows(claimed.job_id) == [row.model_dump(mode="json") for row in result.curves]
-    assert store.latest_checkpoint(claimed.job_id) == epoch_name(0, 4)
+    assert store.jobs.rows(claimed.job_id) == [row.model_dump(mode="json") for row in result.curves]
+    assert store.queue.latest_checkpoint(claimed.job_id) == epoch_name(0, 4)
 
 
 def test_a_stop_saves_the_place_within_the_epoch(interrupted: Claim, store: Store, artifacts: Artifacts, settings: Settings) -> None:
     checkpoint = desk_of(interrupted, store, artifacts, settings).resume_point(TRAIN)
     assert checkpoint is not None
     assert (checkpoint.epoch, checkpoint.batch) == (3, 2)
-    job = store.job(interrupted.job_id)
+    job = store.jobs.get(interrupted.job_id)
     assert job is not None
     assert job.progress.fraction == fraction_at(TRAIN, checkpoint.position) == 10 / 16
 
@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     desk.finish(result)
     undisturbed = ffengine.train(TRAIN)
     assert (result.curves, result.accuracy) == (undisturbed.curves, undisturbed.accuracy)
-    assert store.rows(interrupted.job_id) == [row.model_dump(mode="json") for row in undisturbed.curves]
+    assert store.jobs.rows(interrupted.job_id) == [row.model_dump(mode="json") for row in undisturbed.curves]
 
 
 class Killed(BaseException):
@@ -117,7 +117,7 @@ class Axe:
 
     def __init__(self, store: Store, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left, self.after = 10**9, False
-        for owner, name in ((store, "record"), (artifacts, "put")):
+        for owner, name in ((store.queue, "record"), (artifacts, "put")):
             monkeypatch.setattr(owner, name, self.guarded(getattr(owner, name)))
 
     def guarded(self, write: Callable[..., Any]) -> Callable[..., Any]:
@@ -159,20 +159,20 @@ def test_killed_at_any_write_the_next_attempt_ends_as_if_nothing_had_been(
         try:
             train(desk_of(claimed, store, artifacts, settings))
         except Killed:
-            latest = store.latest_checkpoint(claimed.job_id)
+            latest = store.queue.latest_checkpoint(claimed.job_id)
             if damage_latest and latest:
                 damage(artifacts, claimed.job_id, latest)
         else:
             break
         axe.left = 10**9
-        store.lost(claimed.job_id, claimed.attempt, "killed", max_losses=9)
-        second = store.claim(claimed.job_id, WORKER, settings.lease_seconds)
+        store.queue.lose(claimed.job_id, claimed.attempt, "killed", max_losses=9)
+        second = store.queue.claim(claimed.job_id, WORKER, settings.lease_seconds)
         assert second is not None
         desk = desk_of(second, store, artifacts, settings)
         result = train(desk)
         desk.finish(result)
         assert (result.curves, result.accuracy) == (undisturbed.curves, undisturbed.accuracy)
-        assert store.rows(claimed.job_id) == [row.model_dump(mode="json") for row in undisturbed.curves]
+        assert store.jobs.rows(claimed.job_id) == [row.model_dump(mode="json") for row in undisturbed.curves]
     assert writes >= 5
 
 
@@ -185,17 +185,17 @@ def test_a_checkpoint_of_another_spec_is_not_used(interrupted: Claim, store: Sto
 def test_an_attempt_that_lost_its_lease_writes_nothing(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> None:
     claimed = claim(TRAIN)
     desk = desk_of(claimed, store, artifacts, settings)
-    store.lost(claimed.job_id, claimed.attempt, "a test", max_losses=9)
+    store.queue.lose(claimed.job_id, claimed.attempt, "a test", max_losses=9)
     desk._leased = float("-inf")  # as after a long freeze: the last renewal is too old to be trusted
     with pytest.raises(LeaseLost):
         train(desk)
     assert artifacts.names(claimed.job_id) == []
-    assert store.rows(claimed.job_id) == []
+    assert store.jobs.rows(claimed.job_id) == []
 
 
 def test_a_cancelled_job_stops_at_the_next_record(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> None:
     claimed = claim(TRAIN)
-    store.cancel(claimed.job_id)
+    store.actions.cancel(claimed.job_id)
     with pytest.raises(Interrupted):
         train(desk_of(claimed, store, artifacts, settings))
     assert artifacts.names(claimed.job_id) == [epoch_name(0, 0)]
@@ -223,7 +223,7 @@ def test_a_recorded_cell_has_its_margins(
 ) -> None:
     claimed = claim(CHECK)
     desk = desk_of(claimed, store, artifacts, settings)
-    record, recorded = store.record, 0
+    record, recorded = store.queue.record, 0
 
     def check_first(*args: Any, **given: Any) -> Any:
         nonlocal recorded
@@ -235,11 +235,11 @@ def test_a_recorded_cell_has_its_margins(
             raise LeaseLost
         return record(*args, **given)
 
-    monkeypatch.setattr(store, "record", check_first)
+    monkeypatch.setattr(store.queue, "record", check_first)
     with pytest.raises(LeaseLost):
         ffengine.check(CHECK, on_cells=desk.on_cells)
     assert len(artifacts.names(claimed.job_id)) == 3
-    assert {(row["seed"], row["width"]) for row in store.rows(claimed.job_id)} == {(0, 8), (0, 16)}
+    assert {(row["seed"], row["width"]) for row in store.jobs.rows(claimed.job_id)} == {(0, 8), (0, 16)}
 
 
 def test_the_archive_of_a_resumed_check_is_that_of_an_undisturbed_one(
@@ -256,7 +256,7 @@ def test_the_archive_of_a_resumed_check_is_that_of_an_undisturbed_one(
         ffengine.check(CHECK, on_cells=stop)
     result = ffengine.check(CHECK, on_cells=desk.on_cells, resume=desk.cells_so_far())
     desk.finish(result)
-    job = store.job(claimed.job_id)
+    job = store.jobs.get(claimed.job_id)
     assert job is not None
     expected: dict[str, np.ndarray] = {}
 
@@ -274,7 +274,7 @@ def test_the_archive_of_a_resumed_check_is_that_of_an_undisturbed_one(
 def test_a_check_that_lost_its_lease_writes_no_margins(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> None:
     claimed = claim(CHECK)
     desk = desk_of(claimed, store, artifacts, settings)
-    store.lost(claimed.job_id, claimed.attempt, "a test", max_losses=9)
+    store.queue.lose(claimed.job_id, claimed.attempt, "a test", max_losses=9)
     desk._leased = float("-inf")
     with pytest.raises(LeaseLost):
         ffengine.check(CHECK, on_cells=desk.on_cells)

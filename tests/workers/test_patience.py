@@ -42,7 +42,7 @@ def test_who_must_stop_gives_up() -> None:
 
 def test_a_statement_that_is_wrong_is_not_waited_for(store: Store) -> None:
     def wrong() -> None:
-        with store.engine.connect() as connection:
+        with store.database.engine.connect() as connection:
             connection.execute(text("SELECT nothing FROM nowhere"))
 
     with pytest.raises(OperationalError):

@@ -42,7 +42,7 @@ def ended(runner: RunnerProcess, claim: Claim) -> Outcome:
 
 
 def job_of(store: Store, claim: Claim) -> Job:
-    job = store.job(claim.job_id)
+    job = store.jobs.get(claim.job_id)
     assert job is not None
     return job
 
@@ -50,17 +50,17 @@ def job_of(store: Store, claim: Claim) -> Job:
 def test_one_runner_computes_one_job_after_the_other(runner: RunnerProcess, store: Store, claim: ClaimJob) -> None:
     training, check = claim(TRAIN), claim(CHECK)
     assert outcome(runner, training) == "succeeded"
-    trained = TrainResult.model_validate_json(store.result(training.job_id) or "")
+    trained = TrainResult.model_validate_json(store.jobs.result(training.job_id) or "")
     assert trained.curves == ffengine.train(TRAIN).curves
     assert job_of(store, training).provenance == trained.provenance
 
     assert outcome(runner, check) == "succeeded"
-    assert CheckResult.model_validate_json(store.result(check.job_id) or "").cells == ffengine.check(CHECK).cells
+    assert CheckResult.model_validate_json(store.jobs.result(check.job_id) or "").cells == ffengine.check(CHECK).cells
 
     at = TrainedWeights(job=training.job_id, epoch=2)
     later = claim(CHECK.model_copy(update={"at": at, "seeds": (0,)}))
     assert outcome(runner, later) == "succeeded"
-    cells = CheckResult.model_validate_json(store.result(later.job_id) or "").cells
+    cells = CheckResult.model_validate_json(store.jobs.result(later.job_id) or "").cells
     assert {(cell.width, cell.epoch) for cell in cells} == {(16, 2)}
 
     assert runner.ready is not None
@@ -76,7 +76,7 @@ def test_weights_of_every_layer_are_found(runner: RunnerProcess, store: Store, c
             at = TrainedWeights(job=training.job_id, epoch=1, layer=layer)
             checked = claim(CHECK.model_copy(update={"at": at, "seeds": (0,)}))
             assert outcome(runner, checked) == "succeeded", job_of(store, checked).error
-            cells = CheckResult.model_validate_json(store.result(checked.job_id) or "").cells
+            cells = CheckResult.model_validate_json(store.jobs.result(checked.job_id) or "").cells
             assert {(cell.layer, cell.width) for cell in cells} == {(layer, width)}
 
 
@@ -88,7 +88,7 @@ def test_failures_are_told_and_the_runner_goes_on(runner: RunnerProcess, store: 
     assert job.error.code == "diverged"
     assert "optimizer.lr" in job.error.detail
     assert job.error.evidence["layer"] == 0
-    assert store.rows(wild.job_id), "the curves up to that point stay"
+    assert store.jobs.rows(wild.job_id), "the curves up to that point stay"
 
     waiting = submit(TRAIN)
     absent = claim(CHECK.model_copy(update={"at": TrainedWeights(job=waiting, epoch=1), "seeds": (0,)}))
@@ -121,14 +121,14 @@ def test_a_stop_leaves_a_checkpoint(runner: RunnerProcess, store: Store, artifac
     runner.say(Stop(keep=True))
     assert ended(runner, claimed) == "stopped"
     assert job_of(store, claimed).state == JobState.running, "what the stop means is the supervisor's to write"
-    assert STEP in artifacts.names(claimed.job_id) or store.latest_checkpoint(claimed.job_id)
+    assert STEP in artifacts.names(claimed.job_id) or store.queue.latest_checkpoint(claimed.job_id)
 
 
 def test_a_stop_for_a_lost_lease_writes_nothing(runner: RunnerProcess, store: Store, artifacts: Artifacts, claim: ClaimJob) -> None:
     claimed = claim(long_run())
     runner.say(Start(job_id=claimed.job_id, attempt=claimed.attempt, spec=claimed.spec))
-    store.lost(claimed.job_id, claimed.attempt, "a test", max_losses=9)
-    again = store.claim(claimed.job_id, WORKER, 60)
+    store.queue.lose(claimed.job_id, claimed.attempt, "a test", max_losses=9)
+    again = store.queue.claim(claimed.job_id, WORKER, 60)
     assert again is not None
     runner.say(Stop(keep=False))
     assert ended(runner, claimed) == "lost"

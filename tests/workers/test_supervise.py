@@ -41,7 +41,7 @@ class Scene:
 
     def __init__(self, store: Store, settings: Settings, script: str, mark: Path) -> None:
         self.store, self.mark = store, mark
-        self.supervisor = Supervisor(store, settings, WORKER, [sys.executable, "-c", script, str(mark)])
+        self.supervisor = Supervisor(store.queue, settings, WORKER, [sys.executable, "-c", script, str(mark)])
 
     @contextmanager
     def running(self, job_id: str) -> Iterator[None]:
@@ -81,7 +81,7 @@ def scene(store: Store, settings: Settings, tmp_path: Path) -> Iterator[Callable
 
 
 def state_of(store: Store, job_id: str) -> JobState:
-    job = store.job(job_id)
+    job = store.jobs.get(job_id)
     assert job is not None
     return job.state
 
@@ -95,7 +95,7 @@ def test_a_cancelled_run_is_stopped(store: Store, submit: Submit, scene: Callabl
     job_id = submit(TRAIN)
     there = scene(script)
     with there.running(job_id):
-        there.acts.append(lambda: store.cancel(job_id))
+        there.acts.append(lambda: store.actions.cancel(job_id))
     assert state_of(store, job_id) == JobState.cancelled
     assert there.runner_is_gone() == killed
 
@@ -104,7 +104,7 @@ def test_a_paused_run_is_paused(store: Store, submit: Submit, scene: Callable[[s
     job_id = submit(TRAIN)
     there = scene(OBEDIENT)
     with there.running(job_id):
-        there.acts.append(lambda: store.pause(job_id))
+        there.acts.append(lambda: store.actions.pause(job_id))
     assert state_of(store, job_id) == JobState.paused
 
 
@@ -115,7 +115,7 @@ def test_at_shutdown_the_job_is_handed_back_uncounted(store: Store, submit: Subm
     with there.running(job_id):
         there.acts.append(there.supervisor.shutdown.set)
     assert state_of(store, job_id) == JobState.queued
-    again = store.claim(job_id, WORKER, 5)
+    again = store.queue.claim(job_id, WORKER, 5)
     assert again is not None
     assert (again.attempt, again.losses) == (2, 0)
 
@@ -131,9 +131,9 @@ def test_a_run_that_keeps_dying_fails_in_the_end(
     job_id = submit(TRAIN)
     there = scene(script)
     there.supervisor.run()
-    states = [event.data["state"] for event in store.events(job_id, after=0, limit=100) if event.type == "state"]
+    states = [event.data["state"] for event in store.events.of(job_id, after=0, limit=100) if event.type == "state"]
     assert states == [*["queued", "running"] * 3, "failed"]
-    job = store.job(job_id)
+    job = store.jobs.get(job_id)
     assert job is not None
     assert job.error is not None
     assert job.error.code == "worker_lost"
@@ -147,14 +147,14 @@ def test_a_run_that_lost_its_lease_is_stopped_and_nothing_is_written(
     there = scene(DEAF)
 
     def take_over() -> None:
-        store.lost(job_id, 1, "a test", max_losses=9)
-        assert store.claim(job_id, "another", settings.lease_seconds)
+        store.queue.lose(job_id, 1, "a test", max_losses=9)
+        assert store.queue.claim(job_id, "another", settings.lease_seconds)
 
     with there.running(job_id):
         there.acts.append(take_over)
     assert state_of(store, job_id) == JobState.running
     assert there.runner_is_gone()
-    store.renew(job_id, 2, settings.lease_seconds)
+    store.queue.renew(job_id, 2, settings.lease_seconds)
 
 
 def test_the_same_message_delivered_twice_runs_once(store: Store, submit: Submit, scene: Callable[[str], Scene]) -> None:

@@ -87,13 +87,13 @@ def jobs_page(
     """The jobs, newest first."""
     given = {"search": name, "state": job_state, "kind": kind, "tag": tag, "submitted_by": who}
     filters: dict[str, Any] = {field: value for field, value in given.items() if value}
-    found = state.store.jobs(limit=LISTED, before=cursor, **filters)
+    found = state.store.jobs.page(limit=LISTED, before=cursor, **filters)
     following = request.url.include_query_params(cursor=found.next_id)
     return page(
         "jobs",
         request,
         jobs=found.jobs,
-        headlines=state.store.headlines(found.jobs),
+        headlines=state.store.jobs.headlines(found.jobs),
         states=[one.value for one in JobState],
         kinds=list(DEFAULTS),
         asked={"name": name, "state": str(job_state), "kind": kind, "tag": tag, "who": who},
@@ -114,11 +114,11 @@ def job_page(request: Request, state: InState, job_id: str) -> Response:
 
     job = state.job(job_id)
     ended = job.state in TERMINAL
-    events = state.store.last_events(job.id, LOG_LINES)
+    events = state.store.events.last(job.id, LOG_LINES)
     sources = drawable(state.store, job, state.artifacts)
     results = [source for source in sources if isinstance(source, Source)]
     lines = comparison(results)
-    has_result = ended and (state.store.result(job.id) is not None or job.kind == "study")
+    has_result = ended and (state.store.jobs.result(job.id) is not None or job.kind == "study")
     return page(
         "job",
         request,
@@ -228,7 +228,7 @@ def _complete(spec: Spec) -> dict[str, Any]:
 @router.get("/workers")
 def workers_page(request: Request, state: InState) -> Response:
     """Who works, and how much there is to do."""
-    return page("workers", request, workers=list_workers(state).items, counts=list(state.store.counts().items()))
+    return page("workers", request, workers=list_workers(state).items, counts=list(state.store.jobs.counts().items()))
 
 
 @router.get("/datasets")
@@ -360,12 +360,12 @@ def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
 def _runs(state: State, job: Job) -> dict[str, Any]:
     if job.kind != "study":
         return {"children": [], "headlines": {}, "counted": "", "more_children": False}
-    found = state.store.jobs(limit=RUNS_SHOWN, parent=job.id)
+    found = state.store.jobs.page(limit=RUNS_SHOWN, parent=job.id)
     counted = {one: sum(run.state == one for run in found.jobs) for one in JobState}
     told = ", ".join(f"{count} {one.value}" for one, count in counted.items() if count)
     return {
         "children": found.jobs[::-1],
-        "headlines": state.store.headlines(found.jobs),
+        "headlines": state.store.jobs.headlines(found.jobs),
         "counted": told,
         "more_children": bool(found.next_id),
     }

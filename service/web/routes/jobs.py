@@ -19,7 +19,7 @@ from service.background.retention import remove_job
 from service.background.webhooks import checked_secret, checked_url
 from service.jobs import Event, Job, JobState, Webhook
 from service.specs.json_pointers import unstorable
-from service.store import Idempotency, KeyReused, NotAllowed, Order, PartOfStudy, QueueFull, Submitted
+from service.store import Idempotency, KeyReused, NewJob, NotAllowed, PartOfStudy, QueueFull, Submitted
 from service.web import problems
 from service.web.dependencies import InState, Owner, State, checked, is_job_id, json_only
 from service.web.event_feed import stream, until_terminal
@@ -128,7 +128,7 @@ def submit_job(
     """Store a job; a worker takes it. An identical spec that has succeeded is answered from its result (`cached`)."""
     cells = _cells(body.spec, state)
     facts = {name: getattr(body, name) for name in ("spec", "name", "tags", "priority", "fresh", "timeout_seconds", "pinned")}
-    order = Order.model_construct(**facts, webhook=_webhook(body.webhook, state), submitted_by=state.gate.name(owner))
+    order = NewJob.model_construct(**facts, webhook=_webhook(body.webhook, state), submitted_by=state.gate.name(owner))
     with _once(state, owner, idempotency_key):
         submitted = _submit(state, order, cells, _idempotency(state, owner, idempotency_key, body))
     state.reconciler.wake()
@@ -170,7 +170,7 @@ def list_jobs(
         raise problems.BadCursor
     parts = {"name": name, "search": search, "submitted_by": submitted_by, "parent": _plain(parent)}
     filters = {"state": job_state.value if job_state else None, "kind": kind, "tag": tag, **parts}
-    page = state.store.jobs(limit=limit, before=cursor, children=children, **filters)
+    page = state.store.jobs.page(limit=limit, before=cursor, children=children, **filters)
     if page.next_id:
         following = request.url.include_query_params(cursor=page.next_id)
         response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
@@ -190,7 +190,7 @@ async def read_job(
     """The job as it is, or with `wait` when it ends or the time is over."""
     preferred = re.search(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])", prefer or "")
     seconds = min(LONGEST_WAIT_SECONDS, max(wait, int(preferred[1]) if preferred else 0))
-    found = await until_terminal(state.tail, state.store, checked(job_id), seconds)
+    found = await until_terminal(state.tail, state.store.jobs, checked(job_id), seconds)
     if found is None:
         raise problems.NoSuchJob
     job, version = found
@@ -221,7 +221,7 @@ async def read_events(
     await run_in_threadpool(state.job, job_id)
     start = last_event_id if last_event_id is not None else after
     if "application/json" in accept and "text/event-stream" not in accept:
-        events = await run_in_threadpool(state.store.events, job_id, after=start, limit=limit)
+        events = await run_in_threadpool(state.store.events.of, job_id, after=start, limit=limit)
         page = EventPage(items=events, next_cursor=events[-1].id if len(events) == limit else None)
         return Response(page.model_dump_json(), media_type="application/json")
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -237,7 +237,7 @@ async def read_events(
 def change_job(job_id: JobId, body: JobChanges, state: InState) -> Job:
     """Change what does not touch the computation."""
     try:
-        job = state.store.change_facts(checked(job_id), given=body.model_dump(exclude_unset=True))
+        job = state.store.actions.update(checked(job_id), given=body.model_dump(exclude_unset=True))
     except LookupError as error:
         raise problems.NoSuchJob from error
     state.reconciler.wake()
@@ -314,7 +314,7 @@ def _estimate(spec: TrainSpec | CheckSpec | StudySpec, state: State) -> Estimate
 def _refuse_missing_weights(spec: CheckSpec, state: State) -> None:
     if not isinstance(spec.at, TrainedWeights):
         return
-    job = state.store.job(spec.at.job)
+    job = state.store.jobs.get(spec.at.job)
     if job is None or not isinstance(job.spec, TrainSpec):
         raise problems.invalid_at("/spec/at/job", f"there is no training job {spec.at.job}")
     try:
@@ -323,7 +323,7 @@ def _refuse_missing_weights(spec: CheckSpec, state: State) -> None:
         field, _, message = str(error).partition(": ")
         raise problems.invalid_at(f"/spec/{field.replace('.', '/')}", message) from error
     stage = next(layers for layers in job.spec.stages if spec.at.layer in layers)
-    measured = any(row["layer"] == stage[-1] and row["epoch"] == spec.at.epoch for row in state.store.rows(job.id))
+    measured = any(row["layer"] == stage[-1] and row["epoch"] == spec.at.epoch for row in state.store.jobs.rows(job.id))
     if not measured:
         raise problems.invalid_at(
             "/spec/at/epoch", f"{job.id} ({job.state.value}) has not come to epoch {spec.at.epoch} of layer {spec.at.layer}"
@@ -370,9 +370,9 @@ def _idempotency(state: State, owner: str, key: str | None, body: JobRequest) ->
     return Idempotency(owner, key, fingerprint, state.settings.idempotency_hours)
 
 
-def _submit(state: State, order: Order, cells: list[Cell], idempotency: Idempotency | None) -> Submitted:
+def _submit(state: State, order: NewJob, cells: list[Cell], idempotency: Idempotency | None) -> Submitted:
     try:
-        return state.store.submit(order, cells, idempotency=idempotency, max_queued=state.settings.max_queued)
+        return state.store.jobs.submit(order, cells, idempotency=idempotency, max_queued=state.settings.max_queued)
     except KeyReused as error:
         raise problems.KeyReusedProblem from error
     except QueueFull as error:
@@ -380,7 +380,8 @@ def _submit(state: State, order: Order, cells: list[Cell], idempotency: Idempote
 
 
 def _act(state: State, job_id: str, action: Literal["cancel", "pause", "resume", "retry"]) -> Job:
-    actions = {"cancel": state.store.cancel, "pause": state.store.pause, "resume": state.store.resume, "retry": state.store.retry}
+    on = state.store.actions
+    actions = {"cancel": on.cancel, "pause": on.pause, "resume": on.resume, "retry": on.retry}
     try:
         job = actions[action](checked(job_id))
     except LookupError as error:

@@ -147,8 +147,8 @@ def read_curves(job_id: JobId, state: InState) -> RowPage:
     """The tidy rows (of a check: the cells; of a study: its runs that have ended) that are there already, also while the job runs."""
     job = state.job(job_id)
     if job.kind == "study":
-        return RowPage(items=[cell.model_dump(mode="json") for cell in state.store.study_result(job_id).cells if cell.summary])
-    return RowPage(items=state.store.rows(job_id))
+        return RowPage(items=[cell.model_dump(mode="json") for cell in state.store.studies.result(job_id).cells if cell.summary])
+    return RowPage(items=state.store.jobs.rows(job_id))
 
 
 @router.get(
@@ -166,7 +166,7 @@ def read_log(
 
 
 def _log(state: State, job_id: str, after: int) -> Iterator[bytes]:
-    while events := state.store.events(job_id, after=after, limit=EVENTS_AT_ONCE):
+    while events := state.store.events.of(job_id, after=after, limit=EVENTS_AT_ONCE):
         yield "".join(log_lines(events)).encode()
         after = events[-1].id
 

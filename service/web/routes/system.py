@@ -7,8 +7,8 @@ from pydantic import BaseModel
 
 from service.background.retention import Outdated, outdated
 from service.settings import Retention
+from service.store import DEAD_WORKER_SECONDS
 from service.store.database import DATABASE_ERRORS
-from service.store.queue import DEAD_WORKER_SECONDS
 from service.web import problems
 from service.web.dependencies import InState
 from service.web.problems import responses
@@ -54,7 +54,7 @@ class Readiness(BaseModel):
 @workers.get("/workers", summary="Live workers", responses=responses())
 def list_workers(state: InState) -> WorkerPage:
     """Workers that were heard of within half a minute."""
-    found = state.store.workers(DEAD_WORKER_SECONDS)
+    found = state.store.workers.alive(DEAD_WORKER_SECONDS)
     fields = ("id", "host", "pid", "device", "device_name", "memory_bytes", "version", "job")
     lines = [{**{field: getattr(seen.row, field) for field in fields}, "silent_seconds": round(seen.silent_seconds, 1)} for seen in found]
     return WorkerPage(items=[WorkerLine.model_validate(line) for line in lines])
@@ -84,7 +84,7 @@ def read_health() -> Health:
 def read_readiness(state: InState, response: Response) -> Readiness:
     """Database and broker answer. Jobs are accepted without the broker as well; they start when it is back."""
     try:
-        state.store.ping()
+        state.store.database.ping()
         database = True
     except DATABASE_ERRORS:
         database = False
@@ -103,10 +103,11 @@ def read_readiness(state: InState, response: Response) -> Readiness:
 def read_metrics(state: InState) -> Response:
     """Jobs by state, the longest wait, live workers, the broker; from the database, so the same in every API process."""
     lines = ["# HELP fflab_jobs Jobs by state, studies left out.", "# TYPE fflab_jobs gauge"]
-    lines += [f'fflab_jobs{{state="{name}"}} {count}' for name, count in state.store.counts().items()]
+    lines += [f'fflab_jobs{{state="{name}"}} {count}' for name, count in state.store.jobs.counts().items()]
+    waited = state.store.queue.longest_wait_seconds() or 0.0
     gauges = {
-        "fflab_longest_wait_seconds": ("Time that the job that waits longest has been queued.", state.store.longest_wait_seconds() or 0.0),
-        "fflab_workers": ("Live workers.", len(state.store.workers(DEAD_WORKER_SECONDS))),
+        "fflab_longest_wait_seconds": ("Time that the job that waits longest has been queued.", waited),
+        "fflab_workers": ("Live workers.", len(state.store.workers.alive(DEAD_WORKER_SECONDS))),
         "fflab_broker_up": ("1 where the broker answered last.", int(state.reconciler.broker_ok)),
     }
     for name, (meaning, value) in gauges.items():

@@ -49,8 +49,8 @@ class DeliveryPage(BaseModel):
 def read_deliveries(job_id: JobId, state: InState) -> DeliveryPage:
     """Messages to the job's webhook, newest first, with each try. They are signed as Standard Webhooks and tried again for a day."""
     state.job(job_id)
-    address = state.store.webhook_address(job_id) or {"url": None, "states": []}
-    return DeliveryPage(**address, items=[shown(row) for row in state.store.deliveries(job_id)])
+    address = state.store.deliveries.webhook_address(job_id) or {"url": None, "states": []}
+    return DeliveryPage(**address, items=[shown(row) for row in state.store.deliveries.of(job_id)])
 
 
 @router.post(
@@ -66,7 +66,7 @@ def redeliver_message(
 ) -> Delivery:
     """Send a message again, now, with the same id and body: also one that was delivered, or given up."""
     state.job(job_id)
-    row = state.store.redeliver(job_id, delivery_id)
+    row = state.store.deliveries.redeliver(job_id, delivery_id)
     if row is None:
         raise problems.NoSuchDelivery(f"{job_id} has no message {delivery_id}")
     state.messenger.wake()

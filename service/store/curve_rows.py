@@ -1,0 +1,34 @@
+"""The tidy rows of a job: each once, by what makes it unique."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from ffengine.results import CheckCell, EpochRow
+from service.store.tables import CurveRow
+
+Row = EpochRow | CheckCell
+
+
+def insert_rows(session: Session, job_id: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Insert the rows that are not there yet (a resumed run measures the same again), and return them."""
+    keyed = {row_key(row): row.model_dump(mode="json") for row in rows}
+    known = set(session.scalars(select(CurveRow.key).where(CurveRow.job_id == job_id, CurveRow.key.in_(keyed)))) if keyed else set()
+    new = {key: data for key, data in keyed.items() if key not in known}
+    if new:
+        session.execute(insert(CurveRow), [{"job_id": job_id, "key": key, "data": data} for key, data in new.items()])
+    return list(new.values())
+
+
+def row_key(row: Row) -> str:
+    """What makes a row unique within its job."""
+    return key_of(dict(row))
+
+
+def key_of(row: Mapping[str, Any]) -> str:
+    """The same of a row as JSON, of which nothing else need be there."""
+    if "method" in row:
+        return f"{row['seed']}/{row['width']}/{row['layer']}/{row['epoch']}/{row['split']}/{row['method']}"
+    return f"{row['seed']}/{row['layer']}/{row['epoch']}/{row['split']}"

@@ -1,0 +1,46 @@
+"""The events of jobs: within a job they count from 1, over all jobs they have numbers that rise."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+
+from service.jobs import Event
+from service.store.database import Database
+from service.store.job_cache import to_event
+from service.store.tables import EventRow
+
+
+class Events:
+    """What happened to jobs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of(self, job_id: str, *, after: int, limit: int) -> list[Event]:
+        """The events of a job after a number, oldest first."""
+        query = select(EventRow).where(EventRow.job_id == job_id, EventRow.seq > after).order_by(EventRow.seq).limit(limit)
+        with self._database.reading() as session:
+            return [to_event(row) for row in session.scalars(query)]
+
+    def last(self, job_id: str, limit: int) -> list[Event]:
+        """The last events of a job, oldest first."""
+        query = select(EventRow).where(EventRow.job_id == job_id).order_by(EventRow.seq.desc()).limit(limit)
+        with self._database.reading() as session:
+            return [to_event(row) for row in session.scalars(query)][::-1]
+
+    def beyond(self, number: int, limit: int) -> list[tuple[int, str]]:
+        """The numbers of the events after one over all jobs, each with its job's id, in their order."""
+        query = select(EventRow.id, EventRow.job_id).where(EventRow.id > number).order_by(EventRow.id).limit(limit)
+        with self._database.reading() as session:
+            return [(row.id, row.job_id) for row in session.execute(query)]
+
+    def numbered(self, numbers: Sequence[int]) -> list[Event]:
+        """The events of these numbers over all jobs, in their order."""
+        query = select(EventRow).where(EventRow.id.in_(numbers)).order_by(EventRow.id)
+        with self._database.reading() as session:
+            return [to_event(row) for row in session.scalars(query)]
+
+    def newest(self) -> int:
+        """The number of the newest event of all jobs: it rises whenever anything happens."""
+        with self._database.reading() as session:
+            return session.scalar(select(func.max(EventRow.id))) or 0
