@@ -13,7 +13,7 @@ def main() -> None:
     """Look into the workers table."""
     store = Store(Settings().database)
     try:
-        alive = any(seen.row.host == platform.node() for seen in store.workers.alive(SILENT_SECONDS))
+        alive = any(seen.host == platform.node() for seen in store.workers.alive(SILENT_SECONDS))
     finally:
         store.close()
     sys.exit(0 if alive else 1)

@@ -96,7 +96,7 @@ def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
     from service.cli.output import table
 
     with store_of(home) as store:
-        rows = [[key.id, key.name, "revoked" if key.revoked_at else "valid"] for key in store.api_keys.all()]
+        rows = [[key.id, key.name, "revoked" if key.is_revoked else "valid"] for key in store.api_keys.all()]
     if as_json:
         show_json([dict(zip(("id", "name", "state"), row, strict=True)) for row in rows])
     else:

@@ -2,10 +2,10 @@
 
 from typing import Self
 
-from service.store.api_keys import ApiKeys
+from service.store.api_keys import ApiKey, ApiKeys
 from service.store.curve_rows import Row
 from service.store.database import Database
-from service.store.deliveries import Deliveries, PendingDelivery
+from service.store.deliveries import Deliveries, PendingDelivery, StoredDelivery
 from service.store.events import Events
 from service.store.inserts import NewJob
 from service.store.job_actions import JobActions, NotAllowed, PartOfStudy
@@ -13,10 +13,11 @@ from service.store.jobs import Idempotency, Jobs, KeyReused, Page, QueueFull, Su
 from service.store.leases import LeaseLost
 from service.store.queue import Claim, Queue
 from service.store.studies import Studies
-from service.store.workers import DEAD_WORKER_SECONDS, WorkerInfo, Workers
+from service.store.workers import DEAD_WORKER_SECONDS, Workers
 
 __all__ = [
     "DEAD_WORKER_SECONDS",
+    "ApiKey",
     "ApiKeys",
     "Claim",
     "Database",
@@ -36,9 +37,9 @@ __all__ = [
     "QueueFull",
     "Row",
     "Store",
+    "StoredDelivery",
     "Studies",
     "Submitted",
-    "WorkerInfo",
     "Workers",
 ]
 

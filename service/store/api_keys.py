@@ -1,9 +1,20 @@
 """API keys, each stored as its hash."""
 
+from typing import NamedTuple
+
 from sqlalchemy import insert, select
 
 from service.store.database import Database
 from service.store.tables import KeyRow, now_seconds
+
+
+class ApiKey(NamedTuple):
+    """A key as it is stored; `digest` is the hash of its secret."""
+
+    id: str
+    name: str
+    digest: str
+    is_revoked: bool
 
 
 class ApiKeys:
@@ -17,10 +28,11 @@ class ApiKeys:
         with self._database.writing() as session:
             session.execute(insert(KeyRow).values(id=key_id, name=name, digest=key_digest, created_at=now_seconds()))
 
-    def all(self) -> list[KeyRow]:
+    def all(self) -> list[ApiKey]:
         """All API keys, oldest first."""
         with self._database.reading() as session:
-            return list(session.scalars(select(KeyRow).order_by(KeyRow.created_at)))
+            rows = session.scalars(select(KeyRow).order_by(KeyRow.created_at))
+            return [ApiKey(row.id, row.name, row.digest, row.revoked_at is not None) for row in rows]
 
     def revoke(self, key_id: str) -> bool:
         """Revoke a key by its id or name; whether there was one."""

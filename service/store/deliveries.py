@@ -3,7 +3,7 @@
 import base64
 import secrets
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -23,6 +23,25 @@ class PendingDelivery(NamedTuple):
     url: str
     secret: str | None
     tries: int
+
+
+class StoredDelivery(NamedTuple):
+    """A message, and what became of it."""
+
+    id: str
+    type: str
+    body: str
+    created_at: datetime
+    delivered_at: datetime | None
+    next_at: datetime | None
+    attempts: list[dict[str, Any]]
+
+    @property
+    def state(self) -> Literal["pending", "delivered", "given_up"]:
+        """Whether it is still to be sent."""
+        if self.next_at is not None:
+            return "pending"
+        return "delivered" if self.delivered_at is not None else "given_up"
 
 
 class Deliveries:
@@ -58,16 +77,18 @@ class Deliveries:
             row.delivered_at = now if delivered else row.delivered_at
             row.next_at = None if delivered or again_seconds is None else now + again_seconds
 
-    def of(self, job_id: str) -> list[DeliveryRow]:
+    def of(self, job_id: str) -> list[StoredDelivery]:
         """The messages of a job, newest first."""
         with self._database.reading() as session:
-            return list(session.scalars(select(DeliveryRow).where(DeliveryRow.job_id == job_id).order_by(DeliveryRow.id.desc())))
+            rows = session.scalars(select(DeliveryRow).where(DeliveryRow.job_id == job_id).order_by(DeliveryRow.id.desc()))
+            return [_stored(row) for row in rows]
 
-    def redeliver(self, job_id: str, delivery_id: str) -> DeliveryRow | None:
+    def redeliver(self, job_id: str, delivery_id: str) -> StoredDelivery | None:
         """Let a message be sent again, now; None where the job has no such message."""
         with self._database.writing() as session:
             again = update(DeliveryRow).where(DeliveryRow.id == delivery_id, DeliveryRow.job_id == job_id)
-            return session.scalar(again.values(next_at=now_seconds()).returning(DeliveryRow))
+            row = session.scalar(again.values(next_at=now_seconds()).returning(DeliveryRow))
+            return _stored(row) if row else None
 
     def webhook_address(self, job_id: str) -> dict[str, Any] | None:
         """Where a job's messages go, and of which states they tell."""
@@ -89,3 +110,19 @@ class Deliveries:
             with self._database.reading() as session:
                 return session.scalar(query) or made
         return made
+
+
+def _stored(row: DeliveryRow) -> StoredDelivery:
+    return StoredDelivery(
+        id=row.id,
+        type=row.type,
+        body=row.body,
+        created_at=datetime.fromtimestamp(row.created_at, UTC),
+        delivered_at=_time(row.delivered_at),
+        next_at=_time(row.next_at),
+        attempts=row.attempts,
+    )
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,34 +1,12 @@
 """Workers: what each says of itself, and when it was last heard of."""
 
-from typing import NamedTuple
-
-from pydantic import BaseModel
 from sqlalchemy import delete, insert, select
 
+from service.schemas import WorkerInfo, WorkerLine
 from service.store.database import Database
 from service.store.tables import WorkerRow, now_seconds
 
 DEAD_WORKER_SECONDS = 30.0
-
-
-class WorkerInfo(BaseModel):
-    """What a worker says of itself."""
-
-    id: str
-    host: str
-    pid: int
-    device: str
-    device_name: str | None
-    memory_bytes: int | None
-    version: str
-    job: str | None
-
-
-class WorkerSeen(NamedTuple):
-    """A worker as it last said, and how long ago."""
-
-    row: WorkerRow
-    silent_seconds: float
 
 
 class Workers:
@@ -44,9 +22,14 @@ class Workers:
             session.execute(insert(WorkerRow).values(**worker.model_dump(), seen_at=now_seconds()))
             session.execute(delete(WorkerRow).where(WorkerRow.seen_at < now_seconds() - 10 * DEAD_WORKER_SECONDS))
 
-    def alive(self, silent_seconds: float) -> list[WorkerSeen]:
+    def alive(self, silent_seconds: float) -> list[WorkerLine]:
         """The workers that were heard of within so many seconds."""
         with self._database.reading() as session:
             now = Database.now(session)
             rows = session.scalars(select(WorkerRow).where(WorkerRow.seen_at > now - silent_seconds).order_by(WorkerRow.id))
-            return [WorkerSeen(row, max(0.0, now - row.seen_at)) for row in rows]
+            return [_shown(row, now) for row in rows]
+
+
+def _shown(row: WorkerRow, now: float) -> WorkerLine:
+    said = {name: getattr(row, name) for name in WorkerInfo.model_fields}
+    return WorkerLine(**said, silent_seconds=round(max(0.0, now - row.seen_at), 1))

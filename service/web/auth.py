@@ -76,6 +76,6 @@ class Gate:
         """Read the keys."""
         keys = self._api_keys.all()
         self._exists = bool(keys)
-        self._valid = {key.digest: key.id for key in keys if key.revoked_at is None}
+        self._valid = {key.digest: key.id for key in keys if not key.is_revoked}
         self._names = {key.id: key.name for key in keys}
         self._read_at = time.monotonic()

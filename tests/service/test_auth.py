@@ -4,12 +4,14 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from sqlalchemy import select
 
 from service.settings import Settings
-from service.store import Store
+from service.store import ApiKey, Store
+from service.store.tables import KeyRow
 from service.web import auth
 from service.web.app import create_app
-from service.web.auth import NewKey, create_key
+from service.web.auth import NewKey, create_key, fingerprint
 from tests.service.conftest import serving
 from tests.service.test_routes import TRAIN, refused
 
@@ -68,7 +70,9 @@ def test_a_refusal_comes_before_the_body_is_judged(client: httpx.Client, key: Ne
 
 
 def test_secrets_are_not_stored(store: Store, key: NewKey) -> None:
-    (row,) = store.api_keys.all()
+    assert store.api_keys.all() == [ApiKey(key.id, "ada", fingerprint(key.secret), is_revoked=False)]
+    with store.database.reading() as session:
+        (row,) = session.scalars(select(KeyRow))
     assert (row.id, row.name, row.revoked_at) == (key.id, "ada", None)
     assert key.secret not in str(vars(row))
     assert len(row.digest) == 64

@@ -15,8 +15,9 @@ from sqlalchemy import text
 from ffengine.cost import Limits
 from ffengine.results import CheckResult, StudyResult, TrainResult
 from service.jobs import Job, JobState, Progress
+from service.schemas import WorkerInfo
 from service.settings import Settings
-from service.store import Store, WorkerInfo
+from service.store import Store
 from service.web.app import create_app
 from service.web.dependencies import State
 from service.web.problems import PROBLEMS, ProblemDetails

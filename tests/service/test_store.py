@@ -1,5 +1,7 @@
 """The store, on SQLite and on PostgreSQL: claims, fences, leases, wishes, idempotency, studies, and the schema itself."""
 
+import inspect
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +17,8 @@ from ffengine.results import StudyResult
 from ffengine.spec import CheckSpec, RunSpec, StudySpec, TrainSpec
 from ffengine.study import expand
 from service.jobs import Command, Job, JobError, JobState, Progress, Wanted
-from service.store import Idempotency, KeyReused, LeaseLost, NewJob, NotAllowed, QueueFull, Store, WorkerInfo
+from service.schemas import WorkerInfo
+from service.store import Idempotency, KeyReused, LeaseLost, NewJob, NotAllowed, QueueFull, Store
 from service.store.database import Database, DatabaseRefused, refuse_network_folder
 from service.store.inserts import CELLS_AT_ONCE
 from service.store.tables import Base, JobRow, now_seconds
@@ -459,7 +462,7 @@ def test_a_heartbeat_is_the_workers_last_word(either_store: Store) -> None:
     either_store.workers.heartbeat(info)
     either_store.workers.heartbeat(info.model_copy(update={"job": "job_x"}))
     (seen,) = either_store.workers.alive(30.0)
-    assert (seen.row.job, seen.row.memory_bytes) == ("job_x", 2**40)
+    assert (seen.job, seen.memory_bytes) == ("job_x", 2**40)
     assert seen.silent_seconds < 10.0
     assert either_store.workers.alive(-1.0) == []
 
@@ -521,3 +524,13 @@ def test_sqlite_on_a_network_file_system_is_refused(folder: str, refused: bool) 
             refuse_network_folder(Path(folder), MOUNTS)
     else:
         refuse_network_folder(Path(folder), MOUNTS)
+
+
+def test_rows_of_tables_do_not_leave_the_store() -> None:
+    tables = {mapper.class_.__name__ for mapper in Base.registry.mappers}
+    with Store("sqlite://") as store:
+        parts = [type(part) for part in vars(store).values()]
+    methods = [method for part in parts for name, method in inspect.getmembers(part, inspect.isfunction) if not name.startswith("_")]
+    answers = {method.__qualname__: str(inspect.signature(method).return_annotation) for method in methods}
+    assert len(answers) > 40
+    assert not {name: answer for name, answer in answers.items() if tables & set(re.findall(r"\w+", answer))}

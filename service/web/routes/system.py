@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
 
 from service.background.retention import Outdated, outdated
+from service.schemas import WorkerLine
 from service.settings import Retention
 from service.store import DEAD_WORKER_SECONDS
 from service.store.database import DATABASE_ERRORS
@@ -15,20 +16,6 @@ from service.web.problems import responses
 
 router = APIRouter(tags=["system"])
 workers = APIRouter(tags=["system"])
-
-
-class WorkerLine(BaseModel):
-    """A live worker."""
-
-    id: str
-    host: str
-    pid: int
-    device: str
-    device_name: str | None
-    memory_bytes: int | None
-    version: str
-    job: str | None
-    silent_seconds: float
 
 
 class WorkerPage(BaseModel):
@@ -54,10 +41,7 @@ class Readiness(BaseModel):
 @workers.get("/workers", summary="Live workers", responses=responses())
 def list_workers(state: InState) -> WorkerPage:
     """Workers that were heard of within half a minute."""
-    found = state.store.workers.alive(DEAD_WORKER_SECONDS)
-    fields = ("id", "host", "pid", "device", "device_name", "memory_bytes", "version", "job")
-    lines = [{**{field: getattr(seen.row, field) for field in fields}, "silent_seconds": round(seen.silent_seconds, 1)} for seen in found]
-    return WorkerPage(items=[WorkerLine.model_validate(line) for line in lines])
+    return WorkerPage(items=state.store.workers.alive(DEAD_WORKER_SECONDS))
 
 
 class RetentionPage(BaseModel):

@@ -1,13 +1,12 @@
 """What was told to a job's webhook, and telling it again."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.jobs import JobState
-from service.store.tables import DeliveryRow
 from service.web import problems
 from service.web.dependencies import InState
 from service.web.problems import responses
@@ -27,6 +26,8 @@ class Try(BaseModel):
 
 class Delivery(BaseModel):
     """A message: the header webhook-id is its id."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     id: str
     type: str
@@ -50,7 +51,7 @@ def read_deliveries(job_id: JobId, state: InState) -> DeliveryPage:
     """Messages to the job's webhook, newest first, with each try. They are signed as Standard Webhooks and tried again for a day."""
     state.job(job_id)
     address = state.store.deliveries.webhook_address(job_id) or {"url": None, "states": []}
-    return DeliveryPage(**address, items=[shown(row) for row in state.store.deliveries.of(job_id)])
+    return DeliveryPage(**address, items=[Delivery.model_validate(found) for found in state.store.deliveries.of(job_id)])
 
 
 @router.post(
@@ -66,19 +67,8 @@ def redeliver_message(
 ) -> Delivery:
     """Send a message again, now, with the same id and body: also one that was delivered, or given up."""
     state.job(job_id)
-    row = state.store.deliveries.redeliver(job_id, delivery_id)
-    if row is None:
+    found = state.store.deliveries.redeliver(job_id, delivery_id)
+    if found is None:
         raise problems.NoSuchDelivery(f"{job_id} has no message {delivery_id}")
     state.messenger.wake()
-    return shown(row)
-
-
-def shown(row: DeliveryRow) -> Delivery:
-    """A message as the API shows it."""
-    waiting = "pending" if row.next_at is not None else "delivered" if row.delivered_at is not None else "given_up"
-    times = {name: _time(getattr(row, name)) for name in ("created_at", "delivered_at", "next_at")}
-    return Delivery.model_validate({"id": row.id, "type": row.type, "state": waiting, "attempts": row.attempts, **times})
-
-
-def _time(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return Delivery.model_validate(found)
