@@ -15,6 +15,7 @@ from service.background.webhooks import Messenger
 from service.jobs import TERMINAL, Job
 from service.settings import Settings
 from service.store import Store
+from service.submission import Submissions
 from service.web import problems
 from service.web.auth import Gate
 from service.web.event_feed import Tail
@@ -34,12 +35,12 @@ class State:
         self.settings = settings
         self.store = Store(settings.database)
         self.artifacts = Artifacts(settings.artifacts)
+        self.submissions = Submissions(self.store.jobs, settings)
         self.gate = Gate(self.store.api_keys, settings)
         self.tail = Tail(self.store.events)
         self.doorbell = Doorbell(settings.redis_url.get_secret_value()) if settings.redis_url else None
         self.reconciler = Reconciler(self.store, settings, self.doorbell)
         self.messenger = Messenger(self.store.deliveries, settings)
-        self.in_flight: set[tuple[str, str]] = set()  # idempotency keys whose first request is being worked on
 
     async def open(self) -> None:
         """Begin the background work."""

@@ -34,10 +34,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ffengine.text import visible
 from service.specs.validation_errors import FieldError, mistakes
+from service.store import KeyReused, QueueFull
 from service.store.database import DATABASE_ERRORS
+from service.submission import InvalidField, KeyInFlight, RunTooLarge, SubmissionError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
+IN_FLIGHT_RETRY_SECONDS = 1
+QUEUE_RETRY_SECONDS = 30
 
 log = logging.getLogger(__name__)
 
@@ -366,6 +370,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    for refused in (SubmissionError, KeyReused, QueueFull):
+        app.add_exception_handler(refused, _refused)
     for away in DATABASE_ERRORS:
         app.add_exception_handler(away, _database)
     app.add_exception_handler(Exception, _unexpected)
@@ -396,6 +402,27 @@ class SizeAnswers:
 async def _problem(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # noqa: S101 - narrows the type
     return error.response()
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    return not_accepted(error).response()
+
+
+def not_accepted(error: Exception) -> Problem:
+    """The problem of a submission that was refused."""
+    match error:
+        case InvalidField():
+            return invalid_at(error.pointer, error.message)
+        case RunTooLarge():
+            return TooLarge(str(error), estimate=error.cost.model_dump(mode="json"), limits=error.limits.model_dump())
+        case KeyInFlight():
+            return StillInFlight(headers={"Retry-After": str(IN_FLIGHT_RETRY_SECONDS)})
+        case KeyReused():
+            return KeyReusedProblem()
+        case QueueFull():
+            return QueueIsFull(headers={"Retry-After": str(QUEUE_RETRY_SECONDS)})
+        case _:
+            raise error
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:

@@ -81,7 +81,7 @@ def test_an_idempotency_key_is_answered_with_the_same_job(client: httpx.Client) 
 
 
 def test_a_key_in_flight_is_refused_and_many_at_once_make_one_job(client: httpx.Client, state: State) -> None:
-    state.in_flight.add(("anyone", "busy"))
+    state.submissions.in_flight.add(("anyone", "busy"))
     response = client.post("/v1/jobs", json={"spec": TRAIN}, headers={"Idempotency-Key": "busy"})
     refused(response, 409, "still-in-flight")
     assert response.headers["retry-after"] == "1"

@@ -1,25 +1,19 @@
 """Jobs: submit, list, read, wait, events, and what may be asked of them."""
 
-import hashlib
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
-from ffengine.cost import Estimate, estimate
-from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainedWeights, TrainSpec
-from ffengine.study import Cell, GridError, expand
+from ffengine.cost import Estimate
 from ffengine.text import UserText, composed
 from service.background.retention import remove_job
-from service.background.webhooks import checked_secret, checked_url
-from service.jobs import Event, Job, JobState, Webhook
-from service.specs.json_pointers import unstorable
-from service.store import Idempotency, KeyReused, NewJob, NotAllowed, PartOfStudy, QueueFull, Submitted
+from service.jobs import Event, Job, JobState
+from service.store import NotAllowed, PartOfStudy
+from service.submission import JobRequest
 from service.web import problems
 from service.web.dependencies import InState, Owner, State, checked, is_job_id, json_only
 from service.web.event_feed import stream, until_terminal
@@ -29,48 +23,9 @@ from service.web.problems import responses
 router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_SECONDS = 60
-QUEUE_RETRY_SECONDS = 30
-LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 # what is looked for may have been accepted by an earlier version, which took more than UserText does
 Sought = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"), AfterValidator(composed)]
 JobId = Annotated[str, Path(description="as in the job's `id`")]
-
-
-class JobRequest(BaseModel):
-    """A job to be run."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"spec": {"kind": "train", "epochs": 3, "network": {"widths": [256]}}, "name": "a first run", "tags": ["demo"]},
-                {"spec": {"kind": "check", "theorem": 1, "widths": [64, 256]}},
-                {"spec": {"kind": "study", "preset": "paper"}},
-            ]
-        },
-    )
-
-    spec: AnySpec
-    name: UserText | None = Field(None, description="for people; need not be unique")
-    tags: list[UserText] = Field(default=[], max_length=20, description="for filtering")
-    priority: Literal["low", "normal", "high"] = "normal"
-    fresh: bool = Field(False, description="run it even where an identical spec has succeeded")
-    timeout_seconds: float | None = Field(
-        None,
-        gt=0,
-        le=LONGEST_TIMEOUT_SECONDS,
-        description="longest time that it may run, all attempts together; of a study, each of its runs",
-    )
-    pinned: bool = Field(False, description="keep it, whatever the retention says")
-    webhook: str | Webhook | None = Field(None, description="an address that is told when the job ends, with more to choose as an object")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _storable(cls, document: object) -> object:
-        pointer = unstorable(document)
-        if pointer is not None:
-            raise problems.invalid_at(pointer, "holds a NUL character or half of a surrogate pair")
-        return document
 
 
 class JobChanges(BaseModel):
@@ -126,11 +81,7 @@ def submit_job(
     ] = None,
 ) -> Response:
     """Store a job; a worker takes it. An identical spec that has succeeded is answered from its result (`cached`)."""
-    cells = _cells(body.spec, state)
-    facts = {name: getattr(body, name) for name in ("spec", "name", "tags", "priority", "fresh", "timeout_seconds", "pinned")}
-    order = NewJob.model_construct(**facts, webhook=_webhook(body.webhook, state), submitted_by=state.gate.name(owner))
-    with _once(state, owner, idempotency_key):
-        submitted = _submit(state, order, cells, _idempotency(state, owner, idempotency_key, body))
+    submitted = state.submissions.submit(body, owner=owner, submitted_by=state.gate.name(owner), key=idempotency_key)
     state.reconciler.wake()
     headers = {"Location": f"/v1/jobs/{submitted.job.id}", **({"Idempotency-Replayed": "true"} if submitted.replayed else {})}
     status = 200 if submitted.replayed else 202
@@ -145,8 +96,7 @@ def submit_job(
 )
 def estimate_job(body: JobRequest, state: InState) -> Estimate:
     """Operations, peak memory and expected seconds of the same body as POST /v1/jobs; `problems` names passed limits."""
-    _webhook(body.webhook, state)
-    return _estimate(body.spec, state)
+    return state.submissions.estimate(body)
 
 
 @router.get("/jobs", summary="List jobs", responses=responses(problems.BadCursor))
@@ -280,103 +230,6 @@ def delete_job(job_id: JobId, state: InState) -> Response:
     except NotAllowed as error:
         raise problems.WrongState(f"{job_id} is {error.state.value}: only jobs that have ended can be deleted; cancel it first") from error
     return Response(status_code=204)
-
-
-def _cells(spec: TrainSpec | CheckSpec | StudySpec, state: State) -> list[Cell]:
-    """The cells of a study; refuses what is too large, cannot be expanded, or refers to weights that there are not."""
-    found = _estimate(spec, state)
-    if found.problems:
-        raise problems.TooLarge(
-            "; ".join(found.problems), estimate=found.model_dump(mode="json"), limits=state.settings.limits.model_dump()
-        )
-    if isinstance(spec, CheckSpec):
-        _refuse_missing_weights(spec, state)
-    if not isinstance(spec, StudySpec):
-        return []
-    cells = expand(spec)
-    for check in dict.fromkeys(
-        cell.spec for cell in cells if isinstance(cell.spec, CheckSpec) and isinstance(cell.spec.at, TrainedWeights)
-    ):
-        try:
-            _refuse_missing_weights(check, state)
-        except problems.Invalid as refusal:
-            raise problems.invalid_at("/spec", f"one of its checks cannot be run: {refusal.detail}") from refusal
-    return cells
-
-
-def _estimate(spec: TrainSpec | CheckSpec | StudySpec, state: State) -> Estimate:
-    try:
-        return estimate(spec, state.settings.limits)
-    except GridError as error:
-        raise problems.invalid_at(f"/spec{error.pointer}", str(error)) from error
-
-
-def _refuse_missing_weights(spec: CheckSpec, state: State) -> None:
-    if not isinstance(spec.at, TrainedWeights):
-        return
-    job = state.store.jobs.get(spec.at.job)
-    if job is None or not isinstance(job.spec, TrainSpec):
-        raise problems.invalid_at("/spec/at/job", f"there is no training job {spec.at.job}")
-    try:
-        spec.refuse_misfit(job.spec)
-    except ValueError as error:
-        field, _, message = str(error).partition(": ")
-        raise problems.invalid_at(f"/spec/{field.replace('.', '/')}", message) from error
-    stage = next(layers for layers in job.spec.stages if spec.at.layer in layers)
-    measured = any(row["layer"] == stage[-1] and row["epoch"] == spec.at.epoch for row in state.store.jobs.rows(job.id))
-    if not measured:
-        raise problems.invalid_at(
-            "/spec/at/epoch", f"{job.id} ({job.state.value}) has not come to epoch {spec.at.epoch} of layer {spec.at.layer}"
-        )
-
-
-def _webhook(given: str | Webhook | None, state: State) -> Webhook | None:
-    """Who is to be told; refuses addresses that are not to be reached, and secrets that are none."""
-    if given is None:
-        return None
-    webhook = Webhook(url=given) if isinstance(given, str) else given
-    pointer = "/webhook" if isinstance(given, str) else "/webhook/url"
-    try:
-        checked_url(webhook.url, state.settings.webhook_allow_private)
-        pointer = "/webhook/secret"
-        if webhook.secret:
-            checked_secret(webhook.secret.get_secret_value())
-    except ValueError as error:
-        raise problems.invalid_at(pointer, str(error)) from error
-    return webhook
-
-
-@contextmanager
-def _once(state: State, owner: str, key: str | None) -> Iterator[None]:
-    """Let only one request with an Idempotency-Key in at a time."""
-    held = (owner, key) if key else None
-    if held and held in state.in_flight:
-        raise problems.StillInFlight(headers={"Retry-After": "1"})
-    if held:
-        state.in_flight.add(held)
-    try:
-        yield
-    finally:
-        if held:
-            state.in_flight.discard(held)
-
-
-def _idempotency(state: State, owner: str, key: str | None, body: JobRequest) -> Idempotency | None:
-    if key is None:
-        return None
-    secret = body.webhook.secret if isinstance(body.webhook, Webhook) else None  # the document shows it as asterisks
-    document = body.model_dump_json(exclude_unset=True) + (secret.get_secret_value() if secret else "")
-    fingerprint = hashlib.sha256(document.encode()).hexdigest()
-    return Idempotency(owner, key, fingerprint, state.settings.idempotency_hours)
-
-
-def _submit(state: State, order: NewJob, cells: list[Cell], idempotency: Idempotency | None) -> Submitted:
-    try:
-        return state.store.jobs.submit(order, cells, idempotency=idempotency, max_queued=state.settings.max_queued)
-    except KeyReused as error:
-        raise problems.KeyReusedProblem from error
-    except QueueFull as error:
-        raise problems.QueueIsFull(headers={"Retry-After": str(QUEUE_RETRY_SECONDS)}) from error
 
 
 def _act(state: State, job_id: str, action: Literal["cancel", "pause", "resume", "retry"]) -> Job:

@@ -1,0 +1,181 @@
+"""Submitting a job: what may be asked, and what is decided about it: limits, weights that must exist, webhook, idempotency."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ffengine.cost import Estimate, Limits, estimate
+from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainedWeights, TrainSpec
+from ffengine.study import Cell, GridError, expand
+from ffengine.text import UserText, visible
+from service.background.webhooks import checked_secret, checked_url
+from service.jobs import Webhook
+from service.settings import Settings
+from service.specs.json_pointers import unstorable
+from service.store import Idempotency, Jobs, NewJob, Submitted
+
+LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
+
+
+class SubmissionError(Exception):
+    """A job that is not accepted. The store has two more: KeyReused and QueueFull."""
+
+
+class InvalidField(SubmissionError):  # noqa: N818
+    """A field of the request is not valid; `pointer` says which, `message` why."""
+
+    def __init__(self, pointer: str, message: str) -> None:
+        super().__init__(visible(f"{pointer}: {message}"))
+        self.pointer, self.message = pointer, message
+
+
+class RunTooLarge(SubmissionError):  # noqa: N818
+    """The run passes limits of the service."""
+
+    def __init__(self, cost: Estimate, limits: Limits) -> None:
+        super().__init__("; ".join(cost.problems))
+        self.cost, self.limits = cost, limits
+
+
+class KeyInFlight(SubmissionError):  # noqa: N818
+    """The first request with the same Idempotency-Key is still being worked on."""
+
+
+class JobRequest(BaseModel):
+    """A job to be run."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"spec": {"kind": "train", "epochs": 3, "network": {"widths": [256]}}, "name": "a first run", "tags": ["demo"]},
+                {"spec": {"kind": "check", "theorem": 1, "widths": [64, 256]}},
+                {"spec": {"kind": "study", "preset": "paper"}},
+            ]
+        },
+    )
+
+    spec: AnySpec
+    name: UserText | None = Field(None, description="for people; need not be unique")
+    tags: list[UserText] = Field(default=[], max_length=20, description="for filtering")
+    priority: Literal["low", "normal", "high"] = "normal"
+    fresh: bool = Field(False, description="run it even where an identical spec has succeeded")
+    timeout_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=LONGEST_TIMEOUT_SECONDS,
+        description="longest time that it may run, all attempts together; of a study, each of its runs",
+    )
+    pinned: bool = Field(False, description="keep it, whatever the retention says")
+    webhook: str | Webhook | None = Field(None, description="an address that is told when the job ends, with more to choose as an object")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, document: object) -> object:
+        pointer = unstorable(document)
+        if pointer is not None:
+            raise InvalidField(pointer, "holds a NUL character or half of a surrogate pair")
+        return document
+
+
+class Submissions:
+    """Decides which jobs are accepted, and stores them."""
+
+    def __init__(self, jobs: Jobs, settings: Settings) -> None:
+        self._jobs, self._settings = jobs, settings
+        self.in_flight: set[tuple[str, str]] = set()  # idempotency keys whose first request is being worked on
+
+    def submit(self, request: JobRequest, *, owner: str, submitted_by: str | None, key: str | None) -> Submitted:
+        """Store a job. Raises SubmissionError, KeyReused and QueueFull."""
+        cells = self._cells(request.spec)
+        facts = {name: getattr(request, name) for name in ("spec", "name", "tags", "priority", "fresh", "timeout_seconds", "pinned")}
+        new = NewJob.model_construct(**facts, webhook=self._webhook(request.webhook), submitted_by=submitted_by)
+        with self._once(owner, key):
+            idempotency = self._idempotency(owner, key, request)
+            return self._jobs.submit(new, cells, idempotency=idempotency, max_queued=self._settings.max_queued)
+
+    def estimate(self, request: JobRequest) -> Estimate:
+        """What a job would cost; limits that it passes are in `problems`. Raises InvalidField."""
+        self._webhook(request.webhook)
+        return self._estimate(request.spec)
+
+    def _cells(self, spec: TrainSpec | CheckSpec | StudySpec) -> list[Cell]:
+        """The cells of a study; refuses what is too large, cannot be expanded, or refers to weights that there are not."""
+        found = self._estimate(spec)
+        if found.problems:
+            raise RunTooLarge(found, self._settings.limits)
+        if isinstance(spec, CheckSpec):
+            self._refuse_missing_weights(spec)
+        if not isinstance(spec, StudySpec):
+            return []
+        cells = expand(spec)
+        checks = (cell.spec for cell in cells if isinstance(cell.spec, CheckSpec) and isinstance(cell.spec.at, TrainedWeights))
+        for check in dict.fromkeys(checks):
+            try:
+                self._refuse_missing_weights(check)
+            except InvalidField as refusal:
+                raise InvalidField("/spec", f"one of its checks cannot be run: {refusal}") from refusal
+        return cells
+
+    def _estimate(self, spec: TrainSpec | CheckSpec | StudySpec) -> Estimate:
+        try:
+            return estimate(spec, self._settings.limits)
+        except GridError as error:
+            raise InvalidField(f"/spec{error.pointer}", str(error)) from error
+
+    def _refuse_missing_weights(self, spec: CheckSpec) -> None:
+        if not isinstance(spec.at, TrainedWeights):
+            return
+        job = self._jobs.get(spec.at.job)
+        if job is None or not isinstance(job.spec, TrainSpec):
+            raise InvalidField("/spec/at/job", f"there is no training job {spec.at.job}")
+        try:
+            spec.refuse_misfit(job.spec)
+        except ValueError as error:
+            field, _, message = str(error).partition(": ")
+            raise InvalidField(f"/spec/{field.replace('.', '/')}", message) from error
+        stage = next(layers for layers in job.spec.stages if spec.at.layer in layers)
+        measured = any(row["layer"] == stage[-1] and row["epoch"] == spec.at.epoch for row in self._jobs.rows(job.id))
+        if not measured:
+            missing = f"{job.id} ({job.state.value}) has not come to epoch {spec.at.epoch} of layer {spec.at.layer}"
+            raise InvalidField("/spec/at/epoch", missing)
+
+    def _webhook(self, given: str | Webhook | None) -> Webhook | None:
+        """Who is to be told; refuses addresses that are not to be reached, and secrets that are none."""
+        if given is None:
+            return None
+        webhook = Webhook(url=given) if isinstance(given, str) else given
+        pointer = "/webhook" if isinstance(given, str) else "/webhook/url"
+        try:
+            checked_url(webhook.url, self._settings.webhook_allow_private)
+            pointer = "/webhook/secret"
+            if webhook.secret:
+                checked_secret(webhook.secret.get_secret_value())
+        except ValueError as error:
+            raise InvalidField(pointer, str(error)) from error
+        return webhook
+
+    @contextmanager
+    def _once(self, owner: str, key: str | None) -> Iterator[None]:
+        """Let only one request with an Idempotency-Key in at a time."""
+        held = (owner, key) if key else None
+        if held and held in self.in_flight:
+            raise KeyInFlight
+        if held:
+            self.in_flight.add(held)
+        try:
+            yield
+        finally:
+            if held:
+                self.in_flight.discard(held)
+
+    def _idempotency(self, owner: str, key: str | None, request: JobRequest) -> Idempotency | None:
+        if key is None:
+            return None
+        secret = request.webhook.secret if isinstance(request.webhook, Webhook) else None  # the document shows it as asterisks
+        document = request.model_dump_json(exclude_unset=True) + (secret.get_secret_value() if secret else "")
+        fingerprint = hashlib.sha256(document.encode()).hexdigest()
+        return Idempotency(owner, key, fingerprint, self._settings.idempotency_hours)
