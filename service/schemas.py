@@ -1,6 +1,45 @@
 """What the API answers with, beside jobs and results. The service writes these models and the client reads them."""
 
-from pydantic import BaseModel
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.jobs import Event, Job, JobState
+
+
+class JobPage(BaseModel):
+    """Some jobs, newest first."""
+
+    items: list[Job]
+    next_cursor: str | None = Field(description="for the next page; null on the last")
+
+
+class EventPage(BaseModel):
+    """Some events of a job, oldest first."""
+
+    items: list[Event]
+    next_cursor: int | None = Field(description="the id after which the next page begins; null where there are no more yet")
+
+
+class RowPage(BaseModel):
+    """The tidy rows of a job so far."""
+
+    items: list[dict[str, Any]]
+
+
+class ChartLine(BaseModel):
+    """A chart of a job."""
+
+    name: str
+    meaning: str = Field(description="what it shows")
+    links: dict[str, str] = Field(description="its address in each format")
+
+
+class ChartList(BaseModel):
+    """The charts that a job has by now."""
+
+    items: list[ChartLine]
 
 
 class WorkerInfo(BaseModel):
@@ -20,3 +59,40 @@ class WorkerLine(WorkerInfo):
     """A live worker."""
 
     silent_seconds: float
+
+
+class WorkerPage(BaseModel):
+    """All live workers."""
+
+    items: list[WorkerLine]
+
+
+class Try(BaseModel):
+    """One try to deliver a message."""
+
+    at: datetime
+    status: int | None = Field(description="of the answer; null: there was none")
+    seconds: float
+    error: str | None = Field(description="why there was no answer")
+
+
+class Delivery(BaseModel):
+    """A message: the header webhook-id is its id."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    type: str
+    state: Literal["pending", "delivered", "given_up"]
+    created_at: datetime
+    delivered_at: datetime | None
+    next_at: datetime | None = Field(description="when it is tried next")
+    attempts: list[Try]
+
+
+class DeliveryPage(BaseModel):
+    """Who is told of a job, of which states, and what became of it."""
+
+    url: str | None
+    states: list[JobState]
+    items: list[Delivery]

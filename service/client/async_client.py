@@ -93,7 +93,7 @@ class AsyncClient:
         cursor = None
         while True:
             page = await self._send(requests.jobs(filters, cursor))
-            for job in page.jobs:
+            for job in page.items:
                 yield job
             cursor = page.next_cursor
             if not cursor:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 
 from ffengine.text import visible
-from service.client.requests import ChartLine
 from service.jobs import Job
+from service.schemas import ChartLine
 
 PIXELS_PER_UNIT = 2  # the service draws PNG at twice their size, for screens with small pixels
 FORMATS = ("png", "svg")  # that a notebook is given

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from ffengine.cost import Estimate
 from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
@@ -15,6 +15,7 @@ from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.text import STORED
 from service.client.errors import misread, refusal, stranger
 from service.jobs import Job
+from service.schemas import ChartList, JobPage, RowPage
 
 T = TypeVar("T")
 Result = TrainResult | CheckResult | StudyResult
@@ -60,37 +61,6 @@ class Call(Generic[T]):
             first = error.errors(include_url=False, include_input=False)[0]
             place = "/".join(map(str, first["loc"]))
             raise misread(url, self.path, f"{error.error_count()} differences, the first: {place}: {first['msg']}") from error
-
-
-class JobPage(BaseModel):
-    """Some jobs, newest first."""
-
-    items: list[Document]
-    next_cursor: str | None = None
-
-    @property
-    def jobs(self) -> list[Job]:
-        """The jobs."""
-        return [Job.model_validate(item, context=STORED) for item in self.items]
-
-
-class RowPage(BaseModel):
-    """The rows of a job so far."""
-
-    items: list[Document]
-
-
-class ChartLine(BaseModel):
-    """A chart that a job has."""
-
-    name: str
-    meaning: str
-
-
-class ChartPage(BaseModel):
-    """The charts of a job."""
-
-    items: list[ChartLine]
 
 
 def submit(
@@ -153,9 +123,9 @@ def rows(job_id: str) -> Call[RowPage]:
     return Call("GET", of(job_id, "curves"), RowPage.model_validate_json, timeout_seconds=DOWNLOAD_SECONDS)
 
 
-def charts(job_id: str) -> Call[ChartPage]:
+def charts(job_id: str) -> Call[ChartList]:
     """The charts that there are."""
-    return Call("GET", of(job_id, "charts"), ChartPage.model_validate_json)
+    return Call("GET", of(job_id, "charts"), ChartList.model_validate_json)
 
 
 def upload(name: str, archive: bytes, meaning: str) -> Call[Document]:
@@ -185,6 +155,4 @@ def _job(content: bytes) -> Job:
 
 
 def _page(content: bytes) -> JobPage:
-    page = JobPage.model_validate_json(content)
-    _ = page.jobs  # here, so that an unknown form is noticed as one
-    return page
+    return JobPage.model_validate_json(content, context=STORED)

@@ -96,7 +96,7 @@ class Client:
         cursor = None
         while True:
             page = self._send(requests.jobs(filters, cursor))
-            yield from page.jobs
+            yield from page.items
             cursor = page.next_cursor
             if not cursor:
                 return

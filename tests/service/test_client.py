@@ -25,10 +25,10 @@ from ffengine.spec import ELSEWHERE, TrainSpec
 from fflab import AsyncClient, Client, Event, Job, JobState, KeyRefused, NotFflab, NotFound, Refused, Unreachable, VersionSkew
 from service.client import dataframes, progress, retries
 from service.client.notebook_display import Charts, job_html
-from service.client.requests import ChartLine
 from service.client.retries import Tries, asked_seconds, backoff_seconds
 from service.client.stream import EventStream
 from service.jobs import Progress
+from service.schemas import ChartLine
 from service.store import Store
 from service.web.auth import create_key
 from service.web.dependencies import State
@@ -478,7 +478,7 @@ def test_what_a_notebook_shows_is_escaped() -> None:
     assert "<script" not in shown
     assert '"><b>' not in shown
     assert 'href="http://lab:8000/jobs/' in shown
-    page = Charts([ChartLine(name="x", meaning='">' + evil)], lambda file: b"\x89PNG")._repr_html_()
+    page = Charts([ChartLine(name="x", meaning='">' + evil, links={})], lambda file: b"\x89PNG")._repr_html_()
     assert "<script" not in page
     assert page.count("<img") == 1
 

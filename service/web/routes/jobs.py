@@ -11,7 +11,8 @@ from starlette.concurrency import run_in_threadpool
 from ffengine.cost import Estimate
 from ffengine.text import UserText, composed
 from service.background.retention import remove_job
-from service.jobs import Event, Job, JobState
+from service.jobs import Job, JobState
+from service.schemas import EventPage, JobPage
 from service.store import NotAllowed, PartOfStudy
 from service.submission import JobRequest
 from service.web import problems
@@ -37,20 +38,6 @@ class JobChanges(BaseModel):
     tags: list[UserText] = Field(default=[], max_length=20)
     priority: Literal["low", "normal", "high"] = Field("normal", description="where it stands in the queue; of a study, its runs")
     pinned: bool = Field(False, description="keep it, whatever the retention says")
-
-
-class JobPage(BaseModel):
-    """Some jobs, newest first."""
-
-    items: list[Job]
-    next_cursor: str | None = Field(description="for the next page; null on the last")
-
-
-class EventPage(BaseModel):
-    """Some events of a job, oldest first."""
-
-    items: list[Event]
-    next_cursor: int | None = Field(description="the id after which the next page begins; null where there are no more yet")
 
 
 @router.post(

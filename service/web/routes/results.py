@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
 from ffengine.spec import TrainSpec
@@ -15,6 +15,7 @@ from service.artifacts import EPOCH_NAME, ArtifactDamaged, epoch_name
 from service.jobs import Event, Job
 from service.results.csv_export import csv_pieces
 from service.results.npz_export import stream_npz
+from service.schemas import ChartLine, ChartList, RowPage
 from service.web import problems
 from service.web.dependencies import InState, State, checked
 from service.web.file_responses import download
@@ -27,26 +28,6 @@ router = APIRouter(tags=["results"])
 EVENTS_AT_ONCE = 1_000
 _RESULT: TypeAdapter[TrainResult | CheckResult | StudyResult] = TypeAdapter(AnyResult)
 IfNoneMatch = Annotated[str | None, Header(description="the ETag of what you have: 304 where it has not changed")]
-
-
-class RowPage(BaseModel):
-    """The tidy rows of a job so far."""
-
-    items: list[dict[str, Any]]
-
-
-class ChartLine(BaseModel):
-    """A chart of a job."""
-
-    name: str
-    meaning: str = Field(description="what it shows")
-    links: dict[str, str] = Field(description="its address in each format")
-
-
-class ChartList(BaseModel):
-    """The charts that a job has by now."""
-
-    items: list[ChartLine]
 
 
 def _file(media_type: str, *kinds: type[problems.Problem]) -> dict[int | str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
 
 from service.background.retention import Outdated, outdated
-from service.schemas import WorkerLine
+from service.schemas import WorkerPage
 from service.settings import Retention
 from service.store import DEAD_WORKER_SECONDS
 from service.store.database import DATABASE_ERRORS
@@ -16,12 +16,6 @@ from service.web.problems import responses
 
 router = APIRouter(tags=["system"])
 workers = APIRouter(tags=["system"])
-
-
-class WorkerPage(BaseModel):
-    """All live workers."""
-
-    items: list[WorkerLine]
 
 
 class Health(BaseModel):

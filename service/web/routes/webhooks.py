@@ -1,49 +1,16 @@
 """What was told to a job's webhook, and telling it again."""
 
-from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
 
-from service.jobs import JobState
+from service.schemas import Delivery, DeliveryPage
 from service.web import problems
 from service.web.dependencies import InState
 from service.web.problems import responses
 from service.web.routes.jobs import JobId
 
 router = APIRouter(tags=["webhooks"])
-
-
-class Try(BaseModel):
-    """One try to deliver a message."""
-
-    at: datetime
-    status: int | None = Field(description="of the answer; null: there was none")
-    seconds: float
-    error: str | None = Field(description="why there was no answer")
-
-
-class Delivery(BaseModel):
-    """A message: the header webhook-id is its id."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: str
-    type: str
-    state: Literal["pending", "delivered", "given_up"]
-    created_at: datetime
-    delivered_at: datetime | None
-    next_at: datetime | None = Field(description="when it is tried next")
-    attempts: list[Try]
-
-
-class DeliveryPage(BaseModel):
-    """Who is told of a job, of which states, and what became of it."""
-
-    url: str | None
-    states: list[JobState]
-    items: list[Delivery]
 
 
 @router.get("/jobs/{job_id}/webhook", summary="What was told to the job's webhook", responses=responses(problems.NoSuchJob))
