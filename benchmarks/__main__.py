@@ -58,9 +58,8 @@ def table(rows: list[Row], device: torch.device) -> str:
     ]
     for row in rows:
         seconds = (f"{1e3 * value:.4g}" for value in (row.ours_seconds, row.other_seconds))
-        lines.append(
-            f"| {row.meaning} | {row.shapes} | {' | '.join(seconds)} | {row.ratio:.2f} | {row.bar:.2f} | {'' if row.met else 'over'} |"
-        )
+        bar = "" if row.bar is None else f"{row.bar:.2f}"
+        lines.append(f"| {row.meaning} | {row.shapes} | {' | '.join(seconds)} | {row.ratio:.2f} | {bar} | {'' if row.met else 'over'} |")
     return "\n".join(lines) + "\n"
 
 

@@ -4,7 +4,7 @@
 
 Needs Chromium on the PATH. Prints JSON. Each page is opened in a fresh browser profile (cold) and once more in the same (warm);
 weights are bytes as they are sent, headers included. `first_curve_seconds`: from the start of `fflab up` in an empty home to
-the first chart on the screen, for somebody who clicks "Start with the paper's setting", then "Submit".
+the first chart on the screen, for somebody who clicks "Start with the paper's experiments", then "Submit".
 """
 
 import json

@@ -20,7 +20,8 @@ LEAVE_IT = "train for more epochs or with a larger optimizer.lr; centred data (d
 AT_RANDOM = (
     "At random weights two large sums nearly cancel, so that the draw decides: read the mean over several seeds, and the epochs after."
 )
-BATCH_NOISE = "The random labels of a batch's negatives pull its ratio towards one half: read the mean over several seeds."
+BATCH_NOISE = "The random labels of a batch's negatives blur the ratio of a single seed and epoch: read the mean over several seeds."
+TOO_LOW = "The ratio is too low there. Read earlier epochs; observed_increase_ratio beside it does not depend on such margins."
 LOOK_BESIDE = "No phase explains this. Look at coefficient_sum and eta, and whether the ratio alternates: a step that is too long makes it."
 ONE_MOMENT = "A check sees one moment of a training: the curve of S of its training job says in which phase that was."
 
@@ -112,6 +113,9 @@ def _rarely_met(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
 
 def _explained(worst: EpochRow, curve: Sequence[EpochRow]) -> tuple[str, str, dict[str, JsonValue]]:
     """In which phase of training the lowest ratio of a curve is, whether that is expected there, and the same as evidence."""
+    if (unsure := _share(worst.theorem2_undecided, worst.samples - worst.dead_samples)) > UNDECIDED_SHARE:
+        where = f"at epoch {worst.epoch}, where {unsure:.1%} of the margins are within rounding of zero and count as not satisfied"
+        return where, TOO_LOW, {"phase": None, "undecided": worst.theorem2_undecided}
     later = [row for row in curve if row.epoch > worst.epoch]
     phase = phase_after(worst, later[0]) if later else phase_after(curve[-2], worst) if len(curve) > 1 else None
     if phase == "recruiting":
@@ -129,16 +133,14 @@ def _explained(worst: EpochRow, curve: Sequence[EpochRow]) -> tuple[str, str, di
 
 
 def _undecided(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
-    for theorem in (1, 2):
-
-        def share(row: EpochRow, theorem: int = theorem) -> float:
-            return _share(row.theorem1_undecided if theorem == 1 else row.theorem2_undecided, row.samples - row.dead_samples)
-
-        worst = max(rows, key=share)
-        if share(worst) > UNDECIDED_SHARE:
-            undecided = worst.theorem1_undecided if theorem == 1 else worst.theorem2_undecided
-            yield _unsure(undecided or 0, worst.samples - worst.dead_samples, f"theorem {theorem}", _place(worst))
-            return
+    shares = [
+        (_share(undecided, row.samples - row.dead_samples), theorem, undecided or 0, row)
+        for row in rows
+        for theorem, undecided in ((1, row.theorem1_undecided), (2, row.theorem2_undecided))
+    ]
+    share, theorem, undecided, worst = max(shares, key=lambda found: found[0])
+    if share > UNDECIDED_SHARE:
+        yield _unsure(undecided, worst.samples - worst.dead_samples, f"theorem {theorem}", _place(worst))
 
 
 def _readout(rows: Sequence[AccuracyRow]) -> Iterator[Diagnostic]:

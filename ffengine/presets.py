@@ -20,8 +20,8 @@ class Preset(NamedTuple):
     spec: StudySpec
 
 
-# Training passes through acts (docs/theory.md): on MNIST S falls first and rises afterwards, on centred images it only rises. A step of
-# eta = 1/30 leaves the first act after six of twenty epochs of mnist-mini; with lr 1 it would take more than eighty.
+# Training passes through phases (docs/theory.md): on MNIST S falls first and rises afterwards, on centred images it only rises. The step
+# is chosen so that twenty epochs of mnist-mini show both: eta = 1/30 leaves the first phase after six, lr 1 after more than eighty.
 ETA = 1 / 30
 UNIT_AND_CENTER: Grid = {"dataset.preprocess": ["unit", "center"]}
 
@@ -42,8 +42,8 @@ PAPER = StudySpec(
 
 QUICK = StudySpec(
     parts={
-        "theorem-1": StudyPart(base=CheckSpec(theorem=1, widths=(64, 256), samples=1_000, batch_size=None, seeds=(0, 1))),
-        "theorem-2": StudyPart(base=CheckSpec(theorem=2, widths=(64, 256), samples=1_000, seeds=(0, 1))),
+        "theorem-1": StudyPart(base=CheckSpec(theorem=1, widths=(64, 256), samples=1_000, batch_size=None, seeds=(0, 1, 2))),
+        "theorem-2": StudyPart(base=CheckSpec(theorem=2, widths=(64, 256), samples=1_000, seeds=(0, 1, 2))),
         "training": StudyPart(
             base=TrainSpec(
                 dataset=DatasetSpec(train_samples=1_000, test_samples=500),
@@ -51,7 +51,7 @@ QUICK = StudySpec(
                 optimizer=Sgd(lr=128 * ETA),
                 epochs=15,
                 batch_size=100,
-                seeds=(0, 1),
+                seeds=(0, 1, 2),
                 monitor=MonitorSpec(samples=500),
             ),
         ),

@@ -169,7 +169,7 @@ class EvaluationSpec(Entry):
 
 
 class TrainSpec(Entry):
-    """Train a Forward-Forward network and follow its sparsity; the defaults are the paper's setting."""
+    """Train a Forward-Forward network and follow its sparsity; by default one layer of the kind that arXiv 2311.05667 is about."""
 
     kind: Literal["train"] = "train"
     dataset: DatasetSpec = DatasetSpec()

@@ -14,6 +14,7 @@ LONGEST = 200
 REPLACEMENT = "\ufffd"
 STORED = {"datasets": "elsewhere", "text": "stored"}  # the validation context of what was accepted once: an earlier version took more
 JOINERS = "\u200c\u200d"  # letters of Persian and of Indian scripts, and emoji of several parts, are written with them
+BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and a pattern that are drawn as nothing
 # the flags of England, Scotland and Wales: the only use of tag characters that can be seen
 _FLAG = "\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f"
 _UNSEEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
@@ -21,7 +22,7 @@ _UNSEEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
 def visible(text: str, keep: str = "") -> str:
     """The text with a mark in the place of every character that may not stand in a name, but for those to keep."""
-    pattern = None if text.isprintable() else _unseen_in(text, keep)
+    pattern = None if text.isprintable() and BLANKS.isdisjoint(text) else _unseen_in(text, keep)
     return pattern.sub(lambda found: found["flag"] or REPLACEMENT, text) if pattern else text
 
 
@@ -92,6 +93,8 @@ def _unseen_in(text: str, keep: str = "") -> re.Pattern[str] | None:
 def _is_unseen(character: str) -> bool:
     """Whether it shows nothing; what a later Unicode adds is taken as seen, unless it is set aside for what shows nothing."""
     kind = unicodedata.category(character)
+    if character in BLANKS:
+        return True
     return (kind in _UNSEEN and character not in JOINERS) or (kind == "Cn" and _means_nothing(ord(character)))
 
 

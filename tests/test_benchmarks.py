@@ -19,6 +19,7 @@ def test_without_all_of_mnist_the_bundled_sample_is_measured_and_said(tmp_path: 
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)
     assert row["shapes"] == "6000 samples of mnist-mini, n = 500, batch 500"
+    assert row["bar"] is None  # that of 10 000 samples says nothing of these
     assert done.stderr == (
         f"All of MNIST is not below {tmp_path}: measuring on the bundled mnist-mini, 6,000 samples. "
         "Set FFLAB_DATA to a folder that holds MNIST to measure on all of it.\n"

@@ -1,21 +1,28 @@
-"""How a layer went through its training: where S was lowest, and how often theorem 2's condition held before and after."""
+"""How a layer went through its training: where S was lowest and highest, and how often theorem 2's condition held before and after."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ffengine.diagnostics import UNDECIDED_SHARE
 from ffengine.results import EpochRow, Interval, Split
-from ffengine.study import interval_of
+from ffengine.study import interval, interval_of
 
 SPLITS: tuple[Split, Split] = ("positive", "negative")
+Pair = tuple[Interval, Interval]  # of positive and of negative samples
 
 
 class Moment(NamedTuple):
-    """A layer at the end of an epoch: theorem 2's ratio and S of positive and of negative samples, over seeds."""
+    """A layer at the end of an epoch: theorem 2's ratio and S of both splits over seeds, and S by split and seed.
+
+    `undecided`: the largest share of live samples, over seeds and splits, whose margin is within rounding of zero.
+    """
 
     epoch: int
-    ratio: tuple[Interval, Interval]
-    sparsity: tuple[Interval, Interval]
+    ratio: Pair
+    sparsity: Pair
+    seeds: tuple[dict[int, float], dict[int, float]]
+    undecided: float
 
     @property
     def mean_ratio(self) -> float:
@@ -26,6 +33,11 @@ class Moment(NamedTuple):
     def mean_sparsity(self) -> float:
         """Over both splits."""
         return (self.sparsity[0].mean + self.sparsity[1].mean) / 2
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether rounding leaves the ratio what it is: samples that it cannot decide count as not satisfied."""
+        return self.undecided <= UNDECIDED_SHARE
 
 
 class Course(NamedTuple):
@@ -45,19 +57,32 @@ class Course(NamedTuple):
 
     @property
     def lowest(self) -> Moment:
-        """Where S is lowest: before it the mean of S falls, as a whole, and after it rises."""
+        """Where S is lowest."""
         return min(self.moments, key=lambda moment: moment.mean_sparsity)
 
     @property
     def rarest(self) -> Moment | None:
-        """Where theorem 2's condition holds for the fewest samples while S falls; None where S rises from the beginning."""
+        """Where theorem 2's condition holds for the fewest samples up to there; None where S is lowest at the beginning."""
         falling = [moment for moment in self.moments[1:] if moment.epoch <= self.lowest.epoch]
         return min(falling, key=lambda moment: moment.mean_ratio, default=None)
 
     @property
     def rising(self) -> Sequence[Moment]:
-        """After S was lowest."""
-        return [moment for moment in self.moments if moment.epoch > self.lowest.epoch]
+        """After S was lowest, up to where it is highest since."""
+        after = [moment for moment in self.moments if moment.epoch > self.lowest.epoch]
+        highest = max(after, key=lambda moment: moment.mean_sparsity, default=self.lowest)
+        return [moment for moment in after if moment.epoch <= highest.epoch]
+
+
+def change(before: Moment, after: Moment) -> Pair:
+    """How much S rose from one moment to another, seed by seed."""
+    positive, negative = (interval([after.seeds[split][seed] - value for seed, value in before.seeds[split].items()]) for split in (0, 1))
+    return positive, negative
+
+
+def rises(before: Moment, after: Moment) -> bool:
+    """Whether S clearly rises from one moment to another: the interval over seeds is above zero for both splits."""
+    return before is not after and all(found.low is not None and found.low > 0 for found in change(before, after))
 
 
 def course_of(rows: Sequence[EpochRow], layer: int = 0) -> Course | None:
@@ -68,12 +93,22 @@ def course_of(rows: Sequence[EpochRow], layer: int = 0) -> Course | None:
         if row.layer == layer and row.theorem2_ratio is not None and row.sparsity is not None:
             by_epoch[row.epoch][row.split].append(row)
     whole = [(epoch, found) for epoch, found in sorted(by_epoch.items()) if all(len(found[split]) == len(seeds) for split in SPLITS)]
-    moments = [Moment(epoch, _both(found, "theorem2_ratio"), _both(found, "sparsity")) for epoch, found in whole]
+    moments = [_moment(epoch, found["positive"], found["negative"]) for epoch, found in whole]
     return Course(moments) if len(moments) > 1 else None
 
 
-def _both(found: dict[Split, list[EpochRow]], figure: str) -> tuple[Interval, Interval]:
-    positive, negative = (interval_of(found[split], figure) for split in SPLITS)
-    assert positive is not None  # noqa: S101 - only rows that have the figure are there
-    assert negative is not None  # noqa: S101
-    return positive, negative
+def _moment(epoch: int, positive: Sequence[EpochRow], negative: Sequence[EpochRow]) -> Moment:
+    by_seed = tuple({row.seed: row.sparsity or 0.0 for row in rows} for rows in (positive, negative))
+    return Moment(
+        epoch,
+        (_interval(positive, "theorem2_ratio"), _interval(negative, "theorem2_ratio")),
+        (_interval(positive, "sparsity"), _interval(negative, "sparsity")),
+        (by_seed[0], by_seed[1]),
+        max((row.theorem2_undecided or 0) / max(1, row.samples - row.dead_samples) for row in (*positive, *negative)),
+    )
+
+
+def _interval(rows: Sequence[EpochRow], figure: str) -> Interval:
+    found = interval_of(rows, figure)
+    assert found is not None  # noqa: S101 - only rows that have the figure are there
+    return found

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from ffengine.diagnostics import UNDECIDED_SHARE
 from ffengine.results import CheckCell, CheckResult, EpochRow, Interval, Split, TrainResult
 from ffengine.spec import CheckSpec, TrainedWeights
 from ffengine.study import interval, interval_of
@@ -14,12 +15,15 @@ from service.results.paper_setting import departures
 if TYPE_CHECKING:
     from service.results.charts import Source  # the command line shows lines without the charting library
 
-Verdict = Literal["met", "NOT met", "open", "one seed: no verdict", "not the paper's setting", "setting unknown", ""]
+Verdict = Literal[
+    "met", "NOT met", "open", "one seed: no verdict", "rounding: no verdict", "not the paper's setting", "setting unknown", ""
+]
 MEANINGS: dict[Verdict, str] = {
     "met": "the whole interval is above the paper's figure",
     "NOT met": "the whole interval is at the paper's figure or below; what contradicts the paper is shown as measured",
     "open": "the interval includes the paper's figure, so these seeds do not decide",
     "one seed: no verdict": "an interval takes two seeds or more",
+    "rounding: no verdict": "more than 1 % of the margins are within rounding of zero and count as not satisfied, so the figure is too low",
     "not the paper's setting": "the paper claims nothing of it; the field in which it differs stands beside",
     "setting unknown": "the job that trained these weights is not there any more",
 }
@@ -73,6 +77,7 @@ class _Claim(NamedTuple):
     reference: float | None
     differs: str = ""
     known: bool = True
+    decided: bool = True  # rounding leaves the figure what it is
 
     def verdict(self, found: Interval) -> Verdict:
         if self.reference is None:
@@ -83,6 +88,8 @@ class _Claim(NamedTuple):
             return "not the paper's setting"
         if found.low is None or found.high is None:
             return "one seed: no verdict"
+        if not self.decided:
+            return "rounding: no verdict"
         if found.low > self.reference:
             return "met"
         return "open" if found.high > self.reference else "NOT met"
@@ -112,6 +119,7 @@ def _of_check(source: "Source") -> list[Line]:
         if method == "infinite_width" and width != min(cell.width for cell in cells):
             continue  # the limit is the same at every width
         claim = _claim(THEOREMS[theorem].published if method == "exact" else None, source)
+        claim = claim._replace(decided=_are_decided([(cell.undecided, cell.live) for cell in group]))
         lines.append(_line(f"Theorem {theorem} {place}{which}, {how}", interval_of(group, "ratio"), claim, _counted(group, "ratio")))
     return [line for line in lines if line is not None]
 
@@ -129,11 +137,12 @@ def _of_training(source: "Source") -> list[Line]:
             for split in SPLITS:
                 here = [row for row in rows if row.epoch == epoch and row.split == split]
                 name = f"Theorem 2 along the training step, epoch {epoch}{when}, {split} samples{where}"
-                claim = _claim(THEOREMS[2].published, source, *further)
+                margins = [(row.theorem2_undecided, row.samples - row.dead_samples) for row in here]
+                claim = _claim(THEOREMS[2].published, source, *further)._replace(decided=_are_decided(margins))
                 lines.append(_line(name, interval_of(here, "theorem2_ratio"), claim, _counted(here, "theorem2_ratio")))
         last = max(epochs)
-        for start, end in ((0, last),) if turn is None else ((0, turn), (turn, last)):
-            lines += [_change(rows, (start, end), split, where, _claim(0.0, source, *further)) for split in SPLITS]
+        for start, end in ((0, last), *(((0, turn), (turn, last)) if turn else ())):
+            lines += [_change(rows, (start, end), turn, split, where, _claim(0.0, source, *further)) for split in SPLITS]
     whole = [row for row in result.accuracy if result.is_of_all_layers(row) and row.method == "goodness"]
     accuracies = [row for row in whole if row.partition == "test"]
     counted = sum(row.samples for row in accuracies)
@@ -144,9 +153,14 @@ def _of_training(source: "Source") -> list[Line]:
 def _told_epochs(rows: Sequence[EpochRow], layer: int) -> tuple[dict[int, str], int | None]:
     """The epochs of a layer that have lines of their own, with what S does there, and the one at which S turns from falling to rising."""
     course, last = course_of(rows, layer), max(row.epoch for row in rows if row.layer == layer)
-    if course is None or course.rarest is None or not course.rising or course.last.epoch != last:
+    if course is None or course.rarest is None or course.lowest is course.last or course.last.epoch != last:
         return {0: "", last: ""}, None
-    return {0: "", course.rarest.epoch: " (S falls)", last: " (S rises)"}, course.lowest.epoch
+    return {0: "", course.rarest.epoch: " (lowest ratio while S falls)", last: ""}, course.lowest.epoch
+
+
+def _are_decided(margins: Sequence[tuple[int | None, int]]) -> bool:
+    """Whether few enough margins are within rounding of zero; `margins`: those, and all live samples."""
+    return sum(unsure or 0 for unsure, _ in margins) <= UNDECIDED_SHARE * sum(live for _, live in margins)
 
 
 def _counted(rows: Sequence[EpochRow] | Sequence[CheckCell], figure: str) -> int:
@@ -161,11 +175,12 @@ def _line(quantity: str, found: Interval | None, claim: _Claim, samples: int) ->
     return Line(quantity, found.mean, found.low, found.high, published, verdict, samples, found.seeds, differs)
 
 
-def _change(rows: Sequence[EpochRow], epochs: tuple[int, int], split: Split, where: str, claim: _Claim) -> Line | None:
-    """How much S rose from one epoch to another, seed by seed."""
+def _change(rows: Sequence[EpochRow], epochs: tuple[int, int], turn: int | None, split: Split, where: str, claim: _Claim) -> Line | None:
+    """How much S rose from one epoch to another, seed by seed; `turn`: the epoch of the lowest mean, which the data have chosen."""
     here = [row for row in rows if row.split == split and row.sparsity is not None]
     before, after = ({row.seed: row.sparsity or 0.0 for row in here if row.epoch == epoch} for epoch in epochs)
     rises = [after[seed] - before[seed] for seed in before if seed in after]
     samples = _counted([row for row in rows if row.epoch == epochs[1] and row.split == split], "sparsity")
-    name = f"Rise of S from epoch {epochs[0]} to {epochs[1]}, {split} samples{where}"
+    start, end = (f"{epoch} (lowest S)" if epoch == turn else f"{epoch}" for epoch in epochs)
+    name = f"Rise of S from epoch {start} to {end}, {split} samples{where}"
     return _line(name, interval(rises) if rises else None, claim, samples)

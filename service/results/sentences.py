@@ -7,7 +7,7 @@ from ffengine.results import CheckResult, Interval, TrainResult
 from ffengine.spec import CheckSpec, Preprocess, TrainSpec
 from ffengine.study import interval_of
 from ffengine.theorems import THEOREMS
-from service.results.course import SPLITS, Course, Moment, course_of
+from service.results.course import SPLITS, Course, Moment, course_of, rises
 from service.results.paper_setting import is_papers_setting
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ INPUTS: dict[Preprocess, str] = {
     "unit_norm": "images of length 1",
 }
 HALF = THEOREMS[2].published
+BESIDE_HALF = {1: "holds for more than half of {}", -1: "holds for less than half of {}", 0: "does not differ clearly from one half for {}"}
 MOST_TOLD = 6  # checks, and trainings, of one study
 
 
@@ -39,7 +40,8 @@ def _how_to_read(sources: "Sequence[Source]") -> str:
     counts = sorted({len(source.result.provenance.seeds) for source in sources})
     seeds = f"{' or '.join(map(str, counts))} seed{'' if counts == [1] else 's'}"
     brackets = "" if counts == [1] else " Brackets hold 95 % intervals over seeds."
-    return f"Data: {data}; {seeds}. Two figures are of positive / negative samples.{brackets} S is the mean Hoyer sparsity."
+    pairs = "Of two figures the first is of positive, the second of negative samples."
+    return f"Data: {data}; {seeds}. {pairs}{brackets} S is the mean Hoyer sparsity."
 
 
 def _of_training(source: "Source") -> list[str]:
@@ -48,42 +50,70 @@ def _of_training(source: "Source") -> list[str]:
     course = course_of(source.result.curves)
     if course is None:
         return []
-    first, lowest, last = course.first, course.lowest, course.last
     lines = [f"{_title(source)}: {_headline(course, judged=_is_judged(source))}"]
-    if course.rarest:
-        lines.append(
-            f"  Until epoch {lowest.epoch} S falls from {_means(first.sparsity)} to {_means(lowest.sparsity)}. "
-            f"Theorem 2 holds for {_shares(course.rarest.ratio)} of samples at epoch {course.rarest.epoch}."
-        )
+    if rarest := course.rarest:
+        way = _way(course.first, course.lowest)
+        lines.append(f"  {way} Theorem 2 holds for {_shares(rarest.ratio)} of samples at epoch {rarest.epoch}.")
     if rising := course.rising:
-        least = [min((moment.ratio[split] for moment in rising), key=lambda one: one.mean) for split in (0, 1)]
+        end = rising[-1]
+        least = " / ".join(_share(min(moment.ratio[split].mean for moment in rising)) for split in (0, 1))
         lines.append(
-            f"  From epoch {lowest.epoch} to {last.epoch} S rises from {_means(lowest.sparsity)} to {_means(last.sparsity)}. "
-            f"Theorem 2 holds for {_shares(last.ratio)} of samples at epoch {last.epoch}, "
-            f"and for {' / '.join(_share(one.mean) for one in least)} at the least from epoch {rising[0].epoch} on."
+            f"  {_way(course.lowest, end)} Theorem 2 holds for {_shares(end.ratio)} of samples at epoch {end.epoch}; its lowest means "
+            f"from epoch {rising[0].epoch} on are {least}."
+        )
+        if end is not course.last:
+            lines.append(f"  {_way(end, course.last)}")
+    if unsure := [moment for moment in course.moments if not moment.is_decided]:
+        worst = max(unsure, key=lambda moment: moment.undecided)
+        lines.append(
+            f"  At epoch {worst.epoch} the margins of up to {_share(worst.undecided)} of samples are within rounding of zero and count as "
+            "not satisfied: ratios there are too low."
         )
     return lines
 
 
+def _way(before: Moment, after: Moment) -> str:
+    """From where to where S went, and whether its interval over seeds says so."""
+    both = (before, after)
+    word = "rises" if rises(*both) else "falls" if rises(*both[::-1]) else "goes"
+    clear = "" if word != "goes" or len(before.seeds[0]) == 1 else ", which is no clear change"
+    return f"From epoch {before.epoch} to {after.epoch} S {word} from {_means(before.sparsity)} to {_means(after.sparsity)}{clear}."
+
+
 def _headline(course: Course, *, judged: bool) -> str:
-    if not course.rising:
+    if len(course.first.seeds[0]) == 1:
+        return "one seed, so there is no verdict."
+    falls, climbs = rises(course.lowest, course.first), bool(course.rising) and rises(course.lowest, course.rising[-1])
+    few = course.rarest is not None and max(found.high or 0.0 for found in course.rarest.ratio) < HALF
+    start = f"S falls first{', while theorem 2 holds for less than half of both splits' if few else ''}. Then S" if falls else "S"
+    if climbs:
+        again = f" until epoch {course.rising[-1].epoch}, and falls afterwards" if rises(course.last, course.rising[-1]) else ""
+        from_start = " from the beginning" if course.lowest is course.first else ""
+        return f"{start} rises{from_start}{again}, and theorem 2 {_claim(course.rising, judged=judged)}."
+    if falls and not course.rising:
         return f"S falls until the end, epoch {course.last.epoch}. Whether it rises afterwards is not seen in this run."
-    claim = _claim(course.rising, judged=judged)
-    if course.rarest is None:
-        return f"S rises from the beginning, and theorem 2 {claim}."
-    return f"S falls first and theorem 2 with it. Then S rises, and theorem 2 {claim}."
+    return f"{start} does not change clearly."
 
 
 def _claim(rising: Sequence[Moment], *, judged: bool) -> str:
     """What can be said of theorem 2 while S rises; beside the paper's "more than half" where that is about such a run."""
-    last = rising[-1].ratio
-    if last[0].low is None or last[1].low is None:
-        return f"holds for {_shares(last)} of samples at the end (one seed: no verdict)"
-    if min(last[0].low, last[1].low) > HALF and min(one.mean for moment in rising for one in moment.ratio) > HALF:
-        return "holds for more than half of both splits" + (", as the paper reports" if judged else "")
-    less = max(one.high or 0.0 for one in last) < HALF
-    found = "holds for less than half of both splits" if less else "does not differ clearly from one half for both splits"
-    return found + ("; the paper reports more than half" if judged else "")
+    last = rising[-1]
+    if not last.is_decided:
+        return f"is not decided at its end, epoch {last.epoch}: too many margins are within rounding of zero"
+    sides = [1 if _is_beyond(found, 1) else -1 if _is_beyond(found, -1) else 0 for found in last.ratio]
+    if sides == [1, 1]:
+        always = min(found.mean for moment in rising for found in moment.ratio) > HALF
+        return f"holds for more than half of both splits{'' if always else ' at the end'}{', as the paper reports' if judged else ''}"
+    if sides[0] == sides[1]:
+        told = BESIDE_HALF[sides[0]].format("both splits")
+    else:
+        told = " and ".join(BESIDE_HALF[side].format(f"{split} samples") for side, split in zip(sides, SPLITS, strict=True))
+    return told + ("; the paper reports more than half" if judged else "")
+
+
+def _is_beyond(found: Interval, sign: int) -> bool:
+    """Whether the whole interval is above (1) or below (-1) one half."""
+    return found.low is not None and found.high is not None and (found.low > HALF if sign > 0 else found.high < HALF)
 
 
 def _is_judged(source: "Source") -> bool:
@@ -145,6 +175,6 @@ def _share(value: float) -> str:
 
 
 def _percent(value: float) -> str:
-    """A share in percent, with as many digits as it takes to tell it from none and from all."""
+    """A share in percent: whole numbers in the middle, more digits towards none and all."""
     digits = 0 if value in (0.0, 1.0) or 0.1 <= value <= 0.95 else 1 if value < 0.995 else 2
     return f"{100 * value:.{digits}f}"

@@ -89,7 +89,7 @@ class PlainLoader(yaml.SafeLoader):
             found = self.construct_yaml_float(node) if node.tag.endswith("float") else self.construct_yaml_int(node)
         except ValueError:
             raise _refused(node, f"{node.value} is not a number; write it in quotes, '{node.value}', where it is a text") from None
-        if not math.isfinite(found):
+        if isinstance(found, float) and not math.isfinite(found):
             raise _refused(node, f"{node.value} is not a finite number")
         return found
 

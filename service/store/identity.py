@@ -49,8 +49,8 @@ def refusal(store: Store, artifacts: Artifacts) -> str | None:
         ids = f"{label or 'none'} there, {ours or 'none'} in the database"
         wrong = f"the artifacts in {artifacts.root} are not those of the database {store.database.address} (service ids: {ids})"
     return (
-        f"{wrong}: set FFLAB_DATABASE_URL to the database that these artifacts belong to, or FFLAB_HOME to another folder, "
-        f"or move the folder {artifacts.root} away"
+        f"{wrong}: put the database of these artifacts back, from a backup where it was lost, or set FFLAB_DATABASE_URL to it; or set "
+        f"FFLAB_HOME to another folder, or move the folder {artifacts.root} away"
     )
 
 

@@ -103,7 +103,7 @@ def curve(*points: tuple[float, float, float]) -> list[EpochRow]:
             "44.0% of the live samples at its lowest, at initialisation",
             "draw decides",
         ),
-        ([(0.6, 0.40, 0.3), (0.45, 0.41, 0.3), (0.6, 0.42, 0.3)], "selecting", "at epoch 1, while the mean of S rises", "towards one half"),
+        ([(0.6, 0.40, 0.3), (0.45, 0.41, 0.3), (0.6, 0.42, 0.3)], "selecting", "at epoch 1, while the mean of S rises", "blur the ratio"),
         ([(0.6, 0.40, 0.3), (0.1, 0.41, 0.3), (0.6, 0.40, 0.35)], None, "and not because units switch on", "whether the ratio alternates"),
     ],
 )
@@ -115,6 +115,16 @@ def test_a_condition_that_is_rarely_met_says_in_which_phase_and_whether_that_is_
     assert found.evidence["phase"] == phase
     assert message in found.message
     assert suggestion in found.suggestion
+
+
+def test_where_rounding_decides_that_is_said_first_and_of_the_theorem_that_has_more_of_it() -> None:
+    rows = curve((0.7, 0.46, 0.5), (0.4, 0.5, 0.4))
+    rows = [row.model_copy(update={"theorem1_undecided": 17, "theorem2_undecided": 34}) if row.epoch else row for row in rows]
+    rare, unsure = diagnostics.of_training(TrainSpec(), rows)
+    assert rare.code == "condition_rarely_met"
+    assert "at epoch 1, where 34.0% of the margins are within rounding of zero and count as not satisfied" in rare.message
+    assert "too low" in rare.suggestion
+    assert unsure.message.startswith("The margin of theorem 2 is within rounding of zero for 34 of 100")
 
 
 def test_the_phase_is_told_from_the_curve_of_the_same_seed_layer_and_split() -> None:

@@ -20,6 +20,7 @@ BAD = (
     *("\x00", "\x01", "\t", "\n", "\r", "\x0c", "\x1b", "\x7f", "\x80", "\x85", "\x9b", "\xad"),
     *("\u061c", "\u200b", "\u200e", "\u200f", "\u2028", "\u2029", "\u202a", "\u202e", "\u2060", "\u2065", "\u2066", "\u2069", "\ufeff"),
     *("\ud800", "\udfff", "\ue000", "\uf8ff", "\ufdd0", "\ufdef", "\ufff9", "\ufffe", "\uffff"),
+    *("\u115f", "\u1160", "\u2800", "\u3164", "\uffa0"),
     *("\U0001fffe", "\U0001d173", "\U000e0001", "\U000e0041", "\U000e0fff", "\U000f0000", "\U0010fffd", "\U0010ffff"),
 )
 # what XML 1.0 does not have, but for what a JSON text cannot hold

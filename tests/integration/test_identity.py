@@ -89,7 +89,7 @@ def test_a_home_whose_database_is_gone_is_refused_in_one_line(copy: Path, progra
     for words in (
         f"{copy}/artifacts",
         f"sqlite:///{copy}/fflab.db",
-        "set FFLAB_DATABASE_URL to the database that these artifacts belong to",
+        "put the database of these artifacts back, from a backup where it was lost, or set FFLAB_DATABASE_URL to it",
     ):
         assert words in refused.stderr
     assert refused.stdout == ""
@@ -108,7 +108,7 @@ def test_fflab_up_says_why_a_home_is_refused(copy: Path) -> None:
     found = json.loads(fflab(copy, *DOCTOR, "--json").stdout)
     [check] = [check for check in found if check["what"] == "artifacts"]
     assert check["verdict"] == "fail"
-    assert check["advice"].startswith("set FFLAB_DATABASE_URL")
+    assert check["advice"].startswith("put the database of these artifacts back")
 
 
 @pytest.mark.parametrize("fault", ["no database", "a later version"])
