@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs pictures clean
+.PHONY: demo dev test lint docs pictures clean
 
 demo: $(READY)
 	$(BIN)/fflab demo --output demo-output
+
+dev: $(READY)
+	$(BIN)/python -m scripts.dev
 
 test: $(READY)
 	$(BIN)/python -m pytest --durations=20
@@ -32,4 +35,4 @@ $(READY): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo-output site
+	rm -rf $(VENV) .dev demo-output site
