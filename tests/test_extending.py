@@ -1,7 +1,10 @@
-"""The how-to pages that add to the catalogues, followed to the letter in a copy of the project."""
+"""The how-to pages and the recipes of CONTRIBUTING.md, followed to the letter in a copy of the project."""
 
 import ast
+import importlib.util
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,49 +12,65 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import ROOT, titled
+from tests.documents import ROOT, Block, blocks
 
-SECONDS = 120.0
+SECONDS = 280.0
+COPIED = ("benchmarks", "docs", "ffengine", "fflab", "service", "tests", "workers")
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """What is needed of the project, to be changed."""
-    for folder in ("ffengine", "service", "tests", "benchmarks"):
+    for folder in COPIED:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for file in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / file, tmp_path)
     return tmp_path
 
 
-def follow(page: str, copy: Path) -> None:
-    """Put the blocks of a page where their titles say: FILE, above TEXT | in place of NAME | at the end of NAME."""
-    for title, block in titled(page).items():
-        file, comma, place = title.partition(", ")
-        if not comma:  # a file of the reader's own
+def follow(found: list[Block], copy: Path) -> None:
+    """Put blocks where their titles say: FILE, new | at the end | above TEXT | in place of NAME or TEXT | at the end of NAME."""
+    for block in found:
+        file, comma, place = (block.title or "").partition(", ")
+        if not comma:  # a file of the reader's own, or none
             continue
         path = copy / file
-        path.write_text(placed(path.read_text(encoding="utf-8"), block, place), encoding="utf-8")
+        source = path.read_text(encoding="utf-8") if place != "new" else ""
+        path.write_text(placed(source, block.text, place), encoding="utf-8")
 
 
 def placed(source: str, block: str, place: str) -> str:
     """The source with a block put in its place."""
     lines = source.splitlines(keepends=True)
+    if place == "new":
+        return block
+    if place == "at the end":
+        return f"{source}\n\n{block}"
     if place.startswith("above "):
-        text = place.removeprefix("above ")
-        starts = (text, f"def {text}(", f"class {text}(")
-        number = next(number for number, line in enumerate(lines) if line.strip().startswith(starts))
-        gap = "" if block.startswith(" ") else "\n\n"
+        number = line_of(lines, place.removeprefix("above "))
+        gap = "\n\n" if block.startswith(("class ", "def ", "@")) else ""
         return "".join([*lines[:number], block, gap, *lines[number:]])
-    how, _, name = place.rpartition(" ")
-    assert how in ("in place of", "at the end of"), place
-    node = next(node for node in ast.parse(source).body if name in assigned(node))
+    how = next(how for how in ("in place of ", "at the end of ") if place.startswith(how))
+    name = place.removeprefix(how)
+    node = next((node for node in ast.parse(source).body if name in assigned(node)), None)
+    if node is None:
+        assert how == "in place of ", place
+        number = line_of(lines, name)
+        return "".join([*lines[:number], block, *lines[number + 1 :]])
     assert node.end_lineno
-    if how == "in place of":
+    if how == "in place of ":
         return "".join([*lines[: node.lineno - 1], block, *lines[node.end_lineno :]])
     end = node.end_lineno
     while not lines[end - 1].strip(" )]}\n"):
         end -= 1
     return "".join([*lines[:end], block, *lines[end:]])
+
+
+def line_of(lines: list[str], text: str) -> int:
+    """The number of the line that defines a name, or of the first that begins with a text; titles have no quotes."""
+    begun = [line.strip().replace('"', "") for line in lines]
+    defining = [number for number, line in enumerate(begun) if line.startswith((f"def {text}(", f"class {text}("))]
+    return next(iter([*defining, *(number for number, line in enumerate(begun) if line.startswith(text))]))
 
 
 def assigned(node: ast.stmt) -> list[str]:
@@ -79,7 +98,7 @@ print(json.dumps({"schema": schema, **{key: {entry["name"]: entry for entry in f
 
 
 def test_a_new_negative_strategy_is_in_schema_and_catalogue_and_keeps_the_contract(copy: Path) -> None:
-    follow("docs/howto/negatives.md", copy)
+    follow(blocks(ROOT / "docs/howto/negatives.md"), copy)
     found = json.loads(run(copy, "-c", CATALOGUE))
     entry = found["negatives"]["salt"]
     assert entry["meaning"].startswith("The image with a random share")
@@ -91,7 +110,7 @@ def test_a_new_negative_strategy_is_in_schema_and_catalogue_and_keeps_the_contra
 
 
 def test_a_new_activation_and_objective_are_in_schema_and_catalogue_and_keep_the_contract(copy: Path) -> None:
-    follow("docs/howto/objectives.md", copy)
+    follow(blocks(ROOT / "docs/howto/objectives.md"), copy)
     found = json.loads(run(copy, "-c", CATALOGUE))
     assert "softsign" in found["activations"]
     assert set(found["objectives"]["hinge"]["parameters"]) >= {"goodness", "gap"}
@@ -100,7 +119,7 @@ def test_a_new_activation_and_objective_are_in_schema_and_catalogue_and_keep_the
 
 
 def test_a_new_data_set_is_in_the_catalogue_and_is_read(copy: Path) -> None:
-    follow("docs/howto/datasets.md", copy)
+    follow(blocks(ROOT / "docs/howto/datasets.md"), copy)
     facts = json.loads(run(copy, "-c", CATALOGUE))["datasets"]["letters-mini"]
     assert facts["class_counts"] == [30, 30]
     data = copy / "data" / "LettersMini" / "raw"
@@ -113,3 +132,59 @@ def test_a_new_data_set_is_in_the_catalogue_and_is_read(copy: Path) -> None:
         (data / f"{name}-labels-idx1-ubyte").write_bytes(header + b"\1" + count.to_bytes(4, "big") + bytes([0, 1] * (count // 2)))
     load = "from pathlib import Path; from ffengine.datasets import load; print(load('letters-mini', Path('data')).x_train.shape)"
     assert run(copy, "-c", load) == "(60, 1, 28, 28)\n"
+
+
+# The recipes of CONTRIBUTING.md
+
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+RECIPES = ("Add a route", "Add a command", "Add a field of jobs, with its migration", "Add a finding", "Add a chart")
+VERSIONS = "service/store/migrations/versions"
+
+
+def recipe(heading: str) -> list[Block]:
+    """The blocks below a heading."""
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    found = re.search(rf"^## {re.escape(heading)}$.*?(?=^## (?:Add|Before) |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, heading
+    first, last = (text.count("\n", 0, place) for place in found.span())
+    return [block for block in blocks(CONTRIBUTING) if first < block.line <= last]
+
+
+def numbered(block: Block) -> Block:
+    """A migration with the numbers that are next, where later ones than those of the page have come."""
+    newest = max(int(path.name[:4]) for path in (ROOT / VERSIONS).glob("[0-9]*.py"))
+    text = re.sub(r'^revision = "\d+"', f'revision = "{newest + 1:04}"', block.text, flags=re.MULTILINE)
+    return block._replace(text=re.sub(r'^down_revision = "\d+"', f'down_revision = "{newest:04}"', text, flags=re.MULTILINE))
+
+
+def type_in(block: Block, copy: Path) -> None:
+    """Run the commands of a block; `python` is that of the tests."""
+    for line in block.text.splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "python", line
+        if arguments == ["-m", "tests.contract"] and importlib.util.find_spec("tests.contract") is None:
+            continue
+        tested = ["-p", "no:cacheprovider"] if arguments[:2] == ["-m", "pytest"] else []
+        said = run(copy, *arguments, *tested)
+        assert not tested or "passed" in said, line
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("heading", RECIPES)
+def test_a_recipe_does_what_it_says_and_leaves_clean_code(heading: str, copy: Path) -> None:
+    found = recipe(heading)
+    follow([numbered(block) if VERSIONS in (block.title or "") else block for block in found], copy)
+    for arguments in (["check", "."], ["format", "--check", "."]):
+        run(copy, "-m", "ruff", *arguments, "--no-cache")
+    commands = [block for block in found if block.language == "bash"]
+    assert commands
+    for block in commands:
+        type_in(block, copy)
+
+
+def test_every_recipe_is_followed() -> None:
+    headings = re.findall(r"^## (Add .*)$", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE)
+    assert tuple(headings) == RECIPES
+    for heading in RECIPES:
+        for block in recipe(heading):
+            assert block.title or block.language == "bash", block.place
