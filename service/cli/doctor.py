@@ -14,7 +14,6 @@ from ffengine.datasets import DATASETS, present_folder, read_bundled, verified
 from service.client import Client, FflabError, NotFflab, Unreachable
 from service.settings import Settings
 
-NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "lustre", "glusterfs", "ceph"})
 LEAST_FREE_BYTES = 2**30
 EXTRAS = {
     "server": ("fastapi", "uvicorn", "sqlalchemy", "alembic", "celery", "redis", "altair", "vl_convert", "jinja2", "PIL", "safetensors"),
@@ -109,24 +108,6 @@ def _home(settings: Settings) -> Iterator[Check]:
         f"{home}, {free / 2**30:.1f} GiB free",
         "" if free >= LEAST_FREE_BYTES else "make room",
     )
-    if (kind := file_system(str(home))) in NETWORK_FILE_SYSTEMS and settings.database.startswith("sqlite"):
-        yield Check(
-            "file system", "fail", f"{home} is on {kind}", "SQLite loses data there: use a local folder or PostgreSQL (FFLAB_DATABASE_URL)"
-        )
-
-
-def file_system(path: str) -> str:
-    """The type of the file system that a path is on; "" where the system does not tell."""
-    best, kind = "", ""
-    try:
-        with open("/proc/mounts", encoding="utf-8") as mounts:  # noqa: PTH123
-            for line in mounts:
-                _, mounted, found, *_ = line.split()
-                if (path == mounted or path.startswith(mounted.rstrip("/") + "/")) and len(mounted) >= len(best):
-                    best, kind = mounted, found
-    except OSError:
-        return ""
-    return kind
 
 
 def _redis(settings: Settings) -> Iterator[Check]:
@@ -158,7 +139,10 @@ def _database(settings: Settings) -> Iterator[Check]:
         store = Store(settings.database)
         store.database.ping()
         store.close()
-    except (SQLAlchemyError, DatabaseRefused, OSError, ModuleNotFoundError) as error:
+    except DatabaseRefused as error:
+        wrong, _, advice = str(error).rpartition(": ")
+        yield Check("database", "fail", wrong, advice)
+    except (SQLAlchemyError, OSError, ModuleNotFoundError) as error:
         yield Check("database", "fail", " ".join(str(error).split())[:160], "look at FFLAB_DATABASE_URL")
     else:
         yield Check("database", "ok", store.database.url.render_as_string(hide_password=True))

@@ -1,7 +1,6 @@
 """Connections and transactions: SQLite in WAL mode, or PostgreSQL. Every part of the store is given one Database."""
 
 import json
-import re
 import sqlite3
 import threading
 import time
@@ -19,14 +18,12 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from service.mounts import network_file_system
 from service.store.tables import ServiceRow, now_seconds
 
 BUSY_MILLISECONDS = 15_000
 WAL_RETRY_SECONDS = 0.02
 MIGRATION_LOCK = 0x66666C6162  # "fflab", PostgreSQL's advisory lock while the schema is upgraded
-
-MOUNTS = Path("/proc/self/mountinfo")
-NETWORK_FILE_SYSTEMS = frozenset({"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"})
 
 DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)  # what an absent or busy database raises
 
@@ -43,7 +40,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database:
             folder = Path(self.url.database).absolute().parent
-            refuse_network_folder(folder, MOUNTS.read_text() if MOUNTS.exists() else "")
+            refuse_network_folder(folder)
             folder.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {} if self.is_sqlite else {"connect_args": {"connect_timeout": 5}}
         self.engine: Engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite, json_serializer=_compact, **options)
@@ -135,25 +132,13 @@ class Database:
         return float(session.scalar(select(now_seconds())) or 0.0)
 
 
-def refuse_network_folder(folder: Path, mountinfo: str) -> None:
-    """Raise DatabaseRefused where a folder lies on a network file system, whose locks SQLite cannot trust.
-
-    `mountinfo` is the content of /proc/self/mountinfo.
-    """
-    mounts: dict[Path, str] = {}
-    for line in mountinfo.splitlines():
-        place, _, source = line.partition(" - ")
-        mounts[Path(_unescaped(place.split()[4]))] = source.split()[0]
-    holding = next((mounts[path] for path in (folder, *folder.parents) if path in mounts), "")
-    if holding in NETWORK_FILE_SYSTEMS:
+def refuse_network_folder(folder: Path) -> None:
+    """Raise DatabaseRefused where a folder lies on a network file system, whose locks SQLite cannot trust."""
+    if kind := network_file_system(folder):
         raise DatabaseRefused(
-            f"{folder} is on a network file system ({holding}), where SQLite loses data: choose a local folder with "
+            f"{folder} is on a network file system ({kind}), where SQLite loses data: choose a local folder with "
             "FFLAB_HOME, or PostgreSQL with FFLAB_DATABASE_URL"
         )
-
-
-def _unescaped(path: str) -> str:
-    return re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), path)  # the kernel writes blanks and the like in octal
 
 
 def _prepare_sqlite(engine: Engine) -> None:

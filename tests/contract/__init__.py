@@ -17,8 +17,8 @@ import typer
 import ffengine
 import fflab
 import service.cli
-from service.app import create_app
 from service.settings import Settings
+from service.web.app import create_app
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]

@@ -19,7 +19,7 @@ from ffengine.study import expand
 from service.jobs import Command, Job, JobError, JobState, Progress, Wanted
 from service.schemas import WorkerInfo
 from service.store import Idempotency, KeyReused, LeaseLost, NewJob, NotAllowed, QueueFull, Store
-from service.store.database import Database, DatabaseRefused, refuse_network_folder
+from service.store.database import Database
 from service.store.inserts import CELLS_AT_ONCE
 from service.store.tables import Base, JobRow, now_seconds
 from tests.service.samples import check_result, epoch_row, train_result
@@ -506,24 +506,6 @@ def test_sqlite_is_durable_and_checks_references(tmp_path: Path) -> None:
         }
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 15_000}
     store.close()
-
-
-MOUNTS = """\
-22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
-30 22 0:45 / /home rw,relatime - nfs4 server:/home rw
-31 30 8:2 / /home/local\\040disk rw - xfs /dev/sdb1 rw
-"""
-
-
-@pytest.mark.parametrize(
-    ("folder", "refused"), [("/var/lib", False), ("/home/a", True), ("/home/local disk/a", False), ("/homework", False)]
-)
-def test_sqlite_on_a_network_file_system_is_refused(folder: str, refused: bool) -> None:
-    if refused:
-        with pytest.raises(DatabaseRefused, match="nfs4"):
-            refuse_network_folder(Path(folder), MOUNTS)
-    else:
-        refuse_network_folder(Path(folder), MOUNTS)
 
 
 def test_rows_of_tables_do_not_leave_the_store() -> None:
