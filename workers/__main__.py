@@ -8,6 +8,7 @@ import sys
 import threading
 
 from service.artifacts import Artifacts
+from service.background.broker_check import warn_if_unfit
 from service.settings import Settings
 from service.store import Store
 from service.store.identity import NotOurs, settle
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     except NotOurs as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_REFUSED)
+    warn_if_unfit(settings.redis_url)
     name = f"fflab-{os.getpid()}@%h"
     app.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO", f"--hostname={name}"])
 

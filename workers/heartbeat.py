@@ -8,8 +8,8 @@ import threading
 import time
 
 from ffengine.version import ENGINE_VERSION
+from service.background.broker_check import answers
 from service.schemas import WorkerInfo
-from service.stack.redis_server import answers
 from service.store import Workers
 from workers.db_retry import DATABASE_AWAY
 from workers.supervisor import Supervisor

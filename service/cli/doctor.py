@@ -113,11 +113,18 @@ def _home(settings: Settings) -> Iterator[Check]:
 def _redis(settings: Settings) -> Iterator[Check]:
     if not _has_server():
         return
-    from service.stack.redis_server import BrokerError, answers, find_server, version_of
+    from service.background.broker_check import answers, complaints
+    from service.stack.redis_server import BrokerError, find_server, version_of
 
     if settings.redis_url:
-        reached = answers(settings.redis_url.get_secret_value())
-        yield Check("redis", "ok" if reached else "fail", "FFLAB_REDIS_URL " + ("answers" if reached else "does not answer"))
+        url = settings.redis_url.get_secret_value()
+        if not answers(url):
+            yield Check("redis", "fail", "FFLAB_REDIS_URL does not answer", "start it, or look at FFLAB_REDIS_URL")
+            return
+        yield Check("redis", "ok", "FFLAB_REDIS_URL answers")
+        for complaint in complaints(url):
+            wrong, _, advice = complaint.rpartition(": ")
+            yield Check("redis", "warn", wrong, advice)
         return
     try:
         server = find_server()

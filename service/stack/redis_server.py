@@ -1,4 +1,4 @@
-"""The embedded Redis: which server, its configuration, and whether a broker is fit for use."""
+"""The embedded Redis: which server, and its configuration."""
 
 import importlib.util
 import platform
@@ -9,13 +9,9 @@ import socket
 import subprocess
 from pathlib import Path
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from service.background.broker_check import KEEPING_POLICY, OLDEST
 
 SERVERS = ("valkey-server", "redis-server")
-OLDEST = (6, 2)
-PROBE_SECONDS = 2.0
 
 
 class BrokerError(Exception):
@@ -99,7 +95,7 @@ class EmbeddedRedis:
             "appendonly yes",
             "appendfsync everysec",
             'save ""',
-            "maxmemory-policy noeviction",
+            f"maxmemory-policy {KEEPING_POLICY}",
             "daemonize no",
         )
         self.config.write_text("\n".join(lines) + "\n")
@@ -111,32 +107,3 @@ class EmbeddedRedis:
                 shutil.rmtree(path)
             elif path != self.config:
                 path.unlink()
-
-
-def answers(url: str) -> bool:
-    """Whether a Redis answers there."""
-    try:
-        with probe(url) as client:
-            return bool(client.ping())
-    except redis.RedisError:
-        return False
-
-
-def complaints(url: str) -> list[str]:
-    """What is wrong with a broker's configuration, as far as it lets us see."""
-    try:
-        with probe(url) as client:
-            policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
-    except redis.ResponseError:  # hosted servers refuse CONFIG
-        return []
-    except redis.RedisError as error:
-        return [f"Redis does not answer: {error}"]
-    if policy != "noeviction":
-        return [f"Redis evicts messages when memory is short: set maxmemory-policy noeviction (it is {policy})"]
-    return []
-
-
-def probe(url: str) -> redis.Redis:
-    """A client that asks once and does not wait for long."""
-    once = Retry(NoBackoff(), 0)
-    return redis.Redis.from_url(url, socket_timeout=PROBE_SECONDS, socket_connect_timeout=PROBE_SECONDS, retry=once, decode_responses=True)

@@ -16,10 +16,11 @@ from typing import IO
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from service.background.broker_check import answers, warn_if_unfit
 from service.processes import kill_group, started_at, works_for
 from service.settings import Settings
 from service.stack.child_process import Child, rotate
-from service.stack.redis_server import BrokerError, EmbeddedRedis, answers
+from service.stack.redis_server import BrokerError, EmbeddedRedis
 from service.web.server import ServeError, listen, refuse_others_state
 
 HOST = "127.0.0.1"
@@ -128,7 +129,9 @@ class Stack:
 
     def _bring_up(self) -> None:
         (self.home / "logs").mkdir(parents=True, exist_ok=True)
-        if not self.redis_url:
+        if self.redis_url:
+            warn_if_unfit(self.settings.redis_url)
+        else:
             self._start_redis()
         environment = environment_of(self.settings, self.redis_url)
         python = [sys.executable, "-P", "-m"]

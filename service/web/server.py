@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.artifacts import Artifacts
+from service.background.broker_check import warn_if_unfit
 from service.hostnames import is_loopback
 from service.settings import Settings
 from service.store import Store
@@ -38,6 +39,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     refuse_strangers(settings, host)
     listener = listen(host, port)
     refuse_others_state(settings)
+    warn_if_unfit(settings.redis_url)
     app = create_app(settings)
     config = uvicorn.Config(app, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False, backlog=BACKLOG)
     Server(config, app).run(sockets=[listener])

@@ -1,7 +1,10 @@
 """The embedded Redis: found, configured, private, and able to start whatever lies in its folder."""
 
+import os
+import re
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +12,14 @@ from pathlib import Path
 
 import pytest
 import redis
+from pydantic import SecretStr
 
+from service.background import broker_check
+from service.background.broker_check import answers, complaints, probe
+from service.cli.doctor import Check, _redis
+from service.settings import Settings
 from service.stack import redis_server
-from service.stack.redis_server import BrokerError, EmbeddedRedis, answers, bundled_server, complaints, find_server, probe, version_of
+from service.stack.redis_server import BrokerError, EmbeddedRedis, bundled_server, find_server, version_of
 
 
 @pytest.fixture(params=["found", "bundled"])
@@ -49,6 +57,67 @@ def test_it_serves_with_its_password_alone_and_evicts_nothing(server: EmbeddedRe
         assert "noeviction" in complaints(server.url)[0]
     assert not answers(server.url)
     assert "does not answer" in complaints(server.url)[0]
+
+
+@pytest.fixture
+def evicting(server: EmbeddedRedis) -> Iterator[str]:
+    """The URL of a running server that drops what it holds when memory is short."""
+    with running(server):
+        with probe(server.url) as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+        yield server.url
+
+
+EVICTS = "Redis drops messages when memory is short (maxmemory-policy allkeys-lru), and jobs start late: set noeviction"
+
+
+def test_the_doctor_warns_of_a_broker_that_drops_messages(evicting: str, tmp_path: Path) -> None:
+    found = list(_redis(Settings(home=tmp_path, redis_url=SecretStr(evicting))))
+    wrong, _, advice = EVICTS.rpartition(": ")
+    assert found == [Check("redis", "ok", "FFLAB_REDIS_URL answers"), Check("redis", "warn", wrong, advice)]
+    away = list(_redis(Settings(home=tmp_path, redis_url=SecretStr("redis://127.0.0.1:1/0"))))
+    assert [(check.verdict, check.finding) for check in away] == [("fail", "FFLAB_REDIS_URL does not answer")]
+
+
+@pytest.mark.parametrize("program", ["api", "worker"])
+def test_api_and_worker_say_so_when_they_start(evicting: str, program: str, tmp_path: Path) -> None:
+    command = {"api": ["service.serve", "--port", "0"], "worker": ["workers", "--device", "cpu"]}[program]
+    environment = os.environ | {"FFLAB_HOME": str(tmp_path / "home"), "FFLAB_REDIS_URL": evicting, "PYTHONUNBUFFERED": "1"}
+    with started([sys.executable, "-m", *command], environment) as lines:
+        assert next(line for line in lines if "Redis" in line).rstrip().endswith(EVICTS)
+
+
+def test_up_says_so_where_it_was_typed(evicting: str, tmp_path: Path) -> None:
+    environment = os.environ | {"FFLAB_HOME": str(tmp_path / "home"), "FFLAB_REDIS_URL": evicting, "PYTHONUNBUFFERED": "1"}
+    with started([sys.executable, "-m", "service.cli", "up", "--port", "0", "--device", "cpu"], environment) as lines:
+        assert next(lines).rstrip() == EVICTS
+        assert "fflab is up" in next(lines)
+
+
+@contextmanager
+def started(command: list[str], environment: dict[str, str]) -> Iterator[Iterator[str]]:
+    """The lines that a program writes, until it is told to end."""
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout
+    try:
+        yield iter(process.stdout)
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def test_an_old_server_is_told_of(evicting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_check, "OLDEST", (99, 1))
+    old, _ = complaints(evicting)
+    assert re.fullmatch(r"Redis is of version \d+\.\d+\.\d+, older than fflab is tested with: install 99\.1 or newer", old)
+
+
+def test_a_server_that_lets_us_see_nothing_is_not_complained_of(evicting: str) -> None:
+    with redis.Redis.from_url(evicting) as client:
+        client.execute_command("ACL", "SETUSER", "guest", "on", ">secret", "+ping", "+client", "+hello", "+select", "~*")
+    guest = re.sub("//.*@", "//guest:secret@", evicting)
+    assert answers(guest)
+    assert complaints(guest) == []
 
 
 def test_its_password_is_for_the_owner_only(server: EmbeddedRedis) -> None:
