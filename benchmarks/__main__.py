@@ -11,7 +11,7 @@ import torch
 from benchmarks.measurements import MEASUREMENTS
 from benchmarks.timing import Row
 from ffengine.provenance import device_name, git_revision
-from ffengine.version import ENGINE_VERSION
+from ffengine.version import VERSION
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- measured -->", "<!-- end -->"
@@ -50,7 +50,7 @@ def main() -> None:
 def table(rows: list[Row], device: torch.device) -> str:
     """The rows as Markdown, with what they were measured on."""
     lines = [
-        f"fflab {ENGINE_VERSION} ({git_revision() or 'no revision'}), torch {torch.__version__}, Python {platform.python_version()}, "
+        f"fflab {VERSION} ({git_revision() or 'no revision'}), torch {torch.__version__}, Python {platform.python_version()}, "
         f"{device_name(device)}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, float32.",
         "",
         "| measurement | shapes | ours, ms | beside, ms | ratio | at most | |",

@@ -29,7 +29,7 @@ from benchmarks.data import mnist_or_bundled
 from benchmarks.stack import Processes, signalled, wait_until
 from ffengine.provenance import git_revision
 from ffengine.spec import CheckSpec
-from ffengine.version import ENGINE_VERSION
+from ffengine.version import VERSION
 from service.settings import Settings
 from service.stack.stack import Stack
 from service.store import NewJob, Store
@@ -395,7 +395,7 @@ def main() -> None:
 def table(rows: list[Row]) -> str:
     """The rows as Markdown, with what they were measured on."""
     where = f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, SQLite and the embedded Redis"
-    lines = [f"fflab {ENGINE_VERSION} ({git_revision() or 'no revision'}), {where}.", ""]
+    lines = [f"fflab {VERSION} ({git_revision() or 'no revision'}), {where}.", ""]
     lines += ["| measurement | measured | bar | detail | |", "|---|---:|---:|---|---|"]
     for row in rows:
         bar = f"{'at least' if row.higher_is_better else 'at most'} {row.bar:g}"

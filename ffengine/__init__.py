@@ -10,7 +10,7 @@ from ffengine.arrays import DatasetError
 from ffengine.control import Diverged, Interrupted
 from ffengine.results import CheckResult, TrainResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
-from ffengine.version import ENGINE_VERSION
+from ffengine.version import ENGINE_VERSION, NUMERICS_VERSION
 
 if TYPE_CHECKING:
     from ffengine.checking import check
@@ -41,6 +41,7 @@ _LAZY = {
 
 __all__ = [
     "ENGINE_VERSION",
+    "NUMERICS_VERSION",
     "CheckResult",
     "CheckSpec",
     "Checkpoint",

@@ -14,7 +14,7 @@ import torch
 from ffengine.datasets import loaded
 from ffengine.results import DatasetProvenance, Provenance
 from ffengine.spec import CheckSpec, TrainSpec, digest
-from ffengine.version import ENGINE_VERSION
+from ffengine.version import NUMERICS_VERSION, VERSION
 
 
 class Stopwatch:
@@ -38,7 +38,8 @@ def provenance(spec: TrainSpec | CheckSpec, device: torch.device, stopwatch: Sto
     facts = spec.dataset.facts
     return Provenance(
         spec_digest=digest(spec),
-        engine_version=ENGINE_VERSION,
+        engine_version=NUMERICS_VERSION,
+        fflab_version=VERSION,
         git_revision=git_revision(),
         python_version=platform.python_version(),
         torch_version=torch.__version__,

@@ -212,7 +212,8 @@ class Provenance(Row):
     """How a result was obtained."""
 
     spec_digest: str
-    engine_version: str
+    engine_version: str = Field(description="of the numerics: results of the same one are comparable figure by figure")
+    fflab_version: str | None = Field(None, description="of the package; null in results of versions that did not say")
     git_revision: str | None
     python_version: str
     torch_version: str
@@ -225,6 +226,12 @@ class Provenance(Row):
     dataset: DatasetProvenance
     seeds: tuple[int, ...]
     wall_seconds: dict[str, float] = Field(description="by phase; of the last attempt, where a job was resumed")
+
+    @property
+    def program(self) -> str:
+        """What computed it, in words: before the package said its version, it was that of the numerics."""
+        revision = f", revision {self.git_revision[:12]}" if self.git_revision else ""
+        return f"fflab {self.fflab_version or self.engine_version}, numerics {self.engine_version}{revision}"
 
 
 class TrainResult(Row):

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ffengine.spec import ELSEWHERE, TrainSpec, digest
-from ffengine.version import ENGINE_VERSION
+from ffengine.version import NUMERICS_VERSION
 
 Float32 = npt.NDArray[np.float32]
 
@@ -46,7 +46,7 @@ def export_weights(weights: Weights) -> bytes:
             tensors[f"layers.{layer}.bias"] = np.ascontiguousarray(weight[..., -1])
     metadata = {
         "format": "fflab weights 1",
-        "engine_version": ENGINE_VERSION,
+        "engine_version": NUMERICS_VERSION,
         "spec": weights.spec.model_dump_json(),
         "spec_digest": digest(weights.spec),
         "epoch": str(weights.epoch),

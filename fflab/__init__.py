@@ -22,6 +22,7 @@ from ffengine.results import (
     TrainResult,
 )
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.version import VERSION
 from service.client import (
     AsyncClient,
     AsyncJobHandle,
@@ -40,7 +41,6 @@ from service.client import (
     Unreachable,
     VersionSkew,
 )
-from service.client.connection import VERSION
 from service.jobs import Event, Job, JobState
 
 __version__ = VERSION

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ffengine.version import ENGINE_VERSION
+from ffengine.version import VERSION
 
 ROOT = Path(__file__).parent.parent
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
@@ -27,7 +27,7 @@ def test_images_are_pinned(name: str) -> None:
 
 def test_our_image_is_called_by_the_version_that_it_holds() -> None:
     ours = {service["image"] for service in SERVICES.values() if "build" in service}
-    assert {image.partition(":")[2].removesuffix("-cuda") for image in ours} == {ENGINE_VERSION}
+    assert {image.partition(":")[2].removesuffix("-cuda") for image in ours} == {VERSION}
 
 
 def test_the_base_image_is_pinned() -> None:

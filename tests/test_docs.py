@@ -20,7 +20,7 @@ from ffengine.entry import Entry
 from ffengine.presets import PRESETS
 from ffengine.spec import ELSEWHERE, Submission
 from ffengine.study import expand
-from ffengine.version import ENGINE_VERSION
+from ffengine.version import VERSION
 from service.cli import app as cli
 from service.settings import Settings
 from service.web.app import create_app
@@ -256,7 +256,7 @@ def test_every_public_name_is_described(text: str) -> None:
 
 
 def test_the_version_is_that_of_the_engine(site: Path) -> None:
-    assert ENGINE_VERSION in (site / "reference" / "rest.html").read_text(encoding="utf-8")
+    assert VERSION in (site / "reference" / "rest.html").read_text(encoding="utf-8")
 
 
 # Code

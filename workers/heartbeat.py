@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 
-from ffengine.version import ENGINE_VERSION
+from ffengine.version import VERSION
 from service.background.broker_check import answers
 from service.schemas import WorkerInfo
 from service.store import Workers
@@ -50,7 +50,7 @@ class Heart(threading.Thread):
             device=ready.device if ready else self.device,
             device_name=ready.device_name if ready else None,
             memory_bytes=ready.memory_bytes if ready else None,
-            version=ENGINE_VERSION,
+            version=VERSION,
             job=self.supervisor.current_job,
         )
 

@@ -25,7 +25,7 @@ from ffengine.provenance import device_name
 from ffengine.results import RunResult
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from ffengine.training import train
-from ffengine.version import ENGINE_VERSION
+from ffengine.version import VERSION
 from service.artifacts import ArtifactDamaged, Artifacts, epoch_name
 from service.settings import Settings
 from service.store import LeaseLost, Store
@@ -50,7 +50,7 @@ class Runner:
     def run(self, start: Start) -> Outcome:
         """Compute a job to its end, whatever that is. Raises DeviceFailed where this process is of no more use."""
         desk = Desk(self.store, self.artifacts, self.settings, start, self.stop)
-        desk.notebook.note(f"begins on {platform.node()}, {self.device} ({device_name(torch.device(self.device))}), fflab {ENGINE_VERSION}")
+        desk.notebook.note(f"begins on {platform.node()}, {self.device} ({device_name(torch.device(self.device))}), fflab {VERSION}")
         logging.getLogger().addHandler(desk.notebook)
         try:
             self.artifacts.tidy(start.job_id)

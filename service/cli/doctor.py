@@ -1,6 +1,5 @@
 """`fflab doctor`: what is installed, reachable and writable, and what to do about what is not."""
 
-import importlib.metadata
 import os
 import platform
 import subprocess
@@ -11,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from ffengine.arrays import DatasetError
 from ffengine.datasets import DATASETS, present_folder, read_bundled, verified
+from ffengine.version import VERSION
 from service.client import Client, FflabError, NotFflab, Unreachable
 from service.settings import Settings
 
@@ -41,7 +41,7 @@ def examine(settings: Settings) -> Iterator[Check]:
 
 
 def _python(_settings: Settings) -> Iterator[Check]:
-    yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}, fflab {importlib.metadata.version('fflab')}")
+    yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}, fflab {VERSION}")
 
 
 def _extras(_settings: Settings) -> Iterator[Check]:

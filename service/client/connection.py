@@ -1,10 +1,10 @@
 """Where the service is and with which key, and what both clients tell httpx about it."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TypedDict
 
 import httpx
 
+from ffengine.version import VERSION
 from service.client.errors import Unreachable
 from service.settings import Settings
 
@@ -40,13 +40,3 @@ def checked(address: str) -> httpx.URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise Unreachable(f"{address!r} is no address; FFLAB_URL or Client(url) is such as http://lab:8000")
     return url
-
-
-def _version() -> str:
-    try:
-        return version("fflab")
-    except PackageNotFoundError:  # run from its sources
-        return "0"
-
-
-VERSION = _version()

@@ -44,12 +44,11 @@ def provenance_lines(found: Provenance | None) -> list[tuple[str, str]]:
     if found is None:
         return []
     data = found.dataset
-    revision = f", revision {found.git_revision[:12]}" if found.git_revision else ""
     return [
         ("data", f"{data.name} ({data.preprocess}), {data.train_samples:,} training and {data.test_samples:,} test samples"),
         ("data digest", data.digest),
         ("seeds", ", ".join(map(str, found.seeds))),
-        ("engine", f"fflab {found.engine_version}{revision}"),
+        ("engine", found.program),
         ("versions", f"Python {found.python_version}, torch {found.torch_version}, numpy {found.numpy_version}"),
         ("device", f"{found.device} ({found.device_name}), {found.threads} threads, {found.dtype}"),
         ("wall time", ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in found.wall_seconds.items())),

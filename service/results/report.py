@@ -116,7 +116,7 @@ def _provenance(found: Provenance) -> str:
         "data": f"{data.name} ({data.preprocess}), {data.train_samples:,} training and {data.test_samples:,} test samples, "
         f"sha256 {data.digest[:16]}…",
         "seeds": ", ".join(map(str, found.seeds)),
-        "engine": f"fflab {found.engine_version}" + (f", revision {found.git_revision[:12]}" if found.git_revision else ""),
+        "engine": found.program,
         "versions": f"Python {found.python_version}, torch {found.torch_version}, numpy {found.numpy_version}",
         "device": f"{found.device} ({found.device_name}), {found.threads} threads, {found.dtype}",
         "wall time": ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in found.wall_seconds.items()),

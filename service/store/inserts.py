@@ -13,7 +13,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from ffengine.spec import ELSEWHERE, AnySpec, StudySpec, digest
 from ffengine.study import Cell, written_out
-from ffengine.version import ENGINE_VERSION
+from ffengine.version import NUMERICS_VERSION
 from service.jobs import JobState, Wanted, Webhook, new_job_id
 from service.store.tables import CurveRow, EventRow, JobRow, ResultRow, WorkerRow, now_seconds
 from service.store.transitions import enqueue_deliveries
@@ -89,7 +89,7 @@ def _of_spec(spec: AnySpec) -> Draft:
         "kind": spec.kind,
         "spec": spec.model_dump(mode="json"),
         "spec_digest": digest(spec),
-        "engine_version": ENGINE_VERSION,
+        "engine_version": NUMERICS_VERSION,
         "dataset_digest": None if isinstance(spec, StudySpec) else spec.dataset.facts.digest,
     }
 
@@ -164,7 +164,7 @@ def _identical(session: Session, digests: Sequence[str], *conditions: ColumnElem
     found: dict[str, list[JobRow]] = {}
     for first in range(0, len(digests), LOOKED_UP_AT_ONCE):
         some = JobRow.spec_digest.in_(digests[first : first + LOOKED_UP_AT_ONCE])
-        newest = select(func.max(JobRow.id)).where(some, JobRow.kind != "study", JobRow.engine_version == ENGINE_VERSION, *conditions)
+        newest = select(func.max(JobRow.id)).where(some, JobRow.kind != "study", JobRow.engine_version == NUMERICS_VERSION, *conditions)
         newest = newest.group_by(JobRow.spec_digest, JobRow.dataset_digest)
         for row in session.scalars(select(JobRow).where(JobRow.id.in_(newest)).order_by(JobRow.id.desc())):
             found.setdefault(row.spec_digest, []).append(row)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, aliased
 
 from ffengine.results import Diagnostic, RunResult
 from ffengine.spec import ELSEWHERE, CheckSpec, RunSpec, TrainSpec
-from ffengine.version import ENGINE_VERSION
+from ffengine.version import NUMERICS_VERSION
 from service.jobs import Command, JobError, JobState, LogLine, Progress, Wanted, sources
 from service.store.curve_rows import Row, insert_rows
 from service.store.database import Database
@@ -84,9 +84,9 @@ class Queue:
         if not taken:
             return None
         row = session.get_one(JobRow, job_id)
-        if row.engine_version != ENGINE_VERSION:  # what an engine of other numerics has begun is not gone on with
+        if row.engine_version != NUMERICS_VERSION:  # what an engine of other numerics has begun is not gone on with
             session.execute(delete(CurveRow).where(CurveRow.job_id == job_id))
-            change(session, job_id, engine_version=ENGINE_VERSION, checkpoint=None, fraction=0.0)
+            change(session, job_id, engine_version=NUMERICS_VERSION, checkpoint=None, fraction=0.0)
         append_state_event(session, job_id, JobState.running, attempt=row.attempt, worker=worker)
         return Claim(job_id, row.attempt, _SPEC.validate_python(row.spec, context=ELSEWHERE), row.losses)
 

@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from ffengine.datasets import look_in
-from ffengine.version import ENGINE_VERSION
+from ffengine.version import VERSION
 from service.settings import Settings
 from service.web import problems
 from service.web.dashboard import pages, templating
@@ -61,7 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = App(
         settings,
         title="fflab",
-        version=ENGINE_VERSION,
+        version=VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,

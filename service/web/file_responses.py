@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
-from ffengine.version import ENGINE_VERSION
+from ffengine.version import VERSION
 from service.jobs import Job
 from service.web.security_headers import INERT
 
@@ -24,7 +24,7 @@ def is_known(etag: str, if_none_match: str | None) -> bool:
 
 def etag_of(job: Job, version: int, what: str) -> str:
     """The validator of something that is made from a job and its result: another version of either may change it."""
-    return '"' + hashlib.sha256(f"{job.id} {version} {ENGINE_VERSION} {what}".encode()).hexdigest()[:32] + '"'
+    return '"' + hashlib.sha256(f"{job.id} {version} {VERSION} {what}".encode()).hexdigest()[:32] + '"'
 
 
 def file_name(job: Job, what: str) -> str:

@@ -256,8 +256,22 @@ def test_what_is_fresh_waits_for_none_and_other_data_or_engines_are_not_identica
     assert submit(either_store, fresh=True).waits_for is None
     set_values(either_store, leader.id, dataset_digest="of other data")
     assert submit(either_store, name="x").waits_for != leader.id
-    monkeypatch.setattr("service.store.inserts.ENGINE_VERSION", "another")
+    monkeypatch.setattr("service.store.inserts.NUMERICS_VERSION", "another")
     assert submit(either_store).waits_for is None
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_checkpoint_is_gone_on_with_where_the_figures_are_the_same(
+    either_store: Store, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    job_id, attempt = claimed(either_store)
+    either_store.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)], checkpoint="step.safetensors")
+    either_store.stopped(job_id, attempt)
+    if not same:
+        monkeypatch.setattr("service.store.queue.NUMERICS_VERSION", "another")
+    assert claim_all(either_store) == [job_id]
+    assert either_store.latest_checkpoint(job_id) == ("step.safetensors" if same else None)
+    assert len(either_store.rows(job_id)) == same
 
 
 def test_who_is_more_urgent_hurries_the_one_it_waits_for(either_store: Store) -> None:

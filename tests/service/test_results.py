@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
-from ffengine.results import TrainResult
+from ffengine.results import Provenance, TrainResult
 from ffengine.spec import CheckSpec, TrainSpec
 from service.artifacts import DIGEST_BYTES, Artifacts
 from service.background.retention import UNKNOWN_SECONDS, outdated, remove_unknown, sweep, unknown
 from service.jobs import LogLine
+from service.results.descriptions import provenance_lines
 from service.settings import Retention, Settings
 from service.store import Store
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.web.app import create_app
 from tests.service.conftest import serving
-from tests.service.samples import check_result, train_result
+from tests.service.samples import check_result, provenance, train_result
 from tests.service.test_routes import NOBODY, TRAIN, refused
 from tests.service.test_routes import submit as submit_over
 from tests.service.test_store import ERROR, HALF, LEASE, STUDY, claimed, end, submit
@@ -223,3 +224,11 @@ def test_what_would_go_can_be_seen_before(tmp_path: Path) -> None:
         store.close()
     assert answer["policy"]["train"] == {"days": 7.0, "count": None}
     assert [job["id"] for job in answer["items"]] == [old]
+
+
+def test_the_program_is_told_by_both_versions() -> None:
+    old = provenance().model_copy(update={"engine_version": "0.2.0", "git_revision": "b" * 40})
+    assert Provenance.model_validate_json(old.model_dump_json(exclude={"fflab_version"})) == old, "a result of an earlier version"
+    assert dict(provenance_lines(old))["engine"] == "fflab 0.2.0, numerics 0.2.0, revision bbbbbbbbbbbb"
+    new = old.model_copy(update={"fflab_version": "7.1.0", "git_revision": None})
+    assert dict(provenance_lines(new))["engine"] == "fflab 7.1.0, numerics 0.2.0"

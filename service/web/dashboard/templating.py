@@ -13,7 +13,7 @@ import uuid_utils
 from fastapi import APIRouter, Request, Response
 
 from ffengine.text import visible
-from ffengine.version import ENGINE_VERSION
+from ffengine.version import VERSION
 from service.results.descriptions import duration, place_of, title_of
 from service.web import problems
 from service.web.dependencies import InState
@@ -43,7 +43,7 @@ def templates() -> jinja2.Environment:
     found.globals |= {
         "static": lambda name: f"/static/{name}?v={digest(name)}",
         "pages": PAGES,
-        "version": ENGINE_VERSION,
+        "version": VERSION,
         "title_of": title_of,
         "place_of": place_of,
         "duration": duration,
