@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo dev test lint docs pictures clean
+.PHONY: demo dev test test-all check lint docs pictures clean
 
 demo: $(READY)
 	$(BIN)/fflab demo --output demo-output
@@ -12,8 +12,17 @@ demo: $(READY)
 dev: $(READY)
 	$(BIN)/python -m scripts.dev
 
+# Two lanes: tests of real processes mostly wait, beside tests that compute.
+PYTEST := $(BIN)/python -m pytest -n 2
+
 test: $(READY)
-	$(BIN)/python -m pytest --durations=20
+	$(PYTEST) -m "not soak" --durations=20
+
+test-all: $(READY)
+	$(PYTEST) --durations=20
+
+check: lint
+	$(PYTEST) -m "not stack and not soak and not browser" --hypothesis-profile=few
 
 lint: $(READY)
 	$(BIN)/ruff check .

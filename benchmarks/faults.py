@@ -21,7 +21,8 @@ from sqlalchemy import func, select
 
 from benchmarks.load import DONE, SPECS, Client, Load
 from benchmarks.monkey import FAULTS, Monkey
-from benchmarks.stack import Processes, wait_until
+from benchmarks.stack import Processes
+from benchmarks.waiting import wait_until
 from service.settings import Settings
 from service.stack.stack import Stack
 from service.store import Store
@@ -116,7 +117,7 @@ def undisturbed(url: str) -> dict[str, object]:
     jobs = {name: client.ask("POST", "/v1/jobs", json={"spec": spec, "fresh": True}).json()["id"] for name, spec in SPECS.items()}
     found = {}
     for name, job_id in jobs.items():
-        wait_until(lambda job_id=job_id: client.ask("GET", f"/v1/jobs/{job_id}").json()["state"] == "succeeded", f"{name} succeeds", 120)  # type: ignore[misc]
+        wait_until(lambda job_id=job_id: client.ask("GET", f"/v1/jobs/{job_id}").json()["state"] == "succeeded", f"{name} succeeds")  # type: ignore[misc]
         found[name] = figures_of(client.ask("GET", f"/v1/jobs/{job_id}/result").json())
     client.close()
     return found

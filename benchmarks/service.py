@@ -26,7 +26,8 @@ import psutil
 from sqlalchemy import insert
 
 from benchmarks.data import mnist_or_bundled
-from benchmarks.stack import Processes, signalled, wait_until
+from benchmarks.stack import Processes, signalled
+from benchmarks.waiting import wait_until
 from ffengine.provenance import git_revision
 from ffengine.spec import CheckSpec
 from ffengine.version import VERSION

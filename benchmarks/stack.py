@@ -1,25 +1,12 @@
 """The embedded stack seen from outside: its processes, found anew each time, for they are killed and started again."""
 
 import contextlib
-import time
 from collections.abc import Callable
-from typing import TypeVar
 
 import psutil
 
+from benchmarks.waiting import wait_until
 from service.stack.stack import Stack, read_state
-
-T = TypeVar("T")
-
-
-def wait_until(found: Callable[[], T | None], description: str, seconds: float = 60.0) -> T:
-    """What `found` finds, as soon as it is there. AssertionError where it is not in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if result := found():
-            return result
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds:.0f} s: {description}")
 
 
 class Processes:

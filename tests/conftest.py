@@ -1,6 +1,60 @@
-"""Settings that every test shares."""
+"""What every test shares: settings, tiers, lanes, and what is said of skipped tests at the end."""
 
+import os
+from pathlib import Path
+from typing import Any
+
+# Set before torch is loaded: beside another lane or a busy machine its threads would spin for one another and compute little.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import pytest
 from hypothesis import settings
 
-settings.register_profile("fflab", deadline=None, max_examples=60, print_blob=True)
+from tests.examples import USUAL
+from tests.needs import summary
+
+settings.register_profile("fflab", deadline=None, max_examples=USUAL, print_blob=True)
+settings.register_profile("few", deadline=None, max_examples=10, print_blob=True)
 settings.load_profile("fflab")
+
+
+STACK = "the stack"
+OF_THEIR_OWN = ("test_backup", "test_demo", "test_fault_bench")  # of the tests of real processes, those that do not share the stack
+
+
+def lane_of(nodeid: str) -> str:
+    """What a test must follow in one process: all that shares the stack, which is started once; elsewhere the tests of its file."""
+    file = nodeid.partition("::")[0]
+    return STACK if file.startswith("tests/integration/") and Path(file).stem not in OF_THEIR_OWN else file
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts the stack or a browser, and put first what takes long and waits: beside it there is time to compute."""
+    for item in items:
+        if item.nodeid.startswith("tests/integration/"):
+            item.add_marker(pytest.mark.stack)
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+    items.sort(key=lambda item: 0 if lane_of(item.nodeid) == STACK else 1 if item.get_closest_marker("stack") else 2)
+
+
+@pytest.hookimpl(optionalhook=True)  # where pytest-xdist is installed
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Whole lanes to whichever process is free, in the order above. (`--dist loadgroup` tells pytest 9.2 nothing of groups.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Lanes(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return lane_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return Lanes(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what was skipped for want of something, and how to have it."""
+    reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", []) if isinstance(report.longrepr, tuple | list)]
+    if line := summary(reasons):
+        terminalreporter.write_line(line, yellow=True)

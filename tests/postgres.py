@@ -8,15 +8,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import pytest
+from tests.needs import lacking
 
 
 def need_postgres() -> None:
-    """Skip the test where PostgreSQL cannot be started; fail it where $REQUIRE_POSTGRES says that it must."""
+    """Skip the test where PostgreSQL cannot be started."""
     if reason := _missing():
-        if os.environ.get("REQUIRE_POSTGRES"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        lacking("PostgreSQL", reason)
 
 
 def _missing() -> str | None:

@@ -10,8 +10,9 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Mapping
+
+from benchmarks.waiting import PATIENCE_SECONDS
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 NEW_FRAME = re.compile(r"(?:\x1b\[1A\x1b\[2K)+")
@@ -48,29 +49,26 @@ class Terminal:
         text = self._raw.decode(errors="replace").replace("\r", "")
         return [CONTROL.sub("", frame) for frame in NEW_FRAME.split(text)]
 
-    def until(self, *words: str, seconds: float = 60.0) -> str:
-        """Read until a picture holds all of the words; that picture."""
-        deadline = time.monotonic() + seconds
+    def until(self, *words: str) -> str:
+        """Read until a picture holds all of the words; that picture. Patient as long as anything is shown."""
         while True:
             for frame in self.frames[::-1]:
                 if all(word in frame for word in words):
                     return frame
-            assert time.monotonic() < deadline, f"not within {seconds:g} s: {words}; last seen:\n{self.frames[-1]}"
             assert self._read(), f"ended without {words}; last seen:\n{self.frames[-1]}"
 
-    def end(self, seconds: float = 60.0) -> int:
+    def end(self) -> int:
         """Read to the end; the exit code."""
-        deadline = time.monotonic() + seconds
         while self._read():
-            assert time.monotonic() < deadline, f"did not end within {seconds:g} s"
-        code = self._process.wait(timeout=10)
+            pass
+        code = self._process.wait(PATIENCE_SECONDS)
         os.close(self._fd)
         return code
 
     def _read(self) -> bool:
-        ready, _, _ = select.select([self._fd], [], [], 0.1)
-        if not ready:
-            return True
+        """Wait for something to be shown, and take it; whether there was more."""
+        ready, _, _ = select.select([self._fd], [], [], PATIENCE_SECONDS)
+        assert ready, f"for {PATIENCE_SECONDS:g} s nothing was shown; last seen:\n{self.frames[-1]}"
         try:
             found = os.read(self._fd, 65_536)
         except OSError:  # Linux says so when the other side is closed

@@ -33,3 +33,10 @@ def test_every_finding_is_documented() -> None:
     codes = set(re.findall(r'code="([a-z_]+)"', (ROOT / "ffengine" / "diagnostics.py").read_text()))
     headings = set(re.findall(r"^## ([a-z_]+)$", (ROOT / "docs" / "diagnostics.md").read_text(), re.MULTILINE))
     assert codes == headings
+
+
+def test_no_test_module_is_imported_by_another() -> None:
+    """What tests share stands in a module of its own; a module of tests, or a conftest, is pytest's alone."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        found = re.findall(r"^\s*(?:from|import) tests\b.*\b(?:test_\w+|conftest)\b.*", path.read_text(), re.MULTILINE)
+        assert not found, f"{path.relative_to(ROOT)}: {found}"

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pydantic import BaseModel
 from typer.exceptions import TyperException
 from typer.main import get_command
 
+from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.entry import Entry
 from ffengine.presets import PRESETS
 from ffengine.spec import ELSEWHERE, Submission
@@ -26,11 +26,11 @@ from service.settings import Settings
 from service.web.app import create_app
 from service.web.problems import PROBLEMS
 from service.web.routes.catalog import read_catalog
+from tests.chromium import chromium
 from tests.documents import PAGES, ROOT, Block, Shown, blocks, commands, in_sentences
 
 RUN = {"python", "bash", "console"}
 READ = {"text", "json", "yaml", "bibtex"}
-SITE_SECONDS = 60
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 LOADING = {"src", "href", "srcset", "poster", "data", "action"}
 EXTERNAL = re.compile(r"(?:https?:)?//")
@@ -41,7 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The documentation, built strictly: a broken link or anchor fails here."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]  # --quiet would let warnings pass
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SITE_SECONDS)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -78,23 +78,17 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
         assert not [address for pair in loaded for address in pair if EXTERNAL.match(address.strip("\"'"))], style.name
 
 
+@pytest.mark.browser
 def test_a_page_that_is_opened_from_disk_finds_what_is_searched_and_asks_no_network(site: Path) -> None:
-    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with chromium() as browser:
         page, asked, complaints = browser.new_page(), list[str](), list[str]()
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto((site / "index.html").as_uri())
         page.keyboard.press("/")
         page.get_by_placeholder("Search").press_sequentially("preactivations", delay=20)
-        page.locator(".md-search-result__item").first.wait_for(timeout=20_000)
+        page.locator(".md-search-result__item").first.wait_for(timeout=1000 * PATIENCE_SECONDS)
         assert "diagnostics.html" in (page.locator(".md-search-result__link").first.get_attribute("href") or "")
-        browser.close()
     assert not complaints
     assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
 

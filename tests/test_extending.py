@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.waiting import PATIENCE_SECONDS
 from tests.documents import ROOT, Block, blocks
 
 SECONDS = 280.0
@@ -81,7 +82,7 @@ def assigned(node: ast.stmt) -> list[str]:
 
 def run(copy: Path, *arguments: str) -> str:
     """Run Python in the copy; what it printed."""
-    done = subprocess.run([sys.executable, *arguments], cwd=copy, capture_output=True, text=True, timeout=SECONDS)
+    done = subprocess.run([sys.executable, *arguments], cwd=copy, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 

@@ -22,12 +22,12 @@ from typing import Any
 import httpx
 import numpy as np
 import torch
+from service.auth import create_key
+from service.local import Stack
 
 import service
 from ffengine.version import ENGINE_VERSION
 from ffengine.weights import import_weights
-from service.auth import create_key
-from service.local import Stack
 from service.settings import Settings
 from service.store import Store
 

@@ -24,6 +24,7 @@ from ffengine.study import expand
 from ffengine.theorems import THEOREMS, TheoremNumber
 from tests.engine import reference
 from tests.engine.reference import SIGMA
+from tests.examples import examples
 
 NEGATIVES: dict[str, Negatives] = {name_of(entry, "strategy"): entry() for entry in entries(AnyNegatives)}  # type: ignore[misc]
 OBJECTIVES: dict[str, Objective] = {name_of(entry, "name"): entry() for entry in entries(AnyObjective)}  # type: ignore[misc]
@@ -143,7 +144,7 @@ def asked(strategy: str, index: torch.Tensor, seeds: tuple[int, ...], replicas: 
 
 
 @pytest.mark.parametrize("strategy", NEGATIVES)
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(first=st.integers(0, 2**31), replicas=st.integers(1, 3), samples=st.integers(1, 12))
 def test_every_negative_strategy_keeps_its_promises(strategy: str, first: int, replicas: int, samples: int) -> None:
     index = Draws(range(first, first + replicas)).at("index").integers(0, 60, (replicas, samples))
@@ -162,7 +163,7 @@ def test_every_negative_strategy_keeps_its_promises(strategy: str, first: int, r
 
 
 @pytest.mark.parametrize("strategy", ["wrong_label", "hardest_label", "sampled_label"])
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(seed=st.integers(0, 2**31))
 def test_a_wrong_label_is_never_the_true_one_and_the_image_stays(strategy: str, seed: int) -> None:
     index = torch.arange(60).unsqueeze(0)

@@ -15,7 +15,7 @@ from ffengine.samples import load_samples
 from ffengine.spec import CheckSpec, NetworkSpec, TrainSpec
 from ffengine.training import EpochReport
 from tests.engine import reference
-from tests.engine.test_datasets import RAW, needs_mnist
+from tests.mnist import RAW, needs_mnist
 
 CPU = torch.device("cpu")
 

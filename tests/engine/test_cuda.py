@@ -9,7 +9,7 @@ from ffengine.results import TrainResult
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.training import EpochReport
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is present")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="without a GPU: torch sees none")
 
 BASE = {
     "dataset": {"train_samples": 1_000, "test_samples": 200},

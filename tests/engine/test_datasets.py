@@ -4,7 +4,6 @@ import functools
 import gzip
 import hashlib
 import http.server
-import os
 import shutil
 import threading
 from pathlib import Path
@@ -16,9 +15,7 @@ from ffengine import datasets, download
 from ffengine.arrays import Archive, Arrays, DatasetError, digest_of
 from ffengine.dataformats import CIFAR10_FILES, EMNIST_FILES, MNIST_FILES, read_idx
 from ffengine.datasets import DATASETS, load, loaded, present_folder, verified
-
-RAW = Path(os.environ.get("FFLAB_TEST_MNIST", Path(__file__).parents[3] / "shared/data/MNIST/raw"))
-needs_mnist = pytest.mark.skipif(not RAW.is_dir(), reason=f"the full MNIST is not at {RAW}; set FFLAB_TEST_MNIST to its raw folder")
+from tests.mnist import RAW, needs_mnist
 
 
 def test_the_bundled_sample_is_balanced_and_verified() -> None:

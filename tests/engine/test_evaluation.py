@@ -16,7 +16,7 @@ from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec
 from ffengine.training import BatchReport, EpochReport
 from tests.engine import reference
-from tests.engine.test_training import spec_of
+from tests.engine.specs import spec_of
 
 CPU = torch.device("cpu")
 

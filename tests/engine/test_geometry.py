@@ -16,12 +16,13 @@ from ffengine.results import CheckResult
 from ffengine.samples import load_samples
 from ffengine.spec import CheckSpec
 from tests.engine import reference
+from tests.examples import examples
 
 VALUES = st.floats(-4, 4, width=16)
 SAMPLES = st.integers(1, 4).flatmap(lambda m: st.lists(st.lists(VALUES, min_size=m, max_size=m), min_size=1, max_size=7))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(SAMPLES, st.data())
 def test_the_histogram_is_that_of_a_double_loop(positive: list[list[float]], data: st.DataObject) -> None:
     m = len(positive[0])

@@ -12,6 +12,7 @@ import ffengine
 from ffengine.activations import ACTIVATIONS
 from ffengine.limit import TILE, hermite_coefficients, limit_kernel
 from tests.engine.reference import SIGMA, limit_sum, random_layer
+from tests.examples import examples
 
 SERIES = [name for name, entry in ACTIVATIONS.items() if entry.slope_below_zero is None]
 
@@ -97,7 +98,7 @@ def test_relu_margins_equal_the_sum_one_angle_at_a_time(seed: int, samples: int,
     assert not bool(pair[1].satisfied[0])
 
 
-@settings(max_examples=5)
+@settings(max_examples=examples(5))
 @given(seed=st.integers(0, 2**31), extra=st.integers(-3, 3), name=st.sampled_from(["relu", "leaky_relu", "tanh"]))
 def test_blocks_of_pairs_change_nothing_but_rounding(seed: int, extra: int, name: str) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -17,6 +17,7 @@ from ffengine.network import Network
 from ffengine.samples import load_samples
 from ffengine.spec import DatasetSpec, NetworkSpec
 from tests.engine import reference
+from tests.examples import examples
 
 seeds = st.integers(0, 2**31)
 samples = st.integers(1, 12)
@@ -58,7 +59,7 @@ def test_theorem_2_margins_equal_autograd_of_sparsity(seed: int, positives: int,
         assert close(found.margin[alive], reference.margin_of_rate(weight, group[alive], rate, activation), x)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(seeds, st.integers(1, 6), st.integers(1, 6), inputs, widths)
 def test_margins_are_twice_the_papers_sums_by_double_loop(seed: int, positives: int, negatives: int, m: int, n: int) -> None:
     weight, x = reference.random_layer(seed, positives + negatives, m, n)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ffengine import readout
 from ffengine.readout import LinearReadout, choose_penalty, fit_linear
+from tests.examples import examples
 
 seeds = st.integers(0, 2**31)
 penalties = st.sampled_from([1e-3, 1e-2, 0.1, 1.0])
@@ -47,7 +48,7 @@ def test_the_gradient_vanishes_at_the_optimum(seed: int, samples: int, width: in
     assert fitted.gradient[0] == pytest.approx(float(gradient.abs().max()), abs=1e-9)
 
 
-@settings(max_examples=8)
+@settings(max_examples=examples(8))
 @given(seeds, st.sampled_from([0.1, 1.0]))
 def test_plain_gradient_descent_ends_at_the_same_place(seed: int, penalty: float) -> None:
     x, y = drawn(seed, 1, 20, 3, 3)
@@ -107,7 +108,7 @@ def test_units_of_measurement_do_not_matter(seed: int, exponent: float) -> None:
     assert torch.allclose(rescaled.weight, fitted.weight, atol=1e-5)
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(seeds, st.integers(1, 3), st.booleans(), st.sampled_from([torch.float32, torch.float64]))
 def test_replicas_are_single_fits_and_bits_do_not_change(seed: int, replicas: int, shared: bool, dtype: torch.dtype) -> None:
     x, y = drawn(seed, replicas, 30, 4, 3, dtype)
@@ -144,7 +145,7 @@ def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(pieces.predict(x), whole.predict(x))
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(seeds)
 def test_the_penalty_that_is_right_most_often_is_chosen_and_of_equals_the_strongest(seed: int) -> None:
     x, y = drawn(seed, 2, 40, 6, 3)

@@ -10,18 +10,12 @@ from pydantic import TypeAdapter, ValidationError
 from ffengine.spec import AnySpec, StudySpec
 from ffengine.study import expand
 from ffengine.text import STORED, UserText, all_visible, user_text, visible
+from tests.hostile import BAD
 
 CHECK = {"kind": "check", "theorem": 1, "widths": [8, 16], "samples": 20, "batch_size": 10, "methods": ["exact"]}
 GOOD = (
     *("baseline", "théorème 1", "学习率", "تجربة أولى", "प्रयोग", "می‌خواهم", "Löwe, 3 × 1000 (λ = 0,1) <b>&", "a" * 200),
     *("🧪", "👩‍🔬 run", "❤️", "👍🏽", "🇪🇺", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "1️⃣", "a\u00a0b", "\u3000全角"),
-)
-BAD = (
-    *("\x00", "\x01", "\t", "\n", "\r", "\x0c", "\x1b", "\x7f", "\x80", "\x85", "\x9b", "\xad"),
-    *("\u061c", "\u200b", "\u200e", "\u200f", "\u2028", "\u2029", "\u202a", "\u202e", "\u2060", "\u2065", "\u2066", "\u2069", "\ufeff"),
-    *("\ud800", "\udfff", "\ue000", "\uf8ff", "\ufdd0", "\ufdef", "\ufff9", "\ufffe", "\uffff"),
-    *("\u115f", "\u1160", "\u2800", "\u3164", "\uffa0"),
-    *("\U0001fffe", "\U0001d173", "\U000e0001", "\U000e0041", "\U000e0fff", "\U000f0000", "\U0010fffd", "\U0010ffff"),
 )
 # what XML 1.0 does not have, but for what a JSON text cannot hold
 NO_XML = [chr(code) for code in range(0x20) if code not in (9, 10, 13)] + ["\ufffe", "\uffff"]

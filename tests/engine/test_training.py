@@ -23,19 +23,8 @@ from ffengine.spec import TrainSpec, digest
 from ffengine.training import BatchReport, EpochReport
 from tests.engine import reference
 from tests.engine.reference import SIGMA, optimizer_of
-
-SMALL = {
-    "dataset": {"train_samples": 120, "test_samples": 50},
-    "network": {"widths": [24]},
-    "epochs": 3,
-    "batch_size": 50,
-    "monitor": {"samples": 80},
-}
-
-
-def spec_of(**changes: object) -> TrainSpec:
-    return TrainSpec.model_validate({**SMALL, **changes})
-
+from tests.engine.specs import spec_of
+from tests.examples import examples
 
 OBJECTIVES = [name_of(entry, "name") for entry in entries(AnyObjective)]
 GOODNESS = [name_of(entry, "name") for entry in entries(GoodnessEntry)]
@@ -180,7 +169,7 @@ def assume_well_conditioned(spec: TrainSpec, replica: int, exact: list[torch.Ten
     assume(all(float((one - other).abs().max()) < 3e-5 for one, other in zip(nudged, exact, strict=True)))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.filter_too_much])
 @given(specs)
 @example(COLLAPSED)
 def test_weights_equal_a_float64_autograd_loop(spec: TrainSpec) -> None:
@@ -192,7 +181,7 @@ def test_weights_equal_a_float64_autograd_loop(spec: TrainSpec) -> None:
             assert torch.allclose(found[layer][replica].double(), expected, rtol=1e-3, atol=1e-4)
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=examples(10), suppress_health_check=[HealthCheck.filter_too_much])
 @given(specs)
 def test_a_replica_equals_the_run_of_its_seed_alone(spec: TrainSpec) -> None:
     together = grown_moderately(spec)
@@ -203,7 +192,7 @@ def test_a_replica_equals_the_run_of_its_seed_alone(spec: TrainSpec) -> None:
             assert float((one[replica] - other[0]).norm()) <= 1e-4 * float(other[0].norm())
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(specs, st.integers(1, 12))
 def test_a_run_interrupted_every_few_batches_gives_the_same_bits(spec: TrainSpec, patience: int) -> None:
     grown_moderately(spec)
@@ -331,7 +320,7 @@ def test_a_checkpoint_of_another_spec_is_refused() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(0, 255))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_a_damaged_checkpoint_is_a_value_error_or_the_same(place: int, value: int) -> None:
     data = bytearray(GOOD_CHECKPOINT)
     data[place % len(data)] = value

@@ -3,9 +3,7 @@
 import contextlib
 import io
 import pickle
-import struct
 import threading
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,8 @@ from ffengine import uploads
 from ffengine.arrays import DatasetError, digest_of
 from ffengine.datasets import facts_of, load
 from ffengine.spec import DATASETS, ELSEWHERE, DatasetSpec, TrainSpec
+from tests.engine.arrays import ILLEGIBLE, LABELS, member, npy
+from tests.examples import examples
 
 
 def npz(compressed: bool = False, **arrays: np.ndarray) -> io.BytesIO:
@@ -29,9 +29,6 @@ def npz(compressed: bool = False, **arrays: np.ndarray) -> io.BytesIO:
 
 def images(n: int = 20, *shape: int, dtype: type = np.uint8) -> np.ndarray:
     return np.random.default_rng(n).integers(0, 256, (n, *(shape or (4, 4)))).astype(dtype)
-
-
-LABELS = np.arange(20) % 2
 
 
 def test_an_upload_becomes_a_data_set_that_a_spec_may_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,49 +115,6 @@ class Evil:
         return (print, ("unpickled",))
 
 
-def member(name: str, content: bytes) -> io.BytesIO:
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w") as archive:
-        for written in ("y.npy", name):
-            file = io.BytesIO()
-            np.save(file, LABELS)
-            archive.writestr(written, content if written == name else file.getvalue())
-    target.seek(0)
-    return target
-
-
-def npy(header: str, data: bytes = b"") -> bytes:
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + data
-
-
-ILLEGIBLE = (
-    *(
-        "{'descr': ('|u1',",
-        "'" * 3,
-        "{'descr': " + "'" * 3,
-        "-" * 9_000,
-        "[" * 9_000,
-        "(" * 9_000 + ")" * 9_000,
-        "{b'descr': '|u1'}",
-        "{{}: 1}",
-        "{[]: 1}",
-    ),
-    *("", " ", "\\", "{'descr': {}, 'fortran_order': False, 'shape': (2,)}", "{'descr': [], 'fortran_order': 1, 'shape': ()}", "1" * 9_000),
-    *(
-        "{1: 2, b'x': 3}",
-        "{'descr': ('|u1', -1), 'fortran_order': False, 'shape': (2,)}",
-        "{'descr': '|u1', 'fortran_order': False, 'shape': 2}",
-    ),
-    *(
-        "{'descr': [('a', '|u1', -1)], 'fortran_order': False, 'shape': (2,)}",
-        "{None: 1, 'a': 2}",
-        "1 if",
-        "\x00",
-        "f'{1}'",
-        "0x",
-        "1j" * 3_000,
-    ),
-)
 HOSTILE = {
     "objects": (npz(x=np.array([Evil()] * 20), y=LABELS), "is not the size|x is object"),
     "a pickle": (io.BytesIO(pickle.dumps(Evil())), "not a readable"),
@@ -208,7 +162,7 @@ def test_a_header_that_is_none_is_said_to_be_none(header: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Reading")  # of a header as Python 2 has written it
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=examples(1_000), deadline=None)
 @given(
     st.lists(
         st.sampled_from([*"'{}[](),:-+\\1 \n#", "'" * 3, "b'x'", "'descr'", "'shape'", "'fortran_order'", "'|u1'", "True", "None"]),
@@ -220,7 +174,7 @@ def test_no_header_escapes_as_another_error(pieces: list[str]) -> None:
         uploads.read_archive(member("x.npy", npy("".join(pieces))))
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.binary(max_size=200), st.integers(0, 1200))
 def test_no_damage_to_an_archive_escapes_as_another_error(noise: bytes, at: int) -> None:
     whole = npz(True, x=images(), y=LABELS).getvalue()

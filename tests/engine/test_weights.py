@@ -14,6 +14,7 @@ import ffengine
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.training import EpochReport
 from ffengine.weights import Weights, export_weights, import_weights
+from tests.examples import examples
 
 SPEC = TrainSpec.model_validate(
     {
@@ -102,7 +103,7 @@ def test_files_that_do_not_fit_are_refused(data: bytes, message: str) -> None:
 DATA = export_weights(Weights(SPEC, 2, tuple(np.ones(shape, np.float32) for shape in ((2, 7, 785), (2, 5, 8)))))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.integers(0, len(DATA) - 1), st.binary(min_size=1, max_size=20))
 def test_no_damage_escapes_as_another_error(at: int, noise: bytes) -> None:
     try:

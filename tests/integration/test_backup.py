@@ -17,15 +17,15 @@ import httpx
 import pytest
 
 import ffengine
+from benchmarks.waiting import PATIENCE_SECONDS
 from service.artifacts import Artifacts
 from service.settings import Settings
 from service.stack.stack import Stack
 from service.store import Store
 from tests.documents import titled
-from tests.integration.conftest import Lab, lab_settings
 from tests.postgres import PostgresServer, need_postgres
+from tests.stack import Lab, lab_settings
 
-SECONDS = 60.0
 PAGE = titled("docs/howto/backup.md")
 TRAIN = {"kind": "train", "dataset": {"name": "digits"}, "network": {"widths": [16]}, "epochs": 2, "monitor": {"samples": 100}}
 CHECK = {"kind": "check", "dataset": {"name": "digits"}, "widths": [16], "samples": 100, "seeds": [0]}
@@ -40,6 +40,11 @@ def user(home: Path) -> Path:
     return home
 
 
+def settings_of(user: Path) -> Settings:
+    """Those of the stack that is backed up: nothing is lost here, so nobody has to notice soon."""
+    return lab_settings(state_of(user)).model_copy(update={"data": None, "lease_seconds": 60.0})
+
+
 def state_of(user: Path) -> Path:
     """The stack's home of that user."""
     return user / ".local" / "share" / "fflab"
@@ -51,7 +56,7 @@ def follow(title: str, user: Path, **more: str) -> None:
     path = f"{Path(sys.executable).parent}:/usr/lib/postgresql/bin:{os.environ['PATH']}"
     environment = os.environ | {"HOME": str(user), "PATH": path} | more
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text], cwd=user, env=environment, capture_output=True, text=True, timeout=SECONDS
+        ["bash", "-euo", "pipefail", "-c", text], cwd=user, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS
     )
     assert done.returncode == 0, done.stderr
 
@@ -68,7 +73,7 @@ def restored(user: Path) -> Iterator[httpx.Client]:
             line = process.stdout.readline()
             url = re.search(r"http://127\.0\.0\.1:\d+", line)
             assert url, line
-            with httpx.Client(base_url=url[0], timeout=30.0, trust_env=False) as http:
+            with httpx.Client(base_url=url[0], timeout=PATIENCE_SECONDS, trust_env=False) as http:
                 yield http
         finally:
             process.send_signal(signal.SIGINT)
@@ -112,7 +117,7 @@ def upload(http: httpx.Client, user: Path) -> None:
 
 
 def test_a_stack_that_is_copied_while_it_runs_or_stopped_and_started_elsewhere_has_everything(user: Path) -> None:
-    with Stack(lab_settings(state_of(user)).model_copy(update={"data": None}), port=0, device="cpu") as stack, Lab(stack) as lab:
+    with Stack(settings_of(user), port=0, device="cpu") as stack, Lab(stack) as lab:
         upload(lab.http, user)
         jobs = some_work(lab)
         before = seen(lab.http, jobs)
@@ -149,9 +154,9 @@ def copy_whole(user: Path) -> None:
 
 
 def test_a_copy_that_is_started_beside_the_original_leaves_it_alone(user: Path) -> None:
-    with Stack(lab_settings(state_of(user)).model_copy(update={"data": None}), port=0, device="cpu") as stack, Lab(stack) as lab:
+    with Stack(settings_of(user), port=0, device="cpu") as stack, Lab(stack) as lab:
         job = lab.submit(LONG | {"epochs": 30_000})
-        lab.wait_for(job, lambda seen: seen["progress"]["fraction"] > 0, "begun", seconds=150)
+        lab.wait_for(job, lambda seen: seen["progress"]["fraction"] > 0, "begun")
         before = processes(lab)
         follow("back up while it runs", user)
         follow("restore that", user)

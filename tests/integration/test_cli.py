@@ -6,8 +6,9 @@ import subprocess
 import sys
 from typing import Any
 
-from tests.integration.conftest import Lab
+from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from tests.ptys import Terminal
+from tests.stack import Lab, frozen
 
 SPEC = {"kind": "train", "dataset": {"train_samples": 1_000, "test_samples": 200}, "network": {"widths": [64]}, "monitor": {"samples": 200}}
 
@@ -15,7 +16,7 @@ SPEC = {"kind": "train", "dataset": {"train_samples": 1_000, "test_samples": 200
 def fflab(lab: Lab, *arguments: str) -> "subprocess.CompletedProcess[str]":
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FFLAB_")}
     command = [sys.executable, "-m", "service.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**inherited, "FFLAB_URL": lab.stack.url}, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env={**inherited, "FFLAB_URL": lab.stack.url}, timeout=PATIENCE_SECONDS)
 
 
 def spec_file(folder: Any, **fields: Any) -> str:
@@ -39,13 +40,16 @@ def test_two_jobs_are_submitted_waited_for_and_put_beside_each_other(lab: Lab, t
 
 
 def test_curves_grow_in_a_terminal_also_when_the_api_is_killed_meanwhile(lab: Lab, tmp_path: Any) -> None:
-    submitted = fflab(lab, "submit", spec_file(tmp_path, epochs=20, batch_size=20, seeds=[43], optimizer={"lr": 0.01}), "--fresh")
-    job_id = submitted.stdout.strip()
-    terminal = Terminal("watch", job_id, environment={"FFLAB_URL": lab.stack.url}, columns=120)
+    wait_until(lambda: not lab.http.get("/v1/workers").json()["items"][0]["job"], "the worker is idle")
+    with frozen(lab.runner()):  # so that the job cannot have ended before it is watched
+        submitted = fflab(lab, "submit", spec_file(tmp_path, epochs=60, batch_size=20, seeds=[43], optimizer={"lr": 0.01}), "--fresh")
+        job_id = submitted.stdout.strip()
+        terminal = Terminal("watch", job_id, environment={"FFLAB_URL": lab.stack.url}, columns=120)
+        terminal.until("running")
     early = terminal.until("running", "● positive", "Hoyer sparsity S")
     lab.until_midway(job_id)
     lab.child("api").kill()
-    terminal.until("succeeded", "100%", "epoch 20", seconds=120.0)
+    terminal.until("succeeded", "100%", "epoch 60")
     assert terminal.end() == 0
-    last = [frame for frame in terminal.frames if "epoch 20" in frame][-1]
+    last = [frame for frame in terminal.frames if "epoch 60" in frame][-1]
     assert sum("⠀" < mark <= "⣿" for mark in last) > sum("⠀" < mark <= "⣿" for mark in early)

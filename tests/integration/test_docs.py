@@ -12,10 +12,10 @@ from typing import IO, Any
 
 import pytest
 
+from benchmarks.waiting import PATIENCE_SECONDS
 from tests.documents import PAGES, ROOT, Block, blocks
-from tests.integration.conftest import Lab
+from tests.stack import Lab
 
-SECONDS = 120.0
 JOB = re.compile(r"job_[0-9a-f]{32}")
 HERE = re.compile(r"(?:http://)?(?:127\.0\.0\.1|localhost):8000")
 NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
@@ -75,7 +75,7 @@ class Reader:
         script = f"set -eu -o pipefail\n{text}\n\nexport -p > .exported"
         before = ". ./.exported\n" if (self.folder / ".exported").exists() else ""
         done = subprocess.run(
-            ["bash", "-c", before + script], cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=SECONDS
+            ["bash", "-c", before + script], cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=PATIENCE_SECONDS
         )
         assert done.returncode == 0, f"{block.place}: {text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         return done.stdout + done.stderr
@@ -149,7 +149,7 @@ def test_every_line_for_curl_of_the_reference_asks_what_there_is(lab: Lab, tmp_p
             continue
         text = re.sub(r" -OJ?(?= )", "", HERE.sub(lab.stack.url, line)) + " -o /dev/null -w '%{http_code}'"
         done = subprocess.run(
-            ["bash", "-c", text], env=os.environ | {"JOB": job}, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS
+            ["bash", "-c", text], env=os.environ | {"JOB": job}, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS
         )
         allowed = {"409"} if re.search(r"/(pause|resume|cancel|retry)\b", line) else {"200", "202"}
         assert done.stdout in allowed, f"{line}\n{done.stdout}"

@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 
+from benchmarks.waiting import PATIENCE_SECONDS
+
 ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.soak
 
 
 def bench(*arguments: str) -> tuple[int, dict[str, Any]]:
-    done = subprocess.run([sys.executable, "-m", "benchmarks.faults", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=280)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.faults", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=10 * PATIENCE_SECONDS
+    )
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 

@@ -17,45 +17,9 @@ import psutil
 import pytest
 import redis
 
-from benchmarks.stack import wait_until
+from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from service.stack.stack import Stack, StackError, read_state
-from tests.integration.conftest import LEASE_SECONDS, Lab, lab_settings
-
-# a few seconds on two cores, in many epochs, or in few epochs of many batches
-DATA = {"name": "mnist-mini", "train_samples": 3000, "test_samples": 100}
-SPECS: dict[str, dict[str, Any]] = {
-    "many epochs": {
-        "kind": "train",
-        "dataset": DATA,
-        "network": {"widths": [200]},
-        "epochs": 40,
-        "batch_size": 50,
-        "monitor": {"samples": 200},
-    },
-    "long epochs": {
-        "kind": "train",
-        "dataset": DATA,
-        "network": {"widths": [200, 100]},
-        "optimizer": {"lr": 0.001},
-        "epochs": 2,
-        "batch_size": 2,
-        "monitor": {"samples": 200},
-    },
-}
-CHECK = {"kind": "check", "dataset": DATA, "widths": [32], "samples": 500, "seeds": [0]}
-
-
-def figures(result: dict[str, Any]) -> tuple[Any, Any]:
-    """What must not depend on how often a run was interrupted."""
-    return result["curves"], result["accuracy"]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(stack: Stack) -> dict[str, tuple[Any, Any]]:
-    """The figures of the specs, from runs that nothing happened to."""
-    with Lab(stack) as lab:
-        jobs = {name: lab.submit(spec) for name, spec in SPECS.items()}
-        return {name: figures(lab.succeeded(job_id)) for name, job_id in jobs.items()}
+from tests.stack import CHECK, LEASE_SECONDS, SPECS, Lab, answers, events, figures, lab_settings
 
 
 def kill_worker_tree(lab: Lab) -> None:
@@ -88,26 +52,14 @@ def test_a_job_whose_worker_is_killed_resumes_with_the_same_bits(
     before = lab.until_midway(job_id)
     KILLS[victim](lab)
     killed = time.monotonic()
-    resumed = lab.wait_for(job_id, lambda job: job["attempts"] == 2, "claimed again", seconds=LEASE_SECONDS + 12)
+    resumed = lab.wait_for(job_id, lambda job: job["attempts"] == 2, "claimed again")
     recovered = time.monotonic() - killed
-    assert recovered < LEASE_SECONDS + 10, recovered
+    assert recovered < LEASE_SECONDS + 60, recovered  # not the hour after which a broker sends again
     assert figures(lab.succeeded(job_id)) == undisturbed[spec]
     assert lab.job(job_id)["attempts"] == 2
     assert resumed["progress"]["fraction"] >= before["progress"]["fraction"] - 0.1, "it began again from the start"
     rows = [event["data"]["rows"] for event in events(lab, job_id) if event["type"] == "rows"]
     assert [row for batch in rows for row in batch] == undisturbed[spec][0], "each row was announced once, in order"
-
-
-def events(lab: Lab, job_id: str) -> list[dict[str, Any]]:
-    """All events of a job."""
-    found: list[dict[str, Any]] = []
-    while True:
-        answer = lab.http.get(f"/v1/jobs/{job_id}/events", params={"after": len(found)}, headers={"Accept": "application/json"})
-        assert answer.status_code == 200, answer.text
-        page = answer.json()["items"]
-        if not page:
-            return found
-        found += page
 
 
 def test_a_worker_that_was_frozen_past_its_lease_is_fenced_off(lab: Lab, undisturbed: dict[str, tuple[Any, Any]]) -> None:
@@ -117,7 +69,7 @@ def test_a_worker_that_was_frozen_past_its_lease_is_fenced_off(lab: Lab, undistu
     frozen = [worker, *worker.children(recursive=True)]
     for process in frozen:
         process.suspend()
-    lab.until_state(job_id, "queued", seconds=LEASE_SECONDS + 5)
+    lab.until_state(job_id, "queued")
     for process in frozen:
         process.resume()
     assert figures(lab.succeeded(job_id)) == undisturbed["many epochs"]
@@ -130,8 +82,8 @@ def test_a_worker_that_is_asked_to_end_hands_its_job_back(lab: Lab, undisturbed:
     worker = lab.child("worker")
     family = [worker, *worker.children(recursive=True)]
     worker.terminate()
-    lab.until_state(job_id, "queued", seconds=10)
-    _, alive = psutil.wait_procs(family, timeout=10)
+    lab.until_state(job_id, "queued")
+    _, alive = psutil.wait_procs(family, timeout=PATIENCE_SECONDS)
     assert not alive
     assert figures(lab.succeeded(job_id)) == undisturbed["long epochs"]
     handed_back = [event["data"] for event in events(lab, job_id) if event["data"].get("state") == "queued"][-1]
@@ -142,7 +94,7 @@ def test_a_paused_job_goes_on_with_the_same_bits(lab: Lab, undisturbed: dict[str
     job_id = lab.submit(SPECS["long epochs"])
     lab.until_midway(job_id)
     assert lab.http.post(f"/v1/jobs/{job_id}/pause").is_success
-    lab.until_state(job_id, "paused", seconds=5)
+    lab.until_state(job_id, "paused")
     assert lab.http.post(f"/v1/jobs/{job_id}/resume").is_success
     assert figures(lab.succeeded(job_id)) == undisturbed["long epochs"]
 
@@ -151,7 +103,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(lab: Lab, undisturbed:
     job_id = lab.submit(SPECS["many epochs"])
     lab.until_midway(job_id)
     assert lab.http.post(f"/v1/jobs/{job_id}/pause").is_success
-    lab.until_state(job_id, "paused", seconds=5)
+    lab.until_state(job_id, "paused")
     folder = lab.stack.settings.artifacts / job_id
     for name in ("step.safetensors", sorted(path.name for path in folder.glob("epoch-*"))[-1]):
         if (folder / name).exists():
@@ -192,17 +144,10 @@ def test_an_api_that_is_killed_comes_back_and_the_job_goes_on(lab: Lab, undistur
     lab.until_midway(job_id)
     api = lab.child("api")
     api.kill()
-    api.wait(5)
-    wait_until(lambda: answers(lab), "the API answers again", seconds=20)
+    api.wait()
+    wait_until(lambda: answers(lab), "the API answers again")
     assert figures(lab.succeeded(job_id)) == undisturbed["many epochs"]
     assert lab.job(job_id)["attempts"] == 1
-
-
-def answers(lab: Lab) -> bool:
-    try:
-        return lab.http.get("/readyz").is_success
-    except httpx.TransportError:
-        return False
 
 
 def test_cancelling_stops_the_computation(lab: Lab) -> None:
@@ -213,10 +158,10 @@ def test_cancelling_stops_the_computation(lab: Lab) -> None:
 
     assert lab.http.post(f"/v1/jobs/{queued}/cancel").json()["state"] == "cancelled"
     assert lab.http.post(f"/v1/jobs/{running}/cancel").is_success
-    lab.until_state(running, "cancelled", seconds=3)
+    lab.until_state(running, "cancelled")
 
     assert lab.job(queued)["attempts"] == 0
-    wait_until(lambda: not runner.is_running() or is_idle(runner), "the runner computes no more", seconds=5)
+    wait_until(lambda: not runner.is_running() or is_idle(runner), "the runner computes no more")
     wait_until(
         lambda: [worker for worker in lab.http.get("/v1/workers").json()["items"] if not worker["job"]], "the worker says that it is idle"
     )
@@ -243,7 +188,7 @@ def test_a_port_in_use_is_said(stack: Stack, home: Path) -> None:
         capture_output=True,
         text=True,
         env=os.environ | {"FFLAB_HOME": str(home)},
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
     assert api.returncode == 3
     assert len(api.stderr.splitlines()) == 1
@@ -259,7 +204,7 @@ def test_an_open_address_needs_keys(home: Path) -> None:
         capture_output=True,
         text=True,
         env=os.environ | {"FFLAB_HOME": str(home)},
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
     assert api.returncode == 3
     assert "fflab keys create" in api.stderr
@@ -294,7 +239,7 @@ def running(family: list[psutil.Process]) -> list[psutil.Process]:
 def test_nothing_is_left_of_a_stack_that_was_stopped(redis_server: Path, home: Path, number: signal.Signals) -> None:
     with fflab_up(home) as (supervisor, family, _):
         supervisor.send_signal(number)
-        assert supervisor.wait(20) == 0
+        assert supervisor.wait(PATIENCE_SECONDS) == 0
         assert not running(family)
         assert not (home / "stack.json").exists()
 
@@ -302,9 +247,9 @@ def test_nothing_is_left_of_a_stack_that_was_stopped(redis_server: Path, home: P
 def test_nothing_is_left_of_a_stack_that_was_killed_and_the_next_one_goes_on(redis_server: Path, home: Path) -> None:
     with fflab_up(home) as (supervisor, family, job_id):
         supervisor.kill()
-        supervisor.wait(5)
+        supervisor.wait()
         with Stack(lab_settings(home), port=0, device="cpu") as stack, Lab(stack) as lab:
             assert not running(family), "the next stack begins when all of the last one is gone"
             lab.wait_for(job_id, lambda job: job["state"] == "running" and job["attempts"] == 2, "the job goes on")
             lab.http.post(f"/v1/jobs/{job_id}/cancel")
-            lab.until_state(job_id, "cancelled", seconds=5)
+            lab.until_state(job_id, "cancelled")

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.waiting import PATIENCE_SECONDS
 from service.artifacts import Artifacts
 from service.background.retention import UNKNOWN_SECONDS
 from service.stack.stack import Stack, StackError
 from service.store import Store
-from tests.integration.conftest import Lab, lab_settings
+from tests.stack import Lab, lab_settings
 
 SPEC = {"kind": "train", "dataset": {"name": "digits"}, "network": {"widths": [16]}, "epochs": 2, "monitor": {"samples": 100}}
 API = ("-m", "service.serve", "--port", "0")
@@ -71,7 +72,7 @@ def artifacts_in(home: Path) -> dict[str, bytes]:
 def fflab(home: Path, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FFLAB_")}
     environment = kept | {"FFLAB_HOME": str(home), "FFLAB_REDIS_URL": "redis://127.0.0.1:1/0", "FFLAB_URL": "http://127.0.0.1:1"} | more
-    return subprocess.run([sys.executable, "-P", *arguments], capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run([sys.executable, "-P", *arguments], capture_output=True, text=True, env=environment, timeout=PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("labelled", [True, False], ids=["with an id", "of an earlier version"])

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 import ffengine
+from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.results import CheckResult, TrainResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import expand, summarise
 from ffengine.training import EpochReport
 from service.client import Client, JobFailed, NotFound, Refused
-from tests.integration.conftest import Lab
+from tests.stack import Lab
 
 TRAIN = {
     "kind": "train",
@@ -43,7 +44,7 @@ def directly(spec: TrainSpec) -> tuple[TrainResult, list[EpochReport]]:
 
 def test_a_training_job_reports_what_the_engine_computes(client: Client) -> None:
     expected, _ = directly(TrainSpec.model_validate(TRAIN))
-    job = client.submit(TRAIN, fresh=True).wait(60)
+    job = client.submit(TRAIN, fresh=True).wait(PATIENCE_SECONDS)
     result = job.result
     assert isinstance(result, TrainResult)
     assert result.curves == expected.curves
@@ -57,7 +58,7 @@ def test_a_training_job_reports_what_the_engine_computes(client: Client) -> None
 @pytest.mark.parametrize("theorem", [1, 2])
 def test_a_check_reports_what_the_engine_computes(client: Client, theorem: int) -> None:
     spec = {"kind": "check", "theorem": theorem, "widths": [16, 32], "samples": 300, "batch_size": 100, "seeds": [0, 1]}
-    result = client.submit(spec, fresh=True).wait(60).result
+    result = client.submit(spec, fresh=True).wait(PATIENCE_SECONDS).result
     assert isinstance(result, CheckResult)
     assert result.cells == ffengine.check(CheckSpec.model_validate(spec)).cells
 
@@ -65,7 +66,7 @@ def test_a_check_reports_what_the_engine_computes(client: Client, theorem: int) 
 def test_a_check_at_the_weights_of_a_training_job(client: Client) -> None:
     spec = TrainSpec.model_validate(TRAIN)
     _, reports = directly(spec)
-    trained = client.submit(TRAIN, fresh=True).wait(60)
+    trained = client.submit(TRAIN, fresh=True).wait(PATIENCE_SECONDS)
     asked = {
         "kind": "check",
         "theorem": 2,
@@ -74,7 +75,7 @@ def test_a_check_at_the_weights_of_a_training_job(client: Client) -> None:
         "batch_size": 100,
         "seeds": [1],
     }
-    result = client.submit(asked).wait(60).result
+    result = client.submit(asked).wait(PATIENCE_SECONDS).result
     checkpoint = next(report.checkpoint for report in reports if report.layers == (1,) and report.epoch == 1)
     expected = ffengine.check(CheckSpec.model_validate(asked), trained=checkpoint, trained_spec=spec)
     assert isinstance(result, CheckResult)
@@ -86,7 +87,7 @@ def test_a_check_at_the_weights_of_a_training_job(client: Client) -> None:
 def test_the_weights_of_a_training_job_are_those_that_the_engine_learns(client: Client) -> None:
     spec = TrainSpec.model_validate(TRAIN)
     _, reports = directly(spec)
-    trained = client.submit(TRAIN).wait(60)
+    trained = client.submit(TRAIN).wait(PATIENCE_SECONDS)
     for query, report in (("", reports[-1]), ("?epoch=1&layer=0", reports[1])):
         weights = ffengine.import_weights(client.download(trained.id, f"weights.safetensors{query}"))
         assert (weights.spec, weights.epoch) == (spec, report.epoch)
@@ -98,7 +99,7 @@ def test_the_weights_of_a_training_job_are_those_that_the_engine_learns(client: 
 
 def test_a_study_runs_its_grid_and_aggregates_over_seeds(client: Client) -> None:
     spec = {"kind": "study", "base": TRAIN, "grid": {"network.widths": [[8], [16]], "negatives.strategy": ["wrong_label", "hybrid"]}}
-    job = client.submit(spec, fresh=True).wait(90)
+    job = client.submit(spec, fresh=True).wait(PATIENCE_SECONDS)
     result = job.result
     assert result.kind == "study"
     cells = expand(StudySpec.model_validate(spec))
@@ -127,7 +128,7 @@ def test_an_idempotency_key_makes_one_job(lab: Lab) -> None:
 
 def test_an_identical_spec_is_answered_from_the_cache(client: Client) -> None:
     spec = {**TRAIN, "seeds": [6]}
-    first = client.submit(spec).wait(60)
+    first = client.submit(spec).wait(PATIENCE_SECONDS)
     second = client.submit(spec)
     assert (second.job.state.value, second.job.cached, second.job.cached_from) == ("succeeded", True, first.id)
     assert second.result == first.result
@@ -153,7 +154,7 @@ def test_a_stream_resumed_in_its_middle_is_the_whole_stream(lab: Lab, client: Cl
 
 
 def test_the_table_is_the_result(client: Client) -> None:
-    job = client.submit(TRAIN).wait(60)
+    job = client.submit(TRAIN).wait(PATIENCE_SECONDS)
     rows = list(csv.DictReader(io.StringIO(client.download(job.id, "result.csv").decode())))
     for row, expected in zip(rows, job.rows, strict=True):
         assert {key: (json.loads(text) if text and key != "split" else text or None) for key, text in row.items()} == expected
@@ -162,7 +163,7 @@ def test_the_table_is_the_result(client: Client) -> None:
 def test_numbers_that_diverge_fail_with_a_diagnosis_and_their_curves(client: Client) -> None:
     job = client.submit({**TRAIN, "optimizer": {"lr": 1e9}, "epochs": 30, "network": {"widths": [16]}})
     with pytest.raises(JobFailed, match="diverged"):
-        job.wait(60)
+        job.wait(PATIENCE_SECONDS)
     assert job.curves
     with pytest.raises(Refused, match="has no result"):
         _ = job.result
@@ -201,7 +202,7 @@ def test_malformed_bodies_to_every_route_are_refused_with_a_problem(lab: Lab) ->
 def fflab(lab: Lab, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "service.cli", *arguments]
     environment = {"FFLAB_URL": lab.stack.url, "FFLAB_HOME": str(lab.stack.home), "PATH": "/usr/bin:/bin"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_SECONDS)
 
 
 def test_the_command_line_against_the_stack(lab: Lab, client: Client, tmp_path: Path) -> None:

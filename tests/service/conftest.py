@@ -1,25 +1,28 @@
 """A real database for every test: SQLite in a fresh folder, and PostgreSQL where it is installed; the app over it in process."""
 
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import create_engine, text
 
+from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.datasets import look_in
+from service import cli
 from service.settings import Settings
 from service.store import Store
 from service.web.app import create_app
 from service.web.dependencies import State
-from service.web.server import listen
+from tests.commands import Ended, Fflab
 from tests.postgres import PostgresServer, need_postgres
+from tests.serving import serving
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -31,8 +34,18 @@ def _no_environment() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with the schema in place, to be copied: migrating takes ten times as long."""
+    file = tmp_path_factory.mktemp("migrated") / "fflab.db"
+    with closing(Store(f"sqlite:///{file}")) as store:
+        store.migrate()
+    return file
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, migrated: Path) -> Settings:
+    shutil.copy(migrated, tmp_path)
     return Settings(home=tmp_path)
 
 
@@ -51,34 +64,8 @@ def _own_data() -> Iterator[None]:
 @pytest.fixture
 def client(app: FastAPI) -> Iterator[httpx.Client]:
     """The app behind a real server on a free port, so that bodies stream and clients hang up as they do in life."""
-    with serving(app) as url, httpx.Client(base_url=url, timeout=30.0, trust_env=False) as client:
+    with serving(app) as url, httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
         yield client
-
-
-@contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """The URL of an app that is served by a thread."""
-    with listen("127.0.0.1", 0) as listener:
-        port = listener.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server")
-        thread.start()
-        try:
-            wait_until(lambda: server.started or not thread.is_alive(), "the server has started")
-            assert server.started
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.should_exit = True
-            thread.join(timeout=10.0)
-            assert not thread.is_alive(), "the server did not stop"
-
-
-def wait_until(condition: Callable[[], bool], description: str, *, seconds: float = 10.0) -> None:
-    """Return as soon as the condition holds; fail where it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {description}"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -101,17 +88,39 @@ def postgres_server() -> Iterator[str]:
         yield server.url
 
 
-@pytest.fixture
-def postgres_url(postgres_server: str, request: pytest.FixtureRequest) -> Iterator[str]:
-    """An empty database of its own for one test."""
-    name = f"t{abs(hash(request.node.nodeid)):x}"
-    engine = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+@contextmanager
+def database_of(server: str, name: str, template: str = "template1") -> Iterator[str]:
+    """The URL of a new database, a copy of another."""
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield postgres_server.replace("/postgres?", f"/{name}?")
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    yield server.replace("/postgres?", f"/{name}?")
     with engine.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> Iterator[str]:
+    """The name of a database with the schema in place, to be copied."""
+    with database_of(postgres_server, "migrated") as url:
+        with closing(Store(url)) as store:
+            store.migrate()
+        yield "migrated"
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """An empty database of its own for one test."""
+    with database_of(postgres_server, f"t{uuid.uuid4().hex}") as url:
+        yield url
+
+
+@pytest.fixture
+def migrated_postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """A database of its own for one test, with the schema in place."""
+    with database_of(postgres_server, f"t{uuid.uuid4().hex}", postgres_template) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -123,10 +132,38 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-@pytest.fixture
-def either_store(database_url: str) -> Iterator[Store]:
+@pytest.fixture(params=["sqlite", "postgres"])
+def either_store(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Iterator[Store]:
     """A store with the schema in place, on SQLite and on PostgreSQL."""
-    store = Store(database_url)
-    store.migrate()
+    url = f"sqlite:///{shutil.copy(migrated, tmp_path)}" if request.param == "sqlite" else request.getfixturevalue("migrated_postgres_url")
+    store = Store(url)
     yield store
     store.close()
+
+
+@pytest.fixture
+def fflab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], client: httpx.Client, tmp_path: Path) -> Fflab:
+    """Runs a command in this process, in a pipe, as a client of the service."""
+    monkeypatch.setenv("FFLAB_URL", str(client.base_url).rstrip("/"))
+    monkeypatch.setenv("FFLAB_HOME", str(tmp_path))
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["fflab", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), told.out, told.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def hostile_app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    return create_app(Settings(home=tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="module")
+def hardy(hostile_app: FastAPI) -> Iterator[httpx.Client]:
+    with serving(hostile_app) as url, httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
+        yield client

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from benchmarks.waiting import PATIENCE_SECONDS
+
 Play = Callable[[socket.socket], None]
 
 
@@ -61,7 +63,7 @@ def flaky(*plays: Play) -> Iterator[Flaky]:
         yield server
         with socket.create_connection(listener.getsockname()):
             pass  # wakes the thread, which sees that nothing is asked
-    thread.join(timeout=5.0)
+    thread.join(timeout=PATIENCE_SECONDS)
     assert not thread.is_alive()
 
 

@@ -9,7 +9,7 @@ import httpx
 
 from service.settings import Settings
 from service.web.app import create_app
-from tests.service.conftest import serving
+from tests.serving import serving
 
 
 def test_the_api_process_does_not_import_torch() -> None:

@@ -12,8 +12,8 @@ from service.store.tables import KeyRow
 from service.web import auth
 from service.web.app import create_app
 from service.web.auth import NewKey, create_key, fingerprint
-from tests.service.conftest import serving
-from tests.service.test_routes import TRAIN, refused
+from tests.over_http import TRAIN, refused
+from tests.serving import serving
 
 OPEN_ROUTES = ("/healthz", "/metrics", "/openapi.json", "/problems/key-needed")
 CLOSED_ROUTES = ("/v1/jobs", "/v1/catalog", "/v1/presets", "/v1/datasets", "/v1/workers", "/v1/jobs/x", "/v1/jobs/x/events")

@@ -5,7 +5,6 @@ import re
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
+from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from service.background import broker_check
 from service.background.broker_check import answers, complaints, probe
 from service.cli.doctor import Check, _redis
@@ -35,15 +35,12 @@ def server(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 def running(server: EmbeddedRedis) -> Iterator[None]:
     process = subprocess.Popen(server.command, cwd=server.folder, stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 10
-        while not answers(server.url):
-            assert process.poll() is None, "the server ended"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: answers(server.url) or process.poll() is not None, "the server answers")
+        assert process.poll() is None, "the server ended"
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)
 
 
 def test_it_serves_with_its_password_alone_and_evicts_nothing(server: EmbeddedRedis) -> None:

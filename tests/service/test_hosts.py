@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser
 from pydantic import ValidationError
 
+from benchmarks.waiting import PATIENCE_SECONDS
 from service.hostnames import is_loopback
 from service.settings import Settings
 from service.store import Store
@@ -19,8 +20,8 @@ from service.web.auth import create_key
 from service.web.dependencies import State
 from service.web.host_check import name_of
 from tests.chromium import chromium
-from tests.service.conftest import serving
-from tests.service.test_routes import TRAIN, refused, submit, succeed
+from tests.over_http import TRAIN, refused, submit, succeed
+from tests.serving import serving
 
 LOOPBACK = (
     "localhost",
@@ -112,7 +113,7 @@ def test_nor_is_anything_changed_or_streamed(client: httpx.Client, store: Store)
     ],
 )
 def test_a_request_names_its_host_once_and_legibly(client: httpx.Client, head: bytes) -> None:
-    with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=30) as connection:
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(head)
         answer = http.client.HTTPResponse(connection)
         answer.begin()
@@ -121,7 +122,7 @@ def test_a_request_names_its_host_once_and_legibly(client: httpx.Client, head: b
 
 @contextmanager
 def served(settings: Settings) -> Iterator[httpx.Client]:
-    with serving(create_app(settings)) as url, httpx.Client(base_url=url, trust_env=False, timeout=30.0) as client:
+    with serving(create_app(settings)) as url, httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE_SECONDS) as client:
         yield client
 
 

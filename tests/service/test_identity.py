@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.spec import TrainSpec
 from service.artifacts import Artifacts
 from service.background.retention import UNKNOWN_SECONDS, remove_unknown, sweep, unknown
 from service.settings import Retention
 from service.store import Store
 from service.store.identity import NotOurs, refusal, settle
-from tests.service.test_results import ended
-from tests.service.test_store import submit
+from tests.factories import ended, submit
 
 STRAYS = ["job_" + digit * 32 for digit in "abc"]
 NOTHING_KEPT = Retention.model_validate({"train": {"count": 0}})
@@ -192,7 +192,7 @@ def test_processes_that_begin_at_once_agree_on_one_id(database_url: str, tmp_pat
         process.stdin.write("go\n")
         process.stdin.flush()
     for process in starting:
-        said, complaint = process.communicate(timeout=120)
+        said, complaint = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, complaint
         answers.append(said.split())
     [(in_database, in_folder)] = {tuple(answer) for answer in answers}

@@ -16,8 +16,9 @@ from ffengine.study import expand
 from service.jobs import TERMINAL, TRANSITIONS, Command, JobState, Progress, Wanted, new_job_id, sources
 from service.store import Claim, LeaseLost, NewJob, NotAllowed, Store
 from service.store.tables import JobRow, now_seconds
+from tests.examples import examples
+from tests.factories import ERROR
 from tests.service.samples import epoch_row, train_result
-from tests.service.test_store import ERROR
 
 MAX_LOSSES = 2
 STUDY = StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"epochs": [1, 2]}})
@@ -201,5 +202,5 @@ class JobLife(RuleBasedStateMachine):
             assert (self.store.jobs.result(job_id) is not None) == (job.state is JobState.succeeded)
 
 
-JobLife.TestCase.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
+JobLife.TestCase.settings = settings(max_examples=examples(20), stateful_step_count=40, deadline=None)
 TestJobLife = JobLife.TestCase

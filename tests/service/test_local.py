@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.waiting import PATIENCE_SECONDS
 from service.processes import started_at, works_for
 from service.stack import stack
 from service.stack.stack import Home, Running, State, end_leftovers
@@ -70,7 +71,7 @@ def test_what_a_killed_supervisor_left_is_ended(home: Path, start: Start, named:
     process = start(home)
     leave(home, process, Home.of(home) if named == "this home" else None)
     end_leftovers(home)
-    assert process.wait(10) < 0
+    assert process.wait(PATIENCE_SECONDS) < 0
     assert not (home / "stack.json").exists()
 
 
@@ -78,7 +79,7 @@ def test_a_process_that_does_not_say_whose_it_is_is_believed_to_be_what_this_hom
     process = start(None)
     leave(home, process, Home.of(home))
     end_leftovers(home)
-    assert process.wait(10) < 0
+    assert process.wait(PATIENCE_SECONDS) < 0
 
 
 def test_redis_is_known_by_its_folder(home: Path, start: Start) -> None:
@@ -86,7 +87,7 @@ def test_redis_is_known_by_its_folder(home: Path, start: Start) -> None:
     assert works_for(process.pid, home) is True
     leave(home, process, None)
     end_leftovers(home)
-    assert process.wait(10) < 0
+    assert process.wait(PATIENCE_SECONDS) < 0
 
 
 def test_a_home_is_known_by_whatever_path(home: Path, start: Start, tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_a_home_is_known_by_whatever_path(home: Path, start: Start, tmp_path: Pa
     process = start(tmp_path / "link")
     leave(home, process, Home.of(tmp_path / "link"))
     end_leftovers(home)
-    assert process.wait(10) < 0
+    assert process.wait(PATIENCE_SECONDS) < 0
 
 
 def copied(home: Path, start: Start) -> "subprocess.Popen[bytes]":

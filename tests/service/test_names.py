@@ -7,50 +7,22 @@ from typing import Any
 import httpx
 import pytest
 
-from ffengine.spec import StudySpec
-from ffengine.study import expand
-from ffengine.text import STORED
-from service.jobs import JobState
 from service.results.charts import CHARTS, FORMATS, Grid, render
 from service.results.load import drawable
 from service.results.report import report
-from service.store import NewJob, Store
+from service.store import Store
 from service.web.auth import create_key, fingerprint
 from service.web.dependencies import State
-from tests.engine.test_text import BAD
-from tests.service.conftest import wait_until
-from tests.service.test_cli import Fflab, fflab  # noqa: F401 - a fixture
-from tests.service.test_routes import refused, submit, succeed
-from tests.service.test_uploads import X, Y, npz
+from tests.commands import Fflab
+from tests.hostile import BAD, CHECK, HOSTILE, PART, SCRIPT, stored_once
+from tests.over_http import refused, submit
+from tests.service.arrays import X, Y, npz
 
-SCRIPT = (
-    "</script><script>fetch('/v1/jobs/VICTIM',{method:'PATCH',headers:{'Content-Type':'application/json'},"
-    'body:\'{"name":"OWNED"}\'})</script>'
-)
-HOSTILE = "\u0001\u001b[31m\u009b\ufffe\u202e" + SCRIPT
-CHECK = {"kind": "check", "theorem": 1, "widths": [8, 16], "samples": 20, "batch_size": 10, "methods": ["exact"]}
-PART: dict[str, Any] = {"base": CHECK, "grid": {"seeds": [[0], [1]]}}
 HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ufffe]")
 
 
 def study(name: str) -> dict[str, Any]:
     return {"kind": "study", "parts": {name: PART}}
-
-
-def stored_once(store: Store, name: str = HOSTILE) -> str:
-    """A study as an earlier version has stored it: with a name that is refused now everywhere; its runs have succeeded."""
-    spec = StudySpec.model_validate({"parts": {name: PART, "second": {**PART, "base": CHECK | {"samples": 30}}}}, context=STORED)
-    order = NewJob.model_construct(spec=spec, name=name, tags=[name], submitted_by=name)
-    job = store.jobs.submit(order, expand(spec, STORED), max_queued=100).job
-    for child, _ in store.jobs.children(job.id):
-        succeed(store, child.id)
-
-    def ended() -> bool:
-        found = store.jobs.get(job.id)
-        return found is not None and found.state == JobState.succeeded
-
-    wait_until(ended, "the study has succeeded", seconds=60.0)
-    return job.id
 
 
 def test_a_job_is_refused_with_the_character_and_its_place(client: httpx.Client) -> None:
@@ -85,7 +57,7 @@ def test_names_in_any_script_are_kept_composed_and_found(client: httpx.Client) -
     assert found["name"] == "théorème"
 
 
-def test_keys_and_data_sets_have_such_names_only(client: httpx.Client, store: Store, fflab: Fflab) -> None:  # noqa: F811
+def test_keys_and_data_sets_have_such_names_only(client: httpx.Client, store: Store, fflab: Fflab) -> None:
     for name in ("", " ", "a\x1b", "\u202eada", "a" * 201):
         with pytest.raises(ValueError, match="character"):
             create_key(store.api_keys, name)
@@ -134,7 +106,7 @@ def test_it_can_be_listed_searched_changed_and_deleted(store: Store, client: htt
     assert client.delete(f"/v1/jobs/{job_id}").status_code == 204
 
 
-def test_a_terminal_is_told_nothing_by_it(store: Store, fflab: Fflab) -> None:  # noqa: F811
+def test_a_terminal_is_told_nothing_by_it(store: Store, fflab: Fflab) -> None:
     job_id = stored_once(store)
     store.api_keys.add("key_1", HOSTILE, fingerprint("x"))
     store.api_keys.revoke("key_1")

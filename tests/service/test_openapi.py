@@ -15,7 +15,7 @@ from service.store import Store
 from service.web import auth
 from service.web.auth import create_key
 from service.web.problems import MEDIA_TYPE, PROBLEMS
-from tests.service.test_routes import NOBODY, TRAIN, submit
+from tests.over_http import NOBODY, TRAIN, submit
 
 OPEN = {"/healthz", "/readyz", "/metrics", "/problems/{code}"}
 

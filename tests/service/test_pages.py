@@ -23,9 +23,8 @@ from service.store import NewJob, Store
 from service.store.tables import JobRow
 from service.web.auth import create_key
 from service.web.dependencies import State
+from tests.factories import HALF, LEASE, claimed, finished
 from tests.service.samples import epoch_row, train_result
-from tests.service.test_results import finished
-from tests.service.test_store import HALF, LEASE, claimed
 
 ORDER = NewJob(spec=TrainSpec(epochs=2), fresh=True)
 SPLITS: tuple[Split, ...] = ("positive", "negative")

@@ -13,13 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.text import all_visible
 from service.settings import Settings
 from service.specs.files import SpecError, read_spec
 from service.specs.plain_yaml import NotPlain, parsed, written
 from service.web.app import create_app
-from tests.service.conftest import serving
-from tests.service.test_routes import refused
+from tests.examples import examples
+from tests.over_http import refused
+from tests.serving import serving
 
 ITEMS = ",".join("x" * 10)
 BOMB = f"a0: &a0 [{ITEMS}]\n" + "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
@@ -139,7 +141,7 @@ def test_files_and_settings_are_read_alike(tmp_path: Path, text: str) -> None:
 @pytest.fixture(scope="module")
 def shared_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     with serving(create_app(Settings(home=tmp_path_factory.mktemp("home")))) as url, httpx.Client(base_url=url, trust_env=False) as client:
-        client.timeout = httpx.Timeout(60.0)
+        client.timeout = PATIENCE_SECONDS
         yield client
 
 
@@ -159,7 +161,7 @@ def test_the_form_sends_utf_8(shared_client: httpx.Client, content: bytes) -> No
     refused(shared_client.post("/spec.json", content=b"a: " + b"x" * 200_001), 413, "body-too-large")
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(TEXTS, st.sampled_from(["/spec.json", "/spec.yaml"]))
 def test_no_text_makes_the_form_fail(shared_client: httpx.Client, text: str, route: str) -> None:
     answer = shared_client.post(route, content=text.encode())
@@ -173,7 +175,7 @@ def test_a_long_file_holds_nobody_up(shared_client: httpx.Client) -> None:
     answers: list[httpx.Response] = []
 
     def send() -> None:
-        answers.append(httpx.post(f"{url}/spec.yaml", content="a: [" + "x," * 98_000 + "]", timeout=60.0, trust_env=False))
+        answers.append(httpx.post(f"{url}/spec.yaml", content="a: [" + "x," * 98_000 + "]", timeout=PATIENCE_SECONDS, trust_env=False))
         done.set()
 
     thread = threading.Thread(target=send)

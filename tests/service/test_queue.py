@@ -30,8 +30,9 @@ from service.store.inserts import PRIORITIES, PRIORITY_SECONDS, rank_of
 from service.store.job_cache import to_job
 from service.store.migrations.versions import __file__ as versions
 from service.store.tables import JobRow, WorkerRow, now_seconds
+from tests.examples import examples
+from tests.factories import ERROR, HALF, LEASE, STUDY, TRAIN, claimed, end, history, let_lease_run_out, read, submit
 from tests.service.samples import epoch_row, train_result
-from tests.service.test_store import ERROR, HALF, LEASE, STUDY, TRAIN, claimed, end, history, let_lease_run_out, read, submit
 
 
 def claim_all(store: Store) -> list[str]:
@@ -64,7 +65,7 @@ def one_queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     store.close()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 20_000), st.sampled_from(PRIORITIES)), min_size=2, max_size=8))
 def test_nothing_starves(one_queue: Store, arrivals: list[tuple[int, str]]) -> None:
     """A job is overtaken by jobs of a higher level only if they came within an hour a level after it."""
@@ -331,14 +332,14 @@ def test_a_job_whose_time_is_over_is_stopped_and_fails_saying_so(either_store: S
 
 
 def test_attempts_share_the_time_and_a_retry_has_it_anew(either_store: Store) -> None:
-    job_id, attempt = claimed(either_store, submit(either_store, timeout_seconds=100.0))
-    set_values(either_store, job_id, claimed_at=now_seconds() - 99.5)
+    job_id, attempt = claimed(either_store, submit(either_store, timeout_seconds=1000.0))
+    set_values(either_store, job_id, claimed_at=now_seconds() - 900)
     either_store.queue.lose(job_id, attempt, "killed", 9)
     job_id, attempt = claimed(either_store, read(either_store, job_id))
     with either_store.database.reading() as session:
         left = session.scalar(select(JobRow.deadline_at - now_seconds()).where(JobRow.id == job_id))
     assert left is not None
-    assert 0.0 < left <= 0.5
+    assert 0.0 < left <= 100.0
     overdue(either_store, job_id)
     either_store.queue.lose(job_id, attempt, "killed", 9)
     assert read(either_store, job_id).state is JobState.failed
@@ -347,7 +348,7 @@ def test_attempts_share_the_time_and_a_retry_has_it_anew(either_store: Store) ->
     with either_store.database.reading() as session:
         left = session.scalar(select(JobRow.deadline_at - now_seconds()).where(JobRow.id == job_id))
     assert left is not None
-    assert left > 99.0
+    assert left > 900.0
 
 
 def test_a_cancel_goes_before_a_deadline(either_store: Store) -> None:

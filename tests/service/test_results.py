@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
-from ffengine.results import Provenance, TrainResult
+from benchmarks.waiting import PATIENCE_SECONDS
+from ffengine.results import Provenance
 from ffengine.spec import CheckSpec, TrainSpec
 from service.artifacts import DIGEST_BYTES, Artifacts
 from service.background.retention import UNKNOWN_SECONDS, outdated, remove_unknown, sweep, unknown
@@ -20,13 +21,13 @@ from service.jobs import LogLine
 from service.results.descriptions import provenance_lines
 from service.settings import Retention, Settings
 from service.store import Store
-from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
+from service.store.tables import ResultRow, SummaryRow
 from service.web.app import create_app
-from tests.service.conftest import serving
+from tests.factories import ERROR, HALF, LEASE, STUDY, aged, claimed, end, ended, finished, submit
+from tests.over_http import NOBODY, TRAIN, refused
+from tests.over_http import submit as submit_over
 from tests.service.samples import check_result, provenance, train_result
-from tests.service.test_routes import NOBODY, TRAIN, refused
-from tests.service.test_routes import submit as submit_over
-from tests.service.test_store import ERROR, HALF, LEASE, STUDY, claimed, end, submit
+from tests.serving import serving
 
 
 def test_what_does_not_touch_the_computation_can_be_changed(client: httpx.Client) -> None:
@@ -123,28 +124,7 @@ def test_the_log_tells_of_states_and_of_what_was_noted(client: httpx.Client, sto
     refused(client.get(f"/v1/jobs/{NOBODY}/log"), 404, "no-such-job")
 
 
-def finished(store: Store, job_id: str, result: TrainResult) -> None:
-    """Let a job succeed, as a worker would."""
-    claim = store.queue.claim(job_id, "w", LEASE)
-    assert claim is not None
-    store.queue.record(job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=result.curves)
-    store.queue.finish(job_id, claim.attempt, result)
-
-
 # What is kept
-
-
-def aged(store: Store, job_id: str, days: float) -> str:
-    with store.database.writing() as session:
-        session.execute(update(JobRow).where(JobRow.id == job_id).values(finished_at=now_seconds() - days * 86_400))
-    return job_id
-
-
-def ended(store: Store, epochs: int, days: float, **fields: object) -> str:
-    """A job that succeeded so many days ago."""
-    job = submit(store, TrainSpec(epochs=epochs), **fields)
-    end(store, job, well=True)
-    return aged(store, job.id, days)
 
 
 def test_jobs_beyond_the_retention_go_with_their_artifacts_and_pinned_ones_stay(either_store: Store, tmp_path: Path) -> None:
@@ -217,7 +197,7 @@ def test_artifacts_of_no_job_are_reported_after_a_while_and_removed_only_where_i
 
 def test_what_would_go_can_be_seen_before(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, retention=Retention.model_validate({"train": {"days": 7}}))
-    with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=30.0, trust_env=False) as client:
+    with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
         store = Store(settings.database)
         old = ended(store, 1, 8)
         answer = client.get("/v1/retention").json()

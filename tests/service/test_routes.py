@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
 
+from benchmarks.waiting import wait_until
 from ffengine.cost import Limits
 from ffengine.results import CheckResult, StudyResult, TrainResult
 from service.jobs import Job, JobState, Progress
@@ -21,38 +22,10 @@ from service.store import Store
 from service.web.app import create_app
 from service.web.dependencies import State
 from service.web.problems import PROBLEMS, ProblemDetails
-from tests.service.conftest import serving, wait_until
+from tests.factories import ERROR, HALF, LEASE
+from tests.over_http import NOBODY, TRAIN, refused, submit, succeed
 from tests.service.samples import check_result, epoch_row, train_result
-from tests.service.test_store import ERROR, HALF, LEASE
-
-TRAIN = {"kind": "train", "epochs": 2}
-NOBODY = "job_" + "0" * 32
-
-
-def submit(client: httpx.Client, spec: dict[str, Any] | None = None, **fields: Any) -> Job:
-    response = client.post("/v1/jobs", json={"spec": spec or TRAIN, **fields})
-    assert response.status_code == 202, response.text
-    assert response.headers["location"] == f"/v1/jobs/{response.json()['id']}"
-    return Job.model_validate(response.json())
-
-
-def succeed(store: Store, job_id: str) -> None:
-    claim = store.queue.claim(job_id, "w", LEASE)
-    assert claim is not None
-    result = train_result() if claim.spec.kind == "train" else check_result()
-    rows = result.curves if isinstance(result, TrainResult) else result.cells
-    store.queue.record(job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
-    store.queue.finish(job_id, claim.attempt, result)
-
-
-def refused(response: httpx.Response, status: int, code: str) -> ProblemDetails:
-    """The problem of a refusal."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    problem = ProblemDetails.model_validate(response.json())
-    assert (problem.status, problem.code, problem.type) == (status, code, f"/problems/{code}")
-    return problem
-
+from tests.serving import serving
 
 # Submitting
 
@@ -403,17 +376,6 @@ def test_a_study_needs_a_part(client: httpx.Client) -> None:
 
 
 # Hostile input: one app for all of it, which it is to survive
-
-
-@pytest.fixture(scope="module")
-def hostile_app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app(Settings(home=tmp_path_factory.mktemp("home")))
-
-
-@pytest.fixture(scope="module")
-def hardy(hostile_app: FastAPI) -> Iterator[httpx.Client]:
-    with serving(hostile_app) as url, httpx.Client(base_url=url, timeout=30.0, trust_env=False) as client:
-        yield client
 
 
 DEEP = b"[" * 100_000 + b"]" * 100_000

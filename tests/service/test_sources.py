@@ -16,8 +16,8 @@ from service.results.load import MOST_DRAWN_RUNS, drawable, labels, sources_of
 from service.results.paper_comparison import comparison
 from service.store import NewJob, Store
 from service.store.tables import JobRow
+from tests.factories import HALF, LEASE, claimed, read, submit
 from tests.service.samples import check_cell, check_result, epoch_row, train_result
-from tests.service.test_store import HALF, LEASE, claimed, read, submit
 
 CHECK = CheckSpec(theorem=1, widths=(64,), samples=4, seeds=(0, 1, 2))
 STUDY = StudySpec(base=TrainSpec(epochs=1, seeds=(0,)), grid={"optimizer.lr": [0.5, 1.0, 2.0]})

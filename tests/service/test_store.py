@@ -14,50 +14,16 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text, update
 
 from ffengine.results import StudyResult
-from ffengine.spec import CheckSpec, RunSpec, StudySpec, TrainSpec
+from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import expand
-from service.jobs import Command, Job, JobError, JobState, Progress, Wanted
+from service.jobs import Command, JobState, Wanted
 from service.schemas import WorkerInfo
 from service.store import Idempotency, KeyReused, LeaseLost, NewJob, NotAllowed, QueueFull, Store
 from service.store.database import Database
 from service.store.inserts import CELLS_AT_ONCE
 from service.store.tables import Base, JobRow, now_seconds
+from tests.factories import ERROR, HALF, LEASE, QUEUE_LIMIT, STUDY, TRAIN, claimed, end, history, let_lease_run_out, read, submit
 from tests.service.samples import check_result, epoch_row, train_result
-
-LEASE = 30.0
-HALF = Progress(fraction=0.5, message="half way", eta_seconds=2.0)
-ERROR = JobError(code="out_of_memory", title="Too large", detail="Ask for less.")
-QUEUE_LIMIT = 100
-TRAIN = TrainSpec(epochs=2)
-STUDY = StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"epochs": [1, 2, 3]}})
-
-
-def submit(store: Store, spec: RunSpec | StudySpec = TRAIN, **fields: object) -> Job:
-    order = NewJob.model_validate({"spec": spec, **fields})
-    return store.jobs.submit(order, expand(spec) if isinstance(spec, StudySpec) else (), max_queued=QUEUE_LIMIT).job
-
-
-def claimed(store: Store, job: Job | None = None) -> tuple[str, int]:
-    claim = store.queue.claim((job or submit(store)).id, "w1", LEASE)
-    assert claim is not None
-    return claim.job_id, claim.attempt
-
-
-def read(store: Store, job_id: str) -> Job:
-    job = store.jobs.get(job_id)
-    assert job is not None
-    return job
-
-
-def let_lease_run_out(store: Store, job_id: str) -> None:
-    with store.database.writing() as session:
-        session.execute(update(JobRow).where(JobRow.id == job_id).values(lease_until=now_seconds() - 1))
-
-
-def history(store: Store, job_id: str) -> list[str]:
-    events = store.events.of(job_id, after=0, limit=1000)
-    assert [event.id for event in events] == list(range(1, len(events) + 1)), "events are numbered from 1 without gaps"
-    return [f"{event.type} {event.data['state']}" if "state" in event.data else event.type for event in events]
 
 
 def test_the_migrations_make_the_schema_that_the_code_declares(either_store: Store) -> None:
@@ -353,14 +319,6 @@ def test_deleting_takes_what_has_ended_with_its_children(either_store: Store) ->
         either_store.actions.delete(study.id)
 
 
-def end(store: Store, job: Job, *, well: bool) -> None:
-    job_id, attempt = claimed(store, job)
-    if well:
-        store.queue.finish(job_id, attempt, train_result())
-    else:
-        store.queue.fail(job_id, attempt, ERROR)
-
-
 @pytest.mark.parametrize(
     ("outcomes", "state"),
     [
@@ -478,7 +436,7 @@ def test_the_longest_wait_is_that_of_the_oldest_queued_run(either_store: Store) 
 
 def test_the_databases_clock_is_the_time(either_store: Store) -> None:
     with either_store.database.reading() as session:
-        assert Database.now(session) == pytest.approx(time.time(), abs=5.0)
+        assert Database.now(session) == pytest.approx(time.time(), abs=60.0)
 
 
 def test_a_study_of_thousands_is_made_batch_by_batch(either_store: Store) -> None:
@@ -489,7 +447,7 @@ def test_a_study_of_thousands_is_made_batch_by_batch(either_store: Store) -> Non
     assert len(either_store.jobs.children(job.id)) == CELLS_AT_ONCE
     while either_store.studies.create_next_runs(job.id):
         pass
-    assert time.monotonic() - began < 20.0
+    assert time.monotonic() - began < 120.0  # thousands at once, or each row by itself, take many minutes
     assert not either_store.studies.create_next_runs(job.id)
     children = either_store.jobs.children(job.id)
     assert len(children) == 3_000

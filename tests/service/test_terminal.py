@@ -10,10 +10,9 @@ from ffengine.spec import TrainSpec
 from service.cli.text_plot import Curve, plot
 from service.jobs import Progress
 from service.store import Store
+from tests.factories import ERROR, LEASE, STUDY, claimed, finished, submit
 from tests.ptys import Terminal
 from tests.service.samples import check_result, epoch_row, train_result
-from tests.service.test_results import finished
-from tests.service.test_store import ERROR, LEASE, STUDY, claimed, submit
 
 EPOCHS = 4
 SPLITS: tuple[Split, ...] = ("positive", "negative")

@@ -1,7 +1,5 @@
 """POST /v1/datasets: an array file over HTTP becomes a data set that jobs may name."""
 
-import io
-
 import httpx
 import numpy as np
 import pytest
@@ -9,17 +7,10 @@ from fastapi import FastAPI
 
 from service.settings import Settings
 from service.web.app import create_app
-from tests.engine.test_uploads import ILLEGIBLE, member, npy
-from tests.service.conftest import serving
-from tests.service.test_routes import hardy, hostile_app, refused  # noqa: F401 - fixtures
-
-X, Y = np.random.default_rng(0).integers(0, 256, (60, 6, 6), dtype=np.uint8), np.arange(60) % 3
-
-
-def npz(**arrays: np.ndarray) -> bytes:
-    target = io.BytesIO()
-    np.savez(target, **arrays)  # type: ignore[arg-type]
-    return target.getvalue()
+from tests.engine.arrays import ILLEGIBLE, member, npy
+from tests.over_http import refused
+from tests.service.arrays import X, Y, npz
+from tests.serving import serving
 
 
 def test_an_upload_is_listed_and_can_be_trained_on(client: httpx.Client) -> None:
@@ -58,7 +49,7 @@ def test_what_cannot_be_used_is_refused_with_a_reason(client: httpx.Client, name
 
 
 @pytest.mark.parametrize("header", ILLEGIBLE, ids=range(len(ILLEGIBLE)))
-def test_a_header_that_is_none_is_refused(hardy: httpx.Client, header: str) -> None:  # noqa: F811
+def test_a_header_that_is_none_is_refused(hardy: httpx.Client, header: str) -> None:
     refused(hardy.post("/v1/datasets", params={"name": "mine"}, content=member("x.npy", npy(header)).read()), 422, "bad-upload")
     assert hardy.get("/v1/datasets/mine").status_code == 404  # on the same connection
 

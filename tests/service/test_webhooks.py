@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import update
 
+from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from ffengine.spec import TrainSpec
 from service.background import webhooks
 from service.background.webhooks import (
@@ -35,10 +37,10 @@ from service.settings import Settings
 from service.store import PendingDelivery, Store
 from service.store.tables import DeliveryRow, now_seconds
 from service.web.app import create_app
-from tests.service.conftest import serving, wait_until
+from tests.factories import ERROR, STUDY, claimed, end, submit
+from tests.over_http import refused
 from tests.service.samples import train_result
-from tests.service.test_routes import refused
-from tests.service.test_store import ERROR, STUDY, claimed, end, submit
+from tests.serving import serving
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
 Answer = tuple[int, dict[str, str]]
@@ -134,7 +136,7 @@ def test_the_end_of_a_job_is_told_once_and_signed(either_store: Store, messenger
     assert path == "/hook?lab=7"
     assert headers["host"] == receiver.url.split("/")[2]
     assert headers["webhook-signature"] == signature(SECRET, headers, body)
-    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 10
+    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 300
     assert (message["type"], message["data"]["id"], message["data"]["state"]) == ("job.succeeded", job.id, "succeeded")
     wait_until(lambda: either_store.deliveries.of(job.id)[0].delivered_at is not None, "it is written down")
     [delivery] = either_store.deliveries.of(job.id)
@@ -181,18 +183,17 @@ def test_who_does_not_answer_is_tried_again(either_store: Store, messenger: Mess
     assert delivery.attempts[0]["status"] is None
     assert delivery.attempts[0]["error"]
     assert delivery.next_at is not None
-    assert 0 < delivery.next_at.timestamp() - time.time() < 6
+    assert 0 < delivery.next_at.timestamp() - datetime.fromisoformat(delivery.attempts[0]["at"]).timestamp() < 6
 
 
 def test_a_slow_receiver_does_not_hold_up_the_others(either_store: Store, messenger: Messenger, receiver: Receiver) -> None:
     slow, release = Receiver(), threading.Event()
-    slow.before = lambda: release.wait(20)
+    slow.before = lambda: release.wait(PATIENCE_SECONDS)
     for _ in range(3):
         told(either_store, slow.url)
     told(either_store, receiver.url)
-    began = time.monotonic()
-    wait_until(lambda: len(receiver.heard) == 1, "the other hears of it")
-    assert time.monotonic() - began < 5
+    wait_until(lambda: len(receiver.heard) == 1, "the other hears of it, while the slow one holds what it was sent")
+    assert not slow.heard
     release.set()
     wait_until(lambda: len(slow.heard) == 3, "the slow one hears of all")
     slow.close()
@@ -203,7 +204,7 @@ def test_two_messengers_send_each_message_once(either_store: Store, private: Set
     messengers = [Messenger(either_store.deliveries, private) for _ in range(2)]
     for messenger in messengers:
         messenger.start()
-    wait_until(lambda: all(either_store.deliveries.of(job.id)[0].delivered_at for job in jobs), "all are delivered", seconds=20)
+    wait_until(lambda: all(either_store.deliveries.of(job.id)[0].delivered_at for job in jobs), "all are delivered")
     for messenger in messengers:
         messenger.stop()
     assert sorted(json.loads(body)["data"]["id"] for _, _, body in receiver.heard) == sorted(job.id for job in jobs)
@@ -322,7 +323,7 @@ def app_private(private: Settings) -> FastAPI:
 
 
 def test_a_job_names_its_webhook_and_its_messages_can_be_read_and_sent_again(app_private: FastAPI, receiver: Receiver) -> None:
-    with serving(app_private) as url, httpx.Client(base_url=url, timeout=30.0, trust_env=False) as client:
+    with serving(app_private) as url, httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
         spec = {"kind": "train", "epochs": 2}
         given = {"url": receiver.url, "secret": SECRET}
         job = client.post("/v1/jobs", json={"spec": spec, "webhook": given}).json()

@@ -16,7 +16,7 @@ from service.artifacts import Artifacts, epoch_name, margins_name
 from service.results.npz_export import stream_npz
 from service.settings import Settings
 from service.store import Claim, LeaseLost, Store
-from tests.workers.conftest import CHECK, TRAIN, WORKER, ClaimJob
+from tests.workers.jobs import CHECK, TRAIN, WORKER, ClaimJob
 from workers.attempt import STEP, Desk, StopFlag, fraction_at
 from workers.protocol import Start
 

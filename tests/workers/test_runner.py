@@ -13,7 +13,7 @@ from service.artifacts import Artifacts
 from service.jobs import Job, JobState
 from service.settings import Settings
 from service.store import Claim, Store
-from tests.workers.conftest import CHECK, TRAIN, WORKER, ClaimJob
+from tests.workers.jobs import CHECK, TRAIN, WORKER, ClaimJob
 from workers.attempt import STEP
 from workers.process import RunnerProcess, runner_command
 from workers.protocol import Outcome, Start, Stop

@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.waiting import wait_until
 from ffengine.spec import CheckSpec, TrainSpec
 from service.jobs import JobState
 from service.settings import Settings
 from service.store import Store
-from tests.workers.conftest import TRAIN, WORKER
+from tests.workers.jobs import TRAIN, WORKER
 from workers.supervisor import Supervisor
 
 # Runners that compute nothing: what the supervisor sees of a runner is its messages and its end.
@@ -54,10 +54,7 @@ class Scene:
         actor.join()
 
     def _act(self, job_id: str) -> None:
-        deadline = time.monotonic() + 20
-        while not (self.mark.exists() and self.mark.read_text()):
-            assert time.monotonic() < deadline, f"{job_id} was not handed over"
-            time.sleep(0.01)
+        wait_until(lambda: self.mark.exists() and self.mark.read_text(), f"{job_id} is handed over", pause=0.01)
         for act in self.acts:
             act()
 

@@ -1,0 +1,75 @@
+"""Jobs in a store, brought to where a test needs them."""
+
+from sqlalchemy import update
+
+from ffengine.results import TrainResult
+from ffengine.spec import RunSpec, StudySpec, TrainSpec
+from ffengine.study import expand
+from service.jobs import Job, JobError, Progress
+from service.store import NewJob, Store
+from service.store.tables import JobRow, now_seconds
+from tests.service.samples import train_result
+
+LEASE = 30.0
+HALF = Progress(fraction=0.5, message="half way", eta_seconds=2.0)
+ERROR = JobError(code="out_of_memory", title="Too large", detail="Ask for less.")
+QUEUE_LIMIT = 100
+TRAIN = TrainSpec(epochs=2)
+STUDY = StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"epochs": [1, 2, 3]}})
+
+
+def submit(store: Store, spec: RunSpec | StudySpec = TRAIN, **fields: object) -> Job:
+    order = NewJob.model_validate({"spec": spec, **fields})
+    return store.jobs.submit(order, expand(spec) if isinstance(spec, StudySpec) else (), max_queued=QUEUE_LIMIT).job
+
+
+def claimed(store: Store, job: Job | None = None) -> tuple[str, int]:
+    claim = store.queue.claim((job or submit(store)).id, "w1", LEASE)
+    assert claim is not None
+    return claim.job_id, claim.attempt
+
+
+def read(store: Store, job_id: str) -> Job:
+    job = store.jobs.get(job_id)
+    assert job is not None
+    return job
+
+
+def let_lease_run_out(store: Store, job_id: str) -> None:
+    with store.database.writing() as session:
+        session.execute(update(JobRow).where(JobRow.id == job_id).values(lease_until=now_seconds() - 1))
+
+
+def history(store: Store, job_id: str) -> list[str]:
+    events = store.events.of(job_id, after=0, limit=1000)
+    assert [event.id for event in events] == list(range(1, len(events) + 1)), "events are numbered from 1 without gaps"
+    return [f"{event.type} {event.data['state']}" if "state" in event.data else event.type for event in events]
+
+
+def end(store: Store, job: Job, *, well: bool) -> None:
+    job_id, attempt = claimed(store, job)
+    if well:
+        store.queue.finish(job_id, attempt, train_result())
+    else:
+        store.queue.fail(job_id, attempt, ERROR)
+
+
+def finished(store: Store, job_id: str, result: TrainResult) -> None:
+    """Let a job succeed, as a worker would."""
+    claim = store.queue.claim(job_id, "w", LEASE)
+    assert claim is not None
+    store.queue.record(job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=result.curves)
+    store.queue.finish(job_id, claim.attempt, result)
+
+
+def aged(store: Store, job_id: str, days: float) -> str:
+    with store.database.writing() as session:
+        session.execute(update(JobRow).where(JobRow.id == job_id).values(finished_at=now_seconds() - days * 86_400))
+    return job_id
+
+
+def ended(store: Store, epochs: int, days: float, **fields: object) -> str:
+    """A job that succeeded so many days ago."""
+    job = submit(store, TrainSpec(epochs=epochs), **fields)
+    end(store, job, well=True)
+    return aged(store, job.id, days)
