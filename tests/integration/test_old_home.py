@@ -23,7 +23,7 @@ from service.artifacts import Artifacts
 from service.settings import Settings
 from service.stack.stack import Stack
 from service.store import Store
-from tests.integration.conftest import Lab
+from tests.stack import Lab
 
 SECONDS = 200.0
 DATA = Path(__file__).parents[1] / "data"

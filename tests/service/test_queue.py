@@ -266,13 +266,13 @@ def test_a_checkpoint_is_gone_on_with_where_the_figures_are_the_same(
     either_store: Store, monkeypatch: pytest.MonkeyPatch, same: bool
 ) -> None:
     job_id, attempt = claimed(either_store)
-    either_store.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)], checkpoint="step.safetensors")
-    either_store.stopped(job_id, attempt)
+    either_store.queue.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)], checkpoint="step.safetensors")
+    either_store.queue.finish_stopped(job_id, attempt)
     if not same:
         monkeypatch.setattr("service.store.queue.NUMERICS_VERSION", "another")
     assert claim_all(either_store) == [job_id]
-    assert either_store.latest_checkpoint(job_id) == ("step.safetensors" if same else None)
-    assert len(either_store.rows(job_id)) == same
+    assert either_store.queue.latest_checkpoint(job_id) == ("step.safetensors" if same else None)
+    assert len(either_store.jobs.rows(job_id)) == same
 
 
 def test_who_is_more_urgent_hurries_the_one_it_waits_for(either_store: Store) -> None:

@@ -14,12 +14,13 @@ from redis import Redis
 from sqlalchemy import text, update
 
 from benchmarks.waiting import wait_until
+from service.background.broker_check import answers
 from service.background.dispatcher import QUEUE, TASK, BrokerAway, Doorbell
 from service.background.reconciler import RING_AGAIN_SECONDS, Reconciler
 from service.background.retention import UNKNOWN_SECONDS
 from service.jobs import JobState
 from service.settings import Retention, Settings
-from service.stack.redis_server import EmbeddedRedis, answers
+from service.stack.redis_server import EmbeddedRedis
 from service.store import Store
 from service.store.tables import JobRow, now_seconds
 from tests.factories import STUDY, claimed, end, let_lease_run_out, read, submit
