@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from benchmarks.waiting import PATIENCE_SECONDS
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+SIZE = ("COLUMNS", "LINES")  # of another terminal: they would hide the size of this one
 NEW_FRAME = re.compile(r"(?:\x1b\[1A\x1b\[2K)+")
 
 
@@ -22,7 +23,7 @@ class Terminal:
     """`fflab ARGUMENTS` behind a pseudo-terminal."""
 
     def __init__(self, *arguments: str, environment: Mapping[str, str], columns: int = 110, lines: int = 34) -> None:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FFLAB_")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FFLAB_") and name not in SIZE}
         self._fd, inside = pty.openpty()
         self.resize(columns, lines)
         # whoever runs the tests in the background has them ignore Ctrl-C, and what they start with them
