@@ -25,7 +25,6 @@ from service.stack.stack import Stack
 from service.store import Store
 from tests.stack import Lab
 
-SECONDS = 200.0
 DATA = Path(__file__).parents[1] / "data"
 FACTS: dict[str, Any] = json.loads((DATA / "home-0.2.0.json").read_text())
 JOBS: dict[str, str] = FACTS["jobs"]
@@ -69,7 +68,7 @@ def test_its_key_opens_it_and_none_does_not(old: Lab) -> None:
 def test_its_artifacts_are_known_as_its_own(old: Lab) -> None:
     settings = Settings(home=old.stack.home)
     store = Store(settings.database)
-    assert store.service_id() == Artifacts(settings.artifacts).label()
+    assert store.database.service_id() == Artifacts(settings.artifacts).label()
     store.close()
 
 
@@ -126,7 +125,7 @@ def test_the_paused_job_goes_on_from_its_checkpoint_to_the_figures_of_an_undistu
     assert old.http.post(f"/v1/jobs/{job_id}/resume").status_code == 200
     undisturbed_id = old.submit(spec)
     for each in (job_id, undisturbed_id):
-        assert old.until_state(each, "succeeded", "failed", seconds=SECONDS)["error"] is None
+        assert old.until_state(each, "succeeded", "failed")["error"] is None
     assert RESUMED in got(old, f"/v1/jobs/{job_id}/log").text
     resumed, undisturbed = (client.job(each).result for each in (job_id, undisturbed_id))
     assert isinstance(resumed, TrainResult)
@@ -141,7 +140,7 @@ def test_the_paused_job_goes_on_from_its_checkpoint_to_the_figures_of_an_undistu
 
 
 def test_the_study_goes_on_to_its_end(old: Lab, client: Client) -> None:
-    study = old.until_state(JOBS["study"], "succeeded", "failed", seconds=SECONDS)
+    study = old.until_state(JOBS["study"], "succeeded", "failed")
     assert (study["state"], study["error"]) == ("succeeded", None)
     result = client.job(JOBS["study"]).result
     assert isinstance(result, StudyResult)
