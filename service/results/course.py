@@ -63,14 +63,16 @@ class Course(NamedTuple):
     @property
     def rarest(self) -> Moment | None:
         """Where theorem 2's condition holds for the fewest samples up to there; None where S is lowest at the beginning."""
-        falling = [moment for moment in self.moments[1:] if moment.epoch <= self.lowest.epoch]
+        lowest = self.lowest
+        falling = [moment for moment in self.moments[1:] if moment.epoch <= lowest.epoch]
         return min(falling, key=lambda moment: moment.mean_ratio, default=None)
 
     @property
     def rising(self) -> Sequence[Moment]:
         """After S was lowest, up to where it is highest since."""
-        after = [moment for moment in self.moments if moment.epoch > self.lowest.epoch]
-        highest = max(after, key=lambda moment: moment.mean_sparsity, default=self.lowest)
+        lowest = self.lowest
+        after = [moment for moment in self.moments if moment.epoch > lowest.epoch]
+        highest = max(after, key=lambda moment: moment.mean_sparsity, default=lowest)
         return [moment for moment in after if moment.epoch <= highest.epoch]
 
 
