@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ffengine.datasets import DATASETS
 from ffengine.results import CheckResult, Interval, TrainResult
 from ffengine.spec import CheckSpec, Preprocess, TrainSpec
 from ffengine.study import interval_of
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
     from service.results.charts import Source  # the command line shows sentences without the charting library
 
 INPUTS: dict[Preprocess, str] = {
-    "unit": "pixels as they are",
-    "standardize": "standardised pixels",
-    "center": "centred pixels",
-    "unit_norm": "images of length 1",
+    "unit": "{} as they are",
+    "standardize": "standardised {}",
+    "center": "centred {}",
+    "unit_norm": "{} of each sample scaled to length 1",
 }
 HALF = THEOREMS[2].published
 BESIDE_HALF = {1: "holds for more than half of {}", -1: "holds for less than half of {}", 0: "does not differ clearly from one half for {}"}
@@ -77,7 +78,9 @@ def _way(before: Moment, after: Moment) -> str:
     both = (before, after)
     word = "rises" if rises(*both) else "falls" if rises(*both[::-1]) else "goes"
     clear = "" if word != "goes" or len(before.seeds[0]) == 1 else ", which is no clear change"
-    return f"From epoch {before.epoch} to {after.epoch} S {word} from {_means(before.sparsity)} to {_means(after.sparsity)}{clear}."
+    digits = 3 if _means(before.sparsity) != _means(after.sparsity) else 6  # a small change is to be seen
+    way = f"from {_means(before.sparsity, digits)} to {_means(after.sparsity, digits)}"
+    return f"From epoch {before.epoch} to {after.epoch} S {word} {way}{clear}."
 
 
 def _headline(course: Course, *, judged: bool) -> str:
@@ -122,8 +125,10 @@ def _is_judged(source: "Source") -> bool:
 
 
 def _title(source: "Source") -> str:
-    preprocess = source.result.provenance.dataset.preprocess
-    inputs = next((words for name, words in INPUTS.items() if name == preprocess), preprocess)
+    data = source.result.provenance.dataset
+    preprocess = data.preprocess
+    words = next((words for name, words in INPUTS.items() if name == preprocess), preprocess)
+    inputs = words.format("pixels" if data.name in DATASETS else "inputs")  # the catalogue has images alone
     start = f"Training{_aside(source, f'preprocess {preprocess}')} with {inputs}"
     if not isinstance(source.spec, TrainSpec):
         return start
@@ -156,8 +161,8 @@ def _of_check(source: "Source") -> list[str]:
     return [f"Theorem {theorem.number} {moment}{aside}, n = {width}, holds for {shares} of samples.{beside}"]
 
 
-def _means(pair: Sequence[Interval]) -> str:
-    return " / ".join(f"{one.mean:.3f}" for one in pair)
+def _means(pair: Sequence[Interval], digits: int = 3) -> str:
+    return " / ".join(f"{one.mean:.{digits}f}" for one in pair)
 
 
 def _shares(found: Sequence[Interval]) -> str:

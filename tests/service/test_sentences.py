@@ -158,6 +158,15 @@ def test_runs_of_a_study_are_told_apart_and_not_all_told() -> None:
     assert sentences([Source("preprocess unit", result, UNIT)])[1].startswith("Training with pixels as they are, n = 256: ")
 
 
+def test_data_that_are_no_images_have_inputs_and_a_small_change_is_seen() -> None:
+    result = training([(0.7, 0.5), (0.8, 0.50002)], spread=0.00001)
+    uploaded = result.provenance.dataset.model_copy(update={"name": "five"})
+    found = result.model_copy(update={"provenance": result.provenance.model_copy(update={"dataset": uploaded})})
+    _, headline, rise = sentences([Source("", found, UNIT)])
+    assert headline.startswith("Training with inputs as they are, n = 256: S rises from the beginning")
+    assert rise.startswith("  From epoch 0 to 1 S rises from 0.500000 / 0.480000 to 0.500020 / 0.480020.")
+
+
 def test_nothing_measured_is_nothing_said() -> None:
     assert sentences([]) == []
     assert told([(0.5, 0.4)]) == []
