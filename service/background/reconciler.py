@@ -52,6 +52,7 @@ class Reconciler(threading.Thread):
 
     def run(self) -> None:
         """Tick until stopped; what fails is tried again in the next tick."""
+        self._spare_leases()  # the machine, and the database with it, may have been away until now
         while not self._stopping.is_set():
             busy, self._more = self._more, False  # where this fails, the next tick comes in its time
             try:
@@ -61,6 +62,7 @@ class Reconciler(threading.Thread):
                     self.tick()
             except DATABASE_ERRORS as error:
                 log.warning("the database is away: %s", str(error).splitlines()[0])
+                self._spare_leases()
             except Exception:
                 log.exception("a tick of the reconciler failed")  # the thread must live: without it no job is run
             self._stopping.wait(BREATH_SECONDS)  # what is submitted meanwhile is rung for at once
@@ -76,11 +78,15 @@ class Reconciler(threading.Thread):
             more |= self._follow(study_id)
         self._more = more | self._sweep()
 
+    def _spare_leases(self) -> None:
+        """Take back no lease for the length of one: database or machine stood still, so workers could not renew theirs."""
+        self._spare_until = time.monotonic() + self.settings.lease_seconds
+
     def _expire(self) -> None:
         """Take back leases that have run out; not when no one could renew them, because database or machine stood still."""
         now = time.monotonic()
         if now - self._ticked > self.settings.lease_seconds / 2:
-            self._spare_until = now + self.settings.lease_seconds
+            self._spare_leases()
         if now >= self._spare_until:
             for job_id in self.store.queue.expire_leases(self.settings.max_losses, longest_wait=self.settings.lease_seconds / 2):
                 log.warning("%s: its lease ran out", job_id)

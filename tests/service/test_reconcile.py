@@ -196,6 +196,32 @@ def test_the_thread_rings_when_woken_and_outlives_the_database(
     assert not reconciler.is_alive()
 
 
+def test_no_lease_is_taken_back_right_after_the_database_was_away(
+    own_store: Store, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However short the last gap between two ticks was: the worker could not renew its lease, and does so now."""
+    reconciler = Reconciler(own_store, settings.model_copy(update={"lease_seconds": 600.0}), None)
+    running, _ = claimed(own_store)
+    reconciler.start()
+    try:
+        assert reconciler._spare_until > time.monotonic()  # as after an outage of the whole machine
+        reconciler._spare_until = 0.0
+        with own_store.database.engine.connect() as connection:
+            connection.execute(text("ALTER TABLE jobs RENAME TO gone"))
+            connection.commit()
+            wait_until(lambda: "the database is away" in caplog.text, "a tick has failed")
+            connection.execute(text("UPDATE gone SET lease_until = 1"))
+            connection.execute(text("ALTER TABLE gone RENAME TO jobs"))
+            connection.commit()
+        study = submit(own_store, STUDY, fresh=True)
+        for child, _ in own_store.jobs.children(study.id):
+            end(own_store, child, well=True)
+        wait_until(lambda: read(own_store, study.id).state is JobState.succeeded, "a whole tick has passed")
+    finally:
+        reconciler.stop()
+    assert (read(own_store, running).state, read(own_store, running).attempts) == (JobState.running, 1)
+
+
 def test_one_study_that_cannot_be_made_to_its_end_fails_and_does_not_stop_the_others(
     reconciler: Reconciler, own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
