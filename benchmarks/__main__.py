@@ -1,4 +1,6 @@
-"""`python -m benchmarks [--device cpu|cuda] [--only NAME ...] [--table FILE]`: one JSON line a row, and the table as Markdown."""
+"""`python -m benchmarks [--device cpu|cuda] [--only NAME ...] [--table FILE]`: one JSON line a row,
+and the table as Markdown.
+"""
 
 import argparse
 import json
@@ -24,7 +26,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")
     parser.add_argument("--only", nargs="*", choices=list(MEASUREMENTS), default=list(MEASUREMENTS))
     parser.add_argument(
-        "--table", type=Path, help="write the rows as a Markdown table here; without, docs/benchmarks.md where all are measured"
+        "--table",
+        type=Path,
+        help="write the rows as a Markdown table here; without, docs/benchmarks.md where all "
+        "are measured",
     )
     asked = parser.parse_args()
     if asked.threads:
@@ -33,11 +38,23 @@ def main() -> None:
         device = torch.device(asked.device)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        parser.error(f"--device {asked.device}: torch cannot use it here ({str(error).splitlines()[0]})")
+        parser.error(
+            f"--device {asked.device}: torch cannot use it here ({str(error).splitlines()[0]})"
+        )
     rows = []
     for name in asked.only:
         for row in MEASUREMENTS[name](device):
-            print(json.dumps({**row._asdict(), "met": row.met, "device": str(device), "threads": torch.get_num_threads()}), flush=True)
+            print(
+                json.dumps(
+                    {
+                        **row._asdict(),
+                        "met": row.met,
+                        "device": str(device),
+                        "threads": torch.get_num_threads(),
+                    }
+                ),
+                flush=True,
+            )
             rows.append(row)
     whole = set(asked.only) == set(MEASUREMENTS) and device.type == "cpu"
     if asked.table:
@@ -50,8 +67,10 @@ def main() -> None:
 def table(rows: list[Row], device: torch.device) -> str:
     """The rows as Markdown, with what they were measured on."""
     lines = [
-        f"fflab {VERSION} ({git_revision() or 'no revision'}), torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{device_name(device)}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, float32.",
+        f"fflab {VERSION} ({git_revision() or 'no revision'}), torch {torch.__version__}, Python "
+        f"{platform.python_version()}, "
+        f"{device_name(device)}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, "
+        f"float32.",
         "",
         "| measurement | shapes | ours, ms | beside, ms | ratio | at most | |",
         "|---|---|---:|---:|---:|---:|---|",
@@ -59,7 +78,10 @@ def table(rows: list[Row], device: torch.device) -> str:
     for row in rows:
         seconds = (f"{1e3 * value:.4g}" for value in (row.ours_seconds, row.other_seconds))
         bar = "" if row.bar is None else f"{row.bar:.2f}"
-        lines.append(f"| {row.meaning} | {row.shapes} | {' | '.join(seconds)} | {row.ratio:.2f} | {bar} | {'' if row.met else 'over'} |")
+        lines.append(
+            f"| {row.meaning} | {row.shapes} | {' | '.join(seconds)} | {row.ratio:.2f} | {bar} | "
+            f"{'' if row.met else 'over'} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,6 @@
-"""Which data a benchmark runs on: all of MNIST where it is at hand, else the sample of it that the package carries."""
+"""Which data a benchmark runs on: all of MNIST where it is at hand, else the sample of it that the
+package carries.
+"""
 
 import sys
 from functools import cache
@@ -10,12 +12,16 @@ BUNDLED = "mnist-mini"
 
 @cache
 def mnist_or_bundled() -> Dataset:
-    """All of MNIST, or the bundled sample; the choice of the sample is said once on standard error. Nothing is downloaded."""
+    """All of MNIST, or the bundled sample; the choice of the sample is said once on standard error.
+
+    Nothing is downloaded.
+    """
     if is_present(DATASETS["mnist"], data_root()):
         return DATASETS["mnist"]
     bundled = DATASETS[BUNDLED]
     sys.stderr.write(
-        f"All of MNIST is not below {data_root()}: measuring on the bundled {BUNDLED}, {bundled.train_samples:,} samples. "
+        f"All of MNIST is not below {data_root()}: measuring on the bundled {BUNDLED}, "
+        f"{bundled.train_samples:,} samples. "
         f"Set {DATA_ROOT_VARIABLE} to a folder that holds MNIST to measure on all of it.\n"
     )
     return bundled

@@ -1,10 +1,12 @@
-"""`python -m benchmarks.faults --minutes 5 --seed N`: a real stack under a mixed load while it is hurt at random, and an audit at the end.
+"""`python -m benchmarks.faults --minutes 5 --seed N`: a real stack under a mixed load while it is
+hurt at random, and an audit at the end.
 
-Prints one JSON object; exits with 1 where anything was lost, doubled, wrong or left over. `--weaken NAME` runs the stack without
-one of its safeguards: the audit must find that out.
+Prints one JSON object; exits with 1 where anything was lost, doubled, wrong or left over. `--weaken
+NAME` runs the stack without one of its safeguards: the audit must find that out.
 """
 
 import argparse
+import functools
 import json
 import logging
 import os
@@ -36,15 +38,21 @@ NO_LIMIT = 1_000_000  # losses of a worker are what this is about
 
 # What is put into every process of the stack before its own code runs.
 WEAKENED = {
-    "no-reconciler": "from service.background.reconciler import Reconciler\nReconciler._expire = lambda self: None\n"
-    "import service.background.reconciler\nservice.background.reconciler.RING_AGAIN_SECONDS = 1e9\n",
+    "no-reconciler": "from service.background.reconciler import Reconciler\nReconciler._expire = "
+    "lambda self: None\nimport "
+    "service.background.reconciler\nservice.background.reconciler.RING_AGAIN_SECONDS "
+    "= 1e9\n",
     "no-fence": "import service.store.leases as leases\nfrom service.store.tables import JobRow\n"
-    "leases.lease_condition = lambda job_id, attempt: (JobRow.id == job_id, JobRow.kind != 'study')\n"
+    "leases.lease_condition = lambda job_id, attempt: (JobRow.id == job_id, JobRow.kind != "
+    "'study')\n"
     "import service.store.queue\nservice.store.queue.lease_condition = leases.lease_condition\n",
-    "no-idempotency": "from service.store.jobs import Jobs\nJobs._known = lambda self, session, idempotency: None\n"
-    "import sqlalchemy.sql.dml as dml\nimport service.store.jobs\nfrom service.store.tables import IdempotencyRow\n"
+    "no-idempotency": "from service.store.jobs import Jobs\nJobs._known = lambda self, session, "
+    "idempotency: None\n"
+    "import sqlalchemy.sql.dml as dml\nimport service.store.jobs\nfrom service.store.tables "
+    "import IdempotencyRow\n"
     "insert = service.store.jobs.insert\n"
-    "service.store.jobs.insert = lambda table: insert(table).prefix_with('OR REPLACE') if table is IdempotencyRow else insert(table)\n",
+    "service.store.jobs.insert = lambda table: insert(table).prefix_with('OR REPLACE') if table "
+    "is IdempotencyRow else insert(table)\n",
 }
 
 
@@ -54,29 +62,51 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weaken", choices=list(WEAKENED))
-    parser.add_argument("--faults", nargs="*", choices=FAULTS, default=FAULTS, help="which are done; all where it is left out")
-    parser.add_argument("--still", type=float, default=STILL_SECONDS, help="seconds without progress after which what is queued is stuck")
+    parser.add_argument(
+        "--faults",
+        nargs="*",
+        choices=FAULTS,
+        default=FAULTS,
+        help="which are done; all where it is left out",
+    )
+    parser.add_argument(
+        "--still",
+        type=float,
+        default=STILL_SECONDS,
+        help="seconds without progress after which what is queued is stuck",
+    )
     parser.add_argument("--keep", action="store_true", help="leave the stack's folder behind")
     asked = parser.parse_args()
     logging.disable(logging.WARNING)  # that children die is what this is about
     home = Path(tempfile.mkdtemp(prefix="fflab-faults-"))
     if asked.weaken:
         (home / "sitecustomize.py").write_text(WEAKENED[asked.weaken])
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(home), os.getcwd(), os.environ.get("PYTHONPATH", "")])  # noqa: PTH109
+        folders = [str(home), str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(folders)
     found = bench(home, asked)
     if not asked.keep:
         shutil.rmtree(home)
-    print(json.dumps({"minutes": asked.minutes, "seed": asked.seed, "weakened": asked.weaken, **found}, indent=1))
+    print(
+        json.dumps(
+            {"minutes": asked.minutes, "seed": asked.seed, "weakened": asked.weaken, **found},
+            indent=1,
+        )
+    )
     sys.exit(1 if found["violations"] else 0)
 
 
 def bench(home: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """The figures of one run, with all violations of what must hold."""
-    settings = Settings(home=home, lease_seconds=LEASE_SECONDS, checkpoint_seconds=0.5, max_losses=NO_LIMIT)
+    settings = Settings(
+        home=home, lease_seconds=LEASE_SECONDS, checkpoint_seconds=0.5, max_losses=NO_LIMIT
+    )
     violations: list[str] = []
     with Stack(settings, port=0, device="cpu") as stack:
         references = undisturbed(stack.url)
-        load, monkey = Load(stack.url, asked.seed), Monkey(stack, asked.seed, PAUSE_SECONDS, asked.faults)
+        load, monkey = (
+            Load(stack.url, asked.seed),
+            Monkey(stack, asked.seed, PAUSE_SECONDS, asked.faults),
+        )
         load.start()
         monkey.start()
         time.sleep(asked.minutes * 60)
@@ -87,7 +117,12 @@ def bench(home: Path, asked: argparse.Namespace) -> dict[str, Any]:
         drain_seconds = time.monotonic() - began
         load.hang_up()
         violations += load.faults + wrong_results(stack.url, load.accepted, references)
-        pids = {process.pid for name in ("redis", "api") for process in [Processes(stack).running(name)] if process}
+        pids = {
+            process.pid
+            for name in ("redis", "api")
+            for process in [Processes(stack).running(name)]
+            if process
+        }
     violations += left_over(home, pids)
     store = Store(settings.database)
     states, more = audited(store, load)
@@ -107,18 +142,30 @@ def bench(home: Path, asked: argparse.Namespace) -> dict[str, Any]:
 def figures_of(result: dict[str, Any]) -> object:
     """What of a result must not depend on what happened to it."""
     if result["kind"] == "study":
-        return [{key: value for key, value in cell.items() if key != "job"} for cell in result["cells"]]
+        return [
+            {key: value for key, value in cell.items() if key != "job"} for cell in result["cells"]
+        ]
     return {key: value for key, value in result.items() if key != "provenance"}
+
+
+def has_succeeded(client: Client, path: str) -> bool:
+    """Whether the job at this path has succeeded."""
+    return bool(client.ask("GET", path).json()["state"] == "succeeded")
 
 
 def undisturbed(url: str) -> dict[str, object]:
     """The figures of every spec, from runs that nothing happened to."""
     client = Client(url)
-    jobs = {name: client.ask("POST", "/v1/jobs", json={"spec": spec, "fresh": True}).json()["id"] for name, spec in SPECS.items()}
+    jobs = {
+        name: client.ask("POST", "/v1/jobs", json={"spec": spec, "fresh": True}).json()["id"]
+        for name, spec in SPECS.items()
+    }
     found = {}
     for name, job_id in jobs.items():
-        wait_until(lambda job_id=job_id: client.ask("GET", f"/v1/jobs/{job_id}").json()["state"] == "succeeded", f"{name} succeeds")  # type: ignore[misc]
-        found[name] = figures_of(client.ask("GET", f"/v1/jobs/{job_id}/result").json())
+        path = f"/v1/jobs/{job_id}"
+        succeeded = functools.partial(has_succeeded, client, path)
+        wait_until(succeeded, f"{name} succeeds")
+        found[name] = figures_of(client.ask("GET", f"{path}/result").json())
     client.close()
     return found
 
@@ -130,7 +177,11 @@ def drained(url: str, accepted: list[str], still_seconds: float) -> list[str]:
     open_jobs = list(accepted)
     while open_jobs and time.monotonic() < min(deadline, moved + still_seconds):
         seen = [client.ask("GET", f"/v1/jobs/{job_id}") for job_id in open_jobs]
-        jobs = [answer.json() for answer in seen if answer.status_code == 200 and answer.json()["state"] not in DONE]
+        jobs = [
+            answer.json()
+            for answer in seen
+            if answer.status_code == 200 and answer.json()["state"] not in DONE
+        ]
         open_jobs = [job["id"] for job in jobs]
         for job in jobs:
             if job["state"] == "paused" or job["wanted"] == "pause":
@@ -144,7 +195,10 @@ def drained(url: str, accepted: list[str], still_seconds: float) -> list[str]:
 
 
 def wrong_results(url: str, accepted: dict[str, str], references: dict[str, object]) -> list[str]:
-    """The jobs that are gone, or whose result is not that of an undisturbed run. A study with runs that were cancelled is left out."""
+    """The jobs that are gone, or whose result is not that of an undisturbed run.
+
+    A study with runs that were cancelled is left out.
+    """
     client, wrong = Client(url), []
     for job_id, name in accepted.items():
         answer = client.ask("GET", f"/v1/jobs/{job_id}")
@@ -154,7 +208,9 @@ def wrong_results(url: str, accepted: dict[str, str], references: dict[str, obje
             wrong.append(f"{job_id} ({name}) failed: {answer.json()['error']}")
         elif answer.json()["state"] == "succeeded":
             result = client.ask("GET", f"/v1/jobs/{job_id}/result").json()
-            whole = result["kind"] != "study" or all(cell["state"] == "succeeded" for cell in result["cells"])
+            whole = result["kind"] != "study" or all(
+                cell["state"] == "succeeded" for cell in result["cells"]
+            )
             if whole and figures_of(result) != references[name]:
                 wrong.append(f"{job_id} ({name}) has another result than an undisturbed run")
     client.close()
@@ -162,21 +218,27 @@ def wrong_results(url: str, accepted: dict[str, str], references: dict[str, obje
 
 
 def left_over(home: Path, pids: set[int]) -> list[str]:
-    """Processes of the stack that outlived it: those that were its children, and all that have its home in their environment."""
+    """Processes of the stack that outlived it: those that were its children, and all that have its
+    home in their environment.
+    """
     time.sleep(1.0)
     found = []
     for process in psutil.process_iter():
         try:
             ours = process.pid in pids or process.environ().get("FFLAB_HOME") == str(home)
             if ours and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(f"process {process.pid} is left over: {' '.join(process.cmdline())[:100]}")
+                found.append(
+                    f"process {process.pid} is left over: {' '.join(process.cmdline())[:100]}"
+                )
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
 
 
 def audited(store: Store, load: Load) -> tuple[Counter[str], list[str]]:
-    """What the database says: how many accepted jobs in which state, and what is wrong with leases, events and streams."""
+    """What the database says: how many accepted jobs in which state, and what is wrong with leases,
+    events and streams.
+    """
     wrong: list[str] = []
     with store.database.reading() as session:
         roots = set(session.scalars(select(JobRow.id).where(JobRow.parent_id.is_(None))))
@@ -184,7 +246,11 @@ def audited(store: Store, load: Load) -> tuple[Counter[str], list[str]]:
         every = list(session.scalars(select(JobRow.id)))
     surplus = len(roots) - len(SPECS) - len(load.accepted)
     wrong += [f"{surplus} jobs more than were accepted"] if surplus > 0 else []
-    wrong += [f"{job_id} was accepted and is not in the database" for job_id in load.accepted if job_id not in roots]
+    wrong += [
+        f"{job_id} was accepted and is not in the database"
+        for job_id in load.accepted
+        if job_id not in roots
+    ]
     wrong += [f"{job_id} has a lease left" for job_id in leases]
     for job_id in every:
         wrong += wrong_events(store, job_id)
@@ -200,13 +266,21 @@ def audited(store: Store, load: Load) -> tuple[Counter[str], list[str]]:
 def wrong_events(store: Store, job_id: str) -> list[str]:
     """Gaps, ends in the wrong place, rows that were told twice."""
     told = store.events.of(job_id, after=0, limit=1_000_000)
-    wrong = [] if [event.id for event in told] == list(range(1, len(told) + 1)) else [f"{job_id}: its events have a gap"]
+    wrong = (
+        []
+        if [event.id for event in told] == list(range(1, len(told) + 1))
+        else [f"{job_id}: its events have a gap"]
+    )
     states = [event.data["state"] for event in told if event.type == "state"]
     ends = [place for place, event in enumerate(told) if event.type == "end"]
     terminal = sum(state in DONE for state in states)
     if len(ends) != terminal or (states[-1] in DONE) != (told[-1].type == "end"):
         wrong.append(f"{job_id}: {len(ends)} ends for {terminal} terminal states {states}")
-    rows = [json.dumps({key: value for key, value in row.items() if key in KEYS}) for event in told for row in event.data.get("rows", ())]
+    rows = [
+        json.dumps({key: value for key, value in row.items() if key in KEYS})
+        for event in told
+        for row in event.data.get("rows", ())
+    ]
     return wrong if len(rows) == len(set(rows)) else [*wrong, f"{job_id}: rows were told twice"]
 
 

@@ -1,4 +1,6 @@
-"""A mixed load on a service that is being hurt: clients that submit, change their minds and follow, and write down what they were told."""
+"""A mixed load on a service that is being hurt: clients that submit, change their minds and follow,
+and write down what they were told.
+"""
 
 import contextlib
 import json
@@ -15,7 +17,13 @@ DATA = {"name": "mnist-mini", "train_samples": 2000, "test_samples": 100}
 SMALL = {"kind": "train", "dataset": DATA, "monitor": {"samples": 200}}
 SPECS: dict[str, dict[str, Any]] = {
     "many epochs": {**SMALL, "network": {"widths": [100]}, "epochs": 20, "batch_size": 50},
-    "long epochs": {**SMALL, "network": {"widths": [100, 50]}, "epochs": 2, "batch_size": 4, "optimizer": {"lr": 0.001}},
+    "long epochs": {
+        **SMALL,
+        "network": {"widths": [100, 50]},
+        "epochs": 2,
+        "batch_size": 4,
+        "optimizer": {"lr": 0.001},
+    },
     "two seeds": {
         **SMALL,
         "network": {"widths": [60]},
@@ -24,8 +32,22 @@ SPECS: dict[str, dict[str, Any]] = {
         "optimizer": {"name": "adam", "lr": 0.01},
         "seeds": [0, 1],
     },
-    "theorem 1": {"kind": "check", "theorem": 1, "dataset": DATA, "widths": [32, 64, 128], "samples": 500, "seeds": [0, 1]},
-    "theorem 2": {"kind": "check", "theorem": 2, "dataset": DATA, "widths": [32, 64], "samples": 500, "seeds": [0]},
+    "theorem 1": {
+        "kind": "check",
+        "theorem": 1,
+        "dataset": DATA,
+        "widths": [32, 64, 128],
+        "samples": 500,
+        "seeds": [0, 1],
+    },
+    "theorem 2": {
+        "kind": "check",
+        "theorem": 2,
+        "dataset": DATA,
+        "widths": [32, 64],
+        "samples": 500,
+        "seeds": [0],
+    },
     "study": {
         "kind": "study",
         "base": {**SMALL, "network": {"widths": [50]}, "batch_size": 50},
@@ -42,25 +64,33 @@ class Away(Exception):  # noqa: N818
 
 
 class Client:
-    """One client: every request is tried again until it is answered, submits with the same Idempotency-Key."""
+    """One client: every request is tried again until it is answered, submits with the same
+    Idempotency-Key.
+    """
 
     def __init__(self, url: str) -> None:
         self._http = httpx.Client(base_url=url, timeout=20.0, trust_env=False)
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """The answer, once there is one that is not 503 or 409 for a request that is still in flight."""
+        """The answer, once there is one that is not 503 or 409 for a request that is still in
+        flight.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):
                 answer = self._http.request(method, path, **options)
-                in_flight = answer.status_code == 409 and answer.json().get("code") == "still-in-flight"
+                in_flight = (
+                    answer.status_code == 409 and answer.json().get("code") == "still-in-flight"
+                )
                 if answer.status_code not in (429, 503) and not in_flight:
                     return answer
             time.sleep(0.2)
         raise Away(f"{method} {path}")
 
     def follow(self, job_id: str, stop: threading.Event) -> list[str]:
-        """The data of all events of a job in the order of their arrival, over as many broken streams as it takes."""
+        """The data of all events of a job in the order of their arrival, over as many broken
+        streams as it takes.
+        """
         seen: list[str] = []
         while not stop.is_set():
             headers = {"Last-Event-ID": str(len(seen))}
@@ -84,7 +114,11 @@ class Client:
 
 
 class Load:
-    """Clients at work. `accepted`: each acknowledged job by its id, with the name of its spec; `streams`: what was heard of some."""
+    """Clients at work.
+
+    `accepted`: each acknowledged job by its id, with the name of its spec; `streams`: what was
+    heard of some.
+    """
 
     def __init__(self, url: str, seed: int) -> None:
         self.url, self.seed = url, seed
@@ -95,7 +129,9 @@ class Load:
         self._lock = threading.Lock()
         self._stop, self._hang_up = threading.Event(), threading.Event()
         works = [lambda number=number: self._submit(number) for number in range(2)]
-        self._threads = [threading.Thread(target=self._persist, args=(work,)) for work in (*works, self._meddle)]
+        self._threads = [
+            threading.Thread(target=self._persist, args=(work,)) for work in (*works, self._meddle)
+        ]
         self._followers: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -126,14 +162,28 @@ class Load:
     def _submit(self, number: int) -> None:
         chance, client = random.Random(f"{self.seed}/{number}/{self.requests}"), Client(self.url)  # noqa: S311 - no secret
         while not self._stop.wait(chance.uniform(0.05, 0.6)):
-            if len(client.ask("GET", "/v1/jobs", params={"state": "queued", "limit": MOST_WAITING}).json()["items"]) >= MOST_WAITING:
+            if (
+                len(
+                    client.ask(
+                        "GET", "/v1/jobs", params={"state": "queued", "limit": MOST_WAITING}
+                    ).json()["items"]
+                )
+                >= MOST_WAITING
+            ):
                 continue
             name = chance.choice(list(SPECS))
-            body = {"spec": SPECS[name], "name": name, "fresh": chance.random() < 0.8, "priority": chance.choice(["low", "normal", "high"])}
+            body = {
+                "spec": SPECS[name],
+                "name": name,
+                "fresh": chance.random() < 0.8,
+                "priority": chance.choice(["low", "normal", "high"]),
+            }
             key = {"Idempotency-Key": uuid.UUID(int=chance.getrandbits(128)).hex}
             answer = client.ask("POST", "/v1/jobs", json=body, headers=key)
             if answer.status_code not in (200, 202):
-                self.faults.append(f"a submit was answered {answer.status_code}: {answer.text[:200]}")
+                self.faults.append(
+                    f"a submit was answered {answer.status_code}: {answer.text[:200]}"
+                )
                 continue
             with self._lock:
                 self.accepted[answer.json()["id"]] = name
@@ -164,11 +214,16 @@ class Load:
                 some = list(self.accepted)[-8:]
             if not some:
                 continue
-            job_id, action = chance.choice(some), chance.choice(["pause", "resume", "resume", "cancel", "retry", "change"])
+            job_id, action = (
+                chance.choice(some),
+                chance.choice(["pause", "resume", "resume", "cancel", "retry", "change"]),
+            )
             if action == "cancel" and chance.random() < 0.5:
                 continue
             if action == "change":
-                client.ask("PATCH", f"/v1/jobs/{job_id}", json={"priority": chance.choice(["low", "high"])})
+                client.ask(
+                    "PATCH", f"/v1/jobs/{job_id}", json={"priority": chance.choice(["low", "high"])}
+                )
             else:
                 client.ask("POST", f"/v1/jobs/{job_id}/{action}")
         client.close()

@@ -26,7 +26,9 @@ SEEDS = 8
 
 
 def training_step(device: torch.device) -> Iterator[Row]:
-    """A whole step of training, its batch and negatives included, over the two products that it cannot do without."""
+    """A whole step of training, its batch and negatives included, over the two products that it
+    cannot do without.
+    """
     width, batch = (2000, 500) if device.type == "cpu" else (8192, 4096)
     x, z, weight = (
         torch.rand(2 * batch, INPUTS, device=device),
@@ -40,13 +42,26 @@ def training_step(device: torch.device) -> Iterator[Row]:
         torch.mm(z.T, x, out=gradient)
 
     for name, bar in (("sgd", 1.15), ("adam", 1.35)):
-        spec = TrainSpec.model_validate({"network": {"widths": [width]}, "optimizer": {"name": name, "lr": 1e-3}, "batch_size": batch})
+        spec = TrainSpec.model_validate(
+            {
+                "network": {"widths": [width]},
+                "optimizer": {"name": name, "lr": 1e-3},
+                "batch_size": batch,
+            }
+        )
         run = TrainingRun(spec, device, Stopwatch(), None)
         index = run.draws.at("order").permutation(len(run.train))[:, :batch]
         step = one_step(run, index)
         shapes = f"{batch} + {batch} x {INPUTS} -> {width}"
         yield compare(
-            f"step_{name}", f"one training step, {name}, over its two products", shapes, bar, step, products, rounds=30, device=device
+            f"step_{name}",
+            f"one training step, {name}, over its two products",
+            shapes,
+            bar,
+            step,
+            products,
+            rounds=30,
+            device=device,
         )
 
 
@@ -63,7 +78,10 @@ def one_step(run: TrainingRun, index: Tensor) -> Callable[[], None]:
 def theorem_check(device: torch.device) -> Iterator[Row]:
     """Theorem 1 over its three products, and the memory that it needs beside its arguments."""
     samples, width = 60_000, 2000 if device.type == "cpu" else 8192
-    x, weight = torch.rand(samples, INPUTS, device=device), torch.randn(width, INPUTS, device=device) / INPUTS**0.5
+    x, weight = (
+        torch.rand(samples, INPUTS, device=device),
+        torch.randn(width, INPUTS, device=device) / INPUTS**0.5,
+    )
     z, D = torch.empty(samples, width, device=device), torch.empty(width, INPUTS, device=device)
 
     def products() -> None:
@@ -73,7 +91,14 @@ def theorem_check(device: torch.device) -> Iterator[Row]:
 
     shapes = f"{samples} x {INPUTS}, n = {width}"
     yield compare(
-        "check", "theorem 1 over its three products", shapes, 1.15, lambda: ffengine.theorem1(weight, x), products, rounds=9, device=device
+        "check",
+        "theorem 1 over its three products",
+        shapes,
+        1.15,
+        lambda: ffengine.theorem1(weight, x),
+        products,
+        rounds=9,
+        device=device,
     )
 
 
@@ -83,9 +108,20 @@ def check_memory(device: torch.device) -> Iterator[Row]:
         return
     for width in (2000, 8192):
         command = [sys.executable, "-m", "benchmarks.memory", str(width)]
-        extra = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["extra_bytes"]
+        extra = json.loads(
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        )["extra_bytes"]
         meaning = "theorem 1: peak extra memory over 512 MB (columns: GB)"
-        yield Row("check_memory", meaning, f"60000 x {INPUTS}, n = {width}", extra / 1e9, 0.512, extra / 512e6, 1.0, 1)
+        yield Row(
+            "check_memory",
+            meaning,
+            f"60000 x {INPUTS}, n = {width}",
+            extra / 1e9,
+            0.512,
+            extra / 512e6,
+            1.0,
+            1,
+        )
 
 
 def infinite_width(device: torch.device) -> Iterator[Row]:
@@ -109,11 +145,23 @@ def seeds_together(device: torch.device) -> Iterator[Row]:
     seeds, width = (SEEDS, 256) if device.type == "cpu" else (16, 500)
     base = {"network": {"widths": [width]}, "batch_size": 100}
     together = epoch_of(TrainSpec.model_validate({**base, "seeds": list(range(seeds))}), device)
-    single = [epoch_of(TrainSpec.model_validate({**base, "seeds": [seed]}), device) for seed in range(seeds)]
+    single = [
+        epoch_of(TrainSpec.model_validate({**base, "seeds": [seed]}), device)
+        for seed in range(seeds)
+    ]
     bar = 0.8 if device.type == "cpu" else 2 / seeds
     meaning = f"{seeds} seeds together over {seeds} single runs, an epoch of mnist-mini"
     shapes = f"{seeds} x (100 + 100) x {INPUTS} -> {width}"
-    yield compare("seeds", meaning, shapes, bar, together, lambda: [one() for one in single], rounds=5, device=device)
+    yield compare(
+        "seeds",
+        meaning,
+        shapes,
+        bar,
+        together,
+        lambda: [one() for one in single],
+        rounds=5,
+        device=device,
+    )
 
 
 def epoch_of(spec: TrainSpec, device: torch.device) -> Callable[[], None]:
@@ -129,23 +177,44 @@ def epoch_of(spec: TrainSpec, device: torch.device) -> Callable[[], None]:
 
 
 def recipe_loewe(device: torch.device) -> Iterator[Row]:
-    """An epoch of the recipe over the same epoch written the usual way; its linear classifier is left out of both."""
+    """An epoch of the recipe over the same epoch written the usual way; its linear classifier is
+    left out of both.
+    """
     if device.type != "cpu":
         return
     spec = LOEWE.model_copy(update={"dataset": TrainSpec().dataset})
     arrays = load(spec.dataset.name)
-    usual = UsualLoewe(torch.tensor(arrays.x_train[:, 0]), torch.tensor(arrays.y_train), spec.batch_size)
+    usual = UsualLoewe(
+        torch.tensor(arrays.x_train[:, 0]), torch.tensor(arrays.y_train), spec.batch_size
+    )
     shapes = f"{len(arrays.y_train)} samples, 3 x 1000, batch 100"
     yield compare(
-        "recipe_loewe", "an epoch of loewe over the usual way", shapes, 0.30, epoch_of(spec, device), usual.epoch, rounds=3, device=device
+        "recipe_loewe",
+        "an epoch of loewe over the usual way",
+        shapes,
+        0.30,
+        epoch_of(spec, device),
+        usual.epoch,
+        rounds=3,
+        device=device,
     )
 
 
 def recipe_tosato(device: torch.device) -> Iterator[Row]:
-    """An epoch of each layer over the bare products of the same epochs: two a step, and each layer's output once."""
-    spec = TOSATO.model_copy(update={"dataset": TrainSpec().dataset.model_copy(update={"preprocess": "standardize"}), "epochs": 1})
+    """An epoch of each layer over the bare products of the same epochs: two a step, and each
+    layer's output once.
+    """
+    spec = TOSATO.model_copy(
+        update={
+            "dataset": TrainSpec().dataset.model_copy(update={"preprocess": "standardize"}),
+            "epochs": 1,
+        }
+    )
     width, count = spec.network.widths[0], spec.dataset.train_count
-    x, weight = torch.rand(2 * count, width + 1, device=device), torch.rand(width, width + 1, device=device)
+    x, weight = (
+        torch.rand(2 * count, width + 1, device=device),
+        torch.rand(width, width + 1, device=device),
+    )
     z, gradient = torch.empty(2 * spec.batch_size, width, device=device), torch.empty_like(weight)
     whole = torch.empty(2 * count, width, device=device)
 
@@ -168,7 +237,14 @@ def recipe_tosato(device: torch.device) -> Iterator[Row]:
 
     shapes = f"{count} + {count} samples, 3 x 784, batch 512"
     yield compare(
-        "recipe_tosato", "an epoch of each layer of tosato over its products", shapes, 1.25, epochs, products, rounds=5, device=device
+        "recipe_tosato",
+        "an epoch of each layer of tosato over its products",
+        shapes,
+        1.25,
+        epochs,
+        products,
+        rounds=5,
+        device=device,
     )
 
 
@@ -176,7 +252,9 @@ def monitoring(device: torch.device) -> Iterator[Row]:
     """An epoch with its measurement over the epoch alone."""
     data = mnist_or_bundled()
     count = min(10_000, data.train_samples)
-    spec = TrainSpec.model_validate({"dataset": {"name": data.name, "train_samples": count, "test_samples": 1}})
+    spec = TrainSpec.model_validate(
+        {"dataset": {"name": data.name, "train_samples": count, "test_samples": 1}}
+    )
     run = TrainingRun(spec, device, Stopwatch(), None)
 
     def epoch() -> None:
@@ -189,33 +267,64 @@ def monitoring(device: torch.device) -> Iterator[Row]:
 
     meaning = "training with 2 000 samples measured every epoch over training alone"
     shapes = f"{count} samples of {data.name}, n = 500, batch 500"
-    bar = 1.10 if count == 10_000 else None  # beside fewer learnt batches the same measurement weighs more
+    bar = (
+        1.10 if count == 10_000 else None
+    )  # beside fewer learnt batches the same measurement weighs more
     yield compare("monitoring", meaning, shapes, bar, monitored, epoch, rounds=10, device=device)
 
 
 def growth(device: torch.device) -> Iterator[Row]:
     """Seconds of theorem 1 per sample and unit over the least of all sizes: 1 is linear."""
     largest = torch.rand(60_000, INPUTS, device=device)
-    yield from grown("samples", (1_000, 4_000, 16_000, 60_000), lambda count: (count, 2_000), largest, device)
-    yield from grown("units", (64, 512, 2_048, 8_192), lambda count: (10_000, count), largest, device)
+    yield from grown(
+        "samples", (1_000, 4_000, 16_000, 60_000), lambda count: (count, 2_000), largest, device
+    )
+    yield from grown(
+        "units", (64, 512, 2_048, 8_192), lambda count: (10_000, count), largest, device
+    )
 
 
-def grown(what: str, sizes: tuple[int, ...], shape: Callable[[int], tuple[int, int]], x: Tensor, device: torch.device) -> Iterator[Row]:
-    """One row a size. Its bar is 1.25 times what the bare products make of that size: small ones do not fill the cores."""
+def grown(
+    what: str,
+    sizes: tuple[int, ...],
+    shape: Callable[[int], tuple[int, int]],
+    x: Tensor,
+    device: torch.device,
+) -> Iterator[Row]:
+    """One row a size.
+
+    Its bar is 1.25 times what the bare products make of that size: small ones do not fill the
+    cores.
+    """
     ours, bare = {}, {}
     for size in sizes:
         samples, width = shape(size)
         weight, part = torch.randn(width, INPUTS, device=device) / INPUTS**0.5, x[:samples]
         rounds = 15 if samples * width < 2e7 else 3
-        ours[size] = median_seconds(partial(ffengine.theorem1, weight, part), rounds, device) / samples / width
-        bare[size] = median_seconds(partial(three_products, weight, part), rounds, device) / samples / width
+        ours[size] = (
+            median_seconds(partial(ffengine.theorem1, weight, part), rounds, device)
+            / samples
+            / width
+        )
+        bare[size] = (
+            median_seconds(partial(three_products, weight, part), rounds, device) / samples / width
+        )
     least, least_bare = min(ours.values()), min(bare.values())
     for size in sizes:
         samples, width = shape(size)
         products = bare[size] / least_bare
         meaning = f"theorem 1: time per sample and unit over the least, growing {what}"
         shapes = f"N = {samples}, n = {width} (products alone: {products:.2f})"
-        yield Row(f"growth_{what}", meaning, shapes, ours[size], least, ours[size] / least, 1.25 * products, 1)
+        yield Row(
+            f"growth_{what}",
+            meaning,
+            shapes,
+            ours[size],
+            least,
+            ours[size] / least,
+            1.25 * products,
+            1,
+        )
 
 
 def three_products(weight: Tensor, x: Tensor) -> None:

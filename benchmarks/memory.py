@@ -1,4 +1,6 @@
-"""The peak memory that a theorem check needs beside its arguments: run as a process of its own, `python -m benchmarks.memory WIDTH`."""
+"""The peak memory that a theorem check needs beside its arguments: run as a process of its own,
+`python -m benchmarks.memory WIDTH`.
+"""
 
 import json
 import sys
@@ -20,9 +22,13 @@ def main() -> None:
 
 
 def peak() -> int:
-    """The largest resident size of this process so far, in bytes; getrusage would count what the parent had."""
+    """The largest resident size of this process so far, in bytes; getrusage would count what the
+    parent had.
+    """
     status = Path("/proc/self/status").read_text()
-    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+    return 1024 * next(
+        int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")
+    )
 
 
 if __name__ == "__main__":

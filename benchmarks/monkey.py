@@ -21,7 +21,9 @@ from service.store import Store
 class Monkey(threading.Thread):
     """One fault after the other until it is told to stop. `done` counts them."""
 
-    def __init__(self, stack: Stack, seed: int, pause: tuple[float, float], faults: list[str]) -> None:
+    def __init__(
+        self, stack: Stack, seed: int, pause: tuple[float, float], faults: list[str]
+    ) -> None:
         super().__init__(name="monkey")
         self.processes, self.stack, self.pause = Processes(stack), stack, pause
         self.done: Counter[str] = Counter()
@@ -60,12 +62,17 @@ class Monkey(threading.Thread):
 
     def flush(self) -> None:
         """Empty Redis."""
-        with contextlib.suppress(redis.RedisError), redis.Redis.from_url(self.stack.redis_url, socket_timeout=2.0) as client:
+        with (
+            contextlib.suppress(redis.RedisError),
+            redis.Redis.from_url(self.stack.redis_url, socket_timeout=2.0) as client,
+        ):
             client.flushall()
 
     def lock_database(self) -> None:
         """Keep everybody from writing for a while."""
-        connection = sqlite3.connect(self.stack.home / "fflab.db", isolation_level=None, timeout=5.0)
+        connection = sqlite3.connect(
+            self.stack.home / "fflab.db", isolation_level=None, timeout=5.0
+        )
         with contextlib.suppress(sqlite3.OperationalError):
             connection.execute("BEGIN IMMEDIATE")
             time.sleep(self._chance.uniform(0.5, 4.0))
@@ -84,14 +91,22 @@ class Monkey(threading.Thread):
 
 DEEDS: dict[str, Callable[[Monkey], None]] = {
     "worker killed": lambda monkey: monkey.kill("worker"),
-    "worker tree killed": lambda monkey: signalled(monkey.processes.worker_tree(), psutil.Process.kill),
-    "pool child killed": lambda monkey: signalled([monkey.processes.pool_child()], psutil.Process.kill),
+    "worker tree killed": lambda monkey: signalled(
+        monkey.processes.worker_tree(), psutil.Process.kill
+    ),
+    "pool child killed": lambda monkey: signalled(
+        [monkey.processes.pool_child()], psutil.Process.kill
+    ),
     "runner killed": lambda monkey: signalled([monkey.processes.runner()], psutil.Process.kill),
-    "worker terminated": lambda monkey: signalled([monkey.processes.child("worker")], psutil.Process.terminate),
+    "worker terminated": lambda monkey: signalled(
+        [monkey.processes.child("worker")], psutil.Process.terminate
+    ),
     "worker tree frozen": lambda monkey: monkey.freeze(monkey.processes.worker_tree(), 1.0, 9.0),
     "runner frozen": lambda monkey: monkey.freeze([monkey.processes.runner()], 1.0, 7.0),
     "API killed": lambda monkey: monkey.kill("api"),
-    "API terminated": lambda monkey: signalled([monkey.processes.child("api")], psutil.Process.terminate),
+    "API terminated": lambda monkey: signalled(
+        [monkey.processes.child("api")], psutil.Process.terminate
+    ),
     "API frozen": lambda monkey: monkey.freeze([monkey.processes.child("api")], 0.5, 3.0),
     "Redis killed": lambda monkey: monkey.kill("redis"),
     "Redis killed and its data dropped": Monkey.drop_redis,

@@ -1,10 +1,12 @@
-"""The dashboard as a browser meets it: what a page weighs, when it is first painted, and how soon a newcomer sees a curve.
+"""The dashboard as a browser meets it: what a page weighs, when it is first painted, and how soon a
+newcomer sees a curve.
 
     python -m benchmarks.pages
 
-Needs Chromium on the PATH. Prints JSON. Each page is opened in a fresh browser profile (cold) and once more in the same (warm);
-weights are bytes as they are sent, headers included. `first_curve_seconds`: from the start of `fflab up` in an empty home to
-the first chart on the screen, for somebody who clicks "Start with the paper's experiments", then "Submit".
+Needs Chromium on the PATH. Prints JSON. Each page is opened in a fresh browser profile (cold) and
+once more in the same (warm); weights are bytes as they are sent, headers included.
+`first_curve_seconds`: from the start of `fflab up` in an empty home to the first chart on the
+screen, for somebody who clicks "Start with the paper's experiments", then "Submit".
 """
 
 import json
@@ -25,19 +27,26 @@ from service.stack.stack import Stack
 
 RUNS = 5
 SIZE = {"width": 1280, "height": 900}
-FIRST_JOB: dict[str, JsonValue] = {"kind": "train", "epochs": 10, "seeds": [0, 1, 2], "network": {"widths": [128]}}
+FIRST_JOB: dict[str, JsonValue] = {
+    "kind": "train",
+    "epochs": 10,
+    "seeds": [0, 1, 2],
+    "network": {"widths": [128]},
+}
 PAINTS = """() => new Promise((done) => {
   const largest = [];
-  new PerformanceObserver((list) => largest.push(...list.getEntries())).observe({ type: "largest-contentful-paint", buffered: true });
+  new PerformanceObserver((list) => largest.push(...list.getEntries()))
+    .observe({ type: "largest-contentful-paint", buffered: true });
   let shift = 0;
-  new PerformanceObserver((list) => { for (const one of list.getEntries()) shift += one.hadRecentInput ? 0 : one.value; })
+  const add = (one) => { shift += one.hadRecentInput ? 0 : one.value; };
+  new PerformanceObserver((list) => list.getEntries().forEach(add))
     .observe({ type: "layout-shift", buffered: true });
   setTimeout(() => done({
     first_paint_ms: performance.getEntriesByName("first-contentful-paint")[0].startTime,
     largest_paint_ms: largest.length ? largest[largest.length - 1].startTime : null,
     layout_shift: shift,
     elements: document.querySelectorAll("*").length,
-    bytes: [...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")]
+    bytes: ["resource", "navigation"].flatMap((type) => performance.getEntriesByType(type))
       .reduce((sum, one) => sum + one.transferSize, 0),
     requests: performance.getEntriesByType("resource").length + 1,
   }), 300);
@@ -51,7 +60,11 @@ def main() -> None:
         sys.exit("no Chromium on the PATH: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        found = {"chromium": browser.version, "first_curve_seconds": first_curve(browser), "pages": pages(browser)}
+        found = {
+            "chromium": browser.version,
+            "first_curve_seconds": first_curve(browser),
+            "pages": pages(browser),
+        }
         browser.close()
     print(json.dumps(found, indent=1))
 
@@ -74,10 +87,21 @@ def first_curve(browser: Browser) -> dict[str, float]:
 
 def pages(browser: Browser) -> dict[str, Any]:
     """Every page of a stack with a finished job, cold and warm."""
-    with tempfile.TemporaryDirectory(prefix="fflab-") as home, Stack(Settings(home=Path(home)), port=0, device="cpu") as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="fflab-") as home,
+        Stack(Settings(home=Path(home)), port=0, device="cpu") as stack,
+    ):
         client = Client(stack.url)
-        job, other = (client.submit({**FIRST_JOB, "epochs": epochs}, name="measured").wait() for epochs in (10, 5))
-        paths = {"jobs": "/", "job": f"/jobs/{job.id}", "compare": f"/compare?job={job.id}&job={other.id}", "new": "/new"}
+        job, other = (
+            client.submit({**FIRST_JOB, "epochs": epochs}, name="measured").wait()
+            for epochs in (10, 5)
+        )
+        paths = {
+            "jobs": "/",
+            "job": f"/jobs/{job.id}",
+            "compare": f"/compare?job={job.id}&job={other.id}",
+            "new": "/new",
+        }
         paths |= {name: f"/{name}" for name in ("workers", "datasets", "catalog", "docs")}
         return {name: visits(browser, stack.url + path) for name, path in paths.items()}
 

@@ -1,4 +1,5 @@
-"""`python -m benchmarks.service [--only NAME ...]`: what the shell around the engine costs, on the embedded stack; one JSON line a row.
+"""`python -m benchmarks.service [--only NAME ...]`: what the shell around the engine costs, on the
+embedded stack; one JSON line a row.
 
 Ratios are taken in one run on one machine; clients, API, worker and Redis share its cores.
 """
@@ -39,7 +40,13 @@ from service.store.tables import JobRow
 
 PAGE = Path(__file__).parents[1] / "docs" / "service.md"
 BEGIN, END = "<!-- measured -->", "<!-- end -->"
-CHECK = {"kind": "check", "theorem": 1, "dataset": {"train_samples": 100, "test_samples": 10}, "widths": [8], "samples": 20}
+CHECK = {
+    "kind": "check",
+    "theorem": 1,
+    "dataset": {"train_samples": 100, "test_samples": 10},
+    "widths": [8],
+    "samples": 20,
+}
 TRAIN = {
     "kind": "train",
     "network": {"widths": [500]},
@@ -81,7 +88,9 @@ class Lab(Processes):
 
     def ended(self, job_id: str) -> dict[str, Any]:
         """The job when it has ended."""
-        while (job := self.http.get(f"/v1/jobs/{job_id}", params={"wait": 60}).json())["state"] not in ("succeeded", "failed"):
+        while (job := self.http.get(f"/v1/jobs/{job_id}", params={"wait": 60}).json())[
+            "state"
+        ] not in ("succeeded", "failed"):
             pass
         if job["state"] == "failed":
             raise RuntimeError(f"{job_id}: {job['error']}")
@@ -114,11 +123,23 @@ def submit_to_running() -> Row:
             began = time.time()
             job_id = there.submit(CHECK)
             there.ended(job_id)
-            events = there.http.get(f"/v1/jobs/{job_id}/events", headers={"Accept": "application/json"}).json()["items"]
-            running = next(event["at"] for event in events if event["data"].get("state") == "running")
+            events = there.http.get(
+                f"/v1/jobs/{job_id}/events", headers={"Accept": "application/json"}
+            ).json()["items"]
+            running = next(
+                event["at"] for event in events if event["data"].get("state") == "running"
+            )
             seconds.append(_timestamp(running) - began)
     detail = f"100 jobs; p95 {1e3 * at(0.95, seconds):.0f} ms, longest {1e3 * max(seconds):.0f} ms"
-    return Row("submit-to-running", "submit to running, idle worker, p50", 1e3 * at(0.5, seconds), "ms", 50, False, detail)
+    return Row(
+        "submit-to-running",
+        "submit to running, idle worker, p50",
+        1e3 * at(0.5, seconds),
+        "ms",
+        50,
+        False,
+        detail,
+    )
 
 
 def _timestamp(text: str) -> float:
@@ -128,7 +149,9 @@ def _timestamp(text: str) -> float:
 
 
 def durable_submits() -> Row:
-    """Acknowledged submits a second by four clients, each in its own synced transaction, the worker held still."""
+    """Acknowledged submits a second by four clients, each in its own synced transaction, the worker
+    held still.
+    """
     count, clients = 1_000, 4
     with lab() as there:
         signalled(there.worker_tree(), psutil.Process.suspend)
@@ -137,7 +160,10 @@ def durable_submits() -> Row:
             connection = http.client.HTTPConnection("127.0.0.1", there.stack.port)
             for place in range(count // clients):
                 body = json.dumps({"spec": {**CHECK, "seeds": [number * count + place]}})
-                headers = {"Content-Type": "application/json", "Idempotency-Key": f"{number}-{place}"}
+                headers = {
+                    "Content-Type": "application/json",
+                    "Idempotency-Key": f"{number}-{place}",
+                }
                 connection.request("POST", "/v1/jobs", body, headers)
                 answer = connection.getresponse()
                 answer.read()
@@ -151,7 +177,13 @@ def durable_submits() -> Row:
         signalled(there.worker_tree(), psutil.Process.resume)
         stored = there.http.get("/v1/jobs", params={"limit": 500}).json()["items"]
     return Row(
-        "submits", "durable submits a second", rate, "1/s", 200, True, f"{count} by {clients} clients; {len(stored)} on the first page"
+        "submits",
+        "durable submits a second",
+        rate,
+        "1/s",
+        200,
+        True,
+        f"{count} by {clients} clients; {len(stored)} on the first page",
     )
 
 
@@ -180,14 +212,22 @@ print(count / (time.perf_counter() - began))
 
 
 def reading_a_job() -> Row:
-    """Requests a second of GET /v1/jobs/{id} over those of an empty route of the same server, alternating."""
-    with tempfile.TemporaryDirectory(prefix="fflab-bench-") as folder, _server(Path(folder)) as port:
+    """Requests a second of GET /v1/jobs/{id} over those of an empty route of the same server,
+    alternating.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="fflab-bench-") as folder,
+        _server(Path(folder)) as port,
+    ):
         url = f"http://127.0.0.1:{port}"
         job_id = httpx.post(f"{url}/v1/jobs", json={"spec": TRAIN}, trust_env=False).json()["id"]
         rates: dict[str, list[float]] = {"/empty": [], f"/v1/jobs/{job_id}": []}
         for number in range(6):
             for path, found in rates.items():
-                readers = [_python(READER, str(port), path, "1500", stdout=subprocess.PIPE) for _ in range(2)]
+                readers = [
+                    _python(READER, str(port), path, "1500", stdout=subprocess.PIPE)
+                    for _ in range(2)
+                ]
                 rate = sum(float(reader.communicate()[0]) for reader in readers)
                 if number:
                     found.append(rate)
@@ -233,18 +273,29 @@ print(time.perf_counter() - began)
 
 
 def training() -> Row:
-    """A training job on the full MNIST where it is at hand; each epoch leaves rows and a checkpoint."""
+    """A training job on the full MNIST where it is at hand; each epoch leaves rows and a
+    checkpoint.
+    """
     data = mnist_or_bundled().name
-    return _over_direct("training", f"a training job over ffengine.train, {data}", {**TRAIN, "dataset": {"name": data}}, 60)
+    return _over_direct(
+        "training",
+        f"a training job over ffengine.train, {data}",
+        {**TRAIN, "dataset": {"name": data}},
+        60,
+    )
 
 
 def short_epochs() -> Row:
     """The same where epochs are short, so that their rows and checkpoints weigh most."""
-    return _over_direct("short-epochs", "the same with epochs a tenth as long, mnist-mini", TRAIN, 30)
+    return _over_direct(
+        "short-epochs", "the same with epochs a tenth as long, mnist-mini", TRAIN, 30
+    )
 
 
 def _over_direct(name: str, meaning: str, spec: dict[str, Any], seconds: float) -> Row:
-    """A training job of about so many seconds, from its submit to its end, over the same run by ffengine.train in a process of its own."""
+    """A training job of about so many seconds, from its submit to its end, over the same run by
+    ffengine.train in a process of its own.
+    """
     one, nine = (_direct({**spec, "epochs": epochs}) for epochs in (1, 9))
     spec = {**spec, "epochs": max(2, round((seconds - one) / ((nine - one) / 8)))}
     direct, through = [], []
@@ -256,11 +307,18 @@ def _over_direct(name: str, meaning: str, spec: dict[str, Any], seconds: float) 
             through.append(time.perf_counter() - began)
     ratio = statistics.median(through) / statistics.median(direct)
     ours, bare = (", ".join(f"{taken:.1f}" for taken in times) for times in (through, direct))
-    return Row(name, meaning, ratio, "", 1.05, False, f"{spec['epochs']} epochs; {ours} s / {bare} s")
+    return Row(
+        name, meaning, ratio, "", 1.05, False, f"{spec['epochs']} epochs; {ours} s / {bare} s"
+    )
 
 
 def _direct(spec: dict[str, Any]) -> float:
-    ran = subprocess.run([sys.executable, "-c", DIRECT, json.dumps(spec)], stdout=subprocess.PIPE, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", DIRECT, json.dumps(spec)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     return float(ran.stdout)
 
 
@@ -270,12 +328,25 @@ def streams() -> Row:
         job_id = there.submit({**TRAIN, "epochs": 40, "network": {"widths": [200]}})
         late = asyncio.run(_late(there.stack.port, job_id, 300))
         there.http.post(f"/v1/jobs/{job_id}/cancel")
-    detail = f"{len(late)} events received; p50 {1e3 * at(0.5, late):.0f} ms, longest {1e3 * max(late):.0f} ms"
-    return Row("streams", "300 streams, each event after its time, p95", 1e3 * at(0.95, late), "ms", 250, False, detail)
+    detail = (
+        f"{len(late)} events received; p50 {1e3 * at(0.5, late):.0f} ms, longest "
+        f"{1e3 * max(late):.0f} ms"
+    )
+    return Row(
+        "streams",
+        "300 streams, each event after its time, p95",
+        1e3 * at(0.95, late),
+        "ms",
+        250,
+        False,
+        detail,
+    )
 
 
 async def _late(port: int, job_id: str, count: int) -> list[float]:
-    """Seconds between the time of an event and its receipt, of those that happened while all streams were open."""
+    """Seconds between the time of an event and its receipt, of those that happened while all
+    streams were open.
+    """
     seen: list[tuple[float, str]] = []
     opened = asyncio.Semaphore(0)
 
@@ -296,7 +367,10 @@ async def _late(port: int, job_id: str, count: int) -> list[float]:
     await asyncio.sleep(20)
     for stream in streams:
         stream.cancel()
-    found = [(received, _timestamp(json.loads(line.removeprefix("data: "))["at"])) for received, line in seen]
+    found = [
+        (received, _timestamp(json.loads(line.removeprefix("data: "))["at"]))
+        for received, line in seen
+    ]
     return [received - happened for received, happened in found if happened > began]
 
 
@@ -306,17 +380,29 @@ def listing() -> Row:
         _fill(there.stack.settings.database, 100_000)
         cursor: str | None = None
         for _ in range(999):
-            page = there.http.get("/v1/jobs", params={"limit": 100, **({"cursor": cursor} if cursor else {})}).json()
+            page = there.http.get(
+                "/v1/jobs", params={"limit": 100, **({"cursor": cursor} if cursor else {})}
+            ).json()
             cursor = page["next_cursor"]
         seconds: tuple[list[float], list[float]] = ([], [])
         for _ in range(30):
-            for path, found in zip(("/v1/jobs?limit=100", f"/v1/jobs?limit=100&cursor={cursor}"), seconds, strict=True):
+            for path, found in zip(
+                ("/v1/jobs?limit=100", f"/v1/jobs?limit=100&cursor={cursor}"), seconds, strict=True
+            ):
                 began = time.perf_counter()
                 there.http.get(path).raise_for_status()
                 found.append(time.perf_counter() - began)
     first, last = (statistics.median(found) for found in seconds)
     detail = f"{1e3 * last:.1f} / {1e3 * first:.1f} ms"
-    return Row("listing", "page 1 000 of 100 000 jobs over page 1", max(last, first) / min(last, first), "", 2.0, False, detail)
+    return Row(
+        "listing",
+        "page 1 000 of 100 000 jobs over page 1",
+        max(last, first) / min(last, first),
+        "",
+        2.0,
+        False,
+        detail,
+    )
 
 
 def _fill(database: str, count: int) -> None:
@@ -344,15 +430,27 @@ def _fill(database: str, count: int) -> None:
 def study() -> Row:
     """How long the API takes to answer reads while a study of 2 000 trivial runs is worked off."""
     cells = 2_000
-    spec = {"kind": "study", "base": CHECK, "grid": {"seeds": [[number] for number in range(cells)]}}
+    spec = {
+        "kind": "study",
+        "base": CHECK,
+        "grid": {"seeds": [[number] for number in range(cells)]},
+    }
     reads: list[float] = []
     with lab() as there:
         began = time.perf_counter()
         answer = there.http.post("/v1/jobs", json={"spec": spec})
         accepted = time.perf_counter() - began
         job_id = answer.json()["id"]
-        paths = (f"/v1/jobs/{job_id}", "/v1/jobs?limit=50", f"/v1/jobs?parent={job_id}&limit=50", "/v1/workers")
-        while not reads or there.http.get(f"/v1/jobs/{job_id}").json()["state"] not in ("succeeded", "failed"):
+        paths = (
+            f"/v1/jobs/{job_id}",
+            "/v1/jobs?limit=50",
+            f"/v1/jobs?parent={job_id}&limit=50",
+            "/v1/workers",
+        )
+        while not reads or there.http.get(f"/v1/jobs/{job_id}").json()["state"] not in (
+            "succeeded",
+            "failed",
+        ):
             for path in paths:
                 asked = time.perf_counter()
                 there.http.get(path).raise_for_status()
@@ -361,8 +459,19 @@ def study() -> Row:
         seconds = time.perf_counter() - began
         result = there.http.get(f"/v1/jobs/{job_id}/result").json()
     done = sum(cell["state"] == "succeeded" for cell in result["cells"])
-    detail = f"{done} succeeded in {seconds:.0f} s, accepted in {accepted:.2f} s; {len(reads)} reads, p50 {1e3 * at(0.5, reads):.0f} ms"
-    return Row("study", "reads during a study of 2 000 runs, p99", 1e3 * at(0.99, reads), "ms", 100, False, detail)
+    detail = (
+        f"{done} succeeded in {seconds:.0f} s, accepted in {accepted:.2f} s; {len(reads)} "
+        f"reads, p50 {1e3 * at(0.5, reads):.0f} ms"
+    )
+    return Row(
+        "study",
+        "reads during a study of 2 000 runs, p99",
+        1e3 * at(0.99, reads),
+        "ms",
+        100,
+        False,
+        detail,
+    )
 
 
 MEASUREMENTS: dict[str, Callable[[], Row]] = {
@@ -395,12 +504,18 @@ def main() -> None:
 
 def table(rows: list[Row]) -> str:
     """The rows as Markdown, with what they were measured on."""
-    where = f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, SQLite and the embedded Redis"
+    where = (
+        f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"SQLite and the embedded Redis"
+    )
     lines = [f"fflab {VERSION} ({git_revision() or 'no revision'}), {where}.", ""]
     lines += ["| measurement | measured | bar | detail | |", "|---|---:|---:|---|---|"]
     for row in rows:
         bar = f"{'at least' if row.higher_is_better else 'at most'} {row.bar:g}"
-        lines.append(f"| {row.meaning} | {row.figure:.3g} {row.unit} | {bar} {row.unit} | {row.detail} | {'' if row.met else 'missed'} |")
+        lines.append(
+            f"| {row.meaning} | {row.figure:.3g} {row.unit} | {bar} {row.unit} | {row.detail} | "
+            f"{'' if row.met else 'missed'} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,6 @@
-"""The embedded stack seen from outside: its processes, found anew each time, for they are killed and started again."""
+"""The embedded stack seen from outside: its processes, found anew each time, for they are killed
+and started again.
+"""
 
 import contextlib
 from collections.abc import Callable
@@ -30,7 +32,9 @@ class Processes:
 
     def pool_child(self) -> psutil.Process:
         """Celery's one child process."""
-        return wait_until(lambda: next(iter(children(self.child("worker"))), None), "Celery's child runs")
+        return wait_until(
+            lambda: next(iter(children(self.child("worker"))), None), "Celery's child runs"
+        )
 
     def runner(self) -> psutil.Process:
         """The process that computes."""

@@ -28,8 +28,20 @@ class Row(NamedTuple):
         return self.bar is None or self.ratio <= self.bar
 
 
-def compare(name: str, meaning: str, shapes: str, bar: float | None, ours: Work, other: Work, *, rounds: int, device: torch.device) -> Row:
-    """Time both works alternately after one untimed round each; the ratio is that of the medians."""
+def compare(
+    name: str,
+    meaning: str,
+    shapes: str,
+    bar: float | None,
+    ours: Work,
+    other: Work,
+    *,
+    rounds: int,
+    device: torch.device,
+) -> Row:
+    """Time both works alternately after one untimed round each; the ratio is that of the
+    medians.
+    """
     seconds: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 1):
         for work, found in zip((ours, other), seconds, strict=True):

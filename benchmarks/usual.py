@@ -1,4 +1,6 @@
-"""The `loewe` recipe the way it is usually written: autograd, a DataLoader with two workers, the label overlaid sample by sample."""
+"""The `loewe` recipe the way it is usually written: autograd, a DataLoader with two workers, the
+label overlaid sample by sample.
+"""
 
 import numpy as np
 import torch
@@ -10,7 +12,9 @@ from ffengine.download import torchvision
 
 
 class OverlaidSamples(Dataset[tuple[Tensor, Tensor]]):
-    """Positive and negative of one image, made when asked for, from the picture that torchvision's MNIST gives."""
+    """Positive and negative of one image, made when asked for, from the picture that torchvision's
+    MNIST gives.
+    """
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels  # (N, 28, 28) uint8 and (N,)
@@ -51,10 +55,17 @@ class UsualLoewe:
 
     def __init__(self, images: Tensor, labels: Tensor, batch_size: int) -> None:
         self.layers = torch.nn.ModuleList([torch.nn.Linear(m, 1000) for m in (784, 1000, 1000)])
-        self.optimizer = torch.optim.SGD(self.layers.parameters(), lr=1e-3, momentum=0.9, weight_decay=3e-4)
+        self.optimizer = torch.optim.SGD(
+            self.layers.parameters(), lr=1e-3, momentum=0.9, weight_decay=3e-4
+        )
         self.running = [torch.full((1000,), 0.5) for _ in self.layers]
         self.loader = DataLoader(
-            OverlaidSamples(images, labels), batch_size, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
+            OverlaidSamples(images, labels),
+            batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=2,
+            persistent_workers=True,
         )
 
     def epoch(self) -> None:

@@ -1,4 +1,6 @@
-"""Waiting for what must happen: patient, for a machine may be busy, and telling what was seen where it did not."""
+"""Waiting for what must happen: patient, for a machine may be busy, and telling what was seen where
+it did not.
+"""
 
 import time
 from collections.abc import Callable
@@ -7,7 +9,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 LOOK_SECONDS = 2.0  # between two looks at the progress, which may cost those who make it
-PATIENCE_SECONDS = 180.0  # without any progress; on an idle machine most of what is waited for takes less than five
+# without any progress; on an idle machine most of what is waited for takes less than five
+PATIENCE_SECONDS = 180.0
 
 
 def wait_until(
@@ -18,7 +21,10 @@ def wait_until(
     seconds: float = PATIENCE_SECONDS,
     pause: float = 0.02,
 ) -> T:
-    """What `found` finds, as soon as it is there. AssertionError where what is seen has not changed for so long, with it."""
+    """What `found` finds, as soon as it is there.
+
+    AssertionError where what is seen has not changed for so long, with it.
+    """
     last: object = None
     since = looked = time.monotonic()
     while not (result := found()):
@@ -27,6 +33,9 @@ def wait_until(
             looked, before, last = now, last, seen()
             since = now if last != before else since
         if now - since > seconds:
-            raise AssertionError(f"for {seconds:g} s in vain: {description}" + (f"; last seen: {last}" if seen else ""))
+            raise AssertionError(
+                f"for {seconds:g} s in vain: {description}"
+                + (f"; last seen: {last}" if seen else "")
+            )
         time.sleep(pause)
     return result

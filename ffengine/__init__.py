@@ -1,6 +1,8 @@
-"""fflab's numerics: Forward-Forward training and the exact form of the two sparsity theorems of arXiv 2311.05667.
+"""fflab's numerics: Forward-Forward training and the exact form of the two sparsity theorems of
+arXiv 2311.05667.
 
-The names that need torch or safetensors load them on first use, so that `ffengine.spec` can be imported without.
+The names that need torch or safetensors load them on first use, so that `ffengine.spec` can be
+imported without.
 """
 
 import importlib

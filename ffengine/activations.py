@@ -14,8 +14,12 @@ class Activation(ABC):
     """An elementwise nonlinearity sigma; h = sigma(z)."""
 
     name: ClassVar[str]
-    slope_where_active_is_one: ClassVar[bool] = False  # sigma'(z) = 1 wherever h != 0: then h sigma'(z) = h
-    slope_below_zero: ClassVar[float | None] = None  # a of max(z, 0) + a min(z, 0), where sigma is that: scale-free
+    slope_where_active_is_one: ClassVar[bool] = (
+        False  # sigma'(z) = 1 wherever h != 0: then h sigma'(z) = h
+    )
+    slope_below_zero: ClassVar[float | None] = (
+        None  # a of max(z, 0) + a min(z, 0), where sigma is that: scale-free
+    )
 
     @abstractmethod
     def value(self, z: Tensor) -> Tensor:
@@ -73,7 +77,9 @@ class Elu(Activation):
 
 
 class Gelu(Activation):
-    """Gaussian error linear unit: z times the normal distribution function of z (arXiv 1606.08415)."""
+    """Gaussian error linear unit: z times the normal distribution function of z (arXiv
+    1606.08415).
+    """
 
     name = "gelu"
 
@@ -134,7 +140,9 @@ class SquaredRelu(Activation):
 
 
 class Identity(Activation):
-    """No nonlinearity: h = z, for which the theorems' conditions decide nothing in the limit of infinite width."""
+    """No nonlinearity: h = z, for which the theorems' conditions decide nothing in the limit of
+    infinite width.
+    """
 
     name = "identity"
     slope_where_active_is_one = True
@@ -154,7 +162,20 @@ def _normal_cdf(z: Tensor) -> Tensor:
     return (-z / math.sqrt(2)).erfc() / 2
 
 
-ActivationName = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "tanh", "squared_relu", "identity"]
+ActivationName = Literal[
+    "relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "tanh", "squared_relu", "identity"
+]
 ACTIVATIONS: dict[str, Activation] = {
-    entry.name: entry for entry in (Relu(), LeakyRelu(), Elu(), Gelu(), Silu(), Softplus(), Tanh(), SquaredRelu(), Identity())
+    entry.name: entry
+    for entry in (
+        Relu(),
+        LeakyRelu(),
+        Elu(),
+        Gelu(),
+        Silu(),
+        Softplus(),
+        Tanh(),
+        SquaredRelu(),
+        Identity(),
+    )
 }

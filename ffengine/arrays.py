@@ -15,7 +15,9 @@ class DatasetError(Exception):
 
 
 class Arrays(NamedTuple):
-    """Both partitions: images (N, channels, height, width), bytes or float32, and labels (N,) int64."""
+    """Both partitions: images (N, channels, height, width), bytes or float32, and labels (N,)
+    int64.
+    """
 
     x_train: Images
     y_train: Labels

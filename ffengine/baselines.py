@@ -1,6 +1,8 @@
-"""Backpropagation through the same stack, for comparison: by autograd, with the job's own optimiser, batches and epochs.
+"""Backpropagation through the same stack, for comparison: by autograd, with the job's own
+optimiser, batches and epochs.
 
-Legend: R replicas, B samples, C classes. Learning rates are the job's too: they suit FF layers, not necessarily these.
+Legend: R replicas, B samples, C classes. Learning rates are the job's too: they suit FF layers, not
+necessarily these.
 """
 
 from collections.abc import Callable
@@ -19,15 +21,26 @@ from ffengine.sparsity import sparsity_and_dead
 from ffengine.spec import Baseline, TrainSpec
 
 
-def baseline(name: Baseline, spec: TrainSpec, partitions: Partitions, draws: Draws, go_on: Callable[[], None]) -> list[BaselineRow]:
-    """Train the baseline and describe it on validation and test samples; `go_on` is called after every batch and may raise."""
-    model = (CrossEntropy if name == "cross_entropy" else FFObjective)(spec, partitions.train, draws)
+def baseline(
+    name: Baseline, spec: TrainSpec, partitions: Partitions, draws: Draws, go_on: Callable[[], None]
+) -> list[BaselineRow]:
+    """Train the baseline and describe it on validation and test samples; `go_on` is called after
+    every batch and may raise.
+    """
+    model = (CrossEntropy if name == "cross_entropy" else FFObjective)(
+        spec, partitions.train, draws
+    )
     for epoch in range(1, spec.epochs + 1):
         order = draws.at(f"order-{name}", epoch).permutation(len(partitions.train))
         for batch, index in enumerate(order.split(spec.batch_size, dim=1)):
             model.learn(index, epoch, batch)
             go_on()
-    return [row for partition, samples in named(partitions) if partition != "train" for row in model.rows(name, partition, samples)]
+    return [
+        row
+        for partition, samples in named(partitions)
+        if partition != "train"
+        for row in model.rows(name, partition, samples)
+    ]
 
 
 class BackpropStack:
@@ -65,13 +78,20 @@ class BackpropStack:
     def rows(self, name: Baseline, partition: Partition, samples: Samples) -> list[BaselineRow]:
         """One row for each seed and layer."""
         replicas, widths = len(self.spec.seeds), self.spec.network.widths
-        active = [torch.zeros(replicas, width, dtype=torch.bool, device=samples.labels.device) for width in widths]
-        sums = torch.zeros(2, len(widths), replicas, dtype=torch.float64, device=samples.labels.device)  # of S, and of live samples
+        active = [
+            torch.zeros(replicas, width, dtype=torch.bool, device=samples.labels.device)
+            for width in widths
+        ]
+        sums = torch.zeros(
+            2, len(widths), replicas, dtype=torch.float64, device=samples.labels.device
+        )  # of S, and of live samples
         hits: list[Tensor] = []
         for rows in chunks(len(samples)):
             if (labels := self.predicted(samples, rows)) is not None:
                 hits.append((labels == samples.labels[rows]).sum(-1))
-            for layer, h in enumerate(self.network.activations(self.inputs(samples)[rows].expand(replicas, -1, -1))):
+            for layer, h in enumerate(
+                self.network.activations(self.inputs(samples)[rows].expand(replicas, -1, -1))
+            ):
                 sparsity, dead = sparsity_and_dead(h)
                 sums[:, layer] += torch.stack([sparsity.sum(-1), (~dead).sum(-1).double()])
                 active[layer] |= (h != 0).any(1)
@@ -83,7 +103,9 @@ class BackpropStack:
                 layer=layer,
                 partition=partition,
                 samples=len(samples),
-                sparsity=float(sums[0, layer, replica] / sums[1, layer, replica]) if sums[1, layer, replica] else None,
+                sparsity=float(sums[0, layer, replica] / sums[1, layer, replica])
+                if sums[1, layer, replica]
+                else None,
                 dead_units=int((~active[layer][replica]).sum()),
                 accuracy=None if correct is None else int(correct[replica]) / len(samples),
             )
@@ -104,7 +126,9 @@ class CrossEntropy(BackpropStack):
 
     def loss(self, index: Tensor, epoch: int, batch: int) -> Tensor:
         logits = self._logits(self.train.plain[index])
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), self.train.labels[index].flatten(), reduction="sum")
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), self.train.labels[index].flatten(), reduction="sum"
+        )
         return loss / index.shape[1]
 
     def inputs(self, samples: Samples) -> Tensor:
@@ -119,7 +143,9 @@ class CrossEntropy(BackpropStack):
 
 
 class FFObjective(BackpropStack):
-    """The stack on the job's own positives and negatives, the objective summed over layers and differentiated through all of them."""
+    """The stack on the job's own positives and negatives, the objective summed over layers and
+    differentiated through all of them.
+    """
 
     def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
         super().__init__(spec, train, draws, spec.inputs)
@@ -129,7 +155,14 @@ class FFObjective(BackpropStack):
         objective, positives = self.spec.objective, index.shape[1]
         with torch.no_grad():
             judge = GoodnessJudge(self.network, objective.goodness, self.layers)
-            x = paired(self.spec, self.train, index, self.draws, ("negatives-ff_objective", epoch, batch), judge)
+            x = paired(
+                self.spec,
+                self.train,
+                index,
+                self.draws,
+                ("negatives-ff_objective", epoch, batch),
+                judge,
+            )
         total = torch.zeros((), device=x.device)
         for h in self.network.activations(x):
             goodness = objective.goodness.value(h) - objective.offset(h.shape[-1])
@@ -138,12 +171,16 @@ class FFObjective(BackpropStack):
         return total
 
     def inputs(self, samples: Samples) -> Tensor:
-        return self.spec.negatives.positive(samples.positives(labelled=self.spec.negatives.labelled))
+        return self.spec.negatives.positive(
+            samples.positives(labelled=self.spec.negatives.labelled)
+        )
 
     def predicted(self, samples: Samples, rows: slice) -> Tensor | None:
         if not self.spec.negatives.labelled:
             return None
         labels = samples.labels[rows].expand(len(self.spec.seeds), -1)
         x = samples.labelled[rows].expand(len(self.spec.seeds), -1, -1)
-        goodness = self.network.label_goodness(self.spec.objective.goodness, x, labels, samples.classes)
+        goodness = self.network.label_goodness(
+            self.spec.objective.goodness, x, labels, samples.classes
+        )
         return goodness.sum(1).argmax(-1)

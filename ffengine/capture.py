@@ -1,4 +1,6 @@
-"""Steps captured in a CUDA graph: a GPU then runs a small step without waiting for Python between its kernels."""
+"""Steps captured in a CUDA graph: a GPU then runs a small step without waiting for Python between
+its kernels.
+"""
 
 from collections.abc import Callable
 
@@ -12,7 +14,8 @@ Step = Callable[[AnyPairs], None]
 def captured(step: Step, device: torch.device) -> Step:
     """The step, on a GPU captured from its second call on; elsewhere the step itself.
 
-    The step must change tensors in place only, and depend on nothing but its input and those tensors.
+    The step must change tensors in place only, and depend on nothing but its input and those
+    tensors.
     """
     return CapturedStep(step) if device.type == "cuda" else step
 
@@ -29,7 +32,9 @@ class CapturedStep:
     def __call__(self, inputs: AnyPairs) -> None:
         """Take the step on the inputs."""
         shapes = [tensor.shape for tensor in inputs]
-        if self._shapes is None:  # the first call also sets up what a capture may not: handles, workspaces
+        if (
+            self._shapes is None
+        ):  # the first call also sets up what a capture may not: handles, workspaces
             self._shapes = shapes
             self._step(inputs)
         elif shapes != self._shapes:

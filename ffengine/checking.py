@@ -30,7 +30,9 @@ from ffengine.theorems import THEOREMS
 
 
 class CellsReport(NamedTuple):
-    """Cells of one seed and width that have just been finished, with the margins of their samples, and all cells so far."""
+    """Cells of one seed and width that have just been finished, with the margins of their samples,
+    and all cells so far.
+    """
 
     cells: tuple[CheckCell, ...]
     margins: tuple[CellMargins, ...]
@@ -40,7 +42,9 @@ class CellsReport(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Samples that are judged together: which (N,) of the training partition, and the groups (N, m) made of them."""
+    """Samples that are judged together: which (N,) of the training partition, and the groups (N, m)
+    made of them.
+    """
 
     chosen: Tensor
     groups: list[Tensor]
@@ -73,24 +77,36 @@ def check(
     trained: Checkpoint | None = None,
     trained_spec: TrainSpec | None = None,
 ) -> CheckResult:
-    """For which share of the samples the theorem's condition holds, for each width, seed, split and method.
+    """For which share of the samples the theorem's condition holds, for each width, seed, split and
+    method.
 
-    At the weights of a training job, `trained` is that job's checkpoint at the epoch and `trained_spec` its spec.
-    `on_cells` is told of finished cells; where it answers "stop", Interrupted is raised; `resume` takes the cells done.
+    At the weights of a training job, `trained` is that job's checkpoint at the epoch and
+    `trained_spec` its spec. `on_cells` is told of finished cells; where it answers "stop",
+    Interrupted is raised; `resume` takes the cells done.
 
-    Raises ValueError where the weights do not fit the spec, and DatasetError where the data cannot be had.
+    Raises ValueError where the weights do not fit the spec, and DatasetError where the data cannot
+    be had.
     """
     stopwatch = Stopwatch()
     run = CheckRun(spec, torch.device(device), stopwatch, trained, trained_spec)
     done = list(resume)
     finished = {(cell.seed, cell.width) for cell in done}
-    work = [(seed, width) for seed in spec.seeds for width in run.widths if (seed, width) not in finished]
+    work = [
+        (seed, width)
+        for seed in spec.seeds
+        for width in run.widths
+        if (seed, width) not in finished
+    ]
     with stopwatch.phase("checking"):
         for seed, width in work:
             cells, margins = zip(*run.cells(seed, width), strict=True)
             done += cells
-            fraction = len({(cell.seed, cell.width) for cell in done}) / (len(spec.seeds) * len(run.widths))
-            report = CellsReport(cells, margins, tuple(done), fraction, f"seed {seed}, width {width}")
+            fraction = len({(cell.seed, cell.width) for cell in done}) / (
+                len(spec.seeds) * len(run.widths)
+            )
+            report = CellsReport(
+                cells, margins, tuple(done), fraction, f"seed {seed}, width {width}"
+            )
             if on_cells and on_cells(report) == "stop":
                 raise Interrupted(None)
         geometry = run.geometry()
@@ -107,7 +123,12 @@ class CheckRun:
     """The samples and layers of a check."""
 
     def __init__(
-        self, spec: CheckSpec, device: torch.device, stopwatch: Stopwatch, trained: Checkpoint | None, trained_spec: TrainSpec | None
+        self,
+        spec: CheckSpec,
+        device: torch.device,
+        stopwatch: Stopwatch,
+        trained: Checkpoint | None,
+        trained_spec: TrainSpec | None,
     ) -> None:
         self.spec, self.device = spec, device
         self.theorem = THEOREMS[spec.theorem]
@@ -119,49 +140,75 @@ class CheckRun:
         self.dtype = torch.float64 if spec.precision == "float64" else torch.float32
 
     def cells(self, seed: int, width: int) -> list[tuple[CheckCell, CellMargins]]:
-        """All cells of one seed and width, each split by each method, with the margins of their samples."""
+        """All cells of one seed and width, each split by each method, with the margins of their
+        samples.
+        """
         layer = self._layer(seed, width)
-        tallies: defaultdict[tuple[Split, str], CellTally] = defaultdict(lambda: CellTally(width, self.spec.checked))
+        tallies: defaultdict[tuple[Split, str], CellTally] = defaultdict(
+            lambda: CellTally(width, self.spec.checked)
+        )
         for chosen, groups in self._batches(seed, layer):
             inputs = [self._input(layer, x) for x in groups]
             exact = self._exact(layer, inputs) if "exact" in self.spec.methods else None
-            limit = _limit(inputs, self.activation.name) if "infinite_width" in self.spec.methods else None
+            limit = (
+                _limit(inputs, self.activation.name)
+                if "infinite_width" in self.spec.methods
+                else None
+            )
             for place, split in enumerate(self._splits):
                 verdict = exact[place].check() if exact else None
                 if exact and verdict:
                     tallies[split, "exact"].add_exact(chosen, inputs[place], verdict, exact[place])
                 if limit:
-                    tallies[split, "infinite_width"].add_limit(chosen, inputs[place], limit[place], verdict)
-        return [self._cell(tally, seed, layer, split, method) for (split, method), tally in tallies.items()]
+                    tallies[split, "infinite_width"].add_limit(
+                        chosen, inputs[place], limit[place], verdict
+                    )
+        return [
+            self._cell(tally, seed, layer, split, method)
+            for (split, method), tally in tallies.items()
+        ]
 
     def geometry(self) -> tuple[AngleRow, ...]:
-        """Angles between the samples of the first batch of the first seed, as the narrowest layer sees them."""
+        """Angles between the samples of the first batch of the first seed, as the narrowest layer
+        sees them.
+        """
         seed = self.spec.seeds[0]
         layer = self._layer(seed, min(self.widths))
         batch = next(self._batches(seed, layer))
-        groups = {split: self._input(layer, x) for split, x in zip(self._splits, batch.groups, strict=True)}
+        groups = {
+            split: self._input(layer, x)
+            for split, x in zip(self._splits, batch.groups, strict=True)
+        }
         return angle_rows(groups, seed=seed, layer=layer.number, epoch=layer.epoch)
 
     @property
     def _splits(self) -> tuple[Split, ...]:
-        return ("positive", "negative") if self.theorem.needs_negatives else ("negative",)  # theorem 1 lowers every sample's goodness
+        return (
+            ("positive", "negative") if self.theorem.needs_negatives else ("negative",)
+        )  # theorem 1 lowers every sample's goodness
 
     def _batches(self, seed: int, layer: "Layer") -> Iterator[Batch]:
         """Each batch: positives and negatives, or for theorem 1 the images alone."""
         draws = Draws((seed,), self.device)
         chosen = draws.at("samples").permutation(len(self.train))[:, : self.spec.checked]
-        for number, index in enumerate(chosen.split(self.spec.batch_size or self.spec.checked, dim=1)):
+        for number, index in enumerate(
+            chosen.split(self.spec.batch_size or self.spec.checked, dim=1)
+        ):
             if not self.theorem.needs_negatives:
                 yield Batch(index[0], [self.train.plain[index[0]]])
                 continue
             negatives = self.spec.negatives
             positive = negatives.positive(self.train.positives(labelled=negatives.labelled)[index])
-            negative = negatives(Positives(positive, index, self.train, draws.at("negatives", number), layer.judge))
+            negative = negatives(
+                Positives(positive, index, self.train, draws.at("negatives", number), layer.judge)
+            )
             yield Batch(index[0], [positive[0], negative[0]])
 
     def _exact(self, layer: Layer, inputs: list[Tensor]) -> list[Observation]:
         signs = [self.theorem.positive_sign, self.theorem.negative_sign][-len(inputs) :]
-        return observe(layer.weight.to(self.dtype), inputs, signs, self.activation, step=self.spec.step)
+        return observe(
+            layer.weight.to(self.dtype), inputs, signs, self.activation, step=self.spec.step
+        )
 
     def _input(self, layer: Layer, x: Tensor) -> Tensor:
         return layer.network.layer_input(layer.number, x.unsqueeze(0))[0].to(self.dtype)
@@ -170,30 +217,44 @@ class CheckRun:
         at = self.spec.at
         if not isinstance(at, TrainedWeights) or self.trained is None or self.trained_spec is None:
             of_layer = NetworkSpec(widths=(width,), activation=self.spec.activation)
-            return Layer(Network.initial(of_layer, self._inputs, Draws((seed,), self.device), self.device), 0, 0)
+            return Layer(
+                Network.initial(of_layer, self._inputs, Draws((seed,), self.device), self.device),
+                0,
+                0,
+            )
         replica = self.trained_spec.seeds.index(seed)
         weights = [weight[replica : replica + 1].to(self.device) for weight in self.trained.weights]
         return Layer(Network(self.trained_spec.network, weights), at.layer, at.epoch)
 
     @property
     def _inputs(self) -> int:
-        return self.spec.dataset.inputs(labelled=self.theorem.needs_negatives and self.spec.negatives.labelled)
+        return self.spec.dataset.inputs(
+            labelled=self.theorem.needs_negatives and self.spec.negatives.labelled
+        )
 
     def _activation(self) -> Activation:
-        return ACTIVATIONS[self.trained_spec.network.activation if self.trained_spec else self.spec.activation]
+        return ACTIVATIONS[
+            self.trained_spec.network.activation if self.trained_spec else self.spec.activation
+        ]
 
     def _widths(self) -> tuple[int, ...]:
         at, trained_spec = self.spec.at, self.trained_spec
         if not isinstance(at, TrainedWeights):
             return self.spec.widths
         if self.trained is None or trained_spec is None:
-            raise ValueError("at: the weights of a training job were asked for, but none were given")
+            raise ValueError(
+                "at: the weights of a training job were asked for, but none were given"
+            )
         self.spec.refuse_misfit(trained_spec)
         return (trained_spec.network.widths[at.layer],)
 
-    def _cell(self, tally: "CellTally", seed: int, layer: Layer, split: Split, method: str) -> tuple[CheckCell, CellMargins]:
+    def _cell(
+        self, tally: "CellTally", seed: int, layer: Layer, split: Split, method: str
+    ) -> tuple[CheckCell, CellMargins]:
         batch = min(self.spec.batch_size or self.spec.checked, self.spec.checked)
-        cell = tally.cell(self.spec, seed=seed, layer=layer, split=split, method=method, batch_size=batch)
+        cell = tally.cell(
+            self.spec, seed=seed, layer=layer, split=split, method=method, batch_size=batch
+        )
         return cell, tally.sheet.of(cell)
 
 
@@ -213,8 +274,12 @@ class CellTally:
         self.rose = self.agree = self.compared = 0
         self.flipped = self.near_zero = self.eta = self.input_norm = 0.0
 
-    def add_exact(self, chosen: Tensor, x: Tensor, verdict: TheoremCheck, seen: Observation) -> None:
-        """Count a batch (N, m) of the samples `chosen` (N,) by its exact margins and the effect of the trial step."""
+    def add_exact(
+        self, chosen: Tensor, x: Tensor, verdict: TheoremCheck, seen: Observation
+    ) -> None:
+        """Count a batch (N, m) of the samples `chosen` (N,) by its exact margins and the effect of
+        the trial step.
+        """
         self._add(chosen, x, verdict)
         rose = (seen.change > 0) & ~verdict.dead
         self.rose += int(rose.sum())
@@ -223,8 +288,12 @@ class CellTally:
         self.near_zero += float(seen.near_zero.sum())
         self.eta += seen.eta
 
-    def add_limit(self, chosen: Tensor, x: Tensor, verdict: TheoremCheck, exact: TheoremCheck | None) -> None:
-        """Count a batch by its margins at infinite width, beside the exact verdict where there is one."""
+    def add_limit(
+        self, chosen: Tensor, x: Tensor, verdict: TheoremCheck, exact: TheoremCheck | None
+    ) -> None:
+        """Count a batch by its margins at infinite width, beside the exact verdict where there is
+        one.
+        """
         self._add(chosen, x, verdict)
         if exact is not None:
             self._compare(verdict, exact.satisfied, ~(verdict.undecided | exact.undecided))
@@ -249,7 +318,16 @@ class CellTally:
         self.compared += int(decided.sum())
         self.agree += int(((verdict.satisfied == other) & decided).sum())
 
-    def cell(self, spec: CheckSpec, *, seed: int, layer: Layer, split: Split, method: str, batch_size: int) -> CheckCell:
+    def cell(
+        self,
+        spec: CheckSpec,
+        *,
+        seed: int,
+        layer: Layer,
+        split: Split,
+        method: str,
+        batch_size: int,
+    ) -> CheckCell:
         """The row of these counts."""
         exact = method == "exact"
         return CheckCell(

@@ -1,6 +1,8 @@
-"""Where a training run stands: weights, what the optimiser remembers, rows and position, as safetensors bytes.
+"""Where a training run stands: weights, what the optimiser remembers, rows and position, as
+safetensors bytes.
 
-Nothing else is needed to go on: all randomness is addressed (see draws), so there is no generator state to keep.
+Nothing else is needed to go on: all randomness is addressed (see draws), so there is no generator
+state to keep.
 """
 
 import json
@@ -25,7 +27,9 @@ _ROWS: TypeAdapter[tuple[EpochRow, ...]] = TypeAdapter(tuple[EpochRow, ...])
 
 @dataclass(frozen=True)
 class Position:
-    """The next thing to do: epoch 0 is the measurement before the first step of a stage; `batch` batches of `epoch` are done."""
+    """The next thing to do: epoch 0 is the measurement before the first step of a stage; `batch`
+    batches of `epoch` are done.
+    """
 
     stage: int = 0
     epoch: int = 0
@@ -36,7 +40,8 @@ class Position:
 class Checkpoint:
     """The state of a training run between two batches.
 
-    weights: one (R, n, m) a layer; states: what the optimiser remembers of each layer; rows: all that were measured.
+    weights: one (R, n, m) a layer; states: what the optimiser remembers of each layer; rows: all
+    that were measured.
     """
 
     spec_digest: str
@@ -53,21 +58,34 @@ class Checkpoint:
             "position": vars(self.position),
             "rows": _ROWS.dump_python(self.rows, mode="json"),
         }
-        tensors = {f"layer_{layer}": weight.cpu().contiguous() for layer, weight in enumerate(self.weights)}
+        tensors = {
+            f"layer_{layer}": weight.cpu().contiguous() for layer, weight in enumerate(self.weights)
+        }
         for layer, remembered in enumerate(self.states):
-            tensors |= {f"state_{layer}.{name}": value.cpu().contiguous() for name, value in remembered.items()}
-        tensors["state"] = torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)
+            tensors |= {
+                f"state_{layer}.{name}": value.cpu().contiguous()
+                for name, value in remembered.items()
+            }
+        tensors["state"] = torch.frombuffer(
+            bytearray(json.dumps(state).encode()), dtype=torch.uint8
+        )
         return safetensors.torch.save(tensors)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Checkpoint":
-        """The checkpoint of such a file. Raises ValueError where it is damaged or of another format."""
+        """The checkpoint of such a file.
+
+        Raises ValueError where it is damaged or of another format.
+        """
         try:
             tensors = safetensors.torch.load(data)
             state = json.loads(tensors.pop("state").numpy().tobytes())
             if state["format"] != FORMAT:
                 raise ValueError(f"checkpoint: format {state['format']}, expected {FORMAT}")
-            weights = tuple(tensors[f"layer_{layer}"] for layer in range(sum(name.startswith("layer_") for name in tensors)))
+            weights = tuple(
+                tensors[f"layer_{layer}"]
+                for layer in range(sum(name.startswith("layer_") for name in tensors))
+            )
             states: tuple[State, ...] = tuple({} for _ in weights)
             for name, value in tensors.items():
                 owner, _, slot = name.partition(".")
@@ -82,7 +100,13 @@ class Checkpoint:
     def of_weights(cls, weights: Weights) -> "Checkpoint":
         """Imported weights as the checkpoint of a finished run, which a check takes."""
         layers = tuple(torch.from_numpy(np.array(layer)) for layer in weights.layers)
-        return cls(digest(weights.spec), Position(len(weights.spec.stages)), layers, tuple({} for _ in layers), ())
+        return cls(
+            digest(weights.spec),
+            Position(len(weights.spec.stages)),
+            layers,
+            tuple({} for _ in layers),
+            (),
+        )
 
     def weights_of(self, spec: TrainSpec, epoch: int) -> Weights:
         """What an export takes; `epoch` is the one at whose end the checkpoint was made."""
@@ -105,8 +129,14 @@ class Checkpoint:
 
 
 def snapshot(
-    spec_digest: str, position: Position, weights: Sequence[Tensor], states: Sequence[State], rows: Sequence[EpochRow]
+    spec_digest: str,
+    position: Position,
+    weights: Sequence[Tensor],
+    states: Sequence[State],
+    rows: Sequence[EpochRow],
 ) -> Checkpoint:
     """A checkpoint whose tensors no later step changes."""
     remembered = tuple({name: value.clone() for name, value in state.items()} for state in states)
-    return Checkpoint(spec_digest, position, tuple(weight.clone() for weight in weights), remembered, tuple(rows))
+    return Checkpoint(
+        spec_digest, position, tuple(weight.clone() for weight in weights), remembered, tuple(rows)
+    )

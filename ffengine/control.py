@@ -12,7 +12,10 @@ Control = Literal["run", "stop"] | None
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: what the caller asked for
-    """The caller's callback said "stop". `checkpoint` resumes a training run; it is None for a check, whose cells suffice."""
+    """The caller's callback said "stop".
+
+    `checkpoint` resumes a training run; it is None for a check, whose cells suffice.
+    """
 
     def __init__(self, checkpoint: Checkpoint | None) -> None:
         super().__init__("the run was stopped by its caller")

@@ -1,4 +1,6 @@
-"""What a spec costs: floating-point operations, peak memory, seconds per kind of device, and which limits it passes."""
+"""What a spec costs: floating-point operations, peak memory, seconds per kind of device, and which
+limits it passes.
+"""
 
 import itertools
 from typing import NamedTuple
@@ -8,7 +10,8 @@ from pydantic import BaseModel, Field
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import expand
 
-# Sustained float32 rates of the products, operations a second. Coarse on purpose: an order of magnitude for planning.
+# Sustained float32 rates of the products, operations a second. Coarse on purpose: an order of
+# magnitude for planning.
 DEVICE_FLOPS: dict[str, float] = {"cpu": 5e10, "cuda": 1e13}
 RUN_OVERHEAD_SECONDS = 1.0
 BYTES = 4  # float32
@@ -39,7 +42,10 @@ class Cost(NamedTuple):
 
 
 def estimate(spec: TrainSpec | CheckSpec | StudySpec, limits: Limits | None = None) -> Estimate:
-    """What running `spec` costs; `problems` names each limit that it passes. GridError for a study that cannot be expanded."""
+    """What running `spec` costs; `problems` names each limit that it passes.
+
+    GridError for a study that cannot be expanded.
+    """
     limits = limits or Limits()
     specs = [cell.spec for cell in expand(spec)] if isinstance(spec, StudySpec) else [spec]
     costs = [train_cost(one) if isinstance(one, TrainSpec) else check_cost(one) for one in specs]
@@ -48,7 +54,10 @@ def estimate(spec: TrainSpec | CheckSpec | StudySpec, limits: Limits | None = No
         runs=len(costs),
         flops=flops,
         peak_memory_bytes=memory,
-        seconds={kind: round(flops / rate + RUN_OVERHEAD_SECONDS * len(costs), 1) for kind, rate in DEVICE_FLOPS.items()},
+        seconds={
+            kind: round(flops / rate + RUN_OVERHEAD_SECONDS * len(costs), 1)
+            for kind, rate in DEVICE_FLOPS.items()
+        },
         problems=passed(limits, max(cost.flops for cost in costs), memory),
     )
 
@@ -57,51 +66,96 @@ def passed(limits: Limits, flops: float, memory: int) -> list[str]:
     """One sentence for each limit that a single run passes."""
     problems = []
     if memory > limits.memory_bytes:
-        problems.append(f"needs about {memory / 2**30:.1f} GiB of memory; the limit is {limits.memory_bytes / 2**30:.1f} GiB")
+        problems.append(
+            f"needs about {memory / 2**30:.1f} GiB of memory; the limit is "
+            f"{limits.memory_bytes / 2**30:.1f} GiB"
+        )
     if flops > limits.flops:
-        problems.append(f"needs about {flops:.2g} floating-point operations; the limit is {limits.flops:.2g}")
+        problems.append(
+            f"needs about {flops:.2g} floating-point operations; the limit is {limits.flops:.2g}"
+        )
     return problems
 
 
 def train_cost(spec: TrainSpec) -> Cost:
-    """Two products a step for each layer that learns, one for each below it; five and one for what is monitored.
+    """Two products a step for each layer that learns, one for each below it; five and one for what
+    is monitored.
 
-    Strategies that ask the network add a forward pass for half of the labels, baselines three products a layer.
+    Strategies that ask the network add a forward pass for half of the labels, baselines three
+    products a layer.
     """
     inputs = (spec.inputs, *spec.network.widths)
-    products = [2.0 * m * n for m, n in itertools.pairwise(inputs)]  # operations of one sample through one layer
+    products = [
+        2.0 * m * n for m, n in itertools.pairwise(inputs)
+    ]  # operations of one sample through one layer
     replicas, samples = len(spec.seeds), spec.dataset.train_count
     measurements = spec.epochs // spec.monitor.every_epochs + 2
     per_sample = 0.0
     for stage in spec.stages:
         below = sum(products[: stage[-1]])
         learning = sum(products[layer] for layer in stage)
-        asked = spec.dataset.facts.classes / 2 * (below + learning) if spec.negatives.asks_network else 0.0
+        asked = (
+            spec.dataset.facts.classes / 2 * (below + learning)
+            if spec.negatives.asks_network
+            else 0.0
+        )
         per_sample += spec.epochs * samples * 2 * (below + 2 * learning + asked)
         per_sample += measurements * spec.monitored * 2 * (below + 5 * learning)
     per_sample += len(spec.evaluation.baselines) * spec.epochs * samples * 2 * 3 * sum(products)
     held_out = spec.dataset.test_count + spec.dataset.validation_samples
-    evaluation = (held_out + samples) * (products[0] + spec.dataset.facts.classes * sum(products[1:])) + held_out * 4 * sum(products)
+    evaluation = (held_out + samples) * (
+        products[0] + spec.dataset.facts.classes * sum(products[1:])
+    ) + held_out * 4 * sum(products)
     return Cost(replicas * (per_sample + evaluation), train_memory(spec, inputs))
 
 
 def train_memory(spec: TrainSpec, inputs: tuple[int, ...]) -> int:
-    """Bytes at the peak: samples, weights with what the optimiser remembers and a checkpoint of it, a batch, fixed negatives, features."""
+    """Bytes at the peak: samples, weights with what the optimiser remembers and a checkpoint of it,
+    a batch, fixed negatives, features.
+    """
     replicas, samples = len(spec.seeds), spec.dataset.train_count
     everything = samples + spec.dataset.validation_samples + spec.dataset.test_count
-    weights = sum(m * n for m, n in itertools.pairwise(inputs)) * (2 * (1 + len(spec.optimizer.slots)) + 3)
-    batch = 2 * max(min(spec.batch_size, samples), min(spec.monitored, spec.batch_size)) * (3 * max(inputs) + 8 * max(spec.network.widths))
+    weights = sum(m * n for m, n in itertools.pairwise(inputs)) * (
+        2 * (1 + len(spec.optimizer.slots)) + 3
+    )
+    batch = (
+        2
+        * max(min(spec.batch_size, samples), min(spec.monitored, spec.batch_size))
+        * (3 * max(inputs) + 8 * max(spec.network.widths))
+    )
     fixed = 2 * samples * max(inputs[:-1]) if spec.negatives.redraw == "once" else 0
-    features = 2 * everything * sum(spec.network.widths) // replicas if spec.evaluation.linear_classifier else 0  # a seed at a time
+    features = (
+        2 * everything * sum(spec.network.widths) // replicas
+        if spec.evaluation.linear_classifier
+        else 0
+    )  # a seed at a time
     return BYTES * (2 * everything * inputs[0] + replicas * (weights + batch + fixed + features))
 
 
 def check_cost(spec: CheckSpec) -> Cost:
-    """Three products and one more for the observed change; one over all pairs for the infinite width."""
+    """Three products and one more for the observed change; one over all pairs for the infinite
+    width.
+    """
     inputs = spec.dataset.inputs(labelled=spec.theorem == 2 and spec.negatives.labelled)
     batch = min(spec.batch_size or spec.checked, spec.checked)
     samples = spec.checked * (2 if spec.theorem == 2 else 1)
-    exact = sum(8.0 * samples * width * inputs for width in spec.widths) if "exact" in spec.methods else 0.0
-    pairs = 2.0 * samples * batch * (2 if spec.theorem == 2 else 1) * inputs if "infinite_width" in spec.methods else 0.0
-    memory = BYTES * (2 * spec.dataset.train_count * inputs + samples * inputs * 2 + 4 * max(spec.widths) * inputs) + 2**29
+    exact = (
+        sum(8.0 * samples * width * inputs for width in spec.widths)
+        if "exact" in spec.methods
+        else 0.0
+    )
+    pairs = (
+        2.0 * samples * batch * (2 if spec.theorem == 2 else 1) * inputs
+        if "infinite_width" in spec.methods
+        else 0.0
+    )
+    memory = (
+        BYTES
+        * (
+            2 * spec.dataset.train_count * inputs
+            + samples * inputs * 2
+            + 4 * max(spec.widths) * inputs
+        )
+        + 2**29
+    )
     return Cost(len(spec.seeds) * (exact + pairs), memory)

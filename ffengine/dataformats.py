@@ -1,4 +1,7 @@
-"""Readers of published file formats: folder -> Arrays. Sizes are checked against headers before anything is allocated; no pickles."""
+"""Readers of published file formats: folder -> Arrays.
+
+Sizes are checked against headers before anything is allocated; no pickles.
+"""
 
 import gzip
 import math
@@ -11,8 +14,17 @@ from ffengine.arrays import Arrays, DatasetError
 
 UInt8 = npt.NDArray[np.uint8]
 
-MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-EMNIST_FILES = tuple(f"emnist-digits-{split}-{kind}-ubyte" for split in ("train", "test") for kind in ("images-idx3", "labels-idx1"))
+MNIST_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+EMNIST_FILES = tuple(
+    f"emnist-digits-{split}-{kind}-ubyte"
+    for split in ("train", "test")
+    for kind in ("images-idx3", "labels-idx1")
+)
 CIFAR10_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
 SVHN_FILES = ("train_32x32.mat", "test_32x32.mat")
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -34,7 +46,8 @@ def content(folder: Path, name: str) -> bytes:
         raise DatasetError(f"{path}: cannot be read ({error})") from error
 
 
-# IDX, the format of the MNIST family: two zero bytes, type code (8: uint8), rank, sizes as big-endian uint32, data
+# IDX, the format of the MNIST family: two zero bytes, type code (8: uint8), rank, sizes as
+# big-endian uint32, data
 
 
 def read_idx(folder: Path, name: str) -> UInt8:
@@ -45,7 +58,10 @@ def read_idx(folder: Path, name: str) -> UInt8:
         raise DatasetError(f"{folder / name}: not an IDX file of unsigned bytes")
     sizes = tuple(int(size) for size in np.frombuffer(raw, dtype=">u4", count=raw[3], offset=4))
     if len(raw) - header != math.prod(sizes):
-        raise DatasetError(f"{folder / name}: holds {len(raw) - header} bytes of data where its header says {math.prod(sizes)}")
+        raise DatasetError(
+            f"{folder / name}: holds {len(raw) - header} bytes of data where its header says "
+            f"{math.prod(sizes)}"
+        )
     return np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(sizes).copy()
 
 
@@ -64,15 +80,21 @@ def _idx_arrays(folder: Path, names: tuple[str, ...]) -> Arrays:
     x_train, y_train, x_test, y_test = (read_idx(folder, name) for name in names)
     for images, labels, name in ((x_train, y_train, names[0]), (x_test, y_test, names[2])):
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
-            raise DatasetError(f"{folder / name}: images {images.shape} and labels {labels.shape} do not fit together")
-    return Arrays(x_train[:, None], y_train.astype(np.int64), x_test[:, None], y_test.astype(np.int64))
+            raise DatasetError(
+                f"{folder / name}: images {images.shape} and labels {labels.shape} do not fit "
+                f"together"
+            )
+    return Arrays(
+        x_train[:, None], y_train.astype(np.int64), x_test[:, None], y_test.astype(np.int64)
+    )
 
 
 def _upright(images: npt.NDArray[np.generic]) -> UInt8:
     return np.ascontiguousarray(images.swapaxes(2, 3), dtype=np.uint8)
 
 
-# CIFAR-10's binary version: records of one label byte and 3 x 32 x 32 pixel bytes, channel after channel
+# CIFAR-10's binary version: records of one label byte and 3 x 32 x 32 pixel bytes, channel after
+# channel
 
 
 def read_cifar10(folder: Path) -> Arrays:
@@ -91,10 +113,14 @@ def read_cifar10_grey(folder: Path) -> Arrays:
 def _cifar_records(folder: Path, name: str) -> UInt8:
     raw = content(folder, name)
     if not raw or len(raw) % 3073:
-        raise DatasetError(f"{folder / name}: holds {len(raw)} bytes, not a number of records of 3073")
+        raise DatasetError(
+            f"{folder / name}: holds {len(raw)} bytes, not a number of records of 3073"
+        )
     records = np.frombuffer(raw, dtype=np.uint8).reshape(-1, 3073)
     if int(records[:, 0].max()) > 9:
-        raise DatasetError(f"{folder / name}: has label {int(records[:, 0].max())}; CIFAR-10's are 0 to 9")
+        raise DatasetError(
+            f"{folder / name}: has label {int(records[:, 0].max())}; CIFAR-10's are 0 to 9"
+        )
     return records
 
 
@@ -103,11 +129,15 @@ def _cifar_split(records: UInt8) -> tuple[UInt8, npt.NDArray[np.int64]]:
 
 
 def _grey(images: npt.NDArray[np.generic]) -> UInt8:
-    parts = [np.rint(np.einsum("nchw,c->nhw", part, LUMA))[:, None] for part in np.array_split(images, max(1, len(images) // 1000))]
+    parts = [
+        np.rint(np.einsum("nchw,c->nhw", part, LUMA))[:, None]
+        for part in np.array_split(images, max(1, len(images) // 1000))
+    ]
     return np.concatenate(parts).astype(np.uint8)
 
 
-# SVHN, cropped digits: MATLAB 5 files with X (32, 32, 3, N) and y (N, 1), where 10 stands for the digit 0
+# SVHN, cropped digits: MATLAB 5 files with X (32, 32, 3, N) and y (N, 1), where 10 stands for the
+# digit 0
 
 
 def read_svhn(folder: Path) -> Arrays:
@@ -120,12 +150,16 @@ def _mat(path: Path) -> tuple[UInt8, npt.NDArray[np.int64]]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise DatasetError("svhn: its MATLAB files need scipy: pip install 'fflab[svhn]'") from error
+        raise DatasetError(
+            "svhn: its MATLAB files need scipy: pip install 'fflab[svhn]'"
+        ) from error
     try:
         found = loadmat(path, variable_names=("X", "y"))
         images, labels = found["X"], found["y"].reshape(-1)
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
         raise DatasetError(f"{path}: not a MATLAB 5 file with X and y ({error})") from error
     if images.dtype != np.uint8 or images.shape != (32, 32, 3, len(labels)):
-        raise DatasetError(f"{path}: X is {images.dtype} {images.shape}, expected uint8 (32, 32, 3, {len(labels)})")
+        raise DatasetError(
+            f"{path}: X is {images.dtype} {images.shape}, expected uint8 (32, 32, 3, {len(labels)})"
+        )
     return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), labels.astype(np.int64) % 10

@@ -1,6 +1,7 @@
 """Catalogue of data sets: facts, where their files are found, and how they are verified.
 
-A new data set is one new entry of DATASETS (and a reader in dataformats, where its files are of a new kind).
+A new data set is one new entry of DATASETS (and a reader in dataformats, where its files are of a
+new kind).
 """
 
 import math
@@ -48,7 +49,11 @@ class Dataset(NamedTuple):
     shape: tuple[int, int, int]
     class_counts: tuple[int, ...]  # training samples of each class
     test_samples: int
-    digest: str | None  # sha256 over shapes and bytes of the four arrays, see digest_of; None: not pinned, reported when loaded
+    digest: (
+        str | None
+        # sha256 over shapes and bytes of the four arrays, see digest_of; None: not pinned, reported
+        # when loaded
+    )
     licence: str
     source: str
     files: Files | None = None  # None: bundled with the package, or uploaded
@@ -72,17 +77,23 @@ class Dataset(NamedTuple):
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 MNIST_LICENCE = "CC BY-SA 3.0 (Yann LeCun and Corinna Cortes)"
-MNIST_SOURCE = "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-based learning applied to document recognition, Proc. IEEE 86, 1998"
+MNIST_SOURCE = (
+    "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-based learning applied to document "
+    "recognition, Proc. IEEE 86, 1998"
+)
 CIFAR10_LICENCE = "none stated; the authors ask to be cited"
 CIFAR10_SOURCE = "A. Krizhevsky: Learning multiple layers of features from tiny images, 2009"
-CIFAR10_ARCHIVE = Archive("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
+CIFAR10_ARCHIVE = Archive(
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"
+)
 
 DATASETS: dict[str, Dataset] = {
     entry.name: entry
     for entry in (
         Dataset(
             name="mnist-mini",
-            meaning="Class-balanced sample of real MNIST, bundled: the first 600 training and 100 test images of each digit.",
+            meaning="Class-balanced sample of real MNIST, bundled: the first 600 training and 100 "
+            "test images of each digit.",
             shape=GREY,
             class_counts=(600,) * 10,
             test_samples=1_000,
@@ -92,13 +103,15 @@ DATASETS: dict[str, Dataset] = {
         ),
         Dataset(
             name="digits",
-            meaning="Handwritten digits of 8 x 8 cells, bundled: scikit-learn's copy, the last 360 of 1 797 to test.",
+            meaning="Handwritten digits of 8 x 8 cells, bundled: scikit-learn's copy, the last "
+            "360 of 1 797 to test.",
             shape=(1, 8, 8),
             class_counts=(143, 146, 142, 146, 144, 145, 144, 143, 141, 143),
             test_samples=360,
             digest="b8281f688843ddddc5ffaa88f12a98c7ac4d6d59250d1b21bb86ce1a7c5d53ed",
             licence="CC BY 4.0 (UCI Machine Learning Repository)",
-            source="E. Alpaydin, C. Kaynak: Optical recognition of handwritten digits, UCI 1998, doi 10.24432/C50P49",
+            source="E. Alpaydin, C. Kaynak: Optical recognition of handwritten digits, UCI 1998, "
+            "doi 10.24432/C50P49",
         ),
         Dataset(
             name="mnist",
@@ -130,7 +143,8 @@ DATASETS: dict[str, Dataset] = {
             test_samples=10_000,
             digest=None,
             licence="CC BY-SA 4.0 (CODH)",
-            source="T. Clanuwat et al.: Deep learning for classical Japanese literature, arXiv 1812.01718",
+            source="T. Clanuwat et al.: Deep learning for classical Japanese literature, arXiv "
+            "1812.01718",
             files=Files("KMNIST", MNIST_FILES, read_mnist, FromTorchvision("KMNIST")),
         ),
         Dataset(
@@ -142,7 +156,12 @@ DATASETS: dict[str, Dataset] = {
             digest=None,
             licence="public domain (NIST)",
             source="G. Cohen, S. Afshar, J. Tapson, A. van Schaik: EMNIST, arXiv 1702.05373",
-            files=Files("EMNIST", EMNIST_FILES, read_emnist_digits, FromTorchvision("EMNIST", ({"split": "digits"},))),
+            files=Files(
+                "EMNIST",
+                EMNIST_FILES,
+                read_emnist_digits,
+                FromTorchvision("EMNIST", ({"split": "digits"},)),
+            ),
         ),
         Dataset(
             name="cifar10",
@@ -153,7 +172,13 @@ DATASETS: dict[str, Dataset] = {
             digest=None,
             licence=CIFAR10_LICENCE,
             source=CIFAR10_SOURCE,
-            files=Files("CIFAR10", CIFAR10_FILES, read_cifar10, CIFAR10_ARCHIVE, inside="cifar-10-batches-bin"),
+            files=Files(
+                "CIFAR10",
+                CIFAR10_FILES,
+                read_cifar10,
+                CIFAR10_ARCHIVE,
+                inside="cifar-10-batches-bin",
+            ),
         ),
         Dataset(
             name="cifar10-grey",
@@ -164,18 +189,31 @@ DATASETS: dict[str, Dataset] = {
             digest=None,
             licence=CIFAR10_LICENCE,
             source=CIFAR10_SOURCE,
-            files=Files("CIFAR10", CIFAR10_FILES, read_cifar10_grey, CIFAR10_ARCHIVE, inside="cifar-10-batches-bin"),
+            files=Files(
+                "CIFAR10",
+                CIFAR10_FILES,
+                read_cifar10_grey,
+                CIFAR10_ARCHIVE,
+                inside="cifar-10-batches-bin",
+            ),
         ),
         Dataset(
             name="svhn",
-            meaning="House numbers cut from street photographs, 32 x 32 colour pixels; reading its files needs scipy.",
+            meaning="House numbers cut from street photographs, 32 x 32 colour pixels; reading "
+            "its files needs scipy.",
             shape=COLOUR,
             class_counts=(4_948, 13_861, 10_585, 8_497, 7_458, 6_882, 5_727, 5_595, 5_045, 4_659),
             test_samples=26_032,
             digest=None,
             licence="for non-commercial use",
-            source="Y. Netzer et al.: Reading digits in natural images with unsupervised feature learning, NIPS workshop 2011",
-            files=Files("SVHN", SVHN_FILES, read_svhn, FromTorchvision("SVHN", ({"split": "train"}, {"split": "test"}))),
+            source="Y. Netzer et al.: Reading digits in natural images with unsupervised feature "
+            "learning, NIPS workshop 2011",
+            files=Files(
+                "SVHN",
+                SVHN_FILES,
+                read_svhn,
+                FromTorchvision("SVHN", ({"split": "train"}, {"split": "test"})),
+            ),
         ),
     )
 }
@@ -192,19 +230,27 @@ _root: Path | None = None
 
 
 def look_in(root: Path | None) -> None:
-    """Make `root` this process's place of data sets, whatever the environment says; None: the environment's again."""
+    """Make `root` this process's place of data sets, whatever the environment says; None: the
+    environment's again.
+    """
     global _root  # noqa: PLW0603 - one place for the process, as the environment is
     _root = root
 
 
 def data_root() -> Path:
-    """Where data sets are looked for and downloaded to: as look_in said, else $FFLAB_DATA, else ~/.local/share/fflab/data."""
+    """Where data sets are looked for and downloaded to: as look_in said, else $FFLAB_DATA, else
+    ~/.local/share/fflab/data.
+    """
     chosen = _root or os.environ.get(DATA_ROOT_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path.home() / ".local" / "share" / "fflab" / "data"
+    return (
+        Path(chosen).expanduser() if chosen else Path.home() / ".local" / "share" / "fflab" / "data"
+    )
 
 
 def find(name: str, root: Path | None = None) -> Dataset | None:
-    """The facts of a data set of the catalogue or uploaded below `root` (default: data_root()), if there is one."""
+    """The facts of a data set of the catalogue or uploaded below `root` (default: data_root()), if
+    there is one.
+    """
     if name in DATASETS:
         return DATASETS[name]
     upload = uploads.find(name, root or data_root())
@@ -239,8 +285,8 @@ def from_upload(upload: uploads.Upload) -> Dataset:
 def load(name: str, root: Path | None = None) -> Arrays:
     """The verified arrays of a data set, read-only and kept in memory for the next caller.
 
-    Looks below `root` (default: data_root()) first, then downloads with torchvision.
-    Raises DatasetError where the files are absent and cannot be fetched, or are not what their facts say.
+    Looks below `root` (default: data_root()) first, then downloads with torchvision. Raises
+    DatasetError where the files are absent and cannot be fetched, or are not what their facts say.
     """
     return loaded(name, root).arrays
 
@@ -277,7 +323,9 @@ def read(name: str, root: Path) -> Loaded:
 
 
 def fetch(facts: Dataset, root: Path) -> None:
-    """Download a data set below `root` with torchvision; DatasetError says what to do where that fails."""
+    """Download a data set below `root` with torchvision; DatasetError says what to do where that
+    fails.
+    """
     from ffengine.download import download  # torch is imported only where a download is needed
 
     if facts.files is None:
@@ -288,8 +336,10 @@ def fetch(facts: Dataset, root: Path) -> None:
     except (OSError, RuntimeError, ImportError) as error:
         why = " ".join(str(error).split())  # torchvision's reasons have several lines
         raise DatasetError(
-            f"{facts.name}: not found below {root} and the download failed ({why}). Put its files ({', '.join(facts.files.names)}; "
-            f"gzipped or not) into {root / where}, or set {DATA_ROOT_VARIABLE} to a folder that has {where}."
+            f"{facts.name}: not found below {root} and the download failed ({why}). Put its files "
+            f"({', '.join(facts.files.names)}; "
+            f"gzipped or not) into {root / where}, or set {DATA_ROOT_VARIABLE} to a folder that "
+            f"has {where}."
         ) from error
 
 
@@ -299,23 +349,41 @@ def present_folder(facts: Dataset, root: Path) -> Path | None:
     if files is None:
         return None
     candidates = (root / files.folder / files.inside, root / files.folder, root / facts.name)
-    return next((folder for folder in candidates if all(present(folder, name) for name in files.names)), None)
+    return next(
+        (folder for folder in candidates if all(present(folder, name) for name in files.names)),
+        None,
+    )
 
 
 def verified(facts: Dataset, arrays: Arrays) -> Loaded:
-    """The same arrays, read-only; DatasetError where they are not the published ones, as far as is known of those."""
+    """The same arrays, read-only; DatasetError where they are not the published ones, as far as is
+    known of those.
+    """
     found = digest_of(arrays)
     if facts.digest and found != facts.digest:
         raise DatasetError(
-            f"{facts.name}: the files are not the published data (digest {found[:16]}..., expected {facts.digest[:16]}...). "
+            f"{facts.name}: the files are not the published data (digest {found[:16]}..., "
+            f"expected {facts.digest[:16]}...). "
             "Remove them so that they are fetched again."
         )
     counts = tuple(np.bincount(arrays.y_train, minlength=facts.classes).tolist())
-    shapes = (arrays.x_train.shape[1:], arrays.x_test.shape[1:], len(arrays.x_test), len(arrays.y_test))
-    if counts != facts.class_counts or shapes != (facts.shape, facts.shape, facts.test_samples, facts.test_samples):
+    shapes = (
+        arrays.x_train.shape[1:],
+        arrays.x_test.shape[1:],
+        len(arrays.x_test),
+        len(arrays.y_test),
+    )
+    if counts != facts.class_counts or shapes != (
+        facts.shape,
+        facts.shape,
+        facts.test_samples,
+        facts.test_samples,
+    ):
         raise DatasetError(
-            f"{facts.name}: the files are not the published data (training samples of each class {list(counts)}, expected "
-            f"{list(facts.class_counts)}; images {shapes[0]}, {shapes[2]} to test). Remove them so that they are fetched again."
+            f"{facts.name}: the files are not the published data (training samples of each class "
+            f"{list(counts)}, expected "
+            f"{list(facts.class_counts)}; images {shapes[0]}, {shapes[2]} to test). Remove them "
+            f"so that they are fetched again."
         )
     return Loaded(read_only(arrays), found)
 

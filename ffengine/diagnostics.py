@@ -1,4 +1,7 @@
-"""Findings: numbers in, Diagnostic out (code, severity, evidence, what to try). Each code is documented in docs/diagnostics.md."""
+"""Findings: numbers in, Diagnostic out (code, severity, evidence, what to try).
+
+Each code is documented in docs/diagnostics.md.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,14 +19,30 @@ AGREEMENT = 0.9
 ALIKE = 1e-3
 SMALL_BATCH = 32
 UNDECIDED_SHARE = 0.01
-LEAVE_IT = "train for more epochs or with a larger optimizer.lr; centred data (dataset.preprocess: center) leave it sooner or skip it."
-AT_RANDOM = (
-    "At random weights two large sums nearly cancel, so that the draw decides: read the mean over several seeds, and the epochs after."
+LEAVE_IT = (
+    "train for more epochs or with a larger optimizer.lr; centred data (dataset.preprocess: "
+    "center) leave it sooner or skip it."
 )
-BATCH_NOISE = "The random labels of a batch's negatives blur the ratio of a single seed and epoch: read the mean over several seeds."
-TOO_LOW = "The ratio is too low there. Read earlier epochs; observed_increase_ratio beside it does not depend on such margins."
-LOOK_BESIDE = "No phase explains this. Look at coefficient_sum and eta, and whether the ratio alternates: a step that is too long makes it."
-ONE_MOMENT = "A check sees one moment of a training: the curve of S of its training job says in which phase that was."
+AT_RANDOM = (
+    "At random weights two large sums nearly cancel, so that the draw decides: read the mean "
+    "over several seeds, and the epochs after."
+)
+BATCH_NOISE = (
+    "The random labels of a batch's negatives blur the ratio of a single seed and epoch: read "
+    "the mean over several seeds."
+)
+TOO_LOW = (
+    "The ratio is too low there. Read earlier epochs; observed_increase_ratio beside it does "
+    "not depend on such margins."
+)
+LOOK_BESIDE = (
+    "No phase explains this. Look at coefficient_sum and eta, and whether the ratio "
+    "alternates: a step that is too long makes it."
+)
+ONE_MOMENT = (
+    "A check sees one moment of a training: the curve of S of its training job says in which "
+    "phase that was."
+)
 
 
 def divergence(*, layer: int, epoch: int, seed: int, what: Sequence[str]) -> Diagnostic:
@@ -31,15 +50,27 @@ def divergence(*, layer: int, epoch: int, seed: int, what: Sequence[str]) -> Dia
     return Diagnostic(
         code="diverged",
         severity="error",
-        message=f"Values that are not finite in layer {layer}, epoch {epoch}, seed {seed}: {', '.join(what)}.",
+        message=f"Values that are not finite in layer {layer}, epoch {epoch}, seed {seed}: "
+        f"{', '.join(what)}.",
         evidence={"layer": layer, "epoch": epoch, "seed": seed, "figures": list(what)},
-        suggestion="Lower optimizer.lr by ten, or use the softplus objective: the difference objective has no lower bound.",
+        suggestion="Lower optimizer.lr by ten, or use the softplus objective: the difference "
+        "objective has no lower bound.",
     )
 
 
-def of_training(spec: TrainSpec, rows: Sequence[EpochRow], accuracy: Sequence[AccuracyRow] = ()) -> list[Diagnostic]:
+def of_training(
+    spec: TrainSpec, rows: Sequence[EpochRow], accuracy: Sequence[AccuracyRow] = ()
+) -> list[Diagnostic]:
     """What stands out in a training run; each finding once, with its worst row as evidence."""
-    finders = (_dead_layer, _at_zero, _beyond_first_order, _disagreement, _rarely_met, _undecided, _alike)
+    finders = (
+        _dead_layer,
+        _at_zero,
+        _beyond_first_order,
+        _disagreement,
+        _rarely_met,
+        _undecided,
+        _alike,
+    )
     findings = [found for find in finders for found in find(rows)]
     return findings + list(_readout(accuracy)) + list(_settings(spec))
 
@@ -57,7 +88,14 @@ def of_check(spec: CheckSpec, cells: Sequence[CheckCell]) -> list[Diagnostic]:
             findings.append(_zero(zero.near_zero_rate or 0.0, _place_of_cell(zero)))
         open_ = max(exact, key=lambda cell: _share(cell.undecided, cell.live))
         if _share(open_.undecided, open_.live) > UNDECIDED_SHARE:
-            findings.append(_unsure(open_.undecided or 0, open_.live, f"theorem {open_.theorem}", _place_of_cell(open_)))
+            findings.append(
+                _unsure(
+                    open_.undecided or 0,
+                    open_.live,
+                    f"theorem {open_.theorem}",
+                    _place_of_cell(open_),
+                )
+            )
         low = min(exact, key=lambda cell: 1.0 if cell.ratio is None else cell.ratio)
         if low.ratio is not None and low.ratio < RARELY:
             findings.append(_rare_in(low, low.ratio))
@@ -83,9 +121,11 @@ def _beyond_first_order(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
         yield Diagnostic(
             code="beyond_first_order",
             severity="warning",
-            message=f"One step flips {worst.mask_flip_rate:.1%} of the masks: the first-order condition says little about such a step.",
+            message=f"One step flips {worst.mask_flip_rate:.1%} of the masks: the first-order "
+            f"condition says little about such a step.",
             evidence={**_place(worst), "mask_flip_rate": worst.mask_flip_rate},
-            suggestion="Lower optimizer.lr, or read theorem2_ratio together with observed_increase_ratio and agreement.",
+            suggestion="Lower optimizer.lr, or read theorem2_ratio together with "
+            "observed_increase_ratio and agreement.",
         )
 
 
@@ -96,8 +136,13 @@ def _disagreement(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
         yield Diagnostic(
             code="prediction_disagrees",
             severity="warning",
-            message=f"The sign of the real change of S agrees with the predicted one for only {worst.agreement:.1%} of the samples.",
-            evidence={**_place(worst), "agreement": worst.agreement, "mask_flip_rate": worst.mask_flip_rate},
+            message=f"The sign of the real change of S agrees with the predicted one for only "
+            f"{worst.agreement:.1%} of the samples.",
+            evidence={
+                **_place(worst),
+                "agreement": worst.agreement,
+                "mask_flip_rate": worst.mask_flip_rate,
+            },
             suggestion="The step is too long for first order: lower optimizer.lr.",
         )
 
@@ -106,30 +151,63 @@ def _rarely_met(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
     measured = [row for row in rows if row.theorem2_ratio is not None]
     worst = min(measured, key=lambda row: row.theorem2_ratio or 0.0, default=None)
     if worst is not None and worst.theorem2_ratio is not None and worst.theorem2_ratio < RARELY:
-        curve = [row for row in measured if (row.seed, row.layer, row.split) == (worst.seed, worst.layer, worst.split)]
+        curve = [
+            row
+            for row in measured
+            if (row.seed, row.layer, row.split) == (worst.seed, worst.layer, worst.split)
+        ]
         where, suggestion, phase = _explained(worst, curve)
-        yield _rare(worst.theorem2_ratio, "theorem 2", where, suggestion, {**_place(worst), **phase})
+        yield _rare(
+            worst.theorem2_ratio, "theorem 2", where, suggestion, {**_place(worst), **phase}
+        )
 
 
 def _explained(worst: EpochRow, curve: Sequence[EpochRow]) -> tuple[str, str, dict[str, JsonValue]]:
-    """In which phase of training the lowest ratio of a curve is, whether that is expected there, and the same as evidence."""
-    if (unsure := _share(worst.theorem2_undecided, worst.samples - worst.dead_samples)) > UNDECIDED_SHARE:
-        where = f"at epoch {worst.epoch}, where {unsure:.1%} of the margins are within rounding of zero and count as not satisfied"
+    """In which phase of training the lowest ratio of a curve is, whether that is expected there,
+    and the same as evidence.
+    """
+    if (
+        unsure := _share(worst.theorem2_undecided, worst.samples - worst.dead_samples)
+    ) > UNDECIDED_SHARE:
+        where = (
+            f"at epoch {worst.epoch}, where {unsure:.1%} of the margins are within rounding "
+            f"of zero and count as not satisfied"
+        )
         return where, TOO_LOW, {"phase": None, "undecided": worst.theorem2_undecided}
     later = [row for row in curve if row.epoch > worst.epoch]
-    phase = phase_after(worst, later[0]) if later else phase_after(curve[-2], worst) if len(curve) > 1 else None
+    phase = (
+        phase_after(worst, later[0])
+        if later
+        else phase_after(curve[-2], worst)
+        if len(curve) > 1
+        else None
+    )
     if phase == "recruiting":
         over = next((row for row in later if (row.theorem2_ratio or 0.0) >= RARELY), None)
         end = f"The run ends in it: {LEAVE_IT}"
         if over is not None:
-            end = f"It is over by epoch {over.epoch}, where the condition holds for {over.theorem2_ratio or 0.0:.1%} of these samples."
-        evidence: dict[str, JsonValue] = {"phase": phase, "over_by_epoch": over.epoch if over else None}
-        return f"in the recruiting phase (epoch {worst.epoch}): units switch on, and S falls", f"Expected in this phase. {end}", evidence
+            end = (
+                f"It is over by epoch {over.epoch}, where the condition holds for "
+                f"{over.theorem2_ratio or 0.0:.1%} of these samples."
+            )
+        evidence: dict[str, JsonValue] = {
+            "phase": phase,
+            "over_by_epoch": over.epoch if over else None,
+        }
+        return (
+            f"in the recruiting phase (epoch {worst.epoch}): units switch on, and S falls",
+            f"Expected in this phase. {end}",
+            evidence,
+        )
     if worst.epoch == 0:
         return "at initialisation, before any step", AT_RANDOM, {"phase": "initialisation"}
     if phase == "selecting":
         return f"at epoch {worst.epoch}, while the mean of S rises", BATCH_NOISE, {"phase": phase}
-    return f"at epoch {worst.epoch}: S falls for most of them there, and not because units switch on", LOOK_BESIDE, {"phase": phase}
+    return (
+        f"at epoch {worst.epoch}: S falls for most of them there, and not because units switch on",
+        LOOK_BESIDE,
+        {"phase": phase},
+    )
 
 
 def _undecided(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
@@ -140,7 +218,9 @@ def _undecided(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
     ]
     share, theorem, undecided, worst = max(shares, key=lambda found: found[0])
     if share > UNDECIDED_SHARE:
-        yield _unsure(undecided, worst.samples - worst.dead_samples, f"theorem {theorem}", _place(worst))
+        yield _unsure(
+            undecided, worst.samples - worst.dead_samples, f"theorem {theorem}", _place(worst)
+        )
 
 
 def _readout(rows: Sequence[AccuracyRow]) -> Iterator[Diagnostic]:
@@ -149,9 +229,11 @@ def _readout(rows: Sequence[AccuracyRow]) -> Iterator[Diagnostic]:
         yield Diagnostic(
             code="readout_not_converged",
             severity="warning",
-            message="The linear classifier did not reach the minimum of its loss: its accuracy is not that of the best one.",
+            message="The linear classifier did not reach the minimum of its loss: its accuracy is "
+            "not that of the best one.",
             evidence={"seed": stuck.seed, "penalty": stuck.penalty, "layers": list(stuck.layers)},
-            suggestion="Use a larger penalty (evaluation.linear_penalties), or normalise the activations (network.normalize).",
+            suggestion="Use a larger penalty (evaluation.linear_penalties), or normalise the "
+            "activations (network.normalize).",
         )
 
 
@@ -168,9 +250,15 @@ def _alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 code="splits_alike",
                 severity="warning",
-                message="After the last epoch the goodness of positive and negative samples differs by less than 0.1 %.",
-                evidence={**_place(positive), "goodness_positive": positive.goodness, "goodness_negative": negative.goodness},
-                suggestion="Train for longer, raise optimizer.lr, or choose negatives that differ more from the positives.",
+                message="After the last epoch the goodness of positive and negative samples "
+                "differs by less than 0.1 %.",
+                evidence={
+                    **_place(positive),
+                    "goodness_positive": positive.goodness,
+                    "goodness_negative": negative.goodness,
+                },
+                suggestion="Train for longer, raise optimizer.lr, or choose negatives that differ "
+                "more from the positives.",
             )
             return
 
@@ -182,7 +270,8 @@ def _settings(spec: TrainSpec) -> Iterator[Diagnostic]:
             severity="info",
             message="The step size does not shrink as 1/n with the width.",
             evidence={"lr": spec.optimizer.lr},
-            suggestion="Set optimizer.scale_lr_by_width to compare widths with each other or with the infinite-width limit.",
+            suggestion="Set optimizer.scale_lr_by_width to compare widths with each other or with "
+            "the infinite-width limit.",
         )
     yield from _small_batch(min(spec.batch_size, spec.dataset.train_count))
 
@@ -192,7 +281,8 @@ def _small_batch(batch: int) -> Iterator[Diagnostic]:
         yield Diagnostic(
             code="batch_small",
             severity="info",
-            message=f"A batch has {batch} samples: each sample's own term weighs much, and ratios vary from batch to batch.",
+            message=f"A batch has {batch} samples: each sample's own term weighs much, and ratios "
+            f"vary from batch to batch.",
             evidence={"batch_size": batch},
             suggestion=f"Use batch_size {SMALL_BATCH} or more, or more seeds.",
         )
@@ -202,9 +292,11 @@ def _dead(dead: int, samples: int, place: dict[str, JsonValue]) -> Diagnostic:
     return Diagnostic(
         code="dead_layer",
         severity="warning",
-        message=f"{dead} of {samples} samples activate no unit of the layer; their sparsity is undefined and they are left out.",
+        message=f"{dead} of {samples} samples activate no unit of the layer; their sparsity is "
+        f"undefined and they are left out.",
         evidence={**place, "dead_samples": dead, "samples": samples},
-        suggestion="Lower optimizer.lr, use fewer epochs, or normalise the input of the layer (network.normalize).",
+        suggestion="Lower optimizer.lr, use fewer epochs, or normalise the input of the layer "
+        "(network.normalize).",
     )
 
 
@@ -212,9 +304,11 @@ def _zero(rate: float, place: dict[str, JsonValue]) -> Diagnostic:
     return Diagnostic(
         code="preactivations_at_zero",
         severity="warning",
-        message=f"{rate:.2%} of the pre-activations lie within 1e-6 of zero, where the theorems' condition is not defined.",
+        message=f"{rate:.2%} of the pre-activations lie within 1e-6 of zero, where the theorems' "
+        f"condition is not defined.",
         evidence={**place, "near_zero_rate": rate},
-        suggestion="Look for blank or duplicate samples, or inputs that are all zero (preprocess, normalize).",
+        suggestion="Look for blank or duplicate samples, or inputs that are all zero (preprocess, "
+        "normalize).",
     )
 
 
@@ -222,9 +316,11 @@ def _unsure(undecided: int, live: int, theorem: str, place: dict[str, JsonValue]
     return Diagnostic(
         code="margins_undecided",
         severity="warning",
-        message=f"The margin of {theorem} is within rounding of zero for {undecided} of {live} live samples: they count as not satisfied.",
+        message=f"The margin of {theorem} is within rounding of zero for {undecided} of {live} "
+        f"live samples: they count as not satisfied.",
         evidence={**place, "undecided": undecided, "live": live},
-        suggestion="Check with precision float64; where the margins are still 0, the condition decides nothing (identity, equal splits).",
+        suggestion="Check with precision float64; where the margins are still 0, the condition "
+        "decides nothing (identity, equal splits).",
     )
 
 
@@ -232,25 +328,39 @@ def _share(part: int | None, whole: int) -> float:
     return (part or 0) / whole if whole else 0.0
 
 
-def _rare(ratio: float, theorem: str, where: str, suggestion: str, evidence: dict[str, JsonValue]) -> Diagnostic:
+def _rare(
+    ratio: float, theorem: str, where: str, suggestion: str, evidence: dict[str, JsonValue]
+) -> Diagnostic:
     return Diagnostic(
         code="condition_rarely_met",
         severity="info",
-        message=f"The condition of {theorem} holds for {ratio:.1%} of the live samples at its lowest, {where}.",
+        message=f"The condition of {theorem} holds for {ratio:.1%} of the live samples at its "
+        f"lowest, {where}.",
         evidence={**evidence, "ratio": ratio},
         suggestion=suggestion,
     )
 
 
 def _rare_in(cell: CheckCell, ratio: float) -> Diagnostic:
-    """The finding of a check, which sees one moment of a layer: at initialisation or at an epoch of its training."""
+    """The finding of a check, which sees one moment of a layer: at initialisation or at an epoch of
+    its training.
+    """
     if cell.theorem == 1:
-        suggestion = "Look at the angles between the samples: those beyond 90 degrees break theorem 1, and centred data have many."
+        suggestion = (
+            "Look at the angles between the samples: those beyond 90 degrees break theorem 1, "
+            "and centred data have many."
+        )
     else:
         suggestion = AT_RANDOM if cell.epoch == 0 else ONE_MOMENT
     where = "at initialisation" if cell.epoch == 0 else f"at epoch {cell.epoch}"
     phase: dict[str, JsonValue] = {"phase": "initialisation" if cell.epoch == 0 else None}
-    return _rare(ratio, f"theorem {cell.theorem}", f"{where}, n = {cell.width}", suggestion, {**_place_of_cell(cell), **phase})
+    return _rare(
+        ratio,
+        f"theorem {cell.theorem}",
+        f"{where}, n = {cell.width}",
+        suggestion,
+        {**_place_of_cell(cell), **phase},
+    )
 
 
 def _place(row: EpochRow) -> dict[str, JsonValue]:
@@ -258,4 +368,10 @@ def _place(row: EpochRow) -> dict[str, JsonValue]:
 
 
 def _place_of_cell(cell: CheckCell) -> dict[str, JsonValue]:
-    return {"width": cell.width, "seed": cell.seed, "layer": cell.layer, "epoch": cell.epoch, "split": cell.split}
+    return {
+        "width": cell.width,
+        "seed": cell.seed,
+        "layer": cell.layer,
+        "epoch": cell.epoch,
+        "split": cell.split,
+    }

@@ -14,11 +14,15 @@ class Entry(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: object) -> None:
-        constants = {name for name, field in cls.model_fields.items() if is_constant(field.annotation)}
+        constants = {
+            name for name, field in cls.model_fields.items() if is_constant(field.annotation)
+        }
         cls._constants = frozenset(constants)
 
     def model_post_init(self, _context: object) -> None:
-        """Count what says which entry this is as given, so that `exclude_unset` keeps it: without it, it would be another entry."""
+        """Count what says which entry this is as given, so that `exclude_unset` keeps it: without
+        it, it would be another entry.
+        """
         self.model_fields_set.update(self._constants)
 
 
@@ -28,13 +32,21 @@ def is_constant(annotation: object) -> bool:
 
 
 def brief(entry: Entry) -> dict[str, JsonValue]:
-    """The shortest JSON that reads back as the same entry: what differs from the defaults, and what says which entry it is."""
+    """The shortest JSON that reads back as the same entry: what differs from the defaults, and what
+    says which entry it is.
+    """
     document: dict[str, JsonValue] = {}
     for name, field in type(entry).model_fields.items():
         value = getattr(entry, name)
-        if not is_constant(field.annotation) and value == field.get_default(call_default_factory=True):
+        if not is_constant(field.annotation) and value == field.get_default(
+            call_default_factory=True
+        ):
             continue
-        document[name] = brief(value) if isinstance(value, Entry) else entry.model_dump(mode="json", include={name})[name]
+        document[name] = (
+            brief(value)
+            if isinstance(value, Entry)
+            else entry.model_dump(mode="json", include={name})[name]
+        )
     return document
 
 
@@ -68,8 +80,12 @@ def entries(union: object) -> list[type[Entry]]:
 def describe(entry: type[Entry], discriminator: str) -> Described:
     """The catalogue line of one entry; parameters are the JSON Schema of its other fields."""
     schema = entry.model_json_schema()
-    parameters = {key: value for key, value in schema.get("properties", {}).items() if key != discriminator}
-    return Described(name=name_of(entry, discriminator), meaning=meaning_of(entry), parameters=parameters)
+    parameters = {
+        key: value for key, value in schema.get("properties", {}).items() if key != discriminator
+    }
+    return Described(
+        name=name_of(entry, discriminator), meaning=meaning_of(entry), parameters=parameters
+    )
 
 
 def name_of(entry: type[Entry], discriminator: str) -> str:

@@ -1,4 +1,5 @@
-"""What a trained network has learnt: accuracy, sparsity and separation of each layer, ensembles. On held-out samples.
+"""What a trained network has learnt: accuracy, sparsity and separation of each layer, ensembles. On
+held-out samples.
 
 Legend: R replicas, N samples, m inputs, n width, C classes, L layers.
 """
@@ -10,7 +11,13 @@ import torch
 from torch import Tensor
 
 from ffengine.draws import Draws
-from ffengine.ensembles import class_ensembles, class_sparsity, ensemble_overlap, ensemble_sizes, units_in_ensembles
+from ffengine.ensembles import (
+    class_ensembles,
+    class_sparsity,
+    ensemble_overlap,
+    ensemble_sizes,
+    units_in_ensembles,
+)
 from ffengine.monitor import paired
 from ffengine.network import GoodnessJudge, Network, normalized
 from ffengine.readout import choose_penalty, fit_linear
@@ -35,7 +42,11 @@ class Evaluation(NamedTuple):
 
 def evaluate(network: Network, spec: TrainSpec, partitions: Partitions, draws: Draws) -> Evaluation:
     """Evaluate as spec.evaluation says. By label only where samples carry labels."""
-    by_label = {name: Verdicts(network, spec, samples) for name, samples in named(partitions)} if spec.negatives.labelled else {}
+    by_label = (
+        {name: Verdicts(network, spec, samples) for name, samples in named(partitions)}
+        if spec.negatives.labelled
+        else {}
+    )
     accuracy = [row for name, verdicts in by_label.items() for row in verdicts.rows(name)]
     if spec.evaluation.linear_classifier:
         accuracy += linear_accuracy(network, spec, partitions)
@@ -76,9 +87,13 @@ class Way(NamedTuple):
 
 
 def ways(layers: int) -> list[Way]:
-    """Each layer; all; all but the first; the latter two also with a softmax over the labels in each layer. None twice."""
+    """Each layer; all; all but the first; the latter two also with a softmax over the labels in
+    each layer. None twice.
+    """
     everything, rest = tuple(range(layers)), tuple(range(1, layers))
-    found = [Way(layer, (layer,), "goodness") for layer in everything] + [Way(None, everything, "goodness")]
+    found = [Way(layer, (layer,), "goodness") for layer in everything] + [
+        Way(None, everything, "goodness")
+    ]
     if len(rest) > 1:
         found += [Way(None, rest, "goodness"), Way(None, rest, "softmax")]
     if layers > 1:
@@ -95,7 +110,9 @@ class Verdicts:
         for rows in chunks(len(samples)):
             labels = samples.labels[rows].expand(len(spec.seeds), -1)
             x = samples.labelled[rows].expand(len(spec.seeds), -1, -1)
-            goodness = network.label_goodness(spec.objective.goodness, x, labels, samples.classes).double()
+            goodness = network.label_goodness(
+                spec.objective.goodness, x, labels, samples.classes
+            ).double()
             for way, hits in zip(self.ways, found, strict=True):
                 hits.append(way.scores(goodness).argmax(-1) == labels)
         self._hits = [torch.cat(hits, dim=1) for hits in found]  # (R, N) each
@@ -103,7 +120,9 @@ class Verdicts:
     @property
     def correct(self) -> Tensor:
         """(R, N): by the goodness of all layers."""
-        return next(hits for way, hits in zip(self.ways, self._hits, strict=True) if way.layer is None)
+        return next(
+            hits for way, hits in zip(self.ways, self._hits, strict=True) if way.layer is None
+        )
 
     def rows(self, partition: Partition) -> Iterator[AccuracyRow]:
         """One row for each way and seed."""
@@ -122,22 +141,38 @@ class Verdicts:
                 )
 
 
-def linear_accuracy(network: Network, spec: TrainSpec, partitions: Partitions) -> Iterator[AccuracyRow]:
-    """Accuracy of a linear classifier on the activations of neutrally labelled samples (Hinton 2022, section 3.3).
+def linear_accuracy(
+    network: Network, spec: TrainSpec, partitions: Partitions
+) -> Iterator[AccuracyRow]:
+    """Accuracy of a linear classifier on the activations of neutrally labelled samples (Hinton
+    2022, section 3.3).
 
-    It is fitted on the training partition; among several penalties the validation partition chooses.
+    It is fitted on the training partition; among several penalties the validation partition
+    chooses.
     """
     layers = tuple(range(len(network.weights)))
-    layers = layers[1:] if spec.evaluation.linear_layers == "all_but_first" and len(layers) > 1 else layers
+    layers = (
+        layers[1:]
+        if spec.evaluation.linear_layers == "all_but_first" and len(layers) > 1
+        else layers
+    )
     penalties = spec.evaluation.linear_penalties
     for replica, seed in enumerate(spec.seeds):
         one = Network(network.spec, [weight[replica : replica + 1] for weight in network.weights])
-        features = {name: neutral_features(one, spec, samples, layers) for name, samples in named(partitions)}
+        features = {
+            name: neutral_features(one, spec, samples, layers)
+            for name, samples in named(partitions)
+        }
         labels = {name: samples.labels.unsqueeze(0) for name, samples in named(partitions)}
         classes, penalty = partitions.train.classes, penalties[0]
         if len(penalties) > 1:
             penalty = choose_penalty(
-                features["train"], labels["train"], features["validation"], labels["validation"], classes, penalties=penalties
+                features["train"],
+                labels["train"],
+                features["validation"],
+                labels["validation"],
+                classes,
+                penalties=penalties,
             )
         readout = fit_linear(features["train"], labels["train"], classes, penalty=penalty)
         for name, samples in named(partitions):
@@ -157,36 +192,56 @@ def linear_accuracy(network: Network, spec: TrainSpec, partitions: Partitions) -
             )
 
 
-def neutral_features(network: Network, spec: TrainSpec, samples: Samples, layers: tuple[int, ...]) -> Tensor:
+def neutral_features(
+    network: Network, spec: TrainSpec, samples: Samples, layers: tuple[int, ...]
+) -> Tensor:
     """Activations (1, N, sum of widths) of the layers, scaled as the layer above sees them."""
     x = samples.neutral if spec.negatives.labelled else spec.negatives.positive(samples.plain)
     found = []
     for rows in chunks(len(samples)):
         h = network.activations(x[rows].unsqueeze(0))
-        found.append(torch.cat([normalized(h[layer], spec.network.normalize) for layer in layers], dim=-1))
+        found.append(
+            torch.cat([normalized(h[layer], spec.network.normalize) for layer in layers], dim=-1)
+        )
     return torch.cat(found, dim=1)
 
 
 def measured(
-    network: Network, spec: TrainSpec, partition: Partition, samples: Samples, draws: Draws, correct: Tensor | None
+    network: Network,
+    spec: TrainSpec,
+    partition: Partition,
+    samples: Samples,
+    draws: Draws,
+    correct: Tensor | None,
 ) -> list[MeasureRow]:
-    """Sparsity and separation of every layer and seed, of positives under the true label and as many negatives."""
+    """Sparsity and separation of every layer and seed, of positives under the true label and as
+    many negatives.
+    """
     judge = GoodnessJudge(network, spec.objective.goodness, tuple(range(len(network.weights))))
-    layers = [LayerMeasures(len(spec.seeds), width, network.weights[0].device) for width in spec.network.widths]
-    everything = torch.arange(len(samples), device=samples.labels.device).expand(len(spec.seeds), -1)
+    layers = [
+        LayerMeasures(len(spec.seeds), width, network.weights[0].device)
+        for width in spec.network.widths
+    ]
+    everything = torch.arange(len(samples), device=samples.labels.device).expand(
+        len(spec.seeds), -1
+    )
     for number, index in enumerate(everything.split(CHUNK_SAMPLES, dim=1)):
         x = paired(spec, samples, index, draws, (f"{partition}-negatives", number), judge)
         for layer, h in zip(layers, network.activations(x), strict=True):
             layer.add(h[:, : index.shape[1]], spec.objective.goodness.value(h))
     return [
-        layers[layer].row(replica, seed=seed, layer=layer, partition=partition, samples=samples, correct=correct)
+        layers[layer].row(
+            replica, seed=seed, layer=layer, partition=partition, samples=samples, correct=correct
+        )
         for replica, seed in enumerate(spec.seeds)
         for layer in range(len(layers))
     ]
 
 
 class LayerMeasures:
-    """What the samples of a partition do to one layer; per sample (R, N), gathered chunk by chunk."""
+    """What the samples of a partition do to one layer; per sample (R, N), gathered chunk by
+    chunk.
+    """
 
     def __init__(self, replicas: int, width: int, device: torch.device) -> None:
         self.width = width
@@ -196,13 +251,32 @@ class LayerMeasures:
     def add(self, h: Tensor, goodness: Tensor) -> None:
         """Count positives h (R, B, n), and the goodness (R, 2B) of them and of their negatives."""
         sparsity, dead = sparsity_and_dead(h)
-        found = {"sparsity": sparsity, "dead": dead, "gini": gini(h), "treves_rolls": treves_rolls(h), "kurtosis": kurtosis(h)}
-        found |= {"zeros": (h == 0).sum(-1), "positive": goodness[:, : h.shape[1]], "negative": goodness[:, h.shape[1] :]}
+        found = {
+            "sparsity": sparsity,
+            "dead": dead,
+            "gini": gini(h),
+            "treves_rolls": treves_rolls(h),
+            "kurtosis": kurtosis(h),
+        }
+        found |= {
+            "zeros": (h == 0).sum(-1),
+            "positive": goodness[:, : h.shape[1]],
+            "negative": goodness[:, h.shape[1] :],
+        }
         for name, values in found.items():
             self.gathered.setdefault(name, []).append(values)
         self.active_units |= (h != 0).any(1)
 
-    def row(self, replica: int, *, seed: int, layer: int, partition: Partition, samples: Samples, correct: Tensor | None) -> MeasureRow:
+    def row(
+        self,
+        replica: int,
+        *,
+        seed: int,
+        layer: int,
+        partition: Partition,
+        samples: Samples,
+        correct: Tensor | None,
+    ) -> MeasureRow:
         """The row of one replica."""
         of = {name: torch.cat(values, dim=1)[replica] for name, values in self.gathered.items()}
         live = ~of["dead"]
@@ -216,25 +290,40 @@ class LayerMeasures:
             dead_samples=int(of["dead"].sum()),
             dead_units=int((~self.active_units[replica]).sum()),
             sparsity=_mean(of["sparsity"], live),
-            sparsity_correct=None if correct is None else _mean(of["sparsity"], live & correct[replica]),
+            sparsity_correct=None
+            if correct is None
+            else _mean(of["sparsity"], live & correct[replica]),
             zero_fraction=float(of["zeros"].double().mean()) / self.width,
             gini=_mean(of["gini"], live),
             treves_rolls=_mean(of["treves_rolls"], live),
             kurtosis=_mean(of["kurtosis"], live),
             auc=float(auc(of["positive"].unsqueeze(0), of["negative"].unsqueeze(0))[0]),
-            class_sparsity=tuple(mean if count else None for mean, count in zip(by_class.mean.tolist(), counts, strict=True)),
+            class_sparsity=tuple(
+                mean if count else None
+                for mean, count in zip(by_class.mean.tolist(), counts, strict=True)
+            ),
             class_samples=tuple(counts),
         )
 
 
 def ensembles_of(
-    network: Network, spec: TrainSpec, partition: Partition, samples: Samples, correct: Tensor | None
+    network: Network,
+    spec: TrainSpec,
+    partition: Partition,
+    samples: Samples,
+    correct: Tensor | None,
 ) -> Iterator[EnsembleRow]:
-    """The ensembles of every layer and seed, read off the correctly classified samples (all where samples carry no label)."""
+    """The ensembles of every layer and seed, read off the correctly classified samples (all where
+    samples carry no label).
+    """
     inputs = spec.negatives.positive(samples.positives(labelled=spec.negatives.labelled))
     for replica, seed in enumerate(spec.seeds):
         one = Network(network.spec, [weight[replica : replica + 1] for weight in network.weights])
-        chosen = torch.ones(len(samples), dtype=torch.bool, device=inputs.device) if correct is None else correct[replica]
+        chosen = (
+            torch.ones(len(samples), dtype=torch.bool, device=inputs.device)
+            if correct is None
+            else correct[replica]
+        )
         by_chunk = [one.activations(inputs[rows].unsqueeze(0)) for rows in chunks(len(samples))]
         for layer in range(len(network.weights)):
             h = torch.cat([found[layer][0] for found in by_chunk])[chosen]

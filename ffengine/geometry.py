@@ -1,7 +1,10 @@
-"""Angles between the samples of a batch, as a histogram: what the infinite-width limit of the theorems is made of.
+"""Angles between the samples of a batch, as a histogram: what the infinite-width limit of the
+theorems is made of.
 
-Legend: N samples of both splits, m inputs. In the limit, margin_k = sum_i s_i ||x_i||^2 cos(theta_ik) phi(theta_ik)
-(theory, "Geometry"), so of every pair that shares a batch the angle theta_ik and the energy ||x_i||^2 count.
+Legend: N samples of both splits, m inputs. In the limit, margin_k = sum_i s_i ||x_i||^2
+cos(theta_ik) phi(theta_ik)
+(theory, "Geometry"), so of every pair that shares a batch the angle theta_ik and the energy
+||x_i||^2 count.
 """
 
 import math
@@ -18,11 +21,15 @@ MOST_SAMPLES = 512  # of a batch: its pairs grow with the square
 EDGE = 1e-9  # of a bin: an angle that is an edge but for rounding belongs to the bin above it
 
 
-def angle_rows(groups: Mapping[Split, Tensor], *, seed: int = 0, layer: int = 0, epoch: int = 0) -> tuple[AngleRow, ...]:
-    """A row for the samples x_i of each split, over all pairs of them with another sample x_k of the same batch.
+def angle_rows(
+    groups: Mapping[Split, Tensor], *, seed: int = 0, layer: int = 0, epoch: int = 0
+) -> tuple[AngleRow, ...]:
+    """A row for the samples x_i of each split, over all pairs of them with another sample x_k of
+    the same batch.
 
-    `groups`: inputs (N_g, m) by split. Of a large batch, the first samples of each split: a batch is drawn at random, so they
-    are a random part of it, and a positive stays together with its negative. Pairs with a sample of length 0 have no angle.
+    `groups`: inputs (N_g, m) by split. Of a large batch, the first samples of each split: a batch
+    is drawn at random, so they are a random part of it, and a positive stays together with its
+    negative. Pairs with a sample of length 0 have no angle.
     """
     most = MOST_SAMPLES // len(groups)
     kept = {split: x[:most].double() for split, x in groups.items()}
@@ -51,11 +58,15 @@ def angle_rows(groups: Mapping[Split, Tensor], *, seed: int = 0, layer: int = 0,
 
 
 def _histogram(unit: Tensor, length: Tensor, mine: Tensor) -> tuple[Tensor, Tensor]:
-    """Pairs and energy (BINS,) by angle, of the samples `mine` (M,) with every other of directions (N, m) and lengths (N,)."""
+    """Pairs and energy (BINS,) by angle, of the samples `mine` (M,) with every other of directions
+    (N, m) and lengths (N,).
+    """
     degrees = (unit[mine] @ unit.T).clamp_(-1.0, 1.0).acos_().mul_(180 / math.pi)  # (M, N)
     bins = degrees.div_(BIN_DEGREES).add_(EDGE).floor_().long().clamp_max_(BINS - 1)
     counted = (length[mine] > 0).unsqueeze(1) & (length > 0)
     counted[torch.arange(len(mine), device=mine.device), mine] = False  # i = k
     energy = length[mine].square().unsqueeze(1).expand_as(degrees)[counted].cpu()
     bins = bins[counted].cpu()  # summed on the CPU: a GPU adds in any order
-    return torch.bincount(bins, minlength=BINS), torch.bincount(bins, weights=energy, minlength=BINS)
+    return torch.bincount(bins, minlength=BINS), torch.bincount(
+        bins, weights=energy, minlength=BINS
+    )

@@ -1,6 +1,7 @@
 """Catalogue of weight initialisations.
 
-Legend: R replicas, n width, m inputs of the layer (without the bias, which starts at 0 unless said).
+Legend: R replicas, n width, m inputs of the layer (without the bias, which starts at 0 unless
+said).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 
 class Init(NamedTuple):
-    """How the weights of a layer start: `weight(draw, R, n, m)` gives (R, n, m), `bias(draw, R, n, m)` gives (R, n)."""
+    """How the weights of a layer start: `weight(draw, R, n, m)` gives (R, n, m), `bias(draw, R, n,
+    m)` gives (R, n).
+    """
 
     meaning: str
     weight: Callable[[Draw, int, int, int], Tensor]
@@ -35,7 +38,9 @@ def _orthogonal(draw: Draw, replicas: int, n: int, m: int) -> Tensor:
     tall = draw.normal((replicas, max(n, m), min(n, m))).double()
     reflectors, scales = tall.geqrf()  # Q R = tall, in Householder's form
     signs = reflectors.diagonal(dim1=-2, dim2=-1).sign()
-    uniform: Tensor = (reflectors.orgqr(scales) * signs.unsqueeze(-2)).float()  # over the orthogonal matrices
+    uniform: Tensor = (
+        reflectors.orgqr(scales) * signs.unsqueeze(-2)
+    ).float()  # over the orthogonal matrices
     return uniform if n >= m else uniform.mT.contiguous()
 
 
@@ -45,18 +50,28 @@ def _zero_bias(draw: Draw, replicas: int, n: int, m: int) -> Tensor:
 
 InitName = Literal["gaussian", "gaussian_fan_out", "he", "glorot", "lecun", "orthogonal", "torch"]
 INITS: dict[InitName, Init] = {
-    "gaussian": Init("N(0, 1/m), the theory's", lambda d, r, n, m: _normal(d, r, n, m, 1 / m), _zero_bias),
-    "gaussian_fan_out": Init("N(0, 1/n) (Löwe 2023)", lambda d, r, n, m: _normal(d, r, n, m, 1 / n), _zero_bias),
-    "he": Init("N(0, 2/m) (arXiv 1502.01852)", lambda d, r, n, m: _normal(d, r, n, m, 2 / m), _zero_bias),
+    "gaussian": Init(
+        "N(0, 1/m), the theory's", lambda d, r, n, m: _normal(d, r, n, m, 1 / m), _zero_bias
+    ),
+    "gaussian_fan_out": Init(
+        "N(0, 1/n) (Löwe 2023)", lambda d, r, n, m: _normal(d, r, n, m, 1 / n), _zero_bias
+    ),
+    "he": Init(
+        "N(0, 2/m) (arXiv 1502.01852)", lambda d, r, n, m: _normal(d, r, n, m, 2 / m), _zero_bias
+    ),
     "glorot": Init(
         "uniform within sqrt(6 / (m + n)) (Glorot & Bengio 2010)",
         lambda d, r, n, m: _uniform(d, (r, n, m), math.sqrt(6 / (m + n))),
         _zero_bias,
     ),
     "lecun": Init(
-        "uniform within sqrt(3 / m) (LeCun et al. 1998)", lambda d, r, n, m: _uniform(d, (r, n, m), math.sqrt(3 / m)), _zero_bias
+        "uniform within sqrt(3 / m) (LeCun et al. 1998)",
+        lambda d, r, n, m: _uniform(d, (r, n, m), math.sqrt(3 / m)),
+        _zero_bias,
     ),
-    "orthogonal": Init("orthonormal rows, or columns where n > m (arXiv 1312.6120)", _orthogonal, _zero_bias),
+    "orthogonal": Init(
+        "orthonormal rows, or columns where n > m (arXiv 1312.6120)", _orthogonal, _zero_bias
+    ),
     "torch": Init(
         "torch.nn.Linear's: weights and biases uniform within 1 / sqrt(m)",
         lambda d, r, n, m: _uniform(d, (r, n, m), 1 / math.sqrt(m)),

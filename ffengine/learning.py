@@ -1,7 +1,9 @@
-"""How a layer learns from a batch: the gradient in closed form, and the step that the optimiser makes of it. No autograd.
+"""How a layer learns from a batch: the gradient in closed form, and the step that the optimiser
+makes of it. No autograd.
 
-Legend: R replicas, B pairs, m inputs, n width. x (R, 2B, m), positives first; z = x W^T, h = sigma(z), g goodness,
-s = dL/dG. Then -dL/dW = -(s dg/dh sigma'(z))^T x: two products a step, z and this one.
+Legend: R replicas, B pairs, m inputs, n width. x (R, 2B, m), positives first; z = x W^T, h =
+sigma(z), g goodness, s = dL/dG. Then -dL/dW = -(s dg/dh sigma'(z))^T x: two products a step, z and
+this one.
 """
 
 from collections.abc import Iterator
@@ -22,7 +24,9 @@ FIRST_ACTIVITY = 0.5  # the running mean activity that peer normalisation starts
 
 
 class Preview(NamedTuple):
-    """A step that has not been taken: D (R, n, m), and how much longer the samples' parts of the gradient are than their sum (R,)."""
+    """A step that has not been taken: D (R, n, m), and how much longer the samples' parts of the
+    gradient are than their sum (R,).
+    """
 
     direction: Tensor
     cancellation: Tensor
@@ -31,41 +35,63 @@ class Preview(NamedTuple):
 class Learner:
     """The layers of a network with what their optimisers remember."""
 
-    def __init__(self, network: Network, spec: TrainSpec, states: list[State] | None = None) -> None:
+    def __init__(
+        self, network: Network, spec: TrainSpec, states: list[State] | None = None
+    ) -> None:
         self.network, self.spec = network, spec
-        self.states = states if states is not None else [self._new_state(weight) for weight in network.weights]
+        self.states = (
+            states
+            if states is not None
+            else [self._new_state(weight) for weight in network.weights]
+        )
 
     def step(self, layers: tuple[int, ...], inputs: AnyPairs, epoch: int) -> None:
-        """One step of every layer of `layers` on the inputs of the lowest: W <- W + eta D, in place.
+        """One step of every layer of `layers` on the inputs of the lowest: W <- W + eta D, in
+        place.
 
-        A layer above another that learns in the same step sees what that one made of the batch before its step.
+        A layer above another that learns in the same step sees what that one made of the batch
+        before its step.
         """
         for layer in layers:
             weight, state = self.network.weights[layer], self.states[layer]
             z = inputs.times(weight, self.product)
-            h = self.network.activation.value_(z) if self._slope_is_implied else self.network.activation.value(z)
+            h = (
+                self.network.activation.value_(z)
+                if self._slope_is_implied
+                else self.network.activation.value(z)
+            )
             above = Pairs(self._next_input(layer, h)) if layer != layers[-1] else inputs
             descent = inputs.gathered(self.pull(z, h, state), self.product)
             take_step(self.spec.optimizer, weight, descent, state, self.eta(layer, epoch))
             inputs = above
 
     def preview(self, layer: int, inputs: AnyPairs, z: Tensor) -> Preview:
-        """The step that the layer would take next on its inputs, with z (R, 2B, n); nothing changes."""
+        """The step that the layer would take next on its inputs, with z (R, 2B, n); nothing
+        changes.
+        """
         state = {name: value.clone() for name, value in self.states[layer].items()}
         pull = self.pull(z, self.network.activation.value(z), state)
         descent = inputs.gathered(pull, torch.bmm)
         parts = (torch.linalg.vector_norm(pull, dim=-1) * inputs.lengths()).sum(-1).double()
         whole = torch.linalg.vector_norm(descent.flatten(1), dim=1).double()
         cancellation = torch.where(whole > 0, parts / whole, 1.0)
-        return Preview(self.spec.optimizer.direction(self.network.weights[layer], descent, state), cancellation)
+        return Preview(
+            self.spec.optimizer.direction(self.network.weights[layer], descent, state), cancellation
+        )
 
     def eta(self, layer: int, epoch: int) -> float:
         """The step size of a layer in an epoch."""
         return self.spec.optimizer.eta(self.spec.network.widths[layer], epoch, self.spec.epochs)
 
     def pull(self, z: Tensor, h: Tensor, state: State) -> Tensor:
-        """-dL/dz (R, 2B, n); overwrites h (which may be z), and moves the running activity in `state` on."""
-        objective, activation, positives = self.spec.objective, self.network.activation, z.shape[1] // 2
+        """-dL/dz (R, 2B, n); overwrites h (which may be z), and moves the running activity in
+        `state` on.
+        """
+        objective, activation, positives = (
+            self.spec.objective,
+            self.network.activation,
+            z.shape[1] // 2,
+        )
         g = objective.goodness.value(h)
         s = objective.coefficients(g - objective.offset(h.shape[-1]), positives)
         peers = self._peer_slope(h[:, :positives], state) if objective.peer_normalization else None
@@ -85,22 +111,31 @@ class Learner:
 
     @property
     def _slope_is_implied(self) -> bool:
-        """Where a unit has no pull unless it is active, and an active unit has slope 1, there is nothing to multiply by."""
+        """Where a unit has no pull unless it is active, and an active unit has slope 1, there is
+        nothing to multiply by.
+        """
         if self.spec.network.pass_dead_units:
             return True
-        return self.network.activation.slope_where_active_is_one and not self.spec.objective.peer_normalization
+        return (
+            self.network.activation.slope_where_active_is_one
+            and not self.spec.objective.peer_normalization
+        )
 
     def _next_input(self, layer: int, h: Tensor) -> Tensor:
         x = self.network.next_input(layer, h)
         return x.clone() if x is h else x  # h is overwritten by its pull
 
     def _peer_slope(self, h: Tensor, state: State) -> Tensor:
-        """Slope (R, 1, n) in each positive's h of  weight * mean_j (mean(r) - r_j)^2,  r the running mean activity."""
+        """Slope (R, 1, n) in each positive's h of  weight * mean_j (mean(r) - r_j)^2,  r the
+        running mean activity.
+        """
         objective = self.spec.objective
         fresh = 1 - objective.peer_momentum
         activity = state["activity"].lerp_(h.mean(1), fresh)
         excess = activity - activity.mean(-1, keepdim=True)
-        slope: Tensor = excess.mul_(objective.peer_normalization * 2 / h.shape[-1] * fresh / h.shape[1]).unsqueeze(1)
+        slope: Tensor = excess.mul_(
+            objective.peer_normalization * 2 / h.shape[-1] * fresh / h.shape[1]
+        ).unsqueeze(1)
         return slope
 
     def _new_state(self, weight: Tensor) -> State:
@@ -110,13 +145,19 @@ class Learner:
         return state
 
 
-def take_step(optimizer: AnyOptimizer, weight: Tensor, descent: Tensor, state: State, eta: float) -> None:
-    """W <- W + eta D, in one pass where torch has such a form: W and state change in place. May overwrite descent.
+def take_step(
+    optimizer: AnyOptimizer, weight: Tensor, descent: Tensor, state: State, eta: float
+) -> None:
+    """W <- W + eta D, in one pass where torch has such a form: W and state change in place. May
+    overwrite descent.
 
     torch goes down the gradients that it is given; a descent is the way down, hence the signs.
     """
     if not weight.is_contiguous():
-        raise ValueError(f"weight: a fused step goes through memory, not through strides {weight.stride()}; make it contiguous")
+        raise ValueError(
+            f"weight: a fused step goes through memory, not through strides {weight.stride()}; "
+            f"make it contiguous"
+        )
     if isinstance(optimizer, Sgd):
         weight.add_(optimizer.direction(weight, descent, state), alpha=eta)
     elif isinstance(optimizer, Adam):
@@ -124,10 +165,17 @@ def take_step(optimizer: AnyOptimizer, weight: Tensor, descent: Tensor, state: S
     else:
         with torch.no_grad():
             sgd(
-                [weight], [descent.contiguous()], [state["velocity"]], fused=True, maximize=False, lr=-eta,
-                momentum=optimizer.momentum, weight_decay=-optimizer.weight_decay, dampening=0.0,
+                [weight],
+                [descent.contiguous()],
+                [state["velocity"]],
+                fused=True,
+                maximize=False,
+                lr=-eta,
+                momentum=optimizer.momentum,
+                weight_decay=-optimizer.weight_decay,
+                dampening=0.0,
                 nesterov=isinstance(optimizer, Nesterov),
-            )  # fmt: skip
+            )
 
 
 def _adam(optimizer: Adam, weight: Tensor, descent: Tensor, state: State, eta: float) -> None:
@@ -135,15 +183,28 @@ def _adam(optimizer: Adam, weight: Tensor, descent: Tensor, state: State, eta: f
         weight.mul_(1 - eta * optimizer.weight_decay)
     with torch.no_grad():
         adam(
-            [weight], [descent.contiguous()], [state["mean"]], [state["square"]], [], [state["steps"]],
-            fused=True, amsgrad=False, maximize=False, lr=-eta, beta1=optimizer.beta1, beta2=optimizer.beta2, eps=optimizer.epsilon,
+            [weight],
+            [descent.contiguous()],
+            [state["mean"]],
+            [state["square"]],
+            [],
+            [state["steps"]],
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            lr=-eta,
+            beta1=optimizer.beta1,
+            beta2=optimizer.beta2,
+            eps=optimizer.epsilon,
             weight_decay=0.0 if isinstance(optimizer, AdamW) else -optimizer.weight_decay,
-        )  # fmt: skip
+        )
 
 
 @contextmanager
 def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Let the products inside round their inputs to TF32 where that is asked for; ValueError where there is no such unit."""
+    """Let the products inside round their inputs to TF32 where that is asked for; ValueError where
+    there is no such unit.
+    """
     if precision != "tf32":
         yield
         return

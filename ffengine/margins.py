@@ -1,14 +1,16 @@
-"""The rate at which each sample's sparsity changes along a weight step: exact, and in the limit of infinite width.
+"""The rate at which each sample's sparsity changes along a weight step: exact, and in the limit of
+infinite width.
 
-Legend: N samples, m inputs, n width. x (N, m), weight W (n, m), z = x W^T (N, n), h = sigma(z), direction D (n, m).
-Along D: zdot = x D^T, hdot = sigma'(z) * zdot, and (theory, "The exact first-order condition")
+Legend: N samples, m inputs, n width. x (N, m), weight W (n, m), z = x W^T (N, n), h = sigma(z),
+direction D (n, m). Along D: zdot = x D^T, hdot = sigma'(z) * zdot, and (theory, "The exact
+first-order condition")
 
     margin_k = <h_k, hdot_k> / ||h_k||_2^2 - <sign(h_k), hdot_k> / ||h_k||_1
     dS_k/deta = (||h_k||_1 / ||h_k||_2) * margin_k / (sqrt(n) - 1)
 
-The theorems' sums over all pairs of samples are never formed: sum_i s_i h_i x_i^T is the gradient, so three matrix
-products (z, D, zdot) give every margin. This is the exact first-order condition that any correct statement of the
-theorems of arXiv 2311.05667 must agree with.
+The theorems' sums over all pairs of samples are never formed: sum_i s_i h_i x_i^T is the gradient,
+so three matrix products (z, D, zdot) give every margin. This is the exact first-order condition
+that any correct statement of the theorems of arXiv 2311.05667 must agree with.
 """
 
 import itertools
@@ -22,12 +24,16 @@ from torch import Tensor
 from ffengine.activations import ACTIVATIONS, Activation
 from ffengine.sparsity import check_finite, hoyer_of_norms, treves_rolls_of_norms
 
-HELD_BYTES = 256_000_000  # pre-activations kept between the products; wider layers are done a block of units at a time
+# pre-activations kept between the products; wider layers are done a block of units at a time
+HELD_BYTES = 256_000_000
 MIN_BLOCK_UNITS = 16
 CHUNK_ELEMENTS = 2**20  # elementwise passes work on pieces that stay in the cache
 GPU_FACTOR = 16  # more of both there: a GPU has memory, and wants large pieces
-ROUNDINGS = 8.0  # measured: rounding moves a unit's rate by less than so many unit roundings (docs/numerics.md)
-EPSILON = {dtype: ROUNDINGS * torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)}
+# measured: rounding moves a unit's rate by less than so many unit roundings (docs/numerics.md)
+ROUNDINGS = 8.0
+EPSILON = {
+    dtype: ROUNDINGS * torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)
+}
 NEAR_ZERO = 1e-6  # pre-activations closer to 0 than this count as being on the kink
 
 
@@ -35,8 +41,10 @@ NEAR_ZERO = 1e-6  # pre-activations closer to 0 than this count as being on the 
 class TheoremCheck:
     """Whether each sample's sparsity rises, to first order, along a step.
 
-    margin (N,): the rate above, 0 for dead samples; rounding (N,): how far it may be off by the rounding of the products;
-    satisfied (N,) bool: margin > rounding; dead (N,) bool: h = 0; undecided (N,) bool: live, and |margin| <= rounding.
+    margin (N,): the rate above, 0 for dead samples; rounding (N,): how far it may be off by the
+    rounding of the products;
+    satisfied (N,) bool: margin > rounding; dead (N,) bool: h = 0; undecided (N,) bool: live, and
+    |margin| <= rounding.
     """
 
     margin: Tensor
@@ -49,7 +57,11 @@ class TheoremCheck:
     def of(cls, margin: Tensor, dead: Tensor, rounding: Tensor) -> "TheoremCheck":
         """The verdict on margins that are known up to `rounding`."""
         return cls(
-            margin=margin, satisfied=(margin > rounding) & ~dead, dead=dead, undecided=(margin.abs() <= rounding) & ~dead, rounding=rounding
+            margin=margin,
+            satisfied=(margin > rounding) & ~dead,
+            dead=dead,
+            undecided=(margin.abs() <= rounding) & ~dead,
+            rounding=rounding,
         )
 
     @property
@@ -65,11 +77,15 @@ class TheoremCheck:
 
 @dataclass
 class Observation:
-    """Per-sample sums over the units of a layer, all (N,) float64, from which margins and a step's effect follow."""
+    """Per-sample sums over the units of a layer, all (N,) float64, from which margins and a step's
+    effect follow.
+    """
 
     width: int
     eta: float  # the trial step; 0: none
-    cancellation: float | Tensor  # how much longer the parts of D are than D: what they round to is that much larger beside it
+    cancellation: (
+        float | Tensor
+    )  # how much longer the parts of D are than D: what they round to is that much larger beside it
     l1: Tensor  # ||h||_1
     squares: Tensor  # ||h||_2^2
     along_h: Tensor  # <h, hdot>
@@ -95,7 +111,9 @@ class Observation:
     def margin(self) -> Tensor:
         """margin_k, 0 for dead samples."""
         live = ~self.dead
-        margin = self.along_h / torch.where(live, self.squares, 1.0) - self.along_sign / torch.where(live, self.l1, 1.0)
+        margin = self.along_h / torch.where(
+            live, self.squares, 1.0
+        ) - self.along_sign / torch.where(live, self.l1, 1.0)
         return torch.where(live, margin, 0.0)
 
     @property
@@ -115,28 +133,38 @@ class Observation:
 
     @property
     def rounding(self) -> Tensor:
-        """How far the margin may be off: each unit's rate has an error of that relative size, independent of the others.
+        """How far the margin may be off: each unit's rate has an error of that relative size,
+        independent of the others.
 
-        The error of sum_j (h_j / ||h||^2 - sign_j / ||h||_1) e_j for errors e_j alike in all units (docs/numerics.md).
+        The error of sum_j (h_j / ||h||^2 - sign_j / ||h||_1) e_j for errors e_j alike in all units
+        (docs/numerics.md).
         """
         live = ~self.dead
-        spread = self.width / torch.where(live, self.l1, 1.0).square() - 1 / torch.where(live, self.squares, 1.0)
-        return torch.where(live, self.cancellation * (self.noise * spread.clamp_min(0.0)).sqrt(), 0.0)
+        spread = self.width / torch.where(live, self.l1, 1.0).square() - 1 / torch.where(
+            live, self.squares, 1.0
+        )
+        return torch.where(
+            live, self.cancellation * (self.noise * spread.clamp_min(0.0)).sqrt(), 0.0
+        )
 
     def check(self) -> TheoremCheck:
         """The verdict on each sample."""
         return TheoremCheck.of(self.margin, self.dead, self.rounding)
 
     def add(self, rows: slice, z: Tensor, h: Tensor, zdot: Tensor, activation: Activation) -> None:
-        """Add the units of z, h and zdot (rows, units) to the sums of those samples; overwrites zdot.
+        """Add the units of z, h and zdot (rows, units) to the sums of those samples; overwrites
+        zdot.
 
-        Units are summed in their own type, blocks of them in float64: the products' rounding is far above a sum's.
+        Units are summed in their own type, blocks of them in float64: the products' rounding is far
+        above a sum's.
         """
         if self.eta:
             self.add_step(rows, z, zdot, activation)
         along = _along_sign(z, h, zdot, activation)
         self.along_sign[rows] += along.sum(-1)
-        self.noise[rows] += (torch.linalg.vector_norm(along, dim=-1).double() * EPSILON[z.dtype]).square()
+        self.noise[rows] += (
+            torch.linalg.vector_norm(along, dim=-1).double() * EPSILON[z.dtype]
+        ).square()
         magnitude = h if activation.slope_below_zero == 0 else h.abs()
         if not self.eta:
             self.squares[rows] += torch.linalg.vector_norm(h, dim=-1).double().square()
@@ -144,10 +172,15 @@ class Observation:
         self.along_h[rows] += along.mul_(magnitude).sum(-1)
 
     def add_step(self, rows: slice, z: Tensor, zdot: Tensor, activation: Activation) -> None:
-        """Add the state of the units of those samples before and after the step eta, all in float64: the change can be tiny."""
+        """Add the state of the units of those samples before and after the step eta, all in
+        float64: the change can be tiny.
+        """
         before = z.double()
         after = before + self.eta * zdot.double()
-        for state, l1, squares in ((before, self.l1, self.squares), (after, self.l1_after, self.squares_after)):
+        for state, l1, squares in (
+            (before, self.l1, self.squares),
+            (after, self.l1_after, self.squares_after),
+        ):
             h = activation.value(state)
             squares[rows] += torch.linalg.vector_norm(h, dim=-1).square()
             l1[rows] += h.abs_().sum(-1)
@@ -166,37 +199,54 @@ def _along_sign(z: Tensor, h: Tensor, zdot: Tensor, activation: Activation) -> T
 
 
 def theorem1(weight: Tensor, x: Tensor, *, activation: str = "relu") -> TheoremCheck:
-    """Does lowering the goodness of the whole batch raise each sample's sparsity? weight (n, m), x (N, m).
+    """Does lowering the goodness of the whole batch raise each sample's sparsity? weight (n, m), x
+    (N, m).
 
-    All N samples form one batch, with D = -2 sum_i h_i sigma'(z_i) x_i^T: theorem 1, as the exact first-order condition.
-    Margins are in units of 1 / eta for the step W + eta D. Cost: three matrix products; memory is bounded whatever n.
+    All N samples form one batch, with D = -2 sum_i h_i sigma'(z_i) x_i^T: theorem 1, as the exact
+    first-order condition. Margins are in units of 1 / eta for the step W + eta D. Cost: three
+    matrix products; memory is bounded whatever n.
 
-    Raises ValueError for mismatched shapes or types, NaN or infinity, an empty batch, or a width below 2.
+    Raises ValueError for mismatched shapes or types, NaN or infinity, an empty batch, or a width
+    below 2.
     """
     check_layer(weight, x=x)
     return observe(weight, [x], [1.0], activation_named(activation))[0].check()
 
 
-def theorem2(weight: Tensor, x_pos: Tensor, x_neg: Tensor, *, activation: str = "relu") -> tuple[TheoremCheck, TheoremCheck]:
-    """Does a step on G(negative) - G(positive) raise each sample's sparsity? weight (n, m), x_pos and x_neg (N, m).
+def theorem2(
+    weight: Tensor, x_pos: Tensor, x_neg: Tensor, *, activation: str = "relu"
+) -> tuple[TheoremCheck, TheoremCheck]:
+    """Does a step on G(negative) - G(positive) raise each sample's sparsity? weight (n, m), x_pos
+    and x_neg (N, m).
 
-    D = 2 (sum_pos h_i sigma'(z_i) x_i^T - sum_neg h_i sigma'(z_i) x_i^T): theorem 2, as the exact first-order condition.
-    Returns the verdict on the positive and on the negative samples. Raises ValueError as theorem1 does.
+    D = 2 (sum_pos h_i sigma'(z_i) x_i^T - sum_neg h_i sigma'(z_i) x_i^T): theorem 2, as the exact
+    first-order condition. Returns the verdict on the positive and on the negative samples. Raises
+    ValueError as theorem1 does.
     """
     check_layer(weight, x_pos=x_pos, x_neg=x_neg)
     positive, negative = observe(weight, [x_pos, x_neg], [-1.0, 1.0], activation_named(activation))
     return positive.check(), negative.check()
 
 
-def check_direction(weight: Tensor, x: Tensor, direction: Tensor, *, activation: str = "relu") -> TheoremCheck:
-    """Does a step along any direction D (n, m) raise each sample's sparsity? weight (n, m), x (N, m).
+def check_direction(
+    weight: Tensor, x: Tensor, direction: Tensor, *, activation: str = "relu"
+) -> TheoremCheck:
+    """Does a step along any direction D (n, m) raise each sample's sparsity? weight (n, m), x (N,
+    m).
 
-    Raises ValueError as theorem1 does, and where `direction` has not the shape and type of `weight`.
+    Raises ValueError as theorem1 does, and where `direction` has not the shape and type of
+    `weight`.
     """
     check_layer(weight, x=x)
     check_finite("direction", direction)
-    if direction.shape != weight.shape or direction.dtype != weight.dtype or direction.device != weight.device:
-        raise ValueError(f"direction: expected the weight's {_kind(weight)}, got {_kind(direction)}")
+    if (
+        direction.shape != weight.shape
+        or direction.dtype != weight.dtype
+        or direction.device != weight.device
+    ):
+        raise ValueError(
+            f"direction: expected the weight's {_kind(weight)}, got {_kind(direction)}"
+        )
     return observe(weight, [x], [1.0], activation_named(activation), direction=direction)[0].check()
 
 
@@ -209,13 +259,22 @@ def observe(
     direction: Tensor | None = None,
     step: float = 0.0,
 ) -> list[Observation]:
-    """The sums of every sample of `groups` (N_g, m) along D = -2 sum_g sign_g sum_i h_i sigma'(z_i) x_i^T, or along `direction`.
+    """The sums of every sample of `groups` (N_g, m) along D = -2 sum_g sign_g sum_i h_i sigma'(z_i)
+    x_i^T, or along `direction`.
 
-    With `step` above 0 the effect of the trial step eta D, ||eta D|| = step ||W||, is summed as well.
+    With `step` above 0 the effect of the trial step eta D, ||eta D|| = step ||W||, is summed as
+    well.
     """
     blocks = _unit_blocks(weight, sum(len(x) for x in groups))
-    if step and direction is None and len(blocks) > 1:  # eta needs the whole of D before the first unit is stepped
-        direction = torch.cat([_block_direction([x @ weight[b].T for x in groups], groups, signs, activation)[0] for b in blocks])
+    if (
+        step and direction is None and len(blocks) > 1
+    ):  # eta needs the whole of D before the first unit is stepped
+        direction = torch.cat(
+            [
+                _block_direction([x @ weight[b].T for x in groups], groups, signs, activation)[0]
+                for b in blocks
+            ]
+        )
     observations = [Observation.zeros(len(x), len(weight), weight.device) for x in groups]
     held_memory = weight.new_empty(sum(len(x) for x in groups) * (blocks[0].stop - blocks[0].start))
     for block in blocks:
@@ -224,11 +283,16 @@ def observe(
             for z_group in z:
                 activation.value_(z_group)
         D, cancellation = (
-            _block_direction(z, groups, signs, activation, held=held) if direction is None else (direction[block], 1.0)
+            _block_direction(z, groups, signs, activation, held=held)
+            if direction is None
+            else (direction[block], 1.0)
         )  # (units, m)
         eta = trial_eta(weight, D if direction is None else direction, step)
         for x, z_group, observation in zip(groups, z, observations, strict=True):
-            observation.eta, observation.cancellation = eta, max(float(observation.cancellation), cancellation)
+            observation.eta, observation.cancellation = (
+                eta,
+                max(float(observation.cancellation), cancellation),
+            )
             for rows in _row_chunks(x, len(D)):
                 h = z_group[rows] if held else activation.value(z_group[rows])
                 observation.add(rows, z_group[rows], h, x[rows] @ D.T, activation)
@@ -238,21 +302,31 @@ def observe(
 def trial_eta(weight: Tensor, direction: Tensor, step: float) -> float:
     """eta with ||eta D|| = step * ||W|| (Frobenius); 0 where D is zero."""
     length = float(torch.linalg.vector_norm(direction.double()))
-    return step * float(torch.linalg.vector_norm(weight.double())) / length if step and length else 0.0
+    return (
+        step * float(torch.linalg.vector_norm(weight.double())) / length if step and length else 0.0
+    )
 
 
 def _pre_activations(weight: Tensor, groups: Sequence[Tensor], memory: Tensor) -> list[Tensor]:
     """z (N_g, units) of each group, in memory that is used for every block of units."""
     sizes = [len(x) * len(weight) for x in groups]
     return [
-        torch.mm(x, weight.T, out=part.view(len(x), len(weight))) for x, part in zip(groups, memory[: sum(sizes)].split(sizes), strict=True)
+        torch.mm(x, weight.T, out=part.view(len(x), len(weight)))
+        for x, part in zip(groups, memory[: sum(sizes)].split(sizes), strict=True)
     ]
 
 
 def _block_direction(
-    z: Sequence[Tensor], groups: Sequence[Tensor], signs: Sequence[float], activation: Activation, *, held: bool = False
+    z: Sequence[Tensor],
+    groups: Sequence[Tensor],
+    signs: Sequence[float],
+    activation: Activation,
+    *,
+    held: bool = False,
 ) -> tuple[Tensor, float]:
-    """D (units, m), and how much longer than D its groups' parts are together; `held` says that z is the pull already."""
+    """D (units, m), and how much longer than D its groups' parts are together; `held` says that z
+    is the pull already.
+    """
     D = groups[0].new_zeros(z[0].shape[1], groups[0].shape[1])
     lengths = []  # of D after each group
     for x, z_group, sign in zip(groups, z, signs, strict=True):
@@ -260,14 +334,18 @@ def _block_direction(
             D.addmm_(z_group.T, x, alpha=-2.0 * sign)
         else:
             for rows in _row_chunks(x, len(D)):
-                pull = activation.value(z_group[rows]) * activation.slope(z_group[rows])  # half of dG/dz
+                pull = activation.value(z_group[rows]) * activation.slope(
+                    z_group[rows]
+                )  # half of dG/dz
                 D.addmm_(pull.T, x[rows], alpha=-2.0 * sign)
         lengths.append(float(torch.linalg.vector_norm(D)))
     return D, cancellation(lengths)
 
 
 def cancellation(lengths: Sequence[float]) -> float:
-    """The length of the parts of a sum together over the length of the sum, at most, from the lengths of its partial sums."""
+    """The length of the parts of a sum together over the length of the sum, at most, from the
+    lengths of its partial sums.
+    """
     parts = lengths[0] + sum(before + after for before, after in itertools.pairwise(lengths))
     return parts / lengths[-1] if lengths[-1] else 1.0
 
@@ -275,7 +353,9 @@ def cancellation(lengths: Sequence[float]) -> float:
 def _unit_blocks(weight: Tensor, samples: int) -> list[slice]:
     held = HELD_BYTES * (GPU_FACTOR if weight.is_cuda else 1)
     most = max(MIN_BLOCK_UNITS, held // (samples * weight.element_size()))
-    units = -(-len(weight) // -(-len(weight) // most))  # blocks of one size: a small one at the end would be slow
+    units = -(
+        -len(weight) // -(-len(weight) // most)
+    )  # blocks of one size: a small one at the end would be slow
     return [slice(start, min(start + units, len(weight))) for start in range(0, len(weight), units)]
 
 
@@ -288,27 +368,42 @@ def _row_chunks(x: Tensor, units: int) -> list[slice]:
 
 
 def check_layer(weight: Tensor, **samples: Tensor) -> None:
-    """Raise ValueError unless weight is a finite (n >= 2, m) and each argument finite (N >= 1, m) of its type and device."""
+    """Raise ValueError unless weight is a finite (n >= 2, m) and each argument finite (N >= 1, m)
+    of its type and device.
+    """
     check_finite("weight", weight)
     if weight.dim() != 2 or weight.shape[0] < 2:
-        raise ValueError(f"weight: expected shape (n, m) with a width n >= 2, got {tuple(weight.shape)}")
+        raise ValueError(
+            f"weight: expected shape (n, m) with a width n >= 2, got {tuple(weight.shape)}"
+        )
     check_samples(**samples)
     for name, x in samples.items():
         if x.shape[1] != weight.shape[1]:
-            raise ValueError(f"{name}: expected shape (N, {weight.shape[1]}) to fit weight {tuple(weight.shape)}, got {tuple(x.shape)}")
+            raise ValueError(
+                f"{name}: expected shape (N, {weight.shape[1]}) to fit weight "
+                f"{tuple(weight.shape)}, got {tuple(x.shape)}"
+            )
         if x.dtype != weight.dtype or x.device != weight.device:
-            raise ValueError(f"{name}: expected the type and device of weight, {_kind(weight)}, got {_kind(x)}")
+            raise ValueError(
+                f"{name}: expected the type and device of weight, {_kind(weight)}, got {_kind(x)}"
+            )
 
 
 def check_samples(**samples: Tensor) -> None:
-    """Raise ValueError, naming the argument, unless each is a finite float tensor (N >= 1, m), all of one m."""
+    """Raise ValueError, naming the argument, unless each is a finite float tensor (N >= 1, m), all
+    of one m.
+    """
     inputs: int | None = None
     for name, x in samples.items():
         check_finite(name, x)
         if x.dim() != 2:
-            raise ValueError(f"{name}: expected shape (N, m), one sample a row, got {tuple(x.shape)}")
+            raise ValueError(
+                f"{name}: expected shape (N, m), one sample a row, got {tuple(x.shape)}"
+            )
         if inputs is not None and x.shape[1] != inputs:
-            raise ValueError(f"{name}: expected shape (N, {inputs}) as the samples before, got {tuple(x.shape)}")
+            raise ValueError(
+                f"{name}: expected shape (N, {inputs}) as the samples before, got {tuple(x.shape)}"
+            )
         inputs = x.shape[1]
 
 
@@ -319,5 +414,7 @@ def _kind(tensor: Tensor) -> str:
 def activation_named(name: str) -> Activation:
     """The entry of that name; ValueError lists them where there is none."""
     if name not in ACTIVATIONS:
-        raise ValueError(f"activation: {name!r} is not known; choose one of {', '.join(ACTIVATIONS)}")
+        raise ValueError(
+            f"activation: {name!r} is not known; choose one of {', '.join(ACTIVATIONS)}"
+        )
     return ACTIVATIONS[name]

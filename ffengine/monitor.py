@@ -1,8 +1,10 @@
-"""What is measured while training: the rows of one layer, on a fixed sample, along the step that training would take.
+"""What is measured while training: the rows of one layer, on a fixed sample, along the step that
+training would take.
 
-Legend: R replicas, B samples of one split in a batch, n width, m inputs. Positives come first in every batch.
-Products are done in float32, sums over units in float64. The step is linear in the weights, so z + eta * (x D^T) is
-what the step makes of the pre-activations: no second product, and no rounding of tiny steps.
+Legend: R replicas, B samples of one split in a batch, n width, m inputs. Positives come first in
+every batch. Products are done in float32, sums over units in float64. The step is linear in the
+weights, so z + eta * (x D^T) is what the step makes of the pre-activations: no second product, and
+no rounding of tiny steps.
 """
 
 import math
@@ -31,32 +33,49 @@ MEASURES: dict[str, Callable[[Tensor], Tensor]] = {"gini": gini, "kurtosis": kur
 
 
 class Batch(NamedTuple):
-    """Monitored pairs as the layer sees them; gram (R, B, B) of each split's inputs, where that is cheaper than their product."""
+    """Monitored pairs as the layer sees them; gram (R, B, B) of each split's inputs, where that is
+    cheaper than their product.
+    """
 
     pairs: AnyPairs
     grams: tuple[Tensor, Tensor] | None
 
 
 class Monitor:
-    """Measures a layer on the same samples whenever it is asked; where the strategy asks the network, its negatives change with it."""
+    """Measures a layer on the same samples whenever it is asked; where the strategy asks the
+    network, its negatives change with it.
+    """
 
     def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
         self.spec, self.train, self.draws = spec, train, draws
-        self._first: list[Batch] | None = None  # of the first layer, which sees the same in every epoch
+        self._first: list[Batch] | None = (
+            None  # of the first layer, which sees the same in every epoch
+        )
 
-    def rows(self, learner: Learner, layer: int, layers: tuple[int, ...], epoch: int) -> list[EpochRow]:
-        """Two rows (positive, negative) for each seed, of a layer that learns with `layers`. Raises Diverged for figures not finite."""
-        tallies = {split: Tally(len(self.spec.seeds), learner.network.weights[layer]) for split in SPLITS}
+    def rows(
+        self, learner: Learner, layer: int, layers: tuple[int, ...], epoch: int
+    ) -> list[EpochRow]:
+        """Two rows (positive, negative) for each seed, of a layer that learns with `layers`.
+
+        Raises Diverged for figures not finite.
+        """
+        tallies = {
+            split: Tally(len(self.spec.seeds), learner.network.weights[layer]) for split in SPLITS
+        }
         eta = learner.eta(layer, epoch)
         for batch in self._batches(learner.network, layer, layers):
             self._measure(learner, layer, eta, batch, tallies)
         return [
-            tallies[split].row(self.spec, replica, seed=seed, layer=layer, epoch=epoch, split=split, eta=eta)
+            tallies[split].row(
+                self.spec, replica, seed=seed, layer=layer, epoch=epoch, split=split, eta=eta
+            )
             for replica, seed in enumerate(self.spec.seeds)
             for split in SPLITS
         ]
 
-    def _measure(self, learner: Learner, layer: int, eta: float, batch: Batch, tallies: "dict[Split, Tally]") -> None:
+    def _measure(
+        self, learner: Learner, layer: int, eta: float, batch: Batch, tallies: "dict[Split, Tally]"
+    ) -> None:
         objective, network = self.spec.objective, learner.network
         z = batch.pairs.times(network.weights[layer], torch.bmm)  # (R, 2B, n)
         h, positives = network.activation.value(z), z.shape[1] // 2
@@ -65,17 +84,34 @@ class Monitor:
         s, lengths = objective.coefficients(goodness, positives), batch.pairs.lengths()
         step = learner.preview(layer, batch.pairs, z)
         zdot = batch.pairs.times(step.direction, torch.bmm)
-        lowering = self._lowering(network, batch, h, z) if 1 in self.spec.monitor.theorems else (None, None)
+        lowering = (
+            self._lowering(network, batch, h, z)
+            if 1 in self.spec.monitor.theorems
+            else (None, None)
+        )
         rows = (slice(positives), slice(positives, None))
         for split, own, loss, lowered in zip(SPLITS, rows, terms, lowering, strict=True):
             tally = tallies[split]
-            tally.add_state(lengths[:, own], h[:, own], goodness[:, own], loss, s[:, own], self.spec.monitor.measures)
-            tally.add_step(self._seen(network, z[:, own], h[:, own], zdot[:, own], eta, step.cancellation))
+            tally.add_state(
+                lengths[:, own],
+                h[:, own],
+                goodness[:, own],
+                loss,
+                s[:, own],
+                self.spec.monitor.measures,
+            )
+            tally.add_step(
+                self._seen(network, z[:, own], h[:, own], zdot[:, own], eta, step.cancellation)
+            )
             if lowered is not None:
                 tally.add_lowering(self._seen(network, z[:, own], h[:, own], lowered, 0.0))
 
-    def _lowering(self, network: Network, batch: Batch, h: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """zdot (R, B, n) of each split along the step that lowers the goodness of its own samples alone: theorem 1."""
+    def _lowering(
+        self, network: Network, batch: Batch, h: Tensor, z: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """zdot (R, B, n) of each split along the step that lowers the goodness of its own samples
+        alone: theorem 1.
+        """
         goodness, activation = self.spec.objective.goodness, network.activation
         pull = h.clone()
         g = goodness.value(pull)
@@ -88,21 +124,37 @@ class Monitor:
         x_positive, x_negative = batch.pairs.split()
         return _along_own(x_positive, positive), _along_own(x_negative, negative)
 
-    def _seen(self, network: Network, z: Tensor, h: Tensor, zdot: Tensor, eta: float, cancellation: Tensor | None = None) -> Observation:
+    def _seen(
+        self,
+        network: Network,
+        z: Tensor,
+        h: Tensor,
+        zdot: Tensor,
+        eta: float,
+        cancellation: Tensor | None = None,
+    ) -> Observation:
         """The sums over units of samples (R, B, n), as (R * B,); overwrites zdot."""
         _, samples, width = z.shape
         seen = Observation.zeros(z.shape[0] * samples, width, z.device)
         seen.eta = eta
         if cancellation is not None:
             seen.cancellation = cancellation.repeat_interleave(samples)
-        seen.add(slice(None), z.reshape(-1, width), h.reshape(-1, width), zdot.reshape(-1, width), network.activation)
+        seen.add(
+            slice(None),
+            z.reshape(-1, width),
+            h.reshape(-1, width),
+            zdot.reshape(-1, width),
+            network.activation,
+        )
         return seen
 
     def _batches(self, network: Network, layer: int, layers: tuple[int, ...]) -> Iterator[Batch]:
         """The monitored samples as the layer sees them, in batches of the training's size."""
         if layer == 0 and not self.spec.negatives.asks_network:
             if self._first is None:
-                self._first = [Batch(pairs, self._grams(pairs)) for pairs in self._pairs(network, 0, layers)]
+                self._first = [
+                    Batch(pairs, self._grams(pairs)) for pairs in self._pairs(network, 0, layers)
+                ]
             yield from self._first
         else:
             yield from (Batch(pairs, None) for pairs in self._pairs(network, layer, layers))
@@ -110,12 +162,25 @@ class Monitor:
     def _pairs(self, network: Network, layer: int, layers: tuple[int, ...]) -> Iterator[AnyPairs]:
         """The monitored positives, the first of a permutation, with their negatives."""
         judge = GoodnessJudge(network, self.spec.objective.goodness, layers)
-        chosen = self.draws.at("monitor").permutation(len(self.train))[:, : self.spec.monitored]  # (R, M)
+        chosen = self.draws.at("monitor").permutation(len(self.train))[
+            :, : self.spec.monitored
+        ]  # (R, M)
         for number, index in enumerate(chosen.split(self.spec.batch_size, dim=1)):
-            yield seen_pairs(self.spec, network, layer, self.train, index, self.draws, ("monitor-negatives", number), judge)
+            yield seen_pairs(
+                self.spec,
+                network,
+                layer,
+                self.train,
+                index,
+                self.draws,
+                ("monitor-negatives", number),
+                judge,
+            )
 
     def _grams(self, pairs: AnyPairs) -> tuple[Tensor, Tensor] | None:
-        """x x^T of each split, where products with it are cheaper than with x twice, and it fits."""
+        """x x^T of each split, where products with it are cheaper than with x twice, and it
+        fits.
+        """
         positive, negative = pairs.split()
         samples, inputs = positive.shape[1:]
         if samples > 2 * inputs or len(positive) * samples * self.spec.monitored > GRAM_ELEMENTS:
@@ -131,10 +196,22 @@ class Tally:
         self.samples = 0
         self.batches = 0
         self.sums: dict[str, Tensor] = {}
-        self.active_units = torch.zeros(replicas, self.width, dtype=torch.bool, device=weight.device)
+        self.active_units = torch.zeros(
+            replicas, self.width, dtype=torch.bool, device=weight.device
+        )
 
-    def add_state(self, lengths: Tensor, h: Tensor, goodness: Tensor, loss: Tensor, s: Tensor, measures: Collection[str]) -> None:
-        """Count a batch (R, B, n) as it is before the step; input lengths, goodness, loss and s = dL/dG are (R, B)."""
+    def add_state(
+        self,
+        lengths: Tensor,
+        h: Tensor,
+        goodness: Tensor,
+        loss: Tensor,
+        s: Tensor,
+        measures: Collection[str],
+    ) -> None:
+        """Count a batch (R, B, n) as it is before the step; input lengths, goodness, loss and s =
+        dL/dG are (R, B).
+        """
         self.samples += h.shape[1]
         self.batches += 1
         active = h != 0
@@ -168,7 +245,17 @@ class Tally:
         self._add("theorem1", check.satisfied)
         self._add("undecided1", check.undecided)
 
-    def row(self, spec: TrainSpec, replica: int, *, seed: int, layer: int, epoch: int, split: Split, eta: float) -> EpochRow:
+    def row(
+        self,
+        spec: TrainSpec,
+        replica: int,
+        *,
+        seed: int,
+        layer: int,
+        epoch: int,
+        split: Split,
+        eta: float,
+    ) -> EpochRow:
         """The tidy row of one replica."""
         total = {key: float(value[replica]) for key, value in self.sums.items()}
         if broken := sorted(key for key, value in total.items() if not math.isfinite(value)):
@@ -214,11 +301,18 @@ class Tally:
 
 
 def paired(
-    spec: TrainSpec, train: Samples, index: Tensor, draws: Draws, address: tuple[str, *tuple[int, ...]], judge: Judge | None
+    spec: TrainSpec,
+    train: Samples,
+    index: Tensor,
+    draws: Draws,
+    address: tuple[str, *tuple[int, ...]],
+    judge: Judge | None,
 ) -> Tensor:
     """The positives (R, B, m) of `index` (R, B) followed by their negatives: (R, 2B, m)."""
     purpose, *numbers = address
-    x = spec.negatives.positive(train.positives(labelled=spec.negatives.labelled)[index])  # (R, B, m)
+    x = spec.negatives.positive(
+        train.positives(labelled=spec.negatives.labelled)[index]
+    )  # (R, B, m)
     negative = spec.negatives(Positives(x, index, train, draws.at(purpose, *numbers), judge))
     return torch.cat([x, negative], dim=1)
 
@@ -239,9 +333,13 @@ def seen_pairs(
         return Pairs(network.layer_input(layer, paired(spec, train, index, draws, address, judge)))
     purpose, *numbers = address
     x, labels = train.positives(labelled=True)[index], train.labels[index].unsqueeze(-1)
-    wrong = strategy.wrong(Positives(x, index, train, draws.at(purpose, *numbers), judge)).unsqueeze(-1)
+    wrong = strategy.wrong(
+        Positives(x, index, train, draws.at(purpose, *numbers), judge)
+    ).unsqueeze(-1)
     x = network.prepared(0, x)
-    contrast = x.gather(-1, labels) - x.gather(-1, wrong)  # of the one-hot's two values, alike for all labels of a sample
+    contrast = x.gather(-1, labels) - x.gather(
+        -1, wrong
+    )  # of the one-hot's two values, alike for all labels of a sample
     change = x.new_zeros((*index.shape, train.classes)).scatter_(-1, wrong, contrast)
     return RelabelledPairs(x, change.scatter_(-1, labels, -contrast))
 

@@ -1,8 +1,9 @@
 """Catalogue of negative strategies: a batch of positives in, a batch of negatives out.
 
-Legend: R replicas (one per seed), B samples of a batch, m inputs, C classes. The first C inputs of a labelled sample
-are the one-hot of its label. Strategies use tensor methods only, and take all randomness from the draw they are given.
-Costs are stated beside a training step's two products over 2B samples; where nothing is said there is no product.
+Legend: R replicas (one per seed), B samples of a batch, m inputs, C classes. The first C inputs of
+a labelled sample are the one-hot of its label. Strategies use tensor methods only, and take all
+randomness from the draw they are given. Costs are stated beside a training step's two products over
+2B samples; where nothing is said there is no product.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 
 class Judge(Protocol):
-    """The network as it is now, for the strategies that ask it; goodness is summed over the layers that learn."""
+    """The network as it is now, for the strategies that ask it; goodness is summed over the layers
+    that learn.
+    """
 
     def label_goodness(self, x: Tensor, labels: Tensor, classes: int) -> Tensor:
         """g (R, B, C) of labelled samples (R, B, m) of labels (R, B) under each label."""
@@ -60,8 +63,12 @@ class Positives:
         return self.judge
 
     def partners(self, *, labelled: bool) -> Tensor:
-        """For each positive (R, B, m) a random sample of another class, with its own label or without."""
-        return self.samples.positives(labelled=labelled)[self.samples.other_class(self.labels, self.draw)]
+        """For each positive (R, B, m) a random sample of another class, with its own label or
+        without.
+        """
+        return self.samples.positives(labelled=labelled)[
+            self.samples.other_class(self.labels, self.draw)
+        ]
 
     def under_own_label(self, images: Tensor) -> Tensor:
         """The images (R, B, m) with the label inputs of the positives."""
@@ -72,11 +79,15 @@ class Positives:
 class Negatives(Entry, ABC):
     """How negative samples are made from positive ones."""
 
-    labelled: ClassVar[bool] = True  # positives carry their label as a one-hot in the first C inputs
+    labelled: ClassVar[bool] = (
+        True  # positives carry their label as a one-hot in the first C inputs
+    )
     asks_network: ClassVar[bool] = False
 
     redraw: Literal["every_epoch", "once"] = Field(
-        "every_epoch", description="once: each training sample keeps its negative for the whole of a layer's training"
+        "every_epoch",
+        description="once: each training sample keeps its negative for the whole of a layer's "
+        "training",
     )
 
     def positive(self, x: Tensor) -> Tensor:
@@ -105,17 +116,24 @@ class Relabelling(Negatives, ABC):
 
 
 class WrongLabel(Relabelling):
-    """The same image under a label that is not its own, drawn uniformly from the others (Hinton 2022, section 3.3)."""
+    """The same image under a label that is not its own, drawn uniformly from the others (Hinton
+    2022, section 3.3).
+    """
 
     strategy: Literal["wrong_label"] = "wrong_label"
-    image: Literal["own", "any"] = Field("own", description="any: the image is a random one too, so that some appear twice and some never")
+    image: Literal["own", "any"] = Field(
+        "own",
+        description="any: the image is a random one too, so that some appear twice and some never",
+    )
 
     @property
     def keeps_image(self) -> bool:
         return self.image == "own"
 
     def wrong(self, positives: Positives) -> Tensor:
-        return (positives.labels + positives.draw.integers(1, positives.classes, positives.labels.shape)) % positives.classes
+        return (
+            positives.labels + positives.draw.integers(1, positives.classes, positives.labels.shape)
+        ) % positives.classes
 
     def __call__(self, positives: Positives) -> Tensor:
         if self.image == "own":
@@ -126,7 +144,9 @@ class WrongLabel(Relabelling):
 
 
 class HardestLabel(Relabelling):
-    """The same image under the wrong label that the network likes best now; costs C / 2 forward products, one for the first layer."""
+    """The same image under the wrong label that the network likes best now; costs C / 2 forward
+    products, one for the first layer.
+    """
 
     asks_network: ClassVar[bool] = True
 
@@ -137,40 +157,54 @@ class HardestLabel(Relabelling):
 
 
 class SampledLabel(Relabelling):
-    """A wrong label drawn by the softmax of its goodness under the network (Hinton 2022, section 3.3); cost as hardest_label."""
+    """A wrong label drawn by the softmax of its goodness under the network (Hinton 2022, section
+    3.3); cost as hardest_label.
+    """
 
     asks_network: ClassVar[bool] = True
 
     strategy: Literal["sampled_label"] = "sampled_label"
-    temperature: float = Field(1.0, gt=0, le=1e6, description="goodness is divided by it: small is hard, large is uniform")
+    temperature: float = Field(
+        1.0, gt=0, le=1e6, description="goodness is divided by it: small is hard, large is uniform"
+    )
 
     def wrong(self, positives: Positives) -> Tensor:
         goodness = wrong_goodness(positives) / self.temperature
         uniform = positives.draw.uniform(goodness.shape).clamp_min(1e-30)
-        gumbel = -(-uniform.log()).log()  # the largest of goodness + gumbel is a draw from the softmax
+        gumbel = -(
+            -uniform.log()
+        ).log()  # the largest of goodness + gumbel is a draw from the softmax
         return (goodness + gumbel).argmax(-1)
 
 
 class Hybrid(Negatives):
-    """Two images of different classes blended by a smooth random mask, without labels (Hinton 2022, section 3.2)."""
+    """Two images of different classes blended by a smooth random mask, without labels (Hinton 2022,
+    section 3.2).
+    """
 
     labelled: ClassVar[bool] = False
 
     strategy: Literal["hybrid"] = "hybrid"
-    blurs: int = Field(6, ge=1, le=50, description="how often the random mask is blurred with [1/4, 1/2, 1/4]")
+    blurs: int = Field(
+        6, ge=1, le=50, description="how often the random mask is blurred with [1/4, 1/2, 1/4]"
+    )
 
     def __call__(self, positives: Positives) -> Tensor:
         x = positives.x
         channels, height, width = positives.samples.shape
         blurred = smoothed(positives.draw.uniform((*x.shape[:-1], height, width)), self.blurs)
-        middle = blurred.flatten(-2).median(-1).values[..., None, None]  # half of the pixels from each, however small the image
+        middle = (
+            blurred.flatten(-2).median(-1).values[..., None, None]
+        )  # half of the pixels from each, however small the image
         mask = (blurred > middle).to(x.dtype)
         mask = mask.unsqueeze(-3).expand(*mask.shape[:-2], channels, height, width).reshape(x.shape)
         return mask * x + (1 - mask) * positives.partners(labelled=self.labelled)
 
 
 class OtherImage(Negatives):
-    """An image of another class under the label of the positive: wrong_label with the roles exchanged."""
+    """An image of another class under the label of the positive: wrong_label with the roles
+    exchanged.
+    """
 
     strategy: Literal["other_image"] = "other_image"
 
@@ -185,21 +219,29 @@ class Mix(Negatives):
     share: float = Field(0.5, gt=0, le=1, description="weight of the other image")
 
     def __call__(self, positives: Positives) -> Tensor:
-        return positives.under_own_label(positives.x.lerp(positives.partners(labelled=self.labelled), self.share))
+        return positives.under_own_label(
+            positives.x.lerp(positives.partners(labelled=self.labelled), self.share)
+        )
 
 
 class Noise(Negatives):
     """The positive sample with Gaussian noise added to every input."""
 
     strategy: Literal["noise"] = "noise"
-    scale: float = Field(0.5, gt=0, le=100, description="standard deviation, in units of the preprocessed data")
+    scale: float = Field(
+        0.5, gt=0, le=100, description="standard deviation, in units of the preprocessed data"
+    )
 
     def __call__(self, positives: Positives) -> Tensor:
-        return positives.x + self.scale * positives.draw.normal(positives.x.shape).to(positives.x.dtype)
+        return positives.x + self.scale * positives.draw.normal(positives.x.shape).to(
+            positives.x.dtype
+        )
 
 
 class ShufflePixels(Negatives):
-    """The pixels of the image in a random order, one order for all images of a batch; the label stays."""
+    """The pixels of the image in a random order, one order for all images of a batch; the label
+    stays.
+    """
 
     strategy: Literal["shuffle_pixels"] = "shuffle_pixels"
 
@@ -222,12 +264,19 @@ class Masked(Negatives):
 
 
 class Adversarial(Negatives):
-    """The positive moved, within a bound on every pixel, to where the network likes it better; costs one forward and backward pass."""
+    """The positive moved, within a bound on every pixel, to where the network likes it better;
+    costs one forward and backward pass.
+    """
 
     asks_network: ClassVar[bool] = True
 
     strategy: Literal["adversarial"] = "adversarial"
-    bound: float = Field(0.1, gt=0, le=100, description="change of every pixel, in units of the preprocessed data (arXiv 1412.6572)")
+    bound: float = Field(
+        0.1,
+        gt=0,
+        le=100,
+        description="change of every pixel, in units of the preprocessed data (arXiv 1412.6572)",
+    )
 
     def __call__(self, positives: Positives) -> Tensor:
         raised = positives.x + self.bound * positives.network.goodness_slope(positives.x).sign()
@@ -235,7 +284,9 @@ class Adversarial(Negatives):
 
 
 class SelfContrastive(Negatives):
-    """A positive is an image added to itself, a negative one added to another image, without labels (SCFF, Chen et al. 2025)."""
+    """A positive is an image added to itself, a negative one added to another image, without labels
+    (SCFF, Chen et al. 2025).
+    """
 
     labelled: ClassVar[bool] = False
 
@@ -246,7 +297,9 @@ class SelfContrastive(Negatives):
 
     def __call__(self, positives: Positives) -> Tensor:
         count = len(positives.samples)
-        other = (positives.index + positives.draw.integers(1, count, positives.index.shape)) % count  # any sample but itself
+        other = (
+            positives.index + positives.draw.integers(1, count, positives.index.shape)
+        ) % count  # any sample but itself
         return positives.x / 2 + positives.samples.plain[other]
 
 
@@ -273,7 +326,17 @@ def smoothed(noise: Tensor, blurs: int) -> Tensor:
 
 
 AnyNegatives = Annotated[
-    WrongLabel | HardestLabel | SampledLabel | Hybrid | OtherImage | Mix | Noise | ShufflePixels | Masked | Adversarial | SelfContrastive,
+    WrongLabel
+    | HardestLabel
+    | SampledLabel
+    | Hybrid
+    | OtherImage
+    | Mix
+    | Noise
+    | ShufflePixels
+    | Masked
+    | Adversarial
+    | SelfContrastive,
     Field(discriminator="strategy"),
     default_choice("strategy", "wrong_label"),
 ]

@@ -1,7 +1,8 @@
-"""R replicas of a stack of fully connected Forward-Forward layers, one for each seed, in batched products.
+"""R replicas of a stack of fully connected Forward-Forward layers, one for each seed, in batched
+products.
 
-Legend: R replicas, B samples, m inputs, n width, layer l. A bias is the weight of one more input that is always 1,
-so that every formula of a layer holds with and without.
+Legend: R replicas, B samples, m inputs, n width, layer l. A bias is the weight of one more input
+that is always 1, so that every formula of a layer holds with and without.
 """
 
 import math
@@ -28,7 +29,9 @@ class Network:
         self.activation = ACTIVATIONS[spec.activation]
 
     @classmethod
-    def initial(cls, spec: NetworkSpec, inputs: int, draws: Draws, device: torch.device) -> "Network":
+    def initial(
+        cls, spec: NetworkSpec, inputs: int, draws: Draws, device: torch.device
+    ) -> "Network":
         """Weights as spec.init says; each layer and seed has a stream of its own."""
         weights = []
         replicas, init = len(draws.seeds), INITS[spec.init]
@@ -37,12 +40,16 @@ class Network:
             if spec.bias:
                 bias = init.bias(draws.at("biases", layer), replicas, width, inputs)
                 weight = torch.cat([weight, bias.unsqueeze(-1)], dim=-1)
-            weights.append(weight.to(device).contiguous())  # a fused step goes through memory, not through strides
+            weights.append(
+                weight.to(device).contiguous()
+            )  # a fused step goes through memory, not through strides
             inputs = width
         return cls(spec, weights)
 
     def layer_input(self, layer: int, x: Tensor) -> Tensor:
-        """What a layer sees of the samples (R, B, m): through the layers below, normalised, with the bias input."""
+        """What a layer sees of the samples (R, B, m): through the layers below, normalised, with
+        the bias input.
+        """
         x = self.prepared(0, x)
         for below in range(layer):
             x = self.next_input(below, self.activation.value(self.pre_activation(below, x)))
@@ -57,7 +64,9 @@ class Network:
         return torch.bmm(x, self.weights[layer].mT)
 
     def prepared(self, layer: int, x: Tensor) -> Tensor:
-        """The input of a layer: what comes from below, normalised where the spec says, with the bias input."""
+        """The input of a layer: what comes from below, normalised where the spec says, with the
+        bias input.
+        """
         scaled = (layer > 0 or self.spec.normalize_first) and self.spec.normalize != "none"
         if not self.spec.bias:
             return normalized(x, self.spec.normalize) if scaled else x
@@ -88,7 +97,9 @@ class Network:
         on = x.gather(-1, labels.unsqueeze(-1))
         off = x.gather(-1, ((labels + 1) % classes).unsqueeze(-1))
         columns = self.weights[0][..., :classes].mT.contiguous()  # (R, C, n)
-        own = torch.stack([column[label] for column, label in zip(columns, labels, strict=True)])  # (R, B, n)
+        own = torch.stack(
+            [column[label] for column, label in zip(columns, labels, strict=True)]
+        )  # (R, B, n)
         blank = self.pre_activation(0, x).sub_(own.mul_(on - off))
         by_label = []
         for candidate in range(classes):
@@ -102,7 +113,9 @@ class Network:
 
 
 class GoodnessJudge:
-    """The network as the strategies of negatives ask it: goodness summed over the layers that learn."""
+    """The network as the strategies of negatives ask it: goodness summed over the layers that
+    learn.
+    """
 
     def __init__(self, network: Network, goodness: Goodness, layers: tuple[int, ...]) -> None:
         below = network.spec.model_copy(update={"widths": network.spec.widths[: layers[-1] + 1]})
@@ -118,13 +131,17 @@ class GoodnessJudge:
         with torch.enable_grad():
             leaf = x.detach().clone().requires_grad_()
             h = self.network.activations(leaf)
-            total = torch.stack([self.goodness.value(h[layer]).sum() for layer in self.layers]).sum()
+            total = torch.stack(
+                [self.goodness.value(h[layer]).sum() for layer in self.layers]
+            ).sum()
             (slope,) = torch.autograd.grad(total, leaf)
         return slope
 
 
 def normalized(h: Tensor, how: str) -> Tensor:
-    """Activations (..., n) scaled to length 1 (l2) or root mean square 1 (rms); dead samples stay zero."""
+    """Activations (..., n) scaled to length 1 (l2) or root mean square 1 (rms); dead samples stay
+    zero.
+    """
     return h if how == "none" else h / scale_of(h, how)
 
 

@@ -1,7 +1,8 @@
-"""Catalogue of goodness functions and objectives: goodness of both splits in, loss and its slope per sample out, in closed form.
+"""Catalogue of goodness functions and objectives: goodness of both splits in, loss and its slope
+per sample out, in closed form.
 
-Legend: R replicas, B pairs of a positive and its negative, n width, h (R, B, n) activations, g goodness before the
-threshold, G = g - threshold. The loss of a batch is the mean over its pairs.
+Legend: R replicas, B pairs of a positive and its negative, n width, h (R, B, n) activations, g
+goodness before the threshold, G = g - threshold. The loss of a batch is the mean over its pairs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class Goodness(Entry, ABC):
 
     @abstractmethod
     def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
-        """s * dg/dh (..., n) of activations (..., n), their goodness (...) and s (...); may overwrite h. 0 where h is 0."""
+        """s * dg/dh (..., n) of activations (..., n), their goodness (...) and s (...); may
+        overwrite h. 0 where h is 0.
+        """
 
 
 class SumSquares(Goodness):
@@ -56,7 +59,9 @@ class MeanSquares(Goodness):
 
 
 class L2(Goodness):
-    """Length of the activations, not squared: its pull does not grow with them (Tosato et al. 2023, arXiv 2305.18353)."""
+    """Length of the activations, not squared: its pull does not grow with them (Tosato et al. 2023,
+    arXiv 2305.18353).
+    """
 
     name: Literal["l2"] = "l2"
 
@@ -80,7 +85,9 @@ class L1(Goodness):
 
 
 class MinusSumSquares(Goodness):
-    """Minus the sum of the squared activations: positives are to be quiet, negatives loud (Hinton 2022, section 2)."""
+    """Minus the sum of the squared activations: positives are to be quiet, negatives loud (Hinton
+    2022, section 2).
+    """
 
     name: Literal["minus_sum_squares"] = "minus_sum_squares"
 
@@ -92,7 +99,9 @@ class MinusSumSquares(Goodness):
 
 
 class TopK(Goodness):
-    """Sum of the squares of the k largest activations: only the peaks count (compare arXiv 2604.13081)."""
+    """Sum of the squares of the k largest activations: only the peaks count (compare arXiv
+    2604.13081).
+    """
 
     name: Literal["top_k"] = "top_k"
     k: int = Field(10, ge=1, le=65_536, description="how many units count; at most the width")
@@ -122,7 +131,9 @@ def _name_alone(goodness: Goodness) -> object:
 
 
 GoodnessName = Literal["sum_squares", "mean_squares", "l2", "l1", "minus_sum_squares", "top_k"]
-GoodnessEntry = Annotated[SumSquares | MeanSquares | L2 | L1 | MinusSumSquares | TopK, Field(discriminator="name")]
+GoodnessEntry = Annotated[
+    SumSquares | MeanSquares | L2 | L1 | MinusSumSquares | TopK, Field(discriminator="name")
+]
 AnyGoodness = Annotated[
     GoodnessEntry,
     BeforeValidator(_by_name, json_schema_input_type=GoodnessName | GoodnessEntry),
@@ -132,13 +143,21 @@ GOODNESS_MEANING = "G before the threshold: a name, or an object where the entry
 
 
 class Objective(Entry, ABC):
-    """What a layer minimises, as a function of the goodness G (R, B) of positives and of their negatives."""
+    """What a layer minimises, as a function of the goodness G (R, B) of positives and of their
+    negatives.
+    """
 
     goodness: AnyGoodness = Field(SumSquares(), description=GOODNESS_MEANING)
     peer_normalization: float = Field(
-        0.0, ge=0, le=1e6, description="weight of the penalty on units whose mean activity differs from the layer's (Hinton 2022)"
+        0.0,
+        ge=0,
+        le=1e6,
+        description="weight of the penalty on units whose mean activity differs from the layer's "
+        "(Hinton 2022)",
     )
-    peer_momentum: float = Field(0.9, ge=0, lt=1, description="of the running mean activity that peer normalisation uses")
+    peer_momentum: float = Field(
+        0.9, ge=0, lt=1, description="of the running mean activity that peer normalisation uses"
+    )
 
     def offset(self, width: int) -> float:
         """The threshold that is subtracted from the goodness of a layer of that width."""
@@ -146,16 +165,22 @@ class Objective(Entry, ABC):
 
     @abstractmethod
     def terms(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """The terms (R, B) of the loss that belong to each split; their sum is the loss of the pair."""
+        """The terms (R, B) of the loss that belong to each split; their sum is the loss of the
+        pair.
+        """
 
     @abstractmethod
     def slopes(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """dL/dG (R, B) of the pair's loss for each split: above zero pushes the goodness down."""
 
     def coefficients(self, goodness: Tensor, positives: int) -> Tensor:
-        """s = dL/dG (R, 2B) of a batch whose first B samples are positive; L is the mean over its pairs."""
+        """s = dL/dG (R, 2B) of a batch whose first B samples are positive; L is the mean over its
+        pairs.
+        """
         s = goodness.new_empty(goodness.shape)
-        s[..., :positives], s[..., positives:] = self.slopes(goodness[..., :positives], goodness[..., positives:])
+        s[..., :positives], s[..., positives:] = self.slopes(
+            goodness[..., :positives], goodness[..., positives:]
+        )
         return s.div_(positives)
 
 
@@ -174,18 +199,30 @@ class Difference(Objective):
 class Thresholded(Objective, ABC):
     """An objective that compares each sample's goodness with a threshold."""
 
-    threshold: float | None = Field(None, ge=-1e6, le=1e6, description="goodness above it means positive; null: the layer's width")
+    threshold: float | None = Field(
+        None,
+        ge=-1e6,
+        le=1e6,
+        description="goodness above it means positive; null: the layer's width",
+    )
 
     def offset(self, width: int) -> float:
         return float(width) if self.threshold is None else self.threshold
 
 
 class SoftplusLoss(Thresholded):
-    """L = softplus(-G(positive)) + softplus(G(negative)), G less the threshold: Hinton's logistic loss (arXiv 2212.13345)."""
+    """L = softplus(-G(positive)) + softplus(G(negative)), G less the threshold: Hinton's logistic
+    loss (arXiv 2212.13345).
+    """
 
     name: Literal["softplus"] = "softplus"
     goodness: AnyGoodness = Field(MeanSquares(), description=GOODNESS_MEANING)
-    threshold: float | None = Field(2.0, ge=-1e6, le=1e6, description="goodness above it means positive; null: the layer's width")
+    threshold: float | None = Field(
+        2.0,
+        ge=-1e6,
+        le=1e6,
+        description="goodness above it means positive; null: the layer's width",
+    )
 
     def terms(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         return softplus(-positive), softplus(negative)
@@ -195,7 +232,9 @@ class SoftplusLoss(Thresholded):
 
 
 class Bce(Thresholded):
-    """Binary cross-entropy with G as the logit of being positive, averaged over all samples (Löwe 2023, github.com/loeweX)."""
+    """Binary cross-entropy with G as the logit of being positive, averaged over all samples (Löwe
+    2023, github.com/loeweX).
+    """
 
     name: Literal["bce"] = "bce"
 
@@ -207,7 +246,9 @@ class Bce(Thresholded):
 
 
 class Symba(Objective):
-    """L = softplus(-alpha (G(positive) - G(negative))): only the difference of a pair counts (Lee & Song 2023, arXiv 2303.08418)."""
+    """L = softplus(-alpha (G(positive) - G(negative))): only the difference of a pair counts (Lee &
+    Song 2023, arXiv 2303.08418).
+    """
 
     name: Literal["symba"] = "symba"
     goodness: AnyGoodness = Field(MeanSquares(), description=GOODNESS_MEANING)
@@ -223,7 +264,9 @@ class Symba(Objective):
 
 
 class SwishLoss(Objective):
-    """L = silu(-alpha (G(positive) - G(negative))): as symba, but a pair that is far enough apart is let go."""
+    """L = silu(-alpha (G(positive) - G(negative))): as symba, but a pair that is far enough apart
+    is let go.
+    """
 
     name: Literal["swish"] = "swish"
     goodness: AnyGoodness = Field(MeanSquares(), description=GOODNESS_MEANING)
@@ -242,11 +285,18 @@ class SwishLoss(Objective):
 
 
 class LinearThreshold(Thresholded):
-    """L = max(0, -G(positive)) + max(0, G(negative)), G less the threshold: linear until a sample is on its side, then still."""
+    """L = max(0, -G(positive)) + max(0, G(negative)), G less the threshold: linear until a sample
+    is on its side, then still.
+    """
 
     name: Literal["linear_threshold"] = "linear_threshold"
     goodness: AnyGoodness = Field(MeanSquares(), description=GOODNESS_MEANING)
-    threshold: float | None = Field(0.5, ge=-1e6, le=1e6, description="goodness above it means positive; null: the layer's width")
+    threshold: float | None = Field(
+        0.5,
+        ge=-1e6,
+        le=1e6,
+        description="goodness above it means positive; null: the layer's width",
+    )
 
     def terms(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         return (-positive).clamp_min(0), negative.clamp_min(0)

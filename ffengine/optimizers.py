@@ -1,7 +1,10 @@
-"""Catalogue of optimisers and learning-rate schedules. An optimiser turns the gradient into the step eta * D that is really taken.
+"""Catalogue of optimisers and learning-rate schedules. An optimiser turns the gradient into the
+step eta * D that is really taken.
 
-Legend: R replicas, n width, m inputs, W (R, n, m) the weights of one layer, descent (R, n, m) = -dL/dW.
-`state` holds what an optimiser remembers of a layer, by the names in `slots`. Nothing but tensors and the constants
+Legend: R replicas, n width, m inputs, W (R, n, m) the weights of one layer, descent (R, n, m) =
+-dL/dW.
+`state` holds what an optimiser remembers of a layer, by the names in `slots`. Nothing but tensors
+and the constants
 of a spec enters an update, so that a step can be captured and replayed on a GPU.
 """
 
@@ -33,7 +36,8 @@ ScheduleName = Literal["constant", "linear_cooldown", "cosine"]
 SCHEDULES: dict[ScheduleName, Schedule] = {
     "constant": Schedule("the same step size throughout", lambda epoch, epochs: 1.0),
     "linear_cooldown": Schedule(
-        "constant for the first half of the epochs, then linearly down to 2 / epochs in the last (Löwe 2023)",
+        "constant for the first half of the epochs, then linearly down to 2 / epochs in the last "
+        "(Löwe 2023)",
         lambda epoch, epochs: 1.0 if epoch <= epochs // 2 else 2 * (1 + epochs - epoch) / epochs,
     ),
     "cosine": Schedule(
@@ -50,9 +54,15 @@ class Optimizer(Entry, ABC):
     counters: ClassVar[tuple[str, ...]] = ()  # state scalars, zero at first
 
     lr: float = Field(1.0, gt=0, le=1e9, description="eta, or eta * n with scale_lr_by_width")
-    scale_lr_by_width: bool = Field(True, description="eta = lr / n, as the infinite-width limit needs")
-    schedule: ScheduleName = Field("constant", description="how the step size changes over the epochs of a layer")
-    weight_decay: float = Field(0.0, ge=0, le=1e3, description="lambda of the penalty lambda / 2 ||W||^2 on the weights")
+    scale_lr_by_width: bool = Field(
+        True, description="eta = lr / n, as the infinite-width limit needs"
+    )
+    schedule: ScheduleName = Field(
+        "constant", description="how the step size changes over the epochs of a layer"
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, le=1e3, description="lambda of the penalty lambda / 2 ||W||^2 on the weights"
+    )
 
     def eta(self, width: int, epoch: int = 1, epochs: int = 1) -> float:
         """The step size of a layer of that width in an epoch (1 .. epochs)."""
@@ -70,7 +80,9 @@ class Optimizer(Entry, ABC):
 
     def preview(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
         """D (R, n, m) of the step that would be taken next; nothing changes."""
-        return self.direction(weight, descent.clone(), {name: value.clone() for name, value in state.items()})
+        return self.direction(
+            weight, descent.clone(), {name: value.clone() for name, value in state.items()}
+        )
 
     def decayed(self, weight: Tensor, descent: Tensor) -> Tensor:
         """The descent with that of the penalty added."""
@@ -92,7 +104,9 @@ class Momentum(Optimizer):
     slots: ClassVar[tuple[str, ...]] = ("velocity",)
 
     name: Literal["momentum"] = "momentum"
-    momentum: float = Field(0.9, ge=0, lt=1, description="share of the velocity kept from step to step")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="share of the velocity kept from step to step"
+    )
 
     def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
         return state["velocity"].mul_(self.momentum).add_(self.decayed(weight, descent))
@@ -104,7 +118,9 @@ class Nesterov(Optimizer):
     slots: ClassVar[tuple[str, ...]] = ("velocity",)
 
     name: Literal["nesterov"] = "nesterov"
-    momentum: float = Field(0.9, gt=0, lt=1, description="share of the velocity kept from step to step")
+    momentum: float = Field(
+        0.9, gt=0, lt=1, description="share of the velocity kept from step to step"
+    )
 
     def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
         descent = self.decayed(weight, descent)
@@ -113,7 +129,9 @@ class Nesterov(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam: descents divided by their running root mean square (Kingma & Ba 2015, arXiv 1412.6980)."""
+    """Adam: descents divided by their running root mean square (Kingma & Ba 2015, arXiv
+    1412.6980).
+    """
 
     slots: ClassVar[tuple[str, ...]] = ("mean", "square")
     counters: ClassVar[tuple[str, ...]] = ("steps",)
@@ -129,24 +147,38 @@ class Adam(Optimizer):
         return self.adapted(self.decayed(weight, descent), state)
 
     def adapted(self, descent: Tensor, state: State) -> Tensor:
-        """The running mean over the running root mean square, both corrected for their start at zero."""
+        """The running mean over the running root mean square, both corrected for their start at
+        zero.
+        """
         steps = state["steps"].add_(1).double()
         first, second = self.beta1**steps, self.beta2**steps
         mean = state["mean"].lerp_(descent, 1 - self.beta1)
         square = state["square"].mul_(self.beta2).addcmul_(descent, descent, value=1 - self.beta2)
         correction = (1 - first) / (1 - second).sqrt()
-        spread = square.sqrt().add_((self.epsilon * (1 - second).sqrt()).to(square.dtype)).mul_(correction.to(square.dtype))
+        spread = (
+            square.sqrt()
+            .add_((self.epsilon * (1 - second).sqrt()).to(square.dtype))
+            .mul_(correction.to(square.dtype))
+        )
         return mean / spread
 
 
 class AdamW(Adam):
-    """Adam with the weight decay taken from the weights themselves, not through the gradient (arXiv 1711.05101)."""
+    """Adam with the weight decay taken from the weights themselves, not through the gradient (arXiv
+    1711.05101).
+    """
 
     name: Literal["adamw"] = "adamw"  # type: ignore[assignment]
-    weight_decay: float = Field(1e-2, ge=0, le=1e3, description="share of the weights, times eta, that each step removes")
+    weight_decay: float = Field(
+        1e-2, ge=0, le=1e3, description="share of the weights, times eta, that each step removes"
+    )
 
     def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
         return self.adapted(descent, state).sub_(weight, alpha=self.weight_decay)
 
 
-AnyOptimizer = Annotated[Sgd | Momentum | Nesterov | Adam | AdamW, Field(discriminator="name"), default_choice("name", "sgd")]
+AnyOptimizer = Annotated[
+    Sgd | Momentum | Nesterov | Adam | AdamW,
+    Field(discriminator="name"),
+    default_choice("name", "sgd"),
+]

@@ -1,7 +1,9 @@
-"""A batch of positives and their negatives as a layer sees it, and the two products that learning makes of it.
+"""A batch of positives and their negatives as a layer sees it, and the two products that learning
+makes of it.
 
-Legend: R replicas, B pairs, m inputs, n width, C classes. Where a negative is its positive under another label, the two
-differ in C inputs at most, so that both products are done once for the image: learning then costs half.
+Legend: R replicas, B pairs, m inputs, n width, C classes. Where a negative is its positive under
+another label, the two differ in C inputs at most, so that both products are done once for the
+image: learning then costs half.
 """
 
 from collections.abc import Callable
@@ -38,7 +40,9 @@ class Pairs(NamedTuple):
 
 
 class RelabelledPairs(NamedTuple):
-    """Positives x (R, B, m), and what their negatives have more in the first C inputs: change (R, B, C)."""
+    """Positives x (R, B, m), and what their negatives have more in the first C inputs: change (R,
+    B, C).
+    """
 
     x: Tensor
     change: Tensor

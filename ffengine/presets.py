@@ -1,6 +1,8 @@
-"""Ready-made studies: the paper's experiments, and published Forward-Forward recipes with their settings.
+"""Ready-made studies: the paper's experiments, and published Forward-Forward recipes with their
+settings.
 
-Where a source leaves a setting open, the recipe says so in a comment; docs/recipes.md has what each of them measured.
+Where a source leaves a setting open, the recipe says so in a comment; docs/recipes.md has what each
+of them measured.
 """
 
 from typing import NamedTuple
@@ -9,7 +11,18 @@ from ffengine.inits import InitName
 from ffengine.negatives import SampledLabel, WrongLabel
 from ffengine.objectives import L2, Bce, MeanSquares, SoftplusLoss, SumSquares, SwishLoss
 from ffengine.optimizers import Adam, Momentum, Sgd
-from ffengine.spec import CheckSpec, DatasetSpec, EvaluationSpec, Grid, MonitorSpec, NetworkSpec, Normalize, StudyPart, StudySpec, TrainSpec
+from ffengine.spec import (
+    CheckSpec,
+    DatasetSpec,
+    EvaluationSpec,
+    Grid,
+    MonitorSpec,
+    NetworkSpec,
+    Normalize,
+    StudyPart,
+    StudySpec,
+    TrainSpec,
+)
 
 
 class Preset(NamedTuple):
@@ -20,21 +33,39 @@ class Preset(NamedTuple):
     spec: StudySpec
 
 
-# Training passes through phases (docs/theory.md): on MNIST S falls first and rises afterwards, on centred images it only rises. The step
-# is chosen so that twenty epochs of mnist-mini show both: eta = 1/30 leaves the first phase after six, lr 1 after more than eighty.
+# Training passes through phases (docs/theory.md): on MNIST S falls first and rises afterwards, on
+# centred images it only rises. The step is chosen so that twenty epochs of mnist-mini show both:
+# eta = 1/30 leaves the first phase after six, lr 1 after more than eighty.
 ETA = 1 / 30
 UNIT_AND_CENTER: Grid = {"dataset.preprocess": ["unit", "center"]}
 
 PAPER = StudySpec(
     parts={
         "theorem-1": StudyPart(
-            base=CheckSpec(theorem=1, widths=(64, 256, 512, 1000), samples=None, batch_size=None, seeds=(0, 1, 2, 3, 4)),
+            base=CheckSpec(
+                theorem=1,
+                widths=(64, 256, 512, 1000),
+                samples=None,
+                batch_size=None,
+                seeds=(0, 1, 2, 3, 4),
+            ),
         ),
         "theorem-2": StudyPart(
-            base=CheckSpec(theorem=2, widths=(64, 256, 512, 1000), samples=5_000, batch_size=500, seeds=(0, 1, 2, 3, 4)),
+            base=CheckSpec(
+                theorem=2,
+                widths=(64, 256, 512, 1000),
+                samples=5_000,
+                batch_size=500,
+                seeds=(0, 1, 2, 3, 4),
+            ),
         ),
         "training": StudyPart(
-            base=TrainSpec(network=NetworkSpec(widths=(256,)), optimizer=Sgd(lr=256 * ETA), epochs=20, seeds=(0, 1, 2, 3, 4)),
+            base=TrainSpec(
+                network=NetworkSpec(widths=(256,)),
+                optimizer=Sgd(lr=256 * ETA),
+                epochs=20,
+                seeds=(0, 1, 2, 3, 4),
+            ),
             grid=UNIT_AND_CENTER,
         ),
     }
@@ -42,8 +73,14 @@ PAPER = StudySpec(
 
 QUICK = StudySpec(
     parts={
-        "theorem-1": StudyPart(base=CheckSpec(theorem=1, widths=(64, 256), samples=1_000, batch_size=None, seeds=(0, 1, 2))),
-        "theorem-2": StudyPart(base=CheckSpec(theorem=2, widths=(64, 256), samples=1_000, seeds=(0, 1, 2))),
+        "theorem-1": StudyPart(
+            base=CheckSpec(
+                theorem=1, widths=(64, 256), samples=1_000, batch_size=None, seeds=(0, 1, 2)
+            )
+        ),
+        "theorem-2": StudyPart(
+            base=CheckSpec(theorem=2, widths=(64, 256), samples=1_000, seeds=(0, 1, 2))
+        ),
         "training": StudyPart(
             base=TrainSpec(
                 dataset=DatasetSpec(train_samples=1_000, test_samples=500),
@@ -64,18 +101,25 @@ STANDARD = DatasetSpec(name="mnist", preprocess="standardize")
 
 
 def stack(width: int, layers: int, normalize: Normalize, init: InitName) -> NetworkSpec:
-    """Layers of one width with biases, the input of every one of them normalised, as all of these recipes have it."""
-    return NetworkSpec(widths=(width,) * layers, bias=True, init=init, normalize=normalize, normalize_first=True)
+    """Layers of one width with biases, the input of every one of them normalised, as all of these
+    recipes have it.
+    """
+    return NetworkSpec(
+        widths=(width,) * layers, bias=True, init=init, normalize=normalize, normalize_first=True
+    )
 
 
 HINTON = TrainSpec(
     dataset=MNIST,
     network=stack(2_000, 4, "rms", "gaussian"),
     negatives=SampledLabel(),
-    # threshold, peer normalisation and cool-down are those of the code published with the paper; its 0.01 is of a mean of the
-    # latest slopes, (1 - 0.9) of each, and of half the slope of a square: 5e-4 here; its weight cost 0.001 is outside that mean
+    # threshold, peer normalisation and cool-down are those of the code published with the paper;
+    # its 0.01 is of a mean of the latest slopes, (1 - 0.9) of each, and of half the slope of a
+    # square: 5e-4 here; its weight cost 0.001 is outside that mean
     objective=SoftplusLoss(goodness=SumSquares(), threshold=None, peer_normalization=0.03),
-    optimizer=Momentum(lr=5e-4, scale_lr_by_width=False, schedule="linear_cooldown", weight_decay=2e-3),
+    optimizer=Momentum(
+        lr=5e-4, scale_lr_by_width=False, schedule="linear_cooldown", weight_decay=2e-3
+    ),
     layers="simultaneous",
     epochs=60,
     batch_size=100,
@@ -87,7 +131,9 @@ LOEWE = TrainSpec(
     dataset=MNIST,
     network=stack(1_000, 3, "rms", "gaussian_fan_out").model_copy(update={"pass_dead_units": True}),
     objective=Bce(goodness=SumSquares(), threshold=None, peer_normalization=0.03),
-    optimizer=Momentum(lr=1e-3, scale_lr_by_width=False, schedule="linear_cooldown", weight_decay=3e-4),
+    optimizer=Momentum(
+        lr=1e-3, scale_lr_by_width=False, schedule="linear_cooldown", weight_decay=3e-4
+    ),
     layers="simultaneous",
     epochs=100,
     batch_size=100,
@@ -98,7 +144,8 @@ LOEWE = TrainSpec(
 MPEZESHKI = TrainSpec(
     dataset=DatasetSpec(name="mnist", preprocess="standardize", train_samples=50_000),
     network=stack(500, 2, "l2", "torch"),
-    # the published code shuffles the labels, so that one negative in ten carries the true one; here none does
+    # the published code shuffles the labels, so that one negative in ten carries the true one; here
+    # none does
     negatives=WrongLabel(redraw="once"),
     objective=Bce(goodness=MeanSquares(), threshold=2.0),
     optimizer=Adam(lr=0.03),
@@ -109,7 +156,8 @@ MPEZESHKI = TrainSpec(
 
 SWISH = TrainSpec(
     dataset=STANDARD,
-    # the source gives loss, negatives, optimiser, batch and epochs; normalisation and goodness are those of mpezeshki
+    # the source gives loss, negatives, optimiser, batch and epochs; normalisation and goodness are
+    # those of mpezeshki
     network=stack(500, 2, "l2", "torch"),
     negatives=SampledLabel(),
     objective=SwishLoss(goodness=MeanSquares(), alpha=6.0),
@@ -144,20 +192,50 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         Preset(
             "paper",
-            "arXiv 2311.05667: theorems 1 and 2 at initialisation; theorem 2 and sparsity while training, pixels as they are and centred.",
+            "arXiv 2311.05667: theorems 1 and 2 at initialisation; theorem 2 and sparsity while "
+            "training, pixels as they are and centred.",
             PAPER,
         ),
-        Preset("quick", "The same on 1 000 samples and small layers, pixels as they are: a check of the installation in seconds.", QUICK),
         Preset(
-            "hinton", "Hinton 2022: 4 x 2000, labels sampled from the network's goodness, 60 epochs; 1.36 % test error.", recipe(HINTON)
+            "quick",
+            "The same on 1 000 samples and small layers, pixels as they are: a check of the "
+            "installation in seconds.",
+            QUICK,
         ),
-        Preset("loewe", "Löwe 2023: 3 x 1000, peer normalisation, linear classifier on layers 2 and 3; 1.45 % test error.", recipe(LOEWE)),
-        Preset("mpezeshki", "The best-known public code: 2 x 500, Adam, full batch; 6.84 % test error.", recipe(MPEZESHKI)),
+        Preset(
+            "hinton",
+            "Hinton 2022: 4 x 2000, labels sampled from the network's goodness, 60 epochs; 1.36 % "
+            "test error.",
+            recipe(HINTON),
+        ),
+        Preset(
+            "loewe",
+            "Löwe 2023: 3 x 1000, peer normalisation, linear classifier on layers 2 and 3; 1.45 % "
+            "test error.",
+            recipe(LOEWE),
+        ),
+        Preset(
+            "mpezeshki",
+            "The best-known public code: 2 x 500, Adam, full batch; 6.84 % test error.",
+            recipe(MPEZESHKI),
+        ),
         Preset(
             "swish",
-            "Swish loss on the difference of goodness, 2 x 500 and 2 x 2000; 1.65 % and 1.35 % test error.",
-            StudySpec(parts={"train": StudyPart(base=SWISH, grid={"network.widths": [[500, 500], [2_000, 2_000]]})}),
+            "Swish loss on the difference of goodness, 2 x 500 and 2 x 2000; 1.65 % and 1.35 % "
+            "test error.",
+            StudySpec(
+                parts={
+                    "train": StudyPart(
+                        base=SWISH, grid={"network.widths": [[500, 500], [2_000, 2_000]]}
+                    )
+                }
+            ),
         ),
-        Preset("tosato", "Tosato et al. 2023: 3 x 784, goodness by length, greedy; accuracy 0.9345, sparse ensembles.", recipe(TOSATO)),
+        Preset(
+            "tosato",
+            "Tosato et al. 2023: 3 x 784, goodness by length, greedy; accuracy 0.9345, sparse "
+            "ensembles.",
+            recipe(TOSATO),
+        ),
     )
 }

@@ -33,7 +33,9 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def provenance(spec: TrainSpec | CheckSpec, device: torch.device, stopwatch: Stopwatch) -> Provenance:
+def provenance(
+    spec: TrainSpec | CheckSpec, device: torch.device, stopwatch: Stopwatch
+) -> Provenance:
     """What a reader needs to trust or repeat a result."""
     facts = spec.dataset.facts
     return Provenance(
@@ -71,8 +73,19 @@ def device_name(device: torch.device) -> str:
 
 @cache
 def git_revision() -> str | None:
-    """The commit that the engine runs from, with -dirty where files were changed; None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    """The commit that the engine runs from, with -dirty where files were changed; None outside a
+    checkout.
+    """
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--match=",
+    ]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,7 +1,9 @@
-"""A linear classifier on activations: multinomial logistic regression (the read-out of Hinton 2022, section 3.3).
+"""A linear classifier on activations: multinomial logistic regression (the read-out of Hinton 2022,
+section 3.3).
 
-Legend: R replicas, N samples, f features, C classes. Float64 whatever the features are: in float32 the objective can no longer be told
-apart at gradients of some 1e-5, and a fit would end there or not by chance.
+Legend: R replicas, N samples, f features, C classes. Float64 whatever the features are: in float32
+the objective can no longer be told apart at gradients of some 1e-5, and a fit would end there or
+not by chance.
 """
 
 import math
@@ -28,10 +30,14 @@ class LinearReadout:
     iterations: tuple[int, ...]
 
     def predict(self, features: Tensor) -> Tensor:
-        """The likeliest label of each sample, the lower one of equals: (R, N, f) -> (R, N) int64."""
+        """The likeliest label of each sample, the lower one of equals: (R, N, f) -> (R, N)
+        int64.
+        """
         replicas, _, width = self.weight.shape
         if features.dim() != 3 or features.shape[0] != replicas or features.shape[2] != width:
-            raise ValueError(f"features: expected shape ({replicas}, N, {width}), got {tuple(features.shape)}")
+            raise ValueError(
+                f"features: expected shape ({replicas}, N, {width}), got {tuple(features.shape)}"
+            )
         labels = torch.empty(features.shape[:2], dtype=torch.int64, device=features.device)
         for replica, of in enumerate(features):
             weight = self.weight[replica] * self.scale[replica]
@@ -41,18 +47,27 @@ class LinearReadout:
 
 
 def fit_linear(
-    features: Tensor, labels: Tensor, classes: int, *, penalty: float, tolerance: float = 1e-5, limit: int = 1000
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    *,
+    penalty: float,
+    tolerance: float = 1e-5,
+    limit: int = 1000,
 ) -> LinearReadout:
-    """Fit a classifier for each replica on features (R, N, f), labels (R or 1, N) int64; the same bits every time.
+    """Fit a classifier for each replica on features (R, N, f), labels (R or 1, N) int64; the same
+    bits every time.
 
-    It minimises mean_i -log softmax(W x_i + b)[y_i] + penalty / 2 ||W||^2 over features standardised by their mean and deviation over
-    these samples; b is free. A feature that does not vary here has weight 0. Full batch L-BFGS from zero (J. Nocedal & S. Wright,
-    Numerical Optimization (2006), algorithm 7.5, with strong Wolfe conditions), until no component of the gradient exceeds the
-    tolerance (not below 1e-7, where float64 ends) or `limit` iterations are done: see `converged`. At penalty 0, separable samples
-    have no minimum.
-    Beside the features it takes memory for one piece of CHUNK_ELEMENTS and some 2 HISTORY C f numbers.
+    It minimises mean_i -log softmax(W x_i + b)[y_i] + penalty / 2 ||W||^2 over features
+    standardised by their mean and deviation over these samples; b is free. A feature that does not
+    vary here has weight 0. Full batch L-BFGS from zero (J. Nocedal & S. Wright, Numerical
+    Optimization (2006), algorithm 7.5, with strong Wolfe conditions), until no component of the
+    gradient exceeds the tolerance (not below 1e-7, where float64 ends) or `limit` iterations are
+    done: see `converged`. At penalty 0, separable samples have no minimum. Beside the features it
+    takes memory for one piece of CHUNK_ELEMENTS and some 2 HISTORY C f numbers.
 
-    Raises ValueError for shapes that do not fit, labels outside 0..C-1, features that are not finite, a penalty below 0.
+    Raises ValueError for shapes that do not fit, labels outside 0..C-1, features that are not
+    finite, a penalty below 0.
     """
     _check(features, labels, classes)
     if not (penalty >= 0 and math.isfinite(penalty)):
@@ -81,17 +96,24 @@ def choose_penalty(
     *,
     penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1),
 ) -> float:
-    """The penalty whose classifiers are right most often on held-out samples, all replicas together; of equals, the strongest.
+    """The penalty whose classifiers are right most often on held-out samples, all replicas
+    together; of equals, the strongest.
 
-    `features` (R, N, f) and `labels` (R or 1, N) are fitted; `held_out` (R, M, f) and `held_out_labels` (R or 1, M) judge.
-    Raises ValueError as `fit_linear` does, and where there are no penalties.
+    `features` (R, N, f) and `labels` (R or 1, N) are fitted; `held_out` (R, M, f) and
+    `held_out_labels` (R or 1, M) judge. Raises ValueError as `fit_linear` does, and where there are
+    no penalties.
     """
     if not penalties:
         raise ValueError("penalties: is empty; expected at least one")
     _check(held_out, held_out_labels, classes)
 
     def right(penalty: float) -> int:
-        return int((fit_linear(features, labels, classes, penalty=penalty).predict(held_out) == held_out_labels).sum())
+        return int(
+            (
+                fit_linear(features, labels, classes, penalty=penalty).predict(held_out)
+                == held_out_labels
+            ).sum()
+        )
 
     return max(sorted(set(penalties), reverse=True), key=right)  # max keeps the first of equals
 
@@ -103,13 +125,17 @@ def centred(features: Tensor, mean: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 class _Fit:
-    """The classifier of one replica: the objective over the parameters (C, f + 1), the bias last."""
+    """The classifier of one replica: the objective over the parameters (C, f + 1), the bias
+    last.
+    """
 
     def __init__(self, features: Tensor, labels: Tensor, classes: int, penalty: float) -> None:
         self.features, self.labels, self.penalty = features, labels, penalty
         self.mean, self.scale = moments(features)
         shape = (classes, features.shape[1] + 1)
-        self.parameters = torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64, device=features.device))
+        self.parameters = torch.nn.Parameter(
+            torch.zeros(shape, dtype=torch.float64, device=features.device)
+        )
 
     @torch.no_grad()
     def value_and_gradient(self) -> tuple[Tensor, Tensor]:
@@ -117,15 +143,21 @@ class _Fit:
         parameters, samples = self.parameters.detach(), len(self.features)
         weight, bias = parameters[:, :-1] * self.scale, parameters[:, -1]
         value = self.penalty / 2 * parameters[:, :-1].square().sum()
-        slope = torch.zeros_like(parameters)  # of the mean log-loss, by weights of features not yet scaled
+        slope = torch.zeros_like(
+            parameters
+        )  # of the mean log-loss, by weights of features not yet scaled
         for rows, x in centred(self.features, self.mean):
             log_p = torch.addmm(bias, x, weight.T).log_softmax(-1)
             right = self.labels[rows].unsqueeze(1)
             value -= log_p.gather(1, right).sum() / samples
-            error = log_p.exp_().scatter_add_(1, right, log_p.new_full(right.shape, -1.0)).div_(samples)
+            error = (
+                log_p.exp_().scatter_add_(1, right, log_p.new_full(right.shape, -1.0)).div_(samples)
+            )
             slope[:, :-1].addmm_(error.T, x)
             slope[:, -1] += error.sum(0)
-        gradient = torch.cat([slope[:, :-1] * self.scale + self.penalty * parameters[:, :-1], slope[:, -1:]], dim=1)
+        gradient = torch.cat(
+            [slope[:, :-1] * self.scale + self.penalty * parameters[:, :-1], slope[:, -1:]], dim=1
+        )
         return value, gradient
 
     def minimise(self, tolerance: float, limit: int) -> int:
@@ -149,7 +181,8 @@ class _Fit:
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (f,) and 1 / standard deviation (f,) of features (N, f), float64; the latter 0 for a feature that does not vary.
+    """Mean (f,) and 1 / standard deviation (f,) of features (N, f), float64; the latter 0 for a
+    feature that does not vary.
 
     Raises ValueError where a feature is not finite.
     """
@@ -164,7 +197,9 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
         squares += x.square_().sum(0)
     deviation = (squares / len(features)).sqrt()
     low, high = features.aminmax(dim=0)
-    varies = (high > low) & (deviation > torch.finfo(torch.float64).tiny)  # the rounding of a mean makes no feature vary
+    varies = (high > low) & (
+        deviation > torch.finfo(torch.float64).tiny
+    )  # the rounding of a mean makes no feature vary
     return mean, torch.where(varies, 1 / deviation, 0.0)
 
 
@@ -175,8 +210,21 @@ def _pieces(features: Tensor) -> Iterator[slice]:
 
 def _check(features: Tensor, labels: Tensor, classes: int) -> None:
     if features.dim() != 3 or features.numel() == 0 or not features.is_floating_point():
-        raise ValueError(f"features: expected floating-point numbers (R, N, f), got {features.dtype} of shape {tuple(features.shape)}")
-    if labels.dim() != 2 or labels.shape[0] not in (1, len(features)) or labels.shape[1] != features.shape[1]:
-        raise ValueError(f"labels: expected shape ({len(features)} or 1, {features.shape[1]}), got {tuple(labels.shape)}")
+        raise ValueError(
+            f"features: expected floating-point numbers (R, N, f), got {features.dtype} of shape "
+            f"{tuple(features.shape)}"
+        )
+    if (
+        labels.dim() != 2
+        or labels.shape[0] not in (1, len(features))
+        or labels.shape[1] != features.shape[1]
+    ):
+        raise ValueError(
+            f"labels: expected shape ({len(features)} or 1, {features.shape[1]}), got "
+            f"{tuple(labels.shape)}"
+        )
     if bool(((labels < 0) | (labels >= classes)).any()):
-        raise ValueError(f"labels: expected numbers from 0 to {classes - 1}, got {int(labels.min())} to {int(labels.max())}")
+        raise ValueError(
+            f"labels: expected numbers from 0 to {classes - 1}, got {int(labels.min())} to "
+            f"{int(labels.max())}"
+        )

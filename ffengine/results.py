@@ -1,6 +1,8 @@
-"""What comes back: plain rows, findings and provenance. No tensors, no NaN: undefined figures are null.
+"""What comes back: plain rows, findings and provenance. No tensors, no NaN: undefined figures are
+null.
 
-Fields that a later version added have defaults, so that the results of an earlier one stay readable.
+Fields that a later version added have defaults, so that the results of an earlier one stay
+readable.
 """
 
 from collections.abc import Sequence
@@ -14,7 +16,16 @@ Split = Literal["positive", "negative"]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
 # Figures that count samples, `counted` of them; and all that lie within 0 and 1
-COUNTED = frozenset({"ratio", "theorem1_ratio", "theorem2_ratio", "observed_increase_ratio", "agreement", "accuracy"})
+COUNTED = frozenset(
+    {
+        "ratio",
+        "theorem1_ratio",
+        "theorem2_ratio",
+        "observed_increase_ratio",
+        "agreement",
+        "accuracy",
+    }
+)
 SHARES = COUNTED | {"sparsity", "zero_fraction"}
 
 
@@ -32,29 +43,57 @@ class EpochRow(Row):
     epoch: int = Field(description="0: at initialisation")
     split: Split
     samples: int
-    dead_samples: int = Field(description="samples with h = 0, for which S is undefined; left out of every ratio and mean of S")
+    dead_samples: int = Field(
+        description="samples with h = 0, for which S is undefined; left out of every ratio and "
+        "mean of S"
+    )
     dead_units: int = Field(description="units that are active for no sample of this split")
     sparsity: float | None = Field(description="mean Hoyer sparsity S over live samples")
     zero_fraction: float = Field(description="share of activations that are exactly 0")
-    treves_rolls: float | None = Field(None, description="mean Treves-Rolls sparseness over live samples, (1 - a) / (1 - 1/n)")
-    gini: float | None = Field(None, description="mean Gini index over live samples; null unless monitor.measures names it")
-    kurtosis: float | None = Field(None, description="mean excess kurtosis over live samples; null unless monitor.measures names it")
+    treves_rolls: float | None = Field(
+        None, description="mean Treves-Rolls sparseness over live samples, (1 - a) / (1 - 1/n)"
+    )
+    gini: float | None = Field(
+        None, description="mean Gini index over live samples; null unless monitor.measures names it"
+    )
+    kurtosis: float | None = Field(
+        None,
+        description="mean excess kurtosis over live samples; null unless monitor.measures names it",
+    )
     goodness: float | None = Field(description="mean G, less the objective's threshold")
     loss: float | None = Field(description="mean term of the objective")
-    theorem1_ratio: Ratio | None = Field(description="satisfied / live, lowering the goodness of this split's batch")
+    theorem1_ratio: Ratio | None = Field(
+        description="satisfied / live, lowering the goodness of this split's batch"
+    )
     theorem1_undecided: int | None = Field(
-        None, description="live samples whose margin is within rounding of 0; they count as not satisfied"
+        None,
+        description="live samples whose margin is within rounding of 0; they count as not "
+        "satisfied",
     )
-    theorem2_ratio: Ratio | None = Field(description="satisfied / live, along the step that training takes on the batch")
+    theorem2_ratio: Ratio | None = Field(
+        description="satisfied / live, along the step that training takes on the batch"
+    )
     theorem2_undecided: int | None = Field(
-        None, description="live samples whose margin is within rounding of 0; they count as not satisfied"
+        None,
+        description="live samples whose margin is within rounding of 0; they count as not "
+        "satisfied",
     )
-    observed_increase_ratio: Ratio | None = Field(description="share of live samples whose S rose in that step, in float64")
-    agreement: Ratio | None = Field(description="share of decided live samples whose predicted sign is the observed one")
-    mask_flip_rate: Ratio = Field(description="share of masks [h > 0] that the step flips: beyond first order")
-    near_zero_rate: Ratio = Field(description="share of pre-activations within 1e-6 of 0: the theorems assume none")
+    observed_increase_ratio: Ratio | None = Field(
+        description="share of live samples whose S rose in that step, in float64"
+    )
+    agreement: Ratio | None = Field(
+        description="share of decided live samples whose predicted sign is the observed one"
+    )
+    mask_flip_rate: Ratio = Field(
+        description="share of masks [h > 0] that the step flips: beyond first order"
+    )
+    near_zero_rate: Ratio = Field(
+        description="share of pre-activations within 1e-6 of 0: the theorems assume none"
+    )
     eta: float = Field(description="step size")
-    coefficient_sum: float | None = Field(description="sum of |dL/dG| over this split's samples of a mean batch")
+    coefficient_sum: float | None = Field(
+        description="sum of |dL/dG| over this split's samples of a mean batch"
+    )
     input_norm: float = Field(description="mean length of the layer's inputs")
 
     def counted(self, figure: str) -> int:
@@ -69,22 +108,30 @@ Partition = Literal["train", "validation", "test"]
 
 
 class AccuracyRow(Row):
-    """Classification of the samples of a partition: by the label whose overlay excites the network most, or by a linear classifier."""
+    """Classification of the samples of a partition: by the label whose overlay excites the network
+    most, or by a linear classifier.
+    """
 
     seed: int
     layer: int | None = Field(description="null: all layers together")
     layers: tuple[int, ...] = Field((), description="whose goodness or activations are used")
     method: Literal["goodness", "softmax", "linear"] = Field(
         "goodness",
-        description="goodness: summed over layers; softmax: over labels in each layer, then summed; linear: on neutrally labelled samples",
+        description="goodness: summed over layers; softmax: over labels in each layer, then "
+        "summed; linear: on neutrally labelled samples",
     )
     epoch: int
     partition: Partition
     samples: int
     correct: int
     accuracy: Ratio
-    penalty: float | None = Field(None, description="linear: the L2 penalty, chosen on validation samples where there were several")
-    converged: bool | None = Field(None, description="linear: whether the fit reached the minimum of its loss")
+    penalty: float | None = Field(
+        None,
+        description="linear: the L2 penalty, chosen on validation samples where there were several",
+    )
+    converged: bool | None = Field(
+        None, description="linear: whether the fit reached the minimum of its loss"
+    )
 
     def counted(self, _figure: str) -> int:
         """The samples that the accuracy is of."""
@@ -92,13 +139,17 @@ class AccuracyRow(Row):
 
 
 def is_of_all_layers(row: AccuracyRow, rows: Sequence[AccuracyRow]) -> bool:
-    """Whether one of a result's accuracies is of all layers together; rows of earlier versions do not name theirs."""
+    """Whether one of a result's accuracies is of all layers together; rows of earlier versions do
+    not name theirs.
+    """
     everything = max((other.layers for other in rows), key=len, default=())
     return row.layer is None and row.layers in ((), everything)
 
 
 class MeasureRow(Row):
-    """One trained layer on a partition under the true labels, with negatives of the job's strategy beside."""
+    """One trained layer on a partition under the true labels, with negatives of the job's strategy
+    beside.
+    """
 
     seed: int
     layer: int
@@ -107,33 +158,51 @@ class MeasureRow(Row):
     dead_samples: int = Field(description="samples with h = 0, left out of the measures")
     dead_units: int = Field(description="units that are active for no sample")
     sparsity: float | None = Field(description="mean Hoyer sparsity of positives")
-    sparsity_correct: float | None = Field(description="the same over samples that the goodness of all layers classifies correctly")
+    sparsity_correct: float | None = Field(
+        description="the same over samples that the goodness of all layers classifies correctly"
+    )
     zero_fraction: float = Field(description="share of activations that are exactly 0")
     gini: float | None = Field(description="mean Gini index of positives")
     treves_rolls: float | None = Field(description="mean Treves-Rolls sparseness of positives")
     kurtosis: float | None = Field(description="mean excess kurtosis of positives")
-    auc: Ratio = Field(description="probability that a positive's goodness exceeds a negative's; ties count one half")
-    class_sparsity: tuple[float | None, ...] = Field(description="mean Hoyer sparsity of positives, by class")
+    auc: Ratio = Field(
+        description="probability that a positive's goodness exceeds a negative's; ties count one "
+        "half"
+    )
+    class_sparsity: tuple[float | None, ...] = Field(
+        description="mean Hoyer sparsity of positives, by class"
+    )
     class_samples: tuple[int, ...] = Field(description="live positives of each class")
 
 
 class EnsembleRow(Row):
-    """The active-unit ensembles of one trained layer: which units stand for which class (Tosato et al. 2023)."""
+    """The active-unit ensembles of one trained layer: which units stand for which class (Tosato et
+    al. 2023).
+    """
 
     seed: int
     layer: int
     partition: Partition
     samples: int = Field(description="correctly classified samples that the ensembles are read off")
-    excess: float = Field(description="a unit belongs where its class mean exceeds (1 + excess) times the mean of its other class means")
-    class_samples: tuple[int, ...] = Field(description="such samples of each class; 0: its ensemble is empty for want of samples")
+    excess: float = Field(
+        description="a unit belongs where its class mean exceeds (1 + excess) times the mean of "
+        "its other class means"
+    )
+    class_samples: tuple[int, ...] = Field(
+        description="such samples of each class; 0: its ensemble is empty for want of samples"
+    )
     sizes: tuple[int, ...] = Field(description="units in the ensemble of each class")
-    overlap: tuple[tuple[float, ...], ...] = Field(description="shared units over units of either, class by class")
+    overlap: tuple[tuple[float, ...], ...] = Field(
+        description="shared units over units of either, class by class"
+    )
     in_one: Ratio = Field(description="share of units in at least one ensemble")
     in_several: Ratio = Field(description="share of units in at least two")
 
 
 class BaselineRow(Row):
-    """The same stack trained by backpropagation, for comparison; same data, optimiser, batches and epochs."""
+    """The same stack trained by backpropagation, for comparison; same data, optimiser, batches and
+    epochs.
+    """
 
     seed: int
     baseline: Literal["cross_entropy", "ff_objective"]
@@ -142,7 +211,10 @@ class BaselineRow(Row):
     samples: int
     sparsity: float | None = Field(description="mean Hoyer sparsity of the layer over live samples")
     dead_units: int = Field(description="units that are active for no sample")
-    accuracy: Ratio | None = Field(description="of the whole stack, the same in every layer's row; null for strategies without labels")
+    accuracy: Ratio | None = Field(
+        description="of the whole stack, the same in every layer's row; null for strategies "
+        "without labels"
+    )
 
 
 class CheckCell(Row):
@@ -159,12 +231,24 @@ class CheckCell(Row):
     samples: int
     live: int
     satisfied: int
-    undecided: int | None = Field(None, description="live samples whose margin is within rounding of 0; they count as not satisfied")
+    undecided: int | None = Field(
+        None,
+        description="live samples whose margin is within rounding of 0; they count as not "
+        "satisfied",
+    )
     ratio: Ratio | None = Field(description="satisfied / live; null where no sample is live")
-    observed_increase_ratio: Ratio | None = Field(description="share of live samples whose S rose in a trial step; exact only")
-    agreement: Ratio | None = Field(description="exact: predicted sign = observed sign; infinite_width: predicted = exact sign")
-    mask_flip_rate: Ratio | None = Field(description="share of masks that the trial step flips; exact only")
-    near_zero_rate: Ratio | None = Field(description="share of pre-activations within 1e-6 of 0; exact only")
+    observed_increase_ratio: Ratio | None = Field(
+        description="share of live samples whose S rose in a trial step; exact only"
+    )
+    agreement: Ratio | None = Field(
+        description="exact: predicted sign = observed sign; infinite_width: predicted = exact sign"
+    )
+    mask_flip_rate: Ratio | None = Field(
+        description="share of masks that the trial step flips; exact only"
+    )
+    near_zero_rate: Ratio | None = Field(
+        description="share of pre-activations within 1e-6 of 0; exact only"
+    )
     eta: float | None = Field(description="mean size of the trial step; exact only")
     input_norm: float = Field(description="mean length of the inputs")
 
@@ -174,16 +258,25 @@ class CheckCell(Row):
 
 
 class AngleRow(Row):
-    """Angles theta between the samples x_i of one split and all other samples x_k of their batch, in equal bins from 0 to 180 degrees."""
+    """Angles theta between the samples x_i of one split and all other samples x_k of their batch,
+    in equal bins from 0 to 180 degrees.
+    """
 
     seed: int
     layer: int
     epoch: int = Field(description="0: at initialisation")
-    split: Split = Field(description="of the x_i, which push: with the theorem's sign for this split")
+    split: Split = Field(
+        description="of the x_i, which push: with the theorem's sign for this split"
+    )
     samples: int = Field(description="x_i")
     beside: int = Field(description="x_k, of every split, each x_i among them")
-    batch_samples: int = Field(description="of this split in the batch; where there are more than `samples`, the first were taken")
-    pairs: tuple[int, ...] = Field(description="pairs i != k by angle; those with a sample of length 0 are left out")
+    batch_samples: int = Field(
+        description="of this split in the batch; where there are more than `samples`, the first "
+        "were taken"
+    )
+    pairs: tuple[int, ...] = Field(
+        description="pairs i != k by angle; those with a sample of length 0 are left out"
+    )
     energy: tuple[float, ...] = Field(description="sum of ||x_i||^2 over these pairs")
 
 
@@ -212,8 +305,12 @@ class Provenance(Row):
     """How a result was obtained."""
 
     spec_digest: str
-    engine_version: str = Field(description="of the numerics: results of the same one are comparable figure by figure")
-    fflab_version: str | None = Field(None, description="of the package; null in results of versions that did not say")
+    engine_version: str = Field(
+        description="of the numerics: results of the same one are comparable figure by figure"
+    )
+    fflab_version: str | None = Field(
+        None, description="of the package; null in results of versions that did not say"
+    )
     git_revision: str | None
     python_version: str
     torch_version: str
@@ -222,16 +319,25 @@ class Provenance(Row):
     device_name: str
     threads: int
     dtype: str = Field(description="of weights and of everything measured")
-    precision: str = Field("float32", description="of the products of training; of a check's margins")
+    precision: str = Field(
+        "float32", description="of the products of training; of a check's margins"
+    )
     dataset: DatasetProvenance
     seeds: tuple[int, ...]
-    wall_seconds: dict[str, float] = Field(description="by phase; of the last attempt, where a job was resumed")
+    wall_seconds: dict[str, float] = Field(
+        description="by phase; of the last attempt, where a job was resumed"
+    )
 
     @property
     def program(self) -> str:
-        """What computed it, in words: before the package said its version, it was that of the numerics."""
+        """What computed it, in words: before the package said its version, it was that of the
+        numerics.
+        """
         revision = f", revision {self.git_revision[:12]}" if self.git_revision else ""
-        return f"fflab {self.fflab_version or self.engine_version}, numerics {self.engine_version}{revision}"
+        return (
+            f"fflab {self.fflab_version or self.engine_version}, numerics "
+            f"{self.engine_version}{revision}"
+        )
 
 
 class TrainResult(Row):
@@ -257,13 +363,17 @@ class CheckResult(Row):
     kind: Literal["check"] = "check"
     theorem: TheoremNumber
     cells: tuple[CheckCell, ...]
-    geometry: tuple[AngleRow, ...] = Field((), description="angles between the samples of the first seed's first batch")
+    geometry: tuple[AngleRow, ...] = Field(
+        (), description="angles between the samples of the first seed's first batch"
+    )
     diagnostics: tuple[Diagnostic, ...]
     provenance: Provenance
 
 
 class Interval(Row):
-    """Mean over seeds with its 95 % confidence interval, a share's within 0 and 1; null bounds with one seed."""
+    """Mean over seeds with its 95 % confidence interval, a share's within 0 and 1; null bounds with
+    one seed.
+    """
 
     mean: float
     low: float | None
@@ -280,14 +390,19 @@ class StudyCell(Row):
     spec_digest: str
     job: str | None = None
     state: str
-    summary: dict[str, Interval] = Field(description="figure -> interval over seeds; keys name split, layer, width, method")
+    summary: dict[str, Interval] = Field(
+        description="figure -> interval over seeds; keys name split, layer, width, method"
+    )
     diagnostics: tuple[Diagnostic, ...] = ()
 
     @field_validator("summary")
     @classmethod
     def _within_bounds(cls, summary: dict[str, Interval]) -> dict[str, Interval]:
         """Results of earlier versions have intervals of shares that reach below 0 and above 1."""
-        return {key: within_0_and_1(found) if key.partition("[")[0] in SHARES else found for key, found in summary.items()}
+        return {
+            key: within_0_and_1(found) if key.partition("[")[0] in SHARES else found
+            for key, found in summary.items()
+        }
 
 
 def within_0_and_1(found: Interval) -> Interval:

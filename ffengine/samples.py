@@ -1,6 +1,7 @@
 """A data set as the engine sees it: preprocessed inputs on the device, with and without the label.
 
-Legend: R replicas, N samples, m inputs, C classes. The label, where there is one, is a one-hot in the first C inputs.
+Legend: R replicas, N samples, m inputs, C classes. The label, where there is one, is a one-hot in
+the first C inputs.
 """
 
 from functools import cached_property
@@ -17,7 +18,9 @@ from ffengine.spec import DatasetSpec, LabelPlace, Preprocess
 
 
 class Preprocessing(NamedTuple):
-    """How pixels become inputs: fitted on training images alone, and on the same with blank label inputs."""
+    """How pixels become inputs: fitted on training images alone, and on the same with blank label
+    inputs.
+    """
 
     plain: "Preprocessor"
     overlaid: "Preprocessor"
@@ -27,7 +30,14 @@ class Preprocessing(NamedTuple):
 class Samples:
     """One partition on the device. Inputs are made when they are first asked for, and kept."""
 
-    def __init__(self, pixels: Tensor, labels: Tensor, classes: int, shape: tuple[int, int, int], preprocessing: Preprocessing) -> None:
+    def __init__(
+        self,
+        pixels: Tensor,
+        labels: Tensor,
+        classes: int,
+        shape: tuple[int, int, int],
+        preprocessing: Preprocessing,
+    ) -> None:
         self.labels = labels  # (N,) int64
         self.classes = classes
         self.shape = shape
@@ -50,16 +60,24 @@ class Samples:
     @cached_property
     def neutral(self) -> Tensor:
         """(N, m): with 1 / C in every label input (Hinton 2022, section 3.3)."""
-        return self._overlaid(torch.full((len(self), self.classes), 1 / self.classes, device=self.labels.device))
+        return self._overlaid(
+            torch.full((len(self), self.classes), 1 / self.classes, device=self.labels.device)
+        )
 
     def positives(self, *, labelled: bool) -> Tensor:
-        """What a positive sample is: with its label, or for strategies without labels the image alone."""
+        """What a positive sample is: with its label, or for strategies without labels the image
+        alone.
+        """
         return self.labelled if labelled else self.plain
 
     def other_class(self, labels: Tensor, draw: Draw) -> Tensor:
-        """For each label (R, B) the index of a random sample of another class, uniform over those."""
+        """For each label (R, B) the index of a random sample of another class, uniform over
+        those.
+        """
         others = len(self) - self._counts  # (C,)
-        place = (draw.uniform(labels.shape).double() * others[labels]).long()  # among the samples of other classes, by class
+        place = (
+            draw.uniform(labels.shape).double() * others[labels]
+        ).long()  # among the samples of other classes, by class
         first = self._first[labels]
         return self._by_class[torch.where(place < first, place, place + self._counts[labels])]
 
@@ -71,7 +89,10 @@ class Samples:
     def _counts(self) -> Tensor:
         counts = torch.bincount(self.labels, minlength=self.classes)
         if int((counts > 0).sum()) < 2:
-            raise DatasetError("dataset.train_samples: the chosen samples are all of one class; negatives need at least two")
+            raise DatasetError(
+                "dataset.train_samples: the chosen samples are all of one class; negatives need "
+                "at least two"
+            )
         return counts
 
     @cached_property
@@ -92,7 +113,8 @@ class Partitions(NamedTuple):
 
 
 def load_samples(spec: DatasetSpec, device: torch.device) -> Partitions:
-    """The partitions of a data set; everything that preprocessing fits comes from the training partition.
+    """The partitions of a data set; everything that preprocessing fits comes from the training
+    partition.
 
     The validation samples are the ones that follow the training samples.
     """
@@ -109,18 +131,24 @@ def load_samples(spec: DatasetSpec, device: torch.device) -> Partitions:
     held = slice(split, split + spec.validation_samples)
     return Partitions(
         partition(train, arrays.y_train[:split]),
-        partition(_pixels(arrays.x_train[held]), arrays.y_train[held]) if spec.validation_samples else None,
+        partition(_pixels(arrays.x_train[held]), arrays.y_train[held])
+        if spec.validation_samples
+        else None,
         partition(_pixels(arrays.x_test[: spec.test_count]), arrays.y_test[: spec.test_count]),
     )
 
 
 def _fitted(spec: DatasetSpec, train: Tensor) -> Preprocessing:
     blank = overlay(train, train.new_zeros(len(train), spec.facts.classes), spec.labels)
-    return Preprocessing(Preprocessor(spec.preprocess, train), Preprocessor(spec.preprocess, blank), spec.labels)
+    return Preprocessing(
+        Preprocessor(spec.preprocess, train), Preprocessor(spec.preprocess, blank), spec.labels
+    )
 
 
 def overlay(inputs: Tensor, label: Tensor, place: LabelPlace) -> Tensor:
-    """The images (N, m) with the label's inputs (N, C) in place of the first C, or in front of all (Hinton 2022, section 3.3)."""
+    """The images (N, m) with the label's inputs (N, C) in place of the first C, or in front of all
+    (Hinton 2022, section 3.3).
+    """
     rest = inputs[:, label.shape[1] :] if place == "overlay" else inputs
     return torch.cat([label, rest], dim=1)
 
@@ -133,7 +161,10 @@ class Preprocessor:
         self.mean, self.deviation = 0.0, 1.0
         self.center = torch.zeros(train.shape[1])
         if how == "standardize":
-            self.mean, self.deviation = float(train.double().mean()), float(train.double().std(correction=0)) or 1.0
+            self.mean, self.deviation = (
+                float(train.double().mean()),
+                float(train.double().std(correction=0)) or 1.0,
+            )
         elif how == "center":
             self.center = train.double().mean(0).float()
 

@@ -1,4 +1,6 @@
-"""What may be asked: one vocabulary for HTTP bodies, files, messages, cache keys and the engine's arguments."""
+"""What may be asked: one vocabulary for HTTP bodies, files, messages, cache keys and the engine's
+arguments.
+"""
 
 import hashlib
 from typing import Annotated, Literal
@@ -36,27 +38,42 @@ MAX_STUDY_CELLS = 10_000
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Width = Annotated[int, Field(ge=2, le=65_536)]
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=256, description="one replica each")]
+Seeds = Annotated[
+    tuple[Seed, ...], Field(min_length=1, max_length=256, description="one replica each")
+]
 JobId = Annotated[str, StringConstraints(pattern=r"^job_[0-9a-f]{32}$")]
 Preprocess = Literal["unit", "standardize", "center", "unit_norm"]
 PREPROCESS_MEANING: dict[Preprocess, str] = {
     "unit": "bytes / 255; the floats of an upload as they are",
-    "standardize": "less the mean, over the standard deviation, one number each, of the training pixels",
-    "center": "less the training mean of each pixel, so that angles between samples are obtuse as often as acute",
+    "standardize": "less the mean, over the standard deviation, one number each, of the training "
+    "pixels",
+    "center": "less the training mean of each pixel, so that angles between samples are obtuse as "
+    "often as acute",
     "unit_norm": "each sample scaled to length 1",
 }
 DatasetName = Annotated[
     str,
     StringConstraints(pattern=rf"^{uploads.NAME.pattern}$"),
-    WithJsonSchema({"anyOf": [{"enum": list(DATASETS)}, {"type": "string", "pattern": f"^{uploads.NAME.pattern}$", "title": "Uploaded"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": list(DATASETS)},
+                {"type": "string", "pattern": f"^{uploads.NAME.pattern}$", "title": "Uploaded"},
+            ]
+        }
+    ),
 ]
-ELSEWHERE = {"datasets": "elsewhere"}  # the validation context that lets a spec name a data set which this machine has not
+ELSEWHERE = {
+    "datasets": "elsewhere"
+}  # the validation context that lets a spec name a data set which this machine has not
 LabelPlace = Literal["overlay", "append"]
 Normalize = Literal["none", "l2", "rms"]
 Baseline = Literal["cross_entropy", "ff_objective"]
 BASELINE_MEANING: dict[Baseline, str] = {
-    "cross_entropy": "the same stack with a linear readout, trained by backpropagation on the cross-entropy of the labels",
-    "ff_objective": "the same stack trained by backpropagation on the FF objective summed over its layers",
+    "cross_entropy": "the same stack with a linear readout, trained by backpropagation on the "
+    "cross-entropy of the labels",
+    "ff_objective": "the same stack trained by backpropagation on the FF objective summed over "
+    "its layers",
 }
 
 
@@ -71,11 +88,23 @@ class DatasetSpec(Entry):
     name: DatasetName = Field("mnist-mini", description="of the catalogue, or uploaded")
     preprocess: Preprocess = Field("unit", description="fitted on the training partition only")
     labels: LabelPlace = Field(
-        "overlay", description="where labelled samples carry the one-hot: in place of the first inputs, or in front of all of them"
+        "overlay",
+        description="where labelled samples carry the one-hot: in place of the first inputs, or in "
+        "front of all of them",
     )
-    train_samples: int | None = Field(None, ge=2, description="the first so many of the training partition; null: all but the validation's")
-    validation_samples: int = Field(0, ge=0, description="held out after those, for choices; never learnt from nor reported as test")
-    test_samples: int | None = Field(None, ge=1, description="the first so many of the test partition; null: all")
+    train_samples: int | None = Field(
+        None,
+        ge=2,
+        description="the first so many of the training partition; null: all but the validation's",
+    )
+    validation_samples: int = Field(
+        0,
+        ge=0,
+        description="held out after those, for choices; never learnt from nor reported as test",
+    )
+    test_samples: int | None = Field(
+        None, ge=1, description="the first so many of the test partition; null: all"
+    )
 
     @property
     def facts(self) -> Dataset:
@@ -84,7 +113,9 @@ class DatasetSpec(Entry):
 
     @property
     def known_here(self) -> bool:
-        """Whether this machine knows the data set: one that was uploaded to a service is known there."""
+        """Whether this machine knows the data set: one that was uploaded to a service is known
+        there.
+        """
         return find(self.name) is not None
 
     @property
@@ -94,7 +125,9 @@ class DatasetSpec(Entry):
 
     def inputs(self, *, labelled: bool) -> int:
         """m: how many inputs a sample has, with its label or without."""
-        return self.facts.inputs + (self.facts.classes if labelled and self.labels == "append" else 0)
+        return self.facts.inputs + (
+            self.facts.classes if labelled and self.labels == "append" else 0
+        )
 
     @property
     def test_count(self) -> int:
@@ -122,54 +155,105 @@ class DatasetSpec(Entry):
             if asked > there:
                 raise ValueError(f"{field}: {asked} asked, but {self.name} has {there}")
         if self.train_count < 2:
-            raise ValueError(f"validation_samples: {self.validation_samples} leaves no samples to train on")
+            raise ValueError(
+                f"validation_samples: {self.validation_samples} leaves no samples to train on"
+            )
         if self.labels == "overlay" and self.facts.classes >= self.facts.inputs:
-            raise ValueError(f"labels: {self.facts.classes} classes leave nothing of {self.facts.inputs} inputs; use append")
+            raise ValueError(
+                f"labels: {self.facts.classes} classes leave nothing of {self.facts.inputs} "
+                f"inputs; use append"
+            )
         return self
 
 
 class NetworkSpec(Entry):
     """A stack of fully connected layers."""
 
-    widths: tuple[Width, ...] = Field((500,), min_length=1, max_length=32, description="units of each layer, first to last")
+    widths: tuple[Width, ...] = Field(
+        (500,), min_length=1, max_length=32, description="units of each layer, first to last"
+    )
     activation: ActivationName = "relu"
     bias: bool = Field(False, description="the paper's layers have none")
-    init: InitName = Field("gaussian", description="; ".join(f"{name}: {init.meaning}" for name, init in INITS.items()))
-    normalize: Normalize = Field(
-        "none", description="scaling of the input of every layer but the first, activations to length or root mean square 1"
+    init: InitName = Field(
+        "gaussian", description="; ".join(f"{name}: {init.meaning}" for name, init in INITS.items())
     )
-    normalize_first: bool = Field(False, description="scale the input of the first layer in the same way, after dataset.preprocess")
+    normalize: Normalize = Field(
+        "none",
+        description="scaling of the input of every layer but the first, activations to length or "
+        "root mean square 1",
+    )
+    normalize_first: bool = Field(
+        False,
+        description="scale the input of the first layer in the same way, after dataset.preprocess",
+    )
     pass_dead_units: bool = Field(
-        False, description="learn as if the slope were 1 everywhere, so that peer normalisation can revive dead units (Löwe 2023)"
+        False,
+        description="learn as if the slope were 1 everywhere, so that peer normalisation can "
+        "revive dead units (Löwe 2023)",
     )
 
 
 class MonitorSpec(Entry):
-    """What is measured while training: on a fixed sample of the training partition, in batches of the training's size."""
+    """What is measured while training: on a fixed sample of the training partition, in batches of
+    the training's size.
+    """
 
-    samples: int = Field(2_000, ge=2, description="positives measured (and as many negatives); at most the training samples")
-    every_epochs: int = Field(1, ge=1, description="epochs between measurements; the first and the last are always measured")
-    theorems: tuple[TheoremNumber, ...] = Field((1, 2), max_length=2, description="whose satisfaction ratio is measured")
+    samples: int = Field(
+        2_000,
+        ge=2,
+        description="positives measured (and as many negatives); at most the training samples",
+    )
+    every_epochs: int = Field(
+        1,
+        ge=1,
+        description="epochs between measurements; the first and the last are always measured",
+    )
+    theorems: tuple[TheoremNumber, ...] = Field(
+        (1, 2), max_length=2, description="whose satisfaction ratio is measured"
+    )
     measures: tuple[Literal["gini", "kurtosis"], ...] = Field(
-        (), max_length=2, description="sparsity measures beside Hoyer's and Treves and Rolls's, which cost nothing; gini sorts: slow"
+        (),
+        max_length=2,
+        description="sparsity measures beside Hoyer's and Treves and Rolls's, which cost nothing; "
+        "gini sorts: slow",
     )
 
 
 class EvaluationSpec(Entry):
     """What is found out of the trained network."""
 
-    measures: bool = Field(True, description="sparsity, separation of the splits and dead units of each layer on held-out samples")
-    linear_classifier: bool = Field(False, description="accuracy of a linear classifier on the activations of neutrally labelled samples")
-    linear_layers: Literal["all", "all_but_first"] = Field("all_but_first", description="whose activations it sees (one layer: that one)")
-    linear_penalties: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = Field(
-        (1e-3,), min_length=1, max_length=16, description="L2 penalties tried; several need validation samples, which choose"
+    measures: bool = Field(
+        True,
+        description="sparsity, separation of the splits and dead units of each layer on held-out "
+        "samples",
     )
-    ensembles: bool = Field(False, description="active-unit ensembles of each class and their overlap (Tosato et al. 2023)")
-    baselines: tuple[Baseline, ...] = Field((), max_length=2, description="; ".join(f"{k}: {v}" for k, v in BASELINE_MEANING.items()))
+    linear_classifier: bool = Field(
+        False,
+        description="accuracy of a linear classifier on the activations of neutrally labelled "
+        "samples",
+    )
+    linear_layers: Literal["all", "all_but_first"] = Field(
+        "all_but_first", description="whose activations it sees (one layer: that one)"
+    )
+    linear_penalties: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = Field(
+        (1e-3,),
+        min_length=1,
+        max_length=16,
+        description="L2 penalties tried; several need validation samples, which choose",
+    )
+    ensembles: bool = Field(
+        False,
+        description="active-unit ensembles of each class and their overlap (Tosato et al. 2023)",
+    )
+    baselines: tuple[Baseline, ...] = Field(
+        (), max_length=2, description="; ".join(f"{k}: {v}" for k, v in BASELINE_MEANING.items())
+    )
 
 
 class TrainSpec(Entry):
-    """Train a Forward-Forward network and follow its sparsity; by default one layer of the kind that arXiv 2311.05667 is about."""
+    """Train a Forward-Forward network and follow its sparsity; by default one layer of the kind
+    that arXiv 2311.05667 is about.
+    """
 
     kind: Literal["train"] = "train"
     dataset: DatasetSpec = DatasetSpec()
@@ -178,11 +262,22 @@ class TrainSpec(Entry):
     objective: AnyObjective = Difference()
     optimizer: AnyOptimizer = Sgd()
     precision: Literal["float32", "tf32", "bf16"] = Field(
-        "float32", description="of the products of training; weights and everything measured stay float32. tf32 needs a GPU"
+        "float32",
+        description="of the products of training; weights and everything measured stay float32. "
+        "tf32 needs a GPU",
     )
-    layers: Literal["greedy", "simultaneous"] = Field("greedy", description="one layer after the other, or all in every step")
-    epochs: int = Field(10, ge=1, le=100_000, description="passes over the training samples (greedy: for each layer)")
-    batch_size: int = Field(500, ge=2, le=1_000_000, description="positives per step; the last batch may be smaller")
+    layers: Literal["greedy", "simultaneous"] = Field(
+        "greedy", description="one layer after the other, or all in every step"
+    )
+    epochs: int = Field(
+        10,
+        ge=1,
+        le=100_000,
+        description="passes over the training samples (greedy: for each layer)",
+    )
+    batch_size: int = Field(
+        500, ge=2, le=1_000_000, description="positives per step; the last batch may be smaller"
+    )
     seeds: Seeds = (0,)
     monitor: MonitorSpec = MonitorSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
@@ -212,9 +307,19 @@ class TrainSpec(Entry):
         _refuse_repeats("seeds", self.seeds)
         _refuse_repeats("evaluation.baselines", self.evaluation.baselines)
         if self.negatives.redraw == "once" and self.negatives.asks_network:
-            raise ValueError(f"negatives.redraw: {self.negatives.strategy} asks the network as it is, so it is drawn every epoch")
-        if self.evaluation.linear_classifier and len(self.evaluation.linear_penalties) > 1 and not self.dataset.validation_samples:
-            raise ValueError("evaluation.linear_penalties: choosing among several needs dataset.validation_samples")
+            raise ValueError(
+                f"negatives.redraw: {self.negatives.strategy} asks the network as it is, so it is "
+                f"drawn every epoch"
+            )
+        if (
+            self.evaluation.linear_classifier
+            and len(self.evaluation.linear_penalties) > 1
+            and not self.dataset.validation_samples
+        ):
+            raise ValueError(
+                "evaluation.linear_penalties: choosing among several needs "
+                "dataset.validation_samples"
+            )
         return self
 
 
@@ -233,18 +338,33 @@ class CheckSpec(Entry):
     theorem: TheoremNumber = 2
     at: Literal["initialization"] | TrainedWeights = "initialization"
     widths: tuple[Width, ...] = Field(
-        (64, 256, 512), min_length=1, max_length=64, description="one independent layer a width; not used with at.job"
+        (64, 256, 512),
+        min_length=1,
+        max_length=64,
+        description="one independent layer a width; not used with at.job",
     )
     dataset: DatasetSpec = DatasetSpec()
     activation: ActivationName = "relu"
     negatives: AnyNegatives = Field(WrongLabel(), description="used by theorem 2")
-    samples: int | None = Field(2_000, ge=2, description="drawn from the training partition for each seed; null: all")
-    batch_size: int | None = Field(500, ge=2, description="each sample is judged within its batch; null: all form one")
-    methods: tuple[Literal["exact", "infinite_width"], ...] = Field(("exact", "infinite_width"), min_length=1, max_length=2)
+    samples: int | None = Field(
+        2_000, ge=2, description="drawn from the training partition for each seed; null: all"
+    )
+    batch_size: int | None = Field(
+        500, ge=2, description="each sample is judged within its batch; null: all form one"
+    )
+    methods: tuple[Literal["exact", "infinite_width"], ...] = Field(
+        ("exact", "infinite_width"), min_length=1, max_length=2
+    )
     seeds: Seeds = (0, 1, 2)
-    precision: Literal["float32", "float64"] = Field("float32", description="of weights, products and margins")
+    precision: Literal["float32", "float64"] = Field(
+        "float32", description="of weights, products and margins"
+    )
     step: float = Field(
-        1e-3, gt=0, le=1, allow_inf_nan=False, description="trial step of the observed change: ||eta D|| / ||W||, both Frobenius norms"
+        1e-3,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="trial step of the observed change: ||eta D|| / ||W||, both Frobenius norms",
     )
 
     @property
@@ -258,30 +378,46 @@ class CheckSpec(Entry):
         _refuse_repeats("widths", self.widths)
         _refuse_repeats("methods", self.methods)
         if self.dataset.known_here and self.checked > self.dataset.train_count:
-            raise ValueError(f"samples: {self.checked} asked, but the data set gives {self.dataset.train_count}")
+            raise ValueError(
+                f"samples: {self.checked} asked, but the data set gives {self.dataset.train_count}"
+            )
         return self
 
     def refuse_misfit(self, trained: TrainSpec) -> None:
-        """Raise ValueError ("field: why") where the check asks a training job for weights that it does not have."""
+        """Raise ValueError ("field: why") where the check asks a training job for weights that it
+        does not have.
+        """
         at = self.at
         if not isinstance(at, TrainedWeights):
             return
         if at.layer >= len(trained.network.widths):
-            raise ValueError(f"at.layer: {at.layer} asked, but the job's network has layers 0 to {len(trained.network.widths) - 1}")
+            raise ValueError(
+                f"at.layer: {at.layer} asked, but the job's network has layers 0 to "
+                f"{len(trained.network.widths) - 1}"
+            )
         if at.epoch > trained.epochs or not trained.is_monitored(at.epoch):
             every = trained.monitor.every_epochs
-            raise ValueError(f"at.epoch: {at.epoch} was not measured by the job; it has every {every} up to {trained.epochs}")
+            raise ValueError(
+                f"at.epoch: {at.epoch} was not measured by the job; it has every {every} up to "
+                f"{trained.epochs}"
+            )
         if missing := sorted(set(self.seeds) - set(trained.seeds)):
-            raise ValueError(f"seeds: {missing} were not trained by the job; it has {list(trained.seeds)}")
+            raise ValueError(
+                f"seeds: {missing} were not trained by the job; it has {list(trained.seeds)}"
+            )
         labelled = self.theorem == 2 and self.negatives.labelled
         if (given := self.dataset.inputs(labelled=labelled)) != trained.inputs:
             kind = "with labels" if labelled else "without labels"
             raise ValueError(
-                f"dataset.name: {self.dataset.name} {kind} does not fit the inputs of the job's {trained.dataset.name}: "
+                f"dataset.name: {self.dataset.name} {kind} does not fit the inputs of the job's "
+                f"{trained.dataset.name}: "
                 f"{given} inputs, the job learnt from {trained.inputs}"
             )
         if "infinite_width" in self.methods and trained.network.bias:
-            raise ValueError("methods: infinite_width is the limit of layers without bias, and the job's have one; ask for exact")
+            raise ValueError(
+                "methods: infinite_width is the limit of layers without bias, and the job's have "
+                "one; ask for exact"
+            )
 
 
 RunSpec = Annotated[TrainSpec | CheckSpec, Field(discriminator="kind")]
@@ -292,24 +428,33 @@ class StudyPart(Entry):
     """One base spec and the grid of its variations."""
 
     base: RunSpec
-    grid: Grid = Field(default={}, description="dotted field of the base -> the values it takes; cells are all combinations")
+    grid: Grid = Field(
+        default={},
+        description="dotted field of the base -> the values it takes; cells are all combinations",
+    )
 
 
 class StudySpec(Entry):
     """Many runs that belong together: a base spec varied over a grid, or several of them.
 
-    It is written as it was given: beside a preset, a field that is there overrides the preset's. `ffengine.study.resolved` writes out
-    what runs.
+    It is written as it was given: beside a preset, a field that is there overrides the preset's.
+    `ffengine.study.resolved` writes out what runs.
     """
 
     kind: Literal["study"] = "study"
     preset: str | None = Field(
         None,
-        description="a preset's name: base and grid override those of its parts; where parts are given, they are used instead of its own",
+        description="a preset's name: base and grid override those of its parts; where parts are "
+        "given, they are used instead of its own",
     )
     base: RunSpec = Field(TrainSpec(epochs=5), description="ignored where parts are given")
-    grid: Grid = Field(default={}, description="dotted field of the base -> the values it takes; cells are all combinations")
-    parts: dict[UserText, StudyPart] = Field(default={}, max_length=32, description="several named bases, each with its grid")
+    grid: Grid = Field(
+        default={},
+        description="dotted field of the base -> the values it takes; cells are all combinations",
+    )
+    parts: dict[UserText, StudyPart] = Field(
+        default={}, max_length=32, description="several named bases, each with its grid"
+    )
 
     @field_validator("parts", mode="before")
     @classmethod
@@ -320,15 +465,24 @@ class StudySpec(Entry):
 
     @model_serializer
     def _as_given(self, info: SerializationInfo) -> dict[str, object]:
-        given = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        given = {
+            name: getattr(self, name)
+            for name in type(self).model_fields
+            if name in self.model_fields_set
+        }
         if "base" in given:
             given["base"] = self.base.model_dump(mode=info.mode, exclude_unset=True)
         if "parts" in given:
-            given["parts"] = {name: part.model_dump(mode=info.mode, exclude_unset=True) for name, part in self.parts.items()}
+            given["parts"] = {
+                name: part.model_dump(mode=info.mode, exclude_unset=True)
+                for name, part in self.parts.items()
+            }
         return given
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
         """What is written has the fields of what is read."""
         return handler({key: value for key, value in core_schema.items() if key != "serialization"})
 
@@ -343,7 +497,10 @@ class Submission(BaseModel):
 
 
 def as_document(spec: AnySpec) -> dict[str, JsonValue]:
-    """The spec as short JSON that reads back as the same. Of a study that overrides a preset what was given."""
+    """The spec as short JSON that reads back as the same.
+
+    Of a study that overrides a preset what was given.
+    """
     if not isinstance(spec, StudySpec):
         return brief(spec)
     document: dict[str, JsonValue] = spec.model_dump(mode="json")
@@ -352,7 +509,10 @@ def as_document(spec: AnySpec) -> dict[str, JsonValue]:
     if "base" in document:
         document["base"] = brief(spec.base)
     if "parts" in document:
-        document["parts"] = {name: {"base": brief(part.base), **_unless_empty(part.grid)} for name, part in spec.parts.items()}
+        document["parts"] = {
+            name: {"base": brief(part.base), **_unless_empty(part.grid)}
+            for name, part in spec.parts.items()
+        }
     if not spec.grid:
         document.pop("grid", None)
     return document

@@ -24,12 +24,28 @@ from ffengine.results import (
     TrainResult,
     within_0_and_1,
 )
-from ffengine.spec import MAX_STUDY_CELLS, CheckSpec, RunSpec, StudyPart, StudySpec, TrainSpec, digest
+from ffengine.spec import (
+    MAX_STUDY_CELLS,
+    CheckSpec,
+    RunSpec,
+    StudyPart,
+    StudySpec,
+    TrainSpec,
+    digest,
+)
 from ffengine.text import STORED
 
 _RUN_SPEC: TypeAdapter[TrainSpec | CheckSpec] = TypeAdapter(RunSpec)
 
-TRAIN_FIGURES = ("sparsity", "zero_fraction", "goodness", "theorem1_ratio", "theorem2_ratio", "observed_increase_ratio", "agreement")
+TRAIN_FIGURES = (
+    "sparsity",
+    "zero_fraction",
+    "goodness",
+    "theorem1_ratio",
+    "theorem2_ratio",
+    "observed_increase_ratio",
+    "agreement",
+)
 AnyRow = EpochRow | CheckCell | AccuracyRow
 CHECK_FIGURES = ("ratio", "observed_increase_ratio", "agreement")
 
@@ -53,31 +69,47 @@ class Cell(NamedTuple):
 def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell]:
     """All runs of a study, in the order of its parts and grids.
 
-    `context` is that of validation, see ELSEWHERE.
-    Raises GridError where a preset or a field is unknown, a value is refused, or there are too many cells.
+    `context` is that of validation, see ELSEWHERE. Raises GridError where a preset or a field is
+    unknown, a value is refused, or there are too many cells.
     """
     parts = parts_of(study, context)
     count = sum(math.prod(len(values) for values in part.grid.values()) for part in parts.values())
     if count > MAX_STUDY_CELLS:
-        raise GridError("/grid", f"{count} cells; at most {MAX_STUDY_CELLS} are allowed in one study")
+        raise GridError(
+            "/grid", f"{count} cells; at most {MAX_STUDY_CELLS} are allowed in one study"
+        )
     pointers = {name: f"/parts/{name}/grid" if study.parts else "/grid" for name in parts}
-    return [cell for name, part in parts.items() for cell in expand_part(name, part, pointers[name], context)]
+    return [
+        cell
+        for name, part in parts.items()
+        for cell in expand_part(name, part, pointers[name], context)
+    ]
 
 
 def resolved(study: StudySpec, context: dict[str, str] | None = None) -> StudySpec:
-    """The same study as what runs: its base or its parts with every default, what was given beside a preset applied, its name a label.
+    """The same study as what runs: its base or its parts with every default, what was given beside
+    a preset applied, its name a label.
 
-    It has the same cells, whatever becomes of the preset and of the defaults. Raises GridError where there is no such preset.
+    It has the same cells, whatever becomes of the preset and of the defaults. Raises GridError
+    where there is no such preset.
     """
     parts = parts_of(study, context)
-    written = {name: {"base": part.base.model_dump(mode="json"), "grid": part.grid} for name, part in parts.items()}
+    written = {
+        name: {"base": part.base.model_dump(mode="json"), "grid": part.grid}
+        for name, part in parts.items()
+    }
     label = {} if study.preset is None else {"preset": study.preset}
     whole = written[""] if study.preset is None and not study.parts else {**label, "parts": written}
     return StudySpec.model_validate(whole, context=STORED)  # its texts were judged when it was read
 
 
-def written_out(spec: TrainSpec | CheckSpec | StudySpec, context: dict[str, str] | None = None) -> TrainSpec | CheckSpec | StudySpec:
-    """The spec as what runs: a study resolved, any other as it is. Raises GridError as `resolved` does."""
+def written_out(
+    spec: TrainSpec | CheckSpec | StudySpec, context: dict[str, str] | None = None
+) -> TrainSpec | CheckSpec | StudySpec:
+    """The spec as what runs: a study resolved, any other as it is.
+
+    Raises GridError as `resolved` does.
+    """
     return resolved(spec, context) if isinstance(spec, StudySpec) else spec
 
 
@@ -90,15 +122,24 @@ def is_resolved(study: StudySpec) -> bool:
 
 
 def parts_of(study: StudySpec, context: dict[str, str] | None = None) -> dict[str, StudyPart]:
-    """The named parts of a study after its preset is looked up and its own fields override the preset's."""
+    """The named parts of a study after its preset is looked up and its own fields override the
+    preset's.
+    """
     if study.preset is None:
         return study.parts or {"": StudyPart.model_construct(base=study.base, grid=study.grid)}
     given = study.model_fields_set
     if "parts" in given and not study.parts:
-        raise GridError("/parts", f"is empty, which leaves nothing of the preset {study.preset!r}; leave it out, or name a part")
+        raise GridError(
+            "/parts",
+            f"is empty, which leaves nothing of the preset {study.preset!r}; leave it out, or "
+            f"name a part",
+        )
     parts = study.parts or _parts_of_preset(study.preset)
     if "base" in given:
-        parts = {name: part.model_copy(update={"base": overridden(part.base, study.base, context)}) for name, part in parts.items()}
+        parts = {
+            name: part.model_copy(update={"base": overridden(part.base, study.base, context)})
+            for name, part in parts.items()
+        }
     if "grid" in given:
         parts = {name: part.model_copy(update={"grid": study.grid}) for name, part in parts.items()}
     return parts
@@ -110,8 +151,11 @@ def _parts_of_preset(name: str) -> dict[str, StudyPart]:
     return parts_of(PRESETS[name].spec)
 
 
-def overridden(base: TrainSpec | CheckSpec, changes: TrainSpec | CheckSpec, context: dict[str, str] | None) -> TrainSpec | CheckSpec:
-    """`base` with the fields that were set in `changes`, where both are of one kind; else `base` unchanged.
+def overridden(
+    base: TrainSpec | CheckSpec, changes: TrainSpec | CheckSpec, context: dict[str, str] | None
+) -> TrainSpec | CheckSpec:
+    """`base` with the fields that were set in `changes`, where both are of one kind; else `base`
+    unchanged.
 
     Raises GridError where the fields do not fit each other.
     """
@@ -121,20 +165,29 @@ def overridden(base: TrainSpec | CheckSpec, changes: TrainSpec | CheckSpec, cont
         return _RUN_SPEC.validate_python(merged(base, changes), context=context)
     except ValidationError as error:
         first = error.errors()[0]
-        raise GridError("/".join(map(str, ("/base", *first["loc"][1:]))), first["msg"].removeprefix("Value error, ")) from error
+        raise GridError(
+            "/".join(map(str, ("/base", *first["loc"][1:]))),
+            first["msg"].removeprefix("Value error, "),
+        ) from error
 
 
 def merged(base: Entry, changes: Entry) -> dict[str, JsonValue]:
-    """The document of `base` with what was set in `changes`; another choice of a catalogue takes the place of the whole one."""
+    """The document of `base` with what was set in `changes`; another choice of a catalogue takes
+    the place of the whole one.
+    """
     document: dict[str, JsonValue] = base.model_dump(mode="json")
     for name in changes.model_fields_set:
         held, value = getattr(base, name), getattr(changes, name)
         within = type(held) is type(value) and isinstance(value, Entry)
-        document[name] = merged(held, value) if within else changes.model_dump(mode="json", include={name})[name]
+        document[name] = (
+            merged(held, value) if within else changes.model_dump(mode="json", include={name})[name]
+        )
     return document
 
 
-def expand_part(name: str, part: StudyPart, pointer: str, context: dict[str, str] | None) -> list[Cell]:
+def expand_part(
+    name: str, part: StudyPart, pointer: str, context: dict[str, str] | None
+) -> list[Cell]:
     """The cells of one part: every combination of the values of its grid."""
     cells = []
     for values in itertools.product(*part.grid.values()):
@@ -144,9 +197,14 @@ def expand_part(name: str, part: StudyPart, pointer: str, context: dict[str, str
 
 
 def with_params(
-    base: TrainSpec | CheckSpec, params: dict[str, JsonValue], pointer: str, context: dict[str, str] | None
+    base: TrainSpec | CheckSpec,
+    params: dict[str, JsonValue],
+    pointer: str,
+    context: dict[str, str] | None,
 ) -> TrainSpec | CheckSpec:
-    """The base spec with dotted fields set; GridError names the field that is unknown or the value that is refused."""
+    """The base spec with dotted fields set; GridError names the field that is unknown or the value
+    that is refused.
+    """
     document: dict[str, JsonValue] = base.model_dump(mode="json")
     for field, value in params.items():
         set_dotted(document, field, value, f"{pointer}/{field}")
@@ -154,19 +212,29 @@ def with_params(
         return _RUN_SPEC.validate_python(document, context=context)
     except ValidationError as error:
         first = error.errors()[0]
-        where = next((field for field in params if _touches(field, first["loc"])), next(iter(params), ""))
+        where = next(
+            (field for field in params if _touches(field, first["loc"])), next(iter(params), "")
+        )
         raise GridError(f"{pointer}/{where}", f"{params.get(where)!r}: {first['msg']}") from error
 
 
 def set_dotted(document: dict[str, JsonValue], field: str, value: JsonValue, pointer: str) -> None:
-    """Set `a.b.c` in nested objects; a new discriminator value drops the other entry's parameters."""
+    """Set `a.b.c` in nested objects; a new discriminator value drops the other entry's
+    parameters.
+    """
     *parents, last = field.split(".")
     for parent in parents:
         inner = document.get(parent)
         if not isinstance(inner, dict):
-            raise GridError(pointer, f"{field!r} is not a field of this spec: there is no object {parent!r}")
+            raise GridError(
+                pointer, f"{field!r} is not a field of this spec: there is no object {parent!r}"
+            )
         document = inner
-    if last in ("strategy", "name") and parents[-1:] in (["negatives"], ["objective"], ["optimizer"]):
+    if last in ("strategy", "name") and parents[-1:] in (
+        ["negatives"],
+        ["objective"],
+        ["optimizer"],
+    ):
         document.clear()
     document[last] = value
 
@@ -181,9 +249,10 @@ def _touches(field: str, location: tuple[int | str, ...]) -> bool:
 def summarise(result: RunResult) -> dict[str, Interval]:
     """Each figure of a result as an interval over its seeds.
 
-    A training run is summarised at its first and last epoch: `theorem2_ratio[layer=0 epoch=10 split=positive]`;
-    a check by its cells: `ratio[width=64 split=negative method=exact]`. The accuracy by the goodness of all layers together is
-    `accuracy[layer=all partition=test]`; other ways of telling the label name their layers and method.
+    A training run is summarised at its first and last epoch: `theorem2_ratio[layer=0 epoch=10
+    split=positive]`; a check by its cells: `ratio[width=64 split=negative method=exact]`. The
+    accuracy by the goodness of all layers together is `accuracy[layer=all partition=test]`; other
+    ways of telling the label name their layers and method.
     """
     groups: dict[str, list[AnyRow]] = defaultdict(list)
     for place, figures, row in _placed(result):
@@ -197,50 +266,101 @@ def _placed(result: RunResult) -> Iterator[tuple[str, Iterable[str], AnyRow]]:
     """The rows that are summarised, each with the place that its figures have and their names."""
     if isinstance(result, CheckResult):
         for cell in result.cells:
-            yield f"[width={cell.width} split={cell.split} method={cell.method}]", CHECK_FIGURES, cell
+            yield (
+                f"[width={cell.width} split={cell.split} method={cell.method}]",
+                CHECK_FIGURES,
+                cell,
+            )
         return
     for row in _first_and_last(result.curves):
         yield f"[layer={row.layer} epoch={row.epoch} split={row.split}]", TRAIN_FIGURES, row
     for accuracy in result.accuracy:
         method = "" if accuracy.method == "goodness" else f" method={accuracy.method}"
-        yield f"[{_layers_of(accuracy, result)} partition={accuracy.partition}{method}]", ("accuracy",), accuracy
+        yield (
+            f"[{_layers_of(accuracy, result)} partition={accuracy.partition}{method}]",
+            ("accuracy",),
+            accuracy,
+        )
 
 
 def _layers_of(row: AccuracyRow, result: TrainResult) -> str:
     if row.layer is not None:
         return f"layer={row.layer}"
-    return "layer=all" if result.is_of_all_layers(row) else f"layers={'+'.join(map(str, row.layers))}"
+    return (
+        "layer=all" if result.is_of_all_layers(row) else f"layers={'+'.join(map(str, row.layers))}"
+    )
 
 
 def _first_and_last(rows: Iterable[EpochRow]) -> list[EpochRow]:
     rows = list(rows)
-    ends = {layer: {0, max(row.epoch for row in rows if row.layer == layer)} for layer in {row.layer for row in rows}}
+    ends = {
+        layer: {0, max(row.epoch for row in rows if row.layer == layer)}
+        for layer in {row.layer for row in rows}
+    }
     return [row for row in rows if row.epoch in ends[row.layer]]
 
 
 Z_95 = 1.959964
 # 0.975 quantiles of Student's t for 1 to 30 degrees of freedom
 T_975 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+    2.228,
+    2.201,
+    2.179,
+    2.160,
+    2.145,
+    2.131,
+    2.120,
+    2.110,
+    2.101,
+    2.093,
+    2.086,
+    2.080,
+    2.074,
+    2.069,
+    2.064,
+    2.060,
+    2.056,
+    2.052,
+    2.048,
+    2.045,
+    2.042,
+)
 
 
 def interval_of(rows: Sequence[AnyRow], figure: str) -> Interval | None:
-    """The interval of a figure over rows that differ by their seed alone; None where none of them has it."""
+    """The interval of a figure over rows that differ by their seed alone; None where none of them
+    has it.
+    """
     found = [row for row in rows if getattr(row, figure) is not None]
     if not found:
         return None
     samples = [row.counted(figure) for row in found] if figure in COUNTED else ()
-    return interval([float(getattr(row, figure)) for row in found], share=figure in SHARES, samples=samples)
+    return interval(
+        [float(getattr(row, figure)) for row in found], share=figure in SHARES, samples=samples
+    )
 
 
-def interval(values: Sequence[float], *, share: bool = False, samples: Sequence[int] = ()) -> Interval:
-    """Mean over seeds with its 95 % confidence interval: the one that tables, charts, files and summaries all have.
+def interval(
+    values: Sequence[float], *, share: bool = False, samples: Sequence[int] = ()
+) -> Interval:
+    """Mean over seeds with its 95 % confidence interval: the one that tables, charts, files and
+    summaries all have.
 
-    Seeds are independent, so it is Student's t over them; a single value has no bounds. `share`: the values lie within 0 and 1,
-    and so do the bounds. `samples`: each value is a share of so many samples, and the interval is at least Wilson's over all of
-    them: seeds that happen to agree, as when no sample of any seed fails, would have an interval of no width.
+    Seeds are independent, so it is Student's t over them; a single value has no bounds. `share`:
+    the values lie within 0 and 1,
+    and so do the bounds. `samples`: each value is a share of so many samples, and the interval is
+    at least Wilson's over all of
+    them: seeds that happen to agree, as when no sample of any seed fails, would have an interval of
+    no width.
     """
     mean = float(np.mean(values))
     if len(values) == 1:
@@ -248,7 +368,10 @@ def interval(values: Sequence[float], *, share: bool = False, samples: Sequence[
     half = student_t(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     low, high = mean - half, mean + half
     if sum(samples):
-        counted = wilson(round(sum(value * count for value, count in zip(values, samples, strict=True))), sum(samples))
+        counted = wilson(
+            round(sum(value * count for value, count in zip(values, samples, strict=True))),
+            sum(samples),
+        )
         low, high = min(low, counted[0]), max(high, counted[1])
     found = Interval(mean=mean, low=low, high=high, seeds=len(values))
     return within_0_and_1(found) if share else found
@@ -263,7 +386,9 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 
 def student_t(degrees: int) -> float:
-    """The 0.975 quantile of Student's t; beyond the table by the Cornish-Fisher expansion, exact to 1e-5 there."""
+    """The 0.975 quantile of Student's t; beyond the table by the Cornish-Fisher expansion, exact to
+    1e-5 there.
+    """
     if degrees <= len(T_975):
         return T_975[degrees - 1]
     z = Z_95

@@ -1,7 +1,9 @@
-"""Text that people choose, such as names and tags: what may stand in it, and how text is shown that may hold anything.
+"""Text that people choose, such as names and tags: what may stand in it, and how text is shown that
+may hold anything.
 
-A name is drawn into charts, printed on terminals and put on pages. So it has only characters that can be seen: no controls (a
-renderer or a terminal may obey them or end), nothing that turns the direction of what follows, nothing without a meaning of its own.
+A name is drawn into charts, printed on terminals and put on pages. So it has only characters that
+can be seen: no controls (a renderer or a terminal may obey them or end), nothing that turns the
+direction of what follows, nothing without a meaning of its own.
 """
 
 import re
@@ -12,16 +14,24 @@ from pydantic import AfterValidator, JsonValue, ValidationInfo, WithJsonSchema
 
 LONGEST = 200
 REPLACEMENT = "\ufffd"
-STORED = {"datasets": "elsewhere", "text": "stored"}  # the validation context of what was accepted once: an earlier version took more
-JOINERS = "\u200c\u200d"  # letters of Persian and of Indian scripts, and emoji of several parts, are written with them
-BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and a pattern that are drawn as nothing
+STORED = {
+    "datasets": "elsewhere",
+    "text": "stored",
+}  # the validation context of what was accepted once: an earlier version took more
+# letters of Persian and of Indian scripts, and emoji of several parts, are written with them
+JOINERS = "\u200c\u200d"
+BLANKS = frozenset(
+    "\u115f\u1160\u2800\u3164\uffa0"
+)  # letters and a pattern that are drawn as nothing
 # the flags of England, Scotland and Wales: the only use of tag characters that can be seen
 _FLAG = "\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f"
 _UNSEEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
 
 def visible(text: str, keep: str = "") -> str:
-    """The text with a mark in the place of every character that may not stand in a name, but for those to keep."""
+    """The text with a mark in the place of every character that may not stand in a name, but for
+    those to keep.
+    """
     pattern = None if text.isprintable() and BLANKS.isdisjoint(text) else _unseen_in(text, keep)
     return pattern.sub(lambda found: found["flag"] or REPLACEMENT, text) if pattern else text
 
@@ -41,7 +51,10 @@ def refuse_unseen(text: str) -> None:
     """Raise ValueError, with the character and its place, where one may not stand in a name."""
     for found in (_unseen_in(text) or re.compile("(?!)")).finditer(text):
         if not found["flag"]:
-            raise ValueError(f"character {found.start() + 1} is U+{ord(found[0]):04X}, which cannot be seen; leave it out")
+            raise ValueError(
+                f"character {found.start() + 1} is U+{ord(found[0]):04X}, which cannot be seen; "
+                f"leave it out"
+            )
 
 
 def user_text(text: str, longest: int = LONGEST) -> str:
@@ -56,7 +69,9 @@ def user_text(text: str, longest: int = LONGEST) -> str:
 
 
 def composed(text: str) -> str:
-    """The text in Unicode's form NFC: two names that look the same are the same, whichever keyboard or file system they come from."""
+    """The text in Unicode's form NFC: two names that look the same are the same, whichever keyboard
+    or file system they come from.
+    """
     return unicodedata.normalize("NFC", text)
 
 
@@ -80,22 +95,36 @@ def is_stored(info: ValidationInfo) -> bool:
     return isinstance(info.context, dict) and info.context.get("text") == "stored"
 
 
-UserText = Annotated[str, AfterValidator(_judged), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST})]
+UserText = Annotated[
+    str,
+    AfterValidator(_judged),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST}),
+]
 SeenValue = Annotated[JsonValue, AfterValidator(_judged_values)]  # any JSON whose texts can be seen
 
 
 def _unseen_in(text: str, keep: str = "") -> re.Pattern[str] | None:
-    """What finds the characters of the text that may not stand in a name; None where there are none."""
-    found = "".join(sorted(character for character in set(text) if character not in keep and _is_unseen(character)))
+    """What finds the characters of the text that may not stand in a name; None where there are
+    none.
+    """
+    found = "".join(
+        sorted(
+            character for character in set(text) if character not in keep and _is_unseen(character)
+        )
+    )
     return re.compile(f"(?P<flag>{_FLAG})|[{re.escape(found)}]") if found else None
 
 
 def _is_unseen(character: str) -> bool:
-    """Whether it shows nothing; what a later Unicode adds is taken as seen, unless it is set aside for what shows nothing."""
+    """Whether it shows nothing; what a later Unicode adds is taken as seen, unless it is set aside
+    for what shows nothing.
+    """
     kind = unicodedata.category(character)
     if character in BLANKS:
         return True
-    return (kind in _UNSEEN and character not in JOINERS) or (kind == "Cn" and _means_nothing(ord(character)))
+    return (kind in _UNSEEN and character not in JOINERS) or (
+        kind == "Cn" and _means_nothing(ord(character))
+    )
 
 
 def _means_nothing(code: int) -> bool:

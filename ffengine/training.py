@@ -29,7 +29,9 @@ BANK_CHUNK = 1000  # samples whose negatives are drawn together
 
 
 class EpochReport(NamedTuple):
-    """The end of an epoch: the rows measured there (none where the spec does not monitor it), and where to go on from."""
+    """The end of an epoch: the rows measured there (none where the spec does not monitor it), and
+    where to go on from.
+    """
 
     rows: tuple[EpochRow, ...]
     epoch: int
@@ -58,13 +60,14 @@ def train(
     on_batch: OnBatch | None = None,
     resume: Checkpoint | None = None,
 ) -> TrainResult:
-    """Train as the spec says and return curves, accuracy and findings; bit-reproducible on one machine, also when resumed.
+    """Train as the spec says and return curves, accuracy and findings; bit-reproducible on one
+    machine, also when resumed.
 
-    `on_epoch` and `on_batch` are told of progress; where one answers "stop", Interrupted is raised with a checkpoint,
-    which `resume` accepts.
+    `on_epoch` and `on_batch` are told of progress; where one answers "stop", Interrupted is raised
+    with a checkpoint, which `resume` accepts.
 
-    Raises Diverged where the numbers are no longer finite, DatasetError where the data cannot be had, and ValueError
-    for a checkpoint of another spec.
+    Raises Diverged where the numbers are no longer finite, DatasetError where the data cannot be
+    had, and ValueError for a checkpoint of another spec.
     """
     stopwatch = Stopwatch()
     run = TrainingRun(spec, torch.device(device), stopwatch, resume)
@@ -86,7 +89,9 @@ def train(
 class TrainingRun:
     """The state of a run and the loop that moves it on."""
 
-    def __init__(self, spec: TrainSpec, device: torch.device, stopwatch: Stopwatch, resume: Checkpoint | None) -> None:
+    def __init__(
+        self, spec: TrainSpec, device: torch.device, stopwatch: Stopwatch, resume: Checkpoint | None
+    ) -> None:
         self.spec, self.device, self.stopwatch = spec, device, stopwatch
         self.digest = digest(spec)
         self.draws = Draws(spec.seeds, device)
@@ -113,19 +118,27 @@ class TrainingRun:
             self._end_epoch(layers, on_epoch)
 
     def evaluate(self, on_batch: OnBatch) -> Evaluation:
-        """What is found out of the trained network; baselines start anew where they were interrupted."""
+        """What is found out of the trained network; baselines start anew where they were
+        interrupted.
+        """
         found = evaluate(self.network, self.spec, self.partitions, self.draws)
 
         def go_on() -> None:
             if on_batch(BatchReport(1.0, self.checkpoint)) == "stop":
                 raise Interrupted(self.checkpoint())
 
-        rows = [row for name in self.spec.evaluation.baselines for row in baseline(name, self.spec, self.partitions, self.draws, go_on)]
+        rows = [
+            row
+            for name in self.spec.evaluation.baselines
+            for row in baseline(name, self.spec, self.partitions, self.draws, go_on)
+        ]
         return found._replace(baselines=tuple(rows))
 
     def checkpoint(self) -> Checkpoint:
         """Where the run stands now."""
-        return snapshot(self.digest, self.position, self.network.weights, self.learner.states, self.rows)
+        return snapshot(
+            self.digest, self.position, self.network.weights, self.learner.states, self.rows
+        )
 
     def epoch(self, layers: tuple[int, ...], on_batch: OnBatch) -> None:
         """Go on from `position` to the end of its epoch."""
@@ -138,30 +151,47 @@ class TrainingRun:
             if on_batch(BatchReport(self.fraction, self.checkpoint)) == "stop":
                 raise Interrupted(self.checkpoint())
 
-    def inputs(self, layers: tuple[int, ...], index: Tensor, address: tuple[str, *tuple[int, ...]]) -> AnyPairs:
+    def inputs(
+        self, layers: tuple[int, ...], index: Tensor, address: tuple[str, *tuple[int, ...]]
+    ) -> AnyPairs:
         """What the lowest of the learning layers sees of the samples (R, B) and their negatives."""
         if self.spec.negatives.redraw == "once":
             bank = self._bank(layers)  # (R, 2N, m)
             chosen = torch.cat([index, index + len(self.train)], dim=1)
-            return Pairs(bank[0].index_select(0, chosen[0]).unsqueeze(0) if len(bank) == 1 else bank[self._replicas, chosen])
+            return Pairs(
+                bank[0].index_select(0, chosen[0]).unsqueeze(0)
+                if len(bank) == 1
+                else bank[self._replicas, chosen]
+            )
         judge = GoodnessJudge(self.network, self.spec.objective.goodness, layers)
-        return seen_pairs(self.spec, self.network, layers[0], self.train, index, self.draws, address, judge)
+        return seen_pairs(
+            self.spec, self.network, layers[0], self.train, index, self.draws, address, judge
+        )
 
     @property
     def _replicas(self) -> Tensor:
         return torch.arange(len(self.spec.seeds), device=self.device).unsqueeze(1)
 
     def _bank(self, layers: tuple[int, ...]) -> Tensor:
-        """The inputs (R, 2N, m) of a stage whose negatives are drawn once: they stay the same while it learns."""
+        """The inputs (R, 2N, m) of a stage whose negatives are drawn once: they stay the same while
+        it learns.
+        """
         if self.bank is None or self.bank[0] != layers[0]:
             below = self.bank if self.bank is not None and self.bank[0] == layers[0] - 1 else None
-            self.bank = (layers[0], self._passed_on(*below) if below else self._drawn_once(layers[0]))
+            self.bank = (
+                layers[0],
+                self._passed_on(*below) if below else self._drawn_once(layers[0]),
+            )
         return self.bank[1]
 
     def _drawn_once(self, layer: int) -> Tensor:
-        """The inputs (R, 2N, m) of a layer, from positives and negatives that depend on nothing but the seed."""
+        """The inputs (R, 2N, m) of a layer, from positives and negatives that depend on nothing but
+        the seed.
+        """
         bank: Tensor | None = None
-        everything = torch.arange(len(self.train), device=self.device).expand(len(self.spec.seeds), -1)
+        everything = torch.arange(len(self.train), device=self.device).expand(
+            len(self.spec.seeds), -1
+        )
         for number, index in enumerate(everything.split(BANK_CHUNK, dim=1)):
             x = paired(self.spec, self.train, index, self.draws, ("negatives-once", number), None)
             bank = self._kept(bank, number, self.network.layer_input(layer, x))
@@ -169,9 +199,13 @@ class TrainingRun:
         return bank.flatten(1, 2)
 
     def _passed_on(self, layer: int, inputs: Tensor) -> Tensor:
-        """The inputs (R, 2N, m) of the layer above, from those of a layer: the same bits as from the samples. May overwrite them."""
+        """The inputs (R, 2N, m) of the layer above, from those of a layer: the same bits as from
+        the samples. May overwrite them.
+        """
         below = inputs.unflatten(1, (2, -1))
-        bank: Tensor | None = below if self.network.weights[layer + 1].shape[-1] == below.shape[-1] else None
+        bank: Tensor | None = (
+            below if self.network.weights[layer + 1].shape[-1] == below.shape[-1] else None
+        )
         for number, x in enumerate(below.split(BANK_CHUNK, dim=2)):
             h = self.network.activation.value_(self.network.pre_activation(layer, x.flatten(1, 2)))
             bank = self._kept(bank, number, self.network.next_input(layer, h))
@@ -192,13 +226,22 @@ class TrainingRun:
         rows: list[EpochRow] = []
         if self.spec.is_monitored(epoch):
             with self.stopwatch.phase("monitoring"):
-                rows = [row for layer in layers for row in self.monitor.rows(self.learner, layer, layers, epoch)]
+                rows = [
+                    row
+                    for layer in layers
+                    for row in self.monitor.rows(self.learner, layer, layers, epoch)
+                ]
         self.rows += rows
         last = epoch == self.spec.epochs
-        self.position = Position(self.position.stage + 1) if last else Position(self.position.stage, epoch + 1)
+        self.position = (
+            Position(self.position.stage + 1) if last else Position(self.position.stage, epoch + 1)
+        )
         message = f"layer {', '.join(map(str, layers))}: epoch {epoch} of {self.spec.epochs}"
         checkpoint = self.checkpoint()
-        if on_epoch(EpochReport(tuple(rows), epoch, layers, self.fraction, message, checkpoint)) == "stop":
+        if (
+            on_epoch(EpochReport(tuple(rows), epoch, layers, self.fraction, message, checkpoint))
+            == "stop"
+        ):
             raise Interrupted(checkpoint)
 
     def _batches(self, stage: int, epoch: int) -> list[Tensor]:
@@ -209,14 +252,23 @@ class TrainingRun:
     def fraction(self) -> float:
         """How much of the run is done, in [0, 1]."""
         batches = -(-len(self.train) // self.spec.batch_size)
-        epochs = self.position.stage * self.spec.epochs + max(0, self.position.epoch - 1) + self.position.batch / batches
+        epochs = (
+            self.position.stage * self.spec.epochs
+            + max(0, self.position.epoch - 1)
+            + self.position.batch / batches
+        )
         return min(1.0, epochs / (len(self.spec.stages) * self.spec.epochs))
 
     def _restore(self, resume: Checkpoint) -> None:
         if resume.spec_digest != self.digest:
             raise ValueError("resume: the checkpoint belongs to another spec")
-        self.network = Network(self.spec.network, [weight.to(self.device, copy=True) for weight in resume.weights])
-        states = [{name: value.to(self.device, copy=True) for name, value in state.items()} for state in resume.states]
+        self.network = Network(
+            self.spec.network, [weight.to(self.device, copy=True) for weight in resume.weights]
+        )
+        states = [
+            {name: value.to(self.device, copy=True) for name, value in state.items()}
+            for state in resume.states
+        ]
         self.learner = Learner(self.network, self.spec, states)
         self.rows, self.position = list(resume.rows), resume.position
 
@@ -224,7 +276,11 @@ class TrainingRun:
         for layer in layers:
             for seed, weight in zip(self.spec.seeds, self.network.weights[layer], strict=True):
                 if not bool(torch.isfinite(weight.aminmax().max)):
-                    raise Diverged(divergence(layer=layer, epoch=self.position.epoch, seed=seed, what=["weights"]))
+                    raise Diverged(
+                        divergence(
+                            layer=layer, epoch=self.position.epoch, seed=seed, what=["weights"]
+                        )
+                    )
 
 
 def _go_on(_report: object) -> Control:

@@ -1,7 +1,8 @@
-"""Data sets that users bring: read from an .npz of unknown origin, checked before anything is allocated, kept once and never changed.
+"""Data sets that users bring: read from an .npz of unknown origin, checked before anything is
+allocated, kept once and never changed.
 
-An archive holds `x` (N, ...) bytes or floats and `y` (N,) integers, and optionally `x_test` and `y_test`. Without those,
-a fifth of every class is held out for the test partition.
+An archive holds `x` (N, ...) bytes or floats and `y` (N,) integers, and optionally `x_test` and
+`y_test`. Without those, a fifth of every class is held out for the test partition.
 """
 
 import math
@@ -28,9 +29,27 @@ MAX_BYTES = 2**32  # of an upload's arrays
 MAX_CLASSES = 1_000
 LONGEST_MEANING = 500
 HELD_OUT = 0.2
-DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, SyntaxError)
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    SyntaxError,
+)
 # of a header, which numpy reads as a literal of Python
-ILLEGIBLE = (tokenize.TokenError, SyntaxError, ValueError, TypeError, KeyError, MemoryError, RecursionError)
+ILLEGIBLE = (
+    tokenize.TokenError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    MemoryError,
+    RecursionError,
+)
 MEMBERS = ("x", "y", "x_test", "y_test")
 
 
@@ -55,12 +74,17 @@ class Upload(BaseModel):
 
 
 def keep(name: str, source: IO[bytes], root: Path, meaning: str = "") -> Upload:
-    """Read, check and keep an archive under a new name below `root`; the same arrays under the same name are there already.
+    """Read, check and keep an archive under a new name below `root`; the same arrays under the same
+    name are there already.
 
-    Raises DatasetError for a name that cannot be used or is taken by other arrays, and for everything wrong with the archive.
+    Raises DatasetError for a name that cannot be used or is taken by other arrays, and for
+    everything wrong with the archive.
     """
     if not NAME.fullmatch(name):
-        raise DatasetError(f"the name {name[:80]!r} cannot be used: lower-case letters, digits, '.', '_' and '-', at most 63, no '.' first")
+        raise DatasetError(
+            f"the name {name[:80]!r} cannot be used: lower-case letters, digits, '.', '_' and "
+            f"'-', at most 63, no '.' first"
+        )
     try:
         meaning = user_text(meaning, LONGEST_MEANING) if meaning else "Uploaded."
     except ValueError as error:
@@ -82,7 +106,9 @@ def keep(name: str, source: IO[bytes], root: Path, meaning: str = "") -> Upload:
     there = find(name, root)
     if there is None or there.digest != upload.digest:
         was = f"with digest {there.digest[:16]}..." if there else "but its files are damaged"
-        raise NameTaken(f"{name!r} is taken, {was}; a data set never changes, so choose another name")
+        raise NameTaken(
+            f"{name!r} is taken, {was}; a data set never changes, so choose another name"
+        )
     return there  # under the meaning that it was kept with
 
 
@@ -99,7 +125,11 @@ def find(name: str, root: Path) -> Upload | None:
 def names(root: Path) -> list[str]:
     """All that were kept, in alphabetical order."""
     folder = root / FOLDER
-    return sorted(path.name for path in folder.iterdir() if find(path.name, root)) if folder.is_dir() else []
+    return (
+        sorted(path.name for path in folder.iterdir() if find(path.name, root))
+        if folder.is_dir()
+        else []
+    )
 
 
 def arrays_of(name: str, root: Path) -> Arrays:
@@ -113,7 +143,9 @@ def arrays_of(name: str, root: Path) -> Arrays:
 
 
 def _stored(upload: Upload, arrays: Arrays, root: Path) -> bool:
-    """Whether this call put them there: in one rename, so that no reader sees half of it and one of two writers wins."""
+    """Whether this call put them there: in one rename, so that no reader sees half of it and one of
+    two writers wins.
+    """
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=".", dir=folder))
@@ -148,18 +180,27 @@ class Header(NamedTuple):
 
 
 def read_archive(source: IO[bytes]) -> dict[str, npt.NDArray[np.generic]]:
-    """The arrays of an .npz by name. Names, count, sizes and types are checked first; nothing is ever unpickled."""
+    """The arrays of an .npz by name.
+
+    Names, count, sizes and types are checked first; nothing is ever unpickled.
+    """
     try:
         with zipfile.ZipFile(source) as archive:
             members = _members(archive)
             headers = {name: _header(archive, info) for name, info in members.items()}
             total = sum(header.bytes for header in headers.values())
             if total > MAX_BYTES:
-                raise DatasetError(f"the arrays are {total:,} bytes; at most {MAX_BYTES:,} are taken")
+                raise DatasetError(
+                    f"the arrays are {total:,} bytes; at most {MAX_BYTES:,} are taken"
+                )
             _refuse_misfits(headers)
-            return {name: _array(archive, members[name], header) for name, header in headers.items()}
+            return {
+                name: _array(archive, members[name], header) for name, header in headers.items()
+            }
     except DAMAGED as error:
-        raise DatasetError(f"not a readable .npz archive ({' '.join(str(error).split())[:200]})") from error
+        raise DatasetError(
+            f"not a readable .npz archive ({' '.join(str(error).split())[:200]})"
+        ) from error
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -167,12 +208,24 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     for info in archive.infolist()[: len(MEMBERS) + 1]:
         name = info.filename.removesuffix(".npy")
         if name not in MEMBERS or name in found or info.filename != f"{name}.npy":
-            raise DatasetError(f"the archive has {info.filename[:80]!r}; expected {', '.join(MEMBERS)} as .npy, each once")
-        if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise DatasetError(f"{info.filename} is encrypted or packed as numpy does not; write it with numpy.savez")
+            raise DatasetError(
+                f"the archive has {info.filename[:80]!r}; expected {', '.join(MEMBERS)} as .npy, "
+                f"each once"
+            )
+        if info.flag_bits & 1 or info.compress_type not in (
+            zipfile.ZIP_STORED,
+            zipfile.ZIP_DEFLATED,
+        ):
+            raise DatasetError(
+                f"{info.filename} is encrypted or packed as numpy does not; write it with "
+                f"numpy.savez"
+            )
         found[name] = info
     if not {"x", "y"} <= found.keys() or ("x_test" in found) != ("y_test" in found):
-        raise DatasetError(f"the archive has {', '.join(found) or 'nothing'}; expected x and y, and x_test with y_test or neither")
+        raise DatasetError(
+            f"the archive has {', '.join(found) or 'nothing'}; expected x and y, and x_test with "
+            f"y_test or neither"
+        )
     return found
 
 
@@ -180,14 +233,26 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0)):
-            raise DatasetError(f"{info.filename}: format version {version} of .npy; expected 1.0 or 2.0")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            raise DatasetError(
+                f"{info.filename}: format version {version} of .npy; expected 1.0 or 2.0"
+            )
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
         try:
             header = Header(*read(file, max_header_size=10_000))
         except ILLEGIBLE as error:
-            raise DatasetError(f"not a readable .npz archive: the header of {info.filename} is none; write it with numpy.savez") from error
+            raise DatasetError(
+                f"not a readable .npz archive: the header of {info.filename} is none; write it "
+                f"with numpy.savez"
+            ) from error
         if any(size < 0 for size in header.shape) or file.tell() + header.bytes != info.file_size:
-            raise DatasetError(f"{info.filename}: declares {header.dtype} {header.shape}, which is not the size of its data")
+            raise DatasetError(
+                f"{info.filename}: declares {header.dtype} {header.shape}, which is not the size "
+                f"of its data"
+            )
     return header
 
 
@@ -201,14 +266,24 @@ def _refuse_misfits(headers: dict[str, Header]) -> None:
         if y.dtype.kind not in "iu":
             raise DatasetError(f"y{suffix} is {y.dtype}; expected integers")
         if not 2 <= len(x.shape) <= 4 or len(y.shape) != 1 or x.shape[0] != y.shape[0]:
-            raise DatasetError(f"x{suffix} is {x.shape} and y{suffix} {y.shape}; expected (N, ...) of two to four axes, and (N,)")
+            raise DatasetError(
+                f"x{suffix} is {x.shape} and y{suffix} {y.shape}; expected (N, ...) of two to "
+                f"four axes, and (N,)"
+            )
         if math.prod(x.shape[1:]) < 2 or x.shape[0] < 2:
-            raise DatasetError(f"x{suffix} is {x.shape}; at least two samples of at least two inputs are needed")
-    if "x_test" in headers and (headers["x_test"].shape[1:], headers["x_test"].dtype) != (headers["x"].shape[1:], headers["x"].dtype):
+            raise DatasetError(
+                f"x{suffix} is {x.shape}; at least two samples of at least two inputs are needed"
+            )
+    if "x_test" in headers and (headers["x_test"].shape[1:], headers["x_test"].dtype) != (
+        headers["x"].shape[1:],
+        headers["x"].dtype,
+    ):
         raise DatasetError("x_test has samples of another shape or type than x")
 
 
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header) -> npt.NDArray[np.generic]:
+def _array(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header
+) -> npt.NDArray[np.generic]:
     with archive.open(info) as file:
         raw = file.read()
     flat = np.frombuffer(raw, dtype=header.dtype, offset=len(raw) - header.bytes)
@@ -219,13 +294,18 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header) -> n
 
 
 def partitioned(found: dict[str, npt.NDArray[np.generic]]) -> tuple[Arrays, bool]:
-    """Images as (N, channels, height, width), labels 0 to C - 1, and whether the test samples were held out of x here."""
+    """Images as (N, channels, height, width), labels 0 to C - 1, and whether the test samples were
+    held out of x here.
+    """
     x, y = _images("x", found["x"]), _labels("y", found["y"])
     classes = int(y.max()) + 1
     missing = np.flatnonzero(np.bincount(y, minlength=classes) == 0)
     if classes < 2 or classes > MAX_CLASSES or len(missing):
         gap = f", and none of {missing[0]}" if len(missing) else ""
-        raise DatasetError(f"y has labels up to {classes - 1}{gap}; expected every one from 0 to C - 1, C from 2 to {MAX_CLASSES}")
+        raise DatasetError(
+            f"y has labels up to {classes - 1}{gap}; expected every one from 0 to C - 1, C from 2 "
+            f"to {MAX_CLASSES}"
+        )
     if "x_test" in found:
         x_test, y_test = _images("x_test", found["x_test"]), _labels("y_test", found["y_test"])
         if int(y_test.max()) >= classes:
@@ -236,14 +316,19 @@ def partitioned(found: dict[str, npt.NDArray[np.generic]]) -> tuple[Arrays, bool
 
 
 def held_out(labels: Labels) -> npt.NDArray[np.bool_]:
-    """Which samples are the test partition: a fifth of every class, rounded, drawn by a fixed generator."""
+    """Which samples are the test partition: a fifth of every class, rounded, drawn by a fixed
+    generator.
+    """
     chosen = np.zeros(len(labels), dtype=np.bool_)
     generator = np.random.Generator(np.random.PCG64(0))
     for label in range(int(labels.max()) + 1):
         of_class = generator.permutation(np.flatnonzero(labels == label))
         chosen[of_class[: round(HELD_OUT * len(of_class))]] = True
     if not chosen.any() or chosen.all():
-        raise DatasetError(f"{len(labels)} samples are too few to hold a fifth of every class out; bring x_test and y_test")
+        raise DatasetError(
+            f"{len(labels)} samples are too few to hold a fifth of every class out; bring x_test "
+            f"and y_test"
+        )
     return chosen
 
 
@@ -262,5 +347,8 @@ def _images(name: str, array: npt.NDArray[np.generic]) -> Images:
 
 def _labels(name: str, array: npt.NDArray[np.generic]) -> Labels:
     if int(array.min()) < 0 or int(array.max()) >= MAX_CLASSES:
-        raise DatasetError(f"{name} has labels from {array.min()} to {array.max()}; expected 0 to at most {MAX_CLASSES - 1}")
+        raise DatasetError(
+            f"{name} has labels from {array.min()} to {array.max()}; expected 0 to at most "
+            f"{MAX_CLASSES - 1}"
+        )
     return array.astype(np.int64)

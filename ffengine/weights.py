@@ -1,6 +1,8 @@
-"""Trained weights as a safetensors file that other programs read, and back: no pickles, and the spec travels with them.
+"""Trained weights as a safetensors file that other programs read, and back: no pickles, and the
+spec travels with them.
 
-A layer l is `layers.l.weight` (R, n, m) and, where it has one, `layers.l.bias` (R, n); replica r belongs to seeds[r].
+A layer l is `layers.l.weight` (R, n, m) and, where it has one, `layers.l.bias` (R, n); replica r
+belongs to seeds[r].
 """
 
 import json
@@ -20,7 +22,9 @@ Float32 = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Weights:
-    """What a training run had learnt at the end of an epoch; (R, n, m) a layer, m counting the bias input where there is one."""
+    """What a training run had learnt at the end of an epoch; (R, n, m) a layer, m counting the bias
+    input where there is one.
+    """
 
     spec: TrainSpec
     epoch: int
@@ -31,13 +35,19 @@ class Weights:
         """Of a checkpoint's bytes. Raises ValueError where they are damaged."""
         try:
             tensors = load(data)
-            return cls(spec, epoch, tuple(tensors[f"layer_{layer}"] for layer in range(len(spec.network.widths))))
+            return cls(
+                spec,
+                epoch,
+                tuple(tensors[f"layer_{layer}"] for layer in range(len(spec.network.widths))),
+            )
         except (SafetensorError, KeyError) as error:
             raise ValueError(f"checkpoint: damaged or not a checkpoint ({error})") from error
 
 
 def export_weights(weights: Weights) -> bytes:
-    """The weights as a safetensors file, with spec, digest, seeds, epoch and engine version in its metadata."""
+    """The weights as a safetensors file, with spec, digest, seeds, epoch and engine version in its
+    metadata.
+    """
     tensors: dict[str, Float32] = {}
     for layer, weight in enumerate(weights.layers):
         inputs = weight.shape[-1] - weights.spec.network.bias
@@ -56,7 +66,9 @@ def export_weights(weights: Weights) -> bytes:
 
 
 def canonical(file: bytes) -> bytes:
-    """The same safetensors file with its header in order: the library writes it in another order in every process."""
+    """The same safetensors file with its header in order: the library writes it in another order in
+    every process.
+    """
     start = 8 + int.from_bytes(file[:8], "little")
     header = json.dumps(json.loads(file[8:start]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # the tensors stay aligned
@@ -64,19 +76,35 @@ def canonical(file: bytes) -> bytes:
 
 
 def import_weights(data: bytes) -> Weights:
-    """The weights of such a file. Raises ValueError where it is damaged, of another program, or does not fit its own spec."""
+    """The weights of such a file.
+
+    Raises ValueError where it is damaged, of another program, or does not fit its own spec.
+    """
     try:
         tensors = load(data)
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
         spec = TrainSpec.model_validate_json(metadata["spec"], context=ELSEWHERE)
         epoch = int(metadata["epoch"])
-        layers = tuple(_layer(tensors, layer, bias=spec.network.bias) for layer in range(len(spec.network.widths)))
+        layers = tuple(
+            _layer(tensors, layer, bias=spec.network.bias)
+            for layer in range(len(spec.network.widths))
+        )
     except (SafetensorError, KeyError, TypeError, ValidationError, json.JSONDecodeError) as error:
-        raise ValueError(f"weights: damaged, or not a file that fflab exported ({' '.join(str(error).split())[:200]})") from error
+        raise ValueError(
+            f"weights: damaged, or not a file that fflab exported "
+            f"({' '.join(str(error).split())[:200]})"
+        ) from error
     below = layers[0].shape[-1] - spec.network.bias
     for layer, (weight, width) in enumerate(zip(layers, spec.network.widths, strict=True)):
-        if weight.dtype != np.float32 or weight.shape != (len(spec.seeds), width, below + spec.network.bias):
-            raise ValueError(f"weights: layer {layer} is {weight.dtype} {weight.shape}, which is not what its spec says")
+        if weight.dtype != np.float32 or weight.shape != (
+            len(spec.seeds),
+            width,
+            below + spec.network.bias,
+        ):
+            raise ValueError(
+                f"weights: layer {layer} is {weight.dtype} {weight.shape}, which is not what its "
+                f"spec says"
+            )
         if not np.isfinite(weight).all():
             raise ValueError(f"weights: layer {layer} has numbers that are not finite")
         below = width

@@ -1,4 +1,6 @@
-"""MkDocs hooks: reference pages are written by the program, and what only makes sense in the repository is left out."""
+"""MkDocs hooks: reference pages are written by the program, and what only makes sense in the
+repository is left out.
+"""
 
 import re
 import sys
@@ -16,15 +18,21 @@ LINK = re.compile(r"(?<!!)\[([^\]\n]+)\]\((?!https?:|mailto:|#)([^)#\s]+)[^)]*\)
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """The page with its generated parts, without markers for the tests and links out of the documentation."""
+    """The page with its generated parts, without markers for the tests and links out of the
+    documentation.
+    """
     folder = Path(page.file.abs_src_path).parent
-    markdown = LINK.sub(lambda found: found[0] if is_page(folder / found[2]) else unlinked(found[1]), markdown)
+    markdown = LINK.sub(
+        lambda found: found[0] if is_page(folder / found[2]) else unlinked(found[1]), markdown
+    )
     markdown = FENCE.sub(r"\1", markdown)
     return MARK.sub(lambda found: GENERATED[found[1]](), markdown)
 
 
 def is_page(target: Path) -> bool:
-    """Whether a link leads to something that the site has; one that leads nowhere is left for MkDocs to refuse."""
+    """Whether a link leads to something that the site has; one that leads nowhere is left for
+    MkDocs to refuse.
+    """
     inside = target.resolve().is_relative_to(ROOT / "docs")
     return (inside and not target.is_dir()) or not target.exists()
 

@@ -1,6 +1,8 @@
-"""Reference pages of the documentation, written from the program itself: routes, specs, catalogues, commands, settings, problems.
+"""Reference pages of the documentation, written from the program itself: routes, specs, catalogues,
+commands, settings, problems.
 
-Each function gives the Markdown of one page; scripts/docs_hooks.py puts it where a page says <!-- generated: NAME -->.
+Each function gives the Markdown of one page; scripts/docs_hooks.py puts it where a page says <!--
+generated: NAME -->.
 """
 
 import ast
@@ -33,11 +35,20 @@ EVERYWHERE = (
     "invalid",
     "database-away",
 )  # of every route: said once, at the top of the page
-EXAMPLES = {"file": "sparsity.png", "name": "mnist-mini", "code": "no-such-job", "delivery_id": "$MESSAGE", "job_id": "$JOB"}
+EXAMPLES = {
+    "file": "sparsity.png",
+    "name": "mnist-mini",
+    "code": "no-such-job",
+    "delivery_id": "$MESSAGE",
+    "job_id": "$JOB",
+}
 CATALOGUES = {
     "negatives": ("Negative strategies", "`negatives.strategy`"),
     "objectives": ("Objectives", "`objective.name`"),
-    "goodness": ("Goodness", "`objective.goodness`: a name, or an object where the entry has parameters"),
+    "goodness": (
+        "Goodness",
+        "`objective.goodness`: a name, or an object where the entry has parameters",
+    ),
     "activations": ("Activations", "`network.activation`, and `activation` of a check"),
     "optimizers": ("Optimisers", "`optimizer.name`"),
     "schedules": ("Learning-rate schedules", "`optimizer.schedule`"),
@@ -46,7 +57,12 @@ CATALOGUES = {
     "baselines": ("Baselines", "`evaluation.baselines`"),
     "theorems": ("Theorems", "`monitor.theorems`, and `theorem` of a check"),
 }
-UNION_PAGES = {"negatives": "negatives", "objective": "objectives", "optimizer": "optimizers", "goodness": "goodness"}
+UNION_PAGES = {
+    "negatives": "negatives",
+    "objective": "objectives",
+    "optimizer": "optimizers",
+    "goodness": "goodness",
+}
 
 Schema = Mapping[str, Any]
 
@@ -64,7 +80,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     if not rows:
         return ""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n" + "\n".join("| " + " | ".join(cell(entry) for entry in line) + " |" for line in lines) + "\n"
+    return (
+        "\n"
+        + "\n".join("| " + " | ".join(cell(entry) for entry in line) + " |" for line in lines)
+        + "\n"
+    )
 
 
 def code(text: str, language: str = "text") -> str:
@@ -124,7 +144,11 @@ def choice(values: Sequence[object]) -> str:
 def range_of(schema: Schema) -> str:
     """The bounds of a number, or the length and pattern of a text."""
     words = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {schema[key]:g}" if schema[key] < 1e15 else f"{sign} {schema[key]}" for key, sign in words.items() if key in schema]
+    bounds = [
+        f"{sign} {schema[key]:g}" if schema[key] < 1e15 else f"{sign} {schema[key]}"
+        for key, sign in words.items()
+        if key in schema
+    ]
     if "maxLength" in schema:
         bounds.append(f"at most {schema['maxLength']} characters")
     if "format" in schema:
@@ -174,33 +198,60 @@ def catalog() -> dict[str, Any]:
 
 
 def rest() -> str:
-    """Every route: what it does, parameters, body, answers, and a line for curl; then the shapes of bodies."""
+    """Every route: what it does, parameters, body, answers, and a line for curl; then the shapes of
+    bodies.
+    """
     document = openapi()
     by_tag: dict[str, list[str]] = {}
     for path, operations in document["paths"].items():
         for method in METHODS:
             if method in operations:
                 tag = (operations[method].get("tags") or ["system"])[0]
-                by_tag.setdefault(tag, []).append(operation(path, method, operations[method], document["components"]["schemas"]))
-    parts = [f"## {tag[0].upper()}{tag[1:]}\n\n" + "\n".join(sections) for tag, sections in by_tag.items()]
+                by_tag.setdefault(tag, []).append(
+                    operation(path, method, operations[method], document["components"]["schemas"])
+                )
+    parts = [
+        f"## {tag[0].upper()}{tag[1:]}\n\n" + "\n".join(sections)
+        for tag, sections in by_tag.items()
+    ]
     about = f"This is version {document['info']['version']}.\n"
-    return "\n".join([about, *parts, "## Shapes of bodies and answers\n", *shapes(document["components"]["schemas"])])
+    return "\n".join(
+        [
+            about,
+            *parts,
+            "## Shapes of bodies and answers\n",
+            *shapes(document["components"]["schemas"]),
+        ]
+    )
 
 
 def operation(path: str, method: str, operation: Schema, schemas: Schema) -> str:
     """One route."""
     name = f"{method.upper()} {path}"
-    parts = [f"### `{name}` {{ #{slug(name)} }}\n", f"**{operation['summary'].rstrip('.')}.** {operation.get('description', '')}\n"]
+    parts = [
+        f"### `{name}` {{ #{slug(name)} }}\n",
+        f"**{operation['summary'].rstrip('.')}.** {operation.get('description', '')}\n",
+    ]
     rows = [
-        [f"`{given['name']}`", given["in"], kind_of(given["schema"], schemas, linked), default_of(given["name"], given["schema"], {}),
-         given.get("description", "")]
+        [
+            f"`{given['name']}`",
+            given["in"],
+            kind_of(given["schema"], schemas, linked),
+            default_of(given["name"], given["schema"], {}),
+            given.get("description", ""),
+        ]
         for given in operation.get("parameters", ())
-    ]  # fmt: skip
+    ]
     parts.append(table(["parameter", "in", "type", "default", "meaning"], rows))
     if body := operation.get("requestBody"):
-        kinds = [f"`{media}`: {kind_of(content['schema'], schemas, linked)}" for media, content in body["content"].items()]
+        kinds = [
+            f"`{media}`: {kind_of(content['schema'], schemas, linked)}"
+            for media, content in body["content"].items()
+        ]
         parts.append("Body: " + "; ".join(kinds) + "\n")
-    answers = [answer(status, found, schemas) for status, found in sorted(operation["responses"].items())]
+    answers = [
+        answer(status, found, schemas) for status, found in sorted(operation["responses"].items())
+    ]
     parts.append(table(["status", "answer"], [line for line in answers if line[1]]))
     parts.append(code(curl(path, method, operation, schemas), "bash"))
     return "\n".join(part for part in parts if part)
@@ -213,14 +264,30 @@ def answer(status: str, found: Schema, schemas: Schema) -> list[str]:
     content = found.get("content", {})
     if MEDIA_TYPE in content:
         titles = {kind.title(): kind.code() for kind in PROBLEMS.values()}
-        given = [title for title in dict.fromkeys(str(found["description"]).split(" Or: ")) if titles.get(title) not in EVERYWHERE]
-        return [status, "; ".join(f"[{title}](problems.md#{titles[title]})" if title in titles else title for title in given)]
+        given = [
+            title
+            for title in dict.fromkeys(str(found["description"]).split(" Or: "))
+            if titles.get(title) not in EVERYWHERE
+        ]
+        return [
+            status,
+            "; ".join(
+                f"[{title}](problems.md#{titles[title]})" if title in titles else title
+                for title in given
+            ),
+        ]
     if status == "304":
         return [status, "what you have (`If-None-Match`) is what there is"]
     kinds = [
-        f"`{media}`" + (f" {kind_of(shape['schema'], schemas, linked)}" if shape.get("schema") else "") for media, shape in content.items()
+        f"`{media}`"
+        + (f" {kind_of(shape['schema'], schemas, linked)}" if shape.get("schema") else "")
+        for media, shape in content.items()
     ]
-    said = "" if found.get("description") in (None, "Successful Response") else f": {found['description']}"
+    said = (
+        ""
+        if found.get("description") in (None, "Successful Response")
+        else f": {found['description']}"
+    )
     return [status, ", ".join(kinds or ["no body"]) + said]
 
 
@@ -243,11 +310,18 @@ def spec_parts() -> frozenset[str]:
 def shapes(schemas: Schema) -> Iterator[str]:
     """The fields of every body and answer that is no part of a spec."""
     for name, content in sorted(schemas.items()):
-        if name.endswith(("-Input", "-Output")) or name in spec_parts() or not content.get("properties"):
+        if (
+            name.endswith(("-Input", "-Output"))
+            or name in spec_parts()
+            or not content.get("properties")
+        ):
             continue
         yield f"### {name} {{ #shape-{name.lower()} }}\n\n{content.get('description', '')}\n"
         described = content["properties"].items()
-        rows = [[f"`{field}`", kind_of(schema, schemas, linked), schema.get("description", "")] for field, schema in described]
+        rows = [
+            [f"`{field}`", kind_of(schema, schemas, linked), schema.get("description", "")]
+            for field, schema in described
+        ]
         yield table(["field", "type", "meaning"], rows)
 
 
@@ -258,7 +332,9 @@ def curl(path: str, method: str, operation: Schema, schemas: Schema) -> str:
     body = operation.get("requestBody", {}).get("content", {})
     if "application/json" in body:
         _, content = target(body["application/json"]["schema"], schemas)
-        words.append(f"-H 'Content-Type: application/json' -d '{json.dumps(content['examples'][0])}'")
+        words.append(
+            f"-H 'Content-Type: application/json' -d '{json.dumps(content['examples'][0])}'"
+        )
     elif body:
         return f"curl -s '{HERE}{filled}?name=mine' --data-binary @pictures.npz"
     elif method == "post":
@@ -278,7 +354,9 @@ def specs() -> str:
     for kind in ("Train", "Check", "Study"):
         content = defs[f"{kind}Spec"]
         parts.append(f"## {kind} {{ #{kind.lower()} }}\n\n{content['description']}\n")
-        parts.append(table(["field", "type", "default", "meaning"], list(fields("", content, defs))))
+        parts.append(
+            table(["field", "type", "default", "meaning"], list(fields("", content, defs)))
+        )
     return "\n".join(parts)
 
 
@@ -297,14 +375,22 @@ def fields(prefix: str, owner: Schema, defs: Schema) -> Iterator[list[str]]:
                 schema.get("description", ""),
             ]
         else:
-            yield [f"`{dotted}`", kind_of(schema, defs, lambda found, _: found.removesuffix("Spec")), default_of(name, schema, owner),
-                   schema.get("description", "")]  # fmt: skip
+            yield [
+                f"`{dotted}`",
+                kind_of(schema, defs, lambda found, _: found.removesuffix("Spec")),
+                default_of(name, schema, owner),
+                schema.get("description", ""),
+            ]
 
 
 def default_name(schema: Schema) -> str:
     """The discriminating value of a union's default."""
     default = schema.get("default", {})
-    return str(default.get("strategy") or default.get("name")) if isinstance(default, dict) else str(default)
+    return (
+        str(default.get("strategy") or default.get("name"))
+        if isinstance(default, dict)
+        else str(default)
+    )
 
 
 def catalogue() -> str:
@@ -314,17 +400,28 @@ def catalogue() -> str:
     for key, (title, field) in CATALOGUES.items():
         parts.append(f"## {title} {{ #{key} }}\n\nField: {field}.\n")
         if not any(entry["parameters"] for entry in found[key]):
-            parts.append(table(["name", "meaning"], [[f"`{entry['name']}`", entry["meaning"]] for entry in found[key]]))
+            parts.append(
+                table(
+                    ["name", "meaning"],
+                    [[f"`{entry['name']}`", entry["meaning"]] for entry in found[key]],
+                )
+            )
             continue
         parts += [entry_section(key, entry, shared(found[key])) for entry in found[key]]
         if common := shared(found[key]):
             parts.append(f"### Of all {title.lower()}\n" + parameters(common))
     parts.append("## Data sets { #datasets }\n\nField: `dataset.name`.\n")
     rows = [
-        [f"`{facts['name']}`", facts["meaning"], " x ".join(map(str, facts["shape"])),
-         f"{facts['train_samples']:,} + {facts['test_samples']:,}", facts["licence"], facts["source"]]
+        [
+            f"`{facts['name']}`",
+            facts["meaning"],
+            " x ".join(map(str, facts["shape"])),
+            f"{facts['train_samples']:,} + {facts['test_samples']:,}",
+            facts["licence"],
+            facts["source"],
+        ]
         for facts in found["datasets"]
-    ]  # fmt: skip
+    ]
     parts.append(table(["name", "meaning", "shape", "samples", "licence", "source"], rows))
     return "\n".join(parts)
 
@@ -332,21 +429,34 @@ def catalogue() -> str:
 def shared(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The parameters that all entries of a catalogue have alike."""
     first, *others = [entry["parameters"] for entry in entries]
-    return {name: schema for name, schema in first.items() if all(other.get(name) == schema for other in others)}
+    return {
+        name: schema
+        for name, schema in first.items()
+        if all(other.get(name) == schema for other in others)
+    }
 
 
 def entry_section(key: str, entry: Mapping[str, Any], common: Mapping[str, Any]) -> str:
     """One entry that may have parameters."""
     own = {name: schema for name, schema in entry["parameters"].items() if name not in common}
-    return f"### `{entry['name']}` {{ #{key}-{slug(entry['name'])} }}\n\n{entry['meaning']}\n{parameters(own)}"
+    return (
+        f"### `{entry['name']}` {{ #{key}-{slug(entry['name'])} "
+        f"}}\n\n{entry['meaning']}\n{parameters(own)}"
+    )
 
 
 def parameters(given: Mapping[str, Any]) -> str:
     """The table of an entry's parameters."""
     rows = []
     for name, schema in given.items():
-        kind = f"[goodness](#{name})" if name == "goodness" else kind_of(schema, {}, lambda found, _: found)
-        rows.append([f"`{name}`", kind, default_of(name, schema, {}), schema.get("description", "")])
+        kind = (
+            f"[goodness](#{name})"
+            if name == "goodness"
+            else kind_of(schema, {}, lambda found, _: found)
+        )
+        rows.append(
+            [f"`{name}`", kind, default_of(name, schema, {}), schema.get("description", "")]
+        )
     return table(["parameter", "type", "default", "meaning"], rows)
 
 
@@ -355,8 +465,9 @@ def presets() -> str:
     from ffengine.presets import PRESETS
 
     return "\n".join(
-        f"## {preset.name}\n\n{preset.meaning}\n{code(f'fflab submit {preset.name} --wait', 'bash')}\nThe same as a file:\n"
-        f"{code(as_file(preset.spec), 'yaml')}"
+        f"## {preset.name}\n\n{preset.meaning}\n"
+        f"{code(f'fflab submit {preset.name} --wait', 'bash')}\n"
+        f"The same as a file:\n{code(as_file(preset.spec), 'yaml')}"
         for preset in PRESETS.values()
     )
 
@@ -375,7 +486,11 @@ def commands() -> str:
     group = typer.main.get_command(service.cli.app)
     said = (service.cli.__doc__ or "").split("\n\n", 1)[-1]
     parts = [" ".join(said.split()) + "\n"]
-    parts += [section for name, found in commands_of(group, "fflab") for section in command_section(name, found)]
+    parts += [
+        section
+        for name, found in commands_of(group, "fflab")
+        for section in command_section(name, found)
+    ]
     return "\n".join(parts)
 
 
@@ -403,27 +518,41 @@ def command_section(name: str, found: Any) -> Iterator[str]:
             if is_option
             else f"`{given.metavar or given.name.upper()}`"
         )
-        default = "" if callable(given.default) or given.default in (None, False, ()) else tick(str(given.default))
+        default = (
+            ""
+            if callable(given.default) or given.default in (None, False, ())
+            else tick(str(given.default))
+        )
         rows.append(
-            [spelt, default, "required" if given.required and not getattr(given, "help", None) else getattr(given, "help", None) or ""]
+            [
+                spelt,
+                default,
+                "required"
+                if given.required and not getattr(given, "help", None)
+                else getattr(given, "help", None) or "",
+            ]
         )
     yield table(["argument or option", "default", "meaning"], rows)
     if found.epilog:
-        yield code("\n".join(re.split(r", or (?=-)", found.epilog.removeprefix("Example: "))[:1]), "bash") + (
-            f"\n{found.epilog}\n" if ", or " in found.epilog else ""
-        )
+        yield code(
+            "\n".join(re.split(r", or (?=-)", found.epilog.removeprefix("Example: "))[:1]), "bash"
+        ) + (f"\n{found.epilog}\n" if ", or " in found.epilog else "")
 
 
 def problems() -> str:
     """Every kind of problem."""
     from service.web.problems import PROBLEMS
 
-    rows = [[f"[`{name}`](#{name})", str(kind.status), kind.title()] for name, kind in sorted(PROBLEMS.items(), key=by_status)]
+    rows = [
+        [f"[`{name}`](#{name})", str(kind.status), kind.title()]
+        for name, kind in sorted(PROBLEMS.items(), key=by_status)
+    ]
     parts = [table(["code", "status", "title"], rows)]
     for name, kind in sorted(PROBLEMS.items(), key=by_status):
         document = json.loads(bytes(kind().response().body))
         parts.append(
-            f"## {name} {{ #{name} }}\n\n**{kind.status}. {kind.title()}** {kind.advice()}\n{code(json.dumps(document, indent=2), 'json')}"
+            f"## {name} {{ #{name} }}\n\n**{kind.status}. {kind.title()}** "
+            f"{kind.advice()}\n{code(json.dumps(document, indent=2), 'json')}"
         )
     return "\n".join(parts)
 
@@ -437,7 +566,10 @@ def settings() -> str:
     """Every setting of the environment."""
     from service.settings import Settings
 
-    return table(["variable", "type", "default", "meaning"], list(setting_rows("FFLAB_", Settings, Settings())))
+    return table(
+        ["variable", "type", "default", "meaning"],
+        list(setting_rows("FFLAB_", Settings, Settings())),
+    )
 
 
 def setting_rows(prefix: str, model: type[BaseModel], defaults: BaseModel) -> Iterator[list[str]]:
@@ -450,16 +582,25 @@ def setting_rows(prefix: str, model: type[BaseModel], defaults: BaseModel) -> It
         if isinstance(inner, type) and issubclass(inner, BaseModel) and not described:
             yield from setting_rows(f"{variable}__", inner, value)
             continue
-        kind = re.sub(r"\b(?:\w+\.)+(?=\w)", "", inspect.formatannotation(inner)).replace(" | None", "")
-        kind = {"SecretStr": "text", "str": "text", "Path": "folder", "bool": "`true` or `false`", "float": "number", "int": "integer"}.get(
-            kind, kind
+        kind = re.sub(r"\b(?:\w+\.)+(?=\w)", "", inspect.formatannotation(inner)).replace(
+            " | None", ""
         )
+        kind = {
+            "SecretStr": "text",
+            "str": "text",
+            "Path": "folder",
+            "bool": "`true` or `false`",
+            "float": "number",
+            "int": "integer",
+        }.get(kind, kind)
         if isinstance(value, BaseModel):
             kind, value = "JSON", None
         yield [
             f"`{variable}`",
             kind,
-            "" if value in (None, PydanticUndefined) else tick(str(value).lower() if isinstance(value, bool) else str(value)),
+            ""
+            if value in (None, PydanticUndefined)
+            else tick(str(value).lower() if isinstance(value, bool) else str(value)),
             described,
         ]
 
@@ -469,7 +610,11 @@ def findings() -> str:
     tree = ast.parse((ROOT / "ffengine" / "diagnostics.py").read_text(encoding="utf-8"))
     rows = []
     for call in ast.walk(tree):
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Diagnostic":
+        if (
+            isinstance(call, ast.Call)
+            and isinstance(call.func, ast.Name)
+            and call.func.id == "Diagnostic"
+        ):
             said = {word.arg: word.value for word in call.keywords}
             name, severity = (ast.literal_eval(said[key]) for key in ("code", "severity"))
             rows.append([f"[`{name}`](#{name})", severity, text_of(said["suggestion"])])
@@ -479,7 +624,9 @@ def findings() -> str:
 def text_of(node: ast.expr) -> str:
     """A text of the source, with what is filled in at run time as an ellipsis."""
     if isinstance(node, ast.JoinedStr):
-        return "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
+        return "".join(
+            str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values
+        )
     return str(ast.literal_eval(node)) if isinstance(node, ast.Constant) else ast.unparse(node)
 
 
@@ -489,7 +636,10 @@ def python() -> str:
     for package, about in (("fflab", "the client: needs no torch"), ("ffengine", "the numerics")):
         module = importlib.import_module(package)
         parts.append(f"## {package} {{ #{package} }}\n\n`import {package}`: {about}.\n")
-        parts += [named(package, name, getattr(module, name)) for name in sorted(module.__all__, key=str.lower)]
+        parts += [
+            named(package, name, getattr(module, name))
+            for name in sorted(module.__all__, key=str.lower)
+        ]
     return "\n".join(parts)
 
 
@@ -511,7 +661,10 @@ def class_section(name: str, found: type) -> str:
         return f"\n{doc_of(found)}\n\n" + ", ".join(f"`{member.value}`" for member in found) + "\n"
     parts = [doc_of(found)]
     if issubclass(found, BaseModel):
-        rows = [[f"`{field}`", f"`{type_name(info.annotation)}`", info.description or ""] for field, info in found.model_fields.items()]
+        rows = [
+            [f"`{field}`", f"`{type_name(info.annotation)}`", info.description or ""]
+            for field, info in found.model_fields.items()
+        ]
         parts.append(table(["field", "type", "meaning"], rows))
     elif not issubclass(found, BaseException):
         parts.insert(0, code(f"{name}{signature(found)}", "python"))
@@ -535,19 +688,29 @@ def member(owner: str, word: str, value: Any) -> str:
     plain = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
     if not (text := doc_of(plain)):
         return ""
-    shown = f"{owner}.{word}" if isinstance(value, property) else f"{owner}.{word}{signature(plain)}"
+    shown = (
+        f"{owner}.{word}" if isinstance(value, property) else f"{owner}.{word}{signature(plain)}"
+    )
     return code(shown, "python") + text + "\n"
 
 
 def signature(found: Any) -> str:
-    """How it is called, without self and with short names of types; one parameter a line where that is long."""
+    """How it is called, without self and with short names of types; one parameter a line where that
+    is long.
+    """
     try:
         given = inspect.signature(found)
     except (TypeError, ValueError):
         return "(...)"
-    shown = [parameter for word, parameter in given.parameters.items() if word not in ("self", "cls")]
+    shown = [
+        parameter for word, parameter in given.parameters.items() if word not in ("self", "cls")
+    ]
     text = short(str(given.replace(parameters=shown)))
-    return text if len(text) <= 100 else re.sub(r"\(", "(\n    ", text.replace(", *, ", ",\n    *, "), count=1)
+    return (
+        text
+        if len(text) <= 100
+        else re.sub(r"\(", "(\n    ", text.replace(", *, ", ",\n    *, "), count=1)
+    )
 
 
 def type_name(annotation: Any) -> str:
@@ -560,7 +723,9 @@ def short(text: str) -> str:
     text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations that are written as texts
     text = re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", text)
     return (
-        re.sub(r"Annotated\[([^,\[\]]+(?:\[[^\]]*\])?), [^\]]*\]", r"\1", text).replace("ForwardRef(", "").replace("collections.abc.", "")
+        re.sub(r"Annotated\[([^,\[\]]+(?:\[[^\]]*\])?), [^\]]*\]", r"\1", text)
+        .replace("ForwardRef(", "")
+        .replace("collections.abc.", "")
     )
 
 
@@ -570,10 +735,13 @@ def doc_of(found: Any) -> str:
 
 
 GENERATED: dict[str, Callable[[], str]] = {
-    make.__name__: make for make in (rest, specs, catalogue, presets, commands, problems, settings, findings, python)
+    make.__name__: make
+    for make in (rest, specs, catalogue, presets, commands, problems, settings, findings, python)
 }
 
 
 def preset_documents() -> list[dict[str, Any]]:
     """The presets as YAML documents, as the page shows them."""
-    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", presets(), re.DOTALL)]
+    return [
+        yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", presets(), re.DOTALL)
+    ]

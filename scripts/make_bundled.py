@@ -1,11 +1,15 @@
-"""Make the data sets that the package carries, and print the digests that ffengine/datasets.py records.
+"""Make the data sets that the package carries, and print the digests that ffengine/datasets.py
+records.
 
     python scripts/make_bundled.py mnist-mini path/to/MNIST/raw
     python scripts/make_bundled.py digits path/to/digits.csv.gz
 
-mnist-mini: of each class the first 600 training and the first 100 test images, in the order of the original files.
-digits: scikit-learn's copy (sklearn/datasets/data/digits.csv.gz) of the test part of the UCI data, 0..16 brought to
-0..255; the first 1 437 images to learn from, the last 360 to test. Both are reproducible from the public files alone.
+mnist-mini: of each class the first 600 training and the first 100 test images, in the order of the
+original files.
+digits: scikit-learn's copy (sklearn/datasets/data/digits.csv.gz) of the test part of the UCI data,
+0..16 brought to
+0..255; the first 1 437 images to learn from, the last 360 to test. Both are reproducible from the
+public files alone.
 """
 
 import gzip
@@ -31,7 +35,9 @@ def mnist_mini(raw: Path) -> Arrays:
 
 def first_of_each_class(labels: np.ndarray, per_class: int) -> np.ndarray:
     """Indices, ascending, of the first `per_class` samples of each class."""
-    return np.sort(np.concatenate([np.flatnonzero(labels == label)[:per_class] for label in range(10)]))
+    return np.sort(
+        np.concatenate([np.flatnonzero(labels == label)[:per_class] for label in range(10)])
+    )
 
 
 def digits(table: Path) -> Arrays:
@@ -40,7 +46,9 @@ def digits(table: Path) -> Arrays:
         rows = np.loadtxt(file, delimiter=",")
     images = np.rint(rows[:, :-1] * 255 / 16).astype(np.uint8).reshape(-1, 1, 8, 8)
     labels = rows[:, -1].astype(np.int64)
-    return Arrays(images[:DIGITS_TRAIN], labels[:DIGITS_TRAIN], images[DIGITS_TRAIN:], labels[DIGITS_TRAIN:])
+    return Arrays(
+        images[:DIGITS_TRAIN], labels[:DIGITS_TRAIN], images[DIGITS_TRAIN:], labels[DIGITS_TRAIN:]
+    )
 
 
 def main(name: str, source: Path) -> None:
@@ -48,7 +56,10 @@ def main(name: str, source: Path) -> None:
     arrays = {"mnist-mini": mnist_mini, "digits": digits}[name](source)
     target = FOLDER / f"{name}.npz"
     np.savez_compressed(target, **arrays._asdict())
-    print(f"{target}: {target.stat().st_size} bytes, digest {digest_of(arrays)}, {np.bincount(arrays.y_train).tolist()} to learn from")
+    print(
+        f"{target}: {target.stat().st_size} bytes, digest {digest_of(arrays)}, "
+        f"{np.bincount(arrays.y_train).tolist()} to learn from"
+    )
 
 
 if __name__ == "__main__":

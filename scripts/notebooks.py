@@ -1,6 +1,8 @@
-"""Execute the notebooks of examples/ against a running service, and keep what they show small and free of this machine's names.
+"""Execute the notebooks of examples/ against a running service, and keep what they show small and
+free of this machine's names.
 
-In an environment of its own (`pip install '.[server,notebook]'`), with a service at FFLAB_URL: `python scripts/notebooks.py`.
+In an environment of its own (`pip install '.[server,notebook]'`), with a service at FFLAB_URL:
+`python scripts/notebooks.py`.
 """
 
 import io
@@ -23,7 +25,12 @@ CELL_SECONDS = 900
 def executed(path: Path) -> str:
     """The notebook with fresh outputs, each picture once."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=CELL_SECONDS, record_timing=False, resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=CELL_SECONDS,
+        record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    ).execute()
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             shown = output.get("data", {})
@@ -49,7 +56,11 @@ def main() -> None:
     for path in sorted(EXAMPLES.glob("*.ipynb")):
         text = executed(path)
         words = re.sub(r'"image/png": "[^"]*"', "", text)
-        told = [name for name in (str(Path.home()), platform.node()) if re.search(rf"\b{re.escape(name)}\b", words)]
+        told = [
+            name
+            for name in (str(Path.home()), platform.node())
+            if re.search(rf"\b{re.escape(name)}\b", words)
+        ]
         if told or len(text) > MOST_BYTES:
             sys.exit(f"{path}: not written: {len(text):,} bytes, and names {told}")
         path.write_text(text)

@@ -1,8 +1,10 @@
-"""Take the documentation's pictures of the dashboard: a real stack with real jobs, seen in Chromium.
+"""Take the documentation's pictures of the dashboard: a real stack with real jobs, seen in
+Chromium.
 
     python scripts/screenshots.py [FOLDER]
 
-Needs Chromium on the PATH. Writes dashboard*.png and theorem2.png into the folder (docs/pictures where none is given).
+Needs Chromium on the PATH. Writes dashboard*.png and theorem2.png into the folder (docs/pictures
+where none is given).
 """
 
 import shutil
@@ -18,11 +20,20 @@ from service.stack.stack import Stack
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 SEEDS = [0, 1, 2, 3, 4]
-TRAIN = {"kind": "train", "epochs": 20, "seeds": SEEDS, "network": {"widths": [256]}, "optimizer": {"name": "sgd", "lr": 256 / 30}}
+TRAIN = {
+    "kind": "train",
+    "epochs": 20,
+    "seeds": SEEDS,
+    "network": {"widths": [256]},
+    "optimizer": {"name": "sgd", "lr": 256 / 30},
+}
 PAPER = {"kind": "study", "preset": "paper"}
 HYBRID = TRAIN | {"negatives": {"strategy": "hybrid"}}
 CHECK = {"kind": "check", "theorem": 2, "widths": [64, 256, 1000], "seeds": SEEDS}
-GRID = {"network.widths": [[64], [256], [1000]], "negatives.strategy": ["wrong_label", "other_image", "noise"]}
+GRID = {
+    "network.widths": [[64], [256], [1000]],
+    "negatives.strategy": ["wrong_label", "other_image", "noise"],
+}
 STUDY = {"kind": "study", "base": {"kind": "train", "epochs": 5, "seeds": [0, 1, 2]}, "grid": GRID}
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 380, "height": 780}
 
@@ -34,7 +45,10 @@ def main() -> None:
     if chromium is None:
         sys.exit("no Chromium on the PATH: apt-get install chromium")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="fflab-") as home, Stack(Settings(home=Path(home)), port=0, device="cpu") as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="fflab-") as home,
+        Stack(Settings(home=Path(home)), port=0, device="cpu") as stack,
+    ):
         jobs = finished_jobs(Client(stack.url))
         (folder / "theorem2.png").write_bytes(jobs["paper"].chart("theorem2"))
         with sync_playwright() as playwright:
@@ -52,7 +66,9 @@ def finished_jobs(client: Client) -> dict[str, JobHandle]:
         "paper": (PAPER, "the paper's experiments", ["theorem1", "theorem2"]),
         "study": (STUDY, "width by negative strategy", ["grid"]),
     }
-    jobs = {key: client.submit(spec, name=name, tags=tags) for key, (spec, name, tags) in wanted.items()}
+    jobs = {
+        key: client.submit(spec, name=name, tags=tags) for key, (spec, name, tags) in wanted.items()
+    }
     return {key: job.wait() for key, job in jobs.items()}
 
 
@@ -74,7 +90,10 @@ def take(browser: Browser, url: str, jobs: dict[str, JobHandle], folder: Path) -
 
 def shoot(browser: Browser, url: str, file: Path, size: dict[str, int], *, dark: bool) -> None:
     """A picture of what a screen of that size shows first, once its charts are drawn."""
-    page = browser.new_page(viewport={"width": size["width"], "height": size["height"]}, color_scheme="dark" if dark else "light")
+    page = browser.new_page(
+        viewport={"width": size["width"], "height": size["height"]},
+        color_scheme="dark" if dark else "light",
+    )
     page.goto(url)
     for number in range(page.locator("figure[data-chart]").count()):
         page.locator("figure[data-chart]").nth(number).locator("canvas").wait_for()

@@ -1,6 +1,8 @@
-"""The pictures of docs/theory.md, from the engine itself: python -m scripts.theory_pictures [NAME ...], a minute on two cores.
+"""The pictures of docs/theory.md, from the engine itself: python -m scripts.theory_pictures [NAME
+...], a minute on two cores.
 
-Everything is measured on mnist-mini, which is bundled. The pictures come as SVG, without the day or the machine in them.
+Everything is measured on mnist-mini, which is bundled. The pictures come as SVG, without the day or
+the machine in them.
 """
 
 import argparse
@@ -35,7 +37,9 @@ def images(count: int, *, centred: bool = False) -> torch.Tensor:
 
 
 def labelled(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positives and negatives: images whose first ten pixels are the one-hot of their label, or of a wrong one."""
+    """Positives and negatives: images whose first ten pixels are the one-hot of their label, or of
+    a wrong one.
+    """
     arrays, chosen = load("mnist-mini"), np.random.default_rng(0).permutation(6_000)[:count]
     y = torch.from_numpy(arrays.y_train[chosen].astype(np.int64))
     wrong = (y + torch.randint(1, 10, y.shape, generator=torch.Generator().manual_seed(0))) % 10
@@ -57,104 +61,236 @@ def initial_sparsity() -> AnyChart:
         for seed in range(3):
             mean = float(ffengine.hoyer_sparsity(torch.relu(x @ weights(width, seed).T)).mean())
             rows.append({"width": width, "S": mean, "is": "measured"})
-        rows.append({"width": width, "S": (1 - 1 / math.sqrt(math.pi)) * math.sqrt(width) / (math.sqrt(width) - 1), "is": "formula"})
+        rows.append(
+            {
+                "width": width,
+                "S": (1 - 1 / math.sqrt(math.pi)) * math.sqrt(width) / (math.sqrt(width) - 1),
+                "is": "formula",
+            }
+        )
     n = alt.X("width:Q", scale=alt.Scale(type="log", base=2), title="width n")
     s = alt.Y("S:Q", scale=alt.Scale(domain=[0.3, 0.65]), title="mean Hoyer sparsity S")
-    colour = alt.Color("is:N", scale=alt.Scale(domain=["measured", "formula"], range=[BLUE, ORANGE]), title=None)
+    colour = alt.Color(
+        "is:N", scale=alt.Scale(domain=["measured", "formula"], range=[BLUE, ORANGE]), title=None
+    )
     base = alt.Chart(alt.InlineData(values=rows)).encode(x=n, y=s, color=colour)
     line = base.transform_filter("datum.is == 'formula'").mark_line()
-    return sized(alt.layer(line, base.transform_filter("datum.is == 'measured'").mark_point(filled=True, size=30)))
+    return sized(
+        alt.layer(
+            line, base.transform_filter("datum.is == 'measured'").mark_point(filled=True, size=30)
+        )
+    )
 
 
 def kernel() -> alt.VConcatChart:
     """What a batch sample at an angle does to S of another, and which angles MNIST has."""
     angle = np.linspace(0, 180, 361)
     cosine = torch.from_numpy(np.cos(np.radians(angle))).clamp(-1, 1)
-    curve = [{"angle": a, "push": p} for a, p in zip(angle.tolist(), limit_kernel(cosine.clone()).tolist(), strict=True)]
-    x = alt.X("angle:Q", scale=alt.Scale(domain=[0, 180]), title=None, axis=alt.Axis(values=list(range(0, 181, 30))))
-    push = alt.Chart(alt.InlineData(values=curve)).mark_area(line={"color": BLUE}, color=BLUE, opacity=0.25)
+    curve = [
+        {"angle": a, "push": p}
+        for a, p in zip(angle.tolist(), limit_kernel(cosine.clone()).tolist(), strict=True)
+    ]
+    x = alt.X(
+        "angle:Q",
+        scale=alt.Scale(domain=[0, 180]),
+        title=None,
+        axis=alt.Axis(values=list(range(0, 181, 30))),
+    )
+    push = alt.Chart(alt.InlineData(values=curve)).mark_area(
+        line={"color": BLUE}, color=BLUE, opacity=0.25
+    )
     above = push.encode(x=x, y=alt.Y("push:Q", title="cos θ φ(θ)"))
     rows: Rows = []
-    for name, x_all in (("pixels / 255", images(1_500)), ("less their mean", images(1_500, centred=True))):
+    for name, x_all in (
+        ("pixels / 255", images(1_500)),
+        ("less their mean", images(1_500, centred=True)),
+    ):
         unit = torch.nn.functional.normalize(x_all)
         cosines = (unit @ unit.T)[tuple(torch.triu_indices(1_500, 1_500, 1))].clamp(-1, 1)
-        counts, edges = np.histogram(np.degrees(cosines.acos().numpy()), bins=90, range=(0, 180), density=True)
-        rows += [{"angle": float(at) + 1, "density": float(count), "data": name} for at, count in zip(edges, counts, strict=False)]
-    colour = alt.Color("data:N", scale=alt.Scale(domain=["pixels / 255", "less their mean"], range=[VERMILLION, GREEN]), title=None)
-    seen = alt.Chart(alt.InlineData(values=rows)).mark_line().encode(
-        x=x.copy().title("angle θ between two samples, degrees"), y=alt.Y("density:Q", title="pairs, per degree"), color=colour
-    )  # fmt: skip
-    return alt.vconcat(above.properties(width=WIDE, height=150), seen.properties(width=WIDE, height=120))
+        counts, edges = np.histogram(
+            np.degrees(cosines.acos().numpy()), bins=90, range=(0, 180), density=True
+        )
+        rows += [
+            {"angle": float(at) + 1, "density": float(count), "data": name}
+            for at, count in zip(edges, counts, strict=False)
+        ]
+    colour = alt.Color(
+        "data:N",
+        scale=alt.Scale(domain=["pixels / 255", "less their mean"], range=[VERMILLION, GREEN]),
+        title=None,
+    )
+    seen = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_line()
+        .encode(
+            x=x.copy().title("angle θ between two samples, degrees"),
+            y=alt.Y("density:Q", title="pairs, per degree"),
+            color=colour,
+        )
+    )
+    return alt.vconcat(
+        above.properties(width=WIDE, height=150), seen.properties(width=WIDE, height=120)
+    )
 
 
 def finite_and_limit() -> AnyChart:
-    """How often a layer of finite width and its limit agree about a sample: theorems 1 and 2, 1 000 samples a side, three seeds."""
+    """How often a layer of finite width and its limit agree about a sample: theorems 1 and 2, 1 000
+    samples a side, three seeds.
+    """
     positive, negative = labelled(1_000)
-    limit1, limit2 = ffengine.infinite_width_theorem1(positive), ffengine.infinite_width_theorem2(positive, negative)
+    limit1, limit2 = (
+        ffengine.infinite_width_theorem1(positive),
+        ffengine.infinite_width_theorem2(positive, negative),
+    )
     rows: Rows = []
     for width in (64, 256, 1024, 4096):
         for seed in range(3):
             w = weights(width, seed)
-            pairs = {"theorem 1": [(ffengine.theorem1(w, positive), limit1)],
-                     "theorem 2": list(zip(ffengine.theorem2(w, positive, negative), limit2, strict=True))}  # fmt: skip
+            pairs = {
+                "theorem 1": [(ffengine.theorem1(w, positive), limit1)],
+                "theorem 2": list(
+                    zip(ffengine.theorem2(w, positive, negative), limit2, strict=True)
+                ),
+            }
             for name, found in pairs.items():
                 same = [(a.satisfied == b.satisfied).double().mean() for a, b in found]
-                rows.append({"width": width, "theorem": name, "figure": "same verdict", "share": float(torch.stack(same).mean())})
-                joined = torch.stack([torch.cat([pair[side].margin for pair in found]) for side in (0, 1)])
-                rows.append({"width": width, "theorem": name, "figure": "correlation", "share": float(torch.corrcoef(joined)[0, 1])})
+                rows.append(
+                    {
+                        "width": width,
+                        "theorem": name,
+                        "figure": "same verdict",
+                        "share": float(torch.stack(same).mean()),
+                    }
+                )
+                joined = torch.stack(
+                    [torch.cat([pair[side].margin for pair in found]) for side in (0, 1)]
+                )
+                rows.append(
+                    {
+                        "width": width,
+                        "theorem": name,
+                        "figure": "correlation",
+                        "share": float(torch.corrcoef(joined)[0, 1]),
+                    }
+                )
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X("width:Q", scale=alt.Scale(type="log", base=2), title="width n"),
-        color=alt.Color("theorem:N", scale=alt.Scale(domain=["theorem 1", "theorem 2"], range=[BLUE, VERMILLION]), title=None),
+        color=alt.Color(
+            "theorem:N",
+            scale=alt.Scale(domain=["theorem 1", "theorem 2"], range=[BLUE, VERMILLION]),
+            title=None,
+        ),
         strokeDash=alt.StrokeDash("figure:N", title=None, legend=alt.Legend(symbolType="stroke")),
-    )  # fmt: skip
-    mean = base.mark_line().encode(y=alt.Y("mean(share):Q", scale=alt.Scale(domain=[0, 1]), title="with the infinite-width limit"))
+    )
+    mean = base.mark_line().encode(
+        y=alt.Y(
+            "mean(share):Q", scale=alt.Scale(domain=[0, 1]), title="with the infinite-width limit"
+        )
+    )
     return sized(alt.layer(mean, base.mark_point(filled=True, opacity=0.6).encode(y="share:Q")))
 
 
 def first_order() -> AnyChart:
-    """Where first order stops: predicted and observed sign of the change of S, and flipped masks, by the size of one step."""
+    """Where first order stops: predicted and observed sign of the change of S, and flipped masks,
+    by the size of one step.
+    """
     rows: Rows = []
     for step in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1):
-        spec = CheckSpec(theorem=2, widths=(500,), methods=("exact",), step=step, samples=1_000, negatives=WrongLabel(), seeds=(0, 1, 2))
+        spec = CheckSpec(
+            theorem=2,
+            widths=(500,),
+            methods=("exact",),
+            step=step,
+            samples=1_000,
+            negatives=WrongLabel(),
+            seeds=(0, 1, 2),
+        )
         for cell in check(spec).cells:
-            rows.append({"step": step, "share": cell.agreement, "is": "predicted sign is the observed one"})
-            rows.append({"step": step, "share": cell.mask_flip_rate, "is": "masks that the step flips"})
+            rows.append(
+                {"step": step, "share": cell.agreement, "is": "predicted sign is the observed one"}
+            )
+            rows.append(
+                {"step": step, "share": cell.mask_flip_rate, "is": "masks that the step flips"}
+            )
     names = ["predicted sign is the observed one", "masks that the step flips"]
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X(
-            "step:Q", scale=alt.Scale(type="log"), axis=alt.Axis(values=[1e-4, 1e-3, 1e-2, 1e-1]), title="size of the step, ||η D|| / ||W||"
+            "step:Q",
+            scale=alt.Scale(type="log"),
+            axis=alt.Axis(values=[1e-4, 1e-3, 1e-2, 1e-1]),
+            title="size of the step, ||η D|| / ||W||",
         ),
-        color=alt.Color("is:N", scale=alt.Scale(domain=names, range=[BLUE, VERMILLION]), title=None),
+        color=alt.Color(
+            "is:N", scale=alt.Scale(domain=names, range=[BLUE, VERMILLION]), title=None
+        ),
     )
-    mean = base.mark_line().encode(y=alt.Y("mean(share):Q", scale=alt.Scale(domain=[0, 1]), title="share"))
+    mean = base.mark_line().encode(
+        y=alt.Y("mean(share):Q", scale=alt.Scale(domain=[0, 1]), title="share")
+    )
     return sized(alt.layer(mean, base.mark_point(filled=True, opacity=0.5).encode(y="share:Q")))
 
 
 def phases() -> alt.HConcatChart:
-    """S and theorem 2's ratio in the trainings of the preset `paper`: pixels as they are, and centred ones; three seeds."""
+    """S and theorem 2's ratio in the trainings of the preset `paper`: pixels as they are, and
+    centred ones; three seeds.
+    """
     rows: Rows = []
     for name, preprocess in (("pixels as they are", "unit"), ("centred pixels", "center")):
-        fields = {"dataset": {"preprocess": preprocess}, "network": {"widths": [256]}, "optimizer": {"name": "sgd", "lr": 256 / 30}}
-        spec = TrainSpec.model_validate({**fields, "seeds": [0, 1, 2], "epochs": 20, "evaluation": {"measures": False}})
+        fields = {
+            "dataset": {"preprocess": preprocess},
+            "network": {"widths": [256]},
+            "optimizer": {"name": "sgd", "lr": 256 / 30},
+        }
+        spec = TrainSpec.model_validate(
+            {**fields, "seeds": [0, 1, 2], "epochs": 20, "evaluation": {"measures": False}}
+        )
         for row in ffengine.train(spec).curves:
-            rows.append({"run": name, "epoch": row.epoch, "split": row.split, "S": row.sparsity, "T2": row.theorem2_ratio})
+            rows.append(
+                {
+                    "run": name,
+                    "epoch": row.epoch,
+                    "split": row.split,
+                    "S": row.sparsity,
+                    "T2": row.theorem2_ratio,
+                }
+            )
     names = list(dict.fromkeys(str(row["run"]) for row in rows))
-    return alt.hconcat(*(one_run([row for row in rows if row["run"] == name], name, first=name == names[0]) for name in names))
+    return alt.hconcat(
+        *(
+            one_run([row for row in rows if row["run"] == name], name, first=name == names[0])
+            for name in names
+        )
+    )
 
 
 def one_run(rows: Rows, run: str, *, first: bool) -> alt.VConcatChart:
     """S above theorem 2's ratio over epochs: means over seeds, with the range of the seeds."""
-    colour = alt.Color("split:N", scale=alt.Scale(domain=["positive", "negative"], range=[BLUE, VERMILLION]), title=None)
+    colour = alt.Color(
+        "split:N",
+        scale=alt.Scale(domain=["positive", "negative"], range=[BLUE, VERMILLION]),
+        title=None,
+    )
     base = alt.Chart(alt.InlineData(values=rows)).encode(color=colour)
-    half = alt.Chart(alt.InlineData(values=[{"half": 0.5}])).mark_rule(strokeDash=[4, 3], color=GREY).encode(y=alt.Y("half:Q", title=""))
+    half = (
+        alt.Chart(alt.InlineData(values=[{"half": 0.5}]))
+        .mark_rule(strokeDash=[4, 3], color=GREY)
+        .encode(y=alt.Y("half:Q", title=""))
+    )
     charts = []
-    for field, domain, name in (("S", (0.3, 0.6), "sparsity S"), ("T2", (0.0, 1.0), "theorem 2 holds for")):
+    for field, domain, name in (
+        ("S", (0.3, 0.6), "sparsity S"),
+        ("T2", (0.0, 1.0), "theorem 2 holds for"),
+    ):
         x = alt.X("epoch:Q", title="epoch" if field == "T2" else None)
         scale, title = alt.Scale(domain=domain), name if first else ""
         low = alt.Y(f"min({field}):Q", scale=scale, title=title)
         band = base.mark_area(opacity=0.2).encode(x=x, y=low, y2=f"max({field}):Q")
         line = base.mark_line().encode(x=x, y=alt.Y(f"mean({field}):Q", scale=scale, title=title))
-        charts.append(alt.layer(*([half] if field == "T2" else []), band, line).properties(width=230, height=140))
+        charts.append(
+            alt.layer(*([half] if field == "T2" else []), band, line).properties(
+                width=230, height=140
+            )
+        )
     return alt.vconcat(*charts).properties(title=alt.Title(run, anchor="middle", fontSize=12))
 
 
@@ -164,7 +300,8 @@ def sized(chart: AnyChart) -> AnyChart:
 
 
 PICTURES: dict[str, Callable[[], AnyChart]] = {
-    draw.__name__: draw for draw in (initial_sparsity, kernel, finite_and_limit, first_order, phases)
+    draw.__name__: draw
+    for draw in (initial_sparsity, kernel, finite_and_limit, first_order, phases)
 }
 
 
@@ -172,7 +309,11 @@ def drawn(names: list[str]) -> Iterator[Path]:
     """Write the pictures of those names."""
     TARGET.mkdir(exist_ok=True)
     for name in names:
-        chart = PICTURES[name]().configure_legend(orient="top").configure(background="white", font="sans-serif")
+        chart = (
+            PICTURES[name]()
+            .configure_legend(orient="top")
+            .configure(background="white", font="sans-serif")
+        )
         path = TARGET / f"{name}.svg"
         path.write_text(vl_convert.vegalite_to_svg(chart.to_json()), encoding="utf-8")
         yield path
@@ -180,6 +321,8 @@ def drawn(names: list[str]) -> Iterator[Path]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*PICTURES, []], help="all, where none is named")
+    parser.add_argument(
+        "names", nargs="*", choices=[*PICTURES, []], help="all, where none is named"
+    )
     for written in drawn(parser.parse_args().names or list(PICTURES)):
         print(written)

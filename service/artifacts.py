@@ -1,4 +1,6 @@
-"""Checkpoints and other large results: files below one folder, each with a digest that is checked when it is read."""
+"""Checkpoints and other large results: files below one folder, each with a digest that is checked
+when it is read.
+"""
 
 import contextlib
 import errno
@@ -14,7 +16,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}")
 DIGEST_BYTES = 32
 LABEL = ".service"  # no job's id
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without hard links say
-EPOCH_NAME = re.compile(r"epoch-(\d{2})-(\d{6})\.safetensors")  # the checkpoint at the end of a measured epoch
+EPOCH_NAME = re.compile(
+    r"epoch-(\d{2})-(\d{6})\.safetensors"
+)  # the checkpoint at the end of a measured epoch
 
 
 def epoch_name(layer: int, epoch: int) -> str:
@@ -23,7 +27,9 @@ def epoch_name(layer: int, epoch: int) -> str:
 
 
 def margins_name(seed: int, width: int) -> str:
-    """The per-sample margins of all cells of a check with that seed and width; see ffengine.persample."""
+    """The per-sample margins of all cells of a check with that seed and width; see
+    ffengine.persample.
+    """
     return f"margins-{seed}-{width}.npz"
 
 
@@ -38,7 +44,10 @@ class Artifacts:
         self.root = root
 
     def put(self, job_id: str, name: str, data: bytes) -> None:
-        """Write durably and at once: a reader sees the old content or the new. OSError where there is no room."""
+        """Write durably and at once: a reader sees the old content or the new.
+
+        OSError where there is no room.
+        """
         path = self._path(job_id, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{name}.{os.getpid()}.part")
@@ -52,7 +61,10 @@ class Artifacts:
         _sync(path.parent)
 
     def get(self, job_id: str, name: str) -> bytes:
-        """The content. KeyError where there is none, ArtifactDamaged where it is not what was written."""
+        """The content.
+
+        KeyError where there is none, ArtifactDamaged where it is not what was written.
+        """
         try:
             stored = self._path(job_id, name).read_bytes()
         except FileNotFoundError as error:
@@ -65,17 +77,29 @@ class Artifacts:
     def names(self, job_id: str) -> list[str]:
         """The names of a job's artifacts, sorted."""
         folder = self._folder(job_id)
-        return sorted(path.name for path in folder.iterdir() if path.suffix != ".part") if folder.is_dir() else []
+        return (
+            sorted(path.name for path in folder.iterdir() if path.suffix != ".part")
+            if folder.is_dir()
+            else []
+        )
 
     def tidy(self, job_id: str) -> None:
-        """Remove what a killed writer left half written; one that only slept finds its draft gone and has an OSError."""
+        """Remove what a killed writer left half written; one that only slept finds its draft gone
+        and has an OSError.
+        """
         folder = self._folder(job_id)
         for draft in folder.glob("*.part"):
             draft.unlink(missing_ok=True)
 
     def owners(self, *, older_than: float = float("inf")) -> list[str]:
-        """The jobs that have artifacts, whose folders have not changed since a time (seconds since 1970, this machine's clock)."""
-        folders = [path for path in self.root.iterdir() if JOB_ID.fullmatch(path.name)] if self.root.is_dir() else []
+        """The jobs that have artifacts, whose folders have not changed since a time (seconds since
+        1970, this machine's clock).
+        """
+        folders = (
+            [path for path in self.root.iterdir() if JOB_ID.fullmatch(path.name)]
+            if self.root.is_dir()
+            else []
+        )
         return sorted(path.name for path in folders if _changed_at(path) < older_than)
 
     def size(self, job_id: str) -> int:
@@ -97,7 +121,9 @@ class Artifacts:
             return None
 
     def put_label(self, service_id: str) -> None:
-        """Name the service that the folder belongs to, durably, unless one is named: of several writers the first one counts."""
+        """Name the service that the folder belongs to, durably, unless one is named: of several
+        writers the first one counts.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         label, draft = self.root / LABEL, self.root / f"{LABEL}.{secrets.token_hex(8)}.part"
         try:

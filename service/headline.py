@@ -1,6 +1,8 @@
-"""The figures that a list shows of a job: means over its seeds at the last epoch that all of them have, each with its name.
+"""The figures that a list shows of a job: means over its seeds at the last epoch that all of them
+have, each with its name.
 
-Rows are those of GET /v1/jobs/{id}/curves: of training one a seed, layer, epoch and split, of a check its cells.
+Rows are those of GET /v1/jobs/{id}/curves: of training one a seed, layer, epoch and split, of a
+check its cells.
 """
 
 from collections import defaultdict
@@ -23,8 +25,12 @@ class Headline(NamedTuple):
     meaning: str = ""
 
 
-def headline(spec: AnySpec, rows: Sequence[Row], accuracies: Sequence[AccuracyRow] = ()) -> Headline:
-    """The headline of a job; nothing of a study, whose runs have their own, and of what is not measured yet."""
+def headline(
+    spec: AnySpec, rows: Sequence[Row], accuracies: Sequence[AccuracyRow] = ()
+) -> Headline:
+    """The headline of a job; nothing of a study, whose runs have their own, and of what is not
+    measured yet.
+    """
     if isinstance(spec, TrainSpec):
         return _of_training(spec, newest_complete(rows), accuracies)
     return _of_check(spec, widest(rows)) if isinstance(spec, CheckSpec) else Headline()
@@ -36,7 +42,10 @@ def newest_complete(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         places[int(row["layer"]), int(row["epoch"])].append(row)
     everyone = _sides(rows)
-    return next((found for _, found in sorted(places.items(), reverse=True) if _sides(found) == everyone), [])
+    return next(
+        (found for _, found in sorted(places.items(), reverse=True) if _sides(found) == everyone),
+        [],
+    )
 
 
 def widest(rows: Sequence[Row]) -> list[Row]:
@@ -53,22 +62,31 @@ def mean(rows: Iterable[Row], figure: str) -> float | None:
 
 
 def places_of_interest(spec: AnySpec, newest: Row) -> Iterator[Row]:
-    """What identifies the rows of which a headline is made, where `newest` is a job's newest row: more than those, hardly ever less."""
+    """What identifies the rows of which a headline is made, where `newest` is a job's newest row:
+    more than those, hardly ever less.
+    """
     seeds = getattr(spec, "seeds", ())
     if isinstance(spec, TrainSpec):
         stage = next(layers for layers in spec.stages if int(newest["layer"]) in layers)
-        measured = [epoch for epoch in range(int(newest["epoch"]) + 1) if spec.is_monitored(epoch)][-EPOCHS_LOOKED_AT:]
+        measured = [epoch for epoch in range(int(newest["epoch"]) + 1) if spec.is_monitored(epoch)][
+            -EPOCHS_LOOKED_AT:
+        ]
         for seed, epoch, (split, _) in product(seeds, measured, SPLITS):
             yield {"seed": seed, "layer": stage[-1], "epoch": epoch, "split": split}
     elif isinstance(spec, CheckSpec):
         widths = spec.widths if spec.at == "initialization" else (int(newest["width"]),)
-        cells = {*product(seeds, [max(widths)]), *product(seeds[:1], widths)}  # seeds are checked one after the other
+        cells = {
+            *product(seeds, [max(widths)]),
+            *product(seeds[:1], widths),
+        }  # seeds are checked one after the other
         for (seed, width), (split, _) in product(sorted(cells), SPLITS):
             yield {**newest, "seed": seed, "width": width, "split": split, "method": "exact"}
 
 
 def suffices(spec: AnySpec, rows: Sequence[Row]) -> bool:
-    """Whether these rows have what a headline needs of all seeds; else it is made of all rows that there are."""
+    """Whether these rows have what a headline needs of all seeds; else it is made of all rows that
+    there are.
+    """
     if isinstance(spec, TrainSpec):
         return {row["seed"] for row in newest_complete(rows)} == set(spec.seeds)
     return bool(widest(rows)) or (isinstance(spec, CheckSpec) and "exact" not in spec.methods)
@@ -78,7 +96,9 @@ def _sides(rows: Iterable[Row]) -> set[tuple[int, str]]:
     return {(int(row["seed"]), str(row["split"])) for row in rows}
 
 
-def _of_training(spec: TrainSpec, rows: Sequence[Row], accuracies: Sequence[AccuracyRow]) -> Headline:
+def _of_training(
+    spec: TrainSpec, rows: Sequence[Row], accuracies: Sequence[AccuracyRow]
+) -> Headline:
     if not rows:
         return Headline()
     layer, epoch = rows[0]["layer"], rows[0]["epoch"]
@@ -90,32 +110,58 @@ def _of_training(spec: TrainSpec, rows: Sequence[Row], accuracies: Sequence[Accu
             value = mean((row for row in rows if row["split"] == split), figure)
             found += [f"{name}{sign} {value:.3f}"] if value is not None else []
     tested = [
-        row.accuracy for row in accuracies if row.method == "goodness" and row.partition == "test" and is_of_all_layers(row, accuracies)
+        row.accuracy
+        for row in accuracies
+        if row.method == "goodness"
+        and row.partition == "test"
+        and is_of_all_layers(row, accuracies)
     ]
     if tested:
         found.append(f"accuracy {sum(tested) / len(tested):.3f}")
     if not found:
         return Headline()
-    explained = "S: Hoyer sparsity; T2: share of samples that satisfy theorem 2; + of positive, − of negative samples"
+    explained = (
+        "S: Hoyer sparsity; T2: share of samples that satisfy theorem 2; + of positive, − of "
+        "negative samples"
+    )
     further = "; accuracy: on test samples, by the goodness of all layers" if tested else ""
-    return Headline(f"{where}: {' '.join(found)}", f"{_seeds(spec.seeds, rows)} at {where}. {explained}{further}")
+    return Headline(
+        f"{where}: {' '.join(found)}",
+        f"{_seeds(spec.seeds, rows)} at {where}. {explained}{further}",
+    )
 
 
 def _of_check(spec: CheckSpec, rows: Sequence[Row]) -> Headline:
     if not rows:
         return Headline()
     epoch, width = rows[0]["epoch"], rows[0]["width"]
-    ratios = [(sign, mean((row for row in rows if row["split"] == split), "ratio")) for split, sign in SPLITS]
-    found = [f"T{spec.theorem}{sign if spec.theorem == 2 else ''} {value:.4f}" for sign, value in ratios if value is not None]
+    ratios = [
+        (sign, mean((row for row in rows if row["split"] == split), "ratio"))
+        for split, sign in SPLITS
+    ]
+    found = [
+        f"T{spec.theorem}{sign if spec.theorem == 2 else ''} {value:.4f}"
+        for sign, value in ratios
+        if value is not None
+    ]
     if not found:
         return Headline()
     where = f"n = {width}" if epoch == 0 else f"epoch {epoch}, n = {width}"
     signs = ", + of positive, − of negative samples" if spec.theorem == 2 else ""
-    explained = f"T{spec.theorem}: share of samples that satisfy theorem {spec.theorem}{signs}, by the exact margin"
-    return Headline(f"{where}: {' '.join(found)}", f"{_seeds(spec.seeds, rows)} at {where}. {explained}")
+    explained = (
+        f"T{spec.theorem}: share of samples that satisfy theorem {spec.theorem}{signs}, by "
+        f"the exact margin"
+    )
+    return Headline(
+        f"{where}: {' '.join(found)}", f"{_seeds(spec.seeds, rows)} at {where}. {explained}"
+    )
 
 
 def _seeds(asked: Sequence[int], rows: Iterable[Row]) -> str:
     there = len({row["seed"] for row in rows})
-    counted = f"{there} seed{'s' if there > 1 else ''}" if there == len(asked) else f"{there} of {len(asked)} seeds"
+    counted = (
+        f"{there} seed{'s' if there > 1 else ''}"
+        if there == len(asked)
+        else f"{there} of {len(asked)} seeds"
+    )
     return f"mean over {counted}"

@@ -1,4 +1,7 @@
-"""Jobs: their states, who may change what, and the form in which they are shown. No SQL, no HTTP."""
+"""Jobs: their states, who may change what, and the form in which they are shown.
+
+No SQL, no HTTP.
+"""
 
 from datetime import datetime
 from enum import StrEnum
@@ -34,8 +37,8 @@ class Transition(NamedTuple):
     target: JobState
 
 
-# The whole life of a job. A wish (cancel, pause) of a running job is the column `wanted`, not a state:
-# the worker that holds the lease turns it into one of these.
+# The whole life of a job. A wish (cancel, pause) of a running job is the column `wanted`, not a
+# state: the worker that holds the lease turns it into one of these.
 TRANSITIONS: tuple[Transition, ...] = (
     Transition("claim", "worker", JobState.queued, JobState.running),
     Transition("finish", "worker", JobState.running, JobState.succeeded),
@@ -54,10 +57,13 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("resume", "user", JobState.paused, JobState.queued),
     Transition("retry", "user", JobState.failed, JobState.queued),
     Transition("retry", "user", JobState.cancelled, JobState.queued),
-    Transition("retry_failed", "user", JobState.succeeded, JobState.queued),  # only of a study some of whose runs have not succeeded
+    Transition(
+        "retry_failed", "user", JobState.succeeded, JobState.queued
+    ),  # only of a study some of whose runs have not succeeded
     # a job that waits for an identical one shares its answer
     Transition("answer", "reconciler", JobState.queued, JobState.succeeded),
-    # a study is not claimed by a worker: it follows its cells, some of which may be answered at once
+    # a study is not claimed by a worker: it follows its cells, some of which may be answered at
+    # once
     Transition("aggregate", "reconciler", JobState.queued, JobState.running),
     Transition("aggregate", "reconciler", JobState.paused, JobState.running),
     Transition("aggregate", "reconciler", JobState.queued, JobState.paused),
@@ -72,7 +78,11 @@ TRANSITIONS: tuple[Transition, ...] = (
 
 def sources(action: str, target: JobState) -> tuple[JobState, ...]:
     """The states from which an action may lead to `target`: what its WHERE clause must name."""
-    return tuple(change.source for change in TRANSITIONS if change.action == action and change.target == target)
+    return tuple(
+        change.source
+        for change in TRANSITIONS
+        if change.action == action and change.target == target
+    )
 
 
 class Wanted(StrEnum):
@@ -97,8 +107,13 @@ class Webhook(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    url: str = Field(max_length=2000, description="https; http where the operator allows private addresses")
-    secret: SecretStr | None = Field(None, description="`whsec_` and base64 of 24 to 64 bytes; null: the service's own secret signs")
+    url: str = Field(
+        max_length=2000, description="https; http where the operator allows private addresses"
+    )
+    secret: SecretStr | None = Field(
+        None,
+        description="`whsec_` and base64 of 24 to 64 bytes; null: the service's own secret signs",
+    )
     states: list[JobState] = Field(
         default=[JobState.succeeded, JobState.failed, JobState.cancelled],
         min_length=1,
@@ -112,7 +127,9 @@ class Progress(BaseModel):
 
     fraction: float = Field(ge=0, le=1)
     message: str
-    eta_seconds: float | None = Field(description="null while nothing is known, and when the job has ended")
+    eta_seconds: float | None = Field(
+        description="null while nothing is known, and when the job has ended"
+    )
 
 
 class LogLine(BaseModel):
@@ -139,7 +156,9 @@ class Job(BaseModel):
     kind: Literal["train", "check", "study"]
     name: str | None
     tags: list[str]
-    submitted_by: str | None = Field(None, description="the name of the API key that it came with; null where none was needed")
+    submitted_by: str | None = Field(
+        None, description="the name of the API key that it came with; null where none was needed"
+    )
     priority: Literal["low", "normal", "high"]
     pinned: bool = Field(description="kept, whatever the retention says")
     state: JobState
@@ -151,14 +170,21 @@ class Job(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     attempts: int = Field(description="how often a worker has claimed it")
-    timeout_seconds: float | None = Field(description="longest time that it may run, all attempts together; of a study, each of its runs")
+    timeout_seconds: float | None = Field(
+        description="longest time that it may run, all attempts together; of a study, each of "
+        "its runs"
+    )
     error: JobError | None
     provenance: Provenance | None
     parent: str | None = Field(description="the study that it is a cell of")
-    place: dict[str, JsonValue] | None = Field(description="where in the study: `part`, and `params`, the point of its grid")
+    place: dict[str, JsonValue] | None = Field(
+        description="where in the study: `part`, and `params`, the point of its grid"
+    )
     cached: bool = Field(description="answered from an earlier success, `cached_from`")
     cached_from: str | None
-    waits_for: str | None = Field(description="an identical job that is computed already: this one shares its answer")
+    waits_for: str | None = Field(
+        description="an identical job that is computed already: this one shares its answer"
+    )
     webhook: str | None = Field(description="the address that is told")
     links: dict[str, str]
 

@@ -6,14 +6,43 @@ from pathlib import Path
 MOUNTS = Path("/proc/self/mountinfo")
 NETWORK_FILE_SYSTEMS = frozenset(
     {
-        *("9p", "afs", "beegfs", "ceph", "ceph-fuse", "cifs", "coda", "davfs", "gcsfuse", "glusterfs", "gpfs", "juicefs", "lustre"),
-        *("mfs", "ncpfs", "nfs", "nfs4", "panfs", "pvfs2", "rclone", "s3fs", "smb3", "smbfs", "sshfs", "wekafs"),
+        *(
+            "9p",
+            "afs",
+            "beegfs",
+            "ceph",
+            "ceph-fuse",
+            "cifs",
+            "coda",
+            "davfs",
+            "gcsfuse",
+            "glusterfs",
+            "gpfs",
+            "juicefs",
+            "lustre",
+        ),
+        *(
+            "mfs",
+            "ncpfs",
+            "nfs",
+            "nfs4",
+            "panfs",
+            "pvfs2",
+            "rclone",
+            "s3fs",
+            "smb3",
+            "smbfs",
+            "sshfs",
+            "wekafs",
+        ),
     }
 )
 
 
 def network_file_system(folder: Path) -> str | None:
-    """The type of the network file system that a folder lies on; None where it is on none, or the system does not tell."""
+    """The type of the network file system that a folder lies on; None where it is on none, or the
+    system does not tell.
+    """
     mounts: dict[Path, str] = {}
     for line in MOUNTS.read_text().splitlines() if MOUNTS.exists() else ():
         place, _, source = line.partition(" - ")
@@ -24,4 +53,6 @@ def network_file_system(folder: Path) -> str | None:
 
 
 def _unescaped(path: str) -> str:
-    return re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), path)  # the kernel writes blanks and the like in octal
+    return re.sub(
+        r"\\(\d{3})", lambda found: chr(int(found[1], 8)), path
+    )  # the kernel writes blanks and the like in octal

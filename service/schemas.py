@@ -1,4 +1,7 @@
-"""What the API answers with, beside jobs and results. The service writes these models and the client reads them."""
+"""What the API answers with, beside jobs and results.
+
+The service writes these models and the client reads them.
+"""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -19,7 +22,9 @@ class EventPage(BaseModel):
     """Some events of a job, oldest first."""
 
     items: list[Event]
-    next_cursor: int | None = Field(description="the id after which the next page begins; null where there are no more yet")
+    next_cursor: int | None = Field(
+        description="the id after which the next page begins; null where there are no more yet"
+    )
 
 
 class RowPage(BaseModel):

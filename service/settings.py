@@ -10,7 +10,10 @@ from service.hostnames import host_name
 
 
 class Keep(BaseModel):
-    """How long, and how many, ended jobs of a kind are kept; null: for ever, all. Pinned jobs are kept and not counted."""
+    """How long, and how many, ended jobs of a kind are kept; null: for ever, all.
+
+    Pinned jobs are kept and not counted.
+    """
 
     days: float | None = Field(None, gt=0)
     count: int | None = Field(None, ge=0)
@@ -27,40 +30,76 @@ class Retention(BaseModel):
 class Settings(BaseSettings):
     """Everything that the environment may say; each field is FFLAB_<NAME>."""
 
-    model_config = SettingsConfigDict(env_prefix="FFLAB_", env_nested_delimiter="__", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="FFLAB_", env_nested_delimiter="__", frozen=True, extra="ignore"
+    )
 
-    home: Path = Field(Path("~/.local/share/fflab"), description="state of the embedded stack: database, artifacts, logs")
-    database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in the home")
-    redis_url: SecretStr | None = Field(None, description="the broker; default: the embedded server, where one is started")
-    data: Path | None = Field(None, description="where data sets are looked for and downloaded to; default: HOME/data")
+    home: Path = Field(
+        Path("~/.local/share/fflab"),
+        description="state of the embedded stack: database, artifacts, logs",
+    )
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL; default: SQLite in the home"
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="the broker; default: the embedded server, where one is started"
+    )
+    data: Path | None = Field(
+        None, description="where data sets are looked for and downloaded to; default: HOME/data"
+    )
     url: str = Field("http://127.0.0.1:8000", description="the service, for clients")
     api_key: SecretStr | None = Field(None, description="the key that clients send")
 
-    lease_seconds: float = Field(10.0, gt=0, description="a worker that is silent for so long has lost its job")
+    lease_seconds: float = Field(
+        10.0, gt=0, description="a worker that is silent for so long has lost its job"
+    )
     max_losses: int = Field(3, ge=1, description="a job that loses its worker so often fails")
     checkpoint_seconds: float = Field(20.0, gt=0, description="longest time between checkpoints")
-    stop_seconds: float = Field(10.0, gt=0, description="time a runner is given to checkpoint before it is killed")
+    stop_seconds: float = Field(
+        10.0, gt=0, description="time a runner is given to checkpoint before it is killed"
+    )
     max_body_bytes: int = Field(1_000_000, ge=1_000, description="largest JSON body accepted")
-    max_upload_bytes: int = Field(1_000_000_000, ge=1_000, description="largest data set accepted by POST /v1/datasets")
-    require_keys: bool = Field(False, description="refuse requests without an API key even while none was made; needed beyond loopback")
+    max_upload_bytes: int = Field(
+        1_000_000_000, ge=1_000, description="largest data set accepted by POST /v1/datasets"
+    )
+    require_keys: bool = Field(
+        False,
+        description="refuse requests without an API key even while none was made; needed beyond "
+        "loopback",
+    )
     allowed_hosts: str | None = Field(
         None,
-        description="names, apart by commas, under which the service answers beside those of loopback; "
+        description="names, apart by commas, under which the service answers beside those of "
+        "loopback; "
         "unset: any name where keys are needed, else none",
     )
-    max_queued: int = Field(20_000, ge=1, description="submits are refused (429) while so many jobs wait")
-    idempotency_hours: float = Field(48.0, gt=0, description="how long an Idempotency-Key is remembered")
-    webhook_secret: SecretStr | None = Field(None, description="signs webhooks; default: one that the service makes and keeps")
-    webhook_allow_private: bool = Field(False, description="let webhooks reach private and loopback addresses, also without TLS")
+    max_queued: int = Field(
+        20_000, ge=1, description="submits are refused (429) while so many jobs wait"
+    )
+    idempotency_hours: float = Field(
+        48.0, gt=0, description="how long an Idempotency-Key is remembered"
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="signs webhooks; default: one that the service makes and keeps"
+    )
+    webhook_allow_private: bool = Field(
+        False, description="let webhooks reach private and loopback addresses, also without TLS"
+    )
     retention: Retention = Field(
-        Retention(), description='what is kept, e.g. {"check": {"days": 90, "count": 10000}}; what is not pinned and beyond it is deleted'
+        Retention(),
+        description='what is kept, e.g. {"check": {"days": 90, "count": 10000}}; '
+        "what is not pinned and beyond it is deleted",
     )
     limits: Limits = Limits()
 
     @field_validator("allowed_hosts")
     @classmethod
     def _of_hosts(cls, names: str | None) -> str | None:
-        return None if names is None else ",".join(host_name(name) for name in names.split(",") if name.strip())
+        return (
+            None
+            if names is None
+            else ",".join(host_name(name) for name in names.split(",") if name.strip())
+        )
 
     @property
     def hosts(self) -> frozenset[str]:

@@ -1,4 +1,6 @@
-"""Submitting a job: what may be asked, and what is decided about it: limits, weights that must exist, webhook, idempotency."""
+"""Submitting a job: what may be asked, and what is decided about it: limits, weights that must
+exist, webhook, idempotency.
+"""
 
 import hashlib
 from collections.abc import Iterator
@@ -51,7 +53,11 @@ class JobRequest(BaseModel):
         extra="forbid",
         json_schema_extra={
             "examples": [
-                {"spec": {"kind": "train", "epochs": 3, "network": {"widths": [256]}}, "name": "a first run", "tags": ["demo"]},
+                {
+                    "spec": {"kind": "train", "epochs": 3, "network": {"widths": [256]}},
+                    "name": "a first run",
+                    "tags": ["demo"],
+                },
                 {"spec": {"kind": "check", "theorem": 1, "widths": [64, 256]}},
                 {"spec": {"kind": "study", "preset": "paper"}},
             ]
@@ -67,10 +73,14 @@ class JobRequest(BaseModel):
         None,
         gt=0,
         le=LONGEST_TIMEOUT_SECONDS,
-        description="longest time that it may run, all attempts together; of a study, each of its runs",
+        description="longest time that it may run, all attempts together; of a study, each of "
+        "its runs",
     )
     pinned: bool = Field(False, description="keep it, whatever the retention says")
-    webhook: str | Webhook | None = Field(None, description="an address that is told when the job ends, with more to choose as an object")
+    webhook: str | Webhook | None = Field(
+        None,
+        description="an address that is told when the job ends, with more to choose as an object",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -86,16 +96,27 @@ class Submissions:
 
     def __init__(self, jobs: Jobs, settings: Settings) -> None:
         self._jobs, self._settings = jobs, settings
-        self.in_flight: set[tuple[str, str]] = set()  # idempotency keys whose first request is being worked on
+        self.in_flight: set[tuple[str, str]] = (
+            set()
+        )  # idempotency keys whose first request is being worked on
 
-    def submit(self, request: JobRequest, *, owner: str, submitted_by: str | None, key: str | None) -> Submitted:
+    def submit(
+        self, request: JobRequest, *, owner: str, submitted_by: str | None, key: str | None
+    ) -> Submitted:
         """Store a job. Raises SubmissionError, KeyReused and QueueFull."""
         cells = self._cells(request.spec)
-        facts = {name: getattr(request, name) for name in ("spec", "name", "tags", "priority", "fresh", "timeout_seconds", "pinned")}
-        new = NewJob.model_construct(**facts, webhook=self._webhook(request.webhook), submitted_by=submitted_by)
+        facts = {
+            name: getattr(request, name)
+            for name in ("spec", "name", "tags", "priority", "fresh", "timeout_seconds", "pinned")
+        }
+        new = NewJob.model_construct(
+            **facts, webhook=self._webhook(request.webhook), submitted_by=submitted_by
+        )
         with self._once(owner, key):
             idempotency = self._idempotency(owner, key, request)
-            return self._jobs.submit(new, cells, idempotency=idempotency, max_queued=self._settings.max_queued)
+            return self._jobs.submit(
+                new, cells, idempotency=idempotency, max_queued=self._settings.max_queued
+            )
 
     def estimate(self, request: JobRequest) -> Estimate:
         """What a job would cost; limits that it passes are in `problems`. Raises InvalidField."""
@@ -103,7 +124,9 @@ class Submissions:
         return self._estimate(request.spec)
 
     def _cells(self, spec: TrainSpec | CheckSpec | StudySpec) -> list[Cell]:
-        """The cells of a study; refuses what is too large, cannot be expanded, or refers to weights that there are not."""
+        """The cells of a study; refuses what is too large, cannot be expanded, or refers to weights
+        that there are not.
+        """
         found = self._estimate(spec)
         if found.problems:
             raise RunTooLarge(found, self._settings.limits)
@@ -112,12 +135,18 @@ class Submissions:
         if not isinstance(spec, StudySpec):
             return []
         cells = expand(spec)
-        checks = (cell.spec for cell in cells if isinstance(cell.spec, CheckSpec) and isinstance(cell.spec.at, TrainedWeights))
+        checks = (
+            cell.spec
+            for cell in cells
+            if isinstance(cell.spec, CheckSpec) and isinstance(cell.spec.at, TrainedWeights)
+        )
         for check in dict.fromkeys(checks):
             try:
                 self._refuse_missing_weights(check)
             except InvalidField as refusal:
-                raise InvalidField("/spec", f"one of its checks cannot be run: {refusal}") from refusal
+                raise InvalidField(
+                    "/spec", f"one of its checks cannot be run: {refusal}"
+                ) from refusal
         return cells
 
     def _estimate(self, spec: TrainSpec | CheckSpec | StudySpec) -> Estimate:
@@ -138,13 +167,21 @@ class Submissions:
             field, _, message = str(error).partition(": ")
             raise InvalidField(f"/spec/{field.replace('.', '/')}", message) from error
         stage = next(layers for layers in job.spec.stages if spec.at.layer in layers)
-        measured = any(row["layer"] == stage[-1] and row["epoch"] == spec.at.epoch for row in self._jobs.rows(job.id))
+        measured = any(
+            row["layer"] == stage[-1] and row["epoch"] == spec.at.epoch
+            for row in self._jobs.rows(job.id)
+        )
         if not measured:
-            missing = f"{job.id} ({job.state.value}) has not come to epoch {spec.at.epoch} of layer {spec.at.layer}"
+            missing = (
+                f"{job.id} ({job.state.value}) has not come to epoch {spec.at.epoch} of layer "
+                f"{spec.at.layer}"
+            )
             raise InvalidField("/spec/at/epoch", missing)
 
     def _webhook(self, given: str | Webhook | None) -> Webhook | None:
-        """Who is to be told; refuses addresses that are not to be reached, and secrets that are none."""
+        """Who is to be told; refuses addresses that are not to be reached, and secrets that are
+        none.
+        """
         if given is None:
             return None
         webhook = Webhook(url=given) if isinstance(given, str) else given
@@ -175,7 +212,11 @@ class Submissions:
     def _idempotency(self, owner: str, key: str | None, request: JobRequest) -> Idempotency | None:
         if key is None:
             return None
-        secret = request.webhook.secret if isinstance(request.webhook, Webhook) else None  # the document shows it as asterisks
-        document = request.model_dump_json(exclude_unset=True) + (secret.get_secret_value() if secret else "")
+        secret = (
+            request.webhook.secret if isinstance(request.webhook, Webhook) else None
+        )  # the document shows it as asterisks
+        document = request.model_dump_json(exclude_unset=True) + (
+            secret.get_secret_value() if secret else ""
+        )
         fingerprint = hashlib.sha256(document.encode()).hexdigest()
         return Idempotency(owner, key, fingerprint, self._settings.idempotency_hours)

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-# Set before torch is loaded: beside another lane or a busy machine its threads would spin for one another and compute little.
+# Set before torch is loaded: beside another lane or a busy machine its threads would spin for one
+# another and compute little.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -20,29 +21,48 @@ settings.load_profile("fflab")
 
 
 STACK = "the stack"
-OF_THEIR_OWN = ("test_backup", "test_demo", "test_fault_bench")  # of the tests of real processes, those that do not share the stack
+OF_THEIR_OWN = (
+    "test_backup",
+    "test_demo",
+    "test_fault_bench",
+)  # of the tests of real processes, those that do not share the stack
 
 
 def lane_of(nodeid: str) -> str:
-    """What a test must follow in one process: all that shares the stack, which is started once; elsewhere the tests of its file."""
+    """What a test must follow in one process: all that shares the stack, which is started once;
+    elsewhere the tests of its file.
+    """
     file = nodeid.partition("::")[0]
-    return STACK if file.startswith("tests/integration/") and Path(file).stem not in OF_THEIR_OWN else file
+    return (
+        STACK
+        if file.startswith("tests/integration/") and Path(file).stem not in OF_THEIR_OWN
+        else file
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts the stack or a browser, and put first what takes long and waits: beside it there is time to compute."""
+    """Mark what starts the stack or a browser, and put first what takes long and waits: beside it
+    there is time to compute.
+    """
     for item in items:
         if item.nodeid.startswith("tests/integration/"):
             item.add_marker(pytest.mark.stack)
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
-    items.sort(key=lambda item: 0 if lane_of(item.nodeid) == STACK else 1 if item.get_closest_marker("stack") else 2)
+    items.sort(
+        key=lambda item: (
+            0 if lane_of(item.nodeid) == STACK else 1 if item.get_closest_marker("stack") else 2
+        )
+    )
 
 
 @pytest.hookimpl(optionalhook=True)  # where pytest-xdist is installed
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Whole lanes to whichever process is free, in the order above. (`--dist loadgroup` tells pytest 9.2 nothing of groups.)"""
+    """Whole lanes to whichever process is free, in the order above.
+
+    (`--dist loadgroup` tells pytest 9.2 nothing of groups.)
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class Lanes(LoadScopeScheduling):
@@ -55,6 +75,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say in one line what was skipped for want of something, and how to have it."""
-    reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", []) if isinstance(report.longrepr, tuple | list)]
+    reasons = [
+        report.longrepr[2]
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple | list)
+    ]
     if line := summary(reasons):
         terminalreporter.write_line(line, yellow=True)

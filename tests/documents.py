@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 FENCE = re.compile(r"^( *)```([\w-]*)([^\n`]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 TITLE = re.compile(r'title="([^"]*)"')
 NO_RUN = re.compile(r"no-run: (.+)$")
@@ -38,7 +41,14 @@ def blocks(page: Path) -> list[Block]:
         title, reason = TITLE.search(info), NO_RUN.search(info)
         line = text.count("\n", 0, match.start()) + 1
         found.append(
-            Block(page, line, language, title and title[1], reason and reason[1], re.sub(f"^{indent}", "", content, flags=re.MULTILINE))
+            Block(
+                page,
+                line,
+                language,
+                title and title[1],
+                reason and reason[1],
+                re.sub(f"^{indent}", "", content, flags=re.MULTILINE),
+            )
         )
     return found
 
@@ -51,12 +61,18 @@ def titled(page: str) -> dict[str, str]:
 # Commands
 
 SPAN = re.compile(r"`([^`]+)`")
-SHELL = {"bash": "", "console": "$ ", "text": "$ "}  # a language, and what its command lines begin with
+SHELL = {
+    "bash": "",
+    "console": "$ ",
+    "text": "$ ",
+}  # a language, and what its command lines begin with
 CONTAINERS = ("api", "worker")  # of docker compose: what follows their names is run in them
 
 
 class Shown(NamedTuple):
-    """A command line of fflab that a text shows; in a sentence it may lack what it needs, as in `fflab log`."""
+    """A command line of fflab that a text shows; in a sentence it may lack what it needs, as in
+    `fflab log`.
+    """
 
     place: str
     words: list[str]
@@ -70,8 +86,13 @@ def commands(page: Path) -> Iterator[Shown]:
         lines = re.sub(r"\\\n", " ", block.text).splitlines() if prompt is not None else []
         for line in lines:
             if line.startswith(prompt or ""):
-                yield from (Shown(block.place, words, True) for words in in_line(line.removeprefix(prompt or "")))
-    yield from in_sentences(FENCE.sub("", page.read_text(encoding="utf-8")), str(page.relative_to(ROOT)))
+                yield from (
+                    Shown(block.place, words, True)
+                    for words in in_line(line.removeprefix(prompt or ""))
+                )
+    yield from in_sentences(
+        FENCE.sub("", page.read_text(encoding="utf-8")), str(page.relative_to(ROOT))
+    )
 
 
 def in_sentences(text: str, place: str) -> Iterator[Shown]:

@@ -1,4 +1,6 @@
-"""How many examples a test asks of hypothesis, where it asks for another number than the profile."""
+"""How many examples a test asks of hypothesis, where it asks for another number than the
+profile.
+"""
 
 from hypothesis import settings
 

@@ -20,7 +20,9 @@ STUDY = StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"epochs": 
 
 def submit(store: Store, spec: RunSpec | StudySpec = TRAIN, **fields: object) -> Job:
     order = NewJob.model_validate({"spec": spec, **fields})
-    return store.jobs.submit(order, expand(spec) if isinstance(spec, StudySpec) else (), max_queued=QUEUE_LIMIT).job
+    return store.jobs.submit(
+        order, expand(spec) if isinstance(spec, StudySpec) else (), max_queued=QUEUE_LIMIT
+    ).job
 
 
 def claimed(store: Store, job: Job | None = None) -> tuple[str, int]:
@@ -37,13 +39,20 @@ def read(store: Store, job_id: str) -> Job:
 
 def let_lease_run_out(store: Store, job_id: str) -> None:
     with store.database.writing() as session:
-        session.execute(update(JobRow).where(JobRow.id == job_id).values(lease_until=now_seconds() - 1))
+        session.execute(
+            update(JobRow).where(JobRow.id == job_id).values(lease_until=now_seconds() - 1)
+        )
 
 
 def history(store: Store, job_id: str) -> list[str]:
     events = store.events.of(job_id, after=0, limit=1000)
-    assert [event.id for event in events] == list(range(1, len(events) + 1)), "events are numbered from 1 without gaps"
-    return [f"{event.type} {event.data['state']}" if "state" in event.data else event.type for event in events]
+    assert [event.id for event in events] == list(range(1, len(events) + 1)), (
+        "events are numbered from 1 without gaps"
+    )
+    return [
+        f"{event.type} {event.data['state']}" if "state" in event.data else event.type
+        for event in events
+    ]
 
 
 def end(store: Store, job: Job, *, well: bool) -> None:
@@ -58,13 +67,19 @@ def finished(store: Store, job_id: str, result: TrainResult) -> None:
     """Let a job succeed, as a worker would."""
     claim = store.queue.claim(job_id, "w", LEASE)
     assert claim is not None
-    store.queue.record(job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=result.curves)
+    store.queue.record(
+        job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=result.curves
+    )
     store.queue.finish(job_id, claim.attempt, result)
 
 
 def aged(store: Store, job_id: str, days: float) -> str:
     with store.database.writing() as session:
-        session.execute(update(JobRow).where(JobRow.id == job_id).values(finished_at=now_seconds() - days * 86_400))
+        session.execute(
+            update(JobRow)
+            .where(JobRow.id == job_id)
+            .values(finished_at=now_seconds() - days * 86_400)
+        )
     return job_id
 
 

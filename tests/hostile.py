@@ -12,10 +12,33 @@ from tests.over_http import succeed
 
 BAD = (
     *("\x00", "\x01", "\t", "\n", "\r", "\x0c", "\x1b", "\x7f", "\x80", "\x85", "\x9b", "\xad"),
-    *("\u061c", "\u200b", "\u200e", "\u200f", "\u2028", "\u2029", "\u202a", "\u202e", "\u2060", "\u2065", "\u2066", "\u2069", "\ufeff"),
+    *(
+        "\u061c",
+        "\u200b",
+        "\u200e",
+        "\u200f",
+        "\u2028",
+        "\u2029",
+        "\u202a",
+        "\u202e",
+        "\u2060",
+        "\u2065",
+        "\u2066",
+        "\u2069",
+        "\ufeff",
+    ),
     *("\ud800", "\udfff", "\ue000", "\uf8ff", "\ufdd0", "\ufdef", "\ufff9", "\ufffe", "\uffff"),
     *("\u115f", "\u1160", "\u2800", "\u3164", "\uffa0"),
-    *("\U0001fffe", "\U0001d173", "\U000e0001", "\U000e0041", "\U000e0fff", "\U000f0000", "\U0010fffd", "\U0010ffff"),
+    *(
+        "\U0001fffe",
+        "\U0001d173",
+        "\U000e0001",
+        "\U000e0041",
+        "\U000e0fff",
+        "\U000f0000",
+        "\U0010fffd",
+        "\U0010ffff",
+    ),
 )
 
 
@@ -24,13 +47,24 @@ SCRIPT = (
     'body:\'{"name":"OWNED"}\'})</script>'
 )
 HOSTILE = "\u0001\u001b[31m\u009b\ufffe\u202e" + SCRIPT
-CHECK = {"kind": "check", "theorem": 1, "widths": [8, 16], "samples": 20, "batch_size": 10, "methods": ["exact"]}
+CHECK = {
+    "kind": "check",
+    "theorem": 1,
+    "widths": [8, 16],
+    "samples": 20,
+    "batch_size": 10,
+    "methods": ["exact"],
+}
 PART: dict[str, Any] = {"base": CHECK, "grid": {"seeds": [[0], [1]]}}
 
 
 def stored_once(store: Store, name: str = HOSTILE) -> str:
-    """A study as an earlier version has stored it: with a name that is refused now everywhere; its runs have succeeded."""
-    spec = StudySpec.model_validate({"parts": {name: PART, "second": {**PART, "base": CHECK | {"samples": 30}}}}, context=STORED)
+    """A study as an earlier version has stored it: with a name that is refused now everywhere; its
+    runs have succeeded.
+    """
+    spec = StudySpec.model_validate(
+        {"parts": {name: PART, "second": {**PART, "base": CHECK | {"samples": 30}}}}, context=STORED
+    )
     order = NewJob.model_construct(spec=spec, name=name, tags=[name], submitted_by=name)
     job = store.jobs.submit(order, expand(spec, STORED), max_queued=100).job
     for child, _ in store.jobs.children(job.id):

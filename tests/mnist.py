@@ -6,4 +6,7 @@ from pathlib import Path
 import pytest
 
 RAW = Path(os.environ.get("FFLAB_TEST_MNIST", Path(__file__).parents[2] / "shared/data/MNIST/raw"))
-needs_mnist = pytest.mark.skipif(not RAW.is_dir(), reason=f"without all of MNIST: not at {RAW}; set FFLAB_TEST_MNIST to its raw folder")
+needs_mnist = pytest.mark.skipif(
+    not RAW.is_dir(),
+    reason=f"without all of MNIST: not at {RAW}; set FFLAB_TEST_MNIST to its raw folder",
+)

@@ -1,4 +1,6 @@
-"""What some tests need of the machine: without it they are skipped and counted, or fail where all of it is required."""
+"""What some tests need of the machine: without it they are skipped and counted, or fail where all
+of it is required.
+"""
 
 import os
 import re
@@ -10,7 +12,10 @@ import pytest
 
 PACKAGES = {"Chromium": "chromium", "PostgreSQL": "postgresql", "Redis": "redis-server"}
 WITHOUT = re.compile(r"without (.+?): ")
-REQUIRED = any(os.environ.get(name, "").lower() not in ("", "0", "false") for name in ("CI", "FFLAB_REQUIRE_ALL"))
+REQUIRED = any(
+    os.environ.get(name, "").lower() not in ("", "0", "false")
+    for name in ("CI", "FFLAB_REQUIRE_ALL")
+)
 
 
 def lacking(what: str, reason: str) -> NoReturn:
@@ -22,10 +27,14 @@ def lacking(what: str, reason: str) -> NoReturn:
 
 
 def summary(reasons: Iterable[str]) -> str | None:
-    """One line about the tests that were skipped: how many for want of what, and the command that installs it."""
+    """One line about the tests that were skipped: how many for want of what, and the command that
+    installs it.
+    """
     found = Counter(match[1] for reason in reasons if (match := WITHOUT.search(reason)))
     if not found:
         return None
     parts = ", ".join(f"{count} without {what}" for what, count in found.most_common())
     packages = [package for what, package in PACKAGES.items() if what in found]
-    return f"{found.total()} tests skipped: {parts}." + (f" To run them: apt-get install {' '.join(packages)}" if packages else "")
+    return f"{found.total()} tests skipped: {parts}." + (
+        f" To run them: apt-get install {' '.join(packages)}" if packages else ""
+    )

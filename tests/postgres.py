@@ -29,7 +29,9 @@ def _missing() -> str | None:
 
 def _program(name: str) -> str | None:
     """A program of PostgreSQL, on PATH or where Debian hides it."""
-    hidden = [str(path.parent) for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))]
+    hidden = [
+        str(path.parent) for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    ]
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *hidden]))
 
 
@@ -42,7 +44,9 @@ class PostgresServer:
     """A server on a Unix socket only, with its data in a folder that lasts as long as it."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="fflab-pg-"))  # short: the path of a socket has 107 bytes at most
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="fflab-pg-")
+        )  # short: the path of a socket has 107 bytes at most
         self.url = f"postgresql+psycopg://fflab@/postgres?host={self.folder}"
         self._as_user: list[str] = []
         if os.geteuid() == 0:
@@ -69,5 +73,11 @@ class PostgresServer:
         self._run("pg_ctl", "-w", "-m", "immediate", "stop")
 
     def _run(self, name: str, *arguments: str) -> None:
-        command = [*self._as_user, _program(name) or name, "-D", str(self.folder / "data"), *arguments]
+        command = [
+            *self._as_user,
+            _program(name) or name,
+            "-D",
+            str(self.folder / "data"),
+            *arguments,
+        ]
         subprocess.run(command, check=True, cwd=self.folder, stdout=subprocess.DEVNULL)

@@ -22,14 +22,28 @@ NEW_FRAME = re.compile(r"(?:\x1b\[1A\x1b\[2K)+")
 class Terminal:
     """`fflab ARGUMENTS` behind a pseudo-terminal."""
 
-    def __init__(self, *arguments: str, environment: Mapping[str, str], columns: int = 110, lines: int = 34) -> None:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FFLAB_") and name not in SIZE}
+    def __init__(
+        self, *arguments: str, environment: Mapping[str, str], columns: int = 110, lines: int = 34
+    ) -> None:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("FFLAB_") and name not in SIZE
+        }
         self._fd, inside = pty.openpty()
         self.resize(columns, lines)
-        # whoever runs the tests in the background has them ignore Ctrl-C, and what they start with them
+        # whoever runs the tests in the background has them ignore Ctrl-C, and what they start with
+        # them
         command = ["env", "--default-signal=INT", sys.executable, "-m", "service.cli", *arguments]
         environment = {**inherited, "TERM": "xterm", **environment}
-        self._process = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, env=environment, start_new_session=True)
+        self._process = subprocess.Popen(
+            command,
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            env=environment,
+            start_new_session=True,
+        )
         os.close(inside)
         self._raw = b""
 
@@ -51,7 +65,10 @@ class Terminal:
         return [CONTROL.sub("", frame) for frame in NEW_FRAME.split(text)]
 
     def until(self, *words: str) -> str:
-        """Read until a picture holds all of the words; that picture. Patient as long as anything is shown."""
+        """Read until a picture holds all of the words; that picture.
+
+        Patient as long as anything is shown.
+        """
         while True:
             for frame in self.frames[::-1]:
                 if all(word in frame for word in words):

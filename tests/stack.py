@@ -21,7 +21,9 @@ class Lab(Processes):
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack)
-        self.http = httpx.Client(base_url=stack.url, timeout=PATIENCE_SECONDS, transport=httpx.HTTPTransport(retries=5))
+        self.http = httpx.Client(
+            base_url=stack.url, timeout=PATIENCE_SECONDS, transport=httpx.HTTPTransport(retries=5)
+        )
 
     def __enter__(self) -> "Lab":
         return self
@@ -39,27 +41,46 @@ class Lab(Processes):
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    def wait_for(self, job_id: str, condition: Callable[[dict[str, Any]], bool], description: str) -> dict[str, Any]:
-        """The job as soon as the condition holds; patient as long as it gets on, or those before it do."""
+    def wait_for(
+        self, job_id: str, condition: Callable[[dict[str, Any]], bool], description: str
+    ) -> dict[str, Any]:
+        """The job as soon as the condition holds; patient as long as it gets on, or those before it
+        do.
+        """
 
         def found() -> dict[str, Any] | None:
             job = self.job(job_id)
             return job if condition(job) else None
 
-        return wait_until(found, f"{job_id}: {description}", seen=lambda: self.progress(job_id), pause=0.05)
+        return wait_until(
+            found, f"{job_id}: {description}", seen=lambda: self.progress(job_id), pause=0.05
+        )
 
     def progress(self, job_id: str) -> tuple[Any, ...]:
         """How far a job is, with the steps of whatever runs, which it may wait for."""
-        running = self.http.get("/v1/jobs", params={"state": "running", "limit": 20}).json()["items"]
+        running = self.http.get("/v1/jobs", params={"state": "running", "limit": 20}).json()[
+            "items"
+        ]
         job = self.job(job_id)
-        return job["state"], job["attempts"], job["progress"]["fraction"], sum(one["progress"]["fraction"] for one in running)
+        return (
+            job["state"],
+            job["attempts"],
+            job["progress"]["fraction"],
+            sum(one["progress"]["fraction"] for one in running),
+        )
 
     def until_state(self, job_id: str, *states: str) -> dict[str, Any]:
         return self.wait_for(job_id, lambda job: job["state"] in states, " or ".join(states))
 
     def until_midway(self, job_id: str) -> dict[str, Any]:
         """Wait until the job is well into its run, with something to resume from."""
-        job = self.wait_for(job_id, lambda job: job["progress"]["fraction"] >= 0.15 or job["state"] not in ("queued", "running"), "midway")
+        job = self.wait_for(
+            job_id,
+            lambda job: (
+                job["progress"]["fraction"] >= 0.15 or job["state"] not in ("queued", "running")
+            ),
+            "midway",
+        )
         assert job["state"] == "running", job
         return job
 
@@ -72,7 +93,9 @@ class Lab(Processes):
 
 def lab_settings(home: Path) -> Settings:
     """A stack that notices a lost worker soon and checkpoints often."""
-    return Settings(home=home, lease_seconds=LEASE_SECONDS, checkpoint_seconds=0.5, data=Settings().data)
+    return Settings(
+        home=home, lease_seconds=LEASE_SECONDS, checkpoint_seconds=0.5, data=Settings().data
+    )
 
 
 # a few seconds on two cores, in many epochs, or in few epochs of many batches
@@ -108,7 +131,11 @@ def events(lab: Lab, job_id: str) -> list[dict[str, Any]]:
     """All events of a job."""
     found: list[dict[str, Any]] = []
     while True:
-        answer = lab.http.get(f"/v1/jobs/{job_id}/events", params={"after": len(found)}, headers={"Accept": "application/json"})
+        answer = lab.http.get(
+            f"/v1/jobs/{job_id}/events",
+            params={"after": len(found)},
+            headers={"Accept": "application/json"},
+        )
         assert answer.status_code == 200, answer.text
         page = answer.json()["items"]
         if not page:

@@ -11,12 +11,16 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_the_api_process_does_not_import_torch() -> None:
-    code = "import sys, service.web.app, service.cli, service.client; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, service.web.app, service.cli, service.client; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_public_names_of_the_engine_are_there_and_stay_what_they_are() -> None:
-    for name in ffengine.__all__:  # twice: importing a submodule must not replace a function of its name
+    for (
+        name
+    ) in ffengine.__all__:  # twice: importing a submodule must not replace a function of its name
         assert getattr(ffengine, name) is getattr(ffengine, name)
     assert sorted(ffengine.__all__, key=str.lower) == sorted(set(ffengine.__all__), key=str.lower)
 
@@ -25,18 +29,30 @@ def test_sql_is_written_in_the_store_alone() -> None:
     for path in (ROOT / "service").rglob("*.py"):
         if (ROOT / "service" / "store") in path.parents:
             continue
-        imported = re.findall(r"^ *from sqlalchemy(\S*) import (.*)", path.read_text(), re.MULTILINE)
-        assert all(module == ".exc" for module, _ in imported), f"{path}: SQL belongs into the store"
+        imported = re.findall(
+            r"^ *from sqlalchemy(\S*) import (.*)", path.read_text(), re.MULTILINE
+        )
+        assert all(module == ".exc" for module, _ in imported), (
+            f"{path}: SQL belongs into the store"
+        )
 
 
 def test_every_finding_is_documented() -> None:
     codes = set(re.findall(r'code="([a-z_]+)"', (ROOT / "ffengine" / "diagnostics.py").read_text()))
-    headings = set(re.findall(r"^## ([a-z_]+)$", (ROOT / "docs" / "diagnostics.md").read_text(), re.MULTILINE))
+    headings = set(
+        re.findall(r"^## ([a-z_]+)$", (ROOT / "docs" / "diagnostics.md").read_text(), re.MULTILINE)
+    )
     assert codes == headings
 
 
 def test_no_test_module_is_imported_by_another() -> None:
-    """What tests share stands in a module of its own; a module of tests, or a conftest, is pytest's alone."""
+    """What tests share stands in a module of its own; a module of tests, or a conftest, is pytest's
+    alone.
+    """
     for path in (ROOT / "tests").rglob("*.py"):
-        found = re.findall(r"^\s*(?:from|import) tests\b.*\b(?:test_\w+|conftest)\b.*", path.read_text(), re.MULTILINE)
+        found = re.findall(
+            r"^\s*(?:from|import) tests\b.*\b(?:test_\w+|conftest)\b.*",
+            path.read_text(),
+            re.MULTILINE,
+        )
         assert not found, f"{path.relative_to(ROOT)}: {found}"

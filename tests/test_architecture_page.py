@@ -13,14 +13,20 @@ SERVICE = ROOT / "service"
 
 def drawn() -> list[set[str]]:
     """The layers of the drawing, from the top: what stands before the gap of each line."""
-    lines = [line for line in titled("docs/architecture.md")["rooms"].splitlines() if line.strip() != "↓"]
+    lines = [
+        line for line in titled("docs/architecture.md")["rooms"].splitlines() if line.strip() != "↓"
+    ]
     return [set(line.split("   ")[0].split(", ")) for line in lines]
 
 
 def contracted() -> list[set[str]]:
     """The layers that import-linter holds."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
-    [layers] = [contract["layers"] for contract in contracts if contract.get("containers") == ["service"]]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "importlinter"
+    ]["contracts"]
+    [layers] = [
+        contract["layers"] for contract in contracts if contract.get("containers") == ["service"]
+    ]
     return [set(re.split(r"\s*[|:]\s*", layer)) for layer in layers]
 
 
@@ -56,7 +62,9 @@ def test_every_file_and_folder_that_it_names_is_there() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for name in set(re.findall(r"`((?:service|workers|ffengine)/[\w/]+(?:\.py|/))`", page)):
         assert (ROOT / name).exists(), name
-    for name in set(re.findall(r"\| `((?:cli|stack|web|background|results|specs|client)/\w+\.py)`", page)):
+    for name in set(
+        re.findall(r"\| `((?:cli|stack|web|background|results|specs|client)/\w+\.py)`", page)
+    ):
         assert (SERVICE / name).exists(), name
 
 

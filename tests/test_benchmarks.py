@@ -1,4 +1,6 @@
-"""The benchmarks start from a fresh clone: without all of MNIST they measure on the bundled sample and say so, never with a traceback."""
+"""The benchmarks start from a fresh clone: without all of MNIST they measure on the bundled sample
+and say so, never with a traceback.
+"""
 
 import json
 import os
@@ -10,8 +12,15 @@ ROOT = Path(__file__).parents[1]
 
 
 def bench(*arguments: str, data: Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"FFLAB_DATA": str(data), "PYTHONPATH": str(ROOT), "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}
-    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=cwd, env=environment)
+    environment = os.environ | {
+        "FFLAB_DATA": str(data),
+        "PYTHONPATH": str(ROOT),
+        "https_proxy": "http://127.0.0.1:9",
+        "no_proxy": "",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=cwd, env=environment
+    )
 
 
 def test_without_all_of_mnist_the_bundled_sample_is_measured_and_said(tmp_path: Path) -> None:
@@ -21,7 +30,8 @@ def test_without_all_of_mnist_the_bundled_sample_is_measured_and_said(tmp_path: 
     assert row["shapes"] == "6000 samples of mnist-mini, n = 500, batch 500"
     assert row["bar"] is None  # that of 10 000 samples says nothing of these
     assert done.stderr == (
-        f"All of MNIST is not below {tmp_path}: measuring on the bundled mnist-mini, 6,000 samples. "
+        f"All of MNIST is not below {tmp_path}: measuring on the bundled mnist-mini, 6,000 "
+        f"samples. "
         "Set FFLAB_DATA to a folder that holds MNIST to measure on all of it.\n"
     )
 
@@ -30,7 +40,9 @@ def test_a_device_that_is_not_here_is_said_in_one_line(tmp_path: Path) -> None:
     for device in ("cuda:7", "nonsense"):
         done = bench("benchmarks", "--only", "monitoring", "--device", device, data=tmp_path)
         assert done.returncode == 2
-        assert done.stderr.splitlines()[-1].startswith(f"python -m benchmarks: error: --device {device}: torch cannot use it here (")
+        assert done.stderr.splitlines()[-1].startswith(
+            f"python -m benchmarks: error: --device {device}: torch cannot use it here ("
+        )
         assert "Traceback" not in done.stderr
 
 

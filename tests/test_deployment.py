@@ -10,7 +10,9 @@ import yaml
 from ffengine.version import VERSION
 
 ROOT = Path(__file__).parent.parent
-SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())[
+    "services"
+]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 
 
@@ -22,7 +24,9 @@ def test_all_services_are_there() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_images_are_pinned(name: str) -> None:
-    assert re.search(r":\d+\.\d+(\.\d+)?(-[a-z]+)?$", SERVICES[name]["image"]), SERVICES[name]["image"]
+    assert re.search(r":\d+\.\d+(\.\d+)?(-[a-z]+)?$", SERVICES[name]["image"]), SERVICES[name][
+        "image"
+    ]
 
 
 def test_our_image_is_called_by_the_version_that_it_holds() -> None:
@@ -37,7 +41,9 @@ def test_the_base_image_is_pinned() -> None:
 
 
 def test_nothing_is_published_beyond_loopback() -> None:
-    published = {name: port for name, service in SERVICES.items() for port in service.get("ports", [])}
+    published = {
+        name: port for name, service in SERVICES.items() for port in service.get("ports", [])
+    }
     assert set(published) == {"api"}
     assert all(port.startswith("127.0.0.1:") for port in published.values())
 
@@ -50,8 +56,14 @@ def test_an_api_that_listens_on_every_address_requires_keys() -> None:
 def test_no_password_has_a_default() -> None:
     used = re.findall(r"\$\{(\w*PASSWORD\w*)([^}]*)\}", COMPOSE)
     assert {name for name, _ in used} == {"POSTGRES_PASSWORD", "VALKEY_PASSWORD"}
-    assert all(rest.startswith(":?") for _, rest in used), "unset passwords must stop `docker compose up`"
-    example = dict(line.split("=", 1) for line in (ROOT / ".env.example").read_text().splitlines() if line and line[0] != "#")
+    assert all(rest.startswith(":?") for _, rest in used), (
+        "unset passwords must stop `docker compose up`"
+    )
+    example = dict(
+        line.split("=", 1)
+        for line in (ROOT / ".env.example").read_text().splitlines()
+        if line and line[0] != "#"
+    )
     assert example == {"POSTGRES_PASSWORD": "", "VALKEY_PASSWORD": ""}
 
 

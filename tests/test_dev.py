@@ -1,4 +1,6 @@
-"""What contributors run: `make dev` starts the stack again after a change of code; the hooks before a commit check what lint does."""
+"""What contributors run: `make dev` starts the stack again after a change of code; the hooks before
+a commit check what lint does.
+"""
 
 import re
 import shutil
@@ -32,9 +34,23 @@ class Dev:
     def __init__(self, folder: Path) -> None:
         self.code = folder / "code"
         self.code.mkdir()
-        command = [sys.executable, "-m", "scripts.dev", "--home", str(folder / "home"), "--port", "0", "--device", "cpu"]
+        command = [
+            sys.executable,
+            "-m",
+            "scripts.dev",
+            "--home",
+            str(folder / "home"),
+            "--port",
+            "0",
+            "--device",
+            "cpu",
+        ]
         self.process = subprocess.Popen(
-            [*command, "--watch", str(self.code)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, "--watch", str(self.code)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         self.lines: list[str] = []
         self._said = threading.Condition()
@@ -52,7 +68,9 @@ class Dev:
     def wait_for(self, words: str, times: int) -> None:
         """Wait until a line with these words was said so many times."""
         with self._said:
-            found = self._said.wait_for(lambda: sum(words in line for line in self.lines) >= times, SECONDS)
+            found = self._said.wait_for(
+                lambda: sum(words in line for line in self.lines) >= times, SECONDS
+            )
         assert found, f"not {times} times {words!r}: {''.join(self.lines)}"
 
     def close(self) -> None:
@@ -70,7 +88,9 @@ def dev(folder: Path) -> Iterator[Dev]:
 
 
 @pytest.mark.stack
-def test_the_stack_is_started_again_after_a_change_of_code_and_ended_by_ctrl_c(dev: Dev, folder: Path) -> None:
+def test_the_stack_is_started_again_after_a_change_of_code_and_ended_by_ctrl_c(
+    dev: Dev, folder: Path
+) -> None:
     dev.wait_for("fflab is up: http://127.0.0.1:", 1)
     (dev.code / "notes.txt").write_text("no code")
     (dev.code / "page.html").write_text("a template: it is read anew without a restart")
@@ -103,10 +123,19 @@ def test_a_stack_that_cannot_start_waits_for_the_next_change(folder: Path) -> No
 
 def test_the_hooks_before_a_commit_are_the_checks_of_lint() -> None:
     repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
-    assert [repo["repo"] for repo in repos] == ["local"], "a hook from elsewhere would have a version of its own"
-    hooks = [hook["entry"].removeprefix(".venv/bin/").split()[0:2] for repo in repos for hook in repo["hooks"]]
+    assert [repo["repo"] for repo in repos] == ["local"], (
+        "a hook from elsewhere would have a version of its own"
+    )
+    hooks = [
+        hook["entry"].removeprefix(".venv/bin/").split()[0:2]
+        for repo in repos
+        for hook in repo["hooks"]
+    ]
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     [lint] = re.findall(r"^lint: .*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
     assert [words for words in hooks if len(words) == 1 or not words[1].startswith("-")] == [
-        line.removeprefix("\t$(BIN)/").split()[0:2] if "ruff" in line else [line.removeprefix("\t$(BIN)/")] for line in lint.splitlines()
+        line.removeprefix("\t$(BIN)/").split()[0:2]
+        if "ruff" in line
+        else [line.removeprefix("\t$(BIN)/")]
+        for line in lint.splitlines()
     ]

@@ -1,4 +1,6 @@
-"""The documentation: it builds, loads nothing from elsewhere, leads nowhere wrong, and leaves nothing out."""
+"""The documentation: it builds, loads nothing from elsewhere, leads nowhere wrong, and leaves
+nothing out.
+"""
 
 import re
 import shlex
@@ -40,8 +42,18 @@ EXTERNAL = re.compile(r"(?:https?:)?//")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The documentation, built strictly: a broken link or anchor fails here."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]  # --quiet would let warnings pass
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--site-dir",
+        str(folder),
+    ]  # --quiet would let warnings pass
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -49,8 +61,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def text(site: Path) -> str:
     """All that the site says, reference pages and all, without markup."""
-    words = [re.sub(r"<[^>]*>", "", page.read_text(encoding="utf-8")) for page in site.rglob("*.html")]
-    return "\n".join(words).replace("&gt;", ">").replace("&lt;", "<").replace("&#39;", "'").replace("&amp;", "&")
+    words = [
+        re.sub(r"<[^>]*>", "", page.read_text(encoding="utf-8")) for page in site.rglob("*.html")
+    ]
+    return (
+        "\n".join(words)
+        .replace("&gt;", ">")
+        .replace("&lt;", "<")
+        .replace("&#39;", "'")
+        .replace("&amp;", "&")
+    )
 
 
 class Loads(HTMLParser):
@@ -61,7 +81,9 @@ class Loads(HTMLParser):
         self.addresses = list[str]()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "a" or (tag == "link" and dict(attrs).get("rel") in ("canonical", "prev", "next")):
+        if tag == "a" or (
+            tag == "link" and dict(attrs).get("rel") in ("canonical", "prev", "next")
+        ):
             return
         self.addresses += [value for name, value in attrs if name in LOADING and value]
 
@@ -72,14 +94,20 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
         found.feed(page.read_text(encoding="utf-8"))
         assert found.addresses
         assert not [address for address in found.addresses if EXTERNAL.match(address)], page.name
-        assert 'class="mermaid"' not in page.read_text(encoding="utf-8"), "the theme would load mermaid from elsewhere"
+        assert 'class="mermaid"' not in page.read_text(encoding="utf-8"), (
+            "the theme would load mermaid from elsewhere"
+        )
     for style in site.rglob("*.css"):
         loaded = re.findall(r"url\(([^)]*)\)|@import\s+(\S+)", style.read_text(encoding="utf-8"))
-        assert not [address for pair in loaded for address in pair if EXTERNAL.match(address.strip("\"'"))], style.name
+        assert not [
+            address for pair in loaded for address in pair if EXTERNAL.match(address.strip("\"'"))
+        ], style.name
 
 
 @pytest.mark.browser
-def test_a_page_that_is_opened_from_disk_finds_what_is_searched_and_asks_no_network(site: Path) -> None:
+def test_a_page_that_is_opened_from_disk_finds_what_is_searched_and_asks_no_network(
+    site: Path,
+) -> None:
     with chromium() as browser:
         page, asked, complaints = browser.new_page(), list[str](), list[str]()
         page.on("request", lambda request: asked.append(request.url))
@@ -88,14 +116,18 @@ def test_a_page_that_is_opened_from_disk_finds_what_is_searched_and_asks_no_netw
         page.keyboard.press("/")
         page.get_by_placeholder("Search").press_sequentially("preactivations", delay=20)
         page.locator(".md-search-result__item").first.wait_for(timeout=1000 * PATIENCE_SECONDS)
-        assert "diagnostics.html" in (page.locator(".md-search-result__link").first.get_attribute("href") or "")
+        assert "diagnostics.html" in (
+            page.locator(".md-search-result__link").first.get_attribute("href") or ""
+        )
     assert not complaints
     assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
 
 
 def test_every_page_is_in_the_navigation() -> None:
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    inside = [page.relative_to(ROOT / "docs") for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    inside = [
+        page.relative_to(ROOT / "docs") for page in PAGES if page.is_relative_to(ROOT / "docs")
+    ]
     assert sorted(leaves(config["nav"])) == sorted(map(str, inside))
 
 
@@ -117,9 +149,15 @@ def test_links_between_the_files_of_the_repository_lead_somewhere(page: Path) ->
     for file, anchor in LINK.findall(written):
         target = (page.parent / file).resolve()
         assert target.exists(), f"{file} of {page.name}"
-        if anchor and target.suffix == ".md" and "generated:" not in target.read_text(encoding="utf-8"):
+        if (
+            anchor
+            and target.suffix == ".md"
+            and "generated:" not in target.read_text(encoding="utf-8")
+        ):
             headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
-            assert anchor in [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings], f"{file}#{anchor}"
+            assert anchor in [
+                re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
+            ], f"{file}#{anchor}"
 
 
 # What must be mentioned
@@ -135,7 +173,11 @@ def variables(prefix: str, model: type[BaseModel]) -> Iterator[str]:
     for name, field in model.model_fields.items():
         inner = field.annotation
         nested = isinstance(inner, type) and issubclass(inner, BaseModel) and not field.description
-        yield from variables(f"{prefix}{name.upper()}__", inner) if nested and inner else [f"{prefix}{name.upper()}"]  # type: ignore[arg-type]
+        yield from (
+            variables(f"{prefix}{name.upper()}__", inner)
+            if nested and inner
+            else [f"{prefix}{name.upper()}"]
+        )  # type: ignore[arg-type]
 
 
 def test_every_route_is_described_with_a_line_for_curl(text: str, tmp_path: Path) -> None:
@@ -156,15 +198,29 @@ def test_every_command_and_option_is_described(text: str) -> None:
 def below(group: Any, name: str) -> Iterator[tuple[str, Any]]:
     """All commands of a group, by their full names."""
     for word, command in group.commands.items():
-        yield from below(command, f"{name} {word}") if hasattr(command, "commands") else [(f"{name} {word}", command)]
+        yield from (
+            below(command, f"{name} {word}")
+            if hasattr(command, "commands")
+            else [(f"{name} {word}", command)]
+        )
 
 
-SOURCES = [path for package in ("ffengine", "service", "workers") for path in sorted((ROOT / package).rglob("*.py"))]
-TOLD = [shown for path in SOURCES for shown in in_sentences(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))]
+SOURCES = [
+    path
+    for package in ("ffengine", "service", "workers")
+    for path in sorted((ROOT / package).rglob("*.py"))
+]
+TOLD = [
+    shown
+    for path in SOURCES
+    for shown in in_sentences(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))
+]
 SHOWN = [*(shown for page in PAGES for shown in commands(page)), *TOLD]
 
 
-@pytest.mark.parametrize("shown", SHOWN, ids=[f"{shown.place}:{' '.join(shown.words)[:40]}" for shown in SHOWN])
+@pytest.mark.parametrize(
+    "shown", SHOWN, ids=[f"{shown.place}:{' '.join(shown.words)[:40]}" for shown in SHOWN]
+)
 def test_every_command_that_is_shown_exists_with_its_options(shown: Shown) -> None:
     complaint = complaint_of(shown)
     assert not complaint, f"{shown.place}: fflab {shlex.join(shown.words)}: {complaint}"
@@ -184,16 +240,23 @@ def test_every_command_that_is_shown_exists_with_its_options(shown: Shown) -> No
         (["jobs", "extra"], False, "unexpected argument"),
     ],
 )
-def test_a_command_that_does_not_exist_is_found(words: list[str], complete: bool, wrong: str) -> None:
+def test_a_command_that_does_not_exist_is_found(
+    words: list[str], complete: bool, wrong: str
+) -> None:
     complaint = complaint_of(Shown("here", words, complete))
     assert (wrong in complaint) if wrong else not complaint
 
 
 def test_commands_are_found_in_sentences_and_lines_as_they_are_written() -> None:
-    text = "Say `FFLAB_HOME=/srv fflab\n  keys list`, not `/opt/fflab`, `pg_dump -U fflab fflab` or `fflab.service`."
+    text = (
+        "Say `FFLAB_HOME=/srv fflab\n  keys list`, not `/opt/fflab`, `pg_dump -U fflab fflab` "
+        "or `fflab.service`."
+    )
     assert [shown.words for shown in in_sentences(text, "here")] == [["keys", "list"]]
     assert {"webhook-secret"} < {shown.words[0] for shown in SHOWN if shown.place == "docs/jobs.md"}
-    assert ["keys", "create", "ada"] in [shown.words for shown in SHOWN if shown.place.startswith("docs/howto/server.md")]
+    assert ["keys", "create", "ada"] in [
+        shown.words for shown in SHOWN if shown.place.startswith("docs/howto/server.md")
+    ]
 
 
 def complaint_of(shown: Shown) -> str:
@@ -214,7 +277,9 @@ def complaint_of(shown: Shown) -> str:
     try:
         with context:
             given, left, _ = command.make_parser(context).parse_args(words)
-            values = () if hasattr(command, "commands") else command.params  # fflab's own options, such as --install-completion, act
+            values = (
+                () if hasattr(command, "commands") else command.params
+            )  # fflab's own options, such as --install-completion, act
             for parameter in (one for one in values if not one.is_eager):  # and so does --help
                 _, left = parameter.handle_parse_result(context, given, left)
     except TyperException as error:
@@ -228,7 +293,9 @@ def test_every_entry_of_every_catalogue_is_described_with_its_parameters(text: s
     for key in type(found).model_fields:
         for entry in getattr(found, key) if isinstance(getattr(found, key), list) else ():
             words = [entry.name, " ".join(entry.meaning.split()), *getattr(entry, "parameters", {})]
-            assert not [word for word in words if key != "kinds" and word not in text], f"{key}: {entry.name}"
+            assert not [word for word in words if key != "kinds" and word not in text], (
+                f"{key}: {entry.name}"
+            )
     for preset in PRESETS.values():
         assert f"fflab submit {preset.name}" in text
 
@@ -258,11 +325,17 @@ def test_the_version_is_that_of_the_engine(site: Path) -> None:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.place for block in BLOCKS])
 def test_every_block_is_run_or_read_or_says_why_not(block: Block) -> None:
-    assert block.language in RUN | READ, f"{block.place}: say `text` where it is none of {sorted(RUN | READ)}"
+    assert block.language in RUN | READ, (
+        f"{block.place}: say `text` where it is none of {sorted(RUN | READ)}"
+    )
     assert block.no_run is None or (block.language in RUN and len(block.no_run) > 8)
 
 
-SPECS = [block for block in BLOCKS if block.language == "yaml" and re.search(r"^kind:", block.text, re.MULTILINE)]
+SPECS = [
+    block
+    for block in BLOCKS
+    if block.language == "yaml" and re.search(r"^kind:", block.text, re.MULTILINE)
+]
 
 
 @pytest.mark.parametrize("block", SPECS, ids=[block.place for block in SPECS])
@@ -295,6 +368,9 @@ def test_the_readme_is_short_and_the_citation_is_one() -> None:
 
 def test_every_picture_of_the_theory_has_the_command_that_made_it() -> None:
     page = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
-    shown, made = re.findall(r"pictures/(\w+)\.svg", page), re.findall(r"scripts\.theory_pictures (\w+)`", page)
+    shown, made = (
+        re.findall(r"pictures/(\w+)\.svg", page),
+        re.findall(r"scripts\.theory_pictures (\w+)`", page),
+    )
     assert shown == made
     assert {path.stem for path in (ROOT / "docs" / "pictures").glob("*.svg")} == set(made)

@@ -1,4 +1,6 @@
-"""The how-to pages and the recipes of CONTRIBUTING.md, followed to the letter in a copy of the project."""
+"""The how-to pages and the recipes of CONTRIBUTING.md, followed to the letter in a copy of the
+project.
+"""
 
 import ast
 import json
@@ -21,14 +23,18 @@ COPIED = ("benchmarks", "docs", "ffengine", "fflab", "service", "tests", "worker
 def copy(tmp_path: Path) -> Path:
     """What is needed of the project, to be changed."""
     for folder in COPIED:
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
     for file in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / file, tmp_path)
     return tmp_path
 
 
 def follow(found: list[Block], copy: Path) -> None:
-    """Put blocks where their titles say: FILE, new | at the end | above TEXT | in place of NAME or TEXT | at the end of NAME."""
+    """Put blocks where their titles say: FILE, new | at the end | above TEXT | in place of NAME or
+    TEXT | at the end of NAME.
+    """
     for block in found:
         file, comma, place = (block.title or "").partition(", ")
         if not comma:  # a file of the reader's own, or none
@@ -66,21 +72,41 @@ def placed(source: str, block: str, place: str) -> str:
 
 
 def line_of(lines: list[str], text: str) -> int:
-    """The number of the line that defines a name, or of the first that begins with a text; titles have no quotes."""
+    """The number of the line that defines a name, or of the first that begins with a text; titles
+    have no quotes.
+    """
     begun = [line.strip().replace('"', "") for line in lines]
-    defining = [number for number, line in enumerate(begun) if line.startswith((f"def {text}(", f"class {text}("))]
-    return next(iter([*defining, *(number for number, line in enumerate(begun) if line.startswith(text))]))
+    defining = [
+        number
+        for number, line in enumerate(begun)
+        if line.startswith((f"def {text}(", f"class {text}("))
+    ]
+    return next(
+        iter([*defining, *(number for number, line in enumerate(begun) if line.startswith(text))])
+    )
 
 
 def assigned(node: ast.stmt) -> list[str]:
     """The names that a statement assigns to."""
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    targets = (
+        node.targets
+        if isinstance(node, ast.Assign)
+        else [node.target]
+        if isinstance(node, ast.AnnAssign)
+        else []
+    )
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def run(copy: Path, *arguments: str) -> str:
     """Run Python in the copy; what it printed."""
-    done = subprocess.run([sys.executable, *arguments], cwd=copy, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
@@ -92,28 +118,54 @@ from ffengine.spec import AnySpec
 from service.web.routes.catalog import read_catalog
 found = read_catalog().model_dump(mode="json")
 schema = json.dumps(found.pop("spec_schema"))
-print(json.dumps({"schema": schema, **{key: {entry["name"]: entry for entry in found[key]} for key in found}}))
+by_name = {key: {entry["name"]: entry for entry in found[key]} for key in found}
+print(json.dumps({"schema": schema, **by_name}))
 """
 
 
-def test_a_new_negative_strategy_is_in_schema_and_catalogue_and_keeps_the_contract(copy: Path) -> None:
+def test_a_new_negative_strategy_is_in_schema_and_catalogue_and_keeps_the_contract(
+    copy: Path,
+) -> None:
     follow(blocks(ROOT / "docs/howto/negatives.md"), copy)
     found = json.loads(run(copy, "-c", CATALOGUE))
     entry = found["negatives"]["salt"]
     assert entry["meaning"].startswith("The image with a random share")
     assert set(entry["parameters"]) == {"share", "white", "redraw"}
     assert '"salt"' in found["schema"]
-    assert "passed" in run(copy, "-m", "pytest", "tests/engine/test_catalogues.py", "-k", "salt or Salt", "-p", "no:cacheprovider")
-    train = "import ffengine as ff; print(ff.train(ff.TrainSpec(dataset={'name': 'digits'}, negatives={'strategy': 'salt'})).kind)"
+    assert "passed" in run(
+        copy,
+        "-m",
+        "pytest",
+        "tests/engine/test_catalogues.py",
+        "-k",
+        "salt or Salt",
+        "-p",
+        "no:cacheprovider",
+    )
+    train = (
+        "import ffengine as ff; print(ff.train(ff.TrainSpec(dataset={'name': 'digits'}, "
+        "negatives={'strategy': 'salt'})).kind)"
+    )
     assert run(copy, "-c", train) == "train\n"
 
 
-def test_a_new_activation_and_objective_are_in_schema_and_catalogue_and_keep_the_contract(copy: Path) -> None:
+def test_a_new_activation_and_objective_are_in_schema_and_catalogue_and_keep_the_contract(
+    copy: Path,
+) -> None:
     follow(blocks(ROOT / "docs/howto/objectives.md"), copy)
     found = json.loads(run(copy, "-c", CATALOGUE))
     assert "softsign" in found["activations"]
     assert set(found["objectives"]["hinge"]["parameters"]) >= {"goodness", "gap"}
-    said = run(copy, "-m", "pytest", "tests/engine/test_catalogues.py", "-k", "softsign or hinge or literals", "-p", "no:cacheprovider")
+    said = run(
+        copy,
+        "-m",
+        "pytest",
+        "tests/engine/test_catalogues.py",
+        "-k",
+        "softsign or hinge or literals",
+        "-p",
+        "no:cacheprovider",
+    )
     assert "passed" in said
 
 
@@ -126,34 +178,59 @@ def test_a_new_data_set_is_in_the_catalogue_and_is_read(copy: Path) -> None:
     for name, count in (("train", 60), ("t10k", 20)):
         header = bytes([0, 0, 8])
         (data / f"{name}-images-idx3-ubyte").write_bytes(
-            header + b"\3" + count.to_bytes(4, "big") + (28).to_bytes(4, "big") * 2 + bytes(count * 784)
+            header
+            + b"\3"
+            + count.to_bytes(4, "big")
+            + (28).to_bytes(4, "big") * 2
+            + bytes(count * 784)
         )
-        (data / f"{name}-labels-idx1-ubyte").write_bytes(header + b"\1" + count.to_bytes(4, "big") + bytes([0, 1] * (count // 2)))
-    load = "from pathlib import Path; from ffengine.datasets import load; print(load('letters-mini', Path('data')).x_train.shape)"
+        (data / f"{name}-labels-idx1-ubyte").write_bytes(
+            header + b"\1" + count.to_bytes(4, "big") + bytes([0, 1] * (count // 2))
+        )
+    load = (
+        "from pathlib import Path; from ffengine.datasets import load; "
+        "print(load('letters-mini', Path('data')).x_train.shape)"
+    )
     assert run(copy, "-c", load) == "(60, 1, 28, 28)\n"
 
 
 # The recipes of CONTRIBUTING.md
 
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
-RECIPES = ("Add a route", "Add a command", "Add a field of jobs, with its migration", "Add a finding", "Add a chart")
+RECIPES = (
+    "Add a route",
+    "Add a command",
+    "Add a field of jobs, with its migration",
+    "Add a finding",
+    "Add a chart",
+)
 VERSIONS = "service/store/migrations/versions"
 
 
 def recipe(heading: str) -> list[Block]:
     """The blocks below a heading."""
     text = CONTRIBUTING.read_text(encoding="utf-8")
-    found = re.search(rf"^## {re.escape(heading)}$.*?(?=^## (?:Add|Before) |\Z)", text, re.MULTILINE | re.DOTALL)
+    found = re.search(
+        rf"^## {re.escape(heading)}$.*?(?=^## (?:Add|Before) |\Z)", text, re.MULTILINE | re.DOTALL
+    )
     assert found, heading
     first, last = (text.count("\n", 0, place) for place in found.span())
     return [block for block in blocks(CONTRIBUTING) if first < block.line <= last]
 
 
 def numbered(block: Block) -> Block:
-    """A migration with the numbers that are next, where later ones than those of the page have come."""
+    """A migration with the numbers that are next, where later ones than those of the page have
+    come.
+    """
     newest = max(int(path.name[:4]) for path in (ROOT / VERSIONS).glob("[0-9]*.py"))
-    text = re.sub(r'^revision = "\d+"', f'revision = "{newest + 1:04}"', block.text, flags=re.MULTILINE)
-    return block._replace(text=re.sub(r'^down_revision = "\d+"', f'down_revision = "{newest:04}"', text, flags=re.MULTILINE))
+    text = re.sub(
+        r'^revision = "\d+"', f'revision = "{newest + 1:04}"', block.text, flags=re.MULTILINE
+    )
+    return block._replace(
+        text=re.sub(
+            r'^down_revision = "\d+"', f'down_revision = "{newest:04}"', text, flags=re.MULTILINE
+        )
+    )
 
 
 def type_in(block: Block, copy: Path) -> None:

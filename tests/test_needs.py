@@ -12,13 +12,16 @@ def test_one_line_says_how_many_were_skipped_and_what_to_install() -> None:
         "else",
     ]
     assert needs.summary(reasons) == (
-        "4 tests skipped: 2 without Chromium, 1 without PostgreSQL, 1 without a GPU. To run them: apt-get install chromium postgresql"
+        "4 tests skipped: 2 without Chromium, 1 without PostgreSQL, 1 without a GPU. To run them: "
+        "apt-get install chromium postgresql"
     )
     assert needs.summary(["without a GPU: torch sees none"]) == "1 tests skipped: 1 without a GPU."
     assert needs.summary(["something else"]) is None
 
 
-def test_where_everything_is_required_what_is_lacking_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_everything_is_required_what_is_lacking_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(needs, "REQUIRED", True)
     with pytest.raises(pytest.fail.Exception, match="without Chromium: none"):
         needs.lacking("Chromium", "none")

@@ -1,4 +1,6 @@
-"""The one way to wait in tests: at once where it is there, patient while there is progress, telling what was seen last."""
+"""The one way to wait in tests: at once where it is there, patient while there is progress, telling
+what was seen last.
+"""
 
 import itertools
 
@@ -24,4 +26,6 @@ def test_progress_lends_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, steps = itertools.count(0.0, 1.0), itertools.count()
     monkeypatch.setattr(waiting.time, "monotonic", lambda: next(clock))
     tries = itertools.count()
-    assert wait_until(lambda: next(tries) > 100, "it ends", seen=lambda: next(steps), seconds=5.0, pause=0.0)
+    assert wait_until(
+        lambda: next(tries) > 100, "it ends", seen=lambda: next(steps), seconds=5.0, pause=0.0
+    )

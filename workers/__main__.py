@@ -26,7 +26,10 @@ def device(text: str) -> str:
 
 
 def prepare(settings: Settings) -> None:
-    """Bring the schema up to date. Raises NotOurs where the artifacts in the home are not known to be this database's."""
+    """Bring the schema up to date.
+
+    Raises NotOurs where the artifacts in the home are not known to be this database's.
+    """
     store = Store(settings.database)
     try:
         patiently(store.migrate, threading.Event())
@@ -40,7 +43,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="fflab worker")
     parser.add_argument("--device", type=device, default="auto")
     given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s worker %(process)d: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s worker %(process)d: %(message)s"
+    )
     logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = Settings()
     try:
@@ -55,7 +60,16 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(EXIT_REFUSED)
     warn_if_unfit(settings.redis_url)
     name = f"fflab-{os.getpid()}@%h"
-    app.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO", f"--hostname={name}"])
+    app.worker_main(
+        [
+            "worker",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+            "--loglevel=INFO",
+            f"--hostname={name}",
+        ]
+    )
 
 
 if __name__ == "__main__":

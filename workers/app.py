@@ -15,20 +15,27 @@ from workers.heartbeat import Heart
 from workers.process import runner_command
 from workers.supervisor import Supervisor
 
-VISIBILITY_SECONDS = 24 * 3600  # of no consequence with early acknowledgement, but it must be longer than any delay
+VISIBILITY_SECONDS = (
+    24 * 3600
+)  # of no consequence with early acknowledgement, but it must be longer than any delay
 IDLE_CHILD_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
 
 
 class NoBroker(Exception):  # noqa: N818
-    """FFLAB_REDIS_URL is not set: a worker hears of jobs through Redis. Set it, or use `fflab up`, which brings its own."""
+    """FFLAB_REDIS_URL is not set: a worker hears of jobs through Redis.
+
+    Set it, or use `fflab up`, which brings its own.
+    """
 
 
 def configuration(settings: Settings) -> dict[str, object]:
-    """Celery's settings: early acknowledgement, nothing kept in Redis but doorbells, and no end to reconnecting."""
+    """Celery's settings: early acknowledgement, nothing kept in Redis but doorbells, and no end to
+    reconnecting.
+    """
     if settings.redis_url is None:
-        raise NoBroker(NoBroker.__doc__)
+        raise NoBroker(" ".join((NoBroker.__doc__ or "").split()))
     return {
         "broker_url": settings.redis_url.get_secret_value(),
         "task_acks_late": False,
@@ -60,7 +67,9 @@ def configuration(settings: Settings) -> dict[str, object]:
 
 
 class Farewell:
-    """The main process's line to its child, which is forked from it: closed means that the worker is to stop, or gone."""
+    """The main process's line to its child, which is forked from it: closed means that the worker
+    is to stop, or gone.
+    """
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -86,16 +95,23 @@ class Slot:
         self.supervisor: Supervisor | None = None
 
     def open(self, **_signal: object) -> None:
-        """In the child, when it begins: a database connection of its own, a runner that loads torch, a heartbeat."""
+        """In the child, when it begins: a database connection of its own, a runner that loads
+        torch, a heartbeat.
+        """
         self.farewell.say()  # the child's copy of the end that the main process will close
         store = Store(self.settings.database)
-        self.supervisor = Supervisor(store.queue, self.settings, self.worker, runner_command(self.device))
+        self.supervisor = Supervisor(
+            store.queue, self.settings, self.worker, runner_command(self.device)
+        )
         self.supervisor.warm()
         Heart(self.supervisor, store.workers, self.device).start()
         threading.Thread(target=self._await_farewell, name="farewell", daemon=True).start()
 
     def run(self, job_id: str) -> None:
-        """The task: work until the queue is empty. The job that the bell was rung for may be another's by now, or not yet due."""
+        """The task: work until the queue is empty.
+
+        The job that the bell was rung for may be another's by now, or not yet due.
+        """
         log.debug("the bell rang for %s", job_id)
         if self.supervisor is not None:
             self.supervisor.run()

@@ -1,6 +1,8 @@
-"""The runner's side of one attempt at a job: what the engine reports becomes rows, progress and checkpoints.
+"""The runner's side of one attempt at a job: what the engine reports becomes rows, progress and
+checkpoints.
 
-Every write is fenced by the attempt. Files cannot be fenced, so one is only written while the lease is surely ours.
+Every write is fenced by the attempt. Files cannot be fenced, so one is only written while the lease
+is surely ours.
 """
 
 import logging
@@ -71,7 +73,9 @@ class StopFlag:
 class Desk:
     """One attempt at one job."""
 
-    def __init__(self, store: Store, artifacts: Artifacts, settings: Settings, start: Start, stop: StopFlag) -> None:
+    def __init__(
+        self, store: Store, artifacts: Artifacts, settings: Settings, start: Start, stop: StopFlag
+    ) -> None:
         self.store, self.artifacts, self.settings = store, artifacts, settings
         self.job_id, self.attempt, self.spec = start.job_id, start.attempt, start.spec
         self.stop = stop
@@ -79,7 +83,9 @@ class Desk:
         self.message = "starting"
         self._began = clock()
         self._fraction = 0.0
-        self._first_fraction: float | None = None  # of this attempt, which may have begun in the middle
+        self._first_fraction: float | None = (
+            None  # of this attempt, which may have begun in the middle
+        )
         self._leased = self._saved = clock()
         self._recorded = self._leased - RECORD_SECONDS  # the first epoch is shown at once
         self._saved_position: Position | None = None
@@ -87,7 +93,9 @@ class Desk:
         self._pending_checkpoint: str | None = None
 
     def on_epoch(self, report: EpochReport) -> Control:
-        """The end of an epoch: checkpoint first, then rows and progress in one transaction, several short epochs in one."""
+        """The end of an epoch: checkpoint first, then rows and progress in one transaction, several
+        short epochs in one.
+        """
         self.message = report.message
         if report.rows:
             self._save(epoch_name(report.layers[-1], report.epoch), report.checkpoint)
@@ -112,9 +120,13 @@ class Desk:
         return "run"
 
     def on_cells(self, report: CellsReport) -> Control:
-        """Finished cells of a check, which are its checkpoint: their margins first, so that a cell on record has its own."""
+        """Finished cells of a check, which are its checkpoint: their margins first, so that a cell
+        on record has its own.
+        """
         self.message = report.message
-        self._put(margins_name(report.cells[0].seed, report.cells[0].width), write_margins(report.margins))
+        self._put(
+            margins_name(report.cells[0].seed, report.cells[0].width), write_margins(report.margins)
+        )
         return self._record(report.fraction, rows=report.cells)
 
     def keep(self, checkpoint: Checkpoint | None) -> None:
@@ -127,30 +139,44 @@ class Desk:
 
     def finish(self, result: RunResult) -> None:
         """The result: the job has succeeded."""
-        spent = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in result.provenance.wall_seconds.items())
+        spent = ", ".join(
+            f"{phase} {seconds:.1f} s" for phase, seconds in result.provenance.wall_seconds.items()
+        )
         self.notebook.note(f"done: {spent}")
         self._flush()
         log = self.notebook.take()
-        patiently(lambda: self.store.queue.finish(self.job_id, self.attempt, result, log), self.stop.asked)
+        patiently(
+            lambda: self.store.queue.finish(self.job_id, self.attempt, result, log), self.stop.asked
+        )
 
     def fail(self, error: JobError, diagnostics: tuple[Diagnostic, ...] = ()) -> None:
         """The job has failed, for a reason that its user can read."""
         self._flush()
         log = self.notebook.take()
-        patiently(lambda: self.store.queue.fail(self.job_id, self.attempt, error, diagnostics, log), self.stop.asked)
+        patiently(
+            lambda: self.store.queue.fail(self.job_id, self.attempt, error, diagnostics, log),
+            self.stop.asked,
+        )
 
     def resume_point(self, spec: TrainSpec) -> Checkpoint | None:
-        """The newest good checkpoint of a training job, with the rows before it; None: from the start."""
+        """The newest good checkpoint of a training job, with the rows before it; None: from the
+        start.
+        """
         rows = tuple(EpochRow.model_validate(row) for row in self.store.jobs.rows(self.job_id))
         for name in self._candidates({(row.layer, row.epoch) for row in rows}):
             checkpoint = self._load(name)
             if checkpoint is not None:
                 log.info("%s resumes from %s", self.job_id, name)
                 self.message = f"resumed from {name.removesuffix('.safetensors')}"
-                self.notebook.note(f"{self.message}, {fraction_at(spec, checkpoint.position):.0%} done")
+                self.notebook.note(
+                    f"{self.message}, {fraction_at(spec, checkpoint.position):.0%} done"
+                )
                 self._saved_position = checkpoint.position
                 self._record(fraction_at(spec, checkpoint.position))
-                return replace(checkpoint, rows=tuple(row for row in rows if is_before(spec, row, checkpoint.position)))
+                return replace(
+                    checkpoint,
+                    rows=tuple(row for row in rows if is_before(spec, row, checkpoint.position)),
+                )
         return None
 
     def cells_so_far(self) -> tuple[CheckCell, ...]:
@@ -158,7 +184,9 @@ class Desk:
         return tuple(CheckCell.model_validate(row) for row in self.store.jobs.rows(self.job_id))
 
     def _candidates(self, measured: set[tuple[int, int]]) -> Iterator[str]:
-        """Checkpoints, the best first; of those that were never recorded, the rows before them are not there."""
+        """Checkpoints, the best first; of those that were never recorded, the rows before them are
+        not there.
+        """
         latest = self.store.queue.latest_checkpoint(self.job_id)
         if latest is None:
             return
@@ -172,29 +200,46 @@ class Desk:
         try:
             checkpoint = Checkpoint.from_bytes(self.artifacts.get(self.job_id, name))
         except (KeyError, ArtifactDamaged, ValueError) as error:
-            log.warning("%s: %s cannot be used (%s); the one before is tried", self.job_id, name, error)
+            log.warning(
+                "%s: %s cannot be used (%s); the one before is tried", self.job_id, name, error
+            )
             return None
         return checkpoint if checkpoint.spec_digest == digest(self.spec) else None
 
     def _step(self, fraction: float, checkpoint: Checkpoint) -> None:
-        """Save a checkpoint that takes the place of the one before, once the rows that it needs are recorded."""
+        """Save a checkpoint that takes the place of the one before, once the rows that it needs are
+        recorded.
+        """
         self._flush(fraction)
         self._save(STEP, checkpoint)
 
     def _save(self, name: str, checkpoint: Checkpoint) -> None:
-        """Save a checkpoint without its rows: the database has them, or gets them together with its name."""
+        """Save a checkpoint without its rows: the database has them, or gets them together with its
+        name.
+        """
         self._put(name, replace(checkpoint, rows=()).to_bytes())
-        self._saved, self._saved_position, self._pending_checkpoint = clock(), checkpoint.position, name
+        self._saved, self._saved_position, self._pending_checkpoint = (
+            clock(),
+            checkpoint.position,
+            name,
+        )
 
     def _put(self, name: str, data: bytes) -> None:
         self._be_sure_of_the_lease()
         self.artifacts.put(self.job_id, name, data)
 
     def _be_sure_of_the_lease(self) -> None:
-        """Raise LeaseLost where another attempt has begun: this process may have been frozen, or the database away."""
+        """Raise LeaseLost where another attempt has begun: this process may have been frozen, or
+        the database away.
+        """
         now = clock()
         if now - self._leased > self.settings.lease_seconds / 2:
-            patiently(lambda: self.store.queue.renew(self.job_id, self.attempt, self.settings.lease_seconds), self.stop.asked)
+            patiently(
+                lambda: self.store.queue.renew(
+                    self.job_id, self.attempt, self.settings.lease_seconds
+                ),
+                self.stop.asked,
+            )
             self._leased = now
 
     def _flush(self, fraction: float | None = None) -> None:
@@ -205,7 +250,9 @@ class Desk:
     def _record(self, fraction: float, *, rows: Sequence[Row] = ()) -> Control:
         now = clock()
         self._fraction = fraction
-        progress = Progress(fraction=fraction, message=self.message, eta_seconds=self._eta(now, fraction))
+        progress = Progress(
+            fraction=fraction, message=self.message, eta_seconds=self._eta(now, fraction)
+        )
         lines = self.notebook.take()
         command = patiently(
             lambda: self.store.queue.record(

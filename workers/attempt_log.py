@@ -1,4 +1,6 @@
-"""What is noted of one attempt for the job's log: lines of ours, and the warnings of whatever computes."""
+"""What is noted of one attempt for the job's log: lines of ours, and the warnings of whatever
+computes.
+"""
 
 import logging
 import threading
@@ -13,7 +15,10 @@ Level = Literal["info", "warning", "error"]
 
 
 class Notebook(logging.Handler):
-    """Lines that wait to be written with the next record. As a handler of the root logger it takes what the main thread warns of."""
+    """Lines that wait to be written with the next record.
+
+    As a handler of the root logger it takes what the main thread warns of.
+    """
 
     def __init__(self, attempt: int) -> None:
         super().__init__(logging.WARNING)
@@ -28,13 +33,25 @@ class Notebook(logging.Handler):
             return
         self._last, self._taken = message, self._taken + 1
         if self._taken > MOST_LINES:
-            level, message = "warning", f"more than {MOST_LINES} lines: the rest is in the worker's log only"
-        self._lines.append(LogLine(level=level, message=message[:LONGEST_LINE].replace("\x00", ""), attempt=self.attempt))
+            level, message = (
+                "warning",
+                f"more than {MOST_LINES} lines: the rest is in the worker's log only",
+            )
+        self._lines.append(
+            LogLine(
+                level=level,
+                message=message[:LONGEST_LINE].replace("\x00", ""),
+                attempt=self.attempt,
+            )
+        )
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a warning or an error of the thread that computes."""
         if record.thread == threading.main_thread().ident:
-            self.note(" ".join(record.getMessage().split()), "error" if record.levelno >= logging.ERROR else "warning")
+            self.note(
+                " ".join(record.getMessage().split()),
+                "error" if record.levelno >= logging.ERROR else "warning",
+            )
 
     def take(self) -> list[LogLine]:
         """The lines that have not been written yet."""

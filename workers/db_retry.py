@@ -1,4 +1,6 @@
-"""Waiting for a database that is away: nothing is lost by it, because every write is fenced by the attempt."""
+"""Waiting for a database that is away: nothing is lost by it, because every write is fenced by the
+attempt.
+"""
 
 import logging
 import sqlite3
@@ -26,7 +28,10 @@ class GaveUp(Exception):  # noqa: N818
 
 
 def patiently(action: Callable[[], T], stop: threading.Event) -> T:
-    """The result of a database action, tried again while the database is away. Raises GaveUp when `stop` is set meanwhile."""
+    """The result of a database action, tried again while the database is away.
+
+    Raises GaveUp when `stop` is set meanwhile.
+    """
     waiting = False
     while True:
         try:
@@ -35,7 +40,9 @@ def patiently(action: Callable[[], T], stop: threading.Event) -> T:
             if not is_away(error):
                 raise
             if not waiting:
-                log.warning("the database is away (%s); trying until it is back", str(error).splitlines()[0])
+                log.warning(
+                    "the database is away (%s); trying until it is back", str(error).splitlines()[0]
+                )
             waiting = True
             if stop.wait(RETRY_SECONDS):
                 raise GaveUp from error

@@ -14,18 +14,24 @@ class WeightsMissing(Exception):  # noqa: N818
 
 
 class DeviceFailed(Exception):  # noqa: N818
-    """The accelerator is in an error state that only a new process ends; the job is not to blame."""
+    """The accelerator is in an error state that only a new process ends; the job is not to
+    blame.
+    """
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether host or device had no memory left; the CPU's allocator says so only in words."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in ALLOCATION_WORDS)
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ALLOCATION_WORDS
+    )
 
 
 def is_device_failure(error: BaseException) -> bool:
-    """Whether a sticky error of the accelerator was met: every later call of this process would fail, too."""
+    """Whether a sticky error of the accelerator was met: every later call of this process would
+    fail, too.
+    """
     return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)
 
 
@@ -34,29 +40,37 @@ def failure_of(error: Exception) -> JobError:
     if isinstance(error, Diverged):
         found = error.diagnostic
         return JobError(
-            code="diverged", title="The numbers diverged", detail=f"{found.message} {found.suggestion}", evidence=found.evidence
+            code="diverged",
+            title="The numbers diverged",
+            detail=f"{found.message} {found.suggestion}",
+            evidence=found.evidence,
         )
     if isinstance(error, DatasetError):
         return JobError(code="dataset", title="The data set could not be loaded", detail=str(error))
     if isinstance(error, WeightsMissing):
-        return JobError(code="weights_missing", title="The trained weights are not there", detail=str(error))
+        return JobError(
+            code="weights_missing", title="The trained weights are not there", detail=str(error)
+        )
     if is_out_of_memory(error):
         return JobError(
             code="out_of_memory",
             title="The run did not fit into memory",
-            detail="Ask for fewer seeds at once, smaller widths, batch_size or samples, or for a worker with more memory.",
+            detail="Ask for fewer seeds at once, smaller widths, batch_size or samples, or for a "
+            "worker with more memory.",
             evidence={"message": one_line(error)},
         )
     if isinstance(error, OSError):
         return JobError(
             code="storage",
             title="The results could not be stored",
-            detail=f"{one_line(error)}. See to the artifact store (space, permissions), then retry the job.",
+            detail=f"{one_line(error)}. See to the artifact store (space, permissions), then "
+            f"retry the job.",
         )
     return JobError(
         code="internal",
         title="The run failed unexpectedly",
-        detail=f"{one_line(error)}. This is a fault of the program: its trace is in the worker's log, under the job's id.",
+        detail=f"{one_line(error)}. This is a fault of the program: its trace is in the worker's "
+        f"log, under the job's id.",
     )
 
 

@@ -1,4 +1,6 @@
-"""`python -m workers.health`: exit code 0 where the worker of this host has shown a sign of life; for container health checks."""
+"""`python -m workers.health`: exit code 0 where the worker of this host has shown a sign of life;
+for container health checks.
+"""
 
 import platform
 import sys

@@ -1,4 +1,6 @@
-"""The worker's sign of life in the database, while it works and while it idles, and its own watchdog."""
+"""The worker's sign of life in the database, while it works and while it idles, and its own
+watchdog.
+"""
 
 import logging
 import os
@@ -15,7 +17,8 @@ from workers.db_retry import DATABASE_AWAY
 from workers.supervisor import Supervisor
 
 BEAT_SECONDS = 3.0
-STARVED_SECONDS = 60.0  # idle for so long beside a job that waits for so long: this worker no longer hears its broker
+# idle for so long beside a job that waits for so long: this worker no longer hears its broker
+STARVED_SECONDS = 60.0
 KILL_SECONDS = 15.0
 
 log = logging.getLogger(__name__)
@@ -55,21 +58,31 @@ class Heart(threading.Thread):
         )
 
     def _starves(self) -> bool:
-        """Whether this slot has been idle beside a waiting job for so long that its consumer must have gone deaf."""
+        """Whether this slot has been idle beside a waiting job for so long that its consumer must
+        have gone deaf.
+        """
         idle_since, broker = self.supervisor.idle_since, self.supervisor.settings.redis_url
         if idle_since is None or broker is None or time.monotonic() - idle_since < STARVED_SECONDS:
             return False
         waited = self.supervisor.queue.longest_wait_seconds()
-        return waited is not None and waited > STARVED_SECONDS and answers(broker.get_secret_value())
+        return (
+            waited is not None and waited > STARVED_SECONDS and answers(broker.get_secret_value())
+        )
 
     def _replace_worker(self) -> None:
         """End the worker, so that whoever supervises it starts a new one: gently, then not."""
-        log.error("idle for %.0f s beside a waiting job while the broker answers: this worker ends, to be replaced", STARVED_SECONDS)
+        log.error(
+            "idle for %.0f s beside a waiting job while the broker answers: this worker ends, to "
+            "be replaced",
+            STARVED_SECONDS,
+        )
         self._signal(signal.SIGTERM)
         time.sleep(KILL_SECONDS)
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        """Signal the worker's main process while it is still our parent: once that has ended, its number may be another's."""
+        """Signal the worker's main process while it is still our parent: once that has ended, its
+        number may be another's.
+        """
         if os.getppid() == self.main_pid:
             os.kill(self.main_pid, number)

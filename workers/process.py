@@ -25,7 +25,8 @@ def runner_command(device: str) -> list[str]:
 
 
 class RunnerProcess:
-    """A runner in a session of its own, killed by the kernel when the process that started it is gone.
+    """A runner in a session of its own, killed by the kernel when the process that started it is
+    gone.
 
     To be made in the main thread: the kernel ties it to the thread that started it.
     """
@@ -36,7 +37,11 @@ class RunnerProcess:
         self.closed = threading.Event()
         self._ended: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
         self._process = subprocess.Popen(
-            tethered(command, signal.SIGKILL), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
+            tethered(command, signal.SIGKILL),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
         )
         self._listener = threading.Thread(target=self._listen, name="runner-output", daemon=True)
         self._listener.start()
@@ -59,7 +64,9 @@ class RunnerProcess:
             self.closed.set()
 
     def next(self, seconds: float) -> Ended | None:
-        """The end of an attempt, waited for; None where there was none in that time, or the runner is gone (see `closed`)."""
+        """The end of an attempt, waited for; None where there was none in that time, or the runner
+        is gone (see `closed`).
+        """
         try:
             return self._ended.get(timeout=seconds)
         except queue.Empty:

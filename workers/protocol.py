@@ -1,4 +1,6 @@
-"""What supervisor and runner say to each other: one JSON object a line, over the runner's standard input and output."""
+"""What supervisor and runner say to each other: one JSON object a line, over the runner's standard
+input and output.
+"""
 
 from typing import Annotated, Literal
 
@@ -17,7 +19,9 @@ class Start(BaseModel):
 
 
 class Stop(BaseModel):
-    """To the runner: stop after the current step; `keep`: with a checkpoint, else (the lease is lost) writing nothing."""
+    """To the runner: stop after the current step; `keep`: with a checkpoint, else (the lease is
+    lost) writing nothing.
+    """
 
     type: Literal["stop"] = "stop"
     keep: bool
@@ -44,8 +48,12 @@ class Ended(BaseModel):
     outcome: Outcome
 
 
-TO_RUNNER: TypeAdapter[Start | Stop] = TypeAdapter(Annotated[Start | Stop, Field(discriminator="type")])
-FROM_RUNNER: TypeAdapter[Ready | Ended] = TypeAdapter(Annotated[Ready | Ended, Field(discriminator="type")])
+TO_RUNNER: TypeAdapter[Start | Stop] = TypeAdapter(
+    Annotated[Start | Stop, Field(discriminator="type")]
+)
+FROM_RUNNER: TypeAdapter[Ready | Ended] = TypeAdapter(
+    Annotated[Ready | Ended, Field(discriminator="type")]
+)
 
 
 def line(message: BaseModel) -> bytes:

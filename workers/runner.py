@@ -1,4 +1,5 @@
-"""The runner: a warm process with torch loaded that computes one job after the other, told so over its standard input.
+"""The runner: a warm process with torch loaded that computes one job after the other, told so over
+its standard input.
 
 Its supervisor may end it at any moment: what counts is in the database and the artifact store.
 """
@@ -35,7 +36,9 @@ from workers.error_mapping import DeviceFailed, WeightsMissing, failure_of, is_d
 from workers.protocol import TO_RUNNER, Ended, Outcome, Ready, Start, Stop, line
 
 EXIT_DEVICE_FAILED = 70
-OOM_SCORE = "500"  # when memory is short, the kernel is to take the runner before the database and the API
+OOM_SCORE = (
+    "500"  # when memory is short, the kernel is to take the runner before the database and the API
+)
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +51,25 @@ class Runner:
         self.stop = StopFlag()
 
     def run(self, start: Start) -> Outcome:
-        """Compute a job to its end, whatever that is. Raises DeviceFailed where this process is of no more use."""
+        """Compute a job to its end, whatever that is.
+
+        Raises DeviceFailed where this process is of no more use.
+        """
         desk = Desk(self.store, self.artifacts, self.settings, start, self.stop)
-        desk.notebook.note(f"begins on {platform.node()}, {self.device} ({device_name(torch.device(self.device))}), fflab {VERSION}")
+        desk.notebook.note(
+            f"begins on {platform.node()}, {self.device} "
+            f"({device_name(torch.device(self.device))}), fflab {VERSION}"
+        )
         logging.getLogger().addHandler(desk.notebook)
         try:
             self.artifacts.tidy(start.job_id)
             return self._run(start, desk)
         except LeaseLost:
-            log.warning("%s attempt %d: the lease is lost, nothing more is written", start.job_id, start.attempt)
+            log.warning(
+                "%s attempt %d: the lease is lost, nothing more is written",
+                start.job_id,
+                start.attempt,
+            )
             return "lost"
         except GaveUp:
             return "stopped"
@@ -87,16 +100,24 @@ class Runner:
         try:
             desk.keep(interrupted.checkpoint)
         except OSError:
-            log.exception("%s: no checkpoint could be written at the stop; the one before counts", desk.job_id)
+            log.exception(
+                "%s: no checkpoint could be written at the stop; the one before counts", desk.job_id
+            )
         return "stopped"
 
     def _compute(self, start: Start, desk: Desk) -> RunResult:
         if isinstance(start.spec, TrainSpec):
             return train(
-                start.spec, device=self.device, on_epoch=desk.on_epoch, on_batch=desk.on_batch, resume=desk.resume_point(start.spec)
+                start.spec,
+                device=self.device,
+                on_epoch=desk.on_epoch,
+                on_batch=desk.on_batch,
+                resume=desk.resume_point(start.spec),
             )
         at = start.spec.at
-        trained_spec, trained = self._weights(at, start.spec) if isinstance(at, TrainedWeights) else (None, None)
+        trained_spec, trained = (
+            self._weights(at, start.spec) if isinstance(at, TrainedWeights) else (None, None)
+        )
         return check(
             start.spec,
             device=self.device,
@@ -107,7 +128,9 @@ class Runner:
         )
 
     def _weights(self, at: TrainedWeights, spec: CheckSpec) -> tuple[TrainSpec, Checkpoint]:
-        """The spec of the training job that a check refers to, and its checkpoint at the end of the epoch."""
+        """The spec of the training job that a check refers to, and its checkpoint at the end of the
+        epoch.
+        """
         job = self.store.jobs.get(at.job)
         if job is None or not isinstance(job.spec, TrainSpec):
             raise WeightsMissing(f"at.job: there is no training job {at.job}")
@@ -117,13 +140,17 @@ class Runner:
             data = self.artifacts.get(job.cached_from or job.id, epoch_name(stage[-1], at.epoch))
             return job.spec, Checkpoint.from_bytes(data)
         except (KeyError, ArtifactDamaged) as error:
-            raise WeightsMissing(f"at: {at.job} has no checkpoint of layer {at.layer} at epoch {at.epoch}") from error
+            raise WeightsMissing(
+                f"at: {at.job} has no checkpoint of layer {at.layer} at epoch {at.epoch}"
+            ) from error
         except ValueError as error:
             raise WeightsMissing(str(error)) from error
 
 
 class Inbox(threading.Thread):
-    """Listens to the supervisor: jobs go into `jobs`, stops raise the flag at once, and its end ends us."""
+    """Listens to the supervisor: jobs go into `jobs`, stops raise the flag at once, and its end
+    ends us.
+    """
 
     def __init__(self, source: BinaryIO, stop: StopFlag) -> None:
         super().__init__(name="inbox", daemon=True)
@@ -162,7 +189,9 @@ def memory_bytes(device: str) -> int:
 
 
 def private_output() -> BinaryIO:
-    """The pipe to the supervisor, out of the way of whatever a library prints: that goes to the log."""
+    """The pipe to the supervisor, out of the way of whatever a library prints: that goes to the
+    log.
+    """
     channel = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     return channel
@@ -181,13 +210,20 @@ def main() -> None:
     channel = private_output()
     signal.signal(signal.SIGTERM, on_terminate)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s runner %(process)d: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s runner %(process)d: %(message)s"
+    )
     logging.captureWarnings(capture=True)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - not a file
         score.write(OOM_SCORE)
     settings = Settings()
     look_in(settings.data_root)
-    runner = Runner(Store(settings.database), Artifacts(settings.artifacts), settings, choose_device(given.device))
+    runner = Runner(
+        Store(settings.database),
+        Artifacts(settings.artifacts),
+        settings,
+        choose_device(given.device),
+    )
     serve(runner, sys.stdin.buffer, channel)
 
 
@@ -196,13 +232,22 @@ def serve(runner: Runner, source: BinaryIO, channel: BinaryIO) -> None:
     inbox = Inbox(source, runner.stop)
     inbox.start()
     device = torch.device(runner.device)
-    say(channel, Ready(device=runner.device, device_name=device_name(device), memory_bytes=memory_bytes(runner.device)))
+    say(
+        channel,
+        Ready(
+            device=runner.device,
+            device_name=device_name(device),
+            memory_bytes=memory_bytes(runner.device),
+        ),
+    )
     while (start := inbox.jobs.get()) is not None:
         log.info("%s attempt %d begins", start.job_id, start.attempt)
         try:
             outcome = runner.run(start)
         except DeviceFailed:
-            log.exception("%s attempt %d: the device failed; this process ends", start.job_id, start.attempt)
+            log.exception(
+                "%s attempt %d: the device failed; this process ends", start.job_id, start.attempt
+            )
             sys.exit(EXIT_DEVICE_FAILED)
         log.info("%s attempt %d: %s", start.job_id, start.attempt, outcome)
         if device.type == "cuda":

@@ -1,4 +1,5 @@
-"""One device's work: claim a job, hand it to the runner, keep its lease, stop it when it is to stop, replace what died.
+"""One device's work: claim a job, hand it to the runner, keep its lease, stop it when it is to
+stop, replace what died.
 
 `Supervisor.run` is the body of the queue's one task; it knows nothing of the queue.
 """
@@ -23,7 +24,12 @@ CLOSE_SECONDS = 2.0
 JOBS_PER_RUNNER = 100  # then it is replaced, against whatever leaks
 
 Reason = Literal["cancel", "pause", "expire", "shutdown", "lease_lost"]
-WISHES: dict[Command, Reason | None] = {Command.run: None, Command.pause: "pause", Command.cancel: "cancel", Command.expire: "expire"}
+WISHES: dict[Command, Reason | None] = {
+    Command.run: None,
+    Command.pause: "pause",
+    Command.cancel: "cancel",
+    Command.expire: "expire",
+}
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +45,9 @@ class Stopping:
 
     @property
     def share(self) -> float:
-        """The part of the time that it has: an attempt whose checkpoint no one needs is not waited for as long."""
+        """The part of the time that it has: an attempt whose checkpoint no one needs is not waited
+        for as long.
+        """
         return 1.0 if self.reason in ("pause", "expire", "shutdown") else 0.2
 
     def escalate(self, runner: RunnerProcess, now: float) -> None:
@@ -57,9 +65,21 @@ class Supervisor:
     """The owner of one runner. `run` and `warm` are for the main thread."""
 
     def __init__(
-        self, queue: Queue, settings: Settings, worker: str, command: Sequence[str], *, clock: Callable[[], float] = time.monotonic
+        self,
+        queue: Queue,
+        settings: Settings,
+        worker: str,
+        command: Sequence[str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.queue, self.settings, self.worker, self.command, self.clock = queue, settings, worker, command, clock
+        self.queue, self.settings, self.worker, self.command, self.clock = (
+            queue,
+            settings,
+            worker,
+            command,
+            clock,
+        )
         self.shutdown = threading.Event()
         self.news = threading.Event()  # another job, or none: the heartbeat is to say so
         self.runner: RunnerProcess | None = None
@@ -83,7 +103,8 @@ class Supervisor:
     def run(self) -> None:
         """A bell: take jobs, the first in the queue first, until there is none left.
 
-        So the order is that of the database at the moment of the claim, and a queue is worked off even while the broker is away.
+        So the order is that of the database at the moment of the claim, and a queue is worked off
+        even while the broker is away.
         """
         try:
             while (claim := self._claim()) is not None:
@@ -103,7 +124,9 @@ class Supervisor:
         try:
             return self.queue.claim_next(self.worker, self.settings.lease_seconds)
         except DATABASE_AWAY as error:
-            log.warning("no job could be claimed, the bell will ring again: %s", str(error).splitlines()[0])
+            log.warning(
+                "no job could be claimed, the bell will ring again: %s", str(error).splitlines()[0]
+            )
             return None
 
     def _see_through(self, claim: Claim) -> None:
@@ -120,7 +143,12 @@ class Supervisor:
                 stopping.escalate(runner, now)
             elif reason or self.shutdown.is_set():
                 stopping = Stopping(reason or "shutdown", now, self.settings.stop_seconds)
-                log.info("%s attempt %d is told to stop: %s", claim.job_id, claim.attempt, stopping.reason)
+                log.info(
+                    "%s attempt %d is told to stop: %s",
+                    claim.job_id,
+                    claim.attempt,
+                    stopping.reason,
+                )
                 runner.say(Stop(keep=stopping.reason != "lease_lost"))
         self._settle(claim, runner, ended or runner.next(0), stopping)
 
@@ -131,22 +159,39 @@ class Supervisor:
         except LeaseLost:
             return "lease_lost"
         except DATABASE_AWAY as error:
-            log.warning("the lease of %s could not be renewed: %s", claim.job_id, str(error).splitlines()[0])
+            log.warning(
+                "the lease of %s could not be renewed: %s", claim.job_id, str(error).splitlines()[0]
+            )
             return None
         return WISHES[wanted]
 
-    def _settle(self, claim: Claim, runner: RunnerProcess, ended: Ended | None, stopping: Stopping | None) -> None:
-        """Write down how the attempt ended, unless the runner has done so, or another attempt has begun."""
+    def _settle(
+        self, claim: Claim, runner: RunnerProcess, ended: Ended | None, stopping: Stopping | None
+    ) -> None:
+        """Write down how the attempt ended, unless the runner has done so, or another attempt has
+        begun.
+        """
         if ended is not None and ended.outcome != "stopped":
             return
         try:
             if ended is not None or stopping is not None:
-                state = patiently(lambda: self.queue.finish_stopped(claim.job_id, claim.attempt), self.shutdown)
+                state = patiently(
+                    lambda: self.queue.finish_stopped(claim.job_id, claim.attempt), self.shutdown
+                )
             else:
                 how = runner.how_it_ended()
-                state = patiently(lambda: self.queue.lose(claim.job_id, claim.attempt, how, self.settings.max_losses), self.shutdown)
+                state = patiently(
+                    lambda: self.queue.lose(
+                        claim.job_id, claim.attempt, how, self.settings.max_losses
+                    ),
+                    self.shutdown,
+                )
             log.info("%s attempt %d: %s", claim.job_id, claim.attempt, state)
         except LeaseLost:
             log.info("%s attempt %d is no longer ours", claim.job_id, claim.attempt)
         except GaveUp:
-            log.warning("%s attempt %d: the database is away; its lease runs out", claim.job_id, claim.attempt)
+            log.warning(
+                "%s attempt %d: the database is away; its lease runs out",
+                claim.job_id,
+                claim.attempt,
+            )

@@ -26,7 +26,8 @@ def answers(url: str) -> bool:
 
 
 def complaints(url: str) -> list[str]:
-    """What is wrong with a broker, each in one line that ends with what to do; as far as it lets us see.
+    """What is wrong with a broker, each in one line that ends with what to do; as far as it lets us
+    see.
 
     None of it is fatal: a message that is lost is a doorbell, and is rung again.
     """
@@ -34,16 +35,24 @@ def complaints(url: str) -> list[str]:
         with probe(url) as client:
             return [*_of_version(client), *_of_policy(client)]
     except redis.RedisError as error:
-        return [f"Redis does not answer ({' '.join(str(error).split())}): start it, or look at FFLAB_REDIS_URL"]
+        return [
+            f"Redis does not answer ({' '.join(str(error).split())}): start it, or look at "
+            f"FFLAB_REDIS_URL"
+        ]
 
 
 def _of_version(client: redis.Redis) -> Iterator[str]:
     try:
-        version = str(client.info("server").get("redis_version", ""))  # Valkey says here which Redis it stands for
+        version = str(
+            client.info("server").get("redis_version", "")
+        )  # Valkey says here which Redis it stands for
     except redis.ResponseError:  # hosted servers refuse INFO to some
         return
     if (found := re.match(r"(\d+)\.(\d+)", version)) and tuple(map(int, found.groups())) < OLDEST:
-        yield f"Redis is of version {version}, older than fflab is tested with: install {'.'.join(map(str, OLDEST))} or newer"
+        yield (
+            f"Redis is of version {version}, older than fflab is tested with: install "
+            f"{'.'.join(map(str, OLDEST))} or newer"
+        )
 
 
 def _of_policy(client: redis.Redis) -> Iterator[str]:
@@ -52,7 +61,10 @@ def _of_policy(client: redis.Redis) -> Iterator[str]:
     except redis.ResponseError:  # hosted servers refuse CONFIG
         return
     if policy != KEEPING_POLICY:
-        yield f"Redis drops messages when memory is short (maxmemory-policy {policy}), and jobs start late: set {KEEPING_POLICY}"
+        yield (
+            f"Redis drops messages when memory is short (maxmemory-policy {policy}), and jobs "
+            f"start late: set {KEEPING_POLICY}"
+        )
 
 
 def warn_if_unfit(url: SecretStr | None) -> None:
@@ -64,4 +76,10 @@ def warn_if_unfit(url: SecretStr | None) -> None:
 def probe(url: str) -> redis.Redis:
     """A client that asks once and does not wait for long."""
     once = Retry(NoBackoff(), 0)
-    return redis.Redis.from_url(url, socket_timeout=PROBE_SECONDS, socket_connect_timeout=PROBE_SECONDS, retry=once, decode_responses=True)
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=PROBE_SECONDS,
+        socket_connect_timeout=PROBE_SECONDS,
+        retry=once,
+        decode_responses=True,
+    )

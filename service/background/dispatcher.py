@@ -15,21 +15,42 @@ class BrokerAway(Exception):  # noqa: N818
 
 
 class Doorbell:
-    """Rings for jobs. Every call may block for a few seconds at the most; never use it inside a request."""
+    """Rings for jobs.
+
+    Every call may block for a few seconds at the most; never use it inside a request.
+    """
 
     def __init__(self, broker_url: str) -> None:
         self._celery = Celery("fflab-doorbell", broker=broker_url, set_as_current=False)
         timeouts = {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
-        once = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}  # the next tick is the retry
-        self._celery.conf.update(task_publish_retry=False, task_ignore_result=True, broker_transport_options=timeouts | once)
+        once = {
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0,
+            "interval_max": 0,
+        }  # the next tick is the retry
+        self._celery.conf.update(
+            task_publish_retry=False,
+            task_ignore_result=True,
+            broker_transport_options=timeouts | once,
+        )
         self._redis = Redis.from_url(broker_url, **timeouts)
 
     def ring(self, job_ids: list[str]) -> None:
         """Send one message for each job. Raises BrokerAway."""
         try:
-            with self._celery.producer_pool.acquire(block=True, timeout=TIMEOUT_SECONDS) as producer:
+            with self._celery.producer_pool.acquire(
+                block=True, timeout=TIMEOUT_SECONDS
+            ) as producer:
                 for job_id in job_ids:
-                    self._celery.send_task(TASK, args=(job_id,), queue=QUEUE, producer=producer, retry=False, ignore_result=True)
+                    self._celery.send_task(
+                        TASK,
+                        args=(job_id,),
+                        queue=QUEUE,
+                        producer=producer,
+                        retry=False,
+                        ignore_result=True,
+                    )
         except (OperationalError, RedisError, OSError) as error:
             raise BrokerAway(str(error)) from error
 

@@ -1,4 +1,5 @@
-"""Relay and reconciler: one thread that rings for queued jobs, takes back expired leases, follows studies, applies the retention.
+"""Relay and reconciler: one thread that rings for queued jobs, takes back expired leases, follows
+studies, applies the retention.
 
 Everything it does is a conditional update, so that each API process may have one.
 """
@@ -25,7 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class Reconciler(threading.Thread):
-    """Ticks twice a second, and at once when a job was submitted. `broker_ok`: whether the broker answered last."""
+    """Ticks twice a second, and at once when a job was submitted.
+
+    `broker_ok`: whether the broker answered last.
+    """
 
     def __init__(self, store: Store, settings: Settings, doorbell: Doorbell | None) -> None:
         super().__init__(name="reconciler", daemon=True)
@@ -54,7 +58,10 @@ class Reconciler(threading.Thread):
         """Tick until stopped; what fails is tried again in the next tick."""
         self._spare_leases()  # the machine, and the database with it, may have been away until now
         while not self._stopping.is_set():
-            busy, self._more = self._more, False  # where this fails, the next tick comes in its time
+            busy, self._more = (
+                self._more,
+                False,
+            )  # where this fails, the next tick comes in its time
             try:
                 if time.monotonic() - self._ticked < TICK_SECONDS and not busy:
                     self.ring()  # woken between two ticks: something was submitted
@@ -64,13 +71,18 @@ class Reconciler(threading.Thread):
                 log.warning("the database is away: %s", str(error).splitlines()[0])
                 self._spare_leases()
             except Exception:
-                log.exception("a tick of the reconciler failed")  # the thread must live: without it no job is run
+                log.exception(
+                    "a tick of the reconciler failed"
+                )  # the thread must live: without it no job is run
             self._stopping.wait(BREATH_SECONDS)  # what is submitted meanwhile is rung for at once
             self._wake.wait(0.0 if self._more else TICK_SECONDS)
             self._wake.clear()
 
     def tick(self) -> None:
-        """Everything once. What takes longer is done in small portions, one a tick, so that bells are never late."""
+        """Everything once.
+
+        What takes longer is done in small portions, one a tick, so that bells are never late.
+        """
         self._expire()
         self.ring()
         more = self.store.queue.resolve_duplicates() > 0
@@ -79,16 +91,22 @@ class Reconciler(threading.Thread):
         self._more = more | self._sweep()
 
     def _spare_leases(self) -> None:
-        """Take back no lease for the length of one: database or machine stood still, so workers could not renew theirs."""
+        """Take back no lease for the length of one: database or machine stood still, so workers
+        could not renew theirs.
+        """
         self._spare_until = time.monotonic() + self.settings.lease_seconds
 
     def _expire(self) -> None:
-        """Take back leases that have run out; not when no one could renew them, because database or machine stood still."""
+        """Take back leases that have run out; not when no one could renew them, because database or
+        machine stood still.
+        """
         now = time.monotonic()
         if now - self._ticked > self.settings.lease_seconds / 2:
             self._spare_leases()
         if now >= self._spare_until:
-            for job_id in self.store.queue.expire_leases(self.settings.max_losses, longest_wait=self.settings.lease_seconds / 2):
+            for job_id in self.store.queue.expire_leases(
+                self.settings.max_losses, longest_wait=self.settings.lease_seconds / 2
+            ):
                 log.warning("%s: its lease ran out", job_id)
         self._ticked = now
 
@@ -107,9 +125,15 @@ class Reconciler(threading.Thread):
         return False
 
     def _report_unknown(self) -> None:
-        """Say which artifacts belong to no job. They may be all that is left of it: the operator decides."""
+        """Say which artifacts belong to no job.
+
+        They may be all that is left of it: the operator decides.
+        """
         if found := unknown(self.store, self.artifacts):
-            advice = f"`fflab retention` lists and `fflab retention --apply` removes them (in {self.artifacts.root})"
+            advice = (
+                f"`fflab retention` lists and `fflab retention --apply` removes them (in "
+                f"{self.artifacts.root})"
+            )
             self._tell(logging.WARNING, f"{described(found)}; {advice}", {one.job for one in found})
 
     def _tell(self, level: int, message: str, facts: set[str]) -> None:
@@ -128,9 +152,11 @@ class Reconciler(threading.Thread):
             return False
 
     def ring(self) -> None:
-        """Ring for jobs that were never rung for, and again for those whose bell must have been lost.
+        """Ring for jobs that were never rung for, and again for those whose bell must have been
+        lost.
 
-        A worker that hears a bell works until the queue is empty: a few bells in the broker are enough, however long the queue.
+        A worker that hears a bell works until the queue is empty: a few bells in the broker are
+        enough, however long the queue.
         """
         if self.doorbell is None:
             return

@@ -1,6 +1,8 @@
-"""What is kept: finds the jobs that are beyond it, and deletes them with their artifacts, some at a time.
+"""What is kept: finds the jobs that are beyond it, and deletes them with their artifacts, some at a
+time.
 
-Artifacts of jobs that the database does not know are reported; they are removed only where the operator asks for it.
+Artifacts of jobs that the database does not know are reported; they are removed only where the
+operator asks for it.
 """
 
 import contextlib
@@ -16,7 +18,9 @@ from service.store import NotAllowed, Store
 from service.store.identity import settle
 
 AT_ONCE = 100
-UNKNOWN_SECONDS = 3600.0  # artifacts without a job count as unknown after so long: theirs may be about to be made
+UNKNOWN_SECONDS = (
+    3600.0  # artifacts without a job count as unknown after so long: theirs may be about to be made
+)
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +47,31 @@ def outdated(store: Store, retention: Retention, limit: int) -> list[Outdated]:
     found: list[Outdated] = []
     for kind in ("train", "check", "study"):
         keep = getattr(retention, kind)
-        for job_id, name, age_seconds, too_old in store.jobs.expired(kind, days=keep.days, count=keep.count, limit=limit):
-            reason = f"ended more than {keep.days:g} days ago" if too_old else f"not among the newest {keep.count}"
-            found.append(Outdated(id=job_id, kind=kind, name=name, ended_days_ago=round(age_seconds / 86_400, 2), reason=reason))
+        for job_id, name, age_seconds, too_old in store.jobs.expired(
+            kind, days=keep.days, count=keep.count, limit=limit
+        ):
+            reason = (
+                f"ended more than {keep.days:g} days ago"
+                if too_old
+                else f"not among the newest {keep.count}"
+            )
+            found.append(
+                Outdated(
+                    id=job_id,
+                    kind=kind,
+                    name=name,
+                    ended_days_ago=round(age_seconds / 86_400, 2),
+                    reason=reason,
+                )
+            )
     return found
 
 
 def sweep(store: Store, artifacts: Artifacts, retention: Retention) -> list[Outdated]:
-    """Delete some of the jobs that are outdated; which. Raises NotOurs, with nothing deleted, where it is not certain whose they are."""
+    """Delete some of the jobs that are outdated; which.
+
+    Raises NotOurs, with nothing deleted, where it is not certain whose they are.
+    """
     settle(store, artifacts)
     gone: list[Outdated] = []
     for job in outdated(store, retention, AT_ONCE):
@@ -61,7 +82,10 @@ def sweep(store: Store, artifacts: Artifacts, retention: Retention) -> list[Outd
 
 
 def remove_job(store: Store, artifacts: Artifacts, job_id: str, reason: str) -> None:
-    """Delete a job that has ended, with the artifacts that no other needs, and log it. Raises as JobActions.delete does."""
+    """Delete a job that has ended, with the artifacts that no other needs, and log it.
+
+    Raises as JobActions.delete does.
+    """
     owners = store.actions.delete(job_id)
     for owner in owners:
         artifacts.delete(owner)
@@ -69,21 +93,38 @@ def remove_job(store: Store, artifacts: Artifacts, job_id: str, reason: str) -> 
 
 
 def unknown(store: Store, artifacts: Artifacts) -> list[Unknown]:
-    """The artifacts of jobs that the database does not know. Raises NotOurs where it may be the wrong database."""
+    """The artifacts of jobs that the database does not know.
+
+    Raises NotOurs where it may be the wrong database.
+    """
     settle(store, artifacts)
     owners = artifacts.owners(older_than=time.time() - UNKNOWN_SECONDS)
-    return [Unknown(job=owner, bytes=artifacts.size(owner)) for owner in store.jobs.unreferenced(owners)]
+    return [
+        Unknown(job=owner, bytes=artifacts.size(owner)) for owner in store.jobs.unreferenced(owners)
+    ]
 
 
 def remove_unknown(store: Store, artifacts: Artifacts) -> list[Unknown]:
-    """Remove the artifacts of jobs that the database does not know; those that are gone. Raises NotOurs, with nothing removed."""
+    """Remove the artifacts of jobs that the database does not know; those that are gone.
+
+    Raises NotOurs, with nothing removed.
+    """
     gone = [found for found in unknown(store, artifacts) if artifacts.delete(found.job)]
     for found in gone:
-        log.info("%s: its artifacts (%d bytes) are removed (the database knows no such job)", found.job, found.bytes)
+        log.info(
+            "%s: its artifacts (%d bytes) are removed (the database knows no such job)",
+            found.job,
+            found.bytes,
+        )
     return gone
 
 
 def described(found: list[Unknown], shown: int = 10) -> str:
     """Some unknown artifacts in words: how many, how large, whose."""
-    names = ", ".join(one.job for one in found[:shown]) + (f" and {len(found) - shown} more" if len(found) > shown else "")
-    return f"artifacts of {len(found)} jobs that the database does not know ({sum(one.bytes for one in found) / 1e6:,.1f} MB): {names}"
+    names = ", ".join(one.job for one in found[:shown]) + (
+        f" and {len(found) - shown} more" if len(found) > shown else ""
+    )
+    return (
+        f"artifacts of {len(found)} jobs that the database does not know "
+        f"({sum(one.bytes for one in found) / 1e6:,.1f} MB): {names}"
+    )

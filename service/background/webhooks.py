@@ -1,6 +1,7 @@
 """Webhooks: a job's end is told to an address, signed as Standard Webhooks, tried again for a day.
 
-Addresses come from users, so what they resolve to is looked at once, refused where it is not public, and connected to as it is.
+Addresses come from users, so what they resolve to is looked at once, refused where it is not
+public, and connected to as it is.
 """
 
 import base64
@@ -30,7 +31,19 @@ HOLD_SECONDS = 60.0  # a message that is being sent is no one else's for so long
 AT_ONCE = 8
 TIMEOUT_SECONDS = 10.0
 MINUTE, HOUR = 60.0, 3600.0
-PAUSES = (5.0, 30.0, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR, 8 * HOUR)
+PAUSES = (
+    5.0,
+    30.0,
+    2 * MINUTE,
+    5 * MINUTE,
+    15 * MINUTE,
+    30 * MINUTE,
+    HOUR,
+    2 * HOUR,
+    4 * HOUR,
+    8 * HOUR,
+    8 * HOUR,
+)
 LONGEST_PAUSE = 8 * HOUR
 GONE = 410
 SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix
@@ -51,7 +64,11 @@ def checked_secret(text: str) -> str:
 def key_of(secret: str) -> bytes:
     """The bytes that sign. Raises ValueError."""
     try:
-        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True) if secret.startswith(SECRET_PREFIX) else b""
+        key = (
+            base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+            if secret.startswith(SECRET_PREFIX)
+            else b""
+        )
     except binascii.Error:
         key = b""
     if not 24 <= len(key) <= 64:
@@ -60,7 +77,10 @@ def key_of(secret: str) -> bytes:
 
 
 def checked_url(url: str, allow_private: bool) -> str:
-    """The address, if messages may be sent there as far as it shows by itself. Raises ValueError."""
+    """The address, if messages may be sent there as far as it shows by itself.
+
+    Raises ValueError.
+    """
     try:
         refuse_unseen(url)
         parts = urlsplit(url)
@@ -68,13 +88,21 @@ def checked_url(url: str, allow_private: bool) -> str:
     except ValueError as error:
         raise ValueError(f"{url!r} is not an address: {error}") from error
     schemes = ("https", "http") if allow_private else ("https",)
-    if parts.scheme not in schemes or not host or port == 0 or any(letter.isspace() for letter in url):
+    if (
+        parts.scheme not in schemes
+        or not host
+        or port == 0
+        or any(letter.isspace() for letter in url)
+    ):
         raise ValueError(f"{url!r} is not an absolute {' or '.join(schemes)} address")
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise ValueError("an address with a user, a password or a fragment is not accepted")
     literal = _literal(host)
     if not allow_private and not (is_public(literal) if literal else "." in host.strip(".")):
-        raise ValueError(f"{host} is not a public address: the operator may allow private ones with FFLAB_WEBHOOK_ALLOW_PRIVATE=true")
+        raise ValueError(
+            f"{host} is not a public address: the operator may allow private ones with "
+            f"FFLAB_WEBHOOK_ALLOW_PRIVATE=true"
+        )
     return url
 
 
@@ -89,7 +117,11 @@ def is_public(address: str) -> bool:
     """Whether an IP address is one of the open internet, whatever it is wrapped in."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else None)
+        inner = (
+            ip.ipv4_mapped
+            or ip.sixtofour
+            or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else None)
+        )
         if inner is not None:
             return is_public(str(inner))
         if ip.teredo is not None:
@@ -107,7 +139,9 @@ class Refused(Exception):  # noqa: N818
 def resolved(host: str, port: int, allow_private: bool) -> str:
     """The IP address to connect to; the name is not looked up again. Raises Refused."""
     try:
-        found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        found = [
+            str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        ]
     except (OSError, UnicodeError) as error:
         raise Refused(f"{host} cannot be resolved: {error}") from error
     if not allow_private and not all(is_public(address) for address in found):
@@ -117,23 +151,39 @@ def resolved(host: str, port: int, allow_private: bool) -> str:
 
 def signed(message_id: str, body: str, secret: str, timestamp: int) -> dict[str, str]:
     """The headers of a message (standardwebhooks.com): HMAC-SHA256 over id, time and body."""
-    digest = hmac.new(key_of(secret), f"{message_id}.{timestamp}.{body}".encode(), hashlib.sha256).digest()
+    digest = hmac.new(
+        key_of(secret), f"{message_id}.{timestamp}.{body}".encode(), hashlib.sha256
+    ).digest()
     signature = f"v1,{base64.b64encode(digest).decode()}"
-    return {"webhook-id": message_id, "webhook-timestamp": str(timestamp), "webhook-signature": signature}
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": signature,
+    }
 
 
 def send(due: PendingDelivery, secret: str, allow_private: bool) -> httpx.Response:
-    """Send a message once; no redirect is followed, and nothing is read but the head of the answer. Raises Refused and httpx's errors."""
+    """Send a message once; no redirect is followed, and nothing is read but the head of the answer.
+
+    Raises Refused and httpx's errors.
+    """
     parts = urlsplit(due.url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     host = parts.hostname or ""
     address = resolved(host, port, allow_private)
-    headers = {"content-type": "application/json", "user-agent": "fflab", "host": _host_header(parts)}
+    headers = {
+        "content-type": "application/json",
+        "user-agent": "fflab",
+        "host": _host_header(parts),
+    }
     headers |= signed(due.id, due.body, secret, int(time.time()))
     pinned = f"[{address.partition('%')[0]}]" if ":" in address else address
-    url = f"{parts.scheme}://{pinned}:{port}{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+    query = f"?{parts.query}" if parts.query else ""
+    url = f"{parts.scheme}://{pinned}:{port}{parts.path or '/'}{query}"
     with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False, follow_redirects=False) as client:
-        request = client.build_request("POST", url, content=due.body, headers=headers, extensions={"sni_hostname": host})
+        request = client.build_request(
+            "POST", url, content=due.body, headers=headers, extensions={"sni_hostname": host}
+        )
         response = client.send(request, stream=True)
         response.close()
         return response
@@ -144,11 +194,18 @@ def _host_header(parts: SplitResult) -> str:
 
 
 def pause_before(tries: int, response: httpx.Response | None) -> float | None:
-    """Seconds until the next try after so many; None: it is given up. An answer may ask for more time."""
+    """Seconds until the next try after so many; None: it is given up.
+
+    An answer may ask for more time.
+    """
     if tries > len(PAUSES) or (response is not None and response.status_code == GONE):
         return None
     pause = PAUSES[tries - 1] * random.uniform(0.9, 1.1)  # noqa: S311 - spreads the tries of many jobs
-    asked = _retry_after(response) if response is not None and response.status_code in (429, 503) else 0.0
+    asked = (
+        _retry_after(response)
+        if response is not None and response.status_code in (429, 503)
+        else 0.0
+    )
     return min(LONGEST_PAUSE, max(pause, asked))
 
 
@@ -163,7 +220,10 @@ def _retry_after(response: httpx.Response) -> float:
 
 
 class Messenger(threading.Thread):
-    """Sends what is due, several at once. One in each API process: a message is taken before it is sent."""
+    """Sends what is due, several at once.
+
+    One in each API process: a message is taken before it is sent.
+    """
 
     def __init__(self, deliveries: Deliveries, settings: Settings) -> None:
         super().__init__(name="messenger", daemon=True)
@@ -221,13 +281,19 @@ class Messenger(threading.Thread):
         finally:
             self._free.release()
         status = response.status_code if response is not None else None
-        found: dict[str, Any] = {"status": status, "seconds": round(time.monotonic() - began, 3), "error": error}
+        found: dict[str, Any] = {
+            "status": status,
+            "seconds": round(time.monotonic() - began, 3),
+            "error": error,
+        }
         delivered = status is not None and 200 <= status < 300
         again = None if delivered else pause_before(due.tries + 1, response)
         try:
             self.deliveries.record_attempt(due.id, found, delivered=delivered, again_seconds=again)
         except DATABASE_ERRORS as failure:  # it is sent again when the hold is over
-            log.warning("%s: its try could not be written down: %s", due.id, str(failure).splitlines()[0])
+            log.warning(
+                "%s: its try could not be written down: %s", due.id, str(failure).splitlines()[0]
+            )
 
     def secret(self) -> str:
         """What signs where a job has no secret of its own."""

@@ -1,7 +1,8 @@
 """The command line `fflab`: which commands there are, and how they end.
 
-Exit codes: 0 done; 1 the job failed, or doctor found a fault; 2 usage, an invalid spec or setting, or a missing extra;
-3 the service cannot be reached or started; 4 there is no such job, data set or key; 130 interrupted.
+Exit codes: 0 done; 1 the job failed, or doctor found a fault; 2 usage, an invalid spec or setting,
+or a missing extra; 3 the service cannot be reached or started; 4 there is no such job, data set or
+key; 130 interrupted.
 """
 
 import os
@@ -12,35 +13,55 @@ import typer
 
 from service.cli import jobs, results, stack
 from service.cli.admin import data_app, keys_app, retention, webhook_secret
-from service.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_UNREACHABLE, EXIT_USAGE, fail
+from service.cli.options import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_FOUND,
+    EXIT_UNREACHABLE,
+    EXIT_USAGE,
+    fail,
+)
 from service.client import FflabError, NotFound, Refused, Unreachable, VersionSkew
 from service.specs.files import SpecError
 
-USAGE_STATUS = frozenset({400, 401, 403, 409, 413, 415, 421, 422})  # of the service's answers: what was asked for is at fault
+USAGE_STATUS = frozenset(
+    {400, 401, 403, 409, 413, 415, 421, 422}
+)  # of the service's answers: what was asked for is at fault
 
 app = typer.Typer(
     name="fflab",
-    help="The lab backend for research on the Forward-Forward algorithm and the sparsity that emerges in it.",
+    help="The lab backend for research on the Forward-Forward algorithm and the sparsity that "
+    "emerges in it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    epilog="Clients read FFLAB_URL and FFLAB_API_KEY. Exit codes: 0 done, 1 failed, 2 usage or invalid, 3 unreachable, 4 not found, "
-    "130 interrupted. `fflab --install-completion` lets the shell complete jobs, presets and fields.",
+    epilog="Clients read FFLAB_URL and FFLAB_API_KEY. Exit codes: 0 done, 1 failed, 2 usage or "
+    "invalid, 3 unreachable, 4 not found, "
+    "130 interrupted. `fflab --install-completion` lets the shell complete jobs, presets and "
+    "fields.",
 )
 
 app.command(epilog="Example: fflab up --port 8000")(stack.up)
 app.command(epilog="Example: fflab api --host 127.0.0.1 --port 8000")(stack.api)
-app.command(epilog="Example: FFLAB_REDIS_URL=redis://lab/0 fflab worker --device cuda:0")(stack.worker)
+app.command(epilog="Example: FFLAB_REDIS_URL=redis://lab/0 fflab worker --device cuda:0")(
+    stack.worker
+)
 app.command(epilog="Example: fflab demo --output demo-output")(stack.demo)
 app.command()(stack.doctor)
 app.command()(stack.workers)
 
-app.command(epilog="Example: fflab submit paper --wait, or fflab submit spec.yaml --set epochs=3")(jobs.submit)
-app.command(epilog="Example: fflab estimate paper, or fflab estimate spec.yaml --set network.widths=[4000]")(jobs.estimate)
+app.command(epilog="Example: fflab submit paper --wait, or fflab submit spec.yaml --set epochs=3")(
+    jobs.submit
+)
+app.command(
+    epilog="Example: fflab estimate paper, or fflab estimate spec.yaml --set network.widths=[4000]"
+)(jobs.estimate)
 app.command(epilog="Example: fflab jobs --state running, or fflab jobs --search theorem")(jobs.jobs)
 app.command(epilog="Example: fflab show last")(jobs.show)
 app.command(epilog="Example: fflab watch last")(results.watch)
-app.command(epilog="Example: fflab result last, or fflab result last -o sparsity.png")(results.result)
+app.command(epilog="Example: fflab result last, or fflab result last -o sparsity.png")(
+    results.result
+)
 app.command(epilog="Example: fflab diff last 3f2a9c1e")(results.diff)
 app.command(epilog="Example: fflab log last")(jobs.log)
 app.command(epilog="Example: fflab change last --priority high --pin")(jobs.change)
@@ -54,12 +75,18 @@ app.command(epilog="Example: fflab run quick --device cpu -o report.csv")(result
 
 app.add_typer(data_app, name="data")
 app.add_typer(keys_app, name="keys")
-app.command(epilog='Example: FFLAB_RETENTION=\'{"check": {"days": 90}}\' fflab retention')(retention)
-app.command("webhook-secret", epilog="Example: fflab webhook-secret --home /srv/fflab")(webhook_secret)
+app.command(epilog='Example: FFLAB_RETENTION=\'{"check": {"days": 90}}\' fflab retention')(
+    retention
+)
+app.command("webhook-secret", epilog="Example: fflab webhook-secret --home /srv/fflab")(
+    webhook_secret
+)
 
 
 def main() -> None:
-    """Run the command; every failure is one line on standard error and an exit code, never a traceback."""
+    """Run the command; every failure is one line on standard error and an exit code, never a
+    traceback.
+    """
     try:
         try:
             app(prog_name="fflab")
@@ -90,5 +117,7 @@ def exit_code(error: Exception) -> int:
 
 def _read_enough() -> NoReturn:
     """Whoever reads our output has closed it, as `head` does; nothing is wrong."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush does not fail
+    os.dup2(
+        os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+    )  # so that the interpreter's last flush does not fail
     os._exit(0)

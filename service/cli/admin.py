@@ -1,4 +1,6 @@
-"""Commands for data sets and for whoever keeps the service: keys, retention, the secret of webhooks."""
+"""Commands for data sets and for whoever keeps the service: keys, retention, the secret of
+webhooks.
+"""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +31,9 @@ LISTED = 1_000
 NameArgument = Annotated[str, typer.Argument(autocompletion=completion.datasets)]
 
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, import.")
-keys_app = typer.Typer(no_args_is_help=True, help="API keys of this service's database: create, list, revoke.")
+keys_app = typer.Typer(
+    no_args_is_help=True, help="API keys of this service's database: create, list, revoke."
+)
 
 
 @data_app.command("list")
@@ -43,11 +47,24 @@ def data_list(as_json: JsonOption = False) -> None:
     rows = []
     for name in [*DATASETS, *uploads.names(root)]:
         facts = facts_of(name, root)
-        where = "bundled" if facts.files is None else str(present_folder(facts, root) or "not here: fflab data fetch " + name)
+        where = (
+            "bundled"
+            if facts.files is None
+            else str(present_folder(facts, root) or "not here: fflab data fetch " + name)
+        )
         where = str(root / uploads.FOLDER / name) if facts.uploaded else where
-        rows.append([name, f"{facts.train_samples:,} + {facts.test_samples:,}", "x".join(map(str, facts.shape)), where])
+        rows.append(
+            [
+                name,
+                f"{facts.train_samples:,} + {facts.test_samples:,}",
+                "x".join(map(str, facts.shape)),
+                where,
+            ]
+        )
     if as_json:
-        show_json([dict(zip(("name", "samples", "shape", "where"), row, strict=True)) for row in rows])
+        show_json(
+            [dict(zip(("name", "samples", "shape", "where"), row, strict=True)) for row in rows]
+        )
     else:
         table(["name", "samples", "shape", "where"], rows)
 
@@ -63,23 +80,38 @@ def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
             load(name, settings_of().data_root)
     except DatasetError as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
-            fail(f"downloading {name} needs {error.__cause__.name}, which is not installed: pip install 'fflab[worker]'", EXIT_USAGE)
+            fail(
+                f"downloading {name} needs {error.__cause__.name}, which is not installed: pip "
+                f"install 'fflab[worker]'",
+                EXIT_USAGE,
+            )
         fail(str(error), EXIT_NOT_FOUND)
-    typer.echo(json.dumps({"name": name, "verified": True}) if as_json else f"{name}: there, and verified")
+    typer.echo(
+        json.dumps({"name": name, "verified": True}) if as_json else f"{name}: there, and verified"
+    )
 
 
 @data_app.command("import")
 def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -> None:
-    """Bring a data set below the data root, verified: the folder of a known one's files, or an .npz of x and y under a new name."""
+    """Bring a data set below the data root, verified: the folder of a known one's files, or an .npz
+    of x and y under a new name.
+    """
     from service.cli.imports import import_files
 
     target = import_files(name, source, settings_of().data_root)
-    typer.echo(json.dumps({"name": name, "folder": str(target)}) if as_json else f"{name}: verified, in {target}")
+    typer.echo(
+        json.dumps({"name": name, "folder": str(target)})
+        if as_json
+        else f"{name}: verified, in {target}"
+    )
 
 
 @keys_app.command("create")
 def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Make an API key; it is shown this once. From then on the service refuses requests without a key."""
+    """Make an API key; it is shown this once.
+
+    From then on the service refuses requests without a key.
+    """
     with store_of(home) as store:
         from service.web.auth import create_key
 
@@ -87,7 +119,11 @@ def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False)
             key = create_key(store.api_keys, name)
         except ValueError as error:
             fail(f"NAME: {error}", EXIT_USAGE)
-    typer.echo(json.dumps(key._asdict()) if as_json else f"{key.secret}\n(key {key.id} of {key.name}; it is not shown again)")
+    typer.echo(
+        json.dumps(key._asdict())
+        if as_json
+        else f"{key.secret}\n(key {key.id} of {key.name}; it is not shown again)"
+    )
 
 
 @keys_app.command("list")
@@ -96,7 +132,10 @@ def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
     from service.cli.output import table
 
     with store_of(home) as store:
-        rows = [[key.id, key.name, "revoked" if key.is_revoked else "valid"] for key in store.api_keys.all()]
+        rows = [
+            [key.id, key.name, "revoked" if key.is_revoked else "valid"]
+            for key in store.api_keys.all()
+        ]
     if as_json:
         show_json([dict(zip(("id", "name", "state"), row, strict=True)) for row in rows])
     else:
@@ -113,14 +152,16 @@ def keys_revoke(key: str, home: HomeOption = None, as_json: JsonOption = False) 
 
 
 def retention(
-    apply: Annotated[bool, typer.Option("--apply", help="Delete them now; else they are only listed.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Delete them now; else they are only listed.")
+    ] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List or delete what the retention lets go, and what belongs to no job. See FFLAB_RETENTION.
 
-    The service deletes by itself, from time to time, what the retention lets go. Artifacts of jobs that the database does not know are
-    removed by --apply alone.
+    The service deletes by itself, from time to time, what the retention lets go. Artifacts of jobs
+    that the database does not know are removed by --apply alone.
     """
     with needing("server"):
         from service.artifacts import Artifacts
@@ -139,20 +180,39 @@ def retention(
         except NotOurs as error:
             fail(str(error), EXIT_UNREACHABLE)
     if as_json:
-        listed = {"found": [job.model_dump() for job in found], "deleted": [job.id for job in deleted]}
-        artifacts_of = {"unknown": [one.model_dump() for one in strays], "removed": [one.model_dump() for one in removed]}
+        listed = {
+            "found": [job.model_dump() for job in found],
+            "deleted": [job.id for job in deleted],
+        }
+        artifacts_of = {
+            "unknown": [one.model_dump() for one in strays],
+            "removed": [one.model_dump() for one in removed],
+        }
         show_json({"policy": settings.retention.model_dump(), **listed, **artifacts_of})
     else:
-        _show_jobs(deleted if apply else found, "deleted" if apply else "would be deleted; --apply deletes them now")
-        _show_artifacts(removed if apply else strays, "removed" if apply else "belong to no job of the database; --apply removes them")
+        _show_jobs(
+            deleted if apply else found,
+            "deleted" if apply else "would be deleted; --apply deletes them now",
+        )
+        _show_artifacts(
+            removed if apply else strays,
+            "removed" if apply else "belong to no job of the database; --apply removes them",
+        )
     if apply and (left := len(strays) - len(removed)) > 0:
-        fail(f"{left} folders of artifacts in {artifacts.root} could not be removed: look at who may write there", EXIT_FAILED)
+        fail(
+            f"{left} folders of artifacts in {artifacts.root} could not be removed: look at who "
+            f"may write there",
+            EXIT_FAILED,
+        )
 
 
 def _show_jobs(jobs: "Sequence[Outdated]", what: str) -> None:
     from service.cli.output import table
 
-    table(["job", "kind", "name", "ended days ago", "reason"], [[str(value or "") for value in job.model_dump().values()] for job in jobs])
+    table(
+        ["job", "kind", "name", "ended days ago", "reason"],
+        [[str(value or "") for value in job.model_dump().values()] for job in jobs],
+    )
     typer.echo(f"{len(jobs)} {what}")
 
 
@@ -162,11 +222,17 @@ def _show_artifacts(strays: "Sequence[Unknown]", what: str) -> None:
 
     if strays:
         table(["artifacts", "bytes"], [[one.job, str(one.bytes)] for one in strays], right=(1,))
-        typer.echo(f"{len(strays)} folders of artifacts, {sum(one.bytes for one in strays) / 1e6:,.1f} MB, {what}")
+        typer.echo(
+            f"{len(strays)} folders of artifacts, {sum(one.bytes for one in strays) / 1e6:,.1f} "
+            f"MB, {what}"
+        )
 
 
 def webhook_secret(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Show the secret that signs webhooks. It is FFLAB_WEBHOOK_SECRET, or one that was made; jobs may have one of their own."""
+    """Show the secret that signs webhooks.
+
+    It is FFLAB_WEBHOOK_SECRET, or one that was made; jobs may have one of their own.
+    """
     given = settings_of(home).webhook_secret
     with store_of(home) as store:
         secret = given.get_secret_value() if given else store.deliveries.signing_secret()

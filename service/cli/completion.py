@@ -1,4 +1,6 @@
-"""What the shell may complete: jobs, presets and files, fields of a spec; silent where the service does not answer."""
+"""What the shell may complete: jobs, presets and files, fields of a spec; silent where the service
+does not answer.
+"""
 
 import os
 import shlex
@@ -40,12 +42,18 @@ def specs(incomplete: str) -> list[Offer]:
     with _silently():
         inside = sorted(folder.expanduser().iterdir())
         offers += [(str(path), "file") for path in inside if path.suffix in SPEC_SUFFIXES]
-        offers += [(f"{path}/", "folder") for path in inside if path.is_dir() and not path.name.startswith(".")]
+        offers += [
+            (f"{path}/", "folder")
+            for path in inside
+            if path.is_dir() and not path.name.startswith(".")
+        ]
     return _beginning(offers, incomplete)
 
 
 def settings(incomplete: str) -> list[Offer]:
-    """Fields of the spec that the command is given, and the values of those that are chosen by name."""
+    """Fields of the spec that the command is given, and the values of those that are chosen by
+    name.
+    """
     from service.specs.files import apply, read_document
     from service.specs.schema_fields import fields_of
 
@@ -59,20 +67,32 @@ def settings(incomplete: str) -> list[Offer]:
     known = fields_of(document)
     field, equals, _ = incomplete.partition("=")
     if not equals:
-        return _beginning([(f"{name}=", entry.meaning) for name, entry in known.items()], incomplete)
+        return _beginning(
+            [(f"{name}=", entry.meaning) for name, entry in known.items()], incomplete
+        )
     values = known[field].choices if field in known else ()
     return _beginning([(f"{field}={value}", "") for value in values], incomplete)
 
 
 def outputs(incomplete: str) -> list[Offer]:
-    """Names of files that say what is written into them: the charts that the job has, and the rest."""
+    """Names of files that say what is written into them: the charts that the job has, and the
+    rest.
+    """
     offers: list[Offer] = [(name, "") for name in FILES]
     with _silently(), _client() as client:
         asked = _first(_words())
         named = {} if asked == "last" else {"name": asked}
-        job = client.read(asked) if asked.startswith("job_") else next(client.jobs(limit=1, **named), None)
+        job = (
+            client.read(asked)
+            if asked.startswith("job_")
+            else next(client.jobs(limit=1, **named), None)
+        )
         charts = client.charts(job.id) if job else {}
-        offers = [(f"{name}.{ending}", picture.meaning) for name, picture in charts.items() for ending in ("png", "svg")] + offers
+        offers = [
+            (f"{name}.{ending}", picture.meaning)
+            for name, picture in charts.items()
+            for ending in ("png", "svg")
+        ] + offers
     return _beginning(offers, incomplete)
 
 
@@ -87,12 +107,22 @@ def _words() -> list[str]:
 
 def _first(words: list[str]) -> str:
     """What the command is about: its first word that is no option."""
-    return next((word for before, word in pairwise(words[1:]) if not word.startswith("-") and before != "--set"), "")
+    return next(
+        (
+            word
+            for before, word in pairwise(words[1:])
+            if not word.startswith("-") and before != "--set"
+        ),
+        "",
+    )
 
 
 def devices(incomplete: str) -> list[Offer]:
     """Devices by kind."""
-    return _beginning([("auto", "the first GPU, else the processor"), ("cpu", ""), ("cuda:0", "the first GPU")], incomplete)
+    return _beginning(
+        [("auto", "the first GPU, else the processor"), ("cpu", ""), ("cuda:0", "the first GPU")],
+        incomplete,
+    )
 
 
 def datasets(incomplete: str) -> list[Offer]:
@@ -113,7 +143,11 @@ def _beginning(offers: Iterable[Offer], incomplete: str) -> list[Offer]:
     """Those that begin so; without names that no command line should hold."""
     from ffengine.text import visible
 
-    fitting = {name: visible(meaning) for name, meaning in offers if name.startswith(incomplete) and name == visible(name)}
+    fitting = {
+        name: visible(meaning)
+        for name, meaning in offers
+        if name.startswith(incomplete) and name == visible(name)
+    }
     return list(fitting.items())
 
 
@@ -125,7 +159,9 @@ def _client() -> "Client":
 
 @contextmanager
 def _silently() -> Iterator[None]:
-    """Whoever presses a key does not want to read of what is wrong with files, settings or the service."""
+    """Whoever presses a key does not want to read of what is wrong with files, settings or the
+    service.
+    """
     from service.client import FflabError
     from service.specs.files import SpecError
 

@@ -19,17 +19,23 @@ from service.stack.stack import Stack
 
 
 def demo(settings: Settings, output: Path, preset: str, device: str) -> None:
-    """Start the stack in a temporary home, run a preset over REST, stop the stack; write report and result.
+    """Start the stack in a temporary home, run a preset over REST, stop the stack; write report and
+    result.
 
-    Prints what was found: sentences first, then the table. Progress goes to standard error. Raises StackError, FflabError and OSError,
-    each with one line.
+    Prints what was found: sentences first, then the table. Progress goes to standard error. Raises
+    StackError, FflabError and OSError, each with one line.
     """
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fflab-demo-") as home:
-        fresh = settings.model_copy(update={"home": Path(home), "database_url": None, "redis_url": None})
+        fresh = settings.model_copy(
+            update={"home": Path(home), "database_url": None, "redis_url": None}
+        )
         err.print("starting the stack: API, worker, Redis")
         with Stack(fresh, port=0, device=device) as stack, Client(stack.url) as client:
-            err.print(f"submitting the preset {preset!r} to {stack.url}: {PRESETS[preset].meaning}", soft_wrap=True)
+            err.print(
+                f"submitting the preset {preset!r} to {stack.url}: {PRESETS[preset].meaning}",
+                soft_wrap=True,
+            )
             job = client.submit(StudySpec(preset=preset), name=f"demo of {preset}")
             with following(err) as follow:
                 job.wait(on_progress=follow)
@@ -37,10 +43,16 @@ def demo(settings: Settings, output: Path, preset: str, device: str) -> None:
             for sentence in sentences(sources):
                 line(sentence)
             line()
-            comparison_table(comparison(sources), f"measured beside arXiv 2311.05667 (job {job.id}, data mnist-mini)")
+            comparison_table(
+                comparison(sources),
+                f"measured beside arXiv 2311.05667 (job {job.id}, data mnist-mini)",
+            )
             report, result = output / "report.html", output / "result.json"
             report.write_bytes(client.download(job.id, "report.html"))
-            document = {"job": job.job.model_dump(mode="json"), "cells": [source.result.model_dump(mode="json") for source in sources]}
+            document = {
+                "job": job.job.model_dump(mode="json"),
+                "cells": [source.result.model_dump(mode="json") for source in sources],
+            }
             result.write_text(json.dumps(document, indent=1))
             err.print("stopping the stack")
     out.print(f"report: {report}\nresult: {result}", soft_wrap=True)

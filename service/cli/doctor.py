@@ -16,7 +16,19 @@ from service.settings import Settings
 
 LEAST_FREE_BYTES = 2**30
 EXTRAS = {
-    "server": ("fastapi", "uvicorn", "sqlalchemy", "alembic", "celery", "redis", "altair", "vl_convert", "jinja2", "PIL", "safetensors"),
+    "server": (
+        "fastapi",
+        "uvicorn",
+        "sqlalchemy",
+        "alembic",
+        "celery",
+        "redis",
+        "altair",
+        "vl_convert",
+        "jinja2",
+        "PIL",
+        "safetensors",
+    ),
     "worker": ("torch", "torchvision"),
 }
 PURPOSE = {"server": "the service", "worker": "workers, or specs here"}
@@ -35,7 +47,12 @@ class Check(NamedTuple):
 
 def examine(settings: Settings) -> Iterator[Check]:
     """All checks, in the order in which one would mend what they find."""
-    installation: tuple[Callable[[Settings], Iterator[Check]], ...] = (_python, _extras, _torch, _datasets)
+    installation: tuple[Callable[[Settings], Iterator[Check]], ...] = (
+        _python,
+        _extras,
+        _torch,
+        _datasets,
+    )
     for check in (*installation, _home, _redis, _database, _artifacts, _service):
         yield from check(settings)
 
@@ -66,7 +83,10 @@ def installed(package: str) -> bool:
 def _torch(_settings: Settings) -> Iterator[Check]:
     if not installed("torch"):
         return
-    code = "import torch; print(torch.__version__, 'cuda: ' + torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'cpu')"
+    code = (
+        "import torch; print(torch.__version__, 'cuda: ' + torch.cuda.get_device_name(0) if "
+        "torch.cuda.is_available() else 'cpu')"
+    )
     command = [sys.executable, "-c", code]  # in its own process: it takes seconds
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
@@ -85,7 +105,10 @@ def _datasets(settings: Settings) -> Iterator[Check]:
             elif folder := present_folder(facts, settings.data_root):
                 yield Check(f"data {name}", "ok", f"in {folder}")
             else:
-                advice = f"fflab data fetch {name}, or set FFLAB_DATA to a folder with {facts.files.folder}/{facts.files.inside}"
+                advice = (
+                    f"fflab data fetch {name}, or set FFLAB_DATA to a folder with "
+                    f"{facts.files.folder}/{facts.files.inside}"
+                )
                 yield Check(f"data {name}", "warn", f"not below {settings.data_root}", advice)
         except (DatasetError, OSError) as error:
             yield Check(f"data {name}", "fail", str(error), "install fflab again")
@@ -99,7 +122,12 @@ def _home(settings: Settings) -> Iterator[Check]:
         probe.write_text("probe")
         probe.unlink()
     except OSError as error:
-        yield Check("home", "fail", f"{home}: {error.strerror}", "set FFLAB_HOME to a folder that you can write to")
+        yield Check(
+            "home",
+            "fail",
+            f"{home}: {error.strerror}",
+            "set FFLAB_HOME to a folder that you can write to",
+        )
         return
     free = os.statvfs(home).f_bavail * os.statvfs(home).f_frsize
     yield Check(
@@ -119,7 +147,12 @@ def _redis(settings: Settings) -> Iterator[Check]:
     if settings.redis_url:
         url = settings.redis_url.get_secret_value()
         if not answers(url):
-            yield Check("redis", "fail", "FFLAB_REDIS_URL does not answer", "start it, or look at FFLAB_REDIS_URL")
+            yield Check(
+                "redis",
+                "fail",
+                "FFLAB_REDIS_URL does not answer",
+                "start it, or look at FFLAB_REDIS_URL",
+            )
             return
         yield Check("redis", "ok", "FFLAB_REDIS_URL answers")
         for complaint in complaints(url):
@@ -150,7 +183,9 @@ def _database(settings: Settings) -> Iterator[Check]:
         wrong, _, advice = str(error).rpartition(": ")
         yield Check("database", "fail", wrong, advice)
     except (SQLAlchemyError, OSError, ModuleNotFoundError) as error:
-        yield Check("database", "fail", " ".join(str(error).split())[:160], "look at FFLAB_DATABASE_URL")
+        yield Check(
+            "database", "fail", " ".join(str(error).split())[:160], "look at FFLAB_DATABASE_URL"
+        )
     else:
         yield Check("database", "ok", store.database.url.render_as_string(hide_password=True))
 
@@ -198,4 +233,9 @@ def _service(settings: Settings) -> Iterator[Check]:
     else:
         yield Check("service", "ok", f"{settings.url} answers")
         names = ", ".join(f"{worker['id']} ({worker['device']})" for worker in workers)
-        yield Check("workers", "ok" if workers else "warn", names or "none is alive", "" if workers else "start one with `fflab worker`")
+        yield Check(
+            "workers",
+            "ok" if workers else "warn",
+            names or "none is alive",
+            "" if workers else "start one with `fflab worker`",
+        )

@@ -11,7 +11,8 @@ from service.specs.files import SpecError
 
 
 def import_files(name: str, source: Path, root: Path) -> Path:
-    """Bring a data set below the root: one of the catalogue from the folder of its files, or an .npz under a new name.
+    """Bring a data set below the root: one of the catalogue from the folder of its files, or an
+    .npz under a new name.
 
     It is verified first. Raises SpecError.
     """
@@ -25,7 +26,11 @@ def import_files(name: str, source: Path, root: Path) -> Path:
         verified(facts, facts.files.read(source))
     except (DatasetError, OSError) as error:
         new = facts is None and source.suffix != ".npz"
-        advice = f"; bring a new data set as an .npz, or one of {', '.join(DATASETS)} as a folder" if new else ""
+        advice = (
+            f"; bring a new data set as an .npz, or one of {', '.join(DATASETS)} as a folder"
+            if new
+            else ""
+        )
         raise SpecError(f"{error}{advice}") from error
     target = root / facts.files.folder / facts.files.inside
     target.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""Following a job: what is known of it so far, kept up to date by its events; a service that is away is waited for."""
+"""Following a job: what is known of it so far, kept up to date by its events; a service that is
+away is waited for.
+"""
 
 import time
 from collections import defaultdict
@@ -24,7 +26,11 @@ class Watched:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.state = job.state.value
-        self.fraction, self.message, self.eta_seconds = job.progress.fraction, job.progress.message, job.progress.eta_seconds
+        self.fraction, self.message, self.eta_seconds = (
+            job.progress.fraction,
+            job.progress.message,
+            job.progress.eta_seconds,
+        )
         self.heard = time.monotonic()
         self.worker = ""
         self.away = False
@@ -41,9 +47,15 @@ class Watched:
             self.state, self.worker = str(data["state"]), str(data.get("worker") or self.worker)
             self.findings = list(data.get("diagnostics") or self.findings)
         elif event.type == "progress":
-            self.fraction, self.message, self.eta_seconds = data["fraction"], data["message"], data["eta_seconds"]
+            self.fraction, self.message, self.eta_seconds = (
+                data["fraction"],
+                data["message"],
+                data["eta_seconds"],
+            )
         elif event.type == "rows":
-            self._rows |= {_identity(row): row for row in data["rows"]}  # a job that was resumed may measure an epoch again
+            self._rows |= {
+                _identity(row): row for row in data["rows"]
+            }  # a job that was resumed may measure an epoch again
         elif event.type == "log" and data.get("level") in ("warning", "error"):
             self.warnings.append(str(data["message"]))
 
@@ -60,7 +72,11 @@ class Watched:
     @property
     def eta(self) -> float | None:
         """Seconds that it will take still."""
-        return None if self.eta_seconds is None else max(0.0, self.eta_seconds - (time.monotonic() - self.heard))
+        return (
+            None
+            if self.eta_seconds is None
+            else max(0.0, self.eta_seconds - (time.monotonic() - self.heard))
+        )
 
     def curve(self, figure: str, split: str) -> list[tuple[float, float]]:
         """A figure of the layer that was measured last, epoch by epoch, as the mean over seeds."""
@@ -68,24 +84,39 @@ class Watched:
         for row in self.rows:
             if row["layer"] == layer and row["split"] == split and row.get(figure) is not None:
                 found[int(row["epoch"])].append(float(row[figure]))
-        return [(float(epoch), sum(values) / len(values)) for epoch, values in sorted(found.items())]
+        return [
+            (float(epoch), sum(values) / len(values)) for epoch, values in sorted(found.items())
+        ]
 
     def end(self, client: Client, job: Job) -> None:
         """How it has ended."""
         self.job, self.state = job, job.state.value
-        self.fraction, self.message, self.eta_seconds = job.progress.fraction, job.progress.message, None
+        self.fraction, self.message, self.eta_seconds = (
+            job.progress.fraction,
+            job.progress.message,
+            None,
+        )
         self.read_runs(client, again=True)
 
     def read_runs(self, client: Client, *, again: bool = False) -> None:
         """Look at a study's runs, unless that was done a moment ago."""
-        if self.job.kind != "study" or (time.monotonic() - self._runs_read < RUNS_SECONDS and not again):
+        if self.job.kind != "study" or (
+            time.monotonic() - self._runs_read < RUNS_SECONDS and not again
+        ):
             return
-        self.runs = [job for job, _ in zip(client.jobs(parent=self.job.id, limit=MOST_RUNS), range(MOST_RUNS), strict=False)]
+        self.runs = [
+            job
+            for job, _ in zip(
+                client.jobs(parent=self.job.id, limit=MOST_RUNS), range(MOST_RUNS), strict=False
+            )
+        ]
         self._runs_read = time.monotonic()
 
 
 def events_of(client: Client, watched: Watched) -> Iterator[Event]:
-    """The events of a job from the first to the last, also where the service is away for a while."""
+    """The events of a job from the first to the last, also where the service is away for a
+    while.
+    """
     after = 0
     lost: float | None = None
     while True:
@@ -114,9 +145,13 @@ def patiently(ask: Callable[[], T]) -> T:
 
 def _refuse_for_good(error: Unreachable | Refused, lost: float) -> None:
     """Raise the error where waiting does not help, or has lasted long enough."""
-    if (isinstance(error, Refused) and error.status not in AWAY_STATUS) or time.monotonic() - lost > AWAY_SECONDS:
+    if (
+        isinstance(error, Refused) and error.status not in AWAY_STATUS
+    ) or time.monotonic() - lost > AWAY_SECONDS:
         raise error
 
 
 def _identity(row: Row) -> tuple[Any, ...]:
-    return tuple(row.get(key) for key in ("seed", "layer", "epoch", "split", "width", "method", "batch_size"))
+    return tuple(
+        row.get(key) for key in ("seed", "layer", "epoch", "split", "width", "method", "batch_size")
+    )

@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 import typer
 
 from ffengine.text import visible
-from service.cli.options import PATIENT_ATTEMPTS, JobArgument, JsonOption, SetOption, SpecArgument, connected, page_of, resolve, show_json
+from service.cli.options import (
+    PATIENT_ATTEMPTS,
+    JobArgument,
+    JsonOption,
+    SetOption,
+    SpecArgument,
+    connected,
+    page_of,
+    resolve,
+    show_json,
+)
 from service.jobs import JobState
 
 Priority = Literal["low", "normal", "high"]
@@ -20,10 +30,18 @@ def submit(
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A tag; may be repeated.")] = None,
     priority: Annotated[Priority, typer.Option(help="Where it stands in the queue.")] = "normal",
-    fresh: Annotated[bool, typer.Option("--fresh", help="Run it even where an identical spec has succeeded.")] = False,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Longest time that it may run.")] = None,
-    pin: Annotated[bool, typer.Option("--pin", help="Keep it, whatever the retention says.")] = False,
-    webhook: Annotated[str | None, typer.Option(metavar="URL", help="An address that is told when the job ends.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run it even where an identical spec has succeeded.")
+    ] = False,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Longest time that it may run.")
+    ] = None,
+    pin: Annotated[
+        bool, typer.Option("--pin", help="Keep it, whatever the retention says.")
+    ] = False,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="An address that is told when the job ends.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Submit a job. Prints its id; on a terminal also the address of its page."""
@@ -36,7 +54,14 @@ def submit(
     with connected(PATIENT_ATTEMPTS if wait else 3) as client:
         try:
             handle = client.submit(
-                document, name=name, tags=tag, priority=priority, fresh=fresh, timeout_seconds=timeout, pinned=pin, webhook=webhook
+                document,
+                name=name,
+                tags=tag,
+                priority=priority,
+                fresh=fresh,
+                timeout_seconds=timeout,
+                pinned=pin,
+                webhook=webhook,
             )
         except Refused as error:
             raise explain_refusal(error, document) from error
@@ -52,17 +77,30 @@ def submit(
 
 def jobs(
     state: Annotated[JobState | None, typer.Option(help="Only jobs in that state.")] = None,
-    kind: Annotated[Literal["train", "check", "study"] | None, typer.Option(help="Only jobs of that kind.")] = None,
+    kind: Annotated[
+        Literal["train", "check", "study"] | None, typer.Option(help="Only jobs of that kind.")
+    ] = None,
     tag: Annotated[str | None, typer.Option(help="Only jobs with that tag.")] = None,
-    search: Annotated[str | None, typer.Option(metavar="TEXT", help="Only jobs with that in their name.")] = None,
-    by: Annotated[str | None, typer.Option(metavar="NAME", help="Only jobs submitted with the API key of that name.")] = None,
+    search: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only jobs with that in their name.")
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only jobs submitted with the API key of that name."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many at the most.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first. In a pipe: a line of tab-separated columns for each."""
     from service.cli.output import jobs_table
 
-    given = {"state": state.value if state else None, "kind": kind, "tag": tag, "search": search, "submitted_by": by}
+    given = {
+        "state": state.value if state else None,
+        "kind": kind,
+        "tag": tag,
+        "search": search,
+        "submitted_by": by,
+    }
     with connected() as client:
         filters: dict[str, str] = {field: value for field, value in given.items() if value}
         found = list(islice(client.jobs(limit=limit, **filters), limit))
@@ -86,7 +124,10 @@ def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
 
 def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption = False) -> None:
-    """Say what a spec would cost. In runs, operations, memory, and time by kind of device; and which limits it passes."""
+    """Say what a spec would cost.
+
+    In runs, operations, memory, and time by kind of device; and which limits it passes.
+    """
     from service.cli.output import table
     from service.client import Refused
     from service.results.descriptions import duration
@@ -102,7 +143,11 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
         show_json(found)
         return
     memory = f"{found.peak_memory_bytes / 2**20:,.0f} MiB"
-    rows = [["runs", f"{found.runs:,}"], ["operations", f"{found.flops:.2e}"], ["peak memory", memory]]
+    rows = [
+        ["runs", f"{found.runs:,}"],
+        ["operations", f"{found.flops:.2e}"],
+        ["peak memory", memory],
+    ]
     rows += [[f"time on {kind}", duration(seconds)] for kind, seconds in found.seconds.items()]
     rows += [["too large", problem] for problem in found.problems]
     table(["what", "estimate"], rows)
@@ -111,7 +156,10 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
 def log(job_id: JobArgument) -> None:
     """Print a job's log. Its states, what its workers noted, and their warnings."""
     with connected() as client:
-        typer.echo(visible(client.download(resolve(client, job_id).id, "log").decode(), keep="\n\t"), nl=False)
+        typer.echo(
+            visible(client.download(resolve(client, job_id).id, "log").decode(), keep="\n\t"),
+            nl=False,
+        )
 
 
 def change(
@@ -119,7 +167,10 @@ def change(
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="All of its tags; may be repeated.")] = None,
     priority: Annotated[Priority | None, typer.Option(help="Where it stands in the queue.")] = None,
-    pin: Annotated[bool | None, typer.Option("--pin/--unpin", help="Keep it, whatever the retention says, or not.")] = None,
+    pin: Annotated[
+        bool | None,
+        typer.Option("--pin/--unpin", help="Keep it, whatever the retention says, or not."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change a job's name, tags, priority or pin."""
@@ -127,7 +178,9 @@ def change(
 
     given = (("name", name), ("tags", tag or None), ("priority", priority), ("pinned", pin))
     with connected() as client:
-        job = client.change(resolve(client, job_id).id, {fact: value for fact, value in given if value is not None})
+        job = client.change(
+            resolve(client, job_id).id, {fact: value for fact, value in given if value is not None}
+        )
         page = page_of(client, job)
     if as_json:
         show_json(job)
@@ -162,7 +215,11 @@ def act(job_id: str, action: str, as_json: bool) -> None:
     if as_json:
         show_json(job)
     else:
-        pending = f" ({action} was asked for)" if job.state == JobState.running and job.wanted.value == action else ""
+        pending = (
+            f" ({action} was asked for)"
+            if job.state == JobState.running and job.wanted.value == action
+            else ""
+        )
         typer.echo(f"{job.id} {job.state.value}{pending}")
 
 
@@ -179,7 +236,9 @@ def delete(
         job = resolve(client, job_id)
         if not yes and not sys.stdin.isatty():
             fail(f"{job.id}: say --yes to delete it without being asked", EXIT_USAGE)
-        if not yes and not typer.confirm(f"Delete {job.id} ({title_of(job)}) with its result and files?", err=True):
+        if not yes and not typer.confirm(
+            f"Delete {job.id} ({title_of(job)}) with its result and files?", err=True
+        ):
             fail(f"{job.id} is kept", EXIT_USAGE)
         client.delete(job.id)
     if as_json:

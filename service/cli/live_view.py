@@ -1,4 +1,6 @@
-"""A job that is watched on a terminal: progress, curves that grow, newest figures; drawn anew for the size it finds."""
+"""A job that is watched on a terminal: progress, curves that grow, newest figures; drawn anew for
+the size it finds.
+"""
 
 import math
 from collections import Counter, defaultdict
@@ -59,17 +61,35 @@ class View:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, console.height
-        body: Callable[[Watched, int, int], RenderableType] = {"train": curves, "check": cells, "study": runs}[self.watched.job.kind]
-        yield Group(*heading(self.watched, width), body(self.watched, width, height), *footing(self.watched))
+        body: Callable[[Watched, int, int], RenderableType] = {
+            "train": curves,
+            "check": cells,
+            "study": runs,
+        }[self.watched.job.kind]
+        yield Group(
+            *heading(self.watched, width), body(self.watched, width, height), *footing(self.watched)
+        )
 
 
 def heading(watched: Watched, width: int) -> list[RenderableType]:
     """What it is, and how far it is."""
     job = watched.job
-    first = Text.assemble((title_of(job), "bold"), f"  {job.id}" if width >= BESIDE else "", overflow="ellipsis", no_wrap=True)
-    eta = f"{duration(watched.eta)} left" if watched.eta is not None and watched.state == "running" else ""
+    first = Text.assemble(
+        (title_of(job), "bold"),
+        f"  {job.id}" if width >= BESIDE else "",
+        overflow="ellipsis",
+        no_wrap=True,
+    )
+    eta = (
+        f"{duration(watched.eta)} left"
+        if watched.eta is not None and watched.state == "running"
+        else ""
+    )
     line = Table.grid(padding=(0, 1))
-    percent, message = f"{watched.fraction:4.0%}", Text(watched.message, overflow="ellipsis", no_wrap=True)
+    percent, message = (
+        f"{watched.fraction:4.0%}",
+        Text(watched.message, overflow="ellipsis", no_wrap=True),
+    )
     bar = ProgressBar(total=1.0, completed=watched.fraction, width=max(10, min(40, width // 3)))
     line.add_row(Text(watched.state, STYLES[watched.state]), bar, percent, eta, message)
     return [first, line]
@@ -77,7 +97,9 @@ def heading(watched: Watched, width: int) -> list[RenderableType]:
 
 def footing(watched: Watched) -> list[RenderableType]:
     """Warnings, and what else there is to say."""
-    lines: list[RenderableType] = [Text(f"! {warning}", "yellow") for warning in watched.warnings[-WARNINGS_SHOWN:]]
+    lines: list[RenderableType] = [
+        Text(f"! {warning}", "yellow") for warning in watched.warnings[-WARNINGS_SHOWN:]
+    ]
     if watched.away:
         lines.append(Text("the service does not answer; asking again …", "yellow"))
     elif watched.state == JobState.queued:
@@ -89,10 +111,19 @@ def curves(watched: Watched, width: int, height: int) -> RenderableType:
     """Two figures of both splits over epochs, and the newest values."""
     if not watched.rows or not isinstance(watched.job.spec, TrainSpec):
         return Text("")
-    shown = [(figure, title) for figure, title in FIGURES if any(watched.curve(figure, split.name) for split in SPLITS)][:2]
+    shown = [
+        (figure, title)
+        for figure, title in FIGURES
+        if any(watched.curve(figure, split.name) for split in SPLITS)
+    ][:2]
     side_by_side = width >= BESIDE and len(shown) > 1
-    room = height - OTHER_LINES if side_by_side else (height - OTHER_LINES) // max(1, len(shown)) - 2
-    lines, columns = max(LEAST_LINES, min(MOST_LINES, room)), width // 2 - 1 if side_by_side else width - 1
+    room = (
+        height - OTHER_LINES if side_by_side else (height - OTHER_LINES) // max(1, len(shown)) - 2
+    )
+    lines, columns = (
+        max(LEAST_LINES, min(MOST_LINES, room)),
+        width // 2 - 1 if side_by_side else width - 1,
+    )
     plots = [_plot(watched, figure, title, columns, lines) for figure, title in shown]
     if not side_by_side:
         return Group(*plots, newest(watched))
@@ -102,15 +133,22 @@ def curves(watched: Watched, width: int, height: int) -> RenderableType:
 
 
 def _plot(watched: Watched, figure: str, title: str, width: int, height: int) -> Text:
-    drawn = [Curve(split.marker, split.style, split.gap, watched.curve(figure, split.name)) for split in SPLITS]
+    drawn = [
+        Curve(split.marker, split.style, split.gap, watched.curve(figure, split.name))
+        for split in SPLITS
+    ]
     epochs = float(watched.job.spec.epochs) if isinstance(watched.job.spec, TrainSpec) else 1.0
     reference = THEOREMS[2].published if figure == "theorem2_ratio" else None
     bounds = (-math.inf, math.inf) if figure == "goodness" else (0.0, 1.0)
-    return plot(title, drawn, width=width, height=height, last=epochs, reference=reference, bounds=bounds)
+    return plot(
+        title, drawn, width=width, height=height, last=epochs, reference=reference, bounds=bounds
+    )
 
 
 def newest(watched: Watched) -> Table:
-    """The means over seeds at the newest epoch that all of them have, with the number of samples behind them; the legend of the curves."""
+    """The means over seeds at the newest epoch that all of them have, with the number of samples
+    behind them; the legend of the curves.
+    """
     layers = len(watched.job.spec.network.widths) if isinstance(watched.job.spec, TrainSpec) else 1
     latest = newest_complete(watched.rows)
     layer, epoch = (int(latest[0]["layer"]), int(latest[0]["epoch"])) if latest else (0, 0)
@@ -123,7 +161,12 @@ def newest(watched: Watched) -> Table:
         rows = [row for row in latest if row["split"] == split.name]
         values = [_mean(rows, figure) for _, figure in COLUMNS]
         samples = sum(int(row["samples"]) - int(row["dead_samples"]) for row in rows)
-        found.add_row(Text(f"{split.marker} {split.name}", split.style), *values, f"{samples:,}", str(len(rows)))
+        found.add_row(
+            Text(f"{split.marker} {split.name}", split.style),
+            *values,
+            f"{samples:,}",
+            str(len(rows)),
+        )
     return found
 
 
@@ -137,26 +180,48 @@ def cells(watched: Watched, _width: int, height: int) -> RenderableType:
     groups: dict[tuple[int, str, str], list[Row]] = defaultdict(list)
     for row in watched.rows:
         groups[int(row["width"]), str(row["split"]), str(row["method"])].append(row)
-    for (width, split, method), rows in list(groups.items())[-max(LEAST_LINES, height - OTHER_LINES // 2) :]:
-        ratios = [(float(row["ratio"]), int(row["live"])) for row in rows if row["ratio"] is not None]
+    for (width, split, method), rows in list(groups.items())[
+        -max(LEAST_LINES, height - OTHER_LINES // 2) :
+    ]:
+        ratios = [
+            (float(row["ratio"]), int(row["live"])) for row in rows if row["ratio"] is not None
+        ]
         live = f"{sum(int(row['live']) for row in rows):,}"
-        found.add_row(str(width), split, method.replace("_", " "), *_with_interval(ratios), live, str(len(rows)))
+        found.add_row(
+            str(width),
+            split,
+            method.replace("_", " "),
+            *_with_interval(ratios),
+            live,
+            str(len(rows)),
+        )
     return found
 
 
 def runs(watched: Watched, width: int, _height: int) -> RenderableType:
     """A study's runs: how many are in which state, and those that are at work."""
     counted = Counter(run.state.value for run in watched.runs)
-    summary = Text("   ").join(Text.assemble((f"{counted[state]} ", "bold"), (state, STYLES[state])) for state in STYLES if counted[state])
+    summary = Text("   ").join(
+        Text.assemble((f"{counted[state]} ", "bold"), (state, STYLES[state]))
+        for state in STYLES
+        if counted[state]
+    )
     found = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("run", "state", "done", "message"):
         found.add_column(title, no_wrap=True, overflow="ellipsis", max_width=max(20, width // 2))
     order = {"running": 0, "failed": 1, "paused": 2, "queued": 3, "cancelled": 4, "succeeded": 5}
     for run in sorted(watched.runs, key=lambda run: (order[run.state.value], run.id))[:RUNS_SHOWN]:
         place = run.place or {}
-        name = " ".join([*([str(place["part"])] if place.get("part") else []), *([place_of(run)] if place.get("params") else [])])
+        name = " ".join(
+            [
+                *([str(place["part"])] if place.get("part") else []),
+                *([place_of(run)] if place.get("params") else []),
+            ]
+        )
         state = Text(run.state.value, STYLES[run.state.value])
-        found.add_row(name or "the run", state, f"{run.progress.fraction:.0%}", run.progress.message)
+        found.add_row(
+            name or "the run", state, f"{run.progress.fraction:.0%}", run.progress.message
+        )
     more = len(watched.runs) - RUNS_SHOWN
     return Group(summary, found, Text(f"and {more} more" if more > 0 else "", "dim"))
 
@@ -171,6 +236,12 @@ def _mean(rows: Sequence[Row], figure: str) -> str:
 def _with_interval(ratios: Sequence[tuple[float, int]]) -> tuple[str, str]:
     if not ratios:
         return "–", ""
-    found = interval([ratio for ratio, _ in ratios], share=True, samples=[live for _, live in ratios])
-    bounds = "one seed" if found.low is None or found.high is None else f"{found.low:.4f} to {found.high:.4f}"
+    found = interval(
+        [ratio for ratio, _ in ratios], share=True, samples=[live for _, live in ratios]
+    )
+    bounds = (
+        "one seed"
+        if found.low is None or found.high is None
+        else f"{found.low:.4f} to {found.high:.4f}"
+    )
     return f"{found.mean:.4f}", bounds

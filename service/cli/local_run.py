@@ -21,9 +21,15 @@ if TYPE_CHECKING:
 
 
 def run_here(
-    spec: TrainSpec | CheckSpec | StudySpec, *, device: str, output: Path | None, weights: Path | None = None, as_json: bool
+    spec: TrainSpec | CheckSpec | StudySpec,
+    *,
+    device: str,
+    output: Path | None,
+    weights: Path | None = None,
+    as_json: bool,
 ) -> None:
-    """Run a spec and print its figures, or write its result; a training run's weights where the output is a .safetensors file.
+    """Run a spec and print its figures, or write its result; a training run's weights where the
+    output is a .safetensors file.
 
     Raises SpecError where the numbers diverge, data is missing, or the files do not fit.
     """
@@ -42,17 +48,23 @@ def run_here(
     if output and output.suffix == ".safetensors" and run.weights:
         output.write_bytes(ffengine.export_weights(run.weights))
     elif output:
-        output.write_text(to_csv(result) if output.suffix == ".csv" else result.model_dump_json(indent=1))
+        output.write_text(
+            to_csv(result) if output.suffix == ".csv" else result.model_dump_json(indent=1)
+        )
     if as_json:
         out.file.write(result.model_dump_json() + "\n")
     else:
-        comparison_table(comparison(sources), "measured beside arXiv 2311.05667", explained=out.is_terminal)
+        comparison_table(
+            comparison(sources), "measured beside arXiv 2311.05667", explained=out.is_terminal
+        )
         if output:
             out.print(str(output), soft_wrap=True)
 
 
 class Run:
-    """Runs in this process, telling their progress unless they are to be quiet; keeps the weights of the last training run."""
+    """Runs in this process, telling their progress unless they are to be quiet; keeps the weights
+    of the last training run.
+    """
 
     def __init__(self, device: str, quiet: bool) -> None:
         self.device, self.quiet = device, quiet
@@ -61,11 +73,20 @@ class Run:
     def single(self, spec: TrainSpec | CheckSpec) -> tuple[RunResult, list[Source]]:
         """One run."""
         if isinstance(spec, TrainSpec):
-            result: RunResult = ffengine.train(spec, device=self.device, on_epoch=lambda report: self._learnt(spec, report))
+            result: RunResult = ffengine.train(
+                spec, device=self.device, on_epoch=lambda report: self._learnt(spec, report)
+            )
         elif isinstance(spec.at, TrainedWeights):
-            raise SpecError("at: the weights of a job are in a service; submit this check there, or give its exported file as --weights")
+            raise SpecError(
+                "at: the weights of a job are in a service; submit this check there, or give its "
+                "exported file as --weights"
+            )
         else:
-            result = ffengine.check(spec, device=self.device, on_cells=lambda report: self._say(report.fraction, report.message))
+            result = ffengine.check(
+                spec,
+                device=self.device,
+                on_cells=lambda report: self._say(report.fraction, report.message),
+            )
         return result, [Source("", result, spec)]
 
     def study(self, spec: StudySpec) -> tuple[StudyResult, list[Source]]:
@@ -76,20 +97,36 @@ class Run:
                 out.print(f"{cell.part} {json.dumps(cell.params)}")
             result, _ = self.single(cell.spec)
             cells.append(study_cell(cell, job=None, state="succeeded", result=result))
-            sources.append(Source(", ".join(f"{field} {value}" for field, value in cell.params.items()), result, cell.spec))
+            sources.append(
+                Source(
+                    ", ".join(f"{field} {value}" for field, value in cell.params.items()),
+                    result,
+                    cell.spec,
+                )
+            )
         return StudyResult(cells=tuple(cells)), sources
 
-    def check_imported(self, spec: TrainSpec | CheckSpec | StudySpec, file: Path) -> tuple[RunResult, list[Source]]:
-        """A check at weights that were exported; the first layer's, unless the spec's `at` names another."""
+    def check_imported(
+        self, spec: TrainSpec | CheckSpec | StudySpec, file: Path
+    ) -> tuple[RunResult, list[Source]]:
+        """A check at weights that were exported; the first layer's, unless the spec's `at` names
+        another.
+        """
         if not isinstance(spec, CheckSpec):
             raise SpecError("--weights: the weights of a file are for a check")
         data = file.read_bytes()
         weights = ffengine.import_weights(data)
         layer = spec.at.layer if isinstance(spec.at, TrainedWeights) else 0
-        stands_for = "job_" + hashlib.sha256(data).hexdigest()[:32]  # where a job's id would be: the file's digest
-        here = spec.model_copy(update={"at": TrainedWeights(job=stands_for, epoch=weights.epoch, layer=layer)})
+        stands_for = (
+            "job_" + hashlib.sha256(data).hexdigest()[:32]
+        )  # where a job's id would be: the file's digest
+        here = spec.model_copy(
+            update={"at": TrainedWeights(job=stands_for, epoch=weights.epoch, layer=layer)}
+        )
         trained = ffengine.Checkpoint.of_weights(weights)
-        result = ffengine.check(here, device=self.device, trained=trained, trained_spec=weights.spec)
+        result = ffengine.check(
+            here, device=self.device, trained=trained, trained_spec=weights.spec
+        )
         return result, [Source("", result, here, trained=weights.spec)]
 
     def _learnt(self, spec: TrainSpec, report: "EpochReport") -> None:

@@ -26,18 +26,41 @@ OURS = frozenset({"fflab", "ffengine", "service", "workers"})
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobArgument = Annotated[
-    str, typer.Argument(metavar="ID", help="A job's id, the beginning or end of it, its name, or `last`.", autocompletion=completion.jobs)
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="A job's id, the beginning or end of it, its name, or `last`.",
+        autocompletion=completion.jobs,
+    ),
 ]
-JobsArgument = Annotated[list[str], typer.Argument(metavar="ID...", help="As of `fflab show`.", autocompletion=completion.jobs)]
+JobsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="ID...", help="As of `fflab show`.", autocompletion=completion.jobs),
+]
 SpecArgument = Annotated[
-    str, typer.Argument(metavar="SPEC|PRESET", help="A YAML or JSON file, or a preset's name.", autocompletion=completion.specs)
+    str,
+    typer.Argument(
+        metavar="SPEC|PRESET",
+        help="A YAML or JSON file, or a preset's name.",
+        autocompletion=completion.specs,
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Set a field, as in --set network.widths=[64].", autocompletion=completion.settings),
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Set a field, as in --set network.widths=[64].",
+        autocompletion=completion.settings,
+    ),
 ]
-HomeOption = Annotated[Path | None, typer.Option(help="Folder of the stack's state; default $FFLAB_HOME or ~/.local/share/fflab.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda:N.", autocompletion=completion.devices)]
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the stack's state; default $FFLAB_HOME or ~/.local/share/fflab."),
+]
+DeviceOption = Annotated[
+    str, typer.Option(help="auto, cpu or cuda:N.", autocompletion=completion.devices)
+]
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -53,21 +76,29 @@ def settings_of(home: Path | None = None) -> Settings:
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         variable = "__".join(str(step) for step in wrong["loc"]).upper()
-        fail(f"the environment's FFLAB_{variable}: {wrong['msg']}, got {wrong['input']!r}", EXIT_USAGE)
+        fail(
+            f"the environment's FFLAB_{variable}: {wrong['msg']}, got {wrong['input']!r}",
+            EXIT_USAGE,
+        )
     except SettingsError as error:
         fail(f"the environment: {error}; nested values are JSON", EXIT_USAGE)
 
 
 @contextmanager
 def needing(extra: str) -> Iterator[None]:
-    """A command that needs more than the base install; where that is missing, one line says how to install it."""
+    """A command that needs more than the base install; where that is missing, one line says how to
+    install it.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in OURS:
             raise
-        fail(f"this command needs {missing}, which is not installed: pip install 'fflab[{extra}]'", EXIT_USAGE)
+        fail(
+            f"this command needs {missing}, which is not installed: pip install 'fflab[{extra}]'",
+            EXIT_USAGE,
+        )
 
 
 @contextmanager
@@ -86,24 +117,35 @@ def store_of(home: Path | None) -> Iterator[Any]:
         finally:
             store.close()
     except (SQLAlchemyError, ModuleNotFoundError) as error:
-        fail(f"the database of {settings.root} cannot be used: {error}; look at FFLAB_DATABASE_URL", EXIT_UNREACHABLE)
+        fail(
+            f"the database of {settings.root} cannot be used: {error}; look at FFLAB_DATABASE_URL",
+            EXIT_UNREACHABLE,
+        )
 
 
 def connected(attempts: int = QUICK_ATTEMPTS) -> Client:
     """A client of the service at FFLAB_URL."""
     settings = settings_of()
-    return Client(checked_url(settings.url), settings.api_key.get_secret_value() if settings.api_key else None, attempts=attempts)
+    return Client(
+        checked_url(settings.url),
+        settings.api_key.get_secret_value() if settings.api_key else None,
+        attempts=attempts,
+    )
 
 
 def checked_url(url: str) -> str:
     """The address of a service, if it can be one."""
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        usable = (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        )
     except ValueError:
         usable = False
     if not usable or any(character.isspace() for character in url):
-        fail(f"FFLAB_URL: expected an address such as http://127.0.0.1:8000, got {url!r}", EXIT_USAGE)
+        fail(
+            f"FFLAB_URL: expected an address such as http://127.0.0.1:8000, got {url!r}", EXIT_USAGE
+        )
     return url
 
 
@@ -114,12 +156,19 @@ def resolve(client: Client, text: str) -> Job:
     if len(text) == FULL_ID and text.startswith("job_"):
         return client.read(text)
     newest = islice(client.jobs(limit=1), 1) if text == "last" else None
-    found = list(newest) if newest else matching(client, text) or matching(client, text, children="true")
+    found = (
+        list(newest)
+        if newest
+        else matching(client, text) or matching(client, text, children="true")
+    )
     if not found:
         fail(f"{text!r}: no job matches; `fflab jobs` lists them", EXIT_NOT_FOUND)
     if len(found) > 1:
         some = ", ".join(job.id for job in found[:3])
-        fail(f"{text!r}: {len(found)} jobs match, such as {some}; `fflab jobs` lists them", EXIT_USAGE)
+        fail(
+            f"{text!r}: {len(found)} jobs match, such as {some}; `fflab jobs` lists them",
+            EXIT_USAGE,
+        )
     return found[0]
 
 
@@ -129,7 +178,9 @@ def matching(client: Client, text: str, **filters: str) -> list[Job]:
 
     listed = list(islice(client.jobs(limit=500, **filters), MOST_SEARCHED))
     named = [job for job in listed if job.name == text]
-    return named or [job for job in listed if job.id.startswith((text, f"job_{text}")) or job.id.endswith(text)]
+    return named or [
+        job for job in listed if job.id.startswith((text, f"job_{text}")) or job.id.endswith(text)
+    ]
 
 
 def page_of(client: Client, job: Job) -> str:
@@ -147,4 +198,8 @@ def save(path: Path, content: bytes) -> None:
 
 def show_json(content: BaseModel | list[Any] | dict[str, Any]) -> None:
     """Print JSON."""
-    typer.echo(content.model_dump_json(indent=2, ensure_ascii=True) if isinstance(content, BaseModel) else json.dumps(content, indent=2))
+    typer.echo(
+        content.model_dump_json(indent=2, ensure_ascii=True)
+        if isinstance(content, BaseModel)
+        else json.dumps(content, indent=2)
+    )

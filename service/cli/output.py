@@ -20,18 +20,33 @@ from service.results.descriptions import ACTIONS, duration, provenance_lines, ti
 from service.results.job_diff import ABSENT, Contrast, apart
 from service.results.paper_comparison import Line, legend
 
-STYLES = {"queued": "default", "running": "cyan", "paused": "yellow", "succeeded": "green", "failed": "red", "cancelled": "yellow"}
+STYLES = {
+    "queued": "default",
+    "running": "cyan",
+    "paused": "yellow",
+    "succeeded": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+}
 SEVERITIES = {"error": "red", "warning": "yellow", "info": "cyan"}
 JOB_COLUMNS = ("id", "kind", "state", "done", "name", "by", "submitted")
 Cell = str | Text
 
 
 class Screen(Console):
-    """A console that shows a mark in the place of what a terminal would obey: names come from whoever submits."""
+    """A console that shows a mark in the place of what a terminal would obey: names come from
+    whoever submits.
+    """
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(visible(segment.text, keep="\n"), segment.style)
+            yield (
+                segment
+                if segment.control
+                else Segment(visible(segment.text, keep="\n"), segment.style)
+            )
 
 
 out = Screen(highlight=False, markup=False, emoji=False)
@@ -44,7 +59,13 @@ class Follow(Protocol):
     def __call__(self, job: Job) -> None: ...
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, title: str | None = None, right: Sequence[int] = ()) -> None:
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    title: str | None = None,
+    right: Sequence[int] = (),
+) -> None:
     """A table; in a pipe tab-separated lines."""
     if not out.is_terminal:
         for row in [columns, *rows]:
@@ -52,7 +73,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, title: str 
         return
     drawn = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for number, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if number in right else "left", overflow="fold", no_wrap=column == "id")
+        drawn.add_column(
+            column,
+            justify="right" if number in right else "left",
+            overflow="fold",
+            no_wrap=column == "id",
+        )
     for row in rows:
         drawn.add_row(*row)
     out.print(drawn)
@@ -81,13 +107,17 @@ def _job_cell(job: Job, column: str) -> Cell:
         "done": f"{job.progress.fraction:.0%}",
         "name": job.name or "",
         "by": job.submitted_by or "",
-        "submitted": age(job.created_at) if out.is_terminal else job.created_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "submitted": age(job.created_at)
+        if out.is_terminal
+        else job.created_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
     return cells[column]
 
 
 def job_lines(job: Job, page: str) -> None:
-    """Everything about one job, a line for each fact; last its page, and what can be done with it."""
+    """Everything about one job, a line for each fact; last its page, and what can be done with
+    it.
+    """
     facts: dict[str, Cell | None] = {
         "id": job.id,
         "kind": job.kind,
@@ -95,9 +125,13 @@ def job_lines(job: Job, page: str) -> None:
         "tags": ", ".join(job.tags) or None,
         "by": job.submitted_by,
         "state": coloured(job.state.value),
-        "wanted": job.wanted.value if job.state == JobState.running and job.wanted.value != "run" else None,
+        "wanted": job.wanted.value
+        if job.state == JobState.running and job.wanted.value != "run"
+        else None,
         "progress": f"{job.progress.fraction:.0%}  {job.progress.message}",
-        "time left": duration(job.progress.eta_seconds) if job.progress.eta_seconds is not None else None,
+        "time left": duration(job.progress.eta_seconds)
+        if job.progress.eta_seconds is not None
+        else None,
         "submitted": _moment(job.created_at),
         "finished": _moment(job.finished_at) if job.finished_at else None,
         "attempts": str(job.attempts),
@@ -105,8 +139,12 @@ def job_lines(job: Job, page: str) -> None:
         "waits for": job.waits_for,
         "study": job.parent,
         "error": f"{job.error.title}: {job.error.detail}" if job.error else None,
-        "device": f"{job.provenance.device} ({job.provenance.device_name})" if job.provenance else None,
-        "data": f"{job.provenance.dataset.name} sha256 {job.provenance.dataset.digest[:16]}…" if job.provenance else None,
+        "device": f"{job.provenance.device} ({job.provenance.device_name})"
+        if job.provenance
+        else None,
+        "data": f"{job.provenance.dataset.name} sha256 {job.provenance.dataset.digest[:16]}…"
+        if job.provenance
+        else None,
         "page": page,
         "next": ", ".join(f"fflab {action} {job.id[-8:]}" for action in next_actions(job)),
     }
@@ -125,18 +163,37 @@ def next_actions(job: Job) -> list[str]:
 def comparison_table(lines: Sequence[Line], title: str, *, explained: bool = True) -> None:
     """Measured beside published, and what the verdicts mean."""
     rows = [
-        [found.quantity, f"{found.measured:.4f}", found.interval, found.published, found.judgement, f"{found.samples:,}", str(found.seeds)]
+        [
+            found.quantity,
+            f"{found.measured:.4f}",
+            found.interval,
+            found.published,
+            found.judgement,
+            f"{found.samples:,}",
+            str(found.seeds),
+        ]
         for found in lines
     ]
-    table(["quantity", "measured", "95 % interval", "paper", "verdict", "samples", "seeds"], rows, title=title, right=(1, 5, 6))
+    table(
+        ["quantity", "measured", "95 % interval", "paper", "verdict", "samples", "seeds"],
+        rows,
+        title=title,
+        right=(1, 5, 6),
+    )
     for meaning in legend(lines) if explained else ():
         line(Text(meaning, "dim"))
 
 
 def contrast_tables(contrast: Contrast) -> None:
     """Jobs side by side; in a pipe one table whose first column names the part."""
-    names = [f"{letter} {job.id[-8:]}" for letter, job in zip(ascii_uppercase * 8, contrast.jobs, strict=False)]
-    figures = [(quantity, [_figure(one) for one in lines], apart(lines)) for quantity, lines in contrast.figures]
+    names = [
+        f"{letter} {job.id[-8:]}"
+        for letter, job in zip(ascii_uppercase * 8, contrast.jobs, strict=False)
+    ]
+    figures = [
+        (quantity, [_figure(one) for one in lines], apart(lines))
+        for quantity, lines in contrast.figures
+    ]
     if not out.is_terminal:
         rows = [["spec", field, *values] for field, values in contrast.spec]
         rows += [["figure", quantity, *values] for quantity, values, _ in figures]
@@ -155,7 +212,13 @@ def contrast_tables(contrast: Contrast) -> None:
     marked = len(names) == 2
     columns = ["figure: mean, 95 % interval", *names, *(["intervals"] if marked else [])]
     words = {True: "apart", False: "overlap", None: ""}
-    table(columns, [[quantity, *values, *([words[far]] if marked else [])] for quantity, values, far in figures])
+    table(
+        columns,
+        [
+            [quantity, *values, *([words[far]] if marked else [])]
+            for quantity, values, far in figures
+        ],
+    )
 
 
 def _figure(found: Line | None) -> str:
@@ -167,7 +230,13 @@ def _figure(found: Line | None) -> str:
 def finding_lines(findings: Sequence[Diagnostic]) -> None:
     """What was found, how bad it is, and what to try."""
     for finding in findings:
-        line(Text.assemble((f"{finding.severity:<8}", SEVERITIES[finding.severity]), f"{finding.message} ", (finding.suggestion, "dim")))
+        line(
+            Text.assemble(
+                (f"{finding.severity:<8}", SEVERITIES[finding.severity]),
+                f"{finding.message} ",
+                (finding.suggestion, "dim"),
+            )
+        )
 
 
 def provenance_table(job: Job) -> None:
@@ -193,7 +262,12 @@ def following(console: Console = out) -> Iterator[Follow]:
         bar = progress.add_task("queued", total=1.0, message="")
 
         def show(job: Job) -> None:
-            progress.update(bar, completed=job.progress.fraction, description=job.state.value, message=job.progress.message)
+            progress.update(
+                bar,
+                completed=job.progress.fraction,
+                description=job.state.value,
+                message=job.progress.message,
+            )
 
         yield show
 
@@ -202,10 +276,14 @@ def _telling(console: Console) -> Follow:
     seen: set[str] = set()
 
     def tell(job: Job) -> None:
-        said = f"{job.state.value} {job.progress.message}"  # each once, and not each percent: a study says how many of its runs have ended
+        # each once, and not each percent: a study says how many of its runs have ended
+        said = f"{job.state.value} {job.progress.message}"
         if said not in seen:
             seen.add(said)
-            console.file.write(visible(f"{job.state.value} {job.progress.fraction:.0%} {job.progress.message}") + "\n")
+            console.file.write(
+                visible(f"{job.state.value} {job.progress.fraction:.0%} {job.progress.message}")
+                + "\n"
+            )
             console.file.flush()
 
     return tell

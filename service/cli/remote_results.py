@@ -29,10 +29,19 @@ class Labelled(NamedTuple):
 
 
 def results_of(client: Client, job: Job) -> list[Labelled]:
-    """The result of a job, or those of a study's runs that have succeeded; none where there is none yet."""
+    """The result of a job, or those of a study's runs that have succeeded; none where there is none
+    yet.
+    """
     if job.kind == "study":
-        runs = sorted(islice(client.jobs(parent=job.id, limit=MOST_RUNS), MOST_RUNS), key=lambda run: run.id)
-        return [found._replace(label=place_of(run)) for run in runs if run.state == JobState.succeeded for found in results_of(client, run)]
+        runs = sorted(
+            islice(client.jobs(parent=job.id, limit=MOST_RUNS), MOST_RUNS), key=lambda run: run.id
+        )
+        return [
+            found._replace(label=place_of(run))
+            for run in runs
+            if run.state == JobState.succeeded
+            for found in results_of(client, run)
+        ]
     try:
         result = client.result(job.id)
     except Refused as error:
@@ -40,7 +49,11 @@ def results_of(client: Client, job: Job) -> list[Labelled]:
             return []
         raise
     spec = job.spec if isinstance(job.spec, TrainSpec | CheckSpec) else None
-    return [] if isinstance(result, StudyResult) else [Labelled("", result, spec, _trained(client, spec))]
+    return (
+        []
+        if isinstance(result, StudyResult)
+        else [Labelled("", result, spec, _trained(client, spec))]
+    )
 
 
 def _trained(client: Client, spec: TrainSpec | CheckSpec | None) -> TrainSpec | None:
@@ -56,10 +69,16 @@ def _trained(client: Client, spec: TrainSpec | CheckSpec | None) -> TrainSpec | 
 
 def lines_of(found: list[Labelled]) -> list[Line]:
     """Measured beside published."""
-    return comparison(cast("Sequence[Source]", found))  # the same facts; theirs are of a module that loads the charting library
+    return comparison(
+        cast("Sequence[Source]", found)
+    )  # the same facts; theirs are of a module that loads the charting library
 
 
 def findings_of(found: list[Labelled]) -> list[Diagnostic]:
     """What was found about the results, each finding once."""
-    seen = {(finding.code, finding.message): finding for one in found for finding in one.result.diagnostics}
+    seen = {
+        (finding.code, finding.message): finding
+        for one in found
+        for finding in one.result.diagnostics
+    }
     return list(seen.values())

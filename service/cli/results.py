@@ -42,14 +42,19 @@ OutputOption = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help="A .json, .csv, .html (report), CHART.png, CHART.svg, .npz (figures of every sample) or .safetensors file.",
+        help="A .json, .csv, .html (report), CHART.png, CHART.svg, .npz (figures of every "
+        "sample) or .safetensors file.",
         autocompletion=completion.outputs,
     ),
 ]
 
 
 def watch(job_id: JobArgument, as_json: JsonOption = False) -> None:
-    """Follow a job to its end. On a terminal with curves that grow; with --json every event is a line. Ctrl-C ends only the watching."""
+    """Follow a job to its end.
+
+    On a terminal with curves that grow; with --json every event is a line. Ctrl-C ends only the
+    watching.
+    """
     with connected(PATIENT_ATTEMPTS) as client:
         job = resolve(client, job_id)
         if not as_json:
@@ -84,7 +89,11 @@ def succeeded(job: Job) -> Job:
 
 
 def _goes_on(job: Job) -> NoReturn:
-    fail(f"no longer watching; the job goes on: `fflab watch {job.id[-8:]}` watches again, `fflab cancel` ends it", EXIT_INTERRUPTED)
+    fail(
+        f"no longer watching; the job goes on: `fflab watch {job.id[-8:]}` watches again, "
+        f"`fflab cancel` ends it",
+        EXIT_INTERRUPTED,
+    )
 
 
 def _followed_quietly(client: Client, job: Job) -> Job:
@@ -148,7 +157,9 @@ def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption
         else:
             content = client.download(job.id, "result").decode()
             compact = (",", ":") if as_json else None
-            typer.echo(json.dumps(json.loads(content), indent=None if as_json else 2, separators=compact))
+            typer.echo(
+                json.dumps(json.loads(content), indent=None if as_json else 2, separators=compact)
+            )
 
 
 def summarise(client: Client, job: Job) -> None:
@@ -172,12 +183,19 @@ def artifact_of(output: Path) -> str:
     if output.suffix in (".png", ".svg"):
         return f"chart/{output.name}"
     if output.suffix not in ARTIFACTS:
-        fail(f"{output}: choose a name that ends in .json, .csv, .html, .png, .svg, .npz or .safetensors", EXIT_USAGE)
+        fail(
+            f"{output}: choose a name that ends in .json, .csv, .html, .png, .svg, .npz or "
+            f".safetensors",
+            EXIT_USAGE,
+        )
     return ARTIFACTS[output.suffix]
 
 
 def diff(job_ids: JobsArgument, as_json: JsonOption = False) -> None:
-    """Put two or more jobs beside each other. In what their specs differ, their final figures, how these were obtained."""
+    """Put two or more jobs beside each other.
+
+    In what their specs differ, their final figures, how these were obtained.
+    """
     from service.cli.remote_results import lines_of, results_of
     from service.results.job_diff import Contrast
 
@@ -197,9 +215,16 @@ def diff(job_ids: JobsArgument, as_json: JsonOption = False) -> None:
 def run(
     spec: SpecArgument,
     settings: SetOption = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda:N.", autocompletion=completion.devices)] = "cpu",
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="A .json, .csv or (training) .safetensors file.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Check these: a .safetensors file that fflab exported.")] = None,
+    device: Annotated[
+        str, typer.Option(help="cpu or cuda:N.", autocompletion=completion.devices)
+    ] = "cpu",
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A .json, .csv or (training) .safetensors file."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Check these: a .safetensors file that fflab exported.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a spec in this process, without a service."""

@@ -24,7 +24,9 @@ from service.cli.options import (
 
 
 def up(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Loopback port of the API; 0: a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Loopback port of the API; 0: a free one.")
+    ] = 8000,
     home: HomeOption = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -35,7 +37,10 @@ def up(
         stack = Stack(settings_of(home), port=port, device=device)
     try:
         stack.start()
-        typer.echo(f"fflab is up: {stack.url}  (API documentation: {stack.url}/docs, state and logs: {stack.home}; Ctrl-C stops it)")
+        typer.echo(
+            f"fflab is up: {stack.url}  (API documentation: {stack.url}/docs, state and logs: "
+            f"{stack.home}; Ctrl-C stops it)"
+        )
         sys.stdout.flush()
         stack.run()
     except StackError as error:
@@ -44,7 +49,10 @@ def up(
 
 
 def api(
-    host: Annotated[str, typer.Option(help="Beyond loopback API keys must exist, or FFLAB_REQUIRE_KEYS=1 be set.")] = "127.0.0.1",
+    host: Annotated[
+        str,
+        typer.Option(help="Beyond loopback API keys must exist, or FFLAB_REQUIRE_KEYS=1 be set."),
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
 ) -> None:
     """Run the HTTP API alone. It uses FFLAB_DATABASE_URL and FFLAB_REDIS_URL."""
@@ -62,16 +70,27 @@ def worker(device: DeviceOption = "auto") -> None:
 
     for package in ("celery", "torch"):
         if not installed(package):
-            fail(f"this command needs {package}, which is not installed: pip install 'fflab[worker]'", EXIT_USAGE)
+            fail(
+                f"this command needs {package}, which is not installed: pip install "
+                f"'fflab[worker]'",
+                EXIT_USAGE,
+            )
     os.execv(sys.executable, [sys.executable, "-P", "-m", "workers", "--device", device])  # noqa: S606 - the worker replaces this process
 
 
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder of report.html and result.json.")] = Path("demo-output"),
-    preset: Annotated[str, typer.Option(help="Which study to run.", autocompletion=completion.presets)] = "paper",
+    output: Annotated[Path, typer.Option(help="Folder of report.html and result.json.")] = Path(
+        "demo-output"
+    ),
+    preset: Annotated[
+        str, typer.Option(help="Which study to run.", autocompletion=completion.presets)
+    ] = "paper",
     device: DeviceOption = "auto",
 ) -> None:
-    """Run the paper's study through a stack of its own. Prints the table, writes a report, stops the stack."""
+    """Run the paper's study through a stack of its own.
+
+    Prints the table, writes a report, stops the stack.
+    """
     from ffengine.presets import PRESETS
     from service.specs.files import SpecError
     from service.specs.suggestions import not_one_of
@@ -104,7 +123,10 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 def workers(as_json: JsonOption = False) -> None:
-    """List the workers that are alive. With their device, their job, and when they were heard of."""
+    """List the workers that are alive.
+
+    With their device, their job, and when they were heard of.
+    """
     from service.cli.output import line, out, table
 
     with connected() as client:

@@ -1,4 +1,6 @@
-"""Curves drawn with characters: braille dots for lines, a marker at every value, told apart without colours too."""
+"""Curves drawn with characters: braille dots for lines, a marker at every value, told apart without
+colours too.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,7 +10,12 @@ from typing import NamedTuple
 from rich.text import Text
 
 BRAILLE = 0x2800
-DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # bit of the dot in row, column of a character
+DOTS = (
+    (0x01, 0x08),
+    (0x02, 0x10),
+    (0x04, 0x20),
+    (0x40, 0x80),
+)  # bit of the dot in row, column of a character
 LABEL = 8  # characters of a number at the axis
 SPARSE = 4  # markers are drawn where there are so many characters for each
 
@@ -32,9 +39,13 @@ def plot(
     reference: float | None = None,
     bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Text:
-    """The curves over x from 0 to `last`, in a box of characters; `reference` is a dashed line, values are within `bounds`."""
+    """The curves over x from 0 to `last`, in a box of characters; `reference` is a dashed line,
+    values are within `bounds`.
+    """
     inner = max(8, width - LABEL - 2)
-    values = [y for curve in curves for _, y in curve.points] + ([] if reference is None else [reference])
+    values = [y for curve in curves for _, y in curve.points] + (
+        [] if reference is None else [reference]
+    )
     low, high = _range(values, bounds)
     cells = _Cells(inner, height, low, high, max(last, 1.0))
     for curve in curves:
@@ -44,7 +55,11 @@ def plot(
     for row in range(height):
         label = _number(high if row == 0 else low) if row in (0, height - 1) else ""
         label = _number(reference) if reference is not None and row == dashed else label
-        lines.append(Text(f"{label:>{LABEL}} ┤" if label else f"{'':{LABEL}} │").append_text(cells.line(row, dashed=row == dashed)))
+        lines.append(
+            Text(f"{label:>{LABEL}} ┤" if label else f"{'':{LABEL}} │").append_text(
+                cells.line(row, dashed=row == dashed)
+            )
+        )
     lines.append(Text(f"{'':{LABEL}} └{'─' * inner}"))
     lines.append(Text(f"{'':{LABEL}}  0{f'epoch {last:g}':>{inner - 1}}"))
     return Text("\n").join(lines)
@@ -91,7 +106,10 @@ class _Cells:
 def _between(start: tuple[int, int], end: tuple[int, int]) -> Iterator[tuple[int, int]]:
     steps = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1)
     for step in range(steps + 1):
-        yield start[0] + round(step * (end[0] - start[0]) / steps), start[1] + round(step * (end[1] - start[1]) / steps)
+        yield (
+            start[0] + round(step * (end[0] - start[0]) / steps),
+            start[1] + round(step * (end[1] - start[1]) / steps),
+        )
 
 
 def _range(values: Sequence[float], bounds: tuple[float, float]) -> tuple[float, float]:

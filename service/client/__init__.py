@@ -1,7 +1,20 @@
-"""The Python client: submit a spec, wait, read typed results. Needs no torch, and nothing of the service's own side."""
+"""The Python client: submit a spec, wait, read typed results.
+
+Needs no torch, and nothing of the service's own side.
+"""
 
 from service.client.async_client import AsyncClient, AsyncJobHandle
-from service.client.errors import FflabError, JobFailed, KeyRefused, NotFflab, NotFound, Refused, StillRunning, Unreachable, VersionSkew
+from service.client.errors import (
+    FflabError,
+    JobFailed,
+    KeyRefused,
+    NotFflab,
+    NotFound,
+    Refused,
+    StillRunning,
+    Unreachable,
+    VersionSkew,
+)
 from service.client.notebook_display import Charts, Picture
 from service.client.requests import Result
 from service.client.sync_client import Client, JobHandle

@@ -1,4 +1,6 @@
-"""AsyncClient and AsyncJobHandle: the same calls, awaited; a task that is cancelled leaves no connection behind."""
+"""AsyncClient and AsyncJobHandle: the same calls, awaited; a task that is cancelled leaves no
+connection behind.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -40,7 +42,12 @@ class AsyncClient:
     """
 
     def __init__(
-        self, url: str | None = None, api_key: str | None = None, *, timeout_seconds: float = 30.0, attempts: int = ATTEMPTS
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_seconds: float = 30.0,
+        attempts: int = ATTEMPTS,
     ) -> None:
         found = connection(url, api_key, timeout_seconds)
         self.url, self.attempts = found["base_url"], attempts
@@ -73,8 +80,17 @@ class AsyncClient:
         key: str | None = None,
     ) -> "AsyncJobHandle":
         """Submit a spec, as Client.submit does."""
-        facts = {"name": name, "tags": tags, "priority": priority, "fresh": fresh, "timeout_seconds": timeout_seconds, "pinned": pinned}
-        return AsyncJobHandle(self, await self._send(requests.submit(spec, facts, webhook=webhook, key=key)))
+        facts = {
+            "name": name,
+            "tags": tags,
+            "priority": priority,
+            "fresh": fresh,
+            "timeout_seconds": timeout_seconds,
+            "pinned": pinned,
+        }
+        return AsyncJobHandle(
+            self, await self._send(requests.submit(spec, facts, webhook=webhook, key=key))
+        )
 
     async def estimate(self, spec: Spec) -> Estimate:
         """What running a spec would cost."""
@@ -120,18 +136,26 @@ class AsyncClient:
         return (await self._send(requests.rows(job_id))).items
 
     async def charts(self, job_id: str) -> Charts:
-        """The charts that a job has by now, downloaded at once: a notebook shows them without awaiting anything."""
+        """The charts that a job has by now, downloaded at once: a notebook shows them without
+        awaiting anything.
+        """
         lines = (await self._send(requests.charts(job_id))).items
         files = [f"{line.name}.{fmt}" for line in lines for fmt in FORMATS]
         found = await asyncio.gather(*(self.download(job_id, f"chart/{file}") for file in files))
         return Charts(lines, dict(zip(files, found, strict=True)).__getitem__)
 
     async def download(self, job_id: str, what: str) -> bytes:
-        """The bytes of "result", "result.csv", "result.npz", "report.html", "weights.safetensors", "log" or "chart/NAME.FORMAT"."""
+        """The bytes of "result", "result.csv", "result.npz", "report.html", "weights.safetensors",
+        "log" or "chart/NAME.FORMAT".
+        """
         return await self._send(requests.download(job_id, what))
 
-    async def upload(self, name: str, data: str | Path | Mapping[str, npt.ArrayLike], *, meaning: str = "") -> Document:
-        """Keep a data set: an .npz file, or its arrays x (N, ...), y (N,) and perhaps x_test, y_test. Gives its facts."""
+    async def upload(
+        self, name: str, data: str | Path | Mapping[str, npt.ArrayLike], *, meaning: str = ""
+    ) -> Document:
+        """Keep a data set: an .npz file, or its arrays x (N, ...), y (N,) and perhaps x_test,
+        y_test. Gives its facts.
+        """
         return await self._send(requests.upload(name, archive_of(data), meaning))
 
     async def get(self, path: str) -> Document:
@@ -139,7 +163,9 @@ class AsyncClient:
         return await self._send(requests.document(path))
 
     async def events(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
-        """The events of a job from `after` on, as they happen, to the last; a broken stream is resumed where it broke."""
+        """The events of a job from `after` on, as they happen, to the last; a broken stream is
+        resumed where it broke.
+        """
         stream = EventStream(self.url, job_id, after, self.attempts)
         while not stream.over:
             try:
@@ -190,7 +216,11 @@ class AsyncJobHandle(Handle):
         return self.job
 
     async def wait(
-        self, timeout_seconds: float | None = None, *, on_progress: Callable[[Job], None] | None = None, progress: bool = True
+        self,
+        timeout_seconds: float | None = None,
+        *,
+        on_progress: Callable[[Job], None] | None = None,
+        progress: bool = True,
     ) -> "AsyncJobHandle":
         """Wait until the job has succeeded, as JobHandle.wait does."""
         with telling(on_progress, progress=progress, url=self._url) as tell:
@@ -213,7 +243,9 @@ class AsyncJobHandle(Handle):
         return tidy(self.job.kind, await self._client.rows(self.id))
 
     async def curves(self) -> Table:
-        """The rows as a pandas DataFrame where pandas is installed, else as one of polars where that is, else as they are."""
+        """The rows as a pandas DataFrame where pandas is installed, else as one of polars where
+        that is, else as they are.
+        """
         return table(await self.rows(), COLUMNS[self.job.kind])
 
     async def to_pandas(self) -> "pd.DataFrame":

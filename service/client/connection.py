@@ -21,14 +21,22 @@ class Connection(TypedDict):
 
 
 def connection(url: str | None, api_key: str | None, timeout_seconds: float) -> Connection:
-    """What was given, else FFLAB_URL and FFLAB_API_KEY of the environment, else this machine. Raises Unreachable for what is no address."""
+    """What was given, else FFLAB_URL and FFLAB_API_KEY of the environment, else this machine.
+
+    Raises Unreachable for what is no address.
+    """
     settings = Settings()
     address = (url or settings.url).rstrip("/")
     key = settings.api_key.get_secret_value() if api_key is None and settings.api_key else api_key
-    headers = {"User-Agent": f"fflab/{VERSION}", **({"Authorization": f"Bearer {key}"} if key else {})}
+    headers = {
+        "User-Agent": f"fflab/{VERSION}",
+        **({"Authorization": f"Bearer {key}"} if key else {}),
+    }
     host = checked(address).host
     # a proxy of the environment does not know what this machine calls loopback
-    return Connection(base_url=address, headers=headers, timeout=timeout_seconds, trust_env=host not in LOOPBACK)
+    return Connection(
+        base_url=address, headers=headers, timeout=timeout_seconds, trust_env=host not in LOOPBACK
+    )
 
 
 def checked(address: str) -> httpx.URL:
@@ -36,7 +44,12 @@ def checked(address: str) -> httpx.URL:
     try:
         url = httpx.URL(address)
     except httpx.InvalidURL as error:
-        raise Unreachable(f"{address!r} is no address ({error}); FFLAB_URL or Client(url) is such as http://lab:8000") from error
+        raise Unreachable(
+            f"{address!r} is no address ({error}); FFLAB_URL or Client(url) is such as "
+            f"http://lab:8000"
+        ) from error
     if url.scheme not in ("http", "https") or not url.host:
-        raise Unreachable(f"{address!r} is no address; FFLAB_URL or Client(url) is such as http://lab:8000")
+        raise Unreachable(
+            f"{address!r} is no address; FFLAB_URL or Client(url) is such as http://lab:8000"
+        )
     return url

@@ -1,4 +1,6 @@
-"""Rows -> a table: a pandas DataFrame where pandas is installed, else one of polars where that is, else the rows as they are."""
+"""Rows -> a table: a pandas DataFrame where pandas is installed, else one of polars where that is,
+else the rows as they are.
+"""
 
 import json
 import re
@@ -20,8 +22,14 @@ STUDY_COLUMNS = (
     *("part", "job", "state", "figure", "layer", "epoch", "split", "width", "method", "partition"),
     *("mean", "low", "high", "seeds"),
 )
-COLUMNS: dict[str, Sequence[str]] = {"train": tuple(EpochRow.model_fields), "check": tuple(CheckCell.model_fields), "study": STUDY_COLUMNS}
-PLACE = re.compile(r"(?P<figure>[^\[]*)\[(?P<place>.*)\]")  # of a summary's key, ratio[width=64 split=positive method=exact]
+COLUMNS: dict[str, Sequence[str]] = {
+    "train": tuple(EpochRow.model_fields),
+    "check": tuple(CheckCell.model_fields),
+    "study": STUDY_COLUMNS,
+}
+PLACE = re.compile(
+    r"(?P<figure>[^\[]*)\[(?P<place>.*)\]"
+)  # of a summary's key, ratio[width=64 split=positive method=exact]
 
 
 def table(rows: Rows, columns: Sequence[str] = ()) -> Table:
@@ -32,28 +40,48 @@ def table(rows: Rows, columns: Sequence[str] = ()) -> Table:
 
 
 def to_pandas(rows: Rows, columns: Sequence[str] = ()) -> "pd.DataFrame":
-    """A pandas DataFrame: null figures are NaN, whole numbers that may be null are Int64. ImportError where pandas is not installed."""
+    """A pandas DataFrame: null figures are NaN, whole numbers that may be null are Int64.
+
+    ImportError where pandas is not installed.
+    """
     import pandas as pd
 
     frame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(columns))
-    values = {column: [row[column] for row in rows if row.get(column) is not None] for column in frame.columns if rows}
+    values = {
+        column: [row[column] for row in rows if row.get(column) is not None]
+        for column in frame.columns
+        if rows
+    }
     gaps = {column: there for column, there in values.items() if 0 < len(there) < len(rows)}
-    whole = {column: "Int64" for column, there in gaps.items() if {type(value) for value in there} == {int}}
-    return frame.astype(whole | {column: "float64" for column, there in values.items() if not there})
+    whole = {
+        column: "Int64"
+        for column, there in gaps.items()
+        if {type(value) for value in there} == {int}
+    }
+    return frame.astype(
+        whole | {column: "float64" for column, there in values.items() if not there}
+    )
 
 
 def to_polars(rows: Rows, columns: Sequence[str] = ()) -> "pl.DataFrame":
-    """A polars DataFrame; figures that are null in every row are Float64. ImportError where polars is not installed."""
+    """A polars DataFrame; figures that are null in every row are Float64.
+
+    ImportError where polars is not installed.
+    """
     import polars as pl
 
     if not rows:
         return pl.DataFrame(schema=dict.fromkeys(columns, pl.Float64))
     empty = [column for column in rows[0] if all(row.get(column) is None for row in rows)]
-    return pl.DataFrame(rows, schema_overrides=dict.fromkeys(empty, pl.Float64), infer_schema_length=None)
+    return pl.DataFrame(
+        rows, schema_overrides=dict.fromkeys(empty, pl.Float64), infer_schema_length=None
+    )
 
 
 def tidy(kind: str, items: Rows) -> Rows:
-    """Plain rows, all with the same columns: those of a run are so already; a study's cells become a row for each figure."""
+    """Plain rows, all with the same columns: those of a run are so already; a study's cells become
+    a row for each figure.
+    """
     if kind != "study":
         return items
     found = [row for cell in items for row in _figures(cell)]
@@ -63,13 +91,19 @@ def tidy(kind: str, items: Rows) -> Rows:
 
 def _figures(cell: Document) -> Rows:
     """A study's cell: what was varied, then each figure with its place and interval."""
-    varied = {(f"params.{field}" if field in STUDY_COLUMNS else field): _scalar(value) for field, value in cell["params"].items()}
+    varied = {
+        (f"params.{field}" if field in STUDY_COLUMNS else field): _scalar(value)
+        for field, value in cell["params"].items()
+    }
     about = {"part": cell["part"], **varied, "job": cell["job"], "state": cell["state"]}
     rows = []
     for key, interval in cell["summary"].items():
         match = PLACE.fullmatch(key)
         places = dict(part.split("=", 1) for part in match["place"].split()) if match else {}
-        named = {field: _place(places.get(field)) for field in ("layer", "epoch", "split", "width", "method", "partition")}
+        named = {
+            field: _place(places.get(field))
+            for field in ("layer", "epoch", "split", "width", "method", "partition")
+        }
         rows.append({**about, "figure": match["figure"] if match else key, **named, **interval})
     return rows
 

@@ -1,4 +1,5 @@
-"""What can go wrong between a script and the service. Each message is one line: what, where, what to do.
+"""What can go wrong between a script and the service. Each message is one line: what, where, what
+to do.
 
 FflabError
 ├── Unreachable      no answer from the service
@@ -45,8 +46,14 @@ class Refused(FflabError):  # noqa: N818
     def __init__(self, status: int, problem: Mapping[str, Any], advice: str = "") -> None:
         self.status, self.problem = status, problem
         self.code = str(problem.get("code") or "")
-        places = [f"{error.get('pointer', '')}: {error.get('message', '')}" for error in problem.get("errors", [])]
-        title, detail = str(problem.get("title") or f"HTTP {status}"), advice or str(problem.get("detail") or "")
+        places = [
+            f"{error.get('pointer', '')}: {error.get('message', '')}"
+            for error in problem.get("errors", [])
+        ]
+        title, detail = (
+            str(problem.get("title") or f"HTTP {status}"),
+            advice or str(problem.get("detail") or ""),
+        )
         super().__init__("; ".join(places) or f"{title} {detail}".strip())
 
 
@@ -64,7 +71,9 @@ class JobFailed(FflabError):  # noqa: N818
     def __init__(self, job: Job) -> None:
         self.job = job
         reason = f"{job.error.title}: {job.error.detail}" if job.error else "no reason was given"
-        super().__init__(f"{job.id} {job.state.value}" + (f": {reason}" if job.state == JobState.failed else ""))
+        super().__init__(
+            f"{job.id} {job.state.value}" + (f": {reason}" if job.state == JobState.failed else "")
+        )
 
 
 class StillRunning(FflabError, TimeoutError):  # noqa: N818
@@ -72,28 +81,42 @@ class StillRunning(FflabError, TimeoutError):  # noqa: N818
 
     def __init__(self, job: Job, seconds: float) -> None:
         self.job = job
-        super().__init__(f"{job.id} is still {job.state.value} after {seconds:g} s; it goes on, and can be waited for again")
+        super().__init__(
+            f"{job.id} is still {job.state.value} after {seconds:g} s; it goes on, and can be "
+            f"waited for again"
+        )
 
 
 def unreachable(url: str, fault: httpx.TransportError) -> Unreachable:
     """No answer, after all attempts."""
     why = str(fault) or type(fault).__name__
-    return Unreachable(f"{url}: the service does not answer ({why}); start it with `fflab up` or set FFLAB_URL")
+    return Unreachable(
+        f"{url}: the service does not answer ({why}); start it with `fflab up` or set FFLAB_URL"
+    )
 
 
 def refusal(url: str, response: httpx.Response, *, keyed: bool) -> FflabError:
     """What an answer that is no success means; `keyed`: an API key was sent."""
     problem = _problem(response)
     if response.is_redirect:
-        return NotFflab(f"{url}: redirects to {response.headers.get('Location', 'elsewhere')}; give the client the address of the service")
+        return NotFflab(
+            f"{url}: redirects to {response.headers.get('Location', 'elsewhere')}; give the "
+            f"client the address of the service"
+        )
     if problem is None:
         return stranger(url, response)
     if response.status_code == 401:
         advice = "The one that was sent is not known there (any more): " if keyed else ""
-        advice += "set FFLAB_API_KEY or give Client(url, api_key); `fflab keys create NAME` on the server makes one."
+        advice += (
+            "set FFLAB_API_KEY or give Client(url, api_key); `fflab keys create NAME` on the "
+            "server makes one."
+        )
         return KeyRefused(401, problem, advice)
     if problem.get("code") in ("no-such-page", "wrong-method"):
-        return VersionSkew(f"{url}: does not know {response.request.method} {response.request.url.path}; {_UPGRADE}")
+        return VersionSkew(
+            f"{url}: does not know {response.request.method} {response.request.url.path}; "
+            f"{_UPGRADE}"
+        )
     return (NotFound if response.status_code == 404 else Refused)(response.status_code, problem)
 
 
@@ -102,12 +125,18 @@ def stranger(url: str, response: httpx.Response) -> NotFflab:
     kind = response.headers.get("Content-Type", "no content type").partition(";")[0]
     excerpt = " ".join(response.text.split())[:EXCERPT_CHARACTERS]
     said = f"HTTP {response.status_code}, {kind}" + (f": {excerpt!r}" if excerpt else "")
-    return NotFflab(f"{url}: what answers is not an fflab service ({said}); look at FFLAB_URL, and at proxies in between")
+    return NotFflab(
+        f"{url}: what answers is not an fflab service ({said}); look at FFLAB_URL, and at proxies "
+        f"in between"
+    )
 
 
 def misread(url: str, what: str, why: str) -> VersionSkew:
     """The answer is JSON, but not of the form that is expected."""
-    return VersionSkew(f"{url}: {what} has a form that this client does not know ({' '.join(why.split())[:200]}); {_UPGRADE}")
+    return VersionSkew(
+        f"{url}: {what} has a form that this client does not know "
+        f"({' '.join(why.split())[:200]}); {_UPGRADE}"
+    )
 
 
 _UPGRADE = "bring both to one version: `pip install --upgrade fflab` here, or on the server"

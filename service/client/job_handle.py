@@ -1,4 +1,6 @@
-"""What the handles of both clients share: the job's last known state, how it is shown, how long to wait for it, its arrays."""
+"""What the handles of both clients share: the job's last known state, how it is shown, how long to
+wait for it, its arrays.
+"""
 
 import io
 import time
@@ -57,7 +59,10 @@ class Pace:
         self._longest = WATCHED_SECONDS if watched else LONGEST_WAIT_SECONDS
 
     def seconds(self, job: Job) -> float:
-        """Seconds for the next look; 0 where the job has ended. Raises StillRunning when the time is over."""
+        """Seconds for the next look; 0 where the job has ended.
+
+        Raises StillRunning when the time is over.
+        """
         if job.state in TERMINAL:
             return 0.0
         if self._timeout is None or self._deadline is None:
@@ -79,7 +84,9 @@ def archive_of(data: str | Path | Mapping[str, npt.ArrayLike]) -> bytes:
     if isinstance(data, str | Path):
         return Path(data).read_bytes()
     archive = io.BytesIO()
-    np.savez_compressed(archive, allow_pickle=False, **{name: np.asarray(array) for name, array in data.items()})
+    np.savez_compressed(
+        archive, allow_pickle=False, **{name: np.asarray(array) for name, array in data.items()}
+    )
     return archive.getvalue()
 
 
@@ -89,4 +96,6 @@ def arrays_of(content: bytes, url: str) -> Arrays:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise NotFflab(f"{url}: what came is not an .npz archive ({error}); look at proxies in between") from error
+        raise NotFflab(
+            f"{url}: what came is not an .npz archive ({error}); look at proxies in between"
+        ) from error

@@ -1,4 +1,7 @@
-"""What notebooks show: charts as pictures, a job as a line with its progress. All text that comes from elsewhere is escaped."""
+"""What notebooks show: charts as pictures, a job as a line with its progress.
+
+All text that comes from elsewhere is escaped.
+"""
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,7 +40,9 @@ class Picture:
         self, include: object = None, exclude: object = None
     ) -> tuple[dict[str, str], dict[str, dict[str, int]]]:  # the form that Jupyter asks for
         size = {"width": self._side(16), "height": self._side(20)}
-        return {"image/png": b64encode(self.png).decode(), "image/svg+xml": self.svg}, {"image/png": size}
+        return {"image/png": b64encode(self.png).decode(), "image/svg+xml": self.svg}, {
+            "image/png": size
+        }
 
     def _side(self, offset: int) -> int:
         """A side of the picture on the page, from the head of the PNG."""
@@ -57,7 +62,10 @@ class Charts(Mapping[str, Picture]):
 
     def __getitem__(self, name: str) -> Picture:
         if name not in self._pictures:
-            raise KeyError(f"{name!r} is not a chart of this job; there are {', '.join(self._pictures) or 'none (yet)'}")
+            raise KeyError(
+                f"{name!r} is not a chart of this job; there are "
+                f"{', '.join(self._pictures) or 'none (yet)'}"
+            )
         return self._pictures[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -74,16 +82,26 @@ class Charts(Mapping[str, Picture]):
 
 
 def _figure(picture: Picture) -> str:
-    source, meaning = f"data:image/png;base64,{b64encode(picture.png).decode()}", escape(picture.meaning)
-    return f'<figure><img alt="{meaning}" style="max-width: 100%" src="{source}"><figcaption>{meaning}</figcaption></figure>'
+    source, meaning = (
+        f"data:image/png;base64,{b64encode(picture.png).decode()}",
+        escape(picture.meaning),
+    )
+    return (
+        f'<figure><img alt="{meaning}" style="max-width: 100%" '
+        f'src="{source}"><figcaption>{meaning}</figcaption></figure>'
+    )
 
 
 def job_html(job: Job, url: str) -> str:
     """A job in one line: name, state, progress, message, and a link to its page."""
     address = f"{url}/jobs/{job.id}"
-    bar = f'<progress value="{job.progress.fraction:.4f}" max="1"></progress> {job.progress.fraction:.0%}'
+    bar = (
+        f'<progress value="{job.progress.fraction:.4f}" max="1"></progress> '
+        f"{job.progress.fraction:.0%}"
+    )
     reason = f" &middot; {escape(job.error.title)} {escape(job.error.detail)}" if job.error else ""
     return (
-        f"<div><b>{escape(visible(job.name or job.kind))}</b> {escape(job.state.value)} {bar} {escape(job.progress.message)}{reason}"
+        f"<div><b>{escape(visible(job.name or job.kind))}</b> {escape(job.state.value)} {bar} "
+        f"{escape(job.progress.message)}{reason}"
         f' &middot; <a href="{escape(address)}">{escape(job.id)}</a></div>'
     )

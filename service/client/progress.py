@@ -1,4 +1,6 @@
-"""How far a job is, for whoever waits: a bar on a terminal, a line in a notebook, nothing in a pipe."""
+"""How far a job is, for whoever waits: a bar on a terminal, a line in a notebook, nothing in a
+pipe.
+"""
 
 import importlib
 import sys
@@ -14,7 +16,9 @@ Tell = Callable[[Job], None]
 
 @contextmanager
 def telling(on_progress: Tell | None, *, progress: bool, url: str) -> Iterator[Tell | None]:
-    """Whom to tell of each look at the job: `on_progress`, else whoever can see it, else nobody (None)."""
+    """Whom to tell of each look at the job: `on_progress`, else whoever can see it, else nobody
+    (None).
+    """
     if on_progress or not progress:
         yield on_progress
     elif in_notebook():
@@ -30,7 +34,10 @@ def telling(on_progress: Tell | None, *, progress: bool, url: str) -> Iterator[T
 
 
 def in_notebook() -> bool:
-    """Whether this is a kernel, whose outputs are pages. IPython is not imported, only looked for."""
+    """Whether this is a kernel, whose outputs are pages.
+
+    IPython is not imported, only looked for.
+    """
     ipython = sys.modules.get("IPython")
     return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
 
@@ -56,7 +63,12 @@ class TerminalBar:
     def __call__(self, job: Job) -> None:
         if not self._started and job.state in TERMINAL:
             return
-        self._progress.update(self._bar, completed=job.progress.fraction, description=job.state.value, message=job.progress.message)
+        self._progress.update(
+            self._bar,
+            completed=job.progress.fraction,
+            description=job.state.value,
+            message=job.progress.message,
+        )
         if not self._started:
             self._progress.start()
             self._started = True
@@ -87,7 +99,9 @@ class Shown(Protocol):
 
 
 class NotebookLine:
-    """A line below the cell that is written anew while the job goes on. rich's bar would need ipywidgets for that."""
+    """A line below the cell that is written anew while the job goes on. rich's bar would need
+    ipywidgets for that.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url

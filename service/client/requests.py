@@ -1,4 +1,7 @@
-"""Every request that a client makes, as data: what is sent, and how the answer is read. No connection, so that both clients share it."""
+"""Every request that a client makes, as data: what is sent, and how the answer is read.
+
+No connection, so that both clients share it.
+"""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -43,10 +46,17 @@ class Call(Generic[T]):
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """The request, to be sent as often as it takes."""
-        timeout = http.timeout if self.timeout_seconds is None else httpx.Timeout(self.timeout_seconds)
+        timeout = (
+            http.timeout if self.timeout_seconds is None else httpx.Timeout(self.timeout_seconds)
+        )
         bodies = {"json": self.body} if self.content is None else {"content": self.content}
         return http.build_request(
-            self.method, self.path, params=dict(self.params) or None, headers=dict(self.headers), timeout=timeout, **bodies
+            self.method,
+            self.path,
+            params=dict(self.params) or None,
+            headers=dict(self.headers),
+            timeout=timeout,
+            **bodies,
         )
 
     def answer(self, url: str, response: httpx.Response) -> T:
@@ -60,18 +70,34 @@ class Call(Generic[T]):
                 raise stranger(url, response) from error
             first = error.errors(include_url=False, include_input=False)[0]
             place = "/".join(map(str, first["loc"]))
-            raise misread(url, self.path, f"{error.error_count()} differences, the first: {place}: {first['msg']}") from error
+            raise misread(
+                url,
+                self.path,
+                f"{error.error_count()} differences, the first: {place}: {first['msg']}",
+            ) from error
 
 
 def submit(
-    spec: Spec, facts: Mapping[str, str | float | list[str] | None], *, webhook: str | Mapping[str, JsonValue] | None, key: str | None
+    spec: Spec,
+    facts: Mapping[str, str | float | list[str] | None],
+    *,
+    webhook: str | Mapping[str, JsonValue] | None,
+    key: str | None,
 ) -> Call[Job]:
-    """Submit a job, under one Idempotency-Key for all attempts; facts that are None are left to the service."""
+    """Submit a job, under one Idempotency-Key for all attempts; facts that are None are left to the
+    service.
+    """
     body: dict[str, JsonValue] = {"spec": document_of(spec)}
-    body |= {fact: [*value] if isinstance(value, list) else value for fact, value in facts.items() if value is not None}
+    body |= {
+        fact: [*value] if isinstance(value, list) else value
+        for fact, value in facts.items()
+        if value is not None
+    }
     if webhook is not None:
         body["webhook"] = webhook if isinstance(webhook, str) else dict(webhook)
-    return Call("POST", "/v1/jobs", _job, body=body, headers={"Idempotency-Key": key or uuid.uuid4().hex})
+    return Call(
+        "POST", "/v1/jobs", _job, body=body, headers={"Idempotency-Key": key or uuid.uuid4().hex}
+    )
 
 
 def document_of(spec: Spec) -> dict[str, JsonValue]:
@@ -83,13 +109,17 @@ def document_of(spec: Spec) -> dict[str, JsonValue]:
 
 def estimate(spec: Spec) -> Call[Estimate]:
     """What running a spec would cost."""
-    return Call("POST", "/v1/estimate", Estimate.model_validate_json, body={"spec": document_of(spec)})
+    return Call(
+        "POST", "/v1/estimate", Estimate.model_validate_json, body={"spec": document_of(spec)}
+    )
 
 
 def job(job_id: str, wait_seconds: float = 0) -> Call[Job]:
     """A job as it is, or within some seconds when it ends."""
     params = {"wait": wait_seconds} if wait_seconds else {}
-    return Call("GET", of(job_id), _job, params=params, timeout_seconds=wait_seconds + SLACK_SECONDS)
+    return Call(
+        "GET", of(job_id), _job, params=params, timeout_seconds=wait_seconds + SLACK_SECONDS
+    )
 
 
 def jobs(filters: Mapping[str, str | int], cursor: str | None) -> Call[JobPage]:
@@ -105,7 +135,12 @@ def act(job_id: str, action: str) -> Call[Job]:
 
 def change(job_id: str, facts: Mapping[str, str | list[str] | bool]) -> Call[Job]:
     """Change name, tags, priority or pin."""
-    return Call("PATCH", of(job_id), _job, body={field: [*fact] if isinstance(fact, list) else fact for field, fact in facts.items()})
+    return Call(
+        "PATCH",
+        of(job_id),
+        _job,
+        body={field: [*fact] if isinstance(fact, list) else fact for field, fact in facts.items()},
+    )
 
 
 def delete(job_id: str) -> Call[bytes]:
@@ -115,12 +150,16 @@ def delete(job_id: str) -> Call[bytes]:
 
 def result(job_id: str) -> Call[Result]:
     """The typed result."""
-    return Call("GET", of(job_id, "result"), _RESULT.validate_json, timeout_seconds=DOWNLOAD_SECONDS)
+    return Call(
+        "GET", of(job_id, "result"), _RESULT.validate_json, timeout_seconds=DOWNLOAD_SECONDS
+    )
 
 
 def rows(job_id: str) -> Call[RowPage]:
     """The rows so far."""
-    return Call("GET", of(job_id, "curves"), RowPage.model_validate_json, timeout_seconds=DOWNLOAD_SECONDS)
+    return Call(
+        "GET", of(job_id, "curves"), RowPage.model_validate_json, timeout_seconds=DOWNLOAD_SECONDS
+    )
 
 
 def charts(job_id: str) -> Call[ChartList]:
@@ -132,7 +171,15 @@ def upload(name: str, archive: bytes, meaning: str) -> Call[Document]:
     """Keep a data set; the same arrays under the same name once more change nothing."""
     headers = {"Content-Type": "application/octet-stream"}
     params = {"name": name, **({"meaning": meaning} if meaning else {})}
-    return Call("POST", "/v1/datasets", _DOCUMENT.validate_json, params, content=archive, headers=headers, timeout_seconds=DOWNLOAD_SECONDS)
+    return Call(
+        "POST",
+        "/v1/datasets",
+        _DOCUMENT.validate_json,
+        params,
+        content=archive,
+        headers=headers,
+        timeout_seconds=DOWNLOAD_SECONDS,
+    )
 
 
 def download(job_id: str, what: str) -> Call[bytes]:

@@ -12,7 +12,9 @@ LONGEST_PAUSE_SECONDS = 10.0
 LONGEST_ASKED_SECONDS = 30.0  # of a Retry-After
 PATIENCE_SECONDS = 60.0  # of all pauses of one request
 PASSING_STATUS = frozenset({429, 502, 503, 504})
-IN_FLIGHT = b'"still-in-flight"'  # the 409 of a repeated submit whose first request is being worked on
+IN_FLIGHT = (
+    b'"still-in-flight"'  # the 409 of a repeated submit whose first request is being worked on
+)
 
 
 class Tries:
@@ -27,7 +29,10 @@ class Tries:
         self.failures, self._waited = 0, 0.0
 
     def pause(self, response: httpx.Response | None = None) -> float | None:
-        """Seconds until the next attempt, after that answer or (None) after none. None: this was the last word."""
+        """Seconds until the next attempt, after that answer or (None) after none.
+
+        None: this was the last word.
+        """
         if response is not None and not passing(response):
             return None
         self.failures += 1
@@ -41,20 +46,30 @@ class Tries:
 
 def passing(response: httpx.Response) -> bool:
     """Whether the same request may fare better in a while."""
-    return response.status_code in PASSING_STATUS or (response.status_code == 409 and IN_FLIGHT in response.content)
+    return response.status_code in PASSING_STATUS or (
+        response.status_code == 409 and IN_FLIGHT in response.content
+    )
 
 
 def backoff_seconds(failures: int, jitter: float) -> float:
-    """The pause after so many failures (from 1): doubling, between half and all of it, so that clients do not come back in step."""
+    """The pause after so many failures (from 1): doubling, between half and all of it, so that
+    clients do not come back in step.
+    """
     whole = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 30))
     return whole * (0.5 + 0.5 * jitter)
 
 
 def asked_seconds(response: httpx.Response) -> float:
-    """What Retry-After asks for, as seconds or as a date; 0 where it does not, or makes no sense."""
+    """What Retry-After asks for, as seconds or as a date; 0 where it does not, or makes no
+    sense.
+    """
     text = response.headers.get("Retry-After", "")
     try:
-        seconds = float(text) if text.strip().isdigit() else (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+        seconds = (
+            float(text)
+            if text.strip().isdigit()
+            else (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+        )
     except (ValueError, TypeError):  # no date; one without a zone
         return 0.0
     return max(0.0, min(LONGEST_ASKED_SECONDS, seconds))

@@ -1,4 +1,6 @@
-"""A job's events as they arrive: Server-Sent Events from bytes, and where to resume when the stream breaks. No connection."""
+"""A job's events as they arrive: Server-Sent Events from bytes, and where to resume when the stream
+breaks. No connection.
+"""
 
 from collections.abc import Iterator
 
@@ -19,7 +21,9 @@ class EventStream:
     def __init__(self, url: str, job_id: str, after: int, attempts: int) -> None:
         self.job_id, self.after = job_id, after
         self.over = False
-        self.silent = False  # the service ended the last connection without an event: the job may have ended long ago; look at it
+        # the service ended the last connection without an event: the job may have ended long ago;
+        # look at it
+        self.silent = False
         self.pause_seconds = 0.0
         self._url, self._tries = url, Tries(attempts)
         self._ended = False  # the job had ended before this connection was made
@@ -28,16 +32,29 @@ class EventStream:
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """The request that goes on where the stream stands."""
-        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": str(self.after)} if self.after else {})}
-        return http.build_request("GET", of(self.job_id, "events"), headers=headers, timeout=httpx.Timeout(SILENCE_SECONDS))
+        headers = {
+            "Accept": "text/event-stream",
+            **({"Last-Event-ID": str(self.after)} if self.after else {}),
+        }
+        return http.build_request(
+            "GET",
+            of(self.job_id, "events"),
+            headers=headers,
+            timeout=httpx.Timeout(SILENCE_SECONDS),
+        )
 
     def opened(self, response: httpx.Response) -> bool:
         """Whether events follow: else the body is to be read, and `refused` to be told."""
         self._held, self._data, self._last, self.silent = b"", [], None, False
-        return response.status_code == 200 and response.headers.get("Content-Type", "").startswith("text/event-stream")
+        return response.status_code == 200 and response.headers.get("Content-Type", "").startswith(
+            "text/event-stream"
+        )
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """The events that are complete with these bytes. Lines are split here: str.splitlines would do so within JSON texts, too."""
+        """The events that are complete with these bytes.
+
+        Lines are split here: str.splitlines would do so within JSON texts, too.
+        """
         *lines, self._held = (self._held + chunk).split(b"\n")
         for line in (line.removesuffix(b"\r") for line in lines):
             if line.startswith(b"data:"):
@@ -49,7 +66,9 @@ class EventStream:
 
     def closed(self) -> None:
         """The service has ended the stream."""
-        if self._last == "end" or (self._last is None and self._ended):  # an `end` in the middle is that of a job that was retried
+        if self._last == "end" or (
+            self._last is None and self._ended
+        ):  # an `end` in the middle is that of a job that was retried
             self.over = True
         elif self._last is not None:
             self.pause_seconds = 0.0
@@ -58,7 +77,9 @@ class EventStream:
             self._fault("it is closed without an event")
 
     def seen(self, job: Job) -> None:
-        """The job after a silent connection: if it has ended, the next one that is silent is the last."""
+        """The job after a silent connection: if it has ended, the next one that is silent is the
+        last.
+        """
         self._ended = job.state in TERMINAL
 
     def refused(self, response: httpx.Response) -> None:
@@ -66,17 +87,24 @@ class EventStream:
         pause = self._tries.pause(response)
         if pause is None:
             fault = stranger(self._url, response) if response.is_success else None
-            raise fault or refusal(self._url, response, keyed="Authorization" in response.request.headers)
+            raise fault or refusal(
+                self._url, response, keyed="Authorization" in response.request.headers
+            )
         self.pause_seconds = pause
 
     def broken(self, error: httpx.TransportError) -> None:
-        """The connection broke, or was not made; raises Unreachable after too many in a row without an event between them."""
+        """The connection broke, or was not made; raises Unreachable after too many in a row without
+        an event between them.
+        """
         self._fault(str(error) or type(error).__name__, error)
 
     def _fault(self, why: str, error: httpx.TransportError | None = None) -> None:
         pause = self._tries.pause()
         if pause is None:
-            raise Unreachable(f"{self._url}: the event stream of {self.job_id} broke and could not be resumed ({why})") from error
+            raise Unreachable(
+                f"{self._url}: the event stream of {self.job_id} broke and could not be resumed "
+                f"({why})"
+            ) from error
         self.pause_seconds = pause
 
     def _event(self) -> Event:

@@ -35,12 +35,18 @@ class Client:
         job = Client("http://127.0.0.1:8000").submit(TrainSpec(epochs=3)).wait()
         job.curves
 
-    Without arguments FFLAB_URL and FFLAB_API_KEY say where and who. Requests are repeated with growing pauses while the
-    service is away; submits carry an Idempotency-Key, so that a repeated one makes no second job.
+    Without arguments FFLAB_URL and FFLAB_API_KEY say where and who. Requests are repeated with
+    growing pauses while the service is away; submits carry an Idempotency-Key, so that a repeated
+    one makes no second job.
     """
 
     def __init__(
-        self, url: str | None = None, api_key: str | None = None, *, timeout_seconds: float = 30.0, attempts: int = ATTEMPTS
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_seconds: float = 30.0,
+        attempts: int = ATTEMPTS,
     ) -> None:
         found = connection(url, api_key, timeout_seconds)
         self.url, self.attempts = found["base_url"], attempts
@@ -72,11 +78,20 @@ class Client:
         webhook: str | Mapping[str, JsonValue] | None = None,
         key: str | None = None,
     ) -> "JobHandle":
-        """Submit a spec. `fresh` runs it even where an identical one has succeeded; `key` is the Idempotency-Key.
+        """Submit a spec. `fresh` runs it even where an identical one has succeeded; `key` is the
+        Idempotency-Key.
 
-        `timeout_seconds` limits how long it runs, `pinned` keeps it from the retention, `webhook` is told when it ends.
+        `timeout_seconds` limits how long it runs, `pinned` keeps it from the retention, `webhook`
+        is told when it ends.
         """
-        facts = {"name": name, "tags": tags, "priority": priority, "fresh": fresh, "timeout_seconds": timeout_seconds, "pinned": pinned}
+        facts = {
+            "name": name,
+            "tags": tags,
+            "priority": priority,
+            "fresh": fresh,
+            "timeout_seconds": timeout_seconds,
+            "pinned": pinned,
+        }
         return JobHandle(self, self._send(requests.submit(spec, facts, webhook=webhook, key=key)))
 
     def estimate(self, spec: Spec) -> Estimate:
@@ -123,14 +138,23 @@ class Client:
 
     def charts(self, job_id: str) -> Charts:
         """The charts that a job has by now."""
-        return Charts(self._send(requests.charts(job_id)).items, lambda file: self.download(job_id, f"chart/{file}"))
+        return Charts(
+            self._send(requests.charts(job_id)).items,
+            lambda file: self.download(job_id, f"chart/{file}"),
+        )
 
     def download(self, job_id: str, what: str) -> bytes:
-        """The bytes of "result", "result.csv", "result.npz", "report.html", "weights.safetensors", "log" or "chart/NAME.FORMAT"."""
+        """The bytes of "result", "result.csv", "result.npz", "report.html", "weights.safetensors",
+        "log" or "chart/NAME.FORMAT".
+        """
         return self._send(requests.download(job_id, what))
 
-    def upload(self, name: str, data: str | Path | Mapping[str, npt.ArrayLike], *, meaning: str = "") -> Document:
-        """Keep a data set: an .npz file, or its arrays x (N, ...), y (N,) and perhaps x_test, y_test. Gives its facts."""
+    def upload(
+        self, name: str, data: str | Path | Mapping[str, npt.ArrayLike], *, meaning: str = ""
+    ) -> Document:
+        """Keep a data set: an .npz file, or its arrays x (N, ...), y (N,) and perhaps x_test,
+        y_test. Gives its facts.
+        """
         return self._send(requests.upload(name, archive_of(data), meaning))
 
     def get(self, path: str) -> Document:
@@ -138,7 +162,9 @@ class Client:
         return self._send(requests.document(path))
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
-        """The events of a job from `after` on, as they happen, to the last; a broken stream is resumed where it broke."""
+        """The events of a job from `after` on, as they happen, to the last; a broken stream is
+        resumed where it broke.
+        """
         stream = EventStream(self.url, job_id, after, self.attempts)
         while not stream.over:
             try:
@@ -191,11 +217,17 @@ class JobHandle(Handle):
         return self.job
 
     def wait(
-        self, timeout_seconds: float | None = None, *, on_progress: Callable[[Job], None] | None = None, progress: bool = True
+        self,
+        timeout_seconds: float | None = None,
+        *,
+        on_progress: Callable[[Job], None] | None = None,
+        progress: bool = True,
     ) -> "JobHandle":
-        """Wait until the job has succeeded. Raises JobFailed where it ends otherwise, StillRunning after the timeout.
+        """Wait until the job has succeeded. Raises JobFailed where it ends otherwise, StillRunning
+        after the timeout.
 
-        On a terminal and in a notebook its progress is shown, unless `progress` is False; `on_progress` is told instead.
+        On a terminal and in a notebook its progress is shown, unless `progress` is False;
+        `on_progress` is told instead.
         """
         with telling(on_progress, progress=progress, url=self._url) as tell:
             pace = Pace(timeout_seconds, watched=tell is not None)
@@ -217,13 +249,16 @@ class JobHandle(Handle):
     def rows(self) -> Rows:
         """The tidy rows so far, also while the job runs.
 
-        Of a training run one a (seed, layer, epoch, split); of a check its cells; of a study one a run and figure, with what was varied.
+        Of a training run one a (seed, layer, epoch, split); of a check its cells; of a study one a
+        run and figure, with what was varied.
         """
         return tidy(self.job.kind, self._client.rows(self.id))
 
     @property
     def curves(self) -> Table:
-        """The rows as a pandas DataFrame where pandas is installed, else as one of polars where that is, else as they are."""
+        """The rows as a pandas DataFrame where pandas is installed, else as one of polars where
+        that is, else as they are.
+        """
         return table(self.rows, COLUMNS[self.job.kind])
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -235,7 +270,9 @@ class JobHandle(Handle):
         return to_polars(self.rows, COLUMNS[self.job.kind])
 
     def arrays(self) -> Arrays:
-        """The arrays of result.npz by name: of a check the margin of every sample, of a training run the curves by column."""
+        """The arrays of result.npz by name: of a check the margin of every sample, of a training
+        run the curves by column.
+        """
         return arrays_of(self._client.download(self.id, "result.npz"), self._url)
 
     @property

@@ -1,4 +1,6 @@
-"""How a layer went through its training: where S was lowest and highest, and how often theorem 2's condition held before and after."""
+"""How a layer went through its training: where S was lowest and highest, and how often theorem 2's
+condition held before and after.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,9 +15,11 @@ Pair = tuple[Interval, Interval]  # of positive and of negative samples
 
 
 class Moment(NamedTuple):
-    """A layer at the end of an epoch: theorem 2's ratio and S of both splits over seeds, and S by split and seed.
+    """A layer at the end of an epoch: theorem 2's ratio and S of both splits over seeds, and S by
+    split and seed.
 
-    `undecided`: the largest share of live samples, over seeds and splits, whose margin is within rounding of zero.
+    `undecided`: the largest share of live samples, over seeds and splits, whose margin is within
+    rounding of zero.
     """
 
     epoch: int
@@ -36,7 +40,9 @@ class Moment(NamedTuple):
 
     @property
     def is_decided(self) -> bool:
-        """Whether rounding leaves the ratio what it is: samples that it cannot decide count as not satisfied."""
+        """Whether rounding leaves the ratio what it is: samples that it cannot decide count as not
+        satisfied.
+        """
         return self.undecided <= UNDECIDED_SHARE
 
 
@@ -62,7 +68,9 @@ class Course(NamedTuple):
 
     @property
     def rarest(self) -> Moment | None:
-        """Where theorem 2's condition holds for the fewest samples up to there; None where S is lowest at the beginning."""
+        """Where theorem 2's condition holds for the fewest samples up to there; None where S is
+        lowest at the beginning.
+        """
         lowest = self.lowest
         falling = [moment for moment in self.moments[1:] if moment.epoch <= lowest.epoch]
         return min(falling, key=lambda moment: moment.mean_ratio, default=None)
@@ -78,35 +86,55 @@ class Course(NamedTuple):
 
 def change(before: Moment, after: Moment) -> Pair:
     """How much S rose from one moment to another, seed by seed."""
-    positive, negative = (interval([after.seeds[split][seed] - value for seed, value in before.seeds[split].items()]) for split in (0, 1))
+    positive, negative = (
+        interval([after.seeds[split][seed] - value for seed, value in before.seeds[split].items()])
+        for split in (0, 1)
+    )
     return positive, negative
 
 
 def rises(before: Moment, after: Moment) -> bool:
-    """Whether S clearly rises from one moment to another: the interval over seeds is above zero for both splits."""
-    return before is not after and all(found.low is not None and found.low > 0 for found in change(before, after))
+    """Whether S clearly rises from one moment to another: the interval over seeds is above zero for
+    both splits.
+    """
+    return before is not after and all(
+        found.low is not None and found.low > 0 for found in change(before, after)
+    )
 
 
 def course_of(rows: Sequence[EpochRow], layer: int = 0) -> Course | None:
-    """The epochs at which a layer has both figures of both splits for every seed; None where there are fewer than two."""
+    """The epochs at which a layer has both figures of both splits for every seed; None where there
+    are fewer than two.
+    """
     seeds = {row.seed for row in rows}
-    by_epoch: dict[int, dict[Split, list[EpochRow]]] = defaultdict(lambda: {"positive": [], "negative": []})
+    by_epoch: dict[int, dict[Split, list[EpochRow]]] = defaultdict(
+        lambda: {"positive": [], "negative": []}
+    )
     for row in rows:
         if row.layer == layer and row.theorem2_ratio is not None and row.sparsity is not None:
             by_epoch[row.epoch][row.split].append(row)
-    whole = [(epoch, found) for epoch, found in sorted(by_epoch.items()) if all(len(found[split]) == len(seeds) for split in SPLITS)]
+    whole = [
+        (epoch, found)
+        for epoch, found in sorted(by_epoch.items())
+        if all(len(found[split]) == len(seeds) for split in SPLITS)
+    ]
     moments = [_moment(epoch, found["positive"], found["negative"]) for epoch, found in whole]
     return Course(moments) if len(moments) > 1 else None
 
 
 def _moment(epoch: int, positive: Sequence[EpochRow], negative: Sequence[EpochRow]) -> Moment:
-    by_seed = tuple({row.seed: row.sparsity or 0.0 for row in rows} for rows in (positive, negative))
+    by_seed = tuple(
+        {row.seed: row.sparsity or 0.0 for row in rows} for rows in (positive, negative)
+    )
     return Moment(
         epoch,
         (_interval(positive, "theorem2_ratio"), _interval(negative, "theorem2_ratio")),
         (_interval(positive, "sparsity"), _interval(negative, "sparsity")),
         (by_seed[0], by_seed[1]),
-        max((row.theorem2_undecided or 0) / max(1, row.samples - row.dead_samples) for row in (*positive, *negative)),
+        max(
+            (row.theorem2_undecided or 0) / max(1, row.samples - row.dead_samples)
+            for row in (*positive, *negative)
+        ),
     )
 
 

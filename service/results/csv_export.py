@@ -12,7 +12,9 @@ LINES_AT_ONCE = 500
 
 
 def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any]]:
-    """Tidy rows of a training run, cells of a check, or one row for each cell and figure of a study; all with the same columns."""
+    """Tidy rows of a training run, cells of a check, or one row for each cell and figure of a
+    study; all with the same columns.
+    """
     if isinstance(result, TrainResult):
         return [row.model_dump(mode="json") for row in result.curves]
     if isinstance(result, CheckResult):
@@ -32,7 +34,9 @@ def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any
 
 
 def csv_pieces(result: TrainResult | CheckResult | StudyResult) -> Iterator[bytes]:
-    """The table as CSV with a header line, some hundred lines at a time; undefined figures are empty."""
+    """The table as CSV with a header line, some hundred lines at a time; undefined figures are
+    empty.
+    """
     rows = table(result)
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")

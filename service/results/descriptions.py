@@ -1,4 +1,6 @@
-"""A job in words, for pages and for the command line: what it is, what may be done with it, how its figures were obtained."""
+"""A job in words, for pages and for the command line: what it is, what may be done with it, how its
+figures were obtained.
+"""
 
 from collections.abc import Mapping
 
@@ -23,11 +25,20 @@ def title_of(job: Job) -> str:
         return visible(job.name)
     spec = job.spec
     if isinstance(spec, TrainSpec):
-        return f"train {' x '.join(map(str, spec.network.widths))} on {spec.dataset.name}, {spec.epochs} epochs"
+        return (
+            f"train {' x '.join(map(str, spec.network.widths))} on {spec.dataset.name}, "
+            f"{spec.epochs} epochs"
+        )
     if isinstance(spec, CheckSpec):
         if isinstance(spec.at, TrainedWeights):
-            return f"theorem {spec.theorem} on {spec.dataset.name}, layer {spec.at.layer} as trained to epoch {spec.at.epoch}"
-        return f"theorem {spec.theorem} on {spec.dataset.name}, width {', '.join(map(str, spec.widths))}"
+            return (
+                f"theorem {spec.theorem} on {spec.dataset.name}, layer {spec.at.layer} as "
+                f"trained to epoch {spec.at.epoch}"
+            )
+        return (
+            f"theorem {spec.theorem} on {spec.dataset.name}, width "
+            f"{', '.join(map(str, spec.widths))}"
+        )
     return f"study {spec.preset}" if spec.preset else "study"
 
 
@@ -36,7 +47,9 @@ def place_of(job: Job) -> str:
     params = (job.place or {}).get("params")
     if not isinstance(params, Mapping) or not params:
         return title_of(job)
-    return visible(", ".join(f"{field.rpartition('.')[2]} {value}" for field, value in params.items()))
+    return visible(
+        ", ".join(f"{field.rpartition('.')[2]} {value}" for field, value in params.items())
+    )
 
 
 def provenance_lines(found: Provenance | None) -> list[tuple[str, str]]:
@@ -45,13 +58,24 @@ def provenance_lines(found: Provenance | None) -> list[tuple[str, str]]:
         return []
     data = found.dataset
     return [
-        ("data", f"{data.name} ({data.preprocess}), {data.train_samples:,} training and {data.test_samples:,} test samples"),
+        (
+            "data",
+            f"{data.name} ({data.preprocess}), {data.train_samples:,} training and "
+            f"{data.test_samples:,} test samples",
+        ),
         ("data digest", data.digest),
         ("seeds", ", ".join(map(str, found.seeds))),
         ("engine", found.program),
-        ("versions", f"Python {found.python_version}, torch {found.torch_version}, numpy {found.numpy_version}"),
+        (
+            "versions",
+            f"Python {found.python_version}, torch {found.torch_version}, numpy "
+            f"{found.numpy_version}",
+        ),
         ("device", f"{found.device} ({found.device_name}), {found.threads} threads, {found.dtype}"),
-        ("wall time", ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in found.wall_seconds.items())),
+        (
+            "wall time",
+            ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in found.wall_seconds.items()),
+        ),
         ("spec digest", found.spec_digest),
     ]
 

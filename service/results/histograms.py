@@ -1,7 +1,9 @@
-"""The margins of single samples -> histograms: one file of them in memory at a time, whatever the number of cells.
+"""The margins of single samples -> histograms: one file of them in memory at a time, whatever the
+number of cells.
 
-A margin is counted in units of the median |margin| of its cell, so that widths and seeds can lie over each other; bins are equally
-wide on the symmetric logarithmic scale sign(u) log(1 + |u|), which shows the bulk and the tails.
+A margin is counted in units of the median |margin| of its cell, so that widths and seeds can lie
+over each other; bins are equally wide on the symmetric logarithmic scale sign(u) log(1 + |u|),
+which shows the bulk and the tails.
 """
 
 import itertools
@@ -26,7 +28,9 @@ EDGES: npt.NDArray[np.float64] = np.sign(_PLACES) * np.expm1(np.abs(_PLACES))
 
 
 class MarginHistogram(NamedTuple):
-    """The margins of all seeds of one width, split and method; `left_out`: seeds that are kept and were not read."""
+    """The margins of all seeds of one width, split and method; `left_out`: seeds that are kept and
+    were not read.
+    """
 
     theorem: TheoremNumber
     width: int
@@ -45,8 +49,13 @@ def kept_cells(cells: Iterable[CheckCell], artifacts: Artifacts, owner: str) -> 
     return [cell for cell in cells if margins_name(cell.seed, cell.width) in names]
 
 
-def margin_histograms(cells: Sequence[CheckCell], artifacts: Artifacts, owner: str) -> list[MarginHistogram]:
-    """A histogram for each width, split and method, in the order of the cells. What is damaged or gone meanwhile is left out."""
+def margin_histograms(
+    cells: Sequence[CheckCell], artifacts: Artifacts, owner: str
+) -> list[MarginHistogram]:
+    """A histogram for each width, split and method, in the order of the cells.
+
+    What is damaged or gone meanwhile is left out.
+    """
     files: dict[int, dict[int, list[CheckCell]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
         files[cell.width][cell.seed].append(cell)
@@ -59,7 +68,9 @@ def margin_histograms(cells: Sequence[CheckCell], artifacts: Artifacts, owner: s
     return found
 
 
-def _read(cells: Sequence[CheckCell], artifacts: Artifacts, owner: str) -> Iterator[tuple[CheckCell, CellMargins]]:
+def _read(
+    cells: Sequence[CheckCell], artifacts: Artifacts, owner: str
+) -> Iterator[tuple[CheckCell, CellMargins]]:
     """The cells of one seed and width with their margins."""
     try:
         data = artifacts.get(owner, margins_name(cells[0].seed, cells[0].width))
@@ -74,7 +85,15 @@ def _summed(read: Iterable[tuple[CheckCell, CellMargins]], left_out: int) -> lis
         margin = margins.margin[~margins.dead]
         counts = counted(margin)
         one = MarginHistogram(
-            cell.theorem, cell.width, cell.split, cell.method, counts, len(margin), int(margins.satisfied.sum()), 1, left_out
+            cell.theorem,
+            cell.width,
+            cell.split,
+            cell.method,
+            counts,
+            len(margin),
+            int(margins.satisfied.sum()),
+            1,
+            left_out,
         )
         before = sums.get((cell.split, cell.method))
         sums[cell.split, cell.method] = one if before is None else _added(before, one)
@@ -92,4 +111,9 @@ def counted(margin: npt.NDArray[np.float64]) -> tuple[int, ...]:
 
 def _added(a: MarginHistogram, b: MarginHistogram) -> MarginHistogram:
     counts = tuple(x + y for x, y in zip(a.counts, b.counts, strict=True))
-    return a._replace(counts=counts, live=a.live + b.live, satisfied=a.satisfied + b.satisfied, seeds=a.seeds + b.seeds)
+    return a._replace(
+        counts=counts,
+        live=a.live + b.live,
+        satisfied=a.satisfied + b.satisfied,
+        seeds=a.seeds + b.seeds,
+    )

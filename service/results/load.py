@@ -1,4 +1,6 @@
-"""From a job to what its charts are drawn of: its own result, those of a study's runs, or the rows that there are so far."""
+"""From a job to what its charts are drawn of: its own result, those of a study's runs, or the rows
+that there are so far.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,7 +8,15 @@ from functools import partial
 
 from pydantic import JsonValue, TypeAdapter
 
-from ffengine.results import AnyResult, CheckCell, CheckResult, EpochRow, StudyCell, StudyResult, TrainResult
+from ffengine.results import (
+    AnyResult,
+    CheckCell,
+    CheckResult,
+    EpochRow,
+    StudyCell,
+    StudyResult,
+    TrainResult,
+)
 from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec, digest
 from ffengine.study import Cell, expand, is_resolved
 from ffengine.text import STORED
@@ -17,13 +27,19 @@ from service.results.charts.drawables import MarginReader
 from service.results.histograms import kept_cells, margin_histograms
 from service.store import Store
 
-MOST_DRAWN_RUNS = 60  # of a study: more small multiples are not looked at one by one, its grid is drawn alone
+MOST_DRAWN_RUNS = (
+    60  # of a study: more small multiples are not looked at one by one, its grid is drawn alone
+)
 
 _RESULT: TypeAdapter[TrainResult | CheckResult | StudyResult] = TypeAdapter(AnyResult)
 
 
-def sources_of(store: Store, job: Job, document: str, artifacts: Artifacts | None = None) -> list[Drawable]:
-    """The results to draw: one without a label, or a study's grid and its runs, each labelled by what the grid varies."""
+def sources_of(
+    store: Store, job: Job, document: str, artifacts: Artifacts | None = None
+) -> list[Drawable]:
+    """The results to draw: one without a label, or a study's grid and its runs, each labelled by
+    what the grid varies.
+    """
     result = _RESULT.validate_json(document)
     if isinstance(result, StudyResult):
         return [_grid(store, job, result.cells), *_runs(store, job, artifacts)]
@@ -31,9 +47,11 @@ def sources_of(store: Store, job: Job, document: str, artifacts: Artifacts | Non
 
 
 def drawable(store: Store, job: Job, artifacts: Artifacts | None = None) -> list[Drawable]:
-    """The same, also of a job that has no result (yet): its rows, or a study's runs, as far as they are there.
+    """The same, also of a job that has no result (yet): its rows, or a study's runs, as far as they
+    are there.
 
-    Of a study with more than MOST_DRAWN_RUNS runs, the grid alone. With `artifacts`, charts can show single samples.
+    Of a study with more than MOST_DRAWN_RUNS runs, the grid alone. With `artifacts`, charts can
+    show single samples.
     """
     if job.kind == "study":
         grid = _grid(store, job, store.studies.result(job.id).cells)
@@ -50,8 +68,15 @@ def drawable(store: Store, job: Job, artifacts: Artifacts | None = None) -> list
 
 
 def labels(cells: Sequence[Cell]) -> list[str]:
-    """What tells each run of a study from the others: what the grid varies, and the part where that is not enough."""
-    varied = [", ".join(f"{field.rpartition('.')[2]} {_short(value)}" for field, value in cell.params.items()) for cell in cells]
+    """What tells each run of a study from the others: what the grid varies, and the part where that
+    is not enough.
+    """
+    varied = [
+        ", ".join(
+            f"{field.rpartition('.')[2]} {_short(value)}" for field, value in cell.params.items()
+        )
+        for cell in cells
+    ]
     alike = Counter((label, cell.spec.kind) for label, cell in zip(varied, cells, strict=True))
     return [
         ", ".join(filter(None, (cell.part if alike[label, cell.spec.kind] > 1 else "", label)))
@@ -67,17 +92,32 @@ def _grid(store: Store, job: Job, found: Sequence[StudyCell]) -> Grid:
     """All runs of a study, also those that are not made yet."""
     cells = _cells(store, job)
     unmade = [
-        StudyCell(part=cell.part, params=cell.params, kind=cell.spec.kind, spec_digest=digest(cell.spec), state="queued", summary={})
+        StudyCell(
+            part=cell.part,
+            params=cell.params,
+            kind=cell.spec.kind,
+            spec_digest=digest(cell.spec),
+            state="queued",
+            summary={},
+        )
         for cell in cells[len(found) :]
     ]
     specs = [cell.spec for cell in cells]
-    return Grid("", [GridCell(cell, spec) for cell, spec in zip([*found, *unmade], specs, strict=False)])
+    return Grid(
+        "", [GridCell(cell, spec) for cell, spec in zip([*found, *unmade], specs, strict=False)]
+    )
 
 
 def _cells(store: Store, job: Job) -> list[Cell]:
-    """The runs of a study by its spec; where an earlier version stored one that does not say, those that were made."""
+    """The runs of a study by its spec; where an earlier version stored one that does not say, those
+    that were made.
+    """
     assert isinstance(job.spec, StudySpec)  # noqa: S101 - narrows the type: it is a study
-    return expand(job.spec, STORED) if is_resolved(job.spec) else [_cell(child) for child, _ in store.jobs.children(job.id)]
+    return (
+        expand(job.spec, STORED)
+        if is_resolved(job.spec)
+        else [_cell(child) for child, _ in store.jobs.children(job.id)]
+    )
 
 
 def _cell(child: Job) -> Cell:
@@ -90,14 +130,22 @@ def _cell(child: Job) -> Cell:
 def _runs(store: Store, job: Job, artifacts: Artifacts | None) -> list[Source]:
     cells = _cells(store, job)
     sources = []
-    for label, (child, found) in zip(labels(cells), store.jobs.children(job.id), strict=False):  # of a study that grows not all are there
+    for label, (child, found) in zip(
+        labels(cells), store.jobs.children(job.id), strict=False
+    ):  # of a study that grows not all are there
         result = _RESULT.validate_json(found) if found else None
         if isinstance(result, TrainResult | CheckResult):
             sources.append(_source(store, label, child, result, artifacts))
     return sources
 
 
-def _source(store: Store, label: str, job: Job, result: TrainResult | CheckResult, artifacts: Artifacts | None) -> Source:
+def _source(
+    store: Store,
+    label: str,
+    job: Job,
+    result: TrainResult | CheckResult,
+    artifacts: Artifacts | None,
+) -> Source:
     spec = job.spec if isinstance(job.spec, TrainSpec | CheckSpec) else None
     margins = _margins(job, result.cells, artifacts) if isinstance(result, CheckResult) else None
     return Source(label, result, spec, margins, _trained(store, spec))
@@ -111,7 +159,9 @@ def _trained(store: Store, spec: TrainSpec | CheckSpec | None) -> TrainSpec | No
     return job.spec if job and isinstance(job.spec, TrainSpec) else None
 
 
-def _margins(job: Job, cells: Sequence[CheckCell], artifacts: Artifacts | None) -> MarginReader | None:
+def _margins(
+    job: Job, cells: Sequence[CheckCell], artifacts: Artifacts | None
+) -> MarginReader | None:
     """Reads the margins that are kept of these cells; None where none are."""
     if artifacts is None:
         return None

@@ -1,7 +1,9 @@
-"""A result as one .npz that is sent while it is made: the margins of every sample of a check, or the curves of a training run.
+"""A result as one .npz that is sent while it is made: the margins of every sample of a check, or
+the curves of a training run.
 
-Its member `header` is a JSON text and says what the arrays are; the others are in one order, with fixed times: the same job gives
-the same bytes. One artifact is in memory at a time. `numpy.load(file, allow_pickle=False)` reads it.
+Its member `header` is a JSON text and says what the arrays are; the others are in one order, with
+fixed times: the same job gives the same bytes. One artifact is in memory at a time.
+`numpy.load(file, allow_pickle=False)` reads it.
 """
 
 import hashlib
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the header and the members' names
 CHUNK_BYTES = 2**16
 UNITS = {
-    "sample": "index into the training partition; of a negative, that of the positive it was made for",
-    "margin": "rate of the sample's sparsity, in units of 1 / eta for the step W + eta D; it has the factor 2 of D, see docs/numerics.md",
+    "sample": "index into the training partition; of a negative, that of the positive it was made "
+    "for",
+    "margin": "rate of the sample's sparsity, in units of 1 / eta for the step W + eta D; it has "
+    "the factor 2 of D, see docs/numerics.md",
     "satisfied": "margin > rounding",
     "dead": "h = 0: no sparsity, margin 0",
     "undecided": "live, and |margin| <= rounding",
@@ -35,41 +39,63 @@ UNITS = {
 Array = npt.NDArray[Any]
 
 
-def stream_npz(job: Job, result: TrainResult | CheckResult | StudyResult, artifacts: Artifacts, owner: str) -> Iterator[bytes]:
-    """The archive of a job's result, in chunks of at most CHUNK_BYTES; `owner`: the id of the job that computed it and has the artifacts.
+def stream_npz(
+    job: Job, result: TrainResult | CheckResult | StudyResult, artifacts: Artifacts, owner: str
+) -> Iterator[bytes]:
+    """The archive of a job's result, in chunks of at most CHUNK_BYTES; `owner`: the id of the job
+    that computed it and has the artifacts.
 
     All arrays are read once at the call, for the digest, and once more while the chunks are taken.
 
-    Raises, at the call, LookupError for a study, which has no arrays of its own, and ArtifactDamaged.
+    Raises, at the call, LookupError for a study, which has no arrays of its own, and
+    ArtifactDamaged.
     """
     if isinstance(result, StudyResult):
         raise LookupError(f"{job.id} is a study: the samples are in the archives of its runs")
     header = json.dumps(_header(job, result, artifacts, owner), ensure_ascii=False)
-    return _chunks(itertools.chain([("header", np.array(header))], _members(result, artifacts, owner)))
+    return _chunks(
+        itertools.chain([("header", np.array(header))], _members(result, artifacts, owner))
+    )
 
 
-def _members(result: TrainResult | CheckResult, artifacts: Artifacts, owner: str) -> Iterator[tuple[str, Array]]:
+def _members(
+    result: TrainResult | CheckResult, artifacts: Artifacts, owner: str
+) -> Iterator[tuple[str, Array]]:
     """Names and arrays in the order of the archive."""
-    return _columns(result) if isinstance(result, TrainResult) else _margins(result, artifacts, owner)
+    return (
+        _columns(result) if isinstance(result, TrainResult) else _margins(result, artifacts, owner)
+    )
 
 
 def _margins(result: CheckResult, artifacts: Artifacts, owner: str) -> Iterator[tuple[str, Array]]:
     """The arrays (N,) of each cell that has any, in the order of the result's cells."""
     kept = set(artifacts.names(owner))
-    for (seed, width), cells in itertools.groupby(result.cells, key=lambda cell: (cell.seed, cell.width)):
+    for (seed, width), cells in itertools.groupby(
+        result.cells, key=lambda cell: (cell.seed, cell.width)
+    ):
         if (name := margins_name(seed, width)) in kept:
             for margins in read_margins(artifacts.get(owner, name), cells):
                 yield from margins.members.items()
 
 
 def _columns(result: TrainResult) -> Iterator[tuple[str, Array]]:
-    """The tidy rows by column, (rows,): what is always an integer as int64, splits as text, the rest as float64 with NaN for null."""
+    """The tidy rows by column, (rows,): what is always an integer as int64, splits as text, the
+    rest as float64 with NaN for null.
+    """
     kinds: dict[Any, str] = {int: "<i8", Split: "<U8"}
     for name, field in EpochRow.model_fields.items():
-        yield f"curves/{name}", np.array([getattr(row, name) for row in result.curves], dtype=kinds.get(field.annotation, "<f8"))
+        yield (
+            f"curves/{name}",
+            np.array(
+                [getattr(row, name) for row in result.curves],
+                dtype=kinds.get(field.annotation, "<f8"),
+            ),
+        )
 
 
-def _header(job: Job, result: TrainResult | CheckResult, artifacts: Artifacts, owner: str) -> dict[str, object]:
+def _header(
+    job: Job, result: TrainResult | CheckResult, artifacts: Artifacts, owner: str
+) -> dict[str, object]:
     """What a reader needs to know of the arrays; reads all of them for their digest."""
     digest, there = hashlib.sha256(), set()
     for name, array in _members(result, artifacts, owner):
@@ -95,10 +121,30 @@ def _header(job: Job, result: TrainResult | CheckResult, artifacts: Artifacts, o
 
 def _contents(result: CheckResult, there: set[str]) -> dict[str, object]:
     """The cells whose samples are in the archive, and a note where some are not."""
-    fields = {"seed", "width", "layer", "epoch", "split", "method", "batch_size", "samples", "live", "satisfied", "undecided", "ratio"}
-    cells = [{"name": cell_name(cell), **cell.model_dump(mode="json", include=fields)} for cell in result.cells if cell_name(cell) in there]
+    fields = {
+        "seed",
+        "width",
+        "layer",
+        "epoch",
+        "split",
+        "method",
+        "batch_size",
+        "samples",
+        "live",
+        "satisfied",
+        "undecided",
+        "ratio",
+    }
+    cells = [
+        {"name": cell_name(cell), **cell.model_dump(mode="json", include=fields)}
+        for cell in result.cells
+        if cell_name(cell) in there
+    ]
     if missing := len(result.cells) - len(cells):
-        note = f'{missing} of {len(result.cells)} cells were computed before margins were kept; submit the spec with "fresh": true for them'
+        note = (
+            f"{missing} of {len(result.cells)} cells were computed before margins were kept; "
+            f'submit the spec with "fresh": true for them'
+        )
         return {"cells": cells, "note": note}
     return {"cells": cells}
 
@@ -117,7 +163,9 @@ class Outlet(io.RawIOBase):
         return memoryview(data).nbytes
 
     def take(self, least: int) -> Iterator[bytes]:
-        """What is held, in chunks of at most CHUNK_BYTES, while there are at least so many bytes."""
+        """What is held, in chunks of at most CHUNK_BYTES, while there are at least so many
+        bytes.
+        """
         while len(self.held) >= least:
             yield bytes(self.held[:CHUNK_BYTES])
             del self.held[:CHUNK_BYTES]
@@ -129,7 +177,9 @@ def _chunks(members: Iterator[tuple[str, Array]]) -> Iterator[bytes]:
     with zipfile.ZipFile(outlet, "w") as archive:
         for name, array in members:
             head = io.BytesIO()
-            np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
+            np.lib.format.write_array_header_1_0(
+                head, np.lib.format.header_data_from_array_1_0(array)
+            )
             body = _bytes(array)
             entry = zipfile.ZipInfo(f"{name}.npy")  # its time is 1980-01-01
             entry.file_size = len(head.getvalue()) + len(body)

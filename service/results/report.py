@@ -1,4 +1,6 @@
-"""A job's result as one self-contained HTML page: charts, measured beside published, findings, provenance."""
+"""A job's result as one self-contained HTML page: charts, measured beside published, findings,
+provenance.
+"""
 
 import base64
 import contextlib
@@ -37,8 +39,10 @@ figure img { max-width: 100%; height: auto; display: block; margin: auto; }
 CLASSES = {"met": "met", "NOT met": "unmet"}  # only a verdict has a colour
 
 NOTE = (
-    "The conditions computed here are the exact first-order conditions for a sample's Hoyer sparsity to rise. The paper's figures "
-    "are those of its abstract (arXiv 2311.05667); its widths, learning rate and batch size were not at hand. A figure that "
+    "The conditions computed here are the exact first-order conditions for a sample's Hoyer "
+    "sparsity to rise. The paper's figures "
+    "are those of its abstract (arXiv 2311.05667); its widths, learning rate and batch size were "
+    "not at hand. A figure that "
     "contradicts it is shown as measured."
 )
 
@@ -48,16 +52,22 @@ def report(job: Job, drawn: Sequence[Drawable]) -> str:
     title = html.escape(job.name or f"{job.kind} {job.id}")
     charts = dict(_charts(drawn))
     sources = [source for source in drawn if isinstance(source, Source)]
-    figures = "\n".join(f"<figure>{_picture(svg, CHARTS[name].meaning)}</figure>" for name, svg in charts.items())
+    figures = "\n".join(
+        f"<figure>{_picture(svg, CHARTS[name].meaning)}</figure>" for name, svg in charts.items()
+    )
     parts = [
         f"<h1>{title}</h1>",
-        f'<p class="lead">fflab report of <code>{job.id}</code>, {job.kind}, finished {job.finished_at:%Y-%m-%d %H:%M} UTC</p>',
+        f'<p class="lead">fflab report of <code>{job.id}</code>, {job.kind}, finished '
+        f"{job.finished_at:%Y-%m-%d %H:%M} UTC</p>",
         _found(sentences(sources)),
-        f"<h2>Measured beside published</h2>{_table(comparison(sources))}<p class=lead>{html.escape(NOTE)}</p>",
+        f"<h2>Measured beside published</h2>{_table(comparison(sources))}<p "
+        f"class=lead>{html.escape(NOTE)}</p>",
         f'<h2>Charts</h2><div class="charts">{figures}</div>' if charts else "",
         _findings([finding for source in sources for finding in source.result.diagnostics]),
-        "<h2>How it was obtained</h2>" + "".join(_provenance(source.result.provenance) for source in sources),
-        f"<h2>Spec</h2><details><summary>in full</summary><pre>{html.escape(job.spec.model_dump_json(indent=2))}</pre></details>",
+        "<h2>How it was obtained</h2>"
+        + "".join(_provenance(source.result.provenance) for source in sources),
+        f"<h2>Spec</h2><details><summary>in "
+        f"full</summary><pre>{html.escape(job.spec.model_dump_json(indent=2))}</pre></details>",
     ]
     return _page(title, "\n".join(parts))
 
@@ -66,13 +76,17 @@ def _found(lines: Sequence[str]) -> str:
     """The sentences; those that are indented belong to the one before."""
     if not lines:
         return ""
-    items = "".join(f"<p{' class=detail' if line.startswith(' ') else ''}>{html.escape(line.strip())}</p>" for line in lines)
+    items = "".join(
+        f"<p{' class=detail' if line.startswith(' ') else ''}>{html.escape(line.strip())}</p>"
+        for line in lines
+    )
     return f"<h2>What was found</h2>{items}"
 
 
 def _page(title: str, body: str) -> str:
     return visible(
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        'content="width=device-width, initial-scale=1">'
         f"<title>{title} - fflab</title><style>{STYLE}</style></head><body>{body}</body></html>",
         keep="\n",
     )
@@ -87,39 +101,67 @@ def _charts(drawn: Sequence[Drawable]) -> Iterator[tuple[str, bytes]]:
 
 def _picture(svg: bytes, meaning: str) -> str:
     """An image of its own: the identifiers inside one chart cannot meet those of another."""
-    return f'<img alt="{html.escape(meaning)}" src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}">'
+    return (
+        f'<img alt="{html.escape(meaning)}" '
+        f'src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}">'
+    )
 
 
 def _table(lines: Sequence[Line]) -> str:
     heads = ("measured", "95 % interval over seeds", "paper", "verdict", "samples", "seeds")
-    head = "<tr><th>quantity" + "".join(f"<th class={'plain' if name == 'verdict' else 'number'}>{name}" for name in heads) + "</tr>"
+    head = (
+        "<tr><th>quantity"
+        + "".join(
+            f"<th class={'plain' if name == 'verdict' else 'number'}>{name}" for name in heads
+        )
+        + "</tr>"
+    )
     rows = "".join(
-        f"<tr><td>{html.escape(line.quantity)}<td class=number>{line.measured:.4f}<td class=number>{line.interval}"
-        f"<td class=number>{html.escape(line.published)}<td class={CLASSES.get(line.verdict, 'plain')}>{html.escape(line.judgement)}"
+        f"<tr><td>{html.escape(line.quantity)}<td class=number>{line.measured:.4f}<td "
+        f"class=number>{line.interval}"
+        f"<td class=number>{html.escape(line.published)}<td "
+        f"class={CLASSES.get(line.verdict, 'plain')}>{html.escape(line.judgement)}"
         f"<td class=number>{line.samples:,}<td class=number>{line.seeds}</tr>"
         for line in lines
     )
     meanings = "".join(f"<p class=lead>{html.escape(meaning)}</p>" for meaning in legend(lines))
-    return f"<div class=scroll><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>{meanings}"
+    return (
+        f"<div "
+        f"class=scroll><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>{meanings}"
+    )
 
 
 def _findings(findings: Sequence[Diagnostic]) -> str:
     if not findings:
         return "<h2>Findings</h2><p>Nothing stood out.</p>"
-    items = "".join(f"<li><strong>{html.escape(found.message)}</strong> {html.escape(found.suggestion)}</li>" for found in findings)
+    items = "".join(
+        f"<li><strong>{html.escape(found.message)}</strong> {html.escape(found.suggestion)}</li>"
+        for found in findings
+    )
     return f"<h2>Findings</h2><ul>{items}</ul>"
 
 
 def _provenance(found: Provenance) -> str:
     data = found.dataset
     entries = {
-        "data": f"{data.name} ({data.preprocess}), {data.train_samples:,} training and {data.test_samples:,} test samples, "
+        "data": f"{data.name} ({data.preprocess}), {data.train_samples:,} training and "
+        f"{data.test_samples:,} test samples, "
         f"sha256 {data.digest[:16]}…",
         "seeds": ", ".join(map(str, found.seeds)),
         "engine": found.program,
-        "versions": f"Python {found.python_version}, torch {found.torch_version}, numpy {found.numpy_version}",
+        "versions": f"Python {found.python_version}, torch {found.torch_version}, numpy "
+        f"{found.numpy_version}",
         "device": f"{found.device} ({found.device_name}), {found.threads} threads, {found.dtype}",
-        "wall time": ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in found.wall_seconds.items()),
+        "wall time": ", ".join(
+            f"{phase} {seconds:.1f} s" for phase, seconds in found.wall_seconds.items()
+        ),
         "spec": f"sha256 {found.spec_digest[:16]}…",
     }
-    return "<dl>" + "".join(f"<dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd>" for key, value in entries.items()) + "</dl><br>"
+    return (
+        "<dl>"
+        + "".join(
+            f"<dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd>"
+            for key, value in entries.items()
+        )
+        + "</dl><br>"
+    )

@@ -1,4 +1,6 @@
-"""What was found, in sentences: each figure with its interval, the epochs that it is about, and what the paper reports."""
+"""What was found, in sentences: each figure with its interval, the epochs that it is about, and
+what the paper reports.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +14,9 @@ from service.results.course import SPLITS, Course, Moment, course_of, rises
 from service.results.paper_setting import is_papers_setting
 
 if TYPE_CHECKING:
-    from service.results.charts import Source  # the command line shows sentences without the charting library
+    from service.results.charts import (
+        Source,
+    )  # the command line shows sentences without the charting library
 
 INPUTS: dict[Preprocess, str] = {
     "unit": "{} as they are",
@@ -21,12 +25,18 @@ INPUTS: dict[Preprocess, str] = {
     "unit_norm": "{} of each sample scaled to length 1",
 }
 HALF = THEOREMS[2].published
-BESIDE_HALF = {1: "holds for more than half of {}", -1: "holds for less than half of {}", 0: "does not differ clearly from one half for {}"}
+BESIDE_HALF = {
+    1: "holds for more than half of {}",
+    -1: "holds for less than half of {}",
+    0: "does not differ clearly from one half for {}",
+}
 MOST_TOLD = 6  # checks, and trainings, of one study
 
 
 def sentences(sources: "Sequence[Source]") -> list[str]:
-    """The findings of all results: how to read them, checks, then the training of each first layer."""
+    """The findings of all results: how to read them, checks, then the training of each first
+    layer.
+    """
     checks = [source for source in sources if isinstance(source.result, CheckResult)]
     trainings = [source for source in sources if isinstance(source.result, TrainResult)]
     lines = [line for source in checks[:MOST_TOLD] for line in _of_check(source)]
@@ -54,12 +64,18 @@ def _of_training(source: "Source") -> list[str]:
     lines = [f"{_title(source)}: {_headline(course, judged=_is_judged(source))}"]
     if rarest := course.rarest:
         way = _way(course.first, course.lowest)
-        lines.append(f"  {way} Theorem 2 holds for {_shares(rarest.ratio)} of samples at epoch {rarest.epoch}.")
+        lines.append(
+            f"  {way} Theorem 2 holds for {_shares(rarest.ratio)} of samples at epoch "
+            f"{rarest.epoch}."
+        )
     if rising := course.rising:
         end = rising[-1]
-        least = " / ".join(_share(min(moment.ratio[split].mean for moment in rising)) for split in (0, 1))
+        least = " / ".join(
+            _share(min(moment.ratio[split].mean for moment in rising)) for split in (0, 1)
+        )
         lines.append(
-            f"  {_way(course.lowest, end)} Theorem 2 holds for {_shares(end.ratio)} of samples at epoch {end.epoch}; its lowest means "
+            f"  {_way(course.lowest, end)} Theorem 2 holds for {_shares(end.ratio)} of samples at "
+            f"epoch {end.epoch}; its lowest means "
             f"from epoch {rising[0].epoch} on are {least}."
         )
         if end is not course.last:
@@ -67,7 +83,8 @@ def _of_training(source: "Source") -> list[str]:
     if unsure := [moment for moment in course.moments if not moment.is_decided]:
         worst = max(unsure, key=lambda moment: moment.undecided)
         lines.append(
-            f"  At epoch {worst.epoch} the margins of up to {_share(worst.undecided)} of samples are within rounding of zero and count as "
+            f"  At epoch {worst.epoch} the margins of up to {_share(worst.undecided)} of samples "
+            f"are within rounding of zero and count as "
             "not satisfied: ratios there are too low."
         )
     return lines
@@ -78,7 +95,9 @@ def _way(before: Moment, after: Moment) -> str:
     both = (before, after)
     word = "rises" if rises(*both) else "falls" if rises(*both[::-1]) else "goes"
     clear = "" if word != "goes" or len(before.seeds[0]) == 1 else ", which is no clear change"
-    digits = 3 if _means(before.sparsity) != _means(after.sparsity) else 6  # a small change is to be seen
+    digits = (
+        3 if _means(before.sparsity) != _means(after.sparsity) else 6
+    )  # a small change is to be seen
     way = f"from {_means(before.sparsity, digits)} to {_means(after.sparsity, digits)}"
     return f"From epoch {before.epoch} to {after.epoch} S {word} {way}{clear}."
 
@@ -86,37 +105,75 @@ def _way(before: Moment, after: Moment) -> str:
 def _headline(course: Course, *, judged: bool) -> str:
     if len(course.first.seeds[0]) == 1:
         return "one seed, so there is no verdict."
-    falls, climbs = rises(course.lowest, course.first), bool(course.rising) and rises(course.lowest, course.rising[-1])
-    few = course.rarest is not None and max(found.high or 0.0 for found in course.rarest.ratio) < HALF
-    start = f"S falls first{', while theorem 2 holds for less than half of both splits' if few else ''}. Then S" if falls else "S"
+    falls, climbs = (
+        rises(course.lowest, course.first),
+        bool(course.rising) and rises(course.lowest, course.rising[-1]),
+    )
+    few = (
+        course.rarest is not None and max(found.high or 0.0 for found in course.rarest.ratio) < HALF
+    )
+    start = (
+        f"S falls "
+        f"first{', while theorem 2 holds for less than half of both splits' if few else ''}. Then "
+        f"S"
+        if falls
+        else "S"
+    )
     if climbs:
-        again = f" until epoch {course.rising[-1].epoch}, and falls afterwards" if rises(course.last, course.rising[-1]) else ""
+        again = (
+            f" until epoch {course.rising[-1].epoch}, and falls afterwards"
+            if rises(course.last, course.rising[-1])
+            else ""
+        )
         from_start = " from the beginning" if course.lowest is course.first else ""
-        return f"{start} rises{from_start}{again}, and theorem 2 {_claim(course.rising, judged=judged)}."
+        return (
+            f"{start} rises{from_start}{again}, and theorem 2 "
+            f"{_claim(course.rising, judged=judged)}."
+        )
     if falls and not course.rising:
-        return f"S falls until the end, epoch {course.last.epoch}. Whether it rises afterwards is not seen in this run."
+        return (
+            f"S falls until the end, epoch {course.last.epoch}. Whether it rises afterwards "
+            f"is not seen in this run."
+        )
     return f"{start} does not change clearly."
 
 
 def _claim(rising: Sequence[Moment], *, judged: bool) -> str:
-    """What can be said of theorem 2 while S rises; beside the paper's "more than half" where that is about such a run."""
+    """What can be said of theorem 2 while S rises; beside the paper's "more than half" where that
+    is about such a run.
+    """
     last = rising[-1]
     if not last.is_decided:
-        return f"is not decided at its end, epoch {last.epoch}: too many margins are within rounding of zero"
-    sides = [1 if _is_beyond(found, 1) else -1 if _is_beyond(found, -1) else 0 for found in last.ratio]
+        return (
+            f"is not decided at its end, epoch {last.epoch}: too many margins are within "
+            f"rounding of zero"
+        )
+    sides = [
+        1 if _is_beyond(found, 1) else -1 if _is_beyond(found, -1) else 0 for found in last.ratio
+    ]
     if sides == [1, 1]:
         always = min(found.mean for moment in rising for found in moment.ratio) > HALF
-        return f"holds for more than half of both splits{'' if always else ' at the end'}{', as the paper reports' if judged else ''}"
+        return (
+            f"holds for more than half of both "
+            f"splits{'' if always else ' at the end'}{', as the paper reports' if judged else ''}"
+        )
     if sides[0] == sides[1]:
         told = BESIDE_HALF[sides[0]].format("both splits")
     else:
-        told = " and ".join(BESIDE_HALF[side].format(f"{split} samples") for side, split in zip(sides, SPLITS, strict=True))
+        told = " and ".join(
+            BESIDE_HALF[side].format(f"{split} samples")
+            for side, split in zip(sides, SPLITS, strict=True)
+        )
     return told + ("; the paper reports more than half" if judged else "")
 
 
 def _is_beyond(found: Interval, sign: int) -> bool:
     """Whether the whole interval is above (1) or below (-1) one half."""
-    return found.low is not None and found.high is not None and (found.low > HALF if sign > 0 else found.high < HALF)
+    return (
+        found.low is not None
+        and found.high is not None
+        and (found.low > HALF if sign > 0 else found.high < HALF)
+    )
 
 
 def _is_judged(source: "Source") -> bool:
@@ -128,13 +185,19 @@ def _title(source: "Source") -> str:
     data = source.result.provenance.dataset
     preprocess = data.preprocess
     words = next((words for name, words in INPUTS.items() if name == preprocess), preprocess)
-    inputs = words.format("pixels" if data.name in DATASETS else "inputs")  # the catalogue has images alone
+    inputs = words.format(
+        "pixels" if data.name in DATASETS else "inputs"
+    )  # the catalogue has images alone
     start = f"Training{_aside(source, f'preprocess {preprocess}')} with {inputs}"
     if not isinstance(source.spec, TrainSpec):
         return start
     widths = source.spec.network.widths
     layer = f"n = {widths[0]}" if len(widths) == 1 else f"layer 0 of {len(widths)}, n = {widths[0]}"
-    objective = "" if source.spec.objective.name == "difference" else f", objective {source.spec.objective.name}"
+    objective = (
+        ""
+        if source.spec.objective.name == "difference"
+        else f", objective {source.spec.objective.name}"
+    )
     return f"{start}, {layer}{objective}"
 
 
@@ -146,19 +209,26 @@ def _aside(source: "Source", said: str) -> str:
 def _of_check(source: "Source") -> list[str]:
     """A sentence on the widest layer of a check, by the exact condition."""
     assert isinstance(source.result, CheckResult)  # noqa: S101 - narrows the type
-    exact = [cell for cell in source.result.cells if cell.method == "exact" and cell.ratio is not None]
+    exact = [
+        cell for cell in source.result.cells if cell.method == "exact" and cell.ratio is not None
+    ]
     if not exact:
         return []
     width = max(cell.width for cell in exact)
     widest = [cell for cell in exact if cell.width == width]
     theorem = THEOREMS[widest[0].theorem]
-    by_split = (interval_of([cell for cell in widest if cell.split == split], "ratio") for split in SPLITS)
+    by_split = (
+        interval_of([cell for cell in widest if cell.split == split], "ratio") for split in SPLITS
+    )
     shares = _shares([found for found in by_split if found])
     moment = "at initialisation" if widest[0].epoch == 0 else f"at epoch {widest[0].epoch}"
     published = "half" if theorem.published == HALF else f"{100 * theorem.published:g} %"
     beside = f" The paper reports more than {published}." if _is_judged(source) else ""
     aside = _aside(source, f"theorem-{theorem.number}")
-    return [f"Theorem {theorem.number} {moment}{aside}, n = {width}, holds for {shares} of samples.{beside}"]
+    return [
+        f"Theorem {theorem.number} {moment}{aside}, n = {width}, holds for {shares} of "
+        f"samples.{beside}"
+    ]
 
 
 def _means(pair: Sequence[Interval], digits: int = 3) -> str:

@@ -1,4 +1,6 @@
-"""A spec from the command line: a YAML or JSON file, or a preset's name, with fields set by --set."""
+"""A spec from the command line: a YAML or JSON file, or a preset's name, with fields set by
+--set.
+"""
 
 import copy
 import difflib
@@ -11,7 +13,15 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from ffengine.presets import PRESETS
-from ffengine.spec import ELSEWHERE, AnySpec, CheckSpec, StudySpec, Submission, TrainSpec, as_document
+from ffengine.spec import (
+    ELSEWHERE,
+    AnySpec,
+    CheckSpec,
+    StudySpec,
+    Submission,
+    TrainSpec,
+    as_document,
+)
 from ffengine.study import GridError, expand
 from service.specs.plain_yaml import NotPlain, parsed, written
 from service.specs.schema_fields import bases_of, fields_of
@@ -58,7 +68,9 @@ def read_document(source: str) -> dict[str, JsonValue]:
     try:
         document = parsed(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, NotPlain) as error:
-        raise SpecError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+        raise SpecError(
+            f"{path}: cannot be read as YAML ({' '.join(str(error).split())})"
+        ) from error
     if isinstance(document, dict) and "spec" in document:
         document = document["spec"]
     if not isinstance(document, dict):
@@ -93,15 +105,24 @@ def steps_of(field: str) -> list[str]:
 
 
 def name_base(document: dict[str, JsonValue]) -> None:
-    """Where a study's base does not say of which kind it is: the one that has these fields. Raises SpecError where both have."""
+    """Where a study's base does not say of which kind it is: the one that has these fields.
+
+    Raises SpecError where both have.
+    """
     base = document.get("base")
     if document.get("kind") != "study" or not isinstance(base, dict) or "kind" in base:
         return
     fitting = [kind for kind in ("train", "check") if set(base) <= set(fields_of({"kind": kind}))]
-    varied = {str(one["kind"]) for one in bases_of(document)} if document.get("preset") in PRESETS else {"train"}
+    varied = (
+        {str(one["kind"]) for one in bases_of(document)}
+        if document.get("preset") in PRESETS
+        else {"train"}
+    )
     likely = [kind for kind in fitting if kind in varied] or sorted(varied)
     if len(likely) > 1:
-        raise SpecError(f"base.kind: say which of its runs are meant, as in --set base.kind={likely[0]}")
+        raise SpecError(
+            f"base.kind: say which of its runs are meant, as in --set base.kind={likely[0]}"
+        )
     base["kind"] = likely[0]
 
 
@@ -113,10 +134,14 @@ def explain_grid(error: GridError, document: dict[str, JsonValue]) -> str:
         return f"preset: {not_one_of(document.get('preset'), list(PRESETS))}"
     varied = field.rpartition("grid.")[2]
     if "grid." in field and f"grid.{varied}" not in known:
-        return f"{field}: {unknown(varied, fields_of(bases_of(document)[0]), bases_of(document)[0])}"
+        return (
+            f"{field}: {unknown(varied, fields_of(bases_of(document)[0]), bases_of(document)[0])}"
+        )
     if isinstance(error.__cause__, ValidationError):
         values = value_at(document, field)
-        for value, base in itertools.product(values if isinstance(values, list) else (), bases_of(document)):
+        for value, base in itertools.product(
+            values if isinstance(values, list) else (), bases_of(document)
+        ):
             changed = copy.deepcopy(dict(base))
             apply(changed, f"{varied}={json.dumps(value)}")
             if lines := mistakes_of(changed):
@@ -125,8 +150,14 @@ def explain_grid(error: GridError, document: dict[str, JsonValue]) -> str:
 
 
 def explain_refusal(error: "Refused", document: dict[str, JsonValue]) -> Exception:
-    """What the service has found wrong with a spec, with the nearest field or value; else the error as it is."""
-    wrong = [found for found in error.problem.get("errors", ()) if str(found.get("pointer", "")).startswith("/spec")]
+    """What the service has found wrong with a spec, with the nearest field or value; else the error
+    as it is.
+    """
+    wrong = [
+        found
+        for found in error.problem.get("errors", ())
+        if str(found.get("pointer", "")).startswith("/spec")
+    ]
     return SpecError("; ".join(refused(wrong, document))) if wrong else error
 
 

@@ -3,15 +3,22 @@
 import re
 from collections.abc import Sequence
 
-UNIONS = {"spec": "kind", "base": "kind", "negatives": "strategy", "objective": "name"}  # field -> its discriminator
+UNIONS = {
+    "spec": "kind",
+    "base": "kind",
+    "negatives": "strategy",
+    "objective": "name",
+}  # field -> its discriminator
 UNSTORABLE = re.compile("[\\x00\\ud800-\\udfff]")
 
 
 def pointer_of(location: Sequence[int | str], kind: str, body: object) -> str:
     """The JSON pointer, into the user's own document, of pydantic's location.
 
-    pydantic puts the tag of a discriminated union behind the field that holds it, and the names of the members of a plain
-    one: those are left out. The last step of a field that is missing is kept. Parameters of path, query and header are
+    pydantic puts the tag of a discriminated union behind the field that holds it, and the names of
+    the members of a plain
+    one: those are left out. The last step of a field that is missing is kept. Parameters of path,
+    query and header are
     named as they are.
     """
     if not location or location[0] != "body":
@@ -22,7 +29,9 @@ def pointer_of(location: Sequence[int | str], kind: str, body: object) -> str:
         if discriminator and isinstance(here, dict) and here.get(discriminator) == step:
             discriminator = None  # the tag itself, even where the document has a field of that name
             continue
-        if (isinstance(here, dict) and step in here) or (isinstance(here, list) and isinstance(step, int) and step < len(here)):
+        if (isinstance(here, dict) and step in here) or (
+            isinstance(here, list) and isinstance(step, int) and step < len(here)
+        ):
             here = here[step]  # type: ignore[index]
         elif kind != "missing" or place != len(location) - 1:
             continue
@@ -32,7 +41,9 @@ def pointer_of(location: Sequence[int | str], kind: str, body: object) -> str:
 
 
 def unstorable(document: object) -> str | None:
-    """Where a text of a JSON document holds what no database stores: NUL, or half of a surrogate pair."""
+    """Where a text of a JSON document holds what no database stores: NUL, or half of a surrogate
+    pair.
+    """
     waiting: list[tuple[str, object]] = [("", document)]
     while waiting:
         pointer, value = waiting.pop()

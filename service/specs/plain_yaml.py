@@ -1,7 +1,7 @@
 """YAML that says no more than JSON can: what a file of a spec may be, whoever wrote it.
 
-No anchors and aliases (a few lines of them stand for gigabytes), no tags, no merge keys, each key once, and every value one of JSON's:
-what YAML takes for a date is text.
+No anchors and aliases (a few lines of them stand for gigabytes), no tags, no merge keys, each key
+once, and every value one of JSON's: what YAML takes for a date is text.
 """
 
 import math
@@ -53,8 +53,14 @@ class PlainLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event: Event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor is not None):
-            raise _refused(event, f"names of values (&{event.anchor}, *{event.anchor}) are not taken; write the value out")
+        if isinstance(event, AliasEvent) or (
+            isinstance(event, NodeEvent) and event.anchor is not None
+        ):
+            raise _refused(
+                event,
+                f"names of values (&{event.anchor}, *{event.anchor}) are not taken; write the "
+                f"value out",
+            )
         if (tag := getattr(event, "tag", None)) is not None:
             raise _refused(event, f"tags ({tag}) are not taken; write the value alone")
         if self.depth >= DEEPEST:
@@ -74,7 +80,9 @@ class PlainLoader(yaml.SafeLoader):
         return found
 
     def text(self, node: yaml.Node) -> str:
-        """A text; the halves of a surrogate pair, which JSON writes as two escapes, are one character."""
+        """A text; the halves of a surrogate pair, which JSON writes as two escapes, are one
+        character.
+        """
         found = str(self.construct_scalar(node))  # type: ignore[arg-type]
         try:
             return found.encode("utf-16", "surrogatepass").decode("utf-16")
@@ -86,9 +94,17 @@ class PlainLoader(yaml.SafeLoader):
         if len(node.value) > LONGEST_NUMBER:
             raise _refused(node, f"a number has at most {LONGEST_NUMBER} characters")
         try:
-            found = self.construct_yaml_float(node) if node.tag.endswith("float") else self.construct_yaml_int(node)
+            found = (
+                self.construct_yaml_float(node)
+                if node.tag.endswith("float")
+                else self.construct_yaml_int(node)
+            )
         except ValueError:
-            raise _refused(node, f"{node.value} is not a number; write it in quotes, '{node.value}', where it is a text") from None
+            raise _refused(
+                node,
+                f"{node.value} is not a number; write it in quotes, '{node.value}', where it is a "
+                f"text",
+            ) from None
         if isinstance(found, float) and not math.isfinite(found):
             raise _refused(node, f"{node.value} is not a finite number")
         return found
@@ -97,7 +113,9 @@ class PlainLoader(yaml.SafeLoader):
         if not isinstance(key, yaml.ScalarNode):
             raise _refused(key, "a name is a text")
         if key.tag != _TEXT:
-            raise _refused(key, f"the name {key.value} is a text: write it in quotes, '{key.value}'")
+            raise _refused(
+                key, f"the name {key.value} is a text: write it in quotes, '{key.value}'"
+            )
         if key.value == "<<" and key.style is None:
             raise _refused(key, "merge keys (<<) are not taken; write the fields out")
         return self.text(key)
@@ -127,4 +145,6 @@ def _refused(where: Event | yaml.Node, problem: str) -> ConstructorError:
 def _told(error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    return place + ", ".join(" ".join(part.split()) for part in (error.context, error.problem) if part)
+    return place + ", ".join(
+        " ".join(part.split()) for part in (error.context, error.problem) if part
+    )

@@ -1,4 +1,6 @@
-"""The fields that a spec may have, by dotted name, and what may stand in them; read off the models' own JSON Schema."""
+"""The fields that a spec may have, by dotted name, and what may stand in them; read off the models'
+own JSON Schema.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,7 +14,12 @@ from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainSpec
 
 Schema = Mapping[str, Any]
 MODELS = {"train": "TrainSpec", "check": "CheckSpec", "study": "StudySpec"}
-BOUNDS = (("exclusiveMinimum", "above"), ("minimum", "at least"), ("exclusiveMaximum", "below"), ("maximum", "at most"))
+BOUNDS = (
+    ("exclusiveMinimum", "above"),
+    ("minimum", "at least"),
+    ("exclusiveMaximum", "below"),
+    ("maximum", "at most"),
+)
 SAID = 10**12  # a bound that nobody meets is not worth saying
 
 
@@ -59,14 +66,20 @@ class Field(NamedTuple):
 
 
 def fields_of(document: Mapping[str, JsonValue]) -> dict[str, Field]:
-    """All fields that a spec like `document` may have: of each catalogue, those of the entry that it chooses."""
+    """All fields that a spec like `document` may have: of each catalogue, those of the entry that
+    it chooses.
+    """
     found: dict[str, Field] = {}
     kind = str(document.get("kind", "train"))
     _walk({"$ref": f"#/$defs/{MODELS.get(kind, 'TrainSpec')}"}, document, "", found)
     found["kind"] = Field({"enum": list(MODELS)})
     if kind == "study":
         found["preset"] = Field({"enum": list(PRESETS), "description": found["preset"].meaning})
-        found |= {f"grid.{name}": Field(_several(field)) for base in bases_of(document) for name, field in fields_of(base).items()}
+        found |= {
+            f"grid.{name}": Field(_several(field))
+            for base in bases_of(document)
+            for name, field in fields_of(base).items()
+        }
     return found
 
 
@@ -87,12 +100,16 @@ def definitions() -> dict[str, Schema]:
     return found
 
 
-def _walk(schema: Schema, value: JsonValue | Mapping[str, JsonValue], name: str, found: dict[str, Field]) -> None:
+def _walk(
+    schema: Schema, value: JsonValue | Mapping[str, JsonValue], name: str, found: dict[str, Field]
+) -> None:
     """Add the fields of an object, and of the objects within it."""
     chosen = _chosen(schema, value)
     held = value if isinstance(value, Mapping) else {}
     inside = dict(chosen.get("properties", {}))
-    if isinstance(more := chosen.get("additionalProperties"), dict) and "$ref" in more:  # named parts: those that there are
+    if (
+        isinstance(more := chosen.get("additionalProperties"), dict) and "$ref" in more
+    ):  # named parts: those that there are
         inside |= dict.fromkeys(held, more)
     for field, inner in inside.items():
         dotted = f"{name}.{field}" if name else field
@@ -100,7 +117,9 @@ def _walk(schema: Schema, value: JsonValue | Mapping[str, JsonValue], name: str,
         _walk(inner, held.get(field, inner.get("default")), dotted, found)
     if tagged := _tagged(schema):  # the entry itself knows its own name only
         tag = tagged["discriminator"]
-        found[f"{name}.{tag['propertyName']}"] = Field({"enum": list(tag["mapping"]), "description": "which of them"})
+        found[f"{name}.{tag['propertyName']}"] = Field(
+            {"enum": list(tag["mapping"]), "description": "which of them"}
+        )
 
 
 def _resolved(schema: Schema) -> Schema:
@@ -127,7 +146,14 @@ def _chosen(schema: Schema, value: object) -> Schema:
     schema = _resolved(schema)
     tagged = _tagged(schema)
     if tagged is None:
-        return next((one for one in _options(schema) if "properties" in one or "additionalProperties" in one), {})
+        return next(
+            (
+                one
+                for one in _options(schema)
+                if "properties" in one or "additionalProperties" in one
+            ),
+            {},
+        )
     name, mapping = tagged["discriminator"]["propertyName"], tagged["discriminator"]["mapping"]
     for candidate in (value, schema.get("default")):
         tag = candidate.get(name) if isinstance(candidate, Mapping) else candidate
@@ -138,7 +164,12 @@ def _chosen(schema: Schema, value: object) -> Schema:
 
 def _several(field: Field) -> Schema:
     """The schema of a list of the values that a field takes."""
-    return {"type": "array", "items": field.schema, "default": [field.schema.get("default")], "description": field.meaning}
+    return {
+        "type": "array",
+        "items": field.schema,
+        "default": [field.schema.get("default")],
+        "description": field.meaning,
+    }
 
 
 def _choices(schema: Schema) -> Iterator[str]:
@@ -154,7 +185,9 @@ def _words(schema: Schema) -> str:
     if "discriminator" in schema:
         tag = schema["discriminator"]
         return f"an object such as {{{tag['propertyName']}: {next(iter(tag['mapping']))}}}"
-    return " or ".join(dict.fromkeys(_words_of_one(one, schema.get("default")) for one in _options(schema)))
+    return " or ".join(
+        dict.fromkeys(_words_of_one(one, schema.get("default")) for one in _options(schema))
+    )
 
 
 def _words_of_one(schema: Schema, default: object) -> str:
@@ -164,7 +197,11 @@ def _words_of_one(schema: Schema, default: object) -> str:
         return f"one of {', '.join(names)}" if len(names) > 1 else names[0]
     if kind == "array":
         example = f", as in {json.dumps(default)}" if default else ""
-        return f"a list{example} (each {_words(schema['items'])})" if schema.get("items") else f"a list{example}"
+        return (
+            f"a list{example} (each {_words(schema['items'])})"
+            if schema.get("items")
+            else f"a list{example}"
+        )
     if kind in ("integer", "number"):
         limits = " and ".join(
             f"{word} {schema[bound]:{',' if kind == 'integer' else 'g'}}"
@@ -174,4 +211,9 @@ def _words_of_one(schema: Schema, default: object) -> str:
         return f"{'a whole number' if kind == 'integer' else 'a number'} {limits}".strip()
     if "pattern" in schema:
         return f"a text of the form {schema['pattern']}"
-    return {"boolean": "true or false", "null": "null", "string": "a text", "object": "an object"}.get(str(kind), "a value")
+    return {
+        "boolean": "true or false",
+        "null": "null",
+        "string": "a text",
+        "object": "an object",
+    }.get(str(kind), "a value")

@@ -11,7 +11,9 @@ MAX_REPORTED_ERRORS = 20
 
 
 class FieldError(BaseModel):
-    """One thing that is wrong, and where: a JSON pointer into the body, or the name of a parameter."""
+    """One thing that is wrong, and where: a JSON pointer into the body, or the name of a
+    parameter.
+    """
 
     pointer: str
     message: str
@@ -19,7 +21,10 @@ class FieldError(BaseModel):
 
 def mistakes(errors: Sequence[Any], body: object) -> list[FieldError]:
     """What pydantic's errors about a request whose body was `body` say."""
-    found = [FieldError(pointer=pointer_of(error["loc"], error["type"], body), message=message_of(error)) for error in errors]
+    found = [
+        FieldError(pointer=pointer_of(error["loc"], error["type"], body), message=message_of(error))
+        for error in errors
+    ]
     return found[:MAX_REPORTED_ERRORS]
 
 
@@ -31,5 +36,10 @@ def message_of(error: Mapping[str, Any]) -> str:
 
 
 def in_body(error: ValidationError) -> list[dict[str, Any]]:
-    """The errors of a model that was validated by hand, located as the framework locates those of a body."""
-    return [{**found, "loc": ("body", *found["loc"])} for found in error.errors(include_url=False, include_context=False)]
+    """The errors of a model that was validated by hand, located as the framework locates those of a
+    body.
+    """
+    return [
+        {**found, "loc": ("body", *found["loc"])}
+        for found in error.errors(include_url=False, include_context=False)
+    ]

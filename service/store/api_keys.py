@@ -26,19 +26,27 @@ class ApiKeys:
     def add(self, key_id: str, name: str, key_digest: str) -> None:
         """Store an API key by its hash."""
         with self._database.writing() as session:
-            session.execute(insert(KeyRow).values(id=key_id, name=name, digest=key_digest, created_at=now_seconds()))
+            session.execute(
+                insert(KeyRow).values(
+                    id=key_id, name=name, digest=key_digest, created_at=now_seconds()
+                )
+            )
 
     def all(self) -> list[ApiKey]:
         """All API keys, oldest first."""
         with self._database.reading() as session:
             rows = session.scalars(select(KeyRow).order_by(KeyRow.created_at))
-            return [ApiKey(row.id, row.name, row.digest, row.revoked_at is not None) for row in rows]
+            return [
+                ApiKey(row.id, row.name, row.digest, row.revoked_at is not None) for row in rows
+            ]
 
     def revoke(self, key_id: str) -> bool:
         """Revoke a key by its id or name; whether there was one."""
         with self._database.writing() as session:
             found = session.scalars(
-                select(KeyRow).where((KeyRow.id == key_id) | (KeyRow.name == key_id), KeyRow.revoked_at.is_(None))
+                select(KeyRow).where(
+                    (KeyRow.id == key_id) | (KeyRow.name == key_id), KeyRow.revoked_at.is_(None)
+                )
             ).all()
             for row in found:
                 row.revoked_at = Database.now(session)

@@ -13,12 +13,25 @@ Row = EpochRow | CheckCell
 
 
 def insert_rows(session: Session, job_id: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Insert the rows that are not there yet (a resumed run measures the same again), and return them."""
+    """Insert the rows that are not there yet (a resumed run measures the same again), and return
+    them.
+    """
     keyed = {row_key(row): row.model_dump(mode="json") for row in rows}
-    known = set(session.scalars(select(CurveRow.key).where(CurveRow.job_id == job_id, CurveRow.key.in_(keyed)))) if keyed else set()
+    known = (
+        set(
+            session.scalars(
+                select(CurveRow.key).where(CurveRow.job_id == job_id, CurveRow.key.in_(keyed))
+            )
+        )
+        if keyed
+        else set()
+    )
     new = {key: data for key, data in keyed.items() if key not in known}
     if new:
-        session.execute(insert(CurveRow), [{"job_id": job_id, "key": key, "data": data} for key, data in new.items()])
+        session.execute(
+            insert(CurveRow),
+            [{"job_id": job_id, "key": key, "data": data} for key, data in new.items()],
+        )
     return list(new.values())
 
 
@@ -29,6 +42,9 @@ def row_key(row: Row) -> str:
 
 def key_of(row: Mapping[str, Any]) -> str:
     """The same of a row as JSON, of which nothing else need be there."""
+    fields: tuple[str, ...]
     if "method" in row:
-        return f"{row['seed']}/{row['width']}/{row['layer']}/{row['epoch']}/{row['split']}/{row['method']}"
-    return f"{row['seed']}/{row['layer']}/{row['epoch']}/{row['split']}"
+        fields = ("seed", "width", "layer", "epoch", "split", "method")
+    else:
+        fields = ("seed", "layer", "epoch", "split")
+    return "/".join(str(row[field]) for field in fields)

@@ -1,4 +1,7 @@
-"""Connections and transactions: SQLite in WAL mode, or PostgreSQL. Every part of the store is given one Database."""
+"""Connections and transactions: SQLite in WAL mode, or PostgreSQL.
+
+Every part of the store is given one Database.
+"""
 
 import json
 import sqlite3
@@ -25,7 +28,11 @@ BUSY_MILLISECONDS = 15_000
 WAL_RETRY_SECONDS = 0.02
 MIGRATION_LOCK = 0x66666C6162  # "fflab", PostgreSQL's advisory lock while the schema is upgraded
 
-DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)  # what an absent or busy database raises
+DATABASE_ERRORS = (
+    OperationalError,
+    InterfaceError,
+    PoolTimeout,
+)  # what an absent or busy database raises
 
 
 class DatabaseRefused(Exception):  # noqa: N818
@@ -43,7 +50,9 @@ class Database:
             refuse_network_folder(folder)
             folder.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {} if self.is_sqlite else {"connect_args": {"connect_timeout": 5}}
-        self.engine: Engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite, json_serializer=_compact, **options)
+        self.engine: Engine = create_engine(
+            self.url, pool_pre_ping=not self.is_sqlite, json_serializer=_compact, **options
+        )
         self._writer = threading.Lock()
         self._file: tuple[int, int] | None = None
         if self.is_sqlite:
@@ -57,7 +66,9 @@ class Database:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether the file of SQLite was deleted, or another put in its place, since it was opened: what is open is then nobody else's."""
+        """Whether the file of SQLite was deleted, or another put in its place, since it was opened:
+        what is open is then nobody else's.
+        """
         return self._file is not None and self._file_now() != self._file
 
     def _note_file(self, _connection: DBAPIConnection, _record: object) -> None:
@@ -81,7 +92,9 @@ class Database:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self.engine.execution_options(write=True).begin() as connection:
             if not self.is_sqlite:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+                connection.execute(
+                    text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
+                )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
@@ -109,13 +122,21 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """One transaction; on SQLite it holds the write lock from its first statement on, so that none can deadlock."""
-        with self._turn(), Session(self.engine.execution_options(write=True), expire_on_commit=False) as session, session.begin():
+        """One transaction; on SQLite it holds the write lock from its first statement on, so that
+        none can deadlock.
+        """
+        with (
+            self._turn(),
+            Session(self.engine.execution_options(write=True), expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """On SQLite the turn of this thread among those of the process: left to itself, it tries again after longer and longer sleeps."""
+        """On SQLite the turn of this thread among those of the process: left to itself, it tries
+        again after longer and longer sleeps.
+        """
         if not self.is_sqlite:
             yield
             return
@@ -133,10 +154,13 @@ class Database:
 
 
 def refuse_network_folder(folder: Path) -> None:
-    """Raise DatabaseRefused where a folder lies on a network file system, whose locks SQLite cannot trust."""
+    """Raise DatabaseRefused where a folder lies on a network file system, whose locks SQLite cannot
+    trust.
+    """
     if kind := network_file_system(folder):
         raise DatabaseRefused(
-            f"{folder} is on a network file system ({kind}), where SQLite loses data: choose a local folder with "
+            f"{folder} is on a network file system ({kind}), where SQLite loses data: choose a "
+            f"local folder with "
             "FFLAB_HOME, or PostgreSQL with FFLAB_DATABASE_URL"
         )
 
@@ -152,12 +176,18 @@ def _prepare_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Any) -> None:
-        # a transaction that reads first and then writes can fail at once with "database is locked": take the lock first
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN")
+        # a transaction that reads first and then writes can fail at once with "database is locked":
+        # take the lock first
+        connection.exec_driver_sql(
+            "BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN"
+        )
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to the write-ahead log. The first switch of a new file needs it alone, and does not wait for its turn itself."""
+    """Switch to the write-ahead log.
+
+    The first switch of a new file needs it alone, and does not wait for its turn itself.
+    """
     deadline = time.monotonic() + BUSY_MILLISECONDS / 1000
     while True:
         try:

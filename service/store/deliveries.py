@@ -57,36 +57,66 @@ class Deliveries:
             if session.scalar(select(DeliveryRow.id).where(*ready).limit(1)) is None:
                 return []
         with self._database.writing() as session:
-            query = select(DeliveryRow, JobRow.webhook).join(JobRow, JobRow.id == DeliveryRow.job_id).where(*ready)
-            query = query.order_by(DeliveryRow.next_at).limit(limit).with_for_update(of=DeliveryRow, skip_locked=True)
+            query = (
+                select(DeliveryRow, JobRow.webhook)
+                .join(JobRow, JobRow.id == DeliveryRow.job_id)
+                .where(*ready)
+            )
+            query = (
+                query.order_by(DeliveryRow.next_at)
+                .limit(limit)
+                .with_for_update(of=DeliveryRow, skip_locked=True)
+            )
             found = session.execute(query).all()
             held = update(DeliveryRow).where(DeliveryRow.id.in_([row.id for row, _ in found]))
             session.execute(held.values(next_at=now_seconds() + hold_seconds))
             return [
-                PendingDelivery(row.id, row.body, webhook["url"], webhook["secret"], len(row.attempts)) for row, webhook in found if webhook
+                PendingDelivery(
+                    row.id, row.body, webhook["url"], webhook["secret"], len(row.attempts)
+                )
+                for row, webhook in found
+                if webhook
             ]
 
-    def record_attempt(self, delivery_id: str, found: dict[str, Any], *, delivered: bool, again_seconds: float | None) -> None:
-        """Write down a try; it is made again after so many seconds, or never where it was delivered or is given up."""
+    def record_attempt(
+        self,
+        delivery_id: str,
+        found: dict[str, Any],
+        *,
+        delivered: bool,
+        again_seconds: float | None,
+    ) -> None:
+        """Write down a try; it is made again after so many seconds, or never where it was delivered
+        or is given up.
+        """
         with self._database.writing() as session:
             row = session.get(DeliveryRow, delivery_id)
             if row is None:  # its job was deleted meanwhile
                 return
             now = Database.now(session)
-            row.attempts = [*row.attempts, {"at": datetime.fromtimestamp(now, UTC).isoformat(), **found}]
+            row.attempts = [
+                *row.attempts,
+                {"at": datetime.fromtimestamp(now, UTC).isoformat(), **found},
+            ]
             row.delivered_at = now if delivered else row.delivered_at
             row.next_at = None if delivered or again_seconds is None else now + again_seconds
 
     def of(self, job_id: str) -> list[StoredDelivery]:
         """The messages of a job, newest first."""
         with self._database.reading() as session:
-            rows = session.scalars(select(DeliveryRow).where(DeliveryRow.job_id == job_id).order_by(DeliveryRow.id.desc()))
+            rows = session.scalars(
+                select(DeliveryRow)
+                .where(DeliveryRow.job_id == job_id)
+                .order_by(DeliveryRow.id.desc())
+            )
             return [_stored(row) for row in rows]
 
     def redeliver(self, job_id: str, delivery_id: str) -> StoredDelivery | None:
         """Let a message be sent again, now; None where the job has no such message."""
         with self._database.writing() as session:
-            again = update(DeliveryRow).where(DeliveryRow.id == delivery_id, DeliveryRow.job_id == job_id)
+            again = update(DeliveryRow).where(
+                DeliveryRow.id == delivery_id, DeliveryRow.job_id == job_id
+            )
             row = session.scalar(again.values(next_at=now_seconds()).returning(DeliveryRow))
             return _stored(row) if row else None
 

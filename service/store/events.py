@@ -18,19 +18,36 @@ class Events:
 
     def of(self, job_id: str, *, after: int, limit: int) -> list[Event]:
         """The events of a job after a number, oldest first."""
-        query = select(EventRow).where(EventRow.job_id == job_id, EventRow.seq > after).order_by(EventRow.seq).limit(limit)
+        query = (
+            select(EventRow)
+            .where(EventRow.job_id == job_id, EventRow.seq > after)
+            .order_by(EventRow.seq)
+            .limit(limit)
+        )
         with self._database.reading() as session:
             return [to_event(row) for row in session.scalars(query)]
 
     def last(self, job_id: str, limit: int) -> list[Event]:
         """The last events of a job, oldest first."""
-        query = select(EventRow).where(EventRow.job_id == job_id).order_by(EventRow.seq.desc()).limit(limit)
+        query = (
+            select(EventRow)
+            .where(EventRow.job_id == job_id)
+            .order_by(EventRow.seq.desc())
+            .limit(limit)
+        )
         with self._database.reading() as session:
             return [to_event(row) for row in session.scalars(query)][::-1]
 
     def beyond(self, number: int, limit: int) -> list[tuple[int, str]]:
-        """The numbers of the events after one over all jobs, each with its job's id, in their order."""
-        query = select(EventRow.id, EventRow.job_id).where(EventRow.id > number).order_by(EventRow.id).limit(limit)
+        """The numbers of the events after one over all jobs, each with its job's id, in their
+        order.
+        """
+        query = (
+            select(EventRow.id, EventRow.job_id)
+            .where(EventRow.id > number)
+            .order_by(EventRow.id)
+            .limit(limit)
+        )
         with self._database.reading() as session:
             return [(row.id, row.job_id) for row in session.execute(query)]
 

@@ -1,4 +1,6 @@
-"""Which artifacts belong to which database: one id in both, compared before anything is served, claimed or deleted."""
+"""Which artifacts belong to which database: one id in both, compared before anything is served,
+claimed or deleted.
+"""
 
 import logging
 
@@ -9,14 +11,19 @@ log = logging.getLogger(__name__)
 
 
 class NotOurs(Exception):  # noqa: N818
-    """The database and the folder of artifacts do not belong together; the message is one line that says why and what to do."""
+    """The database and the folder of artifacts do not belong together; the message is one line that
+    says why and what to do.
+    """
 
 
 def settle(store: Store, artifacts: Artifacts) -> None:
-    """Make sure that the database and the folder of artifacts belong together. Raises NotOurs where that is not certain.
+    """Make sure that the database and the folder of artifacts belong together. Raises NotOurs where
+    that is not certain.
 
-    A folder without an id is given the database's where it holds no artifacts, and where the database knows the job of some: it was
-    kept by a version that gave no ids. A folder with another id is refused even where it holds no artifacts: the service that it
+    A folder without an id is given the database's where it holds no artifacts, and where the
+    database knows the job of some: it was
+    kept by a version that gave no ids. A folder with another id is refused even where it holds no
+    artifacts: the service that it
     belongs to may be running, and all that it writes from then on would count as another's.
     """
     if reason := refusal(store, artifacts):
@@ -25,16 +32,28 @@ def settle(store: Store, artifacts: Artifacts) -> None:
         adopted = artifacts.owners()
         artifacts.put_label(_id_of(store))
         level = logging.WARNING if adopted else logging.INFO
-        log.log(level, "the artifacts of %d jobs in %s belong to %s from now on", len(adopted), artifacts.root, store.database.address)
-        if reason := refusal(store, artifacts):  # the service of another database was a moment faster
+        log.log(
+            level,
+            "the artifacts of %d jobs in %s belong to %s from now on",
+            len(adopted),
+            artifacts.root,
+            store.database.address,
+        )
+        if reason := refusal(
+            store, artifacts
+        ):  # the service of another database was a moment faster
             raise NotOurs(reason)
 
 
 def refusal(store: Store, artifacts: Artifacts) -> str | None:
-    """Why the two cannot be used together, in one line; None where nothing speaks against it. Changes nothing."""
+    """Why the two cannot be used together, in one line; None where nothing speaks against it.
+
+    Changes nothing.
+    """
     if store.database.is_replaced:
         return (
-            f"the database file of {store.database.address} was deleted or replaced while it was in use, so nothing in {artifacts.root} is "
+            f"the database file of {store.database.address} was deleted or replaced while it was "
+            f"in use, so nothing in {artifacts.root} is "
             "touched: stop all that use it, put the right file in its place, and start again"
         )
     label = artifacts.label()
@@ -42,14 +61,21 @@ def refusal(store: Store, artifacts: Artifacts) -> str | None:
         owners = artifacts.owners()
         if not owners or store.jobs.knows_some(owners):
             return None
-        wrong = f"{store.database.address} knows none of the {len(owners)} jobs whose artifacts are in {artifacts.root}"
+        wrong = (
+            f"{store.database.address} knows none of the {len(owners)} jobs whose artifacts "
+            f"are in {artifacts.root}"
+        )
     elif label == (ours := store.database.service_id()):
         return None
     else:
         ids = f"{label or 'none'} there, {ours or 'none'} in the database"
-        wrong = f"the artifacts in {artifacts.root} are not those of the database {store.database.address} (service ids: {ids})"
+        wrong = (
+            f"the artifacts in {artifacts.root} are not those of the database "
+            f"{store.database.address} (service ids: {ids})"
+        )
     return (
-        f"{wrong}: put the database of these artifacts back, from a backup where it was lost, or set FFLAB_DATABASE_URL to it; or set "
+        f"{wrong}: put the database of these artifacts back, from a backup where it was lost, or "
+        f"set FFLAB_DATABASE_URL to it; or set "
         f"FFLAB_HOME to another folder, or move the folder {artifacts.root} away"
     )
 
@@ -57,5 +83,8 @@ def refusal(store: Store, artifacts: Artifacts) -> str | None:
 def _id_of(store: Store) -> str:
     found = store.database.service_id()
     if found is None:
-        raise NotOurs(f"the database {store.database.address} has no service id, so nothing can belong to it: restore it from a backup")
+        raise NotOurs(
+            f"the database {store.database.address} has no service id, so nothing can belong to "
+            f"it: restore it from a backup"
+        )
     return found

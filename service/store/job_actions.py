@@ -1,6 +1,7 @@
 """What users ask of jobs: cancel, pause, resume, retry, update, delete.
 
-A job that waits changes at once; of one that runs, `wanted` says what is asked, and its worker obeys.
+A job that waits changes at once; of one that runs, `wanted` says what is asked, and its worker
+obeys.
 """
 
 from collections.abc import Mapping
@@ -42,7 +43,8 @@ class JobActions:
         self._database = database
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job: at once where it waits, as soon as its worker hears of it where it runs. Idempotent.
+        """Cancel a job: at once where it waits, as soon as its worker hears of it where it runs.
+        Idempotent.
 
         Raises LookupError where there is no such job, NotAllowed where it has ended otherwise.
         """
@@ -53,15 +55,24 @@ class JobActions:
         return self._wish(job_id, "pause", Wanted.pause, JobState.paused)
 
     def resume(self, job_id: str) -> Job:
-        """Queue a paused job again; of a running one, withdraw the wish to pause. Raises as `cancel` does."""
+        """Queue a paused job again; of a running one, withdraw the wish to pause.
+
+        Raises as `cancel` does.
+        """
         return self._requeue(job_id, "resume", {JobState.queued, JobState.running})
 
     def retry(self, job_id: str) -> Job:
-        """Queue a failed or cancelled job again, from its last checkpoint; of a study, its runs. Raises as `cancel` does."""
+        """Queue a failed or cancelled job again, from its last checkpoint; of a study, its runs.
+
+        Raises as `cancel` does.
+        """
         return self._requeue(job_id, "retry", {JobState.queued, JobState.running})
 
     def update(self, job_id: str, *, given: Mapping[str, Any]) -> Job:
-        """Change name, tags, priority or pin of a job and, but for the pin, of a study's runs. Raises LookupError."""
+        """Change name, tags, priority or pin of a job and, but for the pin, of a study's runs.
+
+        Raises LookupError.
+        """
         with self._database.writing() as session:
             row = self._row(session, job_id)
             values = dict(given)
@@ -72,7 +83,11 @@ class JobActions:
             change(session, job_id, **values)
             inherited = {name: value for name, value in values.items() if name != "pinned"}
             if inherited:
-                session.execute(update(JobRow).where(JobRow.parent_id == job_id).values(version=JobRow.version + 1, **inherited))
+                session.execute(
+                    update(JobRow)
+                    .where(JobRow.parent_id == job_id)
+                    .values(version=JobRow.version + 1, **inherited)
+                )
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))
 
     def delete(self, job_id: str) -> list[str]:
@@ -105,13 +120,29 @@ class JobActions:
             self._wish_all(session, JobRow.parent_id == job_id, action, wanted, target)
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))
 
-    def _wish_all(self, session: Session, which: ColumnElement[bool], action: str, wanted: Wanted, target: JobState) -> int:
+    def _wish_all(
+        self,
+        session: Session,
+        which: ColumnElement[bool],
+        action: str,
+        wanted: Wanted,
+        target: JobState,
+    ) -> int:
         """Do it where jobs wait, ask for it where they run; for how many."""
         ended = {"finished_at": now_seconds()} if target in TERMINAL else {}
-        values = {"state": target.value, "wanted": wanted.value, "eta_seconds": None, "message": target.value, **ended}
+        values = {
+            "state": target.value,
+            "wanted": wanted.value,
+            "eta_seconds": None,
+            "message": target.value,
+            **ended,
+        }
         waiting = JobRow.state.in_(sources(action, target))
         done = len(change_all(session, which, waiting, events=state_events(target), **values))
-        running = (JobRow.state == JobState.running.value, JobRow.wanted.not_in((Wanted.cancel.value, wanted.value)))
+        running = (
+            JobRow.state == JobState.running.value,
+            JobRow.wanted.not_in((Wanted.cancel.value, wanted.value)),
+        )
         asked: list[EventDraft] = [("log", {"level": "info", "message": f"{action} was asked for"})]
         return done + len(change_all(session, which, *running, events=asked, wanted=wanted.value))
 
@@ -119,7 +150,13 @@ class JobActions:
         with self._database.writing() as session:
             row = self._row(session, job_id)
             before = JobState(row.state)
-            own = "retry_failed" if action == "retry" and before == JobState.succeeded and self._has_failures(session, row) else action
+            own = (
+                "retry_failed"
+                if action == "retry"
+                and before == JobState.succeeded
+                and self._has_failures(session, row)
+                else action
+            )
             done = self._requeue_all(session, JobRow.id == job_id, own)
             if not done and before not in fine:
                 raise NotAllowed(before)
@@ -132,20 +169,37 @@ class JobActions:
 
     def _reopen(self, session: Session, study_id: str) -> None:
         """One of the runs of a study is retried: what the study has found is no longer all."""
-        action = {JobState.succeeded: "retry_failed", JobState.failed: "retry"}.get(JobState(self._row(session, study_id).state))
+        action = {JobState.succeeded: "retry_failed", JobState.failed: "retry"}.get(
+            JobState(self._row(session, study_id).state)
+        )
         if action and self._requeue_all(session, JobRow.id == study_id, action):
             session.execute(delete(ResultRow).where(ResultRow.job_id == study_id))
 
     def _requeue_all(self, session: Session, which: ColumnElement[bool], action: str) -> int:
-        values: dict[str, Any] = {"state": JobState.queued.value, "wanted": Wanted.run.value, "rung_at": None, "queued_at": now_seconds()}
+        values: dict[str, Any] = {
+            "state": JobState.queued.value,
+            "wanted": Wanted.run.value,
+            "rung_at": None,
+            "queued_at": now_seconds(),
+        }
         values |= {"finished_at": None, "error": None, "message": "queued"}
         if action != "resume":
             again = now_seconds() - JobRow.priority * PRIORITY_SECONDS
             values |= {"losses": 0, "ran_seconds": 0.0, "rank": again}
         waiting = JobRow.state.in_(sources(action, JobState.queued))
-        done = change_all(session, which, waiting, events=state_events(JobState.queued, reason=action.partition("_")[0]), **values)
+        done = change_all(
+            session,
+            which,
+            waiting,
+            events=state_events(JobState.queued, reason=action.partition("_")[0]),
+            **values,
+        )
         session.execute(
-            delete(SummaryRow).where(SummaryRow.job_id.in_(select(JobRow.id).where(which, JobRow.state == JobState.queued.value)))
+            delete(SummaryRow).where(
+                SummaryRow.job_id.in_(
+                    select(JobRow.id).where(which, JobRow.state == JobState.queued.value)
+                )
+            )
         )
         if action == "resume":
             pausing = (JobRow.state == JobState.running.value, JobRow.wanted == Wanted.pause.value)
@@ -155,7 +209,12 @@ class JobActions:
     @staticmethod
     def _has_failures(session: Session, row: JobRow) -> bool:
         unsuccessful = JobRow.state.in_([JobState.failed.value, JobState.cancelled.value])
-        return session.scalar(select(JobRow.id).where(JobRow.parent_id == row.id, unsuccessful).limit(1)) is not None
+        return (
+            session.scalar(
+                select(JobRow.id).where(JobRow.parent_id == row.id, unsuccessful).limit(1)
+            )
+            is not None
+        )
 
     @staticmethod
     def _row(session: Session, job_id: str) -> JobRow:

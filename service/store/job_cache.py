@@ -21,7 +21,9 @@ SHOWN_AS_THEY_ARE = (
 
 
 class JobCache:
-    """The jobs that were looked at last, so that a job that has not changed since is not put together again."""
+    """The jobs that were looked at last, so that a job that has not changed since is not put
+    together again.
+    """
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, tuple[Job, int]] = OrderedDict()
@@ -50,9 +52,11 @@ class JobCache:
 
 
 class VersionReader:
-    """A look at a SQLite database that takes microseconds and never waits, so that the event loop may take it itself.
+    """A look at a SQLite database that takes microseconds and never waits, so that the event loop
+    may take it itself.
 
-    It has a connection of its own: those of the pool may all be in the hands of writers that wait for each other.
+    It has a connection of its own: those of the pool may all be in the hands of writers that wait
+    for each other.
     """
 
     def __init__(self, path: str) -> None:
@@ -60,12 +64,19 @@ class VersionReader:
         self._connection: sqlite3.Connection | None = None
 
     def version(self, job_id: str) -> int | None:
-        """The version of a job; None where there is none, or the database is busy. For the event loop's thread alone."""
+        """The version of a job; None where there is none, or the database is busy.
+
+        For the event loop's thread alone.
+        """
         try:
             if self._connection is None:
                 address = f"{Path(self._path).absolute().as_uri()}?mode=ro"
-                self._connection = sqlite3.connect(address, uri=True, timeout=0.0, isolation_level=None, check_same_thread=False)
-            found = self._connection.execute("SELECT version FROM jobs WHERE id = ?", (job_id,)).fetchall()
+                self._connection = sqlite3.connect(
+                    address, uri=True, timeout=0.0, isolation_level=None, check_same_thread=False
+                )
+            found = self._connection.execute(
+                "SELECT version FROM jobs WHERE id = ?", (job_id,)
+            ).fetchall()
         except sqlite3.Error:
             return None
         return found[0][0] if found else None
@@ -79,13 +90,21 @@ class VersionReader:
 
 def to_event(row: EventRow) -> Event:
     """The event as the API shows it."""
-    return Event.model_validate({"id": row.seq, "job": row.job_id, "type": row.type, "at": _time(row.at), "data": row.data})
+    return Event.model_validate(
+        {"id": row.seq, "job": row.job_id, "type": row.type, "at": _time(row.at), "data": row.data}
+    )
 
 
 def to_job(row: JobRow) -> Job:
     """The job as the API shows it."""
     base = f"/v1/jobs/{row.id}"
-    links = {"self": base, "events": f"{base}/events", "result": f"{base}/result", "curves": f"{base}/curves", "cancel": f"{base}/cancel"}
+    links = {
+        "self": base,
+        "events": f"{base}/events",
+        "result": f"{base}/result",
+        "curves": f"{base}/curves",
+        "cancel": f"{base}/cancel",
+    }
     if row.parent_id:
         links["parent"] = f"/v1/jobs/{row.parent_id}"
     if row.kind == "study":
@@ -95,7 +114,9 @@ def to_job(row: JobRow) -> Job:
             **{key: getattr(row, key) for key in SHOWN_AS_THEY_ARE},
             "priority": PRIORITIES[row.priority],
             "spec": Submission.model_validate({"spec": row.spec}, context=STORED).spec,
-            "progress": Progress(fraction=row.fraction, message=row.message, eta_seconds=row.eta_seconds),
+            "progress": Progress(
+                fraction=row.fraction, message=row.message, eta_seconds=row.eta_seconds
+            ),
             "created_at": _time(row.created_at),
             "started_at": _time(row.started_at),
             "finished_at": _time(row.finished_at),

@@ -25,9 +25,13 @@ from service.store.tables import CurveRow, IdempotencyRow, JobRow, ResultRow, no
 REMEMBERED_HEADLINES = 5_000
 OWNERS_AT_ONCE = 500
 _UNENDED = JobRow.state.in_([state.value for state in JobState if state not in TERMINAL])
-_UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(_UNENDED, JobRow.kind == "study")
+_UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(
+    _UNENDED, JobRow.kind == "study"
+)
 _QUEUED = select(func.count()).where(JobRow.state == JobState.queued.value, JobRow.kind != "study")
-_WAITING = select(_QUEUED.scalar_subquery(), _UNMADE.scalar_subquery(), now_seconds())  # put together once: every submit asks it
+_WAITING = select(
+    _QUEUED.scalar_subquery(), _UNMADE.scalar_subquery(), now_seconds()
+)  # put together once: every submit asks it
 
 
 class KeyReused(Exception):  # noqa: N818
@@ -71,11 +75,18 @@ class Jobs:
         self._versions = VersionReader(path) if path else None
         self._headlines: dict[tuple[str, datetime] | None, Headline] = {}
 
-    def submit(self, new: NewJob, cells: Sequence[Cell] = (), *, idempotency: Idempotency | None = None, max_queued: int) -> Submitted:
+    def submit(
+        self,
+        new: NewJob,
+        cells: Sequence[Cell] = (),
+        *,
+        idempotency: Idempotency | None = None,
+        max_queued: int,
+    ) -> Submitted:
         """Store a job, and for a study its cells, in one transaction with the idempotency key.
 
-        An identical spec that has succeeded is answered from its result, unless the new job is `fresh`.
-        Raises KeyReused and QueueFull.
+        An identical spec that has succeeded is answered from its result, unless the new job is
+        `fresh`. Raises KeyReused and QueueFull.
         """
         try:
             return self._submit(new, cells, idempotency, max_queued)
@@ -91,7 +102,10 @@ class Jobs:
         return found[0] if found else None
 
     def get_with_version(self, job_id: str) -> tuple[Job, int] | None:
-        """The job and its version, which rises with every change. Not to be changed: others are given the same object."""
+        """The job and its version, which rises with every change.
+
+        Not to be changed: others are given the same object.
+        """
         with self._database.engine.connect() as connection:
             version = connection.scalar(select(JobRow.version).where(JobRow.id == job_id))
         if version is None:
@@ -103,7 +117,9 @@ class Jobs:
             return self._cache.of(row) if row else None
 
     def cached_if_current(self, job_id: str) -> tuple[Job, int] | None:
-        """The same, where that takes no time: on SQLite, of a job that was looked at and has not changed. For the event loop."""
+        """The same, where that takes no time: on SQLite, of a job that was looked at and has not
+        changed. For the event loop.
+        """
         version = self._versions.version(job_id) if self._versions else None
         return None if version is None else self._cache.get(job_id, version)
 
@@ -121,21 +137,33 @@ class Jobs:
         parent: str | None = None,
         children: bool = False,
     ) -> Page:
-        """Jobs, newest first, from before an id on; a study's cells only with `children`, or where its id is given as `parent`."""
+        """Jobs, newest first, from before an id on; a study's cells only with `children`, or where
+        its id is given as `parent`.
+        """
         query = select(JobRow).order_by(JobRow.id.desc()).limit(limit + 1)
         if parent:
             query = query.where(JobRow.parent_id == parent)
         elif not children:
             query = query.where(JobRow.parent_id.is_(None))
-        for column, value in ((JobRow.state, state), (JobRow.kind, kind), (JobRow.name, name), (JobRow.submitted_by, submitted_by)):
+        for column, value in (
+            (JobRow.state, state),
+            (JobRow.kind, kind),
+            (JobRow.name, name),
+            (JobRow.submitted_by, submitted_by),
+        ):
             query = query.where(column == value) if value is not None else query
         if search is not None:
-            query = query.where(JobRow.name.icontains(search, autoescape=True) | (JobRow.id == search))
+            query = query.where(
+                JobRow.name.icontains(search, autoescape=True) | (JobRow.id == search)
+            )
         query = query.where(JobRow.id < before) if before else query
         query = query.where(self._tagged(tag)) if tag is not None else query
         with self._database.reading() as session:
             rows = list(session.scalars(query))
-        return Page([self._cache.of(row)[0] for row in rows[:limit]], rows[limit - 1].id if len(rows) > limit else None)
+        return Page(
+            [self._cache.of(row)[0] for row in rows[:limit]],
+            rows[limit - 1].id if len(rows) > limit else None,
+        )
 
     def result(self, job_id: str) -> str | None:
         """The result's JSON text, if there is one."""
@@ -144,13 +172,19 @@ class Jobs:
 
     def children(self, job_id: str) -> list[tuple[Job, str | None]]:
         """The cells of a study in order, each with its result's JSON text where there is one."""
-        query = select(JobRow, ResultRow.document).outerjoin(ResultRow, ResultRow.job_id == JobRow.id)
+        query = select(JobRow, ResultRow.document).outerjoin(
+            ResultRow, ResultRow.job_id == JobRow.id
+        )
         with self._database.reading() as session:
-            found = session.execute(query.where(JobRow.parent_id == job_id).order_by(JobRow.cell)).all()
+            found = session.execute(
+                query.where(JobRow.parent_id == job_id).order_by(JobRow.cell)
+            ).all()
             return [(to_job(row), document) for row, document in found]
 
     def headlines(self, jobs: Sequence[Job]) -> dict[str, Headline]:
-        """The headline of each job, in as many queries for hundreds as for one; that of a job that has ended is worked out once."""
+        """The headline of each job, in as many queries for hundreds as for one; that of a job that
+        has ended is worked out once.
+        """
         known = {job.id: found for job in jobs if (found := self._headlines.get(_ended(job)))}
         fresh = [job for job in jobs if job.id not in known]
         if fresh:
@@ -165,41 +199,84 @@ class Jobs:
         with self._database.reading() as session:
             rows = self._rows_of_interest(session, jobs)
             accuracies = self._accuracies(session, tested) if tested else {}
-        return {job.id: headline(job.spec, rows.get(job.id, []), accuracies.get(job.id, [])) for job in jobs}
+        return {
+            job.id: headline(job.spec, rows.get(job.id, []), accuracies.get(job.id, []))
+            for job in jobs
+        }
 
-    def _rows_of_interest(self, session: Session, jobs: Sequence[Job]) -> dict[str, list[dict[str, Any]]]:
+    def _rows_of_interest(
+        self, session: Session, jobs: Sequence[Job]
+    ) -> dict[str, list[dict[str, Any]]]:
         """Of each job the rows that its headline needs: those beside the newest one."""
         ids = [job.id for job in jobs if job.kind != "study"]
-        newest = select(func.max(CurveRow.id)).where(CurveRow.job_id.in_(ids)).group_by(CurveRow.job_id)
-        last = {row.job_id: row.data for row in session.scalars(select(CurveRow).where(CurveRow.id.in_(newest)))}
+        newest = (
+            select(func.max(CurveRow.id)).where(CurveRow.job_id.in_(ids)).group_by(CurveRow.job_id)
+        )
+        last = {
+            row.job_id: row.data
+            for row in session.scalars(select(CurveRow).where(CurveRow.id.in_(newest)))
+        }
         begun = [job for job in jobs if job.id in last]
-        wanted = [(job.id, key_of(place)) for job in begun for place in places_of_interest(job.spec, last[job.id])]
+        wanted = [
+            (job.id, key_of(place))
+            for job in begun
+            for place in places_of_interest(job.spec, last[job.id])
+        ]
         found = defaultdict[str, list[dict[str, Any]]](list)
         for job_id, data in session.execute(self._rows_with(wanted)):
             found[job_id].append(data)
         lacking = [job.id for job in begun if not suffices(job.spec, found[job.id])]
         for job_id in lacking:
             found[job_id] = []
-        for job_id, data in session.execute(select(CurveRow.job_id, CurveRow.data).where(CurveRow.job_id.in_(lacking))):
+        for job_id, data in session.execute(
+            select(CurveRow.job_id, CurveRow.data).where(CurveRow.job_id.in_(lacking))
+        ):
             found[job_id].append(data)
         return found
 
     def _rows_with(self, wanted: Sequence[tuple[str, str]]) -> TextualSelect:
-        """The rows with these pairs of a job and a key: thousands of pairs in one parameter, each looked up in the index."""
-        each = "json_each(:wanted)" if self._database.is_sqlite else "json_array_elements(CAST(:wanted AS json)) AS each(value)"
-        job, key = (f"json_extract(value, '$[{place}]')" if self._database.is_sqlite else f"value->>{place}" for place in (0, 1))
-        statement = f"SELECT job_id, data FROM {each} JOIN curve_rows ON job_id = {job} AND curve_rows.key = {key}"  # noqa: S608 - no user text
-        return text(statement).bindparams(wanted=json.dumps(wanted)).columns(CurveRow.job_id, CurveRow.data)
+        """The rows with these pairs of a job and a key: thousands of pairs in one parameter, each
+        looked up in the index.
+        """
+        each = (
+            "json_each(:wanted)"
+            if self._database.is_sqlite
+            else "json_array_elements(CAST(:wanted AS json)) AS each(value)"
+        )
+        job, key = (
+            f"json_extract(value, '$[{place}]')" if self._database.is_sqlite else f"value->>{place}"
+            for place in (0, 1)
+        )
+        matching = f"curve_rows ON job_id = {job} AND curve_rows.key = {key}"
+        statement = f"SELECT job_id, data FROM {each} JOIN {matching}"  # noqa: S608 - no user text
+        return (
+            text(statement)
+            .bindparams(wanted=json.dumps(wanted))
+            .columns(CurveRow.job_id, CurveRow.data)
+        )
 
     def _accuracies(self, session: Session, ids: Sequence[str]) -> dict[str, list[AccuracyRow]]:
-        """The accuracies of training jobs that have succeeded, without the rest of their results."""
-        as_json = type_coerce(ResultRow.document, JSON) if self._database.is_sqlite else cast(ResultRow.document, JSON)
-        found = session.execute(select(ResultRow.job_id, as_json["accuracy"]).where(ResultRow.job_id.in_(ids)))
-        return {job_id: [AccuracyRow.model_validate(row) for row in rows or ()] for job_id, rows in found}
+        """The accuracies of training jobs that have succeeded, without the rest of their
+        results.
+        """
+        as_json = (
+            type_coerce(ResultRow.document, JSON)
+            if self._database.is_sqlite
+            else cast(ResultRow.document, JSON)
+        )
+        found = session.execute(
+            select(ResultRow.job_id, as_json["accuracy"]).where(ResultRow.job_id.in_(ids))
+        )
+        return {
+            job_id: [AccuracyRow.model_validate(row) for row in rows or ()]
+            for job_id, rows in found
+        }
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state, studies left out."""
-        query = select(JobRow.state, func.count()).where(JobRow.kind != "study").group_by(JobRow.state)
+        query = (
+            select(JobRow.state, func.count()).where(JobRow.kind != "study").group_by(JobRow.state)
+        )
         with self._database.reading() as session:
             found = dict(session.execute(query).all())
         return {state.value: found.get(state.value, 0) for state in JobState}
@@ -207,22 +284,42 @@ class Jobs:
     def rows(self, job_id: str) -> list[dict[str, Any]]:
         """The tidy rows so far, in the order of their making."""
         with self._database.reading() as session:
-            return list(session.scalars(select(CurveRow.data).where(CurveRow.job_id == job_id).order_by(CurveRow.id)))
+            return list(
+                session.scalars(
+                    select(CurveRow.data).where(CurveRow.job_id == job_id).order_by(CurveRow.id)
+                )
+            )
 
-    def expired(self, kind: str, *, days: float | None, count: int | None, limit: int) -> list[tuple[str, str | None, float, bool]]:
-        """Jobs of a kind that ended more than so many days ago, or are not among the newest so many: id, name, seconds since, too old.
+    def expired(
+        self, kind: str, *, days: float | None, count: int | None, limit: int
+    ) -> list[tuple[str, str | None, float, bool]]:
+        """Jobs of a kind that ended more than so many days ago, or are not among the newest so
+        many: id, name, seconds since, too old.
 
-        Left out are pinned jobs, a study's runs, and trainings whose weights a check is still to be made of.
+        Left out are pinned jobs, a study's runs, and trainings whose weights a check is still to be
+        made of.
         """
         if days is None and count is None:
             return []
-        ended = (JobRow.kind == kind, JobRow.parent_id.is_(None), JobRow.pinned.is_(False), JobRow.finished_at.is_not(None))
+        ended = (
+            JobRow.kind == kind,
+            JobRow.parent_id.is_(None),
+            JobRow.pinned.is_(False),
+            JobRow.finished_at.is_not(None),
+        )
         age = now_seconds() - JobRow.finished_at
         too_old = age > (days * 86_400 if days is not None else 1e18)
         with self._database.reading() as session:
-            newest = select(JobRow.id).where(*ended).order_by(JobRow.finished_at.desc(), JobRow.id.desc()).limit(count or 0)
+            newest = (
+                select(JobRow.id)
+                .where(*ended)
+                .order_by(JobRow.finished_at.desc(), JobRow.id.desc())
+                .limit(count or 0)
+            )
             beyond = too_old if count is None else or_(too_old, JobRow.id.not_in(newest))
-            query = select(JobRow.id, JobRow.name, age, too_old).where(*ended, beyond, JobRow.id.not_in(_named_by_unfinished(session)))
+            query = select(JobRow.id, JobRow.name, age, too_old).where(
+                *ended, beyond, JobRow.id.not_in(_named_by_unfinished(session))
+            )
             found = session.execute(query.order_by(JobRow.finished_at).limit(limit)).all()
         return [(job_id, name, seconds, bool(old)) for job_id, name, seconds, old in found]
 
@@ -233,12 +330,18 @@ class Jobs:
 
     def knows_some(self, owners: Collection[str]) -> bool:
         """Whether a job refers to one at least of the owners of artifacts."""
-        return self._database.has_table(JobRow.__tablename__) and len(self.unreferenced(owners)) < len(owners)
+        return self._database.has_table(JobRow.__tablename__) and len(
+            self.unreferenced(owners)
+        ) < len(owners)
 
     def forget_idempotency_keys(self, hours: float) -> None:
         """Delete Idempotency-Keys that are older than so many hours."""
         with self._database.writing() as session:
-            session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now_seconds() - hours * 3600))
+            session.execute(
+                delete(IdempotencyRow).where(
+                    IdempotencyRow.created_at < now_seconds() - hours * 3600
+                )
+            )
 
     def close(self) -> None:
         """Close the connection that Jobs keeps beside those of the database."""
@@ -247,11 +350,20 @@ class Jobs:
 
     # Within a transaction
 
-    def _submit(self, new: NewJob, cells: Sequence[Cell], idempotency: Idempotency | None, max_queued: int) -> Submitted:
+    def _submit(
+        self, new: NewJob, cells: Sequence[Cell], idempotency: Idempotency | None, max_queued: int
+    ) -> Submitted:
         at_once = cells[:CELLS_AT_ONCE]
         parent = draft(new)
-        counted = {"cells": len(cells), "cells_made": len(at_once)} if cells else {"cells": None, "cells_made": None}
-        drafts = [parent | counted, *(draft_cell(parent, cell, number) for number, cell in enumerate(at_once))]
+        counted = (
+            {"cells": len(cells), "cells_made": len(at_once)}
+            if cells
+            else {"cells": None, "cells_made": None}
+        )
+        drafts = [
+            parent | counted,
+            *(draft_cell(parent, cell, number) for number, cell in enumerate(at_once)),
+        ]
         with self._database.writing() as session:
             if idempotency and (known := self._known(session, idempotency)):
                 return Submitted(known, replayed=True)
@@ -260,9 +372,18 @@ class Jobs:
                 raise QueueFull
             insert_jobs(session, drafts, now)
             if idempotency:
-                values = {"owner": idempotency.owner, "key": idempotency.key, "fingerprint": idempotency.fingerprint}
-                session.execute(insert(IdempotencyRow).values(**values, job_id=parent["id"], created_at=now))
-            return Submitted(to_job(session.get_one(JobRow, parent["id"], populate_existing=True)), replayed=False)
+                values = {
+                    "owner": idempotency.owner,
+                    "key": idempotency.key,
+                    "fingerprint": idempotency.fingerprint,
+                }
+                session.execute(
+                    insert(IdempotencyRow).values(**values, job_id=parent["id"], created_at=now)
+                )
+            return Submitted(
+                to_job(session.get_one(JobRow, parent["id"], populate_existing=True)),
+                replayed=False,
+            )
 
     @staticmethod
     def _waiting(session: Session) -> tuple[int, float]:
@@ -284,19 +405,27 @@ class Jobs:
         return to_job(session.get_one(JobRow, row.job_id))
 
     def _tagged(self, tag: str) -> TextClause:
-        each = "json_each(jobs.tags)" if self._database.is_sqlite else "json_array_elements_text(jobs.tags) AS each(value)"
+        each = (
+            "json_each(jobs.tags)"
+            if self._database.is_sqlite
+            else "json_array_elements_text(jobs.tags) AS each(value)"
+        )
         return text(f"EXISTS (SELECT 1 FROM {each} WHERE value = :tag)").bindparams(tag=tag)  # noqa: S608 - no user text
 
 
 def _ended(job: Job) -> tuple[str, datetime] | None:
-    """What tells a job that has ended from what it was before, and from what a retry makes of it; None while it goes on."""
+    """What tells a job that has ended from what it was before, and from what a retry makes of it;
+    None while it goes on.
+    """
     return (job.id, job.finished_at) if job.state in TERMINAL and job.finished_at else None
 
 
 def _named_by_unfinished(session: Session) -> set[str]:
     """The jobs that the specs of unfinished checks and studies name."""
     unfinished = JobRow.state.not_in([state.value for state in TERMINAL])
-    specs = session.scalars(select(JobRow.spec).where(JobRow.kind.in_(["check", "study"]), unfinished))
+    specs = session.scalars(
+        select(JobRow.spec).where(JobRow.kind.in_(["check", "study"]), unfinished)
+    )
     return {job_id for spec in specs for job_id in JOB_ID.findall(json.dumps(spec))}
 
 
@@ -307,5 +436,7 @@ def unreferenced_owners(session: Session, owners: Collection[str]) -> list[str]:
     for first in range(0, len(asked), OWNERS_AT_ONCE):
         some = asked[first : first + OWNERS_AT_ONCE]
         needed |= set(session.scalars(select(JobRow.id).where(JobRow.id.in_(some))))
-        needed |= set(session.scalars(select(JobRow.cached_from).where(JobRow.cached_from.in_(some))))
+        needed |= set(
+            session.scalars(select(JobRow.cached_from).where(JobRow.cached_from.in_(some)))
+        )
     return [owner for owner in asked if owner not in needed]

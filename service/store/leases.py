@@ -1,4 +1,6 @@
-"""What an attempt writes of its job: only while it holds the lease, so that an attempt whose job was given to another writes nothing."""
+"""What an attempt writes of its job: only while it holds the lease, so that an attempt whose job
+was given to another writes nothing.
+"""
 
 from typing import Any
 
@@ -10,8 +12,18 @@ from service.jobs import Command, JobError, JobState, Wanted
 from service.store.tables import JobRow, now_seconds
 from service.store.transitions import append_state_event, change
 
-COMMAND = case((and_(JobRow.wanted == Wanted.run.value, JobRow.deadline_at < now_seconds()), Command.expire.value), else_=JobRow.wanted)
-STOPPED_AS = {Command.cancel: JobState.cancelled, Command.pause: JobState.paused, Command.expire: JobState.failed}
+COMMAND = case(
+    (
+        and_(JobRow.wanted == Wanted.run.value, JobRow.deadline_at < now_seconds()),
+        Command.expire.value,
+    ),
+    else_=JobRow.wanted,
+)
+STOPPED_AS = {
+    Command.cancel: JobState.cancelled,
+    Command.pause: JobState.paused,
+    Command.expire: JobState.failed,
+}
 
 
 class LeaseLost(Exception):  # noqa: N818
@@ -20,7 +32,12 @@ class LeaseLost(Exception):  # noqa: N818
 
 def lease_condition(job_id: str, attempt: int) -> tuple[Any, ...]:
     """Whether the attempt still holds the job, as SQL."""
-    return JobRow.id == job_id, JobRow.attempt == attempt, JobRow.state == JobState.running.value, JobRow.kind != "study"
+    return (
+        JobRow.id == job_id,
+        JobRow.attempt == attempt,
+        JobRow.state == JobState.running.value,
+        JobRow.kind != "study",
+    )
 
 
 def update_under_lease(session: Session, job_id: str, attempt: int, **values: Any) -> None:
@@ -29,9 +46,17 @@ def update_under_lease(session: Session, job_id: str, attempt: int, **values: An
         raise LeaseLost(f"{job_id} attempt {attempt}")
 
 
-def finish_attempt(session: Session, job_id: str, attempt: int, state: JobState, **values: Any) -> None:
+def finish_attempt(
+    session: Session, job_id: str, attempt: int, state: JobState, **values: Any
+) -> None:
     """Take the job from the attempt, and leave it in this state. Raises LeaseLost."""
-    ended: dict[str, Any] = {"state": state.value, "worker": None, "lease_until": None, "deadline_at": None, "eta_seconds": None}
+    ended: dict[str, Any] = {
+        "state": state.value,
+        "worker": None,
+        "lease_until": None,
+        "deadline_at": None,
+        "eta_seconds": None,
+    }
     ended |= {"ran_seconds": JobRow.ran_seconds + now_seconds() - JobRow.claimed_at, **values}
     if state == JobState.queued:
         ended |= {"rung_at": None, "queued_at": now_seconds()}
@@ -40,9 +65,21 @@ def finish_attempt(session: Session, job_id: str, attempt: int, state: JobState,
     update_under_lease(session, job_id, attempt, **ended)
 
 
-def record_loss(session: Session, job_id: str, attempt: int, reason: str, max_losses: int, *conditions: ColumnElement[bool]) -> JobState:
-    """The run died: queue its job again, or end it; where all conditions still hold. Raises LeaseLost."""
-    if not change(session, job_id, *lease_condition(job_id, attempt), *conditions, losses=JobRow.losses + 1):
+def record_loss(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    reason: str,
+    max_losses: int,
+    *conditions: ColumnElement[bool],
+) -> JobState:
+    """The run died: queue its job again, or end it; where all conditions still hold.
+
+    Raises LeaseLost.
+    """
+    if not change(
+        session, job_id, *lease_condition(job_id, attempt), *conditions, losses=JobRow.losses + 1
+    ):
         raise LeaseLost(f"{job_id} attempt {attempt}")
     row = session.get_one(JobRow, job_id, populate_existing=True)
     state, error = STOPPED_AS.get(command_of(session, job_id)), None
@@ -52,7 +89,14 @@ def record_loss(session: Session, job_id: str, attempt: int, reason: str, max_lo
         state, error = JobState.failed, worker_lost(row.losses, reason).model_dump(mode="json")
     state = state or JobState.queued
     finish_attempt(session, job_id, attempt, state, error=error)
-    append_state_event(session, job_id, state, reason=reason, losses=row.losses, **({"error": error} if error else {}))
+    append_state_event(
+        session,
+        job_id,
+        state,
+        reason=reason,
+        losses=row.losses,
+        **({"error": error} if error else {}),
+    )
     return state
 
 
@@ -72,7 +116,8 @@ def worker_lost(losses: int, reason: str) -> JobError:
     return JobError(
         code="worker_lost",
         title="The job lost its worker again and again",
-        detail=f"{losses} attempts ended without a result; the last one: {reason}. It may need more memory than a worker has: "
+        detail=f"{losses} attempts ended without a result; the last one: {reason}. It may need "
+        f"more memory than a worker has: "
         "ask for fewer seeds or smaller widths, or look into the worker's log, then retry it.",
         evidence={"losses": losses},
     )
@@ -83,7 +128,8 @@ def out_of_time(limit: float) -> JobError:
     return JobError(
         code="timeout",
         title="The job ran for longer than it was allowed to",
-        detail=f"timeout_seconds is {limit:g}. What was computed stays readable; a retry goes on from the last checkpoint, "
+        detail=f"timeout_seconds is {limit:g}. What was computed stays readable; a retry goes on "
+        f"from the last checkpoint, "
         "with as much time again.",
         evidence={"timeout_seconds": limit},
     )

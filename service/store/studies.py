@@ -1,4 +1,6 @@
-"""Studies: their runs are made batch by batch and summarised as they end; their state follows from those of their runs."""
+"""Studies: their runs are made batch by batch and summarised as they end; their state follows from
+those of their runs.
+"""
 
 import json
 from functools import lru_cache
@@ -32,7 +34,10 @@ class StudyProgress(NamedTuple):
 
 
 class Studies:
-    """What becomes of studies. All changes are conditional, so that several processes may make them at once."""
+    """What becomes of studies.
+
+    All changes are conditional, so that several processes may make them at once.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -41,10 +46,14 @@ class Studies:
         """Studies that have not ended."""
         unfinished = JobRow.state.not_in([state.value for state in TERMINAL])
         with self._database.reading() as session:
-            return list(session.scalars(select(JobRow.id).where(JobRow.kind == "study", unfinished)))
+            return list(
+                session.scalars(select(JobRow.id).where(JobRow.kind == "study", unfinished))
+            )
 
     def advance(self, study_id: str) -> bool:
-        """Make some more of a study's runs, summarise some that have ended, bring its state in line; whether there is more to do."""
+        """Make some more of a study's runs, summarise some that have ended, bring its state in
+        line; whether there is more to do.
+        """
         return self.create_next_runs(study_id) | self.summarise(study_id) | self.aggregate(study_id)
 
     def create_next_runs(self, study_id: str) -> bool:
@@ -59,27 +68,53 @@ class Studies:
         following = self._following(parent, made)
         with self._database.writing() as session:
             if not following:  # its runs end, and it fails then
-                return change(session, study_id, *growing, cells=made, error=study_changed().model_dump(mode="json"))
-            if not change(session, study_id, *growing, JobRow.cells_made == made, cells_made=made + len(following)):
+                return change(
+                    session,
+                    study_id,
+                    *growing,
+                    cells=made,
+                    error=study_changed().model_dump(mode="json"),
+                )
+            if not change(
+                session,
+                study_id,
+                *growing,
+                JobRow.cells_made == made,
+                cells_made=made + len(following),
+            ):
                 return False
             shared = {name: getattr(parent, name) for name in ("id", *SHARED_BY_RUNS)}
-            insert_jobs(session, [draft_cell(shared, cell, number) for number, cell in following], Database.now(session))
+            insert_jobs(
+                session,
+                [draft_cell(shared, cell, number) for number, cell in following],
+                Database.now(session),
+            )
         return True
 
     @staticmethod
     def _following(parent: JobRow, made: int) -> list[tuple[int, Cell]]:
-        """The next runs of a study; none where what is stored of it, by an earlier version, does not say what its runs are."""
+        """The next runs of a study; none where what is stored of it, by an earlier version, does
+        not say what its runs are.
+        """
         try:
             cells = cells_of(json.dumps(parent.spec))
         except ValueError:
             return []
-        return list(enumerate(cells))[made : made + CELLS_AT_ONCE] if len(cells) == parent.cells else []
+        return (
+            list(enumerate(cells))[made : made + CELLS_AT_ONCE]
+            if len(cells) == parent.cells
+            else []
+        )
 
     def summarise(self, study_id: str, limit: int = 50) -> bool:
         """Summarise some runs of a study that have ended since; whether there were any."""
         ended = JobRow.state.in_([state.value for state in TERMINAL])
-        query = select(JobRow, ResultRow.document).outerjoin(ResultRow, ResultRow.job_id == JobRow.id)
-        query = query.outerjoin(SummaryRow, SummaryRow.job_id == JobRow.id).where(JobRow.parent_id == study_id, ended)
+        query = select(JobRow, ResultRow.document).outerjoin(
+            ResultRow, ResultRow.job_id == JobRow.id
+        )
+        query = query.outerjoin(SummaryRow, SummaryRow.job_id == JobRow.id).where(
+            JobRow.parent_id == study_id, ended
+        )
         query = query.where(SummaryRow.job_id.is_(None)).order_by(JobRow.cell).limit(limit)
         with self._database.reading() as session:
             found = session.execute(query).all()
@@ -87,23 +122,39 @@ class Studies:
             return False
         documents = [(row, summary_of(row, document).model_dump_json()) for row, document in found]
         with self._database.writing() as session:
-            for row, document in documents:  # not of a run that was queued again meanwhile, nor twice
+            for (
+                row,
+                document,
+            ) in documents:  # not of a run that was queued again meanwhile, nor twice
                 same = select(JobRow.id).where(JobRow.id == row.id, JobRow.version == row.version)
-                if session.scalar(same.with_for_update()) and session.get(SummaryRow, row.id) is None:
+                if (
+                    session.scalar(same.with_for_update())
+                    and session.get(SummaryRow, row.id) is None
+                ):
                     session.execute(insert(SummaryRow).values(job_id=row.id, document=document))
         return True
 
     def aggregate(self, study_id: str) -> bool:
-        """Bring a study's state and progress in line with its runs; when the last has ended, write its result. Never more to do."""
+        """Bring a study's state and progress in line with its runs; when the last has ended, write
+        its result. Never more to do.
+        """
         with self._database.reading() as session:
             parent = session.get(JobRow, study_id)
-            by_state = select(JobRow.state, func.count(), func.sum(JobRow.fraction)).where(JobRow.parent_id == study_id)
+            by_state = select(JobRow.state, func.count(), func.sum(JobRow.fraction)).where(
+                JobRow.parent_id == study_id
+            )
             counted = session.execute(by_state.group_by(JobRow.state)).all()
-            summaries = select(func.count()).select_from(SummaryRow).join(JobRow, JobRow.id == SummaryRow.job_id)
+            summaries = (
+                select(func.count())
+                .select_from(SummaryRow)
+                .join(JobRow, JobRow.id == SummaryRow.job_id)
+            )
             summarised = session.scalar(summaries.where(JobRow.parent_id == study_id)) or 0
         if parent is None:
             return False
-        standing = _standing(parent, {JobState(state): (count, done) for state, count, done in counted})
+        standing = _standing(
+            parent, {JobState(state): (count, done) for state, count, done in counted}
+        )
         if standing.ended == standing.expected:
             if summarised == standing.ended:
                 self._end_study(parent, standing)
@@ -116,15 +167,25 @@ class Studies:
         if not standing.active:
             target = JobState.paused
         else:
-            target = JobState.running if standing.begun or state == JobState.running else JobState.queued
+            target = (
+                JobState.running if standing.begun or state == JobState.running else JobState.queued
+            )
         message = f"{standing.ended} of {parent.cells} runs ended"
         progress = Progress(fraction=standing.fraction, message=message, eta_seconds=None)
         if target == state and parent.message == message and parent.fraction == standing.fraction:
             return
         with self._database.writing() as session:
-            first = {"started_at": now_seconds()} if parent.started_at is None and target == JobState.running else {}
-            allowed = JobRow.state.in_([state.value] if target == state else sources("aggregate", target))
-            if change(session, parent.id, allowed, state=target.value, **progress.model_dump(), **first):
+            first = (
+                {"started_at": now_seconds()}
+                if parent.started_at is None and target == JobState.running
+                else {}
+            )
+            allowed = JobRow.state.in_(
+                [state.value] if target == state else sources("aggregate", target)
+            )
+            if change(
+                session, parent.id, allowed, state=target.value, **progress.model_dump(), **first
+            ):
                 if target != state:
                     append_state_event(session, parent.id, target)
                 append_events(session, parent.id, [("progress", progress.model_dump())])
@@ -134,30 +195,57 @@ class Studies:
         if parent.wanted == Wanted.cancel:
             target = JobState.cancelled
         elif parent.error or not standing.succeeded:
-            target, document = JobState.failed, parent.error or study_failed().model_dump(mode="json")
+            target, document = (
+                JobState.failed,
+                parent.error or study_failed().model_dump(mode="json"),
+            )
         result = self.result(parent.id).model_dump_json()
         with self._database.writing() as session:
-            ended = {"finished_at": now_seconds(), "fraction": 1.0, "message": f"{standing.succeeded} of {parent.cells} runs succeeded"}
+            ended = {
+                "finished_at": now_seconds(),
+                "fraction": 1.0,
+                "message": f"{standing.succeeded} of {parent.cells} runs succeeded",
+            }
             allowed = JobRow.state.in_(sources("aggregate", target))
-            if not change(session, parent.id, allowed, state=target.value, error=document, eta_seconds=None, **ended):
+            if not change(
+                session,
+                parent.id,
+                allowed,
+                state=target.value,
+                error=document,
+                eta_seconds=None,
+                **ended,
+            ):
                 return
             if target == JobState.succeeded:
                 session.execute(insert(ResultRow).values(job_id=parent.id, document=result))
             append_state_event(session, parent.id, target)
 
     def result(self, study_id: str) -> StudyResult:
-        """The runs of a study as they stand: those that have ended with their figures. Those not made yet are left out."""
-        query = select(JobRow, SummaryRow.document).outerjoin(SummaryRow, SummaryRow.job_id == JobRow.id)
+        """The runs of a study as they stand: those that have ended with their figures.
+
+        Those not made yet are left out.
+        """
+        query = select(JobRow, SummaryRow.document).outerjoin(
+            SummaryRow, SummaryRow.job_id == JobRow.id
+        )
         query = query.where(JobRow.parent_id == study_id).order_by(JobRow.cell)
         with self._database.reading() as session:
             found = session.execute(query).all()
-        cells = (StudyCell.model_validate_json(document) if document else summary_of(row, None) for row, document in found)
+        cells = (
+            StudyCell.model_validate_json(document) if document else summary_of(row, None)
+            for row, document in found
+        )
         return StudyResult(cells=tuple(cells))
 
 
 def study_failed() -> JobError:
     """Why a study without any success failed."""
-    return JobError(code="study_failed", title="No run of the study succeeded", detail="Look at the errors of its runs, then retry it.")
+    return JobError(
+        code="study_failed",
+        title="No run of the study succeeded",
+        detail="Look at the errors of its runs, then retry it.",
+    )
 
 
 def study_changed() -> JobError:
@@ -165,7 +253,8 @@ def study_changed() -> JobError:
     return JobError(
         code="study_changed",
         title="The study's spec no longer means what it meant",
-        detail="It was stored by a version of fflab whose preset or defaults were others. The runs that were made have their results; "
+        detail="It was stored by a version of fflab whose preset or defaults were others. The "
+        "runs that were made have their results; "
         "submit it anew.",
     )
 
@@ -190,7 +279,9 @@ def summary_of(row: JobRow, document: str | None) -> StudyCell:
 def cells_of(spec: str) -> tuple[Cell, ...]:
     """The runs of a stored study, which is made batch by batch."""
     study = Submission.model_validate_json(f'{{"spec": {spec}}}', context=STORED).spec
-    return tuple(expand(study, STORED)) if isinstance(study, StudySpec) and is_resolved(study) else ()
+    return (
+        tuple(expand(study, STORED)) if isinstance(study, StudySpec) and is_resolved(study) else ()
+    )
 
 
 def _standing(parent: JobRow, counted: dict[JobState, tuple[int, float]]) -> StudyProgress:
@@ -203,7 +294,12 @@ def _standing(parent: JobRow, counted: dict[JobState, tuple[int, float]]) -> Stu
         expected=made + unmade,
         ended=ended,
         succeeded=counted.get(JobState.succeeded, (0, 0.0))[0],
-        active=sum(count for state, (count, _) in counted.items() if state in (JobState.queued, JobState.running)) + to_make,
+        active=sum(
+            count
+            for state, (count, _) in counted.items()
+            if state in (JobState.queued, JobState.running)
+        )
+        + to_make,
         fraction=round((ended + going) / max(1, parent.cells or 0), 3),
         begun=any(state not in (JobState.queued, JobState.paused) for state in counted),
     )

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    UniqueConstraint,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -42,9 +50,11 @@ class Base(DeclarativeBase):
 
 
 class JobRow(Base):
-    """A job. `version` rises with every change, `last_event` counts its events, `attempt` fences its worker's writes.
+    """A job. `version` rises with every change, `last_event` counts its events, `attempt` fences
+    its worker's writes.
 
-    `rank` orders the queue, see inserts.rank_of. A job that `waits_for` an identical one is not claimed: it shares its answer.
+    `rank` orders the queue, see inserts.rank_of. A job that `waits_for` an identical one is not
+    claimed: it shares its answer.
     Of a study, `cells` is how many runs it has, `cells_made` how many of them are there already.
     """
 
@@ -128,7 +138,9 @@ class SummaryRow(Base):
 
 
 class CurveRow(Base):
-    """One tidy row of a job, by what makes it unique: seed, layer, epoch and split, or those of a cell."""
+    """One tidy row of a job, by what makes it unique: seed, layer, epoch and split, or those of a
+    cell.
+    """
 
     __tablename__ = "curve_rows"
 
@@ -145,15 +157,21 @@ class EventRow(Base):
 
     __tablename__ = "events"
 
-    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     seq: Mapped[int]
     type: Mapped[str]
     at: Mapped[float]
     data: Mapped[Document]
 
-    # without AUTOINCREMENT, SQLite gives the number of a deleted last event again, and whoever follows the numbers misses it
-    __table_args__ = (UniqueConstraint("job_id", "seq", name="event_once"), {"sqlite_autoincrement": True})
+    # without AUTOINCREMENT, SQLite gives the number of a deleted last event again, and whoever
+    # follows the numbers misses it
+    __table_args__ = (
+        UniqueConstraint("job_id", "seq", name="event_once"),
+        {"sqlite_autoincrement": True},
+    )
 
 
 class IdempotencyRow(Base):
@@ -169,7 +187,9 @@ class IdempotencyRow(Base):
 
 
 class DeliveryRow(Base):
-    """A message to a job's webhook: due at `next_at`, which is null when it was delivered or given up; `attempts` tells of each try."""
+    """A message to a job's webhook: due at `next_at`, which is null when it was delivered or given
+    up; `attempts` tells of each try.
+    """
 
     __tablename__ = "deliveries"
 
@@ -193,7 +213,10 @@ class SecretRow(Base):
 
 
 class ServiceRow(Base):
-    """Which service this is: the one row, made with the table. The folder of artifacts has the same id, see service.store.identity."""
+    """Which service this is: the one row, made with the table.
+
+    The folder of artifacts has the same id, see service.store.identity.
+    """
 
     __tablename__ = "service"
 

@@ -20,13 +20,21 @@ class Workers:
         with self._database.writing() as session:
             session.execute(delete(WorkerRow).where(WorkerRow.id == worker.id))
             session.execute(insert(WorkerRow).values(**worker.model_dump(), seen_at=now_seconds()))
-            session.execute(delete(WorkerRow).where(WorkerRow.seen_at < now_seconds() - 10 * DEAD_WORKER_SECONDS))
+            session.execute(
+                delete(WorkerRow).where(
+                    WorkerRow.seen_at < now_seconds() - 10 * DEAD_WORKER_SECONDS
+                )
+            )
 
     def alive(self, silent_seconds: float) -> list[WorkerLine]:
         """The workers that were heard of within so many seconds."""
         with self._database.reading() as session:
             now = Database.now(session)
-            rows = session.scalars(select(WorkerRow).where(WorkerRow.seen_at > now - silent_seconds).order_by(WorkerRow.id))
+            rows = session.scalars(
+                select(WorkerRow)
+                .where(WorkerRow.seen_at > now - silent_seconds)
+                .order_by(WorkerRow.id)
+            )
             return [_shown(row, now) for row in rows]
 
 

@@ -21,7 +21,8 @@ from service.web.security_headers import Precautions
 DESCRIPTION = """
 Train Forward-Forward networks and check the sparsity theorems of arXiv 2311.05667.
 
-Submit a spec with `POST /v1/jobs`, wait with `GET /v1/jobs/{id}?wait=60`, read `GET /v1/jobs/{id}/result`.
+Submit a spec with `POST /v1/jobs`, wait with `GET /v1/jobs/{id}?wait=60`,
+read `GET /v1/jobs/{id}/result`.
 Every error is `application/problem+json` (RFC 9457) with JSON pointers to what was wrong.
 """
 
@@ -39,8 +40,12 @@ class App(FastAPI):
         return self.openapi_schema
 
     def build_middleware_stack(self) -> ASGIApp:
-        """The framework's own stack within SizeAnswers: what limits bodies is the outermost of it."""
-        return Precautions(HostCheck(problems.SizeAnswers(super().build_middleware_stack()), self.settings))
+        """The framework's own stack within SizeAnswers: what limits bodies is the outermost of
+        it.
+        """
+        return Precautions(
+            HostCheck(problems.SizeAnswers(super().build_middleware_stack()), self.settings)
+        )
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -66,13 +71,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
         generate_unique_id_function=operation_id,
-        docs_url=None,  # the framework's own pages load their scripts from elsewhere: /docs is one of ours
+        # the framework's own pages load their scripts from elsewhere: /docs is one of ours
+        docs_url=None,
         redoc_url=None,
     )
     problems.install(app)
     for routes in (jobs, results, webhooks, catalog, datasets):
         app.include_router(routes.router, prefix="/v1", dependencies=[Depends(owner_of)])
-    app.include_router(datasets.upload_router, prefix="/v1", dependencies=[Depends(owner_of)], max_body_size=settings.max_upload_bytes)
+    app.include_router(
+        datasets.upload_router,
+        prefix="/v1",
+        dependencies=[Depends(owner_of)],
+        max_body_size=settings.max_upload_bytes,
+    )
     app.include_router(system.workers, prefix="/v1", dependencies=[Depends(owner_of)])
     app.include_router(system.router)
     for part in (pages.router, pages.entrance, pages.specs, templating.files):

@@ -38,7 +38,9 @@ def fingerprint(secret: str) -> str:
 
 
 class Gate:
-    """Decides who may use the API: everybody on loopback until a key exists, then whoever has one."""
+    """Decides who may use the API: everybody on loopback until a key exists, then whoever has
+    one.
+    """
 
     def __init__(self, api_keys: ApiKeys, settings: Settings) -> None:
         self._api_keys, self._required = api_keys, settings.require_keys

@@ -1,4 +1,6 @@
-"""What a request can reach: the resources of the app, made in its lifespan and handed to routes by dependency."""
+"""What a request can reach: the resources of the app, made in its lifespan and handed to routes by
+dependency.
+"""
 
 import re
 from typing import Annotated, NamedTuple
@@ -22,9 +24,16 @@ from service.web.event_feed import Tail
 
 KEY_COOKIE = "fflab_key"  # of a browser that has signed in
 BEARER = HTTPBearer(
-    scheme_name="bearer", description="`Authorization: Bearer KEY`. Needed as soon as the service has a key.", auto_error=False
+    scheme_name="bearer",
+    description="`Authorization: Bearer KEY`. Needed as soon as the service has a key.",
+    auto_error=False,
 )
-API_KEY = APIKeyHeader(scheme_name="key", name="X-API-Key", description="The same key, in a header of its own.", auto_error=False)
+API_KEY = APIKeyHeader(
+    scheme_name="key",
+    name="X-API-Key",
+    description="The same key, in a header of its own.",
+    auto_error=False,
+)
 READING = ("GET", "HEAD", "OPTIONS")
 
 
@@ -38,7 +47,9 @@ class State:
         self.submissions = Submissions(self.store.jobs, settings)
         self.gate = Gate(self.store.api_keys, settings)
         self.tail = Tail(self.store.events)
-        self.doorbell = Doorbell(settings.redis_url.get_secret_value()) if settings.redis_url else None
+        self.doorbell = (
+            Doorbell(settings.redis_url.get_secret_value()) if settings.redis_url else None
+        )
         self.reconciler = Reconciler(self.store, settings, self.doorbell)
         self.messenger = Messenger(self.store.deliveries, settings)
 
@@ -74,10 +85,14 @@ class State:
         job, version = self.versioned(job_id)
         document = self.store.jobs.result(job_id)
         if document is None and job.kind == "study" and job.state in TERMINAL:
-            document = self.store.studies.result(job_id).model_dump_json()  # failed or cancelled: the runs as far as they came
+            document = self.store.studies.result(
+                job_id
+            ).model_dump_json()  # failed or cancelled: the runs as far as they came
         if document is None:
             why = f": {job.error.detail}" if job.error else ""
-            raise problems.NoResultYet(f"{job_id} is {job.state.value} and has no result{why}", state=job.state.value)
+            raise problems.NoResultYet(
+                f"{job_id} is {job.state.value} and has no result{why}", state=job.state.value
+            )
         return Finished(job, version, document)
 
 
@@ -90,7 +105,10 @@ class Finished(NamedTuple):
 
 
 def checked(job_id: str) -> str:
-    """The id, if it can be one. Raises NoSuchJob: nothing else is looked up in the database or on the disk."""
+    """The id, if it can be one.
+
+    Raises NoSuchJob: nothing else is looked up in the database or on the disk.
+    """
     if not is_job_id(job_id):
         raise problems.NoSuchJob
     return job_id
@@ -123,16 +141,23 @@ async def owner_of(
     _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,
     x_api_key: Annotated[str | None, Security(API_KEY)] = None,
 ) -> str:
-    """Whose request it is: a browser's key comes as a cookie. Raises KeyNeeded, and WrongOrigin for a change that another site asks for."""
+    """Whose request it is: a browser's key comes as a cookie.
+
+    Raises KeyNeeded, and WrongOrigin for a change that another site asks for.
+    """
     if request.method not in READING:
         refuse_other_sites(request)
     if state.gate.is_stale:  # seldom: most requests are not to wait for a thread
         await run_in_threadpool(state.gate.refresh)
-    return state.gate.owner(request.headers.get("authorization"), x_api_key or request.cookies.get(KEY_COOKIE))
+    return state.gate.owner(
+        request.headers.get("authorization"), x_api_key or request.cookies.get(KEY_COOKIE)
+    )
 
 
 def refuse_other_sites(request: Request) -> None:
-    """Raise WrongOrigin where a page of another site makes a browser send this request: it acts with the rights of who looks at it."""
+    """Raise WrongOrigin where a page of another site makes a browser send this request: it acts
+    with the rights of who looks at it.
+    """
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
     ours = origin is None or _place_of(origin) == request.headers.get("host")
     if site is not None:  # the browser's own word; behind a proxy the host may be another

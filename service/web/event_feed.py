@@ -1,4 +1,6 @@
-"""Waiting for something to happen: one tail of the events for all waiting clients of a process; Server-Sent Events."""
+"""Waiting for something to happen: one tail of the events for all waiting clients of a process;
+Server-Sent Events.
+"""
 
 import asyncio
 import contextlib
@@ -39,7 +41,10 @@ class Watch:
         self._news = asyncio.Event()
 
     def tell(self, told: Told) -> None:
-        """Something has happened. A client that is too slow loses what it has not taken yet: it sees that by the numbers."""
+        """Something has happened.
+
+        A client that is too slow loses what it has not taken yet: it sees that by the numbers.
+        """
         if len(self.pending) >= LONGEST_PENDING:
             self.pending.clear()
         self.pending.append(told)
@@ -59,13 +64,17 @@ class Watch:
 
 
 class Tail:
-    """Follows the events of all jobs while anybody waits: one query each 50 ms, whatever the number of clients; else none."""
+    """Follows the events of all jobs while anybody waits: one query each 50 ms, whatever the number
+    of clients; else none.
+    """
 
     def __init__(self, events: Events) -> None:
         self._events = events
         self._watches: dict[str, set[Watch]] = defaultdict(set)
         self._horizon: int | None = None  # all events up to this number have been told
-        self._ahead: set[int] = set()  # those beyond it that have been told already: a smaller number was not there yet
+        self._ahead: set[int] = (
+            set()
+        )  # those beyond it that have been told already: a smaller number was not there yet
         self._hole_since: float | None = None
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -127,7 +136,11 @@ class Tail:
         if self._horizon is None:
             return False
         found = await run_in_threadpool(self._events.beyond, self._horizon, AT_ONCE)
-        wanted = [number for number, job_id in found if job_id in self._watches and number not in self._ahead]
+        wanted = [
+            number
+            for number, job_id in found
+            if job_id in self._watches and number not in self._ahead
+        ]
         for event in await run_in_threadpool(self._events.numbered, wanted) if wanted else ():
             told = Told(event, _encoded(event))
             for watch in self._watches.get(event.job, ()):
@@ -136,7 +149,9 @@ class Tail:
         return len(found) == AT_ONCE
 
     def _advance(self, numbers: Iterable[int]) -> None:
-        """Move the horizon up to the first number that is missing: PostgreSQL commits are not in the order of the numbers."""
+        """Move the horizon up to the first number that is missing: PostgreSQL commits are not in
+        the order of the numbers.
+        """
         self._ahead |= set(numbers)
         now = time.monotonic()
         while self._ahead and self._horizon is not None:
@@ -150,8 +165,12 @@ class Tail:
             self._horizon = first
 
 
-async def until_terminal(tail: Tail, jobs: Jobs, job_id: str, seconds: float) -> tuple[Job, int] | None:
-    """The job and its version, when it has ended or the time is over; None where there is no such job."""
+async def until_terminal(
+    tail: Tail, jobs: Jobs, job_id: str, seconds: float
+) -> tuple[Job, int] | None:
+    """The job and its version, when it has ended or the time is over; None where there is no such
+    job.
+    """
     found = jobs.cached_if_current(job_id) or await run_in_threadpool(jobs.get_with_version, job_id)
     if seconds <= 0 or found is None or found[0].state in TERMINAL:
         return found
@@ -175,15 +194,19 @@ async def _until_end(tail: Tail, watch: Watch, seconds: float) -> None:
 
 
 async def stream(tail: Tail, store: Store, job_id: str, after: int) -> AsyncIterator[bytes]:
-    """A job's events from after a number on, as Server-Sent Events, with heartbeats, to the last one of a job that has ended.
+    """A job's events from after a number on, as Server-Sent Events, with heartbeats, to the last
+    one of a job that has ended.
 
-    The database is read once, then the tail is followed; where the numbers show a gap, the database is read again.
+    The database is read once, then the tail is followed; where the numbers show a gap, the database
+    is read again.
     """
     async with tail.watching(job_id) as watch:
         behind = True
         while not tail.closing:
             while behind:
-                events = await run_in_threadpool(store.events.of, job_id, after=after, limit=PAGE_EVENTS)
+                events = await run_in_threadpool(
+                    store.events.of, job_id, after=after, limit=PAGE_EVENTS
+                )
                 for event in events:
                     yield _encoded(event)
                     after = event.id

@@ -1,4 +1,6 @@
-"""Things to download: each with a name that says what it is, and an ETag, so that what has not changed is not sent again."""
+"""Things to download: each with a name that says what it is, and an ETag, so that what has not
+changed is not sent again.
+"""
 
 import hashlib
 import re
@@ -23,13 +25,21 @@ def is_known(etag: str, if_none_match: str | None) -> bool:
 
 
 def etag_of(job: Job, version: int, what: str) -> str:
-    """The validator of something that is made from a job and its result: another version of either may change it."""
-    return '"' + hashlib.sha256(f"{job.id} {version} {VERSION} {what}".encode()).hexdigest()[:32] + '"'
+    """The validator of something that is made from a job and its result: another version of either
+    may change it.
+    """
+    return (
+        '"' + hashlib.sha256(f"{job.id} {version} {VERSION} {what}".encode()).hexdigest()[:32] + '"'
+    )
 
 
 def file_name(job: Job, what: str) -> str:
     """fflab-KIND[-NAME]-JOB-WHAT, in plain ASCII."""
-    plain = unicodedata.normalize("NFKD", (job.name or "").casefold()).encode("ascii", "ignore").decode()
+    plain = (
+        unicodedata.normalize("NFKD", (job.name or "").casefold())
+        .encode("ascii", "ignore")
+        .decode()
+    )
     name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:LONGEST_NAME]
     return "-".join(part for part in ("fflab", job.kind, name, job.id, what) if part)
 
@@ -45,11 +55,19 @@ def download(
     inline: bool = False,
     policy: str = INERT,
 ) -> Response:
-    """The answer that sends what `make` makes, in pieces; made only where the client does not have it."""
-    headers = {"ETag": etag_of(job, version, what), "Cache-Control": "private, no-cache", "Content-Security-Policy": policy}
+    """The answer that sends what `make` makes, in pieces; made only where the client does not have
+    it.
+    """
+    headers = {
+        "ETag": etag_of(job, version, what),
+        "Cache-Control": "private, no-cache",
+        "Content-Security-Policy": policy,
+    }
     if is_known(headers["ETag"], if_none_match):
         return Response(status_code=304, headers=headers)
-    headers["Content-Disposition"] = f'{"inline" if inline else "attachment"}; filename="{file_name(job, what)}"'
+    headers["Content-Disposition"] = (
+        f'{"inline" if inline else "attachment"}; filename="{file_name(job, what)}"'
+    )
     content = make()
     if isinstance(content, str):
         content = content.encode()

@@ -1,4 +1,6 @@
-"""The OpenAPI document: the framework's, with one shape of all problems, and with what it says of keys and errors made true."""
+"""The OpenAPI document: the framework's, with one shape of all problems, and with what it says of
+keys and errors made true.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,12 +12,25 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from service.web.host_check import PROBES
-from service.web.problems import BadHost, DatabaseAway, Invalid, KeyNeeded, Problem, ProblemDetails, WrongHost, WrongOrigin, documented
+from service.web.problems import (
+    BadHost,
+    DatabaseAway,
+    Invalid,
+    KeyNeeded,
+    Problem,
+    ProblemDetails,
+    WrongHost,
+    WrongOrigin,
+    documented,
+)
 
 REFERENCE = "#/components/schemas/{model}"
 SERVERS = [{"url": "/", "description": "the service that answers with this document"}]
 SPECS = ("TrainSpec", "CheckSpec", "StudySpec")
-FRAMEWORKS = ("HTTPValidationError", "ValidationError")  # its shapes of errors, which are never sent
+FRAMEWORKS = (
+    "HTTPValidationError",
+    "ValidationError",
+)  # its shapes of errors, which are never sent
 
 Document = dict[str, Any]
 
@@ -33,7 +48,8 @@ def openapi(app: FastAPI) -> Document:
         description=app.description,
         routes=app.routes,
         servers=SERVERS,
-        separate_input_output_schemas=False,  # what is answered can be asked; generators refuse two shapes of one title
+        # what is answered can be asked; generators refuse two shapes of one title
+        separate_input_output_schemas=False,
     )
     for path, method, operation in operations(document):
         _correct(path, method, operation)
@@ -50,11 +66,15 @@ def openapi(app: FastAPI) -> Document:
 
 
 def _say_object_defaults(shape: Document) -> None:
-    """A default that is an object is told in words: generators cannot make one of a class, and leave the whole shape out."""
+    """A default that is an object is told in words: generators cannot make one of a class, and
+    leave the whole shape out.
+    """
     for field in shape.get("properties", {}).values():
         if isinstance(field.get("default"), dict):
             told = f"default: {json.dumps(field.pop('default'))}"
-            field["description"] = f"{field['description']}; {told}" if "description" in field else told
+            field["description"] = (
+                f"{field['description']}; {told}" if "description" in field else told
+            )
 
 
 def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Document]]:
@@ -65,13 +85,18 @@ def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Document
 
 
 def _correct(path: str, method: str, operation: Document) -> None:
-    """Every route but the probes may refuse a Host; one that asks whose request it is may refuse that, and find the database away."""
+    """Every route but the probes may refuse a Host; one that asks whose request it is may refuse
+    that, and find the database away.
+    """
     answers = operation["responses"]
     if "HTTPValidationError" in str(answers.get("422", {}).get("content")):
         del answers["422"]
     kinds: list[type[Problem]] = [] if path in PROBES else [BadHost, WrongHost]
     if "security" in operation:
-        operation["security"] = [{}, *operation["security"]]  # {}: without a key, while the service has none
+        operation["security"] = [
+            {},
+            *operation["security"],
+        ]  # {}: without a key, while the service has none
         kinds += [KeyNeeded, Invalid, DatabaseAway, *((WrongOrigin,) if method != "get" else ())]
     for kind in kinds:
         answers[str(kind.status)] = documented(kind, answers.get(str(kind.status)))

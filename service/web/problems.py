@@ -15,7 +15,8 @@
     ├── 500 Unexpected
     └── 503 DatabaseAway
 
-A class's name gives its code, its first docstring line the title, and the second paragraph what to do.
+A class's name gives its code, its first docstring line the title, and the second paragraph what to
+do.
 """
 
 import json
@@ -63,7 +64,12 @@ class Problem(Exception):  # noqa: N818
     status: ClassVar[int] = 400
 
     def __init__(
-        self, detail: str = "", *, errors: Sequence[FieldError] = (), headers: Mapping[str, str] | None = None, **extra: Any
+        self,
+        detail: str = "",
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+        **extra: Any,
     ) -> None:
         super().__init__(detail or self.title())
         self.detail = detail or self.advice()
@@ -77,7 +83,7 @@ class Problem(Exception):  # noqa: N818
     @classmethod
     def title(cls) -> str:
         """What is wrong, the same for every occurrence."""
-        return (cls.__doc__ or "").strip().split("\n")[0]
+        return " ".join((cls.__doc__ or "").strip().split("\n\n")[0].split())
 
     @classmethod
     def advice(cls) -> str:
@@ -165,7 +171,8 @@ class NoSuchDataset(Problem):
 class BadUpload(Problem):
     """The data set cannot be used.
 
-    Send an .npz of x (N, ...), bytes or floats, and y (N,), integers from 0; numpy.savez("data.npz", x=x, y=y) writes one.
+    Send an .npz of x (N, ...), bytes or floats, and y (N,), integers from 0;
+    numpy.savez("data.npz", x=x, y=y) writes one.
     """
 
     status = 422
@@ -237,7 +244,8 @@ class NoResultYet(Problem):
 class NoWeights(Problem):
     """The job has no such weights.
 
-    A training job has them at the end of each measured epoch; GET /v1/jobs/{id}/curves lists those that there are.
+    A training job has them at the end of each measured epoch; GET /v1/jobs/{id}/curves lists those
+    that there are.
     """
 
     status = 409
@@ -282,7 +290,8 @@ class WrongMediaType(Problem):
 class WrongHost(Problem):
     """The service does not answer to this name.
 
-    Ask it as localhost or 127.0.0.1; its operator lists other names in FFLAB_ALLOWED_HOSTS, or has API keys made, with which any will do.
+    Ask it as localhost or 127.0.0.1; its operator lists other names in FFLAB_ALLOWED_HOSTS, or has
+    API keys made, with which any will do.
     """
 
     status = 421
@@ -347,11 +356,19 @@ def _all(kind: type[Problem]) -> dict[str, type[Problem]]:
 
 
 PROBLEMS: dict[str, type[Problem]] = _all(Problem)
-BY_STATUS: dict[int, type[Problem]] = {404: NoSuchPage, 405: WrongMethod, 413: BodyTooLarge, 415: WrongMediaType, 422: Invalid}
+BY_STATUS: dict[int, type[Problem]] = {
+    404: NoSuchPage,
+    405: WrongMethod,
+    413: BodyTooLarge,
+    415: WrongMediaType,
+    422: Invalid,
+}
 
 
 def responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI responses of a route that may answer with these problems, besides those of every route (service.web.openapi)."""
+    """The OpenAPI responses of a route that may answer with these problems, besides those of every
+    route (service.web.openapi).
+    """
     found: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
         found[kind.status] = documented(kind, found.get(kind.status))
@@ -359,7 +376,9 @@ def responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
 
 
 def documented(kind: type[Problem], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The OpenAPI response that stands for a problem, and for those that `known` stands for already."""
+    """The OpenAPI response that stands for a problem, and for those that `known` stands for
+    already.
+    """
     description = f"{known['description']} Or: {kind.title()}" if known else kind.title()
     schema = {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
@@ -378,7 +397,9 @@ def install(app: FastAPI) -> None:
 
 
 class SizeAnswers:
-    """Makes a problem document of the framework's plain answer to a body whose declared size is above the limit."""
+    """Makes a problem document of the framework's plain answer to a body whose declared size is
+    above the limit.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -389,7 +410,10 @@ class SizeAnswers:
 
         async def answer(message: Message) -> None:
             nonlocal replaced
-            if message["type"] == "http.response.start" and message["status"] == BodyTooLarge.status:
+            if (
+                message["type"] == "http.response.start"
+                and message["status"] == BodyTooLarge.status
+            ):
                 replaced = Headers(raw=message["headers"]).get("content-type") != MEDIA_TYPE
             if not replaced:
                 await send(message)
@@ -414,7 +438,11 @@ def not_accepted(error: Exception) -> Problem:
         case InvalidField():
             return invalid_at(error.pointer, error.message)
         case RunTooLarge():
-            return TooLarge(str(error), estimate=error.cost.model_dump(mode="json"), limits=error.limits.model_dump())
+            return TooLarge(
+                str(error),
+                estimate=error.cost.model_dump(mode="json"),
+                limits=error.limits.model_dump(),
+            )
         case KeyInFlight():
             return StillInFlight(headers={"Retry-After": str(IN_FLIGHT_RETRY_SECONDS)})
         case KeyReused():
@@ -442,7 +470,11 @@ async def _http(request: Request, error: Exception) -> Response:
 def _allowed(request: Request) -> str:
     """The methods of an address; the framework names those of one of its routes only."""
     paths: dict[str, dict[str, object]] = request.app.openapi()["paths"]
-    matching = (known for path, known in paths.items() if re.fullmatch(re.sub(r"{[^}]+}", "[^/]+", path), request.url.path.rstrip("/")))
+    matching = (
+        known
+        for path, known in paths.items()
+        if re.fullmatch(re.sub(r"{[^}]+}", "[^/]+", path), request.url.path.rstrip("/"))
+    )
     return ", ".join(sorted({method.upper() for known in matching for method in known}))
 
 
@@ -465,4 +497,6 @@ def invalid(errors: Sequence[Any], body: object) -> Invalid:
 
 def invalid_at(pointer: str, message: str) -> Invalid:
     """The problem of one field."""
-    return Invalid(visible(f"{pointer}: {message}"), errors=[FieldError(pointer=pointer, message=message)])
+    return Invalid(
+        visible(f"{pointer}: {message}"), errors=[FieldError(pointer=pointer, message=message)]
+    )

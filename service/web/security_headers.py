@@ -1,18 +1,27 @@
-"""What browsers are told of every answer: it is what it says it is, and nothing in it runs with the rights of its reader."""
+"""What browsers are told of every answer: it is what it says it is, and nothing in it runs with the
+rights of its reader.
+"""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# sandbox: what is opened has no origin, so neither cookies nor the API, whatever a user's text makes of it
-INERT = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'; sandbox"
+# sandbox: what is opened has no origin, so neither cookies nor the API, whatever a user's text
+# makes of it
+INERT = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "frame-ancestors 'none'; sandbox"
+)
 DRAWING = (  # a page that draws its chart, with pictures of it to be saved
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: "
+    "blob:; base-uri 'none'; "
     "frame-ancestors 'none'; sandbox allow-scripts allow-downloads"
 )
 
 
 class Precautions:
-    """Adds them to every answer, also to refusals; the pages, and charts that run a script, have a policy of their own."""
+    """Adds them to every answer, also to refusals; the pages, and charts that run a script, have a
+    policy of their own.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,4 +1,6 @@
-"""The API process: one uvicorn server on one address, refused where it would be open to strangers."""
+"""The API process: one uvicorn server on one address, refused where it would be open to
+strangers.
+"""
 
 import argparse
 import asyncio
@@ -31,7 +33,10 @@ class ServeError(Exception):
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
-    """Run the API until a signal ends it. Raises ServeError where the address, the database or the artifacts may not be used."""
+    """Run the API until a signal ends it.
+
+    Raises ServeError where the address, the database or the artifacts may not be used.
+    """
     from service.web.app import create_app
 
     logging.basicConfig(format="%(asctime)s %(levelname)s api: %(message)s")
@@ -41,12 +46,16 @@ def serve(settings: Settings, host: str, port: int) -> None:
     refuse_others_state(settings)
     warn_if_unfit(settings.redis_url)
     app = create_app(settings)
-    config = uvicorn.Config(app, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False, backlog=BACKLOG)
+    config = uvicorn.Config(
+        app, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False, backlog=BACKLOG
+    )
     Server(config, app).run(sockets=[listener])
 
 
 class Server(uvicorn.Server):
-    """Lets waiting clients go at the signal to end: they would hold it up until the time to drain is over."""
+    """Lets waiting clients go at the signal to end: they would hold it up until the time to drain
+    is over.
+    """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
@@ -63,7 +72,9 @@ class Server(uvicorn.Server):
 def listen(host: str, port: int) -> socket.socket:
     """A socket bound to the address, not listening yet; ServeError where that fails."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -73,13 +84,20 @@ def listen(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ServeError(f"port {port} of {host} is in use: choose another with --port, or stop what listens there") from error
-        raise ServeError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+            raise ServeError(
+                f"port {port} of {host} is in use: choose another with --port, or stop what "
+                f"listens there"
+            ) from error
+        raise ServeError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}"
+        ) from error
     return listener
 
 
 def refuse_others_state(settings: Settings) -> None:
-    """Raise ServeError where the database cannot be used, or the artifacts in the home are not known to be its own."""
+    """Raise ServeError where the database cannot be used, or the artifacts in the home are not
+    known to be its own.
+    """
     try:
         store = Store(settings.database)
         try:
@@ -91,9 +109,14 @@ def refuse_others_state(settings: Settings) -> None:
         raise ServeError(str(error)) from error
     except (SQLAlchemyError, CommandError, ModuleNotFoundError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        raise ServeError(f"the database cannot be used: {reason}; look at FFLAB_DATABASE_URL, and at FFLAB_HOME for SQLite") from error
+        raise ServeError(
+            f"the database cannot be used: {reason}; look at FFLAB_DATABASE_URL, and at "
+            f"FFLAB_HOME for SQLite"
+        ) from error
     except OSError as error:
-        raise ServeError(f"the home {settings.root} cannot be used: {error}; choose another with FFLAB_HOME") from error
+        raise ServeError(
+            f"the home {settings.root} cannot be used: {error}; choose another with FFLAB_HOME"
+        ) from error
 
 
 def refuse_strangers(settings: Settings, host: str) -> None:
@@ -108,7 +131,8 @@ def refuse_strangers(settings: Settings, host: str) -> None:
         store.close()
     if not keys:
         raise ServeError(
-            f"{host} is open to others: make a key first with `fflab keys create NAME`, or set FFLAB_REQUIRE_KEYS=true to refuse "
+            f"{host} is open to others: make a key first with `fflab keys create NAME`, or set "
+            f"FFLAB_REQUIRE_KEYS=true to refuse "
             "requests until there is one"
         )
 

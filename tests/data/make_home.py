@@ -1,9 +1,11 @@
-"""Makes the home of a lab in the middle of its work, as the code that is imported keeps it, for tests of later code.
+"""Makes the home of a lab in the middle of its work, as the code that is imported keeps it, for
+tests of later code.
 
     PYTHONPATH=CHECKOUT python -P tests/data/make_home.py home-VERSION
 
-writes home-VERSION.tar.gz and, as home-VERSION.json, what is in it. It is as small as can be and names no machine: a data set that was
-uploaded, a training run and checks that have ended, a training run that was paused, a study that was stopped in its second run, a key.
+writes home-VERSION.tar.gz and, as home-VERSION.json, what is in it. It is as small as can be and
+names no machine: a data set that was uploaded, a training run and checks that have ended, a
+training run that was paused, a study that was stopped in its second run, a key.
 """
 
 import gzip
@@ -32,15 +34,30 @@ from service.settings import Settings
 from service.store import Store
 
 DATA: dict[str, Any] = {"dataset": {"name": "tiny"}}
-NETWORK: dict[str, Any] = {"network": {"widths": [8], "normalize": "l2"}, "optimizer": {"name": "adam", "lr": 0.01}, "batch_size": 30}
+NETWORK: dict[str, Any] = {
+    "network": {"widths": [8], "normalize": "l2"},
+    "optimizer": {"name": "adam", "lr": 0.01},
+    "batch_size": 30,
+}
 RARELY: dict[str, Any] = {"monitor": {"every_epochs": 60, "theorems": [2]}}
 TRAIN = {"kind": "train", **DATA, **NETWORK, "epochs": 2, "seeds": [0, 1]}
-CHECK = {"kind": "check", **DATA, "theorem": 2, "widths": [12], "samples": 60, "batch_size": 30, "seeds": [0]}
+CHECK = {
+    "kind": "check",
+    **DATA,
+    "theorem": 2,
+    "widths": [12],
+    "samples": 60,
+    "batch_size": 30,
+    "seeds": [0],
+}
 LONG = {"kind": "train", **DATA, **NETWORK, **RARELY, "epochs": 240}
 PART = {"base": {**LONG, "seeds": [5]}, "grid": {"epochs": [3, 241], "optimizer.lr": [0.01, 0.02]}}
 STUDY = {"kind": "study", "parts": {"slow": PART}}
 LEFT_OUT = ("redis", "logs", "stack.lock", "stack.json")
-WORKERS = {f'"{platform.node()}-': '"lab-', f" on {platform.node()},": " on lab,"}  # as events and logs name them
+WORKERS = {
+    f'"{platform.node()}-': '"lab-',
+    f" on {platform.node()},": " on lab,",
+}  # as events and logs name them
 SECONDS = 120.0
 
 
@@ -48,7 +65,10 @@ def tiny() -> bytes:
     """A data set of three classes."""
     draw = np.random.default_rng(0)
     labels = np.arange(90) % 3
-    images = (draw.integers(0, 90, (90, 5, 5)) + 60 * (np.arange(25).reshape(5, 5) % 3 == labels[:, None, None])).astype(np.uint8)
+    images = (
+        draw.integers(0, 90, (90, 5, 5))
+        + 60 * (np.arange(25).reshape(5, 5) % 3 == labels[:, None, None])
+    ).astype(np.uint8)
     file = io.BytesIO()
     np.savez_compressed(file, x=images, y=labels)
     return file.getvalue()
@@ -80,15 +100,29 @@ class Lab:
             if job["state"] == state and job["progress"]["fraction"] >= fraction:
                 return
             if job["state"] in ("failed", "cancelled") or time.monotonic() > deadline:
-                raise SystemExit(f"{job['name']} is {job['state']} at {job['progress']['fraction']}: {job['error']}")
+                raise SystemExit(
+                    f"{job['name']} is {job['state']} at {job['progress']['fraction']}: "
+                    f"{job['error']}"
+                )
             time.sleep(0.02)
 
 
 def work(lab: Lab) -> dict[str, Any]:
     """Do what the home tells of; what was done."""
-    lab.post("/v1/datasets", params={"name": "tiny"}, content=tiny(), headers={"content-type": "application/octet-stream"})
+    lab.post(
+        "/v1/datasets",
+        params={"name": "tiny"},
+        content=tiny(),
+        headers={"content-type": "application/octet-stream"},
+    )
     jobs = {"train": lab.submit(TRAIN, "trained"), "check": lab.submit(CHECK, "checked")}
-    at_weights = {**CHECK, "at": {"job": jobs["train"], "epoch": 2, "layer": 0}, "methods": ["exact"], "widths": [8], "activation": "relu"}
+    at_weights = {
+        **CHECK,
+        "at": {"job": jobs["train"], "epoch": 2, "layer": 0},
+        "methods": ["exact"],
+        "widths": [8],
+        "activation": "relu",
+    }
     lab.until(jobs["train"], "succeeded")
     jobs["check at weights"] = lab.submit(at_weights, "checked where trained")
     for job_id in jobs.values():
@@ -108,7 +142,13 @@ def work(lab: Lab) -> dict[str, Any]:
             lab.until(run["id"], "succeeded")
     lab.until(long[0], "running", 0.3)
     return {
-        "specs": {"train": TRAIN, "check": CHECK, "check at weights": at_weights, "paused": LONG, "study": STUDY},
+        "specs": {
+            "train": TRAIN,
+            "check": CHECK,
+            "check at weights": at_weights,
+            "paused": LONG,
+            "study": STUDY,
+        },
         "jobs": jobs,
         "results": results,
         "weights": [hashlib.sha256(layer.tobytes()).hexdigest() for layer in weights.layers],
@@ -119,11 +159,17 @@ def scrub(home: Path) -> None:
     """Take out of the database who worked where, and leave it as one file."""
     with sqlite3.connect(home / "fflab.db") as database:
         database.execute("DELETE FROM workers")
-        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = [
+            name
+            for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
         for table in tables:
             for _, column, kind, *_ in database.execute(f"PRAGMA table_info({table})").fetchall():
-                for told, instead in WORKERS.items() if kind.startswith(("VARCHAR", "TEXT", "JSON")) else ():
-                    database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (told, instead))  # noqa: S608
+                for told, instead in (
+                    WORKERS.items() if kind.startswith(("VARCHAR", "TEXT", "JSON")) else ()
+                ):
+                    statement = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"  # noqa: S608
+                    database.execute(statement, (told, instead))
     database.execute("PRAGMA journal_mode=DELETE")
     database.execute("VACUUM")
     database.close()

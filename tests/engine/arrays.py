@@ -36,7 +36,14 @@ ILLEGIBLE = (
         "{{}: 1}",
         "{[]: 1}",
     ),
-    *("", " ", "\\", "{'descr': {}, 'fortran_order': False, 'shape': (2,)}", "{'descr': [], 'fortran_order': 1, 'shape': ()}", "1" * 9_000),
+    *(
+        "",
+        " ",
+        "\\",
+        "{'descr': {}, 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': [], 'fortran_order': 1, 'shape': ()}",
+        "1" * 9_000,
+    ),
     *(
         "{1: 2, b'x': 3}",
         "{'descr': ('|u1', -1), 'fortran_order': False, 'shape': (2,)}",

@@ -1,8 +1,10 @@
-"""A few short runs of the engine, whose figures are pinned: `python -m tests.engine.pinned` records them for the present numerics version.
+"""A few short runs of the engine, whose figures are pinned: `python -m tests.engine.pinned` records
+them for the present numerics version.
 
-The figures of a run are kept column by column (so that a column that is new is no change of a figure) in two forms. Summaries to some
-digits hold everywhere. Digests of every bit hold where processor, torch and numpy are those of a recorded platform: on others products
-are added in another order. One thread computes, so that the number of cores does not matter.
+The figures of a run are kept column by column (so that a column that is new is no change of a
+figure) in two forms. Summaries to some digits hold everywhere. Digests of every bit hold where
+processor, torch and numpy are those of a recorded platform: on others products are added in another
+order. One thread computes, so that the number of cores does not matter.
 """
 
 import hashlib
@@ -40,16 +42,38 @@ SMALL: dict[str, Any] = {
 }
 TRAIN: dict[str, dict[str, Any]] = {
     "difference, sgd": {},
-    "softplus, adam": {"objective": {"name": "softplus"}, "optimizer": {"name": "adam", "lr": 0.01}},
+    "softplus, adam": {
+        "objective": {"name": "softplus"},
+        "optimizer": {"name": "adam", "lr": 0.01},
+    },
     "simultaneous": {"layers": "simultaneous", "optimizer": {"name": "adam", "lr": 0.01}},
-    "sampled labels, silu": {"negatives": {"strategy": "sampled_label"}, "network": {"widths": [24], "activation": "silu"}},
+    "sampled labels, silu": {
+        "negatives": {"strategy": "sampled_label"},
+        "network": {"widths": [24], "activation": "silu"},
+    },
     "digits, evaluated": {
-        "dataset": {"name": "digits", "train_samples": 240, "validation_samples": 40, "test_samples": 60},
-        "evaluation": {"linear_classifier": True, "ensembles": True, "baselines": ["cross_entropy"]},
+        "dataset": {
+            "name": "digits",
+            "train_samples": 240,
+            "validation_samples": 40,
+            "test_samples": 60,
+        },
+        "evaluation": {
+            "linear_classifier": True,
+            "ensembles": True,
+            "baselines": ["cross_entropy"],
+        },
     },
 }
 CHECK: dict[str, dict[str, Any]] = {
-    f"theorem {theorem}": {"theorem": theorem, "widths": [32, 64], "samples": 240, "batch_size": 80, "seeds": [0, 1]} for theorem in (1, 2)
+    f"theorem {theorem}": {
+        "theorem": theorem,
+        "widths": [32, 64],
+        "samples": 240,
+        "batch_size": 80,
+        "seeds": [0, 1],
+    }
+    for theorem in (1, 2)
 }
 
 Figures = dict[str, dict[str, list[Any]]]  # run -> table.column -> values in the order of the rows
@@ -60,8 +84,14 @@ def computed() -> Figures:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        results = {name: ffengine.train(TrainSpec.model_validate(SMALL | given), device="cpu") for name, given in TRAIN.items()}
-        checks = {name: ffengine.check(CheckSpec.model_validate(given), device="cpu") for name, given in CHECK.items()}
+        results = {
+            name: ffengine.train(TrainSpec.model_validate(SMALL | given), device="cpu")
+            for name, given in TRAIN.items()
+        }
+        checks = {
+            name: ffengine.check(CheckSpec.model_validate(given), device="cpu")
+            for name, given in CHECK.items()
+        }
     finally:
         torch.set_num_threads(before)
     return {name: dict(columns(result)) for name, result in (results | checks).items()}
@@ -82,10 +112,19 @@ def digest_of(values: list[Any]) -> str:
 
 
 def summary_of(values: list[Any]) -> list[Any]:
-    """How many values there are, and how many of them are null; of numbers the mean and the root of the mean square."""
+    """How many values there are, and how many of them are null; of numbers the mean and the root of
+    the mean square.
+    """
     flat = list(flattened(values))
     numbers = [float(value) for value in flat if isinstance(value, int | float)]
-    means = (math.fsum(numbers) / len(numbers), math.sqrt(math.fsum(value * value for value in numbers) / len(numbers))) if numbers else ()
+    means = (
+        (
+            math.fsum(numbers) / len(numbers),
+            math.sqrt(math.fsum(value * value for value in numbers) / len(numbers)),
+        )
+        if numbers
+        else ()
+    )
     return [len(flat), flat.count(None), *(float(f"{value:.{DIGITS}g}") for value in means)]
 
 
@@ -99,24 +138,39 @@ def flattened(values: Any) -> Iterator[Any]:
 
 
 def differs(summary: list[Any], values: list[Any]) -> bool:
-    """Whether the summary of a column is another, beyond what processors may differ by: roundings, and a few samples on the other side."""
+    """Whether the summary of a column is another, beyond what processors may differ by: roundings,
+    and a few samples on the other side.
+    """
     present = summary_of(values)
     if summary[:2] != present[:2] or len(summary) != len(present):
         return True
     numbers = [value for value in flattened(values) if value is not None]
     counts = all(isinstance(value, int) for value in numbers)
     shares = all(isinstance(value, float) and 0 <= value <= 1 for value in numbers)
-    slack = WITHIN * summary[-1] + (FLIPS / len(numbers) if counts else SHARE_WITHIN if shares else 0.0) if numbers else 0.0
-    return any(abs(one - other) > slack for one, other in zip(summary[2:], present[2:], strict=True))
+    slack = (
+        WITHIN * summary[-1] + (FLIPS / len(numbers) if counts else SHARE_WITHIN if shares else 0.0)
+        if numbers
+        else 0.0
+    )
+    return any(
+        abs(one - other) > slack for one, other in zip(summary[2:], present[2:], strict=True)
+    )
 
 
 def here() -> str:
-    """What bits depend on beside the figures: the processor by a digest of its name, and the versions of the libraries."""
+    """What bits depend on beside the figures: the processor by a digest of its name, and the
+    versions of the libraries.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    processor = hashlib.sha256((found[1] if found else platform.processor()).encode()).hexdigest()[:8]
+    processor = hashlib.sha256((found[1] if found else platform.processor()).encode()).hexdigest()[
+        :8
+    ]
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{platform.machine()} {capability} processor {processor}, torch {torch.__version__}, numpy {np.__version__}"
+    return (
+        f"{platform.machine()} {capability} processor {processor}, torch {torch.__version__}, "
+        f"numpy {np.__version__}"
+    )
 
 
 def changes(record: dict[str, Any], figures: Figures, platform_name: str) -> list[str]:
@@ -136,14 +190,31 @@ def changes(record: dict[str, Any], figures: Figures, platform_name: str) -> lis
 
 
 def main() -> None:
-    """Record the figures, beside those of other platforms. Ends with an error where they changed and the version did not."""
+    """Record the figures, beside those of other platforms.
+
+    Ends with an error where they changed and the version did not.
+    """
     records = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     figures = computed()
     known = records.get(NUMERICS_VERSION, {"summaries": {}, "exact": {}})
     if found := changes(known, figures, here()):
-        sys.exit("\n".join([*found, "figures changed: first give NUMERICS_VERSION in ffengine/version.py another value"]))
-    summaries = {run: {column: summary_of(values) for column, values in table.items()} for run, table in figures.items()}
-    exact = {run: {column: digest_of(values) for column, values in table.items()} for run, table in figures.items()}
+        sys.exit(
+            "\n".join(
+                [
+                    *found,
+                    "figures changed: first give NUMERICS_VERSION in ffengine/version.py another "
+                    "value",
+                ]
+            )
+        )
+    summaries = {
+        run: {column: summary_of(values) for column, values in table.items()}
+        for run, table in figures.items()
+    }
+    exact = {
+        run: {column: digest_of(values) for column, values in table.items()}
+        for run, table in figures.items()
+    }
     kept = {run: table | known["summaries"].get(run, {}) for run, table in summaries.items()}
     record = {"summaries": kept, "exact": known["exact"] | {here(): exact}}
     RECORD.write_text(as_text({NUMERICS_VERSION: record}))
@@ -151,7 +222,12 @@ def main() -> None:
 
 def as_text(record: dict[str, Any]) -> str:
     """JSON with a column a line."""
-    return re.sub(r"\[[^\[\]]*\]", lambda found: " ".join(found[0].split()), json.dumps(record, indent=1)) + "\n"
+    return (
+        re.sub(
+            r"\[[^\[\]]*\]", lambda found: " ".join(found[0].split()), json.dumps(record, indent=1)
+        )
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The slow independent forms that the engine is tested against: loops, float64 autograd, finite differences.
+"""The slow independent forms that the engine is tested against: loops, float64 autograd, finite
+differences.
 
 Nothing here uses the engine's numerics.
 """
@@ -13,7 +14,9 @@ SIGMA: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "leaky_relu": lambda z: torch.nn.functional.leaky_relu(z, 0.01),
     "elu": torch.nn.functional.elu,
-    "gelu": lambda z: z * torch.special.log_ndtr(z).exp(),  # torch's gelu is off by 2 % at -8, and zero below, in float64
+    "gelu": lambda z: (
+        z * torch.special.log_ndtr(z).exp()
+    ),  # torch's gelu is off by 2 % at -8, and zero below, in float64
     "silu": torch.nn.functional.silu,
     "tanh": torch.tanh,
     "squared_relu": lambda z: torch.relu(z) ** 2,
@@ -22,10 +25,14 @@ SIGMA: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def random_layer(seed: int, samples: int, inputs: int, width: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def random_layer(
+    seed: int, samples: int, inputs: int, width: int, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor]:
     """Weights (n, m) and non-negative inputs (N, m), as pixels are."""
     generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(width, inputs, generator=generator, dtype=torch.float64) / math.sqrt(inputs)
+    weight = torch.randn(width, inputs, generator=generator, dtype=torch.float64) / math.sqrt(
+        inputs
+    )
     x = torch.rand(samples, inputs, generator=generator, dtype=torch.float64)
     return weight.to(dtype), x.to(dtype)
 
@@ -33,7 +40,10 @@ def random_layer(seed: int, samples: int, inputs: int, width: int, dtype: torch.
 def hoyer(h: list[float]) -> float:
     """Hoyer sparsity of one live sample, summed exactly."""
     root = math.sqrt(len(h))
-    return (root - math.fsum(abs(value) for value in h) / math.sqrt(math.fsum(value * value for value in h))) / (root - 1)
+    return (
+        root
+        - math.fsum(abs(value) for value in h) / math.sqrt(math.fsum(value * value for value in h))
+    ) / (root - 1)
 
 
 def gini(h: list[float]) -> float:
@@ -45,7 +55,9 @@ def gini(h: list[float]) -> float:
 def treves_rolls(h: list[float]) -> float:
     """(1 - a) / (1 - 1/n), a = mean(|h|)^2 / mean(h^2)."""
     n = len(h)
-    a = (math.fsum(abs(value) for value in h) / n) ** 2 / (math.fsum(value * value for value in h) / n)
+    a = (math.fsum(abs(value) for value in h) / n) ** 2 / (
+        math.fsum(value * value for value in h) / n
+    )
     return (1 - a) / (1 - 1 / n)
 
 
@@ -62,10 +74,15 @@ def sparsity(h: Tensor) -> Tensor:
     return (root - h.abs().sum(-1) / h.square().sum(-1).sqrt()) / (root - 1)
 
 
-def goodness_gradient(weight: Tensor, groups: list[Tensor], signs: list[float], activation: str) -> Tensor:
+def goodness_gradient(
+    weight: Tensor, groups: list[Tensor], signs: list[float], activation: str
+) -> Tensor:
     """-dL/dW of L = sum_g sign_g sum_i ||h_i||^2, by autograd: the step's direction D."""
     leaf = weight.double().clone().requires_grad_()
-    loss = sum(sign * SIGMA[activation](x.double() @ leaf.T).square().sum() for sign, x in zip(signs, groups, strict=True))
+    loss = sum(
+        sign * SIGMA[activation](x.double() @ leaf.T).square().sum()
+        for sign, x in zip(signs, groups, strict=True)
+    )
     (gradient,) = torch.autograd.grad(loss, leaf)
     return -gradient
 
@@ -74,20 +91,26 @@ def sparsity_rate(weight: Tensor, x: Tensor, direction: Tensor, activation: str)
     """dS/deta (N,) along W + eta D, by forward-mode differentiation in float64."""
 
     def of_eta(eta: Tensor) -> Tensor:
-        return sparsity(SIGMA[activation](x.double() @ (weight.double() + eta * direction.double()).T))
+        return sparsity(
+            SIGMA[activation](x.double() @ (weight.double() + eta * direction.double()).T)
+        )
 
     zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
     return torch.func.jvp(of_eta, (zero,), (one,))[1]
 
 
 def margin_of_rate(weight: Tensor, x: Tensor, rate: Tensor, activation: str) -> Tensor:
-    """The margin that belongs to a rate dS/deta (theory: dS/deta = (l1 / l2) margin / (sqrt(n) - 1))."""
+    """The margin that belongs to a rate dS/deta (theory: dS/deta = (l1 / l2) margin / (sqrt(n) -
+    1)).
+    """
     h = SIGMA[activation](x.double() @ weight.double().T)
     return rate * (math.sqrt(h.shape[1]) - 1) * h.square().sum(1).sqrt() / h.abs().sum(1)
 
 
 def papers_sum(weight: Tensor, groups: list[Tensor], signs: list[float], x: Tensor) -> Tensor:
-    """sum_i s_i <x_i, x_k> (<h_i, mask_k> / ||h_k||_1 - <h_i, h_k> / ||h_k||^2) for relu, by two loops over samples."""
+    """sum_i s_i <x_i, x_k> (<h_i, mask_k> / ||h_k||_1 - <h_i, h_k> / ||h_k||^2) for relu, by two
+    loops over samples.
+    """
     sums = []
     for x_k in x:
         h_k = torch.relu(weight @ x_k)
@@ -102,7 +125,9 @@ def papers_sum(weight: Tensor, groups: list[Tensor], signs: list[float], x: Tens
 
 
 def limit_sum(groups: list[list[list[float]]], signs: list[float], x_k: list[float]) -> float:
-    """sum_i s_i ||x_i||^2 cos(theta) phi(theta) by the formula of the theory, one angle at a time."""
+    """sum_i s_i ||x_i||^2 cos(theta) phi(theta) by the formula of the theory, one angle at a
+    time.
+    """
     total = 0.0
     length_k = math.sqrt(math.fsum(value * value for value in x_k))
     for group, sign in zip(groups, signs, strict=True):
@@ -135,16 +160,25 @@ def softplus(u: Tensor) -> Tensor:
     return torch.nn.functional.softplus(u, threshold=700)
 
 
-def pair_loss(objective: dict[str, float | str | None], positive: Tensor, negative: Tensor) -> Tensor:
-    """The loss (B,) of pairs from their goodness less the threshold, each written as in its source."""
+def pair_loss(
+    objective: dict[str, float | str | None], positive: Tensor, negative: Tensor
+) -> Tensor:
+    """The loss (B,) of pairs from their goodness less the threshold, each written as in its
+    source.
+    """
     name, alpha = objective["name"], objective.get("alpha")
     if name == "difference":
         return negative - positive
     if name == "softplus":
         return softplus(-positive) + softplus(negative)
     if name == "bce":
-        logits, targets = torch.stack([positive, negative]), torch.stack([torch.ones_like(positive), torch.zeros_like(negative)])
-        return torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(0)
+        logits, targets = (
+            torch.stack([positive, negative]),
+            torch.stack([torch.ones_like(positive), torch.zeros_like(negative)]),
+        )
+        return torch.nn.functional.binary_cross_entropy_with_logits(
+            logits, targets, reduction="none"
+        ).mean(0)
     if name == "symba":
         return softplus(-alpha * (positive - negative))  # type: ignore[operator]
     if name == "swish":
@@ -154,30 +188,50 @@ def pair_loss(objective: dict[str, float | str | None], positive: Tensor, negati
     raise KeyError(name)
 
 
-def optimizer_of(entry: dict[str, float | str], parameter: Tensor, width: int) -> torch.optim.Optimizer:
+def optimizer_of(
+    entry: dict[str, float | str], parameter: Tensor, width: int
+) -> torch.optim.Optimizer:
     """torch's own optimiser for an entry of the catalogue."""
     lr = float(entry["lr"]) / (width if entry["scale_lr_by_width"] else 1)
     decay = float(entry["weight_decay"])
     if entry["name"] == "sgd":
         return torch.optim.SGD([parameter], lr, weight_decay=decay)
     if entry["name"] in ("momentum", "nesterov"):
-        return torch.optim.SGD([parameter], lr, float(entry["momentum"]), weight_decay=decay, nesterov=entry["name"] == "nesterov")
+        return torch.optim.SGD(
+            [parameter],
+            lr,
+            float(entry["momentum"]),
+            weight_decay=decay,
+            nesterov=entry["name"] == "nesterov",
+        )
     kind = torch.optim.Adam if entry["name"] == "adam" else torch.optim.AdamW
-    return kind([parameter], lr, (float(entry["beta1"]), float(entry["beta2"])), float(entry["epsilon"]), decay)
+    return kind(
+        [parameter],
+        lr,
+        (float(entry["beta1"]), float(entry["beta2"])),
+        float(entry["epsilon"]),
+        decay,
+    )
 
 
 # Angles between samples
 
 
-def angle_histogram(own: list[list[float]], others: list[list[float]], bin_degrees: int) -> tuple[list[int], list[float]]:
-    """Pairs and the sum of ||x_i||^2 by angle, for each x_i of `own` with each x_k of `others` that is not the same object."""
+def angle_histogram(
+    own: list[list[float]], others: list[list[float]], bin_degrees: int
+) -> tuple[list[int], list[float]]:
+    """Pairs and the sum of ||x_i||^2 by angle, for each x_i of `own` with each x_k of `others` that
+    is not the same object.
+    """
     pairs, energy = [0] * (180 // bin_degrees), [0.0] * (180 // bin_degrees)
     for x_i in own:
         for x_k in others:
             if x_i is x_k or not any(x_i) or not any(x_k):
                 continue
             length_i, length_k = math.hypot(*x_i), math.hypot(*x_k)
-            cosine = math.fsum((a / length_i) * (b / length_k) for a, b in zip(x_i, x_k, strict=True))
+            cosine = math.fsum(
+                (a / length_i) * (b / length_k) for a, b in zip(x_i, x_k, strict=True)
+            )
             place = math.degrees(math.acos(max(-1.0, min(1.0, cosine)))) / bin_degrees
             place = min(int(place + 1e-9), len(pairs) - 1)
             pairs[place] += 1

@@ -19,17 +19,33 @@ from ffengine.objectives import AnyObjective, Goodness, GoodnessEntry, GoodnessN
 from ffengine.optimizers import SCHEDULES, AnyOptimizer, Optimizer, ScheduleName
 from ffengine.presets import PRESETS
 from ffengine.samples import Samples, load_samples
-from ffengine.spec import BASELINE_MEANING, PREPROCESS_MEANING, Baseline, DatasetSpec, NetworkSpec, Preprocess, TrainSpec
+from ffengine.spec import (
+    BASELINE_MEANING,
+    PREPROCESS_MEANING,
+    Baseline,
+    DatasetSpec,
+    NetworkSpec,
+    Preprocess,
+    TrainSpec,
+)
 from ffengine.study import expand
 from ffengine.theorems import THEOREMS, TheoremNumber
 from tests.engine import reference
 from tests.engine.reference import SIGMA
 from tests.examples import examples
 
-NEGATIVES: dict[str, Negatives] = {name_of(entry, "strategy"): entry() for entry in entries(AnyNegatives)}  # type: ignore[misc]
-OBJECTIVES: dict[str, Objective] = {name_of(entry, "name"): entry() for entry in entries(AnyObjective)}  # type: ignore[misc]
-GOODNESS: dict[str, Goodness] = {name_of(entry, "name"): entry() for entry in entries(GoodnessEntry)}  # type: ignore[misc]
-OPTIMIZERS: dict[str, Optimizer] = {name_of(entry, "name"): entry() for entry in entries(AnyOptimizer)}  # type: ignore[misc]
+NEGATIVES: dict[str, Negatives] = {
+    name_of(entry, "strategy"): entry() for entry in entries(AnyNegatives)
+}  # type: ignore[misc]
+OBJECTIVES: dict[str, Objective] = {
+    name_of(entry, "name"): entry() for entry in entries(AnyObjective)
+}  # type: ignore[misc]
+GOODNESS: dict[str, Goodness] = {
+    name_of(entry, "name"): entry() for entry in entries(GoodnessEntry)
+}  # type: ignore[misc]
+OPTIMIZERS: dict[str, Optimizer] = {
+    name_of(entry, "name"): entry() for entry in entries(AnyOptimizer)
+}  # type: ignore[misc]
 CLASSES = 10
 CPU = torch.device("cpu")
 
@@ -46,7 +62,11 @@ def test_names_are_the_literals_that_specs_accept() -> None:
 
 ENTRIES = [
     *((entry, "strategy") for entry in entries(AnyNegatives)),
-    *((entry, "name") for union in (AnyObjective, GoodnessEntry, AnyOptimizer) for entry in entries(union)),
+    *(
+        (entry, "name")
+        for union in (AnyObjective, GoodnessEntry, AnyOptimizer)
+        for entry in entries(union)
+    ),
 ]
 
 
@@ -68,7 +88,10 @@ def test_every_entry_describes_itself(entry: type[Entry], key: str) -> None:
 def test_every_activation_is_what_its_reference_says_with_its_own_slope(name: str) -> None:
     activation = ACTIVATIONS[name]
     z = torch.cat(
-        [torch.linspace(-6, 6, 1201, dtype=torch.float64) + 1e-3, torch.tensor([-700.0, 700.0, -1e4, 1e4], dtype=torch.float64)]
+        [
+            torch.linspace(-6, 6, 1201, dtype=torch.float64) + 1e-3,
+            torch.tensor([-700.0, 700.0, -1e4, 1e4], dtype=torch.float64),
+        ]
     ).requires_grad_()
     (slope,) = torch.autograd.grad(SIGMA[name](z).sum(), z)
     h = activation.value(z.detach())
@@ -80,15 +103,24 @@ def test_every_activation_is_what_its_reference_says_with_its_own_slope(name: st
     if activation.slope_where_active_is_one:
         assert bool((activation.slope(z.detach())[h != 0] == 1).all())
     if activation.slope_below_zero is not None:
-        assert torch.allclose(h, z.detach().clamp_min(0) + activation.slope_below_zero * z.detach().clamp_max(0))
+        assert torch.allclose(
+            h, z.detach().clamp_min(0) + activation.slope_below_zero * z.detach().clamp_max(0)
+        )
 
 
 # Goodness and objectives
 
 
 @pytest.mark.parametrize("name", GOODNESS)
-@given(seed=st.integers(0, 2**31), samples=st.integers(1, 5), width=st.integers(2, 40), scale=st.sampled_from([1e-3, 1.0, 1e3]))
-def test_every_goodness_pulls_as_autograd_says(name: str, seed: int, samples: int, width: int, scale: float) -> None:
+@given(
+    seed=st.integers(0, 2**31),
+    samples=st.integers(1, 5),
+    width=st.integers(2, 40),
+    scale=st.sampled_from([1e-3, 1.0, 1e3]),
+)
+def test_every_goodness_pulls_as_autograd_says(
+    name: str, seed: int, samples: int, width: int, scale: float
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     h = torch.relu(torch.randn(1, samples, width, generator=generator, dtype=torch.float64) * scale)
     s = torch.randn(1, samples, generator=generator, dtype=torch.float64)
@@ -98,13 +130,19 @@ def test_every_goodness_pulls_as_autograd_says(name: str, seed: int, samples: in
     value = GOODNESS[name].value(h)
     assert torch.allclose(value, expected, rtol=1e-12)
     live = h > 0
-    assert torch.allclose(GOODNESS[name].pull(h.clone(), value, s)[live], slope[live], rtol=1e-9, atol=1e-12)
+    assert torch.allclose(
+        GOODNESS[name].pull(h.clone(), value, s)[live], slope[live], rtol=1e-9, atol=1e-12
+    )
     assert not bool(GOODNESS[name].pull(h.clone(), value, s)[~live].any())
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-@given(goodness=st.lists(st.tuples(st.floats(-60, 60), st.floats(-60, 60)), min_size=1, max_size=20))
-def test_every_objectives_slopes_are_autograds_of_its_published_loss(name: str, goodness: list[tuple[float, float]]) -> None:
+@given(
+    goodness=st.lists(st.tuples(st.floats(-60, 60), st.floats(-60, 60)), min_size=1, max_size=20)
+)
+def test_every_objectives_slopes_are_autograds_of_its_published_loss(
+    name: str, goodness: list[tuple[float, float]]
+) -> None:
     objective = OBJECTIVES[name]
     positive, negative = torch.tensor(goodness, dtype=torch.float64).T.contiguous().requires_grad_()
     loss = reference.pair_loss(objective.model_dump(), positive, negative)
@@ -112,15 +150,22 @@ def test_every_objectives_slopes_are_autograds_of_its_published_loss(name: str, 
     terms = objective.terms(positive.detach(), negative.detach())
     assert torch.allclose(terms[0] + terms[1], loss, rtol=1e-9, atol=1e-12)
     away_from_kinks = (positive != 0) & (negative != 0)
-    for found, expected in zip(objective.slopes(positive.detach(), negative.detach()), slopes, strict=True):
-        assert torch.allclose(found[away_from_kinks], expected[away_from_kinks], rtol=1e-9, atol=1e-12)
+    for found, expected in zip(
+        objective.slopes(positive.detach(), negative.detach()), slopes, strict=True
+    ):
+        assert torch.allclose(
+            found[away_from_kinks], expected[away_from_kinks], rtol=1e-9, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_is_finite_however_large_the_goodness(name: str) -> None:
     large = torch.tensor([-1e30, -1e4, 0.0, 1e4, 1e30])
     positive, negative = torch.cartesian_prod(large, large).T
-    for values in (*OBJECTIVES[name].terms(positive, negative), *OBJECTIVES[name].slopes(positive, negative)):
+    for values in (
+        *OBJECTIVES[name].terms(positive, negative),
+        *OBJECTIVES[name].slopes(positive, negative),
+    ):
         assert not bool(values.isnan().any())
 
 
@@ -135,18 +180,26 @@ SAMPLES = some_samples()
 JUDGED = Network.initial(NetworkSpec(widths=(12, 9), normalize="l2"), 784, Draws((0, 1, 2)), CPU)
 
 
-def asked(strategy: str, index: torch.Tensor, seeds: tuple[int, ...], replicas: slice) -> tuple[torch.Tensor, torch.Tensor]:
+def asked(
+    strategy: str, index: torch.Tensor, seeds: tuple[int, ...], replicas: slice
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The positives and negatives of a strategy for the samples of `index` (R, B)."""
     entry = NEGATIVES[strategy]
     x = entry.positive(SAMPLES.positives(labelled=entry.labelled)[index])
-    judge = GoodnessJudge(Network(JUDGED.spec, [weight[replicas] for weight in JUDGED.weights]), GOODNESS["sum_squares"], (0, 1))
+    judge = GoodnessJudge(
+        Network(JUDGED.spec, [weight[replicas] for weight in JUDGED.weights]),
+        GOODNESS["sum_squares"],
+        (0, 1),
+    )
     return x, entry(Positives(x, index, SAMPLES, Draws(seeds).at("negatives"), judge))
 
 
 @pytest.mark.parametrize("strategy", NEGATIVES)
 @settings(max_examples=examples(20))
 @given(first=st.integers(0, 2**31), replicas=st.integers(1, 3), samples=st.integers(1, 12))
-def test_every_negative_strategy_keeps_its_promises(strategy: str, first: int, replicas: int, samples: int) -> None:
+def test_every_negative_strategy_keeps_its_promises(
+    strategy: str, first: int, replicas: int, samples: int
+) -> None:
     index = Draws(range(first, first + replicas)).at("index").integers(0, 60, (replicas, samples))
     before = SAMPLES.labelled.clone()
     seeds = tuple(range(first, first + replicas))
@@ -154,11 +207,15 @@ def test_every_negative_strategy_keeps_its_promises(strategy: str, first: int, r
     assert one.shape == x.shape
     assert one.dtype == x.dtype
     assert bool(one.isfinite().all())
-    assert torch.equal(one, asked(strategy, index, seeds, slice(replicas))[1])  # the same draw, the same bits
+    assert torch.equal(
+        one, asked(strategy, index, seeds, slice(replicas))[1]
+    )  # the same draw, the same bits
     assert torch.equal(SAMPLES.labelled, before)  # the data are left alone
     assert bool((one != x).any(-1).all())  # no negative is its positive
     for replica, seed in enumerate(seeds):  # each replica equals the run of its seed alone
-        alone = asked(strategy, index[replica : replica + 1], (seed,), slice(replica, replica + 1))[1]
+        alone = asked(strategy, index[replica : replica + 1], (seed,), slice(replica, replica + 1))[
+            1
+        ]
         assert torch.allclose(alone[0], one[replica], rtol=1e-5, atol=1e-6)
 
 
@@ -176,10 +233,18 @@ def test_a_wrong_label_is_never_the_true_one_and_the_image_stays(strategy: str, 
 def test_a_negative_of_any_image_is_under_a_label_that_is_not_that_images() -> None:
     entry = entries(AnyNegatives)[0](image="any")  # type: ignore[call-arg]
     index = torch.arange(60).unsqueeze(0)
-    negative = entry(Positives(SAMPLES.labelled[index], index, SAMPLES, Draws((0,)).at("negatives"), None))[0]  # type: ignore[operator]
-    images = {tuple(image.tolist()): int(label) for image, label in zip(SAMPLES.labelled[:, CLASSES:], SAMPLES.labels, strict=True)}
+    negative = entry(
+        Positives(SAMPLES.labelled[index], index, SAMPLES, Draws((0,)).at("negatives"), None)
+    )[0]  # type: ignore[operator]
+    images = {
+        tuple(image.tolist()): int(label)
+        for image, label in zip(SAMPLES.labelled[:, CLASSES:], SAMPLES.labels, strict=True)
+    }
     found = [images[tuple(sample.tolist())] for sample in negative[:, CLASSES:]]
-    assert all(own != shown for own, shown in zip(found, negative[:, :CLASSES].argmax(-1).tolist(), strict=True))
+    assert all(
+        own != shown
+        for own, shown in zip(found, negative[:, :CLASSES].argmax(-1).tolist(), strict=True)
+    )
     assert not torch.equal(negative[:, CLASSES:], SAMPLES.labelled[:, CLASSES:])
 
 
@@ -193,13 +258,20 @@ def test_wrong_labels_are_uniform_over_the_others() -> None:
 
 
 def slow_label_goodness(index: torch.Tensor) -> torch.Tensor:
-    """Goodness (1, B, C) of both layers of the judged network together, a sample and a label at a time, float64."""
+    """Goodness (1, B, C) of both layers of the judged network together, a sample and a label at a
+    time, float64.
+    """
     weights = [weight[0].double() for weight in JUDGED.weights]
     rows = []
     for image in SAMPLES.labelled[index[0]].double():
         row = []
         for label in range(CLASSES):
-            x = torch.cat([torch.nn.functional.one_hot(torch.tensor(label), CLASSES).double(), image[CLASSES:]])
+            x = torch.cat(
+                [
+                    torch.nn.functional.one_hot(torch.tensor(label), CLASSES).double(),
+                    image[CLASSES:],
+                ]
+            )
             first = torch.relu(weights[0] @ x)
             second = torch.relu(weights[1] @ (first / first.norm()))
             row.append(first.square().sum() + second.square().sum())
@@ -230,7 +302,10 @@ def test_an_adversarial_negative_moves_pixels_by_the_bound_and_raises_goodness()
     assert float((negative - x).abs().max()) == pytest.approx(0.1, abs=1e-6)
 
     def goodness(samples: torch.Tensor) -> torch.Tensor:
-        return sum(GOODNESS["sum_squares"].value(h[:1]) for h in JUDGED.activations(samples.expand(3, -1, -1)))  # type: ignore[return-value]
+        return sum(
+            GOODNESS["sum_squares"].value(h[:1])
+            for h in JUDGED.activations(samples.expand(3, -1, -1))
+        )  # type: ignore[return-value]
 
     assert bool((goodness(negative) > goodness(x)).all())
 
@@ -238,7 +313,9 @@ def test_an_adversarial_negative_moves_pixels_by_the_bound_and_raises_goodness()
 def test_a_hybrid_takes_each_pixel_from_one_of_two_images_of_different_classes() -> None:
     index = torch.arange(12).unsqueeze(0)
     _, negative = asked("hybrid", index, (0,), slice(1))
-    for sample, label, made in zip(SAMPLES.plain[:12], SAMPLES.labels[:12], negative[0], strict=True):
+    for sample, label, made in zip(
+        SAMPLES.plain[:12], SAMPLES.labels[:12], negative[0], strict=True
+    ):
         others = SAMPLES.plain[SAMPLES.labels != label]
         assert bool(((made == sample) | (made == others)).all(-1).any())
 
@@ -259,11 +336,20 @@ def test_a_self_contrastive_pair_is_the_image_twice_and_the_image_with_another()
 
 @pytest.mark.parametrize("name", INITS)
 def test_every_init_has_the_spread_that_it_says(name: str) -> None:
-    network = Network.initial(NetworkSpec(widths=(300,), init=name, bias=True), 200, Draws((0, 1)), CPU)  # type: ignore[arg-type]
+    network = Network.initial(
+        NetworkSpec(widths=(300,), init=name, bias=True), 200, Draws((0, 1)), CPU
+    )  # type: ignore[arg-type]
     weight, bias = network.weights[0][..., :-1], network.weights[0][..., -1]
     assert weight.shape == (2, 300, 200)
     assert not torch.equal(weight[0], weight[1])
-    variance = {"gaussian": 1 / 200, "gaussian_fan_out": 1 / 300, "he": 2 / 200, "glorot": 2 / 500, "lecun": 1 / 200, "orthogonal": 1 / 300}
+    variance = {
+        "gaussian": 1 / 200,
+        "gaussian_fan_out": 1 / 300,
+        "he": 2 / 200,
+        "glorot": 2 / 500,
+        "lecun": 1 / 200,
+        "orthogonal": 1 / 300,
+    }
     expected = variance.get(name, 1 / 600)
     assert float(weight.var()) == pytest.approx(expected, rel=0.02)
     assert float(bias.var()) == pytest.approx(1 / 600 if name == "torch" else 0.0, rel=0.2)
@@ -281,7 +367,10 @@ def test_a_preview_is_the_step_that_follows_and_changes_nothing(name: str) -> No
         descent = torch.randn(2, 5, 4, generator=generator, dtype=torch.float64)
         kept = [value.clone() for value in (weight, descent, *state.values())]
         D = optimizer.preview(weight, descent, state)
-        assert all(torch.equal(value, before) for value, before in zip((weight, descent, *state.values()), kept, strict=True))
+        assert all(
+            torch.equal(value, before)
+            for value, before in zip((weight, descent, *state.values()), kept, strict=True)
+        )
         expected = weight + 0.1 * D
         take_step(optimizer, weight, descent, state, 0.1)
         assert torch.allclose(weight, expected, rtol=1e-6)  # torch's forms have float32 constants
@@ -333,7 +422,9 @@ CHOICES: dict[str, list[object]] = {
 
 
 def curve(field: str, value: object) -> list[tuple[float | None, float | None]]:
-    document: dict[str, object] = {key: dict(part) if isinstance(part, dict) else part for key, part in BASE.items()}
+    document: dict[str, object] = {
+        key: dict(part) if isinstance(part, dict) else part for key, part in BASE.items()
+    }
     *parents, last = field.split(".")
     if parents:
         document.setdefault(parents[0], {})[last] = value  # type: ignore[index]
@@ -356,7 +447,13 @@ def test_learning_through_dead_units_matters_with_peer_normalisation() -> None:
     peers = {**BASE["objective"], "peer_normalization": 5.0}  # type: ignore[dict-item]
     one, other = (
         ffengine.train(
-            TrainSpec.model_validate({**BASE, "objective": peers, "network": {**BASE["network"], "pass_dead_units": flag}})
+            TrainSpec.model_validate(
+                {
+                    **BASE,
+                    "objective": peers,
+                    "network": {**BASE["network"], "pass_dead_units": flag},
+                }
+            )
         ).curves  # type: ignore[dict-item]
         for flag in (False, True)
     )
@@ -366,4 +463,6 @@ def test_learning_through_dead_units_matters_with_peer_normalisation() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_expands(name: str) -> None:
     assert len(PRESETS[name].meaning) > 20
-    assert {cell.part for cell in expand(PRESETS[name].spec)} == set(PRESETS[name].spec.parts or {""})
+    assert {cell.part for cell in expand(PRESETS[name].spec)} == set(
+        PRESETS[name].spec.parts or {""}
+    )

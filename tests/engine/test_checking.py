@@ -1,4 +1,6 @@
-"""Theorem checks: cells against direct calls of the theorems, the reference values of the theory, and trained weights."""
+"""Theorem checks: cells against direct calls of the theorems, the reference values of the theory,
+and trained weights.
+"""
 
 import pytest
 import torch
@@ -21,7 +23,9 @@ CPU = torch.device("cpu")
 
 
 def cell(result: ffengine.CheckResult, **wanted: object) -> CheckCell:
-    (found,) = [c for c in result.cells if all(getattr(c, key) == value for key, value in wanted.items())]
+    (found,) = [
+        c for c in result.cells if all(getattr(c, key) == value for key, value in wanted.items())
+    ]
     return found
 
 
@@ -34,9 +38,13 @@ def test_cells_equal_direct_calls_batch_by_batch() -> None:
         draws = Draws((seed,))
         weight = Network.initial(NetworkSpec(widths=(40,)), 784, draws, CPU).weights[0][0]
         satisfied = {"exact": [0, 0], "infinite_width": [0, 0]}
-        for number, index in enumerate(draws.at("samples").permutation(6000)[:, :250].split(100, dim=1)):
+        for number, index in enumerate(
+            draws.at("samples").permutation(6000)[:, :250].split(100, dim=1)
+        ):
             positive = train.labelled[index]
-            negative = spec.negatives(Positives(positive, index, train, draws.at("negatives", number), None))
+            negative = spec.negatives(
+                Positives(positive, index, train, draws.at("negatives", number), None)
+            )
             exact = ffengine.theorem2(weight, positive[0], negative[0])
             limit = ffengine.infinite_width_theorem2(positive[0], negative[0])
             for place in range(2):
@@ -50,7 +58,9 @@ def test_cells_equal_direct_calls_batch_by_batch() -> None:
 
 
 def test_theorem_1_is_one_split_of_plain_images_in_one_batch() -> None:
-    spec = CheckSpec(theorem=1, widths=(32,), samples=None, batch_size=None, seeds=(0,), methods=("exact",))
+    spec = CheckSpec(
+        theorem=1, widths=(32,), samples=None, batch_size=None, seeds=(0,), methods=("exact",)
+    )
     (found,) = ffengine.check(spec).cells
     train = load_samples(spec.dataset, CPU).train
     weight = Network.initial(NetworkSpec(widths=(32,)), 784, Draws((0,)), CPU).weights[0][0]
@@ -60,16 +70,27 @@ def test_theorem_1_is_one_split_of_plain_images_in_one_batch() -> None:
 
 def test_predicted_and_observed_signs_agree_for_nearly_all_samples() -> None:
     # theory: 95 to 99.9 %; the rest are masks that flip within the step
-    result = ffengine.check(CheckSpec(theorem=2, widths=(500,), samples=2000, methods=("exact",), seeds=(0,)))
+    result = ffengine.check(
+        CheckSpec(theorem=2, widths=(500,), samples=2000, methods=("exact",), seeds=(0,))
+    )
     assert all(c.agreement is not None and 0.95 <= c.agreement <= 1 for c in result.cells)
-    smaller = ffengine.check(CheckSpec(theorem=2, widths=(500,), samples=2000, methods=("exact",), seeds=(0,), step=1e-5))
+    smaller = ffengine.check(
+        CheckSpec(theorem=2, widths=(500,), samples=2000, methods=("exact",), seeds=(0,), step=1e-5)
+    )
     assert all(c.agreement is not None and c.agreement > 0.998 for c in smaller.cells)
 
 
 def test_theorem_2_at_initialisation_agrees_with_a_slow_independent_measurement() -> None:
     seeds, batch = 24, 500
     result = ffengine.check(
-        CheckSpec(theorem=2, widths=(500,), samples=batch, batch_size=batch, methods=("exact",), seeds=tuple(range(seeds)))
+        CheckSpec(
+            theorem=2,
+            widths=(500,),
+            samples=batch,
+            batch_size=batch,
+            methods=("exact",),
+            seeds=tuple(range(seeds)),
+        )
     )
     train = load_samples(CheckSpec().dataset, CPU).train
     generator = torch.Generator().manual_seed(0)
@@ -83,18 +104,25 @@ def test_theorem_2_at_initialisation_agrees_with_a_slow_independent_measurement(
         x_neg[:, :10] = torch.nn.functional.one_hot(wrong, 10)
         direction = reference.goodness_gradient(weight, [x_pos, x_neg], [-1.0, 1.0], "relu")
         for split, x in (("positive", x_pos), ("negative", x_neg)):
-            slow[split].append(float((reference.sparsity_rate(weight, x, direction, "relu") > 0).double().mean()))
+            slow[split].append(
+                float((reference.sparsity_rate(weight, x, direction, "relu") > 0).double().mean())
+            )
     for split, once_published in (("positive", 0.84), ("negative", 0.63)):
         found = torch.tensor([c.ratio for c in result.cells if c.split == split])
         expected = torch.tensor(slow[split])
         error = float((found.var() / seeds + expected.var() / seeds).sqrt())
         assert float(found.mean()) == pytest.approx(float(expected.mean()), abs=4 * error)
-        # the theory's reference is one draw of weights and batch: it lies within the spread over seeds, which is wide
-        assert once_published == pytest.approx(float(expected.mean()), abs=2.5 * float(expected.std()))
+        # the theory's reference is one draw of weights and batch: it lies within the spread over
+        # seeds, which is wide
+        assert once_published == pytest.approx(
+            float(expected.mean()), abs=2.5 * float(expected.std())
+        )
 
 
 @needs_mnist
-def test_theorem_1_on_the_full_mnist_has_the_theorys_ratios(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_theorem_1_on_the_full_mnist_has_the_theorys_ratios(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # theory: batch of 20 000: 0.9997 at n = 64, 1.0000 at 256; batches of 10 at n = 64: 0.997
     monkeypatch.setenv("FFLAB_DATA", str(RAW.parents[1]))
     spec = CheckSpec.model_validate(
@@ -109,9 +137,13 @@ def test_theorem_1_on_the_full_mnist_has_the_theorys_ratios(tmp_path: object, mo
         }
     )
     result = ffengine.check(spec)
-    assert sum(c.ratio or 0 for c in result.cells if c.width == 64) / 2 == pytest.approx(0.9997, abs=0.001)
+    assert sum(c.ratio or 0 for c in result.cells if c.width == 64) / 2 == pytest.approx(
+        0.9997, abs=0.001
+    )
     assert all(c.ratio == pytest.approx(1.0, abs=5e-4) for c in result.cells if c.width == 256)
-    tens = ffengine.check(spec.model_copy(update={"widths": (64,), "samples": 5000, "batch_size": 10}))
+    tens = ffengine.check(
+        spec.model_copy(update={"widths": (64,), "samples": 5000, "batch_size": 10})
+    )
     assert sum(c.ratio or 0 for c in tens.cells) / 2 == pytest.approx(0.997, abs=0.003)
 
 
@@ -150,10 +182,19 @@ def trained() -> tuple[TrainSpec, Checkpoint]:
 JOB = "job_" + "0" * 32
 
 
-def test_a_check_at_trained_weights_sees_the_layer_through_those_below(trained: tuple[TrainSpec, Checkpoint]) -> None:
+def test_a_check_at_trained_weights_sees_the_layer_through_those_below(
+    trained: tuple[TrainSpec, Checkpoint],
+) -> None:
     spec, checkpoint = trained
     asked = CheckSpec.model_validate(
-        {"theorem": 1, "at": {"job": JOB, "epoch": 2, "layer": 1}, "samples": 100, "batch_size": None, "seeds": [2], "methods": ["exact"]}
+        {
+            "theorem": 1,
+            "at": {"job": JOB, "epoch": 2, "layer": 1},
+            "samples": 100,
+            "batch_size": None,
+            "seeds": [2],
+            "methods": ["exact"],
+        }
     )
     (found,) = ffengine.check(asked, trained=checkpoint, trained_spec=spec).cells
     train = load_samples(asked.dataset, CPU).train
@@ -161,18 +202,28 @@ def test_a_check_at_trained_weights_sees_the_layer_through_those_below(trained: 
     below, weight = checkpoint.weights[0][1], checkpoint.weights[1][1]
     h = torch.relu(x @ below.T)
     expected = ffengine.theorem1(weight, h / h.norm(dim=1, keepdim=True))
-    assert (found.width, found.layer, found.epoch, found.satisfied) == (12, 1, 2, int(expected.satisfied.sum()))
+    assert (found.width, found.layer, found.epoch, found.satisfied) == (
+        12,
+        1,
+        2,
+        int(expected.satisfied.sum()),
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"at": {"job": JOB, "epoch": 2, "layer": 2}}, "at.layer: 2 asked, but the job's network has layers 0 to 1"),
+        (
+            {"at": {"job": JOB, "epoch": 2, "layer": 2}},
+            "at.layer: 2 asked, but the job's network has layers 0 to 1",
+        ),
         ({"at": {"job": JOB, "epoch": 3, "layer": 0}}, "at.epoch: 3 was not measured"),
         ({"seeds": [7]}, r"seeds: \[7\] were not trained by the job"),
     ],
 )
-def test_what_the_job_does_not_have_is_refused(trained: tuple[TrainSpec, Checkpoint], change: dict[str, object], message: str) -> None:
+def test_what_the_job_does_not_have_is_refused(
+    trained: tuple[TrainSpec, Checkpoint], change: dict[str, object], message: str
+) -> None:
     spec, checkpoint = trained
     asked = CheckSpec.model_validate({"at": {"job": JOB, "epoch": 2}, "seeds": [1], **change})
     with pytest.raises(ValueError, match=message):

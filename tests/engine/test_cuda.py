@@ -1,4 +1,7 @@
-"""The paths that only a GPU takes: captured steps, TF32, batched seeds. Skipped where there is none."""
+"""The paths that only a GPU takes: captured steps, TF32, batched seeds.
+
+Skipped where there is none.
+"""
 
 import pytest
 import torch
@@ -9,7 +12,9 @@ from ffengine.results import TrainResult
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.training import EpochReport
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="without a GPU: torch sees none")
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="without a GPU: torch sees none"
+)
 
 BASE = {
     "dataset": {"train_samples": 1_000, "test_samples": 200},
@@ -20,15 +25,24 @@ BASE = {
 }
 CASES = [
     {"optimizer": {"name": "sgd", "lr": 0.05}},
-    {"optimizer": {"name": "adam", "lr": 0.01}, "objective": {"name": "bce", "peer_normalization": 0.03}, "layers": "simultaneous"},
-    {"optimizer": {"name": "momentum", "lr": 0.01, "schedule": "cosine"}, "negatives": {"strategy": "hybrid"}},
+    {
+        "optimizer": {"name": "adam", "lr": 0.01},
+        "objective": {"name": "bce", "peer_normalization": 0.03},
+        "layers": "simultaneous",
+    },
+    {
+        "optimizer": {"name": "momentum", "lr": 0.01, "schedule": "cosine"},
+        "negatives": {"strategy": "hybrid"},
+    },
     {"negatives": {"strategy": "wrong_label", "redraw": "once"}, "seeds": [0, 1, 2]},
 ]
 
 
 def trained(device: str, **changes: object) -> tuple[TrainResult, tuple[torch.Tensor, ...]]:
     reports: list[EpochReport] = []
-    result = ffengine.train(TrainSpec.model_validate(BASE | changes), device=device, on_epoch=reports.append)
+    result = ffengine.train(
+        TrainSpec.model_validate(BASE | changes), device=device, on_epoch=reports.append
+    )
     return result, reports[-1].checkpoint.weights
 
 
@@ -40,7 +54,9 @@ def test_without_a_gpu_a_step_is_run_as_it_is() -> None:
 
 @needs_gpu
 @pytest.mark.parametrize("changes", CASES)
-def test_a_captured_step_gives_the_bits_of_the_step(changes: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_captured_step_gives_the_bits_of_the_step(
+    changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, with_graph = trained("cuda", **changes)
     monkeypatch.setattr(CapturedStep, "__call__", lambda self, inputs: self._step(inputs))
     _, without = trained("cuda", **changes)
@@ -79,7 +95,19 @@ def test_rounded_products_are_asked_for_and_recorded(precision: str) -> None:
 
 @needs_gpu
 def test_a_check_on_a_gpu_decides_as_on_the_processor() -> None:
-    spec = CheckSpec.model_validate({"widths": [64, 256], "samples": 600, "batch_size": 300, "seeds": [0, 1], "precision": "float64"})
-    for there, here in zip(ffengine.check(spec, device="cuda").cells, ffengine.check(spec).cells, strict=True):
+    spec = CheckSpec.model_validate(
+        {
+            "widths": [64, 256],
+            "samples": 600,
+            "batch_size": 300,
+            "seeds": [0, 1],
+            "precision": "float64",
+        }
+    )
+    for there, here in zip(
+        ffengine.check(spec, device="cuda").cells, ffengine.check(spec).cells, strict=True
+    ):
         assert there.satisfied == pytest.approx(here.satisfied, abs=1)
-        assert there.observed_increase_ratio == pytest.approx(here.observed_increase_ratio, abs=0.01)
+        assert there.observed_increase_ratio == pytest.approx(
+            here.observed_increase_ratio, abs=0.01
+        )

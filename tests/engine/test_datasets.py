@@ -66,12 +66,16 @@ def test_files_that_are_not_the_published_ones_are_refused(tmp_path: Path) -> No
         load("fashion-mnist", tmp_path)
 
 
-def test_without_files_and_network_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_files_and_network_the_error_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(what: object, root: Path, folder: str) -> None:
         raise OSError("no route to host")
 
     monkeypatch.setattr(download, "download", refused)
-    with pytest.raises(DatasetError, match=r"mnist: not found below .*no route to host.*or set FFLAB_DATA"):
+    with pytest.raises(
+        DatasetError, match=r"mnist: not found below .*no route to host.*or set FFLAB_DATA"
+    ):
         load("mnist", tmp_path)
 
 
@@ -115,7 +119,9 @@ def idx(array: np.ndarray) -> bytes:
 def small(name: str, folder: Path, arrays: Arrays, monkeypatch: pytest.MonkeyPatch) -> Arrays:
     """Load small files as if they were the data set of that name."""
     counts = tuple(np.bincount(arrays.y_train, minlength=10).tolist())
-    facts = DATASETS[name]._replace(class_counts=counts, test_samples=len(arrays.y_test), digest=None)
+    facts = DATASETS[name]._replace(
+        class_counts=counts, test_samples=len(arrays.y_test), digest=None
+    )
     monkeypatch.setitem(DATASETS, name, facts)
     found = present_folder(facts, folder)
     assert found is not None
@@ -153,14 +159,21 @@ def test_emnist_digits_are_stood_upright(tmp_path: Path, monkeypatch: pytest.Mon
     same(small("emnist-digits", tmp_path, arrays, monkeypatch), arrays)
 
 
-def test_cifar10_is_read_from_its_binary_version_in_colour_and_grey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cifar10_is_read_from_its_binary_version_in_colour_and_grey(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arrays = random_arrays((3, 32, 32))
     folder = tmp_path / "CIFAR10" / "cifar-10-batches-bin"
     folder.mkdir(parents=True)
-    batches = [(arrays.x_train[at : at + 6], arrays.y_train[at : at + 6]) for at in range(0, 30, 6)] + [(arrays.x_test, arrays.y_test)]
+    batches = [
+        (arrays.x_train[at : at + 6], arrays.y_train[at : at + 6]) for at in range(0, 30, 6)
+    ] + [(arrays.x_test, arrays.y_test)]
     for name, (images, labels) in zip(CIFAR10_FILES, batches, strict=True):
         (folder / name).write_bytes(
-            b"".join(bytes([label]) + image.tobytes() for image, label in zip(images, labels.tolist(), strict=True))
+            b"".join(
+                bytes([label]) + image.tobytes()
+                for image, label in zip(images, labels.tolist(), strict=True)
+            )
         )
     same(small("cifar10", tmp_path, arrays, monkeypatch), arrays)
     grey = small("cifar10-grey", tmp_path, arrays, monkeypatch)
@@ -172,18 +185,27 @@ def test_cifar10_is_read_from_its_binary_version_in_colour_and_grey(tmp_path: Pa
 def test_damaged_cifar_files_are_named(tmp_path: Path) -> None:
     files = DATASETS["cifar10"].files
     assert files is not None
-    for content, message in ((b"x" * 3072, "not a number of records"), (bytes([10]) + b"x" * 3072, "has label 10"), (b"", "holds 0 bytes")):
+    for content, message in (
+        (b"x" * 3072, "not a number of records"),
+        (bytes([10]) + b"x" * 3072, "has label 10"),
+        (b"", "holds 0 bytes"),
+    ):
         (tmp_path / CIFAR10_FILES[0]).write_bytes(content)
         with pytest.raises(DatasetError, match=message):
             files.read(tmp_path)
 
 
 def test_svhn_is_read_from_matlab_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    savemat = pytest.importorskip("scipy.io", reason="svhn needs scipy: pip install 'fflab[svhn]'").savemat
+    savemat = pytest.importorskip(
+        "scipy.io", reason="svhn needs scipy: pip install 'fflab[svhn]'"
+    ).savemat
     arrays = random_arrays((3, 32, 32))
     folder = tmp_path / "SVHN"
     folder.mkdir()
-    for name, images, labels in (("train", arrays.x_train, arrays.y_train), ("test", arrays.x_test, arrays.y_test)):
+    for name, images, labels in (
+        ("train", arrays.x_train, arrays.y_train),
+        ("test", arrays.x_test, arrays.y_test),
+    ):
         one_based = np.where(labels == 0, 10, labels).astype(np.uint8)[:, None]
         savemat(folder / f"{name}_32x32.mat", {"X": images.transpose(2, 3, 1, 0), "y": one_based})
     same(small("svhn", tmp_path, arrays, monkeypatch), arrays)
@@ -194,7 +216,9 @@ def test_svhn_is_read_from_matlab_files(tmp_path: Path, monkeypatch: pytest.Monk
         files.read(folder)
 
 
-def test_data_that_is_not_pinned_must_still_have_the_published_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_is_not_pinned_must_still_have_the_published_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arrays = random_arrays((1, 28, 28))
     raw = tmp_path / "KMNIST" / "raw"
     raw.mkdir(parents=True)

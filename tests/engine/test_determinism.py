@@ -1,4 +1,6 @@
-"""What docs/numerics.md says of bits: the same whatever else runs, and within rounding for other chunks and thread counts."""
+"""What docs/numerics.md says of bits: the same whatever else runs, and within rounding for other
+chunks and thread counts.
+"""
 
 import json
 import subprocess
@@ -27,7 +29,9 @@ TRAIN = TrainSpec.model_validate(
         "monitor": {"samples": 300, "measures": ["gini", "kurtosis"]},
     }
 )
-CHECK = CheckSpec.model_validate({"widths": [50, 90], "samples": 900, "batch_size": 300, "seeds": [1]})
+CHECK = CheckSpec.model_validate(
+    {"widths": [50, 90], "samples": 900, "batch_size": 300, "seeds": [1]}
+)
 
 
 @pytest.fixture
@@ -64,18 +68,29 @@ def test_what_else_runs_changes_no_bit(undisturbed: TrainResult) -> None:
 
 
 def near(one: EpochRow | CheckCell, other: EpochRow | CheckCell) -> None:
-    """Alike up to rounding: figures close, and shares of samples off by one or two that were undecided or on a kink."""
+    """Alike up to rounding: figures close, and shares of samples off by one or two that were
+    undecided or on a kink.
+    """
     for name, value in one.model_dump().items():
         also = getattr(other, name)
         if isinstance(value, float):
             assert value == pytest.approx(also, rel=2e-3, abs=2.5 / one.samples), name
-        elif name in ("satisfied", "undecided", "theorem1_undecided", "theorem2_undecided", "dead_units", "live"):
+        elif name in (
+            "satisfied",
+            "undecided",
+            "theorem1_undecided",
+            "theorem2_undecided",
+            "dead_units",
+            "live",
+        ):
             assert abs(value - also) <= 2, name
         else:
             assert value == also, name
 
 
-def test_the_pieces_of_an_evaluation_change_no_decision(monkeypatch: pytest.MonkeyPatch, undisturbed: TrainResult) -> None:
+def test_the_pieces_of_an_evaluation_change_no_decision(
+    monkeypatch: pytest.MonkeyPatch, undisturbed: TrainResult
+) -> None:
     monkeypatch.setattr(evaluation, "CHUNK_SAMPLES", 37)
     other = ffengine.train(TRAIN)
     assert other.curves == undisturbed.curves
@@ -97,18 +112,31 @@ PROGRAM = """
 import json, sys, torch, ffengine
 from ffengine.spec import CheckSpec, TrainSpec
 torch.set_num_threads(int(sys.argv[1]))
-train, check = TrainSpec.model_validate_json(sys.argv[2]), CheckSpec.model_validate_json(sys.argv[3])
+train = TrainSpec.model_validate_json(sys.argv[2])
+check = CheckSpec.model_validate_json(sys.argv[3])
 result = ffengine.train(train)
 cells = ffengine.check(check).cells
-print(json.dumps({"threads": result.provenance.threads, "curves": [row.model_dump() for row in result.curves],
+print(json.dumps({"threads": result.provenance.threads,
+                  "curves": [row.model_dump() for row in result.curves],
                   "cells": [cell.model_dump() for cell in cells]}))
 """
 
 
 def computed_with(threads: int) -> dict[str, list[dict[str, object]]]:
-    spec = TRAIN.model_copy(update={"negatives": ffengine.TrainSpec().negatives})  # sampling amplifies rounding to other labels
-    command = [sys.executable, "-c", PROGRAM, str(threads), spec.model_dump_json(), CHECK.model_dump_json()]
-    found: dict[str, list[dict[str, object]]] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    spec = TRAIN.model_copy(
+        update={"negatives": ffengine.TrainSpec().negatives}
+    )  # sampling amplifies rounding to other labels
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        str(threads),
+        spec.model_dump_json(),
+        CHECK.model_dump_json(),
+    ]
+    found: dict[str, list[dict[str, object]]] = json.loads(
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    )
     return found
 
 

@@ -49,7 +49,9 @@ def pair(**changes: object) -> list[EpochRow]:
 
 
 def codes(rows: list[EpochRow], **spec: object) -> list[str]:
-    return [finding.code for finding in diagnostics.of_training(TrainSpec.model_validate(spec), rows)]
+    return [
+        finding.code for finding in diagnostics.of_training(TrainSpec.model_validate(spec), rows)
+    ]
 
 
 def test_a_healthy_run_has_no_findings() -> None:
@@ -67,7 +69,9 @@ def test_a_healthy_run_has_no_findings() -> None:
         ("splits_alike", {"goodness": 7.0}),
     ],
 )
-def test_each_signature_in_the_rows_is_found_once_with_its_place(code: str, changes: dict[str, object]) -> None:
+def test_each_signature_in_the_rows_is_found_once_with_its_place(
+    code: str, changes: dict[str, object]
+) -> None:
     found = diagnostics.of_training(TrainSpec(), pair(**changes))
     assert [finding.code for finding in found] == [code]
     assert found[0].evidence["epoch"] == 3
@@ -78,7 +82,9 @@ def curve(*points: tuple[float, float, float]) -> list[EpochRow]:
     """Rows of both splits from (theorem2_ratio, sparsity, zero_fraction) at epochs 0, 1, 2 ..."""
     found = []
     for epoch, (ratio, sparsity, zeros) in enumerate(points):
-        found += pair(epoch=epoch, theorem2_ratio=ratio, sparsity=sparsity, zero_fraction=zeros, goodness=None)
+        found += pair(
+            epoch=epoch, theorem2_ratio=ratio, sparsity=sparsity, zero_fraction=zeros, goodness=None
+        )
     return found
 
 
@@ -86,10 +92,18 @@ def curve(*points: tuple[float, float, float]) -> list[EpochRow]:
     ("points", "phase", "message", "suggestion"),
     [
         (  # mnist-mini, pixels as they are, lr = n/30: epochs 0, 2, 5, 7 and 15
-            [(0.78, 0.464, 0.51), (0.07, 0.429, 0.44), (0.52, 0.376, 0.29), (0.68, 0.381, 0.24), (0.7, 0.443, 0.18)],
+            [
+                (0.78, 0.464, 0.51),
+                (0.07, 0.429, 0.44),
+                (0.52, 0.376, 0.29),
+                (0.68, 0.381, 0.24),
+                (0.7, 0.443, 0.18),
+            ],
             "recruiting",
-            "holds for 7.0% of the live samples at its lowest, in the recruiting phase (epoch 1): units switch on, and S falls.",
-            "Expected in this phase. It is over by epoch 2, where the condition holds for 52.0% of these samples.",
+            "holds for 7.0% of the live samples at its lowest, in the recruiting phase (epoch 1): "
+            "units switch on, and S falls.",
+            "Expected in this phase. It is over by epoch 2, where the condition holds for 52.0% "
+            "of these samples.",
         ),
         (
             [(0.78, 0.464, 0.51), (0.07, 0.429, 0.44)],
@@ -103,8 +117,18 @@ def curve(*points: tuple[float, float, float]) -> list[EpochRow]:
             "44.0% of the live samples at its lowest, at initialisation",
             "draw decides",
         ),
-        ([(0.6, 0.40, 0.3), (0.45, 0.41, 0.3), (0.6, 0.42, 0.3)], "selecting", "at epoch 1, while the mean of S rises", "blur the ratio"),
-        ([(0.6, 0.40, 0.3), (0.1, 0.41, 0.3), (0.6, 0.40, 0.35)], None, "and not because units switch on", "whether the ratio alternates"),
+        (
+            [(0.6, 0.40, 0.3), (0.45, 0.41, 0.3), (0.6, 0.42, 0.3)],
+            "selecting",
+            "at epoch 1, while the mean of S rises",
+            "blur the ratio",
+        ),
+        (
+            [(0.6, 0.40, 0.3), (0.1, 0.41, 0.3), (0.6, 0.40, 0.35)],
+            None,
+            "and not because units switch on",
+            "whether the ratio alternates",
+        ),
     ],
 )
 def test_a_condition_that_is_rarely_met_says_in_which_phase_and_whether_that_is_expected(
@@ -119,17 +143,32 @@ def test_a_condition_that_is_rarely_met_says_in_which_phase_and_whether_that_is_
 
 def test_where_rounding_decides_that_is_said_first_and_of_the_theorem_that_has_more_of_it() -> None:
     rows = curve((0.7, 0.46, 0.5), (0.4, 0.5, 0.4))
-    rows = [row.model_copy(update={"theorem1_undecided": 17, "theorem2_undecided": 34}) if row.epoch else row for row in rows]
+    rows = [
+        row.model_copy(update={"theorem1_undecided": 17, "theorem2_undecided": 34})
+        if row.epoch
+        else row
+        for row in rows
+    ]
     rare, unsure = diagnostics.of_training(TrainSpec(), rows)
     assert rare.code == "condition_rarely_met"
-    assert "at epoch 1, where 34.0% of the margins are within rounding of zero and count as not satisfied" in rare.message
+    assert (
+        "at epoch 1, where 34.0% of the margins are within rounding of zero and count as not "
+        "satisfied" in rare.message
+    )
     assert "too low" in rare.suggestion
-    assert unsure.message.startswith("The margin of theorem 2 is within rounding of zero for 34 of 100")
+    assert unsure.message.startswith(
+        "The margin of theorem 2 is within rounding of zero for 34 of 100"
+    )
 
 
 def test_the_phase_is_told_from_the_curve_of_the_same_seed_layer_and_split() -> None:
-    other = [row.model_copy(update={"seed": 1}) for row in curve((0.9, 0.4, 0.3), (0.9, 0.5, 0.3), (0.9, 0.6, 0.3))]
-    [found] = diagnostics.of_training(TrainSpec(), [*curve((0.8, 0.46, 0.5), (0.1, 0.43, 0.44), (0.6, 0.4, 0.3)), *other])
+    other = [
+        row.model_copy(update={"seed": 1})
+        for row in curve((0.9, 0.4, 0.3), (0.9, 0.5, 0.3), (0.9, 0.6, 0.3))
+    ]
+    [found] = diagnostics.of_training(
+        TrainSpec(), [*curve((0.8, 0.46, 0.5), (0.1, 0.43, 0.44), (0.6, 0.4, 0.3)), *other]
+    )
     assert found.evidence["phase"] == "recruiting"
     assert found.evidence["over_by_epoch"] == 2
 
@@ -140,7 +179,9 @@ def test_settings_are_judged_too() -> None:
 
 
 def test_rows_without_live_samples_do_not_stand_in_the_way() -> None:
-    undefined = dict.fromkeys(("sparsity", "theorem1_ratio", "theorem2_ratio", "observed_increase_ratio", "agreement"))
+    undefined = dict.fromkeys(
+        ("sparsity", "theorem1_ratio", "theorem2_ratio", "observed_increase_ratio", "agreement")
+    )
     assert codes(pair(dead_samples=100, **undefined)) == ["dead_layer"]
 
 
@@ -168,16 +209,32 @@ def test_checks_are_judged_by_their_exact_cells() -> None:
     }
 
     def found(spec: CheckSpec, **changes: object) -> list[str]:
-        return [finding.code for finding in diagnostics.of_check(spec, [CheckCell.model_validate({**cell, **changes})])]
+        return [
+            finding.code
+            for finding in diagnostics.of_check(
+                spec, [CheckCell.model_validate({**cell, **changes})]
+            )
+        ]
 
     assert found(CheckSpec()) == []
     assert found(CheckSpec(), ratio=0.4) == ["condition_rarely_met"]
     for changes, message, suggestion in (
-        ({}, "theorem 2 holds for 40.0% of the live samples at its lowest, at initialisation, n = 64.", "the draw decides"),
+        (
+            {},
+            "theorem 2 holds for 40.0% of the live samples at its lowest, at initialisation, n = "
+            "64.",
+            "the draw decides",
+        ),
         ({"epoch": 5}, "at its lowest, at epoch 5, n = 64.", "the curve of S of its training job"),
-        ({"theorem": 1}, "The condition of theorem 1 holds for 40.0%", "angles between the samples"),
+        (
+            {"theorem": 1},
+            "The condition of theorem 1 holds for 40.0%",
+            "angles between the samples",
+        ),
     ):
-        [rare] = diagnostics.of_check(CheckSpec(), [CheckCell.model_validate({**cell, "ratio": 0.4, **changes})])
+        [rare] = diagnostics.of_check(
+            CheckSpec(), [CheckCell.model_validate({**cell, "ratio": 0.4, **changes})]
+        )
         assert message in rare.message
         assert suggestion in rare.suggestion
     assert found(CheckSpec(), ratio=0.4, method="infinite_width") == []
@@ -186,7 +243,8 @@ def test_checks_are_judged_by_their_exact_cells() -> None:
     assert found(CheckSpec(batch_size=8)) == ["batch_small"]
 
 
-# The same by real runs: a calm one without findings, and for each finding a change of it that provokes the finding
+# The same by real runs: a calm one without findings, and for each finding a change of it that
+# provokes the finding
 
 CALM: dict[str, dict[str, object] | int] = {
     "dataset": {"train_samples": 2_000, "test_samples": 50},
@@ -198,7 +256,10 @@ CALM: dict[str, dict[str, object] | int] = {
     "batch_size": 100,
 }
 PROVOKING: dict[str, dict[str, dict[str, object] | int]] = {
-    "dead_layer": {"objective": {"name": "softplus", "threshold": 1.0}, "optimizer": {"name": "sgd", "lr": 1e4}},
+    "dead_layer": {
+        "objective": {"name": "softplus", "threshold": 1.0},
+        "optimizer": {"name": "sgd", "lr": 1e4},
+    },
     "beyond_first_order": {"optimizer": {"name": "sgd", "lr": 30.0}},
     "prediction_disagrees": {"optimizer": {"name": "sgd", "lr": 30.0}},
     "condition_rarely_met": {"network": {"widths": [64]}},
@@ -210,7 +271,10 @@ PROVOKING: dict[str, dict[str, dict[str, object] | int]] = {
 
 
 def found_by(**changes: dict[str, object] | int) -> set[str]:
-    return {finding.code for finding in ffengine.train(TrainSpec.model_validate(CALM | changes)).diagnostics}
+    return {
+        finding.code
+        for finding in ffengine.train(TrainSpec.model_validate(CALM | changes)).diagnostics
+    }
 
 
 def test_a_calm_run_has_no_findings() -> None:
@@ -229,7 +293,9 @@ def test_a_run_that_diverges_says_where() -> None:
     assert stopped.value.diagnostic.evidence["layer"] == 0
 
 
-@pytest.mark.parametrize(("blank", "expected"), [(0, set()), (40, {"preactivations_at_zero", "dead_layer"})])
+@pytest.mark.parametrize(
+    ("blank", "expected"), [(0, set()), (40, {"preactivations_at_zero", "dead_layer"})]
+)
 def test_blank_samples_are_noticed(blank: int, expected: set[str], tmp_path: Path) -> None:
     x = np.random.default_rng(0).random((100, 30), dtype=np.float32)
     x[: 2 * blank] = 0

@@ -30,7 +30,11 @@ def test_each_replica_draws_as_its_seed_alone() -> None:
 
 def test_distributions_have_their_moments() -> None:
     draw = Draws((0,)).at("moments")
-    uniform, normal, integers = draw.uniform((1, 100_000)), draw.normal((1, 100_000)), draw.integers(2, 5, (1, 90_000))
+    uniform, normal, integers = (
+        draw.uniform((1, 100_000)),
+        draw.normal((1, 100_000)),
+        draw.integers(2, 5, (1, 90_000)),
+    )
     assert float(uniform.mean()) == pytest.approx(0.5, abs=0.01)
     assert float(normal.var()) == pytest.approx(1.0, abs=0.03)
     assert torch.bincount(integers[0]).tolist()[2:] == pytest.approx([30_000] * 3, rel=0.03)

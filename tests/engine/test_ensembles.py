@@ -8,25 +8,47 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ffengine import ensembles
-from ffengine.ensembles import class_ensembles, class_sparsity, class_totals, ensemble_overlap, ensemble_sizes, units_in_ensembles
+from ffengine.ensembles import (
+    class_ensembles,
+    class_sparsity,
+    class_totals,
+    ensemble_overlap,
+    ensemble_sizes,
+    units_in_ensembles,
+)
 
 seeds = st.integers(0, 2**31)
 
 
 def drawn(seed: int, samples: int, width: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Whole activations of both signs, many of them 0, so that sums are exact and ties do occur; and labels."""
+    """Whole activations of both signs, many of them 0, so that sums are exact and ties do occur;
+    and labels.
+    """
     generator = torch.Generator().manual_seed(seed)
-    h = torch.randint(-4, 5, (samples, width), generator=generator) * (torch.rand(samples, width, generator=generator) < 0.4)
+    h = torch.randint(-4, 5, (samples, width), generator=generator) * (
+        torch.rand(samples, width, generator=generator) < 0.4
+    )
     return h.float(), torch.randint(0, classes, (samples,), generator=generator)
 
 
-def slow_ensembles(h: list[list[int]], labels: list[int], classes: int, excess: Fraction) -> list[set[int]]:
+def slow_ensembles(
+    h: list[list[int]], labels: list[int], classes: int, excess: Fraction
+) -> list[set[int]]:
     found = []
     for label in range(classes):
         of_class = [row for row, own in zip(h, labels, strict=True) if own == label]
-        mean = [Fraction(sum(abs(row[j]) for row in of_class), max(1, len(of_class))) for j in range(len(h[0]))]
+        mean = [
+            Fraction(sum(abs(row[j]) for row in of_class), max(1, len(of_class)))
+            for j in range(len(h[0]))
+        ]
         others = [(sum(mean) - own) / (len(mean) - 1) for own in mean]
-        found.append({j for j, (own, rest) in enumerate(zip(mean, others, strict=True)) if own > (1 + excess) * rest})
+        found.append(
+            {
+                j
+                for j, (own, rest) in enumerate(zip(mean, others, strict=True))
+                if own > (1 + excess) * rest
+            }
+        )
     return found
 
 
@@ -53,26 +75,41 @@ def test_sizes_overlap_and_shares_equal_those_of_sets(seed: int, width: int, cla
     members = torch.rand(classes, width, generator=torch.Generator().manual_seed(seed)) < 0.3
     sets = [set(row.nonzero().flatten().tolist()) for row in members]
     assert ensemble_sizes(members).tolist() == [len(one) for one in sets]
-    assert ensemble_overlap(members).tolist() == [[len(a & b) / len(a | b) if a | b else 0.0 for b in sets] for a in sets]
+    assert ensemble_overlap(members).tolist() == [
+        [len(a & b) / len(a | b) if a | b else 0.0 for b in sets] for a in sets
+    ]
     times = [sum(j in one for one in sets) for j in range(width)]
-    assert units_in_ensembles(members) == (sum(t >= 1 for t in times) / width, sum(t >= 2 for t in times) / width)
+    assert units_in_ensembles(members) == (
+        sum(t >= 1 for t in times) / width,
+        sum(t >= 2 for t in times) / width,
+    )
 
 
 @given(seeds, st.integers(0, 30), st.integers(1, 5))
-def test_class_sparsity_is_the_mean_over_the_live_samples_of_a_class(seed: int, samples: int, classes: int) -> None:
+def test_class_sparsity_is_the_mean_over_the_live_samples_of_a_class(
+    seed: int, samples: int, classes: int
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     sparsity = torch.rand(samples, generator=generator, dtype=torch.float64)
     dead = torch.rand(samples, generator=generator) < 0.4
     labels = torch.randint(0, classes, (samples,), generator=generator)
     found = class_sparsity(sparsity, dead, labels, classes)
     for label in range(classes):
-        own = [s for s, gone, of in zip(sparsity.tolist(), dead.tolist(), labels.tolist(), strict=True) if of == label and not gone]
+        own = [
+            s
+            for s, gone, of in zip(sparsity.tolist(), dead.tolist(), labels.tolist(), strict=True)
+            if of == label and not gone
+        ]
         assert int(found.samples[label]) == len(own)
-        assert float(found.mean[label]) == pytest.approx(sum(own) / len(own) if own else 0.0, abs=1e-12)
+        assert float(found.mean[label]) == pytest.approx(
+            sum(own) / len(own) if own else 0.0, abs=1e-12
+        )
 
 
 def test_an_undefined_sparsity_of_a_dead_sample_is_left_out() -> None:
-    found = class_sparsity(torch.tensor([float("nan"), 0.5]), torch.tensor([True, False]), torch.tensor([0, 0]), 2)
+    found = class_sparsity(
+        torch.tensor([float("nan"), 0.5]), torch.tensor([True, False]), torch.tensor([0, 0]), 2
+    )
     assert found.mean.tolist() == [0.5, 0.0]
     assert found.samples.tolist() == [1, 0]
 
@@ -102,7 +139,9 @@ def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
         (torch.zeros(2, 4), torch.tensor([0, 1]), -0.5, "excess"),
     ],
 )
-def test_bad_input_is_named(h: torch.Tensor, labels: torch.Tensor, excess: float, message: str) -> None:
+def test_bad_input_is_named(
+    h: torch.Tensor, labels: torch.Tensor, excess: float, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         class_ensembles(h, labels, 2, excess=excess)
     with pytest.raises(ValueError, match="expected sparsity and dead"):

@@ -25,7 +25,12 @@ CPU = torch.device("cpu")
 WHOLE = spec_of(
     network={"widths": [10, 8], "normalize": "l2"},
     dataset={"train_samples": 120, "validation_samples": 60, "test_samples": 50},
-    evaluation={"linear_classifier": True, "linear_layers": "all", "linear_penalties": [0.1, 0.01], "ensembles": True},
+    evaluation={
+        "linear_classifier": True,
+        "linear_layers": "all",
+        "linear_penalties": [0.1, 0.01],
+        "ensembles": True,
+    },
     seeds=[4, 5],
 )
 
@@ -37,20 +42,34 @@ def test_measures_equal_a_loop_over_samples() -> None:
     test = load_samples(WHOLE.dataset, CPU).test
     everything = torch.arange(50).expand(2, -1)
     x = paired(WHOLE, test, everything, Draws(WHOLE.seeds), ("test-negatives", 0), None)
-    row = next(row for row in result.measures if (row.seed, row.layer, row.partition) == (5, 1, "test"))
+    row = next(
+        row for row in result.measures if (row.seed, row.layer, row.partition) == (5, 1, "test")
+    )
     h = network.activations(x)[1][1]
     positive = [values for values in h[:50].tolist() if any(values)]
     assert row.samples == 50
     assert row.dead_samples == 50 - len(positive)
-    for name, slow in (("gini", reference.gini), ("treves_rolls", reference.treves_rolls), ("kurtosis", reference.kurtosis)):
-        assert getattr(row, name) == pytest.approx(math.fsum(map(slow, positive)) / len(positive), rel=1e-5), name
-    assert row.sparsity == pytest.approx(math.fsum(map(reference.hoyer, positive)) / len(positive), rel=1e-6)
+    for name, slow in (
+        ("gini", reference.gini),
+        ("treves_rolls", reference.treves_rolls),
+        ("kurtosis", reference.kurtosis),
+    ):
+        assert getattr(row, name) == pytest.approx(
+            math.fsum(map(slow, positive)) / len(positive), rel=1e-5
+        ), name
+    assert row.sparsity == pytest.approx(
+        math.fsum(map(reference.hoyer, positive)) / len(positive), rel=1e-6
+    )
     assert row.zero_fraction == pytest.approx(float((h[:50] == 0).double().mean()))
     goodness = h.square().sum(1)
-    assert row.auc == pytest.approx(float((goodness[:50, None] > goodness[None, 50:]).double().mean()), abs=1e-4)
+    assert row.auc == pytest.approx(
+        float((goodness[:50, None] > goodness[None, 50:]).double().mean()), abs=1e-4
+    )
     for label, mean in enumerate(row.class_sparsity):
         own = [
-            reference.hoyer(values) for values, of in zip(h[:50].tolist(), test.labels.tolist(), strict=True) if of == label and any(values)
+            reference.hoyer(values)
+            for values, of in zip(h[:50].tolist(), test.labels.tolist(), strict=True)
+            if of == label and any(values)
         ]
         assert mean == (pytest.approx(math.fsum(own) / len(own), rel=1e-6) if own else None)
 
@@ -62,7 +81,9 @@ def test_partitions_are_reported_apart_and_training_samples_are_never_called_hel
     assert {row.partition for row in result.ensembles} == {"validation", "test"}
     linear = [row for row in result.accuracy if row.method == "linear"]
     assert {(row.seed, row.partition, row.samples) for row in linear} == {
-        (seed, partition, count) for seed in (4, 5) for partition, count in (("train", 120), ("validation", 60), ("test", 50))
+        (seed, partition, count)
+        for seed in (4, 5)
+        for partition, count in (("train", 120), ("validation", 60), ("test", 50))
     }
     assert all(row.layers == (0, 1) for row in linear)
     for row in result.ensembles:
@@ -83,7 +104,14 @@ def test_accuracy_by_a_linear_classifier_is_that_of_its_features() -> None:
     second = torch.relu(first @ network.weights[1][0].T)
     second = second / second.norm(dim=1, keepdim=True).clamp_min(1e-12)
     assert torch.allclose(features[0], torch.cat([first, second], dim=1), atol=1e-5)
-    assert next(row.accuracy for row in result.accuracy if row.method == "linear" and row.partition == "train") > 0.5
+    assert (
+        next(
+            row.accuracy
+            for row in result.accuracy
+            if row.method == "linear" and row.partition == "train"
+        )
+        > 0.5
+    )
 
 
 def test_held_out_choices_do_not_move_the_training_result() -> None:
@@ -107,9 +135,14 @@ BACKPROP = spec_of(
 def test_backpropagation_learns_to_classify_and_every_layer_is_described() -> None:
     rows = ffengine.train(BACKPROP).baselines
     assert {(row.baseline, row.seed, row.layer) for row in rows} == {
-        (name, seed, layer) for name in ("cross_entropy", "ff_objective") for seed in (1, 2) for layer in (0, 1)
+        (name, seed, layer)
+        for name in ("cross_entropy", "ff_objective")
+        for seed in (1, 2)
+        for layer in (0, 1)
     }
-    assert all(row.partition == "test" and row.samples == 100 and row.sparsity is not None for row in rows)
+    assert all(
+        row.partition == "test" and row.samples == 100 and row.sparsity is not None for row in rows
+    )
     assert min(row.accuracy or 0 for row in rows if row.baseline == "cross_entropy") > 0.4
     assert min(row.accuracy or 0 for row in rows if row.baseline == "ff_objective") > 0.15
 
@@ -123,7 +156,11 @@ def test_a_baseline_of_a_replica_equals_the_one_of_its_seed_alone() -> None:
 
 
 def test_without_labels_the_objectives_baseline_has_no_accuracy() -> None:
-    spec = BACKPROP.model_copy(update={"negatives": TrainSpec.model_validate({"negatives": {"strategy": "hybrid"}}).negatives})
+    spec = BACKPROP.model_copy(
+        update={
+            "negatives": TrainSpec.model_validate({"negatives": {"strategy": "hybrid"}}).negatives
+        }
+    )
     rows = ffengine.train(spec).baselines
     assert {row.accuracy is None for row in rows if row.baseline == "ff_objective"} == {True}
 
@@ -139,4 +176,6 @@ def test_a_run_stopped_while_a_baseline_learns_ends_with_the_same_result() -> No
     with pytest.raises(Interrupted) as stopped:
         ffengine.train(BACKPROP, on_batch=stop_late)  # type: ignore[arg-type]
     checkpoint = Checkpoint.from_bytes(stopped.value.checkpoint.to_bytes())  # type: ignore[union-attr]
-    assert ffengine.train(BACKPROP, resume=checkpoint).model_dump(exclude={"provenance"}) == whole.model_dump(exclude={"provenance"})
+    assert ffengine.train(BACKPROP, resume=checkpoint).model_dump(
+        exclude={"provenance"}
+    ) == whole.model_dump(exclude={"provenance"})

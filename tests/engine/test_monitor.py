@@ -31,14 +31,22 @@ def expected_columns(spec: TrainSpec, split: str) -> dict[str, float]:
             shown = [g.sum(1) for g in goodness]
         else:
             shown = [g.mean(1) - 2.0 for g in goodness]
-            terms = [torch.nn.functional.softplus(-shown[0]), torch.nn.functional.softplus(shown[1])]
+            terms = [
+                torch.nn.functional.softplus(-shown[0]),
+                torch.nn.functional.softplus(shown[1]),
+            ]
         (gradient,) = torch.autograd.grad(terms[0].mean() + terms[1].mean(), leaf)
         stepped = weight - eta * gradient
         place = ("positive", "negative").index(split)
         x = (x_pos, x_neg)[place]
         before, after = (reference.sparsity(torch.relu(x @ w.T)) for w in (weight, stepped))
         predicted = reference.sparsity_rate(weight, x, -gradient, "relu") > 0
-        lowered = reference.sparsity_rate(weight, x, reference.goodness_gradient(weight, [x], [1.0], "relu"), "relu") > 0
+        lowered = (
+            reference.sparsity_rate(
+                weight, x, reference.goodness_gradient(weight, [x], [1.0], "relu"), "relu"
+            )
+            > 0
+        )
         for key, values in {
             "sparsity": before,
             "zero_fraction": (x @ weight.T <= 0).double().mean(1),
@@ -49,9 +57,13 @@ def expected_columns(spec: TrainSpec, split: str) -> dict[str, float]:
             "observed_increase_ratio": (after > before).double(),
             "agreement": ((after > before) == predicted).double(),
             "mask_flip_rate": ((x @ weight.T > 0) != (x @ stepped.T > 0)).double().mean(1),
-            "treves_rolls": torch.tensor([reference.treves_rolls(h) for h in torch.relu(x @ weight.T).tolist()]),
+            "treves_rolls": torch.tensor(
+                [reference.treves_rolls(h) for h in torch.relu(x @ weight.T).tolist()]
+            ),
             "gini": torch.tensor([reference.gini(h) for h in torch.relu(x @ weight.T).tolist()]),
-            "kurtosis": torch.tensor([reference.kurtosis(h) for h in torch.relu(x @ weight.T).tolist()]),
+            "kurtosis": torch.tensor(
+                [reference.kurtosis(h) for h in torch.relu(x @ weight.T).tolist()]
+            ),
             "input_norm": x.norm(dim=1),
         }.items():
             columns.setdefault(key, []).append(values)
@@ -76,24 +88,48 @@ def test_every_column_equals_its_definition(objective: str, split: str) -> None:
     row = next(row for row in ffengine.train(spec).curves if row.epoch == 0 and row.split == split)
     assert row.samples == 250
     assert row.eta == 3.0 / 40
-    counted = {"theorem1_ratio", "theorem2_ratio", "observed_increase_ratio", "agreement", "mask_flip_rate", "zero_fraction"}
+    counted = {
+        "theorem1_ratio",
+        "theorem2_ratio",
+        "observed_increase_ratio",
+        "agreement",
+        "mask_flip_rate",
+        "zero_fraction",
+    }
     for key, value in expected_columns(spec, split).items():
-        tolerance = 2 / 250 if key in counted else 1e-5 * max(1.0, abs(value))  # float32 products can move a sample across a threshold
+        tolerance = (
+            2 / 250 if key in counted else 1e-5 * max(1.0, abs(value))
+        )  # float32 products can move a sample across a threshold
         assert getattr(row, key) == pytest.approx(value, abs=tolerance), key
 
 
 def test_the_difference_objective_weighs_both_splits_by_one() -> None:
     rows = ffengine.train(
-        TrainSpec.model_validate({"dataset": {"train_samples": 100}, "epochs": 1, "network": {"widths": [10]}, "batch_size": 30})
+        TrainSpec.model_validate(
+            {
+                "dataset": {"train_samples": 100},
+                "epochs": 1,
+                "network": {"widths": [10]},
+                "batch_size": 30,
+            }
+        )
     ).curves
     assert all(row.coefficient_sum == pytest.approx(1.0) for row in rows)
 
 
 def test_theorems_that_are_not_monitored_are_null() -> None:
     spec = TrainSpec.model_validate(
-        {"dataset": {"train_samples": 100}, "epochs": 1, "network": {"widths": [10]}, "monitor": {"theorems": [2]}}
+        {
+            "dataset": {"train_samples": 100},
+            "epochs": 1,
+            "network": {"widths": [10]},
+            "monitor": {"theorems": [2]},
+        }
     )
-    assert all(row.theorem1_ratio is None and row.theorem2_ratio is not None for row in ffengine.train(spec).curves)
+    assert all(
+        row.theorem1_ratio is None and row.theorem2_ratio is not None
+        for row in ffengine.train(spec).curves
+    )
 
 
 def test_dead_samples_and_units_are_counted_and_left_out() -> None:

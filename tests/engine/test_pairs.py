@@ -7,17 +7,30 @@ from hypothesis import strategies as st
 from ffengine.pairs import Pairs, RelabelledPairs
 
 
-@given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 8), st.integers(2, 12), st.integers(1, 6), st.data())
+@given(
+    st.integers(0, 2**31),
+    st.integers(1, 3),
+    st.integers(1, 8),
+    st.integers(2, 12),
+    st.integers(1, 6),
+    st.data(),
+)
 def test_relabelled_pairs_are_the_pairs_that_they_stand_for(
     seed: int, replicas: int, batch: int, inputs: int, width: int, data: st.DataObject
 ) -> None:
     classes = data.draw(st.integers(2, inputs))
     generator = torch.Generator().manual_seed(seed)
-    own, wrong = (torch.randint(classes, (replicas, batch, 1), generator=generator) for _ in range(2))
+    own, wrong = (
+        torch.randint(classes, (replicas, batch, 1), generator=generator) for _ in range(2)
+    )
     x = torch.randn(replicas, batch, inputs, generator=generator, dtype=torch.float64)
-    x[..., :classes] = torch.zeros(replicas, batch, classes, dtype=torch.float64).scatter(-1, own, 1.0)
+    x[..., :classes] = torch.zeros(replicas, batch, classes, dtype=torch.float64).scatter(
+        -1, own, 1.0
+    )
     negative = x.clone()
-    negative[..., :classes] = torch.zeros(replicas, batch, classes, dtype=torch.float64).scatter(-1, wrong, 1.0)
+    negative[..., :classes] = torch.zeros(replicas, batch, classes, dtype=torch.float64).scatter(
+        -1, wrong, 1.0
+    )
     whole = Pairs(torch.cat([x, negative], dim=1))
     shared = RelabelledPairs(x, negative[..., :classes] - x[..., :classes])
 
@@ -28,5 +41,9 @@ def test_relabelled_pairs_are_the_pairs_that_they_stand_for(
         assert torch.allclose(one, x)
         assert torch.allclose(other, negative)
         assert torch.allclose(pairs.lengths(), whole.x.square().sum(-1).sqrt())
-        assert torch.allclose(pairs.times(weight, torch.bmm), torch.einsum("rbm,rnm->rbn", whole.x, weight))
-        assert torch.allclose(pairs.gathered(pull, torch.bmm), torch.einsum("rbn,rbm->rnm", pull, whole.x))
+        assert torch.allclose(
+            pairs.times(weight, torch.bmm), torch.einsum("rbm,rnm->rbn", whole.x, weight)
+        )
+        assert torch.allclose(
+            pairs.gathered(pull, torch.bmm), torch.einsum("rbn,rbm->rnm", pull, whole.x)
+        )

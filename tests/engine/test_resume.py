@@ -1,4 +1,6 @@
-"""Resume is invisible: for every entry of every catalogue, a run that is interrupted anywhere ends with the bits of one that was not."""
+"""Resume is invisible: for every entry of every catalogue, a run that is interrupted anywhere ends
+with the bits of one that was not.
+"""
 
 from typing import Any
 
@@ -27,26 +29,46 @@ SMALL: dict[str, Any] = {
     "seeds": [3, 8],
 }
 CHANGES: dict[str, dict[str, Any]] = {
-    **{f"objective {name_of(entry, 'name')}": {"objective": {"name": name_of(entry, "name")}} for entry in entries(AnyObjective)},
+    **{
+        f"objective {name_of(entry, 'name')}": {"objective": {"name": name_of(entry, "name")}}
+        for entry in entries(AnyObjective)
+    },
     "peer normalisation": {"objective": {"name": "softplus", "peer_normalization": 0.1}},
     **{
-        f"goodness {name_of(entry, 'name')}": {"objective": {"name": "softplus", "goodness": name_of(entry, "name")}}
+        f"goodness {name_of(entry, 'name')}": {
+            "objective": {"name": "softplus", "goodness": name_of(entry, "name")}
+        }
         for entry in entries(GoodnessEntry)
     },
     **{
         f"optimiser {name_of(entry, 'name')} {schedule}": {
-            "optimizer": {"name": name_of(entry, "name"), "lr": 0.01, "schedule": schedule, "weight_decay": 0.01}
+            "optimizer": {
+                "name": name_of(entry, "name"),
+                "lr": 0.01,
+                "schedule": schedule,
+                "weight_decay": 0.01,
+            }
         }
         for entry in entries(AnyOptimizer)
         for schedule in SCHEDULES
     },
     **{
-        f"negatives {name_of(entry, 'strategy')} {redraw}": {"negatives": {"strategy": name_of(entry, "strategy"), "redraw": redraw}}
+        f"negatives {name_of(entry, 'strategy')} {redraw}": {
+            "negatives": {"strategy": name_of(entry, "strategy"), "redraw": redraw}
+        }
         for entry in entries(AnyNegatives)
         for redraw in ("every_epoch", "once")
     },
-    **{f"activation {name}": {"network": {"widths": [14, 9], "activation": name, "normalize": "rms"}} for name in ACTIVATIONS},
-    **{f"init {name}": {"network": {"widths": [14, 9], "init": name, "bias": True}} for name in INITS},
+    **{
+        f"activation {name}": {
+            "network": {"widths": [14, 9], "activation": name, "normalize": "rms"}
+        }
+        for name in ACTIVATIONS
+    },
+    **{
+        f"init {name}": {"network": {"widths": [14, 9], "init": name, "bias": True}}
+        for name in INITS
+    },
     "simultaneous layers": {"layers": "simultaneous"},
     **{f"baseline {name}": {"evaluation": {"baselines": [name]}} for name in Baseline.__args__},
 }
@@ -61,7 +83,9 @@ def spec_of(change: dict[str, Any]) -> TrainSpec | None:
 
 
 def stopped_every(spec: TrainSpec, reports: int) -> tuple[TrainResult, int]:
-    """The result of a run that is stopped after so many reports, saved, read again and gone on with; and how often."""
+    """The result of a run that is stopped after so many reports, saved, read again and gone on
+    with; and how often.
+    """
     resume: Checkpoint | None = None
     stops = 0
     while True:
@@ -72,7 +96,9 @@ def stopped_every(spec: TrainSpec, reports: int) -> tuple[TrainResult, int]:
             return "stop" if left[0] == 0 else "run"
 
         try:
-            return ffengine.train(spec, on_epoch=stop_soon, on_batch=stop_soon, resume=resume), stops
+            return ffengine.train(
+                spec, on_epoch=stop_soon, on_batch=stop_soon, resume=resume
+            ), stops
         except Interrupted as stopped:
             stops += 1
             if stopped.checkpoint is not None:  # None: where nothing was learnt yet

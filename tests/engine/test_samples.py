@@ -16,7 +16,9 @@ CPU = torch.device("cpu")
 
 def test_the_overlay_replaces_the_first_inputs_by_the_one_hot() -> None:
     train, _, _ = load_samples(DatasetSpec(), CPU)
-    assert torch.equal(train.labelled[:, :10], torch.nn.functional.one_hot(train.labels, 10).float())
+    assert torch.equal(
+        train.labelled[:, :10], torch.nn.functional.one_hot(train.labels, 10).float()
+    )
     assert torch.equal(train.labelled[:, 10:], train.plain[:, 10:])
     assert float(train.plain.max()) == 1.0
 
@@ -37,9 +39,15 @@ def test_unit_norm_samples_have_length_one_with_and_without_label() -> None:
 
 
 @pytest.mark.parametrize("preprocess", ["unit", "center", "standardize", "unit_norm"])
-def test_swapping_the_label_equals_overlaying_the_other_one_before_preprocessing(preprocess: str) -> None:
+def test_swapping_the_label_equals_overlaying_the_other_one_before_preprocessing(
+    preprocess: str,
+) -> None:
     generator = torch.Generator().manual_seed(0)
-    pixels, labels, wrong = torch.rand(50, 30, generator=generator), torch.arange(50) % 10, (torch.arange(50) + 3) % 10
+    pixels, labels, wrong = (
+        torch.rand(50, 30, generator=generator),
+        torch.arange(50) % 10,
+        (torch.arange(50) + 3) % 10,
+    )
     blanked = pixels.clone()
     blanked[:, :10] = 0
     prepare = Preprocessor(preprocess, blanked)  # type: ignore[arg-type]
@@ -62,7 +70,9 @@ def test_the_neutral_label_is_the_same_for_all_classes() -> None:
 
 
 def test_partitions_share_no_sample_and_validation_follows_training() -> None:
-    train, validation, test = load_samples(DatasetSpec(train_samples=100, validation_samples=50, test_samples=30), CPU)
+    train, validation, test = load_samples(
+        DatasetSpec(train_samples=100, validation_samples=50, test_samples=30), CPU
+    )
     everything, _, _ = load_samples(DatasetSpec(train_samples=150), CPU)
     assert validation is not None
     assert torch.equal(torch.cat([train.plain, validation.plain]), everything.plain)

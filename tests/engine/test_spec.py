@@ -47,8 +47,14 @@ SPECS = [
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_every_way_of_writing_a_spec_reads_back_as_the_same(spec: TrainSpec | CheckSpec | StudySpec) -> None:
-    for document in (spec.model_dump(mode="json", exclude_unset=True), as_document(spec), spec.model_dump(mode="json")):
+def test_every_way_of_writing_a_spec_reads_back_as_the_same(
+    spec: TrainSpec | CheckSpec | StudySpec,
+) -> None:
+    for document in (
+        spec.model_dump(mode="json", exclude_unset=True),
+        as_document(spec),
+        spec.model_dump(mode="json"),
+    ):
         assert Submission.model_validate({"spec": document}, context=ELSEWHERE).spec == spec
     assert len(as_document(TrainSpec(epochs=3))) == 2
 
@@ -57,8 +63,19 @@ def test_defaults_are_the_contracts() -> None:
     assert within(
         {
             "kind": "train",
-            "dataset": {"name": "mnist-mini", "preprocess": "unit", "train_samples": None, "test_samples": None},
-            "network": {"widths": [500], "activation": "relu", "bias": False, "init": "gaussian", "normalize": "none"},
+            "dataset": {
+                "name": "mnist-mini",
+                "preprocess": "unit",
+                "train_samples": None,
+                "test_samples": None,
+            },
+            "network": {
+                "widths": [500],
+                "activation": "relu",
+                "bias": False,
+                "init": "gaussian",
+                "normalize": "none",
+            },
             "negatives": {"strategy": "wrong_label"},
             "objective": {"name": "difference", "goodness": "sum_squares"},
             "optimizer": {"name": "sgd", "lr": 1.0, "scale_lr_by_width": True},
@@ -76,7 +93,12 @@ def test_defaults_are_the_contracts() -> None:
             "theorem": 2,
             "at": "initialization",
             "widths": [64, 256, 512],
-            "dataset": {"name": "mnist-mini", "preprocess": "unit", "train_samples": None, "test_samples": None},
+            "dataset": {
+                "name": "mnist-mini",
+                "preprocess": "unit",
+                "train_samples": None,
+                "test_samples": None,
+            },
             "activation": "relu",
             "negatives": {"strategy": "wrong_label"},
             "samples": 2000,
@@ -96,18 +118,29 @@ def test_an_object_that_does_not_say_which_entry_means_the_default(field: str) -
 
 
 def test_goodness_is_a_name_or_an_object_with_parameters() -> None:
-    by_name, as_object = (TrainSpec.model_validate({"objective": {"goodness": value}}) for value in ("top_k", {"name": "top_k", "k": 10}))
+    by_name, as_object = (
+        TrainSpec.model_validate({"objective": {"goodness": value}})
+        for value in ("top_k", {"name": "top_k", "k": 10})
+    )
     assert by_name == as_object
     assert digest(by_name) == digest(as_object)
     other = TrainSpec.model_validate({"objective": {"goodness": {"name": "top_k", "k": 3}}})
     assert TrainSpec.model_validate_json(other.model_dump_json()) == other
-    assert json.loads(TrainSpec.model_validate({"objective": {"goodness": "l2"}}).model_dump_json())["objective"]["goodness"] == "l2"
+    assert (
+        json.loads(TrainSpec.model_validate({"objective": {"goodness": "l2"}}).model_dump_json())[
+            "objective"
+        ]["goodness"]
+        == "l2"
+    )
 
 
 def test_a_digest_is_the_same_for_every_spelling_of_a_request() -> None:
-    one = Submission.model_validate_json('{"spec": {"kind": "train", "optimizer": {"lr": 2}, "epochs": 3}}').spec
+    one = Submission.model_validate_json(
+        '{"spec": {"kind": "train", "optimizer": {"lr": 2}, "epochs": 3}}'
+    ).spec
     other = Submission.model_validate_json(
-        '{"spec": {"epochs": 3, "optimizer": {"lr": 2.0, "name": "sgd"}, "kind": "train", "seeds": [0]}}'
+        '{"spec": {"epochs": 3, "optimizer": {"lr": 2.0, "name": "sgd"}, "kind": "train", '
+        '"seeds": [0]}}'
     ).spec
     assert digest(one) == digest(other)
     assert digest(one) != digest(TrainSpec(epochs=3))
@@ -123,16 +156,31 @@ def test_a_digest_is_the_same_for_every_spelling_of_a_request() -> None:
         ({"kind": "train", "seeds": [1, 1]}, "each value once"),
         ({"kind": "train", "optimizer": {"lr": "inf"}}, "finite|less than"),
         ({"kind": "train", "dataset": {"train_samples": 6001}}, "mnist-mini has 6000"),
-        ({"kind": "train", "negatives": {"strategy": "nois"}}, "'wrong_label', 'hardest_label', 'sampled_label', 'hybrid'"),
-        ({"kind": "train", "objective": {"goodness": "l3"}}, "does not match any of the expected tags"),
+        (
+            {"kind": "train", "negatives": {"strategy": "nois"}},
+            "'wrong_label', 'hardest_label', 'sampled_label', 'hybrid'",
+        ),
+        (
+            {"kind": "train", "objective": {"goodness": "l3"}},
+            "does not match any of the expected tags",
+        ),
         (
             {"kind": "train", "negatives": {"strategy": "hardest_label", "redraw": "once"}},
             "negatives.redraw: hardest_label asks the network",
         ),
-        ({"kind": "train", "dataset": {"validation_samples": 5999}}, "leaves no samples to train on"),
-        ({"kind": "train", "dataset": {"train_samples": 6000, "validation_samples": 1}}, "mnist-mini has 6000"),
         (
-            {"kind": "train", "evaluation": {"linear_classifier": True, "linear_penalties": [0.1, 1]}},
+            {"kind": "train", "dataset": {"validation_samples": 5999}},
+            "leaves no samples to train on",
+        ),
+        (
+            {"kind": "train", "dataset": {"train_samples": 6000, "validation_samples": 1}},
+            "mnist-mini has 6000",
+        ),
+        (
+            {
+                "kind": "train",
+                "evaluation": {"linear_classifier": True, "linear_penalties": [0.1, 1]},
+            },
             "choosing among several needs dataset.validation_samples",
         ),
         ({"kind": "check", "samples": 6001}, "the data set gives 6000"),
@@ -146,5 +194,8 @@ def test_refusals_say_what_and_where(spec: dict[str, object], message: str) -> N
 
 
 def test_the_vocabulary_imports_without_torch() -> None:
-    code = "import sys, ffengine, ffengine.spec, ffengine.study, ffengine.cost, ffengine.results; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, ffengine, ffengine.spec, ffengine.study, ffengine.cost, "
+        "ffengine.results; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,14 +15,28 @@ from ffengine.negatives import Noise
 from ffengine.presets import PRESETS
 from ffengine.results import Interval, StudyCell
 from ffengine.spec import ELSEWHERE, CheckSpec, StudyPart, StudySpec, TrainSpec, as_document, digest
-from ffengine.study import T_975, GridError, expand, interval, is_resolved, resolved, student_t, study_cell, summarise, wilson
+from ffengine.study import (
+    T_975,
+    GridError,
+    expand,
+    interval,
+    is_resolved,
+    resolved,
+    student_t,
+    study_cell,
+    summarise,
+    wilson,
+)
 
 
 def test_a_grid_is_every_combination_in_order() -> None:
     study = StudySpec.model_validate(
         {
             "base": {"kind": "train", "epochs": 5},
-            "grid": {"network.widths": [[64], [256], [512]], "negatives.strategy": ["wrong_label", "hybrid"]},
+            "grid": {
+                "network.widths": [[64], [256], [512]],
+                "negatives.strategy": ["wrong_label", "hybrid"],
+            },
         }
     )
     cells = expand(study)
@@ -34,10 +48,19 @@ def test_a_grid_is_every_combination_in_order() -> None:
 
 
 def test_a_presets_base_and_grid_are_overridden_field_by_field() -> None:
-    cells = expand(StudySpec.model_validate({"preset": "paper", "base": {"kind": "train", "epochs": 2, "network": {"bias": True}}}))
+    cells = expand(
+        StudySpec.model_validate(
+            {"preset": "paper", "base": {"kind": "train", "epochs": 2, "network": {"bias": True}}}
+        )
+    )
     training = next(c.spec for c in cells if c.part == "training")
     assert isinstance(training, TrainSpec)
-    assert (training.epochs, training.network.bias, training.network.widths, training.seeds) == (2, True, (256,), (0, 1, 2, 3, 4))
+    assert (training.epochs, training.network.bias, training.network.widths, training.seeds) == (
+        2,
+        True,
+        (256,),
+        (0, 1, 2, 3, 4),
+    )
     assert [c.part for c in cells] == ["theorem-1", "theorem-2", "training", "training"]
 
 
@@ -48,12 +71,26 @@ def test_a_presets_base_and_grid_are_overridden_field_by_field() -> None:
         ({"grid": {"network.width": [[64]]}}, "/grid/network.width", "Extra inputs"),
         ({"grid": {"nothing.at": [1]}}, "/grid/nothing.at", "there is no object 'nothing'"),
         ({"grid": {"epochs": [1, "x"]}}, "/grid/epochs", "valid integer"),
-        ({"grid": {"epochs": list(range(1, 200)), "batch_size": list(range(2, 200))}}, "/grid", "cells; at most"),
-        ({"parts": {"a": {"base": {"kind": "check"}, "grid": {"epochs": [1]}}}}, "/parts/a/grid/epochs", "Extra inputs"),
-        ({"preset": "mpezeshki", "base": {"kind": "train", "dataset": {"name": "digits"}}}, "/base/dataset", "digits has"),
+        (
+            {"grid": {"epochs": list(range(1, 200)), "batch_size": list(range(2, 200))}},
+            "/grid",
+            "cells; at most",
+        ),
+        (
+            {"parts": {"a": {"base": {"kind": "check"}, "grid": {"epochs": [1]}}}},
+            "/parts/a/grid/epochs",
+            "Extra inputs",
+        ),
+        (
+            {"preset": "mpezeshki", "base": {"kind": "train", "dataset": {"name": "digits"}}},
+            "/base/dataset",
+            "digits has",
+        ),
     ],
 )
-def test_what_cannot_be_expanded_says_where(study: dict[str, object], pointer: str, message: str) -> None:
+def test_what_cannot_be_expanded_says_where(
+    study: dict[str, object], pointer: str, message: str
+) -> None:
     with pytest.raises(GridError, match=message) as caught:
         expand(StudySpec.model_validate({**study}))
     assert caught.value.pointer == pointer
@@ -69,7 +106,9 @@ def test_an_interval_is_students(values: list[float]) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 50)), min_size=2, max_size=9))
-def test_a_share_has_the_wider_of_students_and_wilsons_interval_within_0_and_1(counts: list[tuple[int, int]]) -> None:
+def test_a_share_has_the_wider_of_students_and_wilsons_interval_within_0_and_1(
+    counts: list[tuple[int, int]],
+) -> None:
     samples = [hits + misses for hits, misses in counts]
     values = [hits / total for (hits, _), total in zip(counts, samples, strict=True)]
     found, students = interval(values, share=True, samples=samples), interval(values)
@@ -79,7 +118,9 @@ def test_a_share_has_the_wider_of_students_and_wilsons_interval_within_0_and_1(c
     assert found.high == min(1.0, max(students.high or 0.0, high))
 
 
-@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (1, 1), (5, 10), (10, 10), (29_998, 30_000)])
+@pytest.mark.parametrize(
+    ("successes", "trials"), [(0, 10), (1, 1), (5, 10), (10, 10), (29_998, 30_000)]
+)
 def test_wilsons_interval_is_scipys(successes: int, trials: int) -> None:
     exact = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     assert wilson(successes, trials) == pytest.approx((exact.low, exact.high), abs=1e-7)
@@ -90,14 +131,26 @@ def test_seeds_that_agree_have_an_interval_nevertheless() -> None:
     found = interval([1.0] * 5, share=True, samples=[6_000] * 5)
     assert found.high == 1.0
     assert found.low == pytest.approx(0.99987, abs=5e-6)
-    assert interval([1.0], share=True, samples=[6_000]).low is None, "of one seed nothing is known of others"
+    assert interval([1.0], share=True, samples=[6_000]).low is None, (
+        "of one seed nothing is known of others"
+    )
     assert interval([0.1, 0.9], share=True) == Interval(mean=0.5, low=0.0, high=1.0, seeds=2)
 
 
 def test_intervals_of_earlier_versions_are_read_within_0_and_1() -> None:
     beyond = {"mean": 0.67, "low": -1.18, "high": 2.53, "seeds": 2}
-    summary = {"ratio[width=64 split=positive method=exact]": beyond, "goodness[layer=0 epoch=1 split=positive]": beyond}
-    stored = {"part": "", "params": {}, "kind": "check", "spec_digest": "", "state": "succeeded", "summary": summary}
+    summary = {
+        "ratio[width=64 split=positive method=exact]": beyond,
+        "goodness[layer=0 epoch=1 split=positive]": beyond,
+    }
+    stored = {
+        "part": "",
+        "params": {},
+        "kind": "check",
+        "spec_digest": "",
+        "state": "succeeded",
+        "summary": summary,
+    }
     share, goodness = StudyCell.model_validate_json(json.dumps(stored)).summary.values()
     assert (share.low, share.high) == (0.0, 1.0)
     assert (goodness.low, goodness.high) == (-1.18, 2.53)
@@ -108,7 +161,9 @@ def test_students_quantiles_are_those_of_sampling() -> None:
     for degrees in (3, 10, 40):
         normal = torch.randn(400_000, degrees + 1, generator=generator, dtype=torch.float64)
         t = normal[:, 0] / (normal[:, 1:].square().sum(1) / degrees).sqrt()
-        assert float((t.abs() < student_t(degrees)).double().mean()) == pytest.approx(0.95, abs=0.0015)
+        assert float((t.abs() < student_t(degrees)).double().mean()) == pytest.approx(
+            0.95, abs=0.0015
+        )
     assert student_t(31) < T_975[-1]
     assert interval([1.0]).low is None
 
@@ -121,7 +176,13 @@ def test_results_are_summarised_over_seeds() -> None:
         np.mean([c.ratio for c in result.cells if c.ratio is not None])
     )
     training = TrainSpec.model_validate(
-        {"dataset": {"train_samples": 60, "test_samples": 20}, "network": {"widths": [8]}, "epochs": 2, "batch_size": 20, "seeds": [0, 1]}
+        {
+            "dataset": {"train_samples": 60, "test_samples": 20},
+            "network": {"widths": [8]},
+            "epochs": 2,
+            "batch_size": 20,
+            "seeds": [0, 1],
+        }
     )
     trained = ffengine.train(training)
     figures = summarise(trained)
@@ -131,19 +192,28 @@ def test_results_are_summarised_over_seeds() -> None:
         "accuracy[layer=all partition=test]",
     } <= set(figures)
     assert figures["sparsity[layer=0 epoch=0 split=positive]"].seeds == 2
-    cell = study_cell(expand(StudySpec(base=training))[0], job=None, state="succeeded", result=trained)
+    cell = study_cell(
+        expand(StudySpec(base=training))[0], job=None, state="succeeded", result=trained
+    )
     assert cell.summary == figures
 
 
 def test_each_way_of_telling_the_label_is_a_figure_of_its_own() -> None:
     training = TrainSpec.model_validate(
-        {"dataset": {"train_samples": 60, "test_samples": 20}, "network": {"widths": [8, 8, 8]}, "epochs": 1, "batch_size": 20}
+        {
+            "dataset": {"train_samples": 60, "test_samples": 20},
+            "network": {"widths": [8, 8, 8]},
+            "epochs": 1,
+            "batch_size": 20,
+        }
     )
     trained = ffengine.train(training)
     figures = summarise(trained)
     for row in trained.accuracy:
         method = "" if row.method == "goodness" else f" method={row.method}"
-        where = "layer=all" if row.layers == (0, 1, 2) else f"layers={'+'.join(map(str, row.layers))}"
+        where = (
+            "layer=all" if row.layers == (0, 1, 2) else f"layers={'+'.join(map(str, row.layers))}"
+        )
         where = f"layer={row.layer}" if row.layer is not None else where
         found = figures[f"accuracy[{where} partition={row.partition}{method}]"]
         assert (found.mean, found.seeds) == (row.accuracy, 1)
@@ -155,7 +225,9 @@ def test_another_choice_takes_the_place_of_the_presets_own() -> None:
     assert trained
     assert {(spec.negatives, spec.epochs) for spec in trained} == {(Noise(scale=0.25), 2)}
     assert {spec.network for spec in trained} == {
-        cell.spec.network for cell in expand(StudySpec(preset="quick")) if isinstance(cell.spec, TrainSpec)
+        cell.spec.network
+        for cell in expand(StudySpec(preset="quick"))
+        if isinstance(cell.spec, TrainSpec)
     }
 
 
@@ -163,21 +235,42 @@ OVERRIDES: list[dict[str, object]] = [
     {},
     {"base": {"kind": "train", "epochs": 2, "network": {"bias": True}}},
     {"base": {"kind": "check", "seeds": [2**63 - 1]}},
-    {"base": {"kind": "train", "optimizer": {"name": "adam"}, "objective": {"name": "softplus", "goodness": {"name": "top_k", "k": 3}}}},
+    {
+        "base": {
+            "kind": "train",
+            "optimizer": {"name": "adam"},
+            "objective": {"name": "softplus", "goodness": {"name": "top_k", "k": 3}},
+        }
+    },
     {"grid": {"dataset.labels": ["append"], "seeds": [[0], [1]]}},
     {"base": {"kind": "train", "epochs": 3}, "grid": {"dataset.preprocess": ["unit", "center"]}},
-    {"parts": {"mine": {"base": {"kind": "train", "epochs": 2}, "grid": {"optimizer.lr": [1.0, 1e-5]}}}},
-    {"base": {"kind": "train", "batch_size": 50}, "parts": {"mine": {"base": {"kind": "train", "epochs": 2}}}},
+    {
+        "parts": {
+            "mine": {"base": {"kind": "train", "epochs": 2}, "grid": {"optimizer.lr": [1.0, 1e-5]}}
+        }
+    },
+    {
+        "base": {"kind": "train", "batch_size": 50},
+        "parts": {"mine": {"base": {"kind": "train", "epochs": 2}}},
+    },
 ]
 
 
 @given(st.sampled_from([None, *PRESETS]), st.sampled_from(OVERRIDES))
-def test_a_resolved_study_has_the_same_cells_however_it_is_written(preset: str | None, given_beside: dict[str, object]) -> None:
-    study = StudySpec.model_validate(given_beside if preset is None else {"preset": preset, **given_beside})
+def test_a_resolved_study_has_the_same_cells_however_it_is_written(
+    preset: str | None, given_beside: dict[str, object]
+) -> None:
+    study = StudySpec.model_validate(
+        given_beside if preset is None else {"preset": preset, **given_beside}
+    )
     written = resolved(study)
     cells = [(cell.part, cell.params, digest(cell.spec)) for cell in expand(study)]
     assert cells
-    for document in (written.model_dump(mode="json"), as_document(written), written.model_dump(mode="json", exclude_unset=True)):
+    for document in (
+        written.model_dump(mode="json"),
+        as_document(written),
+        written.model_dump(mode="json", exclude_unset=True),
+    ):
         again = StudySpec.model_validate(document)
         assert [(cell.part, cell.params, digest(cell.spec)) for cell in expand(again)] == cells
         assert digest(resolved(again)) == digest(written)
@@ -190,12 +283,18 @@ def test_a_resolved_study_says_nothing_that_does_not_run() -> None:
     document = resolved(StudySpec(preset="quick")).model_dump(mode="json")
     assert document["preset"] == "quick"
     assert set(document) == {"kind", "preset", "parts"}
-    assert document["parts"]["training"]["base"] == PRESETS["quick"].spec.parts["training"].base.model_dump(mode="json")
+    assert document["parts"]["training"]["base"] == PRESETS["quick"].spec.parts[
+        "training"
+    ].base.model_dump(mode="json")
     assert all(set(part) == {"base", "grid"} for part in document["parts"].values())
     of_parts = StudySpec(parts={"one": StudyPart(base=CheckSpec())}, base=TrainSpec(epochs=7))
     assert set(resolved(of_parts).model_dump()) == {"kind", "parts"}
     bare = resolved(StudySpec()).model_dump(mode="json")
-    assert bare == {"kind": "study", "base": TrainSpec(epochs=5).model_dump(mode="json"), "grid": {}}
+    assert bare == {
+        "kind": "study",
+        "base": TrainSpec(epochs=5).model_dump(mode="json"),
+        "grid": {},
+    }
 
 
 def test_a_resolved_study_does_not_depend_on_its_preset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,11 +307,18 @@ def test_a_resolved_study_does_not_depend_on_its_preset(monkeypatch: pytest.Monk
 
 
 def test_a_study_is_written_as_it_was_given() -> None:
-    document = {"kind": "study", "preset": "paper", "base": {"kind": "train", "epochs": 2, "network": {"bias": True}}}
+    document = {
+        "kind": "study",
+        "preset": "paper",
+        "base": {"kind": "train", "epochs": 2, "network": {"bias": True}},
+    }
     study = StudySpec.model_validate(document)
     assert study.model_dump(mode="json") == as_document(study) == document
     assert StudySpec.model_validate_json(study.model_dump_json()) == study
-    assert StudySpec.model_json_schema(mode="serialization")["properties"].keys() == StudySpec.model_fields.keys()
+    assert (
+        StudySpec.model_json_schema(mode="serialization")["properties"].keys()
+        == StudySpec.model_fields.keys()
+    )
 
 
 # Costs
@@ -220,21 +326,31 @@ def test_a_study_is_written_as_it_was_given() -> None:
 
 @given(st.integers(2, 2000), st.integers(1, 4), st.integers(1, 50))
 def test_costs_grow_with_width_seeds_and_epochs(width: int, seeds: int, epochs: int) -> None:
-    spec = TrainSpec.model_validate({"network": {"widths": [width]}, "seeds": list(range(seeds)), "epochs": epochs})
-    wider = spec.model_copy(update={"network": spec.network.model_copy(update={"widths": (2 * width,)})})
+    spec = TrainSpec.model_validate(
+        {"network": {"widths": [width]}, "seeds": list(range(seeds)), "epochs": epochs}
+    )
+    wider = spec.model_copy(
+        update={"network": spec.network.model_copy(update={"widths": (2 * width,)})}
+    )
     assert train_cost(wider).flops == pytest.approx(2 * train_cost(spec).flops)
     assert train_cost(wider).memory_bytes > train_cost(spec).memory_bytes
-    steps = 2 * spec.dataset.train_count * epochs * seeds * 2 * (2 * 784 * width)  # both splits, two products
+    steps = (
+        2 * spec.dataset.train_count * epochs * seeds * 2 * (2 * 784 * width)
+    )  # both splits, two products
     assert train_cost(spec).flops > steps
 
 
 def test_a_check_costs_its_products() -> None:
-    spec = CheckSpec(theorem=1, widths=(100,), samples=1000, batch_size=None, seeds=(0,), methods=("exact",))
+    spec = CheckSpec(
+        theorem=1, widths=(100,), samples=1000, batch_size=None, seeds=(0,), methods=("exact",)
+    )
     assert check_cost(spec).flops == 4 * 2 * 1000 * 100 * 784
 
 
 def test_limits_that_are_passed_are_named_with_the_numbers() -> None:
-    huge = TrainSpec.model_validate({"network": {"widths": [65536] * 8}, "epochs": 100_000, "seeds": list(range(64))})
+    huge = TrainSpec.model_validate(
+        {"network": {"widths": [65536] * 8}, "epochs": 100_000, "seeds": list(range(64))}
+    )
     found = estimate(huge, Limits())
     assert [problem.split()[0] for problem in found.problems] == ["needs", "needs"]
     assert "GiB" in found.problems[0]

@@ -1,4 +1,6 @@
-"""Training: against a slow loop with float64 autograd, across seeds, and after interruptions at every kind of place."""
+"""Training: against a slow loop with float64 autograd, across seeds, and after interruptions at
+every kind of place.
+"""
 
 import math
 
@@ -69,7 +71,12 @@ specs = st.builds(
     epochs=st.integers(1, 3),
     optimizer=st.builds(
         # a small epsilon makes Adam's step the sign of gradients that are nothing but rounding
-        lambda name, **rest: {"name": name, "scale_lr_by_width": False, **({"epsilon": 1e-2} if name.startswith("adam") else {}), **rest},
+        lambda name, **rest: {
+            "name": name,
+            "scale_lr_by_width": False,
+            **({"epsilon": 1e-2} if name.startswith("adam") else {}),
+            **rest,
+        },
         name=st.sampled_from(OPTIMIZERS),
         lr=st.floats(1e-3, 2e-2),
         schedule=st.sampled_from(sorted(SCHEDULES)),
@@ -79,9 +86,16 @@ specs = st.builds(
 )
 
 
-# activations far down gelu's tail, normalised: found by chance, where torch's own gelu has no correct digit
+# activations far down gelu's tail, normalised: found by chance, where torch's own gelu has no
+# correct digit
 COLLAPSED = spec_of(
-    network={"widths": [3, 3, 3], "activation": "gelu", "init": "gaussian", "normalize": "rms", "normalize_first": True},
+    network={
+        "widths": [3, 3, 3],
+        "activation": "gelu",
+        "init": "gaussian",
+        "normalize": "rms",
+        "normalize_first": True,
+    },
     objective={"name": "softplus", "goodness": "sum_squares", "peer_normalization": 0.0},
     dataset={"preprocess": "unit_norm", "train_samples": 60, "test_samples": 20},
     batch_size=20,
@@ -91,7 +105,8 @@ COLLAPSED = spec_of(
 
 
 def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[torch.Tensor]:
-    """The final weights of one replica by float64 autograd and torch's own optimisers, batch after batch, from the same draws.
+    """The final weights of one replica by float64 autograd and torch's own optimisers, batch after
+    batch, from the same draws.
 
     `nudge`: how far, relatively, the initial weights are moved at random.
     """
@@ -99,15 +114,25 @@ def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[t
     draws = Draws((spec.seeds[replica],))
     train = load_samples(spec.dataset, device).train
     noise = torch.Generator().manual_seed(1)
-    weights = [w[0].double() for w in Network.initial(spec.network, spec.inputs, draws, device).weights]
-    weights = [w * (1 + nudge * torch.randn(w.shape, generator=noise, dtype=w.dtype)) for w in weights]
+    weights = [
+        w[0].double() for w in Network.initial(spec.network, spec.inputs, draws, device).weights
+    ]
+    weights = [
+        w * (1 + nudge * torch.randn(w.shape, generator=noise, dtype=w.dtype)) for w in weights
+    ]
     for weight in weights:
         weight.requires_grad_()
-    optimizers = [optimizer_of(spec.optimizer.model_dump(), weight, len(weight)) for weight in weights]
+    optimizers = [
+        optimizer_of(spec.optimizer.model_dump(), weight, len(weight)) for weight in weights
+    ]
     bases = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     activity = [torch.full((len(weight),), 0.5, dtype=torch.float64) for weight in weights]
     everything = torch.arange(len(train)).unsqueeze(0)
-    fixed = paired(spec, train, everything, draws, ("negatives-once", 0), None)[0] if spec.negatives.redraw == "once" else None
+    fixed = (
+        paired(spec, train, everything, draws, ("negatives-once", 0), None)[0]
+        if spec.negatives.redraw == "once"
+        else None
+    )
 
     def forward(x: torch.Tensor, layer: int) -> torch.Tensor:
         x = normalized(x, spec.network.normalize)
@@ -115,9 +140,15 @@ def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[t
         return SIGMA[spec.network.activation](x @ weights[layer].T)
 
     def loss(h: torch.Tensor, positives: int, layer: int) -> torch.Tensor:
-        goodness = reference.GOODNESS[spec.objective.goodness.name](h) - spec.objective.offset(h.shape[1])  # type: ignore[attr-defined]
-        loss = reference.pair_loss(spec.objective.model_dump(), goodness[:positives], goodness[positives:]).mean()
-        running = activity[layer] * spec.objective.peer_momentum + h[:positives].mean(0) * (1 - spec.objective.peer_momentum)
+        goodness = reference.GOODNESS[spec.objective.goodness.name](h) - spec.objective.offset(
+            h.shape[1]
+        )  # type: ignore[attr-defined]
+        loss = reference.pair_loss(
+            spec.objective.model_dump(), goodness[:positives], goodness[positives:]
+        ).mean()
+        running = activity[layer] * spec.objective.peer_momentum + h[:positives].mean(0) * (
+            1 - spec.objective.peer_momentum
+        )
         if spec.objective.peer_normalization:
             activity[layer] = running.detach()
         return loss + spec.objective.peer_normalization * ((running.mean() - running) ** 2).mean()
@@ -127,10 +158,14 @@ def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[t
             order = draws.at("order", stage, epoch).permutation(len(train))
             for layer in layers:
                 for group in optimizers[layer].param_groups:
-                    group["lr"] = bases[layer] * SCHEDULES[spec.optimizer.schedule].factor(epoch, spec.epochs)
+                    group["lr"] = bases[layer] * SCHEDULES[spec.optimizer.schedule].factor(
+                        epoch, spec.epochs
+                    )
             for batch, index in enumerate(order.split(spec.batch_size, dim=1)):
                 if fixed is None:
-                    x = paired(spec, train, index, draws, ("negatives", stage, epoch, batch), None)[0].double()
+                    x = paired(spec, train, index, draws, ("negatives", stage, epoch, batch), None)[
+                        0
+                    ].double()
                 else:
                     x = fixed[torch.cat([index[0], index[0] + len(train)])].double()
                 for below in range(layers[0]):
@@ -163,10 +198,17 @@ def grown_moderately(spec: TrainSpec) -> tuple[torch.Tensor, ...]:
 
 
 def assume_well_conditioned(spec: TrainSpec, replica: int, exact: list[torch.Tensor]) -> None:
-    """Leave out runs that multiply the rounding of their weights: of a layer of few units, say, whose activations nearly vanish and are
-    then normalised. What float32 gives there says nothing of the engine."""
+    """Leave out runs that multiply the rounding of their weights: of a layer of few units, say,
+    whose activations nearly vanish and are then normalised. What float32 gives there says nothing
+    of the engine.
+    """
     nudged = slow_weights(spec, replica, nudge=1e-6)
-    assume(all(float((one - other).abs().max()) < 3e-5 for one, other in zip(nudged, exact, strict=True)))
+    assume(
+        all(
+            float((one - other).abs().max()) < 3e-5
+            for one, other in zip(nudged, exact, strict=True)
+        )
+    )
 
 
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.filter_too_much])
@@ -188,13 +230,17 @@ def test_a_replica_equals_the_run_of_its_seed_alone(spec: TrainSpec) -> None:
     for replica, seed in enumerate(spec.seeds):
         assume_well_conditioned(spec, replica, slow_weights(spec, replica))
         alone = final_weights(spec.model_copy(update={"seeds": (seed,)}))
-        for one, other in zip(together, alone, strict=True):  # as matrices: single entries may amplify the products' rounding
+        for one, other in zip(
+            together, alone, strict=True
+        ):  # as matrices: single entries may amplify the products' rounding
             assert float((one[replica] - other[0]).norm()) <= 1e-4 * float(other[0].norm())
 
 
 @settings(max_examples=examples(15))
 @given(specs, st.integers(1, 12))
-def test_a_run_interrupted_every_few_batches_gives_the_same_bits(spec: TrainSpec, patience: int) -> None:
+def test_a_run_interrupted_every_few_batches_gives_the_same_bits(
+    spec: TrainSpec, patience: int
+) -> None:
     grown_moderately(spec)
     whole = ffengine.train(spec)
     resume: Checkpoint | None = None
@@ -238,14 +284,22 @@ def test_the_same_spec_gives_the_same_bits() -> None:
 
 def test_epochs_are_reported_in_order_with_rising_fractions_and_all_rows() -> None:
     reports: list[EpochReport] = []
-    spec = spec_of(network={"widths": [10, 8]}, monitor={"samples": 80, "every_epochs": 2}, seeds=[3, 4])
+    spec = spec_of(
+        network={"widths": [10, 8]}, monitor={"samples": 80, "every_epochs": 2}, seeds=[3, 4]
+    )
     result = ffengine.train(spec, on_epoch=reports.append)  # type: ignore[arg-type]
-    assert [(r.layers, r.epoch) for r in reports] == [((layer,), epoch) for layer in (0, 1) for epoch in range(4)]
+    assert [(r.layers, r.epoch) for r in reports] == [
+        ((layer,), epoch) for layer in (0, 1) for epoch in range(4)
+    ]
     assert [r.fraction for r in reports] == sorted(r.fraction for r in reports)
     assert reports[-1].fraction == 1.0
     assert tuple(row for report in reports for row in report.rows) == result.curves
     assert {(row.seed, row.layer, row.epoch, row.split) for row in result.curves} == {
-        (seed, layer, epoch, split) for seed in (3, 4) for layer in (0, 1) for epoch in (0, 2, 3) for split in ("positive", "negative")
+        (seed, layer, epoch, split)
+        for seed in (3, 4)
+        for layer in (0, 1)
+        for epoch in (0, 2, 3)
+        for split in ("positive", "negative")
     }
     assert result.provenance.spec_digest == digest(spec)
     assert result.provenance.dataset.train_samples == 120
@@ -253,7 +307,9 @@ def test_epochs_are_reported_in_order_with_rising_fractions_and_all_rows() -> No
 
 def test_simultaneous_layers_are_all_measured_every_epoch() -> None:
     result = ffengine.train(spec_of(network={"widths": [10, 8]}, layers="simultaneous"))
-    assert [(row.layer, row.epoch) for row in result.curves[::2]] == [(layer, epoch) for epoch in range(4) for layer in (0, 1)]
+    assert [(row.layer, row.epoch) for row in result.curves[::2]] == [
+        (layer, epoch) for epoch in range(4) for layer in (0, 1)
+    ]
 
 
 def test_divergence_ends_with_a_diagnosis_after_the_curves_so_far() -> None:
@@ -299,11 +355,21 @@ def test_accuracy_equals_a_loop_over_samples_and_labels() -> None:
             x[candidate] = 1
             first = torch.relu(weights[0] @ x)
             second = torch.relu(weights[1] @ (first / first.norm()))
-            energy[:, candidate] = torch.tensor([first.square().sum(), second.square().sum(), first.square().sum() + second.square().sum()])
+            energy[:, candidate] = torch.tensor(
+                [
+                    first.square().sum(),
+                    second.square().sum(),
+                    first.square().sum() + second.square().sum(),
+                ]
+            )
         scores = [*energy, energy[:2].softmax(1).sum(0)]
         for place in range(4):
             correct[place] += int(scores[place].argmax()) == label
-    found = {(row.method, row.layers): row.correct for row in ffengine.train(spec).accuracy if row.partition == "test"}
+    found = {
+        (row.method, row.layers): row.correct
+        for row in ffengine.train(spec).accuracy
+        if row.partition == "test"
+    }
     assert found == {
         ("goodness", (0,)): correct[0],
         ("goodness", (1,)): correct[1],
@@ -346,7 +412,12 @@ GOOD_CHECKPOINT = _good_checkpoint()
 
 
 def test_initial_weights_are_gaussian_with_variance_one_over_inputs() -> None:
-    network = Network.initial(spec_of(network={"widths": [400, 300], "bias": True}).network, 784, Draws((0, 1)), torch.device("cpu"))
+    network = Network.initial(
+        spec_of(network={"widths": [400, 300], "bias": True}).network,
+        784,
+        Draws((0, 1)),
+        torch.device("cpu"),
+    )
     first, second = network.weights
     assert first.shape == (2, 400, 785)
     assert float(first[:, :, :-1].std()) == pytest.approx(1 / 28, rel=0.01)

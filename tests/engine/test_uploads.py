@@ -1,4 +1,6 @@
-"""Uploaded arrays: what is taken, what is refused before it is allocated, and that a name means the same arrays for ever."""
+"""Uploaded arrays: what is taken, what is refused before it is allocated, and that a name means the
+same arrays for ever.
+"""
 
 import contextlib
 import io
@@ -31,25 +33,44 @@ def images(n: int = 20, *shape: int, dtype: type = np.uint8) -> np.ndarray:
     return np.random.default_rng(n).integers(0, 256, (n, *(shape or (4, 4)))).astype(dtype)
 
 
-def test_an_upload_becomes_a_data_set_that_a_spec_may_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_becomes_a_data_set_that_a_spec_may_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FFLAB_DATA", str(tmp_path))
     x, y = images(200, 3, 3), np.arange(200) % 4
     upload = uploads.keep("mine", npz(x=x, y=y), tmp_path, "My pictures.")
-    assert (upload.shape, upload.classes, upload.train_samples, upload.test_samples) == ((1, 3, 3), 4, 160, 40)
+    assert (upload.shape, upload.classes, upload.train_samples, upload.test_samples) == (
+        (1, 3, 3),
+        4,
+        160,
+        40,
+    )
     arrays = load("mine")
     assert digest_of(arrays) == upload.digest
     assert np.bincount(arrays.y_test).tolist() == [10] * 4
     together = sorted(image.tobytes() for part in (arrays.x_train, arrays.x_test) for image in part)
     assert together == sorted(image.tobytes() for image in x)
-    assert facts_of("mine").meaning == "My pictures. A fifth of every class was held out for the test partition."
-    spec = TrainSpec.model_validate({"dataset": {"name": "mine"}, "network": {"widths": [8]}, "epochs": 1, "batch_size": 40})
+    assert (
+        facts_of("mine").meaning
+        == "My pictures. A fifth of every class was held out for the test partition."
+    )
+    spec = TrainSpec.model_validate(
+        {"dataset": {"name": "mine"}, "network": {"widths": [8]}, "epochs": 1, "batch_size": 40}
+    )
     assert ffengine.train(spec).provenance.dataset.digest == upload.digest
 
 
 def test_given_test_samples_are_kept_apart_and_floats_stay_as_they_are(tmp_path: Path) -> None:
     x = images(20, 5, dtype=np.float64) / 7
-    upload = uploads.keep("floats", npz(True, x=x, y=LABELS, x_test=x[:6] + 1, y_test=LABELS[:6]), tmp_path)
-    assert (upload.shape, upload.held_out, upload.train_samples, upload.test_samples) == ((1, 1, 5), False, 20, 6)
+    upload = uploads.keep(
+        "floats", npz(True, x=x, y=LABELS, x_test=x[:6] + 1, y_test=LABELS[:6]), tmp_path
+    )
+    assert (upload.shape, upload.held_out, upload.train_samples, upload.test_samples) == (
+        (1, 1, 5),
+        False,
+        20,
+        6,
+    )
     arrays = load("floats", tmp_path)
     assert arrays.x_train.dtype == np.float32
     np.testing.assert_array_equal(arrays.x_train.reshape(20, 5), x.astype(np.float32))
@@ -57,12 +78,16 @@ def test_given_test_samples_are_kept_apart_and_floats_stay_as_they_are(tmp_path:
 
 
 @given(
-    shape=st.lists(st.integers(1, 4), min_size=1, max_size=3).filter(lambda sizes: int(np.prod(sizes)) > 1),
+    shape=st.lists(st.integers(1, 4), min_size=1, max_size=3).filter(
+        lambda sizes: int(np.prod(sizes)) > 1
+    ),
     dtype=st.sampled_from(["u1", "<f4", ">f4", "<f8", ">f2"]),
     labels=st.sampled_from(["i1", "u2", "<i8", ">i4"]),
     fortran=st.booleans(),
 )
-def test_every_layout_of_the_same_numbers_is_read_alike(shape: list[int], dtype: str, labels: str, fortran: bool) -> None:
+def test_every_layout_of_the_same_numbers_is_read_alike(
+    shape: list[int], dtype: str, labels: str, fortran: bool
+) -> None:
     x = images(20, *shape)
     stored = np.asfortranarray(x.astype(dtype)) if fortran else x.astype(dtype)
     arrays, held = uploads.partitioned(uploads.read_archive(npz(x=stored, y=LABELS.astype(labels))))
@@ -102,7 +127,9 @@ def test_of_two_that_bring_one_name_at_once_one_wins(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / uploads.FOLDER).iterdir()] == ["mine"]
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "Upper", "a" * 64, "a\x00", "ä", "mine "])
+@pytest.mark.parametrize(
+    "name", ["", "../x", "a/b", ".hidden", "Upper", "a" * 64, "a\x00", "ä", "mine "]
+)
 def test_names_that_could_be_paths_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="cannot be used"):
         uploads.keep(name, npz(x=images(), y=LABELS), tmp_path)
@@ -118,10 +145,32 @@ class Evil:
 HOSTILE = {
     "objects": (npz(x=np.array([Evil()] * 20), y=LABELS), "is not the size|x is object"),
     "a pickle": (io.BytesIO(pickle.dumps(Evil())), "not a readable"),
-    "a bomb": (member("x.npy", npy("{'descr': '|u1', 'fortran_order': False, 'shape': (20, 1000000000000)}")), "is not the size"),
-    "overflow": (member("x.npy", npy("{'descr': '<f8', 'fortran_order': False, 'shape': (4294967296, 4294967296)}")), "is not the size"),
-    "negative": (member("x.npy", npy("{'descr': '|u1', 'fortran_order': False, 'shape': (-20, -2)}", b"x" * 40)), "is not the size"),
-    "a call": (member("x.npy", npy("{'descr': __import__('os').abort(), 'fortran_order': False, 'shape': (2,)}")), "not a readable"),
+    "a bomb": (
+        member(
+            "x.npy", npy("{'descr': '|u1', 'fortran_order': False, 'shape': (20, 1000000000000)}")
+        ),
+        "is not the size",
+    ),
+    "overflow": (
+        member(
+            "x.npy",
+            npy("{'descr': '<f8', 'fortran_order': False, 'shape': (4294967296, 4294967296)}"),
+        ),
+        "is not the size",
+    ),
+    "negative": (
+        member(
+            "x.npy", npy("{'descr': '|u1', 'fortran_order': False, 'shape': (-20, -2)}", b"x" * 40)
+        ),
+        "is not the size",
+    ),
+    "a call": (
+        member(
+            "x.npy",
+            npy("{'descr': __import__('os').abort(), 'fortran_order': False, 'shape': (2,)}"),
+        ),
+        "not a readable",
+    ),
     "a path": (member("../x.npy", b""), "expected x, y"),
     "a stranger": (npz(x=images(), y=LABELS, z=LABELS), "expected x, y"),
     "nothing": (io.BytesIO(b""), "not a readable"),
@@ -139,14 +188,22 @@ HOSTILE = {
     "huge label": (npz(x=images(), y=LABELS * 10**6), "labels from 0 to 1000000"),
     "a gap": (npz(x=images(), y=LABELS * 2), "none of 1"),
     "one class": (npz(x=images(), y=LABELS * 0), "labels up to 0"),
-    "new label": (npz(x=images(), y=LABELS, x_test=images(), y_test=LABELS * 2), "y_test has label 2"),
-    "other shape": (npz(x=images(), y=LABELS, x_test=images(20, 5), y_test=LABELS), "another shape"),
+    "new label": (
+        npz(x=images(), y=LABELS, x_test=images(), y_test=LABELS * 2),
+        "y_test has label 2",
+    ),
+    "other shape": (
+        npz(x=images(), y=LABELS, x_test=images(20, 5), y_test=LABELS),
+        "another shape",
+    ),
     "too few": (npz(x=images()[:4], y=LABELS[:4]), "too few"),
 }
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_and_useless_archives_are_refused(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_and_useless_archives_are_refused(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     archive, message = HOSTILE[case]
     archive.seek(0)
     with pytest.raises(DatasetError, match=message):
@@ -165,7 +222,19 @@ def test_a_header_that_is_none_is_said_to_be_none(header: str) -> None:
 @settings(max_examples=examples(1_000), deadline=None)
 @given(
     st.lists(
-        st.sampled_from([*"'{}[](),:-+\\1 \n#", "'" * 3, "b'x'", "'descr'", "'shape'", "'fortran_order'", "'|u1'", "True", "None"]),
+        st.sampled_from(
+            [
+                *"'{}[](),:-+\\1 \n#",
+                "'" * 3,
+                "b'x'",
+                "'descr'",
+                "'shape'",
+                "'fortran_order'",
+                "'|u1'",
+                "True",
+                "None",
+            ]
+        ),
         max_size=30,
     )
 )
@@ -183,7 +252,9 @@ def test_no_damage_to_an_archive_escapes_as_another_error(noise: bytes, at: int)
         uploads.partitioned(uploads.read_archive(io.BytesIO(damaged)))
 
 
-def test_an_archive_beyond_the_limit_is_refused_by_its_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_beyond_the_limit_is_refused_by_its_headers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(uploads, "MAX_BYTES", 100)
     with pytest.raises(DatasetError, match="at most 100 are taken"):
         uploads.read_archive(npz(x=images(), y=LABELS))
@@ -192,6 +263,11 @@ def test_an_archive_beyond_the_limit_is_refused_by_its_headers(monkeypatch: pyte
 def test_a_spec_names_what_is_known_here_unless_it_is_meant_for_elsewhere() -> None:
     with pytest.raises(ValueError, match="'theirs' is not known; choose one of mnist-mini"):
         DatasetSpec(name="theirs")
-    assert TrainSpec.model_validate({"dataset": {"name": "theirs", "train_samples": 10**9}}, context=ELSEWHERE).dataset.name == "theirs"
+    assert (
+        TrainSpec.model_validate(
+            {"dataset": {"name": "theirs", "train_samples": 10**9}}, context=ELSEWHERE
+        ).dataset.name
+        == "theirs"
+    )
     schema = DatasetSpec.model_json_schema()["properties"]["name"]
     assert schema["anyOf"][0]["enum"] == list(DATASETS)

@@ -1,4 +1,6 @@
-"""Exported weights: what any safetensors reader sees, and that what comes back checks and computes as the run did."""
+"""Exported weights: what any safetensors reader sees, and that what comes back checks and computes
+as the run did.
+"""
 
 import json
 from pathlib import Path
@@ -38,11 +40,18 @@ def test_any_reader_sees_weights_and_biases_and_how_they_were_made() -> None:
     data = export_weights(weights)
     tensors = safetensors.numpy.load(data)
     assert {name: tensor.shape for name, tensor in tensors.items()} == {
-        "layers.0.weight": (2, 7, 784), "layers.0.bias": (2, 7), "layers.1.weight": (2, 5, 7), "layers.1.bias": (2, 5),
-    }  # fmt: skip
+        "layers.0.weight": (2, 7, 784),
+        "layers.0.bias": (2, 7),
+        "layers.1.weight": (2, 5, 7),
+        "layers.1.bias": (2, 5),
+    }
     np.testing.assert_array_equal(tensors["layers.0.bias"], weights.layers[0][..., -1])
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-    assert (header["epoch"], header["seeds"], TrainSpec.model_validate_json(header["spec"])) == ("2", "3,5", SPEC)
+    assert (header["epoch"], header["seeds"], TrainSpec.model_validate_json(header["spec"])) == (
+        "2",
+        "3,5",
+        SPEC,
+    )
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -61,10 +70,21 @@ def test_a_check_at_imported_weights_is_the_check_at_the_checkpoint() -> None:
     checkpoint = last[-1].checkpoint
     at = {"job": "job_" + "0" * 32, "epoch": 2, "layer": 1}
     spec = CheckSpec.model_validate(
-        {"at": at, "samples": 40, "batch_size": 20, "methods": ["exact"], "seeds": [5], "dataset": {"train_samples": 60}}
+        {
+            "at": at,
+            "samples": 40,
+            "batch_size": 20,
+            "methods": ["exact"],
+            "seeds": [5],
+            "dataset": {"train_samples": 60},
+        }
     )
-    imported = ffengine.Checkpoint.of_weights(import_weights(export_weights(checkpoint.weights_of(SPEC, 2))))
-    found = [ffengine.check(spec, trained=one, trained_spec=SPEC).cells for one in (checkpoint, imported)]
+    imported = ffengine.Checkpoint.of_weights(
+        import_weights(export_weights(checkpoint.weights_of(SPEC, 2)))
+    )
+    found = [
+        ffengine.check(spec, trained=one, trained_spec=SPEC).cells for one in (checkpoint, imported)
+    ]
     assert found[0] == found[1]
 
 
@@ -81,7 +101,9 @@ def test_of_a_checkpoint_file_no_torch_is_needed() -> None:
 def changed(**tensors: np.ndarray) -> bytes:
     data = export_weights(trained(SPEC))
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-    return safetensors.numpy.save(safetensors.numpy.load(data) | {k.replace("_", "."): v for k, v in tensors.items()}, header)
+    return safetensors.numpy.save(
+        safetensors.numpy.load(data) | {k.replace("_", "."): v for k, v in tensors.items()}, header
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,7 +111,10 @@ def changed(**tensors: np.ndarray) -> bytes:
     [
         (b"", "damaged"),
         (safetensors.numpy.save({"a": np.zeros(3, np.float32)}), "not a file that fflab exported"),
-        (changed(layers_0_weight=np.zeros((2, 7, 784), np.float64)), "not a file that fflab exported"),
+        (
+            changed(layers_0_weight=np.zeros((2, 7, 784), np.float64)),
+            "not a file that fflab exported",
+        ),
         (changed(layers_1_weight=np.zeros((2, 5, 9), np.float32)), "layer 1 is float32"),
         (changed(layers_1_bias=np.zeros((2, 4), np.float32)), "not a file that fflab exported"),
         (changed(layers_0_weight=np.full((2, 7, 784), np.nan, np.float32)), "not finite"),
@@ -100,7 +125,9 @@ def test_files_that_do_not_fit_are_refused(data: bytes, message: str) -> None:
         import_weights(data)
 
 
-DATA = export_weights(Weights(SPEC, 2, tuple(np.ones(shape, np.float32) for shape in ((2, 7, 785), (2, 5, 8)))))
+DATA = export_weights(
+    Weights(SPEC, 2, tuple(np.ones(shape, np.float32) for shape in ((2, 7, 785), (2, 5, 8))))
+)
 
 
 @settings(max_examples=examples(200))
@@ -119,7 +146,9 @@ def test_from_the_command_line_weights_are_written_and_checked(tmp_path: Path) -
     file = tmp_path / "weights.safetensors"
     run_here(SPEC, device="cpu", output=file, as_json=False)
     assert import_weights(file.read_bytes()).spec == SPEC
-    check = CheckSpec.model_validate({"samples": 40, "batch_size": 20, "methods": ["exact"], "seeds": [3]})
+    check = CheckSpec.model_validate(
+        {"samples": 40, "batch_size": 20, "methods": ["exact"], "seeds": [3]}
+    )
     run_here(check, device="cpu", output=tmp_path / "check.json", weights=file, as_json=False)
     cells = json.loads((tmp_path / "check.json").read_text())["cells"]
     assert {(cell["width"], cell["epoch"], cell["layer"]) for cell in cells} == {(7, 2, 0)}

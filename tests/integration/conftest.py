@@ -1,4 +1,6 @@
-"""The real stack, as `fflab up` starts it, in a temporary home: Redis, API and worker, and what tests need to look at it."""
+"""The real stack, as `fflab up` starts it, in a temporary home: Redis, API and worker, and what
+tests need to look at it.
+"""
 
 import shutil
 import tempfile

@@ -1,4 +1,6 @@
-"""The commands of docs/howto/backup.md, followed with the real stack: what is restored elsewhere is what there was, byte for byte."""
+"""The commands of docs/howto/backup.md, followed with the real stack: what is restored elsewhere is
+what there was, byte for byte.
+"""
 
 import contextlib
 import os
@@ -27,10 +29,26 @@ from tests.postgres import PostgresServer, need_postgres
 from tests.stack import Lab, lab_settings
 
 PAGE = titled("docs/howto/backup.md")
-TRAIN = {"kind": "train", "dataset": {"name": "digits"}, "network": {"widths": [16]}, "epochs": 2, "monitor": {"samples": 100}}
-CHECK = {"kind": "check", "dataset": {"name": "digits"}, "widths": [16], "samples": 100, "seeds": [0]}
+TRAIN = {
+    "kind": "train",
+    "dataset": {"name": "digits"},
+    "network": {"widths": [16]},
+    "epochs": 2,
+    "monitor": {"samples": 100},
+}
+CHECK = {
+    "kind": "check",
+    "dataset": {"name": "digits"},
+    "widths": [16],
+    "samples": 100,
+    "seeds": [0],
+}
 STUDY = {"kind": "study", "base": TRAIN, "grid": {"network.widths": [[8], [12]]}}
-LONG = TRAIN | {"epochs": 3_000, "network": {"widths": [32]}, "optimizer": {"lr": 1e-5}}  # so small that it never diverges
+LONG = TRAIN | {
+    "epochs": 3_000,
+    "network": {"widths": [32]},
+    "optimizer": {"lr": 1e-5},
+}  # so small that it never diverges
 FILES = ("", "/result", "/result.csv", "/events", "/log")
 
 
@@ -56,7 +74,12 @@ def follow(title: str, user: Path, **more: str) -> None:
     path = f"{Path(sys.executable).parent}:/usr/lib/postgresql/bin:{os.environ['PATH']}"
     environment = os.environ | {"HOME": str(user), "PATH": path} | more
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text], cwd=user, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=user,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 0, done.stderr
 
@@ -65,8 +88,13 @@ def follow(title: str, user: Path, **more: str) -> None:
 def restored(user: Path) -> Iterator[httpx.Client]:
     """The restored stack, started with the page's own command."""
     command = next(line for line in PAGE["restore"].splitlines() if line.startswith("fflab up"))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("FFLAB_")} | {"HOME": str(user)}
-    program = [str(Path(sys.executable).parent / "fflab"), *command.replace("~", str(user)).split()[1:]]
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("FFLAB_")
+    } | {"HOME": str(user)}
+    program = [
+        str(Path(sys.executable).parent / "fflab"),
+        *command.replace("~", str(user)).split()[1:],
+    ]
     with subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
@@ -81,16 +109,24 @@ def restored(user: Path) -> Iterator[httpx.Client]:
 
 def seen(http: httpx.Client, jobs: list[str]) -> dict[str, bytes]:
     """All that the service says of some jobs, and its list."""
-    found = {f"{job}{what}": answer(http, f"/v1/jobs/{job}{what}") for job in jobs for what in FILES}
+    found = {
+        f"{job}{what}": answer(http, f"/v1/jobs/{job}{what}") for job in jobs for what in FILES
+    }
     weights = ffengine.import_weights(answer(http, f"/v1/jobs/{jobs[0]}/weights.safetensors"))
-    found |= {f"{jobs[0]} weights of {weights.spec}": b"".join(layer.tobytes() for layer in weights.layers)}
+    found |= {
+        f"{jobs[0]} weights of {weights.spec}": b"".join(
+            layer.tobytes() for layer in weights.layers
+        )
+    }
     found |= {f"{jobs[1]} margins": answer(http, f"/v1/jobs/{jobs[1]}/result.npz")}
     return found | {"data": answer(http, "/v1/datasets")}
 
 
 def answer(http: httpx.Client, path: str) -> bytes:
     """The body of a good answer."""
-    response = http.get(path, headers={"Accept": "application/json"} if path.endswith("/events") else {})
+    response = http.get(
+        path, headers={"Accept": "application/json"} if path.endswith("/events") else {}
+    )
     assert response.status_code == 200, (path, response.text)
     return response.content
 
@@ -110,13 +146,18 @@ def until_begun(lab: Lab, job: str) -> None:
 
 def upload(http: httpx.Client, user: Path) -> None:
     """A data set of the user's own."""
-    make = "import numpy as np; np.savez('mine.npz', x=np.arange(8000, dtype='uint8').reshape(40, 200), y=np.arange(40) % 2)"
+    make = (
+        "import numpy as np; np.savez('mine.npz', x=np.arange(8000, "
+        "dtype='uint8').reshape(40, 200), y=np.arange(40) % 2)"
+    )
     subprocess.run([sys.executable, "-c", make], cwd=user, check=True)
     response = http.post("/v1/datasets?name=mine", content=(user / "mine.npz").read_bytes())
     assert response.status_code == 201, response.text
 
 
-def test_a_stack_that_is_copied_while_it_runs_or_stopped_and_started_elsewhere_has_everything(user: Path) -> None:
+def test_a_stack_that_is_copied_while_it_runs_or_stopped_and_started_elsewhere_has_everything(
+    user: Path,
+) -> None:
     with Stack(settings_of(user), port=0, device="cpu") as stack, Lab(stack) as lab:
         upload(lab.http, user)
         jobs = some_work(lab)
@@ -143,11 +184,18 @@ def processes(lab: Lab) -> dict[str, int]:
 
 
 def copy_whole(user: Path) -> None:
-    """Copy the home with everything in it while it is in use, until the copy of the database is one that can be opened."""
+    """Copy the home with everything in it while it is in use, until the copy of the database is one
+    that can be opened.
+    """
     for _ in range(20):
         shutil.rmtree(user / "restored", ignore_errors=True)
-        subprocess.run(["cp", "-a", state_of(user), user / "restored"], check=False)  # a file of a running job may be gone meanwhile
-        with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(user / "restored" / "fflab.db")) as connection:
+        subprocess.run(
+            ["cp", "-a", state_of(user), user / "restored"], check=False
+        )  # a file of a running job may be gone meanwhile
+        with (
+            contextlib.suppress(sqlite3.DatabaseError),
+            contextlib.closing(sqlite3.connect(user / "restored" / "fflab.db")) as connection,
+        ):
             if connection.execute("PRAGMA quick_check").fetchone() == ("ok",):
                 return
     raise AssertionError("no copy could be opened")
@@ -187,13 +235,17 @@ def test_postgresql_is_dumped_and_restored_with_the_files(user: Path) -> None:
         for name in ("before", "after"):
             with statements(server.url) as execute:
                 execute(f"CREATE DATABASE {name}")
-        settings = lab_settings(old).model_copy(update={"database_url": url.format("before"), "data": None})
+        settings = lab_settings(old).model_copy(
+            update={"database_url": url.format("before"), "data": None}
+        )
         with Stack(settings, port=0, device="cpu") as stack, Lab(stack) as lab:
             jobs = some_work(lab)
         environment = {"FFLAB_DATABASE_URL": url.format("before"), "FFLAB_HOME": str(old)}
         follow("back up PostgreSQL", user, **environment)
         follow("restore PostgreSQL", user, NEW_DATABASE_URL=url.format("after"), NEW_HOME=str(new))
-        assert stored(Settings(home=new, database_url=url.format("after")), jobs) == stored(settings, jobs)
+        assert stored(Settings(home=new, database_url=url.format("after")), jobs) == stored(
+            settings, jobs
+        )
 
 
 @contextmanager
@@ -209,7 +261,19 @@ def stored(settings: Settings, jobs: list[str]) -> dict[str, Any]:
     """What database and folder hold of some jobs."""
     store, artifacts = Store(settings.database), Artifacts(settings.artifacts)
     try:
-        rows = {job: (store.jobs.get(job), store.jobs.rows(job), store.events.of(job, after=0, limit=1000)) for job in jobs}
+        rows = {
+            job: (
+                store.jobs.get(job),
+                store.jobs.rows(job),
+                store.events.of(job, after=0, limit=1000),
+            )
+            for job in jobs
+        }
     finally:
         store.close()
-    return {"rows": rows, "files": {(job, name): artifacts.get(job, name) for job in jobs for name in artifacts.names(job)}}
+    return {
+        "rows": rows,
+        "files": {
+            (job, name): artifacts.get(job, name) for job in jobs for name in artifacts.names(job)
+        },
+    }

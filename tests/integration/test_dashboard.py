@@ -1,4 +1,6 @@
-"""The pages in a real browser against the real stack; screenshots are kept in screenshots/ where FFLAB_SCREENSHOTS says so."""
+"""The pages in a real browser against the real stack; screenshots are kept in screenshots/ where
+FFLAB_SCREENSHOTS says so.
+"""
 
 import json
 import os
@@ -29,11 +31,31 @@ from tests.stack import Lab, lab_settings
 WIDTHS = {"wide": 1280, "middle": 800, "phone": 380}
 PATIENCE = 1000 * PATIENCE_SECONDS  # in milliseconds
 expect.set_options(timeout=PATIENCE)
-QUICK = {"kind": "train", "epochs": 3, "network": {"widths": [32]}, "monitor": {"samples": 200}, "dataset": {"name": "digits"}}
-SLOW = QUICK | {"epochs": 20_000, "network": {"widths": [64]}, "optimizer": {"lr": 1e-5}}  # so small that it never diverges
+QUICK = {
+    "kind": "train",
+    "epochs": 3,
+    "network": {"widths": [32]},
+    "monitor": {"samples": 200},
+    "dataset": {"name": "digits"},
+}
+SLOW = QUICK | {
+    "epochs": 20_000,
+    "network": {"widths": [64]},
+    "optimizer": {"lr": 1e-5},
+}  # so small that it never diverges
 TOO_FAST = QUICK | {"optimizer": {"name": "sgd", "lr": 1e9}}
 ALL_RULES = {"resultTypes": ["violations"]}
-LIST_OF_PAGES = ("/", "/new", "/workers", "/datasets", "/catalog", "/docs", "/login", "/compare", "/jobs/job_0")
+LIST_OF_PAGES = (
+    "/",
+    "/new",
+    "/workers",
+    "/datasets",
+    "/catalog",
+    "/docs",
+    "/login",
+    "/compare",
+    "/jobs/job_0",
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +68,17 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, lab: Lab) -> Iterator[Page]:
     """A page that may not complain: neither of scripts nor of the content policy."""
-    context = browser.new_context(base_url=str(lab.http.base_url), viewport={"width": 1280, "height": 900})
+    context = browser.new_context(
+        base_url=str(lab.http.base_url), viewport={"width": 1280, "height": 900}
+    )
     page, complaints = context.new_page(), list[str]()
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: complaints.append(said.text) if "Content Security Policy" in said.text else None)
+    page.on(
+        "console",
+        lambda said: (
+            complaints.append(said.text) if "Content Security Policy" in said.text else None
+        ),
+    )
     page.set_default_timeout(PATIENCE)
     yield page
     context.close()
@@ -57,36 +86,57 @@ def page(browser: Browser, lab: Lab) -> Iterator[Page]:
 
 
 def looked_at(page: Page, name: str) -> None:
-    """No serious fault for people who cannot see or use a mouse, nothing wider than the screen; a picture where they are wanted."""
+    """No serious fault for people who cannot see or use a mouse, nothing wider than the screen; a
+    picture where they are wanted.
+    """
     for width in WIDTHS.values():
         page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, f"{name} is wider than {width} pixels"
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (
+            f"{name} is wider than {width} pixels"
+        )
         if folder := os.environ.get("FFLAB_SCREENSHOTS"):
             page.wait_for_timeout(400)  # charts are drawn anew
             for number in range(page.locator("figure[data-chart]").count()):
-                expect(page.locator("figure[data-chart]").nth(number).locator("canvas")).to_be_visible()
+                expect(
+                    page.locator("figure[data-chart]").nth(number).locator("canvas")
+                ).to_be_visible()
             page.screenshot(path=Path(folder) / f"{name}-{width}.png", full_page=True)
-    for scheme, rules in (("light", ALL_RULES), ("dark", ALL_RULES | {"runOnly": ["color-contrast"]})):  # all else is the same in both
+    for scheme, rules in (
+        ("light", ALL_RULES),
+        ("dark", ALL_RULES | {"runOnly": ["color-contrast"]}),
+    ):  # all else is the same in both
         page.emulate_media(color_scheme=scheme)
         found = Axe().run(page, options=rules).response["violations"]
-        serious = [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found if one["impact"] in ("serious", "critical")]
+        serious = [
+            (one["id"], [node["html"][:200] for node in one["nodes"]])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
         assert not serious, f"{name}, {scheme}: {serious}"
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": WIDTHS["wide"], "height": 900})
 
 
-REFRESHED = "new Promise((done) => document.addEventListener('refreshed', () => done(), {once: true}))"
+REFRESHED = (
+    "new Promise((done) => document.addEventListener('refreshed', () => done(), {once: true}))"
+)
 
 
 def epoch_after(page: Page, epoch: int) -> int:
     """The epoch that the page shows, once it is a later one."""
+    # the policy forbids eval in the page
     shown = (
-        "() => Number(document.querySelector('#head').textContent.match(/epoch (\\d+)/)?.[1] ?? 0)"  # the policy forbids eval in the page
+        "() => Number(document.querySelector('#head').textContent.match(/epoch (\\d+)/)?.[1] ?? 0)"
     )
-    return wait_until(lambda: found if (found := int(page.evaluate(shown))) > epoch else None, f"an epoch after {epoch}")
+    return wait_until(
+        lambda: found if (found := int(page.evaluate(shown))) > epoch else None,
+        f"an epoch after {epoch}",
+    )
 
 
-def test_from_the_first_visit_to_a_finished_job_without_the_address_bar(page: Page, lab: Lab) -> None:
+def test_from_the_first_visit_to_a_finished_job_without_the_address_bar(
+    page: Page, lab: Lab
+) -> None:
     page.goto("/")
     page.get_by_role("link", name="New job").click()
     page.get_by_label("epochs", exact=True).fill("0.5")
@@ -97,8 +147,12 @@ def test_from_the_first_visit_to_a_finished_job_without_the_address_bar(page: Pa
     page.get_by_role("tab", name="YAML").click()
     expect(page.locator("textarea[name=yaml]")).to_have_value(re.compile("epochs: 4"))
     page.locator("textarea[name=yaml]").fill("kind: train\nkind: check\n")
-    expect(page.locator("#errors")).to_contain_text("this is not YAML: line 2, column 1: 'kind' is there twice")
-    page.locator("textarea[name=yaml]").fill("kind: train\nepochs: 3\ndataset: {name: digits}\nnetwork: {widths: [48]}\n")
+    expect(page.locator("#errors")).to_contain_text(
+        "this is not YAML: line 2, column 1: 'kind' is there twice"
+    )
+    page.locator("textarea[name=yaml]").fill(
+        "kind: train\nepochs: 3\ndataset: {name: digits}\nnetwork: {widths: [48]}\n"
+    )
     page.get_by_role("tab", name="Form").click()
     expect(page.get_by_label("epochs", exact=True)).to_have_value("3")
     expect(page.locator("#errors li")).to_have_count(0)
@@ -122,7 +176,10 @@ def test_from_the_first_visit_to_a_finished_job_without_the_address_bar(page: Pa
 def test_a_study_is_put_together_in_the_form_and_shown_as_a_grid(page: Page, lab: Lab) -> None:
     page.goto("/new")
     page.get_by_label("kind", exact=True).select_option("study")
-    for field, values in (("network.widths", "[16], [32]"), ("negatives.strategy", "wrong_label, noise")):
+    for field, values in (
+        ("network.widths", "[16], [32]"),
+        ("negatives.strategy", "wrong_label, noise"),
+    ):
         page.get_by_role("button", name="Vary a field").click()
         page.get_by_label("field that varies").last.fill(field)
         page.get_by_label("values of the field").last.fill(values)
@@ -143,7 +200,10 @@ def test_a_study_is_put_together_in_the_form_and_shown_as_a_grid(page: Page, lab
 
 def shown_in(page: Page) -> dict[str, str]:
     """What the form shows: the text of each field by its place in the spec."""
-    text = "one => one.type === 'checkbox' ? String(one.checked) : one.localName === 'select' ? one.selectedOptions[0].text : one.value"
+    text = (
+        "one => one.type === 'checkbox' ? String(one.checked) : one.localName === 'select' ? "
+        "one.selectedOptions[0].text : one.value"
+    )
     read = f"all => all.map(one => [one.dataset.pointer.replace('/spec/', ''), ({text})(one)])"
     return dict(page.locator("#form :is(input, select, textarea)[data-pointer]").evaluate_all(read))
 
@@ -159,21 +219,34 @@ def flat(document: dict[str, Any], prefix: str = "") -> dict[str, str]:
         elif isinstance(value, list):
             found[prefix + name] = ", ".join(map(str, value))
         else:
-            found[prefix + name] = str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+            found[prefix + name] = (
+                str(value).lower()
+                if isinstance(value, bool)
+                else ""
+                if value is None
+                else str(value)
+            )
     return found
 
 
 def asked_for(page: Page) -> dict[str, Any]:
     """What the button would send; nothing is submitted."""
     page.route("**/v1/jobs", lambda route: route.abort())
-    with page.expect_event("requestfailed", lambda request: request.method == "POST" and request.url.endswith("/v1/jobs")) as sent:
+    with page.expect_event(
+        "requestfailed",
+        lambda request: request.method == "POST" and request.url.endswith("/v1/jobs"),
+    ) as sent:
         page.get_by_role("button", name="Submit").click()
     page.unroute("**/v1/jobs")  # not before it has failed: it would be let through
     return dict(json.loads(sent.value.post_data or ""))
 
 
 def resolved_preset(lab: Lab, name: str) -> dict[str, Any]:
-    return next(dict(one["spec"]) for one in lab.http.get("/v1/presets").json()["items"] if one["name"] == name)
+    return next(
+        dict(one["spec"])
+        for one in lab.http.get("/v1/presets").json()["items"]
+        if one["name"] == name
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -183,13 +256,20 @@ def test_the_form_of_a_preset_shows_and_sends_what_it_runs(page: Page, lab: Lab,
     expect(page.locator("#difference")).to_have_text(f"As the preset {name}, unchanged.")
     assert shown_in(page) == flat(preset)
     grids = [field for part in preset["parts"].values() for field in part["grid"]]
-    assert page.get_by_label("field that varies").evaluate_all("all => all.map(one => one.value)") == grids
+    assert (
+        page.get_by_label("field that varies").evaluate_all("all => all.map(one => one.value)")
+        == grids
+    )
     expect(page.get_by_role("button", name="Submit")).to_be_enabled()
     assert asked_for(page)["spec"] == preset
     page.get_by_role("tab", name="YAML").click()
-    expect(page.locator("textarea[name=yaml]")).to_have_value(re.compile(f"preset: {name}\nparts:\n"))
+    expect(page.locator("textarea[name=yaml]")).to_have_value(
+        re.compile(f"preset: {name}\nparts:\n")
+    )
     text = page.locator("textarea[name=yaml]").input_value()
-    assert resolved(StudySpec.model_validate(yaml.safe_load(text))).model_dump(mode="json") == preset
+    assert (
+        resolved(StudySpec.model_validate(yaml.safe_load(text))).model_dump(mode="json") == preset
+    )
     page.locator("textarea[name=yaml]").fill(f"kind: study\npreset: {name}\n")
     page.get_by_role("tab", name="Form").click()
     expect(page.locator("#difference")).to_have_text(f"As the preset {name}, unchanged.")
@@ -202,7 +282,9 @@ def test_one_change_of_a_preset_is_one_change(page: Page, lab: Lab) -> None:
     page.goto("/new?preset=hinton")
     page.get_by_label("seeds", exact=True).fill("1")
     expect(page.locator("#difference li")).to_have_text(["parts.train.base.seeds: 0 → 1"])
-    expect(page.locator("#cost")).to_contain_text(f"about {cost['seconds']['cpu'] / 3600:.1f} h on a CPU")
+    expect(page.locator("#cost")).to_contain_text(
+        f"about {cost['seconds']['cpu'] / 3600:.1f} h on a CPU"
+    )
     page.get_by_label("Name", exact=True).focus()
     looked_at(page, "new-hinton-one-seed")
     preset["parts"]["train"]["base"]["seeds"] = [1]
@@ -212,9 +294,15 @@ def test_one_change_of_a_preset_is_one_change(page: Page, lab: Lab) -> None:
 
     page.goto("/new?preset=loewe")
     page.get_by_label("lr", exact=True).fill("0.01")
-    expect(page.locator("#difference li")).to_have_text(["parts.train.base.optimizer.lr: 0.001 → 0.01"])
+    expect(page.locator("#difference li")).to_have_text(
+        ["parts.train.base.optimizer.lr: 0.001 → 0.01"]
+    )
     sent = asked_for(page)["spec"]["parts"]["train"]["base"]
-    assert (sent["optimizer"]["name"], sent["optimizer"]["lr"], sent["epochs"]) == ("momentum", 0.01, 100)
+    assert (sent["optimizer"]["name"], sent["optimizer"]["lr"], sent["epochs"]) == (
+        "momentum",
+        0.01,
+        100,
+    )
 
 
 def test_a_value_like_a_default_is_sent_as_any_other(page: Page, lab: Lab) -> None:
@@ -231,14 +319,26 @@ def test_a_value_like_a_default_is_sent_as_any_other(page: Page, lab: Lab) -> No
     expect(page.locator("#difference li")).to_have_count(2)
 
 
-def test_another_kind_and_another_entry_are_sent_with_the_defaults_that_are_shown(page: Page, lab: Lab) -> None:
+def test_another_kind_and_another_entry_are_sent_with_the_defaults_that_are_shown(
+    page: Page, lab: Lab
+) -> None:
     page.goto("/new?preset=hinton")
     page.locator("[data-pointer='/spec/parts/train/base/optimizer/name']").select_option("adam")
-    expect(page.locator("#difference li").first).to_have_text("parts.train.base.optimizer.lr: 0.0005 → 0.001")
-    page.locator("[data-pointer='/spec/parts/train/base/objective/goodness']").select_option("top_k")
+    expect(page.locator("#difference li").first).to_have_text(
+        "parts.train.base.optimizer.lr: 0.0005 → 0.001"
+    )
+    page.locator("[data-pointer='/spec/parts/train/base/objective/goodness']").select_option(
+        "top_k"
+    )
     page.get_by_label("k", exact=True).fill("3")
     base = asked_for(page)["spec"]["parts"]["train"]["base"]
-    adam = {"lr": 0.001, "scale_lr_by_width": False, "schedule": "constant", "weight_decay": 0.0, "name": "adam"}
+    adam = {
+        "lr": 0.001,
+        "scale_lr_by_width": False,
+        "schedule": "constant",
+        "weight_decay": 0.0,
+        "name": "adam",
+    }
     assert base["optimizer"] == adam | {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-08}
     assert base["objective"]["goodness"] == {"name": "top_k", "k": 3}
     assert (base["epochs"], base["objective"]["peer_normalization"]) == (60, 0.03)
@@ -251,10 +351,19 @@ def test_another_kind_and_another_entry_are_sent_with_the_defaults_that_are_show
     expect(page.locator("[data-pointer='/spec/objective/goodness']")).to_have_value("mean_squares")
 
 
-def test_what_cannot_be_read_as_a_number_is_refused_and_empty_means_null_where_that_is_a_value(page: Page) -> None:
+def test_what_cannot_be_read_as_a_number_is_refused_and_empty_means_null_where_that_is_a_value(
+    page: Page,
+) -> None:
     page.goto("/new")
     submit = page.get_by_role("button", name="Submit")
-    for label, wrong in (("seeds", "0, abc"), ("epochs", "ten"), ("epochs", ""), ("lr", "0,01"), ("batch_size", "5.5"), ("widths", "")):
+    for label, wrong in (
+        ("seeds", "0, abc"),
+        ("epochs", "ten"),
+        ("epochs", ""),
+        ("lr", "0,01"),
+        ("batch_size", "5.5"),
+        ("widths", ""),
+    ):
         before = page.get_by_label(label, exact=True).input_value()
         page.get_by_label(label, exact=True).fill(wrong)
         expect(page.locator("#errors")).to_contain_text(label)
@@ -282,9 +391,20 @@ SEED = 9_007_199_254_740_993  # 2**53 + 1: JavaScript's own numbers end there
 
 
 def test_a_clone_is_the_same_spec_with_its_tags_to_the_last_digit(page: Page, lab: Lab) -> None:
-    base = QUICK | {"epochs": 1, "optimizer": {"name": "sgd", "lr": 1e-05}, "seeds": [SEED, 2**63 - 1]}
-    study = {"kind": "study", "base": QUICK | {"epochs": 1}, "grid": {"seeds": [[SEED], [7]], "optimizer.lr": [1.0, 1e-05]}}
-    parts = {"z": {"base": base, "grid": {"dataset.preprocess": ["unit", "center"]}}, "a": {"base": {"kind": "check", "widths": [8]}}}
+    base = QUICK | {
+        "epochs": 1,
+        "optimizer": {"name": "sgd", "lr": 1e-05},
+        "seeds": [SEED, 2**63 - 1],
+    }
+    study = {
+        "kind": "study",
+        "base": QUICK | {"epochs": 1},
+        "grid": {"seeds": [[SEED], [7]], "optimizer.lr": [1.0, 1e-05]},
+    }
+    parts = {
+        "z": {"base": base, "grid": {"dataset.preprocess": ["unit", "center"]}},
+        "a": {"base": {"kind": "check", "widths": [8]}},
+    }
     for spec in (base, study, {"kind": "study", "preset": "a label", "parts": parts}):
         job = lab.submit(spec, name="exact", tags=["b", "a, c"], priority="high")
         page.goto(f"/jobs/{job}")
@@ -329,28 +449,50 @@ def test_the_weights_of_a_job_are_checked_by_another(page: Page, lab: Lab) -> No
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("as trained to epoch 3")
     expect(page.locator("#head .state")).to_have_text("succeeded")
-    expect(page.get_by_role("link", name="a training job")).to_have_attribute("href", f"/jobs/{job}")
+    expect(page.get_by_role("link", name="a training job")).to_have_attribute(
+        "href", f"/jobs/{job}"
+    )
     looked_at(page, "check")
 
 
 def test_what_a_job_offers_to_paste_works_when_pasted(page: Page, lab: Lab, tmp_path: Path) -> None:
-    job = lab.submit({"kind": "train", "epochs": 1, "network": {"widths": [16]}, "dataset": {"name": "digits"}}, name="pasted")
+    job = lab.submit(
+        {"kind": "train", "epochs": 1, "network": {"widths": [16]}, "dataset": {"name": "digits"}},
+        name="pasted",
+    )
     lab.until_state(job, "succeeded")
     page.goto(f"/jobs/{job}")
     before = len(lab.http.get("/v1/jobs").json()["items"])
     programs = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
-    for name, command in (("curl", ["bash", "-c"]), ("Python", [sys.executable, "-c"]), ("Shell", ["bash", "-ec"])):
+    for name, command in (
+        ("curl", ["bash", "-c"]),
+        ("Python", [sys.executable, "-c"]),
+        ("Shell", ["bash", "-ec"]),
+    ):
         page.locator("summary", has_text=re.compile(f"^{name}$")).click()
-        text = page.locator("details", has=page.locator("summary", has_text=re.compile(f"^{name}$"))).locator("pre").inner_text()
-        done = subprocess.run([*command, text], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        text = (
+            page.locator("details", has=page.locator("summary", has_text=re.compile(f"^{name}$")))
+            .locator("pre")
+            .inner_text()
+        )
+        done = subprocess.run(
+            [*command, text],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+        )
         assert done.returncode == 0, (name, done.stderr)
     jobs = lab.http.get("/v1/jobs").json()["items"]
     assert len(jobs) == min(before + 3, 50)
     assert {json.dumps(one["spec"]) for one in jobs[:3]} == {json.dumps(lab.job(job)["spec"])}
 
 
-def test_the_page_says_when_the_service_is_away_and_goes_on_when_it_is_back(page: Page, lab: Lab) -> None:
+def test_the_page_says_when_the_service_is_away_and_goes_on_when_it_is_back(
+    page: Page, lab: Lab
+) -> None:
     page.goto("/workers")
     page.route("**/workers", lambda route: route.abort())
     expect(page.locator("#away")).to_be_visible()
@@ -395,7 +537,9 @@ def test_curves_grow_without_a_reload_also_while_the_api_is_away(page: Page, lab
 
 COUNTED = """
 window.opened = [];
-window.EventSource = class extends EventSource { constructor(...given) { super(...given); opened.push(this); } };
+window.EventSource = class extends EventSource {
+  constructor(...given) { super(...given); opened.push(this); }
+};
 """
 
 
@@ -433,7 +577,9 @@ def test_a_page_follows_its_job_after_retry_pause_and_cancel(page: Page, lab: La
 
 def test_a_page_follows_its_study_after_retry(page: Page, lab: Lab) -> None:
     page.add_init_script(COUNTED)
-    job = lab.submit({"kind": "study", "base": QUICK, "grid": {"seeds": [[1], [2]]}}, name="a study again")
+    job = lab.submit(
+        {"kind": "study", "base": QUICK, "grid": {"seeds": [[1], [2]]}}, name="a study again"
+    )
     lab.http.post(f"/v1/jobs/{job}/cancel")
     for run in lab.http.get(f"/v1/jobs?parent={job}").json()["items"]:
         lab.until_state(run["id"], "cancelled", "succeeded")
@@ -446,7 +592,9 @@ def test_a_page_follows_its_study_after_retry(page: Page, lab: Lab) -> None:
     assert page.evaluate("window.unchanged")
 
 
-def test_a_page_whose_job_ended_while_the_service_was_away_says_so_when_it_is_back(page: Page, lab: Lab) -> None:
+def test_a_page_whose_job_ended_while_the_service_was_away_says_so_when_it_is_back(
+    page: Page, lab: Lab
+) -> None:
     job = lab.submit(SLOW, name="ended unseen")
     page.goto(f"/jobs/{job}")
     epoch_after(page, 0)
@@ -481,14 +629,19 @@ def test_several_jobs_are_compared_and_cancelled(page: Page, lab: Lab) -> None:
     expect(page.get_by_role("heading", name="What differs")).to_be_visible()
     expect(page.locator("figure canvas").first).to_be_visible()
     expect(page.get_by_role("row", name=re.compile("^epochs"))).to_contain_text("2")
-    expect(page.get_by_role("row", name=re.compile("last epoch, positive")).first).not_to_contain_text("–")
+    expect(
+        page.get_by_role("row", name=re.compile("last epoch, positive")).first
+    ).not_to_contain_text("–")
     looked_at(page, "comparison")
     page.reload()
     expect(page.get_by_role("row", name=re.compile("^epochs"))).to_contain_text("3")
 
 
 def test_a_comparison_follows_its_jobs_to_their_ends(page: Page, lab: Lab) -> None:
-    ended, going = lab.submit(QUICK, name="compared, ended"), lab.submit(SLOW, name="compared, going")
+    ended, going = (
+        lab.submit(QUICK, name="compared, ended"),
+        lab.submit(SLOW, name="compared, going"),
+    )
     lab.until_state(going, "running")
     page.goto(f"/compare?job={ended}&job={going}")
     page.evaluate("window.unchanged = true")
@@ -497,13 +650,20 @@ def test_a_comparison_follows_its_jobs_to_their_ends(page: Page, lab: Lab) -> No
     expect(page.locator("#charts figure canvas").first).to_be_visible()
     lab.http.post(f"/v1/jobs/{going}/cancel")
     expect(states).to_have_text(["succeeded", "cancelled"])
-    wait_until(lambda: not page.evaluate("'refresh' in document.body.dataset") or None, "there is nothing more to look for")
+    wait_until(
+        lambda: not page.evaluate("'refresh' in document.body.dataset") or None,
+        "there is nothing more to look for",
+    )
     assert page.evaluate("window.unchanged")
 
 
 def test_a_data_set_is_uploaded(page: Page, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    np.savez(tmp_path / "mine.npz", x=rng.integers(0, 256, (60, 6, 6), dtype=np.uint8), y=np.arange(60) % 3)
+    np.savez(
+        tmp_path / "mine.npz",
+        x=rng.integers(0, 256, (60, 6, 6), dtype=np.uint8),
+        y=np.arange(60) % 3,
+    )
     np.savez(tmp_path / "wrong.npz", x=np.zeros((3, 2)))
     page.goto("/datasets")
     page.get_by_label("Name").fill("from-the-browser")
@@ -513,10 +673,14 @@ def test_a_data_set_is_uploaded(page: Page, tmp_path: Path) -> None:
     page.get_by_label("File").set_input_files(tmp_path / "mine.npz")
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_role("heading", name="from-the-browser uploaded")).to_be_visible()
-    expect(page.get_by_role("img", name="Samples of from-the-browser, a row for each class")).to_be_visible()
+    expect(
+        page.get_by_role("img", name="Samples of from-the-browser, a row for each class")
+    ).to_be_visible()
 
 
-def test_who_has_a_key_signs_in_and_stands_beside_the_job(browser: Browser, redis_server: Path, home: Path) -> None:
+def test_who_has_a_key_signs_in_and_stands_beside_the_job(
+    browser: Browser, redis_server: Path, home: Path
+) -> None:
     with Stack(lab_settings(home), port=0, device="cpu") as stack, Lab(stack) as lab:
         with closing(Store(stack.settings.database)) as store:
             key = create_key(store.api_keys, "ada")

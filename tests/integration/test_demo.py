@@ -9,7 +9,16 @@ from pathlib import Path
 
 def test_the_demo_says_what_was_found_first_and_leaves_report_and_result(tmp_path: Path) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FFLAB_")}
-    command = [sys.executable, "-m", "service.cli", "demo", "--preset", "quick", "--output", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "service.cli",
+        "demo",
+        "--preset",
+        "quick",
+        "--output",
+        str(tmp_path / "out"),
+    ]
     environment = inherited | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -17,7 +26,10 @@ def test_the_demo_says_what_was_found_first_and_leaves_report_and_result(tmp_pat
     assert how.startswith("Data: mnist-mini; 3 seeds.")
     assert theorem1.startswith("Theorem 1 at initialisation, n = 256, holds for ")
     assert theorem2.startswith("Theorem 2 at initialisation, n = 256, holds for ")
-    assert headline.startswith("Training with pixels as they are, n = 128: S falls first, while theorem 2 holds for less than half of both")
+    assert headline.startswith(
+        "Training with pixels as they are, n = 128: S falls first, while theorem 2 holds for less "
+        "than half of both"
+    )
     assert fall.startswith("  From epoch 0 to 7 S falls from 0.469 / 0.468 to 0.39")
     assert rise.startswith("  From epoch 7 to 15 S rises from 0.39")
     assert table[1].startswith("quantity\tmeasured")

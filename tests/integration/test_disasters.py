@@ -1,4 +1,6 @@
-"""What a lab meets in years: Redis that stands still, a database that cannot be written, poison, deadlines, skewed clocks, no room."""
+"""What a lab meets in years: Redis that stands still, a database that cannot be written, poison,
+deadlines, skewed clocks, no room.
+"""
 
 import os
 import resource
@@ -21,7 +23,17 @@ import pytest
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from service.stack.stack import Stack, environment_of
 from tests.postgres import PostgresServer, need_postgres
-from tests.stack import CHECK, LEASE_SECONDS, SPECS, Lab, answers, events, figures, frozen, lab_settings
+from tests.stack import (
+    CHECK,
+    LEASE_SECONDS,
+    SPECS,
+    Lab,
+    answers,
+    events,
+    figures,
+    frozen,
+    lab_settings,
+)
 
 Figures = tuple[Any, Any]
 MANY, LONG = SPECS["many epochs"], SPECS["long epochs"]
@@ -33,7 +45,11 @@ def one_history(lab: Lab, job_id: str, attempts: int = 1) -> None:
     assert [event["id"] for event in told] == list(range(1, len(told) + 1))
     assert [event["type"] for event in told].count("end") == 1
     fields = ("seed", "width", "layer", "epoch", "split", "method")
-    keys = [tuple(row.get(field) for field in fields) for event in told for row in event["data"].get("rows", ())]
+    keys = [
+        tuple(row.get(field) for field in fields)
+        for event in told
+        for row in event["data"].get("rows", ())
+    ]
     assert len(keys) == len(set(keys))
     assert lab.job(job_id)["attempts"] == attempts
 
@@ -58,7 +74,9 @@ def test_redis_may_stand_still(lab: Lab, undisturbed: dict[str, Figures], second
 
 
 def quickest_submit(lab: Lab) -> float:
-    """Seconds until a submit was answered, the least of several: on a busy machine one may take long."""
+    """Seconds until a submit was answered, the least of several: on a busy machine one may take
+    long.
+    """
     seconds = []
     for _ in range(5):
         began = time.monotonic()
@@ -68,7 +86,9 @@ def quickest_submit(lab: Lab) -> float:
 
 
 def test_an_api_that_is_killed_between_commit_and_bell_loses_nothing(lab: Lab) -> None:
-    wait_until(lambda: not lab.http.get("/v1/workers").json()["items"][0]["job"], "the worker is idle")
+    wait_until(
+        lambda: not lab.http.get("/v1/workers").json()["items"][0]["job"], "the worker is idle"
+    )
     with frozen(lab.child("redis")):  # so that no bell can have rung when the API is killed
         job_id = lab.submit(CHECK)
         api = lab.child("api")
@@ -81,7 +101,9 @@ def test_an_api_that_is_killed_between_commit_and_bell_loses_nothing(lab: Lab) -
 # The database
 
 
-def test_a_database_that_cannot_be_written_for_a_while_loses_nothing(lab: Lab, undisturbed: dict[str, Figures]) -> None:
+def test_a_database_that_cannot_be_written_for_a_while_loses_nothing(
+    lab: Lab, undisturbed: dict[str, Figures]
+) -> None:
     running = lab.submit(LONG)
     lab.until_midway(running)
     database = sqlite3.connect(lab.stack.settings.root / "fflab.db", isolation_level=None)
@@ -95,7 +117,9 @@ def test_a_database_that_cannot_be_written_for_a_while_loses_nothing(lab: Lab, u
         assert answer.status_code == 503, answer.text
         assert answer.json()["code"] == "database-away"
         assert int(answer.headers["Retry-After"]) >= 1
-        time.sleep(max(0.0, 20 - (time.monotonic() - began)))  # longer than the database lets anybody wait
+        time.sleep(
+            max(0.0, 20 - (time.monotonic() - began))
+        )  # longer than the database lets anybody wait
     database.execute("COMMIT")
     database.close()
     assert figures(lab.succeeded(running)) == undisturbed["long epochs"]
@@ -103,7 +127,9 @@ def test_a_database_that_cannot_be_written_for_a_while_loses_nothing(lab: Lab, u
     lab.succeeded(lab.submit(CHECK))
 
 
-def test_postgres_may_be_away_for_longer_than_a_lease(redis_server: Path, home: Path, undisturbed: dict[str, Figures]) -> None:
+def test_postgres_may_be_away_for_longer_than_a_lease(
+    redis_server: Path, home: Path, undisturbed: dict[str, Figures]
+) -> None:
     need_postgres()
     with PostgresServer() as server:
         settings = lab_settings(home).model_copy(update={"database_url": server.url})
@@ -115,12 +141,19 @@ def test_postgres_may_be_away_for_longer_than_a_lease(redis_server: Path, home: 
             began = time.monotonic()
             assert lab.http.get("/healthz").status_code == 200
             assert lab.http.get("/readyz").status_code == 503
-            for answer in (lab.http.get(f"/v1/jobs/{running}"), lab.http.post("/v1/jobs", json={"spec": CHECK})):
-                assert (answer.status_code, answer.json()["code"]) == (503, "database-away"), answer.text
+            for answer in (
+                lab.http.get(f"/v1/jobs/{running}"),
+                lab.http.post("/v1/jobs", json={"spec": CHECK}),
+            ):
+                assert (answer.status_code, answer.json()["code"]) == (503, "database-away"), (
+                    answer.text
+                )
                 assert int(answer.headers["Retry-After"]) >= 1
             time.sleep(max(0.0, LEASE_SECONDS + 3 - (time.monotonic() - began)))
             server.start()
-            wait_until(lambda: lab.http.get("/readyz").status_code == 200, "the service is ready again")
+            wait_until(
+                lambda: lab.http.get("/readyz").status_code == 200, "the service is ready again"
+            )
             assert figures(lab.succeeded(running)) == undisturbed["long epochs"]
             one_history(lab, running)
             lab.succeeded(waiting)
@@ -146,9 +179,13 @@ def test_a_full_disk_fails_the_job_with_that_reason_and_earlier_results_stay(lab
     lab.succeeded(earlier)
     job_id = lab.submit(LONG)
     lab.until_midway(job_id)
-    with limited(lab.runner(), resource.RLIMIT_FSIZE, 1000):  # for this process, every write beyond it fails as on a full disk
+    with limited(
+        lab.runner(), resource.RLIMIT_FSIZE, 1000
+    ):  # for this process, every write beyond it fails as on a full disk
         time.sleep(3)
-        assert lab.job(job_id)["state"] == "running", "its failure cannot be written either: it waits"
+        assert lab.job(job_id)["state"] == "running", (
+            "its failure cannot be written either: it waits"
+        )
         assert lab.http.get(f"/v1/jobs/{earlier}/result.csv").is_success
     job = lab.until_state(job_id, "failed")
     assert "artifact store" in f"{job['error']['title']} {job['error']['detail']}", job["error"]
@@ -161,7 +198,9 @@ def test_a_run_that_finds_no_memory_fails_with_that_reason_and_its_runner_goes_o
     lab.succeeded(lab.submit(CHECK))
     runner = lab.runner()
     with limited(runner, resource.RLIMIT_AS, runner.memory_info().vms + 30_000_000):
-        job = lab.until_state(lab.submit({**MANY, "network": {"widths": [8000, 8000]}}), "failed", "succeeded")
+        job = lab.until_state(
+            lab.submit({**MANY, "network": {"widths": [8000, 8000]}}), "failed", "succeeded"
+        )
     assert job["state"] == "failed"
     assert job["error"]["code"] == "out_of_memory", job["error"]
     lab.succeeded(lab.submit(CHECK))
@@ -193,7 +232,9 @@ def test_a_poison_job_fails_after_three_workers_and_the_queue_goes_on(lab: Lab) 
 # Time
 
 
-def test_a_job_that_runs_for_too_long_fails_and_a_retry_goes_on_with_the_same_bits(lab: Lab, undisturbed: dict[str, Figures]) -> None:
+def test_a_job_that_runs_for_too_long_fails_and_a_retry_goes_on_with_the_same_bits(
+    lab: Lab, undisturbed: dict[str, Figures]
+) -> None:
     job_id = lab.submit(LONG, timeout_seconds=1.0)
     job = lab.until_state(job_id, "failed")
     assert job["error"]["code"] == "timeout"
@@ -204,7 +245,10 @@ def test_a_job_that_runs_for_too_long_fails_and_a_retry_goes_on_with_the_same_bi
         if job["state"] == "succeeded":
             break
         assert job["progress"]["fraction"] >= fraction, "no attempt begins anew"
-    assert figures(dict(lab.http.get(f"/v1/jobs/{job_id}/result").json())) == undisturbed["long epochs"]
+    assert (
+        figures(dict(lab.http.get(f"/v1/jobs/{job_id}/result").json()))
+        == undisturbed["long epochs"]
+    )
 
 
 SKEW = """
@@ -220,11 +264,15 @@ def test_a_worker_whose_clock_is_a_minute_off_keeps_its_leases(
     lab: Lab, undisturbed: dict[str, Figures], tmp_path: Path, seconds: int
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(SKEW.format(seconds=seconds))
-    environment = environment_of(lab.stack.settings, lab.stack.redis_url) | {"PYTHONPATH": str(tmp_path)}
+    environment = environment_of(lab.stack.settings, lab.stack.redis_url) | {
+        "PYTHONPATH": str(tmp_path)
+    }
     with frozen_tree(lab.child("worker")):
         command = [sys.executable, "-P", "-m", "workers", "--device", "cpu"]
         with (tmp_path / "log").open("wb") as log:
-            skewed = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
+            skewed = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, cwd=Path(__file__).parents[2]
+            )
         try:
             job_id = lab.submit(MANY)
             assert figures(lab.succeeded(job_id)) == undisturbed["many epochs"]
@@ -255,7 +303,9 @@ def test_the_queue_is_worked_off_by_priority(lab: Lab) -> None:
     lab.until_state(holder, "running")
     small = [{**CHECK, "seeds": [number]} for number in range(6)]
     order = ("low", "normal", "high", "low", "normal", "high")
-    jobs = [lab.submit(spec, priority=priority) for spec, priority in zip(small, order, strict=True)]
+    jobs = [
+        lab.submit(spec, priority=priority) for spec, priority in zip(small, order, strict=True)
+    ]
     assert lab.http.post(f"/v1/jobs/{holder}/cancel").is_success
     for job_id in jobs:
         lab.succeeded(job_id)
@@ -277,8 +327,13 @@ def test_identical_jobs_submitted_together_compute_once(lab: Lab) -> None:
     assert (again["state"], again["cached"]) == ("succeeded", True)
 
 
-def test_a_study_goes_through_a_killed_worker_and_a_failed_run(lab: Lab, undisturbed: dict[str, Figures]) -> None:
-    study = lab.submit({"kind": "study", "base": LONG, "grid": {"epochs": [1, 2, 500], "seeds": [[0], [1]]}}, timeout_seconds=20)
+def test_a_study_goes_through_a_killed_worker_and_a_failed_run(
+    lab: Lab, undisturbed: dict[str, Figures]
+) -> None:
+    study = lab.submit(
+        {"kind": "study", "base": LONG, "grid": {"epochs": [1, 2, 500], "seeds": [[0], [1]]}},
+        timeout_seconds=20,
+    )
     cells = lab.http.get("/v1/jobs", params={"parent": study, "limit": 10}).json()["items"]
     hopeless = [cell["id"] for cell in cells if cell["spec"]["epochs"] == 500]
     lab.wait_for(study, lambda job: job["progress"]["fraction"] > 0.05, "begun")
@@ -286,8 +341,15 @@ def test_a_study_goes_through_a_killed_worker_and_a_failed_run(lab: Lab, undistu
     for job_id in hopeless:
         assert lab.http.post(f"/v1/jobs/{job_id}/cancel").is_success
     result = lab.succeeded(study)
-    states = {(cell["params"]["epochs"], *cell["params"]["seeds"]): cell["state"] for cell in result["cells"]}
-    assert states == {(epochs, seed): "cancelled" if epochs == 500 else "succeeded" for epochs in (1, 2, 500) for seed in (0, 1)}
+    states = {
+        (cell["params"]["epochs"], *cell["params"]["seeds"]): cell["state"]
+        for cell in result["cells"]
+    }
+    assert states == {
+        (epochs, seed): "cancelled" if epochs == 500 else "succeeded"
+        for epochs in (1, 2, 500)
+        for seed in (0, 1)
+    }
     same = next(cell for cell in result["cells"] if cell["params"] == {"epochs": 2, "seeds": [0]})
     assert figures(lab.succeeded(same["job"])) == undisturbed["long epochs"]
 
@@ -300,14 +362,24 @@ def test_streams_survive_the_death_of_the_api_without_gap_or_duplicate(lab: Lab)
     def follow() -> None:
         while not seen or not finished():
             try:
-                with lab.http.stream("GET", f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": str(len(seen))}) as response:
-                    seen.extend(int(line.removeprefix("id: ")) for line in response.iter_lines() if line.startswith("id: "))
+                with lab.http.stream(
+                    "GET", f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": str(len(seen))}
+                ) as response:
+                    seen.extend(
+                        int(line.removeprefix("id: "))
+                        for line in response.iter_lines()
+                        if line.startswith("id: ")
+                    )
             except httpx.TransportError:
                 broken.append(len(seen))
                 time.sleep(0.2)
 
     def finished() -> bool:
-        return bool(broken) and lab.job(job_id)["state"] == "succeeded" and len(seen) >= len(events(lab, job_id))
+        return (
+            bool(broken)
+            and lab.job(job_id)["state"] == "succeeded"
+            and len(seen) >= len(events(lab, job_id))
+        )
 
     follower = threading.Thread(target=follow)
     follower.start()
@@ -315,7 +387,11 @@ def test_streams_survive_the_death_of_the_api_without_gap_or_duplicate(lab: Lab)
     api = lab.child("api")
     api.kill()
     api.wait()
-    wait_until(lambda: not follower.is_alive(), "the follower has seen the end", seen=lambda: (len(seen), broken))
+    wait_until(
+        lambda: not follower.is_alive(),
+        "the follower has seen the end",
+        seen=lambda: (len(seen), broken),
+    )
     assert broken
     assert seen == list(range(1, len(events(lab, job_id)) + 1))
 

@@ -1,4 +1,6 @@
-"""What the documentation says to type is typed, page by page, in a folder of its own, against the real stack."""
+"""What the documentation says to type is typed, page by page, in a folder of its own, against the
+real stack.
+"""
 
 import contextlib
 import json
@@ -43,7 +45,14 @@ class Reader:
         self.folder, self.url, self.ids = folder, url, dict[str, str]()
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FFLAB_")}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self.env = kept | {"HOME": str(folder), "FFLAB_URL": url, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1"}
+        self.env = kept | {
+            "HOME": str(folder),
+            "FFLAB_URL": url,
+            "PATH": path,
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "200",
+            "NO_COLOR": "1",
+        }
         (folder / ".venv").symlink_to(sys.prefix)
         self._python: subprocess.Popen[str] | None = None
 
@@ -64,7 +73,9 @@ class Reader:
         elif block.language == "console":
             for command, shown in commands(block.text):
                 said = self._type(block, command)
-                assert matches(shown, said), f"{block.place}: {command}\nprinted\n{said}\nwhere the page shows\n{shown}"
+                assert matches(shown, said), (
+                    f"{block.place}: {command}\nprinted\n{said}\nwhere the page shows\n{shown}"
+                )
                 new = [name for name in dict.fromkeys(JOB.findall(shown)) if name not in self.ids]
                 self.ids |= dict(zip(new, dict.fromkeys(JOB.findall(said)), strict=False))
 
@@ -75,18 +86,34 @@ class Reader:
         script = f"set -eu -o pipefail\n{text}\n\nexport -p > .exported"
         before = ". ./.exported\n" if (self.folder / ".exported").exists() else ""
         done = subprocess.run(
-            ["bash", "-c", before + script], cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+            ["bash", "-c", before + script],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
         )
-        assert done.returncode == 0, f"{block.place}: {text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        assert done.returncode == 0, (
+            f"{block.place}: {text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        )
         return done.stdout + done.stderr
 
     def _compute(self, block: Block) -> None:
         if self._python is None:
             self._python = subprocess.Popen(
-                [sys.executable, "-c", PYTHON], cwd=self.folder, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                [sys.executable, "-c", PYTHON],
+                cwd=self.folder,
+                env=self.env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
         text = HERE.sub(self.url, block.text)
-        print(json.dumps({"text": text, "place": block.place}), file=self._pipe(self._python.stdin), flush=True)
+        print(
+            json.dumps({"text": text, "place": block.place}),
+            file=self._pipe(self._python.stdin),
+            flush=True,
+        )
         answer: dict[str, Any] = json.loads(self._pipe(self._python.stdout).readline())
         assert answer["failure"] is None, f"{block.place}\n{answer['failure']}"
 
@@ -111,7 +138,9 @@ def plain(text: str) -> str:
 
 
 def matches(shown: str, said: str) -> bool:
-    """Whether an output is what the page shows; `...` stands for anything, and nothing shown says nothing."""
+    """Whether an output is what the page shows; `...` stands for anything, and nothing shown says
+    nothing.
+    """
     if not shown.strip():
         return True
     parts = [re.escape(plain(part)) for part in shown.split("...")]
@@ -119,14 +148,21 @@ def matches(shown: str, said: str) -> bool:
 
 
 def test_an_output_is_compared_by_its_shape() -> None:
-    assert matches('{"id":"job_' + "0" * 32 + '", ... "n": 12}', '{"id":"job_' + "a" * 32 + '","x":1,"n":7.5e-3}\n')
+    assert matches(
+        '{"id":"job_' + "0" * 32 + '", ... "n": 12}',
+        '{"id":"job_' + "a" * 32 + '","x":1,"n":7.5e-3}\n',
+    )
     assert matches("a.csv\n", "a.csv\n")
     assert not matches("a.csv\n", "b.csv\n")
     assert not matches('{"n": 12}', '{"n": 12, "m": 1}')
     assert not matches("...is not a known field...", "submitted")
 
 
-WITH_CODE = [page for page in PAGES if any(block.language in RUN and not block.no_run for block in blocks(page))]
+WITH_CODE = [
+    page
+    for page in PAGES
+    if any(block.language in RUN and not block.no_run for block in blocks(page))
+]
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=[str(page.relative_to(ROOT)) for page in WITH_CODE])
@@ -140,16 +176,32 @@ def test_what_a_page_says_to_type_works(page: Path, lab: Lab, tmp_path: Path) ->
 def test_every_line_for_curl_of_the_reference_asks_what_there_is(lab: Lab, tmp_path: Path) -> None:
     from scripts.docs_reference import rest
 
-    job = lab.submit({"kind": "train", "dataset": {"name": "digits"}, "network": {"widths": [16]}, "epochs": 1, "monitor": {"samples": 50}})
+    job = lab.submit(
+        {
+            "kind": "train",
+            "dataset": {"name": "digits"},
+            "network": {"widths": [16]},
+            "epochs": 1,
+            "monitor": {"samples": 50},
+        }
+    )
     lab.succeeded(job)
     lines = re.findall(r"^curl -s .*$", rest(), re.MULTILINE)
     assert len(lines) > 25
     for line in lines:
         if "-X DELETE" in line or "$MESSAGE" in line or "@pictures.npz" in line:
             continue
-        text = re.sub(r" -OJ?(?= )", "", HERE.sub(lab.stack.url, line)) + " -o /dev/null -w '%{http_code}'"
+        text = (
+            re.sub(r" -OJ?(?= )", "", HERE.sub(lab.stack.url, line))
+            + " -o /dev/null -w '%{http_code}'"
+        )
         done = subprocess.run(
-            ["bash", "-c", text], env=os.environ | {"JOB": job}, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+            ["bash", "-c", text],
+            env=os.environ | {"JOB": job},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
         )
         allowed = {"409"} if re.search(r"/(pause|resume|cancel|retry)\b", line) else {"200", "202"}
         assert done.stdout in allowed, f"{line}\n{done.stdout}"

@@ -17,7 +17,11 @@ pytestmark = pytest.mark.soak
 
 def bench(*arguments: str) -> tuple[int, dict[str, Any]]:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.faults", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=10 * PATIENCE_SECONDS
+        [sys.executable, "-m", "benchmarks.faults", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=10 * PATIENCE_SECONDS,
     )
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
@@ -35,7 +39,9 @@ def test_a_minute_of_faults_loses_nothing() -> None:
 @pytest.mark.usefixtures("redis_server")
 def test_the_audit_finds_that_nobody_takes_back_expired_leases() -> None:
     weakened = ("--weaken", "no-reconciler", "--still", "15")
-    code, found = bench("--minutes", "0.2", "--seed", "1", *weakened, "--faults", "worker tree killed")
+    code, found = bench(
+        "--minutes", "0.2", "--seed", "1", *weakened, "--faults", "worker tree killed"
+    )
     assert code == 1
     assert any("is stuck" in violation for violation in found["violations"])
     assert any("has a lease left" in violation for violation in found["violations"])

@@ -54,15 +54,23 @@ def test_a_job_whose_worker_is_killed_resumes_with_the_same_bits(
     killed = time.monotonic()
     resumed = lab.wait_for(job_id, lambda job: job["attempts"] == 2, "claimed again")
     recovered = time.monotonic() - killed
-    assert recovered < LEASE_SECONDS + 60, recovered  # not the hour after which a broker sends again
+    assert recovered < LEASE_SECONDS + 60, (
+        recovered
+    )  # not the hour after which a broker sends again
     assert figures(lab.succeeded(job_id)) == undisturbed[spec]
     assert lab.job(job_id)["attempts"] == 2
-    assert resumed["progress"]["fraction"] >= before["progress"]["fraction"] - 0.1, "it began again from the start"
+    assert resumed["progress"]["fraction"] >= before["progress"]["fraction"] - 0.1, (
+        "it began again from the start"
+    )
     rows = [event["data"]["rows"] for event in events(lab, job_id) if event["type"] == "rows"]
-    assert [row for batch in rows for row in batch] == undisturbed[spec][0], "each row was announced once, in order"
+    assert [row for batch in rows for row in batch] == undisturbed[spec][0], (
+        "each row was announced once, in order"
+    )
 
 
-def test_a_worker_that_was_frozen_past_its_lease_is_fenced_off(lab: Lab, undisturbed: dict[str, tuple[Any, Any]]) -> None:
+def test_a_worker_that_was_frozen_past_its_lease_is_fenced_off(
+    lab: Lab, undisturbed: dict[str, tuple[Any, Any]]
+) -> None:
     job_id = lab.submit(SPECS["many epochs"])
     lab.until_midway(job_id)
     worker = lab.child("worker")
@@ -76,7 +84,9 @@ def test_a_worker_that_was_frozen_past_its_lease_is_fenced_off(lab: Lab, undistu
     assert lab.job(job_id)["attempts"] == 2
 
 
-def test_a_worker_that_is_asked_to_end_hands_its_job_back(lab: Lab, undisturbed: dict[str, tuple[Any, Any]]) -> None:
+def test_a_worker_that_is_asked_to_end_hands_its_job_back(
+    lab: Lab, undisturbed: dict[str, tuple[Any, Any]]
+) -> None:
     job_id = lab.submit(SPECS["long epochs"])
     lab.until_midway(job_id)
     worker = lab.child("worker")
@@ -86,11 +96,15 @@ def test_a_worker_that_is_asked_to_end_hands_its_job_back(lab: Lab, undisturbed:
     _, alive = psutil.wait_procs(family, timeout=PATIENCE_SECONDS)
     assert not alive
     assert figures(lab.succeeded(job_id)) == undisturbed["long epochs"]
-    handed_back = [event["data"] for event in events(lab, job_id) if event["data"].get("state") == "queued"][-1]
+    handed_back = [
+        event["data"] for event in events(lab, job_id) if event["data"].get("state") == "queued"
+    ][-1]
     assert not handed_back.get("losses")
 
 
-def test_a_paused_job_goes_on_with_the_same_bits(lab: Lab, undisturbed: dict[str, tuple[Any, Any]]) -> None:
+def test_a_paused_job_goes_on_with_the_same_bits(
+    lab: Lab, undisturbed: dict[str, tuple[Any, Any]]
+) -> None:
     job_id = lab.submit(SPECS["long epochs"])
     lab.until_midway(job_id)
     assert lab.http.post(f"/v1/jobs/{job_id}/pause").is_success
@@ -99,7 +113,9 @@ def test_a_paused_job_goes_on_with_the_same_bits(lab: Lab, undisturbed: dict[str
     assert figures(lab.succeeded(job_id)) == undisturbed["long epochs"]
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(lab: Lab, undisturbed: dict[str, tuple[Any, Any]]) -> None:
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    lab: Lab, undisturbed: dict[str, tuple[Any, Any]]
+) -> None:
     job_id = lab.submit(SPECS["many epochs"])
     lab.until_midway(job_id)
     assert lab.http.post(f"/v1/jobs/{job_id}/pause").is_success
@@ -126,7 +142,9 @@ def kill_redis_and_drop_its_data(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("disaster", [flush, kill_redis_and_drop_its_data])
-def test_losing_all_of_redis_loses_no_job(lab: Lab, undisturbed: dict[str, tuple[Any, Any]], disaster: Callable[[Lab], None]) -> None:
+def test_losing_all_of_redis_loses_no_job(
+    lab: Lab, undisturbed: dict[str, tuple[Any, Any]], disaster: Callable[[Lab], None]
+) -> None:
     running = lab.submit(SPECS["many epochs"])
     waiting = lab.submit(CHECK)
     lab.until_midway(running)
@@ -139,7 +157,9 @@ def test_losing_all_of_redis_loses_no_job(lab: Lab, undisturbed: dict[str, tuple
     assert len(cells[0]) == 4
 
 
-def test_an_api_that_is_killed_comes_back_and_the_job_goes_on(lab: Lab, undisturbed: dict[str, tuple[Any, Any]]) -> None:
+def test_an_api_that_is_killed_comes_back_and_the_job_goes_on(
+    lab: Lab, undisturbed: dict[str, tuple[Any, Any]]
+) -> None:
     job_id = lab.submit(SPECS["many epochs"])
     lab.until_midway(job_id)
     api = lab.child("api")
@@ -153,7 +173,11 @@ def test_an_api_that_is_killed_comes_back_and_the_job_goes_on(lab: Lab, undistur
 def test_cancelling_stops_the_computation(lab: Lab) -> None:
     running = lab.submit({**SPECS["long epochs"], "epochs": 500})
     queued = lab.submit(SPECS["long epochs"])
-    lab.wait_for(running, lambda job: job["state"] == "running" and job["progress"]["message"] != "", "running")
+    lab.wait_for(
+        running,
+        lambda job: job["state"] == "running" and job["progress"]["message"] != "",
+        "running",
+    )
     runner = lab.runner()
 
     assert lab.http.post(f"/v1/jobs/{queued}/cancel").json()["state"] == "cancelled"
@@ -163,7 +187,10 @@ def test_cancelling_stops_the_computation(lab: Lab) -> None:
     assert lab.job(queued)["attempts"] == 0
     wait_until(lambda: not runner.is_running() or is_idle(runner), "the runner computes no more")
     wait_until(
-        lambda: [worker for worker in lab.http.get("/v1/workers").json()["items"] if not worker["job"]], "the worker says that it is idle"
+        lambda: [
+            worker for worker in lab.http.get("/v1/workers").json()["items"] if not worker["job"]
+        ],
+        "the worker says that it is idle",
     )
 
 
@@ -212,16 +239,35 @@ def test_an_open_address_needs_keys(home: Path) -> None:
 
 @contextmanager
 def fflab_up(home: Path) -> Iterator[tuple["subprocess.Popen[str]", list[psutil.Process], str]]:
-    """`fflab up` as a program with a job running: the supervisor, all of its family, and the job."""
-    command = [sys.executable, "-P", "-m", "service.cli", "up", "--port", "0", "--home", str(home), "--device", "cpu"]
+    """`fflab up` as a program with a job running: the supervisor, all of its family, and the
+    job.
+    """
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "service.cli",
+        "up",
+        "--port",
+        "0",
+        "--home",
+        str(home),
+        "--device",
+        "cpu",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as supervisor:
         try:
             assert supervisor.stdout is not None
             assert "fflab is up: http://127.0.0.1:" in supervisor.stdout.readline()
             state = read_state(home / "stack.json")
             assert state is not None
-            job_id = httpx.post(f"{state.url}/v1/jobs", json={"spec": {**SPECS["long epochs"], "epochs": 500}}).json()["id"]
-            wait_until(lambda: httpx.get(f"{state.url}/v1/jobs/{job_id}").json()["state"] == "running", "the job runs")
+            job_id = httpx.post(
+                f"{state.url}/v1/jobs", json={"spec": {**SPECS["long epochs"], "epochs": 500}}
+            ).json()["id"]
+            wait_until(
+                lambda: httpx.get(f"{state.url}/v1/jobs/{job_id}").json()["state"] == "running",
+                "the job runs",
+            )
             family = psutil.Process(supervisor.pid).children(recursive=True)
             assert len(family) == 5, "Redis, API, worker, its child, its runner"
             yield supervisor, family, job_id
@@ -230,13 +276,21 @@ def fflab_up(home: Path) -> Iterator[tuple["subprocess.Popen[str]", list[psutil.
 
 
 def running(family: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run half a second later; one that has ended and waits for the system to take note does not."""
+    """Those that still run half a second later; one that has ended and waits for the system to take
+    note does not.
+    """
     alive = psutil.wait_procs(family, timeout=0.5)[1]
-    return [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    return [
+        process
+        for process in alive
+        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_nothing_is_left_of_a_stack_that_was_stopped(redis_server: Path, home: Path, number: signal.Signals) -> None:
+def test_nothing_is_left_of_a_stack_that_was_stopped(
+    redis_server: Path, home: Path, number: signal.Signals
+) -> None:
     with fflab_up(home) as (supervisor, family, _):
         supervisor.send_signal(number)
         assert supervisor.wait(PATIENCE_SECONDS) == 0
@@ -244,12 +298,18 @@ def test_nothing_is_left_of_a_stack_that_was_stopped(redis_server: Path, home: P
         assert not (home / "stack.json").exists()
 
 
-def test_nothing_is_left_of_a_stack_that_was_killed_and_the_next_one_goes_on(redis_server: Path, home: Path) -> None:
+def test_nothing_is_left_of_a_stack_that_was_killed_and_the_next_one_goes_on(
+    redis_server: Path, home: Path
+) -> None:
     with fflab_up(home) as (supervisor, family, job_id):
         supervisor.kill()
         supervisor.wait()
         with Stack(lab_settings(home), port=0, device="cpu") as stack, Lab(stack) as lab:
             assert not running(family), "the next stack begins when all of the last one is gone"
-            lab.wait_for(job_id, lambda job: job["state"] == "running" and job["attempts"] == 2, "the job goes on")
+            lab.wait_for(
+                job_id,
+                lambda job: job["state"] == "running" and job["attempts"] == 2,
+                "the job goes on",
+            )
             lab.http.post(f"/v1/jobs/{job_id}/cancel")
             lab.until_state(job_id, "cancelled")

@@ -1,4 +1,6 @@
-"""A home beside another database than its own: nothing starts, nothing is deleted, one line says why. One of an earlier version goes on."""
+"""A home beside another database than its own: nothing starts, nothing is deleted, one line says
+why. One of an earlier version goes on.
+"""
 
 import json
 import os
@@ -20,7 +22,13 @@ from service.stack.stack import Stack, StackError
 from service.store import Store
 from tests.stack import Lab, lab_settings
 
-SPEC = {"kind": "train", "dataset": {"name": "digits"}, "network": {"widths": [16]}, "epochs": 2, "monitor": {"samples": 100}}
+SPEC = {
+    "kind": "train",
+    "dataset": {"name": "digits"},
+    "network": {"widths": [16]},
+    "epochs": 2,
+    "monitor": {"samples": 100},
+}
 API = ("-m", "service.serve", "--port", "0")
 WORKER = ("-m", "workers", "--device", "cpu")
 UP = ("-m", "service.cli", "up", "--port", "0", "--device", "cpu")
@@ -66,20 +74,42 @@ def make_earlier(home: Path) -> None:
 
 
 def artifacts_in(home: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(home)): path.read_bytes() for path in (home / "artifacts").rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(home)): path.read_bytes()
+        for path in (home / "artifacts").rglob("*")
+        if path.is_file()
+    }
 
 
 def fflab(home: Path, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FFLAB_")}
-    environment = kept | {"FFLAB_HOME": str(home), "FFLAB_REDIS_URL": "redis://127.0.0.1:1/0", "FFLAB_URL": "http://127.0.0.1:1"} | more
-    return subprocess.run([sys.executable, "-P", *arguments], capture_output=True, text=True, env=environment, timeout=PATIENCE_SECONDS)
+    environment = (
+        kept
+        | {
+            "FFLAB_HOME": str(home),
+            "FFLAB_REDIS_URL": "redis://127.0.0.1:1/0",
+            "FFLAB_URL": "http://127.0.0.1:1",
+        }
+        | more
+    )
+    return subprocess.run(
+        [sys.executable, "-P", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=PATIENCE_SECONDS,
+    )
 
 
 @pytest.mark.parametrize("labelled", [True, False], ids=["with an id", "of an earlier version"])
 @pytest.mark.parametrize(
-    "program", [API, WORKER, RETENTION, (*RETENTION, "--apply")], ids=["the API", "a worker", "retention", "retention --apply"]
+    "program",
+    [API, WORKER, RETENTION, (*RETENTION, "--apply")],
+    ids=["the API", "a worker", "retention", "retention --apply"],
 )
-def test_a_home_whose_database_is_gone_is_refused_in_one_line(copy: Path, program: tuple[str, ...], *, labelled: bool) -> None:
+def test_a_home_whose_database_is_gone_is_refused_in_one_line(
+    copy: Path, program: tuple[str, ...], *, labelled: bool
+) -> None:
     if not labelled:
         make_earlier(copy)
     lose_the_database(copy)
@@ -90,7 +120,8 @@ def test_a_home_whose_database_is_gone_is_refused_in_one_line(copy: Path, progra
     for words in (
         f"{copy}/artifacts",
         f"sqlite:///{copy}/fflab.db",
-        "put the database of these artifacts back, from a backup where it was lost, or set FFLAB_DATABASE_URL to it",
+        "put the database of these artifacts back, from a backup where it was lost, or set "
+        "FFLAB_DATABASE_URL to it",
     ):
         assert words in refused.stderr
     assert refused.stdout == ""
@@ -103,7 +134,10 @@ def test_fflab_up_says_why_a_home_is_refused(copy: Path) -> None:
     refused = fflab(copy, *UP)
     assert refused.returncode == 3
     [line] = refused.stderr.splitlines()
-    assert line.startswith(f"fflab: the artifacts in {copy}/artifacts are not those of the database sqlite:///{copy}/fflab.db")
+    assert line.startswith(
+        f"fflab: the artifacts in {copy}/artifacts are not those of the database "
+        f"sqlite:///{copy}/fflab.db"
+    )
     assert artifacts_in(copy) == before
     assert not (copy / "stack.json").exists()
     found = json.loads(fflab(copy, *DOCTOR, "--json").stdout)
@@ -113,7 +147,9 @@ def test_fflab_up_says_why_a_home_is_refused(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["no database", "a later version"])
-def test_fflab_up_says_why_a_database_cannot_be_used(home: Path, fault: str, redis_server: Path) -> None:
+def test_fflab_up_says_why_a_database_cannot_be_used(
+    home: Path, fault: str, redis_server: Path
+) -> None:
     if fault == "no database":
         (home / "fflab.db").write_bytes(b"something else " * 1000)
         words = "file is not a database"
@@ -128,7 +164,9 @@ def test_fflab_up_says_why_a_database_cannot_be_used(home: Path, fault: str, red
         Stack(lab_settings(home), port=0, device="cpu").start()
 
 
-def test_a_home_of_an_earlier_version_opens_and_goes_on(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_home_of_an_earlier_version_opens_and_goes_on(
+    copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     make_earlier(copy)
     before = artifacts_in(copy)
     with Stack(lab_settings(copy), port=0, device="cpu") as stack, Lab(stack) as lab:
@@ -140,10 +178,15 @@ def test_a_home_of_an_earlier_version_opens_and_goes_on(copy: Path, caplog: pyte
         store.close()
     after = artifacts_in(copy)
     assert before.items() <= after.items()
-    assert f"the artifacts of 1 jobs in {copy}/artifacts belong to sqlite:///{copy}/fflab.db from now on" in caplog.messages
+    assert (
+        f"the artifacts of 1 jobs in {copy}/artifacts belong to sqlite:///{copy}/fflab.db from "
+        f"now on" in caplog.messages
+    )
 
 
-def test_artifacts_that_the_database_does_not_know_are_removed_where_the_operator_says_so(copy: Path) -> None:
+def test_artifacts_that_the_database_does_not_know_are_removed_where_the_operator_says_so(
+    copy: Path,
+) -> None:
     artifacts = Artifacts(copy / "artifacts")
     stray = "job_" + "a" * 32
     artifacts.put(stray, "step.safetensors", b"x" * 2_000_000)
@@ -151,7 +194,10 @@ def test_artifacts_that_the_database_does_not_know_are_removed_where_the_operato
     listed = fflab(copy, *RETENTION)
     assert (listed.returncode, listed.stderr) == (0, "")
     assert f"{stray}\t2000032" in listed.stdout.splitlines()
-    assert listed.stdout.splitlines()[-1] == "1 folders of artifacts, 2.0 MB, belong to no job of the database; --apply removes them"
+    assert (
+        listed.stdout.splitlines()[-1]
+        == "1 folders of artifacts, 2.0 MB, belong to no job of the database; --apply removes them"
+    )
     assert stray in artifacts.owners()
     policy = {"FFLAB_RETENTION": json.dumps({"train": {"count": 0}})}
     [known] = [owner for owner in artifacts.owners() if owner != stray]
@@ -166,4 +212,7 @@ def test_what_is_deleted_is_in_the_log(copy: Path) -> None:
     with Stack(lab_settings(copy), port=0, device="cpu") as stack, Lab(stack) as lab:
         [known] = lab.http.get("/v1/jobs").json()["items"]
         assert lab.http.delete(f"/v1/jobs/{known['id']}").status_code == 204
-    assert f"INFO api: {known['id']}: deleted, with the artifacts of 1 jobs (DELETE was asked for)" in (copy / "logs/api.log").read_text()
+    assert (
+        f"INFO api: {known['id']}: deleted, with the artifacts of 1 jobs (DELETE was asked for)"
+        in (copy / "logs/api.log").read_text()
+    )

@@ -1,4 +1,6 @@
-"""What `pip install fflab` gives: client and command line in a fresh environment, against the real stack; frames and notebooks on top."""
+"""What `pip install fflab` gives: client and command line in a fresh environment, against the real
+stack; frames and notebooks on top.
+"""
 
 import json
 import os
@@ -27,7 +29,12 @@ SPEC = {
     "batch_size": 100,
     "monitor": {"samples": 100},
 }
-OFFLINE = ("No matching distribution", "Could not find a version", "NewConnectionError", "Temporary failure in name resolution")
+OFFLINE = (
+    "No matching distribution",
+    "Could not find a version",
+    "NewConnectionError",
+    "Temporary failure in name resolution",
+)
 
 
 class Environment(NamedTuple):
@@ -36,12 +43,25 @@ class Environment(NamedTuple):
     folder: Path
     wheel: Path
 
-    def run(self, program: str, *arguments: str, lab: Lab | None = None, **more: str) -> "subprocess.CompletedProcess[str]":
+    def run(
+        self, program: str, *arguments: str, lab: Lab | None = None, **more: str
+    ) -> "subprocess.CompletedProcess[str]":
         """What a program of the environment does, away from the sources."""
-        known = {"HOME": str(self.folder), "PATH": f"{self.folder / 'bin'}:/usr/bin:/bin", "FFLAB_HOME": str(self.folder / "home")}
+        known = {
+            "HOME": str(self.folder),
+            "PATH": f"{self.folder / 'bin'}:/usr/bin:/bin",
+            "FFLAB_HOME": str(self.folder / "home"),
+        }
         known |= {"FFLAB_URL": lab.stack.url} if lab else {}
         command = [str(self.folder / "bin" / program), *arguments]
-        return subprocess.run(command, cwd=self.folder, env=known | more, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=known | more,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+        )
 
     def python(self, code: str, lab: Lab) -> str:
         """What a script prints."""
@@ -56,7 +76,9 @@ class Environment(NamedTuple):
 
 def pip(*arguments: str) -> None:
     """Run pip; the test is skipped where no package index can be reached."""
-    done = subprocess.run([sys.executable, "-m", "pip", "--quiet", *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "--quiet", *arguments], capture_output=True, text=True
+    )
     if done.returncode and any(sign in done.stderr for sign in OFFLINE):
         lacking("a package index", done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stderr
@@ -95,9 +117,30 @@ def job_id(lab: Lab) -> str:
 
 @pytest.mark.soak
 def test_it_comes_without_the_servers_side(base: Environment, lab: Lab) -> None:
-    heavy = ("torch", "fastapi", "starlette", "uvicorn", "sqlalchemy", "celery", "redis", "altair", "safetensors", "jinja2", "pandas")
-    assert base.python(f"from importlib.util import find_spec; print([name for name in {heavy} if find_spec(name)])", lab) == "[]"
-    assert base.python("import fflab; print(fflab.__version__, fflab.__file__)", lab).endswith("site-packages/fflab/__init__.py")
+    heavy = (
+        "torch",
+        "fastapi",
+        "starlette",
+        "uvicorn",
+        "sqlalchemy",
+        "celery",
+        "redis",
+        "altair",
+        "safetensors",
+        "jinja2",
+        "pandas",
+    )
+    assert (
+        base.python(
+            f"from importlib.util import find_spec; print([name for name in {heavy} if "
+            f"find_spec(name)])",
+            lab,
+        )
+        == "[]"
+    )
+    assert base.python("import fflab; print(fflab.__version__, fflab.__file__)", lab).endswith(
+        "site-packages/fflab/__init__.py"
+    )
 
 
 @pytest.mark.soak
@@ -117,12 +160,20 @@ def test_the_command_line_works_from_there(base: Environment, lab: Lab) -> None:
     assert json.loads(fflab("result", job_id))["kind"] == "train"
 
 
-READ = "from fflab import Client; curves = Client().job('{job_id}').curves; print(type(curves).__module__.split('.')[0], len(curves))"
+READ = (
+    "from fflab import Client; curves = Client().job('{job_id}').curves; "
+    "print(type(curves).__module__.split('.')[0], len(curves))"
+)
 
 
 @pytest.mark.soak
-def test_without_a_library_for_them_curves_are_rows(base: Environment, lab: Lab, job_id: str) -> None:
-    code = f"from fflab import Client; job = Client().job('{job_id}'); print(job.curves == job.rows, len(job.rows))"
+def test_without_a_library_for_them_curves_are_rows(
+    base: Environment, lab: Lab, job_id: str
+) -> None:
+    code = (
+        f"from fflab import Client; job = Client().job('{job_id}'); print(job.curves == "
+        f"job.rows, len(job.rows))"
+    )
     assert base.python(code, lab) == "True 4"
 
 
@@ -139,16 +190,20 @@ for name in ("to_pandas", "to_polars"):
     assert list(frame.columns) == list(rows[0])
     assert frame.shape == (4, len(rows[0]))
     assert frame["epoch"].to_list() == [row["epoch"] for row in rows]
-    assert all("float" in str(frame[column].dtype).lower() for column in ("sparsity", "gini")), frame.dtypes
+    for column in ("sparsity", "gini"):
+        assert "float" in str(frame[column].dtype).lower(), frame.dtypes
     assert list(getattr(waiting, name)().columns)[:4] == ["seed", "layer", "epoch", "split"]
-undecided = [{{**row, "theorem1_undecided": row["theorem1_undecided"] if number else None}} for number, row in enumerate(rows)]
+undecided = [dict(row) for row in rows]
+undecided[0]["theorem1_undecided"] = None
 assert str(dataframes.to_pandas(undecided)["theorem1_undecided"].dtype) == "Int64"
 assert str(dataframes.to_polars(undecided)["theorem1_undecided"].dtype) == "Int64"
 """
 
 
 @pytest.mark.soak
-def test_curves_are_a_frame_of_pandas_or_else_of_polars(full: Environment, lab: Lab, job_id: str) -> None:
+def test_curves_are_a_frame_of_pandas_or_else_of_polars(
+    full: Environment, lab: Lab, job_id: str
+) -> None:
     read = READ.format(job_id=job_id)
     assert full.python(read, lab) == "pandas 4"
     assert full.python(f"import sys; sys.modules['pandas'] = None; {read}", lab) == "polars 4"

@@ -1,4 +1,6 @@
-"""A user's way through the real stack over HTTP: every kind of job, its figures against direct calls of the engine."""
+"""A user's way through the real stack over HTTP: every kind of job, its figures against direct
+calls of the engine.
+"""
 
 import csv
 import io
@@ -57,7 +59,14 @@ def test_a_training_job_reports_what_the_engine_computes(client: Client) -> None
 
 @pytest.mark.parametrize("theorem", [1, 2])
 def test_a_check_reports_what_the_engine_computes(client: Client, theorem: int) -> None:
-    spec = {"kind": "check", "theorem": theorem, "widths": [16, 32], "samples": 300, "batch_size": 100, "seeds": [0, 1]}
+    spec = {
+        "kind": "check",
+        "theorem": theorem,
+        "widths": [16, 32],
+        "samples": 300,
+        "batch_size": 100,
+        "seeds": [0, 1],
+    }
     result = client.submit(spec, fresh=True).wait(PATIENCE_SECONDS).result
     assert isinstance(result, CheckResult)
     assert result.cells == ffengine.check(CheckSpec.model_validate(spec)).cells
@@ -76,8 +85,12 @@ def test_a_check_at_the_weights_of_a_training_job(client: Client) -> None:
         "seeds": [1],
     }
     result = client.submit(asked).wait(PATIENCE_SECONDS).result
-    checkpoint = next(report.checkpoint for report in reports if report.layers == (1,) and report.epoch == 1)
-    expected = ffengine.check(CheckSpec.model_validate(asked), trained=checkpoint, trained_spec=spec)
+    checkpoint = next(
+        report.checkpoint for report in reports if report.layers == (1,) and report.epoch == 1
+    )
+    expected = ffengine.check(
+        CheckSpec.model_validate(asked), trained=checkpoint, trained_spec=spec
+    )
     assert isinstance(result, CheckResult)
     assert result.cells == expected.cells
     with pytest.raises(Refused, match="/spec/at/epoch"):
@@ -89,7 +102,9 @@ def test_the_weights_of_a_training_job_are_those_that_the_engine_learns(client: 
     _, reports = directly(spec)
     trained = client.submit(TRAIN).wait(PATIENCE_SECONDS)
     for query, report in (("", reports[-1]), ("?epoch=1&layer=0", reports[1])):
-        weights = ffengine.import_weights(client.download(trained.id, f"weights.safetensors{query}"))
+        weights = ffengine.import_weights(
+            client.download(trained.id, f"weights.safetensors{query}")
+        )
         assert (weights.spec, weights.epoch) == (spec, report.epoch)
         for found, expected in zip(weights.layers, report.checkpoint.weights, strict=True):
             assert found.tobytes() == expected.numpy().tobytes()
@@ -98,7 +113,11 @@ def test_the_weights_of_a_training_job_are_those_that_the_engine_learns(client: 
 
 
 def test_a_study_runs_its_grid_and_aggregates_over_seeds(client: Client) -> None:
-    spec = {"kind": "study", "base": TRAIN, "grid": {"network.widths": [[8], [16]], "negatives.strategy": ["wrong_label", "hybrid"]}}
+    spec = {
+        "kind": "study",
+        "base": TRAIN,
+        "grid": {"network.widths": [[8], [16]], "negatives.strategy": ["wrong_label", "hybrid"]},
+    }
     job = client.submit(spec, fresh=True).wait(PATIENCE_SECONDS)
     result = job.result
     assert result.kind == "study"
@@ -130,7 +149,11 @@ def test_an_identical_spec_is_answered_from_the_cache(client: Client) -> None:
     spec = {**TRAIN, "seeds": [6]}
     first = client.submit(spec).wait(PATIENCE_SECONDS)
     second = client.submit(spec)
-    assert (second.job.state.value, second.job.cached, second.job.cached_from) == ("succeeded", True, first.id)
+    assert (second.job.state.value, second.job.cached, second.job.cached_from) == (
+        "succeeded",
+        True,
+        first.id,
+    )
     assert second.result == first.result
 
 
@@ -138,8 +161,15 @@ def test_reading_waiting_and_paging(lab: Lab, client: Client) -> None:
     job = client.submit({**TRAIN, "seeds": [7]}, tags=["paged"], name="one")
     waited = lab.http.get(f"/v1/jobs/{job.id}", params={"wait": 30})
     assert waited.json()["state"] == "succeeded"
-    assert lab.http.get(f"/v1/jobs/{job.id}", headers={"If-None-Match": waited.headers["ETag"]}).status_code == 304
-    others = [client.submit({**TRAIN, "seeds": [8 + number]}, tags=["paged"]).id for number in range(3)]
+    assert (
+        lab.http.get(
+            f"/v1/jobs/{job.id}", headers={"If-None-Match": waited.headers["ETag"]}
+        ).status_code
+        == 304
+    )
+    others = [
+        client.submit({**TRAIN, "seeds": [8 + number]}, tags=["paged"]).id for number in range(3)
+    ]
     assert [found.id for found in client.jobs(tag="paged", limit=2)] == [*reversed(others), job.id]
 
 
@@ -149,7 +179,9 @@ def test_a_stream_resumed_in_its_middle_is_the_whole_stream(lab: Lab, client: Cl
     assert [event.id for event in whole] == list(range(1, len(whole) + 1))
     assert (whole[-1].type, whole[-1].data["state"]) == ("end", "succeeded")
     assert list(job.events(after=3)) == whole[3:]
-    page = lab.http.get(f"/v1/jobs/{job.id}/events", headers={"Accept": "application/json"}).json()["items"]
+    page = lab.http.get(f"/v1/jobs/{job.id}/events", headers={"Accept": "application/json"}).json()[
+        "items"
+    ]
     assert [event["id"] for event in page] == [event.id for event in whole]
 
 
@@ -157,11 +189,16 @@ def test_the_table_is_the_result(client: Client) -> None:
     job = client.submit(TRAIN).wait(PATIENCE_SECONDS)
     rows = list(csv.DictReader(io.StringIO(client.download(job.id, "result.csv").decode())))
     for row, expected in zip(rows, job.rows, strict=True):
-        assert {key: (json.loads(text) if text and key != "split" else text or None) for key, text in row.items()} == expected
+        assert {
+            key: (json.loads(text) if text and key != "split" else text or None)
+            for key, text in row.items()
+        } == expected
 
 
 def test_numbers_that_diverge_fail_with_a_diagnosis_and_their_curves(client: Client) -> None:
-    job = client.submit({**TRAIN, "optimizer": {"lr": 1e9}, "epochs": 30, "network": {"widths": [16]}})
+    job = client.submit(
+        {**TRAIN, "optimizer": {"lr": 1e9}, "epochs": 30, "network": {"widths": [16]}}
+    )
     with pytest.raises(JobFailed, match="diverged"):
         job.wait(PATIENCE_SECONDS)
     assert job.curves
@@ -189,26 +226,47 @@ def test_malformed_bodies_to_every_route_are_refused_with_a_problem(lab: Lab) ->
         for method in methods:
             for body in bodies if method == "post" and "{" not in path else bodies[:2]:
                 address = (
-                    path.replace("{job_id}", "job_" + "f" * 32).replace("{name}", "..%2f").replace("{file}", "x.png").replace("{code}", "x")
+                    path.replace("{job_id}", "job_" + "f" * 32)
+                    .replace("{name}", "..%2f")
+                    .replace("{file}", "x.png")
+                    .replace("{code}", "x")
                 )
-                answer = lab.http.request(method, address, content=body, headers={"Content-Type": "application/json"})
+                answer = lab.http.request(
+                    method, address, content=body, headers={"Content-Type": "application/json"}
+                )
                 assert answer.status_code < 500, (method, path, body[:40], answer.text)
                 if answer.status_code >= 400:
-                    assert answer.headers["Content-Type"] == "application/problem+json", (method, path, body[:40])
-    wrong = lab.http.post("/v1/jobs", json={"spec": {"kind": "train", "negatives": {"strategy": "noise", "sigma": 1}}})
-    assert wrong.json()["errors"] == [{"pointer": "/spec/negatives/sigma", "message": "is not a known field"}]
+                    assert answer.headers["Content-Type"] == "application/problem+json", (
+                        method,
+                        path,
+                        body[:40],
+                    )
+    wrong = lab.http.post(
+        "/v1/jobs", json={"spec": {"kind": "train", "negatives": {"strategy": "noise", "sigma": 1}}}
+    )
+    assert wrong.json()["errors"] == [
+        {"pointer": "/spec/negatives/sigma", "message": "is not a known field"}
+    ]
 
 
 def fflab(lab: Lab, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "service.cli", *arguments]
-    environment = {"FFLAB_URL": lab.stack.url, "FFLAB_HOME": str(lab.stack.home), "PATH": "/usr/bin:/bin"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_SECONDS)
+    environment = {
+        "FFLAB_URL": lab.stack.url,
+        "FFLAB_HOME": str(lab.stack.home),
+        "PATH": "/usr/bin:/bin",
+    }
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=PATIENCE_SECONDS
+    )
 
 
 def test_the_command_line_against_the_stack(lab: Lab, client: Client, tmp_path: Path) -> None:
     file = tmp_path / "spec.yaml"
     file.write_text(json.dumps(TRAIN))
-    submitted = fflab(lab, "submit", str(file), "--set", "seeds=[30]", "--set", "network.widths=[12]", "--wait")
+    submitted = fflab(
+        lab, "submit", str(file), "--set", "seeds=[30]", "--set", "network.widths=[12]", "--wait"
+    )
     assert submitted.returncode == 0, submitted.stderr
     job_id = submitted.stdout.splitlines()[0]
     assert client.read(job_id).state.value == "succeeded"
@@ -236,7 +294,9 @@ def test_the_command_line_against_the_stack(lab: Lab, client: Client, tmp_path: 
         (("run", "quick", "--set", "base"), 2, "expected FIELD=VALUE"),
     ],
 )
-def test_mistakes_on_the_command_line_are_one_line_that_helps(lab: Lab, arguments: tuple[str, ...], code: int, words: str) -> None:
+def test_mistakes_on_the_command_line_are_one_line_that_helps(
+    lab: Lab, arguments: tuple[str, ...], code: int, words: str
+) -> None:
     answer = fflab(lab, *arguments)
     assert answer.returncode == code, answer.stderr
     assert words in answer.stderr

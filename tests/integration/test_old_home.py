@@ -1,6 +1,8 @@
-"""A home that fflab 0.2.0 left in the middle of its work, opened by today's code: all is readable, and all goes on.
+"""A home that fflab 0.2.0 left in the middle of its work, opened by today's code: all is readable,
+and all goes on.
 
-tests/data/make_home.py made it with the code of that time; tests/data/home-0.2.0.json says what is in it.
+tests/data/make_home.py made it with the code of that time; tests/data/home-0.2.0.json says what is
+in it.
 """
 
 import hashlib
@@ -80,9 +82,13 @@ def test_every_figure_is_read_as_it_was(old: Lab, client: Client, name: str) -> 
     assert result.provenance.engine_version == "0.2.0"
     assert result.provenance.fflab_version is None
     read = result.model_dump(mode="json")[table]
-    assert [{key: row[key] for key in before} for row, before in zip(read, recorded[table], strict=True)] == recorded[table]
+    assert [
+        {key: row[key] for key in before} for row, before in zip(read, recorded[table], strict=True)
+    ] == recorded[table]
     assert got(old, f"/v1/jobs/{job_id}/result").json() == recorded
-    assert len(got(old, f"/v1/jobs/{job_id}/result.csv").text.splitlines()) == len(recorded[table]) + 1
+    assert (
+        len(got(old, f"/v1/jobs/{job_id}/result.csv").text.splitlines()) == len(recorded[table]) + 1
+    )
     assert "fflab 0.2.0, numerics 0.2.0" in got(old, f"/v1/jobs/{job_id}/report.html").text
     assert "fflab 0.2.0, numerics 0.2.0" in got(old, f"/jobs/{job_id}").text
     assert "begins on lab" in got(old, f"/v1/jobs/{job_id}/log").text
@@ -94,14 +100,22 @@ def test_every_figure_is_read_as_it_was(old: Lab, client: Client, name: str) -> 
 
 @pytest.mark.parametrize("name", ["check", "check at weights"])
 def test_every_margin_is_there(old: Lab, name: str) -> None:
-    with np.load(io.BytesIO(got(old, f"/v1/jobs/{JOBS[name]}/result.npz").content), allow_pickle=False) as archive:
-        satisfied = sum(int(archive[member].sum()) for member in archive.files if member.endswith("satisfied"))
+    with np.load(
+        io.BytesIO(got(old, f"/v1/jobs/{JOBS[name]}/result.npz").content), allow_pickle=False
+    ) as archive:
+        satisfied = sum(
+            int(archive[member].sum()) for member in archive.files if member.endswith("satisfied")
+        )
     assert satisfied == sum(cell["satisfied"] for cell in RESULTS[name]["cells"])
 
 
 def test_the_weights_are_what_they_were(old: Lab) -> None:
-    weights = ffengine.import_weights(got(old, f"/v1/jobs/{JOBS['train']}/weights.safetensors").content)
-    assert [hashlib.sha256(layer.tobytes()).hexdigest() for layer in weights.layers] == FACTS["weights"]
+    weights = ffengine.import_weights(
+        got(old, f"/v1/jobs/{JOBS['train']}/weights.safetensors").content
+    )
+    assert [hashlib.sha256(layer.tobytes()).hexdigest() for layer in weights.layers] == FACTS[
+        "weights"
+    ]
 
 
 @pytest.mark.parametrize("name", RESULTS)
@@ -116,7 +130,9 @@ def rows(old: Lab, job_id: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_paused_job_goes_on_from_its_checkpoint_to_the_figures_of_an_undisturbed_one(old: Lab, client: Client) -> None:
+def test_the_paused_job_goes_on_from_its_checkpoint_to_the_figures_of_an_undisturbed_one(
+    old: Lab, client: Client
+) -> None:
     job_id, spec = JOBS["paused"], FACTS["specs"]["paused"]
     assert old.job(job_id)["state"] == "paused"
     before = rows(old, job_id)
@@ -133,9 +149,15 @@ def test_the_paused_job_goes_on_from_its_checkpoint_to_the_figures_of_an_undistu
     assert [row.epoch for row in resumed.curves] == [row.epoch for row in undisturbed.curves]
     early = [row.model_dump(mode="json") for row in undisturbed.curves if row.epoch <= stopped]
     if early == before:  # this machine computes the very bits of the one that made the home
-        assert (resumed.curves, resumed.accuracy, resumed.measures) == (undisturbed.curves, undisturbed.accuracy, undisturbed.measures)
+        assert (resumed.curves, resumed.accuracy, resumed.measures) == (
+            undisturbed.curves,
+            undisturbed.accuracy,
+            undisturbed.measures,
+        )
     else:
-        sparsity, expected = ([row.sparsity for row in result.curves] for result in (resumed, undisturbed))
+        sparsity, expected = (
+            [row.sparsity for row in result.curves] for result in (resumed, undisturbed)
+        )
         assert sparsity == pytest.approx(expected, abs=0.02)
 
 

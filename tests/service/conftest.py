@@ -1,4 +1,6 @@
-"""A real database for every test: SQLite in a fresh folder, and PostgreSQL where it is installed; the app over it in process."""
+"""A real database for every test: SQLite in a fresh folder, and PostgreSQL where it is installed;
+the app over it in process.
+"""
 
 import os
 import shutil
@@ -63,8 +65,13 @@ def _own_data() -> Iterator[None]:
 
 @pytest.fixture
 def client(app: FastAPI) -> Iterator[httpx.Client]:
-    """The app behind a real server on a free port, so that bodies stream and clients hang up as they do in life."""
-    with serving(app) as url, httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
+    """The app behind a real server on a free port, so that bodies stream and clients hang up as
+    they do in life.
+    """
+    with (
+        serving(app) as url,
+        httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client,
+    ):
         yield client
 
 
@@ -135,14 +142,23 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture(params=["sqlite", "postgres"])
 def either_store(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Iterator[Store]:
     """A store with the schema in place, on SQLite and on PostgreSQL."""
-    url = f"sqlite:///{shutil.copy(migrated, tmp_path)}" if request.param == "sqlite" else request.getfixturevalue("migrated_postgres_url")
+    url = (
+        f"sqlite:///{shutil.copy(migrated, tmp_path)}"
+        if request.param == "sqlite"
+        else request.getfixturevalue("migrated_postgres_url")
+    )
     store = Store(url)
     yield store
     store.close()
 
 
 @pytest.fixture
-def fflab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], client: httpx.Client, tmp_path: Path) -> Fflab:
+def fflab(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    client: httpx.Client,
+    tmp_path: Path,
+) -> Fflab:
     """Runs a command in this process, in a pipe, as a client of the service."""
     monkeypatch.setenv("FFLAB_URL", str(client.base_url).rstrip("/"))
     monkeypatch.setenv("FFLAB_HOME", str(tmp_path))
@@ -165,5 +181,8 @@ def hostile_app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
 
 @pytest.fixture(scope="module")
 def hardy(hostile_app: FastAPI) -> Iterator[httpx.Client]:
-    with serving(hostile_app) as url, httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
+    with (
+        serving(hostile_app) as url,
+        httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client,
+    ):
         yield client

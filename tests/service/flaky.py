@@ -1,4 +1,6 @@
-"""A server that answers as it is told to, one connection after the other: drops, half answers, other people's pages."""
+"""A server that answers as it is told to, one connection after the other: drops, half answers,
+other people's pages.
+"""
 
 import socket
 import threading
@@ -78,14 +80,21 @@ def reset(connection: socket.socket) -> None:
 
 def answers(status: int, body: str = "", kind: str = "application/json", **headers: str) -> Play:
     """An answer."""
-    lines = [f"HTTP/1.1 {status} x", f"content-type: {kind}", f"content-length: {len(body.encode())}", "connection: close"]
+    lines = [
+        f"HTTP/1.1 {status} x",
+        f"content-type: {kind}",
+        f"content-length: {len(body.encode())}",
+        "connection: close",
+    ]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return lambda connection: connection.sendall("\r\n".join([*lines, "", body]).encode())
 
 
 def half_of(body: str) -> Play:
     """An answer that breaks off."""
-    head = f"HTTP/1.1 200 x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = (
+        f"HTTP/1.1 200 x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
     return lambda connection: connection.sendall((head + body[: len(body) // 2]).encode())
 
 
@@ -93,7 +102,10 @@ def streams(*pieces: bytes, whole: bool = True) -> Play:
     """Server-Sent Events in these pieces; without their end where they are not `whole`."""
 
     def play(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 200 x\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n")
+        connection.sendall(
+            b"HTTP/1.1 200 x\r\ncontent-type: text/event-stream; "
+            b"charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
         for piece in pieces:
             connection.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
         if whole:

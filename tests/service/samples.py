@@ -1,10 +1,25 @@
 """Small rows and results, made by hand: the store does not care where figures come from."""
 
 from ffengine.datasets import DATASETS
-from ffengine.results import CheckCell, CheckResult, DatasetProvenance, EpochRow, Provenance, Split, TrainResult
+from ffengine.results import (
+    CheckCell,
+    CheckResult,
+    DatasetProvenance,
+    EpochRow,
+    Provenance,
+    Split,
+    TrainResult,
+)
 
 
-def epoch_row(epoch: int = 0, split: Split = "positive", *, seed: int = 0, layer: int = 0, ratio: float | None = 0.75) -> EpochRow:
+def epoch_row(
+    epoch: int = 0,
+    split: Split = "positive",
+    *,
+    seed: int = 0,
+    layer: int = 0,
+    ratio: float | None = 0.75,
+) -> EpochRow:
     return EpochRow(
         seed=seed,
         layer=layer,
@@ -65,7 +80,11 @@ def provenance(seeds: tuple[int, ...] = (0,)) -> Provenance:
         threads=1,
         dtype="float32",
         dataset=DatasetProvenance(
-            name="mnist-mini", digest=DATASETS["mnist-mini"].digest or "", preprocess="unit", train_samples=4, test_samples=4
+            name="mnist-mini",
+            digest=DATASETS["mnist-mini"].digest or "",
+            preprocess="unit",
+            train_samples=4,
+            test_samples=4,
         ),
         seeds=seeds,
         wall_seconds={"train": 0.5},
@@ -78,4 +97,9 @@ def train_result(seeds: tuple[int, ...] = (0,), *, epochs: int = 1) -> TrainResu
 
 
 def check_result(seeds: tuple[int, ...] = (0, 1, 2)) -> CheckResult:
-    return CheckResult(theorem=1, cells=tuple(check_cell(seed=seed) for seed in seeds), diagnostics=(), provenance=provenance(seeds))
+    return CheckResult(
+        theorem=1,
+        cells=tuple(check_cell(seed=seed) for seed in seeds),
+        diagnostics=(),
+        provenance=provenance(seeds),
+    )

@@ -14,7 +14,10 @@ from tests.serving import serving
 
 def test_the_api_process_does_not_import_torch() -> None:
     loaded = "service.web.app, service.results.charts, service.results.report"
-    code = f"import sys, {loaded}; print(sorted({{'torch', 'torchvision', 'workers'}} & set(sys.modules)))"
+    code = (
+        f"import sys, {loaded}; print(sorted({{'torch', 'torchvision', 'workers'}} & "
+        f"set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -30,7 +33,11 @@ def test_an_app_leaves_no_thread_behind_and_can_be_started_again(settings: Setti
         app = create_app(settings)
         with serving(app) as url, httpx.Client(base_url=url, trust_env=False) as client:
             assert client.get("/healthz").status_code == 200
-        assert not [thread for thread in set(threading.enumerate()) - before if thread.name in ("reconciler", "server")]
+        assert not [
+            thread
+            for thread in set(threading.enumerate()) - before
+            if thread.name in ("reconciler", "server")
+        ]
 
 
 def test_settings_limit_the_size_of_bodies(settings: Settings) -> None:

@@ -1,4 +1,6 @@
-"""Artifacts: what is read is what was written, names cannot leave the folder, and a write is seen whole or not at all."""
+"""Artifacts: what is read is what was written, names cannot leave the folder, and a write is seen
+whole or not at all.
+"""
 
 import contextlib
 from pathlib import Path
@@ -46,7 +48,9 @@ def test_what_a_killed_writer_left_is_tidied_away(artifacts: Artifacts) -> None:
 
 
 @given(st.binary(min_size=1, max_size=200), st.data())
-def test_every_damage_is_noticed(tmp_path_factory: pytest.TempPathFactory, data: bytes, draw: st.DataObject) -> None:
+def test_every_damage_is_noticed(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, draw: st.DataObject
+) -> None:
     root = tmp_path_factory.mktemp("artifacts")
     artifacts = Artifacts(root)
     artifacts.put(JOB, NAME, data)
@@ -55,7 +59,9 @@ def test_every_damage_is_noticed(tmp_path_factory: pytest.TempPathFactory, data:
     if draw.draw(st.booleans(), "cut off"):
         del stored[draw.draw(st.integers(0, len(stored) - 1), "length") :]
     else:
-        stored[draw.draw(st.integers(0, len(stored) - 1), "place")] ^= draw.draw(st.integers(1, 255), "bits")
+        stored[draw.draw(st.integers(0, len(stored) - 1), "place")] ^= draw.draw(
+            st.integers(1, 255), "bits"
+        )
     path.write_bytes(stored)
     with pytest.raises(ArtifactDamaged):
         artifacts.get(JOB, NAME)
@@ -71,7 +77,9 @@ def test_no_name_leaves_its_folder(tmp_path_factory: pytest.TempPathFactory, nam
     assert {path.parent for path in root.rglob("*") if path.is_file()} <= {root / "inside" / JOB}
 
 
-@pytest.mark.parametrize("name", ["../x", "..", ".", "", "/etc/passwd", "a/b", "a\x00b", "A", "x\n", "-x", "a" * 100])
+@pytest.mark.parametrize(
+    "name", ["../x", "..", ".", "", "/etc/passwd", "a/b", "a\x00b", "A", "x\n", "-x", "a" * 100]
+)
 def test_names_that_are_none_are_refused(artifacts: Artifacts, name: str) -> None:
     with pytest.raises(ValueError, match="not an artifact's name"):
         artifacts.put(JOB, name, b"x")
@@ -81,12 +89,18 @@ def test_names_that_are_none_are_refused(artifacts: Artifacts, name: str) -> Non
 
 @pytest.mark.parametrize("job", ["../job", "job_", "job_" + "g" * 32, "job_" + "0" * 32 + "\n", ""])
 def test_ids_that_are_none_are_refused(artifacts: Artifacts, job: str) -> None:
-    for action in (lambda: artifacts.get(job, NAME), lambda: artifacts.delete(job), lambda: artifacts.names(job)):
+    for action in (
+        lambda: artifacts.get(job, NAME),
+        lambda: artifacts.delete(job),
+        lambda: artifacts.names(job),
+    ):
         with pytest.raises(ValueError, match="not a job's id"):
             action()
 
 
-def test_a_write_that_fails_leaves_the_old_content_and_no_draft(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_the_old_content_and_no_draft(
+    artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     artifacts.put(JOB, NAME, b"old")
 
     def no_room(_descriptor: int) -> None:

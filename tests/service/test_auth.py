@@ -1,4 +1,6 @@
-"""API keys: open on loopback until there is one, then whoever has one; hashed at rest, refused when revoked."""
+"""API keys: open on loopback until there is one, then whoever has one; hashed at rest, refused when
+revoked.
+"""
 
 from collections.abc import Iterator
 
@@ -16,7 +18,15 @@ from tests.over_http import TRAIN, refused
 from tests.serving import serving
 
 OPEN_ROUTES = ("/healthz", "/metrics", "/openapi.json", "/problems/key-needed")
-CLOSED_ROUTES = ("/v1/jobs", "/v1/catalog", "/v1/presets", "/v1/datasets", "/v1/workers", "/v1/jobs/x", "/v1/jobs/x/events")
+CLOSED_ROUTES = (
+    "/v1/jobs",
+    "/v1/catalog",
+    "/v1/presets",
+    "/v1/datasets",
+    "/v1/workers",
+    "/v1/jobs/x",
+    "/v1/jobs/x/events",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -38,12 +48,18 @@ def test_with_a_key_every_route_needs_one(client: httpx.Client, key: NewKey, rou
     response = client.get(route)
     refused(response, 401, "key-needed")
     assert response.headers["www-authenticate"].startswith("Bearer")
-    for headers in ({"Authorization": f"Bearer {key.secret}"}, {"Authorization": f"bearer  {key.secret}"}, {"X-API-Key": key.secret}):
+    for headers in (
+        {"Authorization": f"Bearer {key.secret}"},
+        {"Authorization": f"bearer  {key.secret}"},
+        {"X-API-Key": key.secret},
+    ):
         assert client.get(route, headers=headers).status_code in (200, 404)
 
 
 @pytest.mark.parametrize("route", OPEN_ROUTES)
-def test_what_says_nothing_of_jobs_stays_open(client: httpx.Client, key: NewKey, route: str) -> None:
+def test_what_says_nothing_of_jobs_stays_open(
+    client: httpx.Client, key: NewKey, route: str
+) -> None:
     assert key.secret
     assert client.get(route).status_code == 200
 
@@ -58,9 +74,13 @@ def test_what_says_nothing_of_jobs_stays_open(client: httpx.Client, key: NewKey,
         {"X-API-Key": "a" * 10_000},
     ],
 )
-def test_what_is_no_key_is_refused(client: httpx.Client, key: NewKey, headers: dict[str, str]) -> None:
+def test_what_is_no_key_is_refused(
+    client: httpx.Client, key: NewKey, headers: dict[str, str]
+) -> None:
     refused(client.get("/v1/jobs", headers=headers), 401, "key-needed")
-    refused(client.get("/v1/jobs", headers={"Authorization": f"Basic {key.secret}"}), 401, "key-needed")
+    refused(
+        client.get("/v1/jobs", headers={"Authorization": f"Basic {key.secret}"}), 401, "key-needed"
+    )
     refused(client.get("/v1/jobs", headers={"X-API-Key": key.id}), 401, "key-needed")
 
 
@@ -70,7 +90,9 @@ def test_a_refusal_comes_before_the_body_is_judged(client: httpx.Client, key: Ne
 
 
 def test_secrets_are_not_stored(store: Store, key: NewKey) -> None:
-    assert store.api_keys.all() == [ApiKey(key.id, "ada", fingerprint(key.secret), is_revoked=False)]
+    assert store.api_keys.all() == [
+        ApiKey(key.id, "ada", fingerprint(key.secret), is_revoked=False)
+    ]
     with store.database.reading() as session:
         (row,) = session.scalars(select(KeyRow))
     assert (row.id, row.name, row.revoked_at) == (key.id, "ada", None)
@@ -79,7 +101,9 @@ def test_secrets_are_not_stored(store: Store, key: NewKey) -> None:
     assert create_key(store.api_keys, "ada").secret != key.secret
 
 
-def test_a_revoked_key_is_refused_and_the_service_stays_closed(client: httpx.Client, store: Store, key: NewKey) -> None:
+def test_a_revoked_key_is_refused_and_the_service_stays_closed(
+    client: httpx.Client, store: Store, key: NewKey
+) -> None:
     headers = {"X-API-Key": key.secret}
     assert client.get("/v1/jobs", headers=headers).status_code == 200
     assert store.api_keys.revoke(key.id)
@@ -88,11 +112,15 @@ def test_a_revoked_key_is_refused_and_the_service_stays_closed(client: httpx.Cli
     refused(client.get("/v1/jobs"), 401, "key-needed")
 
 
-def test_idempotency_keys_of_two_people_do_not_meet(client: httpx.Client, store: Store, key: NewKey) -> None:
+def test_idempotency_keys_of_two_people_do_not_meet(
+    client: httpx.Client, store: Store, key: NewKey
+) -> None:
     other = create_key(store.api_keys, "bob")
     ids = set()
     for secret in (key.secret, other.secret):
-        response = client.post("/v1/jobs", json={"spec": TRAIN}, headers={"X-API-Key": secret, "Idempotency-Key": "k"})
+        response = client.post(
+            "/v1/jobs", json={"spec": TRAIN}, headers={"X-API-Key": secret, "Idempotency-Key": "k"}
+        )
         assert response.status_code == 202
         ids.add(response.json()["id"])
     assert len(ids) == 2

@@ -19,11 +19,19 @@ from service.background.broker_check import answers, complaints, probe
 from service.cli.doctor import Check, _redis
 from service.settings import Settings
 from service.stack import redis_server
-from service.stack.redis_server import BrokerError, EmbeddedRedis, bundled_server, find_server, version_of
+from service.stack.redis_server import (
+    BrokerError,
+    EmbeddedRedis,
+    bundled_server,
+    find_server,
+    version_of,
+)
 
 
 @pytest.fixture(params=["found", "bundled"])
-def server(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddedRedis:
+def server(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> EmbeddedRedis:
     if request.param == "bundled":
         monkeypatch.setattr(redis_server, "SERVERS", ())
     made = EmbeddedRedis(tmp_path / "redis with a blank")
@@ -46,10 +54,16 @@ def running(server: EmbeddedRedis) -> Iterator[None]:
 def test_it_serves_with_its_password_alone_and_evicts_nothing(server: EmbeddedRedis) -> None:
     with running(server):
         assert complaints(server.url) == []
-        with probe(f"redis://127.0.0.1:{server.port}/0") as stranger, pytest.raises(redis.AuthenticationError):
+        with (
+            probe(f"redis://127.0.0.1:{server.port}/0") as stranger,
+            pytest.raises(redis.AuthenticationError),
+        ):
             stranger.ping()
         with redis.Redis.from_url(server.url, decode_responses=True) as client:
-            assert client.config_get("appendonly", "bind") == {"appendonly": "yes", "bind": "127.0.0.1"}
+            assert client.config_get("appendonly", "bind") == {
+                "appendonly": "yes",
+                "bind": "127.0.0.1",
+            }
             client.config_set("maxmemory-policy", "allkeys-lru")
         assert "noeviction" in complaints(server.url)[0]
     assert not answers(server.url)
@@ -65,28 +79,48 @@ def evicting(server: EmbeddedRedis) -> Iterator[str]:
         yield server.url
 
 
-EVICTS = "Redis drops messages when memory is short (maxmemory-policy allkeys-lru), and jobs start late: set noeviction"
+EVICTS = (
+    "Redis drops messages when memory is short (maxmemory-policy allkeys-lru), and jobs start "
+    "late: set noeviction"
+)
 
 
 def test_the_doctor_warns_of_a_broker_that_drops_messages(evicting: str, tmp_path: Path) -> None:
     found = list(_redis(Settings(home=tmp_path, redis_url=SecretStr(evicting))))
     wrong, _, advice = EVICTS.rpartition(": ")
-    assert found == [Check("redis", "ok", "FFLAB_REDIS_URL answers"), Check("redis", "warn", wrong, advice)]
+    assert found == [
+        Check("redis", "ok", "FFLAB_REDIS_URL answers"),
+        Check("redis", "warn", wrong, advice),
+    ]
     away = list(_redis(Settings(home=tmp_path, redis_url=SecretStr("redis://127.0.0.1:1/0"))))
-    assert [(check.verdict, check.finding) for check in away] == [("fail", "FFLAB_REDIS_URL does not answer")]
+    assert [(check.verdict, check.finding) for check in away] == [
+        ("fail", "FFLAB_REDIS_URL does not answer")
+    ]
 
 
 @pytest.mark.parametrize("program", ["api", "worker"])
 def test_api_and_worker_say_so_when_they_start(evicting: str, program: str, tmp_path: Path) -> None:
-    command = {"api": ["service.serve", "--port", "0"], "worker": ["workers", "--device", "cpu"]}[program]
-    environment = os.environ | {"FFLAB_HOME": str(tmp_path / "home"), "FFLAB_REDIS_URL": evicting, "PYTHONUNBUFFERED": "1"}
+    command = {"api": ["service.serve", "--port", "0"], "worker": ["workers", "--device", "cpu"]}[
+        program
+    ]
+    environment = os.environ | {
+        "FFLAB_HOME": str(tmp_path / "home"),
+        "FFLAB_REDIS_URL": evicting,
+        "PYTHONUNBUFFERED": "1",
+    }
     with started([sys.executable, "-m", *command], environment) as lines:
         assert next(line for line in lines if "Redis" in line).rstrip().endswith(EVICTS)
 
 
 def test_up_says_so_where_it_was_typed(evicting: str, tmp_path: Path) -> None:
-    environment = os.environ | {"FFLAB_HOME": str(tmp_path / "home"), "FFLAB_REDIS_URL": evicting, "PYTHONUNBUFFERED": "1"}
-    with started([sys.executable, "-m", "service.cli", "up", "--port", "0", "--device", "cpu"], environment) as lines:
+    environment = os.environ | {
+        "FFLAB_HOME": str(tmp_path / "home"),
+        "FFLAB_REDIS_URL": evicting,
+        "PYTHONUNBUFFERED": "1",
+    }
+    with started(
+        [sys.executable, "-m", "service.cli", "up", "--port", "0", "--device", "cpu"], environment
+    ) as lines:
         assert next(lines).rstrip() == EVICTS
         assert "fflab is up" in next(lines)
 
@@ -94,7 +128,9 @@ def test_up_says_so_where_it_was_typed(evicting: str, tmp_path: Path) -> None:
 @contextmanager
 def started(command: list[str], environment: dict[str, str]) -> Iterator[Iterator[str]]:
     """The lines that a program writes, until it is told to end."""
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     assert process.stdout
     try:
         yield iter(process.stdout)
@@ -106,12 +142,27 @@ def started(command: list[str], environment: dict[str, str]) -> Iterator[Iterato
 def test_an_old_server_is_told_of(evicting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker_check, "OLDEST", (99, 1))
     old, _ = complaints(evicting)
-    assert re.fullmatch(r"Redis is of version \d+\.\d+\.\d+, older than fflab is tested with: install 99\.1 or newer", old)
+    assert re.fullmatch(
+        r"Redis is of version \d+\.\d+\.\d+, older than fflab is tested with: install 99\.1 or "
+        r"newer",
+        old,
+    )
 
 
 def test_a_server_that_lets_us_see_nothing_is_not_complained_of(evicting: str) -> None:
     with redis.Redis.from_url(evicting) as client:
-        client.execute_command("ACL", "SETUSER", "guest", "on", ">secret", "+ping", "+client", "+hello", "+select", "~*")
+        client.execute_command(
+            "ACL",
+            "SETUSER",
+            "guest",
+            "on",
+            ">secret",
+            "+ping",
+            "+client",
+            "+hello",
+            "+select",
+            "~*",
+        )
     guest = re.sub("//.*@", "//guest:secret@", evicting)
     assert answers(guest)
     assert complaints(guest) == []
@@ -138,7 +189,9 @@ def test_a_folder_that_is_anothers_is_neither_read_nor_emptied(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["appendonlydir"]
 
 
-def test_servers_of_path_come_first_then_the_bundled_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_servers_of_path_come_first_then_the_bundled_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     old = tmp_path / "redis-server"
     assert version_of(old) == ()

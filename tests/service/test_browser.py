@@ -1,4 +1,6 @@
-"""What a browser does with what is served: a chart draws itself and can be saved, and nothing in it acts for whoever looks at it."""
+"""What a browser does with what is served: a chart draws itself and can be saved, and nothing in it
+acts for whoever looks at it.
+"""
 
 from collections.abc import Iterator
 
@@ -31,11 +33,20 @@ def context(browser: Browser, client: httpx.Client) -> Iterator[BrowserContext]:
 def complaints_of(page: Page) -> list[str]:
     found: list[str] = []
     page.on("pageerror", lambda error: found.append(str(error)))
-    page.on("console", lambda said: found.append(said.text) if "Content Security Policy" in said.text or "sandbox" in said.text else None)
+    page.on(
+        "console",
+        lambda said: (
+            found.append(said.text)
+            if "Content Security Policy" in said.text or "sandbox" in said.text
+            else None
+        ),
+    )
     return found
 
 
-def test_a_chart_draws_itself_and_can_be_saved_but_acts_for_nobody(context: BrowserContext, client: httpx.Client, store: Store) -> None:
+def test_a_chart_draws_itself_and_can_be_saved_but_acts_for_nobody(
+    context: BrowserContext, client: httpx.Client, store: Store
+) -> None:
     victim = submit(client, name="mine")
     job_id = stored_once(store, SCRIPT.replace("VICTIM", victim.id))
     for name in [line["name"] for line in client.get(f"/v1/jobs/{job_id}/charts").json()["items"]]:
@@ -50,13 +61,19 @@ def test_a_chart_draws_itself_and_can_be_saved_but_acts_for_nobody(context: Brow
         with page.expect_download() as saved:
             page.get_by_role("link", name="Save as SVG").click()
         assert saved.value.path().read_text().startswith("<svg")
-        assert page.evaluate("fetch('/v1/jobs').then(answer => answer.status, () => 'refused')") == "refused"
+        assert (
+            page.evaluate("fetch('/v1/jobs').then(answer => answer.status, () => 'refused')")
+            == "refused"
+        )
         page.close()
     assert client.get(f"/v1/jobs/{victim.id}").json()["name"] == "mine"
 
 
 def test_a_chart_works_as_a_file_too(
-    context: BrowserContext, client: httpx.Client, store: Store, tmp_path_factory: pytest.TempPathFactory
+    context: BrowserContext,
+    client: httpx.Client,
+    store: Store,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     job_id = stored_once(store, "second part")
     file = tmp_path_factory.mktemp("charts") / "chart.html"
@@ -69,7 +86,9 @@ def test_a_chart_works_as_a_file_too(
     assert not complaints
 
 
-def test_the_report_shows_its_pictures_and_runs_nothing(context: BrowserContext, client: httpx.Client, store: Store) -> None:
+def test_the_report_shows_its_pictures_and_runs_nothing(
+    context: BrowserContext, client: httpx.Client, store: Store
+) -> None:
     job_id = stored_once(store, SCRIPT)
     page = context.new_page()
     complaints = complaints_of(page)
@@ -77,7 +96,12 @@ def test_the_report_shows_its_pictures_and_runs_nothing(context: BrowserContext,
     pictures = page.locator("figure img")
     assert pictures.count() > 0
     for number in range(pictures.count()):
-        assert pictures.nth(number).evaluate("async image => { await image.decode(); return image.naturalWidth }") > 0
+        assert (
+            pictures.nth(number).evaluate(
+                "async image => { await image.decode(); return image.naturalWidth }"
+            )
+            > 0
+        )
     assert page.evaluate("getComputedStyle(document.querySelector('figure')).borderRadius") == "8px"
     assert not complaints
 
@@ -93,7 +117,9 @@ def test_what_is_downloaded_arrives(context: BrowserContext, store: Store) -> No
     expect(page.locator("svg").first).to_be_visible(timeout=PATIENCE)
 
 
-def test_every_answer_says_that_it_is_what_it_says_and_runs_nothing(client: httpx.Client, store: Store) -> None:
+def test_every_answer_says_that_it_is_what_it_says_and_runs_nothing(
+    client: httpx.Client, store: Store
+) -> None:
     job_id = stored_once(store, "a name")
     routes = (
         "jobs",
@@ -106,9 +132,19 @@ def test_every_answer_says_that_it_is_what_it_says_and_runs_nothing(client: http
         "nothing",
     )
     answers = [client.get(f"/v1/{route}") for route in routes]
-    answers += [client.get(f"/v1/jobs/{job_id}/{file}") for file in ("report.html", "chart/grid_theorem1.svg", "chart/nothing.png")]
-    answers += [client.post("/v1/jobs", content=b"{"), client.post("/v1/jobs", json={"x": "x" * 1_100_000}), client.put("/v1/jobs")]
-    answers += [client.get(path) for path in ("/openapi.json", "/healthz", "/metrics", "/problems/invalid", "/nothing")]
+    answers += [
+        client.get(f"/v1/jobs/{job_id}/{file}")
+        for file in ("report.html", "chart/grid_theorem1.svg", "chart/nothing.png")
+    ]
+    answers += [
+        client.post("/v1/jobs", content=b"{"),
+        client.post("/v1/jobs", json={"x": "x" * 1_100_000}),
+        client.put("/v1/jobs"),
+    ]
+    answers += [
+        client.get(path)
+        for path in ("/openapi.json", "/healthz", "/metrics", "/problems/invalid", "/nothing")
+    ]
     known = client.get(f"/v1/jobs/{job_id}/report.html", headers={"If-None-Match": "*"})
     assert known.status_code == 304
     for answer in [*answers, known]:
@@ -116,7 +152,9 @@ def test_every_answer_says_that_it_is_what_it_says_and_runs_nothing(client: http
         assert {"default-src 'none'", "sandbox"} <= set(policy), answer.url
         assert answer.headers["x-content-type-options"] == "nosniff"
     assert {413, 404, 405} <= {answer.status_code for answer in answers}
-    drawing = client.get(f"/v1/jobs/{job_id}/chart/grid_theorem1.html").headers["content-security-policy"]
+    drawing = client.get(f"/v1/jobs/{job_id}/chart/grid_theorem1.html").headers[
+        "content-security-policy"
+    ]
     assert "sandbox allow-scripts allow-downloads" in drawing.split("; ")
     assert "allow-same-origin" not in drawing
     assert "sandbox" not in client.get("/").headers["content-security-policy"]

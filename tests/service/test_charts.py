@@ -1,4 +1,6 @@
-"""Charts, the comparison and the report: every chart in every format from real results, their values against their definitions."""
+"""Charts, the comparison and the report: every chart in every format from real results, their
+values against their definitions.
+"""
 
 import html
 import json
@@ -24,7 +26,19 @@ from ffengine.spec import CheckSpec, StudySpec, TrainSpec, digest
 from ffengine.study import expand, study_cell, summarise, wilson
 from service.artifacts import Artifacts, margins_name
 from service.jobs import Job
-from service.results.charts import CHARTS, FORMATS, Drawable, Grid, GridCell, NothingToDraw, SoFar, Source, available, overlay, render
+from service.results.charts import (
+    CHARTS,
+    FORMATS,
+    Drawable,
+    Grid,
+    GridCell,
+    NothingToDraw,
+    SoFar,
+    Source,
+    available,
+    overlay,
+    render,
+)
 from service.results.charts.geometry import limit_curve
 from service.results.charts.overlay import OVERLAID
 from service.results.charts.style import MOST_PANELS
@@ -35,10 +49,20 @@ from service.results.paper_setting import is_papers_setting
 from service.results.report import report
 from tests.service.samples import check_cell, check_result, epoch_row, provenance, train_result
 
-TINY: dict[str, Any] = {"dataset": {"train_samples": 100, "test_samples": 20}, "network": {"widths": [12]}, "epochs": 2, "batch_size": 50}
+TINY: dict[str, Any] = {
+    "dataset": {"train_samples": 100, "test_samples": 20},
+    "network": {"widths": [12]},
+    "epochs": 2,
+    "batch_size": 50,
+}
 TRAIN = TrainSpec.model_validate({**TINY, "seeds": [0, 1, 2]})
-DEEP = TrainSpec.model_validate({**TINY, "network": {"widths": [12, 8], "normalize": "l2"}, "objective": {"name": "softplus"}})
-CHECKS = [CheckSpec(theorem=number, widths=(8, 16), samples=60, batch_size=30, seeds=(0, 1)) for number in (1, 2)]
+DEEP = TrainSpec.model_validate(
+    {**TINY, "network": {"widths": [12, 8], "normalize": "l2"}, "objective": {"name": "softplus"}}
+)
+CHECKS = [
+    CheckSpec(theorem=number, widths=(8, 16), samples=60, batch_size=30, seeds=(0, 1))
+    for number in (1, 2)
+]
 STUDY = StudySpec(
     base=TrainSpec.model_validate({**TINY, "epochs": 1, "seeds": [0, 1]}),
     grid={"optimizer.lr": [0.5, 1.0], "negatives.strategy": ["wrong_label", "noise", "hybrid"]},
@@ -60,14 +84,23 @@ class Checked(NamedTuple):
     @property
     def source(self) -> Source:
         kept = kept_cells(self.result.cells, self.artifacts, self.owner)
-        return Source("", self.result, self.spec, partial(margin_histograms, kept, self.artifacts, self.owner) if kept else None)
+        return Source(
+            "",
+            self.result,
+            self.spec,
+            partial(margin_histograms, kept, self.artifacts, self.owner) if kept else None,
+        )
 
 
 def checked(spec: CheckSpec, artifacts: Artifacts, owner: str = OWNER) -> Checked:
     margins: list[CellMargins] = []
 
     def keep(found: CellsReport) -> Control:
-        artifacts.put(owner, margins_name(found.cells[0].seed, found.cells[0].width), write_margins(found.margins))
+        artifacts.put(
+            owner,
+            margins_name(found.cells[0].seed, found.cells[0].width),
+            write_margins(found.margins),
+        )
         margins.extend(found.margins)
         return "run"
 
@@ -84,7 +117,10 @@ def grid() -> Grid:
     return Grid(
         "",
         [
-            GridCell(study_cell(cell, job=None, state="succeeded", result=ffengine.train(cell.spec)), cell.spec)
+            GridCell(
+                study_cell(cell, job=None, state="succeeded", result=ffengine.train(cell.spec)),
+                cell.spec,
+            )
             for cell in expand(STUDY)
             if isinstance(cell.spec, TrainSpec)
         ],
@@ -116,26 +152,45 @@ def trained_of(source: Drawable) -> TrainResult:
 def test_every_chart_is_available_where_its_rows_are(sources: list[Drawable]) -> None:
     assert set(available(sources)) == set(CHARTS)
     assert available(sources[2:3]) == ["theorem1_widths", "margins", "geometry", "agreement_widths"]
-    assert available(sources[:1]) == ["theorem2", "sparsity", "goodness", "prediction", "theorem1", "agreement"]
+    assert available(sources[:1]) == [
+        "theorem2",
+        "sparsity",
+        "goodness",
+        "prediction",
+        "theorem1",
+        "agreement",
+    ]
     assert available([]) == []
     with pytest.raises(NothingToDraw):
         render("sparsity", sources[2:], "json")
 
 
 def test_curves_of_several_jobs_lie_over_each_other(sources: list[Drawable]) -> None:
-    jobs = [source._replace(label=f"job {number}") for number, source in enumerate([sources[0]] * 9)]
+    jobs = [
+        source._replace(label=f"job {number}") for number, source in enumerate([sources[0]] * 9)
+    ]
     assert set(OVERLAID) <= set(available(jobs))
     for name in available(jobs):
         drawn = json.loads(overlay(name, jobs))
         if name in OVERLAID:
             rows = [row for rows in drawn["datasets"].values() for row in rows if "job" in row]
             assert {(row["job"], row["series"]) for row in rows} == {
-                (f"job {number}", f"{split} samples") for number in range(9) for split in ("positive", "negative")
+                (f"job {number}", f"{split} samples")
+                for number in range(9)
+                for split in ("positive", "negative")
             }
             scales = [
-                layer["encoding"]["strokeDash"]["scale"] for layer in drawn["spec"]["layer"] if "strokeDash" in layer.get("encoding", {})
+                layer["encoding"]["strokeDash"]["scale"]
+                for layer in drawn["spec"]["layer"]
+                if "strokeDash" in layer.get("encoding", {})
             ]
-            looks = list(zip(drawn["spec"]["layer"][-1]["encoding"]["color"]["scale"]["range"], map(str, scales[-1]["range"]), strict=True))
+            looks = list(
+                zip(
+                    drawn["spec"]["layer"][-1]["encoding"]["color"]["scale"]["range"],
+                    map(str, scales[-1]["range"]),
+                    strict=True,
+                )
+            )
             assert len(set(looks)) == 9  # no two alike
 
 
@@ -147,7 +202,9 @@ def test_every_chart_renders_in_every_format(sources: list[Drawable], name: str)
 
 
 @pytest.mark.parametrize("name", CHARTS)
-def test_every_chart_names_its_data_and_leaves_the_colours_of_text_to_the_page(sources: list[Drawable], name: str) -> None:
+def test_every_chart_names_its_data_and_leaves_the_colours_of_text_to_the_page(
+    sources: list[Drawable], name: str
+) -> None:
     there = [source for source in sources if available([source]) and name in available([source])]
     assert "mnist-mini" in caption_of(name, there)
     document = render(name, there, "json").decode()
@@ -159,11 +216,17 @@ def test_every_chart_names_its_data_and_leaves_the_colours_of_text_to_the_page(s
 # Intervals
 
 
-def test_a_figure_has_the_same_interval_in_charts_table_file_and_summary(checks: list[Checked], sources: list[Drawable]) -> None:
+def test_a_figure_has_the_same_interval_in_charts_table_file_and_summary(
+    checks: list[Checked], sources: list[Drawable]
+) -> None:
     check = checks[1]
     lines = {line.quantity: line for line in comparison([check.source])}
     summary = summarise(check.result)
-    drawn = [point for point in rows_of("theorem2_widths", [check.source], "width") if point["method"] == "exact"]
+    drawn = [
+        point
+        for point in rows_of("theorem2_widths", [check.source], "width")
+        if point["method"] == "exact"
+    ]
     assert len(drawn) == 4
     for point in drawn:
         line = lines[f"Theorem 2 at initialisation, {point['split']} samples, n = {point['width']}"]
@@ -175,20 +238,36 @@ def test_a_figure_has_the_same_interval_in_charts_table_file_and_summary(checks:
     table_lines, figures = comparison(sources[:1]), summarise(result)
     for point in rows_of("theorem2", sources[:1], "epoch"):
         if point["epoch"] in (0, 2):
-            found = figures[f"theorem2_ratio[layer=0 epoch={point['epoch']} split={point['split']}]"]
+            found = figures[
+                f"theorem2_ratio[layer=0 epoch={point['epoch']} split={point['split']}]"
+            ]
             (line,) = (
-                one for one in table_lines if f"epoch {point['epoch']}, {point['split']}" in one.quantity and "Theorem" in one.quantity
+                one
+                for one in table_lines
+                if f"epoch {point['epoch']}, {point['split']}" in one.quantity
+                and "Theorem" in one.quantity
             )
             assert (found.low, found.high) == (line.low, line.high) == (point["low"], point["high"])
-    cell = study_cell(expand(StudySpec(base=CHECKS[1]))[0], job=None, state="succeeded", result=check.result)
+    cell = study_cell(
+        expand(StudySpec(base=CHECKS[1]))[0], job=None, state="succeeded", result=check.result
+    )
     rows = {row["figure"]: row for row in table(StudyResult(cells=(cell,)))}
     for key, found in summary.items():
-        assert (rows[key]["mean"], rows[key]["low"], rows[key]["high"]) == (found.mean, found.low, found.high)
+        assert (rows[key]["mean"], rows[key]["low"], rows[key]["high"]) == (
+            found.mean,
+            found.low,
+            found.high,
+        )
 
 
 def test_no_interval_of_a_share_leaves_0_and_1(grid: Grid) -> None:
     """Two seeds have a t of 12.7: without bounds, their intervals reach far beyond."""
-    found = [one for cell in grid.cells for key, one in cell.found.summary.items() if not key.startswith("goodness")]
+    found = [
+        one
+        for cell in grid.cells
+        for key, one in cell.found.summary.items()
+        if not key.startswith("goodness")
+    ]
     assert len(found) > 100
     assert all(0 <= (one.low or 0) <= one.mean <= (one.high or 1) <= 1 for one in found)
     assert any(one.low == 0 or one.high == 1 for one in found)
@@ -201,19 +280,40 @@ def test_a_curves_values_are_means_over_seeds(sources: list[Drawable]) -> None:
     points = rows_of("sparsity", sources[:1], "epoch")
     assert len(points) == 6
     for point in points:
-        rows = [row for row in trained_of(sources[0]).curves if (row.epoch, row.split) == (point["epoch"], point["split"])]
+        rows = [
+            row
+            for row in trained_of(sources[0]).curves
+            if (row.epoch, row.split) == (point["epoch"], point["split"])
+        ]
         values = [row.sparsity or 0 for row in rows]
         low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
-        assert (point["mean"], point["low"], point["high"]) == pytest.approx((np.mean(values), max(0, low), min(1, high)), abs=1e-3)
-        assert (point["seeds"], point["samples"]) == (3, sum(row.samples - row.dead_samples for row in rows))
+        assert (point["mean"], point["low"], point["high"]) == pytest.approx(
+            (np.mean(values), max(0, low), min(1, high)), abs=1e-3
+        )
+        assert (point["seeds"], point["samples"]) == (
+            3,
+            sum(row.samples - row.dead_samples for row in rows),
+        )
 
 
 def test_one_seed_has_no_interval(sources: list[Drawable]) -> None:
     """Its samples share weights: how far they scatter says nothing of other seeds."""
     result = trained_of(sources[0])
-    one = [Source("", result.model_copy(update={"curves": tuple(row for row in result.curves if row.seed == 1)}), TRAIN)]
+    one = [
+        Source(
+            "",
+            result.model_copy(
+                update={"curves": tuple(row for row in result.curves if row.seed == 1)}
+            ),
+            TRAIN,
+        )
+    ]
     for point in rows_of("theorem2", one, "epoch"):
-        (row,) = (r for r in result.curves if (r.seed, r.epoch, r.split) == (1, point["epoch"], point["split"]))
+        (row,) = (
+            r
+            for r in result.curves
+            if (r.seed, r.epoch, r.split) == (1, point["epoch"], point["split"])
+        )
         assert point["mean"] == point["low"] == point["high"] == row.theorem2_ratio
     assert "the wider of Student's" in caption_of("theorem2", sources[:1])
     for name in ("sparsity", "theorem2"):
@@ -225,11 +325,15 @@ def test_predicted_and_observed_shares_lie_beside_each_other(sources: list[Drawa
     curves = trained_of(sources[0]).curves
     for what, figure in (("predicted", "theorem2_ratio"), ("observed", "observed_increase_ratio")):
         for point in (point for point in points if point["what"] == what):
-            rows = [row for row in curves if (row.epoch, row.split) == (point["epoch"], point["split"])]
+            rows = [
+                row for row in curves if (row.epoch, row.split) == (point["epoch"], point["split"])
+            ]
             assert point["mean"] == pytest.approx(np.mean([getattr(row, figure) for row in rows]))
 
 
-def test_goodness_has_the_threshold_of_the_objective_and_only_where_there_is_one(sources: list[Drawable]) -> None:
+def test_goodness_has_the_threshold_of_the_objective_and_only_where_there_is_one(
+    sources: list[Drawable],
+) -> None:
     assert [row["value"] for row in rows_of("goodness", sources[1:2], "label")] == [0.0]
     assert "the objective's threshold, 2" in caption_of("goodness", sources[1:2])
     assert rows_of("goodness", sources[:1], "label") == []  # difference has none
@@ -240,11 +344,18 @@ def test_goodness_has_the_threshold_of_the_objective_and_only_where_there_is_one
 def test_theorem_1_while_training_is_drawn_only_where_it_was_monitored() -> None:
     rows = [epoch_row(epoch, split) for epoch in (0, 1) for split in SPLITS]
     assert "theorem1" in available([SoFar("", rows)])
-    assert "theorem1" not in available([SoFar("", [row.model_copy(update={"theorem1_ratio": None}) for row in rows])])
+    assert "theorem1" not in available(
+        [SoFar("", [row.model_copy(update={"theorem1_ratio": None}) for row in rows])]
+    )
 
 
 def test_long_curves_are_thinned_keep_their_ends_and_say_so() -> None:
-    rows = [epoch_row(epoch, split, seed=seed) for epoch in range(1_001) for split in SPLITS for seed in range(2)]
+    rows = [
+        epoch_row(epoch, split, seed=seed)
+        for epoch in range(1_001)
+        for split in SPLITS
+        for seed in range(2)
+    ]
     source = SoFar("", rows)
     points = rows_of("theorem2", [source], "epoch")
     drawn = sorted({point["epoch"] for point in points})
@@ -261,7 +372,9 @@ def test_many_runs_are_as_many_panels_as_can_be_looked_at_in_the_order_given() -
     assert f"the first {MOST_PANELS} of 100 are drawn" in " ".join(document["title"]["subtitle"])
 
 
-def test_layers_show_the_last_sparsity_of_each_and_held_out_samples(sources: list[Drawable]) -> None:
+def test_layers_show_the_last_sparsity_of_each_and_held_out_samples(
+    sources: list[Drawable],
+) -> None:
     result = trained_of(sources[1])
     points = rows_of("layers", sources, "stage")
     assert {point["series"] for point in points} == {"deep"}  # the other run has one layer
@@ -269,9 +382,17 @@ def test_layers_show_the_last_sparsity_of_each_and_held_out_samples(sources: lis
         rows: list[Any]
         if point["kind"] in SPLITS:
             epoch = 0 if point["stage"] == "before training" else 2
-            rows = [row for row in result.curves if (row.layer, row.epoch, row.split) == (point["layer"], epoch, point["kind"])]
+            rows = [
+                row
+                for row in result.curves
+                if (row.layer, row.epoch, row.split) == (point["layer"], epoch, point["kind"])
+            ]
         else:
-            rows = [row for row in result.measures if (row.layer, row.partition) == (point["layer"], point["kind"])]
+            rows = [
+                row
+                for row in result.measures
+                if (row.layer, row.partition) == (point["layer"], point["kind"])
+            ]
         assert point["mean"] == pytest.approx(np.mean([row.sparsity for row in rows]))
     assert {point["kind"] for point in points} >= set(SPLITS)
     assert len({(point["layer"], point["kind"], point["stage"]) for point in points}) == len(points)
@@ -284,9 +405,18 @@ def test_shares_by_width_take_all_samples(checks: list[Checked]) -> None:
     for name, figure in (("theorem2_widths", "ratio"), ("agreement_widths", "agreement")):
         for point in rows_of(name, [checks[1].source], "width"):
             method = "infinite_width" if "infinite width" in point["method"] else "exact"
-            cells = [c for c in checks[1].result.cells if (c.width, c.split, c.method) == (point["width"], point["split"], method)]
-            trials = sum(cell.live - ((cell.undecided or 0) if figure == "agreement" else 0) for cell in cells)
-            assert point["mean"] == pytest.approx(np.mean([getattr(cell, figure) for cell in cells]))
+            cells = [
+                c
+                for c in checks[1].result.cells
+                if (c.width, c.split, c.method) == (point["width"], point["split"], method)
+            ]
+            trials = sum(
+                cell.live - ((cell.undecided or 0) if figure == "agreement" else 0)
+                for cell in cells
+            )
+            assert point["mean"] == pytest.approx(
+                np.mean([getattr(cell, figure) for cell in cells])
+            )
             assert (point["samples"], point["seeds"]) == (trials, 2)
             low, high = wilson(round(point["mean"] * trials), trials)
             assert point["low"] <= low + 1e-9
@@ -299,8 +429,14 @@ def test_margins_are_the_histogram_of_all_samples(checks: list[Checked]) -> None
         found = margin_histograms(check.result.cells, check.artifacts, check.owner)
         assert len(found) == 2 * len({(m.split, m.method) for m in check.margins})
         for one in found:
-            mine = [m for m in check.margins if (m.width, m.split, m.method) == (one.width, one.split, one.method)]
-            scaled = np.concatenate([m.margin[~m.dead] / np.median(np.abs(m.margin[~m.dead])) for m in mine])
+            mine = [
+                m
+                for m in check.margins
+                if (m.width, m.split, m.method) == (one.width, one.split, one.method)
+            ]
+            scaled = np.concatenate(
+                [m.margin[~m.dead] / np.median(np.abs(m.margin[~m.dead])) for m in mine]
+            )
             counts, _ = np.histogram(scaled.clip(-EDGES[-1], EDGES[-1]), EDGES)
             assert one.counts == tuple(counts)
             assert (one.live, one.seeds) == (len(scaled), 2)
@@ -308,7 +444,8 @@ def test_margins_are_the_histogram_of_all_samples(checks: list[Checked]) -> None
             steps = [
                 row
                 for row in drawn
-                if (row["width"], row["method"]) == (one.width, one.method.replace("_", " ")) and row["kind"] in ("all samples", one.split)
+                if (row["width"], row["method"]) == (one.width, one.method.replace("_", " "))
+                and row["kind"] in ("all samples", one.split)
             ]
             assert sum(row["share"] for row in steps) == pytest.approx(1, abs=1e-4)
             assert {row["above"] for row in steps} == {one.satisfied / one.live}
@@ -338,14 +475,22 @@ def test_of_many_seeds_some_margins_are_read_and_the_rest_is_said(tmp_path: Path
     artifacts = Artifacts(tmp_path)
     cells = [check_cell(width, seed=seed) for width in (4, 8) for seed in range(MOST_FILES)]
     for cell in cells:
-        arrays = {"sample": np.arange(4), "margin": np.array([1.0, -2, 3, 4]), "satisfied": np.array([True, False, True, True])}
+        arrays = {
+            "sample": np.arange(4),
+            "margin": np.array([1.0, -2, 3, 4]),
+            "satisfied": np.array([True, False, True, True]),
+        }
         none = np.zeros(4, dtype=bool)
         artifacts.put(
-            OWNER, margins_name(cell.seed, cell.width), write_margins([CellMargins.of(cell, {**arrays, "dead": none, "undecided": none})])
+            OWNER,
+            margins_name(cell.seed, cell.width),
+            write_margins([CellMargins.of(cell, {**arrays, "dead": none, "undecided": none})]),
         )
     found = margin_histograms(cells, artifacts, OWNER)
     assert [(one.seeds, one.left_out) for one in found] == [(MOST_FILES // 2, MOST_FILES // 2)] * 2
-    source = Source("", check_result().model_copy(update={"cells": tuple(cells)}), margins=lambda: found)
+    source = Source(
+        "", check_result().model_copy(update={"cells": tuple(cells)}), margins=lambda: found
+    )
     assert "32 more seeds are kept and not read" in caption_of("margins", [source])
 
 
@@ -356,14 +501,26 @@ def test_the_curve_of_the_angles_is_the_limits_kernel() -> None:
 
 
 def test_bars_are_the_energy_of_the_angles_with_the_theorems_signs(checks: list[Checked]) -> None:
-    for check, signs in zip(checks, ({"negative": 1}, {"positive": -1, "negative": 1}), strict=True):
+    for check, signs in zip(
+        checks, ({"negative": 1}, {"positive": -1, "negative": 1}), strict=True
+    ):
         bars = rows_of("geometry", [check.source], "pairs")
         total = sum(sum(row.energy) for row in check.result.geometry)
         for row in check.result.geometry:
-            mine = [bar for bar in bars if bar["push"] == "all samples" or bar["push"].startswith(row.split)]
-            assert {bar["from"]: bar["pairs"] for bar in mine} == {2.0 * place: count for place, count in enumerate(row.pairs) if count}
-            assert sum(bar["share"] for bar in mine) == pytest.approx(signs[row.split] * sum(row.energy) / total)
-    assert "100.0% of the energy is at angles below 90°" in caption_of("geometry", [checks[0].source])
+            mine = [
+                bar
+                for bar in bars
+                if bar["push"] == "all samples" or bar["push"].startswith(row.split)
+            ]
+            assert {bar["from"]: bar["pairs"] for bar in mine} == {
+                2.0 * place: count for place, count in enumerate(row.pairs) if count
+            }
+            assert sum(bar["share"] for bar in mine) == pytest.approx(
+                signs[row.split] * sum(row.energy) / total
+            )
+    assert "100.0% of the energy is at angles below 90°" in caption_of(
+        "geometry", [checks[0].source]
+    )
 
 
 # Studies
@@ -383,31 +540,51 @@ def test_a_heat_map_has_the_figures_of_the_runs(grid: Grid) -> None:
             (cell,) = (
                 one.found
                 for one in grid.cells
-                if one.found.params == {"negatives.strategy": row["x"], "optimizer.lr": json.loads(row["y"])}
+                if one.found.params
+                == {"negatives.strategy": row["x"], "optimizer.lr": json.loads(row["y"])}
             )
             found = cell.summary.get(key.format(row["split"]))
             if found is None:
                 assert (row["value"], row["text"]) == (None, "–")  # hybrid has no labels to be told
                 continue
             assert (row["value"], row["seeds"]) == (found.mean, found.seeds)
-            low, high = (found.mean if bound is None else bound for bound in (found.low, found.high))
+            low, high = (
+                found.mean if bound is None else bound for bound in (found.low, found.high)
+            )
             assert (row["low"], row["high"]) == (max(0.0, low), min(1.0, high))
 
 
 def test_a_running_study_shows_what_is_there_and_marks_the_rest(grid: Grid) -> None:
     states = ["succeeded", "running", "failed", "queued", "cancelled", "succeeded"]
     cells = [
-        GridCell(cell.found.model_copy(update={"state": state, "summary": cell.found.summary if state == "succeeded" else {}}), cell.spec)
+        GridCell(
+            cell.found.model_copy(
+                update={
+                    "state": state,
+                    "summary": cell.found.summary if state == "succeeded" else {},
+                }
+            ),
+            cell.spec,
+        )
         for cell, state in zip(grid.cells, states, strict=True)
     ]
     rows = rows_of("grid_theorem2", [Grid("", cells)], "x")
-    assert sorted(row["text"] for row in rows if row["split"] == "positive" and row["value"] is None) == ["×", "×", "…", "…"]
-    assert "× failed or cancelled: 2; … not finished: 2" in caption_of("grid_theorem2", [Grid("", cells)])
-    waiting = [GridCell(cell.found.model_copy(update={"state": "queued", "summary": {}}), cell.spec) for cell in grid.cells]
+    assert sorted(
+        row["text"] for row in rows if row["split"] == "positive" and row["value"] is None
+    ) == ["×", "×", "…", "…"]
+    assert "× failed or cancelled: 2; … not finished: 2" in caption_of(
+        "grid_theorem2", [Grid("", cells)]
+    )
+    waiting = [
+        GridCell(cell.found.model_copy(update={"state": "queued", "summary": {}}), cell.spec)
+        for cell in grid.cells
+    ]
     assert available([Grid("", waiting)]) == []
 
 
-def grid_of(params: Sequence[dict[str, Any]], figure: str = "theorem2_ratio[layer=0 epoch=3 split={}]") -> Grid:
+def grid_of(
+    params: Sequence[dict[str, Any]], figure: str = "theorem2_ratio[layer=0 epoch=3 split={}]"
+) -> Grid:
     found = Interval(mean=0.6, low=0.5, high=0.7, seeds=3)
     cells = [
         StudyCell(
@@ -430,9 +607,20 @@ def test_one_varied_field_is_points_with_intervals_more_than_two_are_panels() ->
     assert {(row["x"], row["low"], row["high"]) for row in rows_of("grid_theorem2", one, "x")} == {
         (x, 0.5, 0.7) for x in ("0.1", "1.0", "10.0")
     }
-    three = [grid_of([{"lr": lr, "epochs": e, "widths": [w, w]} for lr in (1, 2, 3, 4) for e in (1, 2, 3) for w in (8, 16)])]
+    three = [
+        grid_of(
+            [
+                {"lr": lr, "epochs": e, "widths": [w, w]}
+                for lr in (1, 2, 3, 4)
+                for e in (1, 2, 3)
+                for w in (8, 16)
+            ]
+        )
+    ]
     document = json.loads(render("grid_theorem2", three, "json"))
-    assert document["facet"]["sort"] == [f"widths {w} · {w}, {split} samples" for split in SPLITS for w in (8, 16)]
+    assert document["facet"]["sort"] == [
+        f"widths {w} · {w}, {split} samples" for split in SPLITS for w in (8, 16)
+    ]
     layer = document["spec"]["layer"][0]["encoding"]
     assert (layer["x"]["title"], layer["y"]["title"]) == ("lr", "epochs")
     assert layer["x"]["sort"] == ["1", "2", "3", "4"]
@@ -440,18 +628,34 @@ def test_one_varied_field_is_points_with_intervals_more_than_two_are_panels() ->
 
 
 def test_a_study_of_checks_has_their_widths_as_an_axis() -> None:
-    specs = [cell.spec for cell in expand(StudySpec(base=CHECKS[1], grid={"dataset.preprocess": ["unit", "center"]}))]
+    specs = [
+        cell.spec
+        for cell in expand(
+            StudySpec(base=CHECKS[1], grid={"dataset.preprocess": ["unit", "center"]})
+        )
+    ]
     cells = [
         GridCell(study_cell(cell, job=None, state="succeeded", result=ffengine.check(spec)), spec)
-        for cell, spec in zip(expand(StudySpec(base=CHECKS[1], grid={"dataset.preprocess": ["unit", "center"]})), specs, strict=True)
+        for cell, spec in zip(
+            expand(StudySpec(base=CHECKS[1], grid={"dataset.preprocess": ["unit", "center"]})),
+            specs,
+            strict=True,
+        )
         if isinstance(spec, CheckSpec)
     ]
     assert available([Grid("", cells)]) == ["grid_theorem2", "grid_agreement"]
     rows = rows_of("grid_theorem2", [Grid("", cells)], "x")
     for row in rows:
-        (cell,) = (one.found for one in cells if one.found.params["dataset.preprocess"] in (row["x"], row["y"]))
+        (cell,) = (
+            one.found
+            for one in cells
+            if one.found.params["dataset.preprocess"] in (row["x"], row["y"])
+        )
         width = row["x"] if row["x"].isdigit() else row["y"]
-        assert row["value"] == cell.summary[f"ratio[width={width} split={row['split']} method=exact]"].mean
+        assert (
+            row["value"]
+            == cell.summary[f"ratio[width={width} split={row['split']} method=exact]"].mean
+        )
     assert len(rows) == 8
 
 
@@ -460,7 +664,9 @@ def test_a_large_study_is_drawn_without_numbers_in_its_cells() -> None:
     document = render("grid_theorem2", large, "json")
     assert len(document) < 2_000_000
     assert b'"type": "text"' not in document
-    assert b'"type": "text"' in render("grid_theorem2", [grid_of([{"a": a, "b": b} for a in range(3) for b in range(2)])], "json")
+    assert b'"type": "text"' in render(
+        "grid_theorem2", [grid_of([{"a": a, "b": b} for a in range(3) for b in range(2)])], "json"
+    )
 
 
 # The table and the report
@@ -469,7 +675,11 @@ def test_a_large_study_is_drawn_without_numbers_in_its_cells() -> None:
 def test_the_comparison_judges_by_the_interval(sources: list[Drawable]) -> None:
     lines = comparison([source for source in sources if isinstance(source, Source)])
     judged = [line for line in lines if line.verdict in ("met", "NOT met", "open")]
-    assert len(judged) == len([line for line in lines if line.published and "deep" not in line.quantity]) > 10
+    assert (
+        len(judged)
+        == len([line for line in lines if line.published and "deep" not in line.quantity])
+        > 10
+    )
     for line in judged:
         assert line.low is not None
         assert line.high is not None
@@ -483,9 +693,20 @@ def figures_of(spec: TrainSpec | CheckSpec, trained: TrainSpec | None = None) ->
     """What is told of results of a spec, three seeds of them, with a ratio of 0.75."""
     seeds = (0, 1, 2)
     if isinstance(spec, TrainSpec):
-        rows = [epoch_row(epoch, split, seed=seed) for epoch in (0, 1) for split in SPLITS for seed in seeds]
-        return comparison([Source("", train_result().model_copy(update={"curves": tuple(rows)}), spec)])
-    return [line for line in comparison([Source("", check_result(seeds), spec, trained=trained)]) if line.published]
+        rows = [
+            epoch_row(epoch, split, seed=seed)
+            for epoch in (0, 1)
+            for split in SPLITS
+            for seed in seeds
+        ]
+        return comparison(
+            [Source("", train_result().model_copy(update={"curves": tuple(rows)}), spec)]
+        )
+    return [
+        line
+        for line in comparison([Source("", check_result(seeds), spec, trained=trained)])
+        if line.published
+    ]
 
 
 @pytest.mark.parametrize(
@@ -493,19 +714,39 @@ def figures_of(spec: TrainSpec | CheckSpec, trained: TrainSpec | None = None) ->
     [
         ({}, ""),
         ({"dataset": {"preprocess": "center"}}, ""),
-        ({"network": {"widths": [32]}, "optimizer": {"lr": 10.0, "scale_lr_by_width": False}, "batch_size": 50, "epochs": 99}, ""),
+        (
+            {
+                "network": {"widths": [32]},
+                "optimizer": {"lr": 10.0, "scale_lr_by_width": False},
+                "batch_size": 50,
+                "epochs": 99,
+            },
+            "",
+        ),
         ({"network": {"init": "he"}, "negatives": {"redraw": "once"}, "precision": "bf16"}, ""),
-        ({"objective": {"name": "softplus"}}, "objective.name softplus, objective.goodness.name mean_squares"),
-        ({"objective": {"name": "difference", "goodness": {"name": "l2"}}}, "objective.goodness.name l2"),
+        (
+            {"objective": {"name": "softplus"}},
+            "objective.name softplus, objective.goodness.name mean_squares",
+        ),
+        (
+            {"objective": {"name": "difference", "goodness": {"name": "l2"}}},
+            "objective.goodness.name l2",
+        ),
         ({"optimizer": {"name": "momentum"}}, "optimizer.name momentum"),
         ({"optimizer": {"schedule": "cosine"}}, "optimizer.schedule cosine"),
         ({"optimizer": {"weight_decay": 0.1}}, "optimizer.weight_decay 0.1"),
         ({"network": {"activation": "tanh"}}, "network.activation tanh"),
-        ({"network": {"bias": True, "init": "orthogonal"}}, "network.bias True, network.init orthogonal"),
+        (
+            {"network": {"bias": True, "init": "orthogonal"}},
+            "network.bias True, network.init orthogonal",
+        ),
         ({"network": {"normalize": "l2", "normalize_first": True}}, "network.normalize_first True"),
         ({"negatives": {"strategy": "hybrid"}}, "negatives.strategy hybrid"),
         ({"negatives": {"image": "any"}}, "negatives.image any"),
-        ({"dataset": {"name": "digits", "preprocess": "standardize"}}, "dataset.name digits, dataset.preprocess standardize"),
+        (
+            {"dataset": {"name": "digits", "preprocess": "standardize"}},
+            "dataset.name digits, dataset.preprocess standardize",
+        ),
     ],
 )
 def test_only_the_papers_setting_is_judged(changes: dict[str, Any], differs: str) -> None:
@@ -516,14 +757,25 @@ def test_only_the_papers_setting_is_judged(changes: dict[str, Any], differs: str
     for line in lines:
         assert line.differs == differs
         assert (line.verdict == "not the paper's setting") == bool(differs)
-        assert line.judgement == (f"not the paper's setting ({differs})" if differs else line.verdict)
+        assert line.judgement == (
+            f"not the paper's setting ({differs})" if differs else line.verdict
+        )
 
 
 def test_of_several_layers_only_the_first_is_judged() -> None:
-    deep = TrainSpec.model_validate({**TINY, "network": {"widths": [6, 6, 6]}, "epochs": 1, "seeds": [0, 1]})
-    lines = [line for line in comparison([Source("", ffengine.train(deep), deep)]) if line.published]
+    deep = TrainSpec.model_validate(
+        {**TINY, "network": {"widths": [6, 6, 6]}, "epochs": 1, "seeds": [0, 1]}
+    )
+    lines = [
+        line for line in comparison([Source("", ffengine.train(deep), deep)]) if line.published
+    ]
     assert [line.differs for line in lines] == [""] * 6 + ["layer 1"] * 6 + ["layer 2"] * 6
-    assert {line.verdict for line in lines[:6]} <= {"met", "NOT met", "open", "rounding: no verdict"}
+    assert {line.verdict for line in lines[:6]} <= {
+        "met",
+        "NOT met",
+        "open",
+        "rounding: no verdict",
+    }
 
 
 AT = {"job": "job_" + "0" * 32, "epoch": 3}
@@ -534,18 +786,36 @@ AT = {"job": "job_" + "0" * 32, "epoch": 3}
     [
         ({}, None, "open", ""),
         ({"theorem": 1, "negatives": {"strategy": "noise"}}, None, "open", ""),
-        ({"negatives": {"strategy": "noise"}}, None, "not the paper's setting", "negatives.strategy noise"),
+        (
+            {"negatives": {"strategy": "noise"}},
+            None,
+            "not the paper's setting",
+            "negatives.strategy noise",
+        ),
         ({"activation": "gelu"}, None, "not the paper's setting", "activation gelu"),
         ({"at": AT}, {}, "open", ""),
         ({"at": AT}, None, "setting unknown", ""),
-        ({"at": {**AT, "layer": 1}}, {"network": {"widths": [8, 8]}}, "not the paper's setting", "at.layer 1"),
-        ({"at": AT}, {"objective": {"name": "swish"}}, "not the paper's setting", "objective.name swish of the training job"),
+        (
+            {"at": {**AT, "layer": 1}},
+            {"network": {"widths": [8, 8]}},
+            "not the paper's setting",
+            "at.layer 1",
+        ),
+        (
+            {"at": AT},
+            {"objective": {"name": "swish"}},
+            "not the paper's setting",
+            "objective.name swish of the training job",
+        ),
     ],
 )
 def test_a_check_is_judged_where_its_weights_are_of_the_papers_setting(
     check: dict[str, Any], trained: dict[str, Any] | None, verdict: str, differs: str
 ) -> None:
-    (line,) = figures_of(CheckSpec.model_validate(check), None if trained is None else TrainSpec.model_validate(trained))
+    (line,) = figures_of(
+        CheckSpec.model_validate(check),
+        None if trained is None else TrainSpec.model_validate(trained),
+    )
     if verdict == "open":
         assert line.verdict in ("met", "NOT met", "open")
     else:
@@ -556,19 +826,28 @@ def test_a_check_is_judged_where_its_weights_are_of_the_papers_setting(
 
 def test_one_seed_has_no_verdict() -> None:
     """0.75 of one seed is no proof that more than one half is the rule."""
-    for source in (Source("", check_result((0,)), CheckSpec(theorem=1)), Source("", train_result(), TrainSpec())):
+    for source in (
+        Source("", check_result((0,)), CheckSpec(theorem=1)),
+        Source("", train_result(), TrainSpec()),
+    ):
         lines = [line for line in comparison([source]) if line.published]
         assert lines
-        assert {(line.verdict, line.interval) for line in lines} == {("one seed: no verdict", "one seed")}
+        assert {(line.verdict, line.interval) for line in lines} == {
+            ("one seed: no verdict", "one seed")
+        }
 
 
 def test_verdicts_are_explained_where_they_are_shown(sources: list[Drawable]) -> None:
     lines = comparison([source for source in sources if isinstance(source, Source)])
     there = {line.verdict for line in lines if line.verdict}
-    assert {told.partition(": ")[0] for told in legend(lines)} <= {verdict.partition(": ")[0] for verdict in there}
+    assert {told.partition(": ")[0] for told in legend(lines)} <= {
+        verdict.partition(": ")[0] for verdict in there
+    }
     assert len(legend(lines)) == len(there)
     open_line = lines[0]._replace(verdict="open")
-    assert legend([open_line]) == ["open: the interval includes the paper's figure, so these seeds do not decide."]
+    assert legend([open_line]) == [
+        "open: the interval includes the paper's figure, so these seeds do not decide."
+    ]
     assert legend([]) == []
     assert set(get_args(Verdict)) == {*MEANINGS, ""}
 
@@ -576,8 +855,16 @@ def test_verdicts_are_explained_where_they_are_shown(sources: list[Drawable]) ->
 def test_the_table_tells_accuracy_by_the_goodness_of_all_layers_alone() -> None:
     deep = TrainSpec.model_validate({**TINY, "network": {"widths": [6, 6, 6]}, "epochs": 1})
     result = ffengine.train(deep)
-    (line,) = (line for line in comparison([Source("", result)]) if line.quantity == "Test accuracy by goodness")
-    (row,) = (r for r in result.accuracy if (r.layers, r.method, r.partition) == ((0, 1, 2), "goodness", "test"))
+    (line,) = (
+        line
+        for line in comparison([Source("", result)])
+        if line.quantity == "Test accuracy by goodness"
+    )
+    (row,) = (
+        r
+        for r in result.accuracy
+        if (r.layers, r.method, r.partition) == ((0, 1, 2), "goodness", "test")
+    )
     assert (line.measured, line.seeds, line.samples) == (row.accuracy, 1, 20)
 
 

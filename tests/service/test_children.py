@@ -1,4 +1,6 @@
-"""Children of the stack: tied to their parent, restarted with growing pauses, stopped whatever they do."""
+"""Children of the stack: tied to their parent, restarted with growing pauses, stopped whatever they
+do.
+"""
 
 import os
 import subprocess
@@ -21,13 +23,20 @@ def program(code: str) -> list[str]:
 
 @pytest.fixture
 def child(tmp_path: Path) -> Iterator[Child]:
-    made = Child("child", program("print('up', flush=True); time.sleep(60)"), environment=os.environ, log_file=tmp_path / "child.log")
+    made = Child(
+        "child",
+        program("print('up', flush=True); time.sleep(60)"),
+        environment=os.environ,
+        log_file=tmp_path / "child.log",
+    )
     yield made
     made.stop(0)
 
 
 def wait_for_log(child: Child, words: str) -> None:
-    wait_until(lambda: words in child.last_words(), f"its log says {words!r}", seen=child.last_words)
+    wait_until(
+        lambda: words in child.last_words(), f"its log says {words!r}", seen=child.last_words
+    )
 
 
 def tend_until_started(child: Child) -> float:
@@ -53,19 +62,26 @@ def test_a_child_that_dies_is_started_again_after_growing_pauses(child: Child) -
 
 def test_a_child_that_fails_twice_has_its_remedy_applied(child: Child) -> None:
     remedies: list[int] = []
-    child.command, child.after_failure = program("sys.exit(1)"), lambda: remedies.append(child.failures)
+    child.command, child.after_failure = (
+        program("sys.exit(1)"),
+        lambda: remedies.append(child.failures),
+    )
     child.start()
     for _ in range(2):
         tend_until_started(child)
     assert remedies == [2]
 
 
-@pytest.mark.parametrize("code", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"], ids=["obedient", "stubborn"])
+@pytest.mark.parametrize(
+    "code", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"], ids=["obedient", "stubborn"]
+)
 def test_a_child_is_stopped_with_all_its_session(child: Child, code: str) -> None:
     grandchild = "import subprocess; child = subprocess.Popen(['sleep', '60'])\n"
     child.command = program(f"{grandchild}{code}\nprint(child.pid, flush=True); time.sleep(60)")
     child.start()
-    wait_until(lambda: child.last_words().isdigit(), "it has a child of its own", seen=child.last_words)
+    wait_until(
+        lambda: child.last_words().isdigit(), "it has a child of its own", seen=child.last_words
+    )
     family = [psutil.Process(child.pid), psutil.Process(int(child.last_words()))]
     child.stop(0.3)
     assert not psutil.wait_procs(family, timeout=PATIENCE_SECONDS)[1]
@@ -75,7 +91,8 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 from service.stack.child_process import Child
-child = Child("child", ["sleep", "60"], environment=os.environ, log_file=Path({str(tmp_path / "log")!r}))
+log_file = Path({str(tmp_path / "log")!r})
+child = Child("child", ["sleep", "60"], environment=os.environ, log_file=log_file)
 child.start()
 print(child.pid, flush=True)
 time.sleep(60)
@@ -90,7 +107,11 @@ time.sleep(60)
 def test_a_program_whose_parent_is_gone_already_does_not_start() -> None:
     tether = Path(__file__).parents[2] / "service" / "processes.py"
     nobody = 2**22 + 1
-    done = subprocess.run([sys.executable, str(tether), str(nobody), "15", "echo", "started"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(tether), str(nobody), "15", "echo", "started"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == -15
     assert done.stdout == ""
 

@@ -1,4 +1,6 @@
-"""The Python clients over HTTP, one set of tests for both: against the API, and against servers that drop, cut and babble."""
+"""The Python clients over HTTP, one set of tests for both: against the API, and against servers
+that drop, cut and babble.
+"""
 
 import asyncio
 import inspect
@@ -23,7 +25,19 @@ import fflab
 from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.negatives import Noise
 from ffengine.spec import ELSEWHERE, TrainSpec
-from fflab import AsyncClient, Client, Event, Job, JobState, KeyRefused, NotFflab, NotFound, Refused, Unreachable, VersionSkew
+from fflab import (
+    AsyncClient,
+    Client,
+    Event,
+    Job,
+    JobState,
+    KeyRefused,
+    NotFflab,
+    NotFound,
+    Refused,
+    Unreachable,
+    VersionSkew,
+)
 from service.client import dataframes, progress, retries
 from service.client.notebook_display import Charts, job_html
 from service.client.retries import Tries, asked_seconds, backoff_seconds
@@ -136,15 +150,30 @@ def job_json(state: str = "queued", **fields: Any) -> str:
 
 
 def test_a_job_is_submitted_followed_and_read(call: Caller, user: Any, store: Store) -> None:
-    job = call(user.submit(SPEC, name="first", tags=["a"], priority="high", pinned=True, timeout_seconds=60))
-    assert (job.job.name, job.job.tags, job.job.priority, job.job.pinned) == ("first", ["a"], "high", True)
+    job = call(
+        user.submit(
+            SPEC, name="first", tags=["a"], priority="high", pinned=True, timeout_seconds=60
+        )
+    )
+    assert (job.job.name, job.job.tags, job.job.priority, job.job.pinned) == (
+        "first",
+        ["a"],
+        "high",
+        True,
+    )
     assert job.job.spec == SPEC
     finished(store, job.id, train_result(epochs=2))
     told: list[JobState] = []
     assert call(job.wait(PATIENCE_SECONDS, on_progress=lambda seen: told.append(seen.state))) is job
-    assert (told[0], told[-1], job.state) == (JobState.queued, JobState.succeeded, JobState.succeeded)
+    assert (told[0], told[-1], job.state) == (
+        JobState.queued,
+        JobState.succeeded,
+        JobState.succeeded,
+    )
     assert value(call, job.result) == train_result(epochs=2)
-    assert value(call, job.rows) == [row.model_dump(mode="json") for row in train_result(epochs=2).curves]
+    assert value(call, job.rows) == [
+        row.model_dump(mode="json") for row in train_result(epochs=2).curves
+    ]
     assert [event.type for event in call(job.events())][-1] == "end"
     assert call(job.chart("sparsity")).startswith(b"\x89PNG")
     assert call(call(user.job(job.id)).refresh()) == job.job
@@ -155,19 +184,34 @@ def test_a_job_is_submitted_followed_and_read(call: Caller, user: Any, store: St
         call(user.job(job.id))
 
 
-@pytest.mark.parametrize("spec", [TrainSpec(negatives=Noise()), fflab.CheckSpec(negatives=Noise(scale=0.25))])
-def test_the_choice_of_a_catalogue_arrives_also_where_nothing_but_its_defaults_was_said(call: Caller, user: Any, spec: TrainSpec) -> None:
+@pytest.mark.parametrize(
+    "spec", [TrainSpec(negatives=Noise()), fflab.CheckSpec(negatives=Noise(scale=0.25))]
+)
+def test_the_choice_of_a_catalogue_arrives_also_where_nothing_but_its_defaults_was_said(
+    call: Caller, user: Any, spec: TrainSpec
+) -> None:
     assert call(user.submit(spec)).job.spec == spec
 
 
-def test_a_data_set_is_uploaded_once_and_can_be_named_in_specs(call: Caller, user: Any, tmp_path: Path) -> None:
+def test_a_data_set_is_uploaded_once_and_can_be_named_in_specs(
+    call: Caller, user: Any, tmp_path: Path
+) -> None:
     name = f"mine-{type(user).__name__.lower()}"
     arrays = {"x": np.arange(240, dtype=np.uint8).reshape(60, 2, 2), "y": np.arange(60) % 3}
     facts = call(user.upload(name, arrays, meaning="small ones"))
-    assert (facts["name"], facts["classes"], facts["meaning"].startswith("small ones")) == (name, 3, True)
+    assert (facts["name"], facts["classes"], facts["meaning"].startswith("small ones")) == (
+        name,
+        3,
+        True,
+    )
     np.savez(tmp_path / "same.npz", **arrays)
     assert call(user.upload(name, tmp_path / "same.npz"))["digest"] == facts["digest"]
-    assert call(user.submit(TrainSpec.model_validate({"dataset": {"name": name}}, context=ELSEWHERE))).job.spec.dataset.name == name
+    assert (
+        call(
+            user.submit(TrainSpec.model_validate({"dataset": {"name": name}}, context=ELSEWHERE))
+        ).job.spec.dataset.name
+        == name
+    )
     with pytest.raises(Refused, match="y"):
         call(user.upload("other", {"x": arrays["x"]}))
     with pytest.raises(FileNotFoundError):
@@ -183,7 +227,12 @@ def test_jobs_come_page_after_page(call: Caller, user: Any) -> None:
 
 def test_what_a_job_does_can_be_changed(call: Caller, user: Any, store: Store) -> None:
     job = call(user.submit(SPEC))
-    for act, state in ((job.pause, "paused"), (job.resume, "queued"), (job.cancel, "cancelled"), (job.retry, "queued")):
+    for act, state in (
+        (job.pause, "paused"),
+        (job.resume, "queued"),
+        (job.cancel, "cancelled"),
+        (job.retry, "queued"),
+    ):
         assert call(act()).state.value == job.state.value == state
     claim = store.queue.claim(job.id, "w", LEASE)
     assert claim is not None
@@ -207,7 +256,9 @@ def test_a_wait_that_takes_too_long_is_over_and_the_job_goes_on(call: Caller, us
     assert over.value.job.id == job.id
 
 
-def test_events_from_the_end_on_are_none_and_the_stream_is_over(call: Caller, user: Any, store: Store) -> None:
+def test_events_from_the_end_on_are_none_and_the_stream_is_over(
+    call: Caller, user: Any, store: Store
+) -> None:
     job = call(user.submit(SPEC))
     succeed(store, job.id)
     events = call(job.events())
@@ -216,7 +267,9 @@ def test_events_from_the_end_on_are_none_and_the_stream_is_over(call: Caller, us
     assert call(job.events(after=2)) == events[2:]
 
 
-def test_arrays_of_a_result_are_read_without_unpickling(call: Caller, user: Any, store: Store) -> None:
+def test_arrays_of_a_result_are_read_without_unpickling(
+    call: Caller, user: Any, store: Store
+) -> None:
     job = call(user.submit(SPEC))
     finished(store, job.id, train_result(epochs=2))
     arrays = call(job.arrays())
@@ -224,7 +277,9 @@ def test_arrays_of_a_result_are_read_without_unpickling(call: Caller, user: Any,
     assert json.loads(arrays["header"].item())["job"] == job.id
 
 
-def test_the_charts_of_a_job_are_named_and_shown_as_pictures(call: Caller, user: Any, store: Store) -> None:
+def test_the_charts_of_a_job_are_named_and_shown_as_pictures(
+    call: Caller, user: Any, store: Store
+) -> None:
     job = call(user.submit(SPEC))
     assert dict(value(call, job.charts)) == {}
     finished(store, job.id, train_result(epochs=2))
@@ -238,20 +293,31 @@ def test_the_charts_of_a_job_are_named_and_shown_as_pictures(call: Caller, user:
         charts["nothing"]
 
 
-def test_a_study_is_a_tidy_table_of_what_was_varied_and_found(call: Caller, user: Any, store: Store) -> None:
+def test_a_study_is_a_tidy_table_of_what_was_varied_and_found(
+    call: Caller, user: Any, store: Store
+) -> None:
     grid = {"network.widths": [[8], [16]], "seeds": [[0], [1, 2]]}
     study = call(user.submit({"kind": "study", "base": {"kind": "train"}, "grid": grid}))
     for child, _ in store.jobs.children(study.id):
         succeed(store, child.id)
     store.studies.advance(study.id)
     rows = value(call, study.rows)
-    assert {(row["network.widths"], row["params.seeds"]) for row in rows} == {(w, s) for w in ("[8]", "[16]") for s in ("[0]", "[1, 2]")}
+    assert {(row["network.widths"], row["params.seeds"]) for row in rows} == {
+        (w, s) for w in ("[8]", "[16]") for s in ("[0]", "[1, 2]")
+    }
     assert {tuple(row) for row in rows} == {tuple(rows[0])}
     last = next(row for row in rows if row["figure"] == "theorem2_ratio" and row["epoch"] == 1)
-    assert (last["layer"], last["split"], last["mean"], last["width"]) == (0, "positive", 0.75, None)
+    assert (last["layer"], last["split"], last["mean"], last["width"]) == (
+        0,
+        "positive",
+        0.75,
+        None,
+    )
 
 
-def test_a_key_that_is_missing_or_unknown_is_said_with_what_to_do(call: Caller, client: httpx.Client, state: State) -> None:
+def test_a_key_that_is_missing_or_unknown_is_said_with_what_to_do(
+    call: Caller, client: httpx.Client, state: State
+) -> None:
     secret = create_key(state.store.api_keys, "me").secret
     state.gate.refresh()
     url = str(client.base_url)
@@ -277,15 +343,23 @@ def test_without_arguments_the_environment_says_where_and_who(
 
 
 def test_a_submit_is_repeated_under_one_key_until_it_is_answered(call: Caller, quick: None) -> None:
-    busy = answers(409, json.dumps({"title": "t", "status": 409, "code": "still-in-flight"}), "application/problem+json")
-    with flaky(hang_up, reset, half_of(job_json()), answers(503), busy, answers(202, job_json())) as server:
+    busy = answers(
+        409,
+        json.dumps({"title": "t", "status": 409, "code": "still-in-flight"}),
+        "application/problem+json",
+    )
+    with flaky(
+        hang_up, reset, half_of(job_json()), answers(503), busy, answers(202, job_json())
+    ) as server:
         assert call(call.client(server.url).submit(SPEC)).id == NOBODY
     keys = {heard.headers["idempotency-key"] for heard in server.heard}
     assert (len(server.heard), len(keys)) == (6, 1)
     assert len({heard.body for heard in server.heard}) == 1
 
 
-def test_a_pause_that_is_asked_for_is_made(call: Caller, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_that_is_asked_for_is_made(
+    call: Caller, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(retries, "LONGEST_ASKED_SECONDS", 0.2)
     begun = datetime.now(UTC)
     with flaky(answers(503, retry_after="900"), answers(202, job_json())) as server:
@@ -294,7 +368,11 @@ def test_a_pause_that_is_asked_for_is_made(call: Caller, quick: None, monkeypatc
 
 
 def test_a_service_that_is_not_there_is_said_after_some_attempts(call: Caller, quick: None) -> None:
-    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1: the service does not answer .* start it with `fflab up` or set FFLAB_URL"):
+    with pytest.raises(
+        Unreachable,
+        match=r"127\.0\.0\.1:1: the service does not answer .* start it with `fflab up` or set "
+        r"FFLAB_URL",
+    ):
         call(call.client(REFUSING).jobs())
     with flaky(hang_up) as server, pytest.raises(Unreachable):
         call(call.client(server.url, attempts=3).read(NOBODY))
@@ -303,7 +381,9 @@ def test_a_service_that_is_not_there_is_said_after_some_attempts(call: Caller, q
         call(call.client(REFUSING).events(NOBODY))
 
 
-@pytest.mark.parametrize("address", ["lab:8000", "ftp://lab", "http://", "http://lab:x", "nonsense"])
+@pytest.mark.parametrize(
+    "address", ["lab:8000", "ftp://lab", "http://", "http://lab:x", "nonsense"]
+)
 def test_what_is_no_address_is_said_at_once(call: Caller, address: str) -> None:
     with pytest.raises(Unreachable, match="is no address"):
         call.client(address)
@@ -312,13 +392,21 @@ def test_what_is_no_address_is_said_at_once(call: Caller, address: str) -> None:
 @pytest.mark.parametrize(
     ("play", "kind", "words"),
     [
-        (answers(200, "<html>Sign in</html>", "text/html"), NotFflab, "not an fflab service .*Sign in"),
+        (
+            answers(200, "<html>Sign in</html>", "text/html"),
+            NotFflab,
+            "not an fflab service .*Sign in",
+        ),
         (answers(404, '{"detail": "Not Found"}'), NotFflab, "HTTP 404, application/json"),
         (answers(500, "oops", "text/plain"), NotFflab, "HTTP 500"),
         (answers(307, location="https://elsewhere/"), NotFflab, "redirects to https://elsewhere/"),
         (answers(200, "{"), VersionSkew, "pip install --upgrade fflab"),
         (answers(200, '{"id": "job_1"}'), VersionSkew, "differences, the first: kind"),
-        (answers(404, '{"title": "t", "code": "no-such-page"}', "application/problem+json"), VersionSkew, "does not know GET /v1/jobs/"),
+        (
+            answers(404, '{"title": "t", "code": "no-such-page"}', "application/problem+json"),
+            VersionSkew,
+            "does not know GET /v1/jobs/",
+        ),
         (answers(418, "[1]", "application/problem+json"), NotFflab, "HTTP 418"),
     ],
 )
@@ -342,7 +430,9 @@ def test_an_archive_that_is_none_is_not_opened(call: Caller) -> None:
     pickled = io.BytesIO()
     np.save(pickled, np.array([object()]), allow_pickle=True)
     for body in ("<html>", "", pickled.getvalue().decode("latin-1")):
-        with flaky(answers(200, job_json("succeeded")), answers(200, body, "application/octet-stream")) as server:
+        with flaky(
+            answers(200, job_json("succeeded")), answers(200, body, "application/octet-stream")
+        ) as server:
             job = call(call.client(server.url).job(NOBODY))
             with pytest.raises(NotFflab, match=r"not an \.npz"):
                 call(job.arrays())
@@ -352,12 +442,23 @@ def test_an_archive_that_is_none_is_not_opened(call: Caller) -> None:
 
 
 def event(number: int, kind: str = "progress", message: str = "") -> bytes:
-    made = Event.model_validate({"id": number, "job": NOBODY, "type": kind, "at": datetime.now(UTC), "data": {"message": message}})
+    made = Event.model_validate(
+        {
+            "id": number,
+            "job": NOBODY,
+            "type": kind,
+            "at": datetime.now(UTC),
+            "data": {"message": message},
+        }
+    )
     return f"event: {kind}\nid: {number}\ndata: {made.model_dump_json()}\n\n".encode()
 
 
-def test_a_stream_that_is_cut_anywhere_is_resumed_without_loss_or_repetition(call: Caller, quick: None) -> None:
-    odd = "a line\u2028separator, \u0085 and \r in a text: ü"  # str.splitlines would break the line there
+def test_a_stream_that_is_cut_anywhere_is_resumed_without_loss_or_repetition(
+    call: Caller, quick: None
+) -> None:
+    # str.splitlines would break the line there
+    odd = "a line\u2028separator, \u0085 and \r in a text: ü"
     first, second, third = event(1, message=odd), event(2), event(3, "end")
     with flaky(
         streams(b": hello\n\n", first[:50], first[50:] + second[:20], whole=False),
@@ -367,26 +468,51 @@ def test_a_stream_that_is_cut_anywhere_is_resumed_without_loss_or_repetition(cal
         streams(third[:10], third[10:]),
     ) as server:
         found = call(call.client(server.url).events(NOBODY))
-    assert [(item.id, item.type) for item in found] == [(1, "progress"), (2, "progress"), (3, "end")]
+    assert [(item.id, item.type) for item in found] == [
+        (1, "progress"),
+        (2, "progress"),
+        (3, "end"),
+    ]
     assert found[0].data["message"] == odd
-    assert [heard.headers.get("last-event-id") for heard in server.heard] == [None, "1", "1", "1", "2"]
+    assert [heard.headers.get("last-event-id") for heard in server.heard] == [
+        None,
+        "1",
+        "1",
+        "1",
+        "2",
+    ]
 
 
-def test_the_end_of_a_job_that_was_retried_is_not_the_end_of_the_stream(call: Caller, quick: None) -> None:
+def test_the_end_of_a_job_that_was_retried_is_not_the_end_of_the_stream(
+    call: Caller, quick: None
+) -> None:
     with flaky(streams(event(1, "end"), event(2)), streams(event(3, "end"))) as server:
         assert [item.id for item in call(call.client(server.url).events(NOBODY))] == [1, 2, 3]
 
 
 def test_an_event_of_another_version_is_said(call: Caller) -> None:
-    with flaky(streams(event(1).replace(b'"progress"', b'"news"'))) as server, pytest.raises(VersionSkew, match="an event has a form"):
+    with (
+        flaky(streams(event(1).replace(b'"progress"', b'"news"'))) as server,
+        pytest.raises(VersionSkew, match="an event has a form"),
+    ):
         call(call.client(server.url).events(NOBODY))
 
 
-def test_a_stream_that_says_nothing_while_the_job_lives_is_given_up(call: Caller, quick: None) -> None:
-    with flaky(*(play for _ in range(9) for play in (streams(), answers(200, job_json("running"))))) as server:
+def test_a_stream_that_says_nothing_while_the_job_lives_is_given_up(
+    call: Caller, quick: None
+) -> None:
+    with flaky(
+        *(play for _ in range(9) for play in (streams(), answers(200, job_json("running"))))
+    ) as server:
         with pytest.raises(Unreachable, match="closed without an event"):
             call(call.client(server.url, attempts=3).events(NOBODY))
-        assert [heard.line.split()[1].rpartition("/")[2] for heard in server.heard] == ["events", NOBODY, "events", NOBODY, "events"]
+        assert [heard.line.split()[1].rpartition("/")[2] for heard in server.heard] == [
+            "events",
+            NOBODY,
+            "events",
+            NOBODY,
+            "events",
+        ]
 
 
 def test_a_cancelled_task_ends_at_once_and_leaves_no_connection() -> None:
@@ -419,7 +545,9 @@ def test_a_cancelled_task_ends_at_once_and_leaves_no_connection() -> None:
 def test_many_jobs_are_waited_for_at_once(client: httpx.Client, store: Store) -> None:
     async def all_of_them() -> list[JobState]:
         async with AsyncClient(str(client.base_url)) as user:
-            jobs = [await user.submit({"kind": "train", "epochs": number}) for number in range(1, 9)]
+            jobs = [
+                await user.submit({"kind": "train", "epochs": number}) for number in range(1, 9)
+            ]
             waiting = asyncio.gather(*(job.wait(PATIENCE_SECONDS) for job in jobs))
             await asyncio.sleep(0)
             for job in jobs:
@@ -438,7 +566,11 @@ def test_pauses_grow_with_jitter_and_end() -> None:
     assert backoff_seconds(10_000, 1.0) == retries.LONGEST_PAUSE_SECONDS
     tries = Tries(attempts=100)
     pauses = list(iter(tries.pause, None))
-    assert retries.PATIENCE_SECONDS <= sum(pauses) <= retries.PATIENCE_SECONDS + retries.LONGEST_PAUSE_SECONDS
+    assert (
+        retries.PATIENCE_SECONDS
+        <= sum(pauses)
+        <= retries.PATIENCE_SECONDS + retries.LONGEST_PAUSE_SECONDS
+    )
     tries.again()
     assert tries.pause(httpx.Response(404)) is None
     assert tries.pause(httpx.Response(503)) is not None
@@ -448,7 +580,14 @@ def test_retry_after_is_read_in_both_forms_and_never_trusted_too_far() -> None:
     def asked(text: str) -> float:
         return asked_seconds(httpx.Response(503, headers={"Retry-After": text}))
 
-    assert (asked("3"), asked("9999"), asked("-1"), asked("soon"), asked(""), asked("nan")) == (3.0, 30.0, 0.0, 0.0, 0.0, 0.0)
+    assert (asked("3"), asked("9999"), asked("-1"), asked("soon"), asked(""), asked("nan")) == (
+        3.0,
+        30.0,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+    )
     assert 5 < asked(format_datetime(datetime.now(UTC) + timedelta(seconds=29), usegmt=True)) <= 29
     assert asked("Wed, 21 Oct 2015 07:28:00 -0000") == 0.0
 
@@ -457,12 +596,20 @@ def test_a_stream_does_not_care_where_its_bytes_are_cut() -> None:
     text = event(1).replace(b"\n", b"\r\n") + b": beat\n\n" + event(2, message="ü")
     for size in (1, 2, 3, 7, len(text)):
         stream = EventStream("http://x", NOBODY, 0, 3)
-        assert [item.id for at in range(0, len(text), size) for item in stream.feed(text[at : at + size])] == [1, 2]
+        assert [
+            item.id
+            for at in range(0, len(text), size)
+            for item in stream.feed(text[at : at + size])
+        ] == [1, 2]
         assert stream.after == 2
 
 
-@pytest.mark.parametrize(("there", "form"), [({"pandas", "polars"}, "pandas"), ({"polars"}, "polars"), (set(), "rows")])
-def test_the_table_is_in_the_form_that_is_installed(there: set[str], form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("there", "form"), [({"pandas", "polars"}, "pandas"), ({"polars"}, "polars"), (set(), "rows")]
+)
+def test_the_table_is_in_the_form_that_is_installed(
+    there: set[str], form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dataframes, "find_spec", lambda name: name in there or None)
     monkeypatch.setattr(dataframes, "to_pandas", lambda rows, columns: ("pandas", rows, columns))
     monkeypatch.setattr(dataframes, "to_polars", lambda rows, columns: ("polars", rows, columns))
@@ -473,17 +620,27 @@ def test_the_table_is_in_the_form_that_is_installed(there: set[str], form: str, 
 def test_what_a_notebook_shows_is_escaped() -> None:
     evil = "<script>alert(1)</script>"
     job = Job.model_validate_json(job_json())
-    job = job.model_copy(update={"name": evil, "id": '"><b>', "progress": Progress(fraction=0.5, message=evil, eta_seconds=None)})
+    job = job.model_copy(
+        update={
+            "name": evil,
+            "id": '"><b>',
+            "progress": Progress(fraction=0.5, message=evil, eta_seconds=None),
+        }
+    )
     shown = job_html(job, "http://lab:8000")
     assert "<script" not in shown
     assert '"><b>' not in shown
     assert 'href="http://lab:8000/jobs/' in shown
-    page = Charts([ChartLine(name="x", meaning='">' + evil, links={})], lambda file: b"\x89PNG")._repr_html_()
+    page = Charts(
+        [ChartLine(name="x", meaning='">' + evil, links={})], lambda file: b"\x89PNG"
+    )._repr_html_()
     assert "<script" not in page
     assert page.count("<img") == 1
 
 
-def test_progress_is_shown_in_a_notebook_only_when_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_shown_in_a_notebook_only_when_it_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     shown: list[str] = []
 
     class Output:
@@ -496,8 +653,12 @@ def test_progress_is_shown_in_a_notebook_only_when_it_changes(monkeypatch: pytes
         return Output()
 
     shell = type("Shell", (), {"kernel": object()})()
-    monkeypatch.setitem(sys.modules, "IPython", type("IPython", (), {"get_ipython": staticmethod(lambda: shell)}))
-    monkeypatch.setitem(sys.modules, "IPython.display", type("display", (), {"display": staticmethod(display)}))
+    monkeypatch.setitem(
+        sys.modules, "IPython", type("IPython", (), {"get_ipython": staticmethod(lambda: shell)})
+    )
+    monkeypatch.setitem(
+        sys.modules, "IPython.display", type("display", (), {"display": staticmethod(display)})
+    )
     job = Job.model_validate_json(job_json("running"))
     with progress.telling(None, progress=True, url="http://lab") as tell:
         assert tell is not None
@@ -516,11 +677,20 @@ Client(sys.argv[1]).job(sys.argv[2]).wait(180{more})
 
 
 def waited(url: str, job_id: str, *, terminal: bool, more: str = "") -> str:
-    """What a script prints, on both of its streams, while it waits; its standard error is a terminal or a pipe."""
+    """What a script prints, on both of its streams, while it waits; its standard error is a
+    terminal or a pipe.
+    """
     ours, theirs = pty.openpty() if terminal else os.pipe()
-    environment = {**os.environ, "TERM": "xterm", "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "120"}
+    environment = {
+        **os.environ,
+        "TERM": "xterm",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "COLUMNS": "120",
+    }
     command = [sys.executable, "-c", WAITING.format(more=more), url, job_id]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment) as script:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=theirs, env=environment
+    ) as script:
         os.close(theirs)
         said = b""
         while True:
@@ -544,7 +714,11 @@ def test_a_bar_is_shown_on_a_terminal_and_never_in_a_pipe() -> None:
         said = waited(server.url, NOBODY, terminal=True)
     assert "running" in said
     assert "epoch 1" in said
-    for terminal, more in ((False, ""), (True, ", progress=False"), (True, ", on_progress=lambda job: None")):
+    for terminal, more in (
+        (False, ""),
+        (True, ", progress=False"),
+        (True, ", on_progress=lambda job: None"),
+    ):
         with flaky(running, running, ended) as server:
             assert waited(server.url, NOBODY, terminal=terminal, more=more) == ""
     with flaky(ended) as server:
@@ -554,21 +728,72 @@ def test_a_bar_is_shown_on_a_terminal_and_never_in_a_pipe() -> None:
 # The package
 
 
-FORBIDDEN = ("torch", "fastapi", "starlette", "sqlalchemy", "altair", "celery", "redis", "jinja2", "safetensors", "PIL", "pandas", "polars")
+FORBIDDEN = (
+    "torch",
+    "fastapi",
+    "starlette",
+    "sqlalchemy",
+    "altair",
+    "celery",
+    "redis",
+    "jinja2",
+    "safetensors",
+    "PIL",
+    "pandas",
+    "polars",
+)
 
 
 def test_the_client_loads_nothing_of_the_servers_side() -> None:
-    code = f"import sys, fflab, service.client; print([name for name in {FORBIDDEN} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        f"import sys, fflab, service.client; print([name for name in {FORBIDDEN} if name in "
+        f"sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_the_public_names_are_those_that_are_meant() -> None:
     assert fflab.__all__ == [
-        "AccuracyRow", "AsyncClient", "AsyncJobHandle", "Charts", "CheckCell", "CheckResult", "CheckSpec", "Client", "Diagnostic",
-        "EpochRow", "Estimate", "Event", "FflabError", "Interval", "Job", "JobFailed", "JobHandle", "JobState", "KeyRefused", "NotFflab",
-        "NotFound", "Picture", "Provenance", "Refused", "Result", "StillRunning", "StudyCell", "StudyResult", "StudySpec", "TrainResult",
-        "TrainSpec", "Unreachable", "VersionSkew", "__version__",
-    ]  # fmt: skip
+        "AccuracyRow",
+        "AsyncClient",
+        "AsyncJobHandle",
+        "Charts",
+        "CheckCell",
+        "CheckResult",
+        "CheckSpec",
+        "Client",
+        "Diagnostic",
+        "EpochRow",
+        "Estimate",
+        "Event",
+        "FflabError",
+        "Interval",
+        "Job",
+        "JobFailed",
+        "JobHandle",
+        "JobState",
+        "KeyRefused",
+        "NotFflab",
+        "NotFound",
+        "Picture",
+        "Provenance",
+        "Refused",
+        "Result",
+        "StillRunning",
+        "StudyCell",
+        "StudyResult",
+        "StudySpec",
+        "TrainResult",
+        "TrainSpec",
+        "Unreachable",
+        "VersionSkew",
+        "__version__",
+    ]
     assert all(hasattr(fflab, name) for name in fflab.__all__)
 
 
@@ -579,4 +804,6 @@ def test_both_clients_offer_the_same() -> None:
         for name in names:
             ours, theirs = getattr(one, name), getattr(other, name)
             if inspect.isfunction(ours):
-                assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters), name
+                assert list(inspect.signature(ours).parameters) == list(
+                    inspect.signature(theirs).parameters
+                ), name

@@ -1,4 +1,6 @@
-"""Events: streams that begin where the client left off and end with the job, pages, long polls, and one tail for all who wait."""
+"""Events: streams that begin where the client left off and end with the job, pages, long polls, and
+one tail for all who wait.
+"""
 
 import threading
 import time
@@ -37,7 +39,9 @@ def streamed(client: httpx.Client, job_id: str, **headers: str) -> list[Event]:
         assert response.headers["cache-control"] == "no-cache"
         found = [frame for frame in frames(response) if "data" in frame]
     decoded = [Event.model_validate_json(frame["data"]) for frame in found]
-    assert [(frame["event"], frame["id"]) for frame in found] == [(event.type, str(event.id)) for event in decoded]
+    assert [(frame["event"], frame["id"]) for frame in found] == [
+        (event.type, str(event.id)) for event in decoded
+    ]
     return decoded
 
 
@@ -46,41 +50,63 @@ def work(store: Store, job_id: str) -> None:
     claim = store.queue.claim(job_id, "w", LEASE)
     assert claim is not None
     for epoch in range(3):
-        store.queue.record(job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(epoch)])
+        store.queue.record(
+            job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(epoch)]
+        )
     store.queue.finish(job_id, claim.attempt, train_result())
 
 
-def test_a_stream_tells_everything_once_and_ends_with_the_job(client: httpx.Client, store: Store) -> None:
+def test_a_stream_tells_everything_once_and_ends_with_the_job(
+    client: httpx.Client, store: Store
+) -> None:
     job = submit(client)
     with ThreadPoolExecutor(1) as pool:
         stream = pool.submit(streamed, client, job.id)
         work(store, job.id)
         found = stream.result(timeout=PATIENCE_SECONDS)
     assert [event.id for event in found] == list(range(1, len(found) + 1))
-    assert [event.type for event in found] == ["state", "state", *(["rows", "progress"] * 3), "state", "end"]
+    assert [event.type for event in found] == [
+        "state",
+        "state",
+        *(["rows", "progress"] * 3),
+        "state",
+        "end",
+    ]
     assert found[-1].data == {"state": "succeeded"}
-    assert [row["epoch"] for event in found if event.type == "rows" for row in event.data["rows"]] == [0, 1, 2]
+    assert [
+        row["epoch"] for event in found if event.type == "rows" for row in event.data["rows"]
+    ] == [0, 1, 2]
     assert {event.job for event in found} == {job.id}
 
 
-def test_a_stream_resumes_after_the_last_event_that_was_received(client: httpx.Client, store: Store) -> None:
+def test_a_stream_resumes_after_the_last_event_that_was_received(
+    client: httpx.Client, store: Store
+) -> None:
     job = submit(client)
     work(store, job.id)
     whole = streamed(client, job.id)
     for last in (1, 4, len(whole) - 1):
         assert streamed(client, job.id, **{"Last-Event-ID": str(last)}) == whole[last:]
     assert streamed(client, job.id, **{"Last-Event-ID": str(len(whole))}) == []
-    assert streamed(client, job.id, **{"Last-Event-ID": "999999"}) == [], "beyond the end there is nothing to wait for"
+    assert streamed(client, job.id, **{"Last-Event-ID": "999999"}) == [], (
+        "beyond the end there is nothing to wait for"
+    )
 
 
-def test_events_come_in_pages_for_those_who_ask_for_json(client: httpx.Client, store: Store) -> None:
+def test_events_come_in_pages_for_those_who_ask_for_json(
+    client: httpx.Client, store: Store
+) -> None:
     job = submit(client)
     work(store, job.id)
     whole = streamed(client, job.id)
     seen: list[Event] = []
     after: int | None = 0
     while after is not None:
-        response = client.get(f"/v1/jobs/{job.id}/events", params={"after": after, "limit": 4}, headers={"Accept": "application/json"})
+        response = client.get(
+            f"/v1/jobs/{job.id}/events",
+            params={"after": after, "limit": 4},
+            headers={"Accept": "application/json"},
+        )
         seen += [Event.model_validate(item) for item in response.json()["items"]]
         after = response.json()["next_cursor"]
     assert seen == whole
@@ -90,7 +116,9 @@ def test_a_stream_of_a_job_that_is_not_there_is_refused(client: httpx.Client) ->
     refused(client.get(f"/v1/jobs/{NOBODY}/events"), 404, "no-such-job")
 
 
-def test_an_idle_stream_is_kept_alive(client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_stream_is_kept_alive(
+    client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert event_feed.HEARTBEAT_SECONDS == 15.0
     monkeypatch.setattr(event_feed, "HEARTBEAT_SECONDS", 0.05)
     job = submit(client)
@@ -111,7 +139,9 @@ def test_a_wait_ends_with_the_job_or_with_its_time(client: httpx.Client, store: 
     with ThreadPoolExecutor(2) as pool:
         waits = [
             pool.submit(client.get, f"/v1/jobs/{job.id}?wait=60"),
-            pool.submit(client.get, f"/v1/jobs/{job.id}", headers={"Prefer": "respond-async, wait=60"}),
+            pool.submit(
+                client.get, f"/v1/jobs/{job.id}", headers={"Prefer": "respond-async, wait=60"}
+            ),
         ]
         store.actions.cancel(job.id)
         answers = [wait.result(timeout=PATIENCE_SECONDS) for wait in waits]
@@ -124,20 +154,28 @@ def test_a_preference_that_is_none_is_ignored(client: httpx.Client, prefer: str)
     job = submit(client)
     began = time.monotonic()
     assert client.get(f"/v1/jobs/{job.id}", headers={"Prefer": prefer.encode()}).status_code == 200  # type: ignore[dict-item]
-    assert time.monotonic() - began < 30.0  # the least that any of them could be taken for is none or for ever
+    assert (
+        time.monotonic() - began < 30.0
+    )  # the least that any of them could be taken for is none or for ever
 
 
-def test_a_hundred_wait_without_a_thread_each_and_hear_of_the_end_at_once(client: httpx.Client, state: State) -> None:
+def test_a_hundred_wait_without_a_thread_each_and_hear_of_the_end_at_once(
+    client: httpx.Client, state: State
+) -> None:
     job = submit(client)
     threads = threading.active_count()
     limits = httpx.Limits(max_connections=100)
     with (
-        httpx.Client(base_url=client.base_url, timeout=PATIENCE_SECONDS, limits=limits, trust_env=False) as many,
+        httpx.Client(
+            base_url=client.base_url, timeout=PATIENCE_SECONDS, limits=limits, trust_env=False
+        ) as many,
         ThreadPoolExecutor(100) as pool,
     ):
         waits = [pool.submit(many.get, f"/v1/jobs/{job.id}?wait=60") for _ in range(100)]
         wait_until(lambda: state.tail.waiting == 100, "all wait")
-        assert threading.active_count() - threads <= 100 + 45, "the clients' own threads, and the server's pool"
+        assert threading.active_count() - threads <= 100 + 45, (
+            "the clients' own threads, and the server's pool"
+        )
         assert client.get("/healthz").status_code == 200
         began = time.monotonic()
         state.store.actions.cancel(job.id)
@@ -147,7 +185,9 @@ def test_a_hundred_wait_without_a_thread_each_and_hear_of_the_end_at_once(client
     wait_until(lambda: state.tail.waiting == 0, "nobody waits any more")
 
 
-def test_the_tail_asks_nothing_while_nobody_waits(client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tail_asks_nothing_while_nobody_waits(
+    client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[float] = []
     beyond = state.store.events.beyond
 
@@ -162,14 +202,23 @@ def test_the_tail_asks_nothing_while_nobody_waits(client: httpx.Client, state: S
     assert 1 <= during <= 0.5 / event_feed.POLL_SECONDS + 3
     client.get(f"/v1/jobs/{job.id}?wait=0")
     began = time.monotonic()
-    wait_until(lambda: time.monotonic() - began > 4 * event_feed.POLL_SECONDS, "several polls could have been made")
+    wait_until(
+        lambda: time.monotonic() - began > 4 * event_feed.POLL_SECONDS,
+        "several polls could have been made",
+    )
     assert len(asked) <= during + 1
 
 
-def test_nothing_is_missed_between_reading_and_waiting(client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_missed_between_reading_and_waiting(
+    client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The event comes after the waiting client has read, and is polled before it waits."""
     job = submit(client)
-    versioned, beyond, cancelled = state.store.jobs.get_with_version, state.store.events.beyond, threading.Event()
+    versioned, beyond, cancelled = (
+        state.store.jobs.get_with_version,
+        state.store.events.beyond,
+        threading.Event(),
+    )
     polls: list[int] = []
 
     def counted(number: int, limit: int) -> list[tuple[int, str]]:
@@ -194,9 +243,14 @@ def test_nothing_is_missed_between_reading_and_waiting(client: httpx.Client, sta
 
 def test_a_client_that_hangs_up_is_forgotten(client: httpx.Client, state: State) -> None:
     job = submit(client)
-    with httpx.Client(base_url=client.base_url, trust_env=False) as other, other.stream("GET", f"/v1/jobs/{job.id}/events") as response:
+    with (
+        httpx.Client(base_url=client.base_url, trust_env=False) as other,
+        other.stream("GET", f"/v1/jobs/{job.id}/events") as response,
+    ):
         stream = frames(response)  # kept: a generator that is dropped closes its response
         assert next(stream)["event"] == "state"
         wait_until(lambda: state.tail.waiting == 1, "it waits")
-    state.store.actions.pause(job.id)  # something to send is what reveals a closed connection at the latest
+    state.store.actions.pause(
+        job.id
+    )  # something to send is what reveals a closed connection at the latest
     wait_until(lambda: state.tail.waiting == 0, "it is forgotten")

@@ -1,4 +1,6 @@
-"""What a list shows of a job: means over seeds, held beside means that are worked out here from the rows of real runs."""
+"""What a list shows of a job: means over seeds, held beside means that are worked out here from the
+rows of real runs.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -22,18 +24,37 @@ from service.store.tables import ResultRow
 from tests.factories import HALF, LEASE, claimed, read, submit
 from tests.service.samples import check_cell, epoch_row, train_result
 
-TINY: dict[str, Any] = {"dataset": {"train_samples": 60, "test_samples": 30}, "batch_size": 30, "epochs": 2, "monitor": {"samples": 40}}
+TINY: dict[str, Any] = {
+    "dataset": {"train_samples": 60, "test_samples": 30},
+    "batch_size": 30,
+    "epochs": 2,
+    "monitor": {"samples": 40},
+}
 SPECS: dict[str, AnySpec] = {
     "one layer": TrainSpec.model_validate({**TINY, "network": {"widths": [8]}, "seeds": [0, 1, 2]}),
     "every third epoch": TrainSpec.model_validate(
-        {**TINY, "network": {"widths": [8]}, "seeds": [4, 2], "epochs": 7, "monitor": {"samples": 40, "every_epochs": 3}}
+        {
+            **TINY,
+            "network": {"widths": [8]},
+            "seeds": [4, 2],
+            "epochs": 7,
+            "monitor": {"samples": 40, "every_epochs": 3},
+        }
     ),
     "greedy": TrainSpec.model_validate({**TINY, "network": {"widths": [8, 6, 4]}, "seeds": [0, 1]}),
-    "simultaneous": TrainSpec.model_validate({**TINY, "network": {"widths": [8, 6]}, "layers": "simultaneous", "seeds": [0, 1, 2]}),
-    "without theorems": TrainSpec.model_validate({**TINY, "network": {"widths": [8]}, "monitor": {"samples": 40, "theorems": []}}),
-    "theorem 1": CheckSpec(theorem=1, widths=(4, 16, 8), samples=40, batch_size=20, seeds=(0, 1, 2)),
+    "simultaneous": TrainSpec.model_validate(
+        {**TINY, "network": {"widths": [8, 6]}, "layers": "simultaneous", "seeds": [0, 1, 2]}
+    ),
+    "without theorems": TrainSpec.model_validate(
+        {**TINY, "network": {"widths": [8]}, "monitor": {"samples": 40, "theorems": []}}
+    ),
+    "theorem 1": CheckSpec(
+        theorem=1, widths=(4, 16, 8), samples=40, batch_size=20, seeds=(0, 1, 2)
+    ),
     "theorem 2": CheckSpec(theorem=2, widths=(16, 4), samples=40, batch_size=20, seeds=(3, 1)),
-    "infinite width alone": CheckSpec(theorem=2, widths=(16,), samples=40, methods=("infinite_width",)),
+    "infinite width alone": CheckSpec(
+        theorem=2, widths=(16,), samples=40, methods=("infinite_width",)
+    ),
 }
 SPLITS: tuple[Split, ...] = ("positive", "negative")
 SIGNS = {"positive": "+", "negative": "−"}
@@ -41,7 +62,10 @@ SIGNS = {"positive": "+", "negative": "−"}
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, RunResult]:
-    return {name: ffengine.train(spec) if isinstance(spec, TrainSpec) else ffengine.check(spec) for name, spec in SPECS.items()}  # type: ignore[arg-type]
+    return {
+        name: ffengine.train(spec) if isinstance(spec, TrainSpec) else ffengine.check(spec)
+        for name, spec in SPECS.items()
+    }  # type: ignore[arg-type]
 
 
 def expected(spec: AnySpec, result: RunResult) -> str:
@@ -50,9 +74,16 @@ def expected(spec: AnySpec, result: RunResult) -> str:
         assert isinstance(spec, CheckSpec)
         width, parts = max(spec.widths), []
         for split, sign in SIGNS.items():
-            ratios = [c.ratio for c in result.cells if (c.width, c.split, c.method) == (width, split, "exact")]
+            ratios = [
+                c.ratio
+                for c in result.cells
+                if (c.width, c.split, c.method) == (width, split, "exact")
+            ]
             if ratios:
-                parts.append(f"T{spec.theorem}{sign if spec.theorem == 2 else ''} {np.mean([r or 0 for r in ratios]):.4f}")
+                parts.append(
+                    f"T{spec.theorem}{sign if spec.theorem == 2 else ''} "
+                    f"{np.mean([r or 0 for r in ratios]):.4f}"
+                )
         return f"n = {width}: {' '.join(parts)}" if parts else ""
     assert isinstance(spec, TrainSpec)
     layer, epoch = len(spec.network.widths) - 1, spec.epochs
@@ -63,7 +94,11 @@ def expected(spec: AnySpec, result: RunResult) -> str:
             values = [getattr(row, figure) for row in rows if row.split == split]
             parts += [f"{name}{sign} {np.mean(values):.3f}"] if None not in values else []
     places = [(r.accuracy, (r.layer, r.layers, r.partition, r.method)) for r in result.accuracy]
-    whole = [accuracy for accuracy, place in places if place == (None, tuple(range(layer + 1)), "test", "goodness")]
+    whole = [
+        accuracy
+        for accuracy, place in places
+        if place == (None, tuple(range(layer + 1)), "test", "goodness")
+    ]
     assert len(whole) == len(spec.seeds)
     where = f"layer {layer}, epoch {epoch}" if layer else f"epoch {epoch}"
     return f"{where}: {' '.join(parts)} accuracy {np.mean(whole):.3f}"
@@ -81,19 +116,30 @@ def text_of(store: Store, job: Job) -> str:
     return store.jobs.headlines([read(store, job.id)])[job.id].text
 
 
-def test_the_headline_is_the_mean_over_seeds_at_the_end(either_store: Store, results: dict[str, RunResult]) -> None:
-    jobs = {name: finish(either_store, submit(either_store, spec), results[name]) for name, spec in SPECS.items()}
+def test_the_headline_is_the_mean_over_seeds_at_the_end(
+    either_store: Store, results: dict[str, RunResult]
+) -> None:
+    jobs = {
+        name: finish(either_store, submit(either_store, spec), results[name])
+        for name, spec in SPECS.items()
+    }
     found = either_store.jobs.headlines(list(jobs.values()))
     for name, spec in SPECS.items():
         assert found[jobs[name].id].text == expected(spec, results[name]), name
         count = len(getattr(spec, "seeds", ()))
         told = f"mean over {count} seed{'s' if count > 1 else ''} at "
-        assert found[jobs[name].id].meaning.startswith(told if found[jobs[name].id].text else ""), name
+        assert found[jobs[name].id].meaning.startswith(told if found[jobs[name].id].text else ""), (
+            name
+        )
     assert found[jobs["infinite width alone"].id] == ("", ""), "the limit is no figure of a network"
-    assert either_store.jobs.headlines(list(jobs.values())) == found, "what is remembered is the same"
+    assert either_store.jobs.headlines(list(jobs.values())) == found, (
+        "what is remembered is the same"
+    )
 
 
-def test_while_it_runs_it_is_the_newest_epoch_that_all_seeds_have(either_store: Store, results: dict[str, RunResult]) -> None:
+def test_while_it_runs_it_is_the_newest_epoch_that_all_seeds_have(
+    either_store: Store, results: dict[str, RunResult]
+) -> None:
     spec, result = SPECS["greedy"], results["greedy"]
     assert isinstance(result, TrainResult)
     by_place: dict[tuple[int, int], list[EpochRow]] = defaultdict(list)
@@ -104,18 +150,36 @@ def test_while_it_runs_it_is_the_newest_epoch_that_all_seeds_have(either_store: 
     _, attempt = claimed(either_store, job)
     for (layer, epoch), rows in sorted(by_place.items()):
         either_store.queue.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
-        means = [np.mean([row.sparsity or 0 for row in rows if row.split == split]) for split in SIGNS]
-        assert text_of(either_store, job).startswith(f"layer {layer}, epoch {epoch}: S+ {means[0]:.3f} S− {means[1]:.3f} T2+ ")
+        means = [
+            np.mean([row.sparsity or 0 for row in rows if row.split == split]) for split in SIGNS
+        ]
+        assert text_of(either_store, job).startswith(
+            f"layer {layer}, epoch {epoch}: S+ {means[0]:.3f} S− {means[1]:.3f} T2+ "
+        )
 
 
 def test_seeds_that_are_behind_hold_the_epoch_back(either_store: Store) -> None:
     job = submit(either_store, TrainSpec(epochs=9, seeds=(0, 1)))
     _, attempt = claimed(either_store, job)
     record = partial(either_store.queue.record, job.id, attempt, lease_seconds=LEASE, progress=HALF)
-    record(rows=[epoch_row(epoch, split, seed=0, ratio=0.1 * epoch) for epoch in range(6) for split in ("positive", "negative")])
+    record(
+        rows=[
+            epoch_row(epoch, split, seed=0, ratio=0.1 * epoch)
+            for epoch in range(6)
+            for split in ("positive", "negative")
+        ]
+    )
     assert text_of(either_store, job) == "epoch 5: S+ 0.500 S− 0.500 T2+ 0.500 T2− 0.500"
-    assert either_store.jobs.headlines([read(either_store, job.id)])[job.id].meaning.startswith("mean over 1 of 2 seeds at epoch 5")
-    record(rows=[epoch_row(epoch, split, seed=1, ratio=0.3) for epoch in range(2) for split in ("positive", "negative")])
+    assert either_store.jobs.headlines([read(either_store, job.id)])[job.id].meaning.startswith(
+        "mean over 1 of 2 seeds at epoch 5"
+    )
+    record(
+        rows=[
+            epoch_row(epoch, split, seed=1, ratio=0.3)
+            for epoch in range(2)
+            for split in ("positive", "negative")
+        ]
+    )
     assert text_of(either_store, job) == "epoch 1: S+ 0.500 S− 0.500 T2+ 0.200 T2− 0.200"
     record(rows=[epoch_row(2, "positive", seed=1, ratio=0.3)])
     assert text_of(either_store, job).startswith("epoch 1"), "one split is not an epoch"
@@ -126,7 +190,9 @@ def test_a_check_that_runs_shows_the_seeds_that_there_are(either_store: Store) -
     _, attempt = claimed(either_store, job)
     told = []
     for seed, width in ((0, 16), (0, 64), (1, 16), (1, 64)):
-        either_store.queue.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[check_cell(width, seed=seed)])
+        either_store.queue.record(
+            job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[check_cell(width, seed=seed)]
+        )
         found = either_store.jobs.headlines([read(either_store, job.id)])[job.id]
         told.append((found.text, found.meaning.partition(" at ")[0]))
     assert told == [
@@ -139,7 +205,12 @@ def test_a_check_that_runs_shows_the_seeds_that_there_are(either_store: Store) -
 
 def test_a_check_of_trained_weights_says_of_which_epoch(either_store: Store) -> None:
     training = submit(either_store)
-    job = submit(either_store, CheckSpec.model_validate({"theorem": 1, "at": {"job": training.id, "epoch": 2}, "seeds": [0]}))
+    job = submit(
+        either_store,
+        CheckSpec.model_validate(
+            {"theorem": 1, "at": {"job": training.id, "epoch": 2}, "seeds": [0]}
+        ),
+    )
     _, attempt = claimed(either_store, job)
     cell = check_cell(500).model_copy(update={"epoch": 2})
     either_store.queue.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[cell])
@@ -147,23 +218,32 @@ def test_a_check_of_trained_weights_says_of_which_epoch(either_store: Store) -> 
 
 
 def test_a_study_has_no_headline_its_runs_have(either_store: Store) -> None:
-    study = submit(either_store, StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"epochs": [1, 2]}}))
+    study = submit(
+        either_store,
+        StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"epochs": [1, 2]}}),
+    )
     first, second = (job for job, _ in either_store.jobs.children(study.id))
     finish(either_store, first, train_result())
-    found = either_store.jobs.headlines([read(either_store, job.id) for job in (study, first, second)])
+    found = either_store.jobs.headlines(
+        [read(either_store, job.id) for job in (study, first, second)]
+    )
     assert [found[job.id].text[:7] for job in (study, first, second)] == ["", "epoch 1", ""]
 
 
 def test_a_retry_is_not_taken_for_what_it_was(either_store: Store) -> None:
     job = submit(either_store, TrainSpec(epochs=4))
     _, attempt = claimed(either_store, job)
-    either_store.queue.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)])
+    either_store.queue.record(
+        job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)]
+    )
     either_store.actions.cancel(job.id)
     either_store.queue.finish_stopped(job.id, attempt)
     assert text_of(either_store, job).startswith("epoch 0")
     either_store.actions.retry(job.id)
     _, attempt = claimed(either_store, job)
-    either_store.queue.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(1)])
+    either_store.queue.record(
+        job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(1)]
+    )
     assert text_of(either_store, job).startswith("epoch 1")
 
 
@@ -178,7 +258,10 @@ def counted(store: Store) -> Iterator[list[str]]:
 
 
 def test_hundreds_of_jobs_take_as_many_queries_as_one(either_store: Store) -> None:
-    jobs = [finish(either_store, submit(either_store, TrainSpec(epochs=1), fresh=True), train_result()) for _ in range(30)]
+    jobs = [
+        finish(either_store, submit(either_store, TrainSpec(epochs=1), fresh=True), train_result())
+        for _ in range(30)
+    ]
     with counted(either_store) as for_one:
         either_store.jobs.headlines(jobs[:1])
     with counted(either_store) as for_many:
@@ -190,7 +273,9 @@ def test_hundreds_of_jobs_take_as_many_queries_as_one(either_store: Store) -> No
 
 
 def test_rows_that_do_not_fit_the_spec_are_shown_as_they_are(either_store: Store) -> None:
-    job = finish(either_store, submit(either_store, TrainSpec(epochs=3, seeds=(7, 8))), train_result((0, 1)))
+    job = finish(
+        either_store, submit(either_store, TrainSpec(epochs=3, seeds=(7, 8))), train_result((0, 1))
+    )
     assert text_of(either_store, job) == "epoch 1: S+ 0.500 T2+ 0.750"
     with either_store.database.writing() as session:
         session.execute(update(ResultRow).where(ResultRow.job_id == job.id).values(document="{}"))
@@ -209,11 +294,20 @@ def test_the_live_view_shows_the_same_epoch(either_store: Store) -> None:
     job = submit(either_store, TrainSpec(epochs=9, seeds=(0, 1)))
     watched = Watched(job)
     epochs = [
-        epoch_row(epoch, split, seed=seed, ratio=0.2 * seed + 0.1) for seed in (0, 1) for epoch in range(3 - seed) for split in SPLITS
+        epoch_row(epoch, split, seed=seed, ratio=0.2 * seed + 0.1)
+        for seed in (0, 1)
+        for epoch in range(3 - seed)
+        for split in SPLITS
     ]
     rows = [row.model_dump(mode="json") for row in epochs]
-    watched.take(Event.model_validate({"id": 1, "job": job.id, "type": "rows", "at": job.created_at, "data": {"rows": rows}}))
+    watched.take(
+        Event.model_validate(
+            {"id": 1, "job": job.id, "type": "rows", "at": job.created_at, "data": {"rows": rows}}
+        )
+    )
     shown = newest(watched)
     assert shown.columns[0].header == "epoch 1"
-    assert [list(column.cells) for column in shown.columns if column.header == "theorem 2"] == [["0.2000", "0.2000"]]
+    assert [list(column.cells) for column in shown.columns if column.header == "theorem 2"] == [
+        ["0.2000", "0.2000"]
+    ]
     assert headline(job.spec, watched.rows).text.endswith("T2+ 0.200 T2− 0.200")

@@ -1,4 +1,6 @@
-"""By which names the service answers: where no key is needed, by none that a page of another site can have."""
+"""By which names the service answers: where no key is needed, by none that a page of another site
+can have.
+"""
 
 import http.client
 import socket
@@ -35,7 +37,15 @@ LOOPBACK = (
     "localhost:",
 )
 FOREIGN = (
-    *("evil.example", "evil.example:8103", "localhost.evil.example", "notlocalhost", "evil-localhost", "127.0.0.1.evil.example", "0.0.0.0"),  # noqa: S104 - nothing listens
+    *(
+        "evil.example",
+        "evil.example:8103",
+        "localhost.evil.example",
+        "notlocalhost",
+        "evil-localhost",
+        "127.0.0.1.evil.example",
+        "0.0.0.0",  # noqa: S104 - nothing listens
+    ),
     *("192.168.0.7", "[::]", "[fe80::1]", "128.0.0.1", "0x7f000001", "2130706433", "127.1"),
 )
 BROKEN = (
@@ -54,8 +64,27 @@ BROKEN = (
     "[::1%25lo]",
 )
 ROUTES = (
-    *("/", "/new", "/workers", "/catalog", "/docs", "/login", "/static/live.js", "/openapi.json", "/metrics", "/problems/invalid"),
-    *("/v1/jobs", "/v1/catalog", "/v1/presets", "/v1/datasets", "/v1/workers", "/nothing", "/docs/oauth2-redirect"),
+    *(
+        "/",
+        "/new",
+        "/workers",
+        "/catalog",
+        "/docs",
+        "/login",
+        "/static/live.js",
+        "/openapi.json",
+        "/metrics",
+        "/problems/invalid",
+    ),
+    *(
+        "/v1/jobs",
+        "/v1/catalog",
+        "/v1/presets",
+        "/v1/datasets",
+        "/v1/workers",
+        "/nothing",
+        "/docs/oauth2-redirect",
+    ),
 )
 
 
@@ -89,16 +118,30 @@ def test_without_keys_nothing_is_read_under_another_name(client: httpx.Client, h
 def test_nor_is_anything_changed_or_streamed(client: httpx.Client, store: Store) -> None:
     ended, going = submit(client), submit(client, {"kind": "train", "epochs": 3})
     succeed(store, ended.id)
-    under = {"Host": "evil.example:8103", "Origin": "http://evil.example:8103", "Sec-Fetch-Site": "same-origin"}
+    under = {
+        "Host": "evil.example:8103",
+        "Origin": "http://evil.example:8103",
+        "Sec-Fetch-Site": "same-origin",
+    }
     refused(client.post("/v1/jobs", json={"spec": TRAIN}, headers=under), 421, "wrong-host")
     refused(client.delete(f"/v1/jobs/{ended.id}", headers=under), 421, "wrong-host")
-    refused(client.patch(f"/v1/jobs/{going.id}", json={"name": "OWNED"}, headers=under), 421, "wrong-host")
+    refused(
+        client.patch(f"/v1/jobs/{going.id}", json={"name": "OWNED"}, headers=under),
+        421,
+        "wrong-host",
+    )
     refused(client.post(f"/v1/jobs/{going.id}/cancel", headers=under), 421, "wrong-host")
-    refused(client.post("/v1/datasets?name=x", content=b"x" * 100_000, headers=under), 421, "wrong-host")
+    refused(
+        client.post("/v1/datasets?name=x", content=b"x" * 100_000, headers=under), 421, "wrong-host"
+    )
     refused(client.post("/spec.json", content=b"kind: train", headers=under), 421, "wrong-host")
     for path in ("result", "report.html", "chart/theorem2.svg", "weights.safetensors"):
         refused(client.get(f"/v1/jobs/{ended.id}/{path}", headers=under), 421, "wrong-host")
-    refused(client.get(f"/v1/jobs/{going.id}/events", headers=under | {"Accept": "text/event-stream"}), 421, "wrong-host")
+    refused(
+        client.get(f"/v1/jobs/{going.id}/events", headers=under | {"Accept": "text/event-stream"}),
+        421,
+        "wrong-host",
+    )
     refused(client.get(f"/v1/jobs/{going.id}?wait=60", headers=under), 421, "wrong-host")
     assert [job["name"] for job in client.get("/v1/jobs").json()["items"]] == [None, None]
 
@@ -109,11 +152,16 @@ def test_nor_is_anything_changed_or_streamed(client: httpx.Client, store: Store)
         b"GET /v1/jobs HTTP/1.1\r\n\r\n",
         b"GET /v1/jobs HTTP/1.0\r\n\r\n",
         b"GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
-        *(b"GET /v1/jobs HTTP/1.1\r\nHost: " + host.encode("latin-1") + b"\r\n\r\n" for host in BROKEN),
+        *(
+            b"GET /v1/jobs HTTP/1.1\r\nHost: " + host.encode("latin-1") + b"\r\n\r\n"
+            for host in BROKEN
+        ),
     ],
 )
 def test_a_request_names_its_host_once_and_legibly(client: httpx.Client, head: bytes) -> None:
-    with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=PATIENCE_SECONDS) as connection:
+    with socket.create_connection(
+        (client.base_url.host, client.base_url.port or 80), timeout=PATIENCE_SECONDS
+    ) as connection:
         connection.sendall(head)
         answer = http.client.HTTPResponse(connection)
         answer.begin()
@@ -122,20 +170,33 @@ def test_a_request_names_its_host_once_and_legibly(client: httpx.Client, head: b
 
 @contextmanager
 def served(settings: Settings) -> Iterator[httpx.Client]:
-    with serving(create_app(settings)) as url, httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE_SECONDS) as client:
+    with (
+        serving(create_app(settings)) as url,
+        httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE_SECONDS) as client,
+    ):
         yield client
 
 
 def test_the_operator_may_list_names(settings: Settings) -> None:
-    listed = settings.model_validate({"home": settings.home, "allowed_hosts": "Lab.Example.org., [2001:DB8::7],192.168.0.7"})
+    listed = settings.model_validate(
+        {"home": settings.home, "allowed_hosts": "Lab.Example.org., [2001:DB8::7],192.168.0.7"}
+    )
     with served(listed) as client:
-        for host in ("lab.example.org", "LAB.example.ORG:443", "[2001:db8:0::7]:80", "192.168.0.7:8000", "localhost"):
+        for host in (
+            "lab.example.org",
+            "LAB.example.ORG:443",
+            "[2001:db8:0::7]:80",
+            "192.168.0.7:8000",
+            "localhost",
+        ):
             assert client.get("/v1/jobs", headers={"Host": host}).status_code == 200
         for host in ("example.org", "a.lab.example.org", "evil.example"):
             refused(client.get("/v1/jobs", headers={"Host": host}), 421, "wrong-host")
 
 
-@pytest.mark.parametrize("names", ["https://lab.example.org", "lab:8000", "a b", "*.example.org", "[::1"])
+@pytest.mark.parametrize(
+    "names", ["https://lab.example.org", "lab:8000", "a b", "*.example.org", "[::1"]
+)
 def test_a_list_that_is_no_list_of_names_is_refused(names: str) -> None:
     with pytest.raises(ValidationError, match="allowed_hosts"):
         Settings(allowed_hosts=names)
@@ -150,29 +211,41 @@ def test_where_keys_are_needed_any_name_will_do_unless_some_are_listed(settings:
     with served(settings.model_copy(update={"require_keys": True})) as client:
         refused(client.get("/v1/jobs", headers={"Host": "lab.example.org"}), 401, "key-needed")
         assert client.get("/login", headers={"Host": "lab.example.org"}).status_code == 200
-    with served(settings.model_copy(update={"require_keys": True, "allowed_hosts": "lab.example.org"})) as client:
+    with served(
+        settings.model_copy(update={"require_keys": True, "allowed_hosts": "lab.example.org"})
+    ) as client:
         refused(client.get("/v1/jobs", headers={"Host": "lab.example.org"}), 401, "key-needed")
         refused(client.get("/v1/jobs", headers={"Host": "other.example.org"}), 421, "wrong-host")
 
 
-def test_the_first_key_opens_other_names(client: httpx.Client, state: State, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_key_opens_other_names(
+    client: httpx.Client, state: State, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(auth, "REMEMBERED_SECONDS", 0.0)
     refused(client.get("/openapi.json", headers={"Host": "lab.example.org"}), 421, "wrong-host")
     key = create_key(store.api_keys, "ada")
     assert state.gate.is_stale
     assert client.get("/openapi.json", headers={"Host": "lab.example.org"}).status_code == 200
-    assert client.get("/v1/jobs", headers={"Host": "lab.example.org", "X-API-Key": key.secret}).status_code == 200
+    assert (
+        client.get(
+            "/v1/jobs", headers={"Host": "lab.example.org", "X-API-Key": key.secret}
+        ).status_code
+        == 200
+    )
 
 
 @pytest.fixture
 def browser() -> Iterator[Browser]:
     """A browser that finds this machine under the name of another site, as after DNS rebinding."""
-    reachable = "--disable-features=LocalNetworkAccessChecks"  # of newer browsers a guard of their own, which others lack
+    # of newer browsers a guard of their own, which others lack
+    reachable = "--disable-features=LocalNetworkAccessChecks"
     with chromium("--host-resolver-rules=MAP *.example 127.0.0.1", reachable) as browser:
         yield browser
 
 
-def test_a_page_of_another_site_whose_name_points_here_reaches_nothing(browser: Browser, client: httpx.Client) -> None:
+def test_a_page_of_another_site_whose_name_points_here_reaches_nothing(
+    browser: Browser, client: httpx.Client
+) -> None:
     job = submit(client, name="mine")
     page = browser.new_page()
     site = f"http://attacker.example:{client.base_url.port}"
@@ -181,13 +254,31 @@ def test_a_page_of_another_site_whose_name_points_here_reaches_nothing(browser: 
         assert answer is not None
         assert answer.status == 421
         assert job.id not in page.content().replace(path, "")
-    page.route("**/page", lambda route: route.fulfill(body="<h1>a page without a policy</h1>", content_type="text/html"))
+    page.route(
+        "**/page",
+        lambda route: route.fulfill(
+            body="<h1>a page without a policy</h1>", content_type="text/html"
+        ),
+    )
     page.goto(site + "/page")
     fetched = "([path, how]) => fetch(path, how).then(answer => answer.status)"
-    body = {"method": "POST", "headers": {"Content-Type": "application/json"}, "body": '{"spec": {"kind": "train"}}'}
+    body = {
+        "method": "POST",
+        "headers": {"Content-Type": "application/json"},
+        "body": '{"spec": {"kind": "train"}}',
+    }
     for path, how in (
-        *(("/v1/jobs", {}), (f"/v1/jobs/{job.id}", {}), ("/v1/jobs", body), ("/openapi.json", {}), ("/static/live.js", {})),
-        *((f"/v1/jobs/{job.id}/cancel", {"method": "POST"}), (f"/v1/jobs/{job.id}", {"method": "DELETE"})),
+        *(
+            ("/v1/jobs", {}),
+            (f"/v1/jobs/{job.id}", {}),
+            ("/v1/jobs", body),
+            ("/openapi.json", {}),
+            ("/static/live.js", {}),
+        ),
+        *(
+            (f"/v1/jobs/{job.id}/cancel", {"method": "POST"}),
+            (f"/v1/jobs/{job.id}", {"method": "DELETE"}),
+        ),
     ):
         assert page.evaluate(fetched, [path, how]) == 421, path
     assert page.evaluate(fetched, ["/healthz", {}]) == 200

@@ -1,4 +1,6 @@
-"""A database and its artifacts: told apart from others before anything is served or deleted, however many begin at once."""
+"""A database and its artifacts: told apart from others before anything is served or deleted,
+however many begin at once.
+"""
 
 import contextlib
 import logging
@@ -53,7 +55,11 @@ def strays(artifacts: Artifacts) -> dict[str, bytes]:
 
 
 def content(artifacts: Artifacts) -> dict[str, bytes]:
-    return {str(path.relative_to(artifacts.root)): path.read_bytes() for path in artifacts.root.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(artifacts.root)): path.read_bytes()
+        for path in artifacts.root.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_an_empty_folder_becomes_the_databases(either_store: Store, artifacts: Artifacts) -> None:
@@ -73,12 +79,17 @@ def test_a_folder_of_an_earlier_version_is_adopted_where_the_database_knows_one_
     artifacts.put(submit(either_store, TrainSpec(epochs=1)).id, "step.safetensors", b"known")
     settle(either_store, artifacts)
     assert artifacts.label() == either_store.database.service_id()
-    assert any(str(artifacts.root) in message and "from now on" in message for message in caplog.messages)
+    assert any(
+        str(artifacts.root) in message and "from now on" in message for message in caplog.messages
+    )
 
 
 REFUSED: dict[str, Callable[[Store, Artifacts], object]] = {
     "no id, jobs that nobody knows": lambda _store, artifacts: strays(artifacts),
-    "no id, and the database has other jobs": lambda store, artifacts: (submit(store), strays(artifacts)),
+    "no id, and the database has other jobs": lambda store, artifacts: (
+        submit(store),
+        strays(artifacts),
+    ),
     "another id": lambda _store, artifacts: (artifacts.put_label("another"), strays(artifacts)),
     "another id, but known jobs": lambda store, artifacts: (
         artifacts.put(ended(store, 1, 40), "step.safetensors", b"known"),
@@ -90,7 +101,9 @@ REFUSED: dict[str, Callable[[Store, Artifacts], object]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_does_not_belong_together_is_refused_and_left_alone(either_store: Store, artifacts: Artifacts, case: str) -> None:
+def test_what_does_not_belong_together_is_refused_and_left_alone(
+    either_store: Store, artifacts: Artifacts, case: str
+) -> None:
     REFUSED[case](either_store, artifacts)
     before = content(artifacts)
     for action in (
@@ -104,10 +117,19 @@ def test_what_does_not_belong_together_is_refused_and_left_alone(either_store: S
         line = str(refused.value)
         assert "\n" not in line
         assert all(
-            words in line for words in (str(artifacts.root), either_store.database.address, "FFLAB_DATABASE_URL", "FFLAB_HOME", "away")
+            words in line
+            for words in (
+                str(artifacts.root),
+                either_store.database.address,
+                "FFLAB_DATABASE_URL",
+                "FFLAB_HOME",
+                "away",
+            )
         )
     assert content(artifacts) == before
-    assert case != "another id, but known jobs" or len(either_store.jobs.page(limit=10).jobs) == 1, "no job is deleted either"
+    assert (
+        case != "another id, but known jobs" or len(either_store.jobs.page(limit=10).jobs) == 1
+    ), "no job is deleted either"
 
 
 def test_a_database_without_its_id_is_refused(either_store: Store, artifacts: Artifacts) -> None:
@@ -120,7 +142,9 @@ def test_a_database_without_its_id_is_refused(either_store: Store, artifacts: Ar
 
 
 @pytest.mark.parametrize("put_there", ["nothing", "a copy"])
-def test_nothing_is_deleted_where_the_database_file_is_gone_meanwhile(artifacts: Artifacts, tmp_path: Path, put_there: str) -> None:
+def test_nothing_is_deleted_where_the_database_file_is_gone_meanwhile(
+    artifacts: Artifacts, tmp_path: Path, put_there: str
+) -> None:
     file = tmp_path / "jobs.db"
     store = Store(f"sqlite:///{file}")
     store.migrate()
@@ -134,7 +158,9 @@ def test_nothing_is_deleted_where_the_database_file_is_gone_meanwhile(artifacts:
     file.unlink()
     if put_there == "a copy":
         copy.rename(file)
-    with pytest.raises(NotOurs, match=r"jobs.db was deleted or replaced while it was in use.*start again"):
+    with pytest.raises(
+        NotOurs, match=r"jobs.db was deleted or replaced while it was in use.*start again"
+    ):
         sweep(store, artifacts, NOTHING_KEPT)
     assert artifacts.get(old, "step.safetensors") == b"weights"
     assert store.jobs.get(old) is not None
@@ -142,7 +168,10 @@ def test_nothing_is_deleted_where_the_database_file_is_gone_meanwhile(artifacts:
 
 
 def test_the_password_of_a_database_is_not_told() -> None:
-    for url in ("postgresql+psycopg://u:sesame@lab/fflab", "postgresql+psycopg://u@lab/fflab?password=sesame&host=/run"):
+    for url in (
+        "postgresql+psycopg://u:sesame@lab/fflab",
+        "postgresql+psycopg://u@lab/fflab?password=sesame&host=/run",
+    ):
         store = Store(url)
         assert "sesame" not in store.database.address
         assert "lab/fflab" in store.database.address
@@ -154,7 +183,9 @@ def test_nothing_is_changed_by_looking(either_store: Store, artifacts: Artifacts
     assert not artifacts.root.exists()
 
 
-def test_a_database_that_is_still_empty_knows_no_artifacts(tmp_path: Path, artifacts: Artifacts) -> None:
+def test_a_database_that_is_still_empty_knows_no_artifacts(
+    tmp_path: Path, artifacts: Artifacts
+) -> None:
     store = Store(f"sqlite:///{tmp_path / 'new.db'}")
     assert refusal(store, artifacts) is None
     strays(artifacts)
@@ -168,7 +199,9 @@ def test_of_several_labels_the_first_counts(artifacts: Artifacts) -> None:
     assert artifacts.label() == "first"
 
 
-def test_a_label_is_also_written_where_there_are_no_hard_links(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_label_is_also_written_where_there_are_no_hard_links(
+    artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(_path: Path, _target: Path) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -180,10 +213,20 @@ def test_a_label_is_also_written_where_there_are_no_hard_links(artifacts: Artifa
 
 
 def test_processes_that_begin_at_once_agree_on_one_id(database_url: str, tmp_path: Path) -> None:
-    environment = os.environ | {"FFLAB_HOME": str(tmp_path / "home"), "FFLAB_DATABASE_URL": database_url}
+    environment = os.environ | {
+        "FFLAB_HOME": str(tmp_path / "home"),
+        "FFLAB_DATABASE_URL": database_url,
+    }
     program = [sys.executable, "-c", OPEN]
     starting = [
-        subprocess.Popen(program, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            program,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(3)
     ]
     answers = []

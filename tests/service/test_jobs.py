@@ -1,4 +1,6 @@
-"""The life of a job: whatever is done in whatever order, states change only as the table of transitions says."""
+"""The life of a job: whatever is done in whatever order, states change only as the table of
+transitions says.
+"""
 
 import re
 import tempfile
@@ -13,7 +15,16 @@ from sqlalchemy import select, update
 
 from ffengine.spec import StudySpec, TrainSpec
 from ffengine.study import expand
-from service.jobs import TERMINAL, TRANSITIONS, Command, JobState, Progress, Wanted, new_job_id, sources
+from service.jobs import (
+    TERMINAL,
+    TRANSITIONS,
+    Command,
+    JobState,
+    Progress,
+    Wanted,
+    new_job_id,
+    sources,
+)
 from service.store import Claim, LeaseLost, NewJob, NotAllowed, Store
 from service.store.tables import JobRow, now_seconds
 from tests.examples import examples
@@ -35,8 +46,14 @@ def test_ids_sort_by_the_time_of_their_making_and_fit_their_pattern() -> None:
 
 
 def test_only_a_retry_leaves_an_end() -> None:
-    leaving = {(change.action, change.source) for change in TRANSITIONS if change.source in TERMINAL}
-    assert leaving == {("retry", JobState.failed), ("retry", JobState.cancelled), ("retry_failed", JobState.succeeded)}
+    leaving = {
+        (change.action, change.source) for change in TRANSITIONS if change.source in TERMINAL
+    }
+    assert leaving == {
+        ("retry", JobState.failed),
+        ("retry", JobState.cancelled),
+        ("retry_failed", JobState.succeeded),
+    }
     assert set(sources("cancel", JobState.cancelled)) == {JobState.queued, JobState.paused}
 
 
@@ -46,7 +63,9 @@ def test_every_state_can_be_reached_and_every_waiting_one_left() -> None:
 
 
 class JobLife(RuleBasedStateMachine):
-    """Users, workers and the reconciler do things to six jobs: two are the cells of a study, two others are identical."""
+    """Users, workers and the reconciler do things to six jobs: two are the cells of a study, two
+    others are identical.
+    """
 
     @initialize()
     def submit(self) -> None:
@@ -54,8 +73,12 @@ class JobLife(RuleBasedStateMachine):
         self.store = Store(f"sqlite:///{Path(self.folder.name) / 'jobs.db'}")
         self.store.migrate()
         for epochs in (3, 4, 3):
-            self.store.jobs.submit(NewJob(spec=TrainSpec(epochs=epochs), timeout_seconds=1000.0), max_queued=100)
-        self.study = self.store.jobs.submit(NewJob(spec=STUDY), expand(STUDY), max_queued=100).job.id
+            self.store.jobs.submit(
+                NewJob(spec=TrainSpec(epochs=epochs), timeout_seconds=1000.0), max_queued=100
+            )
+        self.study = self.store.jobs.submit(
+            NewJob(spec=STUDY), expand(STUDY), max_queued=100
+        ).job.id
         self.ids = sorted(job.id for job in self.store.jobs.page(limit=10, children=True).jobs)
 
     def teardown(self) -> None:
@@ -65,11 +88,15 @@ class JobLife(RuleBasedStateMachine):
 
     def _shown(self) -> dict[str, Shown]:
         with self.store.database.reading() as session:
-            rows = session.execute(select(JobRow.id, JobRow.state, JobRow.wanted, JobRow.attempt)).all()
+            rows = session.execute(
+                select(JobRow.id, JobRow.state, JobRow.wanted, JobRow.attempt)
+            ).all()
         return {row.id: (JobState(row.state), Wanted(row.wanted), row.attempt) for row in rows}
 
     def _do(self, what: Callable[[], object], *actions: str) -> bool:
-        """Whether it was done; each change that it made is in the table, under one of the actions."""
+        """Whether it was done; each change that it made is in the table, under one of the
+        actions.
+        """
         before = self._shown()
         try:
             what()
@@ -77,7 +104,9 @@ class JobLife(RuleBasedStateMachine):
             assert self._shown() == before, "what is refused changes nothing"
             return False
         after = self._shown()
-        allowed = {(change.source, change.target) for change in TRANSITIONS if change.action in actions}
+        allowed = {
+            (change.source, change.target) for change in TRANSITIONS if change.action in actions
+        }
         for job_id, (state, _, _) in before.items():
             now = after[job_id][0]
             assert state == now or (state, now) in allowed, f"{actions}: {state} -> {now}"
@@ -104,12 +133,16 @@ class JobLife(RuleBasedStateMachine):
 
     @rule()
     def hear_a_bell(self) -> None:
-        """A message, a duplicate of one, or one for a job that is long gone: the first in the queue is taken, or none."""
+        """A message, a duplicate of one, or one for a job that is long gone: the first in the queue
+        is taken, or none.
+        """
         before = self._shown()
         claims: list[Claim | None] = []
         self._do(lambda: claims.append(self.store.queue.claim_next("w", 30.0)), "claim")
         ready = [
-            job for job, (state, _, _) in before.items() if state is JobState.queued and job != self.study and not self._waits_for(job)
+            job
+            for job, (state, _, _) in before.items()
+            if state is JobState.queued and job != self.study and not self._waits_for(job)
         ]
         if claims[0] is None:
             assert not ready
@@ -121,7 +154,11 @@ class JobLife(RuleBasedStateMachine):
     def time_is_over(self, place: int) -> None:
         job_id = self.ids[place % len(self.ids)]
         with self.store.database.writing() as session:
-            session.execute(update(JobRow).where(JobRow.id == job_id, JobRow.state == "running").values(deadline_at=now_seconds() - 1))
+            session.execute(
+                update(JobRow)
+                .where(JobRow.id == job_id, JobRow.state == "running")
+                .values(deadline_at=now_seconds() - 1)
+            )
 
     @rule()
     def settle(self) -> None:
@@ -134,10 +171,17 @@ class JobLife(RuleBasedStateMachine):
         heard: list[object] = []
         progress = Progress(fraction=0.5, message="x", eta_seconds=None)
         measured: dict[str, Any] = {"progress": progress, "rows": [epoch_row(epoch)]}
-        write = lambda: heard.append(self.store.queue.record(job_id, attempt, lease_seconds=30.0, **measured))  # noqa: E731
+
+        def write() -> None:
+            heard.append(self.store.queue.record(job_id, attempt, lease_seconds=30.0, **measured))
+
         done = self._do(write)
         assert done == (state is JobState.running and not behind and job_id != self.study)
-        assert not done or heard[0] == wanted.value or (heard == [Command.expire] and wanted is Wanted.run)
+        assert (
+            not done
+            or heard[0] == wanted.value
+            or (heard == [Command.expire] and wanted is Wanted.run)
+        )
 
     @rule(place=PLACES, behind=ATTEMPTS)
     def finish(self, place: int, behind: int) -> None:
@@ -158,20 +202,32 @@ class JobLife(RuleBasedStateMachine):
         if self._do(lambda: self.store.queue.finish_stopped(job_id, attempt), "stop", "hand_back"):
             assert job_id != self.study
             ended = self._shown()[job_id][0]
-            expected = {Wanted.run: JobState.queued, Wanted.pause: JobState.paused, Wanted.cancel: JobState.cancelled}
-            assert ended is expected[wanted] or (ended is JobState.failed and wanted is Wanted.run), "only a deadline makes it fail"
+            expected = {
+                Wanted.run: JobState.queued,
+                Wanted.pause: JobState.paused,
+                Wanted.cancel: JobState.cancelled,
+            }
+            assert ended is expected[wanted] or (
+                ended is JobState.failed and wanted is Wanted.run
+            ), "only a deadline makes it fail"
 
     @rule(place=PLACES, behind=ATTEMPTS)
     def lost(self, place: int, behind: int) -> None:
         job_id, attempt = self._attempt(place, behind)
-        done = self._do(lambda: self.store.queue.lose(job_id, attempt, "killed", MAX_LOSSES), "expire")
+        done = self._do(
+            lambda: self.store.queue.lose(job_id, attempt, "killed", MAX_LOSSES), "expire"
+        )
         assert not (done and job_id == self.study), "no worker writes to a study"
 
     @rule(place=PLACES)
     def expire(self, place: int) -> None:
         job_id = self.ids[place % len(self.ids)]
         with self.store.database.writing() as session:
-            session.execute(update(JobRow).where(JobRow.id == job_id, JobRow.kind != "study").values(lease_until=now_seconds() - 1))
+            session.execute(
+                update(JobRow)
+                .where(JobRow.id == job_id, JobRow.kind != "study")
+                .values(lease_until=now_seconds() - 1)
+            )
         self._do(lambda: self.store.queue.expire_leases(MAX_LOSSES), "expire")
 
     @rule(place=PLACES, action=st.sampled_from(["cancel", "pause", "resume", "retry"]))
@@ -180,7 +236,9 @@ class JobLife(RuleBasedStateMachine):
         names = (action, "retry_failed") if action == "retry" else (action,)
         if self._do(lambda: getattr(self.store.actions, action)(job_id), *names):
             again = self._shown()
-            assert self._do(lambda: getattr(self.store.actions, action)(job_id), *names), "a wish that was heard may be repeated"
+            assert self._do(lambda: getattr(self.store.actions, action)(job_id), *names), (
+                "a wish that was heard may be repeated"
+            )
             assert self._shown() == again
 
     @rule()
@@ -202,5 +260,7 @@ class JobLife(RuleBasedStateMachine):
             assert (self.store.jobs.result(job_id) is not None) == (job.state is JobState.succeeded)
 
 
-JobLife.TestCase.settings = settings(max_examples=examples(20), stateful_step_count=40, deadline=None)
+JobLife.TestCase.settings = settings(
+    max_examples=examples(20), stateful_step_count=40, deadline=None
+)
 TestJobLife = JobLife.TestCase

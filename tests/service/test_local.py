@@ -1,4 +1,6 @@
-"""What the stack ends when it finds another's stack.json: processes of this very home, and no others."""
+"""What the stack ends when it finds another's stack.json: processes of this very home, and no
+others.
+"""
 
 import os
 import shutil
@@ -39,7 +41,11 @@ def start() -> Iterator[Start]:
         environment = kept | ({"FFLAB_HOME": str(home)} if home else {})
         code = "import sys, time; print('up', flush=True); time.sleep(600)"
         process = subprocess.Popen(
-            [sys.executable, "-c", code], env=environment, cwd=folder, stdout=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-c", code],
+            env=environment,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         assert process.stdout
         process.stdout.readline()
@@ -54,7 +60,9 @@ def start() -> Iterator[Start]:
         process.stdout.close()
 
 
-def leave(home: Path, process: "subprocess.Popen[bytes]", of: Home | None, *, started: str | None = None) -> None:
+def leave(
+    home: Path, process: "subprocess.Popen[bytes]", of: Home | None, *, started: str | None = None
+) -> None:
     """Leave a stack.json behind, as a supervisor that was killed does."""
     running = Running(pid=process.pid, started=started or started_at(process.pid))
     state = State(url="http://127.0.0.1:1", redis_url="", pid=1, home=of, children={"api": running})
@@ -75,7 +83,9 @@ def test_what_a_killed_supervisor_left_is_ended(home: Path, start: Start, named:
     assert not (home / "stack.json").exists()
 
 
-def test_a_process_that_does_not_say_whose_it_is_is_believed_to_be_what_this_homes_file_says(home: Path, start: Start) -> None:
+def test_a_process_that_does_not_say_whose_it_is_is_believed_to_be_what_this_homes_file_says(
+    home: Path, start: Start
+) -> None:
     process = start(None)
     leave(home, process, Home.of(home))
     end_leftovers(home)
@@ -153,17 +163,28 @@ def with_a_number_given_again(home: Path, start: Start) -> "subprocess.Popen[byt
     ],
 )
 def test_what_is_not_of_this_home_is_left_alone(
-    home: Path, start: Start, caplog: pytest.LogCaptureFixture, case: Callable[[Path, Start], "subprocess.Popen[bytes]"], *, told: bool
+    home: Path,
+    start: Start,
+    caplog: pytest.LogCaptureFixture,
+    case: Callable[[Path, Start], "subprocess.Popen[bytes]"],
+    *,
+    told: bool,
 ) -> None:
     process = case(home, start)
     end_leftovers(home)
     assert alive(process)
     assert not (home / "stack.json").exists(), "the file was the copy's own"
-    said = [message for message in caplog.messages if f"process {process.pid}" in message and "left alone" in message]
+    said = [
+        message
+        for message in caplog.messages
+        if f"process {process.pid}" in message and "left alone" in message
+    ]
     assert len(said) == int(told)
 
 
-def test_a_home_that_was_moved_when_its_stack_was_dead_is_no_matter(home: Path, start: Start) -> None:
+def test_a_home_that_was_moved_when_its_stack_was_dead_is_no_matter(
+    home: Path, start: Start
+) -> None:
     process = start(home)
     leave(home, process, Home.of(home))
     process.kill()

@@ -1,4 +1,6 @@
-"""One list of network file systems: what the service refuses for SQLite is what the doctor reports."""
+"""One list of network file systems: what the service refuses for SQLite is what the doctor
+reports.
+"""
 
 from pathlib import Path
 
@@ -31,7 +33,9 @@ LOCAL = ("ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "fuseblk", "fuse.ntf
         ("/twice/a", None),
     ],
 )
-def test_the_innermost_and_last_mount_counts(folder: str, kind: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_innermost_and_last_mount_counts(
+    folder: str, kind: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "mountinfo")
     assert network_file_system(Path(folder)) is None, "a system that does not tell"
     mounts.MOUNTS.write_text(MOUNTS)
@@ -45,11 +49,26 @@ def test_a_link_is_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert network_file_system(tmp_path / "home" / "fflab") == "nfs4"
 
 
-@pytest.mark.parametrize("kind", [*sorted(NETWORK_FILE_SYSTEMS), "fuse.sshfs", "fuse.glusterfs", "fuse.ceph-fuse", "fuse.rclone", *LOCAL])
-def test_the_doctor_and_the_service_agree(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *sorted(NETWORK_FILE_SYSTEMS),
+        "fuse.sshfs",
+        "fuse.glusterfs",
+        "fuse.ceph-fuse",
+        "fuse.rclone",
+        *LOCAL,
+    ],
+)
+def test_the_doctor_and_the_service_agree(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "mountinfo")
     home = tmp_path / "a home"
-    mounts.MOUNTS.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:45 / {str(home).replace(' ', chr(92) + '040')} rw - {kind} x rw\n")
+    mounts.MOUNTS.write_text(
+        f"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:45 / "
+        f"{str(home).replace(' ', chr(92) + '040')} rw - {kind} x rw\n"
+    )
     settings = Settings(home=home)
     found = list(_database(settings))
     if kind in LOCAL:
@@ -60,4 +79,11 @@ def test_the_doctor_and_the_service_agree(kind: str, monkeypatch: pytest.MonkeyP
         Database(settings.database)
     assert not home.exists(), "nothing is written there"
     advice = "choose a local folder with FFLAB_HOME, or PostgreSQL with FFLAB_DATABASE_URL"
-    assert found == [Check("database", "fail", f"{home} is on a network file system ({kind}), where SQLite loses data", advice)]
+    assert found == [
+        Check(
+            "database",
+            "fail",
+            f"{home} is on a network file system ({kind}), where SQLite loses data",
+            advice,
+        )
+    ]

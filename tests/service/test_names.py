@@ -1,4 +1,6 @@
-"""Names that users choose: refused where they would break what shows them, and harmless where an earlier version has stored them."""
+"""Names that users choose: refused where they would break what shows them, and harmless where an
+earlier version has stored them.
+"""
 
 import json
 import re
@@ -27,7 +29,9 @@ def study(name: str) -> dict[str, Any]:
 
 def test_a_job_is_refused_with_the_character_and_its_place(client: httpx.Client) -> None:
     def post(route: str, body: dict[str, Any]) -> httpx.Response:
-        return client.post(route, content=json.dumps(body), headers={"Content-Type": "application/json"})
+        return client.post(
+            route, content=json.dumps(body), headers={"Content-Type": "application/json"}
+        )
 
     job = submit(client, CHECK)
     for character in ("\u0001", "\u001b", "\ufffe", *BAD):
@@ -36,16 +40,24 @@ def test_a_job_is_refused_with_the_character_and_its_place(client: httpx.Client)
             "/name": {"spec": CHECK, "name": f"a{character}"},
             "/tags/1": {"spec": CHECK, "tags": ["a", f"b{character}"]},
             "/webhook": {"spec": CHECK, "webhook": f"https://example.org/{character}"},
-            "/spec/grid/theorem/0": {"spec": {"kind": "study", "base": CHECK, "grid": {"theorem": [f"1{character}"]}}},
+            "/spec/grid/theorem/0": {
+                "spec": {"kind": "study", "base": CHECK, "grid": {"theorem": [f"1{character}"]}}
+            },
         }
         for place, body in bodies.items():
             problem = refused(post("/v1/jobs", body), 422, "invalid")
             assert problem.errors[0].pointer.startswith(place)
             assert not HIDDEN.search(problem.detail)
-            if character not in "\x00\ud800\udfff":  # what no database stores has a message of its own
+            if (
+                character not in "\x00\ud800\udfff"
+            ):  # what no database stores has a message of its own
                 assert f"U+{ord(character):04X}" in problem.errors[0].message
         refused(post("/v1/estimate", bodies["/spec/parts"]), 422, "invalid")
-        renamed = client.patch(f"/v1/jobs/{job.id}", content=json.dumps({"name": character}), headers={"Content-Type": "application/json"})
+        renamed = client.patch(
+            f"/v1/jobs/{job.id}",
+            content=json.dumps({"name": character}),
+            headers={"Content-Type": "application/json"},
+        )
         refused(renamed, 422, "invalid")
 
 
@@ -57,7 +69,9 @@ def test_names_in_any_script_are_kept_composed_and_found(client: httpx.Client) -
     assert found["name"] == "théorème"
 
 
-def test_keys_and_data_sets_have_such_names_only(client: httpx.Client, store: Store, fflab: Fflab) -> None:
+def test_keys_and_data_sets_have_such_names_only(
+    client: httpx.Client, store: Store, fflab: Fflab
+) -> None:
     for name in ("", " ", "a\x1b", "\u202eada", "a" * 201):
         with pytest.raises(ValueError, match="character"):
             create_key(store.api_keys, name)
@@ -65,11 +79,15 @@ def test_keys_and_data_sets_have_such_names_only(client: httpx.Client, store: St
         assert (ended.code, ended.out, len(ended.err.splitlines())) == (2, "", 1)
         assert not HIDDEN.search(ended.err.rstrip("\n"))
     assert not store.api_keys.all()
-    answer = client.post("/v1/datasets", params={"name": "mine", "meaning": "a\u202e"}, content=npz(x=X, y=Y))
+    answer = client.post(
+        "/v1/datasets", params={"name": "mine", "meaning": "a\u202e"}, content=npz(x=X, y=Y)
+    )
     assert "U+202E" in refused(answer, 422, "bad-upload").detail
 
 
-def test_a_name_that_was_stored_once_aborts_and_scripts_nothing(state: State, store: Store, client: httpx.Client) -> None:
+def test_a_name_that_was_stored_once_aborts_and_scripts_nothing(
+    state: State, store: Store, client: httpx.Client
+) -> None:
     job_id = stored_once(store)
     job = state.job(job_id)
     assert job.name == HOSTILE
@@ -88,7 +106,11 @@ def test_a_name_that_was_stored_once_aborts_and_scripts_nothing(state: State, st
                 assert not HIDDEN.search(answer.text) or fmt == "html"  # which holds the library
     page = report(job, sources)
     assert SCRIPT not in page
-    for text in (page, client.get(f"/v1/jobs/{job_id}/report.html").text, *(client.get(path).text for path in ("/", f"/jobs/{job_id}"))):
+    for text in (
+        page,
+        client.get(f"/v1/jobs/{job_id}/report.html").text,
+        *(client.get(path).text for path in ("/", f"/jobs/{job_id}")),
+    ):
         assert not HIDDEN.search(text)
         assert SCRIPT not in text
     assert client.get("/compare", params={"job": [job_id, job_id]}).status_code == 200
@@ -100,7 +122,12 @@ def test_it_can_be_listed_searched_changed_and_deleted(store: Store, client: htt
     assert client.get("/v1/jobs", params={"search": "script"}).json()["items"]
     assert client.get("/", params={"tag": HOSTILE}).status_code == 200
     for path in ("", "/result", "/result.csv", "/curves", "/log", "/events?after=0"):
-        assert client.get(f"/v1/jobs/{job_id}{path}", headers={"Accept": "application/json"}).status_code == 200
+        assert (
+            client.get(
+                f"/v1/jobs/{job_id}{path}", headers={"Accept": "application/json"}
+            ).status_code
+            == 200
+        )
     assert client.get(f"/new?like={job_id}").status_code == 200
     assert client.patch(f"/v1/jobs/{job_id}", json={"name": "better"}).json()["name"] == "better"
     assert client.delete(f"/v1/jobs/{job_id}").status_code == 204
@@ -111,8 +138,21 @@ def test_a_terminal_is_told_nothing_by_it(store: Store, fflab: Fflab) -> None:
     store.api_keys.add("key_1", HOSTILE, fingerprint("x"))
     store.api_keys.revoke("key_1")
     for command in (
-        *(("jobs",), ("jobs", "--json"), ("show", job_id), ("show", job_id, "--json"), ("log", job_id), ("result", job_id)),
-        *(("result", job_id, "--json"), ("watch", job_id), ("watch", job_id, "--json"), ("diff", job_id, job_id), ("keys", "list")),
+        *(
+            ("jobs",),
+            ("jobs", "--json"),
+            ("show", job_id),
+            ("show", job_id, "--json"),
+            ("log", job_id),
+            ("result", job_id),
+        ),
+        *(
+            ("result", job_id, "--json"),
+            ("watch", job_id),
+            ("watch", job_id, "--json"),
+            ("diff", job_id, job_id),
+            ("keys", "list"),
+        ),
     ):
         ended = fflab(*command)
         if command == ("jobs",):
@@ -120,7 +160,10 @@ def test_a_terminal_is_told_nothing_by_it(store: Store, fflab: Fflab) -> None:
         assert not HIDDEN.search(ended.out.replace("\n", "") + ended.err.replace("\n", "")), command
 
 
-@pytest.mark.parametrize("text", ["</script><script>alert(1)</script>", "<!--<script>", "]]>", "\u2028", "&lt;/script&gt;"])
+@pytest.mark.parametrize(
+    "text",
+    ["</script><script>alert(1)</script>", "<!--<script>", "]]>", "\u2028", "&lt;/script&gt;"],
+)
 def test_no_text_of_a_chart_leaves_its_script(text: str, store: Store, state: State) -> None:
     job = state.job(stored_once(store, text))
     sources = drawable(store, job, state.artifacts)

@@ -1,4 +1,6 @@
-"""The OpenAPI document as a generator of clients reads it: valid, resolved, and true of real answers."""
+"""The OpenAPI document as a generator of clients reads it: valid, resolved, and true of real
+answers.
+"""
 
 import re
 from collections.abc import Iterator
@@ -65,15 +67,22 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 
 def test_shapes_have_titles_of_their_own(document: dict[str, Any]) -> None:
-    titles = [shape["title"] for shape in document["components"]["schemas"].values() if "title" in shape]
+    titles = [
+        shape["title"] for shape in document["components"]["schemas"].values() if "title" in shape
+    ]
     assert len(set(titles)) == len(titles), "a generator makes one class of each title"
 
 
 def test_defaults_are_plain(document: dict[str, Any]) -> None:
     for name, shape in document["components"]["schemas"].items():
         for field, told in shape.get("properties", {}).items():
-            assert not isinstance(told.get("default"), dict), f"{name}.{field}: generators leave such a shape out"
-    assert '"redraw": "every_epoch"' in document["components"]["schemas"]["TrainSpec"]["properties"]["negatives"]["description"]
+            assert not isinstance(told.get("default"), dict), (
+                f"{name}.{field}: generators leave such a shape out"
+            )
+    assert (
+        '"redraw": "every_epoch"'
+        in document["components"]["schemas"]["TrainSpec"]["properties"]["negatives"]["description"]
+    )
 
 
 def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
@@ -82,8 +91,24 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)+", name) for name in names), names
     assert set(names) == {
         *("submit_job", "list_jobs", "read_job", "change_job", "delete_job", "estimate_job"),
-        *("cancel_job", "pause_job", "resume_job", "retry_job", "read_events", "read_log", "read_curves"),
-        *("read_result", "read_csv", "read_npz", "read_weights", "list_charts", "read_chart", "read_report"),
+        *(
+            "cancel_job",
+            "pause_job",
+            "resume_job",
+            "retry_job",
+            "read_events",
+            "read_log",
+            "read_curves",
+        ),
+        *(
+            "read_result",
+            "read_csv",
+            "read_npz",
+            "read_weights",
+            "list_charts",
+            "read_chart",
+            "read_report",
+        ),
         *("read_deliveries", "redeliver_message", "read_catalog", "read_presets"),
         *("list_datasets", "read_dataset", "upload_dataset", "list_workers", "read_retention"),
         *("read_health", "read_readiness", "read_metrics", "read_problem"),
@@ -94,11 +119,17 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
 def test_keys_are_security_schemes_and_no_parameters(document: dict[str, Any]) -> None:
     schemes = document["components"]["securitySchemes"]
     assert (schemes["bearer"]["type"], schemes["bearer"]["scheme"]) == ("http", "bearer")
-    assert (schemes["key"]["type"], schemes["key"]["in"], schemes["key"]["name"]) == ("apiKey", "header", "X-API-Key")
+    assert (schemes["key"]["type"], schemes["key"]["in"], schemes["key"]["name"]) == (
+        "apiKey",
+        "header",
+        "X-API-Key",
+    )
     for method, path, operation in operations(document):
         names = {parameter["name"].lower() for parameter in operation.get("parameters", ())}
         assert not names & {"authorization", "x-api-key"}, path
-        assert operation.get("security", []) == ([] if path in OPEN else [{}, {"bearer": []}, {"key": []}]), path
+        assert operation.get("security", []) == (
+            [] if path in OPEN else [{}, {"bearer": []}, {"key": []}]
+        ), path
         assert ("401" in operation["responses"]) == (path not in OPEN), path
         assert ("403" in operation["responses"]) == (method != "get"), path
 
@@ -110,8 +141,13 @@ def test_a_key_is_asked_for_where_the_document_says_so_and_taken_as_it_says(
     key = create_key(store.api_keys, "ada").secret
     for method, path, operation in operations(document):
         address = re.sub(r"{\w+}", "x", path)
-        assert (client.request(method, address).status_code == 401) == ("security" in operation), path
-    for headers in ({"Authorization": f"Bearer {key}"}, {document["components"]["securitySchemes"]["key"]["name"]: key}):
+        assert (client.request(method, address).status_code == 401) == ("security" in operation), (
+            path
+        )
+    for headers in (
+        {"Authorization": f"Bearer {key}"},
+        {document["components"]["securitySchemes"]["key"]["name"]: key},
+    ):
         assert client.get("/v1/jobs", headers=headers).status_code == 200
 
 
@@ -120,7 +156,9 @@ def test_every_problem_has_the_one_shape(document: dict[str, Any]) -> None:
     for _, path, operation in operations(document):
         for status, answer in operation["responses"].items():
             if MEDIA_TYPE in answer.get("content", {}):
-                assert answer["content"] == {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}, (path, status)
+                assert answer["content"] == {
+                    MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
+                }, (path, status)
                 told = answer["description"].split(" Or: ")
                 assert len(set(told)) == len(told)
                 assert set(told) <= titles
@@ -135,13 +173,43 @@ def test_real_problems_are_documented_for_their_route_and_fit_their_shape(
     idempotent = {"Idempotency-Key": "a"}
     client.post("/v1/jobs", json={"spec": TRAIN}, headers=idempotent)
     asked: list[tuple[int, str, str, str, dict[str, Any]]] = [
-        (400, "post", "/v1/jobs", "/v1/jobs", {"content": b"{", "headers": {"content-type": "application/json"}}),
+        (
+            400,
+            "post",
+            "/v1/jobs",
+            "/v1/jobs",
+            {"content": b"{", "headers": {"content-type": "application/json"}},
+        ),
         (415, "post", "/v1/jobs", "/v1/jobs", {"content": b"{}"}),
         (422, "post", "/v1/jobs", "/v1/jobs", {"json": {"spec": {"epochs": 1}}}),
-        (422, "post", "/v1/jobs", "/v1/jobs", {"json": {"spec": {"kind": "train", "epochs": 10**9}}}),
-        (422, "post", "/v1/jobs", "/v1/jobs", {"json": {"spec": {"kind": "train", "seeds": [5]}}, "headers": idempotent}),
-        (403, "post", "/v1/jobs", "/v1/jobs", {"json": {"spec": TRAIN}, "headers": {"sec-fetch-site": "cross-site"}}),
-        (413, "post", "/v1/jobs", "/v1/jobs", {"content": b" " * 2_000_000, "headers": {"content-type": "application/json"}}),
+        (
+            422,
+            "post",
+            "/v1/jobs",
+            "/v1/jobs",
+            {"json": {"spec": {"kind": "train", "epochs": 10**9}}},
+        ),
+        (
+            422,
+            "post",
+            "/v1/jobs",
+            "/v1/jobs",
+            {"json": {"spec": {"kind": "train", "seeds": [5]}}, "headers": idempotent},
+        ),
+        (
+            403,
+            "post",
+            "/v1/jobs",
+            "/v1/jobs",
+            {"json": {"spec": TRAIN}, "headers": {"sec-fetch-site": "cross-site"}},
+        ),
+        (
+            413,
+            "post",
+            "/v1/jobs",
+            "/v1/jobs",
+            {"content": b" " * 2_000_000, "headers": {"content-type": "application/json"}},
+        ),
         (400, "get", "/v1/jobs", "/v1/jobs?cursor=x", {}),
         (422, "get", "/v1/jobs", "/v1/jobs?limit=0", {}),
         (404, "get", "/v1/jobs/{job_id}", f"/v1/jobs/{NOBODY}", {}),
@@ -149,12 +217,21 @@ def test_real_problems_are_documented_for_their_route_and_fit_their_shape(
         (409, "delete", "/v1/jobs/{job_id}", f"/v1/jobs/{job}", {}),
         (404, "get", "/v1/jobs/{job_id}/chart/{file}", f"/v1/jobs/{job}/chart/x.png", {}),
         (400, "post", "/v1/datasets", "/v1/datasets", {"content": b"nothing", "headers": form}),
-        (400, "post", "/v1/datasets", "/v1/datasets", {"files": [("file", b"a"), ("other", b"b")], "data": {"name": "x"}}),
+        (
+            400,
+            "post",
+            "/v1/datasets",
+            "/v1/datasets",
+            {"files": [("file", b"a"), ("other", b"b")], "data": {"name": "x"}},
+        ),
         (422, "post", "/v1/datasets", "/v1/datasets", {"files": {"wrong": b"a"}}),
         (404, "get", "/v1/datasets/{name}", "/v1/datasets/nothing", {}),
         (404, "get", "/problems/{code}", "/problems/nothing", {}),
     ]
-    answers = [(status, method, path, client.request(method, address, **given)) for status, method, path, address, given in asked]
+    answers = [
+        (status, method, path, client.request(method, address, **given))
+        for status, method, path, address, given in asked
+    ]
     monkeypatch.setattr(auth, "REMEMBERED_SECONDS", 0.0)
     create_key(store.api_keys, "ada")
     answers.append((401, "get", "/v1/jobs", client.get("/v1/jobs")))
@@ -164,11 +241,17 @@ def test_real_problems_are_documented_for_their_route_and_fit_their_shape(
         told = document["paths"][path][method]["responses"][str(status)]
         assert answer.json()["title"] in told["description"].split(" Or: "), path
         schema = told["content"][MEDIA_TYPE]["schema"]
-        Draft202012Validator({**schema, "components": document["components"]}).validate(answer.json())
+        Draft202012Validator({**schema, "components": document["components"]}).validate(
+            answer.json()
+        )
 
 
 def test_a_form_that_cannot_be_read_is_not_called_json(client: httpx.Client) -> None:
-    answer = client.post("/v1/datasets", content=b"nothing", headers={"content-type": "multipart/form-data; boundary=x"}).json()
+    answer = client.post(
+        "/v1/datasets",
+        content=b"nothing",
+        headers={"content-type": "multipart/form-data; boundary=x"},
+    ).json()
     assert answer["code"] == "bad-form"
     assert "JSON" not in answer["title"] + answer["detail"]
     assert "multipart/form-data" in answer["detail"]
@@ -176,7 +259,9 @@ def test_a_form_that_cannot_be_read_is_not_called_json(client: httpx.Client) -> 
 
 def test_kind_is_required_where_it_is(app: FastAPI) -> None:
     schemas = app.openapi()["components"]["schemas"]
-    assert all("kind" in schemas[name]["required"] for name in ("TrainSpec", "CheckSpec", "StudySpec"))
+    assert all(
+        "kind" in schemas[name]["required"] for name in ("TrainSpec", "CheckSpec", "StudySpec")
+    )
     inner = {"components": {"schemas": schemas}, "$ref": "#/components/schemas/JobRequest"}
     validator = Draft202012Validator(inner)
     assert validator.is_valid({"spec": {"kind": "train", "epochs": 3}})
@@ -189,6 +274,9 @@ def test_kind_is_required_where_it_is(app: FastAPI) -> None:
 def test_the_reference_page_is_drawn_of_it(client: httpx.Client, document: dict[str, Any]) -> None:
     text = client.get("/docs").text
     for method, path, operation in operations(document):
-        assert f"<b>{method.upper()}</b> {path}</code> <span>{operation['summary']}</span>" in text.replace("&#39;", "'"), path
+        assert (
+            f"<b>{method.upper()}</b> {path}</code> <span>{operation['summary']}</span>"
+            in text.replace("&#39;", "'")
+        ), path
     assert "x-api-key" not in text.lower().replace("x-api-key: key", "")
     assert "The form cannot be read." in text

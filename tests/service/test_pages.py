@@ -1,4 +1,6 @@
-"""The pages as a browser gets them: what they say, what they refuse, what nobody can put into them."""
+"""The pages as a browser gets them: what they say, what they refuse, what nobody can put into
+them.
+"""
 
 import html
 import io
@@ -36,13 +38,17 @@ def submitted(store: Store, **fields: object) -> str:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_every_page_loads_nothing_from_elsewhere_and_no_inline_script(client: httpx.Client, path: str) -> None:
+def test_every_page_loads_nothing_from_elsewhere_and_no_inline_script(
+    client: httpx.Client, path: str
+) -> None:
     answer = client.get(path)
     assert answer.status_code == 200, answer.text
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    assert not re.search(r"(?:src|href)=\"(?!/|#)|<style|\sstyle=|\son\w+=|<script(?![^>]*src=)", answer.text)
+    assert not re.search(
+        r"(?:src|href)=\"(?!/|#)|<style|\sstyle=|\son\w+=|<script(?![^>]*src=)", answer.text
+    )
     for address in re.findall(r"(?:src|href)=\"(/[^\"#]*)\"", answer.text):
         assert client.get(address).status_code == 200, address
 
@@ -50,12 +56,20 @@ def test_every_page_loads_nothing_from_elsewhere_and_no_inline_script(client: ht
 def test_every_negative_strategy_has_its_picture(client: httpx.Client) -> None:
     text = client.get("/catalog").text
     for line in client.get("/v1/catalog").json()["negatives"]:
-        assert f"/static/negatives-{line['name']}.png?v=" in text, f"{line['name']} has no picture: python scripts/make_negatives.py"
+        assert f"/static/negatives-{line['name']}.png?v=" in text, (
+            f"{line['name']} has no picture: python scripts/make_negatives.py"
+        )
 
 
 def test_what_people_write_is_shown_as_text(client: httpx.Client, store: Store) -> None:
     job = submitted(store, name="<script>alert(1)</script>", tags=["<b>"])
-    for path in ("/", f"/jobs/{job}", f"/new?like={job}", f"/compare?job={job}&job={submitted(store)}", "/?name=%3Cscript%3E"):
+    for path in (
+        "/",
+        f"/jobs/{job}",
+        f"/new?like={job}",
+        f"/compare?job={job}&job={submitted(store)}",
+        "/?name=%3Cscript%3E",
+    ):
         text = client.get(path).text
         assert "<script>alert" not in text
         assert "<b></a>" not in text
@@ -84,26 +98,50 @@ def test_a_running_job_has_charts_of_its_rows_so_far(client: httpx.Client, store
     assert ">epoch 1: S+ 0.500 S− 0.500 T2+ 0.750 T2− 0.750</td>" in client.get("/").text
 
 
-def test_a_finished_job_shows_figures_downloads_and_how_they_were_obtained(client: httpx.Client, store: Store) -> None:
+def test_a_finished_job_shows_figures_downloads_and_how_they_were_obtained(
+    client: httpx.Client, store: Store
+) -> None:
     job = submitted(store, name="done")
     finished(store, job, train_result(epochs=2))
     text = client.get(f"/jobs/{job}").text
-    for word in ("Measured beside published", "Rise of S", "result.csv", "weights.safetensors", "data digest", "curl -s", "epochs: 2"):
+    for word in (
+        "Measured beside published",
+        "Rise of S",
+        "result.csv",
+        "weights.safetensors",
+        "data digest",
+        "curl -s",
+        "epochs: 2",
+    ):
         assert word in text, word
     assert client.get(f"/compare/sparsity.json?job={job}&job={job}").status_code == 200
     assert client.get(f"/compare/nothing.json?job={job}").status_code == 404
 
 
-def test_verdicts_have_a_heading_and_a_legend_and_one_seed_has_none(client: httpx.Client, store: Store) -> None:
-    rows = [epoch_row(epoch, split, seed=seed, ratio=0.4 + 0.2 * seed) for seed in (0, 1) for epoch in (0, 1) for split in SPLITS]
+def test_verdicts_have_a_heading_and_a_legend_and_one_seed_has_none(
+    client: httpx.Client, store: Store
+) -> None:
+    rows = [
+        epoch_row(epoch, split, seed=seed, ratio=0.4 + 0.2 * seed)
+        for seed in (0, 1)
+        for epoch in (0, 1)
+        for split in SPLITS
+    ]
     several, one = submitted(store), submitted(store, spec=TrainSpec(seeds=(0, 1)))
     finished(store, several, train_result().model_copy(update={"curves": tuple(rows)}))
     finished(store, one, train_result())
     for job, verdict, legend in (
-        (several, "open", "open: the interval includes the paper&#39;s figure, so these seeds do not decide."),
+        (
+            several,
+            "open",
+            "open: the interval includes the paper&#39;s figure, so these seeds do not decide.",
+        ),
         (one, "one seed: no verdict", "one seed: no verdict: an interval takes two seeds or more."),
     ):
-        page, report = client.get(f"/jobs/{job}").text, client.get(f"/v1/jobs/{job}/report.html").text
+        page, report = (
+            client.get(f"/jobs/{job}").text,
+            client.get(f"/v1/jobs/{job}/report.html").text,
+        )
         assert f">{verdict}</td>" in page
         assert f'<p class="legend">{legend}</p>' in page
         assert legend.replace("&#39;", "&#x27;") in report
@@ -134,7 +172,14 @@ def test_what_is_not_there_is_said_on_a_page(client: httpx.Client) -> None:
     answer = client.get("/jobs/job_0")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert "There is no such job" in answer.text
-    for query in ("state=happy", "name=%00", "tag=a%00", "who=%00", "cursor=%00", f"name={'x' * 201}"):
+    for query in (
+        "state=happy",
+        "name=%00",
+        "tag=a%00",
+        "who=%00",
+        "cursor=%00",
+        f"name={'x' * 201}",
+    ):
         assert client.get(f"/?{query}").status_code == 422
     assert client.get("/compare", params={"job": ["job_0"] * 13}).status_code == 422
 
@@ -145,29 +190,56 @@ def test_a_spec_becomes_a_file_and_comes_back(client: httpx.Client) -> None:
         CheckSpec(step=1e-5),
         StudySpec(grid={"optimizer.lr": [1e-5, 1.0]}),
     ]
-    for spec in (*whole, *(StudySpec(preset=name) for name in PRESETS), *(preset.spec for preset in PRESETS.values())):
+    for spec in (
+        *whole,
+        *(StudySpec(preset=name) for name in PRESETS),
+        *(preset.spec for preset in PRESETS.values()),
+    ):
         text = client.post("/spec.yaml", content=spec.model_dump_json()).text
         complete = written_out(spec).model_dump_json()
-        for content in (text, complete, yaml.safe_dump({"spec": yaml.safe_load(text)}, sort_keys=False)):
+        for content in (
+            text,
+            complete,
+            yaml.safe_dump({"spec": yaml.safe_load(text)}, sort_keys=False),
+        ):
             assert client.post("/spec.json", content=content).text == complete
         assert client.post("/spec.yaml", content=complete).text == text
     wrong_value = '{"kind": "train", "epochs": "abc", "seeds": [9007199254740993]}'
-    assert yaml.safe_load(client.post("/spec.yaml", content=wrong_value).text) == json.loads(wrong_value), "as it stands"
+    assert yaml.safe_load(client.post("/spec.yaml", content=wrong_value).text) == json.loads(
+        wrong_value
+    ), "as it stands"
 
 
 @pytest.mark.parametrize(
     ("text", "status", "pointer"),
     [
-        *((text, 400, None) for text in ("a: [", "just words", "!!python/object/apply:os.system ['true']", "[" * 5_000)),
+        *(
+            (text, 400, None)
+            for text in (
+                "a: [",
+                "just words",
+                "!!python/object/apply:os.system ['true']",
+                "[" * 5_000,
+            )
+        ),
         ("kind: train\nepochs: abc", 422, "/spec/epochs"),
         ("kind: study\npreset: papre", 422, "/spec/preset"),
         ("spec: {kind: check, theorem: 3}", 422, "/spec/theorem"),
-        ("kind: study\npreset: mpezeshki\nbase: {kind: train, dataset: {name: digits}}", 422, "/spec/base/dataset"),
+        (
+            "kind: study\npreset: mpezeshki\nbase: {kind: train, dataset: {name: digits}}",
+            422,
+            "/spec/base/dataset",
+        ),
     ],
 )
-def test_a_file_that_is_no_spec_is_refused_with_what_is_wrong(client: httpx.Client, text: str, status: int, pointer: str | None) -> None:
+def test_a_file_that_is_no_spec_is_refused_with_what_is_wrong(
+    client: httpx.Client, text: str, status: int, pointer: str | None
+) -> None:
     answer = client.post("/spec.json", content=text)
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        status,
+        "application/problem+json",
+    )
     assert pointer is None or [one["pointer"] for one in answer.json()["errors"]] == [pointer]
 
 
@@ -180,11 +252,16 @@ def begun(client: httpx.Client, query: str) -> dict[str, Any]:
 
 def test_the_form_begins_with_what_runs(client: httpx.Client, store: Store) -> None:
     for preset in client.get("/v1/presets").json()["items"]:
-        assert json.dumps(begun(client, f"preset={preset['name']}")["spec"]) == json.dumps(preset["spec"]), "also in its order"
+        assert json.dumps(begun(client, f"preset={preset['name']}")["spec"]) == json.dumps(
+            preset["spec"]
+        ), "also in its order"
     assert begun(client, "")["spec"] == TrainSpec().model_dump(mode="json")
     assert begun(client, "")["defaults"]["study"] == resolved(StudySpec()).model_dump(mode="json")
     grid: dict[str, list[JsonValue]] = {"seeds": [[2**63 - 1]], "batch_size": [50]}
-    study = client.post("/v1/jobs", json={"spec": {"kind": "study", "grid": grid}, "tags": ["b", "a, c"], "priority": "low"}).json()
+    study = client.post(
+        "/v1/jobs",
+        json={"spec": {"kind": "study", "grid": grid}, "tags": ["b", "a, c"], "priority": "low"},
+    ).json()
     clone = begun(client, f"like={study['id']}")
     assert (json.dumps(clone["spec"]), clone["tags"]) == (json.dumps(study["spec"]), ["b", "a, c"])
     assert "<option selected>low</option>" in client.get(f"/new?like={study['id']}").text
@@ -194,7 +271,9 @@ def test_the_form_begins_with_what_runs(client: httpx.Client, store: Store) -> N
     assert check["at"] == {"job": job, "epoch": 2, "layer": 0}
 
 
-def test_a_study_of_an_earlier_version_is_cloned_as_it_is_today(client: httpx.Client, store: Store) -> None:
+def test_a_study_of_an_earlier_version_is_cloned_as_it_is_today(
+    client: httpx.Client, store: Store
+) -> None:
     job = client.post("/v1/jobs", json={"spec": {"kind": "study", "preset": "quick"}}).json()["id"]
     for preset, status in (("quick", 200), ("gone", 422)):
         with store.database.writing() as session:
@@ -213,13 +292,17 @@ def test_a_data_set_is_shown_as_a_picture_of_its_samples(client: httpx.Client) -
     picture = Image.open(io.BytesIO(client.get("/datasets/digits.png").content))
     assert f'width="{picture.width}" height="{picture.height}"' in client.get("/datasets").text
     assert client.get("/datasets/..%2Fdigits.png").status_code == 404
-    assert client.get("/datasets/cifar10.png").status_code == 404  # not on this machine: nothing is fetched for a picture
+    assert (
+        client.get("/datasets/cifar10.png").status_code == 404
+    )  # not on this machine: nothing is fetched for a picture
 
 
 class TestKeys:
     """Where keys are needed, people sign in with theirs."""
 
-    def test_who_has_no_key_is_sent_to_sign_in_and_then_back(self, client: httpx.Client, store: Store) -> None:
+    def test_who_has_no_key_is_sent_to_sign_in_and_then_back(
+        self, client: httpx.Client, store: Store
+    ) -> None:
         key = create_key(store.api_keys, "ada")
         job = submitted(store, name="secret")
         asked = client.get(f"/jobs/{job}?a=1")
@@ -232,11 +315,21 @@ class TestKeys:
         right = client.post("/login", data={"key": key.secret, "to": f"/jobs/{job}?a=1"})
         assert (right.status_code, right.headers["location"]) == (303, f"/jobs/{job}?a=1")
         assert {"HttpOnly", "SameSite=lax"} <= set(right.headers["set-cookie"].split("; "))
-        assert "secret" in client.get(f"/jobs/{job}").text  # the client keeps the cookie, as browsers do
+        assert (
+            "secret" in client.get(f"/jobs/{job}").text
+        )  # the client keeps the cookie, as browsers do
         assert client.get(f"/v1/jobs/{job}").status_code == 200
         store.api_keys.revoke("ada")
 
-    @pytest.mark.parametrize("to", ["https://elsewhere.example", "//elsewhere.example", "/\\elsewhere.example", "javascript:alert(1)"])
+    @pytest.mark.parametrize(
+        "to",
+        [
+            "https://elsewhere.example",
+            "//elsewhere.example",
+            "/\\elsewhere.example",
+            "javascript:alert(1)",
+        ],
+    )
     def test_nobody_is_sent_elsewhere(self, client: httpx.Client, store: Store, to: str) -> None:
         key = create_key(store.api_keys, "ada")
         assert client.post("/login", data={"key": key.secret, "to": to}).headers["location"] == "/"
@@ -251,11 +344,22 @@ class TestKeys:
         {"Sec-Fetch-Site": "same-site"},
         *(
             {"Origin": origin}
-            for origin in ("http://[::1", "http://]", "http://[x]", "//", "[", "http://\u2100".encode(), "", "http://a@[::1")
+            for origin in (
+                "http://[::1",
+                "http://]",
+                "http://[x]",
+                "//",
+                "[",
+                "http://\u2100".encode(),
+                "",
+                "http://a@[::1",
+            )
         ),
     ],
 )
-def test_pages_of_other_sites_change_nothing(client: httpx.Client, state: State, store: Store, headers: dict[str, str | bytes]) -> None:
+def test_pages_of_other_sites_change_nothing(
+    client: httpx.Client, state: State, store: Store, headers: dict[str, str | bytes]
+) -> None:
     job = submitted(store)
     refused = client.post(f"/v1/jobs/{job}/cancel", headers=headers)
     assert (refused.status_code, refused.json()["code"]) == (403, "wrong-origin")

@@ -1,4 +1,6 @@
-"""YAML that says no more than JSON can: from files, from --set and from the form; whatever is sent, the service says what is wrong."""
+"""YAML that says no more than JSON can: from files, from --set and from the form; whatever is sent,
+the service says what is wrong.
+"""
 
 import json
 import math
@@ -24,7 +26,9 @@ from tests.over_http import refused
 from tests.serving import serving
 
 ITEMS = ",".join("x" * 10)
-BOMB = f"a0: &a0 [{ITEMS}]\n" + "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
+BOMB = f"a0: &a0 [{ITEMS}]\n" + "".join(
+    f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
 REFUSED = {
     BOMB: r"line 1, column 5: names of values \(&a0, \*a0\) are not taken; write the value out",
     "a: &x [*x]": "names of values",
@@ -62,7 +66,8 @@ REFUSED = {
     "a: 0b_": "is not a number",
     "a: [": "line 1, column 5: while parsing a flow node, ",
     "a: \x01": "special characters are not allowed",
-    "a: 1\n---\nb: 2": "line 2, column 1: expected a single document in the stream, but found another document",
+    "a: 1\n---\nb: 2": "line 2, column 1: expected a single document in the stream, but found "
+    "another document",
 }
 TAKEN: dict[str, Any] = {
     "": None,
@@ -83,7 +88,11 @@ TAKEN: dict[str, Any] = {
     "a: |\n  two\n  lines\n": {"a": "two\nlines\n"},
 }
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=20,
 )
@@ -126,7 +135,9 @@ def test_whatever_is_parsed_is_json_or_refused(text: str) -> None:
     assert json.dumps(found, ensure_ascii=False).encode()
 
 
-@pytest.mark.parametrize("text", [BOMB, "kind: train\nkind: check", "kind: train\n1: 2", "kind: train\nepochs: .inf"])
+@pytest.mark.parametrize(
+    "text", [BOMB, "kind: train\nkind: check", "kind: train\n1: 2", "kind: train\nepochs: .inf"]
+)
 def test_files_and_settings_are_read_alike(tmp_path: Path, text: str) -> None:
     file = tmp_path / "spec.yaml"
     file.write_text(text)
@@ -140,7 +151,10 @@ def test_files_and_settings_are_read_alike(tmp_path: Path, text: str) -> None:
 
 @pytest.fixture(scope="module")
 def shared_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with serving(create_app(Settings(home=tmp_path_factory.mktemp("home")))) as url, httpx.Client(base_url=url, trust_env=False) as client:
+    with (
+        serving(create_app(Settings(home=tmp_path_factory.mktemp("home")))) as url,
+        httpx.Client(base_url=url, trust_env=False) as client,
+    ):
         client.timeout = PATIENCE_SECONDS
         yield client
 
@@ -156,12 +170,21 @@ def test_the_form_is_told_what_is_wrong(shared_client: httpx.Client, route: str,
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"a: \xff", b"kind: \xed\xa0\x80"])
 def test_the_form_sends_utf_8(shared_client: httpx.Client, content: bytes) -> None:
-    assert "UTF-8" in refused(shared_client.post("/spec.json", content=content), 400, "malformed-body").detail
+    assert (
+        "UTF-8"
+        in refused(shared_client.post("/spec.json", content=content), 400, "malformed-body").detail
+    )
     refused(shared_client.post("/spec.json", content=b"- 1"), 400, "malformed-body")
-    refused(shared_client.post("/spec.json", content=b"a: " + b"x" * 200_001), 413, "body-too-large")
+    refused(
+        shared_client.post("/spec.json", content=b"a: " + b"x" * 200_001), 413, "body-too-large"
+    )
 
 
-@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=examples(300),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
 @given(TEXTS, st.sampled_from(["/spec.json", "/spec.yaml"]))
 def test_no_text_makes_the_form_fail(shared_client: httpx.Client, text: str, route: str) -> None:
     answer = shared_client.post(route, content=text.encode())
@@ -175,7 +198,14 @@ def test_a_long_file_holds_nobody_up(shared_client: httpx.Client) -> None:
     answers: list[httpx.Response] = []
 
     def send() -> None:
-        answers.append(httpx.post(f"{url}/spec.yaml", content="a: [" + "x," * 98_000 + "]", timeout=PATIENCE_SECONDS, trust_env=False))
+        answers.append(
+            httpx.post(
+                f"{url}/spec.yaml",
+                content="a: [" + "x," * 98_000 + "]",
+                timeout=PATIENCE_SECONDS,
+                trust_env=False,
+            )
+        )
         done.set()
 
     thread = threading.Thread(target=send)

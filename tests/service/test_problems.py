@@ -1,4 +1,6 @@
-"""Problems: pointers that exist in the user's own document, words for every kind, and nothing the database cannot hold."""
+"""Problems: pointers that exist in the user's own document, words for every kind, and nothing the
+database cannot hold.
+"""
 
 import json
 import re
@@ -26,9 +28,15 @@ def pointers(document: dict[str, Any]) -> list[str]:
 
 
 def resolve(document: Any, pointer: str) -> Any:
-    """What a pointer (RFC 6901) leads to; KeyError, IndexError or TypeError where it leads nowhere."""
+    """What a pointer (RFC 6901) leads to; KeyError, IndexError or TypeError where it leads
+    nowhere.
+    """
     steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
-    return reduce(lambda here, step: here[int(step)] if isinstance(here, list) else here[step], steps, document)
+    return reduce(
+        lambda here, step: here[int(step)] if isinstance(here, list) else here[step],
+        steps,
+        document,
+    )
 
 
 NOISE = {"strategy": "noise", "scale": 0}
@@ -40,21 +48,33 @@ NOISE = {"strategy": "noise", "scale": 0}
         ({"kind": "train", "negatives": NOISE}, ["/spec/negatives/scale"]),
         ({"kind": "train", "epochs": 0}, ["/spec/epochs"]),
         ({"kind": "train", "train": {"epochs": 3}, "epochs": 0}, ["/spec/epochs", "/spec/train"]),
-        ({"kind": "train", "negatives": {"strategy": "noise", "noise": 1}}, ["/spec/negatives/noise"]),
+        (
+            {"kind": "train", "negatives": {"strategy": "noise", "noise": 1}},
+            ["/spec/negatives/noise"],
+        ),
         ({"kind": "train", "network": {"widths": [64, 1, 64]}}, ["/spec/network/widths/1"]),
         ({"kind": "train", "dataset": {"train_samples": 10**6}}, ["/spec/dataset"]),
         ({"kind": "train", "a/b~c": 1}, ["/spec/a~1b~0c"]),
-        ({"kind": "train", "objective": {"name": "softplus", "threshold": "x"}}, ["/spec/objective/threshold"]),
+        (
+            {"kind": "train", "objective": {"name": "softplus", "threshold": "x"}},
+            ["/spec/objective/threshold"],
+        ),
         ({"kind": "dance"}, ["/spec"]),
         ({"kind": "train", "negatives": {"strategy": "dance"}}, ["/spec/negatives"]),
         ({"kind": "check", "at": {"job": "x", "epoch": 1}}, ["/spec/at", "/spec/at/job"]),
         ({"kind": "check", "at": {"epoch": 1}}, ["/spec/at", "/spec/at/job"]),
-        ({"kind": "study", "base": {"kind": "train", "negatives": NOISE}}, ["/spec/base/negatives/scale"]),
+        (
+            {"kind": "study", "base": {"kind": "train", "negatives": NOISE}},
+            ["/spec/base/negatives/scale"],
+        ),
         (
             {"kind": "study", "parts": {"train": {"base": {"kind": "train", "negatives": NOISE}}}},
             ["/spec/parts/train/base/negatives/scale"],
         ),
-        ({"kind": "study", "parts": {"base": {"base": {"kind": "train", "epochs": 0}}}}, ["/spec/parts/base/base/epochs"]),
+        (
+            {"kind": "study", "parts": {"base": {"base": {"kind": "train", "epochs": 0}}}},
+            ["/spec/parts/base/base/epochs"],
+        ),
         ({"kind": "study", "grid": {"epochs": []}}, ["/spec/grid/epochs"]),
     ],
 )
@@ -72,14 +92,35 @@ def test_a_missing_field_is_named_where_it_should_be() -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(allow_nan=False) | st.text(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**6), 10**6)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["kind", "epochs", "base", "x", "~/", "strategy"]), inner, max_size=3)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["kind", "epochs", "base", "x", "~/", "strategy"]), inner, max_size=3
+        )
     ),
     max_leaves=8,
 )
 FIELDS = st.sampled_from(
-    ["kind", "dataset", "network", "negatives", "objective", "epochs", "seeds", "base", "grid", "parts", "at", "train", "x"]
+    [
+        "kind",
+        "dataset",
+        "network",
+        "negatives",
+        "objective",
+        "epochs",
+        "seeds",
+        "base",
+        "grid",
+        "parts",
+        "at",
+        "train",
+        "x",
+    ]
 )
 
 

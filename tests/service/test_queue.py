@@ -1,4 +1,6 @@
-"""The queue and what shares an answer: who goes first, identical jobs, deadlines, growing studies, legal transitions, the upgrade."""
+"""The queue and what shares an answer: who goes first, identical jobs, deadlines, growing studies,
+legal transitions, the upgrade.
+"""
 
 import contextlib
 import itertools
@@ -31,7 +33,19 @@ from service.store.job_cache import to_job
 from service.store.migrations.versions import __file__ as versions
 from service.store.tables import JobRow, WorkerRow, now_seconds
 from tests.examples import examples
-from tests.factories import ERROR, HALF, LEASE, STUDY, TRAIN, claimed, end, history, let_lease_run_out, read, submit
+from tests.factories import (
+    ERROR,
+    HALF,
+    LEASE,
+    STUDY,
+    TRAIN,
+    claimed,
+    end,
+    history,
+    let_lease_run_out,
+    read,
+    submit,
+)
 from tests.service.samples import epoch_row, train_result
 
 
@@ -52,8 +66,16 @@ def set_values(store: Store, job_id: str, **values: object) -> None:
 
 
 def test_jobs_are_taken_by_priority_then_age(either_store: Store) -> None:
-    made = [(priority, submit(either_store, TrainSpec(epochs=n), priority=priority).id) for n, priority in enumerate(PRIORITIES * 3, 1)]
-    expected = [job_id for level in ("high", "normal", "low") for priority, job_id in made if priority == level]
+    made = [
+        (priority, submit(either_store, TrainSpec(epochs=n), priority=priority).id)
+        for n, priority in enumerate(PRIORITIES * 3, 1)
+    ]
+    expected = [
+        job_id
+        for level in ("high", "normal", "low")
+        for priority, job_id in made
+        if priority == level
+    ]
     assert claim_all(either_store) == expected
 
 
@@ -66,9 +88,13 @@ def one_queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @settings(max_examples=examples(30), deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 20_000), st.sampled_from(PRIORITIES)), min_size=2, max_size=8))
+@given(
+    st.lists(st.tuples(st.integers(0, 20_000), st.sampled_from(PRIORITIES)), min_size=2, max_size=8)
+)
 def test_nothing_starves(one_queue: Store, arrivals: list[tuple[int, str]]) -> None:
-    """A job is overtaken by jobs of a higher level only if they came within an hour a level after it."""
+    """A job is overtaken by jobs of a higher level only if they came within an hour a level after
+    it.
+    """
     came: dict[str, tuple[int, int]] = {}
     for at, priority in arrivals:
         job_id = submit(one_queue, priority=priority, fresh=True).id
@@ -85,7 +111,10 @@ def test_nothing_starves(one_queue: Store, arrivals: list[tuple[int, str]]) -> N
 
 
 def test_a_job_that_lost_its_worker_keeps_its_place(either_store: Store) -> None:
-    first, second = submit(either_store, TrainSpec(epochs=1)).id, submit(either_store, TrainSpec(epochs=2)).id
+    first, second = (
+        submit(either_store, TrainSpec(epochs=1)).id,
+        submit(either_store, TrainSpec(epochs=2)).id,
+    )
     claim = either_store.queue.claim_next("w", LEASE)
     assert claim is not None
     assert claim.job_id == first
@@ -96,11 +125,19 @@ def test_a_job_that_lost_its_worker_keeps_its_place(either_store: Store) -> None
 def test_a_changed_priority_moves_a_job_and_a_studys_runs(either_store: Store) -> None:
     single, study = submit(either_store, TrainSpec(epochs=9)), submit(either_store, STUDY)
     runs = [child.id for child, _ in either_store.jobs.children(study.id)]
-    changed = either_store.actions.update(study.id, given={"priority": "high", "name": "urgent", "pinned": True})
-    assert (changed.priority, changed.name, changed.pinned, changed.tags) == ("high", "urgent", True, study.tags)
-    assert [(child.priority, child.name, child.pinned) for child, _ in either_store.jobs.children(study.id)] == [
-        ("high", "urgent", False)
-    ] * 3
+    changed = either_store.actions.update(
+        study.id, given={"priority": "high", "name": "urgent", "pinned": True}
+    )
+    assert (changed.priority, changed.name, changed.pinned, changed.tags) == (
+        "high",
+        "urgent",
+        True,
+        study.tags,
+    )
+    assert [
+        (child.priority, child.name, child.pinned)
+        for child, _ in either_store.jobs.children(study.id)
+    ] == [("high", "urgent", False)] * 3
     assert claim_all(either_store) == [*runs, single.id]
     with pytest.raises(LookupError):
         either_store.actions.update("job_" + "0" * 32, given={"name": "nobody"})
@@ -126,7 +163,9 @@ def test_of_many_workers_and_jobs_each_job_is_taken_once(database_url: str) -> N
 
 
 def test_whoever_races_no_history_is_illegal(database_url: str) -> None:
-    """Ten workers, two users and two reconcilers over two stores do what they please with a dozen jobs for a while."""
+    """Ten workers, two users and two reconcilers over two stores do what they please with a dozen
+    jobs for a while.
+    """
     stores = [Store(database_url) for _ in range(2)]
     stores[0].migrate()
     for number in range(4):
@@ -151,7 +190,9 @@ def test_whoever_races_no_history_is_illegal(database_url: str) -> None:
                 lambda: let_lease_run_out(store, claim.job_id),  # noqa: B023
             ]
             with contextlib.suppress(LeaseLost):
-                store.queue.record(*name, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(chance.randrange(4))])
+                store.queue.record(
+                    *name, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(chance.randrange(4))]
+                )
                 chance.choice(ways)()
                 chance.choice(ways)()
 
@@ -159,7 +200,9 @@ def test_whoever_races_no_history_is_illegal(database_url: str) -> None:
         store, chance = stores[number % 2], random.Random(number)
         while time.monotonic() < stop:
             with contextlib.suppress(NotAllowed):
-                getattr(store.actions, chance.choice(["cancel", "pause", "resume", "retry", "retry"]))(chance.choice(jobs))
+                getattr(
+                    store.actions, chance.choice(["cancel", "pause", "resume", "retry", "retry"])
+                )(chance.choice(jobs))
 
     def reconcile(number: int) -> None:
         store = stores[number % 2]
@@ -170,7 +213,11 @@ def test_whoever_races_no_history_is_illegal(database_url: str) -> None:
                 store.studies.advance(study)
 
     with ThreadPoolExecutor(14) as pool:
-        for done in [pool.submit(kind, number) for kind, count in ((work, 10), (wish, 2), (reconcile, 2)) for number in range(count)]:
+        for done in [
+            pool.submit(kind, number)
+            for kind, count in ((work, 10), (wish, 2), (reconcile, 2))
+            for number in range(count)
+        ]:
             done.result()
     for job_id in jobs:
         legal_history(stores[0], job_id)
@@ -179,7 +226,9 @@ def test_whoever_races_no_history_is_illegal(database_url: str) -> None:
 
 
 def legal_history(store: Store, job_id: str) -> None:
-    """The events of a job are numbered without gaps, and tell of nothing that the table of transitions does not know."""
+    """The events of a job are numbered without gaps, and tell of nothing that the table of
+    transitions does not know.
+    """
     told = store.events.of(job_id, after=0, limit=100_000)
     assert [event.id for event in told] == list(range(1, len(told) + 1))
     states = [JobState(event.data["state"]) for event in told if event.type == "state"]
@@ -200,7 +249,12 @@ def legal_history(store: Store, job_id: str) -> None:
 
 def test_identical_jobs_compute_once(either_store: Store) -> None:
     leader, *followers = [submit(either_store, name=f"user {number}") for number in range(4)]
-    assert [job.waits_for for job in (leader, *followers)] == [None, leader.id, leader.id, leader.id]
+    assert [job.waits_for for job in (leader, *followers)] == [
+        None,
+        leader.id,
+        leader.id,
+        leader.id,
+    ]
     assert claim_all(either_store) == [leader.id], "who waits is not claimed"
     assert either_store.queue.resolve_duplicates() == 0
     either_store.queue.record(leader.id, 1, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)])
@@ -208,7 +262,12 @@ def test_identical_jobs_compute_once(either_store: Store) -> None:
     assert either_store.queue.resolve_duplicates() == 3
     for follower in followers:
         job = read(either_store, follower.id)
-        assert (job.state, job.cached, job.cached_from, job.waits_for) == (JobState.succeeded, True, leader.id, None)
+        assert (job.state, job.cached, job.cached_from, job.waits_for) == (
+            JobState.succeeded,
+            True,
+            leader.id,
+            None,
+        )
         assert either_store.jobs.result(job.id) == either_store.jobs.result(leader.id)
         assert either_store.jobs.rows(job.id) == either_store.jobs.rows(leader.id)
         assert history(either_store, job.id) == ["state queued", "state succeeded", "end succeeded"]
@@ -234,7 +293,9 @@ def test_two_submitted_at_the_same_moment_compute_once(database_url: str) -> Non
 
 
 @pytest.mark.parametrize("ending", ["failed", "cancelled", "paused", "deleted"])
-def test_when_the_one_that_is_waited_for_ends_otherwise_one_of_the_others_goes_on(either_store: Store, ending: str) -> None:
+def test_when_the_one_that_is_waited_for_ends_otherwise_one_of_the_others_goes_on(
+    either_store: Store, ending: str
+) -> None:
     leader, heir, other = (submit(either_store) for _ in range(3))
     if ending == "failed":
         either_store.queue.fail(*claimed(either_store, leader), ERROR)
@@ -266,7 +327,14 @@ def test_a_checkpoint_is_gone_on_with_where_the_figures_are_the_same(
     either_store: Store, monkeypatch: pytest.MonkeyPatch, same: bool
 ) -> None:
     job_id, attempt = claimed(either_store)
-    either_store.queue.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)], checkpoint="step.safetensors")
+    either_store.queue.record(
+        job_id,
+        attempt,
+        lease_seconds=LEASE,
+        progress=HALF,
+        rows=[epoch_row(0)],
+        checkpoint="step.safetensors",
+    )
     either_store.queue.finish_stopped(job_id, attempt)
     if not same:
         monkeypatch.setattr("service.store.queue.NUMERICS_VERSION", "another")
@@ -323,7 +391,12 @@ def test_a_job_whose_time_is_over_is_stopped_and_fails_saying_so(either_store: S
     assert either_store.queue.renew(job_id, attempt, LEASE) is Command.run
     overdue(either_store, job_id)
     assert either_store.queue.renew(job_id, attempt, LEASE) is Command.expire
-    assert either_store.queue.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)]) is Command.expire
+    assert (
+        either_store.queue.record(
+            job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)]
+        )
+        is Command.expire
+    )
     assert either_store.queue.finish_stopped(job_id, attempt) is JobState.failed
     job = read(either_store, job_id)
     assert job.error is not None
@@ -365,7 +438,9 @@ def test_a_cancel_goes_before_a_deadline(either_store: Store) -> None:
 
 
 def big_study(cells: int) -> StudySpec:
-    return StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"epochs": list(range(1, cells + 1))}})
+    return StudySpec.model_validate(
+        {"base": {"kind": "train"}, "grid": {"epochs": list(range(1, cells + 1))}}
+    )
 
 
 @pytest.fixture
@@ -392,9 +467,17 @@ def test_a_study_grows_and_is_summarised_as_its_runs_end(either_store: Store) ->
             partial = [cell for cell in either_store.studies.result(study.id).cells if cell.summary]
             assert len(partial) == ended - (ended >= 3)
     result = StudyResult.model_validate_json(either_store.jobs.result(study.id) or "")
-    assert [cell.state for cell in result.cells] == ["succeeded", "succeeded", "failed", "succeeded", "succeeded"]
+    assert [cell.state for cell in result.cells] == [
+        "succeeded",
+        "succeeded",
+        "failed",
+        "succeeded",
+        "succeeded",
+    ]
     assert [cell.params for cell in result.cells] == [{"epochs": number} for number in range(1, 6)]
-    assert read(either_store, study.id).state is JobState.succeeded, "one run that failed does not fail the rest"
+    assert read(either_store, study.id).state is JobState.succeeded, (
+        "one run that failed does not fail the rest"
+    )
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -409,7 +492,11 @@ def test_only_the_failed_runs_of_a_study_are_retried(either_store: Store) -> Non
     either_store.actions.retry(study.id)
     assert either_store.jobs.result(study.id) is None
     either_store.studies.advance(study.id)
-    assert [child.state.value for child, _ in either_store.jobs.children(study.id)] == ["succeeded", "queued", "succeeded"]
+    assert [child.state.value for child, _ in either_store.jobs.children(study.id)] == [
+        "succeeded",
+        "queued",
+        "succeeded",
+    ]
     end(either_store, read(either_store, runs[1].id), well=True)
     either_store.studies.advance(study.id)
     result = StudyResult.model_validate_json(either_store.jobs.result(study.id) or "")
@@ -418,7 +505,9 @@ def test_only_the_failed_runs_of_a_study_are_retried(either_store: Store) -> Non
         either_store.actions.retry(study.id)
 
 
-def test_a_run_that_is_retried_alone_opens_its_study_again_and_none_is_deleted_alone(either_store: Store) -> None:
+def test_a_run_that_is_retried_alone_opens_its_study_again_and_none_is_deleted_alone(
+    either_store: Store,
+) -> None:
     study = submit(either_store, big_study(2))
     good, bad = (child for child, _ in either_store.jobs.children(study.id))
     end(either_store, good, well=True)
@@ -428,7 +517,10 @@ def test_a_run_that_is_retried_alone_opens_its_study_again_and_none_is_deleted_a
     with pytest.raises(PartOfStudy, match=study.id):
         either_store.actions.delete(bad.id)
     either_store.actions.retry(bad.id)
-    assert (read(either_store, study.id).state, either_store.jobs.result(study.id)) == (JobState.queued, None)
+    assert (read(either_store, study.id).state, either_store.jobs.result(study.id)) == (
+        JobState.queued,
+        None,
+    )
     end(either_store, read(either_store, bad.id), well=True)
     either_store.studies.advance(study.id)
     result = StudyResult.model_validate_json(either_store.jobs.result(study.id) or "")
@@ -446,7 +538,9 @@ def test_a_study_that_is_cancelled_grows_no_more_and_a_retry_goes_on(either_stor
     either_store.actions.retry(study.id)
     while either_store.studies.create_next_runs(study.id):
         pass
-    assert [child.state.value for child, _ in either_store.jobs.children(study.id)] == ["queued"] * 5
+    assert [child.state.value for child, _ in either_store.jobs.children(study.id)] == [
+        "queued"
+    ] * 5
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -473,14 +567,22 @@ OF_EARLIER_VERSIONS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-def test_the_database_refuses_every_change_of_state_that_is_not_in_the_table(either_store: Store) -> None:
-    legal = {(change.source, change.target) for change in TRANSITIONS if change.action != "retry_failed"}
-    of_studies = {(change.source, change.target) for change in TRANSITIONS if change.action == "retry_failed"}
+def test_the_database_refuses_every_change_of_state_that_is_not_in_the_table(
+    either_store: Store,
+) -> None:
+    legal = {
+        (change.source, change.target) for change in TRANSITIONS if change.action != "retry_failed"
+    }
+    of_studies = {
+        (change.source, change.target) for change in TRANSITIONS if change.action == "retry_failed"
+    }
     single, study = submit(either_store), submit(either_store, STUDY)
     for source, target in itertools.product(JobState, JobState):
         for job, allowed in ((single, legal), (study, legal | of_studies)):
             with either_store.database.writing() as session:
-                session.execute(update(JobRow).where(JobRow.id == job.id).values(kind="check"))  # so that no trigger knows it
+                session.execute(
+                    update(JobRow).where(JobRow.id == job.id).values(kind="check")
+                )  # so that no trigger knows it
             force(either_store, job.id, source, "study" if job is study else "train")
             if source == target or (source, target) in allowed:
                 set_values(either_store, job.id, state=target.value)
@@ -507,17 +609,34 @@ def test_a_database_of_the_first_version_is_upgraded_with_its_jobs(database_url:
         command.upgrade(config, "0001")
         facts = "'[]', 2, 'queued', 'run', 1, 0, '{}', 'd', '0', 0, 0, 0.0, '', 1.0, 5000.0"
         columns = (
-            "tags, priority, state, wanted, version, last_event, spec, spec_digest, engine_version, attempt, losses, fraction, message"
+            "tags, priority, state, wanted, version, last_event, spec, spec_digest, "
+            "engine_version, attempt, losses, fraction, message"
         )
-        for job_id, kind, parent in (("job_s", "study", "NULL"), ("job_a", "train", "'job_s'"), ("job_b", "train", "'job_s'")):
+        for job_id, kind, parent in (
+            ("job_s", "study", "NULL"),
+            ("job_a", "train", "'job_s'"),
+            ("job_b", "train", "'job_s'"),
+        ):
+            named = f"id, kind, parent_id, {columns}, created_at, queued_at"
             values = f"'{job_id}', '{kind}', {parent}, {facts}"
-            connection.execute(text(f"INSERT INTO jobs (id, kind, parent_id, {columns}, created_at, queued_at) VALUES ({values})"))  # noqa: S608
-        connection.execute(text("INSERT INTO events (job_id, seq, type, at, data) VALUES ('job_a', 1, 'state', 1.0, '{}')"))
+            connection.execute(text(f"INSERT INTO jobs ({named}) VALUES ({values})"))  # noqa: S608
+        connection.execute(
+            text(
+                "INSERT INTO events (job_id, seq, type, at, data) VALUES ('job_a', 1, 'state', "
+                "1.0, '{}')"
+            )
+        )
     database.migrate()
     with database.reading() as session:
-        rows = session.execute(select(JobRow.id, JobRow.rank, JobRow.cells, JobRow.cells_made).order_by(JobRow.id)).all()
+        rows = session.execute(
+            select(JobRow.id, JobRow.rank, JobRow.cells, JobRow.cells_made).order_by(JobRow.id)
+        ).all()
         events = session.execute(text("SELECT id, job_id, seq FROM events")).all()
-    assert [tuple(row) for row in rows] == [("job_a", -2200.0, None, None), ("job_b", -2200.0, None, None), ("job_s", -2200.0, 2, 2)]
+    assert [tuple(row) for row in rows] == [
+        ("job_a", -2200.0, None, None),
+        ("job_b", -2200.0, None, None),
+        ("job_s", -2200.0, 2, 2),
+    ]
     assert [tuple(row) for row in events] == [(1, "job_a", 1)]
     database.close()
 
@@ -529,32 +648,57 @@ def test_studies_of_earlier_versions_say_what_ran_where_the_runs_show_it(databas
         config.set_main_option("script_location", str(Path(versions).parent.parent))
         config.attributes["connection"] = connection
         command.upgrade(config, "0003")
-        columns = "tags, priority, state, wanted, version, last_event, spec_digest, engine_version, attempt, losses, fraction, message"
-        facts = "'[]', 1, 'queued', 'run', 1, 0, 'd', '0', 0, 0, 0.0, '', 1.0, 5000.0"
-        statement = text(
-            f"INSERT INTO jobs (id, kind, parent_id, cell, cells, cells_made, spec, {columns}, created_at, queued_at) "  # noqa: S608
-            f"VALUES (:id, :kind, :parent, :cell, :cells, :made, :spec, {facts})"
+        columns = (
+            "tags, priority, state, wanted, version, last_event, spec_digest, engine_version, "
+            "attempt, losses, fraction, message"
         )
+        facts = "'[]', 1, 'queued', 'run', 1, 0, 'd', '0', 0, 0, 0.0, '', 1.0, 5000.0"
+        named = "id, kind, parent_id, cell, cells, cells_made, spec"
+        given = ":id, :kind, :parent, :cell, :cells, :made, :spec"
+        all_named = f"{named}, {columns}, created_at, queued_at"
+        statement = text(f"INSERT INTO jobs ({all_named}) VALUES ({given}, {facts})")  # noqa: S608
 
         def stored(job_id: str, kind: str, spec: dict[str, Any], **values: Any) -> None:
             blank = {"parent": None, "cell": None, "cells": None, "made": None}
-            connection.execute(statement, {"id": job_id, "kind": kind, "spec": json.dumps(spec), **blank, **values})
+            connection.execute(
+                statement, {"id": job_id, "kind": kind, "spec": json.dumps(spec), **blank, **values}
+            )
 
         for name, given, change in OF_EARLIER_VERSIONS:
-            runs = [cell.spec.model_dump(mode="json") for cell in expand(StudySpec.model_validate(given))]
+            runs = [
+                cell.spec.model_dump(mode="json")
+                for cell in expand(StudySpec.model_validate(given))
+            ]
             stored(f"job_{name}", "study", given, cells=len(runs), made=len(runs))
             for number, run in enumerate(runs):
-                stored(f"job_{name}_{number}", run["kind"], run | change, parent=f"job_{name}", cell=number)
+                stored(
+                    f"job_{name}_{number}",
+                    run["kind"],
+                    run | change,
+                    parent=f"job_{name}",
+                    cell=number,
+                )
         stored("job_gone", "study", {"kind": "study", "preset": "gone"}, cells=1, made=1)
-        stored("job_gone_0", "train", TrainSpec().model_dump(mode="json"), parent="job_gone", cell=0)
+        stored(
+            "job_gone_0", "train", TrainSpec().model_dump(mode="json"), parent="job_gone", cell=0
+        )
     database.migrate()
     with database.reading() as session:
-        found = {name: to_job(session.get_one(JobRow, f"job_{name}")) for name in ("same", "grid", "other", "gone")}
+        found = {
+            name: to_job(session.get_one(JobRow, f"job_{name}"))
+            for name in ("same", "grid", "other", "gone")
+        }
         assert session.get_one(JobRow, "job_same").version == 2
-    assert found["same"].spec.model_dump(mode="json") == resolved(StudySpec(preset="quick")).model_dump(mode="json")
+    assert found["same"].spec.model_dump(mode="json") == resolved(
+        StudySpec(preset="quick")
+    ).model_dump(mode="json")
     assert found["same"].spec_digest == digest(resolved(StudySpec(preset="quick")))
-    assert found["grid"].spec.model_dump(mode="json") == resolved(StudySpec(base=TrainSpec(epochs=2), grid=GRID)).model_dump(mode="json")
-    assert found["other"].spec.model_dump(mode="json") == OF_EARLIER_VERSIONS[2][1], "what was given, and nothing that was not"
+    assert found["grid"].spec.model_dump(mode="json") == resolved(
+        StudySpec(base=TrainSpec(epochs=2), grid=GRID)
+    ).model_dump(mode="json")
+    assert found["other"].spec.model_dump(mode="json") == OF_EARLIER_VERSIONS[2][1], (
+        "what was given, and nothing that was not"
+    )
     assert found["gone"].spec.model_dump(mode="json") == {"kind": "study", "preset": "gone"}
     database.close()
 

@@ -1,4 +1,6 @@
-"""Relay and reconciler, with a real Redis: bells are rung once, rung again when they are lost, and the thread outlives every fault."""
+"""Relay and reconciler, with a real Redis: bells are rung once, rung again when they are lost, and
+the thread outlives every fault.
+"""
 
 import base64
 import json
@@ -35,7 +37,9 @@ class Broker:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self.redis.command, cwd=self.redis.folder, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            self.redis.command, cwd=self.redis.folder, stdout=subprocess.DEVNULL
+        )
         wait_until(lambda: answers(self.redis.url), "Redis answers")
 
     def stop(self) -> None:
@@ -86,7 +90,9 @@ def as_if_rung_long_ago(store: Store) -> None:
         session.execute(update(JobRow).values(rung_at=now_seconds() - RING_AGAIN_SECONDS - 1))
 
 
-def test_each_queued_run_is_rung_for_once(reconciler: Reconciler, own_store: Store, broker: Broker) -> None:
+def test_each_queued_run_is_rung_for_once(
+    reconciler: Reconciler, own_store: Store, broker: Broker
+) -> None:
     job, study = submit(own_store), submit(own_store, STUDY, fresh=True)
     children = [child.id for child, _ in own_store.jobs.children(study.id)]
     for _ in range(3):
@@ -94,7 +100,9 @@ def test_each_queued_run_is_rung_for_once(reconciler: Reconciler, own_store: Sto
     assert broker.heard() == [job.id, *children]
 
 
-def test_a_lost_bell_is_rung_again_but_a_long_queue_is_not_flooded(reconciler: Reconciler, own_store: Store, broker: Broker) -> None:
+def test_a_lost_bell_is_rung_again_but_a_long_queue_is_not_flooded(
+    reconciler: Reconciler, own_store: Store, broker: Broker
+) -> None:
     job = submit(own_store)
     reconciler.tick()
     as_if_rung_long_ago(own_store)
@@ -106,7 +114,9 @@ def test_a_lost_bell_is_rung_again_but_a_long_queue_is_not_flooded(reconciler: R
     assert broker.heard() == [], "it was rung just now"
 
 
-def test_jobs_are_rung_for_when_the_broker_is_back(reconciler: Reconciler, own_store: Store, broker: Broker) -> None:
+def test_jobs_are_rung_for_when_the_broker_is_back(
+    reconciler: Reconciler, own_store: Store, broker: Broker
+) -> None:
     broker.stop()
     job = submit(own_store)
     began = time.monotonic()
@@ -130,7 +140,9 @@ def test_a_broker_that_does_not_answer_is_no_wait_for_ever(broker: Broker) -> No
     doorbell.close()
 
 
-def test_a_job_whose_worker_vanished_is_queued_and_rung_for_in_one_tick(reconciler: Reconciler, own_store: Store, broker: Broker) -> None:
+def test_a_job_whose_worker_vanished_is_queued_and_rung_for_in_one_tick(
+    reconciler: Reconciler, own_store: Store, broker: Broker
+) -> None:
     job_id, _ = claimed(own_store)
     reconciler.tick()
     assert broker.heard() == []
@@ -148,7 +160,9 @@ def test_studies_are_followed(reconciler: Reconciler, own_store: Store) -> None:
     assert read(own_store, study.id).state is JobState.succeeded
 
 
-def test_two_reconcilers_do_everything_once(reconciler: Reconciler, own_store: Store, broker: Broker, settings: Settings) -> None:
+def test_two_reconcilers_do_everything_once(
+    reconciler: Reconciler, own_store: Store, broker: Broker, settings: Settings
+) -> None:
     job_id, _ = claimed(own_store)
     study = submit(own_store, STUDY, fresh=True)
     for child, _ in own_store.jobs.children(study.id):
@@ -161,15 +175,24 @@ def test_two_reconcilers_do_everything_once(reconciler: Reconciler, own_store: S
         start.wait()
         one.tick()
 
-    threads = [threading.Thread(target=tick, args=(one,)) for one in (reconciler, Reconciler(own_store, settings, doorbell))]
+    threads = [
+        threading.Thread(target=tick, args=(one,))
+        for one in (reconciler, Reconciler(own_store, settings, doorbell))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     doorbell.close()
     assert read(own_store, job_id).attempts == 1
-    assert [event.type for event in own_store.events.of(study.id, after=0, limit=50)].count("end") == 1
-    states = [event.data["state"] for event in own_store.events.of(job_id, after=0, limit=50) if event.type == "state"]
+    assert [event.type for event in own_store.events.of(study.id, after=0, limit=50)].count(
+        "end"
+    ) == 1
+    states = [
+        event.data["state"]
+        for event in own_store.events.of(job_id, after=0, limit=50)
+        if event.type == "state"
+    ]
     assert states == ["queued", "running", "queued"]
     assert set(broker.heard()) == {job_id}, "a second bell for it is harmless: the claim decides"
 
@@ -199,7 +222,9 @@ def test_the_thread_rings_when_woken_and_outlives_the_database(
 def test_no_lease_is_taken_back_right_after_the_database_was_away(
     own_store: Store, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However short the last gap between two ticks was: the worker could not renew its lease, and does so now."""
+    """However short the last gap between two ticks was: the worker could not renew its lease, and
+    does so now.
+    """
     reconciler = Reconciler(own_store, settings.model_copy(update={"lease_seconds": 600.0}), None)
     running, _ = claimed(own_store)
     reconciler.start()
@@ -216,10 +241,15 @@ def test_no_lease_is_taken_back_right_after_the_database_was_away(
         study = submit(own_store, STUDY, fresh=True)
         for child, _ in own_store.jobs.children(study.id):
             end(own_store, child, well=True)
-        wait_until(lambda: read(own_store, study.id).state is JobState.succeeded, "a whole tick has passed")
+        wait_until(
+            lambda: read(own_store, study.id).state is JobState.succeeded, "a whole tick has passed"
+        )
     finally:
         reconciler.stop()
-    assert (read(own_store, running).state, read(own_store, running).attempts) == (JobState.running, 1)
+    assert (read(own_store, running).state, read(own_store, running).attempts) == (
+        JobState.running,
+        1,
+    )
 
 
 def test_one_study_that_cannot_be_made_to_its_end_fails_and_does_not_stop_the_others(
@@ -228,7 +258,11 @@ def test_one_study_that_cannot_be_made_to_its_end_fails_and_does_not_stop_the_ot
     monkeypatch.setattr("service.store.jobs.CELLS_AT_ONCE", 2)
     broken, sound = submit(own_store, STUDY), submit(own_store, STUDY, fresh=True)
     with own_store.database.writing() as session:
-        session.execute(update(JobRow).where(JobRow.id == broken.id).values(spec={"kind": "study", "preset": "of another version"}))
+        session.execute(
+            update(JobRow)
+            .where(JobRow.id == broken.id)
+            .values(spec={"kind": "study", "preset": "of another version"})
+        )
     reconciler.tick()
     assert [len(own_store.jobs.children(study.id)) for study in (broken, sound)] == [2, 3]
     for study in (broken, sound):

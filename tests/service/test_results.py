@@ -1,4 +1,6 @@
-"""What may be changed of a job, and what it leaves: downloads, figures of samples, the log; what is kept of it all."""
+"""What may be changed of a job, and what it leaves: downloads, figures of samples, the log; what is
+kept of it all.
+"""
 
 import io
 import json
@@ -32,11 +34,25 @@ from tests.serving import serving
 
 def test_what_does_not_touch_the_computation_can_be_changed(client: httpx.Client) -> None:
     job = submit_over(client, tags=["a"])
-    changed = client.patch(f"/v1/jobs/{job.id}", json={"name": "better", "priority": "high", "pinned": True}).json()
-    assert (changed["name"], changed["priority"], changed["pinned"], changed["tags"]) == ("better", "high", True, ["a"])
-    assert client.patch(f"/v1/jobs/{job.id}", json={"name": None, "tags": []}).json()["name"] is None
+    changed = client.patch(
+        f"/v1/jobs/{job.id}", json={"name": "better", "priority": "high", "pinned": True}
+    ).json()
+    assert (changed["name"], changed["priority"], changed["pinned"], changed["tags"]) == (
+        "better",
+        "high",
+        True,
+        ["a"],
+    )
+    assert (
+        client.patch(f"/v1/jobs/{job.id}", json={"name": None, "tags": []}).json()["name"] is None
+    )
     assert client.get(f"/v1/jobs/{job.id}").json()["priority"] == "high"
-    assert "/epochs" in [error.pointer for error in refused(client.patch(f"/v1/jobs/{job.id}", json={"epochs": 3}), 422, "invalid").errors]
+    assert "/epochs" in [
+        error.pointer
+        for error in refused(
+            client.patch(f"/v1/jobs/{job.id}", json={"epochs": 3}), 422, "invalid"
+        ).errors
+    ]
     refused(client.patch(f"/v1/jobs/{NOBODY}", json={"pinned": True}), 404, "no-such-job")
 
 
@@ -44,26 +60,45 @@ def test_limits_and_pins_are_given_with_the_job(client: httpx.Client) -> None:
     job = submit_over(client, timeout_seconds=90, pinned=True)
     assert (job.timeout_seconds, job.pinned) == (90.0, True)
     for wrong in (0, -1, 1e12, "soon"):
-        refused(client.post("/v1/jobs", json={"spec": TRAIN, "timeout_seconds": wrong}), 422, "invalid")
+        refused(
+            client.post("/v1/jobs", json={"spec": TRAIN, "timeout_seconds": wrong}), 422, "invalid"
+        )
 
 
 def test_downloads_have_names_and_are_not_sent_again(client: httpx.Client, store: Store) -> None:
     job = submit_over(client, name="Größe 12 / ü")
     finished(store, job.id, train_result(epochs=2))
-    names = {"result": "result.json", "result.csv": "result.csv", "result.npz": "result.npz", "report.html": "report.html"}
+    names = {
+        "result": "result.json",
+        "result.csv": "result.csv",
+        "result.npz": "result.npz",
+        "report.html": "report.html",
+    }
     names |= {"chart/sparsity.svg": "sparsity.svg", "chart/sparsity.json": "sparsity.json"}
     for path, name in names.items():
         first = client.get(f"/v1/jobs/{job.id}/{path}")
         assert first.status_code == 200, first.text
-        assert f'filename="fflab-train-grosse-12-u-{job.id}-{name}"' in first.headers["content-disposition"]
-        again = client.get(f"/v1/jobs/{job.id}/{path}", headers={"If-None-Match": f'"x", W/{first.headers["etag"]}'})
-        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+        assert (
+            f'filename="fflab-train-grosse-12-u-{job.id}-{name}"'
+            in first.headers["content-disposition"]
+        )
+        again = client.get(
+            f"/v1/jobs/{job.id}/{path}",
+            headers={"If-None-Match": f'"x", W/{first.headers["etag"]}'},
+        )
+        assert (again.status_code, again.content, again.headers["etag"]) == (
+            304,
+            b"",
+            first.headers["etag"],
+        )
         assert client.get(f"/v1/jobs/{job.id}/{path}").content == first.content
     tags = [client.get(f"/v1/jobs/{job.id}/{path}").headers["etag"] for path in names]
     assert len(set(tags)) == len(tags)
 
 
-def test_the_charts_that_there_are_can_be_listed_and_each_of_them_is_there(client: httpx.Client, store: Store) -> None:
+def test_the_charts_that_there_are_can_be_listed_and_each_of_them_is_there(
+    client: httpx.Client, store: Store
+) -> None:
     job = submit_over(client)
     assert client.get(f"/v1/jobs/{job.id}/charts").json() == {"items": []}
     refused(client.get(f"/v1/jobs/{job.id}/chart/sparsity.png"), 404, "no-such-chart")
@@ -80,15 +115,30 @@ def test_the_charts_that_there_are_can_be_listed_and_each_of_them_is_there(clien
 def test_figures_of_samples_come_as_arrays(client: httpx.Client, store: Store) -> None:
     job = submit_over(client)
     finished(store, job.id, train_result(epochs=2))
-    arrays = np.load(io.BytesIO(client.get(f"/v1/jobs/{job.id}/result.npz").content), allow_pickle=False)
+    arrays = np.load(
+        io.BytesIO(client.get(f"/v1/jobs/{job.id}/result.npz").content), allow_pickle=False
+    )
     assert json.loads(arrays["header"].item())["kind"] == "train"
-    study = submit_over(client, {"kind": "study", "base": {"kind": "train"}, "grid": {"epochs": [4]}})
+    study = submit_over(
+        client, {"kind": "study", "base": {"kind": "train"}, "grid": {"epochs": [4]}}
+    )
     refused(client.get(f"/v1/jobs/{study.id}/result.npz"), 409, "no-result-yet")
 
 
-def test_intervals_that_an_earlier_version_stored_are_answered_within_0_and_1(client: httpx.Client, store: Store) -> None:
-    beyond = {"ratio[width=64 split=positive method=exact]": {"mean": 0.67, "low": -1.18, "high": 2.53, "seeds": 2}}
-    study = submit_over(client, {"kind": "study", "base": {"kind": "check"}, "grid": {"theorem": [1]}})
+def test_intervals_that_an_earlier_version_stored_are_answered_within_0_and_1(
+    client: httpx.Client, store: Store
+) -> None:
+    beyond = {
+        "ratio[width=64 split=positive method=exact]": {
+            "mean": 0.67,
+            "low": -1.18,
+            "high": 2.53,
+            "seeds": 2,
+        }
+    }
+    study = submit_over(
+        client, {"kind": "study", "base": {"kind": "check"}, "grid": {"theorem": [1]}}
+    )
     (child,) = (child for child, _ in store.jobs.children(study.id))
     claim = store.queue.claim(child.id, "w", LEASE)
     assert claim is not None
@@ -97,8 +147,16 @@ def test_intervals_that_an_earlier_version_stored_are_answered_within_0_and_1(cl
     result = client.get(f"/v1/jobs/{study.id}/result").json()
     result["cells"][0]["summary"] = beyond
     with store.database.writing() as session:
-        session.execute(update(ResultRow).where(ResultRow.job_id == study.id).values(document=json.dumps(result)))
-        session.execute(update(SummaryRow).where(SummaryRow.job_id == child.id).values(document=json.dumps(result["cells"][0])))
+        session.execute(
+            update(ResultRow)
+            .where(ResultRow.job_id == study.id)
+            .values(document=json.dumps(result))
+        )
+        session.execute(
+            update(SummaryRow)
+            .where(SummaryRow.job_id == child.id)
+            .values(document=json.dumps(result["cells"][0]))
+        )
     for path, items in (("result", "cells"), ("curves", "items")):
         (found,) = client.get(f"/v1/jobs/{study.id}/{path}").json()[items][0]["summary"].values()
         assert (found["low"], found["high"]) == (0.0, 1.0), path
@@ -119,7 +177,9 @@ def test_the_log_tells_of_states_and_of_what_was_noted(client: httpx.Client, sto
     assert "running (attempt 1, worker worker-7)" in told[1]
     assert "attempt 1: a checkpoint cannot be used" in told[2]
     assert ERROR.detail in told[3]
-    last = client.get(f"/v1/jobs/{job.id}/events", headers={"Accept": "application/json"}).json()["items"][-1]["id"]
+    last = client.get(f"/v1/jobs/{job.id}/events", headers={"Accept": "application/json"}).json()[
+        "items"
+    ][-1]["id"]
     assert client.get(f"/v1/jobs/{job.id}/log", params={"after": last}).text == ""
     refused(client.get(f"/v1/jobs/{NOBODY}/log"), 404, "no-such-job")
 
@@ -127,7 +187,9 @@ def test_the_log_tells_of_states_and_of_what_was_noted(client: httpx.Client, sto
 # What is kept
 
 
-def test_jobs_beyond_the_retention_go_with_their_artifacts_and_pinned_ones_stay(either_store: Store, tmp_path: Path) -> None:
+def test_jobs_beyond_the_retention_go_with_their_artifacts_and_pinned_ones_stay(
+    either_store: Store, tmp_path: Path
+) -> None:
     artifacts = Artifacts(tmp_path / "artifacts")
     old, new = ended(either_store, 1, 40), ended(either_store, 2, 1)
     pinned = ended(either_store, 3, 40, pinned=True)
@@ -137,7 +199,11 @@ def test_jobs_beyond_the_retention_go_with_their_artifacts_and_pinned_ones_stay(
     assert outdated(either_store, Retention(), 10) == []
     policy = Retention.model_validate({"train": {"days": 30}})
     [found] = outdated(either_store, policy, 10)
-    assert (found.id, found.reason, found.ended_days_ago) == (old, "ended more than 30 days ago", 40.0)
+    assert (found.id, found.reason, found.ended_days_ago) == (
+        old,
+        "ended more than 30 days ago",
+        40.0,
+    )
     assert [job.id for job in sweep(either_store, artifacts, policy)] == [old]
     assert sweep(either_store, artifacts, policy) == []
     assert sorted(artifacts.owners(older_than=time.time() + 9)) == sorted([new, pinned, running])
@@ -148,12 +214,16 @@ def test_so_many_of_a_kind_are_kept_the_newest(either_store: Store, tmp_path: Pa
     jobs = [ended(either_store, number, 10 - number) for number in range(1, 6)]
     pinned = ended(either_store, 9, 50, pinned=True)
     policy = Retention.model_validate({"train": {"count": 2}, "check": {"count": 0}})
-    assert [(job.id, job.reason) for job in outdated(either_store, policy, 10)] == [(job, "not among the newest 2") for job in jobs[:3]]
+    assert [(job.id, job.reason) for job in outdated(either_store, policy, 10)] == [
+        (job, "not among the newest 2") for job in jobs[:3]
+    ]
     sweep(either_store, Artifacts(tmp_path), policy)
     assert {job.id for job in either_store.jobs.page(limit=10).jobs} == {*jobs[3:], pinned}
 
 
-def test_a_study_goes_with_its_runs_and_they_do_not_go_before_it(either_store: Store, tmp_path: Path) -> None:
+def test_a_study_goes_with_its_runs_and_they_do_not_go_before_it(
+    either_store: Store, tmp_path: Path
+) -> None:
     study = submit(either_store, STUDY)
     for child, _ in either_store.jobs.children(study.id):
         end(either_store, child, well=True)
@@ -161,14 +231,21 @@ def test_a_study_goes_with_its_runs_and_they_do_not_go_before_it(either_store: S
     either_store.studies.advance(study.id)
     assert outdated(either_store, Retention.model_validate({"train": {"days": 1}}), 10) == []
     aged(either_store, study.id, 90)
-    assert [job.id for job in sweep(either_store, Artifacts(tmp_path), Retention.model_validate({"study": {"days": 1}}))] == [study.id]
+    assert [
+        job.id
+        for job in sweep(
+            either_store, Artifacts(tmp_path), Retention.model_validate({"study": {"days": 1}})
+        )
+    ] == [study.id]
     assert either_store.jobs.page(limit=10, children=True).jobs == []
 
 
 def test_weights_that_a_waiting_check_needs_are_kept(either_store: Store) -> None:
     old = ended(either_store, 1, 40)
     policy = Retention.model_validate({"train": {"days": 30}})
-    check = submit(either_store, CheckSpec.model_validate({"kind": "check", "at": {"job": old, "epoch": 0}}))
+    check = submit(
+        either_store, CheckSpec.model_validate({"kind": "check", "at": {"job": old, "epoch": 0}})
+    )
     assert outdated(either_store, policy, 10) == []
     either_store.actions.cancel(check.id)
     assert [job.id for job in outdated(either_store, policy, 10)] == [old]
@@ -185,19 +262,37 @@ def test_artifacts_of_no_job_are_reported_after_a_while_and_removed_only_where_i
         artifacts.put(owner, "step.safetensors", b"weights")
     os.utime(artifacts.root / stray, (1.0, time.time() - UNKNOWN_SECONDS - 9))
     (artifacts.root / "notes.txt").write_text("not ours")
-    assert sweep(either_store, artifacts, Retention.model_validate({"train": {"days": 1, "count": 0}})) == []
+    assert (
+        sweep(either_store, artifacts, Retention.model_validate({"train": {"days": 1, "count": 0}}))
+        == []
+    )
     [found] = unknown(either_store, artifacts)
     assert (found.job, found.bytes) == (stray, len(b"weights") + DIGEST_BYTES)
-    assert sorted(path.name for path in artifacts.root.iterdir()) == [".service", stray, young, "notes.txt"]
+    assert sorted(path.name for path in artifacts.root.iterdir()) == [
+        ".service",
+        stray,
+        young,
+        "notes.txt",
+    ]
     assert remove_unknown(either_store, artifacts) == [found]
-    assert sorted(path.name for path in artifacts.root.iterdir()) == [".service", young, "notes.txt"]
-    assert f"{stray}: its artifacts (39 bytes) are removed (the database knows no such job)" in caplog.messages
+    assert sorted(path.name for path in artifacts.root.iterdir()) == [
+        ".service",
+        young,
+        "notes.txt",
+    ]
+    assert (
+        f"{stray}: its artifacts (39 bytes) are removed (the database knows no such job)"
+        in caplog.messages
+    )
     assert unknown(either_store, artifacts) == remove_unknown(either_store, artifacts) == []
 
 
 def test_what_would_go_can_be_seen_before(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, retention=Retention.model_validate({"train": {"days": 7}}))
-    with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
+    with (
+        serving(create_app(settings)) as url,
+        httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client,
+    ):
         store = Store(settings.database)
         old = ended(store, 1, 8)
         answer = client.get("/v1/retention").json()
@@ -208,7 +303,12 @@ def test_what_would_go_can_be_seen_before(tmp_path: Path) -> None:
 
 def test_the_program_is_told_by_both_versions() -> None:
     old = provenance().model_copy(update={"engine_version": "0.2.0", "git_revision": "b" * 40})
-    assert Provenance.model_validate_json(old.model_dump_json(exclude={"fflab_version"})) == old, "a result of an earlier version"
-    assert dict(provenance_lines(old))["engine"] == "fflab 0.2.0, numerics 0.2.0, revision bbbbbbbbbbbb"
+    assert Provenance.model_validate_json(old.model_dump_json(exclude={"fflab_version"})) == old, (
+        "a result of an earlier version"
+    )
+    assert (
+        dict(provenance_lines(old))["engine"]
+        == "fflab 0.2.0, numerics 0.2.0, revision bbbbbbbbbbbb"
+    )
     new = old.model_copy(update={"fflab_version": "7.1.0", "git_revision": None})
     assert dict(provenance_lines(new))["engine"] == "fflab 7.1.0, numerics 0.2.0"

@@ -1,4 +1,6 @@
-"""The routes over HTTP: what they accept, what they answer, and that no body, header or address makes them fail."""
+"""The routes over HTTP: what they accept, what they answer, and that no body, header or address
+makes them fail.
+"""
 
 import csv
 import io
@@ -32,7 +34,13 @@ from tests.serving import serving
 
 def test_a_submitted_job_is_shown_as_it_was_asked_for(client: httpx.Client) -> None:
     job = submit(client, name="first", tags=["a"], priority="low")
-    assert (job.state, job.name, job.tags, job.priority, job.cached) == (JobState.queued, "first", ["a"], "low", False)
+    assert (job.state, job.name, job.tags, job.priority, job.cached) == (
+        JobState.queued,
+        "first",
+        ["a"],
+        "low",
+        False,
+    )
     assert Job.model_validate(client.get(job.links["self"]).json()) == job
     assert client.get(f"/v1/jobs/{job.id}").json()["spec"]["network"]["widths"] == [500]
     assert job.created_at.utcoffset() is not None
@@ -53,30 +61,46 @@ def test_an_idempotency_key_is_answered_with_the_same_job(client: httpx.Client) 
     assert len(client.get("/v1/jobs").json()["items"]) == 1
 
 
-def test_a_key_in_flight_is_refused_and_many_at_once_make_one_job(client: httpx.Client, state: State) -> None:
+def test_a_key_in_flight_is_refused_and_many_at_once_make_one_job(
+    client: httpx.Client, state: State
+) -> None:
     state.submissions.in_flight.add(("anyone", "busy"))
     response = client.post("/v1/jobs", json={"spec": TRAIN}, headers={"Idempotency-Key": "busy"})
     refused(response, 409, "still-in-flight")
     assert response.headers["retry-after"] == "1"
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: client.post("/v1/jobs", json={"spec": TRAIN}, headers={"Idempotency-Key": "k"}), range(16)))
+        answers = list(
+            pool.map(
+                lambda _: client.post(
+                    "/v1/jobs", json={"spec": TRAIN}, headers={"Idempotency-Key": "k"}
+                ),
+                range(16),
+            )
+        )
     assert {answer.status_code for answer in answers} <= {200, 202, 409}
     assert len({answer.json()["id"] for answer in answers if answer.status_code != 409}) == 1
     assert len(client.get("/v1/jobs").json()["items"]) == 1
 
 
-def test_a_known_spec_is_answered_from_the_cache_unless_it_is_to_be_fresh(client: httpx.Client, store: Store) -> None:
+def test_a_known_spec_is_answered_from_the_cache_unless_it_is_to_be_fresh(
+    client: httpx.Client, store: Store
+) -> None:
     first = submit(client)
     succeed(store, first.id)
     again = submit(client, {"epochs": 2, "kind": "train", "optimizer": {"name": "sgd", "lr": 1}})
     assert (again.cached, again.cached_from, again.state) == (True, first.id, JobState.succeeded)
-    assert client.get(f"/v1/jobs/{again.id}/result").json() == client.get(f"/v1/jobs/{first.id}/result").json()
+    assert (
+        client.get(f"/v1/jobs/{again.id}/result").json()
+        == client.get(f"/v1/jobs/{first.id}/result").json()
+    )
     assert submit(client, fresh=True).state is JobState.queued
 
 
 @pytest.fixture
 def strict(settings: Settings) -> Iterator[httpx.Client]:
-    narrow = settings.model_copy(update={"limits": Limits(memory_bytes=2**28, flops=1e12), "max_queued": 3})
+    narrow = settings.model_copy(
+        update={"limits": Limits(memory_bytes=2**28, flops=1e12), "max_queued": 3}
+    )
     with serving(create_app(narrow)) as url, httpx.Client(base_url=url, trust_env=False) as client:
         yield client
 
@@ -108,8 +132,12 @@ def test_a_full_queue_refuses_for_a_while(strict: httpx.Client) -> None:
     assert int(response.headers["retry-after"]) > 0
 
 
-def test_a_check_at_trained_weights_is_refused_until_they_are_there(client: httpx.Client, store: Store) -> None:
-    trained = submit(client, {"kind": "train", "epochs": 4, "seeds": [0, 1], "monitor": {"every_epochs": 2}})
+def test_a_check_at_trained_weights_is_refused_until_they_are_there(
+    client: httpx.Client, store: Store
+) -> None:
+    trained = submit(
+        client, {"kind": "train", "epochs": 4, "seeds": [0, 1], "monitor": {"every_epochs": 2}}
+    )
 
     def pointer(at: dict[str, Any], **fields: Any) -> str:
         body = {"spec": {"kind": "check", "at": {"job": trained.id, **at}, "seeds": [0], **fields}}
@@ -118,16 +146,27 @@ def test_a_check_at_trained_weights_is_refused_until_they_are_there(client: http
     assert pointer({"epoch": 2}) == "/spec/at/epoch"
     claim = store.queue.claim(trained.id, "w", LEASE)
     assert claim is not None
-    store.queue.record(trained.id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(2)])
+    store.queue.record(
+        trained.id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(2)]
+    )
     assert pointer({"epoch": 3}) == "/spec/at/epoch"
     assert pointer({"epoch": 4}) == "/spec/at/epoch"
     assert pointer({"epoch": 2, "layer": 1}) == "/spec/at/layer"
     assert pointer({"epoch": 2}, seeds=[0, 7]) == "/spec/seeds"
-    assert submit(client, {"kind": "check", "at": {"job": trained.id, "epoch": 2}, "seeds": [1]}).state is JobState.queued
+    assert (
+        submit(client, {"kind": "check", "at": {"job": trained.id, "epoch": 2}, "seeds": [1]}).state
+        is JobState.queued
+    )
     base = {"kind": "check", "at": {"job": trained.id, "epoch": 2}, "seeds": [0]}
-    assert submit(client, {"kind": "study", "base": base, "grid": {"theorem": [1, 2]}}).state is JobState.queued
+    assert (
+        submit(client, {"kind": "study", "base": base, "grid": {"theorem": [1, 2]}}).state
+        is JobState.queued
+    )
     study = {"kind": "study", "base": base, "grid": {"at.epoch": [2, 3]}}
-    assert refused(client.post("/v1/jobs", json={"spec": study}), 422, "invalid").errors[0].pointer == "/spec"
+    assert (
+        refused(client.post("/v1/jobs", json={"spec": study}), 422, "invalid").errors[0].pointer
+        == "/spec"
+    )
 
 
 # Reading
@@ -166,7 +205,11 @@ def test_an_unchanged_job_is_not_sent_again(client: httpx.Client, store: Store) 
     etag = client.get(f"/v1/jobs/{job.id}").headers["etag"]
     for value in (etag, f'"x", W/{etag}', "*"):
         response = client.get(f"/v1/jobs/{job.id}", headers={"If-None-Match": value})
-        assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", etag)
+        assert (response.status_code, response.content, response.headers["etag"]) == (
+            304,
+            b"",
+            etag,
+        )
     store.actions.cancel(job.id)
     response = client.get(f"/v1/jobs/{job.id}", headers={"If-None-Match": etag})
     assert response.status_code == 200
@@ -180,11 +223,18 @@ def test_results_are_refused_until_there_are_some(client: httpx.Client, store: S
     assert client.get(f"/v1/jobs/{job.id}/result").json()["state"] == "queued"
     claim = store.queue.claim(job.id, "w", LEASE)
     assert claim is not None
-    store.queue.record(job.id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)])
+    store.queue.record(
+        job.id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)]
+    )
     assert [row["epoch"] for row in client.get(f"/v1/jobs/{job.id}/curves").json()["items"]] == [0]
     store.queue.fail(job.id, claim.attempt, ERROR)
-    assert ERROR.detail in refused(client.get(f"/v1/jobs/{job.id}/result"), 409, "no-result-yet").detail
-    assert client.get(f"/v1/jobs/{job.id}/curves").json()["items"], "what was computed stays readable"
+    assert (
+        ERROR.detail
+        in refused(client.get(f"/v1/jobs/{job.id}/result"), 409, "no-result-yet").detail
+    )
+    assert client.get(f"/v1/jobs/{job.id}/curves").json()["items"], (
+        "what was computed stays readable"
+    )
     assert client.get(f"/v1/jobs/{job.id}").json()["error"] == ERROR.model_dump(mode="json")
 
 
@@ -206,20 +256,36 @@ def test_every_kind_of_result_is_json_and_a_table(client: httpx.Client, store: S
     store.queue.fail(second, claim.attempt, ERROR)
     assert client.get(f"/v1/jobs/{study.id}?wait=10").json()["state"] == "succeeded"
 
-    assert TrainResult.model_validate_json(client.get(f"/v1/jobs/{train.id}/result").content) == train_result()
-    assert CheckResult.model_validate_json(client.get(f"/v1/jobs/{check.id}/result").content) == check_result()
+    assert (
+        TrainResult.model_validate_json(client.get(f"/v1/jobs/{train.id}/result").content)
+        == train_result()
+    )
+    assert (
+        CheckResult.model_validate_json(client.get(f"/v1/jobs/{check.id}/result").content)
+        == check_result()
+    )
     found = StudyResult.model_validate_json(client.get(f"/v1/jobs/{study.id}/result").content)
-    assert [(cell.job, cell.state) for cell in found.cells] == [(first, "succeeded"), (second, "failed")]
+    assert [(cell.job, cell.state) for cell in found.cells] == [
+        (first, "succeeded"),
+        (second, "failed"),
+    ]
 
     rows = table(client.get(f"/v1/jobs/{train.id}/result.csv"), train.id)
-    assert [(row["epoch"], row["split"], row["sparsity"]) for row in rows] == [("0", "positive", "0.5"), ("1", "positive", "0.5")]
-    assert len(table(client.get(f"/v1/jobs/{check.id}/result.csv"), check.id)) == len(check_result().cells)
+    assert [(row["epoch"], row["split"], row["sparsity"]) for row in rows] == [
+        ("0", "positive", "0.5"),
+        ("1", "positive", "0.5"),
+    ]
+    assert len(table(client.get(f"/v1/jobs/{check.id}/result.csv"), check.id)) == len(
+        check_result().cells
+    )
     figures = table(client.get(f"/v1/jobs/{study.id}/result.csv"), study.id)
     assert len(figures) == len(found.cells[0].summary)
     assert {row["job"] for row in figures} == {first}
 
 
-def test_a_cancelled_study_shows_the_cells_as_far_as_they_came(client: httpx.Client, store: Store) -> None:
+def test_a_cancelled_study_shows_the_cells_as_far_as_they_came(
+    client: httpx.Client, store: Store
+) -> None:
     study = submit(client, {"kind": "study", "base": {"kind": "train"}, "grid": {"epochs": [4, 5]}})
     first = store.jobs.children(study.id)[0][0].id
     succeed(store, first)
@@ -233,9 +299,16 @@ def test_a_cancelled_study_shows_the_cells_as_far_as_they_came(client: httpx.Cli
 # Acting
 
 
-def test_actions_are_idempotent_and_refused_where_the_state_forbids_them(client: httpx.Client, store: Store) -> None:
+def test_actions_are_idempotent_and_refused_where_the_state_forbids_them(
+    client: httpx.Client, store: Store
+) -> None:
     job = submit(client)
-    for action, shown in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled"), ("retry", "queued")):
+    for action, shown in (
+        ("pause", "paused"),
+        ("resume", "queued"),
+        ("cancel", "cancelled"),
+        ("retry", "queued"),
+    ):
         for _ in range(2):
             response = client.post(f"/v1/jobs/{job.id}/{action}")
             assert (response.status_code, response.json()["state"]) == (200, shown)
@@ -265,7 +338,15 @@ def test_the_catalogue_describes_every_choice_and_its_schema(client: httpx.Clien
     assert {entry["name"] for entry in catalog["negatives"]} >= {"wrong_label", "hybrid", "noise"}
     noise = next(entry for entry in catalog["negatives"] if entry["name"] == "noise")
     assert noise["parameters"]["scale"]["exclusiveMinimum"] == 0
-    for name in ("datasets", "preprocess", "activations", "objectives", "optimizers", "theorems", "kinds"):
+    for name in (
+        "datasets",
+        "preprocess",
+        "activations",
+        "objectives",
+        "optimizers",
+        "theorems",
+        "kinds",
+    ):
         assert catalog[name], name
         assert all(entry["meaning"] for entry in catalog[name])
     assert "oneOf" in catalog["spec_schema"] or "discriminator" in catalog["spec_schema"]
@@ -276,13 +357,16 @@ def test_every_preset_can_be_submitted(client: httpx.Client) -> None:
         assert client.post("/v1/estimate", json={"spec": preset["spec"]}).json()["problems"] == []
         by_name = {"kind": "study", "preset": preset["name"]}
         assert (
-            client.post("/v1/estimate", json={"spec": by_name}).json() == client.post("/v1/estimate", json={"spec": preset["spec"]}).json()
+            client.post("/v1/estimate", json={"spec": by_name}).json()
+            == client.post("/v1/estimate", json={"spec": preset["spec"]}).json()
         )
 
 
 def test_a_study_is_answered_as_what_runs(client: httpx.Client, store: Store) -> None:
     for preset in client.get("/v1/presets").json()["items"]:
-        job = client.post("/v1/jobs", json={"spec": {"kind": "study", "preset": preset["name"]}}).json()
+        job = client.post(
+            "/v1/jobs", json={"spec": {"kind": "study", "preset": preset["name"]}}
+        ).json()
         assert job["spec"] == preset["spec"]
         assert set(job["spec"]) == {"kind", "preset", "parts"}
         assert client.get(f"/v1/jobs/{job['id']}").json()["spec"] == job["spec"]
@@ -290,22 +374,31 @@ def test_a_study_is_answered_as_what_runs(client: httpx.Client, store: Store) ->
         assert [one["spec"] for one in listed] == [job["spec"]]
         again = client.post("/v1/jobs", json={"spec": job["spec"]}).json()
         assert (again["spec"], again["spec_digest"]) == (job["spec"], job["spec_digest"])
-        runs = [[child.spec_digest for child, _ in store.jobs.children(one["id"])] for one in (job, again)]
+        runs = [
+            [child.spec_digest for child, _ in store.jobs.children(one["id"])]
+            for one in (job, again)
+        ]
         assert runs[0] == runs[1]
         assert runs[0]
         client.post(f"/v1/jobs/{again['id']}/cancel")
         assert client.get(f"/v1/jobs/{again['id']}?wait=60").json()["state"] == "cancelled"
         report = client.get(f"/v1/jobs/{again['id']}/report.html").text
         assert f"&quot;preset&quot;: &quot;{preset['name']}&quot;" in report
-        assert "&quot;epochs&quot;: 5," not in report or 5 in [part["base"].get("epochs") for part in job["spec"]["parts"].values()]
+        assert "&quot;epochs&quot;: 5," not in report or 5 in [
+            part["base"].get("epochs") for part in job["spec"]["parts"].values()
+        ]
         page = client.get(f"/jobs/{job['id']}").text
         assert f"preset: {preset['name']}\nparts:\n" in page, "the YAML"
     changed = {"kind": "study", "preset": "quick", "base": {"kind": "train", "epochs": 2}}
     spec = client.post("/v1/jobs", json={"spec": changed}).json()["spec"]
-    quick = next(one["spec"] for one in client.get("/v1/presets").json()["items"] if one["name"] == "quick")
+    quick = next(
+        one["spec"] for one in client.get("/v1/presets").json()["items"] if one["name"] == "quick"
+    )
     quick["parts"]["training"]["base"]["epochs"] = 2
     assert spec == quick
-    grid = client.post("/v1/jobs", json={"spec": {"kind": "study", "grid": {"epochs": [1, 2]}}}).json()["spec"]
+    grid = client.post(
+        "/v1/jobs", json={"spec": {"kind": "study", "grid": {"epochs": [1, 2]}}}
+    ).json()["spec"]
     assert set(grid) == {"kind", "base", "grid"}
     assert grid["base"]["network"]["widths"] == [500]
 
@@ -314,7 +407,10 @@ def test_the_document_of_the_api_describes_a_study_in_an_answer(client: httpx.Cl
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     studies = [schema for name, schema in schemas.items() if name.startswith("StudySpec")]
     assert studies
-    assert all(set(schema["properties"]) == {"kind", "preset", "base", "grid", "parts"} for schema in studies)
+    assert all(
+        set(schema["properties"]) == {"kind", "preset", "base", "grid", "parts"}
+        for schema in studies
+    )
 
 
 def test_data_sets_are_listed_and_read(client: httpx.Client) -> None:
@@ -326,7 +422,16 @@ def test_data_sets_are_listed_and_read(client: httpx.Client) -> None:
 
 
 def test_live_workers_are_shown(client: httpx.Client, store: Store) -> None:
-    info = WorkerInfo(id="w1", host="h", pid=7, device="cpu", device_name="a processor", memory_bytes=2**40, version="0", job=None)
+    info = WorkerInfo(
+        id="w1",
+        host="h",
+        pid=7,
+        device="cpu",
+        device_name="a processor",
+        memory_bytes=2**40,
+        version="0",
+        job=None,
+    )
     store.workers.heartbeat(info)
     (shown,) = client.get("/v1/workers").json()["items"]
     assert {**info.model_dump(), "silent_seconds": shown["silent_seconds"]} == shown
@@ -336,10 +441,18 @@ def test_health_readiness_and_metrics(client: httpx.Client, state: State) -> Non
     submit(client)
     assert client.get("/healthz").json() == {"status": "ok"}
     response = client.get("/readyz")
-    assert (response.status_code, response.json()["database"], response.json()["broker"]) == (503, True, False)
+    assert (response.status_code, response.json()["database"], response.json()["broker"]) == (
+        503,
+        True,
+        False,
+    )
     state.reconciler.broker_ok = True
     assert client.get("/readyz").status_code == 200
-    metrics = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if not line.startswith("#"))
+    metrics = dict(
+        line.rsplit(" ", 1)
+        for line in client.get("/metrics").text.splitlines()
+        if not line.startswith("#")
+    )
     assert metrics['fflab_jobs{state="queued"}'] == "1"
     assert float(metrics["fflab_longest_wait_seconds"]) >= 0.0
     assert metrics["fflab_workers"] == "0"
@@ -355,7 +468,11 @@ def test_a_database_that_is_away_is_said_so(client: httpx.Client, store: Store) 
     with store.database.engine.connect() as connection:
         connection.execute(text("ALTER TABLE jobs RENAME TO gone"))
         connection.commit()
-    for response in (client.post("/v1/jobs", json={"spec": TRAIN}), client.get("/v1/jobs"), client.get(f"/v1/jobs/{NOBODY}")):
+    for response in (
+        client.post("/v1/jobs", json={"spec": TRAIN}),
+        client.get("/v1/jobs"),
+        client.get(f"/v1/jobs/{NOBODY}"),
+    ):
         refused(response, 503, "database-away")
         assert int(response.headers["retry-after"]) > 0
     assert client.get("/healthz").status_code == 200
@@ -367,8 +484,13 @@ def test_a_database_that_is_away_is_said_so(client: httpx.Client, store: Store) 
 
 def test_a_study_needs_a_part(client: httpx.Client) -> None:
     for route in ("/v1/jobs", "/v1/estimate"):
-        for spec in ({"preset": "quick", "parts": {}}, {"preset": "paper", "parts": {}, "base": {"kind": "train"}, "grid": {}}):
-            problem = refused(client.post(route, json={"spec": {"kind": "study", **spec}}), 422, "invalid")
+        for spec in (
+            {"preset": "quick", "parts": {}},
+            {"preset": "paper", "parts": {}, "base": {"kind": "train"}, "grid": {}},
+        ):
+            problem = refused(
+                client.post(route, json={"spec": {"kind": "study", **spec}}), 422, "invalid"
+            )
             assert problem.errors[0].pointer == "/spec/parts"
             assert "leaves nothing of the preset" in problem.errors[0].message
     alone = client.post("/v1/jobs", json={"spec": {"kind": "study", "parts": {}}}).json()["spec"]
@@ -391,17 +513,26 @@ BODIES: dict[str, bytes] = {
     "a number": b"1e999",
     "a huge integer": b'{"spec": {"kind": "train", "epochs": ' + b"9" * 10_000 + b"}}",
     "a large integer": b'{"spec": {"kind": "train", "seeds": [' + b"9" * 400 + b"]}}",
-    "infinity where it is ignored": b'{"spec": {"kind": "study", "grid": {"x": [1e999]}, "parts": {"a": {"base": {"kind": "train"}}}}}',
+    "infinity where it is ignored": b'{"spec": {"kind": "study", "grid": {"x": [1e999]}, '
+    b'"parts": {"a": {"base": {"kind": "train"}}}}}',
     "NUL": b'{"spec": {"kind": "study", "parts": {"a\\u0000": {"base": {"kind": "train"}}}}}',
-    "a lone surrogate": b'{"spec": {"kind": "study", "parts": {"\\ud800": {"base": {"kind": "train"}}}}}',
+    "a lone surrogate": b'{"spec": {"kind": "study", "parts": {"\\ud800": {"base": {"kind": '
+    b'"train"}}}}}',
     "depth": DEEP,
     "depth in a field": b'{"spec": {"kind": "study", "grid": {"x": ' + DEEP + b"}}}",
     "depth that parses": b'{"spec": {"kind": "train", "x": ' + b"[" * 900 + b"]" * 900 + b"}}",
     "ten megabytes": b'{"spec": "' + b"x" * 10_000_000 + b'"}',
     "many cells": json.dumps(
-        {"spec": {"kind": "study", "grid": {"epochs": list(range(1, 999)), "batch_size": list(range(2, 999))}}}
+        {
+            "spec": {
+                "kind": "study",
+                "grid": {"epochs": list(range(1, 999)), "batch_size": list(range(2, 999))},
+            }
+        }
     ).encode(),
-    "many mistakes": json.dumps({"spec": {"kind": "train", **{f"x{n}": n for n in range(10_000)}}}).encode(),
+    "many mistakes": json.dumps(
+        {"spec": {"kind": "train", **{f"x{n}": n for n in range(10_000)}}}
+    ).encode(),
 }
 TYPES = (
     "application/json",
@@ -415,7 +546,13 @@ TYPES = (
 
 def operations(app: FastAPI) -> list[tuple[str, str]]:
     """Every method and address of the OpenAPI document, with a job that there is not."""
-    filled = {"{job_id}": NOBODY, "{name}": "nothing", "{file}": "sparsity.png", "{code}": "nothing", "{delivery_id}": "msg_0"}
+    filled = {
+        "{job_id}": NOBODY,
+        "{name}": "nothing",
+        "{file}": "sparsity.png",
+        "{code}": "nothing",
+        "{delivery_id}": "msg_0",
+    }
     found = []
     for path, known in app.openapi()["paths"].items():
         for placeholder, value in filled.items():
@@ -429,8 +566,12 @@ def operations(app: FastAPI) -> list[tuple[str, str]]:
 def test_no_body_makes_any_route_fail(hardy: httpx.Client, hostile_app: FastAPI, name: str) -> None:
     for method, path in operations(hostile_app):
         for kind in TYPES if name in ("empty", "null", "not UTF-8") else TYPES[:1]:
-            response = hardy.request(method, path, content=BODIES[name], headers={"content-type": kind})
-            assert response.status_code < 500 or path == "/readyz", f"{method} {path}: {response.text}"
+            response = hardy.request(
+                method, path, content=BODIES[name], headers={"content-type": kind}
+            )
+            assert response.status_code < 500 or path == "/readyz", (
+                f"{method} {path}: {response.text}"
+            )
             if response.status_code >= 400 and path != "/readyz":
                 problem = ProblemDetails.model_validate(response.json())
                 assert response.headers["content-type"] == "application/problem+json"
@@ -442,7 +583,10 @@ def test_no_body_makes_any_route_fail(hardy: httpx.Client, hostile_app: FastAPI,
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({"spec": {"kind": "train", "negatives": {"strategy": "noise", "scale": 0}}}, "/spec/negatives/scale"),
+        (
+            {"spec": {"kind": "train", "negatives": {"strategy": "noise", "scale": 0}}},
+            "/spec/negatives/scale",
+        ),
         ({"spec": TRAIN, "webhook": "http://x"}, "/webhook"),
         ({"spec": TRAIN, "priority": "now"}, "/priority"),
         ({"spec": TRAIN, "name": "a\nb"}, "/name"),
@@ -450,13 +594,20 @@ def test_no_body_makes_any_route_fail(hardy: httpx.Client, hostile_app: FastAPI,
         ({"spec": TRAIN, "tags": ["ok", ""]}, "/tags/1"),
         ({"spec": {"kind": "study", "preset": "papre"}}, "/spec/preset"),
         ({"spec": {"kind": "study", "grid": {"epochz": [1]}}}, "/spec/grid/epochz"),
-        ({"spec": {"kind": "study", "grid": {"x": ["\ud800"]}, "parts": {"a": {"base": TRAIN}}}}, "/spec/grid/x/0"),
+        (
+            {"spec": {"kind": "study", "grid": {"x": ["\ud800"]}, "parts": {"a": {"base": TRAIN}}}},
+            "/spec/grid/x/0",
+        ),
         ({"spec": {"kind": "check", "at": {"job": NOBODY, "epoch": 0}}}, "/spec/at/job"),
     ],
 )
 @pytest.mark.parametrize("route", ["/v1/jobs", "/v1/estimate"])
-def test_a_mistake_is_pointed_at(hardy: httpx.Client, route: str, body: dict[str, Any], pointer: str) -> None:
-    response = hardy.post(route, content=json.dumps(body), headers={"content-type": "application/json"})
+def test_a_mistake_is_pointed_at(
+    hardy: httpx.Client, route: str, body: dict[str, Any], pointer: str
+) -> None:
+    response = hardy.post(
+        route, content=json.dumps(body), headers={"content-type": "application/json"}
+    )
     if route == "/v1/estimate" and pointer == "/spec/at/job":
         assert response.status_code == 200
         return
@@ -464,17 +615,45 @@ def test_a_mistake_is_pointed_at(hardy: httpx.Client, route: str, body: dict[str
 
 
 def test_a_body_of_unknown_length_is_cut_off(hardy: httpx.Client) -> None:
-    response = hardy.post("/v1/jobs", content=(b"x" * 100_000 for _ in range(100)), headers={"content-type": "application/json"})
+    response = hardy.post(
+        "/v1/jobs",
+        content=(b"x" * 100_000 for _ in range(100)),
+        headers={"content-type": "application/json"},
+    )
     refused(response, 413, "body-too-large")
 
 
 ADDRESSES = [
-    "/v1/jobs?limit=0", "/v1/jobs?limit=NaN", "/v1/jobs?limit=" + "9" * 5000, "/v1/jobs?cursor=%00", "/v1/jobs?cursor=" + "a" * 200,
-    "/v1/jobs?state=x", "/v1/jobs?tag=%00", "/v1/jobs?parent=%ff", "/v1/jobs?name=%ED%A0%80", "/v1/jobs?kind=%C3%A9",
-    "/v1/jobs/x", "/v1/jobs/%00", "/v1/jobs/..%2f..%2fetc", f"/v1/jobs/{NOBODY}", f"/v1/jobs/{NOBODY}%0a", f"/v1/jobs/{NOBODY}?wait=nan",
-    f"/v1/jobs/{NOBODY}?wait=-1", f"/v1/jobs/{NOBODY}?wait=61", f"/v1/jobs/{NOBODY}/events?after=-1", f"/v1/jobs/{NOBODY}/result.npz",
-    "/v1/datasets/%00", "/v1/datasets/..%2fx", "/problems/%ff", "/v1", "/", "/v1/nothing", "/openapi.json/x", "//", "/v1/jobs//",
-]  # fmt: skip
+    "/v1/jobs?limit=0",
+    "/v1/jobs?limit=NaN",
+    "/v1/jobs?limit=" + "9" * 5000,
+    "/v1/jobs?cursor=%00",
+    "/v1/jobs?cursor=" + "a" * 200,
+    "/v1/jobs?state=x",
+    "/v1/jobs?tag=%00",
+    "/v1/jobs?parent=%ff",
+    "/v1/jobs?name=%ED%A0%80",
+    "/v1/jobs?kind=%C3%A9",
+    "/v1/jobs/x",
+    "/v1/jobs/%00",
+    "/v1/jobs/..%2f..%2fetc",
+    f"/v1/jobs/{NOBODY}",
+    f"/v1/jobs/{NOBODY}%0a",
+    f"/v1/jobs/{NOBODY}?wait=nan",
+    f"/v1/jobs/{NOBODY}?wait=-1",
+    f"/v1/jobs/{NOBODY}?wait=61",
+    f"/v1/jobs/{NOBODY}/events?after=-1",
+    f"/v1/jobs/{NOBODY}/result.npz",
+    "/v1/datasets/%00",
+    "/v1/datasets/..%2fx",
+    "/problems/%ff",
+    "/v1",
+    "/",
+    "/v1/nothing",
+    "/openapi.json/x",
+    "//",
+    "/v1/jobs//",
+]
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -488,18 +667,24 @@ def test_no_address_makes_a_route_fail(hardy: httpx.Client, address: str) -> Non
 @pytest.mark.parametrize("value", ["x", "-1", "9" * 40, "1.5", "\u00b2".encode()])
 def test_a_bad_last_event_id_is_refused(hardy: httpx.Client, value: str) -> None:
     job = submit(hardy)
-    response = hardy.get(f"/v1/jobs/{job.id}/events", headers={"Last-Event-ID": value, "Accept": "application/json"})
+    response = hardy.get(
+        f"/v1/jobs/{job.id}/events", headers={"Last-Event-ID": value, "Accept": "application/json"}
+    )
     refused(response, 422, "invalid")
 
 
-def test_a_method_that_a_route_does_not_know_is_told_those_that_it_knows(client: httpx.Client) -> None:
+def test_a_method_that_a_route_does_not_know_is_told_those_that_it_knows(
+    client: httpx.Client,
+) -> None:
     response = client.put("/v1/jobs")
     refused(response, 405, "wrong-method")
     assert response.headers["allow"] == "GET, POST"
     assert client.put(f"/v1/jobs/{NOBODY}").headers["allow"] == "DELETE, GET, PATCH"
 
 
-def test_a_fault_of_the_service_is_a_problem_too(client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_service_is_a_problem_too(
+    client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(**_: object) -> None:
         raise RuntimeError("a secret of the inside")
 
@@ -515,16 +700,33 @@ def test_a_fault_of_the_service_is_a_problem_too(client: httpx.Client, state: St
 def test_the_description_has_every_route_of_the_contract_with_its_problems(app: FastAPI) -> None:
     paths = app.openapi()["paths"]
     contract = {
-        "/v1/jobs": {"get", "post"}, "/v1/jobs/{job_id}": {"get", "patch", "delete"}, "/v1/jobs/{job_id}/result": {"get"},
-        "/v1/jobs/{job_id}/result.csv": {"get"}, "/v1/jobs/{job_id}/result.npz": {"get"}, "/v1/jobs/{job_id}/report.html": {"get"},
-        "/v1/jobs/{job_id}/charts": {"get"}, "/v1/jobs/{job_id}/chart/{file}": {"get"},
-        "/v1/jobs/{job_id}/log": {"get"}, "/v1/retention": {"get"},
-        "/v1/jobs/{job_id}/webhook": {"get"}, "/v1/jobs/{job_id}/curves": {"get"}, "/v1/jobs/{job_id}/events": {"get"},
-        "/v1/jobs/{job_id}/cancel": {"post"}, "/v1/jobs/{job_id}/pause": {"post"}, "/v1/jobs/{job_id}/resume": {"post"},
-        "/v1/jobs/{job_id}/retry": {"post"}, "/v1/estimate": {"post"}, "/v1/catalog": {"get"}, "/v1/presets": {"get"},
-        "/v1/datasets": {"get", "post"}, "/v1/datasets/{name}": {"get"}, "/v1/workers": {"get"},
-        "/healthz": {"get"}, "/readyz": {"get"}, "/metrics": {"get"},
-    }  # fmt: skip
+        "/v1/jobs": {"get", "post"},
+        "/v1/jobs/{job_id}": {"get", "patch", "delete"},
+        "/v1/jobs/{job_id}/result": {"get"},
+        "/v1/jobs/{job_id}/result.csv": {"get"},
+        "/v1/jobs/{job_id}/result.npz": {"get"},
+        "/v1/jobs/{job_id}/report.html": {"get"},
+        "/v1/jobs/{job_id}/charts": {"get"},
+        "/v1/jobs/{job_id}/chart/{file}": {"get"},
+        "/v1/jobs/{job_id}/log": {"get"},
+        "/v1/retention": {"get"},
+        "/v1/jobs/{job_id}/webhook": {"get"},
+        "/v1/jobs/{job_id}/curves": {"get"},
+        "/v1/jobs/{job_id}/events": {"get"},
+        "/v1/jobs/{job_id}/cancel": {"post"},
+        "/v1/jobs/{job_id}/pause": {"post"},
+        "/v1/jobs/{job_id}/resume": {"post"},
+        "/v1/jobs/{job_id}/retry": {"post"},
+        "/v1/estimate": {"post"},
+        "/v1/catalog": {"get"},
+        "/v1/presets": {"get"},
+        "/v1/datasets": {"get", "post"},
+        "/v1/datasets/{name}": {"get"},
+        "/v1/workers": {"get"},
+        "/healthz": {"get"},
+        "/readyz": {"get"},
+        "/metrics": {"get"},
+    }
     for path, methods in contract.items():
         assert set(paths[path]) == methods
         for operation in paths[path].values():
@@ -535,15 +737,36 @@ def test_the_description_has_every_route_of_the_contract_with_its_problems(app: 
             if path.startswith("/v1"):
                 assert {"401", "422", "503"} <= set(operation["responses"])
     answers = set(paths["/v1/jobs"]["post"]["responses"])
-    assert answers == {"200", "202", "400", "401", "403", "409", "413", "415", "421", "422", "429", "503"}
+    assert answers == {
+        "200",
+        "202",
+        "400",
+        "401",
+        "403",
+        "409",
+        "413",
+        "415",
+        "421",
+        "422",
+        "429",
+        "503",
+    }
 
 
 def test_progress_is_shown_while_a_job_runs(client: httpx.Client, store: Store) -> None:
     job = submit(client)
     claim = store.queue.claim(job.id, "w", LEASE)
     assert claim is not None
-    store.queue.record(job.id, claim.attempt, lease_seconds=LEASE, progress=Progress(fraction=0.25, message="epoch 1", eta_seconds=9.0))
+    store.queue.record(
+        job.id,
+        claim.attempt,
+        lease_seconds=LEASE,
+        progress=Progress(fraction=0.25, message="epoch 1", eta_seconds=9.0),
+    )
     shown = client.get(f"/v1/jobs/{job.id}").json()
     assert shown["progress"] == {"fraction": 0.25, "message": "epoch 1", "eta_seconds": 9.0}
     assert (shown["state"], shown["attempts"]) == ("running", 1)
-    wait_until(lambda: client.get(f"/v1/jobs/{job.id}").json()["started_at"] is not None, "the start is shown")
+    wait_until(
+        lambda: client.get(f"/v1/jobs/{job.id}").json()["started_at"] is not None,
+        "the start is shown",
+    )

@@ -1,4 +1,6 @@
-"""The sentences that open a report: the right figures, intervals and epochs, and no claim that the intervals do not carry."""
+"""The sentences that open a report: the right figures, intervals and epochs, and no claim that the
+intervals do not carry.
+"""
 
 from collections.abc import Sequence
 
@@ -13,12 +15,18 @@ from service.results.sentences import sentences
 from tests.service.samples import check_cell, epoch_row, provenance
 
 UNIT = TrainSpec.model_validate({"network": {"widths": [256]}})
-SOFTPLUS = TrainSpec.model_validate({"network": {"widths": [256, 64]}, "objective": {"name": "softplus"}})
-CENTER = TrainSpec.model_validate({"dataset": {"preprocess": "center"}, "network": {"widths": [256]}})
+SOFTPLUS = TrainSpec.model_validate(
+    {"network": {"widths": [256, 64]}, "objective": {"name": "softplus"}}
+)
+CENTER = TrainSpec.model_validate(
+    {"dataset": {"preprocess": "center"}, "network": {"widths": [256]}}
+)
 Point = tuple[float, float]  # theorem 2's ratio, S
 
 
-def training(points: Sequence[Point], *, seeds: int = 3, spread: float = 0.01, layer: int = 0) -> TrainResult:
+def training(
+    points: Sequence[Point], *, seeds: int = 3, spread: float = 0.01, layer: int = 0
+) -> TrainResult:
     """Positives at the points, negatives .02 below; the seeds lie `spread` apart."""
     rows: list[EpochRow] = []
     for epoch, (ratio, sparsity) in enumerate(points):
@@ -26,8 +34,18 @@ def training(points: Sequence[Point], *, seeds: int = 3, spread: float = 0.01, l
             for split, less in (("positive", 0.0), ("negative", 0.02)):
                 off = spread * (seed - (seeds - 1) / 2) - less
                 row = epoch_row(epoch, split, seed=seed, layer=layer)  # type: ignore[arg-type]
-                rows.append(row.model_copy(update={"samples": 4_000, "theorem2_ratio": ratio + off, "sparsity": sparsity + off}))
-    return TrainResult(curves=tuple(rows), accuracy=(), diagnostics=(), provenance=provenance(tuple(range(seeds))))
+                rows.append(
+                    row.model_copy(
+                        update={
+                            "samples": 4_000,
+                            "theorem2_ratio": ratio + off,
+                            "sparsity": sparsity + off,
+                        }
+                    )
+                )
+    return TrainResult(
+        curves=tuple(rows), accuracy=(), diagnostics=(), provenance=provenance(tuple(range(seeds)))
+    )
 
 
 def told(points: Sequence[Point], spec: TrainSpec = UNIT, **options: float) -> list[str]:
@@ -46,19 +64,23 @@ FALLS_THEN_RISES = [(0.7, 0.47), (0.06, 0.43), (0.5, 0.37), (0.65, 0.40), (0.69,
 def test_a_fall_and_a_rise_are_told_with_figures_intervals_and_epochs() -> None:
     how, headline, fall, rise = told(FALLS_THEN_RISES)
     assert how == (
-        "Data: mnist-mini; 3 seeds. Of two figures the first is of positive, the second of negative samples. Brackets hold 95 % intervals "
+        "Data: mnist-mini; 3 seeds. Of two figures the first is of positive, the second of "
+        "negative samples. Brackets hold 95 % intervals "
         "over seeds. S is the mean Hoyer sparsity."
     )
     assert headline == (
-        "Training with pixels as they are, n = 256: S falls first, while theorem 2 holds for less than half of both splits. Then S rises, "
+        "Training with pixels as they are, n = 256: S falls first, while theorem 2 holds for less "
+        "than half of both splits. Then S rises, "
         "and theorem 2 holds for more than half of both splits, as the paper reports."
     )
     assert fall == (
-        "  From epoch 0 to 2 S falls from 0.470 / 0.450 to 0.370 / 0.350. Theorem 2 holds for 6.0 % [3.5, 8.5] / 4.0 % [1.5, 6.5] of "
+        "  From epoch 0 to 2 S falls from 0.470 / 0.450 to 0.370 / 0.350. Theorem 2 holds for 6.0 "
+        "% [3.5, 8.5] / 4.0 % [1.5, 6.5] of "
         "samples at epoch 1."
     )
     assert rise == (
-        "  From epoch 2 to 4 S rises from 0.370 / 0.350 to 0.460 / 0.440. Theorem 2 holds for 69 % [67, 71] / 67 % [65, 69] of samples at "
+        "  From epoch 2 to 4 S rises from 0.370 / 0.350 to 0.460 / 0.440. Theorem 2 holds for 69 "
+        "% [67, 71] / 67 % [65, 69] of samples at "
         "epoch 4; its lowest means from epoch 3 on are 65 % / 63 %."
     )
 
@@ -72,50 +94,93 @@ def headline(points: Sequence[Point], spec: TrainSpec = CENTER, **options: float
     ("points", "expected"),
     [
         ([(0.48, 0.46), (0.8, 0.47), (0.7, 0.5)], f"{RISES}, and {MOST}"),
-        ([(0.7, 0.47), (0.06, 0.43), (0.1, 0.40)], "S falls until the end, epoch 2. Whether it rises afterwards is not seen in this run."),
-        ([(0.2, 0.4), (0.2, 0.41), (0.1, 0.42)], f"{RISES}, and theorem 2 holds for less than half of both splits{REPORTED}"),
+        (
+            [(0.7, 0.47), (0.06, 0.43), (0.1, 0.40)],
+            "S falls until the end, epoch 2. Whether it rises afterwards is not seen in this run.",
+        ),
+        (
+            [(0.2, 0.4), (0.2, 0.41), (0.1, 0.42)],
+            f"{RISES}, and theorem 2 holds for less than half of both splits{REPORTED}",
+        ),
         ([(0.7, 0.4), (0.7, 0.4), (0.7, 0.4)], "S does not change clearly."),
-        ([(0.7, 0.5), (0.8, 0.6), (0.9, 0.7), (0.4, 0.55)], f"{RISES} until epoch 2, and falls afterwards, and {MOST}"),
+        (
+            [(0.7, 0.5), (0.8, 0.6), (0.9, 0.7), (0.4, 0.55)],
+            f"{RISES} until epoch 2, and falls afterwards, and {MOST}",
+        ),
         ([(0.6, 0.4), (0.9, 0.39), (0.9, 0.5)], f"S falls first. Then S rises, and {MOST}"),
-        ([(0.6, 0.4), (0.3, 0.41), (0.9, 0.5)], f"{RISES}, and {MOST.replace(',', ' at the end,')}"),
-        ([(0.6, 0.4), (0.51, 0.5)], f"{RISES}, and theorem 2 does not differ clearly from one half for both splits{REPORTED}"),
+        (
+            [(0.6, 0.4), (0.3, 0.41), (0.9, 0.5)],
+            f"{RISES}, and {MOST.replace(',', ' at the end,')}",
+        ),
+        (
+            [(0.6, 0.4), (0.51, 0.5)],
+            f"{RISES}, and theorem 2 does not differ clearly from one half for both "
+            f"splits{REPORTED}",
+        ),
     ],
 )
-def test_a_headline_says_no_more_than_the_intervals_carry(points: Sequence[Point], expected: str) -> None:
+def test_a_headline_says_no_more_than_the_intervals_carry(
+    points: Sequence[Point], expected: str
+) -> None:
     assert headline(points) == expected
 
 
 def test_splits_that_differ_are_named_each() -> None:
     result = training([(0.6, 0.4), (0.9, 0.5)])
-    apart = [row.model_copy(update={"theorem2_ratio": 0.2 + row.seed / 100}) if row.split == "negative" else row for row in result.curves]
+    apart = [
+        row.model_copy(update={"theorem2_ratio": 0.2 + row.seed / 100})
+        if row.split == "negative"
+        else row
+        for row in result.curves
+    ]
     found = sentences([Source("", result.model_copy(update={"curves": tuple(apart)}), UNIT)])[1]
-    assert found.endswith(f"holds for more than half of positive samples and holds for less than half of negative samples{REPORTED}")
+    assert found.endswith(
+        f"holds for more than half of positive samples and holds for less than half of negative "
+        f"samples{REPORTED}"
+    )
 
 
 def test_changes_that_differ_from_seed_to_seed_and_single_seeds_have_no_verdict() -> None:
     result = training(FALLS_THEN_RISES)
-    scattered = [row.model_copy(update={"sparsity": 0.4 + 0.1 * ((row.seed + row.epoch) % 3)}) for row in result.curves]
-    assert sentences([Source("", result.model_copy(update={"curves": tuple(scattered)}), UNIT)])[1].endswith("S does not change clearly.")
+    scattered = [
+        row.model_copy(update={"sparsity": 0.4 + 0.1 * ((row.seed + row.epoch) % 3)})
+        for row in result.curves
+    ]
+    assert sentences([Source("", result.model_copy(update={"curves": tuple(scattered)}), UNIT)])[
+        1
+    ].endswith("S does not change clearly.")
     assert headline(FALLS_THEN_RISES, seeds=1) == "one seed, so there is no verdict."
 
 
 def test_ratios_that_rounding_decides_are_said_to_be_too_low() -> None:
     result = training(FALLS_THEN_RISES)
-    unsure = [row.model_copy(update={"theorem2_undecided": 1_200}) if row.epoch == 4 else row for row in result.curves]
+    unsure = [
+        row.model_copy(update={"theorem2_undecided": 1_200}) if row.epoch == 4 else row
+        for row in result.curves
+    ]
     source = Source("", result.model_copy(update={"curves": tuple(unsure)}), UNIT)
     lines = sentences([source])
-    assert lines[1].endswith("theorem 2 is not decided at its end, epoch 4: too many margins are within rounding of zero.")
+    assert lines[1].endswith(
+        "theorem 2 is not decided at its end, epoch 4: too many margins are within rounding of "
+        "zero."
+    )
     assert lines[-1].endswith(
-        "margins of up to 30 % of samples are within rounding of zero and count as not satisfied: ratios there are too low."
+        "margins of up to 30 % of samples are within rounding of zero and count as not satisfied: "
+        "ratios there are too low."
     )
     verdicts = {line.quantity: line.verdict for line in comparison([source])}
-    assert verdicts["Theorem 2 along the training step, epoch 4, positive samples"] == "rounding: no verdict"
+    assert (
+        verdicts["Theorem 2 along the training step, epoch 4, positive samples"]
+        == "rounding: no verdict"
+    )
     assert verdicts["Theorem 2 along the training step, epoch 0, positive samples"] == "met"
 
 
 def test_of_another_setting_the_paper_is_not_cited() -> None:
     found = told(FALLS_THEN_RISES, SOFTPLUS)[1]
-    assert found.startswith("Training with pixels as they are, layer 0 of 2, n = 256, objective softplus: S falls first")
+    assert found.startswith(
+        "Training with pixels as they are, layer 0 of 2, n = 256, objective softplus: S falls first"
+    )
     assert found.endswith("theorem 2 holds for more than half of both splits.")
 
 
@@ -132,21 +197,31 @@ def test_only_epochs_that_every_seed_has_and_only_the_first_layer_count() -> Non
 
 def test_a_check_is_told_by_its_widest_layer_and_exact_condition() -> None:
     cells = tuple(
-        check_cell(width, split, seed=seed).model_copy(update={"theorem": 2, "live": 4_000, "ratio": value + seed / 100, "method": method})
+        check_cell(width, split, seed=seed).model_copy(
+            update={"theorem": 2, "live": 4_000, "ratio": value + seed / 100, "method": method}
+        )
         for width, value in ((64, 0.3), (512, 0.7))
         for split in ("positive", "negative")
         for method in ("exact", "infinite_width")
         for seed in range(3)
     )  # type: ignore[arg-type]
-    cells = tuple(cell.model_copy(update={"ratio": 0.05}) if cell.method == "infinite_width" else cell for cell in cells)
+    cells = tuple(
+        cell.model_copy(update={"ratio": 0.05}) if cell.method == "infinite_width" else cell
+        for cell in cells
+    )
     result = CheckResult(theorem=2, cells=cells, diagnostics=(), provenance=provenance((0, 1, 2)))
     assert sentences([Source("", result, CheckSpec())])[1] == (
-        "Theorem 2 at initialisation, n = 512, holds for 71 % [69, 73] / 71 % [69, 73] of samples. The paper reports more than half."
+        "Theorem 2 at initialisation, n = 512, holds for 71 % [69, 73] / 71 % [69, 73] of "
+        "samples. The paper reports more than half."
     )
-    one = CheckResult(theorem=1, cells=(check_cell(split="negative"),), diagnostics=(), provenance=provenance())
+    one = CheckResult(
+        theorem=1, cells=(check_cell(split="negative"),), diagnostics=(), provenance=provenance()
+    )
     assert sentences([Source("", one, CheckSpec(theorem=1))]) == [
-        "Data: mnist-mini; 1 seed. Of two figures the first is of positive, the second of negative samples. S is the mean Hoyer sparsity.",
-        "Theorem 1 at initialisation, n = 64, holds for 75 % of samples. The paper reports more than 99.98 %.",
+        "Data: mnist-mini; 1 seed. Of two figures the first is of positive, the second of "
+        "negative samples. S is the mean Hoyer sparsity.",
+        "Theorem 1 at initialisation, n = 64, holds for 75 % of samples. The paper reports more "
+        "than 99.98 %.",
     ]
 
 
@@ -155,16 +230,24 @@ def test_runs_of_a_study_are_told_apart_and_not_all_told() -> None:
     lines = sentences([Source(f"lr {number}", result, UNIT) for number in range(8)])
     assert lines[1].startswith("Training (lr 0) with pixels as they are, n = 256: S falls first")
     assert lines[-1] == "The figures of 2 more runs are in the table."
-    assert sentences([Source("preprocess unit", result, UNIT)])[1].startswith("Training with pixels as they are, n = 256: ")
+    assert sentences([Source("preprocess unit", result, UNIT)])[1].startswith(
+        "Training with pixels as they are, n = 256: "
+    )
 
 
 def test_data_that_are_no_images_have_inputs_and_a_small_change_is_seen() -> None:
     result = training([(0.7, 0.5), (0.8, 0.50002)], spread=0.00001)
     uploaded = result.provenance.dataset.model_copy(update={"name": "five"})
-    found = result.model_copy(update={"provenance": result.provenance.model_copy(update={"dataset": uploaded})})
+    found = result.model_copy(
+        update={"provenance": result.provenance.model_copy(update={"dataset": uploaded})}
+    )
     _, headline, rise = sentences([Source("", found, UNIT)])
-    assert headline.startswith("Training with inputs as they are, n = 256: S rises from the beginning")
-    assert rise.startswith("  From epoch 0 to 1 S rises from 0.500000 / 0.480000 to 0.500020 / 0.480020.")
+    assert headline.startswith(
+        "Training with inputs as they are, n = 256: S rises from the beginning"
+    )
+    assert rise.startswith(
+        "  From epoch 0 to 1 S rises from 0.500000 / 0.480000 to 0.500020 / 0.480020."
+    )
 
 
 def test_nothing_measured_is_nothing_said() -> None:
@@ -174,10 +257,18 @@ def test_nothing_measured_is_nothing_said() -> None:
 
 def test_the_table_has_lines_of_the_fall_and_of_the_rise_where_s_turns() -> None:
     lines = comparison([Source("", training(FALLS_THEN_RISES), UNIT)])
-    positive = {line.quantity: (round(line.measured, 4), line.verdict) for line in lines if "positive" in line.quantity}
+    positive = {
+        line.quantity: (round(line.measured, 4), line.verdict)
+        for line in lines
+        if "positive" in line.quantity
+    }
     assert positive == {
         "Theorem 2 along the training step, epoch 0, positive samples": (0.7, "met"),
-        "Theorem 2 along the training step, epoch 1 (lowest ratio while S falls), positive samples": (0.06, "NOT met"),
+        "Theorem 2 along the training step, epoch 1 (lowest ratio while S falls), "
+        "positive samples": (
+            0.06,
+            "NOT met",
+        ),
         "Theorem 2 along the training step, epoch 4, positive samples": (0.69, "met"),
         "Rise of S from epoch 0 to 4, positive samples": (-0.01, "NOT met"),
         "Rise of S from epoch 0 to 2 (lowest S), positive samples": (-0.1, "NOT met"),

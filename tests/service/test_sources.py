@@ -1,4 +1,6 @@
-"""What charts are drawn of: a job's rows, result, kept margins and data; a study's runs and the whole of its grid."""
+"""What charts are drawn of: a job's rows, result, kept margins and data; a study's runs and the
+whole of its grid.
+"""
 
 from pathlib import Path
 
@@ -31,19 +33,29 @@ def artifacts(tmp_path: Path) -> Artifacts:
 def done(store: Store, job: Job) -> None:
     claim = store.queue.claim(job.id, "w", LEASE)
     assert claim is not None
-    store.queue.finish(job.id, claim.attempt, check_result() if job.kind == "check" else train_result())
+    store.queue.finish(
+        job.id, claim.attempt, check_result() if job.kind == "check" else train_result()
+    )
 
 
 def margins_of(cell: CheckCell) -> CellMargins:
     sheet = Sheet(cell.samples)
     none = [False] * cell.samples
-    sheet.add(sample=range(4), margin=[1.0, 2, 3, -4], satisfied=[True, True, True, False], dead=none, undecided=none)
+    sheet.add(
+        sample=range(4),
+        margin=[1.0, 2, 3, -4],
+        satisfied=[True, True, True, False],
+        dead=none,
+        undecided=none,
+    )
     return sheet.of(cell)
 
 
 def keep(artifacts: Artifacts, owner: str, seeds: tuple[int, ...]) -> None:
     for seed in seeds:
-        artifacts.put(owner, margins_name(seed, 64), write_margins([margins_of(check_cell(seed=seed))]))
+        artifacts.put(
+            owner, margins_name(seed, 64), write_margins([margins_of(check_cell(seed=seed))])
+        )
 
 
 def counts(source: Drawable) -> list[tuple[int, int, int]]:
@@ -52,10 +64,15 @@ def counts(source: Drawable) -> list[tuple[int, int, int]]:
     return [(one.live, one.satisfied, one.seeds) for one in source.margins()]
 
 
-def test_a_check_of_trained_weights_knows_how_they_were_trained_while_that_job_is_there(store: Store) -> None:
+def test_a_check_of_trained_weights_knows_how_they_were_trained_while_that_job_is_there(
+    store: Store,
+) -> None:
     spec = TrainSpec.model_validate({"objective": {"name": "softplus"}})
     training = submit(store, spec)
-    check = submit(store, CheckSpec.model_validate({**CHECK.model_dump(), "at": {"job": training.id, "epoch": 0}}))
+    check = submit(
+        store,
+        CheckSpec.model_validate({**CHECK.model_dump(), "at": {"job": training.id, "epoch": 0}}),
+    )
     done(store, training)
     done(store, check)
     (source,) = drawable(store, check)
@@ -68,11 +85,19 @@ def test_a_check_of_trained_weights_knows_how_they_were_trained_while_that_job_i
     assert {line.verdict for line in comparison([source])} == {"setting unknown"}
 
 
-def test_a_check_has_the_margins_that_are_kept_of_it_also_while_it_runs(store: Store, artifacts: Artifacts) -> None:
+def test_a_check_has_the_margins_that_are_kept_of_it_also_while_it_runs(
+    store: Store, artifacts: Artifacts
+) -> None:
     job = submit(store, CHECK)
     assert available(drawable(store, job, artifacts)) == []
     _, attempt = claimed(store, job)
-    store.queue.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[check_cell(seed=seed) for seed in (0, 1)])
+    store.queue.record(
+        job.id,
+        attempt,
+        lease_seconds=LEASE,
+        progress=HALF,
+        rows=[check_cell(seed=seed) for seed in (0, 1)],
+    )
     keep(artifacts, job.id, (0, 1))
     (so_far,) = drawable(store, read(store, job.id), artifacts)
     assert (type(so_far), counts(so_far)) == (SoFar, [(8, 6, 2)])
@@ -83,7 +108,9 @@ def test_a_check_has_the_margins_that_are_kept_of_it_also_while_it_runs(store: S
     assert "margins" not in available(drawable(store, read(store, job.id)))  # without the artifacts
 
 
-def test_a_job_that_was_answered_from_another_has_its_margins(store: Store, artifacts: Artifacts) -> None:
+def test_a_job_that_was_answered_from_another_has_its_margins(
+    store: Store, artifacts: Artifacts
+) -> None:
     first = submit(store, CHECK)
     done(store, first)
     keep(artifacts, first.id, (0, 1, 2))
@@ -121,7 +148,9 @@ def test_a_study_is_its_grid_and_the_runs_that_have_ended(store: Store) -> None:
     assert [source.label for source in found] == ["", "lr 0.5", "lr 1.0", "lr 2.0"]
 
 
-def test_a_study_of_an_earlier_version_is_drawn_from_its_runs_whatever_has_become_of_its_preset(store: Store) -> None:
+def test_a_study_of_an_earlier_version_is_drawn_from_its_runs_whatever_has_become_of_its_preset(
+    store: Store,
+) -> None:
     job = submit(store, STUDY)
     children = [child for child, _ in store.jobs.children(job.id)]
     for child in children:
@@ -137,7 +166,12 @@ def test_a_study_of_an_earlier_version_is_drawn_from_its_runs_whatever_has_becom
 
 
 def test_of_a_large_study_the_grid_alone_is_drawn(store: Store) -> None:
-    job = submit(store, STUDY.model_copy(update={"grid": {"optimizer.lr": [0.01 * (n + 1) for n in range(MOST_DRAWN_RUNS + 1)]}}))
+    job = submit(
+        store,
+        STUDY.model_copy(
+            update={"grid": {"optimizer.lr": [0.01 * (n + 1) for n in range(MOST_DRAWN_RUNS + 1)]}}
+        ),
+    )
     for child, _ in store.jobs.children(job.id)[:2]:
         done(store, child)
     (grid,) = drawable(store, read(store, job.id))
@@ -148,4 +182,10 @@ def test_of_a_large_study_the_grid_alone_is_drawn(store: Store) -> None:
 def test_runs_of_parts_that_vary_alike_are_told_apart_by_their_parts() -> None:
     part = StudyPart(base=TrainSpec(), grid={"optimizer.lr": [1.0, 2.0]})
     study = StudySpec(parts={"slow": part, "fast": part, "check": StudyPart(base=CHECK)})
-    assert labels(expand(study)) == ["slow, lr 1.0", "slow, lr 2.0", "fast, lr 1.0", "fast, lr 2.0", ""]
+    assert labels(expand(study)) == [
+        "slow, lr 1.0",
+        "slow, lr 2.0",
+        "fast, lr 1.0",
+        "fast, lr 2.0",
+        "",
+    ]

@@ -13,7 +13,9 @@ def test_a_file_with_settings_becomes_a_spec(tmp_path: Path) -> None:
     file = tmp_path / "spec.yaml"
     file.write_text("kind: train\nepochs: 3\n")
     spec, document = read_spec(str(file), ["network.widths=[64, 32]", "optimizer.lr=0.5"])
-    assert spec == TrainSpec.model_validate({"epochs": 3, "network": {"widths": [64, 32]}, "optimizer": {"lr": 0.5}})
+    assert spec == TrainSpec.model_validate(
+        {"epochs": 3, "network": {"widths": [64, 32]}, "optimizer": {"lr": 0.5}}
+    )
     assert document["network"] == {"widths": [64, 32]}
     file.write_text('{"spec": {"kind": "check", "theorem": 1}}')
     assert read_spec(str(file))[0] == CheckSpec(theorem=1)
@@ -27,17 +29,31 @@ def test_a_presets_name_is_a_study() -> None:
     ("content", "settings", "message"),
     [
         ("kind: train", ["epoch=3"], r"epoch: is not a known field; did you mean 'epochs'\?"),
-        ("kind: train", ["network.width=[3]"], r"network.width: is not a known field; did you mean 'network.widths'\?"),
-        ("kind: train", ["epochs=x"], "epochs: expected a whole number at least 1 and at most 100,000, got 'x'"),
+        (
+            "kind: train",
+            ["network.width=[3]"],
+            r"network.width: is not a known field; did you mean 'network.widths'\?",
+        ),
+        (
+            "kind: train",
+            ["epochs=x"],
+            "epochs: expected a whole number at least 1 and at most 100,000, got 'x'",
+        ),
         ("kind: train", ["epochs"], "expected FIELD=VALUE"),
         ("kind: train", ["epochs.x=3", "epochs.x.y=4"], "'x' is 3, not an object"),
         ("kind: train", ["epochs=[1"], "the value is not YAML"),
         ("kind: [", [], "cannot be read as YAML"),
         ("- 1", [], "expected an object"),
-        ("kind: study\npreset: papre", [], "^preset: 'papre' is not one of paper, .*; did you mean 'paper'"),
+        (
+            "kind: study\npreset: papre",
+            [],
+            "^preset: 'papre' is not one of paper, .*; did you mean 'paper'",
+        ),
     ],
 )
-def test_mistakes_say_what_and_where(tmp_path: Path, content: str, settings: list[str], message: str) -> None:
+def test_mistakes_say_what_and_where(
+    tmp_path: Path, content: str, settings: list[str], message: str
+) -> None:
     file = tmp_path / "spec.yaml"
     file.write_text(content)
     with pytest.raises(SpecError, match=message):
@@ -52,38 +68,112 @@ def test_a_name_that_is_nothing_suggests_a_preset() -> None:
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        ("train", ["network.activation=rleu"], r"network.activation: 'rleu' is not one of relu, .*; did you mean 'relu'\?"),
-        ("train", ["objective.name=sofplus"], r"objective.name: 'sofplus' is not one of .*; did you mean 'softplus'\?"),
-        ("train", ["objective=softplus"], r"objective: is an object; did you mean 'objective.name=softplus'\?"),
-        ("train", ["objective.goodness=sumsquares"], r"objective.goodness.name: .* did you mean 'sum_squares'\?"),
+        (
+            "train",
+            ["network.activation=rleu"],
+            r"network.activation: 'rleu' is not one of relu, .*; did you mean 'relu'\?",
+        ),
+        (
+            "train",
+            ["objective.name=sofplus"],
+            r"objective.name: 'sofplus' is not one of .*; did you mean 'softplus'\?",
+        ),
+        (
+            "train",
+            ["objective=softplus"],
+            r"objective: is an object; did you mean 'objective.name=softplus'\?",
+        ),
+        (
+            "train",
+            ["objective.goodness=sumsquares"],
+            r"objective.goodness.name: .* did you mean 'sum_squares'\?",
+        ),
         ("train", ["dataset=mnist"], r"dataset: is an object; did you mean 'dataset.name=mnist'\?"),
         ("train", ["dataset.name=MNIST"], r"did you mean 'mnist'\?"),
-        ("train", ["negatives.scal=1", "negatives.strategy=noise"], r"negatives.scal: .* did you mean 'negatives.scale'\?"),
-        ("train", ["negatives.scale=1"], r"did you mean 'negatives.scale', with negatives.strategy=noise\?"),
-        ("train", ["negatives.strategy=noise", "negatives.scale=-1"], "negatives.scale: expected a number above 0 and at most 100, got -1"),
+        (
+            "train",
+            ["negatives.scal=1", "negatives.strategy=noise"],
+            r"negatives.scal: .* did you mean 'negatives.scale'\?",
+        ),
+        (
+            "train",
+            ["negatives.scale=1"],
+            r"did you mean 'negatives.scale', with negatives.strategy=noise\?",
+        ),
+        (
+            "train",
+            ["negatives.strategy=noise", "negatives.scale=-1"],
+            "negatives.scale: expected a number above 0 and at most 100, got -1",
+        ),
         ("train", ["epochs=1.5"], "epochs: expected a whole number .*, got 1.5"),
         ("train", ["epochs="], "epochs: expected a whole number .*, got nothing"),
-        ("train", ["network.widths=64"], r"network.widths: expected a list, .* did you mean 'network.widths=\[64\]'\?"),
-        ("train", ["network.widths=[1]"], "^network.widths.0: expected a whole number at least 2 [^;]*$"),
+        (
+            "train",
+            ["network.widths=64"],
+            r"network.widths: expected a list, .* did you mean 'network.widths=\[64\]'\?",
+        ),
+        (
+            "train",
+            ["network.widths=[1]"],
+            "^network.widths.0: expected a whole number at least 2 [^;]*$",
+        ),
         ("train", ["seeds=[0,0]"], "^seeds: each value once"),
         ("train", ["lr=0.1"], r"lr: is not a known field; did you mean 'optimizer.lr'\?"),
-        ("train", ["optimizer.beta1=0.9"], r"did you mean 'optimizer.beta1', with optimizer.name=adam or adamw\?"),
-        ("train", ["dataset.train_samples=100000"], "^dataset.train_samples: 100000 asked, but mnist-mini has 6000"),
-        ("train", ["monitor.measures=[gin]"], r"monitor.measures.0: 'gin' is not one of gini, kurtosis; did you mean 'gini'\?"),
+        (
+            "train",
+            ["optimizer.beta1=0.9"],
+            r"did you mean 'optimizer.beta1', with optimizer.name=adam or adamw\?",
+        ),
+        (
+            "train",
+            ["dataset.train_samples=100000"],
+            "^dataset.train_samples: 100000 asked, but mnist-mini has 6000",
+        ),
+        (
+            "train",
+            ["monitor.measures=[gin]"],
+            r"monitor.measures.0: 'gin' is not one of gini, kurtosis; did you mean 'gini'\?",
+        ),
         ("check", ["theorem=3"], "theorem: expected one of 1, 2, got 3"),
-        ("check", ["at=init"], r"^at: 'init' is not one of initialization; did you mean 'initialization'\?$"),
-        ("check", ["at.job=job_01a20a45d02a76d5929b0e4fd0515a12", "at.epoc=3"], r"at.epoc: .* did you mean 'at.epoch'\?"),
+        (
+            "check",
+            ["at=init"],
+            r"^at: 'init' is not one of initialization; did you mean 'initialization'\?$",
+        ),
+        (
+            "check",
+            ["at.job=job_01a20a45d02a76d5929b0e4fd0515a12", "at.epoc=3"],
+            r"at.epoc: .* did you mean 'at.epoch'\?",
+        ),
         ("check", ["epochs=3"], "epochs: is a field of `kind: train`, and this spec is a check"),
         ("trian", [], r"kind: 'trian' is not one of train, check, study; did you mean 'train'\?"),
         ("study", ["epochs=3"], r"epochs: .* did you mean 'base.epochs'\?"),
-        ("study", ["base.network.activation=rleu"], r"base.network.activation: .* did you mean 'relu'\?"),
-        ("study", ["grid.network.width=[[64]]"], r"grid.network.width: .* did you mean 'network.widths'\?"),
-        ("study", ["grid.epochs=3"], r"grid.epochs: expected a list, .* did you mean 'grid.epochs=\[3\]'\?"),
-        ("study", ["grid.negatives.strategy=[wrong_labl]"], r"grid.negatives.strategy: .* did you mean 'wrong_label'\?"),
+        (
+            "study",
+            ["base.network.activation=rleu"],
+            r"base.network.activation: .* did you mean 'relu'\?",
+        ),
+        (
+            "study",
+            ["grid.network.width=[[64]]"],
+            r"grid.network.width: .* did you mean 'network.widths'\?",
+        ),
+        (
+            "study",
+            ["grid.epochs=3"],
+            r"grid.epochs: expected a list, .* did you mean 'grid.epochs=\[3\]'\?",
+        ),
+        (
+            "study",
+            ["grid.negatives.strategy=[wrong_labl]"],
+            r"grid.negatives.strategy: .* did you mean 'wrong_label'\?",
+        ),
         ("study", ["preset=paper", "base.seeds=[0]"], "base.kind: say which of its runs are meant"),
     ],
 )
-def test_a_mistake_names_what_was_meant(tmp_path: Path, kind: str, settings: list[str], message: str) -> None:
+def test_a_mistake_names_what_was_meant(
+    tmp_path: Path, kind: str, settings: list[str], message: str
+) -> None:
     file = tmp_path / "spec.yaml"
     file.write_text(f"kind: {kind}\n")
     with pytest.raises(SpecError, match=message):
@@ -92,7 +182,10 @@ def test_a_mistake_names_what_was_meant(tmp_path: Path, kind: str, settings: lis
 
 def test_a_study_is_changed_in_its_base_and_its_grid(tmp_path: Path) -> None:
     spec, document = read_spec("paper", ["base.epochs=3"])
-    assert document["base"] == {"epochs": 3, "kind": "train"}  # of its runs only one kind has epochs
+    assert document["base"] == {
+        "epochs": 3,
+        "kind": "train",
+    }  # of its runs only one kind has epochs
     file = tmp_path / "spec.yaml"
     file.write_text("kind: study\n")
     spec, _ = read_spec(str(file), ["grid.network.widths=[[64], [128]]", "base.epochs=2"])

@@ -1,4 +1,6 @@
-"""The store, on SQLite and on PostgreSQL: claims, fences, leases, wishes, idempotency, studies, and the schema itself."""
+"""The store, on SQLite and on PostgreSQL: claims, fences, leases, wishes, idempotency, studies, and
+the schema itself.
+"""
 
 import inspect
 import re
@@ -22,13 +24,28 @@ from service.store import Idempotency, KeyReused, LeaseLost, NewJob, NotAllowed,
 from service.store.database import Database
 from service.store.inserts import CELLS_AT_ONCE
 from service.store.tables import Base, JobRow, now_seconds
-from tests.factories import ERROR, HALF, LEASE, QUEUE_LIMIT, STUDY, TRAIN, claimed, end, history, let_lease_run_out, read, submit
+from tests.factories import (
+    ERROR,
+    HALF,
+    LEASE,
+    QUEUE_LIMIT,
+    STUDY,
+    TRAIN,
+    claimed,
+    end,
+    history,
+    let_lease_run_out,
+    read,
+    submit,
+)
 from tests.service.samples import check_result, epoch_row, train_result
 
 
 def test_the_migrations_make_the_schema_that_the_code_declares(either_store: Store) -> None:
     with either_store.database.engine.connect() as connection:
-        difference = compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata)
+        difference = compare_metadata(
+            MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata
+        )
     assert difference == []
 
 
@@ -43,31 +60,59 @@ def test_two_processes_may_migrate_at_once(database_url: str) -> None:
 
 def test_a_job_lives_from_submit_to_its_result(either_store: Store) -> None:
     job = submit(either_store, name="first", tags=["a", "b"], priority="high")
-    assert (job.state, job.kind, job.name, job.tags, job.priority) == (JobState.queued, "train", "first", ["a", "b"], "high")
+    assert (job.state, job.kind, job.name, job.tags, job.priority) == (
+        JobState.queued,
+        "train",
+        "first",
+        ["a", "b"],
+        "high",
+    )
     assert job.spec == TRAIN
     assert job.started_at is None
     claim = either_store.queue.claim(job.id, "w1", LEASE)
     assert claim is not None
     assert (claim.attempt, claim.spec, claim.losses) == (1, TRAIN, 0)
     rows = [epoch_row(0), epoch_row(0, "negative")]
-    progress = either_store.queue.record(job.id, 1, lease_seconds=LEASE, progress=HALF, rows=rows, checkpoint="epoch-00-000000.safetensors")
+    progress = either_store.queue.record(
+        job.id,
+        1,
+        lease_seconds=LEASE,
+        progress=HALF,
+        rows=rows,
+        checkpoint="epoch-00-000000.safetensors",
+    )
     assert progress is Command.run
     assert either_store.queue.latest_checkpoint(job.id) == "epoch-00-000000.safetensors"
     assert either_store.jobs.rows(job.id) == [row.model_dump(mode="json") for row in rows]
     either_store.queue.finish(job.id, 1, train_result())
     ended = read(either_store, job.id)
-    assert (ended.state, ended.progress.fraction, ended.progress.eta_seconds, ended.attempts) == (JobState.succeeded, 1.0, None, 1)
+    assert (ended.state, ended.progress.fraction, ended.progress.eta_seconds, ended.attempts) == (
+        JobState.succeeded,
+        1.0,
+        None,
+        1,
+    )
     assert ended.provenance == train_result().provenance
     assert ended.finished_at is not None
     assert ended.started_at is not None
     assert ended.created_at <= ended.started_at <= ended.finished_at
     assert either_store.jobs.result(job.id) == train_result().model_dump_json()
-    assert history(either_store, job.id) == ["state queued", "state running", "rows", "progress", "state succeeded", "end succeeded"]
+    assert history(either_store, job.id) == [
+        "state queued",
+        "state running",
+        "rows",
+        "progress",
+        "state succeeded",
+        "end succeeded",
+    ]
 
 
 def test_of_many_claims_at_once_exactly_one_wins(either_store: Store) -> None:
     job = submit(either_store)
-    stores = [Store(str(either_store.database.url.render_as_string(hide_password=False))) for _ in range(6)]
+    stores = [
+        Store(str(either_store.database.url.render_as_string(hide_password=False)))
+        for _ in range(6)
+    ]
     start = threading.Barrier(len(stores))
 
     def claim(number: int) -> bool:
@@ -94,7 +139,12 @@ def test_what_is_not_queued_cannot_be_claimed(either_store: Store) -> None:
 WRITES: dict[str, Callable[[Store, str, int], object]] = {
     "renew": lambda store, job, attempt: store.queue.renew(job, attempt, LEASE),
     "record": lambda store, job, attempt: store.queue.record(
-        job, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(7)], checkpoint="step.safetensors"
+        job,
+        attempt,
+        lease_seconds=LEASE,
+        progress=HALF,
+        rows=[epoch_row(7)],
+        checkpoint="step.safetensors",
     ),
     "finish": lambda store, job, attempt: store.queue.finish(job, attempt, train_result()),
     "fail": lambda store, job, attempt: store.queue.fail(job, attempt, ERROR),
@@ -119,7 +169,9 @@ def test_a_worker_that_lost_its_lease_writes_nothing(either_store: Store, name: 
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_a_job_that_has_ended_cannot_be_written_by_its_own_attempt(either_store: Store, name: str) -> None:
+def test_a_job_that_has_ended_cannot_be_written_by_its_own_attempt(
+    either_store: Store, name: str
+) -> None:
     job_id, attempt = claimed(either_store)
     either_store.queue.fail(job_id, attempt, ERROR)
     with pytest.raises(LeaseLost):
@@ -151,22 +203,32 @@ def test_a_job_that_keeps_losing_its_worker_fails_and_says_so(either_store: Stor
     assert history(either_store, job_id)[-1] == "end failed"
     assert read(either_store, either_store.actions.retry(job_id).id).state is JobState.queued
     job_id, attempt = claimed(either_store, job)
-    assert either_store.queue.lose(job_id, attempt, "killed", 3) is JobState.queued, "a retry forgives earlier losses"
+    assert either_store.queue.lose(job_id, attempt, "killed", 3) is JobState.queued, (
+        "a retry forgives earlier losses"
+    )
 
 
-@pytest.mark.parametrize(("wish", "state"), [("cancel", JobState.cancelled), ("pause", JobState.paused)])
-def test_a_wish_is_heard_by_the_worker_and_done_when_it_stops(either_store: Store, wish: str, state: JobState) -> None:
+@pytest.mark.parametrize(
+    ("wish", "state"), [("cancel", JobState.cancelled), ("pause", JobState.paused)]
+)
+def test_a_wish_is_heard_by_the_worker_and_done_when_it_stops(
+    either_store: Store, wish: str, state: JobState
+) -> None:
     job_id, attempt = claimed(either_store)
     shown = getattr(either_store.actions, wish)(job_id)
     assert (shown.state, shown.wanted) == (JobState.running, Wanted(wish))
     assert either_store.queue.renew(job_id, attempt, LEASE) is Command(wish)
-    assert either_store.queue.record(job_id, attempt, lease_seconds=LEASE, progress=HALF) is Command(wish)
+    assert either_store.queue.record(
+        job_id, attempt, lease_seconds=LEASE, progress=HALF
+    ) is Command(wish)
     assert either_store.queue.finish_stopped(job_id, attempt) is state
     assert read(either_store, job_id).state is state
     assert getattr(either_store.actions, wish)(job_id).state is state, "again is no error"
 
 
-@pytest.mark.parametrize(("wish", "state"), [("cancel", JobState.cancelled), ("pause", JobState.paused)])
+@pytest.mark.parametrize(
+    ("wish", "state"), [("cancel", JobState.cancelled), ("pause", JobState.paused)]
+)
 def test_a_wish_outlives_the_worker(either_store: Store, wish: str, state: JobState) -> None:
     job_id, _ = claimed(either_store)
     getattr(either_store.actions, wish)(job_id)
@@ -201,7 +263,12 @@ def test_a_paused_job_resumes_and_what_has_ended_does_not(either_store: Store) -
     assert either_store.actions.resume(job.id).state is JobState.queued
     job_id, attempt = claimed(either_store, job)
     either_store.queue.finish(job_id, attempt, train_result())
-    for action in (either_store.actions.cancel, either_store.actions.pause, either_store.actions.resume, either_store.actions.retry):
+    for action in (
+        either_store.actions.cancel,
+        either_store.actions.pause,
+        either_store.actions.resume,
+        either_store.actions.retry,
+    ):
         with pytest.raises(NotAllowed):
             action(job_id)
     with pytest.raises(LookupError):
@@ -210,15 +277,28 @@ def test_a_paused_job_resumes_and_what_has_ended_does_not(either_store: Store) -
 
 def test_a_resumed_run_does_not_repeat_rows(either_store: Store) -> None:
     job_id, attempt = claimed(either_store)
-    either_store.queue.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0), epoch_row(1)])
-    either_store.queue.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(1), epoch_row(2)])
+    either_store.queue.record(
+        job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0), epoch_row(1)]
+    )
+    either_store.queue.record(
+        job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(1), epoch_row(2)]
+    )
     assert [row["epoch"] for row in either_store.jobs.rows(job_id)] == [0, 1, 2]
-    told = [event for event in either_store.events.of(job_id, after=0, limit=100) if event.type == "rows"]
+    told = [
+        event
+        for event in either_store.events.of(job_id, after=0, limit=100)
+        if event.type == "rows"
+    ]
     assert [[row["epoch"] for row in event.data["rows"]] for event in told] == [[0, 1], [2]]
 
 
-def test_the_doorbell_is_rung_by_priority_then_age_and_again_when_it_is_old(either_store: Store) -> None:
-    low, normal, high = (submit(either_store, TrainSpec(epochs=n), priority=p).id for n, p in ((3, "low"), (4, "normal"), (5, "high")))
+def test_the_doorbell_is_rung_by_priority_then_age_and_again_when_it_is_old(
+    either_store: Store,
+) -> None:
+    low, normal, high = (
+        submit(either_store, TrainSpec(epochs=n), priority=p).id
+        for n, p in ((3, "low"), (4, "normal"), (5, "high"))
+    )
     study = submit(either_store, STUDY, fresh=True)
     children = [child.id for child, _ in either_store.jobs.children(study.id)]
     assert either_store.queue.due_for_dispatch(10, 60.0) == [high, normal, *children, low]
@@ -229,12 +309,19 @@ def test_the_doorbell_is_rung_by_priority_then_age_and_again_when_it_is_old(eith
 
 def test_an_identical_spec_is_answered_from_the_result(either_store: Store) -> None:
     first_id, attempt = claimed(either_store)
-    either_store.queue.record(first_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)])
+    either_store.queue.record(
+        first_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(0)]
+    )
     waiting = submit(either_store)
     assert (waiting.state, waiting.waits_for) == (JobState.queued, first_id), "no result yet"
     either_store.queue.finish(first_id, attempt, train_result())
     again = submit(either_store, name="another name")
-    assert (again.state, again.cached, again.cached_from, again.progress.fraction) == (JobState.succeeded, True, first_id, 1.0)
+    assert (again.state, again.cached, again.cached_from, again.progress.fraction) == (
+        JobState.succeeded,
+        True,
+        first_id,
+        1.0,
+    )
     assert (again.finished_at is not None, again.provenance) == (True, train_result().provenance)
     assert either_store.jobs.result(again.id) == either_store.jobs.result(first_id)
     assert either_store.jobs.rows(again.id) == either_store.jobs.rows(first_id)
@@ -247,8 +334,12 @@ def test_an_identical_spec_is_answered_from_the_result(either_store: Store) -> N
 def test_an_idempotency_key_makes_one_job(either_store: Store) -> None:
     order = NewJob(spec=TRAIN)
 
-    def send(key: str = "k", fingerprint: str = "f", owner: str = "o", hours: float = 1.0) -> tuple[str, bool]:
-        found = either_store.jobs.submit(order, idempotency=Idempotency(owner, key, fingerprint, hours), max_queued=QUEUE_LIMIT)
+    def send(
+        key: str = "k", fingerprint: str = "f", owner: str = "o", hours: float = 1.0
+    ) -> tuple[str, bool]:
+        found = either_store.jobs.submit(
+            order, idempotency=Idempotency(owner, key, fingerprint, hours), max_queued=QUEUE_LIMIT
+        )
         return found.job.id, found.replayed
 
     first, _ = send()
@@ -266,7 +357,9 @@ def test_one_key_sent_many_times_at_once_makes_one_job(either_store: Store) -> N
 
     def send(_: int) -> tuple[str, bool] | None:
         start.wait()
-        found = either_store.jobs.submit(NewJob(spec=TRAIN), idempotency=idempotency, max_queued=QUEUE_LIMIT)
+        found = either_store.jobs.submit(
+            NewJob(spec=TRAIN), idempotency=idempotency, max_queued=QUEUE_LIMIT
+        )
         return found.job.id, found.replayed
 
     with ThreadPoolExecutor(6) as pool:
@@ -283,12 +376,22 @@ def test_a_full_queue_refuses_all_of_a_study_or_nothing(either_store: Store) -> 
 
 
 def test_jobs_are_listed_newest_first_by_pages_and_filters(either_store: Store) -> None:
-    ids = [submit(either_store, TrainSpec(epochs=n), name=f"n{n % 2}", tags=["odd"] if n % 2 else ["even", 'a"b']).id for n in range(1, 8)]
+    ids = [
+        submit(
+            either_store,
+            TrainSpec(epochs=n),
+            name=f"n{n % 2}",
+            tags=["odd"] if n % 2 else ["even", 'a"b'],
+        ).id
+        for n in range(1, 8)
+    ]
     study = submit(either_store, STUDY)
     either_store.actions.cancel(ids[0])
     page = either_store.jobs.page(limit=3)
     assert [job.id for job in page.jobs] == [study.id, ids[6], ids[5]]
-    assert [job.id for job in either_store.jobs.page(limit=9, before=page.next_id).jobs] == ids[4::-1]
+    assert [job.id for job in either_store.jobs.page(limit=9, before=page.next_id).jobs] == ids[
+        4::-1
+    ]
     assert either_store.jobs.page(limit=9, before=page.next_id).next_id is None
 
     def found(**filters: object) -> list[str]:
@@ -327,7 +430,9 @@ def test_deleting_takes_what_has_ended_with_its_children(either_store: Store) ->
         ((False, False, False), JobState.failed),
     ],
 )
-def test_a_study_follows_its_runs(either_store: Store, outcomes: tuple[bool, ...], state: JobState) -> None:
+def test_a_study_follows_its_runs(
+    either_store: Store, outcomes: tuple[bool, ...], state: JobState
+) -> None:
     study = submit(either_store, STUDY)
     children = [child for child, _ in either_store.jobs.children(study.id)]
     either_store.studies.advance(study.id)
@@ -338,7 +443,10 @@ def test_a_study_follows_its_runs(either_store: Store, outcomes: tuple[bool, ...
         either_store.studies.advance(study.id)
         shown = read(either_store, study.id)
         if number < 2:
-            assert (shown.state, shown.progress.fraction) == (JobState.running, pytest.approx((number + 1) / 3, abs=0.001))
+            assert (shown.state, shown.progress.fraction) == (
+                JobState.running,
+                pytest.approx((number + 1) / 3, abs=0.001),
+            )
     shown = read(either_store, study.id)
     assert (shown.state, shown.progress.fraction) == (state, 1.0)
     assert either_store.studies.unfinished() == []
@@ -349,7 +457,9 @@ def test_a_study_follows_its_runs(either_store: Store, outcomes: tuple[bool, ...
         return
     assert document is not None
     cells = StudyResult.model_validate_json(document).cells
-    assert [cell.state for cell in cells] == ["succeeded" if well else "failed" for well in outcomes]
+    assert [cell.state for cell in cells] == [
+        "succeeded" if well else "failed" for well in outcomes
+    ]
     assert [cell.job for cell in cells] == [child.id for child in children]
     assert [bool(cell.summary) for cell in cells] == list(outcomes)
 
@@ -359,7 +469,9 @@ def test_a_study_of_known_runs_is_answered_at_once(either_store: Store) -> None:
     for child, _ in either_store.jobs.children(first.id):
         end(either_store, child, well=True)
     again = submit(either_store, STUDY)
-    assert {child.state for child, _ in either_store.jobs.children(again.id)} == {JobState.succeeded}
+    assert {child.state for child, _ in either_store.jobs.children(again.id)} == {
+        JobState.succeeded
+    }
     either_store.studies.advance(again.id)
     assert read(either_store, again.id).state is JobState.succeeded
 
@@ -371,7 +483,11 @@ def test_cancelling_a_study_cancels_its_runs(either_store: Store) -> None:
     running, attempt = claimed(either_store, second)
     either_store.studies.advance(study.id)
     either_store.actions.cancel(study.id)
-    assert [read(either_store, job.id).state for job in (first, second, third)] == ["succeeded", "running", "cancelled"]
+    assert [read(either_store, job.id).state for job in (first, second, third)] == [
+        "succeeded",
+        "running",
+        "cancelled",
+    ]
     either_store.studies.advance(study.id)
     assert read(either_store, study.id).state is JobState.running
     assert either_store.queue.finish_stopped(running, attempt) is JobState.cancelled
@@ -409,14 +525,25 @@ def test_a_study_is_paused_resumed_and_retried_through_its_runs(either_store: St
 def test_a_check_is_recorded_as_a_training_is(either_store: Store) -> None:
     job_id, attempt = claimed(either_store, submit(either_store, CheckSpec(theorem=1)))
     result = check_result()
-    either_store.queue.record(job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=result.cells)
+    either_store.queue.record(
+        job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=result.cells
+    )
     either_store.queue.finish(job_id, attempt, result)
     assert either_store.jobs.rows(job_id) == [cell.model_dump(mode="json") for cell in result.cells]
     assert either_store.jobs.result(job_id) == result.model_dump_json()
 
 
 def test_a_heartbeat_is_the_workers_last_word(either_store: Store) -> None:
-    info = WorkerInfo(id="w1", host="h", pid=1, device="cpu", device_name=None, memory_bytes=2**40, version="0", job=None)
+    info = WorkerInfo(
+        id="w1",
+        host="h",
+        pid=1,
+        device="cpu",
+        device_name=None,
+        memory_bytes=2**40,
+        version="0",
+        job=None,
+    )
     either_store.workers.heartbeat(info)
     either_store.workers.heartbeat(info.model_copy(update={"job": "job_x"}))
     (seen,) = either_store.workers.alive(30.0)
@@ -429,7 +556,9 @@ def test_the_longest_wait_is_that_of_the_oldest_queued_run(either_store: Store) 
     assert either_store.queue.longest_wait_seconds() is None
     job = submit(either_store)
     with either_store.database.writing() as session:
-        session.execute(update(JobRow).where(JobRow.id == job.id).values(queued_at=now_seconds() - 100))
+        session.execute(
+            update(JobRow).where(JobRow.id == job.id).values(queued_at=now_seconds() - 100)
+        )
     submit(either_store)
     assert 99.0 < (either_store.queue.longest_wait_seconds() or 0.0) < 130.0
 
@@ -447,11 +576,15 @@ def test_a_study_of_thousands_is_made_batch_by_batch(either_store: Store) -> Non
     assert len(either_store.jobs.children(job.id)) == CELLS_AT_ONCE
     while either_store.studies.create_next_runs(job.id):
         pass
-    assert time.monotonic() - began < 120.0  # thousands at once, or each row by itself, take many minutes
+    assert (
+        time.monotonic() - began < 120.0
+    )  # thousands at once, or each row by itself, take many minutes
     assert not either_store.studies.create_next_runs(job.id)
     children = either_store.jobs.children(job.id)
     assert len(children) == 3_000
-    assert [child.spec.seeds for child, _ in children[::500]] == [(number,) for number in range(0, 3_000, 500)]  # type: ignore[union-attr]
+    assert [child.spec.seeds for child, _ in children[::500]] == [
+        (number,) for number in range(0, 3_000, 500)
+    ]  # type: ignore[union-attr]
     assert history(either_store, children[-1][0].id) == ["state queued"]
 
 
@@ -460,9 +593,15 @@ def test_sqlite_is_durable_and_checks_references(tmp_path: Path) -> None:
     store.migrate()
     with store.database.engine.connect() as connection:
         pragmas = {
-            name: connection.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            name: connection.scalar(text(f"PRAGMA {name}"))
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 15_000}
+    assert pragmas == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "busy_timeout": 15_000,
+    }
     store.close()
 
 
@@ -470,7 +609,16 @@ def test_rows_of_tables_do_not_leave_the_store() -> None:
     tables = {mapper.class_.__name__ for mapper in Base.registry.mappers}
     with Store("sqlite://") as store:
         parts = [type(part) for part in vars(store).values()]
-    methods = [method for part in parts for name, method in inspect.getmembers(part, inspect.isfunction) if not name.startswith("_")]
-    answers = {method.__qualname__: str(inspect.signature(method).return_annotation) for method in methods}
+    methods = [
+        method
+        for part in parts
+        for name, method in inspect.getmembers(part, inspect.isfunction)
+        if not name.startswith("_")
+    ]
+    answers = {
+        method.__qualname__: str(inspect.signature(method).return_annotation) for method in methods
+    }
     assert len(answers) > 40
-    assert not {name: answer for name, answer in answers.items() if tables & set(re.findall(r"\w+", answer))}
+    assert not {
+        name: answer for name, answer in answers.items() if tables & set(re.findall(r"\w+", answer))
+    }

@@ -8,8 +8,23 @@ from pydantic import JsonValue
 from ffengine.cost import Limits
 from service.settings import Settings
 from service.store import KeyReused, QueueFull, Store
-from service.submission import InvalidField, JobRequest, KeyInFlight, RunTooLarge, SubmissionError, Submissions
-from service.web.problems import Invalid, KeyReusedProblem, Problem, QueueIsFull, StillInFlight, TooLarge, not_accepted
+from service.submission import (
+    InvalidField,
+    JobRequest,
+    KeyInFlight,
+    RunTooLarge,
+    SubmissionError,
+    Submissions,
+)
+from service.web.problems import (
+    Invalid,
+    KeyReusedProblem,
+    Problem,
+    QueueIsFull,
+    StillInFlight,
+    TooLarge,
+    not_accepted,
+)
 
 SPEC: dict[str, JsonValue] = {"kind": "train", "epochs": 1, "network": {"widths": [8]}}
 NOBODY = "job_" + "0" * 32
@@ -31,7 +46,9 @@ def submit(submissions: Submissions, asked: JobRequest, key: str | None = None) 
 
 
 def test_an_accepted_job_is_stored_with_who_submitted_it(store: Store, settings: Settings) -> None:
-    job = store.jobs.get(submit(Submissions(store.jobs, settings), request(name="first", tags=["a"])))
+    job = store.jobs.get(
+        submit(Submissions(store.jobs, settings), request(name="first", tags=["a"]))
+    )
     assert job is not None
     assert (job.name, job.tags, job.submitted_by) == ("first", ["a"], "Ada")
 
@@ -43,7 +60,11 @@ def test_a_key_makes_one_job_and_is_not_reused(store: Store, settings: Settings)
     with pytest.raises(KeyReused):
         submit(submissions, request(name="another"), "k")
     with pytest.raises(KeyReused):
-        submit(submissions, request(webhook={"url": "https://example.org/", "secret": "whsec_" + "A" * 32}), "k")
+        submit(
+            submissions,
+            request(webhook={"url": "https://example.org/", "secret": "whsec_" + "A" * 32}),
+            "k",
+        )
     submissions.in_flight.add(("ada", "busy"))
     with pytest.raises(KeyInFlight):
         submit(submissions, request(), "busy")
@@ -63,7 +84,9 @@ def test_a_key_makes_one_job_and_is_not_reused(store: Store, settings: Settings)
         ),
     ],
 )
-def test_a_field_that_is_not_valid_is_named(store: Store, settings: Settings, fields: dict[str, object], pointer: str) -> None:
+def test_a_field_that_is_not_valid_is_named(
+    store: Store, settings: Settings, fields: dict[str, object], pointer: str
+) -> None:
     submissions = Submissions(store.jobs, settings)
     with pytest.raises(InvalidField) as refused:
         submit(submissions, request(**fields))

@@ -1,4 +1,6 @@
-"""What a person sees: curves that grow while a job is watched, tables, hints; in a terminal of its own."""
+"""What a person sees: curves that grow while a job is watched, tables, hints; in a terminal of its
+own.
+"""
 
 import itertools
 
@@ -21,8 +23,14 @@ SPLITS: tuple[Split, ...] = ("positive", "negative")
 def learn(store: Store, job_id: str, attempt: int, epoch: int) -> None:
     """Let an epoch be measured, as a worker would."""
     ratio = {"positive": 0.9 - epoch / 10, "negative": 0.45 - epoch / 10}
-    rows = [epoch_row(epoch, split, seed=seed, ratio=ratio[split]) for split in SPLITS for seed in (0, 1)]
-    progress = Progress(fraction=epoch / EPOCHS, message=f"epoch {epoch} of {EPOCHS}", eta_seconds=5.0)
+    rows = [
+        epoch_row(epoch, split, seed=seed, ratio=ratio[split])
+        for split in SPLITS
+        for seed in (0, 1)
+    ]
+    progress = Progress(
+        fraction=epoch / EPOCHS, message=f"epoch {epoch} of {EPOCHS}", eta_seconds=5.0
+    )
     store.queue.record(job_id, attempt, lease_seconds=LEASE, progress=progress, rows=rows)
 
 
@@ -31,11 +39,17 @@ def address(client: httpx.Client) -> dict[str, str]:
     return {"FFLAB_URL": str(client.base_url).rstrip("/")}
 
 
-def test_curves_grow_while_a_job_runs_in_a_terminal_of_any_size(store: Store, address: dict[str, str]) -> None:
-    job_id, attempt = claimed(store, submit(store, TrainSpec(epochs=EPOCHS, seeds=(0, 1)), name="a run"))
+def test_curves_grow_while_a_job_runs_in_a_terminal_of_any_size(
+    store: Store, address: dict[str, str]
+) -> None:
+    job_id, attempt = claimed(
+        store, submit(store, TrainSpec(epochs=EPOCHS, seeds=(0, 1)), name="a run")
+    )
     learn(store, job_id, attempt, 0)
     terminal = Terminal("watch", "last", environment=address)
-    early = terminal.until("a run", "running", "epoch 0", "● positive", "▲ negative", "Hoyer sparsity S", "theorem 2")
+    early = terminal.until(
+        "a run", "running", "epoch 0", "● positive", "▲ negative", "Hoyer sparsity S", "theorem 2"
+    )
     learn(store, job_id, attempt, 1)
     learn(store, job_id, attempt, 2)
     later = terminal.until("50%", "epoch 2 of 4", "0.7000")
@@ -50,7 +64,9 @@ def test_curves_grow_while_a_job_runs_in_a_terminal_of_any_size(store: Store, ad
     assert terminal.end() == 0
 
 
-def test_ctrl_c_ends_watching_and_says_that_the_job_goes_on(store: Store, address: dict[str, str]) -> None:
+def test_ctrl_c_ends_watching_and_says_that_the_job_goes_on(
+    store: Store, address: dict[str, str]
+) -> None:
     job_id, attempt = claimed(store)
     terminal = Terminal("watch", job_id, environment=address)
     terminal.until("running")
@@ -60,7 +76,9 @@ def test_ctrl_c_ends_watching_and_says_that_the_job_goes_on(store: Store, addres
     store.queue.finish(job_id, attempt, train_result())
 
 
-def test_a_failure_says_why_and_what_was_measured_stays(store: Store, address: dict[str, str]) -> None:
+def test_a_failure_says_why_and_what_was_measured_stays(
+    store: Store, address: dict[str, str]
+) -> None:
     job_id, attempt = claimed(store)
     learn(store, job_id, attempt, 1)
     store.queue.fail(job_id, attempt, ERROR)
@@ -88,7 +106,9 @@ def test_a_result_is_a_summary_for_people(store: Store, address: dict[str, str])
     terminal.until("measured", "95 % interval", "Rise of S", "data digest")
 
 
-def test_a_list_is_a_table_with_times_in_words_and_names_as_they_are(store: Store, address: dict[str, str]) -> None:
+def test_a_list_is_a_table_with_times_in_words_and_names_as_they_are(
+    store: Store, address: dict[str, str]
+) -> None:
     submit(store, name="[red]50 %[/red] :tada:")
     terminal = Terminal("jobs", environment={**address, "NO_COLOR": "1"}, columns=120)
     assert terminal.end() == 0
@@ -104,7 +124,11 @@ def test_a_check_in_a_narrow_terminal_fits(store: Store, address: dict[str, str]
     job_id, attempt = claimed(store, submit(store, CheckSpec(theorem=1, widths=(64,))))
     cells = check_result().cells
     store.queue.record(
-        job_id, attempt, lease_seconds=LEASE, progress=Progress(fraction=0.5, message="n = 64", eta_seconds=None), rows=cells
+        job_id,
+        attempt,
+        lease_seconds=LEASE,
+        progress=Progress(fraction=0.5, message="n = 64", eta_seconds=None),
+        rows=cells,
     )
     terminal = Terminal("watch", job_id, environment=address, columns=60, lines=20)
     frame = terminal.until("width", "0.7500", "50%")
@@ -114,9 +138,15 @@ def test_a_check_in_a_narrow_terminal_fits(store: Store, address: dict[str, str]
 
 
 def test_a_plot_keeps_to_its_size_and_tells_curves_apart_without_colours() -> None:
-    curves = [Curve("●", "blue", 1, [(0, 0.1), (5, 0.9)]), Curve("▲", "red", 3, [(0, 0.5)]), Curve("x", "red", 1, [])]
+    curves = [
+        Curve("●", "blue", 1, [(0, 0.1), (5, 0.9)]),
+        Curve("▲", "red", 3, [(0, 0.5)]),
+        Curve("x", "red", 1, []),
+    ]
     for width, height in itertools.product((20, 60, 120), (4, 12)):
-        lines = plot("S", curves, width=width, height=height, last=10, reference=0.5, bounds=(0.0, 1.0)).plain.splitlines()
+        lines = plot(
+            "S", curves, width=width, height=height, last=10, reference=0.5, bounds=(0.0, 1.0)
+        ).plain.splitlines()
         assert len(lines) == height + 3
         assert max(map(len, lines)) <= width
         text = "\n".join(lines)

@@ -1,4 +1,7 @@
-"""Webhooks: signed, tried again, given up, sent once by many, and never to where they must not go. The receiver is a real server."""
+"""Webhooks: signed, tried again, given up, sent once by many, and never to where they must not go.
+
+The receiver is a real server.
+"""
 
 import base64
 import hashlib
@@ -47,7 +50,9 @@ Answer = tuple[int, dict[str, str]]
 
 
 class Receiver:
-    """A server that writes down what it is sent, and answers as it is told: 200, unless `answers` says otherwise."""
+    """A server that writes down what it is sent, and answers as it is told: 200, unless `answers`
+    says otherwise.
+    """
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, dict[str, str], str]] = []
@@ -59,7 +64,9 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"])).decode()
                 receiver.before()
-                receiver.heard.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+                receiver.heard.append(
+                    (self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+                )
                 status, headers = receiver.answers.pop(0) if receiver.answers else (200, {})
                 self.send_response(status)
                 for name, value in headers.items():
@@ -71,7 +78,9 @@ class Receiver:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread = threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}
+        )
         self.thread.start()
 
     @property
@@ -118,17 +127,25 @@ def told(store: Store, url: str, secret: str | None = SECRET, **fields: Any) -> 
 def hurry(store: Store) -> None:
     """Let what waits for its next try be due."""
     with store.database.writing() as session:
-        session.execute(update(DeliveryRow).where(DeliveryRow.next_at.is_not(None)).values(next_at=now_seconds() - 1))
+        session.execute(
+            update(DeliveryRow)
+            .where(DeliveryRow.next_at.is_not(None))
+            .values(next_at=now_seconds() - 1)
+        )
 
 
 def signature(secret: str, headers: dict[str, str], body: str) -> str:
-    """By the standard's words: HMAC-SHA256 with the decoded secret over id.timestamp.body, in base64."""
+    """By the standard's words: HMAC-SHA256 with the decoded secret over id.timestamp.body, in
+    base64.
+    """
     key = base64.b64decode(secret.split("_", 1)[1])
     content = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.{body}".encode()
     return "v1," + base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()
 
 
-def test_the_end_of_a_job_is_told_once_and_signed(either_store: Store, messenger: Messenger, receiver: Receiver) -> None:
+def test_the_end_of_a_job_is_told_once_and_signed(
+    either_store: Store, messenger: Messenger, receiver: Receiver
+) -> None:
     job = told(either_store, receiver.url)
     wait_until(lambda: len(receiver.heard) == 1, "it is told")
     path, headers, body = receiver.heard[0]
@@ -137,36 +154,66 @@ def test_the_end_of_a_job_is_told_once_and_signed(either_store: Store, messenger
     assert headers["host"] == receiver.url.split("/")[2]
     assert headers["webhook-signature"] == signature(SECRET, headers, body)
     assert abs(int(headers["webhook-timestamp"]) - time.time()) < 300
-    assert (message["type"], message["data"]["id"], message["data"]["state"]) == ("job.succeeded", job.id, "succeeded")
-    wait_until(lambda: either_store.deliveries.of(job.id)[0].delivered_at is not None, "it is written down")
+    assert (message["type"], message["data"]["id"], message["data"]["state"]) == (
+        "job.succeeded",
+        job.id,
+        "succeeded",
+    )
+    wait_until(
+        lambda: either_store.deliveries.of(job.id)[0].delivered_at is not None, "it is written down"
+    )
     [delivery] = either_store.deliveries.of(job.id)
-    assert (delivery.id, delivery.next_at, [tried["status"] for tried in delivery.attempts]) == (headers["webhook-id"], None, [200])
+    assert (delivery.id, delivery.next_at, [tried["status"] for tried in delivery.attempts]) == (
+        headers["webhook-id"],
+        None,
+        [200],
+    )
     hurry(either_store)
     messenger.tick()
     assert len(receiver.heard) == 1
 
 
-def test_the_services_own_secret_signs_where_a_job_has_none(either_store: Store, messenger: Messenger, receiver: Receiver) -> None:
+def test_the_services_own_secret_signs_where_a_job_has_none(
+    either_store: Store, messenger: Messenger, receiver: Receiver
+) -> None:
     told(either_store, receiver.url, secret=None)
     wait_until(lambda: len(receiver.heard) == 1, "it is told")
     _, headers, body = receiver.heard[0]
-    assert headers["webhook-signature"] == signature(either_store.deliveries.signing_secret(), headers, body)
-    assert checked_secret(either_store.deliveries.signing_secret()) == either_store.deliveries.signing_secret(), "it is kept"
+    assert headers["webhook-signature"] == signature(
+        either_store.deliveries.signing_secret(), headers, body
+    )
+    assert (
+        checked_secret(either_store.deliveries.signing_secret())
+        == either_store.deliveries.signing_secret()
+    ), "it is kept"
 
 
-def test_a_failed_try_is_repeated_with_the_same_words(either_store: Store, messenger: Messenger, receiver: Receiver) -> None:
+def test_a_failed_try_is_repeated_with_the_same_words(
+    either_store: Store, messenger: Messenger, receiver: Receiver
+) -> None:
     receiver.answers = [(500, {}), (302, {"location": receiver.url})]
     job = told(either_store, receiver.url)
     for count in (1, 2):
-        wait_until(lambda count=count: len(either_store.deliveries.of(job.id)[0].attempts) == count, f"try {count} is written down")  # type: ignore[misc]
+        wait_until(
+            lambda count=count: len(either_store.deliveries.of(job.id)[0].attempts) == count,
+            f"try {count} is written down",
+        )  # type: ignore[misc]
         hurry(either_store)
         messenger.wake()
-    wait_until(lambda: either_store.deliveries.of(job.id)[0].delivered_at is not None, "it is delivered")
+    wait_until(
+        lambda: either_store.deliveries.of(job.id)[0].delivered_at is not None, "it is delivered"
+    )
     assert len({(headers["webhook-id"], body) for _, headers, body in receiver.heard}) == 1
-    assert [tried["status"] for tried in either_store.deliveries.of(job.id)[0].attempts] == [500, 302, 200], "a redirect is not followed"
+    assert [tried["status"] for tried in either_store.deliveries.of(job.id)[0].attempts] == [
+        500,
+        302,
+        200,
+    ], "a redirect is not followed"
 
 
-def test_who_is_gone_is_not_asked_again(either_store: Store, messenger: Messenger, receiver: Receiver) -> None:
+def test_who_is_gone_is_not_asked_again(
+    either_store: Store, messenger: Messenger, receiver: Receiver
+) -> None:
     receiver.answers = [(410, {})]
     job = told(either_store, receiver.url)
     wait_until(lambda: bool(either_store.deliveries.of(job.id)[0].attempts), "it is tried")
@@ -183,40 +230,62 @@ def test_who_does_not_answer_is_tried_again(either_store: Store, messenger: Mess
     assert delivery.attempts[0]["status"] is None
     assert delivery.attempts[0]["error"]
     assert delivery.next_at is not None
-    assert 0 < delivery.next_at.timestamp() - datetime.fromisoformat(delivery.attempts[0]["at"]).timestamp() < 6
+    assert (
+        0
+        < delivery.next_at.timestamp()
+        - datetime.fromisoformat(delivery.attempts[0]["at"]).timestamp()
+        < 6
+    )
 
 
-def test_a_slow_receiver_does_not_hold_up_the_others(either_store: Store, messenger: Messenger, receiver: Receiver) -> None:
+def test_a_slow_receiver_does_not_hold_up_the_others(
+    either_store: Store, messenger: Messenger, receiver: Receiver
+) -> None:
     slow, release = Receiver(), threading.Event()
     slow.before = lambda: release.wait(PATIENCE_SECONDS)
     for _ in range(3):
         told(either_store, slow.url)
     told(either_store, receiver.url)
-    wait_until(lambda: len(receiver.heard) == 1, "the other hears of it, while the slow one holds what it was sent")
+    wait_until(
+        lambda: len(receiver.heard) == 1,
+        "the other hears of it, while the slow one holds what it was sent",
+    )
     assert not slow.heard
     release.set()
     wait_until(lambda: len(slow.heard) == 3, "the slow one hears of all")
     slow.close()
 
 
-def test_two_messengers_send_each_message_once(either_store: Store, private: Settings, receiver: Receiver) -> None:
+def test_two_messengers_send_each_message_once(
+    either_store: Store, private: Settings, receiver: Receiver
+) -> None:
     jobs = [told(either_store, receiver.url) for _ in range(12)]
     messengers = [Messenger(either_store.deliveries, private) for _ in range(2)]
     for messenger in messengers:
         messenger.start()
-    wait_until(lambda: all(either_store.deliveries.of(job.id)[0].delivered_at for job in jobs), "all are delivered")
+    wait_until(
+        lambda: all(either_store.deliveries.of(job.id)[0].delivered_at for job in jobs),
+        "all are delivered",
+    )
     for messenger in messengers:
         messenger.stop()
-    assert sorted(json.loads(body)["data"]["id"] for _, _, body in receiver.heard) == sorted(job.id for job in jobs)
+    assert sorted(json.loads(body)["data"]["id"] for _, _, body in receiver.heard) == sorted(
+        job.id for job in jobs
+    )
 
 
-def test_only_the_states_that_were_asked_for_are_told_and_a_study_tells_of_itself(either_store: Store) -> None:
+def test_only_the_states_that_were_asked_for_are_told_and_a_study_tells_of_itself(
+    either_store: Store,
+) -> None:
     asked = {"url": "https://example.org/", "states": ["running", "failed"]}
     job = submit(either_store, webhook=Webhook.model_validate(asked))
     job_id, attempt = claimed(either_store, job)
     either_store.queue.fail(job_id, attempt, ERROR)
     assert [row.type for row in either_store.deliveries.of(job_id)] == ["job.failed", "job.running"]
-    assert json.loads(either_store.deliveries.of(job_id)[0].body)["data"]["error"]["code"] == ERROR.code
+    assert (
+        json.loads(either_store.deliveries.of(job_id)[0].body)["data"]["error"]["code"]
+        == ERROR.code
+    )
     study = submit(either_store, STUDY, fresh=True, webhook=Webhook(url="https://example.org/"))
     children = [child for child, _ in either_store.jobs.children(study.id)]
     for child in children:
@@ -230,7 +299,9 @@ def test_what_is_answered_from_the_cache_or_cancelled_is_told_too(either_store: 
     source, attempt = claimed(either_store)
     either_store.queue.finish(source, attempt, train_result())
     hook = Webhook(url="https://example.org/")
-    assert [row.type for row in either_store.deliveries.of(submit(either_store, webhook=hook).id)] == ["job.succeeded"]
+    assert [
+        row.type for row in either_store.deliveries.of(submit(either_store, webhook=hook).id)
+    ] == ["job.succeeded"]
     waiting = submit(either_store, TrainSpec(epochs=7), webhook=hook)
     either_store.actions.cancel(waiting.id)
     assert [row.type for row in either_store.deliveries.of(waiting.id)] == ["job.cancelled"]
@@ -241,23 +312,52 @@ def test_what_is_answered_from_the_cache_or_cancelled_is_told_too(either_store: 
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "::1", "10.1.2.3", "192.168.0.9", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1", "fd00::1", "fe80::1%eth0",  # noqa: S104
-     "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "::"],
-)  # fmt: skip
+    [
+        "127.0.0.1",
+        "::1",
+        "10.1.2.3",
+        "192.168.0.9",
+        "169.254.169.254",
+        "0.0.0.0",  # noqa: S104
+        "100.64.0.1",
+        "224.0.0.1",
+        "fd00::1",
+        "fe80::1%eth0",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+        "::",
+    ],
+)
 def test_addresses_that_are_not_public_are_known(address: str) -> None:
     assert not is_public(address)
 
 
-@pytest.mark.parametrize("address", ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "64:ff9b::5db8:d70e"])
+@pytest.mark.parametrize(
+    "address", ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "64:ff9b::5db8:d70e"]
+)
 def test_public_addresses_are_known(address: str) -> None:
     assert is_public(address)
 
 
 @pytest.mark.parametrize(
     "url",
-    ["http://example.org/", "ftp://example.org/", "https://", "example.org", "https://user:secret@example.org/", "https://example.org/#a",
-     "https://127.0.0.1/", "https://[::1]:8000/", "https://localhost/", "https://example.org:99999/", "https://exa mple.org/", "https://a.b/\n"],
-)  # fmt: skip
+    [
+        "http://example.org/",
+        "ftp://example.org/",
+        "https://",
+        "example.org",
+        "https://user:secret@example.org/",
+        "https://example.org/#a",
+        "https://127.0.0.1/",
+        "https://[::1]:8000/",
+        "https://localhost/",
+        "https://example.org:99999/",
+        "https://exa mple.org/",
+        "https://a.b/\n",
+    ],
+)
 def test_addresses_that_show_what_they_are_are_refused_at_once(url: str) -> None:
     with pytest.raises(ValueError, match="address"):
         checked_url(url, allow_private=False)
@@ -268,13 +368,25 @@ def test_the_operator_may_allow_private_addresses() -> None:
         assert checked_url(url, allow_private=True) == url
 
 
-@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_!!!", "whsec_c2hvcnQ=", SECRET.removeprefix("whsec_"), SECRET + "A" * 100])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "",
+        "whsec_",
+        "whsec_!!!",
+        "whsec_c2hvcnQ=",
+        SECRET.removeprefix("whsec_"),
+        SECRET + "A" * 100,
+    ],
+)
 def test_a_secret_that_is_none_is_refused(secret: str) -> None:
     with pytest.raises(ValueError, match="whsec_"):
         checked_secret(secret)
 
 
-def test_a_name_is_looked_up_once_and_what_was_found_is_connected_to(monkeypatch: pytest.MonkeyPatch, receiver: Receiver) -> None:
+def test_a_name_is_looked_up_once_and_what_was_found_is_connected_to(
+    monkeypatch: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
     """Whoever answers differently the second time gains nothing."""
     asked: list[str] = []
     true = socket.getaddrinfo
@@ -307,7 +419,10 @@ def test_a_name_of_this_machine_is_not_reached() -> None:
 def test_tries_go_on_for_a_day_and_a_receiver_may_ask_for_time() -> None:
     assert 23 * 3600 < sum(PAUSES) < 26 * 3600
     assert pause_before(len(PAUSES) + 1, None) is None
-    assert all(0.9 * pause <= (pause_before(number, None) or 0) <= 1.1 * pause for number, pause in enumerate(PAUSES[:-2], 1))
+    assert all(
+        0.9 * pause <= (pause_before(number, None) or 0) <= 1.1 * pause
+        for number, pause in enumerate(PAUSES[:-2], 1)
+    )
     assert pause_before(1, httpx.Response(503, headers={"retry-after": "90"})) == 90
     assert pause_before(1, httpx.Response(429, headers={"retry-after": "9999999"})) == LONGEST_PAUSE
     assert (pause_before(1, httpx.Response(503, headers={"retry-after": "soon"})) or 0) < 6
@@ -322,8 +437,13 @@ def app_private(private: Settings) -> FastAPI:
     return create_app(private)
 
 
-def test_a_job_names_its_webhook_and_its_messages_can_be_read_and_sent_again(app_private: FastAPI, receiver: Receiver) -> None:
-    with serving(app_private) as url, httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
+def test_a_job_names_its_webhook_and_its_messages_can_be_read_and_sent_again(
+    app_private: FastAPI, receiver: Receiver
+) -> None:
+    with (
+        serving(app_private) as url,
+        httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client,
+    ):
         spec = {"kind": "train", "epochs": 2}
         given = {"url": receiver.url, "secret": SECRET}
         job = client.post("/v1/jobs", json={"spec": spec, "webhook": given}).json()
@@ -331,14 +451,32 @@ def test_a_job_names_its_webhook_and_its_messages_can_be_read_and_sent_again(app
         assert SECRET not in client.get(f"/v1/jobs/{job['id']}").text
         client.post(f"/v1/jobs/{job['id']}/cancel")
         wait_until(lambda: len(receiver.heard) == 1, "it is told")
-        wait_until(lambda: client.get(f"/v1/jobs/{job['id']}/webhook").json()["items"][0]["state"] == "delivered", "it is written down")
+        wait_until(
+            lambda: (
+                client.get(f"/v1/jobs/{job['id']}/webhook").json()["items"][0]["state"]
+                == "delivered"
+            ),
+            "it is written down",
+        )
         page = client.get(f"/v1/jobs/{job['id']}/webhook")
-        assert (page.json()["url"], page.json()["states"]) == (receiver.url, ["succeeded", "failed", "cancelled"])
+        assert (page.json()["url"], page.json()["states"]) == (
+            receiver.url,
+            ["succeeded", "failed", "cancelled"],
+        )
         assert SECRET not in page.text
         [item] = page.json()["items"]
-        assert client.post(f"/v1/jobs/{job['id']}/webhook/{item['id']}/redeliver").json()["state"] == "pending"
+        assert (
+            client.post(f"/v1/jobs/{job['id']}/webhook/{item['id']}/redeliver").json()["state"]
+            == "pending"
+        )
         wait_until(lambda: len(receiver.heard) == 2, "it is told again")
         assert receiver.heard[0][2] == receiver.heard[1][2]
-        refused(client.post(f"/v1/jobs/{job['id']}/webhook/msg_x/redeliver"), 404, "no-such-delivery")
-        bad = client.post("/v1/jobs", json={"spec": spec, "webhook": {"url": receiver.url, "secret": "short"}})
-        assert [error.pointer for error in refused(bad, 422, "invalid").errors] == ["/webhook/secret"]
+        refused(
+            client.post(f"/v1/jobs/{job['id']}/webhook/msg_x/redeliver"), 404, "no-such-delivery"
+        )
+        bad = client.post(
+            "/v1/jobs", json={"spec": spec, "webhook": {"url": receiver.url, "secret": "short"}}
+        )
+        assert [error.pointer for error in refused(bad, 422, "invalid").errors] == [
+            "/webhook/secret"
+        ]

@@ -14,7 +14,14 @@ from tests.workers.jobs import WORKER, ClaimJob
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path, redis_url=None, database_url=None, lease_seconds=5.0, checkpoint_seconds=60.0, stop_seconds=3.0)
+    return Settings(
+        home=tmp_path,
+        redis_url=None,
+        database_url=None,
+        lease_seconds=5.0,
+        checkpoint_seconds=60.0,
+        stop_seconds=3.0,
+    )
 
 
 @pytest.fixture
@@ -37,7 +44,9 @@ def submit(store: Store) -> Callable[[TrainSpec | CheckSpec], str]:
 
 
 @pytest.fixture
-def claim(store: Store, submit: Callable[[TrainSpec | CheckSpec], str], settings: Settings) -> ClaimJob:
+def claim(
+    store: Store, submit: Callable[[TrainSpec | CheckSpec], str], settings: Settings
+) -> ClaimJob:
     """Submit a job and claim it."""
 
     def submitted(spec: TrainSpec | CheckSpec) -> Claim:

@@ -1,4 +1,6 @@
-"""The desk: checkpoints and rows of an attempt, what a later attempt resumes from, and the fence."""
+"""The desk: checkpoints and rows of an attempt, what a later attempt resumes from, and the
+fence.
+"""
 
 import io
 from collections.abc import Callable
@@ -22,7 +24,13 @@ from workers.protocol import Start
 
 
 def desk_of(claim: Claim, store: Store, artifacts: Artifacts, settings: Settings) -> Desk:
-    return Desk(store, artifacts, settings, Start(job_id=claim.job_id, attempt=claim.attempt, spec=claim.spec), StopFlag())
+    return Desk(
+        store,
+        artifacts,
+        settings,
+        Start(job_id=claim.job_id, attempt=claim.attempt, spec=claim.spec),
+        StopFlag(),
+    )
 
 
 def train(desk: Desk, *, stop_after: int | None = None) -> TrainResult:
@@ -37,7 +45,9 @@ def train(desk: Desk, *, stop_after: int | None = None) -> TrainResult:
         return desk.on_batch(report)
 
     try:
-        return ffengine.train(TRAIN, on_epoch=desk.on_epoch, on_batch=on_batch, resume=desk.resume_point(TRAIN))
+        return ffengine.train(
+            TRAIN, on_epoch=desk.on_epoch, on_batch=on_batch, resume=desk.resume_point(TRAIN)
+        )
     except Interrupted as interrupted:
         desk.keep(interrupted.checkpoint)
         raise
@@ -45,7 +55,9 @@ def train(desk: Desk, *, stop_after: int | None = None) -> TrainResult:
 
 @pytest.fixture
 def interrupted(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> Claim:
-    """The second attempt at a job whose first was stopped in the middle of epoch 3 (of 4, with 4 batches each)."""
+    """The second attempt at a job whose first was stopped in the middle of epoch 3 (of 4, with 4
+    batches each).
+    """
     first = claim(TRAIN)
     with pytest.raises(Interrupted):
         train(desk_of(first, store, artifacts, settings), stop_after=10)
@@ -61,7 +73,9 @@ def damage(artifacts: Artifacts, job_id: str, *names: str) -> None:
         path.write_bytes(path.read_bytes()[:-7] + b"damaged")
 
 
-def test_every_epoch_leaves_a_checkpoint_and_its_rows(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> None:
+def test_every_epoch_leaves_a_checkpoint_and_its_rows(
+    claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
+) -> None:
     claimed = claim(TRAIN)
     desk = desk_of(claimed, store, artifacts, settings)
     result = train(desk)
@@ -71,7 +85,9 @@ def test_every_epoch_leaves_a_checkpoint_and_its_rows(claim: ClaimJob, store: St
     assert store.queue.latest_checkpoint(claimed.job_id) == epoch_name(0, 4)
 
 
-def test_a_stop_saves_the_place_within_the_epoch(interrupted: Claim, store: Store, artifacts: Artifacts, settings: Settings) -> None:
+def test_a_stop_saves_the_place_within_the_epoch(
+    interrupted: Claim, store: Store, artifacts: Artifacts, settings: Settings
+) -> None:
     checkpoint = desk_of(interrupted, store, artifacts, settings).resume_point(TRAIN)
     assert checkpoint is not None
     assert (checkpoint.epoch, checkpoint.batch) == (3, 2)
@@ -105,7 +121,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     desk.finish(result)
     undisturbed = ffengine.train(TRAIN)
     assert (result.curves, result.accuracy) == (undisturbed.curves, undisturbed.accuracy)
-    assert store.jobs.rows(interrupted.job_id) == [row.model_dump(mode="json") for row in undisturbed.curves]
+    assert store.jobs.rows(interrupted.job_id) == [
+        row.model_dump(mode="json") for row in undisturbed.curves
+    ]
 
 
 class Killed(BaseException):
@@ -113,7 +131,9 @@ class Killed(BaseException):
 
 
 class Axe:
-    """Lets so many writes to the store and the artifacts through, and kills before or after the next one."""
+    """Lets so many writes to the store and the artifacts through, and kills before or after the
+    next one.
+    """
 
     def __init__(self, store: Store, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left, self.after = 10**9, False
@@ -172,28 +192,38 @@ def test_killed_at_any_write_the_next_attempt_ends_as_if_nothing_had_been(
         result = train(desk)
         desk.finish(result)
         assert (result.curves, result.accuracy) == (undisturbed.curves, undisturbed.accuracy)
-        assert store.jobs.rows(claimed.job_id) == [row.model_dump(mode="json") for row in undisturbed.curves]
+        assert store.jobs.rows(claimed.job_id) == [
+            row.model_dump(mode="json") for row in undisturbed.curves
+        ]
     assert writes >= 5
 
 
-def test_a_checkpoint_of_another_spec_is_not_used(interrupted: Claim, store: Store, artifacts: Artifacts, settings: Settings) -> None:
+def test_a_checkpoint_of_another_spec_is_not_used(
+    interrupted: Claim, store: Store, artifacts: Artifacts, settings: Settings
+) -> None:
     other = TRAIN.model_copy(update={"epochs": 5})
     start = Start(job_id=interrupted.job_id, attempt=interrupted.attempt, spec=other)
     assert Desk(store, artifacts, settings, start, StopFlag()).resume_point(other) is None
 
 
-def test_an_attempt_that_lost_its_lease_writes_nothing(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> None:
+def test_an_attempt_that_lost_its_lease_writes_nothing(
+    claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
+) -> None:
     claimed = claim(TRAIN)
     desk = desk_of(claimed, store, artifacts, settings)
     store.queue.lose(claimed.job_id, claimed.attempt, "a test", max_losses=9)
-    desk._leased = float("-inf")  # as after a long freeze: the last renewal is too old to be trusted
+    desk._leased = float(
+        "-inf"
+    )  # as after a long freeze: the last renewal is too old to be trusted
     with pytest.raises(LeaseLost):
         train(desk)
     assert artifacts.names(claimed.job_id) == []
     assert store.jobs.rows(claimed.job_id) == []
 
 
-def test_a_cancelled_job_stops_at_the_next_record(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> None:
+def test_a_cancelled_job_stops_at_the_next_record(
+    claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
+) -> None:
     claimed = claim(TRAIN)
     store.actions.cancel(claimed.job_id)
     with pytest.raises(Interrupted):
@@ -201,7 +231,9 @@ def test_a_cancelled_job_stops_at_the_next_record(claim: ClaimJob, store: Store,
     assert artifacts.names(claimed.job_id) == [epoch_name(0, 0)]
 
 
-def test_a_check_resumes_with_the_cells_it_has(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> None:
+def test_a_check_resumes_with_the_cells_it_has(
+    claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
+) -> None:
     claimed = claim(CHECK)
     desk = desk_of(claimed, store, artifacts, settings)
     reports = []
@@ -219,7 +251,11 @@ def test_a_check_resumes_with_the_cells_it_has(claim: ClaimJob, store: Store, ar
 
 
 def test_a_recorded_cell_has_its_margins(
-    claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    claim: ClaimJob,
+    store: Store,
+    artifacts: Artifacts,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     claimed = claim(CHECK)
     desk = desk_of(claimed, store, artifacts, settings)
@@ -229,7 +265,9 @@ def test_a_recorded_cell_has_its_margins(
         nonlocal recorded
         cells = given["rows"]
         data = artifacts.get(claimed.job_id, margins_name(cells[0].seed, cells[0].width))
-        assert [len(margins.margin) for margins in read_margins(data, cells)] == [cell.samples for cell in cells]
+        assert [len(margins.margin) for margins in read_margins(data, cells)] == [
+            cell.samples for cell in cells
+        ]
         recorded += 1
         if recorded == 3:
             raise LeaseLost
@@ -239,7 +277,10 @@ def test_a_recorded_cell_has_its_margins(
     with pytest.raises(LeaseLost):
         ffengine.check(CHECK, on_cells=desk.on_cells)
     assert len(artifacts.names(claimed.job_id)) == 3
-    assert {(row["seed"], row["width"]) for row in store.jobs.rows(claimed.job_id)} == {(0, 8), (0, 16)}
+    assert {(row["seed"], row["width"]) for row in store.jobs.rows(claimed.job_id)} == {
+        (0, 8),
+        (0, 16),
+    }
 
 
 def test_the_archive_of_a_resumed_check_is_that_of_an_undisturbed_one(
@@ -266,12 +307,16 @@ def test_the_archive_of_a_resumed_check_is_that_of_an_undisturbed_one(
         return "run"
 
     ffengine.check(CHECK, on_cells=keep)
-    with np.load(io.BytesIO(b"".join(stream_npz(job, result, artifacts, job.id))), allow_pickle=False) as archive:
+    with np.load(
+        io.BytesIO(b"".join(stream_npz(job, result, artifacts, job.id))), allow_pickle=False
+    ) as archive:
         assert archive.files == ["header", *expected]
         assert all(np.array_equal(archive[name], array) for name, array in expected.items())
 
 
-def test_a_check_that_lost_its_lease_writes_no_margins(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> None:
+def test_a_check_that_lost_its_lease_writes_no_margins(
+    claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
+) -> None:
     claimed = claim(CHECK)
     desk = desk_of(claimed, store, artifacts, settings)
     store.queue.lose(claimed.job_id, claimed.attempt, "a test", max_losses=9)

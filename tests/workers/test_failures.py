@@ -8,24 +8,37 @@ from ffengine.control import Diverged
 from ffengine.diagnostics import divergence
 from workers.error_mapping import WeightsMissing, failure_of, is_device_failure, is_out_of_memory
 
-CPU_ALLOCATOR = RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to ...")
+CPU_ALLOCATOR = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: "
+    "you tried to ..."
+)
 
 
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (Diverged(divergence(layer=1, epoch=2, seed=3, what=["weights"])), "diverged", "layer 1, epoch 2, seed 3"),
+        (
+            Diverged(divergence(layer=1, epoch=2, seed=3, what=["weights"])),
+            "diverged",
+            "layer 1, epoch 2, seed 3",
+        ),
         (DatasetError("mnist: not found below /data"), "dataset", "not found below /data"),
         (WeightsMissing("at.job: there is no such job"), "weights_missing", "at.job"),
         (MemoryError(), "out_of_memory", "fewer seeds"),
         (CPU_ALLOCATOR, "out_of_memory", "fewer seeds"),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory", "batch_size"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            "out_of_memory",
+            "batch_size",
+        ),
         (OSError(28, "No space left on device"), "storage", "No space left on device"),
         (ZeroDivisionError("division\nby zero"), "internal", "ZeroDivisionError: division."),
         (KeyError(), "internal", "KeyError."),
     ],
 )
-def test_each_failure_says_what_happened_and_what_to_do(error: Exception, code: str, words: str) -> None:
+def test_each_failure_says_what_happened_and_what_to_do(
+    error: Exception, code: str, words: str
+) -> None:
     failure = failure_of(error)
     assert failure.code == code
     assert words in failure.detail

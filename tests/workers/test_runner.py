@@ -47,7 +47,9 @@ def job_of(store: Store, claim: Claim) -> Job:
     return job
 
 
-def test_one_runner_computes_one_job_after_the_other(runner: RunnerProcess, store: Store, claim: ClaimJob) -> None:
+def test_one_runner_computes_one_job_after_the_other(
+    runner: RunnerProcess, store: Store, claim: ClaimJob
+) -> None:
     training, check = claim(TRAIN), claim(CHECK)
     assert outcome(runner, training) == "succeeded"
     trained = TrainResult.model_validate_json(store.jobs.result(training.job_id) or "")
@@ -55,7 +57,10 @@ def test_one_runner_computes_one_job_after_the_other(runner: RunnerProcess, stor
     assert job_of(store, training).provenance == trained.provenance
 
     assert outcome(runner, check) == "succeeded"
-    assert CheckResult.model_validate_json(store.jobs.result(check.job_id) or "").cells == ffengine.check(CHECK).cells
+    assert (
+        CheckResult.model_validate_json(store.jobs.result(check.job_id) or "").cells
+        == ffengine.check(CHECK).cells
+    )
 
     at = TrainedWeights(job=training.job_id, epoch=2)
     later = claim(CHECK.model_copy(update={"at": at, "seeds": (0,)}))
@@ -67,9 +72,13 @@ def test_one_runner_computes_one_job_after_the_other(runner: RunnerProcess, stor
     assert runner.ready.device == "cpu"
 
 
-def test_weights_of_every_layer_are_found(runner: RunnerProcess, store: Store, claim: ClaimJob) -> None:
+def test_weights_of_every_layer_are_found(
+    runner: RunnerProcess, store: Store, claim: ClaimJob
+) -> None:
     for layers in ("greedy", "simultaneous"):
-        spec = TRAIN.model_copy(update={"network": NetworkSpec(widths=(16, 12)), "layers": layers, "epochs": 1})
+        spec = TRAIN.model_copy(
+            update={"network": NetworkSpec(widths=(16, 12)), "layers": layers, "epochs": 1}
+        )
         training = claim(TrainSpec.model_validate(spec.model_dump()))
         assert outcome(runner, training) == "succeeded"
         for layer, width in enumerate((16, 12)):
@@ -80,8 +89,12 @@ def test_weights_of_every_layer_are_found(runner: RunnerProcess, store: Store, c
             assert {(cell.layer, cell.width) for cell in cells} == {(layer, width)}
 
 
-def test_failures_are_told_and_the_runner_goes_on(runner: RunnerProcess, store: Store, claim: ClaimJob, submit: Callable[..., str]) -> None:
-    wild = claim(TRAIN.model_copy(update={"optimizer": Sgd(lr=1e9, scale_lr_by_width=False), "epochs": 30}))
+def test_failures_are_told_and_the_runner_goes_on(
+    runner: RunnerProcess, store: Store, claim: ClaimJob, submit: Callable[..., str]
+) -> None:
+    wild = claim(
+        TRAIN.model_copy(update={"optimizer": Sgd(lr=1e9, scale_lr_by_width=False), "epochs": 30})
+    )
     assert outcome(runner, wild) == "failed"
     job = job_of(store, wild)
     assert job.error is not None
@@ -91,7 +104,9 @@ def test_failures_are_told_and_the_runner_goes_on(runner: RunnerProcess, store: 
     assert store.jobs.rows(wild.job_id), "the curves up to that point stay"
 
     waiting = submit(TRAIN)
-    absent = claim(CHECK.model_copy(update={"at": TrainedWeights(job=waiting, epoch=1), "seeds": (0,)}))
+    absent = claim(
+        CHECK.model_copy(update={"at": TrainedWeights(job=waiting, epoch=1), "seeds": (0,)})
+    )
     assert outcome(runner, absent) == "failed"
     job = job_of(store, absent)
     assert job.error is not None
@@ -115,16 +130,22 @@ def long_run() -> TrainSpec:
     return TRAIN.model_copy(update={"epochs": 100_000, "batch_size": 2})
 
 
-def test_a_stop_leaves_a_checkpoint(runner: RunnerProcess, store: Store, artifacts: Artifacts, claim: ClaimJob) -> None:
+def test_a_stop_leaves_a_checkpoint(
+    runner: RunnerProcess, store: Store, artifacts: Artifacts, claim: ClaimJob
+) -> None:
     claimed = claim(long_run())
     runner.say(Start(job_id=claimed.job_id, attempt=claimed.attempt, spec=claimed.spec))
     runner.say(Stop(keep=True))
     assert ended(runner, claimed) == "stopped"
-    assert job_of(store, claimed).state == JobState.running, "what the stop means is the supervisor's to write"
+    assert job_of(store, claimed).state == JobState.running, (
+        "what the stop means is the supervisor's to write"
+    )
     assert STEP in artifacts.names(claimed.job_id) or store.queue.latest_checkpoint(claimed.job_id)
 
 
-def test_a_stop_for_a_lost_lease_writes_nothing(runner: RunnerProcess, store: Store, artifacts: Artifacts, claim: ClaimJob) -> None:
+def test_a_stop_for_a_lost_lease_writes_nothing(
+    runner: RunnerProcess, store: Store, artifacts: Artifacts, claim: ClaimJob
+) -> None:
     claimed = claim(long_run())
     runner.say(Start(job_id=claimed.job_id, attempt=claimed.attempt, spec=claimed.spec))
     store.queue.lose(claimed.job_id, claimed.attempt, "a test", max_losses=9)
@@ -135,7 +156,9 @@ def test_a_stop_for_a_lost_lease_writes_nothing(runner: RunnerProcess, store: St
     assert STEP not in artifacts.names(claimed.job_id)
 
 
-def test_what_a_library_prints_does_not_disturb_the_protocol(settings: Settings, tmp_path: Path) -> None:
+def test_what_a_library_prints_does_not_disturb_the_protocol(
+    settings: Settings, tmp_path: Path
+) -> None:
     script = tmp_path / "noisy.py"
     script.write_text(
         "import os, sys\n"

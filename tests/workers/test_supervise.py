@@ -21,7 +21,8 @@ from workers.supervisor import Supervisor
 PREAMBLE = """
 import json, os, signal, sys, time
 def say(**message): print(json.dumps(message), flush=True)
-def ended(start, outcome): say(type="ended", job_id=start["job_id"], attempt=start["attempt"], outcome=outcome)
+def ended(start, outcome):
+    say(type="ended", job_id=start["job_id"], attempt=start["attempt"], outcome=outcome)
 say(type="ready", device="cpu", device_name="none", memory_bytes=1)
 start = json.loads(sys.stdin.readline())
 open(sys.argv[1], "w").write(str(os.getpid()))
@@ -41,7 +42,9 @@ class Scene:
 
     def __init__(self, store: Store, settings: Settings, script: str, mark: Path) -> None:
         self.store, self.mark = store, mark
-        self.supervisor = Supervisor(store.queue, settings, WORKER, [sys.executable, "-c", script, str(mark)])
+        self.supervisor = Supervisor(
+            store.queue, settings, WORKER, [sys.executable, "-c", script, str(mark)]
+        )
 
     @contextmanager
     def running(self, job_id: str) -> Iterator[None]:
@@ -54,7 +57,11 @@ class Scene:
         actor.join()
 
     def _act(self, job_id: str) -> None:
-        wait_until(lambda: self.mark.exists() and self.mark.read_text(), f"{job_id} is handed over", pause=0.01)
+        wait_until(
+            lambda: self.mark.exists() and self.mark.read_text(),
+            f"{job_id} is handed over",
+            pause=0.01,
+        )
         for act in self.acts:
             act()
 
@@ -88,7 +95,9 @@ def state_of(store: Store, job_id: str) -> JobState:
     [(OBEDIENT, False), (DEAF, True), (STUBBORN, True)],
     ids=["by its flag", "by SIGTERM", "by SIGKILL"],
 )
-def test_a_cancelled_run_is_stopped(store: Store, submit: Submit, scene: Callable[[str], Scene], script: str, killed: bool) -> None:
+def test_a_cancelled_run_is_stopped(
+    store: Store, submit: Submit, scene: Callable[[str], Scene], script: str, killed: bool
+) -> None:
     job_id = submit(TRAIN)
     there = scene(script)
     with there.running(job_id):
@@ -97,7 +106,9 @@ def test_a_cancelled_run_is_stopped(store: Store, submit: Submit, scene: Callabl
     assert there.runner_is_gone() == killed
 
 
-def test_a_paused_run_is_paused(store: Store, submit: Submit, scene: Callable[[str], Scene]) -> None:
+def test_a_paused_run_is_paused(
+    store: Store, submit: Submit, scene: Callable[[str], Scene]
+) -> None:
     job_id = submit(TRAIN)
     there = scene(OBEDIENT)
     with there.running(job_id):
@@ -105,8 +116,12 @@ def test_a_paused_run_is_paused(store: Store, submit: Submit, scene: Callable[[s
     assert state_of(store, job_id) == JobState.paused
 
 
-@pytest.mark.parametrize("script", [OBEDIENT, DEAF, STUBBORN], ids=["by its flag", "by SIGTERM", "by SIGKILL"])
-def test_at_shutdown_the_job_is_handed_back_uncounted(store: Store, submit: Submit, scene: Callable[[str], Scene], script: str) -> None:
+@pytest.mark.parametrize(
+    "script", [OBEDIENT, DEAF, STUBBORN], ids=["by its flag", "by SIGTERM", "by SIGKILL"]
+)
+def test_at_shutdown_the_job_is_handed_back_uncounted(
+    store: Store, submit: Submit, scene: Callable[[str], Scene], script: str
+) -> None:
     job_id = submit(TRAIN)
     there = scene(script)
     with there.running(job_id):
@@ -128,7 +143,11 @@ def test_a_run_that_keeps_dying_fails_in_the_end(
     job_id = submit(TRAIN)
     there = scene(script)
     there.supervisor.run()
-    states = [event.data["state"] for event in store.events.of(job_id, after=0, limit=100) if event.type == "state"]
+    states = [
+        event.data["state"]
+        for event in store.events.of(job_id, after=0, limit=100)
+        if event.type == "state"
+    ]
     assert states == [*["queued", "running"] * 3, "failed"]
     job = store.jobs.get(job_id)
     assert job is not None
@@ -154,7 +173,9 @@ def test_a_run_that_lost_its_lease_is_stopped_and_nothing_is_written(
     store.queue.renew(job_id, 2, settings.lease_seconds)
 
 
-def test_the_same_message_delivered_twice_runs_once(store: Store, submit: Submit, scene: Callable[[str], Scene]) -> None:
+def test_the_same_message_delivered_twice_runs_once(
+    store: Store, submit: Submit, scene: Callable[[str], Scene]
+) -> None:
     submit(TRAIN)
     there = scene(FINISHING)
     there.supervisor.run()
@@ -163,8 +184,13 @@ def test_the_same_message_delivered_twice_runs_once(store: Store, submit: Submit
     assert not there.mark.exists()
 
 
-def test_a_runner_stays_warm_from_job_to_job(store: Store, submit: Submit, scene: Callable[[str], Scene]) -> None:
-    looping = PREAMBLE + "ended(start, 'succeeded')\nstart = json.loads(sys.stdin.readline())\nended(start, 'succeeded')\nsys.stdin.read()"
+def test_a_runner_stays_warm_from_job_to_job(
+    store: Store, submit: Submit, scene: Callable[[str], Scene]
+) -> None:
+    looping = (
+        PREAMBLE + "ended(start, 'succeeded')\nstart = "
+        "json.loads(sys.stdin.readline())\nended(start, 'succeeded')\nsys.stdin.read()"
+    )
     there = scene(looping)
     runner = there.supervisor.warm()
     for _ in range(2):

@@ -1,4 +1,6 @@
-"""Result rows -> charts, one function a chart: the same pictures for the page, the report, the command line and the API."""
+"""Result rows -> charts, one function a chart: the same pictures for the page, the report, the
+command line and the API.
+"""
 
 import html
 import json
@@ -10,14 +12,35 @@ import vl_convert
 
 from ffengine.text import all_visible
 from service.results.charts.drawables import Drawable, Grid, GridCell, NothingToDraw, SoFar, Source
-from service.results.charts.epochs import agreement, goodness, has, prediction, sparsity, theorem1, theorem2
+from service.results.charts.epochs import (
+    agreement,
+    goodness,
+    has,
+    prediction,
+    sparsity,
+    theorem1,
+    theorem2,
+)
 from service.results.charts.geometry import geometry, has_angles
-from service.results.charts.grids import grid_accuracy, grid_agreement, grid_sparsity, grid_theorem1, grid_theorem2, has_grid
+from service.results.charts.grids import (
+    grid_accuracy,
+    grid_agreement,
+    grid_sparsity,
+    grid_theorem1,
+    grid_theorem2,
+    has_grid,
+)
 from service.results.charts.layers import is_deep, layers
 from service.results.charts.margins import is_kept, margins
 from service.results.charts.overlay import OVERLAID, overlaid
 from service.results.charts.style import AnyChart
-from service.results.charts.widths import agreement_widths, has_agreement, has_theorem, theorem1_widths, theorem2_widths
+from service.results.charts.widths import (
+    agreement_widths,
+    has_agreement,
+    has_theorem,
+    theorem1_widths,
+    theorem2_widths,
+)
 
 __all__ = [
     "CHARTS",
@@ -46,20 +69,30 @@ MEDIA_TYPES: dict[ChartFormat, str] = {
 }
 
 
-# what JSON has to be without within a script: it could end there, and a line of it before the line's end
+# what JSON has to be without within a script: it could end there, and a line of it before the
+# line's end
 ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
-<style>html {{ color-scheme: light; }} #chart {{ width: 100%; }}</style><script>{library}</script></head>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
+<style>html {{ color-scheme: light; }} #chart {{ width: 100%; }}</style>
+<script>{library}</script></head>
 <body><div id="chart"></div>
 <script>vegaEmbed("#chart", {specification}, {options});</script></body></html>
 """
-# ast: without it the library would have to make code of expressions, which the policy of the answer does not allow
-OPTIONS = {"renderer": "svg", "ast": True, "actions": {"export": True, "source": False, "compiled": False, "editor": False}}
+# ast: without it the library would have to make code of expressions, which the policy of the answer
+# does not allow
+OPTIONS = {
+    "renderer": "svg",
+    "ast": True,
+    "actions": {"export": True, "source": False, "compiled": False, "editor": False},
+}
 
 
 class ChartEntry(NamedTuple):
-    """A chart: its name, what it shows, how it is drawn, and whether the results have rows for it."""
+    """A chart: its name, what it shows, how it is drawn, and whether the results have rows for
+    it.
+    """
 
     name: str
     meaning: str
@@ -68,7 +101,10 @@ class ChartEntry(NamedTuple):
 
 
 def render(name: str, sources: Sequence[Drawable], fmt: ChartFormat) -> bytes:
-    """A chart as bytes. KeyError for an unknown name, NothingToDraw where the results have no rows for it."""
+    """A chart as bytes.
+
+    KeyError for an unknown name, NothingToDraw where the results have no rows for it.
+    """
     specification = _specification(CHARTS[name].draw(sources))
     if fmt == "json":
         return specification.encode()
@@ -77,23 +113,38 @@ def render(name: str, sources: Sequence[Drawable], fmt: ChartFormat) -> bytes:
     if fmt == "png":
         return bytes(vl_convert.vegalite_to_png(specification, scale=2.0))
     title, options = html.escape(CHARTS[name].meaning), json.dumps(OPTIONS)
-    return PAGE.format(title=title, library=library(), specification=specification.translate(ESCAPES), options=options).encode()
+    return PAGE.format(
+        title=title,
+        library=library(),
+        specification=specification.translate(ESCAPES),
+        options=options,
+    ).encode()
 
 
 @cache
 def library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, which takes a second to put together; of the library that draws the pictures."""
+    """Vega, Vega-Lite and Vega-Embed as one script, which takes a second to put together; of the
+    library that draws the pictures.
+    """
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _specification(chart: AnyChart) -> str:
-    """The chart as JSON, its texts without what cannot be seen: an image has to be XML first, and what is no XML ends the process."""
+    """The chart as JSON, its texts without what cannot be seen: an image has to be XML first, and
+    what is no XML ends the process.
+    """
     return json.dumps(all_visible(chart.to_dict()), sort_keys=True)
 
 
 def overlay(name: str, sources: Sequence[Drawable]) -> bytes:
-    """The specification of a chart of several jobs: curves over each other, everything else in panels. Raises as render does."""
-    return _specification(overlaid(name, sources)).encode() if name in OVERLAID else render(name, sources, "json")
+    """The specification of a chart of several jobs: curves over each other, everything else in
+    panels. Raises as render does.
+    """
+    return (
+        _specification(overlaid(name, sources)).encode()
+        if name in OVERLAID
+        else render(name, sources, "json")
+    )
 
 
 def available(sources: Sequence[Drawable]) -> list[str]:
@@ -101,8 +152,10 @@ def available(sources: Sequence[Drawable]) -> list[str]:
     return [entry.name for entry in CHARTS.values() if entry.is_there(sources)]
 
 
-def _entry(draw: Callable[[Sequence[Drawable]], AnyChart], is_there: Callable[[Sequence[Drawable]], bool]) -> ChartEntry:
-    return ChartEntry(draw.__name__, (draw.__doc__ or "").strip(), draw, is_there)
+def _entry(
+    draw: Callable[[Sequence[Drawable]], AnyChart], is_there: Callable[[Sequence[Drawable]], bool]
+) -> ChartEntry:
+    return ChartEntry(draw.__name__, " ".join((draw.__doc__ or "").split()), draw, is_there)
 
 
 CHARTS: dict[str, ChartEntry] = {

@@ -13,8 +13,10 @@ MarginReader = Callable[[], Sequence[MarginHistogram]]
 class Source(NamedTuple):
     """One result to draw, and what tells it from the others ("" where it is the only one).
 
-    spec: what was asked for, where it is at hand. margins: reads what is kept of single samples, where anything is.
-    trained: of a check of trained weights, the spec of the job that trained them, where that is at hand.
+    spec: what was asked for, where it is at hand. margins: reads what is kept of single samples,
+    where anything is.
+    trained: of a check of trained weights, the spec of the job that trained them, where that is at
+    hand.
     """
 
     label: str
@@ -67,10 +69,16 @@ def curves(sources: Sequence[Drawable]) -> Iterator[Curve]:
     """Each layer of each training run; its number is in the label where there are several."""
     for source in sources:
         rows = curve_rows(source)
-        spec = source.spec if not isinstance(source, Grid) and isinstance(source.spec, TrainSpec) else None
+        spec = (
+            source.spec
+            if not isinstance(source, Grid) and isinstance(source.spec, TrainSpec)
+            else None
+        )
         layers = sorted({row.layer for row in rows})
         for layer in layers:
-            label = " ".join(filter(None, (source.label, f"layer {layer}" if len(layers) > 1 else "")))
+            label = " ".join(
+                filter(None, (source.label, f"layer {layer}" if len(layers) > 1 else ""))
+            )
             yield Curve(label, [row for row in rows if row.layer == layer], spec)
 
 
@@ -78,7 +86,11 @@ def curve_rows(source: Drawable) -> Sequence[EpochRow]:
     """The rows of a training run, or none."""
     if isinstance(source, SoFar):
         return source.curves
-    return source.result.curves if isinstance(source, Source) and isinstance(source.result, TrainResult) else ()
+    return (
+        source.result.curves
+        if isinstance(source, Source) and isinstance(source.result, TrainResult)
+        else ()
+    )
 
 
 def cells(sources: Sequence[Drawable]) -> list[tuple[str, CheckCell]]:
@@ -90,7 +102,11 @@ def check_cells(source: Drawable) -> Sequence[CheckCell]:
     """The cells of a check, or none."""
     if isinstance(source, SoFar):
         return source.cells
-    return source.result.cells if isinstance(source, Source) and isinstance(source.result, CheckResult) else ()
+    return (
+        source.result.cells
+        if isinstance(source, Source) and isinstance(source.result, CheckResult)
+        else ()
+    )
 
 
 def data_names(sources: Sequence[Drawable]) -> str:

@@ -9,7 +9,14 @@ import altair as alt
 
 from ffengine.study import interval_of
 from ffengine.theorems import THEOREMS
-from service.results.charts.drawables import Curve, Drawable, NothingToDraw, curve_rows, curves, data_names
+from service.results.charts.drawables import (
+    Curve,
+    Drawable,
+    NothingToDraw,
+    curve_rows,
+    curves,
+    data_names,
+)
 from service.results.charts.intervals import band
 from service.results.charts.style import (
     FREE_SCALE,
@@ -37,9 +44,20 @@ from service.results.charts.style import (
 if TYPE_CHECKING:
     from ffengine.results import EpochRow
 
-Figure = Literal["theorem1_ratio", "theorem2_ratio", "observed_increase_ratio", "agreement", "sparsity", "goodness"]
+Figure = Literal[
+    "theorem1_ratio",
+    "theorem2_ratio",
+    "observed_increase_ratio",
+    "agreement",
+    "sparsity",
+    "goodness",
+]
 MOST_POINTS, ALL_POINTS = 400, 8_000  # drawn of one series, and of all
-EPOCHS = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d", grid=False, labelOverlap=True))
+EPOCHS = alt.X(
+    "epoch:Q",
+    title="epoch",
+    axis=alt.Axis(tickMinStep=1, format="d", grid=False, labelOverlap=True),
+)
 MARKED_POINTS = 60  # more are a line without points
 PUBLISHED = THEOREMS[1].published
 PAPER = Reference(PUBLISHED, "paper", f"dashed: the paper, more than {PUBLISHED:g}")
@@ -63,7 +81,9 @@ GOODNESS = Style("Goodness while training", "mean goodness G")
 
 
 def theorem1(sources: Sequence[Drawable]) -> AnyChart:
-    """Share of samples that meet theorem 1's condition if their batch's goodness were lowered, epoch by epoch."""
+    """Share of samples that meet theorem 1's condition if their batch's goodness were lowered,
+    epoch by epoch.
+    """
     return _shares(sources, "theorem1_ratio", THEOREM_1)
 
 
@@ -73,9 +93,15 @@ def theorem2(sources: Sequence[Drawable]) -> AnyChart:
 
 
 def prediction(sources: Sequence[Drawable]) -> AnyChart:
-    """Share of samples whose sparsity is predicted to rise, beside the share whose sparsity does rise in the real step."""
-    predicted = [{**record, "what": "predicted"} for record in records_of(sources, "theorem2_ratio")]
-    records = predicted + [{**record, "what": "observed"} for record in records_of(sources, "observed_increase_ratio")]
+    """Share of samples whose sparsity is predicted to rise, beside the share whose sparsity does
+    rise in the real step.
+    """
+    predicted = [
+        {**record, "what": "predicted"} for record in records_of(sources, "theorem2_ratio")
+    ]
+    records = predicted + [
+        {**record, "what": "observed"} for record in records_of(sources, "observed_increase_ratio")
+    ]
     if not predicted:
         raise NothingToDraw("theorem 2 was not monitored")
     what = alt.Scale(domain=["predicted", "observed"], range=[[1, 0], [3, 3]])
@@ -88,12 +114,17 @@ def prediction(sources: Sequence[Drawable]) -> AnyChart:
         dash,
         alt.Shape("what:N", scale=shapes, title=None, legend=GREY_LEGEND),
     )
-    caption = ["predicted: the condition holds; observed: S rose in the step, in float64", *caption_of(sources, records, shares=True)]
+    caption = [
+        "predicted: the condition holds; observed: S rose in the step, in float64",
+        *caption_of(sources, records, shares=True),
+    ]
     return titled(in_panels(layers, records), "Sparsity rises: predicted and observed", caption)
 
 
 def agreement(sources: Sequence[Drawable]) -> AnyChart:
-    """How often the predicted sign of the change of S is the one that a real step makes, epoch by epoch."""
+    """How often the predicted sign of the change of S is the one that a real step makes, epoch by
+    epoch.
+    """
     return _shares(sources, "agreement", AGREEMENT)
 
 
@@ -125,14 +156,26 @@ def has(figure: Figure, sources: Sequence[Drawable]) -> bool:
 def _shares(sources: Sequence[Drawable], figure: Figure, style: Style) -> AnyChart:
     records = records_of(sources, figure)
     reference = style.reference.value if style.reference else None
-    scale, note = share_scale((float(record["low"] or 0) for record in records), reference, upper_half=figure == "agreement")
+    scale, note = share_scale(
+        (float(record["low"] or 0) for record in records),
+        reference,
+        upper_half=figure == "agreement",
+    )
     layers = _layers(records, style, scale)
-    return titled(in_panels(layers, records), style.title, [*caption_of(sources, records, style, shares=True), note])
+    return titled(
+        in_panels(layers, records),
+        style.title,
+        [*caption_of(sources, records, style, shares=True), note],
+    )
 
 
 def _means(sources: Sequence[Drawable], figure: Figure, style: Style) -> AnyChart:
     records = records_of(sources, figure)
-    return titled(in_panels(_layers(records, style, FREE_SCALE), records), style.title, caption_of(sources, records, style, shares=False))
+    return titled(
+        in_panels(_layers(records, style, FREE_SCALE), records),
+        style.title,
+        caption_of(sources, records, style, shares=False),
+    )
 
 
 def _layers(
@@ -142,13 +185,19 @@ def _layers(
     dash: alt.StrokeDash | None = None,
     shape: alt.Shape | None = None,
 ) -> AnyChart:
-    """A line with its band for each split; the line's pattern tells the splits apart too, unless it tells something else."""
+    """A line with its band for each split; the line's pattern tells the splits apart too, unless it
+    tells something else.
+    """
     dash = dash or alt.StrokeDash("split:N", scale=SPLIT_DASHES, title=None, legend=LEGEND)
     shape = shape or alt.Shape("split:N", scale=SPLIT_SHAPES, title=None, legend=LEGEND)
     y = alt.Y("mean:Q", title=style.axis, scale=scale)
-    extra = [alt.Tooltip("what:N", title=" ")] if any("what" in record for record in records) else []
+    extra = (
+        [alt.Tooltip("what:N", title=" ")] if any("what" in record for record in records) else []
+    )
     base = alt.Chart().encode(
-        x=EPOCHS, color=alt.Color("split:N", scale=SPLIT_COLOURS, title=None, legend=LEGEND), detail="what:N" if extra else alt.Undefined
+        x=EPOCHS,
+        color=alt.Color("split:N", scale=SPLIT_COLOURS, title=None, legend=LEGEND),
+        detail="what:N" if extra else alt.Undefined,
     )
     tooltip = [
         *(["series:N"] if len(labels_of(records)) > 1 else []),
@@ -161,17 +210,24 @@ def _layers(
         "seeds:Q",
         "samples:Q",
     ]
-    band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=style.axis, scale=scale), y2="high:Q")
+    band = base.mark_area(opacity=0.18).encode(
+        y=alt.Y("low:Q", title=style.axis, scale=scale), y2="high:Q"
+    )
     line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash, tooltip=tooltip)
     size = 36 if len({record["epoch"] for record in records}) <= MARKED_POINTS else 0
-    points = base.mark_point(filled=True, opacity=1, size=size).encode(y=y, shape=shape, tooltip=tooltip)
+    points = base.mark_point(filled=True, opacity=1, size=size).encode(
+        y=y, shape=shape, tooltip=tooltip
+    )
     single = len(labels_of(records)) == 1
     rule = [reference_line(style.reference, scale, with_word=single)] if style.reference else []
     return alt.layer(*rule, band, line, *([points] if size else []))
 
 
 def records_of(sources: Sequence[Drawable], figure: Figure) -> list[Record]:
-    """One record for each series, split and drawn epoch. NothingToDraw where no epoch has a value."""
+    """One record for each series, split and drawn epoch.
+
+    NothingToDraw where no epoch has a value.
+    """
     found: dict[str, list[Curve]] = defaultdict(list)
     for curve in curves(sources):
         found[curve.label].append(curve)
@@ -201,19 +257,32 @@ def _series(label: str, alike: Iterable[Curve], figure: Figure, most: int) -> li
             "samples": sum(row.counted(figure) for row in group),
             "stride": stride,
         }
-        for (epoch, split), group in sorted(groups.items(), key=lambda item: (item[0][1] == "negative", item[0][0]))  # dashes on top
+        for (epoch, split), group in sorted(
+            groups.items(), key=lambda item: (item[0][1] == "negative", item[0][0])
+        )  # dashes on top
         if (found := interval_of(group, figure))
     ]
 
 
-def caption_of(sources: Sequence[Drawable], records: Sequence[Record], style: Style | None = None, *, shares: bool) -> list[str]:
+def caption_of(
+    sources: Sequence[Drawable],
+    records: Sequence[Record],
+    style: Style | None = None,
+    *,
+    shares: bool,
+) -> list[str]:
     """What is drawn, and how its band was made."""
     seeds = max(int(record["seeds"] or 0) for record in records)
     per_point = ranged((int(record["samples"] or 0) for record in records), "sample")
-    how = "the wider of Student's (seeds) and Wilson's (samples)" if shares else "Student's over seeds"
+    how = (
+        "the wider of Student's (seeds) and Wilson's (samples)"
+        if shares
+        else "Student's over seeds"
+    )
     stride = max(int(record["stride"] or 1) for record in records)
+    drawn = f"{data_names(sources)}; mean over {counted(seeds, 'seed')}; {per_point} a point"
     return [
-        f"{data_names(sources)}; mean over {counted(seeds, 'seed')}; {per_point} a point".removeprefix("; "),
+        drawn.removeprefix("; "),
         f"band: 95 % interval, {how}" if seeds > 1 else "one seed: no interval",
         style.reference.meaning if style and style.reference else "",
         f"one in {stride} measured epochs is drawn" if stride > 1 else "",

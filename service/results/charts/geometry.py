@@ -1,4 +1,6 @@
-"""The theory's picture: what a pair of samples adds to the margin by the angle between them, over the angles of the data."""
+"""The theory's picture: what a pair of samples adds to the margin by the angle between them, over
+the angles of the data.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +11,19 @@ import numpy.typing as npt
 from ffengine.results import AngleRow, CheckResult
 from ffengine.theorems import THEOREMS
 from service.results.charts.drawables import Drawable, NothingToDraw, Source, data_names
-from service.results.charts.style import BLUE, GREEN, GREY, VERMILLION, AnyChart, Record, in_panels, labels_of, panels_note, ranged, titled
+from service.results.charts.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    VERMILLION,
+    AnyChart,
+    Record,
+    in_panels,
+    labels_of,
+    panels_note,
+    ranged,
+    titled,
+)
 
 CURVE = "cos θ φ(θ), scaled"
 PUSHES = ["all samples", "negative samples, +", "positive samples, −", CURVE]
@@ -20,7 +34,9 @@ ROOM = 1.08  # above the highest bar
 
 
 def geometry(sources: Sequence[Drawable]) -> AnyChart:
-    """Angles between samples, weighted by energy, under cos θ φ(θ): what a pair at that angle adds to the margin."""
+    """Angles between samples, weighted by energy, under cos θ φ(θ): what a pair at that angle adds
+    to the margin.
+    """
     checks = [source for source in sources if isinstance(source, Source) and has_angles(source)]
     bars = [record for source in checks for record in _bars(source)]
     if not bars:
@@ -28,12 +44,20 @@ def geometry(sources: Sequence[Drawable]) -> AnyChart:
     top = max(abs(float(record["share"] or 0)) for record in bars)
     records = bars + [record for source in checks for record in _curve(source.label, top)]
     used = [push for push in PUSHES if any(record["push"] == push for record in records)]
-    return titled(in_panels(_layers(top, used), records), "Angles between samples", _caption(checks, records, used))
+    return titled(
+        in_panels(_layers(top, used), records),
+        "Angles between samples",
+        _caption(checks, records, used),
+    )
 
 
 def has_angles(source: Drawable) -> bool:
     """Whether the source is a check that kept angles."""
-    return isinstance(source, Source) and isinstance(source.result, CheckResult) and any(sum(row.energy) for row in source.result.geometry)
+    return (
+        isinstance(source, Source)
+        and isinstance(source.result, CheckResult)
+        and any(sum(row.energy) for row in source.result.geometry)
+    )
 
 
 def limit_curve(degrees: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -46,19 +70,46 @@ def limit_curve(degrees: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _layers(top: float, used: Sequence[str]) -> AnyChart:
     """Bars and curve about one zero, the curve as high as the highest bar."""
-    angles = alt.Axis(values=[0, 30, 60, 90, 120, 150, 180], grid=False, labelExpr="datum.value + '°'")
-    x = alt.X("from:Q", title="angle θ between x_i and x_k (degrees)", scale=alt.Scale(domain=[0, 180], nice=False), axis=angles)
+    angles = alt.Axis(
+        values=[0, 30, 60, 90, 120, 150, 180], grid=False, labelExpr="datum.value + '°'"
+    )
+    x = alt.X(
+        "from:Q",
+        title="angle θ between x_i and x_k (degrees)",
+        scale=alt.Scale(domain=[0, 180], nice=False),
+        axis=angles,
+    )
     size = alt.Axis(labelExpr="format(abs(datum.value), '.1~%')", grid=False)
     scale = alt.Scale(domain=[-ROOM * top, ROOM * top], nice=False)
     y = alt.Y("share:Q", title="share of energy ‖x_i‖²", scale=scale, axis=size)
-    colour = alt.Color("push:N", scale=PUSH_COLOURS, title=None, legend=alt.Legend(orient="top", values=list(used), symbolType="square"))
+    colour = alt.Color(
+        "push:N",
+        scale=PUSH_COLOURS,
+        title=None,
+        legend=alt.Legend(orient="top", values=list(used), symbolType="square"),
+    )
     shares = alt.Tooltip("energy:Q", title="share of energy", format=".3%")
     bars = alt.Chart().mark_bar(opacity=0.75, binSpacing=0).transform_filter("isValid(datum.pairs)")
-    bars = bars.encode(x=x, x2="to:Q", y=y, y2=alt.datum(0), color=colour, tooltip=["push:N", "from:Q", "to:Q", shares, "pairs:Q"])
+    bars = bars.encode(
+        x=x,
+        x2="to:Q",
+        y=y,
+        y2=alt.datum(0),
+        color=colour,
+        tooltip=["push:N", "from:Q", "to:Q", shares, "pairs:Q"],
+    )
     line = alt.Chart().mark_line(strokeWidth=2.5).transform_filter("isValid(datum.value)")
-    line = line.encode(x=x, y=y, color=colour, tooltip=["from:Q", alt.Tooltip("value:Q", title="cos θ φ(θ)", format=".4f")])
+    line = line.encode(
+        x=x,
+        y=y,
+        color=colour,
+        tooltip=["from:Q", alt.Tooltip("value:Q", title="cos θ φ(θ)", format=".4f")],
+    )
     axes = alt.Chart(alt.InlineData(values=[{"from": 90, "share": 0}]))
-    zero, right = axes.mark_rule(color=GREY).encode(y=y), axes.mark_rule(color=GREY, strokeDash=[6, 4]).encode(x=x)
+    zero, right = (
+        axes.mark_rule(color=GREY).encode(y=y),
+        axes.mark_rule(color=GREY, strokeDash=[6, 4]).encode(x=x),
+    )
     return alt.layer(bars, zero, right, line)
 
 
@@ -72,7 +123,12 @@ def _bars(source: Source) -> Iterator[Record]:
         width = 180 / len(row.pairs)
         for place, (pairs, energy) in enumerate(zip(row.pairs, row.energy, strict=True)):
             if pairs:
-                here = {"from": place * width, "to": (place + 1) * width, "pairs": pairs, "energy": energy / total}
+                here = {
+                    "from": place * width,
+                    "to": (place + 1) * width,
+                    "pairs": pairs,
+                    "energy": energy / total,
+                }
                 yield {"series": source.label, "push": push, **here, "share": sign * energy / total}
 
 
@@ -80,20 +136,37 @@ def _curve(label: str, top: float) -> Iterator[Record]:
     degrees = np.arange(0, 180 + CURVE_DEGREES, CURVE_DEGREES, dtype=np.float64)
     curve = limit_curve(degrees)
     for angle, value in zip(degrees.tolist(), curve.tolist(), strict=True):
-        yield {"series": label, "push": CURVE, "from": angle, "value": value, "share": value / float(curve.max()) * top}
+        yield {
+            "series": label,
+            "push": CURVE,
+            "from": angle,
+            "value": value,
+            "share": value / float(curve.max()) * top,
+        }
 
 
 def _caption(checks: Sequence[Source], records: Sequence[Record], used: Sequence[str]) -> list[str]:
     results = [source.result for source in checks if isinstance(source.result, CheckResult)]
     rows = [row for result in results for row in result.geometry]
-    activations = {source.spec.activation for source in checks if source.spec and source.spec.kind == "check"} - {"relu"}
-    pairs, samples = ranged((_pairs(result) for result in results), "pair"), ranged((row.beside for row in rows), "sample")
+    activations = {
+        source.spec.activation for source in checks if source.spec and source.spec.kind == "check"
+    } - {"relu"}
+    pairs, samples = (
+        ranged((_pairs(result) for result in results), "pair"),
+        ranged((row.beside for row in rows), "sample"),
+    )
     return [
-        f"{data_names(checks)}; {pairs} of {samples} of one batch, seed {rows[0].seed}; bins of {180 / len(rows[0].pairs):g}°",
+        f"{data_names(checks)}; {pairs} of {samples} of one batch, seed {rows[0].seed}; bins of "
+        f"{180 / len(rows[0].pairs):g}°",
         f"{_acute(rows):.1%} of the energy is at angles below 90°",
-        "bars: energy of the pairs; up: pushes towards sparsity at acute angles" if len(used) > 2 else "bars: energy of the pairs",
-        f"line: what a pair adds for its energy (relu, infinite width), at most {limit_curve(PEAKS).max():.4f}",
-        f"these checks are of {', '.join(sorted(activations))}: their line is another" if activations else "",
+        "bars: energy of the pairs; up: pushes towards sparsity at acute angles"
+        if len(used) > 2
+        else "bars: energy of the pairs",
+        f"line: what a pair adds for its energy (relu, infinite width), at most "
+        f"{limit_curve(PEAKS).max():.4f}",
+        f"these checks are of {', '.join(sorted(activations))}: their line is another"
+        if activations
+        else "",
         panels_note(len(labels_of(records))),
     ]
 

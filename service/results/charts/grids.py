@@ -1,4 +1,6 @@
-"""A study as a picture: two varied fields as a heat map, one as points with intervals, further ones as small multiples."""
+"""A study as a picture: two varied fields as a heat map, one as points with intervals, further ones
+as small multiples.
+"""
 
 import json
 from collections import Counter
@@ -38,11 +40,15 @@ MEANINGS = {"×": "failed or cancelled", "…": "not finished", "–": "without 
 MOST_NUMBERED = (12, 20)  # columns and rows of a heat map that is not too fine for numbers in it
 ROW_HEIGHT, LEAST_HEIGHT, MOST_HEIGHT = 34, 70, 420
 Dims = dict[str, str]
-Key = tuple[tuple[str, str], ...]  # layer, width and split of a value, as far as they tell it from others
+Key = tuple[
+    tuple[str, str], ...
+]  # layer, width and split of a value, as far as they tell it from others
 
 
 class Figure(NamedTuple):
-    """A figure of every run: its title and axis, whether a run has it, and whether a key of its summary is the figure."""
+    """A figure of every run: its title and axis, whether a run has it, and whether a key of its
+    summary is the figure.
+    """
 
     title: str
     axis: str
@@ -53,22 +59,30 @@ class Figure(NamedTuple):
 
 
 def grid_theorem1(sources: Sequence[Drawable]) -> AnyChart:
-    """Theorem 1's ratio of every run of a study (of training: after the last epoch), over what the study varies."""
+    """Theorem 1's ratio of every run of a study (of training: after the last epoch), over what the
+    study varies.
+    """
     return _draw(sources, FIGURES["grid_theorem1"])
 
 
 def grid_theorem2(sources: Sequence[Drawable]) -> AnyChart:
-    """Theorem 2's ratio of every run of a study (of training: after the last epoch), over what the study varies."""
+    """Theorem 2's ratio of every run of a study (of training: after the last epoch), over what the
+    study varies.
+    """
     return _draw(sources, FIGURES["grid_theorem2"])
 
 
 def grid_agreement(sources: Sequence[Drawable]) -> AnyChart:
-    """How often predicted and observed sign agree in every run of a study, over what the study varies."""
+    """How often predicted and observed sign agree in every run of a study, over what the study
+    varies.
+    """
     return _draw(sources, FIGURES["grid_agreement"])
 
 
 def grid_sparsity(sources: Sequence[Drawable]) -> AnyChart:
-    """Mean Hoyer sparsity after the last epoch of every run of a study, over what the study varies."""
+    """Mean Hoyer sparsity after the last epoch of every run of a study, over what the study
+    varies.
+    """
     return _draw(sources, FIGURES["grid_sparsity"])
 
 
@@ -82,7 +96,10 @@ def has_grid(name: str, sources: Sequence[Drawable]) -> bool:
     for source in sources:
         if isinstance(source, Grid):
             fields = {key for cell in source.cells for key in cell.found.params}
-            varies = any(len({_worded(cell.found.params.get(field)) for cell in source.cells}) > 1 for field in fields)
+            varies = any(
+                len({_worded(cell.found.params.get(field)) for cell in source.cells}) > 1
+                for field in fields
+            )
             if varies and any(True for cell in source.cells for _ in _values(cell, FIGURES[name])):
                 return True
     return False
@@ -92,15 +109,26 @@ def _theorem(number: TheoremNumber) -> Figure:
     published = THEOREMS[number].published
 
     def is_of(cell: GridCell) -> bool:
-        return cell.found.kind == "train" or (isinstance(cell.spec, CheckSpec) and cell.spec.theorem == number)
+        return cell.found.kind == "train" or (
+            isinstance(cell.spec, CheckSpec) and cell.spec.theorem == number
+        )
 
     def matches(name: str, dims: Dims) -> bool:
-        return name == f"theorem{number}_ratio" or (name == "ratio" and dims.get("method") == "exact")
+        return name == f"theorem{number}_ratio" or (
+            name == "ratio" and dims.get("method") == "exact"
+        )
 
     words = f"more than {published:g}" if number == 1 else "more than one half"
     paper = Reference(published, "paper", f"the paper: {words}")
     scheme: Literal["viridis", "blueorange"] = "viridis" if number == 1 else "blueorange"
-    return Figure(f"Theorem {number} over the study", "satisfied / live samples", is_of, matches, scheme, paper)
+    return Figure(
+        f"Theorem {number} over the study",
+        "satisfied / live samples",
+        is_of,
+        matches,
+        scheme,
+        paper,
+    )
 
 
 def _trained(cell: GridCell) -> bool:
@@ -132,7 +160,9 @@ FIGURES: dict[str, Figure] = {
 
 
 class Place(NamedTuple):
-    """One value of one run: what was varied, in words, and the value, or the state of a run without."""
+    """One value of one run: what was varied, in words, and the value, or the state of a run
+    without.
+    """
 
     cell: GridCell
     dims: Dims
@@ -149,14 +179,23 @@ class Axes(NamedTuple):
 
 
 def _draw(sources: Sequence[Drawable], figure: Figure) -> AnyChart:
-    places = [(source.label, place) for source in sources if isinstance(source, Grid) for place in _places(source, figure)]
+    places = [
+        (source.label, place)
+        for source in sources
+        if isinstance(source, Grid)
+        for place in _places(source, figure)
+    ]
     if not any(place.value for _, place in places):
         raise NothingToDraw("no run of a study has the figure")
     axes = _axes([place for _, place in places])
     records = [_record(label, place, axes) for label, place in places]
     _name_panels(records, places, axes)
     order = {"positive": 0, "negative": 1}
-    records.sort(key=lambda record: (str(record["part"]), order.get(str(record["split"]), 2)) if axes.y else ("", 0))
+    records.sort(
+        key=lambda record: (
+            (str(record["part"]), order.get(str(record["split"]), 2)) if axes.y else ("", 0)
+        )
+    )
     chart = _heat_map(records, axes, figure) if axes.y else _points(records, axes, figure)
     return titled(chart, figure.title, _caption(sources, records, figure, heat=axes.y is not None))
 
@@ -169,11 +208,15 @@ def _places(grid: Grid, figure: Figure) -> Iterator[Place]:
     cells = [cell for cell in grid.cells if figure.is_of(cell)]
     parts = len({cell.found.part for cell in cells}) > 1
     found = [dict(_values(cell, figure)) for cell in cells]
-    if all(len({dict(key).get("width") for key in values}) <= 1 for values in found):  # the grid says the width already
+    if all(
+        len({dict(key).get("width") for key in values}) <= 1 for values in found
+    ):  # the grid says the width already
         found = [{_without_width(key): value for key, value in values.items()} for values in found]
     seen = list(dict.fromkeys(key for values in found for key in values))
     for cell, values in zip(cells, found, strict=True):
-        varied = {field: _worded(value) for field, value in cell.found.params.items()} | ({"part": cell.found.part} if parts else {})
+        varied = {field: _worded(value) for field, value in cell.found.params.items()} | (
+            {"part": cell.found.part} if parts else {}
+        )
         for key in seen:
             yield Place(cell, {**varied, **dict(key)}, values.get(key))
 
@@ -183,15 +226,29 @@ def _without_width(key: Key) -> Key:
 
 
 def _values(cell: GridCell, figure: Figure) -> Iterator[tuple[Key, Interval]]:
-    """The figure's values in a run's summary, of training those after the last epoch, by layer, width and split."""
+    """The figure's values in a run's summary, of training those after the last epoch, by layer,
+    width and split.
+    """
     if not figure.is_of(cell):
         return
     keys = [(_parsed(key), value) for key, value in cell.found.summary.items()]
     own = [(dims, value) for (name, dims), value in keys if figure.matches(name, dims)]
     for dims, value in own:
-        last = max((int(other.get("epoch", 0)) for other, _ in own if other.get("layer") == dims.get("layer")), default=0)
+        last = max(
+            (
+                int(other.get("epoch", 0))
+                for other, _ in own
+                if other.get("layer") == dims.get("layer")
+            ),
+            default=0,
+        )
         if int(dims.get("epoch", last)) == last:
-            yield tuple((field, dims[field]) for field in ("layer", "width", "split") if field in dims), value
+            yield (
+                tuple(
+                    (field, dims[field]) for field in ("layer", "width", "split") if field in dims
+                ),
+                value,
+            )
 
 
 def _parsed(key: str) -> tuple[str, Dims]:
@@ -204,15 +261,32 @@ def _worded(value: JsonValue) -> str:
     if isinstance(value, list):
         return " · ".join(_worded(one) for one in value)
     if isinstance(value, Mapping):
-        return " ".join(_worded(one) if key in ("name", "strategy") else f"{key} {_worded(one)}" for key, one in value.items())
+        return " ".join(
+            _worded(one) if key in ("name", "strategy") else f"{key} {_worded(one)}"
+            for key, one in value.items()
+        )
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def _axes(places: Sequence[Place]) -> Axes:
-    """Along x the field with most values, along y the next; splits, layers and parts are told apart by panels."""
-    fields = list(dict.fromkeys(field for place in places for field in place.dims if field not in ("split", "layer", "part")))
-    values = {field: list(dict.fromkeys(place.dims[field] for place in places if field in place.dims)) for field in fields}
-    varied = sorted((field for field in fields if len(values[field]) > 1), key=lambda field: -len(values[field]))
+    """Along x the field with most values, along y the next; splits, layers and parts are told apart
+    by panels.
+    """
+    fields = list(
+        dict.fromkeys(
+            field
+            for place in places
+            for field in place.dims
+            if field not in ("split", "layer", "part")
+        )
+    )
+    values = {
+        field: list(dict.fromkeys(place.dims[field] for place in places if field in place.dims))
+        for field in fields
+    }
+    varied = sorted(
+        (field for field in fields if len(values[field]) > 1), key=lambda field: -len(values[field])
+    )
     if not varied:
         raise NothingToDraw("the study varies nothing")
     y = varied[1] if len(varied) > 1 else None
@@ -242,10 +316,16 @@ def _mark(state: str) -> str:
     return "×" if state in ENDED_WITHOUT else "–" if state == "succeeded" else "…"
 
 
-def _name_panels(records: Sequence[Record], places: Sequence[tuple[str, Place]], axes: Axes) -> None:
+def _name_panels(
+    records: Sequence[Record], places: Sequence[tuple[str, Place]], axes: Axes
+) -> None:
     """Give each record the words of what neither axis shows."""
-    apart = {axes.x, axes.y} | (set() if axes.y else {"split"})  # points tell the splits apart by colour
-    fields = dict.fromkeys(field for _, place in places for field in place.dims if field not in apart)
+    apart = {axes.x, axes.y} | (
+        set() if axes.y else {"split"}
+    )  # points tell the splits apart by colour
+    fields = dict.fromkeys(
+        field for _, place in places for field in place.dims if field not in apart
+    )
     several = [field for field in fields if len({place.dims.get(field) for _, place in places}) > 1]
     for record, (label, place) in zip(records, places, strict=True):
         named = [_panel_words(field, place.dims[field]) for field in several if field in place.dims]
@@ -267,11 +347,29 @@ def _heat_map(records: list[Record], axes: Axes, figure: Figure) -> AnyChart:
     low, high = (0.0, 1.0) if middle else (min(values), max(values))
     for record in records:
         record["ink"] = _ink(record, low, high, middle=middle)
-    scale = alt.Scale(scheme=figure.scheme, domain=[low, high], domainMid=0.5) if middle else alt.Scale(scheme=figure.scheme)
-    legend = alt.Legend(title=figure.axis, orient="bottom", direction="horizontal", gradientLength=180, titleLimit=300, format=".3~g")
+    scale = (
+        alt.Scale(scheme=figure.scheme, domain=[low, high], domainMid=0.5)
+        if middle
+        else alt.Scale(scheme=figure.scheme)
+    )
+    legend = alt.Legend(
+        title=figure.axis,
+        orient="bottom",
+        direction="horizontal",
+        gradientLength=180,
+        titleLimit=300,
+        format=".3~g",
+    )
     base = alt.Chart().encode(
-        x=alt.X("x:O", title=axes.x, sort=axes.x_order, axis=alt.Axis(labelAngle=0, labelOverlap=True, labelLimit=120)),
-        y=alt.Y("y:O", title=axes.y, sort=axes.y_order, axis=alt.Axis(labelOverlap=True, labelLimit=110)),
+        x=alt.X(
+            "x:O",
+            title=axes.x,
+            sort=axes.x_order,
+            axis=alt.Axis(labelAngle=0, labelOverlap=True, labelLimit=120),
+        ),
+        y=alt.Y(
+            "y:O", title=axes.y, sort=axes.y_order, axis=alt.Axis(labelOverlap=True, labelLimit=110)
+        ),
         tooltip=[
             alt.Tooltip("x:N", title=axes.x),
             alt.Tooltip("y:N", title=str(axes.y)),
@@ -282,13 +380,27 @@ def _heat_map(records: list[Record], axes: Axes, figure: Figure) -> AnyChart:
             "state:N",
         ],
     )
-    there = base.mark_rect().transform_filter("isValid(datum.value)").encode(color=alt.Color("value:Q", scale=scale, legend=legend))
-    missing = base.mark_rect(fill=GREY, fillOpacity=0.25, stroke=GREY, strokeDash=[3, 3], strokeWidth=1)
+    there = (
+        base.mark_rect()
+        .transform_filter("isValid(datum.value)")
+        .encode(color=alt.Color("value:Q", scale=scale, legend=legend))
+    )
+    missing = base.mark_rect(
+        fill=GREY, fillOpacity=0.25, stroke=GREY, strokeDash=[3, 3], strokeWidth=1
+    )
     layers = [there, missing.transform_filter("!isValid(datum.value)")]
     if len(axes.x_order) <= MOST_NUMBERED[0] and len(axes.y_order) <= MOST_NUMBERED[1]:
-        inks = [("white", base.mark_text(fontSize=11, color="white")), ("black", base.mark_text(fontSize=11, color="black"))]
-        layers += [text.encode(text="text:N").transform_filter(f"datum.ink == '{ink}'") for ink, text in inks]
-        layers.append(base.mark_text(fontSize=11).encode(text="text:N").transform_filter("datum.ink == null"))
+        inks = [
+            ("white", base.mark_text(fontSize=11, color="white")),
+            ("black", base.mark_text(fontSize=11, color="black")),
+        ]
+        layers += [
+            text.encode(text="text:N").transform_filter(f"datum.ink == '{ink}'")
+            for ink, text in inks
+        ]
+        layers.append(
+            base.mark_text(fontSize=11).encode(text="text:N").transform_filter("datum.ink == null")
+        )
     height = max(LEAST_HEIGHT, min(MOST_HEIGHT, ROW_HEIGHT * len(axes.y_order)))
     return in_panels(alt.layer(*layers), records, height=height)
 
@@ -306,14 +418,29 @@ def _points(records: Sequence[Record], axes: Axes, figure: Figure) -> AnyChart:
     drawn = [record for record in records if record["value"] is not None]
     scale, _ = _scale(drawn, figure)
     splits = any(record["split"] for record in drawn)
-    colour = alt.Color("split:N", scale=SPLIT_COLOURS, title=None, legend=LEGEND) if splits else alt.value(SPLIT_COLOURS.range[0])
-    shape = alt.Shape("split:N", scale=SPLIT_SHAPES, title=None, legend=LEGEND) if splits else alt.value("circle")
-    x = alt.X("x:O", title=axes.x, sort=axes.x_order, axis=alt.Axis(labelAngle=0, labelOverlap=True, labelLimit=120))
+    colour = (
+        alt.Color("split:N", scale=SPLIT_COLOURS, title=None, legend=LEGEND)
+        if splits
+        else alt.value(SPLIT_COLOURS.range[0])
+    )
+    shape = (
+        alt.Shape("split:N", scale=SPLIT_SHAPES, title=None, legend=LEGEND)
+        if splits
+        else alt.value("circle")
+    )
+    x = alt.X(
+        "x:O",
+        title=axes.x,
+        sort=axes.x_order,
+        axis=alt.Axis(labelAngle=0, labelOverlap=True, labelLimit=120),
+    )
     base = alt.Chart().encode(x=x, color=colour)
     if splits:
         base = base.encode(xOffset=alt.XOffset("split:N", sort=["positive", "negative"]))
     y = alt.Y("value:Q", title=figure.axis, scale=scale)
-    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", scale=scale, title=figure.axis), y2="high:Q")
+    bars = base.mark_rule(strokeWidth=2).encode(
+        y=alt.Y("low:Q", scale=scale, title=figure.axis), y2="high:Q"
+    )
     tooltip = [
         alt.Tooltip("x:N", title=axes.x),
         *(["split:N"] if splits else []),
@@ -322,7 +449,9 @@ def _points(records: Sequence[Record], axes: Axes, figure: Figure) -> AnyChart:
         alt.Tooltip("high:Q", format=".4f"),
         "seeds:Q",
     ]
-    points = base.mark_point(filled=True, size=70, opacity=1).encode(y=y, shape=shape, tooltip=tooltip)
+    points = base.mark_point(filled=True, size=70, opacity=1).encode(
+        y=y, shape=shape, tooltip=tooltip
+    )
     single = len(labels_of(drawn)) == 1
     rule = [reference_line(figure.reference, scale, with_word=single)] if figure.reference else []
     return in_panels(alt.layer(*rule, bars, points), drawn)
@@ -331,22 +460,34 @@ def _points(records: Sequence[Record], axes: Axes, figure: Figure) -> AnyChart:
 def _scale(records: Sequence[Record], figure: Figure) -> tuple[alt.Scale, str]:
     if figure.reference is None:
         return alt.Scale(zero=False), ""
-    return share_scale((max(0.0, float(record["low"] or 0)) for record in records if record["value"] is not None), figure.reference.value)
+    return share_scale(
+        (max(0.0, float(record["low"] or 0)) for record in records if record["value"] is not None),
+        figure.reference.value,
+    )
 
 
-def _caption(sources: Sequence[Drawable], records: Sequence[Record], figure: Figure, *, heat: bool) -> list[str]:
+def _caption(
+    sources: Sequence[Drawable], records: Sequence[Record], figure: Figure, *, heat: bool
+) -> list[str]:
     grids = [source for source in sources if isinstance(source, Grid)]
     cells = [cell for grid in grids for cell in grid.cells if figure.is_of(cell)]
-    without = Counter(_mark(cell.found.state) for cell in cells if not any(True for _ in _values(cell, figure)))
+    without = Counter(
+        _mark(cell.found.state) for cell in cells if not any(True for _ in _values(cell, figure))
+    )
     seeds = [int(record["seeds"]) for record in records if record["seeds"] is not None]
     samples = [count for cell in cells if (count := _samples(cell, figure)) is not None]
     each = f" of {ranged(samples, 'sample')}" if samples else ""
     interval = ("95 % interval in the tooltip" if heat else "bars: 95 % interval") + (
-        ", Student's over seeds" if figure.axis == SPARSITY_AXIS else ", the wider of Student's (seeds) and Wilson's (samples)"
+        ", Student's over seeds"
+        if figure.axis == SPARSITY_AXIS
+        else ", the wider of Student's (seeds) and Wilson's (samples)"
     )
-    missing = "".join(f"; {mark} {MEANINGS[mark]}: {count}" for mark, count in sorted(without.items()))
+    missing = "".join(
+        f"; {mark} {MEANINGS[mark]}: {count}" for mark, count in sorted(without.items())
+    )
     return [
-        f"{data_names(grids)}; each {'cell' if heat else 'point'}: mean over {ranged(seeds, 'seed')}{each}".removeprefix("; "),
+        f"{data_names(grids)}; each {'cell' if heat else 'point'}: mean over "
+        f"{ranged(seeds, 'seed')}{each}".removeprefix("; "),
         interval if max(seeds) > 1 else "one seed: no interval",
         ("" if heat else "dashed: ") + figure.reference.meaning if figure.reference else "",
         f"{counted(len(cells), 'run')}{missing}",

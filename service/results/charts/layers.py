@@ -1,4 +1,6 @@
-"""Sparsity by layer: of networks with more than one, before and after training, and on samples they have not seen."""
+"""Sparsity by layer: of networks with more than one, before and after training, and on samples they
+have not seen.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -36,7 +38,9 @@ STAGE_DASHES = alt.Scale(domain=STAGES, range=[[2, 3], [1, 0]])
 
 
 def layers(sources: Sequence[Drawable]) -> AnyChart:
-    """Mean Hoyer sparsity of each layer before and after training, of both splits and of samples that were held out."""
+    """Mean Hoyer sparsity of each layer before and after training, of both splits and of samples
+    that were held out.
+    """
     records = [record for source in sources if is_deep(source) for record in _records(source)]
     if not records:
         raise NothingToDraw("no network has more than one layer")
@@ -46,15 +50,36 @@ def layers(sources: Sequence[Drawable]) -> AnyChart:
     y = alt.Y("mean:Q", title=SPARSITY_AXIS, scale=FREE_SCALE)
     colour = alt.Color("kind:N", scale=KIND_COLOURS, title=None, legend=legend)
     base = alt.Chart().encode(x=x, xOffset=alt.XOffset("kind:N", sort=kinds), color=colour)
-    tooltip = ["layer:O", "kind:N", "stage:N", "epoch:Q", alt.Tooltip("mean:Q", format=".4f"), "seeds:Q", "samples:Q"]
+    tooltip = [
+        "layer:O",
+        "kind:N",
+        "stage:N",
+        "epoch:Q",
+        alt.Tooltip("mean:Q", format=".4f"),
+        "seeds:Q",
+        "samples:Q",
+    ]
     lines = base.mark_line(strokeWidth=1.5).encode(
-        y=y, strokeDash=alt.StrokeDash("stage:N", scale=STAGE_DASHES, title=None, legend=LEGEND), detail="stage:N"
+        y=y,
+        strokeDash=alt.StrokeDash("stage:N", scale=STAGE_DASHES, title=None, legend=LEGEND),
+        detail="stage:N",
     )
-    bars = base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q").transform_filter(f"datum.stage == '{STAGES[1]}'")
+    bars = (
+        base.mark_rule(strokeWidth=2)
+        .encode(y="low:Q", y2="high:Q")
+        .transform_filter(f"datum.stage == '{STAGES[1]}'")
+    )
     shape = alt.Shape("kind:N", scale=KIND_SHAPES, title=None, legend=legend)
-    before = base.mark_point(filled=False, size=60, opacity=1).encode(y=y, shape=shape, tooltip=tooltip)
-    after = base.mark_point(filled=True, size=60, opacity=1).encode(y=y, shape=shape, tooltip=tooltip)
-    points = [point.transform_filter(f"datum.stage == '{stage}'") for stage, point in zip(STAGES, (before, after), strict=True)]
+    before = base.mark_point(filled=False, size=60, opacity=1).encode(
+        y=y, shape=shape, tooltip=tooltip
+    )
+    after = base.mark_point(filled=True, size=60, opacity=1).encode(
+        y=y, shape=shape, tooltip=tooltip
+    )
+    points = [
+        point.transform_filter(f"datum.stage == '{stage}'")
+        for stage, point in zip(STAGES, (before, after), strict=True)
+    ]
     chart = in_panels(alt.layer(lines, bars, *points), records)
     return titled(chart, "Sparsity by layer", _caption(sources, records, kinds))
 
@@ -90,14 +115,19 @@ def _records(source: Drawable) -> Iterator[Record]:
             }
 
 
-def _caption(sources: Sequence[Drawable], records: Sequence[Record], kinds: Sequence[str]) -> list[str]:
+def _caption(
+    sources: Sequence[Drawable], records: Sequence[Record], kinds: Sequence[str]
+) -> list[str]:
     seeds = max(int(record["seeds"] or 0) for record in records)
     held_out = [kind for kind in kinds if kind in ("validation", "test")]
     samples = ranged((int(record["samples"] or 0) for record in records), "live sample")
+    drawn = f"{data_names(sources)}; mean over {counted(seeds, 'seed')}; {samples} a point"
     return [
-        f"{data_names(sources)}; mean over {counted(seeds, 'seed')}; {samples} a point".removeprefix("; "),
+        drawn.removeprefix("; "),
         "bars: 95 % interval, Student's over seeds" if seeds > 1 else "one seed: no interval",
-        f"{' and '.join(held_out)}: samples that were held out, under their true labels" if held_out else "",
+        f"{' and '.join(held_out)}: samples that were held out, under their true labels"
+        if held_out
+        else "",
         SPARSITY_NOTE,
         panels_note(len(labels_of(records))),
     ]

@@ -1,4 +1,6 @@
-"""How the margins of single samples are distributed, on an axis that shows the bulk and the tails."""
+"""How the margins of single samples are distributed, on an axis that shows the bulk and the
+tails.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -30,15 +32,24 @@ LEAST_REACH = (-1.5, 3.0)  # of the axis: "S falls" has room left of zero
 
 
 def margins(sources: Sequence[Drawable]) -> AnyChart:
-    """Distribution of the margins of single samples, by width, split and method: above zero, S rises to first order."""
-    found = [(source.label, one) for source in sources if not isinstance(source, Grid) and source.margins for one in source.margins()]
+    """Distribution of the margins of single samples, by width, split and method: above zero, S
+    rises to first order.
+    """
+    found = [
+        (source.label, one)
+        for source in sources
+        if not isinstance(source, Grid) and source.margins
+        for one in source.margins()
+    ]
     found = [(label, one) for label, one in found if one.live]
     if not found:
         raise NothingToDraw("the margins of single samples are not kept")
     named = [(_series(label, one, found), one) for label, one in found]
     records = [record for series, one in named for record in _steps(series, one)]
     both = len({one.theorem for _, one in found}) > 1  # the one's peaks would flatten the other
-    chart = in_panels(_layers(records, own_scales=both), _with_shares(records, named), own_scales=both)
+    chart = in_panels(
+        _layers(records, own_scales=both), _with_shares(records, named), own_scales=both
+    )
     return titled(chart, "Margins of single samples", _caption(sources, named, records))
 
 
@@ -49,18 +60,50 @@ def is_kept(sources: Sequence[Drawable]) -> bool:
 
 def _layers(records: Sequence[Record], *, own_scales: bool) -> AnyChart:
     places = [float(record["at"] or 0) for record in records]
-    scale = alt.Scale(type="symlog", constant=1, domain=[min(LEAST_REACH[0], *places), max(LEAST_REACH[1], *places)], nice=False)
-    x = alt.X("at:Q", title="margin / median |margin|  (no unit)", scale=scale, axis=alt.Axis(values=TICKS, grid=False, format="d"))
+    scale = alt.Scale(
+        type="symlog",
+        constant=1,
+        domain=[min(LEAST_REACH[0], *places), max(LEAST_REACH[1], *places)],
+        nice=False,
+    )
+    x = alt.X(
+        "at:Q",
+        title="margin / median |margin|  (no unit)",
+        scale=scale,
+        axis=alt.Axis(values=TICKS, grid=False, format="d"),
+    )
     top = 1.15 * max(float(record["share"] or 0) for record in records)  # room for words
     shares = alt.Scale(zero=True) if own_scales else alt.Scale(domain=[0, top], nice=False)
-    y = alt.Y("share:Q", title="share of live samples", scale=shares, axis=alt.Axis(format=".1~%"), stack=False)
+    y = alt.Y(
+        "share:Q",
+        title="share of live samples",
+        scale=shares,
+        axis=alt.Axis(format=".1~%"),
+        stack=False,
+    )
     used = [kind for kind in KINDS if any(record["kind"] == kind for record in records)]
     legend = alt.Legend(orient="top", values=used, symbolOpacity=1)
-    base = alt.Chart().encode(x=x, y=y, color=alt.Color("kind:N", scale=KIND_COLOURS, title=None, legend=legend), detail="method:N")
-    tooltip = ["width:O", "kind:N", "method:N", alt.Tooltip("above:Q", title="above zero", format=".2%"), "samples:Q", "seeds:Q"]
-    fill = base.mark_area(interpolate="step-after", opacity=0.15).transform_filter("datum.method == 'exact'")
+    base = alt.Chart().encode(
+        x=x,
+        y=y,
+        color=alt.Color("kind:N", scale=KIND_COLOURS, title=None, legend=legend),
+        detail="method:N",
+    )
+    tooltip = [
+        "width:O",
+        "kind:N",
+        "method:N",
+        alt.Tooltip("above:Q", title="above zero", format=".2%"),
+        "samples:Q",
+        "seeds:Q",
+    ]
+    fill = base.mark_area(interpolate="step-after", opacity=0.15).transform_filter(
+        "datum.method == 'exact'"
+    )
     dash = alt.StrokeDash("method:N", scale=METHOD_DASHES, title=None, legend=LEGEND)
-    line = base.mark_line(interpolate="step-after", strokeWidth=1.5).encode(strokeDash=dash, tooltip=tooltip)
+    line = base.mark_line(interpolate="step-after", strokeWidth=1.5).encode(
+        strokeDash=dash, tooltip=tooltip
+    )
     return alt.layer(fill, line, *_zero(scale))
 
 
@@ -69,8 +112,12 @@ def _zero(scale: alt.Scale) -> Iterator[AnyChart]:
     data = alt.InlineData(values=[{"zero": 0, "falls": "← S falls", "rises": "S rises →"}])
     zero = alt.Chart(data).encode(x=alt.X("zero:Q", scale=scale))
     yield zero.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5)
-    yield zero.mark_text(align="right", dx=-6, baseline="top", fontSize=11).encode(text="falls:N", y=alt.value(2))
-    yield zero.mark_text(align="left", dx=6, baseline="top", fontSize=11).encode(text="rises:N", y=alt.value(2))
+    yield zero.mark_text(align="right", dx=-6, baseline="top", fontSize=11).encode(
+        text="falls:N", y=alt.value(2)
+    )
+    yield zero.mark_text(align="left", dx=6, baseline="top", fontSize=11).encode(
+        text="rises:N", y=alt.value(2)
+    )
 
 
 def _steps(series: str, one: MarginHistogram) -> Iterator[Record]:
@@ -94,10 +141,21 @@ def _series(label: str, one: MarginHistogram, found: Sequence[tuple[str, MarginH
     """The panel of a distribution: its width, and its theorem where there are both."""
     both = len({other.theorem for _, other in found}) > 1
     widths = len({(other.theorem, other.width) for _, other in found}) > 1
-    return ", ".join(filter(None, (label, f"theorem {one.theorem}" if both else "", f"n = {one.width:,}" if widths else "")))
+    return ", ".join(
+        filter(
+            None,
+            (
+                label,
+                f"theorem {one.theorem}" if both else "",
+                f"n = {one.width:,}" if widths else "",
+            ),
+        )
+    )
 
 
-def _with_shares(records: Sequence[Record], named: Sequence[tuple[str, MarginHistogram]]) -> list[Record]:
+def _with_shares(
+    records: Sequence[Record], named: Sequence[tuple[str, MarginHistogram]]
+) -> list[Record]:
     """The records with a second line over their panels: the share above zero."""
     notes = {series: "> 0: " + _above(series, named) for series in labels_of(records)}
     return [{**record, "note": notes[str(record["series"])]} for record in records]
@@ -107,15 +165,25 @@ def _above(series: str, named: Sequence[tuple[str, MarginHistogram]]) -> str:
     """What share of each split has its margin above zero; exact, where it was computed."""
     here = [one for name, one in named if name == series]
     shown = [one for one in here if one.method == "exact"] or here
-    return ", ".join(f"{one.satisfied / one.live:.1%}" + ("" if one.theorem == 1 else f" {one.split[:3]}.") for one in shown)
+    return ", ".join(
+        f"{one.satisfied / one.live:.1%}" + ("" if one.theorem == 1 else f" {one.split[:3]}.")
+        for one in shown
+    )
 
 
-def _caption(sources: Sequence[Drawable], named: Sequence[tuple[str, MarginHistogram]], records: Sequence[Record]) -> list[str]:
+def _caption(
+    sources: Sequence[Drawable],
+    named: Sequence[tuple[str, MarginHistogram]],
+    records: Sequence[Record],
+) -> list[str]:
     seeds, left = max(one.seeds for _, one in named), max(one.left_out for _, one in named)
     single = len(labels_of(records)) == 1
     return [
-        f"{data_names(sources)}; {ranged((one.live for _, one in named), 'live sample')} a line over {counted(seeds, 'seed')}",
-        f"above zero: {_above(named[0][0], named)}" if single else "over each panel: the share above zero, by exact margins",
+        f"{data_names(sources)}; {ranged((one.live for _, one in named), 'live sample')} a line "
+        f"over {counted(seeds, 'seed')}",
+        f"above zero: {_above(named[0][0], named)}"
+        if single
+        else "over each panel: the share above zero, by exact margins",
         "in units of the median |margin| of its seed, width, split and method;",
         "symmetric logarithmic axis, bins of equal width on it",
         f"{left:,} more seeds are kept and not read" if left else "",

@@ -52,21 +52,38 @@ def overlaid(name: str, sources: Sequence[Drawable]) -> AnyChart:
     """One of OVERLAID for several jobs. NothingToDraw where no epoch has a value."""
     figure, style_of = OVERLAID[name]
     style, found = style_of(sources), records_of(sources, figure)
-    records: list[Record] = [{**record, "job": record["series"], "series": f"{record['split']} samples"} for record in found]
+    records: list[Record] = [
+        {**record, "job": record["series"], "series": f"{record['split']} samples"}
+        for record in found
+    ]
     scale, note = FREE_SCALE, ""
     if figure in COUNTED:
         reference = style.reference.value if style.reference else None
-        scale, note = share_scale((float(record["low"] or 0) for record in found), reference, upper_half=figure == "agreement")
+        scale, note = share_scale(
+            (float(record["low"] or 0) for record in found),
+            reference,
+            upper_half=figure == "agreement",
+        )
     layers = _layers(records, labels_of(found), style, scale)
-    return titled(in_panels(layers, records), style.title, [*caption_of(sources, found, style, shares=figure in COUNTED), note])
+    return titled(
+        in_panels(layers, records),
+        style.title,
+        [*caption_of(sources, found, style, shares=figure in COUNTED), note],
+    )
 
 
-def _layers(records: Sequence[Record], jobs: Sequence[str], style: Style, scale: alt.Scale) -> AnyChart:
+def _layers(
+    records: Sequence[Record], jobs: Sequence[str], style: Style, scale: alt.Scale
+) -> AnyChart:
     legend = alt.Legend(orient="top", symbolOpacity=1, labelLimit=260, columns=2)
     colours = [COLOURS[number % len(COLOURS)] for number in range(len(jobs))]
     dashes = [DASHES[number // len(COLOURS) % len(DASHES)] for number in range(len(jobs))]
-    colour = alt.Color("job:N", scale=alt.Scale(domain=list(jobs), range=colours), title=None, legend=legend)
-    dash = alt.StrokeDash("job:N", scale=alt.Scale(domain=list(jobs), range=dashes), title=None, legend=legend)
+    colour = alt.Color(
+        "job:N", scale=alt.Scale(domain=list(jobs), range=colours), title=None, legend=legend
+    )
+    dash = alt.StrokeDash(
+        "job:N", scale=alt.Scale(domain=list(jobs), range=dashes), title=None, legend=legend
+    )
     tooltip = [
         "job:N",
         "split:N",
@@ -75,11 +92,16 @@ def _layers(records: Sequence[Record], jobs: Sequence[str], style: Style, scale:
         "seeds:Q",
         "samples:Q",
     ]
-    base, y = alt.Chart().encode(x=EPOCHS, color=colour), alt.Y("mean:Q", title=style.axis, scale=scale)
-    band = base.mark_area(opacity=0.12).encode(y=alt.Y("low:Q", title=style.axis, scale=scale), y2="high:Q")
-    marked = len({record["epoch"] for record in records}) <= MARKED_POINTS
-    line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30) if marked else False).encode(
-        y=y, strokeDash=dash, tooltip=tooltip
+    base, y = (
+        alt.Chart().encode(x=EPOCHS, color=colour),
+        alt.Y("mean:Q", title=style.axis, scale=scale),
     )
+    band = base.mark_area(opacity=0.12).encode(
+        y=alt.Y("low:Q", title=style.axis, scale=scale), y2="high:Q"
+    )
+    marked = len({record["epoch"] for record in records}) <= MARKED_POINTS
+    line = base.mark_line(
+        strokeWidth=2, point=alt.OverlayMarkDef(size=30) if marked else False
+    ).encode(y=y, strokeDash=dash, tooltip=tooltip)
     rule = [reference_line(style.reference, scale, with_word=False)] if style.reference else []
     return alt.layer(*rule, band, line)

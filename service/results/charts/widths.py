@@ -28,7 +28,10 @@ from service.results.charts.style import (
 )
 
 METHODS = {"exact": "exact", "infinite_width": "infinite width"}
-COMPARED = {"exact": "exact margin, observed change", "infinite_width": "infinite width, exact margin"}
+COMPARED = {
+    "exact": "exact margin, observed change",
+    "infinite_width": "infinite width, exact margin",
+}
 BARS = "bars: 95 % interval, the wider of Student's (seeds) and Wilson's (samples)"
 
 
@@ -43,18 +46,27 @@ def theorem2_widths(sources: Sequence[Drawable]) -> AnyChart:
 
 
 def agreement_widths(sources: Sequence[Drawable]) -> AnyChart:
-    """How often two ways to tell the sign of the change of S agree: margin and trial step, infinite and finite width."""
+    """How often two ways to tell the sign of the change of S agree: margin and trial step, infinite
+    and finite width.
+    """
     found = cells(sources)
     several = len({cell.theorem for _, cell in found}) > 1
     records = [
         record
         for number in (1, 2)
-        for record in _records([one for one in found if one[1].theorem == number], "agreement", COMPARED, several=several)
+        for record in _records(
+            [one for one in found if one[1].theorem == number],
+            "agreement",
+            COMPARED,
+            several=several,
+        )
     ]
     if not records:
         raise NothingToDraw("no check compared signs")
     coin = Reference(0.5, "coin", "dashed: one half, what a coin would agree")
-    scale, note = share_scale((float(record["low"] or 0) for record in records), coin.value, upper_half=True)
+    scale, note = share_scale(
+        (float(record["low"] or 0) for record in records), coin.value, upper_half=True
+    )
     chart = _chart(records, list(COMPARED.values()), "share of decided live samples", scale, coin)
     return titled(chart, "Two signs of dS agree", [*_caption(sources, records, coin.meaning), note])
 
@@ -70,21 +82,36 @@ def has_agreement(sources: Sequence[Drawable]) -> bool:
 
 
 def _theorem(sources: Sequence[Drawable], theorem: TheoremNumber, meaning: str) -> AnyChart:
-    records = _records([(label, cell) for label, cell in cells(sources) if cell.theorem == theorem], "ratio", METHODS)
+    records = _records(
+        [(label, cell) for label, cell in cells(sources) if cell.theorem == theorem],
+        "ratio",
+        METHODS,
+    )
     if not records:
         raise NothingToDraw(f"no check of theorem {theorem}")
     paper = Reference(THEOREMS[theorem].published, "paper", meaning)
     scale, note = share_scale((float(record["low"] or 0) for record in records), paper.value)
     chart = _chart(records, list(METHODS.values()), "satisfied / live samples", scale, paper)
-    return titled(chart, f"Theorem {theorem}: sparsity rises to first order", [*_caption(sources, records, meaning), note])
+    return titled(
+        chart,
+        f"Theorem {theorem}: sparsity rises to first order",
+        [*_caption(sources, records, meaning), note],
+    )
 
 
-def _chart(records: Sequence[Record], methods: list[str], axis: str, scale: alt.Scale, reference: Reference) -> AnyChart:
-    colours, shapes = alt.Scale(domain=methods, range=[BLUE, ORANGE]), alt.Scale(domain=methods, range=["circle", "diamond"])
+def _chart(
+    records: Sequence[Record], methods: list[str], axis: str, scale: alt.Scale, reference: Reference
+) -> AnyChart:
+    colours, shapes = (
+        alt.Scale(domain=methods, range=[BLUE, ORANGE]),
+        alt.Scale(domain=methods, range=["circle", "diamond"]),
+    )
     colour = alt.Color("method:N", scale=colours, title=None, legend=LEGEND)
     x = alt.X("width:O", title="width n (units)", axis=alt.Axis(labelAngle=0, labelOverlap=True))
     base = alt.Chart().encode(x=x, xOffset=alt.XOffset("method:N", sort=methods), color=colour)
-    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=axis, scale=scale), y2="high:Q")
+    bars = base.mark_rule(strokeWidth=2).encode(
+        y=alt.Y("low:Q", title=axis, scale=scale), y2="high:Q"
+    )
     points = base.mark_point(filled=True, size=70, opacity=1).encode(
         y=alt.Y("mean:Q", scale=scale),
         shape=alt.Shape("method:N", scale=shapes, title=None, legend=LEGEND),
@@ -103,19 +130,43 @@ def _chart(records: Sequence[Record], methods: list[str], axis: str, scale: alt.
     return in_panels(alt.layer(rule, bars, points), records)
 
 
-def _records(found: Sequence[tuple[str, CheckCell]], figure: str, methods: dict[str, str], *, several: bool = False) -> list[Record]:
+def _records(
+    found: Sequence[tuple[str, CheckCell]],
+    figure: str,
+    methods: dict[str, str],
+    *,
+    several: bool = False,
+) -> list[Record]:
     groups: dict[tuple[int, Split, str, int, str], list[CheckCell]] = defaultdict(list)
-    labels = {label: place for place, label in enumerate(dict.fromkeys(label for label, _ in found))}
+    labels = {
+        label: place for place, label in enumerate(dict.fromkeys(label for label, _ in found))
+    }
     for label, cell in found:
         if getattr(cell, figure) is not None:
-            parts = (label, f"theorem {cell.theorem}" if several else "", f"{cell.split} samples" if cell.theorem == 2 else "")
-            groups[labels[label], cell.split, ", ".join(filter(None, parts)), cell.width, cell.method].append(cell)
+            parts = (
+                label,
+                f"theorem {cell.theorem}" if several else "",
+                f"{cell.split} samples" if cell.theorem == 2 else "",
+            )
+            groups[
+                labels[label], cell.split, ", ".join(filter(None, parts)), cell.width, cell.method
+            ].append(cell)
     order = {"positive": 0, "negative": 1}
     keys = sorted(groups, key=lambda key: (key[0], order[key[1]], *key[2:]))
-    return [_record(key[2], groups[key], interval, figure, methods) for key in keys if (interval := interval_of(groups[key], figure))]
+    return [
+        _record(key[2], groups[key], interval, figure, methods)
+        for key in keys
+        if (interval := interval_of(groups[key], figure))
+    ]
 
 
-def _record(series: str, group: Sequence[CheckCell], interval: Interval, figure: str, methods: dict[str, str]) -> Record:
+def _record(
+    series: str,
+    group: Sequence[CheckCell],
+    interval: Interval,
+    figure: str,
+    methods: dict[str, str],
+) -> Record:
     return {
         "series": series,
         "width": group[0].width,
@@ -129,10 +180,13 @@ def _record(series: str, group: Sequence[CheckCell], interval: Interval, figure:
 
 def _caption(sources: Sequence[Drawable], records: Sequence[Record], meaning: str) -> list[str]:
     seeds = max(int(record["seeds"] or 0) for record in records)
-    batch = " and ".join(f"{size:,}" for size in sorted({int(record["batch"] or 0) for record in records}))
+    batch = " and ".join(
+        f"{size:,}" for size in sorted({int(record["batch"] or 0) for record in records})
+    )
     samples = ranged((int(record["samples"] or 0) for record in records), "live sample")
     return [
-        f"{data_names(sources)}; {samples} a point over {counted(seeds, 'seed')}; batches of {batch}".removeprefix("; "),
+        f"{data_names(sources)}; {samples} a point over {counted(seeds, 'seed')}; batches "
+        f"of {batch}".removeprefix("; "),
         BARS if seeds > 1 else "one seed: no interval",
         meaning,
         panels_note(len(labels_of(records))),

@@ -20,7 +20,9 @@ class Operation(NamedTuple):
     @property
     def anchor(self) -> str:
         """What the page's addresses call it."""
-        return f"{self.method.lower()}{''.join(sign if sign.isalnum() else '-' for sign in self.path)}"
+        return (
+            f"{self.method.lower()}{''.join(sign if sign.isalnum() else '-' for sign in self.path)}"
+        )
 
 
 def operations(document: Mapping[str, Any]) -> dict[str, list[Operation]]:
@@ -29,16 +31,32 @@ def operations(document: Mapping[str, Any]) -> dict[str, list[Operation]]:
     for path, methods in document["paths"].items():
         for method, told in methods.items():
             tag = (told.get("tags") or ["system"])[0]
-            found.setdefault(tag, []).append(_operation(method.upper(), path, told, document["components"]["schemas"]))
+            found.setdefault(tag, []).append(
+                _operation(method.upper(), path, told, document["components"]["schemas"])
+            )
     return found
 
 
-def _operation(method: str, path: str, told: Mapping[str, Any], schemas: Mapping[str, Any]) -> Operation:
+def _operation(
+    method: str, path: str, told: Mapping[str, Any], schemas: Mapping[str, Any]
+) -> Operation:
     content = told.get("requestBody", {}).get("content", {})
-    names = [shape.get("schema", {}).get("$ref", "").rpartition("/")[2] for shape in content.values()]
+    names = [
+        shape.get("schema", {}).get("$ref", "").rpartition("/")[2] for shape in content.values()
+    ]
     examples = [one for name in names if name for one in schemas[name].get("examples", [])]
     example = json.dumps(examples[0], indent=2) if examples else ""
-    answers = [(status, answer.get("description", "")) for status, answer in sorted(told["responses"].items())]
+    answers = [
+        (status, answer.get("description", ""))
+        for status, answer in sorted(told["responses"].items())
+    ]
     return Operation(
-        method, path, told["summary"], told.get("description", ""), told.get("parameters", ()), list(content), example, answers
+        method,
+        path,
+        told["summary"],
+        told.get("description", ""),
+        told.get("parameters", ()),
+        list(content),
+        example,
+        answers,
     )

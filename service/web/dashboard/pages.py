@@ -1,4 +1,7 @@
-"""The pages: each reads the store as the API does, and renders one template. Whatever changes something is sent to /v1 by the script."""
+"""The pages: each reads the store as the API does, and renders one template.
+
+Whatever changes something is sent to /v1 by the script.
+"""
 
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
@@ -39,8 +42,12 @@ from service.web.routes.system import list_workers
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
 LONGEST_SPEC = 200_000  # bytes of YAML
 FIRST_PRESET = "quick"
-Sought = Annotated[str, Query(max_length=200, pattern=r"^[^\x00]*$")]  # of any kind that may have been stored, which NUL was not
-JobIds = Annotated[list[str], Query(alias="job", max_length=MOST_COMPARED, description="2 to 12 jobs")]
+Sought = Annotated[
+    str, Query(max_length=200, pattern=r"^[^\x00]*$")
+]  # of any kind that may have been stored, which NUL was not
+JobIds = Annotated[
+    list[str], Query(alias="job", max_length=MOST_COMPARED, description="2 to 12 jobs")
+]
 
 
 class Page(APIRoute):
@@ -55,22 +62,44 @@ class Page(APIRoute):
                 return await handle(request)
             except problems.KeyNeeded:
                 back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-                return RedirectResponse(request.url_for("sign_in_page").include_query_params(to=back).replace(scheme="", netloc=""), 303)
+                return RedirectResponse(
+                    request.url_for("sign_in_page")
+                    .include_query_params(to=back)
+                    .replace(scheme="", netloc=""),
+                    303,
+                )
             except problems.Problem as problem:
-                return page("problem", request, problem.status, problem={"title": problem.title(), "detail": problem.detail})
+                return page(
+                    "problem",
+                    request,
+                    problem.status,
+                    problem={"title": problem.title(), "detail": problem.detail},
+                )
             except RequestValidationError as error:
                 wrong = problems.invalid(error.errors(), None)
-                return page("problem", request, wrong.status, problem={"title": wrong.title(), "detail": wrong.detail})
+                return page(
+                    "problem",
+                    request,
+                    wrong.status,
+                    problem={"title": wrong.title(), "detail": wrong.detail},
+                )
             except DATABASE_ERRORS:
                 away = problems.DatabaseAway()
-                return page("problem", request, away.status, problem={"title": away.title(), "detail": away.detail})
+                return page(
+                    "problem",
+                    request,
+                    away.status,
+                    problem={"title": away.title(), "detail": away.detail},
+                )
 
         return handled
 
 
 router = APIRouter(route_class=Page, include_in_schema=False, dependencies=[Depends(owner_of)])
 entrance = APIRouter(route_class=Page, include_in_schema=False)
-specs = APIRouter(include_in_schema=False, dependencies=[Depends(owner_of)])  # for the form's script: its refusals are documents
+specs = APIRouter(
+    include_in_schema=False, dependencies=[Depends(owner_of)]
+)  # for the form's script: its refusals are documents
 
 
 @router.get("/")
@@ -107,7 +136,11 @@ def jobs_page(
 @router.get("/jobs/{job_id}")
 def job_page(request: Request, state: InState, job_id: str) -> Response:
     """One job, or a study with its runs."""
-    from service.results.charts import CHARTS, Source, available  # loads the charting library: not at start-up
+    from service.results.charts import (
+        CHARTS,
+        Source,
+        available,
+    )  # loads the charting library: not at start-up
     from service.results.load import drawable
     from service.results.paper_comparison import comparison, legend
     from service.results.sentences import sentences
@@ -128,7 +161,8 @@ def job_page(request: Request, state: InState, job_id: str) -> Response:
         actions=ACTIONS[job.state],
         waiting=view_models.waiting(job),
         findings=view_models.findings(
-            [(source.label, one) for source in results for one in source.result.diagnostics] or _findings(events)
+            [(source.label, one) for source in results for one in source.result.diagnostics]
+            or _findings(events)
         ),
         charts=available(sources),
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
@@ -139,7 +173,9 @@ def job_page(request: Request, state: InState, job_id: str) -> Response:
         has_result=has_result,
         downloads=view_models.downloads(job),
         provenance=provenance_lines(job.provenance),
-        snippets=view_models.snippets(job, str(request.base_url).rstrip("/"), keyed=state.gate.needs_keys),
+        snippets=view_models.snippets(
+            job, str(request.base_url).rstrip("/"), keyed=state.gate.needs_keys
+        ),
         log="".join(log_lines(events)),
     )
 
@@ -177,8 +213,15 @@ def compare_chart(state: InState, name: str, job_ids: JobIds) -> Response:
 
     jobs = [state.job(job_id) for job_id in dict.fromkeys(job_ids)]
     labels = _labels(jobs)
-    found = [(labels[job.id], source) for job in jobs for source in drawable(state.store, job, state.artifacts)]
-    sources = [source._replace(label=" ".join(filter(None, (label, source.label)))) for label, source in found]
+    found = [
+        (labels[job.id], source)
+        for job in jobs
+        for source in drawable(state.store, job, state.artifacts)
+    ]
+    sources = [
+        source._replace(label=" ".join(filter(None, (label, source.label))))
+        for label, source in found
+    ]
     if name not in available(sources):
         raise problems.NoSuchChart
     content = drawn(lambda: overlay(name, sources))
@@ -186,8 +229,16 @@ def compare_chart(state: InState, name: str, job_ids: JobIds) -> Response:
 
 
 @router.get("/new")
-def new_page(request: Request, state: InState, preset: str | None = None, like: str | None = None, weights: str | None = None) -> Response:
-    """The form of a spec: from the defaults, a preset or another job, or a check of a training job's last weights."""
+def new_page(
+    request: Request,
+    state: InState,
+    preset: str | None = None,
+    like: str | None = None,
+    weights: str | None = None,
+) -> Response:
+    """The form of a spec: from the defaults, a preset or another job, or a check of a training
+    job's last weights.
+    """
     job = state.job(like) if like is not None else None
     begun = Beginning("the defaults", DEFAULTS["train"])
     if job is not None:
@@ -197,10 +248,24 @@ def new_page(request: Request, state: InState, preset: str | None = None, like: 
     elif preset in PRESETS:
         begun = Beginning(f"the preset {preset}", resolved(StudySpec(preset=preset)))
     defaults = {kind: _complete(spec) for kind, spec in DEFAULTS.items()}
-    start = {"title": begun.title, "spec": _complete(begun.spec), "defaults": defaults, "tags": job.tags if job else []}
+    start = {
+        "title": begun.title,
+        "spec": _complete(begun.spec),
+        "defaults": defaults,
+        "tags": job.tags if job else [],
+    }
     name, priority = (job.name, job.priority) if job else (None, "normal")
     presets = read_presets().items
-    return page("new", request, start=start, presets=presets, chosen=preset, name=name, priority=priority, priorities=PRIORITIES)
+    return page(
+        "new",
+        request,
+        start=start,
+        presets=presets,
+        chosen=preset,
+        name=name,
+        priority=priority,
+        priorities=PRIORITIES,
+    )
 
 
 class Beginning(NamedTuple):
@@ -228,7 +293,12 @@ def _complete(spec: Spec) -> dict[str, Any]:
 @router.get("/workers")
 def workers_page(request: Request, state: InState) -> Response:
     """Who works, and how much there is to do."""
-    return page("workers", request, workers=list_workers(state).items, counts=list(state.store.jobs.counts().items()))
+    return page(
+        "workers",
+        request,
+        workers=list_workers(state).items,
+        counts=list(state.store.jobs.counts().items()),
+    )
 
 
 @router.get("/datasets")
@@ -236,7 +306,11 @@ def datasets_page(request: Request, state: InState) -> Response:
     """The data sets with samples as pictures."""
     found = list_datasets(state).items
     root = state.settings.data_root
-    pictured = {facts.name: picture_size(facts_of(facts.name, root)) for facts in found if can_be_drawn(facts_of(facts.name, root), root)}
+    pictured = {
+        facts.name: picture_size(facts_of(facts.name, root))
+        for facts in found
+        if can_be_drawn(facts_of(facts.name, root), root)
+    }
     return page("datasets", request, datasets=found, pictured=pictured)
 
 
@@ -246,21 +320,33 @@ def dataset_picture(request: Request, state: InState, name: Annotated[str, Path(
     root = state.settings.data_root
     facts = find(name, root)
     if facts is None or not can_be_drawn(facts, root):
-        raise problems.NoSuchDataset(f"{name!r} is not on this machine yet, or too large to be looked at")
+        raise problems.NoSuchDataset(
+            f"{name!r} is not on this machine yet, or too large to be looked at"
+        )
     try:
         content = picture(name, facts.digest, root)
     except DatasetError as error:
         raise problems.NoSuchDataset(str(error)) from error
-    return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"})
+    return Response(
+        content, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"}
+    )
 
 
 @router.get("/catalog")
 def catalog_page(request: Request) -> Response:
     """Every entry with its meaning."""
     catalogue = read_catalog()
-    kept = [name for name in type(catalogue).model_fields if name not in ("datasets", "spec_schema")]
+    kept = [
+        name for name in type(catalogue).model_fields if name not in ("datasets", "spec_schema")
+    ]
     catalogues = [(name, getattr(catalogue, name)) for name in kept]
-    return page("catalog", request, catalogues=catalogues, pictures=_pictures(catalogues), presets=read_presets().items)
+    return page(
+        "catalog",
+        request,
+        catalogues=catalogues,
+        pictures=_pictures(catalogues),
+        presets=read_presets().items,
+    )
 
 
 @router.get("/docs")
@@ -273,14 +359,18 @@ async def text_of(request: Request) -> str:
     """The text of a request's body."""
     content = await request.body()
     if len(content) > LONGEST_SPEC:
-        raise problems.BodyTooLarge(f"a spec has at most {LONGEST_SPEC:,} bytes, this one {len(content):,}")
+        raise problems.BodyTooLarge(
+            f"a spec has at most {LONGEST_SPEC:,} bytes, this one {len(content):,}"
+        )
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         raise problems.MalformedBody(f"this is not UTF-8: {error}") from error
 
 
-BodyText = Annotated[str, Depends(text_of)]  # read before the route, which then runs beside the event loop
+BodyText = Annotated[
+    str, Depends(text_of)
+]  # read before the route, which then runs beside the event loop
 
 
 @specs.post("/spec.yaml")
@@ -297,7 +387,10 @@ def spec_as_json(text: BodyText) -> Response:
     """The spec of a file, with every default."""
     document = _document(text)
     inner = document.get("spec")
-    return Response(_spec(inner if isinstance(inner, dict) else document).model_dump_json(), media_type="application/json")
+    return Response(
+        _spec(inner if isinstance(inner, dict) else document).model_dump_json(),
+        media_type="application/json",
+    )
 
 
 @entrance.get("/login", name="sign_in_page")
@@ -307,7 +400,12 @@ def sign_in_page(request: Request, to: str = "/") -> Response:
 
 
 @entrance.post("/login")
-def sign_in(request: Request, state: InState, key: Annotated[str, Form(max_length=500)], to: Annotated[str, Form()] = "/") -> Response:
+def sign_in(
+    request: Request,
+    state: InState,
+    key: Annotated[str, Form(max_length=500)],
+    to: Annotated[str, Form()] = "/",
+) -> Response:
     """Keeps the key in a cookie that no script can read, until the browser is closed."""
     refuse_other_sites(request)
     state.gate.refresh()
@@ -316,13 +414,17 @@ def sign_in(request: Request, state: InState, key: Annotated[str, Form(max_lengt
     except problems.KeyNeeded:
         return page("login", request, 401, to=_inside(to), wrong=True)
     answer = RedirectResponse(_inside(to), 303)
-    answer.set_cookie(KEY_COOKIE, key.strip(), httponly=True, samesite="lax", secure=request.url.scheme == "https")
+    answer.set_cookie(
+        KEY_COOKIE, key.strip(), httponly=True, samesite="lax", secure=request.url.scheme == "https"
+    )
     return answer
 
 
 def _inside(to: str) -> str:
     """The address, if it is one of ours: nobody is sent elsewhere."""
-    return to if to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable() else "/"
+    return (
+        to if to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable() else "/"
+    )
 
 
 def _spec(document: dict[str, Any]) -> Spec:
@@ -346,14 +448,21 @@ def _document(text: str) -> dict[str, JsonValue]:
 
 
 def _pictures(catalogues: Sequence[tuple[str, Sequence[Described]]]) -> dict[tuple[str, str], str]:
-    """The files that show what an entry does, by catalogue and entry; scripts/make_negatives.py draws them."""
-    files = {(name, line.name): f"{name}-{line.name}.png" for name, lines in catalogues for line in lines}
+    """The files that show what an entry does, by catalogue and entry; scripts/make_negatives.py
+    draws them.
+    """
+    files = {
+        (name, line.name): f"{name}-{line.name}.png" for name, lines in catalogues for line in lines
+    }
     return {entry: file for entry, file in files.items() if file in names()}
 
 
 def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
     """What was found about a job that failed."""
-    found: list[object] = next((event.data["diagnostics"] for event in reversed(events) if event.data.get("diagnostics")), [])
+    found: list[object] = next(
+        (event.data["diagnostics"] for event in reversed(events) if event.data.get("diagnostics")),
+        [],
+    )
     return [("", Diagnostic.model_validate(one)) for one in found]
 
 
@@ -374,4 +483,7 @@ def _runs(state: State, job: Job) -> dict[str, Any]:
 def _labels(jobs: Sequence[Job]) -> dict[str, str]:
     """A name for each job; where two have the same, with the end of the id."""
     titles = [title_of(job) for job in jobs]
-    return {job.id: title if titles.count(title) == 1 else f"{title} ({job.id[-4:]})" for job, title in zip(jobs, titles, strict=True)}
+    return {
+        job.id: title if titles.count(title) == 1 else f"{title} ({job.id[-4:]})"
+        for job, title in zip(jobs, titles, strict=True)
+    }

@@ -18,15 +18,26 @@ from service.results.descriptions import duration, place_of, title_of
 from service.web import problems
 from service.web.dependencies import InState
 
-PAGES = (("/", "Jobs"), ("/workers", "Workers"), ("/datasets", "Data sets"), ("/catalog", "Catalog"))
+PAGES = (
+    ("/", "Jobs"),
+    ("/workers", "Workers"),
+    ("/datasets", "Data sets"),
+    ("/catalog", "Catalog"),
+)
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src "
+    "'self' data:; connect-src 'self'; form-action 'self'; base-uri "
+    "'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml", ".png": "image/png"}
+TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+}
 CHART_LIBRARY, LIBRARY_VERSION = "vega.js", metadata.version("vl-convert-python")
 STATIC = resources.files("service.web.dashboard") / "static"
 
@@ -35,11 +46,18 @@ files = APIRouter(include_in_schema=False)
 
 @cache
 def templates() -> jinja2.Environment:
-    """The templates: everything that is put into them is escaped, and what they lack is an error."""
+    """The templates: everything that is put into them is escaped, and what they lack is an
+    error.
+    """
     found = jinja2.Environment(
-        loader=jinja2.PackageLoader("service.web.dashboard"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.PackageLoader("service.web.dashboard"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
-    found.policies["json.dumps_kwargs"] = {}  # in their own order: that of a study's parts and grid is that of its runs
+    found.policies[
+        "json.dumps_kwargs"
+    ] = {}  # in their own order: that of a study's parts and grid is that of its runs
     found.globals |= {
         "static": lambda name: f"/static/{name}?v={digest(name)}",
         "pages": PAGES,
@@ -55,7 +73,9 @@ def templates() -> jinja2.Environment:
 def page(template: str, request: Request, status: int = 200, **values: Any) -> Response:
     """The page of a template."""
     text = templates().get_template(f"{template}.html").render(here=request.url.path, **values)
-    return Response(visible(text, keep="\n\t"), status, headers=HEADERS, media_type="text/html; charset=utf-8")
+    return Response(
+        visible(text, keep="\n\t"), status, headers=HEADERS, media_type="text/html; charset=utf-8"
+    )
 
 
 def age(at: datetime) -> str:
@@ -69,13 +89,23 @@ def static_file(request: Request, state: InState, name: str) -> Response:
     """A file of the pages; kept by browsers as long as its address, which has its digest, stays."""
     if name not in names():
         raise problems.NoSuchPage
-    lasting = "public, max-age=31536000, immutable" if request.query_params.get("v") == digest(name) else "public, no-cache"
-    headers = {"Cache-Control": lasting, "ETag": f'"{digest(name)}"', "X-Content-Type-Options": "nosniff"}
+    lasting = (
+        "public, max-age=31536000, immutable"
+        if request.query_params.get("v") == digest(name)
+        else "public, no-cache"
+    )
+    headers = {
+        "Cache-Control": lasting,
+        "ETag": f'"{digest(name)}"',
+        "X-Content-Type-Options": "nosniff",
+    }
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     if name == CHART_LIBRARY:
         return _library(request, state.settings.root / "cache", headers)
-    return Response((STATIC / name).read_bytes(), headers=headers, media_type=TYPES[name[name.rindex(".") :]])
+    return Response(
+        (STATIC / name).read_bytes(), headers=headers, media_type=TYPES[name[name.rindex(".") :]]
+    )
 
 
 @cache
@@ -101,13 +131,16 @@ def _library(request: Request, folder: Path, headers: dict[str, str]) -> Respons
 
 
 def chart_library(folder: Path) -> bytes:
-    """Vega, Vega-Lite and Vega-Embed as one script (gzip), from the library that draws the charts here: both always agree.
+    """Vega, Vega-Lite and Vega-Embed as one script (gzip), from the library that draws the charts
+    here: both always agree.
 
     It takes seconds to put together, so it is kept in the folder.
     """
     kept = folder / f"vega-{LIBRARY_VERSION}.js.gz"
     if not kept.is_file():
-        from service.results.charts import library  # seconds and megabytes: when it is first asked for
+        from service.results.charts import (
+            library,
+        )  # seconds and megabytes: when it is first asked for
 
         folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / f"{kept.name}.{uuid_utils.uuid4().hex}"

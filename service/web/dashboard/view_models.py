@@ -1,4 +1,6 @@
-"""What the pages show of jobs: names, findings, provenance in words, and snippets that work when pasted. No HTTP, no SQL."""
+"""What the pages show of jobs: names, findings, provenance in words, and snippets that work when
+pasted. No HTTP, no SQL.
+"""
 
 import json
 import shlex
@@ -22,7 +24,9 @@ KINDS_WITH = {"result.npz": ("train", "check"), "weights.safetensors": ("train",
 
 
 class Finding(NamedTuple):
-    """What was found in a run of a study, or in the job itself (""), and in which other runs something of the same kind."""
+    """What was found in a run of a study, or in the job itself (""), and in which other runs
+    something of the same kind.
+    """
 
     run: str
     diagnostic: Diagnostic
@@ -33,17 +37,25 @@ def findings(found: Sequence[tuple[str, Diagnostic]]) -> list[Finding]:
     """The findings of all runs, the gravest first, those of a kind together."""
     kinds: dict[str, list[tuple[str, Diagnostic]]] = {}
     for run, diagnostic in sorted(found, key=lambda one: SEVERITIES.index(one[1].severity)):
-        kinds.setdefault(diagnostic.code if run else diagnostic.message, []).append((run, diagnostic))
+        kinds.setdefault(diagnostic.code if run else diagnostic.message, []).append(
+            (run, diagnostic)
+        )
     return [Finding(*first, others) for first, *others in kinds.values()]
 
 
 def downloads(job: Job) -> list[tuple[str, str]]:
     """What can be downloaded of a job that has a result."""
-    return [(what, meaning) for what, meaning in DOWNLOADS.items() if job.kind in KINDS_WITH.get(what, (job.kind,))]
+    return [
+        (what, meaning)
+        for what, meaning in DOWNLOADS.items()
+        if job.kind in KINDS_WITH.get(what, (job.kind,))
+    ]
 
 
 def check_of(job: Job) -> CheckSpec:
-    """The check of a training job's weights as they are at its end: on the same data, with the same negatives."""
+    """The check of a training job's weights as they are at its end: on the same data, with the same
+    negatives.
+    """
     if not isinstance(job.spec, TrainSpec):
         return CheckSpec()
     return CheckSpec.model_construct(
@@ -58,15 +70,26 @@ def check_of(job: Job) -> CheckSpec:
 
 
 def snippets(job: Job, url: str, *, keyed: bool) -> list[tuple[str, str]]:
-    """The spec as a file, and the same job asked for from a shell and from Python; where keys are needed with that of FFLAB_API_KEY."""
+    """The spec as a file, and the same job asked for from a shell and from Python; where keys are
+    needed with that of FFLAB_API_KEY.
+    """
     body = json.dumps({"spec": as_document(job.spec), "fresh": True})
     key = ' -H "Authorization: Bearer $FFLAB_API_KEY"' if keyed else ""
-    curl = f"curl -s {shlex.quote(f'{url}/v1/jobs')}{key} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    curl = (
+        f"curl -s {shlex.quote(f'{url}/v1/jobs')}{key} -H 'Content-Type: application/json' -d "
+        f"{shlex.quote(body)}"
+    )
     yaml = as_yaml(job.spec)
-    shell = f"cat > spec.yaml <<'END'\n{yaml}END\nFFLAB_URL={shlex.quote(url)} fflab submit spec.yaml --fresh --wait"
+    shell = (
+        f"cat > spec.yaml <<'END'\n{yaml}END\nFFLAB_URL={shlex.quote(url)} fflab submit "
+        f"spec.yaml --fresh --wait"
+    )
     client = f'Client("{url}", os.environ["FFLAB_API_KEY"])' if keyed else f'Client("{url}")'
     imports = "import os\n\nfrom fflab import Client" if keyed else "from fflab import Client"
-    python = f"{imports}\n\njob = {client}.submit({as_document(job.spec)!r}, fresh=True).wait()\nprint(job.curves)"
+    python = (
+        f"{imports}\n\njob = {client}.submit({as_document(job.spec)!r}, "
+        f"fresh=True).wait()\nprint(job.curves)"
+    )
     return [("YAML", yaml), ("curl", curl), ("Python", python), ("Shell", shell)]
 
 
@@ -74,4 +97,7 @@ def waiting(job: Job) -> str:
     """What a job that has not ended does."""
     if job.state in TERMINAL:
         return ""
-    return {JobState.queued: "waits for a worker", JobState.paused: "paused; resume it to go on"}.get(job.state, "starting")
+    return {
+        JobState.queued: "waits for a worker",
+        JobState.paused: "paused; resume it to go on",
+    }.get(job.state, "starting")

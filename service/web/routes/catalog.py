@@ -12,7 +12,14 @@ from ffengine.negatives import AnyNegatives
 from ffengine.objectives import AnyObjective, GoodnessEntry
 from ffengine.optimizers import SCHEDULES, AnyOptimizer
 from ffengine.presets import PRESETS
-from ffengine.spec import BASELINE_MEANING, PREPROCESS_MEANING, AnySpec, CheckSpec, StudySpec, TrainSpec
+from ffengine.spec import (
+    BASELINE_MEANING,
+    PREPROCESS_MEANING,
+    AnySpec,
+    CheckSpec,
+    StudySpec,
+    TrainSpec,
+)
 from ffengine.study import resolved
 from ffengine.theorems import THEOREMS
 from service.web.problems import responses
@@ -46,7 +53,9 @@ class PresetPage(BaseModel):
 
 
 class PresetLine(BaseModel):
-    """One ready-made spec: submit `{"kind": "study", "preset": NAME}`, or the spec itself, changed."""
+    """One ready-made spec: submit `{"kind": "study", "preset": NAME}`, or the spec itself,
+    changed.
+    """
 
     name: str
     meaning: str
@@ -55,12 +64,16 @@ class PresetLine(BaseModel):
 
 @router.get("/catalog", summary="Everything that a spec may contain", responses=responses())
 def read_catalog() -> Catalog:
-    """The catalogues: name, meaning and parameters of every entry, and the JSON Schema of all specs."""
+    """The catalogues: name, meaning and parameters of every entry, and the JSON Schema of all
+    specs.
+    """
     return Catalog(
         datasets=all_datasets(),
         preprocess=[_line(name, meaning) for name, meaning in PREPROCESS_MEANING.items()],
         negatives=[describe(entry, "strategy") for entry in entries(AnyNegatives)],
-        activations=[_line(name, meaning_of(type(activation))) for name, activation in ACTIVATIONS.items()],
+        activations=[
+            _line(name, meaning_of(type(activation))) for name, activation in ACTIVATIONS.items()
+        ],
         objectives=[describe(entry, "name") for entry in entries(AnyObjective)],
         goodness=[describe(entry, "name") for entry in entries(GoodnessEntry)],
         optimizers=[describe(entry, "name") for entry in entries(AnyOptimizer)],
@@ -77,7 +90,11 @@ def read_catalog() -> Catalog:
 def read_presets() -> PresetPage:
     """The paper's experiments and others, as specs."""
     lines = [
-        PresetLine(name=preset.name, meaning=preset.meaning, spec=resolved(StudySpec(preset=preset.name)).model_dump(mode="json"))
+        PresetLine(
+            name=preset.name,
+            meaning=preset.meaning,
+            spec=resolved(StudySpec(preset=preset.name)).model_dump(mode="json"),
+        )
         for preset in PRESETS.values()
     ]
     return PresetPage(items=lines)

@@ -23,8 +23,21 @@ upload_router = APIRouter(tags=["data sets"])  # its bodies have a limit of thei
 
 IN_MEMORY = 2**20  # of an upload, before it goes to a temporary file
 ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
-FORM = {"schema": {"type": "object", "required": ["file"], "properties": {"name": {"type": "string"}, "file": ARCHIVE["schema"]}}}
-BODY = {"required": True, "content": {"application/octet-stream": ARCHIVE, "application/zip": ARCHIVE, "multipart/form-data": FORM}}
+FORM = {
+    "schema": {
+        "type": "object",
+        "required": ["file"],
+        "properties": {"name": {"type": "string"}, "file": ARCHIVE["schema"]},
+    }
+}
+BODY = {
+    "required": True,
+    "content": {
+        "application/octet-stream": ARCHIVE,
+        "application/zip": ARCHIVE,
+        "multipart/form-data": FORM,
+    },
+}
 
 
 class DatasetFacts(BaseModel):
@@ -37,7 +50,9 @@ class DatasetFacts(BaseModel):
     train_samples: int
     test_samples: int
     class_counts: tuple[int, ...] = Field(description="training samples of each class")
-    digest: str | None = Field(description="sha256 of the arrays; null: not pinned, in the provenance of what ran on it")
+    digest: str | None = Field(
+        description="sha256 of the arrays; null: not pinned, in the provenance of what ran on it"
+    )
     licence: str
     source: str
     bundled: bool
@@ -50,18 +65,26 @@ class DatasetPage(BaseModel):
     items: list[DatasetFacts]
 
 
-SAME: dict[int | str, dict[str, Any]] = {200: {"model": DatasetFacts, "description": "The same arrays are there already"}}
+SAME: dict[int | str, dict[str, Any]] = {
+    200: {"model": DatasetFacts, "description": "The same arrays are there already"}
+}
 
 
 @router.get("/datasets", summary="List data sets", responses=responses())
 def list_datasets(state: InState) -> DatasetPage:
     """The data sets that a spec may name: those of the catalogue, then the uploaded ones."""
     root = state.settings.data_root
-    return DatasetPage(items=all_datasets() + [shown(facts_of(name, root)) for name in uploads.names(root)])
+    return DatasetPage(
+        items=all_datasets() + [shown(facts_of(name, root)) for name in uploads.names(root)]
+    )
 
 
-@router.get("/datasets/{name}", summary="Read a data set", responses=responses(problems.NoSuchDataset))
-def read_dataset(name: Annotated[str, Path(description="as in the catalogue, or of an upload")], state: InState) -> DatasetFacts:
+@router.get(
+    "/datasets/{name}", summary="Read a data set", responses=responses(problems.NoSuchDataset)
+)
+def read_dataset(
+    name: Annotated[str, Path(description="as in the catalogue, or of an upload")], state: InState
+) -> DatasetFacts:
     """Shape, sizes, class counts, digest, licence and source."""
     try:
         return shown(facts_of(name, state.settings.data_root))
@@ -74,18 +97,25 @@ def read_dataset(name: Annotated[str, Path(description="as in the catalogue, or 
     status_code=201,
     summary="Upload a data set",
     openapi_extra={"requestBody": BODY},
-    responses=SAME | responses(problems.BadForm, problems.BadUpload, problems.NameTaken, problems.BodyTooLarge),
+    responses=SAME
+    | responses(problems.BadForm, problems.BadUpload, problems.NameTaken, problems.BodyTooLarge),
 )
 async def upload_dataset(
     request: Request,
     response: Response,
     state: InState,
-    name: Annotated[str | None, Query(description="what specs will call it; in a form, a field of it will do")] = None,
-    meaning: Annotated[str, Query(max_length=uploads.LONGEST_MEANING, description="one sentence")] = "",
+    name: Annotated[
+        str | None, Query(description="what specs will call it; in a form, a field of it will do")
+    ] = None,
+    meaning: Annotated[
+        str, Query(max_length=uploads.LONGEST_MEANING, description="one sentence")
+    ] = "",
 ) -> DatasetFacts:
-    """Keep an .npz of `x` (N, ...), bytes or floats, and `y` (N,), integers; with `x_test` and `y_test`, or a fifth is held out.
+    """Keep an .npz of `x` (N, ...), bytes or floats, and `y` (N,), integers; with `x_test` and
+    `y_test`, or a fifth is held out.
 
-    A name is given once: the same arrays again are answered with 200, others under that name with 409.
+    A name is given once: the same arrays again are answered with 200, others under that name with
+    409.
     """
     with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as body:
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
@@ -93,7 +123,9 @@ async def upload_dataset(
                 file, named = form.get("file"), form.get("name")
                 if not isinstance(file, UploadFile):
                     raise problems.BadUpload("the form has no file in the field `file`")
-                return await run_in_threadpool(_kept, name or str(named or ""), meaning, file.file, response, state)
+                return await run_in_threadpool(
+                    _kept, name or str(named or ""), meaning, file.file, response, state
+                )
         async for chunk in request.stream():
             body.write(chunk)
         body.seek(0)
@@ -106,14 +138,18 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
     try:
         form = await request.form(max_files=1, max_fields=4)
     except HTTPException as error:
-        raise problems.BadForm(f"{error.detail.rstrip('.')}. {problems.BadForm.advice()}") from error
+        raise problems.BadForm(
+            f"{error.detail.rstrip('.')}. {problems.BadForm.advice()}"
+        ) from error
     try:
         yield form
     finally:
         await form.close()
 
 
-def _kept(name: str, meaning: str, archive: IO[bytes], response: Response, state: InState) -> DatasetFacts:
+def _kept(
+    name: str, meaning: str, archive: IO[bytes], response: Response, state: InState
+) -> DatasetFacts:
     root = state.settings.data_root
     if name in DATASETS:
         raise problems.NameTaken(f"{name!r} is a data set of the catalogue")
@@ -138,4 +174,6 @@ def shown(dataset: Dataset) -> DatasetFacts:
     """A data set as the API shows it."""
     facts: dict[str, Any] = dataset._asdict()
     bundled = facts.pop("files") is None and not dataset.uploaded
-    return DatasetFacts(bundled=bundled, classes=dataset.classes, train_samples=dataset.train_samples, **facts)
+    return DatasetFacts(
+        bundled=bundled, classes=dataset.classes, train_samples=dataset.train_samples, **facts
+    )

@@ -24,19 +24,28 @@ from service.web.problems import responses
 router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_SECONDS = 60
-# what is looked for may have been accepted by an earlier version, which took more than UserText does
-Sought = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"), AfterValidator(composed)]
+# what is looked for may have been accepted by an earlier version, which took more than UserText
+# does
+Sought = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    AfterValidator(composed),
+]
 JobId = Annotated[str, Path(description="as in the job's `id`")]
 
 
 class JobChanges(BaseModel):
     """What may be changed of a job, whatever its state; what is left out stays."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"pinned": True, "priority": "high"}]})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"pinned": True, "priority": "high"}]}
+    )
 
     name: UserText | None = None
     tags: list[UserText] = Field(default=[], max_length=20)
-    priority: Literal["low", "normal", "high"] = Field("normal", description="where it stands in the queue; of a study, its runs")
+    priority: Literal["low", "normal", "high"] = Field(
+        "normal", description="where it stands in the queue; of a study, its runs"
+    )
     pinned: bool = Field(False, description="keep it, whatever the retention says")
 
 
@@ -47,7 +56,10 @@ class JobChanges(BaseModel):
     dependencies=[Depends(json_only)],
     summary="Submit a job",
     responses={
-        200: {"model": Job, "description": "The same request was accepted before (Idempotency-Key): its job"},
+        200: {
+            "model": Job,
+            "description": "The same request was accepted before (Idempotency-Key): its job",
+        },
         **responses(
             problems.MalformedBody,
             problems.BodyTooLarge,
@@ -64,15 +76,26 @@ def submit_job(
     state: InState,
     owner: Owner,
     idempotency_key: Annotated[
-        str | None, Header(min_length=1, max_length=255, description="the same key and body make one job only")
+        str | None,
+        Header(min_length=1, max_length=255, description="the same key and body make one job only"),
     ] = None,
 ) -> Response:
-    """Store a job; a worker takes it. An identical spec that has succeeded is answered from its result (`cached`)."""
-    submitted = state.submissions.submit(body, owner=owner, submitted_by=state.gate.name(owner), key=idempotency_key)
+    """Store a job; a worker takes it.
+
+    An identical spec that has succeeded is answered from its result (`cached`).
+    """
+    submitted = state.submissions.submit(
+        body, owner=owner, submitted_by=state.gate.name(owner), key=idempotency_key
+    )
     state.reconciler.wake()
-    headers = {"Location": f"/v1/jobs/{submitted.job.id}", **({"Idempotency-Replayed": "true"} if submitted.replayed else {})}
+    headers = {
+        "Location": f"/v1/jobs/{submitted.job.id}",
+        **({"Idempotency-Replayed": "true"} if submitted.replayed else {}),
+    }
     status = 200 if submitted.replayed else 202
-    return Response(submitted.job.model_dump_json(), status, headers=headers, media_type="application/json")
+    return Response(
+        submitted.job.model_dump_json(), status, headers=headers, media_type="application/json"
+    )
 
 
 @router.post(
@@ -82,7 +105,9 @@ def submit_job(
     responses=responses(problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
 )
 def estimate_job(body: JobRequest, state: InState) -> Estimate:
-    """Operations, peak memory and expected seconds of the same body as POST /v1/jobs; `problems` names passed limits."""
+    """Operations, peak memory and expected seconds of the same body as POST /v1/jobs; `problems`
+    names passed limits.
+    """
     return state.submissions.estimate(body)
 
 
@@ -92,14 +117,27 @@ def list_jobs(
     request: Request,
     state: InState,
     limit: Annotated[int, Query(ge=1, le=500, description="most jobs of a page")] = 50,
-    cursor: Annotated[str | None, Query(max_length=100, description="next_cursor of the page before")] = None,
-    job_state: Annotated[JobState | None, Query(alias="state", description="only jobs in this state")] = None,
-    kind: Annotated[Literal["train", "check", "study"] | None, Query(description="only jobs of this kind")] = None,
+    cursor: Annotated[
+        str | None, Query(max_length=100, description="next_cursor of the page before")
+    ] = None,
+    job_state: Annotated[
+        JobState | None, Query(alias="state", description="only jobs in this state")
+    ] = None,
+    kind: Annotated[
+        Literal["train", "check", "study"] | None, Query(description="only jobs of this kind")
+    ] = None,
     tag: Annotated[Sought | None, Query(description="only jobs that have this tag")] = None,
     name: Annotated[Sought | None, Query(description="only jobs of exactly this name")] = None,
-    search: Annotated[Sought | None, Query(description="a part of a name, in any case of letters, or an id")] = None,
-    submitted_by: Annotated[Sought | None, Query(description="the name of the API key that it came with")] = None,
-    parent: Annotated[str | None, Query(max_length=100, description="a study's id: its cells, which are left out otherwise")] = None,
+    search: Annotated[
+        Sought | None, Query(description="a part of a name, in any case of letters, or an id")
+    ] = None,
+    submitted_by: Annotated[
+        Sought | None, Query(description="the name of the API key that it came with")
+    ] = None,
+    parent: Annotated[
+        str | None,
+        Query(max_length=100, description="a study's id: its cells, which are left out otherwise"),
+    ] = None,
     children: Annotated[bool, Query(description="list the cells of studies, too")] = False,
 ) -> JobPage:
     """Jobs, newest first."""
@@ -115,13 +153,25 @@ def list_jobs(
 
 
 @router.get(
-    "/jobs/{job_id}", response_model=Job, summary="Read a job, or wait for its end", responses={304: {}, **responses(problems.NoSuchJob)}
+    "/jobs/{job_id}",
+    response_model=Job,
+    summary="Read a job, or wait for its end",
+    responses={304: {}, **responses(problems.NoSuchJob)},
 )
 async def read_job(
     job_id: JobId,
     state: InState,
-    wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT_SECONDS, description="hold the answer until the job has ended, seconds")] = 0,
-    prefer: Annotated[str | None, Header(description="`wait=SECONDS` (RFC 7240) does the same")] = None,
+    wait: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=LONGEST_WAIT_SECONDS,
+            description="hold the answer until the job has ended, seconds",
+        ),
+    ] = 0,
+    prefer: Annotated[
+        str | None, Header(description="`wait=SECONDS` (RFC 7240) does the same")
+    ] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The job as it is, or with `wait` when it ends or the time is over."""
@@ -131,10 +181,15 @@ async def read_job(
     if found is None:
         raise problems.NoSuchJob
     job, version = found
-    headers = {"ETag": f'"{job.id}.{version}"', **({"Preference-Applied": f"wait={preferred[1]}"} if preferred else {})}
+    headers = {
+        "ETag": f'"{job.id}.{version}"',
+        **({"Preference-Applied": f"wait={preferred[1]}"} if preferred else {}),
+    }
     if is_known(headers["ETag"], if_none_match):
         return Response(status_code=304, headers=headers)
-    return Response(job.model_dump_json(), media_type="application/json", headers=headers)  # validated when it was put together
+    return Response(
+        job.model_dump_json(), media_type="application/json", headers=headers
+    )  # validated when it was put together
 
 
 @router.get(
@@ -142,19 +197,28 @@ async def read_job(
     summary="What happens to the job",
     response_model=EventPage,
     responses={
-        200: {"description": "A stream, or with `Accept: application/json` a page", "content": {"text/event-stream": {}}},
+        200: {
+            "description": "A stream, or with `Accept: application/json` a page",
+            "content": {"text/event-stream": {}},
+        },
         **responses(problems.NoSuchJob),
     },
 )
 async def read_events(
     job_id: JobId,
     state: InState,
-    accept: Annotated[str, Header(description="application/json for a page instead of a stream")] = "text/event-stream",
-    last_event_id: Annotated[int | None, Header(ge=0, le=2**62, description="the last id that was received")] = None,
+    accept: Annotated[
+        str, Header(description="application/json for a page instead of a stream")
+    ] = "text/event-stream",
+    last_event_id: Annotated[
+        int | None, Header(ge=0, le=2**62, description="the last id that was received")
+    ] = None,
     after: Annotated[int, Query(ge=0, le=2**62, description="as Last-Event-ID")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
 ) -> Response:
-    """Server-Sent Events, resumable with Last-Event-ID; the stream ends after the event `end` of a job that has ended."""
+    """Server-Sent Events, resumable with Last-Event-ID; the stream ends after the event `end` of a
+    job that has ended.
+    """
     await run_in_threadpool(state.job, job_id)
     start = last_event_id if last_event_id is not None else after
     if "application/json" in accept and "text/event-stream" not in accept:
@@ -162,14 +226,20 @@ async def read_events(
         page = EventPage(items=events, next_cursor=events[-1].id if len(events) == limit else None)
         return Response(page.model_dump_json(), media_type="application/json")
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(stream(state.tail, state.store, job_id, start), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(
+        stream(state.tail, state.store, job_id, start),
+        media_type="text/event-stream",
+        headers=headers,
+    )
 
 
 @router.patch(
     "/jobs/{job_id}",
     summary="Change name, tags, priority or pin",
     dependencies=[Depends(json_only)],
-    responses=responses(problems.NoSuchJob, problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
+    responses=responses(
+        problems.NoSuchJob, problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType
+    ),
 )
 def change_job(job_id: JobId, body: JobChanges, state: InState) -> Job:
     """Change what does not touch the computation."""
@@ -181,31 +251,55 @@ def change_job(job_id: JobId, body: JobChanges, state: InState) -> Job:
     return job
 
 
-@router.post("/jobs/{job_id}/cancel", summary="Cancel", responses=responses(problems.NoSuchJob, problems.WrongState))
+@router.post(
+    "/jobs/{job_id}/cancel",
+    summary="Cancel",
+    responses=responses(problems.NoSuchJob, problems.WrongState),
+)
 def cancel_job(job_id: JobId, state: InState) -> Job:
-    """Cancel a job; what was computed so far stays readable. A study's runs are cancelled with it."""
+    """Cancel a job; what was computed so far stays readable.
+
+    A study's runs are cancelled with it.
+    """
     return _act(state, job_id, "cancel")
 
 
-@router.post("/jobs/{job_id}/pause", summary="Pause", responses=responses(problems.NoSuchJob, problems.WrongState))
+@router.post(
+    "/jobs/{job_id}/pause",
+    summary="Pause",
+    responses=responses(problems.NoSuchJob, problems.WrongState),
+)
 def pause_job(job_id: JobId, state: InState) -> Job:
     """Pause a job at its next step, with a checkpoint; the worker is free for others."""
     return _act(state, job_id, "pause")
 
 
-@router.post("/jobs/{job_id}/resume", summary="Resume", responses=responses(problems.NoSuchJob, problems.WrongState))
+@router.post(
+    "/jobs/{job_id}/resume",
+    summary="Resume",
+    responses=responses(problems.NoSuchJob, problems.WrongState),
+)
 def resume_job(job_id: JobId, state: InState) -> Job:
     """Queue a paused job again; it goes on from its checkpoint, with the same bits."""
     return _act(state, job_id, "resume")
 
 
-@router.post("/jobs/{job_id}/retry", summary="Retry", responses=responses(problems.NoSuchJob, problems.WrongState))
+@router.post(
+    "/jobs/{job_id}/retry",
+    summary="Retry",
+    responses=responses(problems.NoSuchJob, problems.WrongState),
+)
 def retry_job(job_id: JobId, state: InState) -> Job:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
     return _act(state, job_id, "retry")
 
 
-@router.delete("/jobs/{job_id}", status_code=204, summary="Delete", responses=responses(problems.NoSuchJob, problems.WrongState))
+@router.delete(
+    "/jobs/{job_id}",
+    status_code=204,
+    summary="Delete",
+    responses=responses(problems.NoSuchJob, problems.WrongState),
+)
 def delete_job(job_id: JobId, state: InState) -> Response:
     """Delete a job that has ended, with its result and artifacts."""
     try:
@@ -213,9 +307,14 @@ def delete_job(job_id: JobId, state: InState) -> Response:
     except LookupError as error:
         raise problems.NoSuchJob from error
     except PartOfStudy as error:
-        raise problems.WrongState(f"{job_id} is a run of {error.study}: delete the study as a whole", study=error.study) from error
+        raise problems.WrongState(
+            f"{job_id} is a run of {error.study}: delete the study as a whole", study=error.study
+        ) from error
     except NotAllowed as error:
-        raise problems.WrongState(f"{job_id} is {error.state.value}: only jobs that have ended can be deleted; cancel it first") from error
+        raise problems.WrongState(
+            f"{job_id} is {error.state.value}: only jobs that have ended can be deleted; cancel "
+            f"it first"
+        ) from error
     return Response(status_code=204)
 
 
@@ -227,7 +326,10 @@ def _act(state: State, job_id: str, action: Literal["cancel", "pause", "resume",
     except LookupError as error:
         raise problems.NoSuchJob from error
     except NotAllowed as error:
-        raise problems.WrongState(f"{job_id} is {error.state.value}: it cannot be {_DONE[action]}", state=error.state.value) from error
+        raise problems.WrongState(
+            f"{job_id} is {error.state.value}: it cannot be {_DONE[action]}",
+            state=error.state.value,
+        ) from error
     state.reconciler.wake()
     return job
 

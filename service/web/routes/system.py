@@ -46,8 +46,14 @@ class RetentionPage(BaseModel):
 
 
 @workers.get("/retention", summary="What is kept, and what would go", responses=responses())
-def read_retention(state: InState, limit: Annotated[int, Query(ge=1, le=1000, description="of each kind of job")] = 100) -> RetentionPage:
-    """A dry run: nothing is deleted. The policy is the operator's, FFLAB_RETENTION; a pinned job stays."""
+def read_retention(
+    state: InState,
+    limit: Annotated[int, Query(ge=1, le=1000, description="of each kind of job")] = 100,
+) -> RetentionPage:
+    """A dry run: nothing is deleted.
+
+    The policy is the operator's, FFLAB_RETENTION; a pinned job stays.
+    """
     policy = state.settings.retention
     return RetentionPage(policy=policy, items=outdated(state.store, policy, limit))
 
@@ -58,9 +64,16 @@ def read_health() -> Health:
     return Health(status="ok")
 
 
-@router.get("/readyz", summary="Ready?", responses={503: {"model": Readiness, "description": "The database or the broker is away"}})
+@router.get(
+    "/readyz",
+    summary="Ready?",
+    responses={503: {"model": Readiness, "description": "The database or the broker is away"}},
+)
 def read_readiness(state: InState, response: Response) -> Readiness:
-    """Database and broker answer. Jobs are accepted without the broker as well; they start when it is back."""
+    """Database and broker answer.
+
+    Jobs are accepted without the broker as well; they start when it is back.
+    """
     try:
         state.store.database.ping()
         database = True
@@ -79,12 +92,19 @@ def read_readiness(state: InState, response: Response) -> Readiness:
     responses={200: {"content": {"text/plain": {}}}, **responses(problems.DatabaseAway)},
 )
 def read_metrics(state: InState) -> Response:
-    """Jobs by state, the longest wait, live workers, the broker; from the database, so the same in every API process."""
+    """Jobs by state, the longest wait, live workers, the broker; from the database, so the same in
+    every API process.
+    """
     lines = ["# HELP fflab_jobs Jobs by state, studies left out.", "# TYPE fflab_jobs gauge"]
-    lines += [f'fflab_jobs{{state="{name}"}} {count}' for name, count in state.store.jobs.counts().items()]
+    lines += [
+        f'fflab_jobs{{state="{name}"}} {count}' for name, count in state.store.jobs.counts().items()
+    ]
     waited = state.store.queue.longest_wait_seconds() or 0.0
     gauges = {
-        "fflab_longest_wait_seconds": ("Time that the job that waits longest has been queued.", waited),
+        "fflab_longest_wait_seconds": (
+            "Time that the job that waits longest has been queued.",
+            waited,
+        ),
         "fflab_workers": ("Live workers.", len(state.store.workers.alive(DEAD_WORKER_SECONDS))),
         "fflab_broker_up": ("1 where the broker answered last.", int(state.reconciler.broker_ok)),
     }
@@ -93,10 +113,16 @@ def read_metrics(state: InState) -> Response:
     return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@router.get("/problems/{code}", summary="What a problem means", responses=responses(problems.NoSuchPage))
-def read_problem(code: Annotated[str, Path(description="the code of a problem")]) -> dict[str, str | int]:
+@router.get(
+    "/problems/{code}", summary="What a problem means", responses=responses(problems.NoSuchPage)
+)
+def read_problem(
+    code: Annotated[str, Path(description="the code of a problem")],
+) -> dict[str, str | int]:
     """Title and advice of a kind of problem: where the `type` of every error points."""
     kind = problems.PROBLEMS.get(code)
     if kind is None:
-        raise problems.NoSuchPage(f"there is no problem {code!r}; there are {', '.join(problems.PROBLEMS)}")
+        raise problems.NoSuchPage(
+            f"there is no problem {code!r}; there are {', '.join(problems.PROBLEMS)}"
+        )
     return {"code": code, "status": kind.status, "title": kind.title(), "advice": kind.advice()}

@@ -13,12 +13,22 @@ from service.web.routes.jobs import JobId
 router = APIRouter(tags=["webhooks"])
 
 
-@router.get("/jobs/{job_id}/webhook", summary="What was told to the job's webhook", responses=responses(problems.NoSuchJob))
+@router.get(
+    "/jobs/{job_id}/webhook",
+    summary="What was told to the job's webhook",
+    responses=responses(problems.NoSuchJob),
+)
 def read_deliveries(job_id: JobId, state: InState) -> DeliveryPage:
-    """Messages to the job's webhook, newest first, with each try. They are signed as Standard Webhooks and tried again for a day."""
+    """Messages to the job's webhook, newest first, with each try.
+
+    They are signed as Standard Webhooks and tried again for a day.
+    """
     state.job(job_id)
     address = state.store.deliveries.webhook_address(job_id) or {"url": None, "states": []}
-    return DeliveryPage(**address, items=[Delivery.model_validate(found) for found in state.store.deliveries.of(job_id)])
+    return DeliveryPage(
+        **address,
+        items=[Delivery.model_validate(found) for found in state.store.deliveries.of(job_id)],
+    )
 
 
 @router.post(
@@ -29,10 +39,14 @@ def read_deliveries(job_id: JobId, state: InState) -> DeliveryPage:
 )
 def redeliver_message(
     job_id: JobId,
-    delivery_id: Annotated[str, Path(max_length=100, pattern="^[!-~]*$", description="as in the message's `id`")],
+    delivery_id: Annotated[
+        str, Path(max_length=100, pattern="^[!-~]*$", description="as in the message's `id`")
+    ],
     state: InState,
 ) -> Delivery:
-    """Send a message again, now, with the same id and body: also one that was delivered, or given up."""
+    """Send a message again, now, with the same id and body: also one that was delivered, or given
+    up.
+    """
     state.job(job_id)
     found = state.store.deliveries.redeliver(job_id, delivery_id)
     if found is None:

@@ -54,7 +54,10 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.Double(), nullable=True),
         sa.Column("error", sa.JSON(), nullable=True),
         sa.Column("provenance", sa.JSON(), nullable=True),
-        sa.CheckConstraint("state IN ('queued', 'running', 'paused', 'succeeded', 'failed', 'cancelled')", name="state_known"),
+        sa.CheckConstraint(
+            "state IN ('queued', 'running', 'paused', 'succeeded', 'failed', 'cancelled')",
+            name="state_known",
+        ),
         sa.CheckConstraint("wanted IN ('run', 'pause', 'cancel')", name="wanted_known"),
         sa.ForeignKeyConstraint(["parent_id"], ["jobs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),

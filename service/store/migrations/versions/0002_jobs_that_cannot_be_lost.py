@@ -1,4 +1,6 @@
-"""Jobs that cannot be lost: rank, deadlines, identical jobs, pins, webhooks, summaries; legal transitions enforced."""
+"""Jobs that cannot be lost: rank, deadlines, identical jobs, pins, webhooks, summaries; legal
+transitions enforced.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -58,13 +60,21 @@ def upgrade() -> None:
     op.create_index("jobs_by_leader", "jobs", ["waits_for"])
     op.create_table(
         "summaries",
-        sa.Column("job_id", sa.String(), sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column(
+            "job_id", sa.String(), sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+        ),
         sa.Column("document", sa.String(), nullable=False),
     )
     op.create_table(
         "deliveries",
         sa.Column("id", sa.String(), primary_key=True),
-        sa.Column("job_id", sa.String(), sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
+        sa.Column(
+            "job_id",
+            sa.String(),
+            sa.ForeignKey("jobs.id", ondelete="CASCADE"),
+            nullable=False,
+            index=True,
+        ),
         sa.Column("type", sa.String(), nullable=False),
         sa.Column("body", sa.String(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
@@ -72,7 +82,11 @@ def upgrade() -> None:
         sa.Column("delivered_at", sa.Double()),
         sa.Column("attempts", sa.JSON(), nullable=False),
     )
-    op.create_table("secrets", sa.Column("name", sa.String(), primary_key=True), sa.Column("value", sa.String(), nullable=False))
+    op.create_table(
+        "secrets",
+        sa.Column("name", sa.String(), primary_key=True),
+        sa.Column("value", sa.String(), nullable=False),
+    )
     _fill()
     if op.get_bind().dialect.name == "sqlite":
         _sqlite()
@@ -83,27 +97,48 @@ def upgrade() -> None:
 def _fill() -> None:
     """What the new columns would hold, had they been there before."""
     op.execute(f"UPDATE jobs SET rank = queued_at - priority * {HOUR}")  # noqa: S608 - no user text
-    op.execute("UPDATE jobs SET cells = (SELECT count(*) FROM jobs AS c WHERE c.parent_id = jobs.id) WHERE kind = 'study'")
+    op.execute(
+        "UPDATE jobs SET cells = (SELECT count(*) FROM jobs AS c WHERE c.parent_id = jobs.id) "
+        "WHERE kind = 'study'"
+    )
     op.execute("UPDATE jobs SET cells_made = cells WHERE kind = 'study'")
-    found = sa.text("SELECT id, provenance FROM jobs WHERE state = 'succeeded' AND provenance IS NOT NULL").columns(provenance=sa.JSON)
+    found = sa.text(
+        "SELECT id, provenance FROM jobs WHERE state = 'succeeded' AND provenance IS NOT NULL"
+    ).columns(provenance=sa.JSON)
     connection = op.get_bind()
     for job_id, provenance in connection.execute(found).all():
         if provenance:
-            values = {"id": job_id, "digest": provenance["dataset"]["digest"], "device": provenance["device"].partition(":")[0]}
-            connection.execute(sa.text("UPDATE jobs SET dataset_digest = :digest, device_class = :device WHERE id = :id"), values)
+            values = {
+                "id": job_id,
+                "digest": provenance["dataset"]["digest"],
+                "device": provenance["device"].partition(":")[0],
+            }
+            connection.execute(
+                sa.text(
+                    "UPDATE jobs SET dataset_digest = :digest, device_class = :device WHERE id = "
+                    ":id"
+                ),
+                values,
+            )
 
 
 def _illegal() -> str:
     legal = ", ".join(f"'{change}'" for change in LEGAL)
     change = "OLD.state || '>' || NEW.state"
-    return f"OLD.state <> NEW.state AND {change} NOT IN ({legal}) AND NOT (OLD.kind = 'study' AND {change} = '{LEGAL_OF_STUDIES}')"
+    return (
+        f"OLD.state <> NEW.state AND {change} NOT IN ({legal}) AND NOT (OLD.kind = 'study' "
+        f"AND {change} = '{LEGAL_OF_STUDIES}')"
+    )
 
 
 def _sqlite() -> None:
-    with op.batch_alter_table("events", recreate="always", table_kwargs={"sqlite_autoincrement": True}):
+    with op.batch_alter_table(
+        "events", recreate="always", table_kwargs={"sqlite_autoincrement": True}
+    ):
         pass  # its numbers are never given twice from now on
     op.execute(
-        f"CREATE TRIGGER legal_transitions BEFORE UPDATE OF state ON jobs FOR EACH ROW WHEN {_illegal()} "
+        f"CREATE TRIGGER legal_transitions BEFORE UPDATE OF state ON jobs FOR EACH ROW WHEN "
+        f"{_illegal()} "
         "BEGIN SELECT RAISE(ABORT, 'a job cannot change its state so'); END"
     )
 
@@ -133,6 +168,17 @@ def downgrade() -> None:
         op.drop_table(table)
     for index in ("jobs_by_leader", "jobs_by_source", "jobs_in_order", "jobs_by_rank"):
         op.drop_index(index, "jobs")
-    names = ("rank", "pinned", "fresh", "dataset_digest", "device_class", "place", "cells", "cells_made", "waits_for", "webhook")
+    names = (
+        "rank",
+        "pinned",
+        "fresh",
+        "dataset_digest",
+        "device_class",
+        "place",
+        "cells",
+        "cells_made",
+        "waits_for",
+        "webhook",
+    )
     for name in (*names, "timeout_seconds", "claimed_at", "deadline_at", "ran_seconds"):
         op.drop_column("jobs", name)

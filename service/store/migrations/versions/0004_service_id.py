@@ -12,7 +12,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply. Whoever migrates holds the database alone, so that there is one id however many begin at once."""
+    """Apply.
+
+    Whoever migrates holds the database alone, so that there is one id however many begin at once.
+    """
     service = op.create_table(
         "service",
         sa.Column("number", sa.Integer(), primary_key=True),
