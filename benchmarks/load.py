@@ -59,7 +59,7 @@ MOST_WAITING = 12  # jobs beyond which the clients rest
 DONE = ("succeeded", "failed", "cancelled")
 
 
-class Away(Exception):  # noqa: N818
+class Away(Exception):
     """The service did not answer for as long as a client has patience."""
 
 

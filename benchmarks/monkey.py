@@ -13,7 +13,7 @@ import psutil
 import redis
 
 from benchmarks.stack import Processes, signalled
-from service.background.dispatcher import BrokerAway, Doorbell
+from service.background.dispatcher import BrokerAway, Dispatcher
 from service.stack.stack import Stack
 from service.store import Store
 
@@ -79,13 +79,13 @@ class Monkey(threading.Thread):
             connection.execute("ROLLBACK")
         connection.close()
 
-    def ring(self) -> None:
+    def dispatch(self) -> None:
         """Ring for some jobs again, three times each."""
-        store, doorbell = Store(self.stack.settings.database), Doorbell(self.stack.redis_url)
+        store, dispatcher = Store(self.stack.settings.database), Dispatcher(self.stack.redis_url)
         with contextlib.suppress(BrokerAway):
             jobs = [job.id for job in store.jobs.page(limit=5, children=True).jobs]
-            doorbell.ring(jobs * 3)
-        doorbell.close()
+            dispatcher.dispatch(jobs * 3)
+        dispatcher.close()
         store.close()
 
 
@@ -113,6 +113,6 @@ DEEDS: dict[str, Callable[[Monkey], None]] = {
     "Redis emptied": Monkey.flush,
     "Redis frozen": lambda monkey: monkey.freeze([monkey.processes.child("redis")], 1.0, 6.0),
     "database locked": Monkey.lock_database,
-    "bells rung three times": Monkey.ring,
+    "bells rung three times": Monkey.dispatch,
 }
 FAULTS = list(DEEDS)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ffengine.activations import ACTIVATIONS
 from ffengine.draws import Draws
 from ffengine.limit import infinite_width_theorem1, infinite_width_theorem2
-from ffengine.margins import Observation, TheoremCheck, observe
+from ffengine.margins import LayerSums, TheoremCheck, observe
 from ffengine.monitor import paired
 from ffengine.network import Network
 from ffengine.samples import load_samples
@@ -82,7 +82,7 @@ def verdicts(quantity: str, width: int | None, mine: TheoremCheck, true: Theorem
     )
 
 
-def changes(width: int, step: float, mine: Observation, true: Observation) -> Row:
+def changes(width: int, step: float, mine: LayerSums, true: LayerSums) -> Row:
     """The change of S in a trial step, from pre-activations in float32 and in float64."""
     error = (mine.change - true.change).abs()
     wrong = int(((mine.change > 0) != (true.change > 0)).sum())

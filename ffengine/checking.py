@@ -17,11 +17,11 @@ from ffengine.diagnostics import of_check
 from ffengine.draws import Draws
 from ffengine.geometry import angle_rows
 from ffengine.limit import infinite_width_theorem1, infinite_width_theorem2
-from ffengine.margins import Observation, TheoremCheck, observe
+from ffengine.margins import LayerSums, TheoremCheck, observe
 from ffengine.negatives import Positives
 from ffengine.network import GoodnessJudge, Network
 from ffengine.objectives import SumSquares
-from ffengine.persample import CellMargins, Sheet
+from ffengine.persample import CellMargins, MarginFileWriter
 from ffengine.provenance import Stopwatch, provenance
 from ffengine.results import AngleRow, CheckCell, CheckResult, Split
 from ffengine.samples import load_samples
@@ -204,7 +204,7 @@ class CheckRun:
             )
             yield Batch(index[0], [positive[0], negative[0]])
 
-    def _exact(self, layer: Layer, inputs: list[Tensor]) -> list[Observation]:
+    def _exact(self, layer: Layer, inputs: list[Tensor]) -> list[LayerSums]:
         signs = [self.theorem.positive_sign, self.theorem.negative_sign][-len(inputs) :]
         return observe(
             layer.weight.to(self.dtype), inputs, signs, self.activation, step=self.spec.step
@@ -269,14 +269,12 @@ class CellTally:
 
     def __init__(self, width: int, samples: int) -> None:
         self.width = width
-        self.sheet = Sheet(samples)
+        self.sheet = MarginFileWriter(samples)
         self.samples = self.live = self.satisfied = self.undecided = self.batches = 0
         self.rose = self.agree = self.compared = 0
         self.flipped = self.near_zero = self.eta = self.input_norm = 0.0
 
-    def add_exact(
-        self, chosen: Tensor, x: Tensor, verdict: TheoremCheck, seen: Observation
-    ) -> None:
+    def add_exact(self, chosen: Tensor, x: Tensor, verdict: TheoremCheck, seen: LayerSums) -> None:
         """Count a batch (N, m) of the samples `chosen` (N,) by its exact margins and the effect of
         the trial step.
         """

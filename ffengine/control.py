@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 Control = Literal["run", "stop"] | None
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: what the caller asked for
+class Interrupted(Exception):
     """The caller's callback said "stop".
 
     `checkpoint` resumes a training run; it is None for a check, whose cells suffice.
@@ -22,7 +22,7 @@ class Interrupted(Exception):  # noqa: N818 - not an error: what the caller aske
         self.checkpoint = checkpoint
 
 
-class Diverged(ArithmeticError):  # noqa: N818 - a state of the run, as Interrupted is
+class Diverged(ArithmeticError):
     """The numbers of a run are no longer finite; `diagnostic` says where and what to try."""
 
     def __init__(self, diagnostic: Diagnostic) -> None:

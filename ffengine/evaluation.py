@@ -43,7 +43,7 @@ class Evaluation(NamedTuple):
 def evaluate(network: Network, spec: TrainSpec, partitions: Partitions, draws: Draws) -> Evaluation:
     """Evaluate as spec.evaluation says. By label only where samples carry labels."""
     by_label = (
-        {name: Verdicts(network, spec, samples) for name, samples in named(partitions)}
+        {name: ConfusionCounts(network, spec, samples) for name, samples in named(partitions)}
         if spec.negatives.labelled
         else {}
     )
@@ -73,7 +73,7 @@ def named(partitions: Partitions) -> list[tuple[Partition, Samples]]:
     return [(name, samples) for name, samples in pairs if samples is not None]
 
 
-class Way(NamedTuple):
+class Classifier(NamedTuple):
     """One way to tell the label from goodness: whose layers, and how they are put together."""
 
     layer: int | None
@@ -86,22 +86,22 @@ class Way(NamedTuple):
         return (chosen.softmax(-1) if self.method == "softmax" else chosen).sum(1)
 
 
-def ways(layers: int) -> list[Way]:
+def ways(layers: int) -> list[Classifier]:
     """Each layer; all; all but the first; the latter two also with a softmax over the labels in
     each layer. None twice.
     """
     everything, rest = tuple(range(layers)), tuple(range(1, layers))
-    found = [Way(layer, (layer,), "goodness") for layer in everything] + [
-        Way(None, everything, "goodness")
+    found = [Classifier(layer, (layer,), "goodness") for layer in everything] + [
+        Classifier(None, everything, "goodness")
     ]
     if len(rest) > 1:
-        found += [Way(None, rest, "goodness"), Way(None, rest, "softmax")]
+        found += [Classifier(None, rest, "goodness"), Classifier(None, rest, "softmax")]
     if layers > 1:
-        found.append(Way(None, everything, "softmax"))
+        found.append(Classifier(None, everything, "softmax"))
     return found
 
 
-class Verdicts:
+class ConfusionCounts:
     """Which samples of a partition the goodness of each label classifies correctly, each way."""
 
     def __init__(self, network: Network, spec: TrainSpec, samples: Samples) -> None:

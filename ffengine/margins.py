@@ -76,7 +76,7 @@ class TheoremCheck:
 
 
 @dataclass
-class Observation:
+class LayerSums:
     """Per-sample sums over the units of a layer, all (N,) float64, from which margins and a step's
     effect follow.
     """
@@ -97,7 +97,7 @@ class Observation:
     near_zero: Tensor  # units with |z| < NEAR_ZERO
 
     @classmethod
-    def zeros(cls, samples: int, width: int, device: torch.device) -> "Observation":
+    def zeros(cls, samples: int, width: int, device: torch.device) -> "LayerSums":
         """No units summed yet."""
         sums = [torch.zeros(samples, dtype=torch.float64, device=device) for _ in range(9)]
         return cls(width, 0.0, 1.0, *sums)
@@ -258,7 +258,7 @@ def observe(
     *,
     direction: Tensor | None = None,
     step: float = 0.0,
-) -> list[Observation]:
+) -> list[LayerSums]:
     """The sums of every sample of `groups` (N_g, m) along D = -2 sum_g sign_g sum_i h_i sigma'(z_i)
     x_i^T, or along `direction`.
 
@@ -275,7 +275,7 @@ def observe(
                 for b in blocks
             ]
         )
-    observations = [Observation.zeros(len(x), len(weight), weight.device) for x in groups]
+    observations = [LayerSums.zeros(len(x), len(weight), weight.device) for x in groups]
     held_memory = weight.new_empty(sum(len(x) for x in groups) * (blocks[0].stop - blocks[0].start))
     for block in blocks:
         z = _pre_activations(weight[block], groups, held_memory)

@@ -18,8 +18,8 @@ from ffengine.control import Diverged
 from ffengine.diagnostics import divergence
 from ffengine.draws import Draws
 from ffengine.learning import Learner
-from ffengine.margins import Observation
-from ffengine.negatives import Judge, Positives, Relabelling
+from ffengine.margins import LayerSums
+from ffengine.negatives import NetworkGoodness, Positives, Relabelling
 from ffengine.network import GoodnessJudge, Network
 from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs
 from ffengine.results import EpochRow, Split
@@ -132,10 +132,10 @@ class Monitor:
         zdot: Tensor,
         eta: float,
         cancellation: Tensor | None = None,
-    ) -> Observation:
+    ) -> LayerSums:
         """The sums over units of samples (R, B, n), as (R * B,); overwrites zdot."""
         _, samples, width = z.shape
-        seen = Observation.zeros(z.shape[0] * samples, width, z.device)
+        seen = LayerSums.zeros(z.shape[0] * samples, width, z.device)
         seen.eta = eta
         if cancellation is not None:
             seen.cancellation = cancellation.repeat_interleave(samples)
@@ -224,7 +224,7 @@ class Tally:
         for name in measures:
             self._add(name, MEASURES[name](h))
 
-    def add_step(self, seen: Observation) -> None:
+    def add_step(self, seen: LayerSums) -> None:
         """Count what the step that training would take does to the samples (R * B,)."""
         check, dead_after = seen.check(), seen.squares_after == 0
         rose = (seen.change > 0) & ~check.dead & ~dead_after
@@ -239,7 +239,7 @@ class Tally:
         self._add("flipped", seen.flipped)
         self._add("near_zero", seen.near_zero)
 
-    def add_lowering(self, seen: Observation) -> None:
+    def add_lowering(self, seen: LayerSums) -> None:
         """Count what lowering the goodness of this split's batch does to its samples (R * B,)."""
         check = seen.check()
         self._add("theorem1", check.satisfied)
@@ -306,7 +306,7 @@ def paired(
     index: Tensor,
     draws: Draws,
     address: tuple[str, *tuple[int, ...]],
-    judge: Judge | None,
+    judge: NetworkGoodness | None,
 ) -> Tensor:
     """The positives (R, B, m) of `index` (R, B) followed by their negatives: (R, 2B, m)."""
     purpose, *numbers = address
@@ -325,7 +325,7 @@ def seen_pairs(
     index: Tensor,
     draws: Draws,
     address: tuple[str, *tuple[int, ...]],
-    judge: Judge,
+    judge: NetworkGoodness,
 ) -> AnyPairs:
     """The samples of `index` (R, B) and their negatives as a layer sees them."""
     strategy = spec.negatives

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ffengine.samples import Samples
 
 
-class Judge(Protocol):
+class NetworkGoodness(Protocol):
     """The network as it is now, for the strategies that ask it; goodness is summed over the layers
     that learn.
     """
@@ -43,7 +43,7 @@ class Positives:
     index: Tensor  # (R, B) of the samples in their partition
     samples: Samples
     draw: Draw
-    judge: Judge | None  # None where no strategy that asks is in use
+    judge: NetworkGoodness | None  # None where no strategy that asks is in use
 
     @property
     def labels(self) -> Tensor:
@@ -56,7 +56,7 @@ class Positives:
         return self.samples.classes
 
     @property
-    def network(self) -> Judge:
+    def network(self) -> NetworkGoodness:
         """The judge, for strategies that ask it."""
         if self.judge is None:
             raise ValueError("negatives: this strategy asks the network, and none was given")

@@ -69,7 +69,7 @@ class CellMargins(NamedTuple):
         }
 
 
-class Sheet:
+class MarginFileWriter:
     """The samples of a cell, batch after batch."""
 
     def __init__(self, samples: int) -> None:

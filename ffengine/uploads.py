@@ -53,7 +53,7 @@ ILLEGIBLE = (
 MEMBERS = ("x", "y", "x_test", "y_test")
 
 
-class NameTaken(DatasetError):  # noqa: N818 - says what is so
+class NameTaken(DatasetError):
     """Other arrays have that name already."""
 
 

@@ -33,7 +33,7 @@ def margins_name(seed: int, width: int) -> str:
     return f"margins-{seed}-{width}.npz"
 
 
-class ArtifactDamaged(Exception):  # noqa: N818
+class ArtifactDamaged(Exception):
     """A stored file is not what was written."""
 
 

@@ -72,7 +72,7 @@ class WorkerPage(BaseModel):
     items: list[WorkerLine]
 
 
-class Try(BaseModel):
+class DeliveryAttempt(BaseModel):
     """One try to deliver a message."""
 
     at: datetime
@@ -92,7 +92,7 @@ class Delivery(BaseModel):
     created_at: datetime
     delivered_at: datetime | None
     next_at: datetime | None = Field(description="when it is tried next")
-    attempts: list[Try]
+    attempts: list[DeliveryAttempt]
 
 
 class DeliveryPage(BaseModel):

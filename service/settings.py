@@ -9,7 +9,7 @@ from ffengine.cost import Limits
 from service.hostnames import host_name
 
 
-class Keep(BaseModel):
+class RetentionRule(BaseModel):
     """How long, and how many, ended jobs of a kind are kept; null: for ever, all.
 
     Pinned jobs are kept and not counted.
@@ -22,9 +22,9 @@ class Keep(BaseModel):
 class Retention(BaseModel):
     """What is kept of each kind of job. A study's runs go with it."""
 
-    train: Keep = Keep()
-    check: Keep = Keep()
-    study: Keep = Keep()
+    train: RetentionRule = RetentionRule()
+    check: RetentionRule = RetentionRule()
+    study: RetentionRule = RetentionRule()
 
 
 class Settings(BaseSettings):

@@ -26,7 +26,7 @@ class SubmissionError(Exception):
     """A job that is not accepted. The store has two more: KeyReused and QueueFull."""
 
 
-class InvalidField(SubmissionError):  # noqa: N818
+class InvalidField(SubmissionError):
     """A field of the request is not valid; `pointer` says which, `message` why."""
 
     def __init__(self, pointer: str, message: str) -> None:
@@ -34,7 +34,7 @@ class InvalidField(SubmissionError):  # noqa: N818
         self.pointer, self.message = pointer, message
 
 
-class RunTooLarge(SubmissionError):  # noqa: N818
+class RunTooLarge(SubmissionError):
     """The run passes limits of the service."""
 
     def __init__(self, cost: Estimate, limits: Limits) -> None:
@@ -42,7 +42,7 @@ class RunTooLarge(SubmissionError):  # noqa: N818
         self.cost, self.limits = cost, limits
 
 
-class KeyInFlight(SubmissionError):  # noqa: N818
+class KeyInFlight(SubmissionError):
     """The first request with the same Idempotency-Key is still being worked on."""
 
 

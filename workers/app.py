@@ -11,7 +11,7 @@ from celery.signals import worker_process_init, worker_shutting_down
 from service.background.dispatcher import QUEUE, TASK
 from service.settings import Settings
 from service.store import Store
-from workers.heartbeat import Heart
+from workers.heartbeat import HeartbeatThread
 from workers.process import runner_command
 from workers.supervisor import Supervisor
 
@@ -23,7 +23,7 @@ IDLE_CHILD_SECONDS = 30.0
 log = logging.getLogger(__name__)
 
 
-class NoBroker(Exception):  # noqa: N818
+class NoBroker(Exception):
     """FFLAB_REDIS_URL is not set: a worker hears of jobs through Redis.
 
     Set it, or use `fflab up`, which brings its own.
@@ -66,7 +66,7 @@ def configuration(settings: Settings) -> dict[str, object]:
     }
 
 
-class Farewell:
+class ShutdownPipe:
     """The main process's line to its child, which is forked from it: closed means that the worker
     is to stop, or gone.
     """
@@ -86,11 +86,11 @@ class Farewell:
         os.read(self._read, 1)
 
 
-class Slot:
+class WorkerSlot:
     """The place where one job at a time is seen through: Celery's one child process."""
 
-    def __init__(self, settings: Settings, device: str, farewell: Farewell) -> None:
-        self.settings, self.device, self.farewell = settings, device, farewell
+    def __init__(self, settings: Settings, device: str, shutdown_pipe: ShutdownPipe) -> None:
+        self.settings, self.device, self.shutdown_pipe = settings, device, shutdown_pipe
         self.worker = f"{platform.node()}-{os.getpid()}"
         self.supervisor: Supervisor | None = None
 
@@ -98,14 +98,14 @@ class Slot:
         """In the child, when it begins: a database connection of its own, a runner that loads
         torch, a heartbeat.
         """
-        self.farewell.say()  # the child's copy of the end that the main process will close
+        self.shutdown_pipe.say()  # the child's copy of the end that the main process will close
         store = Store(self.settings.database)
         self.supervisor = Supervisor(
             store.queue, self.settings, self.worker, runner_command(self.device)
         )
         self.supervisor.warm()
-        Heart(self.supervisor, store.workers, self.device).start()
-        threading.Thread(target=self._await_farewell, name="farewell", daemon=True).start()
+        HeartbeatThread(self.supervisor, store.workers, self.device).start()
+        threading.Thread(target=self._await_shutdown, name="farewell", daemon=True).start()
 
     def run(self, job_id: str) -> None:
         """The task: work until the queue is empty.
@@ -116,8 +116,8 @@ class Slot:
         if self.supervisor is not None:
             self.supervisor.run()
 
-    def _await_farewell(self) -> None:
-        self.farewell.wait()
+    def _await_shutdown(self) -> None:
+        self.shutdown_pipe.wait()
         if self.supervisor is not None:
             self.supervisor.shutdown.set()
 
@@ -126,9 +126,9 @@ def create_app(settings: Settings, device: str) -> Celery:
     """The application, with its slot wired to the life of Celery's processes."""
     app = Celery("fflab", set_as_current=False)
     app.conf.update(configuration(settings))
-    farewell = Farewell()
-    slot = Slot(settings, device, farewell)
+    shutdown_pipe = ShutdownPipe()
+    slot = WorkerSlot(settings, device, shutdown_pipe)
     app.task(name=TASK)(slot.run)
     worker_process_init.connect(slot.open, weak=False)
-    worker_shutting_down.connect(farewell.say, weak=False)
+    worker_shutting_down.connect(shutdown_pipe.say, weak=False)
     return app

@@ -22,7 +22,7 @@ from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
 from service.jobs import Command, JobError, Progress
 from service.settings import Settings
 from service.store import Row, Store
-from workers.attempt_log import Notebook
+from workers.attempt_log import AttemptLog
 from workers.db_retry import patiently
 from workers.protocol import Start
 
@@ -70,7 +70,7 @@ class StopFlag:
         self.keep = True
 
 
-class Desk:
+class AttemptRecorder:
     """One attempt at one job."""
 
     def __init__(
@@ -79,7 +79,7 @@ class Desk:
         self.store, self.artifacts, self.settings = store, artifacts, settings
         self.job_id, self.attempt, self.spec = start.job_id, start.attempt, start.spec
         self.stop = stop
-        self.notebook = Notebook(start.attempt)
+        self.notebook = AttemptLog(start.attempt)
         self.message = "starting"
         self._began = clock()
         self._fraction = 0.0
@@ -158,7 +158,7 @@ class Desk:
             self.stop.asked,
         )
 
-    def resume_point(self, spec: TrainSpec) -> Checkpoint | None:
+    def load_checkpoint(self, spec: TrainSpec) -> Checkpoint | None:
         """The newest good checkpoint of a training job, with the rows before it; None: from the
         start.
         """
@@ -225,10 +225,10 @@ class Desk:
         )
 
     def _put(self, name: str, data: bytes) -> None:
-        self._be_sure_of_the_lease()
+        self._ensure_lease()
         self.artifacts.put(self.job_id, name, data)
 
-    def _be_sure_of_the_lease(self) -> None:
+    def _ensure_lease(self) -> None:
         """Raise LeaseLost where another attempt has begun: this process may have been frozen, or
         the database away.
         """

@@ -14,7 +14,7 @@ LONGEST_LINE = 2_000
 Level = Literal["info", "warning", "error"]
 
 
-class Notebook(logging.Handler):
+class AttemptLog(logging.Handler):
     """Lines that wait to be written with the next record.
 
     As a handler of the root logger it takes what the main thread warns of.

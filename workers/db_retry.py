@@ -23,7 +23,7 @@ def is_away(error: Exception) -> bool:
     return getattr(getattr(error, "orig", None), "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
 
 
-class GaveUp(Exception):  # noqa: N818
+class DatabaseStillAway(Exception):
     """The database was away until the caller had to stop."""
 
 
@@ -45,7 +45,7 @@ def patiently(action: Callable[[], T], stop: threading.Event) -> T:
                 )
             waiting = True
             if stop.wait(RETRY_SECONDS):
-                raise GaveUp from error
+                raise DatabaseStillAway from error
         else:
             if waiting:
                 log.warning("the database is back")

@@ -9,11 +9,11 @@ from service.jobs import JobError
 ALLOCATION_WORDS = ("DefaultCPUAllocator", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
-class WeightsMissing(Exception):  # noqa: N818
+class WeightsMissing(Exception):
     """A check asks for weights that there are not."""
 
 
-class DeviceFailed(Exception):  # noqa: N818
+class DeviceFailed(Exception):
     """The accelerator is in an error state that only a new process ends; the job is not to
     blame.
     """

@@ -24,7 +24,7 @@ KILL_SECONDS = 15.0
 log = logging.getLogger(__name__)
 
 
-class Heart(threading.Thread):
+class HeartbeatThread(threading.Thread):
     """Beats in the child process, which is there whether or not a job is."""
 
     def __init__(self, supervisor: Supervisor, workers: Workers, device: str) -> None:

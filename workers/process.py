@@ -95,7 +95,7 @@ class RunnerProcess:
             log.warning("runner %d did not end and is killed", self.pid)
         self.kill()
 
-    def how_it_ended(self) -> str:
+    def exit_description(self) -> str:
         """The end of a dead runner, in words."""
         try:
             code = self._process.wait(REAP_SECONDS)

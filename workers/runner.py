@@ -30,8 +30,8 @@ from ffengine.version import VERSION
 from service.artifacts import ArtifactDamaged, Artifacts, epoch_name
 from service.settings import Settings
 from service.store import LeaseLost, Store
-from workers.attempt import Desk, StopFlag
-from workers.db_retry import GaveUp
+from workers.attempt import AttemptRecorder, StopFlag
+from workers.db_retry import DatabaseStillAway
 from workers.error_mapping import DeviceFailed, WeightsMissing, failure_of, is_device_failure
 from workers.protocol import TO_RUNNER, Ended, Outcome, Ready, Start, Stop, line
 
@@ -55,15 +55,15 @@ class Runner:
 
         Raises DeviceFailed where this process is of no more use.
         """
-        desk = Desk(self.store, self.artifacts, self.settings, start, self.stop)
-        desk.notebook.note(
+        recorder = AttemptRecorder(self.store, self.artifacts, self.settings, start, self.stop)
+        recorder.notebook.note(
             f"begins on {platform.node()}, {self.device} "
             f"({device_name(torch.device(self.device))}), fflab {VERSION}"
         )
-        logging.getLogger().addHandler(desk.notebook)
+        logging.getLogger().addHandler(recorder.notebook)
         try:
             self.artifacts.tidy(start.job_id)
-            return self._run(start, desk)
+            return self._run(start, recorder)
         except LeaseLost:
             log.warning(
                 "%s attempt %d: the lease is lost, nothing more is written",
@@ -71,48 +71,49 @@ class Runner:
                 start.attempt,
             )
             return "lost"
-        except GaveUp:
+        except DatabaseStillAway:
             return "stopped"
         finally:
-            logging.getLogger().removeHandler(desk.notebook)
+            logging.getLogger().removeHandler(recorder.notebook)
 
-    def _run(self, start: Start, desk: Desk) -> Outcome:
+    def _run(self, start: Start, recorder: AttemptRecorder) -> Outcome:
         try:
-            desk.finish(self._compute(start, desk))
+            recorder.finish(self._compute(start, recorder))
         except Interrupted as interrupted:
-            return self._interrupted(desk, interrupted)
-        except (LeaseLost, GaveUp):
+            return self._interrupted(recorder, interrupted)
+        except (LeaseLost, DatabaseStillAway):
             raise
         except Diverged as diverged:
-            desk.fail(failure_of(diverged), (diverged.diagnostic,))
+            recorder.fail(failure_of(diverged), (diverged.diagnostic,))
             return "failed"
         except Exception as error:
             if is_device_failure(error):
                 raise DeviceFailed(str(error)) from error
             log.exception("%s attempt %d failed", start.job_id, start.attempt)
-            desk.fail(failure_of(error))
+            recorder.fail(failure_of(error))
             return "failed"
         return "succeeded"
 
-    def _interrupted(self, desk: Desk, interrupted: Interrupted) -> Outcome:
+    def _interrupted(self, recorder: AttemptRecorder, interrupted: Interrupted) -> Outcome:
         if not self.stop.keep:
             return "lost"
         try:
-            desk.keep(interrupted.checkpoint)
+            recorder.keep(interrupted.checkpoint)
         except OSError:
             log.exception(
-                "%s: no checkpoint could be written at the stop; the one before counts", desk.job_id
+                "%s: no checkpoint could be written at the stop; the one before counts",
+                recorder.job_id,
             )
         return "stopped"
 
-    def _compute(self, start: Start, desk: Desk) -> RunResult:
+    def _compute(self, start: Start, recorder: AttemptRecorder) -> RunResult:
         if isinstance(start.spec, TrainSpec):
             return train(
                 start.spec,
                 device=self.device,
-                on_epoch=desk.on_epoch,
-                on_batch=desk.on_batch,
-                resume=desk.resume_point(start.spec),
+                on_epoch=recorder.on_epoch,
+                on_batch=recorder.on_batch,
+                resume=recorder.load_checkpoint(start.spec),
             )
         at = start.spec.at
         trained_spec, trained = (
@@ -121,8 +122,8 @@ class Runner:
         return check(
             start.spec,
             device=self.device,
-            on_cells=desk.on_cells,
-            resume=desk.cells_so_far(),
+            on_cells=recorder.on_cells,
+            resume=recorder.cells_so_far(),
             trained=trained,
             trained_spec=trained_spec,
         )
@@ -147,7 +148,7 @@ class Runner:
             raise WeightsMissing(str(error)) from error
 
 
-class Inbox(threading.Thread):
+class MessageReader(threading.Thread):
     """Listens to the supervisor: jobs go into `jobs`, stops raise the flag at once, and its end
     ends us.
     """
@@ -229,7 +230,7 @@ def main() -> None:
 
 def serve(runner: Runner, source: BinaryIO, channel: BinaryIO) -> None:
     """Say that we are ready, then compute what comes until the supervisor is gone."""
-    inbox = Inbox(source, runner.stop)
+    inbox = MessageReader(source, runner.stop)
     inbox.start()
     device = torch.device(runner.device)
     say(

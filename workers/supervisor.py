@@ -14,7 +14,7 @@ from typing import Literal
 from service.jobs import Command
 from service.settings import Settings
 from service.store import Claim, LeaseLost, Queue
-from workers.db_retry import DATABASE_AWAY, GaveUp, patiently
+from workers.db_retry import DATABASE_AWAY, DatabaseStillAway, patiently
 from workers.process import RunnerProcess
 from workers.protocol import Ended, Start, Stop
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Stopping:
+class StopRequest:
     """A runner that was told to stop: by a flag at first, then by SIGTERM, then by SIGKILL."""
 
     reason: Reason
@@ -110,7 +110,7 @@ class Supervisor:
             while (claim := self._claim()) is not None:
                 self.current_job, self.idle_since = claim.job_id, None
                 self.news.set()
-                self._see_through(claim)
+                self._supervise_attempt(claim)
                 if not self.shutdown.is_set():
                     self.warm()
         finally:
@@ -129,11 +129,11 @@ class Supervisor:
             )
             return None
 
-    def _see_through(self, claim: Claim) -> None:
+    def _supervise_attempt(self, claim: Claim) -> None:
         runner = self.warm()
         runner.jobs += 1
         runner.say(Start(job_id=claim.job_id, attempt=claim.attempt, spec=claim.spec))
-        stopping: Stopping | None = None
+        stopping: StopRequest | None = None
         renewed = self.clock()
         while (ended := runner.next(TICK_SECONDS)) is None and not runner.closed.is_set():
             now, reason = self.clock(), None
@@ -142,7 +142,7 @@ class Supervisor:
             if stopping is not None:
                 stopping.escalate(runner, now)
             elif reason or self.shutdown.is_set():
-                stopping = Stopping(reason or "shutdown", now, self.settings.stop_seconds)
+                stopping = StopRequest(reason or "shutdown", now, self.settings.stop_seconds)
                 log.info(
                     "%s attempt %d is told to stop: %s",
                     claim.job_id,
@@ -166,7 +166,7 @@ class Supervisor:
         return WISHES[wanted]
 
     def _settle(
-        self, claim: Claim, runner: RunnerProcess, ended: Ended | None, stopping: Stopping | None
+        self, claim: Claim, runner: RunnerProcess, ended: Ended | None, stopping: StopRequest | None
     ) -> None:
         """Write down how the attempt ended, unless the runner has done so, or another attempt has
         begun.
@@ -179,7 +179,7 @@ class Supervisor:
                     lambda: self.queue.finish_stopped(claim.job_id, claim.attempt), self.shutdown
                 )
             else:
-                how = runner.how_it_ended()
+                how = runner.exit_description()
                 state = patiently(
                     lambda: self.queue.lose(
                         claim.job_id, claim.attempt, how, self.settings.max_losses
@@ -189,7 +189,7 @@ class Supervisor:
             log.info("%s attempt %d: %s", claim.job_id, claim.attempt, state)
         except LeaseLost:
             log.info("%s attempt %d is no longer ours", claim.job_id, claim.attempt)
-        except GaveUp:
+        except DatabaseStillAway:
             log.warning(
                 "%s attempt %d: the database is away; its lease runs out",
                 claim.job_id,

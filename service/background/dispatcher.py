@@ -10,11 +10,11 @@ QUEUE = "fflab"
 TIMEOUT_SECONDS = 2.0
 
 
-class BrokerAway(Exception):  # noqa: N818
+class BrokerAway(Exception):
     """The broker does not answer."""
 
 
-class Doorbell:
+class Dispatcher:
     """Rings for jobs.
 
     Every call may block for a few seconds at the most; never use it inside a request.
@@ -36,7 +36,7 @@ class Doorbell:
         )
         self._redis = Redis.from_url(broker_url, **timeouts)
 
-    def ring(self, job_ids: list[str]) -> None:
+    def dispatch(self, job_ids: list[str]) -> None:
         """Send one message for each job. Raises BrokerAway."""
         try:
             with self._celery.producer_pool.acquire(
@@ -54,7 +54,7 @@ class Doorbell:
         except (OperationalError, RedisError, OSError) as error:
             raise BrokerAway(str(error)) from error
 
-    def unheard(self) -> int:
+    def queue_length(self) -> int:
         """How many messages no worker has taken yet. Raises BrokerAway."""
         try:
             length = self._redis.llen(QUEUE)

@@ -9,7 +9,7 @@ import threading
 import time
 
 from service.artifacts import Artifacts
-from service.background.dispatcher import BrokerAway, Doorbell
+from service.background.dispatcher import BrokerAway, Dispatcher
 from service.background.retention import described, sweep, unknown
 from service.settings import Settings
 from service.store import Store
@@ -31,9 +31,9 @@ class Reconciler(threading.Thread):
     `broker_ok`: whether the broker answered last.
     """
 
-    def __init__(self, store: Store, settings: Settings, doorbell: Doorbell | None) -> None:
+    def __init__(self, store: Store, settings: Settings, dispatcher: Dispatcher | None) -> None:
         super().__init__(name="reconciler", daemon=True)
-        self.store, self.settings, self.doorbell = store, settings, doorbell
+        self.store, self.settings, self.dispatcher = store, settings, dispatcher
         self.artifacts = Artifacts(settings.artifacts)
         self._sweep_due = time.monotonic() + SWEEP_SECONDS
         self._ticked = time.monotonic()
@@ -64,7 +64,7 @@ class Reconciler(threading.Thread):
             )  # where this fails, the next tick comes in its time
             try:
                 if time.monotonic() - self._ticked < TICK_SECONDS and not busy:
-                    self.ring()  # woken between two ticks: something was submitted
+                    self.dispatch()  # woken between two ticks: something was submitted
                 else:
                     self.tick()
             except DATABASE_ERRORS as error:
@@ -84,7 +84,7 @@ class Reconciler(threading.Thread):
         What takes longer is done in small portions, one a tick, so that bells are never late.
         """
         self._expire()
-        self.ring()
+        self.dispatch()
         more = self.store.queue.resolve_duplicates() > 0
         for study_id in self.store.studies.unfinished():
             more |= self._follow(study_id)
@@ -151,23 +151,27 @@ class Reconciler(threading.Thread):
             log.exception("%s could not be followed", study_id)  # the others are
             return False
 
-    def ring(self) -> None:
+    def dispatch(self) -> None:
         """Ring for jobs that were never rung for, and again for those whose bell must have been
         lost.
 
         A worker that hears a bell works until the queue is empty: a few bells in the broker are
         enough, however long the queue.
         """
-        if self.doorbell is None:
+        if self.dispatcher is None:
             return
         try:
-            unheard = self.doorbell.unheard()
+            queue_length = self.dispatcher.queue_length()
             self.broker_ok = True
-            room = BELLS - unheard
-            again = RING_AGAIN_SECONDS if unheard < self.store.queue.length(BELLS) else float("inf")
+            room = BELLS - queue_length
+            again = (
+                RING_AGAIN_SECONDS
+                if queue_length < self.store.queue.length(BELLS)
+                else float("inf")
+            )
             due = self.store.queue.due_for_dispatch(room, again) if room > 0 else []
             if due:
-                self.doorbell.ring(due)
+                self.dispatcher.dispatch(due)
                 self.store.queue.mark_dispatched(due)
         except BrokerAway as error:
             if self.broker_ok:

@@ -25,7 +25,7 @@ UNKNOWN_SECONDS = (
 log = logging.getLogger(__name__)
 
 
-class Outdated(BaseModel):
+class ExpiredJob(BaseModel):
     """A job that the retention lets go."""
 
     id: str
@@ -42,9 +42,9 @@ class Unknown(BaseModel):
     bytes: int
 
 
-def outdated(store: Store, retention: Retention, limit: int) -> list[Outdated]:
+def outdated(store: Store, retention: Retention, limit: int) -> list[ExpiredJob]:
     """The jobs that a sweep would delete, oldest first, at most `limit` of each kind."""
-    found: list[Outdated] = []
+    found: list[ExpiredJob] = []
     for kind in ("train", "check", "study"):
         keep = getattr(retention, kind)
         for job_id, name, age_seconds, too_old in store.jobs.expired(
@@ -56,7 +56,7 @@ def outdated(store: Store, retention: Retention, limit: int) -> list[Outdated]:
                 else f"not among the newest {keep.count}"
             )
             found.append(
-                Outdated(
+                ExpiredJob(
                     id=job_id,
                     kind=kind,
                     name=name,
@@ -67,13 +67,13 @@ def outdated(store: Store, retention: Retention, limit: int) -> list[Outdated]:
     return found
 
 
-def sweep(store: Store, artifacts: Artifacts, retention: Retention) -> list[Outdated]:
+def sweep(store: Store, artifacts: Artifacts, retention: Retention) -> list[ExpiredJob]:
     """Delete some of the jobs that are outdated; which.
 
     Raises NotOurs, with nothing deleted, where it is not certain whose they are.
     """
     settle(store, artifacts)
-    gone: list[Outdated] = []
+    gone: list[ExpiredJob] = []
     for job in outdated(store, retention, AT_ONCE):
         with contextlib.suppress(LookupError, NotAllowed):  # deleted or retried meanwhile
             remove_job(store, artifacts, job.id, f"the retention does not keep it: {job.reason}")

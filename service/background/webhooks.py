@@ -132,7 +132,7 @@ def is_public(address: str) -> bool:
 # Sending
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """Nothing was sent: the address may not be reached."""
 
 
@@ -219,7 +219,7 @@ def _retry_after(response: httpx.Response) -> float:
         return 0.0
 
 
-class Messenger(threading.Thread):
+class WebhookSender(threading.Thread):
     """Sends what is due, several at once.
 
     One in each API process: a message is taken before it is sent.

@@ -18,14 +18,14 @@ from service.cli.options import (
     HomeOption,
     JsonOption,
     fail,
-    needing,
+    require_extra,
     settings_of,
     show_json,
     store_of,
 )
 
 if TYPE_CHECKING:
-    from service.background.retention import Outdated, Unknown
+    from service.background.retention import ExpiredJob, Unknown
 
 LISTED = 1_000
 NameArgument = Annotated[str, typer.Argument(autocompletion=completion.datasets)]
@@ -76,7 +76,7 @@ def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
     from ffengine.datasets import load
 
     try:
-        with needing("worker"):
+        with require_extra("worker"):
             load(name, settings_of().data_root)
     except DatasetError as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
@@ -163,7 +163,7 @@ def retention(
     The service deletes by itself, from time to time, what the retention lets go. Artifacts of jobs
     that the database does not know are removed by --apply alone.
     """
-    with needing("server"):
+    with require_extra("server"):
         from service.artifacts import Artifacts
         from service.background.retention import outdated, remove_unknown, sweep, unknown
         from service.store.identity import NotOurs
@@ -206,7 +206,7 @@ def retention(
         )
 
 
-def _show_jobs(jobs: "Sequence[Outdated]", what: str) -> None:
+def _show_jobs(jobs: "Sequence[ExpiredJob]", what: str) -> None:
     from service.cli.output import table
 
     table(

@@ -8,7 +8,7 @@ from ffengine.presets import PRESETS
 from ffengine.results import CheckResult, TrainResult
 from ffengine.spec import StudySpec
 from ffengine.study import expand
-from service.cli.output import comparison_table, err, following, line, out
+from service.cli.output import comparison_table, err, line, out, progress_bar
 from service.client import Client
 from service.results.charts import Source
 from service.results.load import labels
@@ -37,7 +37,7 @@ def demo(settings: Settings, output: Path, preset: str, device: str) -> None:
                 soft_wrap=True,
             )
             job = client.submit(StudySpec(preset=preset), name=f"demo of {preset}")
-            with following(err) as follow:
+            with progress_bar(err) as follow:
                 job.wait(on_progress=follow)
             sources = study_sources(client, job.id, preset)
             for sentence in sentences(sources):

@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 T = TypeVar("T")
 
 
-class Watched:
+class JobProgress:
     """One job as its events tell of it."""
 
     def __init__(self, job: Job) -> None:
@@ -113,7 +113,7 @@ class Watched:
         self._runs_read = time.monotonic()
 
 
-def events_of(client: Client, watched: Watched) -> Iterator[Event]:
+def events_of(client: Client, watched: JobProgress) -> Iterator[Event]:
     """The events of a job from the first to the last, also where the service is away for a
     while.
     """

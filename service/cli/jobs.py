@@ -13,7 +13,7 @@ from service.cli.options import (
     JsonOption,
     SetOption,
     SpecArgument,
-    connected,
+    make_client,
     page_of,
     resolve,
     show_json,
@@ -51,7 +51,7 @@ def submit(
     from service.specs.files import explain_refusal, read_spec
 
     _, document = read_spec(spec, settings or [])
-    with connected(PATIENT_ATTEMPTS if wait else 3) as client:
+    with make_client(PATIENT_ATTEMPTS if wait else 3) as client:
         try:
             handle = client.submit(
                 document,
@@ -101,7 +101,7 @@ def jobs(
         "search": search,
         "submitted_by": by,
     }
-    with connected() as client:
+    with make_client() as client:
         filters: dict[str, str] = {field: value for field, value in given.items() if value}
         found = list(islice(client.jobs(limit=limit, **filters), limit))
     if as_json:
@@ -114,7 +114,7 @@ def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
     """Show a job. Last the address of its page, and what can be done with it."""
     from service.cli.output import job_lines
 
-    with connected() as client:
+    with make_client() as client:
         job = resolve(client, job_id)
         page = page_of(client, job)
     if as_json:
@@ -134,7 +134,7 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
     from service.specs.files import explain_refusal, read_spec
 
     _, document = read_spec(spec, settings or [])
-    with connected() as client:
+    with make_client() as client:
         try:
             found = client.estimate(document)
         except Refused as error:
@@ -155,7 +155,7 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
 
 def log(job_id: JobArgument) -> None:
     """Print a job's log. Its states, what its workers noted, and their warnings."""
-    with connected() as client:
+    with make_client() as client:
         typer.echo(
             visible(client.download(resolve(client, job_id).id, "log").decode(), keep="\n\t"),
             nl=False,
@@ -177,7 +177,7 @@ def change(
     from service.cli.output import job_lines
 
     given = (("name", name), ("tags", tag or None), ("priority", priority), ("pinned", pin))
-    with connected() as client:
+    with make_client() as client:
         job = client.change(
             resolve(client, job_id).id, {fact: value for fact, value in given if value is not None}
         )
@@ -210,7 +210,7 @@ def retry(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
 def act(job_id: str, action: str, as_json: bool) -> None:
     """Ask for something to be done with a job, and show its state."""
-    with connected() as client:
+    with make_client() as client:
         job = client.act(resolve(client, job_id).id, action)
     if as_json:
         show_json(job)
@@ -232,7 +232,7 @@ def delete(
     from service.cli.options import EXIT_USAGE, fail
     from service.results.descriptions import title_of
 
-    with connected() as client:
+    with make_client() as client:
         job = resolve(client, job_id)
         if not yes and not sys.stdin.isatty():
             fail(f"{job.id}: say --yes to delete it without being asked", EXIT_USAGE)
@@ -249,7 +249,7 @@ def delete(
 
 def open_page(job_id: JobArgument, as_json: JsonOption = False) -> None:
     """Open a job's page in the browser, and print its address."""
-    with connected() as client:
+    with make_client() as client:
         page = page_of(client, resolve(client, job_id))
     if as_json:
         show_json({"page": page})

@@ -15,7 +15,7 @@ from rich.text import Text
 from ffengine.spec import TrainSpec
 from ffengine.study import interval
 from ffengine.theorems import THEOREMS
-from service.cli.job_watcher import Row, Watched
+from service.cli.job_watcher import JobProgress, Row
 from service.cli.output import STYLES
 from service.cli.text_plot import Curve, plot
 from service.headline import mean, newest_complete
@@ -53,15 +53,15 @@ COLUMNS = (
 )
 
 
-class View:
+class LiveView:
     """The whole display; rich draws it some times a second."""
 
-    def __init__(self, watched: Watched) -> None:
+    def __init__(self, watched: JobProgress) -> None:
         self.watched = watched
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, console.height
-        body: Callable[[Watched, int, int], RenderableType] = {
+        body: Callable[[JobProgress, int, int], RenderableType] = {
             "train": curves,
             "check": cells,
             "study": runs,
@@ -71,7 +71,7 @@ class View:
         )
 
 
-def heading(watched: Watched, width: int) -> list[RenderableType]:
+def heading(watched: JobProgress, width: int) -> list[RenderableType]:
     """What it is, and how far it is."""
     job = watched.job
     first = Text.assemble(
@@ -95,7 +95,7 @@ def heading(watched: Watched, width: int) -> list[RenderableType]:
     return [first, line]
 
 
-def footing(watched: Watched) -> list[RenderableType]:
+def footing(watched: JobProgress) -> list[RenderableType]:
     """Warnings, and what else there is to say."""
     lines: list[RenderableType] = [
         Text(f"! {warning}", "yellow") for warning in watched.warnings[-WARNINGS_SHOWN:]
@@ -107,7 +107,7 @@ def footing(watched: Watched) -> list[RenderableType]:
     return lines
 
 
-def curves(watched: Watched, width: int, height: int) -> RenderableType:
+def curves(watched: JobProgress, width: int, height: int) -> RenderableType:
     """Two figures of both splits over epochs, and the newest values."""
     if not watched.rows or not isinstance(watched.job.spec, TrainSpec):
         return Text("")
@@ -132,7 +132,7 @@ def curves(watched: Watched, width: int, height: int) -> RenderableType:
     return Group(grid, newest(watched))
 
 
-def _plot(watched: Watched, figure: str, title: str, width: int, height: int) -> Text:
+def _plot(watched: JobProgress, figure: str, title: str, width: int, height: int) -> Text:
     drawn = [
         Curve(split.marker, split.style, split.gap, watched.curve(figure, split.name))
         for split in SPLITS
@@ -145,7 +145,7 @@ def _plot(watched: Watched, figure: str, title: str, width: int, height: int) ->
     )
 
 
-def newest(watched: Watched) -> Table:
+def newest(watched: JobProgress) -> Table:
     """The means over seeds at the newest epoch that all of them have, with the number of samples
     behind them; the legend of the curves.
     """
@@ -170,7 +170,7 @@ def newest(watched: Watched) -> Table:
     return found
 
 
-def cells(watched: Watched, _width: int, height: int) -> RenderableType:
+def cells(watched: JobProgress, _width: int, height: int) -> RenderableType:
     """A check's cells so far: the share of satisfied samples by width, split and method."""
     found = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("width", "split", "method"):
@@ -198,7 +198,7 @@ def cells(watched: Watched, _width: int, height: int) -> RenderableType:
     return found
 
 
-def runs(watched: Watched, width: int, _height: int) -> RenderableType:
+def runs(watched: JobProgress, width: int, _height: int) -> RenderableType:
     """A study's runs: how many are in which state, and those that are at work."""
     counted = Counter(run.state.value for run in watched.runs)
     summary = Text("   ").join(

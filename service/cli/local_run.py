@@ -36,7 +36,7 @@ def run_here(
     kinds = (".json", ".csv", *((".safetensors",) if isinstance(spec, TrainSpec) else ()))
     if output and output.suffix not in kinds:
         raise SpecError(f"{output}: choose a name that ends in {' or '.join(kinds)}")
-    run = Run(device, as_json)
+    run = LocalRun(device, as_json)
     result: RunResult | StudyResult
     try:
         if weights:
@@ -61,7 +61,7 @@ def run_here(
             out.print(str(output), soft_wrap=True)
 
 
-class Run:
+class LocalRun:
     """Runs in this process, telling their progress unless they are to be quiet; keeps the weights
     of the last training run.
     """

@@ -85,7 +85,7 @@ def settings_of(home: Path | None = None) -> Settings:
 
 
 @contextmanager
-def needing(extra: str) -> Iterator[None]:
+def require_extra(extra: str) -> Iterator[None]:
     """A command that needs more than the base install; where that is missing, one line says how to
     install it.
     """
@@ -104,7 +104,7 @@ def needing(extra: str) -> Iterator[None]:
 @contextmanager
 def store_of(home: Path | None) -> Iterator[Any]:
     """The store of this machine's service, its schema up to date, closed at the end."""
-    with needing("server"):
+    with require_extra("server"):
         from sqlalchemy.exc import SQLAlchemyError
 
         from service.store import Store
@@ -123,7 +123,7 @@ def store_of(home: Path | None) -> Iterator[Any]:
         )
 
 
-def connected(attempts: int = QUICK_ATTEMPTS) -> Client:
+def make_client(attempts: int = QUICK_ATTEMPTS) -> Client:
     """A client of the service at FFLAB_URL."""
     settings = settings_of()
     return Client(

@@ -17,8 +17,8 @@ from ffengine.results import Diagnostic
 from ffengine.text import visible
 from service.jobs import TERMINAL, Job, JobState
 from service.results.descriptions import ACTIONS, duration, provenance_lines, title_of
-from service.results.job_diff import ABSENT, Contrast, apart
-from service.results.paper_comparison import Line, legend
+from service.results.job_diff import ABSENT, JobDiff, intervals_disjoint
+from service.results.paper_comparison import ComparisonRow, legend
 
 STYLES = {
     "queued": "default",
@@ -160,7 +160,7 @@ def next_actions(job: Job) -> list[str]:
     return [*(["log"] if job.state in TERMINAL else ["watch"]), *ACTIONS[job.state]]
 
 
-def comparison_table(lines: Sequence[Line], title: str, *, explained: bool = True) -> None:
+def comparison_table(lines: Sequence[ComparisonRow], title: str, *, explained: bool = True) -> None:
     """Measured beside published, and what the verdicts mean."""
     rows = [
         [
@@ -184,14 +184,14 @@ def comparison_table(lines: Sequence[Line], title: str, *, explained: bool = Tru
         line(Text(meaning, "dim"))
 
 
-def contrast_tables(contrast: Contrast) -> None:
+def contrast_tables(contrast: JobDiff) -> None:
     """Jobs side by side; in a pipe one table whose first column names the part."""
     names = [
         f"{letter} {job.id[-8:]}"
         for letter, job in zip(ascii_uppercase * 8, contrast.jobs, strict=False)
     ]
     figures = [
-        (quantity, [_figure(one) for one in lines], apart(lines))
+        (quantity, [_figure(one) for one in lines], intervals_disjoint(lines))
         for quantity, lines in contrast.figures
     ]
     if not out.is_terminal:
@@ -221,7 +221,7 @@ def contrast_tables(contrast: Contrast) -> None:
     )
 
 
-def _figure(found: Line | None) -> str:
+def _figure(found: ComparisonRow | None) -> str:
     if found is None:
         return ABSENT
     return f"{found.measured:.4f} ({found.interval})"
@@ -246,7 +246,7 @@ def provenance_table(job: Job) -> None:
 
 
 @contextmanager
-def following(console: Console = out) -> Iterator[Follow]:
+def progress_bar(console: Console = out) -> Iterator[Follow]:
     """A progress bar on a terminal, a line for each change in a pipe."""
     if not console.is_terminal:
         yield _telling(console)

@@ -8,7 +8,7 @@ from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from service.client import Client, NotFound, Refused
 from service.jobs import Job, JobState
 from service.results.descriptions import place_of
-from service.results.paper_comparison import Line, comparison
+from service.results.paper_comparison import ComparisonRow, comparison
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ def _trained(client: Client, spec: TrainSpec | CheckSpec | None) -> TrainSpec | 
     return found if isinstance(found, TrainSpec) else None
 
 
-def lines_of(found: list[Labelled]) -> list[Line]:
+def lines_of(found: list[Labelled]) -> list[ComparisonRow]:
     """Measured beside published."""
     return comparison(
         cast("Sequence[Source]", found)

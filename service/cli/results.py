@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from service.cli import completion
-from service.cli.job_watcher import Row, Watched, events_of, patiently
+from service.cli.job_watcher import JobProgress, Row, events_of, patiently
 from service.cli.options import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
@@ -19,9 +19,9 @@ from service.cli.options import (
     JsonOption,
     SetOption,
     SpecArgument,
-    connected,
     fail,
-    needing,
+    make_client,
+    require_extra,
     resolve,
     save,
     settings_of,
@@ -55,13 +55,13 @@ def watch(job_id: JobArgument, as_json: JsonOption = False) -> None:
     On a terminal with curves that grow; with --json every event is a line. Ctrl-C ends only the
     watching.
     """
-    with connected(PATIENT_ATTEMPTS) as client:
+    with make_client(PATIENT_ATTEMPTS) as client:
         job = resolve(client, job_id)
         if not as_json:
             follow(client, job)
             return
         try:
-            for event in events_of(client, Watched(job)):
+            for event in events_of(client, JobProgress(job)):
                 typer.echo(event.model_dump_json(ensure_ascii=True))
                 sys.stdout.flush()
         except KeyboardInterrupt:
@@ -97,17 +97,17 @@ def _goes_on(job: Job) -> NoReturn:
 
 
 def _followed_quietly(client: Client, job: Job) -> Job:
-    for _ in events_of(client, Watched(job)):
+    for _ in events_of(client, JobProgress(job)):
         pass
     return succeeded(client.read(job.id))
 
 
 def _followed_in_lines(client: Client, job: Job) -> Job:
-    from service.cli.output import following
+    from service.cli.output import progress_bar
     from service.client import JobHandle
 
     handle = JobHandle(client, job)
-    with following() as tell:
+    with progress_bar() as tell:
         patiently(lambda: handle.wait(on_progress=tell))
     return handle.job
 
@@ -115,12 +115,12 @@ def _followed_in_lines(client: Client, job: Job) -> Job:
 def _followed_live(client: Client, job: Job) -> Job:
     from rich.live import Live
 
-    from service.cli.live_view import View
+    from service.cli.live_view import LiveView
     from service.cli.output import out
 
-    watched = Watched(job)
+    watched = JobProgress(job)
     watched.read_runs(client)
-    with Live(View(watched), console=out, refresh_per_second=4) as live:
+    with Live(LiveView(watched), console=out, refresh_per_second=4) as live:
         for event in events_of(client, watched):
             watched.take(event)
             watched.read_runs(client)
@@ -146,7 +146,7 @@ def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption
     """Show a job's result, or write it to a file. On a terminal a summary, in a pipe JSON."""
     from service.cli.output import out
 
-    with connected() as client:
+    with make_client() as client:
         job = resolve(client, job_id)
         if output:
             save(output, client.download(job.id, artifact_of(output)))
@@ -197,13 +197,13 @@ def diff(job_ids: JobsArgument, as_json: JsonOption = False) -> None:
     In what their specs differ, their final figures, how these were obtained.
     """
     from service.cli.remote_results import lines_of, results_of
-    from service.results.job_diff import Contrast
+    from service.results.job_diff import JobDiff
 
     if len(job_ids) < 2:
         fail("name two or more jobs, as in `fflab diff last 3f2a9c1e`", EXIT_USAGE)
-    with connected() as client:
+    with make_client() as client:
         jobs = [resolve(client, job_id) for job_id in job_ids]
-        contrast = Contrast.of(jobs, [lines_of(results_of(client, job)) for job in jobs])
+        contrast = JobDiff.of(jobs, [lines_of(results_of(client, job)) for job in jobs])
     if as_json:
         show_json(contrast.document())
     else:
@@ -233,7 +233,7 @@ def run(
 
     look_in(settings_of().data_root)
     validated, _ = read_spec(spec, settings or [])
-    with needing("worker"):
+    with require_extra("worker"):
         from service.cli.local_run import run_here
 
         run_here(validated, device=device, output=output, weights=weights, as_json=as_json)

@@ -15,9 +15,9 @@ from service.cli.options import (
     DeviceOption,
     HomeOption,
     JsonOption,
-    connected,
     fail,
-    needing,
+    make_client,
+    require_extra,
     settings_of,
     show_json,
 )
@@ -31,7 +31,7 @@ def up(
     device: DeviceOption = "auto",
 ) -> None:
     """Run API, worker and Redis on loopback until Ctrl-C."""
-    with needing("worker"):
+    with require_extra("worker"):
         from service.stack.stack import Stack, StackError
 
         stack = Stack(settings_of(home), port=port, device=device)
@@ -56,7 +56,7 @@ def api(
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
 ) -> None:
     """Run the HTTP API alone. It uses FFLAB_DATABASE_URL and FFLAB_REDIS_URL."""
-    with needing("server"):
+    with require_extra("server"):
         from service.web.server import ServeError, serve
     try:
         serve(settings_of(), host, port)
@@ -97,7 +97,7 @@ def demo(
 
     if preset not in PRESETS:
         raise SpecError(f"--preset: {not_one_of(preset, list(PRESETS))}")
-    with needing("worker"):
+    with require_extra("worker"):
         from service.cli.demo import demo as run_demo
         from service.stack.stack import StackError
     try:
@@ -129,7 +129,7 @@ def workers(as_json: JsonOption = False) -> None:
     """
     from service.cli.output import line, out, table
 
-    with connected() as client:
+    with make_client() as client:
         found = client.get("/v1/workers")["items"]
     if as_json:
         show_json(found)

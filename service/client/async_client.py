@@ -16,11 +16,18 @@ from service.client import requests
 from service.client.connection import connection
 from service.client.dataframes import COLUMNS, Rows, Table, table, tidy, to_pandas, to_polars
 from service.client.errors import unreachable
-from service.client.job_handle import Arrays, Handle, Pace, archive_of, arrays_of, refuse_failure
+from service.client.job_handle import (
+    Arrays,
+    Handle,
+    PollInterval,
+    archive_of,
+    arrays_of,
+    refuse_failure,
+)
 from service.client.notebook_display import FORMATS, Charts
-from service.client.progress import telling
-from service.client.requests import Call, Document, Result, Spec
-from service.client.retries import ATTEMPTS, Tries
+from service.client.progress import progress_reporter
+from service.client.requests import ApiRequest, Document, Result, Spec
+from service.client.retries import ATTEMPTS, RetryPolicy
 from service.client.stream import EventStream
 from service.jobs import Event, Job
 
@@ -187,8 +194,8 @@ class AsyncClient:
                 stream.seen(await self.read(job_id))
             await asyncio.sleep(stream.pause_seconds)
 
-    async def _send(self, call: Call[T]) -> T:
-        request, tries = call.request(self._http), Tries(self.attempts)
+    async def _send(self, call: ApiRequest[T]) -> T:
+        request, tries = call.request(self._http), RetryPolicy(self.attempts)
         while True:
             try:
                 response = await self._http.send(request)
@@ -223,8 +230,8 @@ class AsyncJobHandle(Handle):
         progress: bool = True,
     ) -> "AsyncJobHandle":
         """Wait until the job has succeeded, as JobHandle.wait does."""
-        with telling(on_progress, progress=progress, url=self._url) as tell:
-            pace = Pace(timeout_seconds, watched=tell is not None)
+        with progress_reporter(on_progress, progress=progress, url=self._url) as tell:
+            pace = PollInterval(timeout_seconds, watched=tell is not None)
             while seconds := pace.seconds(self.job):
                 if tell:
                     tell(self.job)

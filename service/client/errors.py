@@ -28,7 +28,7 @@ class FflabError(Exception):
     """Something went wrong between this client and the service."""
 
 
-class Unreachable(FflabError):  # noqa: N818
+class Unreachable(FflabError):
     """The service did not answer."""
 
 
@@ -36,11 +36,11 @@ class NotFflab(Unreachable):
     """What answers at this address is not an fflab service."""
 
 
-class VersionSkew(FflabError):  # noqa: N818
+class VersionSkew(FflabError):
     """The answer has a form that this version of the client does not know."""
 
 
-class Refused(FflabError):  # noqa: N818
+class Refused(FflabError):
     """The service answered with a problem (RFC 9457); `status` and `problem` hold it."""
 
     def __init__(self, status: int, problem: Mapping[str, Any], advice: str = "") -> None:
@@ -65,7 +65,7 @@ class NotFound(Refused):
     """There is no such thing."""
 
 
-class JobFailed(FflabError):  # noqa: N818
+class JobFailed(FflabError):
     """The job ended without success; `job` is its last state."""
 
     def __init__(self, job: Job) -> None:
@@ -76,7 +76,7 @@ class JobFailed(FflabError):  # noqa: N818
         )
 
 
-class StillRunning(FflabError, TimeoutError):  # noqa: N818
+class StillRunning(FflabError, TimeoutError):
     """The job had not ended in time; it goes on, and `job` is its last state."""
 
     def __init__(self, job: Job, seconds: float) -> None:
@@ -104,7 +104,7 @@ def refusal(url: str, response: httpx.Response, *, keyed: bool) -> FflabError:
             f"client the address of the service"
         )
     if problem is None:
-        return stranger(url, response)
+        return not_fflab(url, response)
     if response.status_code == 401:
         advice = "The one that was sent is not known there (any more): " if keyed else ""
         advice += (
@@ -120,7 +120,7 @@ def refusal(url: str, response: httpx.Response, *, keyed: bool) -> FflabError:
     return (NotFound if response.status_code == 404 else Refused)(response.status_code, problem)
 
 
-def stranger(url: str, response: httpx.Response) -> NotFflab:
+def not_fflab(url: str, response: httpx.Response) -> NotFflab:
     """Something else answered."""
     kind = response.headers.get("Content-Type", "no content type").partition(";")[0]
     excerpt = " ".join(response.text.split())[:EXCERPT_CHARACTERS]
@@ -131,7 +131,7 @@ def stranger(url: str, response: httpx.Response) -> NotFflab:
     )
 
 
-def misread(url: str, what: str, why: str) -> VersionSkew:
+def version_skew(url: str, what: str, why: str) -> VersionSkew:
     """The answer is JSON, but not of the form that is expected."""
     return VersionSkew(
         f"{url}: {what} has a form that this client does not know "

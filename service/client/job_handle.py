@@ -50,7 +50,7 @@ class Handle:
         return job_html(self.job, self._url)
 
 
-class Pace:
+class PollInterval:
     """How long each look at a job that is waited for may take."""
 
     def __init__(self, timeout_seconds: float | None, *, watched: bool) -> None:

@@ -15,14 +15,16 @@ Tell = Callable[[Job], None]
 
 
 @contextmanager
-def telling(on_progress: Tell | None, *, progress: bool, url: str) -> Iterator[Tell | None]:
+def progress_reporter(
+    on_progress: Tell | None, *, progress: bool, url: str
+) -> Iterator[Tell | None]:
     """Whom to tell of each look at the job: `on_progress`, else whoever can see it, else nobody
     (None).
     """
     if on_progress or not progress:
         yield on_progress
     elif in_notebook():
-        yield NotebookLine(url)
+        yield NotebookProgress(url)
     elif sys.stderr.isatty():
         bar = TerminalBar()
         try:
@@ -92,13 +94,13 @@ class Html:
         return self._html
 
 
-class Shown(Protocol):
+class DisplayHandle(Protocol):
     """What IPython gives for something that was displayed."""
 
     def update(self, piece: Html) -> None: ...
 
 
-class NotebookLine:
+class NotebookProgress:
     """A line below the cell that is written anew while the job goes on. rich's bar would need
     ipywidgets for that.
     """
@@ -106,7 +108,7 @@ class NotebookLine:
     def __init__(self, url: str) -> None:
         self._url = url
         self._display = importlib.import_module("IPython.display").display
-        self._shown: Shown | None = None
+        self._shown: DisplayHandle | None = None
         self._html = ""
 
     def __call__(self, job: Job) -> None:

@@ -16,7 +16,7 @@ from ffengine.cost import Estimate
 from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.text import STORED
-from service.client.errors import misread, refusal, stranger
+from service.client.errors import not_fflab, refusal, version_skew
 from service.jobs import Job
 from service.schemas import ChartList, JobPage, RowPage
 
@@ -32,7 +32,7 @@ _DOCUMENT: TypeAdapter[Document] = TypeAdapter(Document)
 
 
 @dataclass(frozen=True)
-class Call(Generic[T]):
+class ApiRequest(Generic[T]):
     """One request; sending it again is harmless."""
 
     method: str
@@ -67,10 +67,10 @@ class Call(Generic[T]):
             return self.read(response.content)
         except ValidationError as error:
             if not response.headers.get("Content-Type", "").startswith("application/json"):
-                raise stranger(url, response) from error
+                raise not_fflab(url, response) from error
             first = error.errors(include_url=False, include_input=False)[0]
             place = "/".join(map(str, first["loc"]))
-            raise misread(
+            raise version_skew(
                 url,
                 self.path,
                 f"{error.error_count()} differences, the first: {place}: {first['msg']}",
@@ -83,7 +83,7 @@ def submit(
     *,
     webhook: str | Mapping[str, JsonValue] | None,
     key: str | None,
-) -> Call[Job]:
+) -> ApiRequest[Job]:
     """Submit a job, under one Idempotency-Key for all attempts; facts that are None are left to the
     service.
     """
@@ -95,7 +95,7 @@ def submit(
     }
     if webhook is not None:
         body["webhook"] = webhook if isinstance(webhook, str) else dict(webhook)
-    return Call(
+    return ApiRequest(
         "POST", "/v1/jobs", _job, body=body, headers={"Idempotency-Key": key or uuid.uuid4().hex}
     )
 
@@ -107,35 +107,35 @@ def document_of(spec: Spec) -> dict[str, JsonValue]:
     return spec.model_dump(mode="json", exclude_unset=True)
 
 
-def estimate(spec: Spec) -> Call[Estimate]:
+def estimate(spec: Spec) -> ApiRequest[Estimate]:
     """What running a spec would cost."""
-    return Call(
+    return ApiRequest(
         "POST", "/v1/estimate", Estimate.model_validate_json, body={"spec": document_of(spec)}
     )
 
 
-def job(job_id: str, wait_seconds: float = 0) -> Call[Job]:
+def job(job_id: str, wait_seconds: float = 0) -> ApiRequest[Job]:
     """A job as it is, or within some seconds when it ends."""
     params = {"wait": wait_seconds} if wait_seconds else {}
-    return Call(
+    return ApiRequest(
         "GET", of(job_id), _job, params=params, timeout_seconds=wait_seconds + SLACK_SECONDS
     )
 
 
-def jobs(filters: Mapping[str, str | int], cursor: str | None) -> Call[JobPage]:
+def jobs(filters: Mapping[str, str | int], cursor: str | None) -> ApiRequest[JobPage]:
     """A page of jobs."""
     params = {**filters, **({"cursor": cursor} if cursor else {})}
-    return Call("GET", "/v1/jobs", _page, params=params)
+    return ApiRequest("GET", "/v1/jobs", _page, params=params)
 
 
-def act(job_id: str, action: str) -> Call[Job]:
+def act(job_id: str, action: str) -> ApiRequest[Job]:
     """Cancel, pause, resume or retry a job."""
-    return Call("POST", of(job_id, action), _job)
+    return ApiRequest("POST", of(job_id, action), _job)
 
 
-def change(job_id: str, facts: Mapping[str, str | list[str] | bool]) -> Call[Job]:
+def change(job_id: str, facts: Mapping[str, str | list[str] | bool]) -> ApiRequest[Job]:
     """Change name, tags, priority or pin."""
-    return Call(
+    return ApiRequest(
         "PATCH",
         of(job_id),
         _job,
@@ -143,35 +143,35 @@ def change(job_id: str, facts: Mapping[str, str | list[str] | bool]) -> Call[Job
     )
 
 
-def delete(job_id: str) -> Call[bytes]:
+def delete(job_id: str) -> ApiRequest[bytes]:
     """Delete a job that has ended."""
-    return Call("DELETE", of(job_id), bytes)
+    return ApiRequest("DELETE", of(job_id), bytes)
 
 
-def result(job_id: str) -> Call[Result]:
+def result(job_id: str) -> ApiRequest[Result]:
     """The typed result."""
-    return Call(
+    return ApiRequest(
         "GET", of(job_id, "result"), _RESULT.validate_json, timeout_seconds=DOWNLOAD_SECONDS
     )
 
 
-def rows(job_id: str) -> Call[RowPage]:
+def rows(job_id: str) -> ApiRequest[RowPage]:
     """The rows so far."""
-    return Call(
+    return ApiRequest(
         "GET", of(job_id, "curves"), RowPage.model_validate_json, timeout_seconds=DOWNLOAD_SECONDS
     )
 
 
-def charts(job_id: str) -> Call[ChartList]:
+def charts(job_id: str) -> ApiRequest[ChartList]:
     """The charts that there are."""
-    return Call("GET", of(job_id, "charts"), ChartList.model_validate_json)
+    return ApiRequest("GET", of(job_id, "charts"), ChartList.model_validate_json)
 
 
-def upload(name: str, archive: bytes, meaning: str) -> Call[Document]:
+def upload(name: str, archive: bytes, meaning: str) -> ApiRequest[Document]:
     """Keep a data set; the same arrays under the same name once more change nothing."""
     headers = {"Content-Type": "application/octet-stream"}
     params = {"name": name, **({"meaning": meaning} if meaning else {})}
-    return Call(
+    return ApiRequest(
         "POST",
         "/v1/datasets",
         _DOCUMENT.validate_json,
@@ -182,14 +182,14 @@ def upload(name: str, archive: bytes, meaning: str) -> Call[Document]:
     )
 
 
-def download(job_id: str, what: str) -> Call[bytes]:
+def download(job_id: str, what: str) -> ApiRequest[bytes]:
     """A file of a job."""
-    return Call("GET", f"{of(job_id)}/{what}", bytes, timeout_seconds=DOWNLOAD_SECONDS)
+    return ApiRequest("GET", f"{of(job_id)}/{what}", bytes, timeout_seconds=DOWNLOAD_SECONDS)
 
 
-def document(path: str) -> Call[Document]:
+def document(path: str) -> ApiRequest[Document]:
     """Any JSON object of the service."""
-    return Call("GET", path, _DOCUMENT.validate_json)
+    return ApiRequest("GET", path, _DOCUMENT.validate_json)
 
 
 def of(job_id: str, *more: str) -> str:

@@ -17,7 +17,7 @@ IN_FLIGHT = (
 )
 
 
-class Tries:
+class RetryPolicy:
     """The attempts at one request that are left."""
 
     def __init__(self, attempts: int = ATTEMPTS) -> None:
@@ -33,18 +33,18 @@ class Tries:
 
         None: this was the last word.
         """
-        if response is not None and not passing(response):
+        if response is not None and not is_retryable(response):
             return None
         self.failures += 1
         if self.failures >= self._attempts or self._waited >= PATIENCE_SECONDS:
             return None
-        asked = 0.0 if response is None else asked_seconds(response)
+        asked = 0.0 if response is None else retry_after(response)
         seconds = max(asked, backoff_seconds(self.failures, random.random()))  # noqa: S311 - jitter
         self._waited += seconds
         return seconds
 
 
-def passing(response: httpx.Response) -> bool:
+def is_retryable(response: httpx.Response) -> bool:
     """Whether the same request may fare better in a while."""
     return response.status_code in PASSING_STATUS or (
         response.status_code == 409 and IN_FLIGHT in response.content
@@ -59,7 +59,7 @@ def backoff_seconds(failures: int, jitter: float) -> float:
     return whole * (0.5 + 0.5 * jitter)
 
 
-def asked_seconds(response: httpx.Response) -> float:
+def retry_after(response: httpx.Response) -> float:
     """What Retry-After asks for, as seconds or as a date; 0 where it does not, or makes no
     sense.
     """

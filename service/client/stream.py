@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import httpx
 from pydantic import ValidationError
 
-from service.client.errors import Unreachable, misread, refusal, stranger
+from service.client.errors import Unreachable, not_fflab, refusal, version_skew
 from service.client.requests import of
-from service.client.retries import Tries
+from service.client.retries import RetryPolicy
 from service.jobs import TERMINAL, Event, Job
 
 SILENCE_SECONDS = 60.0  # the service says something every 15
@@ -25,7 +25,7 @@ class EventStream:
         # look at it
         self.silent = False
         self.pause_seconds = 0.0
-        self._url, self._tries = url, Tries(attempts)
+        self._url, self._tries = url, RetryPolicy(attempts)
         self._ended = False  # the job had ended before this connection was made
         self._held, self._data = b"", list[bytes]()
         self._last: str | None = None  # the kind of the last event of this connection
@@ -86,7 +86,7 @@ class EventStream:
         """The service did not open the stream; raises unless that may pass."""
         pause = self._tries.pause(response)
         if pause is None:
-            fault = stranger(self._url, response) if response.is_success else None
+            fault = not_fflab(self._url, response) if response.is_success else None
             raise fault or refusal(
                 self._url, response, keyed="Authorization" in response.request.headers
             )
@@ -112,7 +112,7 @@ class EventStream:
         try:
             event = Event.model_validate_json(data)
         except ValidationError as error:
-            raise misread(self._url, "an event", str(error)) from error
+            raise version_skew(self._url, "an event", str(error)) from error
         self.after, self._last = event.id, event.type
         self._tries.again()
         return event

@@ -14,11 +14,18 @@ from service.client import requests
 from service.client.connection import connection
 from service.client.dataframes import COLUMNS, Rows, Table, table, tidy, to_pandas, to_polars
 from service.client.errors import unreachable
-from service.client.job_handle import Arrays, Handle, Pace, archive_of, arrays_of, refuse_failure
+from service.client.job_handle import (
+    Arrays,
+    Handle,
+    PollInterval,
+    archive_of,
+    arrays_of,
+    refuse_failure,
+)
 from service.client.notebook_display import Charts
-from service.client.progress import telling
-from service.client.requests import Call, Document, Result, Spec
-from service.client.retries import ATTEMPTS, Tries
+from service.client.progress import progress_reporter
+from service.client.requests import ApiRequest, Document, Result, Spec
+from service.client.retries import ATTEMPTS, RetryPolicy
 from service.client.stream import EventStream
 from service.jobs import Event, Job
 
@@ -188,8 +195,8 @@ class Client:
         finally:
             response.close()
 
-    def _send(self, call: Call[T]) -> T:
-        request, tries = call.request(self._http), Tries(self.attempts)
+    def _send(self, call: ApiRequest[T]) -> T:
+        request, tries = call.request(self._http), RetryPolicy(self.attempts)
         while True:
             try:
                 response = self._http.send(request)
@@ -229,8 +236,8 @@ class JobHandle(Handle):
         On a terminal and in a notebook its progress is shown, unless `progress` is False;
         `on_progress` is told instead.
         """
-        with telling(on_progress, progress=progress, url=self._url) as tell:
-            pace = Pace(timeout_seconds, watched=tell is not None)
+        with progress_reporter(on_progress, progress=progress, url=self._url) as tell:
+            pace = PollInterval(timeout_seconds, watched=tell is not None)
             while seconds := pace.seconds(self.job):
                 if tell:
                     tell(self.job)

@@ -43,7 +43,9 @@ class MarginHistogram(NamedTuple):
     left_out: int
 
 
-def kept_cells(cells: Iterable[CheckCell], artifacts: Artifacts, owner: str) -> list[CheckCell]:
+def cells_with_margins(
+    cells: Iterable[CheckCell], artifacts: Artifacts, owner: str
+) -> list[CheckCell]:
     """The cells whose margins are kept; `owner`: the id of the job that computed them."""
     names = set(artifacts.names(owner))
     return [cell for cell in cells if margins_name(cell.seed, cell.width) in names]

@@ -11,23 +11,23 @@ from pydantic import JsonValue
 from ffengine.spec import TrainSpec
 from service.jobs import Job
 from service.results.descriptions import provenance_lines
-from service.results.paper_comparison import Line
+from service.results.paper_comparison import ComparisonRow
 
 ABSENT = "–"
 
 
-class Contrast(NamedTuple):
+class JobDiff(NamedTuple):
     """Two or more jobs: what differs, and their figures side by side; each with one value a job."""
 
     jobs: Sequence[Job]
     spec: Sequence[tuple[str, list[str]]]
-    figures: Sequence[tuple[str, list[Line | None]]]
+    figures: Sequence[tuple[str, list[ComparisonRow | None]]]
     provenance: Sequence[tuple[str, list[str]]]
 
     @classmethod
-    def of(cls, jobs: Sequence[Job], lines: Sequence[Sequence[Line]]) -> "Contrast":
+    def of(cls, jobs: Sequence[Job], lines: Sequence[Sequence[ComparisonRow]]) -> "JobDiff":
         """What differs between jobs with these figures."""
-        figures = beside(
+        figures = align_rows(
             {str(place): found for place, found in enumerate(_at_last_epochs(jobs, lines))}
         )
         return cls(jobs, differences(jobs), figures, provenance_differences(jobs))
@@ -45,7 +45,7 @@ class Contrast(NamedTuple):
                 {
                     "quantity": quantity,
                     "values": [line._asdict() if line else None for line in lines],
-                    "apart": apart(lines),
+                    "apart": intervals_disjoint(lines),
                 }
                 for quantity, lines in self.figures
             ],
@@ -77,7 +77,9 @@ def differences(jobs: Sequence[Job]) -> list[tuple[str, list[str]]]:
     return [(field, values) for field, values in shown.items() if len(set(values)) > 1]
 
 
-def beside(lines: Mapping[str, Sequence[Line]]) -> list[tuple[str, list[Line | None]]]:
+def align_rows(
+    lines: Mapping[str, Sequence[ComparisonRow]],
+) -> list[tuple[str, list[ComparisonRow | None]]]:
     """The lines of several jobs by quantity, None where a job has none."""
     quantities = list(dict.fromkeys(line.quantity for found in lines.values() for line in found))
     by_job = [{line.quantity: line for line in found} for found in lines.values()]
@@ -101,7 +103,7 @@ def provenance_differences(jobs: Sequence[Job]) -> list[tuple[str, list[str]]]:
     return [(fact, values) for fact, values in shown if len(set(values)) > 1]
 
 
-def apart(lines: Sequence[Line | None]) -> bool | None:
+def intervals_disjoint(lines: Sequence[ComparisonRow | None]) -> bool | None:
     """Whether the 95 % intervals of two figures are apart; None where one has no interval, or there
     are not two.
     """
@@ -113,7 +115,9 @@ def apart(lines: Sequence[Line | None]) -> bool | None:
     return one[1] < other[0]
 
 
-def _at_last_epochs(jobs: Sequence[Job], lines: Sequence[Sequence[Line]]) -> list[list[Line]]:
+def _at_last_epochs(
+    jobs: Sequence[Job], lines: Sequence[Sequence[ComparisonRow]]
+) -> list[list[ComparisonRow]]:
     """The lines, those of the last epoch under one name where runs of unequal length are
     compared.
     """

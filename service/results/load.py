@@ -22,9 +22,9 @@ from ffengine.study import Cell, expand, is_resolved
 from ffengine.text import STORED
 from service.artifacts import Artifacts
 from service.jobs import Job
-from service.results.charts import Drawable, Grid, GridCell, SoFar, Source
+from service.results.charts import ChartSource, GridCell, PartialRun, Source, StudyGrid
 from service.results.charts.drawables import MarginReader
-from service.results.histograms import kept_cells, margin_histograms
+from service.results.histograms import cells_with_margins, margin_histograms
 from service.store import Store
 
 MOST_DRAWN_RUNS = (
@@ -36,7 +36,7 @@ _RESULT: TypeAdapter[TrainResult | CheckResult | StudyResult] = TypeAdapter(AnyR
 
 def sources_of(
     store: Store, job: Job, document: str, artifacts: Artifacts | None = None
-) -> list[Drawable]:
+) -> list[ChartSource]:
     """The results to draw: one without a label, or a study's grid and its runs, each labelled by
     what the grid varies.
     """
@@ -46,7 +46,7 @@ def sources_of(
     return [_source(store, "", job, result, artifacts)]
 
 
-def drawable(store: Store, job: Job, artifacts: Artifacts | None = None) -> list[Drawable]:
+def drawable(store: Store, job: Job, artifacts: Artifacts | None = None) -> list[ChartSource]:
     """The same, also of a job that has no result (yet): its rows, or a study's runs, as far as they
     are there.
 
@@ -62,9 +62,9 @@ def drawable(store: Store, job: Job, artifacts: Artifacts | None = None) -> list
     rows = store.jobs.rows(job.id)
     spec = job.spec if isinstance(job.spec, TrainSpec | CheckSpec) else None
     if job.kind == "train":
-        return [SoFar("", curves=[EpochRow.model_validate(row) for row in rows], spec=spec)]
+        return [PartialRun("", curves=[EpochRow.model_validate(row) for row in rows], spec=spec)]
     found = [CheckCell.model_validate(row) for row in rows]
-    return [SoFar("", cells=found, spec=spec, margins=_margins(job, found, artifacts))]
+    return [PartialRun("", cells=found, spec=spec, margins=_margins(job, found, artifacts))]
 
 
 def labels(cells: Sequence[Cell]) -> list[str]:
@@ -88,7 +88,7 @@ def _short(value: JsonValue) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _grid(store: Store, job: Job, found: Sequence[StudyCell]) -> Grid:
+def _grid(store: Store, job: Job, found: Sequence[StudyCell]) -> StudyGrid:
     """All runs of a study, also those that are not made yet."""
     cells = _cells(store, job)
     unmade = [
@@ -103,7 +103,7 @@ def _grid(store: Store, job: Job, found: Sequence[StudyCell]) -> Grid:
         for cell in cells[len(found) :]
     ]
     specs = [cell.spec for cell in cells]
-    return Grid(
+    return StudyGrid(
         "", [GridCell(cell, spec) for cell, spec in zip([*found, *unmade], specs, strict=False)]
     )
 
@@ -166,5 +166,5 @@ def _margins(
     if artifacts is None:
         return None
     owner = job.cached_from or job.id
-    kept = kept_cells(cells, artifacts, owner)
+    kept = cells_with_margins(cells, artifacts, owner)
     return partial(margin_histograms, kept, artifacts, owner) if kept else None

@@ -149,7 +149,7 @@ def _contents(result: CheckResult, there: set[str]) -> dict[str, object]:
     return {"cells": cells}
 
 
-class Outlet(io.RawIOBase):
+class ChunkBuffer(io.RawIOBase):
     """Where the archive is written: it cannot be rewound, and holds what has not been taken."""
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ class Outlet(io.RawIOBase):
 
 def _chunks(members: Iterator[tuple[str, Array]]) -> Iterator[bytes]:
     """The archive of the members, stored as they are."""
-    outlet = Outlet()
+    outlet = ChunkBuffer()
     with zipfile.ZipFile(outlet, "w") as archive:
         for name, array in members:
             head = io.BytesIO()

@@ -41,7 +41,7 @@ MEANINGS: dict[Verdict, str] = {
 }
 
 
-class Line(NamedTuple):
+class ComparisonRow(NamedTuple):
     """A quantity: the mean over seeds with its 95 % interval, what the paper says, and whether that
     is met.
 
@@ -74,9 +74,9 @@ class Line(NamedTuple):
         return f"{self.verdict} ({self.differs})" if self.differs else self.verdict
 
 
-def comparison(sources: "Sequence[Source]") -> list[Line]:
+def comparison(sources: "Sequence[Source]") -> list[ComparisonRow]:
     """The lines of all results, checks first."""
-    lines: list[Line] = []
+    lines: list[ComparisonRow] = []
     for source in sources:
         found = (
             _of_training(source) if isinstance(source.result, TrainResult) else _of_check(source)
@@ -90,7 +90,7 @@ def comparison(sources: "Sequence[Source]") -> list[Line]:
     return lines
 
 
-def legend(lines: Iterable[Line]) -> list[str]:
+def legend(lines: Iterable[ComparisonRow]) -> list[str]:
     """What the verdicts of some lines mean, each in a sentence."""
     there = {line.verdict for line in lines}
     return [f"{verdict}: {meaning}." for verdict, meaning in MEANINGS.items() if verdict in there]
@@ -139,7 +139,7 @@ def _claim(reference: float | None, source: "Source", *further: str) -> _Claim:
     return _Claim(reference, ", ".join([*departures(spec, source.trained), *further]))
 
 
-def _of_check(source: "Source") -> list[Line]:
+def _of_check(source: "Source") -> list[ComparisonRow]:
     assert isinstance(source.result, CheckResult)  # noqa: S101 - narrows the type
     cells = source.result.cells
     groups: dict[tuple[int, str, str], list[CheckCell]] = defaultdict(list)
@@ -172,10 +172,10 @@ def _of_check(source: "Source") -> list[Line]:
     return [line for line in lines if line is not None]
 
 
-def _of_training(source: "Source") -> list[Line]:
+def _of_training(source: "Source") -> list[ComparisonRow]:
     result = source.result
     assert isinstance(result, TrainResult)  # noqa: S101 - narrows the type
-    lines: list[Line | None] = []
+    lines: list[ComparisonRow | None] = []
     layers = sorted({row.layer for row in result.curves})
     for layer in layers:
         rows = [row for row in result.curves if row.layer == layer]
@@ -254,7 +254,9 @@ def _counted(rows: Sequence[EpochRow] | Sequence[CheckCell], figure: str) -> int
     return sum(row.counted(figure) for row in rows)
 
 
-def _line(quantity: str, found: Interval | None, claim: _Claim, samples: int) -> Line | None:
+def _line(
+    quantity: str, found: Interval | None, claim: _Claim, samples: int
+) -> ComparisonRow | None:
     if found is None:
         return None
     published, verdict = (
@@ -262,7 +264,7 @@ def _line(quantity: str, found: Interval | None, claim: _Claim, samples: int) ->
         claim.verdict(found),
     )
     differs = claim.differs if verdict == "not the paper's setting" else ""
-    return Line(
+    return ComparisonRow(
         quantity,
         found.mean,
         found.low,
@@ -282,7 +284,7 @@ def _change(
     split: Split,
     where: str,
     claim: _Claim,
-) -> Line | None:
+) -> ComparisonRow | None:
     """How much S rose from one epoch to another, seed by seed; `turn`: the epoch of the lowest
     mean, which the data have chosen.
     """

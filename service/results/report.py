@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from ffengine.results import Diagnostic, Provenance
 from ffengine.text import visible
 from service.jobs import Job
-from service.results.charts import CHARTS, Drawable, NothingToDraw, Source, available, render
-from service.results.paper_comparison import Line, comparison, legend
+from service.results.charts import CHARTS, ChartSource, NothingToDraw, Source, available, render
+from service.results.paper_comparison import ComparisonRow, comparison, legend
 from service.results.sentences import sentences
 
 STYLE = """
@@ -47,7 +47,7 @@ NOTE = (
 )
 
 
-def report(job: Job, drawn: Sequence[Drawable]) -> str:
+def report(job: Job, drawn: Sequence[ChartSource]) -> str:
     """The page. It loads nothing from anywhere."""
     title = html.escape(job.name or f"{job.kind} {job.id}")
     charts = dict(_charts(drawn))
@@ -92,7 +92,7 @@ def _page(title: str, body: str) -> str:
     )
 
 
-def _charts(drawn: Sequence[Drawable]) -> Iterator[tuple[str, bytes]]:
+def _charts(drawn: Sequence[ChartSource]) -> Iterator[tuple[str, bytes]]:
     """Each chart as SVG; without those whose files are damaged."""
     for name in available(drawn):
         with contextlib.suppress(NothingToDraw):
@@ -107,7 +107,7 @@ def _picture(svg: bytes, meaning: str) -> str:
     )
 
 
-def _table(lines: Sequence[Line]) -> str:
+def _table(lines: Sequence[ComparisonRow]) -> str:
     heads = ("measured", "95 % interval over seeds", "paper", "verdict", "samples", "seeds")
     head = (
         "<tr><th>quantity"

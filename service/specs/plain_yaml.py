@@ -20,7 +20,7 @@ _TEXT = "tag:yaml.org,2002:str"
 _NO_JSON = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("timestamp", "merge", "value"))
 
 
-class NotPlain(ValueError):  # noqa: N818
+class NotPlain(ValueError):
     """The text is no such YAML; the message is one line that says what and where."""
 
 

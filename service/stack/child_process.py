@@ -20,7 +20,7 @@ LOG_BYTES = 10_000_000
 log = logging.getLogger(__name__)
 
 
-class Child:
+class ChildProcess:
     """One supervised program.
 
     All methods are for one thread: the kernel ties a child to the thread that started it.
@@ -63,7 +63,7 @@ class Child:
                 start_new_session=True,
             )
 
-    def tend(self) -> bool:
+    def restart_if_dead(self) -> bool:
         """Notice its end, and start it again when its pause is over; whether it was started."""
         now = time.monotonic()
         if self.process is not None and (code := self.process.poll()) is not None:
@@ -101,7 +101,7 @@ class Child:
         kill_group(process.pid)
         process.wait()
 
-    def last_words(self) -> str:
+    def last_log_line(self) -> str:
         """The last line of its log."""
         with contextlib.suppress(OSError):
             lines = [

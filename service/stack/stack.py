@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from service.background.broker_check import answers, warn_if_unfit
 from service.processes import kill_group, started_at, works_for
 from service.settings import Settings
-from service.stack.child_process import Child, rotate
+from service.stack.child_process import ChildProcess, rotate
 from service.stack.redis_server import BrokerError, EmbeddedRedis
 from service.web.server import ServeError, listen, refuse_others_state
 
@@ -52,7 +52,7 @@ class Stack:
         self.device = device
         self.home = settings.root
         self.redis_url = settings.redis_url.get_secret_value() if settings.redis_url else ""
-        self.children: dict[str, Child] = {}
+        self.children: dict[str, ChildProcess] = {}
         self._lock: IO[str] | None = None
         self._thread: threading.Thread | None = None
         self._settled, self._stopping = threading.Event(), threading.Event()
@@ -91,7 +91,7 @@ class Stack:
         """
         self._lock = lock(self.home)
         try:
-            end_leftovers(self.home)
+            stop_orphans(self.home)
             self.port = claim_port(self.port)
             refuse_others(self.settings)
             self._thread = threading.Thread(target=self._supervise, name="stack")
@@ -135,7 +135,7 @@ class Stack:
             self._error = None
             self._settled.set()
             while not self._stopping.wait(POLL_SECONDS):
-                if [child for child in self.children.values() if child.tend()]:
+                if [child for child in self.children.values() if child.restart_if_dead()]:
                     self._write_state()
         except StackError as error:
             self._error = error
@@ -154,10 +154,14 @@ class Stack:
         environment = environment_of(self.settings, self.redis_url)
         python = [sys.executable, "-P", "-m"]
         api = [*python, "service.serve", "--host", HOST, "--port", str(self.port)]
-        self._start(Child("api", api, environment=environment, log_file=self._log_file("api")))
+        self._start(
+            ChildProcess("api", api, environment=environment, log_file=self._log_file("api"))
+        )
         worker = [*python, "workers", "--device", self.device]
         self._start(
-            Child("worker", worker, environment=environment, log_file=self._log_file("worker"))
+            ChildProcess(
+                "worker", worker, environment=environment, log_file=self._log_file("worker")
+            )
         )
         self._await(self.children["api"], lambda: is_ready(self.url), failures=1)
 
@@ -168,7 +172,7 @@ class Stack:
         except BrokerError as error:
             raise StackError(str(error)) from error
         self.redis_url = server.url
-        child = Child(
+        child = ChildProcess(
             "redis",
             server.command,
             environment=os.environ | {"FFLAB_HOME": str(self.home)},
@@ -184,19 +188,19 @@ class Stack:
         rotate(path)
         return path
 
-    def _start(self, child: Child) -> None:
+    def _start(self, child: ChildProcess) -> None:
         self.children[child.name] = child
         child.start()
         self._write_state()
 
-    def _await(self, child: Child, ready: Callable[[], bool], *, failures: int) -> None:
+    def _await(self, child: ChildProcess, ready: Callable[[], bool], *, failures: int) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not ready():
             for other in self.children.values():
-                other.tend()
+                other.restart_if_dead()
             if child.failures >= failures:
                 raise StackError(
-                    f"{child.name} did not start: {child.last_words()} (log: {child.log_file})"
+                    f"{child.name} did not start: {child.last_log_line()} (log: {child.log_file})"
                 )
             if time.monotonic() > deadline:
                 raise StackError(
@@ -209,13 +213,13 @@ class Stack:
 
     def _write_state(self) -> None:
         running = {name: child.pid for name, child in self.children.items() if child.pid}
-        state = State(
+        state = StackState(
             url=self.url,
             redis_url=self.redis_url,
             pid=os.getpid(),
             home=Home.of(self.home),
             children={
-                name: Running(pid=pid, started=started_at(pid)) for name, pid in running.items()
+                name: ProcessId(pid=pid, started=started_at(pid)) for name, pid in running.items()
             },
         )
         draft = self.state_file.with_suffix(".new")
@@ -224,7 +228,7 @@ class Stack:
         draft.replace(self.state_file)
 
 
-class Running(BaseModel):
+class ProcessId(BaseModel):
     """One process, by an identity that is never given twice."""
 
     pid: int
@@ -247,20 +251,20 @@ class Home(BaseModel):
         return cls(path=folder.resolve(), device=found.st_dev, inode=found.st_ino)
 
 
-class State(BaseModel):
+class StackState(BaseModel):
     """The content of stack.json. `home` is not there where an earlier version wrote it."""
 
     url: str
     redis_url: str
     pid: int
     home: Home | None = None
-    children: dict[str, Running]
+    children: dict[str, ProcessId]
 
 
-def read_state(file: Path) -> State | None:
+def read_state(file: Path) -> StackState | None:
     """What stack.json says, where there is a readable one."""
     try:
-        return State.model_validate_json(file.read_bytes())
+        return StackState.model_validate_json(file.read_bytes())
     except (OSError, ValidationError):
         return None
 
@@ -308,7 +312,7 @@ def refuse_others(settings: Settings) -> None:
         raise StackError(str(error)) from error
 
 
-def end_leftovers(home: Path) -> None:
+def stop_orphans(home: Path) -> None:
     """Wait until the children of a supervisor that was killed have stopped, as the kernel told them
     to; then make them.
 
@@ -336,12 +340,12 @@ def end_leftovers(home: Path) -> None:
     state_file.unlink(missing_ok=True)
 
 
-def is_running(child: Running) -> bool:
+def is_running(child: ProcessId) -> bool:
     """Whether the very process is still there."""
     return child.started is not None and started_at(child.pid) == child.started
 
 
-def is_ours(child: Running, state: State, home: Path) -> bool:
+def is_ours(child: ProcessId, state: StackState, home: Path) -> bool:
     """Whether a process that stack.json names is of this home; where that file does not say whose
     it is, the process must.
     """

@@ -9,7 +9,7 @@ from service.store.deliveries import Deliveries, PendingDelivery, StoredDelivery
 from service.store.events import Events
 from service.store.inserts import NewJob
 from service.store.job_actions import JobActions, NotAllowed, PartOfStudy
-from service.store.jobs import Idempotency, Jobs, KeyReused, Page, QueueFull, Submitted
+from service.store.jobs import Idempotency, IdempotencyConflict, Jobs, Page, QueueFull, Submitted
 from service.store.leases import LeaseLost
 from service.store.queue import Claim, Queue
 from service.store.studies import Studies
@@ -24,9 +24,9 @@ __all__ = [
     "Deliveries",
     "Events",
     "Idempotency",
+    "IdempotencyConflict",
     "JobActions",
     "Jobs",
-    "KeyReused",
     "LeaseLost",
     "NewJob",
     "NotAllowed",

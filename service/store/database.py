@@ -35,7 +35,7 @@ DATABASE_ERRORS = (
 )  # what an absent or busy database raises
 
 
-class DatabaseRefused(Exception):  # noqa: N818
+class DatabaseRefused(Exception):
     """The database cannot be kept there; the message says why and what to do."""
 
 

@@ -10,7 +10,7 @@ from service.store import Store
 log = logging.getLogger(__name__)
 
 
-class NotOurs(Exception):  # noqa: N818
+class NotOurs(Exception):
     """The database and the folder of artifacts do not belong together; the message is one line that
     says why and what to do.
     """

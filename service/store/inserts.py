@@ -37,7 +37,7 @@ SHARED_BY_RUNS = (
     "fresh",
 )  # a study's runs have its own
 
-Draft = dict[str, Any]
+NewJobRow = dict[str, Any]
 
 
 class NewJob(BaseModel):
@@ -59,7 +59,7 @@ def rank_of(queued_at: float, priority: int) -> float:
     return queued_at - priority * PRIORITY_SECONDS
 
 
-def draft(new: NewJob) -> Draft:
+def draft(new: NewJob) -> NewJobRow:
     """The columns of a new job that do not depend on other jobs."""
     return {
         **_of_spec(written_out(new.spec, ELSEWHERE)),  # what runs, whatever becomes of presets
@@ -79,7 +79,7 @@ def draft(new: NewJob) -> Draft:
     }
 
 
-def draft_cell(parent: Draft, cell: Cell, number: int) -> Draft:
+def draft_cell(parent: NewJobRow, cell: Cell, number: int) -> NewJobRow:
     """The columns of a study's run, from the columns of the study.
 
     Who waits for the study is told of the study alone.
@@ -98,7 +98,7 @@ def draft_cell(parent: Draft, cell: Cell, number: int) -> Draft:
     }
 
 
-def _of_spec(spec: AnySpec) -> Draft:
+def _of_spec(spec: AnySpec) -> NewJobRow:
     return {
         "kind": spec.kind,
         "spec": spec.model_dump(mode="json"),
@@ -108,30 +108,32 @@ def _of_spec(spec: AnySpec) -> Draft:
     }
 
 
-def _stored_webhook(webhook: Webhook | None) -> Draft | None:
+def _stored_webhook(webhook: Webhook | None) -> NewJobRow | None:
     if webhook is None:
         return None
     secret = webhook.secret.get_secret_value() if webhook.secret else None
     return {**webhook.model_dump(mode="json", exclude={"secret"}), "secret": secret}
 
 
-def insert_jobs(session: Session, drafts: Sequence[Draft], now: float) -> None:
+def insert_jobs(session: Session, drafts: Sequence[NewJobRow], now: float) -> None:
     """Insert jobs with their first events, answered by an earlier success, waiting for an identical
     job, or queued.
     """
     runs = [made["spec_digest"] for made in drafts if made["kind"] != "study" and not made["fresh"]]
     known = is_known(session, runs)
-    sources, leaders = (answers(session, runs), leading(session, runs)) if known else ({}, {})
-    waiting: list[Draft] = []
-    answered: list[tuple[Draft, JobRow]] = []
+    sources, leaders = (
+        (answers(session, runs), active_duplicates(session, runs)) if known else ({}, {})
+    )
+    waiting: list[NewJobRow] = []
+    answered: list[tuple[NewJobRow, JobRow]] = []
     for made in drafts:
         made |= {"created_at": now, "queued_at": now, "rank": rank_of(now, made["priority"])}
         if made["kind"] == "study" or made["fresh"]:
             waiting.append(made)
-        elif source := _fitting(sources, made):
+        elif source := _first_with_same_data(sources, made):
             answered.append((made, source))
         else:
-            leader = _fitting(leaders, made)
+            leader = _first_with_same_data(leaders, made)
             waiting.append(
                 {
                     **made,
@@ -155,7 +157,7 @@ def insert_jobs(session: Session, drafts: Sequence[Draft], now: float) -> None:
             insert(EventRow),
             [_event(made["id"], 1, "state", JobState.queued, now) for made in waiting],
         )
-        _hurry(session, waiting)
+        _raise_leader_priority(session, waiting)
     for made, source in answered:
         _insert_answered(session, made, source, now)
 
@@ -192,7 +194,7 @@ def answers(session: Session, digests: Sequence[str]) -> dict[str, list[JobRow]]
     return _identical(session, digests, *conditions)
 
 
-def leading(session: Session, digests: Sequence[str]) -> dict[str, list[JobRow]]:
+def active_duplicates(session: Session, digests: Sequence[str]) -> dict[str, list[JobRow]]:
     """The jobs for each digest that are queued or running, and wait for no other."""
     going = JobRow.state.in_([JobState.queued.value, JobState.running.value])
     return _identical(
@@ -217,7 +219,7 @@ def _identical(
     return found
 
 
-def _fitting(found: Mapping[str, Sequence[JobRow]], made: Draft) -> JobRow | None:
+def _first_with_same_data(found: Mapping[str, Sequence[JobRow]], made: NewJobRow) -> JobRow | None:
     """The first of the identical jobs whose data were the same; of a data set that is not pinned,
     the name must do.
     """
@@ -232,7 +234,7 @@ def _fitting(found: Mapping[str, Sequence[JobRow]], made: Draft) -> JobRow | Non
     )
 
 
-def _hurry(session: Session, waiting: Sequence[Draft]) -> None:
+def _raise_leader_priority(session: Session, waiting: Sequence[NewJobRow]) -> None:
     """Let a job that is waited for go no later than the most urgent of those that wait for it."""
     for made in waiting:
         if made.get("waits_for"):
@@ -244,7 +246,7 @@ def _hurry(session: Session, waiting: Sequence[Draft]) -> None:
             session.execute(update(JobRow).where(*later).values(rank=made["rank"]))
 
 
-def _insert_answered(session: Session, made: Draft, source: JobRow, now: float) -> None:
+def _insert_answered(session: Session, made: NewJobRow, source: JobRow, now: float) -> None:
     session.execute(
         insert(JobRow).values(**(made | answer_of(source)), finished_at=now, last_event=2)
     )
@@ -257,7 +259,7 @@ def _insert_answered(session: Session, made: Draft, source: JobRow, now: float) 
     copy_result(session, source.id, made["id"])
 
 
-def answer_of(source: JobRow) -> Draft:
+def answer_of(source: JobRow) -> NewJobRow:
     """The columns of a job that an earlier success answers."""
     return {
         "state": JobState.succeeded.value,
@@ -270,7 +272,7 @@ def answer_of(source: JobRow) -> Draft:
     }
 
 
-def _event(job_id: str, seq: int, kind: str, state: JobState, now: float) -> Draft:
+def _event(job_id: str, seq: int, kind: str, state: JobState, now: float) -> NewJobRow:
     return {"job_id": job_id, "seq": seq, "type": kind, "at": now, "data": {"state": state.value}}
 
 

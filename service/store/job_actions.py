@@ -20,7 +20,7 @@ from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import EventDraft, change, change_all, state_events
 
 
-class NotAllowed(Exception):  # noqa: N818
+class NotAllowed(Exception):
     """The job's state does not allow it; `state` is that state."""
 
     def __init__(self, state: JobState) -> None:
@@ -28,7 +28,7 @@ class NotAllowed(Exception):  # noqa: N818
         self.state = state
 
 
-class PartOfStudy(Exception):  # noqa: N818
+class PartOfStudy(Exception):
     """The job is a run of a study, which goes as a whole; `study` is its id."""
 
     def __init__(self, study: str) -> None:
@@ -179,7 +179,7 @@ class JobActions:
         values: dict[str, Any] = {
             "state": JobState.queued.value,
             "wanted": Wanted.run.value,
-            "rung_at": None,
+            "dispatched_at": None,
             "queued_at": now_seconds(),
         }
         values |= {"finished_at": None, "error": None, "message": "queued"}

@@ -34,11 +34,11 @@ _WAITING = select(
 )  # put together once: every submit asks it
 
 
-class KeyReused(Exception):  # noqa: N818
+class IdempotencyConflict(Exception):
     """The Idempotency-Key came with another body before."""
 
 
-class QueueFull(Exception):  # noqa: N818
+class QueueFull(Exception):
     """Too many jobs wait."""
 
 
@@ -401,7 +401,7 @@ class Jobs:
             session.execute(delete(IdempotencyRow).where(*same))
             return None
         if row.fingerprint != idempotency.fingerprint:
-            raise KeyReused
+            raise IdempotencyConflict
         return to_job(session.get_one(JobRow, row.job_id))
 
     def _tagged(self, tag: str) -> TextClause:

@@ -26,7 +26,7 @@ STOPPED_AS = {
 }
 
 
-class LeaseLost(Exception):  # noqa: N818
+class LeaseLost(Exception):
     """Another attempt has begun, or the job has ended: this one writes nothing more."""
 
 
@@ -59,7 +59,7 @@ def finish_attempt(
     }
     ended |= {"ran_seconds": JobRow.ran_seconds + now_seconds() - JobRow.claimed_at, **values}
     if state == JobState.queued:
-        ended |= {"rung_at": None, "queued_at": now_seconds()}
+        ended |= {"dispatched_at": None, "queued_at": now_seconds()}
     elif state != JobState.paused:
         ended["finished_at"] = now_seconds()
     update_under_lease(session, job_id, attempt, **ended)

@@ -252,7 +252,9 @@ class Queue:
         """Queued jobs that were never dispatched, or so long ago that the message must be lost; the
         first in the queue first.
         """
-        due = JobRow.rung_at.is_(None) | (JobRow.rung_at < now_seconds() - again_seconds)
+        due = JobRow.dispatched_at.is_(None) | (
+            JobRow.dispatched_at < now_seconds() - again_seconds
+        )
         query = select(JobRow.id).where(JobRow.state == JobState.queued.value, *CLAIMABLE, due)
         with self._database.reading() as session:
             return list(session.scalars(query.order_by(JobRow.rank, JobRow.id).limit(limit)))
@@ -261,7 +263,7 @@ class Queue:
         """Note that these jobs were dispatched."""
         with self._database.writing() as session:
             session.execute(
-                update(JobRow).where(JobRow.id.in_(job_ids)).values(rung_at=now_seconds())
+                update(JobRow).where(JobRow.id.in_(job_ids)).values(dispatched_at=now_seconds())
             )
 
     def length(self, limit: int) -> int:

@@ -94,7 +94,7 @@ class JobRow(Base):
     claimed_at: Mapped[float | None]
     deadline_at: Mapped[float | None]
     ran_seconds: Mapped[float] = mapped_column(default=0.0)
-    rung_at: Mapped[float | None]
+    dispatched_at: Mapped[float | None] = mapped_column("rung_at")
     checkpoint: Mapped[str | None]
     fraction: Mapped[float] = mapped_column(default=0.0)
     message: Mapped[str] = mapped_column(default="")

@@ -12,7 +12,7 @@ from ffengine.version import VERSION
 from service.settings import Settings
 from service.web import problems
 from service.web.dashboard import pages, templating
-from service.web.dependencies import State, owner_of
+from service.web.dependencies import Resources, owner_of
 from service.web.host_check import HostCheck
 from service.web.openapi import openapi, operation_id
 from service.web.routes import catalog, datasets, jobs, results, system, webhooks
@@ -44,7 +44,9 @@ class App(FastAPI):
         it.
         """
         return Precautions(
-            HostCheck(problems.SizeAnswers(super().build_middleware_stack()), self.settings)
+            HostCheck(
+                problems.BodyLimitProblemMiddleware(super().build_middleware_stack()), self.settings
+            )
         )
 
 
@@ -55,7 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state = State(settings)
+        state = Resources(settings)
         app.state.resources = state
         await state.open()
         try:

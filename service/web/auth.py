@@ -37,7 +37,7 @@ def fingerprint(secret: str) -> str:
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
-class Gate:
+class Authenticator:
     """Decides who may use the API: everybody on loopback until a key exists, then whoever has
     one.
     """

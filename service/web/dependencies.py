@@ -11,16 +11,16 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from starlette.concurrency import run_in_threadpool
 
 from service.artifacts import JOB_ID, Artifacts
-from service.background.dispatcher import Doorbell
+from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
-from service.background.webhooks import Messenger
+from service.background.webhooks import WebhookSender
 from service.jobs import TERMINAL, Job
 from service.settings import Settings
 from service.store import Store
 from service.submission import Submissions
 from service.web import problems
-from service.web.auth import Gate
-from service.web.event_feed import Tail
+from service.web.auth import Authenticator
+from service.web.event_feed import EventFeed
 
 KEY_COOKIE = "fflab_key"  # of a browser that has signed in
 BEARER = HTTPBearer(
@@ -37,7 +37,7 @@ API_KEY = APIKeyHeader(
 READING = ("GET", "HEAD", "OPTIONS")
 
 
-class State:
+class Resources:
     """The resources of one API process."""
 
     def __init__(self, settings: Settings) -> None:
@@ -45,44 +45,44 @@ class State:
         self.store = Store(settings.database)
         self.artifacts = Artifacts(settings.artifacts)
         self.submissions = Submissions(self.store.jobs, settings)
-        self.gate = Gate(self.store.api_keys, settings)
-        self.tail = Tail(self.store.events)
-        self.doorbell = (
-            Doorbell(settings.redis_url.get_secret_value()) if settings.redis_url else None
+        self.authenticator = Authenticator(self.store.api_keys, settings)
+        self.tail = EventFeed(self.store.events)
+        self.dispatcher = (
+            Dispatcher(settings.redis_url.get_secret_value()) if settings.redis_url else None
         )
-        self.reconciler = Reconciler(self.store, settings, self.doorbell)
-        self.messenger = Messenger(self.store.deliveries, settings)
+        self.reconciler = Reconciler(self.store, settings, self.dispatcher)
+        self.webhook_sender = WebhookSender(self.store.deliveries, settings)
 
     async def open(self) -> None:
         """Begin the background work."""
         await run_in_threadpool(self.store.migrate)
         self.tail.start()
         self.reconciler.start()
-        self.messenger.start()
+        self.webhook_sender.start()
 
     async def close(self) -> None:
         """End the background work and close connections."""
         await self.tail.stop()
         await run_in_threadpool(self.reconciler.stop)
-        await run_in_threadpool(self.messenger.stop)
-        if self.doorbell:
-            self.doorbell.close()
+        await run_in_threadpool(self.webhook_sender.stop)
+        if self.dispatcher:
+            self.dispatcher.close()
         self.store.close()
 
     def job(self, job_id: str) -> Job:
         """The job of a request. Raises NoSuchJob."""
-        return self.versioned(job_id)[0]
+        return self.get_with_version(job_id)[0]
 
-    def versioned(self, job_id: str) -> tuple[Job, int]:
+    def get_with_version(self, job_id: str) -> tuple[Job, int]:
         """The same with its version. Raises NoSuchJob."""
         found = self.store.jobs.get_with_version(checked(job_id))
         if found is None:
             raise problems.NoSuchJob
         return found
 
-    def finished(self, job_id: str) -> "Finished":
+    def finished(self, job_id: str) -> "JobWithResult":
         """A job and its result. Raises NoSuchJob and NoResultYet."""
-        job, version = self.versioned(job_id)
+        job, version = self.get_with_version(job_id)
         document = self.store.jobs.result(job_id)
         if document is None and job.kind == "study" and job.state in TERMINAL:
             document = self.store.studies.result(
@@ -93,10 +93,10 @@ class State:
             raise problems.NoResultYet(
                 f"{job_id} is {job.state.value} and has no result{why}", state=job.state.value
             )
-        return Finished(job, version, document)
+        return JobWithResult(job, version, document)
 
 
-class Finished(NamedTuple):
+class JobWithResult(NamedTuple):
     """A job, the version of it, and the JSON text of its result."""
 
     job: Job
@@ -126,13 +126,13 @@ async def json_only(request: Request) -> None:
         raise problems.WrongMediaType
 
 
-async def state_of(request: Request) -> State:
+async def state_of(request: Request) -> Resources:
     """The app's resources."""
-    state: State = request.app.state.resources
+    state: Resources = request.app.state.resources
     return state
 
 
-InState = Annotated[State, Depends(state_of)]
+InState = Annotated[Resources, Depends(state_of)]
 
 
 async def owner_of(
@@ -147,9 +147,9 @@ async def owner_of(
     """
     if request.method not in READING:
         refuse_other_sites(request)
-    if state.gate.is_stale:  # seldom: most requests are not to wait for a thread
-        await run_in_threadpool(state.gate.refresh)
-    return state.gate.owner(
+    if state.authenticator.is_stale:  # seldom: most requests are not to wait for a thread
+        await run_in_threadpool(state.authenticator.refresh)
+    return state.authenticator.owner(
         request.headers.get("authorization"), x_api_key or request.cookies.get(KEY_COOKIE)
     )
 

@@ -25,22 +25,22 @@ HOLE_SECONDS = 5.0  # a number that is missing for so long was rolled back, or i
 POLL_FAULT_SECONDS = 1.0
 
 
-class Told(NamedTuple):
+class EncodedEvent(NamedTuple):
     """An event as it is sent, encoded once for all who wait for it."""
 
     event: Event
     encoded: bytes
 
 
-class Watch:
+class Subscription:
     """One waiting client's view of one job: what has happened since it began to watch."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        self.pending: deque[Told] = deque()
+        self.pending: deque[EncodedEvent] = deque()
         self._news = asyncio.Event()
 
-    def tell(self, told: Told) -> None:
+    def tell(self, told: EncodedEvent) -> None:
         """Something has happened.
 
         A client that is too slow loses what it has not taken yet: it sees that by the numbers.
@@ -54,7 +54,7 @@ class Watch:
         """Let the client go."""
         self._news.set()
 
-    async def next(self, seconds: float) -> Told | None:
+    async def next(self, seconds: float) -> EncodedEvent | None:
         """The next event; None after `seconds`, or when the process is about to end."""
         if not self.pending:
             self._news.clear()
@@ -63,14 +63,14 @@ class Watch:
         return self.pending.popleft() if self.pending else None
 
 
-class Tail:
+class EventFeed:
     """Follows the events of all jobs while anybody waits: one query each 50 ms, whatever the number
     of clients; else none.
     """
 
     def __init__(self, events: Events) -> None:
         self._events = events
-        self._watches: dict[str, set[Watch]] = defaultdict(set)
+        self._watches: dict[str, set[Subscription]] = defaultdict(set)
         self._horizon: int | None = None  # all events up to this number have been told
         self._ahead: set[int] = (
             set()
@@ -99,9 +99,9 @@ class Tail:
                 await self._task
 
     @contextlib.asynccontextmanager
-    async def watching(self, job_id: str) -> AsyncIterator[Watch]:
+    async def watching(self, job_id: str) -> AsyncIterator[Subscription]:
         """A watch for as long as a client waits: whatever is committed from now on is told."""
-        watch = Watch(job_id)
+        watch = Subscription(job_id)
         async with self._lock:
             if self._horizon is None:
                 self._horizon = await run_in_threadpool(self._events.newest)
@@ -142,7 +142,7 @@ class Tail:
             if job_id in self._watches and number not in self._ahead
         ]
         for event in await run_in_threadpool(self._events.numbered, wanted) if wanted else ():
-            told = Told(event, _encoded(event))
+            told = EncodedEvent(event, _encoded(event))
             for watch in self._watches.get(event.job, ()):
                 watch.tell(told)
         self._advance([number for number, _ in found])
@@ -166,7 +166,7 @@ class Tail:
 
 
 async def until_terminal(
-    tail: Tail, jobs: Jobs, job_id: str, seconds: float
+    tail: EventFeed, jobs: Jobs, job_id: str, seconds: float
 ) -> tuple[Job, int] | None:
     """The job and its version, when it has ended or the time is over; None where there is no such
     job.
@@ -184,7 +184,7 @@ async def until_terminal(
     return await run_in_threadpool(jobs.get_with_version, job_id)
 
 
-async def _until_end(tail: Tail, watch: Watch, seconds: float) -> None:
+async def _until_end(tail: EventFeed, watch: Subscription, seconds: float) -> None:
     """Return after the event `end`, or when the time is over."""
     deadline = time.monotonic() + seconds
     while not tail.closing and (left := deadline - time.monotonic()) > 0:
@@ -193,7 +193,7 @@ async def _until_end(tail: Tail, watch: Watch, seconds: float) -> None:
             return
 
 
-async def stream(tail: Tail, store: Store, job_id: str, after: int) -> AsyncIterator[bytes]:
+async def stream(tail: EventFeed, store: Store, job_id: str, after: int) -> AsyncIterator[bytes]:
     """A job's events from after a number on, as Server-Sent Events, with heartbeats, to the last
     one of a job that has ended.
 

@@ -16,7 +16,7 @@ from service.hostnames import host_name, is_loopback
 from service.settings import Settings
 from service.store.database import DATABASE_ERRORS
 from service.web import problems
-from service.web.dependencies import State
+from service.web.dependencies import Resources
 
 PROBES = ("/healthz", "/readyz")  # asked by address; they say nothing of jobs
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
@@ -61,10 +61,10 @@ class HostCheck:
         )
 
 
-async def _needs_keys(state: State) -> bool:
-    if state.gate.is_stale:
-        await run_in_threadpool(state.gate.refresh)
-    return state.gate.needs_keys
+async def _needs_keys(state: Resources) -> bool:
+    if state.authenticator.is_stale:
+        await run_in_threadpool(state.authenticator.refresh)
+    return state.authenticator.needs_keys
 
 
 def name_of(given: Sequence[str]) -> str | None:

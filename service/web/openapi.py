@@ -97,7 +97,12 @@ def _correct(path: str, method: str, operation: Document) -> None:
             {},
             *operation["security"],
         ]  # {}: without a key, while the service has none
-        kinds += [KeyNeeded, Invalid, DatabaseAway, *((WrongOrigin,) if method != "get" else ())]
+        kinds += [
+            KeyNeeded,
+            Invalid,
+            DatabaseAway,
+            *((WrongOrigin,) if method != "get" else ()),
+        ]
     for kind in kinds:
         answers[str(kind.status)] = documented(kind, answers.get(str(kind.status)))
     operation["responses"] = dict(sorted(answers.items()))

@@ -35,7 +35,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ffengine.text import visible
 from service.specs.validation_errors import FieldError, mistakes
-from service.store import KeyReused, QueueFull
+from service.store import IdempotencyConflict, QueueFull
 from service.store.database import DATABASE_ERRORS
 from service.submission import InvalidField, KeyInFlight, RunTooLarge, SubmissionError
 
@@ -58,7 +58,7 @@ class ProblemDetails(BaseModel):
     errors: list[FieldError] = Field(default=[], description="what is wrong, and where")
 
 
-class Problem(Exception):  # noqa: N818
+class Problem(Exception):
     """Something is wrong with the request."""
 
     status: ClassVar[int] = 400
@@ -389,14 +389,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    for refused in (SubmissionError, KeyReused, QueueFull):
+    for refused in (SubmissionError, IdempotencyConflict, QueueFull):
         app.add_exception_handler(refused, _refused)
     for away in DATABASE_ERRORS:
         app.add_exception_handler(away, _database)
     app.add_exception_handler(Exception, _unexpected)
 
 
-class SizeAnswers:
+class BodyLimitProblemMiddleware:
     """Makes a problem document of the framework's plain answer to a body whose declared size is
     above the limit.
     """
@@ -445,7 +445,7 @@ def not_accepted(error: Exception) -> Problem:
             )
         case KeyInFlight():
             return StillInFlight(headers={"Retry-After": str(IN_FLIGHT_RETRY_SECONDS)})
-        case KeyReused():
+        case IdempotencyConflict():
             return KeyReusedProblem()
         case QueueFull():
             return QueueIsFull(headers={"Retry-After": str(QUEUE_RETRY_SECONDS)})

@@ -41,7 +41,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
 
     logging.basicConfig(format="%(asctime)s %(levelname)s api: %(message)s")
     logging.getLogger("service").setLevel(logging.INFO)  # what is deleted is said
-    refuse_strangers(settings, host)
+    require_keys_beyond_loopback(settings, host)
     listener = listen(host, port)
     refuse_others_state(settings)
     warn_if_unfit(settings.redis_url)
@@ -119,7 +119,7 @@ def refuse_others_state(settings: Settings) -> None:
         ) from error
 
 
-def refuse_strangers(settings: Settings, host: str) -> None:
+def require_keys_beyond_loopback(settings: Settings, host: str) -> None:
     """Raise ServeError where others than this machine could use the API without a key."""
     if is_loopback(host) or settings.require_keys:
         return

@@ -21,7 +21,7 @@ from service import cli
 from service.settings import Settings
 from service.store import Store
 from service.web.app import create_app
-from service.web.dependencies import State
+from service.web.dependencies import Resources
 from tests.commands import Ended, Fflab
 from tests.postgres import PostgresServer, need_postgres
 from tests.serving import serving
@@ -76,14 +76,14 @@ def client(app: FastAPI) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def state(app: FastAPI, client: httpx.Client) -> State:
+def state(app: FastAPI, client: httpx.Client) -> Resources:
     """The resources of the app that `client` talks to."""
-    found: State = app.state.resources
+    found: Resources = app.state.resources
     return found
 
 
 @pytest.fixture
-def store(state: State) -> Store:
+def store(state: Resources) -> Store:
     return state.store
 
 

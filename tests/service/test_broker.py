@@ -55,10 +55,10 @@ def test_it_serves_with_its_password_alone_and_evicts_nothing(server: EmbeddedRe
     with running(server):
         assert complaints(server.url) == []
         with (
-            probe(f"redis://127.0.0.1:{server.port}/0") as stranger,
+            probe(f"redis://127.0.0.1:{server.port}/0") as not_fflab,
             pytest.raises(redis.AuthenticationError),
         ):
-            stranger.ping()
+            not_fflab.ping()
         with redis.Redis.from_url(server.url, decode_responses=True) as client:
             assert client.config_get("appendonly", "bind") == {
                 "appendonly": "yes",

@@ -29,12 +29,12 @@ from service.jobs import Job
 from service.results.charts import (
     CHARTS,
     FORMATS,
-    Drawable,
-    Grid,
+    ChartSource,
     GridCell,
     NothingToDraw,
-    SoFar,
+    PartialRun,
     Source,
+    StudyGrid,
     available,
     overlay,
     render,
@@ -43,8 +43,14 @@ from service.results.charts.geometry import limit_curve
 from service.results.charts.overlay import OVERLAID
 from service.results.charts.style import MOST_PANELS
 from service.results.csv_export import table, to_csv
-from service.results.histograms import BINS, EDGES, MOST_FILES, kept_cells, margin_histograms
-from service.results.paper_comparison import MEANINGS, Line, Verdict, comparison, legend
+from service.results.histograms import (
+    BINS,
+    EDGES,
+    MOST_FILES,
+    cells_with_margins,
+    margin_histograms,
+)
+from service.results.paper_comparison import MEANINGS, ComparisonRow, Verdict, comparison, legend
 from service.results.paper_setting import is_papers_setting
 from service.results.report import report
 from tests.service.samples import check_cell, check_result, epoch_row, provenance, train_result
@@ -83,7 +89,7 @@ class Checked(NamedTuple):
 
     @property
     def source(self) -> Source:
-        kept = kept_cells(self.result.cells, self.artifacts, self.owner)
+        kept = cells_with_margins(self.result.cells, self.artifacts, self.owner)
         return Source(
             "",
             self.result,
@@ -113,8 +119,8 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> list[Checked]:
 
 
 @pytest.fixture(scope="module")
-def grid() -> Grid:
-    return Grid(
+def grid() -> StudyGrid:
+    return StudyGrid(
         "",
         [
             GridCell(
@@ -128,28 +134,28 @@ def grid() -> Grid:
 
 
 @pytest.fixture(scope="module")
-def sources(checks: list[Checked], grid: Grid) -> list[Drawable]:
+def sources(checks: list[Checked], grid: StudyGrid) -> list[ChartSource]:
     trained = [Source("", ffengine.train(TRAIN), TRAIN), Source("deep", ffengine.train(DEEP), DEEP)]
     return [*trained, *(check.source for check in checks), grid]
 
 
-def rows_of(name: str, sources: Sequence[Drawable], key: str) -> Rows:
+def rows_of(name: str, sources: Sequence[ChartSource], key: str) -> Rows:
     """The values of a chart that have a field."""
     document = json.loads(render(name, sources, "json"))
     return [row for values in document["datasets"].values() for row in values if key in row]
 
 
-def caption_of(name: str, sources: Sequence[Drawable]) -> str:
+def caption_of(name: str, sources: Sequence[ChartSource]) -> str:
     return " ".join(json.loads(render(name, sources, "json"))["title"]["subtitle"])
 
 
-def trained_of(source: Drawable) -> TrainResult:
+def trained_of(source: ChartSource) -> TrainResult:
     assert isinstance(source, Source)
     assert isinstance(source.result, TrainResult)
     return source.result
 
 
-def test_every_chart_is_available_where_its_rows_are(sources: list[Drawable]) -> None:
+def test_every_chart_is_available_where_its_rows_are(sources: list[ChartSource]) -> None:
     assert set(available(sources)) == set(CHARTS)
     assert available(sources[2:3]) == ["theorem1_widths", "margins", "geometry", "agreement_widths"]
     assert available(sources[:1]) == [
@@ -165,7 +171,7 @@ def test_every_chart_is_available_where_its_rows_are(sources: list[Drawable]) ->
         render("sparsity", sources[2:], "json")
 
 
-def test_curves_of_several_jobs_lie_over_each_other(sources: list[Drawable]) -> None:
+def test_curves_of_several_jobs_lie_over_each_other(sources: list[ChartSource]) -> None:
     jobs = [
         source._replace(label=f"job {number}") for number, source in enumerate([sources[0]] * 9)
     ]
@@ -195,7 +201,7 @@ def test_curves_of_several_jobs_lie_over_each_other(sources: list[Drawable]) -> 
 
 
 @pytest.mark.parametrize("name", CHARTS)
-def test_every_chart_renders_in_every_format(sources: list[Drawable], name: str) -> None:
+def test_every_chart_renders_in_every_format(sources: list[ChartSource], name: str) -> None:
     starts = {"png": b"\x89PNG", "svg": b"<svg", "json": b"{", "html": b"<!DOCTYPE html>"}
     for fmt in FORMATS:
         assert render(name, sources, fmt).lstrip().startswith(starts[fmt]), fmt
@@ -203,7 +209,7 @@ def test_every_chart_renders_in_every_format(sources: list[Drawable], name: str)
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_every_chart_names_its_data_and_leaves_the_colours_of_text_to_the_page(
-    sources: list[Drawable], name: str
+    sources: list[ChartSource], name: str
 ) -> None:
     there = [source for source in sources if available([source]) and name in available([source])]
     assert "mnist-mini" in caption_of(name, there)
@@ -217,7 +223,7 @@ def test_every_chart_names_its_data_and_leaves_the_colours_of_text_to_the_page(
 
 
 def test_a_figure_has_the_same_interval_in_charts_table_file_and_summary(
-    checks: list[Checked], sources: list[Drawable]
+    checks: list[Checked], sources: list[ChartSource]
 ) -> None:
     check = checks[1]
     lines = {line.quantity: line for line in comparison([check.source])}
@@ -260,7 +266,7 @@ def test_a_figure_has_the_same_interval_in_charts_table_file_and_summary(
         )
 
 
-def test_no_interval_of_a_share_leaves_0_and_1(grid: Grid) -> None:
+def test_no_interval_of_a_share_leaves_0_and_1(grid: StudyGrid) -> None:
     """Two seeds have a t of 12.7: without bounds, their intervals reach far beyond."""
     found = [
         one
@@ -276,7 +282,7 @@ def test_no_interval_of_a_share_leaves_0_and_1(grid: Grid) -> None:
 # Curves
 
 
-def test_a_curves_values_are_means_over_seeds(sources: list[Drawable]) -> None:
+def test_a_curves_values_are_means_over_seeds(sources: list[ChartSource]) -> None:
     points = rows_of("sparsity", sources[:1], "epoch")
     assert len(points) == 6
     for point in points:
@@ -296,7 +302,7 @@ def test_a_curves_values_are_means_over_seeds(sources: list[Drawable]) -> None:
         )
 
 
-def test_one_seed_has_no_interval(sources: list[Drawable]) -> None:
+def test_one_seed_has_no_interval(sources: list[ChartSource]) -> None:
     """Its samples share weights: how far they scatter says nothing of other seeds."""
     result = trained_of(sources[0])
     one = [
@@ -320,7 +326,7 @@ def test_one_seed_has_no_interval(sources: list[Drawable]) -> None:
         assert "one seed: no interval" in caption_of(name, one)
 
 
-def test_predicted_and_observed_shares_lie_beside_each_other(sources: list[Drawable]) -> None:
+def test_predicted_and_observed_shares_lie_beside_each_other(sources: list[ChartSource]) -> None:
     points = rows_of("prediction", sources[:1], "what")
     curves = trained_of(sources[0]).curves
     for what, figure in (("predicted", "theorem2_ratio"), ("observed", "observed_increase_ratio")):
@@ -332,20 +338,20 @@ def test_predicted_and_observed_shares_lie_beside_each_other(sources: list[Drawa
 
 
 def test_goodness_has_the_threshold_of_the_objective_and_only_where_there_is_one(
-    sources: list[Drawable],
+    sources: list[ChartSource],
 ) -> None:
     assert [row["value"] for row in rows_of("goodness", sources[1:2], "label")] == [0.0]
     assert "the objective's threshold, 2" in caption_of("goodness", sources[1:2])
     assert rows_of("goodness", sources[:1], "label") == []  # difference has none
-    so_far = SoFar("", [epoch_row(0)], spec=DEEP)
+    so_far = PartialRun("", [epoch_row(0)], spec=DEEP)
     assert "the objective's threshold, 2" in caption_of("goodness", [so_far])
 
 
 def test_theorem_1_while_training_is_drawn_only_where_it_was_monitored() -> None:
     rows = [epoch_row(epoch, split) for epoch in (0, 1) for split in SPLITS]
-    assert "theorem1" in available([SoFar("", rows)])
+    assert "theorem1" in available([PartialRun("", rows)])
     assert "theorem1" not in available(
-        [SoFar("", [row.model_copy(update={"theorem1_ratio": None}) for row in rows])]
+        [PartialRun("", [row.model_copy(update={"theorem1_ratio": None}) for row in rows])]
     )
 
 
@@ -356,7 +362,7 @@ def test_long_curves_are_thinned_keep_their_ends_and_say_so() -> None:
         for split in SPLITS
         for seed in range(2)
     ]
-    source = SoFar("", rows)
+    source = PartialRun("", rows)
     points = rows_of("theorem2", [source], "epoch")
     drawn = sorted({point["epoch"] for point in points})
     assert len(drawn) <= 402
@@ -373,7 +379,7 @@ def test_many_runs_are_as_many_panels_as_can_be_looked_at_in_the_order_given() -
 
 
 def test_layers_show_the_last_sparsity_of_each_and_held_out_samples(
-    sources: list[Drawable],
+    sources: list[ChartSource],
 ) -> None:
     result = trained_of(sources[1])
     points = rows_of("layers", sources, "stage")
@@ -526,7 +532,7 @@ def test_bars_are_the_energy_of_the_angles_with_the_theorems_signs(checks: list[
 # Studies
 
 
-def test_a_heat_map_has_the_figures_of_the_runs(grid: Grid) -> None:
+def test_a_heat_map_has_the_figures_of_the_runs(grid: StudyGrid) -> None:
     keys = {
         "grid_theorem2": "theorem2_ratio[layer=0 epoch=1 split={}]",
         "grid_sparsity": "sparsity[layer=0 epoch=1 split={}]",
@@ -554,7 +560,7 @@ def test_a_heat_map_has_the_figures_of_the_runs(grid: Grid) -> None:
             assert (row["low"], row["high"]) == (max(0.0, low), min(1.0, high))
 
 
-def test_a_running_study_shows_what_is_there_and_marks_the_rest(grid: Grid) -> None:
+def test_a_running_study_shows_what_is_there_and_marks_the_rest(grid: StudyGrid) -> None:
     states = ["succeeded", "running", "failed", "queued", "cancelled", "succeeded"]
     cells = [
         GridCell(
@@ -568,23 +574,23 @@ def test_a_running_study_shows_what_is_there_and_marks_the_rest(grid: Grid) -> N
         )
         for cell, state in zip(grid.cells, states, strict=True)
     ]
-    rows = rows_of("grid_theorem2", [Grid("", cells)], "x")
+    rows = rows_of("grid_theorem2", [StudyGrid("", cells)], "x")
     assert sorted(
         row["text"] for row in rows if row["split"] == "positive" and row["value"] is None
     ) == ["×", "×", "…", "…"]
     assert "× failed or cancelled: 2; … not finished: 2" in caption_of(
-        "grid_theorem2", [Grid("", cells)]
+        "grid_theorem2", [StudyGrid("", cells)]
     )
     waiting = [
         GridCell(cell.found.model_copy(update={"state": "queued", "summary": {}}), cell.spec)
         for cell in grid.cells
     ]
-    assert available([Grid("", waiting)]) == []
+    assert available([StudyGrid("", waiting)]) == []
 
 
 def grid_of(
     params: Sequence[dict[str, Any]], figure: str = "theorem2_ratio[layer=0 epoch=3 split={}]"
-) -> Grid:
+) -> StudyGrid:
     found = Interval(mean=0.6, low=0.5, high=0.7, seeds=3)
     cells = [
         StudyCell(
@@ -597,7 +603,7 @@ def grid_of(
         )
         for one in params
     ]
-    return Grid("", [GridCell(cell) for cell in cells])
+    return StudyGrid("", [GridCell(cell) for cell in cells])
 
 
 def test_one_varied_field_is_points_with_intervals_more_than_two_are_panels() -> None:
@@ -643,8 +649,8 @@ def test_a_study_of_checks_has_their_widths_as_an_axis() -> None:
         )
         if isinstance(spec, CheckSpec)
     ]
-    assert available([Grid("", cells)]) == ["grid_theorem2", "grid_agreement"]
-    rows = rows_of("grid_theorem2", [Grid("", cells)], "x")
+    assert available([StudyGrid("", cells)]) == ["grid_theorem2", "grid_agreement"]
+    rows = rows_of("grid_theorem2", [StudyGrid("", cells)], "x")
     for row in rows:
         (cell,) = (
             one.found
@@ -672,7 +678,7 @@ def test_a_large_study_is_drawn_without_numbers_in_its_cells() -> None:
 # The table and the report
 
 
-def test_the_comparison_judges_by_the_interval(sources: list[Drawable]) -> None:
+def test_the_comparison_judges_by_the_interval(sources: list[ChartSource]) -> None:
     lines = comparison([source for source in sources if isinstance(source, Source)])
     judged = [line for line in lines if line.verdict in ("met", "NOT met", "open")]
     assert (
@@ -689,7 +695,9 @@ def test_the_comparison_judges_by_the_interval(sources: list[Drawable]) -> None:
     assert {line.verdict for line in lines if not line.published} == {""}
 
 
-def figures_of(spec: TrainSpec | CheckSpec, trained: TrainSpec | None = None) -> list[Line]:
+def figures_of(
+    spec: TrainSpec | CheckSpec, trained: TrainSpec | None = None
+) -> list[ComparisonRow]:
     """What is told of results of a spec, three seeds of them, with a ratio of 0.75."""
     seeds = (0, 1, 2)
     if isinstance(spec, TrainSpec):
@@ -837,7 +845,7 @@ def test_one_seed_has_no_verdict() -> None:
         }
 
 
-def test_verdicts_are_explained_where_they_are_shown(sources: list[Drawable]) -> None:
+def test_verdicts_are_explained_where_they_are_shown(sources: list[ChartSource]) -> None:
     lines = comparison([source for source in sources if isinstance(source, Source)])
     there = {line.verdict for line in lines if line.verdict}
     assert {told.partition(": ")[0] for told in legend(lines)} <= {
@@ -868,7 +876,7 @@ def test_the_table_tells_accuracy_by_the_goodness_of_all_layers_alone() -> None:
     assert (line.measured, line.seeds, line.samples) == (row.accuracy, 1, 20)
 
 
-def test_the_table_has_a_row_for_each_row_of_the_result(sources: list[Drawable]) -> None:
+def test_the_table_has_a_row_for_each_row_of_the_result(sources: list[ChartSource]) -> None:
     for source in sources:
         if isinstance(source, Source):
             rows = table(source.result)
@@ -876,7 +884,7 @@ def test_the_table_has_a_row_for_each_row_of_the_result(sources: list[Drawable])
             assert len({tuple(row) for row in rows}) == 1
 
 
-def test_the_report_stands_alone(sources: list[Drawable]) -> None:
+def test_the_report_stands_alone(sources: list[ChartSource]) -> None:
     now = datetime.now(UTC)
     job = Job.model_validate(
         {

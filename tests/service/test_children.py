@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from service.processes import started_at
-from service.stack.child_process import Child, rotate
+from service.stack.child_process import ChildProcess, rotate
 
 
 def program(code: str) -> list[str]:
@@ -22,8 +22,8 @@ def program(code: str) -> list[str]:
 
 
 @pytest.fixture
-def child(tmp_path: Path) -> Iterator[Child]:
-    made = Child(
+def child(tmp_path: Path) -> Iterator[ChildProcess]:
+    made = ChildProcess(
         "child",
         program("print('up', flush=True); time.sleep(60)"),
         environment=os.environ,
@@ -33,22 +33,22 @@ def child(tmp_path: Path) -> Iterator[Child]:
     made.stop(0)
 
 
-def wait_for_log(child: Child, words: str) -> None:
+def wait_for_log(child: ChildProcess, words: str) -> None:
     wait_until(
-        lambda: words in child.last_words(), f"its log says {words!r}", seen=child.last_words
+        lambda: words in child.last_log_line(), f"its log says {words!r}", seen=child.last_log_line
     )
 
 
-def tend_until_started(child: Child) -> float:
+def tend_until_started(child: ChildProcess) -> float:
     """Seconds until the child was started again."""
     began = time.monotonic()
-    wait_until(child.tend, "it is started again", pause=0.01)
+    wait_until(child.restart_if_dead, "it is started again", pause=0.01)
     return time.monotonic() - began
 
 
-def test_a_child_that_dies_is_started_again_after_growing_pauses(child: Child) -> None:
+def test_a_child_that_dies_is_started_again_after_growing_pauses(child: ChildProcess) -> None:
     child.start()
-    assert not child.tend()
+    assert not child.restart_if_dead()
     pauses = []
     for _ in range(2):
         assert child.process is not None
@@ -60,7 +60,7 @@ def test_a_child_that_dies_is_started_again_after_growing_pauses(child: Child) -
     assert child.failures == 2
 
 
-def test_a_child_that_fails_twice_has_its_remedy_applied(child: Child) -> None:
+def test_a_child_that_fails_twice_has_its_remedy_applied(child: ChildProcess) -> None:
     remedies: list[int] = []
     child.command, child.after_failure = (
         program("sys.exit(1)"),
@@ -75,14 +75,16 @@ def test_a_child_that_fails_twice_has_its_remedy_applied(child: Child) -> None:
 @pytest.mark.parametrize(
     "code", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"], ids=["obedient", "stubborn"]
 )
-def test_a_child_is_stopped_with_all_its_session(child: Child, code: str) -> None:
+def test_a_child_is_stopped_with_all_its_session(child: ChildProcess, code: str) -> None:
     grandchild = "import subprocess; child = subprocess.Popen(['sleep', '60'])\n"
     child.command = program(f"{grandchild}{code}\nprint(child.pid, flush=True); time.sleep(60)")
     child.start()
     wait_until(
-        lambda: child.last_words().isdigit(), "it has a child of its own", seen=child.last_words
+        lambda: child.last_log_line().isdigit(),
+        "it has a child of its own",
+        seen=child.last_log_line,
     )
-    family = [psutil.Process(child.pid), psutil.Process(int(child.last_words()))]
+    family = [psutil.Process(child.pid), psutil.Process(int(child.last_log_line()))]
     child.stop(0.3)
     assert not psutil.wait_procs(family, timeout=PATIENCE_SECONDS)[1]
 
@@ -90,9 +92,9 @@ def test_a_child_is_stopped_with_all_its_session(child: Child, code: str) -> Non
 def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from service.stack.child_process import Child
+from service.stack.child_process import ChildProcess
 log_file = Path({str(tmp_path / "log")!r})
-child = Child("child", ["sleep", "60"], environment=os.environ, log_file=log_file)
+child = ChildProcess("child", ["sleep", "60"], environment=os.environ, log_file=log_file)
 child.start()
 print(child.pid, flush=True)
 time.sleep(60)

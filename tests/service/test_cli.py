@@ -340,7 +340,7 @@ def test_a_service_that_is_away_or_another_one_ends_with_3(
         assert answer.code == 3
         assert "does not answer" in answer.err
 
-    async def stranger(
+    async def not_fflab(
         scope: dict[str, str], _receive: object, send: Callable[..., object]
     ) -> None:
         if scope["type"] == "http":
@@ -353,7 +353,7 @@ def test_a_service_that_is_away_or_another_one_ends_with_3(
             )  # type: ignore[misc]
             await send({"type": "http.response.body", "body": b"[1]"})  # type: ignore[misc]
 
-    with serving(stranger) as url:  # type: ignore[arg-type]
+    with serving(not_fflab) as url:  # type: ignore[arg-type]
         monkeypatch.setenv("FFLAB_URL", url)
         for command in (
             ("jobs",),

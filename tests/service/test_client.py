@@ -40,13 +40,13 @@ from fflab import (
 )
 from service.client import dataframes, progress, retries
 from service.client.notebook_display import Charts, job_html
-from service.client.retries import Tries, asked_seconds, backoff_seconds
+from service.client.retries import RetryPolicy, backoff_seconds, retry_after
 from service.client.stream import EventStream
 from service.jobs import Progress
 from service.schemas import ChartLine
 from service.store import Store
 from service.web.auth import create_key
-from service.web.dependencies import State
+from service.web.dependencies import Resources
 from tests.factories import ERROR, LEASE, finished
 from tests.over_http import NOBODY, succeed
 from tests.service.flaky import answers, flaky, half_of, hang_up, reset, streams
@@ -316,10 +316,10 @@ def test_a_study_is_a_tidy_table_of_what_was_varied_and_found(
 
 
 def test_a_key_that_is_missing_or_unknown_is_said_with_what_to_do(
-    call: Caller, client: httpx.Client, state: State
+    call: Caller, client: httpx.Client, state: Resources
 ) -> None:
     secret = create_key(state.store.api_keys, "me").secret
-    state.gate.refresh()
+    state.authenticator.refresh()
     url = str(client.base_url)
     with pytest.raises(KeyRefused, match="set FFLAB_API_KEY"):
         call(call.client(url).submit(SPEC))
@@ -329,11 +329,11 @@ def test_a_key_that_is_missing_or_unknown_is_said_with_what_to_do(
 
 
 def test_without_arguments_the_environment_says_where_and_who(
-    call: Caller, client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch
+    call: Caller, client: httpx.Client, state: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FFLAB_URL", f"{client.base_url}/")
     monkeypatch.setenv("FFLAB_API_KEY", create_key(state.store.api_keys, "me").secret)
-    state.gate.refresh()
+    state.authenticator.refresh()
     assert call(call.client(None).submit(SPEC)).state is JobState.queued
     monkeypatch.delenv("FFLAB_URL")
     assert call.client(None).url == "http://127.0.0.1:8000"
@@ -564,7 +564,7 @@ def test_pauses_grow_with_jitter_and_end() -> None:
     assert [backoff_seconds(failures, 1.0) for failures in (1, 2, 3)] == [0.2, 0.4, 0.8]
     assert backoff_seconds(2, 0.0) == 0.2
     assert backoff_seconds(10_000, 1.0) == retries.LONGEST_PAUSE_SECONDS
-    tries = Tries(attempts=100)
+    tries = RetryPolicy(attempts=100)
     pauses = list(iter(tries.pause, None))
     assert (
         retries.PATIENCE_SECONDS
@@ -578,7 +578,7 @@ def test_pauses_grow_with_jitter_and_end() -> None:
 
 def test_retry_after_is_read_in_both_forms_and_never_trusted_too_far() -> None:
     def asked(text: str) -> float:
-        return asked_seconds(httpx.Response(503, headers={"Retry-After": text}))
+        return retry_after(httpx.Response(503, headers={"Retry-After": text}))
 
     assert (asked("3"), asked("9999"), asked("-1"), asked("soon"), asked(""), asked("nan")) == (
         3.0,
@@ -660,7 +660,7 @@ def test_progress_is_shown_in_a_notebook_only_when_it_changes(
         sys.modules, "IPython.display", type("display", (), {"display": staticmethod(display)})
     )
     job = Job.model_validate_json(job_json("running"))
-    with progress.telling(None, progress=True, url="http://lab") as tell:
+    with progress.progress_reporter(None, progress=True, url="http://lab") as tell:
         assert tell is not None
         for seen in (job, job, job.model_copy(update={"state": JobState.succeeded})):
             tell(seen)

@@ -14,7 +14,7 @@ from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from service.jobs import Event
 from service.store import Store
 from service.web import event_feed
-from service.web.dependencies import State
+from service.web.dependencies import Resources
 from tests.factories import HALF, LEASE
 from tests.over_http import NOBODY, refused, submit
 from tests.service.samples import epoch_row, train_result
@@ -160,7 +160,7 @@ def test_a_preference_that_is_none_is_ignored(client: httpx.Client, prefer: str)
 
 
 def test_a_hundred_wait_without_a_thread_each_and_hear_of_the_end_at_once(
-    client: httpx.Client, state: State
+    client: httpx.Client, state: Resources
 ) -> None:
     job = submit(client)
     threads = threading.active_count()
@@ -186,7 +186,7 @@ def test_a_hundred_wait_without_a_thread_each_and_hear_of_the_end_at_once(
 
 
 def test_the_tail_asks_nothing_while_nobody_waits(
-    client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, state: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
     beyond = state.store.events.beyond
@@ -210,11 +210,11 @@ def test_the_tail_asks_nothing_while_nobody_waits(
 
 
 def test_nothing_is_missed_between_reading_and_waiting(
-    client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, state: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The event comes after the waiting client has read, and is polled before it waits."""
     job = submit(client)
-    versioned, beyond, cancelled = (
+    get_with_version, beyond, cancelled = (
         state.store.jobs.get_with_version,
         state.store.events.beyond,
         threading.Event(),
@@ -226,7 +226,7 @@ def test_nothing_is_missed_between_reading_and_waiting(
         return beyond(number, limit)
 
     def slow(job_id: str) -> object:
-        found = versioned(job_id)
+        found = get_with_version(job_id)
         if state.tail.waiting and not cancelled.is_set():
             cancelled.set()
             state.store.actions.cancel(job_id)
@@ -241,7 +241,7 @@ def test_nothing_is_missed_between_reading_and_waiting(
     assert time.monotonic() - began < 50.0  # not at the end of the wait
 
 
-def test_a_client_that_hangs_up_is_forgotten(client: httpx.Client, state: State) -> None:
+def test_a_client_that_hangs_up_is_forgotten(client: httpx.Client, state: Resources) -> None:
     job = submit(client)
     with (
         httpx.Client(base_url=client.base_url, trust_env=False) as other,

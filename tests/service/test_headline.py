@@ -15,7 +15,7 @@ from sqlalchemy import event, update
 import ffengine
 from ffengine.results import CheckResult, EpochRow, RunResult, Split, TrainResult
 from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainSpec
-from service.cli.job_watcher import Watched
+from service.cli.job_watcher import JobProgress
 from service.cli.live_view import newest
 from service.headline import headline, newest_complete
 from service.jobs import Event, Job
@@ -292,7 +292,7 @@ def test_dead_samples_have_no_sparsity_to_show() -> None:
 def test_the_live_view_shows_the_same_epoch(either_store: Store) -> None:
     """Seed 1 is behind: the means are those of the epoch that both have."""
     job = submit(either_store, TrainSpec(epochs=9, seeds=(0, 1)))
-    watched = Watched(job)
+    watched = JobProgress(job)
     epochs = [
         epoch_row(epoch, split, seed=seed, ratio=0.2 * seed + 0.1)
         for seed in (0, 1)

@@ -19,7 +19,7 @@ from service.store import Store
 from service.web import auth
 from service.web.app import create_app
 from service.web.auth import create_key
-from service.web.dependencies import State
+from service.web.dependencies import Resources
 from service.web.host_check import name_of
 from tests.chromium import chromium
 from tests.over_http import TRAIN, refused, submit, succeed
@@ -219,12 +219,12 @@ def test_where_keys_are_needed_any_name_will_do_unless_some_are_listed(settings:
 
 
 def test_the_first_key_opens_other_names(
-    client: httpx.Client, state: State, store: Store, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, state: Resources, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auth, "REMEMBERED_SECONDS", 0.0)
     refused(client.get("/openapi.json", headers={"Host": "lab.example.org"}), 421, "wrong-host")
     key = create_key(store.api_keys, "ada")
-    assert state.gate.is_stale
+    assert state.authenticator.is_stale
     assert client.get("/openapi.json", headers={"Host": "lab.example.org"}).status_code == 200
     assert (
         client.get(

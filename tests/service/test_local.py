@@ -14,7 +14,7 @@ import pytest
 from benchmarks.waiting import PATIENCE_SECONDS
 from service.processes import started_at, works_for
 from service.stack import stack
-from service.stack.stack import Home, Running, State, end_leftovers
+from service.stack.stack import Home, ProcessId, StackState, stop_orphans
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -64,8 +64,10 @@ def leave(
     home: Path, process: "subprocess.Popen[bytes]", of: Home | None, *, started: str | None = None
 ) -> None:
     """Leave a stack.json behind, as a supervisor that was killed does."""
-    running = Running(pid=process.pid, started=started or started_at(process.pid))
-    state = State(url="http://127.0.0.1:1", redis_url="", pid=1, home=of, children={"api": running})
+    running = ProcessId(pid=process.pid, started=started or started_at(process.pid))
+    state = StackState(
+        url="http://127.0.0.1:1", redis_url="", pid=1, home=of, children={"api": running}
+    )
     excluded = {"home"} if of is None else None
     (home / "stack.json").write_text(state.model_dump_json(exclude=excluded))
 
@@ -78,7 +80,7 @@ def alive(process: "subprocess.Popen[bytes]") -> bool:
 def test_what_a_killed_supervisor_left_is_ended(home: Path, start: Start, named: str) -> None:
     process = start(home)
     leave(home, process, Home.of(home) if named == "this home" else None)
-    end_leftovers(home)
+    stop_orphans(home)
     assert process.wait(PATIENCE_SECONDS) < 0
     assert not (home / "stack.json").exists()
 
@@ -88,7 +90,7 @@ def test_a_process_that_does_not_say_whose_it_is_is_believed_to_be_what_this_hom
 ) -> None:
     process = start(None)
     leave(home, process, Home.of(home))
-    end_leftovers(home)
+    stop_orphans(home)
     assert process.wait(PATIENCE_SECONDS) < 0
 
 
@@ -96,7 +98,7 @@ def test_redis_is_known_by_its_folder(home: Path, start: Start) -> None:
     process = start(None, home / "redis")
     assert works_for(process.pid, home) is True
     leave(home, process, None)
-    end_leftovers(home)
+    stop_orphans(home)
     assert process.wait(PATIENCE_SECONDS) < 0
 
 
@@ -104,7 +106,7 @@ def test_a_home_is_known_by_whatever_path(home: Path, start: Start, tmp_path: Pa
     (tmp_path / "link").symlink_to(home)
     process = start(tmp_path / "link")
     leave(home, process, Home.of(tmp_path / "link"))
-    end_leftovers(home)
+    stop_orphans(home)
     assert process.wait(PATIENCE_SECONDS) < 0
 
 
@@ -171,7 +173,7 @@ def test_what_is_not_of_this_home_is_left_alone(
     told: bool,
 ) -> None:
     process = case(home, start)
-    end_leftovers(home)
+    stop_orphans(home)
     assert alive(process)
     assert not (home / "stack.json").exists(), "the file was the copy's own"
     said = [
@@ -191,7 +193,7 @@ def test_a_home_that_was_moved_when_its_stack_was_dead_is_no_matter(
     process.wait()
     moved = home.with_name("moved")
     home.rename(moved)
-    end_leftovers(moved)
+    stop_orphans(moved)
     assert not (moved / "stack.json").exists()
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from service.results.charts import CHARTS, FORMATS, Grid, render
+from service.results.charts import CHARTS, FORMATS, StudyGrid, render
 from service.results.load import drawable
 from service.results.report import report
 from service.store import Store
 from service.web.auth import create_key, fingerprint
-from service.web.dependencies import State
+from service.web.dependencies import Resources
 from tests.commands import Fflab
 from tests.hostile import BAD, CHECK, HOSTILE, PART, SCRIPT, stored_once
 from tests.over_http import refused, submit
@@ -86,13 +86,13 @@ def test_keys_and_data_sets_have_such_names_only(
 
 
 def test_a_name_that_was_stored_once_aborts_and_scripts_nothing(
-    state: State, store: Store, client: httpx.Client
+    state: Resources, store: Store, client: httpx.Client
 ) -> None:
     job_id = stored_once(store)
     job = state.job(job_id)
     assert job.name == HOSTILE
     sources = drawable(store, job, state.artifacts)
-    assert isinstance(sources[0], Grid)
+    assert isinstance(sources[0], StudyGrid)
     there = [line["name"] for line in client.get(f"/v1/jobs/{job_id}/charts").json()["items"]]
     assert "grid_theorem1" in there
     for name in there:
@@ -164,7 +164,7 @@ def test_a_terminal_is_told_nothing_by_it(store: Store, fflab: Fflab) -> None:
     "text",
     ["</script><script>alert(1)</script>", "<!--<script>", "]]>", "\u2028", "&lt;/script&gt;"],
 )
-def test_no_text_of_a_chart_leaves_its_script(text: str, store: Store, state: State) -> None:
+def test_no_text_of_a_chart_leaves_its_script(text: str, store: Store, state: Resources) -> None:
     job = state.job(stored_once(store, text))
     sources = drawable(store, job, state.artifacts)
     for name in (name for name in CHARTS if name == "grid_theorem1"):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from ffengine.persample import CellMargins, Sheet, cell_name, write_margins
+from ffengine.persample import CellMargins, MarginFileWriter, cell_name, write_margins
 from ffengine.results import CheckCell, CheckResult, Split, StudyResult, TrainResult
 from service.artifacts import ArtifactDamaged, Artifacts, margins_name
 from service.jobs import Job
@@ -27,7 +27,7 @@ SPLITS: tuple[Split, Split] = ("positive", "negative")
 def margins_of(cell: CheckCell) -> CellMargins:
     """Margins with the counts of the cell."""
     generator = np.random.Generator(np.random.Philox(cell.seed % 1000 + cell.width))
-    sheet = Sheet(cell.samples)
+    sheet = MarginFileWriter(cell.samples)
     satisfied = np.arange(cell.samples) < cell.satisfied
     margin = np.where(satisfied, 1.0, -1.0) * generator.random(cell.samples)
     none = np.zeros(cell.samples, dtype=bool)

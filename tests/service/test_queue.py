@@ -19,7 +19,7 @@ from alembic.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from ffengine.results import StudyResult
@@ -595,7 +595,9 @@ def force(store: Store, job_id: str, state: JobState, kind: str) -> None:
     """Put a job into a state, by way of a copy: inserts are not transitions."""
     with store.database.writing() as session:
         row = session.get_one(JobRow, job_id)
-        values = {column.key: getattr(row, column.key) for column in JobRow.__table__.columns}
+        values = {
+            attribute.key: getattr(row, attribute.key) for attribute in inspect(JobRow).column_attrs
+        }
         session.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": job_id})
         session.execute(insert(JobRow).values(**(values | {"state": state.value, "kind": kind})))
 

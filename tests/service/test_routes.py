@@ -22,7 +22,7 @@ from service.schemas import WorkerInfo
 from service.settings import Settings
 from service.store import Store
 from service.web.app import create_app
-from service.web.dependencies import State
+from service.web.dependencies import Resources
 from service.web.problems import PROBLEMS, ProblemDetails
 from tests.factories import ERROR, HALF, LEASE
 from tests.over_http import NOBODY, TRAIN, refused, submit, succeed
@@ -62,7 +62,7 @@ def test_an_idempotency_key_is_answered_with_the_same_job(client: httpx.Client) 
 
 
 def test_a_key_in_flight_is_refused_and_many_at_once_make_one_job(
-    client: httpx.Client, state: State
+    client: httpx.Client, state: Resources
 ) -> None:
     state.submissions.in_flight.add(("anyone", "busy"))
     response = client.post("/v1/jobs", json={"spec": TRAIN}, headers={"Idempotency-Key": "busy"})
@@ -319,7 +319,7 @@ def test_actions_are_idempotent_and_refused_where_the_state_forbids_them(
         refused(client.post(f"/v1/jobs/{NOBODY}/{action}"), 404, "no-such-job")
 
 
-def test_deleting_a_job_takes_its_artifacts(client: httpx.Client, state: State) -> None:
+def test_deleting_a_job_takes_its_artifacts(client: httpx.Client, state: Resources) -> None:
     job = submit(client)
     refused(client.delete(f"/v1/jobs/{job.id}"), 409, "wrong-state")
     state.artifacts.put(job.id, "step.safetensors", b"x")
@@ -437,7 +437,7 @@ def test_live_workers_are_shown(client: httpx.Client, store: Store) -> None:
     assert {**info.model_dump(), "silent_seconds": shown["silent_seconds"]} == shown
 
 
-def test_health_readiness_and_metrics(client: httpx.Client, state: State) -> None:
+def test_health_readiness_and_metrics(client: httpx.Client, state: Resources) -> None:
     submit(client)
     assert client.get("/healthz").json() == {"status": "ok"}
     response = client.get("/readyz")
@@ -683,7 +683,7 @@ def test_a_method_that_a_route_does_not_know_is_told_those_that_it_knows(
 
 
 def test_a_fault_of_the_service_is_a_problem_too(
-    client: httpx.Client, state: State, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, state: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(**_: object) -> None:
         raise RuntimeError("a secret of the inside")

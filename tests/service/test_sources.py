@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from ffengine.persample import CellMargins, Sheet, write_margins
+from ffengine.persample import CellMargins, MarginFileWriter, write_margins
 from ffengine.results import CheckCell
 from ffengine.spec import CheckSpec, StudyPart, StudySpec, TrainSpec
 from ffengine.study import expand
 from service.artifacts import Artifacts, margins_name
 from service.jobs import Job
-from service.results.charts import Drawable, Grid, SoFar, Source, available
+from service.results.charts import ChartSource, PartialRun, Source, StudyGrid, available
 from service.results.load import MOST_DRAWN_RUNS, drawable, labels, sources_of
 from service.results.paper_comparison import comparison
 from service.store import NewJob, Store
@@ -39,7 +39,7 @@ def done(store: Store, job: Job) -> None:
 
 
 def margins_of(cell: CheckCell) -> CellMargins:
-    sheet = Sheet(cell.samples)
+    sheet = MarginFileWriter(cell.samples)
     none = [False] * cell.samples
     sheet.add(
         sample=range(4),
@@ -58,8 +58,8 @@ def keep(artifacts: Artifacts, owner: str, seeds: tuple[int, ...]) -> None:
         )
 
 
-def counts(source: Drawable) -> list[tuple[int, int, int]]:
-    assert isinstance(source, Source | SoFar)
+def counts(source: ChartSource) -> list[tuple[int, int, int]]:
+    assert isinstance(source, Source | PartialRun)
     assert source.margins is not None
     return [(one.live, one.satisfied, one.seeds) for one in source.margins()]
 
@@ -100,7 +100,7 @@ def test_a_check_has_the_margins_that_are_kept_of_it_also_while_it_runs(
     )
     keep(artifacts, job.id, (0, 1))
     (so_far,) = drawable(store, read(store, job.id), artifacts)
-    assert (type(so_far), counts(so_far)) == (SoFar, [(8, 6, 2)])
+    assert (type(so_far), counts(so_far)) == (PartialRun, [(8, 6, 2)])
     store.queue.finish(job.id, attempt, check_result())
     keep(artifacts, job.id, (2,))
     (source,) = drawable(store, read(store, job.id), artifacts)
@@ -125,7 +125,7 @@ def test_a_running_job_knows_its_spec(store: Store) -> None:
     _, attempt = claimed(store, job)
     store.queue.record(job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row()])
     (so_far,) = drawable(store, job)
-    assert isinstance(so_far, SoFar)
+    assert isinstance(so_far, PartialRun)
     assert so_far.spec == job.spec
 
 
@@ -135,7 +135,7 @@ def test_a_study_is_its_grid_and_the_runs_that_have_ended(store: Store) -> None:
     done(store, children[1])
     store.studies.advance(job.id)
     grid, run = drawable(store, read(store, job.id))
-    assert isinstance(grid, Grid)
+    assert isinstance(grid, StudyGrid)
     assert [cell.found.params["optimizer.lr"] for cell in grid.cells] == [0.5, 1.0, 2.0]
     assert [cell.found.state for cell in grid.cells] == ["queued", "succeeded", "queued"]
     assert [cell.spec for cell in grid.cells] == [child.spec for child in children]
@@ -160,7 +160,7 @@ def test_a_study_of_an_earlier_version_is_drawn_from_its_runs_whatever_has_becom
             values = {"spec": {"kind": "study", "preset": preset}, "version": JobRow.version + 1}
             session.execute(update(JobRow).where(JobRow.id == job.id).values(**values))
         grid, *runs = drawable(store, read(store, job.id))
-        assert isinstance(grid, Grid)
+        assert isinstance(grid, StudyGrid)
         assert [cell.spec for cell in grid.cells] == [child.spec for child in children]
         assert [source.label for source in runs] == ["lr 0.5", "lr 1.0", "lr 2.0"]
 
@@ -175,7 +175,7 @@ def test_of_a_large_study_the_grid_alone_is_drawn(store: Store) -> None:
     for child, _ in store.jobs.children(job.id)[:2]:
         done(store, child)
     (grid,) = drawable(store, read(store, job.id))
-    assert isinstance(grid, Grid)
+    assert isinstance(grid, StudyGrid)
     assert len(grid.cells) == MOST_DRAWN_RUNS + 1
 
 

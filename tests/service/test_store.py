@@ -20,7 +20,15 @@ from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import expand
 from service.jobs import Command, JobState, Wanted
 from service.schemas import WorkerInfo
-from service.store import Idempotency, KeyReused, LeaseLost, NewJob, NotAllowed, QueueFull, Store
+from service.store import (
+    Idempotency,
+    IdempotencyConflict,
+    LeaseLost,
+    NewJob,
+    NotAllowed,
+    QueueFull,
+    Store,
+)
 from service.store.database import Database
 from service.store.inserts import CELLS_AT_ONCE
 from service.store.tables import Base, JobRow, now_seconds
@@ -344,7 +352,7 @@ def test_an_idempotency_key_makes_one_job(either_store: Store) -> None:
 
     first, _ = send()
     assert send() == (first, True)
-    with pytest.raises(KeyReused):
+    with pytest.raises(IdempotencyConflict):
         send(fingerprint="g")
     assert send(owner="p")[1] is False
     assert send(key="l")[1] is False

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from ffengine.cost import Limits
 from service.settings import Settings
-from service.store import KeyReused, QueueFull, Store
+from service.store import IdempotencyConflict, QueueFull, Store
 from service.submission import (
     InvalidField,
     JobRequest,
@@ -57,9 +57,9 @@ def test_a_key_makes_one_job_and_is_not_reused(store: Store, settings: Settings)
     submissions = Submissions(store.jobs, settings)
     first = submit(submissions, request(), "k")
     assert submit(submissions, request(), "k") == first
-    with pytest.raises(KeyReused):
+    with pytest.raises(IdempotencyConflict):
         submit(submissions, request(name="another"), "k")
-    with pytest.raises(KeyReused):
+    with pytest.raises(IdempotencyConflict):
         submit(
             submissions,
             request(webhook={"url": "https://example.org/", "secret": "whsec_" + "A" * 32}),
@@ -124,7 +124,7 @@ def test_every_refusal_is_a_problem_of_its_own(store: Store, settings: Settings)
         Invalid: InvalidField("/spec", "wrong"),
         TooLarge: RunTooLarge(cost, settings.limits),
         StillInFlight: KeyInFlight(),
-        KeyReusedProblem: KeyReused(),
+        KeyReusedProblem: IdempotencyConflict(),
         QueueIsFull: QueueFull(),
     }
     assert {type(not_accepted(refusal)) for refusal in refusals.values()} == set(refusals)

@@ -27,8 +27,8 @@ from service.background import webhooks
 from service.background.webhooks import (
     LONGEST_PAUSE,
     PAUSES,
-    Messenger,
     Refused,
+    WebhookSender,
     checked_secret,
     checked_url,
     is_public,
@@ -106,8 +106,8 @@ def private(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def messenger(either_store: Store, private: Settings) -> Iterator[Messenger]:
-    found = Messenger(either_store.deliveries, private)
+def webhook_sender(either_store: Store, private: Settings) -> Iterator[WebhookSender]:
+    found = WebhookSender(either_store.deliveries, private)
     found.start()
     yield found
     found.stop()
@@ -144,7 +144,7 @@ def signature(secret: str, headers: dict[str, str], body: str) -> str:
 
 
 def test_the_end_of_a_job_is_told_once_and_signed(
-    either_store: Store, messenger: Messenger, receiver: Receiver
+    either_store: Store, webhook_sender: WebhookSender, receiver: Receiver
 ) -> None:
     job = told(either_store, receiver.url)
     wait_until(lambda: len(receiver.heard) == 1, "it is told")
@@ -169,12 +169,12 @@ def test_the_end_of_a_job_is_told_once_and_signed(
         [200],
     )
     hurry(either_store)
-    messenger.tick()
+    webhook_sender.tick()
     assert len(receiver.heard) == 1
 
 
 def test_the_services_own_secret_signs_where_a_job_has_none(
-    either_store: Store, messenger: Messenger, receiver: Receiver
+    either_store: Store, webhook_sender: WebhookSender, receiver: Receiver
 ) -> None:
     told(either_store, receiver.url, secret=None)
     wait_until(lambda: len(receiver.heard) == 1, "it is told")
@@ -189,7 +189,7 @@ def test_the_services_own_secret_signs_where_a_job_has_none(
 
 
 def test_a_failed_try_is_repeated_with_the_same_words(
-    either_store: Store, messenger: Messenger, receiver: Receiver
+    either_store: Store, webhook_sender: WebhookSender, receiver: Receiver
 ) -> None:
     receiver.answers = [(500, {}), (302, {"location": receiver.url})]
     job = told(either_store, receiver.url)
@@ -199,7 +199,7 @@ def test_a_failed_try_is_repeated_with_the_same_words(
             f"try {count} is written down",
         )  # type: ignore[misc]
         hurry(either_store)
-        messenger.wake()
+        webhook_sender.wake()
     wait_until(
         lambda: either_store.deliveries.of(job.id)[0].delivered_at is not None, "it is delivered"
     )
@@ -212,7 +212,7 @@ def test_a_failed_try_is_repeated_with_the_same_words(
 
 
 def test_who_is_gone_is_not_asked_again(
-    either_store: Store, messenger: Messenger, receiver: Receiver
+    either_store: Store, webhook_sender: WebhookSender, receiver: Receiver
 ) -> None:
     receiver.answers = [(410, {})]
     job = told(either_store, receiver.url)
@@ -221,7 +221,9 @@ def test_who_is_gone_is_not_asked_again(
     assert (delivery.next_at, delivery.delivered_at) == (None, None)
 
 
-def test_who_does_not_answer_is_tried_again(either_store: Store, messenger: Messenger) -> None:
+def test_who_does_not_answer_is_tried_again(
+    either_store: Store, webhook_sender: WebhookSender
+) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         job = told(either_store, f"http://127.0.0.1:{closed.getsockname()[1]}/")
@@ -239,7 +241,7 @@ def test_who_does_not_answer_is_tried_again(either_store: Store, messenger: Mess
 
 
 def test_a_slow_receiver_does_not_hold_up_the_others(
-    either_store: Store, messenger: Messenger, receiver: Receiver
+    either_store: Store, webhook_sender: WebhookSender, receiver: Receiver
 ) -> None:
     slow, release = Receiver(), threading.Event()
     slow.before = lambda: release.wait(PATIENCE_SECONDS)
@@ -260,15 +262,15 @@ def test_two_messengers_send_each_message_once(
     either_store: Store, private: Settings, receiver: Receiver
 ) -> None:
     jobs = [told(either_store, receiver.url) for _ in range(12)]
-    messengers = [Messenger(either_store.deliveries, private) for _ in range(2)]
-    for messenger in messengers:
-        messenger.start()
+    senders = [WebhookSender(either_store.deliveries, private) for _ in range(2)]
+    for webhook_sender in senders:
+        webhook_sender.start()
     wait_until(
         lambda: all(either_store.deliveries.of(job.id)[0].delivered_at for job in jobs),
         "all are delivered",
     )
-    for messenger in messengers:
-        messenger.stop()
+    for webhook_sender in senders:
+        webhook_sender.stop()
     assert sorted(json.loads(body)["data"]["id"] for _, _, body in receiver.heard) == sorted(
         job.id for job in jobs
     )

@@ -11,7 +11,14 @@ from typing import Literal, NamedTuple
 import vl_convert
 
 from ffengine.text import all_visible
-from service.results.charts.drawables import Drawable, Grid, GridCell, NothingToDraw, SoFar, Source
+from service.results.charts.drawables import (
+    ChartSource,
+    GridCell,
+    NothingToDraw,
+    PartialRun,
+    Source,
+    StudyGrid,
+)
 from service.results.charts.epochs import (
     agreement,
     goodness,
@@ -48,12 +55,12 @@ __all__ = [
     "MEDIA_TYPES",
     "ChartEntry",
     "ChartFormat",
-    "Drawable",
-    "Grid",
+    "ChartSource",
     "GridCell",
     "NothingToDraw",
-    "SoFar",
+    "PartialRun",
     "Source",
+    "StudyGrid",
     "available",
     "overlay",
     "render",
@@ -96,11 +103,11 @@ class ChartEntry(NamedTuple):
 
     name: str
     meaning: str
-    draw: Callable[[Sequence[Drawable]], AnyChart]
-    is_there: Callable[[Sequence[Drawable]], bool]
+    draw: Callable[[Sequence[ChartSource]], AnyChart]
+    is_there: Callable[[Sequence[ChartSource]], bool]
 
 
-def render(name: str, sources: Sequence[Drawable], fmt: ChartFormat) -> bytes:
+def render(name: str, sources: Sequence[ChartSource], fmt: ChartFormat) -> bytes:
     """A chart as bytes.
 
     KeyError for an unknown name, NothingToDraw where the results have no rows for it.
@@ -136,7 +143,7 @@ def _specification(chart: AnyChart) -> str:
     return json.dumps(all_visible(chart.to_dict()), sort_keys=True)
 
 
-def overlay(name: str, sources: Sequence[Drawable]) -> bytes:
+def overlay(name: str, sources: Sequence[ChartSource]) -> bytes:
     """The specification of a chart of several jobs: curves over each other, everything else in
     panels. Raises as render does.
     """
@@ -147,13 +154,14 @@ def overlay(name: str, sources: Sequence[Drawable]) -> bytes:
     )
 
 
-def available(sources: Sequence[Drawable]) -> list[str]:
+def available(sources: Sequence[ChartSource]) -> list[str]:
     """The names of the charts for which the results have rows."""
     return [entry.name for entry in CHARTS.values() if entry.is_there(sources)]
 
 
 def _entry(
-    draw: Callable[[Sequence[Drawable]], AnyChart], is_there: Callable[[Sequence[Drawable]], bool]
+    draw: Callable[[Sequence[ChartSource]], AnyChart],
+    is_there: Callable[[Sequence[ChartSource]], bool],
 ) -> ChartEntry:
     return ChartEntry(draw.__name__, " ".join((draw.__doc__ or "").split()), draw, is_there)
 

@@ -26,7 +26,7 @@ class Source(NamedTuple):
     trained: TrainSpec | None = None
 
 
-class SoFar(NamedTuple):
+class PartialRun(NamedTuple):
     """The rows of one job that has no result yet, to draw."""
 
     label: str
@@ -43,17 +43,17 @@ class GridCell(NamedTuple):
     spec: TrainSpec | CheckSpec | None = None
 
 
-class Grid(NamedTuple):
+class StudyGrid(NamedTuple):
     """The cells of a study, those without figures too."""
 
     label: str
     cells: Sequence[GridCell]
 
 
-Drawable = Source | SoFar | Grid
+ChartSource = Source | PartialRun | StudyGrid
 
 
-class NothingToDraw(LookupError):  # noqa: N818
+class NothingToDraw(LookupError):
     """The results hold no rows for this chart."""
 
 
@@ -65,13 +65,13 @@ class Curve(NamedTuple):
     spec: TrainSpec | None
 
 
-def curves(sources: Sequence[Drawable]) -> Iterator[Curve]:
+def curves(sources: Sequence[ChartSource]) -> Iterator[Curve]:
     """Each layer of each training run; its number is in the label where there are several."""
     for source in sources:
         rows = curve_rows(source)
         spec = (
             source.spec
-            if not isinstance(source, Grid) and isinstance(source.spec, TrainSpec)
+            if not isinstance(source, StudyGrid) and isinstance(source.spec, TrainSpec)
             else None
         )
         layers = sorted({row.layer for row in rows})
@@ -82,9 +82,9 @@ def curves(sources: Sequence[Drawable]) -> Iterator[Curve]:
             yield Curve(label, [row for row in rows if row.layer == layer], spec)
 
 
-def curve_rows(source: Drawable) -> Sequence[EpochRow]:
+def curve_rows(source: ChartSource) -> Sequence[EpochRow]:
     """The rows of a training run, or none."""
-    if isinstance(source, SoFar):
+    if isinstance(source, PartialRun):
         return source.curves
     return (
         source.result.curves
@@ -93,14 +93,14 @@ def curve_rows(source: Drawable) -> Sequence[EpochRow]:
     )
 
 
-def cells(sources: Sequence[Drawable]) -> list[tuple[str, CheckCell]]:
+def cells(sources: Sequence[ChartSource]) -> list[tuple[str, CheckCell]]:
     """The cells of all checks, each with the label of its source."""
     return [(source.label, cell) for source in sources for cell in check_cells(source)]
 
 
-def check_cells(source: Drawable) -> Sequence[CheckCell]:
+def check_cells(source: ChartSource) -> Sequence[CheckCell]:
     """The cells of a check, or none."""
-    if isinstance(source, SoFar):
+    if isinstance(source, PartialRun):
         return source.cells
     return (
         source.result.cells
@@ -109,14 +109,14 @@ def check_cells(source: Drawable) -> Sequence[CheckCell]:
     )
 
 
-def data_names(sources: Sequence[Drawable]) -> str:
+def data_names(sources: Sequence[ChartSource]) -> str:
     """The names of the data sets."""
     names = (name for source in sources for name in _data(source))
     return ", ".join(dict.fromkeys(names))
 
 
-def _data(source: Drawable) -> Iterator[str]:
-    if isinstance(source, Grid):
+def _data(source: ChartSource) -> Iterator[str]:
+    if isinstance(source, StudyGrid):
         yield from (cell.spec.dataset.name for cell in source.cells if cell.spec)
     elif isinstance(source, Source):
         yield source.result.provenance.dataset.name

@@ -10,8 +10,8 @@ import altair as alt
 from ffengine.study import interval_of
 from ffengine.theorems import THEOREMS
 from service.results.charts.drawables import (
+    ChartSource,
     Curve,
-    Drawable,
     NothingToDraw,
     curve_rows,
     curves,
@@ -80,19 +80,19 @@ SPARSITY = Style("Sparsity while training", SPARSITY_AXIS)
 GOODNESS = Style("Goodness while training", "mean goodness G")
 
 
-def theorem1(sources: Sequence[Drawable]) -> AnyChart:
+def theorem1(sources: Sequence[ChartSource]) -> AnyChart:
     """Share of samples that meet theorem 1's condition if their batch's goodness were lowered,
     epoch by epoch.
     """
     return _shares(sources, "theorem1_ratio", THEOREM_1)
 
 
-def theorem2(sources: Sequence[Drawable]) -> AnyChart:
+def theorem2(sources: Sequence[ChartSource]) -> AnyChart:
     """Share of samples that meet the condition along the training step, epoch by epoch."""
     return _shares(sources, "theorem2_ratio", THEOREM_2)
 
 
-def prediction(sources: Sequence[Drawable]) -> AnyChart:
+def prediction(sources: Sequence[ChartSource]) -> AnyChart:
     """Share of samples whose sparsity is predicted to rise, beside the share whose sparsity does
     rise in the real step.
     """
@@ -121,24 +121,24 @@ def prediction(sources: Sequence[Drawable]) -> AnyChart:
     return titled(in_panels(layers, records), "Sparsity rises: predicted and observed", caption)
 
 
-def agreement(sources: Sequence[Drawable]) -> AnyChart:
+def agreement(sources: Sequence[ChartSource]) -> AnyChart:
     """How often the predicted sign of the change of S is the one that a real step makes, epoch by
     epoch.
     """
     return _shares(sources, "agreement", AGREEMENT)
 
 
-def sparsity(sources: Sequence[Drawable]) -> AnyChart:
+def sparsity(sources: Sequence[ChartSource]) -> AnyChart:
     """Mean Hoyer sparsity of both splits, epoch by epoch."""
     return _means(sources, "sparsity", SPARSITY)
 
 
-def goodness(sources: Sequence[Drawable]) -> AnyChart:
+def goodness(sources: Sequence[ChartSource]) -> AnyChart:
     """Mean goodness of both splits, less the objective's threshold, epoch by epoch."""
     return _means(sources, "goodness", goodness_style(sources))
 
 
-def goodness_style(sources: Sequence[Drawable]) -> Style:
+def goodness_style(sources: Sequence[ChartSource]) -> Style:
     """Where objectives have a threshold, it is the line at 0."""
     thresholds = _thresholds(sources)
     if not thresholds:
@@ -148,12 +148,12 @@ def goodness_style(sources: Sequence[Drawable]) -> Style:
     return GOODNESS._replace(axis="mean goodness G, less the threshold", reference=line)
 
 
-def has(figure: Figure, sources: Sequence[Drawable]) -> bool:
+def has(figure: Figure, sources: Sequence[ChartSource]) -> bool:
     """Whether any epoch has a value of the figure."""
     return any(getattr(row, figure) is not None for source in sources for row in curve_rows(source))
 
 
-def _shares(sources: Sequence[Drawable], figure: Figure, style: Style) -> AnyChart:
+def _shares(sources: Sequence[ChartSource], figure: Figure, style: Style) -> AnyChart:
     records = records_of(sources, figure)
     reference = style.reference.value if style.reference else None
     scale, note = share_scale(
@@ -169,7 +169,7 @@ def _shares(sources: Sequence[Drawable], figure: Figure, style: Style) -> AnyCha
     )
 
 
-def _means(sources: Sequence[Drawable], figure: Figure, style: Style) -> AnyChart:
+def _means(sources: Sequence[ChartSource], figure: Figure, style: Style) -> AnyChart:
     records = records_of(sources, figure)
     return titled(
         in_panels(_layers(records, style, FREE_SCALE), records),
@@ -223,7 +223,7 @@ def _layers(
     return alt.layer(*rule, band, line, *([points] if size else []))
 
 
-def records_of(sources: Sequence[Drawable], figure: Figure) -> list[Record]:
+def records_of(sources: Sequence[ChartSource], figure: Figure) -> list[Record]:
     """One record for each series, split and drawn epoch.
 
     NothingToDraw where no epoch has a value.
@@ -265,7 +265,7 @@ def _series(label: str, alike: Iterable[Curve], figure: Figure, most: int) -> li
 
 
 def caption_of(
-    sources: Sequence[Drawable],
+    sources: Sequence[ChartSource],
     records: Sequence[Record],
     style: Style | None = None,
     *,
@@ -291,7 +291,7 @@ def caption_of(
     ]
 
 
-def _thresholds(sources: Sequence[Drawable]) -> set[float]:
+def _thresholds(sources: Sequence[ChartSource]) -> set[float]:
     """The thresholds of the objectives that have one."""
     return {
         curve.spec.objective.offset(curve.spec.network.widths[curve.rows[0].layer])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ffengine.results import AngleRow, CheckResult
 from ffengine.theorems import THEOREMS
-from service.results.charts.drawables import Drawable, NothingToDraw, Source, data_names
+from service.results.charts.drawables import ChartSource, NothingToDraw, Source, data_names
 from service.results.charts.style import (
     BLUE,
     GREEN,
@@ -33,7 +33,7 @@ PEAKS = np.arange(0, 90, 0.25, dtype=np.float64)
 ROOM = 1.08  # above the highest bar
 
 
-def geometry(sources: Sequence[Drawable]) -> AnyChart:
+def geometry(sources: Sequence[ChartSource]) -> AnyChart:
     """Angles between samples, weighted by energy, under cos θ φ(θ): what a pair at that angle adds
     to the margin.
     """
@@ -51,7 +51,7 @@ def geometry(sources: Sequence[Drawable]) -> AnyChart:
     )
 
 
-def has_angles(source: Drawable) -> bool:
+def has_angles(source: ChartSource) -> bool:
     """Whether the source is a check that kept angles."""
     return (
         isinstance(source, Source)

@@ -13,7 +13,13 @@ from pydantic import JsonValue
 from ffengine.results import Interval
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.theorems import THEOREMS, TheoremNumber
-from service.results.charts.drawables import Drawable, Grid, GridCell, NothingToDraw, data_names
+from service.results.charts.drawables import (
+    ChartSource,
+    GridCell,
+    NothingToDraw,
+    StudyGrid,
+    data_names,
+)
 from service.results.charts.intervals import band
 from service.results.charts.style import (
     GREY,
@@ -58,43 +64,43 @@ class Figure(NamedTuple):
     reference: Reference | None = None
 
 
-def grid_theorem1(sources: Sequence[Drawable]) -> AnyChart:
+def grid_theorem1(sources: Sequence[ChartSource]) -> AnyChart:
     """Theorem 1's ratio of every run of a study (of training: after the last epoch), over what the
     study varies.
     """
     return _draw(sources, FIGURES["grid_theorem1"])
 
 
-def grid_theorem2(sources: Sequence[Drawable]) -> AnyChart:
+def grid_theorem2(sources: Sequence[ChartSource]) -> AnyChart:
     """Theorem 2's ratio of every run of a study (of training: after the last epoch), over what the
     study varies.
     """
     return _draw(sources, FIGURES["grid_theorem2"])
 
 
-def grid_agreement(sources: Sequence[Drawable]) -> AnyChart:
+def grid_agreement(sources: Sequence[ChartSource]) -> AnyChart:
     """How often predicted and observed sign agree in every run of a study, over what the study
     varies.
     """
     return _draw(sources, FIGURES["grid_agreement"])
 
 
-def grid_sparsity(sources: Sequence[Drawable]) -> AnyChart:
+def grid_sparsity(sources: Sequence[ChartSource]) -> AnyChart:
     """Mean Hoyer sparsity after the last epoch of every run of a study, over what the study
     varies.
     """
     return _draw(sources, FIGURES["grid_sparsity"])
 
 
-def grid_accuracy(sources: Sequence[Drawable]) -> AnyChart:
+def grid_accuracy(sources: Sequence[ChartSource]) -> AnyChart:
     """Test accuracy by goodness of every run of a study, over what the study varies."""
     return _draw(sources, FIGURES["grid_accuracy"])
 
 
-def has_grid(name: str, sources: Sequence[Drawable]) -> bool:
+def has_grid(name: str, sources: Sequence[ChartSource]) -> bool:
     """Whether a study varies something and a run of it has the figure."""
     for source in sources:
-        if isinstance(source, Grid):
+        if isinstance(source, StudyGrid):
             fields = {key for cell in source.cells for key in cell.found.params}
             varies = any(
                 len({_worded(cell.found.params.get(field)) for cell in source.cells}) > 1
@@ -178,11 +184,11 @@ class Axes(NamedTuple):
     y_order: list[str]
 
 
-def _draw(sources: Sequence[Drawable], figure: Figure) -> AnyChart:
+def _draw(sources: Sequence[ChartSource], figure: Figure) -> AnyChart:
     places = [
         (source.label, place)
         for source in sources
-        if isinstance(source, Grid)
+        if isinstance(source, StudyGrid)
         for place in _places(source, figure)
     ]
     if not any(place.value for _, place in places):
@@ -203,7 +209,7 @@ def _draw(sources: Sequence[Drawable], figure: Figure) -> AnyChart:
 # From a study's cells to places
 
 
-def _places(grid: Grid, figure: Figure) -> Iterator[Place]:
+def _places(grid: StudyGrid, figure: Figure) -> Iterator[Place]:
     """All values; runs without any have a place wherever the others have one."""
     cells = [cell for cell in grid.cells if figure.is_of(cell)]
     parts = len({cell.found.part for cell in cells}) > 1
@@ -467,9 +473,9 @@ def _scale(records: Sequence[Record], figure: Figure) -> tuple[alt.Scale, str]:
 
 
 def _caption(
-    sources: Sequence[Drawable], records: Sequence[Record], figure: Figure, *, heat: bool
+    sources: Sequence[ChartSource], records: Sequence[Record], figure: Figure, *, heat: bool
 ) -> list[str]:
-    grids = [source for source in sources if isinstance(source, Grid)]
+    grids = [source for source in sources if isinstance(source, StudyGrid)]
     cells = [cell for grid in grids for cell in grid.cells if figure.is_of(cell)]
     without = Counter(
         _mark(cell.found.state) for cell in cells if not any(True for _ in _values(cell, figure))

@@ -9,7 +9,13 @@ import altair as alt
 
 from ffengine.results import EpochRow, MeasureRow, TrainResult
 from ffengine.study import interval
-from service.results.charts.drawables import Drawable, NothingToDraw, Source, curve_rows, data_names
+from service.results.charts.drawables import (
+    ChartSource,
+    NothingToDraw,
+    Source,
+    curve_rows,
+    data_names,
+)
 from service.results.charts.intervals import band
 from service.results.charts.style import (
     BLUE,
@@ -37,7 +43,7 @@ STAGES = ["before training", "after training"]
 STAGE_DASHES = alt.Scale(domain=STAGES, range=[[2, 3], [1, 0]])
 
 
-def layers(sources: Sequence[Drawable]) -> AnyChart:
+def layers(sources: Sequence[ChartSource]) -> AnyChart:
     """Mean Hoyer sparsity of each layer before and after training, of both splits and of samples
     that were held out.
     """
@@ -84,12 +90,12 @@ def layers(sources: Sequence[Drawable]) -> AnyChart:
     return titled(chart, "Sparsity by layer", _caption(sources, records, kinds))
 
 
-def is_deep(source: Drawable) -> bool:
+def is_deep(source: ChartSource) -> bool:
     """Whether it is a training run of several layers."""
     return len({row.layer for row in curve_rows(source)}) > 1
 
 
-def _records(source: Drawable) -> Iterator[Record]:
+def _records(source: ChartSource) -> Iterator[Record]:
     groups: dict[tuple[str, str, int], list[EpochRow | MeasureRow]] = defaultdict(list)
     rows = curve_rows(source)
     for layer in {row.layer for row in rows}:
@@ -116,7 +122,7 @@ def _records(source: Drawable) -> Iterator[Record]:
 
 
 def _caption(
-    sources: Sequence[Drawable], records: Sequence[Record], kinds: Sequence[str]
+    sources: Sequence[ChartSource], records: Sequence[Record], kinds: Sequence[str]
 ) -> list[str]:
     seeds = max(int(record["seeds"] or 0) for record in records)
     held_out = [kind for kind in kinds if kind in ("validation", "test")]

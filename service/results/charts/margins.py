@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import altair as alt
 
-from service.results.charts.drawables import Drawable, Grid, NothingToDraw, data_names
+from service.results.charts.drawables import ChartSource, NothingToDraw, StudyGrid, data_names
 from service.results.charts.style import (
     BLUE,
     GREEN,
@@ -31,14 +31,14 @@ TICKS = [-30, -10, -3, -1, 0, 1, 3, 10, 30]
 LEAST_REACH = (-1.5, 3.0)  # of the axis: "S falls" has room left of zero
 
 
-def margins(sources: Sequence[Drawable]) -> AnyChart:
+def margins(sources: Sequence[ChartSource]) -> AnyChart:
     """Distribution of the margins of single samples, by width, split and method: above zero, S
     rises to first order.
     """
     found = [
         (source.label, one)
         for source in sources
-        if not isinstance(source, Grid) and source.margins
+        if not isinstance(source, StudyGrid) and source.margins
         for one in source.margins()
     ]
     found = [(label, one) for label, one in found if one.live]
@@ -53,9 +53,11 @@ def margins(sources: Sequence[Drawable]) -> AnyChart:
     return titled(chart, "Margins of single samples", _caption(sources, named, records))
 
 
-def is_kept(sources: Sequence[Drawable]) -> bool:
+def is_kept(sources: Sequence[ChartSource]) -> bool:
     """Whether margins of single samples can be read."""
-    return any(not isinstance(source, Grid) and source.margins is not None for source in sources)
+    return any(
+        not isinstance(source, StudyGrid) and source.margins is not None for source in sources
+    )
 
 
 def _layers(records: Sequence[Record], *, own_scales: bool) -> AnyChart:
@@ -172,7 +174,7 @@ def _above(series: str, named: Sequence[tuple[str, MarginHistogram]]) -> str:
 
 
 def _caption(
-    sources: Sequence[Drawable],
+    sources: Sequence[ChartSource],
     named: Sequence[tuple[str, MarginHistogram]],
     records: Sequence[Record],
 ) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import altair as alt
 
 from ffengine.results import COUNTED
-from service.results.charts.drawables import Drawable
+from service.results.charts.drawables import ChartSource
 from service.results.charts.epochs import (
     AGREEMENT,
     EPOCHS,
@@ -39,7 +39,7 @@ from service.results.charts.style import (
 
 COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY)  # then again, with other dashes
 DASHES = ([1, 0], [6, 3], [2, 2])
-OVERLAID: dict[str, tuple[Figure, Callable[[Sequence[Drawable]], Style]]] = {
+OVERLAID: dict[str, tuple[Figure, Callable[[Sequence[ChartSource]], Style]]] = {
     "theorem1": ("theorem1_ratio", lambda _: THEOREM_1),
     "theorem2": ("theorem2_ratio", lambda _: THEOREM_2),
     "sparsity": ("sparsity", lambda _: SPARSITY),
@@ -48,7 +48,7 @@ OVERLAID: dict[str, tuple[Figure, Callable[[Sequence[Drawable]], Style]]] = {
 }
 
 
-def overlaid(name: str, sources: Sequence[Drawable]) -> AnyChart:
+def overlaid(name: str, sources: Sequence[ChartSource]) -> AnyChart:
     """One of OVERLAID for several jobs. NothingToDraw where no epoch has a value."""
     figure, style_of = OVERLAID[name]
     style, found = style_of(sources), records_of(sources, figure)

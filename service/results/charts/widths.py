@@ -8,7 +8,7 @@ import altair as alt
 from ffengine.results import CheckCell, Interval, Split
 from ffengine.study import interval_of
 from ffengine.theorems import THEOREMS, TheoremNumber
-from service.results.charts.drawables import Drawable, NothingToDraw, cells, data_names
+from service.results.charts.drawables import ChartSource, NothingToDraw, cells, data_names
 from service.results.charts.intervals import band
 from service.results.charts.style import (
     BLUE,
@@ -35,17 +35,17 @@ COMPARED = {
 BARS = "bars: 95 % interval, the wider of Student's (seeds) and Wilson's (samples)"
 
 
-def theorem1_widths(sources: Sequence[Drawable]) -> AnyChart:
+def theorem1_widths(sources: Sequence[ChartSource]) -> AnyChart:
     """Share of samples that meet theorem 1's condition, by width and method."""
     return _theorem(sources, 1, f"dashed: the paper, more than {THEOREMS[1].published:g}")
 
 
-def theorem2_widths(sources: Sequence[Drawable]) -> AnyChart:
+def theorem2_widths(sources: Sequence[ChartSource]) -> AnyChart:
     """Share of samples that meet theorem 2's condition, by width, split and method."""
     return _theorem(sources, 2, "dashed: the paper, more than one half")
 
 
-def agreement_widths(sources: Sequence[Drawable]) -> AnyChart:
+def agreement_widths(sources: Sequence[ChartSource]) -> AnyChart:
     """How often two ways to tell the sign of the change of S agree: margin and trial step, infinite
     and finite width.
     """
@@ -71,17 +71,17 @@ def agreement_widths(sources: Sequence[Drawable]) -> AnyChart:
     return titled(chart, "Two signs of dS agree", [*_caption(sources, records, coin.meaning), note])
 
 
-def has_theorem(number: TheoremNumber, sources: Sequence[Drawable]) -> bool:
+def has_theorem(number: TheoremNumber, sources: Sequence[ChartSource]) -> bool:
     """Whether a cell is of that theorem."""
     return any(cell.theorem == number and cell.live for _, cell in cells(sources))
 
 
-def has_agreement(sources: Sequence[Drawable]) -> bool:
+def has_agreement(sources: Sequence[ChartSource]) -> bool:
     """Whether a cell compared signs."""
     return any(cell.agreement is not None for _, cell in cells(sources))
 
 
-def _theorem(sources: Sequence[Drawable], theorem: TheoremNumber, meaning: str) -> AnyChart:
+def _theorem(sources: Sequence[ChartSource], theorem: TheoremNumber, meaning: str) -> AnyChart:
     records = _records(
         [(label, cell) for label, cell in cells(sources) if cell.theorem == theorem],
         "ratio",
@@ -178,7 +178,7 @@ def _record(
     }
 
 
-def _caption(sources: Sequence[Drawable], records: Sequence[Record], meaning: str) -> list[str]:
+def _caption(sources: Sequence[ChartSource], records: Sequence[Record], meaning: str) -> list[str]:
     seeds = max(int(record["seeds"] or 0) for record in records)
     batch = " and ".join(
         f"{size:,}" for size in sorted({int(record["batch"] or 0) for record in records})

@@ -22,7 +22,7 @@ from ffengine.spec import ELSEWHERE, StudySpec, Submission, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
 from service.jobs import TERMINAL, Event, Job, JobState
 from service.results.descriptions import ACTIONS, provenance_lines, title_of
-from service.results.job_diff import Contrast
+from service.results.job_diff import JobDiff
 from service.specs.files import DEFAULTS, Spec
 from service.specs.plain_yaml import NotPlain, parsed, written
 from service.specs.validation_errors import in_body
@@ -33,7 +33,7 @@ from service.web.dashboard import view_models
 from service.web.dashboard.openapi_reference import operations
 from service.web.dashboard.templating import names, page
 from service.web.dashboard.thumbnails import can_be_drawn, picture, picture_size
-from service.web.dependencies import KEY_COOKIE, InState, State, owner_of, refuse_other_sites
+from service.web.dependencies import KEY_COOKIE, InState, Resources, owner_of, refuse_other_sites
 from service.web.routes.catalog import read_catalog, read_presets
 from service.web.routes.datasets import list_datasets
 from service.web.routes.results import drawn, log_lines
@@ -174,7 +174,7 @@ def job_page(request: Request, state: InState, job_id: str) -> Response:
         downloads=view_models.downloads(job),
         provenance=provenance_lines(job.provenance),
         snippets=view_models.snippets(
-            job, str(request.base_url).rstrip("/"), keyed=state.gate.needs_keys
+            job, str(request.base_url).rstrip("/"), keyed=state.authenticator.needs_keys
         ),
         log="".join(log_lines(events)),
     )
@@ -197,7 +197,7 @@ def compare_page(request: Request, state: InState, job_ids: JobIds = []) -> Resp
         jobs=jobs,
         unended=any(job.state not in TERMINAL for job in jobs),
         labels=labels,
-        contrast=Contrast.of(jobs, lines),
+        contrast=JobDiff.of(jobs, lines),
         charts=available([one for found in sources for one in found]),
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
         query="&".join(f"job={job.id}" for job in jobs),
@@ -396,7 +396,7 @@ def spec_as_json(text: BodyText) -> Response:
 @entrance.get("/login", name="sign_in_page")
 def sign_in_page(request: Request, to: str = "/") -> Response:
     """Asks for the key."""
-    return page("login", request, to=_inside(to), wrong=False)
+    return page("login", request, to=_safe_redirect_target(to), wrong=False)
 
 
 @entrance.post("/login")
@@ -408,19 +408,19 @@ def sign_in(
 ) -> Response:
     """Keeps the key in a cookie that no script can read, until the browser is closed."""
     refuse_other_sites(request)
-    state.gate.refresh()
+    state.authenticator.refresh()
     try:
-        state.gate.owner(None, key.strip())
+        state.authenticator.owner(None, key.strip())
     except problems.KeyNeeded:
-        return page("login", request, 401, to=_inside(to), wrong=True)
-    answer = RedirectResponse(_inside(to), 303)
+        return page("login", request, 401, to=_safe_redirect_target(to), wrong=True)
+    answer = RedirectResponse(_safe_redirect_target(to), 303)
     answer.set_cookie(
         KEY_COOKIE, key.strip(), httponly=True, samesite="lax", secure=request.url.scheme == "https"
     )
     return answer
 
 
-def _inside(to: str) -> str:
+def _safe_redirect_target(to: str) -> str:
     """The address, if it is one of ours: nobody is sent elsewhere."""
     return (
         to if to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable() else "/"
@@ -466,7 +466,7 @@ def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
     return [("", Diagnostic.model_validate(one)) for one in found]
 
 
-def _runs(state: State, job: Job) -> dict[str, Any]:
+def _runs(state: Resources, job: Job) -> dict[str, Any]:
     if job.kind != "study":
         return {"children": [], "headlines": {}, "counted": "", "more_children": False}
     found = state.store.jobs.page(limit=RUNS_SHOWN, parent=job.id)

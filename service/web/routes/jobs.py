@@ -16,7 +16,7 @@ from service.schemas import EventPage, JobPage
 from service.store import NotAllowed, PartOfStudy
 from service.submission import JobRequest
 from service.web import problems
-from service.web.dependencies import InState, Owner, State, checked, is_job_id, json_only
+from service.web.dependencies import InState, Owner, Resources, checked, is_job_id, json_only
 from service.web.event_feed import stream, until_terminal
 from service.web.file_responses import is_known
 from service.web.problems import responses
@@ -85,7 +85,7 @@ def submit_job(
     An identical spec that has succeeded is answered from its result (`cached`).
     """
     submitted = state.submissions.submit(
-        body, owner=owner, submitted_by=state.gate.name(owner), key=idempotency_key
+        body, owner=owner, submitted_by=state.authenticator.name(owner), key=idempotency_key
     )
     state.reconciler.wake()
     headers = {
@@ -318,7 +318,9 @@ def delete_job(job_id: JobId, state: InState) -> Response:
     return Response(status_code=204)
 
 
-def _act(state: State, job_id: str, action: Literal["cancel", "pause", "resume", "retry"]) -> Job:
+def _act(
+    state: Resources, job_id: str, action: Literal["cancel", "pause", "resume", "retry"]
+) -> Job:
     on = state.store.actions
     actions = {"cancel": on.cancel, "pause": on.pause, "resume": on.resume, "retry": on.retry}
     try:

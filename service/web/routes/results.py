@@ -17,7 +17,7 @@ from service.results.csv_export import csv_pieces
 from service.results.npz_export import stream_npz
 from service.schemas import ChartLine, ChartList, RowPage
 from service.web import problems
-from service.web.dependencies import InState, State, checked
+from service.web.dependencies import InState, Resources, checked
 from service.web.file_responses import download
 from service.web.problems import responses
 from service.web.routes.jobs import JobId
@@ -147,7 +147,7 @@ def read_weights(
     )
 
 
-def _weights(state: State, job: Job, owner: str, layer: int, epoch: int) -> bytes:
+def _weights(state: Resources, job: Job, owner: str, layer: int, epoch: int) -> bytes:
     if not isinstance(job.spec, TrainSpec):
         raise problems.NoWeights
     try:
@@ -199,7 +199,7 @@ def read_log(
     )
 
 
-def _log(state: State, job_id: str, after: int) -> Iterator[bytes]:
+def _log(state: Resources, job_id: str, after: int) -> Iterator[bytes]:
     while events := state.store.events.of(job_id, after=after, limit=EVENTS_AT_ONCE):
         yield "".join(log_lines(events)).encode()
         after = events[-1].id
@@ -291,7 +291,7 @@ def read_chart(
     )  # loads the charting library: not at start-up
     from service.results.load import drawable
 
-    job, version = state.versioned(job_id)
+    job, version = state.get_with_version(job_id)
     sources = drawable(state.store, job, state.artifacts)
     name, _, ending = file.rpartition(".")
     fmt = next((known for known in FORMATS if known == ending), None)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
 
-from service.background.retention import Outdated, outdated
+from service.background.retention import ExpiredJob, outdated
 from service.schemas import WorkerPage
 from service.settings import Retention
 from service.store import DEAD_WORKER_SECONDS
@@ -42,7 +42,7 @@ class RetentionPage(BaseModel):
     """What is kept, and what the next sweep would delete."""
 
     policy: Retention
-    items: list[Outdated]
+    items: list[ExpiredJob]
 
 
 @workers.get("/retention", summary="What is kept, and what would go", responses=responses())

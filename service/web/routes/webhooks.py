@@ -51,5 +51,5 @@ def redeliver_message(
     found = state.store.deliveries.redeliver(job_id, delivery_id)
     if found is None:
         raise problems.NoSuchDelivery(f"{job_id} has no message {delivery_id}")
-    state.messenger.wake()
+    state.webhook_sender.wake()
     return Delivery.model_validate(found)

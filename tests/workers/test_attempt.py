@@ -19,12 +19,14 @@ from service.results.npz_export import stream_npz
 from service.settings import Settings
 from service.store import Claim, LeaseLost, Store
 from tests.workers.jobs import CHECK, TRAIN, WORKER, ClaimJob
-from workers.attempt import STEP, Desk, StopFlag, fraction_at
+from workers.attempt import STEP, AttemptRecorder, StopFlag, fraction_at
 from workers.protocol import Start
 
 
-def desk_of(claim: Claim, store: Store, artifacts: Artifacts, settings: Settings) -> Desk:
-    return Desk(
+def recorder_of(
+    claim: Claim, store: Store, artifacts: Artifacts, settings: Settings
+) -> AttemptRecorder:
+    return AttemptRecorder(
         store,
         artifacts,
         settings,
@@ -33,7 +35,7 @@ def desk_of(claim: Claim, store: Store, artifacts: Artifacts, settings: Settings
     )
 
 
-def train(desk: Desk, *, stop_after: int | None = None) -> TrainResult:
+def train(recorder: AttemptRecorder, *, stop_after: int | None = None) -> TrainResult:
     """The training run of a desk, stopped after so many batches."""
     batches = 0
 
@@ -41,15 +43,18 @@ def train(desk: Desk, *, stop_after: int | None = None) -> TrainResult:
         nonlocal batches
         batches += 1
         if batches == stop_after:
-            desk.stop.set(keep=True)
-        return desk.on_batch(report)
+            recorder.stop.set(keep=True)
+        return recorder.on_batch(report)
 
     try:
         return ffengine.train(
-            TRAIN, on_epoch=desk.on_epoch, on_batch=on_batch, resume=desk.resume_point(TRAIN)
+            TRAIN,
+            on_epoch=recorder.on_epoch,
+            on_batch=on_batch,
+            resume=recorder.load_checkpoint(TRAIN),
         )
     except Interrupted as interrupted:
-        desk.keep(interrupted.checkpoint)
+        recorder.keep(interrupted.checkpoint)
         raise
 
 
@@ -60,7 +65,7 @@ def interrupted(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: S
     """
     first = claim(TRAIN)
     with pytest.raises(Interrupted):
-        train(desk_of(first, store, artifacts, settings), stop_after=10)
+        train(recorder_of(first, store, artifacts, settings), stop_after=10)
     store.queue.finish_stopped(first.job_id, first.attempt)
     second = store.queue.claim(first.job_id, WORKER, settings.lease_seconds)
     assert second is not None
@@ -77,9 +82,9 @@ def test_every_epoch_leaves_a_checkpoint_and_its_rows(
     claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
 ) -> None:
     claimed = claim(TRAIN)
-    desk = desk_of(claimed, store, artifacts, settings)
-    result = train(desk)
-    desk.finish(result)
+    recorder = recorder_of(claimed, store, artifacts, settings)
+    result = train(recorder)
+    recorder.finish(result)
     assert artifacts.names(claimed.job_id) == [epoch_name(0, epoch) for epoch in range(5)]
     assert store.jobs.rows(claimed.job_id) == [row.model_dump(mode="json") for row in result.curves]
     assert store.queue.latest_checkpoint(claimed.job_id) == epoch_name(0, 4)
@@ -88,7 +93,7 @@ def test_every_epoch_leaves_a_checkpoint_and_its_rows(
 def test_a_stop_saves_the_place_within_the_epoch(
     interrupted: Claim, store: Store, artifacts: Artifacts, settings: Settings
 ) -> None:
-    checkpoint = desk_of(interrupted, store, artifacts, settings).resume_point(TRAIN)
+    checkpoint = recorder_of(interrupted, store, artifacts, settings).load_checkpoint(TRAIN)
     assert checkpoint is not None
     assert (checkpoint.epoch, checkpoint.batch) == (3, 2)
     job = store.jobs.get(interrupted.job_id)
@@ -114,11 +119,11 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     resumed_at: tuple[int, int] | None,
 ) -> None:
     damage(artifacts, interrupted.job_id, *damaged)
-    desk = desk_of(interrupted, store, artifacts, settings)
-    checkpoint = desk.resume_point(TRAIN)
+    recorder = recorder_of(interrupted, store, artifacts, settings)
+    checkpoint = recorder.load_checkpoint(TRAIN)
     assert (checkpoint and (checkpoint.epoch, checkpoint.batch)) == resumed_at
-    result = train(desk)
-    desk.finish(result)
+    result = train(recorder)
+    recorder.finish(result)
     undisturbed = ffengine.train(TRAIN)
     assert (result.curves, result.accuracy) == (undisturbed.curves, undisturbed.accuracy)
     assert store.jobs.rows(interrupted.job_id) == [
@@ -177,7 +182,7 @@ def test_killed_at_any_write_the_next_attempt_ends_as_if_nothing_had_been(
         claimed = claim(TRAIN)
         axe.left = writes
         try:
-            train(desk_of(claimed, store, artifacts, settings))
+            train(recorder_of(claimed, store, artifacts, settings))
         except Killed:
             latest = store.queue.latest_checkpoint(claimed.job_id)
             if damage_latest and latest:
@@ -188,9 +193,9 @@ def test_killed_at_any_write_the_next_attempt_ends_as_if_nothing_had_been(
         store.queue.lose(claimed.job_id, claimed.attempt, "killed", max_losses=9)
         second = store.queue.claim(claimed.job_id, WORKER, settings.lease_seconds)
         assert second is not None
-        desk = desk_of(second, store, artifacts, settings)
-        result = train(desk)
-        desk.finish(result)
+        recorder = recorder_of(second, store, artifacts, settings)
+        result = train(recorder)
+        recorder.finish(result)
         assert (result.curves, result.accuracy) == (undisturbed.curves, undisturbed.accuracy)
         assert store.jobs.rows(claimed.job_id) == [
             row.model_dump(mode="json") for row in undisturbed.curves
@@ -203,20 +208,23 @@ def test_a_checkpoint_of_another_spec_is_not_used(
 ) -> None:
     other = TRAIN.model_copy(update={"epochs": 5})
     start = Start(job_id=interrupted.job_id, attempt=interrupted.attempt, spec=other)
-    assert Desk(store, artifacts, settings, start, StopFlag()).resume_point(other) is None
+    assert (
+        AttemptRecorder(store, artifacts, settings, start, StopFlag()).load_checkpoint(other)
+        is None
+    )
 
 
 def test_an_attempt_that_lost_its_lease_writes_nothing(
     claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
 ) -> None:
     claimed = claim(TRAIN)
-    desk = desk_of(claimed, store, artifacts, settings)
+    recorder = recorder_of(claimed, store, artifacts, settings)
     store.queue.lose(claimed.job_id, claimed.attempt, "a test", max_losses=9)
-    desk._leased = float(
+    recorder._leased = float(
         "-inf"
     )  # as after a long freeze: the last renewal is too old to be trusted
     with pytest.raises(LeaseLost):
-        train(desk)
+        train(recorder)
     assert artifacts.names(claimed.job_id) == []
     assert store.jobs.rows(claimed.job_id) == []
 
@@ -227,7 +235,7 @@ def test_a_cancelled_job_stops_at_the_next_record(
     claimed = claim(TRAIN)
     store.actions.cancel(claimed.job_id)
     with pytest.raises(Interrupted):
-        train(desk_of(claimed, store, artifacts, settings))
+        train(recorder_of(claimed, store, artifacts, settings))
     assert artifacts.names(claimed.job_id) == [epoch_name(0, 0)]
 
 
@@ -235,17 +243,17 @@ def test_a_check_resumes_with_the_cells_it_has(
     claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
 ) -> None:
     claimed = claim(CHECK)
-    desk = desk_of(claimed, store, artifacts, settings)
+    recorder = recorder_of(claimed, store, artifacts, settings)
     reports = []
 
     def on_cells(report: ffengine.checking.CellsReport) -> ffengine.control.Control:
         reports.append(report)
-        control = desk.on_cells(report)
+        control = recorder.on_cells(report)
         return "stop" if len(reports) == 2 else control
 
     with pytest.raises(Interrupted):
         ffengine.check(CHECK, on_cells=on_cells)
-    resumed = ffengine.check(CHECK, on_cells=on_cells, resume=desk.cells_so_far())
+    resumed = ffengine.check(CHECK, on_cells=on_cells, resume=recorder.cells_so_far())
     assert resumed.cells == ffengine.check(CHECK).cells
     assert len(reports) == 4
 
@@ -258,7 +266,7 @@ def test_a_recorded_cell_has_its_margins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     claimed = claim(CHECK)
-    desk = desk_of(claimed, store, artifacts, settings)
+    recorder = recorder_of(claimed, store, artifacts, settings)
     record, recorded = store.queue.record, 0
 
     def check_first(*args: Any, **given: Any) -> Any:
@@ -275,7 +283,7 @@ def test_a_recorded_cell_has_its_margins(
 
     monkeypatch.setattr(store.queue, "record", check_first)
     with pytest.raises(LeaseLost):
-        ffengine.check(CHECK, on_cells=desk.on_cells)
+        ffengine.check(CHECK, on_cells=recorder.on_cells)
     assert len(artifacts.names(claimed.job_id)) == 3
     assert {(row["seed"], row["width"]) for row in store.jobs.rows(claimed.job_id)} == {
         (0, 8),
@@ -287,16 +295,16 @@ def test_the_archive_of_a_resumed_check_is_that_of_an_undisturbed_one(
     claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
 ) -> None:
     claimed = claim(CHECK)
-    desk = desk_of(claimed, store, artifacts, settings)
+    recorder = recorder_of(claimed, store, artifacts, settings)
 
     def stop(report: ffengine.checking.CellsReport) -> ffengine.control.Control:
-        desk.on_cells(report)
+        recorder.on_cells(report)
         return "stop"
 
     with pytest.raises(Interrupted):
         ffengine.check(CHECK, on_cells=stop)
-    result = ffengine.check(CHECK, on_cells=desk.on_cells, resume=desk.cells_so_far())
-    desk.finish(result)
+    result = ffengine.check(CHECK, on_cells=recorder.on_cells, resume=recorder.cells_so_far())
+    recorder.finish(result)
     job = store.jobs.get(claimed.job_id)
     assert job is not None
     expected: dict[str, np.ndarray] = {}
@@ -318,9 +326,9 @@ def test_a_check_that_lost_its_lease_writes_no_margins(
     claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
 ) -> None:
     claimed = claim(CHECK)
-    desk = desk_of(claimed, store, artifacts, settings)
+    recorder = recorder_of(claimed, store, artifacts, settings)
     store.queue.lose(claimed.job_id, claimed.attempt, "a test", max_losses=9)
-    desk._leased = float("-inf")
+    recorder._leased = float("-inf")
     with pytest.raises(LeaseLost):
-        ffengine.check(CHECK, on_cells=desk.on_cells)
+        ffengine.check(CHECK, on_cells=recorder.on_cells)
     assert artifacts.names(claimed.job_id) == []

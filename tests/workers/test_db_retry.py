@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from service.store import Store
 from workers import db_retry
-from workers.db_retry import GaveUp, patiently
+from workers.db_retry import DatabaseStillAway, patiently
 
 
 def failing(times: int, error: Exception) -> Callable[[], str]:
@@ -36,7 +36,7 @@ def test_who_must_stop_gives_up() -> None:
     stop = threading.Event()
     stop.set()
     assert patiently(failing(0, AWAY), stop) == "done"
-    with pytest.raises(GaveUp):
+    with pytest.raises(DatabaseStillAway):
         patiently(failing(1, AWAY), stop)
 
 

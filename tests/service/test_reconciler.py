@@ -17,7 +17,7 @@ from sqlalchemy import text, update
 
 from benchmarks.waiting import wait_until
 from service.background.broker_check import answers
-from service.background.dispatcher import QUEUE, TASK, BrokerAway, Doorbell
+from service.background.dispatcher import QUEUE, TASK, BrokerAway, Dispatcher
 from service.background.reconciler import RING_AGAIN_SECONDS, Reconciler
 from service.background.retention import UNKNOWN_SECONDS
 from service.jobs import JobState
@@ -80,14 +80,14 @@ def own_store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def reconciler(own_store: Store, broker: Broker, settings: Settings) -> Iterator[Reconciler]:
     """A reconciler that ticks when the test says so."""
-    doorbell = Doorbell(broker.redis.url)
-    yield Reconciler(own_store, settings, doorbell)
-    doorbell.close()
+    dispatcher = Dispatcher(broker.redis.url)
+    yield Reconciler(own_store, settings, dispatcher)
+    dispatcher.close()
 
 
 def as_if_rung_long_ago(store: Store) -> None:
     with store.database.writing() as session:
-        session.execute(update(JobRow).values(rung_at=now_seconds() - RING_AGAIN_SECONDS - 1))
+        session.execute(update(JobRow).values(dispatched_at=now_seconds() - RING_AGAIN_SECONDS - 1))
 
 
 def test_each_queued_run_is_rung_for_once(
@@ -129,15 +129,15 @@ def test_jobs_are_rung_for_when_the_broker_is_back(
 
 
 def test_a_broker_that_does_not_answer_is_no_wait_for_ever(broker: Broker) -> None:
-    doorbell = Doorbell(broker.redis.url)
+    dispatcher = Dispatcher(broker.redis.url)
     broker.stop()
     began = time.monotonic()
     with pytest.raises(BrokerAway):
-        doorbell.ring(["job_x"])
+        dispatcher.dispatch(["job_x"])
     with pytest.raises(BrokerAway):
-        doorbell.unheard()
+        dispatcher.queue_length()
     assert time.monotonic() - began < 60.0
-    doorbell.close()
+    dispatcher.close()
 
 
 def test_a_job_whose_worker_vanished_is_queued_and_rung_for_in_one_tick(
@@ -168,7 +168,7 @@ def test_two_reconcilers_do_everything_once(
     for child, _ in own_store.jobs.children(study.id):
         end(own_store, child, well=True)
     let_lease_run_out(own_store, job_id)
-    doorbell = Doorbell(broker.redis.url)
+    dispatcher = Dispatcher(broker.redis.url)
     start = threading.Barrier(2)
 
     def tick(one: Reconciler) -> None:
@@ -177,13 +177,13 @@ def test_two_reconcilers_do_everything_once(
 
     threads = [
         threading.Thread(target=tick, args=(one,))
-        for one in (reconciler, Reconciler(own_store, settings, doorbell))
+        for one in (reconciler, Reconciler(own_store, settings, dispatcher))
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    doorbell.close()
+    dispatcher.close()
     assert read(own_store, job_id).attempts == 1
     assert [event.type for event in own_store.events.of(study.id, after=0, limit=50)].count(
         "end"
@@ -200,7 +200,7 @@ def test_two_reconcilers_do_everything_once(
 def test_the_thread_rings_when_woken_and_outlives_the_database(
     own_store: Store, broker: Broker, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reconciler = Reconciler(own_store, settings, Doorbell(broker.redis.url))
+    reconciler = Reconciler(own_store, settings, Dispatcher(broker.redis.url))
     reconciler.start()
     try:
         wait_until(lambda: reconciler.broker_ok, "the first tick")
