@@ -23,7 +23,7 @@ LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 
 
 class SubmissionError(Exception):
-    """A job that is not accepted. The store has two more: KeyReused and QueueFull."""
+    """A job that is not accepted. The store has two more: IdempotencyConflict and QueueFull."""
 
 
 class InvalidField(SubmissionError):
@@ -103,7 +103,7 @@ class Submissions:
     def submit(
         self, request: JobRequest, *, owner: str, submitted_by: str | None, key: str | None
     ) -> Submitted:
-        """Store a job. Raises SubmissionError, KeyReused and QueueFull."""
+        """Store a job. Raises SubmissionError, IdempotencyConflict and QueueFull."""
         cells = self._cells(request.spec)
         facts = {
             name: getattr(request, name)

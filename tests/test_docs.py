@@ -305,7 +305,7 @@ def test_every_problem_and_finding_is_described(text: str) -> None:
     for name in [*PROBLEMS, *re.findall(r'code="([a-z_]+)"', source)]:
         assert name in text
     for kind in PROBLEMS.values():
-        assert kind.title().split("`")[0] in text
+        assert kind.title.split("`")[0] in text
 
 
 def test_every_public_name_is_described(text: str) -> None:

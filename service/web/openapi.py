@@ -15,10 +15,10 @@ from service.web.host_check import PROBES
 from service.web.problems import (
     BadHost,
     DatabaseAway,
-    Invalid,
     KeyNeeded,
     Problem,
     ProblemDetails,
+    ValidationProblem,
     WrongHost,
     WrongOrigin,
     documented,
@@ -99,7 +99,7 @@ def _correct(path: str, method: str, operation: Document) -> None:
         ]  # {}: without a key, while the service has none
         kinds += [
             KeyNeeded,
-            Invalid,
+            ValidationProblem,
             DatabaseAway,
             *((WrongOrigin,) if method != "get" else ()),
         ]

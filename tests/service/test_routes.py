@@ -460,7 +460,7 @@ def test_health_readiness_and_metrics(client: httpx.Client, state: Resources) ->
 
 def test_the_type_of_every_problem_is_an_address_that_explains_it(client: httpx.Client) -> None:
     for code, kind in PROBLEMS.items():
-        assert client.get(f"/problems/{code}").json()["title"] == kind.title()
+        assert client.get(f"/problems/{code}").json()["title"] == kind.title
     refused(client.get("/problems/nothing"), 404, "no-such-page")
 
 

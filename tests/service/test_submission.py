@@ -17,12 +17,12 @@ from service.submission import (
     Submissions,
 )
 from service.web.problems import (
-    Invalid,
-    KeyReusedProblem,
+    IdempotencyConflictProblem,
     Problem,
     QueueIsFull,
     StillInFlight,
     TooLarge,
+    ValidationProblem,
     not_accepted,
 )
 
@@ -121,10 +121,10 @@ def test_an_estimate_says_what_passes_limits(store: Store, settings: Settings) -
 def test_every_refusal_is_a_problem_of_its_own(store: Store, settings: Settings) -> None:
     cost = Submissions(store.jobs, settings).estimate(request())
     refusals: dict[type[Problem], Exception] = {
-        Invalid: InvalidField("/spec", "wrong"),
+        ValidationProblem: InvalidField("/spec", "wrong"),
         TooLarge: RunTooLarge(cost, settings.limits),
         StillInFlight: KeyInFlight(),
-        KeyReusedProblem: IdempotencyConflict(),
+        IdempotencyConflictProblem: IdempotencyConflict(),
         QueueIsFull: QueueFull(),
     }
     assert {type(not_accepted(refusal)) for refusal in refusals.values()} == set(refusals)

@@ -73,7 +73,7 @@ class Page(APIRoute):
                     "problem",
                     request,
                     problem.status,
-                    problem={"title": problem.title(), "detail": problem.detail},
+                    problem={"title": problem.title, "detail": problem.detail},
                 )
             except RequestValidationError as error:
                 wrong = problems.invalid(error.errors(), None)
@@ -81,7 +81,7 @@ class Page(APIRoute):
                     "problem",
                     request,
                     wrong.status,
-                    problem={"title": wrong.title(), "detail": wrong.detail},
+                    problem={"title": wrong.title, "detail": wrong.detail},
                 )
             except DATABASE_ERRORS:
                 away = problems.DatabaseAway()
@@ -89,7 +89,7 @@ class Page(APIRoute):
                     "problem",
                     request,
                     away.status,
-                    problem={"title": away.title(), "detail": away.detail},
+                    problem={"title": away.title, "detail": away.detail},
                 )
 
         return handled
@@ -377,7 +377,7 @@ BodyText = Annotated[
 def spec_as_yaml(text: BodyText) -> Response:
     """A spec as a file: short where it is one, as it stands where something is wrong with it."""
     document = _document(text)
-    with contextlib.suppress(problems.Invalid):
+    with contextlib.suppress(problems.ValidationProblem):
         document = as_document(_spec(document))
     return Response(written(document), media_type="application/yaml")
 
@@ -428,7 +428,7 @@ def _safe_redirect_target(to: str) -> str:
 
 
 def _spec(document: dict[str, Any]) -> Spec:
-    """What the document asks for, written out. Raises Invalid."""
+    """What the document asks for, written out. Raises ValidationProblem."""
     try:
         return written_out(Submission.model_validate({"spec": document}).spec, None)
     except ValidationError as error:

@@ -138,9 +138,7 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
     try:
         form = await request.form(max_files=1, max_fields=4)
     except HTTPException as error:
-        raise problems.BadForm(
-            f"{error.detail.rstrip('.')}. {problems.BadForm.advice()}"
-        ) from error
+        raise problems.BadForm(f"{error.detail.rstrip('.')}. {problems.BadForm.advice}") from error
     try:
         yield form
     finally:

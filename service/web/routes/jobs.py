@@ -65,7 +65,7 @@ class JobChanges(BaseModel):
             problems.BodyTooLarge,
             problems.WrongMediaType,
             problems.StillInFlight,
-            problems.KeyReusedProblem,
+            problems.IdempotencyConflictProblem,
             problems.TooLarge,
             problems.QueueIsFull,
         ),

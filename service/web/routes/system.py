@@ -125,4 +125,4 @@ def read_problem(
         raise problems.NoSuchPage(
             f"there is no problem {code!r}; there are {', '.join(problems.PROBLEMS)}"
         )
-    return {"code": code, "status": kind.status, "title": kind.title(), "advice": kind.advice()}
+    return {"code": code, "status": kind.status, "title": kind.title, "advice": kind.advice}
