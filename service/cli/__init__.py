@@ -94,10 +94,10 @@ def main() -> None:
             sys.stdout.flush()
     except SystemExit as ending:
         if isinstance(ending.__context__, BrokenPipeError):
-            _read_enough()
+            _end_quietly()
         raise
     except BrokenPipeError:
-        _read_enough()
+        _end_quietly()
     except KeyboardInterrupt:
         fail("interrupted", EXIT_INTERRUPTED)
     except (SpecError, FflabError, OSError, ValueError) as error:
@@ -115,7 +115,7 @@ def exit_code(error: Exception) -> int:
     return EXIT_UNREACHABLE if isinstance(error, Unreachable | VersionSkew) else EXIT_FAILED
 
 
-def _read_enough() -> NoReturn:
+def _end_quietly() -> NoReturn:
     """Whoever reads our output has closed it, as `head` does; nothing is wrong."""
     os.dup2(
         os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()

@@ -18,10 +18,10 @@ from service.cli.options import (
     HomeOption,
     JsonOption,
     fail,
+    load_settings,
+    open_store,
     require_extra,
-    settings_of,
     show_json,
-    store_of,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def data_list(as_json: JsonOption = False) -> None:
     from ffengine.datasets import DATASETS, facts_of, present_folder
     from service.cli.output import table
 
-    root = settings_of().data_root
+    root = load_settings().data_root
     rows = []
     for name in [*DATASETS, *uploads.names(root)]:
         facts = facts_of(name, root)
@@ -77,7 +77,7 @@ def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
 
     try:
         with require_extra("worker"):
-            load(name, settings_of().data_root)
+            load(name, load_settings().data_root)
     except DatasetError as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
             fail(
@@ -98,7 +98,7 @@ def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -
     """
     from service.cli.imports import import_files
 
-    target = import_files(name, source, settings_of().data_root)
+    target = import_files(name, source, load_settings().data_root)
     typer.echo(
         json.dumps({"name": name, "folder": str(target)})
         if as_json
@@ -112,7 +112,7 @@ def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False)
 
     From then on the service refuses requests without a key.
     """
-    with store_of(home) as store:
+    with open_store(home) as store:
         from service.web.auth import create_key
 
         try:
@@ -131,7 +131,7 @@ def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List API keys."""
     from service.cli.output import table
 
-    with store_of(home) as store:
+    with open_store(home) as store:
         rows = [
             [key.id, key.name, "revoked" if key.is_revoked else "valid"]
             for key in store.api_keys.all()
@@ -145,7 +145,7 @@ def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
 @keys_app.command("revoke")
 def keys_revoke(key: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Revoke an API key by its id or name."""
-    with store_of(home) as store:
+    with open_store(home) as store:
         if not store.api_keys.revoke(key):
             fail(f"there is no valid key {key!r}; `fflab keys list` shows them", EXIT_NOT_FOUND)
     typer.echo(json.dumps({"key": key, "revoked": True}) if as_json else f"{key} is revoked")
@@ -168,9 +168,9 @@ def retention(
         from service.background.retention import outdated, remove_unknown, sweep, unknown
         from service.store.identity import NotOurs
 
-    settings = settings_of(home)
+    settings = load_settings(home)
     artifacts = Artifacts(settings.artifacts)
-    with store_of(home) as store:
+    with open_store(home) as store:
         try:
             strays = unknown(store, artifacts)
             found, deleted = outdated(store, settings.retention, LISTED), []
@@ -233,7 +233,7 @@ def webhook_secret(home: HomeOption = None, as_json: JsonOption = False) -> None
 
     It is FFLAB_WEBHOOK_SECRET, or one that was made; jobs may have one of their own.
     """
-    given = settings_of(home).webhook_secret
-    with store_of(home) as store:
+    given = load_settings(home).webhook_secret
+    with open_store(home) as store:
         secret = given.get_secret_value() if given else store.deliveries.signing_secret()
     typer.echo(json.dumps({"secret": secret}) if as_json else secret)

@@ -26,11 +26,11 @@ Offer = tuple[str, str]  # what is completed, and its meaning
 def jobs(incomplete: str) -> list[Offer]:
     """Ids and names of the newest jobs."""
     offers: list[Offer] = [("last", "the newest job")]
-    with _silently(), _client() as client:
+    with _ignoring_errors(), _client() as client:
         for job in islice(client.jobs(limit=OFFERED_JOBS), OFFERED_JOBS):
             meaning = f"{job.kind} {job.state.value} {job.name or ''}".strip()
             offers += [(job.id, meaning), *([(job.name, meaning)] if job.name else [])]
-    return _beginning(offers, incomplete)
+    return _with_prefix(offers, incomplete)
 
 
 def specs(incomplete: str) -> list[Offer]:
@@ -39,7 +39,7 @@ def specs(incomplete: str) -> list[Offer]:
 
     offers: list[Offer] = [(preset.name, preset.meaning) for preset in PRESETS.values()]
     folder = Path(incomplete).parent if "/" in incomplete else Path()
-    with _silently():
+    with _ignoring_errors():
         inside = sorted(folder.expanduser().iterdir())
         offers += [(str(path), "file") for path in inside if path.suffix in SPEC_SUFFIXES]
         offers += [
@@ -47,7 +47,7 @@ def specs(incomplete: str) -> list[Offer]:
             for path in inside
             if path.is_dir() and not path.name.startswith(".")
         ]
-    return _beginning(offers, incomplete)
+    return _with_prefix(offers, incomplete)
 
 
 def settings(incomplete: str) -> list[Offer]:
@@ -59,19 +59,19 @@ def settings(incomplete: str) -> list[Offer]:
 
     document: dict[str, JsonValue] = {"kind": "train"}
     words = _words()
-    with _silently():
-        document = read_document(_first(words))
+    with _ignoring_errors():
+        document = read_document(_first_argument(words))
         for option, setting in pairwise(words[:-1]):
             if option == "--set":
                 apply(document, setting)
     known = fields_of(document)
     field, equals, _ = incomplete.partition("=")
     if not equals:
-        return _beginning(
+        return _with_prefix(
             [(f"{name}=", entry.meaning) for name, entry in known.items()], incomplete
         )
     values = known[field].choices if field in known else ()
-    return _beginning([(f"{field}={value}", "") for value in values], incomplete)
+    return _with_prefix([(f"{field}={value}", "") for value in values], incomplete)
 
 
 def outputs(incomplete: str) -> list[Offer]:
@@ -79,8 +79,8 @@ def outputs(incomplete: str) -> list[Offer]:
     rest.
     """
     offers: list[Offer] = [(name, "") for name in FILES]
-    with _silently(), _client() as client:
-        asked = _first(_words())
+    with _ignoring_errors(), _client() as client:
+        asked = _first_argument(_words())
         named = {} if asked == "last" else {"name": asked}
         job = (
             client.read(asked)
@@ -93,7 +93,7 @@ def outputs(incomplete: str) -> list[Offer]:
             for name, picture in charts.items()
             for ending in ("png", "svg")
         ] + offers
-    return _beginning(offers, incomplete)
+    return _with_prefix(offers, incomplete)
 
 
 def _words() -> list[str]:
@@ -105,7 +105,7 @@ def _words() -> list[str]:
         return text.split()
 
 
-def _first(words: list[str]) -> str:
+def _first_argument(words: list[str]) -> str:
     """What the command is about: its first word that is no option."""
     return next(
         (
@@ -119,7 +119,7 @@ def _first(words: list[str]) -> str:
 
 def devices(incomplete: str) -> list[Offer]:
     """Devices by kind."""
-    return _beginning(
+    return _with_prefix(
         [("auto", "the first GPU, else the processor"), ("cpu", ""), ("cuda:0", "the first GPU")],
         incomplete,
     )
@@ -129,17 +129,17 @@ def datasets(incomplete: str) -> list[Offer]:
     """Data sets of the catalogue."""
     from ffengine.datasets import DATASETS
 
-    return _beginning([(facts.name, facts.meaning) for facts in DATASETS.values()], incomplete)
+    return _with_prefix([(facts.name, facts.meaning) for facts in DATASETS.values()], incomplete)
 
 
 def presets(incomplete: str) -> list[Offer]:
     """Ready-made studies."""
     from ffengine.presets import PRESETS
 
-    return _beginning([(preset.name, preset.meaning) for preset in PRESETS.values()], incomplete)
+    return _with_prefix([(preset.name, preset.meaning) for preset in PRESETS.values()], incomplete)
 
 
-def _beginning(offers: Iterable[Offer], incomplete: str) -> list[Offer]:
+def _with_prefix(offers: Iterable[Offer], incomplete: str) -> list[Offer]:
     """Those that begin so; without names that no command line should hold."""
     from ffengine.text import visible
 
@@ -158,7 +158,7 @@ def _client() -> "Client":
 
 
 @contextmanager
-def _silently() -> Iterator[None]:
+def _ignoring_errors() -> Iterator[None]:
     """Whoever presses a key does not want to read of what is wrong with files, settings or the
     service.
     """

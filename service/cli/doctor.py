@@ -45,7 +45,7 @@ class Check(NamedTuple):
     advice: str = ""
 
 
-def examine(settings: Settings) -> Iterator[Check]:
+def run_checks(settings: Settings) -> Iterator[Check]:
     """All checks, in the order in which one would mend what they find."""
     installation: tuple[Callable[[Settings], Iterator[Check]], ...] = (
         _python,

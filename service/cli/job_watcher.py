@@ -40,7 +40,7 @@ class JobProgress:
         self._rows: dict[tuple[Any, ...], Row] = {}
         self._runs_read = 0.0
 
-    def take(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         """What has happened."""
         data, self.heard, self.away = event.data, time.monotonic(), False
         if event.type == "state":
@@ -88,7 +88,7 @@ class JobProgress:
             (float(epoch), sum(values) / len(values)) for epoch, values in sorted(found.items())
         ]
 
-    def end(self, client: Client, job: Job) -> None:
+    def finish(self, client: Client, job: Job) -> None:
         """How it has ended."""
         self.job, self.state = job, job.state.value
         self.fraction, self.message, self.eta_seconds = (
@@ -113,7 +113,7 @@ class JobProgress:
         self._runs_read = time.monotonic()
 
 
-def events_of(client: Client, watched: JobProgress) -> Iterator[Event]:
+def follow_events(client: Client, watched: JobProgress) -> Iterator[Event]:
     """The events of a job from the first to the last, also where the service is away for a
     while.
     """
@@ -132,7 +132,7 @@ def events_of(client: Client, watched: JobProgress) -> Iterator[Event]:
             time.sleep(PAUSE_SECONDS)
 
 
-def patiently(ask: Callable[[], T]) -> T:
+def retry_while_unavailable(ask: Callable[[], T]) -> T:
     """The answer to a question, asked again while the service is away."""
     lost = time.monotonic()
     while True:

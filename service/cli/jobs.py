@@ -14,7 +14,7 @@ from service.cli.options import (
     SetOption,
     SpecArgument,
     make_client,
-    page_of,
+    page_url,
     resolve,
     show_json,
 )
@@ -69,7 +69,7 @@ def submit(
             typer.echo(handle.id)
             sys.stdout.flush()
         if not as_json and out.is_terminal:
-            typer.echo(f"page: {page_of(client, handle.job)}", err=True)
+            typer.echo(f"page: {page_url(client, handle.job)}", err=True)
         job = follow(client, handle.job, quiet=as_json) if wait else handle.job
         if as_json:
             show_json(job)
@@ -116,7 +116,7 @@ def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
     with make_client() as client:
         job = resolve(client, job_id)
-        page = page_of(client, job)
+        page = page_url(client, job)
     if as_json:
         show_json(job)
     else:
@@ -181,7 +181,7 @@ def change(
         job = client.change(
             resolve(client, job_id).id, {fact: value for fact, value in given if value is not None}
         )
-        page = page_of(client, job)
+        page = page_url(client, job)
     if as_json:
         show_json(job)
     else:
@@ -250,7 +250,7 @@ def delete(
 def open_page(job_id: JobArgument, as_json: JsonOption = False) -> None:
     """Open a job's page in the browser, and print its address."""
     with make_client() as client:
-        page = page_of(client, resolve(client, job_id))
+        page = page_url(client, resolve(client, job_id))
     if as_json:
         show_json({"page": page})
     else:

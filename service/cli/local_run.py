@@ -74,7 +74,7 @@ class LocalRun:
         """One run."""
         if isinstance(spec, TrainSpec):
             result: RunResult = ffengine.train(
-                spec, device=self.device, on_epoch=lambda report: self._learnt(spec, report)
+                spec, device=self.device, on_epoch=lambda report: self._keep_weights(spec, report)
             )
         elif isinstance(spec.at, TrainedWeights):
             raise SpecError(
@@ -85,7 +85,7 @@ class LocalRun:
             result = ffengine.check(
                 spec,
                 device=self.device,
-                on_cells=lambda report: self._say(report.fraction, report.message),
+                on_cells=lambda report: self._print_progress(report.fraction, report.message),
             )
         return result, [Source("", result, spec)]
 
@@ -129,10 +129,10 @@ class LocalRun:
         )
         return result, [Source("", result, here, trained=weights.spec)]
 
-    def _learnt(self, spec: TrainSpec, report: "EpochReport") -> None:
+    def _keep_weights(self, spec: TrainSpec, report: "EpochReport") -> None:
         self.weights = report.checkpoint.weights_of(spec, report.epoch)
-        self._say(report.fraction, report.message)
+        self._print_progress(report.fraction, report.message)
 
-    def _say(self, fraction: float, message: str) -> None:
+    def _print_progress(self, fraction: float, message: str) -> None:
         if not self.quiet:
             out.print(f"{fraction:4.0%}  {message}")

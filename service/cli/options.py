@@ -69,7 +69,7 @@ def fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def settings_of(home: Path | None = None) -> Settings:
+def load_settings(home: Path | None = None) -> Settings:
     """The environment's settings, with another home where one was given."""
     try:
         return Settings() if home is None else Settings(home=home)
@@ -102,13 +102,13 @@ def require_extra(extra: str) -> Iterator[None]:
 
 
 @contextmanager
-def store_of(home: Path | None) -> Iterator[Any]:
+def open_store(home: Path | None) -> Iterator[Any]:
     """The store of this machine's service, its schema up to date, closed at the end."""
     with require_extra("server"):
         from sqlalchemy.exc import SQLAlchemyError
 
         from service.store import Store
-    settings = settings_of(home)
+    settings = load_settings(home)
     try:
         store = Store(settings.database)
         try:
@@ -125,15 +125,15 @@ def store_of(home: Path | None) -> Iterator[Any]:
 
 def make_client(attempts: int = QUICK_ATTEMPTS) -> Client:
     """A client of the service at FFLAB_URL."""
-    settings = settings_of()
+    settings = load_settings()
     return Client(
-        checked_url(settings.url),
+        validated_url(settings.url),
         settings.api_key.get_secret_value() if settings.api_key else None,
         attempts=attempts,
     )
 
 
-def checked_url(url: str) -> str:
+def validated_url(url: str) -> str:
     """The address of a service, if it can be one."""
     try:
         parts = urlsplit(url)
@@ -159,7 +159,7 @@ def resolve(client: Client, text: str) -> Job:
     found = (
         list(newest)
         if newest
-        else matching(client, text) or matching(client, text, children="true")
+        else matching_jobs(client, text) or matching_jobs(client, text, children="true")
     )
     if not found:
         fail(f"{text!r}: no job matches; `fflab jobs` lists them", EXIT_NOT_FOUND)
@@ -172,7 +172,7 @@ def resolve(client: Client, text: str) -> Job:
     return found[0]
 
 
-def matching(client: Client, text: str, **filters: str) -> list[Job]:
+def matching_jobs(client: Client, text: str, **filters: str) -> list[Job]:
     """The jobs whose name is the text, or whose id begins or ends with it."""
     from itertools import islice
 
@@ -183,12 +183,12 @@ def matching(client: Client, text: str, **filters: str) -> list[Job]:
     ]
 
 
-def page_of(client: Client, job: Job) -> str:
+def page_url(client: Client, job: Job) -> str:
     """The address of a job's page."""
     return f"{client.url}/jobs/{job.id}"
 
 
-def save(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Write a file."""
     try:
         path.write_bytes(content)

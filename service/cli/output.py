@@ -53,7 +53,7 @@ out = Screen(highlight=False, markup=False, emoji=False)
 err = Screen(highlight=False, markup=False, emoji=False, stderr=True)
 
 
-class Follow(Protocol):
+class ProgressCallback(Protocol):
     """Told of a job's progress."""
 
     def __call__(self, job: Job) -> None: ...
@@ -246,10 +246,10 @@ def provenance_table(job: Job) -> None:
 
 
 @contextmanager
-def progress_bar(console: Console = out) -> Iterator[Follow]:
+def progress_bar(console: Console = out) -> Iterator[ProgressCallback]:
     """A progress bar on a terminal, a line for each change in a pipe."""
     if not console.is_terminal:
-        yield _telling(console)
+        yield _line_reporter(console)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -272,7 +272,7 @@ def progress_bar(console: Console = out) -> Iterator[Follow]:
         yield show
 
 
-def _telling(console: Console) -> Follow:
+def _line_reporter(console: Console) -> ProgressCallback:
     seen: set[str] = set()
 
     def tell(job: Job) -> None:

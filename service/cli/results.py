@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from service.cli import completion
-from service.cli.job_watcher import JobProgress, Row, events_of, patiently
+from service.cli.job_watcher import JobProgress, Row, follow_events, retry_while_unavailable
 from service.cli.options import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
@@ -20,12 +20,12 @@ from service.cli.options import (
     SetOption,
     SpecArgument,
     fail,
+    load_settings,
     make_client,
     require_extra,
     resolve,
-    save,
-    settings_of,
     show_json,
+    write_file,
 )
 from service.client import Client, JobFailed
 from service.jobs import Job, JobState
@@ -61,12 +61,12 @@ def watch(job_id: JobArgument, as_json: JsonOption = False) -> None:
             follow(client, job)
             return
         try:
-            for event in events_of(client, JobProgress(job)):
+            for event in follow_events(client, JobProgress(job)):
                 typer.echo(event.model_dump_json(ensure_ascii=True))
                 sys.stdout.flush()
         except KeyboardInterrupt:
-            _goes_on(job)
-        succeeded(client.read(job.id))
+            _stop_watching(job)
+        require_success(client.read(job.id))
 
 
 def follow(client: Client, job: Job, *, quiet: bool = False) -> Job:
@@ -75,20 +75,20 @@ def follow(client: Client, job: Job, *, quiet: bool = False) -> Job:
 
     try:
         if quiet:
-            return _followed_quietly(client, job)
-        return _followed_live(client, job) if out.is_terminal else _followed_in_lines(client, job)
+            return _follow_quietly(client, job)
+        return _follow_live(client, job) if out.is_terminal else _follow_in_lines(client, job)
     except KeyboardInterrupt:
-        _goes_on(job)
+        _stop_watching(job)
 
 
-def succeeded(job: Job) -> Job:
+def require_success(job: Job) -> Job:
     """The job; JobFailed where it has not succeeded."""
     if job.state != JobState.succeeded:
         raise JobFailed(job)
     return job
 
 
-def _goes_on(job: Job) -> NoReturn:
+def _stop_watching(job: Job) -> NoReturn:
     fail(
         f"no longer watching; the job goes on: `fflab watch {job.id[-8:]}` watches again, "
         f"`fflab cancel` ends it",
@@ -96,23 +96,23 @@ def _goes_on(job: Job) -> NoReturn:
     )
 
 
-def _followed_quietly(client: Client, job: Job) -> Job:
-    for _ in events_of(client, JobProgress(job)):
+def _follow_quietly(client: Client, job: Job) -> Job:
+    for _ in follow_events(client, JobProgress(job)):
         pass
-    return succeeded(client.read(job.id))
+    return require_success(client.read(job.id))
 
 
-def _followed_in_lines(client: Client, job: Job) -> Job:
+def _follow_in_lines(client: Client, job: Job) -> Job:
     from service.cli.output import progress_bar
     from service.client import JobHandle
 
     handle = JobHandle(client, job)
     with progress_bar() as tell:
-        patiently(lambda: handle.wait(on_progress=tell))
+        retry_while_unavailable(lambda: handle.wait(on_progress=tell))
     return handle.job
 
 
-def _followed_live(client: Client, job: Job) -> Job:
+def _follow_live(client: Client, job: Job) -> Job:
     from rich.live import Live
 
     from service.cli.live_view import LiveView
@@ -121,17 +121,17 @@ def _followed_live(client: Client, job: Job) -> Job:
     watched = JobProgress(job)
     watched.read_runs(client)
     with Live(LiveView(watched), console=out, refresh_per_second=4) as live:
-        for event in events_of(client, watched):
-            watched.take(event)
+        for event in follow_events(client, watched):
+            watched.apply(event)
             watched.read_runs(client)
         ended = client.read(job.id)
-        watched.end(client, ended)
+        watched.finish(client, ended)
         live.refresh()
-    _say_findings(client, ended, watched.findings)
-    return succeeded(ended)
+    _print_findings(client, ended, watched.findings)
+    return require_success(ended)
 
 
-def _say_findings(client: Client, job: Job, failed_with: Sequence[Row]) -> None:
+def _print_findings(client: Client, job: Job, failed_with: Sequence[Row]) -> None:
     from ffengine.results import Diagnostic
     from service.cli.output import finding_lines, line
     from service.cli.remote_results import findings_of, results_of
@@ -149,7 +149,7 @@ def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption
     with make_client() as client:
         job = resolve(client, job_id)
         if output:
-            save(output, client.download(job.id, artifact_of(output)))
+            write_file(output, client.download(job.id, artifact_for(output)))
             typer.echo(json.dumps({"file": str(output)}) if as_json else str(output))
         elif out.is_terminal and not as_json:
             client.download(job.id, "result")  # refused where there is none
@@ -178,7 +178,7 @@ def summarise(client: Client, job: Job) -> None:
     provenance_table(job)
 
 
-def artifact_of(output: Path) -> str:
+def artifact_for(output: Path) -> str:
     """What to download for a file of that name."""
     if output.suffix in (".png", ".svg"):
         return f"chart/{output.name}"
@@ -231,7 +231,7 @@ def run(
     from ffengine.datasets import look_in
     from service.specs.files import read_spec
 
-    look_in(settings_of().data_root)
+    look_in(load_settings().data_root)
     validated, _ = read_spec(spec, settings or [])
     with require_extra("worker"):
         from service.cli.local_run import run_here

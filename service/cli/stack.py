@@ -16,9 +16,9 @@ from service.cli.options import (
     HomeOption,
     JsonOption,
     fail,
+    load_settings,
     make_client,
     require_extra,
-    settings_of,
     show_json,
 )
 
@@ -34,7 +34,7 @@ def up(
     with require_extra("worker"):
         from service.stack.stack import Stack, StackError
 
-        stack = Stack(settings_of(home), port=port, device=device)
+        stack = Stack(load_settings(home), port=port, device=device)
     try:
         stack.start()
         typer.echo(
@@ -59,7 +59,7 @@ def api(
     with require_extra("server"):
         from service.web.server import ServeError, serve
     try:
-        serve(settings_of(), host, port)
+        serve(load_settings(), host, port)
     except ServeError as error:
         fail(str(error), EXIT_UNREACHABLE)
 
@@ -101,17 +101,17 @@ def demo(
         from service.cli.demo import demo as run_demo
         from service.stack.stack import StackError
     try:
-        run_demo(settings_of(), output, preset, device)
+        run_demo(load_settings(), output, preset, device)
     except StackError as error:
         fail(str(error), EXIT_UNREACHABLE)
 
 
 def doctor(as_json: JsonOption = False) -> None:
     """Check what is installed and reachable, and say what to do."""
-    from service.cli.doctor import examine
+    from service.cli.doctor import run_checks
 
     checks = []
-    for check in examine(settings_of()):
+    for check in run_checks(load_settings()):
         checks.append(check)
         if not as_json:
             advice = f"  ->  {check.advice}" if check.advice else ""

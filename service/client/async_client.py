@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from ffengine.cost import Estimate
 from service.client import requests
 from service.client.connection import connection
-from service.client.dataframes import COLUMNS, Rows, Table, table, tidy, to_pandas, to_polars
+from service.client.dataframes import COLUMNS, Rows, Table, tidy, to_pandas, to_polars, to_table
 from service.client.errors import unreachable
 from service.client.job_handle import (
     Arrays,
@@ -195,16 +195,16 @@ class AsyncClient:
             await asyncio.sleep(stream.pause_seconds)
 
     async def _send(self, call: ApiRequest[T]) -> T:
-        request, tries = call.request(self._http), RetryPolicy(self.attempts)
+        request, retries = call.request(self._http), RetryPolicy(self.attempts)
         while True:
             try:
                 response = await self._http.send(request)
             except httpx.TransportError as error:
-                pause = tries.pause()
+                pause = retries.pause()
                 if pause is None:
                     raise unreachable(self.url, error) from error
             else:
-                pause = tries.pause(response)
+                pause = retries.pause(response)
                 if pause is None:
                     return call.answer(self.url, response)
             await asyncio.sleep(pause)
@@ -230,14 +230,14 @@ class AsyncJobHandle(Handle):
         progress: bool = True,
     ) -> "AsyncJobHandle":
         """Wait until the job has succeeded, as JobHandle.wait does."""
-        with progress_reporter(on_progress, progress=progress, url=self._url) as tell:
-            pace = PollInterval(timeout_seconds, watched=tell is not None)
-            while seconds := pace.seconds(self.job):
-                if tell:
-                    tell(self.job)
+        with progress_reporter(on_progress, progress=progress, url=self._url) as report:
+            interval = PollInterval(timeout_seconds, watched=report is not None)
+            while seconds := interval.seconds(self.job):
+                if report:
+                    report(self.job)
                 self.job = await self._client.read(self.id, wait_seconds=seconds)
-            if tell:
-                tell(self.job)
+            if report:
+                report(self.job)
         refuse_failure(self.job)
         return self
 
@@ -253,7 +253,7 @@ class AsyncJobHandle(Handle):
         """The rows as a pandas DataFrame where pandas is installed, else as one of polars where
         that is, else as they are.
         """
-        return table(await self.rows(), COLUMNS[self.job.kind])
+        return to_table(await self.rows(), COLUMNS[self.job.kind])
 
     async def to_pandas(self) -> "pd.DataFrame":
         """The rows as a pandas DataFrame."""

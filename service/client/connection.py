@@ -32,14 +32,14 @@ def connection(url: str | None, api_key: str | None, timeout_seconds: float) -> 
         "User-Agent": f"fflab/{VERSION}",
         **({"Authorization": f"Bearer {key}"} if key else {}),
     }
-    host = checked(address).host
+    host = validated_url(address).host
     # a proxy of the environment does not know what this machine calls loopback
     return Connection(
         base_url=address, headers=headers, timeout=timeout_seconds, trust_env=host not in LOOPBACK
     )
 
 
-def checked(address: str) -> httpx.URL:
+def validated_url(address: str) -> httpx.URL:
     """The address, if it is one."""
     try:
         url = httpx.URL(address)

@@ -27,12 +27,12 @@ COLUMNS: dict[str, Sequence[str]] = {
     "check": tuple(CheckCell.model_fields),
     "study": STUDY_COLUMNS,
 }
-PLACE = re.compile(
+SUMMARY_KEY = re.compile(
     r"(?P<figure>[^\[]*)\[(?P<place>.*)\]"
 )  # of a summary's key, ratio[width=64 split=positive method=exact]
 
 
-def table(rows: Rows, columns: Sequence[str] = ()) -> Table:
+def to_table(rows: Rows, columns: Sequence[str] = ()) -> Table:
     """The rows in the best form that is installed; `columns` are those of a table without rows."""
     if find_spec("pandas"):
         return to_pandas(rows, columns)
@@ -98,17 +98,17 @@ def _figures(cell: Document) -> Rows:
     about = {"part": cell["part"], **varied, "job": cell["job"], "state": cell["state"]}
     rows = []
     for key, interval in cell["summary"].items():
-        match = PLACE.fullmatch(key)
+        match = SUMMARY_KEY.fullmatch(key)
         places = dict(part.split("=", 1) for part in match["place"].split()) if match else {}
         named = {
-            field: _place(places.get(field))
+            field: _coordinate(places.get(field))
             for field in ("layer", "epoch", "split", "width", "method", "partition")
         }
         rows.append({**about, "figure": match["figure"] if match else key, **named, **interval})
     return rows
 
 
-def _place(text: str | None) -> str | int | None:
+def _coordinate(text: str | None) -> str | int | None:
     """A layer, epoch or width as a number, `all` layers as null, a split or method as text."""
     if text is None or text == "all":
         return None

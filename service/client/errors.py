@@ -95,7 +95,7 @@ def unreachable(url: str, fault: httpx.TransportError) -> Unreachable:
     )
 
 
-def refusal(url: str, response: httpx.Response, *, keyed: bool) -> FflabError:
+def error_from(url: str, response: httpx.Response, *, keyed: bool) -> FflabError:
     """What an answer that is no success means; `keyed`: an API key was sent."""
     problem = _problem(response)
     if response.is_redirect:

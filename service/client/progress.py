@@ -11,13 +11,13 @@ from typing import Protocol
 from service.client.notebook_display import job_html
 from service.jobs import TERMINAL, Job
 
-Tell = Callable[[Job], None]
+ProgressCallback = Callable[[Job], None]
 
 
 @contextmanager
 def progress_reporter(
-    on_progress: Tell | None, *, progress: bool, url: str
-) -> Iterator[Tell | None]:
+    on_progress: ProgressCallback | None, *, progress: bool, url: str
+) -> Iterator[ProgressCallback | None]:
     """Whom to tell of each look at the job: `on_progress`, else whoever can see it, else nobody
     (None).
     """

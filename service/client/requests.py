@@ -16,7 +16,7 @@ from ffengine.cost import Estimate
 from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.text import STORED
-from service.client.errors import not_fflab, refusal, version_skew
+from service.client.errors import error_from, not_fflab, version_skew
 from service.jobs import Job
 from service.schemas import ChartList, JobPage, RowPage
 
@@ -62,7 +62,7 @@ class ApiRequest(Generic[T]):
     def answer(self, url: str, response: httpx.Response) -> T:
         """What the answer says. Raises what refusals and answers of others mean."""
         if not response.is_success:
-            raise refusal(url, response, keyed="Authorization" in response.request.headers)
+            raise error_from(url, response, keyed="Authorization" in response.request.headers)
         try:
             return self.read(response.content)
         except ValidationError as error:
@@ -118,7 +118,7 @@ def job(job_id: str, wait_seconds: float = 0) -> ApiRequest[Job]:
     """A job as it is, or within some seconds when it ends."""
     params = {"wait": wait_seconds} if wait_seconds else {}
     return ApiRequest(
-        "GET", of(job_id), _job, params=params, timeout_seconds=wait_seconds + SLACK_SECONDS
+        "GET", job_path(job_id), _job, params=params, timeout_seconds=wait_seconds + SLACK_SECONDS
     )
 
 
@@ -130,14 +130,14 @@ def jobs(filters: Mapping[str, str | int], cursor: str | None) -> ApiRequest[Job
 
 def act(job_id: str, action: str) -> ApiRequest[Job]:
     """Cancel, pause, resume or retry a job."""
-    return ApiRequest("POST", of(job_id, action), _job)
+    return ApiRequest("POST", job_path(job_id, action), _job)
 
 
 def change(job_id: str, facts: Mapping[str, str | list[str] | bool]) -> ApiRequest[Job]:
     """Change name, tags, priority or pin."""
     return ApiRequest(
         "PATCH",
-        of(job_id),
+        job_path(job_id),
         _job,
         body={field: [*fact] if isinstance(fact, list) else fact for field, fact in facts.items()},
     )
@@ -145,26 +145,29 @@ def change(job_id: str, facts: Mapping[str, str | list[str] | bool]) -> ApiReque
 
 def delete(job_id: str) -> ApiRequest[bytes]:
     """Delete a job that has ended."""
-    return ApiRequest("DELETE", of(job_id), bytes)
+    return ApiRequest("DELETE", job_path(job_id), bytes)
 
 
 def result(job_id: str) -> ApiRequest[Result]:
     """The typed result."""
     return ApiRequest(
-        "GET", of(job_id, "result"), _RESULT.validate_json, timeout_seconds=DOWNLOAD_SECONDS
+        "GET", job_path(job_id, "result"), _RESULT.validate_json, timeout_seconds=DOWNLOAD_SECONDS
     )
 
 
 def rows(job_id: str) -> ApiRequest[RowPage]:
     """The rows so far."""
     return ApiRequest(
-        "GET", of(job_id, "curves"), RowPage.model_validate_json, timeout_seconds=DOWNLOAD_SECONDS
+        "GET",
+        job_path(job_id, "curves"),
+        RowPage.model_validate_json,
+        timeout_seconds=DOWNLOAD_SECONDS,
     )
 
 
 def charts(job_id: str) -> ApiRequest[ChartList]:
     """The charts that there are."""
-    return ApiRequest("GET", of(job_id, "charts"), ChartList.model_validate_json)
+    return ApiRequest("GET", job_path(job_id, "charts"), ChartList.model_validate_json)
 
 
 def upload(name: str, archive: bytes, meaning: str) -> ApiRequest[Document]:
@@ -184,7 +187,7 @@ def upload(name: str, archive: bytes, meaning: str) -> ApiRequest[Document]:
 
 def download(job_id: str, what: str) -> ApiRequest[bytes]:
     """A file of a job."""
-    return ApiRequest("GET", f"{of(job_id)}/{what}", bytes, timeout_seconds=DOWNLOAD_SECONDS)
+    return ApiRequest("GET", f"{job_path(job_id)}/{what}", bytes, timeout_seconds=DOWNLOAD_SECONDS)
 
 
 def document(path: str) -> ApiRequest[Document]:
@@ -192,7 +195,7 @@ def document(path: str) -> ApiRequest[Document]:
     return ApiRequest("GET", path, _DOCUMENT.validate_json)
 
 
-def of(job_id: str, *more: str) -> str:
+def job_path(job_id: str, *more: str) -> str:
     """The path of a job, or of something of it; an id that is none cannot lead elsewhere."""
     return "/v1/jobs/" + "/".join(quote(part, safe="") for part in (job_id, *more))
 

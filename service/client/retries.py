@@ -22,9 +22,9 @@ class RetryPolicy:
 
     def __init__(self, attempts: int = ATTEMPTS) -> None:
         self._attempts = attempts
-        self.again()
+        self.reset()
 
-    def again(self) -> None:
+    def reset(self) -> None:
         """Count from the beginning: there was progress."""
         self.failures, self._waited = 0, 0.0
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import httpx
 from pydantic import ValidationError
 
-from service.client.errors import Unreachable, not_fflab, refusal, version_skew
-from service.client.requests import of
+from service.client.errors import Unreachable, error_from, not_fflab, version_skew
+from service.client.requests import job_path
 from service.client.retries import RetryPolicy
 from service.jobs import TERMINAL, Event, Job
 
@@ -25,7 +25,7 @@ class EventStream:
         # look at it
         self.silent = False
         self.pause_seconds = 0.0
-        self._url, self._tries = url, RetryPolicy(attempts)
+        self._url, self._retries = url, RetryPolicy(attempts)
         self._ended = False  # the job had ended before this connection was made
         self._held, self._data = b"", list[bytes]()
         self._last: str | None = None  # the kind of the last event of this connection
@@ -38,7 +38,7 @@ class EventStream:
         }
         return http.build_request(
             "GET",
-            of(self.job_id, "events"),
+            job_path(self.job_id, "events"),
             headers=headers,
             timeout=httpx.Timeout(SILENCE_SECONDS),
         )
@@ -60,7 +60,7 @@ class EventStream:
             if line.startswith(b"data:"):
                 self._data.append(line.removeprefix(b"data:").removeprefix(b" "))
             elif line.startswith(b":"):
-                self._tries.again()  # a sign of life
+                self._retries.reset()  # a sign of life
             elif not line and self._data:
                 yield self._event()
 
@@ -84,10 +84,10 @@ class EventStream:
 
     def refused(self, response: httpx.Response) -> None:
         """The service did not open the stream; raises unless that may pass."""
-        pause = self._tries.pause(response)
+        pause = self._retries.pause(response)
         if pause is None:
             fault = not_fflab(self._url, response) if response.is_success else None
-            raise fault or refusal(
+            raise fault or error_from(
                 self._url, response, keyed="Authorization" in response.request.headers
             )
         self.pause_seconds = pause
@@ -99,7 +99,7 @@ class EventStream:
         self._fault(str(error) or type(error).__name__, error)
 
     def _fault(self, why: str, error: httpx.TransportError | None = None) -> None:
-        pause = self._tries.pause()
+        pause = self._retries.pause()
         if pause is None:
             raise Unreachable(
                 f"{self._url}: the event stream of {self.job_id} broke and could not be resumed "
@@ -114,5 +114,5 @@ class EventStream:
         except ValidationError as error:
             raise version_skew(self._url, "an event", str(error)) from error
         self.after, self._last = event.id, event.type
-        self._tries.again()
+        self._retries.reset()
         return event

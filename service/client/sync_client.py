@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from ffengine.cost import Estimate
 from service.client import requests
 from service.client.connection import connection
-from service.client.dataframes import COLUMNS, Rows, Table, table, tidy, to_pandas, to_polars
+from service.client.dataframes import COLUMNS, Rows, Table, tidy, to_pandas, to_polars, to_table
 from service.client.errors import unreachable
 from service.client.job_handle import (
     Arrays,
@@ -196,16 +196,16 @@ class Client:
             response.close()
 
     def _send(self, call: ApiRequest[T]) -> T:
-        request, tries = call.request(self._http), RetryPolicy(self.attempts)
+        request, retries = call.request(self._http), RetryPolicy(self.attempts)
         while True:
             try:
                 response = self._http.send(request)
             except httpx.TransportError as error:
-                pause = tries.pause()
+                pause = retries.pause()
                 if pause is None:
                     raise unreachable(self.url, error) from error
             else:
-                pause = tries.pause(response)
+                pause = retries.pause(response)
                 if pause is None:
                     return call.answer(self.url, response)
             time.sleep(pause)
@@ -236,14 +236,14 @@ class JobHandle(Handle):
         On a terminal and in a notebook its progress is shown, unless `progress` is False;
         `on_progress` is told instead.
         """
-        with progress_reporter(on_progress, progress=progress, url=self._url) as tell:
-            pace = PollInterval(timeout_seconds, watched=tell is not None)
-            while seconds := pace.seconds(self.job):
-                if tell:
-                    tell(self.job)
+        with progress_reporter(on_progress, progress=progress, url=self._url) as report:
+            interval = PollInterval(timeout_seconds, watched=report is not None)
+            while seconds := interval.seconds(self.job):
+                if report:
+                    report(self.job)
                 self.job = self._client.read(self.id, wait_seconds=seconds)
-            if tell:
-                tell(self.job)
+            if report:
+                report(self.job)
         refuse_failure(self.job)
         return self
 
@@ -266,7 +266,7 @@ class JobHandle(Handle):
         """The rows as a pandas DataFrame where pandas is installed, else as one of polars where
         that is, else as they are.
         """
-        return table(self.rows, COLUMNS[self.job.kind])
+        return to_table(self.rows, COLUMNS[self.job.kind])
 
     def to_pandas(self) -> "pd.DataFrame":
         """The rows as a pandas DataFrame."""

@@ -12,11 +12,11 @@ from ffengine.version import VERSION
 from service.settings import Settings
 from service.web import problems
 from service.web.dashboard import pages, templating
-from service.web.dependencies import Resources, owner_of
-from service.web.host_check import HostCheck
+from service.web.dependencies import Resources, get_owner
+from service.web.host_check import HostCheckMiddleware
 from service.web.openapi import openapi, operation_id
 from service.web.routes import catalog, datasets, jobs, results, system, webhooks
-from service.web.security_headers import Precautions
+from service.web.security_headers import SecurityHeadersMiddleware
 
 DESCRIPTION = """
 Train Forward-Forward networks and check the sparsity theorems of arXiv 2311.05667.
@@ -43,8 +43,8 @@ class App(FastAPI):
         """The framework's own stack within SizeAnswers: what limits bodies is the outermost of
         it.
         """
-        return Precautions(
-            HostCheck(
+        return SecurityHeadersMiddleware(
+            HostCheckMiddleware(
                 problems.BodyLimitProblemMiddleware(super().build_middleware_stack()), self.settings
             )
         )
@@ -57,13 +57,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state = Resources(settings)
-        app.state.resources = state
-        await state.open()
+        resources = Resources(settings)
+        app.state.resources = resources
+        await resources.open()
         try:
             yield
         finally:
-            await state.close()
+            await resources.close()
 
     app = App(
         settings,
@@ -77,17 +77,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    problems.install(app)
+    problems.install_handlers(app)
     for routes in (jobs, results, webhooks, catalog, datasets):
-        app.include_router(routes.router, prefix="/v1", dependencies=[Depends(owner_of)])
+        app.include_router(routes.router, prefix="/v1", dependencies=[Depends(get_owner)])
     app.include_router(
         datasets.upload_router,
         prefix="/v1",
-        dependencies=[Depends(owner_of)],
+        dependencies=[Depends(get_owner)],
         max_body_size=settings.max_upload_bytes,
     )
-    app.include_router(system.workers, prefix="/v1", dependencies=[Depends(owner_of)])
+    app.include_router(system.v1_router, prefix="/v1", dependencies=[Depends(get_owner)])
     app.include_router(system.router)
-    for part in (pages.router, pages.entrance, pages.specs, templating.files):
+    for part in (pages.router, pages.sign_in_router, pages.spec_router, templating.static_router):
         app.include_router(part)
     return app

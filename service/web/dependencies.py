@@ -3,18 +3,17 @@ dependency.
 """
 
 import re
-from typing import Annotated, NamedTuple
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
-from service.artifacts import JOB_ID, Artifacts
+from service.artifacts import Artifacts
 from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
 from service.background.webhooks import WebhookSender
-from service.jobs import TERMINAL, Job
 from service.settings import Settings
 from service.store import Store
 from service.submission import Submissions
@@ -46,7 +45,7 @@ class Resources:
         self.artifacts = Artifacts(settings.artifacts)
         self.submissions = Submissions(self.store.jobs, settings)
         self.authenticator = Authenticator(self.store.api_keys, settings)
-        self.tail = EventFeed(self.store.events)
+        self.event_feed = EventFeed(self.store.events)
         self.dispatcher = (
             Dispatcher(settings.redis_url.get_secret_value()) if settings.redis_url else None
         )
@@ -56,88 +55,65 @@ class Resources:
     async def open(self) -> None:
         """Begin the background work."""
         await run_in_threadpool(self.store.migrate)
-        self.tail.start()
+        self.event_feed.start()
         self.reconciler.start()
         self.webhook_sender.start()
 
     async def close(self) -> None:
         """End the background work and close connections."""
-        await self.tail.stop()
+        await self.event_feed.stop()
         await run_in_threadpool(self.reconciler.stop)
         await run_in_threadpool(self.webhook_sender.stop)
         if self.dispatcher:
             self.dispatcher.close()
         self.store.close()
 
-    def job(self, job_id: str) -> Job:
-        """The job of a request. Raises NoSuchJob."""
-        return self.get_with_version(job_id)[0]
 
-    def get_with_version(self, job_id: str) -> tuple[Job, int]:
-        """The same with its version. Raises NoSuchJob."""
-        found = self.store.jobs.get_with_version(checked(job_id))
-        if found is None:
-            raise problems.NoSuchJob
-        return found
-
-    def finished(self, job_id: str) -> "JobWithResult":
-        """A job and its result. Raises NoSuchJob and NoResultYet."""
-        job, version = self.get_with_version(job_id)
-        document = self.store.jobs.result(job_id)
-        if document is None and job.kind == "study" and job.state in TERMINAL:
-            document = self.store.studies.result(
-                job_id
-            ).model_dump_json()  # failed or cancelled: the runs as far as they came
-        if document is None:
-            why = f": {job.error.detail}" if job.error else ""
-            raise problems.NoResultYet(
-                f"{job_id} is {job.state.value} and has no result{why}", state=job.state.value
-            )
-        return JobWithResult(job, version, document)
-
-
-class JobWithResult(NamedTuple):
-    """A job, the version of it, and the JSON text of its result."""
-
-    job: Job
-    version: int
-    document: str
-
-
-def checked(job_id: str) -> str:
-    """The id, if it can be one.
-
-    Raises NoSuchJob: nothing else is looked up in the database or on the disk.
-    """
-    if not is_job_id(job_id):
-        raise problems.NoSuchJob
-    return job_id
-
-
-def is_job_id(text: str) -> bool:
-    """Whether the text has the form of a job's id."""
-    return JOB_ID.fullmatch(text) is not None
-
-
-async def json_only(request: Request) -> None:
+async def require_json(request: Request) -> None:
     """Raise WrongMediaType for a body that does not say that it is JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not re.fullmatch(r"application/[^/]+\+json", kind):
         raise problems.WrongMediaType
 
 
-async def state_of(request: Request) -> Resources:
-    """The app's resources."""
-    state: Resources = request.app.state.resources
-    return state
+async def get_resources(request: Request) -> Resources:
+    """Return the app's resources."""
+    resources: Resources = request.app.state.resources
+    return resources
 
 
-InState = Annotated[Resources, Depends(state_of)]
+ResourcesDep = Annotated[Resources, Depends(get_resources)]
 
 
-async def owner_of(
+async def get_store(resources: ResourcesDep) -> Store:
+    """Return the app's store."""
+    return resources.store
+
+
+async def get_artifacts(resources: ResourcesDep) -> Artifacts:
+    """Return the app's artifacts."""
+    return resources.artifacts
+
+
+async def get_settings(resources: ResourcesDep) -> Settings:
+    """Return the app's settings."""
+    return resources.settings
+
+
+async def get_authenticator(resources: ResourcesDep) -> Authenticator:
+    """Return what decides who may use the app."""
+    return resources.authenticator
+
+
+StoreDep = Annotated[Store, Depends(get_store)]
+ArtifactsDep = Annotated[Artifacts, Depends(get_artifacts)]
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
+
+
+async def get_owner(
     request: Request,
-    state: InState,
+    authenticator: AuthenticatorDep,
     _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,
     x_api_key: Annotated[str | None, Security(API_KEY)] = None,
 ) -> str:
@@ -146,27 +122,27 @@ async def owner_of(
     Raises KeyNeeded, and WrongOrigin for a change that another site asks for.
     """
     if request.method not in READING:
-        refuse_other_sites(request)
-    if state.authenticator.is_stale:  # seldom: most requests are not to wait for a thread
-        await run_in_threadpool(state.authenticator.refresh)
-    return state.authenticator.owner(
+        refuse_cross_site(request)
+    if authenticator.is_stale:  # seldom: most requests are not to wait for a thread
+        await run_in_threadpool(authenticator.refresh)
+    return authenticator.owner(
         request.headers.get("authorization"), x_api_key or request.cookies.get(KEY_COOKIE)
     )
 
 
-def refuse_other_sites(request: Request) -> None:
+def refuse_cross_site(request: Request) -> None:
     """Raise WrongOrigin where a page of another site makes a browser send this request: it acts
     with the rights of who looks at it.
     """
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    ours = origin is None or _place_of(origin) == request.headers.get("host")
+    ours = origin is None or _netloc_of(origin) == request.headers.get("host")
     if site is not None:  # the browser's own word; behind a proxy the host may be another
         ours = site in ("same-origin", "none")
     if not ours:
         raise problems.WrongOrigin(f"the request comes from a page of {origin or 'another site'}")
 
 
-def _place_of(origin: str) -> str | None:
+def _netloc_of(origin: str) -> str | None:
     """Host and port of an origin; None where it cannot be read."""
     try:
         return urlsplit(origin).netloc
@@ -174,4 +150,4 @@ def _place_of(origin: str) -> str | None:
         return None
 
 
-Owner = Annotated[str, Depends(owner_of)]
+Owner = Annotated[str, Depends(get_owner)]

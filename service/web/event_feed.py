@@ -40,14 +40,14 @@ class Subscription:
         self.pending: deque[EncodedEvent] = deque()
         self._news = asyncio.Event()
 
-    def tell(self, told: EncodedEvent) -> None:
+    def push(self, encoded_event: EncodedEvent) -> None:
         """Something has happened.
 
         A client that is too slow loses what it has not taken yet: it sees that by the numbers.
         """
         if len(self.pending) >= LONGEST_PENDING:
             self.pending.clear()
-        self.pending.append(told)
+        self.pending.append(encoded_event)
         self._news.set()
 
     def wake(self) -> None:
@@ -70,7 +70,7 @@ class EventFeed:
 
     def __init__(self, events: Events) -> None:
         self._events = events
-        self._watches: dict[str, set[Subscription]] = defaultdict(set)
+        self._subscriptions: dict[str, set[Subscription]] = defaultdict(set)
         self._horizon: int | None = None  # all events up to this number have been told
         self._ahead: set[int] = (
             set()
@@ -87,8 +87,9 @@ class EventFeed:
     def close(self) -> None:
         """Let all waiting clients go."""
         self.closing = True
-        for watch in [watch for watches in self._watches.values() for watch in watches]:
-            watch.wake()
+        for subscriptions in list(self._subscriptions.values()):
+            for subscription in list(subscriptions):
+                subscription.wake()
 
     async def stop(self) -> None:
         """Let all waiting clients go, and end."""
@@ -99,38 +100,38 @@ class EventFeed:
                 await self._task
 
     @contextlib.asynccontextmanager
-    async def watching(self, job_id: str) -> AsyncIterator[Subscription]:
+    async def subscribe(self, job_id: str) -> AsyncIterator[Subscription]:
         """A watch for as long as a client waits: whatever is committed from now on is told."""
-        watch = Subscription(job_id)
+        subscription = Subscription(job_id)
         async with self._lock:
             if self._horizon is None:
                 self._horizon = await run_in_threadpool(self._events.newest)
-            self._watches[job_id].add(watch)
+            self._subscriptions[job_id].add(subscription)
         try:
-            yield watch
+            yield subscription
         finally:
-            self._watches[job_id].remove(watch)
-            if not self._watches[job_id]:
-                del self._watches[job_id]
+            self._subscriptions[job_id].remove(subscription)
+            if not self._subscriptions[job_id]:
+                del self._subscriptions[job_id]
 
     @property
     def waiting(self) -> int:
         """How many clients wait just now."""
-        return sum(len(watches) for watches in self._watches.values())
+        return sum(len(subscriptions) for subscriptions in self._subscriptions.values())
 
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
                 async with self._lock:
-                    while await self._follow():
+                    while await self._push_new():
                         pass
             except DATABASE_ERRORS:
                 await asyncio.sleep(POLL_FAULT_SECONDS)
 
-    async def _follow(self) -> bool:
+    async def _push_new(self) -> bool:
         """Tell what is new; whether there may be more."""
-        if not self._watches:
+        if not self._subscriptions:
             self._horizon, self._ahead, self._hole_since = None, set(), None
             return False
         if self._horizon is None:
@@ -139,12 +140,12 @@ class EventFeed:
         wanted = [
             number
             for number, job_id in found
-            if job_id in self._watches and number not in self._ahead
+            if job_id in self._subscriptions and number not in self._ahead
         ]
         for event in await run_in_threadpool(self._events.numbered, wanted) if wanted else ():
-            told = EncodedEvent(event, _encoded(event))
-            for watch in self._watches.get(event.job, ()):
-                watch.tell(told)
+            encoded_event = EncodedEvent(event, _encoded(event))
+            for subscription in self._subscriptions.get(event.job, ()):
+                subscription.push(encoded_event)
         self._advance([number for number, _ in found])
         return len(found) == AT_ONCE
 
@@ -166,7 +167,7 @@ class EventFeed:
 
 
 async def until_terminal(
-    tail: EventFeed, jobs: Jobs, job_id: str, seconds: float
+    feed: EventFeed, jobs: Jobs, job_id: str, seconds: float
 ) -> tuple[Job, int] | None:
     """The job and its version, when it has ended or the time is over; None where there is no such
     job.
@@ -175,34 +176,34 @@ async def until_terminal(
     if seconds <= 0 or found is None or found[0].state in TERMINAL:
         return found
     deadline = time.monotonic() + seconds
-    async with tail.watching(job_id) as watch:
-        while not tail.closing and (left := deadline - time.monotonic()) > 0:
+    async with feed.subscribe(job_id) as subscription:
+        while not feed.closing and (left := deadline - time.monotonic()) > 0:
             found = await run_in_threadpool(jobs.get_with_version, job_id)
             if found is None or found[0].state in TERMINAL:
                 return found
-            await _until_end(tail, watch, min(left, HEARTBEAT_SECONDS))
+            await _until_end(feed, subscription, min(left, HEARTBEAT_SECONDS))
     return await run_in_threadpool(jobs.get_with_version, job_id)
 
 
-async def _until_end(tail: EventFeed, watch: Subscription, seconds: float) -> None:
+async def _until_end(feed: EventFeed, subscription: Subscription, seconds: float) -> None:
     """Return after the event `end`, or when the time is over."""
     deadline = time.monotonic() + seconds
-    while not tail.closing and (left := deadline - time.monotonic()) > 0:
-        told = await watch.next(left)
-        if told is not None and told.event.type == "end":
+    while not feed.closing and (left := deadline - time.monotonic()) > 0:
+        encoded_event = await subscription.next(left)
+        if encoded_event is not None and encoded_event.event.type == "end":
             return
 
 
-async def stream(tail: EventFeed, store: Store, job_id: str, after: int) -> AsyncIterator[bytes]:
+async def stream(feed: EventFeed, store: Store, job_id: str, after: int) -> AsyncIterator[bytes]:
     """A job's events from after a number on, as Server-Sent Events, with heartbeats, to the last
     one of a job that has ended.
 
     The database is read once, then the tail is followed; where the numbers show a gap, the database
     is read again.
     """
-    async with tail.watching(job_id) as watch:
+    async with feed.subscribe(job_id) as subscription:
         behind = True
-        while not tail.closing:
+        while not feed.closing:
             while behind:
                 events = await run_in_threadpool(
                     store.events.of, job_id, after=after, limit=PAGE_EVENTS
@@ -213,17 +214,17 @@ async def stream(tail: EventFeed, store: Store, job_id: str, after: int) -> Asyn
                 behind = len(events) == PAGE_EVENTS
                 if not behind and await _ended(store, job_id, after):
                     return
-            told = await watch.next(HEARTBEAT_SECONDS)
-            if told is None:
+            encoded_event = await subscription.next(HEARTBEAT_SECONDS)
+            if encoded_event is None:
                 yield KEEPALIVE_COMMENT
                 behind = True  # whatever the tail may have missed
-            elif told.event.id == after + 1:
-                yield told.encoded
+            elif encoded_event.event.id == after + 1:
+                yield encoded_event.encoded
                 after += 1
-                if told.event.type == "end" and await _ended(store, job_id, after):
+                if encoded_event.event.type == "end" and await _ended(store, job_id, after):
                     return
             else:
-                behind = told.event.id > after
+                behind = encoded_event.event.id > after
 
 
 async def _ended(store: Store, job_id: str, after: int) -> bool:

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from ffengine.version import VERSION
 from service.jobs import Job
+from service.web import problems
 from service.web.security_headers import INERT
 
 PIECE = 65_536
@@ -44,7 +45,7 @@ def file_name(job: Job, what: str) -> str:
     return "-".join(part for part in ("fflab", job.kind, name, job.id, what) if part)
 
 
-def download(
+def file_response(
     job: Job,
     version: int,
     what: str,
@@ -73,11 +74,25 @@ def download(
         content = content.encode()
     if isinstance(content, bytes):
         headers["Content-Length"] = str(len(content))
-        content = pieces(content)
+        content = in_pieces(content)
     return StreamingResponse(content, media_type=media_type, headers=headers)
 
 
-def pieces(content: bytes) -> Iterable[bytes]:
+def in_pieces(content: bytes) -> Iterable[bytes]:
     """The content in pieces that a slow client takes one by one."""
     view = memoryview(content)
     return (bytes(view[start : start + PIECE]) for start in range(0, len(view), PIECE))
+
+
+def render_or_404(draw: Callable[[], bytes]) -> bytes:
+    """Return the chart that `draw` makes.
+
+    Raises NoSuchChart where there turns out to be nothing to draw, as where kept margins are
+    damaged.
+    """
+    from service.results.charts import NothingToDraw  # loads the charting library
+
+    try:
+        return draw()
+    except NothingToDraw as error:
+        raise problems.NoSuchChart(str(error)) from error

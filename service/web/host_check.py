@@ -22,7 +22,7 @@ PROBES = ("/healthz", "/readyz")  # asked by address; they say nothing of jobs
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
 
 
-class HostCheck:
+class HostCheckMiddleware:
     """Answers a request only where its Host is a loopback name or one of the operator's; any, where
     keys are needed and none is set.
     """
@@ -61,10 +61,10 @@ class HostCheck:
         )
 
 
-async def _needs_keys(state: Resources) -> bool:
-    if state.authenticator.is_stale:
-        await run_in_threadpool(state.authenticator.refresh)
-    return state.authenticator.needs_keys
+async def _needs_keys(resources: Resources) -> bool:
+    if resources.authenticator.is_stale:
+        await run_in_threadpool(resources.authenticator.refresh)
+    return resources.authenticator.needs_keys
 
 
 def name_of(given: Sequence[str]) -> str | None:

@@ -21,7 +21,7 @@ from service.web.problems import (
     ValidationProblem,
     WrongHost,
     WrongOrigin,
-    documented,
+    openapi_response,
 )
 
 REFERENCE = "#/components/schemas/{model}"
@@ -104,5 +104,5 @@ def _correct(path: str, method: str, operation: Document) -> None:
             *((WrongOrigin,) if method != "get" else ()),
         ]
     for kind in kinds:
-        answers[str(kind.status)] = documented(kind, answers.get(str(kind.status)))
+        answers[str(kind.status)] = openapi_response(kind, answers.get(str(kind.status)))
     operation["responses"] = dict(sorted(answers.items()))

@@ -375,11 +375,11 @@ def responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """
     found: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
-        found[kind.status] = documented(kind, found.get(kind.status))
+        found[kind.status] = openapi_response(kind, found.get(kind.status))
     return found
 
 
-def documented(kind: type[Problem], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def openapi_response(kind: type[Problem], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The OpenAPI response that stands for a problem, and for those that `known` stands for
     already.
     """
@@ -388,7 +388,7 @@ def documented(kind: type[Problem], known: Mapping[str, Any] | None = None) -> d
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
-def install(app: FastAPI) -> None:
+def install_handlers(app: FastAPI) -> None:
     """Let every error of the app be answered as a problem."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -433,14 +433,14 @@ async def _problem(_request: Request, error: Exception) -> Response:
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
-    return not_accepted(error).response()
+    return problem_of(error).response()
 
 
-def not_accepted(error: Exception) -> Problem:
+def problem_of(error: Exception) -> Problem:
     """The problem of a submission that was refused."""
     match error:
         case InvalidField():
-            return invalid_at(error.pointer, error.message)
+            return field_problem(error.pointer, error.message)
         case RunTooLarge():
             return TooLarge(
                 str(error),
@@ -461,7 +461,7 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows the type
     if any(found["type"] == "json_invalid" for found in error.errors()):
         return MalformedBody().response()
-    return invalid(error.errors(), error.body).response()
+    return validation_problem(error.errors(), error.body).response()
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -492,14 +492,14 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return InternalErrorProblem().response()
 
 
-def invalid(errors: Sequence[Any], body: object) -> ValidationProblem:
+def validation_problem(errors: Sequence[Any], body: object) -> ValidationProblem:
     """The problem of pydantic's errors about a request whose body was `body`."""
     found = mistakes(errors, body)
     first = found[0] if found else FieldError(pointer="", message="")
     return ValidationProblem(visible(f"{first.pointer or 'body'}: {first.message}"), errors=found)
 
 
-def invalid_at(pointer: str, message: str) -> ValidationProblem:
+def field_problem(pointer: str, message: str) -> ValidationProblem:
     """The problem of one field."""
     return ValidationProblem(
         visible(f"{pointer}: {message}"), errors=[FieldError(pointer=pointer, message=message)]

@@ -18,7 +18,7 @@ DRAWING = (  # a page that draws its chart, with pictures of it to be saved
 )
 
 
-class Precautions:
+class SecurityHeadersMiddleware:
     """Adds them to every answer, also to refusals; the pages, and charts that run a script, have a
     policy of their own.
     """

@@ -65,7 +65,7 @@ class Server(uvicorn.Server):
         """A signal to end."""
         resources = getattr(self._app.state, "resources", None)
         if resources is not None:
-            asyncio.get_running_loop().call_soon_threadsafe(resources.tail.close)
+            asyncio.get_running_loop().call_soon_threadsafe(resources.event_feed.close)
         super().handle_exit(sig, frame)
 
 

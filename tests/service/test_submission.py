@@ -23,7 +23,7 @@ from service.web.problems import (
     StillInFlight,
     TooLarge,
     ValidationProblem,
-    not_accepted,
+    problem_of,
 )
 
 SPEC: dict[str, JsonValue] = {"kind": "train", "epochs": 1, "network": {"widths": [8]}}
@@ -127,5 +127,5 @@ def test_every_refusal_is_a_problem_of_its_own(store: Store, settings: Settings)
         IdempotencyConflictProblem: IdempotencyConflict(),
         QueueIsFull: QueueFull(),
     }
-    assert {type(not_accepted(refusal)) for refusal in refusals.values()} == set(refusals)
+    assert {type(problem_of(refusal)) for refusal in refusals.values()} == set(refusals)
     assert set(SubmissionError.__subclasses__()) <= {type(refusal) for refusal in refusals.values()}

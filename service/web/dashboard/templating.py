@@ -16,7 +16,7 @@ from ffengine.text import visible
 from ffengine.version import VERSION
 from service.results.descriptions import duration, place_of, title_of
 from service.web import problems
-from service.web.dependencies import InState
+from service.web.dependencies import SettingsDep
 
 PAGES = (
     ("/", "Jobs"),
@@ -41,7 +41,7 @@ TYPES = {
 CHART_LIBRARY, LIBRARY_VERSION = "vega.js", metadata.version("vl-convert-python")
 STATIC = resources.files("service.web.dashboard") / "static"
 
-files = APIRouter(include_in_schema=False)
+static_router = APIRouter(include_in_schema=False)
 
 
 @cache
@@ -59,18 +59,18 @@ def templates() -> jinja2.Environment:
         "json.dumps_kwargs"
     ] = {}  # in their own order: that of a study's parts and grid is that of its runs
     found.globals |= {
-        "static": lambda name: f"/static/{name}?v={digest(name)}",
+        "static": lambda name: f"/static/{name}?v={content_hash(name)}",
         "pages": PAGES,
         "version": VERSION,
         "title_of": title_of,
         "place_of": place_of,
         "duration": duration,
-        "age": age,
+        "age": time_ago,
     }
     return found
 
 
-def page(template: str, request: Request, status: int = 200, **values: Any) -> Response:
+def render_page(template: str, request: Request, status: int = 200, **values: Any) -> Response:
     """The page of a template."""
     text = templates().get_template(f"{template}.html").render(here=request.url.path, **values)
     return Response(
@@ -78,50 +78,50 @@ def page(template: str, request: Request, status: int = 200, **values: Any) -> R
     )
 
 
-def age(at: datetime) -> str:
+def time_ago(at: datetime) -> str:
     """How long ago that was, in words."""
     seconds = (datetime.now(UTC) - at).total_seconds()
     return "just now" if seconds < 10 else f"{duration(seconds)} ago"
 
 
-@files.get("/static/{name}")
-def static_file(request: Request, state: InState, name: str) -> Response:
+@static_router.get("/static/{name}")
+def static_file(request: Request, settings: SettingsDep, name: str) -> Response:
     """A file of the pages; kept by browsers as long as its address, which has its digest, stays."""
-    if name not in names():
+    if name not in static_files():
         raise problems.NoSuchPage
     lasting = (
         "public, max-age=31536000, immutable"
-        if request.query_params.get("v") == digest(name)
+        if request.query_params.get("v") == content_hash(name)
         else "public, no-cache"
     )
     headers = {
         "Cache-Control": lasting,
-        "ETag": f'"{digest(name)}"',
+        "ETag": f'"{content_hash(name)}"',
         "X-Content-Type-Options": "nosniff",
     }
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     if name == CHART_LIBRARY:
-        return _library(request, state.settings.root / "cache", headers)
+        return _chart_library_response(request, settings.root / "cache", headers)
     return Response(
         (STATIC / name).read_bytes(), headers=headers, media_type=TYPES[name[name.rindex(".") :]]
     )
 
 
 @cache
-def names() -> frozenset[str]:
+def static_files() -> frozenset[str]:
     """The files that there are."""
     return frozenset(entry.name for entry in STATIC.iterdir()) | {CHART_LIBRARY}
 
 
 @cache
-def digest(name: str) -> str:
+def content_hash(name: str) -> str:
     """What tells one content of a file from another."""
     content = LIBRARY_VERSION.encode() if name == CHART_LIBRARY else (STATIC / name).read_bytes()
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _library(request: Request, folder: Path, headers: dict[str, str]) -> Response:
+def _chart_library_response(request: Request, folder: Path, headers: dict[str, str]) -> Response:
     content = chart_library(folder)
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers["Content-Encoding"] = "gzip"

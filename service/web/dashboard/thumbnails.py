@@ -17,13 +17,13 @@ MOST_ROWS = 20  # classes shown
 MOST_VALUES = 400_000_000  # pixels of a data set that is read for its picture
 
 
-def can_be_drawn(facts: Dataset, root: Path) -> bool:
+def has_thumbnail(facts: Dataset, root: Path) -> bool:
     """Whether the data set is on this machine, and not too large to be read for a picture."""
     values = math.prod(facts.shape) * (facts.train_samples + facts.test_samples)
     return facts.shape[0] in (1, 3) and values <= MOST_VALUES and is_present(facts, root)
 
 
-def picture_size(facts: Dataset) -> tuple[int, int]:
+def thumbnail_size(facts: Dataset) -> tuple[int, int]:
     """Width and height of the picture, pixels."""
     _, height, width = facts.shape
     scale, rows = _scale(facts), min(facts.classes, MOST_ROWS)
@@ -31,10 +31,10 @@ def picture_size(facts: Dataset) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=64)
-def picture(name: str, digest: str | None, root: Path) -> bytes:
+def thumbnail(name: str, digest: str | None, root: Path) -> bytes:
     """The first training samples of each class as PNG. Raises DatasetError."""
     facts, arrays = facts_of(name, root), read(name, root).arrays
-    width, height = picture_size(facts)
+    width, height = thumbnail_size(facts)
     canvas = np.zeros((height, width, 3), np.uint8)
     scale, low, high = _scale(facts), *_range(arrays.x_train)
     for row in range(min(facts.classes, MOST_ROWS)):

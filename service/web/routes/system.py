@@ -11,11 +11,11 @@ from service.settings import Retention
 from service.store import DEAD_WORKER_SECONDS
 from service.store.database import DATABASE_ERRORS
 from service.web import problems
-from service.web.dependencies import InState
+from service.web.dependencies import ResourcesDep, SettingsDep, StoreDep
 from service.web.problems import responses
 
 router = APIRouter(tags=["system"])
-workers = APIRouter(tags=["system"])
+v1_router = APIRouter(tags=["system"])
 
 
 class Health(BaseModel):
@@ -32,10 +32,10 @@ class Readiness(BaseModel):
     broker: bool
 
 
-@workers.get("/workers", summary="Live workers", responses=responses())
-def list_workers(state: InState) -> WorkerPage:
+@v1_router.get("/workers", summary="Live workers", responses=responses())
+def list_workers(store: StoreDep) -> WorkerPage:
     """Workers that were heard of within half a minute."""
-    return WorkerPage(items=state.store.workers.alive(DEAD_WORKER_SECONDS))
+    return WorkerPage(items=store.workers.alive(DEAD_WORKER_SECONDS))
 
 
 class RetentionPage(BaseModel):
@@ -45,17 +45,18 @@ class RetentionPage(BaseModel):
     items: list[ExpiredJob]
 
 
-@workers.get("/retention", summary="What is kept, and what would go", responses=responses())
+@v1_router.get("/retention", summary="What is kept, and what would go", responses=responses())
 def read_retention(
-    state: InState,
+    store: StoreDep,
+    settings: SettingsDep,
     limit: Annotated[int, Query(ge=1, le=1000, description="of each kind of job")] = 100,
 ) -> RetentionPage:
     """A dry run: nothing is deleted.
 
     The policy is the operator's, FFLAB_RETENTION; a pinned job stays.
     """
-    policy = state.settings.retention
-    return RetentionPage(policy=policy, items=outdated(state.store, policy, limit))
+    policy = settings.retention
+    return RetentionPage(policy=policy, items=outdated(store, policy, limit))
 
 
 @router.get("/healthz", summary="Alive?")
@@ -69,17 +70,17 @@ def read_health() -> Health:
     summary="Ready?",
     responses={503: {"model": Readiness, "description": "The database or the broker is away"}},
 )
-def read_readiness(state: InState, response: Response) -> Readiness:
+def read_readiness(resources: ResourcesDep, response: Response) -> Readiness:
     """Database and broker answer.
 
     Jobs are accepted without the broker as well; they start when it is back.
     """
     try:
-        state.store.database.ping()
+        resources.store.database.ping()
         database = True
     except DATABASE_ERRORS:
         database = False
-    broker = state.reconciler.broker_ok
+    broker = resources.reconciler.broker_ok
     ready = database and broker
     response.status_code = 200 if ready else 503
     return Readiness(status="ready" if ready else "not ready", database=database, broker=broker)
@@ -91,22 +92,26 @@ def read_readiness(state: InState, response: Response) -> Readiness:
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}, **responses(problems.DatabaseAway)},
 )
-def read_metrics(state: InState) -> Response:
+def read_metrics(resources: ResourcesDep) -> Response:
     """Jobs by state, the longest wait, live workers, the broker; from the database, so the same in
     every API process.
     """
     lines = ["# HELP fflab_jobs Jobs by state, studies left out.", "# TYPE fflab_jobs gauge"]
     lines += [
-        f'fflab_jobs{{state="{name}"}} {count}' for name, count in state.store.jobs.counts().items()
+        f'fflab_jobs{{state="{name}"}} {count}'
+        for name, count in resources.store.jobs.counts().items()
     ]
-    waited = state.store.queue.longest_wait_seconds() or 0.0
+    waited = resources.store.queue.longest_wait_seconds() or 0.0
     gauges = {
         "fflab_longest_wait_seconds": (
             "Time that the job that waits longest has been queued.",
             waited,
         ),
-        "fflab_workers": ("Live workers.", len(state.store.workers.alive(DEAD_WORKER_SECONDS))),
-        "fflab_broker_up": ("1 where the broker answered last.", int(state.reconciler.broker_ok)),
+        "fflab_workers": ("Live workers.", len(resources.store.workers.alive(DEAD_WORKER_SECONDS))),
+        "fflab_broker_up": (
+            "1 where the broker answered last.",
+            int(resources.reconciler.broker_ok),
+        ),
     }
     for name, (meaning, value) in gauges.items():
         lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge", f"{name} {value:g}"]
