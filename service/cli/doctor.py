@@ -26,6 +26,7 @@ EXTRAS = {
         "altair",
         "vl_convert",
         "jinja2",
+        "prometheus_client",
         "PIL",
         "safetensors",
     ),

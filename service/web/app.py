@@ -14,6 +14,7 @@ from service.web import problems
 from service.web.dashboard import pages, templating
 from service.web.dependencies import Resources, get_owner
 from service.web.host_check import HostCheckMiddleware
+from service.web.metrics import API_PREFIX, MetricsMiddleware
 from service.web.openapi import openapi, operation_id
 from service.web.routes import catalog, datasets, jobs, results, system, webhooks
 from service.web.security_headers import SecurityHeadersMiddleware
@@ -40,14 +41,10 @@ class App(FastAPI):
         return self.openapi_schema
 
     def build_middleware_stack(self) -> ASGIApp:
-        """The framework's own stack within SizeAnswers: what limits bodies is the outermost of
-        it.
-        """
-        return SecurityHeadersMiddleware(
-            HostCheckMiddleware(
-                problems.BodyLimitProblemMiddleware(super().build_middleware_stack()), self.settings
-            )
-        )
+        """Wrap the framework's own stack, whose outermost part limits the size of bodies."""
+        stack: ASGIApp = problems.BodyLimitProblemMiddleware(super().build_middleware_stack())
+        stack = HostCheckMiddleware(stack, self.settings)
+        return MetricsMiddleware(SecurityHeadersMiddleware(stack))
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -79,14 +76,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install_handlers(app)
     for routes in (jobs, results, webhooks, catalog, datasets):
-        app.include_router(routes.router, prefix="/v1", dependencies=[Depends(get_owner)])
+        app.include_router(routes.router, prefix=API_PREFIX, dependencies=[Depends(get_owner)])
     app.include_router(
         datasets.upload_router,
-        prefix="/v1",
+        prefix=API_PREFIX,
         dependencies=[Depends(get_owner)],
         max_body_size=settings.max_upload_bytes,
     )
-    app.include_router(system.v1_router, prefix="/v1", dependencies=[Depends(get_owner)])
+    app.include_router(system.v1_router, prefix=API_PREFIX, dependencies=[Depends(get_owner)])
     app.include_router(system.router)
     for part in (pages.router, pages.sign_in_router, pages.spec_router, templating.static_router):
         app.include_router(part)

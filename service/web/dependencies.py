@@ -20,6 +20,7 @@ from service.submission import Submissions
 from service.web import problems
 from service.web.auth import Authenticator
 from service.web.event_feed import EventFeed
+from service.web.metrics import Metrics
 
 KEY_COOKIE = "fflab_key"  # of a browser that has signed in
 BEARER = HTTPBearer(
@@ -51,10 +52,16 @@ class Resources:
         )
         self.reconciler = Reconciler(self.store, settings, self.dispatcher)
         self.webhook_sender = WebhookSender(self.store.deliveries, settings)
+        self.metrics = Metrics(
+            self.store,
+            broker_up=lambda: self.reconciler.broker_ok,
+            event_clients=lambda: self.event_feed.waiting,
+        )
 
     async def open(self) -> None:
         """Begin the background work."""
         await run_in_threadpool(self.store.migrate)
+        await run_in_threadpool(self.metrics.start)
         self.event_feed.start()
         self.reconciler.start()
         self.webhook_sender.start()

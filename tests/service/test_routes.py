@@ -453,9 +453,9 @@ def test_health_readiness_and_metrics(client: httpx.Client, resources: Resources
         for line in client.get("/metrics").text.splitlines()
         if not line.startswith("#")
     )
-    assert metrics['fflab_jobs{state="queued"}'] == "1"
+    assert float(metrics['fflab_jobs{state="queued"}']) == 1
     assert float(metrics["fflab_longest_wait_seconds"]) >= 0.0
-    assert metrics["fflab_workers"] == "0"
+    assert float(metrics["fflab_workers"]) == 0
 
 
 def test_the_type_of_every_problem_is_an_address_that_explains_it(client: httpx.Client) -> None:

@@ -12,6 +12,7 @@ from service.store import DEAD_WORKER_SECONDS
 from service.store.database import DATABASE_ERRORS
 from service.web import problems
 from service.web.dependencies import ResourcesDep, SettingsDep, StoreDep
+from service.web.metrics import MEDIA_TYPE
 from service.web.problems import responses
 
 router = APIRouter(tags=["system"])
@@ -95,27 +96,10 @@ def read_readiness(resources: ResourcesDep, response: Response) -> Readiness:
 def read_metrics(resources: ResourcesDep) -> Response:
     """Jobs by state, the longest wait, live workers, the broker; from the database, so the same in
     every API process.
+
+    Histograms of requests and of the times of jobs: counted by this process since its start.
     """
-    lines = ["# HELP fflab_jobs Jobs by state, studies left out.", "# TYPE fflab_jobs gauge"]
-    lines += [
-        f'fflab_jobs{{state="{name}"}} {count}'
-        for name, count in resources.store.jobs.counts().items()
-    ]
-    waited = resources.store.queue.longest_wait_seconds() or 0.0
-    gauges = {
-        "fflab_longest_wait_seconds": (
-            "Time that the job that waits longest has been queued.",
-            waited,
-        ),
-        "fflab_workers": ("Live workers.", len(resources.store.workers.alive(DEAD_WORKER_SECONDS))),
-        "fflab_broker_up": (
-            "1 where the broker answered last.",
-            int(resources.reconciler.broker_ok),
-        ),
-    }
-    for name, (meaning, value) in gauges.items():
-        lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge", f"{name} {value:g}"]
-    return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(resources.metrics.render(), media_type=MEDIA_TYPE)
 
 
 @router.get(

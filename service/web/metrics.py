@@ -1,0 +1,187 @@
+"""What /metrics tells Prometheus. Each app has a registry of its own.
+
+Gauges are read from the database and from this process when they are asked for. Histograms count
+from the start of this process; those of jobs are brought up to date when they are asked for.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.store import DEAD_WORKER_SECONDS, Store
+from service.store.job_times import JobTimes
+
+MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+JOB_BUCKETS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 28_800.0, 86_400.0)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+API_PREFIX = "/v1"
+NO_ROUTE = "none"
+OVERLAP_SECONDS = 60.0  # a change of a job may be committed so long after the time that it bears
+
+
+class Metrics:
+    """The metrics of one app."""
+
+    def __init__(
+        self, store: Store, *, broker_up: Callable[[], bool], event_clients: Callable[[], int]
+    ) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Histogram(
+            "fflab_http_request_seconds",
+            "Time from a request to the head of its answer.",
+            ("route", "method", "status"),
+            buckets=REQUEST_BUCKETS,
+            registry=self._registry,
+        )
+        self._jobs = JobHistograms(store.times, self._registry)
+        self._registry.register(ServiceGauges(store, broker_up, event_clients))
+        ProcessCollector(registry=self._registry)
+
+    def start(self) -> None:
+        """Begin to count jobs."""
+        self._jobs.start()
+
+    def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a request: by its route's template, so that there are only so many series."""
+        known = method if method in METHODS else "other"
+        self._requests.labels(route, known, f"{status // 100}xx").observe(seconds)
+
+    def render(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        self._jobs.update()
+        return generate_latest(self._registry)
+
+
+class JobHistograms:
+    """How long jobs waited and ran: those that started or ended since this process did."""
+
+    def __init__(self, times: JobTimes, registry: CollectorRegistry) -> None:
+        self._times = times
+        self._waits = Histogram(
+            "fflab_job_wait_seconds",
+            "Time from a job's submission to its first start.",
+            ("kind",),
+            buckets=JOB_BUCKETS,
+            registry=registry,
+        )
+        self._runs = Histogram(
+            "fflab_job_run_seconds",
+            "Time that jobs which have ended had run, all attempts together.",
+            ("kind", "state"),
+            buckets=JOB_BUCKETS,
+            registry=registry,
+        )
+        self._lock = threading.Lock()
+        self._begun_at = self._read_at = float("inf")
+        self._counted: dict[tuple[str, str, float], float] = {}  # what was counted -> its time
+
+    def start(self) -> None:
+        """Count what starts or ends from now on."""
+        self._begun_at = self._read_at = self._times.now()
+
+    def update(self) -> None:
+        """Count what has started or ended since the last look."""
+        with self._lock:
+            since = max(self._begun_at, self._read_at - OVERLAP_SECONDS)
+            found = self._times.since(since)
+            for job in found.started:
+                if self._is_new("start", job.id, job.started_at):
+                    self._waits.labels(job.kind).observe(job.waited_seconds)
+            for run in found.ended:
+                if self._is_new("end", run.id, run.finished_at):
+                    self._runs.labels(run.kind, run.state).observe(run.ran_seconds)
+            self._read_at = found.now
+            recent = found.now - OVERLAP_SECONDS
+            self._counted = {key: at for key, at in self._counted.items() if at >= recent}
+
+    def _is_new(self, what: str, job_id: str, at: float) -> bool:
+        key = (what, job_id, at)
+        is_new = key not in self._counted
+        self._counted[key] = at
+        return is_new
+
+
+class ServiceGauges(Collector):
+    """What is so at the moment: the first four are the same in every API process."""
+
+    def __init__(
+        self, store: Store, broker_up: Callable[[], bool], event_clients: Callable[[], int]
+    ) -> None:
+        self._store, self._broker_up, self._event_clients = store, broker_up, event_clients
+
+    def describe(self) -> list[Metric]:
+        """Nothing: to name the metrics the database need not be read."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the database. Raises what it raises."""
+        jobs = GaugeMetricFamily(
+            "fflab_jobs", "Jobs by state, studies left out.", labels=("state",)
+        )
+        for state, count in self._store.jobs.counts().items():
+            jobs.add_metric((state,), count)
+        yield jobs
+        waited = self._store.queue.longest_wait_seconds() or 0.0
+        workers = self._store.workers.alive(DEAD_WORKER_SECONDS)
+        busy = sum(worker.job is not None for worker in workers)
+        for name, meaning, value in (
+            (
+                "fflab_longest_wait_seconds",
+                "Time that the job that waits longest has been queued.",
+                waited,
+            ),
+            ("fflab_workers", "Live workers.", len(workers)),
+            ("fflab_busy_workers", "Live workers that run a job.", busy),
+            ("fflab_broker_up", "1 where the broker answered last.", int(self._broker_up())),
+            (
+                "fflab_event_clients",
+                "Clients that wait for events or for the end of a job at this process.",
+                self._event_clients(),
+            ),
+        ):
+            yield GaugeMetricFamily(name, meaning, value=value)
+
+
+def route_template(scope: Scope) -> str:
+    """The template of the route that took a request, as /v1/jobs/{job_id}; "none" where none did.
+
+    A route of an included router knows its path without the prefix.
+    """
+    route = scope.get("route")
+    if not isinstance(route, Route):
+        return NO_ROUTE
+    is_whole = route.path_regex.match(scope["path"]) is not None
+    return route.path if is_whole else API_PREFIX + route.path
+
+
+class MetricsMiddleware:
+    """Measures each request up to the head of its answer, so that streams count like others."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on; look at the answer's first message."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+
+        async def measured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                metrics: Metrics = scope["app"].state.resources.metrics
+                seconds = time.perf_counter() - began
+                metrics.observe_request(
+                    route_template(scope), scope["method"], message["status"], seconds
+                )
+            await send(message)
+
+        await self.app(scope, receive, measured)
