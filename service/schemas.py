@@ -3,12 +3,20 @@
 The service writes these models and the client reads them.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
+from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainSpec
 from service.jobs import Event, Job, JobState
+
+Result = TrainResult | CheckResult | StudyResult
+Spec = TrainSpec | CheckSpec | StudySpec
+RESULT: TypeAdapter[Result] = TypeAdapter(AnyResult)
+SPEC: TypeAdapter[Spec] = TypeAdapter(AnySpec)
 
 
 class JobPage(BaseModel):
@@ -31,6 +39,16 @@ class RowPage(BaseModel):
     """The tidy rows of a job so far."""
 
     items: list[dict[str, Any]]
+
+
+def row_key(row: Mapping[str, Any]) -> str:
+    """What makes a tidy row, or a check's cell, unique within its job.
+
+    Nothing but these fields need be in the row.
+    """
+    place = ("seed", "width", "layer", "epoch", "split", "method")
+    fields = place if "method" in row else ("seed", "layer", "epoch", "split")
+    return "/".join(str(row[field]) for field in fields)
 
 
 class ChartLine(BaseModel):

@@ -8,11 +8,11 @@ operator asks for it.
 import contextlib
 import logging
 import time
-from typing import Literal
 
 from pydantic import BaseModel
 
 from service.artifacts import Artifacts
+from service.jobs import JobKind
 from service.settings import Retention
 from service.store import NotAllowed, Store
 from service.store.identity import settle
@@ -29,7 +29,7 @@ class ExpiredJob(BaseModel):
     """A job that the retention lets go."""
 
     id: str
-    kind: Literal["train", "check", "study"]
+    kind: JobKind
     name: str | None
     ended_days_ago: float
     reason: str

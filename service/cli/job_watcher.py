@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from service.client import Client, Refused, Unreachable
 from service.jobs import Event, Job
+from service.schemas import row_key
 
 AWAY_SECONDS = 600.0  # a service that is away for longer is given up
 AWAY_STATUS = frozenset({502, 503, 504})
@@ -37,7 +38,7 @@ class JobProgress:
         self.warnings: list[str] = []
         self.findings: list[Row] = []
         self.runs: list[Job] = []
-        self._rows: dict[tuple[Any, ...], Row] = {}
+        self._rows: dict[str, Row] = {}
         self._runs_read = 0.0
 
     def apply(self, event: Event) -> None:
@@ -54,7 +55,7 @@ class JobProgress:
             )
         elif event.type == "rows":
             self._rows |= {
-                _identity(row): row for row in data["rows"]
+                row_key(row): row for row in data["rows"]
             }  # a job that was resumed may measure an epoch again
         elif event.type == "log" and data.get("level") in ("warning", "error"):
             self.warnings.append(str(data["message"]))
@@ -149,9 +150,3 @@ def _refuse_for_good(error: Unreachable | Refused, lost: float) -> None:
         isinstance(error, Refused) and error.status not in AWAY_STATUS
     ) or time.monotonic() - lost > AWAY_SECONDS:
         raise error
-
-
-def _identity(row: Row) -> tuple[Any, ...]:
-    return tuple(
-        row.get(key) for key in ("seed", "layer", "epoch", "split", "width", "method", "batch_size")
-    )

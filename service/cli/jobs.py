@@ -2,7 +2,7 @@
 
 import sys
 from itertools import islice
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -18,9 +18,7 @@ from service.cli.options import (
     resolve,
     show_json,
 )
-from service.jobs import JobState
-
-Priority = Literal["low", "normal", "high"]
+from service.jobs import JobKind, JobState, Priority
 
 
 def submit(
@@ -77,9 +75,7 @@ def submit(
 
 def jobs(
     state: Annotated[JobState | None, typer.Option(help="Only jobs in that state.")] = None,
-    kind: Annotated[
-        Literal["train", "check", "study"] | None, typer.Option(help="Only jobs of that kind.")
-    ] = None,
+    kind: Annotated[JobKind | None, typer.Option(help="Only jobs of that kind.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only jobs with that tag.")] = None,
     search: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Only jobs with that in their name.")

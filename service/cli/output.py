@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from string import ascii_uppercase
 from typing import Protocol
 
@@ -15,8 +15,8 @@ from rich.text import Text
 
 from ffengine.results import Diagnostic
 from ffengine.text import visible
-from service.jobs import TERMINAL, Job, JobState
-from service.results.descriptions import ACTIONS, duration, provenance_lines, title_of
+from service.jobs import ACTIONS, TERMINAL, Job, JobState
+from service.results.descriptions import duration, provenance_lines, time_ago, title_of
 from service.results.job_diff import ABSENT, JobDiff, intervals_disjoint
 from service.results.paper_comparison import ComparisonRow, legend
 
@@ -107,7 +107,7 @@ def _job_cell(job: Job, column: str) -> Cell:
         "done": f"{job.progress.fraction:.0%}",
         "name": job.name or "",
         "by": job.submitted_by or "",
-        "submitted": age(job.created_at)
+        "submitted": time_ago(job.created_at)
         if out.is_terminal
         else job.created_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
@@ -289,19 +289,10 @@ def _line_reporter(console: Console) -> ProgressCallback:
     return tell
 
 
-def age(moment: datetime) -> str:
-    """How long ago, in the largest unit that fits."""
-    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
-
-
 def coloured(state: str) -> Text:
     """A state in its colour."""
     return Text(state, STYLES[state])
 
 
 def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC  ({age(at)})"
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC  ({time_ago(at)})"

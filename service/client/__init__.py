@@ -16,8 +16,8 @@ from service.client.errors import (
     VersionSkew,
 )
 from service.client.notebook_display import Charts, Picture
-from service.client.requests import Result
 from service.client.sync_client import Client, JobHandle
+from service.schemas import Result
 
 __all__ = [
     "AsyncClient",

@@ -26,10 +26,11 @@ from service.client.job_handle import (
 )
 from service.client.notebook_display import FORMATS, Charts
 from service.client.progress import progress_reporter
-from service.client.requests import ApiRequest, Document, Result, Spec
+from service.client.requests import ApiRequest, Document, Spec
 from service.client.retries import ATTEMPTS, RetryPolicy
 from service.client.stream import EventStream
 from service.jobs import Event, Job
+from service.schemas import Result
 
 if TYPE_CHECKING:
     import pandas as pd

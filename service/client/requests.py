@@ -13,21 +13,18 @@ import httpx
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from ffengine.cost import Estimate
-from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.text import STORED
+from service import schemas
 from service.client.errors import error_from, not_fflab, version_skew
 from service.jobs import Job
-from service.schemas import ChartList, JobPage, RowPage
+from service.schemas import RESULT, ChartList, JobPage, Result, RowPage
 
 T = TypeVar("T")
-Result = TrainResult | CheckResult | StudyResult
-Spec = TrainSpec | CheckSpec | StudySpec | Mapping[str, JsonValue]
+Spec = schemas.Spec | Mapping[str, JsonValue]
 Document = dict[str, Any]  # JSON whose form the caller knows
 SLACK_SECONDS = 30.0  # beyond what a long poll may take
 DOWNLOAD_SECONDS = 120.0
 
-_RESULT: TypeAdapter[Result] = TypeAdapter(AnyResult)
 _DOCUMENT: TypeAdapter[Document] = TypeAdapter(Document)
 
 
@@ -151,7 +148,7 @@ def delete(job_id: str) -> ApiRequest[bytes]:
 def result(job_id: str) -> ApiRequest[Result]:
     """The typed result."""
     return ApiRequest(
-        "GET", job_path(job_id, "result"), _RESULT.validate_json, timeout_seconds=DOWNLOAD_SECONDS
+        "GET", job_path(job_id, "result"), RESULT.validate_json, timeout_seconds=DOWNLOAD_SECONDS
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from ffengine.activations import ACTIVATIONS
 from ffengine.entry import Described, describe, entries, meaning_of
@@ -14,13 +14,13 @@ from ffengine.presets import PRESETS
 from ffengine.spec import (
     BASELINE_MEANING,
     PREPROCESS_MEANING,
-    AnySpec,
     CheckSpec,
     StudySpec,
     TrainSpec,
 )
 from ffengine.study import resolved
 from ffengine.theorems import THEOREMS
+from service.schemas import SPEC
 from service.web.dataset_facts import DatasetFacts, catalogue_datasets
 
 
@@ -75,7 +75,7 @@ def build_catalog() -> Catalog:
         baselines=[_line(name, meaning) for name, meaning in BASELINE_MEANING.items()],
         theorems=[_line(str(number), theorem.statement) for number, theorem in THEOREMS.items()],
         kinds=[describe(entry, "kind") for entry in (TrainSpec, CheckSpec, StudySpec)],
-        spec_schema=TypeAdapter(AnySpec).json_schema(),
+        spec_schema=SPEC.json_schema(),
     )
 
 

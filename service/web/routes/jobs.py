@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from ffengine.cost import Estimate
 from ffengine.text import UserText, composed
 from service.background.retention import remove_job
-from service.jobs import Job, JobState
+from service.jobs import Job, JobKind, JobState, Priority
 from service.schemas import EventPage, JobPage
 from service.store import NotAllowed, PartOfStudy
 from service.submission import JobRequest
@@ -51,7 +51,7 @@ class JobChanges(BaseModel):
 
     name: UserText | None = None
     tags: list[UserText] = Field(default=[], max_length=20)
-    priority: Literal["low", "normal", "high"] = Field(
+    priority: Priority = Field(
         "normal", description="where it stands in the queue; of a study, its runs"
     )
     pinned: bool = Field(False, description="keep it, whatever the retention says")
@@ -129,9 +129,7 @@ def list_jobs(
         str | None, Query(max_length=100, description="next_cursor of the page before")
     ] = None,
     state: Annotated[JobState | None, Query(description="only jobs in this state")] = None,
-    kind: Annotated[
-        Literal["train", "check", "study"] | None, Query(description="only jobs of this kind")
-    ] = None,
+    kind: Annotated[JobKind | None, Query(description="only jobs of this kind")] = None,
     tag: Annotated[SearchText | None, Query(description="only jobs that have this tag")] = None,
     name: Annotated[SearchText | None, Query(description="only jobs of exactly this name")] = None,
     search: Annotated[

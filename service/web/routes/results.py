@@ -5,16 +5,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import TypeAdapter
 
-from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
+from ffengine.results import AnyResult, StudyResult
 from ffengine.spec import TrainSpec
 from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
 from service.jobs import Job
 from service.results.csv_export import csv_pieces
 from service.results.npz_export import stream_npz
-from service.schemas import ChartLine, ChartList, RowPage
+from service.schemas import RESULT, ChartLine, ChartList, RowPage
 from service.store import Store
 from service.web import problems
 from service.web.dependencies import ArtifactsDep, StoreDep
@@ -28,7 +27,6 @@ from service.web.security_headers import DRAWING, INERT
 router = APIRouter(tags=["results"])
 
 EVENTS_AT_ONCE = 1_000
-_RESULT: TypeAdapter[TrainResult | CheckResult | StudyResult] = TypeAdapter(AnyResult)
 IfNoneMatch = Annotated[
     str | None, Header(description="the ETag of what you have: 304 where it has not changed")
 ]
@@ -52,7 +50,7 @@ def read_result(job_id: JobId, store: StoreDep, if_none_match: IfNoneMatch = Non
         if job.kind != "study":
             return document
         # one that an earlier version stored is answered as this one reads it
-        return _RESULT.validate_json(document).model_dump_json()
+        return RESULT.validate_json(document).model_dump_json()
 
     return file_response(
         job, version, "result.json", "application/json", make, if_none_match, inline=True
@@ -72,7 +70,7 @@ def read_csv(job_id: JobId, store: StoreDep, if_none_match: IfNoneMatch = None) 
     job, version, document = find_result(store, job_id)
 
     def make() -> Iterator[bytes]:
-        return csv_pieces(_RESULT.validate_json(document))
+        return csv_pieces(RESULT.validate_json(document))
 
     return file_response(job, version, "result.csv", "text/csv; charset=utf-8", make, if_none_match)
 
@@ -93,7 +91,7 @@ def read_npz(
     with `numpy.load(file, allow_pickle=False)`.
     """
     job, version, document = find_result(store, job_id)
-    result = _RESULT.validate_json(document)
+    result = RESULT.validate_json(document)
     if isinstance(result, StudyResult):
         raise problems.NoSamples(
             f"{job_id} is a study: each of its runs has its own, {job.links['children']}"
