@@ -1,7 +1,4 @@
-"""What the API answers with, beside jobs and results.
-
-The service writes these models and the client reads them.
-"""
+"""The bodies of answers that the service writes and the client reads, beside `Job`."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -42,9 +39,9 @@ class RowPage(BaseModel):
 
 
 def row_key(row: Mapping[str, Any]) -> str:
-    """What makes a tidy row, or a check's cell, unique within its job.
+    """Return what makes a tidy row, or a check's cell, unique within its job.
 
-    Nothing but these fields need be in the row.
+    The row needs no fields but these.
     """
     place = ("seed", "width", "layer", "epoch", "split", "method")
     fields = place if "method" in row else ("seed", "layer", "epoch", "split")
@@ -66,7 +63,7 @@ class ChartList(BaseModel):
 
 
 class WorkerInfo(BaseModel):
-    """What a worker says of itself."""
+    """What a worker reports of itself."""
 
     id: str
     host: str
@@ -79,7 +76,7 @@ class WorkerInfo(BaseModel):
 
 
 class WorkerLine(WorkerInfo):
-    """A live worker."""
+    """A live worker, and the seconds since its last sign of life."""
 
     silent_seconds: float
 
@@ -91,7 +88,7 @@ class WorkerPage(BaseModel):
 
 
 class DeliveryAttempt(BaseModel):
-    """One try to deliver a message."""
+    """One attempt to deliver a message."""
 
     at: datetime
     status: int | None = Field(description="of the answer; null: there was none")
@@ -100,7 +97,7 @@ class DeliveryAttempt(BaseModel):
 
 
 class Delivery(BaseModel):
-    """A message: the header webhook-id is its id."""
+    """A message; the header webhook-id holds its id."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -114,7 +111,7 @@ class Delivery(BaseModel):
 
 
 class DeliveryPage(BaseModel):
-    """Who is told of a job, of which states, and what became of it."""
+    """The webhook of a job, the states that it is told, and the messages to it."""
 
     url: str | None
     states: list[JobState]

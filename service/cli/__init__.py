@@ -3,6 +3,10 @@
 Exit codes: 0 done; 1 the job failed, or doctor found a fault; 2 usage, an invalid spec or setting,
 or a missing extra; 3 the service cannot be reached or started; 4 there is no such job, data set or
 key; 130 interrupted.
+
+Commands import what they need in their own bodies. So `fflab --help` and completion start in a
+fraction of a second, and the base install, without the extras `server` and `worker`, has every
+command that it can run. Elsewhere in this package imports stand at the top of a module.
 """
 
 import os
@@ -84,9 +88,7 @@ app.command("webhook-secret", epilog="Example: fflab webhook-secret --home /srv/
 
 
 def main() -> None:
-    """Run the command; every failure is one line on standard error and an exit code, never a
-    traceback.
-    """
+    """Run the command; each failure is one line on standard error and an exit code."""
     try:
         try:
             app(prog_name="fflab")
@@ -105,7 +107,7 @@ def main() -> None:
 
 
 def exit_code(error: Exception) -> int:
-    """What a failure means to a script."""
+    """Return the exit code of a failure."""
     if isinstance(error, NotFound):
         return EXIT_NOT_FOUND
     if isinstance(error, Refused):
@@ -116,7 +118,7 @@ def exit_code(error: Exception) -> int:
 
 
 def _end_quietly() -> NoReturn:
-    """Whoever reads our output has closed it, as `head` does; nothing is wrong."""
+    """End without an error: the reader of the output, such as `head`, has closed it."""
     os.dup2(
         os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
     )  # so that the interpreter's last flush does not fail

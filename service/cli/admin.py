@@ -1,6 +1,4 @@
-"""Commands for data sets and for whoever keeps the service: keys, retention, the secret of
-webhooks.
-"""
+"""Commands of data sets, and of the operator: keys, retention, the secret of webhooks."""
 
 import json
 from collections.abc import Sequence
@@ -93,8 +91,9 @@ def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
 
 @data_app.command("import")
 def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -> None:
-    """Bring a data set below the data root, verified: the folder of a known one's files, or an .npz
-    of x and y under a new name.
+    """Import a data set below the data root, and verify it.
+
+    SOURCE is the folder of a known data set's files, or an .npz of x and y under a new name.
     """
     from service.cli.imports import import_files
 
@@ -108,7 +107,7 @@ def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -
 
 @keys_app.command("create")
 def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Make an API key; it is shown this once.
+    """Make an API key. It is shown only this once.
 
     From then on the service refuses requests without a key.
     """
@@ -217,7 +216,7 @@ def _show_jobs(jobs: "Sequence[ExpiredJob]", what: str) -> None:
 
 
 def _show_artifacts(strays: "Sequence[Unknown]", what: str) -> None:
-    """Artifacts that belong to no job; nothing where there are none."""
+    """Print the artifacts that belong to no job; nothing if there are none."""
     from service.cli.output import table
 
     if strays:
@@ -231,7 +230,8 @@ def _show_artifacts(strays: "Sequence[Unknown]", what: str) -> None:
 def webhook_secret(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show the secret that signs webhooks.
 
-    It is FFLAB_WEBHOOK_SECRET, or one that was made; jobs may have one of their own.
+    The service uses FFLAB_WEBHOOK_SECRET, or else a secret that it made. Jobs may have one of their
+    own.
     """
     given = load_settings(home).webhook_secret
     with open_store(home) as store:

@@ -1,5 +1,7 @@
-"""What the shell may complete: jobs, presets and files, fields of a spec; silent where the service
-does not answer.
+"""Shell completion of jobs, presets, files and fields of a spec.
+
+It offers less where the service does not answer, and never prints an error. It runs at each press
+of a key, so that its functions import what they need themselves.
 """
 
 import os
@@ -24,7 +26,7 @@ Offer = tuple[str, str]  # what is completed, and its meaning
 
 
 def jobs(incomplete: str) -> list[Offer]:
-    """Ids and names of the newest jobs."""
+    """Offer ids and names of the newest jobs."""
     offers: list[Offer] = [("last", "the newest job")]
     with _ignoring_errors(), _client() as client:
         for job in islice(client.jobs(limit=OFFERED_JOBS), OFFERED_JOBS):
@@ -34,7 +36,7 @@ def jobs(incomplete: str) -> list[Offer]:
 
 
 def specs(incomplete: str) -> list[Offer]:
-    """Presets, and files that may hold a spec."""
+    """Offer presets, and files that may hold a spec."""
     from ffengine.presets import PRESETS
 
     offers: list[Offer] = [(preset.name, preset.meaning) for preset in PRESETS.values()]
@@ -51,9 +53,7 @@ def specs(incomplete: str) -> list[Offer]:
 
 
 def settings(incomplete: str) -> list[Offer]:
-    """Fields of the spec that the command is given, and the values of those that are chosen by
-    name.
-    """
+    """Offer the fields of the command's spec, and the values of fields that are chosen by name."""
     from service.specs.files import apply, read_document
     from service.specs.schema_fields import fields_of
 
@@ -75,9 +75,7 @@ def settings(incomplete: str) -> list[Offer]:
 
 
 def outputs(incomplete: str) -> list[Offer]:
-    """Names of files that say what is written into them: the charts that the job has, and the
-    rest.
-    """
+    """Offer names of output files: the charts that the job has, and the other formats."""
     offers: list[Offer] = [(name, "") for name in FILES]
     with _ignoring_errors(), _client() as client:
         asked = _first_argument(_words())
@@ -97,7 +95,7 @@ def outputs(incomplete: str) -> list[Offer]:
 
 
 def _words() -> list[str]:
-    """The words of the command line so far, as the shell tells them; bash takes `a=b` for three."""
+    """Return the words of the command line so far; bash splits `a=b` in three."""
     text = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
     try:
         return shlex.split(text.replace("\n=\n", "="))
@@ -106,7 +104,7 @@ def _words() -> list[str]:
 
 
 def _first_argument(words: list[str]) -> str:
-    """What the command is about: its first word that is no option."""
+    """Return the first word after the command that is no option."""
     return next(
         (
             word
@@ -118,7 +116,7 @@ def _first_argument(words: list[str]) -> str:
 
 
 def devices(incomplete: str) -> list[Offer]:
-    """Devices by kind."""
+    """Offer devices."""
     return _with_prefix(
         [("auto", "the first GPU, else the processor"), ("cpu", ""), ("cuda:0", "the first GPU")],
         incomplete,
@@ -126,21 +124,21 @@ def devices(incomplete: str) -> list[Offer]:
 
 
 def datasets(incomplete: str) -> list[Offer]:
-    """Data sets of the catalogue."""
+    """Offer the data sets of the catalogue."""
     from ffengine.datasets import DATASETS
 
     return _with_prefix([(facts.name, facts.meaning) for facts in DATASETS.values()], incomplete)
 
 
 def presets(incomplete: str) -> list[Offer]:
-    """Ready-made studies."""
+    """Offer the ready-made studies."""
     from ffengine.presets import PRESETS
 
     return _with_prefix([(preset.name, preset.meaning) for preset in PRESETS.values()], incomplete)
 
 
 def _with_prefix(offers: Iterable[Offer], incomplete: str) -> list[Offer]:
-    """Those that begin so; without names that no command line should hold."""
+    """Return the offers with that beginning, without names that a terminal should not show."""
     from ffengine.text import visible
 
     fitting = {
@@ -159,9 +157,7 @@ def _client() -> "Client":
 
 @contextmanager
 def _ignoring_errors() -> Iterator[None]:
-    """Whoever presses a key does not want to read of what is wrong with files, settings or the
-    service.
-    """
+    """Ignore faults of files, settings and service: completion must not print them."""
     from service.client import FflabError
     from service.specs.files import SpecError
 

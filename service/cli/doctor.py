@@ -1,4 +1,7 @@
-"""`fflab doctor`: what is installed, reachable and writable, and what to do about what is not."""
+"""`fflab doctor`: checks what is installed, reachable and writable, and says what to do.
+
+It runs without the extras, too: a check that needs one imports it itself.
+"""
 
 import os
 import platform
@@ -38,7 +41,7 @@ Verdict = Literal["ok", "warn", "fail"]
 
 
 class Check(NamedTuple):
-    """One line: what was looked at, how it is, and what to do."""
+    """The outcome of one check: its subject, a verdict, what was found, and what to do."""
 
     what: str
     verdict: Verdict
@@ -47,7 +50,7 @@ class Check(NamedTuple):
 
 
 def run_checks(settings: Settings) -> Iterator[Check]:
-    """All checks, in the order in which one would mend what they find."""
+    """Yield all checks, in the order in which one would mend what they find."""
     installation: tuple[Callable[[Settings], Iterator[Check]], ...] = (
         _python,
         _extras,
@@ -63,7 +66,7 @@ def _python(_settings: Settings) -> Iterator[Check]:
 
 
 def _extras(_settings: Settings) -> Iterator[Check]:
-    """What is installed beyond the client: a machine that only submits needs neither."""
+    """Check the extras. A machine that only submits needs neither."""
     for extra, packages in EXTRAS.items():
         missing = [package for package in packages if not installed(package)]
         if missing:
@@ -74,7 +77,7 @@ def _extras(_settings: Settings) -> Iterator[Check]:
 
 
 def installed(package: str) -> bool:
-    """Whether a package is there, without importing it."""
+    """Whether a package is installed; it is not imported."""
     try:
         return find_spec(package) is not None
     except ModuleNotFoundError:
@@ -192,7 +195,7 @@ def _database(settings: Settings) -> Iterator[Check]:
 
 
 def _artifacts(settings: Settings) -> Iterator[Check]:
-    """Whether the artifacts in the home are those of the database."""
+    """Check that the artifacts in the home belong to the database."""
     if not _has_server():
         return
     from sqlalchemy.exc import SQLAlchemyError

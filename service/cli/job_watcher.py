@@ -1,6 +1,4 @@
-"""Following a job: what is known of it so far, kept up to date by its events; a service that is
-away is waited for.
-"""
+"""Follows a job by its events, and waits for a service that is away."""
 
 import time
 from collections import defaultdict
@@ -22,7 +20,7 @@ T = TypeVar("T")
 
 
 class JobProgress:
-    """One job as its events tell of it."""
+    """What the events of one job have said so far."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -42,7 +40,7 @@ class JobProgress:
         self._runs_read = 0.0
 
     def apply(self, event: Event) -> None:
-        """What has happened."""
+        """Take in an event."""
         data, self.heard, self.away = event.data, time.monotonic(), False
         if event.type == "state":
             self.state, self.worker = str(data["state"]), str(data.get("worker") or self.worker)
@@ -72,7 +70,7 @@ class JobProgress:
 
     @property
     def eta(self) -> float | None:
-        """Seconds that it will take still."""
+        """The seconds that the job is expected to take still."""
         return (
             None
             if self.eta_seconds is None
@@ -80,7 +78,7 @@ class JobProgress:
         )
 
     def curve(self, figure: str, split: str) -> list[tuple[float, float]]:
-        """A figure of the layer that was measured last, epoch by epoch, as the mean over seeds."""
+        """Return (epoch, mean over seeds) of a figure, for the layer that was measured last."""
         layer, found = self.layer, defaultdict(list)
         for row in self.rows:
             if row["layer"] == layer and row["split"] == split and row.get(figure) is not None:
@@ -90,7 +88,7 @@ class JobProgress:
         ]
 
     def finish(self, client: Client, job: Job) -> None:
-        """How it has ended."""
+        """Take in the job after its end."""
         self.job, self.state = job, job.state.value
         self.fraction, self.message, self.eta_seconds = (
             job.progress.fraction,
@@ -100,7 +98,7 @@ class JobProgress:
         self.read_runs(client, again=True)
 
     def read_runs(self, client: Client, *, again: bool = False) -> None:
-        """Look at a study's runs, unless that was done a moment ago."""
+        """Read a study's runs, unless they were read a moment ago."""
         if self.job.kind != "study" or (
             time.monotonic() - self._runs_read < RUNS_SECONDS and not again
         ):
@@ -115,9 +113,7 @@ class JobProgress:
 
 
 def follow_events(client: Client, watched: JobProgress) -> Iterator[Event]:
-    """The events of a job from the first to the last, also where the service is away for a
-    while.
-    """
+    """Yield the events of a job from the first to the last, waiting for a service that is away."""
     after = 0
     lost: float | None = None
     while True:
@@ -134,7 +130,10 @@ def follow_events(client: Client, watched: JobProgress) -> Iterator[Event]:
 
 
 def retry_while_unavailable(ask: Callable[[], T]) -> T:
-    """The answer to a question, asked again while the service is away."""
+    """Call `ask` until the service answers, and return the answer.
+
+    Raises Unreachable or Refused after ten minutes, or for a refusal that waiting does not change.
+    """
     lost = time.monotonic()
     while True:
         try:
@@ -145,7 +144,7 @@ def retry_while_unavailable(ask: Callable[[], T]) -> T:
 
 
 def _refuse_for_good(error: Unreachable | Refused, lost: float) -> None:
-    """Raise the error where waiting does not help, or has lasted long enough."""
+    """Raise the error if waiting does not help, or has lasted long enough."""
     if (
         isinstance(error, Refused) and error.status not in AWAY_STATUS
     ) or time.monotonic() - lost > AWAY_SECONDS:

@@ -1,4 +1,4 @@
-"""Commands about jobs: submit, list, show, change, delete, and what may be asked of them."""
+"""Commands of jobs: submit, list, show, change, delete, and actions."""
 
 import sys
 from itertools import islice
@@ -87,7 +87,7 @@ def jobs(
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many at the most.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, newest first. In a pipe: a line of tab-separated columns for each."""
+    """List jobs, newest first. In a pipe, each is a line of tab-separated columns."""
     from service.cli.output import jobs_table
 
     given = {
@@ -107,7 +107,7 @@ def jobs(
 
 
 def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
-    """Show a job. Last the address of its page, and what can be done with it."""
+    """Show a job. Its last lines are the address of its page, and what can be done with it."""
     from service.cli.output import job_lines
 
     with make_client() as client:
@@ -120,9 +120,10 @@ def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
 
 def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption = False) -> None:
-    """Say what a spec would cost.
+    """Estimate what a spec would cost.
 
-    In runs, operations, memory, and time by kind of device; and which limits it passes.
+    Prints runs, operations, memory, and the time on each kind of device; and which limits the spec
+    passes.
     """
     from service.cli.output import table
     from service.client import Refused
@@ -150,7 +151,7 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
 
 
 def log(job_id: JobArgument) -> None:
-    """Print a job's log. Its states, what its workers noted, and their warnings."""
+    """Print a job's log. It has the job's states, and the notes and warnings of its workers."""
     with make_client() as client:
         typer.echo(
             visible(client.download(resolve(client, job_id).id, "log").decode(), keep="\n\t"),
@@ -205,7 +206,7 @@ def retry(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
 
 def act(job_id: str, action: str, as_json: bool) -> None:
-    """Ask for something to be done with a job, and show its state."""
+    """Ask for an action on a job, and print its state."""
     with make_client() as client:
         job = client.act(resolve(client, job_id).id, action)
     if as_json:

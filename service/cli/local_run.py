@@ -1,4 +1,4 @@
-"""`fflab run`: a spec in this process, without a service."""
+"""`fflab run`: runs a spec in this process, without a service."""
 
 import hashlib
 import json
@@ -28,10 +28,17 @@ def run_here(
     weights: Path | None = None,
     as_json: bool,
 ) -> None:
-    """Run a spec and print its figures, or write its result; a training run's weights where the
-    output is a .safetensors file.
+    """Run a spec, and print its figures or write its result.
 
-    Raises SpecError where the numbers diverge, data is missing, or the files do not fit.
+    **Arguments:**
+
+    - `spec`: what to run.
+    - `device`: as "cpu" or "cuda:0".
+    - `output`: a .json or .csv file; of a training run also .safetensors, for its weights.
+    - `weights`: exported weights to check.
+    - `as_json`: print the result as JSON, and no progress.
+
+    **Raises** SpecError if the numbers diverge, data is missing, or the files do not fit.
     """
     kinds = (".json", ".csv", *((".safetensors",) if isinstance(spec, TrainSpec) else ()))
     if output and output.suffix not in kinds:
@@ -62,16 +69,14 @@ def run_here(
 
 
 class LocalRun:
-    """Runs in this process, telling their progress unless they are to be quiet; keeps the weights
-    of the last training run.
-    """
+    """Runs specs in this process; it prints progress, and keeps the last training run's weights."""
 
     def __init__(self, device: str, quiet: bool) -> None:
         self.device, self.quiet = device, quiet
         self.weights: ffengine.Weights | None = None
 
     def single(self, spec: TrainSpec | CheckSpec) -> tuple[RunResult, list[Source]]:
-        """One run."""
+        """Run a training run or a check."""
         if isinstance(spec, TrainSpec):
             result: RunResult = ffengine.train(
                 spec, device=self.device, on_epoch=lambda report: self._keep_weights(spec, report)
@@ -90,7 +95,7 @@ class LocalRun:
         return result, [Source("", result, spec)]
 
     def study(self, spec: StudySpec) -> tuple[StudyResult, list[Source]]:
-        """All cells of a study, one after the other."""
+        """Run all cells of a study, one after the other."""
         cells, sources = [], []
         for cell in expand(spec):
             if not self.quiet:
@@ -109,9 +114,7 @@ class LocalRun:
     def check_imported(
         self, spec: TrainSpec | CheckSpec | StudySpec, file: Path
     ) -> tuple[RunResult, list[Source]]:
-        """A check at weights that were exported; the first layer's, unless the spec's `at` names
-        another.
-        """
+        """Check exported weights: the first layer, unless the spec's `at` names another."""
         if not isinstance(spec, CheckSpec):
             raise SpecError("--weights: the weights of a file are for a check")
         data = file.read_bytes()

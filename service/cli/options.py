@@ -1,4 +1,4 @@
-"""What the commands share: options, exit codes, who answers, how a command ends."""
+"""What the commands share: options, exit codes, the client, the store, how a command fails."""
 
 import json
 import sys
@@ -64,13 +64,13 @@ DeviceOption = Annotated[
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """End with one line."""
+    """End the program with one line on standard error and an exit code."""
     sys.stderr.write(f"fflab: {visible(' '.join(message.split()))}\n")
     sys.exit(code)
 
 
 def load_settings(home: Path | None = None) -> Settings:
-    """The environment's settings, with another home where one was given."""
+    """Return the environment's settings, with another home if one is given."""
     try:
         return Settings() if home is None else Settings(home=home)
     except ValidationError as error:
@@ -86,9 +86,7 @@ def load_settings(home: Path | None = None) -> Settings:
 
 @contextmanager
 def require_extra(extra: str) -> Iterator[None]:
-    """A command that needs more than the base install; where that is missing, one line says how to
-    install it.
-    """
+    """Fail with one line that says how to install the extra, where a module of it is missing."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -103,7 +101,7 @@ def require_extra(extra: str) -> Iterator[None]:
 
 @contextmanager
 def open_store(home: Path | None) -> Iterator[Any]:
-    """The store of this machine's service, its schema up to date, closed at the end."""
+    """Open the store of this machine's service, upgrade its schema, and close it at the end."""
     with require_extra("server"):
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -124,7 +122,7 @@ def open_store(home: Path | None) -> Iterator[Any]:
 
 
 def make_client(attempts: int = QUICK_ATTEMPTS) -> Client:
-    """A client of the service at FFLAB_URL."""
+    """Return a client of the service at FFLAB_URL."""
     settings = load_settings()
     return Client(
         validated_url(settings.url),
@@ -134,7 +132,7 @@ def make_client(attempts: int = QUICK_ATTEMPTS) -> Client:
 
 
 def validated_url(url: str) -> str:
-    """The address of a service, if it can be one."""
+    """Return the address of a service; fail if it cannot be one."""
     try:
         parts = urlsplit(url)
         usable = (
@@ -150,7 +148,7 @@ def validated_url(url: str) -> str:
 
 
 def resolve(client: Client, text: str) -> Job:
-    """The job that an id, the beginning or end of one, a name, or `last` stands for."""
+    """Return the job for an id, the beginning or end of one, a name, or `last`."""
     from itertools import islice
 
     if len(text) == FULL_ID and text.startswith("job_"):
@@ -173,7 +171,7 @@ def resolve(client: Client, text: str) -> Job:
 
 
 def matching_jobs(client: Client, text: str, **filters: str) -> list[Job]:
-    """The jobs whose name is the text, or whose id begins or ends with it."""
+    """Return the jobs of that name, else those whose id begins or ends with the text."""
     from itertools import islice
 
     listed = list(islice(client.jobs(limit=500, **filters), MOST_SEARCHED))
@@ -184,12 +182,12 @@ def matching_jobs(client: Client, text: str, **filters: str) -> list[Job]:
 
 
 def page_url(client: Client, job: Job) -> str:
-    """The address of a job's page."""
+    """Return the address of a job's page."""
     return f"{client.url}/jobs/{job.id}"
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file."""
+    """Write a file; fail if that is impossible."""
     try:
         path.write_bytes(content)
     except OSError as error:

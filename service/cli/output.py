@@ -1,4 +1,4 @@
-"""What the command line prints: tables for people, tab-separated lines in a pipe."""
+"""Prints for people on a terminal, and tab-separated lines in a pipe."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,9 +34,7 @@ Cell = str | Text
 
 
 class Screen(Console):
-    """A console that shows a mark in the place of what a terminal would obey: names come from
-    whoever submits.
-    """
+    """A console that replaces control characters: names come from whoever submits."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -54,7 +52,7 @@ err = Screen(highlight=False, markup=False, emoji=False, stderr=True)
 
 
 class ProgressCallback(Protocol):
-    """Told of a job's progress."""
+    """A function that is called with a job at each look at it."""
 
     def __call__(self, job: Job) -> None: ...
 
@@ -66,7 +64,7 @@ def table(
     title: str | None = None,
     right: Sequence[int] = (),
 ) -> None:
-    """A table; in a pipe tab-separated lines."""
+    """Print a table; in a pipe, tab-separated lines."""
     if not out.is_terminal:
         for row in [columns, *rows]:
             sys.stdout.write("\t".join(visible(str(cell)) for cell in row) + "\n")
@@ -85,12 +83,12 @@ def table(
 
 
 def line(text: Cell = "") -> None:
-    """One line, whatever its length."""
+    """Print one line, whatever its length."""
     out.print(text, soft_wrap=True)
 
 
 def jobs_table(jobs: Sequence[Job]) -> None:
-    """A line for each job; in a pipe all columns with times as in JSON."""
+    """Print a line for each job; in a pipe with all columns, and times as in JSON."""
     named = not out.is_terminal or any(job.submitted_by for job in jobs)
     columns = [column for column in JOB_COLUMNS if named or column != "by"]
     rows = [[_job_cell(job, column) for column in columns] for job in jobs]
@@ -115,9 +113,7 @@ def _job_cell(job: Job, column: str) -> Cell:
 
 
 def job_lines(job: Job, page: str) -> None:
-    """Everything about one job, a line for each fact; last its page, and what can be done with
-    it.
-    """
+    """Print a line for each fact of a job, then its page and what can be done with it."""
     facts: dict[str, Cell | None] = {
         "id": job.id,
         "kind": job.kind,
@@ -154,7 +150,7 @@ def job_lines(job: Job, page: str) -> None:
 
 
 def next_actions(job: Job) -> list[str]:
-    """The commands that make sense for the job as it is."""
+    """Return the commands that make sense for the job as it is."""
     if job.state == JobState.succeeded:
         return ["result", "log"]
     return [*(["log"] if job.state in TERMINAL else ["watch"]), *ACTIONS[job.state]]
@@ -228,7 +224,7 @@ def _figure(found: ComparisonRow | None) -> str:
 
 
 def finding_lines(findings: Sequence[Diagnostic]) -> None:
-    """What was found, how bad it is, and what to try."""
+    """Print each finding: its severity, its message, and what to try."""
     for finding in findings:
         line(
             Text.assemble(
@@ -240,14 +236,14 @@ def finding_lines(findings: Sequence[Diagnostic]) -> None:
 
 
 def provenance_table(job: Job) -> None:
-    """How the figures were obtained."""
+    """Print how the figures were obtained."""
     for name, text in provenance_lines(job.provenance):
         line(Text.assemble((f"{name:<12} ", "dim"), text))
 
 
 @contextmanager
 def progress_bar(console: Console = out) -> Iterator[ProgressCallback]:
-    """A progress bar on a terminal, a line for each change in a pipe."""
+    """Show a progress bar on a terminal, and a line for each change in a pipe."""
     if not console.is_terminal:
         yield _line_reporter(console)
         return
@@ -290,7 +286,7 @@ def _line_reporter(console: Console) -> ProgressCallback:
 
 
 def coloured(state: str) -> Text:
-    """A state in its colour."""
+    """Return a state in its colour."""
     return Text(state, STYLES[state])
 
 

@@ -1,4 +1,4 @@
-"""Commands that look at what jobs have found: watch, result, diff, and run without a service."""
+"""Commands of results: watch, result, diff, and run without a service."""
 
 import json
 import sys
@@ -52,7 +52,7 @@ OutputOption = Annotated[
 def watch(job_id: JobArgument, as_json: JsonOption = False) -> None:
     """Follow a job to its end.
 
-    On a terminal with curves that grow; with --json every event is a line. Ctrl-C ends only the
+    A terminal shows curves that grow; with --json every event is a line. Ctrl-C ends only the
     watching.
     """
     with make_client(PATIENT_ATTEMPTS) as client:
@@ -70,7 +70,7 @@ def watch(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
 
 def follow(client: Client, job: Job, *, quiet: bool = False) -> Job:
-    """Follow a job to its end and return it; JobFailed where it does not succeed."""
+    """Follow a job to its end, and return it. Raises JobFailed if it does not succeed."""
     from service.cli.output import out
 
     try:
@@ -82,7 +82,7 @@ def follow(client: Client, job: Job, *, quiet: bool = False) -> Job:
 
 
 def require_success(job: Job) -> Job:
-    """The job; JobFailed where it has not succeeded."""
+    """Return the job. Raises JobFailed if it has not succeeded."""
     if job.state != JobState.succeeded:
         raise JobFailed(job)
     return job
@@ -163,7 +163,7 @@ def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption
 
 
 def summarise(client: Client, job: Job) -> None:
-    """Measured beside published, findings, provenance."""
+    """Print the comparison with the paper, findings and provenance."""
     from service.cli.output import comparison_table, finding_lines, line, provenance_table
     from service.cli.remote_results import MOST_RUNS, findings_of, lines_of, results_of
     from service.results.descriptions import title_of
@@ -179,7 +179,7 @@ def summarise(client: Client, job: Job) -> None:
 
 
 def artifact_for(output: Path) -> str:
-    """What to download for a file of that name."""
+    """Return the download that fits the name of an output file."""
     if output.suffix in (".png", ".svg"):
         return f"chart/{output.name}"
     if output.suffix not in ARTIFACTS:
@@ -192,9 +192,9 @@ def artifact_for(output: Path) -> str:
 
 
 def diff(job_ids: JobsArgument, as_json: JsonOption = False) -> None:
-    """Put two or more jobs beside each other.
+    """Compare two or more jobs.
 
-    In what their specs differ, their final figures, how these were obtained.
+    Shows in what their specs differ, their final figures, and how these were obtained.
     """
     from service.cli.remote_results import lines_of, results_of
     from service.results.job_diff import JobDiff

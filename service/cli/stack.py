@@ -1,4 +1,4 @@
-"""Commands that run the service or look after it: up, api, worker, demo, doctor, workers."""
+"""Commands that run the service or check it: up, api, worker, demo, doctor, workers."""
 
 import os
 import sys
@@ -89,7 +89,7 @@ def demo(
 ) -> None:
     """Run the paper's study through a stack of its own.
 
-    Prints the table, writes a report, stops the stack.
+    Prints the table, writes a report, and stops the stack.
     """
     from ffengine.presets import PRESETS
     from service.specs.files import SpecError
@@ -123,9 +123,9 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 def workers(as_json: JsonOption = False) -> None:
-    """List the workers that are alive.
+    """List the live workers.
 
-    With their device, their job, and when they were heard of.
+    Shows their devices, their jobs, and their last signs of life.
     """
     from service.cli.output import line, out, table
 

@@ -1,6 +1,4 @@
-"""Curves drawn with characters: braille dots for lines, a marker at every value, told apart without
-colours too.
-"""
+"""Plots of characters: braille dots for lines, markers for values; readable without colours."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -39,8 +37,15 @@ def plot(
     reference: float | None = None,
     bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Text:
-    """The curves over x from 0 to `last`, in a box of characters; `reference` is a dashed line,
-    values are within `bounds`.
+    """Return the curves in a box of characters.
+
+    **Arguments:**
+
+    - `title`, `curves`: what is drawn.
+    - `width`, `height`: of the box, characters.
+    - `last`: the largest x; the smallest is 0.
+    - `reference`: a value that a dashed line marks.
+    - `bounds`: the limits of the y axis.
     """
     inner = max(8, width - LABEL - 2)
     values = [y for curve in curves for _, y in curve.points] + (

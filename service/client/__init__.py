@@ -1,6 +1,6 @@
 """The Python client: submit a spec, wait, read typed results.
 
-Needs no torch, and nothing of the service's own side.
+It needs neither torch nor anything of the server's side.
 """
 
 from service.client.async_client import AsyncClient, AsyncJobHandle

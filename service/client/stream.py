@@ -1,5 +1,6 @@
-"""A job's events as they arrive: Server-Sent Events from bytes, and where to resume when the stream
-breaks. No connection.
+"""Reads a job's Server-Sent Events from bytes, and says where to resume a broken stream.
+
+Nothing here connects, so that both clients share it.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ SILENCE_SECONDS = 60.0  # the service says something every 15
 
 
 class EventStream:
-    """The events of one job over as many connections as it takes."""
+    """The events of one job, over as many connections as it takes."""
 
     def __init__(self, url: str, job_id: str, after: int, attempts: int) -> None:
         self.job_id, self.after = job_id, after
@@ -31,7 +32,7 @@ class EventStream:
         self._last: str | None = None  # the kind of the last event of this connection
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
-        """The request that goes on where the stream stands."""
+        """Build the request that resumes the stream."""
         headers = {
             "Accept": "text/event-stream",
             **({"Last-Event-ID": str(self.after)} if self.after else {}),
@@ -44,16 +45,16 @@ class EventStream:
         )
 
     def opened(self, response: httpx.Response) -> bool:
-        """Whether events follow: else the body is to be read, and `refused` to be told."""
+        """Whether the response is a stream; if not, read its body and call `refused`."""
         self._held, self._data, self._last, self.silent = b"", [], None, False
         return response.status_code == 200 and response.headers.get("Content-Type", "").startswith(
             "text/event-stream"
         )
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """The events that are complete with these bytes.
+        """Yield the events that these bytes complete.
 
-        Lines are split here: str.splitlines would do so within JSON texts, too.
+        Lines are split at line feeds only: str.splitlines would also split within JSON texts.
         """
         *lines, self._held = (self._held + chunk).split(b"\n")
         for line in (line.removesuffix(b"\r") for line in lines):
@@ -65,7 +66,7 @@ class EventStream:
                 yield self._event()
 
     def closed(self) -> None:
-        """The service has ended the stream."""
+        """Take note that the service has closed the stream."""
         if self._last == "end" or (
             self._last is None and self._ended
         ):  # an `end` in the middle is that of a job that was retried
@@ -77,13 +78,14 @@ class EventStream:
             self._fault("it is closed without an event")
 
     def seen(self, job: Job) -> None:
-        """The job after a silent connection: if it has ended, the next one that is silent is the
-        last.
+        """Take note of the job after a silent connection.
+
+        If it has ended, the next silent connection ends the stream.
         """
         self._ended = job.state in TERMINAL
 
     def refused(self, response: httpx.Response) -> None:
-        """The service did not open the stream; raises unless that may pass."""
+        """Take note that the service refused the stream. Raises FflabError if that is final."""
         pause = self._retries.pause(response)
         if pause is None:
             fault = not_fflab(self._url, response) if response.is_success else None
@@ -93,8 +95,9 @@ class EventStream:
         self.pause_seconds = pause
 
     def broken(self, error: httpx.TransportError) -> None:
-        """The connection broke, or was not made; raises Unreachable after too many in a row without
-        an event between them.
+        """Take note of a broken connection.
+
+        Raises Unreachable after too many in a row without an event between them.
         """
         self._fault(str(error) or type(error).__name__, error)
 

@@ -36,19 +36,19 @@ class App(FastAPI):
         self.settings = settings
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document, made once."""
+        """Return the OpenAPI document; it is built once."""
         self.openapi_schema = self.openapi_schema or openapi(self)
         return self.openapi_schema
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Wrap the framework's own stack, whose outermost part limits the size of bodies."""
+        """Wrap the framework's own stack, whose outermost layer limits the size of bodies."""
         stack: ASGIApp = problems.BodyLimitProblemMiddleware(super().build_middleware_stack())
         stack = HostCheckMiddleware(stack, self.settings)
         return MetricsMiddleware(SecurityHeadersMiddleware(stack))
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application over the settings, by default those of the environment."""
+    """Return the application for these settings, by default those of the environment."""
     settings = settings or Settings()
     look_in(settings.data_root)  # where specs that name uploads are validated
 

@@ -1,4 +1,4 @@
-"""What a spec may contain, as documents: the API answers with them, and the pages show them."""
+"""What a spec may contain. The API answers with these documents and the pages show them."""
 
 from typing import Any
 
@@ -49,8 +49,9 @@ class PresetPage(BaseModel):
 
 
 class PresetLine(BaseModel):
-    """One ready-made spec: submit `{"kind": "study", "preset": NAME}`, or the spec itself,
-    changed.
+    """A ready-made spec.
+
+    Submit `{"kind": "study", "preset": NAME}`, or the spec itself, changed.
     """
 
     name: str
@@ -59,7 +60,7 @@ class PresetLine(BaseModel):
 
 
 def build_catalog() -> Catalog:
-    """Name, meaning and parameters of every entry, and the JSON Schema of all specs."""
+    """Return the name, meaning and parameters of every entry, and the JSON Schema of all specs."""
     return Catalog(
         datasets=catalogue_datasets(),
         preprocess=[_line(name, meaning) for name, meaning in PREPROCESS_MEANING.items()],
@@ -80,7 +81,7 @@ def build_catalog() -> Catalog:
 
 
 def build_presets() -> list[PresetLine]:
-    """The ready-made specs, written out."""
+    """Return the ready-made specs, written out."""
     return [
         PresetLine(
             name=preset.name,

@@ -1,4 +1,4 @@
-"""What is known of data sets: the API answers with it, and the pages show it."""
+"""The facts about data sets. The API answers with them and the pages show them."""
 
 from pathlib import Path
 from typing import Any
@@ -35,18 +35,18 @@ class DatasetPage(BaseModel):
 
 
 def all_datasets(root: Path) -> list[DatasetFacts]:
-    """The data sets of the catalogue, then those that were uploaded below the root."""
+    """Return the data sets of the catalogue, then those that were uploaded below the root."""
     uploaded = [to_schema(facts_of(name, root)) for name in uploads.names(root)]
     return catalogue_datasets() + uploaded
 
 
 def catalogue_datasets() -> list[DatasetFacts]:
-    """The data sets of the catalogue."""
+    """Return the data sets of the catalogue."""
     return [to_schema(dataset) for dataset in DATASETS.values()]
 
 
 def to_schema(dataset: Dataset) -> DatasetFacts:
-    """A data set in the form of the API."""
+    """Convert a data set to the form of the API."""
     facts: dict[str, Any] = dataset._asdict()
     bundled = facts.pop("files") is None and not dataset.uploaded
     return DatasetFacts(

@@ -1,6 +1,4 @@
-"""What a request can reach: the resources of the app, made in its lifespan and handed to routes by
-dependency.
-"""
+"""The resources of the app, and the dependencies through which routes get them."""
 
 import re
 from typing import Annotated
@@ -38,7 +36,7 @@ READING = ("GET", "HEAD", "OPTIONS")
 
 
 class Resources:
-    """The resources of one API process."""
+    """Everything that one API process holds open."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -59,7 +57,7 @@ class Resources:
         )
 
     async def open(self) -> None:
-        """Begin the background work."""
+        """Upgrade the schema and start the background work."""
         await run_in_threadpool(self.store.migrate)
         await run_in_threadpool(self.metrics.start)
         self.event_feed.start()
@@ -67,7 +65,7 @@ class Resources:
         self.webhook_sender.start()
 
     async def close(self) -> None:
-        """End the background work and close connections."""
+        """Stop the background work and close the connections."""
         await self.event_feed.stop()
         await run_in_threadpool(self.reconciler.stop)
         await run_in_threadpool(self.webhook_sender.stop)
@@ -77,7 +75,7 @@ class Resources:
 
 
 async def require_json(request: Request) -> None:
-    """Raise WrongMediaType for a body that does not say that it is JSON."""
+    """Raise WrongMediaType unless the body is declared as JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not re.fullmatch(r"application/[^/]+\+json", kind):
         raise problems.WrongMediaType
@@ -108,7 +106,7 @@ async def get_settings(resources: ResourcesDep) -> Settings:
 
 
 async def get_authenticator(resources: ResourcesDep) -> Authenticator:
-    """Return what decides who may use the app."""
+    """Return the app's authenticator."""
     return resources.authenticator
 
 
@@ -124,7 +122,7 @@ async def get_owner(
     _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,
     x_api_key: Annotated[str | None, Security(API_KEY)] = None,
 ) -> str:
-    """Whose request it is: a browser's key comes as a cookie.
+    """Return the id of the request's key, from a header or the browser's cookie.
 
     Raises KeyNeeded, and WrongOrigin for a change that another site asks for.
     """
@@ -138,8 +136,9 @@ async def get_owner(
 
 
 def refuse_cross_site(request: Request) -> None:
-    """Raise WrongOrigin where a page of another site makes a browser send this request: it acts
-    with the rights of who looks at it.
+    """Raise WrongOrigin for a request that a page of another site makes a browser send.
+
+    Such a request would act with the rights of the browser's user.
     """
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
     ours = origin is None or _netloc_of(origin) == request.headers.get("host")
@@ -150,7 +149,7 @@ def refuse_cross_site(request: Request) -> None:
 
 
 def _netloc_of(origin: str) -> str | None:
-    """Host and port of an origin; None where it cannot be read."""
+    """Return host and port of an origin; None for one that cannot be parsed."""
     try:
         return urlsplit(origin).netloc
     except ValueError:

@@ -1,6 +1,4 @@
-"""Waiting for something to happen: one tail of the events for all waiting clients of a process;
-Server-Sent Events.
-"""
+"""Server-Sent Events and long polling: one poll of the database serves all waiting clients."""
 
 import asyncio
 import contextlib
@@ -26,14 +24,14 @@ POLL_FAULT_SECONDS = 1.0
 
 
 class EncodedEvent(NamedTuple):
-    """An event as it is sent, encoded once for all who wait for it."""
+    """An event and its SSE form, encoded once for all clients."""
 
     event: Event
     encoded: bytes
 
 
 class Subscription:
-    """One waiting client's view of one job: what has happened since it began to watch."""
+    """The events of one job since a client subscribed."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
@@ -41,9 +39,9 @@ class Subscription:
         self._news = asyncio.Event()
 
     def push(self, encoded_event: EncodedEvent) -> None:
-        """Something has happened.
+        """Add an event.
 
-        A client that is too slow loses what it has not taken yet: it sees that by the numbers.
+        A client that is too slow loses what it has not taken yet; it notices by the numbers.
         """
         if len(self.pending) >= LONGEST_PENDING:
             self.pending.clear()
@@ -51,11 +49,11 @@ class Subscription:
         self._news.set()
 
     def wake(self) -> None:
-        """Let the client go."""
+        """Let the client stop waiting."""
         self._news.set()
 
     async def next(self, seconds: float) -> EncodedEvent | None:
-        """The next event; None after `seconds`, or when the process is about to end."""
+        """Return the next event; None after `seconds`, or when the process is about to end."""
         if not self.pending:
             self._news.clear()
             with contextlib.suppress(TimeoutError):
@@ -64,9 +62,7 @@ class Subscription:
 
 
 class EventFeed:
-    """Follows the events of all jobs while anybody waits: one query each 50 ms, whatever the number
-    of clients; else none.
-    """
+    """Polls the events of all jobs every 50 ms while any client waits, and not at all otherwise."""
 
     def __init__(self, events: Events) -> None:
         self._events = events
@@ -81,18 +77,18 @@ class EventFeed:
         self.closing = False
 
     def start(self) -> None:
-        """Begin to poll."""
+        """Start to poll."""
         self._task = asyncio.create_task(self._poll())
 
     def close(self) -> None:
-        """Let all waiting clients go."""
+        """Let all clients stop waiting."""
         self.closing = True
         for subscriptions in list(self._subscriptions.values()):
             for subscription in list(subscriptions):
                 subscription.wake()
 
     async def stop(self) -> None:
-        """Let all waiting clients go, and end."""
+        """Let all clients stop waiting, and end the polling."""
         self.close()
         if self._task:
             self._task.cancel()
@@ -101,7 +97,7 @@ class EventFeed:
 
     @contextlib.asynccontextmanager
     async def subscribe(self, job_id: str) -> AsyncIterator[Subscription]:
-        """A watch for as long as a client waits: whatever is committed from now on is told."""
+        """Subscribe to a job: every event that is committed from now on is pushed."""
         subscription = Subscription(job_id)
         async with self._lock:
             if self._horizon is None:
@@ -116,7 +112,7 @@ class EventFeed:
 
     @property
     def waiting(self) -> int:
-        """How many clients wait just now."""
+        """The number of clients that wait."""
         return sum(len(subscriptions) for subscriptions in self._subscriptions.values())
 
     async def _poll(self) -> None:
@@ -130,7 +126,7 @@ class EventFeed:
                 await asyncio.sleep(POLL_FAULT_SECONDS)
 
     async def _push_new(self) -> bool:
-        """Tell what is new; whether there may be more."""
+        """Push the new events to their subscriptions; return whether there may be more."""
         if not self._subscriptions:
             self._horizon, self._ahead, self._hole_since = None, set(), None
             return False
@@ -150,8 +146,9 @@ class EventFeed:
         return len(found) == AT_ONCE
 
     def _advance(self, numbers: Iterable[int]) -> None:
-        """Move the horizon up to the first number that is missing: PostgreSQL commits are not in
-        the order of the numbers.
+        """Move the horizon up to the first missing number.
+
+        PostgreSQL does not commit in the order of the numbers, so that a smaller one may follow.
         """
         self._ahead |= set(numbers)
         now = time.monotonic()
@@ -169,8 +166,9 @@ class EventFeed:
 async def until_terminal(
     feed: EventFeed, jobs: Jobs, job_id: str, seconds: float
 ) -> tuple[Job, int] | None:
-    """The job and its version, when it has ended or the time is over; None where there is no such
-    job.
+    """Wait until a job has ended, at most so many seconds.
+
+    Returns the job and its version; None if there is no such job.
     """
     found = jobs.cached_if_current(job_id) or await run_in_threadpool(jobs.get_with_version, job_id)
     if seconds <= 0 or found is None or found[0].state in TERMINAL:
@@ -186,7 +184,7 @@ async def until_terminal(
 
 
 async def _until_end(feed: EventFeed, subscription: Subscription, seconds: float) -> None:
-    """Return after the event `end`, or when the time is over."""
+    """Wait for the event `end`, at most so many seconds."""
     deadline = time.monotonic() + seconds
     while not feed.closing and (left := deadline - time.monotonic()) > 0:
         encoded_event = await subscription.next(left)
@@ -195,11 +193,10 @@ async def _until_end(feed: EventFeed, subscription: Subscription, seconds: float
 
 
 async def stream(feed: EventFeed, store: Store, job_id: str, after: int) -> AsyncIterator[bytes]:
-    """A job's events from after a number on, as Server-Sent Events, with heartbeats, to the last
-    one of a job that has ended.
+    """Yield a job's events after a number as Server-Sent Events, until the job has ended.
 
-    The database is read once, then the tail is followed; where the numbers show a gap, the database
-    is read again.
+    The database is read once, then the feed is followed. A gap in the numbers makes it read the
+    database again. Heartbeats fill the pauses.
     """
     async with feed.subscribe(job_id) as subscription:
         behind = True

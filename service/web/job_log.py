@@ -1,4 +1,4 @@
-"""A job's log as text: its states, and what its workers noted."""
+"""The log of a job as text: its changes of state, and what its workers noted."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC

@@ -1,4 +1,4 @@
-"""Jobs by the id of a request's path: each function raises the problem that answers the request."""
+"""Finds jobs by the id in a path; each function raises the problem that answers the request."""
 
 from typing import NamedTuple
 
@@ -22,9 +22,9 @@ def is_job_id(text: str) -> bool:
 
 
 def validated_id(job_id: str) -> str:
-    """Return the id if it has the form of one.
+    """Return the id if it has the form of one. Raises NoSuchJob.
 
-    Database and disk are asked for nothing else. Raises NoSuchJob.
+    No other text reaches the database or the disk.
     """
     if not is_job_id(job_id):
         raise problems.NoSuchJob

@@ -1,7 +1,7 @@
-"""What /metrics tells Prometheus. Each app has a registry of its own.
+"""The metrics of one app for Prometheus, in a registry of its own.
 
-Gauges are read from the database and from this process when they are asked for. Histograms count
-from the start of this process; those of jobs are brought up to date when they are asked for.
+Gauges are read from the database and from this process at each scrape. Histograms count from the
+start of this process; those of jobs are brought up to date at each scrape.
 """
 
 import threading
@@ -46,22 +46,29 @@ class Metrics:
         ProcessCollector(registry=self._registry)
 
     def start(self) -> None:
-        """Begin to count jobs."""
+        """Start to count jobs."""
         self._jobs.start()
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a request: by its route's template, so that there are only so many series."""
+        """Count a request.
+
+        **Arguments:**
+
+        - `route`: the route's template; never a path, so that the number of series is bounded.
+        - `method`, `status`: of the request and of its answer.
+        - `seconds`: from the request to the head of the answer.
+        """
         known = method if method in METHODS else "other"
         self._requests.labels(route, known, f"{status // 100}xx").observe(seconds)
 
     def render(self) -> bytes:
-        """The metrics in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format. Raises what the database raises."""
         self._jobs.update()
         return generate_latest(self._registry)
 
 
 class JobHistograms:
-    """How long jobs waited and ran: those that started or ended since this process did."""
+    """Wait and run times of the jobs that start or end in the lifetime of this process."""
 
     def __init__(self, times: JobTimes, registry: CollectorRegistry) -> None:
         self._times = times
@@ -88,7 +95,7 @@ class JobHistograms:
         self._begun_at = self._read_at = self._times.now()
 
     def update(self) -> None:
-        """Count what has started or ended since the last look."""
+        """Count what has started or ended since the last update."""
         with self._lock:
             since = max(self._begun_at, self._read_at - OVERLAP_SECONDS)
             found = self._times.since(since)
@@ -110,7 +117,7 @@ class JobHistograms:
 
 
 class ServiceGauges(Collector):
-    """What is so at the moment: the first four are the same in every API process."""
+    """The present state of queue, workers, broker and clients."""
 
     def __init__(
         self, store: Store, broker_up: Callable[[], bool], event_clients: Callable[[], int]
@@ -118,11 +125,11 @@ class ServiceGauges(Collector):
         self._store, self._broker_up, self._event_clients = store, broker_up, event_clients
 
     def describe(self) -> list[Metric]:
-        """Nothing: to name the metrics the database need not be read."""
+        """Return nothing: a registration must not read the database."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Read the database. Raises what it raises."""
+        """Read the gauges. Raises what the database raises."""
         jobs = GaugeMetricFamily(
             "fflab_jobs", "Jobs by state, studies left out.", labels=("state",)
         )
@@ -151,7 +158,7 @@ class ServiceGauges(Collector):
 
 
 def route_template(scope: Scope) -> str:
-    """The template of the route that took a request, as /v1/jobs/{job_id}; "none" where none did.
+    """Return the template of the route that took a request, as /v1/jobs/{job_id}, or "none".
 
     A route of an included router knows its path without the prefix.
     """
@@ -163,13 +170,13 @@ def route_template(scope: Scope) -> str:
 
 
 class MetricsMiddleware:
-    """Measures each request up to the head of its answer, so that streams count like others."""
+    """Measures each request up to the head of its answer, so that streams are not held."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on; look at the answer's first message."""
+        """Pass the request on, and measure when its answer begins."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

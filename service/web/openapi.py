@@ -1,6 +1,4 @@
-"""The OpenAPI document: the framework's, with one shape of all problems, and with what it says of
-keys and errors made true.
-"""
+"""The OpenAPI document: the framework's, corrected where it misstates keys and errors."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -36,12 +34,12 @@ Document = dict[str, Any]
 
 
 def operation_id(route: APIRoute) -> str:
-    """What clients that are generated call a route: its function's name."""
+    """Return the name of a route in generated clients: that of its function."""
     return route.name
 
 
 def openapi(app: FastAPI) -> Document:
-    """The document of an app."""
+    """Build the document of an app."""
     document = get_openapi(
         title=app.title,
         version=app.version,
@@ -66,8 +64,9 @@ def openapi(app: FastAPI) -> Document:
 
 
 def _say_object_defaults(shape: Document) -> None:
-    """A default that is an object is told in words: generators cannot make one of a class, and
-    leave the whole shape out.
+    """Describe defaults that are objects in words.
+
+    Generators of clients cannot represent them, and leave the whole shape out.
     """
     for field in shape.get("properties", {}).values():
         if isinstance(field.get("default"), dict):
@@ -78,16 +77,14 @@ def _say_object_defaults(shape: Document) -> None:
 
 
 def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Document]]:
-    """Each path, method and its operation."""
+    """Yield path, method and operation of each route."""
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield path, method, operation
 
 
 def _correct(path: str, method: str, operation: Document) -> None:
-    """Every route but the probes may refuse a Host; one that asks whose request it is may refuse
-    that, and find the database away.
-    """
+    """Add the problems that every route, or every route with keys, may answer with."""
     answers = operation["responses"]
     if "HTTPValidationError" in str(answers.get("422", {}).get("content")):
         del answers["422"]

@@ -1,4 +1,4 @@
-"""Every refusal: status, title, what to do; rendered as RFC 9457 problem+json.
+"""The problems that the API answers with, rendered as RFC 9457 problem+json.
 
     Problem
     ├── 400 MalformedBody, BadForm, BadCursor, BadHost
@@ -59,7 +59,7 @@ class ProblemDetails(BaseModel):
 
 
 class Problem(Exception):
-    """Something is wrong with the request; the subclasses say what."""
+    """A request that is answered with a problem document; the subclasses say which."""
 
     status: ClassVar[int] = 400
     code: ClassVar[str]  # as in /problems/CODE
@@ -79,7 +79,7 @@ class Problem(Exception):
         self.errors, self.headers, self.extra = list(errors), dict(headers or {}), extra
 
     def response(self) -> Response:
-        """The answer."""
+        """Return the problem as an HTTP response."""
         body = {
             "type": f"/problems/{self.code}",
             "title": self.title,
@@ -370,8 +370,9 @@ BY_STATUS: dict[int, type[Problem]] = {
 
 
 def responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI responses of a route that may answer with these problems, besides those of every
-    route (service.web.openapi).
+    """Return the OpenAPI responses of a route that may answer with these problems.
+
+    service.web.openapi adds those that every route may answer with.
     """
     found: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
@@ -380,16 +381,14 @@ def responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
 
 
 def openapi_response(kind: type[Problem], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The OpenAPI response that stands for a problem, and for those that `known` stands for
-    already.
-    """
+    """Return the OpenAPI response of a problem, merged with `known`, one of the same status."""
     description = f"{known['description']} Or: {kind.title}" if known else kind.title
     schema = {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Let every error of the app be answered as a problem."""
+    """Answer every error of the app with a problem document."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -401,15 +400,13 @@ def install_handlers(app: FastAPI) -> None:
 
 
 class BodyLimitProblemMiddleware:
-    """Makes a problem document of the framework's plain answer to a body whose declared size is
-    above the limit.
-    """
+    """Replaces the framework's plain 413 answer with a problem document."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on, and look at the answer's first message."""
+        """Pass the request on, and look at the first message of the answer."""
         replaced = False
 
         async def answer(message: Message) -> None:
@@ -437,7 +434,7 @@ async def _refused(_request: Request, error: Exception) -> Response:
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem of a submission that was refused."""
+    """Return the problem for a refused submission."""
     match error:
         case InvalidField():
             return field_problem(error.pointer, error.message)
@@ -472,7 +469,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """The methods of an address; the framework names those of one of its routes only."""
+    """Return all methods of an address; the framework names those of one route only."""
     paths: dict[str, dict[str, object]] = request.app.openapi()["paths"]
     matching = (
         known
@@ -493,14 +490,14 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 
 def validation_problem(errors: Sequence[Any], body: object) -> ValidationProblem:
-    """The problem of pydantic's errors about a request whose body was `body`."""
+    """Return the problem for pydantic's errors about a request with that body."""
     found = mistakes(errors, body)
     first = found[0] if found else FieldError(pointer="", message="")
     return ValidationProblem(visible(f"{first.pointer or 'body'}: {first.message}"), errors=found)
 
 
 def field_problem(pointer: str, message: str) -> ValidationProblem:
-    """The problem of one field."""
+    """Return the problem for one invalid field."""
     return ValidationProblem(
         visible(f"{pointer}: {message}"), errors=[FieldError(pointer=pointer, message=message)]
     )

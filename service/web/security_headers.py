@@ -1,6 +1,4 @@
-"""What browsers are told of every answer: it is what it says it is, and nothing in it runs with the
-rights of its reader.
-"""
+"""Security headers of every answer: no content sniffing, no scripts unless a policy allows them."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,15 +17,16 @@ DRAWING = (  # a page that draws its chart, with pictures of it to be saved
 
 
 class SecurityHeadersMiddleware:
-    """Adds them to every answer, also to refusals; the pages, and charts that run a script, have a
-    policy of their own.
+    """Adds the headers to every answer that does not set its own.
+
+    The pages, and charts that run a script, have policies of their own.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on, and add to the answer's first message."""
+        """Pass the request on, and add to the first message of the answer."""
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""An OpenAPI document -> what the reference page shows of every route."""
+"""The reference page's view of the OpenAPI document."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ class Operation(NamedTuple):
 
     @property
     def anchor(self) -> str:
-        """What the page's addresses call it."""
+        """The id of the route on the page, for links to it."""
         return (
             f"{self.method.lower()}{''.join(sign if sign.isalnum() else '-' for sign in self.path)}"
         )
 
 
 def operations(document: Mapping[str, Any]) -> dict[str, list[Operation]]:
-    """The routes by their tag."""
+    """Return the routes of the document by their tag."""
     found: dict[str, list[Operation]] = {}
     for path, methods in document["paths"].items():
         for method, told in methods.items():

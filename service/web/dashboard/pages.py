@@ -1,6 +1,6 @@
-"""The pages: each reads the store as the API does, and renders one template.
+"""The pages: each reads the store and renders one template.
 
-Whatever changes something is sent to /v1 by the script.
+The pages' script sends changes to the API under /v1.
 """
 
 import contextlib
@@ -60,10 +60,10 @@ JobIds = Annotated[
 
 
 class Page(APIRoute):
-    """A route whose refusals are pages, too; who has no key is sent to sign in."""
+    """A route that renders problems as pages, and sends who has no key to the sign-in page."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, with its problems rendered."""
+        """Return the handler, with its problems rendered."""
         handle = super().get_route_handler()
 
         async def handled(request: Request) -> Response:
@@ -221,7 +221,7 @@ def compare_page(
 
 @router.get("/compare/{name}.json")
 def compare_chart(store: StoreDep, artifacts: ArtifactsDep, name: str, job_ids: JobIds) -> Response:
-    """A chart of several jobs: curves over each other, a panel each where there is more to show."""
+    """A chart of several jobs: curves in one panel, other charts in a panel for each job."""
     from service.results.charts import available, overlay
     from service.results.load import drawable
 
@@ -246,9 +246,7 @@ def new_page(
     like: str | None = None,
     weights: str | None = None,
 ) -> Response:
-    """The form of a spec: from the defaults, a preset or another job, or a check of a training
-    job's last weights.
-    """
+    """The form of a spec, filled from the defaults, a preset, a job, or a check of its weights."""
     job = find_job(store, like) if like is not None else None
     start_from = FormStart("the defaults", DEFAULTS["train"])
     if job is not None:
@@ -281,7 +279,7 @@ def new_page(
 
 
 class FormStart(NamedTuple):
-    """What a form begins with, and what that is called."""
+    """The spec that a form begins with, and what the form calls it."""
 
     title: str
     spec: Spec
@@ -298,13 +296,13 @@ def _like(job: Job) -> FormStart:
 
 
 def _complete(spec: Spec) -> dict[str, Any]:
-    """The spec with every default."""
+    """Return the spec with every default."""
     return written_out(spec, ELSEWHERE).model_dump(mode="json")
 
 
 @router.get("/workers")
 def workers_page(request: Request, store: StoreDep) -> Response:
-    """Who works, and how much there is to do."""
+    """The live workers, and how many jobs are in each state."""
     return render_page(
         "workers",
         request,
@@ -315,7 +313,7 @@ def workers_page(request: Request, store: StoreDep) -> Response:
 
 @router.get("/datasets")
 def datasets_page(request: Request, settings: SettingsDep) -> Response:
-    """The data sets with samples as pictures."""
+    """The data sets, with pictures of samples."""
     found = all_datasets(settings.data_root)
     root = settings.data_root
     pictured = {
@@ -330,7 +328,7 @@ def datasets_page(request: Request, settings: SettingsDep) -> Response:
 def dataset_picture(
     request: Request, settings: SettingsDep, name: Annotated[str, Path()]
 ) -> Response:
-    """Samples of every class."""
+    """A picture of samples of every class."""
     root = settings.data_root
     facts = find(name, root)
     if facts is None or not has_thumbnail(facts, root):
@@ -365,12 +363,12 @@ def catalog_page(request: Request) -> Response:
 
 @router.get("/docs")
 def reference_page(request: Request) -> Response:
-    """Every route of the API, from its OpenAPI document."""
+    """Every route of the API, as its OpenAPI document describes it."""
     return render_page("reference", request, operations=operations(request.app.openapi()))
 
 
 async def read_text(request: Request) -> str:
-    """The text of a request's body."""
+    """Return the text of the request's body. Raises BodyTooLarge and MalformedBody."""
     content = await request.body()
     if len(content) > LONGEST_SPEC:
         raise problems.BodyTooLarge(
@@ -389,7 +387,7 @@ BodyText = Annotated[
 
 @spec_router.post("/spec.yaml")
 def spec_as_yaml(text: BodyText) -> Response:
-    """A spec as a file: short where it is one, as it stands where something is wrong with it."""
+    """Return a spec as YAML: without defaults where it is valid, else unchanged."""
     document = _document(text)
     with contextlib.suppress(problems.ValidationProblem):
         document = as_document(_spec(document))
@@ -398,7 +396,7 @@ def spec_as_yaml(text: BodyText) -> Response:
 
 @spec_router.post("/spec.json")
 def spec_as_json(text: BodyText) -> Response:
-    """The spec of a file, with every default."""
+    """Return the spec of a YAML or JSON text, with every default."""
     document = _document(text)
     inner = document.get("spec")
     return Response(
@@ -409,7 +407,7 @@ def spec_as_json(text: BodyText) -> Response:
 
 @sign_in_router.get("/login", name="sign_in_page")
 def sign_in_page(request: Request, to: str = "/") -> Response:
-    """Asks for the key."""
+    """The form that asks for an API key."""
     return render_page("login", request, to=_safe_redirect_target(to), wrong=False)
 
 
@@ -420,7 +418,7 @@ def sign_in(
     key: Annotated[str, Form(max_length=500)],
     to: Annotated[str, Form()] = "/",
 ) -> Response:
-    """Keeps the key in a cookie that no script can read, until the browser is closed."""
+    """Store the key in a cookie that scripts cannot read; it lasts until the browser is closed."""
     refuse_cross_site(request)
     resources.authenticator.refresh()
     try:
@@ -435,14 +433,14 @@ def sign_in(
 
 
 def _safe_redirect_target(to: str) -> str:
-    """The address, if it is one of ours: nobody is sent elsewhere."""
+    """Return the address if it is a path of this service, else "/"."""
     return (
         to if to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable() else "/"
     )
 
 
 def _spec(document: dict[str, Any]) -> Spec:
-    """What the document asks for, written out. Raises ValidationProblem."""
+    """Return the validated spec of a document, written out. Raises ValidationProblem."""
     try:
         return written_out(Submission.model_validate({"spec": document}).spec, None)
     except ValidationError as error:
@@ -462,8 +460,9 @@ def _document(text: str) -> dict[str, JsonValue]:
 
 
 def _pictures(catalogues: Sequence[tuple[str, Sequence[Described]]]) -> dict[tuple[str, str], str]:
-    """The files that show what an entry does, by catalogue and entry; scripts/make_negatives.py
-    draws them.
+    """Return the picture of each entry that has one, by catalogue and name.
+
+    scripts/make_negatives.py draws them.
     """
     files = {
         (name, line.name): f"{name}-{line.name}.png" for name, lines in catalogues for line in lines
@@ -472,7 +471,7 @@ def _pictures(catalogues: Sequence[tuple[str, Sequence[Described]]]) -> dict[tup
 
 
 def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
-    """What was found about a job that failed."""
+    """Return the findings about a job that failed, from its last event that has some."""
     found: list[object] = next(
         (event.data["diagnostics"] for event in reversed(events) if event.data.get("diagnostics")),
         [],
@@ -495,7 +494,7 @@ def _runs(store: Store, job: Job) -> dict[str, Any]:
 
 
 def _labels(jobs: Sequence[Job]) -> dict[str, str]:
-    """A name for each job; where two have the same, with the end of the id."""
+    """Return a label for each job: its title, with the end of the id where titles are the same."""
     titles = [title_of(job) for job in jobs]
     return {
         job.id: title if titles.count(title) == 1 else f"{title} ({job.id[-4:]})"

@@ -1,4 +1,4 @@
-"""Templates -> answers: what every page is given, its headers, and the files beside it."""
+"""Renders templates and serves the static files of the pages."""
 
 import gzip
 import hashlib
@@ -45,9 +45,7 @@ static_router = APIRouter(include_in_schema=False)
 
 @cache
 def templates() -> jinja2.Environment:
-    """The templates: everything that is put into them is escaped, and what they lack is an
-    error.
-    """
+    """Return the Jinja environment: values are escaped, and a missing value is an error."""
     found = jinja2.Environment(
         loader=jinja2.PackageLoader("service.web.dashboard"),
         autoescape=True,
@@ -70,7 +68,7 @@ def templates() -> jinja2.Environment:
 
 
 def render_page(template: str, request: Request, status: int = 200, **values: Any) -> Response:
-    """The page of a template."""
+    """Render a template as the answer to a request."""
     text = templates().get_template(f"{template}.html").render(here=request.url.path, **values)
     return Response(
         visible(text, keep="\n\t"), status, headers=HEADERS, media_type="text/html; charset=utf-8"
@@ -79,7 +77,7 @@ def render_page(template: str, request: Request, status: int = 200, **values: An
 
 @static_router.get("/static/{name}")
 def static_file(request: Request, settings: SettingsDep, name: str) -> Response:
-    """A file of the pages; kept by browsers as long as its address, which has its digest, stays."""
+    """A static file; browsers keep it as long as the content hash in its address is current."""
     if name not in static_files():
         raise problems.NoSuchPage
     lasting = (
@@ -103,13 +101,13 @@ def static_file(request: Request, settings: SettingsDep, name: str) -> Response:
 
 @cache
 def static_files() -> frozenset[str]:
-    """The files that there are."""
+    """Return the names of the static files."""
     return frozenset(entry.name for entry in STATIC.iterdir()) | {CHART_LIBRARY}
 
 
 @cache
 def content_hash(name: str) -> str:
-    """What tells one content of a file from another."""
+    """Return a hash of a static file's content, for its address and its ETag."""
     content = LIBRARY_VERSION.encode() if name == CHART_LIBRARY else (STATIC / name).read_bytes()
     return hashlib.sha256(content).hexdigest()[:16]
 
@@ -124,10 +122,10 @@ def _chart_library_response(request: Request, folder: Path, headers: dict[str, s
 
 
 def chart_library(folder: Path) -> bytes:
-    """Vega, Vega-Lite and Vega-Embed as one script (gzip), from the library that draws the charts
-    here: both always agree.
+    """Return Vega, Vega-Lite and Vega-Embed as one gzipped script.
 
-    It takes seconds to put together, so it is kept in the folder.
+    The script comes from the library that draws charts on the server, so that both always agree.
+    Building it takes seconds; it is cached in the folder.
     """
     kept = folder / f"vega-{LIBRARY_VERSION}.js.gz"
     if not kept.is_file():

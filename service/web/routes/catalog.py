@@ -1,4 +1,4 @@
-"""What may be asked: the catalogues with their JSON Schema, and ready-made specs."""
+"""Routes of the catalogue: what a spec may contain, and ready-made specs."""
 
 from fastapi import APIRouter
 
@@ -10,9 +10,7 @@ router = APIRouter(tags=["catalogue"])
 
 @router.get("/catalog", summary="Everything that a spec may contain", responses=responses())
 def read_catalog() -> Catalog:
-    """The catalogues: name, meaning and parameters of every entry, and the JSON Schema of all
-    specs.
-    """
+    """The name, meaning and parameters of every entry, and the JSON Schema of all specs."""
     return build_catalog()
 
 

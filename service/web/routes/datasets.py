@@ -1,4 +1,4 @@
-"""Data sets: what the catalogue knows of them."""
+"""Routes of data sets: list, read, upload."""
 
 import tempfile
 from collections.abc import AsyncIterator
@@ -85,11 +85,11 @@ async def upload_dataset(
         str, Query(max_length=uploads.LONGEST_MEANING, description="one sentence")
     ] = "",
 ) -> DatasetFacts:
-    """Keep an .npz of `x` (N, ...), bytes or floats, and `y` (N,), integers; with `x_test` and
-    `y_test`, or a fifth is held out.
+    """Store a data set from an .npz file.
 
-    A name is given once: the same arrays again are answered with 200, others under that name with
-    409.
+    The file holds `x` (N, ...), bytes or floats, and `y` (N,), integers from 0. It may also hold
+    `x_test` and `y_test`; otherwise a fifth of the samples is held out. A name is given once: the
+    same arrays under the same name are answered with 200, other arrays with 409.
     """
     with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as body:
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
@@ -108,7 +108,7 @@ async def upload_dataset(
 
 @asynccontextmanager
 async def _form(request: Request) -> AsyncIterator[FormData]:
-    """The form of a request, whose files are closed after it. Raises BadForm."""
+    """Parse the form of a request, and close its files afterwards. Raises BadForm."""
     try:
         form = await request.form(max_files=1, max_fields=4)
     except HTTPException as error:

@@ -1,4 +1,4 @@
-"""Jobs: submit, list, read, wait, events, and what may be asked of them."""
+"""Routes of jobs: submit, list, read, wait, events, and actions."""
 
 import re
 from typing import Annotated, Literal
@@ -43,7 +43,7 @@ JobId = Annotated[str, Path(description="as in the job's `id`")]
 
 
 class JobChanges(BaseModel):
-    """What may be changed of a job, whatever its state; what is left out stays."""
+    """The fields of a job that may be changed in any state; a field that is left out stays."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"pinned": True, "priority": "high"}]}
@@ -88,9 +88,9 @@ def submit_job(
         Header(min_length=1, max_length=255, description="the same key and body make one job only"),
     ] = None,
 ) -> Response:
-    """Store a job; a worker takes it.
+    """Store a job for the workers.
 
-    An identical spec that has succeeded is answered from its result (`cached`).
+    A job whose spec is identical to one that has succeeded is answered from its result (`cached`).
     """
     submitted = resources.submissions.submit(
         body, owner=owner, submitted_by=resources.authenticator.name(owner), key=idempotency_key
@@ -113,8 +113,9 @@ def submit_job(
     responses=responses(problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
 )
 def estimate_job(body: JobRequest, resources: ResourcesDep) -> Estimate:
-    """Operations, peak memory and expected seconds of the same body as POST /v1/jobs; `problems`
-    names passed limits.
+    """Estimate operations, peak memory and seconds of a job with this body.
+
+    `problems` names the limits that it passes.
     """
     return resources.submissions.estimate(body)
 
@@ -178,7 +179,7 @@ async def read_job(
     ] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The job as it is, or with `wait` when it ends or the time is over."""
+    """The job as it is; with `wait`, as soon as it has ended, or when the time is over."""
     preferred = re.search(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])", prefer or "")
     seconds = min(LONGEST_WAIT_SECONDS, max(wait, int(preferred[1]) if preferred else 0))
     found = await until_terminal(
@@ -222,8 +223,9 @@ async def read_events(
     after: Annotated[int, Query(ge=0, le=2**62, description="as Last-Event-ID")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
 ) -> Response:
-    """Server-Sent Events, resumable with Last-Event-ID; the stream ends after the event `end` of a
-    job that has ended.
+    """The events of a job as Server-Sent Events, resumable with Last-Event-ID.
+
+    The stream ends after the event `end` of a job that has ended.
     """
     await run_in_threadpool(find_job, resources.store, job_id)
     start = last_event_id if last_event_id is not None else after
@@ -250,7 +252,7 @@ async def read_events(
     ),
 )
 def change_job(job_id: JobId, body: JobChanges, resources: ResourcesDep) -> Job:
-    """Change what does not touch the computation."""
+    """Change fields that do not affect the computation."""
     try:
         job = resources.store.actions.update(
             validated_id(job_id), given=body.model_dump(exclude_unset=True)
@@ -269,7 +271,7 @@ def change_job(job_id: JobId, body: JobChanges, resources: ResourcesDep) -> Job:
 def cancel_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Cancel a job; what was computed so far stays readable.
 
-    A study's runs are cancelled with it.
+    The runs of a study are cancelled with it.
     """
     return _act(resources, job_id, "cancel")
 

@@ -1,4 +1,4 @@
-"""What a job has found: rows, results in every form, weights, pictures, the log."""
+"""Routes of results: rows, files in every form, weights, charts, the log."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -43,7 +43,7 @@ def _file(media_type: str, *kinds: type[problems.Problem]) -> dict[int | str, di
     responses={304: {}, **responses(problems.NoSuchJob, problems.NoResultYet)},
 )
 def read_result(job_id: JobId, store: StoreDep, if_none_match: IfNoneMatch = None) -> Response:
-    """Curves, cells or a study's summary, with findings and provenance."""
+    """The curves, cells or summary of the job, with findings and provenance."""
     job, version, document = find_result(store, job_id)
 
     def make() -> str:
@@ -64,8 +64,9 @@ def read_result(job_id: JobId, store: StoreDep, if_none_match: IfNoneMatch = Non
     responses=_file("text/csv", problems.NoResultYet),
 )
 def read_csv(job_id: JobId, store: StoreDep, if_none_match: IfNoneMatch = None) -> Response:
-    """Tidy rows of a training run, cells of a check, or one row for each cell and figure of a
-    study.
+    """The result as a table.
+
+    A training run has its tidy rows, a check its cells, a study one row for each cell and figure.
     """
     job, version, document = find_result(store, job_id)
 
@@ -84,11 +85,11 @@ def read_csv(job_id: JobId, store: StoreDep, if_none_match: IfNoneMatch = None) 
 def read_npz(
     job_id: JobId, store: StoreDep, artifacts: ArtifactsDep, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """NumPy arrays: of a check, each cell's `sample`, `margin`, `satisfied`, `dead` and
-    `undecided`; of a training run, the curves.
+    """The result as NumPy arrays.
 
-    `header` is a JSON text: what was computed, on which data, and the sha256 of all arrays. Read it
-    with `numpy.load(file, allow_pickle=False)`.
+    A check has `sample`, `margin`, `satisfied`, `dead` and `undecided` of each cell, a training run
+    its curves. `header` is a JSON text: what was computed, on which data, and the sha256 of all
+    arrays. Read it with `numpy.load(file, allow_pickle=False)`.
     """
     job, version, document = find_result(store, job_id)
     result = RESULT.validate_json(document)
@@ -133,8 +134,9 @@ def read_weights(
     ] = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """What a training job had learnt at the end of an epoch, with its spec in the metadata; also
-    while the job runs.
+    """The weights of a training job at the end of an epoch, also while the job runs.
+
+    The file's metadata holds the spec.
     """
     job = find_job(store, job_id)
     if not isinstance(job.spec, TrainSpec):
@@ -177,8 +179,9 @@ def _weights(artifacts: Artifacts, job: Job, owner: str, layer: int, epoch: int)
     "/jobs/{job_id}/curves", summary="The rows so far", responses=responses(problems.NoSuchJob)
 )
 def read_curves(job_id: JobId, store: StoreDep) -> RowPage:
-    """The tidy rows (of a check: the cells; of a study: its runs that have ended) that are there
-    already, also while the job runs.
+    """The rows that are measured so far, also while the job runs.
+
+    A training run has tidy rows, a check its cells, a study its runs that have ended.
     """
     job = find_job(store, job_id)
     if job.kind == "study":
@@ -203,9 +206,7 @@ def read_log(
     store: StoreDep,
     after: Annotated[int, Query(ge=0, le=2**62, description="leave out events up to this id")] = 0,
 ) -> Response:
-    """What happened to the job, line by line: its states, what its workers noted, and their
-    warnings.
-    """
+    """The log of the job: its changes of state, and the notes and warnings of its workers."""
     find_job(store, job_id)
     return StreamingResponse(
         _log(store, validated_id(job_id), after), media_type="text/plain; charset=utf-8"
@@ -224,9 +225,7 @@ def _log(store: Store, job_id: str, after: int) -> Iterator[bytes]:
     responses=responses(problems.NoSuchJob),
 )
 def list_charts(job_id: JobId, store: StoreDep, artifacts: ArtifactsDep) -> ChartList:
-    """The charts for which the job has figures, also while it runs; none where nothing is measured
-    yet.
-    """
+    """The charts for which the job has figures so far; none before the first measurement."""
     from service.results.charts import (
         CHARTS,
         FORMATS,
@@ -274,7 +273,7 @@ def read_chart(
 ) -> Response:
     """A chart of the result, or of what is measured so far, drawn on the server.
 
-    An unknown name is answered with the known ones.
+    The answer to an unknown name lists the known ones.
     """
     from service.results.charts import (
         CHARTS,
@@ -314,9 +313,7 @@ def read_chart(
 def read_report(
     job_id: JobId, store: StoreDep, artifacts: ArtifactsDep, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """Charts, the table beside the paper's figures, findings and provenance, as one page that loads
-    nothing else.
-    """
+    """Charts, comparison with the paper, findings and provenance, on one self-contained page."""
     from service.results.load import sources_of
     from service.results.report import report
 

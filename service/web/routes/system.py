@@ -1,4 +1,4 @@
-"""The service itself: alive, ready, measured; who works; what a problem means."""
+"""Routes of the service itself: health, metrics, workers, retention, problems."""
 
 from typing import Annotated
 
@@ -35,12 +35,12 @@ class Readiness(BaseModel):
 
 @v1_router.get("/workers", summary="Live workers", responses=responses())
 def list_workers(store: StoreDep) -> WorkerPage:
-    """Workers that were heard of within half a minute."""
+    """The workers that sent a sign of life within half a minute."""
     return WorkerPage(items=store.workers.alive(DEAD_WORKER_SECONDS))
 
 
 class RetentionPage(BaseModel):
-    """What is kept, and what the next sweep would delete."""
+    """The retention policy, and the jobs that the next sweep would delete."""
 
     policy: Retention
     items: list[ExpiredJob]
@@ -52,9 +52,9 @@ def read_retention(
     settings: SettingsDep,
     limit: Annotated[int, Query(ge=1, le=1000, description="of each kind of job")] = 100,
 ) -> RetentionPage:
-    """A dry run: nothing is deleted.
+    """List what the next sweep would delete; nothing is deleted.
 
-    The policy is the operator's, FFLAB_RETENTION; a pinned job stays.
+    The operator sets the policy with FFLAB_RETENTION. Pinned jobs stay.
     """
     policy = settings.retention
     return RetentionPage(policy=policy, items=outdated(store, policy, limit))
@@ -62,7 +62,7 @@ def read_retention(
 
 @router.get("/healthz", summary="Alive?")
 def read_health() -> Health:
-    """The process answers."""
+    """Answers whenever the process does."""
     return Health(status="ok")
 
 
@@ -72,7 +72,7 @@ def read_health() -> Health:
     responses={503: {"model": Readiness, "description": "The database or the broker is away"}},
 )
 def read_readiness(resources: ResourcesDep, response: Response) -> Readiness:
-    """Database and broker answer.
+    """Whether database and broker answer.
 
     Jobs are accepted without the broker as well; they start when it is back.
     """
@@ -94,10 +94,9 @@ def read_readiness(resources: ResourcesDep, response: Response) -> Readiness:
     responses={200: {"content": {"text/plain": {}}}, **responses(problems.DatabaseAway)},
 )
 def read_metrics(resources: ResourcesDep) -> Response:
-    """Jobs by state, the longest wait, live workers, the broker; from the database, so the same in
-    every API process.
+    """Jobs by state, the longest wait, live workers, and the broker, from the database.
 
-    Histograms of requests and of the times of jobs: counted by this process since its start.
+    Histograms of requests and of jobs' wait and run times count from the start of this process.
     """
     return Response(resources.metrics.render(), media_type=MEDIA_TYPE)
 
@@ -108,7 +107,7 @@ def read_metrics(resources: ResourcesDep) -> Response:
 def read_problem(
     code: Annotated[str, Path(description="the code of a problem")],
 ) -> dict[str, str | int]:
-    """Title and advice of a kind of problem: where the `type` of every error points."""
+    """Title and advice of a problem. The `type` of every error is the address of this page."""
     kind = problems.PROBLEMS.get(code)
     if kind is None:
         raise problems.NoSuchPage(

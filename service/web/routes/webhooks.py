@@ -1,4 +1,4 @@
-"""What was told to a job's webhook, and telling it again."""
+"""Routes of webhooks: which messages were sent, and sending one again."""
 
 from typing import Annotated
 
@@ -20,9 +20,9 @@ router = APIRouter(tags=["webhooks"])
     responses=responses(problems.NoSuchJob),
 )
 def read_deliveries(job_id: JobId, store: StoreDep) -> DeliveryPage:
-    """Messages to the job's webhook, newest first, with each try.
+    """The messages to the job's webhook, newest first, with each attempt.
 
-    They are signed as Standard Webhooks and tried again for a day.
+    They are signed as Standard Webhooks, and retried for a day.
     """
     find_job(store, job_id)
     address = store.deliveries.webhook_address(job_id) or {"url": None, "states": []}
@@ -45,8 +45,9 @@ def redeliver_message(
     ],
     resources: ResourcesDep,
 ) -> Delivery:
-    """Send a message again, now, with the same id and body: also one that was delivered, or given
-    up.
+    """Send a message again at once, with the same id and body.
+
+    Messages that were delivered or given up may be sent again, too.
     """
     find_job(resources.store, job_id)
     found = resources.store.deliveries.redeliver(job_id, delivery_id)
