@@ -3,10 +3,6 @@
 Exit codes: 0 done; 1 the job failed, or doctor found a fault; 2 usage, an invalid spec or setting,
 or a missing extra; 3 the service cannot be reached or started; 4 there is no such job, data set or
 key; 130 interrupted.
-
-Commands import what they need in their own bodies. So `fflab --help` and completion start in a
-fraction of a second, and the base install, without the extras `server` and `worker`, has every
-command that it can run. Elsewhere in this package imports stand at the top of a module.
 """
 
 import os

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ffengine import uploads
+from ffengine.arrays import DatasetError
+from ffengine.datasets import DATASETS, facts_of, load, present_folder
 from service.cli import completion
+from service.cli.imports import import_files
 from service.cli.options import (
     EXIT_FAILED,
     EXIT_NOT_FOUND,
@@ -21,6 +25,7 @@ from service.cli.options import (
     require_extra,
     show_json,
 )
+from service.cli.output import table
 
 if TYPE_CHECKING:
     from service.background.retention import ExpiredJob, Unknown
@@ -37,9 +42,6 @@ keys_app = typer.Typer(
 @data_app.command("list")
 def data_list(as_json: JsonOption = False) -> None:
     """List data sets, and where their files are."""
-    from ffengine import uploads
-    from ffengine.datasets import DATASETS, facts_of, present_folder
-    from service.cli.output import table
 
     root = load_settings().data_root
     rows = []
@@ -70,8 +72,6 @@ def data_list(as_json: JsonOption = False) -> None:
 @data_app.command("fetch")
 def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
     """Download a data set below the data root and verify it."""
-    from ffengine.arrays import DatasetError
-    from ffengine.datasets import load
 
     try:
         with require_extra("worker"):
@@ -95,7 +95,6 @@ def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -
 
     SOURCE is the folder of a known data set's files, or an .npz of x and y under a new name.
     """
-    from service.cli.imports import import_files
 
     target = import_files(name, source, load_settings().data_root)
     typer.echo(
@@ -107,7 +106,7 @@ def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -
 
 @keys_app.command("create")
 def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Make an API key. It is shown only this once.
+    """Make an API key; it is shown only this once.
 
     From then on the service refuses requests without a key.
     """
@@ -128,7 +127,6 @@ def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False)
 @keys_app.command("list")
 def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List API keys."""
-    from service.cli.output import table
 
     with open_store(home) as store:
         rows = [
@@ -206,7 +204,6 @@ def retention(
 
 
 def _show_jobs(jobs: "Sequence[ExpiredJob]", what: str) -> None:
-    from service.cli.output import table
 
     table(
         ["job", "kind", "name", "ended days ago", "reason"],
@@ -217,7 +214,6 @@ def _show_jobs(jobs: "Sequence[ExpiredJob]", what: str) -> None:
 
 def _show_artifacts(strays: "Sequence[Unknown]", what: str) -> None:
     """Print the artifacts that belong to no job; nothing if there are none."""
-    from service.cli.output import table
 
     if strays:
         table(["artifacts", "bytes"], [[one.job, str(one.bytes)] for one in strays], right=(1,))

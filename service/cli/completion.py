@@ -1,7 +1,6 @@
 """Shell completion of jobs, presets, files and fields of a spec.
 
-It offers less where the service does not answer, and never prints an error. It runs at each press
-of a key, so that its functions import what they need themselves.
+It offers less where the service does not answer, and never prints an error.
 """
 
 import os
@@ -12,10 +11,15 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ffengine.datasets import DATASETS
+from ffengine.presets import PRESETS
+from ffengine.text import visible
+from service.client import Client, FflabError
+from service.specs.files import SpecError, apply, read_document
+from service.specs.schema_fields import fields_of
+
 if TYPE_CHECKING:
     from pydantic import JsonValue
-
-    from service.client import Client
 
 TIMEOUT_SECONDS = 0.5
 OFFERED_JOBS = 100
@@ -37,7 +41,6 @@ def jobs(incomplete: str) -> list[Offer]:
 
 def specs(incomplete: str) -> list[Offer]:
     """Offer presets, and files that may hold a spec."""
-    from ffengine.presets import PRESETS
 
     offers: list[Offer] = [(preset.name, preset.meaning) for preset in PRESETS.values()]
     folder = Path(incomplete).parent if "/" in incomplete else Path()
@@ -54,8 +57,6 @@ def specs(incomplete: str) -> list[Offer]:
 
 def settings(incomplete: str) -> list[Offer]:
     """Offer the fields of the command's spec, and the values of fields that are chosen by name."""
-    from service.specs.files import apply, read_document
-    from service.specs.schema_fields import fields_of
 
     document: dict[str, JsonValue] = {"kind": "train"}
     words = _words()
@@ -125,21 +126,18 @@ def devices(incomplete: str) -> list[Offer]:
 
 def datasets(incomplete: str) -> list[Offer]:
     """Offer the data sets of the catalogue."""
-    from ffengine.datasets import DATASETS
 
     return _with_prefix([(facts.name, facts.meaning) for facts in DATASETS.values()], incomplete)
 
 
 def presets(incomplete: str) -> list[Offer]:
     """Offer the ready-made studies."""
-    from ffengine.presets import PRESETS
 
     return _with_prefix([(preset.name, preset.meaning) for preset in PRESETS.values()], incomplete)
 
 
 def _with_prefix(offers: Iterable[Offer], incomplete: str) -> list[Offer]:
     """Return the offers with that beginning, without names that a terminal should not show."""
-    from ffengine.text import visible
 
     fitting = {
         name: visible(meaning)
@@ -149,8 +147,7 @@ def _with_prefix(offers: Iterable[Offer], incomplete: str) -> list[Offer]:
     return list(fitting.items())
 
 
-def _client() -> "Client":
-    from service.client import Client
+def _client() -> Client:
 
     return Client(timeout_seconds=TIMEOUT_SECONDS, attempts=1)
 
@@ -158,8 +155,6 @@ def _client() -> "Client":
 @contextmanager
 def _ignoring_errors() -> Iterator[None]:
     """Ignore faults of files, settings and service: completion must not print them."""
-    from service.client import FflabError
-    from service.specs.files import SpecError
 
     try:
         yield

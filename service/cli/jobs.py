@@ -8,17 +8,24 @@ import typer
 
 from ffengine.text import visible
 from service.cli.options import (
+    EXIT_USAGE,
     PATIENT_ATTEMPTS,
     JobArgument,
     JsonOption,
     SetOption,
     SpecArgument,
+    fail,
     make_client,
     page_url,
     resolve,
     show_json,
 )
+from service.cli.output import job_lines, jobs_table, out, table
+from service.cli.results import follow
+from service.client import Refused
 from service.jobs import JobKind, JobState, Priority
+from service.results.descriptions import duration, title_of
+from service.specs.files import explain_refusal, read_spec
 
 
 def submit(
@@ -43,10 +50,6 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Submit a job. Prints its id; on a terminal also the address of its page."""
-    from service.cli.output import out
-    from service.cli.results import follow
-    from service.client import Refused
-    from service.specs.files import explain_refusal, read_spec
 
     _, document = read_spec(spec, settings or [])
     with make_client(PATIENT_ATTEMPTS if wait else 3) as client:
@@ -88,7 +91,6 @@ def jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first. In a pipe, each is a line of tab-separated columns."""
-    from service.cli.output import jobs_table
 
     given = {
         "state": state.value if state else None,
@@ -108,7 +110,6 @@ def jobs(
 
 def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
     """Show a job. Its last lines are the address of its page, and what can be done with it."""
-    from service.cli.output import job_lines
 
     with make_client() as client:
         job = resolve(client, job_id)
@@ -125,10 +126,6 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
     Prints runs, operations, memory, and the time on each kind of device; and which limits the spec
     passes.
     """
-    from service.cli.output import table
-    from service.client import Refused
-    from service.results.descriptions import duration
-    from service.specs.files import explain_refusal, read_spec
 
     _, document = read_spec(spec, settings or [])
     with make_client() as client:
@@ -171,7 +168,6 @@ def change(
     as_json: JsonOption = False,
 ) -> None:
     """Change a job's name, tags, priority or pin."""
-    from service.cli.output import job_lines
 
     given = (("name", name), ("tags", tag or None), ("priority", priority), ("pinned", pin))
     with make_client() as client:
@@ -226,8 +222,6 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete a job that has ended, with its result and files."""
-    from service.cli.options import EXIT_USAGE, fail
-    from service.results.descriptions import title_of
 
     with make_client() as client:
         job = resolve(client, job_id)

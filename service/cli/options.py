@@ -1,9 +1,15 @@
-"""What the commands share: options, exit codes, the client, the store, how a command fails."""
+"""What the commands share: options, exit codes, the client, the store, how a command fails.
+
+On imports: what the base install has is imported at the top of the modules of this package. What
+belongs to the extras `server` and `worker` may be missing, and takes long to load. The bodies of
+commands that need it import it, within `require_extra`; so do `open_store` and doctor's checks.
+"""
 
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 from urllib.parse import urlsplit
@@ -149,7 +155,6 @@ def validated_url(url: str) -> str:
 
 def resolve(client: Client, text: str) -> Job:
     """Return the job for an id, the beginning or end of one, a name, or `last`."""
-    from itertools import islice
 
     if len(text) == FULL_ID and text.startswith("job_"):
         return client.read(text)
@@ -172,7 +177,6 @@ def resolve(client: Client, text: str) -> Job:
 
 def matching_jobs(client: Client, text: str, **filters: str) -> list[Job]:
     """Return the jobs of that name, else those whose id begins or ends with the text."""
-    from itertools import islice
 
     listed = list(islice(client.jobs(limit=500, **filters), MOST_SEARCHED))
     named = [job for job in listed if job.name == text]

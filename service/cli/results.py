@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from rich.live import Live
 
+from ffengine.datasets import look_in
+from ffengine.results import Diagnostic
 from service.cli import completion
 from service.cli.job_watcher import JobProgress, Row, follow_events, retry_while_unavailable
+from service.cli.live_view import LiveView
 from service.cli.options import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
@@ -27,8 +31,21 @@ from service.cli.options import (
     show_json,
     write_file,
 )
-from service.client import Client, JobFailed
+from service.cli.output import (
+    comparison_table,
+    contrast_tables,
+    finding_lines,
+    line,
+    out,
+    progress_bar,
+    provenance_table,
+)
+from service.cli.remote_results import MOST_RUNS, findings_of, lines_of, results_of
+from service.client import Client, JobFailed, JobHandle
 from service.jobs import Job, JobState
+from service.results.descriptions import title_of
+from service.results.job_diff import JobDiff
+from service.specs.files import read_spec
 
 ARTIFACTS = {
     ".json": "result",
@@ -71,7 +88,6 @@ def watch(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
 def follow(client: Client, job: Job, *, quiet: bool = False) -> Job:
     """Follow a job to its end, and return it. Raises JobFailed if it does not succeed."""
-    from service.cli.output import out
 
     try:
         if quiet:
@@ -103,8 +119,6 @@ def _follow_quietly(client: Client, job: Job) -> Job:
 
 
 def _follow_in_lines(client: Client, job: Job) -> Job:
-    from service.cli.output import progress_bar
-    from service.client import JobHandle
 
     handle = JobHandle(client, job)
     with progress_bar() as tell:
@@ -113,10 +127,6 @@ def _follow_in_lines(client: Client, job: Job) -> Job:
 
 
 def _follow_live(client: Client, job: Job) -> Job:
-    from rich.live import Live
-
-    from service.cli.live_view import LiveView
-    from service.cli.output import out
 
     watched = JobProgress(job)
     watched.read_runs(client)
@@ -132,9 +142,6 @@ def _follow_live(client: Client, job: Job) -> Job:
 
 
 def _print_findings(client: Client, job: Job, failed_with: Sequence[Row]) -> None:
-    from ffengine.results import Diagnostic
-    from service.cli.output import finding_lines, line
-    from service.cli.remote_results import findings_of, results_of
 
     found = findings_of(results_of(client, job)) if job.state == JobState.succeeded else []
     finding_lines(found or [Diagnostic.model_validate(finding) for finding in failed_with])
@@ -144,7 +151,6 @@ def _print_findings(client: Client, job: Job, failed_with: Sequence[Row]) -> Non
 
 def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption = False) -> None:
     """Show a job's result, or write it to a file. On a terminal a summary, in a pipe JSON."""
-    from service.cli.output import out
 
     with make_client() as client:
         job = resolve(client, job_id)
@@ -164,9 +170,6 @@ def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption
 
 def summarise(client: Client, job: Job) -> None:
     """Print the comparison with the paper, findings and provenance."""
-    from service.cli.output import comparison_table, finding_lines, line, provenance_table
-    from service.cli.remote_results import MOST_RUNS, findings_of, lines_of, results_of
-    from service.results.descriptions import title_of
 
     found = results_of(client, job)
     comparison_table(lines_of(found), f"{title_of(job)}: measured beside arXiv 2311.05667")
@@ -196,8 +199,6 @@ def diff(job_ids: JobsArgument, as_json: JsonOption = False) -> None:
 
     Shows in what their specs differ, their final figures, and how these were obtained.
     """
-    from service.cli.remote_results import lines_of, results_of
-    from service.results.job_diff import JobDiff
 
     if len(job_ids) < 2:
         fail("name two or more jobs, as in `fflab diff last 3f2a9c1e`", EXIT_USAGE)
@@ -207,8 +208,6 @@ def diff(job_ids: JobsArgument, as_json: JsonOption = False) -> None:
     if as_json:
         show_json(contrast.document())
     else:
-        from service.cli.output import contrast_tables
-
         contrast_tables(contrast)
 
 
@@ -228,8 +227,6 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a spec in this process, without a service."""
-    from ffengine.datasets import look_in
-    from service.specs.files import read_spec
 
     look_in(load_settings().data_root)
     validated, _ = read_spec(spec, settings or [])

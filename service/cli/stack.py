@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ffengine.presets import PRESETS
 from service.cli import completion
+from service.cli.doctor import installed, run_checks
 from service.cli.options import (
     EXIT_FAILED,
     EXIT_UNREACHABLE,
@@ -21,6 +23,9 @@ from service.cli.options import (
     require_extra,
     show_json,
 )
+from service.cli.output import line, out, table
+from service.specs.files import SpecError
+from service.specs.suggestions import not_one_of
 
 
 def up(
@@ -66,7 +71,6 @@ def api(
 
 def worker(device: DeviceOption = "auto") -> None:
     """Run one worker for one device. It uses FFLAB_DATABASE_URL and FFLAB_REDIS_URL."""
-    from service.cli.doctor import installed
 
     for package in ("celery", "torch"):
         if not installed(package):
@@ -91,9 +95,6 @@ def demo(
 
     Prints the table, writes a report, and stops the stack.
     """
-    from ffengine.presets import PRESETS
-    from service.specs.files import SpecError
-    from service.specs.suggestions import not_one_of
 
     if preset not in PRESETS:
         raise SpecError(f"--preset: {not_one_of(preset, list(PRESETS))}")
@@ -108,7 +109,6 @@ def demo(
 
 def doctor(as_json: JsonOption = False) -> None:
     """Check what is installed and reachable, and say what to do."""
-    from service.cli.doctor import run_checks
 
     checks = []
     for check in run_checks(load_settings()):
@@ -127,7 +127,6 @@ def workers(as_json: JsonOption = False) -> None:
 
     Shows their devices, their jobs, and their last signs of life.
     """
-    from service.cli.output import line, out, table
 
     with make_client() as client:
         found = client.get("/v1/workers")["items"]
