@@ -24,9 +24,8 @@ from service.cli.options import (
 from service.client import FflabError, NotFound, Refused, Unreachable, VersionSkew
 from service.specs.files import SpecError
 
-USAGE_STATUS = frozenset(
-    {400, 401, 403, 409, 413, 415, 421, 422}
-)  # of the service's answers: what was asked for is at fault
+# answers of the service that say that the request was wrong
+USAGE_STATUS = frozenset({400, 401, 403, 409, 413, 415, 421, 422})
 
 app = typer.Typer(
     name="fflab",
@@ -115,7 +114,6 @@ def exit_code(error: Exception) -> int:
 
 def _end_quietly() -> NoReturn:
     """End without an error: the reader of the output, such as `head`, has closed it."""
-    os.dup2(
-        os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-    )  # so that the interpreter's last flush does not fail
+    # so that the interpreter's last flush does not fail
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     os._exit(0)

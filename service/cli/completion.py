@@ -26,7 +26,7 @@ OFFERED_JOBS = 100
 SPEC_SUFFIXES = (".yaml", ".yml", ".json")
 FILES = ("result.json", "result.csv", "report.html", "result.npz", "weights.safetensors")
 
-Offer = tuple[str, str]  # what is completed, and its meaning
+Offer = tuple[str, str]  # a completion and its meaning
 
 
 def jobs(incomplete: str) -> list[Offer]:
@@ -100,7 +100,7 @@ def _words() -> list[str]:
     text = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
     try:
         return shlex.split(text.replace("\n=\n", "="))
-    except ValueError:  # a quotation that is not closed yet
+    except ValueError:  # an open quotation mark
         return text.split()
 
 

@@ -37,14 +37,14 @@ EXTRAS = {
 }
 PURPOSE = {"server": "the service", "worker": "workers, or specs here"}
 
-Verdict = Literal["ok", "warn", "fail"]
+Outcome = Literal["ok", "warn", "fail"]
 
 
 class Check(NamedTuple):
     """The outcome of one check: its subject, a verdict, what was found, and what to do."""
 
     what: str
-    verdict: Verdict
+    verdict: Outcome
     finding: str
     advice: str = ""
 
@@ -91,7 +91,7 @@ def _torch(_settings: Settings) -> Iterator[Check]:
         "import torch; print(torch.__version__, 'cuda: ' + torch.cuda.get_device_name(0) if "
         "torch.cuda.is_available() else 'cpu')"
     )
-    command = [sys.executable, "-c", code]  # in its own process: it takes seconds
+    command = [sys.executable, "-c", code]  # in a process of its own: importing torch takes seconds
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
         reason = (found.stderr.strip().splitlines() or ["cannot be imported"])[-1]
@@ -212,7 +212,7 @@ def _artifacts(settings: Settings) -> Iterator[Check]:
         finally:
             store.close()
     except (SQLAlchemyError, DatabaseRefused, OSError, ModuleNotFoundError):
-        return  # the checks of the home and of the database say so
+        return  # other checks report it
     if reason:
         wrong, _, advice = reason.rpartition(": ")
         yield Check("artifacts", "fail", wrong, advice)
@@ -232,7 +232,7 @@ def _service(settings: Settings) -> Iterator[Check]:
     except Unreachable as error:
         advice = "" if isinstance(error, NotFflab) else "start it with `fflab up`, or set FFLAB_URL"
         yield Check("service", "warn", str(error).partition("; ")[0], advice)
-    except FflabError as error:  # it is there, but refuses us or speaks another version
+    except FflabError as error:  # the service answers, but refuses the key or has another version
         yield Check("service", "fail", str(error))
     else:
         yield Check("service", "ok", f"{settings.url} answers")

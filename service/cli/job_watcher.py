@@ -9,10 +9,10 @@ from service.client import Client, Refused, Unreachable
 from service.jobs import Event, Job
 from service.schemas import row_key
 
-AWAY_SECONDS = 600.0  # a service that is away for longer is given up
+AWAY_SECONDS = 600.0  # how long to wait for a service that is away
 AWAY_STATUS = frozenset({502, 503, 504})
 PAUSE_SECONDS = 1.0
-RUNS_SECONDS = 1.0  # between two looks at the runs of a study
+RUNS_SECONDS = 1.0  # between two readings of a study's runs
 MOST_RUNS = 500
 
 Row = Mapping[str, Any]
@@ -52,9 +52,8 @@ class JobProgress:
                 data["eta_seconds"],
             )
         elif event.type == "rows":
-            self._rows |= {
-                row_key(row): row for row in data["rows"]
-            }  # a job that was resumed may measure an epoch again
+            # a job that was resumed may measure an epoch again
+            self._rows |= {row_key(row): row for row in data["rows"]}
         elif event.type == "log" and data.get("level") in ("warning", "error"):
             self.warnings.append(str(data["message"]))
 

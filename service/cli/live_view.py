@@ -18,15 +18,15 @@ from ffengine.study import interval
 from ffengine.theorems import THEOREMS
 from service.cli.job_watcher import JobProgress, Row
 from service.cli.output import STYLES
-from service.cli.text_plot import Curve, plot
+from service.cli.text_plot import PlottedCurve, plot
 from service.headline import mean, newest_complete
 from service.jobs import JobState
 from service.results.descriptions import duration, place_of, title_of
 
-BESIDE = 96  # columns from which two plots fit beside each other
+BESIDE = 96  # columns: wide enough for two plots side by side
 OTHER_LINES, LEAST_LINES, MOST_LINES = 15, 4, 12
 RUNS_SHOWN = 12
-LARGE = 1e5  # goodness that grows without bound is written with its power of ten
+LARGE = 1e5  # larger values are written with their power of ten
 WARNINGS_SHOWN = 3
 
 
@@ -135,7 +135,7 @@ def curves(watched: JobProgress, width: int, height: int) -> RenderableType:
 
 def _plot(watched: JobProgress, figure: str, title: str, width: int, height: int) -> Text:
     drawn = [
-        Curve(split.marker, split.style, split.gap, watched.curve(figure, split.name))
+        PlottedCurve(split.marker, split.style, split.gap, watched.curve(figure, split.name))
         for split in SPLITS
     ]
     epochs = float(watched.job.spec.epochs) if isinstance(watched.job.spec, TrainSpec) else 1.0

@@ -120,9 +120,8 @@ class LocalRun:
         data = file.read_bytes()
         weights = ffengine.import_weights(data)
         layer = spec.at.layer if isinstance(spec.at, TrainedWeights) else 0
-        stands_for = (
-            "job_" + hashlib.sha256(data).hexdigest()[:32]
-        )  # where a job's id would be: the file's digest
+        # the digest of the file stands in the place of a job's id
+        stands_for = "job_" + hashlib.sha256(data).hexdigest()[:32]
         here = spec.model_copy(
             update={"at": TrainedWeights(job=stands_for, epoch=weights.epoch, layer=layer)}
         )

@@ -271,8 +271,8 @@ def progress_bar(console: Console = out) -> Iterator[ProgressCallback]:
 def _line_reporter(console: Console) -> ProgressCallback:
     seen: set[str] = set()
 
-    def tell(job: Job) -> None:
-        # each once, and not each percent: a study says how many of its runs have ended
+    def report(job: Job) -> None:
+        # one line for each message, not for each percent
         said = f"{job.state.value} {job.progress.message}"
         if said not in seen:
             seen.add(said)
@@ -282,7 +282,7 @@ def _line_reporter(console: Console) -> ProgressCallback:
             )
             console.file.flush()
 
-    return tell
+    return report
 
 
 def coloured(state: str) -> Text:

@@ -121,8 +121,8 @@ def _follow_quietly(client: Client, job: Job) -> Job:
 def _follow_in_lines(client: Client, job: Job) -> Job:
 
     handle = JobHandle(client, job)
-    with progress_bar() as tell:
-        retry_while_unavailable(lambda: handle.wait(on_progress=tell))
+    with progress_bar() as report:
+        retry_while_unavailable(lambda: handle.wait(on_progress=report))
     return handle.job
 
 
@@ -158,7 +158,7 @@ def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption
             write_file(output, client.download(job.id, artifact_for(output)))
             typer.echo(json.dumps({"file": str(output)}) if as_json else str(output))
         elif out.is_terminal and not as_json:
-            client.download(job.id, "result")  # refused where there is none
+            client.download(job.id, "result")  # raises where there is no result
             summarise(client, job)
         else:
             content = client.download(job.id, "result").decode()

@@ -14,11 +14,11 @@ DOTS = (
     (0x04, 0x20),
     (0x40, 0x80),
 )  # bit of the dot in row, column of a character
-LABEL = 8  # characters of a number at the axis
-SPARSE = 4  # markers are drawn where there are so many characters for each
+LABEL = 8  # width of a number at the axis, characters
+SPARSE = 4  # characters that each marker needs; with less room only the last is drawn
 
 
-class Curve(NamedTuple):
+class PlottedCurve(NamedTuple):
     """Points in the order of x; every `gap`-th dot of the line is drawn."""
 
     marker: str
@@ -29,7 +29,7 @@ class Curve(NamedTuple):
 
 def plot(
     title: str,
-    curves: Sequence[Curve],
+    curves: Sequence[PlottedCurve],
     *,
     width: int,
     height: int,
@@ -81,7 +81,7 @@ class _Cells:
     def row(self, y: float) -> int:
         return self._place(0.0, y)[1] // 4
 
-    def draw(self, curve: Curve) -> None:
+    def draw(self, curve: PlottedCurve) -> None:
         places = [self._place(x, y) for x, y in curve.points]
         for start, end in pairwise(places):
             for x, y in _between(start, end):

@@ -39,7 +39,7 @@ def connection(url: str | None, api_key: str | None, timeout_seconds: float) -> 
         **({"Authorization": f"Bearer {key}"} if key else {}),
     }
     host = validated_url(address).host
-    # a proxy of the environment does not know what this machine calls loopback
+    # a proxy cannot reach the loopback addresses of this machine
     return Connection(
         base_url=address, headers=headers, timeout=timeout_seconds, trust_env=host not in LOOPBACK
     )

@@ -15,7 +15,7 @@ from service.client.notebook_display import job_html
 from service.jobs import TERMINAL, Job, JobState
 
 LONGEST_WAIT_SECONDS = 30.0  # of one long poll; the server allows 60
-WATCHED_SECONDS = 1.0  # the same where somebody looks on
+WATCHED_SECONDS = 1.0  # the same while progress is shown
 
 Arrays = dict[str, npt.NDArray[Any]]
 

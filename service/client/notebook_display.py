@@ -11,8 +11,8 @@ from ffengine.text import visible
 from service.jobs import Job
 from service.schemas import ChartLine
 
-PIXELS_PER_UNIT = 2  # the service draws PNG at twice their size, for screens with small pixels
-FORMATS = ("png", "svg")  # that a notebook is given
+PIXELS_PER_UNIT = 2  # the service draws PNG at twice the size, for dense screens
+FORMATS = ("png", "svg")  # formats that a notebook is given
 Load = Callable[[str], bytes]  # the bytes of "NAME.FORMAT"
 
 
@@ -38,7 +38,7 @@ class Picture:
 
     def _repr_mimebundle_(
         self, include: object = None, exclude: object = None
-    ) -> tuple[dict[str, str], dict[str, dict[str, int]]]:  # the form that Jupyter asks for
+    ) -> tuple[dict[str, str], dict[str, dict[str, int]]]:  # the signature that Jupyter expects
         size = {"width": self._side(16), "height": self._side(20)}
         return {"image/png": b64encode(self.png).decode(), "image/svg+xml": self.svg}, {
             "image/png": size

@@ -21,8 +21,8 @@ from service.schemas import RESULT, ChartList, JobPage, Result, RowPage
 
 T = TypeVar("T")
 Spec = schemas.Spec | Mapping[str, JsonValue]
-Document = dict[str, Any]  # JSON whose form the caller knows
-SLACK_SECONDS = 30.0  # beyond what a long poll may take
+Document = dict[str, Any]  # JSON that is not validated
+SLACK_SECONDS = 30.0  # beyond the time of a long poll
 DOWNLOAD_SECONDS = 120.0
 
 _DOCUMENT: TypeAdapter[Document] = TypeAdapter(Document)
@@ -37,7 +37,7 @@ class ApiRequest(Generic[T]):
     read: Callable[[bytes], T]
     params: Mapping[str, str | int | float] = field(default_factory=dict)
     body: Mapping[str, JsonValue] | None = None
-    content: bytes | None = None  # a body that is no JSON
+    content: bytes | None = None  # a body other than JSON
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout_seconds: float | None = None  # None: the client's own
 

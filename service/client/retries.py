@@ -9,8 +9,8 @@ import httpx
 ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
-LONGEST_ASKED_SECONDS = 30.0  # of a Retry-After
-PATIENCE_SECONDS = 60.0  # of all pauses of one request
+LONGEST_ASKED_SECONDS = 30.0  # the most that a Retry-After may ask for
+PATIENCE_SECONDS = 60.0  # all pauses of one request together
 PASSING_STATUS = frozenset({429, 502, 503, 504})
 IN_FLIGHT = (
     b'"still-in-flight"'  # the 409 of a repeated submit whose first request is being worked on
@@ -70,6 +70,6 @@ def retry_after(response: httpx.Response) -> float:
             if text.strip().isdigit()
             else (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
         )
-    except (ValueError, TypeError):  # no date; one without a zone
+    except (ValueError, TypeError):  # not a date, or a date without a zone
         return 0.0
     return max(0.0, min(LONGEST_ASKED_SECONDS, seconds))

@@ -13,7 +13,7 @@ from service.client.requests import job_path
 from service.client.retries import RetryPolicy
 from service.jobs import TERMINAL, Event, Job
 
-SILENCE_SECONDS = 60.0  # the service says something every 15
+SILENCE_SECONDS = 60.0  # the service sends a heartbeat every 15
 
 
 class EventStream:
@@ -22,8 +22,7 @@ class EventStream:
     def __init__(self, url: str, job_id: str, after: int, attempts: int) -> None:
         self.job_id, self.after = job_id, after
         self.over = False
-        # the service ended the last connection without an event: the job may have ended long ago;
-        # look at it
+        # the last connection was closed without an event: the job may have ended, so read it
         self.silent = False
         self.pause_seconds = 0.0
         self._url, self._retries = url, RetryPolicy(attempts)
@@ -61,7 +60,7 @@ class EventStream:
             if line.startswith(b"data:"):
                 self._data.append(line.removeprefix(b"data:").removeprefix(b" "))
             elif line.startswith(b":"):
-                self._retries.reset()  # a sign of life
+                self._retries.reset()  # a heartbeat counts as progress
             elif not line and self._data:
                 yield self._event()
 

@@ -50,7 +50,7 @@ class App(FastAPI):
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application for these settings, by default those of the environment."""
     settings = settings or Settings()
-    look_in(settings.data_root)  # where specs that name uploads are validated
+    look_in(settings.data_root)  # specs may name data sets that were uploaded there
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -70,7 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
         generate_unique_id_function=operation_id,
-        # the framework's own pages load their scripts from elsewhere: /docs is one of ours
+        # the framework's own pages load scripts from other hosts; the dashboard has /docs instead
         docs_url=None,
         redoc_url=None,
     )

@@ -12,7 +12,7 @@ from service.web.problems import KeyNeeded
 
 PREFIX = "fflab_"
 KEY_BYTES = 32
-REMEMBERED_SECONDS = 2.0  # a revoked key is refused after so long at the latest
+REMEMBERED_SECONDS = 2.0  # how long a revoked key may still be accepted
 
 
 class NewKey(NamedTuple):

@@ -20,7 +20,7 @@ from service.web.auth import Authenticator
 from service.web.event_feed import EventFeed
 from service.web.metrics import Metrics
 
-KEY_COOKIE = "fflab_key"  # of a browser that has signed in
+KEY_COOKIE = "fflab_key"  # holds the key in browsers
 BEARER = HTTPBearer(
     scheme_name="bearer",
     description="`Authorization: Bearer KEY`. Needed as soon as the service has a key.",
@@ -128,7 +128,7 @@ async def get_owner(
     """
     if request.method not in READING:
         refuse_cross_site(request)
-    if authenticator.is_stale:  # seldom: most requests are not to wait for a thread
+    if authenticator.is_stale:  # rarely, so that most requests need no thread
         await run_in_threadpool(authenticator.refresh)
     return authenticator.owner(
         request.headers.get("authorization"), x_api_key or request.cookies.get(KEY_COOKIE)
@@ -142,7 +142,7 @@ def refuse_cross_site(request: Request) -> None:
     """
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
     ours = origin is None or _netloc_of(origin) == request.headers.get("host")
-    if site is not None:  # the browser's own word; behind a proxy the host may be another
+    if site is not None:  # more reliable than Origin: behind a proxy the Host may differ
         ours = site in ("same-origin", "none")
     if not ours:
         raise problems.WrongOrigin(f"the request comes from a page of {origin or 'another site'}")

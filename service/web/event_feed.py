@@ -17,9 +17,9 @@ from service.store.database import DATABASE_ERRORS
 POLL_SECONDS = 0.05
 HEARTBEAT_SECONDS = 15.0
 PAGE_EVENTS = 500
-AT_ONCE = 2_000  # events that a poll looks at
-LONGEST_PENDING = 1_000  # of a client that is slower than its job: then it reads the database again
-HOLE_SECONDS = 5.0  # a number that is missing for so long was rolled back, or its job was deleted
+AT_ONCE = 2_000  # events per poll
+LONGEST_PENDING = 1_000  # events; a slower client reads the database again
+HOLE_SECONDS = 5.0  # a number missing for so long was rolled back or deleted
 POLL_FAULT_SECONDS = 1.0
 
 
@@ -67,10 +67,9 @@ class EventFeed:
     def __init__(self, events: Events) -> None:
         self._events = events
         self._subscriptions: dict[str, set[Subscription]] = defaultdict(set)
-        self._horizon: int | None = None  # all events up to this number have been told
-        self._ahead: set[int] = (
-            set()
-        )  # those beyond it that have been told already: a smaller number was not there yet
+        self._horizon: int | None = None  # all events up to this number were pushed
+        # events beyond the horizon that were pushed before a smaller number was committed
+        self._ahead: set[int] = set()
         self._hole_since: float | None = None
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -214,7 +213,7 @@ async def stream(feed: EventFeed, store: Store, job_id: str, after: int) -> Asyn
             encoded_event = await subscription.next(HEARTBEAT_SECONDS)
             if encoded_event is None:
                 yield KEEPALIVE_COMMENT
-                behind = True  # whatever the tail may have missed
+                behind = True  # in case the feed has missed something
             elif encoded_event.event.id == after + 1:
                 yield encoded_event.encoded
                 after += 1

@@ -17,7 +17,7 @@ from service.store.database import DATABASE_ERRORS
 from service.web import problems
 from service.web.dependencies import Resources
 
-PROBES = ("/healthz", "/readyz")  # asked by address; they say nothing of jobs
+PROBES = ("/healthz", "/readyz")  # probed by IP address; they reveal nothing about jobs
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
 
 

@@ -49,7 +49,7 @@ def find_result(store: Store, job_id: str) -> JobWithResult:
     job, version = find_versioned_job(store, job_id)
     document = store.jobs.result(job_id)
     if document is None and job.kind == "study" and job.state in TERMINAL:
-        # a study that failed or was cancelled has the results of its runs as far as they came
+        # a study that failed or was cancelled still has the results of its finished runs
         document = store.studies.result(job_id).model_dump_json()
     if document is None:
         why = f": {job.error.detail}" if job.error else ""

@@ -24,7 +24,7 @@ JOB_BUCKETS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 28_800.0
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 API_PREFIX = "/v1"
 NO_ROUTE = "none"
-OVERLAP_SECONDS = 60.0  # a change of a job may be committed so long after the time that it bears
+OVERLAP_SECONDS = 60.0  # a change may be committed so long after its timestamp
 
 
 class Metrics:
@@ -88,7 +88,9 @@ class JobHistograms:
         )
         self._lock = threading.Lock()
         self._begun_at = self._read_at = float("inf")
-        self._counted: dict[tuple[str, str, float], float] = {}  # what was counted -> its time
+        self._counted: dict[
+            tuple[str, str, float], float
+        ] = {}  # recent events that were counted, with their times
 
     def start(self) -> None:
         """Count what starts or ends from now on."""

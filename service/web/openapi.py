@@ -46,7 +46,7 @@ def openapi(app: FastAPI) -> Document:
         description=app.description,
         routes=app.routes,
         servers=SERVERS,
-        # what is answered can be asked; generators refuse two shapes of one title
+        # generators of clients refuse two shapes of one title
         separate_input_output_schemas=False,
     )
     for path, method, operation in operations(document):
@@ -58,7 +58,7 @@ def openapi(app: FastAPI) -> Document:
     schemas |= shapes["$defs"]
     for shape in schemas.values():
         _say_object_defaults(shape)
-    for name in SPECS:  # wherever a spec stands, it is one of several, which `kind` tells apart
+    for name in SPECS:  # a spec is always one of a union that `kind` discriminates
         schemas[name]["required"] = ["kind", *schemas[name].get("required", ())]
     return document
 
@@ -70,9 +70,9 @@ def _say_object_defaults(shape: Document) -> None:
     """
     for field in shape.get("properties", {}).values():
         if isinstance(field.get("default"), dict):
-            told = f"default: {json.dumps(field.pop('default'))}"
+            words = f"default: {json.dumps(field.pop('default'))}"
             field["description"] = (
-                f"{field['description']}; {told}" if "description" in field else told
+                f"{field['description']}; {words}" if "description" in field else words
             )
 
 

@@ -88,7 +88,9 @@ class Problem(Exception):
             "code": self.code,
         }
         document = {**body, "errors": [error.model_dump() for error in self.errors], **self.extra}
-        text = json.dumps(document)  # in ASCII: a user's field name may hold what UTF-8 cannot
+        text = json.dumps(
+            document
+        )  # ASCII: a user's field name may hold characters that UTF-8 cannot encode
         return Response(text, self.status, headers=self.headers, media_type=MEDIA_TYPE)
 
 

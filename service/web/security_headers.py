@@ -3,13 +3,13 @@
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# sandbox: what is opened has no origin, so neither cookies nor the API, whatever a user's text
-# makes of it
+# sandbox: an opened file has no origin, so that it reaches neither cookies nor the API, even if a
+# user's text managed to inject a script
 INERT = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
     "frame-ancestors 'none'; sandbox"
 )
-DRAWING = (  # a page that draws its chart, with pictures of it to be saved
+DRAWING = (  # a page that draws a chart with a script, and offers pictures of it to save
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: "
     "blob:; base-uri 'none'; "
     "frame-ancestors 'none'; sandbox allow-scripts allow-downloads"

@@ -41,7 +41,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     from service.web.app import create_app
 
     logging.basicConfig(format="%(asctime)s %(levelname)s api: %(message)s")
-    logging.getLogger("service").setLevel(logging.INFO)  # what is deleted is said
+    logging.getLogger("service").setLevel(logging.INFO)  # so that deletions are logged
     require_keys_beyond_loopback(settings, host)
     listener = listen(host, port)
     refuse_others_state(settings)

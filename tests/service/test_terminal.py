@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from ffengine.results import Split
 from ffengine.spec import TrainSpec
-from service.cli.text_plot import Curve, plot
+from service.cli.text_plot import PlottedCurve, plot
 from service.jobs import Progress
 from service.store import Store
 from service.store.tables import JobRow, now_seconds
@@ -143,9 +143,9 @@ def test_a_check_in_a_narrow_terminal_fits(store: Store, address: dict[str, str]
 
 def test_a_plot_keeps_to_its_size_and_tells_curves_apart_without_colours() -> None:
     curves = [
-        Curve("●", "blue", 1, [(0, 0.1), (5, 0.9)]),
-        Curve("▲", "red", 3, [(0, 0.5)]),
-        Curve("x", "red", 1, []),
+        PlottedCurve("●", "blue", 1, [(0, 0.1), (5, 0.9)]),
+        PlottedCurve("▲", "red", 3, [(0, 0.5)]),
+        PlottedCurve("x", "red", 1, []),
     ]
     for width, height in itertools.product((20, 60, 120), (4, 12)):
         lines = plot(
@@ -157,5 +157,7 @@ def test_a_plot_keeps_to_its_size_and_tells_curves_apart_without_colours() -> No
         assert text.count("●") == 2
         assert text.count("▲") == 1
         assert "0.500 ┤" in text
-    constant = plot("S", [Curve("●", "blue", 1, [(0, 0.0), (1, 0.0)])], width=30, height=4, last=1)
+    constant = plot(
+        "S", [PlottedCurve("●", "blue", 1, [(0, 0.0), (1, 0.0)])], width=30, height=4, last=1
+    )
     assert "0.050" in constant.plain

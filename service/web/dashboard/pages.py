@@ -51,15 +51,14 @@ from service.web.lookup import find_job
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
 LONGEST_SPEC = 200_000  # bytes of YAML
 FIRST_PRESET = "quick"
-SearchText = Annotated[
-    str, Query(max_length=200, pattern=r"^[^\x00]*$")
-]  # of any kind that may have been stored, which NUL was not
+# any text that may be stored: everything but NUL
+SearchText = Annotated[str, Query(max_length=200, pattern=r"^[^\x00]*$")]
 JobIds = Annotated[
     list[str], Query(alias="job", max_length=MOST_COMPARED, description="2 to 12 jobs")
 ]
 
 
-class Page(APIRoute):
+class PageRoute(APIRoute):
     """A route that renders problems as pages, and sends who has no key to the sign-in page."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -104,11 +103,12 @@ class Page(APIRoute):
         return handled
 
 
-router = APIRouter(route_class=Page, include_in_schema=False, dependencies=[Depends(get_owner)])
-sign_in_router = APIRouter(route_class=Page, include_in_schema=False)
-spec_router = APIRouter(
-    include_in_schema=False, dependencies=[Depends(get_owner)]
-)  # for the form's script: its refusals are documents
+router = APIRouter(
+    route_class=PageRoute, include_in_schema=False, dependencies=[Depends(get_owner)]
+)
+sign_in_router = APIRouter(route_class=PageRoute, include_in_schema=False)
+# the form's script calls these, so that their problems are documents, not pages
+spec_router = APIRouter(include_in_schema=False, dependencies=[Depends(get_owner)])
 
 
 @router.get("/")
@@ -145,11 +145,8 @@ def jobs_page(
 @router.get("/jobs/{job_id}")
 def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response:
     """One job, or a study with its runs."""
-    from service.results.charts import (
-        CHARTS,
-        Source,
-        available,
-    )  # loads the charting library: not at start-up
+    # the charting library takes long to load: not at start-up
+    from service.results.charts import CHARTS, Source, available
     from service.results.load import drawable
     from service.results.paper_comparison import comparison, legend
     from service.results.sentences import sentences
@@ -380,9 +377,8 @@ async def read_text(request: Request) -> str:
         raise problems.MalformedBody(f"this is not UTF-8: {error}") from error
 
 
-BodyText = Annotated[
-    str, Depends(read_text)
-]  # read before the route, which then runs beside the event loop
+# a dependency reads the body, so that the route itself can run in a thread
+BodyText = Annotated[str, Depends(read_text)]
 
 
 @spec_router.post("/spec.yaml")
@@ -481,15 +477,15 @@ def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
 
 def _runs(store: Store, job: Job) -> dict[str, Any]:
     if job.kind != "study":
-        return {"children": [], "headlines": {}, "counted": "", "more_children": False}
+        return {"runs": [], "headlines": {}, "counted": "", "more_runs": False}
     found = store.jobs.page(limit=RUNS_SHOWN, parent=job.id)
     counted = {one: sum(run.state == one for run in found.jobs) for one in JobState}
-    told = ", ".join(f"{count} {one.value}" for one, count in counted.items() if count)
+    summary = ", ".join(f"{count} {one.value}" for one, count in counted.items() if count)
     return {
-        "children": found.jobs[::-1],
+        "runs": found.jobs[::-1],
         "headlines": store.jobs.headlines(found.jobs),
-        "counted": told,
-        "more_children": bool(found.next_id),
+        "counted": summary,
+        "more_runs": bool(found.next_id),
     }
 
 

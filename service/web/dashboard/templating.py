@@ -52,9 +52,8 @@ def templates() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    found.policies[
-        "json.dumps_kwargs"
-    ] = {}  # in their own order: that of a study's parts and grid is that of its runs
+    # keys are not sorted: the order of a study's parts and grid is that of its runs
+    found.policies["json.dumps_kwargs"] = {}
     found.globals |= {
         "static": lambda name: f"/static/{name}?v={content_hash(name)}",
         "pages": PAGES,
@@ -129,9 +128,7 @@ def chart_library(folder: Path) -> bytes:
     """
     kept = folder / f"vega-{LIBRARY_VERSION}.js.gz"
     if not kept.is_file():
-        from service.results.charts import (
-            library,
-        )  # seconds and megabytes: when it is first asked for
+        from service.results.charts import library  # takes seconds to load, and megabytes
 
         folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / f"{kept.name}.{uuid_utils.uuid4().hex}"

@@ -13,8 +13,8 @@ from ffengine.arrays import Images
 from ffengine.datasets import Dataset, facts_of, is_present, read
 
 COLUMNS, GAP, LEAST_SIDE = 12, 1, 28
-MOST_ROWS = 20  # classes shown
-MOST_VALUES = 400_000_000  # pixels of a data set that is read for its picture
+MOST_ROWS = 20  # classes
+MOST_VALUES = 400_000_000  # pixels; a larger data set is not read for a picture
 
 
 def has_thumbnail(facts: Dataset, root: Path) -> bool:

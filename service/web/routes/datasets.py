@@ -20,9 +20,9 @@ from service.web.dependencies import SettingsDep
 from service.web.problems import responses
 
 router = APIRouter(tags=["data sets"])
-upload_router = APIRouter(tags=["data sets"])  # its bodies have a limit of their own
+upload_router = APIRouter(tags=["data sets"])  # bodies have a larger limit
 
-IN_MEMORY = 2**20  # of an upload, before it goes to a temporary file
+IN_MEMORY = 2**20  # bytes; a larger upload goes to a temporary file
 ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
 FORM = {
     "schema": {

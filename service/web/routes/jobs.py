@@ -32,8 +32,7 @@ from service.web.problems import responses
 router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_SECONDS = 60
-# what is looked for may have been accepted by an earlier version, which took more than UserText
-# does
+# earlier versions accepted names and tags that UserText no longer does; they can still be searched
 SearchText = Annotated[
     str,
     StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"),

@@ -49,7 +49,7 @@ def read_result(job_id: JobId, store: StoreDep, if_none_match: IfNoneMatch = Non
     def make() -> str:
         if job.kind != "study":
             return document
-        # one that an earlier version stored is answered as this one reads it
+        # an earlier version may have stored it in an older form
         return RESULT.validate_json(document).model_dump_json()
 
     return file_response(
@@ -148,7 +148,7 @@ def read_weights(
     if not fitting:
         raise problems.NoWeights(f"{job_id} ({job.state.value}) has none of that epoch and layer")
     of, at = fitting[-1]
-    # the weights of an epoch never change: a version of the job is no matter
+    # the weights of an epoch never change, whatever the version of the job
     what = f"layer-{of}-epoch-{at}.safetensors"
 
     def make() -> bytes:
@@ -226,11 +226,8 @@ def _log(store: Store, job_id: str, after: int) -> Iterator[bytes]:
 )
 def list_charts(job_id: JobId, store: StoreDep, artifacts: ArtifactsDep) -> ChartList:
     """The charts for which the job has figures so far; none before the first measurement."""
-    from service.results.charts import (
-        CHARTS,
-        FORMATS,
-        available,
-    )  # loads the charting library: not at start-up
+    # the charting library takes long to load: not at start-up
+    from service.results.charts import CHARTS, FORMATS, available
     from service.results.load import drawable
 
     there = available(drawable(store, find_job(store, job_id), artifacts))
@@ -275,13 +272,8 @@ def read_chart(
 
     The answer to an unknown name lists the known ones.
     """
-    from service.results.charts import (
-        CHARTS,
-        FORMATS,
-        MEDIA_TYPES,
-        available,
-        render,
-    )  # loads the charting library: not at start-up
+    # the charting library takes long to load: not at start-up
+    from service.results.charts import CHARTS, FORMATS, MEDIA_TYPES, available, render
     from service.results.load import drawable
 
     job, version = find_versioned_job(store, job_id)

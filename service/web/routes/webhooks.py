@@ -16,7 +16,7 @@ router = APIRouter(tags=["webhooks"])
 
 @router.get(
     "/jobs/{job_id}/webhook",
-    summary="What was told to the job's webhook",
+    summary="Messages to the job's webhook",
     responses=responses(problems.NoSuchJob),
 )
 def read_deliveries(job_id: JobId, store: StoreDep) -> DeliveryPage:
