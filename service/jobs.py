@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
 from ffengine.results import Provenance
 from ffengine.spec import AnySpec
 
+Priority = Literal["low", "normal", "high"]
+JobKind = Literal["train", "check", "study"]
+
 
 class JobState(StrEnum):
     """Where a job is in its life."""
@@ -24,10 +27,6 @@ class JobState(StrEnum):
     failed = "failed"
     cancelled = "cancelled"
 
-
-JobKind = Literal["train", "check", "study"]
-Priority = Literal["low", "normal", "high"]
-PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
 
 TERMINAL = frozenset({JobState.succeeded, JobState.failed, JobState.cancelled})
 

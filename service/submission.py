@@ -5,6 +5,7 @@ exist, webhook, idempotency.
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,7 +14,7 @@ from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainedWeights, TrainSp
 from ffengine.study import Cell, GridError, expand
 from ffengine.text import UserText, visible
 from service.background.webhooks import checked_secret, checked_url
-from service.jobs import Priority, Webhook
+from service.jobs import Webhook
 from service.settings import Settings
 from service.specs.json_pointers import unstorable
 from service.store import Idempotency, Jobs, NewJob, Submitted
@@ -22,7 +23,7 @@ LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 
 
 class SubmissionError(Exception):
-    """A job that is not accepted. The store has two more: IdempotencyConflict and QueueFull."""
+    """A job that is not accepted. The store has two more: KeyReused and QueueFull."""
 
 
 class InvalidField(SubmissionError):
@@ -66,7 +67,7 @@ class JobRequest(BaseModel):
     spec: AnySpec
     name: UserText | None = Field(None, description="for people; need not be unique")
     tags: list[UserText] = Field(default=[], max_length=20, description="for filtering")
-    priority: Priority = "normal"
+    priority: Literal["low", "normal", "high"] = "normal"
     fresh: bool = Field(False, description="run it even where an identical spec has succeeded")
     timeout_seconds: float | None = Field(
         None,

@@ -6,7 +6,7 @@ and answers it then.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from sqlalchemy import Select, delete, func, insert, literal, or_, select, update
@@ -16,10 +16,12 @@ from sqlalchemy.sql.elements import ColumnElement
 from ffengine.spec import ELSEWHERE, AnySpec, StudySpec, digest
 from ffengine.study import Cell, written_out
 from ffengine.version import NUMERICS_VERSION
-from service.jobs import PRIORITIES, JobState, Priority, Wanted, Webhook, new_job_id
+from service.jobs import JobState, Wanted, Webhook, new_job_id
 from service.store.tables import CurveRow, EventRow, JobRow, ResultRow, WorkerRow, now_seconds
 from service.store.transitions import enqueue_deliveries
 
+Priority = Literal["low", "normal", "high"]
+PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
 PRIORITY_SECONDS = (
     3600.0  # a level goes before those below that came up to an hour earlier: nothing starves
 )

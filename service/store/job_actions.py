@@ -11,9 +11,9 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from service.jobs import PRIORITIES, TERMINAL, Job, JobState, Wanted, sources
+from service.jobs import TERMINAL, Job, JobState, Wanted, sources
 from service.store.database import Database
-from service.store.inserts import PRIORITY_SECONDS
+from service.store.inserts import PRIORITIES, PRIORITY_SECONDS
 from service.store.job_cache import to_job
 from service.store.jobs import unreferenced_owners
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds

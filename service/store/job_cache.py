@@ -9,7 +9,8 @@ from pathlib import Path
 from ffengine.results import Provenance
 from ffengine.spec import Submission
 from ffengine.text import STORED
-from service.jobs import PRIORITIES, Event, Job, JobError, JobState, Progress
+from service.jobs import Event, Job, JobError, JobState, Progress
+from service.store.inserts import PRIORITIES
 from service.store.tables import EventRow, JobRow
 
 REMEMBERED_JOBS = 1_000

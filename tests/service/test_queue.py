@@ -25,10 +25,10 @@ from sqlalchemy.exc import IntegrityError
 from ffengine.results import StudyResult
 from ffengine.spec import StudySpec, TrainSpec, digest
 from ffengine.study import expand, resolved
-from service.jobs import PRIORITIES, TERMINAL, TRANSITIONS, Command, JobState
+from service.jobs import TERMINAL, TRANSITIONS, Command, JobState
 from service.store import LeaseLost, NotAllowed, PartOfStudy, Store
 from service.store.database import Database
-from service.store.inserts import PRIORITY_SECONDS, rank_of
+from service.store.inserts import PRIORITIES, PRIORITY_SECONDS, rank_of
 from service.store.job_cache import to_job
 from service.store.migrations.versions import __file__ as versions
 from service.store.tables import JobRow, WorkerRow, now_seconds

@@ -20,7 +20,7 @@ from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
 from ffengine.spec import ELSEWHERE, StudySpec, Submission, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
-from service.jobs import ACTIONS, PRIORITIES, TERMINAL, Event, Job, JobKind, JobState
+from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
 from service.results.descriptions import provenance_lines, title_of
 from service.results.job_diff import JobDiff
 from service.specs.files import DEFAULTS, Spec
@@ -28,6 +28,7 @@ from service.specs.plain_yaml import NotPlain, parsed, written
 from service.specs.validation_errors import in_body
 from service.store import DEAD_WORKER_SECONDS, Store
 from service.store.database import DATABASE_ERRORS
+from service.store.inserts import PRIORITIES
 from service.web import problems
 from service.web.catalogue import build_catalog, build_presets
 from service.web.dashboard import view_models
