@@ -10,11 +10,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ffengine.draws import Draws
 from ffengine.evaluation import chunks, named
-from ffengine.learning import take_step
+from ffengine.layer_updates import take_step
 from ffengine.monitor import paired
 from ffengine.network import GoodnessJudge, Network, normalized
+from ffengine.random_streams import Draws
 from ffengine.results import BaselineRow, Partition
 from ffengine.samples import Partitions, Samples
 from ffengine.sparsity import sparsity_and_dead

@@ -12,17 +12,17 @@ from torch import Tensor
 
 from ffengine.activations import ACTIVATIONS, Activation
 from ffengine.checkpoint import Checkpoint
-from ffengine.control import Control, Interrupted
 from ffengine.diagnostics import of_check
-from ffengine.draws import Draws
 from ffengine.geometry import angle_rows
-from ffengine.limit import infinite_width_theorem1, infinite_width_theorem2
+from ffengine.infinite_width import infinite_width_theorem1, infinite_width_theorem2
+from ffengine.interrupts import Control, Interrupted
+from ffengine.margin_files import CellMargins, MarginFileWriter
 from ffengine.margins import LayerSums, TheoremCheck, observe
 from ffengine.negatives import Positives
 from ffengine.network import GoodnessJudge, Network
 from ffengine.objectives import SumSquares
-from ffengine.persample import CellMargins, MarginFileWriter
 from ffengine.provenance import Stopwatch, provenance
+from ffengine.random_streams import Draws
 from ffengine.results import AngleRow, CheckCell, CheckResult, Split
 from ffengine.samples import load_samples
 from ffengine.spec import CheckSpec, NetworkSpec, TrainedWeights, TrainSpec

@@ -1,8 +1,8 @@
 """Where a training run stands: weights, what the optimiser remembers, rows and position, as
 safetensors bytes.
 
-Nothing else is needed to go on: all randomness is addressed (see draws), so there is no generator
-state to keep.
+Nothing else is needed to resume: all randomness is addressed (see random_streams), so there is no
+generator state to keep.
 """
 
 import json

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ffengine.draws import Draws
 from ffengine.ensembles import (
     class_ensembles,
     class_sparsity,
@@ -18,9 +17,10 @@ from ffengine.ensembles import (
     ensemble_sizes,
     units_in_ensembles,
 )
+from ffengine.linear_probe import choose_penalty, fit_linear
 from ffengine.monitor import paired
 from ffengine.network import GoodnessJudge, Network, normalized
-from ffengine.readout import choose_penalty, fit_linear
+from ffengine.random_streams import Draws
 from ffengine.results import AccuracyRow, BaselineRow, EnsembleRow, MeasureRow, Partition
 from ffengine.samples import Partitions, Samples
 from ffengine.separation import auc

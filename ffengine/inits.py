@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ffengine.draws import Draw
+    from ffengine.random_streams import Draw
 
 
 class Init(NamedTuple):

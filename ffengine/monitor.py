@@ -14,14 +14,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ffengine.control import Diverged
 from ffengine.diagnostics import divergence
-from ffengine.draws import Draws
-from ffengine.learning import Learner
+from ffengine.interrupts import Diverged
+from ffengine.layer_updates import Learner
 from ffengine.margins import LayerSums
 from ffengine.negatives import NetworkGoodness, Positives, Relabelling
 from ffengine.network import GoodnessJudge, Network
 from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs
+from ffengine.random_streams import Draws
 from ffengine.results import EpochRow, Split
 from ffengine.samples import Samples
 from ffengine.sparsity import gini, kurtosis

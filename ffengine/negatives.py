@@ -19,7 +19,7 @@ from ffengine.entry import Entry, default_choice
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ffengine.draws import Draw
+    from ffengine.random_streams import Draw
     from ffengine.samples import Samples
 
 

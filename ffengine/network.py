@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ffengine.activations import ACTIVATIONS
-from ffengine.draws import Draws
 from ffengine.inits import INITS
 from ffengine.objectives import Goodness
+from ffengine.random_streams import Draws
 from ffengine.spec import NetworkSpec
 
 TINY = 1e-12  # keeps the normalisation of a dead sample at zero

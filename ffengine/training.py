@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from ffengine.baselines import baseline
-from ffengine.capture import captured
 from ffengine.checkpoint import Checkpoint, Position, snapshot
-from ffengine.control import Control, Diverged, Interrupted
+from ffengine.cuda_graphs import captured
 from ffengine.diagnostics import divergence, of_training
-from ffengine.draws import Draws
 from ffengine.evaluation import Evaluation, evaluate
-from ffengine.learning import Learner, matmul_precision
+from ffengine.interrupts import Control, Diverged, Interrupted
+from ffengine.layer_updates import Learner, matmul_precision
 from ffengine.monitor import Monitor, paired, seen_pairs
 from ffengine.network import GoodnessJudge, Network
 from ffengine.pairs import AnyPairs, Pairs
 from ffengine.provenance import Stopwatch, provenance
+from ffengine.random_streams import Draws
 from ffengine.results import EpochRow, TrainResult
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec, digest

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ffengine.draws import Draws
 from ffengine.entry import entries, name_of
 from ffengine.negatives import AnyNegatives, Negatives, Positives
 from ffengine.network import GoodnessJudge, Network
 from ffengine.objectives import SumSquares
+from ffengine.random_streams import Draws
 from ffengine.samples import Samples, load_samples
 from ffengine.spec import DatasetSpec, NetworkSpec
 

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from ffengine.checking import CellsReport
 from ffengine.checkpoint import Checkpoint, Position
-from ffengine.control import Control
-from ffengine.persample import write_margins
+from ffengine.interrupts import Control
+from ffengine.margin_files import write_margins
 from ffengine.results import CheckCell, Diagnostic, EpochRow, RunResult
 from ffengine.spec import TrainSpec, digest
 from ffengine.training import BatchReport, EpochReport

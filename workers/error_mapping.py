@@ -3,7 +3,7 @@
 import torch
 
 from ffengine.arrays import DatasetError
-from ffengine.control import Diverged
+from ffengine.interrupts import Diverged
 from service.jobs import JobError
 
 ALLOCATION_WORDS = ("DefaultCPUAllocator", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ValidationError
 
 from ffengine.checking import check
 from ffengine.checkpoint import Checkpoint
-from ffengine.control import Diverged, Interrupted
 from ffengine.datasets import look_in
+from ffengine.interrupts import Diverged, Interrupted
 from ffengine.provenance import device_name
 from ffengine.results import RunResult
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec

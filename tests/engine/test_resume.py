@@ -9,9 +9,9 @@ import pytest
 import ffengine
 from ffengine.activations import ACTIVATIONS
 from ffengine.checkpoint import Checkpoint
-from ffengine.control import Control, Interrupted
 from ffengine.entry import entries, name_of
 from ffengine.inits import INITS
+from ffengine.interrupts import Control, Interrupted
 from ffengine.negatives import AnyNegatives
 from ffengine.objectives import AnyObjective, GoodnessEntry
 from ffengine.optimizers import SCHEDULES, AnyOptimizer

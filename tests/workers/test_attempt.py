@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import ffengine
-from ffengine.control import Interrupted
-from ffengine.persample import read_margins
+from ffengine.interrupts import Interrupted
+from ffengine.margin_files import read_margins
 from ffengine.results import TrainResult
 from service.artifacts import Artifacts, epoch_name, margins_name
 from service.results.npz_export import stream_npz
@@ -39,7 +39,7 @@ def train(recorder: AttemptRecorder, *, stop_after: int | None = None) -> TrainR
     """The training run of a desk, stopped after so many batches."""
     batches = 0
 
-    def on_batch(report: ffengine.training.BatchReport) -> ffengine.control.Control:
+    def on_batch(report: ffengine.training.BatchReport) -> ffengine.interrupts.Control:
         nonlocal batches
         batches += 1
         if batches == stop_after:
@@ -246,7 +246,7 @@ def test_a_check_resumes_with_the_cells_it_has(
     recorder = recorder_of(claimed, store, artifacts, settings)
     reports = []
 
-    def on_cells(report: ffengine.checking.CellsReport) -> ffengine.control.Control:
+    def on_cells(report: ffengine.checking.CellsReport) -> ffengine.interrupts.Control:
         reports.append(report)
         control = recorder.on_cells(report)
         return "stop" if len(reports) == 2 else control
@@ -297,7 +297,7 @@ def test_the_archive_of_a_resumed_check_is_that_of_an_undisturbed_one(
     claimed = claim(CHECK)
     recorder = recorder_of(claimed, store, artifacts, settings)
 
-    def stop(report: ffengine.checking.CellsReport) -> ffengine.control.Control:
+    def stop(report: ffengine.checking.CellsReport) -> ffengine.interrupts.Control:
         recorder.on_cells(report)
         return "stop"
 
@@ -309,7 +309,7 @@ def test_the_archive_of_a_resumed_check_is_that_of_an_undisturbed_one(
     assert job is not None
     expected: dict[str, np.ndarray] = {}
 
-    def keep(report: ffengine.checking.CellsReport) -> ffengine.control.Control:
+    def keep(report: ffengine.checking.CellsReport) -> ffengine.interrupts.Control:
         for margins in report.margins:
             expected.update(margins.members)
         return "run"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ffengine import readout
-from ffengine.readout import LinearReadout, choose_penalty, fit_linear
+from ffengine.linear_probe import LinearReadout, choose_penalty, fit_linear
 from tests.examples import examples
 
 seeds = st.integers(0, 2**31)
