@@ -10,10 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ffengine.evaluation import chunks, named
+from ffengine.evaluation import chunks, named_partitions
 from ffengine.layer_updates import take_step
 from ffengine.monitor import paired
-from ffengine.network import GoodnessJudge, Network, normalized
+from ffengine.network import Network, SummedGoodness, normalized
 from ffengine.random_streams import Draws
 from ffengine.results import BaselineRow, Partition
 from ffengine.samples import Partitions, Samples
@@ -22,9 +22,13 @@ from ffengine.spec import Baseline, TrainSpec
 
 
 def baseline(
-    name: Baseline, spec: TrainSpec, partitions: Partitions, draws: Draws, go_on: Callable[[], None]
+    name: Baseline,
+    spec: TrainSpec,
+    partitions: Partitions,
+    draws: Draws,
+    on_batch: Callable[[], None],
 ) -> list[BaselineRow]:
-    """Train the baseline and describe it on validation and test samples; `go_on` is called after
+    """Train the baseline and describe it on validation and test samples; `on_batch` is called after
     every batch and may raise.
     """
     model = (CrossEntropy if name == "cross_entropy" else FFObjective)(
@@ -34,10 +38,10 @@ def baseline(
         order = draws.at(f"order-{name}", epoch).permutation(len(partitions.train))
         for batch, index in enumerate(order.split(spec.batch_size, dim=1)):
             model.learn(index, epoch, batch)
-            go_on()
+            on_batch()
     return [
         row
-        for partition, samples in named(partitions)
+        for partition, samples in named_partitions(partitions)
         if partition != "train"
         for row in model.rows(name, partition, samples)
     ]
@@ -154,14 +158,14 @@ class FFObjective(BackpropStack):
     def loss(self, index: Tensor, epoch: int, batch: int) -> Tensor:
         objective, positives = self.spec.objective, index.shape[1]
         with torch.no_grad():
-            judge = GoodnessJudge(self.network, objective.goodness, self.layers)
+            network_goodness = SummedGoodness(self.network, objective.goodness, self.layers)
             x = paired(
                 self.spec,
                 self.train,
                 index,
                 self.draws,
                 ("negatives-ff_objective", epoch, batch),
-                judge,
+                network_goodness,
             )
         total = torch.zeros((), device=x.device)
         for h in self.network.activations(x):

@@ -19,7 +19,7 @@ from ffengine.interrupts import Control, Interrupted
 from ffengine.margin_files import CellMargins, MarginFileWriter
 from ffengine.margins import LayerSums, TheoremCheck, observe
 from ffengine.negatives import Positives
-from ffengine.network import GoodnessJudge, Network
+from ffengine.network import Network, SummedGoodness
 from ffengine.objectives import SumSquares
 from ffengine.provenance import Stopwatch, provenance
 from ffengine.random_streams import Draws
@@ -63,9 +63,9 @@ class Layer(NamedTuple):
         return self.network.weights[self.number][0]
 
     @property
-    def judge(self) -> GoodnessJudge:
+    def network_goodness(self) -> SummedGoodness:
         """The layer as strategies of negatives ask it, by the theorems' goodness."""
-        return GoodnessJudge(self.network, SumSquares(), (self.number,))
+        return SummedGoodness(self.network, SumSquares(), (self.number,))
 
 
 def check(
@@ -151,7 +151,7 @@ class CheckRun:
             inputs = [self._input(layer, x) for x in groups]
             exact = self._exact(layer, inputs) if "exact" in self.spec.methods else None
             limit = (
-                _limit(inputs, self.activation.name)
+                _infinite_width(inputs, self.activation.name)
                 if "infinite_width" in self.spec.methods
                 else None
             )
@@ -200,7 +200,13 @@ class CheckRun:
             negatives = self.spec.negatives
             positive = negatives.positive(self.train.positives(labelled=negatives.labelled)[index])
             negative = negatives(
-                Positives(positive, index, self.train, draws.at("negatives", number), layer.judge)
+                Positives(
+                    positive,
+                    index,
+                    self.train,
+                    draws.at("negatives", number),
+                    layer.network_goodness,
+                )
             )
             yield Batch(index[0], [positive[0], negative[0]])
 
@@ -255,10 +261,10 @@ class CheckRun:
         cell = tally.cell(
             self.spec, seed=seed, layer=layer, split=split, method=method, batch_size=batch
         )
-        return cell, tally.sheet.of(cell)
+        return cell, tally.margins.of(cell)
 
 
-def _limit(inputs: list[Tensor], activation: str) -> list[TheoremCheck]:
+def _infinite_width(inputs: list[Tensor], activation: str) -> list[TheoremCheck]:
     if len(inputs) == 1:
         return [infinite_width_theorem1(inputs[0], activation=activation)]
     return list(infinite_width_theorem2(*inputs, activation=activation))
@@ -269,22 +275,22 @@ class CellTally:
 
     def __init__(self, width: int, samples: int) -> None:
         self.width = width
-        self.sheet = MarginFileWriter(samples)
+        self.margins = MarginFileWriter(samples)
         self.samples = self.live = self.satisfied = self.undecided = self.batches = 0
         self.rose = self.agree = self.compared = 0
         self.flipped = self.near_zero = self.eta = self.input_norm = 0.0
 
-    def add_exact(self, chosen: Tensor, x: Tensor, verdict: TheoremCheck, seen: LayerSums) -> None:
+    def add_exact(self, chosen: Tensor, x: Tensor, verdict: TheoremCheck, sums: LayerSums) -> None:
         """Count a batch (N, m) of the samples `chosen` (N,) by its exact margins and the effect of
         the trial step.
         """
         self._add(chosen, x, verdict)
-        rose = (seen.change > 0) & ~verdict.dead
+        rose = (sums.change > 0) & ~verdict.dead
         self.rose += int(rose.sum())
         self._compare(verdict, rose, ~verdict.undecided)
-        self.flipped += float(seen.flipped.sum())
-        self.near_zero += float(seen.near_zero.sum())
-        self.eta += seen.eta
+        self.flipped += float(sums.flipped.sum())
+        self.near_zero += float(sums.near_zero.sum())
+        self.eta += sums.eta
 
     def add_limit(
         self, chosen: Tensor, x: Tensor, verdict: TheoremCheck, exact: TheoremCheck | None
@@ -297,7 +303,7 @@ class CellTally:
             self._compare(verdict, exact.satisfied, ~(verdict.undecided | exact.undecided))
 
     def _add(self, chosen: Tensor, x: Tensor, verdict: TheoremCheck) -> None:
-        self.sheet.add(
+        self.margins.add(
             sample=chosen.cpu().numpy(),
             margin=verdict.margin.cpu().numpy(),
             satisfied=verdict.satisfied.cpu().numpy(),

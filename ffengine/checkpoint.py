@@ -36,6 +36,15 @@ class Position:
     batch: int = 0
 
 
+def fraction_done(spec: TrainSpec, position: Position) -> float:
+    """How much of the training run of a spec is done at a position, in [0, 1]: epochs over epochs,
+    counting batches within one.
+    """
+    batches = -(-spec.dataset.train_count // spec.batch_size)
+    epochs = position.stage * spec.epochs + max(0, position.epoch - 1) + position.batch / batches
+    return min(1.0, epochs / (len(spec.stages) * spec.epochs))
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The state of a training run between two batches.

@@ -58,11 +58,11 @@ def estimate(spec: TrainSpec | CheckSpec | StudySpec, limits: Limits | None = No
             kind: round(flops / rate + RUN_OVERHEAD_SECONDS * len(costs), 1)
             for kind, rate in DEVICE_FLOPS.items()
         },
-        problems=passed(limits, max(cost.flops for cost in costs), memory),
+        problems=exceeded_limits(limits, max(cost.flops for cost in costs), memory),
     )
 
 
-def passed(limits: Limits, flops: float, memory: int) -> list[str]:
+def exceeded_limits(limits: Limits, flops: float, memory: int) -> list[str]:
     """One sentence for each limit that a single run passes."""
     problems = []
     if memory > limits.memory_bytes:

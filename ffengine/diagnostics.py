@@ -69,10 +69,10 @@ def of_training(
         _disagreement,
         _rarely_met,
         _undecided,
-        _alike,
+        _splits_alike,
     )
     findings = [found for find in finders for found in find(rows)]
-    return findings + list(_readout(accuracy)) + list(_settings(spec))
+    return findings + list(_readout_not_converged(accuracy)) + list(_setting_findings(spec))
 
 
 def of_check(spec: CheckSpec, cells: Sequence[CheckCell]) -> list[Diagnostic]:
@@ -82,23 +82,27 @@ def of_check(spec: CheckSpec, cells: Sequence[CheckCell]) -> list[Diagnostic]:
     if exact:
         dead = max(exact, key=lambda cell: 1 - cell.live / cell.samples)
         if dead.live < (1 - DEAD_SHARE) * dead.samples:
-            findings.append(_dead(dead.samples - dead.live, dead.samples, _place_of_cell(dead)))
+            findings.append(
+                _dead_layer_finding(dead.samples - dead.live, dead.samples, _location_of_cell(dead))
+            )
         zero = max(exact, key=lambda cell: cell.near_zero_rate or 0.0)
         if (zero.near_zero_rate or 0.0) > NEAR_ZERO_SHARE:
-            findings.append(_zero(zero.near_zero_rate or 0.0, _place_of_cell(zero)))
-        open_ = max(exact, key=lambda cell: _share(cell.undecided, cell.live))
-        if _share(open_.undecided, open_.live) > UNDECIDED_SHARE:
             findings.append(
-                _unsure(
-                    open_.undecided or 0,
-                    open_.live,
-                    f"theorem {open_.theorem}",
-                    _place_of_cell(open_),
+                _preactivations_at_zero(zero.near_zero_rate or 0.0, _location_of_cell(zero))
+            )
+        undecided = max(exact, key=lambda cell: _share(cell.undecided, cell.live))
+        if _share(undecided.undecided, undecided.live) > UNDECIDED_SHARE:
+            findings.append(
+                _margins_undecided(
+                    undecided.undecided or 0,
+                    undecided.live,
+                    f"theorem {undecided.theorem}",
+                    _location_of_cell(undecided),
                 )
             )
         low = min(exact, key=lambda cell: 1.0 if cell.ratio is None else cell.ratio)
         if low.ratio is not None and low.ratio < RARELY:
-            findings.append(_rare_in(low, low.ratio))
+            findings.append(_rarely_met_in_check(low, low.ratio))
     batch = min(spec.batch_size or spec.checked, spec.checked)
     return findings + list(_small_batch(batch))
 
@@ -106,13 +110,13 @@ def of_check(spec: CheckSpec, cells: Sequence[CheckCell]) -> list[Diagnostic]:
 def _dead_layer(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
     worst = max(rows, key=lambda row: row.dead_samples / row.samples)
     if worst.dead_samples > DEAD_SHARE * worst.samples:
-        yield _dead(worst.dead_samples, worst.samples, _place(worst))
+        yield _dead_layer_finding(worst.dead_samples, worst.samples, _location(worst))
 
 
 def _at_zero(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
     worst = max(rows, key=lambda row: row.near_zero_rate)
     if worst.near_zero_rate > NEAR_ZERO_SHARE:
-        yield _zero(worst.near_zero_rate, _place(worst))
+        yield _preactivations_at_zero(worst.near_zero_rate, _location(worst))
 
 
 def _beyond_first_order(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
@@ -123,7 +127,7 @@ def _beyond_first_order(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
             severity="warning",
             message=f"One step flips {worst.mask_flip_rate:.1%} of the masks: the first-order "
             f"condition says little about such a step.",
-            evidence={**_place(worst), "mask_flip_rate": worst.mask_flip_rate},
+            evidence={**_location(worst), "mask_flip_rate": worst.mask_flip_rate},
             suggestion="Lower optimizer.lr, or read theorem2_ratio together with "
             "observed_increase_ratio and agreement.",
         )
@@ -139,7 +143,7 @@ def _disagreement(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
             message=f"The sign of the real change of S agrees with the predicted one for only "
             f"{worst.agreement:.1%} of the samples.",
             evidence={
-                **_place(worst),
+                **_location(worst),
                 "agreement": worst.agreement,
                 "mask_flip_rate": worst.mask_flip_rate,
             },
@@ -156,13 +160,15 @@ def _rarely_met(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
             for row in measured
             if (row.seed, row.layer, row.split) == (worst.seed, worst.layer, worst.split)
         ]
-        where, suggestion, phase = _explained(worst, curve)
-        yield _rare(
-            worst.theorem2_ratio, "theorem 2", where, suggestion, {**_place(worst), **phase}
+        where, suggestion, phase = _phase_of_lowest_ratio(worst, curve)
+        yield _condition_rarely_met(
+            worst.theorem2_ratio, "theorem 2", where, suggestion, {**_location(worst), **phase}
         )
 
 
-def _explained(worst: EpochRow, curve: Sequence[EpochRow]) -> tuple[str, str, dict[str, JsonValue]]:
+def _phase_of_lowest_ratio(
+    worst: EpochRow, curve: Sequence[EpochRow]
+) -> tuple[str, str, dict[str, JsonValue]]:
     """In which phase of training the lowest ratio of a curve is, whether that is expected there,
     and the same as evidence.
     """
@@ -218,12 +224,12 @@ def _undecided(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
     ]
     share, theorem, undecided, worst = max(shares, key=lambda found: found[0])
     if share > UNDECIDED_SHARE:
-        yield _unsure(
-            undecided, worst.samples - worst.dead_samples, f"theorem {theorem}", _place(worst)
+        yield _margins_undecided(
+            undecided, worst.samples - worst.dead_samples, f"theorem {theorem}", _location(worst)
         )
 
 
-def _readout(rows: Sequence[AccuracyRow]) -> Iterator[Diagnostic]:
+def _readout_not_converged(rows: Sequence[AccuracyRow]) -> Iterator[Diagnostic]:
     stuck = next((row for row in rows if row.converged is False), None)
     if stuck is not None:
         yield Diagnostic(
@@ -237,7 +243,7 @@ def _readout(rows: Sequence[AccuracyRow]) -> Iterator[Diagnostic]:
         )
 
 
-def _alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+def _splits_alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
     last: dict[tuple[int, int], dict[str, EpochRow]] = {}
     for row in rows:
         last.setdefault((row.seed, row.layer), {})[row.split] = row
@@ -253,7 +259,7 @@ def _alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
                 message="After the last epoch the goodness of positive and negative samples "
                 "differs by less than 0.1 %.",
                 evidence={
-                    **_place(positive),
+                    **_location(positive),
                     "goodness_positive": positive.goodness,
                     "goodness_negative": negative.goodness,
                 },
@@ -263,7 +269,7 @@ def _alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
             return
 
 
-def _settings(spec: TrainSpec) -> Iterator[Diagnostic]:
+def _setting_findings(spec: TrainSpec) -> Iterator[Diagnostic]:
     if not spec.optimizer.scale_lr_by_width:
         yield Diagnostic(
             code="lr_not_scaled",
@@ -288,7 +294,7 @@ def _small_batch(batch: int) -> Iterator[Diagnostic]:
         )
 
 
-def _dead(dead: int, samples: int, place: dict[str, JsonValue]) -> Diagnostic:
+def _dead_layer_finding(dead: int, samples: int, place: dict[str, JsonValue]) -> Diagnostic:
     return Diagnostic(
         code="dead_layer",
         severity="warning",
@@ -300,7 +306,7 @@ def _dead(dead: int, samples: int, place: dict[str, JsonValue]) -> Diagnostic:
     )
 
 
-def _zero(rate: float, place: dict[str, JsonValue]) -> Diagnostic:
+def _preactivations_at_zero(rate: float, place: dict[str, JsonValue]) -> Diagnostic:
     return Diagnostic(
         code="preactivations_at_zero",
         severity="warning",
@@ -312,7 +318,9 @@ def _zero(rate: float, place: dict[str, JsonValue]) -> Diagnostic:
     )
 
 
-def _unsure(undecided: int, live: int, theorem: str, place: dict[str, JsonValue]) -> Diagnostic:
+def _margins_undecided(
+    undecided: int, live: int, theorem: str, place: dict[str, JsonValue]
+) -> Diagnostic:
     return Diagnostic(
         code="margins_undecided",
         severity="warning",
@@ -328,7 +336,7 @@ def _share(part: int | None, whole: int) -> float:
     return (part or 0) / whole if whole else 0.0
 
 
-def _rare(
+def _condition_rarely_met(
     ratio: float, theorem: str, where: str, suggestion: str, evidence: dict[str, JsonValue]
 ) -> Diagnostic:
     return Diagnostic(
@@ -341,7 +349,7 @@ def _rare(
     )
 
 
-def _rare_in(cell: CheckCell, ratio: float) -> Diagnostic:
+def _rarely_met_in_check(cell: CheckCell, ratio: float) -> Diagnostic:
     """The finding of a check, which sees one moment of a layer: at initialisation or at an epoch of
     its training.
     """
@@ -354,20 +362,20 @@ def _rare_in(cell: CheckCell, ratio: float) -> Diagnostic:
         suggestion = AT_RANDOM if cell.epoch == 0 else ONE_MOMENT
     where = "at initialisation" if cell.epoch == 0 else f"at epoch {cell.epoch}"
     phase: dict[str, JsonValue] = {"phase": "initialisation" if cell.epoch == 0 else None}
-    return _rare(
+    return _condition_rarely_met(
         ratio,
         f"theorem {cell.theorem}",
         f"{where}, n = {cell.width}",
         suggestion,
-        {**_place_of_cell(cell), **phase},
+        {**_location_of_cell(cell), **phase},
     )
 
 
-def _place(row: EpochRow) -> dict[str, JsonValue]:
+def _location(row: EpochRow) -> dict[str, JsonValue]:
     return {"seed": row.seed, "layer": row.layer, "epoch": row.epoch, "split": row.split}
 
 
-def _place_of_cell(cell: CheckCell) -> dict[str, JsonValue]:
+def _location_of_cell(cell: CheckCell) -> dict[str, JsonValue]:
     return {
         "width": cell.width,
         "seed": cell.seed,

@@ -19,7 +19,7 @@ from ffengine.ensembles import (
 )
 from ffengine.linear_probe import choose_penalty, fit_linear
 from ffengine.monitor import paired
-from ffengine.network import GoodnessJudge, Network, normalized
+from ffengine.network import Network, SummedGoodness, normalized
 from ffengine.random_streams import Draws
 from ffengine.results import AccuracyRow, BaselineRow, EnsembleRow, MeasureRow, Partition
 from ffengine.samples import Partitions, Samples
@@ -43,27 +43,30 @@ class Evaluation(NamedTuple):
 def evaluate(network: Network, spec: TrainSpec, partitions: Partitions, draws: Draws) -> Evaluation:
     """Evaluate as spec.evaluation says. By label only where samples carry labels."""
     by_label = (
-        {name: ConfusionCounts(network, spec, samples) for name, samples in named(partitions)}
+        {
+            name: ConfusionCounts(network, spec, samples)
+            for name, samples in named_partitions(partitions)
+        }
         if spec.negatives.labelled
         else {}
     )
-    accuracy = [row for name, verdicts in by_label.items() for row in verdicts.rows(name)]
+    accuracy = [row for name, counts in by_label.items() for row in counts.rows(name)]
     if spec.evaluation.linear_classifier:
         accuracy += linear_accuracy(network, spec, partitions)
     measures: list[MeasureRow] = []
     ensembles: list[EnsembleRow] = []
-    for name, samples in named(partitions):
+    for name, samples in named_partitions(partitions):
         if name == "train":
             continue
         correct = by_label[name].correct if name in by_label else None
         if spec.evaluation.measures:
-            measures += measured(network, spec, name, samples, draws, correct)
+            measures += measure_rows(network, spec, name, samples, draws, correct)
         if spec.evaluation.ensembles:
-            ensembles += ensembles_of(network, spec, name, samples, correct)
+            ensembles += ensemble_rows(network, spec, name, samples, correct)
     return Evaluation(tuple(accuracy), tuple(measures), tuple(ensembles))
 
 
-def named(partitions: Partitions) -> list[tuple[Partition, Samples]]:
+def named_partitions(partitions: Partitions) -> list[tuple[Partition, Samples]]:
     """The partitions that there are, by name."""
     pairs: list[tuple[Partition, Samples | None]] = [
         ("train", partitions.train),
@@ -74,7 +77,7 @@ def named(partitions: Partitions) -> list[tuple[Partition, Samples]]:
 
 
 class Classifier(NamedTuple):
-    """One way to tell the label from goodness: whose layers, and how they are put together."""
+    """How a label is read off the goodness: of which layers, and how these are combined."""
 
     layer: int | None
     layers: tuple[int, ...]
@@ -86,7 +89,7 @@ class Classifier(NamedTuple):
         return (chosen.softmax(-1) if self.method == "softmax" else chosen).sum(1)
 
 
-def ways(layers: int) -> list[Classifier]:
+def classifiers(layers: int) -> list[Classifier]:
     """Each layer; all; all but the first; the latter two also with a softmax over the labels in
     each layer. None twice.
     """
@@ -102,37 +105,43 @@ def ways(layers: int) -> list[Classifier]:
 
 
 class ConfusionCounts:
-    """Which samples of a partition the goodness of each label classifies correctly, each way."""
+    """Which samples of a partition each classifier labels correctly."""
 
     def __init__(self, network: Network, spec: TrainSpec, samples: Samples) -> None:
-        self.spec, self.ways, self.count = spec, ways(len(network.weights)), len(samples)
-        found: list[list[Tensor]] = [[] for _ in self.ways]
+        self.spec, self.classifiers, self.count = (
+            spec,
+            classifiers(len(network.weights)),
+            len(samples),
+        )
+        found: list[list[Tensor]] = [[] for _ in self.classifiers]
         for rows in chunks(len(samples)):
             labels = samples.labels[rows].expand(len(spec.seeds), -1)
             x = samples.labelled[rows].expand(len(spec.seeds), -1, -1)
             goodness = network.label_goodness(
                 spec.objective.goodness, x, labels, samples.classes
             ).double()
-            for way, hits in zip(self.ways, found, strict=True):
-                hits.append(way.scores(goodness).argmax(-1) == labels)
+            for classifier, hits in zip(self.classifiers, found, strict=True):
+                hits.append(classifier.scores(goodness).argmax(-1) == labels)
         self._hits = [torch.cat(hits, dim=1) for hits in found]  # (R, N) each
 
     @property
     def correct(self) -> Tensor:
         """(R, N): by the goodness of all layers."""
         return next(
-            hits for way, hits in zip(self.ways, self._hits, strict=True) if way.layer is None
+            hits
+            for classifier, hits in zip(self.classifiers, self._hits, strict=True)
+            if classifier.layer is None
         )
 
     def rows(self, partition: Partition) -> Iterator[AccuracyRow]:
-        """One row for each way and seed."""
-        for way, hits in zip(self.ways, self._hits, strict=True):
+        """One row for each classifier and seed."""
+        for classifier, hits in zip(self.classifiers, self._hits, strict=True):
             for seed, correct in zip(self.spec.seeds, hits.sum(1).tolist(), strict=True):
                 yield AccuracyRow(
                     seed=seed,
-                    layer=way.layer,
-                    layers=way.layers,
-                    method="softmax" if way.method == "softmax" else "goodness",
+                    layer=classifier.layer,
+                    layers=classifier.layers,
+                    method="softmax" if classifier.method == "softmax" else "goodness",
                     epoch=self.spec.epochs,
                     partition=partition,
                     samples=self.count,
@@ -161,9 +170,11 @@ def linear_accuracy(
         one = Network(network.spec, [weight[replica : replica + 1] for weight in network.weights])
         features = {
             name: neutral_features(one, spec, samples, layers)
-            for name, samples in named(partitions)
+            for name, samples in named_partitions(partitions)
         }
-        labels = {name: samples.labels.unsqueeze(0) for name, samples in named(partitions)}
+        labels = {
+            name: samples.labels.unsqueeze(0) for name, samples in named_partitions(partitions)
+        }
         classes, penalty = partitions.train.classes, penalties[0]
         if len(penalties) > 1:
             penalty = choose_penalty(
@@ -175,7 +186,7 @@ def linear_accuracy(
                 penalties=penalties,
             )
         readout = fit_linear(features["train"], labels["train"], classes, penalty=penalty)
-        for name, samples in named(partitions):
+        for name, samples in named_partitions(partitions):
             correct = int((readout.predict(features[name]) == labels[name]).sum())
             yield AccuracyRow(
                 seed=seed,
@@ -206,7 +217,7 @@ def neutral_features(
     return torch.cat(found, dim=1)
 
 
-def measured(
+def measure_rows(
     network: Network,
     spec: TrainSpec,
     partition: Partition,
@@ -217,7 +228,9 @@ def measured(
     """Sparsity and separation of every layer and seed, of positives under the true label and as
     many negatives.
     """
-    judge = GoodnessJudge(network, spec.objective.goodness, tuple(range(len(network.weights))))
+    network_goodness = SummedGoodness(
+        network, spec.objective.goodness, tuple(range(len(network.weights)))
+    )
     layers = [
         LayerMeasures(len(spec.seeds), width, network.weights[0].device)
         for width in spec.network.widths
@@ -226,7 +239,9 @@ def measured(
         len(spec.seeds), -1
     )
     for number, index in enumerate(everything.split(CHUNK_SAMPLES, dim=1)):
-        x = paired(spec, samples, index, draws, (f"{partition}-negatives", number), judge)
+        x = paired(
+            spec, samples, index, draws, (f"{partition}-negatives", number), network_goodness
+        )
         for layer, h in zip(layers, network.activations(x), strict=True):
             layer.add(h[:, : index.shape[1]], spec.objective.goodness.value(h))
     return [
@@ -306,7 +321,7 @@ class LayerMeasures:
         )
 
 
-def ensembles_of(
+def ensemble_rows(
     network: Network,
     spec: TrainSpec,
     partition: Partition,

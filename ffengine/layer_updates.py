@@ -16,9 +16,9 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from ffengine.network import Network
+from ffengine.objectives import Objective
 from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Nesterov, Sgd, State
 from ffengine.pairs import AnyPairs, Pairs
-from ffengine.spec import TrainSpec
 
 FIRST_ACTIVITY = 0.5  # the running mean activity that peer normalisation starts from (Löwe 2023)
 
@@ -36,9 +36,17 @@ class Learner:
     """The layers of a network with what their optimisers remember."""
 
     def __init__(
-        self, network: Network, spec: TrainSpec, states: list[State] | None = None
+        self,
+        network: Network,
+        objective: Objective,
+        optimizer: AnyOptimizer,
+        *,
+        epochs: int,
+        precision: str = "float32",
+        states: list[State] | None = None,
     ) -> None:
-        self.network, self.spec = network, spec
+        self.network, self.objective, self.optimizer = network, objective, optimizer
+        self.epochs, self.precision = epochs, precision
         self.states = (
             states
             if states is not None
@@ -62,7 +70,7 @@ class Learner:
             )
             above = Pairs(self._next_input(layer, h)) if layer != layers[-1] else inputs
             descent = inputs.gathered(self.pull(z, h, state), self.product)
-            take_step(self.spec.optimizer, weight, descent, state, self.eta(layer, epoch))
+            take_step(self.optimizer, weight, descent, state, self.eta(layer, epoch))
             inputs = above
 
     def preview(self, layer: int, inputs: AnyPairs, z: Tensor) -> Preview:
@@ -76,19 +84,19 @@ class Learner:
         whole = torch.linalg.vector_norm(descent.flatten(1), dim=1).double()
         cancellation = torch.where(whole > 0, parts / whole, 1.0)
         return Preview(
-            self.spec.optimizer.direction(self.network.weights[layer], descent, state), cancellation
+            self.optimizer.direction(self.network.weights[layer], descent, state), cancellation
         )
 
     def eta(self, layer: int, epoch: int) -> float:
         """The step size of a layer in an epoch."""
-        return self.spec.optimizer.eta(self.spec.network.widths[layer], epoch, self.spec.epochs)
+        return self.optimizer.eta(self.network.spec.widths[layer], epoch, self.epochs)
 
     def pull(self, z: Tensor, h: Tensor, state: State) -> Tensor:
         """-dL/dz (R, 2B, n); overwrites h (which may be z), and moves the running activity in
         `state` on.
         """
         objective, activation, positives = (
-            self.spec.objective,
+            self.objective,
             self.network.activation,
             z.shape[1] // 2,
         )
@@ -105,7 +113,7 @@ class Learner:
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         """Batched product in the precision that the spec asks for, float32 out."""
-        if self.spec.precision == "bf16":
+        if self.precision == "bf16":
             return torch.bmm(a.bfloat16(), b.bfloat16()).to(torch.float32)
         return torch.bmm(a, b)
 
@@ -114,11 +122,11 @@ class Learner:
         """Where a unit has no pull unless it is active, and an active unit has slope 1, there is
         nothing to multiply by.
         """
-        if self.spec.network.pass_dead_units:
+        if self.network.spec.pass_dead_units:
             return True
         return (
             self.network.activation.slope_where_active_is_one
-            and not self.spec.objective.peer_normalization
+            and not self.objective.peer_normalization
         )
 
     def _next_input(self, layer: int, h: Tensor) -> Tensor:
@@ -129,7 +137,7 @@ class Learner:
         """Slope (R, 1, n) in each positive's h of  weight * mean_j (mean(r) - r_j)^2,  r the
         running mean activity.
         """
-        objective = self.spec.objective
+        objective = self.objective
         fresh = 1 - objective.peer_momentum
         activity = state["activity"].lerp_(h.mean(1), fresh)
         excess = activity - activity.mean(-1, keepdim=True)
@@ -139,8 +147,8 @@ class Learner:
         return slope
 
     def _new_state(self, weight: Tensor) -> State:
-        state = self.spec.optimizer.new_state(weight)
-        if self.spec.objective.peer_normalization:
+        state = self.optimizer.new_state(weight)
+        if self.objective.peer_normalization:
             state["activity"] = weight.new_full(weight.shape[:2], FIRST_ACTIVITY)
         return state
 

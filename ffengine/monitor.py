@@ -19,7 +19,7 @@ from ffengine.interrupts import Diverged
 from ffengine.layer_updates import Learner
 from ffengine.margins import LayerSums
 from ffengine.negatives import NetworkGoodness, Positives, Relabelling
-from ffengine.network import GoodnessJudge, Network
+from ffengine.network import Network, SummedGoodness
 from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs
 from ffengine.random_streams import Draws
 from ffengine.results import EpochRow, Split
@@ -67,7 +67,13 @@ class Monitor:
             self._measure(learner, layer, eta, batch, tallies)
         return [
             tallies[split].row(
-                self.spec, replica, seed=seed, layer=layer, epoch=epoch, split=split, eta=eta
+                replica,
+                seed=seed,
+                layer=layer,
+                epoch=epoch,
+                split=split,
+                eta=eta,
+                theorems=self.spec.monitor.theorems,
             )
             for replica, seed in enumerate(self.spec.seeds)
             for split in SPLITS
@@ -101,10 +107,12 @@ class Monitor:
                 self.spec.monitor.measures,
             )
             tally.add_step(
-                self._seen(network, z[:, own], h[:, own], zdot[:, own], eta, step.cancellation)
+                self._layer_sums(
+                    network, z[:, own], h[:, own], zdot[:, own], eta, step.cancellation
+                )
             )
             if lowered is not None:
-                tally.add_lowering(self._seen(network, z[:, own], h[:, own], lowered, 0.0))
+                tally.add_lowering(self._layer_sums(network, z[:, own], h[:, own], lowered, 0.0))
 
     def _lowering(
         self, network: Network, batch: Batch, h: Tensor, z: Tensor
@@ -124,7 +132,7 @@ class Monitor:
         x_positive, x_negative = batch.pairs.split()
         return _along_own(x_positive, positive), _along_own(x_negative, negative)
 
-    def _seen(
+    def _layer_sums(
         self,
         network: Network,
         z: Tensor,
@@ -135,18 +143,18 @@ class Monitor:
     ) -> LayerSums:
         """The sums over units of samples (R, B, n), as (R * B,); overwrites zdot."""
         _, samples, width = z.shape
-        seen = LayerSums.zeros(z.shape[0] * samples, width, z.device)
-        seen.eta = eta
+        sums = LayerSums.zeros(z.shape[0] * samples, width, z.device)
+        sums.eta = eta
         if cancellation is not None:
-            seen.cancellation = cancellation.repeat_interleave(samples)
-        seen.add(
+            sums.cancellation = cancellation.repeat_interleave(samples)
+        sums.add(
             slice(None),
             z.reshape(-1, width),
             h.reshape(-1, width),
             zdot.reshape(-1, width),
             network.activation,
         )
-        return seen
+        return sums
 
     def _batches(self, network: Network, layer: int, layers: tuple[int, ...]) -> Iterator[Batch]:
         """The monitored samples as the layer sees them, in batches of the training's size."""
@@ -161,12 +169,12 @@ class Monitor:
 
     def _pairs(self, network: Network, layer: int, layers: tuple[int, ...]) -> Iterator[AnyPairs]:
         """The monitored positives, the first of a permutation, with their negatives."""
-        judge = GoodnessJudge(network, self.spec.objective.goodness, layers)
+        network_goodness = SummedGoodness(network, self.spec.objective.goodness, layers)
         chosen = self.draws.at("monitor").permutation(len(self.train))[
             :, : self.spec.monitored
         ]  # (R, M)
         for number, index in enumerate(chosen.split(self.spec.batch_size, dim=1)):
-            yield seen_pairs(
+            yield layer_pairs(
                 self.spec,
                 network,
                 layer,
@@ -174,7 +182,7 @@ class Monitor:
                 index,
                 self.draws,
                 ("monitor-negatives", number),
-                judge,
+                network_goodness,
             )
 
     def _grams(self, pairs: AnyPairs) -> tuple[Tensor, Tensor] | None:
@@ -224,30 +232,29 @@ class Tally:
         for name in measures:
             self._add(name, MEASURES[name](h))
 
-    def add_step(self, seen: LayerSums) -> None:
+    def add_step(self, sums: LayerSums) -> None:
         """Count what the step that training would take does to the samples (R * B,)."""
-        check, dead_after = seen.check(), seen.squares_after == 0
-        rose = (seen.change > 0) & ~check.dead & ~dead_after
+        check, dead_after = sums.check(), sums.squares_after == 0
+        rose = (sums.change > 0) & ~check.dead & ~dead_after
         decided = ~check.dead & ~check.undecided
         self._add("dead", check.dead)
-        self._add("sparsity", seen.sparsity)
-        self._add("treves_rolls", seen.treves_rolls)
+        self._add("sparsity", sums.sparsity)
+        self._add("treves_rolls", sums.treves_rolls)
         self._add("theorem2", check.satisfied)
         self._add("undecided2", check.undecided)
         self._add("rose", rose)
         self._add("agree", (rose == check.satisfied) & decided)
-        self._add("flipped", seen.flipped)
-        self._add("near_zero", seen.near_zero)
+        self._add("flipped", sums.flipped)
+        self._add("near_zero", sums.near_zero)
 
-    def add_lowering(self, seen: LayerSums) -> None:
+    def add_lowering(self, sums: LayerSums) -> None:
         """Count what lowering the goodness of this split's batch does to its samples (R * B,)."""
-        check = seen.check()
+        check = sums.check()
         self._add("theorem1", check.satisfied)
         self._add("undecided1", check.undecided)
 
     def row(
         self,
-        spec: TrainSpec,
         replica: int,
         *,
         seed: int,
@@ -255,6 +262,7 @@ class Tally:
         epoch: int,
         split: Split,
         eta: float,
+        theorems: Collection[int],
     ) -> EpochRow:
         """The tidy row of one replica."""
         total = {key: float(value[replica]) for key, value in self.sums.items()}
@@ -284,8 +292,8 @@ class Tally:
             loss=total["loss"] / self.samples,
             theorem1_ratio=mean("theorem1"),
             theorem1_undecided=int(total["undecided1"]) if "undecided1" in total else None,
-            theorem2_ratio=mean("theorem2") if 2 in spec.monitor.theorems else None,
-            theorem2_undecided=int(total["undecided2"]) if 2 in spec.monitor.theorems else None,
+            theorem2_ratio=mean("theorem2") if 2 in theorems else None,
+            theorem2_undecided=int(total["undecided2"]) if 2 in theorems else None,
             observed_increase_ratio=mean("rose"),
             agreement=mean("agree", decided),
             mask_flip_rate=total["flipped"] / activations,
@@ -306,18 +314,20 @@ def paired(
     index: Tensor,
     draws: Draws,
     address: tuple[str, *tuple[int, ...]],
-    judge: NetworkGoodness | None,
+    network_goodness: NetworkGoodness | None,
 ) -> Tensor:
     """The positives (R, B, m) of `index` (R, B) followed by their negatives: (R, 2B, m)."""
     purpose, *numbers = address
     x = spec.negatives.positive(
         train.positives(labelled=spec.negatives.labelled)[index]
     )  # (R, B, m)
-    negative = spec.negatives(Positives(x, index, train, draws.at(purpose, *numbers), judge))
+    negative = spec.negatives(
+        Positives(x, index, train, draws.at(purpose, *numbers), network_goodness)
+    )
     return torch.cat([x, negative], dim=1)
 
 
-def seen_pairs(
+def layer_pairs(
     spec: TrainSpec,
     network: Network,
     layer: int,
@@ -325,16 +335,18 @@ def seen_pairs(
     index: Tensor,
     draws: Draws,
     address: tuple[str, *tuple[int, ...]],
-    judge: NetworkGoodness,
+    network_goodness: NetworkGoodness,
 ) -> AnyPairs:
     """The samples of `index` (R, B) and their negatives as a layer sees them."""
     strategy = spec.negatives
     if layer > 0 or not isinstance(strategy, Relabelling) or not strategy.keeps_image:
-        return Pairs(network.layer_input(layer, paired(spec, train, index, draws, address, judge)))
+        return Pairs(
+            network.layer_input(layer, paired(spec, train, index, draws, address, network_goodness))
+        )
     purpose, *numbers = address
     x, labels = train.positives(labelled=True)[index], train.labels[index].unsqueeze(-1)
-    wrong = strategy.wrong(
-        Positives(x, index, train, draws.at(purpose, *numbers), judge)
+    wrong = strategy.wrong_labels(
+        Positives(x, index, train, draws.at(purpose, *numbers), network_goodness)
     ).unsqueeze(-1)
     x = network.prepared(0, x)
     contrast = x.gather(-1, labels) - x.gather(

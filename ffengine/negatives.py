@@ -43,7 +43,7 @@ class Positives:
     index: Tensor  # (R, B) of the samples in their partition
     samples: Samples
     draw: Draw
-    judge: NetworkGoodness | None  # None where no strategy that asks is in use
+    network_goodness: NetworkGoodness | None  # None where no strategy in use asks for it
 
     @property
     def labels(self) -> Tensor:
@@ -58,9 +58,9 @@ class Positives:
     @property
     def network(self) -> NetworkGoodness:
         """The judge, for strategies that ask it."""
-        if self.judge is None:
+        if self.network_goodness is None:
             raise ValueError("negatives: this strategy asks the network, and none was given")
-        return self.judge
+        return self.network_goodness
 
     def partners(self, *, labelled: bool) -> Tensor:
         """For each positive (R, B, m) a random sample of another class, with its own label or
@@ -108,11 +108,16 @@ class Relabelling(Negatives, ABC):
         return True
 
     @abstractmethod
-    def wrong(self, positives: Positives) -> Tensor:
+    def wrong_labels(self, positives: Positives) -> Tensor:
         """The label (R, B) that each negative is under: never the true one."""
 
+    def images(self, positives: Positives) -> Positives:
+        """Return the labelled samples (R, B, m) whose label is exchanged: the positives."""
+        return positives
+
     def __call__(self, positives: Positives) -> Tensor:
-        return swap_label(positives.x, positives.labels, self.wrong(positives))
+        images = self.images(positives)
+        return swap_label(images.x, images.labels, self.wrong_labels(images))
 
 
 class WrongLabel(Relabelling):
@@ -130,17 +135,16 @@ class WrongLabel(Relabelling):
     def keeps_image(self) -> bool:
         return self.image == "own"
 
-    def wrong(self, positives: Positives) -> Tensor:
+    def wrong_labels(self, positives: Positives) -> Tensor:
         return (
             positives.labels + positives.draw.integers(1, positives.classes, positives.labels.shape)
         ) % positives.classes
 
-    def __call__(self, positives: Positives) -> Tensor:
+    def images(self, positives: Positives) -> Positives:
         if self.image == "own":
-            return super().__call__(positives)
+            return positives
         index = positives.draw.integers(0, len(positives.samples), positives.index.shape)
-        others = replace(positives, x=positives.samples.labelled[index], index=index)
-        return swap_label(others.x, others.labels, self.wrong(others))
+        return replace(positives, x=positives.samples.labelled[index], index=index)
 
 
 class HardestLabel(Relabelling):
@@ -152,7 +156,7 @@ class HardestLabel(Relabelling):
 
     strategy: Literal["hardest_label"] = "hardest_label"
 
-    def wrong(self, positives: Positives) -> Tensor:
+    def wrong_labels(self, positives: Positives) -> Tensor:
         return wrong_goodness(positives).argmax(-1)
 
 
@@ -168,7 +172,7 @@ class SampledLabel(Relabelling):
         1.0, gt=0, le=1e6, description="goodness is divided by it: small is hard, large is uniform"
     )
 
-    def wrong(self, positives: Positives) -> Tensor:
+    def wrong_labels(self, positives: Positives) -> Tensor:
         goodness = wrong_goodness(positives) / self.temperature
         uniform = positives.draw.uniform(goodness.shape).clamp_min(1e-30)
         gumbel = -(

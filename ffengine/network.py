@@ -112,7 +112,7 @@ class Network:
         return torch.stack(by_label, dim=-1)
 
 
-class GoodnessJudge:
+class SummedGoodness:
     """The network as the strategies of negatives ask it: goodness summed over the layers that
     learn.
     """

@@ -60,13 +60,6 @@ def sparsity_and_dead(h: Tensor) -> tuple[Tensor, Tensor]:
     return _by_chunk(h, of), dead_samples(h)
 
 
-def zero_fraction(h: Tensor) -> Tensor:
-    """Share of exact zeros among the units of activations (..., n) -> (...), in [0, 1]; 1 for a
-    dead sample.
-    """
-    return _by_chunk(h, lambda rows: (rows == 0).sum(-1).double() / rows.shape[-1])
-
-
 def gini(h: Tensor) -> Tensor:
     """Gini index of |h| over the units of activations (..., n) -> (...), in [0, 1 - 1/n].
 

@@ -75,11 +75,11 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _judged(text: str, info: ValidationInfo) -> str:
+def _validated_text(text: str, info: ValidationInfo) -> str:
     return text if is_stored(info) else user_text(text)
 
 
-def _judged_values(value: JsonValue, info: ValidationInfo) -> JsonValue:
+def _validated_value(value: JsonValue, info: ValidationInfo) -> JsonValue:
     waiting: list[JsonValue] = [] if is_stored(info) else [value]
     while waiting:
         here = waiting.pop()
@@ -97,10 +97,12 @@ def is_stored(info: ValidationInfo) -> bool:
 
 UserText = Annotated[
     str,
-    AfterValidator(_judged),
+    AfterValidator(_validated_text),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST}),
 ]
-SeenValue = Annotated[JsonValue, AfterValidator(_judged_values)]  # any JSON whose texts can be seen
+SeenValue = Annotated[
+    JsonValue, AfterValidator(_validated_value)
+]  # any JSON whose texts can be seen
 
 
 def _unseen_in(text: str, keep: str = "") -> re.Pattern[str] | None:
@@ -123,10 +125,10 @@ def _is_unseen(character: str) -> bool:
     if character in BLANKS:
         return True
     return (kind in _UNSEEN and character not in JOINERS) or (
-        kind == "Cn" and _means_nothing(ord(character))
+        kind == "Cn" and _is_unassigned_invisible(ord(character))
     )
 
 
-def _means_nothing(code: int) -> bool:
+def _is_unassigned_invisible(code: int) -> bool:
     noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
     return noncharacter or code == 0x2065 or 0xFFF0 <= code <= 0xFFF8 or 0xE0000 <= code <= 0xE0FFF

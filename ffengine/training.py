@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from ffengine.baselines import baseline
-from ffengine.checkpoint import Checkpoint, Position, snapshot
+from ffengine.checkpoint import Checkpoint, Position, fraction_done, snapshot
 from ffengine.cuda_graphs import captured
 from ffengine.diagnostics import divergence, of_training
 from ffengine.evaluation import Evaluation, evaluate
 from ffengine.interrupts import Control, Diverged, Interrupted
 from ffengine.layer_updates import Learner, matmul_precision
-from ffengine.monitor import Monitor, paired, seen_pairs
-from ffengine.network import GoodnessJudge, Network
+from ffengine.monitor import Monitor, layer_pairs, paired
+from ffengine.network import Network, SummedGoodness
+from ffengine.optimizers import State
 from ffengine.pairs import AnyPairs, Pairs
 from ffengine.provenance import Stopwatch, provenance
 from ffengine.random_streams import Draws
@@ -72,9 +73,9 @@ def train(
     stopwatch = Stopwatch()
     run = TrainingRun(spec, torch.device(device), stopwatch, resume)
     with stopwatch.phase("training"):
-        run.run(on_epoch or _go_on, on_batch or _go_on)
+        run.run(on_epoch or _keep_running, on_batch or _keep_running)
     with stopwatch.phase("evaluation"):
-        found = run.evaluate(on_batch or _go_on)
+        found = run.evaluate(on_batch or _keep_running)
     return TrainResult(
         curves=tuple(run.rows),
         accuracy=found.accuracy,
@@ -104,7 +105,7 @@ class TrainingRun:
         self.bank: tuple[int, Tensor] | None = None
         if resume is None:
             self.network = Network.initial(spec.network, spec.inputs, self.draws, device)
-            self.learner = Learner(self.network, spec)
+            self.learner = self._learner(None)
         else:
             self._restore(resume)
 
@@ -123,14 +124,14 @@ class TrainingRun:
         """
         found = evaluate(self.network, self.spec, self.partitions, self.draws)
 
-        def go_on() -> None:
+        def stop_if_asked() -> None:
             if on_batch(BatchReport(1.0, self.checkpoint)) == "stop":
                 raise Interrupted(self.checkpoint())
 
         rows = [
             row
             for name in self.spec.evaluation.baselines
-            for row in baseline(name, self.spec, self.partitions, self.draws, go_on)
+            for row in baseline(name, self.spec, self.partitions, self.draws, stop_if_asked)
         ]
         return found._replace(baselines=tuple(rows))
 
@@ -163,9 +164,16 @@ class TrainingRun:
                 if len(bank) == 1
                 else bank[self._replicas, chosen]
             )
-        judge = GoodnessJudge(self.network, self.spec.objective.goodness, layers)
-        return seen_pairs(
-            self.spec, self.network, layers[0], self.train, index, self.draws, address, judge
+        network_goodness = SummedGoodness(self.network, self.spec.objective.goodness, layers)
+        return layer_pairs(
+            self.spec,
+            self.network,
+            layers[0],
+            self.train,
+            index,
+            self.draws,
+            address,
+            network_goodness,
         )
 
     @property
@@ -180,11 +188,11 @@ class TrainingRun:
             below = self.bank if self.bank is not None and self.bank[0] == layers[0] - 1 else None
             self.bank = (
                 layers[0],
-                self._passed_on(*below) if below else self._drawn_once(layers[0]),
+                self._bank_from_below(*below) if below else self._bank_from_samples(layers[0]),
             )
         return self.bank[1]
 
-    def _drawn_once(self, layer: int) -> Tensor:
+    def _bank_from_samples(self, layer: int) -> Tensor:
         """The inputs (R, 2N, m) of a layer, from positives and negatives that depend on nothing but
         the seed.
         """
@@ -194,11 +202,11 @@ class TrainingRun:
         )
         for number, index in enumerate(everything.split(BANK_CHUNK, dim=1)):
             x = paired(self.spec, self.train, index, self.draws, ("negatives-once", number), None)
-            bank = self._kept(bank, number, self.network.layer_input(layer, x))
+            bank = self._with_chunk(bank, number, self.network.layer_input(layer, x))
         assert bank is not None  # noqa: S101 - there are samples
         return bank.flatten(1, 2)
 
-    def _passed_on(self, layer: int, inputs: Tensor) -> Tensor:
+    def _bank_from_below(self, layer: int, inputs: Tensor) -> Tensor:
         """The inputs (R, 2N, m) of the layer above, from those of a layer: the same bits as from
         the samples. May overwrite them.
         """
@@ -208,11 +216,11 @@ class TrainingRun:
         )
         for number, x in enumerate(below.split(BANK_CHUNK, dim=2)):
             h = self.network.activation.value_(self.network.pre_activation(layer, x.flatten(1, 2)))
-            bank = self._kept(bank, number, self.network.next_input(layer, h))
+            bank = self._with_chunk(bank, number, self.network.next_input(layer, h))
         assert bank is not None  # noqa: S101 - there are samples
         return bank.flatten(1, 2)
 
-    def _kept(self, bank: Tensor | None, number: int, x: Tensor) -> Tensor:
+    def _with_chunk(self, bank: Tensor | None, number: int, x: Tensor) -> Tensor:
         """The bank (R, 2, N, m) with its chunk of that number, x (R, 2B, m); made at the first."""
         if bank is None:
             bank = x.new_empty((x.shape[0], 2, len(self.train), x.shape[-1]))
@@ -222,7 +230,7 @@ class TrainingRun:
 
     def _end_epoch(self, layers: tuple[int, ...], on_epoch: OnEpoch) -> None:
         epoch = self.position.epoch
-        self._refuse_divergence(layers)
+        self._raise_if_diverged(layers)
         rows: list[EpochRow] = []
         if self.spec.is_monitored(epoch):
             with self.stopwatch.phase("monitoring"):
@@ -251,13 +259,7 @@ class TrainingRun:
     @property
     def fraction(self) -> float:
         """How much of the run is done, in [0, 1]."""
-        batches = -(-len(self.train) // self.spec.batch_size)
-        epochs = (
-            self.position.stage * self.spec.epochs
-            + max(0, self.position.epoch - 1)
-            + self.position.batch / batches
-        )
-        return min(1.0, epochs / (len(self.spec.stages) * self.spec.epochs))
+        return fraction_done(self.spec, self.position)
 
     def _restore(self, resume: Checkpoint) -> None:
         if resume.spec_digest != self.digest:
@@ -269,10 +271,22 @@ class TrainingRun:
             {name: value.to(self.device, copy=True) for name, value in state.items()}
             for state in resume.states
         ]
-        self.learner = Learner(self.network, self.spec, states)
+        self.learner = self._learner(states)
         self.rows, self.position = list(resume.rows), resume.position
 
-    def _refuse_divergence(self, layers: tuple[int, ...]) -> None:
+    def _learner(self, states: list[State] | None) -> Learner:
+        """A learner of the network, from the states of its optimisers where there are some."""
+        spec = self.spec
+        return Learner(
+            self.network,
+            spec.objective,
+            spec.optimizer,
+            epochs=spec.epochs,
+            precision=spec.precision,
+            states=states,
+        )
+
+    def _raise_if_diverged(self, layers: tuple[int, ...]) -> None:
         for layer in layers:
             for seed, weight in zip(self.spec.seeds, self.network.weights[layer], strict=True):
                 if not bool(torch.isfinite(weight.aminmax().max)):
@@ -283,5 +297,5 @@ class TrainingRun:
                     )
 
 
-def _go_on(_report: object) -> Control:
+def _keep_running(_report: object) -> Control:
     return "run"
