@@ -23,14 +23,41 @@ class Activation(ABC):
 
     @abstractmethod
     def value(self, z: Tensor) -> Tensor:
-        """sigma(z), elementwise."""
+        """Compute sigma(z).
+
+        **Arguments:**
+
+        - `z`: of any shape; it is not changed.
+
+        **Returns:**
+
+        h, in the shape and type of z.
+        """
 
     @abstractmethod
     def slope(self, z: Tensor) -> Tensor:
-        """sigma'(z), elementwise, in the type of z; 0 at a kink, as the mask [h > 0] has it."""
+        """Compute sigma'(z); at a kink the slope is 0, as in the mask [h > 0].
+
+        **Arguments:**
+
+        - `z`: of any shape.
+
+        **Returns:**
+
+        The slope, in the shape and type of z.
+        """
 
     def value_(self, z: Tensor) -> Tensor:
-        """sigma(z) in the memory of z."""
+        """Compute sigma(z) in the memory of z.
+
+        **Arguments:**
+
+        - `z`: of any shape; it is overwritten.
+
+        **Returns:**
+
+        h, in that memory.
+        """
         return z.copy_(self.value(z))
 
 
@@ -159,6 +186,7 @@ class Identity(Activation):
 
 
 def _normal_cdf(z: Tensor) -> Tensor:
+    """Return the normal distribution function of z."""
     return (-z / math.sqrt(2)).erfc() / 2
 
 

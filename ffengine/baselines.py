@@ -1,8 +1,9 @@
-"""Backpropagation through the same stack, for comparison: by autograd, with the job's own
-optimiser, batches and epochs.
+"""Backpropagation through the same stack, for comparison, by autograd.
 
-Legend: R replicas, B samples, C classes. Learning rates are the job's too: they suit FF layers, not
-necessarily these.
+Optimiser, batches and epochs are the job's own. So are the learning rates: they suit
+Forward-Forward layers, not necessarily these.
+
+Legend: R replicas, B samples, C classes.
 """
 
 from collections.abc import Callable
@@ -28,8 +29,19 @@ def baseline(
     draws: Draws,
     on_batch: Callable[[], None],
 ) -> list[BaselineRow]:
-    """Train the baseline and describe it on validation and test samples; `on_batch` is called after
-    every batch and may raise.
+    """Train a baseline and measure it on validation and test samples.
+
+    **Arguments:**
+
+    - `name`: which baseline.
+    - `spec`: the training run that it is compared with.
+    - `partitions`: the samples.
+    - `draws`: the randomness of the run.
+    - `on_batch`: is called after every batch; it may raise to stop.
+
+    **Returns:**
+
+    One row for each held-out partition, seed and layer.
     """
     model = (CrossEntropy if name == "cross_entropy" else FFObjective)(
         spec, partitions.train, draws
@@ -48,7 +60,15 @@ def baseline(
 
 
 class BackpropStack:
-    """A stack whose layers all learn from one loss."""
+    """A stack whose layers all learn from one loss.
+
+    **Arguments:**
+
+    - `spec`: the training run that it is compared with.
+    - `train`: the training partition.
+    - `draws`: the randomness of the run.
+    - `inputs`: m of the first layer, without the bias input.
+    """
 
     def __init__(self, spec: TrainSpec, train: Samples, draws: Draws, inputs: int) -> None:
         self.spec, self.train, self.draws = spec, train, draws
@@ -57,19 +77,49 @@ class BackpropStack:
         self.states = [spec.optimizer.new_state(weight) for weight in self.parameters]
 
     def loss(self, index: Tensor, epoch: int, batch: int) -> Tensor:
-        """Summed over replicas, whose weights it leaves independent."""
+        """Compute the loss of a batch, summed over replicas.
+
+        The sum leaves the weights of the replicas independent of each other.
+
+        **Arguments:**
+
+        - `index`: (R, B) int64, positions in the training partition.
+        - `epoch`: the epoch, from 1.
+        - `batch`: the batch, from 0.
+
+        **Returns:**
+
+        The loss, a scalar with a gradient.
+        """
         raise NotImplementedError
 
     def inputs(self, samples: Samples) -> Tensor:
-        """What the first layer sees of samples (N, m)."""
+        """Return what the first layer receives of samples, (N, m)."""
         raise NotImplementedError
 
     def predicted(self, samples: Samples, rows: slice) -> Tensor | None:
-        """Labels (R, B); None where samples carry none to tell them by."""
+        """Predict the labels of some samples.
+
+        **Arguments:**
+
+        - `samples`: a partition.
+        - `rows`: which of its samples.
+
+        **Returns:**
+
+        (R, B) int64; None where samples carry no label.
+        """
         raise NotImplementedError
 
     def learn(self, index: Tensor, epoch: int, batch: int) -> None:
-        """One step of all layers on the samples of `index` (R, B)."""
+        """Take one step in all layers.
+
+        **Arguments:**
+
+        - `index`: (R, B) int64, positions in the training partition.
+        - `epoch`: the epoch, from 1.
+        - `batch`: the batch, from 0.
+        """
         with torch.enable_grad():
             for weight in self.parameters:
                 weight.requires_grad_()
@@ -80,7 +130,18 @@ class BackpropStack:
             take_step(self.spec.optimizer, weight, -gradient, state, eta)
 
     def rows(self, name: Baseline, partition: Partition, samples: Samples) -> list[BaselineRow]:
-        """One row for each seed and layer."""
+        """Measure the stack on a partition.
+
+        **Arguments:**
+
+        - `name`: the name of the baseline.
+        - `partition`: the name of the partition.
+        - `samples`: its samples.
+
+        **Returns:**
+
+        One row for each seed and layer.
+        """
         replicas, widths = len(self.spec.seeds), self.spec.network.widths
         active = [
             torch.zeros(replicas, width, dtype=torch.bool, device=samples.labels.device)
@@ -119,7 +180,7 @@ class BackpropStack:
 
 
 class CrossEntropy(BackpropStack):
-    """The stack with a linear readout of its last layer, on the images alone."""
+    """The stack with a linear readout of its last layer, trained on images without labels."""
 
     def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
         super().__init__(spec, train, draws, spec.dataset.inputs(labelled=False))
@@ -142,13 +203,15 @@ class CrossEntropy(BackpropStack):
         return self._logits(samples.plain[rows].expand(len(self.spec.seeds), -1, -1)).argmax(-1)
 
     def _logits(self, x: Tensor) -> Tensor:
+        """Return the logits (R, B, C) of samples (R, B, m)."""
         h = normalized(self.network.activations(x)[-1], self.spec.network.normalize)
         return torch.bmm(h, self.readout.mT)
 
 
 class FFObjective(BackpropStack):
-    """The stack on the job's own positives and negatives, the objective summed over layers and
-    differentiated through all of them.
+    """The stack on the job's positives and negatives, with the objective summed over layers.
+
+    The sum is differentiated through all layers.
     """
 
     def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:

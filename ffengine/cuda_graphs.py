@@ -1,6 +1,4 @@
-"""Steps captured in a CUDA graph: a GPU then runs a small step without waiting for Python between
-its kernels.
-"""
+"""Steps captured in a CUDA graph, so that a GPU does not wait for Python between kernels."""
 
 from collections.abc import Callable
 
@@ -12,16 +10,30 @@ Step = Callable[[AnyPairs], None]
 
 
 def captured(step: Step, device: torch.device) -> Step:
-    """The step, on a GPU captured from its second call on; elsewhere the step itself.
+    """Return the step; on a GPU it is captured from its second call on.
 
     The step must change tensors in place only, and depend on nothing but its input and those
     tensors.
+
+    **Arguments:**
+
+    - `step`: takes one step on a batch.
+    - `device`: where it runs.
+
+    **Returns:**
+
+    A function that does the same; on a CPU it is the step itself.
     """
     return CapturedStep(step) if device.type == "cuda" else step
 
 
 class CapturedStep:
-    """Replays a step on inputs of the shapes that came first; others are run as they are."""
+    """Replays a step on batches of the shapes of the first call; others run as they are.
+
+    **Arguments:**
+
+    - `step`: takes one step on a batch.
+    """
 
     def __init__(self, step: Step) -> None:
         self._step = step
@@ -47,6 +59,7 @@ class CapturedStep:
             self._graph.replay()
 
     def _capture(self, inputs: AnyPairs) -> None:
+        """Record the step on copies of the inputs, then run it."""
         self._inputs = type(inputs)(*(tensor.clone() for tensor in inputs))
         self._graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(inputs.x.device)

@@ -1,6 +1,6 @@
-"""Findings: numbers in, Diagnostic out (code, severity, evidence, what to try).
+"""Findings: what stands out in figures, how bad it is, the evidence, and what to try.
 
-Each code is documented in docs/diagnostics.md.
+docs/diagnostics.md describes each code.
 """
 
 from collections.abc import Iterator, Sequence
@@ -46,7 +46,17 @@ ONE_MOMENT = (
 
 
 def divergence(*, layer: int, epoch: int, seed: int, what: Sequence[str]) -> Diagnostic:
-    """The numbers stopped being finite."""
+    """Make the finding of a run whose numbers are no longer finite.
+
+    **Arguments:**
+
+    - `layer`, `epoch`, `seed`: where.
+    - `what`: the names of the figures that are not finite.
+
+    **Returns:**
+
+    The finding.
+    """
     return Diagnostic(
         code="diverged",
         severity="error",
@@ -61,7 +71,18 @@ def divergence(*, layer: int, epoch: int, seed: int, what: Sequence[str]) -> Dia
 def of_training(
     spec: TrainSpec, rows: Sequence[EpochRow], accuracy: Sequence[AccuracyRow] = ()
 ) -> list[Diagnostic]:
-    """What stands out in a training run; each finding once, with its worst row as evidence."""
+    """Find what stands out in a training run; each finding comes once, with its worst row.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `rows`: its curves; one row at least.
+    - `accuracy`: its accuracies.
+
+    **Returns:**
+
+    The findings.
+    """
     finders = (
         _dead_layer,
         _at_zero,
@@ -76,7 +97,17 @@ def of_training(
 
 
 def of_check(spec: CheckSpec, cells: Sequence[CheckCell]) -> list[Diagnostic]:
-    """What stands out in the cells of a theorem check."""
+    """Find what stands out in a theorem check.
+
+    **Arguments:**
+
+    - `spec`: the check.
+    - `cells`: its cells.
+
+    **Returns:**
+
+    The findings.
+    """
     exact = [cell for cell in cells if cell.method == "exact"]
     findings: list[Diagnostic] = []
     if exact:
@@ -108,18 +139,21 @@ def of_check(spec: CheckSpec, cells: Sequence[CheckCell]) -> list[Diagnostic]:
 
 
 def _dead_layer(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    """Find the row with most dead samples, if they are many."""
     worst = max(rows, key=lambda row: row.dead_samples / row.samples)
     if worst.dead_samples > DEAD_SHARE * worst.samples:
         yield _dead_layer_finding(worst.dead_samples, worst.samples, _location(worst))
 
 
 def _at_zero(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    """Find the row with most pre-activations at zero, if they are many."""
     worst = max(rows, key=lambda row: row.near_zero_rate)
     if worst.near_zero_rate > NEAR_ZERO_SHARE:
         yield _preactivations_at_zero(worst.near_zero_rate, _location(worst))
 
 
 def _beyond_first_order(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    """Find the row whose step flips most masks, if they are many."""
     worst = max(rows, key=lambda row: row.mask_flip_rate)
     if worst.mask_flip_rate > FLIP_SHARE:
         yield Diagnostic(
@@ -134,6 +168,7 @@ def _beyond_first_order(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
 
 
 def _disagreement(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    """Find the row whose predicted signs agree least with the observed ones, if they disagree."""
     measured = [row for row in rows if row.agreement is not None]
     worst = min(measured, key=lambda row: row.agreement or 0.0, default=None)
     if worst is not None and worst.agreement is not None and worst.agreement < AGREEMENT:
@@ -152,6 +187,7 @@ def _disagreement(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
 
 
 def _rarely_met(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    """Find the row where theorem 2 holds for the fewest samples, if they are few."""
     measured = [row for row in rows if row.theorem2_ratio is not None]
     worst = min(measured, key=lambda row: row.theorem2_ratio or 0.0, default=None)
     if worst is not None and worst.theorem2_ratio is not None and worst.theorem2_ratio < RARELY:
@@ -169,9 +205,7 @@ def _rarely_met(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
 def _phase_of_lowest_ratio(
     worst: EpochRow, curve: Sequence[EpochRow]
 ) -> tuple[str, str, dict[str, JsonValue]]:
-    """In which phase of training the lowest ratio of a curve is, whether that is expected there,
-    and the same as evidence.
-    """
+    """Say where the lowest ratio of a curve lies, what to try, and the phase as evidence."""
     if (
         unsure := _share(worst.theorem2_undecided, worst.samples - worst.dead_samples)
     ) > UNDECIDED_SHARE:
@@ -217,6 +251,7 @@ def _phase_of_lowest_ratio(
 
 
 def _undecided(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    """Find the row with most undecided margins, if they are many."""
     shares = [
         (_share(undecided, row.samples - row.dead_samples), theorem, undecided or 0, row)
         for row in rows
@@ -230,6 +265,7 @@ def _undecided(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
 
 
 def _readout_not_converged(rows: Sequence[AccuracyRow]) -> Iterator[Diagnostic]:
+    """Find a linear classifier whose fit did not converge."""
     stuck = next((row for row in rows if row.converged is False), None)
     if stuck is not None:
         yield Diagnostic(
@@ -244,6 +280,7 @@ def _readout_not_converged(rows: Sequence[AccuracyRow]) -> Iterator[Diagnostic]:
 
 
 def _splits_alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    """Find a layer whose goodness is the same for both splits after the last epoch."""
     last: dict[tuple[int, int], dict[str, EpochRow]] = {}
     for row in rows:
         last.setdefault((row.seed, row.layer), {})[row.split] = row
@@ -270,6 +307,7 @@ def _splits_alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
 
 
 def _setting_findings(spec: TrainSpec) -> Iterator[Diagnostic]:
+    """Find settings of a run that make its figures hard to compare."""
     if not spec.optimizer.scale_lr_by_width:
         yield Diagnostic(
             code="lr_not_scaled",
@@ -283,6 +321,7 @@ def _setting_findings(spec: TrainSpec) -> Iterator[Diagnostic]:
 
 
 def _small_batch(batch: int) -> Iterator[Diagnostic]:
+    """Find a batch that is small."""
     if batch < SMALL_BATCH:
         yield Diagnostic(
             code="batch_small",
@@ -295,6 +334,7 @@ def _small_batch(batch: int) -> Iterator[Diagnostic]:
 
 
 def _dead_layer_finding(dead: int, samples: int, place: dict[str, JsonValue]) -> Diagnostic:
+    """Make the finding of a layer with many dead samples."""
     return Diagnostic(
         code="dead_layer",
         severity="warning",
@@ -307,6 +347,7 @@ def _dead_layer_finding(dead: int, samples: int, place: dict[str, JsonValue]) ->
 
 
 def _preactivations_at_zero(rate: float, place: dict[str, JsonValue]) -> Diagnostic:
+    """Make the finding of many pre-activations at zero."""
     return Diagnostic(
         code="preactivations_at_zero",
         severity="warning",
@@ -321,6 +362,7 @@ def _preactivations_at_zero(rate: float, place: dict[str, JsonValue]) -> Diagnos
 def _margins_undecided(
     undecided: int, live: int, theorem: str, place: dict[str, JsonValue]
 ) -> Diagnostic:
+    """Make the finding of many margins within rounding of zero."""
     return Diagnostic(
         code="margins_undecided",
         severity="warning",
@@ -333,12 +375,14 @@ def _margins_undecided(
 
 
 def _share(part: int | None, whole: int) -> float:
+    """Return a part over the whole, 0 where there is no whole."""
     return (part or 0) / whole if whole else 0.0
 
 
 def _condition_rarely_met(
     ratio: float, theorem: str, where: str, suggestion: str, evidence: dict[str, JsonValue]
 ) -> Diagnostic:
+    """Make the finding of a condition that holds for few samples."""
     return Diagnostic(
         code="condition_rarely_met",
         severity="info",
@@ -350,9 +394,7 @@ def _condition_rarely_met(
 
 
 def _rarely_met_in_check(cell: CheckCell, ratio: float) -> Diagnostic:
-    """The finding of a check, which sees one moment of a layer: at initialisation or at an epoch of
-    its training.
-    """
+    """Make that finding for a cell of a check, which sees one moment of a layer."""
     if cell.theorem == 1:
         suggestion = (
             "Look at the angles between the samples: those beyond 90 degrees break theorem 1, "
@@ -372,10 +414,12 @@ def _rarely_met_in_check(cell: CheckCell, ratio: float) -> Diagnostic:
 
 
 def _location(row: EpochRow) -> dict[str, JsonValue]:
+    """Return what identifies a row, as evidence."""
     return {"seed": row.seed, "layer": row.layer, "epoch": row.epoch, "split": row.split}
 
 
 def _location_of_cell(cell: CheckCell) -> dict[str, JsonValue]:
+    """Return what identifies a cell, as evidence."""
     return {
         "width": cell.width,
         "seed": cell.seed,

@@ -1,5 +1,6 @@
-"""What a trained network has learnt: accuracy, sparsity and separation of each layer, ensembles. On
-held-out samples.
+"""What a trained network has learnt: accuracy, sparsity, separation and ensembles of its layers.
+
+Sparsity, separation and ensembles are measured on held-out samples.
 
 Legend: R replicas, N samples, m inputs, n width, C classes, L layers.
 """
@@ -32,7 +33,7 @@ ENSEMBLE_EXCESS = 1.0  # as in the code of Tosato et al. for units shared betwee
 
 
 class Evaluation(NamedTuple):
-    """Everything that is found out after training."""
+    """What is measured after training: rows for each seed."""
 
     accuracy: tuple[AccuracyRow, ...]
     measures: tuple[MeasureRow, ...]
@@ -41,7 +42,21 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(network: Network, spec: TrainSpec, partitions: Partitions, draws: Draws) -> Evaluation:
-    """Evaluate as spec.evaluation says. By label only where samples carry labels."""
+    """Evaluate a trained network as `spec.evaluation` says.
+
+    Accuracy by label is measured only where samples carry labels.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run.
+    - `partitions`: the samples.
+    - `draws`: the randomness of the run.
+
+    **Returns:**
+
+    Accuracy, measures and ensembles; no baselines.
+    """
     by_label = (
         {
             name: ConfusionCounts(network, spec, samples)
@@ -67,7 +82,16 @@ def evaluate(network: Network, spec: TrainSpec, partitions: Partitions, draws: D
 
 
 def named_partitions(partitions: Partitions) -> list[tuple[Partition, Samples]]:
-    """The partitions that there are, by name."""
+    """List the partitions that exist, by name.
+
+    **Arguments:**
+
+    - `partitions`: the samples; validation may be None.
+
+    **Returns:**
+
+    Names and samples, the training partition first.
+    """
     pairs: list[tuple[Partition, Samples | None]] = [
         ("train", partitions.train),
         ("validation", partitions.validation),
@@ -77,21 +101,47 @@ def named_partitions(partitions: Partitions) -> list[tuple[Partition, Samples]]:
 
 
 class Classifier(NamedTuple):
-    """How a label is read off the goodness: of which layers, and how these are combined."""
+    """How a label is read off the goodness: of which layers, and how these are combined.
+
+    **Attributes:**
+
+    - `layer`: the only layer; None where several are combined.
+    - `layers`: the layers that are used.
+    - `method`: "goodness" sums it, "softmax" sums its softmax over the labels.
+    """
 
     layer: int | None
     layers: tuple[int, ...]
     method: str
 
     def scores(self, goodness: Tensor) -> Tensor:
-        """(R, N, C) of goodness (R, L, N, C)."""
+        """Score each label; the highest score wins.
+
+        **Arguments:**
+
+        - `goodness`: (R, L, N, C).
+
+        **Returns:**
+
+        (R, N, C).
+        """
         chosen = goodness[:, list(self.layers)]
         return (chosen.softmax(-1) if self.method == "softmax" else chosen).sum(1)
 
 
 def classifiers(layers: int) -> list[Classifier]:
-    """Each layer; all; all but the first; the latter two also with a softmax over the labels in
-    each layer. None twice.
+    """List the classifiers of a network, each of them once.
+
+    They are each layer alone, all layers, and all but the first; the latter two also with a softmax
+    in each layer.
+
+    **Arguments:**
+
+    - `layers`: L, the number of layers.
+
+    **Returns:**
+
+    The classifiers.
     """
     everything, rest = tuple(range(layers)), tuple(range(1, layers))
     found = [Classifier(layer, (layer,), "goodness") for layer in everything] + [
@@ -105,7 +155,14 @@ def classifiers(layers: int) -> list[Classifier]:
 
 
 class ConfusionCounts:
-    """Which samples of a partition each classifier labels correctly."""
+    """Which samples of a partition each classifier labels correctly.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run.
+    - `samples`: the partition.
+    """
 
     def __init__(self, network: Network, spec: TrainSpec, samples: Samples) -> None:
         self.spec, self.classifiers, self.count = (
@@ -126,7 +183,7 @@ class ConfusionCounts:
 
     @property
     def correct(self) -> Tensor:
-        """(R, N): by the goodness of all layers."""
+        """(R, N) bool: which samples the goodness of all layers classifies correctly."""
         return next(
             hits
             for classifier, hits in zip(self.classifiers, self._hits, strict=True)
@@ -134,7 +191,12 @@ class ConfusionCounts:
         )
 
     def rows(self, partition: Partition) -> Iterator[AccuracyRow]:
-        """One row for each classifier and seed."""
+        """Yield one row for each classifier and seed.
+
+        **Arguments:**
+
+        - `partition`: the name that the rows have.
+        """
         for classifier, hits in zip(self.classifiers, self._hits, strict=True):
             for seed, correct in zip(self.spec.seeds, hits.sum(1).tolist(), strict=True):
                 yield AccuracyRow(
@@ -153,11 +215,20 @@ class ConfusionCounts:
 def linear_accuracy(
     network: Network, spec: TrainSpec, partitions: Partitions
 ) -> Iterator[AccuracyRow]:
-    """Accuracy of a linear classifier on the activations of neutrally labelled samples (Hinton
-    2022, section 3.3).
+    """Yield the accuracy of a linear classifier on activations, for each seed and partition.
 
-    It is fitted on the training partition; among several penalties the validation partition
-    chooses.
+    Samples carry a neutral label. The classifier is fitted on the training partition; among several
+    penalties, the validation partition chooses.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run; `spec.evaluation` has layers and penalties.
+    - `partitions`: the samples.
+
+    **Source:**
+
+    G. Hinton, arXiv 2212.13345, section 3.3.
     """
     layers = tuple(range(len(network.weights)))
     layers = (
@@ -206,7 +277,19 @@ def linear_accuracy(
 def neutral_features(
     network: Network, spec: TrainSpec, samples: Samples, layers: tuple[int, ...]
 ) -> Tensor:
-    """Activations (1, N, sum of widths) of the layers, scaled as the layer above sees them."""
+    """Return activations of neutrally labelled samples, scaled as the layer above receives them.
+
+    **Arguments:**
+
+    - `network`: a network of one replica.
+    - `spec`: the training run.
+    - `samples`: N samples.
+    - `layers`: whose activations are taken.
+
+    **Returns:**
+
+    (1, N, sum of the widths).
+    """
     x = samples.neutral if spec.negatives.labelled else spec.negatives.positive(samples.plain)
     found = []
     for rows in chunks(len(samples)):
@@ -225,8 +308,22 @@ def measure_rows(
     draws: Draws,
     correct: Tensor | None,
 ) -> list[MeasureRow]:
-    """Sparsity and separation of every layer and seed, of positives under the true label and as
-    many negatives.
+    """Measure sparsity and separation of every layer and seed on a partition.
+
+    The positives carry their true label; there are as many negatives.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run.
+    - `partition`: the name that the rows have.
+    - `samples`: its samples.
+    - `draws`: the randomness of the run.
+    - `correct`: (R, N) bool, which samples are classified correctly; None without labels.
+
+    **Returns:**
+
+    One row for each seed and layer.
     """
     network_goodness = SummedGoodness(
         network, spec.objective.goodness, tuple(range(len(network.weights)))
@@ -254,8 +351,13 @@ def measure_rows(
 
 
 class LayerMeasures:
-    """What the samples of a partition do to one layer; per sample (R, N), gathered chunk by
-    chunk.
+    """Measures of one layer, gathered chunk by chunk over the N samples of a partition.
+
+    **Arguments:**
+
+    - `replicas`: R.
+    - `width`: n.
+    - `device`: where the activations lie.
     """
 
     def __init__(self, replicas: int, width: int, device: torch.device) -> None:
@@ -264,7 +366,13 @@ class LayerMeasures:
         self.active_units = torch.zeros(replicas, width, dtype=torch.bool, device=device)
 
     def add(self, h: Tensor, goodness: Tensor) -> None:
-        """Count positives h (R, B, n), and the goodness (R, 2B) of them and of their negatives."""
+        """Add a chunk of samples.
+
+        **Arguments:**
+
+        - `h`: activations of positives (R, B, n).
+        - `goodness`: (R, 2B), of the positives and then of their negatives.
+        """
         sparsity, dead = sparsity_and_dead(h)
         found = {
             "sparsity": sparsity,
@@ -292,7 +400,19 @@ class LayerMeasures:
         samples: Samples,
         correct: Tensor | None,
     ) -> MeasureRow:
-        """The row of one replica."""
+        """Return the row of one replica.
+
+        **Arguments:**
+
+        - `replica`: its number.
+        - `seed`, `layer`, `partition`: copied into the row.
+        - `samples`: the partition, for its labels.
+        - `correct`: (R, N) bool, which samples are classified correctly; None without labels.
+
+        **Returns:**
+
+        The row; a mean over no samples is null.
+        """
         of = {name: torch.cat(values, dim=1)[replica] for name, values in self.gathered.items()}
         live = ~of["dead"]
         by_class = class_sparsity(of["sparsity"], of["dead"], samples.labels, samples.classes)
@@ -328,8 +448,22 @@ def ensemble_rows(
     samples: Samples,
     correct: Tensor | None,
 ) -> Iterator[EnsembleRow]:
-    """The ensembles of every layer and seed, read off the correctly classified samples (all where
-    samples carry no label).
+    """Yield the ensembles of every layer and seed, one row each.
+
+    They are read off the correctly classified samples, or off all samples where these carry no
+    label.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run.
+    - `partition`: the name that the rows have.
+    - `samples`: its samples.
+    - `correct`: (R, N) bool, which samples are classified correctly; None without labels.
+
+    **Source:**
+
+    N. Tosato et al., arXiv 2305.18353; see `ffengine.ensembles.class_ensembles`.
     """
     inputs = spec.negatives.positive(samples.positives(labelled=spec.negatives.labelled))
     for replica, seed in enumerate(spec.seeds):
@@ -360,9 +494,19 @@ def ensemble_rows(
 
 
 def chunks(samples: int) -> list[slice]:
-    """Slices of at most CHUNK_SAMPLES."""
+    """Split samples into slices of at most CHUNK_SAMPLES.
+
+    **Arguments:**
+
+    - `samples`: how many there are.
+
+    **Returns:**
+
+    The slices, in order.
+    """
     return [slice(start, start + CHUNK_SAMPLES) for start in range(0, samples, CHUNK_SAMPLES)]
 
 
 def _mean(values: Tensor, where: Tensor) -> float | None:
+    """Return the mean of the chosen values, None where none is chosen."""
     return float(values[where].double().mean()) if bool(where.any()) else None

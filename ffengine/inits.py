@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
 
 class Init(NamedTuple):
-    """How the weights of a layer start: `weight(draw, R, n, m)` gives (R, n, m), `bias(draw, R, n,
-    m)` gives (R, n).
+    """How the weights and biases of a layer start.
+
+    **Attributes:**
+
+    - `meaning`: one phrase for the catalogue.
+    - `weight`: gives W (R, n, m) from a draw, R, n and m.
+    - `bias`: gives the biases (R, n) from a draw, R, n and m.
     """
 
     meaning: str
@@ -27,14 +32,17 @@ class Init(NamedTuple):
 
 
 def _normal(draw: Draw, replicas: int, n: int, m: int, variance: float) -> Tensor:
+    """Draw normal weights (R, n, m) of that variance."""
     return draw.normal((replicas, n, m)) * math.sqrt(variance)
 
 
 def _uniform(draw: Draw, shape: tuple[int, ...], bound: float) -> Tensor:
+    """Draw uniform numbers within a bound on either side of 0."""
     return (draw.uniform(shape) * 2 - 1) * bound
 
 
 def _orthogonal(draw: Draw, replicas: int, n: int, m: int) -> Tensor:
+    """Draw weights (R, n, m) with orthonormal rows, or columns where n > m."""
     tall = draw.normal((replicas, max(n, m), min(n, m))).double()
     reflectors, scales = tall.geqrf()  # Q R = tall, in Householder's form
     signs = reflectors.diagonal(dim1=-2, dim2=-1).sign()
@@ -45,6 +53,7 @@ def _orthogonal(draw: Draw, replicas: int, n: int, m: int) -> Tensor:
 
 
 def _zero_bias(draw: Draw, replicas: int, n: int, m: int) -> Tensor:
+    """Return biases (R, n) of 0."""
     return draw.normal((replicas, n)) * 0
 
 

@@ -1,10 +1,11 @@
-"""What is measured while training: the rows of one layer, on a fixed sample, along the step that
-training would take.
+"""What is measured while training: the rows of a layer, along the step that training would take.
+
+The samples are the same at every measurement.
 
 Legend: R replicas, B samples of one split in a batch, n width, m inputs. Positives come first in
-every batch. Products are done in float32, sums over units in float64. The step is linear in the
-weights, so z + eta * (x D^T) is what the step makes of the pre-activations: no second product, and
-no rounding of tiny steps.
+every batch. Products are computed in float32, sums over units in float64. The step is linear in the
+weights, so z + eta * (x D^T) is exactly what it makes of the pre-activations: this costs no second
+product and does not round tiny steps away.
 """
 
 import math
@@ -33,8 +34,12 @@ MEASURES: dict[str, Callable[[Tensor], Tensor]] = {"gini": gini, "kurtosis": kur
 
 
 class Batch(NamedTuple):
-    """Monitored pairs as the layer sees them; gram (R, B, B) of each split's inputs, where that is
-    cheaper than their product.
+    """Monitored pairs as the layer receives them.
+
+    **Attributes:**
+
+    - `pairs`: positives and negatives.
+    - `grams`: x x^T (R, B, B) of each split, where that is cheaper than products with x; else None.
     """
 
     pairs: AnyPairs
@@ -42,8 +47,15 @@ class Batch(NamedTuple):
 
 
 class Monitor:
-    """Measures a layer on the same samples whenever it is asked; where the strategy asks the
-    network, its negatives change with it.
+    """Measures layers on the same samples at every call.
+
+    Where the strategy asks the network, the negatives change with it.
+
+    **Arguments:**
+
+    - `spec`: samples, objective, strategy, and what is measured.
+    - `train`: the training partition.
+    - `draws`: the randomness of the run.
     """
 
     def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
@@ -55,9 +67,22 @@ class Monitor:
     def rows(
         self, learner: Learner, layer: int, layers: tuple[int, ...], epoch: int
     ) -> list[EpochRow]:
-        """Two rows (positive, negative) for each seed, of a layer that learns with `layers`.
+        """Measure a layer.
 
-        Raises Diverged for figures not finite.
+        **Arguments:**
+
+        - `learner`: the network and its optimisers; nothing in it changes.
+        - `layer`: the layer, from 0.
+        - `layers`: the layers that learn together with it.
+        - `epoch`: the epoch that has ended; 0 is the initialisation.
+
+        **Returns:**
+
+        Two rows (positive, negative) for each seed.
+
+        **Raises:**
+
+        - `Diverged`: a figure is not finite.
         """
         tallies = {
             split: Tally(len(self.spec.seeds), learner.network.weights[layer]) for split in SPLITS
@@ -82,6 +107,7 @@ class Monitor:
     def _measure(
         self, learner: Learner, layer: int, eta: float, batch: Batch, tallies: "dict[Split, Tally]"
     ) -> None:
+        """Add a batch to the tallies of both splits."""
         objective, network = self.spec.objective, learner.network
         z = batch.pairs.times(network.weights[layer], torch.bmm)  # (R, 2B, n)
         h, positives = network.activation.value(z), z.shape[1] // 2
@@ -117,9 +143,7 @@ class Monitor:
     def _lowering(
         self, network: Network, batch: Batch, h: Tensor, z: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """zdot (R, B, n) of each split along the step that lowers the goodness of its own samples
-        alone: theorem 1.
-        """
+        """Return zdot (R, B, n) of each split along theorem 1's step for the split alone."""
         goodness, activation = self.spec.objective.goodness, network.activation
         pull = h.clone()
         g = goodness.value(pull)
@@ -141,7 +165,7 @@ class Monitor:
         eta: float,
         cancellation: Tensor | None = None,
     ) -> LayerSums:
-        """The sums over units of samples (R, B, n), as (R * B,); overwrites zdot."""
+        """Return the sums over units of samples (R, B, n), as (R * B,); overwrite zdot."""
         _, samples, width = z.shape
         sums = LayerSums.zeros(z.shape[0] * samples, width, z.device)
         sums.eta = eta
@@ -157,7 +181,7 @@ class Monitor:
         return sums
 
     def _batches(self, network: Network, layer: int, layers: tuple[int, ...]) -> Iterator[Batch]:
-        """The monitored samples as the layer sees them, in batches of the training's size."""
+        """Yield the monitored samples as the layer receives them, in training-size batches."""
         if layer == 0 and not self.spec.negatives.asks_network:
             if self._first is None:
                 self._first = [
@@ -168,7 +192,7 @@ class Monitor:
             yield from (Batch(pairs, None) for pairs in self._pairs(network, layer, layers))
 
     def _pairs(self, network: Network, layer: int, layers: tuple[int, ...]) -> Iterator[AnyPairs]:
-        """The monitored positives, the first of a permutation, with their negatives."""
+        """Yield the monitored positives, the first of a permutation, with their negatives."""
         network_goodness = SummedGoodness(network, self.spec.objective.goodness, layers)
         chosen = self.draws.at("monitor").permutation(len(self.train))[
             :, : self.spec.monitored
@@ -186,9 +210,7 @@ class Monitor:
             )
 
     def _grams(self, pairs: AnyPairs) -> tuple[Tensor, Tensor] | None:
-        """x x^T of each split, where products with it are cheaper than with x twice, and it
-        fits.
-        """
+        """Return x x^T of each split, where products with it are cheaper and it fits in memory."""
         positive, negative = pairs.split()
         samples, inputs = positive.shape[1:]
         if samples > 2 * inputs or len(positive) * samples * self.spec.monitored > GRAM_ELEMENTS:
@@ -197,7 +219,13 @@ class Monitor:
 
 
 class Tally:
-    """Counts and sums over the monitored samples of one split, one entry a replica."""
+    """Sums over the monitored samples of one split, with one entry for each replica.
+
+    **Arguments:**
+
+    - `replicas`: R.
+    - `weight`: (R, n, m) of the layer.
+    """
 
     def __init__(self, replicas: int, weight: Tensor) -> None:
         self.replicas, self.width = replicas, weight.shape[1]
@@ -217,8 +245,16 @@ class Tally:
         s: Tensor,
         measures: Collection[str],
     ) -> None:
-        """Count a batch (R, B, n) as it is before the step; input lengths, goodness, loss and s =
-        dL/dG are (R, B).
+        """Add the state of a batch before the step.
+
+        **Arguments:**
+
+        - `lengths`: ||x|| (R, B) of the layer's inputs.
+        - `h`: activations (R, B, n).
+        - `goodness`: G (R, B), after the threshold is subtracted.
+        - `loss`: each sample's term of the objective (R, B).
+        - `s`: dL/dG (R, B).
+        - `measures`: names of MEASURES that are computed as well.
         """
         self.samples += h.shape[1]
         self.batches += 1
@@ -233,7 +269,12 @@ class Tally:
             self._add(name, MEASURES[name](h))
 
     def add_step(self, sums: LayerSums) -> None:
-        """Count what the step that training would take does to the samples (R * B,)."""
+        """Add what the step that training would take does to samples.
+
+        **Arguments:**
+
+        - `sums`: of R * B samples.
+        """
         check, dead_after = sums.check(), sums.squares_after == 0
         rose = (sums.change > 0) & ~check.dead & ~dead_after
         decided = ~check.dead & ~check.undecided
@@ -248,7 +289,12 @@ class Tally:
         self._add("near_zero", sums.near_zero)
 
     def add_lowering(self, sums: LayerSums) -> None:
-        """Count what lowering the goodness of this split's batch does to its samples (R * B,)."""
+        """Add what lowering the goodness of this split's batch does to its samples.
+
+        **Arguments:**
+
+        - `sums`: of R * B samples.
+        """
         check = sums.check()
         self._add("theorem1", check.satisfied)
         self._add("undecided1", check.undecided)
@@ -264,7 +310,22 @@ class Tally:
         eta: float,
         theorems: Collection[int],
     ) -> EpochRow:
-        """The tidy row of one replica."""
+        """Return the row of one replica.
+
+        **Arguments:**
+
+        - `replica`: its number.
+        - `seed`, `layer`, `epoch`, `split`, `eta`: copied into the row.
+        - `theorems`: the theorems whose ratios are reported.
+
+        **Returns:**
+
+        The row; a mean over no samples is null.
+
+        **Raises:**
+
+        - `Diverged`: a sum is not finite.
+        """
         total = {key: float(value[replica]) for key, value in self.sums.items()}
         if broken := sorted(key for key, value in total.items() if not math.isfinite(value)):
             raise Diverged(divergence(layer=layer, epoch=epoch, seed=seed, what=broken))
@@ -304,7 +365,7 @@ class Tally:
         )
 
     def _add(self, key: str, values: Tensor) -> None:
-        """Add per-sample values (R, B) or (R * B,) to a sum for each replica."""
+        """Add values of samples, (R, B) or (R * B,), to a sum for each replica."""
         self.sums[key] = self.sums.get(key, 0) + values.reshape(self.replicas, -1).double().sum(-1)
 
 
@@ -316,7 +377,21 @@ def paired(
     address: tuple[str, *tuple[int, ...]],
     network_goodness: NetworkGoodness | None,
 ) -> Tensor:
-    """The positives (R, B, m) of `index` (R, B) followed by their negatives: (R, 2B, m)."""
+    """Return positives and their negatives as one batch of samples.
+
+    **Arguments:**
+
+    - `spec`: its strategy makes the negatives.
+    - `train`: the partition that the samples are of.
+    - `index`: (R, B) int64, positions in the partition.
+    - `draws`: the randomness of the run.
+    - `address`: purpose and numbers that address the random stream.
+    - `network_goodness`: for strategies that ask the network; None for others.
+
+    **Returns:**
+
+    (R, 2B, m), positives first.
+    """
     purpose, *numbers = address
     x = spec.negatives.positive(
         train.positives(labelled=spec.negatives.labelled)[index]
@@ -337,7 +412,26 @@ def layer_pairs(
     address: tuple[str, *tuple[int, ...]],
     network_goodness: NetworkGoodness,
 ) -> AnyPairs:
-    """The samples of `index` (R, B) and their negatives as a layer sees them."""
+    """Return samples and their negatives as a layer receives them.
+
+    Where a negative is its positive under another label, and the layer is the first, the pair is
+    kept as the positive and a change of the label inputs.
+
+    **Arguments:**
+
+    - `spec`: its strategy makes the negatives.
+    - `network`: the layers below.
+    - `layer`: the layer, from 0.
+    - `train`: the partition that the samples are of.
+    - `index`: (R, B) int64, positions in the partition.
+    - `draws`: the randomness of the run.
+    - `address`: purpose and numbers that address the random stream.
+    - `network_goodness`: for strategies that ask the network.
+
+    **Returns:**
+
+    The pairs.
+    """
     strategy = spec.negatives
     if layer > 0 or not isinstance(strategy, Relabelling) or not strategy.keeps_image:
         return Pairs(
@@ -357,5 +451,5 @@ def layer_pairs(
 
 
 def _along_own(x: Tensor, pull: Tensor) -> Tensor:
-    """zdot (R, B, n) of samples (R, B, m) along the step that their own pulls (R, B, n) make."""
+    """Return zdot (R, B, n) of samples (R, B, m) along the step that their pulls (R, B, n) make."""
     return torch.bmm(x, torch.bmm(pull.mT, x).mT)

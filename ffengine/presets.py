@@ -26,7 +26,14 @@ from ffengine.spec import (
 
 
 class Preset(NamedTuple):
-    """A named study, with what it shows."""
+    """A named study.
+
+    **Attributes:**
+
+    - `name`: what users write.
+    - `meaning`: what the study shows.
+    - `spec`: the study.
+    """
 
     name: str
     meaning: str
@@ -101,8 +108,18 @@ STANDARD = DatasetSpec(name="mnist", preprocess="standardize")
 
 
 def stack(width: int, layers: int, normalize: Normalize, init: InitName) -> NetworkSpec:
-    """Layers of one width with biases, the input of every one of them normalised, as all of these
-    recipes have it.
+    """Return layers of one width with biases and normalised inputs, as the recipes have them.
+
+    **Arguments:**
+
+    - `width`: n of every layer.
+    - `layers`: how many.
+    - `normalize`: how the inputs are scaled.
+    - `init`: the initialisation.
+
+    **Returns:**
+
+    The network.
     """
     return NetworkSpec(
         widths=(width,) * layers, bias=True, init=init, normalize=normalize, normalize_first=True
@@ -183,7 +200,16 @@ TOSATO = TrainSpec(
 
 
 def recipe(spec: TrainSpec) -> StudySpec:
-    """A study of one training run."""
+    """Return a study of one training run.
+
+    **Arguments:**
+
+    - `spec`: the run.
+
+    **Returns:**
+
+    The study.
+    """
     return StudySpec(parts={"train": StudyPart(base=spec)})
 
 

@@ -1,8 +1,8 @@
-"""All randomness: streams addressed by (seed, purpose, address), not advanced, so that a resumed
-run draws the same.
+"""All randomness: streams addressed by seed, purpose and address, not advanced.
 
-Each stream is a Philox counter generator (Salmon et al. 2011) keyed by a hash of its address. Draws
-are made on the CPU and moved, so they are the same on every device.
+So a resumed run draws the same numbers. Each stream is a Philox counter generator (Salmon et al.
+2011) keyed by a hash of its address. Numbers are drawn on the CPU and moved, so they are the same
+on every device.
 """
 
 import hashlib
@@ -14,26 +14,72 @@ from torch import Tensor
 
 
 class Draw:
-    """One stream for each replica; the leading axis of every shape is the replicas', R."""
+    """One random stream for each of R replicas; R is the first axis of every shape.
+
+    **Arguments:**
+
+    - `generators`: one for each replica.
+    - `device`: where the tensors are put.
+    """
 
     def __init__(self, generators: Sequence[np.random.Generator], device: torch.device) -> None:
         self._generators = generators
         self._device = device
 
     def integers(self, low: int, high: int, shape: Sequence[int]) -> Tensor:
-        """Uniform integers in [low, high), int64."""
+        """Draw uniform integers in [low, high).
+
+        **Arguments:**
+
+        - `low`, `high`: the bounds; `high` is excluded.
+        - `shape`: (R, ...).
+
+        **Returns:**
+
+        (R, ...) int64.
+
+        **Raises:**
+
+        - `ValueError`: the shape does not begin with R.
+        """
         return self._stack(
             [generator.integers(low, high, tuple(shape[1:])) for generator in self._of(shape)]
         )
 
     def uniform(self, shape: Sequence[int]) -> Tensor:
-        """Uniform float32 in [0, 1)."""
+        """Draw uniform numbers in [0, 1).
+
+        **Arguments:**
+
+        - `shape`: (R, ...).
+
+        **Returns:**
+
+        (R, ...) float32.
+
+        **Raises:**
+
+        - `ValueError`: the shape does not begin with R.
+        """
         return self._stack(
             [generator.random(tuple(shape[1:]), dtype=np.float32) for generator in self._of(shape)]
         )
 
     def normal(self, shape: Sequence[int]) -> Tensor:
-        """Standard normal float32."""
+        """Draw standard normal numbers.
+
+        **Arguments:**
+
+        - `shape`: (R, ...).
+
+        **Returns:**
+
+        (R, ...) float32.
+
+        **Raises:**
+
+        - `ValueError`: the shape does not begin with R.
+        """
         return self._stack(
             [
                 generator.standard_normal(tuple(shape[1:]), dtype=np.float32)
@@ -42,10 +88,20 @@ class Draw:
         )
 
     def permutation(self, count: int) -> Tensor:
-        """A permutation of 0 .. count - 1 for each replica, (R, count) int64."""
+        """Draw a permutation of 0 .. count - 1 for each replica.
+
+        **Arguments:**
+
+        - `count`: how many numbers are permuted.
+
+        **Returns:**
+
+        (R, count) int64.
+        """
         return self._stack([generator.permutation(count) for generator in self._generators])
 
     def _of(self, shape: Sequence[int]) -> Sequence[np.random.Generator]:
+        """Return the generators; raise ValueError unless the shape begins with their number."""
         if shape[0] != len(self._generators):
             raise ValueError(
                 f"shape: leads with {shape[0]}, but there are {len(self._generators)} replicas"
@@ -53,22 +109,46 @@ class Draw:
         return self._generators
 
     def _stack(self, arrays: Sequence[np.ndarray]) -> Tensor:
+        """Return one tensor of the arrays of all replicas, on the device."""
         return torch.from_numpy(np.stack(arrays)).to(self._device)
 
 
 class Draws:
-    """The randomness of a run: one independent stream per seed, purpose and address."""
+    """The randomness of a run: an independent stream for every seed, purpose and address.
+
+    **Arguments:**
+
+    - `seeds`: one for each replica, at least 0.
+    - `device`: where the tensors are put.
+
+    **Source:**
+
+    J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011).
+    """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
         self.seeds = tuple(seeds)
         self._device = torch.device(device)
 
     def at(self, purpose: str, *address: int) -> Draw:
-        """The streams at an address, such as ("negatives", layer, epoch, batch)."""
+        """Return the streams at an address, one for each seed.
+
+        The same address gives the same numbers, whatever was drawn before.
+
+        **Arguments:**
+
+        - `purpose`: what the numbers are for, such as "negatives".
+        - `address`: numbers such as layer, epoch and batch.
+
+        **Returns:**
+
+        The streams.
+        """
         return Draw([self._generator(seed, purpose, address) for seed in self.seeds], self._device)
 
     @staticmethod
     def _generator(seed: int, purpose: str, address: tuple[int, ...]) -> np.random.Generator:
+        """Return the generator of a seed, keyed by a hash of the address."""
         key = hashlib.blake2b(
             f"{seed}/{purpose}/{'/'.join(map(str, address))}".encode(), digest_size=16
         ).digest()

@@ -29,15 +29,32 @@ _UNSEEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
 
 def visible(text: str, keep: str = "") -> str:
-    """The text with a mark in the place of every character that may not stand in a name, but for
-    those to keep.
+    """Replace every character that may not stand in a name by a mark.
+
+    **Arguments:**
+
+    - `text`: any text.
+    - `keep`: characters that stay.
+
+    **Returns:**
+
+    The text with REPLACEMENT in place of such characters.
     """
     pattern = None if text.isprintable() and BLANKS.isdisjoint(text) else _unseen_in(text, keep)
     return pattern.sub(lambda found: found["flag"] or REPLACEMENT, text) if pattern else text
 
 
 def all_visible(document: JsonValue) -> JsonValue:
-    """A JSON document with all of its texts, names of fields too, as `visible` has them."""
+    """Apply `visible` to all texts of a JSON document, names of fields too.
+
+    **Arguments:**
+
+    - `document`: any JSON.
+
+    **Returns:**
+
+    A new document.
+    """
     if isinstance(document, str):
         return visible(document)
     if isinstance(document, list):
@@ -48,7 +65,16 @@ def all_visible(document: JsonValue) -> JsonValue:
 
 
 def refuse_unseen(text: str) -> None:
-    """Raise ValueError, with the character and its place, where one may not stand in a name."""
+    """Raise ValueError where a text has a character that cannot be seen.
+
+    **Arguments:**
+
+    - `text`: any text.
+
+    **Raises:**
+
+    - `ValueError`: there is such a character; the message has its code and its place.
+    """
     for found in (_unseen_in(text) or re.compile("(?!)")).finditer(text):
         if not found["flag"]:
             raise ValueError(
@@ -58,7 +84,21 @@ def refuse_unseen(text: str) -> None:
 
 
 def user_text(text: str, longest: int = LONGEST) -> str:
-    """A name as it is kept. Raises ValueError where it is none."""
+    """Return a name as it is stored.
+
+    **Arguments:**
+
+    - `text`: what the user chose.
+    - `longest`: the most characters.
+
+    **Returns:**
+
+    The text in Unicode's form NFC.
+
+    **Raises:**
+
+    - `ValueError`: a character cannot be seen, no character can, or the text is too long.
+    """
     refuse_unseen(text)
     text = composed(text)
     if all(character.isspace() or character in JOINERS for character in text):
@@ -69,17 +109,28 @@ def user_text(text: str, longest: int = LONGEST) -> str:
 
 
 def composed(text: str) -> str:
-    """The text in Unicode's form NFC: two names that look the same are the same, whichever keyboard
-    or file system they come from.
+    """Return a text in Unicode's form NFC.
+
+    Two names that look the same are then equal, whichever keyboard or file system they come from.
+
+    **Arguments:**
+
+    - `text`: any text.
+
+    **Returns:**
+
+    The composed text.
     """
     return unicodedata.normalize("NFC", text)
 
 
 def _validated_text(text: str, info: ValidationInfo) -> str:
+    """Validate a text of a new spec; keep that of a stored one."""
     return text if is_stored(info) else user_text(text)
 
 
 def _validated_value(value: JsonValue, info: ValidationInfo) -> JsonValue:
+    """Validate all texts of a JSON value of a new spec; keep those of a stored one."""
     waiting: list[JsonValue] = [] if is_stored(info) else [value]
     while waiting:
         here = waiting.pop()
@@ -91,7 +142,16 @@ def _validated_value(value: JsonValue, info: ValidationInfo) -> JsonValue:
 
 
 def is_stored(info: ValidationInfo) -> bool:
-    """Whether what is validated was accepted once, and is to be read whatever it holds."""
+    """Whether the document being validated was accepted before, so that its texts are kept.
+
+    **Arguments:**
+
+    - `info`: pydantic's, with the validation context.
+
+    **Returns:**
+
+    True where the context says so.
+    """
     return isinstance(info.context, dict) and info.context.get("text") == "stored"
 
 
@@ -106,9 +166,7 @@ SeenValue = Annotated[
 
 
 def _unseen_in(text: str, keep: str = "") -> re.Pattern[str] | None:
-    """What finds the characters of the text that may not stand in a name; None where there are
-    none.
-    """
+    """Return a pattern of the characters that may not stand in a name; None without any."""
     found = "".join(
         sorted(
             character for character in set(text) if character not in keep and _is_unseen(character)
@@ -118,8 +176,10 @@ def _unseen_in(text: str, keep: str = "") -> re.Pattern[str] | None:
 
 
 def _is_unseen(character: str) -> bool:
-    """Whether it shows nothing; what a later Unicode adds is taken as seen, unless it is set aside
-    for what shows nothing.
+    """Whether a character shows nothing.
+
+    A character that a later Unicode adds counts as seen, unless its block is reserved for
+    characters that show nothing.
     """
     kind = unicodedata.category(character)
     if character in BLANKS:
@@ -130,5 +190,6 @@ def _is_unseen(character: str) -> bool:
 
 
 def _is_unassigned_invisible(code: int) -> bool:
+    """Whether Unicode reserves an unassigned code for characters that show nothing."""
     noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
     return noncharacter or code == 0x2065 or 0xFFF0 <= code <= 0xFFF8 or 0xE0000 <= code <= 0xE0FFF

@@ -1,6 +1,4 @@
-"""Two versions: of the package, which every release raises, and of the figures, which changes only
-when a figure does.
-"""
+"""The version of the package, which every release raises, and that of the figures."""
 
 VERSION = "0.2.0"
 
