@@ -14,12 +14,10 @@ class Activation(ABC):
     """An elementwise nonlinearity sigma; h = sigma(z)."""
 
     name: ClassVar[str]
-    slope_where_active_is_one: ClassVar[bool] = (
-        False  # sigma'(z) = 1 wherever h != 0: then h sigma'(z) = h
-    )
-    slope_below_zero: ClassVar[float | None] = (
-        None  # a of max(z, 0) + a min(z, 0), where sigma is that: scale-free
-    )
+    # True where sigma'(z) = 1 wherever h != 0, so that h sigma'(z) = h
+    slope_where_active_is_one: ClassVar[bool] = False
+    # a, where sigma(z) = max(z, 0) + a min(z, 0); None for any other sigma
+    slope_below_zero: ClassVar[float | None] = None
 
     @abstractmethod
     def value(self, z: Tensor) -> Tensor:

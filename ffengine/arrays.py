@@ -39,7 +39,7 @@ class FromTorchvision(NamedTuple):
     """
 
     name: str
-    options: tuple[dict[str, str], ...] = ({},)  # one call each, beside root and download
+    options: tuple[dict[str, str], ...] = ({},)  # arguments of each call
 
 
 class Archive(NamedTuple):

@@ -8,8 +8,7 @@ from pydantic import BaseModel, Field
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import expand
 
-# Sustained float32 rates of the products, operations a second. Coarse on purpose: an order of
-# magnitude for planning.
+# Sustained rates of float32 products, operations per second: an order of magnitude for planning.
 DEVICE_FLOPS: dict[str, float] = {"cpu": 5e10, "cuda": 1e13}
 RUN_OVERHEAD_SECONDS = 1.0
 BYTES = 4  # float32
@@ -173,7 +172,7 @@ def train_memory(spec: TrainSpec, inputs: tuple[int, ...]) -> int:
         2 * everything * sum(spec.network.widths) // replicas
         if spec.evaluation.linear_classifier
         else 0
-    )  # a seed at a time
+    )  # the classifiers of the seeds are fitted one after the other
     return BYTES * (2 * everything * inputs[0] + replicas * (weights + batch + fixed + features))
 
 

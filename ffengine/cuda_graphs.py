@@ -44,9 +44,8 @@ class CapturedStep:
     def __call__(self, inputs: AnyPairs) -> None:
         """Take the step on the inputs."""
         shapes = [tensor.shape for tensor in inputs]
-        if (
-            self._shapes is None
-        ):  # the first call also sets up what a capture may not: handles, workspaces
+        if self._shapes is None:
+            # This call also makes handles and workspaces, which must not be made in a capture.
             self._shapes = shapes
             self._step(inputs)
         elif shapes != self._shapes:
@@ -63,6 +62,6 @@ class CapturedStep:
         self._inputs = type(inputs)(*(tensor.clone() for tensor in inputs))
         self._graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(inputs.x.device)
-        with torch.cuda.graph(self._graph):  # records, does not run
+        with torch.cuda.graph(self._graph):  # this records the kernels and does not run them
             self._step(self._inputs)
         self._graph.replay()

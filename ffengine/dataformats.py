@@ -159,8 +159,8 @@ def _upright(images: npt.NDArray[np.generic]) -> UInt8:
     return np.ascontiguousarray(images.swapaxes(2, 3), dtype=np.uint8)
 
 
-# CIFAR-10's binary version: records of one label byte and 3 x 32 x 32 pixel bytes, channel after
-# channel
+# The binary version of CIFAR-10: records of one label byte and 3 x 32 x 32 pixel bytes, one channel
+# after the other
 
 
 def read_cifar10(folder: Path) -> Arrays:
@@ -231,8 +231,8 @@ def _grey(images: npt.NDArray[np.generic]) -> UInt8:
     return np.concatenate(parts).astype(np.uint8)
 
 
-# SVHN, cropped digits: MATLAB 5 files with X (32, 32, 3, N) and y (N, 1), where 10 stands for the
-# digit 0
+# SVHN, cropped digits: MATLAB 5 files with X (32, 32, 3, N) and y (N, 1); the label 10 is the digit
+# 0
 
 
 def read_svhn(folder: Path) -> Arrays:

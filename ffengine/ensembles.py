@@ -20,8 +20,8 @@ class ClassMeans(NamedTuple):
     - `samples`: (C,) int64, how many samples the mean is of.
     """
 
-    mean: Tensor  # (C,) float64; 0 for a class without samples
-    samples: Tensor  # (C,) int64
+    mean: Tensor
+    samples: Tensor
 
 
 def class_ensembles(h: Tensor, labels: Tensor, classes: int, *, excess: float = 1.0) -> Tensor:
@@ -62,9 +62,9 @@ def class_ensembles(h: Tensor, labels: Tensor, classes: int, *, excess: float = 
         raise ValueError(f"h: expected shape (N, n) with n >= 2 units, got {tuple(h.shape)}")
     if not excess >= 0:
         raise ValueError(f"excess: expected a number of at least 0, got {excess}")
-    total = class_totals(h, labels, classes)  # class sizes cancel
-    # The inequality times n - 1, with a_j brought to the left: no difference of sums, so no
-    # cancellation.
+    # The inequality times n - 1, with a_j moved to the left: it has no difference of sums, so that
+    # nothing cancels. The sizes of classes do, so sums stand for means.
+    total = class_totals(h, labels, classes)
     return total * (h.shape[1] + excess) > (1 + excess) * total.sum(1, keepdim=True)
 
 

@@ -29,7 +29,7 @@ from ffengine.sparsity import gini, kurtosis, sparsity_and_dead, treves_rolls
 from ffengine.spec import TrainSpec
 
 CHUNK_SAMPLES = 1000
-ENSEMBLE_EXCESS = 1.0  # as in the code of Tosato et al. for units shared between classes
+ENSEMBLE_EXCESS = 1.0  # the value in the code of Tosato et al. for units that classes share
 
 
 class Evaluation(NamedTuple):

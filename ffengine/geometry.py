@@ -15,8 +15,8 @@ from ffengine.results import AngleRow, Split
 
 BIN_DEGREES = 2
 BINS = 180 // BIN_DEGREES
-MOST_SAMPLES = 512  # of a batch: its pairs grow with the square
-EDGE = 1e-9  # of a bin: an angle that is an edge but for rounding belongs to the bin above it
+MOST_SAMPLES = 512  # taken of a batch: the number of pairs grows with its square
+EDGE = 1e-9  # in bins: puts an angle that rounding moved below an edge into the bin above it
 
 
 def angle_rows(
@@ -76,9 +76,11 @@ def _histogram(unit: Tensor, length: Tensor, mine: Tensor) -> tuple[Tensor, Tens
     degrees = (unit[mine] @ unit.T).clamp_(-1.0, 1.0).acos_().mul_(180 / math.pi)  # (M, N)
     bins = degrees.div_(BIN_DEGREES).add_(EDGE).floor_().long().clamp_max_(BINS - 1)
     counted = (length[mine] > 0).unsqueeze(1) & (length > 0)
-    counted[torch.arange(len(mine), device=mine.device), mine] = False  # i = k
+    counted[torch.arange(len(mine), device=mine.device), mine] = (
+        False  # a sample is no pair with itself
+    )
     energy = length[mine].square().unsqueeze(1).expand_as(degrees)[counted].cpu()
-    bins = bins[counted].cpu()  # summed on the CPU: a GPU adds in any order
+    bins = bins[counted].cpu()  # the CPU adds in a fixed order, a GPU does not
     return torch.bincount(bins, minlength=BINS), torch.bincount(
         bins, weights=energy, minlength=BINS
     )

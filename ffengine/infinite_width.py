@@ -25,16 +25,16 @@ from torch import Tensor
 from ffengine.activations import Activation
 from ffengine.margins import TheoremCheck, activation_named, check_samples
 
-TILE = 512  # samples on a side of a block of pairs
-# of the series: margins are off by 2e-4 for elu, whose slope has a kink, 2e-5 for tanh, 1e-7 and
-# less elsewhere
+TILE = 512  # samples on each side of a block of pairs
+# Terms of the series. Truncation moves margins by 2e-4 for elu, whose slope has a kink, by 2e-5 for
+# tanh, and by at most 1e-7 for the other activations.
 TERMS = 64
-NODES = 240  # of the quadrature on each side of 0
-REACH = 13.0  # standard deviations it covers
-# measured: margins are off by less than so many roundings of the sum of all energies
-# (docs/numerics.md)
+NODES = 240  # of the quadrature, on each side of 0
+REACH = 13.0  # standard deviations that the quadrature covers on each side of 0
+# Measured: the error of a margin is below this many unit roundings of the sum of all energies
+# (docs/numerics.md).
 ROUNDINGS = 2.0
-NEGLIGIBLE = 1e-9  # of the largest term of the series: the rest is not summed
+NEGLIGIBLE = 1e-9  # terms below this share of the largest term are not summed
 
 
 def infinite_width_theorem1(x: Tensor, *, activation: str = "relu") -> TheoremCheck:
@@ -198,7 +198,6 @@ class Hermite(NamedTuple):
 
     of_margin: Tensor
     of_push: Tensor
-    # (N,): what the series of a sample with itself, rho = 1, falls short of its exact integral
     missing: Tensor
 
 
@@ -207,7 +206,7 @@ def _series(unit: Tensor, s: Tensor, length: Tensor, activation: Activation) -> 
     coefficients = hermite_coefficients(length.double() / math.sqrt(unit.shape[1]), activation)
     push = (2 * s * length).double().unsqueeze(1) * coefficients.of_push  # (N, TERMS)
     pull = length.double().unsqueeze(1) * coefficients.of_margin
-    size = pull.abs().amax(0) * push.abs().sum(0)  # of each term, at most
+    size = pull.abs().amax(0) * push.abs().sum(0)  # upper bound of each term
     terms = int((size > NEGLIGIBLE * size.max()).nonzero().max()) + 1 if bool(size.any()) else 0
     push_low, margin = (
         push.to(unit.dtype),

@@ -1,7 +1,7 @@
 """Catalogue of weight initialisations.
 
-Legend: R replicas, n width, m inputs of the layer (without the bias, which starts at 0 unless
-said).
+Legend: R replicas, n width, m inputs of the layer without the bias. Biases start at 0 unless an
+entry says otherwise.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def _uniform(draw: Draw, shape: tuple[int, ...], bound: float) -> Tensor:
 def _orthogonal(draw: Draw, replicas: int, n: int, m: int) -> Tensor:
     """Draw weights (R, n, m) with orthonormal rows, or columns where n > m."""
     tall = draw.normal((replicas, max(n, m), min(n, m))).double()
-    reflectors, scales = tall.geqrf()  # Q R = tall, in Householder's form
+    reflectors, scales = tall.geqrf()  # Q R = tall, as Householder reflectors
     signs = reflectors.diagonal(dim1=-2, dim2=-1).sign()
     uniform: Tensor = (
         reflectors.orgqr(scales) * signs.unsqueeze(-2)
-    ).float()  # over the orthogonal matrices
+    ).float()  # uniform over the orthogonal matrices
     return uniform if n >= m else uniform.mT.contiguous()
 
 

@@ -19,7 +19,7 @@ from ffengine.objectives import Objective
 from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Nesterov, Sgd, State
 from ffengine.pairs import AnyPairs, Pairs
 
-FIRST_ACTIVITY = 0.5  # the running mean activity that peer normalisation starts from (Löwe 2023)
+FIRST_ACTIVITY = 0.5  # start of peer normalisation's running mean activity (Löwe 2023)
 
 
 class Preview(NamedTuple):
@@ -191,7 +191,7 @@ class Learner:
     def _next_input(self, layer: int, h: Tensor) -> Tensor:
         """Return the input of the layer above, in memory that the pull does not overwrite."""
         x = self.network.next_input(layer, h)
-        return x.clone() if x is h else x  # h is overwritten by its pull
+        return x.clone() if x is h else x  # the pull overwrites h
 
     def _peer_slope(self, h: Tensor, state: State) -> Tensor:
         """Return the slope (R, 1, n) of peer normalisation in each positive's h.

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 2**20  # features are taken to float64 in pieces of 8 MiB
-HISTORY = 20
+CHUNK_ELEMENTS = 2**20  # features are converted to float64 in pieces of 8 MiB
+HISTORY = 20  # iterations that L-BFGS remembers
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class LinearReadout:
     bias: Tensor  # (R, C) float64
     mean: Tensor  # (R, f) float64, of the training samples
     scale: Tensor  # (R, f) float64: 1 / standard deviation; 0 for features that do not vary
-    gradient: tuple[float, ...]  # largest component at the end, by replica
-    converged: tuple[bool, ...]  # whether that is within the tolerance
+    gradient: tuple[float, ...]  # largest component at the end, for each replica
+    converged: tuple[bool, ...]  # whether `gradient` is within the tolerance
     iterations: tuple[int, ...]
 
     def predict(self, features: Tensor) -> Tensor:
@@ -191,9 +191,8 @@ class _Fit:
         parameters, samples = self.parameters.detach(), len(self.features)
         weight, bias = parameters[:, :-1] * self.scale, parameters[:, -1]
         value = self.penalty / 2 * parameters[:, :-1].square().sum()
-        slope = torch.zeros_like(
-            parameters
-        )  # of the mean log-loss, by weights of features not yet scaled
+        # slope of the mean log-loss in the weights of unscaled features
+        slope = torch.zeros_like(parameters)
         for rows, x in centred(self.features, self.mean):
             log_p = torch.addmm(bias, x, weight.T).log_softmax(-1)
             right = self.labels[rows].unsqueeze(1)
@@ -255,9 +254,8 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
         squares += x.square_().sum(0)
     deviation = (squares / len(features)).sqrt()
     low, high = features.aminmax(dim=0)
-    varies = (high > low) & (
-        deviation > torch.finfo(torch.float64).tiny
-    )  # the rounding of a mean makes no feature vary
+    # A feature with one value does not vary, though its rounded mean may give it a deviation.
+    varies = (high > low) & (deviation > torch.finfo(torch.float64).tiny)
     return mean, torch.where(varies, 1 / deviation, 0.0)
 
 

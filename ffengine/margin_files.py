@@ -16,13 +16,14 @@ import numpy.typing as npt
 from ffengine.results import CheckCell, Split
 
 Bools = npt.NDArray[np.bool_]
+# the arrays of a cell, with their types in a file
 FIELDS = {
     "sample": "<i8",
     "margin": "<f8",
     "satisfied": "|b1",
     "dead": "|b1",
     "undecided": "|b1",
-}  # with their types in a file
+}
 
 
 class CellMargins(NamedTuple):
@@ -157,9 +158,8 @@ def write_margins(cells: Sequence[CellMargins]) -> bytes:
     The file; the same cells give the same bytes.
     """
     file = io.BytesIO()
-    with zipfile.ZipFile(
-        file, "w"
-    ) as archive:  # np.savez cannot be typed with names that are not known beforehand
+    # np.savez takes the names as keywords, which cannot be typed.
+    with zipfile.ZipFile(file, "w") as archive:
         for cell in cells:
             for name, array in cell.members.items():
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:

@@ -23,17 +23,18 @@ from torch import Tensor
 from ffengine.activations import ACTIVATIONS, Activation
 from ffengine.sparsity import check_finite, hoyer_of_norms, treves_rolls_of_norms
 
-# pre-activations kept between the products; wider layers are done a block of units at a time
+# Pre-activations kept between the products; larger layers are computed in blocks of units.
 HELD_BYTES = 256_000_000
 MIN_BLOCK_UNITS = 16
-CHUNK_ELEMENTS = 2**20  # elementwise passes work on pieces that stay in the cache
-GPU_FACTOR = 16  # more of both there: a GPU has memory, and wants large pieces
-# measured: rounding moves a unit's rate by less than so many unit roundings (docs/numerics.md)
+CHUNK_ELEMENTS = 2**20  # elementwise passes work on pieces that fit the cache
+GPU_FACTOR = 16  # on a GPU both are larger: it has the memory, and large pieces are faster
+# Measured: the relative error of a unit's rate is below this many unit roundings
+# (docs/numerics.md).
 ROUNDINGS = 8.0
 EPSILON = {
     dtype: ROUNDINGS * torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)
 }
-NEAR_ZERO = 1e-6  # pre-activations closer to 0 than this count as being on the kink
+NEAR_ZERO = 1e-6  # pre-activations closer to 0 than this count as lying on the kink
 
 
 @dataclass(frozen=True)
@@ -102,19 +103,18 @@ class LayerSums:
     """
 
     width: int
-    eta: float  # the trial step; 0: none
-    cancellation: (
-        float | Tensor
-    )  # how much longer the parts of D are than D: what they round to is that much larger beside it
+    eta: float  # size of the trial step; 0: there is none
+    # How much longer the parts of D are together than D: so much larger is their rounding beside D.
+    cancellation: float | Tensor
     l1: Tensor  # ||h||_1
     squares: Tensor  # ||h||_2^2
     along_h: Tensor  # <h, hdot>
     along_sign: Tensor  # <sign(h), hdot>
-    noise: Tensor  # ||hdot||_2^2, each unit's times the square of its relative rounding error
-    l1_after: Tensor  # of sigma(z + eta zdot); the step is linear in the weights, so this is exact
+    noise: Tensor  # sum of hdot_j^2 times the square of the unit's relative rounding error
+    l1_after: Tensor  # ||sigma(z + eta zdot)||_1, exact: z is linear in the weights
     squares_after: Tensor
-    flipped: Tensor  # units whose mask [h > 0] the step changes
-    near_zero: Tensor  # units with |z| < NEAR_ZERO
+    flipped: Tensor  # number of units whose mask [h > 0] the step changes
+    near_zero: Tensor  # number of units with |z| < NEAR_ZERO
 
     @classmethod
     def zeros(cls, samples: int, width: int, device: torch.device) -> "LayerSums":
@@ -239,7 +239,7 @@ class LayerSums:
 
 def _along_sign(z: Tensor, h: Tensor, zdot: Tensor, activation: Activation) -> Tensor:
     """Return sign(h) sigma'(z) zdot, elementwise; overwrite zdot."""
-    if activation.slope_below_zero == 0:  # relu: its own derivative does all of it in one pass
+    if activation.slope_below_zero == 0:  # relu: its backward pass computes this in one kernel
         masked: Tensor = torch.ops.aten.threshold_backward.default(zdot, h, 0)
         return masked
     if not activation.slope_where_active_is_one:
@@ -382,9 +382,8 @@ def observe(
     The sums of each group, (N_g,) each.
     """
     blocks = _unit_blocks(weight, sum(len(x) for x in groups))
-    if (
-        step and direction is None and len(blocks) > 1
-    ):  # eta needs the whole of D before the first unit is stepped
+    if step and direction is None and len(blocks) > 1:
+        # eta depends on the whole of D, so D is computed before the first block is stepped.
         direction = torch.cat(
             [
                 _block_direction([x @ weight[b].T for x in groups], groups, signs, activation)[0]
@@ -395,7 +394,8 @@ def observe(
     held_memory = weight.new_empty(sum(len(x) for x in groups) * (blocks[0].stop - blocks[0].start))
     for block in blocks:
         z = _pre_activations(weight[block], groups, held_memory)
-        if held := activation.slope_where_active_is_one and not step:  # then h says all that z does
+        # Where h determines all that z does, h takes the memory of z.
+        if held := activation.slope_where_active_is_one and not step:
             for z_group in z:
                 activation.value_(z_group)
         D, cancellation = (
@@ -456,7 +456,7 @@ def _block_direction(
     With `held`, z already holds h sigma'(z).
     """
     D = groups[0].new_zeros(z[0].shape[1], groups[0].shape[1])
-    lengths = []  # of D after each group
+    lengths = []  # ||D|| after each group
     for x, z_group, sign in zip(groups, z, signs, strict=True):
         if held:
             D.addmm_(z_group.T, x, alpha=-2.0 * sign)
@@ -489,9 +489,8 @@ def _unit_blocks(weight: Tensor, samples: int) -> list[slice]:
     """Split the units into blocks of equal size, as large as HELD_BYTES allows."""
     held = HELD_BYTES * (GPU_FACTOR if weight.is_cuda else 1)
     most = max(MIN_BLOCK_UNITS, held // (samples * weight.element_size()))
-    units = -(
-        -len(weight) // -(-len(weight) // most)
-    )  # blocks of one size: a small one at the end would be slow
+    # Blocks of equal size: a small one at the end would be slow.
+    units = -(-len(weight) // -(-len(weight) // most))
     return [slice(start, min(start + units, len(weight))) for start in range(0, len(weight), units)]
 
 

@@ -60,9 +60,8 @@ class Monitor:
 
     def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
         self.spec, self.train, self.draws = spec, train, draws
-        self._first: list[Batch] | None = (
-            None  # of the first layer, which sees the same in every epoch
-        )
+        # the batches of the first layer, whose input is the same in every epoch
+        self._first: list[Batch] | None = None
 
     def rows(
         self, learner: Learner, layer: int, layers: tuple[int, ...], epoch: int
@@ -443,9 +442,8 @@ def layer_pairs(
         Positives(x, index, train, draws.at(purpose, *numbers), network_goodness)
     ).unsqueeze(-1)
     x = network.prepared(0, x)
-    contrast = x.gather(-1, labels) - x.gather(
-        -1, wrong
-    )  # of the one-hot's two values, alike for all labels of a sample
+    # The one-hot of a sample has two values, whichever its label is; this is their difference.
+    contrast = x.gather(-1, labels) - x.gather(-1, wrong)
     change = x.new_zeros((*index.shape, train.classes)).scatter_(-1, wrong, contrast)
     return RelabelledPairs(x, change.scatter_(-1, labels, -contrast))
 

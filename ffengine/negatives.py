@@ -69,11 +69,11 @@ class Positives:
     - `network_goodness`: None where the strategy does not ask the network.
     """
 
-    x: Tensor  # (R, B, m)
-    index: Tensor  # (R, B) of the samples in their partition
+    x: Tensor
+    index: Tensor
     samples: Samples
     draw: Draw
-    network_goodness: NetworkGoodness | None  # None where no strategy in use asks for it
+    network_goodness: NetworkGoodness | None
 
     @property
     def labels(self) -> Tensor:
@@ -130,9 +130,9 @@ class Positives:
 class Negatives(Entry, ABC):
     """How negative samples are made from positive ones."""
 
-    labelled: ClassVar[bool] = (
-        True  # positives carry their label as a one-hot in the first C inputs
-    )
+    # whether positives carry their label as a one-hot in the first C inputs
+    labelled: ClassVar[bool] = True
+    # whether the strategy uses `Positives.network`
     asks_network: ClassVar[bool] = False
 
     redraw: Literal["every_epoch", "once"] = Field(
@@ -253,9 +253,8 @@ class SampledLabel(Relabelling):
     def wrong_labels(self, positives: Positives) -> Tensor:
         goodness = wrong_goodness(positives) / self.temperature
         uniform = positives.draw.uniform(goodness.shape).clamp_min(1e-30)
-        gumbel = -(
-            -uniform.log()
-        ).log()  # the largest of goodness + gumbel is a draw from the softmax
+        # The label with the largest goodness + gumbel is a draw from the softmax.
+        gumbel = -(-uniform.log()).log()
         return (goodness + gumbel).argmax(-1)
 
 
@@ -275,9 +274,8 @@ class Hybrid(Negatives):
         x = positives.x
         channels, height, width = positives.samples.shape
         blurred = smoothed(positives.draw.uniform((*x.shape[:-1], height, width)), self.blurs)
-        middle = (
-            blurred.flatten(-2).median(-1).values[..., None, None]
-        )  # half of the pixels from each, however small the image
+        # The median takes half of the pixels from each image, also where the image is small.
+        middle = blurred.flatten(-2).median(-1).values[..., None, None]
         mask = (blurred > middle).to(x.dtype)
         mask = mask.unsqueeze(-3).expand(*mask.shape[:-2], channels, height, width).reshape(x.shape)
         return mask * x + (1 - mask) * positives.partners(labelled=self.labelled)
@@ -379,9 +377,8 @@ class SelfContrastive(Negatives):
 
     def __call__(self, positives: Positives) -> Tensor:
         count = len(positives.samples)
-        other = (
-            positives.index + positives.draw.integers(1, count, positives.index.shape)
-        ) % count  # any sample but itself
+        # any sample but the positive's own
+        other = (positives.index + positives.draw.integers(1, count, positives.index.shape)) % count
         return positives.x / 2 + positives.samples.plain[other]
 
 

@@ -60,9 +60,8 @@ class Network:
             if spec.bias:
                 bias = init.bias(draws.at("biases", layer), replicas, width, inputs)
                 weight = torch.cat([weight, bias.unsqueeze(-1)], dim=-1)
-            weights.append(
-                weight.to(device).contiguous()
-            )  # a fused step goes through memory, not through strides
+            # The fused steps of optimisers need contiguous memory.
+            weights.append(weight.to(device).contiguous())
             inputs = width
         return cls(spec, weights)
 
@@ -129,7 +128,8 @@ class Network:
         if not scaled or x.requires_grad:
             x = normalized(x, self.spec.normalize) if scaled else x
             return torch.cat([x, x.new_ones((*x.shape[:-1], 1))], dim=-1)
-        both = x.new_empty((*x.shape[:-1], x.shape[-1] + 1))  # the same in one pass
+        # The same in one pass over the memory.
+        both = x.new_empty((*x.shape[:-1], x.shape[-1] + 1))
         both[..., -1] = 1
         torch.div(x, scale_of(x, self.spec.normalize), out=both[..., :-1])
         return both

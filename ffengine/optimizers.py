@@ -57,8 +57,8 @@ SCHEDULES: dict[ScheduleName, Schedule] = {
 class Optimizer(Entry, ABC):
     """How the gradient becomes a step: W <- W + eta * D."""
 
-    slots: ClassVar[tuple[str, ...]] = ()  # state tensors of the weights' shape, zero at first
-    counters: ClassVar[tuple[str, ...]] = ()  # state scalars, zero at first
+    slots: ClassVar[tuple[str, ...]] = ()  # state tensors of the weights' shape, 0 at the start
+    counters: ClassVar[tuple[str, ...]] = ()  # state scalars, 0 at the start
 
     lr: float = Field(1.0, gt=0, le=1e9, description="eta, or eta * n with scale_lr_by_width")
     scale_lr_by_width: bool = Field(

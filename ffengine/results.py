@@ -1,8 +1,7 @@
-"""What comes back: plain rows, findings and provenance. No tensors, no NaN: undefined figures are
-null.
+"""Results: plain rows, findings and provenance. There are no tensors and no NaN.
 
-Fields that a later version added have defaults, so that the results of an earlier one stay
-readable.
+An undefined figure is null. Fields that a later version added have defaults, so that the results of
+an earlier version stay readable.
 """
 
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from ffengine.theorems import TheoremNumber
 Split = Literal["positive", "negative"]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
-# Figures that count samples, `counted` of them; and all that lie within 0 and 1
+# Figures that are shares of samples (see `counted`), and all figures that lie within 0 and 1
 COUNTED = frozenset(
     {
         "ratio",

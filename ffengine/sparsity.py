@@ -186,8 +186,8 @@ def kurtosis(h: Tensor) -> Tensor:
 
     def of(rows: Tensor) -> Tensor:
         scaled = _scaled(rows)
-        # A difference of near equals is exact, their mean is not: only so do units that differ in
-        # the last bit have a kurtosis.
+        # The difference of two close numbers is exact, their mean is not. So a unit is subtracted
+        # before the mean, and units that differ in the last bit alone have a kurtosis.
         moments = _scaled(scaled - scaled[..., :1])
         moments -= moments.mean(-1, keepdim=True)
         moments.square_()
@@ -241,7 +241,7 @@ def hoyer_of_norms(l1: Tensor, squares: Tensor, width: int) -> Tensor:
     """
     root = math.sqrt(width)
     ratio = torch.where(squares == 0, root, l1) / _or_one(squares).sqrt()
-    return ((root - ratio) / (root - 1)).clamp(0.0, 1.0)  # rounding can leave the range by 1e-16
+    return ((root - ratio) / (root - 1)).clamp(0.0, 1.0)  # rounding can leave [0, 1] by 1e-16
 
 
 def treves_rolls_of_norms(l1: Tensor, squares: Tensor, width: int) -> Tensor:

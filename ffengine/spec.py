@@ -1,5 +1,6 @@
-"""What may be asked: one vocabulary for HTTP bodies, files, messages, cache keys and the engine's
-arguments.
+"""Specs: what may be asked of the engine.
+
+HTTP bodies, files, messages, cache keys and the engine's arguments all use these models.
 """
 
 import hashlib

@@ -133,7 +133,9 @@ def resolved(study: StudySpec, context: dict[str, str] | None = None) -> StudySp
     }
     label = {} if study.preset is None else {"preset": study.preset}
     whole = written[""] if study.preset is None and not study.parts else {**label, "parts": written}
-    return StudySpec.model_validate(whole, context=STORED)  # its texts were judged when it was read
+    return StudySpec.model_validate(
+        whole, context=STORED
+    )  # its texts were validated when it was read
 
 
 def written_out(
@@ -373,7 +375,7 @@ def _touches(field: str, location: tuple[int | str, ...]) -> bool:
     return field.split(".", maxsplit=1)[0] in location
 
 
-# What the children found, by figure
+# Summaries of results, by figure
 
 
 def summarise(result: RunResult) -> dict[str, Interval]:

@@ -1,9 +1,8 @@
-"""Text that people choose, such as names and tags: what may stand in it, and how text is shown that
-may hold anything.
+"""Text that people choose, such as names and tags: which characters it may have, and safe display.
 
-A name is drawn into charts, printed on terminals and put on pages. So it has only characters that
-can be seen: no controls (a renderer or a terminal may obey them or end), nothing that turns the
-direction of what follows, nothing without a meaning of its own.
+A name is drawn into charts, printed on terminals and put on pages. So it has visible characters
+only: no controls, which a renderer or a terminal may obey or fail on, nothing that changes the
+direction of the text after it, and nothing without a meaning of its own.
 """
 
 import re
@@ -14,16 +13,16 @@ from pydantic import AfterValidator, JsonValue, ValidationInfo, WithJsonSchema
 
 LONGEST = 200
 REPLACEMENT = "\ufffd"
+# The validation context of stored documents: earlier versions accepted more texts.
 STORED = {
     "datasets": "elsewhere",
     "text": "stored",
-}  # the validation context of what was accepted once: an earlier version took more
-# letters of Persian and of Indian scripts, and emoji of several parts, are written with them
+}
+# Persian, Indian scripts and emoji of several parts need these to join characters.
 JOINERS = "\u200c\u200d"
-BLANKS = frozenset(
-    "\u115f\u1160\u2800\u3164\uffa0"
-)  # letters and a pattern that are drawn as nothing
-# the flags of England, Scotland and Wales: the only use of tag characters that can be seen
+# Letters and a Braille pattern that are drawn as nothing.
+BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+# The flags of England, Scotland and Wales: the only visible use of tag characters.
 _FLAG = "\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f"
 _UNSEEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
