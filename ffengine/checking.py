@@ -211,13 +211,13 @@ class CheckRun:
                 if "infinite_width" in self.spec.methods
                 else None
             )
-            for place, split in enumerate(self._splits):
-                verdict = exact[place].check() if exact else None
+            for group, split in enumerate(self._splits):
+                verdict = exact[group].check() if exact else None
                 if exact and verdict:
-                    tallies[split, "exact"].add_exact(chosen, inputs[place], verdict, exact[place])
+                    tallies[split, "exact"].add_exact(chosen, inputs[group], verdict, exact[group])
                 if limit:
                     tallies[split, "infinite_width"].add_limit(
-                        chosen, inputs[place], limit[place], verdict
+                        chosen, inputs[group], limit[group], verdict
                     )
         return [
             self._cell(tally, seed, layer, split, method)

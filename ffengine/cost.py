@@ -127,12 +127,12 @@ def train_cost(spec: TrainSpec) -> Cost:
     for stage in spec.stages:
         below = sum(products[: stage[-1]])
         learning = sum(products[layer] for layer in stage)
-        asked = (
+        queries = (
             spec.dataset.facts.classes / 2 * (below + learning)
             if spec.negatives.asks_network
             else 0.0
         )
-        per_sample += spec.epochs * samples * 2 * (below + 2 * learning + asked)
+        per_sample += spec.epochs * samples * 2 * (below + 2 * learning + queries)
         per_sample += measurements * spec.monitored * 2 * (below + 5 * learning)
     per_sample += len(spec.evaluation.baselines) * spec.epochs * samples * 2 * 3 * sum(products)
     held_out = spec.dataset.test_count + spec.dataset.validation_samples

@@ -53,8 +53,8 @@ class CapturedStep:
         elif self._graph is None or self._inputs is None:
             self._capture(inputs)
         else:
-            for held, tensor in zip(self._inputs, inputs, strict=True):
-                held.copy_(tensor)
+            for buffer, tensor in zip(self._inputs, inputs, strict=True):
+                buffer.copy_(tensor)
             self._graph.replay()
 
     def _capture(self, inputs: AnyPairs) -> None:

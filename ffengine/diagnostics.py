@@ -333,34 +333,34 @@ def _small_batch(batch: int) -> Iterator[Diagnostic]:
         )
 
 
-def _dead_layer_finding(dead: int, samples: int, place: dict[str, JsonValue]) -> Diagnostic:
+def _dead_layer_finding(dead: int, samples: int, location: dict[str, JsonValue]) -> Diagnostic:
     """Make the finding of a layer with many dead samples."""
     return Diagnostic(
         code="dead_layer",
         severity="warning",
         message=f"{dead} of {samples} samples activate no unit of the layer; their sparsity is "
         f"undefined and they are left out.",
-        evidence={**place, "dead_samples": dead, "samples": samples},
+        evidence={**location, "dead_samples": dead, "samples": samples},
         suggestion="Lower optimizer.lr, use fewer epochs, or normalise the input of the layer "
         "(network.normalize).",
     )
 
 
-def _preactivations_at_zero(rate: float, place: dict[str, JsonValue]) -> Diagnostic:
+def _preactivations_at_zero(rate: float, location: dict[str, JsonValue]) -> Diagnostic:
     """Make the finding of many pre-activations at zero."""
     return Diagnostic(
         code="preactivations_at_zero",
         severity="warning",
         message=f"{rate:.2%} of the pre-activations lie within 1e-6 of zero, where the theorems' "
         f"condition is not defined.",
-        evidence={**place, "near_zero_rate": rate},
+        evidence={**location, "near_zero_rate": rate},
         suggestion="Look for blank or duplicate samples, or inputs that are all zero (preprocess, "
         "normalize).",
     )
 
 
 def _margins_undecided(
-    undecided: int, live: int, theorem: str, place: dict[str, JsonValue]
+    undecided: int, live: int, theorem: str, location: dict[str, JsonValue]
 ) -> Diagnostic:
     """Make the finding of many margins within rounding of zero."""
     return Diagnostic(
@@ -368,7 +368,7 @@ def _margins_undecided(
         severity="warning",
         message=f"The margin of {theorem} is within rounding of zero for {undecided} of {live} "
         f"live samples: they count as not satisfied.",
-        evidence={**place, "undecided": undecided, "live": live},
+        evidence={**location, "undecided": undecided, "live": live},
         suggestion="Check with precision float64; where the margins are still 0, the condition "
         "decides nothing (identity, equal splits).",
     )

@@ -84,8 +84,8 @@ def class_totals(h: Tensor, labels: Tensor, classes: int) -> Tensor:
     total = torch.zeros(classes, h.shape[1], dtype=torch.float64, device=h.device)
     every = torch.arange(classes, device=h.device).unsqueeze(1)
     step = max(1, CHUNK_ELEMENTS // max(1, h.shape[1]))
-    for rows, of in zip(h.detach().split(step), labels.split(step), strict=True):
-        total += (every == of).double() @ rows.abs().double()
+    for rows, own in zip(h.detach().split(step), labels.split(step), strict=True):
+        total += (every == own).double() @ rows.abs().double()
     return total
 
 

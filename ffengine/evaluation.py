@@ -238,9 +238,11 @@ def linear_accuracy(
     )
     penalties = spec.evaluation.linear_penalties
     for replica, seed in enumerate(spec.seeds):
-        one = Network(network.spec, [weight[replica : replica + 1] for weight in network.weights])
+        replica_network = Network(
+            network.spec, [weight[replica : replica + 1] for weight in network.weights]
+        )
         features = {
-            name: neutral_features(one, spec, samples, layers)
+            name: neutral_features(replica_network, spec, samples, layers)
             for name, samples in named_partitions(partitions)
         }
         labels = {
@@ -413,26 +415,26 @@ class LayerMeasures:
 
         The row; a mean over no samples is null.
         """
-        of = {name: torch.cat(values, dim=1)[replica] for name, values in self.gathered.items()}
-        live = ~of["dead"]
-        by_class = class_sparsity(of["sparsity"], of["dead"], samples.labels, samples.classes)
+        found = {name: torch.cat(values, dim=1)[replica] for name, values in self.gathered.items()}
+        live = ~found["dead"]
+        by_class = class_sparsity(found["sparsity"], found["dead"], samples.labels, samples.classes)
         counts = by_class.samples.tolist()
         return MeasureRow(
             seed=seed,
             layer=layer,
             partition=partition,
             samples=len(samples),
-            dead_samples=int(of["dead"].sum()),
+            dead_samples=int(found["dead"].sum()),
             dead_units=int((~self.active_units[replica]).sum()),
-            sparsity=_mean(of["sparsity"], live),
+            sparsity=_mean(found["sparsity"], live),
             sparsity_correct=None
             if correct is None
-            else _mean(of["sparsity"], live & correct[replica]),
-            zero_fraction=float(of["zeros"].double().mean()) / self.width,
-            gini=_mean(of["gini"], live),
-            treves_rolls=_mean(of["treves_rolls"], live),
-            kurtosis=_mean(of["kurtosis"], live),
-            auc=float(auc(of["positive"].unsqueeze(0), of["negative"].unsqueeze(0))[0]),
+            else _mean(found["sparsity"], live & correct[replica]),
+            zero_fraction=float(found["zeros"].double().mean()) / self.width,
+            gini=_mean(found["gini"], live),
+            treves_rolls=_mean(found["treves_rolls"], live),
+            kurtosis=_mean(found["kurtosis"], live),
+            auc=float(auc(found["positive"].unsqueeze(0), found["negative"].unsqueeze(0))[0]),
             class_sparsity=tuple(
                 mean if count else None
                 for mean, count in zip(by_class.mean.tolist(), counts, strict=True)
@@ -467,13 +469,17 @@ def ensemble_rows(
     """
     inputs = spec.negatives.positive(samples.positives(labelled=spec.negatives.labelled))
     for replica, seed in enumerate(spec.seeds):
-        one = Network(network.spec, [weight[replica : replica + 1] for weight in network.weights])
+        replica_network = Network(
+            network.spec, [weight[replica : replica + 1] for weight in network.weights]
+        )
         chosen = (
             torch.ones(len(samples), dtype=torch.bool, device=inputs.device)
             if correct is None
             else correct[replica]
         )
-        by_chunk = [one.activations(inputs[rows].unsqueeze(0)) for rows in chunks(len(samples))]
+        by_chunk = [
+            replica_network.activations(inputs[rows].unsqueeze(0)) for rows in chunks(len(samples))
+        ]
         for layer in range(len(network.weights)):
             h = torch.cat([found[layer][0] for found in by_chunk])[chosen]
             labels = samples.labels[chosen]

@@ -42,16 +42,16 @@ def angle_rows(
 
     docs/theory.md, "Geometry".
     """
-    most = MOST_SAMPLES // len(groups)
-    kept = {split: x[:most].double() for split, x in groups.items()}
+    limit = MOST_SAMPLES // len(groups)
+    kept = {split: x[:limit].double() for split, x in groups.items()}
     x = torch.cat(list(kept.values()))
     length = torch.linalg.vector_norm(x, dim=-1)
     unit = x / torch.where(length > 0, length, 1.0).unsqueeze(-1)
     rows, start = [], 0
     for split, own in kept.items():
-        mine = torch.arange(start, start + len(own), device=x.device)
+        own_index = torch.arange(start, start + len(own), device=x.device)
         start += len(own)
-        pairs, energy = _histogram(unit, length, mine)
+        pairs, energy = _histogram(unit, length, own_index)
         rows.append(
             AngleRow(
                 seed=seed,
@@ -68,18 +68,18 @@ def angle_rows(
     return tuple(rows)
 
 
-def _histogram(unit: Tensor, length: Tensor, mine: Tensor) -> tuple[Tensor, Tensor]:
-    """Return pairs and energy (BINS,) by angle, of the samples `mine` (M,) with every other sample.
+def _histogram(unit: Tensor, length: Tensor, own_index: Tensor) -> tuple[Tensor, Tensor]:
+    """Return pairs and energy (BINS,) by angle, of some samples with every other sample.
 
-    unit (N, m) are directions, length (N,) the lengths.
+    unit (N, m) are directions, length (N,) the lengths, own_index (M,) the samples.
     """
-    degrees = (unit[mine] @ unit.T).clamp_(-1.0, 1.0).acos_().mul_(180 / math.pi)  # (M, N)
+    degrees = (unit[own_index] @ unit.T).clamp_(-1.0, 1.0).acos_().mul_(180 / math.pi)  # (M, N)
     bins = degrees.div_(BIN_DEGREES).add_(EDGE).floor_().long().clamp_max_(BINS - 1)
-    counted = (length[mine] > 0).unsqueeze(1) & (length > 0)
-    counted[torch.arange(len(mine), device=mine.device), mine] = (
+    counted = (length[own_index] > 0).unsqueeze(1) & (length > 0)
+    counted[torch.arange(len(own_index), device=own_index.device), own_index] = (
         False  # a sample is no pair with itself
     )
-    energy = length[mine].square().unsqueeze(1).expand_as(degrees)[counted].cpu()
+    energy = length[own_index].square().unsqueeze(1).expand_as(degrees)[counted].cpu()
     bins = bins[counted].cpu()  # the CPU adds in a fixed order, a GPU does not
     return torch.bincount(bins, minlength=BINS), torch.bincount(
         bins, weights=energy, minlength=BINS

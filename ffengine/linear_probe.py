@@ -51,9 +51,9 @@ class LinearReadout:
                 f"features: expected shape ({replicas}, N, {width}), got {tuple(features.shape)}"
             )
         labels = torch.empty(features.shape[:2], dtype=torch.int64, device=features.device)
-        for replica, of in enumerate(features):
+        for replica, own_features in enumerate(features):
             weight = self.weight[replica] * self.scale[replica]
-            for rows, x in centred(of, self.mean[replica]):
+            for rows, x in centred(own_features, self.mean[replica]):
                 labels[replica, rows] = torch.addmm(self.bias[replica], x, weight.T).argmax(-1)
         return labels
 
@@ -103,7 +103,7 @@ def fit_linear(
     if not (penalty >= 0 and math.isfinite(penalty)):
         raise ValueError(f"penalty: expected a finite number of at least 0, got {penalty}")
     labels = labels.expand(len(features), -1)
-    fits = [_Fit(of, y, classes, penalty) for of, y in zip(features.detach(), labels, strict=True)]
+    fits = [_Fit(x, y, classes, penalty) for x, y in zip(features.detach(), labels, strict=True)]
     iterations = tuple(fit.minimise(tolerance, limit) for fit in fits)
     steepness = tuple(float(fit.value_and_gradient()[1].abs().max()) for fit in fits)
     return LinearReadout(
@@ -151,7 +151,7 @@ def choose_penalty(
         raise ValueError("penalties: is empty; expected at least one")
     _check(held_out, held_out_labels, classes)
 
-    def right(penalty: float) -> int:
+    def correct(penalty: float) -> int:
         return int(
             (
                 fit_linear(features, labels, classes, penalty=penalty).predict(held_out)
@@ -159,7 +159,7 @@ def choose_penalty(
             ).sum()
         )
 
-    return max(sorted(set(penalties), reverse=True), key=right)  # max keeps the first of equals
+    return max(sorted(set(penalties), reverse=True), key=correct)  # max keeps the first of equals
 
 
 def centred(features: Tensor, mean: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -174,11 +174,11 @@ class LayerSums:
         docs/numerics.md, "undecided: within rounding of zero".
         """
         live = ~self.dead
-        spread = self.width / torch.where(live, self.l1, 1.0).square() - 1 / torch.where(
+        squared_length = self.width / torch.where(live, self.l1, 1.0).square() - 1 / torch.where(
             live, self.squares, 1.0
         )
         return torch.where(
-            live, self.cancellation * (self.noise * spread.clamp_min(0.0)).sqrt(), 0.0
+            live, self.cancellation * (self.noise * squared_length.clamp_min(0.0)).sqrt(), 0.0
         )
 
     def check(self) -> TheoremCheck:
@@ -390,29 +390,29 @@ def observe(
                 for b in blocks
             ]
         )
-    observations = [LayerSums.zeros(len(x), len(weight), weight.device) for x in groups]
+    sums = [LayerSums.zeros(len(x), len(weight), weight.device) for x in groups]
     held_memory = weight.new_empty(sum(len(x) for x in groups) * (blocks[0].stop - blocks[0].start))
     for block in blocks:
         z = _pre_activations(weight[block], groups, held_memory)
         # Where h determines all that z does, h takes the memory of z.
-        if held := activation.slope_where_active_is_one and not step:
+        if in_place := activation.slope_where_active_is_one and not step:
             for z_group in z:
                 activation.value_(z_group)
         D, cancellation = (
-            _block_direction(z, groups, signs, activation, held=held)
+            _block_direction(z, groups, signs, activation, in_place=in_place)
             if direction is None
             else (direction[block], 1.0)
         )  # (units, m)
         eta = trial_eta(weight, D if direction is None else direction, step)
-        for x, z_group, observation in zip(groups, z, observations, strict=True):
-            observation.eta, observation.cancellation = (
+        for x, z_group, group_sums in zip(groups, z, sums, strict=True):
+            group_sums.eta, group_sums.cancellation = (
                 eta,
-                max(float(observation.cancellation), cancellation),
+                max(float(group_sums.cancellation), cancellation),
             )
             for rows in _row_chunks(x, len(D)):
-                h = z_group[rows] if held else activation.value(z_group[rows])
-                observation.add(rows, z_group[rows], h, x[rows] @ D.T, activation)
-    return observations
+                h = z_group[rows] if in_place else activation.value(z_group[rows])
+                group_sums.add(rows, z_group[rows], h, x[rows] @ D.T, activation)
+    return sums
 
 
 def trial_eta(weight: Tensor, direction: Tensor, step: float) -> float:
@@ -449,16 +449,16 @@ def _block_direction(
     signs: Sequence[float],
     activation: Activation,
     *,
-    held: bool = False,
+    in_place: bool = False,
 ) -> tuple[Tensor, float]:
     """Return D (units, m), and how much longer its groups' parts are together than D itself.
 
-    With `held`, z already holds h sigma'(z).
+    With `in_place`, z already holds h sigma'(z).
     """
     D = groups[0].new_zeros(z[0].shape[1], groups[0].shape[1])
     lengths = []  # ||D|| after each group
     for x, z_group, sign in zip(groups, z, signs, strict=True):
-        if held:
+        if in_place:
             D.addmm_(z_group.T, x, alpha=-2.0 * sign)
         else:
             for rows in _row_chunks(x, len(D)):
@@ -487,8 +487,8 @@ def cancellation(lengths: Sequence[float]) -> float:
 
 def _unit_blocks(weight: Tensor, samples: int) -> list[slice]:
     """Split the units into blocks of equal size, as large as HELD_BYTES allows."""
-    held = HELD_BYTES * (GPU_FACTOR if weight.is_cuda else 1)
-    most = max(MIN_BLOCK_UNITS, held // (samples * weight.element_size()))
+    bytes_kept = HELD_BYTES * (GPU_FACTOR if weight.is_cuda else 1)
+    most = max(MIN_BLOCK_UNITS, bytes_kept // (samples * weight.element_size()))
     # Blocks of equal size: a small one at the end would be slow.
     units = -(-len(weight) // -(-len(weight) // most))
     return [slice(start, min(start + units, len(weight))) for start in range(0, len(weight), units)]

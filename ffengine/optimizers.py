@@ -224,12 +224,12 @@ class Adam(Optimizer):
         mean = state["mean"].lerp_(descent, 1 - self.beta1)
         square = state["square"].mul_(self.beta2).addcmul_(descent, descent, value=1 - self.beta2)
         correction = (1 - first) / (1 - second).sqrt()
-        spread = (
+        root = (
             square.sqrt()
             .add_((self.epsilon * (1 - second).sqrt()).to(square.dtype))
             .mul_(correction.to(square.dtype))
         )
-        return mean / spread
+        return mean / root
 
 
 class AdamW(Adam):

@@ -90,11 +90,11 @@ def sparsity_and_dead(h: Tensor) -> tuple[Tensor, Tensor]:
     - `ValueError`: there are fewer than 2 units.
     """
 
-    def of(rows: Tensor) -> Tensor:
+    def measure(rows: Tensor) -> Tensor:
         magnitude = _scaled(rows.abs())
         return hoyer_of_norms(magnitude.sum(-1), magnitude.square_().sum(-1), rows.shape[-1])
 
-    return _by_chunk(h, of), dead_samples(h)
+    return _by_chunk(h, measure), dead_samples(h)
 
 
 def gini(h: Tensor) -> Tensor:
@@ -121,14 +121,14 @@ def gini(h: Tensor) -> Tensor:
     N. Hurley & S. Rickard, IEEE Trans. Inf. Theory 55 (2009), table II.
     """
 
-    def of(rows: Tensor) -> Tensor:
+    def measure(rows: Tensor) -> Tensor:
         width = rows.shape[-1]
         ordered = _scaled(rows.abs().sort(-1).values)
         rank = torch.arange(1 - width, width, 2, dtype=torch.float64, device=rows.device)
         total = ordered.sum(-1)
         return ((ordered @ rank) / (width * _or_one(total))).clamp(0.0, 1 - 1 / width)
 
-    return _by_chunk(h, of)
+    return _by_chunk(h, measure)
 
 
 def treves_rolls(h: Tensor) -> Tensor:
@@ -157,11 +157,11 @@ def treves_rolls(h: Tensor) -> Tensor:
     (2000).
     """
 
-    def of(rows: Tensor) -> Tensor:
+    def measure(rows: Tensor) -> Tensor:
         magnitude = _scaled(rows.abs())
         return treves_rolls_of_norms(magnitude.sum(-1), magnitude.square_().sum(-1), rows.shape[-1])
 
-    return _by_chunk(h, of)
+    return _by_chunk(h, measure)
 
 
 def kurtosis(h: Tensor) -> Tensor:
@@ -184,7 +184,7 @@ def kurtosis(h: Tensor) -> Tensor:
     - `ValueError`: there are fewer than 2 units.
     """
 
-    def of(rows: Tensor) -> Tensor:
+    def measure(rows: Tensor) -> Tensor:
         scaled = _scaled(rows)
         # The difference of two close numbers is exact, their mean is not. So a unit is subtracted
         # before the mean, and units that differ in the last bit alone have a kurtosis.
@@ -196,7 +196,7 @@ def kurtosis(h: Tensor) -> Tensor:
             variance == 0, 0.0, moments.square_().mean(-1) / _or_one(variance.square()) - 3
         )
 
-    return _by_chunk(h, of)
+    return _by_chunk(h, measure)
 
 
 def _by_chunk(h: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
@@ -257,8 +257,8 @@ def treves_rolls_of_norms(l1: Tensor, squares: Tensor, width: int) -> Tensor:
 
     (...) float64 in [0, 1]; 0 for a dead sample.
     """
-    spread = torch.where(squares == 0, float(width), l1.square()) / _or_one(squares)
-    return ((width - spread) / (width - 1)).clamp(0.0, 1.0)
+    participation = torch.where(squares == 0, float(width), l1.square()) / _or_one(squares)
+    return ((width - participation) / (width - 1)).clamp(0.0, 1.0)
 
 
 def check_finite(name: str, tensor: Tensor) -> None:
