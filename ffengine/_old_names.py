@@ -35,14 +35,29 @@ class OldNameFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return a spec for an old path, and None for any other."""
+        """Return a spec for an old path, and None for any other.
+
+        **Arguments:**
+
+        - `fullname`: the path that is imported.
+        - `path`, `target`: of the import system; not used.
+
+        **Returns:**
+
+        The spec, loaded by this finder.
+        """
         package, _, name = fullname.rpartition(".")
         if package != self._package or name not in OLD_NAMES:
             return None
         return importlib.machinery.ModuleSpec(fullname, self)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Put the new module in the place of `module`, which was made for the old path."""
+        """Put the new module in the place of one that was made for the old path.
+
+        **Arguments:**
+
+        - `module`: the empty module of the old path.
+        """
         new = f"{self._package}.{OLD_NAMES[module.__name__.rpartition('.')[2]]}"
         warnings.warn(
             f"{module.__name__} is now called {new}; import that",
@@ -53,6 +68,11 @@ class OldNameFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def install(package: str) -> None:
-    """Let the old paths below `package` be imported; a second call changes nothing."""
+    """Let the old paths below a package be imported; a second call changes nothing.
+
+    **Arguments:**
+
+    - `package`: the name of the package.
+    """
     if not any(isinstance(finder, OldNameFinder) for finder in sys.meta_path):
         sys.meta_path.append(OldNameFinder(package))

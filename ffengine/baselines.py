@@ -94,7 +94,16 @@ class BackpropStack:
         raise NotImplementedError
 
     def inputs(self, samples: Samples) -> Tensor:
-        """Return what the first layer receives of samples, (N, m)."""
+        """Return what the first layer receives of samples.
+
+        **Arguments:**
+
+        - `samples`: a partition of N samples.
+
+        **Returns:**
+
+        (N, m).
+        """
         raise NotImplementedError
 
     def predicted(self, samples: Samples, rows: slice) -> Tensor | None:

@@ -190,7 +190,16 @@ class Relabelling(Negatives, ABC):
         """
 
     def images(self, positives: Positives) -> Positives:
-        """Return the labelled samples that become negatives: here the positives themselves."""
+        """Return the labelled samples that become negatives: here the positives themselves.
+
+        **Arguments:**
+
+        - `positives`: a batch of B positives for each replica.
+
+        **Returns:**
+
+        The samples, (R, B, m).
+        """
         return positives
 
     def __call__(self, positives: Positives) -> Tensor:
