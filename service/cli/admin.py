@@ -28,7 +28,7 @@ from service.cli.options import (
 from service.cli.output import table
 
 if TYPE_CHECKING:
-    from service.background.retention import ExpiredJob, Unknown
+    from service.background.retention import ExpiredJob, UnknownArtifacts
 
 LISTED = 1_000
 NameArgument = Annotated[str, typer.Argument(autocompletion=completion.datasets)]
@@ -162,15 +162,15 @@ def retention(
     """
     with require_extra("server"):
         from service.artifacts import Artifacts
-        from service.background.retention import outdated, remove_unknown, sweep, unknown
+        from service.background.retention import find_expired, find_unknown, remove_unknown, sweep
         from service.store.identity import NotOurs
 
     settings = load_settings(home)
     artifacts = Artifacts(settings.artifacts)
     with open_store(home) as store:
         try:
-            strays = unknown(store, artifacts)
-            found, deleted = outdated(store, settings.retention, LISTED), []
+            strays = find_unknown(store, artifacts)
+            found, deleted = find_expired(store, settings.retention, LISTED), []
             while apply and (swept := sweep(store, artifacts, settings.retention)):
                 deleted += swept
             removed = remove_unknown(store, artifacts) if apply else []
@@ -212,7 +212,7 @@ def _show_jobs(jobs: "Sequence[ExpiredJob]", what: str) -> None:
     typer.echo(f"{len(jobs)} {what}")
 
 
-def _show_artifacts(strays: "Sequence[Unknown]", what: str) -> None:
+def _show_artifacts(strays: "Sequence[UnknownArtifacts]", what: str) -> None:
     """Print the artifacts that belong to no job; nothing if there are none."""
 
     if strays:

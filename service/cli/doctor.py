@@ -5,6 +5,7 @@ It runs without the extras, too: a check that needs one imports it itself.
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ EXTRAS = {
         "jinja2",
         "prometheus_client",
         "PIL",
+        "psutil",
         "safetensors",
     ),
     "worker": ("torch", "torchvision"),
@@ -133,7 +135,7 @@ def _home(settings: Settings) -> Iterator[Check]:
             "set FFLAB_HOME to a folder that you can write to",
         )
         return
-    free = os.statvfs(home).f_bavail * os.statvfs(home).f_frsize
+    free = shutil.disk_usage(home).free
     yield Check(
         "home",
         "ok" if free >= LEAST_FREE_BYTES else "warn",
@@ -145,12 +147,12 @@ def _home(settings: Settings) -> Iterator[Check]:
 def _redis(settings: Settings) -> Iterator[Check]:
     if not _has_server():
         return
-    from service.background.broker_check import answers, complaints
+    from service.background.broker_check import find_problems, is_reachable
     from service.stack.redis_server import BrokerError, find_server, version_of
 
     if settings.redis_url:
         url = settings.redis_url.get_secret_value()
-        if not answers(url):
+        if not is_reachable(url):
             yield Check(
                 "redis",
                 "fail",
@@ -159,8 +161,8 @@ def _redis(settings: Settings) -> Iterator[Check]:
             )
             return
         yield Check("redis", "ok", "FFLAB_REDIS_URL answers")
-        for complaint in complaints(url):
-            wrong, _, advice = complaint.rpartition(": ")
+        for problem in find_problems(url):
+            wrong, _, advice = problem.rpartition(": ")
             yield Check("redis", "warn", wrong, advice)
         return
     try:

@@ -20,10 +20,10 @@ from workers.supervisor import Supervisor
 # Runners that compute nothing: what the supervisor sees of a runner is its messages and its end.
 PREAMBLE = """
 import json, os, signal, sys, time
-def say(**message): print(json.dumps(message), flush=True)
+def send(**message): print(json.dumps(message), flush=True)
 def ended(start, outcome):
-    say(type="ended", job_id=start["job_id"], attempt=start["attempt"], outcome=outcome)
-say(type="ready", device="cpu", device_name="none", memory_bytes=1)
+    send(type="ended", job_id=start["job_id"], attempt=start["attempt"], outcome=outcome)
+send(type="ready", device="cpu", device_name="none", memory_bytes=1)
 start = json.loads(sys.stdin.readline())
 open(sys.argv[1], "w").write(str(os.getpid()))
 """
@@ -192,7 +192,7 @@ def test_a_runner_stays_warm_from_job_to_job(
         "json.loads(sys.stdin.readline())\nended(start, 'succeeded')\nsys.stdin.read()"
     )
     there = scene(looping)
-    runner = there.supervisor.warm()
+    runner = there.supervisor.ensure_runner()
     for _ in range(2):
         submit(TRAIN)
         there.supervisor.run()

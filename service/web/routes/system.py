@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
 
-from service.background.retention import ExpiredJob, outdated
+from service.background.retention import ExpiredJob, find_expired
 from service.schemas import WorkerPage
 from service.settings import Retention
 from service.store import DEAD_WORKER_SECONDS
@@ -57,7 +57,7 @@ def read_retention(
     The operator sets the policy with FFLAB_RETENTION. Pinned jobs stay.
     """
     policy = settings.retention
-    return RetentionPage(policy=policy, items=outdated(store, policy, limit))
+    return RetentionPage(policy=policy, items=find_expired(store, policy, limit))
 
 
 @router.get("/healthz", summary="Alive?")
