@@ -44,8 +44,8 @@ def kill_group(leader: int) -> None:
 def start_ticks(pid: int) -> str | None:
     """When a process was started, in clock ticks since boot; None if there is no live one.
 
-    Together the two name one process for ever. psutil's `create_time` does not: it changes when
-    the clock of the machine is set.
+    Process id and ticks together identify one process for ever. psutil's `create_time` does not: it
+    changes when the clock of the machine is set.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()

@@ -95,9 +95,8 @@ class Submissions:
 
     def __init__(self, jobs: Jobs, settings: Settings) -> None:
         self._jobs, self._settings = jobs, settings
-        self.in_flight: set[tuple[str, str]] = (
-            set()
-        )  # idempotency keys whose first request is being worked on
+        # owner and Idempotency-Key of first requests that are being worked on
+        self.in_flight: set[tuple[str, str]] = set()
 
     def submit(
         self, request: JobRequest, *, owner: str, submitted_by: str | None, key: str | None
@@ -207,9 +206,8 @@ class Submissions:
     def _idempotency(self, owner: str, key: str | None, request: JobRequest) -> Idempotency | None:
         if key is None:
             return None
-        secret = (
-            request.webhook.secret if isinstance(request.webhook, Webhook) else None
-        )  # the document shows it as asterisks
+        # the document shows the secret as asterisks
+        secret = request.webhook.secret if isinstance(request.webhook, Webhook) else None
         document = request.model_dump_json(exclude_unset=True) + (
             secret.get_secret_value() if secret else ""
         )

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class NoBroker(Exception):
-    """No broker is configured, without which a worker hears of no job."""
+    """No broker is configured, so that no message could wake the worker."""
 
     def __init__(self) -> None:
         super().__init__(

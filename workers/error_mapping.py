@@ -23,7 +23,7 @@ class DeviceFailed(Exception):
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether host or device had no memory left.
 
-    PyTorch's CPU allocator raises a plain RuntimeError, which only its message tells.
+    PyTorch's CPU allocator raises a RuntimeError that only its message identifies.
     """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True

@@ -14,7 +14,7 @@ from service.store import Workers
 from workers.supervisor import Supervisor
 
 HEARTBEAT_SECONDS = 3.0
-# a worker that idles for so long beside a job that waits for so long no longer hears its broker
+# a worker that idles for so long, beside a job that waits for so long, receives no messages
 STARVED_SECONDS = 60.0
 KILL_SECONDS = 15.0
 

@@ -97,7 +97,7 @@ class RunnerProcess:
         self.kill()
 
     def exit_description(self) -> str:
-        """How a runner that is gone has ended, in words."""
+        """Describe how a runner has ended that is not alive."""
         try:
             code = self._process.wait(REAP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from service.store.database import DATABASE_ERRORS
 
-REST_SECONDS = 0.005  # between two rounds, whatever happens: calls of `wake` meanwhile become one
+REST_SECONDS = 0.005  # between two rounds; several calls of `wake` meanwhile cause one
 
 log = logging.getLogger(__name__)
 

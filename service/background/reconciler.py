@@ -38,7 +38,7 @@ class Reconciler(PeriodicThread):
         self._sweep_due = time.monotonic() + SWEEP_SECONDS
         self._ticked_at = time.monotonic()
         self._spare_until = 0.0
-        self._logged: set[str] = set()  # what the log says already of artifacts
+        self._logged: set[str] = set()  # facts about artifacts that the log has already
         self.broker_ok = False
 
     def run(self) -> None:

@@ -89,7 +89,13 @@ def remove_job(store: Store, artifacts: Artifacts, job_id: str, reason: str) -> 
     owners = store.actions.delete(job_id)
     for owner in owners:
         artifacts.delete(owner)
-    log.info("%s: deleted, with the artifacts of %d jobs (%s)", job_id, len(owners), reason)
+    log.info(
+        "%s: deleted, with the artifacts of %d jobs (%s)",
+        job_id,
+        len(owners),
+        reason,
+        extra={"job_id": job_id},
+    )
 
 
 def find_unknown(store: Store, artifacts: Artifacts) -> list[UnknownArtifacts]:
@@ -116,6 +122,7 @@ def remove_unknown(store: Store, artifacts: Artifacts) -> list[UnknownArtifacts]
             "%s: its artifacts (%d bytes) are removed (the database knows no such job)",
             found.job,
             found.bytes,
+            extra={"job_id": found.job},
         )
     return gone
 

@@ -1,5 +1,6 @@
 """The supervisor: how an attempt is watched, stopped, by force if need be, and written down."""
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -114,6 +115,20 @@ def test_a_paused_run_is_paused(
     with there.running(job_id):
         there.acts.append(lambda: store.actions.pause(job_id))
     assert state_of(store, job_id) == JobState.paused
+
+
+def test_log_records_of_an_attempt_have_fields_to_search_by(
+    submit: Submit, scene: Callable[[str], Scene], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    job_id = submit(TRAIN)
+    there = scene(DYING)
+    there.supervisor.run()
+    records = [record for record in caplog.records if record.message.startswith(job_id)]
+    assert [
+        (record.__dict__["job_id"], record.__dict__["attempt"], record.__dict__["worker"])
+        for record in records
+    ] == [(job_id, attempt, WORKER) for attempt in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(
