@@ -94,7 +94,7 @@ class Stack:
         try:
             stop_orphans(self.home)
             self.port = claim_port(self.port)
-            refuse_others(self.settings)
+            refuse_foreign_artifacts(self.settings)
             self._thread = threading.Thread(target=self._supervise, name="stack")
             self._thread.start()
             self._settled.wait()
@@ -132,7 +132,7 @@ class Stack:
 
     def _supervise(self) -> None:
         try:
-            self._bring_up()
+            self._start_children()
             self._error = None
             self._settled.set()
             while not self._stopping.wait(POLL_SECONDS):
@@ -146,7 +146,7 @@ class Stack:
             self.state_file.unlink(missing_ok=True)
             self._settled.set()
 
-    def _bring_up(self) -> None:
+    def _start_children(self) -> None:
         (self.home / "logs").mkdir(parents=True, exist_ok=True)
         if self.redis_url:
             warn_if_unfit(self.settings.redis_url)
@@ -164,7 +164,7 @@ class Stack:
                 "worker", worker, environment=environment, log_file=self._log_file("worker")
             )
         )
-        self._await(self.children["api"], lambda: is_ready(self.url), failures=1)
+        self._wait_until_ready(self.children["api"], lambda: is_ready(self.url), failures=1)
 
     def _start_redis(self) -> None:
         try:
@@ -182,7 +182,7 @@ class Stack:
             after_failure=server.delete_data,
         )
         self._start(child)
-        self._await(child, lambda: is_reachable(server.url), failures=3)
+        self._wait_until_ready(child, lambda: is_reachable(server.url), failures=3)
 
     def _log_file(self, name: str) -> Path:
         path = self.home / "logs" / f"{name}.log"
@@ -194,7 +194,9 @@ class Stack:
         child.start()
         self._write_state()
 
-    def _await(self, child: ChildProcess, ready: Callable[[], bool], *, failures: int) -> None:
+    def _wait_until_ready(
+        self, child: ChildProcess, ready: Callable[[], bool], *, failures: int
+    ) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not ready():
             for other in self.children.values():
@@ -305,7 +307,7 @@ def claim_port(port: int) -> int:
         raise StackError(str(error)) from error
 
 
-def refuse_others(settings: Settings) -> None:
+def refuse_foreign_artifacts(settings: Settings) -> None:
     """Raise StackError if the artifacts may belong to another database.
 
     The children check it too, but could say so only in a log.
