@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ffengine.checking import CellsReport
-from ffengine.checkpoint import Checkpoint, Position
+from ffengine.checkpoint import Checkpoint, Position, fraction_done
 from ffengine.interrupts import Control
 from ffengine.margin_files import write_margins
 from ffengine.results import CheckCell, Diagnostic, EpochRow, RunResult
@@ -163,7 +163,7 @@ class AttemptRecorder:
             checkpoint = self._load(name)
             if checkpoint is not None:
                 log.info("%s resumes from %s", self.job_id, name, extra=self._log_fields)
-                done = checkpoint.position.fraction_of(spec)
+                done = fraction_done(spec, checkpoint.position)
                 self.message = f"resumed from {name.removesuffix('.safetensors')}"
                 self.attempt_log.note(f"{self.message}, {done:.0%} done")
                 self._saved_position = checkpoint.position
