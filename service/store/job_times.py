@@ -1,37 +1,39 @@
 """How long jobs waited and ran, for whoever measures the service."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
+from service.jobs import TERMINAL, JobState
 from service.store.database import Database
-from service.store.tables import JobRow
+from service.store.tables import EventRow, JobRow
+
+LOOKED_UP_AT_ONCE = 500
 
 
 class StartedJob(NamedTuple):
     """A job that a worker has claimed for the first time."""
 
-    id: str
+    event: int  # the number of the event over all jobs
     kind: str
-    started_at: float  # seconds since 1970, of the database's clock, as below
-    waited_seconds: float  # from submission to this claim
+    waited_seconds: float  # from its submission to this claim
 
 
 class EndedJob(NamedTuple):
     """A job that has run and ended."""
 
-    id: str
+    event: int
     kind: str
-    state: str
-    finished_at: float
-    ran_seconds: float  # all attempts together, without the pauses between them
+    state: JobState
+    ran_seconds: float  # all attempts together, without the time between them
 
 
 class RecentTimes(NamedTuple):
-    """The jobs that started or ended within a span of time, and the time of the look."""
+    """What has started and ended after an event, and the number of the newest event."""
 
-    now: float
+    newest: int
     started: Sequence[StartedJob]
     ended: Sequence[EndedJob]
 
@@ -42,32 +44,47 @@ class JobTimes:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def now(self) -> float:
-        """The database's clock, seconds since 1970."""
+    def newest(self) -> int:
+        """Return the number of the newest event."""
         with self._database.reading() as session:
-            return Database.now(session)
+            return session.scalar(select(func.max(EventRow.id))) or 0
 
-    def since(self, moment: float) -> RecentTimes:
-        """The jobs that started or ended at that moment or later."""
-        ran = (JobRow.kind != "study", JobRow.started_at.is_not(None))
-        started = select(
-            JobRow.id, JobRow.kind, JobRow.started_at, JobRow.started_at - JobRow.created_at
-        ).where(*ran, JobRow.started_at >= moment)
-        ended = select(
-            JobRow.id, JobRow.kind, JobRow.state, JobRow.finished_at, JobRow.ran_seconds
-        ).where(*ran, JobRow.finished_at >= moment, JobRow.cached_from.is_(None))
+    def after(self, number: int) -> RecentTimes:
+        """Return what has started and ended after an event.
+
+        The events are found by their numbers, so that this costs little however many jobs there
+        are.
+        """
+        changes = select(EventRow.id, EventRow.job_id, EventRow.data).where(
+            EventRow.id > number, EventRow.type == "state"
+        )
+        started, ended = list[StartedJob](), list[EndedJob]()
         with self._database.reading() as session:
-            now = Database.now(session)
-            return RecentTimes(
-                now,
-                [
-                    StartedJob(job_id, kind, at, waited)
-                    for job_id, kind, at, waited in session.execute(started)
-                    if at is not None and waited is not None
-                ],
-                [
-                    EndedJob(job_id, kind, state, at, ran)
-                    for job_id, kind, state, at, ran in session.execute(ended)
-                    if at is not None
-                ],
-            )
+            newest = session.scalar(select(func.max(EventRow.id))) or 0
+            events = session.execute(changes).all()
+            jobs = _runs(session, {event.job_id for event in events})
+        for event, job_id, data in events:
+            if (job := jobs.get(job_id)) is None:
+                continue
+            state = JobState(data["state"])
+            if state == JobState.running and data["attempt"] == 1:
+                started.append(StartedJob(event, job.kind, job.started_at - job.created_at))
+            elif state in TERMINAL and job.state == state:  # else it was retried meanwhile
+                ended.append(EndedJob(event, job.kind, state, job.ran_seconds))
+        return RecentTimes(newest, started, ended)
+
+
+def _runs(session: Session, job_ids: Collection[str]) -> dict[str, Any]:
+    """The columns of those of the jobs that have run themselves, by id."""
+    columns = (JobRow.kind, JobRow.state, JobRow.created_at, JobRow.started_at, JobRow.ran_seconds)
+    ran = (JobRow.kind != "study", JobRow.started_at.is_not(None), JobRow.cached_from.is_(None))
+    found: dict[str, Any] = {}
+    for some in batched(sorted(job_ids), LOOKED_UP_AT_ONCE):
+        query = select(JobRow.id, *columns).where(JobRow.id.in_(some), *ran)
+        found |= {row.id: row for row in session.execute(query)}
+    return found
+
+
+def batched(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """The values in groups of a size; the last may be smaller."""
+    return (values[first : first + size] for first in range(0, len(values), size))

@@ -24,7 +24,7 @@ JOB_BUCKETS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 28_800.0
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 API_PREFIX = "/v1"
 NO_ROUTE = "none"
-OVERLAP_SECONDS = 60.0  # a change may be committed so long after its timestamp
+OVERLAP_SECONDS = 60.0  # an event may be committed so long after one with a larger number
 
 
 class Metrics:
@@ -87,35 +87,37 @@ class JobHistograms:
             registry=registry,
         )
         self._lock = threading.Lock()
-        self._begun_at = self._read_at = float("inf")
-        self._counted: dict[
-            tuple[str, str, float], float
-        ] = {}  # recent events that were counted, with their times
+        self._looks: list[tuple[float, int]] = []  # when, and the newest event at that time
+        self._counted: set[int] = set()  # the events after the first look that were counted
 
     def start(self) -> None:
         """Count what starts or ends from now on."""
-        self._begun_at = self._read_at = self._times.now()
+        self._looks = [(time.monotonic(), self._times.newest())]
 
     def update(self) -> None:
-        """Count what has started or ended since the last update."""
+        """Count what has started or ended since the last update.
+
+        Each look goes back to the newest one that is old enough, since events are not committed in
+        the order of their numbers.
+        """
         with self._lock:
-            since = max(self._begun_at, self._read_at - OVERLAP_SECONDS)
-            found = self._times.since(since)
+            found = self._times.after(self._looks[0][1])
             for job in found.started:
-                if self._is_new("start", job.id, job.started_at):
+                if job.event not in self._counted:
                     self._waits.labels(job.kind).observe(job.waited_seconds)
             for run in found.ended:
-                if self._is_new("end", run.id, run.finished_at):
-                    self._runs.labels(run.kind, run.state).observe(run.ran_seconds)
-            self._read_at = found.now
-            recent = found.now - OVERLAP_SECONDS
-            self._counted = {key: at for key, at in self._counted.items() if at >= recent}
+                if run.event not in self._counted:
+                    self._runs.labels(run.kind, run.state.value).observe(run.ran_seconds)
+            self._counted |= {job.event for job in found.started}
+            self._counted |= {run.event for run in found.ended}
+            self._remember(found.newest)
 
-    def _is_new(self, what: str, job_id: str, at: float) -> bool:
-        key = (what, job_id, at)
-        is_new = key not in self._counted
-        self._counted[key] = at
-        return is_new
+    def _remember(self, newest: int) -> None:
+        now = time.monotonic()
+        self._looks.append((now, newest))
+        while len(self._looks) > 1 and self._looks[1][0] <= now - OVERLAP_SECONDS:
+            self._looks.pop(0)
+        self._counted = {event for event in self._counted if event > self._looks[0][1]}
 
 
 class ServiceGauges(Collector):

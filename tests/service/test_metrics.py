@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
@@ -13,8 +14,9 @@ from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from ffengine.spec import CheckSpec, TrainSpec
 from service.settings import Settings
 from service.store import Store
+from service.web import metrics
 from service.web.app import create_app
-from service.web.metrics import METHODS
+from service.web.metrics import METHODS, JobHistograms
 from tests.documents import ROOT
 from tests.factories import STUDY, claimed, end, submit
 from tests.serving import serving
@@ -136,14 +138,45 @@ def test_a_job_that_is_retried_ends_twice_and_starts_once(
 
 def test_what_ended_before_this_process_began_is_not_counted(settings: Settings) -> None:
     with Store(settings.database) as store:
-        job = submit(store)
-        end(store, job, well=True)
-        with store.database.writing() as session:
-            session.execute(
-                text("UPDATE jobs SET started_at = started_at - 1, finished_at = finished_at - 1")
-            )
+        end(store, submit(store), well=True)
     with serving(create_app(settings)) as url, httpx.Client(base_url=url, trust_env=False) as http:
         assert "fflab_job_wait_seconds_count" not in str(samples(http))
+
+
+def test_an_event_that_is_committed_late_is_counted_and_none_twice(either_store: Store) -> None:
+    registry = CollectorRegistry()
+    histograms = JobHistograms(either_store.times, registry)
+    histograms.start()
+    first, second = submit(either_store), submit(either_store, TrainSpec(epochs=3))
+    claimed(either_store, first)
+    with either_store.database.engine.begin() as connection:  # as if its commit took long
+        late = connection.execute(text("SELECT max(id) FROM events")).scalar_one()
+        connection.execute(text("UPDATE events SET id = -1 WHERE id = :late"), {"late": late})
+    claimed(either_store, second)
+    histograms.update()
+    assert registry.get_sample_value("fflab_job_wait_seconds_count", {"kind": "train"}) == 1
+    with either_store.database.engine.begin() as connection:
+        connection.execute(text("UPDATE events SET id = :late WHERE id = -1"), {"late": late})
+    for _ in range(3):
+        histograms.update()
+        assert registry.get_sample_value("fflab_job_wait_seconds_count", {"kind": "train"}) == 2
+
+
+def test_what_is_remembered_of_events_does_not_grow(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "OVERLAP_SECONDS", 0.0)
+    registry = CollectorRegistry()
+    histograms = JobHistograms(store.times, registry)
+    histograms.start()
+    for number in range(1, 6):
+        end(store, submit(store, TrainSpec(epochs=number)), well=True)
+        histograms.update()
+        assert (
+            registry.get_sample_value("fflab_job_wait_seconds_count", {"kind": "train"}) == number
+        )
+        assert len(histograms._looks) == 1
+        assert not histograms._counted
 
 
 def test_two_apps_of_one_process_count_for_themselves(
