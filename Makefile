@@ -33,7 +33,7 @@ coverage: $(READY)
 	$(MAKE) floors
 
 floors: $(READY)
-	$(BIN)/coverage report --include='service/store/*' --fail-under=97
+	$(BIN)/coverage report --include='service/store/*' --fail-under=98
 	$(BIN)/coverage report --include='ffengine/*' --fail-under=97
 
 # Each of the declared Pythons that is here, pyenv's too, runs the tests of the service ([tool.tox] in pyproject.toml).
