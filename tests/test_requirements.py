@@ -1,4 +1,4 @@
-"""The lock files hold what pyproject.toml asks for, and no file names a package index by its address."""
+"""The lock files hold what pyproject.toml asks for, and no file names an index by its address."""
 
 import re
 import tomllib
@@ -16,9 +16,15 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "requirements"
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 EXTRAS = {"dev.txt": {"dev"}, "server.txt": {"worker", "postgres"}}
-PYTHONS = [line.rpartition(" ")[2] for line in PROJECT["project"]["classifiers"] if line.startswith("Programming Language :: Python :: 3.")]
+PYTHONS = [
+    line.rpartition(" ")[2]
+    for line in PROJECT["project"]["classifiers"]
+    if line.startswith("Programming Language :: Python :: 3.")
+]
 SYSTEMS = ("linux", "darwin")
-INDEX = re.compile(r"(pypi|pythonhosted|pytorch)\.org|index[-_]url[ =]+\S*://|://\S+/(simple|whl)\b", re.IGNORECASE)
+INDEX = re.compile(
+    r"(pypi|pythonhosted|pytorch)\.org|index[-_]url[ =]+\S*://|://\S+/(simple|whl)\b", re.IGNORECASE
+)
 PLACES = ("fflab", "ffengine", "service", "workers", "benchmarks", "scripts", "tests")
 TEXTS = ("docs", "examples", "requirements", ".ci")
 BINARY = {".png", ".gz", ".npz", ".pyc", ".ico", ".woff2"}
@@ -43,7 +49,9 @@ def locked(name: str) -> dict[str, Locked]:
             [version] = requirement.specifier
             assert version.operator == "==", line
             assert canonicalize_name(requirement.name) not in found, line
-            found[canonicalize_name(requirement.name)] = Locked(requirement, version.version, hashes)
+            found[canonicalize_name(requirement.name)] = Locked(
+                requirement, version.version, hashes
+            )
     return found
 
 
@@ -51,7 +59,9 @@ def declared(extras: set[str]) -> Iterator[Requirement]:
     """What pyproject.toml asks for with these extras, those that name other extras resolved."""
     for text in PROJECT["project"]["dependencies"]:
         yield Requirement(text)
-    for text in (text for extra in extras for text in PROJECT["project"]["optional-dependencies"][extra]):
+    for text in (
+        text for extra in extras for text in PROJECT["project"]["optional-dependencies"][extra]
+    ):
         requirement = Requirement(text)
         if requirement.name == PROJECT["project"]["name"]:
             yield from declared(set(requirement.extras))
@@ -61,26 +71,41 @@ def declared(extras: set[str]) -> Iterator[Requirement]:
 
 def applies(requirement: Requirement, python: str, system: str) -> bool:
     """Whether it is for this Python on this system."""
-    environment = {"python_version": python, "python_full_version": f"{python}.9", "sys_platform": system, "extra": ""}
+    environment = {
+        "python_version": python,
+        "python_full_version": f"{python}.9",
+        "sys_platform": system,
+        "extra": "",
+    }
     return requirement.marker is None or requirement.marker.evaluate(environment)
 
 
 def lacks(pins: dict[str, Locked], asked: Requirement, by: Requirement | None = None) -> list[str]:
-    """Why the lock does not meet a requirement (of a locked package), where it is for one of our Pythons and systems."""
-    cases = [(python, system) for python in PYTHONS for system in SYSTEMS if applies(asked, python, system)]
+    """Why the lock does not meet a requirement (of a locked package) on our Pythons."""
+    cases = [
+        (python, system)
+        for python in PYTHONS
+        for system in SYSTEMS
+        if applies(asked, python, system)
+    ]
     cases = [case for case in cases if by is None or applies(by, *case)]
     pin = pins.get(canonicalize_name(asked.name))
     if pin is None:
         return [f"{asked} is not locked"] if cases else []
     if cases and not asked.specifier.contains(pin.version, prereleases=True):
         return [f"{asked} does not allow the locked {pin.version}"]
-    return [f"{asked}: not locked for {case}" for case in cases if not applies(pin.requirement, *case)]
+    return [
+        f"{asked}: not locked for {case}" for case in cases if not applies(pin.requirement, *case)
+    ]
 
 
 @pytest.mark.parametrize("name", EXTRAS)
 def test_the_lock_meets_what_the_project_declares(name: str) -> None:
     pins = locked(name) | locked("torch.txt")
-    asked = [*declared(EXTRAS[name]), *(Requirement(text) for text in PROJECT["build-system"]["requires"])]
+    asked = [
+        *declared(EXTRAS[name]),
+        *(Requirement(text) for text in PROJECT["build-system"]["requires"]),
+    ]
     problems = [problem for requirement in asked for problem in lacks(pins, requirement)]
     assert not problems, f"{problems}; after a change of pyproject.toml: make lock"
 
@@ -90,9 +115,17 @@ def test_the_lock_holds_what_its_packages_need(name: str) -> None:
     """Of those installed here in the locked version; pip refuses a package without a hash."""
     pins = locked(name) | locked("torch.txt")
     installed = {canonicalize_name(each.name): each for each in metadata.distributions()}
-    same = [key for key, pin in pins.items() if key in installed and installed[key].version == pin.version]
+    same = [
+        key
+        for key, pin in pins.items()
+        if key in installed and installed[key].version == pin.version
+    ]
     assert len(same) > len(pins) / 2
-    asked = [(Requirement(text), pins[key].requirement) for key in same for text in installed[key].requires or []]
+    asked = [
+        (Requirement(text), pins[key].requirement)
+        for key in same
+        for text in installed[key].requires or []
+    ]
     assert not [problem for requirement, by in asked for problem in lacks(pins, requirement, by)]
 
 
@@ -101,7 +134,9 @@ def test_every_locked_package_has_hashes(name: str) -> None:
     pins = locked(name)
     assert pins
     assert not [key for key, pin in pins.items() if not pin.hashes]
-    assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for pin in pins.values() for each in pin.hashes)
+    assert all(
+        re.fullmatch(r"sha256:[0-9a-f]{64}", each) for pin in pins.values() for each in pin.hashes
+    )
 
 
 def test_pytorch_comes_in_the_build_that_a_machine_has_an_index_for() -> None:
@@ -114,7 +149,9 @@ def test_pytorch_comes_in_the_build_that_a_machine_has_an_index_for() -> None:
 
 def test_a_server_has_the_versions_that_are_tested() -> None:
     tested, server = locked("dev.txt"), locked("server.txt")
-    assert {key: pin.version for key, pin in server.items()}.items() <= {key: pin.version for key, pin in tested.items()}.items()
+    assert {key: pin.version for key, pin in server.items()}.items() <= {
+        key: pin.version for key, pin in tested.items()
+    }.items()
 
 
 def test_the_pythons_that_are_declared_are_those_that_are_tested_and_in_the_image() -> None:
@@ -122,7 +159,9 @@ def test_the_pythons_that_are_declared_are_those_that_are_tested_and_in_the_imag
     assert PROJECT["tool"]["tox"]["env_list"] == PYTHONS
     assert all(python in asked for python in PYTHONS)
     assert "3.10" not in asked
-    [image] = re.findall(r"^FROM python:(\d+\.\d+)\.\d+", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    [image] = re.findall(
+        r"^FROM python:(\d+\.\d+)\.\d+", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE
+    )
     assert image in PYTHONS
 
 
@@ -140,9 +179,11 @@ def test_make_and_the_image_install_what_is_locked() -> None:
 
 
 def test_no_file_names_a_package_index_by_its_address() -> None:
-    """Those who need another one tell pip, by its settings or by the argument of the image's build."""
+    """Who needs another one tells pip, by its settings or by the argument of the image's build."""
     files = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
-    files += [path for place in (*PLACES, *TEXTS) for path in (ROOT / place).rglob("*") if path.is_file()]
+    files += [
+        path for place in (*PLACES, *TEXTS) for path in (ROOT / place).rglob("*") if path.is_file()
+    ]
     named = [
         f"{path.relative_to(ROOT)}: {match[0]}"
         for path in files
@@ -157,4 +198,6 @@ def test_an_address_of_an_index_would_be_found() -> None:
     for text in (host, f"--extra-index-url {scheme}lab/x", f"ARG ADDRESS={scheme}lab/whl/cpu"):
         assert INDEX.search(text), text
     assert not INDEX.search("ARG PIP_EXTRA_INDEX_URL")
-    assert re.search(r"^ARG PIP_EXTRA_INDEX_URL$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    assert re.search(
+        r"^ARG PIP_EXTRA_INDEX_URL$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE
+    )

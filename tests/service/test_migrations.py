@@ -1,4 +1,4 @@
-"""Each change of the schema can be undone and made again, on both databases, and fills in what it adds."""
+"""Each change of the schema can be undone and made again on both databases, and fills in data."""
 
 import json
 from collections.abc import Iterator
@@ -83,7 +83,9 @@ def test_jobs_outlive_the_way_back_to_the_first_schema(either_store: Store) -> N
     assert history(either_store, job.id) == ["state queued"]
 
 
-def test_results_of_the_first_version_know_data_and_device_for_identical_jobs(database_url: str) -> None:
+def test_results_of_the_first_version_know_data_and_device_for_identical_jobs(
+    database_url: str,
+) -> None:
     database = Database(database_url)
     names = ", ".join(SUCCEEDED)
     values = ", ".join(f":{name}" for name in SUCCEEDED)

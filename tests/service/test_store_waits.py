@@ -1,4 +1,4 @@
-"""Where others were faster, or hold what the store needs: it waits for its turn, gives up with a reason, or takes theirs."""
+"""Where others are faster or hold a lock, the store waits, or gives up and says why."""
 
 import sqlite3
 import threading
@@ -33,9 +33,16 @@ def test_a_writer_that_gets_no_turn_says_so(store: Store, monkeypatch: pytest.Mo
     assert submit(store).state == JobState.queued
 
 
-def test_the_switch_to_the_log_waits_for_a_process_that_just_makes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_switch_to_the_log_waits_for_a_process_that_just_makes_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SQLite itself may refuse the switch at once, without a wait: here it always does."""
-    other, ours = (sqlite3.connect(tmp_path / "fflab.db", timeout=0, isolation_level=None, check_same_thread=False) for _ in range(2))
+    other, ours = (
+        sqlite3.connect(
+            tmp_path / "fflab.db", timeout=0, isolation_level=None, check_same_thread=False
+        )
+        for _ in range(2)
+    )
     other.execute("BEGIN EXCLUSIVE")
     other.execute("CREATE TABLE anything (x)")
     monkeypatch.setattr(database, "BUSY_MILLISECONDS", 0)
@@ -83,19 +90,33 @@ def test_processes_that_ask_at_once_agree_on_one_signing_secret(database_url: st
         store.close()
 
 
-def test_a_try_of_a_message_whose_job_was_deleted_meanwhile_leaves_nothing(either_store: Store) -> None:
-    job = submit(either_store, webhook={"url": "https://example.org", "states": ["queued"], "secret": None})
+def test_a_try_of_a_message_whose_job_was_deleted_meanwhile_leaves_nothing(
+    either_store: Store,
+) -> None:
+    job = submit(
+        either_store, webhook={"url": "https://example.org", "states": ["queued"], "secret": None}
+    )
     with either_store.database.writing() as session:
-        facts = {"id": "msg_a", "job_id": job.id, "type": "job.queued", "body": "{}", "attempts": []}
+        facts = {
+            "id": "msg_a",
+            "job_id": job.id,
+            "type": "job.queued",
+            "body": "{}",
+            "attempts": [],
+        }
         session.execute(insert(DeliveryRow).values(**facts, created_at=0.0, next_at=0.0))
     [due] = either_store.deliveries.due(10, 60.0)
     with either_store.database.writing() as session:
         session.execute(delete(DeliveryRow).where(DeliveryRow.id == due.id))
-    either_store.deliveries.record_attempt(due.id, {"status": 200}, delivered=True, again_seconds=None)
+    either_store.deliveries.record_attempt(
+        due.id, {"status": 200}, delivered=True, again_seconds=None
+    )
     assert either_store.deliveries.of(job.id) == []
 
 
-def test_no_lease_expires_where_the_database_itself_was_away_for_so_long(either_store: Store) -> None:
+def test_no_lease_expires_where_the_database_itself_was_away_for_so_long(
+    either_store: Store,
+) -> None:
     """Its workers could not renew theirs either: they get their time once it answers again."""
     job_id, _ = claimed(either_store)
     let_lease_run_out(either_store, job_id)
@@ -111,5 +132,10 @@ def test_only_so_many_jobs_are_remembered(store: Store, monkeypatch: pytest.Monk
     with store.database.reading() as session:
         rows = [session.get_one(JobRow, job_id) for job_id in ids]
         made = [kept.of(row)[0] for row in rows]
-        assert [kept.get(row.id, row.version) is not None for row in rows] == [False, False, True, True]
+        assert [kept.get(row.id, row.version) is not None for row in rows] == [
+            False,
+            False,
+            True,
+            True,
+        ]
         assert [job.id for job in made] == ids
