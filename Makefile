@@ -22,7 +22,7 @@ test-all: $(READY)
 	$(PYTEST) --durations=20
 
 check: lint
-	$(PYTEST) -m "not stack and not soak and not browser" --hypothesis-profile=few
+	$(PYTEST) -m "not stack and not soak and not browser and not slow" --hypothesis-profile=few
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -10,11 +10,11 @@ from service.web.app import create_app
 from tests.serving import client_of
 
 
-def test_the_api_process_does_not_import_torch() -> None:
-    loaded = "service.web.app, service.results.charts, service.results.report"
+def test_neither_api_nor_command_line_import_torch() -> None:
+    rooms = ("cli", "client", "results.charts", "results.report", "web.app")
     code = (
-        f"import sys, {loaded}; print(sorted({{'torch', 'torchvision', 'workers'}} & "
-        f"set(sys.modules)))"
+        f"import sys, {', '.join(f'service.{room}' for room in rooms)}; "
+        "print(sorted({'torch', 'torchvision', 'workers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

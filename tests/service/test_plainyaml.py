@@ -189,6 +189,7 @@ def test_no_text_makes_the_form_fail(shared_client: httpx.Client, text: str, rou
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.slow
 def test_a_long_file_holds_nobody_up(shared_client: httpx.Client) -> None:
     url, slowest, done = str(shared_client.base_url), 0.0, threading.Event()
     answers: list[httpx.Response] = []
