@@ -62,7 +62,7 @@ def stack(redis_server: Path) -> Iterator[Stack]:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hasty_stack(redis_server: Path) -> Iterator[Stack]:
     """Another one, for what happens when a lease has run out: its leases are short."""
     with lasting(LEASE_SECONDS) as running:
