@@ -10,10 +10,10 @@ from ffengine.spec import StudySpec
 from ffengine.study import expand
 from service.cli.output import comparison_table, err, line, out, progress_bar
 from service.client import Client
-from service.results.charts import Source
-from service.results.load import labels
 from service.results.paper_comparison import comparison
+from service.results.run_labels import run_keys
 from service.results.sentences import sentences
+from service.results.sources import Source
 from service.settings import Settings
 from service.stack.stack import Stack
 
@@ -59,12 +59,12 @@ def demo(settings: Settings, output: Path, preset: str, device: str) -> None:
 
 
 def study_sources(client: Client, job_id: str, preset: str) -> list[Source]:
-    """The results of a study's cells, read over REST."""
+    """The results of a study's runs, read over REST."""
     cells = expand(StudySpec(preset=preset))
-    children = sorted(client.jobs(parent=job_id, limit=500), key=lambda child: child.id)
-    results = [client.result(child.id) for child in children]
+    runs = sorted(client.jobs(parent=job_id, limit=500), key=lambda run: run.id)
+    results = [client.result(run.id) for run in runs]
     return [
-        Source(label, result, cell.spec)
-        for label, cell, result in zip(labels(cells), cells, results, strict=True)
+        Source(key.label, result, cell.spec, run=key)
+        for key, cell, result in zip(run_keys(cells), cells, results, strict=True)
         if isinstance(result, TrainResult | CheckResult)
     ]

@@ -165,11 +165,12 @@ def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption
 def summarise(client: Client, job: Job) -> None:
     """Measured beside published, findings, provenance."""
     from service.cli.output import comparison_table, finding_lines, line, provenance_table
-    from service.cli.remote_results import MOST_RUNS, findings_of, lines_of, results_of
+    from service.cli.remote_results import MOST_RUNS, findings_of, results_of
     from service.results.descriptions import title_of
+    from service.results.paper_comparison import comparison
 
     found = results_of(client, job)
-    comparison_table(lines_of(found), f"{title_of(job)}: measured beside arXiv 2311.05667")
+    comparison_table(comparison(found), f"{title_of(job)}: measured beside arXiv 2311.05667")
     if job.kind == "study" and len(found) == MOST_RUNS:
         line(f"the first {MOST_RUNS} runs; all of them: fflab result {job.id[-8:]} -o runs.csv")
     line()
@@ -196,14 +197,15 @@ def diff(job_ids: JobsArgument, as_json: JsonOption = False) -> None:
 
     In what their specs differ, their final figures, how these were obtained.
     """
-    from service.cli.remote_results import lines_of, results_of
+    from service.cli.remote_results import results_of
     from service.results.job_diff import JobDiff
+    from service.results.paper_comparison import comparison
 
     if len(job_ids) < 2:
         fail("name two or more jobs, as in `fflab diff last 3f2a9c1e`", EXIT_USAGE)
     with make_client() as client:
         jobs = [resolve(client, job_id) for job_id in job_ids]
-        contrast = JobDiff.of(jobs, [lines_of(results_of(client, job)) for job in jobs])
+        contrast = JobDiff.of(jobs, [comparison(results_of(client, job)) for job in jobs])
     if as_json:
         show_json(contrast.document())
     else:

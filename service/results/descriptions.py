@@ -2,12 +2,11 @@
 figures were obtained.
 """
 
-from collections.abc import Mapping
-
 from ffengine.results import Provenance
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from ffengine.text import visible
 from service.jobs import Job, JobState
+from service.results.run_labels import cell_of, params_in_words
 
 ACTIONS: dict[JobState, tuple[str, ...]] = {
     JobState.queued: ("pause", "cancel"),
@@ -44,12 +43,8 @@ def title_of(job: Job) -> str:
 
 def place_of(job: Job) -> str:
     """Where a run stands in its study's grid, in words."""
-    params = (job.place or {}).get("params")
-    if not isinstance(params, Mapping) or not params:
-        return title_of(job)
-    return visible(
-        ", ".join(f"{field.rpartition('.')[2]} {value}" for field, value in params.items())
-    )
+    cell = cell_of(job)
+    return visible(params_in_words(cell.params)) if cell and cell.params else title_of(job)
 
 
 def provenance_lines(found: Provenance | None) -> list[tuple[str, str]]:

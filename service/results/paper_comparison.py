@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from ffengine.diagnostics import UNDECIDED_SHARE
 from ffengine.results import CheckCell, CheckResult, EpochRow, Interval, Split, TrainResult
@@ -11,11 +11,7 @@ from ffengine.study import interval, interval_of
 from ffengine.theorems import THEOREMS
 from service.results.course import SPLITS, course_of
 from service.results.paper_setting import departures
-
-if TYPE_CHECKING:
-    from service.results.charts import (
-        Source,
-    )  # the command line shows lines without the charting library
+from service.results.sources import Source
 
 Verdict = Literal[
     "met",
@@ -74,7 +70,7 @@ class ComparisonRow(NamedTuple):
         return f"{self.verdict} ({self.differs})" if self.differs else self.verdict
 
 
-def comparison(sources: "Sequence[Source]") -> list[ComparisonRow]:
+def comparison(sources: Sequence[Source]) -> list[ComparisonRow]:
     """The lines of all results, checks first."""
     lines: list[ComparisonRow] = []
     for source in sources:
@@ -122,7 +118,7 @@ class _Claim(NamedTuple):
         return "open" if found.high > self.reference else "NOT met"
 
 
-def _claim(reference: float | None, source: "Source", *further: str) -> _Claim:
+def _claim(reference: float | None, source: Source, *further: str) -> _Claim:
     """What the paper says of a figure of this source.
 
     One whose spec is not at hand is of an unknown setting.
@@ -139,7 +135,7 @@ def _claim(reference: float | None, source: "Source", *further: str) -> _Claim:
     return _Claim(reference, ", ".join([*departures(spec, source.trained), *further]))
 
 
-def _of_check(source: "Source") -> list[ComparisonRow]:
+def _of_check(source: Source) -> list[ComparisonRow]:
     assert isinstance(source.result, CheckResult)  # noqa: S101 - narrows the type
     cells = source.result.cells
     groups: dict[tuple[int, str, str], list[CheckCell]] = defaultdict(list)
@@ -172,7 +168,7 @@ def _of_check(source: "Source") -> list[ComparisonRow]:
     return [line for line in lines if line is not None]
 
 
-def _of_training(source: "Source") -> list[ComparisonRow]:
+def _of_training(source: Source) -> list[ComparisonRow]:
     result = source.result
     assert isinstance(result, TrainResult)  # noqa: S101 - narrows the type
     lines: list[ComparisonRow | None] = []

@@ -3,7 +3,6 @@ what the paper reports.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ffengine.datasets import DATASETS
 from ffengine.results import CheckResult, Interval, TrainResult
@@ -12,11 +11,7 @@ from ffengine.study import interval_of
 from ffengine.theorems import THEOREMS
 from service.results.course import SPLITS, Course, Moment, course_of, rises
 from service.results.paper_setting import is_papers_setting
-
-if TYPE_CHECKING:
-    from service.results.charts import (
-        Source,
-    )  # the command line shows sentences without the charting library
+from service.results.sources import Source
 
 INPUTS: dict[Preprocess, str] = {
     "unit": "{} as they are",
@@ -33,7 +28,7 @@ BESIDE_HALF = {
 MOST_TOLD = 6  # checks, and trainings, of one study
 
 
-def sentences(sources: "Sequence[Source]") -> list[str]:
+def sentences(sources: Sequence[Source]) -> list[str]:
     """The findings of all results: how to read them, checks, then the training of each first
     layer.
     """
@@ -46,7 +41,7 @@ def sentences(sources: "Sequence[Source]") -> list[str]:
     return [_how_to_read(sources), *lines, *rest] if lines else []
 
 
-def _how_to_read(sources: "Sequence[Source]") -> str:
+def _how_to_read(sources: Sequence[Source]) -> str:
     data = ", ".join(dict.fromkeys(source.result.provenance.dataset.name for source in sources))
     counts = sorted({len(source.result.provenance.seeds) for source in sources})
     seeds = f"{' or '.join(map(str, counts))} seed{'' if counts == [1] else 's'}"
@@ -55,7 +50,7 @@ def _how_to_read(sources: "Sequence[Source]") -> str:
     return f"Data: {data}; {seeds}. {pairs}{brackets} S is the mean Hoyer sparsity."
 
 
-def _of_training(source: "Source") -> list[str]:
+def _of_training(source: Source) -> list[str]:
     """A headline, and a sentence for each way that S went."""
     assert isinstance(source.result, TrainResult)  # noqa: S101 - narrows the type
     course = course_of(source.result.curves)
@@ -176,12 +171,12 @@ def _is_beyond(found: Interval, sign: int) -> bool:
     )
 
 
-def _is_judged(source: "Source") -> bool:
+def _is_judged(source: Source) -> bool:
     spec = source.spec
     return isinstance(spec, TrainSpec | CheckSpec) and is_papers_setting(spec, source.trained)
 
 
-def _title(source: "Source") -> str:
+def _title(source: Source) -> str:
     data = source.result.provenance.dataset
     preprocess = data.preprocess
     words = next((words for name, words in INPUTS.items() if name == preprocess), preprocess)
@@ -201,12 +196,12 @@ def _title(source: "Source") -> str:
     return f"{start}, {layer}{objective}"
 
 
-def _aside(source: "Source", said: str) -> str:
+def _aside(source: Source, said: str) -> str:
     """What tells the run from others of its study, unless the sentence says it."""
     return f" ({source.label})" if source.label not in ("", said) else ""
 
 
-def _of_check(source: "Source") -> list[str]:
+def _of_check(source: Source) -> list[str]:
     """A sentence on the widest layer of a check, by the exact condition."""
     assert isinstance(source.result, CheckResult)  # noqa: S101 - narrows the type
     exact = [

@@ -11,14 +11,7 @@ from typing import Literal, NamedTuple
 import vl_convert
 
 from ffengine.text import all_visible
-from service.results.charts.drawables import (
-    ChartSource,
-    GridCell,
-    NothingToDraw,
-    PartialRun,
-    Source,
-    StudyGrid,
-)
+from service.results.charts.drawables import NothingToDraw
 from service.results.charts.epochs import (
     agreement,
     goodness,
@@ -48,6 +41,7 @@ from service.results.charts.widths import (
     theorem1_widths,
     theorem2_widths,
 )
+from service.results.sources import ChartSource, GridCell, PartialRun, Source, StudyGrid
 
 __all__ = [
     "CHARTS",

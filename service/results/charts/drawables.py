@@ -1,56 +1,11 @@
-"""What charts are drawn of: results, rows of a job that still runs, and the cells of a study."""
+"""The rows that charts are drawn of, taken from their sources."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ffengine.results import CheckCell, CheckResult, EpochRow, RunResult, StudyCell, TrainResult
-from ffengine.spec import CheckSpec, TrainSpec
-from service.results.histograms import MarginHistogram
-
-MarginReader = Callable[[], Sequence[MarginHistogram]]
-
-
-class Source(NamedTuple):
-    """One result to draw, and what tells it from the others ("" where it is the only one).
-
-    spec: what was asked for, where it is at hand. margins: reads what is kept of single samples,
-    where anything is.
-    trained: of a check of trained weights, the spec of the job that trained them, where that is at
-    hand.
-    """
-
-    label: str
-    result: RunResult
-    spec: TrainSpec | CheckSpec | None = None
-    margins: MarginReader | None = None
-    trained: TrainSpec | None = None
-
-
-class PartialRun(NamedTuple):
-    """The rows of one job that has no result yet, to draw."""
-
-    label: str
-    curves: Sequence[EpochRow] = ()
-    cells: Sequence[CheckCell] = ()
-    spec: TrainSpec | CheckSpec | None = None
-    margins: MarginReader | None = None
-
-
-class GridCell(NamedTuple):
-    """A run of a study as it stands, and its spec where that is at hand."""
-
-    found: StudyCell
-    spec: TrainSpec | CheckSpec | None = None
-
-
-class StudyGrid(NamedTuple):
-    """The cells of a study, those without figures too."""
-
-    label: str
-    cells: Sequence[GridCell]
-
-
-ChartSource = Source | PartialRun | StudyGrid
+from ffengine.results import CheckCell, CheckResult, EpochRow, TrainResult
+from ffengine.spec import TrainSpec
+from service.results.sources import ChartSource, PartialRun, Source, StudyGrid
 
 
 class NothingToDraw(LookupError):

@@ -9,14 +9,7 @@ import altair as alt
 
 from ffengine.study import interval_of
 from ffengine.theorems import THEOREMS
-from service.results.charts.drawables import (
-    ChartSource,
-    Curve,
-    NothingToDraw,
-    curve_rows,
-    curves,
-    data_names,
-)
+from service.results.charts.drawables import Curve, NothingToDraw, curve_rows, curves, data_names
 from service.results.charts.intervals import band
 from service.results.charts.style import (
     FREE_SCALE,
@@ -40,6 +33,7 @@ from service.results.charts.style import (
     share_scale,
     titled,
 )
+from service.results.sources import ChartSource
 
 if TYPE_CHECKING:
     from ffengine.results import EpochRow

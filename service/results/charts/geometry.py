@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ffengine.results import AngleRow, CheckResult
 from ffengine.theorems import THEOREMS
-from service.results.charts.drawables import ChartSource, NothingToDraw, Source, data_names
+from service.results.charts.drawables import NothingToDraw, data_names
 from service.results.charts.style import (
     BLUE,
     GREEN,
@@ -24,6 +24,7 @@ from service.results.charts.style import (
     ranged,
     titled,
 )
+from service.results.sources import ChartSource, Source
 
 CURVE = "cos θ φ(θ), scaled"
 PUSHES = ["all samples", "negative samples, +", "positive samples, −", CURVE]

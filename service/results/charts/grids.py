@@ -2,24 +2,16 @@
 as small multiples.
 """
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import altair as alt
-from pydantic import JsonValue
 
 from ffengine.results import Interval
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.theorems import THEOREMS, TheoremNumber
-from service.results.charts.drawables import (
-    ChartSource,
-    GridCell,
-    NothingToDraw,
-    StudyGrid,
-    data_names,
-)
+from service.results.charts.drawables import NothingToDraw, data_names
 from service.results.charts.intervals import band
 from service.results.charts.style import (
     GREY,
@@ -40,6 +32,8 @@ from service.results.charts.style import (
     share_scale,
     titled,
 )
+from service.results.run_labels import value_in_words
+from service.results.sources import ChartSource, GridCell, StudyGrid
 
 ENDED_WITHOUT = ("failed", "cancelled")
 MEANINGS = {"×": "failed or cancelled", "…": "not finished", "–": "without the figure"}
@@ -103,7 +97,7 @@ def has_grid(name: str, sources: Sequence[ChartSource]) -> bool:
         if isinstance(source, StudyGrid):
             fields = {key for cell in source.cells for key in cell.found.params}
             varies = any(
-                len({_worded(cell.found.params.get(field)) for cell in source.cells}) > 1
+                len({value_in_words(cell.found.params.get(field)) for cell in source.cells}) > 1
                 for field in fields
             )
             if varies and any(True for cell in source.cells for _ in _values(cell, FIGURES[name])):
@@ -220,7 +214,7 @@ def _places(grid: StudyGrid, figure: Figure) -> Iterator[Place]:
         found = [{_without_width(key): value for key, value in values.items()} for values in found]
     seen = list(dict.fromkeys(key for values in found for key in values))
     for cell, values in zip(cells, found, strict=True):
-        varied = {field: _worded(value) for field, value in cell.found.params.items()} | (
+        varied = {field: value_in_words(value) for field, value in cell.found.params.items()} | (
             {"part": cell.found.part} if parts else {}
         )
         for key in seen:
@@ -261,17 +255,6 @@ def _parsed(key: str) -> tuple[str, Dims]:
     """`ratio[width=64 split=negative]` -> ("ratio", {"width": "64", "split": "negative"})."""
     name, _, rest = key.removesuffix("]").partition("[")
     return name, dict(part.split("=", 1) for part in rest.split())
-
-
-def _worded(value: JsonValue) -> str:
-    if isinstance(value, list):
-        return " · ".join(_worded(one) for one in value)
-    if isinstance(value, Mapping):
-        return " ".join(
-            _worded(one) if key in ("name", "strategy") else f"{key} {_worded(one)}"
-            for key, one in value.items()
-        )
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _axes(places: Sequence[Place]) -> Axes:

@@ -9,13 +9,7 @@ import altair as alt
 
 from ffengine.results import EpochRow, MeasureRow, TrainResult
 from ffengine.study import interval
-from service.results.charts.drawables import (
-    ChartSource,
-    NothingToDraw,
-    Source,
-    curve_rows,
-    data_names,
-)
+from service.results.charts.drawables import NothingToDraw, curve_rows, data_names
 from service.results.charts.intervals import band
 from service.results.charts.style import (
     BLUE,
@@ -35,6 +29,7 @@ from service.results.charts.style import (
     ranged,
     titled,
 )
+from service.results.sources import ChartSource, Source
 
 KINDS = ["positive", "negative", "validation", "test"]
 KIND_COLOURS = alt.Scale(domain=KINDS, range=[BLUE, VERMILLION, PURPLE, GREEN])

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import altair as alt
 
-from service.results.charts.drawables import ChartSource, NothingToDraw, StudyGrid, data_names
+from service.results.charts.drawables import NothingToDraw, data_names
 from service.results.charts.style import (
     BLUE,
     GREEN,
@@ -23,6 +23,7 @@ from service.results.charts.style import (
     titled,
 )
 from service.results.histograms import EDGES, MarginHistogram
+from service.results.sources import ChartSource, StudyGrid
 
 METHOD_DASHES = alt.Scale(domain=["exact", "infinite width"], range=[[1, 0], [4, 3]])
 KINDS = ["positive", "negative", "all samples"]  # theorem 1 has one split

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import altair as alt
 
 from ffengine.results import COUNTED
-from service.results.charts.drawables import ChartSource
 from service.results.charts.epochs import (
     AGREEMENT,
     EPOCHS,
@@ -36,6 +35,7 @@ from service.results.charts.style import (
     share_scale,
     titled,
 )
+from service.results.sources import ChartSource
 
 COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY)  # then again, with other dashes
 DASHES = ([1, 0], [6, 3], [2, 2])

@@ -8,7 +8,7 @@ import altair as alt
 from ffengine.results import CheckCell, Interval, Split
 from ffengine.study import interval_of
 from ffengine.theorems import THEOREMS, TheoremNumber
-from service.results.charts.drawables import ChartSource, NothingToDraw, cells, data_names
+from service.results.charts.drawables import NothingToDraw, cells, data_names
 from service.results.charts.intervals import band
 from service.results.charts.style import (
     BLUE,
@@ -26,6 +26,7 @@ from service.results.charts.style import (
     share_scale,
     titled,
 )
+from service.results.sources import ChartSource
 
 METHODS = {"exact": "exact", "infinite_width": "infinite width"}
 COMPARED = {
