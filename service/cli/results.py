@@ -205,13 +205,13 @@ def diff(job_ids: JobsArgument, as_json: JsonOption = False) -> None:
         fail("name two or more jobs, as in `fflab diff last 3f2a9c1e`", EXIT_USAGE)
     with make_client() as client:
         jobs = [resolve(client, job_id) for job_id in job_ids]
-        contrast = JobDiff.of(jobs, [comparison(results_of(client, job)) for job in jobs])
+        found = JobDiff.of(jobs, [comparison(results_of(client, job)) for job in jobs])
     if as_json:
-        show_json(contrast.document())
+        show_json(found.document())
     else:
-        from service.cli.output import contrast_tables
+        from service.cli.output import diff_tables
 
-        contrast_tables(contrast)
+        diff_tables(found)
 
 
 def run(

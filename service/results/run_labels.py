@@ -25,10 +25,14 @@ class RunKey(NamedTuple):
     params: tuple[tuple[str, str], ...]
 
     @property
+    def values(self) -> dict[str, JsonValue]:
+        """The varied fields with their values."""
+        return {field: json.loads(value) for field, value in self.params}
+
+    @property
     def label(self) -> str:
         """The key in words: `slow, lr 0.5`."""
-        params = {field: json.loads(value) for field, value in self.params}
-        return ", ".join(filter(None, (self.part, params_in_words(params))))
+        return ", ".join(filter(None, (self.part, params_in_words(self.values))))
 
 
 def run_keys(cells: Sequence[Cell]) -> list[RunKey]:

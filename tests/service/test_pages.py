@@ -136,7 +136,7 @@ def test_verdicts_have_a_heading_and_a_legend_and_one_seed_has_none(
             "open",
             "open: the interval includes the paper&#39;s figure, so these seeds do not decide.",
         ),
-        (one, "one seed: no verdict", "one seed: no verdict: an interval takes two seeds or more."),
+        (one, "one seed: no verdict", "one seed: no verdict: an interval needs two seeds or more."),
     ):
         page, report = (
             client.get(f"/jobs/{job}").text,
