@@ -33,6 +33,7 @@ from ffengine.spec import (
     TrainSpec,
     digest,
 )
+from ffengine.summary_keys import ALL_LAYERS, SummaryKey
 from ffengine.text import STORED
 
 _RUN_SPEC: TypeAdapter[TrainSpec | CheckSpec] = TypeAdapter(RunSpec)
@@ -243,52 +244,50 @@ def _touches(field: str, location: tuple[int | str, ...]) -> bool:
     return field.split(".", maxsplit=1)[0] in location
 
 
-# What the children found, by figure
+# Summaries: the figures of a run, as intervals over its seeds
 
 
 def summarise(result: RunResult) -> dict[str, Interval]:
-    """Each figure of a result as an interval over its seeds.
+    """Each figure of a result as an interval over its seeds, by the text of its SummaryKey.
 
     A training run is summarised at its first and last epoch: `theorem2_ratio[layer=0 epoch=10
     split=positive]`; a check by its cells: `ratio[width=64 split=negative method=exact]`. The
     accuracy by the goodness of all layers together is `accuracy[layer=all partition=test]`; other
-    ways of telling the label name their layers and method.
+    ways to classify name their layers and method.
     """
-    groups: dict[str, list[AnyRow]] = defaultdict(list)
-    for place, figures, row in _placed(result):
-        for figure in figures:
-            groups[figure + place].append(row)
-    found = {key: interval_of(rows, key.partition("[")[0]) for key, rows in groups.items()}
-    return {key: one for key, one in found.items() if one}
+    groups: dict[SummaryKey, list[AnyRow]] = defaultdict(list)
+    for key, row in _keyed_rows(result):
+        groups[key].append(row)
+    found = {key: interval_of(rows, key.figure) for key, rows in groups.items()}
+    return {str(key): one for key, one in found.items() if one}
 
 
-def _placed(result: RunResult) -> Iterator[tuple[str, Iterable[str], AnyRow]]:
-    """The rows that are summarised, each with the place that its figures have and their names."""
+def _keyed_rows(result: RunResult) -> Iterator[tuple[SummaryKey, AnyRow]]:
+    """Each row of a result under the key of every figure that it has."""
     if isinstance(result, CheckResult):
         for cell in result.cells:
-            yield (
-                f"[width={cell.width} split={cell.split} method={cell.method}]",
-                CHECK_FIGURES,
-                cell,
-            )
+            for figure in CHECK_FIGURES:
+                key = SummaryKey(figure, width=cell.width, split=cell.split, method=cell.method)
+                yield key, cell
         return
     for row in _first_and_last(result.curves):
-        yield f"[layer={row.layer} epoch={row.epoch} split={row.split}]", TRAIN_FIGURES, row
+        for figure in TRAIN_FIGURES:
+            yield SummaryKey(figure, layer=row.layer, epoch=row.epoch, split=row.split), row
     for accuracy in result.accuracy:
-        method = "" if accuracy.method == "goodness" else f" method={accuracy.method}"
-        yield (
-            f"[{_layers_of(accuracy, result)} partition={accuracy.partition}{method}]",
-            ("accuracy",),
-            accuracy,
-        )
+        yield _accuracy_key(accuracy, result), accuracy
 
 
-def _layers_of(row: AccuracyRow, result: TrainResult) -> str:
-    if row.layer is not None:
-        return f"layer={row.layer}"
-    return (
-        "layer=all" if result.is_of_all_layers(row) else f"layers={'+'.join(map(str, row.layers))}"
+def _accuracy_key(row: AccuracyRow, result: TrainResult) -> SummaryKey:
+    key = SummaryKey(
+        "accuracy",
+        partition=row.partition,
+        method=None if row.method == "goodness" else row.method,
     )
+    if row.layer is not None:
+        return key._replace(layer=row.layer)
+    if result.is_of_all_layers(row):
+        return key._replace(layer=ALL_LAYERS)
+    return key._replace(layers=row.layers)
 
 
 def _first_and_last(rows: Iterable[EpochRow]) -> list[EpochRow]:
