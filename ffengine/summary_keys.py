@@ -1,8 +1,8 @@
 """The keys of a summary: `ratio[width=64 split=negative method=exact]` as text and as fields."""
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-ALL_LAYERS = "all"
+ALL_LAYERS: Final = "all"
 
 
 class SummaryKey(NamedTuple):

@@ -8,29 +8,33 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import altair as alt
 
 from ffengine.study import interval_of
-from ffengine.theorems import THEOREMS
 from service.results.charts.drawables import Curve, NothingToDraw, curve_rows, curves, data_names
 from service.results.charts.intervals import band
 from service.results.charts.style import (
+    CHANCE,
     FREE_SCALE,
     GREY_LEGEND,
     LEGEND,
     MOST_PANELS,
+    PAPER,
     SPARSITY_AXIS,
     SPARSITY_NOTE,
-    SPLIT_COLOURS,
     SPLIT_DASHES,
-    SPLIT_SHAPES,
     AnyChart,
     Record,
     Reference,
     counted,
+    drawn_note,
     in_panels,
+    interval_note,
+    interval_tooltips,
     labels_of,
     panels_note,
     ranged,
     reference_line,
     share_scale,
+    split_colour,
+    split_shape,
     titled,
 )
 from service.results.sources import ChartSource
@@ -53,10 +57,6 @@ EPOCHS = alt.X(
     axis=alt.Axis(tickMinStep=1, format="d", grid=False, labelOverlap=True),
 )
 MARKED_POINTS = 60  # more are a line without points
-PUBLISHED = THEOREMS[1].published
-PAPER = Reference(PUBLISHED, "paper", f"dashed: the paper, more than {PUBLISHED:g}")
-HALF = Reference(0.5, "paper", "dashed: the paper, more than one half")
-COIN = Reference(0.5, "coin", "dashed: one half, what a coin would agree")
 
 
 class Style(NamedTuple):
@@ -67,9 +67,9 @@ class Style(NamedTuple):
     reference: Reference | None = None
 
 
-THEOREM_1 = Style("Theorem 1 while training", "satisfied / live samples", PAPER)
-THEOREM_2 = Style("Theorem 2 while training", "satisfied / live samples", HALF)
-AGREEMENT = Style("Predicted sign of dS = observed sign", "share of decided live samples", COIN)
+THEOREM_1 = Style("Theorem 1 while training", "satisfied / live samples", PAPER[1])
+THEOREM_2 = Style("Theorem 2 while training", "satisfied / live samples", PAPER[2])
+AGREEMENT = Style("Predicted sign of dS = observed sign", "share of decided live samples", CHANCE)
 SPARSITY = Style("Sparsity while training", SPARSITY_AXIS)
 GOODNESS = Style("Goodness while training", "mean goodness G")
 
@@ -138,7 +138,7 @@ def goodness_style(sources: Sequence[ChartSource]) -> Style:
     if not thresholds:
         return GOODNESS
     found = ", ".join(f"{value:g}" for value in sorted(thresholds))
-    line = Reference(0.0, "threshold", f"dashed: the objective's threshold, {found}")
+    line = Reference(0.0, "threshold", f"the objective's threshold, {found}")
     return GOODNESS._replace(axis="mean goodness G, less the threshold", reference=line)
 
 
@@ -183,14 +183,14 @@ def _layers(
     tells something else.
     """
     dash = dash or alt.StrokeDash("split:N", scale=SPLIT_DASHES, title=None, legend=LEGEND)
-    shape = shape or alt.Shape("split:N", scale=SPLIT_SHAPES, title=None, legend=LEGEND)
+    shape = shape or split_shape()
     y = alt.Y("mean:Q", title=style.axis, scale=scale)
     extra = (
         [alt.Tooltip("what:N", title=" ")] if any("what" in record for record in records) else []
     )
     base = alt.Chart().encode(
         x=EPOCHS,
-        color=alt.Color("split:N", scale=SPLIT_COLOURS, title=None, legend=LEGEND),
+        color=split_colour(),
         detail="what:N" if extra else alt.Undefined,
     )
     tooltip = [
@@ -198,9 +198,7 @@ def _layers(
         "split:N",
         *extra,
         "epoch:Q",
-        alt.Tooltip("mean:Q", format=".4f"),
-        alt.Tooltip("low:Q", format=".4f"),
-        alt.Tooltip("high:Q", format=".4f"),
+        *interval_tooltips(),
         "seeds:Q",
         "samples:Q",
     ]
@@ -268,17 +266,12 @@ def caption_of(
     """What is drawn, and how its band was made."""
     seeds = max(int(record["seeds"] or 0) for record in records)
     per_point = ranged((int(record["samples"] or 0) for record in records), "sample")
-    how = (
-        "the wider of Student's (seeds) and Wilson's (samples)"
-        if shares
-        else "Student's over seeds"
-    )
     stride = max(int(record["stride"] or 1) for record in records)
-    drawn = f"{data_names(sources)}; mean over {counted(seeds, 'seed')}; {per_point} a point"
+    mean = f"mean over {counted(seeds, 'seed')}"
     return [
-        drawn.removeprefix("; "),
-        f"band: 95 % interval, {how}" if seeds > 1 else "one seed: no interval",
-        style.reference.meaning if style and style.reference else "",
+        drawn_note(data_names(sources), mean, f"{per_point} per point"),
+        interval_note("band", seeds, shares=shares),
+        style.reference.note if style and style.reference else "",
         f"one in {stride} measured epochs is drawn" if stride > 1 else "",
         SPARSITY_NOTE if style and style.axis == SPARSITY_AXIS else "",
         panels_note(len({curve.label for curve in curves(sources)})),

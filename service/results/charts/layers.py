@@ -23,7 +23,9 @@ from service.results.charts.style import (
     AnyChart,
     Record,
     counted,
+    drawn_note,
     in_panels,
+    interval_note,
     labels_of,
     panels_note,
     ranged,
@@ -122,10 +124,10 @@ def _caption(
     seeds = max(int(record["seeds"] or 0) for record in records)
     held_out = [kind for kind in kinds if kind in ("validation", "test")]
     samples = ranged((int(record["samples"] or 0) for record in records), "live sample")
-    drawn = f"{data_names(sources)}; mean over {counted(seeds, 'seed')}; {samples} a point"
+    mean = f"mean over {counted(seeds, 'seed')}"
     return [
-        drawn.removeprefix("; "),
-        "bars: 95 % interval, Student's over seeds" if seeds > 1 else "one seed: no interval",
+        drawn_note(data_names(sources), mean, f"{samples} per point"),
+        interval_note("bars", seeds, shares=False),
         f"{' and '.join(held_out)}: samples that were held out, under their true labels"
         if held_out
         else "",
