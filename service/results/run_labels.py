@@ -24,6 +24,14 @@ class RunKey(NamedTuple):
     part: str
     params: tuple[tuple[str, str], ...]
 
+    @classmethod
+    def of(cls, part: str, params: Mapping[str, JsonValue]) -> "RunKey":
+        """The key of a run with these varied fields."""
+        return cls(
+            part,
+            tuple((field, json.dumps(value, sort_keys=True)) for field, value in params.items()),
+        )
+
     @property
     def values(self) -> dict[str, JsonValue]:
         """The varied fields with their values."""
@@ -41,15 +49,12 @@ def run_keys(cells: Sequence[Cell]) -> list[RunKey]:
     Arguments:
         cells: all runs of the study that are shown together.
     """
-    params = [
-        tuple((field, json.dumps(value, sort_keys=True)) for field, value in cell.params.items())
-        for cell in cells
-    ]
+    keys = [RunKey.of("", cell.params) for cell in cells]
     kinds = [cell.spec.kind for cell in cells]
-    alike = Counter(zip(params, kinds, strict=True))
+    alike = Counter(zip(keys, kinds, strict=True))
     return [
-        RunKey(cell.part if alike[varied, kind] > 1 else "", varied)
-        for cell, varied, kind in zip(cells, params, kinds, strict=True)
+        key._replace(part=cell.part) if alike[key, kind] > 1 else key
+        for cell, key, kind in zip(cells, keys, kinds, strict=True)
     ]
 
 
