@@ -1,4 +1,4 @@
-"""Studies: a grid becomes runs, and the runs' results become means with intervals over seeds."""
+"""Studies: a grid expands to runs, and the results of runs are summarised over seeds."""
 
 import itertools
 import math
@@ -52,7 +52,7 @@ CHECK_FIGURES = ("ratio", "observed_increase_ratio", "agreement")
 
 
 class GridError(ValueError):
-    """A study cannot be expanded: `pointer` says where in the spec, the message what is wrong."""
+    """A study cannot be expanded. The message says why, `pointer` where in the spec."""
 
     def __init__(self, pointer: str, message: str) -> None:
         super().__init__(message)
@@ -60,7 +60,7 @@ class GridError(ValueError):
 
 
 class Cell(NamedTuple):
-    """One run of a study: the part and grid point that it comes from, and its complete spec."""
+    """One run of a study: its part, its point of the grid, and its complete spec."""
 
     part: str
     params: dict[str, JsonValue]
@@ -70,8 +70,11 @@ class Cell(NamedTuple):
 def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell]:
     """All runs of a study, in the order of its parts and grids.
 
-    `context` is that of validation, see ELSEWHERE. Raises GridError where a preset or a field is
-    unknown, a value is refused, or there are too many cells.
+    Arguments:
+        context: of the validation, see STORED.
+
+    Raises GridError where a preset or a field is unknown, a value is refused, or there are too many
+    cells.
     """
     parts = parts_of(study, context)
     count = sum(math.prod(len(values) for values in part.grid.values()) for part in parts.values())
@@ -88,11 +91,11 @@ def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell
 
 
 def resolved(study: StudySpec, context: dict[str, str] | None = None) -> StudySpec:
-    """The same study as what runs: its base or its parts with every default, what was given beside
-    a preset applied, its name a label.
+    """The same study written out: every default is in its base or parts, a preset is looked up, and
+    the fields given with the preset are applied. The name of the preset stays as a label.
 
-    It has the same cells, whatever becomes of the preset and of the defaults. Raises GridError
-    where there is no such preset.
+    The cells stay the same even if the preset or the defaults change later. Raises GridError where
+    there is no such preset.
     """
     parts = parts_of(study, context)
     written = {
@@ -107,7 +110,7 @@ def resolved(study: StudySpec, context: dict[str, str] | None = None) -> StudySp
 def written_out(
     spec: TrainSpec | CheckSpec | StudySpec, context: dict[str, str] | None = None
 ) -> TrainSpec | CheckSpec | StudySpec:
-    """The spec as what runs: a study resolved, any other as it is.
+    """The spec with a study resolved; any other spec as it is.
 
     Raises GridError as `resolved` does.
     """
@@ -115,7 +118,7 @@ def written_out(
 
 
 def is_resolved(study: StudySpec) -> bool:
-    """Whether the study is written out, so that it does not depend on presets and defaults."""
+    """Whether the study is written out, so that later presets and defaults do not change it."""
     try:
         return digest(resolved(study, STORED)) == digest(study)
     except GridError:
@@ -123,9 +126,7 @@ def is_resolved(study: StudySpec) -> bool:
 
 
 def parts_of(study: StudySpec, context: dict[str, str] | None = None) -> dict[str, StudyPart]:
-    """The named parts of a study after its preset is looked up and its own fields override the
-    preset's.
-    """
+    """The parts of a study by name; the fields of the study override those of its preset."""
     if study.preset is None:
         return study.parts or {"": StudyPart.model_construct(base=study.base, grid=study.grid)}
     given = study.model_fields_set
@@ -173,8 +174,8 @@ def overridden(
 
 
 def merged(base: Entry, changes: Entry) -> dict[str, JsonValue]:
-    """The document of `base` with what was set in `changes`; another choice of a catalogue takes
-    the place of the whole one.
+    """The document of `base` with the fields that are set in `changes`; a different entry of a
+    catalogue replaces the whole entry.
     """
     document: dict[str, JsonValue] = base.model_dump(mode="json")
     for name in changes.model_fields_set:
@@ -203,8 +204,9 @@ def with_params(
     pointer: str,
     context: dict[str, str] | None,
 ) -> TrainSpec | CheckSpec:
-    """The base spec with dotted fields set; GridError names the field that is unknown or the value
-    that is refused.
+    """The base spec with dotted fields set.
+
+    Raises GridError with the field that is unknown or the value that is refused.
     """
     document: dict[str, JsonValue] = base.model_dump(mode="json")
     for field, value in params.items():
@@ -220,9 +222,7 @@ def with_params(
 
 
 def set_dotted(document: dict[str, JsonValue], field: str, value: JsonValue, pointer: str) -> None:
-    """Set `a.b.c` in nested objects; a new discriminator value drops the other entry's
-    parameters.
-    """
+    """Set `a.b.c` in nested objects; a new name or strategy drops the old entry's parameters."""
     *parents, last = field.split(".")
     for parent in parents:
         inner = document.get(parent)
@@ -336,8 +336,8 @@ T_975 = (
 
 
 def interval_of(rows: Sequence[AnyRow], figure: str) -> Interval | None:
-    """The interval of a figure over rows that differ by their seed alone; None where none of them
-    has it.
+    """The interval of a figure over rows that differ only in their seed; None where no row has the
+    figure.
     """
     found = [row for row in rows if getattr(row, figure) is not None]
     if not found:
@@ -351,15 +351,16 @@ def interval_of(rows: Sequence[AnyRow], figure: str) -> Interval | None:
 def interval(
     values: Sequence[float], *, share: bool = False, samples: Sequence[int] = ()
 ) -> Interval:
-    """Mean over seeds with its 95 % confidence interval: the one that tables, charts, files and
-    summaries all have.
+    """Mean over seeds with its 95 % confidence interval, the same in tables, charts, files and
+    summaries.
 
-    Seeds are independent, so it is Student's t over them; a single value has no bounds. `share`:
-    the values lie within 0 and 1,
-    and so do the bounds. `samples`: each value is a share of so many samples, and the interval is
-    at least Wilson's over all of
-    them: seeds that happen to agree, as when no sample of any seed fails, would have an interval of
-    no width.
+    Seeds are independent, so the interval is Student's t over them. A single value has no bounds.
+
+    Arguments:
+        share: whether the values lie within 0 and 1; then so do the bounds.
+        samples: for shares of counted samples, the number of samples of each value. The interval is
+            then at least Wilson's over all of them: where all seeds agree, as when no sample fails,
+            Student's interval has no width.
     """
     mean = float(np.mean(values))
     if len(values) == 1:
@@ -385,8 +386,8 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 
 def student_t(degrees: int) -> float:
-    """The 0.975 quantile of Student's t; beyond the table by the Cornish-Fisher expansion, exact to
-    1e-5 there.
+    """The 0.975 quantile of Student's t; above 30 degrees of freedom by the Cornish-Fisher
+    expansion, which is exact to 1e-5 there.
     """
     if degrees <= len(T_975):
         return T_975[degrees - 1]
@@ -395,7 +396,7 @@ def student_t(degrees: int) -> float:
 
 
 def study_cell(cell: Cell, *, job: str | None, state: str, result: RunResult | None) -> StudyCell:
-    """What a study reports of one cell; `result` is None while or where there is none."""
+    """What a study reports about one cell; `result` is None as long as the run has none."""
     return StudyCell(
         part=cell.part,
         params=cell.params,

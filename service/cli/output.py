@@ -4,7 +4,7 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from string import ascii_uppercase
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from ffengine.text import visible
 from service.jobs import TERMINAL, Job, JobState
 from service.results.descriptions import (
     ACTIONS,
+    age,
     duration,
     provenance_lines,
     short_digest,
@@ -41,8 +42,8 @@ Cell = str | Text
 
 
 class Screen(Console):
-    """A console that shows a mark in the place of what a terminal would obey: names come from
-    whoever submits.
+    """A console that shows control characters as marks: names come from other people, and a
+    terminal would obey them.
     """
 
     def render(
@@ -61,7 +62,7 @@ err = Screen(highlight=False, markup=False, emoji=False, stderr=True)
 
 
 class Follow(Protocol):
-    """Told of a job's progress."""
+    """Called with a job whenever its progress changes."""
 
     def __call__(self, job: Job) -> None: ...
 
@@ -73,7 +74,11 @@ def table(
     title: str | None = None,
     right: Sequence[int] = (),
 ) -> None:
-    """A table; in a pipe tab-separated lines."""
+    """Print a table; in a pipe, tab-separated lines.
+
+    Arguments:
+        right: the numbers of the columns that are aligned right.
+    """
     if not out.is_terminal:
         for row in [columns, *rows]:
             sys.stdout.write("\t".join(visible(str(cell)) for cell in row) + "\n")
@@ -92,12 +97,12 @@ def table(
 
 
 def line(text: Cell = "") -> None:
-    """One line, whatever its length."""
+    """Print one line, however long."""
     out.print(text, soft_wrap=True)
 
 
 def jobs_table(jobs: Sequence[Job]) -> None:
-    """A line for each job; in a pipe all columns with times as in JSON."""
+    """Print a line for each job; in a pipe, all columns, with times as in JSON."""
     named = not out.is_terminal or any(job.submitted_by for job in jobs)
     columns = [column for column in JOB_COLUMNS if named or column != "by"]
     rows = [[_job_cell(job, column) for column in columns] for job in jobs]
@@ -122,8 +127,10 @@ def _job_cell(job: Job, column: str) -> Cell:
 
 
 def job_lines(job: Job, page: str) -> None:
-    """Everything about one job, a line for each fact; last its page, and what can be done with
-    it.
+    """Print all facts about one job; the last ones are its page and the commands that make sense.
+
+    Arguments:
+        page: the address of the job's page.
     """
     facts: dict[str, Cell | None] = {
         "id": job.id,
@@ -161,7 +168,7 @@ def job_lines(job: Job, page: str) -> None:
 
 
 def next_actions(job: Job) -> list[str]:
-    """The commands that make sense for the job as it is."""
+    """The commands that make sense in the job's present state."""
     if job.state == JobState.succeeded:
         return ["result", "log"]
     return [*(["log"] if job.state in TERMINAL else ["watch"]), *ACTIONS[job.state]]
@@ -170,7 +177,7 @@ def next_actions(job: Job) -> list[str]:
 def comparison_table(
     comparison: Sequence[ComparisonRow], title: str, *, explained: bool = True
 ) -> None:
-    """Measured beside published; where `explained`, also what the verdicts mean."""
+    """Print measured beside published; where `explained`, also what the verdicts mean."""
     rows = [
         [
             row.quantity,
@@ -194,7 +201,7 @@ def comparison_table(
 
 
 def diff_tables(diff: JobDiff) -> None:
-    """Jobs side by side; in a pipe one table whose first column names the part."""
+    """Print jobs side by side; in a pipe, one table whose first column names the part."""
     if out.is_terminal:
         _diff_on_a_terminal(diff)
     else:
@@ -232,7 +239,7 @@ def _figure(row: ComparisonRow | None) -> str:
 
 
 def finding_lines(findings: Sequence[Diagnostic]) -> None:
-    """What was found, how bad it is, and what to try."""
+    """Print each finding: its severity, what was found, and what to try."""
     for finding in findings:
         line(
             Text.assemble(
@@ -244,16 +251,16 @@ def finding_lines(findings: Sequence[Diagnostic]) -> None:
 
 
 def provenance_table(job: Job) -> None:
-    """How the figures were obtained."""
+    """Print how the figures were obtained."""
     for name, text in provenance_lines(job.provenance):
         line(Text.assemble((f"{name:<12} ", "dim"), text))
 
 
 @contextmanager
 def progress_bar(console: Console = out) -> Iterator[Follow]:
-    """A progress bar on a terminal, a line for each change in a pipe."""
+    """Show progress: a bar on a terminal, a line for each change in a pipe."""
     if not console.is_terminal:
-        yield _telling(console)
+        yield _progress_lines(console)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -276,34 +283,25 @@ def progress_bar(console: Console = out) -> Iterator[Follow]:
         yield show
 
 
-def _telling(console: Console) -> Follow:
-    seen: set[str] = set()
+def _progress_lines(console: Console) -> Follow:
+    printed: set[str] = set()
 
-    def tell(job: Job) -> None:
-        # each once, and not each percent: a study says how many of its runs have ended
-        said = f"{job.state.value} {job.progress.message}"
-        if said not in seen:
-            seen.add(said)
+    def show(job: Job) -> None:
+        # a line for each state and message, not for each percent: a study has hundreds of runs
+        change = f"{job.state.value} {job.progress.message}"
+        if change not in printed:
+            printed.add(change)
             console.file.write(
                 visible(f"{job.state.value} {job.progress.fraction:.0%} {job.progress.message}")
                 + "\n"
             )
             console.file.flush()
 
-    return tell
-
-
-def age(moment: datetime) -> str:
-    """How long ago, in the largest unit that fits."""
-    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+    return show
 
 
 def coloured(state: str) -> Text:
-    """A state in its colour."""
+    """The name of a state in its colour."""
     return Text(state, STYLES[state])
 
 

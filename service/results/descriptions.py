@@ -2,6 +2,7 @@
 its figures were obtained.
 """
 
+from datetime import UTC, datetime
 from typing import Literal
 
 from ffengine.results import Provenance
@@ -99,3 +100,8 @@ def duration(seconds: float) -> str:
         if seconds >= 1.5 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def age(moment: datetime) -> str:
+    """How long ago a moment was; 0 s where another machine's clock is ahead."""
+    return f"{duration(max(0.0, (datetime.now(UTC) - moment).total_seconds()))} ago"

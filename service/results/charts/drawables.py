@@ -1,4 +1,4 @@
-"""The rows that charts are drawn of, taken from their sources."""
+"""The rows that charts draw, taken from their sources."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ class NothingToDraw(LookupError):
 
 
 class Curve(NamedTuple):
-    """The rows of one layer of one result, and what tells it from the others."""
+    """The rows of one layer of one result, with a label."""
 
     label: str
     rows: Sequence[EpochRow]
@@ -21,7 +21,7 @@ class Curve(NamedTuple):
 
 
 def curves(sources: Sequence[ChartSource]) -> Iterator[Curve]:
-    """Each layer of each training run; its number is in the label where there are several."""
+    """The curve of each layer of each training run; where there are several, its label names it."""
     for source in sources:
         rows = curve_rows(source)
         spec = (
@@ -38,7 +38,7 @@ def curves(sources: Sequence[ChartSource]) -> Iterator[Curve]:
 
 
 def curve_rows(source: ChartSource) -> Sequence[EpochRow]:
-    """The rows of a training run, or none."""
+    """The rows of a training run; none of any other source."""
     if isinstance(source, PartialRun):
         return source.curves
     return (
@@ -54,7 +54,7 @@ def cells(sources: Sequence[ChartSource]) -> list[tuple[str, CheckCell]]:
 
 
 def check_cells(source: ChartSource) -> Sequence[CheckCell]:
-    """The cells of a check, or none."""
+    """The cells of a check; none of any other source."""
     if isinstance(source, PartialRun):
         return source.cells
     return (
@@ -65,7 +65,7 @@ def check_cells(source: ChartSource) -> Sequence[CheckCell]:
 
 
 def data_names(sources: Sequence[ChartSource]) -> str:
-    """The names of the data sets."""
+    """The names of the data sets, with commas between them."""
     names = (name for source in sources for name in _data(source))
     return ", ".join(dict.fromkeys(names))
 

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
@@ -14,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 
 from ffengine.text import visible
 from ffengine.version import VERSION
-from service.results.descriptions import duration, place_of, title_of
+from service.results.descriptions import age, duration, place_of, title_of
 from service.web import problems
 from service.web.dependencies import InState
 
@@ -76,12 +75,6 @@ def page(template: str, request: Request, status: int = 200, **values: Any) -> R
     return Response(
         visible(text, keep="\n\t"), status, headers=HEADERS, media_type="text/html; charset=utf-8"
     )
-
-
-def age(at: datetime) -> str:
-    """How long ago that was, in words."""
-    seconds = (datetime.now(UTC) - at).total_seconds()
-    return "just now" if seconds < 10 else f"{duration(seconds)} ago"
 
 
 @files.get("/static/{name}")
