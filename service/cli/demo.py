@@ -1,4 +1,4 @@
-"""`fflab demo`: the paper's study through the whole stack, from nothing to a report, in minutes."""
+"""`fflab demo`: run the paper's study in the whole stack and write a report, in minutes."""
 
 import json
 import tempfile
@@ -19,11 +19,10 @@ from service.stack.stack import Stack
 
 
 def demo(settings: Settings, output: Path, preset: str, device: str) -> None:
-    """Start the stack in a temporary home, run a preset over REST, stop the stack; write report and
-    result.
+    """Start the stack in a temporary home, run a preset over REST, write report and result.
 
     Prints what was found: sentences first, then the table. Progress goes to standard error. Raises
-    StackError, FflabError and OSError, each with one line.
+    StackError, FflabError and OSError, each with a message of one line.
     """
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fflab-demo-") as home:

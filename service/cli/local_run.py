@@ -1,4 +1,4 @@
-"""`fflab run`: a spec in this process, without a service."""
+"""`fflab run`: run a spec in this process, without a service."""
 
 import hashlib
 import json
@@ -63,8 +63,8 @@ def run_here(
 
 
 class LocalRun:
-    """Runs in this process, telling their progress unless they are to be quiet; keeps the weights
-    of the last training run.
+    """Runs in this process. Prints progress unless `quiet`; keeps the weights of the last training
+    run.
     """
 
     def __init__(self, device: str, quiet: bool) -> None:
@@ -91,7 +91,7 @@ class LocalRun:
         return result, [Source("", result, spec)]
 
     def study(self, spec: StudySpec) -> tuple[StudyResult, list[Source]]:
-        """All cells of a study, one after the other."""
+        """All runs of a study, one after the other."""
         cells, sources = [], []
         expanded = expand(spec)
         for cell, key in zip(expanded, run_keys(expanded), strict=True):
@@ -105,9 +105,7 @@ class LocalRun:
     def check_imported(
         self, spec: TrainSpec | CheckSpec | StudySpec, file: Path
     ) -> tuple[RunResult, list[Source]]:
-        """A check at weights that were exported; the first layer's, unless the spec's `at` names
-        another.
-        """
+        """A check of exported weights: of the first layer, unless the spec's `at` names another."""
         if not isinstance(spec, CheckSpec):
             raise SpecError("--weights: the weights of a file are for a check")
         data = file.read_bytes()

@@ -1,5 +1,5 @@
-"""Result rows -> charts, one function a chart: the same pictures for the page, the report, the
-command line and the API.
+"""Charts of results, one function a chart: the same for the page, the report, the command line and
+the API.
 """
 
 import html
@@ -70,8 +70,7 @@ MEDIA_TYPES: dict[ChartFormat, str] = {
 }
 
 
-# what JSON has to be without within a script: it could end there, and a line of it before the
-# line's end
+# characters that end a script, or a line of it, and so may not stand in JSON within a script
 ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -81,8 +80,7 @@ PAGE = """<!DOCTYPE html>
 <body><div id="chart"></div>
 <script>vegaEmbed("#chart", {specification}, {options});</script></body></html>
 """
-# ast: without it the library would have to make code of expressions, which the policy of the answer
-# does not allow
+# ast: the library interprets expressions; compiling them to code is refused by the page's policy
 OPTIONS = {
     "renderer": "svg",
     "ast": True,
@@ -91,8 +89,8 @@ OPTIONS = {
 
 
 class ChartEntry(NamedTuple):
-    """A chart: its name, what it shows, how it is drawn, and whether the results have rows for
-    it.
+    """A chart: its name, what it shows, the function that draws it, and whether results have rows
+    for it.
     """
 
     name: str
@@ -104,7 +102,7 @@ class ChartEntry(NamedTuple):
 def render(name: str, sources: Sequence[ChartSource], fmt: ChartFormat) -> bytes:
     """A chart as bytes.
 
-    KeyError for an unknown name, NothingToDraw where the results have no rows for it.
+    Raises KeyError for an unknown name, NothingToDraw where the results have no rows for it.
     """
     specification = _specification(CHARTS[name].draw(sources))
     if fmt == "json":
@@ -124,22 +122,23 @@ def render(name: str, sources: Sequence[ChartSource], fmt: ChartFormat) -> bytes
 
 @cache
 def library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, which takes a second to put together; of the
-    library that draws the pictures.
+    """Vega, Vega-Lite and Vega-Embed as one script, in the versions that draw the other formats. It
+    takes a second to build.
     """
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _specification(chart: AnyChart) -> str:
-    """The chart as JSON, its texts without what cannot be seen: an image has to be XML first, and
-    what is no XML ends the process.
+    """The chart as JSON without invisible characters: an SVG may not contain them, and the renderer
+    ends the process where one does.
     """
     return json.dumps(all_visible(chart.to_dict()), sort_keys=True)
 
 
 def overlay(name: str, sources: Sequence[ChartSource]) -> bytes:
-    """The specification of a chart of several jobs: curves over each other, everything else in
-    panels. Raises as render does.
+    """The specification of a chart of several jobs: curves share one plot, others have panels.
+
+    Raises as `render` does.
     """
     return (
         _specification(overlaid(name, sources)).encode()

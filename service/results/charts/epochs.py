@@ -1,4 +1,4 @@
-"""Charts over the epochs of training, each with a band over seeds and samples."""
+"""Charts over the epochs of training, each with the band of its 95 % interval."""
 
 import math
 from collections import defaultdict
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import altair as alt
 
+from ffengine.objectives import Thresholded
 from ffengine.study import interval_of
 from service.results.charts.drawables import Curve, NothingToDraw, curve_rows, curves, data_names
 from service.results.charts.intervals import band
@@ -50,13 +51,13 @@ Figure = Literal[
     "sparsity",
     "goodness",
 ]
-MOST_POINTS, ALL_POINTS = 400, 8_000  # drawn of one series, and of all
+MOST_POINTS, ALL_POINTS = 400, 8_000  # drawn of one series, and of all together
 EPOCHS = alt.X(
     "epoch:Q",
     title="epoch",
     axis=alt.Axis(tickMinStep=1, format="d", grid=False, labelOverlap=True),
 )
-MARKED_POINTS = 60  # more are a line without points
+MARKED_POINTS = 60  # a line of more epochs has no points
 
 
 class Style(NamedTuple):
@@ -75,20 +76,20 @@ GOODNESS = Style("Goodness while training", "mean goodness G")
 
 
 def theorem1(sources: Sequence[ChartSource]) -> AnyChart:
-    """Share of samples that meet theorem 1's condition if their batch's goodness were lowered,
-    epoch by epoch.
+    """Share of samples that satisfy theorem 1's condition, by epoch: their sparsity would rise if
+    the goodness of their batch were lowered.
     """
     return _shares(sources, "theorem1_ratio", THEOREM_1)
 
 
 def theorem2(sources: Sequence[ChartSource]) -> AnyChart:
-    """Share of samples that meet the condition along the training step, epoch by epoch."""
+    """Share of samples that satisfy theorem 2's condition along the training step, by epoch."""
     return _shares(sources, "theorem2_ratio", THEOREM_2)
 
 
 def prediction(sources: Sequence[ChartSource]) -> AnyChart:
-    """Share of samples whose sparsity is predicted to rise, beside the share whose sparsity does
-    rise in the real step.
+    """Share of samples whose sparsity is predicted to rise, and share of samples whose sparsity
+    rises in the real step.
     """
     predicted = [
         {**record, "what": "predicted"} for record in records_of(sources, "theorem2_ratio")
@@ -116,24 +117,22 @@ def prediction(sources: Sequence[ChartSource]) -> AnyChart:
 
 
 def agreement(sources: Sequence[ChartSource]) -> AnyChart:
-    """How often the predicted sign of the change of S is the one that a real step makes, epoch by
-    epoch.
-    """
+    """How often the predicted sign of the change of sparsity is that of a real step, by epoch."""
     return _shares(sources, "agreement", AGREEMENT)
 
 
 def sparsity(sources: Sequence[ChartSource]) -> AnyChart:
-    """Mean Hoyer sparsity of both splits, epoch by epoch."""
+    """Mean Hoyer sparsity of positive and of negative samples, by epoch."""
     return _means(sources, "sparsity", SPARSITY)
 
 
 def goodness(sources: Sequence[ChartSource]) -> AnyChart:
-    """Mean goodness of both splits, less the objective's threshold, epoch by epoch."""
+    """Mean goodness of positive and negative samples, less the objective's threshold, by epoch."""
     return _means(sources, "goodness", goodness_style(sources))
 
 
 def goodness_style(sources: Sequence[ChartSource]) -> Style:
-    """Where objectives have a threshold, it is the line at 0."""
+    """The style of the chart of goodness, with a line at 0 where objectives have a threshold."""
     thresholds = _thresholds(sources)
     if not thresholds:
         return GOODNESS
@@ -179,8 +178,8 @@ def _layers(
     dash: alt.StrokeDash | None = None,
     shape: alt.Shape | None = None,
 ) -> AnyChart:
-    """A line with its band for each split; the line's pattern tells the splits apart too, unless it
-    tells something else.
+    """A line with its band for each split; the dashes of the line are those of the split, unless
+    `dash` gives them another meaning.
     """
     dash = dash or alt.StrokeDash("split:N", scale=SPLIT_DASHES, title=None, legend=LEGEND)
     shape = shape or split_shape()
@@ -218,7 +217,7 @@ def _layers(
 def records_of(sources: Sequence[ChartSource], figure: Figure) -> list[Record]:
     """One record for each series, split and drawn epoch.
 
-    NothingToDraw where no epoch has a value.
+    Raises NothingToDraw where no epoch has a value.
     """
     found: dict[str, list[Curve]] = defaultdict(list)
     for curve in curves(sources):
@@ -263,7 +262,7 @@ def caption_of(
     *,
     shares: bool,
 ) -> list[str]:
-    """What is drawn, and how its band was made."""
+    """The caption: what is drawn, and how the bands were made."""
     seeds = max(int(record["seeds"] or 0) for record in records)
     per_point = ranged((int(record["samples"] or 0) for record in records), "sample")
     stride = max(int(record["stride"] or 1) for record in records)
@@ -283,5 +282,5 @@ def _thresholds(sources: Sequence[ChartSource]) -> set[float]:
     return {
         curve.spec.objective.offset(curve.spec.network.widths[curve.rows[0].layer])
         for curve in curves(sources)
-        if curve.spec and hasattr(curve.spec.objective, "threshold")
+        if curve.spec and isinstance(curve.spec.objective, Thresholded)
     }

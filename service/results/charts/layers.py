@@ -1,5 +1,5 @@
-"""Sparsity by layer: of networks with more than one, before and after training, and on samples they
-have not seen.
+"""Sparsity by layer of networks with several layers, before and after training, also on held-out
+samples.
 """
 
 from collections import defaultdict
@@ -41,8 +41,8 @@ STAGE_DASHES = alt.Scale(domain=STAGES, range=[[2, 3], [1, 0]])
 
 
 def layers(sources: Sequence[ChartSource]) -> AnyChart:
-    """Mean Hoyer sparsity of each layer before and after training, of both splits and of samples
-    that were held out.
+    """Mean Hoyer sparsity of each layer before and after training, of positive, negative and
+    held-out samples.
     """
     records = [record for source in sources if is_deep(source) for record in _records(source)]
     if not records:
@@ -88,7 +88,7 @@ def layers(sources: Sequence[ChartSource]) -> AnyChart:
 
 
 def is_deep(source: ChartSource) -> bool:
-    """Whether it is a training run of several layers."""
+    """Whether the source is a training run of several layers."""
     return len({row.layer for row in curve_rows(source)}) > 1
 
 
@@ -128,9 +128,7 @@ def _caption(
     return [
         drawn_note(data_names(sources), mean, f"{samples} per point"),
         interval_note("bars", seeds, shares=False),
-        f"{' and '.join(held_out)}: samples that were held out, under their true labels"
-        if held_out
-        else "",
+        f"{' and '.join(held_out)}: held-out samples under their true labels" if held_out else "",
         SPARSITY_NOTE,
         panels_note(len(labels_of(records))),
     ]

@@ -1,4 +1,4 @@
-"""How the margins of single samples are distributed, on an axis that shows the bulk and the
+"""The distribution of the margins of single samples, on an axis that shows the bulk and the
 tails.
 """
 
@@ -29,12 +29,12 @@ METHOD_DASHES = alt.Scale(domain=["exact", "infinite width"], range=[[1, 0], [4,
 KINDS = ["positive", "negative", "all samples"]  # theorem 1 has one split
 KIND_COLOURS = alt.Scale(domain=KINDS, range=[BLUE, VERMILLION, GREEN])
 TICKS = [-30, -10, -3, -1, 0, 1, 3, 10, 30]
-LEAST_REACH = (-1.5, 3.0)  # of the axis: "S falls" has room left of zero
+LEAST_REACH = (-1.5, 3.0)  # of the axis: room for the words on either side of zero
 
 
 def margins(sources: Sequence[ChartSource]) -> AnyChart:
-    """Distribution of the margins of single samples, by width, split and method: above zero, S
-    rises to first order.
+    """Distribution of the margins of single samples, by width, split and method; above zero, the
+    sparsity rises to first order.
     """
     found = [
         (source.label, one)
@@ -47,7 +47,7 @@ def margins(sources: Sequence[ChartSource]) -> AnyChart:
         raise NothingToDraw("the margins of single samples are not kept")
     named = [(_series(label, one, found), one) for label, one in found]
     records = [record for series, one in named for record in _steps(series, one)]
-    both = len({one.theorem for _, one in found}) > 1  # the one's peaks would flatten the other
+    both = len({one.theorem for _, one in found}) > 1  # on one scale the lower peaks look flat
     chart = in_panels(
         _layers(records, own_scales=both), _with_shares(records, named), own_scales=both
     )
@@ -111,7 +111,7 @@ def _layers(records: Sequence[Record], *, own_scales: bool) -> AnyChart:
 
 
 def _zero(scale: alt.Scale) -> Iterator[AnyChart]:
-    """The line at zero, and what lies on either side of it."""
+    """The line at zero, with words on either side: where S falls and where it rises."""
     data = alt.InlineData(values=[{"zero": 0, "falls": "← S falls", "rises": "S rises →"}])
     zero = alt.Chart(data).encode(x=alt.X("zero:Q", scale=scale))
     yield zero.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5)
@@ -141,7 +141,7 @@ def _steps(series: str, one: MarginHistogram) -> Iterator[Record]:
 
 
 def _series(label: str, one: MarginHistogram, found: Sequence[tuple[str, MarginHistogram]]) -> str:
-    """The panel of a distribution: its width, and its theorem where there are both."""
+    """The panel of a distribution: its label, theorem and width, where there are several."""
     both = len({other.theorem for _, other in found}) > 1
     widths = len({(other.theorem, other.width) for _, other in found}) > 1
     return ", ".join(
@@ -159,13 +159,13 @@ def _series(label: str, one: MarginHistogram, found: Sequence[tuple[str, MarginH
 def _with_shares(
     records: Sequence[Record], named: Sequence[tuple[str, MarginHistogram]]
 ) -> list[Record]:
-    """The records with a second line over their panels: the share above zero."""
+    """The records with a note over their panels: the share above zero."""
     notes = {series: "> 0: " + _above(series, named) for series in labels_of(records)}
     return [{**record, "note": notes[str(record["series"])]} for record in records]
 
 
 def _above(series: str, named: Sequence[tuple[str, MarginHistogram]]) -> str:
-    """What share of each split has its margin above zero; exact, where it was computed."""
+    """The share of each split with a margin above zero, by the exact method where available."""
     here = [one for name, one in named if name == series]
     shown = [one for one in here if one.method == "exact"] or here
     return ", ".join(

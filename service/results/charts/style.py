@@ -49,7 +49,7 @@ class Reference(NamedTuple):
 
     @property
     def note(self) -> str:
-        """What a caption says of the line."""
+        """What a caption says about the line."""
         return f"dashed line: {self.meaning}"
 
 
@@ -68,7 +68,7 @@ def split_colour() -> alt.Color:
 
 
 def split_shape() -> alt.Shape:
-    """A shape for each split, for people who do not tell the colours apart."""
+    """A shape for each split, for people who cannot distinguish the colours."""
     return alt.Shape("split:N", scale=SPLIT_SHAPES, title=None, legend=LEGEND)
 
 
@@ -99,8 +99,10 @@ def labels_of(records: Iterable[Record]) -> list[str]:
 def in_panels(
     layers: AnyChart, records: Sequence[Record], *, height: int = HEIGHT, own_scales: bool = False
 ) -> AnyChart:
-    """One chart, or a panel for each series, at most MOST_PANELS; `own_scales`: each panel has its
-    own y axis.
+    """One plot, or a panel for each of the first MOST_PANELS series.
+
+    Arguments:
+        own_scales: whether each panel has its own y axis.
     """
     labels = labels_of(records)
     if len(labels) == 1:
@@ -174,7 +176,7 @@ def titled(chart: AnyChart, title: str, caption: Sequence[str]) -> AnyChart:
 
 
 def interval_note(mark: str, seeds: int, *, shares: bool) -> str:
-    """What a caption says of the intervals.
+    """What a caption says about the intervals.
 
     Arguments:
         mark: where they are seen: `band`, `bars` or `tooltip`.

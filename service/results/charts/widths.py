@@ -1,4 +1,4 @@
-"""Charts by width: shares of a check's samples, with intervals over samples and seeds."""
+"""Charts by width: shares of the samples of a check, with 95 % intervals."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -41,18 +41,18 @@ COMPARED = {
 
 
 def theorem1_widths(sources: Sequence[ChartSource]) -> AnyChart:
-    """Share of samples that meet theorem 1's condition, by width and method."""
+    """Share of samples that satisfy theorem 1's condition, by width and method."""
     return _theorem(sources, 1)
 
 
 def theorem2_widths(sources: Sequence[ChartSource]) -> AnyChart:
-    """Share of samples that meet theorem 2's condition, by width, split and method."""
+    """Share of samples that satisfy theorem 2's condition, by width, split and method."""
     return _theorem(sources, 2)
 
 
 def agreement_widths(sources: Sequence[ChartSource]) -> AnyChart:
-    """How often two ways to tell the sign of the change of S agree: margin and trial step, infinite
-    and finite width.
+    """How often two signs of the change of sparsity agree, by width: those of the exact margin and
+    of a trial step, or of the infinite-width limit and of the exact margin.
     """
     found = cells(sources)
     several = len({cell.theorem for _, cell in found}) > 1
@@ -76,12 +76,12 @@ def agreement_widths(sources: Sequence[ChartSource]) -> AnyChart:
 
 
 def has_theorem(number: TheoremNumber, sources: Sequence[ChartSource]) -> bool:
-    """Whether a cell is of that theorem."""
+    """Whether a check of the theorem has live samples."""
     return any(cell.theorem == number and cell.live for _, cell in cells(sources))
 
 
 def has_agreement(sources: Sequence[ChartSource]) -> bool:
-    """Whether a cell compared signs."""
+    """Whether a check compared signs."""
     return any(cell.agreement is not None for _, cell in cells(sources))
 
 
