@@ -48,11 +48,26 @@ def layers(sources: Sequence[ChartSource]) -> AnyChart:
     if not records:
         raise NothingToDraw("no network has more than one layer")
     kinds = [kind for kind in KINDS if any(record["kind"] == kind for record in records)]
-    legend = alt.Legend(orient="top", values=kinds, symbolOpacity=1)
-    x = alt.X("layer:O", title="layer  (0 sees the data)", axis=alt.Axis(labelAngle=0))
+    chart = in_panels(_marks(kinds), records)
+    return titled(chart, "Sparsity by layer", _caption(sources, records, kinds))
+
+
+def _marks(kinds: Sequence[str]) -> AnyChart:
+    """Lines from layer to layer, hollow points before training, filled ones with bars after it."""
+    legend = alt.Legend(orient="top", values=list(kinds), symbolOpacity=1)
     y = alt.Y("mean:Q", title=SPARSITY_AXIS, scale=FREE_SCALE)
-    colour = alt.Color("kind:N", scale=KIND_COLOURS, title=None, legend=legend)
-    base = alt.Chart().encode(x=x, xOffset=alt.XOffset("kind:N", sort=kinds), color=colour)
+    base = alt.Chart().encode(
+        x=alt.X("layer:O", title="layer  (0 sees the data)", axis=alt.Axis(labelAngle=0)),
+        xOffset=alt.XOffset("kind:N", sort=list(kinds)),
+        color=alt.Color("kind:N", scale=KIND_COLOURS, title=None, legend=legend),
+    )
+    lines = base.mark_line(strokeWidth=1.5).encode(
+        y=y,
+        strokeDash=alt.StrokeDash("stage:N", scale=STAGE_DASHES, title=None, legend=LEGEND),
+        detail="stage:N",
+    )
+    before, after = (f"datum.stage == '{stage}'" for stage in STAGES)
+    bars = base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q").transform_filter(after)
     tooltip = [
         "layer:O",
         "kind:N",
@@ -62,29 +77,14 @@ def layers(sources: Sequence[ChartSource]) -> AnyChart:
         "seeds:Q",
         "samples:Q",
     ]
-    lines = base.mark_line(strokeWidth=1.5).encode(
-        y=y,
-        strokeDash=alt.StrokeDash("stage:N", scale=STAGE_DASHES, title=None, legend=LEGEND),
-        detail="stage:N",
-    )
-    bars = (
-        base.mark_rule(strokeWidth=2)
-        .encode(y="low:Q", y2="high:Q")
-        .transform_filter(f"datum.stage == '{STAGES[1]}'")
-    )
     shape = alt.Shape("kind:N", scale=KIND_SHAPES, title=None, legend=legend)
-    before = base.mark_point(filled=False, size=60, opacity=1).encode(
-        y=y, shape=shape, tooltip=tooltip
-    )
-    after = base.mark_point(filled=True, size=60, opacity=1).encode(
-        y=y, shape=shape, tooltip=tooltip
-    )
     points = [
-        point.transform_filter(f"datum.stage == '{stage}'")
-        for stage, point in zip(STAGES, (before, after), strict=True)
+        base.mark_point(filled=filled, size=60, opacity=1)
+        .encode(y=y, shape=shape, tooltip=tooltip)
+        .transform_filter(stage)
+        for filled, stage in ((False, before), (True, after))
     ]
-    chart = in_panels(alt.layer(lines, bars, *points), records)
-    return titled(chart, "Sparsity by layer", _caption(sources, records, kinds))
+    return alt.layer(lines, bars, *points)
 
 
 def is_deep(source: ChartSource) -> bool:

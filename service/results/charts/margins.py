@@ -62,33 +62,17 @@ def is_kept(sources: Sequence[ChartSource]) -> bool:
 
 
 def _layers(records: Sequence[Record], *, own_scales: bool) -> AnyChart:
-    places = [float(record["at"] or 0) for record in records]
-    scale = alt.Scale(
-        type="symlog",
-        constant=1,
-        domain=[min(LEAST_REACH[0], *places), max(LEAST_REACH[1], *places)],
-        nice=False,
-    )
-    x = alt.X(
-        "at:Q",
-        title="margin / median |margin|  (no unit)",
-        scale=scale,
-        axis=alt.Axis(values=TICKS, grid=False, format="d"),
-    )
-    top = 1.15 * max(float(record["share"] or 0) for record in records)  # room for words
-    shares = alt.Scale(zero=True) if own_scales else alt.Scale(domain=[0, top], nice=False)
-    y = alt.Y(
-        "share:Q",
-        title="share of live samples",
-        scale=shares,
-        axis=alt.Axis(format=".1~%"),
-        stack=False,
-    )
     used = [kind for kind in KINDS if any(record["kind"] == kind for record in records)]
     legend = alt.Legend(orient="top", values=used, symbolOpacity=1)
+    scale = _margin_scale(records)
     base = alt.Chart().encode(
-        x=x,
-        y=y,
+        x=alt.X(
+            "at:Q",
+            title="margin / median |margin|  (no unit)",
+            scale=scale,
+            axis=alt.Axis(values=TICKS, grid=False, format="d"),
+        ),
+        y=_share_axis(records, own_scales=own_scales),
         color=alt.Color("kind:N", scale=KIND_COLOURS, title=None, legend=legend),
         detail="method:N",
     )
@@ -108,6 +92,24 @@ def _layers(records: Sequence[Record], *, own_scales: bool) -> AnyChart:
         strokeDash=dash, tooltip=tooltip
     )
     return alt.layer(fill, line, *_zero(scale))
+
+
+def _margin_scale(records: Sequence[Record]) -> alt.Scale:
+    """A symmetric logarithmic scale over all margins, and at least over LEAST_REACH."""
+    places = [float(record["at"] or 0) for record in records]
+    domain = [min(LEAST_REACH[0], *places), max(LEAST_REACH[1], *places)]
+    return alt.Scale(type="symlog", constant=1, domain=domain, nice=False)
+
+
+def _share_axis(records: Sequence[Record], *, own_scales: bool) -> alt.Y:
+    top = 1.15 * max(float(record["share"] or 0) for record in records)  # room for words
+    return alt.Y(
+        "share:Q",
+        title="share of live samples",
+        scale=alt.Scale(zero=True) if own_scales else alt.Scale(domain=[0, top], nice=False),
+        axis=alt.Axis(format=".1~%"),
+        stack=False,
+    )
 
 
 def _zero(scale: alt.Scale) -> Iterator[AnyChart]:
@@ -182,12 +184,12 @@ def _caption(
     seeds, left = max(one.seeds for _, one in named), max(one.left_out for _, one in named)
     single = len(labels_of(records)) == 1
     return [
-        f"{data_names(sources)}; {ranged((one.live for _, one in named), 'live sample')} a line "
+        f"{data_names(sources)}; {ranged((one.live for _, one in named), 'live sample')} per line "
         f"over {counted(seeds, 'seed')}",
         f"above zero: {_above(named[0][0], named)}"
         if single
         else "over each panel: the share above zero, by exact margins",
-        "in units of the median |margin| of its seed, width, split and method;",
+        "unit: the median |margin| of the same seed, width, split and method;",
         "symmetric logarithmic axis, bins of equal width on it",
         f"{left:,} more seeds are kept and not read" if left else "",
         panels_note(len(labels_of(records))),
