@@ -1,4 +1,4 @@
-"""Studies: a grid expands to runs, and the results of runs are summarised over seeds."""
+"""Studies: a grid becomes runs, and their results become means with intervals over seeds."""
 
 import itertools
 import math
@@ -52,7 +52,12 @@ CHECK_FIGURES = ("ratio", "observed_increase_ratio", "agreement")
 
 
 class GridError(ValueError):
-    """A study cannot be expanded. The message says why, `pointer` where in the spec."""
+    """A study cannot be expanded; the message says why.
+
+    **Attributes:**
+
+    - `pointer`: a JSON pointer to the place in the spec.
+    """
 
     def __init__(self, pointer: str, message: str) -> None:
         super().__init__(message)
@@ -60,7 +65,14 @@ class GridError(ValueError):
 
 
 class Cell(NamedTuple):
-    """One run of a study: its part, its point of the grid, and its complete spec."""
+    """One run of a study.
+
+    **Attributes:**
+
+    - `part`: the name of the part that it comes from.
+    - `params`: the values that the grid sets, by dotted field.
+    - `spec`: the complete spec of the run.
+    """
 
     part: str
     params: dict[str, JsonValue]
@@ -68,13 +80,20 @@ class Cell(NamedTuple):
 
 
 def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell]:
-    """All runs of a study, in the order of its parts and grids.
+    """List all runs of a study, in the order of its parts and grids.
 
-    Arguments:
-        context: of the validation, see STORED.
+    **Arguments:**
 
-    Raises GridError where a preset or a field is unknown, a value is refused, or there are too many
-    cells.
+    - `study`: the study.
+    - `context`: pydantic's validation context, see ELSEWHERE.
+
+    **Returns:**
+
+    The runs.
+
+    **Raises:**
+
+    - `GridError`: a preset or field is unknown, a value is refused, or there are too many runs.
     """
     parts = parts_of(study, context)
     count = sum(math.prod(len(values) for values in part.grid.values()) for part in parts.values())
@@ -91,11 +110,22 @@ def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell
 
 
 def resolved(study: StudySpec, context: dict[str, str] | None = None) -> StudySpec:
-    """The same study written out: every default is in its base or parts, a preset is looked up, and
-    the fields given with the preset are applied. The name of the preset stays as a label.
+    """Write a study out: its base or parts with every default, and with its preset applied.
 
-    The cells stay the same even if the preset or the defaults change later. Raises GridError where
-    there is no such preset.
+    The result has the same cells, whatever later becomes of the preset and of the defaults.
+
+    **Arguments:**
+
+    - `study`: the study as it was given.
+    - `context`: pydantic's validation context, see ELSEWHERE.
+
+    **Returns:**
+
+    The study, with the preset's name as a label.
+
+    **Raises:**
+
+    - `GridError`: there is no such preset, or a field does not fit it.
     """
     parts = parts_of(study, context)
     written = {
@@ -104,21 +134,43 @@ def resolved(study: StudySpec, context: dict[str, str] | None = None) -> StudySp
     }
     label = {} if study.preset is None else {"preset": study.preset}
     whole = written[""] if study.preset is None and not study.parts else {**label, "parts": written}
-    return StudySpec.model_validate(whole, context=STORED)  # its texts were judged when it was read
+    return StudySpec.model_validate(
+        whole, context=STORED
+    )  # its texts were validated when it was read
 
 
 def written_out(
     spec: TrainSpec | CheckSpec | StudySpec, context: dict[str, str] | None = None
 ) -> TrainSpec | CheckSpec | StudySpec:
-    """The spec with a study resolved; any other spec as it is.
+    """Write a spec out: a study is resolved, any other spec stays as it is.
 
-    Raises GridError as `resolved` does.
+    **Arguments:**
+
+    - `spec`: a run or a study.
+    - `context`: pydantic's validation context, see ELSEWHERE.
+
+    **Returns:**
+
+    The spec that runs.
+
+    **Raises:**
+
+    - `GridError`: as for `resolved`.
     """
     return resolved(spec, context) if isinstance(spec, StudySpec) else spec
 
 
 def is_resolved(study: StudySpec) -> bool:
-    """Whether the study is written out, so that later presets and defaults do not change it."""
+    """Whether a study is written out, so that it does not depend on presets and defaults.
+
+    **Arguments:**
+
+    - `study`: the study.
+
+    **Returns:**
+
+    True where resolving it changes nothing.
+    """
     try:
         return digest(resolved(study, STORED)) == digest(study)
     except GridError:
@@ -126,7 +178,21 @@ def is_resolved(study: StudySpec) -> bool:
 
 
 def parts_of(study: StudySpec, context: dict[str, str] | None = None) -> dict[str, StudyPart]:
-    """The parts of a study by name; the fields of the study override those of its preset."""
+    """Return the named parts of a study; its own fields override those of its preset.
+
+    **Arguments:**
+
+    - `study`: the study.
+    - `context`: pydantic's validation context, see ELSEWHERE.
+
+    **Returns:**
+
+    The parts by name; the only part of a study without parts is named "".
+
+    **Raises:**
+
+    - `GridError`: there is no such preset, or a field does not fit it.
+    """
     if study.preset is None:
         return study.parts or {"": StudyPart.model_construct(base=study.base, grid=study.grid)}
     given = study.model_fields_set
@@ -148,6 +214,7 @@ def parts_of(study: StudySpec, context: dict[str, str] | None = None) -> dict[st
 
 
 def _parts_of_preset(name: str) -> dict[str, StudyPart]:
+    """Return the parts of a preset; raise GridError where there is none of that name."""
     if name not in PRESETS:
         raise GridError("/preset", f"{name!r} is not a preset; choose one of {', '.join(PRESETS)}")
     return parts_of(PRESETS[name].spec)
@@ -156,10 +223,21 @@ def _parts_of_preset(name: str) -> dict[str, StudyPart]:
 def overridden(
     base: TrainSpec | CheckSpec, changes: TrainSpec | CheckSpec, context: dict[str, str] | None
 ) -> TrainSpec | CheckSpec:
-    """`base` with the fields that were set in `changes`, where both are of one kind; else `base`
-    unchanged.
+    """Override a base spec with the fields that were set in another spec of the same kind.
 
-    Raises GridError where the fields do not fit each other.
+    **Arguments:**
+
+    - `base`: the spec of the preset.
+    - `changes`: the spec that was given; where it is of another kind, `base` is returned.
+    - `context`: pydantic's validation context.
+
+    **Returns:**
+
+    The spec.
+
+    **Raises:**
+
+    - `GridError`: the fields do not fit each other.
     """
     if base.kind != changes.kind:
         return base
@@ -174,8 +252,18 @@ def overridden(
 
 
 def merged(base: Entry, changes: Entry) -> dict[str, JsonValue]:
-    """The document of `base` with the fields that are set in `changes`; a different entry of a
-    catalogue replaces the whole entry.
+    """Return the document of an entry, overridden with the fields that were set in another.
+
+    Another choice of a catalogue replaces the whole choice.
+
+    **Arguments:**
+
+    - `base`: the entry.
+    - `changes`: the entry whose set fields override it.
+
+    **Returns:**
+
+    The document.
     """
     document: dict[str, JsonValue] = base.model_dump(mode="json")
     for name in changes.model_fields_set:
@@ -190,7 +278,23 @@ def merged(base: Entry, changes: Entry) -> dict[str, JsonValue]:
 def expand_part(
     name: str, part: StudyPart, pointer: str, context: dict[str, str] | None
 ) -> list[Cell]:
-    """The cells of one part: every combination of the values of its grid."""
+    """List the runs of one part: every combination of the values of its grid.
+
+    **Arguments:**
+
+    - `name`: of the part.
+    - `part`: base and grid.
+    - `pointer`: a JSON pointer to the grid.
+    - `context`: pydantic's validation context.
+
+    **Returns:**
+
+    The runs.
+
+    **Raises:**
+
+    - `GridError`: a field is unknown or a value is refused.
+    """
     cells = []
     for values in itertools.product(*part.grid.values()):
         params = dict(zip(part.grid, values, strict=True))
@@ -204,9 +308,22 @@ def with_params(
     pointer: str,
     context: dict[str, str] | None,
 ) -> TrainSpec | CheckSpec:
-    """The base spec with dotted fields set.
+    """Set dotted fields in a spec.
 
-    Raises GridError with the field that is unknown or the value that is refused.
+    **Arguments:**
+
+    - `base`: the spec.
+    - `params`: the values by dotted field.
+    - `pointer`: a JSON pointer to the grid.
+    - `context`: pydantic's validation context.
+
+    **Returns:**
+
+    The spec.
+
+    **Raises:**
+
+    - `GridError`: a field is unknown or a value is refused; the pointer leads to it.
     """
     document: dict[str, JsonValue] = base.model_dump(mode="json")
     for field, value in params.items():
@@ -222,7 +339,21 @@ def with_params(
 
 
 def set_dotted(document: dict[str, JsonValue], field: str, value: JsonValue, pointer: str) -> None:
-    """Set `a.b.c` in nested objects; a new name or strategy drops the old entry's parameters."""
+    """Set `a.b.c` in nested objects, in place.
+
+    A new discriminator drops the parameters of the entry before.
+
+    **Arguments:**
+
+    - `document`: the outermost object.
+    - `field`: the dotted field.
+    - `value`: its new value.
+    - `pointer`: the place that an error names.
+
+    **Raises:**
+
+    - `GridError`: an object on the way does not exist.
+    """
     *parents, last = field.split(".")
     for parent in parents:
         inner = document.get(parent)
@@ -241,19 +372,28 @@ def set_dotted(document: dict[str, JsonValue], field: str, value: JsonValue, poi
 
 
 def _touches(field: str, location: tuple[int | str, ...]) -> bool:
+    """Whether a validation error lies within the first object of a dotted field."""
     return field.split(".", maxsplit=1)[0] in location
 
 
-# Summaries: the figures of a run, as intervals over its seeds
+# Summaries of results, by figure
 
 
 def summarise(result: RunResult) -> dict[str, Interval]:
-    """Each figure of a result as an interval over its seeds, by the text of its SummaryKey.
+    """Summarise each figure of a result as an interval over its seeds.
 
     A training run is summarised at its first and last epoch: `theorem2_ratio[layer=0 epoch=10
     split=positive]`; a check by its cells: `ratio[width=64 split=negative method=exact]`. The
-    accuracy by the goodness of all layers together is `accuracy[layer=all partition=test]`; other
-    ways to classify name their layers and method.
+    accuracy by the goodness of all layers is `accuracy[layer=all partition=test]`; other
+    classifiers name their layers and method.
+
+    **Arguments:**
+
+    - `result`: of a run.
+
+    **Returns:**
+
+    Intervals by the text of their SummaryKey; a figure that no row has is left out.
     """
     groups: dict[SummaryKey, list[AnyRow]] = defaultdict(list)
     for key, row in _keyed_rows(result):
@@ -263,7 +403,7 @@ def summarise(result: RunResult) -> dict[str, Interval]:
 
 
 def _keyed_rows(result: RunResult) -> Iterator[tuple[SummaryKey, AnyRow]]:
-    """Each row of a result under the key of every figure that it has."""
+    """Yield the rows that are summarised, each under the key of every figure that it has."""
     if isinstance(result, CheckResult):
         for cell in result.cells:
             for figure in CHECK_FIGURES:
@@ -278,6 +418,7 @@ def _keyed_rows(result: RunResult) -> Iterator[tuple[SummaryKey, AnyRow]]:
 
 
 def _accuracy_key(row: AccuracyRow, result: TrainResult) -> SummaryKey:
+    """Return the key of an accuracy; its layers are a number, several, or all of the network."""
     key = SummaryKey(
         "accuracy",
         partition=row.partition,
@@ -291,6 +432,7 @@ def _accuracy_key(row: AccuracyRow, result: TrainResult) -> SummaryKey:
 
 
 def _first_and_last(rows: Iterable[EpochRow]) -> list[EpochRow]:
+    """Return the rows of each layer's first and last epoch."""
     rows = list(rows)
     ends = {
         layer: {0, max(row.epoch for row in rows if row.layer == layer)}
@@ -336,8 +478,16 @@ T_975 = (
 
 
 def interval_of(rows: Sequence[AnyRow], figure: str) -> Interval | None:
-    """The interval of a figure over rows that differ only in their seed; None where no row has the
-    figure.
+    """Return the interval of a figure over rows that differ by their seed alone.
+
+    **Arguments:**
+
+    - `rows`: one for each seed.
+    - `figure`: the name of a field.
+
+    **Returns:**
+
+    The interval; None where no row has the figure.
     """
     found = [row for row in rows if getattr(row, figure) is not None]
     if not found:
@@ -351,16 +501,26 @@ def interval_of(rows: Sequence[AnyRow], figure: str) -> Interval | None:
 def interval(
     values: Sequence[float], *, share: bool = False, samples: Sequence[int] = ()
 ) -> Interval:
-    """Mean over seeds with its 95 % confidence interval, the same in tables, charts, files and
-    summaries.
+    """Compute a mean over seeds with its 95 % confidence interval.
 
-    Seeds are independent, so the interval is Student's t over them. A single value has no bounds.
+    Tables, charts, files and summaries all show this interval. Seeds are independent, so it is
+    Student's t over them; a single value has no bounds. Where values are shares of samples, the
+    interval is at least Wilson's over all samples: seeds that happen to agree, as when no sample of
+    any seed fails, would otherwise have an interval of no width.
 
-    Arguments:
-        share: whether the values lie within 0 and 1; then so do the bounds.
-        samples: for shares of counted samples, the number of samples of each value. The interval is
-            then at least Wilson's over all of them: where all seeds agree, as when no sample fails,
-            Student's interval has no width.
+    **Arguments:**
+
+    - `values`: one for each seed.
+    - `share`: whether values lie within 0 and 1; the bounds then do too.
+    - `samples`: how many samples each value is a share of.
+
+    **Returns:**
+
+    The interval.
+
+    **Source:**
+
+    docs/numerics.md, "Intervals".
     """
     mean = float(np.mean(values))
     if len(values) == 1:
@@ -378,7 +538,17 @@ def interval(
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of independent trials; `trials` above 0."""
+    """Compute Wilson's 95 % interval of a share of independent trials.
+
+    **Arguments:**
+
+    - `successes`: how many succeeded.
+    - `trials`: how many there were, above 0.
+
+    **Returns:**
+
+    The lower and upper bound, within 0 and 1.
+    """
     share, z2 = successes / trials, Z_95**2
     middle = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
@@ -386,8 +556,17 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 
 def student_t(degrees: int) -> float:
-    """The 0.975 quantile of Student's t; above 30 degrees of freedom by the Cornish-Fisher
-    expansion, which is exact to 1e-5 there.
+    """Return the 0.975 quantile of Student's t.
+
+    Beyond the table it is the Cornish-Fisher expansion, which is exact to 1e-5 there.
+
+    **Arguments:**
+
+    - `degrees`: degrees of freedom, at least 1.
+
+    **Returns:**
+
+    The quantile.
     """
     if degrees <= len(T_975):
         return T_975[degrees - 1]
@@ -396,7 +575,19 @@ def student_t(degrees: int) -> float:
 
 
 def study_cell(cell: Cell, *, job: str | None, state: str, result: RunResult | None) -> StudyCell:
-    """What a study reports about one cell; `result` is None as long as the run has none."""
+    """Return what a study reports of one run.
+
+    **Arguments:**
+
+    - `cell`: the run.
+    - `job`: the id of its job.
+    - `state`: the state of the job.
+    - `result`: None while there is none.
+
+    **Returns:**
+
+    The row of the study.
+    """
     return StudyCell(
         part=cell.part,
         params=cell.params,

@@ -6,10 +6,14 @@ ALL_LAYERS: Final = "all"
 
 
 class SummaryKey(NamedTuple):
-    """What one figure of a run's summary is of; a field that does not apply is None.
+    """What one figure of a summary is of; a field that does not apply is None.
 
-    layer: one layer, or "all" layers together.
-    layers: several layers together, but not all.
+    **Attributes:**
+
+    - `figure`: the name of a field of a row, such as `theorem2_ratio`.
+    - `layer`: one layer, or "all" layers together.
+    - `layers`: several layers together, but not all.
+    - `epoch`, `width`, `split`, `partition`, `method`: those of the row.
     """
 
     figure: str
@@ -31,10 +35,22 @@ class SummaryKey(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "SummaryKey":
-        """The fields of a key's text, the inverse of `str`.
+        """Read a key from its text; the inverse of `str`.
 
         Fields that this version does not know are left out: results of other versions stay
-        readable. Raises ValueError where a layer, epoch or width is not a number.
+        readable.
+
+        **Arguments:**
+
+        - `text`: the key as text.
+
+        **Returns:**
+
+        The key.
+
+        **Raises:**
+
+        - `ValueError`: a layer, epoch or width is not a number.
         """
         _, _, place = text.removesuffix("]").partition("[")
         values = dict(field.split("=", 1) for field in place.split() if "=" in field)
@@ -52,9 +68,19 @@ class SummaryKey(NamedTuple):
 
 
 def figure_of(text: str) -> str:
-    """The figure that a key's text names."""
+    """Return the figure that the text of a key names.
+
+    **Arguments:**
+
+    - `text`: a key as text.
+
+    **Returns:**
+
+    The name of the figure.
+    """
     return text.partition("[")[0]
 
 
 def _number(text: str | None) -> int | None:
+    """Convert a field of a key to a number; None stays None."""
     return None if text is None else int(text)

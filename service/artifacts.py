@@ -28,7 +28,7 @@ def epoch_name(layer: int, epoch: int) -> str:
 
 def margins_name(seed: int, width: int) -> str:
     """The per-sample margins of all cells of a check with that seed and width; see
-    ffengine.persample.
+    ffengine.margin_files.
     """
     return f"margins-{seed}-{width}.npz"
 

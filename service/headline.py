@@ -65,8 +65,9 @@ def places_of_interest(spec: AnySpec, newest: Row) -> Iterator[Row]:
 
     They identify more rows than needed, or, in rare cases, too few: see `suffices`.
 
-    Arguments:
-        newest: the job's newest row.
+    **Arguments:**
+
+    - `newest`: the job's newest row.
     """
     seeds = getattr(spec, "seeds", ())
     if isinstance(spec, TrainSpec):

@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
 from ffengine.results import Provenance
 from ffengine.spec import AnySpec
 
+Priority = Literal["low", "normal", "high"]
+JobKind = Literal["train", "check", "study"]
+
 
 class JobState(StrEnum):
     """Where a job is in its life."""
@@ -93,6 +96,19 @@ class Wanted(StrEnum):
     cancel = "cancel"
 
 
+def _actions(state: JobState) -> tuple[str, ...]:
+    """What a user may ask of a job in that state, the gentlest first."""
+    asked = {
+        change.action for change in TRANSITIONS if (change.by, change.source) == ("user", state)
+    }
+    if state == JobState.running:  # the worker does it: see `wanted`
+        asked = {Wanted.pause.value, Wanted.cancel.value}
+    return tuple(action for action in ("resume", "retry", "pause", "cancel") if action in asked)
+
+
+ACTIONS: dict[JobState, tuple[str, ...]] = {state: _actions(state) for state in JobState}
+
+
 class Command(StrEnum):
     """What the holder of a lease is to do: what the user wants, unless the job's time is over."""
 
@@ -153,13 +169,13 @@ class Job(BaseModel):
     """A job as the API shows it."""
 
     id: str
-    kind: Literal["train", "check", "study"]
+    kind: JobKind
     name: str | None
     tags: list[str]
     submitted_by: str | None = Field(
         None, description="the name of the API key that it came with; null where none was needed"
     )
-    priority: Literal["low", "normal", "high"]
+    priority: Priority
     pinned: bool = Field(description="kept, whatever the retention says")
     state: JobState
     wanted: Wanted = Field(description="what was asked of it last: run, pause or cancel")

@@ -1,6 +1,4 @@
-"""Submitting a job: what may be asked, and what is decided about it: limits, weights that must
-exist, webhook, idempotency.
-"""
+"""Submitting a job: checks of limits, trained weights and webhook, and the Idempotency-Key."""
 
 import hashlib
 from collections.abc import Iterator
@@ -13,11 +11,12 @@ from ffengine.cost import Estimate, Limits, estimate
 from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, GridError, expand
 from ffengine.text import UserText, visible
-from service.background.webhooks import checked_secret, checked_url
+from service.background.webhooks import validate_secret, validate_url
 from service.jobs import Webhook
 from service.settings import Settings
 from service.specs.json_pointers import unstorable
 from service.store import Idempotency, Jobs, NewJob, Submitted
+from service.store.trained_weights import WeightsNotFound, find_weights
 
 LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 
@@ -96,14 +95,13 @@ class Submissions:
 
     def __init__(self, jobs: Jobs, settings: Settings) -> None:
         self._jobs, self._settings = jobs, settings
-        self.in_flight: set[tuple[str, str]] = (
-            set()
-        )  # idempotency keys whose first request is being worked on
+        # owner and Idempotency-Key of first requests that are being worked on
+        self.in_flight: set[tuple[str, str]] = set()
 
     def submit(
         self, request: JobRequest, *, owner: str, submitted_by: str | None, key: str | None
     ) -> Submitted:
-        """Store a job. Raises SubmissionError, KeyReused and QueueFull."""
+        """Store a job. Raises SubmissionError, IdempotencyConflict and QueueFull."""
         cells = self._cells(request.spec)
         facts = {
             name: getattr(request, name)
@@ -124,8 +122,10 @@ class Submissions:
         return self._estimate(request.spec)
 
     def _cells(self, spec: TrainSpec | CheckSpec | StudySpec) -> list[Cell]:
-        """The cells of a study; refuses what is too large, cannot be expanded, or refers to weights
-        that there are not.
+        """The cells of a study, none for other jobs.
+
+        Raises RunTooLarge, and InvalidField for grids that cannot be expanded and weights that do
+        not exist.
         """
         found = self._estimate(spec)
         if found.problems:
@@ -156,41 +156,35 @@ class Submissions:
             raise InvalidField(f"/spec{error.pointer}", str(error)) from error
 
     def _refuse_missing_weights(self, spec: CheckSpec) -> None:
-        if not isinstance(spec.at, TrainedWeights):
-            return
-        job = self._jobs.get(spec.at.job)
-        if job is None or not isinstance(job.spec, TrainSpec):
-            raise InvalidField("/spec/at/job", f"there is no training job {spec.at.job}")
         try:
-            spec.refuse_misfit(job.spec)
-        except ValueError as error:
-            field, _, message = str(error).partition(": ")
-            raise InvalidField(f"/spec/{field.replace('.', '/')}", message) from error
-        stage = next(layers for layers in job.spec.stages if spec.at.layer in layers)
+            source = find_weights(self._jobs, spec)
+        except WeightsNotFound as error:
+            pointer = f"/spec/{error.field.replace('.', '/')}"
+            raise InvalidField(pointer, error.message) from error
+        if source is None:
+            return
+        job, at = source.job, source.at
         measured = any(
-            row["layer"] == stage[-1] and row["epoch"] == spec.at.epoch
+            row["layer"] == source.last_layer and row["epoch"] == at.epoch
             for row in self._jobs.rows(job.id)
         )
         if not measured:
             missing = (
-                f"{job.id} ({job.state.value}) has not come to epoch {spec.at.epoch} of layer "
-                f"{spec.at.layer}"
+                f"{job.id} ({job.state.value}) has not come to epoch {at.epoch} of layer {at.layer}"
             )
             raise InvalidField("/spec/at/epoch", missing)
 
     def _webhook(self, given: str | Webhook | None) -> Webhook | None:
-        """Who is to be told; refuses addresses that are not to be reached, and secrets that are
-        none.
-        """
+        """The webhook of a job. Raises InvalidField for addresses and secrets that are refused."""
         if given is None:
             return None
         webhook = Webhook(url=given) if isinstance(given, str) else given
         pointer = "/webhook" if isinstance(given, str) else "/webhook/url"
         try:
-            checked_url(webhook.url, self._settings.webhook_allow_private)
+            validate_url(webhook.url, self._settings.webhook_allow_private)
             pointer = "/webhook/secret"
             if webhook.secret:
-                checked_secret(webhook.secret.get_secret_value())
+                validate_secret(webhook.secret.get_secret_value())
         except ValueError as error:
             raise InvalidField(pointer, str(error)) from error
         return webhook
@@ -212,9 +206,8 @@ class Submissions:
     def _idempotency(self, owner: str, key: str | None, request: JobRequest) -> Idempotency | None:
         if key is None:
             return None
-        secret = (
-            request.webhook.secret if isinstance(request.webhook, Webhook) else None
-        )  # the document shows it as asterisks
+        # the document shows the secret as asterisks
+        secret = request.webhook.secret if isinstance(request.webhook, Webhook) else None
         document = request.model_dump_json(exclude_unset=True) + (
             secret.get_secret_value() if secret else ""
         )

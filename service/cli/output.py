@@ -1,4 +1,4 @@
-"""What the command line prints: tables for people, tab-separated lines in a pipe."""
+"""Prints for people on a terminal, and tab-separated lines in a pipe."""
 
 import itertools
 import sys
@@ -16,13 +16,12 @@ from rich.text import Text
 
 from ffengine.results import Diagnostic
 from ffengine.text import visible
-from service.jobs import TERMINAL, Job, JobState
+from service.jobs import ACTIONS, TERMINAL, Job, JobState
 from service.results.descriptions import (
-    ACTIONS,
-    age,
     duration,
     provenance_lines,
     short_digest,
+    time_ago,
     title_of,
 )
 from service.results.job_diff import ABSENT, JobDiff
@@ -42,9 +41,7 @@ Cell = str | Text
 
 
 class Screen(Console):
-    """A console that shows control characters as marks: names come from other people, and a
-    terminal would obey them.
-    """
+    """A console that replaces control characters: names come from whoever submits."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -61,8 +58,8 @@ out = Screen(highlight=False, markup=False, emoji=False)
 err = Screen(highlight=False, markup=False, emoji=False, stderr=True)
 
 
-class Follow(Protocol):
-    """Called with a job whenever its progress changes."""
+class ProgressCallback(Protocol):
+    """A function that is called with a job at each look at it."""
 
     def __call__(self, job: Job) -> None: ...
 
@@ -74,11 +71,7 @@ def table(
     title: str | None = None,
     right: Sequence[int] = (),
 ) -> None:
-    """Print a table; in a pipe, tab-separated lines.
-
-    Arguments:
-        right: the numbers of the columns that are aligned right.
-    """
+    """Print a table; in a pipe, tab-separated lines."""
     if not out.is_terminal:
         for row in [columns, *rows]:
             sys.stdout.write("\t".join(visible(str(cell)) for cell in row) + "\n")
@@ -97,12 +90,12 @@ def table(
 
 
 def line(text: Cell = "") -> None:
-    """Print one line, however long."""
+    """Print one line, whatever its length."""
     out.print(text, soft_wrap=True)
 
 
 def jobs_table(jobs: Sequence[Job]) -> None:
-    """Print a line for each job; in a pipe, all columns, with times as in JSON."""
+    """Print a line for each job; in a pipe with all columns, and times as in JSON."""
     named = not out.is_terminal or any(job.submitted_by for job in jobs)
     columns = [column for column in JOB_COLUMNS if named or column != "by"]
     rows = [[_job_cell(job, column) for column in columns] for job in jobs]
@@ -119,7 +112,7 @@ def _job_cell(job: Job, column: str) -> Cell:
         "done": f"{job.progress.fraction:.0%}",
         "name": job.name or "",
         "by": job.submitted_by or "",
-        "submitted": age(job.created_at)
+        "submitted": time_ago(job.created_at)
         if out.is_terminal
         else job.created_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
@@ -127,11 +120,7 @@ def _job_cell(job: Job, column: str) -> Cell:
 
 
 def job_lines(job: Job, page: str) -> None:
-    """Print all facts about one job; the last ones are its page and the commands that make sense.
-
-    Arguments:
-        page: the address of the job's page.
-    """
+    """Print a line for each fact of a job, then its page and what can be done with it."""
     facts: dict[str, Cell | None] = {
         "id": job.id,
         "kind": job.kind,
@@ -168,7 +157,7 @@ def job_lines(job: Job, page: str) -> None:
 
 
 def next_actions(job: Job) -> list[str]:
-    """The commands that make sense in the job's present state."""
+    """Return the commands that make sense for the job as it is."""
     if job.state == JobState.succeeded:
         return ["result", "log"]
     return [*(["log"] if job.state in TERMINAL else ["watch"]), *ACTIONS[job.state]]
@@ -239,7 +228,7 @@ def _figure(row: ComparisonRow | None) -> str:
 
 
 def finding_lines(findings: Sequence[Diagnostic]) -> None:
-    """Print each finding: its severity, what was found, and what to try."""
+    """Print each finding: its severity, its message, and what to try."""
     for finding in findings:
         line(
             Text.assemble(
@@ -257,10 +246,10 @@ def provenance_table(job: Job) -> None:
 
 
 @contextmanager
-def progress_bar(console: Console = out) -> Iterator[Follow]:
-    """Show progress: a bar on a terminal, a line for each change in a pipe."""
+def progress_bar(console: Console = out) -> Iterator[ProgressCallback]:
+    """Show a progress bar on a terminal, and a line for each change in a pipe."""
     if not console.is_terminal:
-        yield _progress_lines(console)
+        yield _line_reporter(console)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -283,27 +272,27 @@ def progress_bar(console: Console = out) -> Iterator[Follow]:
         yield show
 
 
-def _progress_lines(console: Console) -> Follow:
-    printed: set[str] = set()
+def _line_reporter(console: Console) -> ProgressCallback:
+    seen: set[str] = set()
 
-    def show(job: Job) -> None:
-        # a line for each state and message, not for each percent: a study has hundreds of runs
-        change = f"{job.state.value} {job.progress.message}"
-        if change not in printed:
-            printed.add(change)
+    def report(job: Job) -> None:
+        # one line for each message, not for each percent
+        said = f"{job.state.value} {job.progress.message}"
+        if said not in seen:
+            seen.add(said)
             console.file.write(
                 visible(f"{job.state.value} {job.progress.fraction:.0%} {job.progress.message}")
                 + "\n"
             )
             console.file.flush()
 
-    return show
+    return report
 
 
 def coloured(state: str) -> Text:
-    """The name of a state in its colour."""
+    """Return a state in its colour."""
     return Text(state, STYLES[state])
 
 
 def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC  ({age(at)})"
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC  ({time_ago(at)})"

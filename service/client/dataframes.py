@@ -1,6 +1,4 @@
-"""Rows -> a table: a pandas DataFrame where pandas is installed, else one of polars where that is,
-else the rows as they are.
-"""
+"""Converts rows to DataFrames of pandas or polars, whichever is installed."""
 
 import json
 from collections.abc import Sequence
@@ -30,17 +28,20 @@ COLUMNS: dict[str, Sequence[str]] = {
 }
 
 
-def table(rows: Rows, columns: Sequence[str] = ()) -> Table:
-    """The rows in the best form that is installed; `columns` are those of a table without rows."""
+def to_table(rows: Rows, columns: Sequence[str] = ()) -> Table:
+    """Return the rows as a DataFrame of pandas, else of polars, else as they are.
+
+    `columns` are those of a table without rows.
+    """
     if find_spec("pandas"):
         return to_pandas(rows, columns)
     return to_polars(rows, columns) if find_spec("polars") else rows
 
 
 def to_pandas(rows: Rows, columns: Sequence[str] = ()) -> "pd.DataFrame":
-    """A pandas DataFrame: null figures are NaN, whole numbers that may be null are Int64.
+    """Return a pandas DataFrame. Raises ImportError if pandas is not installed.
 
-    ImportError where pandas is not installed.
+    Null figures become NaN; columns of integers that may be null become Int64.
     """
     import pandas as pd
 
@@ -62,9 +63,9 @@ def to_pandas(rows: Rows, columns: Sequence[str] = ()) -> "pd.DataFrame":
 
 
 def to_polars(rows: Rows, columns: Sequence[str] = ()) -> "pl.DataFrame":
-    """A polars DataFrame; figures that are null in every row are Float64.
+    """Return a polars DataFrame. Raises ImportError if polars is not installed.
 
-    ImportError where polars is not installed.
+    Columns that are null in every row become Float64.
     """
     import polars as pl
 
@@ -77,8 +78,9 @@ def to_polars(rows: Rows, columns: Sequence[str] = ()) -> "pl.DataFrame":
 
 
 def tidy(kind: str, items: Rows) -> Rows:
-    """Plain rows, all with the same columns: those of a run are so already; a study's cells become
-    a row for each figure.
+    """Return rows that all have the same columns.
+
+    The rows of a run are so already; each cell of a study becomes a row for each figure.
     """
     if kind != "study":
         return items
@@ -88,7 +90,7 @@ def tidy(kind: str, items: Rows) -> Rows:
 
 
 def _figures(cell: Document) -> Rows:
-    """A study's cell: what was varied, then each figure with its place and interval."""
+    """Return the rows of a study's cell: what was varied, each figure, its interval."""
     varied = {
         (f"params.{field}" if field in STUDY_COLUMNS else field): _scalar(value)
         for field, value in cell["params"].items()
@@ -108,5 +110,5 @@ def _place(key: SummaryKey) -> Document:
 
 
 def _scalar(value: Any) -> Any:
-    """A value of a grid, as a table can hold it and group by it."""
+    """Convert a value of a grid to one that a table can hold and group by."""
     return json.dumps(value) if isinstance(value, list | dict) else value

@@ -8,17 +8,8 @@ from typing import Literal
 from ffengine.results import Provenance
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from ffengine.text import visible
-from service.jobs import Job, JobState
+from service.jobs import Job
 from service.results.run_labels import cell_of, params_in_words
-
-ACTIONS: dict[JobState, tuple[str, ...]] = {
-    JobState.queued: ("pause", "cancel"),
-    JobState.running: ("pause", "cancel"),
-    JobState.paused: ("resume", "cancel"),
-    JobState.failed: ("retry",),
-    JobState.cancelled: ("retry",),
-    JobState.succeeded: (),
-}
 
 Fact = Literal[
     "data", "data_digest", "seeds", "engine", "versions", "device", "wall_time", "spec_digest"
@@ -102,6 +93,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def age(moment: datetime) -> str:
-    """How long ago a moment was; 0 s where another machine's clock is ahead."""
-    return f"{duration(max(0.0, (datetime.now(UTC) - moment).total_seconds()))} ago"
+def time_ago(at: datetime) -> str:
+    """How long ago a moment is, in words."""
+    seconds = (datetime.now(UTC) - at).total_seconds()
+    return "just now" if seconds < 10 else f"{duration(seconds)} ago"

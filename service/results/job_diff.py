@@ -63,8 +63,9 @@ class JobDiff(NamedTuple):
     def of(cls, jobs: Sequence[Job], rows: Sequence[Sequence[ComparisonRow]]) -> "JobDiff":
         """What differs between jobs.
 
-        Arguments:
-            rows: for each job, the rows of its comparison.
+        **Arguments:**
+
+        - `rows`: for each job, the rows of its comparison.
         """
         return cls(jobs, differences(jobs), align_rows(rows), provenance_differences(jobs))
 

@@ -5,10 +5,7 @@ rows that are measured so far.
 from collections.abc import Sequence
 from functools import partial
 
-from pydantic import TypeAdapter
-
 from ffengine.results import (
-    AnyResult,
     CheckCell,
     CheckResult,
     EpochRow,
@@ -31,11 +28,10 @@ from service.results.sources import (
     Source,
     StudyGrid,
 )
+from service.schemas import RESULT
 from service.store import Store
 
 MOST_DRAWN_RUNS = 60  # of a study: nobody looks at more panels one by one; its grid shows them
-
-_RESULT: TypeAdapter[TrainResult | CheckResult | StudyResult] = TypeAdapter(AnyResult)
 
 
 def sources_of(
@@ -44,11 +40,12 @@ def sources_of(
     """The sources of a job's result: one without a label, or a study's grid and its runs, each
     labelled by what the grid varies.
 
-    Arguments:
-        document: the result as JSON.
-        artifacts: where margins of single samples are read; without it, no chart shows any.
+    **Arguments:**
+
+    - `document`: the result as JSON.
+    - `artifacts`: where margins of single samples are read; without it, no chart shows any.
     """
-    result = _RESULT.validate_json(document)
+    result = RESULT.validate_json(document)
     if isinstance(result, StudyResult):
         return [_grid(store, job, result.cells), *_runs(store, job, artifacts)]
     return [_source(store, job, result, artifacts)]
@@ -110,7 +107,7 @@ def _runs(store: Store, job: Job, artifacts: Artifacts | None) -> list[Source]:
     made = store.jobs.children(job.id)  # fewer than the study's runs while it grows
     sources = []
     for key, (run, document) in zip(keys, made, strict=False):
-        result = _RESULT.validate_json(document) if document else None
+        result = RESULT.validate_json(document) if document else None
         if isinstance(result, TrainResult | CheckResult):
             sources.append(_source(store, run, result, artifacts, key))
     return sources

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ffengine.persample import cell_name, read_margins
+from ffengine.margin_files import cell_name, read_margins
 from ffengine.results import CheckResult, EpochRow, Split, StudyResult, TrainResult
 from service.artifacts import Artifacts, margins_name
 from service.jobs import Job
@@ -45,10 +45,11 @@ def stream_npz(
 
     All arrays are read twice: at the call, for their digest, and while the chunks are taken.
 
-    Arguments:
-        owner: the id of the job that computed the result and has the artifacts.
+    **Arguments:**
 
-    Raises, at the call, LookupError for a study, which has no arrays of its own, and
+    - `owner`: the id of the job that computed the result and has the artifacts.
+
+    **Raises** at the call: LookupError for a study, which has no arrays of its own, and
     ArtifactDamaged.
     """
     if isinstance(result, StudyResult):

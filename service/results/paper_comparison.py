@@ -305,8 +305,9 @@ def _accuracy_row(source: Source, result: TrainResult) -> Iterator[ComparisonRow
 def _are_decided(margins: Sequence[tuple[int | None, int]]) -> bool:
     """Whether few enough margins are within rounding of zero.
 
-    Arguments:
-        margins: for each seed, the number of such margins and of live samples.
+    **Arguments:**
+
+    - `margins`: for each seed, the number of such margins and of live samples.
     """
     undecided = sum(count or 0 for count, _ in margins)
     return undecided <= UNDECIDED_SHARE * sum(live for _, live in margins)

@@ -30,8 +30,9 @@ def is_papers_setting(spec: TrainSpec | CheckSpec, trained: TrainSpec | None = N
     - free, since unknown or without influence on the claim: widths, learning rate, batches, epochs,
       samples, seeds, precision.
 
-    Arguments:
-        trained: for a check of trained weights, the spec of the job that trained them.
+    **Arguments:**
+
+    - `trained`: for a check of trained weights, the spec of the job that trained them.
     """
     return next(departures(spec, trained), None) is None
 

@@ -29,9 +29,10 @@ class Chart(NamedTuple):
 def report(job: Job, drawn: Sequence[ChartSource]) -> str:
     """The page as HTML; it loads nothing from elsewhere.
 
-    Arguments:
-        job: a job that has succeeded.
-        drawn: the sources of its result.
+    **Arguments:**
+
+    - `job`: a job that has succeeded.
+    - `drawn`: the sources of its result.
     """
     sources = [source for source in drawn if isinstance(source, Source)]
     rows = comparison(sources)

@@ -46,8 +46,9 @@ class RunKey(NamedTuple):
 def run_keys(cells: Sequence[Cell]) -> list[RunKey]:
     """The key of each run of a study; those of one kind are different.
 
-    Arguments:
-        cells: all runs of the study that are shown together.
+    **Arguments:**
+
+    - `cells`: all runs of the study that are shown together.
     """
     keys = [RunKey.of("", cell.params) for cell in cells]
     kinds = [cell.spec.kind for cell in cells]

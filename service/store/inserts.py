@@ -19,6 +19,7 @@ from ffengine.version import NUMERICS_VERSION
 from service.jobs import JobState, Wanted, Webhook, new_job_id
 from service.store.tables import CurveRow, EventRow, JobRow, ResultRow, WorkerRow, now_seconds
 from service.store.transitions import enqueue_deliveries
+from service.store.workers import DEAD_WORKER_SECONDS
 
 Priority = Literal["low", "normal", "high"]
 PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
@@ -27,7 +28,6 @@ PRIORITY_SECONDS = (
 )
 LOOKED_UP_AT_ONCE = 500
 CELLS_AT_ONCE = 200  # of a study: the others follow by the reconciler
-LIVE_WORKER_SECONDS = 30.0
 SHARED_BY_RUNS = (
     "name",
     "tags",
@@ -186,7 +186,7 @@ def answers(session: Session, digests: Sequence[str]) -> dict[str, list[JobRow]]
     A study has none: its runs have. Results of a CPU and of a GPU differ in their last bits.
     """
     seen = session.scalars(
-        select(WorkerRow.device).where(WorkerRow.seen_at > now_seconds() - LIVE_WORKER_SECONDS)
+        select(WorkerRow.device).where(WorkerRow.seen_at > now_seconds() - DEAD_WORKER_SECONDS)
     )
     classes = {device.partition(":")[0] for device in seen} - {"auto"}
     here = or_(JobRow.device_class.is_(None), JobRow.device_class.in_(classes))

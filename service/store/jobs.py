@@ -16,7 +16,7 @@ from ffengine.study import Cell
 from service.artifacts import JOB_ID
 from service.headline import Headline, headline, places_of_interest, suffices
 from service.jobs import TERMINAL, Job, JobState
-from service.store.curve_rows import key_of
+from service.schemas import row_key
 from service.store.database import Database
 from service.store.inserts import CELLS_AT_ONCE, NewJob, draft, draft_cell, insert_jobs
 from service.store.job_cache import JobCache, VersionReader, to_job
@@ -218,7 +218,7 @@ class Jobs:
         }
         begun = [job for job in jobs if job.id in last]
         wanted = [
-            (job.id, key_of(place))
+            (job.id, row_key(place))
             for job in begun
             for place in places_of_interest(job.spec, last[job.id])
         ]

@@ -1,4 +1,4 @@
-"""A job in words: ages, and how its figures were obtained."""
+"""A job in words: times ago, and how its figures were obtained."""
 
 from datetime import UTC, datetime, timedelta
 from typing import get_args
@@ -8,10 +8,10 @@ import pytest
 from service.results.descriptions import (
     PROVENANCE_LABELS,
     Fact,
-    age,
     provenance_facts,
     provenance_lines,
     short_digest,
+    time_ago,
 )
 from tests.service.samples import provenance
 
@@ -29,11 +29,12 @@ def test_every_fact_of_provenance_has_a_label_and_digests_are_whole() -> None:
 @pytest.mark.parametrize(
     ("past", "words"),
     [
-        (timedelta(hours=-1), "0 s ago"),
+        (timedelta(hours=-1), "just now"),
+        (timedelta(seconds=30), "30 s ago"),
         (timedelta(minutes=10), "10 min ago"),
         (timedelta(hours=5), "5 h ago"),
         (timedelta(days=3), "3 days ago"),
     ],
 )
-def test_an_age_is_said_in_the_largest_unit_that_fits(past: timedelta, words: str) -> None:
-    assert age(datetime.now(UTC) - past) == words
+def test_a_time_ago_is_said_in_the_largest_unit_that_fits(past: timedelta, words: str) -> None:
+    assert time_ago(datetime.now(UTC) - past) == words

@@ -18,7 +18,13 @@ from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.results import Provenance
 from ffengine.spec import CheckSpec, TrainSpec
 from service.artifacts import DIGEST_BYTES, Artifacts
-from service.background.retention import UNKNOWN_SECONDS, outdated, remove_unknown, sweep, unknown
+from service.background.retention import (
+    UNKNOWN_SECONDS,
+    find_expired,
+    find_unknown,
+    remove_unknown,
+    sweep,
+)
 from service.jobs import LogLine
 from service.results.descriptions import provenance_lines
 from service.settings import Retention, Settings
@@ -196,9 +202,9 @@ def test_jobs_beyond_the_retention_go_with_their_artifacts_and_pinned_ones_stay(
     running, _ = claimed(either_store, submit(either_store, TrainSpec(epochs=4)))
     for owner in (old, new, pinned, running):
         artifacts.put(owner, "step.safetensors", b"weights")
-    assert outdated(either_store, Retention(), 10) == []
+    assert find_expired(either_store, Retention(), 10) == []
     policy = Retention.model_validate({"train": {"days": 30}})
-    [found] = outdated(either_store, policy, 10)
+    [found] = find_expired(either_store, policy, 10)
     assert (found.id, found.reason, found.ended_days_ago) == (
         old,
         "ended more than 30 days ago",
@@ -214,7 +220,7 @@ def test_so_many_of_a_kind_are_kept_the_newest(either_store: Store, tmp_path: Pa
     jobs = [ended(either_store, number, 10 - number) for number in range(1, 6)]
     pinned = ended(either_store, 9, 50, pinned=True)
     policy = Retention.model_validate({"train": {"count": 2}, "check": {"count": 0}})
-    assert [(job.id, job.reason) for job in outdated(either_store, policy, 10)] == [
+    assert [(job.id, job.reason) for job in find_expired(either_store, policy, 10)] == [
         (job, "not among the newest 2") for job in jobs[:3]
     ]
     sweep(either_store, Artifacts(tmp_path), policy)
@@ -229,7 +235,7 @@ def test_a_study_goes_with_its_runs_and_they_do_not_go_before_it(
         end(either_store, child, well=True)
         aged(either_store, child.id, 90)
     either_store.studies.advance(study.id)
-    assert outdated(either_store, Retention.model_validate({"train": {"days": 1}}), 10) == []
+    assert find_expired(either_store, Retention.model_validate({"train": {"days": 1}}), 10) == []
     aged(either_store, study.id, 90)
     assert [
         job.id
@@ -246,9 +252,9 @@ def test_weights_that_a_waiting_check_needs_are_kept(either_store: Store) -> Non
     check = submit(
         either_store, CheckSpec.model_validate({"kind": "check", "at": {"job": old, "epoch": 0}})
     )
-    assert outdated(either_store, policy, 10) == []
+    assert find_expired(either_store, policy, 10) == []
     either_store.actions.cancel(check.id)
-    assert [job.id for job in outdated(either_store, policy, 10)] == [old]
+    assert [job.id for job in find_expired(either_store, policy, 10)] == [old]
 
 
 def test_artifacts_of_no_job_are_reported_after_a_while_and_removed_only_where_it_is_asked_for(
@@ -266,7 +272,7 @@ def test_artifacts_of_no_job_are_reported_after_a_while_and_removed_only_where_i
         sweep(either_store, artifacts, Retention.model_validate({"train": {"days": 1, "count": 0}}))
         == []
     )
-    [found] = unknown(either_store, artifacts)
+    [found] = find_unknown(either_store, artifacts)
     assert (found.job, found.bytes) == (stray, len(b"weights") + DIGEST_BYTES)
     assert sorted(path.name for path in artifacts.root.iterdir()) == [
         ".service",
@@ -284,7 +290,7 @@ def test_artifacts_of_no_job_are_reported_after_a_while_and_removed_only_where_i
         f"{stray}: its artifacts (39 bytes) are removed (the database knows no such job)"
         in caplog.messages
     )
-    assert unknown(either_store, artifacts) == remove_unknown(either_store, artifacts) == []
+    assert find_unknown(either_store, artifacts) == remove_unknown(either_store, artifacts) == []
 
 
 def test_what_would_go_can_be_seen_before(tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ def test_a_resumed_run_does_not_repeat_rows(either_store: Store) -> None:
     assert [[row["epoch"] for row in event.data["rows"]] for event in told] == [[0, 1], [2]]
 
 
-def test_the_doorbell_is_rung_by_priority_then_age_and_again_when_it_is_old(
+def test_jobs_are_dispatched_by_priority_then_age_and_again_after_a_while(
     either_store: Store,
 ) -> None:
     low, normal, high = (

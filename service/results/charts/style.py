@@ -101,8 +101,9 @@ def in_panels(
 ) -> AnyChart:
     """One plot, or a panel for each of the first MOST_PANELS series.
 
-    Arguments:
-        own_scales: whether each panel has its own y axis.
+    **Arguments:**
+
+    - `own_scales`: whether each panel has its own y axis.
     """
     labels = labels_of(records)
     if len(labels) == 1:
@@ -178,10 +179,11 @@ def titled(chart: AnyChart, title: str, caption: Sequence[str]) -> AnyChart:
 def interval_note(mark: str, seeds: int, *, shares: bool) -> str:
     """What a caption says about the intervals.
 
-    Arguments:
-        mark: where they are seen: `band`, `bars` or `tooltip`.
-        seeds: the largest number of seeds of a point.
-        shares: whether the figure is a share of samples.
+    **Arguments:**
+
+    - `mark`: where they are seen: `band`, `bars` or `tooltip`.
+    - `seeds`: the largest number of seeds of a point.
+    - `shares`: whether the figure is a share of samples.
     """
     if seeds < 2:
         return "one seed: no interval"
@@ -215,10 +217,11 @@ def share_scale(
 ) -> tuple[alt.Scale, str]:
     """An axis for shares, from 0 to 1, and a note where it begins later since all are close to 1.
 
-    Arguments:
-        lows: the lower bounds of the shares.
-        reference: a value that the axis has to include.
-        upper_half: whether the axis may begin at 0.5.
+    **Arguments:**
+
+    - `lows`: the lower bounds of the shares.
+    - `reference`: a value that the axis has to include.
+    - `upper_half`: whether the axis may begin at 0.5.
     """
     lowest = min([*lows, *([] if reference is None else [reference])])
     if upper_half and lowest >= 0.5:
