@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import ffengine
+from ffengine.checkpoint import fraction_done
 from ffengine.interrupts import Interrupted
 from ffengine.margin_files import read_margins
 from ffengine.results import TrainResult
@@ -98,7 +99,7 @@ def test_a_stop_saves_the_place_within_the_epoch(
     assert (checkpoint.epoch, checkpoint.batch) == (3, 2)
     job = store.jobs.get(interrupted.job_id)
     assert job is not None
-    assert job.progress.fraction == checkpoint.position.fraction_of(TRAIN) == 10 / 16
+    assert job.progress.fraction == fraction_done(TRAIN, checkpoint.position) == 10 / 16
 
 
 @pytest.mark.parametrize(
