@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
+from ffengine.summary_keys import figure_of
 from ffengine.theorems import TheoremNumber
 
 Split = Literal["positive", "negative"]
@@ -437,7 +438,7 @@ class StudyCell(Row):
     def _within_bounds(cls, summary: dict[str, Interval]) -> dict[str, Interval]:
         """Cut the intervals of shares to [0, 1]; those of earlier versions may reach beyond."""
         return {
-            key: within_0_and_1(found) if key.partition("[")[0] in SHARES else found
+            key: within_0_and_1(found) if figure_of(key) in SHARES else found
             for key, found in summary.items()
         }
 

@@ -33,6 +33,7 @@ from ffengine.spec import (
     TrainSpec,
     digest,
 )
+from ffengine.summary_keys import ALL_LAYERS, SummaryKey
 from ffengine.text import STORED
 
 _RUN_SPEC: TypeAdapter[TrainSpec | CheckSpec] = TypeAdapter(RunSpec)
@@ -392,44 +393,42 @@ def summarise(result: RunResult) -> dict[str, Interval]:
 
     **Returns:**
 
-    Intervals by figure; a figure that no row has is left out.
+    Intervals by the text of their SummaryKey; a figure that no row has is left out.
     """
-    groups: dict[str, list[AnyRow]] = defaultdict(list)
-    for place, figures, row in _placed(result):
-        for figure in figures:
-            groups[figure + place].append(row)
-    found = {key: interval_of(rows, key.partition("[")[0]) for key, rows in groups.items()}
-    return {key: one for key, one in found.items() if one}
+    groups: dict[SummaryKey, list[AnyRow]] = defaultdict(list)
+    for key, row in _keyed_rows(result):
+        groups[key].append(row)
+    found = {key: interval_of(rows, key.figure) for key, rows in groups.items()}
+    return {str(key): one for key, one in found.items() if one}
 
 
-def _placed(result: RunResult) -> Iterator[tuple[str, Iterable[str], AnyRow]]:
-    """Yield the rows that are summarised, each with its place and the names of its figures."""
+def _keyed_rows(result: RunResult) -> Iterator[tuple[SummaryKey, AnyRow]]:
+    """Yield the rows that are summarised, each under the key of every figure that it has."""
     if isinstance(result, CheckResult):
         for cell in result.cells:
-            yield (
-                f"[width={cell.width} split={cell.split} method={cell.method}]",
-                CHECK_FIGURES,
-                cell,
-            )
+            for figure in CHECK_FIGURES:
+                key = SummaryKey(figure, width=cell.width, split=cell.split, method=cell.method)
+                yield key, cell
         return
     for row in _first_and_last(result.curves):
-        yield f"[layer={row.layer} epoch={row.epoch} split={row.split}]", TRAIN_FIGURES, row
+        for figure in TRAIN_FIGURES:
+            yield SummaryKey(figure, layer=row.layer, epoch=row.epoch, split=row.split), row
     for accuracy in result.accuracy:
-        method = "" if accuracy.method == "goodness" else f" method={accuracy.method}"
-        yield (
-            f"[{_layers_of(accuracy, result)} partition={accuracy.partition}{method}]",
-            ("accuracy",),
-            accuracy,
-        )
+        yield _accuracy_key(accuracy, result), accuracy
 
 
-def _layers_of(row: AccuracyRow, result: TrainResult) -> str:
-    """Return the layers of an accuracy as a summary names them."""
-    if row.layer is not None:
-        return f"layer={row.layer}"
-    return (
-        "layer=all" if result.is_of_all_layers(row) else f"layers={'+'.join(map(str, row.layers))}"
+def _accuracy_key(row: AccuracyRow, result: TrainResult) -> SummaryKey:
+    """Return the key of an accuracy; its layers are a number, several, or all of the network."""
+    key = SummaryKey(
+        "accuracy",
+        partition=row.partition,
+        method=None if row.method == "goodness" else row.method,
     )
+    if row.layer is not None:
+        return key._replace(layer=row.layer)
+    if result.is_of_all_layers(row):
+        return key._replace(layer=ALL_LAYERS)
+    return key._replace(layers=row.layers)
 
 
 def _first_and_last(rows: Iterable[EpochRow]) -> list[EpochRow]:

@@ -1,8 +1,7 @@
-"""The figures that a list shows of a job: means over its seeds at the last epoch that all of them
-have, each with its name.
+"""The headline of a job in lists: means over its seeds at the last epoch that all seeds have.
 
-Rows are those of GET /v1/jobs/{id}/curves: of training one a seed, layer, epoch and split, of a
-check its cells.
+Rows are those of GET /v1/jobs/{id}/curves: one for each seed, layer, epoch and split of a training
+run, or the cells of a check.
 """
 
 from collections import defaultdict
@@ -15,11 +14,11 @@ from ffengine.spec import AnySpec, CheckSpec, TrainSpec
 
 Row = Mapping[str, Any]
 SPLITS = (("positive", "+"), ("negative", "−"))
-EPOCHS_LOOKED_AT = 2  # the newest, and the one before: all seeds of an epoch are measured together
+EPOCHS_READ = 2  # the newest, which may be incomplete, and the one before
 
 
 class Headline(NamedTuple):
-    """What a list shows of a job, and what that is, in a sentence."""
+    """The figures of a job in short, and a sentence that explains them."""
 
     text: str = ""
     meaning: str = ""
@@ -28,8 +27,8 @@ class Headline(NamedTuple):
 def headline(
     spec: AnySpec, rows: Sequence[Row], accuracies: Sequence[AccuracyRow] = ()
 ) -> Headline:
-    """The headline of a job; nothing of a study, whose runs have their own, and of what is not
-    measured yet.
+    """The headline of a job; it is empty before anything is measured, and for a study, whose runs
+    have their own.
     """
     if isinstance(spec, TrainSpec):
         return _of_training(spec, newest_complete(rows), accuracies)
@@ -37,7 +36,7 @@ def headline(
 
 
 def newest_complete(rows: Sequence[Row]) -> list[Row]:
-    """The rows of the newest epoch, of the last layer, that every seed has in every split."""
+    """The rows of the newest epoch of the last layer that every seed has in every split."""
     places: dict[tuple[int, int], list[Row]] = defaultdict(list)
     for row in rows:
         places[int(row["layer"]), int(row["epoch"])].append(row)
@@ -49,27 +48,32 @@ def newest_complete(rows: Sequence[Row]) -> list[Row]:
 
 
 def widest(rows: Sequence[Row]) -> list[Row]:
-    """The exact cells of the largest width that is there."""
+    """The cells of the largest width that were computed by the exact method."""
     exact = [row for row in rows if row["method"] == "exact"]
     largest = max((row["width"] for row in exact), default=0)
     return [row for row in exact if row["width"] == largest]
 
 
 def mean(rows: Iterable[Row], figure: str) -> float | None:
-    """The mean of a figure over seeds; None where none has it."""
+    """The mean of a figure over the rows that have it; None where no row has it."""
     values = [float(row[figure]) for row in rows if row.get(figure) is not None]
     return sum(values) / len(values) if values else None
 
 
 def places_of_interest(spec: AnySpec, newest: Row) -> Iterator[Row]:
-    """What identifies the rows of which a headline is made, where `newest` is a job's newest row:
-    more than those, hardly ever less.
+    """The fields that identify the rows of a headline, to read these alone.
+
+    They identify more rows than needed, or, in rare cases, too few: see `suffices`.
+
+    **Arguments:**
+
+    - `newest`: the job's newest row.
     """
     seeds = getattr(spec, "seeds", ())
     if isinstance(spec, TrainSpec):
         stage = next(layers for layers in spec.stages if int(newest["layer"]) in layers)
         measured = [epoch for epoch in range(int(newest["epoch"]) + 1) if spec.is_monitored(epoch)][
-            -EPOCHS_LOOKED_AT:
+            -EPOCHS_READ:
         ]
         for seed, epoch, (split, _) in product(seeds, measured, SPLITS):
             yield {"seed": seed, "layer": stage[-1], "epoch": epoch, "split": split}
@@ -84,9 +88,7 @@ def places_of_interest(spec: AnySpec, newest: Row) -> Iterator[Row]:
 
 
 def suffices(spec: AnySpec, rows: Sequence[Row]) -> bool:
-    """Whether these rows have what a headline needs of all seeds; else it is made of all rows that
-    there are.
-    """
+    """Whether the rows suffice for the headline of all seeds; if not, all rows have to be read."""
     if isinstance(spec, TrainSpec):
         return {row["seed"] for row in newest_complete(rows)} == set(spec.seeds)
     return bool(widest(rows)) or (isinstance(spec, CheckSpec) and "exact" not in spec.methods)

@@ -82,9 +82,11 @@ def sweep(store: Store, artifacts: Artifacts, retention: Retention) -> list[Expi
 def remove_job(store: Store, artifacts: Artifacts, job_id: str, reason: str) -> None:
     """Delete a job that has ended, with the artifacts that no other job needs, and log it.
 
-    Arguments:
-        reason: why, for the log.
-    Raises what JobActions.delete raises.
+    **Arguments:**
+
+    - `reason`: why, for the log.
+
+    **Raises** what JobActions.delete raises.
     """
     owners = store.actions.delete(job_id)
     for owner in owners:
@@ -130,8 +132,9 @@ def remove_unknown(store: Store, artifacts: Artifacts) -> list[UnknownArtifacts]
 def describe_unknown(found: list[UnknownArtifacts], shown: int = 10) -> str:
     """One line that says how many unknown artifacts there are, how large, and of which jobs.
 
-    Arguments:
-        shown: how many jobs are named at most.
+    **Arguments:**
+
+    - `shown`: how many jobs are named at most.
     """
     names = ", ".join(one.job for one in found[:shown]) + (
         f" and {len(found) - shown} more" if len(found) > shown else ""

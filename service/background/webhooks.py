@@ -208,9 +208,10 @@ def _host_header(parts: SplitResult) -> str:
 def retry_pause_seconds(tries: int, response: httpx.Response | None) -> float | None:
     """Seconds until the next try; None where there is no further try.
 
-    Arguments:
-        tries: how many tries were made, at least 1.
-        response: the response of the last try; a 429 or 503 may ask for a longer pause.
+    **Arguments:**
+
+    - `tries`: how many tries were made, at least 1.
+    - `response`: the response of the last try; a 429 or 503 may ask for a longer pause.
     """
     if tries > len(RETRY_PAUSES) or (response is not None and response.status_code == GONE):
         return None

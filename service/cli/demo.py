@@ -1,4 +1,4 @@
-"""`fflab demo`: the paper's study through the whole stack, from nothing to a report, in minutes."""
+"""`fflab demo`: run the paper's study in the whole stack and write a report, in minutes."""
 
 import json
 import tempfile
@@ -10,20 +10,19 @@ from ffengine.spec import StudySpec
 from ffengine.study import expand
 from service.cli.output import comparison_table, err, line, out, progress_bar
 from service.client import Client
-from service.results.charts import Source
-from service.results.load import labels
 from service.results.paper_comparison import comparison
+from service.results.run_labels import run_keys
 from service.results.sentences import sentences
+from service.results.sources import Source
 from service.settings import Settings
 from service.stack.stack import Stack
 
 
 def demo(settings: Settings, output: Path, preset: str, device: str) -> None:
-    """Start the stack in a temporary home, run a preset over REST, stop the stack; write report and
-    result.
+    """Start the stack in a temporary home, run a preset over REST, write report and result.
 
     Prints what was found: sentences first, then the table. Progress goes to standard error. Raises
-    StackError, FflabError and OSError, each with one line.
+    StackError, FflabError and OSError, each with a message of one line.
     """
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fflab-demo-") as home:
@@ -59,12 +58,12 @@ def demo(settings: Settings, output: Path, preset: str, device: str) -> None:
 
 
 def study_sources(client: Client, job_id: str, preset: str) -> list[Source]:
-    """The results of a study's cells, read over REST."""
+    """The results of a study's runs, read over REST."""
     cells = expand(StudySpec(preset=preset))
-    children = sorted(client.jobs(parent=job_id, limit=500), key=lambda child: child.id)
-    results = [client.result(child.id) for child in children]
+    runs = sorted(client.jobs(parent=job_id, limit=500), key=lambda run: run.id)
+    results = [client.result(run.id) for run in runs]
     return [
-        Source(label, result, cell.spec)
-        for label, cell, result in zip(labels(cells), cells, results, strict=True)
+        Source(key.label, result, cell.spec, run=key)
+        for key, cell, result in zip(run_keys(cells), cells, results, strict=True)
         if isinstance(result, TrainResult | CheckResult)
     ]

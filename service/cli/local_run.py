@@ -11,9 +11,10 @@ from ffengine.results import RunResult, StudyResult
 from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import expand, study_cell
 from service.cli.output import comparison_table, out
-from service.results.charts import Source
 from service.results.csv_export import to_csv
 from service.results.paper_comparison import comparison
+from service.results.run_labels import run_keys
+from service.results.sources import Source
 from service.specs.files import SpecError
 
 if TYPE_CHECKING:
@@ -97,18 +98,13 @@ class LocalRun:
     def study(self, spec: StudySpec) -> tuple[StudyResult, list[Source]]:
         """Run all cells of a study, one after the other."""
         cells, sources = [], []
-        for cell in expand(spec):
+        expanded = expand(spec)
+        for cell, key in zip(expanded, run_keys(expanded), strict=True):
             if not self.quiet:
                 out.print(f"{cell.part} {json.dumps(cell.params)}")
             result, _ = self.single(cell.spec)
             cells.append(study_cell(cell, job=None, state="succeeded", result=result))
-            sources.append(
-                Source(
-                    ", ".join(f"{field} {value}" for field, value in cell.params.items()),
-                    result,
-                    cell.spec,
-                )
-            )
+            sources.append(Source(key.label, result, cell.spec, run=key))
         return StudyResult(cells=tuple(cells)), sources
 
     def check_imported(

@@ -1,5 +1,6 @@
 """Prints for people on a terminal, and tab-separated lines in a pipe."""
 
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,14 @@ from rich.text import Text
 from ffengine.results import Diagnostic
 from ffengine.text import visible
 from service.jobs import ACTIONS, TERMINAL, Job, JobState
-from service.results.descriptions import duration, provenance_lines, time_ago, title_of
-from service.results.job_diff import ABSENT, JobDiff, intervals_disjoint
+from service.results.descriptions import (
+    duration,
+    provenance_lines,
+    short_digest,
+    time_ago,
+    title_of,
+)
+from service.results.job_diff import ABSENT, JobDiff
 from service.results.paper_comparison import ComparisonRow, legend
 
 STYLES = {
@@ -138,7 +145,7 @@ def job_lines(job: Job, page: str) -> None:
         "device": f"{job.provenance.device} ({job.provenance.device_name})"
         if job.provenance
         else None,
-        "data": f"{job.provenance.dataset.name} sha256 {job.provenance.dataset.digest[:16]}…"
+        "data": f"{job.provenance.dataset.name} {short_digest(job.provenance.dataset.digest)}"
         if job.provenance
         else None,
         "page": page,
@@ -156,19 +163,21 @@ def next_actions(job: Job) -> list[str]:
     return [*(["log"] if job.state in TERMINAL else ["watch"]), *ACTIONS[job.state]]
 
 
-def comparison_table(lines: Sequence[ComparisonRow], title: str, *, explained: bool = True) -> None:
-    """Measured beside published, and what the verdicts mean."""
+def comparison_table(
+    comparison: Sequence[ComparisonRow], title: str, *, explained: bool = True
+) -> None:
+    """Print measured beside published; where `explained`, also what the verdicts mean."""
     rows = [
         [
-            found.quantity,
-            f"{found.measured:.4f}",
-            found.interval,
-            found.published,
-            found.judgement,
-            f"{found.samples:,}",
-            str(found.seeds),
+            row.quantity,
+            f"{row.measured:.4f}",
+            row.interval,
+            row.published,
+            row.judgement,
+            f"{row.samples:,}",
+            str(row.seeds),
         ]
-        for found in lines
+        for row in comparison
     ]
     table(
         ["quantity", "measured", "95 % interval", "paper", "verdict", "samples", "seeds"],
@@ -176,51 +185,46 @@ def comparison_table(lines: Sequence[ComparisonRow], title: str, *, explained: b
         title=title,
         right=(1, 5, 6),
     )
-    for meaning in legend(lines) if explained else ():
+    for meaning in legend(comparison) if explained else ():
         line(Text(meaning, "dim"))
 
 
-def contrast_tables(contrast: JobDiff) -> None:
-    """Jobs side by side; in a pipe one table whose first column names the part."""
-    names = [
-        f"{letter} {job.id[-8:]}"
-        for letter, job in zip(ascii_uppercase * 8, contrast.jobs, strict=False)
-    ]
-    figures = [
-        (quantity, [_figure(one) for one in lines], intervals_disjoint(lines))
-        for quantity, lines in contrast.figures
-    ]
-    if not out.is_terminal:
-        rows = [["spec", field, *values] for field, values in contrast.spec]
-        rows += [["figure", quantity, *values] for quantity, values, _ in figures]
-        rows += [["provenance", fact, *values] for fact, values in contrast.provenance]
-        table(["part", "what", *(job.id for job in contrast.jobs)], rows)
-        return
-    for name, job in zip(names, contrast.jobs, strict=True):
+def diff_tables(diff: JobDiff) -> None:
+    """Print jobs side by side; in a pipe, one table whose first column names the part."""
+    if out.is_terminal:
+        _diff_on_a_terminal(diff)
+    else:
+        rows = [["spec", field, *values] for field, values in diff.spec]
+        rows += [["figure", one.quantity, *map(_figure, one.rows)] for one in diff.figures]
+        rows += [["provenance", fact, *values] for fact, values in diff.provenance]
+        table(["part", "what", *(job.id for job in diff.jobs)], rows)
+
+
+def _diff_on_a_terminal(diff: JobDiff) -> None:
+    letters = itertools.cycle(ascii_uppercase)
+    names = [f"{letter} {job.id[-8:]}" for letter, job in zip(letters, diff.jobs, strict=False)]
+    for name, job in zip(names, diff.jobs, strict=True):
         line(Text.assemble((name, "bold"), f"  {title_of(job)}  ", coloured(job.state.value)))
-    for title, found in (("specs", contrast.spec), ("provenance", contrast.provenance)):
+    for title, found in (("specs", diff.spec), ("provenance", diff.provenance)):
         line()
         if found:
             table([f"{title} differ in", *names], [[field, *values] for field, values in found])
         else:
             line(f"{title}: the same")
     line()
-    marked = len(names) == 2
-    columns = ["figure: mean, 95 % interval", *names, *(["intervals"] if marked else [])]
-    words = {True: "apart", False: "overlap", None: ""}
+    words = {True: ["apart"], False: ["overlap"], None: [""]}
+    of_two = len(names) == 2
     table(
-        columns,
+        ["figure: mean, 95 % interval", *names, *(["intervals"] if of_two else [])],
         [
-            [quantity, *values, *([words[far]] if marked else [])]
-            for quantity, values, far in figures
+            [one.quantity, *map(_figure, one.rows), *(words[one.are_disjoint] if of_two else [])]
+            for one in diff.figures
         ],
     )
 
 
-def _figure(found: ComparisonRow | None) -> str:
-    if found is None:
-        return ABSENT
-    return f"{found.measured:.4f} ({found.interval})"
+def _figure(row: ComparisonRow | None) -> str:
+    return f"{row.measured:.4f} ({row.interval})" if row else ABSENT
 
 
 def finding_lines(findings: Sequence[Diagnostic]) -> None:

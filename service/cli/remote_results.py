@@ -1,63 +1,66 @@
-"""Results read through the client, as what tables and comparisons are made of."""
+"""Results read through the client, as the sources of tables and comparisons."""
 
+from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, cast
 
-from ffengine.results import Diagnostic, RunResult, StudyResult
+from ffengine.results import Diagnostic, StudyResult
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from service.client import Client, NotFound, Refused
 from service.jobs import Job, JobState
-from service.results.descriptions import place_of
-from service.results.paper_comparison import ComparisonRow, comparison
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from service.results.charts import Source
+from service.results.run_labels import RunKey, cell_of, run_keys
+from service.results.sources import Source
 
 MOST_RUNS = 60  # of a study: more results are not read one by one
 NO_RESULT = frozenset({404, 409})
 
 
-class Labelled(NamedTuple):
-    """One result, and what tells it from the others ("" where it is the only one)."""
-
-    label: str
-    result: RunResult
-    spec: TrainSpec | CheckSpec | None
-    trained: TrainSpec | None = None
-
-
-def results_of(client: Client, job: Job) -> list[Labelled]:
-    """The result of a job, or those of a study's runs that have succeeded; none where there is none
-    yet.
+def results_of(client: Client, job: Job) -> list[Source]:
+    """The result of a job, or those of a study's runs that have succeeded; an empty list where no
+    result exists yet.
     """
-    if job.kind == "study":
-        runs = sorted(
-            islice(client.jobs(parent=job.id, limit=MOST_RUNS), MOST_RUNS), key=lambda run: run.id
-        )
-        return [
-            found._replace(label=place_of(run))
-            for run in runs
-            if run.state == JobState.succeeded
-            for found in results_of(client, run)
-        ]
+    if job.kind != "study":
+        source = _source(client, job, None)
+        return [source] if source else []
+    runs = sorted(
+        islice(client.jobs(parent=job.id, limit=MOST_RUNS), MOST_RUNS), key=lambda run: run.id
+    )
+    cells = [(run, cell) for run in runs if (cell := cell_of(run))]
+    keys = run_keys([cell for _, cell in cells])
+    found = [
+        _source(client, run, key)
+        for (run, _), key in zip(cells, keys, strict=True)
+        if run.state == JobState.succeeded
+    ]
+    return [source for source in found if source]
+
+
+def findings_of(sources: Sequence[Source]) -> list[Diagnostic]:
+    """The findings of all results, each once."""
+    seen = {
+        (finding.code, finding.message): finding
+        for source in sources
+        for finding in source.result.diagnostics
+    }
+    return list(seen.values())
+
+
+def _source(client: Client, job: Job, run: RunKey | None) -> Source | None:
+    """The result of a single run; None where it has none."""
     try:
         result = client.result(job.id)
     except Refused as error:
         if error.status in NO_RESULT:
-            return []
+            return None
         raise
+    if isinstance(result, StudyResult):
+        return None
     spec = job.spec if isinstance(job.spec, TrainSpec | CheckSpec) else None
-    return (
-        []
-        if isinstance(result, StudyResult)
-        else [Labelled("", result, spec, _trained(client, spec))]
-    )
+    label = run.label if run else ""
+    return Source(label, result, spec, trained=_trained(client, spec), run=run)
 
 
 def _trained(client: Client, spec: TrainSpec | CheckSpec | None) -> TrainSpec | None:
-    """The spec of the job whose weights a check is of, where that job is still there."""
+    """The spec of the job that trained the weights of a check; None where that job is gone."""
     if not isinstance(spec, CheckSpec) or not isinstance(spec.at, TrainedWeights):
         return None
     try:
@@ -65,20 +68,3 @@ def _trained(client: Client, spec: TrainSpec | CheckSpec | None) -> TrainSpec | 
     except NotFound:
         return None
     return found if isinstance(found, TrainSpec) else None
-
-
-def lines_of(found: list[Labelled]) -> list[ComparisonRow]:
-    """Measured beside published."""
-    return comparison(
-        cast("Sequence[Source]", found)
-    )  # the same facts; theirs are of a module that loads the charting library
-
-
-def findings_of(found: list[Labelled]) -> list[Diagnostic]:
-    """What was found about the results, each finding once."""
-    seen = {
-        (finding.code, finding.message): finding
-        for one in found
-        for finding in one.result.diagnostics
-    }
-    return list(seen.values())

@@ -33,18 +33,19 @@ from service.cli.options import (
 )
 from service.cli.output import (
     comparison_table,
-    contrast_tables,
+    diff_tables,
     finding_lines,
     line,
     out,
     progress_bar,
     provenance_table,
 )
-from service.cli.remote_results import MOST_RUNS, findings_of, lines_of, results_of
+from service.cli.remote_results import MOST_RUNS, findings_of, results_of
 from service.client import Client, JobFailed, JobHandle
 from service.jobs import Job, JobState
 from service.results.descriptions import title_of
 from service.results.job_diff import JobDiff
+from service.results.paper_comparison import comparison
 from service.specs.files import read_spec
 
 ARTIFACTS = {
@@ -172,7 +173,7 @@ def summarise(client: Client, job: Job) -> None:
     """Print the comparison with the paper, findings and provenance."""
 
     found = results_of(client, job)
-    comparison_table(lines_of(found), f"{title_of(job)}: measured beside arXiv 2311.05667")
+    comparison_table(comparison(found), f"{title_of(job)}: measured beside arXiv 2311.05667")
     if job.kind == "study" and len(found) == MOST_RUNS:
         line(f"the first {MOST_RUNS} runs; all of them: fflab result {job.id[-8:]} -o runs.csv")
     line()
@@ -204,11 +205,11 @@ def diff(job_ids: JobsArgument, as_json: JsonOption = False) -> None:
         fail("name two or more jobs, as in `fflab diff last 3f2a9c1e`", EXIT_USAGE)
     with make_client() as client:
         jobs = [resolve(client, job_id) for job_id in job_ids]
-        contrast = JobDiff.of(jobs, [lines_of(results_of(client, job)) for job in jobs])
+        found = JobDiff.of(jobs, [comparison(results_of(client, job)) for job in jobs])
     if as_json:
-        show_json(contrast.document())
+        show_json(found.document())
     else:
-        contrast_tables(contrast)
+        diff_tables(found)
 
 
 def run(

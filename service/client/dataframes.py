@@ -1,12 +1,12 @@
 """Converts rows to DataFrames of pandas or polars, whichever is installed."""
 
 import json
-import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ffengine.results import CheckCell, EpochRow
+from ffengine.summary_keys import ALL_LAYERS, SummaryKey
 from service.client.requests import Document
 
 if TYPE_CHECKING:
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 Rows = list[Document]
 Table: TypeAlias = "pd.DataFrame | pl.DataFrame | Rows"
 
+PLACE_COLUMNS = ("layer", "epoch", "split", "width", "method", "partition")
 STUDY_COLUMNS = (
-    *("part", "job", "state", "figure", "layer", "epoch", "split", "width", "method", "partition"),
+    *("part", "job", "state", "figure", *PLACE_COLUMNS),
     *("mean", "low", "high", "seeds"),
 )
 COLUMNS: dict[str, Sequence[str]] = {
@@ -25,9 +26,6 @@ COLUMNS: dict[str, Sequence[str]] = {
     "check": tuple(CheckCell.model_fields),
     "study": STUDY_COLUMNS,
 }
-SUMMARY_KEY = re.compile(
-    r"(?P<figure>[^\[]*)\[(?P<place>.*)\]"
-)  # of a summary's key, ratio[width=64 split=positive method=exact]
 
 
 def to_table(rows: Rows, columns: Sequence[str] = ()) -> Table:
@@ -99,22 +97,16 @@ def _figures(cell: Document) -> Rows:
     }
     about = {"part": cell["part"], **varied, "job": cell["job"], "state": cell["state"]}
     rows = []
-    for key, interval in cell["summary"].items():
-        match = SUMMARY_KEY.fullmatch(key)
-        places = dict(part.split("=", 1) for part in match["place"].split()) if match else {}
-        named = {
-            field: _coordinate(places.get(field))
-            for field in ("layer", "epoch", "split", "width", "method", "partition")
-        }
-        rows.append({**about, "figure": match["figure"] if match else key, **named, **interval})
+    for text, interval in cell["summary"].items():
+        key = SummaryKey.parse(text)
+        rows.append({**about, "figure": key.figure, **_place(key), **interval})
     return rows
 
 
-def _coordinate(text: str | None) -> str | int | None:
-    """Convert a coordinate: layer, epoch and width to a number, `all` layers to null."""
-    if text is None or text == "all":
-        return None
-    return int(text) if text.isdigit() else text
+def _place(key: SummaryKey) -> Document:
+    """What a figure is of, by column; `layer` is None for several layers together."""
+    named = {column: getattr(key, column) for column in PLACE_COLUMNS}
+    return named | {"layer": None if key.layer == ALL_LAYERS else key.layer}
 
 
 def _scalar(value: Any) -> Any:

@@ -1,1 +1,1 @@
-"""What is shown of results: comparisons, charts, reports, exports. No HTTP, no SQL."""
+"""Results as people read them: comparisons, charts, reports, exports. No HTTP, no SQL."""

@@ -1,5 +1,5 @@
-"""How a layer went through its training: where S was lowest and highest, and how often theorem 2's
-condition held before and after.
+"""The course of a layer's training: where S is lowest and highest, and how often theorem 2's
+condition holds before and after.
 """
 
 from collections import defaultdict
@@ -15,11 +15,11 @@ Pair = tuple[Interval, Interval]  # of positive and of negative samples
 
 
 class Moment(NamedTuple):
-    """A layer at the end of an epoch: theorem 2's ratio and S of both splits over seeds, and S by
-    split and seed.
+    """A layer at the end of an epoch.
 
-    `undecided`: the largest share of live samples, over seeds and splits, whose margin is within
-    rounding of zero.
+    ratio, sparsity: theorem 2's ratio and S of both splits, over seeds. seeds: S by split and seed.
+    undecided: the share of live samples whose margin is within rounding of zero, the largest of any
+    seed and split.
     """
 
     epoch: int
@@ -30,62 +30,58 @@ class Moment(NamedTuple):
 
     @property
     def mean_ratio(self) -> float:
-        """Over both splits."""
+        """Theorem 2's ratio, the mean over both splits."""
         return (self.ratio[0].mean + self.ratio[1].mean) / 2
 
     @property
     def mean_sparsity(self) -> float:
-        """Over both splits."""
+        """S, the mean over both splits."""
         return (self.sparsity[0].mean + self.sparsity[1].mean) / 2
 
     @property
     def is_decided(self) -> bool:
-        """Whether rounding leaves the ratio what it is: samples that it cannot decide count as not
-        satisfied.
-        """
+        """Whether so few margins are within rounding of zero that the ratio is not too low."""
         return self.undecided <= UNDECIDED_SHARE
 
 
 class Course(NamedTuple):
-    """The moments of a layer, two at least, in their order."""
+    """The moments of a layer in their order, at least two."""
 
     moments: Sequence[Moment]
 
     @property
     def first(self) -> Moment:
-        """At the beginning, which is initialisation in a layer's own training."""
+        """The first moment: initialisation, or the beginning of the layer's own training."""
         return self.moments[0]
 
     @property
     def last(self) -> Moment:
-        """At the end."""
+        """The last moment."""
         return self.moments[-1]
 
     @property
     def lowest(self) -> Moment:
-        """Where S is lowest."""
+        """The moment at which S is lowest."""
         return min(self.moments, key=lambda moment: moment.mean_sparsity)
 
     @property
     def rarest(self) -> Moment | None:
-        """Where theorem 2's condition holds for the fewest samples up to there; None where S is
-        lowest at the beginning.
-        """
+        """The moment of the lowest ratio while S falls; None where S is lowest at the beginning."""
         lowest = self.lowest
         falling = [moment for moment in self.moments[1:] if moment.epoch <= lowest.epoch]
         return min(falling, key=lambda moment: moment.mean_ratio, default=None)
 
     @property
     def rising(self) -> Sequence[Moment]:
-        """After S was lowest, up to where it is highest since."""
+        """The moments after S is lowest, until it is highest again; none where S does not rise."""
         lowest = self.lowest
         after = [moment for moment in self.moments if moment.epoch > lowest.epoch]
         highest = max(after, key=lambda moment: moment.mean_sparsity, default=lowest)
         return [moment for moment in after if moment.epoch <= highest.epoch]
 
 
-def change(before: Moment, after: Moment) -> Pair:
-    """How much S rose from one moment to another, seed by seed."""
+def change_between(before: Moment, after: Moment) -> Pair:
+    """How much S rises from one moment to another, seed by seed."""
     positive, negative = (
         interval([after.seeds[split][seed] - value for seed, value in before.seeds[split].items()])
         for split in (0, 1)
@@ -94,17 +90,15 @@ def change(before: Moment, after: Moment) -> Pair:
 
 
 def rises(before: Moment, after: Moment) -> bool:
-    """Whether S clearly rises from one moment to another: the interval over seeds is above zero for
-    both splits.
-    """
+    """Whether S clearly rises between two moments: the interval is above zero for both splits."""
     return before is not after and all(
-        found.low is not None and found.low > 0 for found in change(before, after)
+        found.low is not None and found.low > 0 for found in change_between(before, after)
     )
 
 
 def course_of(rows: Sequence[EpochRow], layer: int = 0) -> Course | None:
-    """The epochs at which a layer has both figures of both splits for every seed; None where there
-    are fewer than two.
+    """The epochs at which a layer has S and theorem 2's ratio of both splits for every seed; None
+    where there are fewer than two.
     """
     seeds = {row.seed for row in rows}
     by_epoch: dict[int, dict[Split, list[EpochRow]]] = defaultdict(

@@ -1,4 +1,4 @@
-"""A result as a table of plain values, and as CSV."""
+"""A result as a table of plain values and as CSV."""
 
 import csv
 import io
@@ -8,12 +8,12 @@ from typing import Any
 
 from ffengine.results import CheckResult, StudyResult, TrainResult
 
-LINES_AT_ONCE = 500
+ROWS_AT_ONCE = 500
 
 
 def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any]]:
-    """Tidy rows of a training run, cells of a check, or one row for each cell and figure of a
-    study; all with the same columns.
+    """The rows of a training run, the cells of a check, or a row for each run and figure of a
+    study. All rows have the same columns.
     """
     if isinstance(result, TrainResult):
         return [row.model_dump(mode="json") for row in result.curves]
@@ -34,15 +34,13 @@ def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any
 
 
 def csv_pieces(result: TrainResult | CheckResult | StudyResult) -> Iterator[bytes]:
-    """The table as CSV with a header line, some hundred lines at a time; undefined figures are
-    empty.
-    """
+    """The table as CSV with a header, ROWS_AT_ONCE rows at a time; undefined figures are empty."""
     rows = table(result)
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
-    for start in range(0, len(rows), LINES_AT_ONCE):
-        writer.writerows(rows[start : start + LINES_AT_ONCE])
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        writer.writerows(rows[start : start + ROWS_AT_ONCE])
         yield text.getvalue().encode()
         text.seek(0)
         text.truncate()

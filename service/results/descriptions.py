@@ -1,14 +1,29 @@
-"""A job in words, for pages and for the command line: what it is, what may be done with it, how its
-figures were obtained.
+"""A job in words, for pages and for the command line: what it does, which actions it allows, how
+its figures were obtained.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Literal
 
 from ffengine.results import Provenance
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from ffengine.text import visible
 from service.jobs import Job
+from service.results.run_labels import cell_of, params_in_words
+
+Fact = Literal[
+    "data", "data_digest", "seeds", "engine", "versions", "device", "wall_time", "spec_digest"
+]
+PROVENANCE_LABELS: dict[Fact, str] = {
+    "data": "data",
+    "data_digest": "data digest",
+    "seeds": "seeds",
+    "engine": "engine",
+    "versions": "versions",
+    "device": "device",
+    "wall_time": "wall time",
+    "spec_digest": "spec digest",
+}
 
 
 def title_of(job: Job) -> str:
@@ -35,45 +50,43 @@ def title_of(job: Job) -> str:
 
 
 def place_of(job: Job) -> str:
-    """Where a run stands in its study's grid, in words."""
-    params = (job.place or {}).get("params")
-    if not isinstance(params, Mapping) or not params:
-        return title_of(job)
-    return visible(
-        ", ".join(f"{field.rpartition('.')[2]} {value}" for field, value in params.items())
-    )
+    """The label of a study's run: its varied fields, or its title where nothing is varied."""
+    cell = cell_of(job)
+    return visible(params_in_words(cell.params)) if cell and cell.params else title_of(job)
+
+
+def provenance_facts(found: Provenance | None) -> dict[Fact, str]:
+    """How the figures of a job were obtained; empty for a job without provenance."""
+    if found is None:
+        return {}
+    data = found.dataset
+    phases = found.wall_seconds.items()
+    return {
+        "data": f"{data.name} ({data.preprocess}), {data.train_samples:,} training and "
+        f"{data.test_samples:,} test samples",
+        "data_digest": data.digest,
+        "seeds": ", ".join(map(str, found.seeds)),
+        "engine": found.program,
+        "versions": f"Python {found.python_version}, torch {found.torch_version}, "
+        f"numpy {found.numpy_version}",
+        "device": f"{found.device} ({found.device_name}), {found.threads} threads, {found.dtype}",
+        "wall_time": ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in phases),
+        "spec_digest": found.spec_digest,
+    }
 
 
 def provenance_lines(found: Provenance | None) -> list[tuple[str, str]]:
-    """How the figures were obtained, a fact a line."""
-    if found is None:
-        return []
-    data = found.dataset
-    return [
-        (
-            "data",
-            f"{data.name} ({data.preprocess}), {data.train_samples:,} training and "
-            f"{data.test_samples:,} test samples",
-        ),
-        ("data digest", data.digest),
-        ("seeds", ", ".join(map(str, found.seeds))),
-        ("engine", found.program),
-        (
-            "versions",
-            f"Python {found.python_version}, torch {found.torch_version}, numpy "
-            f"{found.numpy_version}",
-        ),
-        ("device", f"{found.device} ({found.device_name}), {found.threads} threads, {found.dtype}"),
-        (
-            "wall time",
-            ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in found.wall_seconds.items()),
-        ),
-        ("spec digest", found.spec_digest),
-    ]
+    """The same, each fact with its label."""
+    return [(PROVENANCE_LABELS[fact], text) for fact, text in provenance_facts(found).items()]
+
+
+def short_digest(digest: str) -> str:
+    """The beginning of a SHA-256 digest, where the whole of it does not fit."""
+    return f"sha256 {digest[:16]}…"
 
 
 def duration(seconds: float) -> str:
-    """A time in its largest fitting unit."""
+    """A duration in the largest unit that fits."""
     for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.0f} {unit}"

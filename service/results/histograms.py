@@ -1,9 +1,8 @@
-"""The margins of single samples -> histograms: one file of them in memory at a time, whatever the
-number of cells.
+"""Histograms of the margins of single samples. One file of margins is in memory at a time.
 
-A margin is counted in units of the median |margin| of its cell, so that widths and seeds can lie
-over each other; bins are equally wide on the symmetric logarithmic scale sign(u) log(1 + |u|),
-which shows the bulk and the tails.
+The unit of a margin is the median |margin| of its cell, so that widths and seeds are comparable.
+Bins have the same width on the symmetric logarithmic scale sign(u) log(1 + |u|), which shows the
+bulk and the tails.
 """
 
 import itertools
@@ -19,8 +18,8 @@ from ffengine.results import CheckCell, Split
 from ffengine.theorems import TheoremNumber
 from service.artifacts import ArtifactDamaged, Artifacts, margins_name
 
-REACH, BINS = 30.0, 120  # the outermost bins hold what is beyond
-MOST_FILES = 64  # read for a picture: of each width, the first seeds
+REACH, BINS = 30.0, 120  # the outermost bins hold all margins beyond
+MOST_FILES = 64  # read for a chart: those of the first seeds of each width
 
 _PLACES = np.linspace(-np.log1p(REACH), np.log1p(REACH), BINS + 1)
 _PLACES[BINS // 2] = 0.0
@@ -28,8 +27,8 @@ EDGES: npt.NDArray[np.float64] = np.sign(_PLACES) * np.expm1(np.abs(_PLACES))
 
 
 class MarginHistogram(NamedTuple):
-    """The margins of all seeds of one width, split and method; `left_out`: seeds that are kept and
-    were not read.
+    """The margins of all seeds of one width, split and method; `left_out`: the number of seeds
+    whose margins were not read.
     """
 
     theorem: TheoremNumber
@@ -46,7 +45,7 @@ class MarginHistogram(NamedTuple):
 def cells_with_margins(
     cells: Iterable[CheckCell], artifacts: Artifacts, owner: str
 ) -> list[CheckCell]:
-    """The cells whose margins are kept; `owner`: the id of the job that computed them."""
+    """The cells whose margins are stored; `owner`: the id of the job that computed them."""
     names = set(artifacts.names(owner))
     return [cell for cell in cells if margins_name(cell.seed, cell.width) in names]
 
@@ -56,7 +55,7 @@ def margin_histograms(
 ) -> list[MarginHistogram]:
     """A histogram for each width, split and method, in the order of the cells.
 
-    What is damaged or gone meanwhile is left out.
+    Margins whose file is damaged or deleted are left out.
     """
     files: dict[int, dict[int, list[CheckCell]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
@@ -73,7 +72,7 @@ def margin_histograms(
 def _read(
     cells: Sequence[CheckCell], artifacts: Artifacts, owner: str
 ) -> Iterator[tuple[CheckCell, CellMargins]]:
-    """The cells of one seed and width with their margins."""
+    """The cells of one seed and width, each with its margins."""
     try:
         data = artifacts.get(owner, margins_name(cells[0].seed, cells[0].width))
     except (KeyError, ArtifactDamaged):
@@ -103,7 +102,7 @@ def _summed(read: Iterable[tuple[CheckCell, CellMargins]], left_out: int) -> lis
 
 
 def counted(margin: npt.NDArray[np.float64]) -> tuple[int, ...]:
-    """The histogram (BINS,) of live samples' margins (N,) in units of their median |margin|."""
+    """The histogram (BINS,) of the margins (N,) of live samples, in units of their median."""
     if not len(margin):
         return (0,) * BINS
     scale = float(np.median(np.abs(margin))) or 1.0

@@ -1,4 +1,4 @@
-"""Several jobs beside each other: in which fields their specs differ, their figures, and how these
+"""Several jobs side by side: the fields in which their specs differ, their figures, and how these
 were obtained.
 """
 
@@ -8,12 +8,47 @@ from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
-from ffengine.spec import TrainSpec
 from service.jobs import Job
-from service.results.descriptions import provenance_lines
+from service.results.descriptions import PROVENANCE_LABELS, Fact, provenance_facts
 from service.results.paper_comparison import ComparisonRow
+from service.results.row_keys import RowKey
 
 ABSENT = "–"
+NOT_COMPARED: frozenset[Fact] = frozenset({"wall_time", "spec_digest"})  # not how, but how long
+
+
+class Figure(NamedTuple):
+    """A figure of several jobs: its row in each of them, None where a job does not have it."""
+
+    key: RowKey
+    rows: Sequence[ComparisonRow | None]
+
+    @property
+    def quantity(self) -> str:
+        """What was measured, in words."""
+        return next(row.quantity for row in self.rows if row)
+
+    @property
+    def are_disjoint(self) -> bool | None:
+        """Whether the 95 % intervals of two jobs are disjoint; None where there are not two."""
+        intervals = [
+            (row.low, row.high)
+            for row in self.rows
+            if row and row.low is not None and row.high is not None
+        ]
+        if len(self.rows) != 2 or len(intervals) != 2:
+            return None
+        (_, end_of_lower), (start_of_upper, _) = sorted(intervals)
+        return end_of_lower < start_of_upper
+
+    def document(self) -> dict[str, Any]:
+        """The figure as JSON."""
+        return {
+            "key": self.key.document(),
+            "quantity": self.quantity,
+            "values": [row.document() if row else None for row in self.rows],
+            "apart": self.are_disjoint,
+        }
 
 
 class JobDiff(NamedTuple):
@@ -21,121 +56,90 @@ class JobDiff(NamedTuple):
 
     jobs: Sequence[Job]
     spec: Sequence[tuple[str, list[str]]]
-    figures: Sequence[tuple[str, list[ComparisonRow | None]]]
+    figures: Sequence[Figure]
     provenance: Sequence[tuple[str, list[str]]]
 
     @classmethod
-    def of(cls, jobs: Sequence[Job], lines: Sequence[Sequence[ComparisonRow]]) -> "JobDiff":
-        """What differs between jobs with these figures."""
-        figures = align_rows(
-            {str(place): found for place, found in enumerate(_at_last_epochs(jobs, lines))}
-        )
-        return cls(jobs, differences(jobs), figures, provenance_differences(jobs))
+    def of(cls, jobs: Sequence[Job], rows: Sequence[Sequence[ComparisonRow]]) -> "JobDiff":
+        """What differs between jobs.
+
+        **Arguments:**
+
+        - `rows`: for each job, the rows of its comparison.
+        """
+        return cls(jobs, differences(jobs), align_rows(rows), provenance_differences(jobs))
 
     def document(self) -> dict[str, Any]:
         """The same as JSON."""
-        facts = ("id", "name", "kind", "state")
+        shown = {"id", "name", "kind", "state"}
         return {
-            "jobs": [job.model_dump(mode="json", include=set(facts)) for job in self.jobs],
+            "jobs": [job.model_dump(mode="json", include=shown) for job in self.jobs],
             "spec": [
                 {"field": field, "values": [_parsed(value) for value in values]}
                 for field, values in self.spec
             ],
-            "figures": [
-                {
-                    "quantity": quantity,
-                    "values": [line._asdict() if line else None for line in lines],
-                    "apart": intervals_disjoint(lines),
-                }
-                for quantity, lines in self.figures
-            ],
+            "figures": [figure.document() for figure in self.figures],
             "provenance": [{"fact": fact, "values": values} for fact, values in self.provenance],
         }
 
 
-def flat(document: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
-    """A nested document by dotted fields."""
+def flatten(document: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
+    """The values of a nested document by dotted fields."""
     found: dict[str, JsonValue] = {}
-    for key, value in document.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
+    for name, value in document.items():
+        field = f"{prefix}{name}"
+        found |= flatten(value, f"{field}.") if isinstance(value, dict) else {field: value}
     return found
 
 
 def differences(jobs: Sequence[Job]) -> list[tuple[str, list[str]]]:
-    """The fields in which the specs differ, each with the value that every job has there."""
-    documents = [flat({"kind": job.kind, **job.spec.model_dump(mode="json")}) for job in jobs]
-    fields = list(dict.fromkeys(field for document in documents for field in document))
-    shown = {
-        field: [
-            json.dumps(document[field]) if field in document else ABSENT for document in documents
-        ]
-        for field in fields
-    }
-    return [(field, values) for field, values in shown.items() if len(set(values)) > 1]
+    """The fields in which the specs differ, each with its value as JSON in every job."""
+    specs = [flatten({"kind": job.kind, **job.spec.model_dump(mode="json")}) for job in jobs]
+    written = [{field: json.dumps(value) for field, value in spec.items()} for spec in specs]
+    return _that_differ(written)
 
 
-def align_rows(
-    lines: Mapping[str, Sequence[ComparisonRow]],
-) -> list[tuple[str, list[ComparisonRow | None]]]:
-    """The lines of several jobs by quantity, None where a job has none."""
-    quantities = list(dict.fromkeys(line.quantity for found in lines.values() for line in found))
-    by_job = [{line.quantity: line for line in found} for found in lines.values()]
-    return [(quantity, [found.get(quantity) for found in by_job]) for quantity in quantities]
+def align_rows(rows: Sequence[Sequence[ComparisonRow]]) -> list[Figure]:
+    """The rows of several jobs, joined by their keys.
+
+    Where the jobs end at different epochs, the last epoch of one is joined with that of the other.
+    """
+    if len(_last_epochs(rows)) > 1:
+        rows = [[row._replace(key=row.key.at_any_last()) for row in found] for found in rows]
+    by_key = [{row.key: row for row in found} for found in rows]
+    keys = dict.fromkeys(key for found in by_key for key in found)
+    return [Figure(key, [found.get(key) for found in by_key]) for key in keys]
 
 
 def provenance_differences(jobs: Sequence[Job]) -> list[tuple[str, list[str]]]:
-    """The facts of provenance in which jobs that have some differ; how long they took and what they
-    were asked is no part of it.
+    """The facts of provenance in which the jobs that have any differ, each with its value in every
+    job.
     """
-    found = [
+    compared = [
         {
-            fact: text
-            for fact, text in provenance_lines(job.provenance)
-            if fact not in ("wall time", "spec digest")
+            PROVENANCE_LABELS[fact]: text
+            for fact, text in provenance_facts(job.provenance).items()
+            if fact not in NOT_COMPARED
         }
         for job in jobs
     ]
-    facts = list(dict.fromkeys(fact for one in found for fact in one))
-    shown = [(fact, [one.get(fact, ABSENT) for one in found]) for fact in facts]
-    return [(fact, values) for fact, values in shown if len(set(values)) > 1]
+    return _that_differ(compared)
 
 
-def intervals_disjoint(lines: Sequence[ComparisonRow | None]) -> bool | None:
-    """Whether the 95 % intervals of two figures are apart; None where one has no interval, or there
-    are not two.
-    """
-    if len(lines) != 2 or any(
-        line is None or line.low is None or line.high is None for line in lines
-    ):
-        return None
-    one, other = sorted((line.low or 0.0, line.high or 0.0) for line in lines if line)
-    return one[1] < other[0]
+def _that_differ(documents: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:
+    """The fields that do not have one value in all documents."""
+    fields = dict.fromkeys(field for document in documents for field in document)
+    values = {field: [document.get(field, ABSENT) for document in documents] for field in fields}
+    return [(field, found) for field, found in values.items() if len(set(found)) > 1]
 
 
-def _at_last_epochs(
-    jobs: Sequence[Job], lines: Sequence[Sequence[ComparisonRow]]
-) -> list[list[ComparisonRow]]:
-    """The lines, those of the last epoch under one name where runs of unequal length are
-    compared.
-    """
-    lasts = [job.spec.epochs if isinstance(job.spec, TrainSpec) else None for job in jobs]
-    if len(set(lasts)) == 1:
-        return [list(found) for found in lines]
-    return [
-        [line._replace(quantity=_last_epoch(line.quantity, last)) for line in found]
-        for found, last in zip(lines, lasts, strict=True)
+def _last_epochs(rows: Sequence[Sequence[ComparisonRow]]) -> set[frozenset[int | None]]:
+    """The last epochs of each job's runs; jobs without a training run do not count."""
+    ends = [
+        frozenset(row.key.at.epoch for row in found if row.key.at and row.key.at.role == "last")
+        for found in rows
     ]
-
-
-def _last_epoch(quantity: str, last: int | None) -> str:
-    if last is None:
-        return quantity
-    return quantity.replace(f"epoch {last},", "last epoch,").replace(
-        f"epoch 0 to {last},", "first to last epoch,"
-    )
+    return {epochs for epochs in ends if epochs}
 
 
 def _parsed(value: str) -> JsonValue:

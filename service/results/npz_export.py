@@ -1,9 +1,8 @@
-"""A result as one .npz that is sent while it is made: the margins of every sample of a check, or
-the curves of a training run.
+"""A result as one .npz archive, sent while it is made: the margins of every sample of a check, or
+the curves of a training run. `numpy.load(file, allow_pickle=False)` reads it.
 
-Its member `header` is a JSON text and says what the arrays are; the others are in one order, with
-fixed times: the same job gives the same bytes. One artifact is in memory at a time.
-`numpy.load(file, allow_pickle=False)` reads it.
+The member `header` describes the arrays as JSON. The order of the members and their times are
+fixed, so that the same job always gives the same bytes. One artifact is in memory at a time.
 """
 
 import hashlib
@@ -42,12 +41,15 @@ Array = npt.NDArray[Any]
 def stream_npz(
     job: Job, result: TrainResult | CheckResult | StudyResult, artifacts: Artifacts, owner: str
 ) -> Iterator[bytes]:
-    """The archive of a job's result, in chunks of at most CHUNK_BYTES; `owner`: the id of the job
-    that computed it and has the artifacts.
+    """The archive of a job's result, in chunks of at most CHUNK_BYTES.
 
-    All arrays are read once at the call, for the digest, and once more while the chunks are taken.
+    All arrays are read twice: at the call, for their digest, and while the chunks are taken.
 
-    Raises, at the call, LookupError for a study, which has no arrays of its own, and
+    **Arguments:**
+
+    - `owner`: the id of the job that computed the result and has the artifacts.
+
+    **Raises** at the call: LookupError for a study, which has no arrays of its own, and
     ArtifactDamaged.
     """
     if isinstance(result, StudyResult):
@@ -79,8 +81,8 @@ def _margins(result: CheckResult, artifacts: Artifacts, owner: str) -> Iterator[
 
 
 def _columns(result: TrainResult) -> Iterator[tuple[str, Array]]:
-    """The tidy rows by column, (rows,): what is always an integer as int64, splits as text, the
-    rest as float64 with NaN for null.
+    """The rows by column, each an array (rows,): integers as int64, splits as text, other figures
+    as float64 with NaN for null.
     """
     kinds: dict[Any, str] = {int: "<i8", Split: "<U8"}
     for name, field in EpochRow.model_fields.items():
@@ -96,7 +98,7 @@ def _columns(result: TrainResult) -> Iterator[tuple[str, Array]]:
 def _header(
     job: Job, result: TrainResult | CheckResult, artifacts: Artifacts, owner: str
 ) -> dict[str, object]:
-    """What a reader needs to know of the arrays; reads all of them for their digest."""
+    """What a reader needs to know about the arrays; reads all of them for their digest."""
     digest, there = hashlib.sha256(), set()
     for name, array in _members(result, artifacts, owner):
         digest.update(_bytes(array))
@@ -120,7 +122,7 @@ def _header(
 
 
 def _contents(result: CheckResult, there: set[str]) -> dict[str, object]:
-    """The cells whose samples are in the archive, and a note where some are not."""
+    """The cells whose samples are in the archive, and a note where some cells are missing."""
     fields = {
         "seed",
         "width",
@@ -150,7 +152,7 @@ def _contents(result: CheckResult, there: set[str]) -> dict[str, object]:
 
 
 class ChunkBuffer(io.RawIOBase):
-    """Where the archive is written: it cannot be rewound, and holds what has not been taken."""
+    """A file that cannot be rewound: it holds what is written until it is taken."""
 
     def __init__(self) -> None:
         self.held = bytearray()
@@ -163,18 +165,16 @@ class ChunkBuffer(io.RawIOBase):
         return memoryview(data).nbytes
 
     def take(self, least: int) -> Iterator[bytes]:
-        """What is held, in chunks of at most CHUNK_BYTES, while there are at least so many
-        bytes.
-        """
+        """The bytes that are held, in chunks of at most CHUNK_BYTES, while there are `least`."""
         while len(self.held) >= least:
             yield bytes(self.held[:CHUNK_BYTES])
             del self.held[:CHUNK_BYTES]
 
 
 def _chunks(members: Iterator[tuple[str, Array]]) -> Iterator[bytes]:
-    """The archive of the members, stored as they are."""
-    outlet = ChunkBuffer()
-    with zipfile.ZipFile(outlet, "w") as archive:
+    """The archive of the members, without compression."""
+    buffer = ChunkBuffer()
+    with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in members:
             head = io.BytesIO()
             np.lib.format.write_array_header_1_0(
@@ -187,8 +187,8 @@ def _chunks(members: Iterator[tuple[str, Array]]) -> Iterator[bytes]:
                 member.write(head.getvalue())
                 for start in range(0, len(body), CHUNK_BYTES):
                     member.write(body[start : start + CHUNK_BYTES])
-                    yield from outlet.take(CHUNK_BYTES)
-    yield from outlet.take(1)
+                    yield from buffer.take(CHUNK_BYTES)
+    yield from buffer.take(1)
 
 
 def _bytes(array: Array) -> memoryview:

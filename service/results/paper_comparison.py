@@ -1,21 +1,18 @@
-"""Measured beside published: one line for each figure of the paper that the results speak to."""
+"""Measured beside published: one row for each figure of the paper that the results speak to."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 from ffengine.diagnostics import UNDECIDED_SHARE
 from ffengine.results import CheckCell, CheckResult, EpochRow, Interval, Split, TrainResult
 from ffengine.spec import CheckSpec, TrainedWeights
 from ffengine.study import interval, interval_of
 from ffengine.theorems import THEOREMS
-from service.results.course import SPLITS, course_of
+from service.results.course import SPLITS, Course, course_of
 from service.results.paper_setting import departures
-
-if TYPE_CHECKING:
-    from service.results.charts import (
-        Source,
-    )  # the command line shows lines without the charting library
+from service.results.row_keys import EpochRef, RowKey, quantity_of
+from service.results.sources import Source
 
 Verdict = Literal[
     "met",
@@ -29,27 +26,28 @@ Verdict = Literal[
 ]
 MEANINGS: dict[Verdict, str] = {
     "met": "the whole interval is above the paper's figure",
-    "NOT met": "the whole interval is at the paper's figure or below; what contradicts the paper "
-    "is shown as measured",
+    "NOT met": "the whole interval is at or below the paper's figure, so these seeds contradict "
+    "the paper",
     "open": "the interval includes the paper's figure, so these seeds do not decide",
-    "one seed: no verdict": "an interval takes two seeds or more",
-    "rounding: no verdict": "more than 1 % of the margins are within rounding of zero and count "
-    "as not satisfied, so the figure is too low",
-    "not the paper's setting": "the paper claims nothing of it; the field in which it differs "
-    "stands beside",
-    "setting unknown": "the job that trained these weights is not there any more",
+    "one seed: no verdict": "an interval needs two seeds or more",
+    "rounding: no verdict": "more than 1 % of the margins are so close to zero that rounding "
+    "decides their sign; they count as not satisfied, so the figure is too low",
+    "not the paper's setting": "the paper makes no claim about this setting; the fields in which "
+    "the run differs are in brackets",
+    "setting unknown": "the job that trained these weights was deleted, so it is not known whether "
+    "the paper's claim applies",
 }
 
 
 class ComparisonRow(NamedTuple):
-    """A quantity: the mean over seeds with its 95 % interval, what the paper says, and whether that
-    is met.
+    """One figure: its mean over seeds with a 95 % interval, and the verdict on the paper's claim.
 
-    `verdict`: see MEANINGS; "" where the paper gives no figure. `differs`: in what it is not the
-    paper's setting.
+    key: what was measured. published: the paper's claim, "" where it makes none. verdict: see
+    MEANINGS, "" where the paper makes no claim. differs: the fields in which the run is not of the
+    paper's setting. label: the run in words, where there are several.
     """
 
-    quantity: str
+    key: RowKey
     measured: float
     low: float | None
     high: float | None
@@ -58,6 +56,12 @@ class ComparisonRow(NamedTuple):
     samples: int
     seeds: int
     differs: str = ""
+    label: str = ""
+
+    @property
+    def quantity(self) -> str:
+        """What was measured, in words."""
+        return ", ".join(filter(None, (quantity_of(self.key), self.label)))
 
     @property
     def interval(self) -> str:
@@ -73,38 +77,35 @@ class ComparisonRow(NamedTuple):
         """The verdict in words."""
         return f"{self.verdict} ({self.differs})" if self.differs else self.verdict
 
-
-def comparison(sources: "Sequence[Source]") -> list[ComparisonRow]:
-    """The lines of all results, checks first."""
-    lines: list[ComparisonRow] = []
-    for source in sources:
-        found = (
-            _of_training(source) if isinstance(source.result, TrainResult) else _of_check(source)
-        )
-        lines += [
-            line._replace(
-                quantity=f"{line.quantity}, {source.label}" if source.label else line.quantity
-            )
-            for line in found
-        ]
-    return lines
+    def document(self) -> dict[str, Any]:
+        """The row as JSON."""
+        fields = self._asdict()
+        del fields["key"], fields["label"]
+        return {"quantity": self.quantity, **fields}
 
 
-def legend(lines: Iterable[ComparisonRow]) -> list[str]:
-    """What the verdicts of some lines mean, each in a sentence."""
-    there = {line.verdict for line in lines}
-    return [f"{verdict}: {meaning}." for verdict, meaning in MEANINGS.items() if verdict in there]
+def comparison(sources: Sequence[Source]) -> list[ComparisonRow]:
+    """The rows of all results, in their order."""
+    return [row for source in sources for row in _rows_of(source)]
+
+
+def legend(rows: Iterable[ComparisonRow]) -> list[str]:
+    """The meaning of each verdict that occurs in the rows, in one sentence each."""
+    given = {row.verdict for row in rows}
+    return [f"{verdict}: {meaning}." for verdict, meaning in MEANINGS.items() if verdict in given]
 
 
 class _Claim(NamedTuple):
-    """What the paper says of a quantity: it is more than this, unless the setting is another (or
-    not known).
+    """The paper's claim about a figure: it is greater than `reference` (None: no claim).
+
+    differs: the fields in which the run is not of the paper's setting. known: whether the setting
+    is known. decided: whether rounding leaves the figure as it is.
     """
 
     reference: float | None
     differs: str = ""
     known: bool = True
-    decided: bool = True  # rounding leaves the figure what it is
+    decided: bool = True
 
     def verdict(self, found: Interval) -> Verdict:
         if self.reference is None:
@@ -122,150 +123,38 @@ class _Claim(NamedTuple):
         return "open" if found.high > self.reference else "NOT met"
 
 
-def _claim(reference: float | None, source: "Source", *further: str) -> _Claim:
-    """What the paper says of a figure of this source.
-
-    One whose spec is not at hand is of an unknown setting.
+def _claim(reference: float | None, source: Source, *further: str) -> _Claim:
+    """The paper's claim as it applies to a result; `further`: departures from the paper's setting
+    that its spec does not show.
     """
     spec = source.spec
-    if reference is None or spec is None:
-        return _Claim(reference, known=reference is None)
-    if (
-        isinstance(spec, CheckSpec)
-        and isinstance(spec.at, TrainedWeights)
-        and source.trained is None
-    ):
+    if reference is None:
+        return _Claim(None)
+    if spec is None:
+        return _Claim(reference, known=False)
+    of_trained_weights = isinstance(spec, CheckSpec) and isinstance(spec.at, TrainedWeights)
+    if of_trained_weights and source.trained is None:
         return _Claim(reference, known=False)
     return _Claim(reference, ", ".join([*departures(spec, source.trained), *further]))
 
 
-def _of_check(source: "Source") -> list[ComparisonRow]:
-    assert isinstance(source.result, CheckResult)  # noqa: S101 - narrows the type
-    cells = source.result.cells
-    groups: dict[tuple[int, str, str], list[CheckCell]] = defaultdict(list)
-    for cell in cells:
-        groups[cell.width, cell.split, cell.method].append(cell)
-    lines = []
-    for (width, split, method), group in sorted(
-        groups.items(), key=lambda item: (item[0][1] == "negative", item[0][2], item[0][0])
-    ):
-        theorem, place = (
-            group[0].theorem,
-            "at initialisation" if group[0].epoch == 0 else f"at epoch {group[0].epoch}",
-        )
-        which = f", {split} samples" if theorem == 2 else ""
-        how = "infinite-width limit" if method == "infinite_width" else f"n = {width}"
-        if method == "infinite_width" and width != min(cell.width for cell in cells):
-            continue  # the limit is the same at every width
-        claim = _claim(THEOREMS[theorem].published if method == "exact" else None, source)
-        claim = claim._replace(
-            decided=_are_decided([(cell.undecided, cell.live) for cell in group])
-        )
-        lines.append(
-            _line(
-                f"Theorem {theorem} {place}{which}, {how}",
-                interval_of(group, "ratio"),
-                claim,
-                _counted(group, "ratio"),
-            )
-        )
-    return [line for line in lines if line is not None]
+def _rows_of(source: Source) -> Iterator[ComparisonRow]:
+    if isinstance(source.result, TrainResult):
+        yield from _training_rows(source, source.result)
+    else:
+        yield from _check_rows(source, source.result)
 
 
-def _of_training(source: "Source") -> list[ComparisonRow]:
-    result = source.result
-    assert isinstance(result, TrainResult)  # noqa: S101 - narrows the type
-    lines: list[ComparisonRow | None] = []
-    layers = sorted({row.layer for row in result.curves})
-    for layer in layers:
-        rows = [row for row in result.curves if row.layer == layer]
-        where, further = (
-            (f", layer {layer}" if len(layers) > 1 else ""),
-            [f"layer {layer}"] if layer else [],
-        )
-        epochs, turn = _told_epochs(result.curves, layer)
-        for epoch, when in epochs.items():
-            for split in SPLITS:
-                here = [row for row in rows if row.epoch == epoch and row.split == split]
-                name = (
-                    f"Theorem 2 along the training step, epoch {epoch}{when}, {split} "
-                    f"samples{where}"
-                )
-                margins = [(row.theorem2_undecided, row.samples - row.dead_samples) for row in here]
-                claim = _claim(THEOREMS[2].published, source, *further)._replace(
-                    decided=_are_decided(margins)
-                )
-                lines.append(
-                    _line(
-                        name,
-                        interval_of(here, "theorem2_ratio"),
-                        claim,
-                        _counted(here, "theorem2_ratio"),
-                    )
-                )
-        last = max(epochs)
-        for start, end in ((0, last), *(((0, turn), (turn, last)) if turn else ())):
-            lines += [
-                _change(rows, (start, end), turn, split, where, _claim(0.0, source, *further))
-                for split in SPLITS
-            ]
-    whole = [
-        row for row in result.accuracy if result.is_of_all_layers(row) and row.method == "goodness"
-    ]
-    accuracies = [row for row in whole if row.partition == "test"]
-    counted = sum(row.samples for row in accuracies)
-    lines.append(
-        _line(
-            "Test accuracy by goodness", interval_of(accuracies, "accuracy"), _Claim(None), counted
-        )
-    )
-    return [line for line in lines if line is not None]
-
-
-def _told_epochs(rows: Sequence[EpochRow], layer: int) -> tuple[dict[int, str], int | None]:
-    """The epochs of a layer that have lines of their own, with what S does there, and the one at
-    which S turns from falling to rising.
-    """
-    course, last = course_of(rows, layer), max(row.epoch for row in rows if row.layer == layer)
-    if (
-        course is None
-        or course.rarest is None
-        or course.lowest is course.last
-        or course.last.epoch != last
-    ):
-        return {0: "", last: ""}, None
-    return {
-        0: "",
-        course.rarest.epoch: " (lowest ratio while S falls)",
-        last: "",
-    }, course.lowest.epoch
-
-
-def _are_decided(margins: Sequence[tuple[int | None, int]]) -> bool:
-    """Whether few enough margins are within rounding of zero; `margins`: those, and all live
-    samples.
-    """
-    return sum(unsure or 0 for unsure, _ in margins) <= UNDECIDED_SHARE * sum(
-        live for _, live in margins
-    )
-
-
-def _counted(rows: Sequence[EpochRow] | Sequence[CheckCell], figure: str) -> int:
-    return sum(row.counted(figure) for row in rows)
-
-
-def _line(
-    quantity: str, found: Interval | None, claim: _Claim, samples: int
-) -> ComparisonRow | None:
+def _row(
+    key: RowKey, source: Source, found: Interval | None, claim: _Claim, samples: int
+) -> Iterator[ComparisonRow]:
+    """The row of a figure; none where no seed has it."""
     if found is None:
-        return None
-    published, verdict = (
-        "" if claim.reference is None else f"> {claim.reference:g}",
-        claim.verdict(found),
-    )
-    differs = claim.differs if verdict == "not the paper's setting" else ""
-    return ComparisonRow(
-        quantity,
+        return
+    published = "" if claim.reference is None else f"> {claim.reference:g}"
+    verdict = claim.verdict(found)
+    yield ComparisonRow(
+        key._replace(run=source.run),
         found.mean,
         found.low,
         found.high,
@@ -273,29 +162,156 @@ def _line(
         verdict,
         samples,
         found.seeds,
-        differs,
+        claim.differs if verdict == "not the paper's setting" else "",
+        source.label,
     )
 
 
-def _change(
-    rows: Sequence[EpochRow],
-    epochs: tuple[int, int],
-    turn: int | None,
-    split: Split,
-    where: str,
-    claim: _Claim,
-) -> ComparisonRow | None:
-    """How much S rose from one epoch to another, seed by seed; `turn`: the epoch of the lowest
-    mean, which the data have chosen.
+# Checks
+
+
+def _check_rows(source: Source, result: CheckResult) -> Iterator[ComparisonRow]:
+    """A row for each split, method and width; the infinite-width limit, which is the same at every
+    width, has one row for each split.
     """
-    here = [row for row in rows if row.split == split and row.sparsity is not None]
+    groups: dict[tuple[bool, str, int], list[CheckCell]] = defaultdict(list)
+    for cell in result.cells:
+        groups[cell.split == "negative", cell.method, cell.width].append(cell)
+    least = min((cell.width for cell in result.cells), default=0)
+    for _, group in sorted(groups.items()):
+        if group[0].method == "exact" or group[0].width == least:
+            yield from _check_row(source, group)
+
+
+def _check_row(source: Source, group: Sequence[CheckCell]) -> Iterator[ComparisonRow]:
+    """The row of cells that differ by their seed alone."""
+    cell = group[0]
+    exact = cell.method == "exact"
+    key = RowKey(
+        "theorem1" if cell.theorem == 1 else "theorem2",
+        at=EpochRef(cell.epoch),
+        split=cell.split if cell.theorem == 2 else None,
+        method=cell.method,
+        width=cell.width if exact else None,
+    )
+    claim = _claim(THEOREMS[cell.theorem].published if exact else None, source)
+    claim = claim._replace(decided=_are_decided([(one.undecided, one.live) for one in group]))
+    yield from _row(key, source, interval_of(group, "ratio"), claim, _counted(group, "ratio"))
+
+
+# Training
+
+
+class _Layer(NamedTuple):
+    """The rows of one layer of a training run.
+
+    number: its number, None where the network has this one alone. epochs: those that have rows of
+    their own. spans: from which epoch to which the rise of S is measured.
+    """
+
+    rows: Sequence[EpochRow]
+    number: int | None
+    epochs: Sequence[EpochRef]
+    spans: Sequence[tuple[EpochRef, EpochRef]]
+
+
+def _training_rows(source: Source, result: TrainResult) -> Iterator[ComparisonRow]:
+    for index in sorted({row.layer for row in result.curves}):
+        layer = _layer(result.curves, index)
+        further = [f"layer {index}"] if index else []
+        theorem2 = _claim(THEOREMS[2].published, source, *further)
+        rise = _claim(0.0, source, *further)
+        for at in layer.epochs:
+            for split in SPLITS:
+                yield from _theorem2_row(source, layer, at, split, theorem2)
+        for start, end in layer.spans:
+            for split in SPLITS:
+                yield from _rise_row(source, layer, start, end, split, rise)
+    yield from _accuracy_row(source, result)
+
+
+def _layer(rows: Sequence[EpochRow], index: int) -> _Layer:
+    """One layer of a run, with its first and last epoch.
+
+    Where S falls before it rises, the epochs of the lowest ratio and of the lowest S count too.
+    """
+    own = [row for row in rows if row.layer == index]
+    number = index if len({row.layer for row in rows}) > 1 else None
+    first, last = EpochRef(0), EpochRef(max(row.epoch for row in own), "last")
+    course = course_of(rows, index)
+    if course is None or course.rarest is None or not _turns(course, last):
+        return _Layer(own, number, (first, last), ((first, last),))
+    rarest = EpochRef(course.rarest.epoch, "lowest_ratio")
+    lowest = EpochRef(course.lowest.epoch, "lowest_sparsity")
+    spans = ((first, last), (first, lowest), (lowest, last))
+    return _Layer(own, number, (first, rarest, last), spans)
+
+
+def _turns(course: Course, last: EpochRef) -> bool:
+    """Whether S is lowest before the end, and the end is measured for every seed."""
+    return course.lowest is not course.last and course.last.epoch == last.epoch
+
+
+def _theorem2_row(
+    source: Source, layer: _Layer, at: EpochRef, split: Split, claim: _Claim
+) -> Iterator[ComparisonRow]:
+    """How many samples satisfy theorem 2 at an epoch."""
+    here = [row for row in layer.rows if row.epoch == at.epoch and row.split == split]
+    margins = [(row.theorem2_undecided, row.samples - row.dead_samples) for row in here]
+    yield from _row(
+        RowKey("theorem2_training", at=at, layer=layer.number, split=split),
+        source,
+        interval_of(here, "theorem2_ratio"),
+        claim._replace(decided=_are_decided(margins)),
+        _counted(here, "theorem2_ratio"),
+    )
+
+
+def _rise_row(
+    source: Source, layer: _Layer, start: EpochRef, end: EpochRef, split: Split, claim: _Claim
+) -> Iterator[ComparisonRow]:
+    """How much S rose from one epoch to another, seed by seed."""
+    here = [row for row in layer.rows if row.split == split]
     before, after = (
-        {row.seed: row.sparsity or 0.0 for row in here if row.epoch == epoch} for epoch in epochs
+        {
+            row.seed: row.sparsity
+            for row in here
+            if row.epoch == at.epoch and row.sparsity is not None
+        }
+        for at in (start, end)
     )
     rises = [after[seed] - before[seed] for seed in before if seed in after]
-    samples = _counted(
-        [row for row in rows if row.epoch == epochs[1] and row.split == split], "sparsity"
+    yield from _row(
+        RowKey("sparsity_rise", since=start, at=end, layer=layer.number, split=split),
+        source,
+        interval(rises) if rises else None,
+        claim,
+        _counted([row for row in here if row.epoch == end.epoch], "sparsity"),
     )
-    start, end = (f"{epoch} (lowest S)" if epoch == turn else f"{epoch}" for epoch in epochs)
-    name = f"Rise of S from epoch {start} to {end}, {split} samples{where}"
-    return _line(name, interval(rises) if rises else None, claim, samples)
+
+
+def _accuracy_row(source: Source, result: TrainResult) -> Iterator[ComparisonRow]:
+    """The test accuracy by the goodness of all layers together."""
+    rows = [
+        row
+        for row in result.accuracy
+        if row.method == "goodness" and row.partition == "test" and result.is_of_all_layers(row)
+    ]
+    samples = sum(row.samples for row in rows)
+    key = RowKey("test_accuracy")
+    yield from _row(key, source, interval_of(rows, "accuracy"), _Claim(None), samples)
+
+
+def _are_decided(margins: Sequence[tuple[int | None, int]]) -> bool:
+    """Whether few enough margins are within rounding of zero.
+
+    **Arguments:**
+
+    - `margins`: for each seed, the number of such margins and of live samples.
+    """
+    undecided = sum(count or 0 for count, _ in margins)
+    return undecided <= UNDECIDED_SHARE * sum(live for _, live in margins)
+
+
+def _counted(rows: Sequence[EpochRow] | Sequence[CheckCell], figure: str) -> int:
+    return sum(row.counted(figure) for row in rows)

@@ -1,4 +1,4 @@
-"""Which runs the paper speaks of: only those are judged by its figures."""
+"""The paper's setting: only the figures of such runs are compared with the paper's claims."""
 
 from collections.abc import Iterator
 
@@ -13,35 +13,34 @@ GAUSSIAN = ("gaussian", "gaussian_fan_out", "he")
 
 
 def is_papers_setting(spec: TrainSpec | CheckSpec, trained: TrainSpec | None = None) -> bool:
-    """Whether a run is of the kind that the paper's claims are about, so that its figures are
-    judged by the paper's.
+    """Whether the paper's claims are about runs of this kind.
 
-    `trained`: of a check of trained weights, the spec of the job that trained them. Of the paper
-    its abstract was at hand (arXiv 2311.05667), and what the theorems presuppose; the rule is as
-    wide as that allows:
+    The rule follows the abstract (arXiv 2311.05667; the full text was not available) and the
+    assumptions of the theorems:
 
-    - data: MNIST, as in the abstract. Pixels as they are or less their mean: which of the two the
-      paper has is unknown, and
-      they decide about theorem 2 while training; other scalings change how much a label weighs
-      beside its image.
-    - layer: relu without bias, the first or only one. The theorems are about activations of one
-      layer whose inputs are the
-      data; further layers see activations, all of them in one octant.
-    - weights at first: Gaussian and independent, as the theory has them. Their scale changes no
-      sign.
-    - negatives: the same image under a wrong label, as Hinton has them. Theorem 1 needs none.
-    - training: the objective G(negative) - G(positive), G the sum of squares, which theorem 2 is
-      about; plain gradient descent
-      with a constant step, so that the step is the one that the theorem judges.
+    - data: MNIST, as in the abstract, with pixels as they are or centred. Which of the two the
+      paper uses is unknown, and theorem 2 depends on it during training. Other scalings change the
+      weight of a label relative to its image.
+    - layer: the first or only one, relu without bias. The theorems are about one layer whose inputs
+      are the data; the inputs of further layers are activations, which are never negative.
+    - initial weights: Gaussian and independent, as the theory assumes. Their scale changes no sign.
+    - negatives: the same image under a wrong label, as in Hinton's paper. Theorem 1 needs none.
+    - training: the objective G(negative) - G(positive) with G the sum of squares, which theorem 2
+      is about; plain gradient descent with a constant step, so that the step is the theorem's.
     - free, since unknown or without influence on the claim: widths, learning rate, batches, epochs,
       samples, seeds, precision.
+
+    **Arguments:**
+
+    - `trained`: for a check of trained weights, the spec of the job that trained them.
     """
     return next(departures(spec, trained), None) is None
 
 
 def departures(spec: TrainSpec | CheckSpec, trained: TrainSpec | None = None) -> Iterator[str]:
-    """Each field in which a run is not of the paper's setting, with its value; see
-    is_papers_setting.
+    """The fields in which a run departs from the paper's setting, with their values.
+
+    See is_papers_setting.
     """
     if isinstance(spec, TrainSpec):
         yield from _of_training(spec)

@@ -1,9 +1,8 @@
-"""What was found, in sentences: each figure with its interval, the epochs that it is about, and
-what the paper reports.
+"""What was found, in sentences: figures with their intervals and epochs, and what the paper
+reports.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from ffengine.datasets import DATASETS
 from ffengine.results import CheckResult, Interval, TrainResult
@@ -12,11 +11,8 @@ from ffengine.study import interval_of
 from ffengine.theorems import THEOREMS
 from service.results.course import SPLITS, Course, Moment, course_of, rises
 from service.results.paper_setting import is_papers_setting
-
-if TYPE_CHECKING:
-    from service.results.charts import (
-        Source,
-    )  # the command line shows sentences without the charting library
+from service.results.run_labels import RunKey
+from service.results.sources import Source
 
 INPUTS: dict[Preprocess, str] = {
     "unit": "{} as they are",
@@ -25,73 +21,86 @@ INPUTS: dict[Preprocess, str] = {
     "unit_norm": "{} of each sample scaled to length 1",
 }
 HALF = THEOREMS[2].published
-BESIDE_HALF = {
+COMPARED_WITH_HALF = {
     1: "holds for more than half of {}",
     -1: "holds for less than half of {}",
-    0: "does not differ clearly from one half for {}",
+    0: "holds for about half of {} (the interval includes one half)",
 }
-MOST_TOLD = 6  # checks, and trainings, of one study
+BOTH = "both positive and negative samples"
+MOST_RUNS = 6  # that have sentences: so many checks, and so many trainings, of one study
 
 
-def sentences(sources: "Sequence[Source]") -> list[str]:
-    """The findings of all results: how to read them, checks, then the training of each first
-    layer.
+def sentences(sources: Sequence[Source]) -> list[str]:
+    """What was found in all results: how to read it, then the checks, then the training of each
+    run's first layer. A sentence that begins with two spaces belongs to the one before it.
     """
     checks = [source for source in sources if isinstance(source.result, CheckResult)]
     trainings = [source for source in sources if isinstance(source.result, TrainResult)]
-    lines = [line for source in checks[:MOST_TOLD] for line in _of_check(source)]
-    lines += [line for source in trainings[:MOST_TOLD] for line in _of_training(source)]
-    more = sum(max(0, len(found) - MOST_TOLD) for found in (checks, trainings))
+    lines = [line for source in checks[:MOST_RUNS] for line in _of_check(source)]
+    lines += [line for source in trainings[:MOST_RUNS] for line in _of_training(source)]
+    more = sum(max(0, len(found) - MOST_RUNS) for found in (checks, trainings))
     rest = [f"The figures of {more} more runs are in the table."] if more else []
     return [_how_to_read(sources), *lines, *rest] if lines else []
 
 
-def _how_to_read(sources: "Sequence[Source]") -> str:
+def _how_to_read(sources: Sequence[Source]) -> str:
     data = ", ".join(dict.fromkeys(source.result.provenance.dataset.name for source in sources))
     counts = sorted({len(source.result.provenance.seeds) for source in sources})
     seeds = f"{' or '.join(map(str, counts))} seed{'' if counts == [1] else 's'}"
-    brackets = "" if counts == [1] else " Brackets hold 95 % intervals over seeds."
-    pairs = "Of two figures the first is of positive, the second of negative samples."
-    return f"Data: {data}; {seeds}. {pairs}{brackets} S is the mean Hoyer sparsity."
+    brackets = "" if counts == [1] else "; [x, y] is a 95 % interval over seeds"
+    pairs = "A pair x / y is of positive / negative samples"
+    return f"Data: {data}; {seeds}. S is the mean Hoyer sparsity. {pairs}{brackets}."
 
 
-def _of_training(source: "Source") -> list[str]:
-    """A headline, and a sentence for each way that S went."""
+def _of_training(source: Source) -> list[str]:
+    """A headline, then a sentence for each fall and rise of S, and a warning about rounding."""
     assert isinstance(source.result, TrainResult)  # noqa: S101 - narrows the type
     course = course_of(source.result.curves)
     if course is None:
         return []
-    lines = [f"{_title(source)}: {_headline(course, judged=_is_judged(source))}"]
+    details = [*_fall(course), *_rise(course), *_rounding(course)]
+    headline = f"{_title(source)}: {_headline(course, judged=_is_judged(source))}"
+    return [headline, *(f"  {sentence}" for sentence in details)]
+
+
+def _fall(course: Course) -> Iterator[str]:
+    """From the beginning to where S is lowest."""
     if rarest := course.rarest:
-        way = _way(course.first, course.lowest)
-        lines.append(
-            f"  {way} Theorem 2 holds for {_shares(rarest.ratio)} of samples at epoch "
-            f"{rarest.epoch}."
-        )
-    if rising := course.rising:
-        end = rising[-1]
-        least = " / ".join(
-            _share(min(moment.ratio[split].mean for moment in rising)) for split in (0, 1)
-        )
-        lines.append(
-            f"  {_way(course.lowest, end)} Theorem 2 holds for {_shares(end.ratio)} of samples at "
-            f"epoch {end.epoch}; its lowest means "
-            f"from epoch {rising[0].epoch} on are {least}."
-        )
-        if end is not course.last:
-            lines.append(f"  {_way(end, course.last)}")
-    if unsure := [moment for moment in course.moments if not moment.is_decided]:
-        worst = max(unsure, key=lambda moment: moment.undecided)
-        lines.append(
-            f"  At epoch {worst.epoch} the margins of up to {_share(worst.undecided)} of samples "
-            f"are within rounding of zero and count as "
-            "not satisfied: ratios there are too low."
-        )
-    return lines
+        yield f"{_change(course.first, course.lowest)} {_ratio_at(rarest)}."
 
 
-def _way(before: Moment, after: Moment) -> str:
-    """From where to where S went, and whether its interval over seeds says so."""
+def _rise(course: Course) -> Iterator[str]:
+    """From where S is lowest to where it is highest since, and from there to the end."""
+    if not course.rising:
+        return
+    top = course.rising[-1]
+    least = " / ".join(
+        _share(min(moment.ratio[split].mean for moment in course.rising)) for split in (0, 1)
+    )
+    yield (
+        f"{_change(course.lowest, top)} {_ratio_at(top)}; from epoch {course.rising[0].epoch} on, "
+        f"its means are at least {least}."
+    )
+    if top is not course.last:
+        yield _change(top, course.last)
+
+
+def _rounding(course: Course) -> Iterator[str]:
+    """A warning where rounding makes ratios too low."""
+    worst = max(course.moments, key=lambda moment: moment.undecided)
+    if not worst.is_decided:
+        yield (
+            f"At epoch {worst.epoch} the margins of up to {_share(worst.undecided)} of samples "
+            f"are within rounding of zero and count as not satisfied: ratios there are too low."
+        )
+
+
+def _ratio_at(moment: Moment) -> str:
+    return f"Theorem 2 holds for {_shares(moment.ratio)} of samples at epoch {moment.epoch}"
+
+
+def _change(before: Moment, after: Moment) -> str:
+    """How S changed between two epochs, and whether its interval over seeds is clear of zero."""
     both = (before, after)
     word = "rises" if rises(*both) else "falls" if rises(*both[::-1]) else "goes"
     clear = "" if word != "goes" or len(before.seeds[0]) == 1 else ", which is no clear change"
@@ -103,33 +112,14 @@ def _way(before: Moment, after: Moment) -> str:
 
 
 def _headline(course: Course, *, judged: bool) -> str:
+    """How S went in one sentence or two, and what that says about theorem 2."""
     if len(course.first.seeds[0]) == 1:
         return "one seed, so there is no verdict."
-    falls, climbs = (
-        rises(course.lowest, course.first),
-        bool(course.rising) and rises(course.lowest, course.rising[-1]),
-    )
-    few = (
-        course.rarest is not None and max(found.high or 0.0 for found in course.rarest.ratio) < HALF
-    )
-    start = (
-        f"S falls "
-        f"first{', while theorem 2 holds for less than half of both splits' if few else ''}. Then "
-        f"S"
-        if falls
-        else "S"
-    )
-    if climbs:
-        again = (
-            f" until epoch {course.rising[-1].epoch}, and falls afterwards"
-            if rises(course.last, course.rising[-1])
-            else ""
-        )
-        from_start = " from the beginning" if course.lowest is course.first else ""
-        return (
-            f"{start} rises{from_start}{again}, and theorem 2 "
-            f"{_claim(course.rising, judged=judged)}."
-        )
+    falls = rises(course.lowest, course.first)
+    start = f"S falls first{_while_falling(course)}. Then S" if falls else "S"
+    if course.rising and rises(course.lowest, course.rising[-1]):
+        claim = _claim(course.rising, judged=judged)
+        return f"{start} rises{_span_of_the_rise(course)}, and theorem 2 {claim}."
     if falls and not course.rising:
         return (
             f"S falls until the end, epoch {course.last.epoch}. Whether it rises afterwards "
@@ -138,10 +128,25 @@ def _headline(course: Course, *, judged: bool) -> str:
     return f"{start} does not change clearly."
 
 
+def _while_falling(course: Course) -> str:
+    """How often theorem 2 holds where that is rarest, if it is clearly less than half."""
+    rarest = course.rarest
+    if rarest is None or max(found.high or 0.0 for found in rarest.ratio) >= HALF:
+        return ""
+    return f", while theorem 2 holds for less than half of {BOTH}"
+
+
+def _span_of_the_rise(course: Course) -> str:
+    """From where to where S rises, unless it is from its lowest point to the end."""
+    start = " from the beginning" if course.lowest is course.first else ""
+    top = course.rising[-1]
+    if not rises(course.last, top):
+        return start
+    return f"{start} until epoch {top.epoch}, and falls afterwards"
+
+
 def _claim(rising: Sequence[Moment], *, judged: bool) -> str:
-    """What can be said of theorem 2 while S rises; beside the paper's "more than half" where that
-    is about such a run.
-    """
+    """What the run says about theorem 2 while S rises; where `judged`, compared with the paper."""
     last = rising[-1]
     if not last.is_decided:
         return (
@@ -153,18 +158,17 @@ def _claim(rising: Sequence[Moment], *, judged: bool) -> str:
     ]
     if sides == [1, 1]:
         always = min(found.mean for moment in rising for found in moment.ratio) > HALF
-        return (
-            f"holds for more than half of both "
-            f"splits{'' if always else ' at the end'}{', as the paper reports' if judged else ''}"
-        )
+        when = "" if always else " at the end"
+        source = ", as the paper reports" if judged else ""
+        return f"holds for more than half of {BOTH}{when}{source}"
     if sides[0] == sides[1]:
-        told = BESIDE_HALF[sides[0]].format("both splits")
+        found = COMPARED_WITH_HALF[sides[0]].format(BOTH)
     else:
-        told = " and ".join(
-            BESIDE_HALF[side].format(f"{split} samples")
+        found = " and ".join(
+            COMPARED_WITH_HALF[side].format(f"{split} samples")
             for side, split in zip(sides, SPLITS, strict=True)
         )
-    return told + ("; the paper reports more than half" if judged else "")
+    return found + ("; the paper reports more than half" if judged else "")
 
 
 def _is_beyond(found: Interval, sign: int) -> bool:
@@ -176,19 +180,20 @@ def _is_beyond(found: Interval, sign: int) -> bool:
     )
 
 
-def _is_judged(source: "Source") -> bool:
+def _is_judged(source: Source) -> bool:
     spec = source.spec
     return isinstance(spec, TrainSpec | CheckSpec) and is_papers_setting(spec, source.trained)
 
 
-def _title(source: "Source") -> str:
+def _title(source: Source) -> str:
     data = source.result.provenance.dataset
     preprocess = data.preprocess
     words = next((words for name, words in INPUTS.items() if name == preprocess), preprocess)
     inputs = words.format(
         "pixels" if data.name in DATASETS else "inputs"
     )  # the catalogue has images alone
-    start = f"Training{_aside(source, f'preprocess {preprocess}')} with {inputs}"
+    said = RunKey.of("", {"dataset.preprocess": preprocess})
+    start = f"Training{_aside(source, said)} with {inputs}"
     if not isinstance(source.spec, TrainSpec):
         return start
     widths = source.spec.network.widths
@@ -201,13 +206,13 @@ def _title(source: "Source") -> str:
     return f"{start}, {layer}{objective}"
 
 
-def _aside(source: "Source", said: str) -> str:
-    """What tells the run from others of its study, unless the sentence says it."""
-    return f" ({source.label})" if source.label not in ("", said) else ""
+def _aside(source: Source, said: RunKey) -> str:
+    """The label of the run in brackets, unless the sentence says the same."""
+    return f" ({source.label})" if source.label and source.run != said else ""
 
 
-def _of_check(source: "Source") -> list[str]:
-    """A sentence on the widest layer of a check, by the exact condition."""
+def _of_check(source: Source) -> list[str]:
+    """A sentence about the widest layer of a check, by the exact condition."""
     assert isinstance(source.result, CheckResult)  # noqa: S101 - narrows the type
     exact = [
         cell for cell in source.result.cells if cell.method == "exact" and cell.ratio is not None
@@ -223,11 +228,11 @@ def _of_check(source: "Source") -> list[str]:
     shares = _shares([found for found in by_split if found])
     moment = "at initialisation" if widest[0].epoch == 0 else f"at epoch {widest[0].epoch}"
     published = "half" if theorem.published == HALF else f"{100 * theorem.published:g} %"
-    beside = f" The paper reports more than {published}." if _is_judged(source) else ""
-    aside = _aside(source, f"theorem-{theorem.number}")
+    paper = f" The paper reports more than {published}." if _is_judged(source) else ""
+    aside = _aside(source, RunKey.of(f"theorem-{theorem.number}", {}))
     return [
         f"Theorem {theorem.number} {moment}{aside}, n = {width}, holds for {shares} of "
-        f"samples.{beside}"
+        f"samples.{paper}"
     ]
 
 
@@ -250,6 +255,6 @@ def _share(value: float) -> str:
 
 
 def _percent(value: float) -> str:
-    """A share in percent: whole numbers in the middle, more digits towards none and all."""
+    """A share in percent: whole numbers in the middle, more digits near 0 and 100 %."""
     digits = 0 if value in (0.0, 1.0) or 0.1 <= value <= 0.95 else 1 if value < 0.995 else 2
     return f"{100 * value:.{digits}f}"

@@ -11,6 +11,7 @@ from ffengine.spec import CheckSpec, TrainSpec
 from service.results.charts import Source
 from service.results.course import course_of
 from service.results.paper_comparison import comparison
+from service.results.run_labels import RunKey
 from service.results.sentences import sentences
 from tests.service.samples import check_cell, epoch_row, provenance
 
@@ -55,7 +56,8 @@ def told(points: Sequence[Point], spec: TrainSpec = UNIT, **options: float) -> l
     return sentences([Source("", result.model_copy(update={"provenance": of_spec}), spec)])
 
 
-MOST = "theorem 2 holds for more than half of both splits, as the paper reports."
+BOTH = "both positive and negative samples"
+MOST = f"theorem 2 holds for more than half of {BOTH}, as the paper reports."
 REPORTED = "; the paper reports more than half."
 RISES = "S rises from the beginning"
 FALLS_THEN_RISES = [(0.7, 0.47), (0.06, 0.43), (0.5, 0.37), (0.65, 0.40), (0.69, 0.46)]
@@ -64,14 +66,13 @@ FALLS_THEN_RISES = [(0.7, 0.47), (0.06, 0.43), (0.5, 0.37), (0.65, 0.40), (0.69,
 def test_a_fall_and_a_rise_are_told_with_figures_intervals_and_epochs() -> None:
     how, headline, fall, rise = told(FALLS_THEN_RISES)
     assert how == (
-        "Data: mnist-mini; 3 seeds. Of two figures the first is of positive, the second of "
-        "negative samples. Brackets hold 95 % intervals "
-        "over seeds. S is the mean Hoyer sparsity."
+        "Data: mnist-mini; 3 seeds. S is the mean Hoyer sparsity. A pair x / y is of positive / "
+        "negative samples; [x, y] is a 95 % interval over seeds."
     )
     assert headline == (
         "Training with pixels as they are, n = 256: S falls first, while theorem 2 holds for less "
-        "than half of both splits. Then S rises, "
-        "and theorem 2 holds for more than half of both splits, as the paper reports."
+        "than half of both positive and negative samples. Then S rises, and theorem 2 holds for "
+        "more than half of both positive and negative samples, as the paper reports."
     )
     assert fall == (
         "  From epoch 0 to 2 S falls from 0.470 / 0.450 to 0.370 / 0.350. Theorem 2 holds for 6.0 "
@@ -81,7 +82,7 @@ def test_a_fall_and_a_rise_are_told_with_figures_intervals_and_epochs() -> None:
     assert rise == (
         "  From epoch 2 to 4 S rises from 0.370 / 0.350 to 0.460 / 0.440. Theorem 2 holds for 69 "
         "% [67, 71] / 67 % [65, 69] of samples at "
-        "epoch 4; its lowest means from epoch 3 on are 65 % / 63 %."
+        "epoch 4; from epoch 3 on, its means are at least 65 % / 63 %."
     )
 
 
@@ -100,7 +101,7 @@ def headline(points: Sequence[Point], spec: TrainSpec = CENTER, **options: float
         ),
         (
             [(0.2, 0.4), (0.2, 0.41), (0.1, 0.42)],
-            f"{RISES}, and theorem 2 holds for less than half of both splits{REPORTED}",
+            f"{RISES}, and theorem 2 holds for less than half of {BOTH}{REPORTED}",
         ),
         ([(0.7, 0.4), (0.7, 0.4), (0.7, 0.4)], "S does not change clearly."),
         (
@@ -114,8 +115,8 @@ def headline(points: Sequence[Point], spec: TrainSpec = CENTER, **options: float
         ),
         (
             [(0.6, 0.4), (0.51, 0.5)],
-            f"{RISES}, and theorem 2 does not differ clearly from one half for both "
-            f"splits{REPORTED}",
+            f"{RISES}, and theorem 2 holds for about half of {BOTH} "
+            f"(the interval includes one half){REPORTED}",
         ),
     ],
 )
@@ -181,7 +182,9 @@ def test_of_another_setting_the_paper_is_not_cited() -> None:
     assert found.startswith(
         "Training with pixels as they are, layer 0 of 2, n = 256, objective softplus: S falls first"
     )
-    assert found.endswith("theorem 2 holds for more than half of both splits.")
+    assert found.endswith(
+        "theorem 2 holds for more than half of both positive and negative samples."
+    )
 
 
 def test_only_epochs_that_every_seed_has_and_only_the_first_layer_count() -> None:
@@ -218,8 +221,8 @@ def test_a_check_is_told_by_its_widest_layer_and_exact_condition() -> None:
         theorem=1, cells=(check_cell(split="negative"),), diagnostics=(), provenance=provenance()
     )
     assert sentences([Source("", one, CheckSpec(theorem=1))]) == [
-        "Data: mnist-mini; 1 seed. Of two figures the first is of positive, the second of "
-        "negative samples. S is the mean Hoyer sparsity.",
+        "Data: mnist-mini; 1 seed. S is the mean Hoyer sparsity. A pair x / y is of positive / "
+        "negative samples.",
         "Theorem 1 at initialisation, n = 64, holds for 75 % of samples. The paper reports more "
         "than 99.98 %.",
     ]
@@ -230,7 +233,8 @@ def test_runs_of_a_study_are_told_apart_and_not_all_told() -> None:
     lines = sentences([Source(f"lr {number}", result, UNIT) for number in range(8)])
     assert lines[1].startswith("Training (lr 0) with pixels as they are, n = 256: S falls first")
     assert lines[-1] == "The figures of 2 more runs are in the table."
-    assert sentences([Source("preprocess unit", result, UNIT)])[1].startswith(
+    said = RunKey.of("", {"dataset.preprocess": "unit"})
+    assert sentences([Source(said.label, result, UNIT, run=said)])[1].startswith(
         "Training with pixels as they are, n = 256: "
     )
 

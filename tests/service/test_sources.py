@@ -14,8 +14,9 @@ from ffengine.study import expand
 from service.artifacts import Artifacts, margins_name
 from service.jobs import Job
 from service.results.charts import ChartSource, PartialRun, Source, StudyGrid, available
-from service.results.load import MOST_DRAWN_RUNS, drawable, labels, sources_of
+from service.results.load import MOST_DRAWN_RUNS, drawable, sources_of
 from service.results.paper_comparison import comparison
+from service.results.run_labels import run_keys
 from service.store import NewJob, Store
 from service.store.tables import JobRow
 from tests.factories import HALF, LEASE, claimed, read, submit
@@ -182,7 +183,7 @@ def test_of_a_large_study_the_grid_alone_is_drawn(store: Store) -> None:
 def test_runs_of_parts_that_vary_alike_are_told_apart_by_their_parts() -> None:
     part = StudyPart(base=TrainSpec(), grid={"optimizer.lr": [1.0, 2.0]})
     study = StudySpec(parts={"slow": part, "fast": part, "check": StudyPart(base=CHECK)})
-    assert labels(expand(study)) == [
+    assert [key.label for key in run_keys(expand(study))] == [
         "slow, lr 1.0",
         "slow, lr 2.0",
         "fast, lr 1.0",

@@ -1,5 +1,5 @@
-"""Result rows -> charts, one function a chart: the same pictures for the page, the report, the
-command line and the API.
+"""Charts of results, one function a chart: the same for the page, the report, the command line and
+the API.
 """
 
 import html
@@ -11,14 +11,7 @@ from typing import Literal, NamedTuple
 import vl_convert
 
 from ffengine.text import all_visible
-from service.results.charts.drawables import (
-    ChartSource,
-    GridCell,
-    NothingToDraw,
-    PartialRun,
-    Source,
-    StudyGrid,
-)
+from service.results.charts.drawables import NothingToDraw
 from service.results.charts.epochs import (
     agreement,
     goodness,
@@ -48,6 +41,7 @@ from service.results.charts.widths import (
     theorem1_widths,
     theorem2_widths,
 )
+from service.results.sources import ChartSource, GridCell, PartialRun, Source, StudyGrid
 
 __all__ = [
     "CHARTS",
@@ -76,8 +70,7 @@ MEDIA_TYPES: dict[ChartFormat, str] = {
 }
 
 
-# what JSON has to be without within a script: it could end there, and a line of it before the
-# line's end
+# characters that end a script, or a line of it, and so may not stand in JSON within a script
 ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -87,8 +80,7 @@ PAGE = """<!DOCTYPE html>
 <body><div id="chart"></div>
 <script>vegaEmbed("#chart", {specification}, {options});</script></body></html>
 """
-# ast: without it the library would have to make code of expressions, which the policy of the answer
-# does not allow
+# ast: the library interprets expressions; compiling them to code is refused by the page's policy
 OPTIONS = {
     "renderer": "svg",
     "ast": True,
@@ -97,8 +89,8 @@ OPTIONS = {
 
 
 class ChartEntry(NamedTuple):
-    """A chart: its name, what it shows, how it is drawn, and whether the results have rows for
-    it.
+    """A chart: its name, what it shows, the function that draws it, and whether results have rows
+    for it.
     """
 
     name: str
@@ -110,7 +102,7 @@ class ChartEntry(NamedTuple):
 def render(name: str, sources: Sequence[ChartSource], fmt: ChartFormat) -> bytes:
     """A chart as bytes.
 
-    KeyError for an unknown name, NothingToDraw where the results have no rows for it.
+    Raises KeyError for an unknown name, NothingToDraw where the results have no rows for it.
     """
     specification = _specification(CHARTS[name].draw(sources))
     if fmt == "json":
@@ -130,22 +122,23 @@ def render(name: str, sources: Sequence[ChartSource], fmt: ChartFormat) -> bytes
 
 @cache
 def library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, which takes a second to put together; of the
-    library that draws the pictures.
+    """Vega, Vega-Lite and Vega-Embed as one script, in the versions that draw the other formats. It
+    takes a second to build.
     """
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _specification(chart: AnyChart) -> str:
-    """The chart as JSON, its texts without what cannot be seen: an image has to be XML first, and
-    what is no XML ends the process.
+    """The chart as JSON without invisible characters: an SVG may not contain them, and the renderer
+    ends the process where one does.
     """
     return json.dumps(all_visible(chart.to_dict()), sort_keys=True)
 
 
 def overlay(name: str, sources: Sequence[ChartSource]) -> bytes:
-    """The specification of a chart of several jobs: curves over each other, everything else in
-    panels. Raises as render does.
+    """The specification of a chart of several jobs: curves share one plot, others have panels.
+
+    Raises as `render` does.
     """
     return (
         _specification(overlaid(name, sources)).encode()
@@ -199,80 +192,82 @@ CHARTS: dict[str, ChartEntry] = {
         ),
         ChartEntry(
             "theorem1_widths",
-            "Share of samples that meet theorem 1's condition, by width and method.",
+            "Share of samples that satisfy theorem 1's condition, by width and method.",
             theorem1_widths,
             partial(has_theorem, 1),
         ),
         ChartEntry(
             "theorem2_widths",
-            "Share of samples that meet theorem 2's condition, by width, split and method.",
+            "Share of samples that satisfy theorem 2's condition, by width, split and method.",
             theorem2_widths,
             partial(has_theorem, 2),
         ),
         ChartEntry(
             "margins",
-            "Distribution of the margins of single samples, by width, split and method: above "
-            "zero, S rises to first order.",
+            "Distribution of the margins of single samples, by width, split and method; above "
+            "zero, the sparsity rises to first order.",
             margins,
             is_kept,
         ),
         ChartEntry(
             "geometry",
-            "Angles between samples, weighted by energy, under cos θ φ(θ): what a pair at that "
+            "Angles between samples, weighted by energy, and cos θ φ(θ): what a pair at that "
             "angle adds to the margin.",
             geometry,
             lambda sources: any(map(has_angles, sources)),
         ),
         ChartEntry(
             "agreement_widths",
-            "How often two ways to tell the sign of the change of S agree: margin and trial step, "
-            "infinite and finite width.",
+            "How often two signs of the change of sparsity agree, by width: those of the exact "
+            "margin and of a trial step, or of the infinite-width limit and of the exact margin.",
             agreement_widths,
             has_agreement,
         ),
         ChartEntry(
             "theorem2",
-            "Share of samples that meet the condition along the training step, epoch by epoch.",
+            "Share of samples that satisfy theorem 2's condition along the training step, by "
+            "epoch.",
             theorem2,
             partial(has, "theorem2_ratio"),
         ),
         ChartEntry(
             "sparsity",
-            "Mean Hoyer sparsity of both splits, epoch by epoch.",
+            "Mean Hoyer sparsity of positive and of negative samples, by epoch.",
             sparsity,
             partial(has, "sparsity"),
         ),
         ChartEntry(
             "goodness",
-            "Mean goodness of both splits, less the objective's threshold, epoch by epoch.",
+            "Mean goodness of positive and negative samples, less the objective's threshold, by "
+            "epoch.",
             goodness,
             partial(has, "goodness"),
         ),
         ChartEntry(
             "prediction",
-            "Share of samples whose sparsity is predicted to rise, beside the share whose sparsity "
-            "does rise in the real step.",
+            "Share of samples whose sparsity is predicted to rise, and share of samples whose "
+            "sparsity rises in the real step.",
             prediction,
             partial(has, "theorem2_ratio"),
         ),
         ChartEntry(
             "theorem1",
-            "Share of samples that meet theorem 1's condition if their batch's goodness were "
-            "lowered, epoch by epoch.",
+            "Share of samples that satisfy theorem 1's condition, by epoch: their sparsity would "
+            "rise if the goodness of their batch were lowered.",
             theorem1,
             partial(has, "theorem1_ratio"),
         ),
         ChartEntry(
             "agreement",
-            "How often the predicted sign of the change of S is the one that a real step makes, "
-            "epoch by epoch.",
+            "How often the predicted sign of the change of sparsity is that of a real step, by "
+            "epoch.",
             agreement,
             partial(has, "agreement"),
         ),
         ChartEntry(
             "layers",
-            "Mean Hoyer sparsity of each layer before and after training, of both splits and of "
-            "samples that were held out.",
+            "Mean Hoyer sparsity of each layer before and after training, of positive, negative "
+            "and held-out samples.",
             layers,
             lambda sources: any(map(is_deep, sources)),
         ),

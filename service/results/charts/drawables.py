@@ -1,56 +1,11 @@
-"""What charts are drawn of: results, rows of a job that still runs, and the cells of a study."""
+"""The rows that charts draw, taken from their sources."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ffengine.results import CheckCell, CheckResult, EpochRow, RunResult, StudyCell, TrainResult
-from ffengine.spec import CheckSpec, TrainSpec
-from service.results.histograms import MarginHistogram
-
-MarginReader = Callable[[], Sequence[MarginHistogram]]
-
-
-class Source(NamedTuple):
-    """One result to draw, and what tells it from the others ("" where it is the only one).
-
-    spec: what was asked for, where it is at hand. margins: reads what is kept of single samples,
-    where anything is.
-    trained: of a check of trained weights, the spec of the job that trained them, where that is at
-    hand.
-    """
-
-    label: str
-    result: RunResult
-    spec: TrainSpec | CheckSpec | None = None
-    margins: MarginReader | None = None
-    trained: TrainSpec | None = None
-
-
-class PartialRun(NamedTuple):
-    """The rows of one job that has no result yet, to draw."""
-
-    label: str
-    curves: Sequence[EpochRow] = ()
-    cells: Sequence[CheckCell] = ()
-    spec: TrainSpec | CheckSpec | None = None
-    margins: MarginReader | None = None
-
-
-class GridCell(NamedTuple):
-    """A run of a study as it stands, and its spec where that is at hand."""
-
-    found: StudyCell
-    spec: TrainSpec | CheckSpec | None = None
-
-
-class StudyGrid(NamedTuple):
-    """The cells of a study, those without figures too."""
-
-    label: str
-    cells: Sequence[GridCell]
-
-
-ChartSource = Source | PartialRun | StudyGrid
+from ffengine.results import CheckCell, CheckResult, EpochRow, TrainResult
+from ffengine.spec import TrainSpec
+from service.results.sources import ChartSource, PartialRun, Source, StudyGrid
 
 
 class NothingToDraw(LookupError):
@@ -58,7 +13,7 @@ class NothingToDraw(LookupError):
 
 
 class Curve(NamedTuple):
-    """The rows of one layer of one result, and what tells it from the others."""
+    """The rows of one layer of one result, with a label."""
 
     label: str
     rows: Sequence[EpochRow]
@@ -66,7 +21,7 @@ class Curve(NamedTuple):
 
 
 def curves(sources: Sequence[ChartSource]) -> Iterator[Curve]:
-    """Each layer of each training run; its number is in the label where there are several."""
+    """The curve of each layer of each training run; where there are several, its label names it."""
     for source in sources:
         rows = curve_rows(source)
         spec = (
@@ -83,7 +38,7 @@ def curves(sources: Sequence[ChartSource]) -> Iterator[Curve]:
 
 
 def curve_rows(source: ChartSource) -> Sequence[EpochRow]:
-    """The rows of a training run, or none."""
+    """The rows of a training run; none of any other source."""
     if isinstance(source, PartialRun):
         return source.curves
     return (
@@ -99,7 +54,7 @@ def cells(sources: Sequence[ChartSource]) -> list[tuple[str, CheckCell]]:
 
 
 def check_cells(source: ChartSource) -> Sequence[CheckCell]:
-    """The cells of a check, or none."""
+    """The cells of a check; none of any other source."""
     if isinstance(source, PartialRun):
         return source.cells
     return (
@@ -110,7 +65,7 @@ def check_cells(source: ChartSource) -> Sequence[CheckCell]:
 
 
 def data_names(sources: Sequence[ChartSource]) -> str:
-    """The names of the data sets."""
+    """The names of the data sets, with commas between them."""
     names = (name for source in sources for name in _data(source))
     return ", ".join(dict.fromkeys(names))
 

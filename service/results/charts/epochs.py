@@ -1,4 +1,4 @@
-"""Charts over the epochs of training, each with a band over seeds and samples."""
+"""Charts over the epochs of training, each with the band of its 95 % interval."""
 
 import math
 from collections import defaultdict
@@ -7,39 +7,38 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import altair as alt
 
+from ffengine.objectives import Thresholded
 from ffengine.study import interval_of
-from ffengine.theorems import THEOREMS
-from service.results.charts.drawables import (
-    ChartSource,
-    Curve,
-    NothingToDraw,
-    curve_rows,
-    curves,
-    data_names,
-)
+from service.results.charts.drawables import Curve, NothingToDraw, curve_rows, curves, data_names
 from service.results.charts.intervals import band
 from service.results.charts.style import (
+    CHANCE,
     FREE_SCALE,
     GREY_LEGEND,
     LEGEND,
     MOST_PANELS,
+    PAPER,
     SPARSITY_AXIS,
     SPARSITY_NOTE,
-    SPLIT_COLOURS,
     SPLIT_DASHES,
-    SPLIT_SHAPES,
     AnyChart,
     Record,
     Reference,
     counted,
+    drawn_note,
     in_panels,
+    interval_note,
+    interval_tooltips,
     labels_of,
     panels_note,
     ranged,
     reference_line,
     share_scale,
+    split_colour,
+    split_shape,
     titled,
 )
+from service.results.sources import ChartSource
 
 if TYPE_CHECKING:
     from ffengine.results import EpochRow
@@ -52,17 +51,13 @@ Figure = Literal[
     "sparsity",
     "goodness",
 ]
-MOST_POINTS, ALL_POINTS = 400, 8_000  # drawn of one series, and of all
+MOST_POINTS, ALL_POINTS = 400, 8_000  # drawn of one series, and of all together
 EPOCHS = alt.X(
     "epoch:Q",
     title="epoch",
     axis=alt.Axis(tickMinStep=1, format="d", grid=False, labelOverlap=True),
 )
-MARKED_POINTS = 60  # more are a line without points
-PUBLISHED = THEOREMS[1].published
-PAPER = Reference(PUBLISHED, "paper", f"dashed: the paper, more than {PUBLISHED:g}")
-HALF = Reference(0.5, "paper", "dashed: the paper, more than one half")
-COIN = Reference(0.5, "coin", "dashed: one half, what a coin would agree")
+MARKED_POINTS = 60  # a line of more epochs has no points
 
 
 class Style(NamedTuple):
@@ -73,28 +68,28 @@ class Style(NamedTuple):
     reference: Reference | None = None
 
 
-THEOREM_1 = Style("Theorem 1 while training", "satisfied / live samples", PAPER)
-THEOREM_2 = Style("Theorem 2 while training", "satisfied / live samples", HALF)
-AGREEMENT = Style("Predicted sign of dS = observed sign", "share of decided live samples", COIN)
+THEOREM_1 = Style("Theorem 1 while training", "satisfied / live samples", PAPER[1])
+THEOREM_2 = Style("Theorem 2 while training", "satisfied / live samples", PAPER[2])
+AGREEMENT = Style("Predicted sign of dS = observed sign", "share of decided live samples", CHANCE)
 SPARSITY = Style("Sparsity while training", SPARSITY_AXIS)
 GOODNESS = Style("Goodness while training", "mean goodness G")
 
 
 def theorem1(sources: Sequence[ChartSource]) -> AnyChart:
-    """Share of samples that meet theorem 1's condition if their batch's goodness were lowered,
-    epoch by epoch.
+    """Share of samples that satisfy theorem 1's condition, by epoch: their sparsity would rise if
+    the goodness of their batch were lowered.
     """
     return _shares(sources, "theorem1_ratio", THEOREM_1)
 
 
 def theorem2(sources: Sequence[ChartSource]) -> AnyChart:
-    """Share of samples that meet the condition along the training step, epoch by epoch."""
+    """Share of samples that satisfy theorem 2's condition along the training step, by epoch."""
     return _shares(sources, "theorem2_ratio", THEOREM_2)
 
 
 def prediction(sources: Sequence[ChartSource]) -> AnyChart:
-    """Share of samples whose sparsity is predicted to rise, beside the share whose sparsity does
-    rise in the real step.
+    """Share of samples whose sparsity is predicted to rise, and share of samples whose sparsity
+    rises in the real step.
     """
     predicted = [
         {**record, "what": "predicted"} for record in records_of(sources, "theorem2_ratio")
@@ -122,29 +117,27 @@ def prediction(sources: Sequence[ChartSource]) -> AnyChart:
 
 
 def agreement(sources: Sequence[ChartSource]) -> AnyChart:
-    """How often the predicted sign of the change of S is the one that a real step makes, epoch by
-    epoch.
-    """
+    """How often the predicted sign of the change of sparsity is that of a real step, by epoch."""
     return _shares(sources, "agreement", AGREEMENT)
 
 
 def sparsity(sources: Sequence[ChartSource]) -> AnyChart:
-    """Mean Hoyer sparsity of both splits, epoch by epoch."""
+    """Mean Hoyer sparsity of positive and of negative samples, by epoch."""
     return _means(sources, "sparsity", SPARSITY)
 
 
 def goodness(sources: Sequence[ChartSource]) -> AnyChart:
-    """Mean goodness of both splits, less the objective's threshold, epoch by epoch."""
+    """Mean goodness of positive and negative samples, less the objective's threshold, by epoch."""
     return _means(sources, "goodness", goodness_style(sources))
 
 
 def goodness_style(sources: Sequence[ChartSource]) -> Style:
-    """Where objectives have a threshold, it is the line at 0."""
+    """The style of the chart of goodness, with a line at 0 where objectives have a threshold."""
     thresholds = _thresholds(sources)
     if not thresholds:
         return GOODNESS
     found = ", ".join(f"{value:g}" for value in sorted(thresholds))
-    line = Reference(0.0, "threshold", f"dashed: the objective's threshold, {found}")
+    line = Reference(0.0, "threshold", f"the objective's threshold, {found}")
     return GOODNESS._replace(axis="mean goodness G, less the threshold", reference=line)
 
 
@@ -185,18 +178,18 @@ def _layers(
     dash: alt.StrokeDash | None = None,
     shape: alt.Shape | None = None,
 ) -> AnyChart:
-    """A line with its band for each split; the line's pattern tells the splits apart too, unless it
-    tells something else.
+    """A line with its band for each split; the dashes of the line are those of the split, unless
+    `dash` gives them another meaning.
     """
     dash = dash or alt.StrokeDash("split:N", scale=SPLIT_DASHES, title=None, legend=LEGEND)
-    shape = shape or alt.Shape("split:N", scale=SPLIT_SHAPES, title=None, legend=LEGEND)
+    shape = shape or split_shape()
     y = alt.Y("mean:Q", title=style.axis, scale=scale)
     extra = (
         [alt.Tooltip("what:N", title=" ")] if any("what" in record for record in records) else []
     )
     base = alt.Chart().encode(
         x=EPOCHS,
-        color=alt.Color("split:N", scale=SPLIT_COLOURS, title=None, legend=LEGEND),
+        color=split_colour(),
         detail="what:N" if extra else alt.Undefined,
     )
     tooltip = [
@@ -204,9 +197,7 @@ def _layers(
         "split:N",
         *extra,
         "epoch:Q",
-        alt.Tooltip("mean:Q", format=".4f"),
-        alt.Tooltip("low:Q", format=".4f"),
-        alt.Tooltip("high:Q", format=".4f"),
+        *interval_tooltips(),
         "seeds:Q",
         "samples:Q",
     ]
@@ -226,7 +217,7 @@ def _layers(
 def records_of(sources: Sequence[ChartSource], figure: Figure) -> list[Record]:
     """One record for each series, split and drawn epoch.
 
-    NothingToDraw where no epoch has a value.
+    Raises NothingToDraw where no epoch has a value.
     """
     found: dict[str, list[Curve]] = defaultdict(list)
     for curve in curves(sources):
@@ -271,20 +262,15 @@ def caption_of(
     *,
     shares: bool,
 ) -> list[str]:
-    """What is drawn, and how its band was made."""
+    """The caption: what is drawn, and how the bands were made."""
     seeds = max(int(record["seeds"] or 0) for record in records)
     per_point = ranged((int(record["samples"] or 0) for record in records), "sample")
-    how = (
-        "the wider of Student's (seeds) and Wilson's (samples)"
-        if shares
-        else "Student's over seeds"
-    )
     stride = max(int(record["stride"] or 1) for record in records)
-    drawn = f"{data_names(sources)}; mean over {counted(seeds, 'seed')}; {per_point} a point"
+    mean = f"mean over {counted(seeds, 'seed')}"
     return [
-        drawn.removeprefix("; "),
-        f"band: 95 % interval, {how}" if seeds > 1 else "one seed: no interval",
-        style.reference.meaning if style and style.reference else "",
+        drawn_note(data_names(sources), mean, f"{per_point} per point"),
+        interval_note("band", seeds, shares=shares),
+        style.reference.note if style and style.reference else "",
         f"one in {stride} measured epochs is drawn" if stride > 1 else "",
         SPARSITY_NOTE if style and style.axis == SPARSITY_AXIS else "",
         panels_note(len({curve.label for curve in curves(sources)})),
@@ -296,5 +282,5 @@ def _thresholds(sources: Sequence[ChartSource]) -> set[float]:
     return {
         curve.spec.objective.offset(curve.spec.network.widths[curve.rows[0].layer])
         for curve in curves(sources)
-        if curve.spec and hasattr(curve.spec.objective, "threshold")
+        if curve.spec and isinstance(curve.spec.objective, Thresholded)
     }

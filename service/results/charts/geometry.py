@@ -1,5 +1,5 @@
-"""The theory's picture: what a pair of samples adds to the margin by the angle between them, over
-the angles of the data.
+"""The chart of angles: how often each angle between two samples occurs in the data, and what a
+pair at that angle adds to the margin.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ffengine.results import AngleRow, CheckResult
 from ffengine.theorems import THEOREMS
-from service.results.charts.drawables import ChartSource, NothingToDraw, Source, data_names
+from service.results.charts.drawables import NothingToDraw, data_names
 from service.results.charts.style import (
     BLUE,
     GREEN,
@@ -24,18 +24,19 @@ from service.results.charts.style import (
     ranged,
     titled,
 )
+from service.results.sources import ChartSource, Source
 
 CURVE = "cos θ φ(θ), scaled"
 PUSHES = ["all samples", "negative samples, +", "positive samples, −", CURVE]
 PUSH_COLOURS = alt.Scale(domain=PUSHES, range=[BLUE, VERMILLION, BLUE, GREEN])
 CURVE_DEGREES = 2
 PEAKS = np.arange(0, 90, 0.25, dtype=np.float64)
-ROOM = 1.08  # above the highest bar
+ROOM = 1.08  # the axis ends above the highest bar
 
 
 def geometry(sources: Sequence[ChartSource]) -> AnyChart:
-    """Angles between samples, weighted by energy, under cos θ φ(θ): what a pair at that angle adds
-    to the margin.
+    """Angles between samples, weighted by energy, and cos θ φ(θ): what a pair at that angle adds to
+    the margin.
     """
     checks = [source for source in sources if isinstance(source, Source) and has_angles(source)]
     bars = [record for source in checks for record in _bars(source)]
@@ -52,7 +53,7 @@ def geometry(sources: Sequence[ChartSource]) -> AnyChart:
 
 
 def has_angles(source: ChartSource) -> bool:
-    """Whether the source is a check that kept angles."""
+    """Whether the source is a check whose result has angles."""
     return (
         isinstance(source, Source)
         and isinstance(source.result, CheckResult)
@@ -69,7 +70,7 @@ def limit_curve(degrees: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _layers(top: float, used: Sequence[str]) -> AnyChart:
-    """Bars and curve about one zero, the curve as high as the highest bar."""
+    """Bars and curve with a common zero; the curve is scaled to the highest bar."""
     angles = alt.Axis(
         values=[0, 30, 60, 90, 120, 150, 180], grid=False, labelExpr="datum.value + '°'"
     )
@@ -162,9 +163,9 @@ def _caption(checks: Sequence[Source], records: Sequence[Record], used: Sequence
         "bars: energy of the pairs; up: pushes towards sparsity at acute angles"
         if len(used) > 2
         else "bars: energy of the pairs",
-        f"line: what a pair adds for its energy (relu, infinite width), at most "
+        f"line: what a pair adds per energy (relu, infinite width), at most "
         f"{limit_curve(PEAKS).max():.4f}",
-        f"these checks are of {', '.join(sorted(activations))}: their line is another"
+        f"the line is for relu; these checks use {', '.join(sorted(activations))}"
         if activations
         else "",
         panels_note(len(labels_of(records))),

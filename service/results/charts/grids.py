@@ -1,65 +1,66 @@
-"""A study as a picture: two varied fields as a heat map, one as points with intervals, further ones
-as small multiples.
+"""A study as a chart: two varied fields as a heat map, one as points with intervals; further fields
+make panels.
 """
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import altair as alt
-from pydantic import JsonValue
 
 from ffengine.results import Interval
 from ffengine.spec import CheckSpec, TrainSpec
-from ffengine.theorems import THEOREMS, TheoremNumber
-from service.results.charts.drawables import (
-    ChartSource,
-    GridCell,
-    NothingToDraw,
-    StudyGrid,
-    data_names,
-)
+from ffengine.summary_keys import ALL_LAYERS, SummaryKey
+from ffengine.theorems import TheoremNumber
+from service.results.charts.drawables import NothingToDraw, data_names
 from service.results.charts.intervals import band
 from service.results.charts.style import (
     GREY,
-    LEGEND,
+    PAPER,
     SPARSITY_AXIS,
     SPARSITY_NOTE,
     SPLIT_COLOURS,
-    SPLIT_SHAPES,
     AnyChart,
     Record,
     Reference,
     counted,
+    drawn_note,
     in_panels,
+    interval_note,
+    interval_tooltips,
     labels_of,
     panels_note,
     ranged,
     reference_line,
     share_scale,
+    split_colour,
+    split_shape,
     titled,
 )
+from service.results.run_labels import value_in_words
+from service.results.sources import ChartSource, GridCell, StudyGrid
 
 ENDED_WITHOUT = ("failed", "cancelled")
 MEANINGS = {"×": "failed or cancelled", "…": "not finished", "–": "without the figure"}
-MOST_NUMBERED = (12, 20)  # columns and rows of a heat map that is not too fine for numbers in it
+MOST_NUMBERED = (12, 20)  # columns and rows of a heat map whose cells have room for numbers
 ROW_HEIGHT, LEAST_HEIGHT, MOST_HEIGHT = 34, 70, 420
+PANEL_FIELDS = ("split", "layer", "part")  # never on an axis
+SPLIT_ORDER = {"positive": 0, "negative": 1}
 Dims = dict[str, str]
-Key = tuple[
-    tuple[str, str], ...
-]  # layer, width and split of a value, as far as they tell it from others
+Place = tuple[tuple[str, str], ...]  # layer, width and split of a value
 
 
 class Figure(NamedTuple):
-    """A figure of every run: its title and axis, whether a run has it, and whether a key of its
-    summary is the figure.
+    """A figure of every run of a study.
+
+    title, axis: of its chart. is_of: whether a run has the figure. matches: whether a key of a
+    run's summary is the figure. scheme: the colours of its heat map. reference: the dashed line.
     """
 
     title: str
     axis: str
     is_of: Callable[[GridCell], bool]
-    matches: Callable[[str, Dims], bool]
+    matches: Callable[[SummaryKey], bool]
     scheme: Literal["viridis", "blueorange"] = "viridis"
     reference: Reference | None = None
 
@@ -98,46 +99,44 @@ def grid_accuracy(sources: Sequence[ChartSource]) -> AnyChart:
 
 
 def has_grid(name: str, sources: Sequence[ChartSource]) -> bool:
-    """Whether a study varies something and a run of it has the figure."""
-    for source in sources:
-        if isinstance(source, StudyGrid):
-            fields = {key for cell in source.cells for key in cell.found.params}
-            varies = any(
-                len({_worded(cell.found.params.get(field)) for cell in source.cells}) > 1
-                for field in fields
-            )
-            if varies and any(True for cell in source.cells for _ in _values(cell, FIGURES[name])):
-                return True
-    return False
+    """Whether a study varies something and one of its runs has the figure of the chart."""
+    return any(
+        _varies(source) and any(_values(cell, FIGURES[name]) for cell in source.cells)
+        for source in sources
+        if isinstance(source, StudyGrid)
+    )
+
+
+def _varies(grid: StudyGrid) -> bool:
+    """Whether the runs of a study differ in a field."""
+    fields = {field for cell in grid.cells for field in cell.found.params}
+    return any(
+        len({value_in_words(cell.found.params.get(field)) for cell in grid.cells}) > 1
+        for field in fields
+    )
 
 
 def _theorem(number: TheoremNumber) -> Figure:
-    published = THEOREMS[number].published
-
     def is_of(cell: GridCell) -> bool:
-        return cell.found.kind == "train" or (
+        return _is_training(cell) or (
             isinstance(cell.spec, CheckSpec) and cell.spec.theorem == number
         )
 
-    def matches(name: str, dims: Dims) -> bool:
-        return name == f"theorem{number}_ratio" or (
-            name == "ratio" and dims.get("method") == "exact"
-        )
+    def matches(key: SummaryKey) -> bool:
+        of_training = key.figure == f"theorem{number}_ratio"
+        return of_training or (key.figure == "ratio" and key.method == "exact")
 
-    words = f"more than {published:g}" if number == 1 else "more than one half"
-    paper = Reference(published, "paper", f"the paper: {words}")
-    scheme: Literal["viridis", "blueorange"] = "viridis" if number == 1 else "blueorange"
     return Figure(
         f"Theorem {number} over the study",
         "satisfied / live samples",
         is_of,
         matches,
-        scheme,
-        paper,
+        "viridis" if number == 1 else "blueorange",
+        PAPER[number],
     )
 
 
-def _trained(cell: GridCell) -> bool:
+def _is_training(cell: GridCell) -> bool:
     return cell.found.kind == "train"
 
 
@@ -145,29 +144,31 @@ FIGURES: dict[str, Figure] = {
     "grid_theorem1": _theorem(1),
     "grid_theorem2": _theorem(2),
     "grid_agreement": Figure(
-        "Sign agreement, over the study",
+        "Sign agreement over the study",
         "share of decided live samples",
         lambda cell: True,
-        lambda name, dims: name == "agreement" and dims.get("method", "exact") == "exact",
+        lambda key: key.figure == "agreement" and key.method in (None, "exact"),
     ),
     "grid_sparsity": Figure(
         "Sparsity after training, over the study",
         SPARSITY_AXIS,
-        _trained,
-        lambda name, dims: name == "sparsity",
+        _is_training,
+        lambda key: key.figure == "sparsity",
     ),
     "grid_accuracy": Figure(
         "Test accuracy over the study",
         "accuracy by goodness",
-        _trained,
-        lambda name, dims: name == "accuracy" and dims == {"layer": "all", "partition": "test"},
+        _is_training,
+        lambda key: key == SummaryKey("accuracy", layer=ALL_LAYERS, partition="test"),
     ),
 }
 
 
-class Place(NamedTuple):
-    """One value of one run: what was varied, in words, and the value, or the state of a run
-    without.
+class Point(NamedTuple):
+    """One value of one run.
+
+    dims: the varied fields in words, and layer, width and split of the value. value: None where the
+    run has none.
     """
 
     cell: GridCell
@@ -176,7 +177,7 @@ class Place(NamedTuple):
 
 
 class Axes(NamedTuple):
-    """Which fields lie along x and y (None: one field varies); all others make panels."""
+    """The fields along x and y, each with its values; y is None where only one field varies."""
 
     x: str
     y: str | None
@@ -185,129 +186,94 @@ class Axes(NamedTuple):
 
 
 def _draw(sources: Sequence[ChartSource], figure: Figure) -> AnyChart:
-    places = [
-        (source.label, place)
-        for source in sources
-        if isinstance(source, StudyGrid)
-        for place in _places(source, figure)
-    ]
-    if not any(place.value for _, place in places):
+    grids = [source for source in sources if isinstance(source, StudyGrid)]
+    points = [(grid.label, point) for grid in grids for point in _points(grid, figure)]
+    if not any(point.value for _, point in points):
         raise NothingToDraw("no run of a study has the figure")
-    axes = _axes([place for _, place in places])
-    records = [_record(label, place, axes) for label, place in places]
-    _name_panels(records, places, axes)
-    order = {"positive": 0, "negative": 1}
-    records.sort(
-        key=lambda record: (
-            (str(record["part"]), order.get(str(record["split"]), 2)) if axes.y else ("", 0)
+    axes = _axes([point for _, point in points])
+    records = [
+        _record(series, point, axes)
+        for series, (_, point) in zip(_panel_names(points, axes), points, strict=True)
+    ]
+    if axes.y:
+        records.sort(
+            key=lambda record: (str(record["part"]), SPLIT_ORDER.get(str(record["split"]), 2))
         )
-    )
-    chart = _heat_map(records, axes, figure) if axes.y else _points(records, axes, figure)
-    return titled(chart, figure.title, _caption(sources, records, figure, heat=axes.y is not None))
+        chart = _heat_map(records, axes, figure)
+    else:
+        chart = _intervals(records, axes, figure)
+    return titled(chart, figure.title, _caption(grids, records, figure, heat=axes.y is not None))
 
 
-# From a study's cells to places
+# From the cells of a study to points
 
 
-def _places(grid: StudyGrid, figure: Figure) -> Iterator[Place]:
-    """All values; runs without any have a place wherever the others have one."""
+def _points(grid: StudyGrid, figure: Figure) -> Iterator[Point]:
+    """The values of all runs; a run without any has a point wherever another run has a value."""
     cells = [cell for cell in grid.cells if figure.is_of(cell)]
-    parts = len({cell.found.part for cell in cells}) > 1
-    found = [dict(_values(cell, figure)) for cell in cells]
-    if all(
-        len({dict(key).get("width") for key in values}) <= 1 for values in found
-    ):  # the grid says the width already
-        found = [{_without_width(key): value for key, value in values.items()} for values in found]
-    seen = list(dict.fromkeys(key for values in found for key in values))
+    has_parts = len({cell.found.part for cell in cells}) > 1
+    found = _by_place([_values(cell, figure) for cell in cells])
+    places = list(dict.fromkeys(place for values in found for place in values))
     for cell, values in zip(cells, found, strict=True):
-        varied = {field: _worded(value) for field, value in cell.found.params.items()} | (
-            {"part": cell.found.part} if parts else {}
-        )
-        for key in seen:
-            yield Place(cell, {**varied, **dict(key)}, values.get(key))
+        varied = {field: value_in_words(value) for field, value in cell.found.params.items()}
+        part = {"part": cell.found.part} if has_parts else {}
+        for place in places:
+            yield Point(cell, {**varied, **part, **dict(place)}, values.get(place))
 
 
-def _without_width(key: Key) -> Key:
-    return tuple((field, value) for field, value in key if field != "width")
-
-
-def _values(cell: GridCell, figure: Figure) -> Iterator[tuple[Key, Interval]]:
-    """The figure's values in a run's summary, of training those after the last epoch, by layer,
-    width and split.
+def _values(cell: GridCell, figure: Figure) -> dict[SummaryKey, Interval]:
+    """The values of a figure in a run's summary; of training, those after the last epoch of each
+    layer.
     """
     if not figure.is_of(cell):
-        return
-    keys = [(_parsed(key), value) for key, value in cell.found.summary.items()]
-    own = [(dims, value) for (name, dims), value in keys if figure.matches(name, dims)]
-    for dims, value in own:
-        last = max(
-            (
-                int(other.get("epoch", 0))
-                for other, _ in own
-                if other.get("layer") == dims.get("layer")
-            ),
-            default=0,
-        )
-        if int(dims.get("epoch", last)) == last:
-            yield (
-                tuple(
-                    (field, dims[field]) for field in ("layer", "width", "split") if field in dims
-                ),
-                value,
-            )
+        return {}
+    parsed = {SummaryKey.parse(text): value for text, value in cell.found.summary.items()}
+    own = {key: value for key, value in parsed.items() if figure.matches(key)}
+    last: dict[object, int] = {}
+    for key in own:
+        last[key.layer] = max(last.get(key.layer, 0), key.epoch or 0)
+    return {key: value for key, value in own.items() if (key.epoch or 0) == last[key.layer]}
 
 
-def _parsed(key: str) -> tuple[str, Dims]:
-    """`ratio[width=64 split=negative]` -> ("ratio", {"width": "64", "split": "negative"})."""
-    name, _, rest = key.removesuffix("]").partition("[")
-    return name, dict(part.split("=", 1) for part in rest.split())
-
-
-def _worded(value: JsonValue) -> str:
-    if isinstance(value, list):
-        return " · ".join(_worded(one) for one in value)
-    if isinstance(value, Mapping):
-        return " ".join(
-            _worded(one) if key in ("name", "strategy") else f"{key} {_worded(one)}"
-            for key, one in value.items()
-        )
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _axes(places: Sequence[Place]) -> Axes:
-    """Along x the field with most values, along y the next; splits, layers and parts are told apart
-    by panels.
+def _by_place(found: Sequence[dict[SummaryKey, Interval]]) -> list[dict[Place, Interval]]:
+    """The values of each run by their place, without the width where each run has only one: then
+    the grid or the spec says it.
     """
-    fields = list(
-        dict.fromkeys(
-            field
-            for place in places
-            for field in place.dims
-            if field not in ("split", "layer", "part")
-        )
-    )
-    values = {
-        field: list(dict.fromkeys(place.dims[field] for place in places if field in place.dims))
-        for field in fields
-    }
-    varied = sorted(
-        (field for field in fields if len(values[field]) > 1), key=lambda field: -len(values[field])
-    )
+    has_widths = any(len({key.width for key in values}) > 1 for values in found)
+    fields = ("layer", "width", "split") if has_widths else ("layer", "split")
+    return [{_place(key, fields): value for key, value in values.items()} for values in found]
+
+
+def _place(key: SummaryKey, fields: Sequence[str]) -> Place:
+    values = ((field, getattr(key, field)) for field in fields)
+    return tuple((field, str(value)) for field, value in values if value is not None)
+
+
+def _axes(points: Sequence[Point]) -> Axes:
+    """Along x the field with the most values, along y the next; all other fields make panels."""
+    values: dict[str, dict[str, None]] = {}  # of each field, in the order of the points
+    for point in points:
+        for field, value in point.dims.items():
+            values.setdefault(field, {})[value] = None
+    varied = [
+        field for field, found in values.items() if len(found) > 1 and field not in PANEL_FIELDS
+    ]
     if not varied:
         raise NothingToDraw("the study varies nothing")
-    y = varied[1] if len(varied) > 1 else None
-    return Axes(varied[0], y, values[varied[0]], values[y] if y else [])
+    x, y = [*sorted(varied, key=lambda field: -len(values[field])), None][:2]
+    assert x is not None  # noqa: S101 - narrows the type: a field varies
+    return Axes(x, y, list(values[x]), list(values[y]) if y else [])
 
 
-def _record(label: str, place: Place, axes: Axes) -> Record:
-    value, state = place.value, place.cell.found.state
+def _record(series: str, point: Point, axes: Axes) -> Record:
+    dims, value, state = point.dims, point.value, point.cell.found.state
     low, high = (None, None) if value is None else band(value)[1:3]
     return {
-        "series": label,
-        "x": place.dims.get(axes.x, "–"),
-        "y": place.dims.get(axes.y, "–") if axes.y else "",
-        "split": place.dims.get("split", ""),
-        "part": place.dims.get("part", ""),
+        "series": series,
+        "x": dims.get(axes.x, "–"),
+        "y": dims.get(axes.y, "–") if axes.y else "",
+        "split": dims.get("split", ""),
+        "part": dims.get("part", ""),
         "value": value.mean if value else None,
         "low": low,
         "high": high,
@@ -318,27 +284,30 @@ def _record(label: str, place: Place, axes: Axes) -> Record:
 
 
 def _mark(state: str) -> str:
-    """What stands for the value of a run without."""
+    """The sign in the place of a value that is missing."""
     return "×" if state in ENDED_WITHOUT else "–" if state == "succeeded" else "…"
 
 
-def _name_panels(
-    records: Sequence[Record], places: Sequence[tuple[str, Place]], axes: Axes
-) -> None:
-    """Give each record the words of what neither axis shows."""
-    apart = {axes.x, axes.y} | (
-        set() if axes.y else {"split"}
-    )  # points tell the splits apart by colour
+def _panel_names(points: Sequence[tuple[str, Point]], axes: Axes) -> list[str]:
+    """For each point the name of its panel: the study, and the fields that no axis shows."""
+    on_axes = {axes.x, axes.y} if axes.y else {axes.x, "split"}  # points: splits differ in colour
     fields = dict.fromkeys(
-        field for _, place in places for field in place.dims if field not in apart
+        field for _, point in points for field in point.dims if field not in on_axes
     )
-    several = [field for field in fields if len({place.dims.get(field) for _, place in places}) > 1]
-    for record, (label, place) in zip(records, places, strict=True):
-        named = [_panel_words(field, place.dims[field]) for field in several if field in place.dims]
-        record["series"] = ", ".join(filter(None, (label, *named)))
+    varied = [field for field in fields if len({point.dims.get(field) for _, point in points}) > 1]
+    return [
+        ", ".join(
+            filter(
+                None,
+                (label, *(_in_words(field, point.dims) for field in varied if field in point.dims)),
+            )
+        )
+        for label, point in points
+    ]
 
 
-def _panel_words(field: str, value: str) -> str:
+def _in_words(field: str, dims: Dims) -> str:
+    value = dims[field]
     if field == "part":
         return value
     return f"{value} samples" if field == "split" else f"{field.rpartition('.')[2]} {value}"
@@ -348,15 +317,19 @@ def _panel_words(field: str, value: str) -> str:
 
 
 def _heat_map(records: list[Record], axes: Axes, figure: Figure) -> AnyChart:
-    values = [float(record["value"]) for record in records if record["value"] is not None]
-    middle = figure.scheme == "blueorange"
-    low, high = (0.0, 1.0) if middle else (min(values), max(values))
-    for record in records:
-        record["ink"] = _ink(record, low, high, middle=middle)
-    scale = (
-        alt.Scale(scheme=figure.scheme, domain=[low, high], domainMid=0.5)
-        if middle
-        else alt.Scale(scheme=figure.scheme)
+    scale = _colour_scale(records, figure)
+    base = alt.Chart().encode(
+        x=_x(axes),
+        y=alt.Y(
+            "y:O", title=axes.y, sort=axes.y_order, axis=alt.Axis(labelOverlap=True, labelLimit=110)
+        ),
+        tooltip=[
+            alt.Tooltip("x:N", title=axes.x),
+            alt.Tooltip("y:N", title=str(axes.y)),
+            *interval_tooltips("value"),
+            "seeds:Q",
+            "state:N",
+        ],
     )
     legend = alt.Legend(
         title=figure.axis,
@@ -366,144 +339,121 @@ def _heat_map(records: list[Record], axes: Axes, figure: Figure) -> AnyChart:
         titleLimit=300,
         format=".3~g",
     )
-    base = alt.Chart().encode(
-        x=alt.X(
-            "x:O",
-            title=axes.x,
-            sort=axes.x_order,
-            axis=alt.Axis(labelAngle=0, labelOverlap=True, labelLimit=120),
-        ),
-        y=alt.Y(
-            "y:O", title=axes.y, sort=axes.y_order, axis=alt.Axis(labelOverlap=True, labelLimit=110)
-        ),
-        tooltip=[
-            alt.Tooltip("x:N", title=axes.x),
-            alt.Tooltip("y:N", title=str(axes.y)),
-            alt.Tooltip("value:Q", format=".4f"),
-            alt.Tooltip("low:Q", format=".4f"),
-            alt.Tooltip("high:Q", format=".4f"),
-            "seeds:Q",
-            "state:N",
-        ],
-    )
-    there = (
+    cells = (
         base.mark_rect()
         .transform_filter("isValid(datum.value)")
         .encode(color=alt.Color("value:Q", scale=scale, legend=legend))
     )
     missing = base.mark_rect(
         fill=GREY, fillOpacity=0.25, stroke=GREY, strokeDash=[3, 3], strokeWidth=1
-    )
-    layers = [there, missing.transform_filter("!isValid(datum.value)")]
-    if len(axes.x_order) <= MOST_NUMBERED[0] and len(axes.y_order) <= MOST_NUMBERED[1]:
-        inks = [
-            ("white", base.mark_text(fontSize=11, color="white")),
-            ("black", base.mark_text(fontSize=11, color="black")),
-        ]
-        layers += [
-            text.encode(text="text:N").transform_filter(f"datum.ink == '{ink}'")
-            for ink, text in inks
-        ]
-        layers.append(
-            base.mark_text(fontSize=11).encode(text="text:N").transform_filter("datum.ink == null")
-        )
+    ).transform_filter("!isValid(datum.value)")
+    has_room = len(axes.x_order) <= MOST_NUMBERED[0] and len(axes.y_order) <= MOST_NUMBERED[1]
+    layers = [cells, missing, *(_numbers(base) if has_room else ())]
     height = max(LEAST_HEIGHT, min(MOST_HEIGHT, ROW_HEIGHT * len(axes.y_order)))
     return in_panels(alt.layer(*layers), records, height=height)
 
 
-def _ink(record: Record, low: float, high: float, *, middle: bool) -> str | None:
-    """The colour of a cell's number: what is read on the colour of the cell. None: the page's."""
+def _colour_scale(records: list[Record], figure: Figure) -> alt.Scale:
+    """The colours of the cells; each record is given the colour of the number on its cell."""
+    diverging = figure.scheme == "blueorange"
+    values = [float(record["value"]) for record in records if record["value"] is not None]
+    low, high = (0.0, 1.0) if diverging else (min(values), max(values))
+    for record in records:
+        record["ink"] = _ink(record, low, high, diverging=diverging)
+    if diverging:
+        return alt.Scale(scheme=figure.scheme, domain=[low, high], domainMid=0.5)
+    return alt.Scale(scheme=figure.scheme)
+
+
+def _ink(record: Record, low: float, high: float, *, diverging: bool) -> str | None:
+    """The colour in which a number is readable on its cell; None: the colour of the page's text."""
     if record["value"] is None:
         return None
-    place = (float(record["value"]) - low) / ((high - low) or 1.0)
-    dark = abs(place - 0.5) > 0.33 if middle else place < 0.5
-    return "white" if dark else "black"
+    height = (float(record["value"]) - low) / ((high - low) or 1.0)
+    is_dark = abs(height - 0.5) > 0.33 if diverging else height < 0.5
+    return "white" if is_dark else "black"
 
 
-def _points(records: Sequence[Record], axes: Axes, figure: Figure) -> AnyChart:
+def _numbers(base: alt.Chart) -> Iterator[AnyChart]:
+    """The numbers on the cells."""
+    for ink in ("white", "black"):
+        text = base.mark_text(fontSize=11, color=ink).encode(text="text:N")
+        yield text.transform_filter(f"datum.ink == '{ink}'")
+    plain = base.mark_text(fontSize=11).encode(text="text:N")
+    yield plain.transform_filter("datum.ink == null")
+
+
+def _x(axes: Axes) -> alt.X:
+    axis = alt.Axis(labelAngle=0, labelOverlap=True, labelLimit=120)
+    return alt.X("x:O", title=axes.x, sort=axes.x_order, axis=axis)
+
+
+def _intervals(records: Sequence[Record], axes: Axes, figure: Figure) -> AnyChart:
+    """A point with its interval for each run and split."""
     drawn = [record for record in records if record["value"] is not None]
-    scale, _ = _scale(drawn, figure)
-    splits = any(record["split"] for record in drawn)
-    colour = (
-        alt.Color("split:N", scale=SPLIT_COLOURS, title=None, legend=LEGEND)
-        if splits
-        else alt.value(SPLIT_COLOURS.range[0])
+    has_splits = any(record["split"] for record in drawn)
+    scale = _scale(drawn, figure)
+    base = alt.Chart().encode(
+        x=_x(axes), color=split_colour() if has_splits else alt.value(SPLIT_COLOURS.range[0])
     )
-    shape = (
-        alt.Shape("split:N", scale=SPLIT_SHAPES, title=None, legend=LEGEND)
-        if splits
-        else alt.value("circle")
-    )
-    x = alt.X(
-        "x:O",
-        title=axes.x,
-        sort=axes.x_order,
-        axis=alt.Axis(labelAngle=0, labelOverlap=True, labelLimit=120),
-    )
-    base = alt.Chart().encode(x=x, color=colour)
-    if splits:
-        base = base.encode(xOffset=alt.XOffset("split:N", sort=["positive", "negative"]))
-    y = alt.Y("value:Q", title=figure.axis, scale=scale)
+    if has_splits:
+        base = base.encode(xOffset=alt.XOffset("split:N", sort=list(SPLIT_ORDER)))
     bars = base.mark_rule(strokeWidth=2).encode(
         y=alt.Y("low:Q", scale=scale, title=figure.axis), y2="high:Q"
     )
-    tooltip = [
-        alt.Tooltip("x:N", title=axes.x),
-        *(["split:N"] if splits else []),
-        alt.Tooltip("value:Q", format=".4f"),
-        alt.Tooltip("low:Q", format=".4f"),
-        alt.Tooltip("high:Q", format=".4f"),
-        "seeds:Q",
-    ]
     points = base.mark_point(filled=True, size=70, opacity=1).encode(
-        y=y, shape=shape, tooltip=tooltip
+        y=alt.Y("value:Q", title=figure.axis, scale=scale),
+        shape=split_shape() if has_splits else alt.value("circle"),
+        tooltip=[
+            alt.Tooltip("x:N", title=axes.x),
+            *(["split:N"] if has_splits else []),
+            *interval_tooltips("value"),
+            "seeds:Q",
+        ],
     )
     single = len(labels_of(drawn)) == 1
     rule = [reference_line(figure.reference, scale, with_word=single)] if figure.reference else []
     return in_panels(alt.layer(*rule, bars, points), drawn)
 
 
-def _scale(records: Sequence[Record], figure: Figure) -> tuple[alt.Scale, str]:
+def _scale(drawn: Sequence[Record], figure: Figure) -> alt.Scale:
     if figure.reference is None:
-        return alt.Scale(zero=False), ""
-    return share_scale(
-        (max(0.0, float(record["low"] or 0)) for record in records if record["value"] is not None),
-        figure.reference.value,
-    )
+        return alt.Scale(zero=False)
+    lows = (max(0.0, float(record["low"] or 0)) for record in drawn)
+    return share_scale(lows, figure.reference.value)[0]
 
 
 def _caption(
-    sources: Sequence[ChartSource], records: Sequence[Record], figure: Figure, *, heat: bool
+    grids: Sequence[StudyGrid], records: Sequence[Record], figure: Figure, *, heat: bool
 ) -> list[str]:
-    grids = [source for source in sources if isinstance(source, StudyGrid)]
+    """What is drawn, how the intervals were made, and how many runs have no value."""
     cells = [cell for grid in grids for cell in grid.cells if figure.is_of(cell)]
-    without = Counter(
-        _mark(cell.found.state) for cell in cells if not any(True for _ in _values(cell, figure))
-    )
     seeds = [int(record["seeds"]) for record in records if record["seeds"] is not None]
     samples = [count for cell in cells if (count := _samples(cell, figure)) is not None]
-    each = f" of {ranged(samples, 'sample')}" if samples else ""
-    interval = ("95 % interval in the tooltip" if heat else "bars: 95 % interval") + (
-        ", Student's over seeds"
-        if figure.axis == SPARSITY_AXIS
-        else ", the wider of Student's (seeds) and Wilson's (samples)"
-    )
-    missing = "".join(
-        f"; {mark} {MEANINGS[mark]}: {count}" for mark, count in sorted(without.items())
-    )
+    of_samples = f" of {ranged(samples, 'sample')}" if samples else ""
+    mean = f"each {'cell' if heat else 'point'}: mean over {ranged(seeds, 'seed')}{of_samples}"
+    reference = figure.reference
     return [
-        f"{data_names(grids)}; each {'cell' if heat else 'point'}: mean over "
-        f"{ranged(seeds, 'seed')}{each}".removeprefix("; "),
-        interval if max(seeds) > 1 else "one seed: no interval",
-        ("" if heat else "dashed: ") + figure.reference.meaning if figure.reference else "",
-        f"{counted(len(cells), 'run')}{missing}",
+        drawn_note(data_names(grids), mean),
+        interval_note(
+            "tooltip" if heat else "bars", max(seeds), shares=figure.axis != SPARSITY_AXIS
+        ),
+        (reference.meaning if heat else reference.note) if reference else "",
+        _runs_note(cells, figure),
         SPARSITY_NOTE if figure.axis == SPARSITY_AXIS else "",
         panels_note(len(labels_of(records))),
     ]
 
 
+def _runs_note(cells: Sequence[GridCell], figure: Figure) -> str:
+    """How many runs there are, and how many of them have no value, by reason."""
+    missing = Counter(_mark(cell.found.state) for cell in cells if not _values(cell, figure))
+    reasons = (f"{mark} {MEANINGS[mark]}: {count}" for mark, count in sorted(missing.items()))
+    return "; ".join((counted(len(cells), "run"), *reasons))
+
+
 def _samples(cell: GridCell, figure: Figure) -> int | None:
-    """How many samples of a seed a run's figure is of."""
+    """The number of samples of one seed that a run's figure is of; None where it is not known."""
     if isinstance(cell.spec, CheckSpec):
         return cell.spec.checked
     if isinstance(cell.spec, TrainSpec) and figure is not FIGURES["grid_accuracy"]:

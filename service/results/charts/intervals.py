@@ -1,4 +1,4 @@
-"""Intervals as charts draw them: every band and bar is that of ffengine.study.interval."""
+"""Intervals as charts draw them; they are those of ffengine.study.interval."""
 
 from typing import NamedTuple
 
@@ -15,6 +15,6 @@ class Band(NamedTuple):
 
 
 def band(found: Interval) -> Band:
-    """What is drawn of an interval: with one seed the mean alone."""
+    """The band of an interval; with one seed, its bounds are the mean."""
     low, high = (found.mean if bound is None else bound for bound in (found.low, found.high))
     return Band(found.mean, low, high, found.seeds)

@@ -1,5 +1,5 @@
-"""Sparsity by layer: of networks with more than one, before and after training, and on samples they
-have not seen.
+"""Sparsity by layer of networks with several layers, before and after training, also on held-out
+samples.
 """
 
 from collections import defaultdict
@@ -9,13 +9,7 @@ import altair as alt
 
 from ffengine.results import EpochRow, MeasureRow, TrainResult
 from ffengine.study import interval
-from service.results.charts.drawables import (
-    ChartSource,
-    NothingToDraw,
-    Source,
-    curve_rows,
-    data_names,
-)
+from service.results.charts.drawables import NothingToDraw, curve_rows, data_names
 from service.results.charts.intervals import band
 from service.results.charts.style import (
     BLUE,
@@ -29,12 +23,15 @@ from service.results.charts.style import (
     AnyChart,
     Record,
     counted,
+    drawn_note,
     in_panels,
+    interval_note,
     labels_of,
     panels_note,
     ranged,
     titled,
 )
+from service.results.sources import ChartSource, Source
 
 KINDS = ["positive", "negative", "validation", "test"]
 KIND_COLOURS = alt.Scale(domain=KINDS, range=[BLUE, VERMILLION, PURPLE, GREEN])
@@ -44,18 +41,33 @@ STAGE_DASHES = alt.Scale(domain=STAGES, range=[[2, 3], [1, 0]])
 
 
 def layers(sources: Sequence[ChartSource]) -> AnyChart:
-    """Mean Hoyer sparsity of each layer before and after training, of both splits and of samples
-    that were held out.
+    """Mean Hoyer sparsity of each layer before and after training, of positive, negative and
+    held-out samples.
     """
     records = [record for source in sources if is_deep(source) for record in _records(source)]
     if not records:
         raise NothingToDraw("no network has more than one layer")
     kinds = [kind for kind in KINDS if any(record["kind"] == kind for record in records)]
-    legend = alt.Legend(orient="top", values=kinds, symbolOpacity=1)
-    x = alt.X("layer:O", title="layer  (0 sees the data)", axis=alt.Axis(labelAngle=0))
+    chart = in_panels(_marks(kinds), records)
+    return titled(chart, "Sparsity by layer", _caption(sources, records, kinds))
+
+
+def _marks(kinds: Sequence[str]) -> AnyChart:
+    """Lines from layer to layer, hollow points before training, filled ones with bars after it."""
+    legend = alt.Legend(orient="top", values=list(kinds), symbolOpacity=1)
     y = alt.Y("mean:Q", title=SPARSITY_AXIS, scale=FREE_SCALE)
-    colour = alt.Color("kind:N", scale=KIND_COLOURS, title=None, legend=legend)
-    base = alt.Chart().encode(x=x, xOffset=alt.XOffset("kind:N", sort=kinds), color=colour)
+    base = alt.Chart().encode(
+        x=alt.X("layer:O", title="layer  (0 sees the data)", axis=alt.Axis(labelAngle=0)),
+        xOffset=alt.XOffset("kind:N", sort=list(kinds)),
+        color=alt.Color("kind:N", scale=KIND_COLOURS, title=None, legend=legend),
+    )
+    lines = base.mark_line(strokeWidth=1.5).encode(
+        y=y,
+        strokeDash=alt.StrokeDash("stage:N", scale=STAGE_DASHES, title=None, legend=LEGEND),
+        detail="stage:N",
+    )
+    before, after = (f"datum.stage == '{stage}'" for stage in STAGES)
+    bars = base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q").transform_filter(after)
     tooltip = [
         "layer:O",
         "kind:N",
@@ -65,33 +77,18 @@ def layers(sources: Sequence[ChartSource]) -> AnyChart:
         "seeds:Q",
         "samples:Q",
     ]
-    lines = base.mark_line(strokeWidth=1.5).encode(
-        y=y,
-        strokeDash=alt.StrokeDash("stage:N", scale=STAGE_DASHES, title=None, legend=LEGEND),
-        detail="stage:N",
-    )
-    bars = (
-        base.mark_rule(strokeWidth=2)
-        .encode(y="low:Q", y2="high:Q")
-        .transform_filter(f"datum.stage == '{STAGES[1]}'")
-    )
     shape = alt.Shape("kind:N", scale=KIND_SHAPES, title=None, legend=legend)
-    before = base.mark_point(filled=False, size=60, opacity=1).encode(
-        y=y, shape=shape, tooltip=tooltip
-    )
-    after = base.mark_point(filled=True, size=60, opacity=1).encode(
-        y=y, shape=shape, tooltip=tooltip
-    )
     points = [
-        point.transform_filter(f"datum.stage == '{stage}'")
-        for stage, point in zip(STAGES, (before, after), strict=True)
+        base.mark_point(filled=filled, size=60, opacity=1)
+        .encode(y=y, shape=shape, tooltip=tooltip)
+        .transform_filter(stage)
+        for filled, stage in ((False, before), (True, after))
     ]
-    chart = in_panels(alt.layer(lines, bars, *points), records)
-    return titled(chart, "Sparsity by layer", _caption(sources, records, kinds))
+    return alt.layer(lines, bars, *points)
 
 
 def is_deep(source: ChartSource) -> bool:
-    """Whether it is a training run of several layers."""
+    """Whether the source is a training run of several layers."""
     return len({row.layer for row in curve_rows(source)}) > 1
 
 
@@ -127,13 +124,11 @@ def _caption(
     seeds = max(int(record["seeds"] or 0) for record in records)
     held_out = [kind for kind in kinds if kind in ("validation", "test")]
     samples = ranged((int(record["samples"] or 0) for record in records), "live sample")
-    drawn = f"{data_names(sources)}; mean over {counted(seeds, 'seed')}; {samples} a point"
+    mean = f"mean over {counted(seeds, 'seed')}"
     return [
-        drawn.removeprefix("; "),
-        "bars: 95 % interval, Student's over seeds" if seeds > 1 else "one seed: no interval",
-        f"{' and '.join(held_out)}: samples that were held out, under their true labels"
-        if held_out
-        else "",
+        drawn_note(data_names(sources), mean, f"{samples} per point"),
+        interval_note("bars", seeds, shares=False),
+        f"{' and '.join(held_out)}: held-out samples under their true labels" if held_out else "",
         SPARSITY_NOTE,
         panels_note(len(labels_of(records))),
     ]

@@ -1,4 +1,4 @@
-"""How the margins of single samples are distributed, on an axis that shows the bulk and the
+"""The distribution of the margins of single samples, on an axis that shows the bulk and the
 tails.
 """
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import altair as alt
 
-from service.results.charts.drawables import ChartSource, NothingToDraw, StudyGrid, data_names
+from service.results.charts.drawables import NothingToDraw, data_names
 from service.results.charts.style import (
     BLUE,
     GREEN,
@@ -23,17 +23,18 @@ from service.results.charts.style import (
     titled,
 )
 from service.results.histograms import EDGES, MarginHistogram
+from service.results.sources import ChartSource, StudyGrid
 
 METHOD_DASHES = alt.Scale(domain=["exact", "infinite width"], range=[[1, 0], [4, 3]])
 KINDS = ["positive", "negative", "all samples"]  # theorem 1 has one split
 KIND_COLOURS = alt.Scale(domain=KINDS, range=[BLUE, VERMILLION, GREEN])
 TICKS = [-30, -10, -3, -1, 0, 1, 3, 10, 30]
-LEAST_REACH = (-1.5, 3.0)  # of the axis: "S falls" has room left of zero
+LEAST_REACH = (-1.5, 3.0)  # of the axis: room for the words on either side of zero
 
 
 def margins(sources: Sequence[ChartSource]) -> AnyChart:
-    """Distribution of the margins of single samples, by width, split and method: above zero, S
-    rises to first order.
+    """Distribution of the margins of single samples, by width, split and method; above zero, the
+    sparsity rises to first order.
     """
     found = [
         (source.label, one)
@@ -46,7 +47,7 @@ def margins(sources: Sequence[ChartSource]) -> AnyChart:
         raise NothingToDraw("the margins of single samples are not kept")
     named = [(_series(label, one, found), one) for label, one in found]
     records = [record for series, one in named for record in _steps(series, one)]
-    both = len({one.theorem for _, one in found}) > 1  # the one's peaks would flatten the other
+    both = len({one.theorem for _, one in found}) > 1  # on one scale the lower peaks look flat
     chart = in_panels(
         _layers(records, own_scales=both), _with_shares(records, named), own_scales=both
     )
@@ -61,33 +62,17 @@ def is_kept(sources: Sequence[ChartSource]) -> bool:
 
 
 def _layers(records: Sequence[Record], *, own_scales: bool) -> AnyChart:
-    places = [float(record["at"] or 0) for record in records]
-    scale = alt.Scale(
-        type="symlog",
-        constant=1,
-        domain=[min(LEAST_REACH[0], *places), max(LEAST_REACH[1], *places)],
-        nice=False,
-    )
-    x = alt.X(
-        "at:Q",
-        title="margin / median |margin|  (no unit)",
-        scale=scale,
-        axis=alt.Axis(values=TICKS, grid=False, format="d"),
-    )
-    top = 1.15 * max(float(record["share"] or 0) for record in records)  # room for words
-    shares = alt.Scale(zero=True) if own_scales else alt.Scale(domain=[0, top], nice=False)
-    y = alt.Y(
-        "share:Q",
-        title="share of live samples",
-        scale=shares,
-        axis=alt.Axis(format=".1~%"),
-        stack=False,
-    )
     used = [kind for kind in KINDS if any(record["kind"] == kind for record in records)]
     legend = alt.Legend(orient="top", values=used, symbolOpacity=1)
+    scale = _margin_scale(records)
     base = alt.Chart().encode(
-        x=x,
-        y=y,
+        x=alt.X(
+            "at:Q",
+            title="margin / median |margin|  (no unit)",
+            scale=scale,
+            axis=alt.Axis(values=TICKS, grid=False, format="d"),
+        ),
+        y=_share_axis(records, own_scales=own_scales),
         color=alt.Color("kind:N", scale=KIND_COLOURS, title=None, legend=legend),
         detail="method:N",
     )
@@ -109,8 +94,26 @@ def _layers(records: Sequence[Record], *, own_scales: bool) -> AnyChart:
     return alt.layer(fill, line, *_zero(scale))
 
 
+def _margin_scale(records: Sequence[Record]) -> alt.Scale:
+    """A symmetric logarithmic scale over all margins, and at least over LEAST_REACH."""
+    places = [float(record["at"] or 0) for record in records]
+    domain = [min(LEAST_REACH[0], *places), max(LEAST_REACH[1], *places)]
+    return alt.Scale(type="symlog", constant=1, domain=domain, nice=False)
+
+
+def _share_axis(records: Sequence[Record], *, own_scales: bool) -> alt.Y:
+    top = 1.15 * max(float(record["share"] or 0) for record in records)  # room for words
+    return alt.Y(
+        "share:Q",
+        title="share of live samples",
+        scale=alt.Scale(zero=True) if own_scales else alt.Scale(domain=[0, top], nice=False),
+        axis=alt.Axis(format=".1~%"),
+        stack=False,
+    )
+
+
 def _zero(scale: alt.Scale) -> Iterator[AnyChart]:
-    """The line at zero, and what lies on either side of it."""
+    """The line at zero, with words on either side: where S falls and where it rises."""
     data = alt.InlineData(values=[{"zero": 0, "falls": "← S falls", "rises": "S rises →"}])
     zero = alt.Chart(data).encode(x=alt.X("zero:Q", scale=scale))
     yield zero.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5)
@@ -140,7 +143,7 @@ def _steps(series: str, one: MarginHistogram) -> Iterator[Record]:
 
 
 def _series(label: str, one: MarginHistogram, found: Sequence[tuple[str, MarginHistogram]]) -> str:
-    """The panel of a distribution: its width, and its theorem where there are both."""
+    """The panel of a distribution: its label, theorem and width, where there are several."""
     both = len({other.theorem for _, other in found}) > 1
     widths = len({(other.theorem, other.width) for _, other in found}) > 1
     return ", ".join(
@@ -158,13 +161,13 @@ def _series(label: str, one: MarginHistogram, found: Sequence[tuple[str, MarginH
 def _with_shares(
     records: Sequence[Record], named: Sequence[tuple[str, MarginHistogram]]
 ) -> list[Record]:
-    """The records with a second line over their panels: the share above zero."""
+    """The records with a note over their panels: the share above zero."""
     notes = {series: "> 0: " + _above(series, named) for series in labels_of(records)}
     return [{**record, "note": notes[str(record["series"])]} for record in records]
 
 
 def _above(series: str, named: Sequence[tuple[str, MarginHistogram]]) -> str:
-    """What share of each split has its margin above zero; exact, where it was computed."""
+    """The share of each split with a margin above zero, by the exact method where available."""
     here = [one for name, one in named if name == series]
     shown = [one for one in here if one.method == "exact"] or here
     return ", ".join(
@@ -181,12 +184,12 @@ def _caption(
     seeds, left = max(one.seeds for _, one in named), max(one.left_out for _, one in named)
     single = len(labels_of(records)) == 1
     return [
-        f"{data_names(sources)}; {ranged((one.live for _, one in named), 'live sample')} a line "
+        f"{data_names(sources)}; {ranged((one.live for _, one in named), 'live sample')} per line "
         f"over {counted(seeds, 'seed')}",
         f"above zero: {_above(named[0][0], named)}"
         if single
         else "over each panel: the share above zero, by exact margins",
-        "in units of the median |margin| of its seed, width, split and method;",
+        "unit: the median |margin| of the same seed, width, split and method;",
         "symmetric logarithmic axis, bins of equal width on it",
         f"{left:,} more seeds are kept and not read" if left else "",
         panels_note(len(labels_of(records))),

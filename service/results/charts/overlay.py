@@ -1,11 +1,10 @@
-"""Curves of several jobs over each other: a colour for each job, a panel for each split."""
+"""Curves of several jobs in one chart: a colour for each job, a panel for each split."""
 
 from collections.abc import Callable, Sequence
 
 import altair as alt
 
 from ffengine.results import COUNTED
-from service.results.charts.drawables import ChartSource
 from service.results.charts.epochs import (
     AGREEMENT,
     EPOCHS,
@@ -31,13 +30,23 @@ from service.results.charts.style import (
     AnyChart,
     Record,
     in_panels,
+    interval_tooltips,
     labels_of,
     reference_line,
     share_scale,
     titled,
 )
+from service.results.sources import ChartSource
 
-COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY)  # then again, with other dashes
+COLOURS = (
+    BLUE,
+    VERMILLION,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    GREY,
+)  # then again, dashed
 DASHES = ([1, 0], [6, 3], [2, 2])
 OVERLAID: dict[str, tuple[Figure, Callable[[Sequence[ChartSource]], Style]]] = {
     "theorem1": ("theorem1_ratio", lambda _: THEOREM_1),
@@ -49,7 +58,10 @@ OVERLAID: dict[str, tuple[Figure, Callable[[Sequence[ChartSource]], Style]]] = {
 
 
 def overlaid(name: str, sources: Sequence[ChartSource]) -> AnyChart:
-    """One of OVERLAID for several jobs. NothingToDraw where no epoch has a value."""
+    """One of the charts in OVERLAID for several jobs.
+
+    Raises NothingToDraw where no epoch has a value.
+    """
     figure, style_of = OVERLAID[name]
     style, found = style_of(sources), records_of(sources, figure)
     records: list[Record] = [
@@ -88,7 +100,7 @@ def _layers(
         "job:N",
         "split:N",
         "epoch:Q",
-        *(alt.Tooltip(f"{bound}:Q", format=".4f") for bound in ("mean", "low", "high")),
+        *interval_tooltips(),
         "seeds:Q",
         "samples:Q",
     ]

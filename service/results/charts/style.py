@@ -1,6 +1,6 @@
 """How every chart looks: colours, panels, reference lines, captions.
 
-The page sets the colours of text, marks carry their own.
+Charts set the colours of their marks; the page sets those of text.
 """
 
 import math
@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import altair as alt
 
+from ffengine.theorems import THEOREMS, TheoremNumber
+
 Record = dict[str, str | int | float | None]
 AnyChart = alt.LayerChart | alt.FacetChart | alt.Chart
 
-# Okabe and Ito's palette: told apart by people who see colours differently
+# Okabe and Ito's palette, which people with colour blindness can distinguish
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = (
     "#0072B2",
     "#D55E00",
@@ -22,7 +24,7 @@ BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = (
     "#CC79A7",
     "#56B4E9",
 )
-GREY = "#808080"  # seen on white and on black
+GREY = "#808080"  # visible on white and on black
 SPLIT_COLOURS = alt.Scale(domain=["positive", "negative"], range=[BLUE, VERMILLION])
 SPLIT_SHAPES = alt.Scale(domain=["positive", "negative"], range=["circle", "triangle-up"])
 SPLIT_DASHES = alt.Scale(domain=["positive", "negative"], range=[[1, 0], [5, 2]])
@@ -34,21 +36,49 @@ FREE_SCALE = alt.Scale(zero=False, nice=True)
 WIDTH, HEIGHT = 460, 280
 MOST_PANELS = 24
 CAPTION_CHARACTERS, PANEL_CHARACTERS = 84, 34
-SPARSITY_AXIS, SPARSITY_NOTE = "Hoyer sparsity S", "S = 1: one unit is active"
+SPARSITY_AXIS, SPARSITY_NOTE = "Hoyer sparsity S", "S = 1: a single unit is active"
+STUDENT = "Student's t over seeds"
 
 
 class Reference(NamedTuple):
-    """A dashed line across a chart: a short word beside it, and what the caption says of it."""
+    """A dashed line across a chart: its height, a short word next to it, and its meaning."""
 
     value: float
     word: str
     meaning: str
 
+    @property
+    def note(self) -> str:
+        """What a caption says about the line."""
+        return f"dashed line: {self.meaning}"
+
+
+PAPER: dict[TheoremNumber, Reference] = {
+    number: Reference(
+        theorem.published, "paper", f"the paper reports more than {theorem.published:g}"
+    )
+    for number, theorem in THEOREMS.items()
+}
+CHANCE = Reference(0.5, "chance", "0.5, the agreement of random signs")
+
+
+def split_colour() -> alt.Color:
+    """A colour for each split."""
+    return alt.Color("split:N", scale=SPLIT_COLOURS, title=None, legend=LEGEND)
+
+
+def split_shape() -> alt.Shape:
+    """A shape for each split, for people who cannot distinguish the colours."""
+    return alt.Shape("split:N", scale=SPLIT_SHAPES, title=None, legend=LEGEND)
+
+
+def interval_tooltips(mean: str = "mean", digits: int = 4) -> list[alt.Tooltip]:
+    """Mean and bounds of an interval in a tooltip; `mean`: the field of the mean."""
+    return [alt.Tooltip(f"{field}:Q", format=f".{digits}f") for field in (mean, "low", "high")]
+
 
 def reference_line(reference: Reference, scale: alt.Scale, *, with_word: bool) -> AnyChart:
-    """The line; its word stands right of the plot, where no data can hide it, unless another panel
-    does.
-    """
+    """The dashed line; `with_word`: its word is right of the plot, where no data hide it."""
     data = alt.InlineData(values=[{"value": reference.value, "label": reference.word}])
     y = alt.Y("value:Q", scale=scale)
     rule: AnyChart = (
@@ -62,15 +92,18 @@ def reference_line(reference: Reference, scale: alt.Scale, *, with_word: bool) -
 
 
 def labels_of(records: Iterable[Record]) -> list[str]:
-    """What tells the panels apart, in the order in which they were met."""
+    """The labels of the panels, in the order of the records."""
     return list(dict.fromkeys(str(record["series"]) for record in records))
 
 
 def in_panels(
     layers: AnyChart, records: Sequence[Record], *, height: int = HEIGHT, own_scales: bool = False
 ) -> AnyChart:
-    """One chart, or small multiples: a panel for each series, the first MOST_PANELS of them;
-    `own_scales`: each with its own y axis.
+    """One plot, or a panel for each of the first MOST_PANELS series.
+
+    **Arguments:**
+
+    - `own_scales`: whether each panel has its own y axis.
     """
     labels = labels_of(records)
     if len(labels) == 1:
@@ -79,7 +112,9 @@ def in_panels(
         )
     shown = set(labels[:MOST_PANELS])
     drawn = [
-        {**record, "panel": _lines(record)} for record in records if str(record["series"]) in shown
+        {**record, "panel": _panel_title(record)}
+        for record in records
+        if str(record["series"]) in shown
     ]
     few = len(labels) <= 4
     header = alt.Header(
@@ -100,8 +135,8 @@ def in_panels(
     return panels.resolve_scale(y="independent") if own_scales else panels
 
 
-def _lines(record: Record) -> str:
-    """What stands over a panel, its lines apart by `|`."""
+def _panel_title(record: Record) -> str:
+    """The title over a panel; `|` separates its lines."""
     label = textwrap.wrap(
         str(record["series"]).replace("|", "/"), PANEL_CHARACTERS, max_lines=3, placeholder=" …"
     )
@@ -109,9 +144,7 @@ def _lines(record: Record) -> str:
 
 
 def titled(chart: AnyChart, title: str, caption: Sequence[str]) -> AnyChart:
-    """The chart with its title, and under it what was measured and how; colours of text are left to
-    the page.
-    """
+    """The chart with its title and a caption; the page sets the colours of text."""
     text = [line for part in caption if part for line in textwrap.wrap(part, CAPTION_CHARACTERS)]
     named: AnyChart = (
         chart.properties(
@@ -143,18 +176,38 @@ def titled(chart: AnyChart, title: str, caption: Sequence[str]) -> AnyChart:
     return named
 
 
+def interval_note(mark: str, seeds: int, *, shares: bool) -> str:
+    """What a caption says about the intervals.
+
+    **Arguments:**
+
+    - `mark`: where they are seen: `band`, `bars` or `tooltip`.
+    - `seeds`: the largest number of seeds of a point.
+    - `shares`: whether the figure is a share of samples.
+    """
+    if seeds < 2:
+        return "one seed: no interval"
+    of_shares = "the wider of Student's t (seeds) and Wilson's (samples)"
+    return f"{mark}: 95 % interval, {of_shares if shares else STUDENT}"
+
+
+def drawn_note(data: str, *parts: str) -> str:
+    """The first line of a caption: the data, where known, and what each point is."""
+    return "; ".join(filter(None, (data, *parts)))
+
+
 def panels_note(panels: int) -> str:
-    """What is left out where there are too many panels."""
+    """What a caption says where there are more panels than are drawn."""
     return f"the first {MOST_PANELS} of {panels:,} are drawn" if panels > MOST_PANELS else ""
 
 
 def counted(number: int, word: str) -> str:
-    """A number with its noun."""
+    """A number with its noun: `1 seed`, `3 seeds`."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def ranged(numbers: Iterable[int], word: str) -> str:
-    """The numbers that occur, with their noun: `1,990 to 2,000 live samples`."""
+    """The smallest and the largest number with their noun: `1,990 to 2,000 live samples`."""
     low, high = min(found := list(numbers)), max(found)
     return counted(high, word) if low == high else f"{low:,} to {counted(high, word)}"
 
@@ -162,8 +215,13 @@ def ranged(numbers: Iterable[int], word: str) -> str:
 def share_scale(
     lows: Iterable[float], reference: float | None, *, upper_half: bool = False
 ) -> tuple[alt.Scale, str]:
-    """From 0 to 1; where every share is close to 1 the axis begins later, and the caption says
-    so.
+    """An axis for shares, from 0 to 1, and a note where it begins later since all are close to 1.
+
+    **Arguments:**
+
+    - `lows`: the lower bounds of the shares.
+    - `reference`: a value that the axis has to include.
+    - `upper_half`: whether the axis may begin at 0.5.
     """
     lowest = min([*lows, *([] if reference is None else [reference])])
     if upper_half and lowest >= 0.5:

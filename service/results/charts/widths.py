@@ -1,4 +1,4 @@
-"""Charts by width: shares of a check's samples, with intervals over samples and seeds."""
+"""Charts by width: shares of the samples of a check, with 95 % intervals."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,18 +7,23 @@ import altair as alt
 
 from ffengine.results import CheckCell, Interval, Split
 from ffengine.study import interval_of
-from ffengine.theorems import THEOREMS, TheoremNumber
-from service.results.charts.drawables import ChartSource, NothingToDraw, cells, data_names
+from ffengine.theorems import TheoremNumber
+from service.results.charts.drawables import NothingToDraw, cells, data_names
 from service.results.charts.intervals import band
 from service.results.charts.style import (
     BLUE,
+    CHANCE,
     LEGEND,
     ORANGE,
+    PAPER,
     AnyChart,
     Record,
     Reference,
     counted,
+    drawn_note,
     in_panels,
+    interval_note,
+    interval_tooltips,
     labels_of,
     panels_note,
     ranged,
@@ -26,28 +31,28 @@ from service.results.charts.style import (
     share_scale,
     titled,
 )
+from service.results.sources import ChartSource
 
 METHODS = {"exact": "exact", "infinite_width": "infinite width"}
 COMPARED = {
     "exact": "exact margin, observed change",
     "infinite_width": "infinite width, exact margin",
 }
-BARS = "bars: 95 % interval, the wider of Student's (seeds) and Wilson's (samples)"
 
 
 def theorem1_widths(sources: Sequence[ChartSource]) -> AnyChart:
-    """Share of samples that meet theorem 1's condition, by width and method."""
-    return _theorem(sources, 1, f"dashed: the paper, more than {THEOREMS[1].published:g}")
+    """Share of samples that satisfy theorem 1's condition, by width and method."""
+    return _theorem(sources, 1)
 
 
 def theorem2_widths(sources: Sequence[ChartSource]) -> AnyChart:
-    """Share of samples that meet theorem 2's condition, by width, split and method."""
-    return _theorem(sources, 2, "dashed: the paper, more than one half")
+    """Share of samples that satisfy theorem 2's condition, by width, split and method."""
+    return _theorem(sources, 2)
 
 
 def agreement_widths(sources: Sequence[ChartSource]) -> AnyChart:
-    """How often two ways to tell the sign of the change of S agree: margin and trial step, infinite
-    and finite width.
+    """How often two signs of the change of sparsity agree, by width: those of the exact margin and
+    of a trial step, or of the infinite-width limit and of the exact margin.
     """
     found = cells(sources)
     several = len({cell.theorem for _, cell in found}) > 1
@@ -63,25 +68,24 @@ def agreement_widths(sources: Sequence[ChartSource]) -> AnyChart:
     ]
     if not records:
         raise NothingToDraw("no check compared signs")
-    coin = Reference(0.5, "coin", "dashed: one half, what a coin would agree")
     scale, note = share_scale(
-        (float(record["low"] or 0) for record in records), coin.value, upper_half=True
+        (float(record["low"] or 0) for record in records), CHANCE.value, upper_half=True
     )
-    chart = _chart(records, list(COMPARED.values()), "share of decided live samples", scale, coin)
-    return titled(chart, "Two signs of dS agree", [*_caption(sources, records, coin.meaning), note])
+    chart = _chart(records, list(COMPARED.values()), "share of decided live samples", scale, CHANCE)
+    return titled(chart, "Two signs of dS agree", [*_caption(sources, records, CHANCE), note])
 
 
 def has_theorem(number: TheoremNumber, sources: Sequence[ChartSource]) -> bool:
-    """Whether a cell is of that theorem."""
+    """Whether a check of the theorem has live samples."""
     return any(cell.theorem == number and cell.live for _, cell in cells(sources))
 
 
 def has_agreement(sources: Sequence[ChartSource]) -> bool:
-    """Whether a cell compared signs."""
+    """Whether a check compared signs."""
     return any(cell.agreement is not None for _, cell in cells(sources))
 
 
-def _theorem(sources: Sequence[ChartSource], theorem: TheoremNumber, meaning: str) -> AnyChart:
+def _theorem(sources: Sequence[ChartSource], theorem: TheoremNumber) -> AnyChart:
     records = _records(
         [(label, cell) for label, cell in cells(sources) if cell.theorem == theorem],
         "ratio",
@@ -89,13 +93,13 @@ def _theorem(sources: Sequence[ChartSource], theorem: TheoremNumber, meaning: st
     )
     if not records:
         raise NothingToDraw(f"no check of theorem {theorem}")
-    paper = Reference(THEOREMS[theorem].published, "paper", meaning)
+    paper = PAPER[theorem]
     scale, note = share_scale((float(record["low"] or 0) for record in records), paper.value)
     chart = _chart(records, list(METHODS.values()), "satisfied / live samples", scale, paper)
     return titled(
         chart,
         f"Theorem {theorem}: sparsity rises to first order",
-        [*_caption(sources, records, meaning), note],
+        [*_caption(sources, records, paper), note],
     )
 
 
@@ -119,9 +123,7 @@ def _chart(
             "width:O",
             "split:N",
             "method:N",
-            alt.Tooltip("mean:Q", format=".5f"),
-            alt.Tooltip("low:Q", format=".5f"),
-            alt.Tooltip("high:Q", format=".5f"),
+            *interval_tooltips(digits=5),
             "samples:Q",
             "seeds:Q",
         ],
@@ -178,16 +180,21 @@ def _record(
     }
 
 
-def _caption(sources: Sequence[ChartSource], records: Sequence[Record], meaning: str) -> list[str]:
+def _caption(
+    sources: Sequence[ChartSource], records: Sequence[Record], reference: Reference
+) -> list[str]:
     seeds = max(int(record["seeds"] or 0) for record in records)
     batch = " and ".join(
         f"{size:,}" for size in sorted({int(record["batch"] or 0) for record in records})
     )
     samples = ranged((int(record["samples"] or 0) for record in records), "live sample")
     return [
-        f"{data_names(sources)}; {samples} a point over {counted(seeds, 'seed')}; batches "
-        f"of {batch}".removeprefix("; "),
-        BARS if seeds > 1 else "one seed: no interval",
-        meaning,
+        drawn_note(
+            data_names(sources),
+            f"{samples} per point over {counted(seeds, 'seed')}",
+            f"batches of {batch}",
+        ),
+        interval_note("bars", seeds, shares=True),
+        reference.note,
         panels_note(len(labels_of(records))),
     ]

@@ -1,0 +1,40 @@
+"""A job in words: times ago, and how its figures were obtained."""
+
+from datetime import UTC, datetime, timedelta
+from typing import get_args
+
+import pytest
+
+from service.results.descriptions import (
+    PROVENANCE_LABELS,
+    Fact,
+    provenance_facts,
+    provenance_lines,
+    short_digest,
+    time_ago,
+)
+from tests.service.samples import provenance
+
+
+def test_every_fact_of_provenance_has_a_label_and_digests_are_whole() -> None:
+    facts = provenance_facts(provenance())
+    assert list(facts) == list(PROVENANCE_LABELS) == list(get_args(Fact))
+    assert facts["data_digest"] == provenance().dataset.digest
+    assert facts["spec_digest"] == provenance().spec_digest
+    assert [label for label, _ in provenance_lines(provenance())] == [*PROVENANCE_LABELS.values()]
+    assert provenance_lines(None) == []
+    assert short_digest("0123456789abcdef" * 4) == "sha256 0123456789abcdef…"
+
+
+@pytest.mark.parametrize(
+    ("past", "words"),
+    [
+        (timedelta(hours=-1), "just now"),
+        (timedelta(seconds=30), "30 s ago"),
+        (timedelta(minutes=10), "10 min ago"),
+        (timedelta(hours=5), "5 h ago"),
+        (timedelta(days=3), "3 days ago"),
+    ],
+)
+def test_a_time_ago_is_said_in_the_largest_unit_that_fits(past: timedelta, words: str) -> None:
+    assert time_ago(datetime.now(UTC) - past) == words

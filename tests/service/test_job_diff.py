@@ -1,0 +1,181 @@
+"""Jobs side by side: figures are joined by their keys, whatever their words."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from ffengine.results import EpochRow, TrainResult
+from ffengine.spec import StudySpec, TrainSpec
+from ffengine.study import expand
+from service.jobs import Job
+from service.results import descriptions, job_diff, paper_comparison, row_keys, run_labels
+from service.results.job_diff import JobDiff, align_rows, flatten
+from service.results.paper_comparison import ComparisonRow, comparison
+from service.results.row_keys import EpochRef, RowKey, quantity_of
+from service.results.run_labels import run_keys
+from service.results.sources import Source
+from service.store import Store
+from tests.factories import read, submit
+from tests.service.samples import check_result, epoch_row, provenance, train_result
+
+FALLS_THEN_RISES = [(0.7, 0.5), (0.1, 0.45), (0.3, 0.4), (0.6, 0.45), (0.7, 0.49)]  # ratio, S
+
+
+def training(course: Sequence[tuple[float, float]]) -> TrainResult:
+    """A run of two seeds whose ratio and S take these values, epoch by epoch."""
+    rows: list[EpochRow] = [
+        epoch_row(epoch, split, seed=seed, ratio=ratio).model_copy(update={"sparsity": sparsity})
+        for seed in (0, 1)
+        for epoch, (ratio, sparsity) in enumerate(course)
+        for split in ("positive", "negative")  # type: ignore[assignment]
+    ]
+    return train_result((0, 1)).model_copy(update={"curves": tuple(rows)})
+
+
+def rows_of(result: Any) -> list[ComparisonRow]:
+    return comparison([Source("", result)])
+
+
+def joined(diff: JobDiff) -> list[tuple[RowKey, list[bool]]]:
+    return [(figure.key, [row is not None for row in figure.rows]) for figure in diff.figures]
+
+
+def jobs(store: Store, epochs: Sequence[int]) -> list[Job]:
+    return [
+        read(store, submit(store, TrainSpec(epochs=number, seeds=(0, 1))).id).model_copy(
+            update={"provenance": provenance((0, number))}
+        )
+        for number in epochs
+    ]
+
+
+def test_no_wording_decides_which_rows_are_joined(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = jobs(store, (2, 4))
+    results = (training(FALLS_THEN_RISES[:3]), training(FALLS_THEN_RISES))
+    before = JobDiff.of(both, [rows_of(result) for result in results])
+    assert [figure.quantity for figure in before.figures][:4] == [
+        "Theorem 2 along the training step, epoch 0, positive samples",
+        "Theorem 2 along the training step, epoch 0, negative samples",
+        "Theorem 2 along the training step, last epoch, positive samples",
+        "Theorem 2 along the training step, last epoch, negative samples",
+    ]
+    monkeypatch.setattr(paper_comparison, "quantity_of", lambda key: "a figure")
+    monkeypatch.setattr(row_keys, "ROLES", dict.fromkeys(row_keys.ROLES, " reworded"))
+    monkeypatch.setattr(run_labels, "params_in_words", lambda params: "a run")
+    labels = {fact: f"fact {number}" for number, fact in enumerate(descriptions.PROVENANCE_LABELS)}
+    monkeypatch.setattr(job_diff, "PROVENANCE_LABELS", labels)
+    monkeypatch.setattr(descriptions, "PROVENANCE_LABELS", labels)
+    after = JobDiff.of(both, [rows_of(result) for result in results])
+    assert {figure.quantity for figure in after.figures} == {"a figure"}
+    assert joined(after) == joined(before)
+    assert [values for _, values in after.provenance] == [["0, 2", "0, 4"]]
+
+
+def test_the_last_epochs_of_unequal_runs_are_joined_and_their_words_say_so() -> None:
+    short, long = rows_of(training(FALLS_THEN_RISES[:2])), rows_of(training(FALLS_THEN_RISES))
+    figures = {figure.quantity: figure.rows for figure in align_rows([short, long])}
+    both = {quantity for quantity, rows in figures.items() if all(rows)}
+    assert both == {
+        f"{words}, {split} samples"
+        for words in (
+            "Theorem 2 along the training step, epoch 0",
+            "Theorem 2 along the training step, last epoch",
+            "Rise of S from epoch 0 to the last epoch",
+        )
+        for split in ("positive", "negative")
+    }
+    assert "Rise of S from epoch 2 (lowest S) to the last epoch, positive samples" in figures
+    for quantity, rows in figures.items():
+        assert {row.document()["quantity"] for row in rows if row} == {quantity}
+
+
+def test_equal_runs_keep_the_number_of_their_last_epoch_beside_jobs_of_another_kind() -> None:
+    train, check = rows_of(training(FALLS_THEN_RISES)), rows_of(check_result())
+    quantities = [figure.quantity for figure in align_rows([train, train, check, []])]
+    assert "Theorem 2 along the training step, epoch 4, positive samples" in quantities
+    assert "Rise of S from epoch 0 to 4, positive samples" in quantities
+    assert "Theorem 1 at initialisation, n = 64" in quantities
+    assert not [quantity for quantity in quantities if "last epoch" in quantity]
+
+
+def test_the_runs_of_two_studies_are_joined_by_what_was_varied() -> None:
+    def study(rates: list[float]) -> list[ComparisonRow]:
+        spec = StudySpec(base=TrainSpec(epochs=1), grid={"optimizer.lr": list(rates)})
+        cells = expand(spec)
+        result = train_result((0, 1))
+        return comparison(
+            [
+                Source(key.label, result, cell.spec, run=key)
+                for key, cell in zip(run_keys(cells), cells, strict=True)
+            ]
+        )
+
+    figures = align_rows([study([0.5, 1.0]), study([1.0, 2.0])])
+    shared = {figure.key.run.label for figure in figures if figure.key.run and all(figure.rows)}
+    assert shared == {"lr 1.0"}
+    assert {figure.key.run.label for figure in figures if figure.key.run} == {
+        "lr 0.5",
+        "lr 1.0",
+        "lr 2.0",
+    }
+
+
+def test_a_figure_as_json_has_its_key_and_the_fields_that_it_always_had() -> None:
+    row = rows_of(training(FALLS_THEN_RISES))[-1]
+    assert set(row.document()) == {
+        *("quantity", "measured", "low", "high", "published"),
+        *("verdict", "samples", "seeds", "differs"),
+    }
+    (figure,) = align_rows([[row], [row]])
+    document = figure.document()
+    assert set(document) == {"key", "quantity", "values", "apart"}
+    assert document["key"] == {
+        "figure": "sparsity_rise",
+        "since": {"epoch": 2, "role": "lowest_sparsity"},
+        "at": {"epoch": 4, "role": "last"},
+        "split": "negative",
+    }
+
+
+@pytest.mark.parametrize(
+    ("intervals", "disjoint"),
+    [
+        (((0.1, 0.2), (0.3, 0.4)), True),
+        (((0.3, 0.4), (0.1, 0.2)), True),
+        (((0.1, 0.3), (0.2, 0.4)), False),
+        (((-0.2, 0.0), (0.0, 0.1)), False),
+        (((None, None), (0.2, 0.4)), None),
+        (((0.1, 0.2),), None),
+        (((0.1, 0.2), (0.3, 0.4), (0.5, 0.6)), None),
+    ],
+)
+def test_intervals_of_two_jobs_are_told_to_be_disjoint(
+    intervals: Sequence[tuple[float | None, float | None]], disjoint: bool | None
+) -> None:
+    row = ComparisonRow(RowKey("test_accuracy"), 0.2, None, None, "", "", 4, 2)
+    (figure,) = align_rows([[row._replace(low=low, high=high)] for low, high in intervals])
+    assert figure.are_disjoint is disjoint
+
+
+def test_a_key_has_words_for_all_that_it_names() -> None:
+    last = EpochRef(None, "last")
+    assert quantity_of(RowKey("theorem2", at=EpochRef(3), split="negative", width=8)) == (
+        "Theorem 2 at epoch 3, negative samples, n = 8"
+    )
+    assert quantity_of(RowKey("theorem1", at=EpochRef(0), method="infinite_width")) == (
+        "Theorem 1 at initialisation, infinite-width limit"
+    )
+    assert quantity_of(RowKey("theorem2_training", at=last, split="positive", layer=1)) == (
+        "Theorem 2 along the training step, last epoch, positive samples, layer 1"
+    )
+
+
+def test_nested_documents_are_flattened_to_dotted_fields() -> None:
+    assert flatten({"a": {"b": {"c": 1}, "d": [2]}, "e": None}) == {
+        "a.b.c": 1,
+        "a.d": [2],
+        "e": None,
+    }

@@ -1,0 +1,59 @@
+"""The report: every text is escaped, and its template is installed with the package."""
+
+import html
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import service
+from ffengine.results import Diagnostic
+from ffengine.spec import TrainSpec
+from service.results import report as module
+from service.results.paper_comparison import legend
+from service.results.report import report
+from service.results.sources import Source
+from service.store import Store
+from tests.factories import read, submit
+from tests.service.samples import provenance, train_result
+
+MARKUP = "<script>alert('&')</script>"
+
+
+def test_no_text_of_a_result_becomes_markup(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = Diagnostic(code="a", severity="info", message=MARKUP, suggestion=MARKUP)
+    facts = provenance().model_copy(update={"device_name": MARKUP})
+    result = train_result().model_copy(update={"diagnostics": (finding,), "provenance": facts})
+    job = read(store, submit(store, TrainSpec()).id)
+    ended = job.model_copy(update={"name": MARKUP, "finished_at": job.created_at})
+    monkeypatch.setattr(module, "sentences", lambda sources: ["One.", f"  Indented {MARKUP}"])
+    monkeypatch.setattr(module, "legend", lambda rows: [*legend(rows), MARKUP])
+    page = report(ended, [Source(MARKUP, result, TrainSpec())])
+    assert "<script" not in page
+    escaped = str(html.escape(MARKUP)).replace("&#x27;", "&#39;")
+    assert page.count(escaped) >= 8  # title twice, sentence, label, legend, finding twice, device
+    assert f'<p class="detail">Indented {escaped}</p>' in page
+    assert "<p>One.</p>" in page
+
+
+def test_a_report_without_charts_and_findings_says_so(store: Store) -> None:
+    job = read(store, submit(store, TrainSpec()).id)
+    page = report(job.model_copy(update={"finished_at": job.created_at}), [])
+    assert "<h2>Charts</h2>" not in page
+    assert "<h2>What was found</h2>" not in page
+    assert "Nothing stood out." in page
+    assert f"train {job.id}" in page
+
+
+def test_every_file_of_the_service_is_installed_with_it() -> None:
+    root = Path(service.__file__).parent
+    settings = tomllib.loads((root.parent / "pyproject.toml").read_text())
+    patterns = settings["tool"]["setuptools"]["package-data"]["service"]
+    installed = {path for pattern in patterns for path in root.glob(pattern)}
+    assert root / "results" / "report.html" in installed
+    others = {
+        path
+        for path in root.rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc") and path.name[0] != "."
+    }
+    assert others <= installed
