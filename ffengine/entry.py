@@ -1,9 +1,44 @@
 """The base of every catalogue entry, and how a catalogue lists and describes itself."""
 
 import typing
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
+
+
+class SpecFieldError(ValueError):
+    """A field of a spec is not valid.
+
+    Attributes:
+        path: names of the fields from the validated object down to the wrong one.
+        message: what is wrong with it, without its name.
+    """
+
+    def __init__(self, path: Sequence[str], message: str) -> None:
+        self.path, self.message = tuple(path), message
+        super().__init__(f"{'.'.join(self.path)}: {message}")
+
+    @property
+    def pointer(self) -> str:
+        """The JSON pointer of the field."""
+        return json_pointer(self.path)
+
+
+def json_pointer(path: Sequence[str]) -> str:
+    """The JSON pointer (RFC 6901) of a path."""
+    return "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in path)
+
+
+def field_error_of(error: Mapping[str, Any]) -> SpecFieldError | None:
+    """The SpecFieldError that a validator raised to make this one of pydantic's errors."""
+    cause = error.get("ctx", {}).get("error")
+    return cause if isinstance(cause, SpecFieldError) else None
+
+
+def message_of(error: Mapping[str, Any]) -> str:
+    """What one of pydantic's errors says, without pydantic's own prefix."""
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 class Entry(BaseModel):

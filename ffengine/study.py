@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from ffengine.entry import Entry
+from ffengine.entry import Entry, SpecFieldError, field_error_of, message_of
 from ffengine.presets import PRESETS
 from ffengine.results import (
     COUNTED,
@@ -50,12 +50,8 @@ AnyRow = EpochRow | CheckCell | AccuracyRow
 CHECK_FIGURES = ("ratio", "observed_increase_ratio", "agreement")
 
 
-class GridError(ValueError):
-    """A study cannot be expanded: `pointer` says where in the spec, the message what is wrong."""
-
-    def __init__(self, pointer: str, message: str) -> None:
-        super().__init__(message)
-        self.pointer = pointer
+class GridError(SpecFieldError):
+    """A study cannot be expanded: `path` says where in its spec, `message` what is wrong."""
 
 
 class Cell(NamedTuple):
@@ -76,13 +72,13 @@ def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell
     count = sum(math.prod(len(values) for values in part.grid.values()) for part in parts.values())
     if count > MAX_STUDY_CELLS:
         raise GridError(
-            "/grid", f"{count} cells; at most {MAX_STUDY_CELLS} are allowed in one study"
+            ("grid",), f"{count} cells; at most {MAX_STUDY_CELLS} are allowed in one study"
         )
-    pointers = {name: f"/parts/{name}/grid" if study.parts else "/grid" for name in parts}
+    paths = {name: ("parts", name, "grid") if study.parts else ("grid",) for name in parts}
     return [
         cell
         for name, part in parts.items()
-        for cell in expand_part(name, part, pointers[name], context)
+        for cell in expand_part(name, part, paths[name], context)
     ]
 
 
@@ -130,7 +126,7 @@ def parts_of(study: StudySpec, context: dict[str, str] | None = None) -> dict[st
     given = study.model_fields_set
     if "parts" in given and not study.parts:
         raise GridError(
-            "/parts",
+            ("parts",),
             f"is empty, which leaves nothing of the preset {study.preset!r}; leave it out, or "
             f"name a part",
         )
@@ -147,7 +143,9 @@ def parts_of(study: StudySpec, context: dict[str, str] | None = None) -> dict[st
 
 def _parts_of_preset(name: str) -> dict[str, StudyPart]:
     if name not in PRESETS:
-        raise GridError("/preset", f"{name!r} is not a preset; choose one of {', '.join(PRESETS)}")
+        raise GridError(
+            ("preset",), f"{name!r} is not a preset; choose one of {', '.join(PRESETS)}"
+        )
     return parts_of(PRESETS[name].spec)
 
 
@@ -165,10 +163,7 @@ def overridden(
         return _RUN_SPEC.validate_python(merged(base, changes), context=context)
     except ValidationError as error:
         first = error.errors()[0]
-        raise GridError(
-            "/".join(map(str, ("/base", *first["loc"][1:]))),
-            first["msg"].removeprefix("Value error, "),
-        ) from error
+        raise GridError(("base", *map(str, first["loc"][1:])), message_of(first)) from error
 
 
 def merged(base: Entry, changes: Entry) -> dict[str, JsonValue]:
@@ -186,39 +181,50 @@ def merged(base: Entry, changes: Entry) -> dict[str, JsonValue]:
 
 
 def expand_part(
-    name: str, part: StudyPart, pointer: str, context: dict[str, str] | None
+    name: str, part: StudyPart, path: tuple[str, ...], context: dict[str, str] | None
 ) -> list[Cell]:
     """The cells of one part: every combination of the values of its grid."""
     cells = []
     for values in itertools.product(*part.grid.values()):
         params = dict(zip(part.grid, values, strict=True))
-        cells.append(Cell(name, params, with_params(part.base, params, pointer, context)))
+        cells.append(Cell(name, params, with_params(part.base, params, path, context)))
     return cells
 
 
 def with_params(
     base: TrainSpec | CheckSpec,
     params: dict[str, JsonValue],
-    pointer: str,
+    path: tuple[str, ...],
     context: dict[str, str] | None,
 ) -> TrainSpec | CheckSpec:
-    """The base spec with dotted fields set; GridError names the field that is unknown or the value
-    that is refused.
+    """The base spec with dotted fields set.
+
+    Arguments:
+        base: what is varied.
+        params: the values by dotted field of the base.
+        path: where the grid of these fields is in the spec of the study.
+        context: that of validation, see ELSEWHERE.
+
+    Raises GridError, which names the field that is unknown or the value that is refused.
     """
     document: dict[str, JsonValue] = base.model_dump(mode="json")
     for field, value in params.items():
-        set_dotted(document, field, value, f"{pointer}/{field}")
+        set_dotted(document, field, value, (*path, field))
     try:
         return _RUN_SPEC.validate_python(document, context=context)
     except ValidationError as error:
         first = error.errors()[0]
+        cause = field_error_of(first)
+        location = (*first["loc"], *(cause.path if cause else ()))
         where = next(
-            (field for field in params if _touches(field, first["loc"])), next(iter(params), "")
+            (field for field in params if _touches(field, location)), next(iter(params), "")
         )
-        raise GridError(f"{pointer}/{where}", f"{params.get(where)!r}: {first['msg']}") from error
+        raise GridError((*path, where), f"{params.get(where)!r}: {message_of(first)}") from error
 
 
-def set_dotted(document: dict[str, JsonValue], field: str, value: JsonValue, pointer: str) -> None:
+def set_dotted(
+    document: dict[str, JsonValue], field: str, value: JsonValue, path: tuple[str, ...]
+) -> None:
     """Set `a.b.c` in nested objects; a new discriminator value drops the other entry's
     parameters.
     """
@@ -227,7 +233,7 @@ def set_dotted(document: dict[str, JsonValue], field: str, value: JsonValue, poi
         inner = document.get(parent)
         if not isinstance(inner, dict):
             raise GridError(
-                pointer, f"{field!r} is not a field of this spec: there is no object {parent!r}"
+                path, f"{field!r} is not a field of this spec: there is no object {parent!r}"
             )
         document = inner
     if last in ("strategy", "name") and parents[-1:] in (

@@ -10,12 +10,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ffengine.cost import Estimate, Limits, estimate
+from ffengine.entry import SpecFieldError
 from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, GridError, expand
 from ffengine.text import UserText, visible
 from service.background.webhooks import checked_secret, checked_url
 from service.jobs import Webhook
 from service.settings import Settings
+from service.specs.files import explain_grid
 from service.specs.json_pointers import unstorable
 from service.store import Idempotency, Jobs, NewJob, Submitted
 
@@ -153,7 +155,9 @@ class Submissions:
         try:
             return estimate(spec, self._settings.limits)
         except GridError as error:
-            raise InvalidField(f"/spec{error.pointer}", str(error)) from error
+            document = spec.model_dump(mode="json")
+            first = explain_grid(error, document)[0]
+            raise InvalidField(first.pointer, first.message) from error
 
     def _refuse_missing_weights(self, spec: CheckSpec) -> None:
         if not isinstance(spec.at, TrainedWeights):
@@ -163,9 +167,8 @@ class Submissions:
             raise InvalidField("/spec/at/job", f"there is no training job {spec.at.job}")
         try:
             spec.refuse_misfit(job.spec)
-        except ValueError as error:
-            field, _, message = str(error).partition(": ")
-            raise InvalidField(f"/spec/{field.replace('.', '/')}", message) from error
+        except SpecFieldError as error:
+            raise InvalidField(f"/spec{error.pointer}", error.message) from error
         stage = next(layers for layers in job.spec.stages if spec.at.layer in layers)
         measured = any(
             row["layer"] == stage[-1] and row["epoch"] == spec.at.epoch

@@ -25,13 +25,22 @@ from ffengine.spec import (
 from ffengine.study import GridError, expand
 from service.specs.plain_yaml import NotPlain, parsed, written
 from service.specs.schema_fields import bases_of, fields_of
-from service.specs.suggestions import explain, not_one_of, refused, shown, unknown, value_at
+from service.specs.suggestions import (
+    Mistake,
+    explain,
+    explain_refused,
+    not_one_of,
+    shown,
+    unknown,
+    value_at,
+)
 
 if TYPE_CHECKING:
     from service.client import Refused
 
 Spec = TrainSpec | CheckSpec | StudySpec
 DEFAULTS: dict[str, Spec] = {"train": TrainSpec(), "check": CheckSpec(), "study": StudySpec()}
+MOST_VALUES_TRIED = 100  # of a grid, to say which of them is wrong
 _SPEC: TypeAdapter[Spec] = TypeAdapter(AnySpec)
 
 
@@ -50,9 +59,9 @@ def read_spec(source: str, settings: Sequence[str] = ()) -> tuple[Spec, dict[str
         if isinstance(spec, StudySpec):
             expand(spec, ELSEWHERE)  # the service knows what was uploaded to it
     except ValidationError as error:
-        raise SpecError("; ".join(explain(error, document))) from error
+        raise SpecError(_lines(explain(error, document))) from error
     except GridError as error:
-        raise SpecError(explain_grid(error, document)) from error
+        raise SpecError(_lines(explain_grid(error, document))) from error
     return spec, document
 
 
@@ -126,43 +135,45 @@ def name_base(document: dict[str, JsonValue]) -> None:
     base["kind"] = likely[0]
 
 
-def explain_grid(error: GridError, document: dict[str, JsonValue]) -> str:
-    """One line: which field or value of the grid is wrong, and what may stand there."""
-    field = error.pointer.strip("/").replace("/", ".")
-    known = fields_of(document)
-    if field == "preset":
-        return f"preset: {not_one_of(document.get('preset'), list(PRESETS))}"
-    varied = field.rpartition("grid.")[2]
-    if "grid." in field and f"grid.{varied}" not in known:
-        return (
-            f"{field}: {unknown(varied, fields_of(bases_of(document)[0]), bases_of(document)[0])}"
-        )
-    if isinstance(error.__cause__, ValidationError):
+def explain_grid(error: GridError, document: dict[str, JsonValue]) -> list[Mistake]:
+    """Say which field or value of a study is wrong, and what may stand there."""
+    field, pointer = ".".join(error.path), f"/spec{error.pointer}"
+    if error.path == ("preset",):
+        return [Mistake(pointer, field, not_one_of(document.get("preset"), list(PRESETS)))]
+    *_, above, varied = ("", *error.path)
+    bases = bases_of(document)
+    if above == "grid" and f"grid.{varied}" not in fields_of(document):
+        return [Mistake(pointer, field, unknown(varied, fields_of(bases[0]), bases[0]))]
+    if above == "grid" and isinstance(error.__cause__, ValidationError):
         values = value_at(document, field)
-        for value, base in itertools.product(
-            values if isinstance(values, list) else (), bases_of(document)
-        ):
+        some = values[:MOST_VALUES_TRIED] if isinstance(values, list) else []
+        for value, base in itertools.product(some, bases):
             changed = copy.deepcopy(dict(base))
             apply(changed, f"{varied}={json.dumps(value)}")
-            if lines := mistakes_of(changed):
-                return "; ".join(f"grid.{line}" for line in lines)
-    return f"{field}: {error}"
+            if found := mistakes_of(changed):
+                return [
+                    mistake._replace(pointer=pointer, field=f"grid.{mistake.field}")
+                    for mistake in found
+                ]
+    return [Mistake(pointer, field, error.message)]
+
+
+def _lines(found: Sequence[Mistake]) -> str:
+    return "; ".join(mistake.line for mistake in found)
 
 
 def explain_refusal(error: "Refused", document: dict[str, JsonValue]) -> Exception:
-    """What the service has found wrong with a spec, with the nearest field or value; else the error
-    as it is.
-    """
+    """A SpecError with what the service has found wrong with a spec; any other error as it is."""
     wrong = [
         found
         for found in error.problem.get("errors", ())
         if str(found.get("pointer", "")).startswith("/spec")
     ]
-    return SpecError("; ".join(refused(wrong, document))) if wrong else error
+    return SpecError("; ".join(explain_refused(wrong, document))) if wrong else error
 
 
-def mistakes_of(document: dict[str, JsonValue]) -> list[str]:
-    """What is wrong with a spec."""
+def mistakes_of(document: dict[str, JsonValue]) -> list[Mistake]:
+    """What is wrong with a spec; empty: nothing."""
     try:
         Submission.model_validate({"spec": document}, context=ELSEWHERE)
     except ValidationError as error:

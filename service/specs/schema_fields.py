@@ -2,6 +2,7 @@
 own JSON Schema.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -20,6 +21,7 @@ BOUNDS = (
     ("exclusiveMaximum", "below"),
     ("maximum", "at most"),
 )
+MOST_PARTS = 32  # as many as a study may have: a hostile document has more
 SAID = 10**12  # a bound that nobody meets is not worth saying
 
 
@@ -109,8 +111,8 @@ def _walk(
     inside = dict(chosen.get("properties", {}))
     if (
         isinstance(more := chosen.get("additionalProperties"), dict) and "$ref" in more
-    ):  # named parts: those that there are
-        inside |= dict.fromkeys(held, more)
+    ):  # named parts
+        inside |= dict.fromkeys(itertools.islice(held, MOST_PARTS), more)
     for field, inner in inside.items():
         dotted = f"{name}.{field}" if name else field
         found[dotted] = Field(inner)

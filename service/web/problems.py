@@ -34,7 +34,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ffengine.text import visible
-from service.specs.validation_errors import FieldError, mistakes
+from service.specs.validation_errors import FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
 from service.store.database import DATABASE_ERRORS
 from service.submission import InvalidField, KeyInFlight, RunTooLarge, SubmissionError
@@ -453,11 +453,20 @@ def not_accepted(error: Exception) -> Problem:
             raise error
 
 
-async def _invalid(_request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows the type
     if any(found["type"] == "json_invalid" for found in error.errors()):
         return MalformedBody().response()
-    return invalid(error.errors(), error.body).response()
+    return invalid(error.errors(), error.body, _fields_of_body(request)).response()
+
+
+def _fields_of_body(request: Request) -> list[str]:
+    """The names of the fields that the body of the request's route may have."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    model = body.field_info.annotation if body else None
+    if not isinstance(model, type) or not issubclass(model, BaseModel):
+        return []
+    return list(model.model_fields)
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -488,9 +497,9 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return Unexpected().response()
 
 
-def invalid(errors: Sequence[Any], body: object) -> Invalid:
-    """The problem of pydantic's errors about a request whose body was `body`."""
-    found = mistakes(errors, body)
+def invalid(errors: Sequence[Any], body: object, known: Sequence[str] = ()) -> Invalid:
+    """The problem of pydantic's errors about a request whose body was `body`; see field_errors."""
+    found = field_errors(errors, body, known)
     first = found[0] if found else FieldError(pointer="", message="")
     return Invalid(visible(f"{first.pointer or 'body'}: {first.message}"), errors=found)
 

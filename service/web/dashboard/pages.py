@@ -24,8 +24,8 @@ from service.jobs import TERMINAL, Event, Job, JobState
 from service.results.descriptions import ACTIONS, provenance_lines, title_of
 from service.results.job_diff import JobDiff
 from service.specs.files import DEFAULTS, Spec
+from service.specs.json_pointers import in_body
 from service.specs.plain_yaml import NotPlain, parsed, written
-from service.specs.validation_errors import in_body
 from service.store.database import DATABASE_ERRORS
 from service.store.inserts import PRIORITIES
 from service.web import problems
@@ -282,7 +282,7 @@ def _like(job: Job) -> Beginning:
     try:
         return Beginning(title, written_out(job.spec, ELSEWHERE))
     except GridError as error:
-        raise problems.invalid_at(f"/spec{error.pointer}", str(error)) from error
+        raise problems.invalid_at(f"/spec{error.pointer}", error.message) from error
 
 
 def _complete(spec: Spec) -> dict[str, Any]:
@@ -434,7 +434,7 @@ def _spec(document: dict[str, Any]) -> Spec:
     except ValidationError as error:
         raise problems.invalid(in_body(error), {"spec": document}) from error
     except GridError as error:
-        raise problems.invalid_at(f"/spec{error.pointer}", str(error)) from error
+        raise problems.invalid_at(f"/spec{error.pointer}", error.message) from error
 
 
 def _document(text: str) -> dict[str, JsonValue]:
