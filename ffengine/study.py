@@ -30,6 +30,7 @@ from ffengine.spec import (
     RunSpec,
     StudyPart,
     StudySpec,
+    TrainedWeights,
     TrainSpec,
     digest,
 )
@@ -107,6 +108,24 @@ def written_out(
     Raises GridError as `resolved` does.
     """
     return resolved(spec, context) if isinstance(spec, StudySpec) else spec
+
+
+def trainings_named(spec: TrainSpec | CheckSpec | StudySpec) -> set[str]:
+    """The ids of the training jobs whose weights a spec asks for.
+
+    Raises GridError as `resolved` does.
+    """
+    if isinstance(spec, TrainSpec):
+        return set()
+    if isinstance(spec, CheckSpec):
+        return {spec.at.job} if isinstance(spec.at, TrainedWeights) else set()
+    found: set[str] = set()
+    for part in parts_of(spec, STORED).values():
+        found |= trainings_named(part.base)
+        found |= {str(job) for job in part.grid.get("at.job", ())}
+        weights = (at for at in part.grid.get("at", ()) if isinstance(at, dict))
+        found |= {str(at["job"]) for at in weights if "job" in at}
+    return found
 
 
 def is_resolved(study: StudySpec) -> bool:

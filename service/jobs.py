@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
 
 from ffengine.results import Provenance
 from ffengine.spec import AnySpec
+from ffengine.text import UserText
+
+LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
+Priority = Literal["low", "normal", "high"]
 
 
 class JobState(StrEnum):
@@ -122,6 +126,34 @@ class Webhook(BaseModel):
     )
 
 
+class JobOptions(BaseModel):
+    """What whoever submits a job chooses.
+
+    Each field has a column of its name, and is in the request that is sent and in what is stored.
+    """
+
+    spec: AnySpec
+    name: UserText | None = Field(None, description="for people; need not be unique")
+    tags: list[UserText] = Field(default=[], max_length=20, description="for filtering")
+    priority: Priority = "normal"
+    fresh: bool = Field(False, description="run it even where an identical spec has succeeded")
+    timeout_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=LONGEST_TIMEOUT_SECONDS,
+        description="longest time that it may run, all attempts together; of a study, each of "
+        "its runs",
+    )
+    pinned: bool = Field(False, description="keep it, whatever the retention says")
+
+
+class NewJob(JobOptions):
+    """A job that is to be stored: its options, and what the service has decided about it."""
+
+    webhook: Webhook | None = None
+    submitted_by: str | None = None
+
+
 class Progress(BaseModel):
     """How far a job is."""
 
@@ -159,7 +191,7 @@ class Job(BaseModel):
     submitted_by: str | None = Field(
         None, description="the name of the API key that it came with; null where none was needed"
     )
-    priority: Literal["low", "normal", "high"]
+    priority: Priority
     pinned: bool = Field(description="kept, whatever the retention says")
     state: JobState
     wanted: Wanted = Field(description="what was asked of it last: run, pause or cancel")

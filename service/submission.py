@@ -5,23 +5,20 @@ exist, webhook, idempotency.
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from ffengine.cost import Estimate, Limits, estimate
 from ffengine.entry import SpecFieldError
-from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainedWeights, TrainSpec
+from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, GridError, expand
-from ffengine.text import UserText, visible
+from ffengine.text import visible
 from service.background.webhooks import checked_secret, checked_url
-from service.jobs import Webhook
+from service.jobs import JobOptions, NewJob, Webhook
 from service.settings import Settings
 from service.specs.files import explain_grid
 from service.specs.json_pointers import unstorable
-from service.store import Idempotency, Jobs, NewJob, Submitted
-
-LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
+from service.store import Idempotency, Jobs, Submitted
 
 
 class SubmissionError(Exception):
@@ -48,7 +45,7 @@ class KeyInFlight(SubmissionError):
     """The first request with the same Idempotency-Key is still being worked on."""
 
 
-class JobRequest(BaseModel):
+class JobRequest(JobOptions):
     """A job to be run."""
 
     model_config = ConfigDict(
@@ -66,19 +63,6 @@ class JobRequest(BaseModel):
         },
     )
 
-    spec: AnySpec
-    name: UserText | None = Field(None, description="for people; need not be unique")
-    tags: list[UserText] = Field(default=[], max_length=20, description="for filtering")
-    priority: Literal["low", "normal", "high"] = "normal"
-    fresh: bool = Field(False, description="run it even where an identical spec has succeeded")
-    timeout_seconds: float | None = Field(
-        None,
-        gt=0,
-        le=LONGEST_TIMEOUT_SECONDS,
-        description="longest time that it may run, all attempts together; of a study, each of "
-        "its runs",
-    )
-    pinned: bool = Field(False, description="keep it, whatever the retention says")
     webhook: str | Webhook | None = Field(
         None,
         description="an address that is told when the job ends, with more to choose as an object",
@@ -107,13 +91,8 @@ class Submissions:
     ) -> Submitted:
         """Store a job. Raises SubmissionError, KeyReused and QueueFull."""
         cells = self._cells(request.spec)
-        facts = {
-            name: getattr(request, name)
-            for name in ("spec", "name", "tags", "priority", "fresh", "timeout_seconds", "pinned")
-        }
-        new = NewJob.model_construct(
-            **facts, webhook=self._webhook(request.webhook), submitted_by=submitted_by
-        )
+        options = {name: getattr(request, name) for name in JobOptions.model_fields}
+        new = NewJob(**options, webhook=self._webhook(request.webhook), submitted_by=submitted_by)
         with self._once(owner, key):
             idempotency = self._idempotency(owner, key, request)
             return self._jobs.submit(

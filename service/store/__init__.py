@@ -2,12 +2,12 @@
 
 from typing import Self
 
+from service.jobs import NewJob
 from service.store.api_keys import ApiKey, ApiKeys
 from service.store.curve_rows import Row
 from service.store.database import Database
 from service.store.deliveries import Deliveries, PendingDelivery, StoredDelivery
 from service.store.events import Events
-from service.store.inserts import NewJob
 from service.store.job_actions import JobActions, NotAllowed, PartOfStudy
 from service.store.jobs import Idempotency, IdempotencyConflict, Jobs, Page, QueueFull, Submitted
 from service.store.leases import LeaseLost

@@ -19,6 +19,9 @@ from service.store.jobs import unreferenced_owners
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import EventDraft, change, change_all, state_events
 
+# the `reason` of the event by which an action queues a job again
+REASONS = {"resume": "resume", "retry": "retry", "retry_failed": "retry"}
+
 
 class NotAllowed(Exception):
     """The job's state does not allow it; `state` is that state."""
@@ -191,7 +194,7 @@ class JobActions:
             session,
             which,
             waiting,
-            events=state_events(JobState.queued, reason=action.partition("_")[0]),
+            events=state_events(JobState.queued, reason=REASONS[action]),
             **values,
         )
         session.execute(

@@ -14,10 +14,6 @@ from service.store.inserts import PRIORITIES
 from service.store.tables import EventRow, JobRow
 
 REMEMBERED_JOBS = 1_000
-SHOWN_AS_THEY_ARE = (
-    *("id", "kind", "name", "tags", "submitted_by", "pinned", "state", "wanted"),
-    *("spec_digest", "cached_from", "timeout_seconds", "place"),
-)
 
 
 class JobCache:
@@ -109,27 +105,26 @@ def to_job(row: JobRow) -> Job:
         links["parent"] = f"/v1/jobs/{row.parent_id}"
     if row.kind == "study":
         links["children"] = f"/v1/jobs?parent={row.id}"
-    return Job.model_validate(
-        {
-            **{key: getattr(row, key) for key in SHOWN_AS_THEY_ARE},
-            "priority": PRIORITIES[row.priority],
-            "spec": Submission.model_validate({"spec": row.spec}, context=STORED).spec,
-            "progress": Progress(
-                fraction=row.fraction, message=row.message, eta_seconds=row.eta_seconds
-            ),
-            "created_at": _time(row.created_at),
-            "started_at": _time(row.started_at),
-            "finished_at": _time(row.finished_at),
-            "attempts": row.attempt,
-            "error": JobError.model_validate(row.error) if row.error else None,
-            "provenance": Provenance.model_validate(row.provenance) if row.provenance else None,
-            "parent": row.parent_id,
-            "cached": row.cached_from is not None,
-            "waits_for": row.waits_for if row.state == JobState.queued else None,
-            "webhook": row.webhook["url"] if row.webhook else None,
-            "links": links,
-        }
-    )
+    made = {
+        "priority": PRIORITIES[row.priority],
+        "spec": Submission.model_validate({"spec": row.spec}, context=STORED).spec,
+        "progress": Progress(
+            fraction=row.fraction, message=row.message, eta_seconds=row.eta_seconds
+        ),
+        "created_at": _time(row.created_at),
+        "started_at": _time(row.started_at),
+        "finished_at": _time(row.finished_at),
+        "attempts": row.attempt,
+        "error": JobError.model_validate(row.error) if row.error else None,
+        "provenance": Provenance.model_validate(row.provenance) if row.provenance else None,
+        "parent": row.parent_id,
+        "cached": row.cached_from is not None,
+        "waits_for": row.waits_for if row.state == JobState.queued else None,
+        "webhook": row.webhook["url"] if row.webhook else None,
+        "links": links,
+    }
+    columns = {name: getattr(row, name) for name in Job.model_fields if name not in made}
+    return Job.model_validate(columns | made)
 
 
 def _time(seconds: float | None) -> datetime | None:

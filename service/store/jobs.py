@@ -1,5 +1,7 @@
 """Jobs: submit them, look at them, and say which of them nobody keeps."""
 
+import contextlib
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -12,19 +14,23 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import TextualSelect
 
 from ffengine.results import AccuracyRow
-from ffengine.study import Cell
-from service.artifacts import JOB_ID
+from ffengine.spec import Submission
+from ffengine.study import Cell, trainings_named
+from ffengine.text import STORED
 from service.headline import Headline, headline, places_of_interest, suffices
-from service.jobs import TERMINAL, Job, JobState
+from service.jobs import TERMINAL, Job, JobState, NewJob
 from service.store.curve_rows import key_of
 from service.store.database import Database
-from service.store.inserts import CELLS_AT_ONCE, NewJob, draft, draft_cell, insert_jobs
+from service.store.inserts import CELLS_AT_ONCE, draft, draft_cell, insert_jobs
 from service.store.job_cache import JobCache, VersionReader, to_job
 from service.store.tables import CurveRow, IdempotencyRow, JobRow, ResultRow, now_seconds
 
 REMEMBERED_HEADLINES = 5_000
 OWNERS_AT_ONCE = 500
 _UNENDED = JobRow.state.in_([state.value for state in JobState if state not in TERMINAL])
+_AT_JOB = JobRow.spec[("at", "job")].as_string()
+# the training jobs whose weights unfinished checks ask for
+_NAMED_BY_CHECKS = select(_AT_JOB).where(JobRow.kind == "check", _UNENDED, _AT_JOB.is_not(None))
 _UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(
     _UNENDED, JobRow.kind == "study"
 )
@@ -293,11 +299,13 @@ class Jobs:
     def expired(
         self, kind: str, *, days: float | None, count: int | None, limit: int
     ) -> list[tuple[str, str | None, float, bool]]:
-        """Jobs of a kind that ended more than so many days ago, or are not among the newest so
-        many: id, name, seconds since, too old.
+        """Ended jobs of a kind that are older than `days`, or not among the newest `count`.
 
-        Left out are pinned jobs, a study's runs, and trainings whose weights a check is still to be
-        made of.
+        Left out are pinned jobs, a study's runs, and trainings whose weights an unfinished check or
+        study asks for.
+
+        Returns up to `limit` of them, the oldest first: id, name, seconds since the end, and
+        whether it is too old (else it is one too many).
         """
         if days is None and count is None:
             return []
@@ -317,11 +325,19 @@ class Jobs:
                 .limit(count or 0)
             )
             beyond = too_old if count is None else or_(too_old, JobRow.id.not_in(newest))
-            query = select(JobRow.id, JobRow.name, age, too_old).where(
-                *ended, beyond, JobRow.id.not_in(_named_by_unfinished(session))
+            query = select(JobRow.id, JobRow.name, age, too_old).where(*ended, beyond)
+            needed = set[str]()
+            if kind == "train":
+                query = query.where(JobRow.id.not_in(_NAMED_BY_CHECKS))
+                needed = _named_by_studies(session)
+            found = (
+                (job_id, name, seconds, bool(old))
+                for job_id, name, seconds, old in session.execute(
+                    query.order_by(JobRow.finished_at).limit(limit + len(needed))
+                )
+                if job_id not in needed
             )
-            found = session.execute(query.order_by(JobRow.finished_at).limit(limit)).all()
-        return [(job_id, name, seconds, bool(old)) for job_id, name, seconds, old in found]
+            return list(itertools.islice(found, limit))
 
     def unreferenced(self, owners: Collection[str]) -> list[str]:
         """Those of the owners of artifacts that no job refers to any more."""
@@ -354,14 +370,10 @@ class Jobs:
         self, new: NewJob, cells: Sequence[Cell], idempotency: Idempotency | None, max_queued: int
     ) -> Submitted:
         at_once = cells[:CELLS_AT_ONCE]
-        parent = draft(new)
-        counted = (
-            {"cells": len(cells), "cells_made": len(at_once)}
-            if cells
-            else {"cells": None, "cells_made": None}
-        )
+        counts = {"cells": len(cells), "cells_made": len(at_once)} if cells else {}
+        parent = draft(new, **counts)
         drafts = [
-            parent | counted,
+            parent,
             *(draft_cell(parent, cell, number) for number, cell in enumerate(at_once)),
         ]
         with self._database.writing() as session:
@@ -378,10 +390,10 @@ class Jobs:
                     "fingerprint": idempotency.fingerprint,
                 }
                 session.execute(
-                    insert(IdempotencyRow).values(**values, job_id=parent["id"], created_at=now)
+                    insert(IdempotencyRow).values(**values, job_id=parent.id, created_at=now)
                 )
             return Submitted(
-                to_job(session.get_one(JobRow, parent["id"], populate_existing=True)),
+                to_job(session.get_one(JobRow, parent.id, populate_existing=True)),
                 replayed=False,
             )
 
@@ -420,13 +432,15 @@ def _ended(job: Job) -> tuple[str, datetime] | None:
     return (job.id, job.finished_at) if job.state in TERMINAL and job.finished_at else None
 
 
-def _named_by_unfinished(session: Session) -> set[str]:
-    """The jobs that the specs of unfinished checks and studies name."""
-    unfinished = JobRow.state.not_in([state.value for state in TERMINAL])
-    specs = session.scalars(
-        select(JobRow.spec).where(JobRow.kind.in_(["check", "study"]), unfinished)
-    )
-    return {job_id for spec in specs for job_id in JOB_ID.findall(json.dumps(spec))}
+def _named_by_studies(session: Session) -> set[str]:
+    """The training jobs whose weights unfinished studies ask for, in runs not made yet too."""
+    named: set[str] = set()
+    for document in session.scalars(select(JobRow.spec).where(JobRow.kind == "study", _UNENDED)):
+        # of a study that today's code cannot read, no more runs are made
+        with contextlib.suppress(ValueError):
+            spec = Submission.model_validate({"spec": document}, context=STORED).spec
+            named |= trainings_named(spec)
+    return named
 
 
 def unreferenced_owners(session: Session, owners: Collection[str]) -> list[str]:

@@ -18,7 +18,7 @@ from ffengine.version import NUMERICS_VERSION
 from service.jobs import Command, JobError, JobState, LogLine, Progress, Wanted, sources
 from service.store.curve_rows import Row, insert_rows
 from service.store.database import Database
-from service.store.inserts import answer_of, copy_result, waiting_message
+from service.store.inserts import columns_of_answer, copy_result, waiting_message
 from service.store.leases import (
     COMMAND,
     STOPPED_AS,
@@ -327,7 +327,7 @@ class Queue:
 
     def _answer(self, session: Session, job_id: str, source_id: str) -> None:
         allowed = JobRow.state.in_(sources("answer", JobState.succeeded))
-        values = answer_of(session.get_one(JobRow, source_id))
+        values = columns_of_answer(session.get_one(JobRow, source_id))
         if change(
             session,
             job_id,

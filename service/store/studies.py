@@ -15,7 +15,7 @@ from ffengine.study import Cell, expand, is_resolved, summarise
 from ffengine.text import STORED
 from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, sources
 from service.store.database import Database
-from service.store.inserts import CELLS_AT_ONCE, SHARED_BY_RUNS, draft_cell, insert_jobs
+from service.store.inserts import CELLS_AT_ONCE, draft_cell, insert_jobs
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import append_events, append_state_event, change
 
@@ -83,10 +83,9 @@ class Studies:
                 cells_made=made + len(following),
             ):
                 return False
-            shared = {name: getattr(parent, name) for name in ("id", *SHARED_BY_RUNS)}
             insert_jobs(
                 session,
-                [draft_cell(shared, cell, number) for number, cell in following],
+                [draft_cell(parent, cell, number) for number, cell in following],
                 Database.now(session),
             )
         return True
@@ -276,9 +275,9 @@ def summary_of(row: JobRow, document: str | None) -> StudyCell:
 
 
 @lru_cache(maxsize=4)
-def cells_of(spec: str) -> tuple[Cell, ...]:
-    """The runs of a stored study, which is made batch by batch."""
-    study = Submission.model_validate_json(f'{{"spec": {spec}}}', context=STORED).spec
+def cells_of(document: str) -> tuple[Cell, ...]:
+    """The runs of a stored study, whose spec is this JSON; remembered from batch to batch."""
+    study = Submission.model_validate({"spec": json.loads(document)}, context=STORED).spec
     return (
         tuple(expand(study, STORED)) if isinstance(study, StudySpec) and is_resolved(study) else ()
     )

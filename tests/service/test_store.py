@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
 from ffengine.results import StudyResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import expand
-from service.jobs import Command, JobState, Wanted
+from service.jobs import Command, JobState, Wanted, Webhook
 from service.schemas import WorkerInfo
 from service.store import (
     Idempotency,
@@ -30,7 +30,7 @@ from service.store import (
     Store,
 )
 from service.store.database import Database
-from service.store.inserts import CELLS_AT_ONCE
+from service.store.inserts import CELLS_AT_ONCE, PRIORITIES, draft, insert_jobs
 from service.store.tables import Base, JobRow, now_seconds
 from tests.factories import (
     ERROR,
@@ -630,3 +630,40 @@ def test_rows_of_tables_do_not_leave_the_store() -> None:
     assert not {
         name: answer for name, answer in answers.items() if tables & set(re.findall(r"\w+", answer))
     }
+
+
+def test_every_option_of_a_submission_has_a_column_and_is_stored(either_store: Store) -> None:
+    columns = set(JobRow.__table__.columns.keys())
+    assert set(NewJob.model_fields) <= columns
+    new = NewJob(
+        spec=STUDY,
+        name="n",
+        tags=["a"],
+        priority="high",
+        fresh=True,
+        timeout_seconds=5.0,
+        pinned=True,
+        webhook=Webhook(url="https://example.org/"),
+        submitted_by="Ada",
+    )
+    study = either_store.jobs.submit(new, expand(STUDY), max_queued=QUEUE_LIMIT).job
+    with either_store.database.reading() as session:
+        rows = session.scalars(select(JobRow).order_by(JobRow.cell.nulls_first())).all()
+    kept = [(row.name, row.tags, row.fresh, row.timeout_seconds, row.submitted_by) for row in rows]
+    assert kept == [("n", ["a"], True, 5.0, "Ada")] * 4, "runs share what the study was given"
+    assert {row.priority for row in rows} == {PRIORITIES.index("high")}
+    assert [(row.pinned, bool(row.webhook)) for row in rows] == [
+        (True, True),
+        *[(False, False)] * 3,
+    ]
+    assert [row.parent_id for row in rows] == [None, *[study.id] * 3]
+
+
+def test_inserting_jobs_changes_nothing_that_the_caller_holds(either_store: Store) -> None:
+    rows = [draft(NewJob(spec=TrainSpec(epochs=3))) for _ in range(2)]
+    before = [dict(row.columns()) for row in rows]
+    with either_store.database.writing() as session:
+        insert_jobs(session, rows, 1.0)
+    assert [row.columns() for row in rows] == before
+    first, second = (read(either_store, row.id) for row in rows)
+    assert (first.waits_for, second.waits_for) == (None, first.id)
