@@ -21,6 +21,8 @@ from service.store.transitions import EventDraft, change, change_all, state_even
 
 # the `reason` of the event by which an action queues a job again
 REASONS = {"resume": "resume", "retry": "retry", "retry_failed": "retry"}
+# what an action withdraws from a running job that has not obeyed yet
+WITHDRAWN = {"resume": Wanted.pause, "retry": Wanted.cancel}
 
 
 class NotAllowed(Exception):
@@ -67,7 +69,7 @@ class JobActions:
     def retry(self, job_id: str) -> Job:
         """Queue a failed or cancelled job again, from its last checkpoint; of a study, its runs.
 
-        Raises as `cancel` does.
+        A running job that was asked to cancel, and has not yet, goes on. Raises as `cancel` does.
         """
         return self._requeue(job_id, "retry", {JobState.queued, JobState.running})
 
@@ -204,9 +206,9 @@ class JobActions:
                 )
             )
         )
-        if action == "resume":
-            pausing = (JobRow.state == JobState.running.value, JobRow.wanted == Wanted.pause.value)
-            done += change_all(session, which, *pausing, events=(), wanted=Wanted.run.value)
+        if withdrawn := WITHDRAWN.get(action):
+            stopping = (JobRow.state == JobState.running.value, JobRow.wanted == withdrawn.value)
+            done += change_all(session, which, *stopping, events=(), wanted=Wanted.run.value)
         return len(done)
 
     @staticmethod

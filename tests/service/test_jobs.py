@@ -80,6 +80,8 @@ class JobLife(RuleBasedStateMachine):
             NewJob(spec=STUDY), expand(STUDY), max_queued=100
         ).job.id
         self.ids = sorted(job.id for job in self.store.jobs.page(limit=10, children=True).jobs)
+        self.runs = {job.id for job, _ in self.store.jobs.children(self.study)}
+        self.cancelled_alone: set[str] = set()  # runs of the study
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -240,10 +242,24 @@ class JobLife(RuleBasedStateMachine):
                 "a wish that was heard may be repeated"
             )
             assert self._shown() == again
+            if action == "cancel":
+                self.cancelled_alone |= self.runs & {job_id}
+            elif action == "retry":
+                self.cancelled_alone -= self.runs if job_id == self.study else {job_id}
 
     @rule()
     def aggregate(self) -> None:
         self._do(lambda: self.store.studies.advance(self.study), "aggregate")
+
+    @invariant()
+    def a_study_that_ran_to_its_end_has_no_run_that_nobody_cancelled(self) -> None:
+        if not hasattr(self, "ids"):
+            return
+        shown = self._shown()
+        state, wanted, _ = shown[self.study]
+        if state in TERMINAL and wanted is Wanted.run:
+            cancelled = {run for run in self.runs if shown[run][0] is JobState.cancelled}
+            assert cancelled <= self.cancelled_alone
 
     @invariant()
     def events_are_whole_and_end_where_the_job_does(self) -> None:

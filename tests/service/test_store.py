@@ -667,3 +667,43 @@ def test_inserting_jobs_changes_nothing_that_the_caller_holds(either_store: Stor
     assert [row.columns() for row in rows] == before
     first, second = (read(either_store, row.id) for row in rows)
     assert (first.waits_for, second.waits_for) == (None, first.id)
+
+
+@pytest.mark.parametrize("has_begun", [False, True], ids=["queued", "running"])
+@pytest.mark.parametrize("has_heard", [False, True], ids=["computing", "stopping"])
+def test_a_study_retried_while_a_run_is_being_cancelled_runs_all_of_them(
+    either_store: Store, has_begun: bool, has_heard: bool
+) -> None:
+    study = submit(either_store, STUDY)
+    first, *_ = (child for child, _ in either_store.jobs.children(study.id))
+    held = claimed(either_store, first)
+    if has_begun:
+        either_store.studies.advance(study.id)
+    either_store.actions.cancel(study.id)
+    if has_heard:
+        assert either_store.queue.renew(*held, LEASE) is Command.cancel
+    again = either_store.actions.retry(study.id)
+    assert (again.state is JobState.running) == has_begun
+    assert again.wanted is Wanted.run
+    if has_heard:
+        assert either_store.queue.finish_stopped(*held) is JobState.queued
+    else:
+        assert either_store.queue.renew(*held, LEASE) is Command.run
+        either_store.queue.finish(*held, train_result())
+    for child, _ in either_store.jobs.children(study.id):
+        if read(either_store, child.id).state is JobState.queued:
+            end(either_store, child, well=True)
+    either_store.studies.advance(study.id)
+    states = {child.state for child, _ in either_store.jobs.children(study.id)}
+    assert states == {JobState.succeeded}
+    assert read(either_store, study.id).state is JobState.succeeded
+
+
+def test_a_retry_withdraws_a_cancel_that_has_not_happened_yet(either_store: Store) -> None:
+    job_id, attempt = claimed(either_store)
+    either_store.actions.cancel(job_id)
+    either_store.actions.pause(job_id)
+    assert either_store.actions.retry(job_id).wanted is Wanted.run
+    assert either_store.queue.renew(job_id, attempt, LEASE) is Command.run
+    either_store.actions.pause(job_id)
+    assert either_store.actions.retry(job_id).wanted is Wanted.pause, "no cancel, nothing to retry"
