@@ -10,8 +10,8 @@ import threading
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
 from service.settings import Settings
-from service.store import Store
-from service.store.identity import NotOurs, settle
+from service.store import Store, identity
+from service.store.identity import NotOurs
 from workers.app import NoBroker, create_app
 from workers.db_retry import patiently
 
@@ -30,10 +30,10 @@ def prepare(settings: Settings) -> None:
 
     Raises NotOurs where the artifacts in the home are not known to be this database's.
     """
-    store = Store(settings.database)
+    store, artifacts = Store(settings.database), Artifacts(settings.artifacts)
     try:
-        patiently(store.migrate, threading.Event())
-        patiently(lambda: settle(store, Artifacts(settings.artifacts)), threading.Event())
+        patiently(lambda: identity.prepare(store, artifacts), threading.Event())
+        patiently(lambda: identity.settle(store, artifacts), threading.Event())
     finally:
         store.close()  # no connection may cross the fork
 

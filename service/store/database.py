@@ -39,6 +39,13 @@ class DatabaseRefused(Exception):
     """The database cannot be kept there; the message says why and what to do."""
 
 
+class DatabaseReplaced(PoolTimeout):
+    """The file of SQLite was deleted or replaced while it was open: what is written is lost.
+
+    It is one of DATABASE_ERRORS, so whoever waits for a database that is away waits for this too.
+    """
+
+
 class Database:
     """An engine and its transactions. It knows no job."""
 
@@ -57,6 +64,7 @@ class Database:
         self._file: tuple[int, int] | None = None
         if self.is_sqlite:
             _prepare_sqlite(self.engine)
+            event.listen(self.engine, "do_connect", self._before_connecting)
             event.listen(self.engine, "connect", self._note_file)
 
     @property
@@ -65,17 +73,31 @@ class Database:
         return self.url.difference_update_query(["password"]).render_as_string(hide_password=True)
 
     @property
+    def is_there(self) -> bool:
+        """Whether there is a database. SQLite makes a missing file as soon as it connects."""
+        return not self.is_sqlite or not self.url.database or self._file_now() is not None
+
+    @property
     def is_replaced(self) -> bool:
-        """Whether the file of SQLite was deleted, or another put in its place, since it was opened:
-        what is open is then nobody else's.
-        """
+        """Whether the file of SQLite was deleted or replaced since it was opened."""
         return self._file is not None and self._file_now() != self._file
+
+    def refuse_replaced(self) -> None:
+        """Raise DatabaseReplaced where the file of SQLite was deleted or replaced."""
+        if self.is_replaced:
+            raise DatabaseReplaced(
+                f"the database file of {self.address} was deleted or replaced while it was in use: "
+                f"stop all that use it, put the right file in its place, and start again"
+            )
+
+    def _before_connecting(self, *_arguments: object) -> None:
+        self.refuse_replaced()  # SQLite would make a new file in the place of a deleted one
 
     def _note_file(self, _connection: DBAPIConnection, _record: object) -> None:
         self._file = self._file or self._file_now()
 
     def _file_now(self) -> tuple[int, int] | None:
-        """What tells a file from every other that there is; None where there is none."""
+        """Device and inode of the file of SQLite; None: there is no file."""
         try:
             found = Path(self.url.database or "").stat()
         except OSError:
@@ -83,8 +105,8 @@ class Database:
         return (found.st_dev, found.st_ino)
 
     def has_table(self, name: str) -> bool:
-        """Whether the schema has come so far."""
-        return inspect(self.engine).has_table(name)
+        """Whether the schema has a table. A database that is missing has none, and is not made."""
+        return self.is_there and inspect(self.engine).has_table(name)
 
     def migrate(self) -> None:
         """Bring the schema up to date; two processes may do so at once."""
@@ -103,7 +125,8 @@ class Database:
         self.engine.dispose()
 
     def ping(self) -> None:
-        """Raise SQLAlchemy's OperationalError where the database does not answer."""
+        """Raise one of DATABASE_ERRORS where the database does not answer or was replaced."""
+        self.refuse_replaced()
         with self.engine.connect() as connection:
             connection.execute(text("SELECT 1"))
 
@@ -123,8 +146,9 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """One transaction; on SQLite it holds the write lock from its first statement on, so that
-        none can deadlock.
+        none can deadlock. Raises DatabaseReplaced.
         """
+        self.refuse_replaced()
         with (
             self._turn(),
             Session(self.engine.execution_options(write=True), expire_on_commit=False) as session,

@@ -16,6 +16,16 @@ class NotOurs(Exception):
     """
 
 
+def prepare(store: Store, artifacts: Artifacts) -> None:
+    """Bring the schema up to date.
+
+    Raises NotOurs, and makes no new database file, where the folder holds artifacts of another.
+    """
+    if not store.database.is_there and (reason := refusal(store, artifacts)):
+        raise NotOurs(reason)
+    store.migrate()
+
+
 def settle(store: Store, artifacts: Artifacts) -> None:
     """Make sure that the database and the folder of artifacts belong together. Raises NotOurs where
     that is not certain.

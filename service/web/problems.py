@@ -36,7 +36,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ffengine.text import visible
 from service.specs.validation_errors import FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
-from service.store.database import DATABASE_ERRORS
+from service.store.database import DATABASE_ERRORS, DatabaseReplaced
 from service.submission import InvalidField, KeyInFlight, RunTooLarge, SubmissionError
 
 MEDIA_TYPE = "application/problem+json"
@@ -489,7 +489,17 @@ def _allowed(request: Request) -> str:
 
 async def _database(_request: Request, error: Exception) -> Response:
     log.warning("the database is away: %s", str(error).splitlines()[0])
-    return DatabaseAway(headers={"Retry-After": str(RETRY_SECONDS)}).response()
+    return database_away(error).response()
+
+
+def database_away(error: Exception) -> DatabaseAway:
+    """The problem of one of DATABASE_ERRORS."""
+    if isinstance(error, DatabaseReplaced):
+        return DatabaseAway(
+            "The database file was deleted or replaced while the service ran, so what it accepted "
+            "would be lost. Its operator puts the file back and starts the service again."
+        )
+    return DatabaseAway(headers={"Retry-After": str(RETRY_SECONDS)})
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

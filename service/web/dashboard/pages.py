@@ -83,8 +83,8 @@ class Page(APIRoute):
                     wrong.status,
                     problem={"title": wrong.title(), "detail": wrong.detail},
                 )
-            except DATABASE_ERRORS:
-                away = problems.DatabaseAway()
+            except DATABASE_ERRORS as error:
+                away = problems.database_away(error)
                 return page(
                     "problem",
                     request,
