@@ -1,4 +1,4 @@
-"""Jobs: their states, who may change what, and the form in which they are shown.
+"""Jobs: their states, who may change them, and the form in which the API shows them.
 
 No SQL, no HTTP.
 """
@@ -41,8 +41,8 @@ class Transition(NamedTuple):
     target: JobState
 
 
-# The whole life of a job. A wish (cancel, pause) of a running job is the column `wanted`, not a
-# state: the worker that holds the lease turns it into one of these.
+# All changes of state. A request to cancel or pause a running job is the column `wanted`, not a
+# state: the worker that holds the lease makes one of these changes of it.
 TRANSITIONS: tuple[Transition, ...] = (
     Transition("claim", "worker", JobState.queued, JobState.running),
     Transition("finish", "worker", JobState.running, JobState.succeeded),
@@ -80,8 +80,8 @@ TRANSITIONS: tuple[Transition, ...] = (
 )
 
 
-def sources(action: str, target: JobState) -> tuple[JobState, ...]:
-    """The states from which an action may lead to `target`: what its WHERE clause must name."""
+def source_states(action: str, target: JobState) -> tuple[JobState, ...]:
+    """The states from which an action may lead to `target`, for the WHERE clause of its update."""
     return tuple(
         change.source
         for change in TRANSITIONS

@@ -1,6 +1,4 @@
-"""Submitting a job: what may be asked, and what is decided about it: limits, weights that must
-exist, webhook, idempotency.
-"""
+"""Decides about a submitted job: limits, the weights that it needs, webhook, idempotency."""
 
 import hashlib
 from collections.abc import Iterator
@@ -22,11 +20,11 @@ from service.store import Idempotency, Jobs, Submitted
 
 
 class SubmissionError(Exception):
-    """A job that is not accepted. The store has two more: KeyReused and QueueFull."""
+    """A job is not accepted. The store adds IdempotencyConflict and QueueFull."""
 
 
 class InvalidField(SubmissionError):
-    """A field of the request is not valid; `pointer` says which, `message` why."""
+    """A field of the request is not valid: the JSON pointer of the field, and why."""
 
     def __init__(self, pointer: str, message: str) -> None:
         super().__init__(visible(f"{pointer}: {message}"))
@@ -34,7 +32,7 @@ class InvalidField(SubmissionError):
 
 
 class RunTooLarge(SubmissionError):
-    """The run passes limits of the service."""
+    """The run exceeds limits of the service."""
 
     def __init__(self, cost: Estimate, limits: Limits) -> None:
         super().__init__("; ".join(cost.problems))
@@ -42,7 +40,7 @@ class RunTooLarge(SubmissionError):
 
 
 class KeyInFlight(SubmissionError):
-    """The first request with the same Idempotency-Key is still being worked on."""
+    """The first request with the same Idempotency-Key is still being processed."""
 
 
 class JobRequest(JobOptions):
@@ -78,18 +76,26 @@ class JobRequest(JobOptions):
 
 
 class Submissions:
-    """Decides which jobs are accepted, and stores them."""
+    """Accepts or refuses jobs, and stores those that it accepts."""
 
     def __init__(self, jobs: Jobs, settings: Settings) -> None:
         self._jobs, self._settings = jobs, settings
-        self.in_flight: set[tuple[str, str]] = (
-            set()
-        )  # idempotency keys whose first request is being worked on
+        # idempotency keys whose first request is being processed
+        self.in_flight: set[tuple[str, str]] = set()
 
     def submit(
         self, request: JobRequest, *, owner: str, submitted_by: str | None, key: str | None
     ) -> Submitted:
-        """Store a job. Raises SubmissionError, KeyReused and QueueFull."""
+        """Store a job.
+
+        Arguments:
+            request: the body of the request.
+            owner: whose Idempotency-Keys these are.
+            submitted_by: the name of the API key; None where none was needed.
+            key: the Idempotency-Key, if one came.
+
+        Raises SubmissionError, IdempotencyConflict and QueueFull.
+        """
         cells = self._cells(request.spec)
         options = {name: getattr(request, name) for name in JobOptions.model_fields}
         new = NewJob(**options, webhook=self._webhook(request.webhook), submitted_by=submitted_by)
@@ -100,13 +106,15 @@ class Submissions:
             )
 
     def estimate(self, request: JobRequest) -> Estimate:
-        """What a job would cost; limits that it passes are in `problems`. Raises InvalidField."""
+        """Estimate the cost of a job, and the limits that it exceeds. Raises InvalidField."""
         self._webhook(request.webhook)
         return self._estimate(request.spec)
 
     def _cells(self, spec: TrainSpec | CheckSpec | StudySpec) -> list[Cell]:
-        """The cells of a study; refuses what is too large, cannot be expanded, or refers to weights
-        that there are not.
+        """The runs of a study, none for another job.
+
+        Raises SubmissionError where the job is too large, cannot be expanded, or needs weights that
+        are missing.
         """
         found = self._estimate(spec)
         if found.problems:
@@ -161,8 +169,9 @@ class Submissions:
             raise InvalidField("/spec/at/epoch", missing)
 
     def _webhook(self, given: str | Webhook | None) -> Webhook | None:
-        """Who is to be told; refuses addresses that are not to be reached, and secrets that are
-        none.
+        """The checked webhook of a request.
+
+        Raises InvalidField for an address that must not be reached, and for a secret that is none.
         """
         if given is None:
             return None
@@ -179,7 +188,7 @@ class Submissions:
 
     @contextmanager
     def _once(self, owner: str, key: str | None) -> Iterator[None]:
-        """Let only one request with an Idempotency-Key in at a time."""
+        """Hold an Idempotency-Key while its request is processed. Raises KeyInFlight."""
         held = (owner, key) if key else None
         if held and held in self.in_flight:
             raise KeyInFlight
@@ -194,9 +203,8 @@ class Submissions:
     def _idempotency(self, owner: str, key: str | None, request: JobRequest) -> Idempotency | None:
         if key is None:
             return None
-        secret = (
-            request.webhook.secret if isinstance(request.webhook, Webhook) else None
-        )  # the document shows it as asterisks
+        # the document shows the secret as asterisks
+        secret = request.webhook.secret if isinstance(request.webhook, Webhook) else None
         document = request.model_dump_json(exclude_unset=True) + (
             secret.get_secret_value() if secret else ""
         )

@@ -1,6 +1,4 @@
-"""A spec from the command line: a YAML or JSON file, or a preset's name, with fields set by
---set.
-"""
+"""Reads a spec for the command line: from a file or a preset, with fields changed by --set."""
 
 import copy
 import difflib
@@ -29,8 +27,8 @@ from service.specs.suggestions import (
     Mistake,
     explain,
     explain_refused,
+    format_value,
     not_one_of,
-    shown,
     unknown,
     value_at,
 )
@@ -49,7 +47,14 @@ class SpecError(Exception):
 
 
 def read_spec(source: str, settings: Sequence[str] = ()) -> tuple[Spec, dict[str, JsonValue]]:
-    """The validated spec and the document that it came from. Raises SpecError."""
+    """Read and validate a spec.
+
+    Arguments:
+        source: the name of a YAML or JSON file, or of a preset.
+        settings: changes, as in `epochs=3`.
+
+    Returns the spec and the document that it came from. Raises SpecError.
+    """
     document = read_document(source)
     for setting in settings:
         apply(document, setting)
@@ -66,7 +71,7 @@ def read_spec(source: str, settings: Sequence[str] = ()) -> tuple[Spec, dict[str
 
 
 def read_document(source: str) -> dict[str, JsonValue]:
-    """The document of a preset's name or of a file. Raises SpecError."""
+    """Read the document of a preset or of a file. Raises SpecError."""
     if source in PRESETS:
         return {"kind": "study", "preset": source}
     path = Path(source)
@@ -97,7 +102,7 @@ def apply(document: dict[str, JsonValue], setting: str) -> None:
     for parent in parents:
         inner = here.setdefault(parent, {})
         if not isinstance(inner, dict):
-            raise SpecError(f"--set {setting}: {parent!r} is {shown(inner)}, not an object")
+            raise SpecError(f"--set {setting}: {parent!r} is {format_value(inner)}, not an object")
         here = inner
     try:
         here[last] = parsed(text)
@@ -106,7 +111,7 @@ def apply(document: dict[str, JsonValue], setting: str) -> None:
 
 
 def steps_of(field: str) -> list[str]:
-    """The steps of a dotted field; the fields in a grid are dotted themselves."""
+    """Split a dotted field into steps; a field within a grid stays whole."""
     before, grid, within = field.partition("grid.")
     if grid and (not before or before.startswith("parts.")):
         return [*before.strip(".").split("."), "grid", within] if before else ["grid", within]
@@ -114,9 +119,9 @@ def steps_of(field: str) -> list[str]:
 
 
 def name_base(document: dict[str, JsonValue]) -> None:
-    """Where a study's base does not say of which kind it is: the one that has these fields.
+    """Add the kind to a study's `base` that has none: the kind that has its fields.
 
-    Raises SpecError where both have.
+    Raises SpecError where both kinds have them.
     """
     base = document.get("base")
     if document.get("kind") != "study" or not isinstance(base, dict) or "kind" in base:
@@ -163,7 +168,7 @@ def _lines(found: Sequence[Mistake]) -> str:
 
 
 def explain_refusal(error: "Refused", document: dict[str, JsonValue]) -> Exception:
-    """A SpecError with what the service has found wrong with a spec; any other error as it is."""
+    """A SpecError with what the service found wrong with a spec; another error unchanged."""
     wrong = [
         found
         for found in error.problem.get("errors", ())
@@ -182,5 +187,5 @@ def mistakes_of(document: dict[str, JsonValue]) -> list[Mistake]:
 
 
 def as_yaml(spec: Spec) -> str:
-    """The spec as a file that `fflab submit` takes."""
+    """Write the spec as a file that `fflab submit` takes."""
     return written(as_document(spec))

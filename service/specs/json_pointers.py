@@ -28,7 +28,7 @@ def pointer_of(location: Sequence[int | str], kind: str, body: object) -> str:
         return "/".join(str(step) for step in location)
     steps: list[str] = []
     here, discriminator = body, None
-    for place, step in enumerate(location[1:], 1):
+    for number, step in enumerate(location[1:], 1):
         if discriminator and isinstance(here, dict) and here.get(discriminator) == step:
             discriminator = None  # the tag itself, even where the document has a field of that name
             continue
@@ -36,7 +36,7 @@ def pointer_of(location: Sequence[int | str], kind: str, body: object) -> str:
             isinstance(here, list) and isinstance(step, int) and step < len(here)
         ):
             here = here[step]  # type: ignore[index]
-        elif kind != "missing" or place != len(location) - 1:
+        elif kind != "missing" or number != len(location) - 1:
             continue
         discriminator = UNIONS.get(str(step))
         steps.append(str(step))
@@ -73,7 +73,7 @@ def unstorable(document: object) -> str | None:
             waiting += [(pointer, key) for key in value]
             waiting += [(pointer + json_pointer([str(key)]), inner) for key, inner in value.items()]
         elif isinstance(value, list):
-            waiting += [(f"{pointer}/{place}", inner) for place, inner in enumerate(value)]
+            waiting += [(f"{pointer}/{index}", inner) for index, inner in enumerate(value)]
         elif isinstance(value, str) and UNSTORABLE.search(value):
             return pointer
     return None

@@ -128,7 +128,8 @@ def _of_another_entry(parent: str, last: str, known: Mapping[str, Field]) -> str
 
 def not_one_of(value: object, choices: Sequence[str]) -> str:
     """Say that a value is none of the allowed names, and suggest the nearest one."""
-    return f"{shown(value)} is not one of {', '.join(choices)}{did_you_mean(str(value), choices)}"
+    hint = did_you_mean(str(value), choices)
+    return f"{format_value(value)} is not one of {', '.join(choices)}{hint}"
 
 
 def did_you_mean(text: str, choices: Sequence[str]) -> str:
@@ -145,7 +146,7 @@ def did_you_mean(text: str, choices: Sequence[str]) -> str:
     return f"; did you mean {by_letters[near[0]]!r}?" if near else ""
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """A value as it is written in a file, shortened."""
     text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
@@ -209,7 +210,7 @@ def _expectation(field: str, entry: Field, value: object) -> str:
         if entry.expected.startswith("a list") and not isinstance(value, list)
         else ""
     )
-    return f"expected {entry.expected}, got {shown(value)}{listed}"
+    return f"expected {entry.expected}, got {format_value(value)}{listed}"
 
 
 def _is_object(entry: Field) -> bool:

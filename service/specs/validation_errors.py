@@ -1,4 +1,4 @@
-"""What is wrong with a request, and where: pydantic's errors as pointers with messages."""
+"""Converts pydantic's errors about a request to JSON pointers with messages."""
 
 import difflib
 from collections.abc import Mapping, Sequence

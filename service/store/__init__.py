@@ -1,4 +1,4 @@
-"""The store: all state of the service, and all of its SQL, in parts over one database."""
+"""The store: all state of the service and all of its SQL, in parts over one database."""
 
 from typing import Self
 
@@ -45,7 +45,7 @@ __all__ = [
 
 
 class Store:
-    """The parts of the store. Whoever needs only one of them is given that one."""
+    """All parts of the store. A caller that needs one part is given that part alone."""
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)

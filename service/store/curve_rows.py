@@ -13,8 +13,9 @@ Row = EpochRow | CheckCell
 
 
 def insert_rows(session: Session, job_id: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Insert the rows that are not there yet (a resumed run measures the same again), and return
-    them.
+    """Insert the rows that are not stored yet, and return them as JSON.
+
+    A resumed run measures some of its rows again.
     """
     keyed = {row_key(row): row.model_dump(mode="json") for row in rows}
     known = (
@@ -36,12 +37,12 @@ def insert_rows(session: Session, job_id: str, rows: Sequence[Row]) -> list[dict
 
 
 def row_key(row: Row) -> str:
-    """What makes a row unique within its job."""
+    """The key that makes a row unique within its job."""
     return key_of(dict(row))
 
 
 def key_of(row: Mapping[str, Any]) -> str:
-    """The same of a row as JSON, of which nothing else need be there."""
+    """The same key from a row as JSON, which needs no other fields."""
     fields: tuple[str, ...]
     if "method" in row:
         fields = ("seed", "width", "layer", "epoch", "split", "method")

@@ -36,7 +36,7 @@ DATABASE_ERRORS = (
 
 
 class DatabaseRefused(Exception):
-    """The database cannot be kept there; the message says why and what to do."""
+    """The service refuses to keep a database there; the message says why and what to do."""
 
 
 class DatabaseReplaced(PoolTimeout):
@@ -47,7 +47,7 @@ class DatabaseReplaced(PoolTimeout):
 
 
 class Database:
-    """An engine and its transactions. It knows no job."""
+    """An engine and its transactions; nothing here depends on jobs."""
 
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
@@ -69,7 +69,7 @@ class Database:
 
     @property
     def address(self) -> str:
-        """Where the database is, without its password."""
+        """The URL of the database without its password."""
         return self.url.difference_update_query(["password"]).render_as_string(hide_password=True)
 
     @property
@@ -131,7 +131,7 @@ class Database:
             connection.execute(text("SELECT 1"))
 
     def service_id(self) -> str | None:
-        """Which service this is; None where the schema is not made yet."""
+        """The id of the service that the database belongs to; None before the schema is made."""
         if not self.has_table(ServiceRow.__tablename__):
             return None
         with self.reading() as session:
@@ -139,14 +139,15 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that only reads."""
+        """Open a session that only reads."""
         with Session(self.engine) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """One transaction; on SQLite it holds the write lock from its first statement on, so that
-        none can deadlock. Raises DatabaseReplaced.
+        """Run one transaction. Raises DatabaseReplaced.
+
+        On SQLite it takes the write lock with its first statement, so no two transactions deadlock.
         """
         self.refuse_replaced()
         with (
@@ -158,8 +159,9 @@ class Database:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """On SQLite the turn of this thread among those of the process: left to itself, it tries
-        again after longer and longer sleeps.
+        """Wait for the other writers of this process, on SQLite.
+
+        SQLite itself would retry after longer and longer sleeps.
         """
         if not self.is_sqlite:
             yield
@@ -173,13 +175,14 @@ class Database:
 
     @staticmethod
     def now(session: Session) -> float:
-        """The database's clock, seconds since 1970."""
+        """The database's clock, in seconds since 1970."""
         return float(session.scalar(select(now_seconds())) or 0.0)
 
 
 def refuse_network_folder(folder: Path) -> None:
-    """Raise DatabaseRefused where a folder lies on a network file system, whose locks SQLite cannot
-    trust.
+    """Raise DatabaseRefused for a folder on a network file system.
+
+    SQLite cannot trust the locks of such a file system.
     """
     if kind := network_file_system(folder):
         raise DatabaseRefused(

@@ -23,7 +23,7 @@ from service.jobs import (
     Progress,
     Wanted,
     new_job_id,
-    sources,
+    source_states,
 )
 from service.store import Claim, LeaseLost, NewJob, NotAllowed, Store
 from service.store.tables import JobRow, now_seconds
@@ -54,7 +54,7 @@ def test_only_a_retry_leaves_an_end() -> None:
         ("retry", JobState.cancelled),
         ("retry_failed", JobState.succeeded),
     }
-    assert set(sources("cancel", JobState.cancelled)) == {JobState.queued, JobState.paused}
+    assert set(source_states("cancel", JobState.cancelled)) == {JobState.queued, JobState.paused}
 
 
 def test_every_state_can_be_reached_and_every_waiting_one_left() -> None:
