@@ -12,11 +12,11 @@ from pathlib import Path
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}")
 DIGEST_BYTES = 32
-LABEL = ".service"  # no job's id
-NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without hard links say
-EPOCH_NAME = re.compile(
-    r"epoch-(\d{2})-(\d{6})\.safetensors"
-)  # the checkpoint at the end of a measured epoch
+LABEL = ".service"  # cannot be the id of a job
+# the errors of file systems without hard links
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+# the checkpoint at the end of a measured epoch: last layer of the stage, epoch
+EPOCH_NAME = re.compile(r"epoch-(\d{2})-(\d{6})\.safetensors")
 
 
 def epoch_name(layer: int, epoch: int) -> str:

@@ -61,13 +61,11 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("resume", "user", JobState.paused, JobState.queued),
     Transition("retry", "user", JobState.failed, JobState.queued),
     Transition("retry", "user", JobState.cancelled, JobState.queued),
-    Transition(
-        "retry_failed", "user", JobState.succeeded, JobState.queued
-    ),  # only of a study some of whose runs have not succeeded
-    # a job that waits for an identical one shares its answer
+    # only a study of which some runs have not succeeded
+    Transition("retry_failed", "user", JobState.succeeded, JobState.queued),
+    # a job that waits for an identical one shares its result
     Transition("answer", "reconciler", JobState.queued, JobState.succeeded),
-    # a study is not claimed by a worker: it follows its cells, some of which may be answered at
-    # once
+    # no worker claims a study: its state follows its runs, of which some may succeed at once
     Transition("aggregate", "reconciler", JobState.queued, JobState.running),
     Transition("aggregate", "reconciler", JobState.paused, JobState.running),
     Transition("aggregate", "reconciler", JobState.queued, JobState.paused),

@@ -144,7 +144,8 @@ class Submissions:
         except GridError as error:
             document = spec.model_dump(mode="json")
             first = explain_grid(error, document)[0]
-            raise InvalidField(first.pointer, first.message) from error
+            is_named = first.field == ".".join(error.path)
+            raise InvalidField(first.pointer, first.message if is_named else first.line) from error
 
     def _refuse_missing_weights(self, spec: CheckSpec) -> None:
         if not isinstance(spec.at, TrainedWeights):

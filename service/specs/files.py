@@ -62,7 +62,7 @@ def read_spec(source: str, settings: Sequence[str] = ()) -> tuple[Spec, dict[str
     try:
         spec = Submission.model_validate({"spec": document}, context=ELSEWHERE).spec
         if isinstance(spec, StudySpec):
-            expand(spec, ELSEWHERE)  # the service knows what was uploaded to it
+            expand(spec, ELSEWHERE)  # only the service knows uploaded data sets
     except ValidationError as error:
         raise SpecError(_lines(explain(error, document))) from error
     except GridError as error:
@@ -146,21 +146,34 @@ def explain_grid(error: GridError, document: dict[str, JsonValue]) -> list[Mista
     if error.path == ("preset",):
         return [Mistake(pointer, field, not_one_of(document.get("preset"), list(PRESETS)))]
     *_, above, varied = ("", *error.path)
-    bases = bases_of(document)
-    if above == "grid" and f"grid.{varied}" not in fields_of(document):
+    if above != "grid":
+        return [Mistake(pointer, field, error.message)]
+    study = _grid_and_bases(error, document)
+    bases = bases_of(study)
+    if f"grid.{varied}" not in fields_of(study):
         return [Mistake(pointer, field, unknown(varied, fields_of(bases[0]), bases[0]))]
-    if above == "grid" and isinstance(error.__cause__, ValidationError):
-        values = value_at(document, field)
+    if isinstance(error.__cause__, ValidationError):
+        values = value_at(study, f"grid.{varied}")
         some = values[:MOST_VALUES_TRIED] if isinstance(values, list) else []
         for value, base in itertools.product(some, bases):
             changed = copy.deepcopy(dict(base))
             apply(changed, f"{varied}={json.dumps(value)}")
             if found := mistakes_of(changed):
+                parents = ".".join(error.path[:-1])
                 return [
-                    mistake._replace(pointer=pointer, field=f"grid.{mistake.field}")
+                    mistake._replace(pointer=pointer, field=f"{parents}.{mistake.field}")
                     for mistake in found
                 ]
     return [Mistake(pointer, field, error.message)]
+
+
+def _grid_and_bases(error: GridError, document: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """The study whose grid an error is about: a part of the document, or all of it."""
+    parts = document.get("parts")
+    part = (
+        parts.get(error.path[1]) if error.path[0] == "parts" and isinstance(parts, dict) else None
+    )
+    return {"kind": "study", **part} if isinstance(part, dict) else document
 
 
 def _lines(found: Sequence[Mistake]) -> str:

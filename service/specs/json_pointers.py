@@ -8,12 +8,8 @@ from pydantic import ValidationError
 
 from ffengine.entry import json_pointer
 
-UNIONS = {
-    "spec": "kind",
-    "base": "kind",
-    "negatives": "strategy",
-    "objective": "name",
-}  # field -> its discriminator
+# the discriminator of each field that holds a discriminated union
+UNIONS = {"spec": "kind", "base": "kind", "negatives": "strategy", "objective": "name"}
 UNSTORABLE = re.compile("[\\x00\\ud800-\\udfff]")
 
 

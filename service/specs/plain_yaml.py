@@ -126,7 +126,7 @@ class PlainDumper(yaml.SafeDumper):
         return True
 
 
-# JSON's numbers: YAML 1.1 takes 1e-05, without a point, for a text
+# YAML 1.1 reads JSON's number 1e-05, which has no point, as a text
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
 for _class in (PlainLoader, PlainDumper):
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+0123456789"))

@@ -20,7 +20,7 @@ BOUNDS = (
     ("maximum", "at most"),
 )
 MOST_PARTS = 32  # as many as a study may have: a hostile document has more
-SAID = 10**12  # a bound that nobody meets is not worth saying
+LARGEST_BOUND_SHOWN = 10**12  # nobody meets larger ones
 
 
 class Field(NamedTuple):
@@ -108,15 +108,14 @@ def _walk(
     chosen = _chosen(schema, value)
     held = value if isinstance(value, Mapping) else {}
     inside = dict(chosen.get("properties", {}))
-    if (
-        isinstance(more := chosen.get("additionalProperties"), dict) and "$ref" in more
-    ):  # named parts
+    more = chosen.get("additionalProperties")
+    if isinstance(more, dict) and "$ref" in more:  # named parts
         inside |= dict.fromkeys(itertools.islice(held, MOST_PARTS), more)
     for field, inner in inside.items():
         dotted = f"{name}.{field}" if name else field
         found[dotted] = Field(inner)
         _walk(inner, held.get(field, inner.get("default")), dotted, found)
-    if tagged := _tagged(schema):  # the entry itself knows its own name only
+    if tagged := _tagged(schema):  # the schema of an entry knows its own name only
         tag = tagged["discriminator"]
         found[f"{name}.{tag['propertyName']}"] = Field(
             {"enum": list(tag["mapping"]), "description": "which of them"}
@@ -207,7 +206,7 @@ def _words_of_one(schema: Schema, default: object) -> str:
         limits = " and ".join(
             f"{word} {schema[bound]:{',' if kind == 'integer' else 'g'}}"
             for bound, word in BOUNDS
-            if bound in schema and abs(schema[bound]) <= SAID
+            if bound in schema and abs(schema[bound]) <= LARGEST_BOUND_SHOWN
         )
         return f"{'a whole number' if kind == 'integer' else 'a number'} {limits}".strip()
     if "pattern" in schema:

@@ -28,11 +28,8 @@ BUSY_MILLISECONDS = 15_000
 WAL_RETRY_SECONDS = 0.02
 MIGRATION_LOCK = 0x66666C6162  # "fflab", PostgreSQL's advisory lock while the schema is upgraded
 
-DATABASE_ERRORS = (
-    OperationalError,
-    InterfaceError,
-    PoolTimeout,
-)  # what an absent or busy database raises
+# what a database raises that is absent or busy
+DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)
 
 
 class DatabaseRefused(Exception):
@@ -196,15 +193,15 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _connected(connection: DBAPIConnection, _record: object) -> None:
         assert isinstance(connection, sqlite3.Connection)  # noqa: S101 - narrows the type
-        connection.isolation_level = None  # transactions are begun below, not by the driver
+        connection.isolation_level = None  # _begun begins transactions, not the driver
         for pragma in (f"busy_timeout={BUSY_MILLISECONDS}", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
         _use_wal(connection)
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Any) -> None:
-        # a transaction that reads first and then writes can fail at once with "database is locked":
-        # take the lock first
+        # a transaction that reads before it writes may fail at once with "database is locked", so
+        # one that will write takes the lock at its beginning
         connection.exec_driver_sql(
             "BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN"
         )

@@ -48,9 +48,7 @@ def settle(store: Store, artifacts: Artifacts) -> None:
             artifacts.root,
             store.database.address,
         )
-        if reason := refusal(
-            store, artifacts
-        ):  # the service of another database was a moment faster
+        if reason := refusal(store, artifacts):  # another database was a moment faster
             raise NotOurs(reason)
 
 

@@ -28,13 +28,12 @@ from service.store.tables import (
 from service.store.transitions import enqueue_deliveries
 
 PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
-PRIORITY_SECONDS = (
-    3600.0  # a level goes before those below that came up to an hour earlier: nothing starves
-)
+# a level goes before lower ones that were queued up to so much earlier, so that nothing starves
+PRIORITY_SECONDS = 3600.0
 LOOKED_UP_AT_ONCE = 500
-CELLS_AT_ONCE = 200  # of a study: the others follow by the reconciler
+CELLS_AT_ONCE = 200  # runs of a study; the reconciler makes the others later
 LIVE_WORKER_SECONDS = 30.0
-# columns of NewJob that a study's runs do not share with it: its webhook tells of the study alone
+# columns of NewJob that the runs of a study do not share with it
 OWN_OF_STUDIES = frozenset({"pinned", "webhook"})
 # columns of NewJob that NewJobRow has as fields of its own
 _TYPED = frozenset({"spec", "priority", "fresh"})
@@ -98,7 +97,7 @@ def draft(new: NewJob, *, cells: int | None = None, cells_made: int | None = Non
     given = {name: getattr(new, name) for name in _PASSED_ON}
     return NewJobRow(
         id=new_job_id(),
-        # what runs, whatever becomes of presets
+        # written out, because presets may change
         **_of_spec(written_out(new.spec, ELSEWHERE)),
         priority=PRIORITIES.index(new.priority),
         fresh=new.fresh,

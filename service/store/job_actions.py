@@ -165,7 +165,7 @@ class JobActions:
             done = self._requeue_all(session, JobRow.id == job_id, own)
             if not done and before not in unchanged:
                 raise NotAllowed(before)
-            if done:  # else it may have succeeded just now
+            if done:  # a job that has succeeded meanwhile keeps its result
                 session.execute(delete(ResultRow).where(ResultRow.job_id == job_id))
             if done and action == "retry" and row.parent_id:
                 self._reopen(session, row.parent_id)

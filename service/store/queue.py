@@ -34,8 +34,8 @@ from service.store.tables import CurveRow, JobRow, ResultRow, now_seconds
 from service.store.transitions import EventDraft, append_events, append_state_event, change
 
 LOST_REASON = "its worker was not heard of until the lease ran out"
-# what may be claimed, beside its state: a study follows its runs, and what waits for an identical
-# job shares its answer
+# jobs that may be claimed when they are queued: not studies, which follow their runs, and not jobs
+# that wait for an identical one, which share its result
 CLAIMABLE = (JobRow.kind != "study", JobRow.waits_for.is_(None))
 _SPEC: TypeAdapter[TrainSpec | CheckSpec] = TypeAdapter(RunSpec)
 
@@ -64,9 +64,7 @@ class Queue:
             .limit(1)
         )
         with self._database.reading() as session:
-            if (
-                session.scalar(first) is None
-            ):  # most looks find nothing: they are not to wait for the write lock
+            if session.scalar(first) is None:  # mostly so: then do not wait for the write lock
                 return None
         with self._database.writing() as session:
             job_id = session.scalar(first.with_for_update(skip_locked=True))
@@ -97,9 +95,7 @@ class Queue:
         if not taken:
             return None
         row = session.get_one(JobRow, job_id)
-        if (
-            row.engine_version != NUMERICS_VERSION
-        ):  # what an engine of other numerics has begun is not gone on with
+        if row.engine_version != NUMERICS_VERSION:  # a run does not mix the figures of two versions
             session.execute(delete(CurveRow).where(CurveRow.job_id == job_id))
             change(session, job_id, engine_version=NUMERICS_VERSION, checkpoint=None, fraction=0.0)
         append_state_event(session, job_id, JobState.running, attempt=row.attempt, worker=worker)

@@ -66,7 +66,7 @@ class Studies:
         made = parent.cells_made or 0
         following = self._following(parent, made)
         with self._database.writing() as session:
-            if not following:  # its runs end, and it fails then
+            if not following:  # it makes no more runs, and fails when those that it has have ended
                 return change(
                     session,
                     study_id,
@@ -121,10 +121,8 @@ class Studies:
             return False
         documents = [(row, summary_of(row, document).model_dump_json()) for row, document in found]
         with self._database.writing() as session:
-            for (
-                row,
-                document,
-            ) in documents:  # not of a run that was queued again meanwhile, nor twice
+            for row, document in documents:
+                # a run may have been queued again, or summarised by another process, meanwhile
                 same = select(JobRow.id).where(JobRow.id == row.id, JobRow.version == row.version)
                 if (
                     session.scalar(same.with_for_update())

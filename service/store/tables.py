@@ -164,8 +164,8 @@ class EventRow(Base):
     at: Mapped[float]
     data: Mapped[Document]
 
-    # without AUTOINCREMENT, SQLite gives the number of a deleted last event again, and whoever
-    # follows the numbers misses it
+    # without AUTOINCREMENT, SQLite reuses the number of a deleted last event, and a reader that
+    # follows the numbers misses the new event
     __table_args__ = (
         UniqueConstraint("job_id", "seq", name="event_once"),
         {"sqlite_autoincrement": True},

@@ -134,10 +134,8 @@ class JobLife(RuleBasedStateMachine):
             return session.scalar(select(JobRow.waits_for).where(JobRow.id == job_id))
 
     @rule()
-    def hear_a_bell(self) -> None:
-        """A message, a duplicate of one, or one for a job that is long gone: the first in the queue
-        is taken, or none.
-        """
+    def claim_next(self) -> None:
+        """Whichever job a message was sent for, a worker claims the first one of the queue."""
         before = self._shown()
         claims: list[Claim | None] = []
         self._do(lambda: claims.append(self.store.queue.claim_next("w", 30.0)), "claim")
@@ -233,13 +231,13 @@ class JobLife(RuleBasedStateMachine):
         self._do(lambda: self.store.queue.expire_leases(MAX_LOSSES), "expire")
 
     @rule(place=PLACES, action=st.sampled_from(["cancel", "pause", "resume", "retry"]))
-    def wish(self, place: int, action: str) -> None:
+    def act(self, place: int, action: str) -> None:
         job_id = self.ids[place % len(self.ids)]
         names = (action, "retry_failed") if action == "retry" else (action,)
         if self._do(lambda: getattr(self.store.actions, action)(job_id), *names):
             again = self._shown()
             assert self._do(lambda: getattr(self.store.actions, action)(job_id), *names), (
-                "a wish that was heard may be repeated"
+                "an action that was done may be repeated"
             )
             assert self._shown() == again
             if action == "cancel":

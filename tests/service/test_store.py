@@ -1,6 +1,4 @@
-"""The store, on SQLite and on PostgreSQL: claims, fences, leases, wishes, idempotency, studies, and
-the schema itself.
-"""
+"""The store, on SQLite and on PostgreSQL: claims, leases, actions, idempotency, studies, schema."""
 
 import inspect
 import re
@@ -219,7 +217,7 @@ def test_a_job_that_keeps_losing_its_worker_fails_and_says_so(either_store: Stor
 @pytest.mark.parametrize(
     ("wish", "state"), [("cancel", JobState.cancelled), ("pause", JobState.paused)]
 )
-def test_a_wish_is_heard_by_the_worker_and_done_when_it_stops(
+def test_a_worker_learns_what_is_wanted_and_it_is_done_when_the_run_stops(
     either_store: Store, wish: str, state: JobState
 ) -> None:
     job_id, attempt = claimed(either_store)
@@ -237,7 +235,9 @@ def test_a_wish_is_heard_by_the_worker_and_done_when_it_stops(
 @pytest.mark.parametrize(
     ("wish", "state"), [("cancel", JobState.cancelled), ("pause", JobState.paused)]
 )
-def test_a_wish_outlives_the_worker(either_store: Store, wish: str, state: JobState) -> None:
+def test_what_is_wanted_outlives_the_worker(
+    either_store: Store, wish: str, state: JobState
+) -> None:
     job_id, _ = claimed(either_store)
     getattr(either_store.actions, wish)(job_id)
     let_lease_run_out(either_store, job_id)
@@ -300,7 +300,7 @@ def test_a_resumed_run_does_not_repeat_rows(either_store: Store) -> None:
     assert [[row["epoch"] for row in event.data["rows"]] for event in told] == [[0, 1], [2]]
 
 
-def test_the_doorbell_is_rung_by_priority_then_age_and_again_when_it_is_old(
+def test_jobs_are_dispatched_by_priority_then_age_and_again_after_a_while(
     either_store: Store,
 ) -> None:
     low, normal, high = (
