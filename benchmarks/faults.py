@@ -38,9 +38,9 @@ NO_LIMIT = 1_000_000  # losses of a worker are what this is about
 
 # What is put into every process of the stack before its own code runs.
 WEAKENED = {
-    "no-reconciler": "from service.background.reconciler import Reconciler\nReconciler._expire = "
-    "lambda self: None\nimport "
-    "service.background.reconciler\nservice.background.reconciler.RING_AGAIN_SECONDS "
+    "no-reconciler": "from service.background.reconciler import Reconciler\n"
+    "Reconciler._expire_leases = lambda self: None\nimport "
+    "service.background.reconciler\nservice.background.reconciler.DISPATCH_AGAIN_SECONDS "
     "= 1e9\n",
     "no-fence": "import service.store.leases as leases\nfrom service.store.tables import JobRow\n"
     "leases.lease_condition = lambda job_id, attempt: (JobRow.id == job_id, JobRow.kind != "
@@ -264,24 +264,24 @@ def audited(store: Store, load: Load) -> tuple[Counter[str], list[str]]:
 
 
 def wrong_events(store: Store, job_id: str) -> list[str]:
-    """Gaps, ends in the wrong place, rows that were told twice."""
-    told = store.events.of(job_id, after=0, limit=1_000_000)
+    """Gaps, ends in the wrong place, rows that were sent twice."""
+    events = store.events.of(job_id, after=0, limit=1_000_000)
     wrong = (
         []
-        if [event.id for event in told] == list(range(1, len(told) + 1))
+        if [event.id for event in events] == list(range(1, len(events) + 1))
         else [f"{job_id}: its events have a gap"]
     )
-    states = [event.data["state"] for event in told if event.type == "state"]
-    ends = [place for place, event in enumerate(told) if event.type == "end"]
+    states = [event.data["state"] for event in events if event.type == "state"]
+    ends = [place for place, event in enumerate(events) if event.type == "end"]
     terminal = sum(state in DONE for state in states)
-    if len(ends) != terminal or (states[-1] in DONE) != (told[-1].type == "end"):
+    if len(ends) != terminal or (states[-1] in DONE) != (events[-1].type == "end"):
         wrong.append(f"{job_id}: {len(ends)} ends for {terminal} terminal states {states}")
     rows = [
         json.dumps({key: value for key, value in row.items() if key in KEYS})
-        for event in told
+        for event in events
         for row in event.data.get("rows", ())
     ]
-    return wrong if len(rows) == len(set(rows)) else [*wrong, f"{job_id}: rows were told twice"]
+    return wrong if len(rows) == len(set(rows)) else [*wrong, f"{job_id}: rows were sent twice"]
 
 
 KEYS = ("seed", "width", "layer", "epoch", "split", "method")

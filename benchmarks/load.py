@@ -1,5 +1,6 @@
-"""A mixed load on a service that is being hurt: clients that submit, change their minds and follow,
-and write down what they were told.
+"""A mixed load on a service that is being hurt.
+
+Its clients submit jobs, change their minds, follow events, and keep a record of the answers.
 """
 
 import contextlib

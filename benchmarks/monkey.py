@@ -1,4 +1,4 @@
-"""Does harm at random to a running stack: kills, freezes, empties, locks, rings twice."""
+"""Does harm at random to a running stack: kills, freezes, empties, locks, repeats messages."""
 
 import contextlib
 import random
@@ -19,7 +19,7 @@ from service.store import Store
 
 
 class Monkey(threading.Thread):
-    """One fault after the other until it is told to stop. `done` counts them."""
+    """Causes one fault after the other until it is stopped. `done` counts them."""
 
     def __init__(
         self, stack: Stack, seed: int, pause: tuple[float, float], faults: list[str]
@@ -41,7 +41,7 @@ class Monkey(threading.Thread):
         while not self._ending.wait(self._chance.uniform(*self.pause)):
             name = self._chance.choice(self.faults)
             with contextlib.suppress(psutil.NoSuchProcess, AssertionError):  # it was dead already
-                DEEDS[name](self)
+                FAULT_ACTIONS[name](self)
                 self.done[name] += 1
 
     def kill(self, name: str) -> None:
@@ -80,7 +80,7 @@ class Monkey(threading.Thread):
         connection.close()
 
     def dispatch(self) -> None:
-        """Ring for some jobs again, three times each."""
+        """Send the messages of some jobs again, three times each."""
         store, dispatcher = Store(self.stack.settings.database), Dispatcher(self.stack.redis_url)
         with contextlib.suppress(BrokerAway):
             jobs = [job.id for job in store.jobs.page(limit=5, children=True).jobs]
@@ -89,7 +89,7 @@ class Monkey(threading.Thread):
         store.close()
 
 
-DEEDS: dict[str, Callable[[Monkey], None]] = {
+FAULT_ACTIONS: dict[str, Callable[[Monkey], None]] = {
     "worker killed": lambda monkey: monkey.kill("worker"),
     "worker tree killed": lambda monkey: signalled(
         monkey.processes.worker_tree(), psutil.Process.kill
@@ -113,6 +113,6 @@ DEEDS: dict[str, Callable[[Monkey], None]] = {
     "Redis emptied": Monkey.flush,
     "Redis frozen": lambda monkey: monkey.freeze([monkey.processes.child("redis")], 1.0, 6.0),
     "database locked": Monkey.lock_database,
-    "bells rung three times": Monkey.dispatch,
+    "messages sent three times": Monkey.dispatch,
 }
-FAULTS = list(DEEDS)
+FAULTS = list(FAULT_ACTIONS)

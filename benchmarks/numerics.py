@@ -13,11 +13,11 @@ import vl_convert
 from torch import Tensor
 
 from ffengine.activations import ACTIVATIONS
-from ffengine.draws import Draws
-from ffengine.limit import infinite_width_theorem1, infinite_width_theorem2
+from ffengine.infinite_width import infinite_width_theorem1, infinite_width_theorem2
 from ffengine.margins import LayerSums, TheoremCheck, observe
 from ffengine.monitor import paired
 from ffengine.network import Network
+from ffengine.random_streams import Draws
 from ffengine.samples import load_samples
 from ffengine.spec import NetworkSpec, TrainSpec
 

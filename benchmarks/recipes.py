@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import ffengine
 from ffengine.arrays import DatasetError
-from ffengine.control import Control
+from ffengine.interrupts import Control
 from ffengine.presets import HINTON, LOEWE, MPEZESHKI, SWISH, TOSATO
 from ffengine.results import AccuracyRow, TrainResult
 from ffengine.spec import TrainSpec

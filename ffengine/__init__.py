@@ -8,8 +8,9 @@ imported without.
 import importlib
 from typing import TYPE_CHECKING
 
+from ffengine import _old_names
 from ffengine.arrays import DatasetError
-from ffengine.control import Diverged, Interrupted
+from ffengine.interrupts import Diverged, Interrupted
 from ffengine.results import CheckResult, TrainResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.version import ENGINE_VERSION, NUMERICS_VERSION
@@ -17,7 +18,7 @@ from ffengine.version import ENGINE_VERSION, NUMERICS_VERSION
 if TYPE_CHECKING:
     from ffengine.checking import check
     from ffengine.checkpoint import Checkpoint
-    from ffengine.limit import infinite_width_theorem1, infinite_width_theorem2
+    from ffengine.infinite_width import infinite_width_theorem1, infinite_width_theorem2
     from ffengine.margins import TheoremCheck, check_direction, theorem1, theorem2
     from ffengine.sparsity import DeadSamplesWarning, dead_samples, hoyer_sparsity
     from ffengine.training import train
@@ -34,8 +35,8 @@ _LAZY = {
     "export_weights": "weights",
     "hoyer_sparsity": "sparsity",
     "import_weights": "weights",
-    "infinite_width_theorem1": "limit",
-    "infinite_width_theorem2": "limit",
+    "infinite_width_theorem1": "infinite_width",
+    "infinite_width_theorem2": "infinite_width",
     "theorem1": "margins",
     "theorem2": "margins",
     "train": "training",
@@ -70,7 +71,12 @@ __all__ = [
 ]
 
 
+_old_names.install(__name__)
+
+
 def __getattr__(name: str) -> object:
+    if name in _old_names.OLD_NAMES:
+        return importlib.import_module(f"ffengine.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'ffengine' has no attribute {name!r}")
     return getattr(importlib.import_module(f"ffengine.{_LAZY[name]}"), name)

@@ -14,23 +14,48 @@ class Activation(ABC):
     """An elementwise nonlinearity sigma; h = sigma(z)."""
 
     name: ClassVar[str]
-    slope_where_active_is_one: ClassVar[bool] = (
-        False  # sigma'(z) = 1 wherever h != 0: then h sigma'(z) = h
-    )
-    slope_below_zero: ClassVar[float | None] = (
-        None  # a of max(z, 0) + a min(z, 0), where sigma is that: scale-free
-    )
+    # True where sigma'(z) = 1 wherever h != 0, so that h sigma'(z) = h
+    slope_where_active_is_one: ClassVar[bool] = False
+    # a, where sigma(z) = max(z, 0) + a min(z, 0); None for any other sigma
+    slope_below_zero: ClassVar[float | None] = None
 
     @abstractmethod
     def value(self, z: Tensor) -> Tensor:
-        """sigma(z), elementwise."""
+        """Compute sigma(z).
+
+        **Arguments:**
+
+        - `z`: of any shape; it is not changed.
+
+        **Returns:**
+
+        h, in the shape and type of z.
+        """
 
     @abstractmethod
     def slope(self, z: Tensor) -> Tensor:
-        """sigma'(z), elementwise, in the type of z; 0 at a kink, as the mask [h > 0] has it."""
+        """Compute sigma'(z); at a kink the slope is 0, as in the mask [h > 0].
+
+        **Arguments:**
+
+        - `z`: of any shape.
+
+        **Returns:**
+
+        The slope, in the shape and type of z.
+        """
 
     def value_(self, z: Tensor) -> Tensor:
-        """sigma(z) in the memory of z."""
+        """Compute sigma(z) in the memory of z.
+
+        **Arguments:**
+
+        - `z`: of any shape; it is overwritten.
+
+        **Returns:**
+
+        h, in that memory.
+        """
         return z.copy_(self.value(z))
 
 
@@ -159,6 +184,7 @@ class Identity(Activation):
 
 
 def _normal_cdf(z: Tensor) -> Tensor:
+    """Return the normal distribution function of z."""
     return (-z / math.sqrt(2)).erfc() / 2
 
 

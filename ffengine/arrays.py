@@ -1,4 +1,4 @@
-"""Arrays of a data set, and whence they come. numpy here; the engine makes tensors of them."""
+"""The arrays of a data set, and where they come from. The engine makes tensors of them."""
 
 import hashlib
 from typing import NamedTuple
@@ -11,12 +11,16 @@ Labels = npt.NDArray[np.int64]
 
 
 class DatasetError(Exception):
-    """A data set could not be found, fetched, read or verified."""
+    """A data set cannot be found, fetched, read or verified."""
 
 
 class Arrays(NamedTuple):
-    """Both partitions: images (N, channels, height, width), bytes or float32, and labels (N,)
-    int64.
+    """Both partitions of a data set.
+
+    **Attributes:**
+
+    - `x_train`, `x_test`: images (N, channels, height, width), uint8 or float32.
+    - `y_train`, `y_test`: labels (N,) int64.
     """
 
     x_train: Images
@@ -26,21 +30,42 @@ class Arrays(NamedTuple):
 
 
 class FromTorchvision(NamedTuple):
-    """A download by a class of torchvision.datasets, which knows the addresses and checksums."""
+    """A download by a class of torchvision.datasets, which knows addresses and checksums.
+
+    **Attributes:**
+
+    - `name`: the name of the class.
+    - `options`: its arguments beside root and download; one call for each entry.
+    """
 
     name: str
-    options: tuple[dict[str, str], ...] = ({},)  # one call each, beside root and download
+    options: tuple[dict[str, str], ...] = ({},)  # arguments of each call
 
 
 class Archive(NamedTuple):
-    """A download of one archive, unpacked once its checksum is right."""
+    """A download of one archive, which is unpacked once its checksum is right.
+
+    **Attributes:**
+
+    - `url`: the address.
+    - `md5`: the checksum in hexadecimal.
+    """
 
     url: str
     md5: str
 
 
 def digest_of(arrays: Arrays) -> str:
-    """sha256 over name, type, shape and bytes of each array."""
+    """Return the sha256 over name, type, shape and bytes of each array, in hexadecimal.
+
+    **Arguments:**
+
+    - `arrays`: a data set.
+
+    **Returns:**
+
+    64 hexadecimal digits.
+    """
     digest = hashlib.sha256()
     for name, array in arrays._asdict().items():
         digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
@@ -49,7 +74,16 @@ def digest_of(arrays: Arrays) -> str:
 
 
 def read_only(arrays: Arrays) -> Arrays:
-    """The same arrays, which their callers share, safe from writes."""
+    """Make the arrays read-only, because their callers share them.
+
+    **Arguments:**
+
+    - `arrays`: a data set.
+
+    **Returns:**
+
+    The same arrays.
+    """
     for array in arrays:
         array.setflags(write=False)
     return arrays

@@ -1,8 +1,9 @@
-"""Backpropagation through the same stack, for comparison: by autograd, with the job's own
-optimiser, batches and epochs.
+"""Backpropagation through the same stack, for comparison, by autograd.
 
-Legend: R replicas, B samples, C classes. Learning rates are the job's too: they suit FF layers, not
-necessarily these.
+Optimiser, batches and epochs are the job's own. So are the learning rates: they suit
+Forward-Forward layers, not necessarily these.
+
+Legend: R replicas, B samples, C classes.
 """
 
 from collections.abc import Callable
@@ -10,11 +11,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ffengine.draws import Draws
-from ffengine.evaluation import chunks, named
-from ffengine.learning import take_step
+from ffengine.evaluation import chunks, named_partitions
+from ffengine.layer_updates import take_step
 from ffengine.monitor import paired
-from ffengine.network import GoodnessJudge, Network, normalized
+from ffengine.network import Network, SummedGoodness, normalized
+from ffengine.random_streams import Draws
 from ffengine.results import BaselineRow, Partition
 from ffengine.samples import Partitions, Samples
 from ffengine.sparsity import sparsity_and_dead
@@ -22,10 +23,25 @@ from ffengine.spec import Baseline, TrainSpec
 
 
 def baseline(
-    name: Baseline, spec: TrainSpec, partitions: Partitions, draws: Draws, go_on: Callable[[], None]
+    name: Baseline,
+    spec: TrainSpec,
+    partitions: Partitions,
+    draws: Draws,
+    on_batch: Callable[[], None],
 ) -> list[BaselineRow]:
-    """Train the baseline and describe it on validation and test samples; `go_on` is called after
-    every batch and may raise.
+    """Train a baseline and measure it on validation and test samples.
+
+    **Arguments:**
+
+    - `name`: which baseline.
+    - `spec`: the training run that it is compared with.
+    - `partitions`: the samples.
+    - `draws`: the randomness of the run.
+    - `on_batch`: is called after every batch; it may raise to stop.
+
+    **Returns:**
+
+    One row for each held-out partition, seed and layer.
     """
     model = (CrossEntropy if name == "cross_entropy" else FFObjective)(
         spec, partitions.train, draws
@@ -34,17 +50,25 @@ def baseline(
         order = draws.at(f"order-{name}", epoch).permutation(len(partitions.train))
         for batch, index in enumerate(order.split(spec.batch_size, dim=1)):
             model.learn(index, epoch, batch)
-            go_on()
+            on_batch()
     return [
         row
-        for partition, samples in named(partitions)
+        for partition, samples in named_partitions(partitions)
         if partition != "train"
         for row in model.rows(name, partition, samples)
     ]
 
 
 class BackpropStack:
-    """A stack whose layers all learn from one loss."""
+    """A stack whose layers all learn from one loss.
+
+    **Arguments:**
+
+    - `spec`: the training run that it is compared with.
+    - `train`: the training partition.
+    - `draws`: the randomness of the run.
+    - `inputs`: m of the first layer, without the bias input.
+    """
 
     def __init__(self, spec: TrainSpec, train: Samples, draws: Draws, inputs: int) -> None:
         self.spec, self.train, self.draws = spec, train, draws
@@ -53,19 +77,58 @@ class BackpropStack:
         self.states = [spec.optimizer.new_state(weight) for weight in self.parameters]
 
     def loss(self, index: Tensor, epoch: int, batch: int) -> Tensor:
-        """Summed over replicas, whose weights it leaves independent."""
+        """Compute the loss of a batch, summed over replicas.
+
+        The sum leaves the weights of the replicas independent of each other.
+
+        **Arguments:**
+
+        - `index`: (R, B) int64, positions in the training partition.
+        - `epoch`: the epoch, from 1.
+        - `batch`: the batch, from 0.
+
+        **Returns:**
+
+        The loss, a scalar with a gradient.
+        """
         raise NotImplementedError
 
     def inputs(self, samples: Samples) -> Tensor:
-        """What the first layer sees of samples (N, m)."""
+        """Return what the first layer receives of samples.
+
+        **Arguments:**
+
+        - `samples`: a partition of N samples.
+
+        **Returns:**
+
+        (N, m).
+        """
         raise NotImplementedError
 
     def predicted(self, samples: Samples, rows: slice) -> Tensor | None:
-        """Labels (R, B); None where samples carry none to tell them by."""
+        """Predict the labels of some samples.
+
+        **Arguments:**
+
+        - `samples`: a partition.
+        - `rows`: which of its samples.
+
+        **Returns:**
+
+        (R, B) int64; None where samples carry no label.
+        """
         raise NotImplementedError
 
     def learn(self, index: Tensor, epoch: int, batch: int) -> None:
-        """One step of all layers on the samples of `index` (R, B)."""
+        """Take one step in all layers.
+
+        **Arguments:**
+
+        - `index`: (R, B) int64, positions in the training partition.
+        - `epoch`: the epoch, from 1.
+        - `batch`: the batch, from 0.
+        """
         with torch.enable_grad():
             for weight in self.parameters:
                 weight.requires_grad_()
@@ -76,7 +139,18 @@ class BackpropStack:
             take_step(self.spec.optimizer, weight, -gradient, state, eta)
 
     def rows(self, name: Baseline, partition: Partition, samples: Samples) -> list[BaselineRow]:
-        """One row for each seed and layer."""
+        """Measure the stack on a partition.
+
+        **Arguments:**
+
+        - `name`: the name of the baseline.
+        - `partition`: the name of the partition.
+        - `samples`: its samples.
+
+        **Returns:**
+
+        One row for each seed and layer.
+        """
         replicas, widths = len(self.spec.seeds), self.spec.network.widths
         active = [
             torch.zeros(replicas, width, dtype=torch.bool, device=samples.labels.device)
@@ -115,7 +189,7 @@ class BackpropStack:
 
 
 class CrossEntropy(BackpropStack):
-    """The stack with a linear readout of its last layer, on the images alone."""
+    """The stack with a linear readout of its last layer, trained on images without labels."""
 
     def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
         super().__init__(spec, train, draws, spec.dataset.inputs(labelled=False))
@@ -138,13 +212,15 @@ class CrossEntropy(BackpropStack):
         return self._logits(samples.plain[rows].expand(len(self.spec.seeds), -1, -1)).argmax(-1)
 
     def _logits(self, x: Tensor) -> Tensor:
+        """Return the logits (R, B, C) of samples (R, B, m)."""
         h = normalized(self.network.activations(x)[-1], self.spec.network.normalize)
         return torch.bmm(h, self.readout.mT)
 
 
 class FFObjective(BackpropStack):
-    """The stack on the job's own positives and negatives, the objective summed over layers and
-    differentiated through all of them.
+    """The stack on the job's positives and negatives, with the objective summed over layers.
+
+    The sum is differentiated through all layers.
     """
 
     def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
@@ -154,14 +230,14 @@ class FFObjective(BackpropStack):
     def loss(self, index: Tensor, epoch: int, batch: int) -> Tensor:
         objective, positives = self.spec.objective, index.shape[1]
         with torch.no_grad():
-            judge = GoodnessJudge(self.network, objective.goodness, self.layers)
+            network_goodness = SummedGoodness(self.network, objective.goodness, self.layers)
             x = paired(
                 self.spec,
                 self.train,
                 index,
                 self.draws,
                 ("negatives-ff_objective", epoch, batch),
-                judge,
+                network_goodness,
             )
         total = torch.zeros((), device=x.device)
         for h in self.network.activations(x):

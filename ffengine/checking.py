@@ -1,4 +1,4 @@
-"""A CheckSpec, cell by cell: one seed, one width, one method, over batches of samples.
+"""A theorem check, cell by cell: one seed, one width, one method, over batches of samples.
 
 Legend: N samples, m inputs, n width.
 """
@@ -12,17 +12,17 @@ from torch import Tensor
 
 from ffengine.activations import ACTIVATIONS, Activation
 from ffengine.checkpoint import Checkpoint
-from ffengine.control import Control, Interrupted
 from ffengine.diagnostics import of_check
-from ffengine.draws import Draws
 from ffengine.geometry import angle_rows
-from ffengine.limit import infinite_width_theorem1, infinite_width_theorem2
+from ffengine.infinite_width import infinite_width_theorem1, infinite_width_theorem2
+from ffengine.interrupts import Control, Interrupted
+from ffengine.margin_files import CellMargins, MarginFileWriter
 from ffengine.margins import LayerSums, TheoremCheck, observe
 from ffengine.negatives import Positives
-from ffengine.network import GoodnessJudge, Network
+from ffengine.network import Network, SummedGoodness
 from ffengine.objectives import SumSquares
-from ffengine.persample import CellMargins, MarginFileWriter
 from ffengine.provenance import Stopwatch, provenance
+from ffengine.random_streams import Draws
 from ffengine.results import AngleRow, CheckCell, CheckResult, Split
 from ffengine.samples import load_samples
 from ffengine.spec import CheckSpec, NetworkSpec, TrainedWeights, TrainSpec
@@ -30,8 +30,15 @@ from ffengine.theorems import THEOREMS
 
 
 class CellsReport(NamedTuple):
-    """Cells of one seed and width that have just been finished, with the margins of their samples,
-    and all cells so far.
+    """What `on_cells` of `check` is given when the cells of one seed and width are finished.
+
+    **Attributes:**
+
+    - `cells`: the new cells.
+    - `margins`: the margins of their samples, in the same order.
+    - `done`: all cells so far; `check` resumes from them.
+    - `fraction`: how much of the check is done, in [0, 1].
+    - `message`: one line that says which seed and width were finished.
     """
 
     cells: tuple[CheckCell, ...]
@@ -42,8 +49,12 @@ class CellsReport(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Samples that are judged together: which (N,) of the training partition, and the groups (N, m)
-    made of them.
+    """Samples that are checked together.
+
+    **Attributes:**
+
+    - `chosen`: (N,) int64, positions in the training partition.
+    - `groups`: the samples (N, m) of each split.
     """
 
     chosen: Tensor
@@ -51,7 +62,14 @@ class Batch(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One layer of one seed, with what lies below, and where it comes from."""
+    """One layer of one seed, with the layers below it.
+
+    **Attributes:**
+
+    - `network`: a network of one replica that ends with the layer or goes beyond it.
+    - `number`: the layer's place in the network, from 0.
+    - `epoch`: the epoch of its weights; 0 is the initialisation.
+    """
 
     network: Network
     number: int
@@ -59,13 +77,13 @@ class Layer(NamedTuple):
 
     @property
     def weight(self) -> Tensor:
-        """(n, m)."""
+        """W (n, m) float32."""
         return self.network.weights[self.number][0]
 
     @property
-    def judge(self) -> GoodnessJudge:
-        """The layer as strategies of negatives ask it, by the theorems' goodness."""
-        return GoodnessJudge(self.network, SumSquares(), (self.number,))
+    def network_goodness(self) -> SummedGoodness:
+        """The goodness of the layer, for strategies that ask the network: the sum of squares."""
+        return SummedGoodness(self.network, SumSquares(), (self.number,))
 
 
 def check(
@@ -77,15 +95,33 @@ def check(
     trained: Checkpoint | None = None,
     trained_spec: TrainSpec | None = None,
 ) -> CheckResult:
-    """For which share of the samples the theorem's condition holds, for each width, seed, split and
-    method.
+    """Check a theorem: for which share of the samples does its condition hold?
 
-    At the weights of a training job, `trained` is that job's checkpoint at the epoch and
-    `trained_spec` its spec. `on_cells` is told of finished cells; where it answers "stop",
-    Interrupted is raised; `resume` takes the cells done.
+    There is one cell for each seed, width, split and method.
 
-    Raises ValueError where the weights do not fit the spec, and DatasetError where the data cannot
-    be had.
+    **Arguments:**
+
+    - `spec`: which theorem, at which weights, on which samples.
+    - `device`: a name that torch knows, such as "cpu" or "cuda".
+    - `on_cells`: is called when the cells of one seed and width are finished; "stop" interrupts the
+      check.
+    - `resume`: the cells that an interrupted check of the same spec has finished.
+    - `trained`: where `spec.at` names a training job, its checkpoint at that epoch.
+    - `trained_spec`: the spec of that job.
+
+    **Returns:**
+
+    The cells with their ratios, the angles between samples, findings and provenance.
+
+    **Raises:**
+
+    - `Interrupted`: `on_cells` returned "stop".
+    - `DatasetError`: the data set cannot be found, fetched or read.
+    - `ValueError`: the weights are missing or do not fit the spec.
+
+    **Source:**
+
+    arXiv 2311.05667, theorems 1 and 2; docs/theory.md, "The exact condition" and "Infinite width".
     """
     stopwatch = Stopwatch()
     run = CheckRun(spec, torch.device(device), stopwatch, trained, trained_spec)
@@ -120,7 +156,19 @@ def check(
 
 
 class CheckRun:
-    """The samples and layers of a check."""
+    """The samples and layers of a check.
+
+    **Arguments:**
+
+    - `spec`: the check.
+    - `device`: where samples and weights lie.
+    - `stopwatch`: counts the seconds of each phase.
+    - `trained`, `trained_spec`: as for `check`.
+
+    **Raises:**
+
+    - `ValueError`: the weights are missing or do not fit the spec.
+    """
 
     def __init__(
         self,
@@ -140,8 +188,16 @@ class CheckRun:
         self.dtype = torch.float64 if spec.precision == "float64" else torch.float32
 
     def cells(self, seed: int, width: int) -> list[tuple[CheckCell, CellMargins]]:
-        """All cells of one seed and width, each split by each method, with the margins of their
-        samples.
+        """Check one seed and width: each split by each method.
+
+        **Arguments:**
+
+        - `seed`: one of the spec's seeds.
+        - `width`: one of `widths`.
+
+        **Returns:**
+
+        Each cell with the margins of its samples.
         """
         layer = self._layer(seed, width)
         tallies: defaultdict[tuple[Split, str], CellTally] = defaultdict(
@@ -151,17 +207,17 @@ class CheckRun:
             inputs = [self._input(layer, x) for x in groups]
             exact = self._exact(layer, inputs) if "exact" in self.spec.methods else None
             limit = (
-                _limit(inputs, self.activation.name)
+                _infinite_width(inputs, self.activation.name)
                 if "infinite_width" in self.spec.methods
                 else None
             )
-            for place, split in enumerate(self._splits):
-                verdict = exact[place].check() if exact else None
+            for group, split in enumerate(self._splits):
+                verdict = exact[group].check() if exact else None
                 if exact and verdict:
-                    tallies[split, "exact"].add_exact(chosen, inputs[place], verdict, exact[place])
+                    tallies[split, "exact"].add_exact(chosen, inputs[group], verdict, exact[group])
                 if limit:
                     tallies[split, "infinite_width"].add_limit(
-                        chosen, inputs[place], limit[place], verdict
+                        chosen, inputs[group], limit[group], verdict
                     )
         return [
             self._cell(tally, seed, layer, split, method)
@@ -169,8 +225,9 @@ class CheckRun:
         ]
 
     def geometry(self) -> tuple[AngleRow, ...]:
-        """Angles between the samples of the first batch of the first seed, as the narrowest layer
-        sees them.
+        """Return the angles between the samples of the first seed's first batch.
+
+        They are those of the inputs of the narrowest layer.
         """
         seed = self.spec.seeds[0]
         layer = self._layer(seed, min(self.widths))
@@ -183,12 +240,13 @@ class CheckRun:
 
     @property
     def _splits(self) -> tuple[Split, ...]:
+        """The splits that are checked; theorem 1 lowers the goodness of every sample."""
         return (
             ("positive", "negative") if self.theorem.needs_negatives else ("negative",)
         )  # theorem 1 lowers every sample's goodness
 
     def _batches(self, seed: int, layer: "Layer") -> Iterator[Batch]:
-        """Each batch: positives and negatives, or for theorem 1 the images alone."""
+        """Yield each batch: positives and negatives, or for theorem 1 the images alone."""
         draws = Draws((seed,), self.device)
         chosen = draws.at("samples").permutation(len(self.train))[:, : self.spec.checked]
         for number, index in enumerate(
@@ -200,20 +258,29 @@ class CheckRun:
             negatives = self.spec.negatives
             positive = negatives.positive(self.train.positives(labelled=negatives.labelled)[index])
             negative = negatives(
-                Positives(positive, index, self.train, draws.at("negatives", number), layer.judge)
+                Positives(
+                    positive,
+                    index,
+                    self.train,
+                    draws.at("negatives", number),
+                    layer.network_goodness,
+                )
             )
             yield Batch(index[0], [positive[0], negative[0]])
 
     def _exact(self, layer: Layer, inputs: list[Tensor]) -> list[LayerSums]:
+        """Return the sums of each split at the layer's weights."""
         signs = [self.theorem.positive_sign, self.theorem.negative_sign][-len(inputs) :]
         return observe(
             layer.weight.to(self.dtype), inputs, signs, self.activation, step=self.spec.step
         )
 
     def _input(self, layer: Layer, x: Tensor) -> Tensor:
+        """Return what the layer receives of samples (N, m), in the type of the check."""
         return layer.network.layer_input(layer.number, x.unsqueeze(0))[0].to(self.dtype)
 
     def _layer(self, seed: int, width: int) -> Layer:
+        """Return the layer of a seed and width: at initialisation, or as it was trained."""
         at = self.spec.at
         if not isinstance(at, TrainedWeights) or self.trained is None or self.trained_spec is None:
             of_layer = NetworkSpec(widths=(width,), activation=self.spec.activation)
@@ -228,16 +295,19 @@ class CheckRun:
 
     @property
     def _inputs(self) -> int:
+        """m of the first layer."""
         return self.spec.dataset.inputs(
             labelled=self.theorem.needs_negatives and self.spec.negatives.labelled
         )
 
     def _activation(self) -> Activation:
+        """Return the activation of the layers."""
         return ACTIVATIONS[
             self.trained_spec.network.activation if self.trained_spec else self.spec.activation
         ]
 
     def _widths(self) -> tuple[int, ...]:
+        """Return the widths that are checked; raise ValueError where the weights do not fit."""
         at, trained_spec = self.spec.at, self.trained_spec
         if not isinstance(at, TrainedWeights):
             return self.spec.widths
@@ -251,53 +321,74 @@ class CheckRun:
     def _cell(
         self, tally: "CellTally", seed: int, layer: Layer, split: Split, method: str
     ) -> tuple[CheckCell, CellMargins]:
+        """Return the row of a tally, and the margins of its samples."""
         batch = min(self.spec.batch_size or self.spec.checked, self.spec.checked)
         cell = tally.cell(
             self.spec, seed=seed, layer=layer, split=split, method=method, batch_size=batch
         )
-        return cell, tally.sheet.of(cell)
+        return cell, tally.margins.of(cell)
 
 
-def _limit(inputs: list[Tensor], activation: str) -> list[TheoremCheck]:
+def _infinite_width(inputs: list[Tensor], activation: str) -> list[TheoremCheck]:
+    """Return the verdict on each split in the limit of infinite width."""
     if len(inputs) == 1:
         return [infinite_width_theorem1(inputs[0], activation=activation)]
     return list(infinite_width_theorem2(*inputs, activation=activation))
 
 
 class CellTally:
-    """Counts over the batches of one cell, and what was found for each of its samples."""
+    """Counts over the batches of one cell, and the margins of its samples.
+
+    **Arguments:**
+
+    - `width`: n.
+    - `samples`: how many samples the cell will have.
+    """
 
     def __init__(self, width: int, samples: int) -> None:
         self.width = width
-        self.sheet = MarginFileWriter(samples)
+        self.margins = MarginFileWriter(samples)
         self.samples = self.live = self.satisfied = self.undecided = self.batches = 0
         self.rose = self.agree = self.compared = 0
         self.flipped = self.near_zero = self.eta = self.input_norm = 0.0
 
-    def add_exact(self, chosen: Tensor, x: Tensor, verdict: TheoremCheck, seen: LayerSums) -> None:
-        """Count a batch (N, m) of the samples `chosen` (N,) by its exact margins and the effect of
-        the trial step.
+    def add_exact(self, chosen: Tensor, x: Tensor, verdict: TheoremCheck, sums: LayerSums) -> None:
+        """Count a batch by its exact margins and by the effect of the trial step.
+
+        **Arguments:**
+
+        - `chosen`: (N,) int64, positions in the training partition.
+        - `x`: (N, m), what the layer receives.
+        - `verdict`: the exact verdict.
+        - `sums`: the sums that it comes from, with a trial step.
         """
         self._add(chosen, x, verdict)
-        rose = (seen.change > 0) & ~verdict.dead
+        rose = (sums.change > 0) & ~verdict.dead
         self.rose += int(rose.sum())
         self._compare(verdict, rose, ~verdict.undecided)
-        self.flipped += float(seen.flipped.sum())
-        self.near_zero += float(seen.near_zero.sum())
-        self.eta += seen.eta
+        self.flipped += float(sums.flipped.sum())
+        self.near_zero += float(sums.near_zero.sum())
+        self.eta += sums.eta
 
     def add_limit(
         self, chosen: Tensor, x: Tensor, verdict: TheoremCheck, exact: TheoremCheck | None
     ) -> None:
-        """Count a batch by its margins at infinite width, beside the exact verdict where there is
-        one.
+        """Count a batch by its margins at infinite width.
+
+        **Arguments:**
+
+        - `chosen`: (N,) int64, positions in the training partition.
+        - `x`: (N, m), what the layer receives.
+        - `verdict`: the verdict at infinite width.
+        - `exact`: the exact verdict, with which it is compared; None where there is none.
         """
         self._add(chosen, x, verdict)
         if exact is not None:
             self._compare(verdict, exact.satisfied, ~(verdict.undecided | exact.undecided))
 
     def _add(self, chosen: Tensor, x: Tensor, verdict: TheoremCheck) -> None:
-        self.sheet.add(
+        """Count a batch, and keep the verdict on each sample."""
+        self.margins.add(
             sample=chosen.cpu().numpy(),
             margin=verdict.margin.cpu().numpy(),
             satisfied=verdict.satisfied.cpu().numpy(),
@@ -312,6 +403,7 @@ class CellTally:
         self.input_norm += float(torch.linalg.vector_norm(x.double(), dim=-1).sum())
 
     def _compare(self, verdict: TheoremCheck, other: Tensor, decided: Tensor) -> None:
+        """Count the decided samples whose verdict agrees with another."""
         decided = decided & ~verdict.dead
         self.compared += int(decided.sum())
         self.agree += int(((verdict.satisfied == other) & decided).sum())
@@ -326,7 +418,17 @@ class CellTally:
         method: str,
         batch_size: int,
     ) -> CheckCell:
-        """The row of these counts."""
+        """Return the row of these counts.
+
+        **Arguments:**
+
+        - `spec`: the check.
+        - `seed`, `layer`, `split`, `method`, `batch_size`: what identifies the cell.
+
+        **Returns:**
+
+        The row; figures of the trial step are null for the infinite width.
+        """
         exact = method == "exact"
         return CheckCell(
             theorem=spec.theorem,
@@ -351,4 +453,5 @@ class CellTally:
         )
 
     def _share(self, count: int) -> float | None:
+        """Return a count over the live samples; None where there are none."""
         return count / self.live if self.live else None

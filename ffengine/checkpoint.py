@@ -1,8 +1,7 @@
-"""Where a training run stands: weights, what the optimiser remembers, rows and position, as
-safetensors bytes.
+"""The state of a training run as safetensors bytes: weights, optimiser states, rows and position.
 
-Nothing else is needed to go on: all randomness is addressed (see draws), so there is no generator
-state to keep.
+Nothing else is needed to resume: all randomness is addressed (see random_streams), so there is no
+generator state to keep.
 """
 
 import json
@@ -27,8 +26,13 @@ _ROWS: TypeAdapter[tuple[EpochRow, ...]] = TypeAdapter(tuple[EpochRow, ...])
 
 @dataclass(frozen=True)
 class Position:
-    """The next thing to do: epoch 0 is the measurement before the first step of a stage; `batch`
-    batches of `epoch` are done.
+    """The next thing that a training run does.
+
+    **Attributes:**
+
+    - `stage`: the stage, from 0; the number of stages after the last.
+    - `epoch`: the epoch; 0 is the measurement before the first step of the stage.
+    - `batch`: how many batches of the epoch are done.
     """
 
     stage: int = 0
@@ -36,12 +40,36 @@ class Position:
     batch: int = 0
 
 
+def fraction_done(spec: TrainSpec, position: Position) -> float:
+    """Return how much of a training run is done at a position, in [0, 1].
+
+    Epochs of all stages count alike, and batches count within their epoch.
+
+    **Arguments:**
+
+    - `spec`: the spec of the run.
+    - `position`: where it stands.
+
+    **Returns:**
+
+    The share of all batches of the run that are done.
+    """
+    batches = -(-spec.dataset.train_count // spec.batch_size)
+    epochs = position.stage * spec.epochs + max(0, position.epoch - 1) + position.batch / batches
+    return min(1.0, epochs / (len(spec.stages) * spec.epochs))
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The state of a training run between two batches.
 
-    weights: one (R, n, m) a layer; states: what the optimiser remembers of each layer; rows: all
-    that were measured.
+    **Attributes:**
+
+    - `spec_digest`: the digest of the run's spec.
+    - `position`: what the run does next.
+    - `weights`: (R, n, m) float32 of each layer; m counts the bias input where there is one.
+    - `states`: the optimiser's tensors of each layer, by name.
+    - `rows`: all rows measured so far.
     """
 
     spec_digest: str
@@ -51,7 +79,10 @@ class Checkpoint:
     rows: tuple[EpochRow, ...]
 
     def to_bytes(self) -> bytes:
-        """A safetensors file: the weights by layer, the rest as JSON in a byte tensor."""
+        """Return the checkpoint as a safetensors file.
+
+        The weights are tensors by layer; the rest is JSON in a byte tensor.
+        """
         state = {
             "format": FORMAT,
             "spec_digest": self.spec_digest,
@@ -73,9 +104,19 @@ class Checkpoint:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Checkpoint":
-        """The checkpoint of such a file.
+        """Read a checkpoint from the bytes of such a file.
 
-        Raises ValueError where it is damaged or of another format.
+        **Arguments:**
+
+        - `data`: what `to_bytes` returned.
+
+        **Returns:**
+
+        The checkpoint, its tensors on the CPU.
+
+        **Raises:**
+
+        - `ValueError`: the file is damaged or of another format.
         """
         try:
             tensors = safetensors.torch.load(data)
@@ -98,7 +139,16 @@ class Checkpoint:
 
     @classmethod
     def of_weights(cls, weights: Weights) -> "Checkpoint":
-        """Imported weights as the checkpoint of a finished run, which a check takes."""
+        """Return imported weights as the checkpoint of a finished run, which `check` accepts.
+
+        **Arguments:**
+
+        - `weights`: what `import_weights` returned.
+
+        **Returns:**
+
+        A checkpoint after the last stage, without optimiser states and rows.
+        """
         layers = tuple(torch.from_numpy(np.array(layer)) for layer in weights.layers)
         return cls(
             digest(weights.spec),
@@ -109,17 +159,27 @@ class Checkpoint:
         )
 
     def weights_of(self, spec: TrainSpec, epoch: int) -> Weights:
-        """What an export takes; `epoch` is the one at whose end the checkpoint was made."""
+        """Return the weights with their spec, as `export_weights` takes them.
+
+        **Arguments:**
+
+        - `spec`: the spec of the run.
+        - `epoch`: the epoch at whose end the checkpoint was made.
+
+        **Returns:**
+
+        The weights as numpy arrays.
+        """
         return Weights(spec, epoch, tuple(weight.cpu().numpy() for weight in self.weights))
 
     @property
     def layer(self) -> int:
-        """The stage that the run was in: with greedy layers, the layer that was learning."""
+        """The stage of the run, from 0; with greedy layers it is the layer that learns."""
         return self.position.stage
 
     @property
     def epoch(self) -> int:
-        """The epoch that comes next or was under way."""
+        """The epoch that is under way or comes next."""
         return self.position.epoch
 
     @property
@@ -135,7 +195,20 @@ def snapshot(
     states: Sequence[State],
     rows: Sequence[EpochRow],
 ) -> Checkpoint:
-    """A checkpoint whose tensors no later step changes."""
+    """Copy the state of a run into a checkpoint that no later step changes.
+
+    **Arguments:**
+
+    - `spec_digest`: the digest of the run's spec.
+    - `position`: what the run does next.
+    - `weights`: (R, n, m) of each layer.
+    - `states`: the optimiser's tensors of each layer.
+    - `rows`: all rows measured so far.
+
+    **Returns:**
+
+    The checkpoint.
+    """
     remembered = tuple({name: value.clone() for name, value in state.items()} for state in states)
     return Checkpoint(
         spec_digest, position, tuple(weight.clone() for weight in weights), remembered, tuple(rows)

@@ -1,6 +1,4 @@
-"""What a spec costs: floating-point operations, peak memory, seconds per kind of device, and which
-limits it passes.
-"""
+"""What a spec costs: floating-point operations, peak memory, seconds by kind of device."""
 
 import itertools
 from typing import NamedTuple
@@ -10,8 +8,7 @@ from pydantic import BaseModel, Field
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import expand
 
-# Sustained float32 rates of the products, operations a second. Coarse on purpose: an order of
-# magnitude for planning.
+# Sustained rates of float32 products, operations per second: an order of magnitude for planning.
 DEVICE_FLOPS: dict[str, float] = {"cpu": 5e10, "cuda": 1e13}
 RUN_OVERHEAD_SECONDS = 1.0
 BYTES = 4  # float32
@@ -35,16 +32,33 @@ class Estimate(BaseModel):
 
 
 class Cost(NamedTuple):
-    """Operations and peak memory of one run."""
+    """The cost of one run.
+
+    **Attributes:**
+
+    - `flops`: floating-point operations.
+    - `memory_bytes`: bytes at the peak.
+    """
 
     flops: float
     memory_bytes: int
 
 
 def estimate(spec: TrainSpec | CheckSpec | StudySpec, limits: Limits | None = None) -> Estimate:
-    """What running `spec` costs; `problems` names each limit that it passes.
+    """Estimate what running a spec costs.
 
-    GridError for a study that cannot be expanded.
+    **Arguments:**
+
+    - `spec`: a run or a study.
+    - `limits`: the largest run that is accepted; None takes the defaults.
+
+    **Returns:**
+
+    The cost; `problems` names each limit that a run exceeds.
+
+    **Raises:**
+
+    - `GridError`: the study cannot be expanded.
     """
     limits = limits or Limits()
     specs = [cell.spec for cell in expand(spec)] if isinstance(spec, StudySpec) else [spec]
@@ -58,12 +72,23 @@ def estimate(spec: TrainSpec | CheckSpec | StudySpec, limits: Limits | None = No
             kind: round(flops / rate + RUN_OVERHEAD_SECONDS * len(costs), 1)
             for kind, rate in DEVICE_FLOPS.items()
         },
-        problems=passed(limits, max(cost.flops for cost in costs), memory),
+        problems=exceeded_limits(limits, max(cost.flops for cost in costs), memory),
     )
 
 
-def passed(limits: Limits, flops: float, memory: int) -> list[str]:
-    """One sentence for each limit that a single run passes."""
+def exceeded_limits(limits: Limits, flops: float, memory: int) -> list[str]:
+    """Describe the limits that a run exceeds.
+
+    **Arguments:**
+
+    - `limits`: the largest run that is accepted.
+    - `flops`: floating-point operations of the run.
+    - `memory`: bytes at its peak.
+
+    **Returns:**
+
+    One sentence for each limit that is exceeded.
+    """
     problems = []
     if memory > limits.memory_bytes:
         problems.append(
@@ -78,11 +103,19 @@ def passed(limits: Limits, flops: float, memory: int) -> list[str]:
 
 
 def train_cost(spec: TrainSpec) -> Cost:
-    """Two products a step for each layer that learns, one for each below it; five and one for what
-    is monitored.
+    """Estimate a training run.
 
-    Strategies that ask the network add a forward pass for half of the labels, baselines three
-    products a layer.
+    A step takes two products for each layer that learns and one for each layer below; a measurement
+    takes five and one. Strategies that ask the network add a forward pass for half of the labels,
+    baselines three products a layer.
+
+    **Arguments:**
+
+    - `spec`: the run.
+
+    **Returns:**
+
+    Its cost.
     """
     inputs = (spec.inputs, *spec.network.widths)
     products = [
@@ -94,12 +127,12 @@ def train_cost(spec: TrainSpec) -> Cost:
     for stage in spec.stages:
         below = sum(products[: stage[-1]])
         learning = sum(products[layer] for layer in stage)
-        asked = (
+        queries = (
             spec.dataset.facts.classes / 2 * (below + learning)
             if spec.negatives.asks_network
             else 0.0
         )
-        per_sample += spec.epochs * samples * 2 * (below + 2 * learning + asked)
+        per_sample += spec.epochs * samples * 2 * (below + 2 * learning + queries)
         per_sample += measurements * spec.monitored * 2 * (below + 5 * learning)
     per_sample += len(spec.evaluation.baselines) * spec.epochs * samples * 2 * 3 * sum(products)
     held_out = spec.dataset.test_count + spec.dataset.validation_samples
@@ -110,8 +143,19 @@ def train_cost(spec: TrainSpec) -> Cost:
 
 
 def train_memory(spec: TrainSpec, inputs: tuple[int, ...]) -> int:
-    """Bytes at the peak: samples, weights with what the optimiser remembers and a checkpoint of it,
-    a batch, fixed negatives, features.
+    """Estimate the peak memory of a training run.
+
+    It counts samples, weights with optimiser states and a checkpoint of them, a batch, negatives
+    that are drawn once, and the features of a linear classifier.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `inputs`: m of each layer, then the width of the last.
+
+    **Returns:**
+
+    Bytes.
     """
     replicas, samples = len(spec.seeds), spec.dataset.train_count
     everything = samples + spec.dataset.validation_samples + spec.dataset.test_count
@@ -128,13 +172,23 @@ def train_memory(spec: TrainSpec, inputs: tuple[int, ...]) -> int:
         2 * everything * sum(spec.network.widths) // replicas
         if spec.evaluation.linear_classifier
         else 0
-    )  # a seed at a time
+    )  # the classifiers of the seeds are fitted one after the other
     return BYTES * (2 * everything * inputs[0] + replicas * (weights + batch + fixed + features))
 
 
 def check_cost(spec: CheckSpec) -> Cost:
-    """Three products and one more for the observed change; one over all pairs for the infinite
-    width.
+    """Estimate a theorem check.
+
+    It takes three products, one more for the observed change, and one over all pairs of samples for
+    the infinite width.
+
+    **Arguments:**
+
+    - `spec`: the check.
+
+    **Returns:**
+
+    Its cost.
     """
     inputs = spec.dataset.inputs(labelled=spec.theorem == 2 and spec.negatives.labelled)
     batch = min(spec.batch_size or spec.checked, spec.checked)

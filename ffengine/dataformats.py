@@ -1,6 +1,6 @@
-"""Readers of published file formats: folder -> Arrays.
+"""Readers of published file formats: each turns a folder into Arrays.
 
-Sizes are checked against headers before anything is allocated; no pickles.
+Sizes are checked against headers before memory is allocated. No pickles are read.
 """
 
 import gzip
@@ -31,12 +31,36 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def present(folder: Path, name: str) -> Path | None:
-    """The file of that name, plain or gzipped, if there is one."""
+    """Return the path of a file, plain or gzipped.
+
+    **Arguments:**
+
+    - `folder`: where it is looked for.
+    - `name`: its name without `.gz`.
+
+    **Returns:**
+
+    The path; None where there is no such file.
+    """
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
 def content(folder: Path, name: str) -> bytes:
-    """What the file holds, gzipped or not; DatasetError where it is absent or damaged."""
+    """Read a file, gzipped or not.
+
+    **Arguments:**
+
+    - `folder`: where it lies.
+    - `name`: its name without `.gz`.
+
+    **Returns:**
+
+    Its unpacked bytes.
+
+    **Raises:**
+
+    - `DatasetError`: the file is absent or damaged.
+    """
     path = present(folder, name)
     if path is None:
         raise DatasetError(f"{folder / name}(.gz): no such file")
@@ -51,7 +75,21 @@ def content(folder: Path, name: str) -> bytes:
 
 
 def read_idx(folder: Path, name: str) -> UInt8:
-    """One IDX file; DatasetError where it is truncated or of another type."""
+    """Read one IDX file of unsigned bytes.
+
+    **Arguments:**
+
+    - `folder`: where it lies.
+    - `name`: its name without `.gz`.
+
+    **Returns:**
+
+    The array, in the shape of the header.
+
+    **Raises:**
+
+    - `DatasetError`: the file is absent, truncated or of another type.
+    """
     raw = content(folder, name)
     header = 4 + 4 * raw[3] if len(raw) > 4 else 0
     if raw[:3] != b"\x00\x00\x08" or len(raw) < header:
@@ -66,17 +104,44 @@ def read_idx(folder: Path, name: str) -> UInt8:
 
 
 def read_mnist(folder: Path) -> Arrays:
-    """Four IDX files as MNIST has them."""
+    """Read four IDX files, as MNIST has them.
+
+    **Arguments:**
+
+    - `folder`: where they lie.
+
+    **Returns:**
+
+    The data set, images (N, 1, 28, 28) uint8.
+
+    **Raises:**
+
+    - `DatasetError`: a file is absent or damaged.
+    """
     return _idx_arrays(folder, MNIST_FILES)
 
 
 def read_emnist_digits(folder: Path) -> Arrays:
-    """Four IDX files whose images lie on their side: EMNIST stores columns first."""
+    """Read four IDX files of EMNIST, which stores columns first, and turn the images upright.
+
+    **Arguments:**
+
+    - `folder`: where they lie.
+
+    **Returns:**
+
+    The data set, images (N, 1, 28, 28) uint8.
+
+    **Raises:**
+
+    - `DatasetError`: a file is absent or damaged.
+    """
     arrays = _idx_arrays(folder, EMNIST_FILES)
     return arrays._replace(x_train=_upright(arrays.x_train), x_test=_upright(arrays.x_test))
 
 
 def _idx_arrays(folder: Path, names: tuple[str, ...]) -> Arrays:
+    """Read the images and labels of both partitions from IDX files."""
     x_train, y_train, x_test, y_test = (read_idx(folder, name) for name in names)
     for images, labels, name in ((x_train, y_train, names[0]), (x_test, y_test, names[2])):
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
@@ -90,27 +155,55 @@ def _idx_arrays(folder: Path, names: tuple[str, ...]) -> Arrays:
 
 
 def _upright(images: npt.NDArray[np.generic]) -> UInt8:
+    """Exchange the rows and columns of images."""
     return np.ascontiguousarray(images.swapaxes(2, 3), dtype=np.uint8)
 
 
-# CIFAR-10's binary version: records of one label byte and 3 x 32 x 32 pixel bytes, channel after
-# channel
+# The binary version of CIFAR-10: records of one label byte and 3 x 32 x 32 pixel bytes, one channel
+# after the other
 
 
 def read_cifar10(folder: Path) -> Arrays:
-    """Six files of records, colour."""
+    """Read six files of records, in colour.
+
+    **Arguments:**
+
+    - `folder`: where they lie.
+
+    **Returns:**
+
+    The data set, images (N, 3, 32, 32) uint8.
+
+    **Raises:**
+
+    - `DatasetError`: a file is absent or damaged.
+    """
     parts = [_cifar_records(folder, name) for name in CIFAR10_FILES]
     train, test = np.concatenate(parts[:-1]), parts[-1]
     return Arrays(*_cifar_split(train), *_cifar_split(test))
 
 
 def read_cifar10_grey(folder: Path) -> Arrays:
-    """The same pictures, their colours weighted as the eye does (ITU-R BT.601) and rounded."""
+    """Read CIFAR-10 in grey: the luma of ITU-R BT.601, rounded.
+
+    **Arguments:**
+
+    - `folder`: where the files lie.
+
+    **Returns:**
+
+    The data set, images (N, 1, 32, 32) uint8.
+
+    **Raises:**
+
+    - `DatasetError`: a file is absent or damaged.
+    """
     colour = read_cifar10(folder)
     return colour._replace(x_train=_grey(colour.x_train), x_test=_grey(colour.x_test))
 
 
 def _cifar_records(folder: Path, name: str) -> UInt8:
+    """Read the records of one file, (N, 3073) uint8."""
     raw = content(folder, name)
     if not raw or len(raw) % 3073:
         raise DatasetError(
@@ -125,10 +218,12 @@ def _cifar_records(folder: Path, name: str) -> UInt8:
 
 
 def _cifar_split(records: UInt8) -> tuple[UInt8, npt.NDArray[np.int64]]:
+    """Return the images and labels of records."""
     return records[:, 1:].reshape(-1, 3, 32, 32).copy(), records[:, 0].astype(np.int64)
 
 
 def _grey(images: npt.NDArray[np.generic]) -> UInt8:
+    """Return the luma of colour images, rounded."""
     parts = [
         np.rint(np.einsum("nchw,c->nhw", part, LUMA))[:, None]
         for part in np.array_split(images, max(1, len(images) // 1000))
@@ -136,17 +231,31 @@ def _grey(images: npt.NDArray[np.generic]) -> UInt8:
     return np.concatenate(parts).astype(np.uint8)
 
 
-# SVHN, cropped digits: MATLAB 5 files with X (32, 32, 3, N) and y (N, 1), where 10 stands for the
-# digit 0
+# SVHN, cropped digits: MATLAB 5 files with X (32, 32, 3, N) and y (N, 1); the label 10 is the digit
+# 0
 
 
 def read_svhn(folder: Path) -> Arrays:
-    """Two MATLAB files, colour; DatasetError where scipy is not installed."""
+    """Read two MATLAB files, in colour.
+
+    **Arguments:**
+
+    - `folder`: where they lie.
+
+    **Returns:**
+
+    The data set, images (N, 3, 32, 32) uint8.
+
+    **Raises:**
+
+    - `DatasetError`: a file is absent or damaged, or scipy is not installed.
+    """
     (x_train, y_train), (x_test, y_test) = (_mat(folder / name) for name in SVHN_FILES)
     return Arrays(x_train, y_train, x_test, y_test)
 
 
 def _mat(path: Path) -> tuple[UInt8, npt.NDArray[np.int64]]:
+    """Read the images and labels of one MATLAB file."""
     try:
         from scipy.io import loadmat
     except ImportError as error:

@@ -1,6 +1,6 @@
-"""Findings: numbers in, Diagnostic out (code, severity, evidence, what to try).
+"""Findings: what stands out in figures, how bad it is, the evidence, and what to try.
 
-Each code is documented in docs/diagnostics.md.
+docs/diagnostics.md describes each code.
 """
 
 from collections.abc import Iterator, Sequence
@@ -46,7 +46,17 @@ ONE_MOMENT = (
 
 
 def divergence(*, layer: int, epoch: int, seed: int, what: Sequence[str]) -> Diagnostic:
-    """The numbers stopped being finite."""
+    """Make the finding of a run whose numbers are no longer finite.
+
+    **Arguments:**
+
+    - `layer`, `epoch`, `seed`: where.
+    - `what`: the names of the figures that are not finite.
+
+    **Returns:**
+
+    The finding.
+    """
     return Diagnostic(
         code="diverged",
         severity="error",
@@ -61,7 +71,18 @@ def divergence(*, layer: int, epoch: int, seed: int, what: Sequence[str]) -> Dia
 def of_training(
     spec: TrainSpec, rows: Sequence[EpochRow], accuracy: Sequence[AccuracyRow] = ()
 ) -> list[Diagnostic]:
-    """What stands out in a training run; each finding once, with its worst row as evidence."""
+    """Find what stands out in a training run; each finding comes once, with its worst row.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `rows`: its curves; one row at least.
+    - `accuracy`: its accuracies.
+
+    **Returns:**
+
+    The findings.
+    """
     finders = (
         _dead_layer,
         _at_zero,
@@ -69,53 +90,70 @@ def of_training(
         _disagreement,
         _rarely_met,
         _undecided,
-        _alike,
+        _splits_alike,
     )
     findings = [found for find in finders for found in find(rows)]
-    return findings + list(_readout(accuracy)) + list(_settings(spec))
+    return findings + list(_readout_not_converged(accuracy)) + list(_setting_findings(spec))
 
 
 def of_check(spec: CheckSpec, cells: Sequence[CheckCell]) -> list[Diagnostic]:
-    """What stands out in the cells of a theorem check."""
+    """Find what stands out in a theorem check.
+
+    **Arguments:**
+
+    - `spec`: the check.
+    - `cells`: its cells.
+
+    **Returns:**
+
+    The findings.
+    """
     exact = [cell for cell in cells if cell.method == "exact"]
     findings: list[Diagnostic] = []
     if exact:
         dead = max(exact, key=lambda cell: 1 - cell.live / cell.samples)
         if dead.live < (1 - DEAD_SHARE) * dead.samples:
-            findings.append(_dead(dead.samples - dead.live, dead.samples, _place_of_cell(dead)))
+            findings.append(
+                _dead_layer_finding(dead.samples - dead.live, dead.samples, _location_of_cell(dead))
+            )
         zero = max(exact, key=lambda cell: cell.near_zero_rate or 0.0)
         if (zero.near_zero_rate or 0.0) > NEAR_ZERO_SHARE:
-            findings.append(_zero(zero.near_zero_rate or 0.0, _place_of_cell(zero)))
-        open_ = max(exact, key=lambda cell: _share(cell.undecided, cell.live))
-        if _share(open_.undecided, open_.live) > UNDECIDED_SHARE:
             findings.append(
-                _unsure(
-                    open_.undecided or 0,
-                    open_.live,
-                    f"theorem {open_.theorem}",
-                    _place_of_cell(open_),
+                _preactivations_at_zero(zero.near_zero_rate or 0.0, _location_of_cell(zero))
+            )
+        undecided = max(exact, key=lambda cell: _share(cell.undecided, cell.live))
+        if _share(undecided.undecided, undecided.live) > UNDECIDED_SHARE:
+            findings.append(
+                _margins_undecided(
+                    undecided.undecided or 0,
+                    undecided.live,
+                    f"theorem {undecided.theorem}",
+                    _location_of_cell(undecided),
                 )
             )
         low = min(exact, key=lambda cell: 1.0 if cell.ratio is None else cell.ratio)
         if low.ratio is not None and low.ratio < RARELY:
-            findings.append(_rare_in(low, low.ratio))
+            findings.append(_rarely_met_in_check(low, low.ratio))
     batch = min(spec.batch_size or spec.checked, spec.checked)
     return findings + list(_small_batch(batch))
 
 
 def _dead_layer(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    """Find the row with most dead samples, if they are many."""
     worst = max(rows, key=lambda row: row.dead_samples / row.samples)
     if worst.dead_samples > DEAD_SHARE * worst.samples:
-        yield _dead(worst.dead_samples, worst.samples, _place(worst))
+        yield _dead_layer_finding(worst.dead_samples, worst.samples, _location(worst))
 
 
 def _at_zero(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    """Find the row with most pre-activations at zero, if they are many."""
     worst = max(rows, key=lambda row: row.near_zero_rate)
     if worst.near_zero_rate > NEAR_ZERO_SHARE:
-        yield _zero(worst.near_zero_rate, _place(worst))
+        yield _preactivations_at_zero(worst.near_zero_rate, _location(worst))
 
 
 def _beyond_first_order(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    """Find the row whose step flips most masks, if they are many."""
     worst = max(rows, key=lambda row: row.mask_flip_rate)
     if worst.mask_flip_rate > FLIP_SHARE:
         yield Diagnostic(
@@ -123,13 +161,14 @@ def _beyond_first_order(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
             severity="warning",
             message=f"One step flips {worst.mask_flip_rate:.1%} of the masks: the first-order "
             f"condition says little about such a step.",
-            evidence={**_place(worst), "mask_flip_rate": worst.mask_flip_rate},
+            evidence={**_location(worst), "mask_flip_rate": worst.mask_flip_rate},
             suggestion="Lower optimizer.lr, or read theorem2_ratio together with "
             "observed_increase_ratio and agreement.",
         )
 
 
 def _disagreement(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    """Find the row whose predicted signs agree least with the observed ones, if they disagree."""
     measured = [row for row in rows if row.agreement is not None]
     worst = min(measured, key=lambda row: row.agreement or 0.0, default=None)
     if worst is not None and worst.agreement is not None and worst.agreement < AGREEMENT:
@@ -139,7 +178,7 @@ def _disagreement(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
             message=f"The sign of the real change of S agrees with the predicted one for only "
             f"{worst.agreement:.1%} of the samples.",
             evidence={
-                **_place(worst),
+                **_location(worst),
                 "agreement": worst.agreement,
                 "mask_flip_rate": worst.mask_flip_rate,
             },
@@ -148,6 +187,7 @@ def _disagreement(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
 
 
 def _rarely_met(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    """Find the row where theorem 2 holds for the fewest samples, if they are few."""
     measured = [row for row in rows if row.theorem2_ratio is not None]
     worst = min(measured, key=lambda row: row.theorem2_ratio or 0.0, default=None)
     if worst is not None and worst.theorem2_ratio is not None and worst.theorem2_ratio < RARELY:
@@ -156,16 +196,16 @@ def _rarely_met(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
             for row in measured
             if (row.seed, row.layer, row.split) == (worst.seed, worst.layer, worst.split)
         ]
-        where, suggestion, phase = _explained(worst, curve)
-        yield _rare(
-            worst.theorem2_ratio, "theorem 2", where, suggestion, {**_place(worst), **phase}
+        where, suggestion, phase = _phase_of_lowest_ratio(worst, curve)
+        yield _condition_rarely_met(
+            worst.theorem2_ratio, "theorem 2", where, suggestion, {**_location(worst), **phase}
         )
 
 
-def _explained(worst: EpochRow, curve: Sequence[EpochRow]) -> tuple[str, str, dict[str, JsonValue]]:
-    """In which phase of training the lowest ratio of a curve is, whether that is expected there,
-    and the same as evidence.
-    """
+def _phase_of_lowest_ratio(
+    worst: EpochRow, curve: Sequence[EpochRow]
+) -> tuple[str, str, dict[str, JsonValue]]:
+    """Say where the lowest ratio of a curve lies, what to try, and the phase as evidence."""
     if (
         unsure := _share(worst.theorem2_undecided, worst.samples - worst.dead_samples)
     ) > UNDECIDED_SHARE:
@@ -211,6 +251,7 @@ def _explained(worst: EpochRow, curve: Sequence[EpochRow]) -> tuple[str, str, di
 
 
 def _undecided(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    """Find the row with most undecided margins, if they are many."""
     shares = [
         (_share(undecided, row.samples - row.dead_samples), theorem, undecided or 0, row)
         for row in rows
@@ -218,12 +259,13 @@ def _undecided(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
     ]
     share, theorem, undecided, worst = max(shares, key=lambda found: found[0])
     if share > UNDECIDED_SHARE:
-        yield _unsure(
-            undecided, worst.samples - worst.dead_samples, f"theorem {theorem}", _place(worst)
+        yield _margins_undecided(
+            undecided, worst.samples - worst.dead_samples, f"theorem {theorem}", _location(worst)
         )
 
 
-def _readout(rows: Sequence[AccuracyRow]) -> Iterator[Diagnostic]:
+def _readout_not_converged(rows: Sequence[AccuracyRow]) -> Iterator[Diagnostic]:
+    """Find a linear classifier whose fit did not converge."""
     stuck = next((row for row in rows if row.converged is False), None)
     if stuck is not None:
         yield Diagnostic(
@@ -237,7 +279,8 @@ def _readout(rows: Sequence[AccuracyRow]) -> Iterator[Diagnostic]:
         )
 
 
-def _alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+def _splits_alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    """Find a layer whose goodness is the same for both splits after the last epoch."""
     last: dict[tuple[int, int], dict[str, EpochRow]] = {}
     for row in rows:
         last.setdefault((row.seed, row.layer), {})[row.split] = row
@@ -253,7 +296,7 @@ def _alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
                 message="After the last epoch the goodness of positive and negative samples "
                 "differs by less than 0.1 %.",
                 evidence={
-                    **_place(positive),
+                    **_location(positive),
                     "goodness_positive": positive.goodness,
                     "goodness_negative": negative.goodness,
                 },
@@ -263,7 +306,8 @@ def _alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
             return
 
 
-def _settings(spec: TrainSpec) -> Iterator[Diagnostic]:
+def _setting_findings(spec: TrainSpec) -> Iterator[Diagnostic]:
+    """Find settings of a run that make its figures hard to compare."""
     if not spec.optimizer.scale_lr_by_width:
         yield Diagnostic(
             code="lr_not_scaled",
@@ -277,6 +321,7 @@ def _settings(spec: TrainSpec) -> Iterator[Diagnostic]:
 
 
 def _small_batch(batch: int) -> Iterator[Diagnostic]:
+    """Find a batch that is small."""
     if batch < SMALL_BATCH:
         yield Diagnostic(
             code="batch_small",
@@ -288,49 +333,56 @@ def _small_batch(batch: int) -> Iterator[Diagnostic]:
         )
 
 
-def _dead(dead: int, samples: int, place: dict[str, JsonValue]) -> Diagnostic:
+def _dead_layer_finding(dead: int, samples: int, location: dict[str, JsonValue]) -> Diagnostic:
+    """Make the finding of a layer with many dead samples."""
     return Diagnostic(
         code="dead_layer",
         severity="warning",
         message=f"{dead} of {samples} samples activate no unit of the layer; their sparsity is "
         f"undefined and they are left out.",
-        evidence={**place, "dead_samples": dead, "samples": samples},
+        evidence={**location, "dead_samples": dead, "samples": samples},
         suggestion="Lower optimizer.lr, use fewer epochs, or normalise the input of the layer "
         "(network.normalize).",
     )
 
 
-def _zero(rate: float, place: dict[str, JsonValue]) -> Diagnostic:
+def _preactivations_at_zero(rate: float, location: dict[str, JsonValue]) -> Diagnostic:
+    """Make the finding of many pre-activations at zero."""
     return Diagnostic(
         code="preactivations_at_zero",
         severity="warning",
         message=f"{rate:.2%} of the pre-activations lie within 1e-6 of zero, where the theorems' "
         f"condition is not defined.",
-        evidence={**place, "near_zero_rate": rate},
+        evidence={**location, "near_zero_rate": rate},
         suggestion="Look for blank or duplicate samples, or inputs that are all zero (preprocess, "
         "normalize).",
     )
 
 
-def _unsure(undecided: int, live: int, theorem: str, place: dict[str, JsonValue]) -> Diagnostic:
+def _margins_undecided(
+    undecided: int, live: int, theorem: str, location: dict[str, JsonValue]
+) -> Diagnostic:
+    """Make the finding of many margins within rounding of zero."""
     return Diagnostic(
         code="margins_undecided",
         severity="warning",
         message=f"The margin of {theorem} is within rounding of zero for {undecided} of {live} "
         f"live samples: they count as not satisfied.",
-        evidence={**place, "undecided": undecided, "live": live},
+        evidence={**location, "undecided": undecided, "live": live},
         suggestion="Check with precision float64; where the margins are still 0, the condition "
         "decides nothing (identity, equal splits).",
     )
 
 
 def _share(part: int | None, whole: int) -> float:
+    """Return a part over the whole, 0 where there is no whole."""
     return (part or 0) / whole if whole else 0.0
 
 
-def _rare(
+def _condition_rarely_met(
     ratio: float, theorem: str, where: str, suggestion: str, evidence: dict[str, JsonValue]
 ) -> Diagnostic:
+    """Make the finding of a condition that holds for few samples."""
     return Diagnostic(
         code="condition_rarely_met",
         severity="info",
@@ -341,10 +393,8 @@ def _rare(
     )
 
 
-def _rare_in(cell: CheckCell, ratio: float) -> Diagnostic:
-    """The finding of a check, which sees one moment of a layer: at initialisation or at an epoch of
-    its training.
-    """
+def _rarely_met_in_check(cell: CheckCell, ratio: float) -> Diagnostic:
+    """Make that finding for a cell of a check, which sees one moment of a layer."""
     if cell.theorem == 1:
         suggestion = (
             "Look at the angles between the samples: those beyond 90 degrees break theorem 1, "
@@ -354,20 +404,22 @@ def _rare_in(cell: CheckCell, ratio: float) -> Diagnostic:
         suggestion = AT_RANDOM if cell.epoch == 0 else ONE_MOMENT
     where = "at initialisation" if cell.epoch == 0 else f"at epoch {cell.epoch}"
     phase: dict[str, JsonValue] = {"phase": "initialisation" if cell.epoch == 0 else None}
-    return _rare(
+    return _condition_rarely_met(
         ratio,
         f"theorem {cell.theorem}",
         f"{where}, n = {cell.width}",
         suggestion,
-        {**_place_of_cell(cell), **phase},
+        {**_location_of_cell(cell), **phase},
     )
 
 
-def _place(row: EpochRow) -> dict[str, JsonValue]:
+def _location(row: EpochRow) -> dict[str, JsonValue]:
+    """Return what identifies a row, as evidence."""
     return {"seed": row.seed, "layer": row.layer, "epoch": row.epoch, "split": row.split}
 
 
-def _place_of_cell(cell: CheckCell) -> dict[str, JsonValue]:
+def _location_of_cell(cell: CheckCell) -> dict[str, JsonValue]:
+    """Return what identifies a cell, as evidence."""
     return {
         "width": cell.width,
         "seed": cell.seed,

@@ -1,4 +1,4 @@
-"""The base of every catalogue entry, and how a catalogue lists and describes itself."""
+"""The base class of catalogue entries, and how a catalogue lists and describes its entries."""
 
 import typing
 from collections.abc import Mapping, Sequence
@@ -55,20 +55,37 @@ class Entry(BaseModel):
         cls._constants = frozenset(constants)
 
     def model_post_init(self, _context: object) -> None:
-        """Count what says which entry this is as given, so that `exclude_unset` keeps it: without
-        it, it would be another entry.
+        """Count the constants as given, so that `exclude_unset` keeps them.
+
+        Without them the document would read back as another entry.
         """
         self.model_fields_set.update(self._constants)
 
 
 def is_constant(annotation: object) -> bool:
-    """Whether a field can have one value only: it is what an entry is known by."""
+    """Whether a field can have one value only, which identifies the entry.
+
+    **Arguments:**
+
+    - `annotation`: the type of the field.
+
+    **Returns:**
+
+    True for a Literal of one value.
+    """
     return typing.get_origin(annotation) is Literal and len(typing.get_args(annotation)) == 1
 
 
 def brief(entry: Entry) -> dict[str, JsonValue]:
-    """The shortest JSON that reads back as the same entry: what differs from the defaults, and what
-    says which entry it is.
+    """Return the shortest JSON that reads back as the same entry.
+
+    **Arguments:**
+
+    - `entry`: an entry.
+
+    **Returns:**
+
+    The fields that differ from their defaults, and those that identify the entry.
     """
     document: dict[str, JsonValue] = {}
     for name, field in type(entry).model_fields.items():
@@ -94,7 +111,17 @@ class Described(BaseModel):
 
 
 def default_choice(discriminator: str, name: str) -> BeforeValidator:
-    """Lets an object that does not say which entry it is mean the one of that name."""
+    """Let an object without a discriminator mean the entry of a given name.
+
+    **Arguments:**
+
+    - `discriminator`: the field that names the entry.
+    - `name`: the entry that is meant where the field is missing.
+
+    **Returns:**
+
+    A validator for the union of the entries.
+    """
 
     def fill(value: object) -> object:
         return {discriminator: name, **value} if isinstance(value, dict) else value
@@ -103,7 +130,16 @@ def default_choice(discriminator: str, name: str) -> BeforeValidator:
 
 
 def entries(union: object) -> list[type[Entry]]:
-    """The classes of a catalogue, in order, from its (discriminated) union or its only class."""
+    """List the classes of a catalogue, in order.
+
+    **Arguments:**
+
+    - `union`: the catalogue's (discriminated) union, or its only class.
+
+    **Returns:**
+
+    The classes.
+    """
     if isinstance(union, type) and issubclass(union, Entry):
         return [union]
     arguments = typing.get_args(union)
@@ -113,7 +149,17 @@ def entries(union: object) -> list[type[Entry]]:
 
 
 def describe(entry: type[Entry], discriminator: str) -> Described:
-    """The catalogue line of one entry; parameters are the JSON Schema of its other fields."""
+    """Describe one entry for the catalogue.
+
+    **Arguments:**
+
+    - `entry`: its class.
+    - `discriminator`: the field that names the entry.
+
+    **Returns:**
+
+    Name, meaning, and the JSON Schema of the other fields.
+    """
     schema = entry.model_json_schema()
     parameters = {
         key: value for key, value in schema.get("properties", {}).items() if key != discriminator
@@ -124,10 +170,29 @@ def describe(entry: type[Entry], discriminator: str) -> Described:
 
 
 def name_of(entry: type[Entry], discriminator: str) -> str:
-    """The value of the discriminating field, which users write in a spec."""
+    """Return the value of the discriminating field, which users write in a spec.
+
+    **Arguments:**
+
+    - `entry`: its class.
+    - `discriminator`: the field that names the entry.
+
+    **Returns:**
+
+    The name.
+    """
     return str(entry.model_fields[discriminator].default)
 
 
 def meaning_of(documented: type) -> str:
-    """The first paragraph of a class docstring, on one line."""
+    """Return the first paragraph of a class's docstring, on one line.
+
+    **Arguments:**
+
+    - `documented`: a class.
+
+    **Returns:**
+
+    The text; "" without a docstring.
+    """
     return " ".join((documented.__doc__ or "").strip().split("\n\n")[0].split())

@@ -1,5 +1,6 @@
-"""What a trained network has learnt: accuracy, sparsity and separation of each layer, ensembles. On
-held-out samples.
+"""What a trained network has learnt: accuracy, sparsity, separation and ensembles of its layers.
+
+Sparsity, separation and ensembles are measured on held-out samples.
 
 Legend: R replicas, N samples, m inputs, n width, C classes, L layers.
 """
@@ -10,7 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ffengine.draws import Draws
 from ffengine.ensembles import (
     class_ensembles,
     class_sparsity,
@@ -18,9 +18,10 @@ from ffengine.ensembles import (
     ensemble_sizes,
     units_in_ensembles,
 )
+from ffengine.linear_probe import choose_penalty, fit_linear
 from ffengine.monitor import paired
-from ffengine.network import GoodnessJudge, Network, normalized
-from ffengine.readout import choose_penalty, fit_linear
+from ffengine.network import Network, SummedGoodness, normalized
+from ffengine.random_streams import Draws
 from ffengine.results import AccuracyRow, BaselineRow, EnsembleRow, MeasureRow, Partition
 from ffengine.samples import Partitions, Samples
 from ffengine.separation import auc
@@ -28,11 +29,11 @@ from ffengine.sparsity import gini, kurtosis, sparsity_and_dead, treves_rolls
 from ffengine.spec import TrainSpec
 
 CHUNK_SAMPLES = 1000
-ENSEMBLE_EXCESS = 1.0  # as in the code of Tosato et al. for units shared between classes
+ENSEMBLE_EXCESS = 1.0  # the value in the code of Tosato et al. for units that classes share
 
 
 class Evaluation(NamedTuple):
-    """Everything that is found out after training."""
+    """What is measured after training: rows for each seed."""
 
     accuracy: tuple[AccuracyRow, ...]
     measures: tuple[MeasureRow, ...]
@@ -41,30 +42,56 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(network: Network, spec: TrainSpec, partitions: Partitions, draws: Draws) -> Evaluation:
-    """Evaluate as spec.evaluation says. By label only where samples carry labels."""
+    """Evaluate a trained network as `spec.evaluation` says.
+
+    Accuracy by label is measured only where samples carry labels.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run.
+    - `partitions`: the samples.
+    - `draws`: the randomness of the run.
+
+    **Returns:**
+
+    Accuracy, measures and ensembles; no baselines.
+    """
     by_label = (
-        {name: ConfusionCounts(network, spec, samples) for name, samples in named(partitions)}
+        {
+            name: ConfusionCounts(network, spec, samples)
+            for name, samples in named_partitions(partitions)
+        }
         if spec.negatives.labelled
         else {}
     )
-    accuracy = [row for name, verdicts in by_label.items() for row in verdicts.rows(name)]
+    accuracy = [row for name, counts in by_label.items() for row in counts.rows(name)]
     if spec.evaluation.linear_classifier:
         accuracy += linear_accuracy(network, spec, partitions)
     measures: list[MeasureRow] = []
     ensembles: list[EnsembleRow] = []
-    for name, samples in named(partitions):
+    for name, samples in named_partitions(partitions):
         if name == "train":
             continue
         correct = by_label[name].correct if name in by_label else None
         if spec.evaluation.measures:
-            measures += measured(network, spec, name, samples, draws, correct)
+            measures += measure_rows(network, spec, name, samples, draws, correct)
         if spec.evaluation.ensembles:
-            ensembles += ensembles_of(network, spec, name, samples, correct)
+            ensembles += ensemble_rows(network, spec, name, samples, correct)
     return Evaluation(tuple(accuracy), tuple(measures), tuple(ensembles))
 
 
-def named(partitions: Partitions) -> list[tuple[Partition, Samples]]:
-    """The partitions that there are, by name."""
+def named_partitions(partitions: Partitions) -> list[tuple[Partition, Samples]]:
+    """List the partitions that exist, by name.
+
+    **Arguments:**
+
+    - `partitions`: the samples; validation may be None.
+
+    **Returns:**
+
+    Names and samples, the training partition first.
+    """
     pairs: list[tuple[Partition, Samples | None]] = [
         ("train", partitions.train),
         ("validation", partitions.validation),
@@ -74,21 +101,47 @@ def named(partitions: Partitions) -> list[tuple[Partition, Samples]]:
 
 
 class Classifier(NamedTuple):
-    """One way to tell the label from goodness: whose layers, and how they are put together."""
+    """How a label is read off the goodness: of which layers, and how these are combined.
+
+    **Attributes:**
+
+    - `layer`: the only layer; None where several are combined.
+    - `layers`: the layers that are used.
+    - `method`: "goodness" sums it, "softmax" sums its softmax over the labels.
+    """
 
     layer: int | None
     layers: tuple[int, ...]
     method: str
 
     def scores(self, goodness: Tensor) -> Tensor:
-        """(R, N, C) of goodness (R, L, N, C)."""
+        """Score each label; the highest score wins.
+
+        **Arguments:**
+
+        - `goodness`: (R, L, N, C).
+
+        **Returns:**
+
+        (R, N, C).
+        """
         chosen = goodness[:, list(self.layers)]
         return (chosen.softmax(-1) if self.method == "softmax" else chosen).sum(1)
 
 
-def ways(layers: int) -> list[Classifier]:
-    """Each layer; all; all but the first; the latter two also with a softmax over the labels in
-    each layer. None twice.
+def classifiers(layers: int) -> list[Classifier]:
+    """List the classifiers of a network, each of them once.
+
+    They are each layer alone, all layers, and all but the first; the latter two also with a softmax
+    in each layer.
+
+    **Arguments:**
+
+    - `layers`: L, the number of layers.
+
+    **Returns:**
+
+    The classifiers.
     """
     everything, rest = tuple(range(layers)), tuple(range(1, layers))
     found = [Classifier(layer, (layer,), "goodness") for layer in everything] + [
@@ -102,37 +155,55 @@ def ways(layers: int) -> list[Classifier]:
 
 
 class ConfusionCounts:
-    """Which samples of a partition the goodness of each label classifies correctly, each way."""
+    """Which samples of a partition each classifier labels correctly.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run.
+    - `samples`: the partition.
+    """
 
     def __init__(self, network: Network, spec: TrainSpec, samples: Samples) -> None:
-        self.spec, self.ways, self.count = spec, ways(len(network.weights)), len(samples)
-        found: list[list[Tensor]] = [[] for _ in self.ways]
+        self.spec, self.classifiers, self.count = (
+            spec,
+            classifiers(len(network.weights)),
+            len(samples),
+        )
+        found: list[list[Tensor]] = [[] for _ in self.classifiers]
         for rows in chunks(len(samples)):
             labels = samples.labels[rows].expand(len(spec.seeds), -1)
             x = samples.labelled[rows].expand(len(spec.seeds), -1, -1)
             goodness = network.label_goodness(
                 spec.objective.goodness, x, labels, samples.classes
             ).double()
-            for way, hits in zip(self.ways, found, strict=True):
-                hits.append(way.scores(goodness).argmax(-1) == labels)
+            for classifier, hits in zip(self.classifiers, found, strict=True):
+                hits.append(classifier.scores(goodness).argmax(-1) == labels)
         self._hits = [torch.cat(hits, dim=1) for hits in found]  # (R, N) each
 
     @property
     def correct(self) -> Tensor:
-        """(R, N): by the goodness of all layers."""
+        """(R, N) bool: which samples the goodness of all layers classifies correctly."""
         return next(
-            hits for way, hits in zip(self.ways, self._hits, strict=True) if way.layer is None
+            hits
+            for classifier, hits in zip(self.classifiers, self._hits, strict=True)
+            if classifier.layer is None
         )
 
     def rows(self, partition: Partition) -> Iterator[AccuracyRow]:
-        """One row for each way and seed."""
-        for way, hits in zip(self.ways, self._hits, strict=True):
+        """Yield one row for each classifier and seed.
+
+        **Arguments:**
+
+        - `partition`: the name that the rows have.
+        """
+        for classifier, hits in zip(self.classifiers, self._hits, strict=True):
             for seed, correct in zip(self.spec.seeds, hits.sum(1).tolist(), strict=True):
                 yield AccuracyRow(
                     seed=seed,
-                    layer=way.layer,
-                    layers=way.layers,
-                    method="softmax" if way.method == "softmax" else "goodness",
+                    layer=classifier.layer,
+                    layers=classifier.layers,
+                    method="softmax" if classifier.method == "softmax" else "goodness",
                     epoch=self.spec.epochs,
                     partition=partition,
                     samples=self.count,
@@ -144,11 +215,20 @@ class ConfusionCounts:
 def linear_accuracy(
     network: Network, spec: TrainSpec, partitions: Partitions
 ) -> Iterator[AccuracyRow]:
-    """Accuracy of a linear classifier on the activations of neutrally labelled samples (Hinton
-    2022, section 3.3).
+    """Yield the accuracy of a linear classifier on activations, for each seed and partition.
 
-    It is fitted on the training partition; among several penalties the validation partition
-    chooses.
+    Samples carry a neutral label. The classifier is fitted on the training partition; among several
+    penalties, the validation partition chooses.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run; `spec.evaluation` has layers and penalties.
+    - `partitions`: the samples.
+
+    **Source:**
+
+    G. Hinton, arXiv 2212.13345, section 3.3.
     """
     layers = tuple(range(len(network.weights)))
     layers = (
@@ -158,12 +238,16 @@ def linear_accuracy(
     )
     penalties = spec.evaluation.linear_penalties
     for replica, seed in enumerate(spec.seeds):
-        one = Network(network.spec, [weight[replica : replica + 1] for weight in network.weights])
+        replica_network = Network(
+            network.spec, [weight[replica : replica + 1] for weight in network.weights]
+        )
         features = {
-            name: neutral_features(one, spec, samples, layers)
-            for name, samples in named(partitions)
+            name: neutral_features(replica_network, spec, samples, layers)
+            for name, samples in named_partitions(partitions)
         }
-        labels = {name: samples.labels.unsqueeze(0) for name, samples in named(partitions)}
+        labels = {
+            name: samples.labels.unsqueeze(0) for name, samples in named_partitions(partitions)
+        }
         classes, penalty = partitions.train.classes, penalties[0]
         if len(penalties) > 1:
             penalty = choose_penalty(
@@ -175,7 +259,7 @@ def linear_accuracy(
                 penalties=penalties,
             )
         readout = fit_linear(features["train"], labels["train"], classes, penalty=penalty)
-        for name, samples in named(partitions):
+        for name, samples in named_partitions(partitions):
             correct = int((readout.predict(features[name]) == labels[name]).sum())
             yield AccuracyRow(
                 seed=seed,
@@ -195,7 +279,19 @@ def linear_accuracy(
 def neutral_features(
     network: Network, spec: TrainSpec, samples: Samples, layers: tuple[int, ...]
 ) -> Tensor:
-    """Activations (1, N, sum of widths) of the layers, scaled as the layer above sees them."""
+    """Return activations of neutrally labelled samples, scaled as the layer above receives them.
+
+    **Arguments:**
+
+    - `network`: a network of one replica.
+    - `spec`: the training run.
+    - `samples`: N samples.
+    - `layers`: whose activations are taken.
+
+    **Returns:**
+
+    (1, N, sum of the widths).
+    """
     x = samples.neutral if spec.negatives.labelled else spec.negatives.positive(samples.plain)
     found = []
     for rows in chunks(len(samples)):
@@ -206,7 +302,7 @@ def neutral_features(
     return torch.cat(found, dim=1)
 
 
-def measured(
+def measure_rows(
     network: Network,
     spec: TrainSpec,
     partition: Partition,
@@ -214,10 +310,26 @@ def measured(
     draws: Draws,
     correct: Tensor | None,
 ) -> list[MeasureRow]:
-    """Sparsity and separation of every layer and seed, of positives under the true label and as
-    many negatives.
+    """Measure sparsity and separation of every layer and seed on a partition.
+
+    The positives carry their true label; there are as many negatives.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run.
+    - `partition`: the name that the rows have.
+    - `samples`: its samples.
+    - `draws`: the randomness of the run.
+    - `correct`: (R, N) bool, which samples are classified correctly; None without labels.
+
+    **Returns:**
+
+    One row for each seed and layer.
     """
-    judge = GoodnessJudge(network, spec.objective.goodness, tuple(range(len(network.weights))))
+    network_goodness = SummedGoodness(
+        network, spec.objective.goodness, tuple(range(len(network.weights)))
+    )
     layers = [
         LayerMeasures(len(spec.seeds), width, network.weights[0].device)
         for width in spec.network.widths
@@ -226,7 +338,9 @@ def measured(
         len(spec.seeds), -1
     )
     for number, index in enumerate(everything.split(CHUNK_SAMPLES, dim=1)):
-        x = paired(spec, samples, index, draws, (f"{partition}-negatives", number), judge)
+        x = paired(
+            spec, samples, index, draws, (f"{partition}-negatives", number), network_goodness
+        )
         for layer, h in zip(layers, network.activations(x), strict=True):
             layer.add(h[:, : index.shape[1]], spec.objective.goodness.value(h))
     return [
@@ -239,8 +353,13 @@ def measured(
 
 
 class LayerMeasures:
-    """What the samples of a partition do to one layer; per sample (R, N), gathered chunk by
-    chunk.
+    """Measures of one layer, gathered chunk by chunk over the N samples of a partition.
+
+    **Arguments:**
+
+    - `replicas`: R.
+    - `width`: n.
+    - `device`: where the activations lie.
     """
 
     def __init__(self, replicas: int, width: int, device: torch.device) -> None:
@@ -249,7 +368,13 @@ class LayerMeasures:
         self.active_units = torch.zeros(replicas, width, dtype=torch.bool, device=device)
 
     def add(self, h: Tensor, goodness: Tensor) -> None:
-        """Count positives h (R, B, n), and the goodness (R, 2B) of them and of their negatives."""
+        """Add a chunk of samples.
+
+        **Arguments:**
+
+        - `h`: activations of positives (R, B, n).
+        - `goodness`: (R, 2B), of the positives and then of their negatives.
+        """
         sparsity, dead = sparsity_and_dead(h)
         found = {
             "sparsity": sparsity,
@@ -277,27 +402,39 @@ class LayerMeasures:
         samples: Samples,
         correct: Tensor | None,
     ) -> MeasureRow:
-        """The row of one replica."""
-        of = {name: torch.cat(values, dim=1)[replica] for name, values in self.gathered.items()}
-        live = ~of["dead"]
-        by_class = class_sparsity(of["sparsity"], of["dead"], samples.labels, samples.classes)
+        """Return the row of one replica.
+
+        **Arguments:**
+
+        - `replica`: its number.
+        - `seed`, `layer`, `partition`: copied into the row.
+        - `samples`: the partition, for its labels.
+        - `correct`: (R, N) bool, which samples are classified correctly; None without labels.
+
+        **Returns:**
+
+        The row; a mean over no samples is null.
+        """
+        found = {name: torch.cat(values, dim=1)[replica] for name, values in self.gathered.items()}
+        live = ~found["dead"]
+        by_class = class_sparsity(found["sparsity"], found["dead"], samples.labels, samples.classes)
         counts = by_class.samples.tolist()
         return MeasureRow(
             seed=seed,
             layer=layer,
             partition=partition,
             samples=len(samples),
-            dead_samples=int(of["dead"].sum()),
+            dead_samples=int(found["dead"].sum()),
             dead_units=int((~self.active_units[replica]).sum()),
-            sparsity=_mean(of["sparsity"], live),
+            sparsity=_mean(found["sparsity"], live),
             sparsity_correct=None
             if correct is None
-            else _mean(of["sparsity"], live & correct[replica]),
-            zero_fraction=float(of["zeros"].double().mean()) / self.width,
-            gini=_mean(of["gini"], live),
-            treves_rolls=_mean(of["treves_rolls"], live),
-            kurtosis=_mean(of["kurtosis"], live),
-            auc=float(auc(of["positive"].unsqueeze(0), of["negative"].unsqueeze(0))[0]),
+            else _mean(found["sparsity"], live & correct[replica]),
+            zero_fraction=float(found["zeros"].double().mean()) / self.width,
+            gini=_mean(found["gini"], live),
+            treves_rolls=_mean(found["treves_rolls"], live),
+            kurtosis=_mean(found["kurtosis"], live),
+            auc=float(auc(found["positive"].unsqueeze(0), found["negative"].unsqueeze(0))[0]),
             class_sparsity=tuple(
                 mean if count else None
                 for mean, count in zip(by_class.mean.tolist(), counts, strict=True)
@@ -306,25 +443,43 @@ class LayerMeasures:
         )
 
 
-def ensembles_of(
+def ensemble_rows(
     network: Network,
     spec: TrainSpec,
     partition: Partition,
     samples: Samples,
     correct: Tensor | None,
 ) -> Iterator[EnsembleRow]:
-    """The ensembles of every layer and seed, read off the correctly classified samples (all where
-    samples carry no label).
+    """Yield the ensembles of every layer and seed, one row each.
+
+    They are read off the correctly classified samples, or off all samples where these carry no
+    label.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run.
+    - `partition`: the name that the rows have.
+    - `samples`: its samples.
+    - `correct`: (R, N) bool, which samples are classified correctly; None without labels.
+
+    **Source:**
+
+    N. Tosato et al., arXiv 2305.18353; see `ffengine.ensembles.class_ensembles`.
     """
     inputs = spec.negatives.positive(samples.positives(labelled=spec.negatives.labelled))
     for replica, seed in enumerate(spec.seeds):
-        one = Network(network.spec, [weight[replica : replica + 1] for weight in network.weights])
+        replica_network = Network(
+            network.spec, [weight[replica : replica + 1] for weight in network.weights]
+        )
         chosen = (
             torch.ones(len(samples), dtype=torch.bool, device=inputs.device)
             if correct is None
             else correct[replica]
         )
-        by_chunk = [one.activations(inputs[rows].unsqueeze(0)) for rows in chunks(len(samples))]
+        by_chunk = [
+            replica_network.activations(inputs[rows].unsqueeze(0)) for rows in chunks(len(samples))
+        ]
         for layer in range(len(network.weights)):
             h = torch.cat([found[layer][0] for found in by_chunk])[chosen]
             labels = samples.labels[chosen]
@@ -345,9 +500,19 @@ def ensembles_of(
 
 
 def chunks(samples: int) -> list[slice]:
-    """Slices of at most CHUNK_SAMPLES."""
+    """Split samples into slices of at most CHUNK_SAMPLES.
+
+    **Arguments:**
+
+    - `samples`: how many there are.
+
+    **Returns:**
+
+    The slices, in order.
+    """
     return [slice(start, start + CHUNK_SAMPLES) for start in range(0, samples, CHUNK_SAMPLES)]
 
 
 def _mean(values: Tensor, where: Tensor) -> float | None:
+    """Return the mean of the chosen values, None where none is chosen."""
     return float(values[where].double().mean()) if bool(where.any()) else None

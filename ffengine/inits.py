@@ -1,7 +1,7 @@
 """Catalogue of weight initialisations.
 
-Legend: R replicas, n width, m inputs of the layer (without the bias, which starts at 0 unless
-said).
+Legend: R replicas, n width, m inputs of the layer without the bias. Biases start at 0 unless an
+entry says otherwise.
 """
 
 from __future__ import annotations
@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ffengine.draws import Draw
+    from ffengine.random_streams import Draw
 
 
 class Init(NamedTuple):
-    """How the weights of a layer start: `weight(draw, R, n, m)` gives (R, n, m), `bias(draw, R, n,
-    m)` gives (R, n).
+    """How the weights and biases of a layer start.
+
+    **Attributes:**
+
+    - `meaning`: one phrase for the catalogue.
+    - `weight`: gives W (R, n, m) from a draw, R, n and m.
+    - `bias`: gives the biases (R, n) from a draw, R, n and m.
     """
 
     meaning: str
@@ -27,24 +32,28 @@ class Init(NamedTuple):
 
 
 def _normal(draw: Draw, replicas: int, n: int, m: int, variance: float) -> Tensor:
+    """Draw normal weights (R, n, m) of that variance."""
     return draw.normal((replicas, n, m)) * math.sqrt(variance)
 
 
 def _uniform(draw: Draw, shape: tuple[int, ...], bound: float) -> Tensor:
+    """Draw uniform numbers within a bound on either side of 0."""
     return (draw.uniform(shape) * 2 - 1) * bound
 
 
 def _orthogonal(draw: Draw, replicas: int, n: int, m: int) -> Tensor:
+    """Draw weights (R, n, m) with orthonormal rows, or columns where n > m."""
     tall = draw.normal((replicas, max(n, m), min(n, m))).double()
-    reflectors, scales = tall.geqrf()  # Q R = tall, in Householder's form
+    reflectors, scales = tall.geqrf()  # Q R = tall, as Householder reflectors
     signs = reflectors.diagonal(dim1=-2, dim2=-1).sign()
     uniform: Tensor = (
         reflectors.orgqr(scales) * signs.unsqueeze(-2)
-    ).float()  # over the orthogonal matrices
+    ).float()  # uniform over the orthogonal matrices
     return uniform if n >= m else uniform.mT.contiguous()
 
 
 def _zero_bias(draw: Draw, replicas: int, n: int, m: int) -> Tensor:
+    """Return biases (R, n) of 0."""
     return draw.normal((replicas, n)) * 0
 
 

@@ -1,16 +1,15 @@
-"""The rate at which each sample's sparsity changes along a weight step: exact, and in the limit of
-infinite width.
+"""The rate at which the sparsity of each sample changes along a weight step, exact to first order.
 
 Legend: N samples, m inputs, n width. x (N, m), weight W (n, m), z = x W^T (N, n), h = sigma(z),
-direction D (n, m). Along D: zdot = x D^T, hdot = sigma'(z) * zdot, and (theory, "The exact
-first-order condition")
+direction D (n, m). Along D: zdot = x D^T, hdot = sigma'(z) * zdot, and (docs/theory.md, "The exact
+condition")
 
     margin_k = <h_k, hdot_k> / ||h_k||_2^2 - <sign(h_k), hdot_k> / ||h_k||_1
     dS_k/deta = (||h_k||_1 / ||h_k||_2) * margin_k / (sqrt(n) - 1)
 
 The theorems' sums over all pairs of samples are never formed: sum_i s_i h_i x_i^T is the gradient,
-so three matrix products (z, D, zdot) give every margin. This is the exact first-order condition
-that any correct statement of the theorems of arXiv 2311.05667 must agree with.
+so three matrix products (z, D, zdot) give every margin. This is the exact first-order condition.
+Any correct statement of the theorems of arXiv 2311.05667 must agree with it.
 """
 
 import itertools
@@ -24,27 +23,37 @@ from torch import Tensor
 from ffengine.activations import ACTIVATIONS, Activation
 from ffengine.sparsity import check_finite, hoyer_of_norms, treves_rolls_of_norms
 
-# pre-activations kept between the products; wider layers are done a block of units at a time
+# Pre-activations kept between the products; larger layers are computed in blocks of units.
 HELD_BYTES = 256_000_000
 MIN_BLOCK_UNITS = 16
-CHUNK_ELEMENTS = 2**20  # elementwise passes work on pieces that stay in the cache
-GPU_FACTOR = 16  # more of both there: a GPU has memory, and wants large pieces
-# measured: rounding moves a unit's rate by less than so many unit roundings (docs/numerics.md)
+CHUNK_ELEMENTS = 2**20  # elementwise passes work on pieces that fit the cache
+GPU_FACTOR = 16  # on a GPU both are larger: it has the memory, and large pieces are faster
+# Measured: the relative error of a unit's rate is below this many unit roundings
+# (docs/numerics.md).
 ROUNDINGS = 8.0
 EPSILON = {
     dtype: ROUNDINGS * torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)
 }
-NEAR_ZERO = 1e-6  # pre-activations closer to 0 than this count as being on the kink
+NEAR_ZERO = 1e-6  # pre-activations closer to 0 than this count as lying on the kink
 
 
 @dataclass(frozen=True)
 class TheoremCheck:
-    """Whether each sample's sparsity rises, to first order, along a step.
+    """The verdict on each of N samples: does its sparsity rise, to first order, along a step?
 
-    margin (N,): the rate above, 0 for dead samples; rounding (N,): how far it may be off by the
-    rounding of the products;
-    satisfied (N,) bool: margin > rounding; dead (N,) bool: h = 0; undecided (N,) bool: live, and
-    |margin| <= rounding.
+    A margin counts as positive only where it exceeds its rounding error.
+
+    **Attributes:**
+
+    - `margin`: (N,) float64, the rate of docs/theory.md in units of 1 / eta; 0 for dead samples.
+    - `satisfied`: (N,) bool, margin > rounding.
+    - `dead`: (N,) bool, all activations of the sample are 0, so that S is undefined.
+    - `undecided`: (N,) bool, the sample is live and |margin| <= rounding.
+    - `rounding`: (N,) float64, how far the rounding of the matrix products may move the margin.
+
+    **Source:**
+
+    docs/theory.md, "The exact condition"; docs/numerics.md, "undecided: within rounding of zero".
     """
 
     margin: Tensor
@@ -55,7 +64,18 @@ class TheoremCheck:
 
     @classmethod
     def of(cls, margin: Tensor, dead: Tensor, rounding: Tensor) -> "TheoremCheck":
-        """The verdict on margins that are known up to `rounding`."""
+        """Make the verdict from margins whose rounding error is known.
+
+        **Arguments:**
+
+        - `margin`: (N,) float64.
+        - `dead`: (N,) bool.
+        - `rounding`: (N,) float64, at least 0.
+
+        **Returns:**
+
+        The check, with `satisfied` and `undecided` derived from the arguments.
+        """
         return cls(
             margin=margin,
             satisfied=(margin > rounding) & ~dead,
@@ -66,50 +86,61 @@ class TheoremCheck:
 
     @property
     def live(self) -> int:
-        """How many samples are not dead."""
+        """The number of samples that are not dead."""
         return int((~self.dead).sum())
 
     @property
     def ratio(self) -> float:
-        """Satisfied over live samples; NaN where no sample is live."""
+        """Satisfied samples over live samples, in [0, 1]; NaN where no sample is live."""
         return int(self.satisfied.sum()) / self.live if self.live else math.nan
 
 
 @dataclass
 class LayerSums:
-    """Per-sample sums over the units of a layer, all (N,) float64, from which margins and a step's
-    effect follow.
+    """Sums over the units of a layer, for each of N samples, from which margins follow.
+
+    All tensors are (N,) float64.
     """
 
     width: int
-    eta: float  # the trial step; 0: none
-    cancellation: (
-        float | Tensor
-    )  # how much longer the parts of D are than D: what they round to is that much larger beside it
+    eta: float  # size of the trial step; 0: there is none
+    # How much longer the parts of D are together than D: so much larger is their rounding beside D.
+    cancellation: float | Tensor
     l1: Tensor  # ||h||_1
     squares: Tensor  # ||h||_2^2
     along_h: Tensor  # <h, hdot>
     along_sign: Tensor  # <sign(h), hdot>
-    noise: Tensor  # ||hdot||_2^2, each unit's times the square of its relative rounding error
-    l1_after: Tensor  # of sigma(z + eta zdot); the step is linear in the weights, so this is exact
+    noise: Tensor  # sum of hdot_j^2 times the square of the unit's relative rounding error
+    l1_after: Tensor  # ||sigma(z + eta zdot)||_1, exact: z is linear in the weights
     squares_after: Tensor
-    flipped: Tensor  # units whose mask [h > 0] the step changes
-    near_zero: Tensor  # units with |z| < NEAR_ZERO
+    flipped: Tensor  # number of units whose mask [h > 0] the step changes
+    near_zero: Tensor  # number of units with |z| < NEAR_ZERO
 
     @classmethod
     def zeros(cls, samples: int, width: int, device: torch.device) -> "LayerSums":
-        """No units summed yet."""
+        """Make sums to which no unit has been added.
+
+        **Arguments:**
+
+        - `samples`: N.
+        - `width`: n, the units of the whole layer.
+        - `device`: where the sums lie.
+
+        **Returns:**
+
+        Sums of zero, without a trial step.
+        """
         sums = [torch.zeros(samples, dtype=torch.float64, device=device) for _ in range(9)]
         return cls(width, 0.0, 1.0, *sums)
 
     @property
     def dead(self) -> Tensor:
-        """Samples with h = 0."""
+        """(N,) bool: samples whose activations are all 0."""
         return self.l1 == 0
 
     @property
     def margin(self) -> Tensor:
-        """margin_k, 0 for dead samples."""
+        """(N,) float64: margin_k of the module's legend; 0 for dead samples."""
         live = ~self.dead
         margin = self.along_h / torch.where(
             live, self.squares, 1.0
@@ -118,45 +149,55 @@ class LayerSums:
 
     @property
     def sparsity(self) -> Tensor:
-        """S before the step, 0 for dead samples."""
+        """(N,) float64 in [0, 1]: Hoyer sparsity before the step; 0 for dead samples."""
         return hoyer_of_norms(self.l1, self.squares, self.width)
 
     @property
     def treves_rolls(self) -> Tensor:
-        """Treves-Rolls sparseness before the step, 0 for dead samples."""
+        """(N,) float64 in [0, 1]: Treves-Rolls sparseness before the step; 0 for dead samples."""
         return treves_rolls_of_norms(self.l1, self.squares, self.width)
 
     @property
     def change(self) -> Tensor:
-        """S after the step less S before."""
+        """(N,) float64: Hoyer sparsity after the step minus that before it."""
         return hoyer_of_norms(self.l1_after, self.squares_after, self.width) - self.sparsity
 
     @property
     def rounding(self) -> Tensor:
-        """How far the margin may be off: each unit's rate has an error of that relative size,
-        independent of the others.
+        """(N,) float64: a bound of the rounding error of the margin; 0 for dead samples.
 
-        The error of sum_j (h_j / ||h||^2 - sign_j / ||h||_1) e_j for errors e_j alike in all units
-        (docs/numerics.md).
+        It is the length of the units' errors times the length of the coefficients h_j / ||h||_2^2 -
+        sign_j / ||h||_1 that weigh them in the margin.
+
+        **Source:**
+
+        docs/numerics.md, "undecided: within rounding of zero".
         """
         live = ~self.dead
-        spread = self.width / torch.where(live, self.l1, 1.0).square() - 1 / torch.where(
+        squared_length = self.width / torch.where(live, self.l1, 1.0).square() - 1 / torch.where(
             live, self.squares, 1.0
         )
         return torch.where(
-            live, self.cancellation * (self.noise * spread.clamp_min(0.0)).sqrt(), 0.0
+            live, self.cancellation * (self.noise * squared_length.clamp_min(0.0)).sqrt(), 0.0
         )
 
     def check(self) -> TheoremCheck:
-        """The verdict on each sample."""
+        """Return the verdict on each sample."""
         return TheoremCheck.of(self.margin, self.dead, self.rounding)
 
     def add(self, rows: slice, z: Tensor, h: Tensor, zdot: Tensor, activation: Activation) -> None:
-        """Add the units of z, h and zdot (rows, units) to the sums of those samples; overwrites
-        zdot.
+        """Add a block of units to the sums of some samples.
 
-        Units are summed in their own type, blocks of them in float64: the products' rounding is far
-        above a sum's.
+        Each unit's terms are computed in the type of the arguments and accumulated in float64: the
+        rounding of the products is far larger than that of a sum.
+
+        **Arguments:**
+
+        - `rows`: which of the N samples the block is of.
+        - `z`: (rows, units) pre-activations.
+        - `h`: (rows, units) activations, sigma(z).
+        - `zdot`: (rows, units) rates of z along the step; this memory is overwritten.
+        - `activation`: sigma.
         """
         if self.eta:
             self.add_step(rows, z, zdot, activation)
@@ -172,8 +213,16 @@ class LayerSums:
         self.along_h[rows] += along.mul_(magnitude).sum(-1)
 
     def add_step(self, rows: slice, z: Tensor, zdot: Tensor, activation: Activation) -> None:
-        """Add the state of the units of those samples before and after the step eta, all in
-        float64: the change can be tiny.
+        """Add the norms of a block of units before and after the step eta, and count flipped masks.
+
+        Everything is float64, because the change can be tiny.
+
+        **Arguments:**
+
+        - `rows`: which of the N samples the block is of.
+        - `z`: (rows, units) pre-activations before the step.
+        - `zdot`: (rows, units) rates of z along the step.
+        - `activation`: sigma.
         """
         before = z.double()
         after = before + self.eta * zdot.double()
@@ -189,8 +238,8 @@ class LayerSums:
 
 
 def _along_sign(z: Tensor, h: Tensor, zdot: Tensor, activation: Activation) -> Tensor:
-    """sign(h) sigma'(z) zdot, elementwise; overwrites zdot."""
-    if activation.slope_below_zero == 0:  # relu: its own derivative does all of it in one pass
+    """Return sign(h) sigma'(z) zdot, elementwise; overwrite zdot."""
+    if activation.slope_below_zero == 0:  # relu: its backward pass computes this in one kernel
         masked: Tensor = torch.ops.aten.threshold_backward.default(zdot, h, 0)
         return masked
     if not activation.slope_where_active_is_one:
@@ -199,15 +248,31 @@ def _along_sign(z: Tensor, h: Tensor, zdot: Tensor, activation: Activation) -> T
 
 
 def theorem1(weight: Tensor, x: Tensor, *, activation: str = "relu") -> TheoremCheck:
-    """Does lowering the goodness of the whole batch raise each sample's sparsity? weight (n, m), x
-    (N, m).
+    """Check for each sample whether lowering the goodness of the whole batch raises its sparsity.
 
-    All N samples form one batch, with D = -2 sum_i h_i sigma'(z_i) x_i^T: theorem 1, as the exact
-    first-order condition. Margins are in units of 1 / eta for the step W + eta D. Cost: three
-    matrix products; memory is bounded whatever n.
+    All N samples form one batch. The step is W + eta D with D = -2 sum_i h_i sigma'(z_i) x_i^T. The
+    cost is three matrix products; the memory is bounded for every n.
 
-    Raises ValueError for mismatched shapes or types, NaN or infinity, an empty batch, or a width
-    below 2.
+    **Arguments:**
+
+    - `weight`: (n, m) float32 or float64, n >= 2; a bias is the weight of an input that is always
+      1.
+    - `x`: (N, m), of the type and on the device of `weight`.
+    - `activation`: a name of the catalogue of activations.
+
+    **Returns:**
+
+    The verdict on the N samples, with margins in units of 1 / eta.
+
+    **Raises:**
+
+    - `ValueError`: shapes, types or devices differ, a number is NaN or infinite, the batch is
+      empty, the width is below 2, or the activation is unknown.
+
+    **Source:**
+
+    arXiv 2311.05667, theorem 1, as the exact first-order condition of docs/theory.md, "The exact
+    condition".
     """
     check_layer(weight, x=x)
     return observe(weight, [x], [1.0], activation_named(activation))[0].check()
@@ -216,12 +281,32 @@ def theorem1(weight: Tensor, x: Tensor, *, activation: str = "relu") -> TheoremC
 def theorem2(
     weight: Tensor, x_pos: Tensor, x_neg: Tensor, *, activation: str = "relu"
 ) -> tuple[TheoremCheck, TheoremCheck]:
-    """Does a step on G(negative) - G(positive) raise each sample's sparsity? weight (n, m), x_pos
-    and x_neg (N, m).
+    """Check for each sample whether a step on G(negative) - G(positive) raises its sparsity.
 
-    D = 2 (sum_pos h_i sigma'(z_i) x_i^T - sum_neg h_i sigma'(z_i) x_i^T): theorem 2, as the exact
-    first-order condition. Returns the verdict on the positive and on the negative samples. Raises
-    ValueError as theorem1 does.
+    The step is W + eta D with D = 2 (sum_pos h_i sigma'(z_i) x_i^T - sum_neg h_i sigma'(z_i)
+    x_i^T), over the samples of both splits.
+
+    **Arguments:**
+
+    - `weight`: (n, m) float32 or float64, n >= 2; a bias is the weight of an input that is always
+      1.
+    - `x_pos`: (N_pos, m) positive samples, of the type and on the device of `weight`.
+    - `x_neg`: (N_neg, m) negative samples, likewise.
+    - `activation`: a name of the catalogue of activations.
+
+    **Returns:**
+
+    The verdict on the positive samples and the verdict on the negative samples, with margins in
+    units of 1 / eta.
+
+    **Raises:**
+
+    - `ValueError`: as for `theorem1`.
+
+    **Source:**
+
+    arXiv 2311.05667, theorem 2, as the exact first-order condition of docs/theory.md, "The exact
+    condition".
     """
     check_layer(weight, x_pos=x_pos, x_neg=x_neg)
     positive, negative = observe(weight, [x_pos, x_neg], [-1.0, 1.0], activation_named(activation))
@@ -231,11 +316,29 @@ def theorem2(
 def check_direction(
     weight: Tensor, x: Tensor, direction: Tensor, *, activation: str = "relu"
 ) -> TheoremCheck:
-    """Does a step along any direction D (n, m) raise each sample's sparsity? weight (n, m), x (N,
-    m).
+    """Check for each sample whether a step along a given direction raises its sparsity.
 
-    Raises ValueError as theorem1 does, and where `direction` has not the shape and type of
-    `weight`.
+    The step is W + eta D, for instance the step of an optimiser.
+
+    **Arguments:**
+
+    - `weight`: (n, m) float32 or float64, n >= 2.
+    - `x`: (N, m), of the type and on the device of `weight`.
+    - `direction`: D (n, m), of the shape, type and device of `weight`.
+    - `activation`: a name of the catalogue of activations.
+
+    **Returns:**
+
+    The verdict on the N samples, with margins in units of 1 / eta.
+
+    **Raises:**
+
+    - `ValueError`: as for `theorem1`, or `direction` does not have the shape, type and device of
+      `weight`.
+
+    **Source:**
+
+    docs/theory.md, "The exact condition".
     """
     check_layer(weight, x=x)
     check_finite("direction", direction)
@@ -259,48 +362,72 @@ def observe(
     direction: Tensor | None = None,
     step: float = 0.0,
 ) -> list[LayerSums]:
-    """The sums of every sample of `groups` (N_g, m) along D = -2 sum_g sign_g sum_i h_i sigma'(z_i)
-    x_i^T, or along `direction`.
+    """Sum the units of a layer for every sample along a step, one block of units at a time.
 
-    With `step` above 0 the effect of the trial step eta D, ||eta D|| = step ||W||, is summed as
-    well.
+    The step goes along D = -2 sum_g sign_g sum_i h_i sigma'(z_i) x_i^T, or along `direction`.
+    Arguments are not checked: see `check_layer`.
+
+    **Arguments:**
+
+    - `weight`: (n, m).
+    - `groups`: samples (N_g, m) of each group, such as positives and negatives.
+    - `signs`: the sign of each group in D: 1 lowers its goodness, -1 raises it.
+    - `activation`: sigma.
+    - `direction`: D (n, m) where it is not that of the groups.
+    - `step`: where it is above 0, the effect of the trial step eta D with ||eta D|| = step ||W|| is
+      summed as well.
+
+    **Returns:**
+
+    The sums of each group, (N_g,) each.
     """
     blocks = _unit_blocks(weight, sum(len(x) for x in groups))
-    if (
-        step and direction is None and len(blocks) > 1
-    ):  # eta needs the whole of D before the first unit is stepped
+    if step and direction is None and len(blocks) > 1:
+        # eta depends on the whole of D, so D is computed before the first block is stepped.
         direction = torch.cat(
             [
                 _block_direction([x @ weight[b].T for x in groups], groups, signs, activation)[0]
                 for b in blocks
             ]
         )
-    observations = [LayerSums.zeros(len(x), len(weight), weight.device) for x in groups]
+    sums = [LayerSums.zeros(len(x), len(weight), weight.device) for x in groups]
     held_memory = weight.new_empty(sum(len(x) for x in groups) * (blocks[0].stop - blocks[0].start))
     for block in blocks:
         z = _pre_activations(weight[block], groups, held_memory)
-        if held := activation.slope_where_active_is_one and not step:  # then h says all that z does
+        # Where h determines all that z does, h takes the memory of z.
+        if in_place := activation.slope_where_active_is_one and not step:
             for z_group in z:
                 activation.value_(z_group)
         D, cancellation = (
-            _block_direction(z, groups, signs, activation, held=held)
+            _block_direction(z, groups, signs, activation, in_place=in_place)
             if direction is None
             else (direction[block], 1.0)
         )  # (units, m)
         eta = trial_eta(weight, D if direction is None else direction, step)
-        for x, z_group, observation in zip(groups, z, observations, strict=True):
-            observation.eta, observation.cancellation = (
+        for x, z_group, group_sums in zip(groups, z, sums, strict=True):
+            group_sums.eta, group_sums.cancellation = (
                 eta,
-                max(float(observation.cancellation), cancellation),
+                max(float(group_sums.cancellation), cancellation),
             )
             for rows in _row_chunks(x, len(D)):
-                h = z_group[rows] if held else activation.value(z_group[rows])
-                observation.add(rows, z_group[rows], h, x[rows] @ D.T, activation)
-    return observations
+                h = z_group[rows] if in_place else activation.value(z_group[rows])
+                group_sums.add(rows, z_group[rows], h, x[rows] @ D.T, activation)
+    return sums
 
 
 def trial_eta(weight: Tensor, direction: Tensor, step: float) -> float:
-    """eta with ||eta D|| = step * ||W|| (Frobenius); 0 where D is zero."""
+    """Return the step size eta for which ||eta D|| = step ||W|| in the Frobenius norm.
+
+    **Arguments:**
+
+    - `weight`: W (n, m).
+    - `direction`: D (n, m).
+    - `step`: the length of the step relative to the weights, at least 0.
+
+    **Returns:**
+
+    eta; 0 where D or `step` is zero.
+    """
     length = float(torch.linalg.vector_norm(direction.double()))
     return (
         step * float(torch.linalg.vector_norm(weight.double())) / length if step and length else 0.0
@@ -308,7 +435,7 @@ def trial_eta(weight: Tensor, direction: Tensor, step: float) -> float:
 
 
 def _pre_activations(weight: Tensor, groups: Sequence[Tensor], memory: Tensor) -> list[Tensor]:
-    """z (N_g, units) of each group, in memory that is used for every block of units."""
+    """Return z (N_g, units) of each group, in memory that every block of units shares."""
     sizes = [len(x) * len(weight) for x in groups]
     return [
         torch.mm(x, weight.T, out=part.view(len(x), len(weight)))
@@ -322,15 +449,16 @@ def _block_direction(
     signs: Sequence[float],
     activation: Activation,
     *,
-    held: bool = False,
+    in_place: bool = False,
 ) -> tuple[Tensor, float]:
-    """D (units, m), and how much longer than D its groups' parts are together; `held` says that z
-    is the pull already.
+    """Return D (units, m), and how much longer its groups' parts are together than D itself.
+
+    With `in_place`, z already holds h sigma'(z).
     """
     D = groups[0].new_zeros(z[0].shape[1], groups[0].shape[1])
-    lengths = []  # of D after each group
+    lengths = []  # ||D|| after each group
     for x, z_group, sign in zip(groups, z, signs, strict=True):
-        if held:
+        if in_place:
             D.addmm_(z_group.T, x, alpha=-2.0 * sign)
         else:
             for rows in _row_chunks(x, len(D)):
@@ -343,23 +471,31 @@ def _block_direction(
 
 
 def cancellation(lengths: Sequence[float]) -> float:
-    """The length of the parts of a sum together over the length of the sum, at most, from the
-    lengths of its partial sums.
+    """Bound how much longer the parts of a sum are together than the sum itself.
+
+    **Arguments:**
+
+    - `lengths`: the length of the partial sum after each part, one at least.
+
+    **Returns:**
+
+    The bound, at least 1; 1 where the sum is zero.
     """
     parts = lengths[0] + sum(before + after for before, after in itertools.pairwise(lengths))
     return parts / lengths[-1] if lengths[-1] else 1.0
 
 
 def _unit_blocks(weight: Tensor, samples: int) -> list[slice]:
-    held = HELD_BYTES * (GPU_FACTOR if weight.is_cuda else 1)
-    most = max(MIN_BLOCK_UNITS, held // (samples * weight.element_size()))
-    units = -(
-        -len(weight) // -(-len(weight) // most)
-    )  # blocks of one size: a small one at the end would be slow
+    """Split the units into blocks of equal size, as large as HELD_BYTES allows."""
+    bytes_kept = HELD_BYTES * (GPU_FACTOR if weight.is_cuda else 1)
+    most = max(MIN_BLOCK_UNITS, bytes_kept // (samples * weight.element_size()))
+    # Blocks of equal size: a small one at the end would be slow.
+    units = -(-len(weight) // -(-len(weight) // most))
     return [slice(start, min(start + units, len(weight))) for start in range(0, len(weight), units)]
 
 
 def _row_chunks(x: Tensor, units: int) -> list[slice]:
+    """Split the samples into slices of at most CHUNK_ELEMENTS activations."""
     rows = max(1, CHUNK_ELEMENTS * (GPU_FACTOR if x.is_cuda else 1) // units)
     return [slice(start, min(start + rows, len(x))) for start in range(0, len(x), rows)]
 
@@ -368,8 +504,17 @@ def _row_chunks(x: Tensor, units: int) -> list[slice]:
 
 
 def check_layer(weight: Tensor, **samples: Tensor) -> None:
-    """Raise ValueError unless weight is a finite (n >= 2, m) and each argument finite (N >= 1, m)
-    of its type and device.
+    """Raise ValueError unless weight and samples are valid arguments of `theorem1`.
+
+    **Arguments:**
+
+    - `weight`: must be finite, floating-point and (n, m) with n >= 2.
+    - `samples`: each keyword argument must be finite and (N, m), N >= 1, of the type and on the
+      device of `weight`.
+
+    **Raises:**
+
+    - `ValueError`: an argument is invalid; the message begins with its name.
     """
     check_finite("weight", weight)
     if weight.dim() != 2 or weight.shape[0] < 2:
@@ -390,8 +535,15 @@ def check_layer(weight: Tensor, **samples: Tensor) -> None:
 
 
 def check_samples(**samples: Tensor) -> None:
-    """Raise ValueError, naming the argument, unless each is a finite float tensor (N >= 1, m), all
-    of one m.
+    """Raise ValueError unless each argument is a finite floating-point tensor (N, m) of one m.
+
+    **Arguments:**
+
+    - `samples`: tensors by name.
+
+    **Raises:**
+
+    - `ValueError`: an argument is invalid; the message begins with its name.
     """
     inputs: int | None = None
     for name, x in samples.items():
@@ -408,11 +560,25 @@ def check_samples(**samples: Tensor) -> None:
 
 
 def _kind(tensor: Tensor) -> str:
+    """Return shape, type and device of a tensor in words."""
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"
 
 
 def activation_named(name: str) -> Activation:
-    """The entry of that name; ValueError lists them where there is none."""
+    """Return the activation of a name.
+
+    **Arguments:**
+
+    - `name`: a name of the catalogue of activations.
+
+    **Returns:**
+
+    The catalogue's entry.
+
+    **Raises:**
+
+    - `ValueError`: there is no such name; the message lists those that there are.
+    """
     if name not in ACTIVATIONS:
         raise ValueError(
             f"activation: {name!r} is not known; choose one of {', '.join(ACTIVATIONS)}"

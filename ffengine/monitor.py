@@ -1,10 +1,11 @@
-"""What is measured while training: the rows of one layer, on a fixed sample, along the step that
-training would take.
+"""What is measured while training: the rows of a layer, along the step that training would take.
+
+The samples are the same at every measurement.
 
 Legend: R replicas, B samples of one split in a batch, n width, m inputs. Positives come first in
-every batch. Products are done in float32, sums over units in float64. The step is linear in the
-weights, so z + eta * (x D^T) is what the step makes of the pre-activations: no second product, and
-no rounding of tiny steps.
+every batch. Products are computed in float32, sums over units in float64. The step is linear in the
+weights, so z + eta * (x D^T) is exactly what it makes of the pre-activations: this costs no second
+product and does not round tiny steps away.
 """
 
 import math
@@ -14,14 +15,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ffengine.control import Diverged
 from ffengine.diagnostics import divergence
-from ffengine.draws import Draws
-from ffengine.learning import Learner
+from ffengine.interrupts import Diverged
+from ffengine.layer_updates import Learner
 from ffengine.margins import LayerSums
 from ffengine.negatives import NetworkGoodness, Positives, Relabelling
-from ffengine.network import GoodnessJudge, Network
+from ffengine.network import Network, SummedGoodness
 from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs
+from ffengine.random_streams import Draws
 from ffengine.results import EpochRow, Split
 from ffengine.samples import Samples
 from ffengine.sparsity import gini, kurtosis
@@ -33,8 +34,12 @@ MEASURES: dict[str, Callable[[Tensor], Tensor]] = {"gini": gini, "kurtosis": kur
 
 
 class Batch(NamedTuple):
-    """Monitored pairs as the layer sees them; gram (R, B, B) of each split's inputs, where that is
-    cheaper than their product.
+    """Monitored pairs as the layer receives them.
+
+    **Attributes:**
+
+    - `pairs`: positives and negatives.
+    - `grams`: x x^T (R, B, B) of each split, where that is cheaper than products with x; else None.
     """
 
     pairs: AnyPairs
@@ -42,22 +47,41 @@ class Batch(NamedTuple):
 
 
 class Monitor:
-    """Measures a layer on the same samples whenever it is asked; where the strategy asks the
-    network, its negatives change with it.
+    """Measures layers on the same samples at every call.
+
+    Where the strategy asks the network, the negatives change with it.
+
+    **Arguments:**
+
+    - `spec`: samples, objective, strategy, and what is measured.
+    - `train`: the training partition.
+    - `draws`: the randomness of the run.
     """
 
     def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
         self.spec, self.train, self.draws = spec, train, draws
-        self._first: list[Batch] | None = (
-            None  # of the first layer, which sees the same in every epoch
-        )
+        # the batches of the first layer, whose input is the same in every epoch
+        self._first: list[Batch] | None = None
 
     def rows(
         self, learner: Learner, layer: int, layers: tuple[int, ...], epoch: int
     ) -> list[EpochRow]:
-        """Two rows (positive, negative) for each seed, of a layer that learns with `layers`.
+        """Measure a layer.
 
-        Raises Diverged for figures not finite.
+        **Arguments:**
+
+        - `learner`: the network and its optimisers; nothing in it changes.
+        - `layer`: the layer, from 0.
+        - `layers`: the layers that learn together with it.
+        - `epoch`: the epoch that has ended; 0 is the initialisation.
+
+        **Returns:**
+
+        Two rows (positive, negative) for each seed.
+
+        **Raises:**
+
+        - `Diverged`: a figure is not finite.
         """
         tallies = {
             split: Tally(len(self.spec.seeds), learner.network.weights[layer]) for split in SPLITS
@@ -67,7 +91,13 @@ class Monitor:
             self._measure(learner, layer, eta, batch, tallies)
         return [
             tallies[split].row(
-                self.spec, replica, seed=seed, layer=layer, epoch=epoch, split=split, eta=eta
+                replica,
+                seed=seed,
+                layer=layer,
+                epoch=epoch,
+                split=split,
+                eta=eta,
+                theorems=self.spec.monitor.theorems,
             )
             for replica, seed in enumerate(self.spec.seeds)
             for split in SPLITS
@@ -76,6 +106,7 @@ class Monitor:
     def _measure(
         self, learner: Learner, layer: int, eta: float, batch: Batch, tallies: "dict[Split, Tally]"
     ) -> None:
+        """Add a batch to the tallies of both splits."""
         objective, network = self.spec.objective, learner.network
         z = batch.pairs.times(network.weights[layer], torch.bmm)  # (R, 2B, n)
         h, positives = network.activation.value(z), z.shape[1] // 2
@@ -101,17 +132,17 @@ class Monitor:
                 self.spec.monitor.measures,
             )
             tally.add_step(
-                self._seen(network, z[:, own], h[:, own], zdot[:, own], eta, step.cancellation)
+                self._layer_sums(
+                    network, z[:, own], h[:, own], zdot[:, own], eta, step.cancellation
+                )
             )
             if lowered is not None:
-                tally.add_lowering(self._seen(network, z[:, own], h[:, own], lowered, 0.0))
+                tally.add_lowering(self._layer_sums(network, z[:, own], h[:, own], lowered, 0.0))
 
     def _lowering(
         self, network: Network, batch: Batch, h: Tensor, z: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """zdot (R, B, n) of each split along the step that lowers the goodness of its own samples
-        alone: theorem 1.
-        """
+        """Return zdot (R, B, n) of each split along theorem 1's step for the split alone."""
         goodness, activation = self.spec.objective.goodness, network.activation
         pull = h.clone()
         g = goodness.value(pull)
@@ -124,7 +155,7 @@ class Monitor:
         x_positive, x_negative = batch.pairs.split()
         return _along_own(x_positive, positive), _along_own(x_negative, negative)
 
-    def _seen(
+    def _layer_sums(
         self,
         network: Network,
         z: Tensor,
@@ -133,23 +164,23 @@ class Monitor:
         eta: float,
         cancellation: Tensor | None = None,
     ) -> LayerSums:
-        """The sums over units of samples (R, B, n), as (R * B,); overwrites zdot."""
+        """Return the sums over units of samples (R, B, n), as (R * B,); overwrite zdot."""
         _, samples, width = z.shape
-        seen = LayerSums.zeros(z.shape[0] * samples, width, z.device)
-        seen.eta = eta
+        sums = LayerSums.zeros(z.shape[0] * samples, width, z.device)
+        sums.eta = eta
         if cancellation is not None:
-            seen.cancellation = cancellation.repeat_interleave(samples)
-        seen.add(
+            sums.cancellation = cancellation.repeat_interleave(samples)
+        sums.add(
             slice(None),
             z.reshape(-1, width),
             h.reshape(-1, width),
             zdot.reshape(-1, width),
             network.activation,
         )
-        return seen
+        return sums
 
     def _batches(self, network: Network, layer: int, layers: tuple[int, ...]) -> Iterator[Batch]:
-        """The monitored samples as the layer sees them, in batches of the training's size."""
+        """Yield the monitored samples as the layer receives them, in training-size batches."""
         if layer == 0 and not self.spec.negatives.asks_network:
             if self._first is None:
                 self._first = [
@@ -160,13 +191,13 @@ class Monitor:
             yield from (Batch(pairs, None) for pairs in self._pairs(network, layer, layers))
 
     def _pairs(self, network: Network, layer: int, layers: tuple[int, ...]) -> Iterator[AnyPairs]:
-        """The monitored positives, the first of a permutation, with their negatives."""
-        judge = GoodnessJudge(network, self.spec.objective.goodness, layers)
+        """Yield the monitored positives, the first of a permutation, with their negatives."""
+        network_goodness = SummedGoodness(network, self.spec.objective.goodness, layers)
         chosen = self.draws.at("monitor").permutation(len(self.train))[
             :, : self.spec.monitored
         ]  # (R, M)
         for number, index in enumerate(chosen.split(self.spec.batch_size, dim=1)):
-            yield seen_pairs(
+            yield layer_pairs(
                 self.spec,
                 network,
                 layer,
@@ -174,13 +205,11 @@ class Monitor:
                 index,
                 self.draws,
                 ("monitor-negatives", number),
-                judge,
+                network_goodness,
             )
 
     def _grams(self, pairs: AnyPairs) -> tuple[Tensor, Tensor] | None:
-        """x x^T of each split, where products with it are cheaper than with x twice, and it
-        fits.
-        """
+        """Return x x^T of each split, where products with it are cheaper and it fits in memory."""
         positive, negative = pairs.split()
         samples, inputs = positive.shape[1:]
         if samples > 2 * inputs or len(positive) * samples * self.spec.monitored > GRAM_ELEMENTS:
@@ -189,7 +218,13 @@ class Monitor:
 
 
 class Tally:
-    """Counts and sums over the monitored samples of one split, one entry a replica."""
+    """Sums over the monitored samples of one split, with one entry for each replica.
+
+    **Arguments:**
+
+    - `replicas`: R.
+    - `weight`: (R, n, m) of the layer.
+    """
 
     def __init__(self, replicas: int, weight: Tensor) -> None:
         self.replicas, self.width = replicas, weight.shape[1]
@@ -209,8 +244,16 @@ class Tally:
         s: Tensor,
         measures: Collection[str],
     ) -> None:
-        """Count a batch (R, B, n) as it is before the step; input lengths, goodness, loss and s =
-        dL/dG are (R, B).
+        """Add the state of a batch before the step.
+
+        **Arguments:**
+
+        - `lengths`: ||x|| (R, B) of the layer's inputs.
+        - `h`: activations (R, B, n).
+        - `goodness`: G (R, B), after the threshold is subtracted.
+        - `loss`: each sample's term of the objective (R, B).
+        - `s`: dL/dG (R, B).
+        - `measures`: names of MEASURES that are computed as well.
         """
         self.samples += h.shape[1]
         self.batches += 1
@@ -224,30 +267,39 @@ class Tally:
         for name in measures:
             self._add(name, MEASURES[name](h))
 
-    def add_step(self, seen: LayerSums) -> None:
-        """Count what the step that training would take does to the samples (R * B,)."""
-        check, dead_after = seen.check(), seen.squares_after == 0
-        rose = (seen.change > 0) & ~check.dead & ~dead_after
+    def add_step(self, sums: LayerSums) -> None:
+        """Add what the step that training would take does to samples.
+
+        **Arguments:**
+
+        - `sums`: of R * B samples.
+        """
+        check, dead_after = sums.check(), sums.squares_after == 0
+        rose = (sums.change > 0) & ~check.dead & ~dead_after
         decided = ~check.dead & ~check.undecided
         self._add("dead", check.dead)
-        self._add("sparsity", seen.sparsity)
-        self._add("treves_rolls", seen.treves_rolls)
+        self._add("sparsity", sums.sparsity)
+        self._add("treves_rolls", sums.treves_rolls)
         self._add("theorem2", check.satisfied)
         self._add("undecided2", check.undecided)
         self._add("rose", rose)
         self._add("agree", (rose == check.satisfied) & decided)
-        self._add("flipped", seen.flipped)
-        self._add("near_zero", seen.near_zero)
+        self._add("flipped", sums.flipped)
+        self._add("near_zero", sums.near_zero)
 
-    def add_lowering(self, seen: LayerSums) -> None:
-        """Count what lowering the goodness of this split's batch does to its samples (R * B,)."""
-        check = seen.check()
+    def add_lowering(self, sums: LayerSums) -> None:
+        """Add what lowering the goodness of this split's batch does to its samples.
+
+        **Arguments:**
+
+        - `sums`: of R * B samples.
+        """
+        check = sums.check()
         self._add("theorem1", check.satisfied)
         self._add("undecided1", check.undecided)
 
     def row(
         self,
-        spec: TrainSpec,
         replica: int,
         *,
         seed: int,
@@ -255,8 +307,24 @@ class Tally:
         epoch: int,
         split: Split,
         eta: float,
+        theorems: Collection[int],
     ) -> EpochRow:
-        """The tidy row of one replica."""
+        """Return the row of one replica.
+
+        **Arguments:**
+
+        - `replica`: its number.
+        - `seed`, `layer`, `epoch`, `split`, `eta`: copied into the row.
+        - `theorems`: the theorems whose ratios are reported.
+
+        **Returns:**
+
+        The row; a mean over no samples is null.
+
+        **Raises:**
+
+        - `Diverged`: a sum is not finite.
+        """
         total = {key: float(value[replica]) for key, value in self.sums.items()}
         if broken := sorted(key for key, value in total.items() if not math.isfinite(value)):
             raise Diverged(divergence(layer=layer, epoch=epoch, seed=seed, what=broken))
@@ -284,8 +352,8 @@ class Tally:
             loss=total["loss"] / self.samples,
             theorem1_ratio=mean("theorem1"),
             theorem1_undecided=int(total["undecided1"]) if "undecided1" in total else None,
-            theorem2_ratio=mean("theorem2") if 2 in spec.monitor.theorems else None,
-            theorem2_undecided=int(total["undecided2"]) if 2 in spec.monitor.theorems else None,
+            theorem2_ratio=mean("theorem2") if 2 in theorems else None,
+            theorem2_undecided=int(total["undecided2"]) if 2 in theorems else None,
             observed_increase_ratio=mean("rose"),
             agreement=mean("agree", decided),
             mask_flip_rate=total["flipped"] / activations,
@@ -296,7 +364,7 @@ class Tally:
         )
 
     def _add(self, key: str, values: Tensor) -> None:
-        """Add per-sample values (R, B) or (R * B,) to a sum for each replica."""
+        """Add values of samples, (R, B) or (R * B,), to a sum for each replica."""
         self.sums[key] = self.sums.get(key, 0) + values.reshape(self.replicas, -1).double().sum(-1)
 
 
@@ -306,18 +374,34 @@ def paired(
     index: Tensor,
     draws: Draws,
     address: tuple[str, *tuple[int, ...]],
-    judge: NetworkGoodness | None,
+    network_goodness: NetworkGoodness | None,
 ) -> Tensor:
-    """The positives (R, B, m) of `index` (R, B) followed by their negatives: (R, 2B, m)."""
+    """Return positives and their negatives as one batch of samples.
+
+    **Arguments:**
+
+    - `spec`: its strategy makes the negatives.
+    - `train`: the partition that the samples are of.
+    - `index`: (R, B) int64, positions in the partition.
+    - `draws`: the randomness of the run.
+    - `address`: purpose and numbers that address the random stream.
+    - `network_goodness`: for strategies that ask the network; None for others.
+
+    **Returns:**
+
+    (R, 2B, m), positives first.
+    """
     purpose, *numbers = address
     x = spec.negatives.positive(
         train.positives(labelled=spec.negatives.labelled)[index]
     )  # (R, B, m)
-    negative = spec.negatives(Positives(x, index, train, draws.at(purpose, *numbers), judge))
+    negative = spec.negatives(
+        Positives(x, index, train, draws.at(purpose, *numbers), network_goodness)
+    )
     return torch.cat([x, negative], dim=1)
 
 
-def seen_pairs(
+def layer_pairs(
     spec: TrainSpec,
     network: Network,
     layer: int,
@@ -325,25 +409,45 @@ def seen_pairs(
     index: Tensor,
     draws: Draws,
     address: tuple[str, *tuple[int, ...]],
-    judge: NetworkGoodness,
+    network_goodness: NetworkGoodness,
 ) -> AnyPairs:
-    """The samples of `index` (R, B) and their negatives as a layer sees them."""
+    """Return samples and their negatives as a layer receives them.
+
+    Where a negative is its positive under another label, and the layer is the first, the pair is
+    kept as the positive and a change of the label inputs.
+
+    **Arguments:**
+
+    - `spec`: its strategy makes the negatives.
+    - `network`: the layers below.
+    - `layer`: the layer, from 0.
+    - `train`: the partition that the samples are of.
+    - `index`: (R, B) int64, positions in the partition.
+    - `draws`: the randomness of the run.
+    - `address`: purpose and numbers that address the random stream.
+    - `network_goodness`: for strategies that ask the network.
+
+    **Returns:**
+
+    The pairs.
+    """
     strategy = spec.negatives
     if layer > 0 or not isinstance(strategy, Relabelling) or not strategy.keeps_image:
-        return Pairs(network.layer_input(layer, paired(spec, train, index, draws, address, judge)))
+        return Pairs(
+            network.layer_input(layer, paired(spec, train, index, draws, address, network_goodness))
+        )
     purpose, *numbers = address
     x, labels = train.positives(labelled=True)[index], train.labels[index].unsqueeze(-1)
-    wrong = strategy.wrong(
-        Positives(x, index, train, draws.at(purpose, *numbers), judge)
+    wrong = strategy.wrong_labels(
+        Positives(x, index, train, draws.at(purpose, *numbers), network_goodness)
     ).unsqueeze(-1)
     x = network.prepared(0, x)
-    contrast = x.gather(-1, labels) - x.gather(
-        -1, wrong
-    )  # of the one-hot's two values, alike for all labels of a sample
+    # The one-hot of a sample has two values, whichever its label is; this is their difference.
+    contrast = x.gather(-1, labels) - x.gather(-1, wrong)
     change = x.new_zeros((*index.shape, train.classes)).scatter_(-1, wrong, contrast)
     return RelabelledPairs(x, change.scatter_(-1, labels, -contrast))
 
 
 def _along_own(x: Tensor, pull: Tensor) -> Tensor:
-    """zdot (R, B, n) of samples (R, B, m) along the step that their own pulls (R, B, n) make."""
+    """Return zdot (R, B, n) of samples (R, B, m) along the step that their pulls (R, B, n) make."""
     return torch.bmm(x, torch.bmm(pull.mT, x).mT)

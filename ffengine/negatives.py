@@ -1,9 +1,9 @@
-"""Catalogue of negative strategies: a batch of positives in, a batch of negatives out.
+"""Catalogue of negative strategies: each makes a batch of negatives from a batch of positives.
 
 Legend: R replicas (one per seed), B samples of a batch, m inputs, C classes. The first C inputs of
 a labelled sample are the one-hot of its label. Strategies use tensor methods only, and take all
-randomness from the draw they are given. Costs are stated beside a training step's two products over
-2B samples; where nothing is said there is no product.
+randomness from the draw that they are given. Docstrings state costs relative to a training step,
+which takes two products over 2B samples; a strategy without a stated cost takes no product.
 """
 
 from __future__ import annotations
@@ -19,59 +19,110 @@ from ffengine.entry import Entry, default_choice
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ffengine.draws import Draw
+    from ffengine.random_streams import Draw
     from ffengine.samples import Samples
 
 
 class NetworkGoodness(Protocol):
-    """The network as it is now, for the strategies that ask it; goodness is summed over the layers
-    that learn.
+    """The goodness of the current network, summed over the layers that learn.
+
+    It is what strategies with `asks_network` may ask for.
     """
 
     def label_goodness(self, x: Tensor, labels: Tensor, classes: int) -> Tensor:
-        """g (R, B, C) of labelled samples (R, B, m) of labels (R, B) under each label."""
+        """Compute the goodness of labelled samples under each label.
+
+        **Arguments:**
+
+        - `x`: (R, B, m) samples that carry a label in their first C inputs.
+        - `labels`: (R, B) int64, the label that each sample carries.
+        - `classes`: C.
+
+        **Returns:**
+
+        g (R, B, C).
+        """
 
     def goodness_slope(self, x: Tensor) -> Tensor:
-        """dg/dx (R, B, m) of each sample's own goodness."""
+        """Compute the gradient of each sample's goodness with respect to its inputs.
+
+        **Arguments:**
+
+        - `x`: (R, B, m) samples.
+
+        **Returns:**
+
+        dg/dx (R, B, m).
+        """
 
 
 @dataclass(frozen=True)
 class Positives:
-    """What a strategy makes negatives of."""
+    """The batch of positives that a strategy makes negatives of, and what it may use for that.
 
-    x: Tensor  # (R, B, m)
-    index: Tensor  # (R, B) of the samples in their partition
+    **Attributes:**
+
+    - `x`: (R, B, m), as the network receives them.
+    - `index`: (R, B) int64, positions in their partition.
+    - `samples`: the partition.
+    - `draw`: all randomness of the strategy.
+    - `network_goodness`: None where the strategy does not ask the network.
+    """
+
+    x: Tensor
+    index: Tensor
     samples: Samples
     draw: Draw
-    judge: NetworkGoodness | None  # None where no strategy that asks is in use
+    network_goodness: NetworkGoodness | None
 
     @property
     def labels(self) -> Tensor:
-        """(R, B) int64."""
+        """(R, B) int64 in 0 .. C - 1."""
         return self.samples.labels[self.index]
 
     @property
     def classes(self) -> int:
-        """C."""
+        """C, the number of classes."""
         return self.samples.classes
 
     @property
     def network(self) -> NetworkGoodness:
-        """The judge, for strategies that ask it."""
-        if self.judge is None:
+        """The goodness of the current network.
+
+        **Raises:**
+
+        - `ValueError`: none was given, because the strategy does not set `asks_network`.
+        """
+        if self.network_goodness is None:
             raise ValueError("negatives: this strategy asks the network, and none was given")
-        return self.judge
+        return self.network_goodness
 
     def partners(self, *, labelled: bool) -> Tensor:
-        """For each positive (R, B, m) a random sample of another class, with its own label or
-        without.
+        """Draw a sample of another class for each positive.
+
+        **Arguments:**
+
+        - `labelled`: whether the samples carry their own label.
+
+        **Returns:**
+
+        (R, B, m).
         """
         return self.samples.positives(labelled=labelled)[
             self.samples.other_class(self.labels, self.draw)
         ]
 
     def under_own_label(self, images: Tensor) -> Tensor:
-        """The images (R, B, m) with the label inputs of the positives."""
+        """Put the label inputs of the positives on images, in place.
+
+        **Arguments:**
+
+        - `images`: (R, B, m).
+
+        **Returns:**
+
+        The same tensor.
+        """
         images[..., : self.classes] = self.x[..., : self.classes]
         return images
 
@@ -79,9 +130,9 @@ class Positives:
 class Negatives(Entry, ABC):
     """How negative samples are made from positive ones."""
 
-    labelled: ClassVar[bool] = (
-        True  # positives carry their label as a one-hot in the first C inputs
-    )
+    # whether positives carry their label as a one-hot in the first C inputs
+    labelled: ClassVar[bool] = True
+    # whether the strategy uses `Positives.network`
     asks_network: ClassVar[bool] = False
 
     redraw: Literal["every_epoch", "once"] = Field(
@@ -91,12 +142,30 @@ class Negatives(Entry, ABC):
     )
 
     def positive(self, x: Tensor) -> Tensor:
-        """What a positive sample (R, B, m) looks like under this strategy."""
+        """Return what positive samples look like under this strategy.
+
+        **Arguments:**
+
+        - `x`: (..., m).
+
+        **Returns:**
+
+        (..., m); it may be x itself.
+        """
         return x
 
     @abstractmethod
     def __call__(self, positives: Positives) -> Tensor:
-        """Negatives (R, B, m), one for each positive."""
+        """Make negatives.
+
+        **Arguments:**
+
+        - `positives`: a batch of B positives for each replica; it is not changed.
+
+        **Returns:**
+
+        (R, B, m), one negative for each positive.
+        """
 
 
 class Relabelling(Negatives, ABC):
@@ -108,11 +177,34 @@ class Relabelling(Negatives, ABC):
         return True
 
     @abstractmethod
-    def wrong(self, positives: Positives) -> Tensor:
-        """The label (R, B) that each negative is under: never the true one."""
+    def wrong_labels(self, positives: Positives) -> Tensor:
+        """Choose the label of each negative.
+
+        **Arguments:**
+
+        - `positives`: the labelled samples that become negatives.
+
+        **Returns:**
+
+        (R, B) int64, never the true label.
+        """
+
+    def images(self, positives: Positives) -> Positives:
+        """Return the labelled samples that become negatives: here the positives themselves.
+
+        **Arguments:**
+
+        - `positives`: a batch of B positives for each replica.
+
+        **Returns:**
+
+        The samples, (R, B, m).
+        """
+        return positives
 
     def __call__(self, positives: Positives) -> Tensor:
-        return swap_label(positives.x, positives.labels, self.wrong(positives))
+        images = self.images(positives)
+        return swap_label(images.x, images.labels, self.wrong_labels(images))
 
 
 class WrongLabel(Relabelling):
@@ -130,17 +222,16 @@ class WrongLabel(Relabelling):
     def keeps_image(self) -> bool:
         return self.image == "own"
 
-    def wrong(self, positives: Positives) -> Tensor:
+    def wrong_labels(self, positives: Positives) -> Tensor:
         return (
             positives.labels + positives.draw.integers(1, positives.classes, positives.labels.shape)
         ) % positives.classes
 
-    def __call__(self, positives: Positives) -> Tensor:
+    def images(self, positives: Positives) -> Positives:
         if self.image == "own":
-            return super().__call__(positives)
+            return positives
         index = positives.draw.integers(0, len(positives.samples), positives.index.shape)
-        others = replace(positives, x=positives.samples.labelled[index], index=index)
-        return swap_label(others.x, others.labels, self.wrong(others))
+        return replace(positives, x=positives.samples.labelled[index], index=index)
 
 
 class HardestLabel(Relabelling):
@@ -152,7 +243,7 @@ class HardestLabel(Relabelling):
 
     strategy: Literal["hardest_label"] = "hardest_label"
 
-    def wrong(self, positives: Positives) -> Tensor:
+    def wrong_labels(self, positives: Positives) -> Tensor:
         return wrong_goodness(positives).argmax(-1)
 
 
@@ -168,12 +259,11 @@ class SampledLabel(Relabelling):
         1.0, gt=0, le=1e6, description="goodness is divided by it: small is hard, large is uniform"
     )
 
-    def wrong(self, positives: Positives) -> Tensor:
+    def wrong_labels(self, positives: Positives) -> Tensor:
         goodness = wrong_goodness(positives) / self.temperature
         uniform = positives.draw.uniform(goodness.shape).clamp_min(1e-30)
-        gumbel = -(
-            -uniform.log()
-        ).log()  # the largest of goodness + gumbel is a draw from the softmax
+        # The label with the largest goodness + gumbel is a draw from the softmax.
+        gumbel = -(-uniform.log()).log()
         return (goodness + gumbel).argmax(-1)
 
 
@@ -193,9 +283,8 @@ class Hybrid(Negatives):
         x = positives.x
         channels, height, width = positives.samples.shape
         blurred = smoothed(positives.draw.uniform((*x.shape[:-1], height, width)), self.blurs)
-        middle = (
-            blurred.flatten(-2).median(-1).values[..., None, None]
-        )  # half of the pixels from each, however small the image
+        # The median takes half of the pixels from each image, also where the image is small.
+        middle = blurred.flatten(-2).median(-1).values[..., None, None]
         mask = (blurred > middle).to(x.dtype)
         mask = mask.unsqueeze(-3).expand(*mask.shape[:-2], channels, height, width).reshape(x.shape)
         return mask * x + (1 - mask) * positives.partners(labelled=self.labelled)
@@ -297,28 +386,57 @@ class SelfContrastive(Negatives):
 
     def __call__(self, positives: Positives) -> Tensor:
         count = len(positives.samples)
-        other = (
-            positives.index + positives.draw.integers(1, count, positives.index.shape)
-        ) % count  # any sample but itself
+        # any sample but the positive's own
+        other = (positives.index + positives.draw.integers(1, count, positives.index.shape)) % count
         return positives.x / 2 + positives.samples.plain[other]
 
 
 def swap_label(positive: Tensor, labels: Tensor, wrong: Tensor) -> Tensor:
-    """The positives (..., m) with the one-hot entry moved from `labels` to `wrong` (...,)."""
+    """Move the one-hot entry of samples from one label to another.
+
+    **Arguments:**
+
+    - `positive`: (..., m) labelled samples.
+    - `labels`: (...,) int64, the label that each sample carries.
+    - `wrong`: (...,) int64, the label that it gets.
+
+    **Returns:**
+
+    (..., m), a new tensor.
+    """
     on = positive.gather(-1, labels.unsqueeze(-1))
     off = positive.gather(-1, wrong.unsqueeze(-1))
     return positive.scatter(-1, labels.unsqueeze(-1), off).scatter_(-1, wrong.unsqueeze(-1), on)
 
 
 def wrong_goodness(positives: Positives) -> Tensor:
-    """Goodness (R, B, C) under each label, minus infinity under the true one."""
+    """Return the goodness of positives under each label, minus infinity under the true one.
+
+    **Arguments:**
+
+    - `positives`: a batch of labelled samples.
+
+    **Returns:**
+
+    g (R, B, C).
+    """
     labels = positives.labels
     goodness = positives.network.label_goodness(positives.x, labels, positives.classes)
     return goodness.scatter_(-1, labels.unsqueeze(-1), -float("inf"))
 
 
 def smoothed(noise: Tensor, blurs: int) -> Tensor:
-    """Images (..., height, width) blurred along both axes, edges wrapped around."""
+    """Blur images along both axes with [1/4, 1/2, 1/4]; edges wrap around.
+
+    **Arguments:**
+
+    - `noise`: (..., height, width).
+    - `blurs`: how often.
+
+    **Returns:**
+
+    (..., height, width).
+    """
     for _ in range(blurs):
         for axis in (-1, -2):
             noise = noise / 2 + (noise.roll(1, axis) + noise.roll(-1, axis)) / 4

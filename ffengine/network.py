@@ -1,8 +1,8 @@
-"""R replicas of a stack of fully connected Forward-Forward layers, one for each seed, in batched
-products.
+"""R replicas of a stack of fully connected Forward-Forward layers, one for each seed.
 
-Legend: R replicas, B samples, m inputs, n width, layer l. A bias is the weight of one more input
-that is always 1, so that every formula of a layer holds with and without.
+Legend: R replicas, B samples, m inputs, n width, layer l. All replicas are computed in batched
+products. A bias is the weight of one more input that is always 1, so that every formula of a layer
+holds with and without a bias.
 """
 
 import math
@@ -12,16 +12,22 @@ import torch
 from torch import Tensor
 
 from ffengine.activations import ACTIVATIONS
-from ffengine.draws import Draws
 from ffengine.inits import INITS
 from ffengine.objectives import Goodness
+from ffengine.random_streams import Draws
 from ffengine.spec import NetworkSpec
 
 TINY = 1e-12  # keeps the normalisation of a dead sample at zero
 
 
 class Network:
-    """Weights (R, n, m) of each layer, m counting the bias input where there is one."""
+    """A stack of layers with their weights.
+
+    **Arguments:**
+
+    - `spec`: widths, activation, bias and normalisation.
+    - `weights`: (R, n, m) of each layer; m counts the bias input where there is one.
+    """
 
     def __init__(self, spec: NetworkSpec, weights: Sequence[Tensor]) -> None:
         self.spec = spec
@@ -32,7 +38,21 @@ class Network:
     def initial(
         cls, spec: NetworkSpec, inputs: int, draws: Draws, device: torch.device
     ) -> "Network":
-        """Weights as spec.init says; each layer and seed has a stream of its own."""
+        """Make a network with the weights that `spec.init` draws.
+
+        Each layer and seed has a random stream of its own.
+
+        **Arguments:**
+
+        - `spec`: widths, activation, bias and initialisation.
+        - `inputs`: m of the first layer, without the bias input.
+        - `draws`: the randomness of the run; it has a seed for each replica.
+        - `device`: where the weights are put.
+
+        **Returns:**
+
+        The network at initialisation.
+        """
         weights = []
         replicas, init = len(draws.seeds), INITS[spec.init]
         for layer, width in enumerate(spec.widths):
@@ -40,15 +60,22 @@ class Network:
             if spec.bias:
                 bias = init.bias(draws.at("biases", layer), replicas, width, inputs)
                 weight = torch.cat([weight, bias.unsqueeze(-1)], dim=-1)
-            weights.append(
-                weight.to(device).contiguous()
-            )  # a fused step goes through memory, not through strides
+            # The fused steps of optimisers need contiguous memory.
+            weights.append(weight.to(device).contiguous())
             inputs = width
         return cls(spec, weights)
 
     def layer_input(self, layer: int, x: Tensor) -> Tensor:
-        """What a layer sees of the samples (R, B, m): through the layers below, normalised, with
-        the bias input.
+        """Return what a layer receives of samples: they pass through the layers below.
+
+        **Arguments:**
+
+        - `layer`: the layer, from 0.
+        - `x`: (R, B, m) samples.
+
+        **Returns:**
+
+        (R, B, m of the layer), normalised as the spec says, with the bias input.
         """
         x = self.prepared(0, x)
         for below in range(layer):
@@ -56,16 +83,44 @@ class Network:
         return x
 
     def next_input(self, layer: int, h: Tensor) -> Tensor:
-        """What the layer above `layer` sees of its activations (R, B, n)."""
+        """Return what the layer above receives of a layer's activations.
+
+        **Arguments:**
+
+        - `layer`: the layer whose activations they are.
+        - `h`: (R, B, n).
+
+        **Returns:**
+
+        (R, B, m of the layer above).
+        """
         return self.prepared(layer + 1, h)
 
     def pre_activation(self, layer: int, x: Tensor) -> Tensor:
-        """z (R, B, n) of a layer's input (R, B, m)."""
+        """Compute z = x W^T of a layer.
+
+        **Arguments:**
+
+        - `layer`: the layer, from 0.
+        - `x`: (R, B, m), as `layer_input` returns it.
+
+        **Returns:**
+
+        z (R, B, n).
+        """
         return torch.bmm(x, self.weights[layer].mT)
 
     def prepared(self, layer: int, x: Tensor) -> Tensor:
-        """The input of a layer: what comes from below, normalised where the spec says, with the
-        bias input.
+        """Normalise the input of a layer where the spec says so, and add the bias input.
+
+        **Arguments:**
+
+        - `layer`: the layer, from 0.
+        - `x`: (R, B, m without bias), samples or activations of the layer below.
+
+        **Returns:**
+
+        (R, B, m); it may be x itself.
         """
         scaled = (layer > 0 or self.spec.normalize_first) and self.spec.normalize != "none"
         if not self.spec.bias:
@@ -73,13 +128,23 @@ class Network:
         if not scaled or x.requires_grad:
             x = normalized(x, self.spec.normalize) if scaled else x
             return torch.cat([x, x.new_ones((*x.shape[:-1], 1))], dim=-1)
-        both = x.new_empty((*x.shape[:-1], x.shape[-1] + 1))  # the same in one pass
+        # The same in one pass over the memory.
+        both = x.new_empty((*x.shape[:-1], x.shape[-1] + 1))
         both[..., -1] = 1
         torch.div(x, scale_of(x, self.spec.normalize), out=both[..., :-1])
         return both
 
     def activations(self, x: Tensor) -> list[Tensor]:
-        """h (R, B, n) of every layer for samples (R, B, m)."""
+        """Compute the activations of every layer.
+
+        **Arguments:**
+
+        - `x`: (R, B, m) samples.
+
+        **Returns:**
+
+        h (R, B, n) of each layer.
+        """
         found = []
         x = self.prepared(0, x)
         for layer in range(len(self.weights)):
@@ -89,9 +154,21 @@ class Network:
         return found
 
     def label_goodness(self, goodness: Goodness, x: Tensor, labels: Tensor, classes: int) -> Tensor:
-        """g (R, layers, B, C) of samples (R, B, m) that carry `labels` (R, B), under each label.
+        """Compute the goodness of every layer for labelled samples under each label.
 
-        Labels differ in two inputs only, so that the first layer costs one product for all of them.
+        Two labels differ in two inputs only, so that the first layer costs one product for all
+        labels.
+
+        **Arguments:**
+
+        - `goodness`: the goodness function.
+        - `x`: (R, B, m) samples that carry a label in their first C inputs.
+        - `labels`: (R, B) int64, the label that each sample carries.
+        - `classes`: C.
+
+        **Returns:**
+
+        g (R, L, B, C) of L layers.
         """
         x = self.prepared(0, x)
         on = x.gather(-1, labels.unsqueeze(-1))
@@ -112,9 +189,14 @@ class Network:
         return torch.stack(by_label, dim=-1)
 
 
-class GoodnessJudge:
-    """The network as the strategies of negatives ask it: goodness summed over the layers that
-    learn.
+class SummedGoodness:
+    """The goodness of a network, summed over the layers that learn; it is what strategies ask for.
+
+    **Arguments:**
+
+    - `network`: the network.
+    - `goodness`: the goodness function.
+    - `layers`: the layers over which it is summed, in increasing order.
     """
 
     def __init__(self, network: Network, goodness: Goodness, layers: tuple[int, ...]) -> None:
@@ -123,11 +205,31 @@ class GoodnessJudge:
         self.goodness, self.layers = goodness, list(layers)
 
     def label_goodness(self, x: Tensor, labels: Tensor, classes: int) -> Tensor:
-        """g (R, B, C) of labelled samples (R, B, m) of labels (R, B) under each label."""
+        """Compute the goodness of labelled samples under each label.
+
+        **Arguments:**
+
+        - `x`: (R, B, m) samples that carry a label in their first C inputs.
+        - `labels`: (R, B) int64, the label that each sample carries.
+        - `classes`: C.
+
+        **Returns:**
+
+        g (R, B, C).
+        """
         return self.network.label_goodness(self.goodness, x, labels, classes)[:, self.layers].sum(1)
 
     def goodness_slope(self, x: Tensor) -> Tensor:
-        """dg/dx (R, B, m) of each sample's own goodness."""
+        """Compute the gradient of each sample's goodness with respect to its inputs, by autograd.
+
+        **Arguments:**
+
+        - `x`: (R, B, m) samples.
+
+        **Returns:**
+
+        dg/dx (R, B, m).
+        """
         with torch.enable_grad():
             leaf = x.detach().clone().requires_grad_()
             h = self.network.activations(leaf)
@@ -139,14 +241,32 @@ class GoodnessJudge:
 
 
 def normalized(h: Tensor, how: str) -> Tensor:
-    """Activations (..., n) scaled to length 1 (l2) or root mean square 1 (rms); dead samples stay
-    zero.
+    """Scale activations to length 1 (l2) or to root mean square 1 (rms).
+
+    **Arguments:**
+
+    - `h`: (..., n).
+    - `how`: "none", "l2" or "rms".
+
+    **Returns:**
+
+    (..., n); dead samples stay zero.
     """
     return h if how == "none" else h / scale_of(h, how)
 
 
 def scale_of(h: Tensor, how: str) -> Tensor:
-    """What l2 or rms divides activations (..., n) by, (..., 1)."""
+    """Return what `normalized` divides activations by.
+
+    **Arguments:**
+
+    - `h`: (..., n).
+    - `how`: "l2" or "rms".
+
+    **Returns:**
+
+    (..., 1), above zero also for dead samples.
+    """
     length: Tensor = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
     if how == "rms":
         length = length / math.sqrt(h.shape[-1])

@@ -1,5 +1,6 @@
-"""Catalogue of goodness functions and objectives: goodness of both splits in, loss and its slope
-per sample out, in closed form.
+"""Catalogue of goodness functions and objectives, each with its derivative in closed form.
+
+An objective takes the goodness of both splits and gives each sample's loss and its slope.
 
 Legend: R replicas, B pairs of a positive and its negative, n width, h (R, B, n) activations, g
 goodness before the threshold, G = g - threshold. The loss of a batch is the mean over its pairs.
@@ -25,12 +26,30 @@ class Goodness(Entry, ABC):
 
     @abstractmethod
     def value(self, h: Tensor) -> Tensor:
-        """g (...) of activations (..., n), in their type."""
+        """Compute the goodness of activations.
+
+        **Arguments:**
+
+        - `h`: (..., n).
+
+        **Returns:**
+
+        g (...), in the type of h.
+        """
 
     @abstractmethod
     def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
-        """s * dg/dh (..., n) of activations (..., n), their goodness (...) and s (...); may
-        overwrite h. 0 where h is 0.
+        """Compute s * dg/dh.
+
+        **Arguments:**
+
+        - `h`: (..., n) activations, in memory that may be overwritten.
+        - `value`: their goodness g (...).
+        - `s`: dL/dG (...) of each sample.
+
+        **Returns:**
+
+        (..., n); 0 where h is 0.
         """
 
 
@@ -116,16 +135,27 @@ class TopK(Goodness):
 
 
 def length(h: Tensor) -> Tensor:
-    """Euclidean length (...) of (..., n)."""
+    """Compute the Euclidean length of vectors.
+
+    **Arguments:**
+
+    - `h`: (..., n).
+
+    **Returns:**
+
+    (...).
+    """
     found: Tensor = h.norm(dim=-1)
     return found
 
 
 def _by_name(goodness: object) -> object:
+    """Return the object that a bare name stands for."""
     return {"name": goodness} if isinstance(goodness, str) else goodness
 
 
 def _name_alone(goodness: Goodness) -> object:
+    """Return the bare name of an entry without parameters, and the fields of any other."""
     fields = goodness.model_dump()
     return fields["name"] if len(fields) == 1 else fields
 
@@ -143,9 +173,7 @@ GOODNESS_MEANING = "G before the threshold: a name, or an object where the entry
 
 
 class Objective(Entry, ABC):
-    """What a layer minimises, as a function of the goodness G (R, B) of positives and of their
-    negatives.
-    """
+    """What a layer minimises, as a function of the goodness of positives and of negatives."""
 
     goodness: AnyGoodness = Field(SumSquares(), description=GOODNESS_MEANING)
     peer_normalization: float = Field(
@@ -160,22 +188,57 @@ class Objective(Entry, ABC):
     )
 
     def offset(self, width: int) -> float:
-        """The threshold that is subtracted from the goodness of a layer of that width."""
+        """Return the threshold that is subtracted from the goodness of a layer.
+
+        **Arguments:**
+
+        - `width`: n.
+
+        **Returns:**
+
+        The threshold.
+        """
         return 0.0
 
     @abstractmethod
     def terms(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """The terms (R, B) of the loss that belong to each split; their sum is the loss of the
-        pair.
+        """Split the loss of each pair into the terms of its two samples.
+
+        **Arguments:**
+
+        - `positive`: G (R, B) of positives.
+        - `negative`: G (R, B) of their negatives.
+
+        **Returns:**
+
+        (R, B) for each split; the sum of the two is the loss of the pair.
         """
 
     @abstractmethod
     def slopes(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """dL/dG (R, B) of the pair's loss for each split: above zero pushes the goodness down."""
+        """Compute dL/dG of the pair's loss for each split; above zero, a step lowers the goodness.
+
+        **Arguments:**
+
+        - `positive`: G (R, B) of positives.
+        - `negative`: G (R, B) of their negatives.
+
+        **Returns:**
+
+        (R, B) for each split.
+        """
 
     def coefficients(self, goodness: Tensor, positives: int) -> Tensor:
-        """s = dL/dG (R, 2B) of a batch whose first B samples are positive; L is the mean over its
-        pairs.
+        """Compute s = dL/dG of a batch, L being the mean over its pairs.
+
+        **Arguments:**
+
+        - `goodness`: G (..., 2B), positives first.
+        - `positives`: B.
+
+        **Returns:**
+
+        s (..., 2B).
         """
         s = goodness.new_empty(goodness.shape)
         s[..., :positives], s[..., positives:] = self.slopes(
@@ -306,7 +369,16 @@ class LinearThreshold(Thresholded):
 
 
 def softplus(u: Tensor) -> Tensor:
-    """log(1 + exp(u)) without overflow."""
+    """Compute log(1 + exp(u)) without overflow, elementwise.
+
+    **Arguments:**
+
+    - `u`: of any shape.
+
+    **Returns:**
+
+    The same shape.
+    """
     return u.clamp_min(0) + (-u.abs()).exp().log1p()
 
 

@@ -1,11 +1,11 @@
-"""Catalogue of optimisers and learning-rate schedules. An optimiser turns the gradient into the
-step eta * D that is really taken.
+"""Catalogue of optimisers and learning-rate schedules.
+
+An optimiser turns the gradient into the step eta * D that is really taken.
 
 Legend: R replicas, n width, m inputs, W (R, n, m) the weights of one layer, descent (R, n, m) =
--dL/dW.
-`state` holds what an optimiser remembers of a layer, by the names in `slots`. Nothing but tensors
-and the constants
-of a spec enters an update, so that a step can be captured and replayed on a GPU.
+-dL/dW. `state` holds the optimiser's tensors of a layer, by the names in `slots` and `counters`.
+Nothing but tensors and the constants of a spec enters an update, so that a step can be captured and
+replayed on a GPU.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ State = dict[str, "Tensor"]
 
 
 class Schedule(NamedTuple):
-    """How the step size changes: `factor(epoch, epochs)` scales it in epoch 1 .. epochs."""
+    """How the step size changes over the epochs of a layer.
+
+    **Attributes:**
+
+    - `meaning`: one phrase for the catalogue.
+    - `factor`: gives the factor of the step size from the epoch (1 .. epochs) and the number of
+      epochs.
+    """
 
     meaning: str
     factor: Callable[[int, int], float]
@@ -48,10 +55,10 @@ SCHEDULES: dict[ScheduleName, Schedule] = {
 
 
 class Optimizer(Entry, ABC):
-    """What the gradient becomes: W <- W + eta * D."""
+    """How the gradient becomes a step: W <- W + eta * D."""
 
-    slots: ClassVar[tuple[str, ...]] = ()  # state tensors of the weights' shape, zero at first
-    counters: ClassVar[tuple[str, ...]] = ()  # state scalars, zero at first
+    slots: ClassVar[tuple[str, ...]] = ()  # state tensors of the weights' shape, 0 at the start
+    counters: ClassVar[tuple[str, ...]] = ()  # state scalars, 0 at the start
 
     lr: float = Field(1.0, gt=0, le=1e9, description="eta, or eta * n with scale_lr_by_width")
     scale_lr_by_width: bool = Field(
@@ -65,27 +72,79 @@ class Optimizer(Entry, ABC):
     )
 
     def eta(self, width: int, epoch: int = 1, epochs: int = 1) -> float:
-        """The step size of a layer of that width in an epoch (1 .. epochs)."""
+        """Return the step size of a layer in an epoch.
+
+        **Arguments:**
+
+        - `width`: n.
+        - `epoch`: the epoch; 0 counts as 1.
+        - `epochs`: how many epochs the layer learns.
+
+        **Returns:**
+
+        eta.
+        """
         base = self.lr / width if self.scale_lr_by_width else self.lr
         return base * SCHEDULES[self.schedule].factor(max(epoch, 1), epochs)
 
     def new_state(self, weight: Tensor) -> State:
-        """What is remembered before the first step."""
+        """Return the state of a layer before its first step.
+
+        **Arguments:**
+
+        - `weight`: W (R, n, m).
+
+        **Returns:**
+
+        Zeros: (R, n, m) for each slot, () float32 for each counter.
+        """
         state = {slot: weight.new_zeros(weight.shape) for slot in self.slots}
         return state | {counter: weight.new_zeros(()).float() for counter in self.counters}
 
     @abstractmethod
     def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
-        """D (R, n, m) of the next step; moves `state` on. May overwrite descent."""
+        """Compute the direction of the next step.
+
+        **Arguments:**
+
+        - `weight`: W (R, n, m).
+        - `descent`: -dL/dW (R, n, m), in memory that may be overwritten.
+        - `state`: the optimiser's tensors; they are updated in place.
+
+        **Returns:**
+
+        D (R, n, m).
+        """
 
     def preview(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
-        """D (R, n, m) of the step that would be taken next; nothing changes."""
+        """Compute the direction of the next step; nothing changes.
+
+        **Arguments:**
+
+        - `weight`: W (R, n, m).
+        - `descent`: -dL/dW (R, n, m).
+        - `state`: the optimiser's tensors.
+
+        **Returns:**
+
+        D (R, n, m).
+        """
         return self.direction(
             weight, descent.clone(), {name: value.clone() for name, value in state.items()}
         )
 
     def decayed(self, weight: Tensor, descent: Tensor) -> Tensor:
-        """The descent with that of the penalty added."""
+        """Add the descent of the penalty on the weights, in place.
+
+        **Arguments:**
+
+        - `weight`: W (R, n, m).
+        - `descent`: -dL/dW (R, n, m).
+
+        **Returns:**
+
+        `descent`.
+        """
         return descent.sub_(weight, alpha=self.weight_decay) if self.weight_decay else descent
 
 
@@ -147,20 +206,30 @@ class Adam(Optimizer):
         return self.adapted(self.decayed(weight, descent), state)
 
     def adapted(self, descent: Tensor, state: State) -> Tensor:
-        """The running mean over the running root mean square, both corrected for their start at
-        zero.
+        """Divide the running mean by the running root mean square.
+
+        Both are corrected for their start at zero.
+
+        **Arguments:**
+
+        - `descent`: (R, n, m).
+        - `state`: mean, square and steps; they are updated in place.
+
+        **Returns:**
+
+        D (R, n, m).
         """
         steps = state["steps"].add_(1).double()
         first, second = self.beta1**steps, self.beta2**steps
         mean = state["mean"].lerp_(descent, 1 - self.beta1)
         square = state["square"].mul_(self.beta2).addcmul_(descent, descent, value=1 - self.beta2)
         correction = (1 - first) / (1 - second).sqrt()
-        spread = (
+        root = (
             square.sqrt()
             .add_((self.epsilon * (1 - second).sqrt()).to(square.dtype))
             .mul_(correction.to(square.dtype))
         )
-        return mean / spread
+        return mean / root
 
 
 class AdamW(Adam):

@@ -1,9 +1,8 @@
-"""A batch of positives and their negatives as a layer sees it, and the two products that learning
-makes of it.
+"""A batch of positives and negatives as a layer receives it, and the two products of learning.
 
 Legend: R replicas, B pairs, m inputs, n width, C classes. Where a negative is its positive under
-another label, the two differ in C inputs at most, so that both products are done once for the
-image: learning then costs half.
+another label, the two differ in C inputs at most. Both products are then computed once for the
+image, so that learning costs half.
 """
 
 from collections.abc import Callable
@@ -16,58 +15,107 @@ Product = Callable[[Tensor, Tensor], Tensor]
 
 
 class Pairs(NamedTuple):
-    """Samples x (R, 2B, m), positives first."""
+    """Positives and negatives as one tensor.
+
+    **Attributes:**
+
+    - `x`: (R, 2B, m), positives first.
+    """
 
     x: Tensor
 
     def times(self, weight: Tensor, product: Product) -> Tensor:
-        """z = x W^T (R, 2B, n) of weights (R, n, m)."""
+        """Compute z = x W^T.
+
+        **Arguments:**
+
+        - `weight`: W (R, n, m).
+        - `product`: multiplies batched matrices.
+
+        **Returns:**
+
+        z (R, 2B, n), positives first.
+        """
         return product(self.x, weight.mT)
 
     def gathered(self, pull: Tensor, product: Product) -> Tensor:
-        """sum_i pull_i x_i^T (R, n, m) of pulls (R, 2B, n)."""
+        """Compute sum_i pull_i x_i^T over the batch.
+
+        **Arguments:**
+
+        - `pull`: (R, 2B, n).
+        - `product`: multiplies batched matrices.
+
+        **Returns:**
+
+        (R, n, m).
+        """
         return product(pull.mT, self.x)
 
     def split(self) -> tuple[Tensor, Tensor]:
-        """Positives and negatives, (R, B, m) each."""
+        """Return positives and negatives, (R, B, m) each."""
         positive, negative = self.x.chunk(2, dim=1)
         return positive, negative
 
     def lengths(self) -> Tensor:
-        """||x|| (R, 2B)."""
+        """Return ||x|| (R, 2B)."""
         lengths: Tensor = torch.linalg.vector_norm(self.x, dim=-1)
         return lengths
 
 
 class RelabelledPairs(NamedTuple):
-    """Positives x (R, B, m), and what their negatives have more in the first C inputs: change (R,
-    B, C).
+    """Positives, and the change of the label inputs that makes their negatives.
+
+    **Attributes:**
+
+    - `x`: positives (R, B, m).
+    - `change`: (R, B, C), negative minus positive in the first C inputs.
     """
 
     x: Tensor
     change: Tensor
 
     def times(self, weight: Tensor, product: Product) -> Tensor:
-        """z (R, 2B, n) of weights (R, n, m), positives first."""
+        """Compute z = x W^T.
+
+        **Arguments:**
+
+        - `weight`: W (R, n, m).
+        - `product`: multiplies batched matrices.
+
+        **Returns:**
+
+        z (R, 2B, n), positives first.
+        """
         positive = product(self.x, weight.mT)
         columns = weight[..., : self.change.shape[-1]].mT
         return torch.cat([positive, torch.baddbmm(positive, self.change, columns)], dim=1)
 
     def gathered(self, pull: Tensor, product: Product) -> Tensor:
-        """sum_i pull_i x_i^T (R, n, m) of pulls (R, 2B, n), positives first."""
+        """Compute sum_i pull_i x_i^T over the batch.
+
+        **Arguments:**
+
+        - `pull`: (R, 2B, n), positives first.
+        - `product`: multiplies batched matrices.
+
+        **Returns:**
+
+        (R, n, m).
+        """
         positive, negative = pull[:, : self.x.shape[1]], pull[:, self.x.shape[1] :]
         total = product((positive + negative).mT, self.x)
         total[..., : self.change.shape[-1]] += torch.bmm(negative.mT, self.change)
         return total
 
     def split(self) -> tuple[Tensor, Tensor]:
-        """Positives and negatives, (R, B, m) each."""
+        """Return positives and negatives, (R, B, m) each."""
         negative = self.x.clone()
         negative[..., : self.change.shape[-1]] += self.change
         return self.x, negative
 
     def lengths(self) -> Tensor:
-        """||x|| (R, 2B): a one-hot is as long wherever its one stands."""
+        """Return ||x|| (R, 2B); a one-hot has the same length wherever its one stands."""
         lengths: Tensor = torch.linalg.vector_norm(self.x, dim=-1)
         return lengths.repeat(1, 2)
 

@@ -1,8 +1,6 @@
-"""Ready-made studies: the paper's experiments, and published Forward-Forward recipes with their
-settings.
+"""Ready-made studies: the paper's experiments, and published Forward-Forward recipes.
 
-Where a source leaves a setting open, the recipe says so in a comment; docs/recipes.md has what each
-of them measured.
+A comment says where a source leaves a setting open. docs/recipes.md has the figures of each recipe.
 """
 
 from typing import NamedTuple
@@ -26,16 +24,23 @@ from ffengine.spec import (
 
 
 class Preset(NamedTuple):
-    """A named study, with what it shows."""
+    """A named study.
+
+    **Attributes:**
+
+    - `name`: what users write.
+    - `meaning`: what the study shows.
+    - `spec`: the study.
+    """
 
     name: str
     meaning: str
     spec: StudySpec
 
 
-# Training passes through phases (docs/theory.md): on MNIST S falls first and rises afterwards, on
-# centred images it only rises. The step is chosen so that twenty epochs of mnist-mini show both:
-# eta = 1/30 leaves the first phase after six, lr 1 after more than eighty.
+# Training passes through phases (docs/theory.md): on MNIST S falls first and then rises; on centred
+# images it only rises. With this step size, twenty epochs of mnist-mini show both phases: eta =
+# 1/30 leaves the first after six epochs, lr 1 after more than eighty.
 ETA = 1 / 30
 UNIT_AND_CENTER: Grid = {"dataset.preprocess": ["unit", "center"]}
 
@@ -101,8 +106,18 @@ STANDARD = DatasetSpec(name="mnist", preprocess="standardize")
 
 
 def stack(width: int, layers: int, normalize: Normalize, init: InitName) -> NetworkSpec:
-    """Layers of one width with biases, the input of every one of them normalised, as all of these
-    recipes have it.
+    """Return layers of one width with biases and normalised inputs, as the recipes have them.
+
+    **Arguments:**
+
+    - `width`: n of every layer.
+    - `layers`: how many.
+    - `normalize`: how the inputs are scaled.
+    - `init`: the initialisation.
+
+    **Returns:**
+
+    The network.
     """
     return NetworkSpec(
         widths=(width,) * layers, bias=True, init=init, normalize=normalize, normalize_first=True
@@ -113,9 +128,9 @@ HINTON = TrainSpec(
     dataset=MNIST,
     network=stack(2_000, 4, "rms", "gaussian"),
     negatives=SampledLabel(),
-    # threshold, peer normalisation and cool-down are those of the code published with the paper;
-    # its 0.01 is of a mean of the latest slopes, (1 - 0.9) of each, and of half the slope of a
-    # square: 5e-4 here; its weight cost 0.001 is outside that mean
+    # Threshold, peer normalisation and cool-down are those of the code published with the paper.
+    # Its learning rate 0.01 multiplies a running mean of the gradient, (1 - 0.9) of each, and half
+    # the slope of a square: this is 5e-4 here. Its weight cost 0.001 is not part of that mean.
     objective=SoftplusLoss(goodness=SumSquares(), threshold=None, peer_normalization=0.03),
     optimizer=Momentum(
         lr=5e-4, scale_lr_by_width=False, schedule="linear_cooldown", weight_decay=2e-3
@@ -144,8 +159,8 @@ LOEWE = TrainSpec(
 MPEZESHKI = TrainSpec(
     dataset=DatasetSpec(name="mnist", preprocess="standardize", train_samples=50_000),
     network=stack(500, 2, "l2", "torch"),
-    # the published code shuffles the labels, so that one negative in ten carries the true one; here
-    # none does
+    # The published code shuffles the labels, so that one negative in ten carries the true label;
+    # here none does.
     negatives=WrongLabel(redraw="once"),
     objective=Bce(goodness=MeanSquares(), threshold=2.0),
     optimizer=Adam(lr=0.03),
@@ -156,8 +171,8 @@ MPEZESHKI = TrainSpec(
 
 SWISH = TrainSpec(
     dataset=STANDARD,
-    # the source gives loss, negatives, optimiser, batch and epochs; normalisation and goodness are
-    # those of mpezeshki
+    # The source gives loss, negatives, optimiser, batch size and epochs; normalisation and goodness
+    # are those of mpezeshki.
     network=stack(500, 2, "l2", "torch"),
     negatives=SampledLabel(),
     objective=SwishLoss(goodness=MeanSquares(), alpha=6.0),
@@ -171,7 +186,7 @@ SWISH = TrainSpec(
 TOSATO = TrainSpec(
     dataset=STANDARD,
     network=stack(784, 3, "l2", "torch"),
-    # as many negatives as positives, from all images under all of their wrong labels
+    # There are as many negatives as positives; they come from all images under all wrong labels.
     negatives=WrongLabel(image="any", redraw="once"),
     objective=Bce(goodness=L2(), threshold=3.0),
     optimizer=Adam(lr=0.01),
@@ -183,7 +198,16 @@ TOSATO = TrainSpec(
 
 
 def recipe(spec: TrainSpec) -> StudySpec:
-    """A study of one training run."""
+    """Return a study of one training run.
+
+    **Arguments:**
+
+    - `spec`: the run.
+
+    **Returns:**
+
+    The study.
+    """
     return StudySpec(parts={"train": StudyPart(base=spec)})
 
 

@@ -18,14 +18,19 @@ from ffengine.version import NUMERICS_VERSION, VERSION
 
 
 class Stopwatch:
-    """Wall seconds by phase."""
+    """Measures wall-clock seconds by phase."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to a phase."""
+        """Add the time spent inside the context to a phase.
+
+        **Arguments:**
+
+        - `name`: of the phase.
+        """
         start = time.perf_counter()
         try:
             yield
@@ -36,7 +41,18 @@ class Stopwatch:
 def provenance(
     spec: TrainSpec | CheckSpec, device: torch.device, stopwatch: Stopwatch
 ) -> Provenance:
-    """What a reader needs to trust or repeat a result."""
+    """Collect what a reader needs to trust or repeat a result.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `device`: where it ran.
+    - `stopwatch`: the seconds of its phases.
+
+    **Returns:**
+
+    The provenance.
+    """
     facts = spec.dataset.facts
     return Provenance(
         spec_digest=digest(spec),
@@ -65,7 +81,16 @@ def provenance(
 
 
 def device_name(device: torch.device) -> str:
-    """The processor's name."""
+    """Return the name of the processor of a device.
+
+    **Arguments:**
+
+    - `device`: a CPU or a GPU.
+
+    **Returns:**
+
+    The name, such as "NVIDIA H100 80GB HBM3".
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return platform.processor() or platform.machine()
@@ -73,8 +98,11 @@ def device_name(device: torch.device) -> str:
 
 @cache
 def git_revision() -> str | None:
-    """The commit that the engine runs from, with -dirty where files were changed; None outside a
-    checkout.
+    """Return the commit that the engine runs from.
+
+    **Returns:**
+
+    40 hexadecimal digits, with `-dirty` where files were changed; None outside a checkout.
     """
     command = [
         "git",

@@ -1,8 +1,7 @@
-"""What comes back: plain rows, findings and provenance. No tensors, no NaN: undefined figures are
-null.
+"""Results: plain rows, findings and provenance. There are no tensors and no NaN.
 
-Fields that a later version added have defaults, so that the results of an earlier one stay
-readable.
+An undefined figure is null. Fields that a later version added have defaults, so that the results of
+an earlier version stay readable.
 """
 
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from ffengine.theorems import TheoremNumber
 Split = Literal["positive", "negative"]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
-# Figures that count samples, `counted` of them; and all that lie within 0 and 1
+# Figures that are shares of samples (see `counted`), and all figures that lie within 0 and 1
 COUNTED = frozenset(
     {
         "ratio",
@@ -97,7 +96,16 @@ class EpochRow(Row):
     input_norm: float = Field(description="mean length of the layer's inputs")
 
     def counted(self, figure: str) -> int:
-        """The samples that a figure is of."""
+        """Return how many samples a figure is a mean or share of.
+
+        **Arguments:**
+
+        - `figure`: the name of a field.
+
+        **Returns:**
+
+        The number of samples.
+        """
         if figure == "goodness":
             return self.samples
         live = self.samples - self.dead_samples
@@ -134,13 +142,23 @@ class AccuracyRow(Row):
     )
 
     def counted(self, _figure: str) -> int:
-        """The samples that the accuracy is of."""
+        """Return how many samples the accuracy is a share of."""
         return self.samples
 
 
 def is_of_all_layers(row: AccuracyRow, rows: Sequence[AccuracyRow]) -> bool:
-    """Whether one of a result's accuracies is of all layers together; rows of earlier versions do
-    not name theirs.
+    """Whether an accuracy is that of all layers together.
+
+    Rows of earlier versions do not name their layers.
+
+    **Arguments:**
+
+    - `row`: one of `rows`.
+    - `rows`: all accuracies of a result.
+
+    **Returns:**
+
+    True where the row uses every layer.
     """
     everything = max((other.layers for other in rows), key=len, default=())
     return row.layer is None and row.layers in ((), everything)
@@ -253,7 +271,16 @@ class CheckCell(Row):
     input_norm: float = Field(description="mean length of the inputs")
 
     def counted(self, figure: str) -> int:
-        """The samples that a figure is of."""
+        """Return how many samples a figure is a share of.
+
+        **Arguments:**
+
+        - `figure`: the name of a field.
+
+        **Returns:**
+
+        The number of samples.
+        """
         return self.live - (self.undecided or 0) if figure == "agreement" else self.live
 
 
@@ -330,8 +357,9 @@ class Provenance(Row):
 
     @property
     def program(self) -> str:
-        """What computed it, in words: before the package said its version, it was that of the
-        numerics.
+        """The program that computed the result, in words.
+
+        Before the package had a version of its own, its version was that of the numerics.
         """
         revision = f", revision {self.git_revision[:12]}" if self.git_revision else ""
         return (
@@ -353,7 +381,16 @@ class TrainResult(Row):
     provenance: Provenance
 
     def is_of_all_layers(self, row: AccuracyRow) -> bool:
-        """Whether an accuracy is of all layers together."""
+        """Whether an accuracy of this result is that of all layers together.
+
+        **Arguments:**
+
+        - `row`: one of `accuracy`.
+
+        **Returns:**
+
+        True where the row uses every layer.
+        """
         return is_of_all_layers(row, self.accuracy)
 
 
@@ -398,7 +435,7 @@ class StudyCell(Row):
     @field_validator("summary")
     @classmethod
     def _within_bounds(cls, summary: dict[str, Interval]) -> dict[str, Interval]:
-        """Results of earlier versions have intervals of shares that reach below 0 and above 1."""
+        """Cut the intervals of shares to [0, 1]; those of earlier versions may reach beyond."""
         return {
             key: within_0_and_1(found) if key.partition("[")[0] in SHARES else found
             for key, found in summary.items()
@@ -406,7 +443,16 @@ class StudyCell(Row):
 
 
 def within_0_and_1(found: Interval) -> Interval:
-    """An interval as that of a share."""
+    """Cut an interval to [0, 1], as that of a share.
+
+    **Arguments:**
+
+    - `found`: the interval.
+
+    **Returns:**
+
+    The same where it has no bounds.
+    """
     if found.low is None or found.high is None:
         return found
     return found.model_copy(update={"low": max(0.0, found.low), "high": min(1.0, found.high)})

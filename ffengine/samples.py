@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ffengine.arrays import DatasetError
 from ffengine.datasets import load
-from ffengine.draws import Draw
+from ffengine.random_streams import Draw
 from ffengine.spec import DatasetSpec, LabelPlace, Preprocess
 
 

@@ -1,4 +1,4 @@
-"""How well a figure tells positives from negatives.
+"""How well a figure separates positives from negatives.
 
 Legend: R replicas, N positives, M negatives.
 """
@@ -8,15 +8,28 @@ from torch import Tensor
 
 
 def auc(positive: Tensor, negative: Tensor) -> Tensor:
-    """Probability that a positive sample's goodness exceeds a negative one's, ties counted one
-    half: (R, N), (R, M) -> (R,) float64.
+    """Compute the probability that a positive's goodness exceeds a negative's; ties count one half.
 
-    The area under the receiver operating characteristic: the Mann-Whitney statistic over N M (J.
-    Hanley & B. McNeil, Radiology 143 (1982)). Pairs are counted in whole numbers, by O((N + M) log
-    M) comparisons, so that nothing is rounded before the last division.
+    This is the area under the receiver operating characteristic, the Mann-Whitney statistic over N
+    M. Pairs are counted in whole numbers, by O((N + M) log M) comparisons, so that only the last
+    division rounds.
 
-    Raises ValueError for shapes that do not fit, no samples, and NaN, which has no place in an
-    order; infinities have.
+    **Arguments:**
+
+    - `positive`: (R, N) goodness of positives; infinities are allowed.
+    - `negative`: (R, M) goodness of negatives.
+
+    **Returns:**
+
+    (R,) float64 in [0, 1].
+
+    **Raises:**
+
+    - `ValueError`: shapes do not fit, there are no samples, or a value is NaN.
+
+    **Source:**
+
+    J. Hanley & B. McNeil, Radiology 143 (1982).
     """
     if positive.dim() != 2 or negative.dim() != 2 or len(positive) != len(negative):
         raise ValueError(

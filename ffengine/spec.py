@@ -1,5 +1,6 @@
-"""What may be asked: one vocabulary for HTTP bodies, files, messages, cache keys and the engine's
-arguments.
+"""Specs: what may be asked of the engine.
+
+HTTP bodies, files, messages, cache keys and the engine's arguments all use these models.
 """
 
 import hashlib
@@ -78,6 +79,7 @@ BASELINE_MEANING: dict[Baseline, str] = {
 
 
 def _refuse_repeats(path: tuple[str, ...], values: tuple[object, ...]) -> None:
+    """Raise SpecFieldError where a field names a value twice."""
     if len(set(values)) != len(values):
         raise SpecFieldError(path, f"each value once, got {list(values)}")
 
@@ -286,7 +288,7 @@ class TrainSpec(Entry):
 
     @property
     def inputs(self) -> int:
-        """m of the first layer."""
+        """m of the first layer, without the bias input."""
         return self.dataset.inputs(labelled=self.negatives.labelled)
 
     @property
@@ -301,11 +303,21 @@ class TrainSpec(Entry):
         return min(self.monitor.samples, self.dataset.train_count)
 
     def is_monitored(self, epoch: int) -> bool:
-        """Whether rows are measured at the end of that epoch (0: before the first)."""
+        """Whether rows are measured at the end of an epoch.
+
+        **Arguments:**
+
+        - `epoch`: the epoch; 0 is the initialisation.
+
+        **Returns:**
+
+        True for every so many epochs as the spec says, and for the last.
+        """
         return epoch % self.monitor.every_epochs == 0 or epoch == self.epochs
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainSpec":
+        """Refuse fields that contradict each other."""
         _refuse_repeats(("seeds",), self.seeds)
         _refuse_repeats(("evaluation", "baselines"), self.evaluation.baselines)
         if self.negatives.redraw == "once" and self.negatives.asks_network:
@@ -371,11 +383,12 @@ class CheckSpec(Entry):
 
     @property
     def checked(self) -> int:
-        """How many samples are checked per seed."""
+        """How many samples are checked for each seed."""
         return self.samples or self.dataset.train_count
 
     @model_validator(mode="after")
     def _consistent(self) -> "CheckSpec":
+        """Refuse fields that contradict each other."""
         _refuse_repeats(("seeds",), self.seeds)
         _refuse_repeats(("widths",), self.widths)
         _refuse_repeats(("methods",), self.methods)
@@ -387,7 +400,17 @@ class CheckSpec(Entry):
         return self
 
     def refuse_misfit(self, trained: TrainSpec) -> None:
-        """Raise SpecFieldError where the check asks a training job for weights that it lacks."""
+        """Raise SpecFieldError where a training job lacks the weights that the check asks for.
+
+        **Arguments:**
+
+        - `trained`: the spec of the training job.
+
+        **Raises:**
+
+        - `SpecFieldError`: layer, epoch, seeds, inputs or method do not fit; its path leads to the
+          field of the check.
+        """
         at = self.at
         if not isinstance(at, TrainedWeights):
             return
@@ -463,6 +486,7 @@ class StudySpec(Entry):
     @field_validator("parts", mode="before")
     @classmethod
     def _told_apart(cls, parts: object, info: ValidationInfo) -> object:
+        """Refuse names of parts that differ in their Unicode form alone."""
         if isinstance(parts, dict) and not is_stored(info):
             names = [composed(str(name)) for name in parts]
             if len(set(names)) != len(names):
@@ -471,6 +495,7 @@ class StudySpec(Entry):
 
     @model_serializer
     def _as_given(self, info: SerializationInfo) -> dict[str, object]:
+        """Write the fields that were given, without defaults."""
         given = {
             name: getattr(self, name)
             for name in type(self).model_fields
@@ -503,9 +528,17 @@ class Submission(BaseModel):
 
 
 def as_document(spec: AnySpec) -> dict[str, JsonValue]:
-    """The spec as short JSON that reads back as the same.
+    """Return a spec as short JSON that reads back as the same spec.
 
-    Of a study that overrides a preset what was given.
+    A study that overrides a preset is returned as it was given.
+
+    **Arguments:**
+
+    - `spec`: a run or a study.
+
+    **Returns:**
+
+    The document.
     """
     if not isinstance(spec, StudySpec):
         return brief(spec)
@@ -525,9 +558,19 @@ def as_document(spec: AnySpec) -> dict[str, JsonValue]:
 
 
 def _unless_empty(grid: Grid) -> dict[str, JsonValue]:
+    """Return the field of a grid, or nothing where the grid is empty."""
     return {"grid": dict(grid)} if grid else {}
 
 
 def digest(spec: Entry) -> str:
-    """sha256 of the canonical JSON of a spec: the same for any spelling of the same request."""
+    """Return the sha256 of a spec's canonical JSON: the same for any spelling of one request.
+
+    **Arguments:**
+
+    - `spec`: a spec or a part of one.
+
+    **Returns:**
+
+    64 hexadecimal digits.
+    """
     return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()

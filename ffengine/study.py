@@ -1,4 +1,4 @@
-"""Studies: a grid becomes runs, and the runs' results become means with intervals over seeds."""
+"""Studies: a grid becomes runs, and their results become means with intervals over seeds."""
 
 import itertools
 import math
@@ -56,7 +56,14 @@ class GridError(SpecFieldError):
 
 
 class Cell(NamedTuple):
-    """One run of a study: the part and grid point that it comes from, and its complete spec."""
+    """One run of a study.
+
+    **Attributes:**
+
+    - `part`: the name of the part that it comes from.
+    - `params`: the values that the grid sets, by dotted field.
+    - `spec`: the complete spec of the run.
+    """
 
     part: str
     params: dict[str, JsonValue]
@@ -64,10 +71,20 @@ class Cell(NamedTuple):
 
 
 def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell]:
-    """All runs of a study, in the order of its parts and grids.
+    """List all runs of a study, in the order of its parts and grids.
 
-    `context` is that of validation, see ELSEWHERE. Raises GridError where a preset or a field is
-    unknown, a value is refused, or there are too many cells.
+    **Arguments:**
+
+    - `study`: the study.
+    - `context`: pydantic's validation context, see ELSEWHERE.
+
+    **Returns:**
+
+    The runs.
+
+    **Raises:**
+
+    - `GridError`: a preset or field is unknown, a value is refused, or there are too many runs.
     """
     parts = parts_of(study, context)
     count = sum(math.prod(len(values) for values in part.grid.values()) for part in parts.values())
@@ -84,11 +101,22 @@ def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell
 
 
 def resolved(study: StudySpec, context: dict[str, str] | None = None) -> StudySpec:
-    """The same study as what runs: its base or its parts with every default, what was given beside
-    a preset applied, its name a label.
+    """Write a study out: its base or parts with every default, and with its preset applied.
 
-    It has the same cells, whatever becomes of the preset and of the defaults. Raises GridError
-    where there is no such preset.
+    The result has the same cells, whatever later becomes of the preset and of the defaults.
+
+    **Arguments:**
+
+    - `study`: the study as it was given.
+    - `context`: pydantic's validation context, see ELSEWHERE.
+
+    **Returns:**
+
+    The study, with the preset's name as a label.
+
+    **Raises:**
+
+    - `GridError`: there is no such preset, or a field does not fit it.
     """
     parts = parts_of(study, context)
     written = {
@@ -97,15 +125,28 @@ def resolved(study: StudySpec, context: dict[str, str] | None = None) -> StudySp
     }
     label = {} if study.preset is None else {"preset": study.preset}
     whole = written[""] if study.preset is None and not study.parts else {**label, "parts": written}
-    return StudySpec.model_validate(whole, context=STORED)  # its texts were judged when it was read
+    return StudySpec.model_validate(
+        whole, context=STORED
+    )  # its texts were validated when it was read
 
 
 def written_out(
     spec: TrainSpec | CheckSpec | StudySpec, context: dict[str, str] | None = None
 ) -> TrainSpec | CheckSpec | StudySpec:
-    """The spec as what runs: a study resolved, any other as it is.
+    """Write a spec out: a study is resolved, any other spec stays as it is.
 
-    Raises GridError as `resolved` does.
+    **Arguments:**
+
+    - `spec`: a run or a study.
+    - `context`: pydantic's validation context, see ELSEWHERE.
+
+    **Returns:**
+
+    The spec that runs.
+
+    **Raises:**
+
+    - `GridError`: as for `resolved`.
     """
     return resolved(spec, context) if isinstance(spec, StudySpec) else spec
 
@@ -129,7 +170,16 @@ def trainings_named(spec: TrainSpec | CheckSpec | StudySpec) -> set[str]:
 
 
 def is_resolved(study: StudySpec) -> bool:
-    """Whether the study is written out, so that it does not depend on presets and defaults."""
+    """Whether a study is written out, so that it does not depend on presets and defaults.
+
+    **Arguments:**
+
+    - `study`: the study.
+
+    **Returns:**
+
+    True where resolving it changes nothing.
+    """
     try:
         return digest(resolved(study, STORED)) == digest(study)
     except GridError:
@@ -137,8 +187,20 @@ def is_resolved(study: StudySpec) -> bool:
 
 
 def parts_of(study: StudySpec, context: dict[str, str] | None = None) -> dict[str, StudyPart]:
-    """The named parts of a study after its preset is looked up and its own fields override the
-    preset's.
+    """Return the named parts of a study; its own fields override those of its preset.
+
+    **Arguments:**
+
+    - `study`: the study.
+    - `context`: pydantic's validation context, see ELSEWHERE.
+
+    **Returns:**
+
+    The parts by name; the only part of a study without parts is named "".
+
+    **Raises:**
+
+    - `GridError`: there is no such preset, or a field does not fit it.
     """
     if study.preset is None:
         return study.parts or {"": StudyPart.model_construct(base=study.base, grid=study.grid)}
@@ -161,6 +223,7 @@ def parts_of(study: StudySpec, context: dict[str, str] | None = None) -> dict[st
 
 
 def _parts_of_preset(name: str) -> dict[str, StudyPart]:
+    """Return the parts of a preset; raise GridError where there is none of that name."""
     if name not in PRESETS:
         raise GridError(
             ("preset",), f"{name!r} is not a preset; choose one of {', '.join(PRESETS)}"
@@ -171,10 +234,21 @@ def _parts_of_preset(name: str) -> dict[str, StudyPart]:
 def overridden(
     base: TrainSpec | CheckSpec, changes: TrainSpec | CheckSpec, context: dict[str, str] | None
 ) -> TrainSpec | CheckSpec:
-    """`base` with the fields that were set in `changes`, where both are of one kind; else `base`
-    unchanged.
+    """Override a base spec with the fields that were set in another spec of the same kind.
 
-    Raises GridError where the fields do not fit each other.
+    **Arguments:**
+
+    - `base`: the spec of the preset.
+    - `changes`: the spec that was given; where it is of another kind, `base` is returned.
+    - `context`: pydantic's validation context.
+
+    **Returns:**
+
+    The spec.
+
+    **Raises:**
+
+    - `GridError`: the fields do not fit each other.
     """
     if base.kind != changes.kind:
         return base
@@ -186,8 +260,18 @@ def overridden(
 
 
 def merged(base: Entry, changes: Entry) -> dict[str, JsonValue]:
-    """The document of `base` with what was set in `changes`; another choice of a catalogue takes
-    the place of the whole one.
+    """Return the document of an entry, overridden with the fields that were set in another.
+
+    Another choice of a catalogue replaces the whole choice.
+
+    **Arguments:**
+
+    - `base`: the entry.
+    - `changes`: the entry whose set fields override it.
+
+    **Returns:**
+
+    The document.
     """
     document: dict[str, JsonValue] = base.model_dump(mode="json")
     for name in changes.model_fields_set:
@@ -202,7 +286,23 @@ def merged(base: Entry, changes: Entry) -> dict[str, JsonValue]:
 def expand_part(
     name: str, part: StudyPart, path: tuple[str, ...], context: dict[str, str] | None
 ) -> list[Cell]:
-    """The cells of one part: every combination of the values of its grid."""
+    """List the runs of one part: every combination of the values of its grid.
+
+    **Arguments:**
+
+    - `name`: of the part.
+    - `part`: base and grid.
+    - `path`: where the grid is in the spec of the study.
+    - `context`: pydantic's validation context.
+
+    **Returns:**
+
+    The runs.
+
+    **Raises:**
+
+    - `GridError`: a field is unknown or a value is refused.
+    """
     cells = []
     for values in itertools.product(*part.grid.values()):
         params = dict(zip(part.grid, values, strict=True))
@@ -216,15 +316,22 @@ def with_params(
     path: tuple[str, ...],
     context: dict[str, str] | None,
 ) -> TrainSpec | CheckSpec:
-    """The base spec with dotted fields set.
+    """Set dotted fields in a spec.
 
-    Arguments:
-        base: what is varied.
-        params: the values by dotted field of the base.
-        path: where the grid of these fields is in the spec of the study.
-        context: that of validation, see ELSEWHERE.
+    **Arguments:**
 
-    Raises GridError, which names the field that is unknown or the value that is refused.
+    - `base`: the spec.
+    - `params`: the values by dotted field.
+    - `path`: where the grid of these fields is in the spec of the study.
+    - `context`: pydantic's validation context, see ELSEWHERE.
+
+    **Returns:**
+
+    The spec.
+
+    **Raises:**
+
+    - `GridError`: a field is unknown or a value is refused; the path leads to it.
     """
     document: dict[str, JsonValue] = base.model_dump(mode="json")
     for field, value in params.items():
@@ -244,8 +351,20 @@ def with_params(
 def set_dotted(
     document: dict[str, JsonValue], field: str, value: JsonValue, path: tuple[str, ...]
 ) -> None:
-    """Set `a.b.c` in nested objects; a new discriminator value drops the other entry's
-    parameters.
+    """Set `a.b.c` in nested objects, in place.
+
+    A new discriminator drops the parameters of the entry before.
+
+    **Arguments:**
+
+    - `document`: the outermost object.
+    - `field`: the dotted field.
+    - `value`: its new value.
+    - `path`: the place that an error names.
+
+    **Raises:**
+
+    - `GridError`: an object on the way does not exist.
     """
     *parents, last = field.split(".")
     for parent in parents:
@@ -265,19 +384,28 @@ def set_dotted(
 
 
 def _touches(field: str, location: tuple[int | str, ...]) -> bool:
+    """Whether a validation error lies within the first object of a dotted field."""
     return field.split(".", maxsplit=1)[0] in location
 
 
-# What the children found, by figure
+# Summaries of results, by figure
 
 
 def summarise(result: RunResult) -> dict[str, Interval]:
-    """Each figure of a result as an interval over its seeds.
+    """Summarise each figure of a result as an interval over its seeds.
 
     A training run is summarised at its first and last epoch: `theorem2_ratio[layer=0 epoch=10
     split=positive]`; a check by its cells: `ratio[width=64 split=negative method=exact]`. The
-    accuracy by the goodness of all layers together is `accuracy[layer=all partition=test]`; other
-    ways of telling the label name their layers and method.
+    accuracy by the goodness of all layers is `accuracy[layer=all partition=test]`; other
+    classifiers name their layers and method.
+
+    **Arguments:**
+
+    - `result`: of a run.
+
+    **Returns:**
+
+    Intervals by figure; a figure that no row has is left out.
     """
     groups: dict[str, list[AnyRow]] = defaultdict(list)
     for place, figures, row in _placed(result):
@@ -288,7 +416,7 @@ def summarise(result: RunResult) -> dict[str, Interval]:
 
 
 def _placed(result: RunResult) -> Iterator[tuple[str, Iterable[str], AnyRow]]:
-    """The rows that are summarised, each with the place that its figures have and their names."""
+    """Yield the rows that are summarised, each with its place and the names of its figures."""
     if isinstance(result, CheckResult):
         for cell in result.cells:
             yield (
@@ -309,6 +437,7 @@ def _placed(result: RunResult) -> Iterator[tuple[str, Iterable[str], AnyRow]]:
 
 
 def _layers_of(row: AccuracyRow, result: TrainResult) -> str:
+    """Return the layers of an accuracy as a summary names them."""
     if row.layer is not None:
         return f"layer={row.layer}"
     return (
@@ -317,6 +446,7 @@ def _layers_of(row: AccuracyRow, result: TrainResult) -> str:
 
 
 def _first_and_last(rows: Iterable[EpochRow]) -> list[EpochRow]:
+    """Return the rows of each layer's first and last epoch."""
     rows = list(rows)
     ends = {
         layer: {0, max(row.epoch for row in rows if row.layer == layer)}
@@ -362,8 +492,16 @@ T_975 = (
 
 
 def interval_of(rows: Sequence[AnyRow], figure: str) -> Interval | None:
-    """The interval of a figure over rows that differ by their seed alone; None where none of them
-    has it.
+    """Return the interval of a figure over rows that differ by their seed alone.
+
+    **Arguments:**
+
+    - `rows`: one for each seed.
+    - `figure`: the name of a field.
+
+    **Returns:**
+
+    The interval; None where no row has the figure.
     """
     found = [row for row in rows if getattr(row, figure) is not None]
     if not found:
@@ -377,15 +515,26 @@ def interval_of(rows: Sequence[AnyRow], figure: str) -> Interval | None:
 def interval(
     values: Sequence[float], *, share: bool = False, samples: Sequence[int] = ()
 ) -> Interval:
-    """Mean over seeds with its 95 % confidence interval: the one that tables, charts, files and
-    summaries all have.
+    """Compute a mean over seeds with its 95 % confidence interval.
 
-    Seeds are independent, so it is Student's t over them; a single value has no bounds. `share`:
-    the values lie within 0 and 1,
-    and so do the bounds. `samples`: each value is a share of so many samples, and the interval is
-    at least Wilson's over all of
-    them: seeds that happen to agree, as when no sample of any seed fails, would have an interval of
-    no width.
+    Tables, charts, files and summaries all show this interval. Seeds are independent, so it is
+    Student's t over them; a single value has no bounds. Where values are shares of samples, the
+    interval is at least Wilson's over all samples: seeds that happen to agree, as when no sample of
+    any seed fails, would otherwise have an interval of no width.
+
+    **Arguments:**
+
+    - `values`: one for each seed.
+    - `share`: whether values lie within 0 and 1; the bounds then do too.
+    - `samples`: how many samples each value is a share of.
+
+    **Returns:**
+
+    The interval.
+
+    **Source:**
+
+    docs/numerics.md, "Intervals".
     """
     mean = float(np.mean(values))
     if len(values) == 1:
@@ -403,7 +552,17 @@ def interval(
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of independent trials; `trials` above 0."""
+    """Compute Wilson's 95 % interval of a share of independent trials.
+
+    **Arguments:**
+
+    - `successes`: how many succeeded.
+    - `trials`: how many there were, above 0.
+
+    **Returns:**
+
+    The lower and upper bound, within 0 and 1.
+    """
     share, z2 = successes / trials, Z_95**2
     middle = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
@@ -411,8 +570,17 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 
 def student_t(degrees: int) -> float:
-    """The 0.975 quantile of Student's t; beyond the table by the Cornish-Fisher expansion, exact to
-    1e-5 there.
+    """Return the 0.975 quantile of Student's t.
+
+    Beyond the table it is the Cornish-Fisher expansion, which is exact to 1e-5 there.
+
+    **Arguments:**
+
+    - `degrees`: degrees of freedom, at least 1.
+
+    **Returns:**
+
+    The quantile.
     """
     if degrees <= len(T_975):
         return T_975[degrees - 1]
@@ -421,7 +589,19 @@ def student_t(degrees: int) -> float:
 
 
 def study_cell(cell: Cell, *, job: str | None, state: str, result: RunResult | None) -> StudyCell:
-    """What a study reports of one cell; `result` is None while or where there is none."""
+    """Return what a study reports of one run.
+
+    **Arguments:**
+
+    - `cell`: the run.
+    - `job`: the id of its job.
+    - `state`: the state of the job.
+    - `result`: None while there is none.
+
+    **Returns:**
+
+    The row of the study.
+    """
     return StudyCell(
         part=cell.part,
         params=cell.params,

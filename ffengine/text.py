@@ -1,9 +1,8 @@
-"""Text that people choose, such as names and tags: what may stand in it, and how text is shown that
-may hold anything.
+"""Text that people choose, such as names and tags: which characters it may have, and safe display.
 
-A name is drawn into charts, printed on terminals and put on pages. So it has only characters that
-can be seen: no controls (a renderer or a terminal may obey them or end), nothing that turns the
-direction of what follows, nothing without a meaning of its own.
+A name is drawn into charts, printed on terminals and put on pages. So it has visible characters
+only: no controls, which a renderer or a terminal may obey or fail on, nothing that changes the
+direction of the text after it, and nothing without a meaning of its own.
 """
 
 import re
@@ -14,30 +13,47 @@ from pydantic import AfterValidator, JsonValue, ValidationInfo, WithJsonSchema
 
 LONGEST = 200
 REPLACEMENT = "\ufffd"
+# The validation context of stored documents: earlier versions accepted more texts.
 STORED = {
     "datasets": "elsewhere",
     "text": "stored",
-}  # the validation context of what was accepted once: an earlier version took more
-# letters of Persian and of Indian scripts, and emoji of several parts, are written with them
+}
+# Persian, Indian scripts and emoji of several parts need these to join characters.
 JOINERS = "\u200c\u200d"
-BLANKS = frozenset(
-    "\u115f\u1160\u2800\u3164\uffa0"
-)  # letters and a pattern that are drawn as nothing
-# the flags of England, Scotland and Wales: the only use of tag characters that can be seen
+# Letters and a Braille pattern that are drawn as nothing.
+BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+# The flags of England, Scotland and Wales: the only visible use of tag characters.
 _FLAG = "\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f"
 _UNSEEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
 
 def visible(text: str, keep: str = "") -> str:
-    """The text with a mark in the place of every character that may not stand in a name, but for
-    those to keep.
+    """Replace every character that may not stand in a name by a mark.
+
+    **Arguments:**
+
+    - `text`: any text.
+    - `keep`: characters that stay.
+
+    **Returns:**
+
+    The text with REPLACEMENT in place of such characters.
     """
     pattern = None if text.isprintable() and BLANKS.isdisjoint(text) else _unseen_in(text, keep)
     return pattern.sub(lambda found: found["flag"] or REPLACEMENT, text) if pattern else text
 
 
 def all_visible(document: JsonValue) -> JsonValue:
-    """A JSON document with all of its texts, names of fields too, as `visible` has them."""
+    """Apply `visible` to all texts of a JSON document, names of fields too.
+
+    **Arguments:**
+
+    - `document`: any JSON.
+
+    **Returns:**
+
+    A new document.
+    """
     if isinstance(document, str):
         return visible(document)
     if isinstance(document, list):
@@ -48,7 +64,16 @@ def all_visible(document: JsonValue) -> JsonValue:
 
 
 def refuse_unseen(text: str) -> None:
-    """Raise ValueError, with the character and its place, where one may not stand in a name."""
+    """Raise ValueError where a text has a character that cannot be seen.
+
+    **Arguments:**
+
+    - `text`: any text.
+
+    **Raises:**
+
+    - `ValueError`: there is such a character; the message has its code and its place.
+    """
     for found in (_unseen_in(text) or re.compile("(?!)")).finditer(text):
         if not found["flag"]:
             raise ValueError(
@@ -58,7 +83,21 @@ def refuse_unseen(text: str) -> None:
 
 
 def user_text(text: str, longest: int = LONGEST) -> str:
-    """A name as it is kept. Raises ValueError where it is none."""
+    """Return a name as it is stored.
+
+    **Arguments:**
+
+    - `text`: what the user chose.
+    - `longest`: the most characters.
+
+    **Returns:**
+
+    The text in Unicode's form NFC.
+
+    **Raises:**
+
+    - `ValueError`: a character cannot be seen, no character can, or the text is too long.
+    """
     refuse_unseen(text)
     text = composed(text)
     if all(character.isspace() or character in JOINERS for character in text):
@@ -69,17 +108,28 @@ def user_text(text: str, longest: int = LONGEST) -> str:
 
 
 def composed(text: str) -> str:
-    """The text in Unicode's form NFC: two names that look the same are the same, whichever keyboard
-    or file system they come from.
+    """Return a text in Unicode's form NFC.
+
+    Two names that look the same are then equal, whichever keyboard or file system they come from.
+
+    **Arguments:**
+
+    - `text`: any text.
+
+    **Returns:**
+
+    The composed text.
     """
     return unicodedata.normalize("NFC", text)
 
 
-def _judged(text: str, info: ValidationInfo) -> str:
+def _validated_text(text: str, info: ValidationInfo) -> str:
+    """Validate a text of a new spec; keep that of a stored one."""
     return text if is_stored(info) else user_text(text)
 
 
-def _judged_values(value: JsonValue, info: ValidationInfo) -> JsonValue:
+def _validated_value(value: JsonValue, info: ValidationInfo) -> JsonValue:
+    """Validate all texts of a JSON value of a new spec; keep those of a stored one."""
     waiting: list[JsonValue] = [] if is_stored(info) else [value]
     while waiting:
         here = waiting.pop()
@@ -91,22 +141,31 @@ def _judged_values(value: JsonValue, info: ValidationInfo) -> JsonValue:
 
 
 def is_stored(info: ValidationInfo) -> bool:
-    """Whether what is validated was accepted once, and is to be read whatever it holds."""
+    """Whether the document being validated was accepted before, so that its texts are kept.
+
+    **Arguments:**
+
+    - `info`: pydantic's, with the validation context.
+
+    **Returns:**
+
+    True where the context says so.
+    """
     return isinstance(info.context, dict) and info.context.get("text") == "stored"
 
 
 UserText = Annotated[
     str,
-    AfterValidator(_judged),
+    AfterValidator(_validated_text),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST}),
 ]
-SeenValue = Annotated[JsonValue, AfterValidator(_judged_values)]  # any JSON whose texts can be seen
+SeenValue = Annotated[
+    JsonValue, AfterValidator(_validated_value)
+]  # any JSON whose texts can be seen
 
 
 def _unseen_in(text: str, keep: str = "") -> re.Pattern[str] | None:
-    """What finds the characters of the text that may not stand in a name; None where there are
-    none.
-    """
+    """Return a pattern of the characters that may not stand in a name; None without any."""
     found = "".join(
         sorted(
             character for character in set(text) if character not in keep and _is_unseen(character)
@@ -116,17 +175,20 @@ def _unseen_in(text: str, keep: str = "") -> re.Pattern[str] | None:
 
 
 def _is_unseen(character: str) -> bool:
-    """Whether it shows nothing; what a later Unicode adds is taken as seen, unless it is set aside
-    for what shows nothing.
+    """Whether a character shows nothing.
+
+    A character that a later Unicode adds counts as seen, unless its block is reserved for
+    characters that show nothing.
     """
     kind = unicodedata.category(character)
     if character in BLANKS:
         return True
     return (kind in _UNSEEN and character not in JOINERS) or (
-        kind == "Cn" and _means_nothing(ord(character))
+        kind == "Cn" and _is_unassigned_invisible(ord(character))
     )
 
 
-def _means_nothing(code: int) -> bool:
+def _is_unassigned_invisible(code: int) -> bool:
+    """Whether Unicode reserves an unassigned code for characters that show nothing."""
     noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
     return noncharacter or code == 0x2065 or 0xFFF0 <= code <= 0xFFF8 or 0xE0000 <= code <= 0xE0FFF

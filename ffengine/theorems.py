@@ -1,4 +1,4 @@
-"""Catalogue of the two sparsity theorems: their statement and the sign of each split's samples."""
+"""Catalogue of the two sparsity theorems: statement, and the sign of each split's samples."""
 
 from typing import Literal, NamedTuple
 
@@ -6,12 +6,20 @@ TheoremNumber = Literal[1, 2]
 
 
 class Theorem(NamedTuple):
-    """A sufficient and necessary first-order condition for every sample's sparsity to rise.
+    """A necessary and sufficient first-order condition for the sparsity of each sample to rise.
 
-    `positive_sign` and `negative_sign` are s_i = dL/dG_i of the samples of each split (theory: T1,
-    T2).
-    `published`: arXiv 2311.05667, abstract: the condition holds for more than this share of the
-    samples.
+    **Attributes:**
+
+    - `number`: 1 or 2.
+    - `statement`: one sentence for the catalogue.
+    - `positive_sign`, `negative_sign`: s_i = dL/dG_i of the samples of each split.
+    - `needs_negatives`: whether the batch has two splits.
+    - `published`: arXiv 2311.05667, abstract: the condition holds for more than this share of the
+      samples.
+
+    **Source:**
+
+    arXiv 2311.05667; docs/theory.md, "The exact condition".
     """
 
     number: TheoremNumber

@@ -1,4 +1,4 @@
-"""The training loop: stages of layers, epochs, batches; measured, checkpointed, resumed.
+"""The training loop: stages of layers, epochs, batches. It measures, saves and resumes.
 
 Legend: R replicas, B samples of one split in a batch, m inputs, n width.
 """
@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 
 from ffengine.baselines import baseline
-from ffengine.capture import captured
-from ffengine.checkpoint import Checkpoint, Position, snapshot
-from ffengine.control import Control, Diverged, Interrupted
+from ffengine.checkpoint import Checkpoint, Position, fraction_done, snapshot
+from ffengine.cuda_graphs import captured
 from ffengine.diagnostics import divergence, of_training
-from ffengine.draws import Draws
 from ffengine.evaluation import Evaluation, evaluate
-from ffengine.learning import Learner, matmul_precision
-from ffengine.monitor import Monitor, paired, seen_pairs
-from ffengine.network import GoodnessJudge, Network
+from ffengine.interrupts import Control, Diverged, Interrupted
+from ffengine.layer_updates import Learner, matmul_precision
+from ffengine.monitor import Monitor, layer_pairs, paired
+from ffengine.network import Network, SummedGoodness
+from ffengine.optimizers import State
 from ffengine.pairs import AnyPairs, Pairs
 from ffengine.provenance import Stopwatch, provenance
+from ffengine.random_streams import Draws
 from ffengine.results import EpochRow, TrainResult
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec, digest
@@ -29,8 +30,16 @@ BANK_CHUNK = 1000  # samples whose negatives are drawn together
 
 
 class EpochReport(NamedTuple):
-    """The end of an epoch: the rows measured there (none where the spec does not monitor it), and
-    where to go on from.
+    """What `on_epoch` of `train` is given at the end of an epoch.
+
+    **Attributes:**
+
+    - `rows`: the rows measured at this epoch; empty where the spec does not monitor it.
+    - `epoch`: its number; 0 is the measurement before the first step of a stage.
+    - `layers`: the layers that learn in this stage.
+    - `fraction`: how much of the run is done, in [0, 1].
+    - `message`: one line that says where the run is.
+    - `checkpoint`: what `train` resumes from.
     """
 
     rows: tuple[EpochRow, ...]
@@ -42,7 +51,13 @@ class EpochReport(NamedTuple):
 
 
 class BatchReport(NamedTuple):
-    """The end of a batch; `checkpoint` makes one when called."""
+    """What `on_batch` of `train` is given at the end of a batch.
+
+    **Attributes:**
+
+    - `fraction`: how much of the run is done, in [0, 1].
+    - `checkpoint`: makes a checkpoint when it is called.
+    """
 
     fraction: float
     checkpoint: Callable[[], Checkpoint]
@@ -60,21 +75,40 @@ def train(
     on_batch: OnBatch | None = None,
     resume: Checkpoint | None = None,
 ) -> TrainResult:
-    """Train as the spec says and return curves, accuracy and findings; bit-reproducible on one
-    machine, also when resumed.
+    """Train a network as the spec says and return curves, accuracy and findings.
 
-    `on_epoch` and `on_batch` are told of progress; where one answers "stop", Interrupted is raised
-    with a checkpoint, which `resume` accepts.
+    The same spec gives the same bits on one machine, also where the run is interrupted and resumed.
 
-    Raises Diverged where the numbers are no longer finite, DatasetError where the data cannot be
-    had, and ValueError for a checkpoint of another spec.
+    **Arguments:**
+
+    - `spec`: what to train and what to measure.
+    - `device`: a name that torch knows, such as "cpu" or "cuda".
+    - `on_epoch`: is called at the end of every epoch; "stop" interrupts the run.
+    - `on_batch`: is called after every batch; "stop" interrupts the run.
+    - `resume`: the checkpoint of an interrupted run of the same spec.
+
+    **Returns:**
+
+    Rows for each seed, layer, monitored epoch and split; accuracy, measures, ensembles and
+    baselines as `spec.evaluation` asks; findings; provenance.
+
+    **Raises:**
+
+    - `Interrupted`: a callback returned "stop"; the exception has the checkpoint.
+    - `Diverged`: weights or figures are no longer finite.
+    - `DatasetError`: the data set cannot be found, fetched or read.
+    - `ValueError`: `resume` belongs to another spec, or the device does not have the precision.
+
+    **Source:**
+
+    Forward-Forward: G. Hinton, arXiv 2212.13345; what is measured: docs/theory.md.
     """
     stopwatch = Stopwatch()
     run = TrainingRun(spec, torch.device(device), stopwatch, resume)
     with stopwatch.phase("training"):
-        run.run(on_epoch or _go_on, on_batch or _go_on)
+        run.run(on_epoch or _keep_running, on_batch or _keep_running)
     with stopwatch.phase("evaluation"):
-        found = run.evaluate(on_batch or _go_on)
+        found = run.evaluate(on_batch or _keep_running)
     return TrainResult(
         curves=tuple(run.rows),
         accuracy=found.accuracy,
@@ -87,7 +121,15 @@ def train(
 
 
 class TrainingRun:
-    """The state of a run and the loop that moves it on."""
+    """The state of a training run, and the loop that advances it.
+
+    **Arguments:**
+
+    - `spec`: what to train.
+    - `device`: where weights and samples lie.
+    - `stopwatch`: counts the seconds of each phase.
+    - `resume`: the checkpoint to start from; None starts at the beginning.
+    """
 
     def __init__(
         self, spec: TrainSpec, device: torch.device, stopwatch: Stopwatch, resume: Checkpoint | None
@@ -104,12 +146,22 @@ class TrainingRun:
         self.bank: tuple[int, Tensor] | None = None
         if resume is None:
             self.network = Network.initial(spec.network, spec.inputs, self.draws, device)
-            self.learner = Learner(self.network, spec)
+            self.learner = self._learner(None)
         else:
             self._restore(resume)
 
     def run(self, on_epoch: OnEpoch, on_batch: OnBatch) -> None:
-        """Go on from `position` to the end."""
+        """Train from `position` to the end of the last stage.
+
+        **Arguments:**
+
+        - `on_epoch`, `on_batch`: as for `train`.
+
+        **Raises:**
+
+        - `Interrupted`: a callback returned "stop".
+        - `Diverged`: weights or figures are no longer finite.
+        """
         while self.position.stage < len(self.spec.stages):
             layers = self.spec.stages[self.position.stage]
             if self.position.epoch > 0:
@@ -118,30 +170,53 @@ class TrainingRun:
             self._end_epoch(layers, on_epoch)
 
     def evaluate(self, on_batch: OnBatch) -> Evaluation:
-        """What is found out of the trained network; baselines start anew where they were
-        interrupted.
+        """Evaluate the trained network and train the baselines.
+
+        A baseline that was interrupted starts anew.
+
+        **Arguments:**
+
+        - `on_batch`: is called after every batch of a baseline.
+
+        **Returns:**
+
+        Accuracy, measures, ensembles and baselines.
+
+        **Raises:**
+
+        - `Interrupted`: the callback returned "stop".
         """
         found = evaluate(self.network, self.spec, self.partitions, self.draws)
 
-        def go_on() -> None:
+        def stop_if_asked() -> None:
             if on_batch(BatchReport(1.0, self.checkpoint)) == "stop":
                 raise Interrupted(self.checkpoint())
 
         rows = [
             row
             for name in self.spec.evaluation.baselines
-            for row in baseline(name, self.spec, self.partitions, self.draws, go_on)
+            for row in baseline(name, self.spec, self.partitions, self.draws, stop_if_asked)
         ]
         return found._replace(baselines=tuple(rows))
 
     def checkpoint(self) -> Checkpoint:
-        """Where the run stands now."""
+        """Return a checkpoint of the current state; later steps do not change it."""
         return snapshot(
             self.digest, self.position, self.network.weights, self.learner.states, self.rows
         )
 
     def epoch(self, layers: tuple[int, ...], on_batch: OnBatch) -> None:
-        """Go on from `position` to the end of its epoch."""
+        """Train the layers from `position` to the end of its epoch.
+
+        **Arguments:**
+
+        - `layers`: the layers that learn together.
+        - `on_batch`: as for `train`.
+
+        **Raises:**
+
+        - `Interrupted`: the callback returned "stop".
+        """
         stage, epoch = self.position.stage, self.position.epoch
         batches = self._batches(stage, epoch)
         step = captured(lambda inputs: self.learner.step(layers, inputs, epoch), self.device)
@@ -154,7 +229,18 @@ class TrainingRun:
     def inputs(
         self, layers: tuple[int, ...], index: Tensor, address: tuple[str, *tuple[int, ...]]
     ) -> AnyPairs:
-        """What the lowest of the learning layers sees of the samples (R, B) and their negatives."""
+        """Return a batch as the lowest of the learning layers receives it.
+
+        **Arguments:**
+
+        - `layers`: the layers that learn together.
+        - `index`: (R, B) int64, positions in the training partition.
+        - `address`: purpose and numbers that address the random stream of the negatives.
+
+        **Returns:**
+
+        The positives and their negatives, after the layers below.
+        """
         if self.spec.negatives.redraw == "once":
             bank = self._bank(layers)  # (R, 2N, m)
             chosen = torch.cat([index, index + len(self.train)], dim=1)
@@ -163,44 +249,52 @@ class TrainingRun:
                 if len(bank) == 1
                 else bank[self._replicas, chosen]
             )
-        judge = GoodnessJudge(self.network, self.spec.objective.goodness, layers)
-        return seen_pairs(
-            self.spec, self.network, layers[0], self.train, index, self.draws, address, judge
+        network_goodness = SummedGoodness(self.network, self.spec.objective.goodness, layers)
+        return layer_pairs(
+            self.spec,
+            self.network,
+            layers[0],
+            self.train,
+            index,
+            self.draws,
+            address,
+            network_goodness,
         )
 
     @property
     def _replicas(self) -> Tensor:
+        """(R, 1) int64: the numbers of the replicas."""
         return torch.arange(len(self.spec.seeds), device=self.device).unsqueeze(1)
 
     def _bank(self, layers: tuple[int, ...]) -> Tensor:
-        """The inputs (R, 2N, m) of a stage whose negatives are drawn once: they stay the same while
-        it learns.
+        """Return the inputs (R, 2N, m) of a stage whose negatives are drawn once.
+
+        They stay the same while the stage learns.
         """
         if self.bank is None or self.bank[0] != layers[0]:
             below = self.bank if self.bank is not None and self.bank[0] == layers[0] - 1 else None
             self.bank = (
                 layers[0],
-                self._passed_on(*below) if below else self._drawn_once(layers[0]),
+                self._bank_from_below(*below) if below else self._bank_from_samples(layers[0]),
             )
         return self.bank[1]
 
-    def _drawn_once(self, layer: int) -> Tensor:
-        """The inputs (R, 2N, m) of a layer, from positives and negatives that depend on nothing but
-        the seed.
-        """
+    def _bank_from_samples(self, layer: int) -> Tensor:
+        """Return the inputs (R, 2N, m) of a layer, made from the samples."""
         bank: Tensor | None = None
         everything = torch.arange(len(self.train), device=self.device).expand(
             len(self.spec.seeds), -1
         )
         for number, index in enumerate(everything.split(BANK_CHUNK, dim=1)):
             x = paired(self.spec, self.train, index, self.draws, ("negatives-once", number), None)
-            bank = self._kept(bank, number, self.network.layer_input(layer, x))
+            bank = self._with_chunk(bank, number, self.network.layer_input(layer, x))
         assert bank is not None  # noqa: S101 - there are samples
         return bank.flatten(1, 2)
 
-    def _passed_on(self, layer: int, inputs: Tensor) -> Tensor:
-        """The inputs (R, 2N, m) of the layer above, from those of a layer: the same bits as from
-        the samples. May overwrite them.
+    def _bank_from_below(self, layer: int, inputs: Tensor) -> Tensor:
+        """Return the inputs (R, 2N, m) of the layer above, made from those of a layer.
+
+        The bits are the same as from the samples. The memory of `inputs` may be overwritten.
         """
         below = inputs.unflatten(1, (2, -1))
         bank: Tensor | None = (
@@ -208,12 +302,15 @@ class TrainingRun:
         )
         for number, x in enumerate(below.split(BANK_CHUNK, dim=2)):
             h = self.network.activation.value_(self.network.pre_activation(layer, x.flatten(1, 2)))
-            bank = self._kept(bank, number, self.network.next_input(layer, h))
+            bank = self._with_chunk(bank, number, self.network.next_input(layer, h))
         assert bank is not None  # noqa: S101 - there are samples
         return bank.flatten(1, 2)
 
-    def _kept(self, bank: Tensor | None, number: int, x: Tensor) -> Tensor:
-        """The bank (R, 2, N, m) with its chunk of that number, x (R, 2B, m); made at the first."""
+    def _with_chunk(self, bank: Tensor | None, number: int, x: Tensor) -> Tensor:
+        """Return the bank (R, 2, N, m) with its chunk `number` set to x (R, 2B, m).
+
+        The first chunk makes the bank.
+        """
         if bank is None:
             bank = x.new_empty((x.shape[0], 2, len(self.train), x.shape[-1]))
         start = number * BANK_CHUNK
@@ -221,8 +318,9 @@ class TrainingRun:
         return bank
 
     def _end_epoch(self, layers: tuple[int, ...], on_epoch: OnEpoch) -> None:
+        """Measure the layers, move to the next position and report."""
         epoch = self.position.epoch
-        self._refuse_divergence(layers)
+        self._raise_if_diverged(layers)
         rows: list[EpochRow] = []
         if self.spec.is_monitored(epoch):
             with self.stopwatch.phase("monitoring"):
@@ -245,21 +343,17 @@ class TrainingRun:
             raise Interrupted(checkpoint)
 
     def _batches(self, stage: int, epoch: int) -> list[Tensor]:
+        """Return the indices (R, B) of each batch of an epoch."""
         order = self.draws.at("order", stage, epoch).permutation(len(self.train))  # (R, N)
         return list(order.split(self.spec.batch_size, dim=1))
 
     @property
     def fraction(self) -> float:
         """How much of the run is done, in [0, 1]."""
-        batches = -(-len(self.train) // self.spec.batch_size)
-        epochs = (
-            self.position.stage * self.spec.epochs
-            + max(0, self.position.epoch - 1)
-            + self.position.batch / batches
-        )
-        return min(1.0, epochs / (len(self.spec.stages) * self.spec.epochs))
+        return fraction_done(self.spec, self.position)
 
     def _restore(self, resume: Checkpoint) -> None:
+        """Continue from a checkpoint."""
         if resume.spec_digest != self.digest:
             raise ValueError("resume: the checkpoint belongs to another spec")
         self.network = Network(
@@ -269,10 +363,23 @@ class TrainingRun:
             {name: value.to(self.device, copy=True) for name, value in state.items()}
             for state in resume.states
         ]
-        self.learner = Learner(self.network, self.spec, states)
+        self.learner = self._learner(states)
         self.rows, self.position = list(resume.rows), resume.position
 
-    def _refuse_divergence(self, layers: tuple[int, ...]) -> None:
+    def _learner(self, states: list[State] | None) -> Learner:
+        """Return a learner of the network, from the states of its optimisers if there are any."""
+        spec = self.spec
+        return Learner(
+            self.network,
+            spec.objective,
+            spec.optimizer,
+            epochs=spec.epochs,
+            precision=spec.precision,
+            states=states,
+        )
+
+    def _raise_if_diverged(self, layers: tuple[int, ...]) -> None:
+        """Raise Diverged where a weight of the layers is not finite."""
         for layer in layers:
             for seed, weight in zip(self.spec.seeds, self.network.weights[layer], strict=True):
                 if not bool(torch.isfinite(weight.aminmax().max)):
@@ -283,5 +390,6 @@ class TrainingRun:
                     )
 
 
-def _go_on(_report: object) -> Control:
+def _keep_running(_report: object) -> Control:
+    """The callback of a caller that does not ask for reports."""
     return "run"

@@ -136,7 +136,8 @@ def arrays_of(name: str, root: Path) -> Arrays:
     """The arrays that were kept; DatasetError where they are gone."""
     path = root / FOLDER / name / "arrays.npz"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # opened here: numpy leaves a file open that it opened itself and cannot read
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return Arrays(**{key: archive[key] for key in Arrays._fields})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{name}: {path} cannot be read ({error})") from error

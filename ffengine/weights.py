@@ -1,8 +1,7 @@
-"""Trained weights as a safetensors file that other programs read, and back: no pickles, and the
-spec travels with them.
+"""Trained weights as a safetensors file that other programs can read. The spec travels with them.
 
-A layer l is `layers.l.weight` (R, n, m) and, where it has one, `layers.l.bias` (R, n); replica r
-belongs to seeds[r].
+A layer l is `layers.l.weight` (R, n, m) and, where it has a bias, `layers.l.bias` (R, n); replica r
+belongs to seeds[r]. No pickles are written or read.
 """
 
 import json
@@ -22,8 +21,13 @@ Float32 = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Weights:
-    """What a training run had learnt at the end of an epoch; (R, n, m) a layer, m counting the bias
-    input where there is one.
+    """The weights of a training run at the end of an epoch.
+
+    **Attributes:**
+
+    - `spec`: the spec of the run.
+    - `epoch`: the epoch, in each stage.
+    - `layers`: (R, n, m) float32 of each layer; m counts the bias input where there is one.
     """
 
     spec: TrainSpec
@@ -32,7 +36,22 @@ class Weights:
 
     @classmethod
     def from_checkpoint(cls, data: bytes, spec: TrainSpec, epoch: int) -> "Weights":
-        """Of a checkpoint's bytes. Raises ValueError where they are damaged."""
+        """Read the weights from the bytes of a checkpoint.
+
+        **Arguments:**
+
+        - `data`: what `Checkpoint.to_bytes` returned.
+        - `spec`: the spec of the run.
+        - `epoch`: the epoch at whose end the checkpoint was made.
+
+        **Returns:**
+
+        The weights.
+
+        **Raises:**
+
+        - `ValueError`: the bytes are damaged or not a checkpoint.
+        """
         try:
             tensors = load(data)
             return cls(
@@ -45,8 +64,18 @@ class Weights:
 
 
 def export_weights(weights: Weights) -> bytes:
-    """The weights as a safetensors file, with spec, digest, seeds, epoch and engine version in its
-    metadata.
+    """Write weights as a safetensors file.
+
+    Its metadata hold the spec, its digest, the seeds, the epoch and the version of the numerics.
+    The same weights give the same bytes.
+
+    **Arguments:**
+
+    - `weights`: the weights of a run.
+
+    **Returns:**
+
+    The file.
     """
     tensors: dict[str, Float32] = {}
     for layer, weight in enumerate(weights.layers):
@@ -66,19 +95,39 @@ def export_weights(weights: Weights) -> bytes:
 
 
 def canonical(file: bytes) -> bytes:
-    """The same safetensors file with its header in order: the library writes it in another order in
-    every process.
+    """Return the same safetensors file with its header in order.
+
+    The library writes the header in another order in every process.
+
+    **Arguments:**
+
+    - `file`: a safetensors file.
+
+    **Returns:**
+
+    The file, with its tensors still aligned to 8 bytes.
     """
     start = 8 + int.from_bytes(file[:8], "little")
     header = json.dumps(json.loads(file[8:start]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # the tensors stay aligned
+    header += b" " * (-len(header) % 8)  # keeps the tensors aligned
     return len(header).to_bytes(8, "little") + header + file[start:]
 
 
 def import_weights(data: bytes) -> Weights:
-    """The weights of such a file.
+    """Read weights from a file that `export_weights` wrote.
 
-    Raises ValueError where it is damaged, of another program, or does not fit its own spec.
+    **Arguments:**
+
+    - `data`: the file.
+
+    **Returns:**
+
+    The weights with their spec.
+
+    **Raises:**
+
+    - `ValueError`: the file is damaged, comes from another program, has numbers that are not
+      finite, or does not fit its own spec.
     """
     try:
         tensors = load(data)
@@ -112,6 +161,7 @@ def import_weights(data: bytes) -> Weights:
 
 
 def _layer(tensors: dict[str, npt.NDArray[np.generic]], layer: int, *, bias: bool) -> Float32:
+    """Return the weights (R, n, m) of a layer of a file, with the bias as the last input."""
     weight = tensors[f"layers.{layer}.weight"]
     if bias:
         column = tensors[f"layers.{layer}.bias"]

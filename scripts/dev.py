@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.processes import tethered
+from service.processes import with_parent_death_signal
 
 ROOT = Path(__file__).parents[1]
 CODE = [ROOT / name for name in ("ffengine", "fflab", "service", "workers")]
@@ -54,7 +54,7 @@ class Restarted:
         program alone.
         """
         self.process = subprocess.Popen(
-            tethered(self.command, signal.SIGTERM), cwd=ROOT, start_new_session=True
+            with_parent_death_signal(self.command, signal.SIGTERM), cwd=ROOT, start_new_session=True
         )
 
     def stop(self) -> None:

@@ -263,7 +263,7 @@ def answer(status: str, found: Schema, schemas: Schema) -> list[str]:
 
     content = found.get("content", {})
     if MEDIA_TYPE in content:
-        titles = {kind.title(): kind.code() for kind in PROBLEMS.values()}
+        titles = {kind.title: kind.code for kind in PROBLEMS.values()}
         given = [
             title
             for title in dict.fromkeys(str(found["description"]).split(" Or: "))
@@ -544,15 +544,15 @@ def problems() -> str:
     from service.web.problems import PROBLEMS
 
     rows = [
-        [f"[`{name}`](#{name})", str(kind.status), kind.title()]
+        [f"[`{name}`](#{name})", str(kind.status), kind.title]
         for name, kind in sorted(PROBLEMS.items(), key=by_status)
     ]
     parts = [table(["code", "status", "title"], rows)]
     for name, kind in sorted(PROBLEMS.items(), key=by_status):
         document = json.loads(bytes(kind().response().body))
         parts.append(
-            f"## {name} {{ #{name} }}\n\n**{kind.status}. {kind.title()}** "
-            f"{kind.advice()}\n{code(json.dumps(document, indent=2), 'json')}"
+            f"## {name} {{ #{name} }}\n\n**{kind.status}. {kind.title}** "
+            f"{kind.advice}\n{code(json.dumps(document, indent=2), 'json')}"
         )
     return "\n".join(parts)
 

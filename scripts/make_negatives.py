@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ffengine.draws import Draws
 from ffengine.entry import entries, name_of
 from ffengine.negatives import AnyNegatives, Negatives, Positives
-from ffengine.network import GoodnessJudge, Network
+from ffengine.network import Network, SummedGoodness
 from ffengine.objectives import SumSquares
+from ffengine.random_streams import Draws
 from ffengine.samples import Samples, load_samples
 from ffengine.spec import DatasetSpec, NetworkSpec
 
@@ -45,7 +45,7 @@ def pairs_of(strategy: Negatives, samples: Samples, index: torch.Tensor) -> torc
     x = strategy.positive(samples.positives(labelled=strategy.labelled)[index])
     negative = strategy(
         Positives(
-            x, index, samples, DRAWS.at("negatives"), GoodnessJudge(network, SumSquares(), (0,))
+            x, index, samples, DRAWS.at("negatives"), SummedGoodness(network, SumSquares(), (0,))
         )
     )
     return torch.cat([x, negative])

@@ -18,7 +18,7 @@ import vl_convert
 import ffengine
 from ffengine.checking import check
 from ffengine.datasets import load
-from ffengine.limit import limit_kernel
+from ffengine.infinite_width import limit_kernel
 from ffengine.negatives import WrongLabel
 from ffengine.spec import CheckSpec, TrainSpec
 

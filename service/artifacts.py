@@ -28,7 +28,7 @@ def epoch_name(layer: int, epoch: int) -> str:
 
 
 def margins_name(seed: int, width: int) -> str:
-    """The name of the per-sample margins of a check; see ffengine.persample."""
+    """The name of the per-sample margins of a check; see ffengine.margin_files."""
     return f"margins-{seed}-{width}.npz"
 
 

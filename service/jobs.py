@@ -16,6 +16,7 @@ from ffengine.text import UserText
 
 LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 Priority = Literal["low", "normal", "high"]
+JobKind = Literal["train", "check", "study"]
 
 
 class JobState(StrEnum):
@@ -93,6 +94,19 @@ class Wanted(StrEnum):
     run = "run"
     pause = "pause"
     cancel = "cancel"
+
+
+def _actions(state: JobState) -> tuple[str, ...]:
+    """What a user may ask of a job in that state, the gentlest first."""
+    asked = {
+        change.action for change in TRANSITIONS if (change.by, change.source) == ("user", state)
+    }
+    if state == JobState.running:  # the worker does it: see `wanted`
+        asked = {Wanted.pause.value, Wanted.cancel.value}
+    return tuple(action for action in ("resume", "retry", "pause", "cancel") if action in asked)
+
+
+ACTIONS: dict[JobState, tuple[str, ...]] = {state: _actions(state) for state in JobState}
 
 
 class Command(StrEnum):
@@ -183,7 +197,7 @@ class Job(BaseModel):
     """A job as the API shows it."""
 
     id: str
-    kind: Literal["train", "check", "study"]
+    kind: JobKind
     name: str | None
     tags: list[str]
     submitted_by: str | None = Field(

@@ -1,14 +1,19 @@
-"""What the API answers with, beside jobs and results.
+"""The bodies of answers that the service writes and the client reads, beside `Job`."""
 
-The service writes these models and the client reads them.
-"""
-
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
+from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainSpec
 from service.jobs import Event, Job, JobState
+
+Result = TrainResult | CheckResult | StudyResult
+Spec = TrainSpec | CheckSpec | StudySpec
+RESULT: TypeAdapter[Result] = TypeAdapter(AnyResult)
+SPEC: TypeAdapter[Spec] = TypeAdapter(AnySpec)
 
 
 class JobPage(BaseModel):
@@ -33,6 +38,16 @@ class RowPage(BaseModel):
     items: list[dict[str, Any]]
 
 
+def row_key(row: Mapping[str, Any]) -> str:
+    """Return what makes a tidy row, or a check's cell, unique within its job.
+
+    The row needs no fields but these.
+    """
+    place = ("seed", "width", "layer", "epoch", "split", "method")
+    fields = place if "method" in row else ("seed", "layer", "epoch", "split")
+    return "/".join(str(row[field]) for field in fields)
+
+
 class ChartLine(BaseModel):
     """A chart of a job."""
 
@@ -48,7 +63,7 @@ class ChartList(BaseModel):
 
 
 class WorkerInfo(BaseModel):
-    """What a worker says of itself."""
+    """What a worker reports of itself."""
 
     id: str
     host: str
@@ -61,7 +76,7 @@ class WorkerInfo(BaseModel):
 
 
 class WorkerLine(WorkerInfo):
-    """A live worker."""
+    """A live worker, and the seconds since its last sign of life."""
 
     silent_seconds: float
 
@@ -73,7 +88,7 @@ class WorkerPage(BaseModel):
 
 
 class DeliveryAttempt(BaseModel):
-    """One try to deliver a message."""
+    """One attempt to deliver a message."""
 
     at: datetime
     status: int | None = Field(description="of the answer; null: there was none")
@@ -82,7 +97,7 @@ class DeliveryAttempt(BaseModel):
 
 
 class Delivery(BaseModel):
-    """A message: the header webhook-id is its id."""
+    """A message; the header webhook-id holds its id."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -96,7 +111,7 @@ class Delivery(BaseModel):
 
 
 class DeliveryPage(BaseModel):
-    """Who is told of a job, of which states, and what became of it."""
+    """The webhook of a job, the states that it is told, and the messages to it."""
 
     url: str | None
     states: list[JobState]

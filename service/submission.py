@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from pydantic import ConfigDict, Field, model_validator
 
 from ffengine.cost import Estimate, Limits, estimate
-from ffengine.entry import SpecFieldError
 from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, GridError, expand
 from ffengine.text import visible
-from service.background.webhooks import checked_secret, checked_url
+from service.background.webhooks import validate_secret, validate_url
 from service.jobs import JobOptions, NewJob, Webhook
 from service.settings import Settings
 from service.specs.files import explain_grid
 from service.specs.json_pointers import unstorable
 from service.store import Idempotency, Jobs, Submitted
+from service.store.trained_weights import WeightsNotFound, find_weights
 
 
 class SubmissionError(Exception):
@@ -80,7 +80,7 @@ class Submissions:
 
     def __init__(self, jobs: Jobs, settings: Settings) -> None:
         self._jobs, self._settings = jobs, settings
-        # idempotency keys whose first request is being processed
+        # owner and Idempotency-Key of first requests that are being processed
         self.in_flight: set[tuple[str, str]] = set()
 
     def submit(
@@ -88,13 +88,18 @@ class Submissions:
     ) -> Submitted:
         """Store a job.
 
-        Arguments:
-            request: the body of the request.
-            owner: whose Idempotency-Keys these are.
-            submitted_by: the name of the API key; None where none was needed.
-            key: the Idempotency-Key, if one came.
+        **Arguments:**
 
-        Raises SubmissionError, IdempotencyConflict and QueueFull.
+        - `request`: the body of the request.
+        - `owner`: whose Idempotency-Keys these are.
+        - `submitted_by`: the name of the API key; None where none was needed.
+        - `key`: the Idempotency-Key, if one came.
+
+        **Raises:**
+
+        - `SubmissionError`: the job is refused.
+        - `IdempotencyConflict`: the key came with another body before.
+        - `QueueFull`: too many jobs wait already.
         """
         cells = self._cells(request.spec)
         options = {name: getattr(request, name) for name in JobOptions.model_fields}
@@ -113,8 +118,8 @@ class Submissions:
     def _cells(self, spec: TrainSpec | CheckSpec | StudySpec) -> list[Cell]:
         """The runs of a study, none for another job.
 
-        Raises SubmissionError where the job is too large, cannot be expanded, or needs weights that
-        are missing.
+        Raises RunTooLarge, and InvalidField for grids that cannot be expanded and weights that do
+        not exist.
         """
         found = self._estimate(spec)
         if found.problems:
@@ -148,41 +153,35 @@ class Submissions:
             raise InvalidField(first.pointer, first.message if is_named else first.line) from error
 
     def _refuse_missing_weights(self, spec: CheckSpec) -> None:
-        if not isinstance(spec.at, TrainedWeights):
-            return
-        job = self._jobs.get(spec.at.job)
-        if job is None or not isinstance(job.spec, TrainSpec):
-            raise InvalidField("/spec/at/job", f"there is no training job {spec.at.job}")
         try:
-            spec.refuse_misfit(job.spec)
-        except SpecFieldError as error:
-            raise InvalidField(f"/spec{error.pointer}", error.message) from error
-        stage = next(layers for layers in job.spec.stages if spec.at.layer in layers)
+            source = find_weights(self._jobs, spec)
+        except WeightsNotFound as error:
+            pointer = f"/spec/{error.field.replace('.', '/')}"
+            raise InvalidField(pointer, error.message) from error
+        if source is None:
+            return
+        job, at = source.job, source.at
         measured = any(
-            row["layer"] == stage[-1] and row["epoch"] == spec.at.epoch
+            row["layer"] == source.last_layer and row["epoch"] == at.epoch
             for row in self._jobs.rows(job.id)
         )
         if not measured:
             missing = (
-                f"{job.id} ({job.state.value}) has not come to epoch {spec.at.epoch} of layer "
-                f"{spec.at.layer}"
+                f"{job.id} ({job.state.value}) has not come to epoch {at.epoch} of layer {at.layer}"
             )
             raise InvalidField("/spec/at/epoch", missing)
 
     def _webhook(self, given: str | Webhook | None) -> Webhook | None:
-        """The checked webhook of a request.
-
-        Raises InvalidField for an address that must not be reached, and for a secret that is none.
-        """
+        """The webhook of a job. Raises InvalidField for addresses and secrets that are refused."""
         if given is None:
             return None
         webhook = Webhook(url=given) if isinstance(given, str) else given
         pointer = "/webhook" if isinstance(given, str) else "/webhook/url"
         try:
-            checked_url(webhook.url, self._settings.webhook_allow_private)
+            validate_url(webhook.url, self._settings.webhook_allow_private)
             pointer = "/webhook/secret"
             if webhook.secret:
-                checked_secret(webhook.secret.get_secret_value())
+                validate_secret(webhook.secret.get_secret_value())
         except ValueError as error:
             raise InvalidField(pointer, str(error)) from error
         return webhook

@@ -37,6 +37,15 @@ def test_sql_is_written_in_the_store_alone() -> None:
         )
 
 
+def test_pages_call_no_route_and_routes_no_page() -> None:
+    web = ROOT / "service" / "web"
+    for room, other in (("dashboard", "routes"), ("routes", "dashboard")):
+        for path in (web / room).rglob("*.py"):
+            assert f"service.web.{other}" not in path.read_text(encoding="utf-8"), (
+                f"{path}: what both need lies below both, beside these folders"
+            )
+
+
 def test_every_finding_is_documented() -> None:
     codes = set(re.findall(r'code="([a-z_]+)"', (ROOT / "ffengine" / "diagnostics.py").read_text()))
     headings = set(

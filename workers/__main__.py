@@ -13,33 +13,36 @@ from service.settings import Settings
 from service.store import Store, identity
 from service.store.identity import NotOurs
 from workers.app import NoBroker, create_app
-from workers.db_retry import patiently
+from workers.db_retry import retry_while_unavailable
 
 EXIT_REFUSED = 3
 
 
 def device(text: str) -> str:
-    """auto, cpu or cuda:N, checked in form only: this process must not touch CUDA."""
+    """Check the form of a device's name (auto, cpu or cuda:N).
+
+    Whether there is such a device shows in the runner: this process must not initialise CUDA.
+    """
     if not re.fullmatch(r"auto|cpu|cuda:\d{1,3}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu or cuda:N")
     return text
 
 
 def prepare(settings: Settings) -> None:
-    """Bring the schema up to date.
+    """Migrate the database's schema.
 
-    Raises NotOurs where the artifacts in the home are not known to be this database's.
+    Raises NotOurs if the artifacts in the home may belong to another database.
     """
     store, artifacts = Store(settings.database), Artifacts(settings.artifacts)
     try:
-        patiently(lambda: identity.prepare(store, artifacts), threading.Event())
-        patiently(lambda: identity.settle(store, artifacts), threading.Event())
+        retry_while_unavailable(lambda: identity.prepare(store, artifacts), threading.Event())
+        retry_while_unavailable(lambda: identity.settle(store, artifacts), threading.Event())
     finally:
-        store.close()  # no connection may cross the fork
+        store.close()  # a connection must not be shared with the forked child
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prepare the database, then work until SIGTERM."""
+    """Prepare the database, then run the Celery worker until SIGTERM."""
     parser = argparse.ArgumentParser(prog="fflab worker")
     parser.add_argument("--device", type=device, default="auto")
     given = parser.parse_args(arguments)

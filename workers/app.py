@@ -1,4 +1,4 @@
-"""The Celery application: one task whose message is a doorbell with a job's id."""
+"""The Celery application: one task, whose message wakes the worker."""
 
 import logging
 import os
@@ -15,27 +15,30 @@ from workers.heartbeat import HeartbeatThread
 from workers.process import runner_command
 from workers.supervisor import Supervisor
 
-VISIBILITY_SECONDS = (
-    24 * 3600
-)  # of no consequence with early acknowledgement, but it must be longer than any delay
+# without effect under early acknowledgement, but it must be longer than any delay of a message
+VISIBILITY_SECONDS = 24 * 3600
 IDLE_CHILD_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
 
 
 class NoBroker(Exception):
-    """FFLAB_REDIS_URL is not set: a worker hears of jobs through Redis.
+    """No broker is configured, so that no message could wake the worker."""
 
-    Set it, or use `fflab up`, which brings its own.
-    """
+    def __init__(self) -> None:
+        super().__init__(
+            "FFLAB_REDIS_URL is not set: a worker hears of jobs through Redis. Set it, or use "
+            "`fflab up`, which brings its own."
+        )
 
 
 def configuration(settings: Settings) -> dict[str, object]:
-    """Celery's settings: early acknowledgement, nothing kept in Redis but doorbells, and no end to
-    reconnecting.
+    """Celery's settings: early acknowledgement, no results in Redis, and endless reconnecting.
+
+    Raises NoBroker if FFLAB_REDIS_URL is not set.
     """
     if settings.redis_url is None:
-        raise NoBroker(" ".join((NoBroker.__doc__ or "").split()))
+        raise NoBroker
     return {
         "broker_url": settings.redis_url.get_secret_value(),
         "task_acks_late": False,
@@ -67,27 +70,28 @@ def configuration(settings: Settings) -> dict[str, object]:
 
 
 class ShutdownPipe:
-    """The main process's line to its child, which is forked from it: closed means that the worker
-    is to stop, or gone.
+    """A pipe from Celery's main process to its forked child.
+
+    The child reads its end: the pipe is closed when the worker shuts down or its main process dies.
     """
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
         self._open = True
 
-    def say(self, **_signal: object) -> None:
-        """Close our end of the line."""
+    def close(self, **_signal: object) -> None:
+        """Close this process's copy of the write end."""
         if self._open:
             self._open = False
             os.close(self._write)
 
     def wait(self) -> None:
-        """Return when every other process has closed its end."""
+        """Return when no process holds the write end open."""
         os.read(self._read, 1)
 
 
 class WorkerSlot:
-    """The place where one job at a time is seen through: Celery's one child process."""
+    """Celery's one child process, which runs one job at a time."""
 
     def __init__(self, settings: Settings, device: str, shutdown_pipe: ShutdownPipe) -> None:
         self.settings, self.device, self.shutdown_pipe = settings, device, shutdown_pipe
@@ -95,24 +99,24 @@ class WorkerSlot:
         self.supervisor: Supervisor | None = None
 
     def open(self, **_signal: object) -> None:
-        """In the child, when it begins: a database connection of its own, a runner that loads
-        torch, a heartbeat.
-        """
-        self.shutdown_pipe.say()  # the child's copy of the end that the main process will close
+        """Start supervisor, runner and heartbeat in the child process, when it begins."""
+        self.shutdown_pipe.close()  # so that only the main process holds the write end
         store = Store(self.settings.database)
         self.supervisor = Supervisor(
             store.queue, self.settings, self.worker, runner_command(self.device)
         )
-        self.supervisor.warm()
-        HeartbeatThread(self.supervisor, store.workers, self.device).start()
-        threading.Thread(target=self._await_shutdown, name="farewell", daemon=True).start()
+        self.supervisor.ensure_runner()
+        heartbeat = HeartbeatThread(self.supervisor, store.workers, self.device)
+        self.supervisor.on_state_change = heartbeat.wake
+        heartbeat.start()
+        threading.Thread(target=self._await_shutdown, name="await-shutdown", daemon=True).start()
 
     def run(self, job_id: str) -> None:
-        """The task: work until the queue is empty.
+        """The task: run jobs until the queue is empty.
 
-        The job that the bell was rung for may be another's by now, or not yet due.
+        The job that the message names is not looked for: another worker may have it by now.
         """
-        log.debug("the bell rang for %s", job_id)
+        log.debug("woken for %s", job_id, extra={"job_id": job_id, "worker": self.worker})
         if self.supervisor is not None:
             self.supervisor.run()
 
@@ -123,12 +127,12 @@ class WorkerSlot:
 
 
 def create_app(settings: Settings, device: str) -> Celery:
-    """The application, with its slot wired to the life of Celery's processes."""
+    """Create the application, and connect its slot to the signals of Celery's processes."""
     app = Celery("fflab", set_as_current=False)
     app.conf.update(configuration(settings))
     shutdown_pipe = ShutdownPipe()
     slot = WorkerSlot(settings, device, shutdown_pipe)
     app.task(name=TASK)(slot.run)
     worker_process_init.connect(slot.open, weak=False)
-    worker_shutting_down.connect(shutdown_pipe.say, weak=False)
+    worker_shutting_down.connect(shutdown_pipe.close, weak=False)
     return app

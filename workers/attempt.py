@@ -1,8 +1,7 @@
-"""The runner's side of one attempt at a job: what the engine reports becomes rows, progress and
-checkpoints.
+"""Records one attempt at a job: turns the engine's reports into rows, progress and checkpoints.
 
-Every write is fenced by the attempt. Files cannot be fenced, so one is only written while the lease
-is surely ours.
+The attempt number fences every write to the database. It cannot fence files, so a file is written
+only while the lease is certainly held.
 """
 
 import logging
@@ -12,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ffengine.checking import CellsReport
-from ffengine.checkpoint import Checkpoint, Position
-from ffengine.control import Control
-from ffengine.persample import write_margins
+from ffengine.checkpoint import Checkpoint, Position, fraction_done
+from ffengine.interrupts import Control
+from ffengine.margin_files import write_margins
 from ffengine.results import CheckCell, Diagnostic, EpochRow, RunResult
 from ffengine.spec import TrainSpec, digest
 from ffengine.training import BatchReport, EpochReport
@@ -23,55 +22,48 @@ from service.jobs import Command, JobError, Progress
 from service.settings import Settings
 from service.store import Row, Store
 from workers.attempt_log import AttemptLog
-from workers.db_retry import patiently
-from workers.protocol import Start
+from workers.db_retry import retry_while_unavailable
+from workers.protocol import Start, log_fields
 
 STEP = "step.safetensors"
 PROGRESS_SECONDS = 2.0  # between reports of progress inside an epoch
-RECORD_SECONDS = 0.5  # between transactions at the ends of epochs, which may be short
-UNMEASURED_SECONDS = 1.0  # between checkpoints at epochs that leave no rows
+RECORD_SECONDS = 0.5  # between transactions at the ends of short epochs
+UNMEASURED_SECONDS = 1.0  # between checkpoints at epochs that are not measured
 
 log = logging.getLogger(__name__)
 
 
 def clock() -> float:
-    """Seconds that also count while the machine sleeps: a lease runs on meanwhile."""
+    """Seconds of a clock that also runs while the machine sleeps, as a lease does."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def fraction_at(spec: TrainSpec, position: Position) -> float:
-    """How much of a training run is done at a position."""
-    batches = -(-spec.dataset.train_count // spec.batch_size)
-    epochs = position.stage * spec.epochs + max(0, position.epoch - 1) + position.batch / batches
-    return min(1.0, epochs / (len(spec.stages) * spec.epochs))
-
-
 def is_before(spec: TrainSpec, row: EpochRow, position: Position) -> bool:
-    """Whether a run that stands at a position has measured the row already."""
+    """Whether the row was measured before a run came to a position."""
     stage = next(number for number, layers in enumerate(spec.stages) if row.layer in layers)
     return (stage, row.epoch) < (position.stage, position.epoch)
 
 
 class StopFlag:
-    """What the supervisor asked of the running attempt; set by the thread that listens to it."""
+    """Whether the running attempt must stop. The thread that reads messages sets it."""
 
     def __init__(self) -> None:
-        self.asked = threading.Event()
-        self.keep = True
+        self.requested = threading.Event()
+        self.save_checkpoint = True
 
-    def set(self, *, keep: bool) -> None:
-        """Ask to stop, with a checkpoint or without."""
-        self.keep = self.keep and keep
-        self.asked.set()
+    def set(self, *, save_checkpoint: bool) -> None:
+        """Request a stop. A request without a checkpoint overrides one with it."""
+        self.save_checkpoint = self.save_checkpoint and save_checkpoint
+        self.requested.set()
 
     def clear(self) -> None:
-        """Nothing is asked any more."""
-        self.asked.clear()
-        self.keep = True
+        """Withdraw the request: another attempt begins."""
+        self.requested.clear()
+        self.save_checkpoint = True
 
 
 class AttemptRecorder:
-    """One attempt at one job."""
+    """Records one attempt at one job; its `on_...` methods are the engine's callbacks."""
 
     def __init__(
         self, store: Store, artifacts: Artifacts, settings: Settings, start: Start, stop: StopFlag
@@ -79,49 +71,51 @@ class AttemptRecorder:
         self.store, self.artifacts, self.settings = store, artifacts, settings
         self.job_id, self.attempt, self.spec = start.job_id, start.attempt, start.spec
         self.stop = stop
-        self.notebook = AttemptLog(start.attempt)
+        self._log_fields = log_fields(start)
+        self.attempt_log = AttemptLog(start.attempt)
         self.message = "starting"
-        self._began = clock()
+        self._began_at = clock()
         self._fraction = 0.0
-        self._first_fraction: float | None = (
-            None  # of this attempt, which may have begun in the middle
-        )
-        self._leased = self._saved = clock()
-        self._recorded = self._leased - RECORD_SECONDS  # the first epoch is shown at once
+        # at the first record of this attempt, which may have resumed in the middle
+        self._first_fraction: float | None = None
+        self._leased_at = self._saved_at = clock()
+        self._recorded_at = self._leased_at - RECORD_SECONDS  # the first epoch is shown at once
         self._saved_position: Position | None = None
         self._pending: list[EpochRow] = []
         self._pending_checkpoint: str | None = None
 
     def on_epoch(self, report: EpochReport) -> Control:
-        """The end of an epoch: checkpoint first, then rows and progress in one transaction, several
-        short epochs in one.
+        """Record the end of an epoch: first the checkpoint, then rows and progress.
+
+        Rows and progress are written in one transaction, which may hold several short epochs.
         """
         self.message = report.message
         if report.rows:
             self._save(epoch_name(report.layers[-1], report.epoch), report.checkpoint)
             self._pending += report.rows
-        elif clock() - self._saved >= UNMEASURED_SECONDS:
+        elif clock() - self._saved_at >= UNMEASURED_SECONDS:
             self._step(report.fraction, report.checkpoint)
-        if clock() - self._recorded < RECORD_SECONDS:
+        if clock() - self._recorded_at < RECORD_SECONDS:
             self._fraction = report.fraction
             return self._control(Command.run)
         return self._record(report.fraction)
 
     def on_batch(self, report: BatchReport) -> Control:
-        """Between two batches: nothing, or from time to time progress, or a checkpoint."""
+        """Save a checkpoint or record progress between two batches, when it is time to."""
         now = clock()
-        if self.stop.asked.is_set():
+        if self.stop.requested.is_set():
             return "stop"
-        if now - self._saved >= self.settings.checkpoint_seconds:
+        if now - self._saved_at >= self.settings.checkpoint_seconds:
             self._step(report.fraction, report.checkpoint())
             return self._record(report.fraction)
-        if now - self._recorded >= PROGRESS_SECONDS:
+        if now - self._recorded_at >= PROGRESS_SECONDS:
             return self._record(report.fraction)
         return "run"
 
     def on_cells(self, report: CellsReport) -> Control:
-        """Finished cells of a check, which are its checkpoint: their margins first, so that a cell
-        on record has its own.
+        """Record finished cells of a check, which also serve as its checkpoint.
+
+        Their margins are saved first, so that every recorded cell has its margins.
         """
         self.message = report.message
         self._put(
@@ -129,63 +123,65 @@ class AttemptRecorder:
         )
         return self._record(report.fraction, rows=report.cells)
 
-    def keep(self, checkpoint: Checkpoint | None) -> None:
-        """Save where an interrupted run stands, unless that is saved already."""
-        if checkpoint is None or not self.stop.keep:
+    def save_on_stop(self, checkpoint: Checkpoint | None) -> None:
+        """Save the checkpoint of an interrupted run, unless it is saved already or not wanted."""
+        if checkpoint is None or not self.stop.save_checkpoint:
             return
         if checkpoint.position != self._saved_position:
             self._step(self._fraction, checkpoint)
         self._flush()
 
     def finish(self, result: RunResult) -> None:
-        """The result: the job has succeeded."""
+        """Record the result: the job has succeeded."""
         spent = ", ".join(
             f"{phase} {seconds:.1f} s" for phase, seconds in result.provenance.wall_seconds.items()
         )
-        self.notebook.note(f"done: {spent}")
+        self.attempt_log.note(f"done: {spent}")
         self._flush()
-        log = self.notebook.take()
-        patiently(
-            lambda: self.store.queue.finish(self.job_id, self.attempt, result, log), self.stop.asked
+        lines = self.attempt_log.take()
+        retry_while_unavailable(
+            lambda: self.store.queue.finish(self.job_id, self.attempt, result, lines),
+            self.stop.requested,
         )
 
     def fail(self, error: JobError, diagnostics: tuple[Diagnostic, ...] = ()) -> None:
-        """The job has failed, for a reason that its user can read."""
+        """Record that the job has failed, with the error that its user reads."""
         self._flush()
-        log = self.notebook.take()
-        patiently(
-            lambda: self.store.queue.fail(self.job_id, self.attempt, error, diagnostics, log),
-            self.stop.asked,
+        lines = self.attempt_log.take()
+        retry_while_unavailable(
+            lambda: self.store.queue.fail(self.job_id, self.attempt, error, diagnostics, lines),
+            self.stop.requested,
         )
 
     def load_checkpoint(self, spec: TrainSpec) -> Checkpoint | None:
-        """The newest good checkpoint of a training job, with the rows before it; None: from the
-        start.
+        """Load the newest intact checkpoint of a training job, with the rows before it.
+
+        Returns None if the training must begin at the start.
         """
         rows = tuple(EpochRow.model_validate(row) for row in self.store.jobs.rows(self.job_id))
         for name in self._candidates({(row.layer, row.epoch) for row in rows}):
             checkpoint = self._load(name)
             if checkpoint is not None:
-                log.info("%s resumes from %s", self.job_id, name)
+                log.info("%s resumes from %s", self.job_id, name, extra=self._log_fields)
+                done = fraction_done(spec, checkpoint.position)
                 self.message = f"resumed from {name.removesuffix('.safetensors')}"
-                self.notebook.note(
-                    f"{self.message}, {fraction_at(spec, checkpoint.position):.0%} done"
-                )
+                self.attempt_log.note(f"{self.message}, {done:.0%} done")
                 self._saved_position = checkpoint.position
-                self._record(fraction_at(spec, checkpoint.position))
+                self._record(done)
                 return replace(
                     checkpoint,
                     rows=tuple(row for row in rows if is_before(spec, row, checkpoint.position)),
                 )
         return None
 
-    def cells_so_far(self) -> tuple[CheckCell, ...]:
+    def recorded_cells(self) -> tuple[CheckCell, ...]:
         """The finished cells of a check job."""
         return tuple(CheckCell.model_validate(row) for row in self.store.jobs.rows(self.job_id))
 
     def _candidates(self, measured: set[tuple[int, int]]) -> Iterator[str]:
-        """Checkpoints, the best first; of those that were never recorded, the rows before them are
-        not there.
+        """The names of checkpoints, the newest first.
+
+        A checkpoint that was never recorded is left out: the rows before it are missing.
         """
         latest = self.store.queue.latest_checkpoint(self.job_id)
         if latest is None:
@@ -201,24 +197,27 @@ class AttemptRecorder:
             checkpoint = Checkpoint.from_bytes(self.artifacts.get(self.job_id, name))
         except (KeyError, ArtifactDamaged, ValueError) as error:
             log.warning(
-                "%s: %s cannot be used (%s); the one before is tried", self.job_id, name, error
+                "%s: %s cannot be used (%s); the one before is tried",
+                self.job_id,
+                name,
+                error,
+                extra=self._log_fields,
             )
             return None
         return checkpoint if checkpoint.spec_digest == digest(self.spec) else None
 
     def _step(self, fraction: float, checkpoint: Checkpoint) -> None:
-        """Save a checkpoint that takes the place of the one before, once the rows that it needs are
-        recorded.
-        """
+        """Record the rows before a checkpoint, then save it in the place of the last STEP."""
         self._flush(fraction)
         self._save(STEP, checkpoint)
 
     def _save(self, name: str, checkpoint: Checkpoint) -> None:
-        """Save a checkpoint without its rows: the database has them, or gets them together with its
-        name.
+        """Save a checkpoint without its rows.
+
+        The database has them, or gets them in one transaction with the checkpoint's name.
         """
         self._put(name, replace(checkpoint, rows=()).to_bytes())
-        self._saved, self._saved_position, self._pending_checkpoint = (
+        self._saved_at, self._saved_position, self._pending_checkpoint = (
             clock(),
             checkpoint.position,
             name,
@@ -229,21 +228,22 @@ class AttemptRecorder:
         self.artifacts.put(self.job_id, name, data)
 
     def _ensure_lease(self) -> None:
-        """Raise LeaseLost where another attempt has begun: this process may have been frozen, or
-        the database away.
+        """Renew a lease that may have run out while this process or the database stood still.
+
+        Raises LeaseLost if another attempt has begun.
         """
         now = clock()
-        if now - self._leased > self.settings.lease_seconds / 2:
-            patiently(
+        if now - self._leased_at > self.settings.lease_seconds / 2:
+            retry_while_unavailable(
                 lambda: self.store.queue.renew(
                     self.job_id, self.attempt, self.settings.lease_seconds
                 ),
-                self.stop.asked,
+                self.stop.requested,
             )
-            self._leased = now
+            self._leased_at = now
 
     def _flush(self, fraction: float | None = None) -> None:
-        """Record what waits for it."""
+        """Record the rows and the checkpoint that are pending."""
         if self._pending or self._pending_checkpoint:
             self._record(self._fraction if fraction is None else fraction)
 
@@ -253,8 +253,8 @@ class AttemptRecorder:
         progress = Progress(
             fraction=fraction, message=self.message, eta_seconds=self._eta(now, fraction)
         )
-        lines = self.notebook.take()
-        command = patiently(
+        lines = self.attempt_log.take()
+        command = retry_while_unavailable(
             lambda: self.store.queue.record(
                 self.job_id,
                 self.attempt,
@@ -264,17 +264,17 @@ class AttemptRecorder:
                 checkpoint=self._pending_checkpoint,
                 log=lines,
             ),
-            self.stop.asked,
+            self.stop.requested,
         )
         self._pending, self._pending_checkpoint = [], None
-        self._leased = self._recorded = now
+        self._leased_at = self._recorded_at = now
         return self._control(command)
 
     def _control(self, command: Command) -> Control:
-        return "run" if command is Command.run and not self.stop.asked.is_set() else "stop"
+        return "run" if command is Command.run and not self.stop.requested.is_set() else "stop"
 
     def _eta(self, now: float, fraction: float) -> float | None:
         if self._first_fraction is None:
-            self._began, self._first_fraction = now, fraction
+            self._began_at, self._first_fraction = now, fraction
         done = fraction - self._first_fraction
-        return (now - self._began) * (1 - fraction) / done if done > 0 else None
+        return (now - self._began_at) * (1 - fraction) / done if done > 0 else None

@@ -1,6 +1,4 @@
-"""What is noted of one attempt for the job's log: lines of ours, and the warnings of whatever
-computes.
-"""
+"""The lines of one attempt for the job's log: what the runner notes, and warnings of libraries."""
 
 import logging
 import threading
@@ -8,16 +6,16 @@ from typing import Literal
 
 from service.jobs import LogLine
 
-MOST_LINES = 500  # of one attempt: a warning in every batch is not to fill the database
+MOST_LINES = 500  # of one attempt, so that a warning in every batch does not fill the database
 LONGEST_LINE = 2_000
 
 Level = Literal["info", "warning", "error"]
 
 
 class AttemptLog(logging.Handler):
-    """Lines that wait to be written with the next record.
+    """Collects lines until the next transaction writes them.
 
-    As a handler of the root logger it takes what the main thread warns of.
+    As a handler of the root logger it collects the warnings of the main thread, which computes.
     """
 
     def __init__(self, attempt: int) -> None:
@@ -28,7 +26,7 @@ class AttemptLog(logging.Handler):
         self._last = ""
 
     def note(self, message: str, level: Level = "info") -> None:
-        """Add a line, but not the same one twice in a row."""
+        """Add a line, unless it repeats the one before."""
         if message == self._last or self._taken > MOST_LINES:
             return
         self._last, self._taken = message, self._taken + 1
@@ -46,7 +44,7 @@ class AttemptLog(logging.Handler):
         )
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a warning or an error of the thread that computes."""
+        """Add a warning or an error that the main thread logged."""
         if record.thread == threading.main_thread().ident:
             self.note(
                 " ".join(record.getMessage().split()),
@@ -54,6 +52,6 @@ class AttemptLog(logging.Handler):
             )
 
     def take(self) -> list[LogLine]:
-        """The lines that have not been written yet."""
+        """Remove and return the lines that were not written yet."""
         taken, self._lines = self._lines, []
         return taken

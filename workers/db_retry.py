@@ -1,5 +1,6 @@
-"""Waiting for a database that is away: nothing is lost by it, because every write is fenced by the
-attempt.
+"""Retrying a database action while the database is unavailable.
+
+Nothing is lost meanwhile: every write of a worker is fenced by its attempt number.
 """
 
 import logging
@@ -8,36 +9,29 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from service.store.database import DATABASE_ERRORS
 
 RETRY_SECONDS = 1.0
-DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-def is_away(error: Exception) -> bool:
-    """Whether waiting may help: not where SQLite refuses the statement itself."""
-    return getattr(getattr(error, "orig", None), "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
-
-
 class DatabaseStillAway(Exception):
-    """The database was away until the caller had to stop."""
+    """The database was unavailable until the caller had to stop."""
 
 
-def patiently(action: Callable[[], T], stop: threading.Event) -> T:
-    """The result of a database action, tried again while the database is away.
+def retry_while_unavailable(action: Callable[[], T], stop: threading.Event) -> T:
+    """Call `action`, again and again while the database is unavailable, and return its result.
 
-    Raises GaveUp when `stop` is set meanwhile.
+    Raises DatabaseStillAway if `stop` is set while the database is unavailable.
     """
     waiting = False
     while True:
         try:
             result = action()
-        except DATABASE_AWAY as error:
-            if not is_away(error):
+        except DATABASE_ERRORS as error:
+            if not is_unavailable(error):
                 raise
             if not waiting:
                 log.warning(
@@ -50,3 +44,8 @@ def patiently(action: Callable[[], T], stop: threading.Event) -> T:
             if waiting:
                 log.warning("the database is back")
             return result
+
+
+def is_unavailable(error: Exception) -> bool:
+    """Whether a retry may help. It does not where SQLite refuses the statement itself."""
+    return getattr(getattr(error, "orig", None), "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR

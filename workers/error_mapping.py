@@ -1,26 +1,30 @@
-"""Why a run failed -> the JobError that its user reads. Pure: exceptions in, words out."""
+"""Maps the exception that ended a run to the JobError that its user reads."""
 
 import torch
 
 from ffengine.arrays import DatasetError
-from ffengine.control import Diverged
+from ffengine.interrupts import Diverged
 from service.jobs import JobError
 
 ALLOCATION_WORDS = ("DefaultCPUAllocator", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class WeightsMissing(Exception):
-    """A check asks for weights that there are not."""
+    """A check refers to trained weights that do not exist."""
 
 
 class DeviceFailed(Exception):
-    """The accelerator is in an error state that only a new process ends; the job is not to
-    blame.
+    """The accelerator is in an error state that only a new process clears.
+
+    The job is not to blame.
     """
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether host or device had no memory left; the CPU's allocator says so only in words."""
+    """Whether host or device had no memory left.
+
+    PyTorch's CPU allocator raises a RuntimeError that only its message identifies.
+    """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(
@@ -29,14 +33,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_device_failure(error: BaseException) -> bool:
-    """Whether a sticky error of the accelerator was met: every later call of this process would
-    fail, too.
-    """
+    """Whether it is a sticky error of the accelerator: every later call of this process fails."""
     return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)
 
 
 def failure_of(error: Exception) -> JobError:
-    """What happened and what to do about it."""
+    """The JobError for an exception: what happened and what to do about it."""
     if isinstance(error, Diverged):
         found = error.diagnostic
         return JobError(
@@ -75,6 +77,6 @@ def failure_of(error: Exception) -> JobError:
 
 
 def one_line(error: BaseException) -> str:
-    """Kind and first line of an exception, cut to a readable length."""
+    """Type and first line of an exception, at most 300 characters."""
     first = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {first}"[:300] if first else type(error).__name__

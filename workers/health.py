@@ -1,5 +1,6 @@
-"""`python -m workers.health`: exit code 0 where the worker of this host has shown a sign of life;
-for container health checks.
+"""`python -m workers.health`: exit code 0 if a worker of this host has sent a heartbeat lately.
+
+It is meant for health checks of containers.
 """
 
 import platform
@@ -12,7 +13,7 @@ SILENT_SECONDS = 15.0
 
 
 def main() -> None:
-    """Look into the workers table."""
+    """Look for a recent heartbeat in the database."""
     store = Store(Settings().database)
     try:
         alive = any(seen.host == platform.node() for seen in store.workers.alive(SILENT_SECONDS))

@@ -1,48 +1,44 @@
-"""The worker's sign of life in the database, while it works and while it idles, and its own
-watchdog.
-"""
+"""The worker's heartbeat in the database, while it works and while it idles, and its watchdog."""
 
 import logging
 import os
 import platform
 import signal
-import threading
 import time
 
 from ffengine.version import VERSION
-from service.background.broker_check import answers
+from service.background.broker_check import is_reachable
+from service.background.periodic import PeriodicThread
 from service.schemas import WorkerInfo
 from service.store import Workers
-from workers.db_retry import DATABASE_AWAY
 from workers.supervisor import Supervisor
 
-BEAT_SECONDS = 3.0
-# idle for so long beside a job that waits for so long: this worker no longer hears its broker
+HEARTBEAT_SECONDS = 3.0
+# a worker that idles for so long, beside a job that waits for so long, receives no messages
 STARVED_SECONDS = 60.0
 KILL_SECONDS = 15.0
 
 log = logging.getLogger(__name__)
 
 
-class HeartbeatThread(threading.Thread):
-    """Beats in the child process, which is there whether or not a job is."""
+class HeartbeatThread(PeriodicThread):
+    """Writes a heartbeat every few seconds, and at once when the supervisor's state changes.
+
+    Runs in Celery's child process, which lives whether or not it has a job.
+    """
 
     def __init__(self, supervisor: Supervisor, workers: Workers, device: str) -> None:
-        super().__init__(name="heart", daemon=True)
+        super().__init__("heartbeat", HEARTBEAT_SECONDS)
         self.supervisor, self.workers, self.device = supervisor, workers, device
         self.main_pid = os.getppid()
 
-    def run(self) -> None:
-        """Beat until the process ends."""
-        while not self.supervisor.shutdown.is_set():
-            try:
-                self.workers.heartbeat(self._info())
-                if self._starves():
-                    self._replace_worker()
-            except DATABASE_AWAY as error:
-                log.warning("no heartbeat: %s", str(error).splitlines()[0])
-            self.supervisor.news.wait(BEAT_SECONDS)
-            self.supervisor.news.clear()
+    def tick(self) -> None:
+        """Write a heartbeat; replace a worker that is starved."""
+        if self.supervisor.shutdown.is_set():
+            return
+        self.workers.heartbeat(self._info())
+        if self._is_starved():
+            self._replace_worker()
 
     def _info(self) -> WorkerInfo:
         ready = self.supervisor.runner.ready if self.supervisor.runner else None
@@ -57,32 +53,34 @@ class HeartbeatThread(threading.Thread):
             job=self.supervisor.current_job,
         )
 
-    def _starves(self) -> bool:
-        """Whether this slot has been idle beside a waiting job for so long that its consumer must
-        have gone deaf.
+    def _is_starved(self) -> bool:
+        """Whether this worker idles beside a waiting job although the broker answers.
+
+        Its consumer must have stopped receiving messages.
         """
         idle_since, broker = self.supervisor.idle_since, self.supervisor.settings.redis_url
         if idle_since is None or broker is None or time.monotonic() - idle_since < STARVED_SECONDS:
             return False
         waited = self.supervisor.queue.longest_wait_seconds()
         return (
-            waited is not None and waited > STARVED_SECONDS and answers(broker.get_secret_value())
+            waited is not None
+            and waited > STARVED_SECONDS
+            and is_reachable(broker.get_secret_value())
         )
 
     def _replace_worker(self) -> None:
-        """End the worker, so that whoever supervises it starts a new one: gently, then not."""
+        """End the worker with SIGTERM, then SIGKILL, so that its supervisor starts a new one."""
         log.error(
             "idle for %.0f s beside a waiting job while the broker answers: this worker ends, to "
             "be replaced",
             STARVED_SECONDS,
+            extra={"worker": self.supervisor.worker},
         )
         self._signal(signal.SIGTERM)
         time.sleep(KILL_SECONDS)
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        """Signal the worker's main process while it is still our parent: once that has ended, its
-        number may be another's.
-        """
+        """Signal the worker's main process, unless it has ended: its pid may be given again."""
         if os.getppid() == self.main_pid:
             os.kill(self.main_pid, number)

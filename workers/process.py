@@ -1,4 +1,4 @@
-"""The handle on a runner: start it, talk to it, end it."""
+"""The supervisor's handle on a runner process: start it, exchange messages, end it."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ValidationError
 
-from service.processes import kill_group, tethered
+from service.processes import kill_group, with_parent_death_signal
 from workers.protocol import FROM_RUNNER, Ended, Ready, line
 
 REAP_SECONDS = 2.0
@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 
 
 def runner_command(device: str) -> list[str]:
-    """The program that computes jobs on a device."""
+    """The command of the program that computes jobs on a device."""
     return [sys.executable, "-P", "-m", "workers.runner", "--device", device]
 
 
 class RunnerProcess:
-    """A runner in a session of its own, killed by the kernel when the process that started it is
-    gone.
+    """A runner in a session of its own. The kernel kills it when its parent ends.
 
-    To be made in the main thread: the kernel ties it to the thread that started it.
+    Create it in the main thread: the kernel sends that signal when the *thread* that started the
+    process ends.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -37,7 +37,7 @@ class RunnerProcess:
         self.closed = threading.Event()
         self._ended: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
         self._process = subprocess.Popen(
-            tethered(command, signal.SIGKILL),
+            with_parent_death_signal(command, signal.SIGKILL),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -48,24 +48,25 @@ class RunnerProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is also its session's."""
+        """The process id, which is also the id of its session."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """Whether it can be given work."""
+        """Whether it can be given a job."""
         return not self.closed.is_set() and self._process.poll() is None
 
-    def say(self, message: BaseModel) -> None:
-        """Send a message; that it is gone shows in `next`."""
+    def send(self, message: BaseModel) -> None:
+        """Send a message. If the runner is gone, `closed` is set."""
         try:
             os.write(self._process.stdin.fileno(), line(message))  # type: ignore[union-attr]
         except (BrokenPipeError, ValueError):
             self.closed.set()
 
-    def next(self, seconds: float) -> Ended | None:
-        """The end of an attempt, waited for; None where there was none in that time, or the runner
-        is gone (see `closed`).
+    def wait_for_end(self, seconds: float) -> Ended | None:
+        """Wait for the message that an attempt has ended, for so many seconds at most.
+
+        Returns None if none came in that time, or if the runner is gone (then `closed` is set).
         """
         try:
             return self._ended.get(timeout=seconds)
@@ -73,11 +74,11 @@ class RunnerProcess:
             return None
 
     def terminate(self) -> None:
-        """SIGTERM: it ends as soon as the interpreter has control."""
+        """Send SIGTERM, which the runner obeys as soon as its interpreter has control."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """SIGKILL to its whole session, and reap it."""
+        """Send SIGKILL to the runner's whole session, and reap it."""
         kill_group(self._process.pid)
         self._process.kill()
         self._process.wait()
@@ -86,7 +87,7 @@ class RunnerProcess:
             self._process.stdin.close()
 
     def close(self, seconds: float) -> None:
-        """Let it go: no more input, then after `seconds` SIGKILL."""
+        """Close the runner's input, which ends it; kill it if it runs on for so many seconds."""
         if self._process.stdin:
             self._process.stdin.close()
         try:
@@ -96,7 +97,7 @@ class RunnerProcess:
         self.kill()
 
     def exit_description(self) -> str:
-        """The end of a dead runner, in words."""
+        """Describe how a runner has ended that is not alive."""
         try:
             code = self._process.wait(REAP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -112,15 +113,15 @@ class RunnerProcess:
         assert self._process.stdout is not None  # noqa: S101 - narrows the type
         with self._process.stdout as output:
             for raw in output:
-                self._hear(raw)
+                self._receive(raw)
         self.closed.set()
         self._ended.put(None)
 
-    def _hear(self, raw: bytes) -> None:
+    def _receive(self, raw: bytes) -> None:
         try:
             message = FROM_RUNNER.validate_json(raw)
         except ValidationError:
-            log.exception("runner %d sent a message that is none", self.pid)
+            log.exception("runner %d sent an unreadable message", self.pid)
             return
         if isinstance(message, Ready):
             self.ready = message

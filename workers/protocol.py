@@ -1,5 +1,6 @@
-"""What supervisor and runner say to each other: one JSON object a line, over the runner's standard
-input and output.
+"""The messages between supervisor and runner.
+
+A message is one line of JSON, over the runner's standard input and output.
 """
 
 from typing import Annotated, Literal
@@ -7,10 +8,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, TypeAdapter
 
 from ffengine.spec import RunSpec
+from service.store import Claim
 
 
 class Start(BaseModel):
-    """To the runner: this claimed job is yours."""
+    """To the runner: compute this claimed job."""
 
     type: Literal["start"] = "start"
     job_id: str
@@ -19,16 +21,18 @@ class Start(BaseModel):
 
 
 class Stop(BaseModel):
-    """To the runner: stop after the current step; `keep`: with a checkpoint, else (the lease is
-    lost) writing nothing.
+    """To the runner: stop after the current step.
+
+    `save_checkpoint`: save a checkpoint first; False where the lease is lost and nothing may be
+    written.
     """
 
     type: Literal["stop"] = "stop"
-    keep: bool
+    save_checkpoint: bool
 
 
 class Ready(BaseModel):
-    """From the runner, once: torch is loaded, on this device."""
+    """From the runner, once: torch is loaded, and computes on this device."""
 
     type: Literal["ready"] = "ready"
     device: str
@@ -40,7 +44,7 @@ Outcome = Literal["succeeded", "failed", "stopped", "lost"]
 
 
 class Ended(BaseModel):
-    """From the runner: done with that attempt; all but `stopped` are in the database already."""
+    """From the runner: the attempt has ended. All outcomes but `stopped` are recorded already."""
 
     type: Literal["ended"] = "ended"
     job_id: str
@@ -56,6 +60,11 @@ FROM_RUNNER: TypeAdapter[Ready | Ended] = TypeAdapter(
 )
 
 
+def log_fields(attempt: Start | Claim) -> dict[str, object]:
+    """The fields by which log records of an attempt can be searched."""
+    return {"job_id": attempt.job_id, "attempt": attempt.attempt}
+
+
 def line(message: BaseModel) -> bytes:
-    """A message as it travels."""
+    """A message as the bytes of one line."""
     return message.model_dump_json().encode() + b"\n"

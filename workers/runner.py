@@ -1,7 +1,6 @@
-"""The runner: a warm process with torch loaded that computes one job after the other, told so over
-its standard input.
+"""The runner: a process with torch loaded, which computes the jobs that its standard input names.
 
-Its supervisor may end it at any moment: what counts is in the database and the artifact store.
+Its supervisor may kill it at any moment: only the database and the artifact store keep state.
 """
 
 import argparse
@@ -15,30 +14,30 @@ import sys
 import threading
 from typing import BinaryIO, NoReturn
 
+import psutil
 import torch
 from pydantic import BaseModel, ValidationError
 
 from ffengine.checking import check
 from ffengine.checkpoint import Checkpoint
-from ffengine.control import Diverged, Interrupted
 from ffengine.datasets import look_in
+from ffengine.interrupts import Diverged, Interrupted
 from ffengine.provenance import device_name
 from ffengine.results import RunResult
-from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
+from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.training import train
 from ffengine.version import VERSION
 from service.artifacts import ArtifactDamaged, Artifacts, epoch_name
 from service.settings import Settings
 from service.store import LeaseLost, Store
+from service.store.trained_weights import WeightsNotFound, find_weights
 from workers.attempt import AttemptRecorder, StopFlag
 from workers.db_retry import DatabaseStillAway
 from workers.error_mapping import DeviceFailed, WeightsMissing, failure_of, is_device_failure
-from workers.protocol import TO_RUNNER, Ended, Outcome, Ready, Start, Stop, line
+from workers.protocol import TO_RUNNER, Ended, Outcome, Ready, Start, Stop, line, log_fields
 
 EXIT_DEVICE_FAILED = 70
-OOM_SCORE = (
-    "500"  # when memory is short, the kernel is to take the runner before the database and the API
-)
+OOM_SCORE = "500"  # where memory is short, the kernel kills the runner before database and API
 
 log = logging.getLogger(__name__)
 
@@ -51,16 +50,16 @@ class Runner:
         self.stop = StopFlag()
 
     def run(self, start: Start) -> Outcome:
-        """Compute a job to its end, whatever that is.
+        """Compute a job and record how it ended.
 
-        Raises DeviceFailed where this process is of no more use.
+        Raises DeviceFailed if the accelerator is unusable for this process.
         """
         recorder = AttemptRecorder(self.store, self.artifacts, self.settings, start, self.stop)
-        recorder.notebook.note(
+        recorder.attempt_log.note(
             f"begins on {platform.node()}, {self.device} "
             f"({device_name(torch.device(self.device))}), fflab {VERSION}"
         )
-        logging.getLogger().addHandler(recorder.notebook)
+        logging.getLogger().addHandler(recorder.attempt_log)
         try:
             self.artifacts.tidy(start.job_id)
             return self._run(start, recorder)
@@ -69,12 +68,13 @@ class Runner:
                 "%s attempt %d: the lease is lost, nothing more is written",
                 start.job_id,
                 start.attempt,
+                extra=log_fields(start),
             )
             return "lost"
         except DatabaseStillAway:
             return "stopped"
         finally:
-            logging.getLogger().removeHandler(recorder.notebook)
+            logging.getLogger().removeHandler(recorder.attempt_log)
 
     def _run(self, start: Start, recorder: AttemptRecorder) -> Outcome:
         try:
@@ -89,20 +89,23 @@ class Runner:
         except Exception as error:
             if is_device_failure(error):
                 raise DeviceFailed(str(error)) from error
-            log.exception("%s attempt %d failed", start.job_id, start.attempt)
+            log.exception(
+                "%s attempt %d failed", start.job_id, start.attempt, extra=log_fields(start)
+            )
             recorder.fail(failure_of(error))
             return "failed"
         return "succeeded"
 
     def _interrupted(self, recorder: AttemptRecorder, interrupted: Interrupted) -> Outcome:
-        if not self.stop.keep:
+        if not self.stop.save_checkpoint:
             return "lost"
         try:
-            recorder.keep(interrupted.checkpoint)
+            recorder.save_on_stop(interrupted.checkpoint)
         except OSError:
             log.exception(
-                "%s: no checkpoint could be written at the stop; the one before counts",
+                "%s: no checkpoint could be written at the stop; the one before is used",
                 recorder.job_id,
+                extra={"job_id": recorder.job_id, "attempt": recorder.attempt},
             )
         return "stopped"
 
@@ -115,31 +118,31 @@ class Runner:
                 on_batch=recorder.on_batch,
                 resume=recorder.load_checkpoint(start.spec),
             )
-        at = start.spec.at
-        trained_spec, trained = (
-            self._weights(at, start.spec) if isinstance(at, TrainedWeights) else (None, None)
-        )
+        trained_spec, trained = self._trained_weights(start.spec)
         return check(
             start.spec,
             device=self.device,
             on_cells=recorder.on_cells,
-            resume=recorder.cells_so_far(),
+            resume=recorder.recorded_cells(),
             trained=trained,
             trained_spec=trained_spec,
         )
 
-    def _weights(self, at: TrainedWeights, spec: CheckSpec) -> tuple[TrainSpec, Checkpoint]:
-        """The spec of the training job that a check refers to, and its checkpoint at the end of the
-        epoch.
+    def _trained_weights(self, spec: CheckSpec) -> tuple[TrainSpec | None, Checkpoint | None]:
+        """The spec of the training job that a check refers to, and its checkpoint at that epoch.
+
+        Raises WeightsMissing.
         """
-        job = self.store.jobs.get(at.job)
-        if job is None or not isinstance(job.spec, TrainSpec):
-            raise WeightsMissing(f"at.job: there is no training job {at.job}")
         try:
-            spec.refuse_misfit(job.spec)
-            stage = next(layers for layers in job.spec.stages if at.layer in layers)
-            data = self.artifacts.get(job.cached_from or job.id, epoch_name(stage[-1], at.epoch))
-            return job.spec, Checkpoint.from_bytes(data)
+            source = find_weights(self.store.jobs, spec)
+        except WeightsNotFound as error:
+            raise WeightsMissing(str(error)) from error
+        if source is None:
+            return None, None
+        at, owner = source.at, source.job.cached_from or source.job.id
+        try:
+            data = self.artifacts.get(owner, epoch_name(source.last_layer, at.epoch))
+            return source.spec, Checkpoint.from_bytes(data)
         except (KeyError, ArtifactDamaged) as error:
             raise WeightsMissing(
                 f"at: {at.job} has no checkpoint of layer {at.layer} at epoch {at.epoch}"
@@ -149,12 +152,13 @@ class Runner:
 
 
 class MessageReader(threading.Thread):
-    """Listens to the supervisor: jobs go into `jobs`, stops raise the flag at once, and its end
-    ends us.
+    """Reads the supervisor's messages: puts jobs into `jobs`, and sets the stop flag at once.
+
+    When the supervisor has closed the pipe, it stops the attempt and puts None into `jobs`.
     """
 
     def __init__(self, source: BinaryIO, stop: StopFlag) -> None:
-        super().__init__(name="inbox", daemon=True)
+        super().__init__(name="message-reader", daemon=True)
         self.source, self.stop = source, stop
         self.jobs: queue.SimpleQueue[Start | None] = queue.SimpleQueue()
 
@@ -164,14 +168,14 @@ class MessageReader(threading.Thread):
             try:
                 message = TO_RUNNER.validate_json(raw)
             except ValidationError:
-                log.exception("a message that is none")
+                log.exception("the supervisor sent an unreadable message")
                 continue
             if isinstance(message, Stop):
-                self.stop.set(keep=message.keep)
+                self.stop.set(save_checkpoint=message.save_checkpoint)
             else:
                 self.stop.clear()
                 self.jobs.put(message)
-        self.stop.set(keep=False)
+        self.stop.set(save_checkpoint=False)
         self.jobs.put(None)
 
 
@@ -183,15 +187,16 @@ def choose_device(asked: str) -> str:
 
 
 def memory_bytes(device: str) -> int:
-    """How much memory a device has."""
+    """How much memory a device has, in bytes; for a CPU the memory of the machine."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return psutil.virtual_memory().total
 
 
 def private_output() -> BinaryIO:
-    """The pipe to the supervisor, out of the way of whatever a library prints: that goes to the
-    log.
+    """Take standard output for messages to the supervisor alone.
+
+    What a library prints from now on goes to standard error, which is the log.
     """
     channel = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
@@ -199,12 +204,12 @@ def private_output() -> BinaryIO:
 
 
 def on_terminate(_number: int, _frame: object) -> NoReturn:
-    """SIGTERM: end wherever the program is; the last checkpoint counts."""
+    """Exit at once at SIGTERM; the next attempt resumes from the last checkpoint."""
     sys.exit(128 + signal.SIGTERM)
 
 
 def main() -> None:
-    """`python -m workers.runner --device DEVICE`."""
+    """Run the program `python -m workers.runner --device DEVICE`."""
     parser = argparse.ArgumentParser(prog="workers.runner")
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
@@ -229,11 +234,11 @@ def main() -> None:
 
 
 def serve(runner: Runner, source: BinaryIO, channel: BinaryIO) -> None:
-    """Say that we are ready, then compute what comes until the supervisor is gone."""
-    inbox = MessageReader(source, runner.stop)
-    inbox.start()
+    """Report that the runner is ready, then compute jobs until the supervisor is gone."""
+    reader = MessageReader(source, runner.stop)
+    reader.start()
     device = torch.device(runner.device)
-    say(
+    send(
         channel,
         Ready(
             device=runner.device,
@@ -241,23 +246,26 @@ def serve(runner: Runner, source: BinaryIO, channel: BinaryIO) -> None:
             memory_bytes=memory_bytes(runner.device),
         ),
     )
-    while (start := inbox.jobs.get()) is not None:
-        log.info("%s attempt %d begins", start.job_id, start.attempt)
+    while (start := reader.jobs.get()) is not None:
+        log.info("%s attempt %d begins", start.job_id, start.attempt, extra=log_fields(start))
         try:
             outcome = runner.run(start)
         except DeviceFailed:
             log.exception(
-                "%s attempt %d: the device failed; this process ends", start.job_id, start.attempt
+                "%s attempt %d: the device failed; this process ends",
+                start.job_id,
+                start.attempt,
+                extra=log_fields(start),
             )
             sys.exit(EXIT_DEVICE_FAILED)
-        log.info("%s attempt %d: %s", start.job_id, start.attempt, outcome)
+        log.info("%s attempt %d: %s", start.job_id, start.attempt, outcome, extra=log_fields(start))
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        say(channel, Ended(job_id=start.job_id, attempt=start.attempt, outcome=outcome))
+        send(channel, Ended(job_id=start.job_id, attempt=start.attempt, outcome=outcome))
 
 
-def say(channel: BinaryIO, message: BaseModel) -> None:
-    """Tell the supervisor; where it is gone, so are we soon."""
+def send(channel: BinaryIO, message: BaseModel) -> None:
+    """Send a message to the supervisor. If it is gone, the runner ends soon as well."""
     with contextlib.suppress(BrokenPipeError):
         channel.write(line(message))
 

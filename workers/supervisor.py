@@ -1,7 +1,8 @@
-"""One device's work: claim a job, hand it to the runner, keep its lease, stop it when it is to
-stop, replace what died.
+"""The supervisor of one device: claims jobs and oversees the runner that computes them.
 
-`Supervisor.run` is the body of the queue's one task; it knows nothing of the queue.
+It renews their leases, stops them on request and replaces a runner that died.
+
+`Supervisor.run` is the body of the Celery task. This module knows nothing of Celery.
 """
 
 import logging
@@ -14,17 +15,18 @@ from typing import Literal
 from service.jobs import Command
 from service.settings import Settings
 from service.store import Claim, LeaseLost, Queue
-from workers.db_retry import DATABASE_AWAY, DatabaseStillAway, patiently
+from service.store.database import DATABASE_ERRORS
+from workers.db_retry import DatabaseStillAway, retry_while_unavailable
 from workers.process import RunnerProcess
-from workers.protocol import Ended, Start, Stop
+from workers.protocol import Ended, Start, Stop, log_fields
 
 TICK_SECONDS = 0.2
-RENEW_SECONDS = 0.6  # with the tick: a cancel is noticed within a second
+RENEW_SECONDS = 0.6  # together with a tick, a cancellation is noticed within a second
 CLOSE_SECONDS = 2.0
-JOBS_PER_RUNNER = 100  # then it is replaced, against whatever leaks
+JOBS_PER_RUNNER = 100  # then the runner is replaced, in case a library leaks memory
 
 Reason = Literal["cancel", "pause", "expire", "shutdown", "lease_lost"]
-WISHES: dict[Command, Reason | None] = {
+STOP_REASONS: dict[Command, Reason | None] = {
     Command.run: None,
     Command.pause: "pause",
     Command.cancel: "cancel",
@@ -36,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class StopRequest:
-    """A runner that was told to stop: by a flag at first, then by SIGTERM, then by SIGKILL."""
+    """A request to a runner to stop: first by a message, then by SIGTERM, then by SIGKILL."""
 
     reason: Reason
     since: float
@@ -45,13 +47,11 @@ class StopRequest:
 
     @property
     def share(self) -> float:
-        """The part of the time that it has: an attempt whose checkpoint no one needs is not waited
-        for as long.
-        """
+        """The share of `limit_seconds` that the runner has: less if no checkpoint is needed."""
         return 1.0 if self.reason in ("pause", "expire", "shutdown") else 0.2
 
     def escalate(self, runner: RunnerProcess, now: float) -> None:
-        """Use force where its time is over."""
+        """Send the signal that is due. `now` is in seconds of the supervisor's clock."""
         waited, limit = now - self.since, self.limit_seconds * self.share
         if waited >= limit:
             log.warning("runner %d did not stop (%s) and is killed", runner.pid, self.reason)
@@ -62,7 +62,7 @@ class StopRequest:
 
 
 class Supervisor:
-    """The owner of one runner. `run` and `warm` are for the main thread."""
+    """Owns one runner. Call `run` and `ensure_runner` in the main thread."""
 
     def __init__(
         self,
@@ -73,21 +73,16 @@ class Supervisor:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.queue, self.settings, self.worker, self.command, self.clock = (
-            queue,
-            settings,
-            worker,
-            command,
-            clock,
-        )
+        self.queue, self.settings, self.worker = queue, settings, worker
+        self.command, self.clock = command, clock
         self.shutdown = threading.Event()
-        self.news = threading.Event()  # another job, or none: the heartbeat is to say so
+        self.on_state_change: Callable[[], None] = lambda: None  # called at a new job, or none
         self.runner: RunnerProcess | None = None
         self.current_job: str | None = None
         self.idle_since: float | None = clock()
 
-    def warm(self) -> RunnerProcess:
-        """A runner that lives; a new one loads torch meanwhile."""
+    def ensure_runner(self) -> RunnerProcess:
+        """Return the live runner, or start a new one, which loads torch in the background."""
         if self.runner is not None and self.runner.alive and self.runner.jobs < JOBS_PER_RUNNER:
             return self.runner
         if self.runner is not None:
@@ -96,46 +91,48 @@ class Supervisor:
         return self.runner
 
     def close(self) -> None:
-        """Let the runner go."""
+        """Close the runner."""
         if self.runner is not None:
             self.runner.close(CLOSE_SECONDS)
 
     def run(self) -> None:
-        """A bell: take jobs, the first in the queue first, until there is none left.
+        """Claim and run the first job of the queue, until the queue is empty.
 
-        So the order is that of the database at the moment of the claim, and a queue is worked off
-        even while the broker is away.
+        The order is therefore that of the database at each claim, and the queue is worked off even
+        while the broker is away.
         """
         try:
             while (claim := self._claim()) is not None:
                 self.current_job, self.idle_since = claim.job_id, None
-                self.news.set()
+                self.on_state_change()
                 self._supervise_attempt(claim)
                 if not self.shutdown.is_set():
-                    self.warm()
+                    self.ensure_runner()
         finally:
             if self.current_job is not None:
                 self.current_job, self.idle_since = None, self.clock()
-                self.news.set()
+                self.on_state_change()
 
     def _claim(self) -> Claim | None:
         if self.shutdown.is_set():
             return None
         try:
             return self.queue.claim_next(self.worker, self.settings.lease_seconds)
-        except DATABASE_AWAY as error:
+        except DATABASE_ERRORS as error:
             log.warning(
-                "no job could be claimed, the bell will ring again: %s", str(error).splitlines()[0]
+                "no job could be claimed, until the next message: %s",
+                str(error).splitlines()[0],
+                extra={"worker": self.worker},
             )
             return None
 
     def _supervise_attempt(self, claim: Claim) -> None:
-        runner = self.warm()
+        runner = self.ensure_runner()
         runner.jobs += 1
-        runner.say(Start(job_id=claim.job_id, attempt=claim.attempt, spec=claim.spec))
+        runner.send(Start(job_id=claim.job_id, attempt=claim.attempt, spec=claim.spec))
         stopping: StopRequest | None = None
         renewed = self.clock()
-        while (ended := runner.next(TICK_SECONDS)) is None and not runner.closed.is_set():
+        while (ended := runner.wait_for_end(TICK_SECONDS)) is None and not runner.closed.is_set():
             now, reason = self.clock(), None
             if now - renewed >= RENEW_SECONDS:
                 renewed, reason = now, self._renew(claim)
@@ -144,54 +141,71 @@ class Supervisor:
             elif reason or self.shutdown.is_set():
                 stopping = StopRequest(reason or "shutdown", now, self.settings.stop_seconds)
                 log.info(
-                    "%s attempt %d is told to stop: %s",
+                    "%s attempt %d is asked to stop: %s",
                     claim.job_id,
                     claim.attempt,
                     stopping.reason,
+                    extra=self._log_fields(claim),
                 )
-                runner.say(Stop(keep=stopping.reason != "lease_lost"))
-        self._settle(claim, runner, ended or runner.next(0), stopping)
+                runner.send(Stop(save_checkpoint=stopping.reason != "lease_lost"))
+        self._record_end(claim, runner, ended or runner.wait_for_end(0), stopping)
 
     def _renew(self, claim: Claim) -> Reason | None:
-        """Keep the lease; why the attempt is to stop, if it is."""
+        """Renew the lease. Returns why the attempt must stop, or None."""
         try:
             wanted = self.queue.renew(claim.job_id, claim.attempt, self.settings.lease_seconds)
         except LeaseLost:
             return "lease_lost"
-        except DATABASE_AWAY as error:
+        except DATABASE_ERRORS as error:
             log.warning(
-                "the lease of %s could not be renewed: %s", claim.job_id, str(error).splitlines()[0]
+                "the lease of %s could not be renewed: %s",
+                claim.job_id,
+                str(error).splitlines()[0],
+                extra=self._log_fields(claim),
             )
             return None
-        return WISHES[wanted]
+        return STOP_REASONS[wanted]
 
-    def _settle(
+    def _record_end(
         self, claim: Claim, runner: RunnerProcess, ended: Ended | None, stopping: StopRequest | None
     ) -> None:
-        """Write down how the attempt ended, unless the runner has done so, or another attempt has
-        begun.
-        """
+        """Record how the attempt ended, unless the runner has done so or another attempt began."""
         if ended is not None and ended.outcome != "stopped":
             return
         try:
             if ended is not None or stopping is not None:
-                state = patiently(
+                state = retry_while_unavailable(
                     lambda: self.queue.finish_stopped(claim.job_id, claim.attempt), self.shutdown
                 )
             else:
                 how = runner.exit_description()
-                state = patiently(
+                state = retry_while_unavailable(
                     lambda: self.queue.lose(
                         claim.job_id, claim.attempt, how, self.settings.max_losses
                     ),
                     self.shutdown,
                 )
-            log.info("%s attempt %d: %s", claim.job_id, claim.attempt, state)
+            log.info(
+                "%s attempt %d: %s",
+                claim.job_id,
+                claim.attempt,
+                state,
+                extra=self._log_fields(claim),
+            )
         except LeaseLost:
-            log.info("%s attempt %d is no longer ours", claim.job_id, claim.attempt)
+            log.info(
+                "%s attempt %d has lost its lease",
+                claim.job_id,
+                claim.attempt,
+                extra=self._log_fields(claim),
+            )
         except DatabaseStillAway:
             log.warning(
                 "%s attempt %d: the database is away; its lease runs out",
                 claim.job_id,
                 claim.attempt,
+                extra=self._log_fields(claim),
             )
+
+    def _log_fields(self, claim: Claim) -> dict[str, object]:
+        return log_fields(claim) | {"worker": self.worker}

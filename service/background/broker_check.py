@@ -1,4 +1,4 @@
-"""Whether a Redis answers, and whether it is fit to carry messages to workers."""
+"""Checks of a Redis server: whether it answers, and whether it is fit to be the broker."""
 
 import logging
 import re
@@ -9,30 +9,30 @@ from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-OLDEST = (6, 2)
+OLDEST_VERSION = (6, 2)
 PROBE_SECONDS = 2.0
-KEEPING_POLICY = "noeviction"
+REQUIRED_POLICY = "noeviction"
 
 log = logging.getLogger(__name__)
 
 
-def answers(url: str) -> bool:
-    """Whether a Redis answers there."""
+def is_reachable(url: str) -> bool:
+    """Whether a Redis server answers at a URL, within PROBE_SECONDS."""
     try:
-        with probe(url) as client:
+        with probe_client(url) as client:
             return bool(client.ping())
     except redis.RedisError:
         return False
 
 
-def complaints(url: str) -> list[str]:
-    """What is wrong with a broker, each in one line that ends with what to do; as far as it lets us
-    see.
+def find_problems(url: str) -> list[str]:
+    """What is wrong with a broker: one line for each problem, which ends with what to do.
 
-    None of it is fatal: a message that is lost is a doorbell, and is rung again.
+    What the server does not let us see is not reported. No problem is fatal: the reconciler sends
+    lost messages again.
     """
     try:
-        with probe(url) as client:
+        with probe_client(url) as client:
             return [*_of_version(client), *_of_policy(client)]
     except redis.RedisError as error:
         return [
@@ -43,38 +43,38 @@ def complaints(url: str) -> list[str]:
 
 def _of_version(client: redis.Redis) -> Iterator[str]:
     try:
-        version = str(
-            client.info("server").get("redis_version", "")
-        )  # Valkey says here which Redis it stands for
-    except redis.ResponseError:  # hosted servers refuse INFO to some
+        # Valkey reports here the version of Redis that it is compatible with
+        version = str(client.info("server").get("redis_version", ""))
+    except redis.ResponseError:  # some hosted servers refuse INFO
         return
-    if (found := re.match(r"(\d+)\.(\d+)", version)) and tuple(map(int, found.groups())) < OLDEST:
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found and tuple(map(int, found.groups())) < OLDEST_VERSION:
         yield (
             f"Redis is of version {version}, older than fflab is tested with: install "
-            f"{'.'.join(map(str, OLDEST))} or newer"
+            f"{'.'.join(map(str, OLDEST_VERSION))} or newer"
         )
 
 
 def _of_policy(client: redis.Redis) -> Iterator[str]:
     try:
-        policy = client.config_get("maxmemory-policy").get("maxmemory-policy", KEEPING_POLICY)
+        policy = client.config_get("maxmemory-policy").get("maxmemory-policy", REQUIRED_POLICY)
     except redis.ResponseError:  # hosted servers refuse CONFIG
         return
-    if policy != KEEPING_POLICY:
+    if policy != REQUIRED_POLICY:
         yield (
             f"Redis drops messages when memory is short (maxmemory-policy {policy}), and jobs "
-            f"start late: set {KEEPING_POLICY}"
+            f"start late: set {REQUIRED_POLICY}"
         )
 
 
 def warn_if_unfit(url: SecretStr | None) -> None:
-    """Log what is wrong with a broker, one line each."""
-    for complaint in complaints(url.get_secret_value()) if url else ():
-        log.warning("%s", complaint)
+    """Log the problems of a broker, one line each."""
+    for problem in find_problems(url.get_secret_value()) if url else ():
+        log.warning("%s", problem)
 
 
-def probe(url: str) -> redis.Redis:
-    """A client that asks once and does not wait for long."""
+def probe_client(url: str) -> redis.Redis:
+    """A client that tries once and waits for PROBE_SECONDS at most."""
     once = Retry(NoBackoff(), 0)
     return redis.Redis.from_url(
         url,

@@ -1,4 +1,7 @@
-"""The queue's one message: a doorbell with a job's id, rung through Celery's broker."""
+"""The wake-up message for workers, sent through Celery's broker.
+
+A message names a job for the log. The worker that receives it takes the first jobs of the queue.
+"""
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -15,20 +18,16 @@ class BrokerAway(Exception):
 
 
 class Dispatcher:
-    """Rings for jobs.
+    """Sends wake-up messages to workers.
 
-    Every call may block for a few seconds at the most; never use it inside a request.
+    A call may block for a few seconds: do not call it while answering a request.
     """
 
     def __init__(self, broker_url: str) -> None:
-        self._celery = Celery("fflab-doorbell", broker=broker_url, set_as_current=False)
+        self._celery = Celery("fflab", broker=broker_url, set_as_current=False)
         timeouts = {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
-        once = {
-            "max_retries": 1,
-            "interval_start": 0,
-            "interval_step": 0,
-            "interval_max": 0,
-        }  # the next tick is the retry
+        # the reconciler's next tick is the retry
+        once = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
         self._celery.conf.update(
             task_publish_retry=False,
             task_ignore_result=True,
@@ -55,7 +54,7 @@ class Dispatcher:
             raise BrokerAway(str(error)) from error
 
     def queue_length(self) -> int:
-        """How many messages no worker has taken yet. Raises BrokerAway."""
+        """How many messages wait in the broker. Raises BrokerAway."""
         try:
             length = self._redis.llen(QUEUE)
         except (RedisError, OSError) as error:

@@ -1,117 +1,95 @@
-"""Relay and reconciler: one thread that rings for queued jobs, takes back expired leases, follows
-studies, applies the retention.
+"""The reconciler: the thread that makes the rows of the database and the world agree.
 
-Everything it does is a conditional update, so that each API process may have one.
+It wakes workers for queued jobs, takes back expired leases, advances studies and applies the
+retention.
+Each API process may run one: every change that it makes is a conditional update.
 """
 
 import logging
-import threading
 import time
 
 from service.artifacts import Artifacts
 from service.background.dispatcher import BrokerAway, Dispatcher
-from service.background.retention import described, sweep, unknown
+from service.background.periodic import PeriodicThread
+from service.background.retention import describe_unknown, find_unknown, sweep
 from service.settings import Settings
 from service.store import Store
 from service.store.database import DATABASE_ERRORS
 from service.store.identity import NotOurs
 
 TICK_SECONDS = 0.5
-RING_AGAIN_SECONDS = 5.0
-BREATH_SECONDS = 0.005
+DISPATCH_AGAIN_SECONDS = 5.0
 SWEEP_SECONDS = 600.0  # between applications of the retention
-BELLS = 100  # in the broker at a time
+MOST_MESSAGES = 100  # in the broker at a time
 
 log = logging.getLogger(__name__)
 
 
-class Reconciler(threading.Thread):
-    """Ticks twice a second, and at once when a job was submitted.
+class Reconciler(PeriodicThread):
+    """Ticks twice a second, and dispatches at once when a job was submitted.
 
     `broker_ok`: whether the broker answered last.
     """
 
     def __init__(self, store: Store, settings: Settings, dispatcher: Dispatcher | None) -> None:
-        super().__init__(name="reconciler", daemon=True)
+        super().__init__("reconciler", TICK_SECONDS)
         self.store, self.settings, self.dispatcher = store, settings, dispatcher
         self.artifacts = Artifacts(settings.artifacts)
         self._sweep_due = time.monotonic() + SWEEP_SECONDS
-        self._ticked = time.monotonic()
+        self._ticked_at = time.monotonic()
         self._spare_until = 0.0
-        self._more = True  # there may be something to do at once
-        self._told: set[str] = set()  # what the log says already of artifacts
+        self._logged: set[str] = set()  # facts about artifacts that the log has already
         self.broker_ok = False
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-
-    def wake(self) -> None:
-        """Something was submitted: tick now."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """End after the current tick."""
-        self._stopping.set()
-        self._wake.set()
-        self.join()
 
     def run(self) -> None:
-        """Tick until stopped; what fails is tried again in the next tick."""
-        self._spare_leases()  # the machine, and the database with it, may have been away until now
-        while not self._stopping.is_set():
-            busy, self._more = (
-                self._more,
-                False,
-            )  # where this fails, the next tick comes in its time
-            try:
-                if time.monotonic() - self._ticked < TICK_SECONDS and not busy:
-                    self.dispatch()  # woken between two ticks: something was submitted
-                else:
-                    self.tick()
-            except DATABASE_ERRORS as error:
-                log.warning("the database is away: %s", str(error).splitlines()[0])
-                self._spare_leases()
-            except Exception:
-                log.exception(
-                    "a tick of the reconciler failed"
-                )  # the thread must live: without it no job is run
-            self._stopping.wait(BREATH_SECONDS)  # what is submitted meanwhile is rung for at once
-            self._wake.wait(0.0 if self._more else TICK_SECONDS)
-            self._wake.clear()
+        """Spare leases at first, then tick until stopped.
+
+        The machine, and the database with it, may have stood still until now.
+        """
+        self._spare_leases()
+        super().run()
+
+    def on_wake(self) -> None:
+        """Dispatch the jobs that were submitted since the last tick."""
+        self.dispatch()
+
+    def on_database_away(self) -> None:
+        """Spare leases: workers could not renew theirs either."""
+        self._spare_leases()
 
     def tick(self) -> None:
-        """Everything once.
+        """Do every task once.
 
-        What takes longer is done in small portions, one a tick, so that bells are never late.
+        Long tasks are done in small portions, one a tick, so that dispatching is not delayed.
         """
-        self._expire()
+        self._expire_leases()
         self.dispatch()
         more = self.store.queue.resolve_duplicates() > 0
         for study_id in self.store.studies.unfinished():
-            more |= self._follow(study_id)
-        self._more = more | self._sweep()
+            more |= self._advance_study(study_id)
+        self.has_more = more | self._sweep()
 
     def _spare_leases(self) -> None:
-        """Take back no lease for the length of one: database or machine stood still, so workers
-        could not renew theirs.
+        """Take back no lease for the duration of one.
+
+        While database or machine stand still, workers cannot renew their leases.
         """
         self._spare_until = time.monotonic() + self.settings.lease_seconds
 
-    def _expire(self) -> None:
-        """Take back leases that have run out; not when no one could renew them, because database or
-        machine stood still.
-        """
+    def _expire_leases(self) -> None:
+        """Take back leases that have run out, unless leases are spared."""
         now = time.monotonic()
-        if now - self._ticked > self.settings.lease_seconds / 2:
+        if now - self._ticked_at > self.settings.lease_seconds / 2:
             self._spare_leases()
         if now >= self._spare_until:
             for job_id in self.store.queue.expire_leases(
                 self.settings.max_losses, longest_wait=self.settings.lease_seconds / 2
             ):
-                log.warning("%s: its lease ran out", job_id)
-        self._ticked = now
+                log.warning("%s: its lease ran out", job_id, extra={"job_id": job_id})
+        self._ticked_at = now
 
     def _sweep(self) -> bool:
-        """Apply the retention from time to time; whether there may be more to do."""
+        """Apply the retention when it is due. Returns whether expired jobs may be left."""
         if time.monotonic() < self._sweep_due:
             return False
         try:
@@ -120,53 +98,57 @@ class Reconciler(threading.Thread):
             self._report_unknown()
             self.store.jobs.forget_idempotency_keys(self.settings.idempotency_hours)
         except (NotOurs, OSError) as error:
-            self._tell(logging.ERROR, f"nothing is swept: {error}", {str(error)})
+            self._log_once(logging.ERROR, f"nothing is swept: {error}", {str(error)})
         self._sweep_due = time.monotonic() + SWEEP_SECONDS
         return False
 
     def _report_unknown(self) -> None:
-        """Say which artifacts belong to no job.
+        """Log which artifacts belong to no job of the database.
 
-        They may be all that is left of it: the operator decides.
+        They are not deleted: they may be all that is left of a lost job. The operator decides.
         """
-        if found := unknown(self.store, self.artifacts):
+        if found := find_unknown(self.store, self.artifacts):
             advice = (
                 f"`fflab retention` lists and `fflab retention --apply` removes them (in "
                 f"{self.artifacts.root})"
             )
-            self._tell(logging.WARNING, f"{described(found)}; {advice}", {one.job for one in found})
+            self._log_once(
+                logging.WARNING, f"{describe_unknown(found)}; {advice}", {one.job for one in found}
+            )
 
-    def _tell(self, level: int, message: str, facts: set[str]) -> None:
-        """Log what has something new in it: once, not after every sweep."""
-        if not facts <= self._told:
+    def _log_once(self, level: int, message: str, facts: set[str]) -> None:
+        """Log a message unless all of its facts were logged before: once, not at every sweep."""
+        if not facts <= self._logged:
             log.log(level, "%s", message)
-        self._told |= facts
+        self._logged |= facts
 
-    def _follow(self, study_id: str) -> bool:
+    def _advance_study(self, study_id: str) -> bool:
+        """Advance a study by one portion. Returns whether there is more to do for it."""
         try:
             return self.store.studies.advance(study_id)
         except DATABASE_ERRORS:
             raise
         except Exception:
-            log.exception("%s could not be followed", study_id)  # the others are
+            log.exception(  # the other studies are advanced all the same
+                "%s: the study could not be advanced", study_id, extra={"job_id": study_id}
+            )
             return False
 
     def dispatch(self) -> None:
-        """Ring for jobs that were never rung for, and again for those whose bell must have been
-        lost.
+        """Send a message for each queued job that had none, and again where it must have been lost.
 
-        A worker that hears a bell works until the queue is empty: a few bells in the broker are
-        enough, however long the queue.
+        A worker that receives a message works until the queue is empty, so that a few messages in
+        the broker are enough for a queue of any length.
         """
         if self.dispatcher is None:
             return
         try:
             queue_length = self.dispatcher.queue_length()
             self.broker_ok = True
-            room = BELLS - queue_length
+            room = MOST_MESSAGES - queue_length
             again = (
-                RING_AGAIN_SECONDS
-                if queue_length < self.store.queue.length(BELLS)
+                DISPATCH_AGAIN_SECONDS
+                if queue_length < self.store.queue.length(MOST_MESSAGES)
                 else float("inf")
             )
             due = self.store.queue.due_for_dispatch(room, again) if room > 0 else []

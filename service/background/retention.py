@@ -1,26 +1,24 @@
-"""What is kept: finds the jobs that are beyond it, and deletes them with their artifacts, some at a
-time.
+"""The retention: finds the jobs that it does not keep, and deletes them with their artifacts.
 
-Artifacts of jobs that the database does not know are reported; they are removed only where the
+Artifacts of jobs that the database does not know are reported. They are removed only when the
 operator asks for it.
 """
 
 import contextlib
 import logging
 import time
-from typing import Literal
 
 from pydantic import BaseModel
 
 from service.artifacts import Artifacts
+from service.jobs import JobKind
 from service.settings import Retention
 from service.store import NotAllowed, Store
 from service.store.identity import settle
 
 AT_ONCE = 100
-UNKNOWN_SECONDS = (
-    3600.0  # artifacts without a job count as unknown after so long: theirs may be about to be made
-)
+# younger artifacts without a job do not count as unknown: their job may be about to be stored
+UNKNOWN_SECONDS = 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +27,20 @@ class ExpiredJob(BaseModel):
     """A job that the retention lets go."""
 
     id: str
-    kind: Literal["train", "check", "study"]
+    kind: JobKind
     name: str | None
     ended_days_ago: float
     reason: str
 
 
-class Unknown(BaseModel):
+class UnknownArtifacts(BaseModel):
     """Artifacts of a job that the database does not know."""
 
     job: str
     bytes: int
 
 
-def outdated(store: Store, retention: Retention, limit: int) -> list[ExpiredJob]:
+def find_expired(store: Store, retention: Retention, limit: int) -> list[ExpiredJob]:
     """The jobs that a sweep would delete, oldest first, at most `limit` of each kind."""
     found: list[ExpiredJob] = []
     for kind in ("train", "check", "study"):
@@ -68,13 +66,13 @@ def outdated(store: Store, retention: Retention, limit: int) -> list[ExpiredJob]
 
 
 def sweep(store: Store, artifacts: Artifacts, retention: Retention) -> list[ExpiredJob]:
-    """Delete some of the jobs that are outdated; which.
+    """Delete a portion of the expired jobs. Returns those that were deleted.
 
-    Raises NotOurs, with nothing deleted, where it is not certain whose they are.
+    Raises NotOurs, with nothing deleted, if the artifacts may belong to another database.
     """
     settle(store, artifacts)
     gone: list[ExpiredJob] = []
-    for job in outdated(store, retention, AT_ONCE):
+    for job in find_expired(store, retention, AT_ONCE):
         with contextlib.suppress(LookupError, NotAllowed):  # deleted or retried meanwhile
             remove_job(store, artifacts, job.id, f"the retention does not keep it: {job.reason}")
             gone.append(job)
@@ -82,45 +80,59 @@ def sweep(store: Store, artifacts: Artifacts, retention: Retention) -> list[Expi
 
 
 def remove_job(store: Store, artifacts: Artifacts, job_id: str, reason: str) -> None:
-    """Delete a job that has ended, with the artifacts that no other needs, and log it.
+    """Delete a job that has ended, with the artifacts that no other job needs, and log it.
 
-    Raises as JobActions.delete does.
+    Arguments:
+        reason: why, for the log.
+    Raises what JobActions.delete raises.
     """
     owners = store.actions.delete(job_id)
     for owner in owners:
         artifacts.delete(owner)
-    log.info("%s: deleted, with the artifacts of %d jobs (%s)", job_id, len(owners), reason)
+    log.info(
+        "%s: deleted, with the artifacts of %d jobs (%s)",
+        job_id,
+        len(owners),
+        reason,
+        extra={"job_id": job_id},
+    )
 
 
-def unknown(store: Store, artifacts: Artifacts) -> list[Unknown]:
+def find_unknown(store: Store, artifacts: Artifacts) -> list[UnknownArtifacts]:
     """The artifacts of jobs that the database does not know.
 
-    Raises NotOurs where it may be the wrong database.
+    Raises NotOurs if the artifacts may belong to another database.
     """
     settle(store, artifacts)
     owners = artifacts.owners(older_than=time.time() - UNKNOWN_SECONDS)
     return [
-        Unknown(job=owner, bytes=artifacts.size(owner)) for owner in store.jobs.unreferenced(owners)
+        UnknownArtifacts(job=owner, bytes=artifacts.size(owner))
+        for owner in store.jobs.unreferenced(owners)
     ]
 
 
-def remove_unknown(store: Store, artifacts: Artifacts) -> list[Unknown]:
-    """Remove the artifacts of jobs that the database does not know; those that are gone.
+def remove_unknown(store: Store, artifacts: Artifacts) -> list[UnknownArtifacts]:
+    """Remove the artifacts of jobs that the database does not know. Returns those it removed.
 
-    Raises NotOurs, with nothing removed.
+    Raises NotOurs, with nothing removed, if the artifacts may belong to another database.
     """
-    gone = [found for found in unknown(store, artifacts) if artifacts.delete(found.job)]
+    gone = [found for found in find_unknown(store, artifacts) if artifacts.delete(found.job)]
     for found in gone:
         log.info(
             "%s: its artifacts (%d bytes) are removed (the database knows no such job)",
             found.job,
             found.bytes,
+            extra={"job_id": found.job},
         )
     return gone
 
 
-def described(found: list[Unknown], shown: int = 10) -> str:
-    """Some unknown artifacts in words: how many, how large, whose."""
+def describe_unknown(found: list[UnknownArtifacts], shown: int = 10) -> str:
+    """One line that says how many unknown artifacts there are, how large, and of which jobs.
+
+    Arguments:
+        shown: how many jobs are named at most.
+    """
     names = ", ".join(one.job for one in found[:shown]) + (
         f" and {len(found) - shown} more" if len(found) > shown else ""
     )

@@ -1,7 +1,7 @@
-"""Webhooks: a job's end is told to an address, signed as Standard Webhooks, tried again for a day.
+"""Webhooks: messages about a job's end, signed as Standard Webhooks and retried for a day.
 
-Addresses come from users, so what they resolve to is looked at once, refused where it is not
-public, and connected to as it is.
+Users choose the addresses. Each host name is therefore resolved once, refused if an IP address is
+not public, and the connection goes to the IP address that was checked.
 """
 
 import base64
@@ -12,26 +12,27 @@ import ipaddress
 import logging
 import random
 import socket
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
+from threading import Semaphore
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
 from ffengine.text import refuse_unseen
+from service.background.periodic import PeriodicThread
 from service.settings import Settings
 from service.store import Deliveries, PendingDelivery
 from service.store.database import DATABASE_ERRORS
 
 TICK_SECONDS = 1.0
-HOLD_SECONDS = 60.0  # a message that is being sent is no one else's for so long
+HOLD_SECONDS = 60.0  # for so long no other process sends a message that this one is sending
 AT_ONCE = 8
 TIMEOUT_SECONDS = 10.0
 MINUTE, HOUR = 60.0, 3600.0
-PAUSES = (
+RETRY_PAUSES = (
     5.0,
     30.0,
     2 * MINUTE,
@@ -44,7 +45,7 @@ PAUSES = (
     8 * HOUR,
     8 * HOUR,
 )
-LONGEST_PAUSE = 8 * HOUR
+LONGEST_RETRY_PAUSE = 8 * HOUR
 GONE = 410
 SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -52,17 +53,17 @@ NAT64 = ipaddress.ip_network("64:ff9b::/96")
 log = logging.getLogger(__name__)
 
 
-# What may be asked for
+# Addresses and secrets of users
 
 
-def checked_secret(text: str) -> str:
-    """The secret, if it can sign. Raises ValueError."""
-    key_of(text)
+def validate_secret(text: str) -> str:
+    """Return the secret. Raises ValueError if it cannot sign."""
+    decode_secret(text)
     return text
 
 
-def key_of(secret: str) -> bytes:
-    """The bytes that sign. Raises ValueError."""
+def decode_secret(secret: str) -> bytes:
+    """Decode a secret to the bytes of the signing key. Raises ValueError."""
     try:
         key = (
             base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
@@ -76,10 +77,10 @@ def key_of(secret: str) -> bytes:
     return key
 
 
-def checked_url(url: str, allow_private: bool) -> str:
-    """The address, if messages may be sent there as far as it shows by itself.
+def validate_url(url: str, allow_private: bool) -> str:
+    """Return the URL. Raises ValueError if it shows by itself that no message may be sent there.
 
-    Raises ValueError.
+    A host name is not resolved here but when a message is sent: see `resolve`.
     """
     try:
         refuse_unseen(url)
@@ -107,6 +108,7 @@ def checked_url(url: str, allow_private: bool) -> str:
 
 
 def _literal(host: str) -> str | None:
+    """The host if it is an IP address, else None."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
@@ -114,7 +116,10 @@ def _literal(host: str) -> str | None:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open internet, whatever it is wrapped in."""
+    """Whether an IP address belongs to the public internet.
+
+    An IPv4 address within an IPv6 address (mapped, 6to4, NAT64) is judged by itself.
+    """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = (
@@ -133,11 +138,15 @@ def is_public(address: str) -> bool:
 
 
 class Refused(Exception):
-    """Nothing was sent: the address may not be reached."""
+    """Nothing was sent, because the address must not be connected to."""
 
 
-def resolved(host: str, port: int, allow_private: bool) -> str:
-    """The IP address to connect to; the name is not looked up again. Raises Refused."""
+def resolve(host: str, port: int, allow_private: bool) -> str:
+    """Resolve a host name to the one IP address to connect to. Raises Refused.
+
+    The caller connects to this address and does not resolve the name again: a second answer of the
+    name server could be a private address.
+    """
     try:
         found = [
             str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -149,10 +158,13 @@ def resolved(host: str, port: int, allow_private: bool) -> str:
     return found[0]
 
 
-def signed(message_id: str, body: str, secret: str, timestamp: int) -> dict[str, str]:
-    """The headers of a message (standardwebhooks.com): HMAC-SHA256 over id, time and body."""
+def signature_headers(message_id: str, body: str, secret: str, timestamp: int) -> dict[str, str]:
+    """The headers that sign a message as in standardwebhooks.com: HMAC-SHA256 over id, time, body.
+
+    `timestamp` is in seconds since 1970.
+    """
     digest = hmac.new(
-        key_of(secret), f"{message_id}.{timestamp}.{body}".encode(), hashlib.sha256
+        decode_secret(secret), f"{message_id}.{timestamp}.{body}".encode(), hashlib.sha256
     ).digest()
     signature = f"v1,{base64.b64encode(digest).decode()}"
     return {
@@ -163,20 +175,20 @@ def signed(message_id: str, body: str, secret: str, timestamp: int) -> dict[str,
 
 
 def send(due: PendingDelivery, secret: str, allow_private: bool) -> httpx.Response:
-    """Send a message once; no redirect is followed, and nothing is read but the head of the answer.
+    """Send a message once. Raises Refused and httpx's errors.
 
-    Raises Refused and httpx's errors.
+    Redirects are not followed, and of the response only status and headers are read.
     """
     parts = urlsplit(due.url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     host = parts.hostname or ""
-    address = resolved(host, port, allow_private)
+    address = resolve(host, port, allow_private)
     headers = {
         "content-type": "application/json",
         "user-agent": "fflab",
         "host": _host_header(parts),
     }
-    headers |= signed(due.id, due.body, secret, int(time.time()))
+    headers |= signature_headers(due.id, due.body, secret, int(time.time()))
     pinned = f"[{address.partition('%')[0]}]" if ":" in address else address
     query = f"?{parts.query}" if parts.query else ""
     url = f"{parts.scheme}://{pinned}:{port}{parts.path or '/'}{query}"
@@ -193,23 +205,26 @@ def _host_header(parts: SplitResult) -> str:
     return parts.netloc.rpartition("@")[2]
 
 
-def pause_before(tries: int, response: httpx.Response | None) -> float | None:
-    """Seconds until the next try after so many; None: it is given up.
+def retry_pause_seconds(tries: int, response: httpx.Response | None) -> float | None:
+    """Seconds until the next try; None where there is no further try.
 
-    An answer may ask for more time.
+    Arguments:
+        tries: how many tries were made, at least 1.
+        response: the response of the last try; a 429 or 503 may ask for a longer pause.
     """
-    if tries > len(PAUSES) or (response is not None and response.status_code == GONE):
+    if tries > len(RETRY_PAUSES) or (response is not None and response.status_code == GONE):
         return None
-    pause = PAUSES[tries - 1] * random.uniform(0.9, 1.1)  # noqa: S311 - spreads the tries of many jobs
+    pause = RETRY_PAUSES[tries - 1] * random.uniform(0.9, 1.1)  # noqa: S311 - spreads the load
     asked = (
         _retry_after(response)
         if response is not None and response.status_code in (429, 503)
         else 0.0
     )
-    return min(LONGEST_PAUSE, max(pause, asked))
+    return min(LONGEST_RETRY_PAUSE, max(pause, asked))
 
 
 def _retry_after(response: httpx.Response) -> float:
+    """Seconds that the Retry-After header asks for; 0 where it is absent or unreadable."""
     text = response.headers.get("retry-after", "")
     if text.isascii() and text.isdigit():
         return float(text)
@@ -219,50 +234,31 @@ def _retry_after(response: httpx.Response) -> float:
         return 0.0
 
 
-class WebhookSender(threading.Thread):
-    """Sends what is due, several at once.
+class WebhookSender(PeriodicThread):
+    """Sends due messages, several at once.
 
-    One in each API process: a message is taken before it is sent.
+    Each API process has one. A sender reserves a message in the database before sending it.
     """
 
     def __init__(self, deliveries: Deliveries, settings: Settings) -> None:
-        super().__init__(name="messenger", daemon=True)
+        super().__init__("webhooks", TICK_SECONDS)
         self.deliveries, self.settings = deliveries, settings
-        self._wake, self._stopping = threading.Event(), threading.Event()
-        self._senders = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook")
-        self._free = threading.Semaphore(AT_ONCE)
-
-    def wake(self) -> None:
-        """Something may be due: look now."""
-        self._wake.set()
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook")
+        self._free = Semaphore(AT_ONCE)
 
     def stop(self) -> None:
-        """End when what is being sent has been sent."""
-        self._stopping.set()
-        self._wake.set()
-        self.join()
-        self._senders.shutdown()
-
-    def run(self) -> None:
-        """Send until stopped; what fails is tried again later."""
-        while not self._stopping.is_set():
-            try:
-                self.tick()
-            except DATABASE_ERRORS as error:
-                log.warning("the database is away: %s", str(error).splitlines()[0])
-            except Exception:
-                log.exception("a tick of the messenger failed")  # the thread must live
-            self._wake.wait(TICK_SECONDS)
-            self._wake.clear()
+        """Stop; returns when the messages that are being sent have been sent."""
+        super().stop()
+        self._pool.shutdown()
 
     def tick(self) -> None:
-        """Hand what is due to the senders that are free."""
+        """Hand due messages to the free threads of the pool."""
         free = sum(self._free.acquire(blocking=False) for _ in range(AT_ONCE))
         due = self._due(free) if free else []
         if free > len(due):
             self._free.release(free - len(due))
         for message in due:
-            self._senders.submit(self._send, message)
+            self._pool.submit(self._send, message)
 
     def _due(self, free: int) -> list[PendingDelivery]:
         try:
@@ -275,7 +271,9 @@ class WebhookSender(threading.Thread):
         began = time.monotonic()
         response, error = None, None
         try:
-            response = send(due, due.secret or self.secret(), self.settings.webhook_allow_private)
+            response = send(
+                due, due.secret or self.signing_secret(), self.settings.webhook_allow_private
+            )
         except (Refused, httpx.HTTPError, httpx.InvalidURL) as failure:
             error = str(failure) or type(failure).__name__
         finally:
@@ -287,15 +285,13 @@ class WebhookSender(threading.Thread):
             "error": error,
         }
         delivered = status is not None and 200 <= status < 300
-        again = None if delivered else pause_before(due.tries + 1, response)
+        again = None if delivered else retry_pause_seconds(due.tries + 1, response)
         try:
             self.deliveries.record_attempt(due.id, found, delivered=delivered, again_seconds=again)
-        except DATABASE_ERRORS as failure:  # it is sent again when the hold is over
-            log.warning(
-                "%s: its try could not be written down: %s", due.id, str(failure).splitlines()[0]
-            )
+        except DATABASE_ERRORS as failure:  # it is sent again after HOLD_SECONDS
+            log.warning("%s: its try was not recorded: %s", due.id, str(failure).splitlines()[0])
 
-    def secret(self) -> str:
-        """What signs where a job has no secret of its own."""
+    def signing_secret(self) -> str:
+        """The service's secret, which signs for jobs that have no secret of their own."""
         given = self.settings.webhook_secret
         return given.get_secret_value() if given else self.deliveries.signing_secret()

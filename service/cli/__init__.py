@@ -24,9 +24,8 @@ from service.cli.options import (
 from service.client import FflabError, NotFound, Refused, Unreachable, VersionSkew
 from service.specs.files import SpecError
 
-USAGE_STATUS = frozenset(
-    {400, 401, 403, 409, 413, 415, 421, 422}
-)  # of the service's answers: what was asked for is at fault
+# answers of the service that say that the request was wrong
+USAGE_STATUS = frozenset({400, 401, 403, 409, 413, 415, 421, 422})
 
 app = typer.Typer(
     name="fflab",
@@ -84,9 +83,7 @@ app.command("webhook-secret", epilog="Example: fflab webhook-secret --home /srv/
 
 
 def main() -> None:
-    """Run the command; every failure is one line on standard error and an exit code, never a
-    traceback.
-    """
+    """Run the command; each failure is one line on standard error and an exit code."""
     try:
         try:
             app(prog_name="fflab")
@@ -94,10 +91,10 @@ def main() -> None:
             sys.stdout.flush()
     except SystemExit as ending:
         if isinstance(ending.__context__, BrokenPipeError):
-            _read_enough()
+            _end_quietly()
         raise
     except BrokenPipeError:
-        _read_enough()
+        _end_quietly()
     except KeyboardInterrupt:
         fail("interrupted", EXIT_INTERRUPTED)
     except (SpecError, FflabError, OSError, ValueError) as error:
@@ -105,7 +102,7 @@ def main() -> None:
 
 
 def exit_code(error: Exception) -> int:
-    """What a failure means to a script."""
+    """Return the exit code of a failure."""
     if isinstance(error, NotFound):
         return EXIT_NOT_FOUND
     if isinstance(error, Refused):
@@ -115,9 +112,8 @@ def exit_code(error: Exception) -> int:
     return EXIT_UNREACHABLE if isinstance(error, Unreachable | VersionSkew) else EXIT_FAILED
 
 
-def _read_enough() -> NoReturn:
-    """Whoever reads our output has closed it, as `head` does; nothing is wrong."""
-    os.dup2(
-        os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-    )  # so that the interpreter's last flush does not fail
+def _end_quietly() -> NoReturn:
+    """End without an error: the reader of the output, such as `head`, has closed it."""
+    # so that the interpreter's last flush does not fail
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     os._exit(0)

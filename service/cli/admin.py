@@ -1,6 +1,4 @@
-"""Commands for data sets and for whoever keeps the service: keys, retention, the secret of
-webhooks.
-"""
+"""Commands of data sets, and of the operator: keys, retention, the secret of webhooks."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ffengine import uploads
+from ffengine.arrays import DatasetError
+from ffengine.datasets import DATASETS, facts_of, load, present_folder
 from service.cli import completion
+from service.cli.imports import import_files
 from service.cli.options import (
     EXIT_FAILED,
     EXIT_NOT_FOUND,
@@ -18,14 +20,15 @@ from service.cli.options import (
     HomeOption,
     JsonOption,
     fail,
+    load_settings,
+    open_store,
     require_extra,
-    settings_of,
     show_json,
-    store_of,
 )
+from service.cli.output import table
 
 if TYPE_CHECKING:
-    from service.background.retention import ExpiredJob, Unknown
+    from service.background.retention import ExpiredJob, UnknownArtifacts
 
 LISTED = 1_000
 NameArgument = Annotated[str, typer.Argument(autocompletion=completion.datasets)]
@@ -39,11 +42,8 @@ keys_app = typer.Typer(
 @data_app.command("list")
 def data_list(as_json: JsonOption = False) -> None:
     """List data sets, and where their files are."""
-    from ffengine import uploads
-    from ffengine.datasets import DATASETS, facts_of, present_folder
-    from service.cli.output import table
 
-    root = settings_of().data_root
+    root = load_settings().data_root
     rows = []
     for name in [*DATASETS, *uploads.names(root)]:
         facts = facts_of(name, root)
@@ -72,12 +72,10 @@ def data_list(as_json: JsonOption = False) -> None:
 @data_app.command("fetch")
 def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
     """Download a data set below the data root and verify it."""
-    from ffengine.arrays import DatasetError
-    from ffengine.datasets import load
 
     try:
         with require_extra("worker"):
-            load(name, settings_of().data_root)
+            load(name, load_settings().data_root)
     except DatasetError as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
             fail(
@@ -93,12 +91,12 @@ def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
 
 @data_app.command("import")
 def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -> None:
-    """Bring a data set below the data root, verified: the folder of a known one's files, or an .npz
-    of x and y under a new name.
-    """
-    from service.cli.imports import import_files
+    """Import a data set below the data root, and verify it.
 
-    target = import_files(name, source, settings_of().data_root)
+    SOURCE is the folder of a known data set's files, or an .npz of x and y under a new name.
+    """
+
+    target = import_files(name, source, load_settings().data_root)
     typer.echo(
         json.dumps({"name": name, "folder": str(target)})
         if as_json
@@ -108,11 +106,11 @@ def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -
 
 @keys_app.command("create")
 def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Make an API key; it is shown this once.
+    """Make an API key; it is shown only this once.
 
     From then on the service refuses requests without a key.
     """
-    with store_of(home) as store:
+    with open_store(home) as store:
         from service.web.auth import create_key
 
         try:
@@ -129,9 +127,8 @@ def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False)
 @keys_app.command("list")
 def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List API keys."""
-    from service.cli.output import table
 
-    with store_of(home) as store:
+    with open_store(home) as store:
         rows = [
             [key.id, key.name, "revoked" if key.is_revoked else "valid"]
             for key in store.api_keys.all()
@@ -145,7 +142,7 @@ def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
 @keys_app.command("revoke")
 def keys_revoke(key: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Revoke an API key by its id or name."""
-    with store_of(home) as store:
+    with open_store(home) as store:
         if not store.api_keys.revoke(key):
             fail(f"there is no valid key {key!r}; `fflab keys list` shows them", EXIT_NOT_FOUND)
     typer.echo(json.dumps({"key": key, "revoked": True}) if as_json else f"{key} is revoked")
@@ -165,15 +162,15 @@ def retention(
     """
     with require_extra("server"):
         from service.artifacts import Artifacts
-        from service.background.retention import outdated, remove_unknown, sweep, unknown
+        from service.background.retention import find_expired, find_unknown, remove_unknown, sweep
         from service.store.identity import NotOurs
 
-    settings = settings_of(home)
+    settings = load_settings(home)
     artifacts = Artifacts(settings.artifacts)
-    with store_of(home) as store:
+    with open_store(home) as store:
         try:
-            strays = unknown(store, artifacts)
-            found, deleted = outdated(store, settings.retention, LISTED), []
+            strays = find_unknown(store, artifacts)
+            found, deleted = find_expired(store, settings.retention, LISTED), []
             while apply and (swept := sweep(store, artifacts, settings.retention)):
                 deleted += swept
             removed = remove_unknown(store, artifacts) if apply else []
@@ -207,7 +204,6 @@ def retention(
 
 
 def _show_jobs(jobs: "Sequence[ExpiredJob]", what: str) -> None:
-    from service.cli.output import table
 
     table(
         ["job", "kind", "name", "ended days ago", "reason"],
@@ -216,9 +212,8 @@ def _show_jobs(jobs: "Sequence[ExpiredJob]", what: str) -> None:
     typer.echo(f"{len(jobs)} {what}")
 
 
-def _show_artifacts(strays: "Sequence[Unknown]", what: str) -> None:
-    """Artifacts that belong to no job; nothing where there are none."""
-    from service.cli.output import table
+def _show_artifacts(strays: "Sequence[UnknownArtifacts]", what: str) -> None:
+    """Print the artifacts that belong to no job; nothing if there are none."""
 
     if strays:
         table(["artifacts", "bytes"], [[one.job, str(one.bytes)] for one in strays], right=(1,))
@@ -231,9 +226,10 @@ def _show_artifacts(strays: "Sequence[Unknown]", what: str) -> None:
 def webhook_secret(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show the secret that signs webhooks.
 
-    It is FFLAB_WEBHOOK_SECRET, or one that was made; jobs may have one of their own.
+    The service uses FFLAB_WEBHOOK_SECRET, or else a secret that it made. Jobs may have one of their
+    own.
     """
-    given = settings_of(home).webhook_secret
-    with store_of(home) as store:
+    given = load_settings(home).webhook_secret
+    with open_store(home) as store:
         secret = given.get_secret_value() if given else store.deliveries.signing_secret()
     typer.echo(json.dumps({"secret": secret}) if as_json else secret)

@@ -1,5 +1,6 @@
-"""What the shell may complete: jobs, presets and files, fields of a spec; silent where the service
-does not answer.
+"""Shell completion of jobs, presets, files and fields of a spec.
+
+It offers less where the service does not answer, and never prints an error.
 """
 
 import os
@@ -10,36 +11,40 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ffengine.datasets import DATASETS
+from ffengine.presets import PRESETS
+from ffengine.text import visible
+from service.client import Client, FflabError
+from service.specs.files import SpecError, apply, read_document
+from service.specs.schema_fields import fields_of
+
 if TYPE_CHECKING:
     from pydantic import JsonValue
-
-    from service.client import Client
 
 TIMEOUT_SECONDS = 0.5
 OFFERED_JOBS = 100
 SPEC_SUFFIXES = (".yaml", ".yml", ".json")
 FILES = ("result.json", "result.csv", "report.html", "result.npz", "weights.safetensors")
 
-Offer = tuple[str, str]  # what is completed, and its meaning
+Offer = tuple[str, str]  # a completion and its meaning
 
 
 def jobs(incomplete: str) -> list[Offer]:
-    """Ids and names of the newest jobs."""
+    """Offer ids and names of the newest jobs."""
     offers: list[Offer] = [("last", "the newest job")]
-    with _silently(), _client() as client:
+    with _ignoring_errors(), _client() as client:
         for job in islice(client.jobs(limit=OFFERED_JOBS), OFFERED_JOBS):
             meaning = f"{job.kind} {job.state.value} {job.name or ''}".strip()
             offers += [(job.id, meaning), *([(job.name, meaning)] if job.name else [])]
-    return _beginning(offers, incomplete)
+    return _with_prefix(offers, incomplete)
 
 
 def specs(incomplete: str) -> list[Offer]:
-    """Presets, and files that may hold a spec."""
-    from ffengine.presets import PRESETS
+    """Offer presets, and files that may hold a spec."""
 
     offers: list[Offer] = [(preset.name, preset.meaning) for preset in PRESETS.values()]
     folder = Path(incomplete).parent if "/" in incomplete else Path()
-    with _silently():
+    with _ignoring_errors():
         inside = sorted(folder.expanduser().iterdir())
         offers += [(str(path), "file") for path in inside if path.suffix in SPEC_SUFFIXES]
         offers += [
@@ -47,40 +52,34 @@ def specs(incomplete: str) -> list[Offer]:
             for path in inside
             if path.is_dir() and not path.name.startswith(".")
         ]
-    return _beginning(offers, incomplete)
+    return _with_prefix(offers, incomplete)
 
 
 def settings(incomplete: str) -> list[Offer]:
-    """Fields of the spec that the command is given, and the values of those that are chosen by
-    name.
-    """
-    from service.specs.files import apply, read_document
-    from service.specs.schema_fields import fields_of
+    """Offer the fields of the command's spec, and the values of fields that are chosen by name."""
 
     document: dict[str, JsonValue] = {"kind": "train"}
     words = _words()
-    with _silently():
-        document = read_document(_first(words))
+    with _ignoring_errors():
+        document = read_document(_first_argument(words))
         for option, setting in pairwise(words[:-1]):
             if option == "--set":
                 apply(document, setting)
     known = fields_of(document)
     field, equals, _ = incomplete.partition("=")
     if not equals:
-        return _beginning(
+        return _with_prefix(
             [(f"{name}=", entry.meaning) for name, entry in known.items()], incomplete
         )
     values = known[field].choices if field in known else ()
-    return _beginning([(f"{field}={value}", "") for value in values], incomplete)
+    return _with_prefix([(f"{field}={value}", "") for value in values], incomplete)
 
 
 def outputs(incomplete: str) -> list[Offer]:
-    """Names of files that say what is written into them: the charts that the job has, and the
-    rest.
-    """
+    """Offer names of output files: the charts that the job has, and the other formats."""
     offers: list[Offer] = [(name, "") for name in FILES]
-    with _silently(), _client() as client:
-        asked = _first(_words())
+    with _ignoring_errors(), _client() as client:
+        asked = _first_argument(_words())
         named = {} if asked == "last" else {"name": asked}
         job = (
             client.read(asked)
@@ -93,20 +92,20 @@ def outputs(incomplete: str) -> list[Offer]:
             for name, picture in charts.items()
             for ending in ("png", "svg")
         ] + offers
-    return _beginning(offers, incomplete)
+    return _with_prefix(offers, incomplete)
 
 
 def _words() -> list[str]:
-    """The words of the command line so far, as the shell tells them; bash takes `a=b` for three."""
+    """Return the words of the command line so far; bash splits `a=b` in three."""
     text = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
     try:
         return shlex.split(text.replace("\n=\n", "="))
-    except ValueError:  # a quotation that is not closed yet
+    except ValueError:  # an open quotation mark
         return text.split()
 
 
-def _first(words: list[str]) -> str:
-    """What the command is about: its first word that is no option."""
+def _first_argument(words: list[str]) -> str:
+    """Return the first word after the command that is no option."""
     return next(
         (
             word
@@ -118,30 +117,27 @@ def _first(words: list[str]) -> str:
 
 
 def devices(incomplete: str) -> list[Offer]:
-    """Devices by kind."""
-    return _beginning(
+    """Offer devices."""
+    return _with_prefix(
         [("auto", "the first GPU, else the processor"), ("cpu", ""), ("cuda:0", "the first GPU")],
         incomplete,
     )
 
 
 def datasets(incomplete: str) -> list[Offer]:
-    """Data sets of the catalogue."""
-    from ffengine.datasets import DATASETS
+    """Offer the data sets of the catalogue."""
 
-    return _beginning([(facts.name, facts.meaning) for facts in DATASETS.values()], incomplete)
+    return _with_prefix([(facts.name, facts.meaning) for facts in DATASETS.values()], incomplete)
 
 
 def presets(incomplete: str) -> list[Offer]:
-    """Ready-made studies."""
-    from ffengine.presets import PRESETS
+    """Offer the ready-made studies."""
 
-    return _beginning([(preset.name, preset.meaning) for preset in PRESETS.values()], incomplete)
+    return _with_prefix([(preset.name, preset.meaning) for preset in PRESETS.values()], incomplete)
 
 
-def _beginning(offers: Iterable[Offer], incomplete: str) -> list[Offer]:
-    """Those that begin so; without names that no command line should hold."""
-    from ffengine.text import visible
+def _with_prefix(offers: Iterable[Offer], incomplete: str) -> list[Offer]:
+    """Return the offers with that beginning, without names that a terminal should not show."""
 
     fitting = {
         name: visible(meaning)
@@ -151,19 +147,14 @@ def _beginning(offers: Iterable[Offer], incomplete: str) -> list[Offer]:
     return list(fitting.items())
 
 
-def _client() -> "Client":
-    from service.client import Client
+def _client() -> Client:
 
     return Client(timeout_seconds=TIMEOUT_SECONDS, attempts=1)
 
 
 @contextmanager
-def _silently() -> Iterator[None]:
-    """Whoever presses a key does not want to read of what is wrong with files, settings or the
-    service.
-    """
-    from service.client import FflabError
-    from service.specs.files import SpecError
+def _ignoring_errors() -> Iterator[None]:
+    """Ignore faults of files, settings and service: completion must not print them."""
 
     try:
         yield

@@ -1,7 +1,11 @@
-"""`fflab doctor`: what is installed, reachable and writable, and what to do about what is not."""
+"""`fflab doctor`: checks what is installed, reachable and writable, and says what to do.
+
+It runs without the extras, too: a check that needs one imports it itself.
+"""
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,27 +30,29 @@ EXTRAS = {
         "altair",
         "vl_convert",
         "jinja2",
+        "prometheus_client",
         "PIL",
+        "psutil",
         "safetensors",
     ),
     "worker": ("torch", "torchvision"),
 }
 PURPOSE = {"server": "the service", "worker": "workers, or specs here"}
 
-Verdict = Literal["ok", "warn", "fail"]
+Outcome = Literal["ok", "warn", "fail"]
 
 
 class Check(NamedTuple):
-    """One line: what was looked at, how it is, and what to do."""
+    """The outcome of one check: its subject, a verdict, what was found, and what to do."""
 
     what: str
-    verdict: Verdict
+    verdict: Outcome
     finding: str
     advice: str = ""
 
 
-def examine(settings: Settings) -> Iterator[Check]:
-    """All checks, in the order in which one would mend what they find."""
+def run_checks(settings: Settings) -> Iterator[Check]:
+    """Yield all checks, in the order in which one would mend what they find."""
     installation: tuple[Callable[[Settings], Iterator[Check]], ...] = (
         _python,
         _extras,
@@ -62,7 +68,7 @@ def _python(_settings: Settings) -> Iterator[Check]:
 
 
 def _extras(_settings: Settings) -> Iterator[Check]:
-    """What is installed beyond the client: a machine that only submits needs neither."""
+    """Check the extras. A machine that only submits needs neither."""
     for extra, packages in EXTRAS.items():
         missing = [package for package in packages if not installed(package)]
         if missing:
@@ -73,7 +79,7 @@ def _extras(_settings: Settings) -> Iterator[Check]:
 
 
 def installed(package: str) -> bool:
-    """Whether a package is there, without importing it."""
+    """Whether a package is installed; it is not imported."""
     try:
         return find_spec(package) is not None
     except ModuleNotFoundError:
@@ -87,7 +93,7 @@ def _torch(_settings: Settings) -> Iterator[Check]:
         "import torch; print(torch.__version__, 'cuda: ' + torch.cuda.get_device_name(0) if "
         "torch.cuda.is_available() else 'cpu')"
     )
-    command = [sys.executable, "-c", code]  # in its own process: it takes seconds
+    command = [sys.executable, "-c", code]  # in a process of its own: importing torch takes seconds
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
         reason = (found.stderr.strip().splitlines() or ["cannot be imported"])[-1]
@@ -129,7 +135,7 @@ def _home(settings: Settings) -> Iterator[Check]:
             "set FFLAB_HOME to a folder that you can write to",
         )
         return
-    free = os.statvfs(home).f_bavail * os.statvfs(home).f_frsize
+    free = shutil.disk_usage(home).free
     yield Check(
         "home",
         "ok" if free >= LEAST_FREE_BYTES else "warn",
@@ -141,12 +147,12 @@ def _home(settings: Settings) -> Iterator[Check]:
 def _redis(settings: Settings) -> Iterator[Check]:
     if not _has_server():
         return
-    from service.background.broker_check import answers, complaints
+    from service.background.broker_check import find_problems, is_reachable
     from service.stack.redis_server import BrokerError, find_server, version_of
 
     if settings.redis_url:
         url = settings.redis_url.get_secret_value()
-        if not answers(url):
+        if not is_reachable(url):
             yield Check(
                 "redis",
                 "fail",
@@ -155,8 +161,8 @@ def _redis(settings: Settings) -> Iterator[Check]:
             )
             return
         yield Check("redis", "ok", "FFLAB_REDIS_URL answers")
-        for complaint in complaints(url):
-            wrong, _, advice = complaint.rpartition(": ")
+        for problem in find_problems(url):
+            wrong, _, advice = problem.rpartition(": ")
             yield Check("redis", "warn", wrong, advice)
         return
     try:
@@ -194,7 +200,7 @@ def _database(settings: Settings) -> Iterator[Check]:
 
 
 def _artifacts(settings: Settings) -> Iterator[Check]:
-    """Whether the artifacts in the home are those of the database."""
+    """Check that the artifacts in the home belong to the database."""
     if not _has_server():
         return
     from sqlalchemy.exc import SQLAlchemyError
@@ -211,7 +217,7 @@ def _artifacts(settings: Settings) -> Iterator[Check]:
         finally:
             store.close()
     except (SQLAlchemyError, DatabaseRefused, OSError, ModuleNotFoundError):
-        return  # the checks of the home and of the database say so
+        return  # other checks report it
     if reason:
         wrong, _, advice = reason.rpartition(": ")
         yield Check("artifacts", "fail", wrong, advice)
@@ -231,7 +237,7 @@ def _service(settings: Settings) -> Iterator[Check]:
     except Unreachable as error:
         advice = "" if isinstance(error, NotFflab) else "start it with `fflab up`, or set FFLAB_URL"
         yield Check("service", "warn", str(error).partition("; ")[0], advice)
-    except FflabError as error:  # it is there, but refuses us or speaks another version
+    except FflabError as error:  # the service answers, but refuses the key or has another version
         yield Check("service", "fail", str(error))
     else:
         yield Check("service", "ok", f"{settings.url} answers")

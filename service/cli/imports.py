@@ -1,4 +1,4 @@
-"""The import of data files: those of a known data set, or an .npz under a new name."""
+"""Imports data files: those of a known data set, or an .npz under a new name."""
 
 import shutil
 from pathlib import Path
@@ -11,10 +11,15 @@ from service.specs.files import SpecError
 
 
 def import_files(name: str, source: Path, root: Path) -> Path:
-    """Bring a data set below the root: one of the catalogue from the folder of its files, or an
-    .npz under a new name.
+    """Copy a data set below the root once it is verified, and return its folder.
 
-    It is verified first. Raises SpecError.
+    **Arguments:**
+
+    - `name`: of a data set of the catalogue, or a new one.
+    - `source`: the folder of the known data set's files, or an .npz.
+    - `root`: the data root.
+
+    **Raises** SpecError.
     """
     facts = DATASETS.get(name)
     try:

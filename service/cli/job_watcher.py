@@ -1,6 +1,4 @@
-"""Following a job: what is known of it so far, kept up to date by its events; a service that is
-away is waited for.
-"""
+"""Follows a job by its events, and waits for a service that is away."""
 
 import time
 from collections import defaultdict
@@ -9,11 +7,12 @@ from typing import Any, TypeVar
 
 from service.client import Client, Refused, Unreachable
 from service.jobs import Event, Job
+from service.schemas import row_key
 
-AWAY_SECONDS = 600.0  # a service that is away for longer is given up
+AWAY_SECONDS = 600.0  # how long to wait for a service that is away
 AWAY_STATUS = frozenset({502, 503, 504})
 PAUSE_SECONDS = 1.0
-RUNS_SECONDS = 1.0  # between two looks at the runs of a study
+RUNS_SECONDS = 1.0  # between two readings of a study's runs
 MOST_RUNS = 500
 
 Row = Mapping[str, Any]
@@ -21,7 +20,7 @@ T = TypeVar("T")
 
 
 class JobProgress:
-    """One job as its events tell of it."""
+    """What the events of one job have said so far."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -37,11 +36,11 @@ class JobProgress:
         self.warnings: list[str] = []
         self.findings: list[Row] = []
         self.runs: list[Job] = []
-        self._rows: dict[tuple[Any, ...], Row] = {}
+        self._rows: dict[str, Row] = {}
         self._runs_read = 0.0
 
-    def take(self, event: Event) -> None:
-        """What has happened."""
+    def apply(self, event: Event) -> None:
+        """Take in an event."""
         data, self.heard, self.away = event.data, time.monotonic(), False
         if event.type == "state":
             self.state, self.worker = str(data["state"]), str(data.get("worker") or self.worker)
@@ -53,9 +52,8 @@ class JobProgress:
                 data["eta_seconds"],
             )
         elif event.type == "rows":
-            self._rows |= {
-                _identity(row): row for row in data["rows"]
-            }  # a job that was resumed may measure an epoch again
+            # a job that was resumed may measure an epoch again
+            self._rows |= {row_key(row): row for row in data["rows"]}
         elif event.type == "log" and data.get("level") in ("warning", "error"):
             self.warnings.append(str(data["message"]))
 
@@ -71,7 +69,7 @@ class JobProgress:
 
     @property
     def eta(self) -> float | None:
-        """Seconds that it will take still."""
+        """The seconds that the job is expected to take still."""
         return (
             None
             if self.eta_seconds is None
@@ -79,7 +77,7 @@ class JobProgress:
         )
 
     def curve(self, figure: str, split: str) -> list[tuple[float, float]]:
-        """A figure of the layer that was measured last, epoch by epoch, as the mean over seeds."""
+        """Return (epoch, mean over seeds) of a figure, for the layer that was measured last."""
         layer, found = self.layer, defaultdict(list)
         for row in self.rows:
             if row["layer"] == layer and row["split"] == split and row.get(figure) is not None:
@@ -88,8 +86,8 @@ class JobProgress:
             (float(epoch), sum(values) / len(values)) for epoch, values in sorted(found.items())
         ]
 
-    def end(self, client: Client, job: Job) -> None:
-        """How it has ended."""
+    def finish(self, client: Client, job: Job) -> None:
+        """Take in the job after its end."""
         self.job, self.state = job, job.state.value
         self.fraction, self.message, self.eta_seconds = (
             job.progress.fraction,
@@ -99,7 +97,7 @@ class JobProgress:
         self.read_runs(client, again=True)
 
     def read_runs(self, client: Client, *, again: bool = False) -> None:
-        """Look at a study's runs, unless that was done a moment ago."""
+        """Read a study's runs, unless they were read a moment ago."""
         if self.job.kind != "study" or (
             time.monotonic() - self._runs_read < RUNS_SECONDS and not again
         ):
@@ -113,10 +111,8 @@ class JobProgress:
         self._runs_read = time.monotonic()
 
 
-def events_of(client: Client, watched: JobProgress) -> Iterator[Event]:
-    """The events of a job from the first to the last, also where the service is away for a
-    while.
-    """
+def follow_events(client: Client, watched: JobProgress) -> Iterator[Event]:
+    """Yield the events of a job from the first to the last, waiting for a service that is away."""
     after = 0
     lost: float | None = None
     while True:
@@ -132,8 +128,11 @@ def events_of(client: Client, watched: JobProgress) -> Iterator[Event]:
             time.sleep(PAUSE_SECONDS)
 
 
-def patiently(ask: Callable[[], T]) -> T:
-    """The answer to a question, asked again while the service is away."""
+def retry_while_unavailable(ask: Callable[[], T]) -> T:
+    """Call `ask` until the service answers, and return the answer.
+
+    Raises Unreachable or Refused after ten minutes, or for a refusal that waiting does not change.
+    """
     lost = time.monotonic()
     while True:
         try:
@@ -144,14 +143,8 @@ def patiently(ask: Callable[[], T]) -> T:
 
 
 def _refuse_for_good(error: Unreachable | Refused, lost: float) -> None:
-    """Raise the error where waiting does not help, or has lasted long enough."""
+    """Raise the error if waiting does not help, or has lasted long enough."""
     if (
         isinstance(error, Refused) and error.status not in AWAY_STATUS
     ) or time.monotonic() - lost > AWAY_SECONDS:
         raise error
-
-
-def _identity(row: Row) -> tuple[Any, ...]:
-    return tuple(
-        row.get(key) for key in ("seed", "layer", "epoch", "split", "width", "method", "batch_size")
-    )

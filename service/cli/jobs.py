@@ -1,26 +1,31 @@
-"""Commands about jobs: submit, list, show, change, delete, and what may be asked of them."""
+"""Commands of jobs: submit, list, show, change, delete, and actions."""
 
 import sys
 from itertools import islice
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from ffengine.text import visible
 from service.cli.options import (
+    EXIT_USAGE,
     PATIENT_ATTEMPTS,
     JobArgument,
     JsonOption,
     SetOption,
     SpecArgument,
+    fail,
     make_client,
-    page_of,
+    page_url,
     resolve,
     show_json,
 )
-from service.jobs import JobState
-
-Priority = Literal["low", "normal", "high"]
+from service.cli.output import job_lines, jobs_table, out, table
+from service.cli.results import follow
+from service.client import Refused
+from service.jobs import JobKind, JobState, Priority
+from service.results.descriptions import duration, title_of
+from service.specs.files import explain_refusal, read_spec
 
 
 def submit(
@@ -45,10 +50,6 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Submit a job. Prints its id; on a terminal also the address of its page."""
-    from service.cli.output import out
-    from service.cli.results import follow
-    from service.client import Refused
-    from service.specs.files import explain_refusal, read_spec
 
     _, document = read_spec(spec, settings or [])
     with make_client(PATIENT_ATTEMPTS if wait else 3) as client:
@@ -69,7 +70,7 @@ def submit(
             typer.echo(handle.id)
             sys.stdout.flush()
         if not as_json and out.is_terminal:
-            typer.echo(f"page: {page_of(client, handle.job)}", err=True)
+            typer.echo(f"page: {page_url(client, handle.job)}", err=True)
         job = follow(client, handle.job, quiet=as_json) if wait else handle.job
         if as_json:
             show_json(job)
@@ -77,9 +78,7 @@ def submit(
 
 def jobs(
     state: Annotated[JobState | None, typer.Option(help="Only jobs in that state.")] = None,
-    kind: Annotated[
-        Literal["train", "check", "study"] | None, typer.Option(help="Only jobs of that kind.")
-    ] = None,
+    kind: Annotated[JobKind | None, typer.Option(help="Only jobs of that kind.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only jobs with that tag.")] = None,
     search: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Only jobs with that in their name.")
@@ -91,8 +90,7 @@ def jobs(
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many at the most.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, newest first. In a pipe: a line of tab-separated columns for each."""
-    from service.cli.output import jobs_table
+    """List jobs, newest first. In a pipe, each is a line of tab-separated columns."""
 
     given = {
         "state": state.value if state else None,
@@ -111,12 +109,11 @@ def jobs(
 
 
 def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
-    """Show a job. Last the address of its page, and what can be done with it."""
-    from service.cli.output import job_lines
+    """Show a job. Its last lines are the address of its page, and what can be done with it."""
 
     with make_client() as client:
         job = resolve(client, job_id)
-        page = page_of(client, job)
+        page = page_url(client, job)
     if as_json:
         show_json(job)
     else:
@@ -124,14 +121,11 @@ def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
 
 def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption = False) -> None:
-    """Say what a spec would cost.
+    """Estimate what a spec would cost.
 
-    In runs, operations, memory, and time by kind of device; and which limits it passes.
+    Prints runs, operations, memory, and the time on each kind of device; and which limits the spec
+    passes.
     """
-    from service.cli.output import table
-    from service.client import Refused
-    from service.results.descriptions import duration
-    from service.specs.files import explain_refusal, read_spec
 
     _, document = read_spec(spec, settings or [])
     with make_client() as client:
@@ -154,7 +148,7 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
 
 
 def log(job_id: JobArgument) -> None:
-    """Print a job's log. Its states, what its workers noted, and their warnings."""
+    """Print a job's log. It has the job's states, and the notes and warnings of its workers."""
     with make_client() as client:
         typer.echo(
             visible(client.download(resolve(client, job_id).id, "log").decode(), keep="\n\t"),
@@ -174,14 +168,13 @@ def change(
     as_json: JsonOption = False,
 ) -> None:
     """Change a job's name, tags, priority or pin."""
-    from service.cli.output import job_lines
 
     given = (("name", name), ("tags", tag or None), ("priority", priority), ("pinned", pin))
     with make_client() as client:
         job = client.change(
             resolve(client, job_id).id, {fact: value for fact, value in given if value is not None}
         )
-        page = page_of(client, job)
+        page = page_url(client, job)
     if as_json:
         show_json(job)
     else:
@@ -209,7 +202,7 @@ def retry(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
 
 def act(job_id: str, action: str, as_json: bool) -> None:
-    """Ask for something to be done with a job, and show its state."""
+    """Ask for an action on a job, and print its state."""
     with make_client() as client:
         job = client.act(resolve(client, job_id).id, action)
     if as_json:
@@ -229,8 +222,6 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete a job that has ended, with its result and files."""
-    from service.cli.options import EXIT_USAGE, fail
-    from service.results.descriptions import title_of
 
     with make_client() as client:
         job = resolve(client, job_id)
@@ -250,7 +241,7 @@ def delete(
 def open_page(job_id: JobArgument, as_json: JsonOption = False) -> None:
     """Open a job's page in the browser, and print its address."""
     with make_client() as client:
-        page = page_of(client, resolve(client, job_id))
+        page = page_url(client, resolve(client, job_id))
     if as_json:
         show_json({"page": page})
     else:

@@ -1,5 +1,6 @@
-"""A job that is watched on a terminal: progress, curves that grow, newest figures; drawn anew for
-the size it finds.
+"""The display of `fflab watch` on a terminal: progress, growing curves, newest figures.
+
+It is drawn anew for the size that the terminal has.
 """
 
 import math
@@ -17,20 +18,20 @@ from ffengine.study import interval
 from ffengine.theorems import THEOREMS
 from service.cli.job_watcher import JobProgress, Row
 from service.cli.output import STYLES
-from service.cli.text_plot import Curve, plot
+from service.cli.text_plot import PlottedCurve, plot
 from service.headline import mean, newest_complete
 from service.jobs import JobState
 from service.results.descriptions import duration, place_of, title_of
 
-BESIDE = 96  # columns from which two plots fit beside each other
+BESIDE = 96  # columns: wide enough for two plots side by side
 OTHER_LINES, LEAST_LINES, MOST_LINES = 15, 4, 12
 RUNS_SHOWN = 12
-LARGE = 1e5  # goodness that grows without bound is written with its power of ten
+LARGE = 1e5  # larger values are written with their power of ten
 WARNINGS_SHOWN = 3
 
 
 class Split(NamedTuple):
-    """How a split is drawn: by shape, by line and by colour."""
+    """The marker, style and spacing of dots with which a split is drawn."""
 
     name: str
     marker: str
@@ -54,7 +55,7 @@ COLUMNS = (
 
 
 class LiveView:
-    """The whole display; rich draws it some times a second."""
+    """The whole display; rich draws it several times a second."""
 
     def __init__(self, watched: JobProgress) -> None:
         self.watched = watched
@@ -72,7 +73,7 @@ class LiveView:
 
 
 def heading(watched: JobProgress, width: int) -> list[RenderableType]:
-    """What it is, and how far it is."""
+    """Return the title and the progress of the job."""
     job = watched.job
     first = Text.assemble(
         (title_of(job), "bold"),
@@ -96,7 +97,7 @@ def heading(watched: JobProgress, width: int) -> list[RenderableType]:
 
 
 def footing(watched: JobProgress) -> list[RenderableType]:
-    """Warnings, and what else there is to say."""
+    """Return the warnings, and why the job makes no progress."""
     lines: list[RenderableType] = [
         Text(f"! {warning}", "yellow") for warning in watched.warnings[-WARNINGS_SHOWN:]
     ]
@@ -108,7 +109,7 @@ def footing(watched: JobProgress) -> list[RenderableType]:
 
 
 def curves(watched: JobProgress, width: int, height: int) -> RenderableType:
-    """Two figures of both splits over epochs, and the newest values."""
+    """Return plots of two figures of both splits over epochs, and the newest values."""
     if not watched.rows or not isinstance(watched.job.spec, TrainSpec):
         return Text("")
     shown = [
@@ -134,7 +135,7 @@ def curves(watched: JobProgress, width: int, height: int) -> RenderableType:
 
 def _plot(watched: JobProgress, figure: str, title: str, width: int, height: int) -> Text:
     drawn = [
-        Curve(split.marker, split.style, split.gap, watched.curve(figure, split.name))
+        PlottedCurve(split.marker, split.style, split.gap, watched.curve(figure, split.name))
         for split in SPLITS
     ]
     epochs = float(watched.job.spec.epochs) if isinstance(watched.job.spec, TrainSpec) else 1.0
@@ -146,8 +147,9 @@ def _plot(watched: JobProgress, figure: str, title: str, width: int, height: int
 
 
 def newest(watched: JobProgress) -> Table:
-    """The means over seeds at the newest epoch that all of them have, with the number of samples
-    behind them; the legend of the curves.
+    """Return a table of means over seeds at the newest epoch that all seeds have.
+
+    It shows the number of samples behind them, and is the legend of the curves.
     """
     layers = len(watched.job.spec.network.widths) if isinstance(watched.job.spec, TrainSpec) else 1
     latest = newest_complete(watched.rows)
@@ -171,7 +173,7 @@ def newest(watched: JobProgress) -> Table:
 
 
 def cells(watched: JobProgress, _width: int, height: int) -> RenderableType:
-    """A check's cells so far: the share of satisfied samples by width, split and method."""
+    """Return a table of a check's cells: satisfied samples by width, split and method."""
     found = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("width", "split", "method"):
         found.add_column(title)
@@ -199,7 +201,7 @@ def cells(watched: JobProgress, _width: int, height: int) -> RenderableType:
 
 
 def runs(watched: JobProgress, width: int, _height: int) -> RenderableType:
-    """A study's runs: how many are in which state, and those that are at work."""
+    """Return how many runs of a study are in each state, and the first of them in a table."""
     counted = Counter(run.state.value for run in watched.runs)
     summary = Text("   ").join(
         Text.assemble((f"{counted[state]} ", "bold"), (state, STYLES[state]))

@@ -1,4 +1,4 @@
-"""`fflab run`: a spec in this process, without a service."""
+"""`fflab run`: runs a spec in this process, without a service."""
 
 import hashlib
 import json
@@ -28,10 +28,17 @@ def run_here(
     weights: Path | None = None,
     as_json: bool,
 ) -> None:
-    """Run a spec and print its figures, or write its result; a training run's weights where the
-    output is a .safetensors file.
+    """Run a spec, and print its figures or write its result.
 
-    Raises SpecError where the numbers diverge, data is missing, or the files do not fit.
+    **Arguments:**
+
+    - `spec`: what to run.
+    - `device`: as "cpu" or "cuda:0".
+    - `output`: a .json or .csv file; of a training run also .safetensors, for its weights.
+    - `weights`: exported weights to check.
+    - `as_json`: print the result as JSON, and no progress.
+
+    **Raises** SpecError if the numbers diverge, data is missing, or the files do not fit.
     """
     kinds = (".json", ".csv", *((".safetensors",) if isinstance(spec, TrainSpec) else ()))
     if output and output.suffix not in kinds:
@@ -62,19 +69,17 @@ def run_here(
 
 
 class LocalRun:
-    """Runs in this process, telling their progress unless they are to be quiet; keeps the weights
-    of the last training run.
-    """
+    """Runs specs in this process; it prints progress, and keeps the last training run's weights."""
 
     def __init__(self, device: str, quiet: bool) -> None:
         self.device, self.quiet = device, quiet
         self.weights: ffengine.Weights | None = None
 
     def single(self, spec: TrainSpec | CheckSpec) -> tuple[RunResult, list[Source]]:
-        """One run."""
+        """Run a training run or a check."""
         if isinstance(spec, TrainSpec):
             result: RunResult = ffengine.train(
-                spec, device=self.device, on_epoch=lambda report: self._learnt(spec, report)
+                spec, device=self.device, on_epoch=lambda report: self._keep_weights(spec, report)
             )
         elif isinstance(spec.at, TrainedWeights):
             raise SpecError(
@@ -85,12 +90,12 @@ class LocalRun:
             result = ffengine.check(
                 spec,
                 device=self.device,
-                on_cells=lambda report: self._say(report.fraction, report.message),
+                on_cells=lambda report: self._print_progress(report.fraction, report.message),
             )
         return result, [Source("", result, spec)]
 
     def study(self, spec: StudySpec) -> tuple[StudyResult, list[Source]]:
-        """All cells of a study, one after the other."""
+        """Run all cells of a study, one after the other."""
         cells, sources = [], []
         for cell in expand(spec):
             if not self.quiet:
@@ -109,17 +114,14 @@ class LocalRun:
     def check_imported(
         self, spec: TrainSpec | CheckSpec | StudySpec, file: Path
     ) -> tuple[RunResult, list[Source]]:
-        """A check at weights that were exported; the first layer's, unless the spec's `at` names
-        another.
-        """
+        """Check exported weights: the first layer, unless the spec's `at` names another."""
         if not isinstance(spec, CheckSpec):
             raise SpecError("--weights: the weights of a file are for a check")
         data = file.read_bytes()
         weights = ffengine.import_weights(data)
         layer = spec.at.layer if isinstance(spec.at, TrainedWeights) else 0
-        stands_for = (
-            "job_" + hashlib.sha256(data).hexdigest()[:32]
-        )  # where a job's id would be: the file's digest
+        # the digest of the file stands in the place of a job's id
+        stands_for = "job_" + hashlib.sha256(data).hexdigest()[:32]
         here = spec.model_copy(
             update={"at": TrainedWeights(job=stands_for, epoch=weights.epoch, layer=layer)}
         )
@@ -129,10 +131,10 @@ class LocalRun:
         )
         return result, [Source("", result, here, trained=weights.spec)]
 
-    def _learnt(self, spec: TrainSpec, report: "EpochReport") -> None:
+    def _keep_weights(self, spec: TrainSpec, report: "EpochReport") -> None:
         self.weights = report.checkpoint.weights_of(spec, report.epoch)
-        self._say(report.fraction, report.message)
+        self._print_progress(report.fraction, report.message)
 
-    def _say(self, fraction: float, message: str) -> None:
+    def _print_progress(self, fraction: float, message: str) -> None:
         if not self.quiet:
             out.print(f"{fraction:4.0%}  {message}")

@@ -1,9 +1,15 @@
-"""What the commands share: options, exit codes, who answers, how a command ends."""
+"""What the commands share: options, exit codes, the client, the store, how a command fails.
+
+On imports: what the base install has is imported at the top of the modules of this package. What
+belongs to the extras `server` and `worker` may be missing, and takes long to load. The bodies of
+commands that need it import it, within `require_extra`; so do `open_store` and doctor's checks.
+"""
 
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 from urllib.parse import urlsplit
@@ -64,13 +70,13 @@ DeviceOption = Annotated[
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """End with one line."""
+    """End the program with one line on standard error and an exit code."""
     sys.stderr.write(f"fflab: {visible(' '.join(message.split()))}\n")
     sys.exit(code)
 
 
-def settings_of(home: Path | None = None) -> Settings:
-    """The environment's settings, with another home where one was given."""
+def load_settings(home: Path | None = None) -> Settings:
+    """Return the environment's settings, with another home if one is given."""
     try:
         return Settings() if home is None else Settings(home=home)
     except ValidationError as error:
@@ -86,9 +92,7 @@ def settings_of(home: Path | None = None) -> Settings:
 
 @contextmanager
 def require_extra(extra: str) -> Iterator[None]:
-    """A command that needs more than the base install; where that is missing, one line says how to
-    install it.
-    """
+    """Fail with one line that says how to install the extra, where a module of it is missing."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -102,15 +106,15 @@ def require_extra(extra: str) -> Iterator[None]:
 
 
 @contextmanager
-def store_of(home: Path | None) -> Iterator[Any]:
-    """The store of this machine's service, its schema up to date, closed at the end."""
+def open_store(home: Path | None) -> Iterator[Any]:
+    """Open the store of this machine's service, upgrade its schema, and close it at the end."""
     with require_extra("server"):
         from sqlalchemy.exc import SQLAlchemyError
 
         from service.artifacts import Artifacts
         from service.store import Store
         from service.store.identity import NotOurs, prepare
-    settings = settings_of(home)
+    settings = load_settings(home)
     try:
         store = Store(settings.database)
         try:
@@ -128,17 +132,17 @@ def store_of(home: Path | None) -> Iterator[Any]:
 
 
 def make_client(attempts: int = QUICK_ATTEMPTS) -> Client:
-    """A client of the service at FFLAB_URL."""
-    settings = settings_of()
+    """Return a client of the service at FFLAB_URL."""
+    settings = load_settings()
     return Client(
-        checked_url(settings.url),
+        validated_url(settings.url),
         settings.api_key.get_secret_value() if settings.api_key else None,
         attempts=attempts,
     )
 
 
-def checked_url(url: str) -> str:
-    """The address of a service, if it can be one."""
+def validated_url(url: str) -> str:
+    """Return the address of a service; fail if it cannot be one."""
     try:
         parts = urlsplit(url)
         usable = (
@@ -154,8 +158,7 @@ def checked_url(url: str) -> str:
 
 
 def resolve(client: Client, text: str) -> Job:
-    """The job that an id, the beginning or end of one, a name, or `last` stands for."""
-    from itertools import islice
+    """Return the job for an id, the beginning or end of one, a name, or `last`."""
 
     if len(text) == FULL_ID and text.startswith("job_"):
         return client.read(text)
@@ -163,7 +166,7 @@ def resolve(client: Client, text: str) -> Job:
     found = (
         list(newest)
         if newest
-        else matching(client, text) or matching(client, text, children="true")
+        else matching_jobs(client, text) or matching_jobs(client, text, children="true")
     )
     if not found:
         fail(f"{text!r}: no job matches; `fflab jobs` lists them", EXIT_NOT_FOUND)
@@ -176,9 +179,8 @@ def resolve(client: Client, text: str) -> Job:
     return found[0]
 
 
-def matching(client: Client, text: str, **filters: str) -> list[Job]:
-    """The jobs whose name is the text, or whose id begins or ends with it."""
-    from itertools import islice
+def matching_jobs(client: Client, text: str, **filters: str) -> list[Job]:
+    """Return the jobs of that name, else those whose id begins or ends with the text."""
 
     listed = list(islice(client.jobs(limit=500, **filters), MOST_SEARCHED))
     named = [job for job in listed if job.name == text]
@@ -187,13 +189,13 @@ def matching(client: Client, text: str, **filters: str) -> list[Job]:
     ]
 
 
-def page_of(client: Client, job: Job) -> str:
-    """The address of a job's page."""
+def page_url(client: Client, job: Job) -> str:
+    """Return the address of a job's page."""
     return f"{client.url}/jobs/{job.id}"
 
 
-def save(path: Path, content: bytes) -> None:
-    """Write a file."""
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file; fail if that is impossible."""
     try:
         path.write_bytes(content)
     except OSError as error:

@@ -1,9 +1,9 @@
-"""What the command line prints: tables for people, tab-separated lines in a pipe."""
+"""Prints for people on a terminal, and tab-separated lines in a pipe."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from string import ascii_uppercase
 from typing import Protocol
 
@@ -15,8 +15,8 @@ from rich.text import Text
 
 from ffengine.results import Diagnostic
 from ffengine.text import visible
-from service.jobs import TERMINAL, Job, JobState
-from service.results.descriptions import ACTIONS, duration, provenance_lines, title_of
+from service.jobs import ACTIONS, TERMINAL, Job, JobState
+from service.results.descriptions import duration, provenance_lines, time_ago, title_of
 from service.results.job_diff import ABSENT, JobDiff, intervals_disjoint
 from service.results.paper_comparison import ComparisonRow, legend
 
@@ -34,9 +34,7 @@ Cell = str | Text
 
 
 class Screen(Console):
-    """A console that shows a mark in the place of what a terminal would obey: names come from
-    whoever submits.
-    """
+    """A console that replaces control characters: names come from whoever submits."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -53,8 +51,8 @@ out = Screen(highlight=False, markup=False, emoji=False)
 err = Screen(highlight=False, markup=False, emoji=False, stderr=True)
 
 
-class Follow(Protocol):
-    """Told of a job's progress."""
+class ProgressCallback(Protocol):
+    """A function that is called with a job at each look at it."""
 
     def __call__(self, job: Job) -> None: ...
 
@@ -66,7 +64,7 @@ def table(
     title: str | None = None,
     right: Sequence[int] = (),
 ) -> None:
-    """A table; in a pipe tab-separated lines."""
+    """Print a table; in a pipe, tab-separated lines."""
     if not out.is_terminal:
         for row in [columns, *rows]:
             sys.stdout.write("\t".join(visible(str(cell)) for cell in row) + "\n")
@@ -85,12 +83,12 @@ def table(
 
 
 def line(text: Cell = "") -> None:
-    """One line, whatever its length."""
+    """Print one line, whatever its length."""
     out.print(text, soft_wrap=True)
 
 
 def jobs_table(jobs: Sequence[Job]) -> None:
-    """A line for each job; in a pipe all columns with times as in JSON."""
+    """Print a line for each job; in a pipe with all columns, and times as in JSON."""
     named = not out.is_terminal or any(job.submitted_by for job in jobs)
     columns = [column for column in JOB_COLUMNS if named or column != "by"]
     rows = [[_job_cell(job, column) for column in columns] for job in jobs]
@@ -107,7 +105,7 @@ def _job_cell(job: Job, column: str) -> Cell:
         "done": f"{job.progress.fraction:.0%}",
         "name": job.name or "",
         "by": job.submitted_by or "",
-        "submitted": age(job.created_at)
+        "submitted": time_ago(job.created_at)
         if out.is_terminal
         else job.created_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
@@ -115,9 +113,7 @@ def _job_cell(job: Job, column: str) -> Cell:
 
 
 def job_lines(job: Job, page: str) -> None:
-    """Everything about one job, a line for each fact; last its page, and what can be done with
-    it.
-    """
+    """Print a line for each fact of a job, then its page and what can be done with it."""
     facts: dict[str, Cell | None] = {
         "id": job.id,
         "kind": job.kind,
@@ -154,7 +150,7 @@ def job_lines(job: Job, page: str) -> None:
 
 
 def next_actions(job: Job) -> list[str]:
-    """The commands that make sense for the job as it is."""
+    """Return the commands that make sense for the job as it is."""
     if job.state == JobState.succeeded:
         return ["result", "log"]
     return [*(["log"] if job.state in TERMINAL else ["watch"]), *ACTIONS[job.state]]
@@ -228,7 +224,7 @@ def _figure(found: ComparisonRow | None) -> str:
 
 
 def finding_lines(findings: Sequence[Diagnostic]) -> None:
-    """What was found, how bad it is, and what to try."""
+    """Print each finding: its severity, its message, and what to try."""
     for finding in findings:
         line(
             Text.assemble(
@@ -240,16 +236,16 @@ def finding_lines(findings: Sequence[Diagnostic]) -> None:
 
 
 def provenance_table(job: Job) -> None:
-    """How the figures were obtained."""
+    """Print how the figures were obtained."""
     for name, text in provenance_lines(job.provenance):
         line(Text.assemble((f"{name:<12} ", "dim"), text))
 
 
 @contextmanager
-def progress_bar(console: Console = out) -> Iterator[Follow]:
-    """A progress bar on a terminal, a line for each change in a pipe."""
+def progress_bar(console: Console = out) -> Iterator[ProgressCallback]:
+    """Show a progress bar on a terminal, and a line for each change in a pipe."""
     if not console.is_terminal:
-        yield _telling(console)
+        yield _line_reporter(console)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -272,11 +268,11 @@ def progress_bar(console: Console = out) -> Iterator[Follow]:
         yield show
 
 
-def _telling(console: Console) -> Follow:
+def _line_reporter(console: Console) -> ProgressCallback:
     seen: set[str] = set()
 
-    def tell(job: Job) -> None:
-        # each once, and not each percent: a study says how many of its runs have ended
+    def report(job: Job) -> None:
+        # one line for each message, not for each percent
         said = f"{job.state.value} {job.progress.message}"
         if said not in seen:
             seen.add(said)
@@ -286,22 +282,13 @@ def _telling(console: Console) -> Follow:
             )
             console.file.flush()
 
-    return tell
-
-
-def age(moment: datetime) -> str:
-    """How long ago, in the largest unit that fits."""
-    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+    return report
 
 
 def coloured(state: str) -> Text:
-    """A state in its colour."""
+    """Return a state in its colour."""
     return Text(state, STYLES[state])
 
 
 def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC  ({age(at)})"
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC  ({time_ago(at)})"

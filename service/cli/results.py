@@ -1,4 +1,4 @@
-"""Commands that look at what jobs have found: watch, result, diff, and run without a service."""
+"""Commands of results: watch, result, diff, and run without a service."""
 
 import json
 import sys
@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from rich.live import Live
 
+from ffengine.datasets import look_in
+from ffengine.results import Diagnostic
 from service.cli import completion
-from service.cli.job_watcher import JobProgress, Row, events_of, patiently
+from service.cli.job_watcher import JobProgress, Row, follow_events, retry_while_unavailable
+from service.cli.live_view import LiveView
 from service.cli.options import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
@@ -20,15 +24,28 @@ from service.cli.options import (
     SetOption,
     SpecArgument,
     fail,
+    load_settings,
     make_client,
     require_extra,
     resolve,
-    save,
-    settings_of,
     show_json,
+    write_file,
 )
-from service.client import Client, JobFailed
+from service.cli.output import (
+    comparison_table,
+    contrast_tables,
+    finding_lines,
+    line,
+    out,
+    progress_bar,
+    provenance_table,
+)
+from service.cli.remote_results import MOST_RUNS, findings_of, lines_of, results_of
+from service.client import Client, JobFailed, JobHandle
 from service.jobs import Job, JobState
+from service.results.descriptions import title_of
+from service.results.job_diff import JobDiff
+from service.specs.files import read_spec
 
 ARTIFACTS = {
     ".json": "result",
@@ -52,7 +69,7 @@ OutputOption = Annotated[
 def watch(job_id: JobArgument, as_json: JsonOption = False) -> None:
     """Follow a job to its end.
 
-    On a terminal with curves that grow; with --json every event is a line. Ctrl-C ends only the
+    A terminal shows curves that grow; with --json every event is a line. Ctrl-C ends only the
     watching.
     """
     with make_client(PATIENT_ATTEMPTS) as client:
@@ -61,34 +78,33 @@ def watch(job_id: JobArgument, as_json: JsonOption = False) -> None:
             follow(client, job)
             return
         try:
-            for event in events_of(client, JobProgress(job)):
+            for event in follow_events(client, JobProgress(job)):
                 typer.echo(event.model_dump_json(ensure_ascii=True))
                 sys.stdout.flush()
         except KeyboardInterrupt:
-            _goes_on(job)
-        succeeded(client.read(job.id))
+            _stop_watching(job)
+        require_success(client.read(job.id))
 
 
 def follow(client: Client, job: Job, *, quiet: bool = False) -> Job:
-    """Follow a job to its end and return it; JobFailed where it does not succeed."""
-    from service.cli.output import out
+    """Follow a job to its end, and return it. Raises JobFailed if it does not succeed."""
 
     try:
         if quiet:
-            return _followed_quietly(client, job)
-        return _followed_live(client, job) if out.is_terminal else _followed_in_lines(client, job)
+            return _follow_quietly(client, job)
+        return _follow_live(client, job) if out.is_terminal else _follow_in_lines(client, job)
     except KeyboardInterrupt:
-        _goes_on(job)
+        _stop_watching(job)
 
 
-def succeeded(job: Job) -> Job:
-    """The job; JobFailed where it has not succeeded."""
+def require_success(job: Job) -> Job:
+    """Return the job. Raises JobFailed if it has not succeeded."""
     if job.state != JobState.succeeded:
         raise JobFailed(job)
     return job
 
 
-def _goes_on(job: Job) -> NoReturn:
+def _stop_watching(job: Job) -> NoReturn:
     fail(
         f"no longer watching; the job goes on: `fflab watch {job.id[-8:]}` watches again, "
         f"`fflab cancel` ends it",
@@ -96,45 +112,36 @@ def _goes_on(job: Job) -> NoReturn:
     )
 
 
-def _followed_quietly(client: Client, job: Job) -> Job:
-    for _ in events_of(client, JobProgress(job)):
+def _follow_quietly(client: Client, job: Job) -> Job:
+    for _ in follow_events(client, JobProgress(job)):
         pass
-    return succeeded(client.read(job.id))
+    return require_success(client.read(job.id))
 
 
-def _followed_in_lines(client: Client, job: Job) -> Job:
-    from service.cli.output import progress_bar
-    from service.client import JobHandle
+def _follow_in_lines(client: Client, job: Job) -> Job:
 
     handle = JobHandle(client, job)
-    with progress_bar() as tell:
-        patiently(lambda: handle.wait(on_progress=tell))
+    with progress_bar() as report:
+        retry_while_unavailable(lambda: handle.wait(on_progress=report))
     return handle.job
 
 
-def _followed_live(client: Client, job: Job) -> Job:
-    from rich.live import Live
-
-    from service.cli.live_view import LiveView
-    from service.cli.output import out
+def _follow_live(client: Client, job: Job) -> Job:
 
     watched = JobProgress(job)
     watched.read_runs(client)
     with Live(LiveView(watched), console=out, refresh_per_second=4) as live:
-        for event in events_of(client, watched):
-            watched.take(event)
+        for event in follow_events(client, watched):
+            watched.apply(event)
             watched.read_runs(client)
         ended = client.read(job.id)
-        watched.end(client, ended)
+        watched.finish(client, ended)
         live.refresh()
-    _say_findings(client, ended, watched.findings)
-    return succeeded(ended)
+    _print_findings(client, ended, watched.findings)
+    return require_success(ended)
 
 
-def _say_findings(client: Client, job: Job, failed_with: Sequence[Row]) -> None:
-    from ffengine.results import Diagnostic
-    from service.cli.output import finding_lines, line
-    from service.cli.remote_results import findings_of, results_of
+def _print_findings(client: Client, job: Job, failed_with: Sequence[Row]) -> None:
 
     found = findings_of(results_of(client, job)) if job.state == JobState.succeeded else []
     finding_lines(found or [Diagnostic.model_validate(finding) for finding in failed_with])
@@ -144,15 +151,14 @@ def _say_findings(client: Client, job: Job, failed_with: Sequence[Row]) -> None:
 
 def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption = False) -> None:
     """Show a job's result, or write it to a file. On a terminal a summary, in a pipe JSON."""
-    from service.cli.output import out
 
     with make_client() as client:
         job = resolve(client, job_id)
         if output:
-            save(output, client.download(job.id, artifact_of(output)))
+            write_file(output, client.download(job.id, artifact_for(output)))
             typer.echo(json.dumps({"file": str(output)}) if as_json else str(output))
         elif out.is_terminal and not as_json:
-            client.download(job.id, "result")  # refused where there is none
+            client.download(job.id, "result")  # raises where there is no result
             summarise(client, job)
         else:
             content = client.download(job.id, "result").decode()
@@ -163,10 +169,7 @@ def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption
 
 
 def summarise(client: Client, job: Job) -> None:
-    """Measured beside published, findings, provenance."""
-    from service.cli.output import comparison_table, finding_lines, line, provenance_table
-    from service.cli.remote_results import MOST_RUNS, findings_of, lines_of, results_of
-    from service.results.descriptions import title_of
+    """Print the comparison with the paper, findings and provenance."""
 
     found = results_of(client, job)
     comparison_table(lines_of(found), f"{title_of(job)}: measured beside arXiv 2311.05667")
@@ -178,8 +181,8 @@ def summarise(client: Client, job: Job) -> None:
     provenance_table(job)
 
 
-def artifact_of(output: Path) -> str:
-    """What to download for a file of that name."""
+def artifact_for(output: Path) -> str:
+    """Return the download that fits the name of an output file."""
     if output.suffix in (".png", ".svg"):
         return f"chart/{output.name}"
     if output.suffix not in ARTIFACTS:
@@ -192,12 +195,10 @@ def artifact_of(output: Path) -> str:
 
 
 def diff(job_ids: JobsArgument, as_json: JsonOption = False) -> None:
-    """Put two or more jobs beside each other.
+    """Compare two or more jobs.
 
-    In what their specs differ, their final figures, how these were obtained.
+    Shows in what their specs differ, their final figures, and how these were obtained.
     """
-    from service.cli.remote_results import lines_of, results_of
-    from service.results.job_diff import JobDiff
 
     if len(job_ids) < 2:
         fail("name two or more jobs, as in `fflab diff last 3f2a9c1e`", EXIT_USAGE)
@@ -207,8 +208,6 @@ def diff(job_ids: JobsArgument, as_json: JsonOption = False) -> None:
     if as_json:
         show_json(contrast.document())
     else:
-        from service.cli.output import contrast_tables
-
         contrast_tables(contrast)
 
 
@@ -228,10 +227,8 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a spec in this process, without a service."""
-    from ffengine.datasets import look_in
-    from service.specs.files import read_spec
 
-    look_in(settings_of().data_root)
+    look_in(load_settings().data_root)
     validated, _ = read_spec(spec, settings or [])
     with require_extra("worker"):
         from service.cli.local_run import run_here

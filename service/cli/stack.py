@@ -1,4 +1,4 @@
-"""Commands that run the service or look after it: up, api, worker, demo, doctor, workers."""
+"""Commands that run the service or check it: up, api, worker, demo, doctor, workers."""
 
 import os
 import sys
@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ffengine.presets import PRESETS
 from service.cli import completion
+from service.cli.doctor import installed, run_checks
 from service.cli.options import (
     EXIT_FAILED,
     EXIT_UNREACHABLE,
@@ -16,11 +18,14 @@ from service.cli.options import (
     HomeOption,
     JsonOption,
     fail,
+    load_settings,
     make_client,
     require_extra,
-    settings_of,
     show_json,
 )
+from service.cli.output import line, out, table
+from service.specs.files import SpecError
+from service.specs.suggestions import not_one_of
 
 
 def up(
@@ -34,7 +39,7 @@ def up(
     with require_extra("worker"):
         from service.stack.stack import Stack, StackError
 
-        stack = Stack(settings_of(home), port=port, device=device)
+        stack = Stack(load_settings(home), port=port, device=device)
     try:
         stack.start()
         typer.echo(
@@ -59,14 +64,13 @@ def api(
     with require_extra("server"):
         from service.web.server import ServeError, serve
     try:
-        serve(settings_of(), host, port)
+        serve(load_settings(), host, port)
     except ServeError as error:
         fail(str(error), EXIT_UNREACHABLE)
 
 
 def worker(device: DeviceOption = "auto") -> None:
     """Run one worker for one device. It uses FFLAB_DATABASE_URL and FFLAB_REDIS_URL."""
-    from service.cli.doctor import installed
 
     for package in ("celery", "torch"):
         if not installed(package):
@@ -89,11 +93,8 @@ def demo(
 ) -> None:
     """Run the paper's study through a stack of its own.
 
-    Prints the table, writes a report, stops the stack.
+    Prints the table, writes a report, and stops the stack.
     """
-    from ffengine.presets import PRESETS
-    from service.specs.files import SpecError
-    from service.specs.suggestions import not_one_of
 
     if preset not in PRESETS:
         raise SpecError(f"--preset: {not_one_of(preset, list(PRESETS))}")
@@ -101,17 +102,16 @@ def demo(
         from service.cli.demo import demo as run_demo
         from service.stack.stack import StackError
     try:
-        run_demo(settings_of(), output, preset, device)
+        run_demo(load_settings(), output, preset, device)
     except StackError as error:
         fail(str(error), EXIT_UNREACHABLE)
 
 
 def doctor(as_json: JsonOption = False) -> None:
     """Check what is installed and reachable, and say what to do."""
-    from service.cli.doctor import examine
 
     checks = []
-    for check in examine(settings_of()):
+    for check in run_checks(load_settings()):
         checks.append(check)
         if not as_json:
             advice = f"  ->  {check.advice}" if check.advice else ""
@@ -123,11 +123,10 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 def workers(as_json: JsonOption = False) -> None:
-    """List the workers that are alive.
+    """List the live workers.
 
-    With their device, their job, and when they were heard of.
+    Shows their devices, their jobs, and their last signs of life.
     """
-    from service.cli.output import line, out, table
 
     with make_client() as client:
         found = client.get("/v1/workers")["items"]

@@ -1,6 +1,4 @@
-"""Curves drawn with characters: braille dots for lines, a marker at every value, told apart without
-colours too.
-"""
+"""Plots of characters: braille dots for lines, markers for values; readable without colours."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,11 +14,11 @@ DOTS = (
     (0x04, 0x20),
     (0x40, 0x80),
 )  # bit of the dot in row, column of a character
-LABEL = 8  # characters of a number at the axis
-SPARSE = 4  # markers are drawn where there are so many characters for each
+LABEL = 8  # width of a number at the axis, characters
+SPARSE = 4  # characters that each marker needs; with less room only the last is drawn
 
 
-class Curve(NamedTuple):
+class PlottedCurve(NamedTuple):
     """Points in the order of x; every `gap`-th dot of the line is drawn."""
 
     marker: str
@@ -31,7 +29,7 @@ class Curve(NamedTuple):
 
 def plot(
     title: str,
-    curves: Sequence[Curve],
+    curves: Sequence[PlottedCurve],
     *,
     width: int,
     height: int,
@@ -39,8 +37,15 @@ def plot(
     reference: float | None = None,
     bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Text:
-    """The curves over x from 0 to `last`, in a box of characters; `reference` is a dashed line,
-    values are within `bounds`.
+    """Return the curves in a box of characters.
+
+    **Arguments:**
+
+    - `title`, `curves`: what is drawn.
+    - `width`, `height`: of the box, characters.
+    - `last`: the largest x; the smallest is 0.
+    - `reference`: a value that a dashed line marks.
+    - `bounds`: the limits of the y axis.
     """
     inner = max(8, width - LABEL - 2)
     values = [y for curve in curves for _, y in curve.points] + (
@@ -76,7 +81,7 @@ class _Cells:
     def row(self, y: float) -> int:
         return self._place(0.0, y)[1] // 4
 
-    def draw(self, curve: Curve) -> None:
+    def draw(self, curve: PlottedCurve) -> None:
         places = [self._place(x, y) for x, y in curve.points]
         for start, end in pairwise(places):
             for x, y in _between(start, end):

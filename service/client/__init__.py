@@ -1,6 +1,6 @@
 """The Python client: submit a spec, wait, read typed results.
 
-Needs no torch, and nothing of the service's own side.
+It needs neither torch nor anything of the server's side.
 """
 
 from service.client.async_client import AsyncClient, AsyncJobHandle
@@ -16,8 +16,8 @@ from service.client.errors import (
     VersionSkew,
 )
 from service.client.notebook_display import Charts, Picture
-from service.client.requests import Result
 from service.client.sync_client import Client, JobHandle
+from service.schemas import Result
 
 __all__ = [
     "AsyncClient",

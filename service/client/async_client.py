@@ -1,5 +1,6 @@
-"""AsyncClient and AsyncJobHandle: the same calls, awaited; a task that is cancelled leaves no
-connection behind.
+"""AsyncClient and AsyncJobHandle: the client for asyncio.
+
+A task that is cancelled leaves no connection behind.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from pydantic import JsonValue
 from ffengine.cost import Estimate
 from service.client import requests
 from service.client.connection import connection
-from service.client.dataframes import COLUMNS, Rows, Table, table, tidy, to_pandas, to_polars
+from service.client.dataframes import COLUMNS, Rows, Table, tidy, to_pandas, to_polars, to_table
 from service.client.errors import unreachable
 from service.client.job_handle import (
     Arrays,
@@ -26,10 +27,11 @@ from service.client.job_handle import (
 )
 from service.client.notebook_display import FORMATS, Charts
 from service.client.progress import progress_reporter
-from service.client.requests import ApiRequest, Document, Result, Spec
+from service.client.requests import ApiRequest, Document, Spec
 from service.client.retries import ATTEMPTS, RetryPolicy
 from service.client.stream import EventStream
 from service.jobs import Event, Job
+from service.schemas import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +47,7 @@ class AsyncClient:
             job = await (await client.submit(TrainSpec(epochs=3))).wait()
             await job.curves()
 
-    It does what Client does; what asks the service for something is awaited.
+    Its arguments and methods are those of Client; methods that ask the service are awaited.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class AsyncClient:
         webhook: str | Mapping[str, JsonValue] | None = None,
         key: str | None = None,
     ) -> "AsyncJobHandle":
-        """Submit a spec, as Client.submit does."""
+        """Submit a spec, and return the handle of its job; arguments as of Client.submit."""
         facts = {
             "name": name,
             "tags": tags,
@@ -100,19 +102,33 @@ class AsyncClient:
         )
 
     async def estimate(self, spec: Spec) -> Estimate:
-        """What running a spec would cost."""
+        """Return what running a spec would cost. Raises Refused for an invalid spec."""
         return await self._send(requests.estimate(spec))
 
     async def job(self, job_id: str) -> "AsyncJobHandle":
-        """The handle of a job; NotFound where there is none."""
+        """Return the handle of a job. Raises NotFound."""
         return AsyncJobHandle(self, await self.read(job_id))
 
     async def read(self, job_id: str, *, wait_seconds: float = 0) -> Job:
-        """The job as it is now, or within `wait_seconds` (at most 60) when it ends."""
+        """Return a job as it is.
+
+        **Arguments:**
+
+        - `job_id`: the id of the job.
+        - `wait_seconds`: wait up to so long, at most 60, for the job to end.
+
+        **Raises** NotFound.
+        """
         return await self._send(requests.job(job_id, wait_seconds))
 
     async def jobs(self, **filters: str | int) -> AsyncIterator[Job]:
-        """Jobs, newest first, page after page; filters are those of GET /v1/jobs."""
+        """Yield jobs, newest first, page after page.
+
+        **Arguments:**
+
+        - `filters`: those of GET /v1/jobs, such as `state`, `kind`, `tag`, `search`, `parent`;
+          `limit` is the size of a page.
+        """
         cursor = None
         while True:
             page = await self._send(requests.jobs(filters, cursor))
@@ -123,28 +139,37 @@ class AsyncClient:
                 return
 
     async def act(self, job_id: str, action: str) -> Job:
-        """cancel, pause, resume or retry a job."""
+        """Ask for an action on a job, and return the job.
+
+        **Arguments:**
+
+        - `job_id`: the id of the job.
+        - `action`: "cancel", "pause", "resume" or "retry".
+
+        **Raises** NotFound, and Refused (409) where the job's state does not allow it.
+        """
         return await self._send(requests.act(job_id, action))
 
     async def change(self, job_id: str, facts: Mapping[str, str | list[str] | bool]) -> Job:
-        """Change name, tags, priority or pinned of a job."""
+        """Change `name`, `tags`, `priority` or `pinned` of a job, and return the job."""
         return await self._send(requests.change(job_id, facts))
 
     async def delete(self, job_id: str) -> None:
-        """Delete a job that has ended."""
+        """Delete a job that has ended, with its result. Raises Refused (409) while it has not."""
         await self._send(requests.delete(job_id))
 
     async def result(self, job_id: str) -> Result:
-        """The typed result of a job that has succeeded; Refused (409) while there is none."""
+        """Return the typed result of a job. Raises Refused (409) while there is none."""
         return await self._send(requests.result(job_id))
 
     async def rows(self, job_id: str) -> Rows:
-        """The tidy rows of a job so far."""
+        """Return the tidy rows that a job has so far."""
         return (await self._send(requests.rows(job_id))).items
 
     async def charts(self, job_id: str) -> Charts:
-        """The charts that a job has by now, downloaded at once: a notebook shows them without
-        awaiting anything.
+        """Return the charts that a job has so far.
+
+        All of them are downloaded at once, since a notebook awaits nothing when it shows them.
         """
         lines = (await self._send(requests.charts(job_id))).items
         files = [f"{line.name}.{fmt}" for line in lines for fmt in FORMATS]
@@ -152,26 +177,41 @@ class AsyncClient:
         return Charts(lines, dict(zip(files, found, strict=True)).__getitem__)
 
     async def download(self, job_id: str, what: str) -> bytes:
-        """The bytes of "result", "result.csv", "result.npz", "report.html", "weights.safetensors",
-        "log" or "chart/NAME.FORMAT".
+        """Return a file of a job.
+
+        **Arguments:**
+
+        - `job_id`: the id of the job.
+        - `what`: "result", "result.csv", "result.npz", "report.html", "weights.safetensors",
+          "log" or "chart/NAME.FORMAT".
         """
         return await self._send(requests.download(job_id, what))
 
     async def upload(
         self, name: str, data: str | Path | Mapping[str, npt.ArrayLike], *, meaning: str = ""
     ) -> Document:
-        """Keep a data set: an .npz file, or its arrays x (N, ...), y (N,) and perhaps x_test,
-        y_test. Gives its facts.
+        """Upload a data set, and return its facts.
+
+        The same arrays under the same name once more change nothing.
+
+        **Arguments:**
+
+        - `name`: the name that specs give.
+        - `data`: an .npz file, or the arrays x (N, ...) and y (N,), and perhaps x_test and y_test.
+        - `meaning`: one sentence about the data set.
+
+        **Raises** Refused where the arrays cannot be used, or the name belongs to other arrays.
         """
         return await self._send(requests.upload(name, archive_of(data), meaning))
 
     async def get(self, path: str) -> Document:
-        """Any JSON document of the service, such as "/v1/workers"."""
+        """Return any JSON document of the service, such as "/v1/workers"."""
         return await self._send(requests.document(path))
 
     async def events(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
-        """The events of a job from `after` on, as they happen, to the last; a broken stream is
-        resumed where it broke.
+        """Yield the events of a job with ids above `after`, until the job has ended.
+
+        They come as they happen. A stream that breaks is resumed where it broke.
         """
         stream = EventStream(self.url, job_id, after, self.attempts)
         while not stream.over:
@@ -195,30 +235,30 @@ class AsyncClient:
             await asyncio.sleep(stream.pause_seconds)
 
     async def _send(self, call: ApiRequest[T]) -> T:
-        request, tries = call.request(self._http), RetryPolicy(self.attempts)
+        request, retries = call.request(self._http), RetryPolicy(self.attempts)
         while True:
             try:
                 response = await self._http.send(request)
             except httpx.TransportError as error:
-                pause = tries.pause()
+                pause = retries.pause()
                 if pause is None:
                     raise unreachable(self.url, error) from error
             else:
-                pause = tries.pause(response)
+                pause = retries.pause(response)
                 if pause is None:
                     return call.answer(self.url, response)
             await asyncio.sleep(pause)
 
 
 class AsyncJobHandle(Handle):
-    """A submitted job: `job` is its last known state. A notebook shows it with its progress."""
+    """A submitted job. `job` is its last known state; a notebook shows it with its progress."""
 
     def __init__(self, client: AsyncClient, job: Job) -> None:
         super().__init__(client.url, job)
         self._client = client
 
     async def refresh(self) -> Job:
-        """Read the job's state again."""
+        """Read the job again, and return it."""
         self.job = await self._client.read(self.id)
         return self.job
 
@@ -229,70 +269,68 @@ class AsyncJobHandle(Handle):
         on_progress: Callable[[Job], None] | None = None,
         progress: bool = True,
     ) -> "AsyncJobHandle":
-        """Wait until the job has succeeded, as JobHandle.wait does."""
-        with progress_reporter(on_progress, progress=progress, url=self._url) as tell:
-            pace = PollInterval(timeout_seconds, watched=tell is not None)
-            while seconds := pace.seconds(self.job):
-                if tell:
-                    tell(self.job)
+        """Wait until the job has succeeded, and return this handle, as JobHandle.wait does."""
+        with progress_reporter(on_progress, progress=progress, url=self._url) as report:
+            interval = PollInterval(timeout_seconds, watched=report is not None)
+            while seconds := interval.seconds(self.job):
+                if report:
+                    report(self.job)
                 self.job = await self._client.read(self.id, wait_seconds=seconds)
-            if tell:
-                tell(self.job)
+            if report:
+                report(self.job)
         refuse_failure(self.job)
         return self
 
     async def result(self) -> Result:
-        """The typed result."""
+        """Return the typed result. Raises Refused (409) while there is none."""
         return await self._client.result(self.id)
 
     async def rows(self) -> Rows:
-        """The tidy rows so far, as JobHandle.rows."""
+        """Return the tidy rows so far, as JobHandle.rows."""
         return tidy(self.job.kind, await self._client.rows(self.id))
 
     async def curves(self) -> Table:
-        """The rows as a pandas DataFrame where pandas is installed, else as one of polars where
-        that is, else as they are.
-        """
-        return table(await self.rows(), COLUMNS[self.job.kind])
+        """Return the rows as a DataFrame of pandas, else of polars, else as a list."""
+        return to_table(await self.rows(), COLUMNS[self.job.kind])
 
     async def to_pandas(self) -> "pd.DataFrame":
-        """The rows as a pandas DataFrame."""
+        """Return the rows as a pandas DataFrame. Raises ImportError without pandas."""
         return to_pandas(await self.rows(), COLUMNS[self.job.kind])
 
     async def to_polars(self) -> "pl.DataFrame":
-        """The rows as a polars DataFrame."""
+        """Return the rows as a polars DataFrame. Raises ImportError without polars."""
         return to_polars(await self.rows(), COLUMNS[self.job.kind])
 
     async def arrays(self) -> Arrays:
-        """The arrays of result.npz by name, as JobHandle.arrays."""
+        """Return the arrays of result.npz by name, as JobHandle.arrays."""
         return arrays_of(await self._client.download(self.id, "result.npz"), self._url)
 
     async def charts(self) -> Charts:
-        """The charts that there are by now, by name; a notebook shows them."""
+        """Return the charts that the job has so far, by name; a notebook shows them."""
         return await self._client.charts(self.id)
 
     async def chart(self, name: str, fmt: str = "png") -> bytes:
-        """A chart of the job's result as png, svg, json or html."""
+        """Return a chart as "png", "svg", "json" or "html". Raises NotFound."""
         return await self._client.download(self.id, f"chart/{name}.{fmt}")
 
     def events(self, *, after: int = 0) -> AsyncIterator[Event]:
-        """The job's events, to the last."""
+        """Yield the job's events with ids above `after`, until the job has ended."""
         return self._client.events(self.id, after=after)
 
     async def cancel(self) -> Job:
-        """Ask for the job to be cancelled."""
+        """Ask for the job to be cancelled, and return it."""
         return await self._act("cancel")
 
     async def pause(self) -> Job:
-        """Ask for the job to be paused, with a checkpoint."""
+        """Ask for the job to be paused at its next step, with a checkpoint, and return it."""
         return await self._act("pause")
 
     async def resume(self) -> Job:
-        """Queue the paused job again."""
+        """Queue the paused job again, and return it."""
         return await self._act("resume")
 
     async def retry(self) -> Job:
-        """Queue the failed or cancelled job again."""
+        """Queue the failed or cancelled job again, and return it."""
         return await self._act("retry")
 
     async def _act(self, action: str) -> Job:

@@ -1,4 +1,4 @@
-"""Where the service is and with which key, and what both clients tell httpx about it."""
+"""The address and the key of the service, and how both clients connect."""
 
 from typing import TypedDict
 
@@ -21,9 +21,15 @@ class Connection(TypedDict):
 
 
 def connection(url: str | None, api_key: str | None, timeout_seconds: float) -> Connection:
-    """What was given, else FFLAB_URL and FFLAB_API_KEY of the environment, else this machine.
+    """Return the arguments for httpx.
 
-    Raises Unreachable for what is no address.
+    **Arguments:**
+
+    - `url`: by default FFLAB_URL, else this machine.
+    - `api_key`: by default FFLAB_API_KEY.
+    - `timeout_seconds`: of one attempt at a request.
+
+    **Raises** Unreachable for what is no address.
     """
     settings = Settings()
     address = (url or settings.url).rstrip("/")
@@ -32,15 +38,15 @@ def connection(url: str | None, api_key: str | None, timeout_seconds: float) -> 
         "User-Agent": f"fflab/{VERSION}",
         **({"Authorization": f"Bearer {key}"} if key else {}),
     }
-    host = checked(address).host
-    # a proxy of the environment does not know what this machine calls loopback
+    host = validated_url(address).host
+    # a proxy cannot reach the loopback addresses of this machine
     return Connection(
         base_url=address, headers=headers, timeout=timeout_seconds, trust_env=host not in LOOPBACK
     )
 
 
-def checked(address: str) -> httpx.URL:
-    """The address, if it is one."""
+def validated_url(address: str) -> httpx.URL:
+    """Return the address as a URL. Raises Unreachable if it is none."""
     try:
         url = httpx.URL(address)
     except httpx.InvalidURL as error:

@@ -1,6 +1,4 @@
-"""Rows -> a table: a pandas DataFrame where pandas is installed, else one of polars where that is,
-else the rows as they are.
-"""
+"""Converts rows to DataFrames of pandas or polars, whichever is installed."""
 
 import json
 import re
@@ -27,22 +25,25 @@ COLUMNS: dict[str, Sequence[str]] = {
     "check": tuple(CheckCell.model_fields),
     "study": STUDY_COLUMNS,
 }
-PLACE = re.compile(
+SUMMARY_KEY = re.compile(
     r"(?P<figure>[^\[]*)\[(?P<place>.*)\]"
 )  # of a summary's key, ratio[width=64 split=positive method=exact]
 
 
-def table(rows: Rows, columns: Sequence[str] = ()) -> Table:
-    """The rows in the best form that is installed; `columns` are those of a table without rows."""
+def to_table(rows: Rows, columns: Sequence[str] = ()) -> Table:
+    """Return the rows as a DataFrame of pandas, else of polars, else as they are.
+
+    `columns` are those of a table without rows.
+    """
     if find_spec("pandas"):
         return to_pandas(rows, columns)
     return to_polars(rows, columns) if find_spec("polars") else rows
 
 
 def to_pandas(rows: Rows, columns: Sequence[str] = ()) -> "pd.DataFrame":
-    """A pandas DataFrame: null figures are NaN, whole numbers that may be null are Int64.
+    """Return a pandas DataFrame. Raises ImportError if pandas is not installed.
 
-    ImportError where pandas is not installed.
+    Null figures become NaN; columns of integers that may be null become Int64.
     """
     import pandas as pd
 
@@ -64,9 +65,9 @@ def to_pandas(rows: Rows, columns: Sequence[str] = ()) -> "pd.DataFrame":
 
 
 def to_polars(rows: Rows, columns: Sequence[str] = ()) -> "pl.DataFrame":
-    """A polars DataFrame; figures that are null in every row are Float64.
+    """Return a polars DataFrame. Raises ImportError if polars is not installed.
 
-    ImportError where polars is not installed.
+    Columns that are null in every row become Float64.
     """
     import polars as pl
 
@@ -79,8 +80,9 @@ def to_polars(rows: Rows, columns: Sequence[str] = ()) -> "pl.DataFrame":
 
 
 def tidy(kind: str, items: Rows) -> Rows:
-    """Plain rows, all with the same columns: those of a run are so already; a study's cells become
-    a row for each figure.
+    """Return rows that all have the same columns.
+
+    The rows of a run are so already; each cell of a study becomes a row for each figure.
     """
     if kind != "study":
         return items
@@ -90,7 +92,7 @@ def tidy(kind: str, items: Rows) -> Rows:
 
 
 def _figures(cell: Document) -> Rows:
-    """A study's cell: what was varied, then each figure with its place and interval."""
+    """Return the rows of a study's cell: what was varied, each figure, its interval."""
     varied = {
         (f"params.{field}" if field in STUDY_COLUMNS else field): _scalar(value)
         for field, value in cell["params"].items()
@@ -98,23 +100,23 @@ def _figures(cell: Document) -> Rows:
     about = {"part": cell["part"], **varied, "job": cell["job"], "state": cell["state"]}
     rows = []
     for key, interval in cell["summary"].items():
-        match = PLACE.fullmatch(key)
+        match = SUMMARY_KEY.fullmatch(key)
         places = dict(part.split("=", 1) for part in match["place"].split()) if match else {}
         named = {
-            field: _place(places.get(field))
+            field: _coordinate(places.get(field))
             for field in ("layer", "epoch", "split", "width", "method", "partition")
         }
         rows.append({**about, "figure": match["figure"] if match else key, **named, **interval})
     return rows
 
 
-def _place(text: str | None) -> str | int | None:
-    """A layer, epoch or width as a number, `all` layers as null, a split or method as text."""
+def _coordinate(text: str | None) -> str | int | None:
+    """Convert a coordinate: layer, epoch and width to a number, `all` layers to null."""
     if text is None or text == "all":
         return None
     return int(text) if text.isdigit() else text
 
 
 def _scalar(value: Any) -> Any:
-    """A value of a grid, as a table can hold it and group by it."""
+    """Convert a value of a grid to one that a table can hold and group by."""
     return json.dumps(value) if isinstance(value, list | dict) else value

@@ -1,5 +1,4 @@
-"""What can go wrong between a script and the service. Each message is one line: what, where, what
-to do.
+"""The errors of the client. Each message says in one line what was wrong and what to do.
 
 FflabError
 ├── Unreachable      no answer from the service
@@ -7,9 +6,9 @@ FflabError
 ├── VersionSkew      client and service are of versions that do not understand each other
 ├── Refused          the service answered with a problem: `status`, `code`, `problem`
 │   ├── KeyRefused   an API key is needed, or this one is not known
-│   └── NotFound     there is no such job, chart, data set
+│   └── NotFound     there is no such job, chart or data set
 ├── JobFailed        the job that was waited for ended without success: `job`
-└── StillRunning     it had not ended in time: `job`; also a TimeoutError
+└── StillRunning     the job had not ended in time: `job`; also a TimeoutError
 """
 
 import json
@@ -62,7 +61,7 @@ class KeyRefused(Refused):
 
 
 class NotFound(Refused):
-    """There is no such thing."""
+    """There is no such job, chart or data set."""
 
 
 class JobFailed(FflabError):
@@ -88,15 +87,22 @@ class StillRunning(FflabError, TimeoutError):
 
 
 def unreachable(url: str, fault: httpx.TransportError) -> Unreachable:
-    """No answer, after all attempts."""
+    """Return the error for a service that did not answer any attempt."""
     why = str(fault) or type(fault).__name__
     return Unreachable(
         f"{url}: the service does not answer ({why}); start it with `fflab up` or set FFLAB_URL"
     )
 
 
-def refusal(url: str, response: httpx.Response, *, keyed: bool) -> FflabError:
-    """What an answer that is no success means; `keyed`: an API key was sent."""
+def error_from(url: str, response: httpx.Response, *, keyed: bool) -> FflabError:
+    """Return the error that an unsuccessful response means.
+
+    **Arguments:**
+
+    - `url`: the address of the service.
+    - `response`: the response.
+    - `keyed`: whether the request had an API key.
+    """
     problem = _problem(response)
     if response.is_redirect:
         return NotFflab(
@@ -121,7 +127,7 @@ def refusal(url: str, response: httpx.Response, *, keyed: bool) -> FflabError:
 
 
 def not_fflab(url: str, response: httpx.Response) -> NotFflab:
-    """Something else answered."""
+    """Return the error for a response that another program sent."""
     kind = response.headers.get("Content-Type", "no content type").partition(";")[0]
     excerpt = " ".join(response.text.split())[:EXCERPT_CHARACTERS]
     said = f"HTTP {response.status_code}, {kind}" + (f": {excerpt!r}" if excerpt else "")
@@ -132,7 +138,7 @@ def not_fflab(url: str, response: httpx.Response) -> NotFflab:
 
 
 def version_skew(url: str, what: str, why: str) -> VersionSkew:
-    """The answer is JSON, but not of the form that is expected."""
+    """Return the error for JSON that does not have the expected form."""
     return VersionSkew(
         f"{url}: {what} has a form that this client does not know "
         f"({' '.join(why.split())[:200]}); {_UPGRADE}"

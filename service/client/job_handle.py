@@ -1,6 +1,4 @@
-"""What the handles of both clients share: the job's last known state, how it is shown, how long to
-wait for it, its arrays.
-"""
+"""What the handles of both clients share."""
 
 import io
 import time
@@ -17,7 +15,7 @@ from service.client.notebook_display import job_html
 from service.jobs import TERMINAL, Job, JobState
 
 LONGEST_WAIT_SECONDS = 30.0  # of one long poll; the server allows 60
-WATCHED_SECONDS = 1.0  # the same where somebody looks on
+WATCHED_SECONDS = 1.0  # the same while progress is shown
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -51,7 +49,7 @@ class Handle:
 
 
 class PollInterval:
-    """How long each look at a job that is waited for may take."""
+    """How long each request for a job may take while a client waits for its end."""
 
     def __init__(self, timeout_seconds: float | None, *, watched: bool) -> None:
         self._timeout = timeout_seconds
@@ -59,7 +57,7 @@ class PollInterval:
         self._longest = WATCHED_SECONDS if watched else LONGEST_WAIT_SECONDS
 
     def seconds(self, job: Job) -> float:
-        """Seconds for the next look; 0 where the job has ended.
+        """Return the seconds for the next request; 0 if the job has ended.
 
         Raises StillRunning when the time is over.
         """
@@ -74,13 +72,13 @@ class PollInterval:
 
 
 def refuse_failure(job: Job) -> None:
-    """Raise JobFailed where the job ended without success."""
+    """Raise JobFailed if the job ended without success."""
     if job.state != JobState.succeeded:
         raise JobFailed(job)
 
 
 def archive_of(data: str | Path | Mapping[str, npt.ArrayLike]) -> bytes:
-    """The .npz of a file, or of arrays. Raises OSError for a file that cannot be read."""
+    """Return the bytes of an .npz file, or of arrays as one. Raises OSError."""
     if isinstance(data, str | Path):
         return Path(data).read_bytes()
     archive = io.BytesIO()
@@ -91,7 +89,7 @@ def archive_of(data: str | Path | Mapping[str, npt.ArrayLike]) -> bytes:
 
 
 def arrays_of(content: bytes, url: str) -> Arrays:
-    """The arrays of an .npz, never unpickled."""
+    """Return the arrays of an .npz archive; nothing is unpickled. Raises NotFflab."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}

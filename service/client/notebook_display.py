@@ -1,6 +1,6 @@
 """What notebooks show: charts as pictures, a job as a line with its progress.
 
-All text that comes from elsewhere is escaped.
+Every text from elsewhere is escaped.
 """
 
 from base64 import b64encode
@@ -11,13 +11,13 @@ from ffengine.text import visible
 from service.jobs import Job
 from service.schemas import ChartLine
 
-PIXELS_PER_UNIT = 2  # the service draws PNG at twice their size, for screens with small pixels
-FORMATS = ("png", "svg")  # that a notebook is given
+PIXELS_PER_UNIT = 2  # the service draws PNG at twice the size, for dense screens
+FORMATS = ("png", "svg")  # formats that a notebook is given
 Load = Callable[[str], bytes]  # the bytes of "NAME.FORMAT"
 
 
 class Picture:
-    """One chart of a job, which a notebook shows; downloaded when it is looked at, once."""
+    """A chart of a job that a notebook shows; it is downloaded once, at the first look."""
 
     def __init__(self, name: str, meaning: str, load: Load) -> None:
         self.name, self.meaning = name, meaning
@@ -25,12 +25,12 @@ class Picture:
 
     @property
     def png(self) -> bytes:
-        """As PNG."""
+        """The chart as PNG."""
         return self._bytes("png")
 
     @property
     def svg(self) -> str:
-        """As SVG."""
+        """The chart as SVG."""
         return self._bytes("svg").decode()
 
     def __repr__(self) -> str:
@@ -38,14 +38,14 @@ class Picture:
 
     def _repr_mimebundle_(
         self, include: object = None, exclude: object = None
-    ) -> tuple[dict[str, str], dict[str, dict[str, int]]]:  # the form that Jupyter asks for
+    ) -> tuple[dict[str, str], dict[str, dict[str, int]]]:  # the signature that Jupyter expects
         size = {"width": self._side(16), "height": self._side(20)}
         return {"image/png": b64encode(self.png).decode(), "image/svg+xml": self.svg}, {
             "image/png": size
         }
 
     def _side(self, offset: int) -> int:
-        """A side of the picture on the page, from the head of the PNG."""
+        """Return a side of the picture on the page, read from the head of the PNG."""
         return int.from_bytes(self.png[offset : offset + 4], "big") // PIXELS_PER_UNIT
 
     def _bytes(self, fmt: str) -> bytes:
@@ -55,7 +55,7 @@ class Picture:
 
 
 class Charts(Mapping[str, Picture]):
-    """The charts that a job has by now, by name; a notebook shows all of them."""
+    """The charts that a job has so far, by name; a notebook shows all of them."""
 
     def __init__(self, lines: Sequence[ChartLine], load: Load) -> None:
         self._pictures = {line.name: Picture(line.name, line.meaning, load) for line in lines}
@@ -93,7 +93,7 @@ def _figure(picture: Picture) -> str:
 
 
 def job_html(job: Job, url: str) -> str:
-    """A job in one line: name, state, progress, message, and a link to its page."""
+    """Return a job as a line of HTML: name, state, progress, message, and a link to its page."""
     address = f"{url}/jobs/{job.id}"
     bar = (
         f'<progress value="{job.progress.fraction:.4f}" max="1"></progress> '

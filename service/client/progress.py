@@ -1,6 +1,4 @@
-"""How far a job is, for whoever waits: a bar on a terminal, a line in a notebook, nothing in a
-pipe.
-"""
+"""Shows the progress of a job: a bar on a terminal, a line in a notebook, nothing in a pipe."""
 
 import importlib
 import sys
@@ -11,15 +9,20 @@ from typing import Protocol
 from service.client.notebook_display import job_html
 from service.jobs import TERMINAL, Job
 
-Tell = Callable[[Job], None]
+ProgressCallback = Callable[[Job], None]
 
 
 @contextmanager
 def progress_reporter(
-    on_progress: Tell | None, *, progress: bool, url: str
-) -> Iterator[Tell | None]:
-    """Whom to tell of each look at the job: `on_progress`, else whoever can see it, else nobody
-    (None).
+    on_progress: ProgressCallback | None, *, progress: bool, url: str
+) -> Iterator[ProgressCallback | None]:
+    """Yield the function that is called with the job at each look; None where nobody looks on.
+
+    **Arguments:**
+
+    - `on_progress`: called instead of showing the progress.
+    - `progress`: whether a terminal or a notebook shows the progress.
+    - `url`: the address of the service, for links.
     """
     if on_progress or not progress:
         yield on_progress
@@ -36,16 +39,13 @@ def progress_reporter(
 
 
 def in_notebook() -> bool:
-    """Whether this is a kernel, whose outputs are pages.
-
-    IPython is not imported, only looked for.
-    """
+    """Whether this process is the kernel of a notebook. IPython is not imported for that."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
 
 
 class TerminalBar:
-    """A bar on standard error, from the first look at a job that has not ended."""
+    """A bar on standard error, shown as soon as a job is seen that has not ended."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -76,13 +76,13 @@ class TerminalBar:
             self._started = True
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Stop updating the bar, and leave it visible."""
         if self._started:
             self._progress.stop()
 
 
 class Html:
-    """A piece of a page."""
+    """A piece of HTML with a plain text."""
 
     def __init__(self, html: str, text: str) -> None:
         self._html, self._text = html, text
@@ -95,14 +95,15 @@ class Html:
 
 
 class DisplayHandle(Protocol):
-    """What IPython gives for something that was displayed."""
+    """What IPython returns for something that was displayed."""
 
     def update(self, piece: Html) -> None: ...
 
 
 class NotebookProgress:
-    """A line below the cell that is written anew while the job goes on. rich's bar would need
-    ipywidgets for that.
+    """A line below the cell, rewritten while the job goes on.
+
+    rich's bar would need ipywidgets for that.
     """
 
     def __init__(self, url: str) -> None:

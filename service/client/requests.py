@@ -1,6 +1,6 @@
-"""Every request that a client makes, as data: what is sent, and how the answer is read.
+"""Every request of the client as data: what is sent, and how the answer is read.
 
-No connection, so that both clients share it.
+Nothing here connects, so that both clients share it.
 """
 
 import uuid
@@ -13,39 +13,36 @@ import httpx
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from ffengine.cost import Estimate
-from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.text import STORED
-from service.client.errors import not_fflab, refusal, version_skew
+from service import schemas
+from service.client.errors import error_from, not_fflab, version_skew
 from service.jobs import Job
-from service.schemas import ChartList, JobPage, RowPage
+from service.schemas import RESULT, ChartList, JobPage, Result, RowPage
 
 T = TypeVar("T")
-Result = TrainResult | CheckResult | StudyResult
-Spec = TrainSpec | CheckSpec | StudySpec | Mapping[str, JsonValue]
-Document = dict[str, Any]  # JSON whose form the caller knows
-SLACK_SECONDS = 30.0  # beyond what a long poll may take
+Spec = schemas.Spec | Mapping[str, JsonValue]
+Document = dict[str, Any]  # JSON that is not validated
+SLACK_SECONDS = 30.0  # beyond the time of a long poll
 DOWNLOAD_SECONDS = 120.0
 
-_RESULT: TypeAdapter[Result] = TypeAdapter(AnyResult)
 _DOCUMENT: TypeAdapter[Document] = TypeAdapter(Document)
 
 
 @dataclass(frozen=True)
 class ApiRequest(Generic[T]):
-    """One request; sending it again is harmless."""
+    """One request, which may be sent more than once."""
 
     method: str
     path: str
     read: Callable[[bytes], T]
     params: Mapping[str, str | int | float] = field(default_factory=dict)
     body: Mapping[str, JsonValue] | None = None
-    content: bytes | None = None  # a body that is no JSON
+    content: bytes | None = None  # a body other than JSON
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout_seconds: float | None = None  # None: the client's own
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
-        """The request, to be sent as often as it takes."""
+        """Build the request for httpx."""
         timeout = (
             http.timeout if self.timeout_seconds is None else httpx.Timeout(self.timeout_seconds)
         )
@@ -60,9 +57,9 @@ class ApiRequest(Generic[T]):
         )
 
     def answer(self, url: str, response: httpx.Response) -> T:
-        """What the answer says. Raises what refusals and answers of others mean."""
+        """Return what the response holds. Raises FflabError for anything but success."""
         if not response.is_success:
-            raise refusal(url, response, keyed="Authorization" in response.request.headers)
+            raise error_from(url, response, keyed="Authorization" in response.request.headers)
         try:
             return self.read(response.content)
         except ValidationError as error:
@@ -84,8 +81,9 @@ def submit(
     webhook: str | Mapping[str, JsonValue] | None,
     key: str | None,
 ) -> ApiRequest[Job]:
-    """Submit a job, under one Idempotency-Key for all attempts; facts that are None are left to the
-    service.
+    """Submit a job, under one Idempotency-Key for all attempts.
+
+    The service chooses the facts that are None.
     """
     body: dict[str, JsonValue] = {"spec": document_of(spec)}
     body |= {
@@ -101,43 +99,43 @@ def submit(
 
 
 def document_of(spec: Spec) -> dict[str, JsonValue]:
-    """A spec as it is sent: what was set, and its kind."""
+    """Return a spec as it is sent: the fields that were set, and its kind."""
     if isinstance(spec, Mapping):
         return dict(spec)
     return spec.model_dump(mode="json", exclude_unset=True)
 
 
 def estimate(spec: Spec) -> ApiRequest[Estimate]:
-    """What running a spec would cost."""
+    """Estimate what running a spec would cost."""
     return ApiRequest(
         "POST", "/v1/estimate", Estimate.model_validate_json, body={"spec": document_of(spec)}
     )
 
 
 def job(job_id: str, wait_seconds: float = 0) -> ApiRequest[Job]:
-    """A job as it is, or within some seconds when it ends."""
+    """Read a job, waiting up to `wait_seconds` for its end."""
     params = {"wait": wait_seconds} if wait_seconds else {}
     return ApiRequest(
-        "GET", of(job_id), _job, params=params, timeout_seconds=wait_seconds + SLACK_SECONDS
+        "GET", job_path(job_id), _job, params=params, timeout_seconds=wait_seconds + SLACK_SECONDS
     )
 
 
 def jobs(filters: Mapping[str, str | int], cursor: str | None) -> ApiRequest[JobPage]:
-    """A page of jobs."""
+    """Read a page of jobs."""
     params = {**filters, **({"cursor": cursor} if cursor else {})}
     return ApiRequest("GET", "/v1/jobs", _page, params=params)
 
 
 def act(job_id: str, action: str) -> ApiRequest[Job]:
     """Cancel, pause, resume or retry a job."""
-    return ApiRequest("POST", of(job_id, action), _job)
+    return ApiRequest("POST", job_path(job_id, action), _job)
 
 
 def change(job_id: str, facts: Mapping[str, str | list[str] | bool]) -> ApiRequest[Job]:
     """Change name, tags, priority or pin."""
     return ApiRequest(
         "PATCH",
-        of(job_id),
+        job_path(job_id),
         _job,
         body={field: [*fact] if isinstance(fact, list) else fact for field, fact in facts.items()},
     )
@@ -145,30 +143,33 @@ def change(job_id: str, facts: Mapping[str, str | list[str] | bool]) -> ApiReque
 
 def delete(job_id: str) -> ApiRequest[bytes]:
     """Delete a job that has ended."""
-    return ApiRequest("DELETE", of(job_id), bytes)
+    return ApiRequest("DELETE", job_path(job_id), bytes)
 
 
 def result(job_id: str) -> ApiRequest[Result]:
-    """The typed result."""
+    """Read the typed result."""
     return ApiRequest(
-        "GET", of(job_id, "result"), _RESULT.validate_json, timeout_seconds=DOWNLOAD_SECONDS
+        "GET", job_path(job_id, "result"), RESULT.validate_json, timeout_seconds=DOWNLOAD_SECONDS
     )
 
 
 def rows(job_id: str) -> ApiRequest[RowPage]:
-    """The rows so far."""
+    """Read the rows so far."""
     return ApiRequest(
-        "GET", of(job_id, "curves"), RowPage.model_validate_json, timeout_seconds=DOWNLOAD_SECONDS
+        "GET",
+        job_path(job_id, "curves"),
+        RowPage.model_validate_json,
+        timeout_seconds=DOWNLOAD_SECONDS,
     )
 
 
 def charts(job_id: str) -> ApiRequest[ChartList]:
-    """The charts that there are."""
-    return ApiRequest("GET", of(job_id, "charts"), ChartList.model_validate_json)
+    """List the charts."""
+    return ApiRequest("GET", job_path(job_id, "charts"), ChartList.model_validate_json)
 
 
 def upload(name: str, archive: bytes, meaning: str) -> ApiRequest[Document]:
-    """Keep a data set; the same arrays under the same name once more change nothing."""
+    """Upload a data set."""
     headers = {"Content-Type": "application/octet-stream"}
     params = {"name": name, **({"meaning": meaning} if meaning else {})}
     return ApiRequest(
@@ -183,17 +184,17 @@ def upload(name: str, archive: bytes, meaning: str) -> ApiRequest[Document]:
 
 
 def download(job_id: str, what: str) -> ApiRequest[bytes]:
-    """A file of a job."""
-    return ApiRequest("GET", f"{of(job_id)}/{what}", bytes, timeout_seconds=DOWNLOAD_SECONDS)
+    """Download a file of a job."""
+    return ApiRequest("GET", f"{job_path(job_id)}/{what}", bytes, timeout_seconds=DOWNLOAD_SECONDS)
 
 
 def document(path: str) -> ApiRequest[Document]:
-    """Any JSON object of the service."""
+    """Read any JSON object of the service."""
     return ApiRequest("GET", path, _DOCUMENT.validate_json)
 
 
-def of(job_id: str, *more: str) -> str:
-    """The path of a job, or of something of it; an id that is none cannot lead elsewhere."""
+def job_path(job_id: str, *more: str) -> str:
+    """Return the path of a job or of something below it; the id is quoted."""
     return "/v1/jobs/" + "/".join(quote(part, safe="") for part in (job_id, *more))
 
 

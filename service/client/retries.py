@@ -1,4 +1,4 @@
-"""When a request is sent again, and after how long: growing pauses with jitter, never for ever."""
+"""When a request is sent again, and after how long: growing pauses with jitter, up to a limit."""
 
 import random
 from datetime import UTC, datetime
@@ -9,8 +9,8 @@ import httpx
 ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
-LONGEST_ASKED_SECONDS = 30.0  # of a Retry-After
-PATIENCE_SECONDS = 60.0  # of all pauses of one request
+LONGEST_ASKED_SECONDS = 30.0  # the most that a Retry-After may ask for
+PATIENCE_SECONDS = 60.0  # all pauses of one request together
 PASSING_STATUS = frozenset({429, 502, 503, 504})
 IN_FLIGHT = (
     b'"still-in-flight"'  # the 409 of a repeated submit whose first request is being worked on
@@ -18,20 +18,20 @@ IN_FLIGHT = (
 
 
 class RetryPolicy:
-    """The attempts at one request that are left."""
+    """Counts the attempts at one request."""
 
     def __init__(self, attempts: int = ATTEMPTS) -> None:
         self._attempts = attempts
-        self.again()
+        self.reset()
 
-    def again(self) -> None:
-        """Count from the beginning: there was progress."""
+    def reset(self) -> None:
+        """Count from the beginning, since there was progress."""
         self.failures, self._waited = 0, 0.0
 
     def pause(self, response: httpx.Response | None = None) -> float | None:
-        """Seconds until the next attempt, after that answer or (None) after none.
+        """Return the seconds until the next attempt; None: do not retry.
 
-        None: this was the last word.
+        `response` is None where there was no answer.
         """
         if response is not None and not is_retryable(response):
             return None
@@ -45,24 +45,24 @@ class RetryPolicy:
 
 
 def is_retryable(response: httpx.Response) -> bool:
-    """Whether the same request may fare better in a while."""
+    """Whether the same request may succeed later."""
     return response.status_code in PASSING_STATUS or (
         response.status_code == 409 and IN_FLIGHT in response.content
     )
 
 
 def backoff_seconds(failures: int, jitter: float) -> float:
-    """The pause after so many failures (from 1): doubling, between half and all of it, so that
-    clients do not come back in step.
+    """Return the pause after so many failures (from 1).
+
+    It doubles; `jitter` (0 to 1) chooses between half and all of it, so that clients do not come
+    back in step.
     """
     whole = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 30))
     return whole * (0.5 + 0.5 * jitter)
 
 
 def retry_after(response: httpx.Response) -> float:
-    """What Retry-After asks for, as seconds or as a date; 0 where it does not, or makes no
-    sense.
-    """
+    """Return the seconds that Retry-After asks for, as a number or a date; 0 if it says neither."""
     text = response.headers.get("Retry-After", "")
     try:
         seconds = (
@@ -70,6 +70,6 @@ def retry_after(response: httpx.Response) -> float:
             if text.strip().isdigit()
             else (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
         )
-    except (ValueError, TypeError):  # no date; one without a zone
+    except (ValueError, TypeError):  # not a date, or a date without a zone
         return 0.0
     return max(0.0, min(LONGEST_ASKED_SECONDS, seconds))

@@ -1,5 +1,6 @@
-"""A job's events as they arrive: Server-Sent Events from bytes, and where to resume when the stream
-breaks. No connection.
+"""Reads a job's Server-Sent Events from bytes, and says where to resume a broken stream.
+
+Nothing here connects, so that both clients share it.
 """
 
 from collections.abc import Iterator
@@ -7,65 +8,64 @@ from collections.abc import Iterator
 import httpx
 from pydantic import ValidationError
 
-from service.client.errors import Unreachable, not_fflab, refusal, version_skew
-from service.client.requests import of
+from service.client.errors import Unreachable, error_from, not_fflab, version_skew
+from service.client.requests import job_path
 from service.client.retries import RetryPolicy
 from service.jobs import TERMINAL, Event, Job
 
-SILENCE_SECONDS = 60.0  # the service says something every 15
+SILENCE_SECONDS = 60.0  # the service sends a heartbeat every 15
 
 
 class EventStream:
-    """The events of one job over as many connections as it takes."""
+    """The events of one job, over as many connections as it takes."""
 
     def __init__(self, url: str, job_id: str, after: int, attempts: int) -> None:
         self.job_id, self.after = job_id, after
         self.over = False
-        # the service ended the last connection without an event: the job may have ended long ago;
-        # look at it
+        # the last connection was closed without an event: the job may have ended, so read it
         self.silent = False
         self.pause_seconds = 0.0
-        self._url, self._tries = url, RetryPolicy(attempts)
+        self._url, self._retries = url, RetryPolicy(attempts)
         self._ended = False  # the job had ended before this connection was made
         self._held, self._data = b"", list[bytes]()
         self._last: str | None = None  # the kind of the last event of this connection
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
-        """The request that goes on where the stream stands."""
+        """Build the request that resumes the stream."""
         headers = {
             "Accept": "text/event-stream",
             **({"Last-Event-ID": str(self.after)} if self.after else {}),
         }
         return http.build_request(
             "GET",
-            of(self.job_id, "events"),
+            job_path(self.job_id, "events"),
             headers=headers,
             timeout=httpx.Timeout(SILENCE_SECONDS),
         )
 
     def opened(self, response: httpx.Response) -> bool:
-        """Whether events follow: else the body is to be read, and `refused` to be told."""
+        """Whether the response is a stream; if not, read its body and call `refused`."""
         self._held, self._data, self._last, self.silent = b"", [], None, False
         return response.status_code == 200 and response.headers.get("Content-Type", "").startswith(
             "text/event-stream"
         )
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """The events that are complete with these bytes.
+        """Yield the events that these bytes complete.
 
-        Lines are split here: str.splitlines would do so within JSON texts, too.
+        Lines are split at line feeds only: str.splitlines would also split within JSON texts.
         """
         *lines, self._held = (self._held + chunk).split(b"\n")
         for line in (line.removesuffix(b"\r") for line in lines):
             if line.startswith(b"data:"):
                 self._data.append(line.removeprefix(b"data:").removeprefix(b" "))
             elif line.startswith(b":"):
-                self._tries.again()  # a sign of life
+                self._retries.reset()  # a heartbeat counts as progress
             elif not line and self._data:
                 yield self._event()
 
     def closed(self) -> None:
-        """The service has ended the stream."""
+        """Take note that the service has closed the stream."""
         if self._last == "end" or (
             self._last is None and self._ended
         ):  # an `end` in the middle is that of a job that was retried
@@ -77,29 +77,31 @@ class EventStream:
             self._fault("it is closed without an event")
 
     def seen(self, job: Job) -> None:
-        """The job after a silent connection: if it has ended, the next one that is silent is the
-        last.
+        """Take note of the job after a silent connection.
+
+        If it has ended, the next silent connection ends the stream.
         """
         self._ended = job.state in TERMINAL
 
     def refused(self, response: httpx.Response) -> None:
-        """The service did not open the stream; raises unless that may pass."""
-        pause = self._tries.pause(response)
+        """Take note that the service refused the stream. Raises FflabError if that is final."""
+        pause = self._retries.pause(response)
         if pause is None:
             fault = not_fflab(self._url, response) if response.is_success else None
-            raise fault or refusal(
+            raise fault or error_from(
                 self._url, response, keyed="Authorization" in response.request.headers
             )
         self.pause_seconds = pause
 
     def broken(self, error: httpx.TransportError) -> None:
-        """The connection broke, or was not made; raises Unreachable after too many in a row without
-        an event between them.
+        """Take note of a broken connection.
+
+        Raises Unreachable after too many in a row without an event between them.
         """
         self._fault(str(error) or type(error).__name__, error)
 
     def _fault(self, why: str, error: httpx.TransportError | None = None) -> None:
-        pause = self._tries.pause()
+        pause = self._retries.pause()
         if pause is None:
             raise Unreachable(
                 f"{self._url}: the event stream of {self.job_id} broke and could not be resumed "
@@ -114,5 +116,5 @@ class EventStream:
         except ValidationError as error:
             raise version_skew(self._url, "an event", str(error)) from error
         self.after, self._last = event.id, event.type
-        self._tries.again()
+        self._retries.reset()
         return event

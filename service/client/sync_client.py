@@ -1,4 +1,4 @@
-"""Client and JobHandle: one call after the other."""
+"""Client and JobHandle: the client whose calls block."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from ffengine.cost import Estimate
 from service.client import requests
 from service.client.connection import connection
-from service.client.dataframes import COLUMNS, Rows, Table, table, tidy, to_pandas, to_polars
+from service.client.dataframes import COLUMNS, Rows, Table, tidy, to_pandas, to_polars, to_table
 from service.client.errors import unreachable
 from service.client.job_handle import (
     Arrays,
@@ -24,10 +24,11 @@ from service.client.job_handle import (
 )
 from service.client.notebook_display import Charts
 from service.client.progress import progress_reporter
-from service.client.requests import ApiRequest, Document, Result, Spec
+from service.client.requests import ApiRequest, Document, Spec
 from service.client.retries import ATTEMPTS, RetryPolicy
 from service.client.stream import EventStream
 from service.jobs import Event, Job
+from service.schemas import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,9 +43,15 @@ class Client:
         job = Client("http://127.0.0.1:8000").submit(TrainSpec(epochs=3)).wait()
         job.curves
 
-    Without arguments FFLAB_URL and FFLAB_API_KEY say where and who. Requests are repeated with
-    growing pauses while the service is away; submits carry an Idempotency-Key, so that a repeated
-    one makes no second job.
+    **Arguments:**
+
+    - `url`: the address of the service; by default FFLAB_URL, else this machine.
+    - `api_key`: by default FFLAB_API_KEY.
+    - `timeout_seconds`: of one attempt at a request.
+    - `attempts`: how often a request is sent while the service is away, with growing pauses.
+
+    Submits carry an Idempotency-Key, so that a repeated one makes no second job. Every method
+    raises Unreachable, KeyRefused and VersionSkew where they apply.
     """
 
     def __init__(
@@ -85,11 +92,20 @@ class Client:
         webhook: str | Mapping[str, JsonValue] | None = None,
         key: str | None = None,
     ) -> "JobHandle":
-        """Submit a spec. `fresh` runs it even where an identical one has succeeded; `key` is the
-        Idempotency-Key.
+        """Submit a spec, and return the handle of its job.
 
-        `timeout_seconds` limits how long it runs, `pinned` keeps it from the retention, `webhook`
-        is told when it ends.
+        **Arguments:**
+
+        - `spec`: a spec, or its document.
+        - `name`, `tags`: for people.
+        - `priority`: "low", "normal" or "high".
+        - `fresh`: run the spec even where an identical one has succeeded.
+        - `timeout_seconds`: the longest time that the job may run.
+        - `pinned`: keep the job, whatever the retention says.
+        - `webhook`: an address that is told when the job ends, or an object with more choices.
+        - `key`: the Idempotency-Key; by default a new one for each call.
+
+        **Raises** Refused for a spec that is invalid or too large.
         """
         facts = {
             "name": name,
@@ -102,19 +118,33 @@ class Client:
         return JobHandle(self, self._send(requests.submit(spec, facts, webhook=webhook, key=key)))
 
     def estimate(self, spec: Spec) -> Estimate:
-        """What running a spec would cost."""
+        """Return what running a spec would cost. Raises Refused for an invalid spec."""
         return self._send(requests.estimate(spec))
 
     def job(self, job_id: str) -> "JobHandle":
-        """The handle of a job; NotFound where there is none."""
+        """Return the handle of a job. Raises NotFound."""
         return JobHandle(self, self.read(job_id))
 
     def read(self, job_id: str, *, wait_seconds: float = 0) -> Job:
-        """The job as it is now, or within `wait_seconds` (at most 60) when it ends."""
+        """Return a job as it is.
+
+        **Arguments:**
+
+        - `job_id`: the id of the job.
+        - `wait_seconds`: wait up to so long, at most 60, for the job to end.
+
+        **Raises** NotFound.
+        """
         return self._send(requests.job(job_id, wait_seconds))
 
     def jobs(self, **filters: str | int) -> Iterator[Job]:
-        """Jobs, newest first, page after page; filters are those of GET /v1/jobs."""
+        """Yield jobs, newest first, page after page.
+
+        **Arguments:**
+
+        - `filters`: those of GET /v1/jobs, such as `state`, `kind`, `tag`, `search`, `parent`;
+          `limit` is the size of a page.
+        """
         cursor = None
         while True:
             page = self._send(requests.jobs(filters, cursor))
@@ -124,53 +154,76 @@ class Client:
                 return
 
     def act(self, job_id: str, action: str) -> Job:
-        """cancel, pause, resume or retry a job."""
+        """Ask for an action on a job, and return the job.
+
+        **Arguments:**
+
+        - `job_id`: the id of the job.
+        - `action`: "cancel", "pause", "resume" or "retry".
+
+        **Raises** NotFound, and Refused (409) where the job's state does not allow it.
+        """
         return self._send(requests.act(job_id, action))
 
     def change(self, job_id: str, facts: Mapping[str, str | list[str] | bool]) -> Job:
-        """Change name, tags, priority or pinned of a job."""
+        """Change `name`, `tags`, `priority` or `pinned` of a job, and return the job."""
         return self._send(requests.change(job_id, facts))
 
     def delete(self, job_id: str) -> None:
-        """Delete a job that has ended."""
+        """Delete a job that has ended, with its result. Raises Refused (409) while it has not."""
         self._send(requests.delete(job_id))
 
     def result(self, job_id: str) -> Result:
-        """The typed result of a job that has succeeded; Refused (409) while there is none."""
+        """Return the typed result of a job. Raises Refused (409) while there is none."""
         return self._send(requests.result(job_id))
 
     def rows(self, job_id: str) -> Rows:
-        """The tidy rows of a job so far."""
+        """Return the tidy rows that a job has so far."""
         return self._send(requests.rows(job_id)).items
 
     def charts(self, job_id: str) -> Charts:
-        """The charts that a job has by now."""
+        """Return the charts that a job has so far; each is downloaded when it is looked at."""
         return Charts(
             self._send(requests.charts(job_id)).items,
             lambda file: self.download(job_id, f"chart/{file}"),
         )
 
     def download(self, job_id: str, what: str) -> bytes:
-        """The bytes of "result", "result.csv", "result.npz", "report.html", "weights.safetensors",
-        "log" or "chart/NAME.FORMAT".
+        """Return a file of a job.
+
+        **Arguments:**
+
+        - `job_id`: the id of the job.
+        - `what`: "result", "result.csv", "result.npz", "report.html", "weights.safetensors",
+          "log" or "chart/NAME.FORMAT".
         """
         return self._send(requests.download(job_id, what))
 
     def upload(
         self, name: str, data: str | Path | Mapping[str, npt.ArrayLike], *, meaning: str = ""
     ) -> Document:
-        """Keep a data set: an .npz file, or its arrays x (N, ...), y (N,) and perhaps x_test,
-        y_test. Gives its facts.
+        """Upload a data set, and return its facts.
+
+        The same arrays under the same name once more change nothing.
+
+        **Arguments:**
+
+        - `name`: the name that specs give.
+        - `data`: an .npz file, or the arrays x (N, ...) and y (N,), and perhaps x_test and y_test.
+        - `meaning`: one sentence about the data set.
+
+        **Raises** Refused where the arrays cannot be used, or the name belongs to other arrays.
         """
         return self._send(requests.upload(name, archive_of(data), meaning))
 
     def get(self, path: str) -> Document:
-        """Any JSON document of the service, such as "/v1/workers"."""
+        """Return any JSON document of the service, such as "/v1/workers"."""
         return self._send(requests.document(path))
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
-        """The events of a job from `after` on, as they happen, to the last; a broken stream is
-        resumed where it broke.
+        """Yield the events of a job with ids above `after`, until the job has ended.
+
+        They come as they happen. A stream that breaks is resumed where it broke.
         """
         stream = EventStream(self.url, job_id, after, self.attempts)
         while not stream.over:
@@ -196,30 +249,30 @@ class Client:
             response.close()
 
     def _send(self, call: ApiRequest[T]) -> T:
-        request, tries = call.request(self._http), RetryPolicy(self.attempts)
+        request, retries = call.request(self._http), RetryPolicy(self.attempts)
         while True:
             try:
                 response = self._http.send(request)
             except httpx.TransportError as error:
-                pause = tries.pause()
+                pause = retries.pause()
                 if pause is None:
                     raise unreachable(self.url, error) from error
             else:
-                pause = tries.pause(response)
+                pause = retries.pause(response)
                 if pause is None:
                     return call.answer(self.url, response)
             time.sleep(pause)
 
 
 class JobHandle(Handle):
-    """A submitted job: `job` is its last known state. A notebook shows it with its progress."""
+    """A submitted job. `job` is its last known state; a notebook shows it with its progress."""
 
     def __init__(self, client: Client, job: Job) -> None:
         super().__init__(client.url, job)
         self._client = client
 
     def refresh(self) -> Job:
-        """Read the job's state again."""
+        """Read the job again, and return it."""
         self.job = self._client.read(self.id)
         return self.job
 
@@ -230,85 +283,91 @@ class JobHandle(Handle):
         on_progress: Callable[[Job], None] | None = None,
         progress: bool = True,
     ) -> "JobHandle":
-        """Wait until the job has succeeded. Raises JobFailed where it ends otherwise, StillRunning
-        after the timeout.
+        """Wait until the job has succeeded, and return this handle.
 
-        On a terminal and in a notebook its progress is shown, unless `progress` is False;
-        `on_progress` is told instead.
+        **Arguments:**
+
+        - `timeout_seconds`: the longest time to wait; None: for ever.
+        - `on_progress`: called with the job at each look, instead of showing its progress.
+        - `progress`: whether a terminal or a notebook shows the progress.
+
+        **Raises** JobFailed if the job ends without success, StillRunning after the timeout.
         """
-        with progress_reporter(on_progress, progress=progress, url=self._url) as tell:
-            pace = PollInterval(timeout_seconds, watched=tell is not None)
-            while seconds := pace.seconds(self.job):
-                if tell:
-                    tell(self.job)
+        with progress_reporter(on_progress, progress=progress, url=self._url) as report:
+            interval = PollInterval(timeout_seconds, watched=report is not None)
+            while seconds := interval.seconds(self.job):
+                if report:
+                    report(self.job)
                 self.job = self._client.read(self.id, wait_seconds=seconds)
-            if tell:
-                tell(self.job)
+            if report:
+                report(self.job)
         refuse_failure(self.job)
         return self
 
     @property
     def result(self) -> Result:
-        """The typed result."""
+        """The typed result. Raises Refused (409) while there is none."""
         return self._client.result(self.id)
 
     @property
     def rows(self) -> Rows:
         """The tidy rows so far, also while the job runs.
 
-        Of a training run one a (seed, layer, epoch, split); of a check its cells; of a study one a
-        run and figure, with what was varied.
+        A training run has a row for each seed, layer, epoch and split; a check its cells; a study a
+        row for each run and figure, with what was varied.
         """
         return tidy(self.job.kind, self._client.rows(self.id))
 
     @property
     def curves(self) -> Table:
-        """The rows as a pandas DataFrame where pandas is installed, else as one of polars where
-        that is, else as they are.
+        """The rows as a DataFrame of pandas, else of polars, else as a list of dicts.
+
+        What is installed decides.
         """
-        return table(self.rows, COLUMNS[self.job.kind])
+        return to_table(self.rows, COLUMNS[self.job.kind])
 
     def to_pandas(self) -> "pd.DataFrame":
-        """The rows as a pandas DataFrame."""
+        """Return the rows as a pandas DataFrame. Raises ImportError without pandas."""
         return to_pandas(self.rows, COLUMNS[self.job.kind])
 
     def to_polars(self) -> "pl.DataFrame":
-        """The rows as a polars DataFrame."""
+        """Return the rows as a polars DataFrame. Raises ImportError without polars."""
         return to_polars(self.rows, COLUMNS[self.job.kind])
 
     def arrays(self) -> Arrays:
-        """The arrays of result.npz by name: of a check the margin of every sample, of a training
-        run the curves by column.
+        """Return the arrays of result.npz by name.
+
+        A check has the margin of every sample, a training run its curves by column.
         """
         return arrays_of(self._client.download(self.id, "result.npz"), self._url)
 
     @property
     def charts(self) -> Charts:
-        """The charts that there are by now, by name; a notebook shows them."""
+        """The charts that the job has so far, by name; a notebook shows them."""
         return self._client.charts(self.id)
 
     def chart(self, name: str, fmt: str = "png") -> bytes:
-        """A chart of the job's result as png, svg, json or html."""
+        """Return a chart as "png", "svg", "json" or "html". Raises NotFound."""
         return self._client.download(self.id, f"chart/{name}.{fmt}")
 
     def events(self, *, after: int = 0) -> Iterator[Event]:
-        """The job's events, to the last."""
+        """Yield the job's events with ids above `after`, until the job has ended."""
         return self._client.events(self.id, after=after)
 
     def cancel(self) -> Job:
-        """Ask for the job to be cancelled."""
+        """Ask for the job to be cancelled, and return it."""
         return self._act("cancel")
 
     def pause(self) -> Job:
-        """Ask for the job to be paused, with a checkpoint."""
+        """Ask for the job to be paused at its next step, with a checkpoint, and return it."""
         return self._act("pause")
 
     def resume(self) -> Job:
-        """Queue the paused job again."""
+        """Queue the paused job again, and return it."""
         return self._act("resume")
 
     def retry(self) -> Job:
-        """Queue the failed or cancelled job again."""
+        """Queue the failed or cancelled job again, and return it."""
         return self._act("retry")
 
     def _act(self, action: str) -> Job:

@@ -3,20 +3,12 @@ figures were obtained.
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from ffengine.results import Provenance
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from ffengine.text import visible
-from service.jobs import Job, JobState
-
-ACTIONS: dict[JobState, tuple[str, ...]] = {
-    JobState.queued: ("pause", "cancel"),
-    JobState.running: ("pause", "cancel"),
-    JobState.paused: ("resume", "cancel"),
-    JobState.failed: ("retry",),
-    JobState.cancelled: ("retry",),
-    JobState.succeeded: (),
-}
+from service.jobs import Job
 
 
 def title_of(job: Job) -> str:
@@ -86,3 +78,9 @@ def duration(seconds: float) -> str:
         if seconds >= 1.5 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def time_ago(at: datetime) -> str:
+    """How long ago a moment is, in words."""
+    seconds = (datetime.now(UTC) - at).total_seconds()
+    return "just now" if seconds < 10 else f"{duration(seconds)} ago"

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ffengine.persample import CellMargins, read_margins
+from ffengine.margin_files import CellMargins, read_margins
 from ffengine.results import CheckCell, Split
 from ffengine.theorems import TheoremNumber
 from service.artifacts import ArtifactDamaged, Artifacts, margins_name

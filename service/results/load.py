@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
-from pydantic import JsonValue, TypeAdapter
+from pydantic import JsonValue
 
 from ffengine.results import (
-    AnyResult,
     CheckCell,
     CheckResult,
     EpochRow,
@@ -25,13 +24,12 @@ from service.jobs import Job
 from service.results.charts import ChartSource, GridCell, PartialRun, Source, StudyGrid
 from service.results.charts.drawables import MarginReader
 from service.results.histograms import cells_with_margins, margin_histograms
+from service.schemas import RESULT
 from service.store import Store
 
 MOST_DRAWN_RUNS = (
     60  # of a study: more small multiples are not looked at one by one, its grid is drawn alone
 )
-
-_RESULT: TypeAdapter[TrainResult | CheckResult | StudyResult] = TypeAdapter(AnyResult)
 
 
 def sources_of(
@@ -40,7 +38,7 @@ def sources_of(
     """The results to draw: one without a label, or a study's grid and its runs, each labelled by
     what the grid varies.
     """
-    result = _RESULT.validate_json(document)
+    result = RESULT.validate_json(document)
     if isinstance(result, StudyResult):
         return [_grid(store, job, result.cells), *_runs(store, job, artifacts)]
     return [_source(store, "", job, result, artifacts)]
@@ -133,7 +131,7 @@ def _runs(store: Store, job: Job, artifacts: Artifacts | None) -> list[Source]:
     for label, (child, found) in zip(
         labels(cells), store.jobs.children(job.id), strict=False
     ):  # of a study that grows not all are there
-        result = _RESULT.validate_json(found) if found else None
+        result = RESULT.validate_json(found) if found else None
         if isinstance(result, TrainResult | CheckResult):
             sources.append(_source(store, label, child, result, artifacts))
     return sources

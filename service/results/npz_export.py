@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ffengine.persample import cell_name, read_margins
+from ffengine.margin_files import cell_name, read_margins
 from ffengine.results import CheckResult, EpochRow, Split, StudyResult, TrainResult
 from service.artifacts import Artifacts, margins_name
 from service.jobs import Job

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-from pydantic import JsonValue, TypeAdapter
+from pydantic import JsonValue
 
 from ffengine.presets import PRESETS
-from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainSpec
+from service.schemas import SPEC
 
 Schema = Mapping[str, Any]
 MODELS = {"train": "TrainSpec", "check": "CheckSpec", "study": "StudySpec"}
@@ -96,8 +96,7 @@ def bases_of(document: Mapping[str, JsonValue]) -> list[Mapping[str, JsonValue]]
 @cache
 def definitions() -> dict[str, Schema]:
     """The JSON Schema of every model that a spec is made of."""
-    adapter: TypeAdapter[TrainSpec | CheckSpec | StudySpec] = TypeAdapter(AnySpec)
-    found: dict[str, Schema] = adapter.json_schema()["$defs"]
+    found: dict[str, Schema] = SPEC.json_schema()["$defs"]
     return found
 
 

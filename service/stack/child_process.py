@@ -1,6 +1,4 @@
-"""A child process of the embedded stack: started tied to us, logged, restarted with growing pauses,
-stopped cleanly.
-"""
+"""A child process of the embedded stack: logged, restarted with growing pauses, ended with us."""
 
 import contextlib
 import logging
@@ -10,11 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from service.processes import kill_group, tethered
+from service.processes import kill_group, with_parent_death_signal
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
-STEADY_SECONDS = 10.0  # a child that lived for so long starts again with the first pause
+STEADY_SECONDS = 10.0  # after so long a life a child is restarted with the first pause
 LOG_BYTES = 10_000_000
 
 log = logging.getLogger(__name__)
@@ -23,7 +21,7 @@ log = logging.getLogger(__name__)
 class ChildProcess:
     """One supervised program.
 
-    All methods are for one thread: the kernel ties a child to the thread that started it.
+    Call all methods in one thread: the kernel ends a child when the *thread* that started it ends.
     """
 
     def __init__(
@@ -44,17 +42,15 @@ class ChildProcess:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, while it runs."""
+        """The process id while it runs, else None."""
         return self.process.pid if self.process and self.process.poll() is None else None
 
     def start(self) -> None:
-        """Start it in a session of its own, so that the terminal's Ctrl-C reaches the supervisor
-        alone.
-        """
+        """Start it in a session of its own: Ctrl-C of the terminal must not reach it."""
         self._started = time.monotonic()
         with self.log_file.open("ab") as output:
             self.process = subprocess.Popen(
-                tethered(self.command, signal.SIGTERM),
+                with_parent_death_signal(self.command, signal.SIGTERM),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -64,7 +60,7 @@ class ChildProcess:
             )
 
     def restart_if_dead(self) -> bool:
-        """Notice its end, and start it again when its pause is over; whether it was started."""
+        """Restart a child that has ended and whose pause is over. Returns whether it did."""
         now = time.monotonic()
         if self.process is not None and (code := self.process.poll()) is not None:
             self._ended(code, now)
@@ -89,7 +85,7 @@ class ChildProcess:
             self.after_failure()
 
     def stop(self, seconds: float) -> None:
-        """SIGTERM, then after `seconds` SIGKILL of its session."""
+        """Send SIGTERM, and after `seconds` SIGKILL to the rest of its session."""
         process, self.process = self.process, None
         if process is None:
             return
@@ -102,7 +98,7 @@ class ChildProcess:
         process.wait()
 
     def last_log_line(self) -> str:
-        """The last line of its log."""
+        """The last line of its log that is not empty."""
         with contextlib.suppress(OSError):
             lines = [
                 line
@@ -114,7 +110,7 @@ class ChildProcess:
 
 
 def rotate(log_file: Path) -> None:
-    """Put a large log aside, over the one before."""
+    """Rename a log larger than LOG_BYTES; the one that was renamed before is overwritten."""
     with contextlib.suppress(FileNotFoundError):
         if log_file.stat().st_size > LOG_BYTES:
             log_file.replace(log_file.with_suffix(".log.1"))

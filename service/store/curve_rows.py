@@ -1,12 +1,13 @@
 """The tidy rows of a job: each once, by what makes it unique."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from ffengine.results import CheckCell, EpochRow
+from service.schemas import row_key
 from service.store.tables import CurveRow
 
 Row = EpochRow | CheckCell
@@ -17,7 +18,7 @@ def insert_rows(session: Session, job_id: str, rows: Sequence[Row]) -> list[dict
 
     A resumed run measures some of its rows again.
     """
-    keyed = {row_key(row): row.model_dump(mode="json") for row in rows}
+    keyed = {row_key(dict(row)): row.model_dump(mode="json") for row in rows}
     known = (
         set(
             session.scalars(
@@ -34,18 +35,3 @@ def insert_rows(session: Session, job_id: str, rows: Sequence[Row]) -> list[dict
             [{"job_id": job_id, "key": key, "data": data} for key, data in new.items()],
         )
     return list(new.values())
-
-
-def row_key(row: Row) -> str:
-    """The key that makes a row unique within its job."""
-    return key_of(dict(row))
-
-
-def key_of(row: Mapping[str, Any]) -> str:
-    """The same key from a row as JSON, which needs no other fields."""
-    fields: tuple[str, ...]
-    if "method" in row:
-        fields = ("seed", "width", "layer", "epoch", "split", "method")
-    else:
-        fields = ("seed", "layer", "epoch", "split")
-    return "/".join(str(row[field]) for field in fields)

@@ -26,13 +26,13 @@ from service.store.tables import (
     now_seconds,
 )
 from service.store.transitions import enqueue_deliveries
+from service.store.workers import DEAD_WORKER_SECONDS
 
 PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
 # a level goes before lower ones that were queued up to so much earlier, so that nothing starves
 PRIORITY_SECONDS = 3600.0
 LOOKED_UP_AT_ONCE = 500
 CELLS_AT_ONCE = 200  # runs of a study; the reconciler makes the others later
-LIVE_WORKER_SECONDS = 30.0
 # columns of NewJob that the runs of a study do not share with it
 OWN_OF_STUDIES = frozenset({"pinned", "webhook"})
 # columns of NewJob that NewJobRow has as fields of its own
@@ -221,7 +221,7 @@ def cached_results(session: Session, digests: Sequence[str]) -> dict[str, list[J
     GPU differ in their last bits; and studies, as their runs have the results.
     """
     seen = session.scalars(
-        select(WorkerRow.device).where(WorkerRow.seen_at > now_seconds() - LIVE_WORKER_SECONDS)
+        select(WorkerRow.device).where(WorkerRow.seen_at > now_seconds() - DEAD_WORKER_SECONDS)
     )
     classes = {device.partition(":")[0] for device in seen} - {"auto"}
     here = or_(JobRow.device_class.is_(None), JobRow.device_class.in_(classes))

@@ -19,7 +19,7 @@ from ffengine.study import Cell, trainings_named
 from ffengine.text import STORED
 from service.headline import Headline, headline, places_of_interest, suffices
 from service.jobs import TERMINAL, Job, JobState, NewJob
-from service.store.curve_rows import key_of
+from service.schemas import row_key
 from service.store.database import Database
 from service.store.inserts import CELLS_AT_ONCE, draft, draft_cell, insert_jobs
 from service.store.job_cache import JobCache, VersionReader, to_job
@@ -92,13 +92,21 @@ class Jobs:
 
         An identical spec that has succeeded answers the new job, unless it is `fresh`.
 
-        Arguments:
-            new: the job.
-            cells: all runs of a study; the first few are stored now.
-            idempotency: the key that came with the request.
-            max_queued: how many jobs may wait, runs not stored yet included.
+        **Arguments:**
 
-        Raises IdempotencyConflict and QueueFull.
+        - `new`: the job.
+        - `cells`: all runs of a study; the first few are stored now.
+        - `idempotency`: the key that came with the request.
+        - `max_queued`: how many jobs may wait, runs not stored yet included.
+
+        **Returns:**
+
+        The stored job, or that of an earlier request with the same key.
+
+        **Raises:**
+
+        - `IdempotencyConflict`: the key came with another body before.
+        - `QueueFull`: too many jobs wait already.
         """
         try:
             return self._submit(new, cells, idempotency, max_queued)
@@ -150,14 +158,20 @@ class Jobs:
         parent: str | None = None,
         children: bool = False,
     ) -> Page:
-        """Jobs that pass all given filters, newest first.
+        """List jobs that pass all given filters, newest first.
 
-        Arguments:
-            limit: most jobs of the page.
-            before: an id; only older jobs.
-            search: a part of a name, or an id.
-            parent: the id of a study; only its runs.
-            children: with the runs of studies, which are left out otherwise.
+        **Arguments:**
+
+        - `limit`: most jobs of the page.
+        - `before`: an id; only older jobs.
+        - `state`, `kind`, `name`, `tag`, `submitted_by`: only jobs with this.
+        - `search`: a part of a name, or an id.
+        - `parent`: the id of a study; only its runs.
+        - `children`: with the runs of studies, which are left out otherwise.
+
+        **Returns:**
+
+        One page of jobs.
         """
         query = select(JobRow).order_by(JobRow.id.desc()).limit(limit + 1)
         if parent:
@@ -239,7 +253,7 @@ class Jobs:
         }
         begun = [job for job in jobs if job.id in last]
         wanted = [
-            (job.id, key_of(place))
+            (job.id, row_key(place))
             for job in begun
             for place in places_of_interest(job.spec, last[job.id])
         ]

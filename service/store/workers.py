@@ -6,7 +6,7 @@ from service.schemas import WorkerInfo, WorkerLine
 from service.store.database import Database
 from service.store.tables import WorkerRow, now_seconds
 
-DEAD_WORKER_SECONDS = 30.0
+DEAD_WORKER_SECONDS = 30.0  # without a heartbeat, after which a worker counts as dead
 
 
 class Workers:

@@ -12,11 +12,12 @@ from ffengine.version import VERSION
 from service.settings import Settings
 from service.web import problems
 from service.web.dashboard import pages, templating
-from service.web.dependencies import Resources, owner_of
-from service.web.host_check import HostCheck
+from service.web.dependencies import Resources, get_owner
+from service.web.host_check import HostCheckMiddleware
+from service.web.metrics import API_PREFIX, MetricsMiddleware
 from service.web.openapi import openapi, operation_id
 from service.web.routes import catalog, datasets, jobs, results, system, webhooks
-from service.web.security_headers import Precautions
+from service.web.security_headers import SecurityHeadersMiddleware
 
 DESCRIPTION = """
 Train Forward-Forward networks and check the sparsity theorems of arXiv 2311.05667.
@@ -35,35 +36,31 @@ class App(FastAPI):
         self.settings = settings
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document, made once."""
+        """Return the OpenAPI document; it is built once."""
         self.openapi_schema = self.openapi_schema or openapi(self)
         return self.openapi_schema
 
     def build_middleware_stack(self) -> ASGIApp:
-        """The framework's own stack within SizeAnswers: what limits bodies is the outermost of
-        it.
-        """
-        return Precautions(
-            HostCheck(
-                problems.BodyLimitProblemMiddleware(super().build_middleware_stack()), self.settings
-            )
-        )
+        """Wrap the framework's own stack, whose outermost layer limits the size of bodies."""
+        stack: ASGIApp = problems.BodyLimitProblemMiddleware(super().build_middleware_stack())
+        stack = HostCheckMiddleware(stack, self.settings)
+        return MetricsMiddleware(SecurityHeadersMiddleware(stack))
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application over the settings, by default those of the environment."""
+    """Return the application for these settings, by default those of the environment."""
     settings = settings or Settings()
-    look_in(settings.data_root)  # where specs that name uploads are validated
+    look_in(settings.data_root)  # specs may name data sets that were uploaded there
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state = Resources(settings)
-        app.state.resources = state
-        await state.open()
+        resources = Resources(settings)
+        app.state.resources = resources
+        await resources.open()
         try:
             yield
         finally:
-            await state.close()
+            await resources.close()
 
     app = App(
         settings,
@@ -73,21 +70,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
         generate_unique_id_function=operation_id,
-        # the framework's own pages load their scripts from elsewhere: /docs is one of ours
+        # the framework's own pages load scripts from other hosts; the dashboard has /docs instead
         docs_url=None,
         redoc_url=None,
     )
-    problems.install(app)
+    problems.install_handlers(app)
     for routes in (jobs, results, webhooks, catalog, datasets):
-        app.include_router(routes.router, prefix="/v1", dependencies=[Depends(owner_of)])
+        app.include_router(routes.router, prefix=API_PREFIX, dependencies=[Depends(get_owner)])
     app.include_router(
         datasets.upload_router,
-        prefix="/v1",
-        dependencies=[Depends(owner_of)],
+        prefix=API_PREFIX,
+        dependencies=[Depends(get_owner)],
         max_body_size=settings.max_upload_bytes,
     )
-    app.include_router(system.workers, prefix="/v1", dependencies=[Depends(owner_of)])
+    app.include_router(system.v1_router, prefix=API_PREFIX, dependencies=[Depends(get_owner)])
     app.include_router(system.router)
-    for part in (pages.router, pages.entrance, pages.specs, templating.files):
+    for part in (pages.router, pages.sign_in_router, pages.spec_router, templating.static_router):
         app.include_router(part)
     return app

@@ -1,4 +1,4 @@
-"""API keys: made once, shown once, kept as a hash."""
+"""API keys: who may use the service. A key is shown once and stored as a hash."""
 
 import hashlib
 import secrets
@@ -12,11 +12,11 @@ from service.web.problems import KeyNeeded
 
 PREFIX = "fflab_"
 KEY_BYTES = 32
-REMEMBERED_SECONDS = 2.0  # a revoked key is refused after so long at the latest
+REMEMBERED_SECONDS = 2.0  # how long a revoked key may still be accepted
 
 
 class NewKey(NamedTuple):
-    """A key that was just made; `secret` is shown this once."""
+    """A key that was just made; nothing else shows its `secret`."""
 
     id: str
     name: str
@@ -24,7 +24,7 @@ class NewKey(NamedTuple):
 
 
 def create_key(api_keys: ApiKeys, name: str) -> NewKey:
-    """Make and store a key. Raises ValueError where the name is none."""
+    """Make a key and store it. Raises ValueError for a name that cannot be stored."""
     name = user_text(name)
     secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
     key_id = f"key_{secrets.token_hex(6)}"
@@ -33,14 +33,12 @@ def create_key(api_keys: ApiKeys, name: str) -> NewKey:
 
 
 def fingerprint(secret: str) -> str:
-    """The stored form: the secret has 256 random bits, so that a plain hash suffices."""
+    """Return the stored form of a key; it has 256 random bits, so that a plain hash is enough."""
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
 class Authenticator:
-    """Decides who may use the API: everybody on loopback until a key exists, then whoever has
-    one.
-    """
+    """Decides who may use the API: anyone until a key exists, then the holders of a valid key."""
 
     def __init__(self, api_keys: ApiKeys, settings: Settings) -> None:
         self._api_keys, self._required = api_keys, settings.require_keys
@@ -50,7 +48,7 @@ class Authenticator:
         self._names: dict[str, str] = {}
 
     def owner(self, authorization: str | None, api_key: str | None) -> str:
-        """Whose request it is: a key's id, or "anyone". Raises KeyNeeded."""
+        """Return the id of the key that a request came with, or "anyone". Raises KeyNeeded."""
         if not self.needs_keys:
             return "anyone"
         scheme, _, credentials = (authorization or "").partition(" ")
@@ -61,7 +59,7 @@ class Authenticator:
         return owner
 
     def name(self, owner: str) -> str | None:
-        """What the key of an owner is called; None for "anyone"."""
+        """Return the name of an owner's key; None for "anyone"."""
         return self._names.get(owner)
 
     @property
@@ -71,11 +69,11 @@ class Authenticator:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the keys were read too long ago."""
+        """Whether the keys must be read again."""
         return time.monotonic() - self._read_at >= REMEMBERED_SECONDS
 
     def refresh(self) -> None:
-        """Read the keys."""
+        """Read the keys from the database."""
         keys = self._api_keys.all()
         self._exists = bool(keys)
         self._valid = {key.digest: key.id for key in keys if not key.is_revoked}

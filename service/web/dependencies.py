@@ -1,28 +1,26 @@
-"""What a request can reach: the resources of the app, made in its lifespan and handed to routes by
-dependency.
-"""
+"""The resources of the app, and the dependencies through which routes get them."""
 
 import re
-from typing import Annotated, NamedTuple
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
-from service.artifacts import JOB_ID, Artifacts
+from service.artifacts import Artifacts
 from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
 from service.background.webhooks import WebhookSender
-from service.jobs import TERMINAL, Job
 from service.settings import Settings
 from service.store import Store
 from service.submission import Submissions
 from service.web import problems
 from service.web.auth import Authenticator
 from service.web.event_feed import EventFeed
+from service.web.metrics import Metrics
 
-KEY_COOKIE = "fflab_key"  # of a browser that has signed in
+KEY_COOKIE = "fflab_key"  # holds the key in browsers
 BEARER = HTTPBearer(
     scheme_name="bearer",
     description="`Authorization: Bearer KEY`. Needed as soon as the service has a key.",
@@ -38,7 +36,7 @@ READING = ("GET", "HEAD", "OPTIONS")
 
 
 class Resources:
-    """The resources of one API process."""
+    """Everything that one API process holds open."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -46,132 +44,116 @@ class Resources:
         self.artifacts = Artifacts(settings.artifacts)
         self.submissions = Submissions(self.store.jobs, settings)
         self.authenticator = Authenticator(self.store.api_keys, settings)
-        self.tail = EventFeed(self.store.events)
+        self.event_feed = EventFeed(self.store.events)
         self.dispatcher = (
             Dispatcher(settings.redis_url.get_secret_value()) if settings.redis_url else None
         )
         self.reconciler = Reconciler(self.store, settings, self.dispatcher)
         self.webhook_sender = WebhookSender(self.store.deliveries, settings)
+        self.metrics = Metrics(
+            self.store,
+            broker_up=lambda: self.reconciler.broker_ok,
+            event_clients=lambda: self.event_feed.waiting,
+        )
 
     async def open(self) -> None:
-        """Begin the background work."""
+        """Upgrade the schema and start the background work."""
         await run_in_threadpool(self.store.migrate)
-        self.tail.start()
+        await run_in_threadpool(self.metrics.start)
+        self.event_feed.start()
         self.reconciler.start()
         self.webhook_sender.start()
 
     async def close(self) -> None:
-        """End the background work and close connections."""
-        await self.tail.stop()
+        """Stop the background work and close the connections."""
+        await self.event_feed.stop()
         await run_in_threadpool(self.reconciler.stop)
         await run_in_threadpool(self.webhook_sender.stop)
         if self.dispatcher:
             self.dispatcher.close()
         self.store.close()
 
-    def job(self, job_id: str) -> Job:
-        """The job of a request. Raises NoSuchJob."""
-        return self.get_with_version(job_id)[0]
 
-    def get_with_version(self, job_id: str) -> tuple[Job, int]:
-        """The same with its version. Raises NoSuchJob."""
-        found = self.store.jobs.get_with_version(checked(job_id))
-        if found is None:
-            raise problems.NoSuchJob
-        return found
-
-    def finished(self, job_id: str) -> "JobWithResult":
-        """A job and its result. Raises NoSuchJob and NoResultYet."""
-        job, version = self.get_with_version(job_id)
-        document = self.store.jobs.result(job_id)
-        if document is None and job.kind == "study" and job.state in TERMINAL:
-            document = self.store.studies.result(
-                job_id
-            ).model_dump_json()  # failed or cancelled: the runs as far as they came
-        if document is None:
-            why = f": {job.error.detail}" if job.error else ""
-            raise problems.NoResultYet(
-                f"{job_id} is {job.state.value} and has no result{why}", state=job.state.value
-            )
-        return JobWithResult(job, version, document)
-
-
-class JobWithResult(NamedTuple):
-    """A job, the version of it, and the JSON text of its result."""
-
-    job: Job
-    version: int
-    document: str
-
-
-def checked(job_id: str) -> str:
-    """The id, if it can be one.
-
-    Raises NoSuchJob: nothing else is looked up in the database or on the disk.
-    """
-    if not is_job_id(job_id):
-        raise problems.NoSuchJob
-    return job_id
-
-
-def is_job_id(text: str) -> bool:
-    """Whether the text has the form of a job's id."""
-    return JOB_ID.fullmatch(text) is not None
-
-
-async def json_only(request: Request) -> None:
-    """Raise WrongMediaType for a body that does not say that it is JSON."""
+async def require_json(request: Request) -> None:
+    """Raise WrongMediaType unless the body is declared as JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not re.fullmatch(r"application/[^/]+\+json", kind):
         raise problems.WrongMediaType
 
 
-async def state_of(request: Request) -> Resources:
-    """The app's resources."""
-    state: Resources = request.app.state.resources
-    return state
+async def get_resources(request: Request) -> Resources:
+    """Return the app's resources."""
+    resources: Resources = request.app.state.resources
+    return resources
 
 
-InState = Annotated[Resources, Depends(state_of)]
+ResourcesDep = Annotated[Resources, Depends(get_resources)]
 
 
-async def owner_of(
+async def get_store(resources: ResourcesDep) -> Store:
+    """Return the app's store."""
+    return resources.store
+
+
+async def get_artifacts(resources: ResourcesDep) -> Artifacts:
+    """Return the app's artifacts."""
+    return resources.artifacts
+
+
+async def get_settings(resources: ResourcesDep) -> Settings:
+    """Return the app's settings."""
+    return resources.settings
+
+
+async def get_authenticator(resources: ResourcesDep) -> Authenticator:
+    """Return the app's authenticator."""
+    return resources.authenticator
+
+
+StoreDep = Annotated[Store, Depends(get_store)]
+ArtifactsDep = Annotated[Artifacts, Depends(get_artifacts)]
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
+
+
+async def get_owner(
     request: Request,
-    state: InState,
+    authenticator: AuthenticatorDep,
     _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,
     x_api_key: Annotated[str | None, Security(API_KEY)] = None,
 ) -> str:
-    """Whose request it is: a browser's key comes as a cookie.
+    """Return the id of the request's key, from a header or the browser's cookie.
 
     Raises KeyNeeded, and WrongOrigin for a change that another site asks for.
     """
     if request.method not in READING:
-        refuse_other_sites(request)
-    if state.authenticator.is_stale:  # seldom: most requests are not to wait for a thread
-        await run_in_threadpool(state.authenticator.refresh)
-    return state.authenticator.owner(
+        refuse_cross_site(request)
+    if authenticator.is_stale:  # rarely, so that most requests need no thread
+        await run_in_threadpool(authenticator.refresh)
+    return authenticator.owner(
         request.headers.get("authorization"), x_api_key or request.cookies.get(KEY_COOKIE)
     )
 
 
-def refuse_other_sites(request: Request) -> None:
-    """Raise WrongOrigin where a page of another site makes a browser send this request: it acts
-    with the rights of who looks at it.
+def refuse_cross_site(request: Request) -> None:
+    """Raise WrongOrigin for a request that a page of another site makes a browser send.
+
+    Such a request would act with the rights of the browser's user.
     """
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    ours = origin is None or _place_of(origin) == request.headers.get("host")
-    if site is not None:  # the browser's own word; behind a proxy the host may be another
+    ours = origin is None or _netloc_of(origin) == request.headers.get("host")
+    if site is not None:  # more reliable than Origin: behind a proxy the Host may differ
         ours = site in ("same-origin", "none")
     if not ours:
         raise problems.WrongOrigin(f"the request comes from a page of {origin or 'another site'}")
 
 
-def _place_of(origin: str) -> str | None:
-    """Host and port of an origin; None where it cannot be read."""
+def _netloc_of(origin: str) -> str | None:
+    """Return host and port of an origin; None for one that cannot be parsed."""
     try:
         return urlsplit(origin).netloc
     except ValueError:
         return None
 
 
-Owner = Annotated[str, Depends(owner_of)]
+Owner = Annotated[str, Depends(get_owner)]

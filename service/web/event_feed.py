@@ -1,6 +1,4 @@
-"""Waiting for something to happen: one tail of the events for all waiting clients of a process;
-Server-Sent Events.
-"""
+"""Server-Sent Events and long polling: one poll of the database serves all waiting clients."""
 
 import asyncio
 import contextlib
@@ -19,43 +17,43 @@ from service.store.database import DATABASE_ERRORS
 POLL_SECONDS = 0.05
 HEARTBEAT_SECONDS = 15.0
 PAGE_EVENTS = 500
-AT_ONCE = 2_000  # events that a poll looks at
-LONGEST_PENDING = 1_000  # of a client that is slower than its job: then it reads the database again
-HOLE_SECONDS = 5.0  # a number that is missing for so long was rolled back, or its job was deleted
+AT_ONCE = 2_000  # events per poll
+LONGEST_PENDING = 1_000  # events; a slower client reads the database again
+HOLE_SECONDS = 5.0  # a number missing for so long was rolled back or deleted
 POLL_FAULT_SECONDS = 1.0
 
 
 class EncodedEvent(NamedTuple):
-    """An event as it is sent, encoded once for all who wait for it."""
+    """An event and its SSE form, encoded once for all clients."""
 
     event: Event
     encoded: bytes
 
 
 class Subscription:
-    """One waiting client's view of one job: what has happened since it began to watch."""
+    """The events of one job since a client subscribed."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self.pending: deque[EncodedEvent] = deque()
         self._news = asyncio.Event()
 
-    def tell(self, told: EncodedEvent) -> None:
-        """Something has happened.
+    def push(self, encoded_event: EncodedEvent) -> None:
+        """Add an event.
 
-        A client that is too slow loses what it has not taken yet: it sees that by the numbers.
+        A client that is too slow loses what it has not taken yet; it notices by the numbers.
         """
         if len(self.pending) >= LONGEST_PENDING:
             self.pending.clear()
-        self.pending.append(told)
+        self.pending.append(encoded_event)
         self._news.set()
 
     def wake(self) -> None:
-        """Let the client go."""
+        """Let the client stop waiting."""
         self._news.set()
 
     async def next(self, seconds: float) -> EncodedEvent | None:
-        """The next event; None after `seconds`, or when the process is about to end."""
+        """Return the next event; None after `seconds`, or when the process is about to end."""
         if not self.pending:
             self._news.clear()
             with contextlib.suppress(TimeoutError):
@@ -64,34 +62,32 @@ class Subscription:
 
 
 class EventFeed:
-    """Follows the events of all jobs while anybody waits: one query each 50 ms, whatever the number
-    of clients; else none.
-    """
+    """Polls the events of all jobs every 50 ms while any client waits, and not at all otherwise."""
 
     def __init__(self, events: Events) -> None:
         self._events = events
-        self._watches: dict[str, set[Subscription]] = defaultdict(set)
-        self._horizon: int | None = None  # all events up to this number have been told
-        self._ahead: set[int] = (
-            set()
-        )  # those beyond it that have been told already: a smaller number was not there yet
+        self._subscriptions: dict[str, set[Subscription]] = defaultdict(set)
+        self._horizon: int | None = None  # all events up to this number were pushed
+        # events beyond the horizon that were pushed before a smaller number was committed
+        self._ahead: set[int] = set()
         self._hole_since: float | None = None
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self.closing = False
 
     def start(self) -> None:
-        """Begin to poll."""
+        """Start to poll."""
         self._task = asyncio.create_task(self._poll())
 
     def close(self) -> None:
-        """Let all waiting clients go."""
+        """Let all clients stop waiting."""
         self.closing = True
-        for watch in [watch for watches in self._watches.values() for watch in watches]:
-            watch.wake()
+        for subscriptions in list(self._subscriptions.values()):
+            for subscription in list(subscriptions):
+                subscription.wake()
 
     async def stop(self) -> None:
-        """Let all waiting clients go, and end."""
+        """Let all clients stop waiting, and end the polling."""
         self.close()
         if self._task:
             self._task.cancel()
@@ -99,38 +95,38 @@ class EventFeed:
                 await self._task
 
     @contextlib.asynccontextmanager
-    async def watching(self, job_id: str) -> AsyncIterator[Subscription]:
-        """A watch for as long as a client waits: whatever is committed from now on is told."""
-        watch = Subscription(job_id)
+    async def subscribe(self, job_id: str) -> AsyncIterator[Subscription]:
+        """Subscribe to a job: every event that is committed from now on is pushed."""
+        subscription = Subscription(job_id)
         async with self._lock:
             if self._horizon is None:
                 self._horizon = await run_in_threadpool(self._events.newest)
-            self._watches[job_id].add(watch)
+            self._subscriptions[job_id].add(subscription)
         try:
-            yield watch
+            yield subscription
         finally:
-            self._watches[job_id].remove(watch)
-            if not self._watches[job_id]:
-                del self._watches[job_id]
+            self._subscriptions[job_id].remove(subscription)
+            if not self._subscriptions[job_id]:
+                del self._subscriptions[job_id]
 
     @property
     def waiting(self) -> int:
-        """How many clients wait just now."""
-        return sum(len(watches) for watches in self._watches.values())
+        """The number of clients that wait."""
+        return sum(len(subscriptions) for subscriptions in self._subscriptions.values())
 
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
                 async with self._lock:
-                    while await self._follow():
+                    while await self._push_new():
                         pass
             except DATABASE_ERRORS:
                 await asyncio.sleep(POLL_FAULT_SECONDS)
 
-    async def _follow(self) -> bool:
-        """Tell what is new; whether there may be more."""
-        if not self._watches:
+    async def _push_new(self) -> bool:
+        """Push the new events to their subscriptions; return whether there may be more."""
+        if not self._subscriptions:
             self._horizon, self._ahead, self._hole_since = None, set(), None
             return False
         if self._horizon is None:
@@ -139,18 +135,19 @@ class EventFeed:
         wanted = [
             number
             for number, job_id in found
-            if job_id in self._watches and number not in self._ahead
+            if job_id in self._subscriptions and number not in self._ahead
         ]
         for event in await run_in_threadpool(self._events.numbered, wanted) if wanted else ():
-            told = EncodedEvent(event, _encoded(event))
-            for watch in self._watches.get(event.job, ()):
-                watch.tell(told)
+            encoded_event = EncodedEvent(event, _encoded(event))
+            for subscription in self._subscriptions.get(event.job, ()):
+                subscription.push(encoded_event)
         self._advance([number for number, _ in found])
         return len(found) == AT_ONCE
 
     def _advance(self, numbers: Iterable[int]) -> None:
-        """Move the horizon up to the first number that is missing: PostgreSQL commits are not in
-        the order of the numbers.
+        """Move the horizon up to the first missing number.
+
+        PostgreSQL does not commit in the order of the numbers, so that a smaller one may follow.
         """
         self._ahead |= set(numbers)
         now = time.monotonic()
@@ -166,43 +163,43 @@ class EventFeed:
 
 
 async def until_terminal(
-    tail: EventFeed, jobs: Jobs, job_id: str, seconds: float
+    feed: EventFeed, jobs: Jobs, job_id: str, seconds: float
 ) -> tuple[Job, int] | None:
-    """The job and its version, when it has ended or the time is over; None where there is no such
-    job.
+    """Wait until a job has ended, at most so many seconds.
+
+    Returns the job and its version; None if there is no such job.
     """
     found = jobs.cached_if_current(job_id) or await run_in_threadpool(jobs.get_with_version, job_id)
     if seconds <= 0 or found is None or found[0].state in TERMINAL:
         return found
     deadline = time.monotonic() + seconds
-    async with tail.watching(job_id) as watch:
-        while not tail.closing and (left := deadline - time.monotonic()) > 0:
+    async with feed.subscribe(job_id) as subscription:
+        while not feed.closing and (left := deadline - time.monotonic()) > 0:
             found = await run_in_threadpool(jobs.get_with_version, job_id)
             if found is None or found[0].state in TERMINAL:
                 return found
-            await _until_end(tail, watch, min(left, HEARTBEAT_SECONDS))
+            await _until_end(feed, subscription, min(left, HEARTBEAT_SECONDS))
     return await run_in_threadpool(jobs.get_with_version, job_id)
 
 
-async def _until_end(tail: EventFeed, watch: Subscription, seconds: float) -> None:
-    """Return after the event `end`, or when the time is over."""
+async def _until_end(feed: EventFeed, subscription: Subscription, seconds: float) -> None:
+    """Wait for the event `end`, at most so many seconds."""
     deadline = time.monotonic() + seconds
-    while not tail.closing and (left := deadline - time.monotonic()) > 0:
-        told = await watch.next(left)
-        if told is not None and told.event.type == "end":
+    while not feed.closing and (left := deadline - time.monotonic()) > 0:
+        encoded_event = await subscription.next(left)
+        if encoded_event is not None and encoded_event.event.type == "end":
             return
 
 
-async def stream(tail: EventFeed, store: Store, job_id: str, after: int) -> AsyncIterator[bytes]:
-    """A job's events from after a number on, as Server-Sent Events, with heartbeats, to the last
-    one of a job that has ended.
+async def stream(feed: EventFeed, store: Store, job_id: str, after: int) -> AsyncIterator[bytes]:
+    """Yield a job's events after a number as Server-Sent Events, until the job has ended.
 
-    The database is read once, then the tail is followed; where the numbers show a gap, the database
-    is read again.
+    The database is read once, then the feed is followed. A gap in the numbers makes it read the
+    database again. Heartbeats fill the pauses.
     """
-    async with tail.watching(job_id) as watch:
+    async with feed.subscribe(job_id) as subscription:
         behind = True
-        while not tail.closing:
+        while not feed.closing:
             while behind:
                 events = await run_in_threadpool(
                     store.events.of, job_id, after=after, limit=PAGE_EVENTS
@@ -213,17 +210,17 @@ async def stream(tail: EventFeed, store: Store, job_id: str, after: int) -> Asyn
                 behind = len(events) == PAGE_EVENTS
                 if not behind and await _ended(store, job_id, after):
                     return
-            told = await watch.next(HEARTBEAT_SECONDS)
-            if told is None:
+            encoded_event = await subscription.next(HEARTBEAT_SECONDS)
+            if encoded_event is None:
                 yield KEEPALIVE_COMMENT
-                behind = True  # whatever the tail may have missed
-            elif told.event.id == after + 1:
-                yield told.encoded
+                behind = True  # in case the feed has missed something
+            elif encoded_event.event.id == after + 1:
+                yield encoded_event.encoded
                 after += 1
-                if told.event.type == "end" and await _ended(store, job_id, after):
+                if encoded_event.event.type == "end" and await _ended(store, job_id, after):
                     return
             else:
-                behind = told.event.id > after
+                behind = encoded_event.event.id > after
 
 
 async def _ended(store: Store, job_id: str, after: int) -> bool:

@@ -1,6 +1,4 @@
-"""Things to download: each with a name that says what it is, and an ETag, so that what has not
-changed is not sent again.
-"""
+"""Downloads: each has a descriptive file name, and an ETag so that it is sent only once."""
 
 import hashlib
 import re
@@ -12,6 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from ffengine.version import VERSION
 from service.jobs import Job
+from service.web import problems
 from service.web.security_headers import INERT
 
 PIECE = 65_536
@@ -19,22 +18,20 @@ LONGEST_NAME = 40
 
 
 def is_known(etag: str, if_none_match: str | None) -> bool:
-    """Whether a client has the thing already (RFC 9110, 13.1.2: the weak comparison)."""
+    """Whether the client has that version (RFC 9110, 13.1.2: the weak comparison)."""
     known = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
     return known == ["*"] or etag in known
 
 
 def etag_of(job: Job, version: int, what: str) -> str:
-    """The validator of something that is made from a job and its result: another version of either
-    may change it.
-    """
+    """Return the validator of a file that is made from a job and its result."""
     return (
         '"' + hashlib.sha256(f"{job.id} {version} {VERSION} {what}".encode()).hexdigest()[:32] + '"'
     )
 
 
 def file_name(job: Job, what: str) -> str:
-    """fflab-KIND[-NAME]-JOB-WHAT, in plain ASCII."""
+    """Return fflab-KIND[-NAME]-JOB-WHAT in ASCII."""
     plain = (
         unicodedata.normalize("NFKD", (job.name or "").casefold())
         .encode("ascii", "ignore")
@@ -44,7 +41,7 @@ def file_name(job: Job, what: str) -> str:
     return "-".join(part for part in ("fflab", job.kind, name, job.id, what) if part)
 
 
-def download(
+def file_response(
     job: Job,
     version: int,
     what: str,
@@ -55,8 +52,16 @@ def download(
     inline: bool = False,
     policy: str = INERT,
 ) -> Response:
-    """The answer that sends what `make` makes, in pieces; made only where the client does not have
-    it.
+    """Send a file in chunks; 304 where the client has it.
+
+    **Arguments:**
+
+    - `job`, `version`: what the file is made from.
+    - `what`: the last part of the file's name, which tells the files of a job apart.
+    - `make`: returns the content; called only where it is sent.
+    - `if_none_match`: the header of the request.
+    - `inline`: whether browsers show the file instead of saving it.
+    - `policy`: its Content-Security-Policy.
     """
     headers = {
         "ETag": etag_of(job, version, what),
@@ -73,11 +78,25 @@ def download(
         content = content.encode()
     if isinstance(content, bytes):
         headers["Content-Length"] = str(len(content))
-        content = pieces(content)
+        content = in_pieces(content)
     return StreamingResponse(content, media_type=media_type, headers=headers)
 
 
-def pieces(content: bytes) -> Iterable[bytes]:
-    """The content in pieces that a slow client takes one by one."""
+def in_pieces(content: bytes) -> Iterable[bytes]:
+    """Split the content into chunks, so that a slow client takes one at a time."""
     view = memoryview(content)
     return (bytes(view[start : start + PIECE]) for start in range(0, len(view), PIECE))
+
+
+def render_or_404(draw: Callable[[], bytes]) -> bytes:
+    """Return the chart that `draw` makes.
+
+    Raises NoSuchChart if there turns out to be nothing to draw, for example because the margins on
+    the disk are damaged.
+    """
+    from service.results.charts import NothingToDraw  # loads the charting library
+
+    try:
+        return draw()
+    except NothingToDraw as error:
+        raise problems.NoSuchChart(str(error)) from error

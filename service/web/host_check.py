@@ -1,9 +1,8 @@
-"""By which names the service is asked: where no key is needed, only by those that no page of
-another site can have.
+"""The check of the Host header, against DNS rebinding.
 
-A web page may let its own name point to this machine; then the browser takes the service for a part
-of that site, and the page reads and changes what it likes. The Host header still has the page's
-name.
+A web page may let its own name point to this machine. The browser then takes the service for a part
+of that page's site, and the page could read and change everything. The Host header still holds the
+page's name. So a service that needs no key answers only to names that no other site can have.
 """
 
 import re
@@ -18,20 +17,21 @@ from service.store.database import DATABASE_ERRORS
 from service.web import problems
 from service.web.dependencies import Resources
 
-PROBES = ("/healthz", "/readyz")  # asked by address; they say nothing of jobs
+PROBES = ("/healthz", "/readyz")  # probed by IP address; they reveal nothing about jobs
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
 
 
-class HostCheck:
-    """Answers a request only where its Host is a loopback name or one of the operator's; any, where
-    keys are needed and none is set.
+class HostCheckMiddleware:
+    """Refuses requests whose Host is neither a loopback name nor one of FFLAB_ALLOWED_HOSTS.
+
+    Where keys are needed and that setting is empty, every name will do.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app, self._settings = app, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on, or refuse."""
+        """Pass the request on, or refuse it."""
         refusal = (
             await self._refusal(scope)
             if scope["type"] == "http" and scope["path"] not in PROBES
@@ -61,16 +61,14 @@ class HostCheck:
         )
 
 
-async def _needs_keys(state: Resources) -> bool:
-    if state.authenticator.is_stale:
-        await run_in_threadpool(state.authenticator.refresh)
-    return state.authenticator.needs_keys
+async def _needs_keys(resources: Resources) -> bool:
+    if resources.authenticator.is_stale:
+        await run_in_threadpool(resources.authenticator.refresh)
+    return resources.authenticator.needs_keys
 
 
 def name_of(given: Sequence[str]) -> str | None:
-    """The name of a Host header without its port, as it is compared; None where there is not one
-    that can be read.
-    """
+    """Return the normalised name of a Host header, without port; None if it is unreadable."""
     found = _HOST.fullmatch(given[0]) if len(given) == 1 else None
     try:
         return host_name(found[1]) if found else None

@@ -1,6 +1,4 @@
-"""The OpenAPI document: the framework's, with one shape of all problems, and with what it says of
-keys and errors made true.
-"""
+"""The OpenAPI document: the framework's, corrected where it misstates keys and errors."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,13 +13,13 @@ from service.web.host_check import PROBES
 from service.web.problems import (
     BadHost,
     DatabaseAway,
-    Invalid,
     KeyNeeded,
     Problem,
     ProblemDetails,
+    ValidationProblem,
     WrongHost,
     WrongOrigin,
-    documented,
+    openapi_response,
 )
 
 REFERENCE = "#/components/schemas/{model}"
@@ -36,19 +34,19 @@ Document = dict[str, Any]
 
 
 def operation_id(route: APIRoute) -> str:
-    """What clients that are generated call a route: its function's name."""
+    """Return the name of a route in generated clients: that of its function."""
     return route.name
 
 
 def openapi(app: FastAPI) -> Document:
-    """The document of an app."""
+    """Build the document of an app."""
     document = get_openapi(
         title=app.title,
         version=app.version,
         description=app.description,
         routes=app.routes,
         servers=SERVERS,
-        # what is answered can be asked; generators refuse two shapes of one title
+        # generators of clients refuse two shapes of one title
         separate_input_output_schemas=False,
     )
     for path, method, operation in operations(document):
@@ -60,34 +58,33 @@ def openapi(app: FastAPI) -> Document:
     schemas |= shapes["$defs"]
     for shape in schemas.values():
         _say_object_defaults(shape)
-    for name in SPECS:  # wherever a spec stands, it is one of several, which `kind` tells apart
+    for name in SPECS:  # a spec is always one of a union that `kind` discriminates
         schemas[name]["required"] = ["kind", *schemas[name].get("required", ())]
     return document
 
 
 def _say_object_defaults(shape: Document) -> None:
-    """A default that is an object is told in words: generators cannot make one of a class, and
-    leave the whole shape out.
+    """Describe defaults that are objects in words.
+
+    Generators of clients cannot represent them, and leave the whole shape out.
     """
     for field in shape.get("properties", {}).values():
         if isinstance(field.get("default"), dict):
-            told = f"default: {json.dumps(field.pop('default'))}"
+            words = f"default: {json.dumps(field.pop('default'))}"
             field["description"] = (
-                f"{field['description']}; {told}" if "description" in field else told
+                f"{field['description']}; {words}" if "description" in field else words
             )
 
 
 def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Document]]:
-    """Each path, method and its operation."""
+    """Yield path, method and operation of each route."""
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield path, method, operation
 
 
 def _correct(path: str, method: str, operation: Document) -> None:
-    """Every route but the probes may refuse a Host; one that asks whose request it is may refuse
-    that, and find the database away.
-    """
+    """Add the problems that every route, or every route with keys, may answer with."""
     answers = operation["responses"]
     if "HTTPValidationError" in str(answers.get("422", {}).get("content")):
         del answers["422"]
@@ -99,10 +96,10 @@ def _correct(path: str, method: str, operation: Document) -> None:
         ]  # {}: without a key, while the service has none
         kinds += [
             KeyNeeded,
-            Invalid,
+            ValidationProblem,
             DatabaseAway,
             *((WrongOrigin,) if method != "get" else ()),
         ]
     for kind in kinds:
-        answers[str(kind.status)] = documented(kind, answers.get(str(kind.status)))
+        answers[str(kind.status)] = openapi_response(kind, answers.get(str(kind.status)))
     operation["responses"] = dict(sorted(answers.items()))

@@ -1,4 +1,4 @@
-"""Every refusal: status, title, what to do; rendered as RFC 9457 problem+json.
+"""The problems that the API answers with, rendered as RFC 9457 problem+json.
 
     Problem
     ├── 400 MalformedBody, BadForm, BadCursor, BadHost
@@ -10,13 +10,13 @@
     ├── 413 BodyTooLarge
     ├── 415 WrongMediaType
     ├── 421 WrongHost
-    ├── 422 Invalid, KeyReusedProblem, TooLarge
+    ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull
-    ├── 500 Unexpected
+    ├── 500 InternalErrorProblem
     └── 503 DatabaseAway
 
-A class's name gives its code, its first docstring line the title, and the second paragraph what to
-do.
+Each class states its code, title and advice as attributes: clients compare codes, and GET
+/problems/CODE shows all three.
 """
 
 import json
@@ -59,9 +59,12 @@ class ProblemDetails(BaseModel):
 
 
 class Problem(Exception):
-    """Something is wrong with the request."""
+    """A request that is answered with a problem document; the subclasses say which."""
 
     status: ClassVar[int] = 400
+    code: ClassVar[str]  # as in /problems/CODE
+    title: ClassVar[str]  # what is wrong, the same for every occurrence
+    advice: ClassVar[str]  # what to do about it
 
     def __init__(
         self,
@@ -71,288 +74,291 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         **extra: Any,
     ) -> None:
-        super().__init__(detail or self.title())
-        self.detail = detail or self.advice()
+        super().__init__(detail or self.title)
+        self.detail = detail or self.advice
         self.errors, self.headers, self.extra = list(errors), dict(headers or {}), extra
 
-    @classmethod
-    def code(cls) -> str:
-        """The name of the kind of problem, as in /problems/CODE."""
-        return re.sub(r"(?<!^)([A-Z])", r"-\1", cls.__name__.removesuffix("Problem")).lower()
-
-    @classmethod
-    def title(cls) -> str:
-        """What is wrong, the same for every occurrence."""
-        return " ".join((cls.__doc__ or "").strip().split("\n\n")[0].split())
-
-    @classmethod
-    def advice(cls) -> str:
-        """What to do about it."""
-        return " ".join((cls.__doc__ or "").strip().split("\n\n")[-1].split())
-
     def response(self) -> Response:
-        """The answer."""
+        """Return the problem as an HTTP response."""
         body = {
-            "type": f"/problems/{self.code()}",
-            "title": self.title(),
+            "type": f"/problems/{self.code}",
+            "title": self.title,
             "status": self.status,
             "detail": self.detail,
-            "code": self.code(),
+            "code": self.code,
         }
         document = {**body, "errors": [error.model_dump() for error in self.errors], **self.extra}
-        text = json.dumps(document)  # in ASCII: a user's field name may hold what UTF-8 cannot
+        text = json.dumps(
+            document
+        )  # ASCII: a user's field name may hold characters that UTF-8 cannot encode
         return Response(text, self.status, headers=self.headers, media_type=MEDIA_TYPE)
 
 
 class MalformedBody(Problem):
-    """The body is not JSON.
+    """The body is not JSON."""
 
-    Send a JSON object, encoded as UTF-8.
-    """
+    code = "malformed-body"
+    title = "The body is not JSON."
+    advice = "Send a JSON object, encoded as UTF-8."
 
 
 class BadForm(Problem):
-    """The form cannot be read.
+    """The form cannot be read."""
 
-    Send multipart/form-data with the .npz in the field `file`, and its name in the field `name`.
-    """
+    code = "bad-form"
+    title = "The form cannot be read."
+    advice = (
+        "Send multipart/form-data with the .npz in the field `file`, and its name in the field "
+        "`name`."
+    )
 
 
 class BadCursor(Problem):
-    """The cursor is not one of this service.
+    """The cursor is not one of this service."""
 
-    Use the next_cursor of the page before, or none for the first page.
-    """
+    code = "bad-cursor"
+    title = "The cursor is not one of this service."
+    advice = "Use the next_cursor of the page before, or none for the first page."
 
 
 class BadHost(Problem):
-    """The Host header cannot be read.
+    """The Host header cannot be read."""
 
-    Send one, with the name or address of the service and its port.
-    """
+    code = "bad-host"
+    title = "The Host header cannot be read."
+    advice = "Send one, with the name or address of the service and its port."
 
 
 class KeyNeeded(Problem):
-    """An API key is needed.
-
-    Send `Authorization: Bearer KEY`; `fflab keys create NAME` on the server makes one.
-    """
+    """An API key is needed."""
 
     status = 401
+    code = "key-needed"
+    title = "An API key is needed."
+    advice = "Send `Authorization: Bearer KEY`; `fflab keys create NAME` on the server makes one."
 
 
 class WrongOrigin(Problem):
-    """A page of another site may not do that.
-
-    Use the service's own pages, or a program that is no browser.
-    """
+    """A page of another site may not do that."""
 
     status = 403
+    code = "wrong-origin"
+    title = "A page of another site may not do that."
+    advice = "Use the service's own pages, or a program that is no browser."
 
 
 class NoSuchJob(Problem):
-    """There is no such job.
-
-    Look up the id in GET /v1/jobs.
-    """
+    """There is no such job."""
 
     status = 404
+    code = "no-such-job"
+    title = "There is no such job."
+    advice = "Look up the id in GET /v1/jobs."
 
 
 class NoSuchDataset(Problem):
-    """There is no such data set.
-
-    GET /v1/datasets lists them.
-    """
+    """There is no such data set."""
 
     status = 404
+    code = "no-such-dataset"
+    title = "There is no such data set."
+    advice = "GET /v1/datasets lists them."
 
 
 class BadUpload(Problem):
-    """The data set cannot be used.
-
-    Send an .npz of x (N, ...), bytes or floats, and y (N,), integers from 0;
-    numpy.savez("data.npz", x=x, y=y) writes one.
-    """
+    """The data set cannot be used."""
 
     status = 422
+    code = "bad-upload"
+    title = "The data set cannot be used."
+    advice = (
+        "Send an .npz of x (N, ...), bytes or floats, and y (N,), integers from 0; "
+        'numpy.savez("data.npz", x=x, y=y) writes one.'
+    )
 
 
 class NameTaken(Problem):
-    """The name is taken by another data set.
-
-    A data set never changes; choose another name.
-    """
+    """The name is taken by another data set."""
 
     status = 409
+    code = "name-taken"
+    title = "The name is taken by another data set."
+    advice = "A data set never changes; choose another name."
 
 
 class NoSuchChart(Problem):
-    """There is no such chart for this job.
-
-    The detail lists the charts that there are.
-    """
+    """There is no such chart for this job."""
 
     status = 404
+    code = "no-such-chart"
+    title = "There is no such chart for this job."
+    advice = "The detail lists the charts that there are."
 
 
 class NoSuchDelivery(Problem):
-    """There is no such message.
-
-    GET /v1/jobs/{id}/webhook lists those of a job.
-    """
+    """There is no such message."""
 
     status = 404
+    code = "no-such-delivery"
+    title = "There is no such message."
+    advice = "GET /v1/jobs/{id}/webhook lists those of a job."
 
 
 class NoSuchPage(Problem):
-    """There is nothing at this address.
-
-    /openapi.json lists all routes.
-    """
+    """There is nothing at this address."""
 
     status = 404
+    code = "no-such-page"
+    title = "There is nothing at this address."
+    advice = "/openapi.json lists all routes."
 
 
 class WrongMethod(Problem):
-    """The route does not know this method.
-
-    The Allow header names those that it knows.
-    """
+    """The route does not know this method."""
 
     status = 405
+    code = "wrong-method"
+    title = "The route does not know this method."
+    advice = "The Allow header names those that it knows."
 
 
 class WrongState(Problem):
-    """The job's state does not allow this.
-
-    Read the job for its state.
-    """
+    """The job's state does not allow this."""
 
     status = 409
+    code = "wrong-state"
+    title = "The job's state does not allow this."
+    advice = "Read the job for its state."
 
 
 class NoResultYet(Problem):
-    """The job has no result.
-
-    Wait until its state is succeeded, with GET /v1/jobs/{id}?wait=60 or its events.
-    """
+    """The job has no result."""
 
     status = 409
+    code = "no-result-yet"
+    title = "The job has no result."
+    advice = "Wait until its state is succeeded, with GET /v1/jobs/{id}?wait=60 or its events."
 
 
 class NoWeights(Problem):
-    """The job has no such weights.
-
-    A training job has them at the end of each measured epoch; GET /v1/jobs/{id}/curves lists those
-    that there are.
-    """
+    """The job has no such weights."""
 
     status = 409
+    code = "no-weights"
+    title = "The job has no such weights."
+    advice = (
+        "A training job has them at the end of each measured epoch; GET /v1/jobs/{id}/curves lists "
+        "those that there are."
+    )
 
 
 class NoSamples(Problem):
-    """The job has no figures of single samples.
-
-    Checks have them in result.npz, and so have the runs of a study.
-    """
+    """The job has no figures of single samples."""
 
     status = 409
+    code = "no-samples"
+    title = "The job has no figures of single samples."
+    advice = "Checks have them in result.npz, and so have the runs of a study."
 
 
 class StillInFlight(Problem):
-    """The first request with this Idempotency-Key is still being worked on.
-
-    Repeat the request in a second.
-    """
+    """The first request with this Idempotency-Key is still being worked on."""
 
     status = 409
+    code = "still-in-flight"
+    title = "The first request with this Idempotency-Key is still being worked on."
+    advice = "Repeat the request in a second."
 
 
 class BodyTooLarge(Problem):
-    """The body is too large.
-
-    A spec needs a few kilobytes; the limit of uploads is the operator's, FFLAB_MAX_UPLOAD_BYTES.
-    """
+    """The body is too large."""
 
     status = 413
+    code = "body-too-large"
+    title = "The body is too large."
+    advice = (
+        "A spec needs a few kilobytes; the limit of uploads is the operator's, "
+        "FFLAB_MAX_UPLOAD_BYTES."
+    )
 
 
 class WrongMediaType(Problem):
-    """The body's media type is not understood.
-
-    Send `Content-Type: application/json`.
-    """
+    """The body's media type is not understood."""
 
     status = 415
+    code = "wrong-media-type"
+    title = "The body's media type is not understood."
+    advice = "Send `Content-Type: application/json`."
 
 
 class WrongHost(Problem):
-    """The service does not answer to this name.
-
-    Ask it as localhost or 127.0.0.1; its operator lists other names in FFLAB_ALLOWED_HOSTS, or has
-    API keys made, with which any will do.
-    """
+    """The service does not answer to this name."""
 
     status = 421
+    code = "wrong-host"
+    title = "The service does not answer to this name."
+    advice = (
+        "Ask it as localhost or 127.0.0.1; its operator lists other names in FFLAB_ALLOWED_HOSTS, "
+        "or has API keys made, with which any will do."
+    )
 
 
-class Invalid(Problem):
-    """The request is not valid.
-
-    `errors` says what is wrong and where; GET /v1/catalog describes every field.
-    """
-
-    status = 422
-
-
-class KeyReusedProblem(Problem):
-    """The Idempotency-Key was used with another body.
-
-    Use a new key for a new request.
-    """
+class ValidationProblem(Problem):
+    """The request is not valid."""
 
     status = 422
+    code = "invalid"
+    title = "The request is not valid."
+    advice = "`errors` says what is wrong and where; GET /v1/catalog describes every field."
+
+
+class IdempotencyConflictProblem(Problem):
+    """The Idempotency-Key was used with another body."""
+
+    status = 422
+    code = "key-reused"
+    title = "The Idempotency-Key was used with another body."
+    advice = "Use a new key for a new request."
 
 
 class TooLarge(Problem):
-    """The run is too large for this service.
-
-    Ask for less: the estimate and the limits are in this answer.
-    """
+    """The run is too large for this service."""
 
     status = 422
+    code = "too-large"
+    title = "The run is too large for this service."
+    advice = "Ask for less: the estimate and the limits are in this answer."
 
 
 class QueueIsFull(Problem):
-    """Too many jobs wait already.
-
-    Submit again later, or cancel some.
-    """
+    """Too many jobs wait already."""
 
     status = 429
+    code = "queue-is-full"
+    title = "Too many jobs wait already."
+    advice = "Submit again later, or cancel some."
 
 
-class Unexpected(Problem):
-    """The service failed unexpectedly.
-
-    This is a fault of the service: its log has the trace.
-    """
+class InternalErrorProblem(Problem):
+    """The service failed unexpectedly."""
 
     status = 500
+    code = "unexpected"
+    title = "The service failed unexpectedly."
+    advice = "This is a fault of the service: its log has the trace."
 
 
 class DatabaseAway(Problem):
-    """The database does not answer.
-
-    Nothing that was accepted is lost. Repeat the request in a few seconds.
-    """
+    """The database does not answer."""
 
     status = 503
+    code = "database-away"
+    title = "The database does not answer."
+    advice = "Nothing that was accepted is lost. Repeat the request in a few seconds."
 
 
 def _all(kind: type[Problem]) -> dict[str, type[Problem]]:
-    return {sub.code(): sub for sub in kind.__subclasses__()}
+    return {sub.code: sub for sub in kind.__subclasses__()}
 
 
 PROBLEMS: dict[str, type[Problem]] = _all(Problem)
@@ -361,31 +367,30 @@ BY_STATUS: dict[int, type[Problem]] = {
     405: WrongMethod,
     413: BodyTooLarge,
     415: WrongMediaType,
-    422: Invalid,
+    422: ValidationProblem,
 }
 
 
 def responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI responses of a route that may answer with these problems, besides those of every
-    route (service.web.openapi).
+    """Return the OpenAPI responses of a route that may answer with these problems.
+
+    service.web.openapi adds those that every route may answer with.
     """
     found: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
-        found[kind.status] = documented(kind, found.get(kind.status))
+        found[kind.status] = openapi_response(kind, found.get(kind.status))
     return found
 
 
-def documented(kind: type[Problem], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The OpenAPI response that stands for a problem, and for those that `known` stands for
-    already.
-    """
-    description = f"{known['description']} Or: {kind.title()}" if known else kind.title()
+def openapi_response(kind: type[Problem], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the OpenAPI response of a problem, merged with `known`, one of the same status."""
+    description = f"{known['description']} Or: {kind.title}" if known else kind.title
     schema = {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
-def install(app: FastAPI) -> None:
-    """Let every error of the app be answered as a problem."""
+def install_handlers(app: FastAPI) -> None:
+    """Answer every error of the app with a problem document."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -397,15 +402,13 @@ def install(app: FastAPI) -> None:
 
 
 class BodyLimitProblemMiddleware:
-    """Makes a problem document of the framework's plain answer to a body whose declared size is
-    above the limit.
-    """
+    """Replaces the framework's plain 413 answer with a problem document."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on, and look at the answer's first message."""
+        """Pass the request on, and look at the first message of the answer."""
         replaced = False
 
         async def answer(message: Message) -> None:
@@ -429,14 +432,14 @@ async def _problem(_request: Request, error: Exception) -> Response:
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
-    return not_accepted(error).response()
+    return problem_of(error).response()
 
 
-def not_accepted(error: Exception) -> Problem:
-    """The problem of a submission that was refused."""
+def problem_of(error: Exception) -> Problem:
+    """Return the problem for a refused submission."""
     match error:
         case InvalidField():
-            return invalid_at(error.pointer, error.message)
+            return field_problem(error.pointer, error.message)
         case RunTooLarge():
             return TooLarge(
                 str(error),
@@ -446,7 +449,7 @@ def not_accepted(error: Exception) -> Problem:
         case KeyInFlight():
             return StillInFlight(headers={"Retry-After": str(IN_FLIGHT_RETRY_SECONDS)})
         case IdempotencyConflict():
-            return KeyReusedProblem()
+            return IdempotencyConflictProblem()
         case QueueFull():
             return QueueIsFull(headers={"Retry-After": str(QUEUE_RETRY_SECONDS)})
         case _:
@@ -457,11 +460,11 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows the type
     if any(found["type"] == "json_invalid" for found in error.errors()):
         return MalformedBody().response()
-    return invalid(error.errors(), error.body, _fields_of_body(request)).response()
+    return validation_problem(error.errors(), error.body, _fields_of_body(request)).response()
 
 
 def _fields_of_body(request: Request) -> list[str]:
-    """The names of the fields that the body of the request's route may have."""
+    """Return the names of the fields that the body of the request's route may have."""
     body = getattr(request.scope.get("route"), "body_field", None)
     model = body.field_info.annotation if body else None
     if not isinstance(model, type) or not issubclass(model, BaseModel):
@@ -477,7 +480,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """The methods of an address; the framework names those of one of its routes only."""
+    """Return all methods of an address; the framework names those of one route only."""
     paths: dict[str, dict[str, object]] = request.app.openapi()["paths"]
     matching = (
         known
@@ -493,7 +496,7 @@ async def _database(_request: Request, error: Exception) -> Response:
 
 
 def database_away(error: Exception) -> DatabaseAway:
-    """The problem of one of DATABASE_ERRORS."""
+    """Return the problem for one of DATABASE_ERRORS."""
     if isinstance(error, DatabaseReplaced):
         return DatabaseAway(
             "The database file was deleted or replaced while the service ran, so what it accepted "
@@ -504,18 +507,20 @@ def database_away(error: Exception) -> DatabaseAway:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return Unexpected().response()
+    return InternalErrorProblem().response()
 
 
-def invalid(errors: Sequence[Any], body: object, known: Sequence[str] = ()) -> Invalid:
-    """The problem of pydantic's errors about a request whose body was `body`; see field_errors."""
+def validation_problem(
+    errors: Sequence[Any], body: object, known: Sequence[str] = ()
+) -> ValidationProblem:
+    """Return the problem for pydantic's errors about a request with that body; see field_errors."""
     found = field_errors(errors, body, known)
     first = found[0] if found else FieldError(pointer="", message="")
-    return Invalid(visible(f"{first.pointer or 'body'}: {first.message}"), errors=found)
+    return ValidationProblem(visible(f"{first.pointer or 'body'}: {first.message}"), errors=found)
 
 
-def invalid_at(pointer: str, message: str) -> Invalid:
-    """The problem of one field."""
-    return Invalid(
+def field_problem(pointer: str, message: str) -> ValidationProblem:
+    """Return the problem for one invalid field."""
+    return ValidationProblem(
         visible(f"{pointer}: {message}"), errors=[FieldError(pointer=pointer, message=message)]
     )

@@ -1,33 +1,32 @@
-"""What browsers are told of every answer: it is what it says it is, and nothing in it runs with the
-rights of its reader.
-"""
+"""Security headers of every answer: no content sniffing, no scripts unless a policy allows them."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# sandbox: what is opened has no origin, so neither cookies nor the API, whatever a user's text
-# makes of it
+# sandbox: an opened file has no origin, so that it reaches neither cookies nor the API, even if a
+# user's text managed to inject a script
 INERT = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
     "frame-ancestors 'none'; sandbox"
 )
-DRAWING = (  # a page that draws its chart, with pictures of it to be saved
+DRAWING = (  # a page that draws a chart with a script, and offers pictures of it to save
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: "
     "blob:; base-uri 'none'; "
     "frame-ancestors 'none'; sandbox allow-scripts allow-downloads"
 )
 
 
-class Precautions:
-    """Adds them to every answer, also to refusals; the pages, and charts that run a script, have a
-    policy of their own.
+class SecurityHeadersMiddleware:
+    """Adds the headers to every answer that does not set its own.
+
+    The pages, and charts that run a script, have policies of their own.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on, and add to the answer's first message."""
+        """Pass the request on, and add to the first message of the answer."""
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,5 +1,6 @@
-"""The API process: one uvicorn server on one address, refused where it would be open to
-strangers.
+"""The API process: one uvicorn server on one address.
+
+It refuses to start where others than this machine could use it without a key.
 """
 
 import argparse
@@ -29,18 +30,18 @@ BACKLOG = 256
 
 
 class ServeError(Exception):
-    """The API cannot be started; the message is one line that says why and what to do."""
+    """The API cannot be started; the message says why and what to do, in one line."""
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
     """Run the API until a signal ends it.
 
-    Raises ServeError where the address, the database or the artifacts may not be used.
+    Raises ServeError if the address, the database or the artifacts may not be used.
     """
     from service.web.app import create_app
 
     logging.basicConfig(format="%(asctime)s %(levelname)s api: %(message)s")
-    logging.getLogger("service").setLevel(logging.INFO)  # what is deleted is said
+    logging.getLogger("service").setLevel(logging.INFO)  # so that deletions are logged
     require_keys_beyond_loopback(settings, host)
     listener = listen(host, port)
     refuse_others_state(settings)
@@ -53,8 +54,9 @@ def serve(settings: Settings, host: str, port: int) -> None:
 
 
 class Server(uvicorn.Server):
-    """Lets waiting clients go at the signal to end: they would hold it up until the time to drain
-    is over.
+    """A uvicorn server that ends long polls and streams when it is told to stop.
+
+    Otherwise they would delay the stop until the time to drain is over.
     """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
@@ -62,15 +64,15 @@ class Server(uvicorn.Server):
         self._app = app
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal to end."""
+        """Handle a signal to end."""
         resources = getattr(self._app.state, "resources", None)
         if resources is not None:
-            asyncio.get_running_loop().call_soon_threadsafe(resources.tail.close)
+            asyncio.get_running_loop().call_soon_threadsafe(resources.event_feed.close)
         super().handle_exit(sig, frame)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to the address, not listening yet; ServeError where that fails."""
+    """Bind a socket to the address, without listening yet. Raises ServeError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -95,9 +97,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def refuse_others_state(settings: Settings) -> None:
-    """Raise ServeError where the database cannot be used, or the artifacts in the home are not
-    known to be its own.
-    """
+    """Raise ServeError if the database cannot be used, or the artifacts belong to another one."""
     try:
         store = Store(settings.database)
         try:
@@ -121,7 +121,7 @@ def refuse_others_state(settings: Settings) -> None:
 
 
 def require_keys_beyond_loopback(settings: Settings, host: str) -> None:
-    """Raise ServeError where others than this machine could use the API without a key."""
+    """Raise ServeError if other machines could use the API without a key."""
     if is_loopback(host) or settings.require_keys:
         return
     store = Store(settings.database)
@@ -141,7 +141,7 @@ def require_keys_beyond_loopback(settings: Settings, host: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """`python -m service.serve --host HOST --port PORT`."""
+    """Run `python -m service.serve --host HOST --port PORT`."""
     parser = argparse.ArgumentParser(prog="fflab api")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 import ffengine
 from ffengine.activations import ACTIVATIONS, ActivationName
-from ffengine.draws import Draws
 from ffengine.entry import Entry, describe, entries, meaning_of, name_of
 from ffengine.inits import INITS, InitName
-from ffengine.learning import take_step
+from ffengine.layer_updates import take_step
 from ffengine.negatives import AnyNegatives, Negatives, Positives
-from ffengine.network import GoodnessJudge, Network
+from ffengine.network import Network, SummedGoodness
 from ffengine.objectives import AnyObjective, Goodness, GoodnessEntry, GoodnessName, Objective
 from ffengine.optimizers import SCHEDULES, AnyOptimizer, Optimizer, ScheduleName
 from ffengine.presets import PRESETS
+from ffengine.random_streams import Draws
 from ffengine.samples import Samples, load_samples
 from ffengine.spec import (
     BASELINE_MEANING,
@@ -186,7 +186,7 @@ def asked(
     """The positives and negatives of a strategy for the samples of `index` (R, B)."""
     entry = NEGATIVES[strategy]
     x = entry.positive(SAMPLES.positives(labelled=entry.labelled)[index])
-    judge = GoodnessJudge(
+    judge = SummedGoodness(
         Network(JUDGED.spec, [weight[replicas] for weight in JUDGED.weights]),
         GOODNESS["sum_squares"],
         (0, 1),

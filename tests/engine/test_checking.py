@@ -8,10 +8,10 @@ import torch
 import ffengine
 from ffengine.checking import CellsReport
 from ffengine.checkpoint import Checkpoint
-from ffengine.control import Control, Interrupted
-from ffengine.draws import Draws
+from ffengine.interrupts import Control, Interrupted
 from ffengine.negatives import Positives
 from ffengine.network import Network
+from ffengine.random_streams import Draws
 from ffengine.results import CheckCell
 from ffengine.samples import load_samples
 from ffengine.spec import CheckSpec, NetworkSpec, TrainSpec

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ffengine
-from ffengine.capture import CapturedStep, captured
+from ffengine.cuda_graphs import CapturedStep, captured
 from ffengine.results import TrainResult
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.training import EpochReport

@@ -8,10 +8,10 @@ import torch
 import ffengine
 from ffengine import evaluation
 from ffengine.checkpoint import Checkpoint
-from ffengine.control import Interrupted
-from ffengine.draws import Draws
+from ffengine.interrupts import Interrupted
 from ffengine.monitor import paired
 from ffengine.network import Network
+from ffengine.random_streams import Draws
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec
 from ffengine.training import BatchReport, EpochReport

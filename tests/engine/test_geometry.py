@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ffengine
-from ffengine.draws import Draws
 from ffengine.geometry import BIN_DEGREES, BINS, MOST_SAMPLES, angle_rows
-from ffengine.limit import limit_kernel
+from ffengine.infinite_width import limit_kernel
 from ffengine.negatives import Positives
+from ffengine.random_streams import Draws
 from ffengine.results import CheckResult
 from ffengine.samples import load_samples
 from ffengine.spec import CheckSpec

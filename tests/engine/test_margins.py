@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import ffengine
 from ffengine import margins
 from ffengine.activations import ACTIVATIONS
-from ffengine.draws import Draws
 from ffengine.network import Network
+from ffengine.random_streams import Draws
 from ffengine.samples import load_samples
 from ffengine.spec import DatasetSpec, NetworkSpec
 from tests.engine import reference

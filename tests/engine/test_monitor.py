@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import ffengine
-from ffengine.draws import Draws
 from ffengine.monitor import paired
 from ffengine.network import Network
+from ffengine.random_streams import Draws
 from ffengine.results import EpochRow
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec

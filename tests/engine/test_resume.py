@@ -8,10 +8,10 @@ import pytest
 
 import ffengine
 from ffengine.activations import ACTIVATIONS
-from ffengine.checkpoint import Checkpoint
-from ffengine.control import Control, Interrupted
+from ffengine.checkpoint import Checkpoint, Position, fraction_done
 from ffengine.entry import entries, name_of
 from ffengine.inits import INITS
+from ffengine.interrupts import Control, Interrupted
 from ffengine.negatives import AnyNegatives
 from ffengine.objectives import AnyObjective, GoodnessEntry
 from ffengine.optimizers import SCHEDULES, AnyOptimizer
@@ -115,3 +115,22 @@ def test_an_interrupted_run_ends_with_the_same_bits(name: str) -> None:
     resumed, stops = stopped_every(spec, 3)
     assert stops >= 2
     assert resumed.model_dump(exclude={"provenance"}) == whole
+
+
+@pytest.mark.parametrize(
+    ("layers", "position", "fraction"),
+    [
+        ("greedy", Position(0, 0, 0), 0.0),  # the measurement before the first step
+        ("greedy", Position(0, 1, 2), 2 / 4 / 4),
+        ("greedy", Position(0, 2, 0), 1 / 4),
+        ("greedy", Position(1, 0, 0), 2 / 4),
+        ("greedy", Position(1, 2, 4), 1.0),
+        ("greedy", Position(2, 0, 0), 1.0),  # after the last stage
+        ("simultaneous", Position(0, 2, 1), (1 + 1 / 4) / 2),
+    ],
+)
+def test_the_fraction_done_counts_the_epochs_of_all_stages(
+    layers: str, position: Position, fraction: float
+) -> None:
+    spec = TrainSpec.model_validate({**SMALL, "layers": layers})  # 2 layers, 2 epochs, 4 batches
+    assert fraction_done(spec, position) == pytest.approx(fraction, abs=1e-15)

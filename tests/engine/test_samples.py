@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ffengine.arrays import DatasetError
-from ffengine.draws import Draws
 from ffengine.negatives import swap_label
+from ffengine.random_streams import Draws
 from ffengine.samples import Preprocessor, load_samples, overlay
 from ffengine.spec import DatasetSpec
 

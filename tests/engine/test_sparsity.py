@@ -20,7 +20,6 @@ from ffengine.sparsity import (
     sparsity_and_dead,
     treves_rolls,
     treves_rolls_of_norms,
-    zero_fraction,
 )
 from tests.engine import reference
 
@@ -138,16 +137,11 @@ def slow_kurtosis(h: list[float]) -> Fraction:
     )
 
 
-def slow_zero_fraction(h: list[float]) -> Fraction:
-    return Fraction(sum(value == 0 for value in h), len(h))
-
-
 Measure = Callable[[Tensor], Tensor]
 MEASURES: list[tuple[Measure, Callable[[list[float]], Fraction]]] = [
     (gini, slow_gini),
     (treves_rolls, slow_treves_rolls),
     (kurtosis, slow_kurtosis),
-    (zero_fraction, slow_zero_fraction),
 ]
 every_measure = pytest.mark.parametrize("measure", [measure for measure, _ in MEASURES])
 
@@ -196,7 +190,6 @@ def test_measures_stay_within_their_bounds(h: list[float]) -> None:
     n, tensor = len(h), torch.tensor(h, dtype=torch.float64)
     assert 0 <= float(gini(tensor)) <= 1 - 1 / n
     assert 0 <= float(treves_rolls(tensor)) <= 1
-    assert 0 <= float(zero_fraction(tensor)) < 1
     assert -2 - 1e-9 <= float(kurtosis(tensor)) <= max(0.0, n - 5 + 1 / (n - 1)) + 1e-9
 
 
@@ -210,17 +203,15 @@ def test_measures_of_one_active_unit_and_of_equal_units(
     assert float(gini(one)) == pytest.approx(1 - 1 / width, abs=1e-15)
     assert float(treves_rolls(one)) == 1.0
     assert float(kurtosis(one)) == pytest.approx(width - 5 + 1 / (width - 1))
-    assert float(zero_fraction(one)) == (width - 1) / width
     assert float(gini(equal)) == pytest.approx(0.0, abs=1e-13)
     assert float(treves_rolls(equal)) == pytest.approx(0.0, abs=1e-13)
     assert float(kurtosis(equal)) == 0.0
-    assert float(zero_fraction(equal)) == 0.0
 
 
 @every_measure
-def test_a_dead_sample_has_the_value_zero_but_all_zeros(measure: Measure) -> None:
+def test_a_dead_sample_has_the_value_zero(measure: Measure) -> None:
     h = torch.tensor([[0.0, 0.0, -0.0], [1.0, 0.0, 2.0]])
-    assert float(measure(h)[0]) == (1.0 if measure is zero_fraction else 0.0)
+    assert float(measure(h)[0]) == 0.0
     assert bool(measure(h).isfinite().all())
 
 

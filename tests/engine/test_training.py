@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 import ffengine
 from ffengine.checkpoint import Checkpoint
-from ffengine.control import Control, Diverged, Interrupted
-from ffengine.draws import Draws
 from ffengine.entry import entries, name_of
 from ffengine.inits import INITS
+from ffengine.interrupts import Control, Diverged, Interrupted
 from ffengine.monitor import paired
 from ffengine.negatives import AnyNegatives
 from ffengine.network import Network, normalized
 from ffengine.objectives import AnyObjective, GoodnessEntry
 from ffengine.optimizers import SCHEDULES, AnyOptimizer
+from ffengine.random_streams import Draws
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec, digest
 from ffengine.training import BatchReport, EpochReport

@@ -85,11 +85,11 @@ def quickest_submit(lab: Lab) -> float:
     return min(seconds)
 
 
-def test_an_api_that_is_killed_between_commit_and_bell_loses_nothing(lab: Lab) -> None:
+def test_an_api_that_is_killed_between_commit_and_message_loses_nothing(lab: Lab) -> None:
     wait_until(
         lambda: not lab.http.get("/v1/workers").json()["items"][0]["job"], "the worker is idle"
     )
-    with frozen(lab.child("redis")):  # so that no bell can have rung when the API is killed
+    with frozen(lab.child("redis")):  # so that no message can have been sent when the API is killed
         job_id = lab.submit(CHECK)
         api = lab.child("api")
         api.kill()

@@ -76,15 +76,15 @@ def client(app: FastAPI) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def state(app: FastAPI, client: httpx.Client) -> Resources:
+def resources(app: FastAPI, client: httpx.Client) -> Resources:
     """The resources of the app that `client` talks to."""
     found: Resources = app.state.resources
     return found
 
 
 @pytest.fixture
-def store(state: Resources) -> Store:
-    return state.store
+def store(resources: Resources) -> Store:
+    return resources.store
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from service.background import broker_check
-from service.background.broker_check import answers, complaints, probe
+from service.background.broker_check import find_problems, is_reachable, probe_client
 from service.cli.doctor import Check, _redis
 from service.settings import Settings
 from service.stack import redis_server
@@ -43,7 +43,9 @@ def server(
 def running(server: EmbeddedRedis) -> Iterator[None]:
     process = subprocess.Popen(server.command, cwd=server.folder, stdout=subprocess.DEVNULL)
     try:
-        wait_until(lambda: answers(server.url) or process.poll() is not None, "the server answers")
+        wait_until(
+            lambda: is_reachable(server.url) or process.poll() is not None, "the server answers"
+        )
         assert process.poll() is None, "the server ended"
         yield
     finally:
@@ -53,9 +55,9 @@ def running(server: EmbeddedRedis) -> Iterator[None]:
 
 def test_it_serves_with_its_password_alone_and_evicts_nothing(server: EmbeddedRedis) -> None:
     with running(server):
-        assert complaints(server.url) == []
+        assert find_problems(server.url) == []
         with (
-            probe(f"redis://127.0.0.1:{server.port}/0") as not_fflab,
+            probe_client(f"redis://127.0.0.1:{server.port}/0") as not_fflab,
             pytest.raises(redis.AuthenticationError),
         ):
             not_fflab.ping()
@@ -65,16 +67,16 @@ def test_it_serves_with_its_password_alone_and_evicts_nothing(server: EmbeddedRe
                 "bind": "127.0.0.1",
             }
             client.config_set("maxmemory-policy", "allkeys-lru")
-        assert "noeviction" in complaints(server.url)[0]
-    assert not answers(server.url)
-    assert "does not answer" in complaints(server.url)[0]
+        assert "noeviction" in find_problems(server.url)[0]
+    assert not is_reachable(server.url)
+    assert "does not answer" in find_problems(server.url)[0]
 
 
 @pytest.fixture
 def evicting(server: EmbeddedRedis) -> Iterator[str]:
     """The URL of a running server that drops what it holds when memory is short."""
     with running(server):
-        with probe(server.url) as client:
+        with probe_client(server.url) as client:
             client.config_set("maxmemory-policy", "allkeys-lru")
         yield server.url
 
@@ -139,9 +141,9 @@ def started(command: list[str], environment: dict[str, str]) -> Iterator[Iterato
         process.communicate(timeout=60)
 
 
-def test_an_old_server_is_told_of(evicting: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker_check, "OLDEST", (99, 1))
-    old, _ = complaints(evicting)
+def test_an_old_server_is_reported(evicting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_check, "OLDEST_VERSION", (99, 1))
+    old, _ = find_problems(evicting)
     assert re.fullmatch(
         r"Redis is of version \d+\.\d+\.\d+, older than fflab is tested with: install 99\.1 or "
         r"newer",
@@ -149,7 +151,7 @@ def test_an_old_server_is_told_of(evicting: str, monkeypatch: pytest.MonkeyPatch
     )
 
 
-def test_a_server_that_lets_us_see_nothing_is_not_complained_of(evicting: str) -> None:
+def test_a_server_that_lets_us_see_nothing_has_no_problems(evicting: str) -> None:
     with redis.Redis.from_url(evicting) as client:
         client.execute_command(
             "ACL",
@@ -164,8 +166,8 @@ def test_a_server_that_lets_us_see_nothing_is_not_complained_of(evicting: str) -
             "~*",
         )
     guest = re.sub("//.*@", "//guest:secret@", evicting)
-    assert answers(guest)
-    assert complaints(guest) == []
+    assert is_reachable(guest)
+    assert find_problems(guest) == []
 
 
 def test_its_password_is_for_the_owner_only(server: EmbeddedRedis) -> None:
@@ -175,10 +177,10 @@ def test_its_password_is_for_the_owner_only(server: EmbeddedRedis) -> None:
     assert server.password not in " ".join(server.command)
 
 
-def test_what_it_has_written_can_be_forgotten(server: EmbeddedRedis) -> None:
+def test_what_it_has_written_can_be_deleted(server: EmbeddedRedis) -> None:
     with running(server):
         pass
-    server.forget()
+    server.delete_data()
     assert [path.name for path in server.folder.iterdir()] == [server.config.name]
 
 

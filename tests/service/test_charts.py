@@ -18,9 +18,9 @@ from scipy import stats
 
 import ffengine
 from ffengine.checking import CellsReport
-from ffengine.control import Control
-from ffengine.limit import limit_kernel
-from ffengine.persample import CellMargins, write_margins
+from ffengine.infinite_width import limit_kernel
+from ffengine.interrupts import Control
+from ffengine.margin_files import CellMargins, write_margins
 from ffengine.results import CheckResult, Interval, Split, StudyCell, StudyResult, TrainResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec, digest
 from ffengine.study import expand, study_cell, summarise, wilson

@@ -1,6 +1,4 @@
-"""Children of the stack: tied to their parent, restarted with growing pauses, stopped whatever they
-do.
-"""
+"""Children of the stack: they end with their parent, are restarted, and can always be stopped."""
 
 import os
 import subprocess
@@ -13,7 +11,7 @@ import psutil
 import pytest
 
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
-from service.processes import started_at
+from service.processes import start_ticks
 from service.stack.child_process import ChildProcess, rotate
 
 
@@ -39,7 +37,7 @@ def wait_for_log(child: ChildProcess, words: str) -> None:
     )
 
 
-def tend_until_started(child: ChildProcess) -> float:
+def restart_when_due(child: ChildProcess) -> float:
     """Seconds until the child was started again."""
     began = time.monotonic()
     wait_until(child.restart_if_dead, "it is started again", pause=0.01)
@@ -54,22 +52,22 @@ def test_a_child_that_dies_is_started_again_after_growing_pauses(child: ChildPro
         assert child.process is not None
         child.process.kill()
         child.process.wait()
-        pauses.append(tend_until_started(child))
+        pauses.append(restart_when_due(child))
     assert pauses[0] > 0.4
     assert pauses[1] > 0.9
     assert child.failures == 2
 
 
-def test_a_child_that_fails_twice_has_its_remedy_applied(child: ChildProcess) -> None:
-    remedies: list[int] = []
+def test_after_a_second_failure_the_callback_is_called(child: ChildProcess) -> None:
+    calls: list[int] = []
     child.command, child.after_failure = (
         program("sys.exit(1)"),
-        lambda: remedies.append(child.failures),
+        lambda: calls.append(child.failures),
     )
     child.start()
     for _ in range(2):
-        tend_until_started(child)
-    assert remedies == [2]
+        restart_when_due(child)
+    assert calls == [2]
 
 
 @pytest.mark.parametrize(
@@ -107,10 +105,10 @@ time.sleep(60)
 
 
 def test_a_program_whose_parent_is_gone_already_does_not_start() -> None:
-    tether = Path(__file__).parents[2] / "service" / "processes.py"
+    program_file = Path(__file__).parents[2] / "service" / "processes.py"
     nobody = 2**22 + 1
     done = subprocess.run(
-        [sys.executable, str(tether), str(nobody), "15", "echo", "started"],
+        [sys.executable, str(program_file), str(nobody), "15", "echo", "started"],
         capture_output=True,
         text=True,
     )
@@ -120,11 +118,11 @@ def test_a_program_whose_parent_is_gone_already_does_not_start() -> None:
 
 def test_a_process_has_an_identity_until_it_ends() -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
-        identity = started_at(process.pid)
+        identity = start_ticks(process.pid)
         assert identity is not None
-        assert started_at(process.pid) == identity
+        assert start_ticks(process.pid) == identity
         process.kill()
-    assert started_at(process.pid) is None
+    assert start_ticks(process.pid) is None
 
 
 def test_a_large_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

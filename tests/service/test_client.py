@@ -316,10 +316,10 @@ def test_a_study_is_a_tidy_table_of_what_was_varied_and_found(
 
 
 def test_a_key_that_is_missing_or_unknown_is_said_with_what_to_do(
-    call: Caller, client: httpx.Client, state: Resources
+    call: Caller, client: httpx.Client, resources: Resources
 ) -> None:
-    secret = create_key(state.store.api_keys, "me").secret
-    state.authenticator.refresh()
+    secret = create_key(resources.store.api_keys, "me").secret
+    resources.authenticator.refresh()
     url = str(client.base_url)
     with pytest.raises(KeyRefused, match="set FFLAB_API_KEY"):
         call(call.client(url).submit(SPEC))
@@ -329,11 +329,11 @@ def test_a_key_that_is_missing_or_unknown_is_said_with_what_to_do(
 
 
 def test_without_arguments_the_environment_says_where_and_who(
-    call: Caller, client: httpx.Client, state: Resources, monkeypatch: pytest.MonkeyPatch
+    call: Caller, client: httpx.Client, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FFLAB_URL", f"{client.base_url}/")
-    monkeypatch.setenv("FFLAB_API_KEY", create_key(state.store.api_keys, "me").secret)
-    state.authenticator.refresh()
+    monkeypatch.setenv("FFLAB_API_KEY", create_key(resources.store.api_keys, "me").secret)
+    resources.authenticator.refresh()
     assert call(call.client(None).submit(SPEC)).state is JobState.queued
     monkeypatch.delenv("FFLAB_URL")
     assert call.client(None).url == "http://127.0.0.1:8000"
@@ -571,7 +571,7 @@ def test_pauses_grow_with_jitter_and_end() -> None:
         <= sum(pauses)
         <= retries.PATIENCE_SECONDS + retries.LONGEST_PAUSE_SECONDS
     )
-    tries.again()
+    tries.reset()
     assert tries.pause(httpx.Response(404)) is None
     assert tries.pause(httpx.Response(503)) is not None
 
@@ -614,7 +614,9 @@ def test_the_table_is_in_the_form_that_is_installed(
     monkeypatch.setattr(dataframes, "to_pandas", lambda rows, columns: ("pandas", rows, columns))
     monkeypatch.setattr(dataframes, "to_polars", lambda rows, columns: ("polars", rows, columns))
     rows = [epoch_row().model_dump(mode="json")]
-    assert dataframes.table(rows, ["seed"]) == (rows if form == "rows" else (form, rows, ["seed"]))
+    assert dataframes.to_table(rows, ["seed"]) == (
+        rows if form == "rows" else (form, rows, ["seed"])
+    )
 
 
 def test_what_a_notebook_shows_is_escaped() -> None:

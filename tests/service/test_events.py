@@ -160,7 +160,7 @@ def test_a_preference_that_is_none_is_ignored(client: httpx.Client, prefer: str)
 
 
 def test_a_hundred_wait_without_a_thread_each_and_hear_of_the_end_at_once(
-    client: httpx.Client, state: Resources
+    client: httpx.Client, resources: Resources
 ) -> None:
     job = submit(client)
     threads = threading.active_count()
@@ -172,30 +172,30 @@ def test_a_hundred_wait_without_a_thread_each_and_hear_of_the_end_at_once(
         ThreadPoolExecutor(100) as pool,
     ):
         waits = [pool.submit(many.get, f"/v1/jobs/{job.id}?wait=60") for _ in range(100)]
-        wait_until(lambda: state.tail.waiting == 100, "all wait")
+        wait_until(lambda: resources.event_feed.waiting == 100, "all wait")
         assert threading.active_count() - threads <= 100 + 45, (
             "the clients' own threads, and the server's pool"
         )
         assert client.get("/healthz").status_code == 200
         began = time.monotonic()
-        state.store.actions.cancel(job.id)
+        resources.store.actions.cancel(job.id)
         ended = [wait.result(timeout=PATIENCE_SECONDS).json()["state"] for wait in waits]
     assert set(ended) == {"cancelled"}
     assert time.monotonic() - began < 50.0  # not each at the end of its own wait
-    wait_until(lambda: state.tail.waiting == 0, "nobody waits any more")
+    wait_until(lambda: resources.event_feed.waiting == 0, "nobody waits any more")
 
 
 def test_the_tail_asks_nothing_while_nobody_waits(
-    client: httpx.Client, state: Resources, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
-    beyond = state.store.events.beyond
+    beyond = resources.store.events.beyond
 
     def counted(number: int, limit: int) -> list[tuple[int, str]]:
         asked.append(time.monotonic())
         return beyond(number, limit)
 
-    monkeypatch.setattr(state.store.events, "beyond", counted)
+    monkeypatch.setattr(resources.store.events, "beyond", counted)
     job = submit(client)
     client.get(f"/v1/jobs/{job.id}?wait=0.5")
     during = len(asked)
@@ -210,13 +210,13 @@ def test_the_tail_asks_nothing_while_nobody_waits(
 
 
 def test_nothing_is_missed_between_reading_and_waiting(
-    client: httpx.Client, state: Resources, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The event comes after the waiting client has read, and is polled before it waits."""
     job = submit(client)
     get_with_version, beyond, cancelled = (
-        state.store.jobs.get_with_version,
-        state.store.events.beyond,
+        resources.store.jobs.get_with_version,
+        resources.store.events.beyond,
         threading.Event(),
     )
     polls: list[int] = []
@@ -227,21 +227,21 @@ def test_nothing_is_missed_between_reading_and_waiting(
 
     def slow(job_id: str) -> object:
         found = get_with_version(job_id)
-        if state.tail.waiting and not cancelled.is_set():
+        if resources.event_feed.waiting and not cancelled.is_set():
             cancelled.set()
-            state.store.actions.cancel(job_id)
+            resources.store.actions.cancel(job_id)
             polled = len(polls)
             wait_until(lambda: len(polls) >= polled + 3, "the tail has seen the end")
         return found
 
-    monkeypatch.setattr(state.store.events, "beyond", counted)
-    monkeypatch.setattr(state.store.jobs, "get_with_version", slow)
+    monkeypatch.setattr(resources.store.events, "beyond", counted)
+    monkeypatch.setattr(resources.store.jobs, "get_with_version", slow)
     began = time.monotonic()
     assert client.get(f"/v1/jobs/{job.id}?wait=60").json()["state"] == "cancelled"
     assert time.monotonic() - began < 50.0  # not at the end of the wait
 
 
-def test_a_client_that_hangs_up_is_forgotten(client: httpx.Client, state: Resources) -> None:
+def test_a_client_that_hangs_up_is_forgotten(client: httpx.Client, resources: Resources) -> None:
     job = submit(client)
     with (
         httpx.Client(base_url=client.base_url, trust_env=False) as other,
@@ -249,8 +249,8 @@ def test_a_client_that_hangs_up_is_forgotten(client: httpx.Client, state: Resour
     ):
         stream = frames(response)  # kept: a generator that is dropped closes its response
         assert next(stream)["event"] == "state"
-        wait_until(lambda: state.tail.waiting == 1, "it waits")
-    state.store.actions.pause(
+        wait_until(lambda: resources.event_feed.waiting == 1, "it waits")
+    resources.store.actions.pause(
         job.id
     )  # something to send is what reveals a closed connection at the latest
-    wait_until(lambda: state.tail.waiting == 0, "it is forgotten")
+    wait_until(lambda: resources.event_feed.waiting == 0, "it is forgotten")

@@ -300,7 +300,7 @@ def test_the_live_view_shows_the_same_epoch(either_store: Store) -> None:
         for split in SPLITS
     ]
     rows = [row.model_dump(mode="json") for row in epochs]
-    watched.take(
+    watched.apply(
         Event.model_validate(
             {"id": 1, "job": job.id, "type": "rows", "at": job.created_at, "data": {"rows": rows}}
         )

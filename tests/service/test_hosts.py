@@ -219,12 +219,12 @@ def test_where_keys_are_needed_any_name_will_do_unless_some_are_listed(settings:
 
 
 def test_the_first_key_opens_other_names(
-    client: httpx.Client, state: Resources, store: Store, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, resources: Resources, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auth, "REMEMBERED_SECONDS", 0.0)
     refused(client.get("/openapi.json", headers={"Host": "lab.example.org"}), 421, "wrong-host")
     key = create_key(store.api_keys, "ada")
-    assert state.authenticator.is_stale
+    assert resources.authenticator.is_stale
     assert client.get("/openapi.json", headers={"Host": "lab.example.org"}).status_code == 200
     assert (
         client.get(

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.spec import TrainSpec
 from service.artifacts import Artifacts
-from service.background.retention import UNKNOWN_SECONDS, remove_unknown, sweep, unknown
+from service.background.retention import UNKNOWN_SECONDS, find_unknown, remove_unknown, sweep
 from service.cli.doctor import _artifacts, _database
 from service.settings import Retention, Settings
 from service.store import Store
@@ -116,7 +116,7 @@ def test_what_does_not_belong_together_is_refused_and_left_alone(
     for action in (
         lambda: settle(either_store, artifacts),
         lambda: sweep(either_store, artifacts, NOTHING_KEPT),
-        lambda: unknown(either_store, artifacts),
+        lambda: find_unknown(either_store, artifacts),
         lambda: remove_unknown(either_store, artifacts),
     ):
         with pytest.raises(NotOurs) as refused:

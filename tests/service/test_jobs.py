@@ -16,6 +16,7 @@ from sqlalchemy import select, update
 from ffengine.spec import StudySpec, TrainSpec
 from ffengine.study import expand
 from service.jobs import (
+    ACTIONS,
     TERMINAL,
     TRANSITIONS,
     Command,
@@ -25,6 +26,7 @@ from service.jobs import (
     new_job_id,
     source_states,
 )
+from service.schemas import row_key
 from service.store import Claim, LeaseLost, NewJob, NotAllowed, Store
 from service.store.tables import JobRow, now_seconds
 from tests.examples import examples
@@ -278,3 +280,24 @@ JobLife.TestCase.settings = settings(
     max_examples=examples(20), stateful_step_count=40, deadline=None
 )
 TestJobLife = JobLife.TestCase
+
+
+def test_what_a_user_may_ask_follows_from_the_transitions() -> None:
+    assert {
+        JobState.queued: ("pause", "cancel"),
+        JobState.running: ("pause", "cancel"),
+        JobState.paused: ("resume", "cancel"),
+        JobState.failed: ("retry",),
+        JobState.cancelled: ("retry",),
+        JobState.succeeded: (),
+    } == ACTIONS
+
+
+def test_a_row_is_the_same_in_the_store_and_on_the_command_line() -> None:
+    row = {"seed": 1, "width": 64, "layer": 0, "epoch": 2, "split": "positive"}
+    assert row_key(row | {"sparsity": 0.5}) == row_key(row | {"sparsity": 0.6})
+    for field, other in {"seed": 2, "layer": 1, "epoch": 3, "split": "negative"}.items():
+        assert row_key(row) != row_key(row | {field: other})
+    cell = row | {"method": "exact"}
+    for field, other in {"width": 128, "method": "infinite_width"}.items():
+        assert row_key(cell) != row_key(cell | {field: other})

@@ -1,6 +1,4 @@
-"""What the stack ends when it finds another's stack.json: processes of this very home, and no
-others.
-"""
+"""Orphans of a stack that was killed: processes of this home are ended, others are left alone."""
 
 import os
 import shutil
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.waiting import PATIENCE_SECONDS
-from service.processes import started_at, works_for
+from service.processes import belongs_to_home, start_ticks
 from service.stack import stack
 from service.stack.stack import Home, ProcessId, StackState, stop_orphans
 
@@ -21,7 +19,7 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack, "LEFTOVER_SECONDS", 0.3)
+    monkeypatch.setattr(stack, "ORPHAN_SECONDS", 0.3)
 
 
 @pytest.fixture
@@ -64,7 +62,7 @@ def leave(
     home: Path, process: "subprocess.Popen[bytes]", of: Home | None, *, started: str | None = None
 ) -> None:
     """Leave a stack.json behind, as a supervisor that was killed does."""
-    running = ProcessId(pid=process.pid, started=started or started_at(process.pid))
+    running = ProcessId(pid=process.pid, started=started or start_ticks(process.pid))
     state = StackState(
         url="http://127.0.0.1:1", redis_url="", pid=1, home=of, children={"api": running}
     )
@@ -85,7 +83,7 @@ def test_what_a_killed_supervisor_left_is_ended(home: Path, start: Start, named:
     assert not (home / "stack.json").exists()
 
 
-def test_a_process_that_does_not_say_whose_it_is_is_believed_to_be_what_this_homes_file_says(
+def test_a_process_that_names_no_home_belongs_to_the_one_whose_file_names_it(
     home: Path, start: Start
 ) -> None:
     process = start(None)
@@ -96,7 +94,7 @@ def test_a_process_that_does_not_say_whose_it_is_is_believed_to_be_what_this_hom
 
 def test_redis_is_known_by_its_folder(home: Path, start: Start) -> None:
     process = start(None, home / "redis")
-    assert works_for(process.pid, home) is True
+    assert belongs_to_home(process.pid, home) is True
     leave(home, process, None)
     stop_orphans(home)
     assert process.wait(PATIENCE_SECONDS) < 0
@@ -154,7 +152,7 @@ def with_a_number_given_again(home: Path, start: Start) -> "subprocess.Popen[byt
 
 
 @pytest.mark.parametrize(
-    ("case", "told"),
+    ("case", "logged"),
     [
         (copied, True),
         (copied_from_an_earlier_version, True),
@@ -170,18 +168,18 @@ def test_what_is_not_of_this_home_is_left_alone(
     caplog: pytest.LogCaptureFixture,
     case: Callable[[Path, Start], "subprocess.Popen[bytes]"],
     *,
-    told: bool,
+    logged: bool,
 ) -> None:
     process = case(home, start)
     stop_orphans(home)
     assert alive(process)
     assert not (home / "stack.json").exists(), "the file was the copy's own"
-    said = [
+    messages = [
         message
         for message in caplog.messages
         if f"process {process.pid}" in message and "left alone" in message
     ]
-    assert len(said) == int(told)
+    assert len(messages) == int(logged)
 
 
 def test_a_home_that_was_moved_when_its_stack_was_dead_is_no_matter(
@@ -197,9 +195,9 @@ def test_a_home_that_was_moved_when_its_stack_was_dead_is_no_matter(
     assert not (moved / "stack.json").exists()
 
 
-def test_a_process_that_is_gone_tells_nothing(home: Path, start: Start) -> None:
+def test_of_a_process_that_is_gone_nothing_can_be_seen(home: Path, start: Start) -> None:
     process = start(home)
-    assert works_for(process.pid, home) is True
+    assert belongs_to_home(process.pid, home) is True
     process.kill()
     process.wait()
-    assert works_for(process.pid, home) is None
+    assert belongs_to_home(process.pid, home) is None

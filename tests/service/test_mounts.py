@@ -1,25 +1,31 @@
-"""One list of network file systems: what the service refuses for SQLite is what the doctor
-reports.
-"""
+"""Network file systems: the service refuses for SQLite what the doctor reports."""
 
 from pathlib import Path
 
+import psutil
 import pytest
 
-from service import mounts
 from service.cli.doctor import Check, _database
 from service.mounts import NETWORK_FILE_SYSTEMS, network_file_system
 from service.settings import Settings
 from service.store.database import Database, DatabaseRefused
 
 MOUNTS = """\
-22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
-30 22 0:45 / /far rw,relatime - nfs4 server:/home rw
-31 30 8:2 / /far/local\\040disk rw - xfs /dev/sdb1 rw
-32 22 0:46 / /twice rw - nfs server:/a rw
-33 32 8:3 / /twice rw - ext4 /dev/sdc1 rw
+/dev/sda1 / ext4 rw,relatime 0 0
+server:/home /far nfs4 rw,relatime 0 0
+/dev/sdb1 /far/local\\040disk xfs rw 0 0
+server:/a /twice nfs rw 0 0
+/dev/sdc1 /twice ext4 rw 0 0
 """
 LOCAL = ("ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "fuseblk", "fuse.ntfs-3g", "apfs")
+
+
+@pytest.fixture
+def mounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The kernel's list of mounts, which is not there until a test writes it."""
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "proc"))
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    return tmp_path / "proc" / "self" / "mounts"
 
 
 @pytest.mark.parametrize(
@@ -33,18 +39,14 @@ LOCAL = ("ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "fuseblk", "fuse.ntf
         ("/twice/a", None),
     ],
 )
-def test_the_innermost_and_last_mount_counts(
-    folder: str, kind: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "mountinfo")
-    assert network_file_system(Path(folder)) is None, "a system that does not tell"
-    mounts.MOUNTS.write_text(MOUNTS)
+def test_the_innermost_and_last_mount_counts(folder: str, kind: str | None, mounts: Path) -> None:
+    assert network_file_system(Path(folder)) is None, "a system that does not list its mounts"
+    mounts.write_text(MOUNTS)
     assert network_file_system(Path(folder)) == kind
 
 
-def test_a_link_is_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "mountinfo")
-    mounts.MOUNTS.write_text(MOUNTS)
+def test_a_link_is_followed(mounts: Path, tmp_path: Path) -> None:
+    mounts.write_text(MOUNTS)
     (tmp_path / "home").symlink_to("/far")
     assert network_file_system(tmp_path / "home" / "fflab") == "nfs4"
 
@@ -60,14 +62,10 @@ def test_a_link_is_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         *LOCAL,
     ],
 )
-def test_the_doctor_and_the_service_agree(
-    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "mountinfo")
+def test_the_doctor_and_the_service_agree(kind: str, mounts: Path, tmp_path: Path) -> None:
     home = tmp_path / "a home"
-    mounts.MOUNTS.write_text(
-        f"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:45 / "
-        f"{str(home).replace(' ', chr(92) + '040')} rw - {kind} x rw\n"
+    mounts.write_text(
+        f"/dev/sda1 / ext4 rw 0 0\nx {str(home).replace(' ', chr(92) + '040')} {kind} rw 0 0\n"
     )
     settings = Settings(home=home)
     found = list(_database(settings))

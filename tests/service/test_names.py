@@ -15,6 +15,7 @@ from service.results.report import report
 from service.store import Store
 from service.web.auth import create_key, fingerprint
 from service.web.dependencies import Resources
+from service.web.lookup import find_job
 from tests.commands import Fflab
 from tests.hostile import BAD, CHECK, HOSTILE, PART, SCRIPT, stored_once
 from tests.over_http import refused, submit
@@ -86,12 +87,12 @@ def test_keys_and_data_sets_have_such_names_only(
 
 
 def test_a_name_that_was_stored_once_aborts_and_scripts_nothing(
-    state: Resources, store: Store, client: httpx.Client
+    resources: Resources, store: Store, client: httpx.Client
 ) -> None:
     job_id = stored_once(store)
-    job = state.job(job_id)
+    job = find_job(resources.store, job_id)
     assert job.name == HOSTILE
-    sources = drawable(store, job, state.artifacts)
+    sources = drawable(store, job, resources.artifacts)
     assert isinstance(sources[0], StudyGrid)
     there = [line["name"] for line in client.get(f"/v1/jobs/{job_id}/charts").json()["items"]]
     assert "grid_theorem1" in there
@@ -164,9 +165,11 @@ def test_a_terminal_is_told_nothing_by_it(store: Store, fflab: Fflab) -> None:
     "text",
     ["</script><script>alert(1)</script>", "<!--<script>", "]]>", "\u2028", "&lt;/script&gt;"],
 )
-def test_no_text_of_a_chart_leaves_its_script(text: str, store: Store, state: Resources) -> None:
-    job = state.job(stored_once(store, text))
-    sources = drawable(store, job, state.artifacts)
+def test_no_text_of_a_chart_leaves_its_script(
+    text: str, store: Store, resources: Resources
+) -> None:
+    job = find_job(resources.store, stored_once(store, text))
+    sources = drawable(store, job, resources.artifacts)
     for name in (name for name in CHARTS if name == "grid_theorem1"):
         html = render(name, sources, "html").decode()
         script = html[html.index('vegaEmbed("#chart"') :]

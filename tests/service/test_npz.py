@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from ffengine.persample import CellMargins, MarginFileWriter, cell_name, write_margins
+from ffengine.margin_files import CellMargins, MarginFileWriter, cell_name, write_margins
 from ffengine.results import CheckCell, CheckResult, Split, StudyResult, TrainResult
 from service.artifacts import ArtifactDamaged, Artifacts, margins_name
 from service.jobs import Job

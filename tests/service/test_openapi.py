@@ -152,7 +152,7 @@ def test_a_key_is_asked_for_where_the_document_says_so_and_taken_as_it_says(
 
 
 def test_every_problem_has_the_one_shape(document: dict[str, Any]) -> None:
-    titles = {kind.title() for kind in PROBLEMS.values()}
+    titles = {kind.title for kind in PROBLEMS.values()}
     for _, path, operation in operations(document):
         for status, answer in operation["responses"].items():
             if MEDIA_TYPE in answer.get("content", {}):

@@ -358,7 +358,7 @@ class TestKeys:
     ],
 )
 def test_pages_of_other_sites_change_nothing(
-    client: httpx.Client, state: Resources, store: Store, headers: dict[str, str | bytes]
+    client: httpx.Client, resources: Resources, store: Store, headers: dict[str, str | bytes]
 ) -> None:
     job = submitted(store)
     refused = client.post(f"/v1/jobs/{job}/cancel", headers=headers)
@@ -368,7 +368,7 @@ def test_pages_of_other_sites_change_nothing(
     assert found.state == JobState.queued
     assert client.post("/login", data={"key": "x"}, headers=headers).status_code == 403
     create_key(store.api_keys, "ada")  # a foreign page is refused before a key is looked for
-    state.authenticator.refresh()
+    resources.authenticator.refresh()
     assert client.post("/v1/jobs", json={}, headers=headers).status_code == 403
     assert client.post("/spec.json", content="a: 1", headers=headers).status_code == 403
     store.api_keys.revoke("ada")

@@ -4,6 +4,8 @@ database cannot hold.
 
 import json
 import re
+import subprocess
+import sys
 import time
 from functools import reduce
 from typing import Any
@@ -19,7 +21,7 @@ from ffengine.objectives import AnyObjective
 from ffengine.spec import StudyPart, Submission
 from service.specs.json_pointers import UNIONS, in_body, pointer_of, unstorable
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError, field_errors
-from service.web.problems import MEDIA_TYPE, PROBLEMS, Invalid
+from service.web.problems import MEDIA_TYPE, PROBLEMS, ValidationProblem
 
 
 def mistakes(document: dict[str, Any], *known: str) -> list[FieldError]:
@@ -258,4 +260,25 @@ def test_every_problem_says_what_is_wrong_and_what_to_do(code: str) -> None:
 
 
 def test_what_cannot_be_written_in_utf8_can_be_answered() -> None:
-    assert json.loads(bytes(Invalid("\ud800").response().body))["detail"] == "\ud800"
+    assert json.loads(bytes(ValidationProblem("\ud800").response().body))["detail"] == "\ud800"
+
+
+TEXTS = """
+import json
+from service.web.problems import PROBLEMS
+print(json.dumps([[kind.status, code, kind.title, kind.advice] for code, kind in PROBLEMS.items()]))
+"""
+
+
+def test_public_texts_do_not_hang_on_docstrings() -> None:
+    plain, stripped = (
+        subprocess.check_output([sys.executable, *options, "-c", TEXTS])
+        for options in ((), ("-OO",))
+    )
+    assert json.loads(stripped) == json.loads(plain)
+    assert all(map(all, json.loads(plain)))
+
+
+def test_every_problem_states_its_own_code_title_and_advice() -> None:
+    for kind in PROBLEMS.values():
+        assert {"code", "title", "advice"} <= vars(kind).keys()

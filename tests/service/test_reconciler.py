@@ -1,5 +1,6 @@
-"""Relay and reconciler, with a real Redis: bells are rung once, rung again when they are lost, and
-the thread outlives every fault.
+"""The reconciler, with a real Redis.
+
+Messages are sent once, and again when they are lost; the thread outlives every fault.
 """
 
 import base64
@@ -16,9 +17,9 @@ from redis import Redis
 from sqlalchemy import text, update
 
 from benchmarks.waiting import wait_until
-from service.background.broker_check import answers
+from service.background.broker_check import is_reachable
 from service.background.dispatcher import QUEUE, TASK, BrokerAway, Dispatcher
-from service.background.reconciler import RING_AGAIN_SECONDS, Reconciler
+from service.background.reconciler import DISPATCH_AGAIN_SECONDS, Reconciler
 from service.background.retention import UNKNOWN_SECONDS
 from service.jobs import JobState
 from service.settings import Retention, Settings
@@ -40,7 +41,7 @@ class Broker:
         self.process = subprocess.Popen(
             self.redis.command, cwd=self.redis.folder, stdout=subprocess.DEVNULL
         )
-        wait_until(lambda: answers(self.redis.url), "Redis answers")
+        wait_until(lambda: is_reachable(self.redis.url), "Redis answers")
 
     def stop(self) -> None:
         if self.process:
@@ -48,8 +49,8 @@ class Broker:
             self.process.wait()
             self.process = None
 
-    def heard(self) -> list[str]:
-        """The ids of the messages that wait, as a worker would read them; they are taken away."""
+    def take_messages(self) -> list[str]:
+        """Receive the waiting messages as a worker would; their job ids."""
         found: list[str] = []
         with Redis.from_url(self.redis.url) as client:
             while raw := client.rpop(QUEUE):
@@ -85,36 +86,37 @@ def reconciler(own_store: Store, broker: Broker, settings: Settings) -> Iterator
     dispatcher.close()
 
 
-def as_if_rung_long_ago(store: Store) -> None:
+def as_if_dispatched_long_ago(store: Store) -> None:
     with store.database.writing() as session:
-        session.execute(update(JobRow).values(dispatched_at=now_seconds() - RING_AGAIN_SECONDS - 1))
+        long_ago = now_seconds() - DISPATCH_AGAIN_SECONDS - 1
+        session.execute(update(JobRow).values(dispatched_at=long_ago))
 
 
-def test_each_queued_run_is_rung_for_once(
+def test_each_queued_run_is_dispatched_once(
     reconciler: Reconciler, own_store: Store, broker: Broker
 ) -> None:
     job, study = submit(own_store), submit(own_store, STUDY, fresh=True)
     children = [child.id for child, _ in own_store.jobs.children(study.id)]
     for _ in range(3):
         reconciler.tick()
-    assert broker.heard() == [job.id, *children]
+    assert broker.take_messages() == [job.id, *children]
 
 
-def test_a_lost_bell_is_rung_again_but_a_long_queue_is_not_flooded(
+def test_a_lost_message_is_sent_again_but_a_long_queue_is_not_flooded(
     reconciler: Reconciler, own_store: Store, broker: Broker
 ) -> None:
     job = submit(own_store)
     reconciler.tick()
-    as_if_rung_long_ago(own_store)
+    as_if_dispatched_long_ago(own_store)
     reconciler.tick()
-    assert broker.heard() == [job.id], "its bell still waits in the broker"
+    assert broker.take_messages() == [job.id], "its message still waits in the broker"
     reconciler.tick()
-    assert broker.heard() == [job.id], "its bell was lost"
+    assert broker.take_messages() == [job.id], "its message was lost"
     reconciler.tick()
-    assert broker.heard() == [], "it was rung just now"
+    assert broker.take_messages() == [], "it was dispatched just now"
 
 
-def test_jobs_are_rung_for_when_the_broker_is_back(
+def test_jobs_are_dispatched_when_the_broker_is_back(
     reconciler: Reconciler, own_store: Store, broker: Broker
 ) -> None:
     broker.stop()
@@ -125,7 +127,7 @@ def test_jobs_are_rung_for_when_the_broker_is_back(
     assert not reconciler.broker_ok
     broker.start()
     wait_until(lambda: reconciler.tick() is None and reconciler.broker_ok, "the broker is seen")
-    assert broker.heard() == [job.id]
+    assert broker.take_messages() == [job.id]
 
 
 def test_a_broker_that_does_not_answer_is_no_wait_for_ever(broker: Broker) -> None:
@@ -140,19 +142,19 @@ def test_a_broker_that_does_not_answer_is_no_wait_for_ever(broker: Broker) -> No
     dispatcher.close()
 
 
-def test_a_job_whose_worker_vanished_is_queued_and_rung_for_in_one_tick(
+def test_a_job_whose_worker_vanished_is_queued_and_dispatched_in_one_tick(
     reconciler: Reconciler, own_store: Store, broker: Broker
 ) -> None:
     job_id, _ = claimed(own_store)
     reconciler.tick()
-    assert broker.heard() == []
+    assert broker.take_messages() == []
     let_lease_run_out(own_store, job_id)
     reconciler.tick()
     assert read(own_store, job_id).state is JobState.queued
-    assert broker.heard() == [job_id]
+    assert broker.take_messages() == [job_id]
 
 
-def test_studies_are_followed(reconciler: Reconciler, own_store: Store) -> None:
+def test_studies_are_advanced(reconciler: Reconciler, own_store: Store) -> None:
     study = submit(own_store, STUDY)
     for child, _ in own_store.jobs.children(study.id):
         end(own_store, child, well=True)
@@ -194,10 +196,12 @@ def test_two_reconcilers_do_everything_once(
         if event.type == "state"
     ]
     assert states == ["queued", "running", "queued"]
-    assert set(broker.heard()) == {job_id}, "a second bell for it is harmless: the claim decides"
+    assert set(broker.take_messages()) == {job_id}, (
+        "a second message for it is harmless: the claim decides"
+    )
 
 
-def test_the_thread_rings_when_woken_and_outlives_the_database(
+def test_the_thread_dispatches_when_woken_and_outlives_the_database(
     own_store: Store, broker: Broker, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     reconciler = Reconciler(own_store, settings, Dispatcher(broker.redis.url))
@@ -212,8 +216,8 @@ def test_the_thread_rings_when_woken_and_outlives_the_database(
             connection.commit()
         job = submit(own_store)
         reconciler.wake()
-        wait_until(lambda: own_store.queue.due_for_dispatch(10, 60.0) == [], "it is rung for")
-        assert broker.heard() == [job.id]
+        wait_until(lambda: own_store.queue.due_for_dispatch(10, 60.0) == [], "it is dispatched")
+        assert broker.take_messages() == [job.id]
     finally:
         reconciler.stop()
     assert not reconciler.is_alive()
@@ -222,8 +226,9 @@ def test_the_thread_rings_when_woken_and_outlives_the_database(
 def test_no_lease_is_taken_back_right_after_the_database_was_away(
     own_store: Store, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However short the last gap between two ticks was: the worker could not renew its lease, and
-    does so now.
+    """The worker could not renew its lease meanwhile.
+
+    It does not matter how short the last gap between two ticks was.
     """
     reconciler = Reconciler(own_store, settings.model_copy(update={"lease_seconds": 600.0}), None)
     running, _ = claimed(own_store)
@@ -280,7 +285,7 @@ def sweep_now(reconciler: Reconciler) -> None:
     reconciler.tick()
 
 
-def test_artifacts_of_no_job_are_left_alone_and_told_of_once(
+def test_artifacts_of_no_job_are_left_alone_and_logged_once(
     reconciler: Reconciler, own_store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     stray, known = "job_" + "a" * 32, submit(own_store).id
@@ -291,10 +296,10 @@ def test_artifacts_of_no_job_are_left_alone_and_told_of_once(
     for _ in range(3):
         sweep_now(reconciler)
     assert reconciler.artifacts.owners() == sorted([stray, known])
-    [told] = [message for message in caplog.messages if stray in message]
-    assert told.startswith("artifacts of 1 jobs that the database does not know (0.0 MB): ")
-    assert "`fflab retention --apply` removes them" in told
-    assert known not in told
+    [logged] = [message for message in caplog.messages if stray in message]
+    assert logged.startswith("artifacts of 1 jobs that the database does not know (0.0 MB): ")
+    assert "`fflab retention --apply` removes them" in logged
+    assert known not in logged
 
 
 def test_nothing_is_swept_where_it_is_not_certain_whose_it_is(
@@ -310,8 +315,8 @@ def test_nothing_is_swept_where_it_is_not_certain_whose_it_is(
         sweep_now(reconciler)
     assert reconciler.artifacts.owners() == [job.id]
     assert own_store.jobs.get(job.id) is not None
-    [told] = [message for message in caplog.messages if message.startswith("nothing is swept")]
-    assert str(settings.artifacts) in told
+    [logged] = [message for message in caplog.messages if message.startswith("nothing is swept")]
+    assert str(settings.artifacts) in logged
     (settings.artifacts / ".service").unlink()
     sweep_now(reconciler)
     assert reconciler.artifacts.owners() == []

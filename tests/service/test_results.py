@@ -19,7 +19,13 @@ from ffengine.results import Provenance
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import expand
 from service.artifacts import DIGEST_BYTES, Artifacts
-from service.background.retention import UNKNOWN_SECONDS, outdated, remove_unknown, sweep, unknown
+from service.background.retention import (
+    UNKNOWN_SECONDS,
+    find_expired,
+    find_unknown,
+    remove_unknown,
+    sweep,
+)
 from service.jobs import LogLine
 from service.results.descriptions import provenance_lines
 from service.settings import Retention, Settings
@@ -197,9 +203,9 @@ def test_jobs_beyond_the_retention_go_with_their_artifacts_and_pinned_ones_stay(
     running, _ = claimed(either_store, submit(either_store, TrainSpec(epochs=4)))
     for owner in (old, new, pinned, running):
         artifacts.put(owner, "step.safetensors", b"weights")
-    assert outdated(either_store, Retention(), 10) == []
+    assert find_expired(either_store, Retention(), 10) == []
     policy = Retention.model_validate({"train": {"days": 30}})
-    [found] = outdated(either_store, policy, 10)
+    [found] = find_expired(either_store, policy, 10)
     assert (found.id, found.reason, found.ended_days_ago) == (
         old,
         "ended more than 30 days ago",
@@ -215,7 +221,7 @@ def test_so_many_of_a_kind_are_kept_the_newest(either_store: Store, tmp_path: Pa
     jobs = [ended(either_store, number, 10 - number) for number in range(1, 6)]
     pinned = ended(either_store, 9, 50, pinned=True)
     policy = Retention.model_validate({"train": {"count": 2}, "check": {"count": 0}})
-    assert [(job.id, job.reason) for job in outdated(either_store, policy, 10)] == [
+    assert [(job.id, job.reason) for job in find_expired(either_store, policy, 10)] == [
         (job, "not among the newest 2") for job in jobs[:3]
     ]
     sweep(either_store, Artifacts(tmp_path), policy)
@@ -230,7 +236,7 @@ def test_a_study_goes_with_its_runs_and_they_do_not_go_before_it(
         end(either_store, child, well=True)
         aged(either_store, child.id, 90)
     either_store.studies.advance(study.id)
-    assert outdated(either_store, Retention.model_validate({"train": {"days": 1}}), 10) == []
+    assert find_expired(either_store, Retention.model_validate({"train": {"days": 1}}), 10) == []
     aged(either_store, study.id, 90)
     assert [
         job.id
@@ -247,9 +253,9 @@ def test_weights_that_a_waiting_check_needs_are_kept(either_store: Store) -> Non
     check = submit(
         either_store, CheckSpec.model_validate({"kind": "check", "at": {"job": old, "epoch": 0}})
     )
-    assert outdated(either_store, policy, 10) == []
+    assert find_expired(either_store, policy, 10) == []
     either_store.actions.cancel(check.id)
-    assert [job.id for job in outdated(either_store, policy, 10)] == [old]
+    assert [job.id for job in find_expired(either_store, policy, 10)] == [old]
 
 
 @pytest.mark.parametrize("where", ["base", "grid", "whole grid", "parts"])
@@ -270,10 +276,10 @@ def test_weights_that_the_runs_of_a_waiting_study_need_are_kept(
     with either_store.database.writing() as session:  # as where none of its runs was made yet
         session.execute(delete(JobRow).where(JobRow.parent_id == study.id))
     policy = Retention.model_validate({"train": {"days": 30}})
-    assert [job.id for job in outdated(either_store, policy, 1)] == [other]
+    assert [job.id for job in find_expired(either_store, policy, 1)] == [other]
     either_store.actions.cancel(study.id)
     either_store.studies.advance(study.id)
-    assert {job.id for job in outdated(either_store, policy, 10)} == {old, other}
+    assert {job.id for job in find_expired(either_store, policy, 10)} == {old, other}
 
 
 def test_a_study_that_cannot_be_read_holds_up_no_retention(either_store: Store) -> None:
@@ -283,7 +289,7 @@ def test_a_study_that_cannot_be_read_holds_up_no_retention(either_store: Store) 
         changed = update(JobRow).where(JobRow.id == study.id)
         session.execute(changed.values(spec={"kind": "study", "parts": {"a": {"base": old}}}))
     policy = Retention.model_validate({"train": {"days": 30}})
-    assert [job.id for job in outdated(either_store, policy, 10)] == [old]
+    assert [job.id for job in find_expired(either_store, policy, 10)] == [old]
 
 
 def test_artifacts_of_no_job_are_reported_after_a_while_and_removed_only_where_it_is_asked_for(
@@ -301,7 +307,7 @@ def test_artifacts_of_no_job_are_reported_after_a_while_and_removed_only_where_i
         sweep(either_store, artifacts, Retention.model_validate({"train": {"days": 1, "count": 0}}))
         == []
     )
-    [found] = unknown(either_store, artifacts)
+    [found] = find_unknown(either_store, artifacts)
     assert (found.job, found.bytes) == (stray, len(b"weights") + DIGEST_BYTES)
     assert sorted(path.name for path in artifacts.root.iterdir()) == [
         ".service",
@@ -319,7 +325,7 @@ def test_artifacts_of_no_job_are_reported_after_a_while_and_removed_only_where_i
         f"{stray}: its artifacts (39 bytes) are removed (the database knows no such job)"
         in caplog.messages
     )
-    assert unknown(either_store, artifacts) == remove_unknown(either_store, artifacts) == []
+    assert find_unknown(either_store, artifacts) == remove_unknown(either_store, artifacts) == []
 
 
 def test_what_would_go_can_be_seen_before(tmp_path: Path) -> None:

@@ -62,9 +62,9 @@ def test_an_idempotency_key_is_answered_with_the_same_job(client: httpx.Client) 
 
 
 def test_a_key_in_flight_is_refused_and_many_at_once_make_one_job(
-    client: httpx.Client, state: Resources
+    client: httpx.Client, resources: Resources
 ) -> None:
-    state.submissions.in_flight.add(("anyone", "busy"))
+    resources.submissions.in_flight.add(("anyone", "busy"))
     response = client.post("/v1/jobs", json={"spec": TRAIN}, headers={"Idempotency-Key": "busy"})
     refused(response, 409, "still-in-flight")
     assert response.headers["retry-after"] == "1"
@@ -319,13 +319,13 @@ def test_actions_are_idempotent_and_refused_where_the_state_forbids_them(
         refused(client.post(f"/v1/jobs/{NOBODY}/{action}"), 404, "no-such-job")
 
 
-def test_deleting_a_job_takes_its_artifacts(client: httpx.Client, state: Resources) -> None:
+def test_deleting_a_job_takes_its_artifacts(client: httpx.Client, resources: Resources) -> None:
     job = submit(client)
     refused(client.delete(f"/v1/jobs/{job.id}"), 409, "wrong-state")
-    state.artifacts.put(job.id, "step.safetensors", b"x")
+    resources.artifacts.put(job.id, "step.safetensors", b"x")
     client.post(f"/v1/jobs/{job.id}/cancel")
     assert client.delete(f"/v1/jobs/{job.id}").status_code == 204
-    assert state.artifacts.names(job.id) == []
+    assert resources.artifacts.names(job.id) == []
     refused(client.get(f"/v1/jobs/{job.id}"), 404, "no-such-job")
     refused(client.delete(f"/v1/jobs/{job.id}"), 404, "no-such-job")
 
@@ -437,7 +437,7 @@ def test_live_workers_are_shown(client: httpx.Client, store: Store) -> None:
     assert {**info.model_dump(), "silent_seconds": shown["silent_seconds"]} == shown
 
 
-def test_health_readiness_and_metrics(client: httpx.Client, state: Resources) -> None:
+def test_health_readiness_and_metrics(client: httpx.Client, resources: Resources) -> None:
     submit(client)
     assert client.get("/healthz").json() == {"status": "ok"}
     response = client.get("/readyz")
@@ -446,21 +446,21 @@ def test_health_readiness_and_metrics(client: httpx.Client, state: Resources) ->
         True,
         False,
     )
-    state.reconciler.broker_ok = True
+    resources.reconciler.broker_ok = True
     assert client.get("/readyz").status_code == 200
     metrics = dict(
         line.rsplit(" ", 1)
         for line in client.get("/metrics").text.splitlines()
         if not line.startswith("#")
     )
-    assert metrics['fflab_jobs{state="queued"}'] == "1"
+    assert float(metrics['fflab_jobs{state="queued"}']) == 1
     assert float(metrics["fflab_longest_wait_seconds"]) >= 0.0
-    assert metrics["fflab_workers"] == "0"
+    assert float(metrics["fflab_workers"]) == 0
 
 
 def test_the_type_of_every_problem_is_an_address_that_explains_it(client: httpx.Client) -> None:
     for code, kind in PROBLEMS.items():
-        assert client.get(f"/problems/{code}").json()["title"] == kind.title()
+        assert client.get(f"/problems/{code}").json()["title"] == kind.title
     refused(client.get("/problems/nothing"), 404, "no-such-page")
 
 
@@ -735,12 +735,12 @@ def test_a_method_that_a_route_does_not_know_is_told_those_that_it_knows(
 
 
 def test_a_fault_of_the_service_is_a_problem_too(
-    client: httpx.Client, state: Resources, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(**_: object) -> None:
         raise RuntimeError("a secret of the inside")
 
-    monkeypatch.setattr(state.store.jobs, "page", broken)
+    monkeypatch.setattr(resources.store.jobs, "page", broken)
     response = client.get("/v1/jobs")
     refused(response, 500, "unexpected")
     assert "secret" not in response.text

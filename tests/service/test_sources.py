@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from ffengine.persample import CellMargins, MarginFileWriter, write_margins
+from ffengine.margin_files import CellMargins, MarginFileWriter, write_margins
 from ffengine.results import CheckCell
 from ffengine.spec import CheckSpec, StudyPart, StudySpec, TrainSpec
 from ffengine.study import expand

@@ -17,13 +17,13 @@ from service.submission import (
     Submissions,
 )
 from service.web.problems import (
-    Invalid,
-    KeyReusedProblem,
+    IdempotencyConflictProblem,
     Problem,
     QueueIsFull,
     StillInFlight,
     TooLarge,
-    not_accepted,
+    ValidationProblem,
+    problem_of,
 )
 
 SPEC: dict[str, JsonValue] = {"kind": "train", "epochs": 1, "network": {"widths": [8]}}
@@ -121,11 +121,11 @@ def test_an_estimate_says_what_passes_limits(store: Store, settings: Settings) -
 def test_every_refusal_is_a_problem_of_its_own(store: Store, settings: Settings) -> None:
     cost = Submissions(store.jobs, settings).estimate(request())
     refusals: dict[type[Problem], Exception] = {
-        Invalid: InvalidField("/spec", "wrong"),
+        ValidationProblem: InvalidField("/spec", "wrong"),
         TooLarge: RunTooLarge(cost, settings.limits),
         StillInFlight: KeyInFlight(),
-        KeyReusedProblem: IdempotencyConflict(),
+        IdempotencyConflictProblem: IdempotencyConflict(),
         QueueIsFull: QueueFull(),
     }
-    assert {type(not_accepted(refusal)) for refusal in refusals.values()} == set(refusals)
+    assert {type(problem_of(refusal)) for refusal in refusals.values()} == set(refusals)
     assert set(SubmissionError.__subclasses__()) <= {type(refusal) for refusal in refusals.values()}

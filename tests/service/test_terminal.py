@@ -6,12 +6,14 @@ import itertools
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from ffengine.results import Split
 from ffengine.spec import TrainSpec
-from service.cli.text_plot import Curve, plot
+from service.cli.text_plot import PlottedCurve, plot
 from service.jobs import Progress
 from service.store import Store
+from service.store.tables import JobRow, now_seconds
 from tests.factories import ERROR, LEASE, STUDY, claimed, finished, submit
 from tests.ptys import Terminal
 from tests.service.samples import check_result, epoch_row, train_result
@@ -110,9 +112,11 @@ def test_a_list_is_a_table_with_times_in_words_and_names_as_they_are(
     store: Store, address: dict[str, str]
 ) -> None:
     submit(store, name="[red]50 %[/red] :tada:")
+    with store.database.writing() as session:
+        session.execute(update(JobRow).values(created_at=now_seconds() - 2 * 3600))
     terminal = Terminal("jobs", environment={**address, "NO_COLOR": "1"}, columns=120)
     assert terminal.end() == 0
-    terminal.until("[red]50 %[/red] :tada:", "s ago", "queued")
+    terminal.until("[red]50 %[/red] :tada:", "2 h ago", "queued")
     empty = Terminal("jobs", "--search", "nothing", environment=address)
     assert empty.end() == 0
     empty.until("no jobs")
@@ -139,9 +143,9 @@ def test_a_check_in_a_narrow_terminal_fits(store: Store, address: dict[str, str]
 
 def test_a_plot_keeps_to_its_size_and_tells_curves_apart_without_colours() -> None:
     curves = [
-        Curve("●", "blue", 1, [(0, 0.1), (5, 0.9)]),
-        Curve("▲", "red", 3, [(0, 0.5)]),
-        Curve("x", "red", 1, []),
+        PlottedCurve("●", "blue", 1, [(0, 0.1), (5, 0.9)]),
+        PlottedCurve("▲", "red", 3, [(0, 0.5)]),
+        PlottedCurve("x", "red", 1, []),
     ]
     for width, height in itertools.product((20, 60, 120), (4, 12)):
         lines = plot(
@@ -153,5 +157,7 @@ def test_a_plot_keeps_to_its_size_and_tells_curves_apart_without_colours() -> No
         assert text.count("●") == 2
         assert text.count("▲") == 1
         assert "0.500 ┤" in text
-    constant = plot("S", [Curve("●", "blue", 1, [(0, 0.0), (1, 0.0)])], width=30, height=4, last=1)
+    constant = plot(
+        "S", [PlottedCurve("●", "blue", 1, [(0, 0.0), (1, 0.0)])], width=30, height=4, last=1
+    )
     assert "0.050" in constant.plain

@@ -25,15 +25,15 @@ from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from ffengine.spec import TrainSpec
 from service.background import webhooks
 from service.background.webhooks import (
-    LONGEST_PAUSE,
-    PAUSES,
+    LONGEST_RETRY_PAUSE,
+    RETRY_PAUSES,
     Refused,
     WebhookSender,
-    checked_secret,
-    checked_url,
     is_public,
-    pause_before,
-    resolved,
+    resolve,
+    retry_pause_seconds,
+    validate_secret,
+    validate_url,
 )
 from service.jobs import Job, Webhook
 from service.settings import Settings
@@ -50,12 +50,10 @@ Answer = tuple[int, dict[str, str]]
 
 
 class Receiver:
-    """A server that writes down what it is sent, and answers as it is told: 200, unless `answers`
-    says otherwise.
-    """
+    """A server that keeps what it receives, and answers 200 or what `answers` holds."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, dict[str, str], str]] = []
+        self.received: list[tuple[str, dict[str, str], str]] = []
         self.answers: list[Answer] = []
         self.before: Callable[[], object] = lambda: None
         receiver = self
@@ -64,7 +62,7 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"])).decode()
                 receiver.before()
-                receiver.heard.append(
+                receiver.received.append(
                     (self.path, {name.lower(): value for name, value in self.headers.items()}, body)
                 )
                 status, headers = receiver.answers.pop(0) if receiver.answers else (200, {})
@@ -113,7 +111,7 @@ def webhook_sender(either_store: Store, private: Settings) -> Iterator[WebhookSe
     found.stop()
 
 
-def told(store: Store, url: str, secret: str | None = SECRET, **fields: Any) -> Job:
+def succeeded_job(store: Store, url: str, secret: str | None = SECRET, **fields: Any) -> Job:
     """A job with a webhook that has succeeded."""
     job = submit(
         store,
@@ -135,20 +133,21 @@ def hurry(store: Store) -> None:
 
 
 def signature(secret: str, headers: dict[str, str], body: str) -> str:
-    """By the standard's words: HMAC-SHA256 with the decoded secret over id.timestamp.body, in
-    base64.
+    """The signature that the standard prescribes.
+
+    It is the base64 of HMAC-SHA256 with the decoded secret over id.timestamp.body.
     """
     key = base64.b64decode(secret.split("_", 1)[1])
     content = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.{body}".encode()
     return "v1," + base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()
 
 
-def test_the_end_of_a_job_is_told_once_and_signed(
+def test_the_end_of_a_job_is_sent_once_and_signed(
     either_store: Store, webhook_sender: WebhookSender, receiver: Receiver
 ) -> None:
-    job = told(either_store, receiver.url)
-    wait_until(lambda: len(receiver.heard) == 1, "it is told")
-    path, headers, body = receiver.heard[0]
+    job = succeeded_job(either_store, receiver.url)
+    wait_until(lambda: len(receiver.received) == 1, "it is sent")
+    path, headers, body = receiver.received[0]
     message = json.loads(body)
     assert path == "/hook?lab=7"
     assert headers["host"] == receiver.url.split("/")[2]
@@ -160,7 +159,7 @@ def test_the_end_of_a_job_is_told_once_and_signed(
         "succeeded",
     )
     wait_until(
-        lambda: either_store.deliveries.of(job.id)[0].delivered_at is not None, "it is written down"
+        lambda: either_store.deliveries.of(job.id)[0].delivered_at is not None, "it is recorded"
     )
     [delivery] = either_store.deliveries.of(job.id)
     assert (delivery.id, delivery.next_at, [tried["status"] for tried in delivery.attempts]) == (
@@ -170,20 +169,20 @@ def test_the_end_of_a_job_is_told_once_and_signed(
     )
     hurry(either_store)
     webhook_sender.tick()
-    assert len(receiver.heard) == 1
+    assert len(receiver.received) == 1
 
 
 def test_the_services_own_secret_signs_where_a_job_has_none(
     either_store: Store, webhook_sender: WebhookSender, receiver: Receiver
 ) -> None:
-    told(either_store, receiver.url, secret=None)
-    wait_until(lambda: len(receiver.heard) == 1, "it is told")
-    _, headers, body = receiver.heard[0]
+    succeeded_job(either_store, receiver.url, secret=None)
+    wait_until(lambda: len(receiver.received) == 1, "it is sent")
+    _, headers, body = receiver.received[0]
     assert headers["webhook-signature"] == signature(
         either_store.deliveries.signing_secret(), headers, body
     )
     assert (
-        checked_secret(either_store.deliveries.signing_secret())
+        validate_secret(either_store.deliveries.signing_secret())
         == either_store.deliveries.signing_secret()
     ), "it is kept"
 
@@ -192,18 +191,18 @@ def test_a_failed_try_is_repeated_with_the_same_words(
     either_store: Store, webhook_sender: WebhookSender, receiver: Receiver
 ) -> None:
     receiver.answers = [(500, {}), (302, {"location": receiver.url})]
-    job = told(either_store, receiver.url)
+    job = succeeded_job(either_store, receiver.url)
     for count in (1, 2):
         wait_until(
             lambda count=count: len(either_store.deliveries.of(job.id)[0].attempts) == count,
-            f"try {count} is written down",
+            f"try {count} is recorded",
         )  # type: ignore[misc]
         hurry(either_store)
         webhook_sender.wake()
     wait_until(
         lambda: either_store.deliveries.of(job.id)[0].delivered_at is not None, "it is delivered"
     )
-    assert len({(headers["webhook-id"], body) for _, headers, body in receiver.heard}) == 1
+    assert len({(headers["webhook-id"], body) for _, headers, body in receiver.received}) == 1
     assert [tried["status"] for tried in either_store.deliveries.of(job.id)[0].attempts] == [
         500,
         302,
@@ -215,7 +214,7 @@ def test_who_is_gone_is_not_asked_again(
     either_store: Store, webhook_sender: WebhookSender, receiver: Receiver
 ) -> None:
     receiver.answers = [(410, {})]
-    job = told(either_store, receiver.url)
+    job = succeeded_job(either_store, receiver.url)
     wait_until(lambda: bool(either_store.deliveries.of(job.id)[0].attempts), "it is tried")
     [delivery] = either_store.deliveries.of(job.id)
     assert (delivery.next_at, delivery.delivered_at) == (None, None)
@@ -226,7 +225,7 @@ def test_who_does_not_answer_is_tried_again(
 ) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        job = told(either_store, f"http://127.0.0.1:{closed.getsockname()[1]}/")
+        job = succeeded_job(either_store, f"http://127.0.0.1:{closed.getsockname()[1]}/")
         wait_until(lambda: bool(either_store.deliveries.of(job.id)[0].attempts), "it is tried")
     [delivery] = either_store.deliveries.of(job.id)
     assert delivery.attempts[0]["status"] is None
@@ -246,22 +245,22 @@ def test_a_slow_receiver_does_not_hold_up_the_others(
     slow, release = Receiver(), threading.Event()
     slow.before = lambda: release.wait(PATIENCE_SECONDS)
     for _ in range(3):
-        told(either_store, slow.url)
-    told(either_store, receiver.url)
+        succeeded_job(either_store, slow.url)
+    succeeded_job(either_store, receiver.url)
     wait_until(
-        lambda: len(receiver.heard) == 1,
-        "the other hears of it, while the slow one holds what it was sent",
+        lambda: len(receiver.received) == 1,
+        "the other receives its message while the slow one has not answered",
     )
-    assert not slow.heard
+    assert not slow.received
     release.set()
-    wait_until(lambda: len(slow.heard) == 3, "the slow one hears of all")
+    wait_until(lambda: len(slow.received) == 3, "the slow one receives all")
     slow.close()
 
 
-def test_two_messengers_send_each_message_once(
+def test_two_senders_send_each_message_once(
     either_store: Store, private: Settings, receiver: Receiver
 ) -> None:
-    jobs = [told(either_store, receiver.url) for _ in range(12)]
+    jobs = [succeeded_job(either_store, receiver.url) for _ in range(12)]
     senders = [WebhookSender(either_store.deliveries, private) for _ in range(2)]
     for webhook_sender in senders:
         webhook_sender.start()
@@ -271,12 +270,12 @@ def test_two_messengers_send_each_message_once(
     )
     for webhook_sender in senders:
         webhook_sender.stop()
-    assert sorted(json.loads(body)["data"]["id"] for _, _, body in receiver.heard) == sorted(
+    assert sorted(json.loads(body)["data"]["id"] for _, _, body in receiver.received) == sorted(
         job.id for job in jobs
     )
 
 
-def test_only_the_states_that_were_asked_for_are_told_and_a_study_tells_of_itself(
+def test_only_the_states_that_were_asked_for_are_sent_and_of_a_study_its_own(
     either_store: Store,
 ) -> None:
     asked = {"url": "https://example.org/", "states": ["running", "failed"]}
@@ -297,7 +296,7 @@ def test_only_the_states_that_were_asked_for_are_told_and_a_study_tells_of_itsel
     assert [either_store.deliveries.of(child.id) for child in children] == [[], [], []]
 
 
-def test_what_is_answered_from_the_cache_or_cancelled_is_told_too(either_store: Store) -> None:
+def test_what_is_answered_from_the_cache_or_cancelled_is_sent_too(either_store: Store) -> None:
     source, attempt = claimed(either_store)
     either_store.queue.finish(source, attempt, train_result())
     hook = Webhook(url="https://example.org/")
@@ -362,12 +361,12 @@ def test_public_addresses_are_known(address: str) -> None:
 )
 def test_addresses_that_show_what_they_are_are_refused_at_once(url: str) -> None:
     with pytest.raises(ValueError, match="address"):
-        checked_url(url, allow_private=False)
+        validate_url(url, allow_private=False)
 
 
 def test_the_operator_may_allow_private_addresses() -> None:
     for url in ("https://example.org/hook", "http://127.0.0.1:9/", "http://localhost/"):
-        assert checked_url(url, allow_private=True) == url
+        assert validate_url(url, allow_private=True) == url
 
 
 @pytest.mark.parametrize(
@@ -383,7 +382,7 @@ def test_the_operator_may_allow_private_addresses() -> None:
 )
 def test_a_secret_that_is_none_is_refused(secret: str) -> None:
     with pytest.raises(ValueError, match="whsec_"):
-        checked_secret(secret)
+        validate_secret(secret)
 
 
 def test_a_name_is_looked_up_once_and_what_was_found_is_connected_to(
@@ -406,29 +405,32 @@ def test_a_name_is_looked_up_once_and_what_was_found_is_connected_to(
     due = PendingDelivery("msg_1", "{}", f"http://rebind.example.org:{port}/x", SECRET, 0)
     assert webhooks.send(due, SECRET, allow_private=False).status_code == 200
     assert asked == ["rebind.example.org"]
-    assert receiver.heard[0][1]["host"] == f"rebind.example.org:{port}"
+    assert receiver.received[0][1]["host"] == f"rebind.example.org:{port}"
     with pytest.raises(Refused, match=r"127\.0\.0\.2, which is not public"):
         webhooks.send(due, SECRET, allow_private=False)
 
 
 def test_a_name_of_this_machine_is_not_reached() -> None:
     with pytest.raises(Refused, match="not public"):
-        resolved("localhost", 443, allow_private=False)
+        resolve("localhost", 443, allow_private=False)
     with pytest.raises(Refused, match="cannot be resolved"):
-        resolved("no-such-host.invalid", 443, allow_private=False)
+        resolve("no-such-host.invalid", 443, allow_private=False)
 
 
 def test_tries_go_on_for_a_day_and_a_receiver_may_ask_for_time() -> None:
-    assert 23 * 3600 < sum(PAUSES) < 26 * 3600
-    assert pause_before(len(PAUSES) + 1, None) is None
+    assert 23 * 3600 < sum(RETRY_PAUSES) < 26 * 3600
+    assert retry_pause_seconds(len(RETRY_PAUSES) + 1, None) is None
     assert all(
-        0.9 * pause <= (pause_before(number, None) or 0) <= 1.1 * pause
-        for number, pause in enumerate(PAUSES[:-2], 1)
+        0.9 * pause <= (retry_pause_seconds(number, None) or 0) <= 1.1 * pause
+        for number, pause in enumerate(RETRY_PAUSES[:-2], 1)
     )
-    assert pause_before(1, httpx.Response(503, headers={"retry-after": "90"})) == 90
-    assert pause_before(1, httpx.Response(429, headers={"retry-after": "9999999"})) == LONGEST_PAUSE
-    assert (pause_before(1, httpx.Response(503, headers={"retry-after": "soon"})) or 0) < 6
-    assert (pause_before(1, httpx.Response(500, headers={"retry-after": "90"})) or 0) < 6
+    assert retry_pause_seconds(1, httpx.Response(503, headers={"retry-after": "90"})) == 90
+    assert (
+        retry_pause_seconds(1, httpx.Response(429, headers={"retry-after": "9999999"}))
+        == LONGEST_RETRY_PAUSE
+    )
+    assert (retry_pause_seconds(1, httpx.Response(503, headers={"retry-after": "soon"})) or 0) < 6
+    assert (retry_pause_seconds(1, httpx.Response(500, headers={"retry-after": "90"})) or 0) < 6
 
 
 # Over HTTP
@@ -452,13 +454,13 @@ def test_a_job_names_its_webhook_and_its_messages_can_be_read_and_sent_again(
         assert job["webhook"] == receiver.url
         assert SECRET not in client.get(f"/v1/jobs/{job['id']}").text
         client.post(f"/v1/jobs/{job['id']}/cancel")
-        wait_until(lambda: len(receiver.heard) == 1, "it is told")
+        wait_until(lambda: len(receiver.received) == 1, "it is sent")
         wait_until(
             lambda: (
                 client.get(f"/v1/jobs/{job['id']}/webhook").json()["items"][0]["state"]
                 == "delivered"
             ),
-            "it is written down",
+            "it is recorded",
         )
         page = client.get(f"/v1/jobs/{job['id']}/webhook")
         assert (page.json()["url"], page.json()["states"]) == (
@@ -471,8 +473,8 @@ def test_a_job_names_its_webhook_and_its_messages_can_be_read_and_sent_again(
             client.post(f"/v1/jobs/{job['id']}/webhook/{item['id']}/redeliver").json()["state"]
             == "pending"
         )
-        wait_until(lambda: len(receiver.heard) == 2, "it is told again")
-        assert receiver.heard[0][2] == receiver.heard[1][2]
+        wait_until(lambda: len(receiver.received) == 2, "it is sent again")
+        assert receiver.received[0][2] == receiver.received[1][2]
         refused(
             client.post(f"/v1/jobs/{job['id']}/webhook/msg_x/redeliver"), 404, "no-such-delivery"
         )

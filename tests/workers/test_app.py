@@ -30,8 +30,9 @@ def test_nothing_depends_on_delivery(with_broker: Settings) -> None:
 
 
 def test_a_worker_without_a_broker_says_what_to_set(settings: Settings) -> None:
-    with pytest.raises(NoBroker, match="FFLAB_REDIS_URL"):
+    with pytest.raises(NoBroker, match=r"FFLAB_REDIS_URL is not set.* `fflab up`") as refused:
         configuration(settings)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("text", ["auto", "cpu", "cuda:0", "cuda:11"])

@@ -1,6 +1,4 @@
-"""The desk: checkpoints and rows of an attempt, what a later attempt resumes from, and the
-fence.
-"""
+"""The recorder of an attempt: checkpoints, rows, what a later attempt resumes from, the fence."""
 
 import io
 from collections.abc import Callable
@@ -11,15 +9,15 @@ import numpy as np
 import pytest
 
 import ffengine
-from ffengine.control import Interrupted
-from ffengine.persample import read_margins
+from ffengine.interrupts import Interrupted
+from ffengine.margin_files import read_margins
 from ffengine.results import TrainResult
 from service.artifacts import Artifacts, epoch_name, margins_name
 from service.results.npz_export import stream_npz
 from service.settings import Settings
 from service.store import Claim, LeaseLost, Store
 from tests.workers.jobs import CHECK, TRAIN, WORKER, ClaimJob
-from workers.attempt import STEP, AttemptRecorder, StopFlag, fraction_at
+from workers.attempt import STEP, AttemptRecorder, StopFlag
 from workers.protocol import Start
 
 
@@ -36,14 +34,14 @@ def recorder_of(
 
 
 def train(recorder: AttemptRecorder, *, stop_after: int | None = None) -> TrainResult:
-    """The training run of a desk, stopped after so many batches."""
+    """Train with a recorder, and stop after so many batches."""
     batches = 0
 
-    def on_batch(report: ffengine.training.BatchReport) -> ffengine.control.Control:
+    def on_batch(report: ffengine.training.BatchReport) -> ffengine.interrupts.Control:
         nonlocal batches
         batches += 1
         if batches == stop_after:
-            recorder.stop.set(keep=True)
+            recorder.stop.set(save_checkpoint=True)
         return recorder.on_batch(report)
 
     try:
@@ -54,14 +52,15 @@ def train(recorder: AttemptRecorder, *, stop_after: int | None = None) -> TrainR
             resume=recorder.load_checkpoint(TRAIN),
         )
     except Interrupted as interrupted:
-        recorder.keep(interrupted.checkpoint)
+        recorder.save_on_stop(interrupted.checkpoint)
         raise
 
 
 @pytest.fixture
 def interrupted(claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings) -> Claim:
-    """The second attempt at a job whose first was stopped in the middle of epoch 3 (of 4, with 4
-    batches each).
+    """The second attempt at a job whose first was stopped in the middle of epoch 3.
+
+    There are 4 epochs of 4 batches.
     """
     first = claim(TRAIN)
     with pytest.raises(Interrupted):
@@ -98,7 +97,7 @@ def test_a_stop_saves_the_place_within_the_epoch(
     assert (checkpoint.epoch, checkpoint.batch) == (3, 2)
     job = store.jobs.get(interrupted.job_id)
     assert job is not None
-    assert job.progress.fraction == fraction_at(TRAIN, checkpoint.position) == 10 / 16
+    assert job.progress.fraction == checkpoint.position.fraction_of(TRAIN) == 10 / 16
 
 
 @pytest.mark.parametrize(
@@ -136,9 +135,7 @@ class Killed(BaseException):
 
 
 class Axe:
-    """Lets so many writes to the store and the artifacts through, and kills before or after the
-    next one.
-    """
+    """Kills before or after the write to store or artifacts that follows `left` others."""
 
     def __init__(self, store: Store, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left, self.after = 10**9, False
@@ -220,7 +217,7 @@ def test_an_attempt_that_lost_its_lease_writes_nothing(
     claimed = claim(TRAIN)
     recorder = recorder_of(claimed, store, artifacts, settings)
     store.queue.lose(claimed.job_id, claimed.attempt, "a test", max_losses=9)
-    recorder._leased = float(
+    recorder._leased_at = float(
         "-inf"
     )  # as after a long freeze: the last renewal is too old to be trusted
     with pytest.raises(LeaseLost):
@@ -246,14 +243,14 @@ def test_a_check_resumes_with_the_cells_it_has(
     recorder = recorder_of(claimed, store, artifacts, settings)
     reports = []
 
-    def on_cells(report: ffengine.checking.CellsReport) -> ffengine.control.Control:
+    def on_cells(report: ffengine.checking.CellsReport) -> ffengine.interrupts.Control:
         reports.append(report)
         control = recorder.on_cells(report)
         return "stop" if len(reports) == 2 else control
 
     with pytest.raises(Interrupted):
         ffengine.check(CHECK, on_cells=on_cells)
-    resumed = ffengine.check(CHECK, on_cells=on_cells, resume=recorder.cells_so_far())
+    resumed = ffengine.check(CHECK, on_cells=on_cells, resume=recorder.recorded_cells())
     assert resumed.cells == ffengine.check(CHECK).cells
     assert len(reports) == 4
 
@@ -297,19 +294,19 @@ def test_the_archive_of_a_resumed_check_is_that_of_an_undisturbed_one(
     claimed = claim(CHECK)
     recorder = recorder_of(claimed, store, artifacts, settings)
 
-    def stop(report: ffengine.checking.CellsReport) -> ffengine.control.Control:
+    def stop(report: ffengine.checking.CellsReport) -> ffengine.interrupts.Control:
         recorder.on_cells(report)
         return "stop"
 
     with pytest.raises(Interrupted):
         ffengine.check(CHECK, on_cells=stop)
-    result = ffengine.check(CHECK, on_cells=recorder.on_cells, resume=recorder.cells_so_far())
+    result = ffengine.check(CHECK, on_cells=recorder.on_cells, resume=recorder.recorded_cells())
     recorder.finish(result)
     job = store.jobs.get(claimed.job_id)
     assert job is not None
     expected: dict[str, np.ndarray] = {}
 
-    def keep(report: ffengine.checking.CellsReport) -> ffengine.control.Control:
+    def keep(report: ffengine.checking.CellsReport) -> ffengine.interrupts.Control:
         for margins in report.margins:
             expected.update(margins.members)
         return "run"
@@ -328,7 +325,7 @@ def test_a_check_that_lost_its_lease_writes_no_margins(
     claimed = claim(CHECK)
     recorder = recorder_of(claimed, store, artifacts, settings)
     store.queue.lose(claimed.job_id, claimed.attempt, "a test", max_losses=9)
-    recorder._leased = float("-inf")
+    recorder._leased_at = float("-inf")
     with pytest.raises(LeaseLost):
         ffengine.check(CHECK, on_cells=recorder.on_cells)
     assert artifacts.names(claimed.job_id) == []

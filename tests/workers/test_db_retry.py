@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from service.store import Store
 from workers import db_retry
-from workers.db_retry import DatabaseStillAway, patiently
+from workers.db_retry import DatabaseStillAway, retry_while_unavailable
 
 
 def failing(times: int, error: Exception) -> Callable[[], str]:
@@ -29,15 +29,15 @@ AWAY = OperationalError("SELECT 1", {}, sqlite3.OperationalError("unable to open
 
 def test_an_action_is_tried_until_the_database_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(db_retry, "RETRY_SECONDS", 0.001)
-    assert patiently(failing(3, AWAY), threading.Event()) == "done"
+    assert retry_while_unavailable(failing(3, AWAY), threading.Event()) == "done"
 
 
 def test_who_must_stop_gives_up() -> None:
     stop = threading.Event()
     stop.set()
-    assert patiently(failing(0, AWAY), stop) == "done"
+    assert retry_while_unavailable(failing(0, AWAY), stop) == "done"
     with pytest.raises(DatabaseStillAway):
-        patiently(failing(1, AWAY), stop)
+        retry_while_unavailable(failing(1, AWAY), stop)
 
 
 def test_a_statement_that_is_wrong_is_not_waited_for(store: Store) -> None:
@@ -46,4 +46,4 @@ def test_a_statement_that_is_wrong_is_not_waited_for(store: Store) -> None:
             connection.execute(text("SELECT nothing FROM nowhere"))
 
     with pytest.raises(OperationalError):
-        patiently(wrong, threading.Event())
+        retry_while_unavailable(wrong, threading.Event())

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ffengine.arrays import DatasetError
-from ffengine.control import Diverged
 from ffengine.diagnostics import divergence
+from ffengine.interrupts import Diverged
 from workers.error_mapping import WeightsMissing, failure_of, is_device_failure, is_out_of_memory
 
 CPU_ALLOCATOR = RuntimeError(

@@ -30,12 +30,12 @@ def runner(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runn
 
 
 def outcome(runner: RunnerProcess, claim: Claim) -> Outcome:
-    runner.say(Start(job_id=claim.job_id, attempt=claim.attempt, spec=claim.spec))
+    runner.send(Start(job_id=claim.job_id, attempt=claim.attempt, spec=claim.spec))
     return ended(runner, claim)
 
 
 def ended(runner: RunnerProcess, claim: Claim) -> Outcome:
-    message = runner.next(60)
+    message = runner.wait_for_end(60)
     assert message is not None
     assert (message.job_id, message.attempt) == (claim.job_id, claim.attempt)
     return message.outcome
@@ -89,7 +89,7 @@ def test_weights_of_every_layer_are_found(
             assert {(cell.layer, cell.width) for cell in cells} == {(layer, width)}
 
 
-def test_failures_are_told_and_the_runner_goes_on(
+def test_failures_are_recorded_and_the_runner_goes_on(
     runner: RunnerProcess, store: Store, claim: ClaimJob, submit: Callable[..., str]
 ) -> None:
     wild = claim(
@@ -134,8 +134,8 @@ def test_a_stop_leaves_a_checkpoint(
     runner: RunnerProcess, store: Store, artifacts: Artifacts, claim: ClaimJob
 ) -> None:
     claimed = claim(long_run())
-    runner.say(Start(job_id=claimed.job_id, attempt=claimed.attempt, spec=claimed.spec))
-    runner.say(Stop(keep=True))
+    runner.send(Start(job_id=claimed.job_id, attempt=claimed.attempt, spec=claimed.spec))
+    runner.send(Stop(save_checkpoint=True))
     assert ended(runner, claimed) == "stopped"
     assert job_of(store, claimed).state == JobState.running, (
         "what the stop means is the supervisor's to write"
@@ -147,11 +147,11 @@ def test_a_stop_for_a_lost_lease_writes_nothing(
     runner: RunnerProcess, store: Store, artifacts: Artifacts, claim: ClaimJob
 ) -> None:
     claimed = claim(long_run())
-    runner.say(Start(job_id=claimed.job_id, attempt=claimed.attempt, spec=claimed.spec))
+    runner.send(Start(job_id=claimed.job_id, attempt=claimed.attempt, spec=claimed.spec))
     store.queue.lose(claimed.job_id, claimed.attempt, "a test", max_losses=9)
     again = store.queue.claim(claimed.job_id, WORKER, 60)
     assert again is not None
-    runner.say(Stop(keep=False))
+    runner.send(Stop(save_checkpoint=False))
     assert ended(runner, claimed) == "lost"
     assert STEP not in artifacts.names(claimed.job_id)
 
@@ -162,15 +162,15 @@ def test_what_a_library_prints_does_not_disturb_the_protocol(
     script = tmp_path / "noisy.py"
     script.write_text(
         "import os, sys\n"
-        "from workers.runner import private_output, say\n"
+        "from workers.runner import private_output, send\n"
         "from workers.protocol import Ready\n"
         "channel = private_output()\n"
         "print('noise'); os.write(1, b'more noise\\n')\n"
-        "say(channel, Ready(device='cpu', device_name='x', memory_bytes=1))\n"
+        "send(channel, Ready(device='cpu', device_name='x', memory_bytes=1))\n"
         "sys.stdin.read()\n"
     )
     noisy = RunnerProcess([*runner_command("cpu")[:1], str(script)])
-    assert noisy.next(0) is None
+    assert noisy.wait_for_end(0) is None
     noisy.close(20)
     noisy._listener.join(10)
     assert noisy.ready is not None

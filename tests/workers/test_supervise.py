@@ -1,5 +1,6 @@
 """The supervisor: how an attempt is watched, stopped, by force if need be, and written down."""
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -20,10 +21,10 @@ from workers.supervisor import Supervisor
 # Runners that compute nothing: what the supervisor sees of a runner is its messages and its end.
 PREAMBLE = """
 import json, os, signal, sys, time
-def say(**message): print(json.dumps(message), flush=True)
+def send(**message): print(json.dumps(message), flush=True)
 def ended(start, outcome):
-    say(type="ended", job_id=start["job_id"], attempt=start["attempt"], outcome=outcome)
-say(type="ready", device="cpu", device_name="none", memory_bytes=1)
+    send(type="ended", job_id=start["job_id"], attempt=start["attempt"], outcome=outcome)
+send(type="ready", device="cpu", device_name="none", memory_bytes=1)
 start = json.loads(sys.stdin.readline())
 open(sys.argv[1], "w").write(str(os.getpid()))
 """
@@ -116,6 +117,20 @@ def test_a_paused_run_is_paused(
     assert state_of(store, job_id) == JobState.paused
 
 
+def test_log_records_of_an_attempt_have_fields_to_search_by(
+    submit: Submit, scene: Callable[[str], Scene], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    job_id = submit(TRAIN)
+    there = scene(DYING)
+    there.supervisor.run()
+    records = [record for record in caplog.records if record.message.startswith(job_id)]
+    assert [
+        (record.__dict__["job_id"], record.__dict__["attempt"], record.__dict__["worker"])
+        for record in records
+    ] == [(job_id, attempt, WORKER) for attempt in (1, 2, 3)]
+
+
 @pytest.mark.parametrize(
     "script", [OBEDIENT, DEAF, STUBBORN], ids=["by its flag", "by SIGTERM", "by SIGKILL"]
 )
@@ -192,7 +207,7 @@ def test_a_runner_stays_warm_from_job_to_job(
         "json.loads(sys.stdin.readline())\nended(start, 'succeeded')\nsys.stdin.read()"
     )
     there = scene(looping)
-    runner = there.supervisor.warm()
+    runner = there.supervisor.ensure_runner()
     for _ in range(2):
         submit(TRAIN)
         there.supervisor.run()

@@ -159,31 +159,122 @@ def available(sources: Sequence[ChartSource]) -> list[str]:
     return [entry.name for entry in CHARTS.values() if entry.is_there(sources)]
 
 
-def _entry(
-    draw: Callable[[Sequence[ChartSource]], AnyChart],
-    is_there: Callable[[Sequence[ChartSource]], bool],
-) -> ChartEntry:
-    return ChartEntry(draw.__name__, " ".join((draw.__doc__ or "").split()), draw, is_there)
-
-
+# names and meanings are public: addresses, captions and alternative texts
 CHARTS: dict[str, ChartEntry] = {
     entry.name: entry
     for entry in (
-        *(
-            _entry(draw, partial(has_grid, draw.__name__))
-            for draw in (grid_theorem1, grid_theorem2, grid_sparsity, grid_accuracy, grid_agreement)
+        ChartEntry(
+            "grid_theorem1",
+            "Theorem 1's ratio of every run of a study (of training: after the last epoch), over "
+            "what the study varies.",
+            grid_theorem1,
+            partial(has_grid, "grid_theorem1"),
         ),
-        _entry(theorem1_widths, partial(has_theorem, 1)),
-        _entry(theorem2_widths, partial(has_theorem, 2)),
-        _entry(margins, is_kept),
-        _entry(geometry, lambda sources: any(map(has_angles, sources))),
-        _entry(agreement_widths, has_agreement),
-        _entry(theorem2, partial(has, "theorem2_ratio")),
-        _entry(sparsity, partial(has, "sparsity")),
-        _entry(goodness, partial(has, "goodness")),
-        _entry(prediction, partial(has, "theorem2_ratio")),
-        _entry(theorem1, partial(has, "theorem1_ratio")),
-        _entry(agreement, partial(has, "agreement")),
-        _entry(layers, lambda sources: any(map(is_deep, sources))),
+        ChartEntry(
+            "grid_theorem2",
+            "Theorem 2's ratio of every run of a study (of training: after the last epoch), over "
+            "what the study varies.",
+            grid_theorem2,
+            partial(has_grid, "grid_theorem2"),
+        ),
+        ChartEntry(
+            "grid_sparsity",
+            "Mean Hoyer sparsity after the last epoch of every run of a study, over what the study "
+            "varies.",
+            grid_sparsity,
+            partial(has_grid, "grid_sparsity"),
+        ),
+        ChartEntry(
+            "grid_accuracy",
+            "Test accuracy by goodness of every run of a study, over what the study varies.",
+            grid_accuracy,
+            partial(has_grid, "grid_accuracy"),
+        ),
+        ChartEntry(
+            "grid_agreement",
+            "How often predicted and observed sign agree in every run of a study, over what the "
+            "study varies.",
+            grid_agreement,
+            partial(has_grid, "grid_agreement"),
+        ),
+        ChartEntry(
+            "theorem1_widths",
+            "Share of samples that meet theorem 1's condition, by width and method.",
+            theorem1_widths,
+            partial(has_theorem, 1),
+        ),
+        ChartEntry(
+            "theorem2_widths",
+            "Share of samples that meet theorem 2's condition, by width, split and method.",
+            theorem2_widths,
+            partial(has_theorem, 2),
+        ),
+        ChartEntry(
+            "margins",
+            "Distribution of the margins of single samples, by width, split and method: above "
+            "zero, S rises to first order.",
+            margins,
+            is_kept,
+        ),
+        ChartEntry(
+            "geometry",
+            "Angles between samples, weighted by energy, under cos θ φ(θ): what a pair at that "
+            "angle adds to the margin.",
+            geometry,
+            lambda sources: any(map(has_angles, sources)),
+        ),
+        ChartEntry(
+            "agreement_widths",
+            "How often two ways to tell the sign of the change of S agree: margin and trial step, "
+            "infinite and finite width.",
+            agreement_widths,
+            has_agreement,
+        ),
+        ChartEntry(
+            "theorem2",
+            "Share of samples that meet the condition along the training step, epoch by epoch.",
+            theorem2,
+            partial(has, "theorem2_ratio"),
+        ),
+        ChartEntry(
+            "sparsity",
+            "Mean Hoyer sparsity of both splits, epoch by epoch.",
+            sparsity,
+            partial(has, "sparsity"),
+        ),
+        ChartEntry(
+            "goodness",
+            "Mean goodness of both splits, less the objective's threshold, epoch by epoch.",
+            goodness,
+            partial(has, "goodness"),
+        ),
+        ChartEntry(
+            "prediction",
+            "Share of samples whose sparsity is predicted to rise, beside the share whose sparsity "
+            "does rise in the real step.",
+            prediction,
+            partial(has, "theorem2_ratio"),
+        ),
+        ChartEntry(
+            "theorem1",
+            "Share of samples that meet theorem 1's condition if their batch's goodness were "
+            "lowered, epoch by epoch.",
+            theorem1,
+            partial(has, "theorem1_ratio"),
+        ),
+        ChartEntry(
+            "agreement",
+            "How often the predicted sign of the change of S is the one that a real step makes, "
+            "epoch by epoch.",
+            agreement,
+            partial(has, "agreement"),
+        ),
+        ChartEntry(
+            "layers",
+            "Mean Hoyer sparsity of each layer before and after training, of both splits and of "
+            "samples that were held out.",
+            layers,
+            lambda sources: any(map(is_deep, sources)),
+        ),
     )
 }

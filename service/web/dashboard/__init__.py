@@ -1,4 +1,4 @@
-"""The pages for people: HTML rendered here, a little script that keeps it live.
+"""The dashboard: pages rendered on the server, and a script that updates them.
 
-Everything they do goes through the API under /v1.
+Whatever a page changes, it changes through the API under /v1.
 """

@@ -1,4 +1,4 @@
-"""An OpenAPI document -> what the reference page shows of every route."""
+"""The reference page's view of the OpenAPI document."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,28 +19,28 @@ class Operation(NamedTuple):
 
     @property
     def anchor(self) -> str:
-        """What the page's addresses call it."""
+        """The id of the route on the page, for links to it."""
         return (
             f"{self.method.lower()}{''.join(sign if sign.isalnum() else '-' for sign in self.path)}"
         )
 
 
 def operations(document: Mapping[str, Any]) -> dict[str, list[Operation]]:
-    """The routes by their tag."""
+    """Return the routes of the document by their tag."""
     found: dict[str, list[Operation]] = {}
     for path, methods in document["paths"].items():
-        for method, told in methods.items():
-            tag = (told.get("tags") or ["system"])[0]
+        for method, described in methods.items():
+            tag = (described.get("tags") or ["system"])[0]
             found.setdefault(tag, []).append(
-                _operation(method.upper(), path, told, document["components"]["schemas"])
+                _operation(method.upper(), path, described, document["components"]["schemas"])
             )
     return found
 
 
 def _operation(
-    method: str, path: str, told: Mapping[str, Any], schemas: Mapping[str, Any]
+    method: str, path: str, described: Mapping[str, Any], schemas: Mapping[str, Any]
 ) -> Operation:
-    content = told.get("requestBody", {}).get("content", {})
+    content = described.get("requestBody", {}).get("content", {})
     names = [
         shape.get("schema", {}).get("$ref", "").rpartition("/")[2] for shape in content.values()
     ]
@@ -48,14 +48,14 @@ def _operation(
     example = json.dumps(examples[0], indent=2) if examples else ""
     answers = [
         (status, answer.get("description", ""))
-        for status, answer in sorted(told["responses"].items())
+        for status, answer in sorted(described["responses"].items())
     ]
     return Operation(
         method,
         path,
-        told["summary"],
-        told.get("description", ""),
-        told.get("parameters", ()),
+        described["summary"],
+        described.get("description", ""),
+        described.get("parameters", ()),
         list(content),
         example,
         answers,

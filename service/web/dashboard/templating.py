@@ -1,8 +1,7 @@
-"""Templates -> answers: what every page is given, its headers, and the files beside it."""
+"""Renders templates and serves the static files of the pages."""
 
 import gzip
 import hashlib
-from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
@@ -14,9 +13,9 @@ from fastapi import APIRouter, Request, Response
 
 from ffengine.text import visible
 from ffengine.version import VERSION
-from service.results.descriptions import duration, place_of, title_of
+from service.results.descriptions import duration, place_of, time_ago, title_of
 from service.web import problems
-from service.web.dependencies import InState
+from service.web.dependencies import SettingsDep
 
 PAGES = (
     ("/", "Jobs"),
@@ -41,87 +40,78 @@ TYPES = {
 CHART_LIBRARY, LIBRARY_VERSION = "vega.js", metadata.version("vl-convert-python")
 STATIC = resources.files("service.web.dashboard") / "static"
 
-files = APIRouter(include_in_schema=False)
+static_router = APIRouter(include_in_schema=False)
 
 
 @cache
 def templates() -> jinja2.Environment:
-    """The templates: everything that is put into them is escaped, and what they lack is an
-    error.
-    """
+    """Return the Jinja environment: values are escaped, and a missing value is an error."""
     found = jinja2.Environment(
         loader=jinja2.PackageLoader("service.web.dashboard"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    found.policies[
-        "json.dumps_kwargs"
-    ] = {}  # in their own order: that of a study's parts and grid is that of its runs
+    # keys are not sorted: the order of a study's parts and grid is that of its runs
+    found.policies["json.dumps_kwargs"] = {}
     found.globals |= {
-        "static": lambda name: f"/static/{name}?v={digest(name)}",
+        "static": lambda name: f"/static/{name}?v={content_hash(name)}",
         "pages": PAGES,
         "version": VERSION,
         "title_of": title_of,
         "place_of": place_of,
         "duration": duration,
-        "age": age,
+        "age": time_ago,
     }
     return found
 
 
-def page(template: str, request: Request, status: int = 200, **values: Any) -> Response:
-    """The page of a template."""
+def render_page(template: str, request: Request, status: int = 200, **values: Any) -> Response:
+    """Render a template as the answer to a request."""
     text = templates().get_template(f"{template}.html").render(here=request.url.path, **values)
     return Response(
         visible(text, keep="\n\t"), status, headers=HEADERS, media_type="text/html; charset=utf-8"
     )
 
 
-def age(at: datetime) -> str:
-    """How long ago that was, in words."""
-    seconds = (datetime.now(UTC) - at).total_seconds()
-    return "just now" if seconds < 10 else f"{duration(seconds)} ago"
-
-
-@files.get("/static/{name}")
-def static_file(request: Request, state: InState, name: str) -> Response:
-    """A file of the pages; kept by browsers as long as its address, which has its digest, stays."""
-    if name not in names():
+@static_router.get("/static/{name}")
+def static_file(request: Request, settings: SettingsDep, name: str) -> Response:
+    """A static file; browsers keep it as long as the content hash in its address is current."""
+    if name not in static_files():
         raise problems.NoSuchPage
     lasting = (
         "public, max-age=31536000, immutable"
-        if request.query_params.get("v") == digest(name)
+        if request.query_params.get("v") == content_hash(name)
         else "public, no-cache"
     )
     headers = {
         "Cache-Control": lasting,
-        "ETag": f'"{digest(name)}"',
+        "ETag": f'"{content_hash(name)}"',
         "X-Content-Type-Options": "nosniff",
     }
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     if name == CHART_LIBRARY:
-        return _library(request, state.settings.root / "cache", headers)
+        return _chart_library_response(request, settings.root / "cache", headers)
     return Response(
         (STATIC / name).read_bytes(), headers=headers, media_type=TYPES[name[name.rindex(".") :]]
     )
 
 
 @cache
-def names() -> frozenset[str]:
-    """The files that there are."""
+def static_files() -> frozenset[str]:
+    """Return the names of the static files."""
     return frozenset(entry.name for entry in STATIC.iterdir()) | {CHART_LIBRARY}
 
 
 @cache
-def digest(name: str) -> str:
-    """What tells one content of a file from another."""
+def content_hash(name: str) -> str:
+    """Return a hash of a static file's content, for its address and its ETag."""
     content = LIBRARY_VERSION.encode() if name == CHART_LIBRARY else (STATIC / name).read_bytes()
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _library(request: Request, folder: Path, headers: dict[str, str]) -> Response:
+def _chart_library_response(request: Request, folder: Path, headers: dict[str, str]) -> Response:
     content = chart_library(folder)
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers["Content-Encoding"] = "gzip"
@@ -131,16 +121,14 @@ def _library(request: Request, folder: Path, headers: dict[str, str]) -> Respons
 
 
 def chart_library(folder: Path) -> bytes:
-    """Vega, Vega-Lite and Vega-Embed as one script (gzip), from the library that draws the charts
-    here: both always agree.
+    """Return Vega, Vega-Lite and Vega-Embed as one gzipped script.
 
-    It takes seconds to put together, so it is kept in the folder.
+    The script comes from the library that draws charts on the server, so that both always agree.
+    Building it takes seconds; it is cached in the folder.
     """
     kept = folder / f"vega-{LIBRARY_VERSION}.js.gz"
     if not kept.is_file():
-        from service.results.charts import (
-            library,
-        )  # seconds and megabytes: when it is first asked for
+        from service.results.charts import library  # takes seconds to load, and megabytes
 
         folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / f"{kept.name}.{uuid_utils.uuid4().hex}"

@@ -1,4 +1,4 @@
-"""Samples of a data set as one picture: a row for each class."""
+"""Pictures of data sets: samples in a grid with a row for each class."""
 
 import io
 import math
@@ -13,28 +13,28 @@ from ffengine.arrays import Images
 from ffengine.datasets import Dataset, facts_of, is_present, read
 
 COLUMNS, GAP, LEAST_SIDE = 12, 1, 28
-MOST_ROWS = 20  # classes shown
-MOST_VALUES = 400_000_000  # pixels of a data set that is read for its picture
+MOST_ROWS = 20  # classes
+MOST_VALUES = 400_000_000  # pixels; a larger data set is not read for a picture
 
 
-def can_be_drawn(facts: Dataset, root: Path) -> bool:
-    """Whether the data set is on this machine, and not too large to be read for a picture."""
+def has_thumbnail(facts: Dataset, root: Path) -> bool:
+    """Whether the data set consists of images, is on this machine, and is small enough to read."""
     values = math.prod(facts.shape) * (facts.train_samples + facts.test_samples)
     return facts.shape[0] in (1, 3) and values <= MOST_VALUES and is_present(facts, root)
 
 
-def picture_size(facts: Dataset) -> tuple[int, int]:
-    """Width and height of the picture, pixels."""
+def thumbnail_size(facts: Dataset) -> tuple[int, int]:
+    """Return width and height of the picture in pixels."""
     _, height, width = facts.shape
     scale, rows = _scale(facts), min(facts.classes, MOST_ROWS)
     return COLUMNS * (scale * width + GAP) - GAP, rows * (scale * height + GAP) - GAP
 
 
 @lru_cache(maxsize=64)
-def picture(name: str, digest: str | None, root: Path) -> bytes:
-    """The first training samples of each class as PNG. Raises DatasetError."""
+def thumbnail(name: str, digest: str | None, root: Path) -> bytes:
+    """Return the first training samples of each class as a PNG. Raises DatasetError."""
     facts, arrays = facts_of(name, root), read(name, root).arrays
-    width, height = picture_size(facts)
+    width, height = thumbnail_size(facts)
     canvas = np.zeros((height, width, 3), np.uint8)
     scale, low, high = _scale(facts), *_range(arrays.x_train)
     for row in range(min(facts.classes, MOST_ROWS)):
@@ -52,13 +52,13 @@ def _scale(facts: Dataset) -> int:
 
 
 def _range(images: Images) -> tuple[float, float]:
-    """What is black and what is white."""
+    """Return the pixel values that are drawn black and white."""
     if images.dtype == np.uint8:
         return 0.0, 255.0
     return float(images.min()), float(images.max())
 
 
 def _tile(image: npt.NDArray[np.generic], low: float, high: float) -> npt.NDArray[np.uint8]:
-    """(channels, height, width) -> (height, width, 3), bytes."""
+    """Convert an image of shape (channels, height, width) to bytes of (height, width, 3)."""
     grey = (image.astype(np.float64) - low) / max(high - low, 1e-12) * 255
     return np.broadcast_to(grey.astype(np.uint8).transpose(1, 2, 0), (*image.shape[1:], 3))

@@ -1,6 +1,4 @@
-"""What the pages show of jobs: names, findings, provenance in words, and snippets that work when
-pasted. No HTTP, no SQL.
-"""
+"""What the pages show of a job: findings, downloads, and snippets to paste. No HTTP, no SQL."""
 
 import json
 import shlex
@@ -24,8 +22,9 @@ KINDS_WITH = {"result.npz": ("train", "check"), "weights.safetensors": ("train",
 
 
 class Finding(NamedTuple):
-    """What was found in a run of a study, or in the job itself (""), and in which other runs
-    something of the same kind.
+    """A finding of one run, and the findings of the same kind in other runs.
+
+    `run` is "" where the finding is about the job itself.
     """
 
     run: str
@@ -34,7 +33,7 @@ class Finding(NamedTuple):
 
 
 def findings(found: Sequence[tuple[str, Diagnostic]]) -> list[Finding]:
-    """The findings of all runs, the gravest first, those of a kind together."""
+    """Group the findings of all runs by kind, the most severe first."""
     kinds: dict[str, list[tuple[str, Diagnostic]]] = {}
     for run, diagnostic in sorted(found, key=lambda one: SEVERITIES.index(one[1].severity)):
         kinds.setdefault(diagnostic.code if run else diagnostic.message, []).append(
@@ -44,7 +43,7 @@ def findings(found: Sequence[tuple[str, Diagnostic]]) -> list[Finding]:
 
 
 def downloads(job: Job) -> list[tuple[str, str]]:
-    """What can be downloaded of a job that has a result."""
+    """Return the files that a job with a result offers, each with its meaning."""
     return [
         (what, meaning)
         for what, meaning in DOWNLOADS.items()
@@ -53,9 +52,7 @@ def downloads(job: Job) -> list[tuple[str, str]]:
 
 
 def check_of(job: Job) -> CheckSpec:
-    """The check of a training job's weights as they are at its end: on the same data, with the same
-    negatives.
-    """
+    """Return the check of a training job's final weights, on the same data and negatives."""
     if not isinstance(job.spec, TrainSpec):
         return CheckSpec()
     return CheckSpec.model_construct(
@@ -70,8 +67,13 @@ def check_of(job: Job) -> CheckSpec:
 
 
 def snippets(job: Job, url: str, *, keyed: bool) -> list[tuple[str, str]]:
-    """The spec as a file, and the same job asked for from a shell and from Python; where keys are
-    needed with that of FFLAB_API_KEY.
+    """Return the spec as YAML, and the requests that submit the job again.
+
+    **Arguments:**
+
+    - `job`: the job.
+    - `url`: the address of the service.
+    - `keyed`: whether the service needs a key; the snippets then read it from FFLAB_API_KEY.
     """
     body = json.dumps({"spec": as_document(job.spec), "fresh": True})
     key = ' -H "Authorization: Bearer $FFLAB_API_KEY"' if keyed else ""
@@ -94,7 +96,7 @@ def snippets(job: Job, url: str, *, keyed: bool) -> list[tuple[str, str]]:
 
 
 def waiting(job: Job) -> str:
-    """What a job that has not ended does."""
+    """Return why a job makes no progress, in words; "" if the job has ended."""
     if job.state in TERMINAL:
         return ""
     return {

@@ -1,104 +1,20 @@
-"""What may be asked: the catalogues with their JSON Schema, and ready-made specs."""
-
-from typing import Any
+"""Routes of the catalogue: what a spec may contain, and ready-made specs."""
 
 from fastapi import APIRouter
-from pydantic import BaseModel, TypeAdapter
 
-from ffengine.activations import ACTIVATIONS
-from ffengine.entry import Described, describe, entries, meaning_of
-from ffengine.inits import INITS
-from ffengine.negatives import AnyNegatives
-from ffengine.objectives import AnyObjective, GoodnessEntry
-from ffengine.optimizers import SCHEDULES, AnyOptimizer
-from ffengine.presets import PRESETS
-from ffengine.spec import (
-    BASELINE_MEANING,
-    PREPROCESS_MEANING,
-    AnySpec,
-    CheckSpec,
-    StudySpec,
-    TrainSpec,
-)
-from ffengine.study import resolved
-from ffengine.theorems import THEOREMS
+from service.web.catalogue import Catalog, PresetPage, build_catalog, build_presets
 from service.web.problems import responses
-from service.web.routes.datasets import DatasetFacts, all_datasets
 
 router = APIRouter(tags=["catalogue"])
 
 
-class Catalog(BaseModel):
-    """Everything that a spec may contain."""
-
-    datasets: list[DatasetFacts]
-    preprocess: list[Described]
-    negatives: list[Described]
-    activations: list[Described]
-    objectives: list[Described]
-    goodness: list[Described]
-    optimizers: list[Described]
-    schedules: list[Described]
-    inits: list[Described]
-    baselines: list[Described]
-    theorems: list[Described]
-    kinds: list[Described]
-    spec_schema: dict[str, Any]
-
-
-class PresetPage(BaseModel):
-    """Ready-made specs."""
-
-    items: list["PresetLine"]
-
-
-class PresetLine(BaseModel):
-    """One ready-made spec: submit `{"kind": "study", "preset": NAME}`, or the spec itself,
-    changed.
-    """
-
-    name: str
-    meaning: str
-    spec: dict[str, Any]
-
-
 @router.get("/catalog", summary="Everything that a spec may contain", responses=responses())
 def read_catalog() -> Catalog:
-    """The catalogues: name, meaning and parameters of every entry, and the JSON Schema of all
-    specs.
-    """
-    return Catalog(
-        datasets=all_datasets(),
-        preprocess=[_line(name, meaning) for name, meaning in PREPROCESS_MEANING.items()],
-        negatives=[describe(entry, "strategy") for entry in entries(AnyNegatives)],
-        activations=[
-            _line(name, meaning_of(type(activation))) for name, activation in ACTIVATIONS.items()
-        ],
-        objectives=[describe(entry, "name") for entry in entries(AnyObjective)],
-        goodness=[describe(entry, "name") for entry in entries(GoodnessEntry)],
-        optimizers=[describe(entry, "name") for entry in entries(AnyOptimizer)],
-        schedules=[_line(name, schedule.meaning) for name, schedule in SCHEDULES.items()],
-        inits=[_line(name, init.meaning) for name, init in INITS.items()],
-        baselines=[_line(name, meaning) for name, meaning in BASELINE_MEANING.items()],
-        theorems=[_line(str(number), theorem.statement) for number, theorem in THEOREMS.items()],
-        kinds=[describe(entry, "kind") for entry in (TrainSpec, CheckSpec, StudySpec)],
-        spec_schema=TypeAdapter(AnySpec).json_schema(),
-    )
+    """The name, meaning and parameters of every entry, and the JSON Schema of all specs."""
+    return build_catalog()
 
 
 @router.get("/presets", summary="Ready-made specs", responses=responses())
 def read_presets() -> PresetPage:
     """The paper's experiments and others, as specs."""
-    lines = [
-        PresetLine(
-            name=preset.name,
-            meaning=preset.meaning,
-            spec=resolved(StudySpec(preset=preset.name)).model_dump(mode="json"),
-        )
-        for preset in PRESETS.values()
-    ]
-    return PresetPage(items=lines)
-
-
-def _line(name: str, meaning: str) -> Described:
-    return Described(name=name, meaning=meaning, parameters={})
+    return PresetPage(items=build_presets())

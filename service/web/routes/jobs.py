@@ -1,4 +1,4 @@
-"""Jobs: submit, list, read, wait, events, and what may be asked of them."""
+"""Routes of jobs: submit, list, read, wait, events, and actions."""
 
 import re
 from typing import Annotated, Literal
@@ -11,22 +11,29 @@ from starlette.concurrency import run_in_threadpool
 from ffengine.cost import Estimate
 from ffengine.text import UserText, composed
 from service.background.retention import remove_job
-from service.jobs import Job, JobState
+from service.jobs import Job, JobKind, JobState, Priority
 from service.schemas import EventPage, JobPage
 from service.store import NotAllowed, PartOfStudy
 from service.submission import JobRequest
 from service.web import problems
-from service.web.dependencies import InState, Owner, Resources, checked, is_job_id, json_only
+from service.web.dependencies import (
+    ArtifactsDep,
+    Owner,
+    Resources,
+    ResourcesDep,
+    StoreDep,
+    require_json,
+)
 from service.web.event_feed import stream, until_terminal
 from service.web.file_responses import is_known
+from service.web.lookup import find_job, is_job_id, validated_id
 from service.web.problems import responses
 
 router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_SECONDS = 60
-# what is looked for may have been accepted by an earlier version, which took more than UserText
-# does
-Sought = Annotated[
+# earlier versions accepted names and tags that UserText no longer does; they can still be searched
+SearchText = Annotated[
     str,
     StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"),
     AfterValidator(composed),
@@ -35,7 +42,7 @@ JobId = Annotated[str, Path(description="as in the job's `id`")]
 
 
 class JobChanges(BaseModel):
-    """What may be changed of a job, whatever its state; what is left out stays."""
+    """The fields of a job that may be changed in any state; a field that is left out stays."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"pinned": True, "priority": "high"}]}
@@ -43,7 +50,7 @@ class JobChanges(BaseModel):
 
     name: UserText | None = None
     tags: list[UserText] = Field(default=[], max_length=20)
-    priority: Literal["low", "normal", "high"] = Field(
+    priority: Priority = Field(
         "normal", description="where it stands in the queue; of a study, its runs"
     )
     pinned: bool = Field(False, description="keep it, whatever the retention says")
@@ -53,7 +60,7 @@ class JobChanges(BaseModel):
     "/jobs",
     status_code=202,
     response_model=Job,
-    dependencies=[Depends(json_only)],
+    dependencies=[Depends(require_json)],
     summary="Submit a job",
     responses={
         200: {
@@ -65,7 +72,7 @@ class JobChanges(BaseModel):
             problems.BodyTooLarge,
             problems.WrongMediaType,
             problems.StillInFlight,
-            problems.KeyReusedProblem,
+            problems.IdempotencyConflictProblem,
             problems.TooLarge,
             problems.QueueIsFull,
         ),
@@ -73,21 +80,21 @@ class JobChanges(BaseModel):
 )
 def submit_job(
     body: JobRequest,
-    state: InState,
+    resources: ResourcesDep,
     owner: Owner,
     idempotency_key: Annotated[
         str | None,
         Header(min_length=1, max_length=255, description="the same key and body make one job only"),
     ] = None,
 ) -> Response:
-    """Store a job; a worker takes it.
+    """Store a job for the workers.
 
-    An identical spec that has succeeded is answered from its result (`cached`).
+    A job whose spec is identical to one that has succeeded is answered from its result (`cached`).
     """
-    submitted = state.submissions.submit(
-        body, owner=owner, submitted_by=state.authenticator.name(owner), key=idempotency_key
+    submitted = resources.submissions.submit(
+        body, owner=owner, submitted_by=resources.authenticator.name(owner), key=idempotency_key
     )
-    state.reconciler.wake()
+    resources.reconciler.wake()
     headers = {
         "Location": f"/v1/jobs/{submitted.job.id}",
         **({"Idempotency-Replayed": "true"} if submitted.replayed else {}),
@@ -101,38 +108,35 @@ def submit_job(
 @router.post(
     "/estimate",
     summary="What a job would cost",
-    dependencies=[Depends(json_only)],
+    dependencies=[Depends(require_json)],
     responses=responses(problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
 )
-def estimate_job(body: JobRequest, state: InState) -> Estimate:
-    """Operations, peak memory and expected seconds of the same body as POST /v1/jobs; `problems`
-    names passed limits.
+def estimate_job(body: JobRequest, resources: ResourcesDep) -> Estimate:
+    """Estimate operations, peak memory and seconds of a job with this body.
+
+    `problems` names the limits that it passes.
     """
-    return state.submissions.estimate(body)
+    return resources.submissions.estimate(body)
 
 
 @router.get("/jobs", summary="List jobs", responses=responses(problems.BadCursor))
 def list_jobs(
     response: Response,
     request: Request,
-    state: InState,
+    store: StoreDep,
     limit: Annotated[int, Query(ge=1, le=500, description="most jobs of a page")] = 50,
     cursor: Annotated[
         str | None, Query(max_length=100, description="next_cursor of the page before")
     ] = None,
-    job_state: Annotated[
-        JobState | None, Query(alias="state", description="only jobs in this state")
-    ] = None,
-    kind: Annotated[
-        Literal["train", "check", "study"] | None, Query(description="only jobs of this kind")
-    ] = None,
-    tag: Annotated[Sought | None, Query(description="only jobs that have this tag")] = None,
-    name: Annotated[Sought | None, Query(description="only jobs of exactly this name")] = None,
+    state: Annotated[JobState | None, Query(description="only jobs in this state")] = None,
+    kind: Annotated[JobKind | None, Query(description="only jobs of this kind")] = None,
+    tag: Annotated[SearchText | None, Query(description="only jobs that have this tag")] = None,
+    name: Annotated[SearchText | None, Query(description="only jobs of exactly this name")] = None,
     search: Annotated[
-        Sought | None, Query(description="a part of a name, in any case of letters, or an id")
+        SearchText | None, Query(description="a part of a name, in any case of letters, or an id")
     ] = None,
     submitted_by: Annotated[
-        Sought | None, Query(description="the name of the API key that it came with")
+        SearchText | None, Query(description="the name of the API key that it came with")
     ] = None,
     parent: Annotated[
         str | None,
@@ -144,8 +148,8 @@ def list_jobs(
     if cursor is not None and not is_job_id(cursor):
         raise problems.BadCursor
     parts = {"name": name, "search": search, "submitted_by": submitted_by, "parent": _plain(parent)}
-    filters = {"state": job_state.value if job_state else None, "kind": kind, "tag": tag, **parts}
-    page = state.store.jobs.page(limit=limit, before=cursor, children=children, **filters)
+    filters = {"state": state.value if state else None, "kind": kind, "tag": tag, **parts}
+    page = store.jobs.page(limit=limit, before=cursor, children=children, **filters)
     if page.next_id:
         following = request.url.include_query_params(cursor=page.next_id)
         response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
@@ -160,7 +164,7 @@ def list_jobs(
 )
 async def read_job(
     job_id: JobId,
-    state: InState,
+    resources: ResourcesDep,
     wait: Annotated[
         float,
         Query(
@@ -174,10 +178,12 @@ async def read_job(
     ] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The job as it is, or with `wait` when it ends or the time is over."""
+    """The job as it is; with `wait`, as soon as it has ended, or when the time is over."""
     preferred = re.search(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])", prefer or "")
     seconds = min(LONGEST_WAIT_SECONDS, max(wait, int(preferred[1]) if preferred else 0))
-    found = await until_terminal(state.tail, state.store.jobs, checked(job_id), seconds)
+    found = await until_terminal(
+        resources.event_feed, resources.store.jobs, validated_id(job_id), seconds
+    )
     if found is None:
         raise problems.NoSuchJob
     job, version = found
@@ -206,7 +212,7 @@ async def read_job(
 )
 async def read_events(
     job_id: JobId,
-    state: InState,
+    resources: ResourcesDep,
     accept: Annotated[
         str, Header(description="application/json for a page instead of a stream")
     ] = "text/event-stream",
@@ -216,18 +222,21 @@ async def read_events(
     after: Annotated[int, Query(ge=0, le=2**62, description="as Last-Event-ID")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
 ) -> Response:
-    """Server-Sent Events, resumable with Last-Event-ID; the stream ends after the event `end` of a
-    job that has ended.
+    """The events of a job as Server-Sent Events, resumable with Last-Event-ID.
+
+    The stream ends after the event `end` of a job that has ended.
     """
-    await run_in_threadpool(state.job, job_id)
+    await run_in_threadpool(find_job, resources.store, job_id)
     start = last_event_id if last_event_id is not None else after
     if "application/json" in accept and "text/event-stream" not in accept:
-        events = await run_in_threadpool(state.store.events.of, job_id, after=start, limit=limit)
+        events = await run_in_threadpool(
+            resources.store.events.of, job_id, after=start, limit=limit
+        )
         page = EventPage(items=events, next_cursor=events[-1].id if len(events) == limit else None)
         return Response(page.model_dump_json(), media_type="application/json")
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(
-        stream(state.tail, state.store, job_id, start),
+        stream(resources.event_feed, resources.store, job_id, start),
         media_type="text/event-stream",
         headers=headers,
     )
@@ -236,18 +245,20 @@ async def read_events(
 @router.patch(
     "/jobs/{job_id}",
     summary="Change name, tags, priority or pin",
-    dependencies=[Depends(json_only)],
+    dependencies=[Depends(require_json)],
     responses=responses(
         problems.NoSuchJob, problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType
     ),
 )
-def change_job(job_id: JobId, body: JobChanges, state: InState) -> Job:
-    """Change what does not touch the computation."""
+def change_job(job_id: JobId, body: JobChanges, resources: ResourcesDep) -> Job:
+    """Change fields that do not affect the computation."""
     try:
-        job = state.store.actions.update(checked(job_id), given=body.model_dump(exclude_unset=True))
+        job = resources.store.actions.update(
+            validated_id(job_id), given=body.model_dump(exclude_unset=True)
+        )
     except LookupError as error:
         raise problems.NoSuchJob from error
-    state.reconciler.wake()
+    resources.reconciler.wake()
     return job
 
 
@@ -256,12 +267,12 @@ def change_job(job_id: JobId, body: JobChanges, state: InState) -> Job:
     summary="Cancel",
     responses=responses(problems.NoSuchJob, problems.WrongState),
 )
-def cancel_job(job_id: JobId, state: InState) -> Job:
+def cancel_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Cancel a job; what was computed so far stays readable.
 
-    A study's runs are cancelled with it.
+    The runs of a study are cancelled with it.
     """
-    return _act(state, job_id, "cancel")
+    return _act(resources, job_id, "cancel")
 
 
 @router.post(
@@ -269,9 +280,9 @@ def cancel_job(job_id: JobId, state: InState) -> Job:
     summary="Pause",
     responses=responses(problems.NoSuchJob, problems.WrongState),
 )
-def pause_job(job_id: JobId, state: InState) -> Job:
+def pause_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Pause a job at its next step, with a checkpoint; the worker is free for others."""
-    return _act(state, job_id, "pause")
+    return _act(resources, job_id, "pause")
 
 
 @router.post(
@@ -279,9 +290,9 @@ def pause_job(job_id: JobId, state: InState) -> Job:
     summary="Resume",
     responses=responses(problems.NoSuchJob, problems.WrongState),
 )
-def resume_job(job_id: JobId, state: InState) -> Job:
+def resume_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Queue a paused job again; it goes on from its checkpoint, with the same bits."""
-    return _act(state, job_id, "resume")
+    return _act(resources, job_id, "resume")
 
 
 @router.post(
@@ -289,9 +300,9 @@ def resume_job(job_id: JobId, state: InState) -> Job:
     summary="Retry",
     responses=responses(problems.NoSuchJob, problems.WrongState),
 )
-def retry_job(job_id: JobId, state: InState) -> Job:
+def retry_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
-    return _act(state, job_id, "retry")
+    return _act(resources, job_id, "retry")
 
 
 @router.delete(
@@ -300,10 +311,10 @@ def retry_job(job_id: JobId, state: InState) -> Job:
     summary="Delete",
     responses=responses(problems.NoSuchJob, problems.WrongState),
 )
-def delete_job(job_id: JobId, state: InState) -> Response:
+def delete_job(job_id: JobId, store: StoreDep, artifacts: ArtifactsDep) -> Response:
     """Delete a job that has ended, with its result and artifacts."""
     try:
-        remove_job(state.store, state.artifacts, checked(job_id), "DELETE was asked for")
+        remove_job(store, artifacts, validated_id(job_id), "DELETE was asked for")
     except LookupError as error:
         raise problems.NoSuchJob from error
     except PartOfStudy as error:
@@ -319,24 +330,24 @@ def delete_job(job_id: JobId, state: InState) -> Response:
 
 
 def _act(
-    state: Resources, job_id: str, action: Literal["cancel", "pause", "resume", "retry"]
+    resources: Resources, job_id: str, action: Literal["cancel", "pause", "resume", "retry"]
 ) -> Job:
-    on = state.store.actions
+    on = resources.store.actions
     actions = {"cancel": on.cancel, "pause": on.pause, "resume": on.resume, "retry": on.retry}
     try:
-        job = actions[action](checked(job_id))
+        job = actions[action](validated_id(job_id))
     except LookupError as error:
         raise problems.NoSuchJob from error
     except NotAllowed as error:
         raise problems.WrongState(
-            f"{job_id} is {error.state.value}: it cannot be {_DONE[action]}",
+            f"{job_id} is {error.state.value}: it cannot be {_PARTICIPLES[action]}",
             state=error.state.value,
         ) from error
-    state.reconciler.wake()
+    resources.reconciler.wake()
     return job
 
 
-_DONE = {"cancel": "cancelled", "pause": "paused", "resume": "resumed", "retry": "retried"}
+_PARTICIPLES = {"cancel": "cancelled", "pause": "paused", "resume": "resumed", "retry": "retried"}
 
 
 def _plain(parent: str | None) -> str | None:

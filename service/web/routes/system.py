@@ -1,21 +1,22 @@
-"""The service itself: alive, ready, measured; who works; what a problem means."""
+"""Routes of the service itself: health, metrics, workers, retention, problems."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
 
-from service.background.retention import ExpiredJob, outdated
+from service.background.retention import ExpiredJob, find_expired
 from service.schemas import WorkerPage
 from service.settings import Retention
 from service.store import DEAD_WORKER_SECONDS
 from service.store.database import DATABASE_ERRORS, DatabaseReplaced
 from service.web import problems
-from service.web.dependencies import InState
+from service.web.dependencies import ResourcesDep, SettingsDep, StoreDep
+from service.web.metrics import MEDIA_TYPE
 from service.web.problems import responses
 
 router = APIRouter(tags=["system"])
-workers = APIRouter(tags=["system"])
+v1_router = APIRouter(tags=["system"])
 
 
 class Health(BaseModel):
@@ -32,35 +33,36 @@ class Readiness(BaseModel):
     broker: bool
 
 
-@workers.get("/workers", summary="Live workers", responses=responses())
-def list_workers(state: InState) -> WorkerPage:
-    """Workers that were heard of within half a minute."""
-    return WorkerPage(items=state.store.workers.alive(DEAD_WORKER_SECONDS))
+@v1_router.get("/workers", summary="Live workers", responses=responses())
+def list_workers(store: StoreDep) -> WorkerPage:
+    """The workers that sent a sign of life within half a minute."""
+    return WorkerPage(items=store.workers.alive(DEAD_WORKER_SECONDS))
 
 
 class RetentionPage(BaseModel):
-    """What is kept, and what the next sweep would delete."""
+    """The retention policy, and the jobs that the next sweep would delete."""
 
     policy: Retention
     items: list[ExpiredJob]
 
 
-@workers.get("/retention", summary="What is kept, and what would go", responses=responses())
+@v1_router.get("/retention", summary="What is kept, and what would go", responses=responses())
 def read_retention(
-    state: InState,
+    store: StoreDep,
+    settings: SettingsDep,
     limit: Annotated[int, Query(ge=1, le=1000, description="of each kind of job")] = 100,
 ) -> RetentionPage:
-    """A dry run: nothing is deleted.
+    """List what the next sweep would delete; nothing is deleted.
 
-    The policy is the operator's, FFLAB_RETENTION; a pinned job stays.
+    The operator sets the policy with FFLAB_RETENTION. Pinned jobs stay.
     """
-    policy = state.settings.retention
-    return RetentionPage(policy=policy, items=outdated(state.store, policy, limit))
+    policy = settings.retention
+    return RetentionPage(policy=policy, items=find_expired(store, policy, limit))
 
 
 @router.get("/healthz", summary="Alive?")
 def read_health() -> Health:
-    """The process answers."""
+    """Answers whenever the process does."""
     return Health(status="ok")
 
 
@@ -69,15 +71,15 @@ def read_health() -> Health:
     summary="Ready?",
     responses={503: {"model": Readiness, "description": "The database or the broker is away"}},
 )
-def read_readiness(state: InState, response: Response) -> Readiness:
-    """Database and broker answer.
+def read_readiness(resources: ResourcesDep, response: Response) -> Readiness:
+    """Whether database and broker answer.
 
     Jobs are accepted without the broker as well; they start when it is back.
     """
-    broker = state.reconciler.broker_ok
+    broker = resources.reconciler.broker_ok
     database, status = True, "ready" if broker else "not ready"
     try:
-        state.store.database.ping()
+        resources.store.database.ping()
     except DatabaseReplaced as error:
         database, status = False, f"not ready: {problems.database_away(error).detail}"
     except DATABASE_ERRORS:
@@ -92,26 +94,12 @@ def read_readiness(state: InState, response: Response) -> Readiness:
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}, **responses(problems.DatabaseAway)},
 )
-def read_metrics(state: InState) -> Response:
-    """Jobs by state, the longest wait, live workers, the broker; from the database, so the same in
-    every API process.
+def read_metrics(resources: ResourcesDep) -> Response:
+    """Jobs by state, the longest wait, live workers, and the broker, from the database.
+
+    Histograms of requests and of jobs' wait and run times count from the start of this process.
     """
-    lines = ["# HELP fflab_jobs Jobs by state, studies left out.", "# TYPE fflab_jobs gauge"]
-    lines += [
-        f'fflab_jobs{{state="{name}"}} {count}' for name, count in state.store.jobs.counts().items()
-    ]
-    waited = state.store.queue.longest_wait_seconds() or 0.0
-    gauges = {
-        "fflab_longest_wait_seconds": (
-            "Time that the job that waits longest has been queued.",
-            waited,
-        ),
-        "fflab_workers": ("Live workers.", len(state.store.workers.alive(DEAD_WORKER_SECONDS))),
-        "fflab_broker_up": ("1 where the broker answered last.", int(state.reconciler.broker_ok)),
-    }
-    for name, (meaning, value) in gauges.items():
-        lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge", f"{name} {value:g}"]
-    return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(resources.metrics.render(), media_type=MEDIA_TYPE)
 
 
 @router.get(
@@ -120,10 +108,10 @@ def read_metrics(state: InState) -> Response:
 def read_problem(
     code: Annotated[str, Path(description="the code of a problem")],
 ) -> dict[str, str | int]:
-    """Title and advice of a kind of problem: where the `type` of every error points."""
+    """Title and advice of a problem. The `type` of every error is the address of this page."""
     kind = problems.PROBLEMS.get(code)
     if kind is None:
         raise problems.NoSuchPage(
             f"there is no problem {code!r}; there are {', '.join(problems.PROBLEMS)}"
         )
-    return {"code": code, "status": kind.status, "title": kind.title(), "advice": kind.advice()}
+    return {"code": code, "status": kind.status, "title": kind.title, "advice": kind.advice}

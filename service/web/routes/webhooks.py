@@ -1,4 +1,4 @@
-"""What was told to a job's webhook, and telling it again."""
+"""Routes of webhooks: which messages were sent, and sending one again."""
 
 from typing import Annotated
 
@@ -6,7 +6,8 @@ from fastapi import APIRouter, Path
 
 from service.schemas import Delivery, DeliveryPage
 from service.web import problems
-from service.web.dependencies import InState
+from service.web.dependencies import ResourcesDep, StoreDep
+from service.web.lookup import find_job
 from service.web.problems import responses
 from service.web.routes.jobs import JobId
 
@@ -15,19 +16,19 @@ router = APIRouter(tags=["webhooks"])
 
 @router.get(
     "/jobs/{job_id}/webhook",
-    summary="What was told to the job's webhook",
+    summary="Messages to the job's webhook",
     responses=responses(problems.NoSuchJob),
 )
-def read_deliveries(job_id: JobId, state: InState) -> DeliveryPage:
-    """Messages to the job's webhook, newest first, with each try.
+def read_deliveries(job_id: JobId, store: StoreDep) -> DeliveryPage:
+    """The messages to the job's webhook, newest first, with each attempt.
 
-    They are signed as Standard Webhooks and tried again for a day.
+    They are signed as Standard Webhooks, and retried for a day.
     """
-    state.job(job_id)
-    address = state.store.deliveries.webhook_address(job_id) or {"url": None, "states": []}
+    find_job(store, job_id)
+    address = store.deliveries.webhook_address(job_id) or {"url": None, "states": []}
     return DeliveryPage(
         **address,
-        items=[Delivery.model_validate(found) for found in state.store.deliveries.of(job_id)],
+        items=[Delivery.model_validate(found) for found in store.deliveries.of(job_id)],
     )
 
 
@@ -42,14 +43,15 @@ def redeliver_message(
     delivery_id: Annotated[
         str, Path(max_length=100, pattern="^[!-~]*$", description="as in the message's `id`")
     ],
-    state: InState,
+    resources: ResourcesDep,
 ) -> Delivery:
-    """Send a message again, now, with the same id and body: also one that was delivered, or given
-    up.
+    """Send a message again at once, with the same id and body.
+
+    Messages that were delivered or given up may be sent again, too.
     """
-    state.job(job_id)
-    found = state.store.deliveries.redeliver(job_id, delivery_id)
+    find_job(resources.store, job_id)
+    found = resources.store.deliveries.redeliver(job_id, delivery_id)
     if found is None:
         raise problems.NoSuchDelivery(f"{job_id} has no message {delivery_id}")
-    state.webhook_sender.wake()
+    resources.webhook_sender.wake()
     return Delivery.model_validate(found)

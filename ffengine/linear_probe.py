@@ -1,9 +1,10 @@
-"""A linear classifier on activations: multinomial logistic regression (the read-out of Hinton 2022,
-section 3.3).
+"""A linear classifier on activations: multinomial logistic regression.
 
-Legend: R replicas, N samples, f features, C classes. Float64 whatever the features are: in float32
-the objective can no longer be told apart at gradients of some 1e-5, and a fit would end there or
-not by chance.
+It is the read-out of Hinton (2022), section 3.3.
+
+Legend: R replicas, N samples, f features, C classes. Everything is float64: in float32 the
+objective cannot be resolved at gradients of some 1e-5, so that rounding would decide whether a fit
+converges.
 """
 
 import math
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 2**20  # features are taken to float64 in pieces of 8 MiB
-HISTORY = 20
+CHUNK_ELEMENTS = 2**20  # features are converted to float64 in pieces of 8 MiB
+HISTORY = 20  # iterations that L-BFGS remembers
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,24 @@ class LinearReadout:
     bias: Tensor  # (R, C) float64
     mean: Tensor  # (R, f) float64, of the training samples
     scale: Tensor  # (R, f) float64: 1 / standard deviation; 0 for features that do not vary
-    gradient: tuple[float, ...]  # largest component at the end, by replica
-    converged: tuple[bool, ...]  # whether that is within the tolerance
+    gradient: tuple[float, ...]  # largest component at the end, for each replica
+    converged: tuple[bool, ...]  # whether `gradient` is within the tolerance
     iterations: tuple[int, ...]
 
     def predict(self, features: Tensor) -> Tensor:
-        """The likeliest label of each sample, the lower one of equals: (R, N, f) -> (R, N)
-        int64.
+        """Return the most likely label of each sample, the lower one of equals.
+
+        **Arguments:**
+
+        - `features`: (R, N, f).
+
+        **Returns:**
+
+        (R, N) int64.
+
+        **Raises:**
+
+        - `ValueError`: the shape does not fit the classifier.
         """
         replicas, _, width = self.weight.shape
         if features.dim() != 3 or features.shape[0] != replicas or features.shape[2] != width:
@@ -39,9 +51,9 @@ class LinearReadout:
                 f"features: expected shape ({replicas}, N, {width}), got {tuple(features.shape)}"
             )
         labels = torch.empty(features.shape[:2], dtype=torch.int64, device=features.device)
-        for replica, of in enumerate(features):
+        for replica, own_features in enumerate(features):
             weight = self.weight[replica] * self.scale[replica]
-            for rows, x in centred(of, self.mean[replica]):
+            for rows, x in centred(own_features, self.mean[replica]):
                 labels[replica, rows] = torch.addmm(self.bias[replica], x, weight.T).argmax(-1)
         return labels
 
@@ -55,25 +67,43 @@ def fit_linear(
     tolerance: float = 1e-5,
     limit: int = 1000,
 ) -> LinearReadout:
-    """Fit a classifier for each replica on features (R, N, f), labels (R or 1, N) int64; the same
-    bits every time.
+    """Fit a classifier for each replica; the same data give the same bits.
 
     It minimises mean_i -log softmax(W x_i + b)[y_i] + penalty / 2 ||W||^2 over features
-    standardised by their mean and deviation over these samples; b is free. A feature that does not
-    vary here has weight 0. Full batch L-BFGS from zero (J. Nocedal & S. Wright, Numerical
-    Optimization (2006), algorithm 7.5, with strong Wolfe conditions), until no component of the
-    gradient exceeds the tolerance (not below 1e-7, where float64 ends) or `limit` iterations are
-    done: see `converged`. At penalty 0, separable samples have no minimum. Beside the features it
-    takes memory for one piece of CHUNK_ELEMENTS and some 2 HISTORY C f numbers.
+    standardised by their mean and deviation over these samples; b has no penalty. A feature that
+    does not vary has weight 0. Full-batch L-BFGS starts from zero and stops where no component of
+    the gradient exceeds the tolerance, or after `limit` iterations: see `converged`. At penalty 0,
+    separable samples have no minimum. Beside the features it takes memory for one piece of
+    CHUNK_ELEMENTS and some 2 HISTORY C f numbers.
 
-    Raises ValueError for shapes that do not fit, labels outside 0..C-1, features that are not
-    finite, a penalty below 0.
+    **Arguments:**
+
+    - `features`: (R, N, f), floating-point.
+    - `labels`: (R or 1, N) int64 in 0 .. C - 1.
+    - `classes`: C.
+    - `penalty`: at least 0.
+    - `tolerance`: of the gradient; below 1e-7 float64 does not reach it.
+    - `limit`: the most iterations.
+
+    **Returns:**
+
+    The classifiers.
+
+    **Raises:**
+
+    - `ValueError`: shapes do not fit, labels lie outside 0 .. C - 1, a feature is not finite, or
+      the penalty is negative.
+
+    **Source:**
+
+    G. Hinton, arXiv 2212.13345, section 3.3; J. Nocedal & S. Wright, Numerical Optimization (2006),
+    algorithm 7.5, with strong Wolfe conditions.
     """
     _check(features, labels, classes)
     if not (penalty >= 0 and math.isfinite(penalty)):
         raise ValueError(f"penalty: expected a finite number of at least 0, got {penalty}")
     labels = labels.expand(len(features), -1)
-    fits = [_Fit(of, y, classes, penalty) for of, y in zip(features.detach(), labels, strict=True)]
+    fits = [_Fit(x, y, classes, penalty) for x, y in zip(features.detach(), labels, strict=True)]
     iterations = tuple(fit.minimise(tolerance, limit) for fit in fits)
     steepness = tuple(float(fit.value_and_gradient()[1].abs().max()) for fit in fits)
     return LinearReadout(
@@ -96,18 +126,32 @@ def choose_penalty(
     *,
     penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1),
 ) -> float:
-    """The penalty whose classifiers are right most often on held-out samples, all replicas
-    together; of equals, the strongest.
+    """Choose the penalty whose classifiers label most held-out samples correctly.
 
-    `features` (R, N, f) and `labels` (R or 1, N) are fitted; `held_out` (R, M, f) and
-    `held_out_labels` (R or 1, M) judge. Raises ValueError as `fit_linear` does, and where there are
-    no penalties.
+    All replicas count together. Of equals, the strongest penalty is chosen.
+
+    **Arguments:**
+
+    - `features`: (R, N, f), fitted.
+    - `labels`: (R or 1, N) int64 in 0 .. C - 1.
+    - `held_out`: (R, M, f), on which the classifiers are compared.
+    - `held_out_labels`: (R or 1, M) int64 in 0 .. C - 1.
+    - `classes`: C.
+    - `penalties`: those that are tried.
+
+    **Returns:**
+
+    One of `penalties`.
+
+    **Raises:**
+
+    - `ValueError`: as for `fit_linear`, or there are no penalties.
     """
     if not penalties:
         raise ValueError("penalties: is empty; expected at least one")
     _check(held_out, held_out_labels, classes)
 
-    def right(penalty: float) -> int:
+    def correct(penalty: float) -> int:
         return int(
             (
                 fit_linear(features, labels, classes, penalty=penalty).predict(held_out)
@@ -115,19 +159,23 @@ def choose_penalty(
             ).sum()
         )
 
-    return max(sorted(set(penalties), reverse=True), key=right)  # max keeps the first of equals
+    return max(sorted(set(penalties), reverse=True), key=correct)  # max keeps the first of equals
 
 
 def centred(features: Tensor, mean: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Pieces of features (N, f) - mean (f,), float64, and which rows they are."""
+    """Yield pieces of features minus their mean, float64, and which rows they are.
+
+    **Arguments:**
+
+    - `features`: (N, f).
+    - `mean`: (f,) float64.
+    """
     for rows in _pieces(features):
         yield rows, features[rows].double() - mean
 
 
 class _Fit:
-    """The classifier of one replica: the objective over the parameters (C, f + 1), the bias
-    last.
-    """
+    """The classifier of one replica: the objective over parameters (C, f + 1), the bias last."""
 
     def __init__(self, features: Tensor, labels: Tensor, classes: int, penalty: float) -> None:
         self.features, self.labels, self.penalty = features, labels, penalty
@@ -139,13 +187,12 @@ class _Fit:
 
     @torch.no_grad()
     def value_and_gradient(self) -> tuple[Tensor, Tensor]:
-        """The objective () and its gradient (C, f + 1), float64."""
+        """Return the objective () and its gradient (C, f + 1), float64."""
         parameters, samples = self.parameters.detach(), len(self.features)
         weight, bias = parameters[:, :-1] * self.scale, parameters[:, -1]
         value = self.penalty / 2 * parameters[:, :-1].square().sum()
-        slope = torch.zeros_like(
-            parameters
-        )  # of the mean log-loss, by weights of features not yet scaled
+        # slope of the mean log-loss in the weights of unscaled features
+        slope = torch.zeros_like(parameters)
         for rows, x in centred(self.features, self.mean):
             log_p = torch.addmm(bias, x, weight.T).log_softmax(-1)
             right = self.labels[rows].unsqueeze(1)
@@ -161,7 +208,7 @@ class _Fit:
         return value, gradient
 
     def minimise(self, tolerance: float, limit: int) -> int:
-        """Move the parameters to the minimum; how many iterations it took."""
+        """Move the parameters to the minimum; return the number of iterations."""
         optimiser = torch.optim.LBFGS(
             [self.parameters],
             max_iter=limit,
@@ -181,10 +228,20 @@ class _Fit:
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (f,) and 1 / standard deviation (f,) of features (N, f), float64; the latter 0 for a
-    feature that does not vary.
+    """Compute the mean and the inverse deviation of each feature.
 
-    Raises ValueError where a feature is not finite.
+    **Arguments:**
+
+    - `features`: (N, f).
+
+    **Returns:**
+
+    The mean (f,) and 1 / standard deviation (f,), float64; the latter is 0 for a feature that does
+    not vary.
+
+    **Raises:**
+
+    - `ValueError`: a feature is not finite.
     """
     total = torch.zeros(features.shape[1], dtype=torch.float64, device=features.device)
     squares = torch.zeros_like(total)
@@ -197,18 +254,19 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
         squares += x.square_().sum(0)
     deviation = (squares / len(features)).sqrt()
     low, high = features.aminmax(dim=0)
-    varies = (high > low) & (
-        deviation > torch.finfo(torch.float64).tiny
-    )  # the rounding of a mean makes no feature vary
+    # A feature with one value does not vary, though its rounded mean may give it a deviation.
+    varies = (high > low) & (deviation > torch.finfo(torch.float64).tiny)
     return mean, torch.where(varies, 1 / deviation, 0.0)
 
 
 def _pieces(features: Tensor) -> Iterator[slice]:
+    """Yield slices of rows with at most CHUNK_ELEMENTS features."""
     step = max(1, CHUNK_ELEMENTS // max(1, features.shape[1]))
     return (slice(start, start + step) for start in range(0, len(features), step))
 
 
 def _check(features: Tensor, labels: Tensor, classes: int) -> None:
+    """Raise ValueError unless features are (R, N, f) and labels fit them."""
     if features.dim() != 3 or features.numel() == 0 or not features.is_floating_point():
         raise ValueError(
             f"features: expected floating-point numbers (R, N, f), got {features.dtype} of shape "

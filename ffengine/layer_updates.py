@@ -1,9 +1,8 @@
-"""How a layer learns from a batch: the gradient in closed form, and the step that the optimiser
-makes of it. No autograd.
+"""How a layer learns from a batch: the gradient in closed form, then the optimiser's step.
 
 Legend: R replicas, B pairs, m inputs, n width. x (R, 2B, m), positives first; z = x W^T, h =
-sigma(z), g goodness, s = dL/dG. Then -dL/dW = -(s dg/dh sigma'(z))^T x: two products a step, z and
-this one.
+sigma(z), g goodness, s = dL/dG. Then -dL/dW = -(s dg/dh sigma'(z))^T x: a step takes two products,
+z and this one. There is no autograd.
 """
 
 from collections.abc import Iterator
@@ -16,16 +15,21 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from ffengine.network import Network
+from ffengine.objectives import Objective
 from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Nesterov, Sgd, State
 from ffengine.pairs import AnyPairs, Pairs
-from ffengine.spec import TrainSpec
 
-FIRST_ACTIVITY = 0.5  # the running mean activity that peer normalisation starts from (Löwe 2023)
+FIRST_ACTIVITY = 0.5  # start of peer normalisation's running mean activity (Löwe 2023)
 
 
 class Preview(NamedTuple):
-    """A step that has not been taken: D (R, n, m), and how much longer the samples' parts of the
-    gradient are than their sum (R,).
+    """A step that has not been taken.
+
+    **Attributes:**
+
+    - `direction`: D (R, n, m).
+    - `cancellation`: (R,) float64, how much longer the samples' parts of the gradient are together
+      than their sum.
     """
 
     direction: Tensor
@@ -33,12 +37,30 @@ class Preview(NamedTuple):
 
 
 class Learner:
-    """The layers of a network with what their optimisers remember."""
+    """The layers of a network with the state of their optimisers.
+
+    **Arguments:**
+
+    - `network`: its weights are changed in place.
+    - `objective`: what each layer minimises.
+    - `optimizer`: how the gradient becomes a step.
+    - `epochs`: how many epochs each layer learns; schedules need it.
+    - `precision`: of the products of training, "float32", "tf32" or "bf16".
+    - `states`: the optimiser's tensors of each layer; None makes new ones.
+    """
 
     def __init__(
-        self, network: Network, spec: TrainSpec, states: list[State] | None = None
+        self,
+        network: Network,
+        objective: Objective,
+        optimizer: AnyOptimizer,
+        *,
+        epochs: int,
+        precision: str = "float32",
+        states: list[State] | None = None,
     ) -> None:
-        self.network, self.spec = network, spec
+        self.network, self.objective, self.optimizer = network, objective, optimizer
+        self.epochs, self.precision = epochs, precision
         self.states = (
             states
             if states is not None
@@ -46,11 +68,16 @@ class Learner:
         )
 
     def step(self, layers: tuple[int, ...], inputs: AnyPairs, epoch: int) -> None:
-        """One step of every layer of `layers` on the inputs of the lowest: W <- W + eta D, in
-        place.
+        """Take one step in every layer that learns: W <- W + eta D, in place.
 
-        A layer above another that learns in the same step sees what that one made of the batch
-        before its step.
+        A layer above another that learns in the same step receives what that layer made of the
+        batch before its own step.
+
+        **Arguments:**
+
+        - `layers`: the layers that learn together, in increasing order.
+        - `inputs`: the batch as the lowest of them receives it.
+        - `epoch`: the epoch, from 1.
         """
         for layer in layers:
             weight, state = self.network.weights[layer], self.states[layer]
@@ -62,12 +89,21 @@ class Learner:
             )
             above = Pairs(self._next_input(layer, h)) if layer != layers[-1] else inputs
             descent = inputs.gathered(self.pull(z, h, state), self.product)
-            take_step(self.spec.optimizer, weight, descent, state, self.eta(layer, epoch))
+            take_step(self.optimizer, weight, descent, state, self.eta(layer, epoch))
             inputs = above
 
     def preview(self, layer: int, inputs: AnyPairs, z: Tensor) -> Preview:
-        """The step that the layer would take next on its inputs, with z (R, 2B, n); nothing
-        changes.
+        """Compute the step that a layer would take next; nothing changes.
+
+        **Arguments:**
+
+        - `layer`: the layer, from 0.
+        - `inputs`: the batch as the layer receives it.
+        - `z`: its pre-activations (R, 2B, n).
+
+        **Returns:**
+
+        The step, and how much cancels in its gradient.
         """
         state = {name: value.clone() for name, value in self.states[layer].items()}
         pull = self.pull(z, self.network.activation.value(z), state)
@@ -76,19 +112,39 @@ class Learner:
         whole = torch.linalg.vector_norm(descent.flatten(1), dim=1).double()
         cancellation = torch.where(whole > 0, parts / whole, 1.0)
         return Preview(
-            self.spec.optimizer.direction(self.network.weights[layer], descent, state), cancellation
+            self.optimizer.direction(self.network.weights[layer], descent, state), cancellation
         )
 
     def eta(self, layer: int, epoch: int) -> float:
-        """The step size of a layer in an epoch."""
-        return self.spec.optimizer.eta(self.spec.network.widths[layer], epoch, self.spec.epochs)
+        """Return the step size of a layer in an epoch.
+
+        **Arguments:**
+
+        - `layer`: the layer, from 0.
+        - `epoch`: the epoch; 0 counts as 1.
+
+        **Returns:**
+
+        eta.
+        """
+        return self.optimizer.eta(self.network.spec.widths[layer], epoch, self.epochs)
 
     def pull(self, z: Tensor, h: Tensor, state: State) -> Tensor:
-        """-dL/dz (R, 2B, n); overwrites h (which may be z), and moves the running activity in
-        `state` on.
+        """Compute -dL/dz of a batch.
+
+        **Arguments:**
+
+        - `z`: (R, 2B, n) pre-activations, positives first.
+        - `h`: (R, 2B, n) activations, in memory that is overwritten; it may be z.
+        - `state`: the optimiser's tensors of the layer; the running activity of peer normalisation
+          is updated in it.
+
+        **Returns:**
+
+        -dL/dz (R, 2B, n).
         """
         objective, activation, positives = (
-            self.spec.objective,
+            self.objective,
             self.network.activation,
             z.shape[1] // 2,
         )
@@ -104,32 +160,45 @@ class Learner:
         return pull
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
-        """Batched product in the precision that the spec asks for, float32 out."""
-        if self.spec.precision == "bf16":
+        """Multiply batched matrices in the precision of training.
+
+        **Arguments:**
+
+        - `a`: (R, i, j) float32.
+        - `b`: (R, j, k) float32.
+
+        **Returns:**
+
+        (R, i, k) float32.
+        """
+        if self.precision == "bf16":
             return torch.bmm(a.bfloat16(), b.bfloat16()).to(torch.float32)
         return torch.bmm(a, b)
 
     @property
     def _slope_is_implied(self) -> bool:
-        """Where a unit has no pull unless it is active, and an active unit has slope 1, there is
-        nothing to multiply by.
+        """Whether the slope of sigma needs no factor of its own.
+
+        That is so where a unit has no pull unless it is active, and an active unit has slope 1.
         """
-        if self.spec.network.pass_dead_units:
+        if self.network.spec.pass_dead_units:
             return True
         return (
             self.network.activation.slope_where_active_is_one
-            and not self.spec.objective.peer_normalization
+            and not self.objective.peer_normalization
         )
 
     def _next_input(self, layer: int, h: Tensor) -> Tensor:
+        """Return the input of the layer above, in memory that the pull does not overwrite."""
         x = self.network.next_input(layer, h)
-        return x.clone() if x is h else x  # h is overwritten by its pull
+        return x.clone() if x is h else x  # the pull overwrites h
 
     def _peer_slope(self, h: Tensor, state: State) -> Tensor:
-        """Slope (R, 1, n) in each positive's h of  weight * mean_j (mean(r) - r_j)^2,  r the
-        running mean activity.
+        """Return the slope (R, 1, n) of peer normalisation in each positive's h.
+
+        The penalty is weight * mean_j (mean(r) - r_j)^2, r being the running mean activity.
         """
-        objective = self.spec.objective
+        objective = self.objective
         fresh = 1 - objective.peer_momentum
         activity = state["activity"].lerp_(h.mean(1), fresh)
         excess = activity - activity.mean(-1, keepdim=True)
@@ -139,8 +208,9 @@ class Learner:
         return slope
 
     def _new_state(self, weight: Tensor) -> State:
-        state = self.spec.optimizer.new_state(weight)
-        if self.spec.objective.peer_normalization:
+        """Return the state of a layer before its first step."""
+        state = self.optimizer.new_state(weight)
+        if self.objective.peer_normalization:
             state["activity"] = weight.new_full(weight.shape[:2], FIRST_ACTIVITY)
         return state
 
@@ -148,10 +218,22 @@ class Learner:
 def take_step(
     optimizer: AnyOptimizer, weight: Tensor, descent: Tensor, state: State, eta: float
 ) -> None:
-    """W <- W + eta D, in one pass where torch has such a form: W and state change in place. May
-    overwrite descent.
+    """Take the optimiser's step, W <- W + eta D, in one pass where torch has such a form.
 
-    torch goes down the gradients that it is given; a descent is the way down, hence the signs.
+    Weights and state change in place, and `descent` may be overwritten. torch goes down the
+    gradient that it is given; a descent is the way down already, hence the signs.
+
+    **Arguments:**
+
+    - `optimizer`: how the descent becomes D.
+    - `weight`: W (R, n, m), contiguous.
+    - `descent`: -dL/dW (R, n, m).
+    - `state`: the optimiser's tensors.
+    - `eta`: the step size.
+
+    **Raises:**
+
+    - `ValueError`: `weight` is not contiguous.
     """
     if not weight.is_contiguous():
         raise ValueError(
@@ -179,6 +261,7 @@ def take_step(
 
 
 def _adam(optimizer: Adam, weight: Tensor, descent: Tensor, state: State, eta: float) -> None:
+    """Take a step of Adam or AdamW with torch's fused form."""
     if isinstance(optimizer, AdamW):
         weight.mul_(1 - eta * optimizer.weight_decay)
     with torch.no_grad():
@@ -202,8 +285,16 @@ def _adam(optimizer: Adam, weight: Tensor, descent: Tensor, state: State, eta: f
 
 @contextmanager
 def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Let the products inside round their inputs to TF32 where that is asked for; ValueError where
-    there is no such unit.
+    """Let the products inside round their inputs to TF32 where this is asked for.
+
+    **Arguments:**
+
+    - `precision`: "tf32"; any other changes nothing.
+    - `device`: where the products are done.
+
+    **Raises:**
+
+    - `ValueError`: the device has no TF32 unit.
     """
     if precision != "tf32":
         yield

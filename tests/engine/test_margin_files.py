@@ -12,12 +12,12 @@ import torch
 import ffengine
 from ffengine.activations import ACTIVATIONS
 from ffengine.checking import CellsReport
-from ffengine.control import Control, Interrupted
-from ffengine.draws import Draws
+from ffengine.interrupts import Control, Interrupted
+from ffengine.margin_files import FIELDS, CellMargins, cell_name, read_margins, write_margins
 from ffengine.margins import TheoremCheck, observe
 from ffengine.negatives import Positives
 from ffengine.network import Network
-from ffengine.persample import FIELDS, CellMargins, cell_name, read_margins, write_margins
+from ffengine.random_streams import Draws
 from ffengine.results import CheckCell
 from ffengine.samples import load_samples
 from ffengine.spec import CheckSpec, DatasetSpec, NetworkSpec

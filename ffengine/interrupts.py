@@ -1,4 +1,4 @@
-"""How a caller steers a run, and how a run ends other than by its result."""
+"""How a caller stops a run, and how a run ends without a result."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ Control = Literal["run", "stop"] | None
 
 
 class Interrupted(Exception):
-    """The caller's callback said "stop".
+    """A callback returned "stop", so the run ended without a result.
 
-    `checkpoint` resumes a training run; it is None for a check, whose cells suffice.
+    **Attributes:**
+
+    - `checkpoint`: resumes a training run; None for a check, which resumes from its cells.
     """
 
     def __init__(self, checkpoint: Checkpoint | None) -> None:
@@ -23,7 +25,12 @@ class Interrupted(Exception):
 
 
 class Diverged(ArithmeticError):
-    """The numbers of a run are no longer finite; `diagnostic` says where and what to try."""
+    """The numbers of a run are no longer finite.
+
+    **Attributes:**
+
+    - `diagnostic`: says in which layer, epoch and seed, and what to try.
+    """
 
     def __init__(self, diagnostic: Diagnostic) -> None:
         super().__init__(diagnostic.message)

@@ -1,16 +1,17 @@
-"""The theorems in the limit of infinite width: weights iid N(0, 1/m), at initialisation, no bias;
-angles and norms only.
+"""The theorems in the limit of infinite width, from angles and norms of the samples alone.
+
+The weights are iid N(0, 1/m), at initialisation, without bias.
 
 Legend: N samples, m inputs; z of samples i and k are jointly normal with variances q = ||x||^2 / m
 and correlation rho = cos(theta_ik). With h = sigma(z) along D = -2 sum_i s_i h_i sigma'(z_i) x_i^T
-(theory, "The infinite-width limit"):
+(docs/theory.md, "Infinite width"):
 
     margin_k = 2 sum_i s_i <x_i, x_k> ( E[f(z_k) g(z_i)] / E|h_k|  -  E[g(z_k) g(z_i)] / E[h_k^2] )
     f = sign(h) sigma',  g = h sigma'
 
-For sigma(z) = max(z, 0) + a min(z, 0) the expectations are known in closed form. For any other
-sigma they are the series sum_p rho^p f_p(k) g_p(i) of Hermite coefficients (Mehler's formula),
-found by quadrature on either side of 0.
+For sigma(z) = max(z, 0) + a min(z, 0) the expectations have a closed form. For any other sigma they
+are the series sum_p rho^p f_p(k) g_p(i) of Hermite coefficients (Mehler's formula); the
+coefficients come from quadrature on either side of 0.
 """
 
 import math
@@ -24,25 +25,44 @@ from torch import Tensor
 from ffengine.activations import Activation
 from ffengine.margins import TheoremCheck, activation_named, check_samples
 
-TILE = 512  # samples on a side of a block of pairs
-# of the series: margins are off by 2e-4 for elu, whose slope has a kink, 2e-5 for tanh, 1e-7 and
-# less elsewhere
+TILE = 512  # samples on each side of a block of pairs
+# Terms of the series. Truncation moves margins by 2e-4 for elu, whose slope has a kink, by 2e-5 for
+# tanh, and by at most 1e-7 for the other activations.
 TERMS = 64
-NODES = 240  # of the quadrature on each side of 0
-REACH = 13.0  # standard deviations it covers
-# measured: margins are off by less than so many roundings of the sum of all energies
-# (docs/numerics.md)
+NODES = 240  # of the quadrature, on each side of 0
+REACH = 13.0  # standard deviations that the quadrature covers on each side of 0
+# Measured: the error of a margin is below this many unit roundings of the sum of all energies
+# (docs/numerics.md).
 ROUNDINGS = 2.0
-NEGLIGIBLE = 1e-9  # of the largest term of the series: the rest is not summed
+NEGLIGIBLE = 1e-9  # terms below this share of the largest term are not summed
 
 
 def infinite_width_theorem1(x: Tensor, *, activation: str = "relu") -> TheoremCheck:
-    """theorem1 in the limit of infinite width, from the angles and norms of x (N, m) alone; no
-    weights.
+    """Check theorem 1 for each sample in the limit of infinite width.
 
-    For relu, margin_k = 2 sum_i ||x_i||^2 cos(theta_ik) phi(theta_ik), in the units of theorem1's
-    margins (the 2 is D's). A sample of zero length is dead where sigma(0) = 0. Raises ValueError
-    for NaN or infinity, an empty batch, or wrong shapes.
+    Only angles and norms of the samples enter, no weights. For relu, margin_k = 2 sum_i ||x_i||^2
+    cos(theta_ik) phi(theta_ik). A sample of length zero is dead where sigma(0) = 0. The cost is one
+    product over all pairs of samples, in blocks.
+
+    **Arguments:**
+
+    - `x`: (N, m) float32 or float64.
+    - `activation`: a name of the catalogue of activations.
+
+    **Returns:**
+
+    The verdict on the N samples, with margins in the units of `theorem1`, the factor 2 of D
+    included.
+
+    **Raises:**
+
+    - `ValueError`: the shape or type is wrong, a number is NaN or infinite, the batch is empty, or
+      the activation is unknown.
+
+    **Source:**
+
+    docs/theory.md, "Infinite width", with the arc-cosine kernels of Cho & Saul (2009); it is the
+    limit of arXiv 2311.05667, theorem 1.
     """
     check_samples(x=x)
     return _checks([x], [1.0], activation_named(activation))[0]
@@ -51,11 +71,28 @@ def infinite_width_theorem1(x: Tensor, *, activation: str = "relu") -> TheoremCh
 def infinite_width_theorem2(
     x_pos: Tensor, x_neg: Tensor, *, activation: str = "relu"
 ) -> tuple[TheoremCheck, TheoremCheck]:
-    """theorem2 in the limit of infinite width: the same sum, with + for negative and - for positive
-    samples.
+    """Check theorem 2 for each sample in the limit of infinite width.
 
-    x_pos and x_neg (N, m). The two sums nearly cancel, so agreement with a finite layer grows
-    slowly with its width.
+    The sum is that of `infinite_width_theorem1`, with + for negative and - for positive samples.
+    The two parts nearly cancel, so that a finite layer approaches the limit slowly.
+
+    **Arguments:**
+
+    - `x_pos`: (N_pos, m) positive samples, float32 or float64.
+    - `x_neg`: (N_neg, m) negative samples.
+    - `activation`: a name of the catalogue of activations.
+
+    **Returns:**
+
+    The verdict on the positive samples and the verdict on the negative samples.
+
+    **Raises:**
+
+    - `ValueError`: as for `infinite_width_theorem1`.
+
+    **Source:**
+
+    docs/theory.md, "Infinite width"; it is the limit of arXiv 2311.05667, theorem 2.
     """
     check_samples(x_pos=x_pos, x_neg=x_neg)
     positive, negative = _checks([x_pos, x_neg], [-1.0, 1.0], activation_named(activation))
@@ -65,9 +102,7 @@ def infinite_width_theorem2(
 def _checks(
     groups: Sequence[Tensor], signs: Sequence[float], activation: Activation
 ) -> list[TheoremCheck]:
-    """The verdict on the samples (N_g, m) of each group, all of them pushing with the sign of
-    theirs.
-    """
+    """Return the verdict on the samples (N_g, m) of each group; each group pushes with its sign."""
     x = torch.cat(list(groups))
     length = torch.linalg.vector_norm(x, dim=-1)
     unit = x / torch.where(length > 0, length, 1.0).unsqueeze(-1)
@@ -88,8 +123,9 @@ def _checks(
 
 
 def _closed_form(unit: Tensor, energy: Tensor, a: float) -> Tensor:
-    """margin (N,) float64 of directions (N, m) and energies 2 s ||x||^2 (N,), the slope of sigma
-    below zero being a.
+    """Return margin (N,) float64 for a sigma with slope a below zero and 1 above.
+
+    unit (N, m) are directions, energy (N,) is 2 s ||x||^2.
     """
     margin = torch.zeros(len(unit), dtype=torch.float64, device=unit.device)
     if a == 1.0:  # the terms cancel exactly
@@ -103,12 +139,24 @@ def _closed_form(unit: Tensor, energy: Tensor, a: float) -> Tensor:
 
 
 def limit_kernel(cosine: Tensor, a: float = 0.0, *, out: Tensor | None = None) -> Tensor:
-    """The share of a pair in the margin, by its cosine, elementwise; cos(theta) phi(theta) for relu
-    (a = 0). Uses `out` and cosine.
+    """Return what a pair of samples contributes to the margin per unit of energy, by its cosine.
 
-    rho (c_0 + c_1 rho - c_2 (sin + (pi - theta) rho)), theta = acos(rho), from the arc-cosine
-    kernels of orders 0 and 1 (Cho & Saul 2009); for relu it is >= 0 for acute angles, and 0 at 0
-    and 90 degrees.
+    With theta = acos(rho) it is rho (c_0 + c_1 rho - c_2 (sin(theta) + (pi - theta) rho)). For relu
+    (a = 0) this is cos(theta) phi(theta): positive for acute angles, 0 at 0 and 90 degrees.
+
+    **Arguments:**
+
+    - `cosine`: rho of each pair, of any shape, in [-1, 1]; this memory may be overwritten.
+    - `a`: the slope of sigma below zero.
+    - `out`: memory of the shape of `cosine` for the result.
+
+    **Returns:**
+
+    The kernel, elementwise, in the shape and type of `cosine`.
+
+    **Source:**
+
+    docs/theory.md, "Infinite width"; arc-cosine kernels of orders 0 and 1, Cho & Saul (2009).
     """
     c_0 = (1 - a * a) / 2 - a * (1 - a)
     c_1 = (1 + a * a) / 2 - 2 * a * a / (1 + a * a)
@@ -120,8 +168,9 @@ def limit_kernel(cosine: Tensor, a: float = 0.0, *, out: Tensor | None = None) -
 
 
 def _tiles(unit: Tensor) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
-    """Cosines of all pairs of directions (N, m) with rows <= columns, block by block, and a buffer
-    of the block's size.
+    """Yield the cosines of all pairs of directions (N, m), block by block, with rows <= columns.
+
+    Each block comes with a buffer of its size.
     """
     count = len(unit)
     size = min(TILE, count)
@@ -138,20 +187,26 @@ def _tiles(unit: Tensor) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
 
 
 class Hermite(NamedTuple):
-    """Per sample: Hermite coefficients (N, TERMS) of f / E|h| - g / E[h^2] and of g, float64."""
+    """Hermite coefficients of N samples, (N, TERMS) float64.
+
+    **Attributes:**
+
+    - `of_margin`: coefficients of f / E|h| - g / E[h^2].
+    - `of_push`: coefficients of g.
+    - `missing`: (N,), the exact integral of a sample with itself (rho = 1) minus its series.
+    """
 
     of_margin: Tensor
     of_push: Tensor
-    # (N,): what the series of a sample with itself, rho = 1, falls short of its exact integral
     missing: Tensor
 
 
 def _series(unit: Tensor, s: Tensor, length: Tensor, activation: Activation) -> Tensor:
-    """margin (N,) float64 by the Hermite series."""
+    """Return margin (N,) float64 by the Hermite series."""
     coefficients = hermite_coefficients(length.double() / math.sqrt(unit.shape[1]), activation)
     push = (2 * s * length).double().unsqueeze(1) * coefficients.of_push  # (N, TERMS)
     pull = length.double().unsqueeze(1) * coefficients.of_margin
-    size = pull.abs().amax(0) * push.abs().sum(0)  # of each term, at most
+    size = pull.abs().amax(0) * push.abs().sum(0)  # upper bound of each term
     terms = int((size > NEGLIGIBLE * size.max()).nonzero().max()) + 1 if bool(size.any()) else 0
     push_low, margin = (
         push.to(unit.dtype),
@@ -168,9 +223,22 @@ def _series(unit: Tensor, s: Tensor, length: Tensor, activation: Activation) -> 
 
 
 def hermite_coefficients(deviation: Tensor, activation: Activation) -> Hermite:
-    """Coefficients for samples whose z has standard deviation sqrt(q) (N,) float64.
+    """Compute the Hermite coefficients of samples by quadrature.
 
-    Integrals from 0 outwards: kinks lie at 0.
+    Each side of 0 is integrated by itself, because kinks of sigma lie at 0.
+
+    **Arguments:**
+
+    - `deviation`: sqrt(q) (N,) float64, the standard deviation of z of each sample.
+    - `activation`: sigma.
+
+    **Returns:**
+
+    The coefficients of the N samples.
+
+    **Source:**
+
+    docs/theory.md, "Infinite width" (Mehler's formula).
     """
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     half, half_weight = (nodes + 1) * REACH / 2, weights * REACH / 2
@@ -200,7 +268,7 @@ def hermite_coefficients(deviation: Tensor, activation: Activation) -> Hermite:
 
 
 def _hermite_polynomials(u: Tensor) -> Iterator[Tensor]:
-    """He_p(u) / sqrt(p!) for p = 0 .. TERMS - 1: orthonormal under the normal density."""
+    """Yield He_p(u) / sqrt(p!) for p = 0 .. TERMS - 1: orthonormal under the normal density."""
     before, now = torch.zeros_like(u), torch.ones_like(u)
     for p in range(TERMS):
         yield now

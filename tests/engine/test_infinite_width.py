@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import ffengine
 from ffengine.activations import ACTIVATIONS
-from ffengine.limit import TILE, hermite_coefficients, limit_kernel
+from ffengine.infinite_width import TILE, hermite_coefficients, limit_kernel
 from tests.engine.reference import SIGMA, limit_sum, random_layer
 from tests.examples import examples
 

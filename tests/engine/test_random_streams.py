@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffengine.draws import Draws
+from ffengine.random_streams import Draws
 
 addresses = st.tuples(st.sampled_from(["order", "negatives"]), st.integers(0, 9), st.integers(0, 9))
 

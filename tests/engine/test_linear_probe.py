@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ffengine import readout
-from ffengine.readout import LinearReadout, choose_penalty, fit_linear
+from ffengine import linear_probe
+from ffengine.linear_probe import LinearReadout, choose_penalty, fit_linear
 from tests.examples import examples
 
 seeds = st.integers(0, 2**31)
@@ -186,7 +186,7 @@ def test_a_feature_that_never_varies_is_left_out_even_where_it_varies_later(
 def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = drawn(2, 1, 50, 6, 3)
     whole = fit_linear(x, y, 3, penalty=0.01, tolerance=1e-7)
-    monkeypatch.setattr(readout, "CHUNK_ELEMENTS", 6 * 7)
+    monkeypatch.setattr(linear_probe, "CHUNK_ELEMENTS", 6 * 7)
     pieces = fit_linear(x, y, 3, penalty=0.01, tolerance=1e-7)
     assert torch.allclose(pieces.weight, whole.weight, atol=1e-5)
     assert torch.equal(pieces.predict(x), whole.predict(x))

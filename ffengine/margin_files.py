@@ -1,5 +1,6 @@
-"""What a check found for every single sample, and the file that keeps it. numpy here; torch stays
-out, the service reads this.
+"""What a check found for every sample, and the file that keeps it.
+
+This is numpy without torch, because the service reads these files.
 
 Legend: N samples of a cell, in the order in which they were checked.
 """
@@ -15,22 +16,26 @@ import numpy.typing as npt
 from ffengine.results import CheckCell, Split
 
 Bools = npt.NDArray[np.bool_]
+# the arrays of a cell, with their types in a file
 FIELDS = {
     "sample": "<i8",
     "margin": "<f8",
     "satisfied": "|b1",
     "dead": "|b1",
     "undecided": "|b1",
-}  # with their types in a file
+}
 
 
 class CellMargins(NamedTuple):
-    """The samples of one cell of a check.
+    """The verdict on each sample of one cell of a check.
 
-    sample (N,): index into the training partition; of a negative, that of the positive it was made
-    for. margin (N,): in the units of theorem1 and theorem2, 1 / eta for the step W + eta D with the
-    factor 2 of D; 0 for dead samples. satisfied, dead, undecided (N,): the verdict, as in
-    TheoremCheck; a cell counts them.
+    **Attributes:**
+
+    - `seed`, `width`, `layer`, `epoch`, `split`, `method`: identify the cell.
+    - `sample`: (N,) int64, position in the training partition; of a negative, that of its positive.
+    - `margin`: (N,) float64, in the units of `theorem1`: 1 / eta, with the factor 2 of D; 0 for
+      dead samples.
+    - `satisfied`, `dead`, `undecided`: (N,) bool, as in TheoremCheck.
     """
 
     seed: int
@@ -47,9 +52,20 @@ class CellMargins(NamedTuple):
 
     @classmethod
     def of(cls, cell: CheckCell, arrays: Mapping[str, npt.NDArray[Any]]) -> "CellMargins":
-        """The cell's key with its arrays (N,), by field.
+        """Put arrays under the key of a cell.
 
-        Raises ValueError where they are not of the cell's number of samples.
+        **Arguments:**
+
+        - `cell`: the row of the cell.
+        - `arrays`: (N,) for each of FIELDS.
+
+        **Returns:**
+
+        The margins of the cell.
+
+        **Raises:**
+
+        - `ValueError`: an array does not have the cell's number of samples.
         """
         if any(arrays[field].shape != (cell.samples,) for field in FIELDS):
             raise ValueError(
@@ -70,7 +86,12 @@ class CellMargins(NamedTuple):
 
 
 class MarginFileWriter:
-    """The samples of a cell, batch after batch."""
+    """Gathers the samples of a cell, batch after batch.
+
+    **Arguments:**
+
+    - `samples`: how many samples the cell will have.
+    """
 
     def __init__(self, samples: int) -> None:
         self.arrays: dict[str, npt.NDArray[Any]] = {
@@ -79,31 +100,66 @@ class MarginFileWriter:
         self.filled = 0
 
     def add(self, **batch: npt.NDArray[Any]) -> None:
-        """The next samples: an array (B,) for every field."""
+        """Append a batch of samples.
+
+        **Arguments:**
+
+        - `batch`: an array (B,) for each of FIELDS.
+        """
         rows = slice(self.filled, self.filled + len(batch["sample"]))
         for field, array in self.arrays.items():
             array[rows] = batch[field]
         self.filled = rows.stop
 
     def of(self, cell: CheckCell) -> CellMargins:
-        """All samples so far, under the cell's key."""
+        """Return the samples added so far, under the key of a cell.
+
+        **Arguments:**
+
+        - `cell`: the row of the cell.
+
+        **Returns:**
+
+        The margins of the cell.
+
+        **Raises:**
+
+        - `ValueError`: the cell has another number of samples.
+        """
         return CellMargins.of(
             cell, {field: array[: self.filled] for field, array in self.arrays.items()}
         )
 
 
 def cell_name(cell: CheckCell | CellMargins) -> str:
-    """What a cell's arrays are called in a file, before `/` and the field."""
+    """Return the name of a cell's arrays in a file, before `/` and the field.
+
+    **Arguments:**
+
+    - `cell`: a cell.
+
+    **Returns:**
+
+    A name such as `negative_exact_seed0_width64_layer0_epoch0`.
+    """
     network = f"seed{cell.seed}_width{cell.width}_layer{cell.layer}"
     return f"{cell.split}_{cell.method}_{network}_epoch{cell.epoch}"
 
 
 def write_margins(cells: Sequence[CellMargins]) -> bytes:
-    """An uncompressed .npz of the cells' arrays; the same bytes for the same cells."""
+    """Write the margins of cells as an uncompressed .npz file.
+
+    **Arguments:**
+
+    - `cells`: the margins of each cell.
+
+    **Returns:**
+
+    The file; the same cells give the same bytes.
+    """
     file = io.BytesIO()
-    with zipfile.ZipFile(
-        file, "w"
-    ) as archive:  # np.savez cannot be typed with names that are not known beforehand
+    # np.savez takes the names as keywords, which cannot be typed.
+    with zipfile.ZipFile(file, "w") as archive:
         for cell in cells:
             for name, array in cell.members.items():
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
@@ -112,9 +168,17 @@ def write_margins(cells: Sequence[CellMargins]) -> bytes:
 
 
 def read_margins(data: bytes, cells: Iterable[CheckCell]) -> Iterator[CellMargins]:
-    """The arrays of those cells, one cell after the other.
+    """Yield the margins of cells from a file, one cell after the other.
 
-    KeyError where a cell is not in the file, ValueError where it does not fit.
+    **Arguments:**
+
+    - `data`: what `write_margins` returned.
+    - `cells`: the cells to read.
+
+    **Raises:**
+
+    - `KeyError`: a cell is not in the file.
+    - `ValueError`: a cell does not have that many samples in the file.
     """
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         for cell in cells:

@@ -1,0 +1,96 @@
+"""What a spec may contain. The API answers with these documents and the pages show them."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from ffengine.activations import ACTIVATIONS
+from ffengine.entry import Described, describe, entries, meaning_of
+from ffengine.inits import INITS
+from ffengine.negatives import AnyNegatives
+from ffengine.objectives import AnyObjective, GoodnessEntry
+from ffengine.optimizers import SCHEDULES, AnyOptimizer
+from ffengine.presets import PRESETS
+from ffengine.spec import (
+    BASELINE_MEANING,
+    PREPROCESS_MEANING,
+    CheckSpec,
+    StudySpec,
+    TrainSpec,
+)
+from ffengine.study import resolved
+from ffengine.theorems import THEOREMS
+from service.schemas import SPEC
+from service.web.dataset_facts import DatasetFacts, catalogue_datasets
+
+
+class Catalog(BaseModel):
+    """Everything that a spec may contain."""
+
+    datasets: list[DatasetFacts]
+    preprocess: list[Described]
+    negatives: list[Described]
+    activations: list[Described]
+    objectives: list[Described]
+    goodness: list[Described]
+    optimizers: list[Described]
+    schedules: list[Described]
+    inits: list[Described]
+    baselines: list[Described]
+    theorems: list[Described]
+    kinds: list[Described]
+    spec_schema: dict[str, Any]
+
+
+class PresetPage(BaseModel):
+    """Ready-made specs."""
+
+    items: list["PresetLine"]
+
+
+class PresetLine(BaseModel):
+    """A ready-made spec.
+
+    Submit `{"kind": "study", "preset": NAME}`, or the spec itself, changed.
+    """
+
+    name: str
+    meaning: str
+    spec: dict[str, Any]
+
+
+def build_catalog() -> Catalog:
+    """Return the name, meaning and parameters of every entry, and the JSON Schema of all specs."""
+    return Catalog(
+        datasets=catalogue_datasets(),
+        preprocess=[_line(name, meaning) for name, meaning in PREPROCESS_MEANING.items()],
+        negatives=[describe(entry, "strategy") for entry in entries(AnyNegatives)],
+        activations=[
+            _line(name, meaning_of(type(activation))) for name, activation in ACTIVATIONS.items()
+        ],
+        objectives=[describe(entry, "name") for entry in entries(AnyObjective)],
+        goodness=[describe(entry, "name") for entry in entries(GoodnessEntry)],
+        optimizers=[describe(entry, "name") for entry in entries(AnyOptimizer)],
+        schedules=[_line(name, schedule.meaning) for name, schedule in SCHEDULES.items()],
+        inits=[_line(name, init.meaning) for name, init in INITS.items()],
+        baselines=[_line(name, meaning) for name, meaning in BASELINE_MEANING.items()],
+        theorems=[_line(str(number), theorem.statement) for number, theorem in THEOREMS.items()],
+        kinds=[describe(entry, "kind") for entry in (TrainSpec, CheckSpec, StudySpec)],
+        spec_schema=SPEC.json_schema(),
+    )
+
+
+def build_presets() -> list[PresetLine]:
+    """Return the ready-made specs, written out."""
+    return [
+        PresetLine(
+            name=preset.name,
+            meaning=preset.meaning,
+            spec=resolved(StudySpec(preset=preset.name)).model_dump(mode="json"),
+        )
+        for preset in PRESETS.values()
+    ]
+
+
+def _line(name: str, meaning: str) -> Described:
+    return Described(name=name, meaning=meaning, parameters={})

@@ -1,0 +1,54 @@
+"""The facts about data sets. The API answers with them and the pages show them."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from ffengine import uploads
+from ffengine.datasets import DATASETS, Dataset, facts_of
+
+
+class DatasetFacts(BaseModel):
+    """A data set."""
+
+    name: str
+    meaning: str
+    shape: tuple[int, ...]
+    classes: int
+    train_samples: int
+    test_samples: int
+    class_counts: tuple[int, ...] = Field(description="training samples of each class")
+    digest: str | None = Field(
+        description="sha256 of the arrays; null: not pinned, in the provenance of what ran on it"
+    )
+    licence: str
+    source: str
+    bundled: bool
+    uploaded: bool
+
+
+class DatasetPage(BaseModel):
+    """All data sets."""
+
+    items: list[DatasetFacts]
+
+
+def all_datasets(root: Path) -> list[DatasetFacts]:
+    """Return the data sets of the catalogue, then those that were uploaded below the root."""
+    uploaded = [to_schema(facts_of(name, root)) for name in uploads.names(root)]
+    return catalogue_datasets() + uploaded
+
+
+def catalogue_datasets() -> list[DatasetFacts]:
+    """Return the data sets of the catalogue."""
+    return [to_schema(dataset) for dataset in DATASETS.values()]
+
+
+def to_schema(dataset: Dataset) -> DatasetFacts:
+    """Convert a data set to the form of the API."""
+    facts: dict[str, Any] = dataset._asdict()
+    bundled = facts.pop("files") is None and not dataset.uploaded
+    return DatasetFacts(
+        bundled=bundled, classes=dataset.classes, train_samples=dataset.train_samples, **facts
+    )

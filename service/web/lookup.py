@@ -1,0 +1,59 @@
+"""Finds jobs by the id in a path; each function raises the problem that answers the request."""
+
+from typing import NamedTuple
+
+from service.artifacts import JOB_ID
+from service.jobs import TERMINAL, Job
+from service.store import Store
+from service.web import problems
+
+
+class JobWithResult(NamedTuple):
+    """A job, its version, and the JSON text of its result."""
+
+    job: Job
+    version: int
+    document: str
+
+
+def is_job_id(text: str) -> bool:
+    """Whether the text has the form of a job's id."""
+    return JOB_ID.fullmatch(text) is not None
+
+
+def validated_id(job_id: str) -> str:
+    """Return the id if it has the form of one. Raises NoSuchJob.
+
+    No other text reaches the database or the disk.
+    """
+    if not is_job_id(job_id):
+        raise problems.NoSuchJob
+    return job_id
+
+
+def find_job(store: Store, job_id: str) -> Job:
+    """Return the job. Raises NoSuchJob."""
+    return find_versioned_job(store, job_id)[0]
+
+
+def find_versioned_job(store: Store, job_id: str) -> tuple[Job, int]:
+    """Return the job and its version. Raises NoSuchJob."""
+    found = store.jobs.get_with_version(validated_id(job_id))
+    if found is None:
+        raise problems.NoSuchJob
+    return found
+
+
+def find_result(store: Store, job_id: str) -> JobWithResult:
+    """Return the job and its result. Raises NoSuchJob and NoResultYet."""
+    job, version = find_versioned_job(store, job_id)
+    document = store.jobs.result(job_id)
+    if document is None and job.kind == "study" and job.state in TERMINAL:
+        # a study that failed or was cancelled still has the results of its finished runs
+        document = store.studies.result(job_id).model_dump_json()
+    if document is None:
+        why = f": {job.error.detail}" if job.error else ""
+        raise problems.NoResultYet(
+            f"{job_id} is {job.state.value} and has no result{why}", state=job.state.value
+        )
+    return JobWithResult(job, version, document)
