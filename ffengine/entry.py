@@ -10,9 +10,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
 class SpecFieldError(ValueError):
     """A field of a spec is not valid.
 
-    Attributes:
-        path: names of the fields from the validated object down to the wrong one.
-        message: what is wrong with it, without its name.
+    **Attributes:**
+
+    - `path`: names of the fields from the validated object down to the wrong one.
+    - `message`: what is wrong with it, without its name.
     """
 
     def __init__(self, path: Sequence[str], message: str) -> None:
@@ -21,23 +22,50 @@ class SpecFieldError(ValueError):
 
     @property
     def pointer(self) -> str:
-        """The JSON pointer of the field."""
+        """Return the JSON pointer of the field."""
         return json_pointer(self.path)
 
 
 def json_pointer(path: Sequence[str]) -> str:
-    """The JSON pointer (RFC 6901) of a path."""
+    """Write a path as a JSON pointer (RFC 6901).
+
+    **Arguments:**
+
+    - `path`: names of fields, from the outermost object on.
+
+    **Returns:**
+
+    The pointer.
+    """
     return "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in path)
 
 
 def field_error_of(error: Mapping[str, Any]) -> SpecFieldError | None:
-    """The SpecFieldError that a validator raised to make this one of pydantic's errors."""
+    """Return the SpecFieldError that a validator raised to make one of pydantic's errors.
+
+    **Arguments:**
+
+    - `error`: one of the errors that pydantic's ValidationError lists.
+
+    **Returns:**
+
+    The error that was raised; None for pydantic's own errors.
+    """
     cause = error.get("ctx", {}).get("error")
     return cause if isinstance(cause, SpecFieldError) else None
 
 
 def message_of(error: Mapping[str, Any]) -> str:
-    """What one of pydantic's errors says, without pydantic's own prefix."""
+    """Return what one of pydantic's errors says, without pydantic's own prefix.
+
+    **Arguments:**
+
+    - `error`: one of the errors that pydantic's ValidationError lists.
+
+    **Returns:**
+
+    The message.
+    """
     return str(error["msg"]).removeprefix("Value error, ")
 
 

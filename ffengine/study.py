@@ -152,9 +152,19 @@ def written_out(
 
 
 def trainings_named(spec: TrainSpec | CheckSpec | StudySpec) -> set[str]:
-    """The ids of the training jobs whose weights a spec asks for.
+    """Collect the training jobs whose weights a spec asks for.
 
-    Raises GridError as `resolved` does.
+    **Arguments:**
+
+    - `spec`: the spec.
+
+    **Returns:**
+
+    The ids of the jobs.
+
+    **Raises:**
+
+    - `GridError`: as for `resolved`.
     """
     if isinstance(spec, TrainSpec):
         return set()

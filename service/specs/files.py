@@ -49,11 +49,18 @@ class SpecError(Exception):
 def read_spec(source: str, settings: Sequence[str] = ()) -> tuple[Spec, dict[str, JsonValue]]:
     """Read and validate a spec.
 
-    Arguments:
-        source: the name of a YAML or JSON file, or of a preset.
-        settings: changes, as in `epochs=3`.
+    **Arguments:**
 
-    Returns the spec and the document that it came from. Raises SpecError.
+    - `source`: the name of a YAML or JSON file, or of a preset.
+    - `settings`: changes, as in `epochs=3`.
+
+    **Returns:**
+
+    The spec and the document that it came from.
+
+    **Raises:**
+
+    - `SpecError`: the document cannot be read, or the spec is not valid.
     """
     document = read_document(source)
     for setting in settings:

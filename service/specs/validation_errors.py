@@ -25,12 +25,17 @@ class FieldError(BaseModel):
 def field_errors(
     errors: Sequence[Mapping[str, Any]], body: object, known: Sequence[str] = ()
 ) -> list[FieldError]:
-    """What pydantic's errors about a request say.
+    """Convert pydantic's errors about a request.
 
-    Arguments:
-        errors: pydantic's, located as FastAPI locates them.
-        body: the document that was sent.
-        known: the names of the fields that the body may have.
+    **Arguments:**
+
+    - `errors`: pydantic's, located as FastAPI locates them.
+    - `body`: the document that was sent.
+    - `known`: the names of the fields that the body may have.
+
+    **Returns:**
+
+    The errors, each with a pointer into the document; at most MAX_REPORTED_ERRORS.
     """
     spec = body.get("spec") if isinstance(body, dict) else None
     about_spec = [error for error in errors if tuple(error["loc"][:2]) == ("body", "spec")]

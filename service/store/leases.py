@@ -77,12 +77,21 @@ def record_loss(
 ) -> JobState:
     """Record that the run died: queue its job again, or end it where it was lost too often.
 
-    Arguments:
-        reason: why it died, for people.
-        max_losses: the job fails when it has lost so many runs.
-        conditions: more that must hold.
+    **Arguments:**
 
-    Returns the new state. Raises LeaseLost.
+    - `session`: the transaction.
+    - `job_id`, `attempt`: whose run died.
+    - `reason`: why it died, for people.
+    - `max_losses`: the job fails when it has lost so many runs.
+    - `conditions`: more that must hold.
+
+    **Returns:**
+
+    The new state of the job.
+
+    **Raises:**
+
+    - `LeaseLost`: the attempt no longer holds the job, or a condition does not hold.
     """
     if not change(
         session, job_id, *lease_condition(job_id, attempt), *conditions, losses=JobRow.losses + 1
