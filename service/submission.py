@@ -156,8 +156,7 @@ class Submissions:
         try:
             source = find_weights(self._jobs, spec)
         except WeightsNotFound as error:
-            pointer = f"/spec/{error.field.replace('.', '/')}"
-            raise InvalidField(pointer, error.message) from error
+            raise InvalidField(f"/spec{error.pointer}", error.message) from error
         if source is None:
             return
         job, at = source.job, source.at
