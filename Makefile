@@ -14,7 +14,8 @@ dev: $(READY)
 
 # Two lanes: tests of real processes mostly wait, beside tests that compute.
 PYTEST := $(BIN)/python -m pytest -n 2
-FAST := -m "not stack and not soak and not browser" --hypothesis-profile=few
+FAST := -m "not stack and not soak and not browser and not slow" --hypothesis-profile=few
+COMPUTING := -m "not stack and not soak and not browser" --hypothesis-profile=few
 
 test: $(READY)
 	$(PYTEST) -m "not soak" --durations=20
@@ -29,7 +30,7 @@ check: lint
 MEASURED :=
 
 coverage: $(READY)
-	$(PYTEST) $(FAST) --cov
+	$(PYTEST) $(COMPUTING) --cov
 	$(MAKE) floors
 
 floors: $(READY)

@@ -11,6 +11,7 @@ from typing import NoReturn
 import pytest
 
 PACKAGES = {"Chromium": "chromium", "PostgreSQL": "postgresql", "Redis": "redis-server"}
+ALL_OF_MNIST, FETCH_MNIST = "all of MNIST", ".venv/bin/fflab data fetch mnist"
 WITHOUT = re.compile(r"without (.+?): ")
 REQUIRED = any(
     os.environ.get(name, "").lower() not in ("", "0", "false")
@@ -35,6 +36,9 @@ def summary(reasons: Iterable[str]) -> str | None:
         return None
     parts = ", ".join(f"{count} without {what}" for what, count in found.most_common())
     packages = [package for what, package in PACKAGES.items() if what in found]
+    install = [f"apt-get install {' '.join(packages)}"] if packages else []
+    fetch = [FETCH_MNIST] if ALL_OF_MNIST in found else []
+    command = " && ".join([*install, *fetch])
     return f"{found.total()} tests skipped: {parts}." + (
-        f" To run them: apt-get install {' '.join(packages)}" if packages else ""
+        f" To run them: {command}" if command else ""
     )

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tests.needs import lacking
 
+PATIENTLY = ("-w", "-t", "600")  # wait for the server, ten times as long as pg_ctl would
+
 
 def need_postgres() -> None:
     """Skip the test where PostgreSQL cannot be started."""
@@ -66,11 +68,12 @@ class PostgresServer:
     def start(self) -> None:
         """Start, and wait until it answers."""
         options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync=off"
-        self._run("pg_ctl", "-w", "-l", str(self.folder / "log"), "-o", options, "start")
+        log = str(self.folder / "log")
+        self._run("pg_ctl", *PATIENTLY, "-l", log, "-o", options, "start")
 
     def stop(self) -> None:
         """Stop as in a crash: every connection breaks."""
-        self._run("pg_ctl", "-w", "-m", "immediate", "stop")
+        self._run("pg_ctl", *PATIENTLY, "-m", "immediate", "stop")
 
     def _run(self, name: str, *arguments: str) -> None:
         command = [

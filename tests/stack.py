@@ -14,6 +14,7 @@ from service.settings import Settings
 from service.stack.stack import Stack
 
 LEASE_SECONDS = 5.0
+STEADY_LEASE_SECONDS = 60.0  # for what must keep its lease: it outlasts a stall of a busy machine
 
 
 class Lab(Processes):
@@ -91,10 +92,10 @@ class Lab(Processes):
         return dict(self.http.get(f"/v1/jobs/{job_id}/result").json())
 
 
-def lab_settings(home: Path) -> Settings:
+def lab_settings(home: Path, *, lease_seconds: float = LEASE_SECONDS) -> Settings:
     """A stack that notices a lost worker soon and checkpoints often."""
     return Settings(
-        home=home, lease_seconds=LEASE_SECONDS, checkpoint_seconds=0.5, data=Settings().data
+        home=home, lease_seconds=lease_seconds, checkpoint_seconds=0.5, data=Settings().data
     )
 
 

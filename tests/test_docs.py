@@ -88,6 +88,7 @@ class Loads(HTMLParser):
         self.addresses += [value for name, value in attrs if name in LOADING and value]
 
 
+@pytest.mark.slow
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     for page in site.rglob("*.html"):
         found = Loads()
@@ -104,6 +105,7 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
         ], style.name
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_page_that_is_opened_from_disk_finds_what_is_searched_and_asks_no_network(
     site: Path,
@@ -163,6 +165,7 @@ def test_links_between_the_files_of_the_repository_lead_somewhere(page: Path) ->
 # What must be mentioned
 
 
+@pytest.mark.slow
 def test_every_setting_is_described(text: str) -> None:
     missing = [name for name in variables("FFLAB_", Settings) if name not in text]
     assert not missing
@@ -180,6 +183,7 @@ def variables(prefix: str, model: type[BaseModel]) -> Iterator[str]:
         )  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_every_route_is_described_with_a_line_for_curl(text: str, tmp_path: Path) -> None:
     for path, operations in create_app(Settings(home=tmp_path)).openapi()["paths"].items():
         for method in operations:
@@ -187,6 +191,7 @@ def test_every_route_is_described_with_a_line_for_curl(text: str, tmp_path: Path
         assert re.sub(r"{[^}]*}.*", "", path) in "".join(re.findall(r"curl -s.*", text)), path
 
 
+@pytest.mark.slow
 def test_every_command_and_option_is_described(text: str) -> None:
     for name, command in below(get_command(cli), "fflab"):
         assert name in text, name
@@ -288,6 +293,7 @@ def complaint_of(shown: Shown) -> str:
     return f"unexpected arguments {left}" if left else ""
 
 
+@pytest.mark.slow
 def test_every_entry_of_every_catalogue_is_described_with_its_parameters(text: str) -> None:
     found = read_catalog()
     for key in type(found).model_fields:
@@ -300,6 +306,7 @@ def test_every_entry_of_every_catalogue_is_described_with_its_parameters(text: s
         assert f"fflab submit {preset.name}" in text
 
 
+@pytest.mark.slow
 def test_every_problem_and_finding_is_described(text: str) -> None:
     source = (ROOT / "ffengine" / "diagnostics.py").read_text(encoding="utf-8")
     for name in [*PROBLEMS, *re.findall(r'code="([a-z_]+)"', source)]:
@@ -308,6 +315,7 @@ def test_every_problem_and_finding_is_described(text: str) -> None:
         assert kind.title.split("`")[0] in text
 
 
+@pytest.mark.slow
 def test_every_public_name_is_described(text: str) -> None:
     import ffengine
     import fflab
@@ -316,6 +324,7 @@ def test_every_public_name_is_described(text: str) -> None:
         assert not [name for name in package.__all__ if f"{package.__name__}.{name}" not in text]
 
 
+@pytest.mark.slow
 def test_the_version_is_that_of_the_engine(site: Path) -> None:
     assert VERSION in (site / "reference" / "rest.html").read_text(encoding="utf-8")
 

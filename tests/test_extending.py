@@ -123,6 +123,7 @@ print(json.dumps({"schema": schema, **by_name}))
 """
 
 
+@pytest.mark.slow
 def test_a_new_negative_strategy_is_in_schema_and_catalogue_and_keeps_the_contract(
     copy: Path,
 ) -> None:
@@ -149,6 +150,7 @@ def test_a_new_negative_strategy_is_in_schema_and_catalogue_and_keeps_the_contra
     assert run(copy, "-c", train) == "train\n"
 
 
+@pytest.mark.slow
 def test_a_new_activation_and_objective_are_in_schema_and_catalogue_and_keep_the_contract(
     copy: Path,
 ) -> None:
@@ -169,6 +171,7 @@ def test_a_new_activation_and_objective_are_in_schema_and_catalogue_and_keep_the
     assert "passed" in said
 
 
+@pytest.mark.slow
 def test_a_new_data_set_is_in_the_catalogue_and_is_read(copy: Path) -> None:
     follow(blocks(ROOT / "docs/howto/datasets.md"), copy)
     facts = json.loads(run(copy, "-c", CATALOGUE))["datasets"]["letters-mini"]

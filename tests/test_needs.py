@@ -16,6 +16,10 @@ def test_one_line_says_how_many_were_skipped_and_what_to_install() -> None:
         "apt-get install chromium postgresql"
     )
     assert needs.summary(["without a GPU: torch sees none"]) == "1 tests skipped: 1 without a GPU."
+    assert needs.summary(["without Redis: none", "without all of MNIST: not at data"]) == (
+        "2 tests skipped: 1 without Redis, 1 without all of MNIST. To run them: apt-get install "
+        "redis-server && .venv/bin/fflab data fetch mnist"
+    )
     assert needs.summary(["something else"]) is None
 
 

@@ -80,6 +80,7 @@ def test_predicted_and_observed_signs_agree_for_nearly_all_samples() -> None:
     assert all(c.agreement is not None and c.agreement > 0.998 for c in smaller.cells)
 
 
+@pytest.mark.slow
 def test_theorem_2_at_initialisation_agrees_with_a_slow_independent_measurement() -> None:
     seeds, batch = 24, 500
     result = ffengine.check(

@@ -250,6 +250,7 @@ def test_bad_directions_activations_and_pairs_are_refused_by_name() -> None:
         ffengine.infinite_width_theorem2(GOOD_X, torch.ones(5, 3))
 
 
+@pytest.mark.slow
 def test_extra_memory_stays_bounded_at_60_000_samples_and_width_8192() -> None:
     # inputs are few, so that this takes seconds: the extra memory depends on samples and units
     code = """

@@ -75,6 +75,7 @@ def test_the_paper_trains_twenty_epochs_at_a_thirtieth_of_the_width_raw_and_cent
         )
 
 
+@pytest.mark.slow
 def test_with_pixels_as_they_are_theorem_2_falls_and_then_holds_for_most_while_s_rises() -> None:
     rows = curves("unit")
     for epoch, expected in UNIT.items():
@@ -94,6 +95,7 @@ def test_with_pixels_as_they_are_theorem_2_falls_and_then_holds_for_most_while_s
     assert set(map(phases.get, range(7, 10))) == {"selecting"}
 
 
+@pytest.mark.slow
 def test_with_centred_pixels_theorem_2_holds_for_most_from_epoch_1_on_and_s_only_rises() -> None:
     rows = curves("center")
     for epoch, expected in CENTER.items():
@@ -126,6 +128,7 @@ def test_a_phase_is_told_from_s_and_the_share_of_active_units() -> None:
     assert phase_after(row(None, 1.0), row(0.38, 0.35)) is None
 
 
+@pytest.mark.slow
 def test_recruiting_at_constant_shape_follows_the_law_of_gaussian_pre_activations() -> None:
     """In the first phase S follows from the share of active units alone: z over units stays
     Gaussian (theory: kappa_G).

@@ -102,17 +102,17 @@ def test_an_api_that_is_killed_between_commit_and_message_loses_nothing(lab: Lab
 
 
 def test_a_database_that_cannot_be_written_for_a_while_loses_nothing(
-    lab: Lab, undisturbed: dict[str, Figures]
+    hasty_lab: Lab, undisturbed: dict[str, Figures]
 ) -> None:
-    running = lab.submit(LONG)
-    lab.until_midway(running)
-    database = sqlite3.connect(lab.stack.settings.root / "fflab.db", isolation_level=None)
+    running = hasty_lab.submit(LONG)
+    hasty_lab.until_midway(running)
+    database = sqlite3.connect(hasty_lab.stack.settings.root / "fflab.db", isolation_level=None)
     database.execute("BEGIN IMMEDIATE")
     with ThreadPoolExecutor(1) as pool:
         began = time.monotonic()
-        refused = pool.submit(lab.http.post, "/v1/jobs", json={"spec": CHECK, "fresh": True})
+        refused = pool.submit(hasty_lab.http.post, "/v1/jobs", json={"spec": CHECK, "fresh": True})
         time.sleep(0.5)
-        assert lab.job(running)["state"] == "running", "reading goes on"
+        assert hasty_lab.job(running)["state"] == "running", "reading goes on"
         answer = refused.result()
         assert answer.status_code == 503, answer.text
         assert answer.json()["code"] == "database-away"
@@ -122,9 +122,9 @@ def test_a_database_that_cannot_be_written_for_a_while_loses_nothing(
         )  # longer than the database lets anybody wait
     database.execute("COMMIT")
     database.close()
-    assert figures(lab.succeeded(running)) == undisturbed["long epochs"]
-    one_history(lab, running)
-    lab.succeeded(lab.submit(CHECK))
+    assert figures(hasty_lab.succeeded(running)) == undisturbed["long epochs"]
+    one_history(hasty_lab, running)
+    hasty_lab.succeeded(hasty_lab.submit(CHECK))
 
 
 def test_postgres_may_be_away_for_longer_than_a_lease(
@@ -132,7 +132,10 @@ def test_postgres_may_be_away_for_longer_than_a_lease(
 ) -> None:
     need_postgres()
     with PostgresServer() as server:
-        settings = lab_settings(home).model_copy(update={"database_url": server.url})
+        lease = 3 * LEASE_SECONDS  # all must be back in the time of one
+        settings = lab_settings(home, lease_seconds=lease).model_copy(
+            update={"database_url": server.url}
+        )
         with Stack(settings, port=0, device="cpu") as stack, Lab(stack) as lab:
             running = lab.submit(LONG)
             lab.until_midway(running)
@@ -149,7 +152,7 @@ def test_postgres_may_be_away_for_longer_than_a_lease(
                     answer.text
                 )
                 assert int(answer.headers["Retry-After"]) >= 1
-            time.sleep(max(0.0, LEASE_SECONDS + 3 - (time.monotonic() - began)))
+            time.sleep(max(0.0, lease + 3 - (time.monotonic() - began)))
             server.start()
             wait_until(
                 lambda: lab.http.get("/readyz").status_code == 200, "the service is ready again"
@@ -238,7 +241,7 @@ def test_a_job_that_runs_for_too_long_fails_and_a_retry_goes_on_with_the_same_bi
     job_id = lab.submit(LONG, timeout_seconds=1.0)
     job = lab.until_state(job_id, "failed")
     assert job["error"]["code"] == "timeout"
-    for _ in range(100):
+    for _ in range(1000):  # as many as a slow machine needs
         fraction = lab.job(job_id)["progress"]["fraction"]
         assert lab.http.post(f"/v1/jobs/{job_id}/retry").is_success
         job = lab.until_state(job_id, "failed", "succeeded")
@@ -259,8 +262,8 @@ time.time_ns = lambda: true_ns() + {seconds} * 10**9
 """
 
 
-@pytest.mark.parametrize("seconds", [60, -60])
-def test_a_worker_whose_clock_is_a_minute_off_keeps_its_leases(
+@pytest.mark.parametrize("seconds", [600, -600])  # ten times as long as a lease
+def test_a_worker_whose_clock_is_minutes_off_keeps_its_leases(
     lab: Lab, undisturbed: dict[str, Figures], tmp_path: Path, seconds: int
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(SKEW.format(seconds=seconds))
@@ -332,7 +335,7 @@ def test_a_study_goes_through_a_killed_worker_and_a_failed_run(
 ) -> None:
     study = lab.submit(
         {"kind": "study", "base": LONG, "grid": {"epochs": [1, 2, 500], "seeds": [[0], [1]]}},
-        timeout_seconds=20,
+        timeout_seconds=1200,
     )
     cells = lab.http.get("/v1/jobs", params={"parent": study, "limit": 10}).json()["items"]
     hopeless = [cell["id"] for cell in cells if cell["spec"]["epochs"] == 500]

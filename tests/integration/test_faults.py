@@ -19,7 +19,7 @@ import redis
 
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from service.stack.stack import Stack, StackError, read_state
-from tests.stack import CHECK, LEASE_SECONDS, SPECS, Lab, answers, events, figures, lab_settings
+from tests.stack import CHECK, SPECS, Lab, answers, events, figures, lab_settings
 
 
 def kill_worker_tree(lab: Lab) -> None:
@@ -46,42 +46,40 @@ KILLS: dict[str, Callable[[Lab], object]] = {
     ],
 )
 def test_a_job_whose_worker_is_killed_resumes_with_the_same_bits(
-    lab: Lab, undisturbed: dict[str, tuple[Any, Any]], victim: str, spec: str
+    hasty_lab: Lab, undisturbed: dict[str, tuple[Any, Any]], victim: str, spec: str
 ) -> None:
-    job_id = lab.submit(SPECS[spec])
-    before = lab.until_midway(job_id)
-    KILLS[victim](lab)
+    job_id = hasty_lab.submit(SPECS[spec])
+    before = hasty_lab.until_midway(job_id)
+    KILLS[victim](hasty_lab)
     killed = time.monotonic()
-    resumed = lab.wait_for(job_id, lambda job: job["attempts"] == 2, "claimed again")
+    resumed = hasty_lab.wait_for(job_id, lambda job: job["attempts"] == 2, "claimed again")
     recovered = time.monotonic() - killed
-    assert recovered < LEASE_SECONDS + 60, (
-        recovered
-    )  # not the hour after which a broker sends again
-    assert figures(lab.succeeded(job_id)) == undisturbed[spec]
-    assert lab.job(job_id)["attempts"] == 2
+    assert recovered < 1800, recovered  # not the hour after which a broker sends again
+    assert figures(hasty_lab.succeeded(job_id)) == undisturbed[spec]
+    assert hasty_lab.job(job_id)["attempts"] == 2
     assert resumed["progress"]["fraction"] >= before["progress"]["fraction"] - 0.1, (
         "it began again from the start"
     )
-    rows = [event["data"]["rows"] for event in events(lab, job_id) if event["type"] == "rows"]
+    rows = [event["data"]["rows"] for event in events(hasty_lab, job_id) if event["type"] == "rows"]
     assert [row for batch in rows for row in batch] == undisturbed[spec][0], (
         "each row was announced once, in order"
     )
 
 
 def test_a_worker_that_was_frozen_past_its_lease_is_fenced_off(
-    lab: Lab, undisturbed: dict[str, tuple[Any, Any]]
+    hasty_lab: Lab, undisturbed: dict[str, tuple[Any, Any]]
 ) -> None:
-    job_id = lab.submit(SPECS["many epochs"])
-    lab.until_midway(job_id)
-    worker = lab.child("worker")
+    job_id = hasty_lab.submit(SPECS["many epochs"])
+    hasty_lab.until_midway(job_id)
+    worker = hasty_lab.child("worker")
     frozen = [worker, *worker.children(recursive=True)]
     for process in frozen:
         process.suspend()
-    lab.until_state(job_id, "queued")
+    hasty_lab.until_state(job_id, "queued")
     for process in frozen:
         process.resume()
-    assert figures(lab.succeeded(job_id)) == undisturbed["many epochs"]
-    assert lab.job(job_id)["attempts"] == 2
+    assert figures(hasty_lab.succeeded(job_id)) == undisturbed["many epochs"]
+    assert hasty_lab.job(job_id)["attempts"] == 2
 
 
 def test_a_worker_that_is_asked_to_end_hands_its_job_back(
@@ -275,11 +273,11 @@ def fflab_up(home: Path) -> Iterator[tuple["subprocess.Popen[str]", list[psutil.
             supervisor.kill()
 
 
-def running(family: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run half a second later; one that has ended and waits for the system to take
-    note does not.
+def running(family: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that still run so much later; one that has ended and waits for the system to take note
+    does not.
     """
-    alive = psutil.wait_procs(family, timeout=0.5)[1]
+    alive = psutil.wait_procs(family, timeout=seconds)[1]
     return [
         process
         for process in alive
@@ -294,7 +292,7 @@ def test_nothing_is_left_of_a_stack_that_was_stopped(
     with fflab_up(home) as (supervisor, family, _):
         supervisor.send_signal(number)
         assert supervisor.wait(PATIENCE_SECONDS) == 0
-        assert not running(family)
+        assert not running(family, PATIENCE_SECONDS)
         assert not (home / "stack.json").exists()
 
 
@@ -305,7 +303,10 @@ def test_nothing_is_left_of_a_stack_that_was_killed_and_the_next_one_goes_on(
         supervisor.kill()
         supervisor.wait()
         with Stack(lab_settings(home), port=0, device="cpu") as stack, Lab(stack) as lab:
-            assert not running(family), "the next stack begins when all of the last one is gone"
+            # what the kernel has killed may need a moment; the job would run for minutes
+            assert not running(family, 5.0), (
+                "the next stack begins when all of the last one is gone"
+            )
             lab.wait_for(
                 job_id,
                 lambda job: job["state"] == "running" and job["attempts"] == 2,

@@ -15,7 +15,6 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import create_engine, text
 
-from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.datasets import look_in
 from service import cli
 from service.settings import Settings
@@ -24,7 +23,7 @@ from service.web.app import create_app
 from service.web.dependencies import Resources
 from tests.commands import Ended, Fflab
 from tests.postgres import PostgresServer, need_postgres
-from tests.serving import serving
+from tests.serving import client_of
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -68,10 +67,7 @@ def client(app: FastAPI) -> Iterator[httpx.Client]:
     """The app behind a real server on a free port, so that bodies stream and clients hang up as
     they do in life.
     """
-    with (
-        serving(app) as url,
-        httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client,
-    ):
+    with client_of(app) as client:
         yield client
 
 
@@ -181,8 +177,5 @@ def hostile_app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
 
 @pytest.fixture(scope="module")
 def hardy(hostile_app: FastAPI) -> Iterator[httpx.Client]:
-    with (
-        serving(hostile_app) as url,
-        httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client,
-    ):
+    with client_of(hostile_app) as client:
         yield client

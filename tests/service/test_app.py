@@ -5,18 +5,16 @@ import sys
 import threading
 from pathlib import Path
 
-import httpx
-
 from service.settings import Settings
 from service.web.app import create_app
-from tests.serving import serving
+from tests.serving import client_of
 
 
-def test_the_api_process_does_not_import_torch() -> None:
-    loaded = "service.web.app, service.results.charts, service.results.report"
+def test_neither_api_nor_command_line_import_torch() -> None:
+    rooms = ("cli", "client", "results.charts", "results.report", "web.app")
     code = (
-        f"import sys, {loaded}; print(sorted({{'torch', 'torchvision', 'workers'}} & "
-        f"set(sys.modules)))"
+        f"import sys, {', '.join(f'service.{room}' for room in rooms)}; "
+        "print(sorted({'torch', 'torchvision', 'workers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -31,7 +29,7 @@ def test_an_app_leaves_no_thread_behind_and_can_be_started_again(settings: Setti
     before = set(threading.enumerate())
     for _ in range(2):
         app = create_app(settings)
-        with serving(app) as url, httpx.Client(base_url=url, trust_env=False) as client:
+        with client_of(app) as client:
             assert client.get("/healthz").status_code == 200
         assert not [
             thread
@@ -42,7 +40,7 @@ def test_an_app_leaves_no_thread_behind_and_can_be_started_again(settings: Setti
 
 def test_settings_limit_the_size_of_bodies(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"max_body_bytes": 1_000}))
-    with serving(app) as url, httpx.Client(base_url=url, trust_env=False) as client:
+    with client_of(app) as client:
         body = {"spec": {"kind": "train"}, "name": "x" * 2_000}
         assert client.post("/v1/jobs", json=body).status_code == 413
         assert client.post("/v1/jobs", json={"spec": {"kind": "train"}}).status_code == 202

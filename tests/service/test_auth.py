@@ -15,7 +15,7 @@ from service.web import auth
 from service.web.app import create_app
 from service.web.auth import NewKey, create_key, fingerprint
 from tests.over_http import TRAIN, refused
-from tests.serving import serving
+from tests.serving import client_of
 
 OPEN_ROUTES = ("/healthz", "/metrics", "/openapi.json", "/problems/key-needed")
 CLOSED_ROUTES = (
@@ -129,7 +129,7 @@ def test_idempotency_keys_of_two_people_do_not_meet(
 @pytest.fixture
 def closed(settings: Settings) -> Iterator[httpx.Client]:
     app = create_app(settings.model_copy(update={"require_keys": True}))
-    with serving(app) as url, httpx.Client(base_url=url, trust_env=False) as client:
+    with client_of(app) as client:
         yield client
 
 

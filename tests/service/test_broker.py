@@ -100,6 +100,7 @@ def test_the_doctor_warns_of_a_broker_that_drops_messages(evicting: str, tmp_pat
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["api", "worker"])
 def test_api_and_worker_say_so_when_they_start(evicting: str, program: str, tmp_path: Path) -> None:
     command = {"api": ["service.serve", "--port", "0"], "worker": ["workers", "--device", "cpu"]}[
@@ -114,6 +115,7 @@ def test_api_and_worker_say_so_when_they_start(evicting: str, program: str, tmp_
         assert next(line for line in lines if "Redis" in line).rstrip().endswith(EVICTS)
 
 
+@pytest.mark.slow
 def test_up_says_so_where_it_was_typed(evicting: str, tmp_path: Path) -> None:
     environment = os.environ | {
         "FFLAB_HOME": str(tmp_path / "home"),
@@ -138,7 +140,7 @@ def started(command: list[str], environment: dict[str, str]) -> Iterator[Iterato
         yield iter(process.stdout)
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE_SECONDS)
 
 
 def test_an_old_server_is_reported(evicting: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,14 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from benchmarks.waiting import PATIENCE_SECONDS
 from service.store import Store
 from tests.chromium import chromium
 from tests.hostile import SCRIPT, stored_once
 from tests.over_http import submit
 
-PATIENCE = 60_000  # milliseconds
+PATIENCE = 1000 * PATIENCE_SECONDS  # milliseconds
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def test_a_chart_draws_itself_and_can_be_saved_but_acts_for_nobody(
         complaints = complaints_of(page)
         for _ in range(2):  # the second time it has not changed: 304, with the same policy
             page.goto(f"/v1/jobs/{job_id}/chart/{name}.html")
-            expect(page.locator("#chart svg.marks")).to_be_visible(timeout=PATIENCE)
+            expect(page.locator("#chart svg.marks")).to_be_visible()
         assert page.evaluate("origin") == "null"
         assert not complaints
         page.locator("#chart summary").click()
@@ -82,7 +84,7 @@ def test_a_chart_works_as_a_file_too(
     page = context.new_page()
     complaints = complaints_of(page)
     page.goto(file.as_uri())
-    expect(page.locator("#chart svg.marks")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#chart svg.marks")).to_be_visible()
     assert not complaints
 
 
@@ -114,7 +116,7 @@ def test_what_is_downloaded_arrives(context: BrowserContext, store: Store) -> No
         page.get_by_role("link", name="result.csv").click()
     assert saved.value.path().read_text().startswith("part,")
     page.goto(f"/v1/jobs/{job_id}/chart/grid_theorem1.svg")
-    expect(page.locator("svg").first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("svg").first).to_be_visible()
 
 
 def test_every_answer_says_that_it_is_what_it_says_and_runs_nothing(

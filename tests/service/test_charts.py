@@ -200,7 +200,16 @@ def test_curves_of_several_jobs_lie_over_each_other(sources: list[ChartSource]) 
             assert len(set(looks)) == 9  # no two alike
 
 
-@pytest.mark.parametrize("name", CHARTS)
+QUICKLY_RENDERED = ("theorem2", "grid_theorem1")  # one of a run, one of a study
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in QUICKLY_RENDERED else pytest.mark.slow)
+        for name in CHARTS
+    ],
+)
 def test_every_chart_renders_in_every_format(sources: list[ChartSource], name: str) -> None:
     starts = {"png": b"\x89PNG", "svg": b"<svg", "json": b"{", "html": b"<!DOCTYPE html>"}
     for fmt in FORMATS:
@@ -884,6 +893,7 @@ def test_the_table_has_a_row_for_each_row_of_the_result(sources: list[ChartSourc
             assert len({tuple(row) for row in rows}) == 1
 
 
+@pytest.mark.slow
 def test_the_report_stands_alone(sources: list[ChartSource]) -> None:
     now = datetime.now(UTC)
     job = Job.model_validate(

@@ -23,7 +23,7 @@ def program(code: str) -> list[str]:
 def child(tmp_path: Path) -> Iterator[ChildProcess]:
     made = ChildProcess(
         "child",
-        program("print('up', flush=True); time.sleep(60)"),
+        program("print('up', flush=True); time.sleep(3600)"),
         environment=os.environ,
         log_file=tmp_path / "child.log",
     )
@@ -74,8 +74,8 @@ def test_after_a_second_failure_the_callback_is_called(child: ChildProcess) -> N
     "code", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"], ids=["obedient", "stubborn"]
 )
 def test_a_child_is_stopped_with_all_its_session(child: ChildProcess, code: str) -> None:
-    grandchild = "import subprocess; child = subprocess.Popen(['sleep', '60'])\n"
-    child.command = program(f"{grandchild}{code}\nprint(child.pid, flush=True); time.sleep(60)")
+    grandchild = "import subprocess; child = subprocess.Popen(['sleep', '3600'])\n"
+    child.command = program(f"{grandchild}{code}\nprint(child.pid, flush=True); time.sleep(3600)")
     child.start()
     wait_until(
         lambda: child.last_log_line().isdigit(),
@@ -92,10 +92,10 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
 from pathlib import Path
 from service.stack.child_process import ChildProcess
 log_file = Path({str(tmp_path / "log")!r})
-child = ChildProcess("child", ["sleep", "60"], environment=os.environ, log_file=log_file)
+child = ChildProcess("child", ["sleep", "3600"], environment=os.environ, log_file=log_file)
 child.start()
 print(child.pid, flush=True)
-time.sleep(60)
+time.sleep(3600)
 """
     with subprocess.Popen(program(code), stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -117,7 +117,7 @@ def test_a_program_whose_parent_is_gone_already_does_not_start() -> None:
 
 
 def test_a_process_has_an_identity_until_it_ends() -> None:
-    with subprocess.Popen(["sleep", "60"]) as process:
+    with subprocess.Popen(["sleep", "3600"]) as process:
         identity = start_ticks(process.pid)
         assert identity is not None
         assert start_ticks(process.pid) == identity

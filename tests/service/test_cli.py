@@ -430,6 +430,7 @@ def test_a_pipe_that_is_closed_is_the_end_and_no_fault(store: Store, client: htt
     assert (found.returncode, found.stdout, found.stderr) == (0, "[\n", "")
 
 
+@pytest.mark.slow
 def test_a_client_needs_the_base_install_alone(
     store: Store, client: httpx.Client, tmp_path: Path
 ) -> None:
@@ -480,15 +481,20 @@ def test_a_client_needs_the_base_install_alone(
     ("arguments", "extra"),
     [
         (("up",), "worker"),
-        (("api",), "server"),
-        (("worker",), "worker"),
-        (("demo",), "worker"),
         (("keys", "list"), "server"),
-        (("webhook-secret",), "server"),
-        (("keys", "create", "x"), "server"),
-        (("retention",), "server"),
-        (("run", "quick"), "worker"),
-        (("data", "fetch", "mnist"), "worker"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (("api",), "server"),
+                (("worker",), "worker"),
+                (("demo",), "worker"),
+                (("webhook-secret",), "server"),
+                (("keys", "create", "x"), "server"),
+                (("retention",), "server"),
+                (("run", "quick"), "worker"),
+                (("data", "fetch", "mnist"), "worker"),
+            )
+        ),
     ],
 )
 def test_a_command_that_needs_more_says_what_to_install(
@@ -500,6 +506,14 @@ def test_a_command_that_needs_more_says_what_to_install(
     assert len(ended.err.splitlines()) == 1
 
 
+# whoever presses Tab is offered what came within moments; a busy machine may need more of them
+PATIENT = f"""
+from service.cli import completion, main
+completion.TIMEOUT_SECONDS = {PATIENCE_SECONDS}
+main()
+"""
+
+
 def complete(words: str, url: str) -> list[str]:
     """What the shell is offered for the last of these words."""
     count = len(words.split(" ")) - 1
@@ -508,11 +522,12 @@ def complete(words: str, url: str) -> list[str]:
         "COMP_WORDS": words.replace(" ", "\n"),
         "COMP_CWORD": str(count),
     }
-    ended = process(url=url, code="from service.cli import main; main()", **environment)
+    ended = process(url=url, code=PATIENT, **environment)
     assert (ended.code, ended.err) == (0, ""), ended
     return [word.removesuffix(" ") for word in ended.lines if word]
 
 
+@pytest.mark.slow
 def test_the_shell_completes_jobs_specs_fields_values_and_files(
     store: Store, client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -710,6 +710,7 @@ def waited(url: str, job_id: str, *, terminal: bool, more: str = "") -> str:
     return said.decode()
 
 
+@pytest.mark.slow
 def test_a_bar_is_shown_on_a_terminal_and_never_in_a_pipe() -> None:
     running, ended = answers(200, job_json("running")), answers(200, job_json("succeeded"))
     with flaky(running, running, ended) as server:

@@ -23,7 +23,7 @@ from service.web.dependencies import Resources
 from service.web.host_check import name_of
 from tests.chromium import chromium
 from tests.over_http import TRAIN, refused, submit, succeed
-from tests.serving import serving
+from tests.serving import client_of
 
 LOOPBACK = (
     "localhost",
@@ -170,10 +170,7 @@ def test_a_request_names_its_host_once_and_legibly(client: httpx.Client, head: b
 
 @contextmanager
 def served(settings: Settings) -> Iterator[httpx.Client]:
-    with (
-        serving(create_app(settings)) as url,
-        httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE_SECONDS) as client,
-    ):
+    with client_of(create_app(settings)) as client:
         yield client
 
 

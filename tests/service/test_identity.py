@@ -281,6 +281,7 @@ def test_a_label_is_also_written_where_there_are_no_hard_links(
     assert [path.name for path in artifacts.root.iterdir()] == [".service"]
 
 
+@pytest.mark.slow
 def test_processes_that_begin_at_once_agree_on_one_id(database_url: str, tmp_path: Path) -> None:
     environment = os.environ | {
         "FFLAB_HOME": str(tmp_path / "home"),

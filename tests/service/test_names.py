@@ -86,6 +86,7 @@ def test_keys_and_data_sets_have_such_names_only(
     assert "U+202E" in refused(answer, 422, "bad-upload").detail
 
 
+@pytest.mark.slow
 def test_a_name_that_was_stored_once_aborts_and_scripts_nothing(
     resources: Resources, store: Store, client: httpx.Client
 ) -> None:

@@ -23,7 +23,7 @@ from service.specs.plain_yaml import NotPlain, parsed, written
 from service.web.app import create_app
 from tests.examples import examples
 from tests.over_http import refused
-from tests.serving import serving
+from tests.serving import client_of
 
 ITEMS = ",".join("x" * 10)
 BOMB = f"a0: &a0 [{ITEMS}]\n" + "".join(
@@ -151,11 +151,7 @@ def test_files_and_settings_are_read_alike(tmp_path: Path, text: str) -> None:
 
 @pytest.fixture(scope="module")
 def shared_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with (
-        serving(create_app(Settings(home=tmp_path_factory.mktemp("home")))) as url,
-        httpx.Client(base_url=url, trust_env=False) as client,
-    ):
-        client.timeout = PATIENCE_SECONDS
+    with client_of(create_app(Settings(home=tmp_path_factory.mktemp("home")))) as client:
         yield client
 
 
@@ -193,6 +189,7 @@ def test_no_text_makes_the_form_fail(shared_client: httpx.Client, text: str, rou
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.slow
 def test_a_long_file_holds_nobody_up(shared_client: httpx.Client) -> None:
     url, slowest, done = str(shared_client.base_url), 0.0, threading.Event()
     answers: list[httpx.Response] = []

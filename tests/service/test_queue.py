@@ -162,6 +162,7 @@ def test_of_many_workers_and_jobs_each_job_is_taken_once(database_url: str) -> N
         store.close()
 
 
+@pytest.mark.slow
 def test_whoever_races_no_history_is_illegal(database_url: str) -> None:
     """Ten workers, two users and two reconcilers over two stores do what they please with a dozen
     jobs for a while.

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, update
 
-from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.results import Provenance
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import expand
@@ -36,7 +35,7 @@ from tests.factories import ERROR, HALF, LEASE, STUDY, aged, claimed, end, ended
 from tests.over_http import NOBODY, TRAIN, refused
 from tests.over_http import submit as submit_over
 from tests.service.samples import check_result, provenance, train_result
-from tests.serving import serving
+from tests.serving import client_of
 
 
 def test_what_does_not_touch_the_computation_can_be_changed(client: httpx.Client) -> None:
@@ -330,10 +329,7 @@ def test_artifacts_of_no_job_are_reported_after_a_while_and_removed_only_where_i
 
 def test_what_would_go_can_be_seen_before(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, retention=Retention.model_validate({"train": {"days": 7}}))
-    with (
-        serving(create_app(settings)) as url,
-        httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client,
-    ):
+    with client_of(create_app(settings)) as client:
         store = Store(settings.database)
         old = ended(store, 1, 8)
         answer = client.get("/v1/retention").json()

@@ -27,7 +27,7 @@ from service.web.problems import PROBLEMS, ProblemDetails
 from tests.factories import ERROR, HALF, LEASE
 from tests.over_http import NOBODY, TRAIN, refused, submit, succeed
 from tests.service.samples import check_result, epoch_row, train_result
-from tests.serving import serving
+from tests.serving import client_of
 
 # Submitting
 
@@ -101,7 +101,7 @@ def strict(settings: Settings) -> Iterator[httpx.Client]:
     narrow = settings.model_copy(
         update={"limits": Limits(memory_bytes=2**28, flops=1e12), "max_queued": 3}
     )
-    with serving(create_app(narrow)) as url, httpx.Client(base_url=url, trust_env=False) as client:
+    with client_of(create_app(narrow)) as client:
         yield client
 
 

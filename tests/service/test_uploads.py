@@ -10,7 +10,7 @@ from service.web.app import create_app
 from tests.engine.arrays import ILLEGIBLE, member, npy
 from tests.over_http import refused
 from tests.service.arrays import X, Y, npz
-from tests.serving import serving
+from tests.serving import client_of
 
 
 def test_an_upload_is_listed_and_can_be_trained_on(client: httpx.Client) -> None:
@@ -96,7 +96,7 @@ def test_uploads_have_a_limit_of_their_own(settings: Settings) -> None:
     small: FastAPI = create_app(settings.model_copy(update={"max_upload_bytes": 5_000_000}))
     big = np.zeros((3_000, 20, 20), dtype=np.uint8)
     labels = np.arange(3_000) % 2
-    with serving(small) as url, httpx.Client(base_url=url, trust_env=False) as client:
+    with client_of(small) as client:
         assert (
             client.post(
                 "/v1/datasets", params={"name": "fits"}, content=npz(x=big, y=labels)

@@ -43,7 +43,7 @@ from service.web.app import create_app
 from tests.factories import ERROR, STUDY, claimed, end, submit
 from tests.over_http import refused
 from tests.service.samples import train_result
-from tests.serving import serving
+from tests.serving import client_of
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
 Answer = tuple[int, dict[str, str]]
@@ -444,10 +444,7 @@ def app_private(private: Settings) -> FastAPI:
 def test_a_job_names_its_webhook_and_its_messages_can_be_read_and_sent_again(
     app_private: FastAPI, receiver: Receiver
 ) -> None:
-    with (
-        serving(app_private) as url,
-        httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client,
-    ):
+    with client_of(app_private) as client:
         spec = {"kind": "train", "epochs": 2}
         given = {"url": receiver.url, "secret": SECRET}
         job = client.post("/v1/jobs", json={"spec": spec, "webhook": given}).json()

@@ -9,19 +9,12 @@ from ffengine.spec import CheckSpec, TrainSpec
 from service.artifacts import Artifacts
 from service.settings import Settings
 from service.store import Claim, NewJob, Store
-from tests.workers.jobs import WORKER, ClaimJob
+from tests.workers.jobs import WORKER, ClaimJob, worker_settings
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(
-        home=tmp_path,
-        redis_url=None,
-        database_url=None,
-        lease_seconds=5.0,
-        checkpoint_seconds=60.0,
-        stop_seconds=3.0,
-    )
+    return worker_settings(tmp_path)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     ]
 
 
+slow = partial(pytest.param, marks=pytest.mark.slow)
+
+
 class Killed(BaseException):
     """What SIGKILL would be, as seen from inside."""
 
@@ -156,9 +160,9 @@ class Axe:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("damage_latest", [False, True], ids=["whole", "damaged"])
-@pytest.mark.parametrize("every_batch", [False, True], ids=["epochs", "batches"])
-@pytest.mark.parametrize("record_seconds", [0.0, 1e9], ids=["each", "together"])
+@pytest.mark.parametrize("damage_latest", [False, slow(True)], ids=["whole", "damaged"])
+@pytest.mark.parametrize("every_batch", [False, slow(True)], ids=["epochs", "batches"])
+@pytest.mark.parametrize("record_seconds", [0.0, slow(1e9)], ids=["each", "together"])
 def test_killed_at_any_write_the_next_attempt_ends_as_if_nothing_had_been(
     claim: ClaimJob,
     store: Store,

@@ -2,31 +2,49 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import ffengine
+from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.results import CheckResult, TrainResult
 from ffengine.spec import CheckSpec, NetworkSpec, Sgd, TrainedWeights, TrainSpec
 from service.artifacts import Artifacts
 from service.jobs import Job, JobState
 from service.settings import Settings
 from service.store import Claim, Store
-from tests.workers.jobs import CHECK, TRAIN, WORKER, ClaimJob
+from tests.workers.jobs import CHECK, TRAIN, WORKER, ClaimJob, worker_settings
 from workers.attempt import STEP
 from workers.process import RunnerProcess, runner_command
 from workers.protocol import Outcome, Start, Stop
 
+# One runner for all tests, as in life: it takes seconds to load torch, and a job leaves nothing
+# behind that the next one meets
 
-@pytest.fixture
-def runner(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunnerProcess]:
-    for name in [name for name in os.environ if name.startswith("FFLAB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("FFLAB_HOME", str(settings.home))
-    process = RunnerProcess(runner_command("cpu"))
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return worker_settings(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def store(settings: Settings) -> Iterator[Store]:
+    with closing(Store(settings.database)) as opened:
+        opened.migrate()
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def runner(settings: Settings) -> Iterator[RunnerProcess]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("FFLAB_")]:
+            patch.delenv(name)
+        patch.setenv("FFLAB_HOME", str(settings.home))
+        process = RunnerProcess(runner_command("cpu"))
     yield process
-    process.close(5)
+    process.close(PATIENCE_SECONDS)
 
 
 def outcome(runner: RunnerProcess, claim: Claim) -> Outcome:
@@ -35,7 +53,7 @@ def outcome(runner: RunnerProcess, claim: Claim) -> Outcome:
 
 
 def ended(runner: RunnerProcess, claim: Claim) -> Outcome:
-    message = runner.wait_for_end(60)
+    message = runner.wait_for_end(PATIENCE_SECONDS)
     assert message is not None
     assert (message.job_id, message.attempt) == (claim.job_id, claim.attempt)
     return message.outcome
@@ -118,9 +136,16 @@ def test_failures_are_recorded_and_the_runner_goes_on(
 def test_a_full_artifact_store_fails_the_job_with_that_reason(
     runner: RunnerProcess, store: Store, claim: ClaimJob, settings: Settings
 ) -> None:
+    aside = settings.home / "aside"
+    settings.artifacts.mkdir(exist_ok=True)
+    settings.artifacts.rename(aside)
     settings.artifacts.write_text("a file where a folder should be")
     claimed = claim(TRAIN)
-    assert outcome(runner, claimed) == "failed"
+    try:
+        assert outcome(runner, claimed) == "failed"
+    finally:
+        settings.artifacts.unlink()
+        aside.rename(settings.artifacts)
     error = job_of(store, claimed).error
     assert error is not None
     assert error.code == "storage"
@@ -156,6 +181,7 @@ def test_a_stop_for_a_lost_lease_writes_nothing(
     assert STEP not in artifacts.names(claimed.job_id)
 
 
+@pytest.mark.slow
 def test_what_a_library_prints_does_not_disturb_the_protocol(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -171,8 +197,8 @@ def test_what_a_library_prints_does_not_disturb_the_protocol(
     )
     noisy = RunnerProcess([*runner_command("cpu")[:1], str(script)])
     assert noisy.wait_for_end(0) is None
-    noisy.close(20)
-    noisy._listener.join(10)
+    noisy.close(PATIENCE_SECONDS)
+    noisy._listener.join(PATIENCE_SECONDS)
     assert noisy.ready is not None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.waiting import wait_until
+from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from ffengine.spec import CheckSpec, TrainSpec
 from service.jobs import JobState
 from service.settings import Settings
@@ -75,7 +75,9 @@ def scene(store: Store, settings: Settings, tmp_path: Path) -> Iterator[Callable
     scenes: list[Scene] = []
 
     def made(script: str) -> Scene:
-        scenes.append(Scene(store, settings, script, tmp_path / "mark"))
+        # who obeys is given the time that a busy machine may need for it; force is for the others
+        given = {"stop_seconds": 5 * PATIENCE_SECONDS} if script == OBEDIENT else {}
+        scenes.append(Scene(store, settings.model_copy(update=given), script, tmp_path / "mark"))
         return scenes[-1]
 
     yield made
