@@ -412,7 +412,7 @@ def _fill(database: str, count: int) -> None:
     for first in range(0, count, 5_000):
         rows = [
             {
-                **draft(order),
+                **draft(order).columns(),
                 "state": "cancelled",
                 "rank": 0.0,
                 "created_at": 0.0,

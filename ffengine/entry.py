@@ -1,9 +1,72 @@
 """The base class of catalogue entries, and how a catalogue lists and describes its entries."""
 
 import typing
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
+
+
+class SpecFieldError(ValueError):
+    """A field of a spec is not valid.
+
+    **Attributes:**
+
+    - `path`: names of the fields from the validated object down to the wrong one.
+    - `message`: what is wrong with it, without its name.
+    """
+
+    def __init__(self, path: Sequence[str], message: str) -> None:
+        self.path, self.message = tuple(path), message
+        super().__init__(f"{'.'.join(self.path)}: {message}")
+
+    @property
+    def pointer(self) -> str:
+        """Return the JSON pointer of the field."""
+        return json_pointer(self.path)
+
+
+def json_pointer(path: Sequence[str]) -> str:
+    """Write a path as a JSON pointer (RFC 6901).
+
+    **Arguments:**
+
+    - `path`: names of fields, from the outermost object on.
+
+    **Returns:**
+
+    The pointer.
+    """
+    return "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in path)
+
+
+def field_error_of(error: Mapping[str, Any]) -> SpecFieldError | None:
+    """Return the SpecFieldError that a validator raised to make one of pydantic's errors.
+
+    **Arguments:**
+
+    - `error`: one of the errors that pydantic's ValidationError lists.
+
+    **Returns:**
+
+    The error that was raised; None for pydantic's own errors.
+    """
+    cause = error.get("ctx", {}).get("error")
+    return cause if isinstance(cause, SpecFieldError) else None
+
+
+def message_of(error: Mapping[str, Any]) -> str:
+    """Return what one of pydantic's errors says, without pydantic's own prefix.
+
+    **Arguments:**
+
+    - `error`: one of the errors that pydantic's ValidationError lists.
+
+    **Returns:**
+
+    The message.
+    """
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 class Entry(BaseModel):

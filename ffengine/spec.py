@@ -26,7 +26,7 @@ from ffengine import uploads
 from ffengine.activations import ActivationName
 from ffengine.arrays import DatasetError
 from ffengine.datasets import DATASETS, Dataset, facts_of, find
-from ffengine.entry import Entry, brief
+from ffengine.entry import Entry, SpecFieldError, brief
 from ffengine.inits import INITS, InitName
 from ffengine.negatives import AnyNegatives, WrongLabel
 from ffengine.objectives import AnyObjective, Difference
@@ -78,10 +78,10 @@ BASELINE_MEANING: dict[Baseline, str] = {
 }
 
 
-def _refuse_repeats(field: str, values: tuple[object, ...]) -> None:
-    """Raise ValueError where a field names a value twice."""
+def _refuse_repeats(path: tuple[str, ...], values: tuple[object, ...]) -> None:
+    """Raise SpecFieldError where a field names a value twice."""
     if len(set(values)) != len(values):
-        raise ValueError(f"{field}: each value once, got {list(values)}")
+        raise SpecFieldError(path, f"each value once, got {list(values)}")
 
 
 class DatasetSpec(Entry):
@@ -155,15 +155,17 @@ class DatasetSpec(Entry):
             ("test_samples", self.test_count, self.facts.test_samples),
         ):
             if asked > there:
-                raise ValueError(f"{field}: {asked} asked, but {self.name} has {there}")
+                raise SpecFieldError((field,), f"{asked} asked, but {self.name} has {there}")
         if self.train_count < 2:
-            raise ValueError(
-                f"validation_samples: {self.validation_samples} leaves no samples to train on"
+            raise SpecFieldError(
+                ("validation_samples",),
+                f"{self.validation_samples} leaves no samples to train on",
             )
         if self.labels == "overlay" and self.facts.classes >= self.facts.inputs:
-            raise ValueError(
-                f"labels: {self.facts.classes} classes leave nothing of {self.facts.inputs} "
-                f"inputs; use append"
+            raise SpecFieldError(
+                ("labels",),
+                f"{self.facts.classes} classes leave nothing of {self.facts.inputs} inputs; "
+                f"use append",
             )
         return self
 
@@ -316,21 +318,21 @@ class TrainSpec(Entry):
     @model_validator(mode="after")
     def _consistent(self) -> "TrainSpec":
         """Refuse fields that contradict each other."""
-        _refuse_repeats("seeds", self.seeds)
-        _refuse_repeats("evaluation.baselines", self.evaluation.baselines)
+        _refuse_repeats(("seeds",), self.seeds)
+        _refuse_repeats(("evaluation", "baselines"), self.evaluation.baselines)
         if self.negatives.redraw == "once" and self.negatives.asks_network:
-            raise ValueError(
-                f"negatives.redraw: {self.negatives.strategy} asks the network as it is, so it is "
-                f"drawn every epoch"
+            raise SpecFieldError(
+                ("negatives", "redraw"),
+                f"{self.negatives.strategy} asks the network as it is, so it is drawn every epoch",
             )
         if (
             self.evaluation.linear_classifier
             and len(self.evaluation.linear_penalties) > 1
             and not self.dataset.validation_samples
         ):
-            raise ValueError(
-                "evaluation.linear_penalties: choosing among several needs "
-                "dataset.validation_samples"
+            raise SpecFieldError(
+                ("evaluation", "linear_penalties"),
+                "choosing among several needs dataset.validation_samples",
             )
         return self
 
@@ -387,17 +389,18 @@ class CheckSpec(Entry):
     @model_validator(mode="after")
     def _consistent(self) -> "CheckSpec":
         """Refuse fields that contradict each other."""
-        _refuse_repeats("seeds", self.seeds)
-        _refuse_repeats("widths", self.widths)
-        _refuse_repeats("methods", self.methods)
+        _refuse_repeats(("seeds",), self.seeds)
+        _refuse_repeats(("widths",), self.widths)
+        _refuse_repeats(("methods",), self.methods)
         if self.dataset.known_here and self.checked > self.dataset.train_count:
-            raise ValueError(
-                f"samples: {self.checked} asked, but the data set gives {self.dataset.train_count}"
+            raise SpecFieldError(
+                ("samples",),
+                f"{self.checked} asked, but the data set gives {self.dataset.train_count}",
             )
         return self
 
     def refuse_misfit(self, trained: TrainSpec) -> None:
-        """Raise ValueError where a training job does not have the weights that the check asks for.
+        """Raise SpecFieldError where a training job lacks the weights that the check asks for.
 
         **Arguments:**
 
@@ -405,39 +408,42 @@ class CheckSpec(Entry):
 
         **Raises:**
 
-        - `ValueError`: layer, epoch, seeds, inputs or method do not fit; the message is "field:
-          why".
+        - `SpecFieldError`: layer, epoch, seeds, inputs or method do not fit; its path leads to the
+          field of the check.
         """
         at = self.at
         if not isinstance(at, TrainedWeights):
             return
         if at.layer >= len(trained.network.widths):
-            raise ValueError(
-                f"at.layer: {at.layer} asked, but the job's network has layers 0 to "
-                f"{len(trained.network.widths) - 1}"
+            raise SpecFieldError(
+                ("at", "layer"),
+                f"{at.layer} asked, but the job's network has layers 0 to "
+                f"{len(trained.network.widths) - 1}",
             )
         if at.epoch > trained.epochs or not trained.is_monitored(at.epoch):
             every = trained.monitor.every_epochs
-            raise ValueError(
-                f"at.epoch: {at.epoch} was not measured by the job; it has every {every} up to "
-                f"{trained.epochs}"
+            raise SpecFieldError(
+                ("at", "epoch"),
+                f"{at.epoch} was not measured by the job; it has every {every} up to "
+                f"{trained.epochs}",
             )
         if missing := sorted(set(self.seeds) - set(trained.seeds)):
-            raise ValueError(
-                f"seeds: {missing} were not trained by the job; it has {list(trained.seeds)}"
+            raise SpecFieldError(
+                ("seeds",), f"{missing} were not trained by the job; it has {list(trained.seeds)}"
             )
         labelled = self.theorem == 2 and self.negatives.labelled
         if (given := self.dataset.inputs(labelled=labelled)) != trained.inputs:
             kind = "with labels" if labelled else "without labels"
-            raise ValueError(
-                f"dataset.name: {self.dataset.name} {kind} does not fit the inputs of the job's "
-                f"{trained.dataset.name}: "
-                f"{given} inputs, the job learnt from {trained.inputs}"
+            raise SpecFieldError(
+                ("dataset", "name"),
+                f"{self.dataset.name} {kind} does not fit the inputs of the job's "
+                f"{trained.dataset.name}: {given} inputs, the job learnt from {trained.inputs}",
             )
         if "infinite_width" in self.methods and trained.network.bias:
-            raise ValueError(
-                "methods: infinite_width is the limit of layers without bias, and the job's have "
-                "one; ask for exact"
+            raise SpecFieldError(
+                ("methods",),
+                "infinite_width is the limit of layers without bias, and the job's have one; "
+                "ask for exact",
             )
 
 
@@ -482,7 +488,9 @@ class StudySpec(Entry):
     def _told_apart(cls, parts: object, info: ValidationInfo) -> object:
         """Refuse names of parts that differ in their Unicode form alone."""
         if isinstance(parts, dict) and not is_stored(info):
-            _refuse_repeats("the names of parts", tuple(composed(str(name)) for name in parts))
+            names = [composed(str(name)) for name in parts]
+            if len(set(names)) != len(names):
+                raise ValueError(f"the names of parts: each value once, got {names}")
         return parts
 
     @model_serializer

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from ffengine.entry import Entry
+from ffengine.entry import Entry, SpecFieldError, field_error_of, message_of
 from ffengine.presets import PRESETS
 from ffengine.results import (
     COUNTED,
@@ -30,6 +30,7 @@ from ffengine.spec import (
     RunSpec,
     StudyPart,
     StudySpec,
+    TrainedWeights,
     TrainSpec,
     digest,
 )
@@ -51,17 +52,8 @@ AnyRow = EpochRow | CheckCell | AccuracyRow
 CHECK_FIGURES = ("ratio", "observed_increase_ratio", "agreement")
 
 
-class GridError(ValueError):
-    """A study cannot be expanded; the message says why.
-
-    **Attributes:**
-
-    - `pointer`: a JSON pointer to the place in the spec.
-    """
-
-    def __init__(self, pointer: str, message: str) -> None:
-        super().__init__(message)
-        self.pointer = pointer
+class GridError(SpecFieldError):
+    """A study cannot be expanded: `path` says where in its spec, `message` what is wrong."""
 
 
 class Cell(NamedTuple):
@@ -99,13 +91,13 @@ def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell
     count = sum(math.prod(len(values) for values in part.grid.values()) for part in parts.values())
     if count > MAX_STUDY_CELLS:
         raise GridError(
-            "/grid", f"{count} cells; at most {MAX_STUDY_CELLS} are allowed in one study"
+            ("grid",), f"{count} cells; at most {MAX_STUDY_CELLS} are allowed in one study"
         )
-    pointers = {name: f"/parts/{name}/grid" if study.parts else "/grid" for name in parts}
+    paths = {name: ("parts", name, "grid") if study.parts else ("grid",) for name in parts}
     return [
         cell
         for name, part in parts.items()
-        for cell in expand_part(name, part, pointers[name], context)
+        for cell in expand_part(name, part, paths[name], context)
     ]
 
 
@@ -160,6 +152,34 @@ def written_out(
     return resolved(spec, context) if isinstance(spec, StudySpec) else spec
 
 
+def trainings_named(spec: TrainSpec | CheckSpec | StudySpec) -> set[str]:
+    """Collect the training jobs whose weights a spec asks for.
+
+    **Arguments:**
+
+    - `spec`: the spec.
+
+    **Returns:**
+
+    The ids of the jobs.
+
+    **Raises:**
+
+    - `GridError`: as for `resolved`.
+    """
+    if isinstance(spec, TrainSpec):
+        return set()
+    if isinstance(spec, CheckSpec):
+        return {spec.at.job} if isinstance(spec.at, TrainedWeights) else set()
+    found: set[str] = set()
+    for part in parts_of(spec, STORED).values():
+        found |= trainings_named(part.base)
+        found |= {str(job) for job in part.grid.get("at.job", ())}
+        weights = (at for at in part.grid.get("at", ()) if isinstance(at, dict))
+        found |= {str(at["job"]) for at in weights if "job" in at}
+    return found
+
+
 def is_resolved(study: StudySpec) -> bool:
     """Whether a study is written out, so that it does not depend on presets and defaults.
 
@@ -198,7 +218,7 @@ def parts_of(study: StudySpec, context: dict[str, str] | None = None) -> dict[st
     given = study.model_fields_set
     if "parts" in given and not study.parts:
         raise GridError(
-            "/parts",
+            ("parts",),
             f"is empty, which leaves nothing of the preset {study.preset!r}; leave it out, or "
             f"name a part",
         )
@@ -216,7 +236,9 @@ def parts_of(study: StudySpec, context: dict[str, str] | None = None) -> dict[st
 def _parts_of_preset(name: str) -> dict[str, StudyPart]:
     """Return the parts of a preset; raise GridError where there is none of that name."""
     if name not in PRESETS:
-        raise GridError("/preset", f"{name!r} is not a preset; choose one of {', '.join(PRESETS)}")
+        raise GridError(
+            ("preset",), f"{name!r} is not a preset; choose one of {', '.join(PRESETS)}"
+        )
     return parts_of(PRESETS[name].spec)
 
 
@@ -245,10 +267,7 @@ def overridden(
         return _RUN_SPEC.validate_python(merged(base, changes), context=context)
     except ValidationError as error:
         first = error.errors()[0]
-        raise GridError(
-            "/".join(map(str, ("/base", *first["loc"][1:]))),
-            first["msg"].removeprefix("Value error, "),
-        ) from error
+        raise GridError(("base", *map(str, first["loc"][1:])), message_of(first)) from error
 
 
 def merged(base: Entry, changes: Entry) -> dict[str, JsonValue]:
@@ -276,7 +295,7 @@ def merged(base: Entry, changes: Entry) -> dict[str, JsonValue]:
 
 
 def expand_part(
-    name: str, part: StudyPart, pointer: str, context: dict[str, str] | None
+    name: str, part: StudyPart, path: tuple[str, ...], context: dict[str, str] | None
 ) -> list[Cell]:
     """List the runs of one part: every combination of the values of its grid.
 
@@ -284,7 +303,7 @@ def expand_part(
 
     - `name`: of the part.
     - `part`: base and grid.
-    - `pointer`: a JSON pointer to the grid.
+    - `path`: where the grid is in the spec of the study.
     - `context`: pydantic's validation context.
 
     **Returns:**
@@ -298,14 +317,14 @@ def expand_part(
     cells = []
     for values in itertools.product(*part.grid.values()):
         params = dict(zip(part.grid, values, strict=True))
-        cells.append(Cell(name, params, with_params(part.base, params, pointer, context)))
+        cells.append(Cell(name, params, with_params(part.base, params, path, context)))
     return cells
 
 
 def with_params(
     base: TrainSpec | CheckSpec,
     params: dict[str, JsonValue],
-    pointer: str,
+    path: tuple[str, ...],
     context: dict[str, str] | None,
 ) -> TrainSpec | CheckSpec:
     """Set dotted fields in a spec.
@@ -314,8 +333,8 @@ def with_params(
 
     - `base`: the spec.
     - `params`: the values by dotted field.
-    - `pointer`: a JSON pointer to the grid.
-    - `context`: pydantic's validation context.
+    - `path`: where the grid of these fields is in the spec of the study.
+    - `context`: pydantic's validation context, see ELSEWHERE.
 
     **Returns:**
 
@@ -323,22 +342,26 @@ def with_params(
 
     **Raises:**
 
-    - `GridError`: a field is unknown or a value is refused; the pointer leads to it.
+    - `GridError`: a field is unknown or a value is refused; the path leads to it.
     """
     document: dict[str, JsonValue] = base.model_dump(mode="json")
     for field, value in params.items():
-        set_dotted(document, field, value, f"{pointer}/{field}")
+        set_dotted(document, field, value, (*path, field))
     try:
         return _RUN_SPEC.validate_python(document, context=context)
     except ValidationError as error:
         first = error.errors()[0]
+        cause = field_error_of(first)
+        location = (*first["loc"], *(cause.path if cause else ()))
         where = next(
-            (field for field in params if _touches(field, first["loc"])), next(iter(params), "")
+            (field for field in params if _touches(field, location)), next(iter(params), "")
         )
-        raise GridError(f"{pointer}/{where}", f"{params.get(where)!r}: {first['msg']}") from error
+        raise GridError((*path, where), f"{params.get(where)!r}: {message_of(first)}") from error
 
 
-def set_dotted(document: dict[str, JsonValue], field: str, value: JsonValue, pointer: str) -> None:
+def set_dotted(
+    document: dict[str, JsonValue], field: str, value: JsonValue, path: tuple[str, ...]
+) -> None:
     """Set `a.b.c` in nested objects, in place.
 
     A new discriminator drops the parameters of the entry before.
@@ -348,7 +371,7 @@ def set_dotted(document: dict[str, JsonValue], field: str, value: JsonValue, poi
     - `document`: the outermost object.
     - `field`: the dotted field.
     - `value`: its new value.
-    - `pointer`: the place that an error names.
+    - `path`: the place that an error names.
 
     **Raises:**
 
@@ -359,7 +382,7 @@ def set_dotted(document: dict[str, JsonValue], field: str, value: JsonValue, poi
         inner = document.get(parent)
         if not isinstance(inner, dict):
             raise GridError(
-                pointer, f"{field!r} is not a field of this spec: there is no object {parent!r}"
+                path, f"{field!r} is not a field of this spec: there is no object {parent!r}"
             )
         document = inner
     if last in ("strategy", "name") and parents[-1:] in (

@@ -1,6 +1,4 @@
-"""Checkpoints and other large results: files below one folder, each with a digest that is checked
-when it is read.
-"""
+"""Checkpoints and other large results: files in a folder, each with a digest, checked when read."""
 
 import contextlib
 import errno
@@ -14,39 +12,40 @@ from pathlib import Path
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}")
 DIGEST_BYTES = 32
-LABEL = ".service"  # no job's id
-NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without hard links say
-EPOCH_NAME = re.compile(
-    r"epoch-(\d{2})-(\d{6})\.safetensors"
-)  # the checkpoint at the end of a measured epoch
+LABEL = ".service"  # cannot be the id of a job
+# the errors of file systems without hard links
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+# the checkpoint at the end of a measured epoch: last layer of the stage, epoch
+EPOCH_NAME = re.compile(r"epoch-(\d{2})-(\d{6})\.safetensors")
 
 
 def epoch_name(layer: int, epoch: int) -> str:
-    """The checkpoint at the end of a measured epoch; `layer`: the last of its stage."""
+    """The name of the checkpoint at the end of a measured epoch of a stage.
+
+    `layer` is the last layer of the stage.
+    """
     return f"epoch-{layer:02d}-{epoch:06d}.safetensors"
 
 
 def margins_name(seed: int, width: int) -> str:
-    """The per-sample margins of all cells of a check with that seed and width; see
-    ffengine.margin_files.
-    """
+    """The name of the per-sample margins of a check; see ffengine.margin_files."""
     return f"margins-{seed}-{width}.npz"
 
 
 class ArtifactDamaged(Exception):
-    """A stored file is not what was written."""
+    """A stored file differs from what was written."""
 
 
 class Artifacts:
-    """Named bytes of a job. A file is its content behind the sha256 of that content."""
+    """Named files of jobs. A file holds the sha256 of its content, then the content."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def put(self, job_id: str, name: str, data: bytes) -> None:
-        """Write durably and at once: a reader sees the old content or the new.
+        """Write a file durably and atomically: a reader sees the old content or the new.
 
-        OSError where there is no room.
+        Raises OSError where there is no room.
         """
         path = self._path(job_id, name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,9 +60,9 @@ class Artifacts:
         _sync(path.parent)
 
     def get(self, job_id: str, name: str) -> bytes:
-        """The content.
+        """Read a file.
 
-        KeyError where there is none, ArtifactDamaged where it is not what was written.
+        Raises KeyError where there is none, and ArtifactDamaged where its digest does not match.
         """
         try:
             stored = self._path(job_id, name).read_bytes()
@@ -84,16 +83,19 @@ class Artifacts:
         )
 
     def tidy(self, job_id: str) -> None:
-        """Remove what a killed writer left half written; one that only slept finds its draft gone
-        and has an OSError.
+        """Remove the unfinished files of killed writers.
+
+        A writer that was only slow finds its file removed, and gets an OSError.
         """
         folder = self._folder(job_id)
         for draft in folder.glob("*.part"):
             draft.unlink(missing_ok=True)
 
     def owners(self, *, older_than: float = float("inf")) -> list[str]:
-        """The jobs that have artifacts, whose folders have not changed since a time (seconds since
-        1970, this machine's clock).
+        """The ids of jobs with artifacts, sorted.
+
+        `older_than`: only folders last changed before then, in seconds since 1970 by this machine's
+        clock.
         """
         folders = (
             [path for path in self.root.iterdir() if JOB_ID.fullmatch(path.name)]
@@ -103,26 +105,27 @@ class Artifacts:
         return sorted(path.name for path in folders if _changed_at(path) < older_than)
 
     def size(self, job_id: str) -> int:
-        """How many bytes a job's artifacts have."""
+        """The size of a job's artifacts, in bytes."""
         folder = self._folder(job_id)
         return sum(_size(path) for path in folder.iterdir()) if folder.is_dir() else 0
 
     def delete(self, job_id: str) -> bool:
-        """Remove all of a job's artifacts; whether they are gone."""
+        """Remove all artifacts of a job; whether they are gone."""
         folder = self._folder(job_id)
         shutil.rmtree(folder, ignore_errors=True)
         return not folder.exists()
 
     def label(self) -> str | None:
-        """The id of the service that the folder belongs to; None where it says nothing of it."""
+        """The id of the service that the folder belongs to; None where it has none."""
         try:
             return (self.root / LABEL).read_text(errors="replace").strip()
         except FileNotFoundError:
             return None
 
     def put_label(self, service_id: str) -> None:
-        """Name the service that the folder belongs to, durably, unless one is named: of several
-        writers the first one counts.
+        """Write the id of the service to the folder, durably, unless it has one.
+
+        Of several writers the first one wins.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         label, draft = self.root / LABEL, self.root / f"{LABEL}.{secrets.token_hex(8)}.part"
@@ -146,7 +149,7 @@ class Artifacts:
 
 
 def _write(path: Path, *parts: bytes) -> None:
-    """Write a file so that its content outlives a loss of power."""
+    """Write a file and sync it, so that its content survives a loss of power."""
     with path.open("wb") as file:
         file.writelines(parts)
         file.flush()
@@ -154,7 +157,7 @@ def _write(path: Path, *parts: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Let the names in a folder outlive a loss of power."""
+    """Sync a folder, so that the names in it survive a loss of power."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -163,7 +166,7 @@ def _sync(folder: Path) -> None:
 
 
 def _link(draft: Path, path: Path) -> None:
-    """Give a written file its name. FileExistsError where something has it."""
+    """Give a written file its final name. Raises FileExistsError where that is taken."""
     try:
         path.hardlink_to(draft)
     except OSError as error:
@@ -175,7 +178,7 @@ def _link(draft: Path, path: Path) -> None:
 
 
 def _changed_at(path: Path) -> float:
-    """When a folder was changed last; for ever to come where it was removed just now."""
+    """When a folder was last changed; infinity where it was removed just now."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Names of hosts, as they are compared."""
+"""Names of hosts in the form in which they are compared."""
 
 import ipaddress
 import re
@@ -7,7 +7,7 @@ _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 def host_name(text: str) -> str:
-    """A name or address in small letters, without a last dot or brackets.
+    """Normalise a name or address: lower case, without a final dot and brackets.
 
     Raises ValueError where it is neither.
     """
@@ -27,9 +27,9 @@ def host_name(text: str) -> str:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether only this machine has the name or address.
+    """Whether a name or address means this machine alone.
 
-    Browsers look `localhost`, and what ends in it, up nowhere.
+    Browsers resolve `localhost`, and names that end in it, without asking a server.
     """
     try:
         address = ipaddress.ip_address(name)

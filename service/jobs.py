@@ -1,4 +1,4 @@
-"""Jobs: their states, who may change what, and the form in which they are shown.
+"""Jobs: their states, who may change them, and the form in which the API shows them.
 
 No SQL, no HTTP.
 """
@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
 
 from ffengine.results import Provenance
 from ffengine.spec import AnySpec
+from ffengine.text import UserText
 
+LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 Priority = Literal["low", "normal", "high"]
 JobKind = Literal["train", "check", "study"]
 
@@ -40,8 +42,8 @@ class Transition(NamedTuple):
     target: JobState
 
 
-# The whole life of a job. A wish (cancel, pause) of a running job is the column `wanted`, not a
-# state: the worker that holds the lease turns it into one of these.
+# All changes of state. A request to cancel or pause a running job is the column `wanted`, not a
+# state: the worker that holds the lease makes one of these changes of it.
 TRANSITIONS: tuple[Transition, ...] = (
     Transition("claim", "worker", JobState.queued, JobState.running),
     Transition("finish", "worker", JobState.running, JobState.succeeded),
@@ -60,13 +62,11 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("resume", "user", JobState.paused, JobState.queued),
     Transition("retry", "user", JobState.failed, JobState.queued),
     Transition("retry", "user", JobState.cancelled, JobState.queued),
-    Transition(
-        "retry_failed", "user", JobState.succeeded, JobState.queued
-    ),  # only of a study some of whose runs have not succeeded
-    # a job that waits for an identical one shares its answer
+    # only a study of which some runs have not succeeded
+    Transition("retry_failed", "user", JobState.succeeded, JobState.queued),
+    # a job that waits for an identical one shares its result
     Transition("answer", "reconciler", JobState.queued, JobState.succeeded),
-    # a study is not claimed by a worker: it follows its cells, some of which may be answered at
-    # once
+    # no worker claims a study: its state follows its runs, of which some may succeed at once
     Transition("aggregate", "reconciler", JobState.queued, JobState.running),
     Transition("aggregate", "reconciler", JobState.paused, JobState.running),
     Transition("aggregate", "reconciler", JobState.queued, JobState.paused),
@@ -79,8 +79,8 @@ TRANSITIONS: tuple[Transition, ...] = (
 )
 
 
-def sources(action: str, target: JobState) -> tuple[JobState, ...]:
-    """The states from which an action may lead to `target`: what its WHERE clause must name."""
+def source_states(action: str, target: JobState) -> tuple[JobState, ...]:
+    """The states from which an action may lead to `target`, for the WHERE clause of its update."""
     return tuple(
         change.source
         for change in TRANSITIONS
@@ -136,6 +136,34 @@ class Webhook(BaseModel):
         max_length=6,
         description="the states that are told",
     )
+
+
+class JobOptions(BaseModel):
+    """What whoever submits a job chooses.
+
+    Each field has a column of its name, and is in the request that is sent and in what is stored.
+    """
+
+    spec: AnySpec
+    name: UserText | None = Field(None, description="for people; need not be unique")
+    tags: list[UserText] = Field(default=[], max_length=20, description="for filtering")
+    priority: Priority = "normal"
+    fresh: bool = Field(False, description="run it even where an identical spec has succeeded")
+    timeout_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=LONGEST_TIMEOUT_SECONDS,
+        description="longest time that it may run, all attempts together; of a study, each of "
+        "its runs",
+    )
+    pinned: bool = Field(False, description="keep it, whatever the retention says")
+
+
+class NewJob(JobOptions):
+    """A job that is to be stored: its options, and what the service has decided about it."""
+
+    webhook: Webhook | None = None
+    submitted_by: str | None = None
 
 
 class Progress(BaseModel):

@@ -1,4 +1,4 @@
-"""Environment -> Settings: read once, typed, immutable."""
+"""Settings from the environment: read once, typed, immutable."""
 
 from pathlib import Path
 

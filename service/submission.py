@@ -1,32 +1,30 @@
-"""Submitting a job: checks of limits, trained weights and webhook, and the Idempotency-Key."""
+"""Decides about a submitted job: limits, the weights that it needs, webhook, idempotency."""
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from ffengine.cost import Estimate, Limits, estimate
-from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainedWeights, TrainSpec
+from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, GridError, expand
-from ffengine.text import UserText, visible
+from ffengine.text import visible
 from service.background.webhooks import validate_secret, validate_url
-from service.jobs import Webhook
+from service.jobs import JobOptions, NewJob, Webhook
 from service.settings import Settings
+from service.specs.files import explain_grid
 from service.specs.json_pointers import unstorable
-from service.store import Idempotency, Jobs, NewJob, Submitted
+from service.store import Idempotency, Jobs, Submitted
 from service.store.trained_weights import WeightsNotFound, find_weights
-
-LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 
 
 class SubmissionError(Exception):
-    """A job that is not accepted. The store has two more: KeyReused and QueueFull."""
+    """A job is not accepted. The store adds IdempotencyConflict and QueueFull."""
 
 
 class InvalidField(SubmissionError):
-    """A field of the request is not valid; `pointer` says which, `message` why."""
+    """A field of the request is not valid: the JSON pointer of the field, and why."""
 
     def __init__(self, pointer: str, message: str) -> None:
         super().__init__(visible(f"{pointer}: {message}"))
@@ -34,7 +32,7 @@ class InvalidField(SubmissionError):
 
 
 class RunTooLarge(SubmissionError):
-    """The run passes limits of the service."""
+    """The run exceeds limits of the service."""
 
     def __init__(self, cost: Estimate, limits: Limits) -> None:
         super().__init__("; ".join(cost.problems))
@@ -42,10 +40,10 @@ class RunTooLarge(SubmissionError):
 
 
 class KeyInFlight(SubmissionError):
-    """The first request with the same Idempotency-Key is still being worked on."""
+    """The first request with the same Idempotency-Key is still being processed."""
 
 
-class JobRequest(BaseModel):
+class JobRequest(JobOptions):
     """A job to be run."""
 
     model_config = ConfigDict(
@@ -63,19 +61,6 @@ class JobRequest(BaseModel):
         },
     )
 
-    spec: AnySpec
-    name: UserText | None = Field(None, description="for people; need not be unique")
-    tags: list[UserText] = Field(default=[], max_length=20, description="for filtering")
-    priority: Literal["low", "normal", "high"] = "normal"
-    fresh: bool = Field(False, description="run it even where an identical spec has succeeded")
-    timeout_seconds: float | None = Field(
-        None,
-        gt=0,
-        le=LONGEST_TIMEOUT_SECONDS,
-        description="longest time that it may run, all attempts together; of a study, each of "
-        "its runs",
-    )
-    pinned: bool = Field(False, description="keep it, whatever the retention says")
     webhook: str | Webhook | None = Field(
         None,
         description="an address that is told when the job ends, with more to choose as an object",
@@ -91,25 +76,34 @@ class JobRequest(BaseModel):
 
 
 class Submissions:
-    """Decides which jobs are accepted, and stores them."""
+    """Accepts or refuses jobs, and stores those that it accepts."""
 
     def __init__(self, jobs: Jobs, settings: Settings) -> None:
         self._jobs, self._settings = jobs, settings
-        # owner and Idempotency-Key of first requests that are being worked on
+        # owner and Idempotency-Key of first requests that are being processed
         self.in_flight: set[tuple[str, str]] = set()
 
     def submit(
         self, request: JobRequest, *, owner: str, submitted_by: str | None, key: str | None
     ) -> Submitted:
-        """Store a job. Raises SubmissionError, IdempotencyConflict and QueueFull."""
+        """Store a job.
+
+        **Arguments:**
+
+        - `request`: the body of the request.
+        - `owner`: whose Idempotency-Keys these are.
+        - `submitted_by`: the name of the API key; None where none was needed.
+        - `key`: the Idempotency-Key, if one came.
+
+        **Raises:**
+
+        - `SubmissionError`: the job is refused.
+        - `IdempotencyConflict`: the key came with another body before.
+        - `QueueFull`: too many jobs wait already.
+        """
         cells = self._cells(request.spec)
-        facts = {
-            name: getattr(request, name)
-            for name in ("spec", "name", "tags", "priority", "fresh", "timeout_seconds", "pinned")
-        }
-        new = NewJob.model_construct(
-            **facts, webhook=self._webhook(request.webhook), submitted_by=submitted_by
-        )
+        options = {name: getattr(request, name) for name in JobOptions.model_fields}
+        new = NewJob(**options, webhook=self._webhook(request.webhook), submitted_by=submitted_by)
         with self._once(owner, key):
             idempotency = self._idempotency(owner, key, request)
             return self._jobs.submit(
@@ -117,12 +111,12 @@ class Submissions:
             )
 
     def estimate(self, request: JobRequest) -> Estimate:
-        """What a job would cost; limits that it passes are in `problems`. Raises InvalidField."""
+        """Estimate the cost of a job, and the limits that it exceeds. Raises InvalidField."""
         self._webhook(request.webhook)
         return self._estimate(request.spec)
 
     def _cells(self, spec: TrainSpec | CheckSpec | StudySpec) -> list[Cell]:
-        """The cells of a study, none for other jobs.
+        """The runs of a study, none for another job.
 
         Raises RunTooLarge, and InvalidField for grids that cannot be expanded and weights that do
         not exist.
@@ -153,14 +147,16 @@ class Submissions:
         try:
             return estimate(spec, self._settings.limits)
         except GridError as error:
-            raise InvalidField(f"/spec{error.pointer}", str(error)) from error
+            document = spec.model_dump(mode="json")
+            first = explain_grid(error, document)[0]
+            is_named = first.field == ".".join(error.path)
+            raise InvalidField(first.pointer, first.message if is_named else first.line) from error
 
     def _refuse_missing_weights(self, spec: CheckSpec) -> None:
         try:
             source = find_weights(self._jobs, spec)
         except WeightsNotFound as error:
-            pointer = f"/spec/{error.field.replace('.', '/')}"
-            raise InvalidField(pointer, error.message) from error
+            raise InvalidField(f"/spec{error.pointer}", error.message) from error
         if source is None:
             return
         job, at = source.job, source.at
@@ -191,7 +187,7 @@ class Submissions:
 
     @contextmanager
     def _once(self, owner: str, key: str | None) -> Iterator[None]:
-        """Let only one request with an Idempotency-Key in at a time."""
+        """Hold an Idempotency-Key while its request is processed. Raises KeyInFlight."""
         held = (owner, key) if key else None
         if held and held in self.in_flight:
             raise KeyInFlight

@@ -10,8 +10,8 @@ import threading
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
 from service.settings import Settings
-from service.store import Store
-from service.store.identity import NotOurs, settle
+from service.store import Store, identity
+from service.store.identity import NotOurs
 from workers.app import NoBroker, create_app
 from workers.db_retry import retry_while_unavailable
 
@@ -33,12 +33,10 @@ def prepare(settings: Settings) -> None:
 
     Raises NotOurs if the artifacts in the home may belong to another database.
     """
-    store = Store(settings.database)
+    store, artifacts = Store(settings.database), Artifacts(settings.artifacts)
     try:
-        retry_while_unavailable(store.migrate, threading.Event())
-        retry_while_unavailable(
-            lambda: settle(store, Artifacts(settings.artifacts)), threading.Event()
-        )
+        retry_while_unavailable(lambda: identity.prepare(store, artifacts), threading.Event())
+        retry_while_unavailable(lambda: identity.settle(store, artifacts), threading.Event())
     finally:
         store.close()  # a connection must not be shared with the forked child
 

@@ -5,12 +5,9 @@ import torch
 from ffengine.arrays import DatasetError
 from ffengine.interrupts import Diverged
 from service.jobs import JobError
+from service.store.trained_weights import WeightsNotFound
 
 ALLOCATION_WORDS = ("DefaultCPUAllocator", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-
-
-class WeightsMissing(Exception):
-    """A check refers to trained weights that do not exist."""
 
 
 class DeviceFailed(Exception):
@@ -49,7 +46,7 @@ def failure_of(error: Exception) -> JobError:
         )
     if isinstance(error, DatasetError):
         return JobError(code="dataset", title="The data set could not be loaded", detail=str(error))
-    if isinstance(error, WeightsMissing):
+    if isinstance(error, WeightsNotFound):
         return JobError(
             code="weights_missing", title="The trained weights are not there", detail=str(error)
         )

@@ -33,7 +33,7 @@ from service.store import LeaseLost, Store
 from service.store.trained_weights import WeightsNotFound, find_weights
 from workers.attempt import AttemptRecorder, StopFlag
 from workers.db_retry import DatabaseStillAway
-from workers.error_mapping import DeviceFailed, WeightsMissing, failure_of, is_device_failure
+from workers.error_mapping import DeviceFailed, failure_of, is_device_failure
 from workers.protocol import TO_RUNNER, Ended, Outcome, Ready, Start, Stop, line, log_fields
 
 EXIT_DEVICE_FAILED = 70
@@ -131,12 +131,9 @@ class Runner:
     def _trained_weights(self, spec: CheckSpec) -> tuple[TrainSpec | None, Checkpoint | None]:
         """The spec of the training job that a check refers to, and its checkpoint at that epoch.
 
-        Raises WeightsMissing.
+        Raises WeightsNotFound.
         """
-        try:
-            source = find_weights(self.store.jobs, spec)
-        except WeightsNotFound as error:
-            raise WeightsMissing(str(error)) from error
+        source = find_weights(self.store.jobs, spec)
         if source is None:
             return None, None
         at, owner = source.at, source.job.cached_from or source.job.id
@@ -144,11 +141,11 @@ class Runner:
             data = self.artifacts.get(owner, epoch_name(source.last_layer, at.epoch))
             return source.spec, Checkpoint.from_bytes(data)
         except (KeyError, ArtifactDamaged) as error:
-            raise WeightsMissing(
-                f"at: {at.job} has no checkpoint of layer {at.layer} at epoch {at.epoch}"
+            raise WeightsNotFound(
+                ("at",), f"{at.job} has no checkpoint of layer {at.layer} at epoch {at.epoch}"
             ) from error
         except ValueError as error:
-            raise WeightsMissing(str(error)) from error
+            raise WeightsNotFound(("at",), f"the weights of {at.job}: {error}") from error
 
 
 class MessageReader(threading.Thread):

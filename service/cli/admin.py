@@ -15,7 +15,6 @@ from service.cli.imports import import_files
 from service.cli.options import (
     EXIT_FAILED,
     EXIT_NOT_FOUND,
-    EXIT_UNREACHABLE,
     EXIT_USAGE,
     HomeOption,
     JsonOption,
@@ -163,19 +162,15 @@ def retention(
     with require_extra("server"):
         from service.artifacts import Artifacts
         from service.background.retention import find_expired, find_unknown, remove_unknown, sweep
-        from service.store.identity import NotOurs
 
     settings = load_settings(home)
     artifacts = Artifacts(settings.artifacts)
     with open_store(home) as store:
-        try:
-            strays = find_unknown(store, artifacts)
-            found, deleted = find_expired(store, settings.retention, LISTED), []
-            while apply and (swept := sweep(store, artifacts, settings.retention)):
-                deleted += swept
-            removed = remove_unknown(store, artifacts) if apply else []
-        except NotOurs as error:
-            fail(str(error), EXIT_UNREACHABLE)
+        strays = find_unknown(store, artifacts)
+        found, deleted = find_expired(store, settings.retention, LISTED), []
+        while apply and (swept := sweep(store, artifacts, settings.retention)):
+            deleted += swept
+        removed = remove_unknown(store, artifacts) if apply else []
     if as_json:
         listed = {
             "found": [job.model_dump() for job in found],

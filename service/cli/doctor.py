@@ -183,7 +183,9 @@ def _database(settings: Settings) -> Iterator[Check]:
 
     try:
         store = Store(settings.database)
-        store.database.ping()
+        is_there = store.database.is_there
+        if is_there:
+            store.database.ping()
         store.close()
     except DatabaseRefused as error:
         wrong, _, advice = str(error).rpartition(": ")
@@ -193,7 +195,8 @@ def _database(settings: Settings) -> Iterator[Check]:
             "database", "fail", " ".join(str(error).split())[:160], "look at FFLAB_DATABASE_URL"
         )
     else:
-        yield Check("database", "ok", store.database.url.render_as_string(hide_password=True))
+        address = store.database.url.render_as_string(hide_password=True)
+        yield Check("database", "ok", address + ("" if is_there else ", made at the first start"))
 
 
 def _artifacts(settings: Settings) -> Iterator[Check]:

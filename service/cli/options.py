@@ -111,15 +111,19 @@ def open_store(home: Path | None) -> Iterator[Any]:
     with require_extra("server"):
         from sqlalchemy.exc import SQLAlchemyError
 
+        from service.artifacts import Artifacts
         from service.store import Store
+        from service.store.identity import NotOurs, prepare
     settings = load_settings(home)
     try:
         store = Store(settings.database)
         try:
-            store.migrate()
+            prepare(store, Artifacts(settings.artifacts))
             yield store
         finally:
             store.close()
+    except NotOurs as error:
+        fail(str(error), EXIT_UNREACHABLE)
     except (SQLAlchemyError, ModuleNotFoundError) as error:
         fail(
             f"the database of {settings.root} cannot be used: {error}; look at FFLAB_DATABASE_URL",

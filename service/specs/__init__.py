@@ -1,1 +1,1 @@
-"""Reading a spec from a file or a form, and explaining what is wrong with one."""
+"""Reads a spec from a file or a form, and explains what is wrong with one."""

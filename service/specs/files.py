@@ -1,6 +1,4 @@
-"""A spec from the command line: a YAML or JSON file, or a preset's name, with fields set by
---set.
-"""
+"""Reads a spec for the command line: from a file or a preset, with fields changed by --set."""
 
 import copy
 import difflib
@@ -25,13 +23,22 @@ from ffengine.spec import (
 from ffengine.study import GridError, expand
 from service.specs.plain_yaml import NotPlain, parsed, written
 from service.specs.schema_fields import bases_of, fields_of
-from service.specs.suggestions import explain, not_one_of, refused, shown, unknown, value_at
+from service.specs.suggestions import (
+    Mistake,
+    explain,
+    explain_refused,
+    format_value,
+    not_one_of,
+    unknown,
+    value_at,
+)
 
 if TYPE_CHECKING:
     from service.client import Refused
 
 Spec = TrainSpec | CheckSpec | StudySpec
 DEFAULTS: dict[str, Spec] = {"train": TrainSpec(), "check": CheckSpec(), "study": StudySpec()}
+MOST_VALUES_TRIED = 100  # of a grid, to say which of them is wrong
 _SPEC: TypeAdapter[Spec] = TypeAdapter(AnySpec)
 
 
@@ -40,7 +47,21 @@ class SpecError(Exception):
 
 
 def read_spec(source: str, settings: Sequence[str] = ()) -> tuple[Spec, dict[str, JsonValue]]:
-    """The validated spec and the document that it came from. Raises SpecError."""
+    """Read and validate a spec.
+
+    **Arguments:**
+
+    - `source`: the name of a YAML or JSON file, or of a preset.
+    - `settings`: changes, as in `epochs=3`.
+
+    **Returns:**
+
+    The spec and the document that it came from.
+
+    **Raises:**
+
+    - `SpecError`: the document cannot be read, or the spec is not valid.
+    """
     document = read_document(source)
     for setting in settings:
         apply(document, setting)
@@ -48,16 +69,16 @@ def read_spec(source: str, settings: Sequence[str] = ()) -> tuple[Spec, dict[str
     try:
         spec = Submission.model_validate({"spec": document}, context=ELSEWHERE).spec
         if isinstance(spec, StudySpec):
-            expand(spec, ELSEWHERE)  # the service knows what was uploaded to it
+            expand(spec, ELSEWHERE)  # only the service knows uploaded data sets
     except ValidationError as error:
-        raise SpecError("; ".join(explain(error, document))) from error
+        raise SpecError(_lines(explain(error, document))) from error
     except GridError as error:
-        raise SpecError(explain_grid(error, document)) from error
+        raise SpecError(_lines(explain_grid(error, document))) from error
     return spec, document
 
 
 def read_document(source: str) -> dict[str, JsonValue]:
-    """The document of a preset's name or of a file. Raises SpecError."""
+    """Read the document of a preset or of a file. Raises SpecError."""
     if source in PRESETS:
         return {"kind": "study", "preset": source}
     path = Path(source)
@@ -88,7 +109,7 @@ def apply(document: dict[str, JsonValue], setting: str) -> None:
     for parent in parents:
         inner = here.setdefault(parent, {})
         if not isinstance(inner, dict):
-            raise SpecError(f"--set {setting}: {parent!r} is {shown(inner)}, not an object")
+            raise SpecError(f"--set {setting}: {parent!r} is {format_value(inner)}, not an object")
         here = inner
     try:
         here[last] = parsed(text)
@@ -97,7 +118,7 @@ def apply(document: dict[str, JsonValue], setting: str) -> None:
 
 
 def steps_of(field: str) -> list[str]:
-    """The steps of a dotted field; the fields in a grid are dotted themselves."""
+    """Split a dotted field into steps; a field within a grid stays whole."""
     before, grid, within = field.partition("grid.")
     if grid and (not before or before.startswith("parts.")):
         return [*before.strip(".").split("."), "grid", within] if before else ["grid", within]
@@ -105,9 +126,9 @@ def steps_of(field: str) -> list[str]:
 
 
 def name_base(document: dict[str, JsonValue]) -> None:
-    """Where a study's base does not say of which kind it is: the one that has these fields.
+    """Add the kind to a study's `base` that has none: the kind that has its fields.
 
-    Raises SpecError where both have.
+    Raises SpecError where both kinds have them.
     """
     base = document.get("base")
     if document.get("kind") != "study" or not isinstance(base, dict) or "kind" in base:
@@ -126,43 +147,58 @@ def name_base(document: dict[str, JsonValue]) -> None:
     base["kind"] = likely[0]
 
 
-def explain_grid(error: GridError, document: dict[str, JsonValue]) -> str:
-    """One line: which field or value of the grid is wrong, and what may stand there."""
-    field = error.pointer.strip("/").replace("/", ".")
-    known = fields_of(document)
-    if field == "preset":
-        return f"preset: {not_one_of(document.get('preset'), list(PRESETS))}"
-    varied = field.rpartition("grid.")[2]
-    if "grid." in field and f"grid.{varied}" not in known:
-        return (
-            f"{field}: {unknown(varied, fields_of(bases_of(document)[0]), bases_of(document)[0])}"
-        )
+def explain_grid(error: GridError, document: dict[str, JsonValue]) -> list[Mistake]:
+    """Say which field or value of a study is wrong, and what may stand there."""
+    field, pointer = ".".join(error.path), f"/spec{error.pointer}"
+    if error.path == ("preset",):
+        return [Mistake(pointer, field, not_one_of(document.get("preset"), list(PRESETS)))]
+    *_, above, varied = ("", *error.path)
+    if above != "grid":
+        return [Mistake(pointer, field, error.message)]
+    study = _grid_and_bases(error, document)
+    bases = bases_of(study)
+    if f"grid.{varied}" not in fields_of(study):
+        return [Mistake(pointer, field, unknown(varied, fields_of(bases[0]), bases[0]))]
     if isinstance(error.__cause__, ValidationError):
-        values = value_at(document, field)
-        for value, base in itertools.product(
-            values if isinstance(values, list) else (), bases_of(document)
-        ):
+        values = value_at(study, f"grid.{varied}")
+        some = values[:MOST_VALUES_TRIED] if isinstance(values, list) else []
+        for value, base in itertools.product(some, bases):
             changed = copy.deepcopy(dict(base))
             apply(changed, f"{varied}={json.dumps(value)}")
-            if lines := mistakes_of(changed):
-                return "; ".join(f"grid.{line}" for line in lines)
-    return f"{field}: {error}"
+            if found := mistakes_of(changed):
+                parents = ".".join(error.path[:-1])
+                return [
+                    mistake._replace(pointer=pointer, field=f"{parents}.{mistake.field}")
+                    for mistake in found
+                ]
+    return [Mistake(pointer, field, error.message)]
+
+
+def _grid_and_bases(error: GridError, document: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """The study whose grid an error is about: a part of the document, or all of it."""
+    parts = document.get("parts")
+    part = (
+        parts.get(error.path[1]) if error.path[0] == "parts" and isinstance(parts, dict) else None
+    )
+    return {"kind": "study", **part} if isinstance(part, dict) else document
+
+
+def _lines(found: Sequence[Mistake]) -> str:
+    return "; ".join(mistake.line for mistake in found)
 
 
 def explain_refusal(error: "Refused", document: dict[str, JsonValue]) -> Exception:
-    """What the service has found wrong with a spec, with the nearest field or value; else the error
-    as it is.
-    """
+    """A SpecError with what the service found wrong with a spec; another error unchanged."""
     wrong = [
         found
         for found in error.problem.get("errors", ())
         if str(found.get("pointer", "")).startswith("/spec")
     ]
-    return SpecError("; ".join(refused(wrong, document))) if wrong else error
+    return SpecError("; ".join(explain_refused(wrong, document))) if wrong else error
 
 
-def mistakes_of(document: dict[str, JsonValue]) -> list[str]:
-    """What is wrong with a spec."""
+def mistakes_of(document: dict[str, JsonValue]) -> list[Mistake]:
+    """What is wrong with a spec; empty: nothing."""
     try:
         Submission.model_validate({"spec": document}, context=ELSEWHERE)
     except ValidationError as error:
@@ -171,5 +207,5 @@ def mistakes_of(document: dict[str, JsonValue]) -> list[str]:
 
 
 def as_yaml(spec: Spec) -> str:
-    """The spec as a file that `fflab submit` takes."""
+    """Write the spec as a file that `fflab submit` takes."""
     return written(as_document(spec))

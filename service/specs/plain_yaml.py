@@ -1,7 +1,7 @@
-"""YAML that says no more than JSON can: what a file of a spec may be, whoever wrote it.
+"""YAML that can say no more than JSON, for specs from files and forms.
 
-No anchors and aliases (a few lines of them stand for gigabytes), no tags, no merge keys, each key
-once, and every value one of JSON's: what YAML takes for a date is text.
+No anchors and aliases (a few lines of them expand to gigabytes), no tags, no merge keys, each key
+once. Every value is one of JSON's: a date is text.
 """
 
 import math
@@ -21,15 +21,15 @@ _NO_JSON = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("timestamp", "merg
 
 
 class NotPlain(ValueError):
-    """The text is no such YAML; the message is one line that says what and where."""
+    """The text is not such YAML; the message is one line with the place and the reason."""
 
 
 def parsed(text: str) -> JsonValue:
-    """The document of the text. Raises NotPlain."""
+    """Parse such YAML. Raises NotPlain."""
     try:
         found: JsonValue = yaml.load(text, PlainLoader)  # noqa: S506 - a safe loader, and less
     except yaml.MarkedYAMLError as error:
-        raise NotPlain(_told(error)) from error
+        raise NotPlain(_one_line(error)) from error
     except yaml.YAMLError as error:
         raise NotPlain(" ".join(str(error).split())) from error
     except (ValueError, OverflowError) as error:
@@ -38,12 +38,12 @@ def parsed(text: str) -> JsonValue:
 
 
 def written(document: JsonValue) -> str:
-    """The document as such YAML."""
+    """Write a document as such YAML."""
     return yaml.dump(document, Dumper=PlainDumper, sort_keys=False, allow_unicode=True)
 
 
 class PlainLoader(yaml.SafeLoader):
-    """Builds JSON's values only."""
+    """A loader that builds the values of JSON only."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - of the base class, less three
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NO_JSON]
@@ -56,15 +56,15 @@ class PlainLoader(yaml.SafeLoader):
         if isinstance(event, AliasEvent) or (
             isinstance(event, NodeEvent) and event.anchor is not None
         ):
-            raise _refused(
+            raise _error_at(
                 event,
                 f"names of values (&{event.anchor}, *{event.anchor}) are not taken; write the "
                 f"value out",
             )
         if (tag := getattr(event, "tag", None)) is not None:
-            raise _refused(event, f"tags ({tag}) are not taken; write the value alone")
+            raise _error_at(event, f"tags ({tag}) are not taken; write the value alone")
         if self.depth >= DEEPEST:
-            raise _refused(event, f"values within values, more than {DEEPEST} deep")
+            raise _error_at(event, f"values within values, more than {DEEPEST} deep")
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -75,24 +75,22 @@ class PlainLoader(yaml.SafeLoader):
         for key, value in node.value:
             name = self._name(key)
             if name in found:
-                raise _refused(key, f"{name!r} is there twice")
+                raise _error_at(key, f"{name!r} is there twice")
             found[name] = self.construct_object(value, deep=deep)
         return found
 
     def text(self, node: yaml.Node) -> str:
-        """A text; the halves of a surrogate pair, which JSON writes as two escapes, are one
-        character.
-        """
+        """Read a text; JSON's two escapes of a surrogate pair become one character."""
         found = str(self.construct_scalar(node))  # type: ignore[arg-type]
         try:
             return found.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
-            raise _refused(node, "half of a surrogate pair is no character") from None
+            raise _error_at(node, "half of a surrogate pair is no character") from None
 
     def number(self, node: yaml.ScalarNode) -> int | float:
-        """A finite number."""
+        """Read a finite number."""
         if len(node.value) > LONGEST_NUMBER:
-            raise _refused(node, f"a number has at most {LONGEST_NUMBER} characters")
+            raise _error_at(node, f"a number has at most {LONGEST_NUMBER} characters")
         try:
             found = (
                 self.construct_yaml_float(node)
@@ -100,35 +98,35 @@ class PlainLoader(yaml.SafeLoader):
                 else self.construct_yaml_int(node)
             )
         except ValueError:
-            raise _refused(
+            raise _error_at(
                 node,
                 f"{node.value} is not a number; write it in quotes, '{node.value}', where it is a "
                 f"text",
             ) from None
         if isinstance(found, float) and not math.isfinite(found):
-            raise _refused(node, f"{node.value} is not a finite number")
+            raise _error_at(node, f"{node.value} is not a finite number")
         return found
 
     def _name(self, key: yaml.Node) -> str:
         if not isinstance(key, yaml.ScalarNode):
-            raise _refused(key, "a name is a text")
+            raise _error_at(key, "a name is a text")
         if key.tag != _TEXT:
-            raise _refused(
+            raise _error_at(
                 key, f"the name {key.value} is a text: write it in quotes, '{key.value}'"
             )
         if key.value == "<<" and key.style is None:
-            raise _refused(key, "merge keys (<<) are not taken; write the fields out")
+            raise _error_at(key, "merge keys (<<) are not taken; write the fields out")
         return self.text(key)
 
 
 class PlainDumper(yaml.SafeDumper):
-    """Writes values out, also where one object stands in two places."""
+    """A dumper that writes every value out, even one object in two places."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-# JSON's numbers: YAML 1.1 takes 1e-05, without a point, for a text
+# YAML 1.1 reads JSON's number 1e-05, which has no point, as a text
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
 for _class in (PlainLoader, PlainDumper):
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+0123456789"))
@@ -137,12 +135,12 @@ for _kind in ("int", "float"):
 PlainLoader.add_constructor(_TEXT, PlainLoader.text)
 
 
-def _refused(where: Event | yaml.Node, problem: str) -> ConstructorError:
+def _error_at(where: Event | yaml.Node, problem: str) -> ConstructorError:
     mark: Any = where.start_mark
     return ConstructorError(None, None, problem, mark)
 
 
-def _told(error: yaml.MarkedYAMLError) -> str:
+def _one_line(error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     return place + ", ".join(

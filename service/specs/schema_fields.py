@@ -1,7 +1,6 @@
-"""The fields that a spec may have, by dotted name, and what may stand in them; read off the models'
-own JSON Schema.
-"""
+"""The fields that a spec may have, by dotted name, from the JSON Schema of the models."""
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -20,43 +19,44 @@ BOUNDS = (
     ("exclusiveMaximum", "below"),
     ("maximum", "at most"),
 )
-SAID = 10**12  # a bound that nobody meets is not worth saying
+MOST_PARTS = 32  # as many as a study may have: a hostile document has more
+LARGEST_BOUND_SHOWN = 10**12  # nobody meets larger ones
 
 
 class Field(NamedTuple):
-    """One field: its schema says what may stand there."""
+    """One field of a spec, with the schema of its value."""
 
     schema: Schema
 
     @property
     def meaning(self) -> str:
-        """What it means, if the model says so."""
+        """The description in the model; empty where it has none."""
         return str(self.schema.get("description", ""))
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The names that may stand there; none where it is a number, a text or an object."""
+        """The names that are allowed; none for a number, a text or an object."""
         return tuple(dict.fromkeys(_choices(self.schema)))
 
     @property
     def expected(self) -> str:
-        """What may stand there, in words."""
+        """What is allowed, in words."""
         return _words(self.schema)
 
     @property
     def discriminator(self) -> str | None:
-        """The field of an object that says which of several it is."""
+        """The field of an object that selects one of several kinds; None: there is one kind."""
         tagged = _tagged(_resolved(self.schema))
         return str(tagged["discriminator"]["propertyName"]) if tagged else None
 
     @property
     def item(self) -> "Field":
-        """What may stand in a list of these."""
+        """The field of an item of this list."""
         return Field(next((one["items"] for one in _options(self.schema) if "items" in one), {}))
 
     @property
     def parameters(self) -> dict[str, list[str]]:
-        """Of several kinds of object: each parameter, and which of them have it."""
+        """For an object of several kinds: each parameter, and the kinds that have it."""
         tagged = _tagged(_resolved(self.schema))
         found: dict[str, list[str]] = {}
         for name, reference in tagged["discriminator"]["mapping"].items() if tagged else ():
@@ -66,8 +66,9 @@ class Field(NamedTuple):
 
 
 def fields_of(document: Mapping[str, JsonValue]) -> dict[str, Field]:
-    """All fields that a spec like `document` may have: of each catalogue, those of the entry that
-    it chooses.
+    """All fields that a spec like `document` may have, by dotted name.
+
+    Each part that is chosen from a catalogue has the fields of the entry that is chosen.
     """
     found: dict[str, Field] = {}
     kind = str(document.get("kind", "train"))
@@ -84,7 +85,7 @@ def fields_of(document: Mapping[str, JsonValue]) -> dict[str, Field]:
 
 
 def bases_of(document: Mapping[str, JsonValue]) -> list[Mapping[str, JsonValue]]:
-    """The specs that a study varies."""
+    """The base documents that a study varies."""
     preset = PRESETS.get(str(document.get("preset")))
     if preset:
         return [part.base.model_dump(mode="json") for part in preset.spec.parts.values()]
@@ -102,19 +103,18 @@ def definitions() -> dict[str, Schema]:
 def _walk(
     schema: Schema, value: JsonValue | Mapping[str, JsonValue], name: str, found: dict[str, Field]
 ) -> None:
-    """Add the fields of an object, and of the objects within it."""
+    """Add the fields of an object, and of the objects within it, to `found`."""
     chosen = _chosen(schema, value)
     held = value if isinstance(value, Mapping) else {}
     inside = dict(chosen.get("properties", {}))
-    if (
-        isinstance(more := chosen.get("additionalProperties"), dict) and "$ref" in more
-    ):  # named parts: those that there are
-        inside |= dict.fromkeys(held, more)
+    more = chosen.get("additionalProperties")
+    if isinstance(more, dict) and "$ref" in more:  # named parts
+        inside |= dict.fromkeys(itertools.islice(held, MOST_PARTS), more)
     for field, inner in inside.items():
         dotted = f"{name}.{field}" if name else field
         found[dotted] = Field(inner)
         _walk(inner, held.get(field, inner.get("default")), dotted, found)
-    if tagged := _tagged(schema):  # the entry itself knows its own name only
+    if tagged := _tagged(schema):  # the schema of an entry knows its own name only
         tag = tagged["discriminator"]
         found[f"{name}.{tag['propertyName']}"] = Field(
             {"enum": list(tag["mapping"]), "description": "which of them"}
@@ -126,7 +126,7 @@ def _resolved(schema: Schema) -> Schema:
 
 
 def _options(schema: Schema) -> Iterator[Schema]:
-    """The schema, or the alternatives that it consists of."""
+    """The alternatives that a schema consists of, or the schema itself."""
     schema = _resolved(schema)
     alternatives = schema.get("anyOf") or schema.get("oneOf") or []
     if not alternatives:
@@ -136,12 +136,12 @@ def _options(schema: Schema) -> Iterator[Schema]:
 
 
 def _tagged(schema: Schema) -> Schema | None:
-    """The part of a schema that lists several kinds of object, told apart by a name."""
+    """The part of a schema that lists several kinds of object by a discriminator."""
     return next((one for one in (schema, *schema.get("anyOf", ())) if "discriminator" in one), None)
 
 
 def _chosen(schema: Schema, value: object) -> Schema:
-    """Of several kinds of object the one that a value chooses, or the default one."""
+    """The schema of the kind of object that a value selects, or of the default kind."""
     schema = _resolved(schema)
     tagged = _tagged(schema)
     if tagged is None:
@@ -162,7 +162,7 @@ def _chosen(schema: Schema, value: object) -> Schema:
 
 
 def _several(field: Field) -> Schema:
-    """The schema of a list of the values that a field takes."""
+    """The schema of a list of values of a field."""
     return {
         "type": "array",
         "items": field.schema,
@@ -205,7 +205,7 @@ def _words_of_one(schema: Schema, default: object) -> str:
         limits = " and ".join(
             f"{word} {schema[bound]:{',' if kind == 'integer' else 'g'}}"
             for bound, word in BOUNDS
-            if bound in schema and abs(schema[bound]) <= SAID
+            if bound in schema and abs(schema[bound]) <= LARGEST_BOUND_SHOWN
         )
         return f"{'a whole number' if kind == 'integer' else 'a number'} {limits}".strip()
     if "pattern" in schema:

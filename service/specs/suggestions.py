@@ -1,56 +1,80 @@
-"""What to write instead: a mistake in a spec in one line, with the nearest field or value that
-there is.
-"""
+"""Says what to write instead: explains a mistake in a spec with the nearest field or value."""
 
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import JsonValue, ValidationError
 
-from service.specs.json_pointers import pointer_of
+from ffengine.entry import field_error_of, message_of
+from service.specs.json_pointers import deepest_pointer, in_body, pointer_of
 from service.specs.schema_fields import MODELS, Field, fields_of
-from service.specs.validation_errors import in_body, message_of
 
 NEAR, ELSEWHERE_NEAR = 0.6, 0.75  # likeness, from 0 to 1
 LONGEST_VALUE = 60
+LONGEST_NAME = 100  # longer ones resemble no field, and comparing them takes long
+MOST_LOOKED_AT = 100  # errors of one document: a hostile one has 100,000
 UNION_NOISE = frozenset(
     {"literal_error", "model_type", "dataclass_type", "too_short", "none_required"}
 )
+UNION_TAGS = frozenset({"union_tag_invalid", "union_tag_not_found"})
 AS_THEY_ARE = frozenset({"missing", "value_error", "assertion_error"})
 
 Document = Mapping[str, JsonValue]
 
 
-def explain(error: ValidationError, document: Document) -> list[str]:
-    """One line for each mistake: the dotted field, what is wrong, and what may stand there."""
+class Mistake(NamedTuple):
+    """One thing that is wrong with a spec.
+
+    `pointer` leads to the deepest place of the request that is there (or, where a field is missing,
+    should be), and `field` is the whole dotted name of the field.
+    """
+
+    pointer: str
+    field: str
+    message: str
+
+    @property
+    def line(self) -> str:
+        """The mistake in one line, as the command line prints it."""
+        return f"{self.field or 'spec'}: {self.message}"
+
+
+def explain(error: ValidationError, document: Document) -> list[Mistake]:
+    """What is wrong with a spec: each field once, with what may stand there."""
+    return explained(in_body(error), document)
+
+
+def explained(errors: Sequence[Mapping[str, Any]], document: Document) -> list[Mistake]:
+    """Explain pydantic's errors about a request whose `spec` is `document`."""
     known = fields_of(document)
-    found: dict[str, Mapping[str, Any]] = {}
-    for wrong in in_body(error):
-        pointer = pointer_of(wrong["loc"], wrong["type"], {"spec": document})
-        found.setdefault(dotted(pointer), wrong)
-    deeper = {
+    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for error in errors[:MOST_LOOKED_AT]:
+        pointer = pointer_of(error["loc"], error["type"], {"spec": document})
+        found.setdefault(dotted(pointer), (pointer, error))
+    noise = {
         field
-        for field, wrong in found.items()
-        if wrong["type"] in UNION_NOISE and any(one.startswith(f"{field}.") for one in found)
+        for field, (_, error) in found.items()
+        if error["type"] in UNION_NOISE and any(one.startswith(f"{field}.") for one in found)
     }
     return [
-        _line(field, wrong, known, document)
-        for field, wrong in found.items()
-        if field not in deeper
+        _mistake(field, pointer, error, known, document)
+        for field, (pointer, error) in found.items()
+        if field not in noise
     ]
 
 
-def refused(errors: Iterable[Mapping[str, Any]], document: Document) -> list[str]:
-    """The same of what the service has found wrong with the document."""
+def explain_refused(errors: Iterable[Mapping[str, Any]], document: Document) -> list[str]:
+    """One line for each error of a problem document that the service sent about a spec."""
     known = fields_of(document)
     lines = []
     for error in errors:
-        field = dotted(str(error.get("pointer", "")))
+        field, message = dotted(str(error.get("pointer", ""))), str(error.get("message", ""))
         entry = known.get(field)
-        hint = did_you_mean(str(value_at(document, field)), entry.choices) if entry else ""
-        lines.append(f"{field or 'spec'}: {error.get('message', '')}{hint}")
+        if entry and "did you mean" not in message:  # an older service makes no suggestions
+            message += did_you_mean(str(value_at(document, field)), entry.choices)
+        lines.append(f"{field or 'spec'}: {message}")
     return lines
 
 
@@ -60,10 +84,8 @@ def dotted(pointer: str) -> str:
 
 
 def unknown(field: str, known: Mapping[str, Field], document: Document) -> str:
-    """That a field is not known, and the one that was meant: beside it, of another entry, or in
-    another place.
-    """
-    parent, _, last = field.rpartition(".")
+    """Say that a field is not known, and suggest one: beside it, of another entry, or elsewhere."""
+    parent, _, last = field[:LONGEST_NAME].rpartition(".")
     beside = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == parent]
     near = difflib.get_close_matches(last, beside, n=1, cutoff=NEAR)
     same = [
@@ -92,9 +114,7 @@ def unknown(field: str, known: Mapping[str, Field], document: Document) -> str:
 
 
 def _of_another_entry(parent: str, last: str, known: Mapping[str, Field]) -> str:
-    """That a parameter belongs to other entries of the catalogue than the one chosen; "" where none
-    has one like it.
-    """
+    """Say that a parameter belongs to other entries of the catalogue; "": none has one like it."""
     parameters = known[parent].parameters if parent in known else {}
     near = difflib.get_close_matches(last, parameters, n=1, cutoff=ELSEWHERE_NEAR)
     if not near:
@@ -107,12 +127,14 @@ def _of_another_entry(parent: str, last: str, known: Mapping[str, Field]) -> str
 
 
 def not_one_of(value: object, choices: Sequence[str]) -> str:
-    """That a value is none of the names that may stand there, and the one that was meant."""
-    return f"{shown(value)} is not one of {', '.join(choices)}{did_you_mean(str(value), choices)}"
+    """Say that a value is none of the allowed names, and suggest the nearest one."""
+    hint = did_you_mean(str(value), choices)
+    return f"{format_value(value)} is not one of {', '.join(choices)}{hint}"
 
 
 def did_you_mean(text: str, choices: Sequence[str]) -> str:
-    """The choice that a text looks most like, as the end of a sentence."""
+    """Suggest the choice that a text looks most like, as the end of a sentence."""
+    text = text[:LONGEST_NAME]
     if text in choices:
         return ""
     if len(beginning := [choice for choice in choices if text and choice.startswith(text)]) == 1:
@@ -124,14 +146,14 @@ def did_you_mean(text: str, choices: Sequence[str]) -> str:
     return f"; did you mean {by_letters[near[0]]!r}?" if near else ""
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """A value as it is written in a file, shortened."""
     text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 
 def value_at(document: JsonValue | Document, field: str) -> JsonValue | Document:
-    """What stands in a dotted field; None where nothing does."""
+    """The value of a dotted field; None where there is none."""
     if not field or document is None:
         return document
     if isinstance(document, Mapping) and field in document:  # a study's grid has dotted keys
@@ -144,31 +166,35 @@ def value_at(document: JsonValue | Document, field: str) -> JsonValue | Document
     return None
 
 
-def _line(
-    field: str, wrong: Mapping[str, Any], known: Mapping[str, Field], document: Document
-) -> str:
-    kind, message = wrong["type"], message_of(wrong)
+def _mistake(
+    field: str,
+    pointer: str,
+    error: Mapping[str, Any],
+    known: Mapping[str, Field],
+    document: Document,
+) -> Mistake:
+    """Explain one of pydantic's errors, about the field that its location leads to."""
+    kind, body = error["type"], {"spec": document}
     if kind == "extra_forbidden":
-        return f"{field}: {unknown(field, known, document)}"
+        return Mistake(pointer, field, unknown(field, known, document))
+    if cause := field_error_of(error):
+        deeper, _ = deepest_pointer(error["loc"], cause.path, kind, body)
+        return Mistake(deeper, _joined(field, *cause.path), cause.message)
     if kind in AS_THEY_ARE:
-        inner = _joined(field, message.partition(": ")[0])
-        return (
-            f"{inner}: {message.partition(': ')[2]}"
-            if inner in known
-            else f"{field or 'spec'}: {message}"
-        )
+        return Mistake(pointer, field, message_of(error))
     value = value_at(document, field)
-    if kind == "union_tag_invalid":
-        field = _joined(field, known[field].discriminator or "") if field in known else "kind"
+    if kind in UNION_TAGS:
+        tag = (known[field].discriminator or "") if field in known else "kind"
+        pointer, _ = deepest_pointer(error["loc"], [tag], kind, body)
+        field = _joined(field, tag)
         value = value if isinstance(value, str) else value_at(document, field)
     entry = _entry(field, known)
-    if entry is None:
-        return f"{field or 'spec'}: {message}"
-    return f"{field}: {_expectation(field, entry, value)}"
+    message = _expectation(field, entry, value) if entry else message_of(error)
+    return Mistake(pointer, field, message)
 
 
 def _expectation(field: str, entry: Field, value: object) -> str:
-    """What may stand in a field in which `value` does not fit."""
+    """Say what may stand in a field that does not take `value`."""
     if isinstance(value, str) and entry.choices:
         return not_one_of(value, entry.choices)
     if (
@@ -184,7 +210,7 @@ def _expectation(field: str, entry: Field, value: object) -> str:
         if entry.expected.startswith("a list") and not isinstance(value, list)
         else ""
     )
-    return f"expected {entry.expected}, got {shown(value)}{listed}"
+    return f"expected {entry.expected}, got {format_value(value)}{listed}"
 
 
 def _is_object(entry: Field) -> bool:
@@ -192,7 +218,7 @@ def _is_object(entry: Field) -> bool:
 
 
 def _entry(field: str, known: Mapping[str, Field]) -> Field | None:
-    """The field, or what may stand in the list that it is a place of."""
+    """The field of that name, or of a list with such an item; None: there is none."""
     parent, _, last = field.rpartition(".")
     return (
         known[parent].item

@@ -1,11 +1,14 @@
-"""What is wrong with a document, and where: pydantic's errors as pointers with messages."""
+"""Converts pydantic's errors about a request to JSON pointers with messages."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from ffengine.entry import message_of
 from service.specs.json_pointers import pointer_of
+from service.specs.suggestions import LONGEST_NAME, NEAR, Mistake, dotted, explained
 
 MAX_REPORTED_ERRORS = 20
 
@@ -19,27 +22,45 @@ class FieldError(BaseModel):
     message: str
 
 
-def mistakes(errors: Sequence[Any], body: object) -> list[FieldError]:
-    """What pydantic's errors about a request whose body was `body` say."""
-    found = [
-        FieldError(pointer=pointer_of(error["loc"], error["type"], body), message=message_of(error))
-        for error in errors
-    ]
+def field_errors(
+    errors: Sequence[Mapping[str, Any]], body: object, known: Sequence[str] = ()
+) -> list[FieldError]:
+    """Convert pydantic's errors about a request.
+
+    **Arguments:**
+
+    - `errors`: pydantic's, located as FastAPI locates them.
+    - `body`: the document that was sent.
+    - `known`: the names of the fields that the body may have.
+
+    **Returns:**
+
+    The errors, each with a pointer into the document; at most MAX_REPORTED_ERRORS.
+    """
+    spec = body.get("spec") if isinstance(body, dict) else None
+    about_spec = [error for error in errors if tuple(error["loc"][:2]) == ("body", "spec")]
+    if not isinstance(spec, dict) or not about_spec:
+        return [_of_body(error, body, known) for error in errors[:MAX_REPORTED_ERRORS]]
+    found = [_of_spec(mistake) for mistake in explained(about_spec, spec)]
+    others = [error for error in errors if tuple(error["loc"][:2]) != ("body", "spec")]
+    found += [_of_body(error, body, known) for error in others[:MAX_REPORTED_ERRORS]]
     return found[:MAX_REPORTED_ERRORS]
 
 
-def message_of(error: Mapping[str, Any]) -> str:
-    """The message of one of pydantic's errors."""
-    if error["type"] == "extra_forbidden":
-        return "is not a known field"
-    return str(error["msg"]).removeprefix("Value error, ")
+def _of_spec(mistake: Mistake) -> FieldError:
+    """The error of a mistake; a field that is not in the document is named by the message."""
+    absent = mistake.field.removeprefix(dotted(mistake.pointer)).strip(".")
+    message = f"{absent}: {mistake.message}" if absent else mistake.message
+    return FieldError(pointer=mistake.pointer, message=message)
 
 
-def in_body(error: ValidationError) -> list[dict[str, Any]]:
-    """The errors of a model that was validated by hand, located as the framework locates those of a
-    body.
-    """
-    return [
-        {**found, "loc": ("body", *found["loc"])}
-        for found in error.errors(include_url=False, include_context=False)
-    ]
+def _of_body(error: Mapping[str, Any], body: object, known: Sequence[str]) -> FieldError:
+    pointer = pointer_of(error["loc"], error["type"], body)
+    if error["type"] != "extra_forbidden":
+        return FieldError(pointer=pointer, message=message_of(error))
+    message = "is not a known field"
+    if known and len(error["loc"]) == 2:  # a field of the body itself
+        name = str(error["loc"][1])[:LONGEST_NAME]
+        near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
+        message += f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+    return FieldError(pointer=pointer, message=message)

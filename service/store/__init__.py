@@ -1,13 +1,13 @@
-"""The store: all state of the service, and all of its SQL, in parts over one database."""
+"""The store: all state of the service and all of its SQL, in parts over one database."""
 
 from typing import Self
 
+from service.jobs import NewJob
 from service.store.api_keys import ApiKey, ApiKeys
 from service.store.curve_rows import Row
 from service.store.database import Database
 from service.store.deliveries import Deliveries, PendingDelivery, StoredDelivery
 from service.store.events import Events
-from service.store.inserts import NewJob
 from service.store.job_actions import JobActions, NotAllowed, PartOfStudy
 from service.store.job_times import JobTimes
 from service.store.jobs import Idempotency, IdempotencyConflict, Jobs, Page, QueueFull, Submitted
@@ -46,7 +46,7 @@ __all__ = [
 
 
 class Store:
-    """The parts of the store. Whoever needs only one of them is given that one."""
+    """All parts of the store. A caller that needs one part is given that part alone."""
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)

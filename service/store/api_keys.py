@@ -18,13 +18,13 @@ class ApiKey(NamedTuple):
 
 
 class ApiKeys:
-    """Who may use the API where keys are required."""
+    """The keys that may use the API, where keys are required."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, key_id: str, name: str, key_digest: str) -> None:
-        """Store an API key by its hash."""
+        """Store an API key by the hash of its secret."""
         with self._database.writing() as session:
             session.execute(
                 insert(KeyRow).values(

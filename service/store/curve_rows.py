@@ -14,8 +14,9 @@ Row = EpochRow | CheckCell
 
 
 def insert_rows(session: Session, job_id: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Insert the rows that are not there yet (a resumed run measures the same again), and return
-    them.
+    """Insert the rows that are not stored yet, and return them as JSON.
+
+    A resumed run measures some of its rows again.
     """
     keyed = {row_key(dict(row)): row.model_dump(mode="json") for row in rows}
     known = (

@@ -28,19 +28,23 @@ BUSY_MILLISECONDS = 15_000
 WAL_RETRY_SECONDS = 0.02
 MIGRATION_LOCK = 0x66666C6162  # "fflab", PostgreSQL's advisory lock while the schema is upgraded
 
-DATABASE_ERRORS = (
-    OperationalError,
-    InterfaceError,
-    PoolTimeout,
-)  # what an absent or busy database raises
+# what a database raises that is absent or busy
+DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)
 
 
 class DatabaseRefused(Exception):
-    """The database cannot be kept there; the message says why and what to do."""
+    """The service refuses to keep a database there; the message says why and what to do."""
+
+
+class DatabaseReplaced(PoolTimeout):
+    """The file of SQLite was deleted or replaced while it was open: what is written is lost.
+
+    It is one of DATABASE_ERRORS, so whoever waits for a database that is away waits for this too.
+    """
 
 
 class Database:
-    """An engine and its transactions. It knows no job."""
+    """An engine and its transactions; nothing here depends on jobs."""
 
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
@@ -57,25 +61,40 @@ class Database:
         self._file: tuple[int, int] | None = None
         if self.is_sqlite:
             _prepare_sqlite(self.engine)
+            event.listen(self.engine, "do_connect", self._before_connecting)
             event.listen(self.engine, "connect", self._note_file)
 
     @property
     def address(self) -> str:
-        """Where the database is, without its password."""
+        """The URL of the database without its password."""
         return self.url.difference_update_query(["password"]).render_as_string(hide_password=True)
 
     @property
+    def is_there(self) -> bool:
+        """Whether there is a database. SQLite makes a missing file as soon as it connects."""
+        return not self.is_sqlite or not self.url.database or self._file_now() is not None
+
+    @property
     def is_replaced(self) -> bool:
-        """Whether the file of SQLite was deleted, or another put in its place, since it was opened:
-        what is open is then nobody else's.
-        """
+        """Whether the file of SQLite was deleted or replaced since it was opened."""
         return self._file is not None and self._file_now() != self._file
+
+    def refuse_replaced(self) -> None:
+        """Raise DatabaseReplaced where the file of SQLite was deleted or replaced."""
+        if self.is_replaced:
+            raise DatabaseReplaced(
+                f"the database file of {self.address} was deleted or replaced while it was in use: "
+                f"stop all that use it, put the right file in its place, and start again"
+            )
+
+    def _before_connecting(self, *_arguments: object) -> None:
+        self.refuse_replaced()  # SQLite would make a new file in the place of a deleted one
 
     def _note_file(self, _connection: DBAPIConnection, _record: object) -> None:
         self._file = self._file or self._file_now()
 
     def _file_now(self) -> tuple[int, int] | None:
-        """What tells a file from every other that there is; None where there is none."""
+        """Device and inode of the file of SQLite; None: there is no file."""
         try:
             found = Path(self.url.database or "").stat()
         except OSError:
@@ -83,8 +102,8 @@ class Database:
         return (found.st_dev, found.st_ino)
 
     def has_table(self, name: str) -> bool:
-        """Whether the schema has come so far."""
-        return inspect(self.engine).has_table(name)
+        """Whether the schema has a table. A database that is missing has none, and is not made."""
+        return self.is_there and inspect(self.engine).has_table(name)
 
     def migrate(self) -> None:
         """Bring the schema up to date; two processes may do so at once."""
@@ -103,12 +122,13 @@ class Database:
         self.engine.dispose()
 
     def ping(self) -> None:
-        """Raise SQLAlchemy's OperationalError where the database does not answer."""
+        """Raise one of DATABASE_ERRORS where the database does not answer or was replaced."""
+        self.refuse_replaced()
         with self.engine.connect() as connection:
             connection.execute(text("SELECT 1"))
 
     def service_id(self) -> str | None:
-        """Which service this is; None where the schema is not made yet."""
+        """The id of the service that the database belongs to; None before the schema is made."""
         if not self.has_table(ServiceRow.__tablename__):
             return None
         with self.reading() as session:
@@ -116,15 +136,17 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that only reads."""
+        """Open a session that only reads."""
         with Session(self.engine) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """One transaction; on SQLite it holds the write lock from its first statement on, so that
-        none can deadlock.
+        """Run one transaction. Raises DatabaseReplaced.
+
+        On SQLite it takes the write lock with its first statement, so no two transactions deadlock.
         """
+        self.refuse_replaced()
         with (
             self._turn(),
             Session(self.engine.execution_options(write=True), expire_on_commit=False) as session,
@@ -134,8 +156,9 @@ class Database:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """On SQLite the turn of this thread among those of the process: left to itself, it tries
-        again after longer and longer sleeps.
+        """Wait for the other writers of this process, on SQLite.
+
+        SQLite itself would retry after longer and longer sleeps.
         """
         if not self.is_sqlite:
             yield
@@ -149,13 +172,14 @@ class Database:
 
     @staticmethod
     def now(session: Session) -> float:
-        """The database's clock, seconds since 1970."""
+        """The database's clock, in seconds since 1970."""
         return float(session.scalar(select(now_seconds())) or 0.0)
 
 
 def refuse_network_folder(folder: Path) -> None:
-    """Raise DatabaseRefused where a folder lies on a network file system, whose locks SQLite cannot
-    trust.
+    """Raise DatabaseRefused for a folder on a network file system.
+
+    SQLite cannot trust the locks of such a file system.
     """
     if kind := network_file_system(folder):
         raise DatabaseRefused(
@@ -169,15 +193,15 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _connected(connection: DBAPIConnection, _record: object) -> None:
         assert isinstance(connection, sqlite3.Connection)  # noqa: S101 - narrows the type
-        connection.isolation_level = None  # transactions are begun below, not by the driver
+        connection.isolation_level = None  # _begun begins transactions, not the driver
         for pragma in (f"busy_timeout={BUSY_MILLISECONDS}", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
         _use_wal(connection)
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Any) -> None:
-        # a transaction that reads first and then writes can fail at once with "database is locked":
-        # take the lock first
+        # a transaction that reads before it writes may fail at once with "database is locked", so
+        # one that will write takes the lock at its beginning
         connection.exec_driver_sql(
             "BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN"
         )

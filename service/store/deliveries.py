@@ -1,4 +1,4 @@
-"""Messages to webhooks: what is due, what became of each try, the secret that signs."""
+"""Messages to webhooks: which are due, what became of each attempt, and the signing secret."""
 
 import base64
 import secrets
@@ -16,7 +16,7 @@ SECRET_BYTES = 32
 
 
 class PendingDelivery(NamedTuple):
-    """A message that is to be sent now, by whoever holds it."""
+    """A message to be sent now by whoever took it."""
 
     id: str
     body: str
@@ -26,7 +26,7 @@ class PendingDelivery(NamedTuple):
 
 
 class StoredDelivery(NamedTuple):
-    """A message, and what became of it."""
+    """A message with its delivery attempts."""
 
     id: str
     type: str
@@ -38,7 +38,7 @@ class StoredDelivery(NamedTuple):
 
     @property
     def state(self) -> Literal["pending", "delivered", "given_up"]:
-        """Whether it is still to be sent."""
+        """Whether the message is still to be sent, was delivered or was given up."""
         if self.next_at is not None:
             return "pending"
         return "delivered" if self.delivered_at is not None else "given_up"
@@ -51,7 +51,7 @@ class Deliveries:
         self._database = database
 
     def due(self, limit: int, hold_seconds: float) -> list[PendingDelivery]:
-        """Take messages that are due: no one else is given them for so long."""
+        """Take up to `limit` due messages; no other caller gets them for `hold_seconds`."""
         ready = (DeliveryRow.next_at.is_not(None), DeliveryRow.next_at <= now_seconds())
         with self._database.reading() as session:
             if session.scalar(select(DeliveryRow.id).where(*ready).limit(1)) is None:
@@ -86,8 +86,9 @@ class Deliveries:
         delivered: bool,
         again_seconds: float | None,
     ) -> None:
-        """Write down a try; it is made again after so many seconds, or never where it was delivered
-        or is given up.
+        """Record an attempt to send a message.
+
+        It is due again after `again_seconds`; never where it was delivered, or where that is None.
         """
         with self._database.writing() as session:
             row = session.get(DeliveryRow, delivery_id)
@@ -112,7 +113,7 @@ class Deliveries:
             return [_stored(row) for row in rows]
 
     def redeliver(self, job_id: str, delivery_id: str) -> StoredDelivery | None:
-        """Let a message be sent again, now; None where the job has no such message."""
+        """Make a message due now; None where the job has no such message."""
         with self._database.writing() as session:
             again = update(DeliveryRow).where(
                 DeliveryRow.id == delivery_id, DeliveryRow.job_id == job_id
@@ -121,13 +122,13 @@ class Deliveries:
             return _stored(row) if row else None
 
     def webhook_address(self, job_id: str) -> dict[str, Any] | None:
-        """Where a job's messages go, and of which states they tell."""
+        """The URL of a job's webhook and the states that are sent to it; None: it has none."""
         with self._database.reading() as session:
             webhook = session.scalar(select(JobRow.webhook).where(JobRow.id == job_id))
             return {"url": webhook["url"], "states": webhook["states"]} if webhook else None
 
     def signing_secret(self) -> str:
-        """The service's own secret, made when it is first asked for."""
+        """The service's own secret; the first call makes it."""
         query = select(SecretRow.value).where(SecretRow.name == SECRET_NAME)
         with self._database.reading() as session:
             if known := session.scalar(query):

@@ -1,4 +1,4 @@
-"""The events of jobs: within a job they count from 1, over all jobs they have numbers that rise."""
+"""Events of jobs: `seq` counts them within a job, a number that rises counts them over all jobs."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,13 @@ from service.store.tables import EventRow
 
 
 class Events:
-    """What happened to jobs."""
+    """Reads the events of jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def of(self, job_id: str, *, after: int, limit: int) -> list[Event]:
-        """The events of a job after a number, oldest first."""
+        """The events of a job with a `seq` above `after`, oldest first."""
         query = (
             select(EventRow)
             .where(EventRow.job_id == job_id, EventRow.seq > after)
@@ -39,9 +39,7 @@ class Events:
             return [to_event(row) for row in session.scalars(query)][::-1]
 
     def beyond(self, number: int, limit: int) -> list[tuple[int, str]]:
-        """The numbers of the events after one over all jobs, each with its job's id, in their
-        order.
-        """
+        """The events of all jobs with a number above one: number and job id, in order."""
         query = (
             select(EventRow.id, EventRow.job_id)
             .where(EventRow.id > number)
@@ -52,12 +50,12 @@ class Events:
             return [(row.id, row.job_id) for row in session.execute(query)]
 
     def numbered(self, numbers: Sequence[int]) -> list[Event]:
-        """The events of these numbers over all jobs, in their order."""
+        """The events with these numbers over all jobs, in order."""
         query = select(EventRow).where(EventRow.id.in_(numbers)).order_by(EventRow.id)
         with self._database.reading() as session:
             return [to_event(row) for row in session.scalars(query)]
 
     def newest(self) -> int:
-        """The number of the newest event of all jobs: it rises whenever anything happens."""
+        """The number of the newest event of all jobs; 0 where there is none."""
         with self._database.reading() as session:
             return session.scalar(select(func.max(EventRow.id))) or 0

@@ -1,5 +1,6 @@
-"""Which artifacts belong to which database: one id in both, compared before anything is served,
-claimed or deleted.
+"""Checks that a database and a folder of artifacts belong together, by one id in both.
+
+This is checked before anything is served, claimed or deleted.
 """
 
 import logging
@@ -11,19 +12,27 @@ log = logging.getLogger(__name__)
 
 
 class NotOurs(Exception):
-    """The database and the folder of artifacts do not belong together; the message is one line that
-    says why and what to do.
+    """Database and artifacts do not belong together; the message says why and what to do."""
+
+
+def prepare(store: Store, artifacts: Artifacts) -> None:
+    """Bring the schema up to date.
+
+    Raises NotOurs, and makes no new database file, where the folder holds artifacts of another.
     """
+    if not store.database.is_there and (reason := refusal(store, artifacts)):
+        raise NotOurs(reason)
+    store.migrate()
 
 
 def settle(store: Store, artifacts: Artifacts) -> None:
-    """Make sure that the database and the folder of artifacts belong together. Raises NotOurs where
-    that is not certain.
+    """Make sure that the database and the folder of artifacts belong together.
 
-    A folder without an id is given the database's where it holds no artifacts, and where the
-    database knows the job of some: it was
-    kept by a version that gave no ids. A folder with another id is refused even where it holds no
-    artifacts: the service that it
+    Raises NotOurs where that is not certain.
+
+    A folder without an id gets the database's id where it holds no artifacts, or where the
+    database knows the job of some of them: it was kept by a version that gave no ids. A folder
+    with another id is refused even where it holds no artifacts, because the service that it
     belongs to may be running, and all that it writes from then on would count as another's.
     """
     if reason := refusal(store, artifacts):
@@ -39,14 +48,12 @@ def settle(store: Store, artifacts: Artifacts) -> None:
             artifacts.root,
             store.database.address,
         )
-        if reason := refusal(
-            store, artifacts
-        ):  # the service of another database was a moment faster
+        if reason := refusal(store, artifacts):  # another database was a moment faster
             raise NotOurs(reason)
 
 
 def refusal(store: Store, artifacts: Artifacts) -> str | None:
-    """Why the two cannot be used together, in one line; None where nothing speaks against it.
+    """Why database and artifacts cannot be used together, in one line; None where they can.
 
     Changes nothing.
     """

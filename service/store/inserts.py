@@ -1,14 +1,13 @@
-"""What a submission writes: its job, a study's cells, their first events, and the results that
-answer them at once.
+"""Inserts new jobs: the job of a submission, a study's runs, and their first events.
 
-An identical job that has succeeded answers a new one; one that is queued or running is waited for,
-and answers it then.
+A new job shares the result of an identical one: at once where that has succeeded; later, as one
+that waits for it, where that is queued or running.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel
 from sqlalchemy import Select, delete, func, insert, literal, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
@@ -16,99 +15,128 @@ from sqlalchemy.sql.elements import ColumnElement
 from ffengine.spec import ELSEWHERE, AnySpec, StudySpec, digest
 from ffengine.study import Cell, written_out
 from ffengine.version import NUMERICS_VERSION
-from service.jobs import JobState, Wanted, Webhook, new_job_id
-from service.store.tables import CurveRow, EventRow, JobRow, ResultRow, WorkerRow, now_seconds
+from service.jobs import JobState, NewJob, Priority, Wanted, Webhook, new_job_id
+from service.store.tables import (
+    CurveRow,
+    Document,
+    EventRow,
+    JobRow,
+    ResultRow,
+    WorkerRow,
+    now_seconds,
+)
 from service.store.transitions import enqueue_deliveries
 from service.store.workers import DEAD_WORKER_SECONDS
 
-Priority = Literal["low", "normal", "high"]
 PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
-PRIORITY_SECONDS = (
-    3600.0  # a level goes before those below that came up to an hour earlier: nothing starves
-)
+# a level goes before lower ones that were queued up to so much earlier, so that nothing starves
+PRIORITY_SECONDS = 3600.0
 LOOKED_UP_AT_ONCE = 500
-CELLS_AT_ONCE = 200  # of a study: the others follow by the reconciler
-SHARED_BY_RUNS = (
-    "name",
-    "tags",
-    "submitted_by",
-    "priority",
-    "timeout_seconds",
-    "fresh",
-)  # a study's runs have its own
-
-NewJobRow = dict[str, Any]
+CELLS_AT_ONCE = 200  # runs of a study; the reconciler makes the others later
+# columns of NewJob that the runs of a study do not share with it
+OWN_OF_STUDIES = frozenset({"pinned", "webhook"})
+# columns of NewJob that NewJobRow has as fields of its own
+_TYPED = frozenset({"spec", "priority", "fresh"})
+_PASSED_ON = tuple(name for name in NewJob.model_fields if name not in _TYPED)
 
 
-class NewJob(BaseModel):
-    """What is to be submitted, validated."""
+@dataclass(frozen=True)
+class NewJobRow:
+    """A job that is to be inserted.
 
-    spec: AnySpec
-    name: str | None = None
-    tags: list[str] = []
-    priority: Priority = "normal"
-    fresh: bool = False
-    timeout_seconds: float | None = None
-    pinned: bool = False
-    webhook: Webhook | None = None
-    submitted_by: str | None = None
+    `given` are the columns that a submission gives and that nothing here depends on.
+    """
+
+    id: str
+    kind: str
+    spec: Document
+    spec_digest: str
+    dataset_digest: str | None
+    priority: int
+    fresh: bool
+    given: Mapping[str, Any]
+    parent_id: str | None = None
+    cell: int | None = None
+    place: Document | None = None
+    cells: int | None = None
+    cells_made: int | None = None
+
+    @property
+    def may_share(self) -> bool:
+        """Whether the result of an identical job answers it; of a study, its runs share."""
+        return self.kind != "study" and not self.fresh
+
+    def columns(self) -> dict[str, Any]:
+        """The columns that do not depend on other jobs and on the time."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            **own.pop("given"),
+            **own,
+            "wanted": Wanted.run.value,
+            "engine_version": NUMERICS_VERSION,
+        }
+
+
+class ActiveJob(NamedTuple):
+    """A queued or running job for which identical ones may wait."""
+
+    id: str
+    dataset_digest: str | None
+
+
+SameSpec = TypeVar("SameSpec", JobRow, ActiveJob)
 
 
 def rank_of(queued_at: float, priority: int) -> float:
-    """Where in the queue a job stands: the lowest goes first."""
+    """The place of a job in the queue: the lowest goes first."""
     return queued_at - priority * PRIORITY_SECONDS
 
 
-def draft(new: NewJob) -> NewJobRow:
-    """The columns of a new job that do not depend on other jobs."""
-    return {
-        **_of_spec(written_out(new.spec, ELSEWHERE)),  # what runs, whatever becomes of presets
-        "id": new_job_id(),
-        "name": new.name,
-        "tags": new.tags,
-        "submitted_by": new.submitted_by,
-        "priority": PRIORITIES.index(new.priority),
-        "wanted": Wanted.run.value,
-        "fresh": new.fresh,
-        "timeout_seconds": new.timeout_seconds,
-        "parent_id": None,
-        "cell": None,
-        "place": None,
-        "pinned": new.pinned,
-        "webhook": _stored_webhook(new.webhook),
-    }
+def draft(new: NewJob, *, cells: int | None = None, cells_made: int | None = None) -> NewJobRow:
+    """The row of a submitted job; `cells` is how many runs a study has."""
+    given = {name: getattr(new, name) for name in _PASSED_ON}
+    return NewJobRow(
+        id=new_job_id(),
+        # written out, because presets may change
+        **_of_spec(written_out(new.spec, ELSEWHERE)),
+        priority=PRIORITIES.index(new.priority),
+        fresh=new.fresh,
+        given={**given, "webhook": _stored_webhook(new.webhook)},
+        cells=cells,
+        cells_made=cells_made,
+    )
 
 
-def draft_cell(parent: NewJobRow, cell: Cell, number: int) -> NewJobRow:
-    """The columns of a study's run, from the columns of the study.
-
-    Who waits for the study is told of the study alone.
-    """
-    shared = {name: parent[name] for name in SHARED_BY_RUNS}
-    return {
+def draft_cell(study: NewJobRow | JobRow, cell: Cell, number: int) -> NewJobRow:
+    """The row of a study's run, from the row of the study."""
+    return NewJobRow(
+        id=new_job_id(),
         **_of_spec(cell.spec),
-        **shared,
-        "id": new_job_id(),
-        "wanted": Wanted.run.value,
-        "pinned": False,
-        "webhook": None,
-        "parent_id": parent["id"],
-        "cell": number,
-        "place": {"part": cell.part, "params": cell.params},
-    }
+        priority=study.priority,
+        fresh=study.fresh,
+        given=_shared_with_runs(study),
+        parent_id=study.id,
+        cell=number,
+        place={"part": cell.part, "params": cell.params},
+    )
 
 
-def _of_spec(spec: AnySpec) -> NewJobRow:
+def _shared_with_runs(study: NewJobRow | JobRow) -> dict[str, Any]:
+    held = study.given if isinstance(study, NewJobRow) else None
+    given = {name: held[name] if held else getattr(study, name) for name in _PASSED_ON}
+    return given | {name: NewJob.model_fields[name].default for name in OWN_OF_STUDIES}
+
+
+def _of_spec(spec: AnySpec) -> dict[str, Any]:
     return {
         "kind": spec.kind,
         "spec": spec.model_dump(mode="json"),
         "spec_digest": digest(spec),
-        "engine_version": NUMERICS_VERSION,
         "dataset_digest": None if isinstance(spec, StudySpec) else spec.dataset.facts.digest,
     }
 
 
-def _stored_webhook(webhook: Webhook | None) -> NewJobRow | None:
+def _stored_webhook(webhook: Webhook | None) -> Document | None:
     if webhook is None:
         return None
     secret = webhook.secret.get_secret_value() if webhook.secret else None
@@ -116,59 +144,66 @@ def _stored_webhook(webhook: Webhook | None) -> NewJobRow | None:
 
 
 def insert_jobs(session: Session, drafts: Sequence[NewJobRow], now: float) -> None:
-    """Insert jobs with their first events, answered by an earlier success, waiting for an identical
-    job, or queued.
-    """
-    runs = [made["spec_digest"] for made in drafts if made["kind"] != "study" and not made["fresh"]]
-    known = is_known(session, runs)
-    sources, leaders = (
-        (answers(session, runs), active_duplicates(session, runs)) if known else ({}, {})
-    )
-    waiting: list[NewJobRow] = []
+    """Insert jobs with their first events: answered, waiting for an identical job, or queued."""
+    sharing = [row.spec_digest for row in drafts if row.may_share]
+    known = is_known(session, sharing)
+    results = cached_results(session, sharing) if known else {}
+    active = active_duplicates(session, sharing) if known else {}
+    queued: list[tuple[NewJobRow, str | None]] = []  # each with the job that it waits for
     answered: list[tuple[NewJobRow, JobRow]] = []
-    for made in drafts:
-        made |= {"created_at": now, "queued_at": now, "rank": rank_of(now, made["priority"])}
-        if made["kind"] == "study" or made["fresh"]:
-            waiting.append(made)
-        elif source := _first_with_same_data(sources, made):
-            answered.append((made, source))
-        else:
-            leader = _first_with_same_data(leaders, made)
-            waiting.append(
-                {
-                    **made,
-                    "waits_for": leader.id if leader else None,
-                    "message": waiting_message(leader.id) if leader else "queued",
-                }
-            )
-            if leader is None:  # the next identical one of this submission waits for this one
-                leaders.setdefault(made["spec_digest"], []).append(
-                    JobRow(id=made["id"], dataset_digest=made["dataset_digest"])
-                )
-    if waiting:
-        session.execute(
-            insert(JobRow),
-            [
-                {"waits_for": None, "message": "queued", **made, "state": "queued", "last_event": 1}
-                for made in waiting
-            ],
-        )
-        session.execute(
-            insert(EventRow),
-            [_event(made["id"], 1, "state", JobState.queued, now) for made in waiting],
-        )
-        _raise_leader_priority(session, waiting)
-    for made, source in answered:
-        _insert_answered(session, made, source, now)
+    for row in drafts:
+        if not row.may_share:
+            queued.append((row, None))
+        elif result := _first_with_same_data(results, row):
+            answered.append((row, result))
+        elif leader := _first_with_same_data(active, row):
+            queued.append((row, leader.id))
+        else:  # the next identical one of this submission waits for this one
+            queued.append((row, None))
+            active.setdefault(row.spec_digest, []).append(ActiveJob(row.id, row.dataset_digest))
+    if queued:
+        _insert_queued(session, queued, now)
+    for row, result in answered:
+        _insert_answered(session, row, result, now)
+
+
+def _insert_queued(
+    session: Session, queued: Sequence[tuple[NewJobRow, str | None]], now: float
+) -> None:
+    columns = [
+        {
+            **_columns_at(row, now),
+            "state": JobState.queued.value,
+            "waits_for": leader,
+            "message": waiting_message(leader) if leader else "queued",
+            "last_event": 1,
+        }
+        for row, leader in queued
+    ]
+    session.execute(insert(JobRow), columns)
+    events = [_event(row.id, 1, "state", JobState.queued, now) for row, _ in queued]
+    session.execute(insert(EventRow), events)
+    for row, leader in queued:
+        if leader:
+            _raise_leader_priority(session, leader, rank_of(now, row.priority))
+
+
+def _columns_at(row: NewJobRow, now: float) -> dict[str, Any]:
+    return {
+        **row.columns(),
+        "created_at": now,
+        "queued_at": now,
+        "rank": rank_of(now, row.priority),
+    }
 
 
 def waiting_message(leader: str) -> str:
-    """What a waiting job says of itself."""
+    """The message of a job that waits for an identical one."""
     return f"waits for the identical {leader}"
 
 
 def is_known(session: Session, digests: Sequence[str]) -> bool:
-    """Whether there was ever a job of one of these digests: of most there was none."""
+    """Whether there was ever a job of one of these digests; of most there was none."""
     some = (
         digests[first : first + LOOKED_UP_AT_ONCE]
         for first in range(0, len(digests), LOOKED_UP_AT_ONCE)
@@ -179,11 +214,11 @@ def is_known(session: Session, digests: Sequence[str]) -> bool:
     )
 
 
-def answers(session: Session, digests: Sequence[str]) -> dict[str, list[JobRow]]:
-    """The successes of this engine for each digest, newest first, on the classes of device that
-    there are now.
+def cached_results(session: Session, digests: Sequence[str]) -> dict[str, list[JobRow]]:
+    """The jobs of each digest that have succeeded with today's numerics, newest first.
 
-    A study has none: its runs have. Results of a CPU and of a GPU differ in their last bits.
+    Left out are jobs of a class of device that no live worker has, as results of a CPU and of a
+    GPU differ in their last bits; and studies, as their runs have the results.
     """
     seen = session.scalars(
         select(WorkerRow.device).where(WorkerRow.seen_at > now_seconds() - DEAD_WORKER_SECONDS)
@@ -194,12 +229,16 @@ def answers(session: Session, digests: Sequence[str]) -> dict[str, list[JobRow]]
     return _identical(session, digests, *conditions)
 
 
-def active_duplicates(session: Session, digests: Sequence[str]) -> dict[str, list[JobRow]]:
-    """The jobs for each digest that are queued or running, and wait for no other."""
+def active_duplicates(session: Session, digests: Sequence[str]) -> dict[str, list[ActiveJob]]:
+    """The jobs of each digest that are queued or running, and wait for no other."""
     going = JobRow.state.in_([JobState.queued.value, JobState.running.value])
-    return _identical(
+    found = _identical(
         session, digests, going, JobRow.wanted == Wanted.run.value, JobRow.waits_for.is_(None)
     )
+    return {
+        digest: [ActiveJob(row.id, row.dataset_digest) for row in rows]
+        for digest, rows in found.items()
+    }
 
 
 def _identical(
@@ -219,48 +258,42 @@ def _identical(
     return found
 
 
-def _first_with_same_data(found: Mapping[str, Sequence[JobRow]], made: NewJobRow) -> JobRow | None:
-    """The first of the identical jobs whose data were the same; of a data set that is not pinned,
-    the name must do.
+def _first_with_same_data(
+    found: Mapping[str, Sequence[SameSpec]], new: NewJobRow
+) -> SameSpec | None:
+    """The first of the identical jobs that had the same data.
+
+    Where the data set of the new job is not pinned to a digest, its name must do.
     """
-    pinned = made["dataset_digest"]
-    return next(
-        (
-            row
-            for row in found.get(made["spec_digest"], ())
-            if pinned is None or row.dataset_digest == pinned
-        ),
-        None,
+    pinned = new.dataset_digest
+    same = (job for job in found.get(new.spec_digest, ()) if pinned in (None, job.dataset_digest))
+    return next(same, None)
+
+
+def _raise_leader_priority(session: Session, leader: str, rank: float) -> None:
+    """Let a queued job go no later than a job of that rank, which waits for it."""
+    later = (
+        JobRow.id == leader,
+        JobRow.state == JobState.queued.value,
+        JobRow.rank > rank,
     )
+    session.execute(update(JobRow).where(*later).values(rank=rank))
 
 
-def _raise_leader_priority(session: Session, waiting: Sequence[NewJobRow]) -> None:
-    """Let a job that is waited for go no later than the most urgent of those that wait for it."""
-    for made in waiting:
-        if made.get("waits_for"):
-            later = (
-                JobRow.id == made["waits_for"],
-                JobRow.state == JobState.queued.value,
-                JobRow.rank > made["rank"],
-            )
-            session.execute(update(JobRow).where(*later).values(rank=made["rank"]))
-
-
-def _insert_answered(session: Session, made: NewJobRow, source: JobRow, now: float) -> None:
-    session.execute(
-        insert(JobRow).values(**(made | answer_of(source)), finished_at=now, last_event=2)
-    )
+def _insert_answered(session: Session, new: NewJobRow, result: JobRow, now: float) -> None:
+    columns = {**_columns_at(new, now), **columns_of_answer(result)}
+    session.execute(insert(JobRow).values(**columns, finished_at=now, last_event=2))
     ended = [
-        _event(made["id"], seq, kind, JobState.succeeded, now)
+        _event(new.id, seq, kind, JobState.succeeded, now)
         for seq, kind in ((1, "state"), (2, "end"))
     ]
     session.execute(insert(EventRow), ended)
-    enqueue_deliveries(session, [made["id"]], JobState.succeeded)
-    copy_result(session, source.id, made["id"])
+    enqueue_deliveries(session, [new.id], JobState.succeeded)
+    copy_result(session, result.id, new.id)
 
 
-def answer_of(source: JobRow) -> NewJobRow:
-    """The columns of a job that an earlier success answers."""
+def columns_of_answer(source: JobRow) -> dict[str, Any]:
+    """The columns of a job that shares the result of `source`."""
     return {
         "state": JobState.succeeded.value,
         "cached_from": source.cached_from or source.id,
@@ -272,15 +305,14 @@ def answer_of(source: JobRow) -> NewJobRow:
     }
 
 
-def _event(job_id: str, seq: int, kind: str, state: JobState, now: float) -> NewJobRow:
+def _event(job_id: str, seq: int, kind: str, state: JobState, now: float) -> dict[str, Any]:
     return {"job_id": job_id, "seq": seq, "type": kind, "at": now, "data": {"state": state.value}}
 
 
 def copy_result(session: Session, source: str, target: str) -> None:
     """Give a job the result and rows of another."""
-    session.execute(
-        delete(CurveRow).where(CurveRow.job_id == target)
-    )  # of an attempt of its own that came to no end
+    # the target may have rows of an attempt of its own that did not end
+    session.execute(delete(CurveRow).where(CurveRow.job_id == target))
     session.execute(
         insert(ResultRow).from_select(
             ["job_id", "document"], _columns_of(ResultRow, source, target, ResultRow.document)

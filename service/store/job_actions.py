@@ -1,7 +1,7 @@
-"""What users ask of jobs: cancel, pause, resume, retry, update, delete.
+"""What users do to jobs: cancel, pause, resume, retry, update, delete.
 
-A job that waits changes at once; of one that runs, `wanted` says what is asked, and its worker
-obeys.
+Queued and paused jobs change at once. For a running job the request is stored in `wanted`, and
+its worker obeys it.
 """
 
 from collections.abc import Mapping
@@ -11,13 +11,18 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from service.jobs import TERMINAL, Job, JobState, Wanted, sources
+from service.jobs import TERMINAL, Job, JobState, Wanted, source_states
 from service.store.database import Database
 from service.store.inserts import PRIORITIES, PRIORITY_SECONDS
 from service.store.job_cache import to_job
 from service.store.jobs import unreferenced_owners
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import EventDraft, change, change_all, state_events
+
+# the `reason` of the event by which an action queues a job again
+REASONS = {"resume": "resume", "retry": "retry", "retry_failed": "retry"}
+# what an action withdraws from a running job that has not obeyed yet
+WITHDRAWN = {"resume": Wanted.pause, "retry": Wanted.cancel}
 
 
 class NotAllowed(Exception):
@@ -29,7 +34,7 @@ class NotAllowed(Exception):
 
 
 class PartOfStudy(Exception):
-    """The job is a run of a study, which goes as a whole; `study` is its id."""
+    """The job is a run of a study, and only the whole study is deleted; `study` is its id."""
 
     def __init__(self, study: str) -> None:
         super().__init__(study)
@@ -37,25 +42,25 @@ class PartOfStudy(Exception):
 
 
 class JobActions:
-    """Everything that users do to jobs that are there."""
+    """Changes jobs for users."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job: at once where it waits, as soon as its worker hears of it where it runs.
-        Idempotent.
+        """Cancel a job: at once where it waits, as soon as its worker obeys where it runs.
 
-        Raises LookupError where there is no such job, NotAllowed where it has ended otherwise.
+        Idempotent. Raises LookupError where there is no such job, and NotAllowed where it has ended
+        in another state.
         """
-        return self._wish(job_id, "cancel", Wanted.cancel, JobState.cancelled)
+        return self._request(job_id, "cancel", Wanted.cancel, JobState.cancelled)
 
     def pause(self, job_id: str) -> Job:
         """Pause a job. Idempotent. Raises as `cancel` does."""
-        return self._wish(job_id, "pause", Wanted.pause, JobState.paused)
+        return self._request(job_id, "pause", Wanted.pause, JobState.paused)
 
     def resume(self, job_id: str) -> Job:
-        """Queue a paused job again; of a running one, withdraw the wish to pause.
+        """Queue a paused job again; for a running job, withdraw a request to pause.
 
         Raises as `cancel` does.
         """
@@ -64,7 +69,7 @@ class JobActions:
     def retry(self, job_id: str) -> Job:
         """Queue a failed or cancelled job again, from its last checkpoint; of a study, its runs.
 
-        Raises as `cancel` does.
+        A running job that was asked to cancel, and has not yet, goes on. Raises as `cancel` does.
         """
         return self._requeue(job_id, "retry", {JobState.queued, JobState.running})
 
@@ -91,11 +96,11 @@ class JobActions:
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))
 
     def delete(self, job_id: str) -> list[str]:
-        """Delete a job that has ended, with a study's cells; the ids whose artifacts are to go.
+        """Delete an ended job, and a study with its runs.
 
-        Raises as `cancel` does, and PartOfStudy for a single run of a study.
-
-        What answers a copy stays: its artifacts go with the last job that refers to them.
+        Returns the ids whose artifacts are to be removed. The artifacts of a result that other jobs
+        share stay until the last of these is deleted. Raises as `cancel` does, and PartOfStudy for
+        a single run of a study.
         """
         with self._database.writing() as session:
             parent = self._row(session, job_id).parent_id
@@ -111,16 +116,16 @@ class JobActions:
             session.execute(delete(JobRow).where(JobRow.id == job_id))
             return unreferenced_owners(session, {held for ids in gone for held in ids if held})
 
-    def _wish(self, job_id: str, action: str, wanted: Wanted, target: JobState) -> Job:
+    def _request(self, job_id: str, action: str, wanted: Wanted, target: JobState) -> Job:
         with self._database.writing() as session:
             before = JobState(self._row(session, job_id).state)
-            heard = self._wish_all(session, JobRow.id == job_id, action, wanted, target)
-            if not heard and before not in (target, JobState.running):
+            count = self._request_all(session, JobRow.id == job_id, action, wanted, target)
+            if not count and before not in (target, JobState.running):
                 raise NotAllowed(before)
-            self._wish_all(session, JobRow.parent_id == job_id, action, wanted, target)
+            self._request_all(session, JobRow.parent_id == job_id, action, wanted, target)
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))
 
-    def _wish_all(
+    def _request_all(
         self,
         session: Session,
         which: ColumnElement[bool],
@@ -128,7 +133,7 @@ class JobActions:
         wanted: Wanted,
         target: JobState,
     ) -> int:
-        """Do it where jobs wait, ask for it where they run; for how many."""
+        """Change the jobs that wait, store the request of those that run; how many there are."""
         ended = {"finished_at": now_seconds()} if target in TERMINAL else {}
         values = {
             "state": target.value,
@@ -137,7 +142,7 @@ class JobActions:
             "message": target.value,
             **ended,
         }
-        waiting = JobRow.state.in_(sources(action, target))
+        waiting = JobRow.state.in_(source_states(action, target))
         done = len(change_all(session, which, waiting, events=state_events(target), **values))
         running = (
             JobRow.state == JobState.running.value,
@@ -146,7 +151,7 @@ class JobActions:
         asked: list[EventDraft] = [("log", {"level": "info", "message": f"{action} was asked for"})]
         return done + len(change_all(session, which, *running, events=asked, wanted=wanted.value))
 
-    def _requeue(self, job_id: str, action: str, fine: set[JobState]) -> Job:
+    def _requeue(self, job_id: str, action: str, unchanged: set[JobState]) -> Job:
         with self._database.writing() as session:
             row = self._row(session, job_id)
             before = JobState(row.state)
@@ -158,9 +163,9 @@ class JobActions:
                 else action
             )
             done = self._requeue_all(session, JobRow.id == job_id, own)
-            if not done and before not in fine:
+            if not done and before not in unchanged:
                 raise NotAllowed(before)
-            if done:  # else it may have succeeded just now
+            if done:  # a job that has succeeded meanwhile keeps its result
                 session.execute(delete(ResultRow).where(ResultRow.job_id == job_id))
             if done and action == "retry" and row.parent_id:
                 self._reopen(session, row.parent_id)
@@ -168,7 +173,7 @@ class JobActions:
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))
 
     def _reopen(self, session: Session, study_id: str) -> None:
-        """One of the runs of a study is retried: what the study has found is no longer all."""
+        """Queue an ended study again because one of its runs is retried, and drop its result."""
         action = {JobState.succeeded: "retry_failed", JobState.failed: "retry"}.get(
             JobState(self._row(session, study_id).state)
         )
@@ -186,12 +191,12 @@ class JobActions:
         if action != "resume":
             again = now_seconds() - JobRow.priority * PRIORITY_SECONDS
             values |= {"losses": 0, "ran_seconds": 0.0, "rank": again}
-        waiting = JobRow.state.in_(sources(action, JobState.queued))
+        waiting = JobRow.state.in_(source_states(action, JobState.queued))
         done = change_all(
             session,
             which,
             waiting,
-            events=state_events(JobState.queued, reason=action.partition("_")[0]),
+            events=state_events(JobState.queued, reason=REASONS[action]),
             **values,
         )
         session.execute(
@@ -201,9 +206,9 @@ class JobActions:
                 )
             )
         )
-        if action == "resume":
-            pausing = (JobRow.state == JobState.running.value, JobRow.wanted == Wanted.pause.value)
-            done += change_all(session, which, *pausing, events=(), wanted=Wanted.run.value)
+        if withdrawn := WITHDRAWN.get(action):
+            stopping = (JobRow.state == JobState.running.value, JobRow.wanted == withdrawn.value)
+            done += change_all(session, which, *stopping, events=(), wanted=Wanted.run.value)
         return len(done)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A stored row -> what the API shows of it, and the jobs that were looked at last."""
+"""Converts stored rows to what the API shows, and keeps the last jobs that were shown."""
 
 import sqlite3
 import threading
@@ -14,15 +14,12 @@ from service.store.inserts import PRIORITIES
 from service.store.tables import EventRow, JobRow
 
 REMEMBERED_JOBS = 1_000
-SHOWN_AS_THEY_ARE = (
-    *("id", "kind", "name", "tags", "submitted_by", "pinned", "state", "wanted"),
-    *("spec_digest", "cached_from", "timeout_seconds", "place"),
-)
 
 
 class JobCache:
-    """The jobs that were looked at last, so that a job that has not changed since is not put
-    together again.
+    """The jobs shown last, each with its version: an unchanged job is not converted again.
+
+    Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -30,7 +27,7 @@ class JobCache:
         self._lock = threading.Lock()
 
     def get(self, job_id: str, version: int) -> tuple[Job, int] | None:
-        """The job, if this version of it is here."""
+        """The job, if this version of it is kept."""
         with self._lock:
             found = self._jobs.get(job_id)
             if found is None or found[1] != version:
@@ -39,7 +36,7 @@ class JobCache:
             return found
 
     def of(self, row: JobRow) -> tuple[Job, int]:
-        """The job of a row, put together where it is not here, and kept."""
+        """The job of a row, converted and kept where it is not there yet."""
         if known := self.get(row.id, row.version):
             return known
         job = to_job(row)
@@ -52,11 +49,10 @@ class JobCache:
 
 
 class VersionReader:
-    """A look at a SQLite database that takes microseconds and never waits, so that the event loop
-    may take it itself.
+    """Reads the version of a job from SQLite in microseconds, never waiting.
 
-    It has a connection of its own: those of the pool may all be in the hands of writers that wait
-    for each other.
+    So the event loop may call it itself. It has a connection of its own, because writers that
+    wait for each other may hold all connections of the pool.
     """
 
     def __init__(self, path: str) -> None:
@@ -64,9 +60,9 @@ class VersionReader:
         self._connection: sqlite3.Connection | None = None
 
     def version(self, job_id: str) -> int | None:
-        """The version of a job; None where there is none, or the database is busy.
+        """The version of a job; None where there is no such job, or the database is busy.
 
-        For the event loop's thread alone.
+        Only the thread of the event loop may call it.
         """
         try:
             if self._connection is None:
@@ -89,14 +85,14 @@ class VersionReader:
 
 
 def to_event(row: EventRow) -> Event:
-    """The event as the API shows it."""
+    """Convert a row to the event that the API shows."""
     return Event.model_validate(
         {"id": row.seq, "job": row.job_id, "type": row.type, "at": _time(row.at), "data": row.data}
     )
 
 
 def to_job(row: JobRow) -> Job:
-    """The job as the API shows it."""
+    """Convert a row to the job that the API shows."""
     base = f"/v1/jobs/{row.id}"
     links = {
         "self": base,
@@ -109,27 +105,26 @@ def to_job(row: JobRow) -> Job:
         links["parent"] = f"/v1/jobs/{row.parent_id}"
     if row.kind == "study":
         links["children"] = f"/v1/jobs?parent={row.id}"
-    return Job.model_validate(
-        {
-            **{key: getattr(row, key) for key in SHOWN_AS_THEY_ARE},
-            "priority": PRIORITIES[row.priority],
-            "spec": Submission.model_validate({"spec": row.spec}, context=STORED).spec,
-            "progress": Progress(
-                fraction=row.fraction, message=row.message, eta_seconds=row.eta_seconds
-            ),
-            "created_at": _time(row.created_at),
-            "started_at": _time(row.started_at),
-            "finished_at": _time(row.finished_at),
-            "attempts": row.attempt,
-            "error": JobError.model_validate(row.error) if row.error else None,
-            "provenance": Provenance.model_validate(row.provenance) if row.provenance else None,
-            "parent": row.parent_id,
-            "cached": row.cached_from is not None,
-            "waits_for": row.waits_for if row.state == JobState.queued else None,
-            "webhook": row.webhook["url"] if row.webhook else None,
-            "links": links,
-        }
-    )
+    made = {
+        "priority": PRIORITIES[row.priority],
+        "spec": Submission.model_validate({"spec": row.spec}, context=STORED).spec,
+        "progress": Progress(
+            fraction=row.fraction, message=row.message, eta_seconds=row.eta_seconds
+        ),
+        "created_at": _time(row.created_at),
+        "started_at": _time(row.started_at),
+        "finished_at": _time(row.finished_at),
+        "attempts": row.attempt,
+        "error": JobError.model_validate(row.error) if row.error else None,
+        "provenance": Provenance.model_validate(row.provenance) if row.provenance else None,
+        "parent": row.parent_id,
+        "cached": row.cached_from is not None,
+        "waits_for": row.waits_for if row.state == JobState.queued else None,
+        "webhook": row.webhook["url"] if row.webhook else None,
+        "links": links,
+    }
+    columns = {name: getattr(row, name) for name in Job.model_fields if name not in made}
+    return Job.model_validate(columns | made)
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -1,5 +1,7 @@
-"""Jobs: submit them, look at them, and say which of them nobody keeps."""
+"""Jobs: submits and reads them, and finds those that the retention lets go."""
 
+import contextlib
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -12,38 +14,41 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import TextualSelect
 
 from ffengine.results import AccuracyRow
-from ffengine.study import Cell
-from service.artifacts import JOB_ID
+from ffengine.spec import Submission
+from ffengine.study import Cell, trainings_named
+from ffengine.text import STORED
 from service.headline import Headline, headline, places_of_interest, suffices
-from service.jobs import TERMINAL, Job, JobState
+from service.jobs import TERMINAL, Job, JobState, NewJob
 from service.schemas import row_key
 from service.store.database import Database
-from service.store.inserts import CELLS_AT_ONCE, NewJob, draft, draft_cell, insert_jobs
+from service.store.inserts import CELLS_AT_ONCE, draft, draft_cell, insert_jobs
 from service.store.job_cache import JobCache, VersionReader, to_job
 from service.store.tables import CurveRow, IdempotencyRow, JobRow, ResultRow, now_seconds
 
 REMEMBERED_HEADLINES = 5_000
 OWNERS_AT_ONCE = 500
-_UNENDED = JobRow.state.in_([state.value for state in JobState if state not in TERMINAL])
+_UNFINISHED = JobRow.state.in_([state.value for state in JobState if state not in TERMINAL])
+_AT_JOB = JobRow.spec[("at", "job")].as_string()
+# the training jobs whose weights unfinished checks ask for
+_NAMED_BY_CHECKS = select(_AT_JOB).where(JobRow.kind == "check", _UNFINISHED, _AT_JOB.is_not(None))
 _UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(
-    _UNENDED, JobRow.kind == "study"
+    _UNFINISHED, JobRow.kind == "study"
 )
 _QUEUED = select(func.count()).where(JobRow.state == JobState.queued.value, JobRow.kind != "study")
-_WAITING = select(
-    _QUEUED.scalar_subquery(), _UNMADE.scalar_subquery(), now_seconds()
-)  # put together once: every submit asks it
+# built once, because every submit asks it
+_WAITING = select(_QUEUED.scalar_subquery(), _UNMADE.scalar_subquery(), now_seconds())
 
 
 class IdempotencyConflict(Exception):
-    """The Idempotency-Key came with another body before."""
+    """The Idempotency-Key was used with another body."""
 
 
 class QueueFull(Exception):
-    """Too many jobs wait."""
+    """Too many jobs wait already."""
 
 
 class Idempotency(NamedTuple):
-    """An Idempotency-Key of an owner, and the fingerprint of the body that came with it."""
+    """An Idempotency-Key of an owner, with the fingerprint of the request's body."""
 
     owner: str
     key: str
@@ -52,21 +57,21 @@ class Idempotency(NamedTuple):
 
 
 class Submitted(NamedTuple):
-    """The job of a submission, and whether it was there before."""
+    """The job of a submission; `replayed` where an earlier request made it."""
 
     job: Job
     replayed: bool
 
 
 class Page(NamedTuple):
-    """Some jobs, and the id after which the next page begins."""
+    """Some jobs; `next_id` is where the next page begins, None on the last one."""
 
     jobs: list[Job]
     next_id: str | None
 
 
 class Jobs:
-    """Submit jobs, and look at them."""
+    """Submits and reads jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -83,10 +88,25 @@ class Jobs:
         idempotency: Idempotency | None = None,
         max_queued: int,
     ) -> Submitted:
-        """Store a job, and for a study its cells, in one transaction with the idempotency key.
+        """Store a job, and the runs of a study, in one transaction with the idempotency key.
 
-        An identical spec that has succeeded is answered from its result, unless the new job is
-        `fresh`. Raises KeyReused and QueueFull.
+        An identical spec that has succeeded answers the new job, unless it is `fresh`.
+
+        **Arguments:**
+
+        - `new`: the job.
+        - `cells`: all runs of a study; the first few are stored now.
+        - `idempotency`: the key that came with the request.
+        - `max_queued`: how many jobs may wait, runs not stored yet included.
+
+        **Returns:**
+
+        The stored job, or that of an earlier request with the same key.
+
+        **Raises:**
+
+        - `IdempotencyConflict`: the key came with another body before.
+        - `QueueFull`: too many jobs wait already.
         """
         try:
             return self._submit(new, cells, idempotency, max_queued)
@@ -97,14 +117,14 @@ class Jobs:
             return self._submit(new, cells, idempotency, max_queued)
 
     def get(self, job_id: str) -> Job | None:
-        """The job, if there is one."""
+        """The job; None where there is none."""
         found = self.get_with_version(job_id)
         return found[0] if found else None
 
     def get_with_version(self, job_id: str) -> tuple[Job, int] | None:
-        """The job and its version, which rises with every change.
+        """The job and its version, which rises with every change; None where there is none.
 
-        Not to be changed: others are given the same object.
+        Callers must not change the job: others are given the same object.
         """
         with self._database.engine.connect() as connection:
             version = connection.scalar(select(JobRow.version).where(JobRow.id == job_id))
@@ -117,8 +137,9 @@ class Jobs:
             return self._cache.of(row) if row else None
 
     def cached_if_current(self, job_id: str) -> tuple[Job, int] | None:
-        """The same, where that takes no time: on SQLite, of a job that was looked at and has not
-        changed. For the event loop.
+        """The job and its version where that takes microseconds; else None.
+
+        That is on SQLite, for a job that was read before and has not changed. For the event loop.
         """
         version = self._versions.version(job_id) if self._versions else None
         return None if version is None else self._cache.get(job_id, version)
@@ -137,8 +158,20 @@ class Jobs:
         parent: str | None = None,
         children: bool = False,
     ) -> Page:
-        """Jobs, newest first, from before an id on; a study's cells only with `children`, or where
-        its id is given as `parent`.
+        """List jobs that pass all given filters, newest first.
+
+        **Arguments:**
+
+        - `limit`: most jobs of the page.
+        - `before`: an id; only older jobs.
+        - `state`, `kind`, `name`, `tag`, `submitted_by`: only jobs with this.
+        - `search`: a part of a name, or an id.
+        - `parent`: the id of a study; only its runs.
+        - `children`: with the runs of studies, which are left out otherwise.
+
+        **Returns:**
+
+        One page of jobs.
         """
         query = select(JobRow).order_by(JobRow.id.desc()).limit(limit + 1)
         if parent:
@@ -166,12 +199,12 @@ class Jobs:
         )
 
     def result(self, job_id: str) -> str | None:
-        """The result's JSON text, if there is one."""
+        """The JSON text of the job's result; None where there is none."""
         with self._database.reading() as session:
             return session.scalar(select(ResultRow.document).where(ResultRow.job_id == job_id))
 
     def children(self, job_id: str) -> list[tuple[Job, str | None]]:
-        """The cells of a study in order, each with its result's JSON text where there is one."""
+        """The runs of a study in order, each with the JSON text of its result, if it has one."""
         query = select(JobRow, ResultRow.document).outerjoin(
             ResultRow, ResultRow.job_id == JobRow.id
         )
@@ -182,7 +215,9 @@ class Jobs:
             return [(to_job(row), document) for row, document in found]
 
     def headlines(self, jobs: Sequence[Job]) -> dict[str, Headline]:
-        """The headline of each job, in as many queries for hundreds as for one; that of a job that
+        """The headline of each job, by id.
+
+        One call makes as many queries for hundreds of jobs as for one. The headline of a job that
         has ended is worked out once.
         """
         known = {job.id: found for job in jobs if (found := self._headlines.get(_ended(job)))}
@@ -235,8 +270,9 @@ class Jobs:
         return found
 
     def _rows_with(self, wanted: Sequence[tuple[str, str]]) -> TextualSelect:
-        """The rows with these pairs of a job and a key: thousands of pairs in one parameter, each
-        looked up in the index.
+        """Select the rows of these pairs of a job id and a key.
+
+        Thousands of pairs travel in one parameter, and each is looked up in the index.
         """
         each = (
             "json_each(:wanted)"
@@ -244,8 +280,8 @@ class Jobs:
             else "json_array_elements(CAST(:wanted AS json)) AS each(value)"
         )
         job, key = (
-            f"json_extract(value, '$[{place}]')" if self._database.is_sqlite else f"value->>{place}"
-            for place in (0, 1)
+            f"json_extract(value, '$[{index}]')" if self._database.is_sqlite else f"value->>{index}"
+            for index in (0, 1)
         )
         matching = f"curve_rows ON job_id = {job} AND curve_rows.key = {key}"
         statement = f"SELECT job_id, data FROM {each} JOIN {matching}"  # noqa: S608 - no user text
@@ -256,9 +292,7 @@ class Jobs:
         )
 
     def _accuracies(self, session: Session, ids: Sequence[str]) -> dict[str, list[AccuracyRow]]:
-        """The accuracies of training jobs that have succeeded, without the rest of their
-        results.
-        """
+        """The accuracies of succeeded training jobs, read without the rest of their results."""
         as_json = (
             type_coerce(ResultRow.document, JSON)
             if self._database.is_sqlite
@@ -282,7 +316,7 @@ class Jobs:
         return {state.value: found.get(state.value, 0) for state in JobState}
 
     def rows(self, job_id: str) -> list[dict[str, Any]]:
-        """The tidy rows so far, in the order of their making."""
+        """The tidy rows of a job so far, oldest first."""
         with self._database.reading() as session:
             return list(
                 session.scalars(
@@ -293,11 +327,13 @@ class Jobs:
     def expired(
         self, kind: str, *, days: float | None, count: int | None, limit: int
     ) -> list[tuple[str, str | None, float, bool]]:
-        """Jobs of a kind that ended more than so many days ago, or are not among the newest so
-        many: id, name, seconds since, too old.
+        """Ended jobs of a kind that are older than `days`, or not among the newest `count`.
 
-        Left out are pinned jobs, a study's runs, and trainings whose weights a check is still to be
-        made of.
+        Left out are pinned jobs, a study's runs, and trainings whose weights an unfinished check or
+        study asks for.
+
+        Returns up to `limit` of them, the oldest first: id, name, seconds since the end, and
+        whether it is too old (else it is one too many).
         """
         if days is None and count is None:
             return []
@@ -317,25 +353,33 @@ class Jobs:
                 .limit(count or 0)
             )
             beyond = too_old if count is None else or_(too_old, JobRow.id.not_in(newest))
-            query = select(JobRow.id, JobRow.name, age, too_old).where(
-                *ended, beyond, JobRow.id.not_in(_named_by_unfinished(session))
+            query = select(JobRow.id, JobRow.name, age, too_old).where(*ended, beyond)
+            needed = set[str]()
+            if kind == "train":
+                query = query.where(JobRow.id.not_in(_NAMED_BY_CHECKS))
+                needed = _named_by_studies(session)
+            found = (
+                (job_id, name, seconds, bool(old))
+                for job_id, name, seconds, old in session.execute(
+                    query.order_by(JobRow.finished_at).limit(limit + len(needed))
+                )
+                if job_id not in needed
             )
-            found = session.execute(query.order_by(JobRow.finished_at).limit(limit)).all()
-        return [(job_id, name, seconds, bool(old)) for job_id, name, seconds, old in found]
+            return list(itertools.islice(found, limit))
 
     def unreferenced(self, owners: Collection[str]) -> list[str]:
-        """Those of the owners of artifacts that no job refers to any more."""
+        """The owners of artifacts that no job refers to any more."""
         with self._database.reading() as session:
             return unreferenced_owners(session, owners)
 
     def knows_some(self, owners: Collection[str]) -> bool:
-        """Whether a job refers to one at least of the owners of artifacts."""
+        """Whether a job refers to at least one of these owners of artifacts."""
         return self._database.has_table(JobRow.__tablename__) and len(
             self.unreferenced(owners)
         ) < len(owners)
 
     def forget_idempotency_keys(self, hours: float) -> None:
-        """Delete Idempotency-Keys that are older than so many hours."""
+        """Delete the Idempotency-Keys that are older than `hours`."""
         with self._database.writing() as session:
             session.execute(
                 delete(IdempotencyRow).where(
@@ -354,14 +398,10 @@ class Jobs:
         self, new: NewJob, cells: Sequence[Cell], idempotency: Idempotency | None, max_queued: int
     ) -> Submitted:
         at_once = cells[:CELLS_AT_ONCE]
-        parent = draft(new)
-        counted = (
-            {"cells": len(cells), "cells_made": len(at_once)}
-            if cells
-            else {"cells": None, "cells_made": None}
-        )
+        counts = {"cells": len(cells), "cells_made": len(at_once)} if cells else {}
+        parent = draft(new, **counts)
         drafts = [
-            parent | counted,
+            parent,
             *(draft_cell(parent, cell, number) for number, cell in enumerate(at_once)),
         ]
         with self._database.writing() as session:
@@ -378,16 +418,16 @@ class Jobs:
                     "fingerprint": idempotency.fingerprint,
                 }
                 session.execute(
-                    insert(IdempotencyRow).values(**values, job_id=parent["id"], created_at=now)
+                    insert(IdempotencyRow).values(**values, job_id=parent.id, created_at=now)
                 )
             return Submitted(
-                to_job(session.get_one(JobRow, parent["id"], populate_existing=True)),
+                to_job(session.get_one(JobRow, parent.id, populate_existing=True)),
                 replayed=False,
             )
 
     @staticmethod
     def _waiting(session: Session) -> tuple[int, float]:
-        """How many jobs wait for a worker or are still to be made, and the database's clock."""
+        """How many jobs wait for a worker or are not made yet, and the database's clock."""
         queued, unmade, now = session.execute(_WAITING).one()
         return queued + unmade, now
 
@@ -414,23 +454,23 @@ class Jobs:
 
 
 def _ended(job: Job) -> tuple[str, datetime] | None:
-    """What tells a job that has ended from what it was before, and from what a retry makes of it;
-    None while it goes on.
-    """
+    """A key for one end of a job, which differs after a retry; None while the job goes on."""
     return (job.id, job.finished_at) if job.state in TERMINAL and job.finished_at else None
 
 
-def _named_by_unfinished(session: Session) -> set[str]:
-    """The jobs that the specs of unfinished checks and studies name."""
-    unfinished = JobRow.state.not_in([state.value for state in TERMINAL])
-    specs = session.scalars(
-        select(JobRow.spec).where(JobRow.kind.in_(["check", "study"]), unfinished)
-    )
-    return {job_id for spec in specs for job_id in JOB_ID.findall(json.dumps(spec))}
+def _named_by_studies(session: Session) -> set[str]:
+    """The training jobs whose weights unfinished studies ask for, in runs not made yet too."""
+    named: set[str] = set()
+    for document in session.scalars(select(JobRow.spec).where(JobRow.kind == "study", _UNFINISHED)):
+        # of a study that today's code cannot read, no more runs are made
+        with contextlib.suppress(ValueError):
+            spec = Submission.model_validate({"spec": document}, context=STORED).spec
+            named |= trainings_named(spec)
+    return named
 
 
 def unreferenced_owners(session: Session, owners: Collection[str]) -> list[str]:
-    """Those of the owners of artifacts that no job refers to any more."""
+    """The owners of artifacts that no job refers to any more."""
     needed: set[str | None] = set()
     asked = sorted(owners)
     for first in range(0, len(asked), OWNERS_AT_ONCE):

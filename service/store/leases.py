@@ -1,5 +1,7 @@
-"""What an attempt writes of its job: only while it holds the lease, so that an attempt whose job
-was given to another writes nothing.
+"""The writes of an attempt to its job.
+
+An attempt writes only while it holds the lease: once the job was given to another attempt, it
+writes nothing more.
 """
 
 from typing import Any
@@ -27,11 +29,11 @@ STOPPED_AS = {
 
 
 class LeaseLost(Exception):
-    """Another attempt has begun, or the job has ended: this one writes nothing more."""
+    """The attempt no longer holds the job: another has begun, or the job has ended."""
 
 
 def lease_condition(job_id: str, attempt: int) -> tuple[Any, ...]:
-    """Whether the attempt still holds the job, as SQL."""
+    """The SQL conditions under which the attempt still holds the job."""
     return (
         JobRow.id == job_id,
         JobRow.attempt == attempt,
@@ -41,7 +43,7 @@ def lease_condition(job_id: str, attempt: int) -> tuple[Any, ...]:
 
 
 def update_under_lease(session: Session, job_id: str, attempt: int, **values: Any) -> None:
-    """Change the job while the attempt holds it. Raises LeaseLost."""
+    """Change the job, if the attempt still holds it. Raises LeaseLost."""
     if not change(session, job_id, *lease_condition(job_id, attempt), **values):
         raise LeaseLost(f"{job_id} attempt {attempt}")
 
@@ -49,7 +51,7 @@ def update_under_lease(session: Session, job_id: str, attempt: int, **values: An
 def finish_attempt(
     session: Session, job_id: str, attempt: int, state: JobState, **values: Any
 ) -> None:
-    """Take the job from the attempt, and leave it in this state. Raises LeaseLost."""
+    """End the attempt and leave the job in `state`. Raises LeaseLost."""
     ended: dict[str, Any] = {
         "state": state.value,
         "worker": None,
@@ -73,9 +75,23 @@ def record_loss(
     max_losses: int,
     *conditions: ColumnElement[bool],
 ) -> JobState:
-    """The run died: queue its job again, or end it; where all conditions still hold.
+    """Record that the run died: queue its job again, or end it where it was lost too often.
 
-    Raises LeaseLost.
+    **Arguments:**
+
+    - `session`: the transaction.
+    - `job_id`, `attempt`: whose run died.
+    - `reason`: why it died, for people.
+    - `max_losses`: the job fails when it has lost so many runs.
+    - `conditions`: more that must hold.
+
+    **Returns:**
+
+    The new state of the job.
+
+    **Raises:**
+
+    - `LeaseLost`: the attempt no longer holds the job, or a condition does not hold.
     """
     if not change(
         session, job_id, *lease_condition(job_id, attempt), *conditions, losses=JobRow.losses + 1
@@ -101,18 +117,18 @@ def record_loss(
 
 
 def command_of(session: Session, job_id: str) -> Command:
-    """What the job's worker is to do."""
+    """The command that the job's worker is to obey."""
     return Command(session.execute(select(COMMAND).where(JobRow.id == job_id)).scalar_one())
 
 
 def timeout_error(session: Session, job_id: str) -> dict[str, Any]:
-    """The error of a job that ran for longer than it was allowed to, as it is stored."""
+    """The stored error of a job that ran longer than it was allowed to."""
     limit = session.scalar(select(JobRow.timeout_seconds).where(JobRow.id == job_id)) or 0.0
     return out_of_time(limit).model_dump(mode="json")
 
 
 def worker_lost(losses: int, reason: str) -> JobError:
-    """Why a job that keeps losing its worker is given up."""
+    """The error of a job that lost its worker too often."""
     return JobError(
         code="worker_lost",
         title="The job lost its worker again and again",
@@ -124,7 +140,7 @@ def worker_lost(losses: int, reason: str) -> JobError:
 
 
 def out_of_time(limit: float) -> JobError:
-    """Why a job that ran for too long was stopped."""
+    """The error of a job that was stopped because it ran too long."""
     return JobError(
         code="timeout",
         title="The job ran for longer than it was allowed to",

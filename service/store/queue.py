@@ -1,6 +1,6 @@
-"""The queue: claim a job, keep it, record it, end it.
+"""The queue: workers claim a job, keep it, record it and end it.
 
-Every write of a worker carries the attempt, which fences it.
+Every write of a worker carries the number of its attempt; writes of an older attempt are refused.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session, aliased
 from ffengine.results import Diagnostic, RunResult
 from ffengine.spec import ELSEWHERE, CheckSpec, RunSpec, TrainSpec
 from ffengine.version import NUMERICS_VERSION
-from service.jobs import Command, JobError, JobState, LogLine, Progress, Wanted, sources
+from service.jobs import Command, JobError, JobState, LogLine, Progress, Wanted, source_states
 from service.store.curve_rows import Row, insert_rows
 from service.store.database import Database
-from service.store.inserts import answer_of, copy_result, waiting_message
+from service.store.inserts import columns_of_answer, copy_result, waiting_message
 from service.store.leases import (
     COMMAND,
     STOPPED_AS,
@@ -34,14 +34,14 @@ from service.store.tables import CurveRow, JobRow, ResultRow, now_seconds
 from service.store.transitions import EventDraft, append_events, append_state_event, change
 
 LOST_REASON = "its worker was not heard of until the lease ran out"
-# what may be claimed, beside its state: a study follows its runs, and what waits for an identical
-# job shares its answer
+# jobs that may be claimed when they are queued: not studies, which follow their runs, and not jobs
+# that wait for an identical one, which share its result
 CLAIMABLE = (JobRow.kind != "study", JobRow.waits_for.is_(None))
 _SPEC: TypeAdapter[TrainSpec | CheckSpec] = TypeAdapter(RunSpec)
 
 
 class Claim(NamedTuple):
-    """A job in the hands of a worker."""
+    """A job that a worker holds."""
 
     job_id: str
     attempt: int
@@ -50,13 +50,13 @@ class Claim(NamedTuple):
 
 
 class Queue:
-    """Jobs that wait for a worker, and those that one holds."""
+    """The jobs that wait for a worker, and those that a worker holds."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def claim_next(self, worker: str, lease_seconds: float) -> Claim | None:
-        """Take the job that is first in the queue; None where there is none to be had."""
+        """Claim the first job of the queue; None where none can be claimed."""
         first = (
             select(JobRow.id)
             .where(JobRow.state == JobState.queued.value, *CLAIMABLE)
@@ -64,16 +64,14 @@ class Queue:
             .limit(1)
         )
         with self._database.reading() as session:
-            if (
-                session.scalar(first) is None
-            ):  # most looks find nothing: they are not to wait for the write lock
+            if session.scalar(first) is None:  # mostly so: then do not wait for the write lock
                 return None
         with self._database.writing() as session:
             job_id = session.scalar(first.with_for_update(skip_locked=True))
             return self._claim(session, job_id, worker, lease_seconds) if job_id else None
 
     def claim(self, job_id: str, worker: str, lease_seconds: float) -> Claim | None:
-        """Take a queued job; None where it is no longer queued, or never was."""
+        """Claim a queued job; None where it is not queued."""
         with self._database.writing() as session:
             return self._claim(session, job_id, worker, lease_seconds)
 
@@ -84,7 +82,7 @@ class Queue:
         taken = change(
             session,
             job_id,
-            JobRow.state.in_(sources("claim", JobState.running)),
+            JobRow.state.in_(source_states("claim", JobState.running)),
             *CLAIMABLE,
             state=JobState.running.value,
             attempt=JobRow.attempt + 1,
@@ -97,9 +95,7 @@ class Queue:
         if not taken:
             return None
         row = session.get_one(JobRow, job_id)
-        if (
-            row.engine_version != NUMERICS_VERSION
-        ):  # what an engine of other numerics has begun is not gone on with
+        if row.engine_version != NUMERICS_VERSION:  # a run does not mix the figures of two versions
             session.execute(delete(CurveRow).where(CurveRow.job_id == job_id))
             change(session, job_id, engine_version=NUMERICS_VERSION, checkpoint=None, fraction=0.0)
         append_state_event(session, job_id, JobState.running, attempt=row.attempt, worker=worker)
@@ -108,7 +104,7 @@ class Queue:
         )
 
     def renew(self, job_id: str, attempt: int, lease_seconds: float) -> Command:
-        """Keep the lease and learn what is to be done. Raises LeaseLost."""
+        """Renew the lease for `lease_seconds`, and return the command to obey. Raises LeaseLost."""
         statement = (
             update(JobRow)
             .where(*lease_condition(job_id, attempt))
@@ -131,9 +127,10 @@ class Queue:
         checkpoint: str | None = None,
         log: Sequence[LogLine] = (),
     ) -> Command:
-        """Progress, new rows, the newest checkpoint, log and lease, in one transaction.
+        """Record progress, new rows, the newest checkpoint and log, and renew the lease.
 
-        Raises LeaseLost, writing nothing.
+        All in one transaction. Returns the command to obey. Raises LeaseLost, having written
+        nothing.
         """
         values: dict[str, Any] = {"checkpoint": checkpoint} if checkpoint else {}
         with self._database.writing() as session:
@@ -155,7 +152,7 @@ class Queue:
     def finish(
         self, job_id: str, attempt: int, result: RunResult, log: Sequence[LogLine] = ()
     ) -> None:
-        """The job has succeeded with this result. Raises LeaseLost."""
+        """Let the job succeed with this result. Raises LeaseLost."""
         obtained = result.provenance
         found = {
             "provenance": obtained.model_dump(mode="json"),
@@ -181,7 +178,7 @@ class Queue:
         diagnostics: Sequence[Diagnostic] = (),
         log: Sequence[LogLine] = (),
     ) -> None:
-        """The job has failed, for a reason that its user can read. Raises LeaseLost."""
+        """Let the job fail with an error for its user. Raises LeaseLost."""
         document = error.model_dump(mode="json")
         findings = [finding.model_dump(mode="json") for finding in diagnostics]
         with self._database.writing() as session:
@@ -192,8 +189,10 @@ class Queue:
             )
 
     def finish_stopped(self, job_id: str, attempt: int) -> JobState:
-        """The run stopped where it was told to: cancelled, paused or out of time, else handed back
-        to the queue. Raises LeaseLost.
+        """End an attempt that stopped when it was asked to. Raises LeaseLost.
+
+        Returns the new state of the job: cancelled, paused, failed where its time is over, else
+        queued again.
         """
         with self._database.writing() as session:
             update_under_lease(session, job_id, attempt)
@@ -204,17 +203,18 @@ class Queue:
         return state
 
     def lose(self, job_id: str, attempt: int, reason: str, max_losses: int) -> JobState:
-        """The run died: queued again, or failed after `max_losses`; a cancel or pause that was
-        wanted is done. Raises LeaseLost.
+        """Record that the run died. Raises LeaseLost.
+
+        Returns the new state: queued again, failed after `max_losses`, or what the user asked for.
         """
         with self._database.writing() as session:
             return record_loss(session, job_id, attempt, reason, max_losses)
 
     def expire_leases(self, max_losses: int, *, longest_wait: float = float("inf")) -> list[str]:
-        """Take jobs away from workers that are silent; their ids.
+        """Take jobs away from workers whose lease ran out, and return their ids.
 
-        None where the database could not be written for so many seconds: the workers could not
-        renew their leases either.
+        Takes none where waiting for the write lock took more than `longest_wait` seconds: then the
+        workers could not renew their leases either.
         """
         expired = (
             JobRow.state == JobState.running.value,
@@ -244,13 +244,15 @@ class Queue:
             return taken
 
     def latest_checkpoint(self, job_id: str) -> str | None:
-        """The name of the newest checkpoint, as it was recorded."""
+        """The name of the newest checkpoint that was recorded; None: there is none."""
         with self._database.reading() as session:
             return session.scalar(select(JobRow.checkpoint).where(JobRow.id == job_id))
 
     def due_for_dispatch(self, limit: int, again_seconds: float) -> list[str]:
-        """Queued jobs that were never dispatched, or so long ago that the message must be lost; the
-        first in the queue first.
+        """The queued jobs to send to the broker, in the order of the queue.
+
+        Those are jobs that were never dispatched, or more than `again_seconds` ago: their message
+        must be lost.
         """
         due = JobRow.dispatched_at.is_(None) | (
             JobRow.dispatched_at < now_seconds() - again_seconds
@@ -260,14 +262,14 @@ class Queue:
             return list(session.scalars(query.order_by(JobRow.rank, JobRow.id).limit(limit)))
 
     def mark_dispatched(self, job_ids: list[str]) -> None:
-        """Note that these jobs were dispatched."""
+        """Record that these jobs were dispatched now."""
         with self._database.writing() as session:
             session.execute(
                 update(JobRow).where(JobRow.id.in_(job_ids)).values(dispatched_at=now_seconds())
             )
 
     def length(self, limit: int) -> int:
-        """How many jobs wait for a worker, counted to `limit` at most."""
+        """How many jobs wait for a worker; counting stops at `limit`."""
         some = (
             select(JobRow.id)
             .where(JobRow.state == JobState.queued.value, *CLAIMABLE)
@@ -278,7 +280,7 @@ class Queue:
             return session.scalar(select(func.count()).select_from(some)) or 0
 
     def longest_wait_seconds(self) -> float | None:
-        """How long the job that waits longest has been in the queue; None: none waits."""
+        """How long the oldest queued job has waited; None where none waits."""
         with self._database.reading() as session:
             oldest = session.scalar(
                 select(JobRow.queued_at)
@@ -289,8 +291,10 @@ class Queue:
             return None if oldest is None else max(0.0, Database.now(session) - oldest)
 
     def resolve_duplicates(self, limit: int = 200) -> int:
-        """Answer the jobs whose identical one has succeeded, and let one of those go whose
-        identical one ended otherwise; how many.
+        """Settle up to `limit` jobs whose identical job no longer runs; how many there were.
+
+        Where it succeeded, they share its result. Where it ended otherwise, one of them is computed
+        and the others wait for that one.
         """
         leader = aliased(JobRow)
         computing = leader.state.in_([JobState.queued.value, JobState.running.value]) & (
@@ -310,24 +314,24 @@ class Queue:
                 return 0
         with self._database.writing() as session:
             found = session.execute(query).all()
-            heirs: dict[str, str] = {}
+            new_leaders: dict[str, str] = {}
             for job_id, waits_for, state in (
                 (job_id, str(waits_for), state) for job_id, waits_for, state in found
             ):
                 if state == JobState.succeeded.value:
                     self._answer(session, job_id, waits_for)
                 else:
-                    heir = heirs.setdefault(waits_for, job_id)
+                    leader_id = new_leaders.setdefault(waits_for, job_id)
                     freed, follows = (
                         {"waits_for": None, "message": "queued"},
-                        {"waits_for": heir, "message": waiting_message(heir)},
+                        {"waits_for": leader_id, "message": waiting_message(leader_id)},
                     )
-                    change(session, job_id, *waiting, **(freed if heir == job_id else follows))
+                    change(session, job_id, *waiting, **(freed if leader_id == job_id else follows))
             return len(found)
 
     def _answer(self, session: Session, job_id: str, source_id: str) -> None:
-        allowed = JobRow.state.in_(sources("answer", JobState.succeeded))
-        values = answer_of(session.get_one(JobRow, source_id))
+        allowed = JobRow.state.in_(source_states("answer", JobState.succeeded))
+        values = columns_of_answer(session.get_one(JobRow, source_id))
         if change(
             session,
             job_id,

@@ -1,6 +1,4 @@
-"""Studies: their runs are made batch by batch and summarised as they end; their state follows from
-those of their runs.
-"""
+"""Studies: makes their runs in batches, summarises ended runs, and derives the study's state."""
 
 import json
 from functools import lru_cache
@@ -13,9 +11,9 @@ from ffengine.results import RunResult, StudyCell, StudyResult
 from ffengine.spec import StudySpec, Submission
 from ffengine.study import Cell, expand, is_resolved, summarise
 from ffengine.text import STORED
-from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, sources
+from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, source_states
 from service.store.database import Database
-from service.store.inserts import CELLS_AT_ONCE, SHARED_BY_RUNS, draft_cell, insert_jobs
+from service.store.inserts import CELLS_AT_ONCE, draft_cell, insert_jobs
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import append_events, append_state_event, change
 
@@ -23,7 +21,7 @@ _RESULT: TypeAdapter[RunResult] = TypeAdapter(Annotated[RunResult, Field(discrim
 
 
 class StudyProgress(NamedTuple):
-    """How many runs of a study are in which kind of state, and how many there will be."""
+    """How many runs of a study are in which kind of state; `expected` is how many there will be."""
 
     expected: int
     ended: int
@@ -34,16 +32,16 @@ class StudyProgress(NamedTuple):
 
 
 class Studies:
-    """What becomes of studies.
+    """Advances studies.
 
-    All changes are conditional, so that several processes may make them at once.
+    All changes are conditional, so several processes may make them at once.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def unfinished(self) -> list[str]:
-        """Studies that have not ended."""
+        """The ids of the studies that have not ended."""
         unfinished = JobRow.state.not_in([state.value for state in TERMINAL])
         with self._database.reading() as session:
             return list(
@@ -51,13 +49,14 @@ class Studies:
             )
 
     def advance(self, study_id: str) -> bool:
-        """Make some more of a study's runs, summarise some that have ended, bring its state in
-        line; whether there is more to do.
+        """Make the next runs, summarise ended ones and update the study's state.
+
+        Returns whether there is more to do at once.
         """
         return self.create_next_runs(study_id) | self.summarise(study_id) | self.aggregate(study_id)
 
     def create_next_runs(self, study_id: str) -> bool:
-        """Make the next few runs of a study that is to go on; whether there were any to make."""
+        """Make the next batch of runs of an active study; whether there were any to make."""
         going_on = JobRow.state.in_([JobState.queued.value, JobState.running.value])
         growing = (JobRow.cells_made < JobRow.cells, JobRow.wanted == Wanted.run.value, going_on)
         with self._database.reading() as session:
@@ -67,7 +66,7 @@ class Studies:
         made = parent.cells_made or 0
         following = self._following(parent, made)
         with self._database.writing() as session:
-            if not following:  # its runs end, and it fails then
+            if not following:  # it makes no more runs, and fails when those that it has have ended
                 return change(
                     session,
                     study_id,
@@ -83,18 +82,18 @@ class Studies:
                 cells_made=made + len(following),
             ):
                 return False
-            shared = {name: getattr(parent, name) for name in ("id", *SHARED_BY_RUNS)}
             insert_jobs(
                 session,
-                [draft_cell(shared, cell, number) for number, cell in following],
+                [draft_cell(parent, cell, number) for number, cell in following],
                 Database.now(session),
             )
         return True
 
     @staticmethod
     def _following(parent: JobRow, made: int) -> list[tuple[int, Cell]]:
-        """The next runs of a study; none where what is stored of it, by an earlier version, does
-        not say what its runs are.
+        """The next runs of a study with their numbers.
+
+        Empty where its stored spec, of an earlier version, no longer says what its runs are.
         """
         try:
             cells = cells_of(json.dumps(parent.spec))
@@ -107,7 +106,7 @@ class Studies:
         )
 
     def summarise(self, study_id: str, limit: int = 50) -> bool:
-        """Summarise some runs of a study that have ended since; whether there were any."""
+        """Summarise up to `limit` runs that have ended since; whether there were any."""
         ended = JobRow.state.in_([state.value for state in TERMINAL])
         query = select(JobRow, ResultRow.document).outerjoin(
             ResultRow, ResultRow.job_id == JobRow.id
@@ -122,10 +121,8 @@ class Studies:
             return False
         documents = [(row, summary_of(row, document).model_dump_json()) for row, document in found]
         with self._database.writing() as session:
-            for (
-                row,
-                document,
-            ) in documents:  # not of a run that was queued again meanwhile, nor twice
+            for row, document in documents:
+                # a run may have been queued again, or summarised by another process, meanwhile
                 same = select(JobRow.id).where(JobRow.id == row.id, JobRow.version == row.version)
                 if (
                     session.scalar(same.with_for_update())
@@ -135,8 +132,9 @@ class Studies:
         return True
 
     def aggregate(self, study_id: str) -> bool:
-        """Bring a study's state and progress in line with its runs; when the last has ended, write
-        its result. Never more to do.
+        """Update state and progress of a study from its runs; write its result after the last one.
+
+        Returns False: there is never more to do at once.
         """
         with self._database.reading() as session:
             parent = session.get(JobRow, study_id)
@@ -152,27 +150,27 @@ class Studies:
             summarised = session.scalar(summaries.where(JobRow.parent_id == study_id)) or 0
         if parent is None:
             return False
-        standing = _standing(
+        counts = _progress_of(
             parent, {JobState(state): (count, done) for state, count, done in counted}
         )
-        if standing.ended == standing.expected:
-            if summarised == standing.ended:
-                self._end_study(parent, standing)
+        if counts.ended == counts.expected:
+            if summarised == counts.ended:
+                self._end_study(parent, counts)
         else:
-            self._move_study(parent, standing)
+            self._move_study(parent, counts)
         return False
 
-    def _move_study(self, parent: JobRow, standing: StudyProgress) -> None:
+    def _move_study(self, parent: JobRow, counts: StudyProgress) -> None:
         state = JobState(parent.state)
-        if not standing.active:
+        if not counts.active:
             target = JobState.paused
         else:
             target = (
-                JobState.running if standing.begun or state == JobState.running else JobState.queued
+                JobState.running if counts.begun or state == JobState.running else JobState.queued
             )
-        message = f"{standing.ended} of {parent.cells} runs ended"
-        progress = Progress(fraction=standing.fraction, message=message, eta_seconds=None)
-        if target == state and parent.message == message and parent.fraction == standing.fraction:
+        message = f"{counts.ended} of {parent.cells} runs ended"
+        progress = Progress(fraction=counts.fraction, message=message, eta_seconds=None)
+        if target == state and parent.message == message and parent.fraction == counts.fraction:
             return
         with self._database.writing() as session:
             first = (
@@ -181,7 +179,7 @@ class Studies:
                 else {}
             )
             allowed = JobRow.state.in_(
-                [state.value] if target == state else sources("aggregate", target)
+                [state.value] if target == state else source_states("aggregate", target)
             )
             if change(
                 session, parent.id, allowed, state=target.value, **progress.model_dump(), **first
@@ -190,11 +188,11 @@ class Studies:
                     append_state_event(session, parent.id, target)
                 append_events(session, parent.id, [("progress", progress.model_dump())])
 
-    def _end_study(self, parent: JobRow, standing: StudyProgress) -> None:
+    def _end_study(self, parent: JobRow, counts: StudyProgress) -> None:
         target, document = JobState.succeeded, None
         if parent.wanted == Wanted.cancel:
             target = JobState.cancelled
-        elif parent.error or not standing.succeeded:
+        elif parent.error or not counts.succeeded:
             target, document = (
                 JobState.failed,
                 parent.error or study_failed().model_dump(mode="json"),
@@ -204,9 +202,9 @@ class Studies:
             ended = {
                 "finished_at": now_seconds(),
                 "fraction": 1.0,
-                "message": f"{standing.succeeded} of {parent.cells} runs succeeded",
+                "message": f"{counts.succeeded} of {parent.cells} runs succeeded",
             }
-            allowed = JobRow.state.in_(sources("aggregate", target))
+            allowed = JobRow.state.in_(source_states("aggregate", target))
             if not change(
                 session,
                 parent.id,
@@ -222,10 +220,7 @@ class Studies:
             append_state_event(session, parent.id, target)
 
     def result(self, study_id: str) -> StudyResult:
-        """The runs of a study as they stand: those that have ended with their figures.
-
-        Those not made yet are left out.
-        """
+        """The result of a study so far; runs that are not made yet are left out."""
         query = select(JobRow, SummaryRow.document).outerjoin(
             SummaryRow, SummaryRow.job_id == JobRow.id
         )
@@ -240,7 +235,7 @@ class Studies:
 
 
 def study_failed() -> JobError:
-    """Why a study without any success failed."""
+    """The error of a study of which no run succeeded."""
     return JobError(
         code="study_failed",
         title="No run of the study succeeded",
@@ -249,7 +244,7 @@ def study_failed() -> JobError:
 
 
 def study_changed() -> JobError:
-    """Why a study failed that could not be made to its end."""
+    """The error of a study whose remaining runs can no longer be made."""
     return JobError(
         code="study_changed",
         title="The study's spec no longer means what it meant",
@@ -260,7 +255,7 @@ def study_changed() -> JobError:
 
 
 def summary_of(row: JobRow, document: str | None) -> StudyCell:
-    """What a study reports of one of its runs."""
+    """The summary of a run, with `document` the JSON text of its result."""
     result = _RESULT.validate_json(document) if document else None
     place = row.place or {"part": "", "params": {}}
     return StudyCell(
@@ -276,15 +271,15 @@ def summary_of(row: JobRow, document: str | None) -> StudyCell:
 
 
 @lru_cache(maxsize=4)
-def cells_of(spec: str) -> tuple[Cell, ...]:
-    """The runs of a stored study, which is made batch by batch."""
-    study = Submission.model_validate_json(f'{{"spec": {spec}}}', context=STORED).spec
+def cells_of(document: str) -> tuple[Cell, ...]:
+    """The runs of a stored study whose spec is this JSON text; kept from batch to batch."""
+    study = Submission.model_validate({"spec": json.loads(document)}, context=STORED).spec
     return (
         tuple(expand(study, STORED)) if isinstance(study, StudySpec) and is_resolved(study) else ()
     )
 
 
-def _standing(parent: JobRow, counted: dict[JobState, tuple[int, float]]) -> StudyProgress:
+def _progress_of(parent: JobRow, counted: dict[JobState, tuple[int, float]]) -> StudyProgress:
     made = sum(count for count, _ in counted.values())
     to_make = (parent.cells or 0) - made if parent.wanted == Wanted.run else 0
     unmade = 0 if parent.wanted == Wanted.cancel else (parent.cells or 0) - made

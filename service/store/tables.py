@@ -50,12 +50,12 @@ class Base(DeclarativeBase):
 
 
 class JobRow(Base):
-    """A job. `version` rises with every change, `last_event` counts its events, `attempt` fences
-    its worker's writes.
+    """A job.
 
-    `rank` orders the queue, see inserts.rank_of. A job that `waits_for` an identical one is not
-    claimed: it shares its answer.
-    Of a study, `cells` is how many runs it has, `cells_made` how many of them are there already.
+    `version` rises with every change, `last_event` counts its events, and the number of the
+    `attempt` fences the writes of its worker. `rank` orders the queue, see inserts.rank_of. A job
+    with `waits_for` is not claimed: it shares the result of that identical job. `cells` is how
+    many runs a study has, `cells_made` how many of them have a row.
     """
 
     __tablename__ = "jobs"
@@ -129,7 +129,7 @@ class ResultRow(Base):
 
 
 class SummaryRow(Base):
-    """What a study reports of one of its runs that has ended: a StudyCell as JSON text."""
+    """The summary of an ended run of a study: a StudyCell as JSON text."""
 
     __tablename__ = "summaries"
 
@@ -138,9 +138,7 @@ class SummaryRow(Base):
 
 
 class CurveRow(Base):
-    """One tidy row of a job, by what makes it unique: seed, layer, epoch and split, or those of a
-    cell.
-    """
+    """One tidy row of a job; `key` is unique within the job, see curve_rows.row_key."""
 
     __tablename__ = "curve_rows"
 
@@ -166,8 +164,8 @@ class EventRow(Base):
     at: Mapped[float]
     data: Mapped[Document]
 
-    # without AUTOINCREMENT, SQLite gives the number of a deleted last event again, and whoever
-    # follows the numbers misses it
+    # without AUTOINCREMENT, SQLite reuses the number of a deleted last event, and a reader that
+    # follows the numbers misses the new event
     __table_args__ = (
         UniqueConstraint("job_id", "seq", name="event_once"),
         {"sqlite_autoincrement": True},
@@ -175,7 +173,7 @@ class EventRow(Base):
 
 
 class IdempotencyRow(Base):
-    """An Idempotency-Key, what was asked with it, and the job that it made."""
+    """An Idempotency-Key with the fingerprint of its request, and the job that it made."""
 
     __tablename__ = "idempotency_keys"
 
@@ -187,8 +185,10 @@ class IdempotencyRow(Base):
 
 
 class DeliveryRow(Base):
-    """A message to a job's webhook: due at `next_at`, which is null when it was delivered or given
-    up; `attempts` tells of each try.
+    """A message to a job's webhook.
+
+    It is due at `next_at`, which is null once it was delivered or given up; `attempts` describes
+    each attempt to send it.
     """
 
     __tablename__ = "deliveries"
@@ -213,7 +213,7 @@ class SecretRow(Base):
 
 
 class ServiceRow(Base):
-    """Which service this is: the one row, made with the table.
+    """The id of the service, in one row that is made with the table.
 
     The folder of artifacts has the same id, see service.store.identity.
     """
@@ -239,7 +239,7 @@ class KeyRow(Base):
 
 
 class WorkerRow(Base):
-    """A worker's last sign of life."""
+    """A worker and its last heartbeat."""
 
     __tablename__ = "workers"
 

@@ -2,20 +2,14 @@
 
 from dataclasses import dataclass
 
+from ffengine.entry import SpecFieldError
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from service.jobs import Job
 from service.store.jobs import Jobs
 
 
-class WeightsNotFound(ValueError):
-    """A check refers to weights that no job has.
-
-    `field` names the field of its spec, such as "at.layer"; `message` says what is wrong.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field, self.message = field, message
+class WeightsNotFound(SpecFieldError):
+    """A check refers to weights that no job has: `path` leads to the wrong field of its spec."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +36,10 @@ def find_weights(jobs: Jobs, check: CheckSpec) -> WeightsSource | None:
         return None
     job = jobs.get(at.job)
     if job is None or not isinstance(job.spec, TrainSpec):
-        raise WeightsNotFound("at.job", f"there is no training job {at.job}")
+        raise WeightsNotFound(("at", "job"), f"there is no training job {at.job}")
     try:
         check.refuse_misfit(job.spec)
-    except ValueError as error:
-        field, _, message = str(error).partition(": ")
-        raise WeightsNotFound(field, message) from error
+    except SpecFieldError as error:
+        raise WeightsNotFound(error.path, error.message) from error
     layers = next(layers for layers in job.spec.stages if at.layer in layers)
     return WeightsSource(at, job, job.spec, layers[-1])

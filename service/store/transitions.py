@@ -1,5 +1,6 @@
-"""The writes by which jobs change, within a transaction: a guarded change, the events that tell of
-it, the messages to webhooks.
+"""Writes that change jobs: guarded updates, their events, and the messages to webhooks.
+
+Each is a function of a session, within the caller's transaction.
 """
 
 import json
@@ -22,7 +23,7 @@ EventDraft = tuple[str, dict[str, Any]]
 
 
 def change(session: Session, job_id: str, *conditions: ColumnElement[bool], **values: Any) -> bool:
-    """Change a job where all conditions hold; whether they did.
+    """Change a job where all conditions hold, and return whether they did.
 
     This is the compare-and-set of every transition.
     """
@@ -37,17 +38,21 @@ def change(session: Session, job_id: str, *conditions: ColumnElement[bool], **va
 def change_all(
     session: Session, *conditions: ColumnElement[bool], events: Sequence[EventDraft], **values: Any
 ) -> list[str]:
-    """Change every job for which the conditions hold and append the events to each, in two
-    statements; their ids.
-    """
+    """Change every job for which the conditions hold, append the events to each; their ids."""
     counted = {"version": JobRow.version + 1, "last_event": JobRow.last_event + len(events)}
     statement = update(JobRow).where(*conditions).values(**counted, **values)
     changed = session.execute(statement.returning(JobRow.id, JobRow.last_event)).all()
     now = Database.now(session)
     drafts = [
-        {"job_id": job_id, "seq": last - len(events) + place, "type": kind, "at": now, "data": data}
+        {
+            "job_id": job_id,
+            "seq": last - len(events) + number,
+            "type": kind,
+            "at": now,
+            "data": data,
+        }
         for job_id, last in changed
-        for place, (kind, data) in enumerate(events, 1)
+        for number, (kind, data) in enumerate(events, 1)
     ]
     if drafts:
         session.execute(insert(EventRow), drafts)
@@ -61,8 +66,9 @@ def change_all(
 
 
 def append_events(session: Session, job_id: str, events: Sequence[EventDraft]) -> None:
-    """Append events to a job, numbered without gaps: the job's row is locked by the change
-    before.
+    """Append events to a job, numbered without gaps.
+
+    The caller has changed the job's row before, which locks it.
     """
     if not events:
         return
@@ -71,30 +77,31 @@ def append_events(session: Session, job_id: str, events: Sequence[EventDraft]) -
     )
     last = session.execute(counted.returning(JobRow.last_event)).scalar_one()
     first = last - len(events) + 1
-    for place, (kind, data) in enumerate(events):
+    for number, (kind, data) in enumerate(events):
         session.execute(
             insert(EventRow).values(
-                job_id=job_id, seq=first + place, type=kind, at=now_seconds(), data=data
+                job_id=job_id, seq=first + number, type=kind, at=now_seconds(), data=data
             )
         )
 
 
 def append_state_event(session: Session, job_id: str, state: JobState, **data: Any) -> None:
-    """Append what tells of a state, and the last event where it is a terminal one; enqueue the
-    messages to the job's webhook.
+    """Append the event of a new state, and enqueue its messages to the job's webhook.
+
+    A terminal state has an `end` event too.
     """
     append_events(session, job_id, state_events(state, **data))
     enqueue_deliveries(session, [job_id], state)
 
 
 def state_events(state: JobState, **data: Any) -> list[EventDraft]:
-    """The events that tell of a new state."""
-    told: list[EventDraft] = [("state", {"state": state.value, **data})]
-    return [*told, ("end", {"state": state.value})] if state in TERMINAL else told
+    """The events of a new state; a terminal state has an `end` event too."""
+    events: list[EventDraft] = [("state", {"state": state.value, **data})]
+    return [*events, ("end", {"state": state.value})] if state in TERMINAL else events
 
 
 def enqueue_deliveries(session: Session, job_ids: Sequence[str], state: JobState) -> None:
-    """Note the messages to those of the jobs' webhooks that want to hear of this state."""
+    """Enqueue a message for each of these jobs whose webhook wants this state."""
     listening = select(
         JobRow.id,
         JobRow.kind,

@@ -1,4 +1,4 @@
-"""Workers: what each says of itself, and when it was last heard of."""
+"""Workers: what each reports about itself, and its last heartbeat."""
 
 from sqlalchemy import delete, insert, select
 
@@ -10,13 +10,13 @@ DEAD_WORKER_SECONDS = 30.0  # without a heartbeat, after which a worker counts a
 
 
 class Workers:
-    """Who is there to run jobs."""
+    """The workers that run jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def heartbeat(self, worker: WorkerInfo) -> None:
-        """The worker is alive."""
+        """Record that a worker is alive."""
         with self._database.writing() as session:
             session.execute(delete(WorkerRow).where(WorkerRow.id == worker.id))
             session.execute(insert(WorkerRow).values(**worker.model_dump(), seen_at=now_seconds()))
@@ -27,7 +27,7 @@ class Workers:
             )
 
     def alive(self, silent_seconds: float) -> list[WorkerLine]:
-        """The workers that were heard of within so many seconds."""
+        """The workers with a heartbeat within the last `silent_seconds`."""
         with self._database.reading() as session:
             now = Database.now(session)
             rows = session.scalars(
@@ -35,9 +35,9 @@ class Workers:
                 .where(WorkerRow.seen_at > now - silent_seconds)
                 .order_by(WorkerRow.id)
             )
-            return [_shown(row, now) for row in rows]
+            return [_to_line(row, now) for row in rows]
 
 
-def _shown(row: WorkerRow, now: float) -> WorkerLine:
+def _to_line(row: WorkerRow, now: float) -> WorkerLine:
     said = {name: getattr(row, name) for name in WorkerInfo.model_fields}
     return WorkerLine(**said, silent_seconds=round(max(0.0, now - row.seen_at), 1))

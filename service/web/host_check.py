@@ -53,8 +53,8 @@ class HostCheckMiddleware:
             try:
                 if await _needs_keys(scope["app"].state.resources):
                     return None
-            except DATABASE_ERRORS:
-                return problems.DatabaseAway(headers={"Retry-After": str(problems.RETRY_SECONDS)})
+            except DATABASE_ERRORS as error:
+                return problems.database_away(error)
         return problems.WrongHost(
             f"the service does not answer to the name {name}; ask it as localhost, or let its "
             f"operator list the name in FFLAB_ALLOWED_HOSTS"

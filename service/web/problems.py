@@ -34,9 +34,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ffengine.text import visible
-from service.specs.validation_errors import FieldError, mistakes
+from service.specs.validation_errors import FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
-from service.store.database import DATABASE_ERRORS
+from service.store.database import DATABASE_ERRORS, DatabaseReplaced
 from service.submission import InvalidField, KeyInFlight, RunTooLarge, SubmissionError
 
 MEDIA_TYPE = "application/problem+json"
@@ -456,11 +456,20 @@ def problem_of(error: Exception) -> Problem:
             raise error
 
 
-async def _invalid(_request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows the type
     if any(found["type"] == "json_invalid" for found in error.errors()):
         return MalformedBody().response()
-    return validation_problem(error.errors(), error.body).response()
+    return validation_problem(error.errors(), error.body, _fields_of_body(request)).response()
+
+
+def _fields_of_body(request: Request) -> list[str]:
+    """Return the names of the fields that the body of the request's route may have."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    model = body.field_info.annotation if body else None
+    if not isinstance(model, type) or not issubclass(model, BaseModel):
+        return []
+    return list(model.model_fields)
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -483,7 +492,17 @@ def _allowed(request: Request) -> str:
 
 async def _database(_request: Request, error: Exception) -> Response:
     log.warning("the database is away: %s", str(error).splitlines()[0])
-    return DatabaseAway(headers={"Retry-After": str(RETRY_SECONDS)}).response()
+    return database_away(error).response()
+
+
+def database_away(error: Exception) -> DatabaseAway:
+    """Return the problem for one of DATABASE_ERRORS."""
+    if isinstance(error, DatabaseReplaced):
+        return DatabaseAway(
+            "The database file was deleted or replaced while the service ran, so what it accepted "
+            "would be lost. Its operator puts the file back and starts the service again."
+        )
+    return DatabaseAway(headers={"Retry-After": str(RETRY_SECONDS)})
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
@@ -491,9 +510,11 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return InternalErrorProblem().response()
 
 
-def validation_problem(errors: Sequence[Any], body: object) -> ValidationProblem:
-    """Return the problem for pydantic's errors about a request with that body."""
-    found = mistakes(errors, body)
+def validation_problem(
+    errors: Sequence[Any], body: object, known: Sequence[str] = ()
+) -> ValidationProblem:
+    """Return the problem for pydantic's errors about a request with that body; see field_errors."""
+    found = field_errors(errors, body, known)
     first = found[0] if found else FieldError(pointer="", message="")
     return ValidationProblem(visible(f"{first.pointer or 'body'}: {first.message}"), errors=found)
 

@@ -22,7 +22,7 @@ from service.hostnames import is_loopback
 from service.settings import Settings
 from service.store import Store
 from service.store.database import DatabaseRefused
-from service.store.identity import NotOurs, settle
+from service.store.identity import NotOurs, prepare, settle
 
 EXIT_REFUSED = 3
 DRAIN_SECONDS = 5
@@ -101,8 +101,9 @@ def refuse_others_state(settings: Settings) -> None:
     try:
         store = Store(settings.database)
         try:
-            store.migrate()
-            settle(store, Artifacts(settings.artifacts))
+            artifacts = Artifacts(settings.artifacts)
+            prepare(store, artifacts)
+            settle(store, artifacts)
         finally:
             store.close()
     except (NotOurs, DatabaseRefused) as error:
@@ -125,8 +126,10 @@ def require_keys_beyond_loopback(settings: Settings, host: str) -> None:
         return
     store = Store(settings.database)
     try:
-        store.migrate()
-        keys = store.api_keys.all()
+        keys = []
+        if store.database.is_there:
+            store.migrate()
+            keys = store.api_keys.all()
     finally:
         store.close()
     if not keys:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import text
 
@@ -19,10 +20,16 @@ from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.spec import TrainSpec
 from service.artifacts import Artifacts
 from service.background.retention import UNKNOWN_SECONDS, find_unknown, remove_unknown, sweep
-from service.settings import Retention
+from service.cli.doctor import _artifacts, _database
+from service.settings import Retention, Settings
 from service.store import Store
+from service.store.database import DatabaseReplaced
 from service.store.identity import NotOurs, refusal, settle
+from service.web.app import create_app
+from service.web.server import ServeError, refuse_others_state, require_keys_beyond_loopback
 from tests.factories import ended, submit
+from tests.over_http import refused
+from tests.serving import serving
 
 STRAYS = ["job_" + digit * 32 for digit in "abc"]
 NOTHING_KEPT = Retention.model_validate({"train": {"count": 0}})
@@ -167,6 +174,68 @@ def test_nothing_is_deleted_where_the_database_file_is_gone_meanwhile(
     store.close()
 
 
+@pytest.mark.parametrize("put_there", ["nothing", "an empty file"])
+def test_nothing_is_accepted_where_the_database_file_is_gone_meanwhile(
+    tmp_path: Path, put_there: str
+) -> None:
+    settings = Settings(home=tmp_path)
+    file = tmp_path / "fflab.db"
+    with (
+        serving(create_app(settings)) as url,
+        httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as client,
+    ):
+        body = {"spec": {"kind": "train"}}
+        assert client.post("/v1/jobs", json=body).status_code == 202
+        assert client.get("/readyz").json()["database"] is True
+        file.unlink()
+        if put_there == "an empty file":
+            file.touch()
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["database"]) == (503, False)
+        assert "was deleted or replaced while the service ran" in ready.json()["status"]
+        for _ in range(3):
+            problem = refused(client.post("/v1/jobs", json=body), 503, "database-away")
+            assert "was deleted or replaced" in problem.detail
+        assert client.get("/").status_code in (200, 503)
+    assert file.exists() == (put_there == "an empty file"), "no new file is made"
+    assert put_there == "nothing" or file.stat().st_size == 0
+
+
+def test_no_new_connection_makes_a_file_in_the_place_of_a_deleted_one(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.db"
+    store = Store(f"sqlite:///{file}")
+    store.migrate()
+    store.database.close()
+    file.unlink()
+    with pytest.raises(DatabaseReplaced, match=r"jobs.db was deleted or replaced .* start again"):
+        store.jobs.page(limit=1)
+    assert not file.exists()
+    store.close()
+
+
+def test_a_refused_start_and_the_doctor_make_no_database(
+    tmp_path: Path, artifacts: Artifacts
+) -> None:
+    settings = Settings(home=artifacts.root.parent)
+    assert settings.artifacts == artifacts.root
+    file = settings.root / "fflab.db"
+    found = {check.what: check for check in (*_database(settings), *_artifacts(settings))}
+    assert {check.verdict for check in found.values()} == {"ok"}
+    assert found["database"].finding.endswith("fflab.db, made at the first start")
+    artifacts.put_label("another")
+    with pytest.raises(ServeError, match="not those of the database"):
+        refuse_others_state(settings)
+    [check] = _artifacts(settings)
+    assert check.verdict == "fail"
+    strays(artifacts)
+    (artifacts.root / ".service").unlink()
+    with pytest.raises(ServeError, match="knows none of the 3 jobs"):
+        refuse_others_state(settings)
+    with pytest.raises(ServeError, match="open to others"):
+        require_keys_beyond_loopback(settings, "lab.example.org")
+    assert not file.exists()
+
+
 def test_the_password_of_a_database_is_not_told() -> None:
     for url in (
         "postgresql+psycopg://u:sesame@lab/fflab",
@@ -202,10 +271,10 @@ def test_of_several_labels_the_first_counts(artifacts: Artifacts) -> None:
 def test_a_label_is_also_written_where_there_are_no_hard_links(
     artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(_path: Path, _target: Path) -> None:
+    def no_links(_path: Path, _target: Path) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(Path, "hardlink_to", refused)
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
     artifacts.put_label("first")
     artifacts.put_label("second")
     assert artifacts.label() == "first"

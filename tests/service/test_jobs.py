@@ -24,7 +24,7 @@ from service.jobs import (
     Progress,
     Wanted,
     new_job_id,
-    sources,
+    source_states,
 )
 from service.schemas import row_key
 from service.store import Claim, LeaseLost, NewJob, NotAllowed, Store
@@ -56,7 +56,7 @@ def test_only_a_retry_leaves_an_end() -> None:
         ("retry", JobState.cancelled),
         ("retry_failed", JobState.succeeded),
     }
-    assert set(sources("cancel", JobState.cancelled)) == {JobState.queued, JobState.paused}
+    assert set(source_states("cancel", JobState.cancelled)) == {JobState.queued, JobState.paused}
 
 
 def test_every_state_can_be_reached_and_every_waiting_one_left() -> None:
@@ -82,6 +82,8 @@ class JobLife(RuleBasedStateMachine):
             NewJob(spec=STUDY), expand(STUDY), max_queued=100
         ).job.id
         self.ids = sorted(job.id for job in self.store.jobs.page(limit=10, children=True).jobs)
+        self.runs = {job.id for job, _ in self.store.jobs.children(self.study)}
+        self.cancelled_alone: set[str] = set()  # runs of the study
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -134,10 +136,8 @@ class JobLife(RuleBasedStateMachine):
             return session.scalar(select(JobRow.waits_for).where(JobRow.id == job_id))
 
     @rule()
-    def hear_a_bell(self) -> None:
-        """A message, a duplicate of one, or one for a job that is long gone: the first in the queue
-        is taken, or none.
-        """
+    def claim_next(self) -> None:
+        """Whichever job a message was sent for, a worker claims the first one of the queue."""
         before = self._shown()
         claims: list[Claim | None] = []
         self._do(lambda: claims.append(self.store.queue.claim_next("w", 30.0)), "claim")
@@ -233,19 +233,33 @@ class JobLife(RuleBasedStateMachine):
         self._do(lambda: self.store.queue.expire_leases(MAX_LOSSES), "expire")
 
     @rule(place=PLACES, action=st.sampled_from(["cancel", "pause", "resume", "retry"]))
-    def wish(self, place: int, action: str) -> None:
+    def act(self, place: int, action: str) -> None:
         job_id = self.ids[place % len(self.ids)]
         names = (action, "retry_failed") if action == "retry" else (action,)
         if self._do(lambda: getattr(self.store.actions, action)(job_id), *names):
             again = self._shown()
             assert self._do(lambda: getattr(self.store.actions, action)(job_id), *names), (
-                "a wish that was heard may be repeated"
+                "an action that was done may be repeated"
             )
             assert self._shown() == again
+            if action == "cancel":
+                self.cancelled_alone |= self.runs & {job_id}
+            elif action == "retry":
+                self.cancelled_alone -= self.runs if job_id == self.study else {job_id}
 
     @rule()
     def aggregate(self) -> None:
         self._do(lambda: self.store.studies.advance(self.study), "aggregate")
+
+    @invariant()
+    def a_study_that_ran_to_its_end_has_no_run_that_nobody_cancelled(self) -> None:
+        if not hasattr(self, "ids"):
+            return
+        shown = self._shown()
+        state, wanted, _ = shown[self.study]
+        if state in TERMINAL and wanted is Wanted.run:
+            cancelled = {run for run in self.runs if shown[run][0] is JobState.cancelled}
+            assert cancelled <= self.cancelled_alone
 
     @invariant()
     def events_are_whole_and_end_where_the_job_does(self) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from functools import reduce
 from typing import Any
 
@@ -18,15 +19,19 @@ from ffengine.entry import entries
 from ffengine.negatives import AnyNegatives
 from ffengine.objectives import AnyObjective
 from ffengine.spec import StudyPart, Submission
-from service.specs.json_pointers import UNIONS, pointer_of, unstorable
-from service.specs.validation_errors import in_body, mistakes
+from service.specs.json_pointers import UNIONS, in_body, pointer_of, unstorable
+from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError, field_errors
 from service.web.problems import MEDIA_TYPE, PROBLEMS, ValidationProblem
 
 
-def pointers(document: dict[str, Any]) -> list[str]:
+def mistakes(document: dict[str, Any], *known: str) -> list[FieldError]:
     with pytest.raises(ValidationError) as caught:
         Submission.model_validate(document)
-    return [error.pointer for error in mistakes(in_body(caught.value), document)]
+    return field_errors(in_body(caught.value), document, known)
+
+
+def pointers(document: dict[str, Any]) -> list[str]:
+    return [error.pointer for error in mistakes(document)]
 
 
 def resolve(document: Any, pointer: str) -> Any:
@@ -42,6 +47,9 @@ def resolve(document: Any, pointer: str) -> Any:
 
 
 NOISE = {"strategy": "noise", "scale": 0}
+REPEATS = {"kind": "train", "seeds": [0, 0]}
+BASELINES = ["cross_entropy", "cross_entropy"]
+DATASET = ["/spec/dataset/validation_samples"]
 
 
 @pytest.mark.parametrize(
@@ -55,16 +63,23 @@ NOISE = {"strategy": "noise", "scale": 0}
             ["/spec/negatives/noise"],
         ),
         ({"kind": "train", "network": {"widths": [64, 1, 64]}}, ["/spec/network/widths/1"]),
-        ({"kind": "train", "dataset": {"train_samples": 10**6}}, ["/spec/dataset"]),
+        ({"kind": "train", "dataset": {"train_samples": 10**6}}, ["/spec/dataset/train_samples"]),
+        ({"kind": "train", "dataset": {"validation_samples": 5999}}, DATASET),
+        ({"kind": "train", "seeds": [0, 0]}, ["/spec/seeds"]),
+        ({"kind": "train", "evaluation": {"baselines": BASELINES}}, ["/spec/evaluation/baselines"]),
+        ({"kind": "study", "parts": {"a/b": {"base": REPEATS}}}, ["/spec/parts/a~1b/base/seeds"]),
         ({"kind": "train", "a/b~c": 1}, ["/spec/a~1b~0c"]),
         (
             {"kind": "train", "objective": {"name": "softplus", "threshold": "x"}},
             ["/spec/objective/threshold"],
         ),
-        ({"kind": "dance"}, ["/spec"]),
-        ({"kind": "train", "negatives": {"strategy": "dance"}}, ["/spec/negatives"]),
-        ({"kind": "check", "at": {"job": "x", "epoch": 1}}, ["/spec/at", "/spec/at/job"]),
-        ({"kind": "check", "at": {"epoch": 1}}, ["/spec/at", "/spec/at/job"]),
+        ({"kind": "dance"}, ["/spec/kind"]),
+        ({}, ["/spec"]),
+        ({"kind": "train", "negatives": {"strategy": "dance"}}, ["/spec/negatives/strategy"]),
+        ({"kind": "train", "negatives": "dance"}, ["/spec/negatives"]),
+        ({"kind": "check", "at": {"job": "x", "epoch": 1}}, ["/spec/at/job"]),
+        ({"kind": "check", "at": {"epoch": 1}}, ["/spec/at/job"]),
+        ({"kind": "check", "at": "init"}, ["/spec/at"]),
         (
             {"kind": "study", "base": {"kind": "train", "negatives": NOISE}},
             ["/spec/base/negatives/scale"],
@@ -87,6 +102,65 @@ def test_pointers_lead_to_the_users_own_fields(spec: dict[str, Any], expected: l
     for pointer in found:
         if pointer != "/spec/at/job" or "job" in spec["at"]:
             resolve(document, pointer)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"kind": "train", "epoch": 3}, "is not a known field; did you mean 'epochs'?"),
+        (
+            {"kind": "train", "network": {"width": [3]}},
+            "is not a known field; did you mean 'network.widths'?",
+        ),
+        ({"kind": "check", "epochs": 3}, "is a field of `kind: train`, and this spec is a check"),
+        (
+            {"kind": "trian"},
+            "'trian' is not one of train, check, study; did you mean 'train'?",
+        ),
+        ({}, "kind: expected one of train, check, study, got nothing"),
+        ({"kind": "train", "epochs": 1.5}, "expected a whole number at least 1 and at most"),
+        ({"kind": "train", "seeds": [0, 0]}, "each value once, got [0, 0]"),
+        (
+            {"kind": "train", "dataset": {"validation_samples": 6000}},
+            "6000 leaves no samples to train on",
+        ),
+        (
+            {"kind": "check", "dataset": {"name": "digits"}},
+            "samples: 2000 asked, but the data set gives ",
+        ),
+    ],
+)
+def test_a_mistake_in_a_spec_names_what_was_meant(spec: dict[str, Any], message: str) -> None:
+    (found,) = mistakes({"spec": spec})
+    assert found.message.startswith(message)
+
+
+def test_a_field_of_the_request_that_is_not_known_names_the_nearest_one() -> None:
+    document = {"spec": {"kind": "train"}}
+    error = {"type": "extra_forbidden", "loc": ("body", "nmae"), "msg": "Extra inputs"}
+    known = ["spec", "name", "tags"]
+    (near,) = field_errors([error], {**document, "nmae": "x"}, known)
+    assert near == FieldError(pointer="/nmae", message="is not a known field; did you mean 'name'?")
+    (far,) = field_errors([{**error, "loc": ("body", "xyz")}], {**document, "xyz": 1}, known)
+    assert far.message == "is not a known field; known are spec, name, tags"
+    (alone,) = field_errors([error], {**document, "nmae": "x"})
+    assert alone.message == "is not a known field"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"kind": "train", **{f"field{number}": 0 for number in range(50_000)}},
+        {"kind": "study", "parts": {str(number): 0 for number in range(50_000)}},
+        {"kind": "train", "x" * 1_000_000: 0},
+        {"kind": "train", "network": {"activation": "x" * 1_000_000}},
+        {"kind": "train", "seeds": ["x"] * 50_000},
+    ],
+)
+def test_a_hostile_spec_is_explained_quickly(spec: dict[str, Any]) -> None:
+    began = time.process_time()
+    assert 0 < len(mistakes({"spec": spec})) <= MAX_REPORTED_ERRORS
+    assert time.process_time() - began < 20
 
 
 def test_a_missing_field_is_named_where_it_should_be() -> None:

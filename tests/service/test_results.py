@@ -12,10 +12,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from ffengine.results import Provenance
-from ffengine.spec import CheckSpec, TrainSpec
+from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.study import expand
 from service.artifacts import DIGEST_BYTES, Artifacts
 from service.background.retention import (
     UNKNOWN_SECONDS,
@@ -27,8 +28,8 @@ from service.background.retention import (
 from service.jobs import LogLine
 from service.results.descriptions import provenance_lines
 from service.settings import Retention, Settings
-from service.store import Store
-from service.store.tables import ResultRow, SummaryRow
+from service.store import NewJob, Store
+from service.store.tables import JobRow, ResultRow, SummaryRow
 from service.web.app import create_app
 from tests.factories import ERROR, HALF, LEASE, STUDY, aged, claimed, end, ended, finished, submit
 from tests.over_http import NOBODY, TRAIN, refused
@@ -253,6 +254,40 @@ def test_weights_that_a_waiting_check_needs_are_kept(either_store: Store) -> Non
     )
     assert find_expired(either_store, policy, 10) == []
     either_store.actions.cancel(check.id)
+    assert [job.id for job in find_expired(either_store, policy, 10)] == [old]
+
+
+@pytest.mark.parametrize("where", ["base", "grid", "whole grid", "parts"])
+def test_weights_that_the_runs_of_a_waiting_study_need_are_kept(
+    either_store: Store, where: str
+) -> None:
+    old, other = ended(either_store, 1, 40), ended(either_store, 2, 50)
+    base = {"kind": "check", "at": {"job": old, "epoch": 0}}
+    studies: dict[str, dict[str, object]] = {
+        "base": {"base": base, "grid": {"theorem": [1, 2]}},
+        "grid": {"base": {**base, "at": {"job": NOBODY, "epoch": 0}}, "grid": {"at.job": [old]}},
+        "whole grid": {"base": {"kind": "check"}, "grid": {"at": ["initialization", base["at"]]}},
+        "parts": {"parts": {"a": {"base": {"kind": "train"}}, "b": {"base": base}}},
+    }
+    spec = StudySpec.model_validate(studies[where])
+    new = NewJob(spec=spec)
+    study = either_store.jobs.submit(new, expand(spec), max_queued=100).job
+    with either_store.database.writing() as session:  # as where none of its runs was made yet
+        session.execute(delete(JobRow).where(JobRow.parent_id == study.id))
+    policy = Retention.model_validate({"train": {"days": 30}})
+    assert [job.id for job in find_expired(either_store, policy, 1)] == [other]
+    either_store.actions.cancel(study.id)
+    either_store.studies.advance(study.id)
+    assert {job.id for job in find_expired(either_store, policy, 10)} == {old, other}
+
+
+def test_a_study_that_cannot_be_read_holds_up_no_retention(either_store: Store) -> None:
+    old = ended(either_store, 1, 40)
+    study = submit(either_store, STUDY)
+    with either_store.database.writing() as session:
+        changed = update(JobRow).where(JobRow.id == study.id)
+        session.execute(changed.values(spec={"kind": "study", "parts": {"a": {"base": old}}}))
+    policy = Retention.model_validate({"train": {"days": 30}})
     assert [job.id for job in find_expired(either_store, policy, 10)] == [old]
 
 

@@ -589,6 +589,8 @@ def test_no_body_makes_any_route_fail(hardy: httpx.Client, hostile_app: FastAPI,
         ),
         ({"spec": TRAIN, "webhook": "http://x"}, "/webhook"),
         ({"spec": TRAIN, "priority": "now"}, "/priority"),
+        ({"spec": TRAIN, "nmae": "x"}, "/nmae"),
+        ({"spec": {"kind": "train", "epoch": 3}}, "/spec/epoch"),
         ({"spec": TRAIN, "name": "a\nb"}, "/name"),
         ({"spec": TRAIN, "name": "\x00"}, "/name"),
         ({"spec": TRAIN, "tags": ["ok", ""]}, "/tags/1"),
@@ -612,6 +614,56 @@ def test_a_mistake_is_pointed_at(
         assert response.status_code == 200
         return
     assert pointer in [error.pointer for error in refused(response, 422, "invalid").errors]
+
+
+CHECK = {"kind": "check", "theorem": 1}
+DIGITS = {"dataset.name": ["digits"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (
+            {"spec": {"kind": "study", "base": CHECK, "grid": DIGITS}},
+            "/spec/grid/dataset.name: grid.samples: 2000 asked, but the data set gives",
+        ),
+        ({"spec": TRAIN, "nmae": "x"}, "/nmae: is not a known field; did you mean 'name'?"),
+        (
+            {"spec": {"kind": "train", "epoch": 3}},
+            "/spec/epoch: is not a known field; did you mean 'epochs'?",
+        ),
+        (
+            {"spec": {"kind": "study", "grid": {"network.width": [[8]]}}},
+            "/spec/grid/network.width: is not a known field; did you mean 'network.widths'?",
+        ),
+        (
+            {"spec": {"kind": "study", "preset": "papre"}},
+            "/spec/preset: 'papre' is not one of paper,",
+        ),
+        (
+            {"spec": {"kind": "study", "parts": {"a/b": {"base": TRAIN, "grid": {"x": [1]}}}}},
+            "/spec/parts/a~1b/grid/x: ",
+        ),
+        (
+            {"spec": {"kind": "study", "parts": {"a.b": {"base": CHECK, "grid": {"width": [1]}}}}},
+            "/spec/parts/a.b/grid/width: is not a known field; did you mean 'widths'?",
+        ),
+        (
+            {
+                "spec": {
+                    "kind": "study",
+                    "parts": {"a.b": {"base": CHECK, "grid": {"theorem": [3]}}},
+                }
+            },
+            "/spec/parts/a.b/grid/theorem: expected one of 1, 2, got 3",
+        ),
+    ],
+)
+@pytest.mark.parametrize("route", ["/v1/jobs", "/v1/estimate"])
+def test_an_unknown_name_is_refused_with_the_nearest_one(
+    hardy: httpx.Client, route: str, body: dict[str, Any], detail: str
+) -> None:
+    assert refused(hardy.post(route, json=body), 422, "invalid").detail.startswith(detail)
 
 
 def test_a_body_of_unknown_length_is_cut_off(hardy: httpx.Client) -> None:

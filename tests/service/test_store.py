@@ -1,6 +1,4 @@
-"""The store, on SQLite and on PostgreSQL: claims, fences, leases, wishes, idempotency, studies, and
-the schema itself.
-"""
+"""The store, on SQLite and on PostgreSQL: claims, leases, actions, idempotency, studies, schema."""
 
 import inspect
 import re
@@ -13,13 +11,13 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.event import listen
 
 from ffengine.results import StudyResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import expand
-from service.jobs import Command, JobState, Wanted
+from service.jobs import Command, JobState, Wanted, Webhook
 from service.schemas import WorkerInfo
 from service.store import (
     Idempotency,
@@ -31,7 +29,7 @@ from service.store import (
     Store,
 )
 from service.store.database import Database
-from service.store.inserts import CELLS_AT_ONCE
+from service.store.inserts import CELLS_AT_ONCE, PRIORITIES, draft, insert_jobs
 from service.store.tables import Base, JobRow, now_seconds
 from tests.factories import (
     ERROR,
@@ -220,7 +218,7 @@ def test_a_job_that_keeps_losing_its_worker_fails_and_says_so(either_store: Stor
 @pytest.mark.parametrize(
     ("wish", "state"), [("cancel", JobState.cancelled), ("pause", JobState.paused)]
 )
-def test_a_wish_is_heard_by_the_worker_and_done_when_it_stops(
+def test_a_worker_learns_what_is_wanted_and_it_is_done_when_the_run_stops(
     either_store: Store, wish: str, state: JobState
 ) -> None:
     job_id, attempt = claimed(either_store)
@@ -238,7 +236,9 @@ def test_a_wish_is_heard_by_the_worker_and_done_when_it_stops(
 @pytest.mark.parametrize(
     ("wish", "state"), [("cancel", JobState.cancelled), ("pause", JobState.paused)]
 )
-def test_a_wish_outlives_the_worker(either_store: Store, wish: str, state: JobState) -> None:
+def test_what_is_wanted_outlives_the_worker(
+    either_store: Store, wish: str, state: JobState
+) -> None:
     job_id, _ = claimed(either_store)
     getattr(either_store.actions, wish)(job_id)
     let_lease_run_out(either_store, job_id)
@@ -638,3 +638,80 @@ def test_rows_of_tables_do_not_leave_the_store() -> None:
     assert not {
         name: answer for name, answer in answers.items() if tables & set(re.findall(r"\w+", answer))
     }
+
+
+def test_every_option_of_a_submission_has_a_column_and_is_stored(either_store: Store) -> None:
+    columns = set(JobRow.__table__.columns.keys())
+    assert set(NewJob.model_fields) <= columns
+    new = NewJob(
+        spec=STUDY,
+        name="n",
+        tags=["a"],
+        priority="high",
+        fresh=True,
+        timeout_seconds=5.0,
+        pinned=True,
+        webhook=Webhook(url="https://example.org/"),
+        submitted_by="Ada",
+    )
+    study = either_store.jobs.submit(new, expand(STUDY), max_queued=QUEUE_LIMIT).job
+    with either_store.database.reading() as session:
+        rows = session.scalars(select(JobRow).order_by(JobRow.cell.nulls_first())).all()
+    kept = [(row.name, row.tags, row.fresh, row.timeout_seconds, row.submitted_by) for row in rows]
+    assert kept == [("n", ["a"], True, 5.0, "Ada")] * 4, "runs share what the study was given"
+    assert {row.priority for row in rows} == {PRIORITIES.index("high")}
+    assert [(row.pinned, bool(row.webhook)) for row in rows] == [
+        (True, True),
+        *[(False, False)] * 3,
+    ]
+    assert [row.parent_id for row in rows] == [None, *[study.id] * 3]
+
+
+def test_inserting_jobs_changes_nothing_that_the_caller_holds(either_store: Store) -> None:
+    rows = [draft(NewJob(spec=TrainSpec(epochs=3))) for _ in range(2)]
+    before = [dict(row.columns()) for row in rows]
+    with either_store.database.writing() as session:
+        insert_jobs(session, rows, 1.0)
+    assert [row.columns() for row in rows] == before
+    first, second = (read(either_store, row.id) for row in rows)
+    assert (first.waits_for, second.waits_for) == (None, first.id)
+
+
+@pytest.mark.parametrize("has_begun", [False, True], ids=["queued", "running"])
+@pytest.mark.parametrize("has_heard", [False, True], ids=["computing", "stopping"])
+def test_a_study_retried_while_a_run_is_being_cancelled_runs_all_of_them(
+    either_store: Store, has_begun: bool, has_heard: bool
+) -> None:
+    study = submit(either_store, STUDY)
+    first, *_ = (child for child, _ in either_store.jobs.children(study.id))
+    held = claimed(either_store, first)
+    if has_begun:
+        either_store.studies.advance(study.id)
+    either_store.actions.cancel(study.id)
+    if has_heard:
+        assert either_store.queue.renew(*held, LEASE) is Command.cancel
+    again = either_store.actions.retry(study.id)
+    assert (again.state is JobState.running) == has_begun
+    assert again.wanted is Wanted.run
+    if has_heard:
+        assert either_store.queue.finish_stopped(*held) is JobState.queued
+    else:
+        assert either_store.queue.renew(*held, LEASE) is Command.run
+        either_store.queue.finish(*held, train_result())
+    for child, _ in either_store.jobs.children(study.id):
+        if read(either_store, child.id).state is JobState.queued:
+            end(either_store, child, well=True)
+    either_store.studies.advance(study.id)
+    states = {child.state for child, _ in either_store.jobs.children(study.id)}
+    assert states == {JobState.succeeded}
+    assert read(either_store, study.id).state is JobState.succeeded
+
+
+def test_a_retry_withdraws_a_cancel_that_has_not_happened_yet(either_store: Store) -> None:
+    job_id, attempt = claimed(either_store)
+    either_store.actions.cancel(job_id)
+    either_store.actions.pause(job_id)
+    assert either_store.actions.retry(job_id).wanted is Wanted.run
+    assert either_store.queue.renew(job_id, attempt, LEASE) is Command.run
+    either_store.actions.pause(job_id)
+    assert either_store.actions.retry(job_id).wanted is Wanted.pause, "no cancel, nothing to retry"

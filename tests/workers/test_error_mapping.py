@@ -6,7 +6,8 @@ import torch
 from ffengine.arrays import DatasetError
 from ffengine.diagnostics import divergence
 from ffengine.interrupts import Diverged
-from workers.error_mapping import WeightsMissing, failure_of, is_device_failure, is_out_of_memory
+from service.store.trained_weights import WeightsNotFound
+from workers.error_mapping import failure_of, is_device_failure, is_out_of_memory
 
 CPU_ALLOCATOR = RuntimeError(
     "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: "
@@ -23,7 +24,11 @@ CPU_ALLOCATOR = RuntimeError(
             "layer 1, epoch 2, seed 3",
         ),
         (DatasetError("mnist: not found below /data"), "dataset", "not found below /data"),
-        (WeightsMissing("at.job: there is no such job"), "weights_missing", "at.job"),
+        (
+            WeightsNotFound(("at", "job"), "there is no such job"),
+            "weights_missing",
+            "at.job: there is no such job",
+        ),
         (MemoryError(), "out_of_memory", "fewer seeds"),
         (CPU_ALLOCATOR, "out_of_memory", "fewer seeds"),
         (

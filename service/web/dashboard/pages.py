@@ -24,8 +24,8 @@ from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
 from service.results.descriptions import provenance_lines, title_of
 from service.results.job_diff import JobDiff
 from service.specs.files import DEFAULTS, Spec
+from service.specs.json_pointers import in_body
 from service.specs.plain_yaml import NotPlain, parsed, written
-from service.specs.validation_errors import in_body
 from service.store import DEAD_WORKER_SECONDS, Store
 from service.store.database import DATABASE_ERRORS
 from service.store.inserts import PRIORITIES
@@ -92,8 +92,8 @@ class PageRoute(APIRoute):
                     wrong.status,
                     problem={"title": wrong.title, "detail": wrong.detail},
                 )
-            except DATABASE_ERRORS:
-                away = problems.DatabaseAway()
+            except DATABASE_ERRORS as error:
+                away = problems.database_away(error)
                 return render_page(
                     "problem",
                     request,
@@ -290,7 +290,7 @@ def _like(job: Job) -> FormStart:
     try:
         return FormStart(title, written_out(job.spec, ELSEWHERE))
     except GridError as error:
-        raise problems.field_problem(f"/spec{error.pointer}", str(error)) from error
+        raise problems.field_problem(f"/spec{error.pointer}", error.message) from error
 
 
 def _complete(spec: Spec) -> dict[str, Any]:
@@ -443,7 +443,7 @@ def _spec(document: dict[str, Any]) -> Spec:
     except ValidationError as error:
         raise problems.validation_problem(in_body(error), {"spec": document}) from error
     except GridError as error:
-        raise problems.field_problem(f"/spec{error.pointer}", str(error)) from error
+        raise problems.field_problem(f"/spec{error.pointer}", error.message) from error
 
 
 def _document(text: str) -> dict[str, JsonValue]:

@@ -9,7 +9,7 @@ from service.background.retention import ExpiredJob, find_expired
 from service.schemas import WorkerPage
 from service.settings import Retention
 from service.store import DEAD_WORKER_SECONDS
-from service.store.database import DATABASE_ERRORS
+from service.store.database import DATABASE_ERRORS, DatabaseReplaced
 from service.web import problems
 from service.web.dependencies import ResourcesDep, SettingsDep, StoreDep
 from service.web.metrics import MEDIA_TYPE
@@ -76,15 +76,16 @@ def read_readiness(resources: ResourcesDep, response: Response) -> Readiness:
 
     Jobs are accepted without the broker as well; they start when it is back.
     """
+    broker = resources.reconciler.broker_ok
+    database, status = True, "ready" if broker else "not ready"
     try:
         resources.store.database.ping()
-        database = True
+    except DatabaseReplaced as error:
+        database, status = False, f"not ready: {problems.database_away(error).detail}"
     except DATABASE_ERRORS:
-        database = False
-    broker = resources.reconciler.broker_ok
-    ready = database and broker
-    response.status_code = 200 if ready else 503
-    return Readiness(status="ready" if ready else "not ready", database=database, broker=broker)
+        database, status = False, "not ready"
+    response.status_code = 200 if database and broker else 503
+    return Readiness(status=status, database=database, broker=broker)
 
 
 @router.get(
