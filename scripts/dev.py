@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.processes import with_parent_death_signal
+from service.host.processes import with_parent_death_signal
 
 ROOT = Path(__file__).parents[1]
 CODE = [ROOT / name for name in ("ffengine", "fflab", "service", "workers")]

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ffengine.cost import Limits
-from service.hostnames import host_name
+from service.host.names import host_name
 
 
 class RetentionRule(BaseModel):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ValidationError
 
-from service.processes import kill_group, with_parent_death_signal
+from service.host.processes import kill_group, with_parent_death_signal
 from workers.protocol import FROM_RUNNER, Ended, Ready, line
 
 REAP_SECONDS = 2.0

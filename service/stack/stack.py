@@ -20,7 +20,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from service.background.broker_check import is_reachable, warn_if_unfit
-from service.processes import belongs_to_home, kill_group, start_ticks
+from service.host.processes import belongs_to_home, kill_group, start_ticks
 from service.settings import Settings
 from service.stack.child_process import ChildProcess, rotate
 from service.stack.redis_server import BrokerError, EmbeddedRedis

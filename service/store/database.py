@@ -21,7 +21,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from service.mounts import network_file_system
+from service.host.mounts import network_file_system
 from service.store.tables import ServiceRow, now_seconds
 
 BUSY_MILLISECONDS = 15_000

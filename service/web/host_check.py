@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.hostnames import host_name, is_loopback
+from service.host.names import host_name, is_loopback
 from service.settings import Settings
 from service.store.database import DATABASE_ERRORS
 from service.web import problems

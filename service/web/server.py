@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
-from service.hostnames import is_loopback
+from service.host.names import is_loopback
 from service.settings import Settings
 from service.store import Store
 from service.store.database import DatabaseRefused

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
-from service.processes import start_ticks
+from service.host.processes import start_ticks
 from service.stack.child_process import ChildProcess, rotate
 
 
@@ -105,7 +105,7 @@ time.sleep(3600)
 
 
 def test_a_program_whose_parent_is_gone_already_does_not_start() -> None:
-    program_file = Path(__file__).parents[2] / "service" / "processes.py"
+    program_file = Path(__file__).parents[2] / "service" / "host" / "processes.py"
     nobody = 2**22 + 1
     done = subprocess.run(
         [sys.executable, str(program_file), str(nobody), "15", "echo", "started"],

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser
 from pydantic import ValidationError
 
 from benchmarks.waiting import PATIENCE_SECONDS
-from service.hostnames import is_loopback
+from service.host.names import is_loopback
 from service.settings import Settings
 from service.store import Store
 from service.web import auth

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.waiting import PATIENCE_SECONDS
-from service.processes import belongs_to_home, start_ticks
+from service.host.processes import belongs_to_home, start_ticks
 from service.stack import stack
 from service.stack.stack import Home, ProcessId, StackState, stop_orphans
 

@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from service.cli.doctor import Check, _database
-from service.mounts import NETWORK_FILE_SYSTEMS, network_file_system
+from service.host.mounts import NETWORK_FILE_SYSTEMS, network_file_system
 from service.settings import Settings
 from service.store.database import Database, DatabaseRefused
 
