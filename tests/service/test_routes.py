@@ -3,6 +3,7 @@ makes them fail.
 """
 
 import csv
+import html
 import io
 import json
 from collections.abc import Iterator
@@ -382,8 +383,8 @@ def test_a_study_is_answered_as_what_runs(client: httpx.Client, store: Store) ->
         assert runs[0]
         client.post(f"/v1/jobs/{again['id']}/cancel")
         assert client.get(f"/v1/jobs/{again['id']}?wait=60").json()["state"] == "cancelled"
-        report = client.get(f"/v1/jobs/{again['id']}/report.html").text
-        assert f"&quot;preset&quot;: &quot;{preset['name']}&quot;" in report
+        report = html.unescape(client.get(f"/v1/jobs/{again['id']}/report.html").text)
+        assert f'"preset": "{preset["name"]}"' in report
         assert "&quot;epochs&quot;: 5," not in report or 5 in [
             part["base"].get("epochs") for part in job["spec"]["parts"].values()
         ]
