@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ffengine.random_streams import Draw
-    from ffengine.samples import Samples
 
 
 class NetworkGoodness(Protocol):
@@ -56,6 +55,30 @@ class NetworkGoodness(Protocol):
         """
 
 
+class PositiveSamples(Protocol):
+    """The partition that positives are taken from, as far as strategies use it."""
+
+    labels: Tensor  # (N,) int64
+    classes: int
+    shape: tuple[int, int, int]
+
+    def __len__(self) -> int: ...
+
+    @property
+    def plain(self) -> Tensor:
+        """(N, m): the images alone."""
+
+    @property
+    def labelled(self) -> Tensor:
+        """(N, m): with the one-hot of the label."""
+
+    def positives(self, *, labelled: bool) -> Tensor:
+        """(N, m): with the label or without."""
+
+    def other_class(self, labels: Tensor, draw: Draw) -> Tensor:
+        """For each label (R, B) the index of a random sample of another class."""
+
+
 @dataclass(frozen=True)
 class Positives:
     """The batch of positives that a strategy makes negatives of, and what it may use for that.
@@ -71,7 +94,7 @@ class Positives:
 
     x: Tensor
     index: Tensor
-    samples: Samples
+    samples: PositiveSamples
     draw: Draw
     network_goodness: NetworkGoodness | None
 

@@ -1,11 +1,23 @@
 """The house rules that a machine can check."""
 
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import grimp
 
 import ffengine
 
 ROOT = Path(__file__).parents[1]
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """An import that only a type checker follows counts too, and so does one within a function."""
+    packages = ("ffengine", "service", "workers", "fflab")
+    graph = grimp.build_graph(*packages, exclude_type_checking_imports=False, cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert "ffengine.negatives" in imports["ffengine.spec"]
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the modules
 
 
 def test_the_public_names_of_the_engine_are_there_and_stay_what_they_are() -> None:
