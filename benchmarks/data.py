@@ -5,7 +5,7 @@ package carries.
 import sys
 from functools import cache
 
-from ffengine.datasets import DATA_ROOT_VARIABLE, DATASETS, Dataset, data_root, is_present
+from ffengine.datasets import DATA_ROOT_VARIABLE, DATASETS, Dataset, Datasets
 
 BUNDLED = "mnist-mini"
 
@@ -16,11 +16,12 @@ def mnist_or_bundled() -> Dataset:
 
     Nothing is downloaded.
     """
-    if is_present(DATASETS["mnist"], data_root()):
+    datasets = Datasets.of_environment()
+    if datasets.is_present(DATASETS["mnist"]):
         return DATASETS["mnist"]
     bundled = DATASETS[BUNDLED]
     sys.stderr.write(
-        f"All of MNIST is not below {data_root()}: measuring on the bundled {BUNDLED}, "
+        f"All of MNIST is not below {datasets.root}: measuring on the bundled {BUNDLED}, "
         f"{bundled.train_samples:,} samples. "
         f"Set {DATA_ROOT_VARIABLE} to a folder that holds MNIST to measure on all of it.\n"
     )

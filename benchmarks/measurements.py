@@ -15,7 +15,7 @@ from benchmarks.data import mnist_or_bundled
 from benchmarks.timing import Row, compare, median_seconds
 from benchmarks.usual import UsualLoewe
 from ffengine.checkpoint import Position
-from ffengine.datasets import load
+from ffengine.datasets import DATASETS, Datasets
 from ffengine.presets import LOEWE, TOSATO
 from ffengine.provenance import Stopwatch
 from ffengine.spec import TrainSpec
@@ -183,7 +183,7 @@ def recipe_loewe(device: torch.device) -> Iterator[Row]:
     if device.type != "cpu":
         return
     spec = LOEWE.model_copy(update={"dataset": TrainSpec().dataset})
-    arrays = load(spec.dataset.name)
+    arrays = Datasets.of_environment().load(spec.dataset.name)
     usual = UsualLoewe(
         torch.tensor(arrays.x_train[:, 0]), torch.tensor(arrays.y_train), spec.batch_size
     )
@@ -210,7 +210,7 @@ def recipe_tosato(device: torch.device) -> Iterator[Row]:
             "epochs": 1,
         }
     )
-    width, count = spec.network.widths[0], spec.dataset.train_count
+    width, count = spec.network.widths[0], spec.dataset.train_count(DATASETS[spec.dataset.name])
     x, weight = (
         torch.rand(2 * count, width + 1, device=device),
         torch.rand(width, width + 1, device=device),

@@ -192,7 +192,7 @@ class CrossEntropy(BackpropStack):
     """The stack with a linear readout of its last layer, trained on images without labels."""
 
     def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
-        super().__init__(spec, train, draws, spec.dataset.inputs(labelled=False))
+        super().__init__(spec, train, draws, train.plain.shape[1])
         width = spec.network.widths[-1]
         self.readout = train.plain.new_zeros(len(spec.seeds), train.classes, width)
         self.parameters = [*self.network.weights, self.readout]
@@ -224,7 +224,8 @@ class FFObjective(BackpropStack):
     """
 
     def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
-        super().__init__(spec, train, draws, spec.inputs)
+        inputs = train.positives(labelled=spec.negatives.labelled).shape[1]
+        super().__init__(spec, train, draws, inputs)
         self.layers = tuple(range(len(spec.network.widths)))
 
     def loss(self, index: Tensor, epoch: int, batch: int) -> Tensor:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from ffengine.activations import ACTIVATIONS, Activation
+from ffengine.availability import check_available
 from ffengine.checkpoint import Checkpoint
+from ffengine.datasets import Datasets
 from ffengine.diagnostics import of_check
 from ffengine.geometry import angle_rows
 from ffengine.infinite_width import infinite_width_theorem1, infinite_width_theorem2
@@ -94,6 +96,7 @@ def check(
     resume: Sequence[CheckCell] = (),
     trained: Checkpoint | None = None,
     trained_spec: TrainSpec | None = None,
+    datasets: Datasets | None = None,
 ) -> CheckResult:
     """Check a theorem: for which share of the samples does its condition hold?
 
@@ -108,6 +111,7 @@ def check(
     - `resume`: the cells that an interrupted check of the same spec has finished.
     - `trained`: where `spec.at` names a training job, its checkpoint at that epoch.
     - `trained_spec`: the spec of that job.
+    - `datasets`: where data sets are; None: where the environment says.
 
     **Returns:**
 
@@ -116,7 +120,8 @@ def check(
     **Raises:**
 
     - `Interrupted`: `on_cells` returned "stop".
-    - `DatasetError`: the data set cannot be found, fetched or read.
+    - `DatasetError`: the data set cannot be found, fetched or read, or is smaller than the spec
+      asks.
     - `ValueError`: the weights are missing or do not fit the spec.
 
     **Source:**
@@ -124,7 +129,9 @@ def check(
     arXiv 2311.05667, theorems 1 and 2; docs/theory.md, "The exact condition" and "Infinite width".
     """
     stopwatch = Stopwatch()
-    run = CheckRun(spec, torch.device(device), stopwatch, trained, trained_spec)
+    datasets = datasets or Datasets.of_environment()
+    check_available(spec, datasets)
+    run = CheckRun(spec, torch.device(device), stopwatch, trained, trained_spec, datasets)
     done = list(resume)
     finished = {(cell.seed, cell.width) for cell in done}
     work = [
@@ -150,8 +157,8 @@ def check(
         theorem=spec.theorem,
         cells=tuple(done),
         geometry=geometry,
-        diagnostics=tuple(of_check(spec, done)),
-        provenance=provenance(spec, run.device, stopwatch),
+        diagnostics=tuple(of_check(done)),
+        provenance=provenance(spec, datasets, run.device, stopwatch),
     )
 
 
@@ -163,7 +170,7 @@ class CheckRun:
     - `spec`: the check.
     - `device`: where samples and weights lie.
     - `stopwatch`: counts the seconds of each phase.
-    - `trained`, `trained_spec`: as for `check`.
+    - `trained`, `trained_spec`, `datasets`: as for `check`.
 
     **Raises:**
 
@@ -177,14 +184,18 @@ class CheckRun:
         stopwatch: Stopwatch,
         trained: Checkpoint | None,
         trained_spec: TrainSpec | None,
+        datasets: Datasets,
     ) -> None:
-        self.spec, self.device = spec, device
+        self.spec, self.device, self.datasets = spec, device, datasets
+        self.facts = datasets.facts_of(spec.dataset.name)
+        self.checked = spec.checked(self.facts)
+        self.batch_size = min(spec.batch_size or self.checked, self.checked)
         self.theorem = THEOREMS[spec.theorem]
         self.trained, self.trained_spec = trained, trained_spec
         self.activation = self._activation()
         self.widths = self._widths()
         with stopwatch.phase("data"):
-            self.train = load_samples(spec.dataset, device).train
+            self.train = load_samples(spec.dataset, device, datasets).train
         self.dtype = torch.float64 if spec.precision == "float64" else torch.float32
 
     def cells(self, seed: int, width: int) -> list[tuple[CheckCell, CellMargins]]:
@@ -201,7 +212,7 @@ class CheckRun:
         """
         layer = self._layer(seed, width)
         tallies: defaultdict[tuple[Split, str], CellTally] = defaultdict(
-            lambda: CellTally(width, self.spec.checked)
+            lambda: CellTally(width, self.checked)
         )
         for chosen, groups in self._batches(seed, layer):
             inputs = [self._input(layer, x) for x in groups]
@@ -248,10 +259,8 @@ class CheckRun:
     def _batches(self, seed: int, layer: "Layer") -> Iterator[Batch]:
         """Yield each batch: positives and negatives, or for theorem 1 the images alone."""
         draws = Draws((seed,), self.device)
-        chosen = draws.at("samples").permutation(len(self.train))[:, : self.spec.checked]
-        for number, index in enumerate(
-            chosen.split(self.spec.batch_size or self.spec.checked, dim=1)
-        ):
+        chosen = draws.at("samples").permutation(len(self.train))[:, : self.checked]
+        for number, index in enumerate(chosen.split(self.batch_size, dim=1)):
             if not self.theorem.needs_negatives:
                 yield Batch(index[0], [self.train.plain[index[0]]])
                 continue
@@ -297,7 +306,7 @@ class CheckRun:
     def _inputs(self) -> int:
         """m of the first layer."""
         return self.spec.dataset.inputs(
-            labelled=self.theorem.needs_negatives and self.spec.negatives.labelled
+            self.facts, labelled=self.theorem.needs_negatives and self.spec.negatives.labelled
         )
 
     def _activation(self) -> Activation:
@@ -315,16 +324,20 @@ class CheckRun:
             raise ValueError(
                 "at: the weights of a training job were asked for, but none were given"
             )
-        self.spec.refuse_misfit(trained_spec)
+        self.spec.refuse_misfit(trained_spec, self.datasets)
         return (trained_spec.network.widths[at.layer],)
 
     def _cell(
         self, tally: "CellTally", seed: int, layer: Layer, split: Split, method: str
     ) -> tuple[CheckCell, CellMargins]:
         """Return the row of a tally, and the margins of its samples."""
-        batch = min(self.spec.batch_size or self.spec.checked, self.spec.checked)
         cell = tally.cell(
-            self.spec, seed=seed, layer=layer, split=split, method=method, batch_size=batch
+            self.spec,
+            seed=seed,
+            layer=layer,
+            split=split,
+            method=method,
+            batch_size=self.batch_size,
         )
         return cell, tally.margins.of(cell)
 

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ffengine.datasets import Dataset
 from ffengine.optimizers import State
 from ffengine.results import EpochRow
 from ffengine.spec import TrainSpec, digest
@@ -40,7 +41,7 @@ class Position:
     batch: int = 0
 
 
-def fraction_done(spec: TrainSpec, position: Position) -> float:
+def fraction_done(spec: TrainSpec, facts: Dataset, position: Position) -> float:
     """Return how much of a training run is done at a position, in [0, 1].
 
     Epochs of all stages count alike, and batches count within their epoch.
@@ -48,13 +49,14 @@ def fraction_done(spec: TrainSpec, position: Position) -> float:
     **Arguments:**
 
     - `spec`: the spec of the run.
+    - `facts`: the facts of its data set.
     - `position`: where it stands.
 
     **Returns:**
 
     The share of all batches of the run that are done.
     """
-    batches = -(-spec.dataset.train_count // spec.batch_size)
+    batches = -(-spec.dataset.train_count(facts) // spec.batch_size)
     epochs = position.stage * spec.epochs + max(0, position.epoch - 1) + position.batch / batches
     return min(1.0, epochs / (len(spec.stages) * spec.epochs))
 

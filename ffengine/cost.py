@@ -1,12 +1,15 @@
 """What a spec costs: floating-point operations, peak memory, seconds by kind of device."""
 
 import itertools
+from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 from pydantic import BaseModel, Field
 
+from ffengine.datasets import Dataset, Datasets
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
-from ffengine.study import expand
+from ffengine.study import Cell, expand
 
 # Sustained rates of float32 products, operations per second: an order of magnitude for planning.
 DEVICE_FLOPS: dict[str, float] = {"cpu": 5e10, "cuda": 1e13}
@@ -44,13 +47,20 @@ class Cost(NamedTuple):
     memory_bytes: int
 
 
-def estimate(spec: TrainSpec | CheckSpec | StudySpec, limits: Limits | None = None) -> Estimate:
+def estimate(
+    spec: TrainSpec | CheckSpec | StudySpec,
+    limits: Limits | None = None,
+    datasets: Datasets | None = None,
+    cells: Sequence[Cell] | None = None,
+) -> Estimate:
     """Estimate what running a spec costs.
 
     **Arguments:**
 
     - `spec`: a run or a study.
     - `limits`: the largest run that is accepted; None takes the defaults.
+    - `datasets`: where data sets are; None: where the environment says.
+    - `cells`: the runs of a study, where they are known already.
 
     **Returns:**
 
@@ -59,10 +69,15 @@ def estimate(spec: TrainSpec | CheckSpec | StudySpec, limits: Limits | None = No
     **Raises:**
 
     - `GridError`: the study cannot be expanded.
+    - `DatasetError`: a data set cannot be found.
     """
     limits = limits or Limits()
-    specs = [cell.spec for cell in expand(spec)] if isinstance(spec, StudySpec) else [spec]
-    costs = [train_cost(one) if isinstance(one, TrainSpec) else check_cost(one) for one in specs]
+    if isinstance(spec, StudySpec):
+        specs = [cell.spec for cell in (expand(spec) if cells is None else cells)]
+    else:
+        specs = [spec]
+    facts_of = cache((datasets or Datasets.of_environment()).facts_of)
+    costs = [cost_of(one, facts_of(one.dataset.name)) for one in specs]
     flops, memory = sum(cost.flops for cost in costs), max(cost.memory_bytes for cost in costs)
     return Estimate(
         runs=len(costs),
@@ -102,7 +117,22 @@ def exceeded_limits(limits: Limits, flops: float, memory: int) -> list[str]:
     return problems
 
 
-def train_cost(spec: TrainSpec) -> Cost:
+def cost_of(spec: TrainSpec | CheckSpec, facts: Dataset) -> Cost:
+    """Estimate one run.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `facts`: the facts of its data set.
+
+    **Returns:**
+
+    Its cost.
+    """
+    return train_cost(spec, facts) if isinstance(spec, TrainSpec) else check_cost(spec, facts)
+
+
+def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
     """Estimate a training run.
 
     A step takes two products for each layer that learns and one for each layer below; a measurement
@@ -112,37 +142,34 @@ def train_cost(spec: TrainSpec) -> Cost:
     **Arguments:**
 
     - `spec`: the run.
+    - `facts`: the facts of its data set.
 
     **Returns:**
 
     Its cost.
     """
-    inputs = (spec.inputs, *spec.network.widths)
+    inputs = (spec.inputs(facts), *spec.network.widths)
     products = [
         2.0 * m * n for m, n in itertools.pairwise(inputs)
     ]  # operations of one sample through one layer
-    replicas, samples = len(spec.seeds), spec.dataset.train_count
+    replicas, samples = len(spec.seeds), spec.dataset.train_count(facts)
     measurements = spec.epochs // spec.monitor.every_epochs + 2
     per_sample = 0.0
     for stage in spec.stages:
         below = sum(products[: stage[-1]])
         learning = sum(products[layer] for layer in stage)
-        queries = (
-            spec.dataset.facts.classes / 2 * (below + learning)
-            if spec.negatives.asks_network
-            else 0.0
-        )
+        queries = facts.classes / 2 * (below + learning) if spec.negatives.asks_network else 0.0
         per_sample += spec.epochs * samples * 2 * (below + 2 * learning + queries)
-        per_sample += measurements * spec.monitored * 2 * (below + 5 * learning)
+        per_sample += measurements * spec.monitored(facts) * 2 * (below + 5 * learning)
     per_sample += len(spec.evaluation.baselines) * spec.epochs * samples * 2 * 3 * sum(products)
-    held_out = spec.dataset.test_count + spec.dataset.validation_samples
+    held_out = spec.dataset.test_count(facts) + spec.dataset.validation_samples
     evaluation = (held_out + samples) * (
-        products[0] + spec.dataset.facts.classes * sum(products[1:])
+        products[0] + facts.classes * sum(products[1:])
     ) + held_out * 4 * sum(products)
-    return Cost(replicas * (per_sample + evaluation), train_memory(spec, inputs))
+    return Cost(replicas * (per_sample + evaluation), train_memory(spec, facts, inputs))
 
 
-def train_memory(spec: TrainSpec, inputs: tuple[int, ...]) -> int:
+def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> int:
     """Estimate the peak memory of a training run.
 
     It counts samples, weights with optimiser states and a checkpoint of them, a batch, negatives
@@ -151,20 +178,21 @@ def train_memory(spec: TrainSpec, inputs: tuple[int, ...]) -> int:
     **Arguments:**
 
     - `spec`: the run.
+    - `facts`: the facts of its data set.
     - `inputs`: m of each layer, then the width of the last.
 
     **Returns:**
 
     Bytes.
     """
-    replicas, samples = len(spec.seeds), spec.dataset.train_count
-    everything = samples + spec.dataset.validation_samples + spec.dataset.test_count
+    replicas, samples = len(spec.seeds), spec.dataset.train_count(facts)
+    everything = samples + spec.dataset.validation_samples + spec.dataset.test_count(facts)
     weights = sum(m * n for m, n in itertools.pairwise(inputs)) * (
         2 * (1 + len(spec.optimizer.slots)) + 3
     )
     batch = (
         2
-        * max(min(spec.batch_size, samples), min(spec.monitored, spec.batch_size))
+        * max(min(spec.batch_size, samples), min(spec.monitored(facts), spec.batch_size))
         * (3 * max(inputs) + 8 * max(spec.network.widths))
     )
     fixed = 2 * samples * max(inputs[:-1]) if spec.negatives.redraw == "once" else 0
@@ -176,7 +204,7 @@ def train_memory(spec: TrainSpec, inputs: tuple[int, ...]) -> int:
     return BYTES * (2 * everything * inputs[0] + replicas * (weights + batch + fixed + features))
 
 
-def check_cost(spec: CheckSpec) -> Cost:
+def check_cost(spec: CheckSpec, facts: Dataset) -> Cost:
     """Estimate a theorem check.
 
     It takes three products, one more for the observed change, and one over all pairs of samples for
@@ -185,14 +213,16 @@ def check_cost(spec: CheckSpec) -> Cost:
     **Arguments:**
 
     - `spec`: the check.
+    - `facts`: the facts of its data set.
 
     **Returns:**
 
     Its cost.
     """
-    inputs = spec.dataset.inputs(labelled=spec.theorem == 2 and spec.negatives.labelled)
-    batch = min(spec.batch_size or spec.checked, spec.checked)
-    samples = spec.checked * (2 if spec.theorem == 2 else 1)
+    inputs = spec.dataset.inputs(facts, labelled=spec.theorem == 2 and spec.negatives.labelled)
+    checked = spec.checked(facts)
+    batch = min(spec.batch_size or checked, checked)
+    samples = checked * (2 if spec.theorem == 2 else 1)
     exact = (
         sum(8.0 * samples * width * inputs for width in spec.widths)
         if "exact" in spec.methods
@@ -206,7 +236,7 @@ def check_cost(spec: CheckSpec) -> Cost:
     memory = (
         BYTES
         * (
-            2 * spec.dataset.train_count * inputs
+            2 * spec.dataset.train_count(facts) * inputs
             + samples * inputs * 2
             + 4 * max(spec.widths) * inputs
         )

@@ -7,9 +7,10 @@ new kind).
 import math
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, Self
 
 import numpy as np
 
@@ -29,6 +30,9 @@ from ffengine.dataformats import (
 )
 
 DATA_ROOT_VARIABLE = "FFLAB_DATA"
+HOME_VARIABLE = "FFLAB_HOME"
+UPLOADS_OF_HOME = "datasets"  # the folder of uploads in a home
+UPLOADS_OF_ROOT = "uploads"  # and below a data root, where earlier versions kept them
 
 
 class Files(NamedTuple):
@@ -226,44 +230,273 @@ class Loaded(NamedTuple):
     digest: str
 
 
-_root: Path | None = None
+@dataclass(frozen=True)
+class Datasets:
+    """The data sets of one place: those of the catalogue, and those that were uploaded there.
 
+    Uploads below `root`, where earlier versions kept them, are found in any case, after those in
+    `uploads_in`.
 
-def look_in(root: Path | None) -> None:
-    """Make `root` this process's place of data sets, whatever the environment says; None: the
-    environment's again.
+    **Attributes:**
+
+    - `root`: the folder of known data sets' files, which downloads go to.
+    - `uploads_in`: the folder that new uploads go to; None: the folder `uploads` below `root`.
     """
-    global _root  # noqa: PLW0603 - one place for the process, as the environment is
-    _root = root
+
+    root: Path
+    uploads_in: Path | None = None
+
+    @classmethod
+    def of_environment(cls) -> Self:
+        """Find the data sets of this machine, as the environment says.
+
+        **Returns:**
+
+        Those below $FFLAB_DATA, by default `data` in the home of fflab, with the uploads of that
+        home. The home is $FFLAB_HOME, by default ~/.local/share/fflab.
+        """
+        home = Path(os.environ.get(HOME_VARIABLE) or "~/.local/share/fflab").expanduser()
+        root = os.environ.get(DATA_ROOT_VARIABLE)
+        return cls(Path(root).expanduser() if root else home / "data", home / UPLOADS_OF_HOME)
+
+    @property
+    def kept_in(self) -> Path:
+        """The folder that new uploads go to."""
+        return self.uploads_in or self.root / UPLOADS_OF_ROOT
+
+    @property
+    def _upload_folders(self) -> tuple[Path, ...]:
+        """All folders of uploads, the one that is written first."""
+        return tuple(dict.fromkeys((self.kept_in, self.root / UPLOADS_OF_ROOT)))
+
+    def names(self) -> list[str]:
+        """List the names that a spec may use: those of the catalogue, then the uploaded ones."""
+        return [*DATASETS, *self.uploaded()]
+
+    def uploaded(self) -> list[str]:
+        """List the names of all uploads, in alphabetical order."""
+        found = {name for folder in self._upload_folders for name in uploads.names(folder)}
+        return sorted(found - DATASETS.keys())
+
+    def find(self, name: str) -> Dataset | None:
+        """Find the facts of a data set.
+
+        **Arguments:**
+
+        - `name`: of a data set of the catalogue, or of an upload.
+
+        **Returns:**
+
+        The facts; None where no data set has that name.
+        """
+        if name in DATASETS:
+            return DATASETS[name]
+        found = self._uploads_named(name)
+        return from_upload(found[0][1]) if found else None
+
+    def facts_of(self, name: str) -> Dataset:
+        """Return the facts of a data set.
+
+        **Arguments:**
+
+        - `name`: of a data set of the catalogue, or of an upload.
+
+        **Returns:**
+
+        The facts.
+
+        **Raises:**
+
+        - `DatasetError`: no data set has that name; the message lists those that there are.
+        """
+        facts = self.find(name)
+        if facts is None:
+            raise DatasetError(f"{name!r} is not known; choose one of {', '.join(self.names())}")
+        return facts
+
+    def digest_of(self, name: str) -> str | None:
+        """Return the digest that the arrays of a data set must have.
+
+        **Arguments:**
+
+        - `name`: of a data set of the catalogue, or of an upload.
+
+        **Returns:**
+
+        The digest; None where it is not pinned, or no data set has that name.
+        """
+        facts = self.find(name)
+        return facts.digest if facts else None
+
+    def upload_folder(self, name: str) -> Path | None:
+        """Find the folder of an upload.
+
+        **Arguments:**
+
+        - `name`: of the upload.
+
+        **Returns:**
+
+        The folder; None where no upload has that name.
+        """
+        found = self._uploads_named(name)
+        return found[0][0] / name if found else None
+
+    def _uploads_named(self, name: str) -> list[tuple[Path, uploads.Upload]]:
+        """List the uploads of that name, each with the folder of uploads that it is in."""
+        found = ((folder, uploads.find(name, folder)) for folder in self._upload_folders)
+        return [(folder, upload) for folder, upload in found if upload]
+
+    def keep(self, name: str, source: IO[bytes], meaning: str = "") -> uploads.Upload:
+        """Read and check an archive, and keep it as an upload under a new name.
+
+        **Arguments:**
+
+        - `name`: what specs call the data set.
+        - `source`: the .npz file.
+        - `meaning`: one sentence about the data set.
+
+        **Returns:**
+
+        The facts of the data set. Where the same arrays have that name already, those that were
+        kept then.
+
+        **Raises:**
+
+        - `NameTaken`: other arrays have that name.
+        - `DatasetError`: the name cannot be used, the archive is not valid, or it cannot be
+          written.
+        """
+        if name in DATASETS:
+            raise uploads.NameTaken(f"{name!r} is a data set of the catalogue")
+        return uploads.keep(name, source, self.kept_in, meaning, others=self._upload_folders[1:])
+
+    def is_present(self, facts: Dataset) -> bool:
+        """Whether a data set can be loaded without a download.
+
+        **Arguments:**
+
+        - `facts`: the facts of the data set.
+
+        **Returns:**
+
+        True for uploads, for bundled data sets, and where all files are below `root`.
+        """
+        return facts.uploaded or facts.files is None or self.folder_of(facts) is not None
+
+    def folder_of(self, facts: Dataset) -> Path | None:
+        """Find the folder that holds all files of a known data set.
+
+        **Arguments:**
+
+        - `facts`: the facts of the data set.
+
+        **Returns:**
+
+        The folder; None where files are missing.
+        """
+        return present_folder(facts, self.root)
+
+    def refuse_missing(self, name: str) -> Dataset:
+        """Raise DatasetError where a data set cannot be loaded, as far as is seen without reading.
+
+        Files of a known data set may be missing: they are downloaded.
+
+        **Arguments:**
+
+        - `name`: of a data set of the catalogue, or of an upload.
+
+        **Returns:**
+
+        The facts of the data set.
+
+        **Raises:**
+
+        - `DatasetError`: no data set has that name, an upload's arrays are gone, or two uploads
+          with different arrays have that name.
+        """
+        facts = self.facts_of(name)
+        if not facts.uploaded:
+            return facts
+        found = self._uploads_named(name)
+        if len({upload.digest for _, upload in found}) > 1:
+            places = " and ".join(str(folder / name) for folder, _ in found)
+            raise DatasetError(f"{name!r} names two data sets, {places}; move one of them away")
+        path = uploads.arrays_file(name, found[0][0])
+        if not path.is_file():
+            raise DatasetError(f"{name}: {path} is gone")
+        return facts
+
+    def load(self, name: str) -> Arrays:
+        """Load and verify the arrays of a data set, and keep them in memory for the next caller.
+
+        Files of a known data set are looked for below `root`, and downloaded there with torchvision
+        where they are missing.
+
+        **Arguments:**
+
+        - `name`: of a data set of the catalogue, or of an upload.
+
+        **Returns:**
+
+        The arrays, read-only.
+
+        **Raises:**
+
+        - `DatasetError`: no data set has that name, its files cannot be found or fetched, or they
+          are not what the facts say.
+        """
+        return self.loaded(name).arrays
+
+    def loaded(self, name: str) -> Loaded:
+        """Load a data set as `load` does, and return its arrays with their digest.
+
+        **Arguments:**
+
+        - `name`: as for `load`.
+
+        **Returns:**
+
+        The arrays, read-only, and the digest of what was loaded.
+
+        **Raises:**
+
+        - `DatasetError`: as for `load`.
+        """
+        return _loaded(self, name)
+
+    def read(self, name: str) -> Loaded:
+        """Read a data set anew, and do not keep it in memory.
+
+        **Arguments:**
+
+        - `name`: as for `load`.
+
+        **Returns:**
+
+        The arrays, read-only, and the digest of what was read.
+
+        **Raises:**
+
+        - `DatasetError`: as for `load`.
+        """
+        facts = self.refuse_missing(name)
+        if folder := self.upload_folder(name) if facts.uploaded else None:
+            return verified(facts, uploads.arrays_of(name, folder.parent))
+        if facts.files is None:
+            return verified(facts, read_bundled(name))
+        found = self.folder_of(facts)
+        if found is None:
+            fetch(facts, self.root)
+            found = self.folder_of(facts)
+        if found is None:
+            raise DatasetError(f"{name}: the download left no files below {self.root}")
+        return verified(facts, facts.files.read(found))
 
 
-def data_root() -> Path:
-    """Where data sets are looked for and downloaded to: as look_in said, else $FFLAB_DATA, else
-    ~/.local/share/fflab/data.
-    """
-    chosen = _root or os.environ.get(DATA_ROOT_VARIABLE)
-    return (
-        Path(chosen).expanduser() if chosen else Path.home() / ".local" / "share" / "fflab" / "data"
-    )
-
-
-def find(name: str, root: Path | None = None) -> Dataset | None:
-    """The facts of a data set of the catalogue or uploaded below `root` (default: data_root()), if
-    there is one.
-    """
-    if name in DATASETS:
-        return DATASETS[name]
-    upload = uploads.find(name, root or data_root())
-    return from_upload(upload) if upload else None
-
-
-def facts_of(name: str, root: Path | None = None) -> Dataset:
-    """The same; DatasetError where there is none."""
-    facts = find(name, root)
-    if facts is None:
-        known = ", ".join([*DATASETS, *uploads.names(root or data_root())])
-        raise DatasetError(f"{name!r} is not known; choose one of {known}")
-    return facts
+@lru_cache(maxsize=2)
+def _loaded(datasets: Datasets, name: str) -> Loaded:
+    return datasets.read(name)
 
 
 def from_upload(upload: uploads.Upload) -> Dataset:
@@ -282,49 +515,17 @@ def from_upload(upload: uploads.Upload) -> Dataset:
     )
 
 
-def load(name: str, root: Path | None = None) -> Arrays:
-    """The verified arrays of a data set, read-only and kept in memory for the next caller.
-
-    Looks below `root` (default: data_root()) first, then downloads with torchvision. Raises
-    DatasetError where the files are absent and cannot be fetched, or are not what their facts say.
-    """
-    return loaded(name, root).arrays
-
-
-def loaded(name: str, root: Path | None = None) -> Loaded:
-    """The same with the digest of what was loaded."""
-    return _load(name, root or data_root())
-
-
-@lru_cache(maxsize=2)
-def _load(name: str, root: Path) -> Loaded:
-    return read(name, root)
-
-
-def is_present(facts: Dataset, root: Path) -> bool:
-    """Whether a data set can be loaded without fetching it."""
-    return facts.uploaded or facts.files is None or present_folder(facts, root) is not None
-
-
-def read(name: str, root: Path) -> Loaded:
-    """What `loaded` gives, read anew and not kept."""
-    facts = facts_of(name, root)
-    if facts.uploaded:
-        return verified(facts, uploads.arrays_of(name, root))
-    if facts.files is None:
-        return verified(facts, read_bundled(name))
-    folder = present_folder(facts, root)
-    if folder is None:
-        fetch(facts, root)
-        folder = present_folder(facts, root)
-    if folder is None:
-        raise DatasetError(f"{name}: the download left no files below {root}")
-    return verified(facts, facts.files.read(folder))
-
-
 def fetch(facts: Dataset, root: Path) -> None:
-    """Download a data set below `root` with torchvision; DatasetError says what to do where that
-    fails.
+    """Download a data set with torchvision.
+
+    **Arguments:**
+
+    - `facts`: the facts of a known data set.
+    - `root`: the folder below which its files go.
+
+    **Raises:**
+
+    - `DatasetError`: the download failed; the message says what to do.
     """
     from ffengine.download import download  # torch is imported only where a download is needed
 
@@ -344,7 +545,17 @@ def fetch(facts: Dataset, root: Path) -> None:
 
 
 def present_folder(facts: Dataset, root: Path) -> Path | None:
-    """The folder below `root` that holds all files of a data set, if there is one."""
+    """Find the folder that holds all files of a data set.
+
+    **Arguments:**
+
+    - `facts`: the facts of a known data set.
+    - `root`: the folder below which its files are looked for.
+
+    **Returns:**
+
+    The folder; None where files are missing.
+    """
     files = facts.files
     if files is None:
         return None
@@ -356,8 +567,20 @@ def present_folder(facts: Dataset, root: Path) -> Path | None:
 
 
 def verified(facts: Dataset, arrays: Arrays) -> Loaded:
-    """The same arrays, read-only; DatasetError where they are not the published ones, as far as is
-    known of those.
+    """Verify that arrays are the published ones, as far as is known of those.
+
+    **Arguments:**
+
+    - `facts`: the facts of the data set.
+    - `arrays`: what was read.
+
+    **Returns:**
+
+    The arrays, read-only, and their digest.
+
+    **Raises:**
+
+    - `DatasetError`: they are not the published ones.
     """
     found = digest_of(arrays)
     if facts.digest and found != facts.digest:

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from ffengine.phases import phase_after
 from ffengine.results import AccuracyRow, CheckCell, Diagnostic, EpochRow
-from ffengine.spec import CheckSpec, TrainSpec
+from ffengine.spec import TrainSpec
 
 DEAD_SHARE = 0.5
 FLIP_SHARE = 0.05
@@ -69,7 +69,11 @@ def divergence(*, layer: int, epoch: int, seed: int, what: Sequence[str]) -> Dia
 
 
 def of_training(
-    spec: TrainSpec, rows: Sequence[EpochRow], accuracy: Sequence[AccuracyRow] = ()
+    spec: TrainSpec,
+    rows: Sequence[EpochRow],
+    accuracy: Sequence[AccuracyRow] = (),
+    *,
+    train_samples: int | None = None,
 ) -> list[Diagnostic]:
     """Find what stands out in a training run; each finding comes once, with its worst row.
 
@@ -78,6 +82,7 @@ def of_training(
     - `spec`: the run.
     - `rows`: its curves; one row at least.
     - `accuracy`: its accuracies.
+    - `train_samples`: how many samples it learnt from; None: not fewer than a batch.
 
     **Returns:**
 
@@ -93,16 +98,19 @@ def of_training(
         _splits_alike,
     )
     findings = [found for find in finders for found in find(rows)]
-    return findings + list(_readout_not_converged(accuracy)) + list(_setting_findings(spec))
+    return (
+        findings
+        + list(_readout_not_converged(accuracy))
+        + list(_setting_findings(spec, train_samples))
+    )
 
 
-def of_check(spec: CheckSpec, cells: Sequence[CheckCell]) -> list[Diagnostic]:
+def of_check(cells: Sequence[CheckCell]) -> list[Diagnostic]:
     """Find what stands out in a theorem check.
 
     **Arguments:**
 
-    - `spec`: the check.
-    - `cells`: its cells.
+    - `cells`: its cells; one at least.
 
     **Returns:**
 
@@ -134,8 +142,7 @@ def of_check(spec: CheckSpec, cells: Sequence[CheckCell]) -> list[Diagnostic]:
         low = min(exact, key=lambda cell: 1.0 if cell.ratio is None else cell.ratio)
         if low.ratio is not None and low.ratio < RARELY:
             findings.append(_rarely_met_in_check(low, low.ratio))
-    batch = min(spec.batch_size or spec.checked, spec.checked)
-    return findings + list(_small_batch(batch))
+    return findings + list(_small_batch(cells[0].batch_size))
 
 
 def _dead_layer(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
@@ -306,7 +313,7 @@ def _splits_alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
             return
 
 
-def _setting_findings(spec: TrainSpec) -> Iterator[Diagnostic]:
+def _setting_findings(spec: TrainSpec, train_samples: int | None) -> Iterator[Diagnostic]:
     """Find settings of a run that make its figures hard to compare."""
     if not spec.optimizer.scale_lr_by_width:
         yield Diagnostic(
@@ -317,7 +324,7 @@ def _setting_findings(spec: TrainSpec) -> Iterator[Diagnostic]:
             suggestion="Set optimizer.scale_lr_by_width to compare widths with each other or with "
             "the infinite-width limit.",
         )
-    yield from _small_batch(min(spec.batch_size, spec.dataset.train_count))
+    yield from _small_batch(min(spec.batch_size, train_samples or spec.batch_size))
 
 
 def _small_batch(batch: int) -> Iterator[Diagnostic]:

@@ -194,8 +194,8 @@ class Monitor:
         """Yield the monitored positives, the first of a permutation, with their negatives."""
         network_goodness = SummedGoodness(network, self.spec.objective.goodness, layers)
         chosen = self.draws.at("monitor").permutation(len(self.train))[
-            :, : self.spec.monitored
-        ]  # (R, M)
+            :, : self.spec.monitor.samples
+        ]  # (R, M), M at most N
         for number, index in enumerate(chosen.split(self.spec.batch_size, dim=1)):
             yield layer_pairs(
                 self.spec,
@@ -212,7 +212,8 @@ class Monitor:
         """Return x x^T of each split, where products with it are cheaper and it fits in memory."""
         positive, negative = pairs.split()
         samples, inputs = positive.shape[1:]
-        if samples > 2 * inputs or len(positive) * samples * self.spec.monitored > GRAM_ELEMENTS:
+        monitored = min(self.spec.monitor.samples, len(self.train))
+        if samples > 2 * inputs or len(positive) * samples * monitored > GRAM_ELEMENTS:
             return None
         return torch.bmm(positive, positive.mT), torch.bmm(negative, negative.mT)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ffengine.datasets import loaded
+from ffengine.datasets import Datasets
 from ffengine.results import DatasetProvenance, Provenance
 from ffengine.spec import CheckSpec, TrainSpec, digest
 from ffengine.version import NUMERICS_VERSION, VERSION
@@ -39,13 +39,14 @@ class Stopwatch:
 
 
 def provenance(
-    spec: TrainSpec | CheckSpec, device: torch.device, stopwatch: Stopwatch
+    spec: TrainSpec | CheckSpec, datasets: Datasets, device: torch.device, stopwatch: Stopwatch
 ) -> Provenance:
     """Collect what a reader needs to trust or repeat a result.
 
     **Arguments:**
 
     - `spec`: the run.
+    - `datasets`: where its data set is.
     - `device`: where it ran.
     - `stopwatch`: the seconds of its phases.
 
@@ -53,7 +54,7 @@ def provenance(
 
     The provenance.
     """
-    facts = spec.dataset.facts
+    facts = datasets.facts_of(spec.dataset.name)
     return Provenance(
         spec_digest=digest(spec),
         engine_version=NUMERICS_VERSION,
@@ -69,11 +70,11 @@ def provenance(
         precision=spec.precision,
         dataset=DatasetProvenance(
             name=facts.name,
-            digest=loaded(spec.dataset.name).digest,
+            digest=datasets.loaded(facts.name).digest,
             preprocess=spec.dataset.preprocess,
-            train_samples=spec.dataset.train_count,
+            train_samples=spec.dataset.train_count(facts),
             validation_samples=spec.dataset.validation_samples,
-            test_samples=spec.dataset.test_count,
+            test_samples=spec.dataset.test_count(facts),
         ),
         seeds=spec.seeds,
         wall_seconds={phase: round(seconds, 3) for phase, seconds in stopwatch.seconds.items()},

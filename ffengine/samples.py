@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ffengine.arrays import DatasetError
-from ffengine.datasets import load
+from ffengine.datasets import Dataset, Datasets
 from ffengine.random_streams import Draw
 from ffengine.spec import DatasetSpec, LabelPlace, Preprocess
 
@@ -112,34 +112,51 @@ class Partitions(NamedTuple):
     test: Samples
 
 
-def load_samples(spec: DatasetSpec, device: torch.device) -> Partitions:
-    """The partitions of a data set; everything that preprocessing fits comes from the training
-    partition.
+def load_samples(
+    spec: DatasetSpec, device: torch.device, datasets: Datasets | None = None
+) -> Partitions:
+    """Load the partitions of a data set.
 
-    The validation samples are the ones that follow the training samples.
+    The validation samples are the ones that follow the training samples. Everything that
+    preprocessing fits comes from the training partition.
+
+    **Arguments:**
+
+    - `spec`: which samples, and how pixels become inputs.
+    - `device`: where samples lie.
+    - `datasets`: where data sets are; None: where the environment says.
+
+    **Returns:**
+
+    The samples of each partition.
+
+    **Raises:**
+
+    - `DatasetError`: the data set cannot be found, fetched or read.
     """
-    arrays = load(spec.name)
-    facts = spec.facts
-    split = spec.train_count
+    datasets = datasets or Datasets.of_environment()
+    arrays = datasets.load(spec.name)
+    facts = datasets.facts_of(spec.name)
+    split = spec.train_count(facts)
     train = _pixels(arrays.x_train[:split])
-    preprocessing = _fitted(spec, _inputs(train))
+    preprocessing = _fitted(spec, facts, _inputs(train))
 
     def partition(pixels: Tensor, targets: np.ndarray) -> Samples:
         labels = torch.from_numpy(np.array(targets, dtype=np.int64)).to(device)
         return Samples(pixels.to(device), labels, facts.classes, facts.shape, preprocessing)
 
-    held = slice(split, split + spec.validation_samples)
+    held, tested = slice(split, split + spec.validation_samples), spec.test_count(facts)
     return Partitions(
         partition(train, arrays.y_train[:split]),
         partition(_pixels(arrays.x_train[held]), arrays.y_train[held])
         if spec.validation_samples
         else None,
-        partition(_pixels(arrays.x_test[: spec.test_count]), arrays.y_test[: spec.test_count]),
+        partition(_pixels(arrays.x_test[:tested]), arrays.y_test[:tested]),
     )
 
 
-def _fitted(spec: DatasetSpec, train: Tensor) -> Preprocessing:
-    blank = overlay(train, train.new_zeros(len(train), spec.facts.classes), spec.labels)
+def _fitted(spec: DatasetSpec, facts: Dataset, train: Tensor) -> Preprocessing:
+    blank = overlay(train, train.new_zeros(len(train), facts.classes), spec.labels)
     return Preprocessing(
         Preprocessor(spec.preprocess, train), Preprocessor(spec.preprocess, blank), spec.labels
     )

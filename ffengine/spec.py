@@ -24,8 +24,7 @@ from pydantic_core import CoreSchema
 
 from ffengine import uploads
 from ffengine.activations import ActivationName
-from ffengine.arrays import DatasetError
-from ffengine.datasets import DATASETS, Dataset, facts_of, find
+from ffengine.datasets import DATASETS, Dataset, Datasets
 from ffengine.entry import Entry, SpecFieldError, brief
 from ffengine.inits import INITS, InitName
 from ffengine.negatives import AnyNegatives, WrongLabel
@@ -64,9 +63,6 @@ DatasetName = Annotated[
         }
     ),
 ]
-ELSEWHERE = {
-    "datasets": "elsewhere"
-}  # the validation context that lets a spec name a data set which this machine has not
 LabelPlace = Literal["overlay", "append"]
 Normalize = Literal["none", "l2", "rms"]
 Baseline = Literal["cross_entropy", "ff_objective"]
@@ -108,65 +104,63 @@ class DatasetSpec(Entry):
         None, ge=1, description="the first so many of the test partition; null: all"
     )
 
-    @property
-    def facts(self) -> Dataset:
-        """The catalogue's facts of this data set."""
-        return facts_of(self.name)
+    def train_count(self, facts: Dataset) -> int:
+        """How many training samples the spec selects of the data set with those facts."""
+        return self.train_samples or facts.train_samples - self.validation_samples
 
-    @property
-    def known_here(self) -> bool:
-        """Whether this machine knows the data set: one that was uploaded to a service is known
-        there.
+    def inputs(self, facts: Dataset, *, labelled: bool) -> int:
+        """Return how many inputs a sample of a data set has, with its label or without.
+
+        **Arguments:**
+
+        - `facts`: the facts of the data set.
+        - `labelled`: whether a sample has its label.
+
+        **Returns:**
+
+        m, without the bias input.
         """
-        return find(self.name) is not None
+        return facts.inputs + (facts.classes if labelled and self.labels == "append" else 0)
 
-    @property
-    def train_count(self) -> int:
-        """How many training samples the spec selects."""
-        return self.train_samples or self.facts.train_samples - self.validation_samples
+    def test_count(self, facts: Dataset) -> int:
+        """How many test samples the spec selects of the data set with those facts."""
+        return self.test_samples or facts.test_samples
 
-    def inputs(self, *, labelled: bool) -> int:
-        """m: how many inputs a sample has, with its label or without."""
-        return self.facts.inputs + (
-            self.facts.classes if labelled and self.labels == "append" else 0
-        )
+    def refuse_misfit(self, facts: Dataset) -> None:
+        """Raise SpecFieldError where a data set does not have what the spec selects of it.
 
-    @property
-    def test_count(self) -> int:
-        """How many test samples the spec selects."""
-        return self.test_samples or self.facts.test_samples
+        **Arguments:**
 
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str, info: ValidationInfo) -> str:
-        if not isinstance(info.context, dict) or info.context.get("datasets") != "elsewhere":
-            try:
-                facts_of(name)
-            except DatasetError as error:
-                raise ValueError(str(error)) from error
-        return name
+        - `facts`: the facts of the data set.
 
-    @model_validator(mode="after")
-    def _within_the_data(self) -> "DatasetSpec":
-        if not self.known_here:
-            return self
+        **Raises:**
+
+        - `SpecFieldError`: it has too few samples, or no inputs besides the label's; its path leads
+          to the field of this object.
+        """
+        train, test = self.train_count(facts), self.test_count(facts)
         for field, asked, there in (
-            ("train_samples", self.train_count + self.validation_samples, self.facts.train_samples),
-            ("test_samples", self.test_count, self.facts.test_samples),
+            ("train_samples", train + self.validation_samples, facts.train_samples),
+            ("test_samples", test, facts.test_samples),
         ):
             if asked > there:
                 raise SpecFieldError((field,), f"{asked} asked, but {self.name} has {there}")
-        if self.train_count < 2:
+        if train < 2:
             raise SpecFieldError(
                 ("validation_samples",),
                 f"{self.validation_samples} leaves no samples to train on",
             )
-        if self.labels == "overlay" and self.facts.classes >= self.facts.inputs:
+        if self.labels == "overlay" and facts.classes >= facts.inputs:
             raise SpecFieldError(
                 ("labels",),
-                f"{self.facts.classes} classes leave nothing of {self.facts.inputs} inputs; "
-                f"use append",
+                f"{facts.classes} classes leave nothing of {facts.inputs} inputs; use append",
             )
+
+    @model_validator(mode="after")
+    def _within_the_catalogue(self) -> "DatasetSpec":
+        """Refuse what the catalogue contradicts; of an upload nothing is known here."""
+        if self.name in DATASETS:
+            self.refuse_misfit(DATASETS[self.name])
         return self
 
 
@@ -286,10 +280,9 @@ class TrainSpec(Entry):
     monitor: MonitorSpec = MonitorSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
 
-    @property
-    def inputs(self) -> int:
-        """m of the first layer, without the bias input."""
-        return self.dataset.inputs(labelled=self.negatives.labelled)
+    def inputs(self, facts: Dataset) -> int:
+        """m of the first layer on the data set with those facts, without the bias input."""
+        return self.dataset.inputs(facts, labelled=self.negatives.labelled)
 
     @property
     def stages(self) -> tuple[tuple[int, ...], ...]:
@@ -297,10 +290,9 @@ class TrainSpec(Entry):
         layers = tuple(range(len(self.network.widths)))
         return tuple((layer,) for layer in layers) if self.layers == "greedy" else (layers,)
 
-    @property
-    def monitored(self) -> int:
-        """How many positives are measured."""
-        return min(self.monitor.samples, self.dataset.train_count)
+    def monitored(self, facts: Dataset) -> int:
+        """How many positives of the data set with those facts are measured."""
+        return min(self.monitor.samples, self.dataset.train_count(facts))
 
     def is_monitored(self, epoch: int) -> bool:
         """Whether rows are measured at the end of an epoch.
@@ -381,10 +373,26 @@ class CheckSpec(Entry):
         description="trial step of the observed change: ||eta D|| / ||W||, both Frobenius norms",
     )
 
-    @property
-    def checked(self) -> int:
-        """How many samples are checked for each seed."""
-        return self.samples or self.dataset.train_count
+    def checked(self, facts: Dataset) -> int:
+        """How many samples of the data set with those facts are checked for each seed."""
+        return self.samples or self.dataset.train_count(facts)
+
+    def refuse_too_few(self, facts: Dataset) -> None:
+        """Raise SpecFieldError where a data set has fewer samples than are checked.
+
+        **Arguments:**
+
+        - `facts`: the facts of the data set.
+
+        **Raises:**
+
+        - `SpecFieldError`: it has too few; its path leads to the field of the check.
+        """
+        count = self.dataset.train_count(facts)
+        if self.checked(facts) > count:
+            raise SpecFieldError(
+                ("samples",), f"{self.checked(facts)} asked, but the data set gives {count}"
+            )
 
     @model_validator(mode="after")
     def _consistent(self) -> "CheckSpec":
@@ -392,24 +400,23 @@ class CheckSpec(Entry):
         _refuse_repeats(("seeds",), self.seeds)
         _refuse_repeats(("widths",), self.widths)
         _refuse_repeats(("methods",), self.methods)
-        if self.dataset.known_here and self.checked > self.dataset.train_count:
-            raise SpecFieldError(
-                ("samples",),
-                f"{self.checked} asked, but the data set gives {self.dataset.train_count}",
-            )
+        if self.dataset.name in DATASETS:
+            self.refuse_too_few(DATASETS[self.dataset.name])
         return self
 
-    def refuse_misfit(self, trained: TrainSpec) -> None:
+    def refuse_misfit(self, trained: TrainSpec, datasets: Datasets) -> None:
         """Raise SpecFieldError where a training job lacks the weights that the check asks for.
 
         **Arguments:**
 
         - `trained`: the spec of the training job.
+        - `datasets`: where the data sets of both are.
 
         **Raises:**
 
         - `SpecFieldError`: layer, epoch, seeds, inputs or method do not fit; its path leads to the
           field of the check.
+        - `DatasetError`: a data set cannot be found.
         """
         at = self.at
         if not isinstance(at, TrainedWeights):
@@ -432,12 +439,14 @@ class CheckSpec(Entry):
                 ("seeds",), f"{missing} were not trained by the job; it has {list(trained.seeds)}"
             )
         labelled = self.theorem == 2 and self.negatives.labelled
-        if (given := self.dataset.inputs(labelled=labelled)) != trained.inputs:
+        given = self.dataset.inputs(datasets.facts_of(self.dataset.name), labelled=labelled)
+        learnt = trained.inputs(datasets.facts_of(trained.dataset.name))
+        if given != learnt:
             kind = "with labels" if labelled else "without labels"
             raise SpecFieldError(
                 ("dataset", "name"),
                 f"{self.dataset.name} {kind} does not fit the inputs of the job's "
-                f"{trained.dataset.name}: {given} inputs, the job learnt from {trained.inputs}",
+                f"{trained.dataset.name}: {given} inputs, the job learnt from {learnt}",
             )
         if "infinite_width" in self.methods and trained.network.bias:
             raise SpecFieldError(

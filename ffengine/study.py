@@ -77,7 +77,7 @@ def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell
     **Arguments:**
 
     - `study`: the study.
-    - `context`: pydantic's validation context, see ELSEWHERE.
+    - `context`: pydantic's validation context, such as `ffengine.text.STORED`.
 
     **Returns:**
 
@@ -109,7 +109,7 @@ def resolved(study: StudySpec, context: dict[str, str] | None = None) -> StudySp
     **Arguments:**
 
     - `study`: the study as it was given.
-    - `context`: pydantic's validation context, see ELSEWHERE.
+    - `context`: pydantic's validation context, such as `ffengine.text.STORED`.
 
     **Returns:**
 
@@ -139,7 +139,7 @@ def written_out(
     **Arguments:**
 
     - `spec`: a run or a study.
-    - `context`: pydantic's validation context, see ELSEWHERE.
+    - `context`: pydantic's validation context, such as `ffengine.text.STORED`.
 
     **Returns:**
 
@@ -203,7 +203,7 @@ def parts_of(study: StudySpec, context: dict[str, str] | None = None) -> dict[st
     **Arguments:**
 
     - `study`: the study.
-    - `context`: pydantic's validation context, see ELSEWHERE.
+    - `context`: pydantic's validation context, such as `ffengine.text.STORED`.
 
     **Returns:**
 
@@ -334,7 +334,7 @@ def with_params(
     - `base`: the spec.
     - `params`: the values by dotted field.
     - `path`: where the grid of these fields is in the spec of the study.
-    - `context`: pydantic's validation context, see ELSEWHERE.
+    - `context`: pydantic's validation context, such as `ffengine.text.STORED`.
 
     **Returns:**
 
@@ -354,7 +354,7 @@ def with_params(
         cause = field_error_of(first)
         location = (*first["loc"], *(cause.path if cause else ()))
         where = next(
-            (field for field in params if _touches(field, location)), next(iter(params), "")
+            (field for field in params if touches(field, location)), next(iter(params), "")
         )
         raise GridError((*path, where), f"{params.get(where)!r}: {message_of(first)}") from error
 
@@ -394,7 +394,7 @@ def set_dotted(
     document[last] = value
 
 
-def _touches(field: str, location: tuple[int | str, ...]) -> bool:
+def touches(field: str, location: tuple[int | str, ...]) -> bool:
     """Whether a validation error lies within the first object of a dotted field."""
     return field.split(".", maxsplit=1)[0] in location
 

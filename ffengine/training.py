@@ -9,9 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ffengine.availability import check_available
 from ffengine.baselines import baseline
 from ffengine.checkpoint import Checkpoint, Position, fraction_done, snapshot
 from ffengine.cuda_graphs import captured
+from ffengine.datasets import Datasets
 from ffengine.diagnostics import divergence, of_training
 from ffengine.evaluation import Evaluation, evaluate
 from ffengine.interrupts import Control, Diverged, Interrupted
@@ -74,6 +76,7 @@ def train(
     on_epoch: OnEpoch | None = None,
     on_batch: OnBatch | None = None,
     resume: Checkpoint | None = None,
+    datasets: Datasets | None = None,
 ) -> TrainResult:
     """Train a network as the spec says and return curves, accuracy and findings.
 
@@ -86,6 +89,7 @@ def train(
     - `on_epoch`: is called at the end of every epoch; "stop" interrupts the run.
     - `on_batch`: is called after every batch; "stop" interrupts the run.
     - `resume`: the checkpoint of an interrupted run of the same spec.
+    - `datasets`: where data sets are; None: where the environment says.
 
     **Returns:**
 
@@ -96,7 +100,8 @@ def train(
 
     - `Interrupted`: a callback returned "stop"; the exception has the checkpoint.
     - `Diverged`: weights or figures are no longer finite.
-    - `DatasetError`: the data set cannot be found, fetched or read.
+    - `DatasetError`: the data set cannot be found, fetched or read, or is smaller than the spec
+      asks.
     - `ValueError`: `resume` belongs to another spec, or the device does not have the precision.
 
     **Source:**
@@ -104,7 +109,9 @@ def train(
     Forward-Forward: G. Hinton, arXiv 2212.13345; what is measured: docs/theory.md.
     """
     stopwatch = Stopwatch()
-    run = TrainingRun(spec, torch.device(device), stopwatch, resume)
+    datasets = datasets or Datasets.of_environment()
+    check_available(spec, datasets)
+    run = TrainingRun(spec, torch.device(device), stopwatch, resume, datasets)
     with stopwatch.phase("training"):
         run.run(on_epoch or _keep_running, on_batch or _keep_running)
     with stopwatch.phase("evaluation"):
@@ -115,8 +122,10 @@ def train(
         measures=found.measures,
         ensembles=found.ensembles,
         baselines=found.baselines,
-        diagnostics=tuple(of_training(spec, run.rows, found.accuracy)),
-        provenance=provenance(spec, run.device, stopwatch),
+        diagnostics=tuple(
+            of_training(spec, run.rows, found.accuracy, train_samples=len(run.train))
+        ),
+        provenance=provenance(spec, datasets, run.device, stopwatch),
     )
 
 
@@ -129,23 +138,33 @@ class TrainingRun:
     - `device`: where weights and samples lie.
     - `stopwatch`: counts the seconds of each phase.
     - `resume`: the checkpoint to start from; None starts at the beginning.
+    - `datasets`: where data sets are; None: where the environment says.
     """
 
     def __init__(
-        self, spec: TrainSpec, device: torch.device, stopwatch: Stopwatch, resume: Checkpoint | None
+        self,
+        spec: TrainSpec,
+        device: torch.device,
+        stopwatch: Stopwatch,
+        resume: Checkpoint | None,
+        datasets: Datasets | None = None,
     ) -> None:
         self.spec, self.device, self.stopwatch = spec, device, stopwatch
         self.digest = digest(spec)
         self.draws = Draws(spec.seeds, device)
         with stopwatch.phase("data"):
-            self.partitions = load_samples(spec.dataset, device)
+            datasets = datasets or Datasets.of_environment()
+            self.facts = datasets.facts_of(spec.dataset.name)
+            self.partitions = load_samples(spec.dataset, device, datasets)
         self.train = self.partitions.train
         self.monitor = Monitor(spec, self.train, self.draws)
         self.rows: list[EpochRow] = []
         self.position = Position()
         self.bank: tuple[int, Tensor] | None = None
         if resume is None:
-            self.network = Network.initial(spec.network, spec.inputs, self.draws, device)
+            self.network = Network.initial(
+                spec.network, spec.inputs(self.facts), self.draws, device
+            )
             self.learner = self._learner(None)
         else:
             self._restore(resume)
@@ -350,7 +369,7 @@ class TrainingRun:
     @property
     def fraction(self) -> float:
         """How much of the run is done, in [0, 1]."""
-        return fraction_done(self.spec, self.position)
+        return fraction_done(self.spec, self.facts, self.position)
 
     def _restore(self, resume: Checkpoint) -> None:
         """Continue from a checkpoint."""

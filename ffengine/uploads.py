@@ -13,6 +13,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -24,7 +25,6 @@ from ffengine.arrays import Arrays, DatasetError, Images, Labels, digest_of
 from ffengine.text import user_text
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-FOLDER = "uploads"
 MAX_BYTES = 2**32  # of an upload's arrays
 MAX_CLASSES = 1_000
 LONGEST_MEANING = 500
@@ -73,12 +73,34 @@ class Upload(BaseModel):
     held_out: bool  # whether the test samples were split off here
 
 
-def keep(name: str, source: IO[bytes], root: Path, meaning: str = "") -> Upload:
-    """Read, check and keep an archive under a new name below `root`; the same arrays under the same
-    name are there already.
+def keep(
+    name: str,
+    source: IO[bytes],
+    folder: Path,
+    meaning: str = "",
+    *,
+    others: Sequence[Path] = (),
+) -> Upload:
+    """Read and check an archive, and keep it under a new name.
 
-    Raises DatasetError for a name that cannot be used or is taken by other arrays, and for
-    everything wrong with the archive.
+    **Arguments:**
+
+    - `name`: what specs call the data set.
+    - `source`: the .npz file.
+    - `folder`: where uploads are kept; it is made where it does not exist.
+    - `meaning`: one sentence about the data set.
+    - `others`: more folders of uploads, where the name must not stand for other arrays. Nothing is
+      written there.
+
+    **Returns:**
+
+    The facts of the data set. Where the same arrays have that name already, those that were kept
+    then.
+
+    **Raises:**
+
+    - `NameTaken`: other arrays have that name.
+    - `DatasetError`: the name cannot be used, the archive is not valid, or it cannot be written.
     """
     if not NAME.fullmatch(name):
         raise DatasetError(
@@ -101,40 +123,95 @@ def keep(name: str, source: IO[bytes], root: Path, meaning: str = "") -> Upload:
         digest=digest_of(arrays),
         held_out=held_out,
     )
-    if _stored(upload, arrays, root):
-        return upload
-    there = find(name, root)
+    for other in others:
+        if (other / name).exists():
+            return _same(upload, other)
+    return upload if _stored(upload, arrays, folder) else _same(upload, folder)
+
+
+def _same(upload: Upload, folder: Path) -> Upload:
+    """Return the upload of that name in a folder; raise NameTaken where its arrays are others.
+
+    Its meaning is the one that it was kept with.
+    """
+    there = find(upload.name, folder)
     if there is None or there.digest != upload.digest:
         was = f"with digest {there.digest[:16]}..." if there else "but its files are damaged"
         raise NameTaken(
-            f"{name!r} is taken, {was}; a data set never changes, so choose another name"
+            f"{upload.name!r} is taken, {was}; a data set never changes, so choose another name"
         )
-    return there  # under the meaning that it was kept with
+    return there
 
 
-def find(name: str, root: Path) -> Upload | None:
-    """What was kept under that name, if anything was."""
+def find(name: str, folder: Path) -> Upload | None:
+    """Find the facts of an upload.
+
+    **Arguments:**
+
+    - `name`: of the upload.
+    - `folder`: where uploads are kept.
+
+    **Returns:**
+
+    The facts; None where no upload has that name.
+    """
     if not NAME.fullmatch(name):
         return None
     try:
-        return Upload.model_validate_json((root / FOLDER / name / "facts.json").read_bytes())
+        return Upload.model_validate_json((folder / name / "facts.json").read_bytes())
     except (OSError, ValidationError):
         return None
 
 
-def names(root: Path) -> list[str]:
-    """All that were kept, in alphabetical order."""
-    folder = root / FOLDER
-    return (
-        sorted(path.name for path in folder.iterdir() if find(path.name, root))
-        if folder.is_dir()
-        else []
-    )
+def names(folder: Path) -> list[str]:
+    """List the names of all uploads in a folder, in alphabetical order.
+
+    **Arguments:**
+
+    - `folder`: where uploads are kept.
+
+    **Returns:**
+
+    The names; none where the folder does not exist or cannot be read.
+    """
+    try:
+        return sorted(path.name for path in folder.iterdir() if find(path.name, folder))
+    except OSError:  # there is no such folder, or it cannot be read
+        return []
 
 
-def arrays_of(name: str, root: Path) -> Arrays:
-    """The arrays that were kept; DatasetError where they are gone."""
-    path = root / FOLDER / name / "arrays.npz"
+def arrays_file(name: str, folder: Path) -> Path:
+    """Return the path of the file with the arrays of an upload.
+
+    **Arguments:**
+
+    - `name`: of the upload.
+    - `folder`: where uploads are kept.
+
+    **Returns:**
+
+    The path.
+    """
+    return folder / name / "arrays.npz"
+
+
+def arrays_of(name: str, folder: Path) -> Arrays:
+    """Read the arrays of an upload.
+
+    **Arguments:**
+
+    - `name`: of the upload.
+    - `folder`: where uploads are kept.
+
+    **Returns:**
+
+    The arrays.
+
+    **Raises:**
+
+    - `DatasetError`: they cannot be read.
+    """
+    path = arrays_file(name, folder)
     try:
         # opened here: numpy leaves a file open that it opened itself and cannot read
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -143,13 +220,15 @@ def arrays_of(name: str, root: Path) -> Arrays:
         raise DatasetError(f"{name}: {path} cannot be read ({error})") from error
 
 
-def _stored(upload: Upload, arrays: Arrays, root: Path) -> bool:
+def _stored(upload: Upload, arrays: Arrays, folder: Path) -> bool:
     """Whether this call put them there: in one rename, so that no reader sees half of it and one of
     two writers wins.
     """
-    folder = root / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=".", dir=folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=".", dir=folder))
+    except OSError as error:
+        raise DatasetError(f"{upload.name}: cannot be kept in {folder} ({error})") from error
     try:
         np.savez(fresh / "arrays.npz", **arrays._asdict())
         (fresh / "facts.json").write_text(upload.model_dump_json())
@@ -158,7 +237,7 @@ def _stored(upload: Upload, arrays: Arrays, root: Path) -> bool:
     except OSError as error:
         if (folder / upload.name).is_dir():
             return False
-        raise DatasetError(f"{upload.name}: cannot be kept below {folder} ({error})") from error
+        raise DatasetError(f"{upload.name}: cannot be kept in {folder} ({error})") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return True

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ffengine.spec import ELSEWHERE, TrainSpec, digest
+from ffengine.spec import TrainSpec, digest
 from ffengine.version import NUMERICS_VERSION
 
 Float32 = npt.NDArray[np.float32]
@@ -132,7 +132,7 @@ def import_weights(data: bytes) -> Weights:
     try:
         tensors = load(data)
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        spec = TrainSpec.model_validate_json(metadata["spec"], context=ELSEWHERE)
+        spec = TrainSpec.model_validate_json(metadata["spec"])
         epoch = int(metadata["epoch"])
         layers = tuple(
             _layer(tensors, layer, bias=spec.network.bias)

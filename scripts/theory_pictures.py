@@ -16,8 +16,9 @@ import torch
 import vl_convert
 
 import ffengine
+from ffengine.arrays import Arrays
 from ffengine.checking import check
-from ffengine.datasets import load
+from ffengine.datasets import Datasets
 from ffengine.infinite_width import limit_kernel
 from ffengine.negatives import WrongLabel
 from ffengine.spec import CheckSpec, TrainSpec
@@ -29,9 +30,14 @@ AnyChart = alt.LayerChart | alt.FacetChart | alt.VConcatChart | alt.HConcatChart
 Rows = list[dict[str, str | float | None]]
 
 
+def mini() -> Arrays:
+    """The arrays of mnist-mini."""
+    return Datasets.of_environment().load("mnist-mini")
+
+
 def images(count: int, *, centred: bool = False) -> torch.Tensor:
     """The first images of mnist-mini in a fixed random order, (count, 784)."""
-    pixels = load("mnist-mini").x_train.reshape(-1, 784).astype(np.float32) / 255
+    pixels = mini().x_train.reshape(-1, 784).astype(np.float32) / 255
     chosen = np.random.default_rng(0).permutation(len(pixels))[:count]
     return torch.from_numpy(pixels[chosen] - (pixels.mean(0) if centred else 0))
 
@@ -40,7 +46,7 @@ def labelled(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Positives and negatives: images whose first ten pixels are the one-hot of their label, or of
     a wrong one.
     """
-    arrays, chosen = load("mnist-mini"), np.random.default_rng(0).permutation(6_000)[:count]
+    arrays, chosen = mini(), np.random.default_rng(0).permutation(6_000)[:count]
     y = torch.from_numpy(arrays.y_train[chosen].astype(np.int64))
     wrong = (y + torch.randint(1, 10, y.shape, generator=torch.Generator().manual_seed(0))) % 10
     positive, negative = images(count), images(count)

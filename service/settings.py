@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ffengine.cost import Limits
+from ffengine.datasets import UPLOADS_OF_HOME, Datasets
 from service.host.names import host_name
 
 
@@ -123,5 +124,10 @@ class Settings(BaseSettings):
 
     @property
     def data_root(self) -> Path:
-        """The folder of data sets."""
+        """The folder where known data sets are looked for and downloaded to."""
         return self.data.expanduser().absolute() if self.data else self.root / "data"
+
+    @property
+    def datasets(self) -> Datasets:
+        """The data sets of this home: those below the data root, and what was uploaded."""
+        return Datasets(self.data_root, self.root / UPLOADS_OF_HOME)

@@ -1,12 +1,15 @@
 """Decides about a submitted job: limits, the weights that it needs, webhook, idempotency."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pydantic import ConfigDict, Field, model_validator
 
+from ffengine.arrays import DatasetError
+from ffengine.availability import NotAvailable, check_available
 from ffengine.cost import Estimate, Limits, estimate
+from ffengine.datasets import Datasets
 from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, GridError, expand
 from ffengine.text import visible
@@ -75,11 +78,42 @@ class JobRequest(JobOptions):
         return document
 
 
+def refuse_unavailable(
+    spec: TrainSpec | CheckSpec | StudySpec,
+    datasets: Datasets,
+    cells: Sequence[Cell] | None = None,
+) -> None:
+    """Refuse a spec that cannot be run on the data sets of the service.
+
+    **Arguments:**
+
+    - `spec`: a run or a study.
+    - `datasets`: the data sets of the service.
+    - `cells`: the runs of a study, where they are known already.
+
+    **Raises** InvalidField where a data set is not there, or is smaller than the spec asks.
+    """
+    try:
+        check_available(spec, datasets, cells)
+    except NotAvailable as error:
+        raise InvalidField(f"/spec{error.pointer}", error.message) from error
+    except GridError as error:
+        raise _invalid_grid(error, spec) from error
+
+
+def _invalid_grid(error: GridError, spec: TrainSpec | CheckSpec | StudySpec) -> InvalidField:
+    """The error of a study's grid, with what may stand there."""
+    document = spec.model_dump(mode="json")
+    first = explain_grid(error, document)[0]
+    is_named = first.field == ".".join(error.path)
+    return InvalidField(first.pointer, first.message if is_named else first.line)
+
+
 class Submissions:
     """Accepts or refuses jobs, and stores those that it accepts."""
 
     def __init__(self, jobs: Jobs, settings: Settings) -> None:
-        self._jobs, self._settings = jobs, settings
+        self._jobs, self._settings, self._datasets = jobs, settings, settings.datasets
         # owner and Idempotency-Key of first requests that are being processed
         self.in_flight: set[tuple[str, str]] = set()
 
@@ -113,22 +147,20 @@ class Submissions:
     def estimate(self, request: JobRequest) -> Estimate:
         """Estimate the cost of a job, and the limits that it exceeds. Raises InvalidField."""
         self._webhook(request.webhook)
-        return self._estimate(request.spec)
+        return self._estimate(request.spec, self._expanded(request.spec))
 
     def _cells(self, spec: TrainSpec | CheckSpec | StudySpec) -> list[Cell]:
         """The runs of a study, none for another job.
 
-        Raises RunTooLarge, and InvalidField for grids that cannot be expanded and weights that do
-        not exist.
+        Raises RunTooLarge, and InvalidField for grids that cannot be expanded, and for data sets
+        and weights that do not exist.
         """
-        found = self._estimate(spec)
+        cells = self._expanded(spec)
+        found = self._estimate(spec, cells)
         if found.problems:
             raise RunTooLarge(found, self._settings.limits)
         if isinstance(spec, CheckSpec):
             self._refuse_missing_weights(spec)
-        if not isinstance(spec, StudySpec):
-            return []
-        cells = expand(spec)
         checks = (
             cell.spec
             for cell in cells
@@ -143,20 +175,25 @@ class Submissions:
                 ) from refusal
         return cells
 
-    def _estimate(self, spec: TrainSpec | CheckSpec | StudySpec) -> Estimate:
+    def _expanded(self, spec: TrainSpec | CheckSpec | StudySpec) -> list[Cell]:
+        """The runs of a study, none for another job. Raises InvalidField."""
         try:
-            return estimate(spec, self._settings.limits)
+            return expand(spec) if isinstance(spec, StudySpec) else []
         except GridError as error:
-            document = spec.model_dump(mode="json")
-            first = explain_grid(error, document)[0]
-            is_named = first.field == ".".join(error.path)
-            raise InvalidField(first.pointer, first.message if is_named else first.line) from error
+            raise _invalid_grid(error, spec) from error
+
+    def _estimate(self, spec: TrainSpec | CheckSpec | StudySpec, cells: Sequence[Cell]) -> Estimate:
+        """Estimate the cost of a spec. Raises InvalidField where a data set is not there."""
+        refuse_unavailable(spec, self._datasets, cells)
+        return estimate(spec, self._settings.limits, self._datasets, cells)
 
     def _refuse_missing_weights(self, spec: CheckSpec) -> None:
         try:
-            source = find_weights(self._jobs, spec)
+            source = find_weights(self._jobs, spec, self._datasets)
         except WeightsNotFound as error:
             raise InvalidField(f"/spec{error.pointer}", error.message) from error
+        except DatasetError as error:  # the check's own data set was looked for before
+            raise InvalidField("/spec/at/job", f"the job learnt from data: {error}") from error
         if source is None:
             return
         job, at = source.job, source.at

@@ -191,8 +191,8 @@ def test_a_new_data_set_is_in_the_catalogue_and_is_read(copy: Path) -> None:
             header + b"\1" + count.to_bytes(4, "big") + bytes([0, 1] * (count // 2))
         )
     load = (
-        "from pathlib import Path; from ffengine.datasets import load; "
-        "print(load('letters-mini', Path('data')).x_train.shape)"
+        "from pathlib import Path; from ffengine.datasets import Datasets; "
+        "print(Datasets(Path('data')).load('letters-mini').x_train.shape)"
     )
     assert run(copy, "-c", load) == "(60, 1, 28, 28)\n"
 

@@ -163,7 +163,8 @@ class AttemptRecorder:
             checkpoint = self._load(name)
             if checkpoint is not None:
                 log.info("%s resumes from %s", self.job_id, name, extra=self._log_fields)
-                done = fraction_done(spec, checkpoint.position)
+                facts = self.settings.datasets.facts_of(spec.dataset.name)
+                done = fraction_done(spec, facts, checkpoint.position)
                 self.message = f"resumed from {name.removesuffix('.safetensors')}"
                 self.attempt_log.note(f"{self.message}, {done:.0%} done")
                 self._saved_position = checkpoint.position

@@ -20,7 +20,6 @@ from pydantic import BaseModel, ValidationError
 
 from ffengine.checking import check
 from ffengine.checkpoint import Checkpoint
-from ffengine.datasets import look_in
 from ffengine.interrupts import Diverged, Interrupted
 from ffengine.provenance import device_name
 from ffengine.results import RunResult
@@ -117,6 +116,7 @@ class Runner:
                 on_epoch=recorder.on_epoch,
                 on_batch=recorder.on_batch,
                 resume=recorder.load_checkpoint(start.spec),
+                datasets=self.settings.datasets,
             )
         trained_spec, trained = self._trained_weights(start.spec)
         return check(
@@ -126,14 +126,15 @@ class Runner:
             resume=recorder.recorded_cells(),
             trained=trained,
             trained_spec=trained_spec,
+            datasets=self.settings.datasets,
         )
 
     def _trained_weights(self, spec: CheckSpec) -> tuple[TrainSpec | None, Checkpoint | None]:
         """The spec of the training job that a check refers to, and its checkpoint at that epoch.
 
-        Raises WeightsNotFound.
+        Raises WeightsNotFound, and DatasetError where a data set of either is not there.
         """
-        source = find_weights(self.store.jobs, spec)
+        source = find_weights(self.store.jobs, spec, self.settings.datasets)
         if source is None:
             return None, None
         at, owner = source.at, source.job.cached_from or source.job.id
@@ -220,7 +221,6 @@ def main() -> None:
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - not a file
         score.write(OOM_SCORE)
     settings = Settings()
-    look_in(settings.data_root)
     runner = Runner(
         Store(settings.database),
         Artifacts(settings.artifacts),

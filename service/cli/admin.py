@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ffengine import uploads
 from ffengine.arrays import DatasetError
-from ffengine.datasets import DATASETS, facts_of, load, present_folder
 from service.cli import completion
 from service.cli.imports import import_files
 from service.cli.options import (
@@ -41,17 +39,16 @@ keys_app = typer.Typer(
 @data_app.command("list")
 def data_list(as_json: JsonOption = False) -> None:
     """List data sets, and where their files are."""
-
-    root = load_settings().data_root
+    datasets = load_settings().datasets
     rows = []
-    for name in [*DATASETS, *uploads.names(root)]:
-        facts = facts_of(name, root)
-        where = (
-            "bundled"
-            if facts.files is None
-            else str(present_folder(facts, root) or "not here: fflab data fetch " + name)
-        )
-        where = str(root / uploads.FOLDER / name) if facts.uploaded else where
+    for name in datasets.names():
+        facts = datasets.facts_of(name)
+        if facts.uploaded:
+            where = str(datasets.upload_folder(name))
+        elif facts.files is None:
+            where = "bundled"
+        else:
+            where = str(datasets.folder_of(facts) or f"not here: fflab data fetch {name}")
         rows.append(
             [
                 name,
@@ -71,10 +68,9 @@ def data_list(as_json: JsonOption = False) -> None:
 @data_app.command("fetch")
 def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
     """Download a data set below the data root and verify it."""
-
     try:
         with require_extra("worker"):
-            load(name, load_settings().data_root)
+            load_settings().datasets.load(name)
     except DatasetError as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
             fail(
@@ -94,8 +90,7 @@ def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -
 
     SOURCE is the folder of a known data set's files, or an .npz of x and y under a new name.
     """
-
-    target = import_files(name, source, load_settings().data_root)
+    target = import_files(name, source, load_settings().datasets)
     typer.echo(
         json.dumps({"name": name, "folder": str(target)})
         if as_json

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 from ffengine.arrays import DatasetError
-from ffengine.datasets import DATASETS, present_folder, read_bundled, verified
+from ffengine.datasets import DATASETS, read_bundled, verified
 from ffengine.version import VERSION
 from service.client import Client, FflabError, NotFflab, Unreachable
 from service.settings import Settings
@@ -108,7 +108,7 @@ def _datasets(settings: Settings) -> Iterator[Check]:
             if facts.files is None:
                 verified(facts, read_bundled(name))
                 yield Check(f"data {name}", "ok", "bundled, digest verified")
-            elif folder := present_folder(facts, settings.data_root):
+            elif folder := settings.datasets.folder_of(facts):
                 yield Check(f"data {name}", "ok", f"in {folder}")
             else:
                 advice = (
@@ -118,6 +118,12 @@ def _datasets(settings: Settings) -> Iterator[Check]:
                 yield Check(f"data {name}", "warn", f"not below {settings.data_root}", advice)
         except (DatasetError, OSError) as error:
             yield Check(f"data {name}", "fail", str(error), "install fflab again")
+    for name in settings.datasets.uploaded():
+        try:
+            settings.datasets.refuse_missing(name)
+        except DatasetError as error:
+            advice = "restore it from a backup, or remove the folder that is not wanted"
+            yield Check(f"data {name}", "fail", str(error), advice)
 
 
 def _home(settings: Settings) -> Iterator[Check]:

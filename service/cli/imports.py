@@ -3,21 +3,20 @@
 import shutil
 from pathlib import Path
 
-from ffengine import uploads
 from ffengine.arrays import DatasetError
 from ffengine.dataformats import present
-from ffengine.datasets import DATASETS, verified
+from ffengine.datasets import DATA_ROOT_VARIABLE, DATASETS, Datasets, verified
 from service.specs.files import SpecError
 
 
-def import_files(name: str, source: Path, root: Path) -> Path:
-    """Copy a data set below the root once it is verified, and return its folder.
+def import_files(name: str, source: Path, datasets: Datasets) -> Path:
+    """Copy a data set to where data sets are kept once it is verified, and return its folder.
 
     **Arguments:**
 
     - `name`: of a data set of the catalogue, or a new one.
     - `source`: the folder of the known data set's files, or an .npz.
-    - `root`: the data root.
+    - `datasets`: where it is copied to.
 
     **Raises** SpecError.
     """
@@ -25,7 +24,8 @@ def import_files(name: str, source: Path, root: Path) -> Path:
     try:
         if facts is None:
             with source.open("rb") as archive:
-                return root / uploads.FOLDER / uploads.keep(name, archive, root).name
+                datasets.keep(name, archive)
+            return datasets.upload_folder(name) or datasets.kept_in / name
         if facts.files is None:
             raise SpecError(f"{name} is bundled; there is nothing to import")
         verified(facts, facts.files.read(source))
@@ -37,9 +37,15 @@ def import_files(name: str, source: Path, root: Path) -> Path:
             else ""
         )
         raise SpecError(f"{error}{advice}") from error
-    target = root / facts.files.folder / facts.files.inside
-    target.mkdir(parents=True, exist_ok=True)
-    for path in (present(source, stem) for stem in facts.files.names):
-        if path:
-            shutil.copy2(path, target / path.name)
+    target = datasets.root / facts.files.folder / facts.files.inside
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for path in (present(source, stem) for stem in facts.files.names):
+            if path:
+                shutil.copy2(path, target / path.name)
+    except OSError as error:
+        raise SpecError(
+            f"{name}: cannot be copied to {target} ({error.strerror}); set {DATA_ROOT_VARIABLE} "
+            f"to a folder that you can write to"
+        ) from error
     return target

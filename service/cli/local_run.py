@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import ffengine
 from ffengine.arrays import DatasetError
+from ffengine.availability import check_available
+from ffengine.datasets import Datasets
 from ffengine.results import RunResult, StudyResult
 from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import expand, study_cell
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 def run_here(
     spec: TrainSpec | CheckSpec | StudySpec,
     *,
+    datasets: Datasets,
     device: str,
     output: Path | None,
     weights: Path | None = None,
@@ -44,9 +47,10 @@ def run_here(
     kinds = (".json", ".csv", *((".safetensors",) if isinstance(spec, TrainSpec) else ()))
     if output and output.suffix not in kinds:
         raise SpecError(f"{output}: choose a name that ends in {' or '.join(kinds)}")
-    run = LocalRun(device, as_json)
+    run = LocalRun(datasets, device, as_json)
     result: RunResult | StudyResult
     try:
+        check_available(spec, datasets)
         if weights:
             result, sources = run.check_imported(spec, weights)
         else:
@@ -72,15 +76,18 @@ def run_here(
 class LocalRun:
     """Runs specs in this process; it prints progress, and keeps the last training run's weights."""
 
-    def __init__(self, device: str, quiet: bool) -> None:
-        self.device, self.quiet = device, quiet
+    def __init__(self, datasets: Datasets, device: str, quiet: bool) -> None:
+        self.datasets, self.device, self.quiet = datasets, device, quiet
         self.weights: ffengine.Weights | None = None
 
     def single(self, spec: TrainSpec | CheckSpec) -> tuple[RunResult, list[Source]]:
         """Run a training run or a check."""
         if isinstance(spec, TrainSpec):
             result: RunResult = ffengine.train(
-                spec, device=self.device, on_epoch=lambda report: self._keep_weights(spec, report)
+                spec,
+                device=self.device,
+                on_epoch=lambda report: self._keep_weights(spec, report),
+                datasets=self.datasets,
             )
         elif isinstance(spec.at, TrainedWeights):
             raise SpecError(
@@ -92,6 +99,7 @@ class LocalRun:
                 spec,
                 device=self.device,
                 on_cells=lambda report: self._print_progress(report.fraction, report.message),
+                datasets=self.datasets,
             )
         return result, [Source("", result, spec)]
 
@@ -123,7 +131,11 @@ class LocalRun:
         )
         trained = ffengine.Checkpoint.of_weights(weights)
         result = ffengine.check(
-            here, device=self.device, trained=trained, trained_spec=weights.spec
+            here,
+            device=self.device,
+            trained=trained,
+            trained_spec=weights.spec,
+            datasets=self.datasets,
         )
         return result, [Source("", result, here, trained=weights.spec)]
 

@@ -9,7 +9,6 @@ from typing import Annotated, NoReturn
 import typer
 from rich.live import Live
 
-from ffengine.datasets import look_in
 from ffengine.results import Diagnostic
 from service.cli import completion
 from service.cli.job_watcher import JobProgress, Row, follow_events, retry_while_unavailable
@@ -228,10 +227,15 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a spec in this process, without a service."""
-
-    look_in(load_settings().data_root)
     validated, _ = read_spec(spec, settings or [])
     with require_extra("worker"):
         from service.cli.local_run import run_here
 
-        run_here(validated, device=device, output=output, weights=weights, as_json=as_json)
+        run_here(
+            validated,
+            datasets=load_settings().datasets,
+            device=device,
+            output=output,
+            weights=weights,
+            as_json=as_json,
+        )

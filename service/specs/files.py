@@ -12,7 +12,6 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from ffengine.presets import PRESETS
 from ffengine.spec import (
-    ELSEWHERE,
     AnySpec,
     CheckSpec,
     StudySpec,
@@ -67,9 +66,9 @@ def read_spec(source: str, settings: Sequence[str] = ()) -> tuple[Spec, dict[str
         apply(document, setting)
     name_base(document)
     try:
-        spec = Submission.model_validate({"spec": document}, context=ELSEWHERE).spec
+        spec = Submission.model_validate({"spec": document}).spec
         if isinstance(spec, StudySpec):
-            expand(spec, ELSEWHERE)  # only the service knows uploaded data sets
+            expand(spec)  # only the service knows uploaded data sets
     except ValidationError as error:
         raise SpecError(_lines(explain(error, document))) from error
     except GridError as error:
@@ -200,7 +199,7 @@ def explain_refusal(error: "Refused", document: dict[str, JsonValue]) -> Excepti
 def mistakes_of(document: dict[str, JsonValue]) -> list[Mistake]:
     """What is wrong with a spec; empty: nothing."""
     try:
-        Submission.model_validate({"spec": document}, context=ELSEWHERE)
+        Submission.model_validate({"spec": document})
     except ValidationError as error:
         return explain(error, document)
     return []

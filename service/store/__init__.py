@@ -2,6 +2,7 @@
 
 from typing import Self
 
+from ffengine.datasets import Datasets
 from service.jobs import NewJob
 from service.store.api_keys import ApiKey, ApiKeys
 from service.store.curve_rows import Row
@@ -46,15 +47,18 @@ __all__ = [
 
 
 class Store:
-    """All parts of the store. A caller that needs one part is given that part alone."""
+    """All parts of the store. A caller that needs one part is given that part alone.
 
-    def __init__(self, url: str) -> None:
+    `datasets` are those that new jobs may name; None: those of the catalogue alone.
+    """
+
+    def __init__(self, url: str, datasets: Datasets | None = None) -> None:
         self.database = Database(url)
-        self.jobs = Jobs(self.database)
+        self.jobs = Jobs(self.database, datasets)
         self.actions = JobActions(self.database)
         self.queue = Queue(self.database)
         self.times = JobTimes(self.database)
-        self.studies = Studies(self.database)
+        self.studies = Studies(self.database, datasets)
         self.events = Events(self.database)
         self.deliveries = Deliveries(self.database)
         self.workers = Workers(self.database)

@@ -12,7 +12,8 @@ from sqlalchemy import Select, delete, func, insert, literal, or_, select, updat
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from ffengine.spec import ELSEWHERE, AnySpec, StudySpec, digest
+from ffengine.datasets import DATASETS, Datasets
+from ffengine.spec import AnySpec, StudySpec, digest
 from ffengine.study import Cell, written_out
 from ffengine.version import NUMERICS_VERSION
 from service.jobs import JobState, NewJob, Priority, Wanted, Webhook, new_job_id
@@ -92,13 +93,27 @@ def rank_of(queued_at: float, priority: int) -> float:
     return queued_at - priority * PRIORITY_SECONDS
 
 
-def draft(new: NewJob, *, cells: int | None = None, cells_made: int | None = None) -> NewJobRow:
-    """The row of a submitted job; `cells` is how many runs a study has."""
+def draft(
+    new: NewJob,
+    datasets: Datasets | None = None,
+    *,
+    cells: int | None = None,
+    cells_made: int | None = None,
+) -> NewJobRow:
+    """The row of a submitted job.
+
+    **Arguments:**
+
+    - `new`: the job.
+    - `datasets`: those that it may name; None: those of the catalogue alone.
+    - `cells`: how many runs a study has.
+    - `cells_made`: how many of them are inserted with it.
+    """
     given = {name: getattr(new, name) for name in _PASSED_ON}
     return NewJobRow(
         id=new_job_id(),
         # written out, because presets may change
-        **_of_spec(written_out(new.spec, ELSEWHERE)),
+        **_of_spec(written_out(new.spec), datasets),
         priority=PRIORITIES.index(new.priority),
         fresh=new.fresh,
         given={**given, "webhook": _stored_webhook(new.webhook)},
@@ -107,11 +122,13 @@ def draft(new: NewJob, *, cells: int | None = None, cells_made: int | None = Non
     )
 
 
-def draft_cell(study: NewJobRow | JobRow, cell: Cell, number: int) -> NewJobRow:
+def draft_cell(
+    study: NewJobRow | JobRow, cell: Cell, number: int, datasets: Datasets | None = None
+) -> NewJobRow:
     """The row of a study's run, from the row of the study."""
     return NewJobRow(
         id=new_job_id(),
-        **_of_spec(cell.spec),
+        **_of_spec(cell.spec, datasets),
         priority=study.priority,
         fresh=study.fresh,
         given=_shared_with_runs(study),
@@ -127,13 +144,20 @@ def _shared_with_runs(study: NewJobRow | JobRow) -> dict[str, Any]:
     return given | {name: NewJob.model_fields[name].default for name in OWN_OF_STUDIES}
 
 
-def _of_spec(spec: AnySpec) -> dict[str, Any]:
+def _of_spec(spec: AnySpec, datasets: Datasets | None) -> dict[str, Any]:
+    name = None if isinstance(spec, StudySpec) else spec.dataset.name
     return {
         "kind": spec.kind,
         "spec": spec.model_dump(mode="json"),
         "spec_digest": digest(spec),
-        "dataset_digest": None if isinstance(spec, StudySpec) else spec.dataset.facts.digest,
+        "dataset_digest": _pinned_digest(name, datasets) if name else None,
     }
+
+
+def _pinned_digest(name: str, datasets: Datasets | None) -> str | None:
+    if datasets:
+        return datasets.digest_of(name)
+    return DATASETS[name].digest if name in DATASETS else None
 
 
 def _stored_webhook(webhook: Webhook | None) -> Document | None:

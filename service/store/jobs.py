@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import TextualSelect
 
+from ffengine.datasets import Datasets
 from ffengine.results import AccuracyRow
 from ffengine.spec import Submission
 from ffengine.study import Cell, trainings_named
@@ -73,8 +74,8 @@ class Page(NamedTuple):
 class Jobs:
     """Submits and reads jobs."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, datasets: Datasets | None = None) -> None:
+        self._database, self._datasets = database, datasets
         self._cache = JobCache()
         path = database.url.database if database.is_sqlite else None
         self._versions = VersionReader(path) if path else None
@@ -399,10 +400,13 @@ class Jobs:
     ) -> Submitted:
         at_once = cells[:CELLS_AT_ONCE]
         counts = {"cells": len(cells), "cells_made": len(at_once)} if cells else {}
-        parent = draft(new, **counts)
+        parent = draft(new, self._datasets, **counts)
         drafts = [
             parent,
-            *(draft_cell(parent, cell, number) for number, cell in enumerate(at_once)),
+            *(
+                draft_cell(parent, cell, number, self._datasets)
+                for number, cell in enumerate(at_once)
+            ),
         ]
         with self._database.writing() as session:
             if idempotency and (known := self._known(session, idempotency)):

@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, insert, not_, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from ffengine.results import Diagnostic, RunResult
-from ffengine.spec import ELSEWHERE, CheckSpec, RunSpec, TrainSpec
+from ffengine.spec import CheckSpec, RunSpec, TrainSpec
 from ffengine.version import NUMERICS_VERSION
 from service.jobs import Command, JobError, JobState, LogLine, Progress, Wanted, source_states
 from service.store.curve_rows import Row, insert_rows
@@ -99,9 +99,7 @@ class Queue:
             session.execute(delete(CurveRow).where(CurveRow.job_id == job_id))
             change(session, job_id, engine_version=NUMERICS_VERSION, checkpoint=None, fraction=0.0)
         append_state_event(session, job_id, JobState.running, attempt=row.attempt, worker=worker)
-        return Claim(
-            job_id, row.attempt, _SPEC.validate_python(row.spec, context=ELSEWHERE), row.losses
-        )
+        return Claim(job_id, row.attempt, _SPEC.validate_python(row.spec), row.losses)
 
     def renew(self, job_id: str, attempt: int, lease_seconds: float) -> Command:
         """Renew the lease for `lease_seconds`, and return the command to obey. Raises LeaseLost."""

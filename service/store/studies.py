@@ -7,6 +7,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field, TypeAdapter
 from sqlalchemy import func, insert, select
 
+from ffengine.datasets import Datasets
 from ffengine.results import RunResult, StudyCell, StudyResult
 from ffengine.spec import StudySpec, Submission
 from ffengine.study import Cell, expand, is_resolved, summarise
@@ -37,8 +38,8 @@ class Studies:
     All changes are conditional, so several processes may make them at once.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, datasets: Datasets | None = None) -> None:
+        self._database, self._datasets = database, datasets
 
     def unfinished(self) -> list[str]:
         """The ids of the studies that have not ended."""
@@ -84,7 +85,7 @@ class Studies:
                 return False
             insert_jobs(
                 session,
-                [draft_cell(parent, cell, number) for number, cell in following],
+                [draft_cell(parent, cell, number, self._datasets) for number, cell in following],
                 Database.now(session),
             )
         return True

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ffengine.datasets import Datasets
 from ffengine.entry import SpecFieldError
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from service.jobs import Job
@@ -26,10 +27,13 @@ class WeightsSource:
     last_layer: int
 
 
-def find_weights(jobs: Jobs, check: CheckSpec) -> WeightsSource | None:
+def find_weights(jobs: Jobs, check: CheckSpec, datasets: Datasets) -> WeightsSource | None:
     """Find the training job whose weights a check refers to; None for a check of fresh weights.
 
-    Whether the job has come to the epoch yet is not looked at. Raises WeightsNotFound.
+    Whether the job has come to the epoch yet is not looked at.
+
+    Raises WeightsNotFound, and DatasetError where the data set of the check or of the job is not
+    among `datasets`.
     """
     at = check.at
     if not isinstance(at, TrainedWeights):
@@ -38,7 +42,7 @@ def find_weights(jobs: Jobs, check: CheckSpec) -> WeightsSource | None:
     if job is None or not isinstance(job.spec, TrainSpec):
         raise WeightsNotFound(("at", "job"), f"there is no training job {at.job}")
     try:
-        check.refuse_misfit(job.spec)
+        check.refuse_misfit(job.spec, datasets)
     except SpecFieldError as error:
         raise WeightsNotFound(error.path, error.message) from error
     layers = next(layers for layers in job.spec.stages if at.layer in layers)

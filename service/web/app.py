@@ -7,7 +7,6 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
-from ffengine.datasets import look_in
 from ffengine.version import VERSION
 from service.settings import Settings
 from service.web import problems
@@ -50,7 +49,6 @@ class App(FastAPI):
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application for these settings, by default those of the environment."""
     settings = settings or Settings()
-    look_in(settings.data_root)  # specs may name data sets that were uploaded there
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

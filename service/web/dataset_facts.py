@@ -1,12 +1,10 @@
 """The facts about data sets. The API answers with them and the pages show them."""
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-from ffengine import uploads
-from ffengine.datasets import DATASETS, Dataset, facts_of
+from ffengine.datasets import DATASETS, Dataset, Datasets
 
 
 class DatasetFacts(BaseModel):
@@ -34,9 +32,9 @@ class DatasetPage(BaseModel):
     items: list[DatasetFacts]
 
 
-def all_datasets(root: Path) -> list[DatasetFacts]:
-    """Return the data sets of the catalogue, then those that were uploaded below the root."""
-    uploaded = [to_schema(facts_of(name, root)) for name in uploads.names(root)]
+def all_datasets(datasets: Datasets) -> list[DatasetFacts]:
+    """Return the data sets of the catalogue, then those that were uploaded."""
+    uploaded = [to_schema(datasets.facts_of(name)) for name in datasets.uploaded()]
     return catalogue_datasets() + uploaded
 
 

@@ -40,7 +40,7 @@ class Resources:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.store = Store(settings.database)
+        self.store = Store(settings.database, settings.datasets)
         self.artifacts = Artifacts(settings.artifacts)
         self.submissions = Submissions(self.store.jobs, settings)
         self.authenticator = Authenticator(self.store.api_keys, settings)

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffengine import datasets, download
+from ffengine import download
 from ffengine.arrays import Archive, Arrays, DatasetError, digest_of
 from ffengine.dataformats import CIFAR10_FILES, EMNIST_FILES, MNIST_FILES, read_idx
-from ffengine.datasets import DATASETS, load, loaded, present_folder, verified
+from ffengine.datasets import DATASETS, Datasets, present_folder, verified
 from tests.mnist import RAW, needs_mnist
 
 
 def test_the_bundled_sample_is_balanced_and_verified() -> None:
-    arrays = load("mnist-mini")
+    arrays = Datasets.of_environment().load("mnist-mini")
     assert arrays.x_train.shape == (6000, 1, 28, 28)
     assert np.bincount(arrays.y_train).tolist() == [600] * 10
     assert np.bincount(arrays.y_test).tolist() == [100] * 10
@@ -29,11 +29,11 @@ def test_the_bundled_sample_is_balanced_and_verified() -> None:
 
 
 def test_the_other_bundled_one_is_as_its_facts_say() -> None:
-    arrays = load("digits")
+    arrays = Datasets.of_environment().load("digits")
     assert arrays.x_train.shape == (1437, 1, 8, 8)
     assert arrays.x_test.shape == (360, 1, 8, 8)
     assert (arrays.x_train.min(), arrays.x_train.max()) == (0, 255)
-    assert loaded("digits").digest == DATASETS["digits"].digest
+    assert Datasets.of_environment().loaded("digits").digest == DATASETS["digits"].digest
 
 
 @needs_mnist
@@ -45,14 +45,14 @@ def test_the_full_mnist_loads_from_a_data_root_gzipped_or_not(tmp_path: Path) ->
     for path in RAW.glob("*.gz"):
         (plain / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
     for root in ("zipped", "plain"):
-        assert load("mnist", tmp_path / root).x_train.shape == (60_000, 1, 28, 28)
+        assert Datasets(tmp_path / root).load("mnist").x_train.shape == (60_000, 1, 28, 28)
 
 
 @needs_mnist
 def test_the_bundled_sample_is_of_the_full_mnist(tmp_path: Path) -> None:
     (tmp_path / "MNIST").mkdir()
     (tmp_path / "MNIST/raw").symlink_to(RAW)
-    full, mini = load("mnist", tmp_path), load("mnist-mini")
+    full, mini = Datasets(tmp_path).load("mnist"), Datasets.of_environment().load("mnist-mini")
     known = {image.tobytes() for image in full.x_train}
     assert all(image.tobytes() in known for image in mini.x_train)
 
@@ -63,7 +63,7 @@ def test_files_that_are_not_the_published_ones_are_refused(tmp_path: Path) -> No
     raw.parent.mkdir()
     shutil.copytree(RAW, raw)
     with pytest.raises(DatasetError, match="fashion-mnist: the files are not the published data"):
-        load("fashion-mnist", tmp_path)
+        Datasets(tmp_path).load("fashion-mnist")
 
 
 def test_without_files_and_network_the_error_says_what_to_do(
@@ -76,7 +76,7 @@ def test_without_files_and_network_the_error_says_what_to_do(
     with pytest.raises(
         DatasetError, match=r"mnist: not found below .*no route to host.*or set FFLAB_DATA"
     ):
-        load("mnist", tmp_path)
+        Datasets(tmp_path).load("mnist")
 
 
 def test_torchvision_imports_beside_this_torch() -> None:
@@ -85,9 +85,9 @@ def test_torchvision_imports_beside_this_torch() -> None:
 
 def test_the_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FFLAB_DATA", str(tmp_path))
-    assert datasets.data_root() == tmp_path
+    assert Datasets.of_environment().root == tmp_path
     with pytest.raises(DatasetError, match="'mist' is not known; choose one of mnist-mini"):
-        load("mist")
+        Datasets.of_environment().load("mist")
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_data_that_is_not_pinned_must_still_have_the_published_classes(
     for name, array in zip(MNIST_FILES, arrays, strict=True):
         (raw / name).write_bytes(idx(array.squeeze()))
     with pytest.raises(DatasetError, match="kmnist: the files are not the published data"):
-        load("kmnist", tmp_path)
+        Datasets(tmp_path).load("kmnist")
 
 
 def test_an_archive_is_fetched_checked_and_unpacked(tmp_path: Path) -> None:

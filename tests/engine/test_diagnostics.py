@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import ffengine
-from ffengine import diagnostics, evaluation, uploads
-from ffengine.datasets import look_in
+from ffengine import diagnostics, evaluation
+from ffengine.datasets import Datasets
 from ffengine.results import CheckCell, EpochRow
-from ffengine.spec import CheckSpec, TrainSpec
+from ffengine.spec import TrainSpec
 
 HEALTHY = {
     "seed": 0,
@@ -208,16 +208,12 @@ def test_checks_are_judged_by_their_exact_cells() -> None:
         "input_norm": 9.0,
     }
 
-    def found(spec: CheckSpec, **changes: object) -> list[str]:
-        return [
-            finding.code
-            for finding in diagnostics.of_check(
-                spec, [CheckCell.model_validate({**cell, **changes})]
-            )
-        ]
+    def found(**changes: object) -> list[str]:
+        cells = [CheckCell.model_validate({**cell, **changes})]
+        return [finding.code for finding in diagnostics.of_check(cells)]
 
-    assert found(CheckSpec()) == []
-    assert found(CheckSpec(), ratio=0.4) == ["condition_rarely_met"]
+    assert found() == []
+    assert found(ratio=0.4) == ["condition_rarely_met"]
     for changes, message, suggestion in (
         (
             {},
@@ -232,15 +228,13 @@ def test_checks_are_judged_by_their_exact_cells() -> None:
             "angles between the samples",
         ),
     ):
-        [rare] = diagnostics.of_check(
-            CheckSpec(), [CheckCell.model_validate({**cell, "ratio": 0.4, **changes})]
-        )
+        [rare] = diagnostics.of_check([CheckCell.model_validate({**cell, "ratio": 0.4, **changes})])
         assert message in rare.message
         assert suggestion in rare.suggestion
-    assert found(CheckSpec(), ratio=0.4, method="infinite_width") == []
-    assert found(CheckSpec(), live=40) == ["dead_layer"]
-    assert found(CheckSpec(), near_zero_rate=0.01) == ["preactivations_at_zero"]
-    assert found(CheckSpec(batch_size=8)) == ["batch_small"]
+    assert found(ratio=0.4, method="infinite_width") == []
+    assert found(live=40) == ["dead_layer"]
+    assert found(near_zero_rate=0.01) == ["preactivations_at_zero"]
+    assert found(batch_size=8) == ["batch_small"]
 
 
 # The same by real runs: a calm one without findings, and for each finding a change of it that
@@ -270,11 +264,9 @@ PROVOKING: dict[str, dict[str, dict[str, object] | int]] = {
 }
 
 
-def found_by(**changes: dict[str, object] | int) -> set[str]:
-    return {
-        finding.code
-        for finding in ffengine.train(TrainSpec.model_validate(CALM | changes)).diagnostics
-    }
+def found_by(datasets: Datasets | None = None, **changes: dict[str, object] | int) -> set[str]:
+    result = ffengine.train(TrainSpec.model_validate(CALM | changes), datasets=datasets)
+    return {finding.code for finding in result.diagnostics}
 
 
 def test_a_calm_run_has_no_findings() -> None:
@@ -302,19 +294,16 @@ def test_blank_samples_are_noticed(blank: int, expected: set[str], tmp_path: Pat
     archive = io.BytesIO()
     np.savez(archive, x=x, y=np.arange(100) % 2)
     archive.seek(0)
-    look_in(tmp_path)
-    try:
-        uploads.keep("pictures", archive, tmp_path)
-        change = {
-            "dataset": {"name": "pictures"},
-            "negatives": {"strategy": "self_contrastive"},
-            "batch_size": 40,
-            "network": {"widths": [50]},
-        }
-        watched = {"preactivations_at_zero", "dead_layer"}
-        assert found_by(**change, evaluation={}) & watched == expected
-    finally:
-        look_in(None)
+    datasets = Datasets(tmp_path)
+    datasets.keep("pictures", archive)
+    change = {
+        "dataset": {"name": "pictures"},
+        "negatives": {"strategy": "self_contrastive"},
+        "batch_size": 40,
+        "network": {"widths": [50]},
+    }
+    watched = {"preactivations_at_zero", "dead_layer"}
+    assert found_by(datasets, **change, evaluation={}) & watched == expected
 
 
 def test_a_classifier_that_was_cut_short_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

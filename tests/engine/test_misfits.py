@@ -10,9 +10,10 @@ import safetensors.torch
 import torch
 
 import ffengine
-from ffengine import checkpoint, datasets, uploads
+from ffengine import checkpoint, uploads
 from ffengine.arrays import DatasetError
 from ffengine.checkpoint import Checkpoint
+from ffengine.datasets import Datasets
 from ffengine.spec import CheckSpec, TrainSpec
 
 SMALL = {
@@ -86,12 +87,12 @@ def test_weights_that_a_job_does_not_have_are_refused_with_the_field(
     }
     spec = CheckSpec.model_validate(check)
     with pytest.raises(ValueError, match=message):
-        spec.refuse_misfit(TrainSpec.model_validate(TRAINED | trained))
+        spec.refuse_misfit(TrainSpec.model_validate(TRAINED | trained), Datasets.of_environment())
 
 
 def test_a_check_of_fresh_weights_fits_every_job() -> None:
     spec = CheckSpec.model_validate({"dataset": {"name": "digits"}, "samples": 100, "seeds": [9]})
-    spec.refuse_misfit(TrainSpec.model_validate(TRAINED))
+    spec.refuse_misfit(TrainSpec.model_validate(TRAINED), Datasets.of_environment())
 
 
 def test_arrays_of_an_upload_that_are_gone_or_damaged_are_named(tmp_path: Path) -> None:
@@ -128,4 +129,4 @@ def test_a_download_that_leaves_no_files_is_told(
 ) -> None:
     monkeypatch.setattr("ffengine.download.download", lambda *_: None)
     with pytest.raises(DatasetError, match="mnist: the download left no files below"):
-        datasets.read("mnist", tmp_path)
+        Datasets(tmp_path).read("mnist")

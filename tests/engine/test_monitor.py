@@ -18,7 +18,7 @@ def expected_columns(spec: TrainSpec, split: str) -> dict[str, float]:
     device, draws = torch.device("cpu"), Draws(spec.seeds)
     train = load_samples(spec.dataset, device).train
     weight = Network.initial(spec.network, 784, draws, device).weights[0][0].double()
-    chosen = draws.at("monitor").permutation(len(train))[:, : spec.monitored]
+    chosen = draws.at("monitor").permutation(len(train))[:, : spec.monitor.samples]
     eta = spec.optimizer.lr / len(weight)
     columns: dict[str, list[torch.Tensor]] = {}
     for number, index in enumerate(chosen.split(spec.batch_size, dim=1)):

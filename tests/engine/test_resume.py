@@ -9,6 +9,7 @@ import pytest
 import ffengine
 from ffengine.activations import ACTIVATIONS
 from ffengine.checkpoint import Checkpoint, Position, fraction_done
+from ffengine.datasets import DATASETS
 from ffengine.entry import entries, name_of
 from ffengine.inits import INITS
 from ffengine.interrupts import Control, Interrupted
@@ -133,4 +134,6 @@ def test_the_fraction_done_counts_the_epochs_of_all_stages(
     layers: str, position: Position, fraction: float
 ) -> None:
     spec = TrainSpec.model_validate({**SMALL, "layers": layers})  # 2 layers, 2 epochs, 4 batches
-    assert fraction_done(spec, position) == pytest.approx(fraction, abs=1e-15)
+    assert fraction_done(spec, DATASETS[spec.dataset.name], position) == pytest.approx(
+        fraction, abs=1e-15
+    )

@@ -11,10 +11,11 @@ from scipy import stats
 
 import ffengine
 from ffengine.cost import Limits, check_cost, estimate, train_cost
+from ffengine.datasets import DATASETS
 from ffengine.negatives import Noise
 from ffengine.presets import PRESETS
 from ffengine.results import Interval, StudyCell
-from ffengine.spec import ELSEWHERE, CheckSpec, StudyPart, StudySpec, TrainSpec, as_document, digest
+from ffengine.spec import CheckSpec, StudyPart, StudySpec, TrainSpec, as_document, digest
 from ffengine.study import (
     T_975,
     GridError,
@@ -231,6 +232,7 @@ def test_another_choice_takes_the_place_of_the_presets_own() -> None:
     }
 
 
+MINI = DATASETS["mnist-mini"]
 OVERRIDES: list[dict[str, object]] = [
     {},
     {"base": {"kind": "train", "epochs": 2, "network": {"bias": True}}},
@@ -301,7 +303,7 @@ def test_a_resolved_study_does_not_depend_on_its_preset(monkeypatch: pytest.Monk
     written = resolved(StudySpec(preset="paper", base=TrainSpec(epochs=2)))
     cells = expand(written)
     monkeypatch.setattr("ffengine.study.PRESETS", {})
-    assert expand(StudySpec.model_validate(written.model_dump(mode="json")), ELSEWHERE) == cells
+    assert expand(StudySpec.model_validate(written.model_dump(mode="json"))) == cells
     assert is_resolved(written)
     assert not is_resolved(StudySpec(preset="paper"))
 
@@ -332,19 +334,19 @@ def test_costs_grow_with_width_seeds_and_epochs(width: int, seeds: int, epochs: 
     wider = spec.model_copy(
         update={"network": spec.network.model_copy(update={"widths": (2 * width,)})}
     )
-    assert train_cost(wider).flops == pytest.approx(2 * train_cost(spec).flops)
-    assert train_cost(wider).memory_bytes > train_cost(spec).memory_bytes
+    assert train_cost(wider, MINI).flops == pytest.approx(2 * train_cost(spec, MINI).flops)
+    assert train_cost(wider, MINI).memory_bytes > train_cost(spec, MINI).memory_bytes
     steps = (
-        2 * spec.dataset.train_count * epochs * seeds * 2 * (2 * 784 * width)
+        2 * spec.dataset.train_count(MINI) * epochs * seeds * 2 * (2 * 784 * width)
     )  # both splits, two products
-    assert train_cost(spec).flops > steps
+    assert train_cost(spec, MINI).flops > steps
 
 
 def test_a_check_costs_its_products() -> None:
     spec = CheckSpec(
         theorem=1, widths=(100,), samples=1000, batch_size=None, seeds=(0,), methods=("exact",)
     )
-    assert check_cost(spec).flops == 4 * 2 * 1000 * 100 * 784
+    assert check_cost(spec, MINI).flops == 4 * 2 * 1000 * 100 * 784
 
 
 def test_limits_that_are_passed_are_named_with_the_numbers() -> None:

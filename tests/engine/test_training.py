@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import ffengine
 from ffengine.checkpoint import Checkpoint
+from ffengine.datasets import DATASETS
 from ffengine.entry import entries, name_of
 from ffengine.inits import INITS
 from ffengine.interrupts import Control, Diverged, Interrupted
@@ -115,7 +116,10 @@ def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[t
     train = load_samples(spec.dataset, device).train
     noise = torch.Generator().manual_seed(1)
     weights = [
-        w[0].double() for w in Network.initial(spec.network, spec.inputs, draws, device).weights
+        w[0].double()
+        for w in Network.initial(
+            spec.network, spec.inputs(DATASETS["mnist-mini"]), draws, device
+        ).weights
     ]
     weights = [
         w * (1 + nudge * torch.randn(w.shape, generator=noise, dtype=w.dtype)) for w in weights

@@ -5,6 +5,7 @@ same arrays for ever.
 import contextlib
 import io
 import pickle
+import re
 import threading
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 import ffengine
 from ffengine import uploads
 from ffengine.arrays import DatasetError, digest_of
-from ffengine.datasets import facts_of, load
-from ffengine.spec import DATASETS, ELSEWHERE, DatasetSpec, TrainSpec
+from ffengine.availability import NotAvailable, check_available
+from ffengine.datasets import Datasets
+from ffengine.spec import DATASETS, CheckSpec, DatasetSpec, StudySpec, Submission, TrainSpec
+from ffengine.study import GridError
 from tests.engine.arrays import ILLEGIBLE, LABELS, member, npy
 from tests.examples import examples
 
@@ -33,45 +36,42 @@ def images(n: int = 20, *shape: int, dtype: type = np.uint8) -> np.ndarray:
     return np.random.default_rng(n).integers(0, 256, (n, *(shape or (4, 4)))).astype(dtype)
 
 
-def test_an_upload_becomes_a_data_set_that_a_spec_may_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FFLAB_DATA", str(tmp_path))
+def test_an_upload_becomes_a_data_set_that_a_spec_may_name(tmp_path: Path) -> None:
     x, y = images(200, 3, 3), np.arange(200) % 4
-    upload = uploads.keep("mine", npz(x=x, y=y), tmp_path, "My pictures.")
+    datasets = Datasets(tmp_path)
+    upload = datasets.keep("mine", npz(x=x, y=y), "My pictures.")
     assert (upload.shape, upload.classes, upload.train_samples, upload.test_samples) == (
         (1, 3, 3),
         4,
         160,
         40,
     )
-    arrays = load("mine")
+    arrays = datasets.load("mine")
     assert digest_of(arrays) == upload.digest
     assert np.bincount(arrays.y_test).tolist() == [10] * 4
     together = sorted(image.tobytes() for part in (arrays.x_train, arrays.x_test) for image in part)
     assert together == sorted(image.tobytes() for image in x)
     assert (
-        facts_of("mine").meaning
+        datasets.facts_of("mine").meaning
         == "My pictures. A fifth of every class was held out for the test partition."
     )
     spec = TrainSpec.model_validate(
         {"dataset": {"name": "mine"}, "network": {"widths": [8]}, "epochs": 1, "batch_size": 40}
     )
-    assert ffengine.train(spec).provenance.dataset.digest == upload.digest
+    assert ffengine.train(spec, datasets=datasets).provenance.dataset.digest == upload.digest
 
 
 def test_given_test_samples_are_kept_apart_and_floats_stay_as_they_are(tmp_path: Path) -> None:
     x = images(20, 5, dtype=np.float64) / 7
-    upload = uploads.keep(
-        "floats", npz(True, x=x, y=LABELS, x_test=x[:6] + 1, y_test=LABELS[:6]), tmp_path
-    )
+    datasets = Datasets(tmp_path)
+    upload = datasets.keep("floats", npz(True, x=x, y=LABELS, x_test=x[:6] + 1, y_test=LABELS[:6]))
     assert (upload.shape, upload.held_out, upload.train_samples, upload.test_samples) == (
         (1, 1, 5),
         False,
         20,
         6,
     )
-    arrays = load("floats", tmp_path)
+    arrays = datasets.load("floats")
     assert arrays.x_train.dtype == np.float32
     np.testing.assert_array_equal(arrays.x_train.reshape(20, 5), x.astype(np.float32))
     np.testing.assert_array_equal(arrays.x_test.reshape(6, 5), (x[:6] + 1).astype(np.float32))
@@ -124,7 +124,7 @@ def test_of_two_that_bring_one_name_at_once_one_wins(tmp_path: Path) -> None:
     winners = [outcome for outcome in outcomes if isinstance(outcome, uploads.Upload)]
     assert len(outcomes) == 6
     assert winners == [uploads.find("mine", tmp_path)]
-    assert [path.name for path in (tmp_path / uploads.FOLDER).iterdir()] == ["mine"]
+    assert [path.name for path in (tmp_path).iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize(
@@ -260,14 +260,202 @@ def test_an_archive_beyond_the_limit_is_refused_by_its_headers(
         uploads.read_archive(npz(x=images(), y=LABELS))
 
 
-def test_a_spec_names_what_is_known_here_unless_it_is_meant_for_elsewhere() -> None:
-    with pytest.raises(ValueError, match="'theirs' is not known; choose one of mnist-mini"):
-        DatasetSpec(name="theirs")
-    assert (
-        TrainSpec.model_validate(
-            {"dataset": {"name": "theirs", "train_samples": 10**9}}, context=ELSEWHERE
-        ).dataset.name
-        == "theirs"
-    )
+def test_a_spec_may_name_what_is_not_here_and_is_not_run_here(tmp_path: Path) -> None:
+    spec = TrainSpec.model_validate({"dataset": {"name": "theirs", "train_samples": 10**9}})
+    for run in (
+        lambda: check_available(spec, Datasets(tmp_path)),
+        lambda: ffengine.train(spec, datasets=Datasets(tmp_path)),
+        lambda: ffengine.check(CheckSpec(dataset=spec.dataset), datasets=Datasets(tmp_path)),
+    ):
+        with pytest.raises(DatasetError, match="'theirs' is not known; choose one of mnist-mini"):
+            run()
     schema = DatasetSpec.model_json_schema()["properties"]["name"]
     assert schema["anyOf"][0]["enum"] == list(DATASETS)
+
+
+# Where uploads are, and whether a spec can be run on them
+
+
+def places(tmp_path: Path) -> tuple[Datasets, Datasets]:
+    """A data root as an earlier version used it, and a service that only reads it."""
+    root = tmp_path / "data"
+    return Datasets(root), Datasets(root, tmp_path / "home" / "datasets")
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file below a folder, with its content and the time of its last change."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_uploads_go_to_the_state_and_those_below_the_data_root_are_found(tmp_path: Path) -> None:
+    before, now = places(tmp_path)
+    old = before.keep("old", npz(x=images(), y=LABELS))
+    held = contents(before.root)
+    new = now.keep("new", npz(x=images(), y=1 - LABELS))
+    assert now.upload_folder("new") == tmp_path / "home" / "datasets" / "new"
+    assert now.upload_folder("old") == before.root / "uploads" / "old"
+    assert now.uploaded() == ["new", "old"]
+    assert (now.loaded("new").digest, now.loaded("old").digest) == (new.digest, old.digest)
+    assert before.find("new") is None
+    assert contents(before.root) == held
+
+
+def test_a_name_below_the_data_root_is_given_once(tmp_path: Path) -> None:
+    before, now = places(tmp_path)
+    old = before.keep("mine", npz(x=images(), y=LABELS))
+    assert now.keep("mine", npz(x=images(), y=LABELS), "Again.") == old
+    with pytest.raises(uploads.NameTaken, match="'mine' is taken, with digest"):
+        now.keep("mine", npz(x=images(), y=1 - LABELS))
+    with pytest.raises(uploads.NameTaken, match="of the catalogue"):
+        now.keep("mnist", npz(x=images(), y=LABELS))
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_name_that_stands_for_two_data_sets_is_refused(tmp_path: Path) -> None:
+    before, now = places(tmp_path)
+    now.keep("mine", npz(x=images(), y=LABELS))
+    before.keep("mine", npz(x=images(), y=1 - LABELS))
+    spec = TrainSpec.model_validate({"dataset": {"name": "mine"}})
+    for use in (
+        lambda: check_available(spec, now),
+        lambda: now.load("mine"),
+        lambda: ffengine.train(spec, datasets=now),
+    ):
+        with pytest.raises(DatasetError, match=r"'mine' names two data sets, .*move one of them"):
+            use()
+    assert now.uploaded() == ["mine"]
+
+
+@pytest.mark.parametrize("what", ["arrays", "folder"])
+def test_a_damaged_upload_is_refused(what: str, tmp_path: Path) -> None:
+    datasets = Datasets(tmp_path)
+    datasets.keep("mine", npz(x=images(), y=LABELS))
+    if what == "arrays":
+        uploads.arrays_file("mine", datasets.kept_in).unlink()
+    else:
+        (datasets.kept_in / "mine" / "facts.json").write_text("{}")
+    with pytest.raises(NotAvailable, match="is gone" if what == "arrays" else "is not known"):
+        check_available(TrainSpec.model_validate({"dataset": {"name": "mine"}}), datasets)
+
+
+def test_arrays_that_were_changed_are_not_loaded(tmp_path: Path) -> None:
+    datasets = Datasets(tmp_path)
+    datasets.keep("mine", npz(x=images(), y=LABELS))
+    datasets.keep("other", npz(x=images(), y=1 - LABELS))
+    folder = datasets.kept_in
+    uploads.arrays_file("other", folder).replace(uploads.arrays_file("mine", folder))
+    with pytest.raises(DatasetError, match="mine: the files are not the published data"):
+        datasets.load("mine")
+
+
+@pytest.mark.parametrize("use", ["a file in its place", "a file above it"])
+def test_a_folder_that_cannot_be_written_is_told(use: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / ("." if use == "a file in its place" else "datasets")
+    with pytest.raises(DatasetError, match="mine: cannot be kept in "):
+        Datasets(tmp_path, folder).keep("mine", npz(x=images(), y=LABELS))
+
+
+MINE = {"name": "mine"}
+REFUSED: list[tuple[dict[str, object], tuple[str, ...], str]] = [
+    (
+        {"kind": "train", "dataset": {"name": "yours"}},
+        ("dataset", "name"),
+        "'yours' is not known; choose one of ",
+    ),
+    (
+        {"kind": "train", "dataset": MINE | {"train_samples": 17}},
+        ("dataset", "train_samples"),
+        "17 asked, but mine has 16",
+    ),
+    (
+        {"kind": "train", "dataset": MINE | {"test_samples": 5}},
+        ("dataset", "test_samples"),
+        "5 asked, but mine has 4",
+    ),
+    (
+        {"kind": "train", "dataset": MINE | {"validation_samples": 15}},
+        ("dataset", "validation_samples"),
+        "15 leaves no samples to train on",
+    ),
+    (
+        {"kind": "check", "dataset": MINE, "samples": 17},
+        ("samples",),
+        "17 asked, but the data set gives 16",
+    ),
+    (
+        {"kind": "study", "base": {"kind": "train", "dataset": {"name": "yours"}}},
+        ("base", "dataset", "name"),
+        "'yours' is not known",
+    ),
+    (
+        {
+            "kind": "study",
+            "parts": {"a/b": {"base": {"kind": "check", "dataset": {"name": "yours"}}}},
+        },
+        ("parts", "a/b", "base", "dataset", "name"),
+        "'yours' is not known",
+    ),
+    (
+        {
+            "kind": "study",
+            "preset": "mpezeshki",
+            "base": {"kind": "train", "dataset": MINE},
+        },
+        ("base", "dataset", "train_samples"),
+        "asked, but mine has",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def with_mine(tmp_path_factory: pytest.TempPathFactory) -> Datasets:
+    datasets = Datasets(tmp_path_factory.mktemp("data"))
+    datasets.keep("mine", npz(x=images(), y=LABELS))
+    return datasets
+
+
+@pytest.mark.parametrize(("document", "path", "message"), REFUSED)
+def test_what_an_upload_has_not_is_refused_with_its_place(
+    document: dict[str, object], path: tuple[str, ...], message: str, with_mine: Datasets
+) -> None:
+    spec = Submission.model_validate({"spec": document}).spec
+    with pytest.raises(NotAvailable, match=re.escape(message)) as refused:
+        check_available(spec, with_mine)
+    assert refused.value.path == path
+
+
+def test_a_grid_names_the_value_that_cannot_be_run(with_mine: Datasets) -> None:
+    check_available(StudySpec(grid={"dataset.name": ["digits"]}), with_mine)
+    study = StudySpec(grid={"seeds": [[0], [1]], "dataset.name": ["digits", "yours"]})
+    with pytest.raises(GridError, match="'yours' is not known") as refused:
+        check_available(study, with_mine)
+    assert refused.value.message.startswith("'yours': 'yours' is not known; choose one of ")
+    assert refused.value.pointer == "/grid/dataset.name"
+
+
+def test_the_environment_says_where_data_sets_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("FFLAB_DATA", raising=False)
+    monkeypatch.delenv("FFLAB_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    usual = tmp_path / ".local" / "share" / "fflab"
+    assert Datasets.of_environment() == Datasets(usual / "data", usual / "datasets")
+    monkeypatch.setenv("FFLAB_HOME", str(tmp_path / "lab"))
+    assert Datasets.of_environment() == Datasets(
+        tmp_path / "lab" / "data", tmp_path / "lab" / "datasets"
+    )
+    monkeypatch.setenv("FFLAB_DATA", "~/mounted")
+    assert Datasets.of_environment() == Datasets(
+        tmp_path / "mounted", tmp_path / "lab" / "datasets"
+    )
+    Datasets.of_environment().keep("mine", npz(x=images(200, 3, 3), y=np.arange(200) % 4))
+    spec = {"dataset": MINE, "widths": [4], "samples": 20, "batch_size": 10, "seeds": [0]}
+    found = ffengine.check(CheckSpec.model_validate(spec))
+    assert found.provenance.dataset.name == "mine"
+    assert not (tmp_path / "mounted").exists()

@@ -2,6 +2,7 @@
 as the run did.
 """
 
+import functools
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ffengine
+from ffengine.datasets import Datasets
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.training import EpochReport
 from ffengine.weights import Weights, export_weights, import_weights
@@ -144,11 +146,12 @@ def test_from_the_command_line_weights_are_written_and_checked(tmp_path: Path) -
     from service.cli.local_run import run_here
 
     file = tmp_path / "weights.safetensors"
-    run_here(SPEC, device="cpu", output=file, as_json=False)
+    local = functools.partial(run_here, datasets=Datasets(tmp_path), device="cpu", as_json=False)
+    local(SPEC, output=file)
     assert import_weights(file.read_bytes()).spec == SPEC
     check = CheckSpec.model_validate(
         {"samples": 40, "batch_size": 20, "methods": ["exact"], "seeds": [3]}
     )
-    run_here(check, device="cpu", output=tmp_path / "check.json", weights=file, as_json=False)
+    local(check, output=tmp_path / "check.json", weights=file)
     cells = json.loads((tmp_path / "check.json").read_text())["cells"]
     assert {(cell["width"], cell["epoch"], cell["layer"]) for cell in cells} == {(7, 2, 0)}

@@ -239,6 +239,7 @@ def test_postgresql_is_dumped_and_restored_with_the_files(user: Path) -> None:
             update={"database_url": url.format("before"), "data": None}
         )
         with Stack(settings, port=0, device="cpu") as stack, Lab(stack) as lab:
+            upload(lab.http, user)
             jobs = some_work(lab)
         environment = {"FFLAB_DATABASE_URL": url.format("before"), "FFLAB_HOME": str(old)}
         follow("back up PostgreSQL", user, **environment)
@@ -276,4 +277,5 @@ def stored(settings: Settings, jobs: list[str]) -> dict[str, Any]:
         "files": {
             (job, name): artifacts.get(job, name) for job in jobs for name in artifacts.names(job)
         },
+        "upload": settings.datasets.loaded("mine").digest,
     }

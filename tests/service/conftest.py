@@ -15,7 +15,6 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import create_engine, text
 
-from ffengine.datasets import look_in
 from service import cli
 from service.settings import Settings
 from service.store import Store
@@ -53,13 +52,6 @@ def settings(tmp_path: Path, migrated: Path) -> Settings:
 @pytest.fixture
 def app(settings: Settings) -> FastAPI:
     return create_app(settings)
-
-
-@pytest.fixture(autouse=True)
-def _own_data() -> Iterator[None]:
-    """Where an app looked for data sets is no part of the next test."""
-    yield
-    look_in(None)
 
 
 @pytest.fixture

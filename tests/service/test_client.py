@@ -24,7 +24,7 @@ import pytest
 import fflab
 from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.negatives import Noise
-from ffengine.spec import ELSEWHERE, TrainSpec
+from ffengine.spec import TrainSpec
 from fflab import (
     AsyncClient,
     Client,
@@ -208,7 +208,7 @@ def test_a_data_set_is_uploaded_once_and_can_be_named_in_specs(
     assert call(user.upload(name, tmp_path / "same.npz"))["digest"] == facts["digest"]
     assert (
         call(
-            user.submit(TrainSpec.model_validate({"dataset": {"name": name}}, context=ELSEWHERE))
+            user.submit(TrainSpec.model_validate({"dataset": {"name": name}}))
         ).job.spec.dataset.name
         == name
     )

@@ -1,12 +1,21 @@
 """POST /v1/datasets: an array file over HTTP becomes a data set that jobs may name."""
 
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
 import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
 
+from ffengine import uploads
+from ffengine.datasets import Datasets
+from service.cli.doctor import Check, _datasets
 from service.settings import Settings
 from service.web.app import create_app
+from tests.commands import Fflab
 from tests.engine.arrays import ILLEGIBLE, member, npy
 from tests.over_http import refused
 from tests.service.arrays import X, Y, npz
@@ -109,3 +118,141 @@ def test_uploads_have_a_limit_of_their_own(settings: Settings) -> None:
             413,
             "body-too-large",
         )
+
+
+@pytest.fixture
+def mounted(settings: Settings) -> tuple[Path, dict[str, tuple[bytes, int]]]:
+    """A folder that FFLAB_DATA names, with an upload of an earlier version, and what is in it."""
+    folder = settings.root / "mounted"
+    Datasets(folder).keep("old", io.BytesIO(npz(x=X, y=Y)))
+    return folder, contents(folder)
+
+
+@pytest.fixture
+def lab(
+    settings: Settings, mounted: tuple[Path, dict[str, tuple[bytes, int]]]
+) -> Iterator[httpx.Client]:
+    """A service that reads that folder."""
+    app = create_app(settings.model_copy(update={"data": mounted[0]}))
+    with client_of(app) as client:
+        yield client
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file below a folder, with its content and the time of its last change."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_uploads_go_to_the_home_and_those_of_earlier_versions_are_still_there(
+    lab: httpx.Client,
+    settings: Settings,
+    mounted: tuple[Path, dict[str, tuple[bytes, int]]],
+) -> None:
+    folder, before = mounted
+    answer = lab.post("/v1/datasets", params={"name": "new"}, content=npz(x=X, y=2 - Y))
+    assert answer.status_code == 201, answer.text
+    assert (settings.root / "datasets" / "new" / "arrays.npz").is_file()
+    listed = [item for item in lab.get("/v1/datasets").json()["items"] if item["uploaded"]]
+    assert [item["name"] for item in listed] == ["new", "old"]
+    assert lab.get("/v1/datasets/old").json() in listed
+    page = lab.get("/datasets", headers={"Accept": "text/html"}).text
+    for name in ("new", "old"):
+        assert f"/datasets/{name}.png" in page
+        assert lab.get(f"/datasets/{name}.png").status_code == 200
+        spec = {"kind": "train", "dataset": {"name": name}, "batch_size": 24}
+        assert lab.post("/v1/jobs", json={"spec": spec}).status_code == 202
+    again = lab.post("/v1/datasets", params={"name": "old"}, content=npz(x=X, y=Y))
+    assert (again.status_code, again.json()["digest"]) == (200, listed[1]["digest"])
+    other = lab.post("/v1/datasets", params={"name": "old"}, content=npz(x=X, y=2 - Y))
+    refused(other, 409, "name-taken")
+    assert contents(folder) == before
+
+
+def test_what_an_upload_has_not_is_refused_where_it_is_submitted(client: httpx.Client) -> None:
+    client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X, y=Y))
+    mine = {"kind": "train", "dataset": {"name": "mine"}}
+    few = mine | {"dataset": {"name": "mine", "train_samples": 49}}
+    none = mine | {"dataset": {"name": "yours"}}
+    unknown = "'yours' is not known; choose one of mnist-mini, "
+    for spec, pointer, message in (
+        (none, "/spec/dataset/name", unknown),
+        (few, "/spec/dataset/train_samples", "49 asked, but mine has 48"),
+        (
+            {"kind": "check", "dataset": {"name": "mine"}, "samples": 49},
+            "/spec/samples",
+            "49 asked, but the data set gives 48",
+        ),
+        ({"kind": "study", "base": none}, "/spec/base/dataset/name", unknown),
+        (
+            {"kind": "study", "parts": {"a/b": {"base": none}}},
+            "/spec/parts/a~1b/base/dataset/name",
+            unknown,
+        ),
+        (
+            {"kind": "study", "base": mine, "grid": {"dataset.train_samples": [24, 49]}},
+            "/spec/grid/dataset.train_samples",
+            "49: 49 asked, but mine has 48",
+        ),
+    ):
+        for path in ("/v1/jobs", "/v1/estimate"):
+            answer = client.post(path, json={"spec": spec})
+            refused(answer, 422, "invalid")
+            [wrong] = answer.json()["errors"]
+            assert wrong["pointer"] == pointer
+            assert wrong["message"].startswith(message)
+
+
+def test_two_apps_in_one_process_have_their_own_data(client: httpx.Client, tmp_path: Path) -> None:
+    client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X, y=Y))
+    other = create_app(Settings(home=tmp_path / "other"))
+    with client_of(other) as second:
+        assert second.get("/v1/datasets/mine").status_code == 404
+    assert client.get("/v1/datasets/mine").status_code == 200
+
+
+def test_an_import_leaves_the_data_root_alone(
+    settings: Settings,
+    mounted: tuple[Path, dict[str, tuple[bytes, int]]],
+    fflab: Fflab,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, before = mounted
+    monkeypatch.setenv("FFLAB_DATA", str(folder))
+    file = settings.root / "new.npz"
+    file.write_bytes(npz(x=X, y=2 - Y))
+    kept = settings.root / "datasets" / "new"
+    assert fflab("data", "import", "new", str(file)) == (0, f"new: verified, in {kept}\n", "")
+    assert fflab("data", "import", "new", str(file)).code == 0
+    taken = fflab("data", "import", "old", str(file))
+    assert taken.code == 2
+    assert "'old' is taken, with digest" in taken.err
+    listed = fflab("data", "list").out
+    assert str(kept) in listed
+    assert str(folder / "uploads" / "old") in listed
+    for name in ("new", "old"):
+        spec = settings.root / f"{name}.json"
+        document = {"kind": "check", "dataset": {"name": name}, "widths": [4], "seeds": [0]}
+        spec.write_text(json.dumps(document | {"samples": 20, "batch_size": 10}))
+        done = fflab("run", str(spec), "--json")
+        assert done.code == 0, done.err
+        assert json.loads(done.out)["provenance"]["dataset"]["name"] == name
+    assert contents(folder) == before
+
+
+def test_the_doctor_tells_of_uploads_that_cannot_be_used(settings: Settings) -> None:
+    datasets = settings.datasets
+    datasets.keep("mine", io.BytesIO(npz(x=X, y=Y)))
+    assert [check for check in _datasets(settings) if check.verdict == "fail"] == []
+    path = uploads.arrays_file("mine", datasets.kept_in)
+    path.unlink()
+    [failed] = [check for check in _datasets(settings) if check.verdict == "fail"]
+    assert failed == Check(
+        "data mine",
+        "fail",
+        f"mine: {path} is gone",
+        "restore it from a backup, or remove the folder that is not wanted",
+    )

@@ -11,6 +11,7 @@ import pytest
 
 import ffengine
 from ffengine.checkpoint import fraction_done
+from ffengine.datasets import DATASETS
 from ffengine.interrupts import Interrupted
 from ffengine.margin_files import read_margins
 from ffengine.results import TrainResult
@@ -99,7 +100,9 @@ def test_a_stop_saves_the_place_within_the_epoch(
     assert (checkpoint.epoch, checkpoint.batch) == (3, 2)
     job = store.jobs.get(interrupted.job_id)
     assert job is not None
-    assert job.progress.fraction == fraction_done(TRAIN, checkpoint.position) == 10 / 16
+    facts = DATASETS[TRAIN.dataset.name]
+    done = fraction_done(TRAIN, facts, checkpoint.position)
+    assert job.progress.fraction == done == 10 / 16
 
 
 @pytest.mark.parametrize(

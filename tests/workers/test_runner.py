@@ -1,5 +1,6 @@
 """The runner, as the program that it is: jobs go in, rows, checkpoints and results come out."""
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -9,12 +10,14 @@ import pytest
 
 import ffengine
 from benchmarks.waiting import PATIENCE_SECONDS
+from ffengine.datasets import Datasets
 from ffengine.results import CheckResult, TrainResult
-from ffengine.spec import CheckSpec, NetworkSpec, Sgd, TrainedWeights, TrainSpec
+from ffengine.spec import CheckSpec, DatasetSpec, NetworkSpec, Sgd, TrainedWeights, TrainSpec
 from service.artifacts import Artifacts
 from service.jobs import Job, JobState
 from service.settings import Settings
 from service.store import Claim, Store
+from tests.service.arrays import X, Y, npz
 from tests.workers.jobs import CHECK, TRAIN, WORKER, ClaimJob, worker_settings
 from workers.attempt import STEP
 from workers.process import RunnerProcess, runner_command
@@ -206,3 +209,34 @@ def test_a_check_spec_travels_unchanged() -> None:
     start = Start(job_id="job_" + 32 * "0", attempt=1, spec=CHECK)
     assert isinstance(Start.model_validate_json(start.model_dump_json()).spec, CheckSpec)
     assert Start.model_validate_json(start.model_dump_json()) == start
+
+
+@pytest.mark.parametrize(("version", "name"), [("this", "mine"), ("an earlier one", "old")])
+def test_an_upload_is_found_where_the_home_has_it(
+    version: str,
+    name: str,  # the tests of a module share a home
+    runner: RunnerProcess,
+    store: Store,
+    claim: ClaimJob,
+    settings: Settings,
+) -> None:
+    named = CHECK.model_copy(update={"dataset": DatasetSpec(name=name), "samples": 40})
+    absent = claim(named)
+    assert outcome(runner, absent) == "failed"
+    error = job_of(store, absent).error
+    assert error is not None
+    assert error.code == "dataset"
+    assert error.detail.startswith(f"dataset.name: '{name}' is not known; choose one of ")
+
+    datasets = settings.datasets if version == "this" else Datasets(settings.data_root)
+    upload = datasets.keep(name, io.BytesIO(npz(x=X, y=Y)))
+    there = claim(named)
+    assert outcome(runner, there) == "succeeded"
+    result = CheckResult.model_validate_json(store.jobs.result(there.job_id) or "")
+    assert result.provenance.dataset.digest == upload.digest
+
+    large = claim(named.model_copy(update={"samples": 49}))
+    assert outcome(runner, large) == "failed"
+    error = job_of(store, large).error
+    assert error is not None
+    assert error.detail == "samples: 49 asked, but the data set gives 48"

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import altair as alt
 
+from ffengine.datasets import DATASETS
 from ffengine.results import Interval
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.summary_keys import ALL_LAYERS, SummaryKey
@@ -454,8 +455,10 @@ def _runs_note(cells: Sequence[GridCell], figure: Figure) -> str:
 
 def _samples(cell: GridCell, figure: Figure) -> int | None:
     """The number of samples of one seed that a run's figure is of; None where it is not known."""
-    if isinstance(cell.spec, CheckSpec):
-        return cell.spec.checked
-    if isinstance(cell.spec, TrainSpec) and figure is not FIGURES["grid_accuracy"]:
-        return cell.spec.monitored
+    spec = cell.spec
+    facts = DATASETS.get(spec.dataset.name) if spec else None
+    if isinstance(spec, CheckSpec):
+        return spec.checked(facts) if facts else spec.samples
+    if isinstance(spec, TrainSpec) and figure is not FIGURES["grid_accuracy"]:
+        return spec.monitored(facts) if facts else None
     return None

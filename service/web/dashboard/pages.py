@@ -14,11 +14,11 @@ from fastapi.routing import APIRoute
 from pydantic import JsonValue, ValidationError
 
 from ffengine.arrays import DatasetError
-from ffengine.datasets import facts_of, find
+from ffengine.datasets import Datasets
 from ffengine.entry import Described
 from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
-from ffengine.spec import ELSEWHERE, StudySpec, Submission, as_document
+from ffengine.spec import StudySpec, Submission, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
 from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
 from service.results.descriptions import provenance_lines, title_of
@@ -29,6 +29,7 @@ from service.specs.plain_yaml import NotPlain, parsed, written
 from service.store import DEAD_WORKER_SECONDS, Store
 from service.store.database import DATABASE_ERRORS
 from service.store.inserts import PRIORITIES
+from service.submission import InvalidField, refuse_unavailable
 from service.web import problems
 from service.web.catalogue import build_catalog, build_presets
 from service.web.dashboard import view_models
@@ -240,6 +241,7 @@ def compare_chart(store: StoreDep, artifacts: ArtifactsDep, name: str, job_ids: 
 def new_page(
     request: Request,
     store: StoreDep,
+    settings: SettingsDep,
     preset: str | None = None,
     like: str | None = None,
     weights: str | None = None,
@@ -251,7 +253,8 @@ def new_page(
         start_from = _like(job)
     elif weights is not None:
         start_from = FormStart(
-            "the check of trained weights", view_models.check_of(find_job(store, weights))
+            "the check of trained weights",
+            view_models.check_of(find_job(store, weights), settings.datasets),
         )
     elif preset in PRESETS:
         start_from = FormStart(f"the preset {preset}", resolved(StudySpec(preset=preset)))
@@ -288,14 +291,14 @@ def _like(job: Job) -> FormStart:
     if isinstance(job.spec, StudySpec) and not is_resolved(job.spec):
         title += ", which an earlier version ran, as it is today"
     try:
-        return FormStart(title, written_out(job.spec, ELSEWHERE))
+        return FormStart(title, written_out(job.spec))
     except GridError as error:
         raise problems.field_problem(f"/spec{error.pointer}", error.message) from error
 
 
 def _complete(spec: Spec) -> dict[str, Any]:
     """Return the spec with every default."""
-    return written_out(spec, ELSEWHERE).model_dump(mode="json")
+    return written_out(spec).model_dump(mode="json")
 
 
 @router.get("/workers")
@@ -312,12 +315,11 @@ def workers_page(request: Request, store: StoreDep) -> Response:
 @router.get("/datasets")
 def datasets_page(request: Request, settings: SettingsDep) -> Response:
     """The data sets, with pictures of samples."""
-    found = all_datasets(settings.data_root)
-    root = settings.data_root
+    datasets = settings.datasets
+    found = all_datasets(datasets)
+    known = (datasets.facts_of(facts.name) for facts in found)
     pictured = {
-        facts.name: thumbnail_size(facts_of(facts.name, root))
-        for facts in found
-        if has_thumbnail(facts_of(facts.name, root), root)
+        facts.name: thumbnail_size(facts) for facts in known if has_thumbnail(facts, datasets)
     }
     return render_page("datasets", request, datasets=found, pictured=pictured)
 
@@ -327,14 +329,14 @@ def dataset_picture(
     request: Request, settings: SettingsDep, name: Annotated[str, Path()]
 ) -> Response:
     """A picture of samples of every class."""
-    root = settings.data_root
-    facts = find(name, root)
-    if facts is None or not has_thumbnail(facts, root):
+    datasets = settings.datasets
+    facts = datasets.find(name)
+    if facts is None or not has_thumbnail(facts, datasets):
         raise problems.NoSuchDataset(
             f"{name!r} is not on this machine yet, or too large to be looked at"
         )
     try:
-        content = thumbnail(name, facts.digest, root)
+        content = thumbnail(name, facts.digest, datasets)
     except DatasetError as error:
         raise problems.NoSuchDataset(str(error)) from error
     return Response(
@@ -383,21 +385,21 @@ BodyText = Annotated[str, Depends(read_text)]
 
 
 @spec_router.post("/spec.yaml")
-def spec_as_yaml(text: BodyText) -> Response:
+def spec_as_yaml(text: BodyText, settings: SettingsDep) -> Response:
     """Return a spec as YAML: without defaults where it is valid, else unchanged."""
     document = _document(text)
     with contextlib.suppress(problems.ValidationProblem):
-        document = as_document(_spec(document))
+        document = as_document(_spec(document, settings.datasets))
     return Response(written(document), media_type="application/yaml")
 
 
 @spec_router.post("/spec.json")
-def spec_as_json(text: BodyText) -> Response:
+def spec_as_json(text: BodyText, settings: SettingsDep) -> Response:
     """Return the spec of a YAML or JSON text, with every default."""
     document = _document(text)
     inner = document.get("spec")
     return Response(
-        _spec(inner if isinstance(inner, dict) else document).model_dump_json(),
+        _spec(inner if isinstance(inner, dict) else document, settings.datasets).model_dump_json(),
         media_type="application/json",
     )
 
@@ -436,10 +438,14 @@ def _safe_redirect_target(to: str) -> str:
     )
 
 
-def _spec(document: dict[str, Any]) -> Spec:
+def _spec(document: dict[str, Any], datasets: Datasets) -> Spec:
     """Return the validated spec of a document, written out. Raises ValidationProblem."""
     try:
-        return written_out(Submission.model_validate({"spec": document}).spec, None)
+        spec = Submission.model_validate({"spec": document}).spec
+        refuse_unavailable(spec, datasets, cells=())
+        return written_out(spec)
+    except InvalidField as error:
+        raise problems.field_problem(error.pointer, error.message) from error
     except ValidationError as error:
         raise problems.validation_problem(in_body(error), {"spec": document}) from error
     except GridError as error:

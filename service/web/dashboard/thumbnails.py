@@ -3,24 +3,23 @@
 import io
 import math
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from ffengine.arrays import Images
-from ffengine.datasets import Dataset, facts_of, is_present, read
+from ffengine.datasets import Dataset, Datasets
 
 COLUMNS, GAP, LEAST_SIDE = 12, 1, 28
 MOST_ROWS = 20  # classes
 MOST_VALUES = 400_000_000  # pixels; a larger data set is not read for a picture
 
 
-def has_thumbnail(facts: Dataset, root: Path) -> bool:
+def has_thumbnail(facts: Dataset, datasets: Datasets) -> bool:
     """Whether the data set consists of images, is on this machine, and is small enough to read."""
     values = math.prod(facts.shape) * (facts.train_samples + facts.test_samples)
-    return facts.shape[0] in (1, 3) and values <= MOST_VALUES and is_present(facts, root)
+    return facts.shape[0] in (1, 3) and values <= MOST_VALUES and datasets.is_present(facts)
 
 
 def thumbnail_size(facts: Dataset) -> tuple[int, int]:
@@ -31,9 +30,9 @@ def thumbnail_size(facts: Dataset) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=64)
-def thumbnail(name: str, digest: str | None, root: Path) -> bytes:
+def thumbnail(name: str, digest: str | None, datasets: Datasets) -> bytes:
     """Return the first training samples of each class as a PNG. Raises DatasetError."""
-    facts, arrays = facts_of(name, root), read(name, root).arrays
+    facts, arrays = datasets.facts_of(name), datasets.read(name).arrays
     width, height = thumbnail_size(facts)
     canvas = np.zeros((height, width, 3), np.uint8)
     scale, low, high = _scale(facts), *_range(arrays.x_train)

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ffengine.datasets import Datasets
 from ffengine.results import Diagnostic
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
 from service.jobs import TERMINAL, Job, JobState
@@ -51,16 +52,17 @@ def downloads(job: Job) -> list[tuple[str, str]]:
     ]
 
 
-def check_of(job: Job) -> CheckSpec:
+def check_of(job: Job, datasets: Datasets) -> CheckSpec:
     """Return the check of a training job's final weights, on the same data and negatives."""
     if not isinstance(job.spec, TrainSpec):
         return CheckSpec()
+    facts = datasets.find(job.spec.dataset.name)
     return CheckSpec.model_construct(
         at=TrainedWeights(job=job.id, epoch=job.spec.epochs),
         dataset=job.spec.dataset,
         negatives=job.spec.negatives,
         activation=job.spec.network.activation,
-        samples=min(2_000, job.spec.dataset.train_count),
+        samples=min(2_000, job.spec.dataset.train_count(facts)) if facts else 2_000,
         methods=("exact",),
         seeds=job.spec.seeds,
     )

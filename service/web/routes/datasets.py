@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from ffengine import uploads
 from ffengine.arrays import DatasetError
-from ffengine.datasets import DATASETS, facts_of, from_upload
+from ffengine.datasets import from_upload
 from service.settings import Settings
 from service.web import problems
 from service.web.dataset_facts import DatasetFacts, DatasetPage, all_datasets, to_schema
@@ -49,7 +49,7 @@ SAME: dict[int | str, dict[str, Any]] = {
 @router.get("/datasets", summary="List data sets", responses=responses())
 def list_datasets(settings: SettingsDep) -> DatasetPage:
     """The data sets that a spec may name: those of the catalogue, then the uploaded ones."""
-    return DatasetPage(items=all_datasets(settings.data_root))
+    return DatasetPage(items=all_datasets(settings.datasets))
 
 
 @router.get(
@@ -61,7 +61,7 @@ def read_dataset(
 ) -> DatasetFacts:
     """Shape, sizes, class counts, digest, licence and source."""
     try:
-        return to_schema(facts_of(name, settings.data_root))
+        return to_schema(settings.datasets.facts_of(name))
     except DatasetError as error:
         raise problems.NoSuchDataset(str(error)) from error
 
@@ -122,12 +122,10 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
 def _kept(
     name: str, meaning: str, archive: IO[bytes], response: Response, settings: Settings
 ) -> DatasetFacts:
-    root = settings.data_root
-    if name in DATASETS:
-        raise problems.NameTaken(f"{name!r} is a data set of the catalogue")
-    there = uploads.find(name, root)
+    datasets = settings.datasets
+    there = datasets.find(name)
     try:
-        upload = uploads.keep(name, archive, root, meaning)
+        upload = datasets.keep(name, archive, meaning)
     except uploads.NameTaken as error:
         raise problems.NameTaken(str(error)) from error
     except DatasetError as error:
