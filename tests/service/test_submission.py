@@ -1,5 +1,7 @@
 """What is decided about a job that is submitted, without HTTP."""
 
+import io
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -25,6 +27,7 @@ from service.web.problems import (
     ValidationProblem,
     problem_of,
 )
+from tests.service.arrays import X, Y, npz
 
 SPEC: dict[str, JsonValue] = {"kind": "train", "epochs": 1, "network": {"widths": [8]}}
 NOBODY = "job_" + "0" * 32
@@ -32,7 +35,7 @@ NOBODY = "job_" + "0" * 32
 
 @pytest.fixture
 def store(settings: Settings) -> Iterator[Store]:
-    with Store(settings.database) as store:
+    with Store(settings.database, settings.datasets) as store:
         store.migrate()
         yield store
 
@@ -129,3 +132,34 @@ def test_every_refusal_is_a_problem_of_its_own(store: Store, settings: Settings)
     }
     assert {type(problem_of(refusal)) for refusal in refusals.values()} == set(refusals)
     assert set(SubmissionError.__subclasses__()) <= {type(refusal) for refusal in refusals.values()}
+
+
+def test_only_a_job_on_the_same_arrays_is_waited_for(store: Store, settings: Settings) -> None:
+    submissions, datasets = Submissions(store.jobs, settings), settings.datasets
+    one = {**SPEC, "dataset": {"name": "mine"}}
+    study = {"kind": "study", "base": one, "grid": {"epochs": [1, 2]}}
+
+    def messages() -> list[str]:
+        """What is told of a run, and of the two of a study."""
+        submit(submissions, request(spec=one))
+        submit(submissions, request(spec=study))
+        found = store.jobs.page(limit=4, children=True).jobs
+        return sorted(job.progress.message.split()[0] for job in found if job.kind != "study")
+
+    datasets.keep("mine", io.BytesIO(npz(x=X, y=Y)))
+    assert messages() == ["queued", "queued", "waits"]
+    shutil.rmtree(datasets.kept_in / "mine")
+    datasets.keep("mine", io.BytesIO(npz(x=X, y=2 - Y)))
+    assert messages() == ["queued", "queued", "waits"]
+    assert messages() == ["waits", "waits", "waits"]
+
+
+def test_a_check_of_a_job_whose_data_are_gone_is_refused(store: Store, settings: Settings) -> None:
+    submissions, datasets = Submissions(store.jobs, settings), settings.datasets
+    datasets.keep("mine", io.BytesIO(npz(x=X, y=Y)))
+    job = submit(submissions, request(spec={**SPEC, "dataset": {"name": "mine"}}))
+    shutil.rmtree(datasets.kept_in / "mine")
+    check = {"kind": "check", "at": {"job": job, "epoch": 1}, "seeds": [0]}
+    with pytest.raises(InvalidField, match="learnt from data: 'mine' is not known") as refused:
+        submit(submissions, request(spec=check))
+    assert refused.value.pointer == "/spec/at/job"
