@@ -37,7 +37,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         Path("~/.local/share/fflab"),
-        description="state of the embedded stack: database, artifacts, logs",
+        description="state of the service: database, artifacts, uploads, logs",
     )
     database_url: str | None = Field(
         None, description="SQLAlchemy URL; default: SQLite in the home"
@@ -46,7 +46,8 @@ class Settings(BaseSettings):
         None, description="the broker; default: the embedded server, where one is started"
     )
     data: Path | None = Field(
-        None, description="where data sets are looked for and downloaded to; default: HOME/data"
+        None,
+        description="where known data sets are looked for and downloaded to; default: HOME/data",
     )
     url: str = Field("http://127.0.0.1:8000", description="the service, for clients")
     api_key: SecretStr | None = Field(None, description="the key that clients send")
