@@ -86,7 +86,7 @@ def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
 
 @data_app.command("import")
 def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -> None:
-    """Import a data set below the data root, and verify it.
+    """Verify a data set, and copy it to where fflab finds it.
 
     SOURCE is the folder of a known data set's files, or an .npz of x and y under a new name.
     """
