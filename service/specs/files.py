@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, ValidationError
 
 from ffengine.presets import PRESETS
 from ffengine.spec import (
-    AnySpec,
     CheckSpec,
     StudySpec,
     Submission,
@@ -20,6 +19,7 @@ from ffengine.spec import (
     as_document,
 )
 from ffengine.study import GridError, expand
+from service.schemas import Spec
 from service.specs.plain_yaml import NotPlain, parsed, written
 from service.specs.schema_fields import bases_of, fields_of
 from service.specs.suggestions import (
@@ -35,10 +35,8 @@ from service.specs.suggestions import (
 if TYPE_CHECKING:
     from service.client import Refused
 
-Spec = TrainSpec | CheckSpec | StudySpec
 DEFAULTS: dict[str, Spec] = {"train": TrainSpec(), "check": CheckSpec(), "study": StudySpec()}
 MOST_VALUES_TRIED = 100  # of a grid, to say which of them is wrong
-_SPEC: TypeAdapter[Spec] = TypeAdapter(AnySpec)
 
 
 class SpecError(Exception):

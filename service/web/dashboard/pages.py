@@ -23,7 +23,8 @@ from ffengine.study import GridError, is_resolved, resolved, written_out
 from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
 from service.results.descriptions import provenance_lines, title_of
 from service.results.job_diff import JobDiff
-from service.specs.files import DEFAULTS, Spec
+from service.schemas import Spec
+from service.specs.files import DEFAULTS
 from service.specs.json_pointers import in_body
 from service.specs.plain_yaml import NotPlain, parsed, written
 from service.store import DEAD_WORKER_SECONDS, Store
