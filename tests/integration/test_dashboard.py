@@ -190,7 +190,7 @@ def test_a_study_is_put_together_in_the_form_and_shown_as_a_grid(page: Page, lab
     page.get_by_label("Name", exact=True).fill("a grid")
     page.get_by_role("button", name="Submit").click()
     expect(page.locator("#head .state")).to_have_text("succeeded")
-    expect(page.get_by_role("link", name="widths [32], strategy noise")).to_be_visible()
+    expect(page.get_by_role("link", name="widths 32, strategy noise")).to_be_visible()
     grid = page.locator("figure[data-chart*='grid_']").first
     expect(grid.locator("canvas")).to_be_visible()
     newest = lab.http.get(str(grid.get_attribute("data-chart"))).headers["etag"]

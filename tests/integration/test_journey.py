@@ -245,7 +245,10 @@ def test_malformed_bodies_to_every_route_are_refused_with_a_problem(lab: Lab) ->
         "/v1/jobs", json={"spec": {"kind": "train", "negatives": {"strategy": "noise", "sigma": 1}}}
     )
     assert wrong.json()["errors"] == [
-        {"pointer": "/spec/negatives/sigma", "message": "is not a known field"}
+        {
+            "pointer": "/spec/negatives/sigma",
+            "message": "is not a known field; known are redraw, strategy, scale",
+        }
     ]
 
 
