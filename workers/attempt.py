@@ -6,7 +6,6 @@ only while the lease is certainly held.
 
 import logging
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -18,6 +17,7 @@ from ffengine.results import CheckCell, Diagnostic, EpochRow, RunResult
 from ffengine.spec import TrainSpec, digest
 from ffengine.training import BatchReport, EpochReport
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name, margins_name
+from service.host.clock import clock
 from service.jobs import Command, JobError, Progress
 from service.settings import Settings
 from service.store import Row, Store
@@ -31,11 +31,6 @@ RECORD_SECONDS = 0.5  # between transactions at the ends of short epochs
 UNMEASURED_SECONDS = 1.0  # between checkpoints at epochs that are not measured
 
 log = logging.getLogger(__name__)
-
-
-def clock() -> float:
-    """Seconds of a clock that also runs while the machine sleeps, as a lease does."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def is_before(spec: TrainSpec, row: EpochRow, position: Position) -> bool:

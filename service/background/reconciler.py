@@ -12,6 +12,7 @@ from service.artifacts import Artifacts
 from service.background.dispatcher import BrokerAway, Dispatcher
 from service.background.periodic import PeriodicThread
 from service.background.retention import describe_unknown, find_unknown, sweep
+from service.host.clock import clock
 from service.settings import Settings
 from service.store import Store
 from service.store.database import DATABASE_ERRORS
@@ -36,7 +37,7 @@ class Reconciler(PeriodicThread):
         self.store, self.settings, self.dispatcher = store, settings, dispatcher
         self.artifacts = Artifacts(settings.artifacts)
         self._sweep_due = time.monotonic() + SWEEP_SECONDS
-        self._ticked_at = time.monotonic()
+        self._ticked_at = clock()
         self._spare_until = 0.0
         self._logged: set[str] = set()  # facts about artifacts that the log has already
         self.broker_ok = False
@@ -74,11 +75,11 @@ class Reconciler(PeriodicThread):
 
         While database or machine stand still, workers cannot renew their leases.
         """
-        self._spare_until = time.monotonic() + self.settings.lease_seconds
+        self._spare_until = clock() + self.settings.lease_seconds
 
     def _expire_leases(self) -> None:
         """Take back leases that have run out, unless leases are spared."""
-        now = time.monotonic()
+        now = clock()
         if now - self._ticked_at > self.settings.lease_seconds / 2:
             self._spare_leases()
         if now >= self._spare_until:
@@ -86,6 +87,7 @@ class Reconciler(PeriodicThread):
                 self.settings.max_losses, longest_wait=self.settings.lease_seconds / 2
             ):
                 log.warning("%s: its lease ran out", job_id, extra={"job_id": job_id})
+        # the time before the wait for the write lock: a long wait is a gap, too
         self._ticked_at = now
 
     def _sweep(self) -> bool:

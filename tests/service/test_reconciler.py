@@ -21,6 +21,7 @@ from service.background.broker_check import is_reachable
 from service.background.dispatcher import QUEUE, TASK, BrokerAway, Dispatcher
 from service.background.reconciler import DISPATCH_AGAIN_SECONDS, Reconciler
 from service.background.retention import UNKNOWN_SECONDS
+from service.host.clock import clock
 from service.jobs import JobState
 from service.settings import Retention, Settings
 from service.stack.redis_server import EmbeddedRedis
@@ -234,7 +235,7 @@ def test_no_lease_is_taken_back_right_after_the_database_was_away(
     running, _ = claimed(own_store)
     reconciler.start()
     try:
-        assert reconciler._spare_until > time.monotonic()  # as after an outage of the whole machine
+        assert reconciler._spare_until > clock()  # as after an outage of the whole machine
         reconciler._spare_until = 0.0
         with own_store.database.engine.connect() as connection:
             connection.execute(text("ALTER TABLE jobs RENAME TO gone"))
@@ -255,6 +256,28 @@ def test_no_lease_is_taken_back_right_after_the_database_was_away(
         JobState.running,
         1,
     )
+
+
+def test_no_lease_is_taken_back_right_after_the_machine_slept(
+    reconciler: Reconciler, own_store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease goes on while the machine sleeps, and so must the clock that looks for gaps."""
+    running, _ = claimed(own_store)
+    reconciler.tick()
+    asleep = settings.lease_seconds * 10
+    monkeypatch.setattr("service.background.reconciler.clock", lambda: clock() + asleep)
+    let_lease_run_out(own_store, running)
+    for _ in range(3):
+        reconciler.tick()
+    assert (read(own_store, running).state, read(own_store, running).attempts) == (
+        JobState.running,
+        1,
+    )
+    awake = asleep + settings.lease_seconds + 1  # the worker did not renew it: it has died
+    monkeypatch.setattr("service.background.reconciler.clock", lambda: clock() + awake)
+    reconciler._ticked_at = clock() + awake
+    reconciler.tick()
+    assert read(own_store, running).state is JobState.queued
 
 
 def test_one_study_that_cannot_be_made_to_its_end_fails_and_does_not_stop_the_others(
