@@ -1,4 +1,6 @@
-"""Decides about a submitted job: limits, the weights that it needs, webhook, idempotency."""
+"""Decides about a submitted job: limits, the data sets and weights that it needs, webhook,
+idempotency.
+"""
 
 import hashlib
 from collections.abc import Iterator, Sequence
