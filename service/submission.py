@@ -68,7 +68,7 @@ class JobRequest(JobOptions):
 
     webhook: str | Webhook | None = Field(
         None,
-        description="an address that is told when the job ends, with more to choose as an object",
+        description="an address that gets a message when the job ends; an object has more options",
     )
 
     @model_validator(mode="before")
