@@ -293,12 +293,12 @@ def test_a_resumed_run_does_not_repeat_rows(either_store: Store) -> None:
         job_id, attempt, lease_seconds=LEASE, progress=HALF, rows=[epoch_row(1), epoch_row(2)]
     )
     assert [row["epoch"] for row in either_store.jobs.rows(job_id)] == [0, 1, 2]
-    told = [
+    measured = [
         event
         for event in either_store.events.of(job_id, after=0, limit=100)
         if event.type == "rows"
     ]
-    assert [[row["epoch"] for row in event.data["rows"]] for event in told] == [[0, 1], [2]]
+    assert [[row["epoch"] for row in event.data["rows"]] for event in measured] == [[0, 1], [2]]
 
 
 def test_jobs_are_dispatched_by_priority_then_age_and_again_after_a_while(
