@@ -37,7 +37,7 @@ class Monkey(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Do harm."""
+        """Cause faults at random until stopped."""
         while not self._ending.wait(self._chance.uniform(*self.pause)):
             name = self._chance.choice(self.faults)
             with contextlib.suppress(psutil.NoSuchProcess, AssertionError):  # it was dead already

@@ -95,7 +95,7 @@ def main() -> None:
 def run(name: str, recipe: Recipe, epochs: int | None, device: str, seed: int) -> None:
     """Train, print one JSON line, keep the whole result."""
     spec = recipe.spec.model_copy(update={"seeds": (seed,), "epochs": epochs or recipe.spec.epochs})
-    result = ffengine.train(spec, device=device, on_epoch=told)
+    result = ffengine.train(spec, device=device, on_epoch=print_progress)
     row = recipe.answer(result)
     seconds = sum(result.provenance.wall_seconds.values())
     figures = {
@@ -202,8 +202,8 @@ def way(row: AccuracyRow) -> str:
     )
 
 
-def told(report: EpochReport) -> Control:
-    """Progress, on standard error."""
+def print_progress(report: EpochReport) -> Control:
+    """Print the progress on standard error."""
     print(report.message, file=sys.stderr, flush=True)
     return "run"
 

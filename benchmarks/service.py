@@ -293,7 +293,7 @@ def short_epochs() -> Row:
 
 
 def _over_direct(name: str, meaning: str, spec: dict[str, Any], seconds: float) -> Row:
-    """A training job of about so many seconds, from its submit to its end, over the same run by
+    """A training job of about `seconds`, from its submit to its end, over the same run by
     ffengine.train in a process of its own.
     """
     one, nine = (_direct({**spec, "epochs": epochs}) for epochs in (1, 9))
@@ -406,7 +406,7 @@ def listing() -> Row:
 
 
 def _fill(database: str, count: int) -> None:
-    """So many jobs that have ended, straight into the database."""
+    """Insert `count` jobs that have ended, straight into the database."""
     store = Store(database)
     order = NewJob(spec=CheckSpec.model_validate(CHECK))
     for first in range(0, count, 5_000):

@@ -304,7 +304,7 @@ class CheckRun:
 
     @property
     def _inputs(self) -> int:
-        """m of the first layer."""
+        """The number of inputs of the first layer, m."""
         return self.spec.dataset.inputs(
             self.facts, labelled=self.theorem.needs_negatives and self.spec.negatives.labelled
         )

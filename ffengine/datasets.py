@@ -36,7 +36,7 @@ UPLOADS_OF_ROOT = "uploads"  # and below a data root, where earlier versions kep
 
 
 class Files(NamedTuple):
-    """Where a data set's files are, how they are read, and whence they come."""
+    """Where a data set's files are, how they are read, and where they are downloaded from."""
 
     folder: str  # below the data root
     names: tuple[str, ...]  # all of them, gzipped or not
@@ -70,12 +70,12 @@ class Dataset(NamedTuple):
 
     @property
     def classes(self) -> int:
-        """C."""
+        """The number of classes, C."""
         return len(self.class_counts)
 
     @property
     def train_samples(self) -> int:
-        """Of the training partition."""
+        """The number of samples of the training partition."""
         return sum(self.class_counts)
 
 

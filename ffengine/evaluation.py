@@ -101,7 +101,7 @@ def named_partitions(partitions: Partitions) -> list[tuple[Partition, Samples]]:
 
 
 class Classifier(NamedTuple):
-    """How a label is read off the goodness: of which layers, and how these are combined.
+    """How a label is predicted from the goodness: from which layers, and how they are combined.
 
     **Attributes:**
 

@@ -202,13 +202,13 @@ class EnsembleRow(Row):
     seed: int
     layer: int
     partition: Partition
-    samples: int = Field(description="correctly classified samples that the ensembles are read off")
+    samples: int = Field(description="correctly classified samples that the ensembles come from")
     excess: float = Field(
         description="a unit belongs where its class mean exceeds (1 + excess) times the mean of "
         "its other class means"
     )
     class_samples: tuple[int, ...] = Field(
-        description="such samples of each class; 0: its ensemble is empty for want of samples"
+        description="how many of these samples each class has; 0: its ensemble is empty"
     )
     sizes: tuple[int, ...] = Field(description="units in the ensemble of each class")
     overlap: tuple[tuple[float, ...], ...] = Field(

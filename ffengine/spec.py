@@ -93,7 +93,8 @@ class DatasetSpec(Entry):
     train_samples: int | None = Field(
         None,
         ge=2,
-        description="the first so many of the training partition; null: all but the validation's",
+        description="how many of the training partition are used, from its beginning; null: all "
+        "but the validation's",
     )
     validation_samples: int = Field(
         0,
@@ -101,7 +102,9 @@ class DatasetSpec(Entry):
         description="held out after those, for choices; never learnt from nor reported as test",
     )
     test_samples: int | None = Field(
-        None, ge=1, description="the first so many of the test partition; null: all"
+        None,
+        ge=1,
+        description="how many of the test partition are used, from its beginning; null: all",
     )
 
     def train_count(self, facts: Dataset) -> int:
@@ -281,7 +284,7 @@ class TrainSpec(Entry):
     evaluation: EvaluationSpec = EvaluationSpec()
 
     def inputs(self, facts: Dataset) -> int:
-        """m of the first layer on the data set with those facts, without the bias input."""
+        """The inputs of the first layer, m, on the data set with those facts, without the bias."""
         return self.dataset.inputs(facts, labelled=self.negatives.labelled)
 
     @property
@@ -303,7 +306,7 @@ class TrainSpec(Entry):
 
         **Returns:**
 
-        True for every so many epochs as the spec says, and for the last.
+        True for each multiple of `monitor.every_epochs`, and for the last epoch.
         """
         return epoch % self.monitor.every_epochs == 0 or epoch == self.epochs
 

@@ -221,8 +221,9 @@ def arrays_of(name: str, folder: Path) -> Arrays:
 
 
 def _stored(upload: Upload, arrays: Arrays, folder: Path) -> bool:
-    """Whether this call put them there: in one rename, so that no reader sees half of it and one of
-    two writers wins.
+    """Put an upload into its folder by one rename, so that no reader sees half of it.
+
+    Returns False where another writer was first.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -255,7 +256,7 @@ class Header(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Of its data."""
+        """The size of its data, in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 

@@ -84,7 +84,7 @@ def write(name: str, blocks: list[str]) -> None:
 
 
 def main(upgrade: bool) -> None:
-    """Write all three; the server's versions are those of the first."""
+    """Write the three files; server.txt has the versions of dev.txt."""
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, UV]
         subprocess.run(pip, check=True)

@@ -52,17 +52,17 @@ def smaller(png: str) -> str:
 
 
 def main() -> None:
-    """Write each notebook back, unless it is too large or tells of this machine."""
+    """Write each notebook back, unless it is too large or names this machine."""
     for path in sorted(EXAMPLES.glob("*.ipynb")):
         text = executed(path)
         words = re.sub(r'"image/png": "[^"]*"', "", text)
-        told = [
+        named = [
             name
             for name in (str(Path.home()), platform.node())
             if re.search(rf"\b{re.escape(name)}\b", words)
         ]
-        if told or len(text) > MOST_BYTES:
-            sys.exit(f"{path}: not written: {len(text):,} bytes, and names {told}")
+        if named or len(text) > MOST_BYTES:
+            sys.exit(f"{path}: not written: {len(text):,} bytes, and names {named}")
         path.write_text(text)
         print(f"{path.name}: {len(text):,} bytes")
 

@@ -44,6 +44,9 @@ class Transition(NamedTuple):
 
 # All changes of state. A request to cancel or pause a running job is the column `wanted`, not a
 # state: the worker that holds the lease makes one of these changes of it.
+# Those from `running` are made in service.store.queue: `finish` and `fail` by the methods of these
+# names, `stop` and `hand_back` by finish_stopped, `expire` by expire_leases for a lease that ran
+# out, and by lose for a runner that died.
 TRANSITIONS: tuple[Transition, ...] = (
     Transition("claim", "worker", JobState.queued, JobState.running),
     Transition("finish", "worker", JobState.running, JobState.succeeded),
@@ -119,7 +122,7 @@ class Command(StrEnum):
 
 
 class Webhook(BaseModel):
-    """Who is told when a job changes its state. See service.background.webhooks."""
+    """Where a message is sent when a job changes its state. See service.background.webhooks."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -134,12 +137,12 @@ class Webhook(BaseModel):
         default=[JobState.succeeded, JobState.failed, JobState.cancelled],
         min_length=1,
         max_length=6,
-        description="the states that are told",
+        description="the states that a message is sent for",
     )
 
 
 class JobOptions(BaseModel):
-    """What whoever submits a job chooses.
+    """The options of a job, which its submitter chooses.
 
     Each field has a column of its name, and is in the request that is sent and in what is stored.
     """
@@ -220,7 +223,7 @@ class Job(BaseModel):
     )
     error: JobError | None
     provenance: Provenance | None
-    parent: str | None = Field(description="the study that it is a cell of")
+    parent: str | None = Field(description="the study that it is a run of")
     place: dict[str, JsonValue] | None = Field(
         description="where in the study: `part`, and `params`, the point of its grid"
     )
@@ -229,7 +232,9 @@ class Job(BaseModel):
     waits_for: str | None = Field(
         description="an identical job that is computed already: this one shares its answer"
     )
-    webhook: str | None = Field(description="the address that is told")
+    webhook: str | None = Field(
+        description="the address that gets a message when the state changes"
+    )
     links: dict[str, str]
 
 

@@ -111,7 +111,7 @@ class Delivery(BaseModel):
 
 
 class DeliveryPage(BaseModel):
-    """The webhook of a job, the states that it is told, and the messages to it."""
+    """The webhook of a job, the states that a message is sent for, and the messages."""
 
     url: str | None
     states: list[JobState]

@@ -1,4 +1,6 @@
-"""Decides about a submitted job: limits, the weights that it needs, webhook, idempotency."""
+"""Decides about a submitted job: limits, the data sets and weights that it needs, webhook,
+idempotency.
+"""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -66,7 +68,7 @@ class JobRequest(JobOptions):
 
     webhook: str | Webhook | None = Field(
         None,
-        description="an address that is told when the job ends, with more to choose as an object",
+        description="an address that gets a message when the job ends; an object has more options",
     )
 
     @model_validator(mode="before")

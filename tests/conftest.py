@@ -1,4 +1,4 @@
-"""What every test shares: settings, tiers, lanes, and what is said of skipped tests at the end."""
+"""What every test shares: settings, marks, lanes, and what is said of skipped tests at the end."""
 
 import os
 from pathlib import Path
@@ -74,7 +74,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line what was skipped for want of something, and how to have it."""
+    """Say in one line how many tests were skipped, what was missing, and how to install it."""
     reasons = [
         report.longrepr[2]
         for report in terminalreporter.stats.get("skipped", [])

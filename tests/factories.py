@@ -37,6 +37,12 @@ def read(store: Store, job_id: str) -> Job:
     return job
 
 
+def losses(store: Store, job_id: str) -> int:
+    """How many attempts of a job were lost."""
+    with store.database.reading() as session:
+        return session.get_one(JobRow, job_id).losses
+
+
 def let_lease_run_out(store: Store, job_id: str) -> None:
     with store.database.writing() as session:
         session.execute(
@@ -84,7 +90,7 @@ def aged(store: Store, job_id: str, days: float) -> str:
 
 
 def ended(store: Store, epochs: int, days: float, **fields: object) -> str:
-    """A job that succeeded so many days ago."""
+    """A job that succeeded `days` days ago."""
     job = submit(store, TrainSpec(epochs=epochs), **fields)
     end(store, job, well=True)
     return aged(store, job.id, days)

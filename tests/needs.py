@@ -20,7 +20,7 @@ REQUIRED = any(
 
 
 def lacking(what: str, reason: str) -> NoReturn:
-    """Skip the test for want of something; fail it where everything is required."""
+    """Skip the test because something is missing; fail it where everything is required."""
     said = f"without {what}: {reason}"
     if REQUIRED:
         pytest.fail(said, pytrace=False)
@@ -28,8 +28,8 @@ def lacking(what: str, reason: str) -> NoReturn:
 
 
 def summary(reasons: Iterable[str]) -> str | None:
-    """One line about the tests that were skipped: how many for want of what, and the command that
-    installs it.
+    """One line about the tests that were skipped: how many, what was missing, and the command
+    that installs it.
     """
     found = Counter(match[1] for reason in reasons if (match := WITHOUT.search(reason)))
     if not found:

@@ -44,9 +44,9 @@ def test_a_change_is_shown_shortly_and_with_what_to_do() -> None:
     pinned = "".join(f"line {number}\n" for number in range(500))
     with pytest.raises(pytest.fail.Exception) as failed:
         assert_same("help.txt", pinned, pinned.replace("line 7\n", "line seven\n"))
-    told = str(failed.value)
-    assert "-line 7\n+line seven\n" in told
-    assert told.endswith("where this is meant: python -m tests.contract")
+    message = str(failed.value)
+    assert "-line 7\n+line seven\n" in message
+    assert message.endswith("where this is meant: python -m tests.contract")
     with pytest.raises(pytest.fail.Exception, match=r"\.\.\. and \d+ more lines"):
         assert_same("help.txt", pinned, pinned.replace("line", "row"))
 

@@ -288,8 +288,8 @@ def complaint_of(shown: Shown) -> str:
             for parameter in (one for one in values if not one.is_eager):  # and so does --help
                 _, left = parameter.handle_parse_result(context, given, left)
     except TyperException as error:
-        told = str(error.format_message())
-        return "" if told.startswith("Missing ") and not shown.complete else told
+        message = str(error.format_message())
+        return "" if message.startswith("Missing ") and not shown.complete else message
     return f"unexpected arguments {left}" if left else ""
 
 

@@ -64,7 +64,7 @@ class RunnerProcess:
             self.closed.set()
 
     def wait_for_end(self, seconds: float) -> Ended | None:
-        """Wait for the message that an attempt has ended, for so many seconds at most.
+        """Wait for the message that an attempt has ended, for `seconds` at most.
 
         Returns None if none came in that time, or if the runner is gone (then `closed` is set).
         """
@@ -87,7 +87,7 @@ class RunnerProcess:
             self._process.stdin.close()
 
     def close(self, seconds: float) -> None:
-        """Close the runner's input, which ends it; kill it if it runs on for so many seconds."""
+        """Close the runner's input, which ends it; kill it if it runs on for `seconds`."""
         if self._process.stdin:
             self._process.stdin.close()
         try:

@@ -44,7 +44,11 @@ Outcome = Literal["succeeded", "failed", "stopped", "lost"]
 
 
 class Ended(BaseModel):
-    """From the runner: the attempt has ended. All outcomes but `stopped` are recorded already."""
+    """From the runner: the attempt has ended.
+
+    `stopped` is for the supervisor to record; after `lost` nothing may be written; the others are
+    recorded.
+    """
 
     type: Literal["ended"] = "ended"
     job_id: str

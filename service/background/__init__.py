@@ -1,1 +1,1 @@
-"""Threads of the API process: dispatching, reconciling, retention, webhooks."""
+"""Background work of the API process: the reconciler and the sender of webhooks are threads."""

@@ -1,4 +1,5 @@
-"""Webhooks: messages about a job's end, signed as Standard Webhooks and retried for a day.
+"""Webhooks: messages about changes of a job's state, signed as Standard Webhooks and retried for a
+day.
 
 Users choose the addresses. Each host name is therefore resolved once, refused if an IP address is
 not public, and the connection goes to the IP address that was checked.
@@ -137,12 +138,12 @@ def is_public(address: str) -> bool:
 # Sending
 
 
-class Refused(Exception):
+class AddressRefused(Exception):
     """Nothing was sent, because the address must not be connected to."""
 
 
 def resolve(host: str, port: int, allow_private: bool) -> str:
-    """Resolve a host name to the one IP address to connect to. Raises Refused.
+    """Resolve a host name to the one IP address to connect to. Raises AddressRefused.
 
     The caller connects to this address and does not resolve the name again: a second answer of the
     name server could be a private address.
@@ -152,9 +153,9 @@ def resolve(host: str, port: int, allow_private: bool) -> str:
             str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         ]
     except (OSError, UnicodeError) as error:
-        raise Refused(f"{host} cannot be resolved: {error}") from error
+        raise AddressRefused(f"{host} cannot be resolved: {error}") from error
     if not allow_private and not all(is_public(address) for address in found):
-        raise Refused(f"{host} resolves to {', '.join(found)}, which is not public")
+        raise AddressRefused(f"{host} resolves to {', '.join(found)}, which is not public")
     return found[0]
 
 
@@ -175,7 +176,7 @@ def signature_headers(message_id: str, body: str, secret: str, timestamp: int) -
 
 
 def send(due: PendingDelivery, secret: str, allow_private: bool) -> httpx.Response:
-    """Send a message once. Raises Refused and httpx's errors.
+    """Send a message once. Raises AddressRefused and httpx's errors.
 
     Redirects are not followed, and of the response only status and headers are read.
     """
@@ -275,7 +276,7 @@ class WebhookSender(PeriodicThread):
             response = send(
                 due, due.secret or self.signing_secret(), self.settings.webhook_allow_private
             )
-        except (Refused, httpx.HTTPError, httpx.InvalidURL) as failure:
+        except (AddressRefused, httpx.HTTPError, httpx.InvalidURL) as failure:
             error = str(failure) or type(failure).__name__
         finally:
             self._free.release()

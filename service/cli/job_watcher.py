@@ -40,7 +40,7 @@ class JobProgress:
         self._runs_read = 0.0
 
     def apply(self, event: Event) -> None:
-        """Take in an event."""
+        """Update the state, progress, rows and warnings from an event."""
         data, self.heard, self.away = event.data, time.monotonic(), False
         if event.type == "state":
             self.state, self.worker = str(data["state"]), str(data.get("worker") or self.worker)
@@ -69,7 +69,7 @@ class JobProgress:
 
     @property
     def eta(self) -> float | None:
-        """The seconds that the job is expected to take still."""
+        """The seconds until the job is expected to end; None while unknown."""
         return (
             None
             if self.eta_seconds is None
@@ -87,7 +87,7 @@ class JobProgress:
         ]
 
     def finish(self, client: Client, job: Job) -> None:
-        """Take in the job after its end."""
+        """Update everything from the job after its end."""
         self.job, self.state = job, job.state.value
         self.fraction, self.message, self.eta_seconds = (
             job.progress.fraction,
@@ -128,7 +128,7 @@ def follow_events(client: Client, watched: JobProgress) -> Iterator[Event]:
             time.sleep(PAUSE_SECONDS)
 
 
-def retry_while_unavailable(ask: Callable[[], T]) -> T:
+def ask_while_unavailable(ask: Callable[[], T]) -> T:
     """Call `ask` until the service answers, and return the answer.
 
     Raises Unreachable or Refused after ten minutes, or for a refusal that waiting does not change.

@@ -45,7 +45,8 @@ def submit(
         bool, typer.Option("--pin", help="Keep it, whatever the retention says.")
     ] = False,
     webhook: Annotated[
-        str | None, typer.Option(metavar="URL", help="An address that is told when the job ends.")
+        str | None,
+        typer.Option(metavar="URL", help="An address that gets a message when the job ends."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

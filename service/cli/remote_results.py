@@ -1,14 +1,14 @@
 """Results read through the client, as the sources of tables and comparisons."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 
 from ffengine.results import Diagnostic, StudyResult
-from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from service.client import Client, NotFound, Refused
 from service.jobs import Job, JobState
 from service.results.run_labels import RunKey, cell_of, run_keys
-from service.results.sources import Source
+from service.results.sources import Source, source_of
 
 MOST_RUNS = 60  # of a study: more results are not read one by one
 NO_RESULT = frozenset({404, 409})
@@ -54,17 +54,12 @@ def _source(client: Client, job: Job, run: RunKey | None) -> Source | None:
         raise
     if isinstance(result, StudyResult):
         return None
-    spec = job.spec if isinstance(job.spec, TrainSpec | CheckSpec) else None
-    label = run.label if run else ""
-    return Source(label, result, spec, trained=_trained(client, spec), run=run)
+    return source_of(job, result, partial(_job, client), run=run)
 
 
-def _trained(client: Client, spec: TrainSpec | CheckSpec | None) -> TrainSpec | None:
-    """The spec of the job that trained the weights of a check; None where that job is gone."""
-    if not isinstance(spec, CheckSpec) or not isinstance(spec.at, TrainedWeights):
-        return None
+def _job(client: Client, job_id: str) -> Job | None:
+    """The job; None where it is gone."""
     try:
-        found = client.read(spec.at.job).spec
+        return client.read(job_id)
     except NotFound:
         return None
-    return found if isinstance(found, TrainSpec) else None

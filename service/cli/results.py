@@ -11,7 +11,7 @@ from rich.live import Live
 
 from ffengine.results import Diagnostic
 from service.cli import completion
-from service.cli.job_watcher import JobProgress, Row, follow_events, retry_while_unavailable
+from service.cli.job_watcher import JobProgress, Row, ask_while_unavailable, follow_events
 from service.cli.live_view import LiveView
 from service.cli.options import (
     EXIT_INTERRUPTED,
@@ -122,7 +122,7 @@ def _follow_in_lines(client: Client, job: Job) -> Job:
 
     handle = JobHandle(client, job)
     with progress_bar() as report:
-        retry_while_unavailable(lambda: handle.wait(on_progress=report))
+        ask_while_unavailable(lambda: handle.wait(on_progress=report))
     return handle.job
 
 

@@ -222,16 +222,16 @@ class AsyncClient:
                         async for chunk in response.aiter_bytes():
                             for event in stream.feed(chunk):
                                 yield event
-                        stream.closed()
+                        stream.after_close()
                     else:
                         await response.aread()
-                        stream.refused(response)
+                        stream.after_refusal(response)
                 finally:
                     await response.aclose()
             except httpx.TransportError as error:
-                stream.broken(error)
+                stream.after_break(error)
             if stream.silent:
-                stream.seen(await self.read(job_id))
+                stream.after_silence(await self.read(job_id))
             await asyncio.sleep(stream.pause_seconds)
 
     async def _send(self, call: ApiRequest[T]) -> T:

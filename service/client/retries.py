@@ -52,7 +52,7 @@ def is_retryable(response: httpx.Response) -> bool:
 
 
 def backoff_seconds(failures: int, jitter: float) -> float:
-    """Return the pause after so many failures (from 1).
+    """Return the pause after `failures` failures in a row; the first is 1.
 
     It doubles; `jitter` (0 to 1) chooses between half and all of it, so that clients do not come
     back in step.

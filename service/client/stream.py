@@ -44,7 +44,7 @@ class EventStream:
         )
 
     def opened(self, response: httpx.Response) -> bool:
-        """Whether the response is a stream; if not, read its body and call `refused`."""
+        """Whether the response is a stream; if not, read its body and call `after_refusal`."""
         self._held, self._data, self._last, self.silent = b"", [], None, False
         return response.status_code == 200 and response.headers.get("Content-Type", "").startswith(
             "text/event-stream"
@@ -64,8 +64,8 @@ class EventStream:
             elif not line and self._data:
                 yield self._event()
 
-    def closed(self) -> None:
-        """Take note that the service has closed the stream."""
+    def after_close(self) -> None:
+        """Decide how to go on after the service has closed the stream."""
         if self._last == "end" or (
             self._last is None and self._ended
         ):  # an `end` in the middle is that of a job that was retried
@@ -76,15 +76,18 @@ class EventStream:
             self.silent = True
             self._fault("it is closed without an event")
 
-    def seen(self, job: Job) -> None:
-        """Take note of the job after a silent connection.
+    def after_silence(self, job: Job) -> None:
+        """Decide how to go on after a silent connection, by the job as it is now.
 
         If it has ended, the next silent connection ends the stream.
         """
         self._ended = job.state in TERMINAL
 
-    def refused(self, response: httpx.Response) -> None:
-        """Take note that the service refused the stream. Raises FflabError if that is final."""
+    def after_refusal(self, response: httpx.Response) -> None:
+        """Decide how to go on after the service refused the stream.
+
+        Raises FflabError if that is final.
+        """
         pause = self._retries.pause(response)
         if pause is None:
             fault = not_fflab(self._url, response) if response.is_success else None
@@ -93,8 +96,8 @@ class EventStream:
             )
         self.pause_seconds = pause
 
-    def broken(self, error: httpx.TransportError) -> None:
-        """Take note of a broken connection.
+    def after_break(self, error: httpx.TransportError) -> None:
+        """Decide how to go on after the connection broke.
 
         Raises Unreachable after too many in a row without an event between them.
         """

@@ -102,7 +102,7 @@ class Client:
         - `fresh`: run the spec even where an identical one has succeeded.
         - `timeout_seconds`: the longest time that the job may run.
         - `pinned`: keep the job, whatever the retention says.
-        - `webhook`: an address that is told when the job ends, or an object with more choices.
+        - `webhook`: an address that gets a message when the job ends; an object has more options.
         - `key`: the Idempotency-Key; by default a new one for each call.
 
         **Raises** Refused for a spec that is invalid or too large.
@@ -230,9 +230,9 @@ class Client:
             try:
                 yield from self._connected(stream)
             except httpx.TransportError as error:
-                stream.broken(error)
+                stream.after_break(error)
             if stream.silent:
-                stream.seen(self.read(job_id))
+                stream.after_silence(self.read(job_id))
             time.sleep(stream.pause_seconds)
 
     def _connected(self, stream: EventStream) -> Iterator[Event]:
@@ -241,10 +241,10 @@ class Client:
             if stream.opened(response):
                 for chunk in response.iter_bytes():
                     yield from stream.feed(chunk)
-                stream.closed()
+                stream.after_close()
             else:
                 response.read()
-                stream.refused(response)
+                stream.after_refusal(response)
         finally:
             response.close()
 

@@ -13,7 +13,7 @@ from ffengine.results import (
     StudyResult,
     TrainResult,
 )
-from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec, digest
+from ffengine.spec import CheckSpec, StudySpec, TrainSpec, digest
 from ffengine.study import Cell, expand, is_resolved
 from ffengine.text import STORED
 from service.artifacts import Artifacts
@@ -27,6 +27,7 @@ from service.results.sources import (
     PartialRun,
     Source,
     StudyGrid,
+    source_of,
 )
 from service.schemas import RESULT
 from service.store import Store
@@ -120,18 +121,8 @@ def _source(
     artifacts: Artifacts | None,
     run: RunKey | None = None,
 ) -> Source:
-    spec = job.spec if isinstance(job.spec, TrainSpec | CheckSpec) else None
     margins = _margins(job, result.cells, artifacts) if isinstance(result, CheckResult) else None
-    label = run.label if run else ""
-    return Source(label, result, spec, margins, _trained(store, spec), run)
-
-
-def _trained(store: Store, spec: TrainSpec | CheckSpec | None) -> TrainSpec | None:
-    """The spec of the job that trained the weights of a check; None where that job is gone."""
-    if not isinstance(spec, CheckSpec) or not isinstance(spec.at, TrainedWeights):
-        return None
-    job = store.jobs.get(spec.at.job)
-    return job.spec if job and isinstance(job.spec, TrainSpec) else None
+    return source_of(job, result, store.jobs.get, margins=margins, run=run)
 
 
 def _margins(

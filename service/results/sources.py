@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ffengine.results import CheckCell, EpochRow, RunResult, StudyCell
-from ffengine.spec import CheckSpec, TrainSpec
+from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
+from service.jobs import Job
 from service.results.histograms import MarginHistogram
 from service.results.run_labels import RunKey
 
@@ -30,6 +31,29 @@ class Source(NamedTuple):
     margins: MarginReader | None = None
     trained: TrainSpec | None = None
     run: RunKey | None = None
+
+
+def source_of(
+    job: Job,
+    result: RunResult,
+    find: Callable[[str], Job | None],
+    *,
+    margins: MarginReader | None = None,
+    run: RunKey | None = None,
+) -> Source:
+    """The source of a single run's result. `find` reads a job by its id; None where it is gone."""
+    spec = job.spec if isinstance(job.spec, TrainSpec | CheckSpec) else None
+    return Source(run.label if run else "", result, spec, margins, _trained(spec, find), run)
+
+
+def _trained(
+    spec: TrainSpec | CheckSpec | None, find: Callable[[str], Job | None]
+) -> TrainSpec | None:
+    """The spec of the job that trained the weights of a check; None where that job is gone."""
+    if not isinstance(spec, CheckSpec) or not isinstance(spec.at, TrainedWeights):
+        return None
+    job = find(spec.at.job)
+    return job.spec if job and isinstance(job.spec, TrainSpec) else None
 
 
 class PartialRun(NamedTuple):

@@ -354,7 +354,8 @@ def is_running(child: ProcessId) -> bool:
 def is_ours(child: ProcessId, state: StackState, home: Path) -> bool:
     """Whether a process that stack.json names belongs to this home.
 
-    If the file does not say of which home it is, the process must.
+    Where stack.json names no home (earlier versions), the process itself must show that it belongs
+    to it.
     """
     seen = belongs_to_home(child.pid, home)
     if state.home is None:
@@ -363,7 +364,7 @@ def is_ours(child: ProcessId, state: StackState, home: Path) -> bool:
 
 
 def environment_of(settings: Settings, redis_url: str) -> dict[str, str]:
-    """The environment by which a child reads the same settings, wherever ours came from."""
+    """The environment by which a child reads the same settings, however this process got them."""
     given = settings.model_dump(
         mode="json",
         include=settings.model_fields_set - {"home", "redis_url", "api_key"},

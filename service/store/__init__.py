@@ -49,7 +49,7 @@ __all__ = [
 class Store:
     """All parts of the store. A caller that needs one part is given that part alone.
 
-    `datasets` are those that new jobs may name; None: those of the catalogue alone.
+    `datasets`: where the digests of data sets are looked up; None: in the catalogue alone.
     """
 
     def __init__(self, url: str, datasets: Datasets | None = None) -> None:

@@ -39,7 +39,7 @@ class DatabaseRefused(Exception):
 class DatabaseReplaced(PoolTimeout):
     """The file of SQLite was deleted or replaced while it was open: what is written is lost.
 
-    It is one of DATABASE_ERRORS, so whoever waits for a database that is away waits for this too.
+    It is one of DATABASE_ERRORS, so code that waits for the database waits for this too.
     """
 
 

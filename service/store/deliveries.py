@@ -16,7 +16,7 @@ SECRET_BYTES = 32
 
 
 class PendingDelivery(NamedTuple):
-    """A message to be sent now by whoever took it."""
+    """A message that its caller has reserved and is to send now."""
 
     id: str
     body: str

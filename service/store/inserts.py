@@ -105,7 +105,7 @@ def draft(
     **Arguments:**
 
     - `new`: the job.
-    - `datasets`: those that it may name; None: those of the catalogue alone.
+    - `datasets`: where the digest of its data set is looked up; None: in the catalogue alone.
     - `cells`: how many runs a study has.
     - `cells_made`: how many of them are inserted with it.
     """

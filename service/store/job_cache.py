@@ -35,7 +35,7 @@ class JobCache:
             self._jobs.move_to_end(job_id)
             return found
 
-    def of(self, row: JobRow) -> tuple[Job, int]:
+    def job_of(self, row: JobRow) -> tuple[Job, int]:
         """The job of a row, converted and kept where it is not there yet."""
         if known := self.get(row.id, row.version):
             return known

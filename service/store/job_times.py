@@ -1,4 +1,4 @@
-"""How long jobs waited and ran, for whoever measures the service."""
+"""How long jobs waited and ran, for the metrics."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple

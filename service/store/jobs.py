@@ -135,7 +135,7 @@ class Jobs:
             return known
         with self._database.reading() as session:
             row = session.get(JobRow, job_id)
-            return self._cache.of(row) if row else None
+            return self._cache.job_of(row) if row else None
 
     def cached_if_current(self, job_id: str) -> tuple[Job, int] | None:
         """The job and its version where that takes microseconds; else None.
@@ -195,7 +195,7 @@ class Jobs:
         with self._database.reading() as session:
             rows = list(session.scalars(query))
         return Page(
-            [self._cache.of(row)[0] for row in rows[:limit]],
+            [self._cache.job_of(row)[0] for row in rows[:limit]],
             rows[limit - 1].id if len(rows) > limit else None,
         )
 

@@ -75,14 +75,14 @@ def record_loss(
     max_losses: int,
     *conditions: ColumnElement[bool],
 ) -> JobState:
-    """Record that the run died: queue its job again, or end it where it was lost too often.
+    """Record that the attempt died: queue its job again, or end it where it was lost too often.
 
     **Arguments:**
 
     - `session`: the transaction.
-    - `job_id`, `attempt`: whose run died.
+    - `job_id`, `attempt`: which attempt died.
     - `reason`: why it died, for people.
-    - `max_losses`: the job fails when it has lost so many runs.
+    - `max_losses`: the job fails when it has lost this many attempts.
     - `conditions`: more that must hold.
 
     **Returns:**

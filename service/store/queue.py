@@ -46,7 +46,6 @@ class Claim(NamedTuple):
     job_id: str
     attempt: int
     spec: TrainSpec | CheckSpec
-    losses: int
 
 
 class Queue:
@@ -99,7 +98,7 @@ class Queue:
             session.execute(delete(CurveRow).where(CurveRow.job_id == job_id))
             change(session, job_id, engine_version=NUMERICS_VERSION, checkpoint=None, fraction=0.0)
         append_state_event(session, job_id, JobState.running, attempt=row.attempt, worker=worker)
-        return Claim(job_id, row.attempt, _SPEC.validate_python(row.spec), row.losses)
+        return Claim(job_id, row.attempt, _SPEC.validate_python(row.spec))
 
     def renew(self, job_id: str, attempt: int, lease_seconds: float) -> Command:
         """Renew the lease for `lease_seconds`, and return the command to obey. Raises LeaseLost."""
@@ -201,7 +200,7 @@ class Queue:
         return state
 
     def lose(self, job_id: str, attempt: int, reason: str, max_losses: int) -> JobState:
-        """Record that the run died. Raises LeaseLost.
+        """Record that the attempt died. Raises LeaseLost.
 
         Returns the new state: queued again, failed after `max_losses`, or what the user asked for.
         """

@@ -236,7 +236,7 @@ class Studies:
 
 
 def study_failed() -> JobError:
-    """The error of a study of which no run succeeded."""
+    """The error of a study without a successful run."""
     return JobError(
         code="study_failed",
         title="No run of the study succeeded",

@@ -75,7 +75,7 @@ class JobRow(Base):
     last_event: Mapped[int] = mapped_column(default=0)
     spec: Mapped[Document]
     spec_digest: Mapped[str]
-    engine_version: Mapped[str]
+    engine_version: Mapped[str]  # NUMERICS_VERSION
     dataset_digest: Mapped[str | None]
     device_class: Mapped[str | None]
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
@@ -94,6 +94,7 @@ class JobRow(Base):
     claimed_at: Mapped[float | None]
     deadline_at: Mapped[float | None]
     ran_seconds: Mapped[float] = mapped_column(default=0.0)
+    # the column keeps the name that it had in 0.2.0
     dispatched_at: Mapped[float | None] = mapped_column("rung_at")
     checkpoint: Mapped[str | None]
     fraction: Mapped[float] = mapped_column(default=0.0)
@@ -138,7 +139,7 @@ class SummaryRow(Base):
 
 
 class CurveRow(Base):
-    """One tidy row of a job; `key` is unique within the job, see curve_rows.row_key."""
+    """One tidy row of a job; `key` is unique within the job, see schemas.row_key."""
 
     __tablename__ = "curve_rows"
 

@@ -165,7 +165,7 @@ class EventFeed:
 async def until_terminal(
     feed: EventFeed, jobs: Jobs, job_id: str, seconds: float
 ) -> tuple[Job, int] | None:
-    """Wait until a job has ended, at most so many seconds.
+    """Wait until a job has ended, for `seconds` at most.
 
     Returns the job and its version; None if there is no such job.
     """
@@ -183,7 +183,7 @@ async def until_terminal(
 
 
 async def _until_end(feed: EventFeed, subscription: Subscription, seconds: float) -> None:
-    """Wait for the event `end`, at most so many seconds."""
+    """Wait for the event `end`, for `seconds` at most."""
     deadline = time.monotonic() + seconds
     while not feed.closing and (left := deadline - time.monotonic()) > 0:
         encoded_event = await subscription.next(left)

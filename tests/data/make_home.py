@@ -108,7 +108,7 @@ class Lab:
 
 
 def work(lab: Lab) -> dict[str, Any]:
-    """Do what the home tells of; what was done."""
+    """Fill the home with a data set and jobs in several states; what was done."""
     lab.post(
         "/v1/datasets",
         params={"name": "tiny"},

@@ -41,13 +41,13 @@ MANY, LONG = SPECS["many epochs"], SPECS["long epochs"]
 
 def one_history(lab: Lab, job_id: str, attempts: int = 1) -> None:
     """The job was claimed so often, and its events have no gap, no duplicate, and one end."""
-    told = events(lab, job_id)
-    assert [event["id"] for event in told] == list(range(1, len(told) + 1))
-    assert [event["type"] for event in told].count("end") == 1
+    stored = events(lab, job_id)
+    assert [event["id"] for event in stored] == list(range(1, len(stored) + 1))
+    assert [event["type"] for event in stored].count("end") == 1
     fields = ("seed", "width", "layer", "epoch", "split", "method")
     keys = [
         tuple(row.get(field) for field in fields)
-        for event in told
+        for event in stored
         for row in event["data"].get("rows", ())
     ]
     assert len(keys) == len(set(keys))

@@ -707,7 +707,7 @@ def test_the_comparison_judges_by_the_interval(sources: list[ChartSource]) -> No
 def figures_of(
     spec: TrainSpec | CheckSpec, trained: TrainSpec | None = None
 ) -> list[ComparisonRow]:
-    """What is told of results of a spec, three seeds of them, with a ratio of 0.75."""
+    """The comparison with the paper for a spec: results of three seeds, with a ratio of 0.75."""
     seeds = (0, 1, 2)
     if isinstance(spec, TrainSpec):
         rows = [

@@ -405,14 +405,14 @@ def test_watching_waits_for_a_service_that_is_away_but_not_for_ever(
             raise answer
         return answer
 
-    assert job_watcher.retry_while_unavailable(ask) == "here"
+    assert job_watcher.ask_while_unavailable(ask) == "here"
     answers[:] = [Refused(404, {}), "never"]
     with pytest.raises(Refused):
-        job_watcher.retry_while_unavailable(ask)
+        job_watcher.ask_while_unavailable(ask)
     monkeypatch.setattr(job_watcher, "AWAY_SECONDS", 0.0)
     answers[:] = [Unreachable("away")] * 3
     with pytest.raises(Unreachable):
-        job_watcher.retry_while_unavailable(ask)
+        job_watcher.ask_while_unavailable(ask)
 
 
 def test_a_pipe_that_is_closed_is_the_end_and_no_fault(store: Store, client: httpx.Client) -> None:

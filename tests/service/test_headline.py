@@ -127,8 +127,8 @@ def test_the_headline_is_the_mean_over_seeds_at_the_end(
     for name, spec in SPECS.items():
         assert found[jobs[name].id].text == expected(spec, results[name]), name
         count = len(getattr(spec, "seeds", ()))
-        told = f"mean over {count} seed{'s' if count > 1 else ''} at "
-        assert found[jobs[name].id].meaning.startswith(told if found[jobs[name].id].text else ""), (
+        mean = f"mean over {count} seed{'s' if count > 1 else ''} at "
+        assert found[jobs[name].id].meaning.startswith(mean if found[jobs[name].id].text else ""), (
             name
         )
     assert found[jobs["infinite width alone"].id] == ("", ""), "the limit is no figure of a network"
@@ -188,14 +188,14 @@ def test_seeds_that_are_behind_hold_the_epoch_back(either_store: Store) -> None:
 def test_a_check_that_runs_shows_the_seeds_that_there_are(either_store: Store) -> None:
     job = submit(either_store, CheckSpec(theorem=1, widths=(16, 64), samples=4, seeds=(0, 1, 2)))
     _, attempt = claimed(either_store, job)
-    told = []
+    seen = []
     for seed, width in ((0, 16), (0, 64), (1, 16), (1, 64)):
         either_store.queue.record(
             job.id, attempt, lease_seconds=LEASE, progress=HALF, rows=[check_cell(width, seed=seed)]
         )
         found = either_store.jobs.headlines([read(either_store, job.id)])[job.id]
-        told.append((found.text, found.meaning.partition(" at ")[0]))
-    assert told == [
+        seen.append((found.text, found.meaning.partition(" at ")[0]))
+    assert seen == [
         ("n = 16: T1 0.7500", "mean over 1 of 3 seeds"),
         ("n = 64: T1 0.7500", "mean over 1 of 3 seeds"),
         ("n = 64: T1 0.7500", "mean over 1 of 3 seeds"),

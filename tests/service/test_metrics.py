@@ -35,8 +35,8 @@ def samples(client: httpx.Client) -> Samples:
 
 
 def series(name: str, labels: dict[str, str]) -> str:
-    told = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()))
-    return f"{name}{{{told}}}" if told else name
+    labelled = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()))
+    return f"{name}{{{labelled}}}" if labelled else name
 
 
 def requests(found: Samples, method: str, route: str, status: str) -> float:

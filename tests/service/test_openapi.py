@@ -75,8 +75,8 @@ def test_shapes_have_titles_of_their_own(document: dict[str, Any]) -> None:
 
 def test_defaults_are_plain(document: dict[str, Any]) -> None:
     for name, shape in document["components"]["schemas"].items():
-        for field, told in shape.get("properties", {}).items():
-            assert not isinstance(told.get("default"), dict), (
+        for field, described in shape.get("properties", {}).items():
+            assert not isinstance(described.get("default"), dict), (
                 f"{name}.{field}: generators leave such a shape out"
             )
     assert (
@@ -159,9 +159,9 @@ def test_every_problem_has_the_one_shape(document: dict[str, Any]) -> None:
                 assert answer["content"] == {
                     MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
                 }, (path, status)
-                told = answer["description"].split(" Or: ")
-                assert len(set(told)) == len(told)
-                assert set(told) <= titles
+                named = answer["description"].split(" Or: ")
+                assert len(set(named)) == len(named)
+                assert set(named) <= titles
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
@@ -238,9 +238,9 @@ def test_real_problems_are_documented_for_their_route_and_fit_their_shape(
     for status, method, path, answer in answers:
         assert answer.status_code == status, (path, answer.text)
         assert answer.headers["content-type"] == MEDIA_TYPE
-        told = document["paths"][path][method]["responses"][str(status)]
-        assert answer.json()["title"] in told["description"].split(" Or: "), path
-        schema = told["content"][MEDIA_TYPE]["schema"]
+        described = document["paths"][path][method]["responses"][str(status)]
+        assert answer.json()["title"] in described["description"].split(" Or: "), path
+        schema = described["content"][MEDIA_TYPE]["schema"]
         Draft202012Validator({**schema, "components": document["components"]}).validate(
             answer.json()
         )

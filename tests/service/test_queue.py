@@ -197,7 +197,7 @@ def test_whoever_races_no_history_is_illegal(database_url: str) -> None:
                 chance.choice(ways)()
                 chance.choice(ways)()
 
-    def wish(number: int) -> None:
+    def ask(number: int) -> None:
         store, chance = stores[number % 2], random.Random(number)
         while time.monotonic() < stop:
             with contextlib.suppress(NotAllowed):
@@ -216,7 +216,7 @@ def test_whoever_races_no_history_is_illegal(database_url: str) -> None:
     with ThreadPoolExecutor(14) as pool:
         for done in [
             pool.submit(kind, number)
-            for kind, count in ((work, 10), (wish, 2), (reconcile, 2))
+            for kind, count in ((work, 10), (ask, 2), (reconcile, 2))
             for number in range(count)
         ]:
             done.result()
@@ -230,18 +230,20 @@ def legal_history(store: Store, job_id: str) -> None:
     """The events of a job are numbered without gaps, and tell of nothing that the table of
     transitions does not know.
     """
-    told = store.events.of(job_id, after=0, limit=100_000)
-    assert [event.id for event in told] == list(range(1, len(told) + 1))
-    states = [JobState(event.data["state"]) for event in told if event.type == "state"]
+    found = store.events.of(job_id, after=0, limit=100_000)
+    assert [event.id for event in found] == list(range(1, len(found) + 1))
+    states = [JobState(event.data["state"]) for event in found if event.type == "state"]
     legal = {(change.source, change.target) for change in TRANSITIONS}
     assert set(itertools.pairwise(states)) <= legal
-    assert [event.type for event in told].count("end") == sum(state in TERMINAL for state in states)
-    attempts = [event.data["attempt"] for event in told if event.data.get("attempt")]
+    assert [event.type for event in found].count("end") == sum(
+        state in TERMINAL for state in states
+    )
+    attempts = [event.data["attempt"] for event in found if event.data.get("attempt")]
     assert attempts == list(range(1, len(attempts) + 1))
     job = read(store, job_id)
     assert (job.state, job.kind == "study" or job.attempts == len(attempts)) == (states[-1], True)
     assert (store.jobs.result(job_id) is not None) == (job.state is JobState.succeeded)
-    rows = [row["epoch"] for event in told for row in event.data.get("rows", ())]
+    rows = [row["epoch"] for event in found for row in event.data.get("rows", ())]
     assert len(rows) == len(set(rows))
 
 

@@ -178,11 +178,11 @@ def test_the_log_tells_of_states_and_of_what_was_noted(client: httpx.Client, sto
     store.queue.fail(job.id, 1, ERROR)
     response = client.get(f"/v1/jobs/{job.id}/log")
     assert response.headers["content-type"].startswith("text/plain")
-    told = [line.split(maxsplit=1)[1] for line in response.text.splitlines()]
-    assert [line.split()[0] for line in told] == ["info", "info", "warning", "error"]
-    assert "running (attempt 1, worker worker-7)" in told[1]
-    assert "attempt 1: a checkpoint cannot be used" in told[2]
-    assert ERROR.detail in told[3]
+    lines = [line.split(maxsplit=1)[1] for line in response.text.splitlines()]
+    assert [line.split()[0] for line in lines] == ["info", "info", "warning", "error"]
+    assert "running (attempt 1, worker worker-7)" in lines[1]
+    assert "attempt 1: a checkpoint cannot be used" in lines[2]
+    assert ERROR.detail in lines[3]
     last = client.get(f"/v1/jobs/{job.id}/events", headers={"Accept": "application/json"}).json()[
         "items"
     ][-1]["id"]

@@ -131,7 +131,7 @@ def test_only_so_many_jobs_are_remembered(store: Store, monkeypatch: pytest.Monk
     kept = job_cache.JobCache()
     with store.database.reading() as session:
         rows = [session.get_one(JobRow, job_id) for job_id in ids]
-        made = [kept.of(row)[0] for row in rows]
+        made = [kept.job_of(row)[0] for row in rows]
         assert [kept.get(row.id, row.version) is not None for row in rows] == [
             False,
             False,

@@ -27,7 +27,7 @@ from service.background import webhooks
 from service.background.webhooks import (
     LONGEST_RETRY_PAUSE,
     RETRY_PAUSES,
-    Refused,
+    AddressRefused,
     WebhookSender,
     is_public,
     resolve,
@@ -406,14 +406,14 @@ def test_a_name_is_looked_up_once_and_what_was_found_is_connected_to(
     assert webhooks.send(due, SECRET, allow_private=False).status_code == 200
     assert asked == ["rebind.example.org"]
     assert receiver.received[0][1]["host"] == f"rebind.example.org:{port}"
-    with pytest.raises(Refused, match=r"127\.0\.0\.2, which is not public"):
+    with pytest.raises(AddressRefused, match=r"127\.0\.0\.2, which is not public"):
         webhooks.send(due, SECRET, allow_private=False)
 
 
 def test_a_name_of_this_machine_is_not_reached() -> None:
-    with pytest.raises(Refused, match="not public"):
+    with pytest.raises(AddressRefused, match="not public"):
         resolve("localhost", 443, allow_private=False)
-    with pytest.raises(Refused, match="cannot be resolved"):
+    with pytest.raises(AddressRefused, match="cannot be resolved"):
         resolve("no-such-host.invalid", 443, allow_private=False)
 
 

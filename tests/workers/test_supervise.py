@@ -15,6 +15,7 @@ from ffengine.spec import CheckSpec, TrainSpec
 from service.jobs import JobState
 from service.settings import Settings
 from service.store import Store
+from tests.factories import losses
 from tests.workers.jobs import TRAIN, WORKER
 from workers.supervisor import Supervisor
 
@@ -146,7 +147,7 @@ def test_at_shutdown_the_job_is_handed_back_uncounted(
     assert state_of(store, job_id) == JobState.queued
     again = store.queue.claim(job_id, WORKER, 5)
     assert again is not None
-    assert (again.attempt, again.losses) == (2, 0)
+    assert (again.attempt, losses(store, job_id)) == (2, 0)
 
 
 @pytest.mark.parametrize(

@@ -140,15 +140,16 @@ def list_jobs(
     ] = None,
     parent: Annotated[
         str | None,
-        Query(max_length=100, description="a study's id: its cells, which are left out otherwise"),
+        Query(max_length=100, description="a study's id: its runs, which are left out otherwise"),
     ] = None,
-    children: Annotated[bool, Query(description="list the cells of studies, too")] = False,
+    children: Annotated[bool, Query(description="list the runs of studies, too")] = False,
 ) -> JobPage:
     """Jobs, newest first."""
     if cursor is not None and not is_job_id(cursor):
         raise problems.BadCursor
-    parts = {"name": name, "search": search, "submitted_by": submitted_by, "parent": _plain(parent)}
-    filters = {"state": state.value if state else None, "kind": kind, "tag": tag, **parts}
+    texts = {"name": name, "search": search, "submitted_by": submitted_by}
+    texts["parent"] = _id_or_none_such(parent)
+    filters = {"state": state.value if state else None, "kind": kind, "tag": tag, **texts}
     page = store.jobs.page(limit=limit, before=cursor, children=children, **filters)
     if page.next_id:
         following = request.url.include_query_params(cursor=page.next_id)
@@ -350,5 +351,6 @@ def _act(
 _PARTICIPLES = {"cancel": "cancelled", "pause": "paused", "resume": "resumed", "retry": "retried"}
 
 
-def _plain(parent: str | None) -> str | None:
+def _id_or_none_such(parent: str | None) -> str | None:
+    """Return the id of a study; for a text that is no id, one that no job has."""
     return parent if parent is None or is_job_id(parent) else "job_none"

@@ -113,13 +113,13 @@ function typedValues(values) {
 function grid(value, base, change) {
   const lines = element("div", { class: "grid" });
   const known = `list-${counter += 1}`;
-  const told = () => change(Object.fromEntries([...lines.querySelectorAll(".line")].map((line) => [...line.querySelectorAll("input")].map((one) => one.value)).filter(([name]) => name).map(([name, written]) => [name, valuesOf(written)])));
+  const onChange = () => change(Object.fromEntries([...lines.querySelectorAll(".line")].map((line) => [...line.querySelectorAll("input")].map((one) => one.value)).filter(([name]) => name).map(([name, written]) => [name, valuesOf(written)])));
   const add = (name, values) => {
     const remove = element("button", { type: "button", "aria-label": `Leave out ${name || "this field"}` }, "×");
     const field_ = element("input", { value: name, list: known, placeholder: "network.widths", "aria-label": "field that varies" });
     const line = element("div", { class: "line" }, field_, element("input", { value: typedValues(values), placeholder: "[64], [256]", "aria-label": `values of ${name || "the field"}` }), remove);
-    line.addEventListener("input", told);
-    remove.addEventListener("click", () => { line.remove(); told(); });
+    line.addEventListener("input", onChange);
+    remove.addEventListener("click", () => { line.remove(); onChange(); });
     lines.insertBefore(line, more);
     return field_;
   };
