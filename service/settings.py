@@ -114,9 +114,12 @@ class Settings(BaseSettings):
         return self.home.expanduser().absolute()
 
     @property
-    def database(self) -> str:
-        """The SQLAlchemy URL in force."""
-        return self.database_url or f"sqlite:///{self.root / 'fflab.db'}"
+    def database(self) -> str | Path:
+        """The SQLAlchemy URL in force, or the file of SQLite in the home.
+
+        A path is no part of a URL: `%41` and `?` in it would be read as something else.
+        """
+        return self.database_url or self.root / "fflab.db"
 
     @property
     def artifacts(self) -> Path:

@@ -1,5 +1,6 @@
 """The store: all state of the service and all of its SQL, in parts over one database."""
 
+from pathlib import Path
 from typing import Self
 
 from ffengine.datasets import Datasets
@@ -49,11 +50,12 @@ __all__ = [
 class Store:
     """All parts of the store. A caller that needs one part is given that part alone.
 
-    `datasets` are those that new jobs may name; None: those of the catalogue alone.
+    `where` is a URL of SQLAlchemy, or the file of SQLite. `datasets` are those that new jobs may
+    name; None: those of the catalogue alone.
     """
 
-    def __init__(self, url: str, datasets: Datasets | None = None) -> None:
-        self.database = Database(url)
+    def __init__(self, where: str | Path, datasets: Datasets | None = None) -> None:
+        self.database = Database(where)
         self.jobs = Jobs(self.database, datasets)
         self.actions = JobActions(self.database)
         self.queue = Queue(self.database)

@@ -14,7 +14,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, inspect, select, text
+from sqlalchemy import URL, Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -44,13 +44,16 @@ class DatabaseReplaced(PoolTimeout):
 
 
 class Database:
-    """An engine and its transactions; nothing here depends on jobs."""
+    """An engine and its transactions; nothing here depends on jobs.
 
-    def __init__(self, url: str) -> None:
-        self.url = make_url(url)
+    `where`: a URL of SQLAlchemy, or the file of SQLite.
+    """
+
+    def __init__(self, where: str | Path) -> None:
+        self.url = sqlite_url(where) if isinstance(where, Path) else make_url(where)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        if self.is_sqlite and self.url.database:
-            folder = Path(self.url.database).absolute().parent
+        if self.file:
+            folder = self.file.absolute().parent
             refuse_network_folder(folder)
             folder.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {} if self.is_sqlite else {"connect_args": {"connect_timeout": 5}}
@@ -70,9 +73,14 @@ class Database:
         return self.url.difference_update_query(["password"]).render_as_string(hide_password=True)
 
     @property
+    def file(self) -> Path | None:
+        """The file of SQLite; None for another database, or for one in memory."""
+        return Path(self.url.database) if self.is_sqlite and self.url.database else None
+
+    @property
     def is_there(self) -> bool:
         """Whether there is a database. SQLite makes a missing file as soon as it connects."""
-        return not self.is_sqlite or not self.url.database or self._file_now() is not None
+        return self.file is None or self._file_now() is not None
 
     @property
     def is_replaced(self) -> bool:
@@ -108,7 +116,8 @@ class Database:
     def migrate(self) -> None:
         """Bring the schema up to date; two processes may do so at once."""
         config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        # a package and not a path, in which the configuration would read % as an interpolation
+        config.set_main_option("script_location", f"{__package__}:migrations")
         with self.engine.execution_options(write=True).begin() as connection:
             if not self.is_sqlite:
                 connection.execute(
@@ -174,6 +183,11 @@ class Database:
     def now(session: Session) -> float:
         """The database's clock, in seconds since 1970."""
         return float(session.scalar(select(now_seconds())) or 0.0)
+
+
+def sqlite_url(file: Path) -> URL:
+    """The URL of a file of SQLite, whatever its path holds."""
+    return URL.create("sqlite", database=str(file))
 
 
 def refuse_network_folder(folder: Path) -> None:
