@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from service.artifacts import Artifacts
 from service.jobs import JobKind
 from service.settings import Retention
-from service.store import NotAllowed, Store
+from service.store import NotAllowed, StillNeeded, Store
 from service.store.identity import settle
 
 AT_ONCE = 100
@@ -73,7 +73,8 @@ def sweep(store: Store, artifacts: Artifacts, retention: Retention) -> list[Expi
     settle(store, artifacts)
     gone: list[ExpiredJob] = []
     for job in find_expired(store, retention, AT_ONCE):
-        with contextlib.suppress(LookupError, NotAllowed):  # deleted or retried meanwhile
+        # deleted, retried or needed meanwhile
+        with contextlib.suppress(LookupError, NotAllowed, StillNeeded):
             remove_job(store, artifacts, job.id, f"the retention does not keep it: {job.reason}")
             gone.append(job)
     return gone
