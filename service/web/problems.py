@@ -36,7 +36,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ffengine.text import visible
 from service.specs.validation_errors import FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
-from service.store.database import DATABASE_ERRORS, DatabaseReplaced
+from service.store.faults import DATABASE_ERRORS, fault_of
 from service.submission import InvalidField, KeyInFlight, RunTooLarge, SubmissionError
 
 MEDIA_TYPE = "application/problem+json"
@@ -497,12 +497,8 @@ async def _database(_request: Request, error: Exception) -> Response:
 
 def database_away(error: Exception) -> DatabaseAway:
     """Return the problem for one of DATABASE_ERRORS."""
-    if isinstance(error, DatabaseReplaced):
-        return DatabaseAway(
-            "The database file was deleted or replaced while the service ran, so what it accepted "
-            "would be lost. Its operator puts the file back and starts the service again."
-        )
-    return DatabaseAway(headers={"Retry-After": str(RETRY_SECONDS)})
+    fault = fault_of(error)
+    return DatabaseAway(fault or "", headers={} if fault else {"Retry-After": str(RETRY_SECONDS)})
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
