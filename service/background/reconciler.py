@@ -13,6 +13,7 @@ from service.background.dispatcher import BrokerAway, Dispatcher
 from service.background.periodic import PeriodicThread
 from service.background.retention import describe_unknown, find_unknown, sweep
 from service.background.waiting import why_jobs_wait
+from service.host.disk import BALLAST_BYTES, Ballast, free_bytes, lack_of_room
 from service.settings import Settings
 from service.store import DEAD_WORKER_SECONDS, Store
 from service.store.database import DATABASE_ERRORS
@@ -37,7 +38,7 @@ class Reconciler(PeriodicThread):
     def __init__(self, store: Store, settings: Settings, dispatcher: Dispatcher | None) -> None:
         super().__init__("reconciler", TICK_SECONDS)
         self.store, self.settings, self.dispatcher = store, settings, dispatcher
-        self.artifacts = Artifacts(settings.artifacts)
+        self.artifacts, self.ballast = Artifacts(settings.artifacts), Ballast(settings.root)
         self._sweep_due = time.monotonic() + SWEEP_SECONDS
         # workers that start at the same time as this process have a while to report
         self._explain_due = time.monotonic() + EXPLAINED_AFTER_SECONDS
@@ -99,10 +100,22 @@ class Reconciler(PeriodicThread):
         now = time.monotonic()
         if now < self._explain_due:
             return
-        broker_ok = self.broker_ok if self.dispatcher else None
-        reason = why_jobs_wait(self.store.workers.alive(DEAD_WORKER_SECONDS), broker_ok)
-        self.store.queue.explain_waiting(reason, EXPLAINED_AFTER_SECONDS)
         self._explain_due = now + EXPLAIN_SECONDS
+        broker_ok = self.broker_ok if self.dispatcher else None
+        workers = self.store.workers.alive(DEAD_WORKER_SECONDS)
+        reason = why_jobs_wait(workers, broker_ok, self._watch_disk())
+        self.store.queue.explain_waiting(reason, EXPLAINED_AFTER_SECONDS)
+
+    def _watch_disk(self) -> str | None:
+        """Look after the ballast. Returns what lacks on the disk; None: nothing."""
+        home, reserve = self.settings.root, self.settings.disk_reserve
+        if self.ballast.drop_if_full():
+            log.error(
+                "the disk of %s is full: its ballast is deleted, for what must be written", home
+            )
+        elif free_bytes(home) >= reserve + 2 * BALLAST_BYTES and reserve:
+            self.ballast.keep()
+        return lack_of_room(self.settings.artifacts, reserve)
 
     def _sweep(self) -> bool:
         """Apply the retention when it is due. Returns whether expired jobs may be left."""

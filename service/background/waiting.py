@@ -12,16 +12,21 @@ NO_BROKER = (
 BROKER_AWAY = f"{WAITS}Redis does not answer, so that no worker hears of new jobs"
 
 
-def why_jobs_wait(workers: Sequence[WorkerLine], broker_ok: bool | None) -> str | None:
+def why_jobs_wait(
+    workers: Sequence[WorkerLine], broker_ok: bool | None, no_room: str | None
+) -> str | None:
     """Why no queued job can begin now; None where one can, or only waits for its turn.
 
     **Arguments:**
 
     - `workers`: those that are alive.
     - `broker_ok`: whether the broker answered last; None: there is none.
+    - `no_room`: what lacks on the disk; None: nothing.
     """
     if not workers:
         return NO_WORKER
     if broker_ok is None:
         return NO_BROKER
+    if no_room:
+        return f"{WAITS}{no_room}: delete jobs that are not needed, or make room"
     return None if broker_ok else BROKER_AWAY

@@ -16,6 +16,7 @@ from ffengine.arrays import DatasetError
 from ffengine.datasets import DATASETS, read_bundled, verified
 from ffengine.version import VERSION
 from service.client import Client, FflabError, NotFflab, Unreachable
+from service.host.disk import lack_of_room
 from service.settings import Settings
 
 LEAST_FREE_BYTES = 2**30
@@ -142,6 +143,10 @@ def _home(settings: Settings) -> Iterator[Check]:
         )
         return
     free = shutil.disk_usage(home).free
+    if lack := lack_of_room(settings.artifacts, settings.disk_reserve):
+        advice = "make room, or delete jobs: until then workers begin no job"
+        yield Check("home", "fail", lack, advice)
+        return
     yield Check(
         "home",
         "ok" if free >= LEAST_FREE_BYTES else "warn",

@@ -54,6 +54,12 @@ def tell_damage(context: ExceptionContext) -> None:
         raise DatabaseDamaged(file, str(error))
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether the disk of the database has no room left."""
+    said = str(getattr(error, "orig", None) or error).lower()
+    return code_of(error) == FULL or "no space left" in said
+
+
 def fault_of(error: Exception) -> str | None:
     """What is wrong with the database, for people; None where it is only away or busy."""
     if isinstance(error, DatabaseReplaced):
@@ -67,7 +73,7 @@ def fault_of(error: Exception) -> str | None:
             f"backup and starts the service again."
         )
     code, said = code_of(error), str(getattr(error, "orig", "")).lower()
-    if code == FULL or "no space left" in said:
+    if is_full(error):
         return (
             "The disk of the database is full. Delete jobs that are not needed, or have its "
             "operator make room."

@@ -13,7 +13,8 @@
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull
     ├── 500 InternalErrorProblem
-    └── 503 DatabaseAway
+    ├── 503 DatabaseAway
+    └── 507 NoRoom
 
 Each class states its code, title and advice as attributes: clients compare codes, and GET
 /problems/CODE shows all three.
@@ -355,6 +356,15 @@ class DatabaseAway(Problem):
     code = "database-away"
     title = "The database does not answer."
     advice = "Nothing that was accepted is lost. Repeat the request in a few seconds."
+
+
+class NoRoom(Problem):
+    """There is no room for it on the disk."""
+
+    status = 507
+    code = "no-room"
+    title = "There is no room for it on the disk."
+    advice = "Delete jobs that are not needed, or have the operator make room; then send it again."
 
 
 def _all(kind: type[Problem]) -> dict[str, type[Problem]]:

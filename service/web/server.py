@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
+from service.host.disk import Ballast
 from service.host.names import is_loopback
 from service.settings import Settings
 from service.store import Store
@@ -46,6 +47,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     logging.getLogger("service").setLevel(logging.INFO)  # so that deletions are logged
     require_keys_beyond_loopback(settings, host)
     listener = listen(host, port)
+    Ballast(settings.root).drop_if_full()
     refuse_others_state(settings)
     refuse_damage(settings)
     warn_if_unfit(settings.redis_url)

@@ -26,6 +26,7 @@ from service.background.reconciler import (
     Reconciler,
 )
 from service.background.retention import UNKNOWN_SECONDS
+from service.host.disk import BALLAST_BYTES
 from service.jobs import JobState
 from service.schemas import WorkerInfo
 from service.settings import Retention, Settings
@@ -167,6 +168,25 @@ def test_an_api_without_a_broker_says_so_in_the_jobs_that_wait(
     worker(own_store)
     explained(Reconciler(own_store, settings, None))
     assert "without FFLAB_REDIS_URL" in read(own_store, job.id).progress.message
+
+
+def test_a_job_that_waits_for_room_on_the_disk_says_so(
+    reconciler: Reconciler, own_store: Store
+) -> None:
+    job = submit(own_store)
+    waited(own_store)
+    worker(own_store)
+    enough = reconciler.settings
+    reconciler.settings = enough.model_copy(update={"disk_reserve": 2**60})
+    explained(reconciler)
+    said = read(own_store, job.id).progress.message
+    assert said.startswith(f"waits: {enough.artifacts} has ")
+    assert " free, less than the reserve of 1073741824.0 GiB (FFLAB_DISK_RESERVE): " in said
+    assert not (enough.root / "ballast").exists()
+    reconciler.settings = enough.model_copy(update={"disk_reserve": 1000})
+    explained(reconciler)
+    assert read(own_store, job.id).progress.message == "queued"
+    assert (enough.root / "ballast").stat().st_blocks * 512 >= BALLAST_BYTES
 
 
 def test_a_lost_message_is_sent_again_but_a_long_queue_is_not_flooded(
