@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
-from service.host.disk import Ballast
+from service.host.disk import Ballast, free_bytes
 from service.host.names import is_loopback
 from service.settings import Settings
 from service.store import Store
@@ -28,6 +28,7 @@ from service.store.identity import NotOurs, prepare, settle
 EXIT_REFUSED = 3
 DRAIN_SECONDS = 5
 BACKLOG = 256
+LEAST_BYTES = 2**20  # with less free on its disk, a database cannot be opened
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,11 @@ def refuse_others_state(settings: Settings) -> None:
         raise ServeError(str(error)) from error
     except (SQLAlchemyError, CommandError, ModuleNotFoundError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        if free_bytes(settings.root) < LEAST_BYTES:
+            raise ServeError(
+                f"the home {settings.root} cannot be used: its disk is full ({reason}); make room, "
+                f"or choose another with FFLAB_HOME"
+            ) from error
         raise ServeError(
             f"the database cannot be used: {reason}; look at FFLAB_DATABASE_URL, and at "
             f"FFLAB_HOME for SQLite"
