@@ -405,7 +405,7 @@ def listing() -> Row:
     )
 
 
-def _fill(database: str, count: int) -> None:
+def _fill(database: str | Path, count: int) -> None:
     """Insert `count` jobs that have ended, straight into the database."""
     store = Store(database)
     order = NewJob(spec=CheckSpec.model_validate(CHECK))

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, ByteSize, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ffengine.cost import Limits
 from ffengine.datasets import UPLOADS_OF_HOME, Datasets
 from service.host.names import host_name
+
+LEFT_BY_ARTIFACTS = 64 * 2**20
 
 
 class RetentionRule(BaseModel):
@@ -64,6 +66,11 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(
         1_000_000_000, ge=1_000, description="largest data set accepted by POST /v1/datasets"
     )
+    disk_reserve: ByteSize = Field(
+        ByteSize(512 * 2**20),
+        description="while less is free on the disk of the home, workers begin no job and uploads "
+        "are refused; in bytes, or with a unit (2GB, 512MiB); 0: no reserve",
+    )
     require_keys: bool = Field(
         False,
         description="refuse requests without an API key even while none was made; needed beyond "
@@ -114,14 +121,22 @@ class Settings(BaseSettings):
         return self.home.expanduser().absolute()
 
     @property
-    def database(self) -> str:
-        """The SQLAlchemy URL in force."""
-        return self.database_url or f"sqlite:///{self.root / 'fflab.db'}"
+    def database(self) -> str | Path:
+        """The SQLAlchemy URL in force, or the file of SQLite in the home.
+
+        A path is no part of a URL: `%41` and `?` in it would be read as something else.
+        """
+        return self.database_url or self.root / "fflab.db"
 
     @property
     def artifacts(self) -> Path:
         """The folder of checkpoints and other large results."""
         return self.root / "artifacts"
+
+    @property
+    def artifacts_reserve(self) -> int:
+        """How much artifacts leave free, so that the database and what else starts can write."""
+        return min(self.disk_reserve // 4, LEFT_BY_ARTIFACTS)
 
     @property
     def data_root(self) -> Path:

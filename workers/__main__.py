@@ -11,6 +11,7 @@ from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
 from service.settings import Settings
 from service.store import Store, identity
+from service.store.database import DATABASE_ERRORS, DatabaseDamaged
 from service.store.identity import NotOurs
 from workers.app import NoBroker, create_app
 from workers.db_retry import retry_while_unavailable
@@ -31,14 +32,26 @@ def device(text: str) -> str:
 def prepare(settings: Settings) -> None:
     """Migrate the database's schema.
 
-    Raises NotOurs if the artifacts in the home may belong to another database.
+    Raises NotOurs if the artifacts in the home may belong to another database, and DatabaseDamaged
+    if the database cannot be read.
     """
     store, artifacts = Store(settings.database), Artifacts(settings.artifacts)
     try:
+        refuse_damage(store)
         retry_while_unavailable(lambda: identity.prepare(store, artifacts), threading.Event())
         retry_while_unavailable(lambda: identity.settle(store, artifacts), threading.Event())
     finally:
         store.close()  # a connection must not be shared with the forked child
+
+
+def refuse_damage(store: Store) -> None:
+    """Raise DatabaseDamaged if the database cannot be read; one that is only away is waited for."""
+    try:
+        store.database.service_id()
+    except DatabaseDamaged:
+        raise
+    except DATABASE_ERRORS:
+        return
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -58,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(EXIT_REFUSED)
     try:
         prepare(settings)
-    except NotOurs as error:
+    except (NotOurs, DatabaseDamaged) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_REFUSED)
     warn_if_unfit(settings.redis_url)

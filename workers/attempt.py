@@ -4,6 +4,7 @@ The attempt number fences every write to the database. It cannot fence files, so
 only while the lease is certainly held.
 """
 
+import errno
 import logging
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from ffengine.spec import TrainSpec, digest
 from ffengine.training import BatchReport, EpochReport
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name, margins_name
 from service.host.clock import clock
+from service.host.disk import free_bytes, in_words, lack_of_room
 from service.jobs import Command, JobError, Progress
 from service.settings import Settings
 from service.store import Row, Store
@@ -28,6 +30,7 @@ from workers.protocol import Start, log_fields
 STEP = "step.safetensors"
 PROGRESS_SECONDS = 2.0  # between reports of progress inside an epoch
 RECORD_SECONDS = 0.5  # between transactions at the ends of short epochs
+SHORT_OF_ROOM_SECONDS = 300.0  # between checkpoints to resume from, below the reserve of the disk
 UNMEASURED_SECONDS = 1.0  # between checkpoints at epochs that are not measured
 
 log = logging.getLogger(__name__)
@@ -88,7 +91,7 @@ class AttemptRecorder:
         if report.rows:
             self._save(epoch_name(report.layers[-1], report.epoch), report.checkpoint)
             self._pending += report.rows
-        elif clock() - self._saved_at >= UNMEASURED_SECONDS:
+        elif clock() - self._saved_at >= self._between_checkpoints(UNMEASURED_SECONDS):
             self._step(report.fraction, report.checkpoint)
         if clock() - self._recorded_at < RECORD_SECONDS:
             self._fraction = report.fraction
@@ -100,7 +103,7 @@ class AttemptRecorder:
         now = clock()
         if self.stop.requested.is_set():
             return "stop"
-        if now - self._saved_at >= self.settings.checkpoint_seconds:
+        if now - self._saved_at >= self._between_checkpoints(self.settings.checkpoint_seconds):
             self._step(report.fraction, report.checkpoint())
             return self._record(report.fraction)
         if now - self._recorded_at >= PROGRESS_SECONDS:
@@ -202,6 +205,13 @@ class AttemptRecorder:
             return None
         return checkpoint if checkpoint.spec_digest == digest(self.spec) else None
 
+    def _between_checkpoints(self, seconds: float) -> float:
+        """The time between two checkpoints to resume from: longer where room is short."""
+        if clock() - self._saved_at < seconds:  # most often so: then do not ask for the room
+            return seconds
+        short = lack_of_room(self.settings.artifacts, self.settings.disk_reserve)
+        return seconds if short is None else max(seconds, SHORT_OF_ROOM_SECONDS)
+
     def _step(self, fraction: float, checkpoint: Checkpoint) -> None:
         """Record the rows before a checkpoint, then save it in the place of the last STEP."""
         self._flush(fraction)
@@ -221,7 +231,15 @@ class AttemptRecorder:
 
     def _put(self, name: str, data: bytes) -> None:
         self._ensure_lease()
+        self._refuse_full(len(data))
         self.artifacts.put(self.job_id, name, data)
+
+    def _refuse_full(self, size: int) -> None:
+        """Raise OSError where a file of that size would leave the database no room."""
+        left = self.settings.artifacts_reserve
+        if left and free_bytes(self.artifacts.root) - size < left:
+            why = f"the last {in_words(left)} of the disk are left to the database"
+            raise OSError(errno.ENOSPC, why, str(self.artifacts.root))
 
     def _ensure_lease(self) -> None:
         """Renew a lease that may have run out while this process or the database stood still.

@@ -61,6 +61,8 @@ class HeartbeatThread(PeriodicThread):
         idle_since, broker = self.supervisor.idle_since, self.supervisor.settings.redis_url
         if idle_since is None or broker is None or time.monotonic() - idle_since < STARVED_SECONDS:
             return False
+        if self.supervisor.lack_of_room:  # it hears of jobs, but begins none
+            return False
         waited = self.supervisor.queue.longest_wait_seconds()
         return (
             waited is not None

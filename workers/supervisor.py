@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from service.host.disk import lack_of_room
 from service.jobs import Command
 from service.settings import Settings
 from service.store import Claim, LeaseLost, Queue
@@ -80,6 +81,7 @@ class Supervisor:
         self.runner: RunnerProcess | None = None
         self.current_job: str | None = None
         self.idle_since: float | None = clock()
+        self.lack_of_room: str | None = None  # for which no job is begun
 
     def ensure_runner(self) -> RunnerProcess:
         """Return the live runner, or start a new one, which loads torch in the background."""
@@ -114,7 +116,7 @@ class Supervisor:
                 self.on_state_change()
 
     def _claim(self) -> Claim | None:
-        if self.shutdown.is_set():
+        if self.shutdown.is_set() or not self._has_room():
             return None
         try:
             return self.queue.claim_next(self.worker, self.settings.lease_seconds)
@@ -125,6 +127,16 @@ class Supervisor:
                 extra={"worker": self.worker},
             )
             return None
+
+    def _has_room(self) -> bool:
+        """Whether the disk of the artifacts has the reserve free; a change is logged."""
+        before = self.lack_of_room
+        self.lack_of_room = lack_of_room(self.settings.artifacts, self.settings.disk_reserve)
+        if self.lack_of_room and not before:
+            log.warning("no job is begun: %s", self.lack_of_room, extra={"worker": self.worker})
+        elif before and not self.lack_of_room:
+            log.warning("jobs are begun again", extra={"worker": self.worker})
+        return self.lack_of_room is None
 
     def _supervise_attempt(self, claim: Claim) -> None:
         runner = self.ensure_runner()

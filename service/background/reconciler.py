@@ -12,14 +12,18 @@ from service.artifacts import Artifacts
 from service.background.dispatcher import BrokerAway, Dispatcher
 from service.background.periodic import PeriodicThread
 from service.background.retention import describe_unknown, find_unknown, sweep
+from service.background.waiting import why_jobs_wait
 from service.host.clock import clock
+from service.host.disk import BALLAST_BYTES, Ballast, free_bytes, lack_of_room
 from service.settings import Settings
-from service.store import Store
+from service.store import DEAD_WORKER_SECONDS, Store
 from service.store.database import DATABASE_ERRORS
 from service.store.identity import NotOurs
 
 TICK_SECONDS = 0.5
 DISPATCH_AGAIN_SECONDS = 5.0
+EXPLAIN_SECONDS = 5.0  # between looks at why jobs wait
+EXPLAINED_AFTER_SECONDS = 10.0  # that a job has been queued
 SWEEP_SECONDS = 600.0  # between applications of the retention
 MOST_MESSAGES = 100  # in the broker at a time
 
@@ -35,8 +39,10 @@ class Reconciler(PeriodicThread):
     def __init__(self, store: Store, settings: Settings, dispatcher: Dispatcher | None) -> None:
         super().__init__("reconciler", TICK_SECONDS)
         self.store, self.settings, self.dispatcher = store, settings, dispatcher
-        self.artifacts = Artifacts(settings.artifacts)
+        self.artifacts, self.ballast = Artifacts(settings.artifacts), Ballast(settings.root)
         self._sweep_due = time.monotonic() + SWEEP_SECONDS
+        # workers that start at the same time as this process have a while to report
+        self._explain_due = time.monotonic() + EXPLAINED_AFTER_SECONDS
         self._ticked_at = clock()
         self._spare_until = 0.0
         self._logged: set[str] = set()  # facts about artifacts that the log has already
@@ -65,6 +71,7 @@ class Reconciler(PeriodicThread):
         """
         self._expire_leases()
         self.dispatch()
+        self._explain_waiting()
         more = self.store.queue.resolve_duplicates() > 0
         for study_id in self.store.studies.unfinished():
             more |= self._advance_study(study_id)
@@ -89,6 +96,28 @@ class Reconciler(PeriodicThread):
                 log.warning("%s: its lease ran out", job_id, extra={"job_id": job_id})
         # the time before the wait for the write lock: a long wait is a gap, too
         self._ticked_at = now
+
+    def _explain_waiting(self) -> None:
+        """Let queued jobs say why none of them can begin, when it is time to."""
+        now = time.monotonic()
+        if now < self._explain_due:
+            return
+        self._explain_due = now + EXPLAIN_SECONDS
+        broker_ok = self.broker_ok if self.dispatcher else None
+        workers = self.store.workers.alive(DEAD_WORKER_SECONDS)
+        reason = why_jobs_wait(workers, broker_ok, self._watch_disk())
+        self.store.queue.explain_waiting(reason, EXPLAINED_AFTER_SECONDS)
+
+    def _watch_disk(self) -> str | None:
+        """Look after the ballast. Returns what lacks on the disk; None: nothing."""
+        home, reserve = self.settings.root, self.settings.disk_reserve
+        if self.ballast.drop_if_full():
+            log.error(
+                "the disk of %s is full: its ballast is deleted, for what must be written", home
+            )
+        elif free_bytes(home) >= reserve + 2 * BALLAST_BYTES and reserve:
+            self.ballast.keep()
+        return lack_of_room(self.settings.artifacts, reserve)
 
     def _sweep(self) -> bool:
         """Apply the retention when it is due. Returns whether expired jobs may be left."""

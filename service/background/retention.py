@@ -11,9 +11,11 @@ import time
 from pydantic import BaseModel
 
 from service.artifacts import Artifacts
+from service.host.disk import Ballast
 from service.jobs import JobKind
 from service.settings import Retention
-from service.store import NotAllowed, Store
+from service.store import NotAllowed, StillNeeded, Store
+from service.store.faults import DATABASE_ERRORS, is_full
 from service.store.identity import settle
 
 AT_ONCE = 100
@@ -73,7 +75,8 @@ def sweep(store: Store, artifacts: Artifacts, retention: Retention) -> list[Expi
     settle(store, artifacts)
     gone: list[ExpiredJob] = []
     for job in find_expired(store, retention, AT_ONCE):
-        with contextlib.suppress(LookupError, NotAllowed):  # deleted or retried meanwhile
+        # deleted, retried or needed meanwhile
+        with contextlib.suppress(LookupError, NotAllowed, StillNeeded):
             remove_job(store, artifacts, job.id, f"the retention does not keep it: {job.reason}")
             gone.append(job)
     return gone
@@ -82,13 +85,20 @@ def sweep(store: Store, artifacts: Artifacts, retention: Retention) -> list[Expi
 def remove_job(store: Store, artifacts: Artifacts, job_id: str, reason: str) -> None:
     """Delete a job that has ended, with the artifacts that no other job needs, and log it.
 
+    To delete needs room as well: on a full disk the ballast is dropped for it.
+
     **Arguments:**
 
     - `reason`: why, for the log.
 
     **Raises** what JobActions.delete raises.
     """
-    owners = store.actions.delete(job_id)
+    try:
+        owners = store.actions.delete(job_id)
+    except DATABASE_ERRORS as error:
+        if not (is_full(error) and Ballast(artifacts.root.parent).drop()):
+            raise
+        owners = store.actions.delete(job_id)
     for owner in owners:
         artifacts.delete(owner)
     log.info(

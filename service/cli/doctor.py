@@ -16,6 +16,7 @@ from ffengine.arrays import DatasetError
 from ffengine.datasets import DATASETS, read_bundled, verified
 from ffengine.version import VERSION
 from service.client import Client, FflabError, NotFflab, Unreachable
+from service.host.disk import lack_of_room
 from service.settings import Settings
 
 LEAST_FREE_BYTES = 2**30
@@ -142,6 +143,10 @@ def _home(settings: Settings) -> Iterator[Check]:
         )
         return
     free = shutil.disk_usage(home).free
+    if lack := lack_of_room(settings.artifacts, settings.disk_reserve):
+        advice = "make room, or delete jobs: until then workers begin no job"
+        yield Check("home", "fail", lack, advice)
+        return
     yield Check(
         "home",
         "ok" if free >= LEAST_FREE_BYTES else "warn",
@@ -184,25 +189,29 @@ def _database(settings: Settings) -> Iterator[Check]:
         return
     from sqlalchemy.exc import SQLAlchemyError
 
-    from service.store import Store
-    from service.store.database import DatabaseRefused
+    from service.store.database import Database, DatabaseDamaged, DatabaseRefused
+    from service.store.faults import fault_of
 
     try:
-        store = Store(settings.database)
-        is_there = store.database.is_there
-        if is_there:
-            store.database.ping()
-        store.close()
-    except DatabaseRefused as error:
+        database = Database(settings.database)
+        is_there, found = database.is_there, ""
+        try:
+            if is_there:
+                found = f", {database.check()}" if database.file else ""
+                if database.service_id():  # of an older schema there is none to write to
+                    database.ping()
+        finally:
+            database.close()
+    except (DatabaseRefused, DatabaseDamaged) as error:
         wrong, _, advice = str(error).rpartition(": ")
         yield Check("database", "fail", wrong, advice)
     except (SQLAlchemyError, OSError, ModuleNotFoundError) as error:
-        yield Check(
-            "database", "fail", " ".join(str(error).split())[:160], "look at FFLAB_DATABASE_URL"
-        )
+        said = fault_of(error) or str(getattr(error, "orig", None) or error)
+        advice = "look at FFLAB_DATABASE_URL, and at FFLAB_HOME for SQLite"
+        yield Check("database", "fail", " ".join(said.split())[:160], advice)
     else:
-        address = store.database.url.render_as_string(hide_password=True)
-        yield Check("database", "ok", address + ("" if is_there else ", made at the first start"))
+        made = found if is_there else ", made at the first start"
+        yield Check("database", "ok", database.address + made)
 
 
 def _artifacts(settings: Settings) -> Iterator[Check]:

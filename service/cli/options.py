@@ -113,6 +113,7 @@ def open_store(home: Path | None) -> Iterator[Any]:
 
         from service.artifacts import Artifacts
         from service.store import Store
+        from service.store.database import DatabaseDamaged
         from service.store.identity import NotOurs, prepare
     settings = load_settings(home)
     try:
@@ -122,7 +123,7 @@ def open_store(home: Path | None) -> Iterator[Any]:
             yield store
         finally:
             store.close()
-    except NotOurs as error:
+    except (NotOurs, DatabaseDamaged) as error:
         fail(str(error), EXIT_UNREACHABLE)
     except (SQLAlchemyError, ModuleNotFoundError) as error:
         fail(

@@ -20,6 +20,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from service.background.broker_check import is_reachable, warn_if_unfit
+from service.host.disk import Ballast
 from service.host.processes import belongs_to_home, kill_group, start_ticks
 from service.settings import Settings
 from service.stack.child_process import ChildProcess, rotate
@@ -56,6 +57,8 @@ class Stack:
         self.children: dict[str, ChildProcess] = {}
         self._lock: IO[str] | None = None
         self._thread: threading.Thread | None = None
+        # whether stack.json is to be written, and whether the last try failed
+        self._is_state_due = self._is_unwritten = False
         self._settled, self._stopping = threading.Event(), threading.Event()
         # None once the start has succeeded
         self._error: StackError | None = StackError("the stack's own thread failed")
@@ -91,6 +94,7 @@ class Stack:
         Raises StackError, with nothing left running.
         """
         self._lock = lock(self.home)
+        Ballast(self.home).drop_if_full()
         try:
             stop_orphans(self.home)
             self.port = claim_port(self.port)
@@ -136,15 +140,30 @@ class Stack:
             self._error = None
             self._settled.set()
             while not self._stopping.wait(POLL_SECONDS):
-                if [child for child in self.children.values() if child.restart_if_dead()]:
-                    self._write_state()
+                self._restart_children()
         except StackError as error:
             self._error = error
+        except OSError as error:
+            self._error = cannot_write(self.home, error)
         finally:
             for child in reversed(self.children.values()):
                 child.stop(self.settings.stop_seconds + STOP_GRACE_SECONDS)
             self.state_file.unlink(missing_ok=True)
             self._settled.set()
+
+    def _restart_children(self) -> None:
+        """Start dead children again. On a full disk they run on, and stack.json is not renewed."""
+        try:
+            if [child for child in self.children.values() if child.restart_if_dead()]:
+                self._is_state_due = True
+            if self._is_state_due:
+                self._write_state()
+        except OSError as error:
+            if not self._is_unwritten:
+                log.warning("%s", cannot_write(self.home, error))
+            self._is_unwritten = True
+        else:
+            self._is_unwritten = False
 
     def _start_children(self) -> None:
         (self.home / "logs").mkdir(parents=True, exist_ok=True)
@@ -229,6 +248,7 @@ class Stack:
         draft.touch(mode=0o600)
         draft.write_text(state.model_dump_json(indent=1))
         draft.replace(self.state_file)
+        self._is_state_due = False
 
 
 class ProcessId(BaseModel):
@@ -295,6 +315,14 @@ def lock(home: Path) -> IO[str]:
             f"a stack is running already in {home}{where}: stop it first, or choose another --home"
         ) from error
     return held
+
+
+def cannot_write(home: Path, error: OSError) -> StackError:
+    """The error of a home that cannot be written to."""
+    what = f"{error.strerror} ({error.filename or home})"
+    return StackError(
+        f"the home {home} cannot be written: {what}; make room, or choose another with --home"
+    )
 
 
 def claim_port(port: int) -> int:

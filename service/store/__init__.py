@@ -1,5 +1,6 @@
 """The store: all state of the service and all of its SQL, in parts over one database."""
 
+from pathlib import Path
 from typing import Self
 
 from ffengine.datasets import Datasets
@@ -13,6 +14,7 @@ from service.store.job_actions import JobActions, NotAllowed, PartOfStudy
 from service.store.job_times import JobTimes
 from service.store.jobs import Idempotency, IdempotencyConflict, Jobs, Page, QueueFull, Submitted
 from service.store.leases import LeaseLost
+from service.store.needs import StillNeeded
 from service.store.queue import Claim, Queue
 from service.store.studies import Studies
 from service.store.workers import DEAD_WORKER_SECONDS, Workers
@@ -38,6 +40,7 @@ __all__ = [
     "Queue",
     "QueueFull",
     "Row",
+    "StillNeeded",
     "Store",
     "StoredDelivery",
     "Studies",
@@ -49,11 +52,12 @@ __all__ = [
 class Store:
     """All parts of the store. A caller that needs one part is given that part alone.
 
-    `datasets`: where the digests of data sets are looked up; None: in the catalogue alone.
+    `where`: a URL of SQLAlchemy, or the file of SQLite. `datasets`: where the digests of data sets
+    are looked up; None: in the catalogue alone.
     """
 
-    def __init__(self, url: str, datasets: Datasets | None = None) -> None:
-        self.database = Database(url)
+    def __init__(self, where: str | Path, datasets: Datasets | None = None) -> None:
+        self.database = Database(where)
         self.jobs = Jobs(self.database, datasets)
         self.actions = JobActions(self.database)
         self.queue = Queue(self.database)

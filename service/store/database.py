@@ -14,43 +14,54 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, inspect, select, text
+from sqlalchemy import URL, Engine, create_engine, event, inspect, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from service.host.mounts import network_file_system
-from service.store.tables import ServiceRow, now_seconds
+from service.store.faults import (
+    BUSY,
+    DATABASE_ERRORS,
+    DatabaseDamaged,
+    DatabaseReplaced,
+    code_of,
+    tell_damage,
+)
+from service.store.tables import JobRow, ServiceRow, now_seconds
+
+__all__ = ["DATABASE_ERRORS", "Database", "DatabaseDamaged", "DatabaseRefused", "DatabaseReplaced"]
 
 BUSY_MILLISECONDS = 15_000
 WAL_RETRY_SECONDS = 0.02
 MIGRATION_LOCK = 0x66666C6162  # "fflab", PostgreSQL's advisory lock while the schema is upgraded
-
-# what a database raises that is absent or busy
-DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)
+# a probe writes unless the process has written so lately; see Database.ping
+WRITTEN_LATELY_SECONDS = 5.0
+PROBE_MILLISECONDS = 2_000
+# how long the check of a file may take at the start, and the largest file that is checked: SQLite
+# may look at the time only between two tables, and reads 100 MB in a second from a slow disk
+CHECK_SECONDS = 10.0
+CHECKED_BYTES = 2**30
+STEPS_BETWEEN_LOOKS = 10_000
 
 
 class DatabaseRefused(Exception):
     """The service refuses to keep a database there; the message says why and what to do."""
 
 
-class DatabaseReplaced(PoolTimeout):
-    """The file of SQLite was deleted or replaced while it was open: what is written is lost.
+class Database:
+    """An engine and its transactions; nothing here depends on jobs.
 
-    It is one of DATABASE_ERRORS, so code that waits for the database waits for this too.
+    `where`: a URL of SQLAlchemy, or the file of SQLite.
     """
 
-
-class Database:
-    """An engine and its transactions; nothing here depends on jobs."""
-
-    def __init__(self, url: str) -> None:
-        self.url = make_url(url)
+    def __init__(self, where: str | Path) -> None:
+        self.url = sqlite_url(where) if isinstance(where, Path) else make_url(where)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        if self.is_sqlite and self.url.database:
-            folder = Path(self.url.database).absolute().parent
+        if self.file:
+            folder = self.file.absolute().parent
             refuse_network_folder(folder)
             folder.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {} if self.is_sqlite else {"connect_args": {"connect_timeout": 5}}
@@ -59,7 +70,9 @@ class Database:
         )
         self._writer = threading.Lock()
         self._file: tuple[int, int] | None = None
+        self._written_at = -float("inf")  # by this process; its last write did not fail
         if self.is_sqlite:
+            event.listen(self.engine, "handle_error", tell_damage)
             _prepare_sqlite(self.engine)
             event.listen(self.engine, "do_connect", self._before_connecting)
             event.listen(self.engine, "connect", self._note_file)
@@ -70,9 +83,14 @@ class Database:
         return self.url.difference_update_query(["password"]).render_as_string(hide_password=True)
 
     @property
+    def file(self) -> Path | None:
+        """The file of SQLite; None for another database, or for one in memory."""
+        return Path(self.url.database) if self.is_sqlite and self.url.database else None
+
+    @property
     def is_there(self) -> bool:
         """Whether there is a database. SQLite makes a missing file as soon as it connects."""
-        return not self.is_sqlite or not self.url.database or self._file_now() is not None
+        return self.file is None or self._file_now() is not None
 
     @property
     def is_replaced(self) -> bool:
@@ -108,7 +126,8 @@ class Database:
     def migrate(self) -> None:
         """Bring the schema up to date; two processes may do so at once."""
         config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        # a package and not a path, in which the configuration would read % as an interpolation
+        config.set_main_option("script_location", f"{__package__}:migrations")
         with self.engine.execution_options(write=True).begin() as connection:
             if not self.is_sqlite:
                 connection.execute(
@@ -122,10 +141,52 @@ class Database:
         self.engine.dispose()
 
     def ping(self) -> None:
-        """Raise one of DATABASE_ERRORS where the database does not answer or was replaced."""
+        """Read the jobs, and write where this process has not written lately.
+
+        Raises one of DATABASE_ERRORS or another error of SQLAlchemy where one of them fails, or
+        where the database was replaced.
+        """
         self.refuse_replaced()
         with self.engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
+            connection.execute(select(JobRow.spec).limit(1))
+        if time.monotonic() - self._written_at > WRITTEN_LATELY_SECONDS:
+            with self.writing(wait_milliseconds=PROBE_MILLISECONDS) as session:
+                session.execute(update(ServiceRow).values(number=ServiceRow.number))
+
+    def check(self, seconds: float = CHECK_SECONDS) -> str:
+        """Look for damage in the file of SQLite. Raises DatabaseDamaged.
+
+        **Arguments:**
+
+        - `seconds`: after so long the check is given up.
+
+        **Returns:**
+
+        What was done, in words. A file that is missing, or larger than CHECKED_BYTES, is not
+        checked.
+        """
+        if not self.file or not self.is_there:
+            return "there is no file to check"
+        if self.file.stat().st_size > CHECKED_BYTES:
+            return f"not checked for damage, as it is larger than {CHECKED_BYTES / 2**30:.0f} GiB"
+        began = time.monotonic()
+        with self.engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - narrows the type
+            driver.set_progress_handler(
+                lambda: time.monotonic() - began > seconds, STEPS_BETWEEN_LOOKS
+            )
+            try:
+                found = [row[0] for row in connection.exec_driver_sql("PRAGMA quick_check(1)")]
+            except OperationalError as error:
+                if code_of(error) != sqlite3.SQLITE_INTERRUPT:
+                    raise
+                return f"no damage found in {seconds:.0f} s; the rest was not checked"
+            finally:
+                driver.set_progress_handler(None, 0)
+        if found != ["ok"]:
+            raise DatabaseDamaged(self.file, found[0])
+        return f"checked for damage in {time.monotonic() - began:.1f} s"
 
     def service_id(self) -> str | None:
         """The id of the service that the database belongs to; None before the schema is made."""
@@ -141,21 +202,28 @@ class Database:
             yield session
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
+    def writing(self, *, wait_milliseconds: int = BUSY_MILLISECONDS) -> Iterator[Session]:
         """Run one transaction. Raises DatabaseReplaced.
 
-        On SQLite it takes the write lock with its first statement, so no two transactions deadlock.
+        On SQLite it takes the write lock with its first statement, so no two transactions deadlock,
+        and waits for its turn for `wait_milliseconds` at most.
         """
         self.refuse_replaced()
-        with (
-            self._turn(),
-            Session(self.engine.execution_options(write=True), expire_on_commit=False) as session,
-            session.begin(),
-        ):
-            yield session
+        engine = self.engine.execution_options(write=True, wait_milliseconds=wait_milliseconds)
+        try:
+            with (
+                self._turn(wait_milliseconds),
+                Session(engine, expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                yield session
+        except (DBAPIError, PoolTimeout):
+            self._written_at = -float("inf")
+            raise
+        self._written_at = time.monotonic()
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self, wait_milliseconds: int) -> Iterator[None]:
         """Wait for the other writers of this process, on SQLite.
 
         SQLite itself would retry after longer and longer sleeps.
@@ -163,7 +231,7 @@ class Database:
         if not self.is_sqlite:
             yield
             return
-        if not self._writer.acquire(timeout=BUSY_MILLISECONDS / 1000):
+        if not self._writer.acquire(timeout=wait_milliseconds / 1000):
             raise PoolTimeout("the database is locked: others of this process wait to write")
         try:
             yield
@@ -174,6 +242,11 @@ class Database:
     def now(session: Session) -> float:
         """The database's clock, in seconds since 1970."""
         return float(session.scalar(select(now_seconds())) or 0.0)
+
+
+def sqlite_url(file: Path) -> URL:
+    """The URL of a file of SQLite, whatever its path holds."""
+    return URL.create("sqlite", database=str(file))
 
 
 def refuse_network_folder(folder: Path) -> None:
@@ -202,9 +275,15 @@ def _prepare_sqlite(engine: Engine) -> None:
     def _begun(connection: Any) -> None:
         # a transaction that reads before it writes may fail at once with "database is locked", so
         # one that will write takes the lock at its beginning
-        connection.exec_driver_sql(
-            "BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN"
-        )
+        asked = connection.get_execution_options()
+        wait = asked.get("wait_milliseconds", BUSY_MILLISECONDS)
+        if wait != BUSY_MILLISECONDS:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={int(wait)}")
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if asked.get("write") else "BEGIN")
+        finally:
+            if wait != BUSY_MILLISECONDS:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}")
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
@@ -216,8 +295,8 @@ def _use_wal(connection: sqlite3.Connection) -> None:
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            if code_of(error) not in BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(WAL_RETRY_SECONDS)
         else:

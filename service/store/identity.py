@@ -4,9 +4,16 @@ This is checked before anything is served, claimed or deleted.
 """
 
 import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
 
 from service.artifacts import Artifacts
 from service.store import Store
+
+SQLITE_HEAD = b"SQLite format 3\0"
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +25,8 @@ class NotOurs(Exception):
 def prepare(store: Store, artifacts: Artifacts) -> None:
     """Bring the schema up to date.
 
-    Raises NotOurs, and makes no new database file, where the folder holds artifacts of another.
+    Raises NotOurs, and makes no new database file, where the folder holds artifacts of another, or
+    where an earlier version kept the database elsewhere.
     """
     if not store.database.is_there and (reason := refusal(store, artifacts)):
         raise NotOurs(reason)
@@ -64,6 +72,14 @@ def refusal(store: Store, artifacts: Artifacts) -> str | None:
             "touched: stop all that use it, put the right file in its place, and start again"
         )
     label = artifacts.label()
+    if not store.database.is_there and (file := store.database.file):
+        stray = earlier_place(file)
+        if stray and _is_of(stray, label):
+            return (
+                f"there is no database in this home, but one of an earlier version at {stray}: "
+                f"move it, and {stray.name}-wal and {stray.name}-shm beside it where they are, to "
+                f"{file}"
+            )
     if label is None:
         owners = artifacts.owners()
         if not owners or store.jobs.knows_some(owners):
@@ -85,6 +101,34 @@ def refusal(store: Store, artifacts: Artifacts) -> str | None:
         f"set FFLAB_DATABASE_URL to it; or set "
         f"FFLAB_HOME to another folder, or move the folder {artifacts.root} away"
     )
+
+
+def earlier_place(file: Path) -> Path | None:
+    """Where earlier versions kept a database whose path holds characters of URLs.
+
+    They pasted the path into a URL, which was decoded (`%41` is A) and cut off at a `?`. None where
+    that is no database, or where it is the same file.
+    """
+    decoded = make_url(f"sqlite:///{file}").database
+    if decoded is None or Path(decoded) == file:
+        return None
+    place = Path(decoded)
+    try:
+        with place.open("rb") as opened:
+            return place if opened.read(len(SQLITE_HEAD)) == SQLITE_HEAD else None
+    except (OSError, ValueError):  # ValueError: a NUL character
+        return None
+
+
+def _is_of(stray: Path, label: str | None) -> bool:
+    """Whether a database belongs to artifacts with that label, or to none that are beside it."""
+    if label is None:
+        return not (stray.parent / "artifacts").exists()
+    try:
+        with closing(sqlite3.connect(f"{stray.absolute().as_uri()}?mode=ro", uri=True)) as opened:
+            return bool(opened.execute("SELECT id FROM service").fetchone() == (label,))
+    except sqlite3.Error:
+        return False
 
 
 def _id_of(store: Store) -> str:

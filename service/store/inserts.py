@@ -33,6 +33,7 @@ PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
 # a level goes before lower ones that were queued up to so much earlier, so that nothing starves
 PRIORITY_SECONDS = 3600.0
 LOOKED_UP_AT_ONCE = 500
+QUEUED_MESSAGE = "queued"
 CELLS_AT_ONCE = 200  # runs of a study; the reconciler makes the others later
 # columns of NewJob that the runs of a study do not share with it
 OWN_OF_STUDIES = frozenset({"pinned", "webhook"})
@@ -199,7 +200,7 @@ def _insert_queued(
             **_columns_at(row, now),
             "state": JobState.queued.value,
             "waits_for": leader,
-            "message": waiting_message(leader) if leader else "queued",
+            "message": waiting_message(leader) if leader else QUEUED_MESSAGE,
             "last_event": 1,
         }
         for row, leader in queued

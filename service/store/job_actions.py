@@ -16,6 +16,7 @@ from service.store.database import Database
 from service.store.inserts import PRIORITIES, PRIORITY_SECONDS
 from service.store.job_cache import to_job
 from service.store.jobs import unreferenced_owners
+from service.store.needs import StillNeeded, needed_by
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import EventDraft, change, change_all, state_events
 
@@ -99,8 +100,8 @@ class JobActions:
         """Delete an ended job, and a study with its runs.
 
         Returns the ids whose artifacts are to be removed. The artifacts of a result that other jobs
-        share stay until the last of these is deleted. Raises as `cancel` does, and PartOfStudy for
-        a single run of a study.
+        share stay until the last of these is deleted. Raises as `cancel` does, PartOfStudy for a
+        single run of a study, and StillNeeded where unfinished jobs need one of them.
         """
         with self._database.writing() as session:
             parent = self._row(session, job_id).parent_id
@@ -112,6 +113,8 @@ class JobActions:
             if state is not None:
                 raise NotAllowed(JobState(state))
             gone = session.execute(select(JobRow.id, JobRow.cached_from).where(family)).all()
+            if users := needed_by(session, {own for own, _ in gone}):
+                raise StillNeeded(users)
             session.execute(delete(JobRow).where(JobRow.parent_id == job_id))
             session.execute(delete(JobRow).where(JobRow.id == job_id))
             return unreferenced_owners(session, {held for ids in gone for held in ids if held})

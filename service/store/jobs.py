@@ -1,6 +1,5 @@
 """Jobs: submits and reads them, and finds those that the retention lets go."""
 
-import contextlib
 import itertools
 import json
 from collections import defaultdict
@@ -15,25 +14,20 @@ from sqlalchemy.sql.selectable import TextualSelect
 
 from ffengine.datasets import Datasets
 from ffengine.results import AccuracyRow
-from ffengine.spec import Submission
-from ffengine.study import Cell, trainings_named
-from ffengine.text import STORED
+from ffengine.study import Cell
 from service.headline import Headline, headline, places_of_interest, suffices
 from service.jobs import TERMINAL, Job, JobState, NewJob
 from service.schemas import row_key
 from service.store.database import Database
 from service.store.inserts import CELLS_AT_ONCE, draft, draft_cell, insert_jobs
 from service.store.job_cache import JobCache, VersionReader, to_job
+from service.store.needs import NAMED_BY_CHECKS, UNFINISHED, named_by_studies
 from service.store.tables import CurveRow, IdempotencyRow, JobRow, ResultRow, now_seconds
 
 REMEMBERED_HEADLINES = 5_000
 OWNERS_AT_ONCE = 500
-_UNFINISHED = JobRow.state.in_([state.value for state in JobState if state not in TERMINAL])
-_AT_JOB = JobRow.spec[("at", "job")].as_string()
-# the training jobs whose weights unfinished checks ask for
-_NAMED_BY_CHECKS = select(_AT_JOB).where(JobRow.kind == "check", _UNFINISHED, _AT_JOB.is_not(None))
 _UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(
-    _UNFINISHED, JobRow.kind == "study"
+    UNFINISHED, JobRow.kind == "study"
 )
 _QUEUED = select(func.count()).where(JobRow.state == JobState.queued.value, JobRow.kind != "study")
 # built once, because every submit asks it
@@ -330,8 +324,8 @@ class Jobs:
     ) -> list[tuple[str, str | None, float, bool]]:
         """Ended jobs of a kind that are older than `days`, or not among the newest `count`.
 
-        Left out are pinned jobs, a study's runs, and trainings whose weights an unfinished check or
-        study asks for.
+        Left out are pinned jobs, a study's runs alone, and trainings whose weights an unfinished
+        check or study asks for, or studies with such runs.
 
         Returns up to `limit` of them, the oldest first: id, name, seconds since the end, and
         whether it is too old (else it is one too many).
@@ -356,9 +350,8 @@ class Jobs:
             beyond = too_old if count is None else or_(too_old, JobRow.id.not_in(newest))
             query = select(JobRow.id, JobRow.name, age, too_old).where(*ended, beyond)
             needed = set[str]()
-            if kind == "train":
-                query = query.where(JobRow.id.not_in(_NAMED_BY_CHECKS))
-                needed = _named_by_studies(session)
+            if kind != "check":
+                needed = self._needed(session)
             found = (
                 (job_id, name, seconds, bool(old))
                 for job_id, name, seconds, old in session.execute(
@@ -367,6 +360,15 @@ class Jobs:
                 if job_id not in needed
             )
             return list(itertools.islice(found, limit))
+
+    @staticmethod
+    def _needed(session: Session) -> set[str]:
+        """The trainings whose weights unfinished jobs ask for, and the studies that they are of."""
+        named = {*session.scalars(NAMED_BY_CHECKS.distinct()), *named_by_studies(session)}
+        studies = select(JobRow.parent_id).where(
+            JobRow.id.in_(named), JobRow.parent_id.is_not(None)
+        )
+        return named | {study for study in session.scalars(studies) if study}
 
     def unreferenced(self, owners: Collection[str]) -> list[str]:
         """The owners of artifacts that no job refers to any more."""
@@ -460,17 +462,6 @@ class Jobs:
 def _ended(job: Job) -> tuple[str, datetime] | None:
     """A key for one end of a job, which differs after a retry; None while the job goes on."""
     return (job.id, job.finished_at) if job.state in TERMINAL and job.finished_at else None
-
-
-def _named_by_studies(session: Session) -> set[str]:
-    """The training jobs whose weights unfinished studies ask for, in runs not made yet too."""
-    named: set[str] = set()
-    for document in session.scalars(select(JobRow.spec).where(JobRow.kind == "study", _UNFINISHED)):
-        # of a study that today's code cannot read, no more runs are made
-        with contextlib.suppress(ValueError):
-            spec = Submission.model_validate({"spec": document}, context=STORED).spec
-            named |= trainings_named(spec)
-    return named
 
 
 def unreferenced_owners(session: Session, owners: Collection[str]) -> list[str]:

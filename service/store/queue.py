@@ -18,7 +18,12 @@ from ffengine.version import NUMERICS_VERSION
 from service.jobs import Command, JobError, JobState, LogLine, Progress, Wanted, source_states
 from service.store.curve_rows import Row, insert_rows
 from service.store.database import Database
-from service.store.inserts import columns_of_answer, copy_result, waiting_message
+from service.store.inserts import (
+    QUEUED_MESSAGE,
+    columns_of_answer,
+    copy_result,
+    waiting_message,
+)
 from service.store.leases import (
     COMMAND,
     STOPPED_AS,
@@ -31,8 +36,16 @@ from service.store.leases import (
     update_under_lease,
 )
 from service.store.tables import CurveRow, JobRow, ResultRow, now_seconds
-from service.store.transitions import EventDraft, append_events, append_state_event, change
+from service.store.transitions import (
+    EventDraft,
+    append_events,
+    append_state_event,
+    change,
+    change_all,
+)
 
+STARTING_MESSAGE = "starting"
+WAITS = "waits: "  # before the reason for which no job can begin
 LOST_REASON = "its worker was not heard of until the lease ran out"
 # jobs that may be claimed when they are queued: not studies, which follow their runs, and not jobs
 # that wait for an identical one, which share its result
@@ -90,6 +103,7 @@ class Queue:
             claimed_at=now,
             deadline_at=now + JobRow.timeout_seconds - JobRow.ran_seconds,
             started_at=func.coalesce(JobRow.started_at, now),
+            message=STARTING_MESSAGE,
         )
         if not taken:
             return None
@@ -287,6 +301,29 @@ class Queue:
             )
             return None if oldest is None else max(0.0, Database.now(session) - oldest)
 
+    def explain_waiting(self, reason: str | None, after_seconds: float) -> None:
+        """Give the jobs that have been queued for so long a message that says why they wait.
+
+        **Arguments:**
+
+        - `reason`: begins with WAITS. None: they wait for their turn only.
+        - `after_seconds`: how long a job must have been queued.
+        """
+        queued = (JobRow.state == JobState.queued.value, *CLAIMABLE)
+        changed = (*queued, JobRow.message.startswith(WAITS, autoescape=True))
+        if reason is not None:
+            waited = JobRow.queued_at < now_seconds() - after_seconds
+            changed = (*queued, waited & (JobRow.message != reason))
+        with self._database.reading() as session:
+            if session.scalar(select(JobRow.id).where(*changed).limit(1)) is None:
+                return
+        log: list[EventDraft] = [("log", {"level": "warning", "message": reason})] if reason else []
+        message = reason or QUEUED_MESSAGE
+        with self._database.writing() as session:
+            # not in the logs of all runs of a study, of which there may be thousands
+            change_all(session, *changed, JobRow.parent_id.is_(None), events=log, message=message)
+            change_all(session, *changed, events=(), message=message)
+
     def resolve_duplicates(self, limit: int = 200) -> int:
         """Settle up to `limit` jobs whose identical job no longer runs; how many there were.
 
@@ -320,7 +357,7 @@ class Queue:
                 else:
                     leader_id = new_leaders.setdefault(waits_for, job_id)
                     freed, follows = (
-                        {"waits_for": None, "message": "queued"},
+                        {"waits_for": None, "message": QUEUED_MESSAGE},
                         {"waits_for": leader_id, "message": waiting_message(leader_id)},
                     )
                     change(session, job_id, *waiting, **(freed if leader_id == job_id else follows))

@@ -15,6 +15,7 @@ from ffengine.text import STORED
 from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, source_states
 from service.store.database import Database
 from service.store.inserts import CELLS_AT_ONCE, draft_cell, insert_jobs
+from service.store.queue import WAITS
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import append_events, append_state_event, change
 
@@ -169,7 +170,7 @@ class Studies:
             target = (
                 JobState.running if counts.begun or state == JobState.running else JobState.queued
             )
-        message = f"{counts.ended} of {parent.cells} runs ended"
+        message = f"{counts.ended} of {parent.cells} runs ended{self._why_waiting(parent)}"
         progress = Progress(fraction=counts.fraction, message=message, eta_seconds=None)
         if target == state and parent.message == message and parent.fraction == counts.fraction:
             return
@@ -188,6 +189,20 @@ class Studies:
                 if target != state:
                     append_state_event(session, parent.id, target)
                 append_events(session, parent.id, [("progress", progress.model_dump())])
+
+    def _why_waiting(self, parent: JobRow) -> str:
+        """Why no run of a study can begin, to be put behind its message; empty where one can."""
+        runs = select(JobRow.message).where(JobRow.parent_id == parent.id)
+        with self._database.reading() as session:
+            if session.scalar(runs.where(JobRow.state == JobState.running.value).limit(1)):
+                return ""
+            why = session.scalar(
+                runs.where(
+                    JobRow.state == JobState.queued.value,
+                    JobRow.message.startswith(WAITS, autoescape=True),
+                ).limit(1)
+            )
+        return f", {why}" if why else ""
 
     def _end_study(self, parent: JobRow, counts: StudyProgress) -> None:
         target, document = JobState.succeeded, None

@@ -12,6 +12,7 @@ from service.artifacts import Artifacts
 from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
 from service.background.webhooks import WebhookSender
+from service.host.disk import free_bytes
 from service.settings import Settings
 from service.store import Store
 from service.submission import Submissions
@@ -54,6 +55,7 @@ class Resources:
             self.store,
             broker_up=lambda: self.reconciler.broker_ok,
             event_clients=lambda: self.event_feed.waiting,
+            disk=lambda: (free_bytes(settings.artifacts), settings.disk_reserve),
         )
 
     async def open(self) -> None:

@@ -31,7 +31,12 @@ class Metrics:
     """The metrics of one app."""
 
     def __init__(
-        self, store: Store, *, broker_up: Callable[[], bool], event_clients: Callable[[], int]
+        self,
+        store: Store,
+        *,
+        broker_up: Callable[[], bool],
+        event_clients: Callable[[], int],
+        disk: Callable[[], tuple[int, int]],
     ) -> None:
         self._registry = CollectorRegistry()
         self._requests = Histogram(
@@ -42,7 +47,7 @@ class Metrics:
             registry=self._registry,
         )
         self._jobs = JobHistograms(store.times, self._registry)
-        self._registry.register(ServiceGauges(store, broker_up, event_clients))
+        self._registry.register(ServiceGauges(store, broker_up, event_clients, disk))
         ProcessCollector(registry=self._registry)
 
     def start(self) -> None:
@@ -124,9 +129,14 @@ class ServiceGauges(Collector):
     """The present state of queue, workers, broker and clients."""
 
     def __init__(
-        self, store: Store, broker_up: Callable[[], bool], event_clients: Callable[[], int]
+        self,
+        store: Store,
+        broker_up: Callable[[], bool],
+        event_clients: Callable[[], int],
+        disk: Callable[[], tuple[int, int]],
     ) -> None:
         self._store, self._broker_up, self._event_clients = store, broker_up, event_clients
+        self._disk = disk
 
     def describe(self) -> list[Metric]:
         """Return nothing: a registration must not read the database."""
@@ -143,7 +153,14 @@ class ServiceGauges(Collector):
         waited = self._store.queue.longest_wait_seconds() or 0.0
         workers = self._store.workers.alive(DEAD_WORKER_SECONDS)
         busy = sum(worker.job is not None for worker in workers)
+        free, reserve = self._disk()
         for name, meaning, value in (
+            ("fflab_disk_free_bytes", "Free on the disk of the artifacts.", free),
+            (
+                "fflab_disk_reserve_bytes",
+                "While less is free, workers begin no job and uploads are refused.",
+                reserve,
+            ),
             (
                 "fflab_longest_wait_seconds",
                 "Time that the job that waits longest has been queued.",

@@ -13,7 +13,8 @@
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull
     ├── 500 InternalErrorProblem
-    └── 503 DatabaseAway
+    ├── 503 DatabaseAway
+    └── 507 NoRoom
 
 Each class states its code, title and advice as attributes: clients compare codes, and GET
 /problems/CODE shows all three.
@@ -36,7 +37,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ffengine.text import visible
 from service.specs.validation_errors import FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
-from service.store.database import DATABASE_ERRORS, DatabaseReplaced
+from service.store.faults import DATABASE_ERRORS, fault_of
 from service.submission import InvalidField, KeyInFlight, RunTooLarge, SubmissionError
 
 MEDIA_TYPE = "application/problem+json"
@@ -357,6 +358,15 @@ class DatabaseAway(Problem):
     advice = "Nothing that was accepted is lost. Repeat the request in a few seconds."
 
 
+class NoRoom(Problem):
+    """There is no room for it on the disk."""
+
+    status = 507
+    code = "no-room"
+    title = "There is no room for it on the disk."
+    advice = "Delete jobs that are not needed, or have the operator make room; then send it again."
+
+
 def _all(kind: type[Problem]) -> dict[str, type[Problem]]:
     return {sub.code: sub for sub in kind.__subclasses__()}
 
@@ -497,12 +507,8 @@ async def _database(_request: Request, error: Exception) -> Response:
 
 def database_away(error: Exception) -> DatabaseAway:
     """Return the problem for one of DATABASE_ERRORS."""
-    if isinstance(error, DatabaseReplaced):
-        return DatabaseAway(
-            "The database file was deleted or replaced while the service ran, so what it accepted "
-            "would be lost. Its operator puts the file back and starts the service again."
-        )
-    return DatabaseAway(headers={"Retry-After": str(RETRY_SECONDS)})
+    fault = fault_of(error)
+    return DatabaseAway(fault or "", headers={} if fault else {"Retry-After": str(RETRY_SECONDS)})
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -18,15 +18,19 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
+from service.host.disk import Ballast, free_bytes
 from service.host.names import is_loopback
 from service.settings import Settings
 from service.store import Store
-from service.store.database import DatabaseRefused
+from service.store.database import Database, DatabaseDamaged, DatabaseRefused
 from service.store.identity import NotOurs, prepare, settle
 
 EXIT_REFUSED = 3
 DRAIN_SECONDS = 5
 BACKLOG = 256
+LEAST_BYTES = 2**20  # with less free on its disk, a database cannot be opened
+
+log = logging.getLogger(__name__)
 
 
 class ServeError(Exception):
@@ -44,7 +48,9 @@ def serve(settings: Settings, host: str, port: int) -> None:
     logging.getLogger("service").setLevel(logging.INFO)  # so that deletions are logged
     require_keys_beyond_loopback(settings, host)
     listener = listen(host, port)
+    Ballast(settings.root).drop_if_full()
     refuse_others_state(settings)
+    refuse_damage(settings)
     warn_if_unfit(settings.redis_url)
     app = create_app(settings)
     config = uvicorn.Config(
@@ -106,10 +112,15 @@ def refuse_others_state(settings: Settings) -> None:
             settle(store, artifacts)
         finally:
             store.close()
-    except (NotOurs, DatabaseRefused) as error:
+    except (NotOurs, DatabaseRefused, DatabaseDamaged) as error:
         raise ServeError(str(error)) from error
     except (SQLAlchemyError, CommandError, ModuleNotFoundError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        if free_bytes(settings.root) < LEAST_BYTES:
+            raise ServeError(
+                f"the home {settings.root} cannot be used: its disk is full ({reason}); make room, "
+                f"or choose another with FFLAB_HOME"
+            ) from error
         raise ServeError(
             f"the database cannot be used: {reason}; look at FFLAB_DATABASE_URL, and at "
             f"FFLAB_HOME for SQLite"
@@ -118,6 +129,17 @@ def refuse_others_state(settings: Settings) -> None:
         raise ServeError(
             f"the home {settings.root} cannot be used: {error}; choose another with FFLAB_HOME"
         ) from error
+
+
+def refuse_damage(settings: Settings) -> None:
+    """Raise ServeError if the file of SQLite is damaged, as far as that shows within seconds."""
+    database = Database(settings.database)
+    try:
+        log.info("the database %s: %s", database.address, database.check())
+    except DatabaseDamaged as error:
+        raise ServeError(str(error)) from error
+    finally:
+        database.close()
 
 
 def require_keys_beyond_loopback(settings: Settings, host: str) -> None:

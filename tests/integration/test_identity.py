@@ -152,15 +152,15 @@ def test_fflab_up_says_why_a_database_cannot_be_used(
 ) -> None:
     if fault == "no database":
         (home / "fflab.db").write_bytes(b"something else " * 1000)
-        words = "file is not a database"
+        words = r"the database file .* is damaged \(file is not a database\): .* from a backup"
     else:
         store = Store(lab_settings(home).database)
         store.migrate()
         with store.database.engine.execution_options(write=True).begin() as connection:
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
         store.close()
-        words = "Can't locate revision identified by '9999'"
-    with pytest.raises(StackError, match=f"^the database cannot be used: {words}"):
+        words = "the database cannot be used: Can't locate revision identified by '9999'"
+    with pytest.raises(StackError, match=f"^{words}"):
         Stack(lab_settings(home), port=0, device="cpu").start()
 
 

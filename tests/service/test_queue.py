@@ -26,7 +26,7 @@ from ffengine.results import StudyResult
 from ffengine.spec import StudySpec, TrainSpec, digest
 from ffengine.study import expand, resolved
 from service.jobs import TERMINAL, TRANSITIONS, Command, JobState
-from service.store import LeaseLost, NotAllowed, PartOfStudy, Store
+from service.store import LeaseLost, NotAllowed, PartOfStudy, StillNeeded, Store
 from service.store.database import Database
 from service.store.inserts import PRIORITIES, PRIORITY_SECONDS, rank_of
 from service.store.job_cache import to_job
@@ -312,6 +312,18 @@ def test_when_the_one_that_is_waited_for_ends_otherwise_one_of_the_others_goes_o
     assert read(either_store, heir.id).waits_for is None
     assert read(either_store, other.id).waits_for == heir.id
     assert claim_all(either_store) == [heir.id]
+
+
+def test_a_result_is_kept_until_those_that_wait_for_it_have_it(either_store: Store) -> None:
+    leader, waiting = submit(either_store), submit(either_store)
+    end(either_store, leader, well=True)
+    with pytest.raises(StillNeeded) as needed:
+        either_store.actions.delete(leader.id)
+    assert needed.value.by == [waiting.id]
+    either_store.queue.resolve_duplicates()
+    either_store.actions.delete(leader.id)
+    assert read(either_store, waiting.id).state == "succeeded"
+    assert either_store.jobs.result(waiting.id) is not None
 
 
 def test_what_is_fresh_waits_for_none_and_other_data_or_engines_are_not_identical(

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -19,15 +20,21 @@ from sqlalchemy import text, update
 from benchmarks.waiting import wait_until
 from service.background.broker_check import is_reachable
 from service.background.dispatcher import QUEUE, TASK, BrokerAway, Dispatcher
-from service.background.reconciler import DISPATCH_AGAIN_SECONDS, Reconciler
+from service.background.reconciler import (
+    DISPATCH_AGAIN_SECONDS,
+    EXPLAINED_AFTER_SECONDS,
+    Reconciler,
+)
 from service.background.retention import UNKNOWN_SECONDS
 from service.host.clock import clock
+from service.host.disk import BALLAST_BYTES
 from service.jobs import JobState
+from service.schemas import WorkerInfo
 from service.settings import Retention, Settings
 from service.stack.redis_server import EmbeddedRedis
 from service.store import Store
 from service.store.tables import JobRow, now_seconds
-from tests.factories import STUDY, claimed, end, let_lease_run_out, read, submit
+from tests.factories import STUDY, claimed, end, history, let_lease_run_out, read, submit
 
 
 class Broker:
@@ -101,6 +108,86 @@ def test_each_queued_run_is_dispatched_once(
     for _ in range(3):
         reconciler.tick()
     assert broker.take_messages() == [job.id, *children]
+
+
+def waited(store: Store) -> None:
+    with store.database.writing() as session:
+        long_ago = now_seconds() - EXPLAINED_AFTER_SECONDS - 1
+        session.execute(update(JobRow).values(queued_at=long_ago))
+
+
+def explained(reconciler: Reconciler) -> None:
+    reconciler._explain_due = 0.0
+    reconciler.tick()
+    reconciler.tick()  # a study says it when its runs do
+
+
+def worker(store: Store, **said: Any) -> None:
+    info = {"id": "lab-1", "host": "lab", "pid": 1, "device": "cpu", "device_name": None}
+    info |= {"memory_bytes": None, "version": "1", "job": None}
+    store.workers.heartbeat(WorkerInfo.model_validate(info | said))
+
+
+def test_a_job_that_nobody_can_begin_says_why_until_somebody_can(
+    reconciler: Reconciler, own_store: Store, broker: Broker
+) -> None:
+    job, follower = submit(own_store), submit(own_store)
+    study = submit(own_store, STUDY, fresh=True)
+
+    def messages() -> list[str]:
+        return [read(own_store, one.id).progress.message for one in (job, study, follower)]
+
+    explained(reconciler)
+    assert messages()[0] == "queued", "a worker may be about to begin it"
+    waited(own_store)
+    for _ in range(2):
+        explained(reconciler)
+        said = "waits: no worker is running: start one with `fflab worker`"
+        assert messages() == [
+            said,
+            f"0 of 3 runs ended, {said}",
+            f"waits for the identical {job.id}",
+        ]
+    assert history(own_store, job.id) == ["state queued", "log"]
+    assert history(own_store, own_store.jobs.children(study.id)[0][0].id) == ["state queued"]
+    worker(own_store)
+    explained(reconciler)
+    assert messages()[:2] == ["queued", "0 of 3 runs ended"]
+    broker.stop()
+    explained(reconciler)
+    assert "Redis does not answer" in messages()[0]
+    claimed(own_store, job)
+    assert messages()[0] == "starting"
+    broker.start()
+
+
+def test_an_api_without_a_broker_says_so_in_the_jobs_that_wait(
+    own_store: Store, settings: Settings
+) -> None:
+    job = submit(own_store)
+    waited(own_store)
+    worker(own_store)
+    explained(Reconciler(own_store, settings, None))
+    assert "without FFLAB_REDIS_URL" in read(own_store, job.id).progress.message
+
+
+def test_a_job_that_waits_for_room_on_the_disk_says_so(
+    reconciler: Reconciler, own_store: Store
+) -> None:
+    job = submit(own_store)
+    waited(own_store)
+    worker(own_store)
+    enough = reconciler.settings
+    reconciler.settings = enough.model_copy(update={"disk_reserve": 2**60})
+    explained(reconciler)
+    said = read(own_store, job.id).progress.message
+    assert said.startswith(f"waits: {enough.artifacts} has ")
+    assert " free, less than the reserve of 1073741824.0 GiB (FFLAB_DISK_RESERVE): " in said
+    assert not (enough.root / "ballast").exists()
+    reconciler.settings = enough.model_copy(update={"disk_reserve": 1000})
+    explained(reconciler)
+    assert read(own_store, job.id).progress.message == "queued"
+    assert (enough.root / "ballast").stat().st_blocks * 512 >= BALLAST_BYTES
 
 
 def test_a_lost_message_is_sent_again_but_a_long_queue_is_not_flooded(

@@ -28,10 +28,22 @@ from service.background.retention import (
 from service.jobs import LogLine
 from service.results.descriptions import provenance_lines
 from service.settings import Retention, Settings
-from service.store import NewJob, Store
+from service.store import NewJob, StillNeeded, Store
 from service.store.tables import JobRow, ResultRow, SummaryRow
 from service.web.app import create_app
-from tests.factories import ERROR, HALF, LEASE, STUDY, aged, claimed, end, ended, finished, submit
+from tests.factories import (
+    ERROR,
+    HALF,
+    LEASE,
+    STUDY,
+    aged,
+    claimed,
+    end,
+    ended,
+    finished,
+    read,
+    submit,
+)
 from tests.over_http import NOBODY, TRAIN, refused
 from tests.over_http import submit as submit_over
 from tests.service.samples import check_result, provenance, train_result
@@ -252,9 +264,18 @@ def test_weights_that_a_waiting_check_needs_are_kept(either_store: Store) -> Non
     check = submit(
         either_store, CheckSpec.model_validate({"kind": "check", "at": {"job": old, "epoch": 0}})
     )
-    assert find_expired(either_store, policy, 10) == []
-    either_store.actions.cancel(check.id)
+    for state in ("queued", "paused", "running"):
+        if state == "paused":
+            either_store.actions.pause(check.id)
+        elif state == "running":
+            either_store.actions.resume(check.id)
+            claimed(either_store, check)
+        assert find_expired(either_store, policy, 10) == []
+        with pytest.raises(StillNeeded, match=check.id):
+            either_store.actions.delete(old)
+    either_store.queue.fail(check.id, 1, ERROR)
     assert [job.id for job in find_expired(either_store, policy, 10)] == [old]
+    assert either_store.actions.delete(old) == [old]
 
 
 @pytest.mark.parametrize("where", ["base", "grid", "whole grid", "parts"])
@@ -276,9 +297,31 @@ def test_weights_that_the_runs_of_a_waiting_study_need_are_kept(
         session.execute(delete(JobRow).where(JobRow.parent_id == study.id))
     policy = Retention.model_validate({"train": {"days": 30}})
     assert [job.id for job in find_expired(either_store, policy, 1)] == [other]
+    with pytest.raises(StillNeeded, match=study.id):
+        either_store.actions.delete(old)
     either_store.actions.cancel(study.id)
     either_store.studies.advance(study.id)
     assert {job.id for job in find_expired(either_store, policy, 10)} == {old, other}
+
+
+def test_a_study_whose_weights_a_waiting_check_needs_is_kept(
+    either_store: Store, tmp_path: Path
+) -> None:
+    study = submit(either_store, STUDY)
+    runs = [run.id for run, _ in either_store.jobs.children(study.id)]
+    for run in runs:
+        end(either_store, read(either_store, run), well=True)
+    either_store.studies.advance(study.id)
+    aged(either_store, study.id, 90)
+    at = {"job": runs[1], "epoch": 0}
+    check = submit(either_store, CheckSpec.model_validate({"kind": "check", "at": at}))
+    policy, artifacts = Retention.model_validate({"study": {"days": 1}}), Artifacts(tmp_path)
+    assert find_expired(either_store, policy, 10) == sweep(either_store, artifacts, policy) == []
+    with pytest.raises(StillNeeded) as needed:
+        either_store.actions.delete(study.id)
+    assert needed.value.by == [check.id]
+    either_store.actions.cancel(check.id)
+    assert [job.id for job in sweep(either_store, artifacts, policy)] == [study.id]
 
 
 def test_a_study_that_cannot_be_read_holds_up_no_retention(either_store: Store) -> None:

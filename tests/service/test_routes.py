@@ -25,7 +25,7 @@ from service.store import Store
 from service.web.app import create_app
 from service.web.dependencies import Resources
 from service.web.problems import PROBLEMS, ProblemDetails
-from tests.factories import ERROR, HALF, LEASE
+from tests.factories import ERROR, HALF, LEASE, finished
 from tests.over_http import NOBODY, TRAIN, refused, submit, succeed
 from tests.service.samples import check_result, epoch_row, train_result
 from tests.serving import client_of
@@ -329,6 +329,28 @@ def test_deleting_a_job_takes_its_artifacts(client: httpx.Client, resources: Res
     assert resources.artifacts.names(job.id) == []
     refused(client.get(f"/v1/jobs/{job.id}"), 404, "no-such-job")
     refused(client.delete(f"/v1/jobs/{job.id}"), 404, "no-such-job")
+
+
+def test_a_training_is_kept_while_a_check_of_its_weights_waits(
+    client: httpx.Client, resources: Resources
+) -> None:
+    training = submit(client, {"kind": "train", "epochs": 2})
+    finished(resources.store, training.id, train_result())
+    at = {"job": training.id, "epoch": 0}
+    checks = [
+        submit(
+            client, {"kind": "check", "theorem": 2, "at": at, "seeds": [0], "samples": 50 + number}
+        )
+        for number in range(7)
+    ]
+    problem = refused(client.delete(f"/v1/jobs/{training.id}"), 409, "wrong-state")
+    assert f"{training.id} is needed by {checks[0].id}, " in problem.detail
+    assert " and 2 more: wait for the end of these, or cancel" in problem.detail
+    needed_by = client.delete(f"/v1/jobs/{training.id}").json()["needed_by"]
+    assert needed_by == [check.id for check in checks[:5]]
+    for check in checks:
+        client.post(f"/v1/jobs/{check.id}/cancel")
+    assert client.delete(f"/v1/jobs/{training.id}").status_code == 204
 
 
 # The catalogue and the system

@@ -16,11 +16,13 @@ from ffengine.interrupts import Interrupted
 from ffengine.margin_files import read_margins
 from ffengine.results import TrainResult
 from service.artifacts import Artifacts, epoch_name, margins_name
+from service.host.disk import free_bytes
 from service.results.npz_export import stream_npz
 from service.settings import Settings
 from service.store import Claim, LeaseLost, Store
 from tests.workers.jobs import CHECK, TRAIN, WORKER, ClaimJob
-from workers.attempt import STEP, AttemptRecorder, StopFlag
+from workers.attempt import STEP, AttemptRecorder, StopFlag, clock
+from workers.error_mapping import failure_of
 from workers.protocol import Start
 
 
@@ -217,6 +219,44 @@ def test_a_checkpoint_of_another_spec_is_not_used(
         AttemptRecorder(store, artifacts, settings, start, StopFlag()).load_checkpoint(other)
         is None
     )
+
+
+def test_artifacts_leave_the_last_room_of_the_disk_to_the_database(
+    claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
+) -> None:
+    claimed = claim(TRAIN)
+    full = settings.model_copy(update={"disk_reserve": 4 * 2**40})  # of which the last 64 MiB
+    recorder = recorder_of(claimed, store, artifacts, full)
+    train(recorder)
+    names = artifacts.names(claimed.job_id)
+    free = free_bytes(artifacts.root)
+    with pytest.raises(OSError, match="64 MiB of the disk are left to the database") as refused:
+        recorder._refuse_full(free)
+    assert artifacts.names(claimed.job_id) == names
+    error = failure_of(refused.value)
+    assert error.code == "storage"
+    assert "left to the database" in error.detail
+    recorder_of(
+        claimed, store, artifacts, settings.model_copy(update={"disk_reserve": 0})
+    )._refuse_full(free)
+
+
+def test_below_the_reserve_there_are_fewer_checkpoints_to_resume_from(
+    claim: ClaimJob,
+    store: Store,
+    artifacts: Artifacts,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = clock()
+    recorder = recorder_of(claim(TRAIN), store, artifacts, settings)
+    short = settings.model_copy(update={"disk_reserve": 2**60})
+    for minutes, between, between_short in ((1, 20.0, 300.0), (10, 20.0, 300.0)):
+        monkeypatch.setattr("workers.attempt.clock", lambda at=begun + 60 * minutes: at)
+        recorder.settings = settings
+        assert recorder._between_checkpoints(20.0) == between
+        recorder.settings = short
+        assert recorder._between_checkpoints(20.0) == between_short
 
 
 def test_an_attempt_that_lost_its_lease_writes_nothing(

@@ -14,9 +14,10 @@ from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from ffengine.spec import CheckSpec, TrainSpec
 from service.jobs import JobState
 from service.settings import Settings
-from service.store import Store
+from service.store import Store, Workers
 from tests.factories import losses
 from tests.workers.jobs import TRAIN, WORKER
+from workers.heartbeat import HeartbeatThread
 from workers.supervisor import Supervisor
 
 # Runners that compute nothing: what the supervisor sees of a runner is its messages and its end.
@@ -118,6 +119,32 @@ def test_a_paused_run_is_paused(
     with there.running(job_id):
         there.acts.append(lambda: store.actions.pause(job_id))
     assert state_of(store, job_id) == JobState.paused
+
+
+def test_no_job_is_begun_while_the_disk_has_less_free_than_the_reserve(
+    store: Store,
+    submit: Submit,
+    scene: Callable[[str], Scene],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    job_id = submit(TRAIN)
+    supervisor = scene(FINISHING).supervisor
+    enough = supervisor.settings
+    supervisor.settings = enough.model_copy(update={"disk_reserve": 2**60})
+    for _ in range(3):
+        supervisor.run()
+    assert state_of(store, job_id) == JobState.queued
+    assert [record.getMessage() for record in caplog.records] == [
+        f"no job is begun: {supervisor.lack_of_room}"
+    ]
+    heartbeat = HeartbeatThread(supervisor, Workers(store.database), "cpu")
+    supervisor.idle_since = 0.0
+    assert not heartbeat._is_starved(), "it hears of the job, and need not be replaced"
+    supervisor.settings = enough
+    supervisor.run()
+    assert supervisor.lack_of_room is None
+    assert store.jobs.get(job_id).attempts == 1  # type: ignore[union-attr]
+    assert "jobs are begun again" in caplog.text
 
 
 def test_log_records_of_an_attempt_have_fields_to_search_by(

@@ -88,7 +88,8 @@ def snippets(job: Job, url: str, *, keyed: bool) -> list[tuple[str, str]]:
         f"cat > spec.yaml <<'END'\n{yaml}END\nFFLAB_URL={shlex.quote(url)} fflab submit "
         f"spec.yaml --fresh --wait"
     )
-    client = f'Client("{url}", os.environ["FFLAB_API_KEY"])' if keyed else f'Client("{url}")'
+    quoted = json.dumps(url)  # a string of Python, too
+    client = f'Client({quoted}, os.environ["FFLAB_API_KEY"])' if keyed else f"Client({quoted})"
     imports = "import os\n\nfrom fflab import Client" if keyed else "from fflab import Client"
     python = (
         f"{imports}\n\njob = {client}.submit({as_document(job.spec)!r}, "

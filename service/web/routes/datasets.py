@@ -1,18 +1,21 @@
 """Routes of data sets: list, read, upload."""
 
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import IO, Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from ffengine import uploads
 from ffengine.arrays import DatasetError
-from ffengine.datasets import from_upload
+from ffengine.datasets import UPLOADS_OF_HOME, from_upload
+from service.host.disk import FULL, free_bytes, in_words, lack_of_room
 from service.settings import Settings
 from service.web import problems
 from service.web.dataset_facts import DatasetFacts, DatasetPage, all_datasets, to_schema
@@ -56,7 +59,7 @@ def list_datasets(settings: SettingsDep) -> DatasetPage:
     "/datasets/{name}", summary="Read a data set", responses=responses(problems.NoSuchDataset)
 )
 def read_dataset(
-    name: Annotated[str, Path(description="as in the catalogue, or of an upload")],
+    name: Annotated[str, InPath(description="as in the catalogue, or of an upload")],
     settings: SettingsDep,
 ) -> DatasetFacts:
     """Shape, sizes, class counts, digest, licence and source."""
@@ -72,7 +75,13 @@ def read_dataset(
     summary="Upload a data set",
     openapi_extra={"requestBody": BODY},
     responses=SAME
-    | responses(problems.BadForm, problems.BadUpload, problems.NameTaken, problems.BodyTooLarge),
+    | responses(
+        problems.BadForm,
+        problems.BadUpload,
+        problems.NameTaken,
+        problems.BodyTooLarge,
+        problems.NoRoom,
+    ),
 )
 async def upload_dataset(
     request: Request,
@@ -91,7 +100,7 @@ async def upload_dataset(
     `x_test` and `y_test`; otherwise a fifth of the samples is held out. A name is given once: the
     same arrays under the same name are answered with 200, other arrays with 409.
     """
-    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as body:
+    with _refusing_full(settings), tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as body:
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
             async with _form(request) as form:
                 file, named = form.get("file"), form.get("name")
@@ -104,6 +113,24 @@ async def upload_dataset(
             body.write(chunk)
         body.seek(0)
         return await run_in_threadpool(_kept, name or "", meaning, body, response, settings)
+
+
+@contextmanager
+def _refusing_full(settings: Settings) -> Iterator[None]:
+    """Raise NoRoom where the disk has less than the reserve free, or becomes full meanwhile."""
+    folder = settings.root / UPLOADS_OF_HOME
+    if lack := lack_of_room(folder, settings.disk_reserve):
+        raise problems.NoRoom(f"{lack}. {problems.NoRoom.advice}")
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        full = Path(error.filename).parent if error.filename else Path(tempfile.gettempdir())
+        raise problems.NoRoom(
+            f"the disk of {full} is full ({in_words(free_bytes(full))} free). "
+            f"{problems.NoRoom.advice}"
+        ) from error
 
 
 @asynccontextmanager

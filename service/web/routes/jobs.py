@@ -13,7 +13,7 @@ from ffengine.text import UserText, composed
 from service.background.retention import remove_job
 from service.jobs import Job, JobKind, JobState, Priority
 from service.schemas import EventPage, JobPage
-from service.store import NotAllowed, PartOfStudy
+from service.store import NotAllowed, PartOfStudy, StillNeeded
 from service.submission import JobRequest
 from service.web import problems
 from service.web.dependencies import (
@@ -32,6 +32,7 @@ from service.web.problems import responses
 router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_SECONDS = 60
+MOST_NAMED = 5  # of the jobs that need one that is to be deleted
 # earlier versions accepted names and tags that UserText no longer does; they can still be searched
 SearchText = Annotated[
     str,
@@ -322,12 +323,23 @@ def delete_job(job_id: JobId, store: StoreDep, artifacts: ArtifactsDep) -> Respo
         raise problems.WrongState(
             f"{job_id} is a run of {error.study}: delete the study as a whole", study=error.study
         ) from error
+    except StillNeeded as error:
+        raise problems.WrongState(
+            f"{job_id} is needed by {_some(error.by)}: wait for the end of "
+            f"{'that' if len(error.by) == 1 else 'these'}, or cancel and then delete",
+            needed_by=error.by[:MOST_NAMED],
+        ) from error
     except NotAllowed as error:
         raise problems.WrongState(
             f"{job_id} is {error.state.value}: only jobs that have ended can be deleted; cancel "
             f"it first"
         ) from error
     return Response(status_code=204)
+
+
+def _some(job_ids: list[str]) -> str:
+    more = len(job_ids) - MOST_NAMED
+    return ", ".join(job_ids[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _act(

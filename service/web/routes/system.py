@@ -4,12 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
+from sqlalchemy.exc import DBAPIError
 
 from service.background.retention import ExpiredJob, find_expired
 from service.schemas import WorkerPage
 from service.settings import Retention
 from service.store import DEAD_WORKER_SECONDS
-from service.store.database import DATABASE_ERRORS, DatabaseReplaced
+from service.store.faults import DATABASE_ERRORS, fault_of
 from service.web import problems
 from service.web.dependencies import ResourcesDep, SettingsDep, StoreDep
 from service.web.metrics import MEDIA_TYPE
@@ -80,10 +81,9 @@ def read_readiness(resources: ResourcesDep, response: Response) -> Readiness:
     database, status = True, "ready" if broker else "not ready"
     try:
         resources.store.database.ping()
-    except DatabaseReplaced as error:
-        database, status = False, f"not ready: {problems.database_away(error).detail}"
-    except DATABASE_ERRORS:
-        database, status = False, "not ready"
+    except (*DATABASE_ERRORS, DBAPIError) as error:
+        fault = fault_of(error)
+        database, status = False, f"not ready: {fault}" if fault else "not ready"
     response.status_code = 200 if database and broker else 503
     return Readiness(status=status, database=database, broker=broker)
 

@@ -1,0 +1,32 @@
+"""Says why queued jobs are not begun: there is nobody who could, or nobody hears of them."""
+
+from collections.abc import Sequence
+
+from service.schemas import WorkerLine
+from service.store.queue import WAITS
+
+NO_WORKER = f"{WAITS}no worker is running: start one with `fflab worker`"
+NO_BROKER = (
+    f"{WAITS}the API was started without FFLAB_REDIS_URL, so that no worker hears of new jobs"
+)
+BROKER_AWAY = f"{WAITS}Redis does not answer, so that no worker hears of new jobs"
+
+
+def why_jobs_wait(
+    workers: Sequence[WorkerLine], broker_ok: bool | None, no_room: str | None
+) -> str | None:
+    """Why no queued job can begin now; None where one can, or only waits for its turn.
+
+    **Arguments:**
+
+    - `workers`: those that are alive.
+    - `broker_ok`: whether the broker answered last; None: there is none.
+    - `no_room`: what lacks on the disk; None: nothing.
+    """
+    if not workers:
+        return NO_WORKER
+    if broker_ok is None:
+        return NO_BROKER
+    if no_room:
+        return f"{WAITS}{no_room}: delete jobs that are not needed, or make room"
+    return None if broker_ok else BROKER_AWAY

@@ -1,0 +1,66 @@
+"""Room on a disk: how much is free, whether that is less than a reserve, and a ballast to drop.
+
+The ballast is a file that takes up room for nothing. Where the disk is full it is deleted, so that
+the service can still start, write to its database, and delete what its users no longer need.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+from pathlib import Path
+
+BALLAST_BYTES = 8 * 2**20
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def free_bytes(folder: Path) -> int:
+    """How much is free on the disk of a folder, which need not be there yet."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free
+
+
+def lack_of_room(folder: Path, reserve: int) -> str | None:
+    """What lacks on the disk of a folder, in words; None where at least the reserve is free."""
+    free = free_bytes(folder)
+    if free >= reserve:
+        return None
+    return (
+        f"{folder} has {in_words(free)} free, less than the reserve of {in_words(reserve)} "
+        f"(FFLAB_DISK_RESERVE)"
+    )
+
+
+def in_words(count: int) -> str:
+    """A number of bytes, as people say it."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+class Ballast:
+    """The file that is deleted where the disk is full."""
+
+    def __init__(self, home: Path) -> None:
+        self.file = home / "ballast"
+
+    def keep(self) -> None:
+        """Make the file where it is not there. It is not made where there is no room for it."""
+        if self.file.exists():
+            return
+        try:
+            with self.file.open("wb") as opened:
+                os.posix_fallocate(opened.fileno(), 0, BALLAST_BYTES)
+        except OSError:
+            self.drop()
+
+    def drop(self) -> bool:
+        """Delete the file; whether it was there."""
+        with contextlib.suppress(OSError):
+            self.file.unlink()
+            return True
+        return False
+
+    def drop_if_full(self) -> bool:
+        """Delete the file where less than its size is free; whether there is more room now."""
+        return free_bytes(self.file.parent) < BALLAST_BYTES and self.drop()
