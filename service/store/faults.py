@@ -19,7 +19,7 @@ FULL, READ_ONLY = sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY
 class DatabaseReplaced(PoolTimeout):
     """The file of SQLite was deleted or replaced while it was open: what is written is lost.
 
-    It is one of DATABASE_ERRORS, so whoever waits for a database that is away waits for this too.
+    It is one of DATABASE_ERRORS, so code that waits for the database waits for this too.
     """
 
 
