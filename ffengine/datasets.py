@@ -28,6 +28,7 @@ from ffengine.dataformats import (
     read_mnist,
     read_svhn,
 )
+from ffengine.version import NUMERICS_VERSION, UPLOADS_VERSION
 
 DATA_ROOT_VARIABLE = "FFLAB_DATA"
 HOME_VARIABLE = "FFLAB_HOME"
@@ -221,6 +222,21 @@ DATASETS: dict[str, Dataset] = {
         ),
     )
 }
+
+
+def figures_version(name: str) -> str:
+    """Return the version of the figures of a data set.
+
+    **Arguments:**
+
+    - `name`: of a data set of the catalogue, or of an upload.
+
+    **Returns:**
+
+    What `provenance.engine_version` says of results on it. Only results with the same one share
+    figures, checkpoints and the answers to identical jobs.
+    """
+    return NUMERICS_VERSION if name in DATASETS else UPLOADS_VERSION
 
 
 class Loaded(NamedTuple):

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ffengine.datasets import Datasets
+from ffengine.datasets import Datasets, figures_version
 from ffengine.results import DatasetProvenance, Provenance
 from ffengine.spec import CheckSpec, TrainSpec, digest
-from ffengine.version import NUMERICS_VERSION, VERSION
+from ffengine.version import VERSION
 
 
 class Stopwatch:
@@ -57,7 +57,7 @@ def provenance(
     facts = datasets.facts_of(spec.dataset.name)
     return Provenance(
         spec_digest=digest(spec),
-        engine_version=NUMERICS_VERSION,
+        engine_version=figures_version(facts.name),
         fflab_version=VERSION,
         git_revision=git_revision(),
         python_version=platform.python_version(),

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from ffengine.arrays import DatasetError
-from ffengine.datasets import Dataset, Datasets
+from ffengine.datasets import Dataset, Datasets, Loaded
+from ffengine.partitions import Indices, draw_partitions
 from ffengine.random_streams import Draw
 from ffengine.spec import DatasetSpec, LabelPlace, Preprocess
+
+Choice = slice | Indices  # of the samples of an array
 
 
 class Preprocessing(NamedTuple):
@@ -117,8 +120,9 @@ def load_samples(
 ) -> Partitions:
     """Load the partitions of a data set.
 
-    The validation samples are the ones that follow the training samples. Everything that
-    preprocessing fits comes from the training partition.
+    Of a data set of the catalogue, the training samples are the first ones, and the validation
+    samples those that follow. Of an upload, each partition is drawn by class, see
+    `ffengine.partitions`. Everything that preprocessing fits comes from the training partition.
 
     **Arguments:**
 
@@ -135,24 +139,34 @@ def load_samples(
     - `DatasetError`: the data set cannot be found, fetched or read.
     """
     datasets = datasets or Datasets.of_environment()
-    arrays = datasets.load(spec.name)
-    facts = datasets.facts_of(spec.name)
-    split = spec.train_count(facts)
-    train = _pixels(arrays.x_train[:split])
+    loaded = datasets.loaded(spec.name)
+    arrays, facts = loaded.arrays, datasets.facts_of(spec.name)
+    learnt, held, tested = _chosen(spec, facts, loaded)
+    train = _pixels(arrays.x_train[learnt])
     preprocessing = _fitted(spec, facts, _inputs(train))
 
     def partition(pixels: Tensor, targets: np.ndarray) -> Samples:
         labels = torch.from_numpy(np.array(targets, dtype=np.int64)).to(device)
         return Samples(pixels.to(device), labels, facts.classes, facts.shape, preprocessing)
 
-    held, tested = slice(split, split + spec.validation_samples), spec.test_count(facts)
     return Partitions(
-        partition(train, arrays.y_train[:split]),
+        partition(train, arrays.y_train[learnt]),
         partition(_pixels(arrays.x_train[held]), arrays.y_train[held])
         if spec.validation_samples
         else None,
-        partition(_pixels(arrays.x_test[:tested]), arrays.y_test[:tested]),
+        partition(_pixels(arrays.x_test[tested]), arrays.y_test[tested]),
     )
+
+
+def _chosen(spec: DatasetSpec, facts: Dataset, loaded: Loaded) -> tuple[Choice, Choice, Choice]:
+    """Which samples are learnt from, which are held out of the same array, and which are tested."""
+    train, tested = spec.train_count(facts), spec.test_count(facts)
+    if not facts.uploaded:
+        held = slice(train, train + spec.validation_samples)
+        return slice(train), held, slice(tested)
+    arrays, digest = loaded
+    learnt, validation = draw_partitions(arrays.y_train, (train, spec.validation_samples), digest)
+    return learnt, validation, draw_partitions(arrays.y_test, (tested,), digest)[0]
 
 
 def _fitted(spec: DatasetSpec, facts: Dataset, train: Tensor) -> Preprocessing:

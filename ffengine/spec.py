@@ -4,8 +4,10 @@ HTTP bodies, files, messages, cache keys and the engine's arguments all use thes
 """
 
 import hashlib
+from bisect import bisect_left
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import (
     BaseModel,
     Field,
@@ -30,6 +32,7 @@ from ffengine.inits import INITS, InitName
 from ffengine.negatives import AnyNegatives, WrongLabel
 from ffengine.objectives import AnyObjective, Difference
 from ffengine.optimizers import AnyOptimizer, Sgd
+from ffengine.partitions import class_shares
 from ffengine.text import SeenValue, UserText, composed, is_stored
 from ffengine.theorems import TheoremNumber
 
@@ -93,15 +96,19 @@ class DatasetSpec(Entry):
     train_samples: int | None = Field(
         None,
         ge=2,
-        description="the first so many of the training partition; null: all but the validation's",
+        description="of the training partition: the first so many of a data set of the catalogue, "
+        "so many drawn by class of an upload; null: all but the validation's",
     )
     validation_samples: int = Field(
         0,
         ge=0,
-        description="held out after those, for choices; never learnt from nor reported as test",
+        description="held out of what is left, in the same way, for choices; never learnt from nor "
+        "reported as test",
     )
     test_samples: int | None = Field(
-        None, ge=1, description="the first so many of the test partition; null: all"
+        None,
+        ge=1,
+        description="of the test partition, chosen as train_samples are; null: all",
     )
 
     def train_count(self, facts: Dataset) -> int:
@@ -150,11 +157,28 @@ class DatasetSpec(Entry):
                 ("validation_samples",),
                 f"{self.validation_samples} leaves no samples to train on",
             )
+        self._refuse_one_class(train, facts)
         if self.labels == "overlay" and facts.classes >= facts.inputs:
             raise SpecFieldError(
                 ("labels",),
                 f"{facts.classes} classes leave nothing of {facts.inputs} inputs; use append",
             )
+
+    def _refuse_one_class(self, train: int, facts: Dataset) -> None:
+        """Raise SpecFieldError where the training samples of an upload would be of one class."""
+
+        def has_two(samples: int) -> bool:
+            return int(np.count_nonzero(class_shares(facts.class_counts, samples))) > 1
+
+        if not facts.uploaded or has_two(train):
+            return
+        field = "train_samples" if self.train_samples else "validation_samples"
+        enough = bisect_left(range(facts.train_samples), True, lo=train, key=has_two)
+        raise SpecFieldError(
+            (field,),
+            f"of {train} training samples all are of one class, and negatives need two: train on "
+            f"{enough} or more",
+        )
 
     @model_validator(mode="after")
     def _within_the_catalogue(self) -> "DatasetSpec":
