@@ -158,7 +158,9 @@ def check(
         cells=tuple(done),
         geometry=geometry,
         diagnostics=tuple(of_check(done)),
-        provenance=provenance(spec, datasets, run.device, stopwatch),
+        provenance=provenance(
+            spec, datasets, run.device, stopwatch, label_strength=run.train.label_strength
+        ),
     )
 
 

@@ -39,7 +39,12 @@ class Stopwatch:
 
 
 def provenance(
-    spec: TrainSpec | CheckSpec, datasets: Datasets, device: torch.device, stopwatch: Stopwatch
+    spec: TrainSpec | CheckSpec,
+    datasets: Datasets,
+    device: torch.device,
+    stopwatch: Stopwatch,
+    *,
+    label_strength: float | None = None,
 ) -> Provenance:
     """Collect what a reader needs to trust or repeat a result.
 
@@ -49,6 +54,7 @@ def provenance(
     - `datasets`: where its data set is.
     - `device`: where it ran.
     - `stopwatch`: the seconds of its phases.
+    - `label_strength`: how strong label inputs were, see `Samples.label_strength`.
 
     **Returns:**
 
@@ -75,6 +81,7 @@ def provenance(
             train_samples=spec.dataset.train_count(facts),
             validation_samples=spec.dataset.validation_samples,
             test_samples=spec.dataset.test_count(facts),
+            label_strength=label_strength,
         ),
         seeds=spec.seeds,
         wall_seconds={phase: round(seconds, 3) for phase, seconds in stopwatch.seconds.items()},

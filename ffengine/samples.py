@@ -18,16 +18,39 @@ from ffengine.random_streams import Draw
 from ffengine.spec import DatasetSpec, LabelPlace, Preprocess
 
 Choice = slice | Indices  # of the samples of an array
+LABEL_SHARE = 0.1  # of a sample's length, in the label inputs of an upload
+
+
+class LabelsAsPixels(NamedTuple):
+    """Label inputs are white and black pixels, preprocessed with the image.
+
+    So it is for data sets of the catalogue, as published programs do it with MNIST.
+    """
+
+    preprocess: "Preprocessor"  # fitted on training images with blank label inputs
+    place: LabelPlace
+
+    def __call__(self, pixels: Tensor, _plain: "Preprocessor", label: Tensor) -> Tensor:
+        """Inputs (N, m) for pixels (N, m) and a label (N, C)."""
+        return self.preprocess(overlay(pixels, label, self.place))
+
+
+class LabelsOfStrength(NamedTuple):
+    """Label inputs are set after preprocessing, to a strength in units of the inputs."""
+
+    strength: float
+    place: LabelPlace
+
+    def __call__(self, pixels: Tensor, plain: "Preprocessor", label: Tensor) -> Tensor:
+        """Inputs (N, m) for pixels (N, m) and a label (N, C)."""
+        return overlay(plain(pixels), self.strength * label, self.place)
 
 
 class Preprocessing(NamedTuple):
-    """How pixels become inputs: fitted on training images alone, and on the same with blank label
-    inputs.
-    """
+    """How pixels become inputs, fitted on training images alone, and how labels are put there."""
 
     plain: "Preprocessor"
-    overlaid: "Preprocessor"
-    labels: LabelPlace
+    labels: LabelsAsPixels | LabelsOfStrength
 
 
 class Samples:
@@ -85,8 +108,14 @@ class Samples:
         return self._by_class[torch.where(place < first, place, place + self._counts[labels])]
 
     def _overlaid(self, label: Tensor) -> Tensor:
-        inputs = overlay(_inputs(self._pixels), label, self._preprocessing.labels)
-        return self._preprocessing.overlaid(inputs)
+        plain, labels = self._preprocessing
+        return labels(_inputs(self._pixels), plain, label)
+
+    @property
+    def label_strength(self) -> float | None:
+        """What the one-hot has in place of 1; None where labels are preprocessed as pixels."""
+        labels = self._preprocessing.labels
+        return labels.strength if isinstance(labels, LabelsOfStrength) else None
 
     @cached_property
     def _counts(self) -> Tensor:
@@ -170,10 +199,24 @@ def _chosen(spec: DatasetSpec, facts: Dataset, loaded: Loaded) -> tuple[Choice, 
 
 
 def _fitted(spec: DatasetSpec, facts: Dataset, train: Tensor) -> Preprocessing:
-    blank = overlay(train, train.new_zeros(len(train), facts.classes), spec.labels)
-    return Preprocessing(
-        Preprocessor(spec.preprocess, train), Preprocessor(spec.preprocess, blank), spec.labels
-    )
+    plain, strength = Preprocessor(spec.preprocess, train), spec.label_strength
+    if strength is None and not facts.uploaded:
+        blank = overlay(train, train.new_zeros(len(train), facts.classes), spec.labels)
+        pixels = LabelsAsPixels(Preprocessor(spec.preprocess, blank), spec.labels)
+        return Preprocessing(plain, pixels)
+    if strength is None:
+        strength = fitting_strength(plain(train))
+    return Preprocessing(plain, LabelsOfStrength(strength, spec.labels))
+
+
+def fitting_strength(inputs: Tensor) -> float:
+    """Return the strength of label inputs that is to the samples (N, m) what it is to MNIST's.
+
+    It is a tenth of the root mean square length of a sample, so it follows the unit of the data and
+    the number of inputs. A white pixel has 0.107 of the length of MNIST's samples.
+    """
+    lengths = torch.linalg.vector_norm(inputs, dim=1, dtype=torch.float64)
+    return LABEL_SHARE * float(lengths.square().mean().sqrt()) or 1.0
 
 
 def overlay(inputs: Tensor, label: Tensor, place: LabelPlace) -> Tensor:

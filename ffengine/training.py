@@ -125,7 +125,9 @@ def train(
         diagnostics=tuple(
             of_training(spec, run.rows, found.accuracy, train_samples=len(run.train))
         ),
-        provenance=provenance(spec, datasets, run.device, stopwatch),
+        provenance=provenance(
+            spec, datasets, run.device, stopwatch, label_strength=run.train.label_strength
+        ),
     )
 
 
