@@ -90,6 +90,17 @@ class Samples:
             torch.full((len(self), self.classes), 1 / self.classes, device=self.labels.device)
         )
 
+    def some(self, index: Tensor) -> "Samples":
+        """The samples at these positions (N,), as a partition of their own."""
+        index = index.to(self.labels.device)
+        return Samples(
+            self._pixels[index],
+            self.labels[index],
+            self.classes,
+            self.shape,
+            self._preprocessing,
+        )
+
     def positives(self, *, labelled: bool) -> Tensor:
         """What a positive sample is: with its label, or for strategies without labels the image
         alone.
