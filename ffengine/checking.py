@@ -13,6 +13,7 @@ from torch import Tensor
 from ffengine.activations import ACTIVATIONS, Activation
 from ffengine.availability import check_available
 from ffengine.checkpoint import Checkpoint
+from ffengine.data_figures import data_figures
 from ffengine.datasets import Datasets
 from ffengine.diagnostics import of_check
 from ffengine.geometry import angle_rows
@@ -157,8 +158,10 @@ def check(
         theorem=spec.theorem,
         cells=tuple(done),
         geometry=geometry,
-        diagnostics=tuple(of_check(done)),
-        provenance=provenance(spec, datasets, run.device, stopwatch),
+        diagnostics=tuple(of_check(done, spec, run.data)),
+        provenance=provenance(
+            spec, datasets, run.device, stopwatch, label_strength=run.train.label_strength
+        ),
     )
 
 
@@ -195,7 +198,14 @@ class CheckRun:
         self.activation = self._activation()
         self.widths = self._widths()
         with stopwatch.phase("data"):
-            self.train = load_samples(spec.dataset, device, datasets).train
+            partitions = load_samples(spec.dataset, device, datasets)
+            self.train = partitions.train
+            self.data = data_figures(
+                spec.dataset,
+                partitions,
+                labelled=self.theorem.needs_negatives and spec.negatives.labelled,
+                all_partitions=False,
+            )
         self.dtype = torch.float64 if spec.precision == "float64" else torch.float32
 
     def cells(self, seed: int, width: int) -> list[tuple[CheckCell, CellMargins]]:

@@ -6,7 +6,7 @@ new kind).
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from ffengine.dataformats import (
     read_mnist,
     read_svhn,
 )
+from ffengine.version import NUMERICS_VERSION, UPLOADS_VERSION
 
 DATA_ROOT_VARIABLE = "FFLAB_DATA"
 HOME_VARIABLE = "FFLAB_HOME"
@@ -62,6 +63,7 @@ class Dataset(NamedTuple):
     source: str
     files: Files | None = None  # None: bundled with the package, or uploaded
     uploaded: bool = False
+    uploaded_by: str | None = None
 
     @property
     def inputs(self) -> int:
@@ -223,6 +225,21 @@ DATASETS: dict[str, Dataset] = {
 }
 
 
+def figures_version(name: str) -> str:
+    """Return the version of the figures of a data set.
+
+    **Arguments:**
+
+    - `name`: of a data set of the catalogue, or of an upload.
+
+    **Returns:**
+
+    What `provenance.engine_version` says of results on it. Only results with the same one share
+    figures, checkpoints and the answers to identical jobs.
+    """
+    return NUMERICS_VERSION if name in DATASETS else UPLOADS_VERSION
+
+
 class Loaded(NamedTuple):
     """Verified arrays, and the digest that says which."""
 
@@ -347,7 +364,9 @@ class Datasets:
         found = ((folder, uploads.find(name, folder)) for folder in self._upload_folders)
         return [(folder, upload) for folder, upload in found if upload]
 
-    def keep(self, name: str, source: IO[bytes], meaning: str = "") -> uploads.Upload:
+    def keep(
+        self, name: str, source: IO[bytes], meaning: str = "", *, uploaded_by: str | None = None
+    ) -> uploads.Upload:
         """Read and check an archive, and keep it as an upload under a new name.
 
         **Arguments:**
@@ -355,6 +374,7 @@ class Datasets:
         - `name`: what specs call the data set.
         - `source`: the .npz file.
         - `meaning`: one sentence about the data set.
+        - `uploaded_by`: who brings it; None where nobody is told apart.
 
         **Returns:**
 
@@ -369,7 +389,39 @@ class Datasets:
         """
         if name in DATASETS:
             raise uploads.NameTaken(f"{name!r} is a data set of the catalogue")
-        return uploads.keep(name, source, self.kept_in, meaning, others=self._upload_folders[1:])
+        return uploads.keep(
+            name,
+            source,
+            self.kept_in,
+            meaning,
+            others=self._upload_folders[1:],
+            uploaded_by=uploaded_by,
+        )
+
+    def remove(self, name: str, needed_by: Callable[[], Sequence[str]] = tuple) -> None:
+        """Remove an upload, unless something needs it.
+
+        **Arguments:**
+
+        - `name`: of the upload.
+        - `needed_by`: names what needs it, such as unfinished jobs.
+
+        **Raises:**
+
+        - `InUse`: something needs it.
+        - `DatasetError`: no upload has that name, or it cannot be removed here.
+        """
+        if not self.facts_of(name).uploaded:
+            raise DatasetError(f"{name} is a data set of the catalogue; only uploads are removed")
+        if needing := needed_by():
+            raise uploads.InUse(name, needing)
+        elsewhere = [folder for folder, _ in self._uploads_named(name) if folder != self.kept_in]
+        if elsewhere:  # earlier versions let several services share it
+            raise DatasetError(
+                f"{name} is in {elsewhere[0]}, where other services may use it: remove the folder "
+                f"{elsewhere[0] / name} by hand"
+            )
+        uploads.remove(name, self.kept_in, needed_by)
 
     def is_present(self, facts: Dataset) -> bool:
         """Whether a data set can be loaded without a download.
@@ -463,7 +515,7 @@ class Datasets:
 
         - `DatasetError`: as for `load`.
         """
-        return _loaded(self, name)
+        return _loaded(self, name, self.digest_of(name))
 
     def read(self, name: str) -> Loaded:
         """Read a data set anew, and do not keep it in memory.
@@ -495,7 +547,8 @@ class Datasets:
 
 
 @lru_cache(maxsize=2)
-def _loaded(datasets: Datasets, name: str) -> Loaded:
+def _loaded(datasets: Datasets, name: str, _digest: str | None) -> Loaded:
+    """Keep what was loaded, as long as the name stands for the same arrays."""
     return datasets.read(name)
 
 
@@ -512,6 +565,7 @@ def from_upload(upload: uploads.Upload) -> Dataset:
         licence="as its owner says",
         source="uploaded",
         uploaded=True,
+        uploaded_by=upload.uploaded_by,
     )
 
 

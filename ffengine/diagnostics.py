@@ -3,13 +3,16 @@
 docs/diagnostics.md describes each code.
 """
 
+import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
 from ffengine.phases import phase_after
-from ffengine.results import AccuracyRow, CheckCell, Diagnostic, EpochRow
-from ffengine.spec import TrainSpec
+from ffengine.results import AccuracyRow, CheckCell, Diagnostic, EpochRow, Interval
+from ffengine.spec import CheckSpec, TrainSpec
+from ffengine.study import interval_of, wilson
 
 DEAD_SHARE = 0.5
 FLIP_SHARE = 0.05
@@ -19,6 +22,9 @@ AGREEMENT = 0.9
 ALIKE = 1e-3
 SMALL_BATCH = 32
 UNDECIDED_SHARE = 0.01
+LABEL_SHARE = 0.01
+COVERED_SHARE = 0.03
+LARGE_INPUTS = 3.0  # root mean square; standardised ones have 1
 LEAVE_IT = (
     "train for more epochs or with a larger optimizer.lr; centred data (dataset.preprocess: "
     "center) leave it sooner or skip it."
@@ -45,6 +51,28 @@ ONE_MOMENT = (
 )
 
 
+class DataFigures(NamedTuple):
+    """What findings are told of the samples of a run.
+
+    **Attributes:**
+
+    - `inputs`: m, without appended label inputs.
+    - `input_norm`: the mean length of training samples without label.
+    - `label_share`: what the label's input adds to a training sample, over the sample's length;
+      None where the run has no labels in its samples.
+    - `covered`: how many inputs the label overlays.
+    - `covered_share`: how much of the variance over training samples these inputs hold.
+    - `class_counts`: samples of each class, by partition.
+    """
+
+    inputs: int
+    input_norm: float
+    label_share: float | None
+    covered: int
+    covered_share: float
+    class_counts: dict[str, tuple[int, ...]]
+
+
 def divergence(*, layer: int, epoch: int, seed: int, what: Sequence[str]) -> Diagnostic:
     """Make the finding of a run whose numbers are no longer finite.
 
@@ -63,8 +91,41 @@ def divergence(*, layer: int, epoch: int, seed: int, what: Sequence[str]) -> Dia
         message=f"Values that are not finite in layer {layer}, epoch {epoch}, seed {seed}: "
         f"{', '.join(what)}.",
         evidence={"layer": layer, "epoch": epoch, "seed": seed, "figures": list(what)},
-        suggestion="Lower optimizer.lr by ten, or use the softplus objective: the difference "
-        "objective has no lower bound.",
+        suggestion="Lower optimizer.lr by ten.",
+    )
+
+
+def explained_divergence(found: Diagnostic, spec: TrainSpec, data: DataFigures) -> Diagnostic:
+    """Add to the finding of a divergence what the spec and the data may have to do with it.
+
+    **Arguments:**
+
+    - `found`: the finding.
+    - `spec`: the run.
+    - `data`: its samples.
+
+    **Returns:**
+
+    The finding with the scale of the inputs, and with what there is to try.
+    """
+    size = data.input_norm / math.sqrt(data.inputs)
+    advice = ["Lower optimizer.lr by ten."]
+    if size > LARGE_INPUTS:
+        other = "standardize" if spec.dataset.preprocess != "standardize" else "unit_norm"
+        advice.insert(
+            0,
+            f"The inputs are large: samples have a mean length (input_norm) of "
+            f"{data.input_norm:.3g}, {size:.3g} an input; use dataset.preprocess: {other}.",
+        )
+    if found.evidence["layer"] and spec.network.normalize == "none":
+        advice.append("Scale what layers receive (network.normalize: l2).")
+    if spec.objective.name == "difference":
+        advice.append("Or use the softplus objective: the difference has no lower bound.")
+    return found.model_copy(
+        update={
+            "evidence": {**found.evidence, "input_norm": data.input_norm},
+            "suggestion": " ".join(advice),
+        }
     )
 
 
@@ -74,6 +135,7 @@ def of_training(
     accuracy: Sequence[AccuracyRow] = (),
     *,
     train_samples: int | None = None,
+    data: DataFigures | None = None,
 ) -> list[Diagnostic]:
     """Find what stands out in a training run; each finding comes once, with its worst row.
 
@@ -83,6 +145,7 @@ def of_training(
     - `rows`: its curves; one row at least.
     - `accuracy`: its accuracies.
     - `train_samples`: how many samples it learnt from; None: not fewer than a batch.
+    - `data`: what was measured on its samples; None: nothing is said of them.
 
     **Returns:**
 
@@ -101,16 +164,23 @@ def of_training(
     return (
         findings
         + list(_readout_not_converged(accuracy))
+        + (list(_of_data(spec, data)) + list(_at_chance(accuracy, data)) if data else [])
         + list(_setting_findings(spec, train_samples))
     )
 
 
-def of_check(cells: Sequence[CheckCell]) -> list[Diagnostic]:
+def of_check(
+    cells: Sequence[CheckCell],
+    spec: CheckSpec | None = None,
+    data: DataFigures | None = None,
+) -> list[Diagnostic]:
     """Find what stands out in a theorem check.
 
     **Arguments:**
 
     - `cells`: its cells; one at least.
+    - `spec`, `data`: the check, and what was measured on its samples; None: nothing is said of
+      them.
 
     **Returns:**
 
@@ -142,7 +212,104 @@ def of_check(cells: Sequence[CheckCell]) -> list[Diagnostic]:
         low = min(exact, key=lambda cell: 1.0 if cell.ratio is None else cell.ratio)
         if low.ratio is not None and low.ratio < RARELY:
             findings.append(_rarely_met_in_check(low, low.ratio))
+    findings += _of_data(spec, data) if spec and data else []
     return findings + list(_small_batch(cells[0].batch_size))
+
+
+def _of_data(spec: TrainSpec | CheckSpec, data: DataFigures) -> Iterator[Diagnostic]:
+    """Find what stands in the way of learning from the data as the spec takes them."""
+    yield from _partition_lacks_class(data)
+    yield from _overlay_covers_data(data)
+    if data.label_share is not None and data.label_share < LABEL_SHARE:
+        yield Diagnostic(
+            code="label_weak",
+            severity="warning",
+            message=f"The label has {data.label_share:.2%} of the length of a sample: beside the "
+            f"other inputs it is invisible.",
+            evidence={
+                "label_share": data.label_share,
+                "input_norm": data.input_norm,
+                "label_strength": spec.dataset.label_strength,
+            },
+            suggestion="Use a larger dataset.label_strength, or leave it out: it then follows the "
+            "data, as far as they are an upload.",
+        )
+
+
+def _partition_lacks_class(data: DataFigures) -> Iterator[Diagnostic]:
+    """Find the first partition without samples of a class that another partition has."""
+    learnt = data.class_counts["train"]
+    for name, counts in data.class_counts.items():
+        missing = [label for label, count in enumerate(counts) if not count and learnt[label]]
+        extra = [label for label, count in enumerate(counts) if count and not learnt[label]]
+        if not missing and not extra:
+            continue
+        lacking, there = (name, "training") if missing else ("training", name)
+        named = ", ".join(map(str, (missing or extra)[:5]))
+        yield Diagnostic(
+            code="partition_lacks_class",
+            severity="warning",
+            message=f"The {lacking} partition has no sample of {len(missing or extra)} of the "
+            f"{len(counts)} classes, which the {there} partition has (the first: {named}): "
+            f"accuracy says nothing of them.",
+            evidence={"partition": lacking, "classes": list(missing or extra)},
+            suggestion="Choose more samples (dataset.train_samples, validation_samples, "
+            "test_samples), or leave these out.",
+        )
+        return
+
+
+def _overlay_covers_data(data: DataFigures) -> Iterator[Diagnostic]:
+    """Find a label that takes the place of inputs that carry much of the variance."""
+    if data.covered and data.covered_share > COVERED_SHARE:
+        yield Diagnostic(
+            code="overlay_covers_data",
+            severity="warning",
+            message=f"The label overlays inputs 0 to {data.covered - 1}, which hold "
+            f"{data.covered_share:.0%} of the variance.",
+            evidence={"covered": data.covered, "covered_share": data.covered_share},
+            suggestion="Use dataset.labels: append, which leaves all inputs as they are.",
+        )
+
+
+def _at_chance(rows: Sequence[AccuracyRow], data: DataFigures) -> Iterator[Diagnostic]:
+    """Find a test accuracy that is no higher than that of naming the largest class always."""
+    tested = [
+        row
+        for row in rows
+        if row.layer is None and row.partition == "test" and row.method == "goodness"
+    ]
+    last = [row for row in tested if row.epoch == max(row.epoch for row in tested)]
+    found = interval_of(last, "accuracy")
+    counts = data.class_counts.get("test", ())
+    if found is None or not sum(counts):
+        return
+    guessing = max(counts) / sum(counts)
+    low, high = _bounds(found, last)
+    if low <= guessing:
+        yield Diagnostic(
+            code="accuracy_at_chance",
+            severity="info",
+            message=f"The test accuracy is {found.mean:.1%} (95 %: {low:.1%} to {high:.1%}), and "
+            f"naming the largest class always gives {guessing:.1%}: it may be what guessing gives.",
+            evidence={
+                "accuracy": found.mean,
+                "low": low,
+                "high": high,
+                "guessing": guessing,
+                "samples": sum(row.samples for row in last),
+            },
+            suggestion="Train for longer or with another optimizer.lr; use dataset.preprocess: "
+            "standardize or center for inputs that are far from 0; more test samples narrow the "
+            "interval.",
+        )
+
+
+def _bounds(found: Interval, rows: Sequence[AccuracyRow]) -> tuple[float, float]:
+    """Return the bounds of an accuracy: over seeds, and of one seed over its samples."""
+    if found.low is None or found.high is None:
+        return wilson(rows[0].correct, rows[0].samples)
+    return found.low, found.high
 
 
 def _dead_layer(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:

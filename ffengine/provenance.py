@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ffengine.datasets import Datasets
+from ffengine.datasets import Datasets, figures_version
 from ffengine.results import DatasetProvenance, Provenance
 from ffengine.spec import CheckSpec, TrainSpec, digest
-from ffengine.version import NUMERICS_VERSION, VERSION
+from ffengine.version import VERSION
 
 
 class Stopwatch:
@@ -39,7 +39,12 @@ class Stopwatch:
 
 
 def provenance(
-    spec: TrainSpec | CheckSpec, datasets: Datasets, device: torch.device, stopwatch: Stopwatch
+    spec: TrainSpec | CheckSpec,
+    datasets: Datasets,
+    device: torch.device,
+    stopwatch: Stopwatch,
+    *,
+    label_strength: float | None = None,
 ) -> Provenance:
     """Collect what a reader needs to trust or repeat a result.
 
@@ -49,6 +54,7 @@ def provenance(
     - `datasets`: where its data set is.
     - `device`: where it ran.
     - `stopwatch`: the seconds of its phases.
+    - `label_strength`: how strong label inputs were, see `Samples.label_strength`.
 
     **Returns:**
 
@@ -57,7 +63,7 @@ def provenance(
     facts = datasets.facts_of(spec.dataset.name)
     return Provenance(
         spec_digest=digest(spec),
-        engine_version=NUMERICS_VERSION,
+        engine_version=figures_version(facts.name),
         fflab_version=VERSION,
         git_revision=git_revision(),
         python_version=platform.python_version(),
@@ -75,6 +81,7 @@ def provenance(
             train_samples=spec.dataset.train_count(facts),
             validation_samples=spec.dataset.validation_samples,
             test_samples=spec.dataset.test_count(facts),
+            label_strength=label_strength,
         ),
         seeds=spec.seeds,
         wall_seconds={phase: round(seconds, 3) for phase, seconds in stopwatch.seconds.items()},

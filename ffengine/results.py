@@ -327,6 +327,11 @@ class DatasetProvenance(Row):
     train_samples: int
     validation_samples: int = 0
     test_samples: int
+    label_strength: float | None = Field(
+        None,
+        description="what the one-hot of a label has in place of 1; null: labels were preprocessed "
+        "as pixels, black and white",
+    )
 
 
 class Provenance(Row):

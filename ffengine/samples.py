@@ -12,19 +12,45 @@ import torch
 from torch import Tensor
 
 from ffengine.arrays import DatasetError
-from ffengine.datasets import Dataset, Datasets
+from ffengine.datasets import Dataset, Datasets, Loaded
+from ffengine.partitions import Indices, draw_partitions
 from ffengine.random_streams import Draw
 from ffengine.spec import DatasetSpec, LabelPlace, Preprocess
 
+Choice = slice | Indices  # of the samples of an array
+LABEL_SHARE = 0.1  # of a sample's length, in the label inputs of an upload
 
-class Preprocessing(NamedTuple):
-    """How pixels become inputs: fitted on training images alone, and on the same with blank label
-    inputs.
+
+class LabelsAsPixels(NamedTuple):
+    """Label inputs are white and black pixels, preprocessed with the image.
+
+    So it is for data sets of the catalogue, as published programs do it with MNIST.
     """
 
+    preprocess: "Preprocessor"  # fitted on training images with blank label inputs
+    place: LabelPlace
+
+    def __call__(self, pixels: Tensor, _plain: "Preprocessor", label: Tensor) -> Tensor:
+        """Inputs (N, m) for pixels (N, m) and a label (N, C)."""
+        return self.preprocess(overlay(pixels, label, self.place))
+
+
+class LabelsOfStrength(NamedTuple):
+    """Label inputs are set after preprocessing, to a strength in units of the inputs."""
+
+    strength: float
+    place: LabelPlace
+
+    def __call__(self, pixels: Tensor, plain: "Preprocessor", label: Tensor) -> Tensor:
+        """Inputs (N, m) for pixels (N, m) and a label (N, C)."""
+        return overlay(plain(pixels), self.strength * label, self.place)
+
+
+class Preprocessing(NamedTuple):
+    """How pixels become inputs, fitted on training images alone, and how labels are put there."""
+
     plain: "Preprocessor"
-    overlaid: "Preprocessor"
-    labels: LabelPlace
+    labels: LabelsAsPixels | LabelsOfStrength
 
 
 class Samples:
@@ -64,6 +90,17 @@ class Samples:
             torch.full((len(self), self.classes), 1 / self.classes, device=self.labels.device)
         )
 
+    def some(self, index: Tensor) -> "Samples":
+        """The samples at these positions (N,), as a partition of their own."""
+        index = index.to(self.labels.device)
+        return Samples(
+            self._pixels[index],
+            self.labels[index],
+            self.classes,
+            self.shape,
+            self._preprocessing,
+        )
+
     def positives(self, *, labelled: bool) -> Tensor:
         """What a positive sample is: with its label, or for strategies without labels the image
         alone.
@@ -82,8 +119,14 @@ class Samples:
         return self._by_class[torch.where(place < first, place, place + self._counts[labels])]
 
     def _overlaid(self, label: Tensor) -> Tensor:
-        inputs = overlay(_inputs(self._pixels), label, self._preprocessing.labels)
-        return self._preprocessing.overlaid(inputs)
+        plain, labels = self._preprocessing
+        return labels(_inputs(self._pixels), plain, label)
+
+    @property
+    def label_strength(self) -> float | None:
+        """What the one-hot has in place of 1; None where labels are preprocessed as pixels."""
+        labels = self._preprocessing.labels
+        return labels.strength if isinstance(labels, LabelsOfStrength) else None
 
     @cached_property
     def _counts(self) -> Tensor:
@@ -117,8 +160,9 @@ def load_samples(
 ) -> Partitions:
     """Load the partitions of a data set.
 
-    The validation samples are the ones that follow the training samples. Everything that
-    preprocessing fits comes from the training partition.
+    Of a data set of the catalogue, the training samples are the first ones, and the validation
+    samples those that follow. Of an upload, each partition is drawn by class, see
+    `ffengine.partitions`. Everything that preprocessing fits comes from the training partition.
 
     **Arguments:**
 
@@ -135,31 +179,55 @@ def load_samples(
     - `DatasetError`: the data set cannot be found, fetched or read.
     """
     datasets = datasets or Datasets.of_environment()
-    arrays = datasets.load(spec.name)
-    facts = datasets.facts_of(spec.name)
-    split = spec.train_count(facts)
-    train = _pixels(arrays.x_train[:split])
+    loaded = datasets.loaded(spec.name)
+    arrays, facts = loaded.arrays, datasets.facts_of(spec.name)
+    learnt, held, tested = _chosen(spec, facts, loaded)
+    train = _pixels(arrays.x_train[learnt])
     preprocessing = _fitted(spec, facts, _inputs(train))
 
     def partition(pixels: Tensor, targets: np.ndarray) -> Samples:
         labels = torch.from_numpy(np.array(targets, dtype=np.int64)).to(device)
         return Samples(pixels.to(device), labels, facts.classes, facts.shape, preprocessing)
 
-    held, tested = slice(split, split + spec.validation_samples), spec.test_count(facts)
     return Partitions(
-        partition(train, arrays.y_train[:split]),
+        partition(train, arrays.y_train[learnt]),
         partition(_pixels(arrays.x_train[held]), arrays.y_train[held])
         if spec.validation_samples
         else None,
-        partition(_pixels(arrays.x_test[:tested]), arrays.y_test[:tested]),
+        partition(_pixels(arrays.x_test[tested]), arrays.y_test[tested]),
     )
+
+
+def _chosen(spec: DatasetSpec, facts: Dataset, loaded: Loaded) -> tuple[Choice, Choice, Choice]:
+    """Which samples are learnt from, which are held out of the same array, and which are tested."""
+    train, tested = spec.train_count(facts), spec.test_count(facts)
+    if not facts.uploaded:
+        held = slice(train, train + spec.validation_samples)
+        return slice(train), held, slice(tested)
+    arrays, digest = loaded
+    learnt, validation = draw_partitions(arrays.y_train, (train, spec.validation_samples), digest)
+    return learnt, validation, draw_partitions(arrays.y_test, (tested,), digest)[0]
 
 
 def _fitted(spec: DatasetSpec, facts: Dataset, train: Tensor) -> Preprocessing:
-    blank = overlay(train, train.new_zeros(len(train), facts.classes), spec.labels)
-    return Preprocessing(
-        Preprocessor(spec.preprocess, train), Preprocessor(spec.preprocess, blank), spec.labels
-    )
+    plain, strength = Preprocessor(spec.preprocess, train), spec.label_strength
+    if strength is None and not facts.uploaded:
+        blank = overlay(train, train.new_zeros(len(train), facts.classes), spec.labels)
+        pixels = LabelsAsPixels(Preprocessor(spec.preprocess, blank), spec.labels)
+        return Preprocessing(plain, pixels)
+    if strength is None:
+        strength = fitting_strength(plain(train))
+    return Preprocessing(plain, LabelsOfStrength(strength, spec.labels))
+
+
+def fitting_strength(inputs: Tensor) -> float:
+    """Return the strength of label inputs that is to the samples (N, m) what it is to MNIST's.
+
+    It is a tenth of the root mean square length of a sample, so it follows the unit of the data and
+    the number of inputs. A white pixel has 0.107 of the length of MNIST's samples.
+    """
+    lengths = torch.linalg.vector_norm(inputs, dim=1, dtype=torch.float64)
+    return LABEL_SHARE * float(lengths.square().mean().sqrt()) or 1.0
 
 
 def overlay(inputs: Tensor, label: Tensor, place: LabelPlace) -> Tensor:

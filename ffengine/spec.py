@@ -4,8 +4,10 @@ HTTP bodies, files, messages, cache keys and the engine's arguments all use thes
 """
 
 import hashlib
+from bisect import bisect_left
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import (
     BaseModel,
     Field,
@@ -30,9 +32,13 @@ from ffengine.inits import INITS, InitName
 from ffengine.negatives import AnyNegatives, WrongLabel
 from ffengine.objectives import AnyObjective, Difference
 from ffengine.optimizers import AnyOptimizer, Sgd
+from ffengine.partitions import class_shares
 from ffengine.text import SeenValue, UserText, composed, is_stored
 from ffengine.theorems import TheoremNumber
 
+# Fields that came later, as they are written where they are not given. A digest leaves them out, so
+# that a spec keeps the digest that results and checkpoints know it by.
+ADDED_LATER = ('"label_strength":null,',)
 MAX_SEED = 2**63 - 1
 MAX_STUDY_CELLS = 10_000
 
@@ -90,21 +96,31 @@ class DatasetSpec(Entry):
         description="where labelled samples carry the one-hot: in place of the first inputs, or in "
         "front of all of them",
     )
+    label_strength: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="what the one-hot has in place of 1, in units of the preprocessed inputs; "
+        "null: for an upload a tenth of the length of its samples, root mean square; for a data "
+        "set of the catalogue that of a white pixel, preprocessed with the image",
+    )
     train_samples: int | None = Field(
         None,
         ge=2,
-        description="how many of the training partition are used, from its beginning; null: all "
-        "but the validation's",
+        description="how many of the training partition are used: the first of a data set of the "
+        "catalogue, as many drawn by class of an upload; null: all but the validation's",
     )
     validation_samples: int = Field(
         0,
         ge=0,
-        description="held out after those, for choices; never learnt from nor reported as test",
+        description="held out of what is left, in the same way, for choices; never learnt from nor "
+        "reported as test",
     )
     test_samples: int | None = Field(
         None,
         ge=1,
-        description="how many of the test partition are used, from its beginning; null: all",
+        description="how many of the test partition are used, chosen as train_samples are; "
+        "null: all",
     )
 
     def train_count(self, facts: Dataset) -> int:
@@ -153,11 +169,28 @@ class DatasetSpec(Entry):
                 ("validation_samples",),
                 f"{self.validation_samples} leaves no samples to train on",
             )
+        self._refuse_one_class(train, facts)
         if self.labels == "overlay" and facts.classes >= facts.inputs:
             raise SpecFieldError(
                 ("labels",),
                 f"{facts.classes} classes leave nothing of {facts.inputs} inputs; use append",
             )
+
+    def _refuse_one_class(self, train: int, facts: Dataset) -> None:
+        """Raise SpecFieldError where the training samples of an upload would be of one class."""
+
+        def has_two(samples: int) -> bool:
+            return int(np.count_nonzero(class_shares(facts.class_counts, samples))) > 1
+
+        if not facts.uploaded or has_two(train):
+            return
+        field = "train_samples" if self.train_samples else "validation_samples"
+        enough = bisect_left(range(facts.train_samples), True, lo=train, key=has_two)
+        raise SpecFieldError(
+            (field,),
+            f"of {train} training samples all are of one class, and negatives need two: train on "
+            f"{enough} or more",
+        )
 
     @model_validator(mode="after")
     def _within_the_catalogue(self) -> "DatasetSpec":
@@ -585,4 +618,7 @@ def digest(spec: Entry) -> str:
 
     64 hexadecimal digits.
     """
-    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+    text = spec.model_dump_json()
+    for field in ADDED_LATER:
+        text = text.replace(field, "")  # within a text the quotes would be escaped
+    return hashlib.sha256(text.encode()).hexdigest()

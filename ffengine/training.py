@@ -13,8 +13,9 @@ from ffengine.availability import check_available
 from ffengine.baselines import baseline
 from ffengine.checkpoint import Checkpoint, Position, fraction_done, snapshot
 from ffengine.cuda_graphs import captured
+from ffengine.data_figures import data_figures
 from ffengine.datasets import Datasets
-from ffengine.diagnostics import divergence, of_training
+from ffengine.diagnostics import divergence, explained_divergence, of_training
 from ffengine.evaluation import Evaluation, evaluate
 from ffengine.interrupts import Control, Diverged, Interrupted
 from ffengine.layer_updates import Learner, matmul_precision
@@ -112,8 +113,13 @@ def train(
     datasets = datasets or Datasets.of_environment()
     check_available(spec, datasets)
     run = TrainingRun(spec, torch.device(device), stopwatch, resume, datasets)
-    with stopwatch.phase("training"):
-        run.run(on_epoch or _keep_running, on_batch or _keep_running)
+    with stopwatch.phase("data"):
+        data = data_figures(spec.dataset, run.partitions, labelled=spec.negatives.labelled)
+    try:
+        with stopwatch.phase("training"):
+            run.run(on_epoch or _keep_running, on_batch or _keep_running)
+    except Diverged as error:
+        raise Diverged(explained_divergence(error.diagnostic, spec, data)) from error
     with stopwatch.phase("evaluation"):
         found = run.evaluate(on_batch or _keep_running)
     return TrainResult(
@@ -123,9 +129,11 @@ def train(
         ensembles=found.ensembles,
         baselines=found.baselines,
         diagnostics=tuple(
-            of_training(spec, run.rows, found.accuracy, train_samples=len(run.train))
+            of_training(spec, run.rows, found.accuracy, train_samples=len(run.train), data=data)
         ),
-        provenance=provenance(spec, datasets, run.device, stopwatch),
+        provenance=provenance(
+            spec, datasets, run.device, stopwatch, label_strength=run.train.label_strength
+        ),
     )
 
 

@@ -13,7 +13,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -28,6 +28,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 MAX_BYTES = 2**32  # of an upload's arrays
 MAX_CLASSES = 1_000
 LONGEST_MEANING = 500
+NAMED_JOBS = 5
 HELD_OUT = 0.2
 DAMAGED = (
     zipfile.BadZipFile,
@@ -57,6 +58,18 @@ class NameTaken(DatasetError):
     """Other arrays have that name already."""
 
 
+class InUse(DatasetError):
+    """An upload is not removed because unfinished jobs need it; `jobs` are their ids."""
+
+    def __init__(self, name: str, jobs: Sequence[str]) -> None:
+        self.jobs = tuple(jobs)
+        named = ", ".join(self.jobs[:NAMED_JOBS])
+        more = f" and {len(self.jobs) - NAMED_JOBS} more" if len(self.jobs) > NAMED_JOBS else ""
+        super().__init__(
+            f"{name} is needed by {named}{more}; wait until they have ended, or cancel them"
+        )
+
+
 class Upload(BaseModel):
     """What is known of an uploaded data set; kept beside its arrays."""
 
@@ -71,6 +84,7 @@ class Upload(BaseModel):
     test_samples: int
     digest: str
     held_out: bool  # whether the test samples were split off here
+    uploaded_by: str | None = None  # the name of the API key; None where none was needed
 
 
 def keep(
@@ -80,6 +94,7 @@ def keep(
     meaning: str = "",
     *,
     others: Sequence[Path] = (),
+    uploaded_by: str | None = None,
 ) -> Upload:
     """Read and check an archive, and keep it under a new name.
 
@@ -91,6 +106,7 @@ def keep(
     - `meaning`: one sentence about the data set.
     - `others`: more folders of uploads, where the name must not stand for other arrays. Nothing is
       written there.
+    - `uploaded_by`: who brings it.
 
     **Returns:**
 
@@ -122,6 +138,7 @@ def keep(
         test_samples=len(arrays.y_test),
         digest=digest_of(arrays),
         held_out=held_out,
+        uploaded_by=uploaded_by,
     )
     for other in others:
         if (other / name).exists():
@@ -141,6 +158,36 @@ def _same(upload: Upload, folder: Path) -> Upload:
             f"{upload.name!r} is taken, {was}; a data set never changes, so choose another name"
         )
     return there
+
+
+def remove(name: str, folder: Path, needed_by: Callable[[], Sequence[str]]) -> None:
+    """Remove an upload, unless something needs it.
+
+    It is taken away before the question is asked, so that what begins meanwhile does not find it,
+    and put back where something needs it.
+
+    **Arguments:**
+
+    - `name`: of the upload.
+    - `folder`: where it is kept.
+    - `needed_by`: names what needs the upload.
+
+    **Raises:**
+
+    - `InUse`: something needs it.
+    - `DatasetError`: the folder cannot be written.
+    """
+    try:
+        aside = Path(tempfile.mkdtemp(prefix=".", dir=folder))
+        try:
+            (folder / name).rename(aside / name)
+            if needing := needed_by():
+                (aside / name).rename(folder / name)
+                raise InUse(name, needing)
+        finally:
+            shutil.rmtree(aside)
+    except OSError as error:
+        raise DatasetError(f"{name}: cannot be removed from {folder} ({error})") from error
 
 
 def find(name: str, folder: Path) -> Upload | None:
@@ -232,7 +279,7 @@ def _stored(upload: Upload, arrays: Arrays, folder: Path) -> bool:
         raise DatasetError(f"{upload.name}: cannot be kept in {folder} ({error})") from error
     try:
         np.savez(fresh / "arrays.npz", **arrays._asdict())
-        (fresh / "facts.json").write_text(upload.model_dump_json())
+        (fresh / "facts.json").write_text(upload.model_dump_json(exclude_none=True))
         fresh.chmod(0o755)
         fresh.replace(folder / upload.name)
     except OSError as error:
@@ -329,6 +376,11 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
                 f"not a readable .npz archive: the header of {info.filename} is none; write it "
                 f"with numpy.savez"
             ) from error
+        if header.dtype.hasobject:  # pickled, so of any size; nothing is ever unpickled
+            raise DatasetError(
+                f"{info.filename} has dtype {header.dtype}, which holds Python objects; expected "
+                f"numbers: uint8 or floats for x, integers for y"
+            )
         if any(size < 0 for size in header.shape) or file.tell() + header.bytes != info.file_size:
             raise DatasetError(
                 f"{info.filename}: declares {header.dtype} {header.shape}, which is not the size "

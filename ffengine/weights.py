@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from ffengine.datasets import figures_version
 from ffengine.spec import TrainSpec, digest
-from ffengine.version import NUMERICS_VERSION
 
 Float32 = npt.NDArray[np.float32]
 
@@ -85,7 +85,7 @@ def export_weights(weights: Weights) -> bytes:
             tensors[f"layers.{layer}.bias"] = np.ascontiguousarray(weight[..., -1])
     metadata = {
         "format": "fflab weights 1",
-        "engine_version": NUMERICS_VERSION,
+        "engine_version": figures_version(weights.spec.dataset.name),
         "spec": weights.spec.model_dump_json(),
         "spec_digest": digest(weights.spec),
         "epoch": str(weights.epoch),

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import datasets
+from ffengine.datasets import Datasets
+
 pytestmark = pytest.mark.slow  # processes that load torch
 ROOT = Path(__file__).parents[1]
 
@@ -54,3 +57,18 @@ def test_a_recipe_without_its_data_says_where_they_are_looked_for(tmp_path: Path
     assert done.returncode == 2
     assert f"mnist: not found below {tmp_path}" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_what_is_advised_helps_on_data_sets_that_are_not_mnist(tmp_path: Path) -> None:
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in datasets.rows(Datasets(tmp_path))
+    ]
+    assert [line[0] for line in lines if line[0]] == [made.meaning for made in datasets.MADE]
+    for line, following in zip(lines, [*lines[1:], None], strict=True):
+        advised = following is not None and not following[0]
+        if line[2] in ("refused", "diverged"):
+            assert advised, f"{line[0]}: nothing is advised"
+    for meaning, _, accuracy, guessing, *_ in lines:
+        if not meaning:  # the advice was followed
+            assert float(accuracy) > float(guessing) + 0.01

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ffengine.arrays import DatasetError
+from ffengine.uploads import InUse
 from service.cli import completion
 from service.cli.imports import import_files
 from service.cli.options import (
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 LISTED = 1_000
 NameArgument = Annotated[str, typer.Argument(autocompletion=completion.datasets)]
 
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, import.")
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, import, remove.")
 keys_app = typer.Typer(
     no_args_is_help=True, help="API keys of this service's database: create, list, revoke."
 )
@@ -96,6 +97,26 @@ def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -
         if as_json
         else f"{name}: verified, in {target}"
     )
+
+
+@data_app.command("remove")
+def data_remove(
+    name: Annotated[str, typer.Argument(autocompletion=completion.datasets)],
+    as_json: JsonOption = False,
+) -> None:
+    """Remove an upload from this machine's home, unless unfinished jobs of its service need it."""
+    settings = load_settings()
+    try:
+        if settings.database_url is None and not (settings.root / "fflab.db").exists():
+            settings.datasets.remove(name)  # there is no service, so no job
+        else:
+            with open_store(None) as store:
+                settings.datasets.remove(name, lambda: store.jobs.needing_dataset(name))
+    except InUse as error:
+        fail(str(error), EXIT_USAGE)
+    except DatasetError as error:
+        fail(str(error), EXIT_NOT_FOUND)
+    typer.echo(json.dumps({"name": name, "removed": True}) if as_json else f"{name}: removed")
 
 
 @keys_app.command("create")

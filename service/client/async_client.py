@@ -204,6 +204,10 @@ class AsyncClient:
         """
         return await self._send(requests.upload(name, archive_of(data), meaning))
 
+    async def delete_dataset(self, name: str) -> None:
+        """Remove an uploaded data set. Raises Refused (409) while unfinished jobs need it."""
+        await self._send(requests.delete_dataset(name))
+
     async def get(self, path: str) -> Document:
         """Return any JSON document of the service, such as "/v1/workers"."""
         return await self._send(requests.document(path))

@@ -183,6 +183,11 @@ def upload(name: str, archive: bytes, meaning: str) -> ApiRequest[Document]:
     )
 
 
+def delete_dataset(name: str) -> ApiRequest[bytes]:
+    """Remove an uploaded data set."""
+    return ApiRequest("DELETE", f"/v1/datasets/{quote(name, safe='')}", bytes)
+
+
 def download(job_id: str, what: str) -> ApiRequest[bytes]:
     """Download a file of a job."""
     return ApiRequest("GET", f"{job_path(job_id)}/{what}", bytes, timeout_seconds=DOWNLOAD_SECONDS)

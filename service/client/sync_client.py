@@ -216,6 +216,10 @@ class Client:
         """
         return self._send(requests.upload(name, archive_of(data), meaning))
 
+    def delete_dataset(self, name: str) -> None:
+        """Remove an uploaded data set. Raises Refused (409) while unfinished jobs need it."""
+        self._send(requests.delete_dataset(name))
+
     def get(self, path: str) -> Document:
         """Return any JSON document of the service, such as "/v1/workers"."""
         return self._send(requests.document(path))

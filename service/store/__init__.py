@@ -60,7 +60,7 @@ class Store:
         self.database = Database(where)
         self.jobs = Jobs(self.database, datasets)
         self.actions = JobActions(self.database)
-        self.queue = Queue(self.database)
+        self.queue = Queue(self.database, datasets)
         self.times = JobTimes(self.database)
         self.studies = Studies(self.database, datasets)
         self.events = Events(self.database)

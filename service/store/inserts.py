@@ -12,7 +12,7 @@ from sqlalchemy import Select, delete, func, insert, literal, or_, select, updat
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from ffengine.datasets import DATASETS, Datasets
+from ffengine.datasets import DATASETS, Datasets, figures_version
 from ffengine.spec import AnySpec, StudySpec, digest
 from ffengine.study import Cell, written_out
 from ffengine.version import NUMERICS_VERSION
@@ -54,6 +54,7 @@ class NewJobRow:
     spec: Document
     spec_digest: str
     dataset_digest: str | None
+    engine_version: str
     priority: int
     fresh: bool
     given: Mapping[str, Any]
@@ -75,7 +76,6 @@ class NewJobRow:
             **own.pop("given"),
             **own,
             "wanted": Wanted.run.value,
-            "engine_version": NUMERICS_VERSION,
         }
 
 
@@ -84,6 +84,7 @@ class ActiveJob(NamedTuple):
 
     id: str
     dataset_digest: str | None
+    engine_version: str
 
 
 SameSpec = TypeVar("SameSpec", JobRow, ActiveJob)
@@ -152,6 +153,7 @@ def _of_spec(spec: AnySpec, datasets: Datasets | None) -> dict[str, Any]:
         "spec": spec.model_dump(mode="json"),
         "spec_digest": digest(spec),
         "dataset_digest": _pinned_digest(name, datasets) if name else None,
+        "engine_version": figures_version(name) if name else NUMERICS_VERSION,
     }
 
 
@@ -185,7 +187,9 @@ def insert_jobs(session: Session, drafts: Sequence[NewJobRow], now: float) -> No
             queued.append((row, leader.id))
         else:  # the next identical one of this submission waits for this one
             queued.append((row, None))
-            active.setdefault(row.spec_digest, []).append(ActiveJob(row.id, row.dataset_digest))
+            active.setdefault(row.spec_digest, []).append(
+                ActiveJob(row.id, row.dataset_digest, row.engine_version)
+            )
     if queued:
         _insert_queued(session, queued, now)
     for row, result in answered:
@@ -240,7 +244,7 @@ def is_known(session: Session, digests: Sequence[str]) -> bool:
 
 
 def cached_results(session: Session, digests: Sequence[str]) -> dict[str, list[JobRow]]:
-    """The jobs of each digest that have succeeded with today's numerics, newest first.
+    """The jobs of each digest that have succeeded, newest first.
 
     Left out are jobs of a class of device that no live worker has, as results of a CPU and of a
     GPU differ in their last bits; and studies, as their runs have the results.
@@ -261,7 +265,7 @@ def active_duplicates(session: Session, digests: Sequence[str]) -> dict[str, lis
         session, digests, going, JobRow.wanted == Wanted.run.value, JobRow.waits_for.is_(None)
     )
     return {
-        digest: [ActiveJob(row.id, row.dataset_digest) for row in rows]
+        digest: [ActiveJob(row.id, row.dataset_digest, row.engine_version) for row in rows]
         for digest, rows in found.items()
     }
 
@@ -272,10 +276,8 @@ def _identical(
     found: dict[str, list[JobRow]] = {}
     for first in range(0, len(digests), LOOKED_UP_AT_ONCE):
         some = JobRow.spec_digest.in_(digests[first : first + LOOKED_UP_AT_ONCE])
-        newest = select(func.max(JobRow.id)).where(
-            some, JobRow.kind != "study", JobRow.engine_version == NUMERICS_VERSION, *conditions
-        )
-        newest = newest.group_by(JobRow.spec_digest, JobRow.dataset_digest)
+        newest = select(func.max(JobRow.id)).where(some, JobRow.kind != "study", *conditions)
+        newest = newest.group_by(JobRow.spec_digest, JobRow.dataset_digest, JobRow.engine_version)
         for row in session.scalars(
             select(JobRow).where(JobRow.id.in_(newest)).order_by(JobRow.id.desc())
         ):
@@ -286,12 +288,16 @@ def _identical(
 def _first_with_same_data(
     found: Mapping[str, Sequence[SameSpec]], new: NewJobRow
 ) -> SameSpec | None:
-    """The first of the identical jobs that had the same data.
+    """The first of the identical jobs that had the same data and today's version of the figures.
 
     Where the data set of the new job is not pinned to a digest, its name must do.
     """
     pinned = new.dataset_digest
-    same = (job for job in found.get(new.spec_digest, ()) if pinned in (None, job.dataset_digest))
+    same = (
+        job
+        for job in found.get(new.spec_digest, ())
+        if pinned in (None, job.dataset_digest) and job.engine_version == new.engine_version
+    )
     return next(same, None)
 
 

@@ -111,6 +111,18 @@ class Jobs:
             # on PostgreSQL a request with the same key was a moment faster: its job is the answer
             return self._submit(new, cells, idempotency, max_queued)
 
+    def needing_dataset(self, name: str) -> list[str]:
+        """The ids of unfinished jobs that name a data set, the oldest first.
+
+        Of a study, its runs that are not stored yet count as well.
+        """
+        named = JobRow.spec[("dataset", "name")].as_string() == name
+        with self._database.reading() as session:
+            found = set(session.scalars(select(JobRow.id).where(UNFINISHED, named)))
+            studies = select(JobRow.id, JobRow.spec).where(UNFINISHED, JobRow.kind == "study")
+            found |= {id_ for id_, spec in session.execute(studies) if _mentions(spec, name)}
+        return sorted(found)
+
     def get(self, job_id: str) -> Job | None:
         """The job; None where there is none."""
         found = self.get_with_version(job_id)
@@ -475,3 +487,12 @@ def unreferenced_owners(session: Session, owners: Collection[str]) -> list[str]:
             session.scalars(select(JobRow.cached_from).where(JobRow.cached_from.in_(some)))
         )
     return [owner for owner in asked if owner not in needed]
+
+
+def _mentions(document: object, text: str) -> bool:
+    """Whether a value somewhere in a document is that text."""
+    if isinstance(document, dict):
+        return any(_mentions(value, text) for value in document.values())
+    if isinstance(document, list):
+        return any(_mentions(value, text) for value in document)
+    return document == text

@@ -12,9 +12,9 @@ from pydantic import TypeAdapter
 from sqlalchemy import delete, func, insert, not_, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
+from ffengine.datasets import Datasets, figures_version
 from ffengine.results import Diagnostic, RunResult
 from ffengine.spec import CheckSpec, RunSpec, TrainSpec
-from ffengine.version import NUMERICS_VERSION
 from service.jobs import Command, JobError, JobState, LogLine, Progress, Wanted, source_states
 from service.store.curve_rows import Row, insert_rows
 from service.store.database import Database
@@ -62,10 +62,13 @@ class Claim(NamedTuple):
 
 
 class Queue:
-    """The jobs that wait for a worker, and those that a worker holds."""
+    """The jobs that wait for a worker, and those that a worker holds.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    `datasets` are those that jobs may name; None: those of the catalogue alone.
+    """
+
+    def __init__(self, database: Database, datasets: Datasets | None = None) -> None:
+        self._database, self._datasets = database, datasets
 
     def claim_next(self, worker: str, lease_seconds: float) -> Claim | None:
         """Claim the first job of the queue; None where none can be claimed."""
@@ -108,11 +111,24 @@ class Queue:
         if not taken:
             return None
         row = session.get_one(JobRow, job_id)
-        if row.engine_version != NUMERICS_VERSION:  # a run does not mix the figures of two versions
+        spec = _SPEC.validate_python(row.spec)
+        if changed := self._changed_basis(row, spec.dataset.name):
             session.execute(delete(CurveRow).where(CurveRow.job_id == job_id))
-            change(session, job_id, engine_version=NUMERICS_VERSION, checkpoint=None, fraction=0.0)
+            change(session, job_id, **changed, checkpoint=None, fraction=0.0)
         append_state_event(session, job_id, JobState.running, attempt=row.attempt, worker=worker)
-        return Claim(job_id, row.attempt, _SPEC.validate_python(row.spec))
+        return Claim(job_id, row.attempt, spec)
+
+    def _changed_basis(self, row: JobRow, name: str) -> dict[str, str]:
+        """The version of the figures and the data, where an earlier attempt had others.
+
+        A run does not mix the figures of two versions, nor of two data sets that had one name.
+        """
+        version = figures_version(name)
+        digest = self._datasets.digest_of(name) if self._datasets else None
+        changed = {"engine_version": version} if row.engine_version != version else {}
+        if digest and row.dataset_digest not in (None, digest):
+            changed["dataset_digest"] = digest
+        return changed
 
     def renew(self, job_id: str, attempt: int, lease_seconds: float) -> Command:
         """Renew the lease for `lease_seconds`, and return the command to obey. Raises LeaseLost."""

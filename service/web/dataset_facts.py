@@ -24,6 +24,9 @@ class DatasetFacts(BaseModel):
     source: str
     bundled: bool
     uploaded: bool
+    uploaded_by: str | None = Field(
+        None, description="the name of the API key that it came with; null where none was needed"
+    )
 
 
 class DatasetPage(BaseModel):

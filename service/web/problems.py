@@ -187,6 +187,24 @@ class NameTaken(Problem):
     advice = "A data set never changes; choose another name."
 
 
+class DatasetInUse(Problem):
+    """Unfinished jobs need the data set."""
+
+    status = 409
+    code = "dataset-in-use"
+    title = "Unfinished jobs need the data set."
+    advice = "Wait until they have ended, or cancel them; `jobs` has their ids."
+
+
+class NotRemovable(Problem):
+    """This data set cannot be removed."""
+
+    status = 409
+    code = "not-removable"
+    title = "This data set cannot be removed."
+    advice = "Only uploads are removed, and only those in the home of the service."
+
+
 class NoSuchChart(Problem):
     """There is no such chart for this job."""
 

@@ -11,8 +11,8 @@ import pytest
 import ffengine
 from ffengine import diagnostics, evaluation
 from ffengine.datasets import Datasets
-from ffengine.results import CheckCell, EpochRow
-from ffengine.spec import TrainSpec
+from ffengine.results import CheckCell, Diagnostic, EpochRow
+from ffengine.spec import CheckSpec, TrainSpec
 
 HEALTHY = {
     "seed": 0,
@@ -241,12 +241,12 @@ def test_checks_are_judged_by_their_exact_cells() -> None:
 # provokes the finding
 
 CALM: dict[str, dict[str, object] | int] = {
-    "dataset": {"train_samples": 2_000, "test_samples": 50},
+    "dataset": {"train_samples": 2_000, "test_samples": 400},
     "network": {"widths": [200]},
-    "optimizer": {"name": "sgd", "lr": 0.05},
+    "optimizer": {"name": "sgd", "lr": 0.1},
     "evaluation": {"linear_classifier": True},
     "monitor": {"samples": 200},
-    "epochs": 3,
+    "epochs": 5,
     "batch_size": 100,
 }
 PROVOKING: dict[str, dict[str, dict[str, object] | int]] = {
@@ -261,6 +261,10 @@ PROVOKING: dict[str, dict[str, dict[str, object] | int]] = {
     "margins_undecided": {"negatives": {"strategy": "noise", "scale": 1e-6}},
     "lr_not_scaled": {"optimizer": {"name": "sgd", "lr": 2.5e-4, "scale_lr_by_width": False}},
     "batch_small": {"batch_size": 20},
+    "accuracy_at_chance": {"epochs": 1, "optimizer": {"name": "sgd", "lr": 1e-6}},
+    "label_weak": {"dataset": {"train_samples": 500, "label_strength": 0.01}},
+    "partition_lacks_class": {"dataset": {"train_samples": 500, "test_samples": 9}},
+    "overlay_covers_data": {"dataset": {"name": "digits"}},
 }
 
 
@@ -309,6 +313,97 @@ def test_blank_samples_are_noticed(blank: int, expected: set[str], tmp_path: Pat
 def test_a_classifier_that_was_cut_short_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "fit_linear", functools.partial(evaluation.fit_linear, limit=2))
     assert found_by() == {"readout_not_converged"}
+
+
+@functools.cache
+def datasets_of(where: Path) -> Datasets:
+    """Uploads that are not as MNIST is."""
+    random = np.random.default_rng(2)
+    y = np.arange(500) % 5
+    six = random.normal(size=(500, 6)) * 0.5 + np.eye(5, 6)[y] * 4
+    last = np.repeat(np.arange(3), (100, 100, 2))
+    datasets = Datasets(where)
+    for name, arrays in {
+        "six-five": {"x": six.astype(np.float32), "y": y},
+        "thousands": {"x": (six * 1000).astype(np.float32), "y": y},
+        "rare": {"x": random.random((202, 9), dtype=np.float32), "y": last},
+    }.items():
+        archive = io.BytesIO()
+        np.savez(archive, **arrays)
+        archive.seek(0)
+        datasets.keep(name, archive)
+    return datasets
+
+
+@pytest.fixture(scope="module")
+def unlike_mnist(tmp_path_factory: pytest.TempPathFactory) -> Datasets:
+    return datasets_of(tmp_path_factory.mktemp("data"))
+
+
+def findings_on(
+    datasets: Datasets, name: str, **changes: dict[str, object] | int
+) -> dict[str, Diagnostic]:
+    spec = {
+        "dataset": {"name": name, "preprocess": "standardize"},
+        "network": {"widths": [64]},
+        "epochs": 5,
+        "batch_size": 20,
+        "monitor": {"samples": 50},
+        **changes,
+    }
+    result = ffengine.train(TrainSpec.model_validate(spec), datasets=datasets)
+    return {found.code: found for found in result.diagnostics}
+
+
+def test_an_overlay_of_what_the_data_are_made_of_is_noticed(unlike_mnist: Datasets) -> None:
+    found = findings_on(unlike_mnist, "six-five")
+    message = found["overlay_covers_data"].message
+    assert re.fullmatch(
+        r"The label overlays inputs 0 to 4, which hold 9\d% of the variance.", message
+    )
+    assert "labels: append" in found["overlay_covers_data"].suggestion
+    assert found["accuracy_at_chance"].evidence["guessing"] == 0.2
+    better = {"name": "six-five", "preprocess": "standardize", "labels": "append"}
+    assert not {"overlay_covers_data", "accuracy_at_chance"} & set(
+        findings_on(unlike_mnist, "six-five", dataset=better, epochs=10)
+    )
+    unlabelled = {"negatives": {"strategy": "self_contrastive"}, "evaluation": {}}
+    assert "overlay_covers_data" not in findings_on(unlike_mnist, "six-five", **unlabelled)
+
+
+def test_a_class_that_a_partition_lacks_is_named(unlike_mnist: Datasets) -> None:
+    lacking = findings_on(unlike_mnist, "rare")["partition_lacks_class"]
+    assert lacking.evidence == {"partition": "test", "classes": [2]}
+    assert "The test partition has no sample of 1 of the 3 classes" in lacking.message
+
+
+def test_a_check_says_what_stands_in_the_way_too(unlike_mnist: Datasets) -> None:
+    data = {"name": "six-five", "label_strength": 1e-3}
+    common = {"dataset": data, "samples": 100, "batch_size": 100, "widths": [16], "seeds": [0]}
+    found = {}
+    for theorem in (1, 2):
+        spec = CheckSpec.model_validate({"theorem": theorem, **common})
+        result = ffengine.check(spec, datasets=unlike_mnist)
+        found[theorem] = {finding.code for finding in result.diagnostics}
+    of_data = {"overlay_covers_data", "label_weak"}
+    assert found[1] & of_data == set()
+    assert found[2] & of_data == of_data
+
+
+@pytest.mark.parametrize("objective", ["difference", "softplus"])
+def test_a_divergence_by_the_scale_of_the_inputs_says_so(
+    objective: str, unlike_mnist: Datasets
+) -> None:
+    raw = {"dataset": {"name": "thousands"}, "objective": {"name": objective}}
+    with pytest.raises(ffengine.Diverged) as stopped:
+        findings_on(
+            unlike_mnist, "thousands", **raw, epochs=50, optimizer={"name": "sgd", "lr": 1e4}
+        )
+    advice = stopped.value.diagnostic.suggestion
+    assert "input_norm" in advice
+    assert "dataset.preprocess: standardize" in advice
+    assert ("softplus" in advice) == (objective == "difference")
+    assert stopped.value.diagnostic.evidence["input_norm"] > 1000  # type: ignore[operator]
 
 
 def test_every_finding_is_documented() -> None:

@@ -49,6 +49,7 @@ from service.web.auth import create_key
 from service.web.dependencies import Resources
 from tests.factories import ERROR, LEASE, finished
 from tests.over_http import NOBODY, succeed
+from tests.service.arrays import X, Y
 from tests.service.flaky import answers, flaky, half_of, hang_up, reset, streams
 from tests.service.samples import epoch_row, train_result
 
@@ -810,3 +811,21 @@ def test_both_clients_offer_the_same() -> None:
                 assert list(inspect.signature(ours).parameters) == list(
                     inspect.signature(theirs).parameters
                 ), name
+
+
+def test_an_upload_is_removed_by_either_client(client: httpx.Client) -> None:
+    arrays = {"x": X, "y": Y}
+    url = str(client.base_url)
+    with Client(url) as here:
+        here.upload("mine", arrays)
+        here.delete_dataset("mine")
+        with pytest.raises(Refused, match="mine"):
+            here.delete_dataset("mine")
+
+    async def there() -> None:
+        async with AsyncClient(url) as elsewhere:
+            await elsewhere.upload("mine", arrays)
+            await elsewhere.delete_dataset("mine")
+
+    asyncio.run(there())
+    assert client.get("/v1/datasets/mine").status_code == 404

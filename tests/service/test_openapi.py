@@ -110,7 +110,8 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
             "read_report",
         ),
         *("read_deliveries", "redeliver_message", "read_catalog", "read_presets"),
-        *("list_datasets", "read_dataset", "upload_dataset", "list_workers", "read_retention"),
+        *("list_datasets", "read_dataset", "upload_dataset", "delete_dataset"),
+        *("list_workers", "read_retention"),
         *("read_health", "read_readiness", "read_metrics", "read_problem"),
     }
     assert document["servers"][0]["url"] == "/"

@@ -3,6 +3,7 @@ legal transitions, the upgrade.
 """
 
 import contextlib
+import io
 import itertools
 import json
 import random
@@ -22,11 +23,13 @@ from pydantic import JsonValue
 from sqlalchemy import insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from ffengine.datasets import Datasets
 from ffengine.results import StudyResult
 from ffengine.spec import StudySpec, TrainSpec, digest
 from ffengine.study import expand, resolved
+from ffengine.version import NUMERICS_VERSION
 from service.jobs import TERMINAL, TRANSITIONS, Command, JobState
-from service.store import LeaseLost, NotAllowed, PartOfStudy, StillNeeded, Store
+from service.store import LeaseLost, NotAllowed, PartOfStudy, Queue, StillNeeded, Store
 from service.store.database import Database
 from service.store.inserts import PRIORITIES, PRIORITY_SECONDS, rank_of
 from service.store.job_cache import to_job
@@ -46,6 +49,7 @@ from tests.factories import (
     read,
     submit,
 )
+from tests.service.arrays import X, Y, npz
 from tests.service.samples import epoch_row, train_result
 
 
@@ -333,8 +337,59 @@ def test_what_is_fresh_waits_for_none_and_other_data_or_engines_are_not_identica
     assert submit(either_store, fresh=True).waits_for is None
     set_values(either_store, leader.id, dataset_digest="of other data")
     assert submit(either_store, name="x").waits_for != leader.id
-    monkeypatch.setattr("service.store.inserts.NUMERICS_VERSION", "another")
+    monkeypatch.setattr("ffengine.datasets.NUMERICS_VERSION", "another")
     assert submit(either_store).waits_for is None
+
+
+def test_figures_of_uploads_have_a_version_of_their_own(
+    either_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_upload = TrainSpec.model_validate({"dataset": {"name": "mine"}})
+    of_catalogue, of_upload = submit(either_store), submit(either_store, on_upload)
+    monkeypatch.setattr("ffengine.datasets.UPLOADS_VERSION", "another")
+    assert submit(either_store).waits_for == of_catalogue.id
+    again = submit(either_store, on_upload)
+    assert again.waits_for is None
+    assert submit(either_store, on_upload).waits_for == again.id
+    assert of_upload.id != again.id
+
+
+def test_a_result_on_an_upload_of_an_earlier_version_answers_no_new_job(
+    either_store: Store,
+) -> None:
+    on_upload = TrainSpec.model_validate({"dataset": {"name": "mine"}})
+    job = submit(either_store, on_upload)
+    end(either_store, job, well=True)
+    answered = submit(either_store, on_upload)
+    assert answered.cached
+    for one in (job, answered):
+        set_values(either_store, one.id, engine_version=NUMERICS_VERSION)  # as 0.2.0 wrote it
+    assert not submit(either_store, on_upload).cached
+
+
+def test_an_attempt_on_other_data_of_the_same_name_begins_anew(
+    either_store: Store, tmp_path: Path
+) -> None:
+    job_id, attempt = claimed(
+        either_store, submit(either_store, TrainSpec.model_validate({"dataset": {"name": "mine"}}))
+    )
+    either_store.queue.record(
+        job_id,
+        attempt,
+        lease_seconds=LEASE,
+        progress=HALF,
+        rows=[epoch_row(0)],
+        checkpoint="step.safetensors",
+    )
+    either_store.queue.finish_stopped(job_id, attempt)
+    set_values(either_store, job_id, dataset_digest="of what had that name before")
+    datasets = Datasets(tmp_path)
+    upload = datasets.keep("mine", io.BytesIO(npz(x=X, y=Y)))
+    assert Queue(either_store.database, datasets).claim(job_id, "w2", LEASE)
+    assert either_store.queue.latest_checkpoint(job_id) is None
+    assert either_store.jobs.rows(job_id) == []
+    with either_store.database.reading() as session:
+        assert session.get_one(JobRow, job_id).dataset_digest == upload.digest
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -352,7 +407,7 @@ def test_a_checkpoint_is_gone_on_with_where_the_figures_are_the_same(
     )
     either_store.queue.finish_stopped(job_id, attempt)
     if not same:
-        monkeypatch.setattr("service.store.queue.NUMERICS_VERSION", "another")
+        monkeypatch.setattr("ffengine.datasets.NUMERICS_VERSION", "another")
     assert claim_all(either_store) == [job_id]
     assert either_store.queue.latest_checkpoint(job_id) == ("step.safetensors" if same else None)
     assert len(either_store.jobs.rows(job_id)) == same

@@ -796,7 +796,7 @@ def test_the_description_has_every_route_of_the_contract_with_its_problems(app: 
         "/v1/catalog": {"get"},
         "/v1/presets": {"get"},
         "/v1/datasets": {"get", "post"},
-        "/v1/datasets/{name}": {"get"},
+        "/v1/datasets/{name}": {"get", "delete"},
         "/v1/workers": {"get"},
         "/healthz": {"get"},
         "/readyz": {"get"},

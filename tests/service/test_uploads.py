@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
+from benchmarks.waiting import wait_until
 from ffengine import uploads
 from ffengine.datasets import Datasets
 from service.cli.doctor import Check, _datasets
 from service.settings import Settings
+from service.store import Store
 from service.web.app import create_app
+from service.web.auth import create_key
 from tests.commands import Fflab
 from tests.engine.arrays import ILLEGIBLE, member, npy
 from tests.over_http import refused
 from tests.service.arrays import X, Y, npz
+from tests.service.samples import train_result
 from tests.serving import client_of
 
 
@@ -256,3 +260,130 @@ def test_the_doctor_tells_of_uploads_that_cannot_be_used(settings: Settings) -> 
         f"mine: {path} is gone",
         "restore it from a backup, or remove the folder that is not wanted",
     )
+
+
+SPEC = {"kind": "train", "dataset": {"name": "mine"}, "batch_size": 24}
+
+
+def test_an_upload_is_removed_once_no_job_needs_it_and_its_name_is_free(
+    client: httpx.Client, settings: Settings
+) -> None:
+    archive = npz(x=X, y=Y)
+    client.post("/v1/datasets", params={"name": "mine"}, content=archive)
+    jobs = [
+        client.post("/v1/jobs", json={"spec": spec}).json()["id"]
+        for spec in (
+            SPEC,
+            {"kind": "check", "dataset": {"name": "mine"}, "samples": 20},
+            {"kind": "study", "grid": {"dataset.name": ["digits", "mine"]}},
+            {"kind": "train", "dataset": {"name": "digits"}},
+        )
+    ]
+    needing = set(jobs[:3])
+    while needing:
+        answer = client.delete("/v1/datasets/mine")
+        refused(answer, 409, "dataset-in-use")
+        assert needing <= set(answer.json()["jobs"])
+        assert client.get("/v1/datasets/mine").status_code == 200
+        client.post(f"/v1/jobs/{needing.pop()}/cancel")
+    assert client.delete("/v1/datasets/mine").status_code == 204
+    refused(client.get("/v1/datasets/mine"), 404, "no-such-dataset")
+    refused(client.delete("/v1/datasets/mine"), 404, "no-such-dataset")
+    refused(client.post("/v1/jobs", json={"spec": SPEC}), 422, "invalid")
+    assert not list((settings.root / "datasets").iterdir())
+    other = client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X + 1, y=Y))
+    assert other.status_code == 201
+
+
+def test_what_was_loaded_before_a_replacement_is_not_used_after_it(tmp_path: Path) -> None:
+    datasets = Datasets(tmp_path)
+    for shift in (0, 1):
+        datasets.keep("mine", io.BytesIO(npz(x=X + shift, y=Y)))
+        assert int(datasets.load("mine").x_train.sum()) > 0
+        loaded = datasets.loaded("mine")
+        assert loaded.digest == datasets.digest_of("mine")
+        datasets.remove("mine")
+
+
+def test_a_job_that_comes_while_an_upload_is_removed_keeps_it(tmp_path: Path) -> None:
+    datasets = Datasets(tmp_path)
+    datasets.keep("mine", io.BytesIO(npz(x=X, y=Y)))
+    answers: list[list[str]] = [[], ["job_1"]]
+    with pytest.raises(uploads.InUse, match="mine is needed by job_1; wait until they have ended"):
+        datasets.remove("mine", lambda: answers.pop(0))
+    assert datasets.load("mine").x_train.shape[0] == 48
+    assert [path.name for path in datasets.kept_in.iterdir()] == ["mine"]
+
+
+def test_data_sets_of_the_catalogue_and_of_other_places_stay(
+    client: httpx.Client, settings: Settings
+) -> None:
+    refused(client.delete("/v1/datasets/digits"), 409, "not-removable")
+    Datasets(settings.datasets.root).keep("earlier", io.BytesIO(npz(x=X, y=Y)))
+    refused(client.delete("/v1/datasets/earlier"), 409, "not-removable")
+    assert client.get("/v1/datasets/earlier").status_code == 200
+
+
+def test_uploads_are_listed_by_the_key_that_they_came_with(
+    client: httpx.Client, settings: Settings
+) -> None:
+    client.post("/v1/datasets", params={"name": "nobodys"}, content=npz(x=X, y=Y))
+    with Store(settings.database) as store:
+        keys = {name: create_key(store.api_keys, name).secret for name in ("ada", "grace")}
+    wait_until(lambda: client.get("/v1/datasets").status_code == 401 or None, "the keys are known")
+    for who, secret in keys.items():
+        client.headers["Authorization"] = f"Bearer {secret}"
+        mine = client.post("/v1/datasets", params={"name": who}, content=npz(x=X, y=Y))
+        assert mine.json()["uploaded_by"] == who
+    for who, names in (("ada", ["ada"]), ("grace", ["grace"]), ("nobody", [])):
+        found = client.get("/v1/datasets", params={"uploaded_by": who}).json()["items"]
+        assert [facts["name"] for facts in found] == names
+    assert client.get("/v1/datasets/nobodys").json()["uploaded_by"] is None
+
+
+def test_an_array_of_objects_is_named_by_its_type(client: httpx.Client) -> None:
+    x = np.array([[1, "a"], [2, None]], dtype=object)
+    for arrays in ({"x": x, "y": Y[:2]}, {"x": X[:2], "y": np.array([0, "1"], dtype=object)}):
+        answer = client.post("/v1/datasets", params={"name": "objects"}, content=npz(**arrays))
+        refused(answer, 422, "bad-upload")
+        assert "has dtype object, which holds Python objects" in answer.json()["detail"]
+
+
+def test_the_command_removes_an_upload_that_no_job_needs(
+    fflab: Fflab, client: httpx.Client, settings: Settings
+) -> None:
+    client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X, y=Y))
+    job = client.post("/v1/jobs", json={"spec": SPEC}).json()["id"]
+    code, _, told = fflab("data", "remove", "mine")
+    assert (code, job in told) == (2, True)
+    client.post(f"/v1/jobs/{job}/cancel")
+    code, said, _ = fflab("data", "remove", "mine")
+    assert (code, said) == (0, "mine: removed\n")
+    assert fflab("data", "remove", "mine")[0] != 0
+
+
+def test_the_page_of_a_job_says_what_became_of_its_data(
+    client: httpx.Client, settings: Settings
+) -> None:
+    upload = client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X, y=Y)).json()
+    job = client.post("/v1/jobs", json={"spec": SPEC}).json()["id"]
+    with Store(settings.database) as store:
+        claim = store.queue.claim(job, "w1", 30)
+        assert claim
+        result = train_result()
+        dataset = result.provenance.dataset.model_copy(
+            update={"name": "mine", "digest": upload["digest"]}
+        )
+        provenance = result.provenance.model_copy(update={"dataset": dataset})
+        done = result.model_copy(update={"provenance": provenance})
+        store.queue.finish(job, claim.attempt, done)
+    page = f"/jobs/{job}"
+    assert "is gone" not in client.get(page).text
+    assert client.delete("/v1/datasets/mine").status_code == 204
+    assert "The data set mine is gone: the figures stay" in client.get(page).text
+    assert client.get(f"/v1/jobs/{job}/result").status_code == 200
+    client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X + 1, y=Y))
+    assert "mine names other arrays now" in client.get(page).text
+    listed = client.get("/datasets").text
+    assert 'data-delete="/v1/datasets/mine"' in listed
+    assert 'data-delete="/v1/datasets/digits"' not in listed

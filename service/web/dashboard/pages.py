@@ -182,6 +182,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         has_result=has_result,
         downloads=view_models.downloads(job),
         provenance=provenance_lines(job.provenance),
+        data_note=view_models.data_note(job, resources.settings.datasets),
         snippets=view_models.snippets(
             job, str(request.base_url).rstrip("/"), keyed=resources.authenticator.needs_keys
         ),

@@ -68,6 +68,21 @@ def check_of(job: Job, datasets: Datasets) -> CheckSpec:
     )
 
 
+def data_note(job: Job, datasets: Datasets) -> str:
+    """Return what became of the data set of a job that has figures; "" where it is still there."""
+    if job.provenance is None:
+        return ""
+    measured = job.provenance.dataset
+    facts = datasets.find(measured.name)
+    if facts is None:
+        return (
+            f"The data set {measured.name} is gone: the figures stay, and the job cannot run again."
+        )
+    if facts.uploaded and facts.digest != measured.digest:
+        return f"{measured.name} names other arrays now: the figures are of those with this digest."
+    return ""
+
+
 def snippets(job: Job, url: str, *, keyed: bool) -> list[tuple[str, str]]:
     """Return the spec as YAML, and the requests that submit the job again.
 

@@ -1,4 +1,4 @@
-"""Routes of data sets: list, read, upload."""
+"""Routes of data sets: list, read, upload, remove."""
 
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +19,7 @@ from service.host.disk import FULL, free_bytes, in_words, lack_of_room
 from service.settings import Settings
 from service.web import problems
 from service.web.dataset_facts import DatasetFacts, DatasetPage, all_datasets, to_schema
-from service.web.dependencies import SettingsDep
+from service.web.dependencies import Owner, ResourcesDep, SettingsDep, StoreDep
 from service.web.problems import responses
 
 router = APIRouter(tags=["data sets"])
@@ -50,9 +50,17 @@ SAME: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/datasets", summary="List data sets", responses=responses())
-def list_datasets(settings: SettingsDep) -> DatasetPage:
+def list_datasets(
+    settings: SettingsDep,
+    uploaded_by: Annotated[
+        str | None, Query(description="the name of an API key; only uploads that came with it")
+    ] = None,
+) -> DatasetPage:
     """The data sets that a spec may name: those of the catalogue, then the uploaded ones."""
-    return DatasetPage(items=all_datasets(settings.datasets))
+    found = all_datasets(settings.datasets)
+    if uploaded_by is not None:
+        found = [facts for facts in found if facts.uploaded_by == uploaded_by]
+    return DatasetPage(items=found)
 
 
 @router.get(
@@ -67,6 +75,33 @@ def read_dataset(
         return to_schema(settings.datasets.facts_of(name))
     except DatasetError as error:
         raise problems.NoSuchDataset(str(error)) from error
+
+
+@router.delete(
+    "/datasets/{name}",
+    status_code=204,
+    summary="Delete an uploaded data set",
+    responses=responses(problems.NoSuchDataset, problems.DatasetInUse, problems.NotRemovable),
+)
+def delete_dataset(
+    name: Annotated[str, Path(description="of an upload")],
+    settings: SettingsDep,
+    store: StoreDep,
+) -> Response:
+    """Remove an uploaded data set that no unfinished job needs.
+
+    Its name may then be given to other arrays. Jobs that have ended keep their figures.
+    """
+    datasets = settings.datasets
+    if datasets.find(name) is None:
+        raise problems.NoSuchDataset(f"{name!r} is not known")
+    try:
+        datasets.remove(name, lambda: store.jobs.needing_dataset(name))
+    except uploads.InUse as error:
+        raise problems.DatasetInUse(str(error), jobs=list(error.jobs)) from error
+    except DatasetError as error:
+        raise problems.NotRemovable(str(error)) from error
+    return Response(status_code=204)
 
 
 @upload_router.post(
@@ -86,7 +121,8 @@ def read_dataset(
 async def upload_dataset(
     request: Request,
     response: Response,
-    settings: SettingsDep,
+    resources: ResourcesDep,
+    owner: Owner,
     name: Annotated[
         str | None, Query(description="what specs will call it; in a form, a field of it will do")
     ] = None,
@@ -100,6 +136,7 @@ async def upload_dataset(
     `x_test` and `y_test`; otherwise a fifth of the samples is held out. A name is given once: the
     same arrays under the same name are answered with 200, other arrays with 409.
     """
+    settings, who = resources.settings, resources.authenticator.name(owner)
     with _refusing_full(settings), tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as body:
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
             async with _form(request) as form:
@@ -107,12 +144,12 @@ async def upload_dataset(
                 if not isinstance(file, UploadFile):
                     raise problems.BadUpload("the form has no file in the field `file`")
                 return await run_in_threadpool(
-                    _kept, name or str(named or ""), meaning, file.file, response, settings
+                    _kept, name or str(named or ""), meaning, file.file, response, settings, who
                 )
         async for chunk in request.stream():
             body.write(chunk)
         body.seek(0)
-        return await run_in_threadpool(_kept, name or "", meaning, body, response, settings)
+        return await run_in_threadpool(_kept, name or "", meaning, body, response, settings, who)
 
 
 @contextmanager
@@ -147,12 +184,17 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
 
 
 def _kept(
-    name: str, meaning: str, archive: IO[bytes], response: Response, settings: Settings
+    name: str,
+    meaning: str,
+    archive: IO[bytes],
+    response: Response,
+    settings: Settings,
+    uploaded_by: str | None,
 ) -> DatasetFacts:
     datasets = settings.datasets
     there = datasets.find(name)
     try:
-        upload = datasets.keep(name, archive, meaning)
+        upload = datasets.keep(name, archive, meaning, uploaded_by=uploaded_by)
     except uploads.NameTaken as error:
         raise problems.NameTaken(str(error)) from error
     except DatasetError as error:

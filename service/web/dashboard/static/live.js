@@ -128,7 +128,7 @@ document.addEventListener("click", async (event) => {
   if (button.dataset.confirm && !confirm(button.dataset.confirm)) return;
   if (button.dataset.post && (await send("POST", button.dataset.post))) refresh();
   if (button.dataset.patch && (await send("PATCH", button.dataset.patch, JSON.parse(button.dataset.body)))) refresh();
-  if (button.dataset.delete && (await send("DELETE", button.dataset.delete))) location.href = "/";
+  if (button.dataset.delete && (await send("DELETE", button.dataset.delete))) location.href = button.dataset.then || "/";
   if (button.dataset.copy !== undefined) {
     await navigator.clipboard.writeText(button.parentElement.querySelector("pre").textContent);
     button.textContent = "Copied";
