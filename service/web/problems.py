@@ -9,6 +9,7 @@
     ├── 409 WrongState, NoResultYet, NoWeights, NoSamples, NameTaken, StillInFlight
     ├── 413 BodyTooLarge
     ├── 415 WrongMediaType
+    ├── 416 RangeOutside
     ├── 421 WrongHost
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull
@@ -21,7 +22,6 @@ Each class states its code, title and advice as attributes: clients compare code
 
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -291,6 +291,15 @@ class WrongMediaType(Problem):
     advice = "Send `Content-Type: application/json`."
 
 
+class RangeOutside(Problem):
+    """The file has no such bytes."""
+
+    status = 416
+    code = "range-outside"
+    title = "The file has no such bytes."
+    advice = "The Content-Range header has its length."
+
+
 class WrongHost(Problem):
     """The service does not answer to this name."""
 
@@ -472,22 +481,10 @@ def _fields_of_body(request: Request) -> list[str]:
     return list(model.model_fields)
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def _http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type
     kind = BY_STATUS.get(error.status_code, MalformedBody)
-    headers = {"Allow": _allowed(request)} if kind is WrongMethod else error.headers
-    return kind(headers=headers).response()
-
-
-def _allowed(request: Request) -> str:
-    """Return all methods of an address; the framework names those of one route only."""
-    paths: dict[str, dict[str, object]] = request.app.openapi()["paths"]
-    matching = (
-        known
-        for path, known in paths.items()
-        if re.fullmatch(re.sub(r"{[^}]+}", "[^/]+", path), request.url.path.rstrip("/"))
-    )
-    return ", ".join(sorted({method.upper() for known in matching for method in known}))
+    return kind(headers=error.headers).response()
 
 
 async def _database(_request: Request, error: Exception) -> Response:

@@ -115,6 +115,7 @@ spec_router = APIRouter(include_in_schema=False, dependencies=[Depends(get_owner
 
 
 @router.get("/")
+@router.get("/jobs")  # the address of a job, cut short
 def jobs_page(
     request: Request,
     store: StoreDep,
