@@ -11,7 +11,7 @@ from ffengine.version import VERSION
 from service.settings import Settings
 from service.web import problems
 from service.web.dashboard import pages, templating
-from service.web.dependencies import Resources, get_owner
+from service.web.dependencies import Resources, get_owner, refuse_unknown_parameters
 from service.web.host_check import HostCheckMiddleware
 from service.web.methods import MethodsMiddleware, MethodTable
 from service.web.metrics import API_PREFIX, MetricsMiddleware
@@ -84,7 +84,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _include(app: App, settings: Settings) -> None:
     """Add all routes."""
     app.methods.add(app.routes)  # /openapi.json
-    keyed = [Depends(get_owner)]
+    keyed = [Depends(get_owner), Depends(refuse_unknown_parameters)]
     for part in (jobs, results, webhooks, catalog, datasets):
         app.include_router(part.router, prefix=API_PREFIX, dependencies=keyed)
         app.methods.add(part.router.routes, API_PREFIX)

@@ -1,10 +1,15 @@
 """The resources of the app, and the dependencies through which routes get them."""
 
+import difflib
 import re
+from collections.abc import Sequence
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query
+from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
@@ -13,6 +18,8 @@ from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
 from service.background.webhooks import WebhookSender
 from service.settings import Settings
+from service.specs.suggestions import LONGEST_NAME, NEAR
+from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
 from service.store import Store
 from service.submission import Submissions
 from service.web import problems
@@ -132,6 +139,38 @@ async def get_owner(
         await run_in_threadpool(authenticator.refresh)
     return authenticator.owner(
         request.headers.get("authorization"), x_api_key or request.cookies.get(KEY_COOKIE)
+    )
+
+
+async def refuse_unknown_parameters(request: Request) -> None:
+    """Raise ValidationProblem for query parameters that the route does not know.
+
+    A misspelt filter would otherwise list everything.
+    """
+    route = request.scope.get("route")
+    if not request.query_params or not isinstance(route, APIRoute):
+        return
+    known = _parameters_of(route)
+    unknown = [name for name in dict.fromkeys(request.query_params) if name not in known]
+    if unknown:
+        errors = [
+            FieldError(pointer=f"query/{name[:LONGEST_NAME]}", message=_unknown(name, known))
+            for name in unknown[:MAX_REPORTED_ERRORS]
+        ]
+        raise problems.validation_of(errors)
+
+
+def _parameters_of(route: APIRoute) -> tuple[str, ...]:
+    declared = get_flat_params(route.dependant)
+    return tuple(field.alias for field in declared if isinstance(field.field_info, Query))
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    if not known:
+        return "is not a known parameter; this address takes none"
+    near = difflib.get_close_matches(name[:LONGEST_NAME], known, n=1, cutoff=NEAR)
+    return "is not a known parameter; " + (
+        f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
     )
 
 

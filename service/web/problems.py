@@ -511,9 +511,13 @@ def validation_problem(
     errors: Sequence[Any], body: object, known: Sequence[str] = ()
 ) -> ValidationProblem:
     """Return the problem for pydantic's errors about a request with that body; see field_errors."""
-    found = field_errors(errors, body, known)
-    first = found[0] if found else FieldError(pointer="", message="")
-    return ValidationProblem(visible(f"{first.pointer or 'body'}: {first.message}"), errors=found)
+    return validation_of(field_errors(errors, body, known))
+
+
+def validation_of(errors: Sequence[FieldError]) -> ValidationProblem:
+    """Return the problem for fields and parameters that are invalid; its detail is the first."""
+    first = errors[0] if errors else FieldError(pointer="", message="")
+    return ValidationProblem(visible(f"{first.pointer or 'body'}: {first.message}"), errors=errors)
 
 
 def field_problem(pointer: str, message: str) -> ValidationProblem:
