@@ -1,15 +1,20 @@
-"""HTTP's general rules, for every route alike: HEAD, OPTIONS, Allow, and a slash at the end."""
+"""HTTP's general rules, for every route alike: HEAD, OPTIONS, Allow, a slash at the end, and bodies
+that are encoded.
+"""
 
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.web.problems import WrongMethod
+from ffengine.text import visible
+from service.web.problems import WrongMediaType, WrongMethod
 
+LONGEST_SHOWN = 60
 HEAD_ASKED = "fflab.head"  # in the scope of a GET that answers a HEAD
 
 
@@ -74,6 +79,12 @@ class MethodsMiddleware:
         if known and (method == "OPTIONS" or method not in known.methods):
             scope["route"] = known.route  # the metrics count by it
             await _methods_of(known, method)(scope, receive, send)
+        elif encoded := _encoding_of(scope):
+            await WrongMediaType(
+                f"the body is encoded as {visible(encoded[:LONGEST_SHOWN])}; send it as it is, "
+                f"without Content-Encoding",
+                headers={"Accept-Encoding": "identity"},
+            ).response()(scope, receive, send)
         elif method == "HEAD":
             await self._head(scope, receive, send)
         else:
@@ -98,6 +109,12 @@ class MethodsMiddleware:
                 sent = True
 
         await self.app(inner, hear, answer)
+
+
+def _encoding_of(scope: Scope) -> str:
+    """Return the encoding of the request's body; "" where it is sent as it is."""
+    encoding = Headers(scope=scope).get("content-encoding", "").strip()
+    return "" if encoding.lower() == "identity" else encoding
 
 
 def _methods_of(known: Address, method: str) -> Response:

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
+from service.submission import JobRequest
 from service.web.host_check import PROBES
 from service.web.problems import (
     BadHost,
@@ -18,12 +19,15 @@ from service.web.problems import (
     ProblemDetails,
     ValidationProblem,
     WrongHost,
+    WrongMediaType,
     WrongOrigin,
     openapi_response,
 )
+from service.web.routes.jobs import JobChanges
 
 REFERENCE = "#/components/schemas/{model}"
 SERVERS = [{"url": "/", "description": "the service that answers with this document"}]
+BODIES = (JobRequest, JobChanges)  # the framework does not see them, see service.web.json_bodies
 SPECS = ("TrainSpec", "CheckSpec", "StudySpec")
 FRAMEWORKS = (
     "HTTPValidationError",
@@ -56,6 +60,10 @@ def openapi(app: FastAPI) -> Document:
         schemas.pop(name, None)
     _, shapes = models_json_schema([(ProblemDetails, "serialization")], ref_template=REFERENCE)
     schemas |= shapes["$defs"]
+    _, bodies = models_json_schema(
+        [(body, "validation") for body in BODIES], ref_template=REFERENCE
+    )
+    schemas |= {name: shape for name, shape in bodies["$defs"].items() if name not in schemas}
     for shape in schemas.values():
         _say_object_defaults(shape)
     for name in SPECS:  # a spec is always one of a union that `kind` discriminates
@@ -98,7 +106,7 @@ def _correct(path: str, method: str, operation: Document) -> None:
             KeyNeeded,
             ValidationProblem,
             DatabaseAway,
-            *((WrongOrigin,) if method != "get" else ()),
+            *((WrongOrigin, WrongMediaType) if method != "get" else ()),
         ]
     for kind in kinds:
         answers[str(kind.status)] = openapi_response(kind, answers.get(str(kind.status)))

@@ -393,7 +393,10 @@ def responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
 
 def openapi_response(kind: type[Problem], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the OpenAPI response of a problem, merged with `known`, one of the same status."""
-    description = f"{known['description']} Or: {kind.title}" if known else kind.title
+    description = kind.title
+    if known:
+        told = known["description"]
+        description = told if kind.title in told else f"{told} Or: {kind.title}"
     schema = {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 
@@ -465,20 +468,9 @@ def problem_of(error: Exception) -> Problem:
             raise error
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows the type
-    if any(found["type"] == "json_invalid" for found in error.errors()):
-        return MalformedBody().response()
-    return validation_problem(error.errors(), error.body, _fields_of_body(request)).response()
-
-
-def _fields_of_body(request: Request) -> list[str]:
-    """Return the names of the fields that the body of the request's route may have."""
-    body = getattr(request.scope.get("route"), "body_field", None)
-    model = body.field_info.annotation if body else None
-    if not isinstance(model, type) or not issubclass(model, BaseModel):
-        return []
-    return list(model.model_fields)
+    return validation_problem(error.errors(), error.body).response()
 
 
 async def _http(_request: Request, error: Exception) -> Response:

@@ -22,10 +22,10 @@ from service.web.dependencies import (
     Resources,
     ResourcesDep,
     StoreDep,
-    require_json,
 )
 from service.web.event_feed import stream, until_terminal
 from service.web.file_responses import is_known
+from service.web.json_bodies import body_of, json_body
 from service.web.lookup import find_job, is_job_id, validated_id
 from service.web.problems import responses
 
@@ -38,6 +38,7 @@ SearchText = Annotated[
     StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"),
     AfterValidator(composed),
 ]
+JobRequestBody = Annotated[JobRequest, Depends(json_body(JobRequest))]
 JobId = Annotated[str, Path(description="as in the job's `id`")]
 
 
@@ -56,11 +57,14 @@ class JobChanges(BaseModel):
     pinned: bool = Field(False, description="keep it, whatever the retention says")
 
 
+JobChangesBody = Annotated[JobChanges, Depends(json_body(JobChanges))]
+
+
 @router.post(
     "/jobs",
     status_code=202,
     response_model=Job,
-    dependencies=[Depends(require_json)],
+    openapi_extra=body_of(JobRequest),
     summary="Submit a job",
     responses={
         200: {
@@ -79,7 +83,7 @@ class JobChanges(BaseModel):
     },
 )
 def submit_job(
-    body: JobRequest,
+    body: JobRequestBody,
     resources: ResourcesDep,
     owner: Owner,
     idempotency_key: Annotated[
@@ -108,10 +112,10 @@ def submit_job(
 @router.post(
     "/estimate",
     summary="What a job would cost",
-    dependencies=[Depends(require_json)],
+    openapi_extra=body_of(JobRequest),
     responses=responses(problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
 )
-def estimate_job(body: JobRequest, resources: ResourcesDep) -> Estimate:
+def estimate_job(body: JobRequestBody, resources: ResourcesDep) -> Estimate:
     """Estimate operations, peak memory and seconds of a job with this body.
 
     `problems` names the limits that it passes.
@@ -245,12 +249,16 @@ async def read_events(
 @router.patch(
     "/jobs/{job_id}",
     summary="Change name, tags, priority or pin",
-    dependencies=[Depends(require_json)],
+    openapi_extra=body_of(JobChanges),
     responses=responses(
         problems.NoSuchJob, problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType
     ),
 )
-def change_job(job_id: JobId, body: JobChanges, resources: ResourcesDep) -> Job:
+def change_job(
+    job_id: JobId,
+    body: Annotated[JobChanges, Depends(json_body(JobChanges))],
+    resources: ResourcesDep,
+) -> Job:
     """Change fields that do not affect the computation."""
     try:
         job = resources.store.actions.update(
