@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from ffengine.version import VERSION
 from service.settings import Settings
 from service.web import problems
+from service.web.cross_origin import CrossOriginMiddleware
 from service.web.dashboard import pages, templating
 from service.web.dependencies import Resources, get_owner, refuse_unknown_parameters
 from service.web.host_check import HostCheckMiddleware
@@ -45,6 +46,7 @@ class App(FastAPI):
         """Wrap the framework's own stack, whose outermost layer limits the size of bodies."""
         stack: ASGIApp = problems.BodyLimitProblemMiddleware(super().build_middleware_stack())
         stack = MethodsMiddleware(stack, self.methods)
+        stack = CrossOriginMiddleware(stack, self.settings)
         stack = HostCheckMiddleware(stack, self.settings)
         return MetricsMiddleware(SecurityHeadersMiddleware(stack))
 

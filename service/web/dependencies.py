@@ -4,7 +4,6 @@ import difflib
 import re
 from collections.abc import Sequence
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
 from fastapi.dependencies.utils import get_flat_params
@@ -24,6 +23,7 @@ from service.store import Store
 from service.submission import Submissions
 from service.web import problems
 from service.web.auth import Authenticator
+from service.web.cross_origin import is_allowed, is_from_elsewhere, refuse_cross_site
 from service.web.event_feed import EventFeed
 from service.web.metrics import Metrics
 
@@ -126,6 +126,7 @@ AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
 async def get_owner(
     request: Request,
     authenticator: AuthenticatorDep,
+    settings: SettingsDep,
     _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,
     x_api_key: Annotated[str | None, Security(API_KEY)] = None,
 ) -> str:
@@ -133,13 +134,17 @@ async def get_owner(
 
     Raises KeyNeeded, and WrongOrigin for a change that another site asks for.
     """
-    if request.method not in READING:
-        refuse_cross_site(request)
     if authenticator.is_stale:  # rarely, so that most requests need no thread
         await run_in_threadpool(authenticator.refresh)
-    return authenticator.owner(
-        request.headers.get("authorization"), x_api_key or request.cookies.get(KEY_COOKIE)
-    )
+    origin = request.headers.get("origin")
+    shared = is_from_elsewhere(request) and is_allowed(origin, settings)
+    if request.method not in READING and not (
+        # where any origin may read, only a key in a header tells who means the change
+        shared and (origin in settings.origins or authenticator.needs_keys)
+    ):
+        refuse_cross_site(request)
+    cookie = None if shared else request.cookies.get(KEY_COOKIE)
+    return authenticator.owner(request.headers.get("authorization"), x_api_key or cookie)
 
 
 async def refuse_unknown_parameters(request: Request) -> None:
@@ -172,27 +177,6 @@ def _unknown(name: str, known: Sequence[str]) -> str:
     return "is not a known parameter; " + (
         f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
     )
-
-
-def refuse_cross_site(request: Request) -> None:
-    """Raise WrongOrigin for a request that a page of another site makes a browser send.
-
-    Such a request would act with the rights of the browser's user.
-    """
-    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    ours = origin is None or _netloc_of(origin) == request.headers.get("host")
-    if site is not None:  # more reliable than Origin: behind a proxy the Host may differ
-        ours = site in ("same-origin", "none")
-    if not ours:
-        raise problems.WrongOrigin(f"the request comes from a page of {origin or 'another site'}")
-
-
-def _netloc_of(origin: str) -> str | None:
-    """Return host and port of an origin; None for one that cannot be parsed."""
-    try:
-        return urlsplit(origin).netloc
-    except ValueError:
-        return None
 
 
 Owner = Annotated[str, Depends(get_owner)]

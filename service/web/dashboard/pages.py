@@ -33,6 +33,7 @@ from service.store.inserts import PRIORITIES
 from service.submission import InvalidField, refuse_unavailable
 from service.web import problems
 from service.web.catalogue import build_catalog, build_presets
+from service.web.cross_origin import refuse_cross_site
 from service.web.dashboard import view_models
 from service.web.dashboard.openapi_reference import operations
 from service.web.dashboard.templating import render_page, static_files
@@ -45,7 +46,6 @@ from service.web.dependencies import (
     SettingsDep,
     StoreDep,
     get_owner,
-    refuse_cross_site,
 )
 from service.web.file_responses import render_or_404
 from service.web.job_log import log_lines
