@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from ffengine.version import VERSION
 from service.settings import Settings
 from service.web import problems
+from service.web.compression import CompressionMiddleware
 from service.web.cross_origin import CrossOriginMiddleware
 from service.web.dashboard import pages, templating
 from service.web.dependencies import Resources, get_owner, refuse_unknown_parameters
@@ -45,7 +46,7 @@ class App(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap the framework's own stack, whose outermost layer limits the size of bodies."""
         stack: ASGIApp = problems.BodyLimitProblemMiddleware(super().build_middleware_stack())
-        stack = MethodsMiddleware(stack, self.methods)
+        stack = MethodsMiddleware(CompressionMiddleware(stack), self.methods)
         stack = CrossOriginMiddleware(stack, self.settings)
         stack = HostCheckMiddleware(stack, self.settings)
         return MetricsMiddleware(SecurityHeadersMiddleware(stack))
