@@ -149,7 +149,7 @@ FILES = ("result.csv", "result.npz", "result")
 @pytest.mark.parametrize("name", FILES)
 def test_parts_of_a_file_are_the_file(client: httpx.Client, job: str, name: str) -> None:
     address = f"/v1/jobs/{job}/{name}"
-    whole = client.get(address)
+    whole = client.get(address, headers={"Accept-Encoding": "identity"})
     assert whole.headers["accept-ranges"] == "bytes"
     size = len(whole.content)
     for asked, expected in (
@@ -166,7 +166,7 @@ def test_parts_of_a_file_are_the_file(client: httpx.Client, job: str, name: str)
         told = f"bytes {expected.start}-{expected.stop - 1}/{size}"
         assert part.headers["content-range"] == told
         assert part.headers["content-length"] == str(len(expected))
-        assert part.headers["etag"].removeprefix("W/") == whole.headers["etag"].removeprefix("W/")
+        assert part.headers["etag"] == whole.headers["etag"]
 
 
 @pytest.mark.parametrize("name", FILES)
