@@ -125,7 +125,10 @@ def file_response(
     if isinstance(content, bytes):
         headers["Content-Length"] = str(len(content))
         content = in_pieces(content)
-    return StreamingResponse(content, media_type=media_type, headers=headers)
+    elif asked.head_only:
+        headers["Content-Length"] = str(sum(len(piece) for piece in content))
+        content = ()
+    return StreamingResponse(iter(content), media_type=media_type, headers=headers)
 
 
 class ByteRange(NamedTuple):

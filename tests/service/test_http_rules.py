@@ -68,7 +68,7 @@ def test_head_is_the_head_of_get_everywhere(client: httpx.Client, app: FastAPI, 
         for policy in ("content-security-policy", "x-content-type-options", "cache-control"):
             assert head.headers.get(policy) == get.headers.get(policy), address
         if "content-length" in head.headers and address != "/metrics":
-            assert len(head.headers["content-length"]) == len(get.headers["content-length"])
+            assert abs(int(head.headers["content-length"]) - len(get.content)) < 100, address
 
 
 def test_options_and_405_name_the_methods_of_the_address(

@@ -161,6 +161,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
     sources = drawable(resources.store, job, resources.artifacts)
     results = [source for source in sources if isinstance(source, Source)]
     lines = comparison(results)
+    charts = available(sources)
     has_result = ended and (resources.store.jobs.result(job.id) is not None or job.kind == "study")
     return render_page(
         "job",
@@ -174,14 +175,14 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
             [(source.label, one) for source in results for one in source.result.diagnostics]
             or _findings(events)
         ),
-        charts=available(sources),
+        charts=charts,
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
         found=sentences(results),
         lines=lines,
         legend=legend(lines),
         **_runs(resources.store, job),
         has_result=has_result,
-        downloads=view_models.downloads(job),
+        downloads=view_models.downloads(job, has_result=has_result) if charts or has_result else [],
         provenance=provenance_lines(job.provenance),
         snippets=view_models.snippets(
             job, str(request.base_url).rstrip("/"), keyed=resources.authenticator.needs_keys

@@ -10,8 +10,9 @@ from ffengine.results import AnyResult, StudyResult
 from ffengine.spec import TrainSpec
 from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
-from service.jobs import Job
-from service.results.csv_export import to_csv
+from service.jobs import TERMINAL, Job
+from service.results.csv_export import csv_pieces, to_csv
+from service.results.measured_rows import MeasuredRun, measured_rows, runs_of_study
 from service.results.npz_export import stream_npz
 from service.schemas import RESULT, ChartLine, ChartList, RowPage
 from service.store import Store
@@ -70,7 +71,8 @@ def read_result(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Respon
 def read_csv(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Response:
     """The result as a table.
 
-    A training run has its tidy rows, a check its cells, a study one row for each cell and figure.
+    A training run has its tidy rows, a check its cells, a study one row for each cell and figure:
+    `quantity` says which, and each varied field has a column.
     """
     job, version, document = find_result(store, job_id)
 
@@ -197,6 +199,42 @@ def read_curves(job_id: JobId, store: StoreDep) -> RowPage:
             ]
         )
     return RowPage(items=store.jobs.rows(job_id))
+
+
+@router.get(
+    "/jobs/{job_id}/curves.csv",
+    summary="The rows so far as a table",
+    response_class=Response,
+    responses=_file("text/csv"),
+)
+def read_curves_csv(
+    job_id: JobId,
+    store: StoreDep,
+    asked: FileRequestDep,
+    mean: Annotated[
+        bool,
+        Query(description="a row for each figure, with its mean over seeds and the 95 % interval"),
+    ] = False,
+) -> Response:
+    """Every measured epoch of a job in any state, failed and cancelled ones too.
+
+    A training run has its tidy rows, a check its cells, a study those of all its runs, with a
+    column for each field that it varies.
+    """
+    job, version = find_versioned_job(store, job_id)
+    runs = [MeasuredRun(job.id, job.kind, {})]
+    if job.kind == "study":
+        version += store.studies.version_of_runs(job.id)
+        runs = runs_of_study(store.studies.result(job.id).cells)
+
+    def make() -> Iterator[bytes]:
+        return csv_pieces(*measured_rows(runs, store.jobs.rows, means=mean))
+
+    what = "means.csv" if mean else "curves.csv"
+    ended = job.state in TERMINAL  # what grows has no parts: the next one would be of another file
+    return file_response(
+        job, version, what, "text/csv; charset=utf-8", make, asked, costly=not ended, in_parts=ended
+    )
 
 
 @router.get(
