@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.cost import Estimate
@@ -13,6 +13,8 @@ from ffengine.text import UserText, composed
 from service.background.retention import remove_job
 from service.jobs import Job, JobKind, JobState, Priority
 from service.schemas import EventPage, JobPage
+from service.specs.suggestions import did_you_mean
+from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
 from service.store import NotAllowed, PartOfStudy
 from service.submission import JobRequest
 from service.web import problems
@@ -123,7 +125,9 @@ def estimate_job(body: JobRequestBody, resources: ResourcesDep) -> Estimate:
     return resources.submissions.estimate(body)
 
 
-@router.get("/jobs", summary="List jobs", responses=responses(problems.BadCursor))
+@router.get(
+    "/jobs", summary="List jobs", response_model=JobPage, responses=responses(problems.BadCursor)
+)
 def list_jobs(
     response: Response,
     request: Request,
@@ -132,7 +136,10 @@ def list_jobs(
     cursor: Annotated[
         str | None, Query(max_length=100, description="next_cursor of the page before")
     ] = None,
-    state: Annotated[JobState | None, Query(description="only jobs in this state")] = None,
+    state: Annotated[
+        list[JobState],
+        Query(description="only jobs in this state; given several times, in one of these states"),
+    ] = [],  # noqa: B006 - never changed
     kind: Annotated[JobKind | None, Query(description="only jobs of this kind")] = None,
     tag: Annotated[SearchText | None, Query(description="only jobs that have this tag")] = None,
     name: Annotated[SearchText | None, Query(description="only jobs of exactly this name")] = None,
@@ -147,17 +154,73 @@ def list_jobs(
         Query(max_length=100, description="a study's id: its cells, which are left out otherwise"),
     ] = None,
     children: Annotated[bool, Query(description="list the cells of studies, too")] = False,
-) -> JobPage:
+    created_after: Annotated[
+        AwareDatetime | None,
+        Query(description="only jobs submitted at this time or later, as 2026-11-26T08:00:00Z"),
+    ] = None,
+    created_before: Annotated[
+        AwareDatetime | None, Query(description="only jobs submitted before this time")
+    ] = None,
+    total: Annotated[
+        bool, Query(description="count the jobs that pass the filters, on all pages")
+    ] = False,
+    fields: Annotated[
+        str | None,
+        Query(
+            max_length=1000,
+            description="the fields of each job that are sent, apart by commas, as "
+            "id,name,state; all where it is left out",
+        ),
+    ] = None,
+) -> JobPage | Response:
     """Jobs, newest first."""
+    chosen = _chosen_fields(fields)
     if cursor is not None and not is_job_id(cursor):
         raise problems.BadCursor
     parts = {"name": name, "search": search, "submitted_by": submitted_by, "parent": _plain(parent)}
-    filters = {"state": state.value if state else None, "kind": kind, "tag": tag, **parts}
-    page = store.jobs.page(limit=limit, before=cursor, children=children, **filters)
+    page = store.jobs.page(
+        limit=limit,
+        before=cursor,
+        children=children,
+        state=[one.value for one in state],
+        kind=kind,
+        tag=tag,
+        created_after=created_after,
+        created_before=created_before,
+        total=total,
+        **parts,
+    )
     if page.next_id:
         following = request.url.include_query_params(cursor=page.next_id)
         response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
-    return JobPage(items=page.jobs, next_cursor=page.next_id)
+    found = JobPage(items=page.jobs, next_cursor=page.next_id, total=page.total)
+    if chosen is None:
+        return found
+    document = found.model_dump_json(
+        include={"items": {"__all__": chosen}, "next_cursor": True, "total": True}
+    )
+    return Response(document, media_type="application/json", headers=dict(response.headers))
+
+
+def _chosen_fields(fields: str | None) -> set[str] | None:
+    """Return the names of fields that are asked for; None: all. Raises ValidationProblem."""
+    if fields is None:
+        return None
+    names = [name.strip() for name in fields.split(",") if name.strip()]
+    known = list(Job.model_fields)
+    wrong = [
+        FieldError(
+            pointer="query/fields",
+            message=f"{name!r} is not a field of a job"
+            + (did_you_mean(name, known) or f"; known are {', '.join(known)}"),
+        )
+        for name in dict.fromkeys(names)
+        if name not in known
+    ]
+    if wrong or not names:
+        nothing = FieldError(pointer="query/fields", message="names no field")
+        raise problems.validation_of(wrong[:MAX_REPORTED_ERRORS] or [nothing])
+    return set(names)
 
 
 @router.get(
