@@ -72,11 +72,14 @@ def openapi(app: FastAPI) -> Document:
 
 
 def _say_object_defaults(shape: Document) -> None:
-    """Describe defaults that are objects in words.
+    """Describe defaults that are objects in words, and leave out those that are null.
 
-    Generators of clients cannot represent them, and leave the whole shape out.
+    Generators of clients cannot represent the ones, and leave the whole shape out; they ask for a
+    value of the others.
     """
     for field in shape.get("properties", {}).values():
+        if field.get("default", ...) is None:  # to be left out is the same, and no value is needed
+            del field["default"]
         if isinstance(field.get("default"), dict):
             words = f"default: {json.dumps(field.pop('default'))}"
             field["description"] = (
