@@ -21,6 +21,9 @@ class JobPage(BaseModel):
 
     items: list[Job]
     next_cursor: str | None = Field(description="for the next page; null on the last")
+    total: int | None = Field(
+        None, description="how many pass the filters, on all pages; null unless it is asked for"
+    )
 
 
 class EventPage(BaseModel):

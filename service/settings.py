@@ -1,6 +1,7 @@
 """Settings from the environment: read once, typed, immutable."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ByteSize, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -10,6 +11,8 @@ from ffengine.datasets import UPLOADS_OF_HOME, Datasets
 from service.host.names import host_name
 
 LEFT_BY_ARTIFACTS = 64 * 2**20
+ANY_ORIGIN = "*"
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class RetentionRule(BaseModel):
@@ -82,6 +85,11 @@ class Settings(BaseSettings):
         "loopback; "
         "unset: any name where keys are needed, else none",
     )
+    allowed_origins: str | None = Field(
+        None,
+        description="origins, apart by commas, whose pages may use the API from a browser, as "
+        "https://notebook.example.org; *: any may read, and change something with a key",
+    )
     max_queued: int = Field(
         20_000, ge=1, description="submits are refused (429) while so many jobs wait"
     )
@@ -109,6 +117,20 @@ class Settings(BaseSettings):
             if names is None
             else ",".join(host_name(name) for name in names.split(",") if name.strip())
         )
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _of_origins(cls, origins: str | None) -> str | None:
+        return (
+            None
+            if origins is None
+            else ",".join(_origin(text.strip()) for text in origins.split(",") if text.strip())
+        )
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """The origins whose pages may use the API."""
+        return frozenset(filter(None, (self.allowed_origins or "").split(",")))
 
     @property
     def hosts(self) -> frozenset[str]:
@@ -147,3 +169,25 @@ class Settings(BaseSettings):
     def datasets(self) -> Datasets:
         """The data sets of this home: those below the data root, and what was uploaded."""
         return Datasets(self.data_root, self.root / UPLOADS_OF_HOME)
+
+
+def _origin(text: str) -> str:
+    """Return an origin as browsers write it: in lower case, without the port of its scheme.
+
+    Raises ValueError for what is none.
+    """
+    if text == ANY_ORIGIN:
+        return text
+    refusal = f"{text!r} is not an origin, such as https://lab.example.org or http://lab:3000"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+        name = host_name(parts.hostname or "")
+    except ValueError:
+        raise ValueError(refusal) from None
+    if parts.scheme not in DEFAULT_PORTS or parts.netloc.count("@") or text.count("/") > 2:
+        raise ValueError(refusal)
+    host = f"[{name}]" if ":" in name else name
+    return f"{parts.scheme}://{host}" + (
+        f":{port}" if port not in (None, DEFAULT_PORTS[parts.scheme]) else ""
+    )

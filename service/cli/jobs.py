@@ -78,7 +78,9 @@ def submit(
 
 
 def jobs(
-    state: Annotated[JobState | None, typer.Option(help="Only jobs in that state.")] = None,
+    state: Annotated[
+        list[JobState] | None, typer.Option(help="Only jobs in that state; may be repeated.")
+    ] = None,
     kind: Annotated[JobKind | None, typer.Option(help="Only jobs of that kind.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only jobs with that tag.")] = None,
     search: Annotated[
@@ -88,20 +90,40 @@ def jobs(
         str | None,
         typer.Option(metavar="NAME", help="Only jobs submitted with the API key of that name."),
     ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            "--created-after", metavar="TIME", help="Only jobs submitted then or later (RFC 3339)."
+        ),
+    ] = None,
+    before: Annotated[
+        str | None,
+        typer.Option("--created-before", metavar="TIME", help="Only jobs submitted before then."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many at the most.")] = 20,
+    count: Annotated[
+        bool, typer.Option("--count", help="Only say how many jobs there are.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first. In a pipe, each is a line of tab-separated columns."""
 
     given = {
-        "state": state.value if state else None,
+        "state": [one.value for one in state or ()],
         "kind": kind,
         "tag": tag,
         "search": search,
         "submitted_by": by,
+        "created_after": after,
+        "created_before": before,
     }
     with make_client() as client:
-        filters: dict[str, str] = {field: value for field, value in given.items() if value}
+        filters: dict[str, str | list[str]] = {
+            field: value for field, value in given.items() if value
+        }
+        if count:
+            typer.echo(client.count_jobs(**filters))
+            return
         found = list(islice(client.jobs(limit=limit, **filters), limit))
     if as_json:
         show_json([job.model_dump(mode="json") for job in found])

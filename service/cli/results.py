@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -40,7 +41,7 @@ from service.cli.output import (
     provenance_table,
 )
 from service.cli.remote_results import MOST_RUNS, findings_of, results_of
-from service.client import Client, JobFailed, JobHandle
+from service.client import Client, FflabError, JobFailed, JobHandle, Refused
 from service.jobs import Job, JobState
 from service.results.descriptions import title_of
 from service.results.job_diff import JobDiff
@@ -155,7 +156,7 @@ def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption
     with make_client() as client:
         job = resolve(client, job_id)
         if output:
-            write_file(output, client.download(job.id, artifact_for(output)))
+            write_file(output, _content_for(output, client, job))
             typer.echo(json.dumps({"file": str(output)}) if as_json else str(output))
         elif out.is_terminal and not as_json:
             client.download(job.id, "result")  # raises where there is no result
@@ -166,6 +167,20 @@ def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption
             typer.echo(
                 json.dumps(json.loads(content), indent=None if as_json else 2, separators=compact)
             )
+
+
+def _content_for(output: Path, client: Client, job: Job) -> bytes:
+    """Return what is written to a file; the rows so far where a table has no result yet."""
+    try:
+        return client.download(job.id, artifact_for(output))
+    except Refused:
+        rows = b""
+        if output.suffix == ".csv":
+            with suppress(FflabError):  # an older service has no such table
+                rows = client.download(job.id, "curves.csv")
+        if rows.count(b"\n") <= 1:  # a header at the most
+            raise
+        return rows
 
 
 def summarise(client: Client, job: Job) -> None:

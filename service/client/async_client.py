@@ -4,7 +4,7 @@ A task that is cancelled leaves no connection behind.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -121,12 +121,13 @@ class AsyncClient:
         """
         return await self._send(requests.job(job_id, wait_seconds))
 
-    async def jobs(self, **filters: str | int) -> AsyncIterator[Job]:
+    async def jobs(self, **filters: requests.QueryValue) -> AsyncIterator[Job]:
         """Yield jobs, newest first, page after page.
 
         **Arguments:**
 
-        - `filters`: those of GET /v1/jobs, such as `state`, `kind`, `tag`, `search`, `parent`;
+        - `filters`: those of GET /v1/jobs, such as `state` (one or a list), `kind`, `tag`,
+          `search`, `parent`, `created_after` and `created_before` (a datetime, or its text);
           `limit` is the size of a page.
         """
         cursor = None
@@ -137,6 +138,32 @@ class AsyncClient:
             cursor = page.next_cursor
             if not cursor:
                 return
+
+    async def job_fields(
+        self, fields: Sequence[str], **filters: requests.QueryValue
+    ) -> AsyncIterator[requests.Document]:
+        """Yield some fields of jobs, newest first: a small part of what `jobs` reads.
+
+        **Arguments:**
+
+        - `fields`: names of fields, such as `id`, `name` and `state`.
+        - `filters`: as those of `jobs`.
+
+        **Raises** Refused for a field that jobs do not have.
+        """
+        cursor = None
+        while True:
+            page = await self._send(requests.sparse_jobs(fields, filters, cursor))
+            for job in page["items"]:
+                yield job
+            cursor = page["next_cursor"]
+            if not cursor:
+                return
+
+    async def count_jobs(self, **filters: requests.QueryValue) -> int:
+        """Return how many jobs pass the filters, which are those of `jobs`."""
+        page = await self._send(requests.jobs({**filters, "total": "true", "limit": 1}, None))
+        return page.total or 0
 
     async def act(self, job_id: str, action: str) -> Job:
         """Ask for an action on a job, and return the job.

@@ -4,8 +4,9 @@ Nothing here connects, so that both clients share it.
 """
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -22,6 +23,8 @@ from service.schemas import RESULT, ChartList, JobPage, Result, RowPage
 T = TypeVar("T")
 Spec = schemas.Spec | Mapping[str, JsonValue]
 Document = dict[str, Any]  # JSON that is not validated
+Sent = str | int | float | Sequence[str]  # the value of a query parameter
+QueryValue = Sent | datetime
 SLACK_SECONDS = 30.0  # beyond the time of a long poll
 DOWNLOAD_SECONDS = 120.0
 
@@ -35,7 +38,7 @@ class ApiRequest(Generic[T]):
     method: str
     path: str
     read: Callable[[bytes], T]
-    params: Mapping[str, str | int | float] = field(default_factory=dict)
+    params: Mapping[str, Sent] = field(default_factory=dict)
     body: Mapping[str, JsonValue] | None = None
     content: bytes | None = None  # a body other than JSON
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -120,10 +123,23 @@ def job(job_id: str, wait_seconds: float = 0) -> ApiRequest[Job]:
     )
 
 
-def jobs(filters: Mapping[str, str | int], cursor: str | None) -> ApiRequest[JobPage]:
+def jobs(filters: Mapping[str, QueryValue], cursor: str | None) -> ApiRequest[JobPage]:
     """Read a page of jobs."""
-    params = {**filters, **({"cursor": cursor} if cursor else {})}
+    times = {
+        name: value.astimezone().isoformat() if isinstance(value, datetime) else value
+        for name, value in filters.items()
+    }
+    params = {**times, **({"cursor": cursor} if cursor else {})}
     return ApiRequest("GET", "/v1/jobs", _page, params=params)
+
+
+def sparse_jobs(
+    fields: Sequence[str], filters: Mapping[str, QueryValue], cursor: str | None
+) -> ApiRequest[Document]:
+    """Read a page of jobs with these fields only, as JSON."""
+    whole = jobs(filters, cursor)
+    params = {**whole.params, "fields": ",".join(fields)}
+    return ApiRequest("GET", whole.path, _DOCUMENT.validate_json, params=params)
 
 
 def act(job_id: str, action: str) -> ApiRequest[Job]:

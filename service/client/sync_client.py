@@ -1,7 +1,7 @@
 """Client and JobHandle: the client whose calls block."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -137,12 +137,13 @@ class Client:
         """
         return self._send(requests.job(job_id, wait_seconds))
 
-    def jobs(self, **filters: str | int) -> Iterator[Job]:
+    def jobs(self, **filters: requests.QueryValue) -> Iterator[Job]:
         """Yield jobs, newest first, page after page.
 
         **Arguments:**
 
-        - `filters`: those of GET /v1/jobs, such as `state`, `kind`, `tag`, `search`, `parent`;
+        - `filters`: those of GET /v1/jobs, such as `state` (one or a list), `kind`, `tag`,
+          `search`, `parent`, `created_after` and `created_before` (a datetime, or its text);
           `limit` is the size of a page.
         """
         cursor = None
@@ -152,6 +153,31 @@ class Client:
             cursor = page.next_cursor
             if not cursor:
                 return
+
+    def job_fields(
+        self, fields: Sequence[str], **filters: requests.QueryValue
+    ) -> Iterator[requests.Document]:
+        """Yield some fields of jobs, newest first: a small part of what `jobs` reads.
+
+        **Arguments:**
+
+        - `fields`: names of fields, such as `id`, `name` and `state`.
+        - `filters`: as those of `jobs`.
+
+        **Raises** Refused for a field that jobs do not have.
+        """
+        cursor = None
+        while True:
+            page = self._send(requests.sparse_jobs(fields, filters, cursor))
+            yield from page["items"]
+            cursor = page["next_cursor"]
+            if not cursor:
+                return
+
+    def count_jobs(self, **filters: requests.QueryValue) -> int:
+        """Return how many jobs pass the filters, which are those of `jobs`."""
+        page = self._send(requests.jobs({**filters, "total": "true", "limit": 1}, None))
+        return page.total or 0
 
     def act(self, job_id: str, action: str) -> Job:
         """Ask for an action on a job, and return the job.

@@ -3,12 +3,16 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ffengine.results import CheckResult, StudyResult, TrainResult
+from ffengine.summary_keys import SummaryKey
+from service.results.measured_rows import varied
 
 ROWS_AT_ONCE = 500
+STUDY_COLUMNS = ("part", "params", "job", "state", "figure", "mean", "low", "high", "seeds")
+PLACE_COLUMNS = ("layer", "layers", "epoch", "split", "width", "method", "partition")
 
 
 def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any]]:
@@ -19,7 +23,7 @@ def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any
         return [row.model_dump(mode="json") for row in result.curves]
     if isinstance(result, CheckResult):
         return [cell.model_dump(mode="json") for cell in result.cells]
-    return [
+    rows = [
         {
             "part": cell.part,
             "params": json.dumps(cell.params),
@@ -27,26 +31,34 @@ def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any
             "state": cell.state,
             "figure": figure,
             **found.model_dump(mode="json"),
+            # the same again, tidy: `params` and `figure` each hold several things
+            "quantity": (key := SummaryKey.parse(figure)).figure,
+            **{name: getattr(key, name) for name in PLACE_COLUMNS},
+            "layers": "+".join(map(str, key.layers)) if key.layers else None,
+            **varied(cell.params, (*STUDY_COLUMNS, "quantity", *PLACE_COLUMNS)),
         }
         for cell in result.cells
         for figure, found in cell.summary.items()
     ]
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in columns} for row in rows]
 
 
-def csv_pieces(result: TrainResult | CheckResult | StudyResult) -> Iterator[bytes]:
-    """The table as CSV with a header, ROWS_AT_ONCE rows at a time; undefined figures are empty."""
-    rows = table(result)
+def csv_pieces(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    """A table as CSV with a header, ROWS_AT_ONCE rows at a time; undefined figures are empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        writer.writerows(rows[start : start + ROWS_AT_ONCE])
-        yield text.getvalue().encode()
-        text.seek(0)
-        text.truncate()
+    for number, row in enumerate(rows, 1):
+        writer.writerow(row)
+        if number % ROWS_AT_ONCE == 0:
+            yield text.getvalue().encode()
+            text.seek(0)
+            text.truncate()
     yield text.getvalue().encode()
 
 
 def to_csv(result: TrainResult | CheckResult | StudyResult) -> str:
     """The table as CSV."""
-    return b"".join(csv_pieces(result)).decode()
+    rows = table(result)
+    return b"".join(csv_pieces(list(rows[0]) if rows else [], rows)).decode()

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ffengine.entry import message_of
 from service.specs.json_pointers import pointer_of
@@ -18,7 +18,10 @@ class FieldError(BaseModel):
     parameter.
     """
 
-    pointer: str
+    pointer: str = Field(
+        description="a JSON pointer into the body, which begins with /; or a parameter: "
+        "query/NAME, path/NAME or header/NAME"
+    )
     message: str
 
 

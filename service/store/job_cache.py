@@ -99,6 +99,7 @@ def to_job(row: JobRow) -> Job:
         "events": f"{base}/events",
         "result": f"{base}/result",
         "curves": f"{base}/curves",
+        "curves_csv": f"{base}/curves.csv",
         "cancel": f"{base}/cancel",
     }
     if row.parent_id:

@@ -59,10 +59,14 @@ class Submitted(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some jobs; `next_id` is where the next page begins, None on the last one."""
+    """Some jobs; `next_id` is where the next page begins, None on the last one.
+
+    `total` is how many pass the filters, on all pages; None where it was not asked for.
+    """
 
     jobs: list[Job]
     next_id: str | None
+    total: int | None = None
 
 
 class Jobs:
@@ -156,9 +160,12 @@ class Jobs:
         *,
         limit: int,
         before: str | None = None,
-        state: str | None = None,
+        state: str | Sequence[str] | None = None,
         kind: str | None = None,
         tag: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        total: bool = False,
         name: str | None = None,
         search: str | None = None,
         submitted_by: str | None = None,
@@ -171,7 +178,10 @@ class Jobs:
 
         - `limit`: most jobs of the page.
         - `before`: an id; only older jobs.
-        - `state`, `kind`, `name`, `tag`, `submitted_by`: only jobs with this.
+        - `state`, `kind`, `name`, `tag`, `submitted_by`: only jobs with this, or one of several
+          states.
+        - `created_after`, `created_before`: only jobs submitted at that time or later, or before.
+        - `total`: count all jobs that pass the filters.
         - `search`: a part of a name, or an id.
         - `parent`: the id of a study; only its runs.
         - `children`: with the runs of studies, which are left out otherwise.
@@ -180,13 +190,12 @@ class Jobs:
 
         One page of jobs.
         """
-        query = select(JobRow).order_by(JobRow.id.desc()).limit(limit + 1)
+        query = select(JobRow)
         if parent:
             query = query.where(JobRow.parent_id == parent)
         elif not children:
             query = query.where(JobRow.parent_id.is_(None))
         for column, value in (
-            (JobRow.state, state),
             (JobRow.kind, kind),
             (JobRow.name, name),
             (JobRow.submitted_by, submitted_by),
@@ -196,13 +205,22 @@ class Jobs:
             query = query.where(
                 JobRow.name.icontains(search, autoescape=True) | (JobRow.id == search)
             )
-        query = query.where(JobRow.id < before) if before else query
+        if state:
+            query = query.where(JobRow.state.in_([state] if isinstance(state, str) else state))
+        if created_after is not None:
+            query = query.where(JobRow.created_at >= _shown_since(created_after))
+        if created_before is not None:
+            query = query.where(JobRow.created_at < _shown_since(created_before))
         query = query.where(self._tagged(tag)) if tag is not None else query
+        one = query.where(JobRow.id < before) if before else query
         with self._database.reading() as session:
-            rows = list(session.scalars(query))
+            rows = list(session.scalars(one.order_by(JobRow.id.desc()).limit(limit + 1)))
+            counted = query.with_only_columns(func.count(), maintain_column_froms=True)
+            count = session.scalar(counted) if total else None
         return Page(
             [self._cache.job_of(row)[0] for row in rows[:limit]],
             rows[limit - 1].id if len(rows) > limit else None,
+            count,
         )
 
     def result(self, job_id: str) -> str | None:
@@ -469,6 +487,11 @@ class Jobs:
             else "json_array_elements_text(jobs.tags) AS each(value)"
         )
         return text(f"EXISTS (SELECT 1 FROM {each} WHERE value = :tag)").bindparams(tag=tag)  # noqa: S608 - no user text
+
+
+def _shown_since(time: datetime) -> float:
+    """The least stored time, in seconds, that is shown as this one: to the microsecond."""
+    return time.timestamp() - 0.5e-6
 
 
 def _ended(job: Job) -> tuple[str, datetime] | None:

@@ -249,6 +249,12 @@ class Studies:
         )
         return StudyResult(cells=tuple(cells))
 
+    def version_of_runs(self, study_id: str) -> int:
+        """A number that rises with every change of the study's runs."""
+        query = select(func.coalesce(func.sum(JobRow.version), 0))
+        with self._database.reading() as session:
+            return int(session.scalar(query.where(JobRow.parent_id == study_id)) or 0)
+
 
 def study_failed() -> JobError:
     """The error of a study without a successful run."""

@@ -10,9 +10,12 @@ from starlette.types import ASGIApp
 from ffengine.version import VERSION
 from service.settings import Settings
 from service.web import problems
+from service.web.compression import CompressionMiddleware
+from service.web.cross_origin import CrossOriginMiddleware
 from service.web.dashboard import pages, templating
-from service.web.dependencies import Resources, get_owner
+from service.web.dependencies import Resources, get_owner, refuse_unknown_parameters
 from service.web.host_check import HostCheckMiddleware
+from service.web.methods import MethodsMiddleware, MethodTable
 from service.web.metrics import API_PREFIX, MetricsMiddleware
 from service.web.openapi import openapi, operation_id
 from service.web.routes import catalog, datasets, jobs, results, system, webhooks
@@ -33,6 +36,7 @@ class App(FastAPI):
     def __init__(self, settings: Settings, **how: Any) -> None:
         super().__init__(**how)
         self.settings = settings
+        self.methods = MethodTable()
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document; it is built once."""
@@ -42,6 +46,8 @@ class App(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap the framework's own stack, whose outermost layer limits the size of bodies."""
         stack: ASGIApp = problems.BodyLimitProblemMiddleware(super().build_middleware_stack())
+        stack = MethodsMiddleware(CompressionMiddleware(stack), self.methods)
+        stack = CrossOriginMiddleware(stack, self.settings)
         stack = HostCheckMiddleware(stack, self.settings)
         return MetricsMiddleware(SecurityHeadersMiddleware(stack))
 
@@ -71,18 +77,35 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # the framework's own pages load scripts from other hosts; the dashboard has /docs instead
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a slash at the end changes nothing, see MethodsMiddleware
     )
     problems.install_handlers(app)
-    for routes in (jobs, results, webhooks, catalog, datasets):
-        app.include_router(routes.router, prefix=API_PREFIX, dependencies=[Depends(get_owner)])
+    _include(app, settings)
+    return app
+
+
+def _include(app: App, settings: Settings) -> None:
+    """Add all routes."""
+    app.methods.add(app.routes)  # /openapi.json
+    keyed = [Depends(get_owner), Depends(refuse_unknown_parameters)]
+    for part in (jobs, results, webhooks, catalog, datasets):
+        app.include_router(part.router, prefix=API_PREFIX, dependencies=keyed)
+        app.methods.add(part.router.routes, API_PREFIX)
     app.include_router(
         datasets.upload_router,
         prefix=API_PREFIX,
-        dependencies=[Depends(get_owner)],
+        dependencies=keyed,
         max_body_size=settings.max_upload_bytes,
     )
-    app.include_router(system.v1_router, prefix=API_PREFIX, dependencies=[Depends(get_owner)])
-    app.include_router(system.router)
-    for part in (pages.router, pages.sign_in_router, pages.spec_router, templating.static_router):
-        app.include_router(part)
-    return app
+    app.include_router(system.v1_router, prefix=API_PREFIX, dependencies=keyed)
+    for router in (datasets.upload_router, system.v1_router):
+        app.methods.add(router.routes, API_PREFIX)
+    for router in (
+        system.router,
+        pages.router,
+        pages.sign_in_router,
+        pages.spec_router,
+        templating.static_router,
+    ):
+        app.include_router(router)
+        app.methods.add(router.routes)

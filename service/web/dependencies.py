@@ -1,10 +1,14 @@
 """The resources of the app, and the dependencies through which routes get them."""
 
+import difflib
 import re
+from collections.abc import Sequence
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query
+from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
@@ -14,10 +18,13 @@ from service.background.reconciler import Reconciler
 from service.background.webhooks import WebhookSender
 from service.host.disk import free_bytes
 from service.settings import Settings
+from service.specs.suggestions import LONGEST_NAME, NEAR
+from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
 from service.store import Store
 from service.submission import Submissions
 from service.web import problems
 from service.web.auth import Authenticator
+from service.web.cross_origin import is_allowed, is_from_elsewhere, refuse_cross_site
 from service.web.event_feed import EventFeed
 from service.web.metrics import Metrics
 
@@ -121,6 +128,7 @@ AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
 async def get_owner(
     request: Request,
     authenticator: AuthenticatorDep,
+    settings: SettingsDep,
     _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,
     x_api_key: Annotated[str | None, Security(API_KEY)] = None,
 ) -> str:
@@ -128,34 +136,49 @@ async def get_owner(
 
     Raises KeyNeeded, and WrongOrigin for a change that another site asks for.
     """
-    if request.method not in READING:
-        refuse_cross_site(request)
     if authenticator.is_stale:  # rarely, so that most requests need no thread
         await run_in_threadpool(authenticator.refresh)
-    return authenticator.owner(
-        request.headers.get("authorization"), x_api_key or request.cookies.get(KEY_COOKIE)
-    )
+    origin = request.headers.get("origin")
+    shared = is_from_elsewhere(request) and is_allowed(origin, settings)
+    if request.method not in READING and not (
+        # where any origin may read, only a key in a header tells who means the change
+        shared and (origin in settings.origins or authenticator.needs_keys)
+    ):
+        refuse_cross_site(request)
+    cookie = None if shared else request.cookies.get(KEY_COOKIE)
+    return authenticator.owner(request.headers.get("authorization"), x_api_key or cookie)
 
 
-def refuse_cross_site(request: Request) -> None:
-    """Raise WrongOrigin for a request that a page of another site makes a browser send.
+async def refuse_unknown_parameters(request: Request) -> None:
+    """Raise ValidationProblem for query parameters that the route does not know.
 
-    Such a request would act with the rights of the browser's user.
+    A misspelt filter would otherwise list everything.
     """
-    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    ours = origin is None or _netloc_of(origin) == request.headers.get("host")
-    if site is not None:  # more reliable than Origin: behind a proxy the Host may differ
-        ours = site in ("same-origin", "none")
-    if not ours:
-        raise problems.WrongOrigin(f"the request comes from a page of {origin or 'another site'}")
+    route = request.scope.get("route")
+    if not request.query_params or not isinstance(route, APIRoute):
+        return
+    known = _parameters_of(route)
+    unknown = [name for name in dict.fromkeys(request.query_params) if name not in known]
+    if unknown:
+        errors = [
+            FieldError(pointer=f"query/{name[:LONGEST_NAME]}", message=_unknown(name, known))
+            for name in unknown[:MAX_REPORTED_ERRORS]
+        ]
+        raise problems.validation_of(errors)
 
 
-def _netloc_of(origin: str) -> str | None:
-    """Return host and port of an origin; None for one that cannot be parsed."""
-    try:
-        return urlsplit(origin).netloc
-    except ValueError:
-        return None
+def _parameters_of(route: APIRoute) -> tuple[str, ...]:
+    declared = get_flat_params(route.dependant)
+    return tuple(field.alias for field in declared if isinstance(field.field_info, Query))
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    if not known:
+        return "is not a known parameter; this address takes none"
+    near = difflib.get_close_matches(name[:LONGEST_NAME], known, n=1, cutoff=NEAR)
+    return "is not a known parameter; " + (
+        f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    )
 
 
 Owner = Annotated[str, Depends(get_owner)]

@@ -1,16 +1,20 @@
-"""Downloads: each has a descriptive file name, and an ETag so that it is sent only once."""
+"""Downloads: each has a descriptive file name, an ETag so that it is sent only once, and can be
+asked for in parts.
+"""
 
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, NamedTuple
 
-from fastapi import Response
+from fastapi import Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from ffengine.version import VERSION
 from service.jobs import Job
 from service.web import problems
+from service.web.methods import HEAD_ASKED
 from service.web.security_headers import INERT
 
 PIECE = 65_536
@@ -41,45 +45,161 @@ def file_name(job: Job, what: str) -> str:
     return "-".join(part for part in ("fflab", job.kind, name, job.id, what) if part)
 
 
+class FileRequest(NamedTuple):
+    """What a request says of the file that it asks for: its conditions, and the part of it."""
+
+    if_none_match: str | None = None
+    range: str | None = None
+    if_range: str | None = None
+    head_only: bool = False
+
+
+async def get_file_request(
+    request: Request,
+    if_none_match: Annotated[
+        str | None, Header(description="the ETag of what you have: 304 where it has not changed")
+    ] = None,
+    range_: Annotated[
+        str | None,
+        Header(alias="range", description="`bytes=FIRST-LAST`: a part of the file, as 206"),
+    ] = None,
+    if_range: Annotated[
+        str | None,
+        Header(description="the ETag of the part you have: the whole file where it has changed"),
+    ] = None,
+) -> FileRequest:
+    """Return what the request says of its file."""
+    return FileRequest(if_none_match, range_, if_range, request.scope.get(HEAD_ASKED, False))
+
+
+FileRequestDep = Annotated[FileRequest, Depends(get_file_request)]
+Content = str | bytes | Iterable[bytes]
+
+
 def file_response(
     job: Job,
     version: int,
     what: str,
     media_type: str,
-    make: Callable[[], str | bytes | Iterable[bytes]],
-    if_none_match: str | None,
+    make: Callable[[], Content],
+    asked: FileRequest,
     *,
     inline: bool = False,
     policy: str = INERT,
+    costly: bool = False,
+    in_parts: bool = True,
 ) -> Response:
-    """Send a file in chunks; 304 where the client has it.
+    """Send a file in chunks, or a part of it; 304 where the client has it.
 
     **Arguments:**
 
     - `job`, `version`: what the file is made from.
     - `what`: the last part of the file's name, which tells the files of a job apart.
-    - `make`: returns the content; called only where it is sent.
-    - `if_none_match`: the header of the request.
+    - `make`: returns the content, always the same bytes; called only where they are needed.
+    - `asked`: what the request says of the file.
     - `inline`: whether browsers show the file instead of saving it.
     - `policy`: its Content-Security-Policy.
+    - `costly`: whether it takes long to make, so that HEAD does without its length.
+    - `in_parts`: whether a part of it can be asked for.
     """
     headers = {
         "ETag": etag_of(job, version, what),
         "Cache-Control": "private, no-cache",
         "Content-Security-Policy": policy,
     }
-    if is_known(headers["ETag"], if_none_match):
+    if is_known(headers["ETag"], asked.if_none_match):
         return Response(status_code=304, headers=headers)
     headers["Content-Disposition"] = (
         f'{"inline" if inline else "attachment"}; filename="{file_name(job, what)}"'
     )
+    if in_parts:
+        headers["Accept-Ranges"] = "bytes"
+    if costly and asked.head_only:
+        return StreamingResponse(iter(()), media_type=media_type, headers=headers)
+    part = range_of(asked, headers["ETag"]) if in_parts else None
+    if part is not None:
+        return _partial(make, part, media_type, headers)
     content = make()
     if isinstance(content, str):
         content = content.encode()
     if isinstance(content, bytes):
         headers["Content-Length"] = str(len(content))
         content = in_pieces(content)
-    return StreamingResponse(content, media_type=media_type, headers=headers)
+    elif asked.head_only:
+        headers["Content-Length"] = str(sum(len(piece) for piece in content))
+        content = ()
+    return StreamingResponse(iter(content), media_type=media_type, headers=headers)
+
+
+class ByteRange(NamedTuple):
+    """One range of bytes as it is asked for: without `first`, the last so many bytes."""
+
+    first: int | None
+    last: int | None
+
+    def within(self, length: int) -> range:
+        """Return the offsets of the range in a file of this length."""
+        if self.first is None:
+            return range(max(0, length - (self.last or 0)), length)
+        return range(self.first, length if self.last is None else min(self.last + 1, length))
+
+
+def range_of(asked: FileRequest, etag: str) -> ByteRange | None:
+    """Return the part that is asked for; None: the whole file.
+
+    What is not one range of bytes is ignored (RFC 9110, 14.2), and so is the range where the client
+    has parts of another version.
+    """
+    found = re.fullmatch(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", asked.range or "", re.ASCII)
+    if found is None or not any(found.groups()):
+        return None
+    if asked.head_only or (asked.if_range is not None and asked.if_range.strip() != etag):
+        return None
+    first, last = (int(text) if text else None for text in found.groups())
+    if first is not None and last is not None and last < first:
+        return None
+    return ByteRange(first, last)
+
+
+def _partial(
+    make: Callable[[], Content], part: ByteRange, media_type: str, headers: dict[str, str]
+) -> Response:
+    """Send a part of a file. Raises RangeOutside.
+
+    A file that is made piece by piece is made twice, so that it is never held as a whole.
+    """
+    content = make()
+    if isinstance(content, str):
+        content = content.encode()
+    length = len(content) if isinstance(content, bytes) else sum(len(piece) for piece in content)
+    wanted = part.within(length)
+    if not wanted:
+        raise problems.RangeOutside(
+            f"the file has {length:,} bytes", headers={"Content-Range": f"bytes */{length}"}
+        )
+    headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{length}"
+    headers["Content-Length"] = str(len(wanted))
+    pieces = in_pieces(content) if isinstance(content, bytes) else _again(make)
+    return StreamingResponse(
+        _cut(pieces, wanted), status_code=206, media_type=media_type, headers=headers
+    )
+
+
+def _again(make: Callable[[], Content]) -> Iterable[bytes]:
+    content = make()
+    assert not isinstance(content, str | bytes)  # noqa: S101 - narrows the type
+    return content
+
+
+def _cut(pieces: Iterable[bytes], wanted: range) -> Iterator[bytes]:
+    """Yield the bytes of the pieces that lie in a range of offsets."""
+    at = 0
+    for piece in pieces:
+        if cut := piece[max(0, wanted.start - at) : max(0, wanted.stop - at)]:
+            yield cut
+        at += len(piece)
+        if at >= wanted.stop:
+            return
 
 
 def in_pieces(content: bytes) -> Iterable[bytes]:

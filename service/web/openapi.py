@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
+from service.submission import JobRequest
 from service.web.host_check import PROBES
 from service.web.problems import (
     BadHost,
@@ -18,12 +19,15 @@ from service.web.problems import (
     ProblemDetails,
     ValidationProblem,
     WrongHost,
+    WrongMediaType,
     WrongOrigin,
     openapi_response,
 )
+from service.web.routes.jobs import JobChanges
 
 REFERENCE = "#/components/schemas/{model}"
 SERVERS = [{"url": "/", "description": "the service that answers with this document"}]
+BODIES = (JobRequest, JobChanges)  # the framework does not see them, see service.web.json_bodies
 SPECS = ("TrainSpec", "CheckSpec", "StudySpec")
 FRAMEWORKS = (
     "HTTPValidationError",
@@ -56,6 +60,10 @@ def openapi(app: FastAPI) -> Document:
         schemas.pop(name, None)
     _, shapes = models_json_schema([(ProblemDetails, "serialization")], ref_template=REFERENCE)
     schemas |= shapes["$defs"]
+    _, bodies = models_json_schema(
+        [(body, "validation") for body in BODIES], ref_template=REFERENCE
+    )
+    schemas |= {name: shape for name, shape in bodies["$defs"].items() if name not in schemas}
     for shape in schemas.values():
         _say_object_defaults(shape)
     for name in SPECS:  # a spec is always one of a union that `kind` discriminates
@@ -64,11 +72,14 @@ def openapi(app: FastAPI) -> Document:
 
 
 def _say_object_defaults(shape: Document) -> None:
-    """Describe defaults that are objects in words.
+    """Describe defaults that are objects in words, and leave out those that are null.
 
-    Generators of clients cannot represent them, and leave the whole shape out.
+    Generators of clients cannot represent the ones, and leave the whole shape out; they ask for a
+    value of the others.
     """
     for field in shape.get("properties", {}).values():
+        if field.get("default", ...) is None:  # to be left out is the same, and no value is needed
+            del field["default"]
         if isinstance(field.get("default"), dict):
             words = f"default: {json.dumps(field.pop('default'))}"
             field["description"] = (
@@ -98,7 +109,7 @@ def _correct(path: str, method: str, operation: Document) -> None:
             KeyNeeded,
             ValidationProblem,
             DatabaseAway,
-            *((WrongOrigin,) if method != "get" else ()),
+            *((WrongOrigin, WrongMediaType) if method != "get" else ()),
         ]
     for kind in kinds:
         answers[str(kind.status)] = openapi_response(kind, answers.get(str(kind.status)))

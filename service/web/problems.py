@@ -9,6 +9,7 @@
     ├── 409 WrongState, NoResultYet, NoWeights, NoSamples, NameTaken, StillInFlight
     ├── 413 BodyTooLarge
     ├── 415 WrongMediaType
+    ├── 416 RangeOutside
     ├── 421 WrongHost
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull
@@ -22,7 +23,6 @@ Each class states its code, title and advice as attributes: clients compare code
 
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -310,6 +310,15 @@ class WrongMediaType(Problem):
     advice = "Send `Content-Type: application/json`."
 
 
+class RangeOutside(Problem):
+    """The file has no such bytes."""
+
+    status = 416
+    code = "range-outside"
+    title = "The file has no such bytes."
+    advice = "The Content-Range header has its length."
+
+
 class WrongHost(Problem):
     """The service does not answer to this name."""
 
@@ -412,7 +421,10 @@ def responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
 
 def openapi_response(kind: type[Problem], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the OpenAPI response of a problem, merged with `known`, one of the same status."""
-    description = f"{known['description']} Or: {kind.title}" if known else kind.title
+    description = kind.title
+    if known:
+        told = known["description"]
+        description = told if kind.title in told else f"{told} Or: {kind.title}"
     schema = {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 
@@ -484,38 +496,15 @@ def problem_of(error: Exception) -> Problem:
             raise error
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows the type
-    if any(found["type"] == "json_invalid" for found in error.errors()):
-        return MalformedBody().response()
-    return validation_problem(error.errors(), error.body, _fields_of_body(request)).response()
+    return validation_problem(error.errors(), error.body).response()
 
 
-def _fields_of_body(request: Request) -> list[str]:
-    """Return the names of the fields that the body of the request's route may have."""
-    body = getattr(request.scope.get("route"), "body_field", None)
-    model = body.field_info.annotation if body else None
-    if not isinstance(model, type) or not issubclass(model, BaseModel):
-        return []
-    return list(model.model_fields)
-
-
-async def _http(request: Request, error: Exception) -> Response:
+async def _http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type
     kind = BY_STATUS.get(error.status_code, MalformedBody)
-    headers = {"Allow": _allowed(request)} if kind is WrongMethod else error.headers
-    return kind(headers=headers).response()
-
-
-def _allowed(request: Request) -> str:
-    """Return all methods of an address; the framework names those of one route only."""
-    paths: dict[str, dict[str, object]] = request.app.openapi()["paths"]
-    matching = (
-        known
-        for path, known in paths.items()
-        if re.fullmatch(re.sub(r"{[^}]+}", "[^/]+", path), request.url.path.rstrip("/"))
-    )
-    return ", ".join(sorted({method.upper() for known in matching for method in known}))
+    return kind(headers=error.headers).response()
 
 
 async def _database(_request: Request, error: Exception) -> Response:
@@ -538,9 +527,13 @@ def validation_problem(
     errors: Sequence[Any], body: object, known: Sequence[str] = ()
 ) -> ValidationProblem:
     """Return the problem for pydantic's errors about a request with that body; see field_errors."""
-    found = field_errors(errors, body, known)
-    first = found[0] if found else FieldError(pointer="", message="")
-    return ValidationProblem(visible(f"{first.pointer or 'body'}: {first.message}"), errors=found)
+    return validation_of(field_errors(errors, body, known))
+
+
+def validation_of(errors: Sequence[FieldError]) -> ValidationProblem:
+    """Return the problem for fields and parameters that are invalid; its detail is the first."""
+    first = errors[0] if errors else FieldError(pointer="", message="")
+    return ValidationProblem(visible(f"{first.pointer or 'body'}: {first.message}"), errors=errors)
 
 
 def field_problem(pointer: str, message: str) -> ValidationProblem:

@@ -17,7 +17,7 @@ from ffengine.spec import TrainSpec
 from service.cli import job_watcher, options
 from service.store import Store
 from tests.commands import Ended, Fflab
-from tests.factories import ERROR, claimed, finished, submit
+from tests.factories import ERROR, HALF, LEASE, claimed, finished, submit
 from tests.service.samples import check_result, provenance, train_result
 from tests.serving import serving
 
@@ -200,6 +200,22 @@ def test_a_result_is_json_in_a_pipe_and_a_file_by_its_name(
     assert unwritable.code == 2
     assert "cannot be written (No such file or directory)" in unwritable.err
     assert fflab("result", "last", "-o", "a.xyz").code == 2
+
+
+def test_a_table_of_a_failed_job_has_the_rows_that_were_measured(
+    fflab: Fflab, store: Store, tmp_path: Path
+) -> None:
+    job = submit(store).id
+    target = tmp_path / "a.csv"
+    assert fflab("result", "last", "-o", str(target)).code != 0, "nothing is measured yet"
+    claim = store.queue.claim(job, "w", LEASE)
+    assert claim is not None
+    rows = train_result(epochs=2).curves
+    store.queue.record(job, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
+    store.queue.fail(job, claim.attempt, ERROR)
+    assert fflab("result", "last", "-o", str(target)).code == 0
+    assert len(target.read_text().splitlines()) == len(rows) + 1
+    assert fflab("result", "last", "-o", str(tmp_path / "a.json")).code != 0
 
 
 def test_jobs_are_put_beside_each_other(fflab: Fflab, store: Store) -> None:

@@ -753,8 +753,8 @@ def test_a_method_that_a_route_does_not_know_is_told_those_that_it_knows(
 ) -> None:
     response = client.put("/v1/jobs")
     refused(response, 405, "wrong-method")
-    assert response.headers["allow"] == "GET, POST"
-    assert client.put(f"/v1/jobs/{NOBODY}").headers["allow"] == "DELETE, GET, PATCH"
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS, POST"
+    assert client.put(f"/v1/jobs/{NOBODY}").headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH"
 
 
 def test_a_fault_of_the_service_is_a_problem_too(

@@ -33,6 +33,7 @@ from service.store.inserts import PRIORITIES
 from service.submission import InvalidField, refuse_unavailable
 from service.web import problems
 from service.web.catalogue import build_catalog, build_presets
+from service.web.cross_origin import refuse_cross_site
 from service.web.dashboard import view_models
 from service.web.dashboard.openapi_reference import operations
 from service.web.dashboard.templating import render_page, static_files
@@ -45,7 +46,6 @@ from service.web.dependencies import (
     SettingsDep,
     StoreDep,
     get_owner,
-    refuse_cross_site,
 )
 from service.web.file_responses import render_or_404
 from service.web.job_log import log_lines
@@ -115,6 +115,7 @@ spec_router = APIRouter(include_in_schema=False, dependencies=[Depends(get_owner
 
 
 @router.get("/")
+@router.get("/jobs")  # the address of a job, cut short
 def jobs_page(
     request: Request,
     store: StoreDep,
@@ -160,6 +161,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
     sources = drawable(resources.store, job, resources.artifacts)
     results = [source for source in sources if isinstance(source, Source)]
     lines = comparison(results)
+    charts = available(sources)
     has_result = ended and (resources.store.jobs.result(job.id) is not None or job.kind == "study")
     return render_page(
         "job",
@@ -173,14 +175,14 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
             [(source.label, one) for source in results for one in source.result.diagnostics]
             or _findings(events)
         ),
-        charts=available(sources),
+        charts=charts,
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
         found=sentences(results),
         lines=lines,
         legend=legend(lines),
         **_runs(resources.store, job),
         has_result=has_result,
-        downloads=view_models.downloads(job),
+        downloads=view_models.downloads(job, has_result=has_result) if charts or has_result else [],
         provenance=provenance_lines(job.provenance),
         data_note=view_models.data_note(job, resources.settings.datasets),
         snippets=view_models.snippets(

@@ -11,6 +11,10 @@ from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
 from service.jobs import TERMINAL, Job, JobState
 from service.specs.files import as_yaml
 
+ALWAYS = {
+    "curves.csv": "every measured epoch as a table",
+    "curves.csv?mean=true": "the means over seeds with their intervals",
+}
 DOWNLOADS = {
     "result": "all figures, findings and provenance, as JSON",
     "result.csv": "the figures as a table",
@@ -43,11 +47,12 @@ def findings(found: Sequence[tuple[str, Diagnostic]]) -> list[Finding]:
     return [Finding(*first, others) for first, *others in kinds.values()]
 
 
-def downloads(job: Job) -> list[tuple[str, str]]:
-    """Return the files that a job with a result offers, each with its meaning."""
+def downloads(job: Job, *, has_result: bool) -> list[tuple[str, str]]:
+    """Return the files that a job offers, each with its meaning."""
+    files = DOWNLOADS if has_result else {}
     return [
         (what, meaning)
-        for what, meaning in DOWNLOADS.items()
+        for what, meaning in (files | ALWAYS).items()
         if job.kind in KINDS_WITH.get(what, (job.kind,))
     ]
 

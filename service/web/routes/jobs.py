@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.cost import Estimate
@@ -13,6 +13,8 @@ from ffengine.text import UserText, composed
 from service.background.retention import remove_job
 from service.jobs import Job, JobKind, JobState, Priority
 from service.schemas import EventPage, JobPage
+from service.specs.suggestions import did_you_mean
+from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
 from service.store import NotAllowed, PartOfStudy, StillNeeded
 from service.submission import JobRequest
 from service.web import problems
@@ -22,10 +24,10 @@ from service.web.dependencies import (
     Resources,
     ResourcesDep,
     StoreDep,
-    require_json,
 )
 from service.web.event_feed import stream, until_terminal
 from service.web.file_responses import is_known
+from service.web.json_bodies import body_of, json_body
 from service.web.lookup import find_job, is_job_id, validated_id
 from service.web.problems import responses
 
@@ -39,6 +41,7 @@ SearchText = Annotated[
     StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"),
     AfterValidator(composed),
 ]
+JobRequestBody = Annotated[JobRequest, Depends(json_body(JobRequest))]
 JobId = Annotated[str, Path(description="as in the job's `id`")]
 
 
@@ -57,11 +60,14 @@ class JobChanges(BaseModel):
     pinned: bool = Field(False, description="keep it, whatever the retention says")
 
 
+JobChangesBody = Annotated[JobChanges, Depends(json_body(JobChanges))]
+
+
 @router.post(
     "/jobs",
     status_code=202,
     response_model=Job,
-    dependencies=[Depends(require_json)],
+    openapi_extra=body_of(JobRequest),
     summary="Submit a job",
     responses={
         200: {
@@ -80,7 +86,7 @@ class JobChanges(BaseModel):
     },
 )
 def submit_job(
-    body: JobRequest,
+    body: JobRequestBody,
     resources: ResourcesDep,
     owner: Owner,
     idempotency_key: Annotated[
@@ -109,10 +115,10 @@ def submit_job(
 @router.post(
     "/estimate",
     summary="What a job would cost",
-    dependencies=[Depends(require_json)],
+    openapi_extra=body_of(JobRequest),
     responses=responses(problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
 )
-def estimate_job(body: JobRequest, resources: ResourcesDep) -> Estimate:
+def estimate_job(body: JobRequestBody, resources: ResourcesDep) -> Estimate:
     """Estimate operations, peak memory and seconds of a job with this body.
 
     `problems` names the limits that it passes.
@@ -120,7 +126,9 @@ def estimate_job(body: JobRequest, resources: ResourcesDep) -> Estimate:
     return resources.submissions.estimate(body)
 
 
-@router.get("/jobs", summary="List jobs", responses=responses(problems.BadCursor))
+@router.get(
+    "/jobs", summary="List jobs", response_model=JobPage, responses=responses(problems.BadCursor)
+)
 def list_jobs(
     response: Response,
     request: Request,
@@ -129,7 +137,10 @@ def list_jobs(
     cursor: Annotated[
         str | None, Query(max_length=100, description="next_cursor of the page before")
     ] = None,
-    state: Annotated[JobState | None, Query(description="only jobs in this state")] = None,
+    state: Annotated[
+        list[JobState],
+        Query(description="only jobs in this state; given several times, in one of these states"),
+    ] = [],  # noqa: B006 - never changed
     kind: Annotated[JobKind | None, Query(description="only jobs of this kind")] = None,
     tag: Annotated[SearchText | None, Query(description="only jobs that have this tag")] = None,
     name: Annotated[SearchText | None, Query(description="only jobs of exactly this name")] = None,
@@ -144,18 +155,74 @@ def list_jobs(
         Query(max_length=100, description="a study's id: its runs, which are left out otherwise"),
     ] = None,
     children: Annotated[bool, Query(description="list the runs of studies, too")] = False,
-) -> JobPage:
+    created_after: Annotated[
+        AwareDatetime | None,
+        Query(description="only jobs submitted at this time or later, as 2026-11-26T08:00:00Z"),
+    ] = None,
+    created_before: Annotated[
+        AwareDatetime | None, Query(description="only jobs submitted before this time")
+    ] = None,
+    total: Annotated[
+        bool, Query(description="count the jobs that pass the filters, on all pages")
+    ] = False,
+    fields: Annotated[
+        str | None,
+        Query(
+            max_length=1000,
+            description="the fields of each job that are sent, apart by commas, as "
+            "id,name,state; all where it is left out",
+        ),
+    ] = None,
+) -> JobPage | Response:
     """Jobs, newest first."""
+    chosen = _chosen_fields(fields)
     if cursor is not None and not is_job_id(cursor):
         raise problems.BadCursor
     texts = {"name": name, "search": search, "submitted_by": submitted_by}
     texts["parent"] = _id_or_none_such(parent)
-    filters = {"state": state.value if state else None, "kind": kind, "tag": tag, **texts}
-    page = store.jobs.page(limit=limit, before=cursor, children=children, **filters)
+    page = store.jobs.page(
+        limit=limit,
+        before=cursor,
+        children=children,
+        state=[one.value for one in state],
+        kind=kind,
+        tag=tag,
+        created_after=created_after,
+        created_before=created_before,
+        total=total,
+        **texts,
+    )
     if page.next_id:
         following = request.url.include_query_params(cursor=page.next_id)
         response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
-    return JobPage(items=page.jobs, next_cursor=page.next_id)
+    found = JobPage(items=page.jobs, next_cursor=page.next_id, total=page.total)
+    if chosen is None:
+        return found
+    document = found.model_dump_json(
+        include={"items": {"__all__": chosen}, "next_cursor": True, "total": True}
+    )
+    return Response(document, media_type="application/json", headers=dict(response.headers))
+
+
+def _chosen_fields(fields: str | None) -> set[str] | None:
+    """Return the names of fields that are asked for; None: all. Raises ValidationProblem."""
+    if fields is None:
+        return None
+    names = [name.strip() for name in fields.split(",") if name.strip()]
+    known = list(Job.model_fields)
+    wrong = [
+        FieldError(
+            pointer="query/fields",
+            message=f"{name!r} is not a field of a job"
+            + (did_you_mean(name, known) or f"; known are {', '.join(known)}"),
+        )
+        for name in dict.fromkeys(names)
+        if name not in known
+    ]
+    if wrong or not names:
+        nothing = FieldError(pointer="query/fields", message="names no field")
+        raise problems.validation_of(wrong[:MAX_REPORTED_ERRORS] or [nothing])
+    return set(names)
 
 
 @router.get(
@@ -247,12 +314,16 @@ async def read_events(
 @router.patch(
     "/jobs/{job_id}",
     summary="Change name, tags, priority or pin",
-    dependencies=[Depends(require_json)],
+    openapi_extra=body_of(JobChanges),
     responses=responses(
         problems.NoSuchJob, problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType
     ),
 )
-def change_job(job_id: JobId, body: JobChanges, resources: ResourcesDep) -> Job:
+def change_job(
+    job_id: JobId,
+    body: Annotated[JobChanges, Depends(json_body(JobChanges))],
+    resources: ResourcesDep,
+) -> Job:
     """Change fields that do not affect the computation."""
     try:
         job = resources.store.actions.update(

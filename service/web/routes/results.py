@@ -3,21 +3,22 @@
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
 from ffengine.results import AnyResult, StudyResult
 from ffengine.spec import TrainSpec
 from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
-from service.jobs import Job
-from service.results.csv_export import csv_pieces
+from service.jobs import TERMINAL, Job
+from service.results.csv_export import csv_pieces, to_csv
+from service.results.measured_rows import MeasuredRun, measured_rows, runs_of_study
 from service.results.npz_export import stream_npz
 from service.schemas import RESULT, ChartLine, ChartList, RowPage
 from service.store import Store
 from service.web import problems
 from service.web.dependencies import ArtifactsDep, StoreDep
-from service.web.file_responses import file_response, render_or_404
+from service.web.file_responses import FileRequestDep, file_response, render_or_404
 from service.web.job_log import log_lines
 from service.web.lookup import find_job, find_result, find_versioned_job, validated_id
 from service.web.problems import responses
@@ -27,22 +28,28 @@ from service.web.security_headers import DRAWING, INERT
 router = APIRouter(tags=["results"])
 
 EVENTS_AT_ONCE = 1_000
-IfNoneMatch = Annotated[
-    str | None, Header(description="the ETag of what you have: 304 where it has not changed")
-]
 
 
 def _file(media_type: str, *kinds: type[problems.Problem]) -> dict[int | str, dict[str, Any]]:
-    return {200: {"content": {media_type: {}}}, 304: {}, **responses(problems.NoSuchJob, *kinds)}
+    return {
+        200: {"content": {media_type: {}}},
+        206: {"description": "The part that was asked for", "content": {media_type: {}}},
+        304: {},
+        **responses(problems.NoSuchJob, problems.RangeOutside, *kinds),
+    }
 
 
 @router.get(
     "/jobs/{job_id}/result",
     response_model=AnyResult,
     summary="The result",
-    responses={304: {}, **responses(problems.NoSuchJob, problems.NoResultYet)},
+    responses={
+        206: {"description": "The part that was asked for", "content": {"application/json": {}}},
+        304: {},
+        **responses(problems.NoSuchJob, problems.RangeOutside, problems.NoResultYet),
+    },
 )
-def read_result(job_id: JobId, store: StoreDep, if_none_match: IfNoneMatch = None) -> Response:
+def read_result(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Response:
     """The curves, cells or summary of the job, with findings and provenance."""
     job, version, document = find_result(store, job_id)
 
@@ -52,9 +59,7 @@ def read_result(job_id: JobId, store: StoreDep, if_none_match: IfNoneMatch = Non
         # an earlier version may have stored it in an older form
         return RESULT.validate_json(document).model_dump_json()
 
-    return file_response(
-        job, version, "result.json", "application/json", make, if_none_match, inline=True
-    )
+    return file_response(job, version, "result.json", "application/json", make, asked, inline=True)
 
 
 @router.get(
@@ -63,17 +68,18 @@ def read_result(job_id: JobId, store: StoreDep, if_none_match: IfNoneMatch = Non
     response_class=Response,
     responses=_file("text/csv", problems.NoResultYet),
 )
-def read_csv(job_id: JobId, store: StoreDep, if_none_match: IfNoneMatch = None) -> Response:
+def read_csv(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Response:
     """The result as a table.
 
-    A training run has its tidy rows, a check its cells, a study one row for each cell and figure.
+    A training run has its tidy rows, a check its cells, a study one row for each cell and figure:
+    `quantity` says which, and each varied field has a column.
     """
     job, version, document = find_result(store, job_id)
 
-    def make() -> Iterator[bytes]:
-        return csv_pieces(RESULT.validate_json(document))
+    def make() -> str:
+        return to_csv(RESULT.validate_json(document))
 
-    return file_response(job, version, "result.csv", "text/csv; charset=utf-8", make, if_none_match)
+    return file_response(job, version, "result.csv", "text/csv; charset=utf-8", make, asked)
 
 
 @router.get(
@@ -83,7 +89,7 @@ def read_csv(job_id: JobId, store: StoreDep, if_none_match: IfNoneMatch = None) 
     responses=_file("application/octet-stream", problems.NoResultYet, problems.NoSamples),
 )
 def read_npz(
-    job_id: JobId, store: StoreDep, artifacts: ArtifactsDep, if_none_match: IfNoneMatch = None
+    job_id: JobId, store: StoreDep, artifacts: ArtifactsDep, asked: FileRequestDep
 ) -> Response:
     """The result as NumPy arrays.
 
@@ -103,7 +109,7 @@ def read_npz(
 
     try:
         return file_response(
-            job, version, "result.npz", "application/octet-stream", make, if_none_match
+            job, version, "result.npz", "application/octet-stream", make, asked, costly=True
         )
     except ArtifactDamaged as error:
         raise problems.NoSamples(
@@ -121,6 +127,7 @@ def read_weights(
     job_id: JobId,
     store: StoreDep,
     artifacts: ArtifactsDep,
+    asked: FileRequestDep,
     epoch: Annotated[
         int | None, Query(ge=0, description="a measured epoch; the last one where it is left out")
     ] = None,
@@ -132,7 +139,6 @@ def read_weights(
             "out",
         ),
     ] = None,
-    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The weights of a training job at the end of an epoch, also while the job runs.
 
@@ -160,7 +166,7 @@ def read_weights(
         what,
         "application/octet-stream",
         make,
-        if_none_match,
+        asked,
     )
 
 
@@ -193,6 +199,42 @@ def read_curves(job_id: JobId, store: StoreDep) -> RowPage:
             ]
         )
     return RowPage(items=store.jobs.rows(job_id))
+
+
+@router.get(
+    "/jobs/{job_id}/curves.csv",
+    summary="The rows so far as a table",
+    response_class=Response,
+    responses=_file("text/csv"),
+)
+def read_curves_csv(
+    job_id: JobId,
+    store: StoreDep,
+    asked: FileRequestDep,
+    mean: Annotated[
+        bool,
+        Query(description="a row for each figure, with its mean over seeds and the 95 % interval"),
+    ] = False,
+) -> Response:
+    """Every measured epoch of a job in any state, failed and cancelled ones too.
+
+    A training run has its tidy rows, a check its cells, a study those of all its runs, with a
+    column for each field that it varies.
+    """
+    job, version = find_versioned_job(store, job_id)
+    runs = [MeasuredRun(job.id, job.kind, {})]
+    if job.kind == "study":
+        version += store.studies.version_of_runs(job.id)
+        runs = runs_of_study(store.studies.result(job.id).cells)
+
+    def make() -> Iterator[bytes]:
+        return csv_pieces(*measured_rows(runs, store.jobs.rows, means=mean))
+
+    what = "means.csv" if mean else "curves.csv"
+    ended = job.state in TERMINAL  # what grows has no parts: the next one would be of another file
+    return file_response(
+        job, version, what, "text/csv; charset=utf-8", make, asked, costly=not ended, in_parts=ended
+    )
 
 
 @router.get(
@@ -266,7 +308,7 @@ def read_chart(
     ],
     store: StoreDep,
     artifacts: ArtifactsDep,
-    if_none_match: IfNoneMatch = None,
+    asked: FileRequestDep,
 ) -> Response:
     """A chart of the result, or of what is measured so far, drawn on the server.
 
@@ -292,7 +334,16 @@ def read_chart(
 
     policy = DRAWING if fmt == "html" else INERT
     return file_response(
-        job, version, file, MEDIA_TYPES[fmt], make, if_none_match, inline=True, policy=policy
+        job,
+        version,
+        file,
+        MEDIA_TYPES[fmt],
+        make,
+        asked,
+        inline=True,
+        policy=policy,
+        costly=True,
+        in_parts=False,
     )
 
 
@@ -300,10 +351,14 @@ def read_chart(
     "/jobs/{job_id}/report.html",
     summary="The report",
     response_class=Response,
-    responses=_file("text/html", problems.NoResultYet),
+    responses={
+        200: {"content": {"text/html": {}}},
+        304: {},
+        **responses(problems.NoSuchJob, problems.NoResultYet),
+    },
 )
 def read_report(
-    job_id: JobId, store: StoreDep, artifacts: ArtifactsDep, if_none_match: IfNoneMatch = None
+    job_id: JobId, store: StoreDep, artifacts: ArtifactsDep, asked: FileRequestDep
 ) -> Response:
     """Charts, comparison with the paper, findings and provenance, on one self-contained page."""
     from service.results.load import sources_of
@@ -315,5 +370,13 @@ def read_report(
         return report(job, sources_of(store, job, document, artifacts))
 
     return file_response(
-        job, version, "report.html", "text/html; charset=utf-8", make, if_none_match, inline=True
+        job,
+        version,
+        "report.html",
+        "text/html; charset=utf-8",
+        make,
+        asked,
+        inline=True,
+        costly=True,
+        in_parts=False,
     )

@@ -1,0 +1,124 @@
+"""The measured rows of a job as a tidy table, whatever its state; of a study those of all its runs,
+each with the values that the study varies.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import JsonValue
+
+from ffengine.results import CheckCell, EpochRow, StudyCell
+from ffengine.study import CHECK_FIGURES, interval_of
+from service.results.run_labels import value_in_words
+
+TidyRow = dict[str, Any]
+TRAIN_PLACE = ("layer", "epoch", "split")
+CHECK_PLACE = ("width", "layer", "epoch", "split", "method")
+COUNTS = ("samples", "dead_samples", "dead_units", "theorem1_undecided", "theorem2_undecided")
+TRAIN_FIGURES = tuple(
+    name for name in EpochRow.model_fields if name not in ("seed", *TRAIN_PLACE, *COUNTS)
+)
+MEANS = ("figure", "mean", "low", "high", "seeds")
+_TAKEN = ("part", "job", "state", *EpochRow.model_fields, *CheckCell.model_fields, *MEANS)
+
+
+class MeasuredRun(NamedTuple):
+    """A run whose rows are shown: `about` are its columns, which tell it from other runs."""
+
+    job: str
+    kind: str
+    about: Mapping[str, Any]
+
+
+class RowTable(NamedTuple):
+    """The columns of a table, and its rows while they are read; a row may lack some columns."""
+
+    columns: Sequence[str]
+    rows: Iterable[TidyRow]
+
+
+def runs_of_study(cells: Sequence[StudyCell]) -> list[MeasuredRun]:
+    """Return the runs of a study that are made."""
+    return [
+        MeasuredRun(
+            cell.job,
+            cell.kind,
+            {
+                "part": cell.part,
+                **varied(cell.params, _TAKEN),
+                "job": cell.job,
+                "state": cell.state,
+            },
+        )
+        for cell in cells
+        if cell.job is not None
+    ]
+
+
+def varied(params: Mapping[str, JsonValue], taken: Sequence[str]) -> TidyRow:
+    """Return a column for each varied field: numbers and texts as they are, others in words.
+
+    `taken` are names that other columns have.
+    """
+    return {
+        (f"params.{field}" if field in taken else field): plain(value)
+        for field, value in params.items()
+    }
+
+
+def plain(value: JsonValue) -> str | int | float | bool | None:
+    """Return a value of a spec as one cell of a table: a list of one is its item."""
+    if isinstance(value, list) and len(value) == 1:
+        return plain(value[0])
+    return value_in_words(value) if isinstance(value, list | Mapping) else value
+
+
+def measured_rows(
+    runs: Sequence[MeasuredRun], read: Callable[[str], Sequence[TidyRow]], *, means: bool
+) -> RowTable:
+    """Return the rows of these runs.
+
+    **Arguments:**
+
+    - `runs`: of one job, or of a study.
+    - `read`: reads the rows of a job by its id.
+    - `means`: one row for each figure, with its mean over seeds and the 95 % interval, in place of
+      one row for each seed with all figures.
+    """
+    kinds = dict.fromkeys(run.kind for run in runs)
+    columns = dict.fromkeys(name for run in runs for name in run.about)
+    for kind in kinds or ("train",):
+        columns |= dict.fromkeys(_columns(kind, means))
+    make = _means if means else _rows
+    return RowTable(list(columns), (row for run in runs for row in make(run, read(run.job))))
+
+
+def _columns(kind: str, means: bool) -> Sequence[str]:
+    if means:
+        return (*(TRAIN_PLACE if kind == "train" else CHECK_PLACE), *MEANS)
+    return tuple((EpochRow if kind == "train" else CheckCell).model_fields)
+
+
+def _rows(run: MeasuredRun, rows: Sequence[TidyRow]) -> Iterator[TidyRow]:
+    return ({**run.about, **row} for row in rows)
+
+
+def _means(run: MeasuredRun, rows: Sequence[TidyRow]) -> Iterator[TidyRow]:
+    model, place, figures = (
+        (EpochRow, TRAIN_PLACE, TRAIN_FIGURES)
+        if run.kind == "train"
+        else (CheckCell, CHECK_PLACE, CHECK_FIGURES)
+    )
+    groups: dict[tuple[Any, ...], list[EpochRow | CheckCell]] = {}
+    found: list[EpochRow | CheckCell] = [model.model_validate(row) for row in rows]
+    for row in found:
+        groups.setdefault(tuple(getattr(row, name) for name in place), []).append(row)
+    for (at, alike), figure in itertools.product(groups.items(), figures):
+        if interval := interval_of(alike, figure):
+            yield {
+                **run.about,
+                **dict(zip(place, at, strict=True)),
+                "figure": figure,
+                **interval.model_dump(),
+            }

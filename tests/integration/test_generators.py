@@ -1,0 +1,124 @@
+"""Generators of clients read the OpenAPI document, and what they make works against the service.
+
+Each is skipped where it is not installed; neither is needed to develop fflab:
+
+    pip install openapi-python-client             # in any environment on PATH
+    npm install --global openapi-typescript typescript
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.settings import Settings
+from service.web.app import create_app
+from tests.serving import client_of
+
+MAKE_SECONDS = 300
+
+USE_PYTHON = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from fflab_client import Client
+from fflab_client.api.jobs import list_jobs, read_job, submit_job
+from fflab_client.models import JobRequest, JobState
+
+client = Client(base_url=sys.argv[2])
+body = JobRequest.from_dict({"spec": {"kind": "train", "epochs": 1}, "name": "made"})
+job = submit_job.sync(client=client, body=body)
+assert (job.name, job.spec.epochs) == ("made", 1), job
+page = list_jobs.sync(client=client, state=[JobState.QUEUED, JobState.RUNNING], total=True)
+assert (page.total, page.items[0].id) == (1, job.id), page
+assert read_job.sync(job.id, client=client).state == JobState.QUEUED
+body = JobRequest.from_dict({"spec": {"kind": "train", "epochs": -1}})
+refused = submit_job.sync(client=client, body=body)
+assert refused.code == "invalid", refused
+print("used")
+"""
+
+USE_TYPESCRIPT = """
+import type { paths, components } from "./fflab";
+type Job = components["schemas"]["Job"];
+type Listed = paths["/v1/jobs"]["get"]["responses"]["200"]["content"]["application/json"];
+type Query = NonNullable<paths["/v1/jobs"]["get"]["parameters"]["query"]>;
+type Problem = components["schemas"]["ProblemDetails"];
+const query: Query = { state: ["queued", "running"], total: true, fields: "id,name" };
+const body: components["schemas"]["JobRequest"] = {
+  spec: { kind: "train", epochs: 1 },
+};
+export const first = (page: Listed): Job | undefined => page.items[0];
+export const said = (problem: Problem): string => `${problem.code}: ${problem.detail}`;
+export const asked = [query, body];
+// @ts-expect-error a state that there is not
+export const wrong: Query = { state: ["dead"] };
+"""
+
+
+pytestmark = pytest.mark.soak
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[httpx.Client]:
+    with client_of(create_app(Settings(home=tmp_path / "home"))) as client:
+        yield client
+
+
+def tool(name: str, install: str) -> str:
+    """The path of a program; the test is skipped where there is none."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed: {install}")
+    return found
+
+
+def run(command: Sequence[str | Path], folder: Path) -> str:
+    ended = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=MAKE_SECONDS, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def test_a_generated_python_client_submits_and_lists(client: httpx.Client, tmp_path: Path) -> None:
+    generator = tool("openapi-python-client", "pip install openapi-python-client")
+    document = client.get("/openapi.json").json()
+    (tmp_path / "openapi.json").write_text(json.dumps(document))
+    (tmp_path / "config.yml").write_text(
+        "package_name_override: fflab_client\n"
+        "content_type_overrides: {application/zip: application/octet-stream}\n"
+        "post_hooks: []\n",
+        encoding="utf-8",
+    )
+    made = tmp_path / "made"
+    told = run(
+        [
+            *(generator, "generate", "--path", "openapi.json", "--config", "config.yml"),
+            *("--output-path", made, "--fail-on-warning"),
+        ],
+        tmp_path,
+    )
+    assert "warning" not in told.lower(), told
+    python = Path(generator).resolve().parent / "python"  # it has what the made client needs
+    url = str(client.base_url)
+    used = run(
+        [python if python.exists() else sys.executable, "-c", USE_PYTHON, made, url],
+        tmp_path,
+    )
+    assert used == "used\n"
+
+
+def test_generated_typescript_types_fit_the_requests(client: httpx.Client, tmp_path: Path) -> None:
+    generator = tool("openapi-typescript", "npm install --global openapi-typescript")
+    compiler = tool("tsc", "npm install --global typescript")
+    (tmp_path / "openapi.json").write_bytes(client.get("/openapi.json").content)
+    # what has a default may be left out of a request
+    command = [generator, "openapi.json", "--output", "fflab.d.ts", "--default-non-nullable=false"]
+    run(command, tmp_path)
+    (tmp_path / "use.ts").write_text(USE_TYPESCRIPT, encoding="utf-8")
+    run([compiler, "--noEmit", "--strict", "--target", "es2022", "use.ts"], tmp_path)
