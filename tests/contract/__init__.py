@@ -31,6 +31,7 @@ PROGRAMS = (
     "workers",
     "workers.health",
     "benchmarks",
+    "benchmarks.datasets",
     "benchmarks.faults",
     "benchmarks.numerics",
     "benchmarks.pages",

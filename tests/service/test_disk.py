@@ -66,7 +66,7 @@ def test_uploads_are_refused_below_the_reserve(settings: Settings, as_form: bool
 def test_an_upload_that_fills_the_disk_is_refused_with_that_reason(
     client: httpx.Client, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_arguments: object) -> NoReturn:
+    def full(*_arguments: object, **_named: object) -> NoReturn:
         raise OSError(errno.ENOSPC, "No space left on device", "/lab/datasets/x.npz")
 
     monkeypatch.setattr(Datasets, "keep", full)
