@@ -12,16 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from ffengine.spec import AnySpec, StudySpec
 from ffengine.study import expand
 from ffengine.text import STORED, UserText, all_visible, user_text, visible
-from tests.hostile import BAD
+from tests.hostile import BAD, CHECK
 
-CHECK = {
-    "kind": "check",
-    "theorem": 1,
-    "widths": [8, 16],
-    "samples": 20,
-    "batch_size": 10,
-    "methods": ["exact"],
-}
 GOOD = (
     *(
         "baseline",

@@ -75,9 +75,11 @@ def test_a_worker_that_was_frozen_past_its_lease_is_fenced_off(
     frozen = [worker, *worker.children(recursive=True)]
     for process in frozen:
         process.suspend()
-    hasty_lab.until_state(job_id, "queued")
-    for process in frozen:
-        process.resume()
+    try:
+        hasty_lab.until_state(job_id, "queued")
+    finally:  # the tests after this one share the worker
+        for process in frozen:
+            process.resume()
     assert figures(hasty_lab.succeeded(job_id)) == undisturbed["many epochs"]
     assert hasty_lab.job(job_id)["attempts"] == 2
 
