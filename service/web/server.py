@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
+from service.host.end_signals import ignored_signals
 from service.host.names import is_loopback
 from service.settings import Settings
 from service.store import Store
@@ -62,9 +63,12 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._app = app
+        self._ignored = ignored_signals()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Handle a signal to end."""
+        """Handle a signal to end, unless it was ignored at the start."""
+        if sig in self._ignored:
+            return
         resources = getattr(self._app.state, "resources", None)
         if resources is not None:
             asyncio.get_running_loop().call_soon_threadsafe(resources.event_feed.close)
