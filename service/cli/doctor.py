@@ -16,6 +16,7 @@ from ffengine.arrays import DatasetError
 from ffengine.datasets import DATASETS, read_bundled, verified
 from ffengine.version import VERSION
 from service.client import Client, FflabError, NotFflab, Unreachable
+from service.host.start_failures import reason_of
 from service.settings import Settings
 
 LEAST_FREE_BYTES = 2**30
@@ -191,15 +192,13 @@ def _database(settings: Settings) -> Iterator[Check]:
         store = Store(settings.database)
         is_there = store.database.is_there
         if is_there:
-            store.database.ping()
+            store.database.check()
         store.close()
     except DatabaseRefused as error:
         wrong, _, advice = str(error).rpartition(": ")
         yield Check("database", "fail", wrong, advice)
     except (SQLAlchemyError, OSError, ModuleNotFoundError) as error:
-        yield Check(
-            "database", "fail", " ".join(str(error).split())[:160], "look at FFLAB_DATABASE_URL"
-        )
+        yield Check("database", "fail", reason_of(error)[:160], "look at FFLAB_DATABASE_URL")
     else:
         address = store.database.url.render_as_string(hide_password=True)
         yield Check("database", "ok", address + ("" if is_there else ", made at the first start"))

@@ -217,7 +217,7 @@ class Stack:
                 other.restart_if_dead()
             if child.failures >= failures:
                 raise StackError(
-                    f"{child.name} did not start: {child.last_log_line()} (log: {child.log_file})"
+                    f"{child.name} did not start: {child.reason()} (log: {child.log_file})"
                 )
             if time.monotonic() > deadline:
                 raise StackError(

@@ -14,10 +14,12 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, inspect, select, text
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -33,7 +35,7 @@ DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)
 
 
 class DatabaseRefused(Exception):
-    """The service refuses to keep a database there; the message says why and what to do."""
+    """The service refuses to use this database; the message says why and what to do."""
 
 
 class DatabaseReplaced(PoolTimeout):
@@ -106,16 +108,60 @@ class Database:
         return self.is_there and inspect(self.engine).has_table(name)
 
     def migrate(self) -> None:
-        """Bring the schema up to date; two processes may do so at once."""
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with self.engine.execution_options(write=True).begin() as connection:
+        """Bring the schema up to date; two processes may do so at once.
+
+        Raises DatabaseRefused where a newer version has written it, or its file is damaged.
+        """
+        config = _alembic()
+        with (
+            self._refusing_damage(),
+            self.engine.execution_options(write=True).begin() as connection,
+        ):
             if not self.is_sqlite:
                 connection.execute(
                     text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
                 )
+            self._refuse_newer(connection, config)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def check(self) -> None:
+        """Raise DatabaseRefused where the database cannot be used as it is; changes nothing.
+
+        The file of SQLite is read as a whole.
+        """
+        with self._refusing_damage(), self.engine.connect() as connection:
+            self._refuse_newer(connection, _alembic())
+            if self.is_sqlite:
+                found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+                if found != "ok":
+                    raise DatabaseRefused(self._damage(str(found)))
+
+    def _refuse_newer(self, connection: Connection, config: Config) -> None:
+        known = ScriptDirectory.from_config(config)
+        newest = known.get_current_head()
+        revisions = {script.revision for script in known.walk_revisions()}
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found is not None and found not in revisions:
+            raise DatabaseRefused(
+                f"{self.address} was written by a newer fflab (schema {found}, this one knows "
+                f"{newest}): upgrade fflab, or restore the backup from before the upgrade"
+            )
+
+    @contextmanager
+    def _refusing_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except DatabaseError as error:
+            if not is_damage(error):
+                raise
+            raise DatabaseRefused(self._damage(str(error.orig))) from error
+
+    def _damage(self, why: str) -> str:
+        return (
+            f"the database file of {self.address} is damaged ({' '.join(why.split())}): restore "
+            f"it from a backup"
+        )
 
     def close(self) -> None:
         """Close all connections."""
@@ -174,6 +220,18 @@ class Database:
     def now(session: Session) -> float:
         """The database's clock, in seconds since 1970."""
         return float(session.scalar(select(now_seconds())) or 0.0)
+
+
+def is_damage(error: DatabaseError) -> bool:
+    """Whether SQLite says that its file is damaged, or is none of its own."""
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
 
 
 def refuse_network_folder(folder: Path) -> None:

@@ -54,7 +54,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         resources = Resources(settings)
         app.state.resources = resources
-        await resources.open()
+        try:
+            await resources.open()
+        except Exception as error:
+            app.state.failure = error  # uvicorn keeps it in its log; `serve` says it
+            raise
         try:
             yield
         finally:

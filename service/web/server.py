@@ -8,7 +8,6 @@ import asyncio
 import errno
 import logging
 import socket
-import sys
 from types import FrameType
 
 import uvicorn
@@ -20,12 +19,12 @@ from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
 from service.host.end_signals import ignored_signals
 from service.host.names import is_loopback
+from service.host.start_failures import one_line_failure, reason_of
 from service.settings import Settings
 from service.store import Store
 from service.store.database import DatabaseRefused
 from service.store.identity import NotOurs, prepare, settle
 
-EXIT_REFUSED = 3
 DRAIN_SECONDS = 5
 BACKLOG = 256
 
@@ -51,7 +50,11 @@ def serve(settings: Settings, host: str, port: int) -> None:
     config = uvicorn.Config(
         app, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False, backlog=BACKLOG
     )
-    Server(config, app).run(sockets=[listener])
+    server = Server(config, app)
+    server.run(sockets=[listener])
+    if not server.started:
+        failure = getattr(app.state, "failure", None)
+        raise ServeError(reason_of(failure) if failure else "the start was interrupted")
 
 
 class Server(uvicorn.Server):
@@ -113,9 +116,8 @@ def refuse_others_state(settings: Settings) -> None:
     except (NotOurs, DatabaseRefused) as error:
         raise ServeError(str(error)) from error
     except (SQLAlchemyError, CommandError, ModuleNotFoundError) as error:
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
         raise ServeError(
-            f"the database cannot be used: {reason}; look at FFLAB_DATABASE_URL, and at "
+            f"the database cannot be used: {reason_of(error)}; look at FFLAB_DATABASE_URL, and at "
             f"FFLAB_HOME for SQLite"
         ) from error
     except OSError as error:
@@ -128,14 +130,21 @@ def require_keys_beyond_loopback(settings: Settings, host: str) -> None:
     """Raise ServeError if other machines could use the API without a key."""
     if is_loopback(host) or settings.require_keys:
         return
-    store = Store(settings.database)
+    keys = []
     try:
-        keys = []
-        if store.database.is_there:
-            store.migrate()
-            keys = store.api_keys.all()
-    finally:
-        store.close()
+        store = Store(settings.database)
+        try:
+            if store.database.is_there:
+                store.migrate()
+                keys = store.api_keys.all()
+        finally:
+            store.close()
+    except DatabaseRefused as error:
+        raise ServeError(str(error)) from error
+    except (SQLAlchemyError, ModuleNotFoundError) as error:
+        raise ServeError(
+            f"the database cannot be used: {reason_of(error)}; look at FFLAB_DATABASE_URL"
+        ) from error
     if not keys:
         raise ServeError(
             f"{host} is open to others: make a key first with `fflab keys create NAME`, or set "
@@ -150,11 +159,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args(arguments)
-    try:
+    with one_line_failure("fflab api", ServeError):
         serve(Settings(), given.host, given.port)
-    except ServeError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(EXIT_REFUSED)
 
 
 if __name__ == "__main__":
