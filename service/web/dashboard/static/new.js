@@ -1,7 +1,7 @@
 // The form of a spec, made from the catalogue's JSON Schema, with the same spec as YAML; checked by the service at every change.
 // `spec` is complete: what the form shows is what is sent.
-import { clone, isObject, parse, same, stringify, typed } from "/static/exact.js";
-import { say, send } from "/static/live.js";
+import { clone, isObject, parse, same, stringify, typed } from "./exact.js";
+import { say, send } from "./live.js";
 
 const form = document.getElementById("new");
 const fields = document.getElementById("form");
