@@ -15,8 +15,7 @@ from typing import Literal, NamedTuple
 from ffengine.arrays import DatasetError
 from ffengine.datasets import DATASETS, read_bundled, verified
 from ffengine.version import VERSION
-from service.client import Client, FflabError, NotFflab, Unreachable
-from service.client.errors import Gateway
+from service.client import Client, FflabError, Unreachable
 from service.host.start_failures import reason_of
 from service.settings import Settings
 
@@ -241,12 +240,8 @@ def _service(settings: Settings) -> Iterator[Check]:
         with Client(settings.url, key, attempts=1) as client:
             workers = client.get("/v1/workers")["items"]
     except Unreachable as error:
-        advice = (
-            ""
-            if isinstance(error, NotFflab | Gateway)
-            else "start it with `fflab up`, or set FFLAB_URL"
-        )
-        yield Check("service", "warn", str(error).partition("; ")[0], advice)
+        wrong, _, advice = str(error).partition("; ")
+        yield Check("service", "warn", wrong, advice)
     except FflabError as error:  # the service answers, but refuses the key or has another version
         yield Check("service", "fail", str(error))
     else:

@@ -60,7 +60,17 @@ class AsyncClient:
     ) -> None:
         found = connection(url, api_key, timeout_seconds)
         self.url, self.attempts = found["base_url"], attempts
-        self._http = httpx.AsyncClient(**found)
+        self._proxy = found["proxy"]
+        transport = httpx.AsyncHTTPTransport(
+            trust_env=found["trust_env"], proxy=self._proxy.proxy if self._proxy else None
+        )
+        self._http = httpx.AsyncClient(
+            base_url=found["base_url"],
+            headers=found["headers"],
+            timeout=found["timeout"],
+            trust_env=found["trust_env"],
+            transport=transport,
+        )
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -264,7 +274,7 @@ class AsyncClient:
             except httpx.TransportError as error:
                 pause = retries.pause()
                 if pause is None:
-                    raise unreachable(self.url, error) from error
+                    raise unreachable(self.url, error, self._proxy) from error
             else:
                 pause = retries.pause(response)
                 if pause is None:

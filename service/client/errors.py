@@ -93,9 +93,23 @@ class StillRunning(FflabError, TimeoutError):
         )
 
 
-def unreachable(url: str, fault: httpx.TransportError) -> Unreachable:
-    """Return the error for a service that did not answer any attempt."""
+def unreachable(url: str, fault: httpx.TransportError, proxy: object | None = None) -> Unreachable:
+    """Return the error for a service that did not answer any attempt.
+
+    **Arguments:**
+
+    - `url`: the address of the service.
+    - `fault`: how the last attempt failed.
+    - `proxy`: what stands between, with its name as a text.
+    """
     why = str(fault) or type(fault).__name__
+    if proxy is not None and isinstance(fault, httpx.ConnectError | httpx.ProxyError):
+        return Unreachable(
+            f"{url}: {proxy} does not let us through ({why}); mend that variable, or set "
+            f"NO_PROXY={httpx.URL(url).host} to reach the service without it"
+        )
+    if proxy is not None:
+        why += f", through {proxy}"
     return Unreachable(
         f"{url}: the service does not answer ({why}); start it with `fflab up` or set FFLAB_URL"
     )

@@ -64,7 +64,17 @@ class Client:
     ) -> None:
         found = connection(url, api_key, timeout_seconds)
         self.url, self.attempts = found["base_url"], attempts
-        self._http = httpx.Client(**found)
+        self._proxy = found["proxy"]
+        transport = httpx.HTTPTransport(
+            trust_env=found["trust_env"], proxy=self._proxy.proxy if self._proxy else None
+        )
+        self._http = httpx.Client(
+            base_url=found["base_url"],
+            headers=found["headers"],
+            timeout=found["timeout"],
+            trust_env=found["trust_env"],
+            transport=transport,
+        )
 
     def __enter__(self) -> "Client":
         return self
@@ -276,7 +286,7 @@ class Client:
             except httpx.TransportError as error:
                 pause = retries.pause()
                 if pause is None:
-                    raise unreachable(self.url, error) from error
+                    raise unreachable(self.url, error, self._proxy) from error
             else:
                 pause = retries.pause(response)
                 if pause is None:
