@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ffengine.cost import Limits
 from ffengine.datasets import UPLOADS_OF_HOME, Datasets
 from service.host.names import host_name
+from service.root_path import root_path
 
 
 class RetentionRule(BaseModel):
@@ -75,6 +76,16 @@ class Settings(BaseSettings):
         "loopback; "
         "unset: any name where keys are needed, else none",
     )
+    root_path: str = Field(
+        "",
+        description="the path below which a proxy serves fflab, such as /fflab; unset: what "
+        "trusted proxies say in X-Forwarded-Prefix",
+    )
+    trusted_proxies: str | None = Field(
+        None,
+        description="addresses and networks, apart by commas, of proxies whose X-Forwarded-For, "
+        "-Proto and -Prefix are believed; unset: FORWARDED_ALLOW_IPS, else loopback",
+    )
     max_queued: int = Field(
         20_000, ge=1, description="submits are refused (429) while so many jobs wait"
     )
@@ -102,6 +113,11 @@ class Settings(BaseSettings):
             if names is None
             else ",".join(host_name(name) for name in names.split(",") if name.strip())
         )
+
+    @field_validator("root_path")
+    @classmethod
+    def _of_root(cls, path: str) -> str:
+        return root_path(path)
 
     @property
     def hosts(self) -> frozenset[str]:

@@ -8,10 +8,12 @@ from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from ffengine.version import VERSION
+from service.root_path import at
 from service.settings import Settings
 from service.web import problems
 from service.web.dashboard import pages, templating
 from service.web.dependencies import Resources, get_owner
+from service.web.forwarding import ForwardingMiddleware
 from service.web.host_check import HostCheckMiddleware
 from service.web.metrics import API_PREFIX, MetricsMiddleware
 from service.web.openapi import openapi, operation_id
@@ -37,13 +39,15 @@ class App(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document; it is built once."""
         self.openapi_schema = self.openapi_schema or openapi(self)
-        return self.openapi_schema
+        servers = [one | {"url": at("") or "/"} for one in self.openapi_schema["servers"]]
+        return self.openapi_schema | {"servers": servers}
 
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap the framework's own stack, whose outermost layer limits the size of bodies."""
         stack: ASGIApp = problems.BodyLimitProblemMiddleware(super().build_middleware_stack())
         stack = HostCheckMiddleware(stack, self.settings)
-        return MetricsMiddleware(SecurityHeadersMiddleware(stack))
+        stack = MetricsMiddleware(SecurityHeadersMiddleware(stack))
+        return ForwardingMiddleware(stack, self.settings)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

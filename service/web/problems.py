@@ -34,6 +34,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ffengine.text import visible
+from service.root_path import at
 from service.specs.validation_errors import FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
 from service.store.database import DATABASE_ERRORS, DatabaseReplaced
@@ -81,7 +82,7 @@ class Problem(Exception):
     def response(self) -> Response:
         """Return the problem as an HTTP response."""
         body = {
-            "type": f"/problems/{self.code}",
+            "type": at(f"/problems/{self.code}"),
             "title": self.title,
             "status": self.status,
             "detail": self.detail,

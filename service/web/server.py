@@ -48,7 +48,11 @@ def serve(settings: Settings, host: str, port: int) -> None:
     warn_if_unfit(settings.redis_url)
     app = create_app(settings)
     config = uvicorn.Config(
-        app, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False, backlog=BACKLOG
+        app,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        server_header=False,
+        backlog=BACKLOG,
+        proxy_headers=False,
     )
     server = Server(config, app)
     server.run(sockets=[listener])

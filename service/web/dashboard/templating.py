@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request, Response
 from ffengine.text import visible
 from ffengine.version import VERSION
 from service.results.descriptions import duration, place_of, time_ago, title_of
+from service.root_path import ROOT_PATH, at
 from service.web import problems
 from service.web.dependencies import SettingsDep
 
@@ -56,6 +57,7 @@ def templates() -> jinja2.Environment:
     found.policies["json.dumps_kwargs"] = {}
     found.globals |= {
         "static": static_address,
+        "root": ROOT_PATH.get,
         "pages": PAGES,
         "version": VERSION,
         "title_of": title_of,
@@ -80,8 +82,8 @@ def static_address(name: str) -> str:
     Modules of one version share a folder: what they import beside them is loaded once.
     """
     if name in modules():
-        return f"/static/{modules_hash()}/{name}"
-    return f"/static/{name}?v={content_hash(name)}"
+        return at(f"/static/{modules_hash()}/{name}")
+    return at(f"/static/{name}?v={content_hash(name)}")
 
 
 @static_router.get("/static/{version}/{name}")

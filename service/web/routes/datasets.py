@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from ffengine import uploads
 from ffengine.arrays import DatasetError
 from ffengine.datasets import from_upload
+from service.root_path import at
 from service.settings import Settings
 from service.web import problems
 from service.web.dataset_facts import DatasetFacts, DatasetPage, all_datasets, to_schema
@@ -131,5 +132,5 @@ def _kept(
     except DatasetError as error:
         raise problems.BadUpload(str(error)) from error
     response.status_code = 200 if there else 201
-    response.headers["Location"] = f"/v1/datasets/{upload.name}"
+    response.headers["Location"] = at(f"/v1/datasets/{upload.name}")
     return to_schema(from_upload(upload))

@@ -12,6 +12,7 @@ from ffengine.cost import Estimate
 from ffengine.text import UserText, composed
 from service.background.retention import remove_job
 from service.jobs import Job, JobKind, JobState, Priority
+from service.root_path import at
 from service.schemas import EventPage, JobPage
 from service.store import NotAllowed, PartOfStudy
 from service.submission import JobRequest
@@ -96,7 +97,7 @@ def submit_job(
     )
     resources.reconciler.wake()
     headers = {
-        "Location": f"/v1/jobs/{submitted.job.id}",
+        "Location": at(f"/v1/jobs/{submitted.job.id}"),
         **({"Idempotency-Replayed": "true"} if submitted.replayed else {}),
     }
     status = 200 if submitted.replayed else 202
@@ -152,7 +153,7 @@ def list_jobs(
     page = store.jobs.page(limit=limit, before=cursor, children=children, **filters)
     if page.next_id:
         following = request.url.include_query_params(cursor=page.next_id)
-        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+        response.headers["Link"] = f'<{at(following.path)}?{following.query}>; rel="next"'
     return JobPage(items=page.jobs, next_cursor=page.next_id)
 
 

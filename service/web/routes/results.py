@@ -13,6 +13,7 @@ from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
 from service.jobs import Job
 from service.results.csv_export import csv_pieces
 from service.results.npz_export import stream_npz
+from service.root_path import at
 from service.schemas import RESULT, ChartLine, ChartList, RowPage
 from service.store import Store
 from service.web import problems
@@ -95,7 +96,7 @@ def read_npz(
     result = RESULT.validate_json(document)
     if isinstance(result, StudyResult):
         raise problems.NoSamples(
-            f"{job_id} is a study: each of its runs has its own, {job.links['children']}"
+            f"{job_id} is a study: each of its runs has its own, {at(job.links['children'])}"
         )
 
     def make() -> Iterator[bytes]:
@@ -232,7 +233,8 @@ def list_charts(job_id: JobId, store: StoreDep, artifacts: ArtifactsDep) -> Char
 
     there = available(drawable(store, find_job(store, job_id), artifacts))
     links = {
-        name: {fmt: f"/v1/jobs/{job_id}/chart/{name}.{fmt}" for fmt in FORMATS} for name in there
+        name: {fmt: at(f"/v1/jobs/{job_id}/chart/{name}.{fmt}") for fmt in FORMATS}
+        for name in there
     }
     return ChartList(
         items=[

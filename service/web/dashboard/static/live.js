@@ -1,5 +1,6 @@
 // Keeps a page live: fetches it again and swaps the regions marked data-live; buttons that act; selection; offline notice.
 const body = document.body;
+export const root = document.documentElement.dataset.root; // the path below which people see the service
 const away = document.getElementById("away");
 const said = document.getElementById("said");
 const picked = new Set();
@@ -151,7 +152,7 @@ document.addEventListener("change", (event) => {
 document.addEventListener("submit", (event) => {
   if (!event.target.matches("[data-picked]")) return;
   event.preventDefault();
-  location.href = `/compare?${[...picked].map((id) => `job=${id}`).join("&")}`;
+  location.href = `${root}/compare?${[...picked].map((id) => `job=${id}`).join("&")}`;
 });
 
 document.addEventListener("click", async (event) => {
@@ -160,7 +161,7 @@ document.addEventListener("click", async (event) => {
   if (button.dataset.confirm && !confirm(button.dataset.confirm)) return;
   if (button.dataset.post && (await send("POST", button.dataset.post))) refresh();
   if (button.dataset.patch && (await send("PATCH", button.dataset.patch, JSON.parse(button.dataset.body)))) refresh();
-  if (button.dataset.delete && (await send("DELETE", button.dataset.delete))) location.href = "/";
+  if (button.dataset.delete && (await send("DELETE", button.dataset.delete))) location.href = `${root}/`;
   if (button.dataset.copy !== undefined) {
     await navigator.clipboard.writeText(button.parentElement.querySelector("pre").textContent);
     button.textContent = "Copied";
@@ -168,7 +169,7 @@ document.addEventListener("click", async (event) => {
   }
   if (button.dataset.clear !== undefined) { picked.clear(); showPicked(); }
   if (button.dataset.cancel !== undefined && confirm(`Cancel ${picked.size} jobs?`)) {
-    for (const id of picked) await send("POST", `/v1/jobs/${id}/cancel`);
+    for (const id of picked) await send("POST", `${root}/v1/jobs/${id}/cancel`);
     picked.clear();
     refresh();
   }
