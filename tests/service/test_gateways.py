@@ -16,8 +16,8 @@ from service.client.errors import NotFflab
 from service.store import Store
 from tests.gateways import Gateway, gateway
 from tests.over_http import succeed
+from tests.service.callers import Caller
 from tests.service.flaky import answers, flaky
-from tests.service.test_client import Caller, call  # noqa: F401
 
 SPEC = TrainSpec(epochs=2)
 
@@ -41,7 +41,7 @@ def impatient(request: pytest.FixtureRequest, client: httpx.Client) -> Iterator[
 
 
 def test_a_wait_goes_on_where_long_polls_do_not_get_through(
-    call: Caller,  # noqa: F811
+    call: Caller,
     impatient: Gateway,
     store: Store,
 ) -> None:
@@ -56,14 +56,14 @@ def test_a_wait_goes_on_where_long_polls_do_not_get_through(
     assert len(waits) <= 6
 
 
-def test_a_wait_behind_a_gateway_ends_in_time(call: Caller, impatient: Gateway) -> None:  # noqa: F811
+def test_a_wait_behind_a_gateway_ends_in_time(call: Caller, impatient: Gateway) -> None:
     job = call(call.client(impatient.url).submit(SPEC))
     with pytest.raises(StillRunning, match="is still queued after 2 s"):
         call(job.wait(2, progress=False))
 
 
 def test_events_are_read_page_by_page_where_streams_are_cut(
-    call: Caller,  # noqa: F811
+    call: Caller,
     client: httpx.Client,
     store: Store,
 ) -> None:
@@ -81,7 +81,7 @@ def test_events_are_read_page_by_page_where_streams_are_cut(
 
 
 @pytest.mark.parametrize("status", [408, 413, 429, 502, 503, 504])
-def test_the_answer_of_a_gateway_is_called_that(call: Caller, status: int) -> None:  # noqa: F811
+def test_the_answer_of_a_gateway_is_called_that(call: Caller, status: int) -> None:
     with (
         flaky(answers(status, "<html>nginx</html>", "text/html")) as server,
         pytest.raises(Unreachable, match=f"a gateway in between answered HTTP {status}") as error,
