@@ -76,6 +76,12 @@ class Settings(BaseSettings):
         "loopback; "
         "unset: any name where keys are needed, else none",
     )
+    max_streams: int = Field(
+        500,
+        ge=1,
+        description="event streams and long polls that one API process holds open; beyond it "
+        "streams get 503 and clients poll, and long polls are answered at once",
+    )
     root_path: str = Field(
         "",
         description="the path below which a proxy serves fflab, such as /fflab; unset: what "

@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import os
+import shutil
 import signal
 import subprocess
 import time
@@ -65,12 +67,21 @@ class ChildProcess:
     def restart_if_dead(self) -> bool:
         """Restart a child that has ended and whose pause is over. Returns whether it did."""
         now = time.monotonic()
+        self._bound_log()
         if self.process is not None and (code := self.process.poll()) is not None:
             self._ended(code, now)
         if self.process is None and now >= self._due:
             self.start()
             return True
         return False
+
+    def _bound_log(self) -> None:
+        """Put a log that has become too large aside while the child goes on writing to it."""
+        with contextlib.suppress(OSError):
+            if self.log_file.stat().st_size > LOG_BYTES:
+                shutil.copyfile(self.log_file, self.log_file.with_suffix(".log.1"))
+                os.truncate(self.log_file, 0)
+                self._log_start = 0
 
     def _ended(self, code: int, now: float) -> None:
         self.process = None

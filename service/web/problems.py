@@ -13,7 +13,7 @@
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull
     ├── 500 InternalErrorProblem
-    └── 503 DatabaseAway
+    └── 503 DatabaseAway, TooManyStreams
 
 Each class states its code, title and advice as attributes: clients compare codes, and GET
 /problems/CODE shows all three.
@@ -356,6 +356,18 @@ class DatabaseAway(Problem):
     code = "database-away"
     title = "The database does not answer."
     advice = "Nothing that was accepted is lost. Repeat the request in a few seconds."
+
+
+class TooManyStreams(Problem):
+    """As many clients follow events as this process serves at once."""
+
+    status = 503
+    code = "too-many-streams"
+    title = "Too many event streams are open."
+    advice = (
+        "Read the events as pages, with Accept: application/json, or the job with ?wait=. The "
+        "operator may raise FFLAB_MAX_STREAMS."
+    )
 
 
 def _all(kind: type[Problem]) -> dict[str, type[Problem]]:

@@ -8,6 +8,7 @@ import asyncio
 import errno
 import logging
 import socket
+import time
 from types import FrameType
 
 import uvicorn
@@ -18,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
 from service.host.end_signals import ignored_signals
+from service.host.limits import raise_descriptor_limit
 from service.host.names import is_loopback
 from service.host.start_failures import one_line_failure, reason_of
 from service.settings import Settings
@@ -27,6 +29,27 @@ from service.store.identity import NotOurs, prepare, settle
 
 DRAIN_SECONDS = 5
 BACKLOG = 256
+ACCEPT_FAULT, ACCEPT_FAULT_SECONDS = "socket.accept() out of system resource", 10.0
+LEAST_CONNECTIONS, SPARE_DESCRIPTORS = 16, 200
+
+
+class AcceptFaults(logging.Filter):
+    """Lets one line in ten seconds through that says that no connection can be accepted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged, without its traceback."""
+        if ACCEPT_FAULT not in record.getMessage():
+            return True
+        record.exc_info, record.exc_text = None, None
+        record.msg, record.args = f"{ACCEPT_FAULT}: raise the limit of open files", ()
+        is_due = time.monotonic() >= self._next
+        if is_due:
+            self._next = time.monotonic() + ACCEPT_FAULT_SECONDS
+        return is_due
 
 
 class ServeError(Exception):
@@ -42,6 +65,8 @@ def serve(settings: Settings, host: str, port: int) -> None:
 
     logging.basicConfig(format="%(asctime)s %(levelname)s api: %(message)s")
     logging.getLogger("service").setLevel(logging.INFO)  # so that deletions are logged
+    logging.getLogger("asyncio").addFilter(AcceptFaults())
+    most = raise_descriptor_limit()
     require_keys_beyond_loopback(settings, host)
     listener = listen(host, port)
     refuse_others_state(settings)
@@ -52,6 +77,8 @@ def serve(settings: Settings, host: str, port: int) -> None:
         timeout_graceful_shutdown=DRAIN_SECONDS,
         server_header=False,
         backlog=BACKLOG,
+        # beyond it 503 at once: what is left is for the database, files and the log
+        limit_concurrency=max(LEAST_CONNECTIONS, most - SPARE_DESCRIPTORS),
         proxy_headers=False,
     )
     server = Server(config, app)

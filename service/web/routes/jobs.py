@@ -33,6 +33,7 @@ from service.web.problems import responses
 router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_SECONDS = 60
+RETRY_STREAM_SECONDS = 2
 # earlier versions accepted names and tags that UserText no longer does; they can still be searched
 SearchText = Annotated[
     str,
@@ -235,6 +236,8 @@ async def read_events(
         )
         page = EventPage(items=events, next_cursor=events[-1].id if len(events) == limit else None)
         return Response(page.model_dump_json(), media_type="application/json")
+    if resources.event_feed.is_full:
+        raise problems.TooManyStreams(headers={"Retry-After": str(RETRY_STREAM_SECONDS)})
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(
         stream(resources.event_feed, resources.store, job_id, start),
