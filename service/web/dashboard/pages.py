@@ -20,6 +20,7 @@ from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
 from ffengine.spec import StudySpec, Submission, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
+from ffengine.uploads import NAME
 from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
 from service.results.descriptions import provenance_lines, title_of
 from service.results.job_diff import JobDiff
@@ -38,7 +39,7 @@ from service.web.cross_origin import refuse_cross_site
 from service.web.dashboard import view_models
 from service.web.dashboard.openapi_reference import operations
 from service.web.dashboard.templating import render_page, static_files
-from service.web.dashboard.thumbnails import has_thumbnail, thumbnail, thumbnail_size
+from service.web.dashboard.thumbnails import lack_of_thumbnail, thumbnail, thumbnail_size
 from service.web.dataset_facts import all_datasets
 from service.web.dependencies import (
     KEY_COOKIE,
@@ -320,11 +321,16 @@ def datasets_page(request: Request, settings: SettingsDep) -> Response:
     """The data sets, with pictures of samples."""
     datasets = settings.datasets
     found = all_datasets(datasets)
-    known = (datasets.facts_of(facts.name) for facts in found)
-    pictured = {
-        facts.name: thumbnail_size(facts) for facts in known if has_thumbnail(facts, datasets)
-    }
-    return render_page("datasets", request, datasets=found, pictured=pictured)
+    known = [datasets.facts_of(facts.name) for facts in found]
+    lacks = {facts.name: lack_of_thumbnail(facts, datasets) for facts in known}
+    return render_page(
+        "datasets",
+        request,
+        datasets=found,
+        lacks=lacks,
+        sizes={facts.name: thumbnail_size(facts) for facts in known},
+        name_pattern=NAME.pattern,
+    )
 
 
 @router.get("/datasets/{name}.png")
@@ -334,7 +340,7 @@ def dataset_picture(
     """A picture of samples of every class."""
     datasets = settings.datasets
     facts = datasets.find(name)
-    if facts is None or not has_thumbnail(facts, datasets):
+    if facts is None or lack_of_thumbnail(facts, datasets):
         raise problems.NoSuchDataset(
             f"{name!r} is not on this machine yet, or too large to be looked at"
         )
