@@ -341,6 +341,19 @@ def test_uploads_are_listed_by_the_key_that_they_came_with(
     assert client.get("/v1/datasets/nobodys").json()["uploaded_by"] is None
 
 
+def test_an_estimate_advises_on_the_data(client: httpx.Client) -> None:
+    table = np.random.default_rng(0).normal(size=(60, 4)) + np.eye(3, 4)[Y] * 4
+    client.post("/v1/datasets", params={"name": "table"}, content=npz(x=table, y=Y))
+    spec = {"kind": "train", "dataset": {"name": "table"}, "batch_size": 30}
+    [advice] = client.post("/v1/estimate", json={"spec": spec}).json()["advice"]
+    assert advice["code"] == "overlay_covers_data"
+    assert "overlays inputs 0 to 2" in advice["message"]
+    assert (advice["field"], advice["value"]) == ("dataset.labels", "append")
+    better = {**spec, "dataset": {"name": "table", "labels": "append"}}
+    assert client.post("/v1/estimate", json={"spec": better}).json()["advice"] == []
+    assert client.post("/v1/jobs", json={"spec": spec}).status_code == 202, "advice is no refusal"
+
+
 def test_an_array_of_objects_is_named_by_its_type(client: httpx.Client) -> None:
     x = np.array([[1, "a"], [2, None]], dtype=object)
     for arrays in ({"x": x, "y": Y[:2]}, {"x": X[:2], "y": np.array([0, "1"], dtype=object)}):
