@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -352,6 +353,21 @@ def test_an_estimate_advises_on_the_data(client: httpx.Client) -> None:
     better = {**spec, "dataset": {"name": "table", "labels": "append"}}
     assert client.post("/v1/estimate", json={"spec": better}).json()["advice"] == []
     assert client.post("/v1/jobs", json={"spec": spec}).status_code == 202, "advice is no refusal"
+
+
+def test_the_page_of_data_sets_takes_their_names_and_says_what_defaults_do_to_them(
+    client: httpx.Client,
+) -> None:
+    page = client.get("/datasets").text
+    [pattern] = re.findall(r'pattern="([^"]+)"', page)
+    for name in ("mine", "a" * 63, "a.b_c-2", "a" * 64, ".a", "A", ""):
+        assert bool(re.fullmatch(pattern, name)) == bool(uploads.NAME.fullmatch(name)), name
+    assert r"._\-]" in pattern, "a browser takes no bare hyphen there"
+    assert "With default settings:" not in page
+    kelvin = np.random.default_rng(0).normal(size=(60, 90)) + 300
+    client.post("/v1/datasets", params={"name": "kelvin"}, content=npz(x=kelvin, y=Y))
+    page = client.get("/datasets").text
+    assert "kelvin: the inputs are large, 300 as a root mean square" in page
 
 
 def test_an_array_of_objects_is_named_by_its_type(client: httpx.Client) -> None:

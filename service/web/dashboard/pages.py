@@ -13,12 +13,13 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from pydantic import JsonValue, ValidationError
 
+from ffengine.advice import advice_on
 from ffengine.arrays import DatasetError
 from ffengine.datasets import Datasets
 from ffengine.entry import Described
 from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
-from ffengine.spec import StudySpec, Submission, as_document
+from ffengine.spec import DatasetSpec, StudySpec, Submission, TrainSpec, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
 from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
 from service.results.descriptions import provenance_lines, title_of
@@ -325,7 +326,12 @@ def datasets_page(request: Request, settings: SettingsDep) -> Response:
     pictured = {
         facts.name: thumbnail_size(facts) for facts in known if has_thumbnail(facts, datasets)
     }
-    return render_page("datasets", request, datasets=found, pictured=pictured)
+    advice = {
+        facts.name: advice_on([TrainSpec(dataset=DatasetSpec(name=facts.name))], datasets)
+        for facts in found
+        if facts.uploaded
+    }
+    return render_page("datasets", request, datasets=found, pictured=pictured, advice=advice)
 
 
 @router.get("/datasets/{name}.png")
