@@ -17,6 +17,7 @@ from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
 from service.background.webhooks import WebhookSender
 from service.host.disk import free_bytes
+from service.host.limits import stream_limit
 from service.settings import Settings
 from service.specs.suggestions import LONGEST_NAME, NEAR
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
@@ -52,7 +53,7 @@ class Resources:
         self.artifacts = Artifacts(settings.artifacts)
         self.submissions = Submissions(self.store.jobs, settings)
         self.authenticator = Authenticator(self.store.api_keys, settings)
-        self.event_feed = EventFeed(self.store.events)
+        self.event_feed = EventFeed(self.store.events, stream_limit(settings.max_streams))
         self.dispatcher = (
             Dispatcher(settings.redis_url.get_secret_value()) if settings.redis_url else None
         )

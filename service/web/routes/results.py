@@ -14,6 +14,7 @@ from service.jobs import TERMINAL, Job
 from service.results.csv_export import csv_pieces, to_csv
 from service.results.measured_rows import MeasuredRun, measured_rows, runs_of_study
 from service.results.npz_export import stream_npz
+from service.root_path import at
 from service.schemas import RESULT, ChartLine, ChartList, RowPage
 from service.store import Store
 from service.web import problems
@@ -101,7 +102,7 @@ def read_npz(
     result = RESULT.validate_json(document)
     if isinstance(result, StudyResult):
         raise problems.NoSamples(
-            f"{job_id} is a study: each of its runs has its own, {job.links['children']}"
+            f"{job_id} is a study: each of its runs has its own, {at(job.links['children'])}"
         )
 
     def make() -> Iterator[bytes]:
@@ -274,7 +275,8 @@ def list_charts(job_id: JobId, store: StoreDep, artifacts: ArtifactsDep) -> Char
 
     there = available(drawable(store, find_job(store, job_id), artifacts))
     links = {
-        name: {fmt: f"/v1/jobs/{job_id}/chart/{name}.{fmt}" for fmt in FORMATS} for name in there
+        name: {fmt: at(f"/v1/jobs/{job_id}/chart/{name}.{fmt}") for fmt in FORMATS}
+        for name in there
     }
     return ChartList(
         items=[
