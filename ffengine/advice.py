@@ -4,6 +4,7 @@ What can be known so early is said so early; findings say it again of what ran. 
 describes the codes of both.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
 
 from ffengine.datasets import Dataset, Datasets
-from ffengine.diagnostics import COVERED_SHARE, LARGE_INPUTS
+from ffengine.diagnostics import COVERED_SHARE, LABEL_SHARE, LARGE_INPUTS
 from ffengine.input_figures import InputFigures
 from ffengine.partitions import class_shares
 from ffengine.results import Diagnostic
@@ -22,7 +23,7 @@ LARGEST_SHARE = 0.9
 COPIED_SHARE = 0.01
 UNEQUAL_SHARE = 0.8
 # which findings have again, measured on what ran
-MEASURED_BY_RUNS = frozenset({"overlay_covers_data", "partition_lacks_class"})
+MEASURED_BY_RUNS = frozenset({"overlay_covers_data", "partition_lacks_class", "label_weak"})
 MOST = 10  # of a study; each of its data sets may have some
 
 
@@ -98,7 +99,7 @@ def _asked(spec: TrainSpec | CheckSpec) -> Asked:
 
 def _advice(asked: Asked, facts: Dataset, figures: InputFigures) -> Iterator[Advice]:
     """Yield all advice on one run."""
-    of_any = (_overlay, _one_input)
+    of_any = (_overlay, _weak_label, _one_input)
     of_training = (_large, _missing_classes, _unequal, _copies)
     for find in of_any + (of_training if asked.trains else ()):
         yield from find(asked, facts, figures)
@@ -116,6 +117,32 @@ def _overlay(asked: Asked, facts: Dataset, figures: InputFigures) -> Iterator[Ad
             suggestion="Use dataset.labels: append, which leaves all inputs as they are.",
             field="dataset.labels",
             value="append",
+        )
+
+
+def _weak_label(asked: Asked, facts: Dataset, figures: InputFigures) -> Iterator[Advice]:
+    """Find a given strength that is little beside the root mean square length of a sample."""
+    strength = asked.dataset.label_strength
+    if strength is None or not asked.labelled:
+        return
+    wide = math.sqrt(facts.inputs)
+    length = {
+        "unit": figures.size * wide,
+        "center": figures.spread * wide,
+        "standardize": wide,
+        "unit_norm": 1.0,
+    }[asked.dataset.preprocess]
+    share = strength / math.hypot(strength, length)
+    if share < LABEL_SHARE:
+        yield Advice(
+            code="label_weak",
+            severity="warning",
+            message=f"{facts.name}: a label of {strength:g} has {share:.2%} of the length of a "
+            f"sample: beside the other inputs it is invisible.",
+            evidence={"label_share": share, "label_strength": strength},
+            suggestion="Use a larger dataset.label_strength, or leave it out.",
+            field="dataset.label_strength",
+            value=None,
         )
 
 

@@ -17,6 +17,7 @@ from ffengine.arrays import Arrays
 from ffengine.cost import estimate
 from ffengine.datasets import DATASETS, Datasets
 from ffengine.input_figures import InputFigures, measured
+from ffengine.optimizers import Sgd
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from tests.examples import examples
 
@@ -137,6 +138,26 @@ def test_each_kind_of_data_has_its_advice(datasets: Datasets) -> None:
     assert "95% of the test samples are of class 0" in (
         said(datasets, train("unequal"))["classes_unequal"].message
     )
+
+
+@pytest.mark.parametrize("preprocess", ["unit", "standardize", "center", "unit_norm"])
+def test_a_label_that_is_given_too_weak_is_named_as_the_run_would(
+    datasets: Datasets, preprocess: str
+) -> None:
+    for strength, weak in ((1e-3, True), (10.0, False)):
+        spec = {"labels": "append", "label_strength": strength, "preprocess": preprocess}
+        asked = train("kelvin", **spec).model_copy(update={"epochs": 1, "batch_size": 400})
+        found = said(datasets, asked).get("label_weak")
+        assert (found is not None) == weak
+        ran = ffengine.train(
+            asked.model_copy(update={"optimizer": Sgd(lr=1e-6)}), datasets=datasets
+        ).diagnostics
+        measured_by_run = [one for one in ran if one.code == "label_weak"]
+        assert bool(measured_by_run) == (found is not None)
+        if found:
+            share = measured_by_run[0].evidence["label_share"]
+            assert found.evidence["label_share"] == pytest.approx(share, rel=0.05)
+            assert (found.field, found.value) == ("dataset.label_strength", None)
 
 
 @pytest.mark.parametrize(

@@ -352,7 +352,9 @@ def test_an_estimate_advises_on_the_data(client: httpx.Client) -> None:
     assert (advice["field"], advice["value"]) == ("dataset.labels", "append")
     better = {**spec, "dataset": {"name": "table", "labels": "append"}}
     assert client.post("/v1/estimate", json={"spec": better}).json()["advice"] == []
-    assert client.post("/v1/jobs", json={"spec": spec}).status_code == 202, "advice is no refusal"
+    job = client.post("/v1/jobs", json={"spec": spec})
+    assert job.status_code == 202, "advice is no refusal"
+    assert "overlays inputs 0 to 2" in client.get(f"/jobs/{job.json()['id']}").text
 
 
 def test_the_page_of_data_sets_takes_their_names_and_says_what_defaults_do_to_them(

@@ -171,7 +171,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         waiting=view_models.waiting(job),
         findings=view_models.findings(
             [(source.label, one) for source in results for one in source.result.diagnostics]
-            or _findings(events)
+            or [*_findings(events), *_expected(job, resources.settings.datasets)]
         ),
         charts=charts,
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
@@ -485,6 +485,13 @@ def _pictures(catalogues: Sequence[tuple[str, Sequence[Described]]]) -> dict[tup
         (name, line.name): f"{name}-{line.name}.png" for name, lines in catalogues for line in lines
     }
     return {entry: file for entry, file in files.items() if file in static_files()}
+
+
+def _expected(job: Job, datasets: Datasets) -> list[tuple[str, Diagnostic]]:
+    """The advice on a run that has no result, in the form of findings."""
+    if isinstance(job.spec, StudySpec) or datasets.find(job.spec.dataset.name) is None:
+        return []
+    return [("", advice) for advice in advice_on([job.spec], datasets)]
 
 
 def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:

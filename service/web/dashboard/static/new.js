@@ -289,7 +289,7 @@ function follow(path, value) {
 function adviceLine(one) {
   const line = element("li", { class: one.severity }, element("b", {}, one.message), ` ${one.suggestion}`);
   if (one.field && spec.kind !== "study") { // of a study, it is a field of one of its bases
-    const take = element("button", { type: "button" }, `Use ${one.field}: ${one.value}`);
+    const take = element("button", { type: "button" }, one.value === null ? `Leave ${one.field} out` : `Use ${one.field}: ${one.value}`);
     take.addEventListener("click", () => follow(one.field, one.value));
     line.append(" ", take);
   }
