@@ -13,14 +13,14 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from pydantic import JsonValue, ValidationError
 
+from ffengine.advice import advice_on
 from ffengine.arrays import DatasetError
 from ffengine.datasets import Datasets
 from ffengine.entry import Described
 from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
-from ffengine.spec import StudySpec, Submission, as_document
+from ffengine.spec import DatasetSpec, StudySpec, Submission, TrainSpec, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
-from ffengine.uploads import NAME
 from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
 from service.results.descriptions import provenance_lines, title_of
 from service.results.job_diff import JobDiff
@@ -171,7 +171,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         waiting=view_models.waiting(job),
         findings=view_models.findings(
             [(source.label, one) for source in results for one in source.result.diagnostics]
-            or _findings(events)
+            or [*_findings(events), *_expected(job, resources.settings.datasets)]
         ),
         charts=charts,
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
@@ -323,13 +323,18 @@ def datasets_page(request: Request, settings: SettingsDep) -> Response:
     found = all_datasets(datasets)
     known = [datasets.facts_of(facts.name) for facts in found]
     lacks = {facts.name: lack_of_thumbnail(facts, datasets) for facts in known}
+    advice = {
+        facts.name: advice_on([TrainSpec(dataset=DatasetSpec(name=facts.name))], datasets)
+        for facts in found
+        if facts.uploaded
+    }
     return render_page(
         "datasets",
         request,
         datasets=found,
         lacks=lacks,
         sizes={facts.name: thumbnail_size(facts) for facts in known},
-        name_pattern=NAME.pattern,
+        advice=advice,
     )
 
 
@@ -485,6 +490,13 @@ def _pictures(catalogues: Sequence[tuple[str, Sequence[Described]]]) -> dict[tup
         (name, line.name): f"{name}-{line.name}.png" for name, lines in catalogues for line in lines
     }
     return {entry: file for entry, file in files.items() if file in static_files()}
+
+
+def _expected(job: Job, datasets: Datasets) -> list[tuple[str, Diagnostic]]:
+    """The advice on a run that has no result, in the form of findings."""
+    if isinstance(job.spec, StudySpec) or datasets.find(job.spec.dataset.name) is None:
+        return []
+    return [("", advice) for advice in advice_on([job.spec], datasets)]
 
 
 def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:

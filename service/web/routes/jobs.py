@@ -123,7 +123,8 @@ def submit_job(
 def estimate_job(body: JobRequestBody, resources: ResourcesDep) -> Estimate:
     """Estimate operations, peak memory and seconds of a job with this body.
 
-    `problems` names the limits that it passes.
+    `problems` names the limits that it passes, `advice` what of its data it does not take into
+    account: a finding before the run, and where a field helps, what to set it to.
     """
     return resources.submissions.estimate(body)
 

@@ -8,6 +8,7 @@ const fields = document.getElementById("form");
 const text = form.elements.yaml;
 const cost = document.getElementById("cost");
 const list = document.getElementById("errors");
+const advised = document.getElementById("advice");
 const submit = form.querySelector(".submit button");
 const difference = document.getElementById("difference");
 const start = parse(form.dataset.start); // the spec to begin with, what it is called, the defaults of every kind, the tags
@@ -275,6 +276,31 @@ function words(found) {
   return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on a CPU, ${(found.peak_memory_bytes / 2 ** 20).toFixed(0)} MiB at most, ${found.flops.toExponential(1)} operations`;
 }
 
+// Set a field of a run, such as dataset.labels.
+function follow(path, value) {
+  const names = path.split(".");
+  const last = names.pop();
+  const owner = names.reduce((inside, name) => inside[name], spec);
+  owner[last] = value;
+  render();
+  changed();
+}
+
+function adviceLine(one) {
+  const line = element("li", { class: one.severity }, element("b", {}, one.message), ` ${one.suggestion}`);
+  if (one.field && spec.kind !== "study") { // of a study, it is a field of one of its bases
+    const take = element("button", { type: "button" }, one.value === null ? `Leave ${one.field} out` : `Use ${one.field}: ${one.value}`);
+    take.addEventListener("click", () => follow(one.field, one.value));
+    line.append(" ", take);
+  }
+  return line;
+}
+
+function showAdvice(found) {
+  advised.hidden = found.length === 0;
+  advised.replaceChildren(...found.map(adviceLine));
+}
+
 let asked = new AbortController();
 
 async function check() {
@@ -290,6 +316,7 @@ async function check() {
     return;
   }
   cost.textContent = answer.ok ? words(found) : "";
+  showAdvice(answer.ok ? found.advice : []);
   if (answer.ok) showErrors(found.problems.map((message) => ({ pointer: "", message })));
   else showErrors(found.errors?.length ? found.errors : [{ pointer: "", message: found.detail }]);
   submit.disabled = !answer.ok || found.problems?.length > 0;
@@ -327,6 +354,7 @@ async function readText() {
   if (!answer?.ok) {
     asked.abort();
     cost.textContent = "";
+    showAdvice([]);
     difference.replaceChildren();
     submit.disabled = true;
     const problem = answer ? JSON.parse(answer.text) : { detail: "the service does not answer" };
