@@ -20,6 +20,7 @@ from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
 from ffengine.spec import StudySpec, Submission, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
+from ffengine.uploads import LONGEST_MEANING
 from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
 from service.results.descriptions import provenance_lines, title_of
 from service.results.job_diff import JobDiff
@@ -325,7 +326,13 @@ def datasets_page(request: Request, settings: SettingsDep) -> Response:
     pictured = {
         facts.name: thumbnail_size(facts) for facts in known if has_thumbnail(facts, datasets)
     }
-    return render_page("datasets", request, datasets=found, pictured=pictured)
+    return render_page(
+        "datasets",
+        request,
+        datasets=found,
+        pictured=pictured,
+        longest_meaning=LONGEST_MEANING,
+    )
 
 
 @router.get("/datasets/{name}.png")
