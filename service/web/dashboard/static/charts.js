@@ -33,7 +33,7 @@ async function draw(figure, whole) {
   const text = await answer.text();
   const version = answer.headers.get("ETag") ?? "";
   if (!whole && drawn.get(figure) === text) { figure.dataset.drawn = version; return; }
-  const specification = JSON.parse(text);
+  const specification = JSON.parse(text); // the library draws with JavaScript's own numbers: figures, never seeds
   const room = figure.querySelector(".drawing").clientWidth;
   fit(specification, room);
   views.get(figure)?.finalize();
