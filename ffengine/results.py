@@ -26,7 +26,14 @@ COUNTED = frozenset(
         "accuracy",
     }
 )
-SHARES = COUNTED | {"sparsity", "zero_fraction"}
+SHARES = COUNTED | {
+    "sparsity",
+    "zero_fraction",
+    "treves_rolls",
+    "gini",
+    "mask_flip_rate",
+    "near_zero_rate",
+}
 
 
 class Row(BaseModel):
@@ -451,17 +458,22 @@ class StudyCell(Row):
 def within_0_and_1(found: Interval) -> Interval:
     """Cut an interval to [0, 1], as that of a share.
 
+    A mean leaves it by rounding alone, where every value is 0 or 1.
+
     **Arguments:**
 
     - `found`: the interval.
 
     **Returns:**
 
-    The same where it has no bounds.
+    The interval, whose bounds and mean are within 0 and 1.
     """
-    if found.low is None or found.high is None:
-        return found
-    return found.model_copy(update={"low": max(0.0, found.low), "high": min(1.0, found.high)})
+    parts = {"mean": found.mean, "low": found.low, "high": found.high}
+    return found.model_copy(
+        update={
+            name: min(1.0, max(0.0, value)) for name, value in parts.items() if value is not None
+        }
+    )
 
 
 class StudyResult(Row):

@@ -547,7 +547,8 @@ def interval(
     """
     mean = float(np.mean(values))
     if len(values) == 1:
-        return Interval(mean=mean, low=None, high=None, seeds=1)
+        found = Interval(mean=mean, low=None, high=None, seeds=1)
+        return within_0_and_1(found) if share else found
     half = student_t(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     low, high = mean - half, mean + half
     if sum(samples):

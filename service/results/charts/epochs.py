@@ -10,7 +10,7 @@ import altair as alt
 from ffengine.objectives import Thresholded
 from ffengine.study import interval_of
 from service.results.charts.drawables import Curve, NothingToDraw, curve_rows, curves, data_names
-from service.results.charts.intervals import band
+from service.results.charts.intervals import band, lower_ends
 from service.results.charts.style import (
     CHANCE,
     FREE_SCALE,
@@ -150,7 +150,7 @@ def _shares(sources: Sequence[ChartSource], figure: Figure, style: Style) -> Any
     records = records_of(sources, figure)
     reference = style.reference.value if style.reference else None
     scale, note = share_scale(
-        (float(record["low"] or 0) for record in records),
+        lower_ends(records),
         reference,
         upper_half=figure == "agreement",
     )
@@ -197,7 +197,7 @@ def _layers(
         "split:N",
         *extra,
         "epoch:Q",
-        *interval_tooltips(),
+        *interval_tooltips(records),
         "seeds:Q",
         "samples:Q",
     ]

@@ -14,7 +14,7 @@ from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.summary_keys import ALL_LAYERS, SummaryKey
 from ffengine.theorems import TheoremNumber
 from service.results.charts.drawables import NothingToDraw, data_names
-from service.results.charts.intervals import band
+from service.results.charts.intervals import lower_ends
 from service.results.charts.style import (
     GREY,
     PAPER,
@@ -268,7 +268,6 @@ def _axes(points: Sequence[Point]) -> Axes:
 
 def _record(series: str, point: Point, axes: Axes) -> Record:
     dims, value, state = point.dims, point.value, point.cell.found.state
-    low, high = (None, None) if value is None else band(value)[1:3]
     return {
         "series": series,
         "x": dims.get(axes.x, "–"),
@@ -276,8 +275,8 @@ def _record(series: str, point: Point, axes: Axes) -> Record:
         "split": dims.get("split", ""),
         "part": dims.get("part", ""),
         "value": value.mean if value else None,
-        "low": low,
-        "high": high,
+        "low": value.low if value else None,
+        "high": value.high if value else None,
         "seeds": value.seeds if value else None,
         "state": state,
         "text": f"{value.mean:.3f}" if value else _mark(state),
@@ -327,7 +326,7 @@ def _heat_map(records: list[Record], axes: Axes, figure: Figure) -> AnyChart:
         tooltip=[
             alt.Tooltip("x:N", title=axes.x),
             alt.Tooltip("y:N", title=str(axes.y)),
-            *interval_tooltips("value"),
+            *interval_tooltips(records, "value"),
             "seeds:Q",
             "state:N",
         ],
@@ -408,7 +407,7 @@ def _intervals(records: Sequence[Record], axes: Axes, figure: Figure) -> AnyChar
         tooltip=[
             alt.Tooltip("x:N", title=axes.x),
             *(["split:N"] if has_splits else []),
-            *interval_tooltips("value"),
+            *interval_tooltips(drawn, "value"),
             "seeds:Q",
         ],
     )
@@ -420,8 +419,7 @@ def _intervals(records: Sequence[Record], axes: Axes, figure: Figure) -> AnyChar
 def _scale(drawn: Sequence[Record], figure: Figure) -> alt.Scale:
     if figure.reference is None:
         return alt.Scale(zero=False)
-    lows = (max(0.0, float(record["low"] or 0)) for record in drawn)
-    return share_scale(lows, figure.reference.value)[0]
+    return share_scale(lower_ends(drawn, "value"), figure.reference.value)[0]
 
 
 def _caption(

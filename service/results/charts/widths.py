@@ -9,7 +9,7 @@ from ffengine.results import CheckCell, Interval, Split
 from ffengine.study import interval_of
 from ffengine.theorems import TheoremNumber
 from service.results.charts.drawables import NothingToDraw, cells, data_names
-from service.results.charts.intervals import band
+from service.results.charts.intervals import band, lower_ends
 from service.results.charts.style import (
     BLUE,
     CHANCE,
@@ -69,7 +69,7 @@ def agreement_widths(sources: Sequence[ChartSource]) -> AnyChart:
     if not records:
         raise NothingToDraw("no check compared signs")
     scale, note = share_scale(
-        (float(record["low"] or 0) for record in records), CHANCE.value, upper_half=True
+        lower_ends(records), CHANCE.value, upper_half=True
     )
     chart = _chart(records, list(COMPARED.values()), "share of decided live samples", scale, CHANCE)
     return titled(chart, "Two signs of dS agree", [*_caption(sources, records, CHANCE), note])
@@ -94,7 +94,7 @@ def _theorem(sources: Sequence[ChartSource], theorem: TheoremNumber) -> AnyChart
     if not records:
         raise NothingToDraw(f"no check of theorem {theorem}")
     paper = PAPER[theorem]
-    scale, note = share_scale((float(record["low"] or 0) for record in records), paper.value)
+    scale, note = share_scale(lower_ends(records), paper.value)
     chart = _chart(records, list(METHODS.values()), "satisfied / live samples", scale, paper)
     return titled(
         chart,
@@ -123,7 +123,7 @@ def _chart(
             "width:O",
             "split:N",
             "method:N",
-            *interval_tooltips(digits=5),
+            *interval_tooltips(records, digits=5),
             "samples:Q",
             "seeds:Q",
         ],
