@@ -437,6 +437,9 @@ class StudyCell(Row):
     part: str
     params: dict[str, JsonValue]
     kind: Literal["train", "check"]
+    theorem: TheoremNumber | None = Field(
+        None, description="that of a check; null for a training run, and in earlier results"
+    )
     spec_digest: str
     job: str | None = None
     state: str

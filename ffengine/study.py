@@ -34,8 +34,10 @@ from ffengine.spec import (
     TrainSpec,
     digest,
 )
-from ffengine.summary_keys import ALL_LAYERS, SummaryKey
+from ffengine.spec_values import varied_columns
+from ffengine.summary_keys import ALL_LAYERS, PLACE_COLUMNS, SummaryKey
 from ffengine.text import STORED
+from ffengine.theorems import direction_of
 
 _RUN_SPEC: TypeAdapter[TrainSpec | CheckSpec] = TypeAdapter(RunSpec)
 
@@ -50,6 +52,11 @@ TRAIN_FIGURES = (
 )
 AnyRow = EpochRow | CheckCell | AccuracyRow
 CHECK_FIGURES = ("ratio", "observed_increase_ratio", "agreement")
+# of a study's table, beside those of its varied fields
+FIGURE_COLUMNS = (
+    *("part", "job", "state", "theorem", "figure", *PLACE_COLUMNS),
+    *("theorem2_direction", "mean", "low", "high", "seeds"),
+)
 
 
 class GridError(SpecFieldError):
@@ -598,6 +605,40 @@ def student_t(degrees: int) -> float:
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
+def figure_rows(cells: Sequence[StudyCell]) -> list[dict[str, str | int | float | bool | None]]:
+    """Return the summaries of a study's runs as a tidy table.
+
+    **Arguments:**
+
+    - `cells`: the runs.
+
+    **Returns:**
+
+    A row for each run and figure, all with the same columns: the run's part, a column for each
+    varied field, and what the figure is of.
+    """
+    columns_of_runs = varied_columns([cell.params for cell in cells], FIGURE_COLUMNS)
+    rows = [
+        {
+            "part": cell.part,
+            **varied,
+            "job": cell.job,
+            "state": cell.state,
+            "theorem": cell.theorem,
+            "figure": (key := SummaryKey.parse(text)).figure,
+            **key.columns(),
+            "theorem2_direction": None
+            if cell.kind == "check" and cell.theorem is None
+            else direction_of(key.figure, cell.theorem),
+            **found.model_dump(mode="json"),
+        }
+        for cell, varied in zip(cells, columns_of_runs, strict=True)
+        for text, found in cell.summary.items()
+    ]
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in columns} for row in rows]
+
+
 def study_cell(cell: Cell, *, job: str | None, state: str, result: RunResult | None) -> StudyCell:
     """Return what a study reports of one run.
 
@@ -616,6 +657,7 @@ def study_cell(cell: Cell, *, job: str | None, state: str, result: RunResult | N
         part=cell.part,
         params=cell.params,
         kind=cell.spec.kind,
+        theorem=cell.spec.theorem if isinstance(cell.spec, CheckSpec) else None,
         spec_digest=digest(cell.spec),
         job=job,
         state=state,

@@ -3,6 +3,16 @@
 from typing import Literal, NamedTuple
 
 TheoremNumber = Literal[1, 2]
+Direction = Literal["training_step", "goodness_difference"]
+
+# Along which step of the weights a figure of theorem 2 is measured. The two differ wherever a job
+# trains with another objective or optimiser than the theorem is about.
+DIRECTIONS: dict[Direction, str] = {
+    "training_step": "along the training step",
+    "goodness_difference": "along the step on G(negative) - G(positive)",
+}
+# the figures of a training run's rows that depend on the direction
+ALONG_TRAINING = frozenset({"theorem2_ratio", "observed_increase_ratio", "agreement"})
 
 
 class Theorem(NamedTuple):
@@ -28,6 +38,23 @@ class Theorem(NamedTuple):
     negative_sign: float
     needs_negatives: bool
     published: float
+
+
+def direction_of(figure: str, theorem: TheoremNumber | None = None) -> Direction | None:
+    """Return the direction along which a figure of theorem 2 is measured.
+
+    **Arguments:**
+
+    - `figure`: the name of a field of a row.
+    - `theorem`: that of a check; None for a training run.
+
+    **Returns:**
+
+    The direction; None for figures that theorem 2 has no part in.
+    """
+    if theorem is None:
+        return "training_step" if figure in ALONG_TRAINING else None
+    return "goodness_difference" if theorem == 2 else None
 
 
 THEOREMS: dict[TheoremNumber, Theorem] = {

@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter
 from sqlalchemy import func, insert, select
 
 from ffengine.datasets import Datasets
-from ffengine.results import RunResult, StudyCell, StudyResult
+from ffengine.results import CheckResult, RunResult, StudyCell, StudyResult
 from ffengine.spec import StudySpec, Submission
 from ffengine.study import Cell, expand, is_resolved, summarise
 from ffengine.text import STORED
@@ -284,6 +284,7 @@ def summary_of(row: JobRow, document: str | None) -> StudyCell:
         part=place["part"],
         params=place["params"],
         kind="train" if row.kind == "train" else "check",
+        theorem=result.theorem if isinstance(result, CheckResult) else None,
         spec_digest=row.spec_digest,
         job=row.id,
         state=row.state,

@@ -6,10 +6,11 @@ import pytest
 from pydantic import JsonValue
 
 from ffengine.spec import StudyPart, StudySpec, TrainSpec
+from ffengine.spec_values import value_in_words
 from ffengine.study import expand
 from service.jobs import Job
 from service.results.descriptions import place_of
-from service.results.run_labels import RunKey, cell_of, params_in_words, run_keys, value_in_words
+from service.results.run_labels import RunKey, cell_of, params_in_words, run_keys
 from service.store import Store
 from tests.factories import submit
 

@@ -11,8 +11,9 @@ import altair as alt
 from ffengine.datasets import DATASETS
 from ffengine.results import Interval
 from ffengine.spec import CheckSpec, TrainSpec
+from ffengine.spec_values import value_in_words
 from ffengine.summary_keys import ALL_LAYERS, SummaryKey
-from ffengine.theorems import TheoremNumber
+from ffengine.theorems import DIRECTIONS, Direction, TheoremNumber
 from service.results.charts.drawables import NothingToDraw, data_names
 from service.results.charts.intervals import lower_ends
 from service.results.charts.style import (
@@ -38,7 +39,6 @@ from service.results.charts.style import (
     split_shape,
     titled,
 )
-from service.results.run_labels import value_in_words
 from service.results.sources import ChartSource, GridCell, StudyGrid
 
 ENDED_WITHOUT = ("failed", "cancelled")
@@ -163,6 +163,9 @@ FIGURES: dict[str, Figure] = {
         lambda key: key == SummaryKey("accuracy", layer=ALL_LAYERS, partition="test"),
     ),
 }
+
+
+_ALONG = (FIGURES["grid_theorem2"], FIGURES["grid_agreement"])  # a direction is part of these
 
 
 class Point(NamedTuple):
@@ -434,6 +437,7 @@ def _caption(
     reference = figure.reference
     return [
         drawn_note(data_names(grids), mean),
+        _directions_note(cells) if figure in _ALONG else "",
         interval_note(
             "tooltip" if heat else "bars", max(seeds), shares=figure.axis != SPARSITY_AXIS
         ),
@@ -442,6 +446,23 @@ def _caption(
         SPARSITY_NOTE if figure.axis == SPARSITY_AXIS else "",
         panels_note(len(labels_of(records))),
     ]
+
+
+def _directions_note(cells: Sequence[GridCell]) -> str:
+    """Along which steps theorem 2 is measured: training runs and checks have their own."""
+    found: dict[str, Callable[[GridCell], bool]] = {
+        "training": _is_training,
+        "checks": lambda cell: isinstance(cell.spec, CheckSpec) and cell.spec.theorem == 2,
+    }
+    directions: dict[str, Direction] = {
+        "training": "training_step",
+        "checks": "goodness_difference",
+    }
+    return "; ".join(
+        f"theorem 2 of {runs}: {DIRECTIONS[directions[runs]]}"
+        for runs, is_of in found.items()
+        if any(map(is_of, cells))
+    )
 
 
 def _runs_note(cells: Sequence[GridCell], figure: Figure) -> str:

@@ -7,7 +7,7 @@ import altair as alt
 
 from ffengine.results import CheckCell, Interval, Split
 from ffengine.study import interval_of
-from ffengine.theorems import TheoremNumber
+from ffengine.theorems import DIRECTIONS, TheoremNumber, direction_of
 from service.results.charts.drawables import NothingToDraw, cells, data_names
 from service.results.charts.intervals import band, lower_ends
 from service.results.charts.style import (
@@ -68,9 +68,7 @@ def agreement_widths(sources: Sequence[ChartSource]) -> AnyChart:
     ]
     if not records:
         raise NothingToDraw("no check compared signs")
-    scale, note = share_scale(
-        lower_ends(records), CHANCE.value, upper_half=True
-    )
+    scale, note = share_scale(lower_ends(records), CHANCE.value, upper_half=True)
     chart = _chart(records, list(COMPARED.values()), "share of decided live samples", scale, CHANCE)
     return titled(chart, "Two signs of dS agree", [*_caption(sources, records, CHANCE), note])
 
@@ -98,7 +96,9 @@ def _theorem(sources: Sequence[ChartSource], theorem: TheoremNumber) -> AnyChart
     chart = _chart(records, list(METHODS.values()), "satisfied / live samples", scale, paper)
     return titled(
         chart,
-        f"Theorem {theorem}: sparsity rises to first order",
+        "Theorem 1: sparsity rises to first order"
+        if theorem == 1
+        else f"Theorem 2 {DIRECTIONS['goodness_difference']}",
         [*_caption(sources, records, paper), note],
     )
 
@@ -196,5 +196,12 @@ def _caption(
         ),
         interval_note("bars", seeds, shares=True),
         reference.note,
+        _direction_note(sources),
         panels_note(len(labels_of(records))),
     ]
+
+
+def _direction_note(sources: Sequence[ChartSource]) -> str:
+    """Which step the trial steps of theorem 2 are; "" where none is drawn."""
+    of_theorem2 = any(direction_of("agreement", cell.theorem) for _, cell in cells(sources))
+    return f"theorem 2: {DIRECTIONS['goodness_difference']}" if of_theorem2 else ""
