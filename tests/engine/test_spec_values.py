@@ -27,7 +27,7 @@ def test_a_column_has_numbers_or_texts_and_never_both(values: list[Any], column:
 
 
 def test_a_field_whose_name_another_column_has_is_told_apart() -> None:
-    runs = [{"seeds": [1], "optimizer.lr": 0.1}, {"seeds": [2]}]
+    runs: list[dict[str, Any]] = [{"seeds": [1], "optimizer.lr": 0.1}, {"seeds": [2]}]
     assert varied_columns(runs, {"seeds", "mean"}) == [
         {"params.seeds": 1, "optimizer.lr": 0.1},
         {"params.seeds": 2},

@@ -72,7 +72,7 @@ class Style(NamedTuple):
 THEOREM_1 = Style("Theorem 1 while training", "satisfied / live samples", PAPER[1])
 THEOREM_2 = Style(f"Theorem 2 {DIRECTIONS['training_step']}", "satisfied / live samples", PAPER[2])
 AGREEMENT = Style(
-    f"Predicted sign of dS = observed sign, {DIRECTIONS['training_step']}",
+    f"Predicted = observed sign of dS {DIRECTIONS['training_step']}",
     "share of decided live samples",
     CHANCE,
 )
