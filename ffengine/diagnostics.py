@@ -13,7 +13,7 @@ from ffengine.phases import phase_after
 from ffengine.results import AccuracyRow, CheckCell, Diagnostic, EpochRow, Interval
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.study import interval_of, wilson
-from ffengine.theorems import DIRECTIONS, direction_of
+from ffengine.theorems import DIRECTIONS
 
 DEAD_SHARE = 0.5
 FLIP_SHARE = 0.05
@@ -594,7 +594,7 @@ def _rarely_met_in_check(cell: CheckCell, ratio: float) -> Diagnostic:
 
 def _with_direction(cell: CheckCell) -> str:
     """Return the theorem of a cell in words, with the direction where it depends on one."""
-    direction = direction_of("ratio", cell.theorem)
+    direction = cell.theorem2_direction
     return f"theorem {cell.theorem}{f' {DIRECTIONS[direction]}' if direction else ''}"
 
 

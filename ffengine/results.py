@@ -7,10 +7,10 @@ an earlier version stay readable.
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from ffengine.summary_keys import figure_of
-from ffengine.theorems import TheoremNumber
+from ffengine.theorems import Direction, TheoremNumber
 
 Split = Literal["positive", "negative"]
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -277,6 +277,17 @@ class CheckCell(Row):
     )
     eta: float | None = Field(description="mean size of the trial step; exact only")
     input_norm: float = Field(description="mean length of the inputs")
+    theorem2_direction: Direction | None = Field(
+        None, description="the step along which theorem 2 is checked; null for theorem 1"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_before(cls, cell: object) -> object:
+        """Fill in the direction of earlier versions, which knew one alone."""
+        if isinstance(cell, dict) and cell.get("theorem") == 2:
+            return {"theorem2_direction": "goodness_difference", **cell}
+        return cell
 
     def counted(self, figure: str) -> int:
         """Return how many samples a figure is a share of.
@@ -439,6 +450,9 @@ class StudyCell(Row):
     kind: Literal["train", "check"]
     theorem: TheoremNumber | None = Field(
         None, description="that of a check; null for a training run, and in earlier results"
+    )
+    theorem2_direction: Direction | None = Field(
+        None, description="the step along which a check looks at theorem 2; null for other runs"
     )
     spec_digest: str
     job: str | None = None

@@ -37,7 +37,7 @@ from ffengine.spec import (
 from ffengine.spec_values import varied_columns
 from ffengine.summary_keys import ALL_LAYERS, PLACE_COLUMNS, SummaryKey
 from ffengine.text import STORED
-from ffengine.theorems import direction_of
+from ffengine.theorems import ALONG_TRAINING, Direction
 
 _RUN_SPEC: TypeAdapter[TrainSpec | CheckSpec] = TypeAdapter(RunSpec)
 
@@ -627,9 +627,9 @@ def figure_rows(cells: Sequence[StudyCell]) -> list[dict[str, str | int | float 
             "theorem": cell.theorem,
             "figure": (key := SummaryKey.parse(text)).figure,
             **key.columns(),
-            "theorem2_direction": None
-            if cell.kind == "check" and cell.theorem is None
-            else direction_of(key.figure, cell.theorem),
+            "theorem2_direction": "training_step"
+            if cell.kind == "train" and key.figure in ALONG_TRAINING
+            else cell.theorem2_direction,
             **found.model_dump(mode="json"),
         }
         for cell, varied in zip(cells, columns_of_runs, strict=True)
@@ -637,6 +637,21 @@ def figure_rows(cells: Sequence[StudyCell]) -> list[dict[str, str | int | float 
     ]
     columns = dict.fromkeys(name for row in rows for name in row)
     return [{name: row.get(name) for name in columns} for row in rows]
+
+
+def direction_of(result: RunResult | None) -> Direction | None:
+    """Return the step along which a check looked at theorem 2.
+
+    **Arguments:**
+
+    - `result`: of a run; None while there is none.
+
+    **Returns:**
+
+    The direction; None where the run is no such check.
+    """
+    cells = result.cells if isinstance(result, CheckResult) else ()
+    return cells[0].theorem2_direction if cells else None
 
 
 def study_cell(cell: Cell, *, job: str | None, state: str, result: RunResult | None) -> StudyCell:
@@ -658,6 +673,7 @@ def study_cell(cell: Cell, *, job: str | None, state: str, result: RunResult | N
         params=cell.params,
         kind=cell.spec.kind,
         theorem=cell.spec.theorem if isinstance(cell.spec, CheckSpec) else None,
+        theorem2_direction=direction_of(result),
         spec_digest=digest(cell.spec),
         job=job,
         state=state,

@@ -11,7 +11,7 @@ DIRECTIONS: dict[Direction, str] = {
     "training_step": "along the training step",
     "goodness_difference": "along the step on G(negative) - G(positive)",
 }
-# the figures of a training run's rows that depend on the direction
+# the figures of a training run's rows that are measured along the training step
 ALONG_TRAINING = frozenset({"theorem2_ratio", "observed_increase_ratio", "agreement"})
 
 
@@ -38,23 +38,6 @@ class Theorem(NamedTuple):
     negative_sign: float
     needs_negatives: bool
     published: float
-
-
-def direction_of(figure: str, theorem: TheoremNumber | None = None) -> Direction | None:
-    """Return the direction along which a figure of theorem 2 is measured.
-
-    **Arguments:**
-
-    - `figure`: the name of a field of a row.
-    - `theorem`: that of a check; None for a training run.
-
-    **Returns:**
-
-    The direction; None for figures that theorem 2 has no part in.
-    """
-    if theorem is None:
-        return "training_step" if figure in ALONG_TRAINING else None
-    return "goodness_difference" if theorem == 2 else None
 
 
 THEOREMS: dict[TheoremNumber, Theorem] = {

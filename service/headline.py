@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ffengine.results import AccuracyRow, is_of_all_layers
 from ffengine.spec import AnySpec, CheckSpec, TrainSpec
-from ffengine.theorems import DIRECTIONS, direction_of
+from ffengine.theorems import DIRECTIONS
 
 Row = Mapping[str, Any]
 SPLITS = (("positive", "+"), ("negative", "−"))
@@ -150,8 +150,8 @@ def _of_check(spec: CheckSpec, rows: Sequence[Row]) -> Headline:
     if not found:
         return Headline()
     where = f"n = {width}" if epoch == 0 else f"epoch {epoch}, n = {width}"
-    direction = direction_of("ratio", spec.theorem)
-    signs = f" {DIRECTIONS[direction]}, + of positive, − of negative samples" if direction else ""
+    along = f" {DIRECTIONS[spec.along]}, + of positive, − of negative samples"
+    signs = along if spec.theorem == 2 else ""
     explained = (
         f"T{spec.theorem}: share of samples that satisfy theorem {spec.theorem}{signs}, by "
         f"the exact margin"

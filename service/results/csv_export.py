@@ -7,7 +7,7 @@ from typing import Any
 
 from ffengine.results import CheckResult, StudyResult, TrainResult
 from ffengine.study import figure_rows
-from service.results.measured_rows import row_with_direction
+from service.results.measured_rows import with_direction
 
 ROWS_AT_ONCE = 500
 
@@ -17,9 +17,9 @@ def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any
     study. All rows have the same columns.
     """
     if isinstance(result, TrainResult):
-        return [row_with_direction(row.model_dump(mode="json")) for row in result.curves]
+        return [with_direction(row.model_dump(mode="json")) for row in result.curves]
     if isinstance(result, CheckResult):
-        return [row_with_direction(cell.model_dump(mode="json")) for cell in result.cells]
+        return [cell.model_dump(mode="json") for cell in result.cells]
     return figure_rows(result.cells)
 
 

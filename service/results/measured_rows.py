@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ffengine.results import CheckCell, EpochRow, StudyCell
 from ffengine.spec_values import varied_columns
 from ffengine.study import CHECK_FIGURES, interval_of
-from ffengine.theorems import TheoremNumber, direction_of
+from ffengine.theorems import ALONG_TRAINING, Direction
 
 TidyRow = dict[str, Any]
 TRAIN_PLACE = ("layer", "epoch", "split")
@@ -75,17 +75,19 @@ def measured_rows(
 def _columns(kind: str, means: bool) -> Sequence[str]:
     if means:
         return (*(TRAIN_PLACE if kind == "train" else ("theorem", *CHECK_PLACE)), *MEANS)
-    return (*(EpochRow if kind == "train" else CheckCell).model_fields, DIRECTION)
+    return (*EpochRow.model_fields, DIRECTION) if kind == "train" else tuple(CheckCell.model_fields)
 
 
 def _rows(run: MeasuredRun, rows: Sequence[TidyRow]) -> Iterator[TidyRow]:
-    return ({**run.about, **row_with_direction(row)} for row in rows)
+    if run.kind == "train":
+        return ({**run.about, **with_direction(row)} for row in rows)
+    cells = (CheckCell.model_validate(row) for row in rows)
+    return ({**run.about, **cell.model_dump(mode="json")} for cell in cells)
 
 
-def row_with_direction(row: TidyRow) -> TidyRow:
-    """Return a row of a training run or of a check, with the direction of its theorem 2."""
-    theorem: TheoremNumber | None = row.get("theorem")
-    return {**row, DIRECTION: direction_of("theorem2_ratio", theorem)}
+def with_direction(row: TidyRow) -> TidyRow:
+    """Return a row of a training run, with the direction of its theorem 2."""
+    return {**row, DIRECTION: "training_step"}
 
 
 def _means(run: MeasuredRun, rows: Sequence[TidyRow]) -> Iterator[TidyRow]:
@@ -100,12 +102,14 @@ def _means(run: MeasuredRun, rows: Sequence[TidyRow]) -> Iterator[TidyRow]:
         groups.setdefault(tuple(getattr(row, name) for name in place), []).append(row)
     for (at, alike), figure in itertools.product(groups.items(), figures):
         if interval := interval_of(alike, figure):
-            theorem = alike[0].theorem if isinstance(alike[0], CheckCell) else None
+            first = alike[0]
+            check = first if isinstance(first, CheckCell) else None
+            training: Direction | None = "training_step" if figure in ALONG_TRAINING else None
             yield {
                 **run.about,
-                "theorem": theorem,
+                "theorem": check.theorem if check else None,
                 **dict(zip(place, at, strict=True)),
                 "figure": figure,
-                DIRECTION: direction_of(figure, theorem),
+                DIRECTION: check.theorem2_direction if check else training,
                 **interval.model_dump(),
             }

@@ -41,6 +41,7 @@ class RowKey(NamedTuple):
     split: the samples, where the figure is of one split.
     method, width: how a check was computed, and for which width; the infinite-width limit has none.
     run: the run of a study.
+    along: the step of a check of theorem 2, None for that on G(negative) - G(positive).
     """
 
     figure: Figure
@@ -51,12 +52,13 @@ class RowKey(NamedTuple):
     method: Method | None = None
     width: int | None = None
     run: RunKey | None = None
+    along: Direction | None = None
 
     @property
     def direction(self) -> Direction | None:
         """Along which step the figure is measured; None where it is not of theorem 2."""
         directions: dict[Figure, Direction] = {
-            "theorem2": "goodness_difference",
+            "theorem2": self.along or "goodness_difference",
             "theorem2_training": "training_step",
         }
         return directions.get(self.figure)
@@ -75,6 +77,7 @@ class RowKey(NamedTuple):
             "since": self.since and self.since._asdict(),
             "run": self.run and {"part": self.run.part, "params": self.run.values},
         }
+        del fields["along"]
         return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -95,7 +98,9 @@ def _figure_in_words(key: RowKey) -> str:
         case "theorem1":
             return f"Theorem 1 {_of_check(key.at)}"
         case "theorem2":
-            return f"Theorem 2 {DIRECTIONS['goodness_difference']}, {_of_check(key.at)}"
+            return (
+                f"Theorem 2 {DIRECTIONS[key.along or 'goodness_difference']}, {_of_check(key.at)}"
+            )
         case "theorem2_training":
             return f"Theorem 2 {DIRECTIONS['training_step']}, {_of_training(key.at)}"
         case "sparsity_rise":

@@ -8,7 +8,7 @@ from ffengine.datasets import DATASETS
 from ffengine.results import CheckResult, Interval, TrainResult
 from ffengine.spec import CheckSpec, Preprocess, TrainSpec
 from ffengine.study import interval_of
-from ffengine.theorems import DIRECTIONS, THEOREMS, direction_of
+from ffengine.theorems import DIRECTIONS, THEOREMS
 from service.results.course import SPLITS, Course, Moment, course_of, rises
 from service.results.paper_setting import is_papers_setting
 from service.results.run_labels import RunKey
@@ -231,7 +231,7 @@ def _of_check(source: Source) -> list[str]:
     published = "half" if theorem.published == HALF else f"{100 * theorem.published:g} %"
     paper = f" The paper reports more than {published}." if _is_judged(source) else ""
     aside = _aside(source, RunKey.of(f"theorem-{theorem.number}", {}))
-    direction = direction_of("ratio", theorem.number)
+    direction = widest[0].theorem2_direction
     along = f" {DIRECTIONS[direction]}," if direction else ""
     return [
         f"Theorem {theorem.number}{along} {moment}{aside}, n = {width}, holds for {shares} of "

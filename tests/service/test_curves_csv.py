@@ -162,7 +162,8 @@ def test_every_table_says_along_which_direction_theorem_2_is_measured(
     study = submit(client, {"kind": "study", "parts": parts}).id
     jobs = {str(run.place["part"]): run.id for run, _ in store.jobs.children(study) if run.place}
     first = check_result()
-    cells = tuple(cell.model_copy(update={"theorem": 2}) for cell in first.cells)
+    second = {"theorem": 2, "theorem2_direction": "goodness_difference"}
+    cells = tuple(cell.model_copy(update=second) for cell in first.cells)
     finished(store, jobs["training"], train_result())
     finished(store, jobs["first"], first)
     finished(store, jobs["second"], first.model_copy(update={"theorem": 2, "cells": cells}))

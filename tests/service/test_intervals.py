@@ -91,7 +91,12 @@ def training(counts: list[int]) -> TrainResult:
 
 
 def checked(counts: list[int]) -> CheckResult:
-    share = {"live": SAMPLES, "samples": SAMPLES, "theorem": 2}
+    share = {
+        "live": SAMPLES,
+        "samples": SAMPLES,
+        "theorem": 2,
+        "theorem2_direction": "goodness_difference",
+    }
     cells = tuple(
         check_cell(width, split, seed=seed).model_copy(
             update=share

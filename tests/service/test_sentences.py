@@ -200,7 +200,8 @@ def test_only_epochs_that_every_seed_has_and_only_the_first_layer_count() -> Non
 def test_a_check_is_told_by_its_widest_layer_and_exact_condition() -> None:
     cells = tuple(
         check_cell(width, split, seed=seed).model_copy(
-            update={"theorem": 2, "live": 4_000, "ratio": value + seed / 100, "method": method}
+            update={"theorem": 2, "theorem2_direction": "goodness_difference", "live": 4_000}
+            | {"ratio": value + seed / 100, "method": method}
         )
         for width, value in ((64, 0.3), (512, 0.7))
         for split in ("positive", "negative")

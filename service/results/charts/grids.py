@@ -450,19 +450,13 @@ def _caption(
 
 def _directions_note(cells: Sequence[GridCell]) -> str:
     """Along which steps theorem 2 is measured: training runs and checks have their own."""
-    found: dict[str, Callable[[GridCell], bool]] = {
-        "training": _is_training,
-        "checks": lambda cell: isinstance(cell.spec, CheckSpec) and cell.spec.theorem == 2,
-    }
-    directions: dict[str, Direction] = {
-        "training": "training_step",
-        "checks": "goodness_difference",
-    }
-    return "; ".join(
-        f"theorem 2 of {runs}: {DIRECTIONS[directions[runs]]}"
-        for runs, is_of in found.items()
-        if any(map(is_of, cells))
-    )
+    found: dict[str, Direction] = {}
+    for cell in cells:
+        if _is_training(cell):
+            found["training"] = "training_step"
+        elif isinstance(cell.spec, CheckSpec) and cell.spec.theorem == 2:
+            found["checks"] = cell.spec.along
+    return "; ".join(f"theorem 2 of {runs}: {DIRECTIONS[along]}" for runs, along in found.items())
 
 
 def _runs_note(cells: Sequence[GridCell], figure: Figure) -> str:

@@ -7,8 +7,8 @@ import altair as alt
 
 from ffengine.results import CheckCell, Interval, Split
 from ffengine.study import interval_of
-from ffengine.theorems import DIRECTIONS, TheoremNumber, direction_of
-from service.results.charts.drawables import NothingToDraw, cells, data_names
+from ffengine.theorems import DIRECTIONS, TheoremNumber
+from service.results.charts.drawables import NothingToDraw, cells, data_names, directions
 from service.results.charts.intervals import band, lower_ends
 from service.results.charts.style import (
     BLUE,
@@ -91,14 +91,14 @@ def _theorem(sources: Sequence[ChartSource], theorem: TheoremNumber) -> AnyChart
     )
     if not records:
         raise NothingToDraw(f"no check of theorem {theorem}")
-    paper = PAPER[theorem]
+    paper, along = PAPER[theorem], directions(sources)
     scale, note = share_scale(lower_ends(records), paper.value)
     chart = _chart(records, list(METHODS.values()), "satisfied / live samples", scale, paper)
     return titled(
         chart,
         "Theorem 1: sparsity rises to first order"
         if theorem == 1
-        else f"Theorem 2 {DIRECTIONS['goodness_difference']}",
+        else " ".join(["Theorem 2", *(along if len(along) == 1 else ())]),
         [*_caption(sources, records, paper), note],
     )
 
@@ -143,11 +143,14 @@ def _records(
     labels = {
         label: place for place, label in enumerate(dict.fromkeys(label for label, _ in found))
     }
+    steps = {cell.theorem2_direction for _, cell in found if cell.theorem2_direction}
     for label, cell in found:
         if getattr(cell, figure) is not None:
+            along = cell.theorem2_direction
             parts = (
                 label,
                 f"theorem {cell.theorem}" if several else "",
+                DIRECTIONS[along] if along and len(steps) > 1 else "",
                 f"{cell.split} samples" if cell.theorem == 2 else "",
             )
             groups[
@@ -203,5 +206,4 @@ def _caption(
 
 def _direction_note(sources: Sequence[ChartSource]) -> str:
     """Which step the trial steps of theorem 2 are; "" where none is drawn."""
-    of_theorem2 = any(direction_of("agreement", cell.theorem) for _, cell in cells(sources))
-    return f"theorem 2: {DIRECTIONS['goodness_difference']}" if of_theorem2 else ""
+    return "; ".join(f"theorem 2: {along}" for along in directions(sources))
