@@ -13,6 +13,7 @@ from ffengine.phases import phase_after
 from ffengine.results import AccuracyRow, CheckCell, Diagnostic, EpochRow, Interval
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.study import interval_of, wilson
+from ffengine.theorems import DIRECTIONS
 
 DEAD_SHARE = 0.5
 FLIP_SHARE = 0.05
@@ -378,7 +379,11 @@ def _rarely_met(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
         ]
         where, suggestion, phase = _phase_of_lowest_ratio(worst, curve)
         yield _condition_rarely_met(
-            worst.theorem2_ratio, "theorem 2", where, suggestion, {**_location(worst), **phase}
+            worst.theorem2_ratio,
+            f"theorem 2 {DIRECTIONS['training_step']}",
+            where,
+            suggestion,
+            {**_location(worst), **phase},
         )
 
 
@@ -586,11 +591,17 @@ def _rarely_met_in_check(cell: CheckCell, ratio: float) -> Diagnostic:
     phase: dict[str, JsonValue] = {"phase": "initialisation" if cell.epoch == 0 else None}
     return _condition_rarely_met(
         ratio,
-        f"theorem {cell.theorem}",
+        _with_direction(cell),
         f"{where}, n = {cell.width}",
         suggestion,
         {**_location_of_cell(cell), **phase},
     )
+
+
+def _with_direction(cell: CheckCell) -> str:
+    """Return the theorem of a cell in words, with the direction where it depends on one."""
+    direction = cell.theorem2_direction
+    return f"theorem {cell.theorem}{f' {DIRECTIONS[direction]}' if direction else ''}"
 
 
 def _location(row: EpochRow) -> dict[str, JsonValue]:

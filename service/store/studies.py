@@ -8,9 +8,9 @@ from pydantic import Field, TypeAdapter
 from sqlalchemy import func, insert, select
 
 from ffengine.datasets import Datasets
-from ffengine.results import RunResult, StudyCell, StudyResult
+from ffengine.results import CheckResult, RunResult, StudyCell, StudyResult
 from ffengine.spec import StudySpec, Submission
-from ffengine.study import Cell, expand, is_resolved, summarise
+from ffengine.study import Cell, direction_of, expand, is_resolved, summarise
 from ffengine.text import STORED
 from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, source_states
 from service.store.database import Database
@@ -306,6 +306,8 @@ def summary_of(row: JobRow, document: str | None) -> StudyCell:
         part=place["part"],
         params=place["params"],
         kind="train" if row.kind == "train" else "check",
+        theorem=result.theorem if isinstance(result, CheckResult) else None,
+        theorem2_direction=direction_of(result),
         spec_digest=row.spec_digest,
         job=row.id,
         state=row.state,

@@ -217,8 +217,8 @@ def test_checks_are_judged_by_their_exact_cells() -> None:
     for changes, message, suggestion in (
         (
             {},
-            "theorem 2 holds for 40.0% of the live samples at its lowest, at initialisation, n = "
-            "64.",
+            "theorem 2 along the step on G(negative) - G(positive) holds for 40.0% of the live "
+            "samples at its lowest, at initialisation, n = 64.",
             "the draw decides",
         ),
         ({"epoch": 5}, "at its lowest, at epoch 5, n = 64.", "the curve of S of its training job"),

@@ -57,9 +57,12 @@ def test_an_upload_is_listed_and_can_be_trained_on(client: httpx.Client) -> None
 def test_a_form_will_do_and_a_name_is_given_once(client: httpx.Client) -> None:
     archive = npz(x=X, y=Y)
     first = client.post(
-        "/v1/datasets", data={"name": "mine"}, files={"file": ("data.npz", archive)}
+        "/v1/datasets",
+        data={"name": "mine", "meaning": "Said in the form."},
+        files={"file": ("data.npz", archive)},
     )
     assert first.status_code == 201, first.text
+    assert first.json()["meaning"].startswith("Said in the form. ")
     again = client.post("/v1/datasets", params={"name": "mine"}, content=archive)
     assert (again.status_code, again.json()) == (200, first.json())
     refused(

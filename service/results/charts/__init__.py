@@ -198,7 +198,8 @@ CHARTS: dict[str, ChartEntry] = {
         ),
         ChartEntry(
             "theorem2_widths",
-            "Share of samples that satisfy theorem 2's condition, by width, split and method.",
+            "Share of samples that satisfy theorem 2's condition along the step on G(negative) - "
+            "G(positive), by width, split and method.",
             theorem2_widths,
             partial(has_theorem, 2),
         ),
@@ -246,7 +247,7 @@ CHARTS: dict[str, ChartEntry] = {
         ChartEntry(
             "prediction",
             "Share of samples whose sparsity is predicted to rise, and share of samples whose "
-            "sparsity rises in the real step.",
+            "sparsity rises in the training step.",
             prediction,
             partial(has, "theorem2_ratio"),
         ),

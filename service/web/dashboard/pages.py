@@ -21,9 +21,12 @@ from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
 from ffengine.spec import DatasetSpec, StudySpec, Submission, TrainSpec, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
+from ffengine.text import visible
+from ffengine.uploads import LONGEST_MEANING
 from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
-from service.results.descriptions import provenance_lines, title_of
+from service.results.descriptions import place_of, provenance_lines, title_of
 from service.results.job_diff import JobDiff
+from service.results.run_labels import cell_of, run_keys
 from service.root_path import at
 from service.schemas import Spec
 from service.specs.files import DEFAULTS
@@ -335,6 +338,7 @@ def datasets_page(request: Request, settings: SettingsDep) -> Response:
         lacks=lacks,
         sizes={facts.name: thumbnail_size(facts) for facts in known},
         advice=advice,
+        longest_meaning=LONGEST_MEANING,
     )
 
 
@@ -510,16 +514,25 @@ def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
 
 def _runs(store: Store, job: Job) -> dict[str, Any]:
     if job.kind != "study":
-        return {"runs": [], "headlines": {}, "counted": "", "more_runs": False}
+        return {"runs": [], "run_labels": {}, "headlines": {}, "counted": "", "more_runs": False}
     found = store.jobs.page(limit=RUNS_SHOWN, parent=job.id)
     counted = {one: sum(run.state == one for run in found.jobs) for one in JobState}
     summary = ", ".join(f"{count} {one.value}" for one, count in counted.items() if count)
     return {
         "runs": found.jobs[::-1],
+        "run_labels": _run_labels(found.jobs),
         "headlines": store.jobs.headlines(found.jobs),
         "counted": summary,
         "more_runs": bool(found.next_id),
     }
+
+
+def _run_labels(runs: Sequence[Job]) -> dict[str, str]:
+    """Return the label of each run of a study, by id; its part is named where others vary alike."""
+    placed = [(run, cell) for run in runs if (cell := cell_of(run))]
+    keys = run_keys([cell for _, cell in placed])
+    labels = {run.id: visible(key.label) for (run, _), key in zip(placed, keys, strict=True)}
+    return {run.id: labels.get(run.id) or place_of(run) for run in runs}
 
 
 def _labels(jobs: Sequence[Job]) -> dict[str, str]:

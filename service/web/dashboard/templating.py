@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 
 from ffengine.text import visible
 from ffengine.version import VERSION
-from service.results.descriptions import duration, place_of, time_ago, title_of
+from service.results.descriptions import duration, time_ago, title_of
 from service.root_path import ROOT_PATH, at
 from service.web import problems
 from service.web.dependencies import SettingsDep
@@ -61,7 +61,6 @@ def templates() -> jinja2.Environment:
         "pages": PAGES,
         "version": VERSION,
         "title_of": title_of,
-        "place_of": place_of,
         "duration": duration,
         "age": time_ago,
     }

@@ -32,7 +32,11 @@ FORM = {
     "schema": {
         "type": "object",
         "required": ["file"],
-        "properties": {"name": {"type": "string"}, "file": ARCHIVE["schema"]},
+        "properties": {
+            "name": {"type": "string"},
+            "meaning": {"type": "string", "maxLength": uploads.LONGEST_MEANING},
+            "file": ARCHIVE["schema"],
+        },
     }
 }
 BODY = {
@@ -128,7 +132,11 @@ async def upload_dataset(
         str | None, Query(description="what specs will call it; in a form, a field of it will do")
     ] = None,
     meaning: Annotated[
-        str, Query(max_length=uploads.LONGEST_MEANING, description="one sentence")
+        str,
+        Query(
+            max_length=uploads.LONGEST_MEANING,
+            description="one sentence; in a form, a field of it will do",
+        ),
     ] = "",
 ) -> DatasetFacts:
     """Store a data set from an .npz file.
@@ -141,11 +149,17 @@ async def upload_dataset(
     with _refusing_full(settings), tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as body:
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
             async with _form(request) as form:
-                file, named = form.get("file"), form.get("name")
+                file, named, meant = form.get("file"), form.get("name"), form.get("meaning")
                 if not isinstance(file, UploadFile):
                     raise problems.BadUpload("the form has no file in the field `file`")
                 return await run_in_threadpool(
-                    _kept, name or str(named or ""), meaning, file.file, response, settings, who
+                    _kept,
+                    name or str(named or ""),
+                    meaning or str(meant or ""),
+                    file.file,
+                    response,
+                    settings,
+                    who,
                 )
         async for chunk in request.stream():
             body.write(chunk)
