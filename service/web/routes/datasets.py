@@ -9,12 +9,14 @@ from typing import IO, Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from ffengine import uploads
 from ffengine.arrays import DatasetError
 from ffengine.datasets import UPLOADS_OF_HOME, from_upload
+from ffengine.text import VISIBLE, SearchText
 from service.host.disk import FULL, free_bytes, in_words, lack_of_room
 from service.settings import Settings
 from service.web import problems
@@ -26,12 +28,13 @@ router = APIRouter(tags=["data sets"])
 upload_router = APIRouter(tags=["data sets"])  # bodies have a larger limit
 
 IN_MEMORY = 2**20  # bytes; a larger upload goes to a temporary file
+NAME_FORM = {"pattern": f"^{uploads.NAME.pattern}$"}  # others are refused in words
 ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
 FORM = {
     "schema": {
         "type": "object",
         "required": ["file"],
-        "properties": {"name": {"type": "string"}, "file": ARCHIVE["schema"]},
+        "properties": {"name": {"type": "string", **NAME_FORM}, "file": ARCHIVE["schema"]},
     }
 }
 BODY = {
@@ -53,7 +56,8 @@ SAME: dict[int | str, dict[str, Any]] = {
 def list_datasets(
     settings: SettingsDep,
     uploaded_by: Annotated[
-        str | None, Query(description="the name of an API key; only uploads that came with it")
+        SearchText | None,
+        Query(description="the name of an API key; only uploads that came with it"),
     ] = None,
 ) -> DatasetPage:
     """The data sets that a spec may name: those of the catalogue, then the uploaded ones."""
@@ -67,7 +71,10 @@ def list_datasets(
     "/datasets/{name}", summary="Read a data set", responses=responses(problems.NoSuchDataset)
 )
 def read_dataset(
-    name: Annotated[str, InPath(description="as in the catalogue, or of an upload")],
+    name: Annotated[
+        str,
+        InPath(description="as in the catalogue, or of an upload", json_schema_extra=NAME_FORM),
+    ],
     settings: SettingsDep,
 ) -> DatasetFacts:
     """Shape, sizes, class counts, digest, licence and source."""
@@ -84,7 +91,7 @@ def read_dataset(
     responses=responses(problems.NoSuchDataset, problems.DatasetInUse, problems.NotRemovable),
 )
 def delete_dataset(
-    name: Annotated[str, Path(description="of an upload")],
+    name: Annotated[str, InPath(description="of an upload", json_schema_extra=NAME_FORM)],
     settings: SettingsDep,
     store: StoreDep,
 ) -> Response:
@@ -124,10 +131,16 @@ async def upload_dataset(
     resources: ResourcesDep,
     owner: Owner,
     name: Annotated[
-        str | None, Query(description="what specs will call it; in a form, a field of it will do")
+        Annotated[str, Field(json_schema_extra=NAME_FORM)] | None,
+        Query(description="what specs will call it; in a form, a field of it will do"),
     ] = None,
     meaning: Annotated[
-        str, Query(max_length=uploads.LONGEST_MEANING, description="one sentence")
+        str,
+        Query(
+            max_length=uploads.LONGEST_MEANING,
+            description="one sentence",
+            json_schema_extra={"format": VISIBLE},
+        ),
     ] = "",
 ) -> DatasetFacts:
     """Store a data set from an .npz file.

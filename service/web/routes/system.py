@@ -106,7 +106,10 @@ def read_metrics(resources: ResourcesDep) -> Response:
     "/problems/{code}", summary="What a problem means", responses=responses(problems.NoSuchPage)
 )
 def read_problem(
-    code: Annotated[str, Path(description="the code of a problem")],
+    code: Annotated[
+        str,
+        Path(description="the code of a problem", json_schema_extra={"pattern": "^[a-z-]+$"}),
+    ],
 ) -> dict[str, str | int]:
     """Title and advice of a problem. The `type` of every error is the address of this page."""
     kind = problems.PROBLEMS.get(code)
