@@ -71,12 +71,7 @@ def escaped(text: str, keep: str = "") -> str:
 
 def _escape(found: re.Match[str]) -> str:
     """Write one character as an escape; keep a flag."""
-    if found["flag"]:
-        return found["flag"]
-    code = ord(found[0])
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return found["flag"] or found[0].encode("unicode_escape").decode()
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from ffengine.text import visible
 from service.cli.options import (
     EXIT_USAGE,
     PATIENT_ATTEMPTS,
@@ -23,6 +22,7 @@ from service.cli.options import (
 from service.cli.output import job_lines, jobs_table, out, table
 from service.cli.results import follow
 from service.client import Refused
+from service.escaping import for_terminal
 from service.jobs import JobKind, JobState, Priority
 from service.results.descriptions import duration, title_of
 from service.specs.files import explain_refusal, read_spec
@@ -174,7 +174,7 @@ def log(job_id: JobArgument) -> None:
     """Print a job's log. It has the job's states, and the notes and warnings of its workers."""
     with make_client() as client:
         typer.echo(
-            visible(client.download(resolve(client, job_id).id, "log").decode(), keep="\n\t"),
+            for_terminal(client.download(resolve(client, job_id).id, "log").decode(), keep="\n\t"),
             nl=False,
         )
 
