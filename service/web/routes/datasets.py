@@ -27,6 +27,7 @@ from service.web.problems import responses
 router = APIRouter(tags=["data sets"])
 upload_router = APIRouter(tags=["data sets"])  # bodies have a larger limit
 
+MOST_NAMED = 100  # of the jobs that need a data set that is to be deleted
 IN_MEMORY = 2**20  # bytes; a larger upload goes to a temporary file
 NAME_FORM = {"pattern": f"^{uploads.NAME.pattern}$"}  # others are refused in words
 ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
@@ -105,7 +106,7 @@ def delete_dataset(
     try:
         datasets.remove(name, lambda: store.jobs.needing_dataset(name))
     except uploads.InUse as error:
-        raise problems.DatasetInUse(str(error), jobs=list(error.jobs)) from error
+        raise problems.DatasetInUse(str(error), jobs=list(error.jobs[:MOST_NAMED])) from error
     except DatasetError as error:
         raise problems.NotRemovable(str(error)) from error
     return Response(status_code=204)
