@@ -61,9 +61,9 @@ def for_terminal(text: str, keep: str = "") -> str:
     return escaped(text, keep)
 
 
-def for_log(text: str) -> str:
+def for_log(text: str, longest: int = LONGEST_LOG_LINE) -> str:
     """Write a text for one line of a log: escaped, and cut where it is long."""
-    return shortened(escaped(shortened(text, LONGEST_LOG_LINE)), LONGEST_LOG_LINE)
+    return shortened(escaped(shortened(text, longest)), longest)
 
 
 def for_file_name(text: str) -> str:

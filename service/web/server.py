@@ -20,10 +20,12 @@ from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
 from service.host.disk import Ballast, free_bytes
 from service.host.names import is_loopback
+from service.log_format import log_to_stderr
 from service.settings import Settings
 from service.store import Store
 from service.store.database import Database, DatabaseDamaged, DatabaseRefused
 from service.store.identity import NotOurs, prepare, settle
+from service.web.access_log import log_config
 
 EXIT_REFUSED = 3
 DRAIN_SECONDS = 5
@@ -44,7 +46,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     """
     from service.web.app import create_app
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s api: %(message)s")
+    log_to_stderr("%(asctime)s %(levelname)s api: %(message)s")
     logging.getLogger("service").setLevel(logging.INFO)  # so that deletions are logged
     require_keys_beyond_loopback(settings, host)
     listener = listen(host, port)
@@ -54,7 +56,11 @@ def serve(settings: Settings, host: str, port: int) -> None:
     warn_if_unfit(settings.redis_url)
     app = create_app(settings)
     config = uvicorn.Config(
-        app, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False, backlog=BACKLOG
+        app,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        server_header=False,
+        backlog=BACKLOG,
+        log_config=log_config(),
     )
     Server(config, app).run(sockets=[listener])
 
