@@ -104,6 +104,9 @@ class Settings(BaseSettings):
         description="refuse requests without an API key even while none was made; needed beyond "
         "loopback",
     )
+    open_metrics: bool = Field(
+        False, description="let /metrics be read without a key where keys are needed"
+    )
     allowed_hosts: str | None = Field(
         None,
         description="names, apart by commas, under which the service answers beside those of "

@@ -21,8 +21,9 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
-from ffengine.text import refuse_unseen
+from ffengine.text import shortened, user_text
 from service.background.periodic import PeriodicThread
+from service.jobs import LONGEST_ADDRESS
 from service.settings import Settings
 from service.store import Deliveries, PendingDelivery
 from service.store.database import DATABASE_ERRORS
@@ -68,11 +69,11 @@ def validate_url(url: str, allow_private: bool) -> str:
     A host name is not resolved here but when a message is sent: see `resolve`.
     """
     try:
-        refuse_unseen(url)
+        user_text(url, LONGEST_ADDRESS)
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise ValueError(f"{url!r} is not an address: {error}") from error
+        raise ValueError(f"{shortened(url)!r} is not an address: {error}") from error
     schemes = ("https", "http") if allow_private else ("https",)
     if (
         parts.scheme not in schemes
@@ -80,7 +81,7 @@ def validate_url(url: str, allow_private: bool) -> str:
         or port == 0
         or any(letter.isspace() for letter in url)
     ):
-        raise ValueError(f"{url!r} is not an absolute {' or '.join(schemes)} address")
+        raise ValueError(f"{shortened(url)!r} is not an absolute {' or '.join(schemes)} address")
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise ValueError("an address with a user, a password or a fragment is not accepted")
     literal = _literal(host)

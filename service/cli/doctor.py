@@ -5,6 +5,7 @@ It runs without the extras, too: a check that needs one imports it itself.
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from ffengine.datasets import DATASETS, read_bundled, verified
 from ffengine.version import VERSION
 from service.client import Client, FflabError, Unreachable
 from service.host.disk import lack_of_room
+from service.host.private import is_open_to_others, make_private_folder
 from service.host.start_failures import reason_of
 from service.settings import Settings, unknown_variables
 
@@ -143,7 +145,7 @@ def _datasets(settings: Settings) -> Iterator[Check]:
 def _home(settings: Settings) -> Iterator[Check]:
     home = settings.root
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_private_folder(home)
         probe = home / f".doctor-{os.getpid()}"
         probe.write_text("probe")
         probe.unlink()
@@ -160,6 +162,13 @@ def _home(settings: Settings) -> Iterator[Check]:
         advice = "make room, or delete jobs: until then workers begin no job"
         yield Check("home", "fail", lack, advice)
         return
+    if is_open_to_others(home):
+        yield Check(
+            "home",
+            "warn",
+            f"all users of this machine can use {home}, with results and secrets of webhooks",
+            f"chmod o= {shlex.quote(str(home))}, or have only trusted users on the machine",
+        )
     yield Check(
         "home",
         "ok" if free >= LEAST_FREE_BYTES else "warn",

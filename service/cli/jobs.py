@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ffengine.text import visible
 from service.cli.options import (
     EXIT_USAGE,
     PATIENT_ATTEMPTS,
@@ -24,6 +23,7 @@ from service.cli.options import (
 from service.cli.output import job_lines, jobs_table, out, table
 from service.cli.results import follow
 from service.client import Client, FflabError, Refused
+from service.escaping import for_terminal
 from service.jobs import JobKind, JobState, Priority
 from service.results.descriptions import duration, title_of
 from service.specs.files import explain_refusal, read_spec
@@ -83,7 +83,7 @@ def _show_advice(client: Client, document: dict[str, Any]) -> None:
     """Print what of its data a spec does not take into account; the job is submitted already."""
     with contextlib.suppress(FflabError):
         for advice in client.estimate(document).advice:
-            typer.echo(f"advice: {visible(advice.message)} {advice.suggestion}", err=True)
+            typer.echo(f"advice: {for_terminal(advice.message)} {advice.suggestion}", err=True)
 
 
 def jobs(
@@ -184,7 +184,7 @@ def log(job_id: JobArgument) -> None:
     """Print a job's log. It has the job's states, and the notes and warnings of its workers."""
     with make_client() as client:
         typer.echo(
-            visible(client.download(resolve(client, job_id).id, "log").decode(), keep="\n\t"),
+            for_terminal(client.download(resolve(client, job_id).id, "log").decode(), keep="\n\t"),
             nl=False,
         )
 

@@ -18,9 +18,9 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from ffengine.text import visible
 from service.cli import completion
 from service.client import Client
+from service.escaping import for_terminal
 from service.host.start_failures import reason_of, wrong_setting
 from service.jobs import Job
 from service.settings import Settings
@@ -72,7 +72,7 @@ DeviceOption = Annotated[
 
 def fail(message: str, code: int) -> NoReturn:
     """End the program with one line on standard error and an exit code."""
-    sys.stderr.write(f"fflab: {visible(' '.join(message.split()))}\n")
+    sys.stderr.write(f"fflab: {for_terminal(' '.join(message.split()))}\n")
     sys.exit(code)
 
 

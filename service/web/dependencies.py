@@ -151,6 +151,18 @@ async def get_owner(
     return authenticator.owner(request.headers.get("authorization"), x_api_key or cookie)
 
 
+async def require_key_for_metrics(
+    request: Request,
+    authenticator: AuthenticatorDep,
+    settings: SettingsDep,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,
+    x_api_key: Annotated[str | None, Security(API_KEY)] = None,
+) -> None:
+    """Raise KeyNeeded where keys are needed and the operator has not opened the metrics."""
+    if not settings.open_metrics:
+        await get_owner(request, authenticator, settings, bearer, x_api_key)
+
+
 async def refuse_unknown_parameters(request: Request) -> None:
     """Raise ValidationProblem for query parameters that the route does not know, or takes once.
 
