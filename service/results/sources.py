@@ -10,6 +10,7 @@ from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from service.jobs import Job
 from service.results.histograms import MarginHistogram
 from service.results.run_labels import RunKey
+from service.results.stored_rows import StoredRows
 
 MarginReader = Callable[[], Sequence[MarginHistogram]]
 
@@ -60,7 +61,7 @@ class PartialRun(NamedTuple):
     """The rows of one job that has no result yet."""
 
     label: str
-    curves: Sequence[EpochRow] = ()
+    curves: Sequence[EpochRow] | StoredRows = ()
     cells: Sequence[CheckCell] = ()
     spec: TrainSpec | CheckSpec | None = None
     margins: MarginReader | None = None

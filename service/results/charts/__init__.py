@@ -6,11 +6,12 @@ import html
 import json
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import vl_convert
 
 from ffengine.text import all_visible
+from service.results.chart_formats import FORMATS, MEDIA_TYPES, ChartFormat
 from service.results.charts.drawables import NothingToDraw
 from service.results.charts.epochs import (
     agreement,
@@ -59,15 +60,6 @@ __all__ = [
     "overlay",
     "render",
 ]
-
-ChartFormat = Literal["png", "svg", "json", "html"]
-FORMATS: tuple[ChartFormat, ...] = ("png", "svg", "json", "html")
-MEDIA_TYPES: dict[ChartFormat, str] = {
-    "png": "image/png",
-    "svg": "image/svg+xml",
-    "json": "application/json",
-    "html": "text/html; charset=utf-8",
-}
 
 
 # characters that end a script, or a line of it, and so may not stand in JSON within a script

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from pydantic import JsonValue, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from ffengine.arrays import DatasetError
 from ffengine.datasets import Datasets
@@ -20,6 +21,7 @@ from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
 from ffengine.spec import StudySpec, Submission, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
+from service.drawing.protocol import OverlayRequest
 from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
 from service.results.descriptions import provenance_lines, title_of
 from service.results.job_diff import JobDiff
@@ -47,9 +49,9 @@ from service.web.dependencies import (
     StoreDep,
     get_owner,
 )
-from service.web.file_responses import render_or_404
+from service.web.drawings import drawn
 from service.web.job_log import log_lines
-from service.web.lookup import find_job
+from service.web.lookup import find_job, find_versioned_job
 
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
 LONGEST_SPEC = 200_000  # bytes of YAML
@@ -223,21 +225,15 @@ def compare_page(
 
 
 @router.get("/compare/{name}.json")
-def compare_chart(store: StoreDep, artifacts: ArtifactsDep, name: str, job_ids: JobIds) -> Response:
+async def compare_chart(resources: ResourcesDep, name: str, job_ids: JobIds) -> Response:
     """A chart of several jobs: curves in one panel, other charts in a panel for each job."""
-    from service.results.charts import available, overlay
-    from service.results.load import drawable
-
-    jobs = [find_job(store, job_id) for job_id in dict.fromkeys(job_ids)]
-    labels = _labels(jobs)
-    found = [(labels[job.id], source) for job in jobs for source in drawable(store, job, artifacts)]
-    sources = [
-        source._replace(label=" ".join(filter(None, (label, source.label))))
-        for label, source in found
-    ]
-    if name not in available(sources):
-        raise problems.NoSuchChart
-    content = render_or_404(lambda: overlay(name, sources))
+    found = await run_in_threadpool(
+        lambda: [find_versioned_job(resources.store, job_id) for job_id in dict.fromkeys(job_ids)]
+    )
+    labels = _labels([job for job, _ in found])
+    request = OverlayRequest(name=name, jobs=tuple((job.id, labels[job.id]) for job, _ in found))
+    # each version rises alone: their sum is of no two states of the jobs
+    content = await drawn(resources.pictures, request, sum(version for _, version in found))
     return Response(content, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 

@@ -5,22 +5,32 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from ffengine.results import AnyResult, StudyResult
 from ffengine.spec import TrainSpec
 from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
+from service.drawing.protocol import ChartRequest, ReportRequest
 from service.jobs import TERMINAL, Job
+from service.results.chart_formats import FORMATS, MEDIA_TYPES
 from service.results.csv_export import csv_pieces, to_csv
 from service.results.measured_rows import MeasuredRun, measured_rows, runs_of_study
 from service.results.npz_export import stream_npz
 from service.schemas import RESULT, ChartLine, ChartList, RowPage
 from service.store import Store
 from service.web import problems
-from service.web.dependencies import ArtifactsDep, StoreDep
-from service.web.file_responses import FileRequestDep, file_response, render_or_404
+from service.web.dependencies import ArtifactsDep, ResourcesDep, StoreDep
+from service.web.drawings import chart_names, drawing_response, no_such_chart
+from service.web.file_responses import FileRequestDep, etag_of, file_response, is_known
 from service.web.job_log import log_lines
-from service.web.lookup import find_job, find_result, find_versioned_job, validated_id
+from service.web.lookup import (
+    find_job,
+    find_job_with_result,
+    find_result,
+    find_versioned_job,
+    validated_id,
+)
 from service.web.problems import responses
 from service.web.routes.jobs import JobId
 from service.web.security_headers import DRAWING, INERT
@@ -28,6 +38,7 @@ from service.web.security_headers import DRAWING, INERT
 router = APIRouter(tags=["results"])
 
 EVENTS_AT_ONCE = 1_000
+DRAWING_PROBLEMS = (problems.NotDrawn, problems.RenderersAreBusy)
 
 
 def _file(media_type: str, *kinds: type[problems.Problem]) -> dict[int | str, dict[str, Any]]:
@@ -264,21 +275,20 @@ def _log(store: Store, job_id: str, after: int) -> Iterator[bytes]:
 @router.get(
     "/jobs/{job_id}/charts",
     summary="The charts that there are",
-    responses=responses(problems.NoSuchJob),
+    responses=responses(problems.NoSuchJob, *DRAWING_PROBLEMS),
 )
-def list_charts(job_id: JobId, store: StoreDep, artifacts: ArtifactsDep) -> ChartList:
+async def list_charts(job_id: JobId, resources: ResourcesDep) -> ChartList:
     """The charts for which the job has figures so far; none before the first measurement."""
-    # the charting library takes long to load: not at start-up
-    from service.results.charts import CHARTS, FORMATS, available
-    from service.results.load import drawable
-
-    there = available(drawable(store, find_job(store, job_id), artifacts))
-    links = {
-        name: {fmt: f"/v1/jobs/{job_id}/chart/{name}.{fmt}" for fmt in FORMATS} for name in there
-    }
+    job, version = await run_in_threadpool(find_versioned_job, resources.store, job_id)
+    names = await chart_names(resources.pictures, job, version)
     return ChartList(
         items=[
-            ChartLine(name=name, meaning=CHARTS[name].meaning, links=links[name]) for name in there
+            ChartLine(
+                name=name,
+                meaning=meaning,
+                links={fmt: f"/v1/jobs/{job_id}/chart/{name}.{fmt}" for fmt in FORMATS},
+            )
+            for name, meaning in names.items()
         ]
     )
 
@@ -297,53 +307,39 @@ def list_charts(job_id: JobId, store: StoreDep, artifacts: ArtifactsDep) -> Char
             }
         },
         304: {},
-        **responses(problems.NoSuchJob, problems.NoSuchChart),
+        **responses(problems.NoSuchJob, problems.NoSuchChart, *DRAWING_PROBLEMS),
     },
 )
-def read_chart(
+async def read_chart(
     job_id: JobId,
     file: Annotated[
         str,
         Path(description="NAME.FORMAT, format png, svg, json or html", examples=["sparsity.png"]),
     ],
-    store: StoreDep,
-    artifacts: ArtifactsDep,
+    resources: ResourcesDep,
     asked: FileRequestDep,
 ) -> Response:
     """A chart of the result, or of what is measured so far, drawn on the server.
 
     The answer to an unknown name lists the known ones.
     """
-    # the charting library takes long to load: not at start-up
-    from service.results.charts import CHARTS, FORMATS, MEDIA_TYPES, available, render
-    from service.results.load import drawable
-
-    job, version = find_versioned_job(store, job_id)
-    sources = drawable(store, job, artifacts)
+    job, version = await run_in_threadpool(find_versioned_job, resources.store, job_id)
     name, _, ending = file.rpartition(".")
     fmt = next((known for known in FORMATS if known == ending), None)
-    there = available(sources)
-    if fmt is None or name not in CHARTS or name not in there:
-        raise problems.NoSuchChart(
-            f"{file!r} is not a chart of this job; there are {', '.join(there) or 'none'}, each "
-            f"as {', '.join(FORMATS)}"
-        )
-
-    def make() -> bytes:
-        return render_or_404(lambda: render(name, sources, fmt))
-
-    policy = DRAWING if fmt == "html" else INERT
-    return file_response(
+    has_it = is_known(etag_of(job, version, file), asked.if_none_match)
+    if fmt is None or (asked.head_only and not has_it):  # the names are found without drawing
+        names = await chart_names(resources.pictures, job, version)
+        if fmt is None or name not in names:
+            raise no_such_chart(file, names)
+    return await drawing_response(
+        resources.pictures,
         job,
         version,
         file,
+        ChartRequest(job_id=job.id, name=name, fmt=fmt),
         MEDIA_TYPES[fmt],
-        make,
         asked,
-        inline=True,
-        policy=policy,
-        costly=True,
-        in_parts=False,
+        policy=DRAWING if fmt == "html" else INERT,
     )
 
 
@@ -354,29 +350,18 @@ def read_chart(
     responses={
         200: {"content": {"text/html": {}}},
         304: {},
-        **responses(problems.NoSuchJob, problems.NoResultYet),
+        **responses(problems.NoSuchJob, problems.NoResultYet, *DRAWING_PROBLEMS),
     },
 )
-def read_report(
-    job_id: JobId, store: StoreDep, artifacts: ArtifactsDep, asked: FileRequestDep
-) -> Response:
+async def read_report(job_id: JobId, resources: ResourcesDep, asked: FileRequestDep) -> Response:
     """Charts, comparison with the paper, findings and provenance, on one self-contained page."""
-    from service.results.load import sources_of
-    from service.results.report import report
-
-    job, version, document = find_result(store, job_id)
-
-    def make() -> str:
-        return report(job, sources_of(store, job, document, artifacts))
-
-    return file_response(
+    job, version = await run_in_threadpool(find_job_with_result, resources.store, job_id)
+    return await drawing_response(
+        resources.pictures,
         job,
         version,
         "report.html",
+        ReportRequest(job_id=job.id),
         "text/html; charset=utf-8",
-        make,
         asked,
-        inline=True,
-        costly=True,
-        in_parts=False,
     )
