@@ -18,7 +18,7 @@ from service.drawing.protocol import (
 from service.jobs import Job
 from service.results.chart_formats import FORMATS
 from service.results.charts import CHARTS, NothingToDraw, available, overlay, render
-from service.results.load import drawable, result_document, sources_of
+from service.results.load import drawable_in_pieces, result_document, sources_of
 from service.results.report import report
 from service.results.sources import ChartSource
 from service.store import Store
@@ -78,6 +78,7 @@ class Drawer:
         return overlay(request.name, sources)
 
     def _report(self, request: ReportRequest) -> bytes:
+        self._last = None  # a report needs a whole result: not both are held
         job = self._store.jobs.get(request.job_id)
         document = result_document(self._store, job) if job else None
         if job is None or document is None:  # deleted, or tried again since
@@ -93,6 +94,6 @@ class Drawer:
         last = self._last
         if last is None or (last.job.id, last.version) != (job.id, version):
             self._last = None  # before the next is read: not both are held
-            sources = drawable(self._store, job, self._artifacts)
+            sources = drawable_in_pieces(self._store, job, self._artifacts)
             last = self._last = _Read(job, version, sources, available(sources))
         return last

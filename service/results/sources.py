@@ -24,6 +24,7 @@ class Source(NamedTuple):
     trained: for a check of trained weights, the spec of the job that trained them, or None where
     that job is gone.
     run: which run of a study it is.
+    rows: those of the result where it is without them, because they are many.
     """
 
     label: str
@@ -32,6 +33,7 @@ class Source(NamedTuple):
     margins: MarginReader | None = None
     trained: TrainSpec | None = None
     run: RunKey | None = None
+    rows: StoredRows | None = None
 
 
 def source_of(

@@ -22,6 +22,7 @@ from sqlalchemy import (
     text,
     type_coerce,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import TextualSelect
@@ -381,6 +382,16 @@ class Jobs:
             with self._database.reading() as session:
                 found = session.scalars(query.order_by(CurveRow.id)).all()
             yield from found
+
+    def result_without_curves(self, job_id: str) -> str | None:
+        """As `result`, of a training run without its rows, which the database leaves out."""
+        document = (
+            func.json_set(ResultRow.document, "$.curves", func.json("[]"))
+            if self._database.is_sqlite
+            else cast(cast(ResultRow.document, JSONB).concat({"curves": []}), Text)
+        )
+        with self._database.reading() as session:
+            return session.scalar(select(document).where(ResultRow.job_id == job_id))
 
     def has_result(self, job_id: str) -> bool:
         """Whether the job has a result."""

@@ -61,11 +61,9 @@ def curve_rows(source: ChartSource) -> Sequence[EpochRow] | StoredRows:
     """The rows of a training run; none of any other source."""
     if isinstance(source, PartialRun):
         return source.curves
-    return (
-        source.result.curves
-        if isinstance(source, Source) and isinstance(source.result, TrainResult)
-        else ()
-    )
+    if not isinstance(source, Source) or not isinstance(source.result, TrainResult):
+        return ()
+    return source.result.curves if source.rows is None else source.rows
 
 
 def cells(sources: Sequence[ChartSource]) -> list[tuple[str, CheckCell]]:

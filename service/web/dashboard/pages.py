@@ -50,7 +50,7 @@ from service.web.dependencies import (
     get_owner,
 )
 from service.web.drawings import drawn
-from service.web.job_log import log_lines
+from service.web.job_log import LOGGED, log_lines
 from service.web.lookup import find_job, find_versioned_job
 
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
@@ -159,7 +159,8 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
 
     job = find_job(resources.store, job_id)
     ended = job.state in TERMINAL
-    events = resources.store.events.last(job.id, LOG_LINES)
+    seen = resources.store.events.newest_of(job.id)
+    events = resources.store.events.last(job.id, (*LOGGED, "end"), upto=seen, limit=LOG_LINES)
     sources = drawable(resources.store, job, resources.artifacts)
     results = [source for source in sources if isinstance(source, Source)]
     lines = comparison(results)
@@ -170,7 +171,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         request,
         job=job,
         ended=ended,
-        seen=events[-1].id if events else 0,
+        seen=seen,
         actions=ACTIONS[job.state],
         waiting=view_models.waiting(job),
         findings=view_models.findings(

@@ -1,14 +1,17 @@
 """Routes of results: rows, files in every form, weights, charts, the log."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.results import AnyResult, StudyResult
-from ffengine.spec import TrainSpec
+from ffengine.spec import StudySpec, TrainSpec
 from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
 from service.drawing.protocol import ChartRequest, ReportRequest
@@ -23,7 +26,7 @@ from service.web import problems
 from service.web.dependencies import ArtifactsDep, ResourcesDep, StoreDep
 from service.web.drawings import chart_names, drawing_response, no_such_chart
 from service.web.file_responses import FileRequestDep, etag_of, file_response, is_known
-from service.web.job_log import log_lines
+from service.web.job_log import LOGGED, log_lines
 from service.web.lookup import (
     find_job,
     find_job_with_result,
@@ -38,6 +41,7 @@ from service.web.security_headers import DRAWING, INERT
 router = APIRouter(tags=["results"])
 
 EVENTS_AT_ONCE = 1_000
+ROWS_AT_ONCE = 500
 DRAWING_PROBLEMS = (problems.NotDrawn, problems.RenderersAreBusy)
 
 
@@ -193,23 +197,69 @@ def _weights(artifacts: Artifacts, job: Job, owner: str, layer: int, epoch: int)
 
 
 @router.get(
-    "/jobs/{job_id}/curves", summary="The rows so far", responses=responses(problems.NoSuchJob)
+    "/jobs/{job_id}/curves",
+    response_model=RowPage,
+    summary="The rows so far",
+    responses=responses(problems.NoSuchJob, problems.BadCursor),
 )
-def read_curves(job_id: JobId, store: StoreDep) -> RowPage:
+def read_curves(
+    job_id: JobId,
+    request: Request,
+    store: StoreDep,
+    limit: Annotated[
+        int | None, Query(ge=1, le=10_000, description="most rows of a page; all where left out")
+    ] = None,
+    cursor: Annotated[
+        str | None, Query(max_length=100, description="next_cursor of the page before")
+    ] = None,
+) -> Response:
     """The rows that are measured so far, also while the job runs.
 
     A training run has tidy rows, a check its cells, a study its runs that have ended.
     """
     job = find_job(store, job_id)
-    if job.kind == "study":
-        return RowPage(
-            items=[
-                cell.model_dump(mode="json")
-                for cell in store.studies.result(job_id).cells
-                if cell.summary
-            ]
-        )
-    return RowPage(items=store.jobs.rows(job_id))
+    if cursor is not None and not re.fullmatch(r"\d{1,18}", cursor, re.ASCII):
+        raise problems.BadCursor
+    read = _cells_page if job.kind == "study" else _rows_page
+    page = read(store, job_id, int(cursor or 0), limit)
+    headers = {}
+    if page.next_cursor is not None:
+        following = request.url.include_query_params(cursor=page.next_cursor)
+        headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    return StreamingResponse(_page_pieces(page), media_type="application/json", headers=headers)
+
+
+class _TextPage(NamedTuple):
+    """A page of rows, each as JSON, which are read while they are sent."""
+
+    texts: Iterable[str]
+    next_cursor: int | None
+
+
+def _rows_page(store: Store, job_id: str, after: int, limit: int | None) -> _TextPage:
+    ids = store.jobs.row_ids(job_id, after=after, limit=limit and limit + 1)
+    if limit is None or len(ids) <= limit:
+        return _TextPage(store.jobs.row_texts(ids), None)
+    return _TextPage(store.jobs.row_texts(ids[:limit]), ids[limit - 1])
+
+
+def _cells_page(store: Store, job_id: str, after: int, limit: int | None) -> _TextPage:
+    cells = store.studies.result(job_id).cells
+    ended = [number for number, cell in enumerate(cells) if cell.summary and number >= after]
+    following = None if limit is None or len(ended) <= limit else ended[limit]
+    texts = (cells[number].model_dump_json() for number in ended[:limit])
+    return _TextPage(texts, following)
+
+
+def _page_pieces(page: _TextPage) -> Iterator[bytes]:
+    """Yield a RowPage as JSON, a few rows at a time."""
+    yield b'{"items":['
+    texts, before = iter(page.texts), ""
+    while some := list(itertools.islice(texts, ROWS_AT_ONCE)):
+        yield (before + ",".join(some)).encode()
+        before = ","
+    cursor = None if page.next_cursor is None else str(page.next_cursor)
+    yield f'],"next_cursor":{json.dumps(cursor)}}}'.encode()
 
 
 @router.get(
@@ -233,13 +283,14 @@ def read_curves_csv(
     column for each field that it varies.
     """
     job, version = find_versioned_job(store, job_id)
-    runs = [MeasuredRun(job.id, job.kind, {})]
+    seeds = None if isinstance(job.spec, StudySpec) else len(job.spec.seeds)
+    runs = [MeasuredRun(job.id, job.kind, {}, seeds)]
     if job.kind == "study":
         version += store.studies.version_of_runs(job.id)
         runs = runs_of_study(store.studies.result(job.id).cells)
 
     def make() -> Iterator[bytes]:
-        return csv_pieces(*measured_rows(runs, store.jobs.rows, means=mean))
+        return csv_pieces(*measured_rows(runs, store.jobs.each_row, means=mean))
 
     what = "means.csv" if mean else "curves.csv"
     ended = job.state in TERMINAL  # what grows has no parts: the next one would be of another file
@@ -267,7 +318,7 @@ def read_log(
 
 
 def _log(store: Store, job_id: str, after: int) -> Iterator[bytes]:
-    while events := store.events.of(job_id, after=after, limit=EVENTS_AT_ONCE):
+    while events := store.events.of_types(job_id, LOGGED, after=after, limit=EVENTS_AT_ONCE):
         yield "".join(log_lines(events)).encode()
         after = events[-1].id
 
