@@ -1,4 +1,4 @@
-"""A job with many rows, made through the store: as if it had trained for hours and been cancelled."""
+"""A job of many rows, made through the store: as if it had trained for hours and been cancelled."""
 
 import math
 

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ffengine.cost import Limits
 from ffengine.datasets import UPLOADS_OF_HOME, Datasets
 from service.host.names import host_name
+from service.root_path import root_path
 
 LEFT_BY_ARTIFACTS = 64 * 2**20
 ANY_ORIGIN = "*"
@@ -96,6 +97,22 @@ class Settings(BaseSettings):
         description="origins, apart by commas, whose pages may use the API from a browser, as "
         "https://notebook.example.org; *: any may read, and change something with a key",
     )
+    max_streams: int = Field(
+        500,
+        ge=1,
+        description="event streams and long polls that one API process holds open; beyond it "
+        "streams get 503 and clients poll, and long polls are answered at once",
+    )
+    root_path: str = Field(
+        "",
+        description="the path below which a proxy serves fflab, such as /fflab; unset: what "
+        "trusted proxies say in X-Forwarded-Prefix",
+    )
+    trusted_proxies: str | None = Field(
+        None,
+        description="addresses and networks, apart by commas, of proxies whose X-Forwarded-For, "
+        "-Proto and -Prefix are believed; unset: FORWARDED_ALLOW_IPS, else loopback",
+    )
     max_queued: int = Field(
         20_000, ge=1, description="submits are refused (429) while so many jobs wait"
     )
@@ -137,6 +154,11 @@ class Settings(BaseSettings):
     def origins(self) -> frozenset[str]:
         """The origins whose pages may use the API."""
         return frozenset(filter(None, (self.allowed_origins or "").split(",")))
+
+    @field_validator("root_path")
+    @classmethod
+    def _of_root(cls, path: str) -> str:
+        return root_path(path)
 
     @property
     def hosts(self) -> frozenset[str]:

@@ -4,19 +4,17 @@ import argparse
 import logging
 import os
 import re
-import sys
 import threading
 
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
+from service.host.start_failures import one_line_failure
 from service.settings import Settings
 from service.store import Store, identity
-from service.store.database import DATABASE_ERRORS, DatabaseDamaged
+from service.store.database import DATABASE_ERRORS, DatabaseDamaged, DatabaseRefused
 from service.store.identity import NotOurs
 from workers.app import NoBroker, create_app
 from workers.db_retry import retry_while_unavailable
-
-EXIT_REFUSED = 3
 
 
 def device(text: str) -> str:
@@ -63,17 +61,10 @@ def main(arguments: list[str] | None = None) -> None:
         level=logging.INFO, format="%(asctime)s %(levelname)s worker %(process)d: %(message)s"
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    settings = Settings()
-    try:
+    with one_line_failure("fflab worker", NoBroker, NotOurs, DatabaseDamaged, DatabaseRefused):
+        settings = Settings()
         app = create_app(settings, given.device)
-    except NoBroker as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(EXIT_REFUSED)
-    try:
         prepare(settings)
-    except (NotOurs, DatabaseDamaged) as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(EXIT_REFUSED)
     warn_if_unfit(settings.redis_url)
     name = f"fflab-{os.getpid()}@%h"
     app.worker_main(

@@ -5,6 +5,7 @@ or a missing extra; 3 the service cannot be reached or started; 4 there is no su
 key; 130 interrupted.
 """
 
+import io
 import os
 import sys
 from typing import NoReturn
@@ -84,6 +85,7 @@ app.command("webhook-secret", epilog="Example: fflab webhook-secret --home /srv/
 
 def main() -> None:
     """Run the command; each failure is one line on standard error and an exit code."""
+    _replace_what_cannot_be_shown()
     try:
         try:
             app(prog_name="fflab")
@@ -110,6 +112,13 @@ def exit_code(error: Exception) -> int:
     if isinstance(error, SpecError):
         return EXIT_USAGE
     return EXIT_UNREACHABLE if isinstance(error, Unreachable | VersionSkew) else EXIT_FAILED
+
+
+def _replace_what_cannot_be_shown() -> None:
+    """Print a question mark for what the encoding of the terminal lacks, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
 
 
 def _end_quietly() -> NoReturn:

@@ -15,8 +15,9 @@ from typing import Literal, NamedTuple
 from ffengine.arrays import DatasetError
 from ffengine.datasets import DATASETS, read_bundled, verified
 from ffengine.version import VERSION
-from service.client import Client, FflabError, NotFflab, Unreachable
+from service.client import Client, FflabError, Unreachable
 from service.host.disk import lack_of_room
+from service.host.start_failures import reason_of
 from service.settings import Settings
 
 LEAST_FREE_BYTES = 2**30
@@ -197,7 +198,8 @@ def _database(settings: Settings) -> Iterator[Check]:
         is_there, found = database.is_there, ""
         try:
             if is_there:
-                found = f", {database.check()}" if database.file else ""
+                checked = database.check()
+                found = f", {checked}" if database.file else ""
                 if database.service_id():  # of an older schema there is none to write to
                     database.ping()
         finally:
@@ -206,9 +208,9 @@ def _database(settings: Settings) -> Iterator[Check]:
         wrong, _, advice = str(error).rpartition(": ")
         yield Check("database", "fail", wrong, advice)
     except (SQLAlchemyError, OSError, ModuleNotFoundError) as error:
-        said = fault_of(error) or str(getattr(error, "orig", None) or error)
+        said = fault_of(error) or reason_of(error)
         advice = "look at FFLAB_DATABASE_URL, and at FFLAB_HOME for SQLite"
-        yield Check("database", "fail", " ".join(said.split())[:160], advice)
+        yield Check("database", "fail", said[:160], advice)
     else:
         made = found if is_there else ", made at the first start"
         yield Check("database", "ok", database.address + made)
@@ -250,8 +252,8 @@ def _service(settings: Settings) -> Iterator[Check]:
         with Client(settings.url, key, attempts=1) as client:
             workers = client.get("/v1/workers")["items"]
     except Unreachable as error:
-        advice = "" if isinstance(error, NotFflab) else "start it with `fflab up`, or set FFLAB_URL"
-        yield Check("service", "warn", str(error).partition("; ")[0], advice)
+        wrong, _, advice = str(error).partition("; ")
+        yield Check("service", "warn", wrong, advice)
     except FflabError as error:  # the service answers, but refuses the key or has another version
         yield Check("service", "fail", str(error))
     else:

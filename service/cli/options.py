@@ -112,8 +112,9 @@ def open_store(home: Path | None) -> Iterator[Any]:
         from sqlalchemy.exc import SQLAlchemyError
 
         from service.artifacts import Artifacts
+        from service.host.start_failures import reason_of
         from service.store import Store
-        from service.store.database import DatabaseDamaged
+        from service.store.database import DatabaseDamaged, DatabaseRefused
         from service.store.identity import NotOurs, prepare
     settings = load_settings(home)
     try:
@@ -123,11 +124,12 @@ def open_store(home: Path | None) -> Iterator[Any]:
             yield store
         finally:
             store.close()
-    except (NotOurs, DatabaseDamaged) as error:
+    except (NotOurs, DatabaseDamaged, DatabaseRefused) as error:
         fail(str(error), EXIT_UNREACHABLE)
     except (SQLAlchemyError, ModuleNotFoundError) as error:
         fail(
-            f"the database of {settings.root} cannot be used: {error}; look at FFLAB_DATABASE_URL",
+            f"the database of {settings.root} cannot be used: {reason_of(error)}; look at "
+            f"FFLAB_DATABASE_URL",
             EXIT_UNREACHABLE,
         )
 

@@ -6,18 +6,20 @@ import httpx
 
 from ffengine.version import VERSION
 from service.client.errors import Unreachable
+from service.client.proxies import ProxyChoice, proxy_for
 from service.settings import Settings
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class Connection(TypedDict):
-    """The arguments of httpx.Client and httpx.AsyncClient."""
+    """What both clients need for httpx; the environment's proxies are chosen here, not there."""
 
     base_url: str
     headers: dict[str, str]
     timeout: float
     trust_env: bool
+    proxy: ProxyChoice | None
 
 
 def connection(url: str | None, api_key: str | None, timeout_seconds: float) -> Connection:
@@ -29,19 +31,25 @@ def connection(url: str | None, api_key: str | None, timeout_seconds: float) -> 
     - `api_key`: by default FFLAB_API_KEY.
     - `timeout_seconds`: of one attempt at a request.
 
-    **Raises** Unreachable for what is no address.
+    **Raises** Unreachable for what is no address, and for a proxy that cannot be used.
     """
     settings = Settings()
-    address = (url or settings.url).rstrip("/")
+    # some give the address as that of the API
+    address = (url or settings.url).rstrip("/").removesuffix("/v1").rstrip("/")
     key = settings.api_key.get_secret_value() if api_key is None and settings.api_key else api_key
     headers = {
         "User-Agent": f"fflab/{VERSION}",
         **({"Authorization": f"Bearer {key}"} if key else {}),
     }
-    host = validated_url(address).host
+    target = validated_url(address)
     # a proxy cannot reach the loopback addresses of this machine
+    is_elsewhere = target.host not in LOOPBACK
     return Connection(
-        base_url=address, headers=headers, timeout=timeout_seconds, trust_env=host not in LOOPBACK
+        base_url=address,
+        headers=headers,
+        timeout=timeout_seconds,
+        trust_env=is_elsewhere,
+        proxy=proxy_for(target) if is_elsewhere else None,
     )
 
 

@@ -18,7 +18,7 @@ from ffengine.text import STORED
 from service import schemas
 from service.client.errors import error_from, not_fflab, version_skew
 from service.jobs import Job
-from service.schemas import RESULT, ChartList, JobPage, Result, RowPage
+from service.schemas import RESULT, ChartList, EventPage, JobPage, Result, RowPage
 
 T = TypeVar("T")
 Spec = schemas.Spec | Mapping[str, JsonValue]
@@ -143,6 +143,17 @@ def sparse_jobs(
     return ApiRequest("GET", whole.path, _DOCUMENT.validate_json, params=params)
 
 
+def events(job_id: str, after: int) -> ApiRequest[EventPage]:
+    """Read a page of the events with ids above `after`."""
+    return ApiRequest(
+        "GET",
+        job_path(job_id, "events"),
+        _events,
+        params={"after": after},
+        headers={"Accept": "application/json"},
+    )
+
+
 def act(job_id: str, action: str) -> ApiRequest[Job]:
     """Cancel, pause, resume or retry a job."""
     return ApiRequest("POST", job_path(job_id, action), _job)
@@ -223,6 +234,10 @@ def job_path(job_id: str, *more: str) -> str:
 
 def _job(content: bytes) -> Job:
     return Job.model_validate_json(content, context=STORED)
+
+
+def _events(content: bytes) -> EventPage:
+    return EventPage.model_validate_json(content, context=STORED)
 
 
 def _page(content: bytes) -> JobPage:

@@ -133,7 +133,9 @@ class RendererProcess:
     def _receive(self, deadline: float, seconds: float) -> None:
         """Wait for the next bytes, and look at time and memory meanwhile. Raises RendererFailed."""
         assert self._process.stdout is not None  # noqa: S101 - narrows the type
-        while not select.select([self._process.stdout], [], [], TICK_SECONDS)[0]:
+        arrived = select.poll()  # which takes any number of a file, unlike select
+        arrived.register(self._process.stdout, select.POLLIN)
+        while not arrived.poll(1_000 * TICK_SECONDS):
             if time.monotonic() > deadline:
                 raise RendererFailed(f"it took longer than {seconds:g} s")
             if self._memory() > self._limits.memory_bytes:

@@ -20,6 +20,7 @@ from service.drawing.pictures import Pictures
 from service.drawing.pool import RendererPool
 from service.drawing.protocol import Setup
 from service.host.disk import free_bytes
+from service.host.limits import stream_limit
 from service.settings import Settings
 from service.specs.suggestions import LONGEST_NAME, NEAR
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
@@ -55,7 +56,7 @@ class Resources:
         self.artifacts = Artifacts(settings.artifacts)
         self.submissions = Submissions(self.store.jobs, settings)
         self.authenticator = Authenticator(self.store.api_keys, settings)
-        self.event_feed = EventFeed(self.store.events)
+        self.event_feed = EventFeed(self.store.events, stream_limit(settings.max_streams))
         self.dispatcher = (
             Dispatcher(settings.redis_url.get_secret_value()) if settings.redis_url else None
         )

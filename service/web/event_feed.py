@@ -23,6 +23,7 @@ LONGEST_PENDING = 1_000  # events; a slower client reads the database again
 MOST_PENDING_BYTES = 8 * 2**20  # which many clients share
 HOLE_SECONDS = 5.0  # a number missing for so long was rolled back or deleted
 POLL_FAULT_SECONDS = 1.0
+FULL_SECONDS = 1.0  # the wait of a client beyond the bound
 
 
 class EncodedEvent(NamedTuple):
@@ -74,8 +75,8 @@ class Subscription:
 class EventFeed:
     """Polls the events of all jobs every 50 ms while any client waits, and not at all otherwise."""
 
-    def __init__(self, events: Events) -> None:
-        self._events = events
+    def __init__(self, events: Events, most_clients: int = 500) -> None:
+        self._events, self._most_clients = events, most_clients
         self._subscriptions: dict[str, set[Subscription]] = defaultdict(set)
         self._horizon: int | None = None  # all events up to this number were pushed
         # events beyond the horizon that were pushed before a smaller number was committed
@@ -123,6 +124,11 @@ class EventFeed:
     def waiting(self) -> int:
         """The number of clients that wait."""
         return sum(len(subscriptions) for subscriptions in self._subscriptions.values())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more clients should wait."""
+        return self.waiting >= self._most_clients
 
     async def _poll(self) -> None:
         while True:
@@ -184,6 +190,9 @@ async def until_terminal(
     found = jobs.cached_if_current(job_id) or await run_in_threadpool(jobs.get_with_version, job_id)
     if seconds <= 0 or found is None or found[0].state in TERMINAL:
         return found
+    if feed.is_full:  # the client asks again
+        await asyncio.sleep(min(seconds, FULL_SECONDS))
+        return await run_in_threadpool(jobs.get_with_version, job_id)
     deadline = time.monotonic() + seconds
     async with feed.subscribe(job_id) as subscription:
         while not feed.closing and (left := deadline - time.monotonic()) > 0:

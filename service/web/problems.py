@@ -14,7 +14,7 @@
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull
     ├── 500 InternalErrorProblem, NotDrawn
-    ├── 503 DatabaseAway, RenderersAreBusy
+    ├── 503 DatabaseAway, RenderersAreBusy, TooManyStreams
     └── 507 NoRoom
 
 Each class states its code, title and advice as attributes: clients compare codes, and GET
@@ -35,6 +35,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ffengine.text import visible
+from service.root_path import at
 from service.specs.validation_errors import FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
 from service.store.faults import DATABASE_ERRORS, fault_of
@@ -82,7 +83,7 @@ class Problem(Exception):
     def response(self) -> Response:
         """Return the problem as an HTTP response."""
         body = {
-            "type": f"/problems/{self.code}",
+            "type": at(f"/problems/{self.code}"),
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
@@ -413,6 +414,18 @@ class NoRoom(Problem):
     code = "no-room"
     title = "There is no room for it on the disk."
     advice = "Delete jobs that are not needed, or have the operator make room; then send it again."
+
+
+class TooManyStreams(Problem):
+    """As many clients follow events as this process serves at once."""
+
+    status = 503
+    code = "too-many-streams"
+    title = "Too many event streams are open."
+    advice = (
+        "Read the events as pages, with Accept: application/json, or the job with ?wait=. The "
+        "operator may raise FFLAB_MAX_STREAMS."
+    )
 
 
 def _all(kind: type[Problem]) -> dict[str, type[Problem]]:

@@ -25,6 +25,7 @@ from service.drawing.protocol import OverlayRequest
 from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
 from service.results.descriptions import provenance_lines, title_of
 from service.results.job_diff import JobDiff
+from service.root_path import at
 from service.schemas import Spec
 from service.specs.files import DEFAULTS
 from service.specs.json_pointers import in_body
@@ -75,12 +76,8 @@ class PageRoute(APIRoute):
                 return await handle(request)
             except problems.KeyNeeded:
                 back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-                return RedirectResponse(
-                    request.url_for("sign_in_page")
-                    .include_query_params(to=back)
-                    .replace(scheme="", netloc=""),
-                    303,
-                )
+                sign_in = request.url_for("sign_in_page").include_query_params(to=back)
+                return RedirectResponse(at(f"{sign_in.path}?{sign_in.query}"), 303)
             except problems.Problem as problem:
                 return render_page(
                     "problem",
@@ -143,7 +140,7 @@ def jobs_page(
         asked={"name": name, "state": str(state), "kind": kind, "tag": tag, "who": who},
         with_who=any(job.submitted_by for job in found.jobs),
         filtered=bool(filters) or cursor is not None,
-        next_url=f"{following.path}?{following.query}" if found.next_id else None,
+        next_url=at(f"{following.path}?{following.query}") if found.next_id else None,
         first_preset=FIRST_PRESET,
     )
 
@@ -189,7 +186,9 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         provenance=provenance_lines(job.provenance),
         data_note=view_models.data_note(job, resources.settings.datasets),
         snippets=view_models.snippets(
-            job, str(request.base_url).rstrip("/"), keyed=resources.authenticator.needs_keys
+            job,
+            str(request.base_url).rstrip("/") + at(""),
+            keyed=resources.authenticator.needs_keys,
         ),
         log="".join(log_lines(events)),
     )
@@ -425,9 +424,14 @@ def sign_in(
         resources.authenticator.owner(None, key.strip())
     except problems.KeyNeeded:
         return render_page("login", request, 401, to=_safe_redirect_target(to), wrong=True)
-    answer = RedirectResponse(_safe_redirect_target(to), 303)
+    answer = RedirectResponse(at(_safe_redirect_target(to)), 303)
     answer.set_cookie(
-        KEY_COOKIE, key.strip(), httponly=True, samesite="lax", secure=request.url.scheme == "https"
+        KEY_COOKIE,
+        key.strip(),
+        path=at("") or "/",
+        httponly=True,
+        samesite="lax",
+        secure=request.url.scheme == "https",
     )
     return answer
 

@@ -16,6 +16,7 @@ from ffengine import uploads
 from ffengine.arrays import DatasetError
 from ffengine.datasets import UPLOADS_OF_HOME, from_upload
 from service.host.disk import FULL, free_bytes, in_words, lack_of_room
+from service.root_path import at
 from service.settings import Settings
 from service.web import problems
 from service.web.dataset_facts import DatasetFacts, DatasetPage, all_datasets, to_schema
@@ -200,5 +201,5 @@ def _kept(
     except DatasetError as error:
         raise problems.BadUpload(str(error)) from error
     response.status_code = 200 if there else 201
-    response.headers["Location"] = f"/v1/datasets/{upload.name}"
+    response.headers["Location"] = at(f"/v1/datasets/{upload.name}")
     return to_schema(from_upload(upload))

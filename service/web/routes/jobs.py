@@ -12,6 +12,7 @@ from ffengine.cost import Estimate
 from ffengine.text import UserText, composed
 from service.background.retention import remove_job
 from service.jobs import Job, JobKind, JobState, Priority
+from service.root_path import at
 from service.schemas import EventPage, JobPage
 from service.specs.suggestions import did_you_mean
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
@@ -35,6 +36,7 @@ router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_SECONDS = 60
 MOST_NAMED = 5  # of the jobs that need one that is to be deleted
+RETRY_STREAM_SECONDS = 2
 # earlier versions accepted names and tags that UserText no longer does; they can still be searched
 SearchText = Annotated[
     str,
@@ -103,7 +105,7 @@ def submit_job(
     )
     resources.reconciler.wake()
     headers = {
-        "Location": f"/v1/jobs/{submitted.job.id}",
+        "Location": at(f"/v1/jobs/{submitted.job.id}"),
         **({"Idempotency-Replayed": "true"} if submitted.replayed else {}),
     }
     status = 200 if submitted.replayed else 202
@@ -194,7 +196,7 @@ def list_jobs(
     )
     if page.next_id:
         following = request.url.include_query_params(cursor=page.next_id)
-        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+        response.headers["Link"] = f'<{at(following.path)}?{following.query}>; rel="next"'
     found = JobPage(items=page.jobs, next_cursor=page.next_id, total=page.total)
     if chosen is None:
         return found
@@ -303,6 +305,8 @@ async def read_events(
             resources.store.events.page, job_id, after=start, limit=limit
         )
         return Response(page.model_dump_json(), media_type="application/json")
+    if resources.event_feed.is_full:
+        raise problems.TooManyStreams(headers={"Retry-After": str(RETRY_STREAM_SECONDS)})
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(
         stream(resources.event_feed, resources.store, job_id, start),

@@ -20,6 +20,7 @@ from service.results.chart_formats import FORMATS, MEDIA_TYPES
 from service.results.csv_export import csv_pieces, to_csv
 from service.results.measured_rows import MeasuredRun, measured_rows, runs_of_study
 from service.results.npz_export import stream_npz
+from service.root_path import at
 from service.schemas import RESULT, ChartLine, ChartList, RowPage
 from service.store import Store
 from service.web import problems
@@ -116,7 +117,7 @@ def read_npz(
     result = RESULT.validate_json(document)
     if isinstance(result, StudyResult):
         raise problems.NoSamples(
-            f"{job_id} is a study: each of its runs has its own, {job.links['children']}"
+            f"{job_id} is a study: each of its runs has its own, {at(job.links['children'])}"
         )
 
     def make() -> Iterator[bytes]:
@@ -225,7 +226,7 @@ def read_curves(
     headers = {}
     if page.next_cursor is not None:
         following = request.url.include_query_params(cursor=page.next_cursor)
-        headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+        headers["Link"] = f'<{at(following.path)}?{following.query}>; rel="next"'
     return StreamingResponse(_page_pieces(page), media_type="application/json", headers=headers)
 
 
@@ -337,7 +338,7 @@ async def list_charts(job_id: JobId, resources: ResourcesDep) -> ChartList:
             ChartLine(
                 name=name,
                 meaning=meaning,
-                links={fmt: f"/v1/jobs/{job_id}/chart/{name}.{fmt}" for fmt in FORMATS},
+                links={fmt: at(f"/v1/jobs/{job_id}/chart/{name}.{fmt}") for fmt in FORMATS},
             )
             for name, meaning in names.items()
         ]

@@ -1,7 +1,7 @@
 // The form of a spec, made from the catalogue's JSON Schema, with the same spec as YAML; checked by the service at every change.
 // `spec` is complete: what the form shows is what is sent.
-import { clone, isObject, parse, same, stringify, typed } from "/static/exact.js";
-import { say, send } from "/static/live.js";
+import { clone, isObject, parse, same, stringify, typed } from "./exact.js";
+import { root as base, say, send } from "./live.js";
 
 const form = document.getElementById("new");
 const fields = document.getElementById("form");
@@ -283,7 +283,7 @@ async function check() {
   let answer;
   let found;
   try {
-    answer = await fetch("/v1/estimate", { method: "POST", headers: { "Content-Type": "application/json" }, body: request(), signal: asked.signal });
+    answer = await fetch(`${base}/v1/estimate`, { method: "POST", headers: { "Content-Type": "application/json" }, body: request(), signal: asked.signal });
     found = await answer.json();
   } catch (error) {
     if (error.name !== "AbortError") cost.textContent = "The service does not answer.";
@@ -313,7 +313,7 @@ async function posted(url, kind, content) {
 }
 
 async function showText() {
-  const answer = await posted("/spec.yaml", "application/json", stringify(spec));
+  const answer = await posted(`${base}/spec.yaml`, "application/json", stringify(spec));
   if (answer?.ok) text.value = shownText = answer.text;
   return Boolean(answer?.ok);
 }
@@ -322,7 +322,7 @@ async function showText() {
 async function readText() {
   const read = text.value;
   if (read === shownText) { changed(); return true; } // as it was written from the form
-  const answer = await posted("/spec.json", "application/yaml", read);
+  const answer = await posted(`${base}/spec.json`, "application/yaml", read);
   if (read !== text.value) return false; // typed on meanwhile: that is read next
   if (!answer?.ok) {
     asked.abort();
@@ -357,18 +357,18 @@ text.addEventListener("input", () => {
   submit.disabled = true;
   reading = setTimeout(readText, 400);
 });
-form.elements.preset.addEventListener("change", () => { location.href = form.elements.preset.value ? `/new?preset=${form.elements.preset.value}` : "/new"; });
+form.elements.preset.addEventListener("change", () => { location.href = form.elements.preset.value ? `${base}/new?preset=${form.elements.preset.value}` : `${base}/new`; });
 form.addEventListener("change", changed);
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   if (editsText && !(await readText())) return;
   submit.disabled = true;
-  const job = await send("POST", "/v1/jobs", request());
+  const job = await send("POST", `${base}/v1/jobs`, request());
   submit.disabled = false;
-  if (job) location.href = `/jobs/${job.id}`;
+  if (job) location.href = `${base}/jobs/${job.id}`;
 });
 
-const catalog = await fetch("/v1/catalog");
+const catalog = await fetch(`${base}/v1/catalog`);
 if (catalog.ok) {
   const entries = await catalog.json();
   schema = entries.spec_schema;
