@@ -16,7 +16,7 @@ from service.drawing.protocol import Answer, Message, Request, Setup, line
 from service.host.processes import kill_group, with_parent_death_signal
 
 COMMAND = (sys.executable, "-P", "-m", "service.drawing.renderer")
-TICK_SECONDS = 0.1
+TICK_SECONDS, REAP_SECONDS = 0.1, 10.0
 PIECE = 2**18
 # Of the environment a renderer is given what finds programs, fonts, texts and databases: no keys.
 KEPT = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV"})
@@ -153,7 +153,7 @@ class RendererProcess:
 
     def _how_it_ended(self) -> str:
         try:
-            code = self._process.wait(TICK_SECONDS * 10)
+            code = self._process.wait(REAP_SECONDS)
         except subprocess.TimeoutExpired:
             return "its process went silent"
         if code == -signal.SIGKILL:
