@@ -99,6 +99,12 @@ class Settings(BaseSettings):
         description="while less is free on the disk of the home, workers begin no job and uploads "
         "are refused; in bytes, or with a unit (2GB, 512MiB); 0: no reserve",
     )
+    renderer_memory: ByteSize = Field(
+        ByteSize(2**30),
+        ge=256 * 2**20,
+        description="the most memory of a process that draws charts and reports; in bytes, or with "
+        "a unit (2GB, 512MiB)",
+    )
     require_keys: bool = Field(
         False,
         description="refuse requests without an API key even while none was made; needed beyond "

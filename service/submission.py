@@ -201,7 +201,7 @@ class Submissions:
         job, at = source.job, source.at
         measured = any(
             row["layer"] == source.last_layer and row["epoch"] == at.epoch
-            for row in self._jobs.rows(job.id)
+            for row in self._jobs.each_row(job.id)
         )
         if not measured:
             missing = (

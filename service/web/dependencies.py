@@ -17,6 +17,9 @@ from service.artifacts import Artifacts
 from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
 from service.background.webhooks import WebhookSender
+from service.drawing.pictures import Pictures
+from service.drawing.pool import RendererPool
+from service.drawing.protocol import Setup
 from service.host.disk import free_bytes
 from service.host.limits import stream_limit
 from service.settings import Settings
@@ -60,6 +63,7 @@ class Resources:
         )
         self.reconciler = Reconciler(self.store, settings, self.dispatcher)
         self.webhook_sender = WebhookSender(self.store.deliveries, settings)
+        self.pictures = Pictures(RendererPool(Setup.of(settings)))
         self.metrics = Metrics(
             self.store,
             broker_up=lambda: self.reconciler.broker_ok,
@@ -80,6 +84,7 @@ class Resources:
         await self.event_feed.stop()
         await run_in_threadpool(self.reconciler.stop)
         await run_in_threadpool(self.webhook_sender.stop)
+        await run_in_threadpool(self.pictures.close)
         if self.dispatcher:
             self.dispatcher.close()
         self.store.close()

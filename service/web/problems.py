@@ -13,8 +13,8 @@
     ├── 421 WrongHost
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull
-    ├── 500 InternalErrorProblem
-    ├── 503 DatabaseAway, TooManyStreams
+    ├── 500 InternalErrorProblem, NotDrawn
+    ├── 503 DatabaseAway, RenderersAreBusy, TooManyStreams
     └── 507 NoRoom
 
 Each class states its code, title and advice as attributes: clients compare codes, and GET
@@ -386,6 +386,18 @@ class InternalErrorProblem(Problem):
     advice = "This is a fault of the service: its log has the trace."
 
 
+class NotDrawn(Problem):
+    """The picture could not be drawn."""
+
+    status = 500
+    code = "not-drawn"
+    title = "The picture could not be drawn."
+    advice = (
+        "Read the figures instead, as curves.csv or result.csv; the operator may allow more memory "
+        "with FFLAB_RENDERER_MEMORY."
+    )
+
+
 class DatabaseAway(Problem):
     """The database does not answer."""
 
@@ -393,6 +405,15 @@ class DatabaseAway(Problem):
     code = "database-away"
     title = "The database does not answer."
     advice = "Nothing that was accepted is lost. Repeat the request in a few seconds."
+
+
+class RenderersAreBusy(Problem):
+    """Too many charts and reports wait to be drawn."""
+
+    status = 503
+    code = "renderers-are-busy"
+    title = "Too many charts and reports wait to be drawn."
+    advice = "Repeat the request in a few seconds."
 
 
 class NoRoom(Problem):

@@ -128,23 +128,6 @@ def test_the_next_page_is_linked_without_the_slash(client: httpx.Client) -> None
     assert re.match(r"</v1/jobs\?", link)
 
 
-def test_head_does_not_draw(
-    client: httpx.Client, job: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn = []
-
-    def draw(*given: object) -> bytes:
-        drawn.append(given)
-        return b"<svg/>"
-
-    monkeypatch.setattr("service.results.charts.render", draw)
-    address = f"/v1/jobs/{job}/chart/sparsity.svg"
-    assert client.head(address).headers["etag"]
-    assert not drawn
-    assert client.get(address).content == b"<svg/>"
-    assert len(drawn) == 1
-
-
 FILES = ("result.csv", "result.npz", "result")
 
 

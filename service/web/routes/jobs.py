@@ -288,19 +288,19 @@ async def read_events(
         int | None, Header(ge=0, le=2**62, description="the last id that was received")
     ] = None,
     after: Annotated[int, Query(ge=0, le=2**62, description="as Last-Event-ID")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+    limit: Annotated[int, Query(ge=1, le=1000, description="most events of a page")] = 500,
 ) -> Response:
     """The events of a job as Server-Sent Events, resumable with Last-Event-ID.
 
-    The stream ends after the event `end` of a job that has ended.
+    The stream ends after the event `end` of a job that has ended. A page ends early where its
+    events are large; `next_cursor` says where the next one begins.
     """
     await run_in_threadpool(find_job, resources.store, job_id)
     start = last_event_id if last_event_id is not None else after
     if "application/json" in accept and "text/event-stream" not in accept:
-        events = await run_in_threadpool(
-            resources.store.events.of, job_id, after=start, limit=limit
+        page = await run_in_threadpool(
+            resources.store.events.page, job_id, after=start, limit=limit
         )
-        page = EventPage(items=events, next_cursor=events[-1].id if len(events) == limit else None)
         return Response(page.model_dump_json(), media_type="application/json")
     if resources.event_feed.is_full:
         raise problems.TooManyStreams(headers={"Retry-After": str(RETRY_STREAM_SECONDS)})
