@@ -1,8 +1,8 @@
 """The state of a training run as safetensors bytes: weights, optimiser states, rows and position.
 
 A checkpoint may be kept in two files, one with the weights and one with the optimiser states, so
-that only the newest need both. Nothing else is needed to resume: all randomness is addressed (see random_streams), so there is no
-generator state to keep.
+that only the newest need both. Nothing else is needed to resume: all randomness is addressed (see
+random_streams), so there is no generator state to keep.
 """
 
 import json

@@ -40,7 +40,7 @@ STEP = "step.safetensors"
 PROGRESS_SECONDS = 2.0  # between reports of progress inside an epoch
 RECORD_SECONDS = 0.5  # between transactions at the ends of short epochs
 SHORT_OF_ROOM_SECONDS = 300.0  # between checkpoints to resume from, below the reserve of the disk
-STATES_KEPT = 2  # checkpoints with the optimiser's tensors: the newest, and one should it be damaged
+STATES_KEPT = 2  # checkpoints with optimiser's tensors: the newest, and one should it be damaged
 UNMEASURED_SECONDS = 1.0  # between checkpoints at epochs that are not measured
 
 log = logging.getLogger(__name__)

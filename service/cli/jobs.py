@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ffengine.cost import DiskBytes
 from ffengine.text import visible
 from service.cli.options import (
     EXIT_USAGE,
@@ -23,6 +24,7 @@ from service.cli.options import (
 from service.cli.output import job_lines, jobs_table, out, table
 from service.cli.results import follow
 from service.client import Refused
+from service.host.disk import in_words
 from service.jobs import JobKind, JobState, Priority
 from service.results.descriptions import duration, title_of
 from service.specs.files import explain_refusal, read_spec
@@ -146,8 +148,8 @@ def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
 def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption = False) -> None:
     """Estimate what a spec would cost.
 
-    Prints runs, operations, memory, and the time on each kind of device; and which limits the spec
-    passes.
+    Prints runs, operations, memory, room on the disk, and the time on each kind of device; and
+    which limits the spec passes.
     """
 
     _, document = read_spec(spec, settings or [])
@@ -164,10 +166,21 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
         ["runs", f"{found.runs:,}"],
         ["operations", f"{found.flops:.2e}"],
         ["peak memory", memory],
+        ["disk", _of_disk(found.disk_bytes)],
     ]
     rows += [[f"time on {kind}", duration(seconds)] for kind, seconds in found.seconds.items()]
     rows += [["too large", problem] for problem in found.problems]
     table(["what", "estimate"], rows)
+
+
+def _of_disk(found: DiskBytes) -> str:
+    """How much a job takes up on the disk, and for what."""
+    parts = ", ".join(
+        f"{part} {in_words(count)}"
+        for part, count in found.model_dump(exclude={"total"}).items()
+        if count
+    )
+    return f"{in_words(found.total)} ({parts})"
 
 
 def log(job_id: JobArgument) -> None:

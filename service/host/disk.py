@@ -35,7 +35,9 @@ def lack_of_room(folder: Path, reserve: int) -> str | None:
 
 def in_words(count: int) -> str:
     """A number of bytes, as people say it."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+    if count >= 2**30:
+        return f"{count / 2**30:.1f} GiB"
+    return f"{count / 2**20:.{0 if count >= 2**20 or not count else 1}f} MiB"
 
 
 class Ballast:

@@ -140,6 +140,10 @@ def test_workers_estimates_and_logs_are_plain_lines(fflab: Fflab, store: Store) 
     assert json.loads(fflab("workers", "--json").out) == []
     estimate = fflab("estimate", "quick")
     assert "runs\t3" in estimate.lines
+    disk = next(line for line in estimate.lines if line.startswith("disk\t"))
+    assert re.fullmatch(
+        r"disk\t\d+ MiB \(checkpoints \d+ MiB, margins [\d.]+ MiB, database [\d.]+ MiB\)", disk
+    )
     assert json.loads(fflab("estimate", "quick", "--json").out)["runs"] == 3
     finished(store, submit(store).id, train_result())
     assert "succeeded" in fflab("log", "last").out

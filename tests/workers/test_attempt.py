@@ -28,7 +28,6 @@ from workers.attempt import STEP, AttemptRecorder, StopFlag, clock
 from workers.error_mapping import failure_of
 from workers.protocol import Start
 
-
 ADAM = TRAIN.model_copy(update={"optimizer": Adam(lr=0.1)})
 
 
@@ -154,9 +153,7 @@ def test_only_the_newest_checkpoints_keep_the_optimisers_tensors(
     epochs = [epoch_name(0, epoch) for epoch in range(4)]
     states = [states_name(name) for name in epochs]
     assert artifacts.names(first.job_id) == [*epochs, *states[-2:], STEP]
-    weights = [
-        Checkpoint.from_bytes(artifacts.get(first.job_id, name)) for name in (*epochs, STEP)
-    ]
+    weights = [Checkpoint.from_bytes(artifacts.get(first.job_id, name)) for name in (*epochs, STEP)]
     assert [any(checkpoint.states) for checkpoint in weights] == [False] * 4 + [True]
     store.queue.finish_stopped(first.job_id, first.attempt)
     second = store.queue.claim(first.job_id, WORKER, settings.lease_seconds)

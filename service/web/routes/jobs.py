@@ -119,7 +119,7 @@ def submit_job(
     responses=responses(problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
 )
 def estimate_job(body: JobRequestBody, resources: ResourcesDep) -> Estimate:
-    """Estimate operations, peak memory and seconds of a job with this body.
+    """Estimate operations, peak memory, bytes on the disk and seconds of a job with this body.
 
     `problems` names the limits that it passes.
     """

@@ -269,10 +269,14 @@ function showErrors(errors) {
   }
 }
 
+function size(bytes) {
+  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}
+
 function words(found) {
   const seconds = found.seconds.cpu;
   const time = seconds < 90 ? `${Math.ceil(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
-  return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on a CPU, ${(found.peak_memory_bytes / 2 ** 20).toFixed(0)} MiB at most, ${found.flops.toExponential(1)} operations`;
+  return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on a CPU, ${(found.peak_memory_bytes / 2 ** 20).toFixed(0)} MiB of memory at most, ${size(found.disk_bytes.total)} of disk, ${found.flops.toExponential(1)} operations`;
 }
 
 let asked = new AbortController();
