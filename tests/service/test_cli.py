@@ -4,6 +4,7 @@ what it completes.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
