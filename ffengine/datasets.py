@@ -549,6 +549,26 @@ class Datasets:
         """
         return _loaded(self, name, self.digest_of(name))
 
+    def mapped(self, name: str) -> Arrays:
+        """Return the arrays of a data set to look at a few samples.
+
+        Those of an upload, which may be large, are mapped into memory and not verified.
+
+        **Arguments:**
+
+        - `name`: as for `load`.
+
+        **Returns:**
+
+        The arrays, read-only.
+
+        **Raises:**
+
+        - `DatasetError`: as for `load`.
+        """
+        folder = self.upload_folder(name) if self.refuse_missing(name).uploaded else None
+        return uploads.mapped(name, folder.parent) if folder else self.read(name).arrays
+
     def read(self, name: str) -> Loaded:
         """Read a data set anew, and do not keep it in memory.
 

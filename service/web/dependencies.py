@@ -1,5 +1,6 @@
 """The resources of the app, and the dependencies through which routes get them."""
 
+import asyncio
 import difflib
 import re
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ class Resources:
         self.store = Store(settings.database, settings.datasets)
         self.artifacts = Artifacts(settings.artifacts)
         self.submissions = Submissions(self.store.jobs, settings)
+        self.upload_turn = asyncio.Semaphore(1)  # one data set is checked at a time
         self.authenticator = Authenticator(self.store.api_keys, settings)
         self.event_feed = EventFeed(self.store.events)
         self.dispatcher = (

@@ -13,9 +13,9 @@
     ├── 421 WrongHost
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull
-    ├── 500 InternalErrorProblem
-    ├── 503 DatabaseAway
-    └── 507 NoRoom
+    ├── 500 InternalErrorProblem, NotStored
+    ├── 503 DatabaseAway, UploadsBusy
+    └── 507 NoRoom, UploadQuota
 
 Each class states its code, title and advice as attributes: clients compare codes, and GET
 /problems/CODE shows all three.
@@ -392,6 +392,33 @@ class NoRoom(Problem):
     code = "no-room"
     title = "There is no room for it on the disk."
     advice = "Delete jobs that are not needed, or have the operator make room; then send it again."
+
+
+class NotStored(Problem):
+    """The service cannot write what was sent."""
+
+    status = 500
+    code = "not-stored"
+    title = "The service cannot write what was sent."
+    advice = "Have the operator let the service write to that folder; then send it again."
+
+
+class UploadsBusy(Problem):
+    """Other data sets are being checked."""
+
+    status = 503
+    code = "uploads-busy"
+    title = "Other data sets are being checked."
+    advice = "One is checked at a time. Send it again in half a minute."
+
+
+class UploadQuota(Problem):
+    """Uploads take up all the room that they may."""
+
+    status = 507
+    code = "upload-quota"
+    title = "Uploads take up all the room that they may."
+    advice = "Delete data sets that are not needed, or have the operator raise the quota."
 
 
 def _all(kind: type[Problem]) -> dict[str, type[Problem]]:

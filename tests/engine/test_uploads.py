@@ -315,6 +315,20 @@ def test_blocks_of_any_size_give_the_same_arrays(
     assert blocks.digest == whole.digest == digest_of(uploads.arrays_of("blocks", tmp_path))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_mapped_arrays_are_those_that_are_kept(tmp_path: Path, dtype: type) -> None:
+    datasets = Datasets(tmp_path)
+    datasets.keep("mine", npz(x=images(dtype=dtype), y=LABELS))
+    for found, kept in zip(datasets.mapped("mine"), datasets.load("mine"), strict=True):
+        np.testing.assert_array_equal(found, kept)
+        assert not found.flags.writeable
+    path = uploads.arrays_file("mine", datasets.kept_in)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DatasetError, match="cannot be read"):
+        datasets.mapped("mine")
+    assert len(datasets.mapped("digits").y_train) > 0
+
+
 def test_an_archive_of_millions_of_members_is_refused_before_they_are_listed() -> None:
     target = npz(x=images(), y=LABELS)
     with zipfile.ZipFile(target, "a") as archive:

@@ -32,13 +32,17 @@ def thumbnail_size(facts: Dataset) -> tuple[int, int]:
 @lru_cache(maxsize=64)
 def thumbnail(name: str, digest: str | None, datasets: Datasets) -> bytes:
     """Return the first training samples of each class as a PNG. Raises DatasetError."""
-    facts, arrays = datasets.facts_of(name), datasets.read(name).arrays
+    facts, arrays = datasets.facts_of(name), datasets.mapped(name)
     width, height = thumbnail_size(facts)
     canvas = np.zeros((height, width, 3), np.uint8)
-    scale, low, high = _scale(facts), *_range(arrays.x_train)
-    for row in range(min(facts.classes, MOST_ROWS)):
-        for column, index in enumerate(np.flatnonzero(arrays.y_train == row)[:COLUMNS]):
-            tile = _tile(arrays.x_train[index], low, high).repeat(scale, 0).repeat(scale, 1)
+    rows = [
+        arrays.x_train[np.flatnonzero(arrays.y_train == row)[:COLUMNS]]
+        for row in range(min(facts.classes, MOST_ROWS))
+    ]
+    scale, low, high = _scale(facts), *_range(rows)
+    for row, images in enumerate(rows):
+        for column, image in enumerate(images):
+            tile = _tile(image, low, high).repeat(scale, 0).repeat(scale, 1)
             top, left = row * (tile.shape[0] + GAP), column * (tile.shape[1] + GAP)
             canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     content = io.BytesIO()
@@ -50,11 +54,11 @@ def _scale(facts: Dataset) -> int:
     return max(1, math.ceil(LEAST_SIDE / max(facts.shape[1:])))
 
 
-def _range(images: Images) -> tuple[float, float]:
+def _range(rows: list[Images]) -> tuple[float, float]:
     """Return the pixel values that are drawn black and white."""
-    if images.dtype == np.uint8:
+    if rows[0].dtype == np.uint8:
         return 0.0, 255.0
-    return float(images.min()), float(images.max())
+    return min(float(row.min()) for row in rows), max(float(row.max()) for row in rows)
 
 
 def _tile(image: npt.NDArray[np.generic], low: float, high: float) -> npt.NDArray[np.uint8]:
