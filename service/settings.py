@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     max_queued: int = Field(
         20_000, ge=1, description="submits are refused (429) while so many jobs wait"
     )
+    default_timeout_seconds: float | None = Field(
+        None, gt=0, description="time limit of jobs that name none; unset: they have none"
+    )
     idempotency_hours: float = Field(
         48.0, gt=0, description="how long an Idempotency-Key is remembered"
     )

@@ -139,6 +139,8 @@ class Submissions:
         """
         cells = self._cells(request.spec)
         options = {name: getattr(request, name) for name in JobOptions.model_fields}
+        if options["timeout_seconds"] is None:
+            options["timeout_seconds"] = self._settings.default_timeout_seconds
         new = NewJob(**options, webhook=self._webhook(request.webhook), submitted_by=submitted_by)
         with self._once(owner, key):
             idempotency = self._idempotency(owner, key, request)

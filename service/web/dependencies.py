@@ -14,6 +14,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from starlette.concurrency import run_in_threadpool
 
 from service.artifacts import Artifacts
+from service.background.disk_usage import DiskUsage
 from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
 from service.background.webhooks import WebhookSender
@@ -60,11 +61,13 @@ class Resources:
         )
         self.reconciler = Reconciler(self.store, settings, self.dispatcher)
         self.webhook_sender = WebhookSender(self.store.deliveries, settings)
+        self.disk_usage = DiskUsage(self.store, settings)
         self.metrics = Metrics(
             self.store,
             broker_up=lambda: self.reconciler.broker_ok,
             event_clients=lambda: self.event_feed.waiting,
             disk=lambda: (free_bytes(settings.artifacts), settings.disk_reserve),
+            disk_usage=lambda: self.disk_usage.bytes,
         )
 
     async def open(self) -> None:
@@ -74,12 +77,14 @@ class Resources:
         self.event_feed.start()
         self.reconciler.start()
         self.webhook_sender.start()
+        self.disk_usage.start()
 
     async def close(self) -> None:
         """Stop the background work and close the connections."""
         await self.event_feed.stop()
         await run_in_threadpool(self.reconciler.stop)
         await run_in_threadpool(self.webhook_sender.stop)
+        await run_in_threadpool(self.disk_usage.stop)
         if self.dispatcher:
             self.dispatcher.close()
         self.store.close()
