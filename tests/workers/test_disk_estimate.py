@@ -12,6 +12,7 @@ from service.artifacts import Artifacts
 from service.jobs import JobState, NewJob
 from service.settings import Settings
 from service.store import Store
+from tests.postgres import PostgresServer, need_postgres
 from tests.workers.jobs import WORKER
 from workers.protocol import Start
 from workers.runner import Runner
@@ -95,6 +96,22 @@ def test_a_job_leaves_the_bytes_that_were_estimated(
         there, said = getattr(found, part), getattr(expected, part)
         assert LEAST * there <= said, f"{part}: {said:,} estimated, {there:,} found"
         assert said <= MOST * there or said - there < 100_000, f"{part}: {said:,}, {there:,} found"
+
+
+def test_on_postgresql_the_estimate_of_the_database_holds_too(
+    settings: Settings, artifacts: Artifacts
+) -> None:
+    need_postgres()
+    with PostgresServer() as server, Store(server.url) as store:
+        store.migrate()
+        before = store.database.size_bytes()
+        expected = 0
+        for name in ("sgd, several seeds", "check of both splits", "study of trainings"):
+            spec = Submission.model_validate({"spec": SPECS[name]}).spec
+            expected += estimate(spec, datasets=settings.datasets).disk_bytes.database
+            run(NewJob(spec=spec, fresh=True), settings, store, artifacts)
+        found = store.database.size_bytes() - before
+        assert LEAST * found <= expected <= MOST * found
 
 
 def run(job: NewJob, settings: Settings, store: Store, artifacts: Artifacts) -> None:
