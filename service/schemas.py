@@ -80,6 +80,9 @@ class WorkerInfo(BaseModel):
     memory_bytes: int | None
     version: str
     job: str | None
+    paused: str | None = Field(
+        None, description="why it begins no job at present, as where the disk has no room"
+    )
 
 
 class WorkerLine(WorkerInfo):

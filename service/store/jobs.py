@@ -29,14 +29,14 @@ from sqlalchemy.sql.selectable import TextualSelect
 
 from ffengine.datasets import Datasets
 from ffengine.results import AccuracyRow
-from ffengine.study import Cell
+from ffengine.study import Cell, trainings_named
 from service.headline import Headline, headline, places_of_interest, suffices
 from service.jobs import TERMINAL, Job, JobState, NewJob
 from service.schemas import row_key
 from service.store.database import Database
 from service.store.inserts import CELLS_AT_ONCE, draft, draft_cell, insert_jobs
 from service.store.job_cache import JobCache, VersionReader, to_job
-from service.store.needs import NAMED_BY_CHECKS, UNFINISHED, named_by_studies
+from service.store.needs import NAMED_BY_CHECKS, UNFINISHED, hold_trainings, named_by_studies
 from service.store.tables import CurveRow, IdempotencyRow, JobRow, ResultRow, now_seconds
 
 REMEMBERED_HEADLINES = 5_000
@@ -122,6 +122,7 @@ class Jobs:
 
         - `IdempotencyConflict`: the key came with another body before.
         - `QueueFull`: too many jobs wait already.
+        - `WeightsGone`: it asks for the weights of a job that is not there.
         """
         try:
             return self._submit(new, cells, idempotency, max_queued)
@@ -489,10 +490,14 @@ class Jobs:
                 for number, cell in enumerate(at_once)
             ),
         ]
+        named = set[str]().union(*(trainings_named(cell.spec) for cell in cells))
+        if not cells:
+            named = trainings_named(new.spec)
         with self._database.writing() as session:
             if idempotency and (known := self._known(session, idempotency)):
                 return Submitted(known, replayed=True)
-            waiting, now = self._waiting(session)
+            hold_trainings(session, named)
+            waiting, now = count_waiting(session)
             if waiting + max(1, len(cells)) > max_queued:
                 raise QueueFull
             insert_jobs(session, drafts, now)
@@ -509,12 +514,6 @@ class Jobs:
                 to_job(session.get_one(JobRow, parent.id, populate_existing=True)),
                 replayed=False,
             )
-
-    @staticmethod
-    def _waiting(session: Session) -> tuple[int, float]:
-        """How many jobs wait for a worker or are not made yet, and the database's clock."""
-        queued, unmade, now = session.execute(_WAITING).one()
-        return queued + unmade, now
 
     def _known(self, session: Session, idempotency: Idempotency) -> Job | None:
         same = (IdempotencyRow.owner == idempotency.owner, IdempotencyRow.key == idempotency.key)
@@ -536,6 +535,12 @@ class Jobs:
             else "json_array_elements_text(jobs.tags) AS each(value)"
         )
         return text(f"EXISTS (SELECT 1 FROM {each} WHERE value = :tag)").bindparams(tag=tag)  # noqa: S608 - no user text
+
+
+def count_waiting(session: Session) -> tuple[int, float]:
+    """How many jobs wait for a worker or are not made yet, and the database's clock."""
+    queued, unmade, now = session.execute(_WAITING).one()
+    return queued + unmade, now
 
 
 def _shown_since(time: datetime) -> float:

@@ -1,5 +1,6 @@
 """The resources of the app, and the dependencies through which routes get them."""
 
+import asyncio
 import difflib
 import re
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from starlette.concurrency import run_in_threadpool
 
 from service.artifacts import Artifacts
+from service.background.disk_usage import DiskUsage
 from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
 from service.background.webhooks import WebhookSender
@@ -56,6 +58,7 @@ class Resources:
         self.store = Store(settings.database, settings.datasets)
         self.artifacts = Artifacts(settings.artifacts)
         self.submissions = Submissions(self.store.jobs, settings)
+        self.upload_turn = asyncio.Semaphore(1)  # one data set is checked at a time
         self.authenticator = Authenticator(self.store.api_keys, settings)
         self.event_feed = EventFeed(self.store.events, stream_limit(settings.max_streams))
         self.dispatcher = (
@@ -64,11 +67,13 @@ class Resources:
         self.reconciler = Reconciler(self.store, settings, self.dispatcher)
         self.webhook_sender = WebhookSender(self.store.deliveries, settings)
         self.pictures = Pictures(RendererPool(Setup.of(settings)))
+        self.disk_usage = DiskUsage(self.store, settings)
         self.metrics = Metrics(
             self.store,
             broker_up=lambda: self.reconciler.broker_ok,
             event_clients=lambda: self.event_feed.waiting,
             disk=lambda: (free_bytes(settings.artifacts), settings.disk_reserve),
+            disk_usage=lambda: self.disk_usage.bytes,
         )
 
     async def open(self) -> None:
@@ -78,6 +83,7 @@ class Resources:
         self.event_feed.start()
         self.reconciler.start()
         self.webhook_sender.start()
+        self.disk_usage.start()
 
     async def close(self) -> None:
         """Stop the background work and close the connections."""
@@ -85,6 +91,7 @@ class Resources:
         await run_in_threadpool(self.reconciler.stop)
         await run_in_threadpool(self.webhook_sender.stop)
         await run_in_threadpool(self.pictures.close)
+        await run_in_threadpool(self.disk_usage.stop)
         if self.dispatcher:
             self.dispatcher.close()
         self.store.close()

@@ -13,9 +13,9 @@
     ├── 421 WrongHost
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull
-    ├── 500 InternalErrorProblem, NotDrawn
-    ├── 503 DatabaseAway, RenderersAreBusy, TooManyStreams
-    └── 507 NoRoom
+    ├── 500 InternalErrorProblem, NotDrawn, NotStored
+    ├── 503 DatabaseAway, RenderersAreBusy, TooManyStreams, UploadsBusy
+    └── 507 NoRoom, UploadQuota
 
 Each class states its code, title and advice as attributes: clients compare codes, and GET
 /problems/CODE shows all three.
@@ -435,6 +435,33 @@ class TooManyStreams(Problem):
         "Read the events as pages, with Accept: application/json, or the job with ?wait=. The "
         "operator may raise FFLAB_MAX_STREAMS."
     )
+
+
+class NotStored(Problem):
+    """The service cannot write what was sent."""
+
+    status = 500
+    code = "not-stored"
+    title = "The service cannot write what was sent."
+    advice = "Have the operator let the service write to that folder; then send it again."
+
+
+class UploadsBusy(Problem):
+    """Other data sets are being checked."""
+
+    status = 503
+    code = "uploads-busy"
+    title = "Other data sets are being checked."
+    advice = "One is checked at a time. Send it again in half a minute."
+
+
+class UploadQuota(Problem):
+    """Uploads take up all the room that they may."""
+
+    status = 507
+    code = "upload-quota"
+    title = "Uploads take up all the room that they may."
+    advice = "Delete data sets that are not needed, or have the operator raise the quota."
 
 
 def _all(kind: type[Problem]) -> dict[str, type[Problem]]:

@@ -1,6 +1,8 @@
 """Routes of jobs: submit, list, read, wait, events, and actions."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -17,7 +19,7 @@ from service.root_path import at
 from service.schemas import EventPage, JobPage
 from service.specs.suggestions import did_you_mean
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
-from service.store import NotAllowed, PartOfStudy, StillNeeded
+from service.store import NotAllowed, PartOfStudy, StillNeeded, WeightsGone
 from service.submission import JobRequest
 from service.web import problems
 from service.web.dependencies import (
@@ -120,7 +122,7 @@ def submit_job(
     responses=responses(problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
 )
 def estimate_job(body: JobRequestBody, resources: ResourcesDep) -> Estimate:
-    """Estimate operations, peak memory and seconds of a job with this body.
+    """Estimate operations, peak memory, bytes on the disk and seconds of a job with this body.
 
     `problems` names the limits that it passes, `advice` what of its data it does not take into
     account: a finding before the run, and where a field helps, what to set it to.
@@ -362,7 +364,7 @@ def pause_job(job_id: JobId, resources: ResourcesDep) -> Job:
 @router.post(
     "/jobs/{job_id}/resume",
     summary="Resume",
-    responses=responses(problems.NoSuchJob, problems.WrongState),
+    responses=responses(problems.NoSuchJob, problems.WrongState, problems.QueueIsFull),
 )
 def resume_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Queue a paused job again; it goes on from its checkpoint, with the same bits."""
@@ -372,7 +374,7 @@ def resume_job(job_id: JobId, resources: ResourcesDep) -> Job:
 @router.post(
     "/jobs/{job_id}/retry",
     summary="Retry",
-    responses=responses(problems.NoSuchJob, problems.WrongState),
+    responses=responses(problems.NoSuchJob, problems.WrongState, problems.QueueIsFull),
 )
 def retry_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
@@ -418,7 +420,13 @@ def _act(
     resources: Resources, job_id: str, action: Literal["cancel", "pause", "resume", "retry"]
 ) -> Job:
     on = resources.store.actions
-    actions = {"cancel": on.cancel, "pause": on.pause, "resume": on.resume, "retry": on.retry}
+    limit = resources.settings.max_queued
+    actions: dict[str, Callable[[str], Job]] = {
+        "cancel": on.cancel,
+        "pause": on.pause,
+        "resume": partial(on.resume, max_queued=limit),
+        "retry": partial(on.retry, max_queued=limit),
+    }
     try:
         job = actions[action](validated_id(job_id))
     except LookupError as error:
@@ -427,6 +435,10 @@ def _act(
         raise problems.WrongState(
             f"{job_id} is {error.state.value}: it cannot be {_PARTICIPLES[action]}",
             state=error.state.value,
+        ) from error
+    except WeightsGone as error:
+        raise problems.WrongState(
+            f"{job_id} cannot be retried: it needs the weights of {error.job}, which was deleted"
         ) from error
     resources.reconciler.wake()
     return job
