@@ -1,7 +1,9 @@
 """Commands of data sets, and of the operator: keys, retention, the secret of webhooks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +11,7 @@ import typer
 
 from ffengine.arrays import DatasetError
 from ffengine.uploads import InUse
+from service.artifacts import Artifacts
 from service.cli import completion
 from service.cli.imports import import_files
 from service.cli.options import (
@@ -24,6 +27,7 @@ from service.cli.options import (
     show_json,
 )
 from service.cli.output import table
+from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.background.retention import ExpiredJob, UnknownArtifacts
@@ -107,16 +111,28 @@ def data_remove(
     """Remove an upload from this machine's home, unless unfinished jobs of its service need it."""
     settings = load_settings()
     try:
-        if settings.database_url is None and not (settings.root / "fflab.db").exists():
-            settings.datasets.remove(name)  # there is no service, so no job
-        else:
-            with open_store(None) as store:
-                settings.datasets.remove(name, lambda: store.jobs.needing_dataset(name))
+        with _needing(settings) as needing:
+            settings.datasets.remove(name, lambda: needing(name))
     except InUse as error:
         fail(str(error), EXIT_USAGE)
     except DatasetError as error:
         fail(str(error), EXIT_NOT_FOUND)
     typer.echo(json.dumps({"name": name, "removed": True}) if as_json else f"{name}: removed")
+
+
+@contextmanager
+def _needing(settings: Settings) -> Iterator[Callable[[str], Sequence[str]]]:
+    """Yield what lists the unfinished jobs of this home's service that need a data set.
+
+    Fails where the database is not that of the home's artifacts.
+    """
+    artifacts = Artifacts(settings.artifacts)
+    served = settings.database_url or artifacts.label() is not None or artifacts.owners()
+    if not served and find_spec("sqlalchemy") is None:
+        yield lambda _name: ()  # no service can have run here
+    else:
+        with open_store(None, make=False) as store:
+            yield store.jobs.needing_dataset if store else lambda _name: ()
 
 
 @keys_app.command("create")
@@ -176,7 +192,6 @@ def retention(
     that the database does not know are removed by --apply alone.
     """
     with require_extra("server"):
-        from service.artifacts import Artifacts
         from service.background.retention import find_expired, find_unknown, remove_unknown, sweep
 
     settings = load_settings(home)

@@ -3,19 +3,42 @@ unfinished jobs need, messages that are not delivered.
 """
 
 import io
+import sys
+from pathlib import Path
 
 import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from benchmarks.waiting import wait_until
+from service import cli
+from service.artifacts import Artifacts
 from service.settings import Settings
 from service.store import Store
 from service.web.app import create_app
+from tests.commands import Ended, Fflab
 from tests.over_http import refused
 from tests.service.arrays import X, Y, npz
 from tests.serving import client_of
 from workers.__main__ import prepare
+
+
+@pytest.fixture
+def command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Fflab:
+    """Runs a command in this process, in a pipe, on a home in which no service runs."""
+    monkeypatch.setenv("FFLAB_HOME", str(tmp_path))
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["fflab", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), printed.out, printed.err)
+
+    return run
 
 
 def test_an_upload_is_kept_where_the_database_goes_away_while_it_is_removed(
@@ -57,3 +80,54 @@ def test_a_worker_puts_back_what_a_kill_left_aside_before_its_first_job(settings
     (settings.datasets.kept_in / "mine").rename(aside / "mine")
     prepare(settings)
     assert settings.datasets.uploaded() == ["mine"]
+
+
+def put_away(settings: Settings, database: str) -> None:
+    """Make the database of a home another than the one that its shell knows."""
+    Artifacts(settings.artifacts).put_label("the id of a service on PostgreSQL")
+    for file in settings.root.glob("fflab.db*"):
+        if database == "none":
+            file.unlink()
+
+
+@pytest.mark.parametrize("database", ["none", "another"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("data", "remove", "mine"),
+        ("keys", "list"),
+        ("keys", "create", "ada"),
+        ("keys", "revoke", "ada"),
+        ("retention", "--apply"),
+        ("retention",),
+        ("webhook-secret",),
+    ],
+    ids=" ".join,
+)
+def test_no_command_uses_a_home_with_another_database(
+    command: tuple[str, ...],
+    database: str,
+    settings: Settings,
+    command_line: Fflab,
+) -> None:
+    settings.datasets.keep("mine", io.BytesIO(npz(x=X, y=Y)))
+    put_away(settings, database)
+    files = sorted(settings.root.rglob("*"))
+    code, said, told = command_line(*command)
+    assert (code, said) == (3, "")
+    assert len(told.splitlines()) == 1
+    assert f"the artifacts in {settings.artifacts} are not those of the database" in told
+    assert settings.datasets.uploaded() == ["mine"]
+    assert sorted(settings.root.rglob("*")) == files, "nothing is made"
+    if database == "another":
+        with Store(settings.database) as store:
+            assert store.api_keys.all() == []
+
+
+def test_an_upload_is_removed_from_a_home_without_a_service(
+    tmp_path: Path, command_line: Fflab
+) -> None:
+    datasets = Settings(home=tmp_path).datasets
+    datasets.keep("mine", io.BytesIO(npz(x=X, y=Y)))
+    assert command_line("data", "remove", "mine") == (0, "mine: removed\n", "")
+    assert list(tmp_path.iterdir()) == [datasets.kept_in], "no database is made"
