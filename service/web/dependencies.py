@@ -22,6 +22,7 @@ from service.settings import Settings
 from service.specs.suggestions import LONGEST_NAME, NEAR
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
 from service.store import Store
+from service.store.identity import prepare, settle
 from service.submission import Submissions
 from service.web import problems
 from service.web.auth import Authenticator
@@ -67,8 +68,12 @@ class Resources:
         )
 
     async def open(self) -> None:
-        """Upgrade the schema and start the background work."""
-        await run_in_threadpool(self.store.migrate)
+        """Upgrade the schema and start the background work.
+
+        Raises NotOurs where the artifacts may belong to another database.
+        """
+        await run_in_threadpool(prepare, self.store, self.artifacts)
+        await run_in_threadpool(settle, self.store, self.artifacts)
         await run_in_threadpool(self.metrics.start)
         self.event_feed.start()
         self.reconciler.start()

@@ -2,6 +2,7 @@
 unfinished jobs need, messages that are not delivered.
 """
 
+import asyncio
 import io
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ from service import cli
 from service.artifacts import Artifacts
 from service.settings import Settings
 from service.store import Store
+from service.store.identity import NotOurs
 from service.web.app import create_app
+from service.web.dependencies import Resources
 from tests.commands import Ended, Fflab
 from tests.over_http import refused
 from tests.service.arrays import X, Y, npz
@@ -131,3 +134,13 @@ def test_an_upload_is_removed_from_a_home_without_a_service(
     datasets.keep("mine", io.BytesIO(npz(x=X, y=Y)))
     assert command_line("data", "remove", "mine") == (0, "mine: removed\n", "")
     assert list(tmp_path.iterdir()) == [datasets.kept_in], "no database is made"
+
+
+def test_an_app_that_another_server_runs_refuses_a_home_with_another_database(
+    settings: Settings,
+) -> None:
+    put_away(settings, "another")
+    resources = Resources(settings)
+    with pytest.raises(NotOurs, match="not those of the database"):
+        asyncio.run(resources.open())
+    resources.store.close()
