@@ -6,22 +6,28 @@ import asyncio
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
 from benchmarks.waiting import wait_until
+from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from service import cli
 from service.artifacts import Artifacts
 from service.settings import Settings
 from service.store import Store
 from service.store.identity import NotOurs
+from service.store.tables import JobRow
 from service.web.app import create_app
 from service.web.dependencies import Resources
 from tests.commands import Ended, Fflab
+from tests.factories import end, finished, submit
 from tests.over_http import refused
 from tests.service.arrays import X, Y, npz
+from tests.service.samples import train_result
 from tests.serving import client_of
 from workers.__main__ import prepare
 
@@ -144,3 +150,73 @@ def test_an_app_that_another_server_runs_refuses_a_home_with_another_database(
     with pytest.raises(NotOurs, match="not those of the database"):
         asyncio.run(resources.open())
     resources.store.close()
+
+
+# What unfinished jobs need
+
+
+def trained_on(store: Store, name: str) -> str:
+    """A training job on that data set, which has ended."""
+    job = submit(store, TrainSpec.model_validate({"dataset": {"name": name}}))
+    end(store, job, well=True)
+    return job.id
+
+
+@pytest.mark.parametrize("asked", ["check", "paused check", "base", "grid", "whole grid", "parts"])
+def test_a_data_set_is_needed_by_what_asks_for_weights_that_were_trained_on_it(
+    either_store: Store, asked: str
+) -> None:
+    training, other = trained_on(either_store, "aa"), trained_on(either_store, "cc")
+    check = {"kind": "check", "dataset": {"name": "bb"}, "at": {"job": training, "epoch": 0}}
+    elsewhere = check | {"at": {"job": other, "epoch": 0}}
+    grid = {"base": {"kind": "check", "dataset": {"name": "bb"}}, "grid": {"at": [check["at"]]}}
+    documents: dict[str, dict[str, Any]] = {
+        "base": {"base": check, "grid": {"theorem": [1, 2]}},
+        "grid": {"base": elsewhere, "grid": {"at.job": [training]}},
+        "whole grid": grid,
+        "parts": {"parts": {"a": {"base": {"kind": "train"}}, "b": {"base": check}}},
+    }
+    spec = (
+        StudySpec.model_validate(documents[asked])
+        if asked in documents
+        else CheckSpec.model_validate(check)
+    )
+    assert either_store.jobs.needing_dataset("aa") == []
+    job = submit(either_store, spec)
+    if asked in documents:  # as where none of its runs was made yet
+        with either_store.database.writing() as session:
+            session.execute(delete(JobRow).where(JobRow.parent_id == job.id))
+    if asked == "paused check":
+        either_store.actions.pause(job.id)
+    assert either_store.jobs.needing_dataset("aa") == [job.id]
+    assert either_store.jobs.needing_dataset("dd") == []
+    either_store.actions.cancel(job.id)
+    assert either_store.jobs.needing_dataset("aa") == []
+
+
+@pytest.mark.parametrize("how", ["REST", "the command"])
+def test_the_data_set_of_weights_is_kept_while_a_check_of_them_waits(
+    how: str, client: httpx.Client, store: Store, fflab: Fflab
+) -> None:
+    for name in ("aa", "bb"):
+        client.post("/v1/datasets", params={"name": name}, content=npz(x=X, y=Y))
+    spec = {"kind": "train", "dataset": {"name": "aa"}, "batch_size": 24, "epochs": 2}
+    training = client.post("/v1/jobs", json={"spec": spec}).json()["id"]
+    finished(store, training, train_result())
+    at = {"job": training, "epoch": 0}
+    spec = {"kind": "check", "dataset": {"name": "bb"}, "at": at, "seeds": [0], "samples": 20}
+    answer = client.post("/v1/jobs", json={"spec": spec | {"batch_size": 10}})
+    assert answer.status_code == 202, answer.text
+    check = answer.json()["id"]
+    for _ in range(2):
+        if how == "REST":
+            answer = client.delete("/v1/datasets/aa")
+            refused(answer, 409, "dataset-in-use")
+            assert answer.json()["jobs"] == [check]
+        else:
+            code, _, told = fflab("data", "remove", "aa")
+            assert code == 2
+            assert f"aa is needed by {check}; wait until they have ended, or cancel them" in told
+        client.post(f"/v1/jobs/{check}/pause")
+    client.post(f"/v1/jobs/{check}/cancel")
+    assert client.delete("/v1/datasets/aa").status_code == 204
