@@ -276,7 +276,7 @@ class WebhookSender(PeriodicThread):
             response = send(
                 due, due.secret or self.signing_secret(), self.settings.webhook_allow_private
             )
-        except (AddressRefused, httpx.HTTPError, httpx.InvalidURL) as failure:
+        except (AddressRefused, httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
             error = str(failure) or type(failure).__name__
         finally:
             self._free.release()
