@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,7 +37,7 @@ NameArgument = Annotated[str, typer.Argument(autocompletion=completion.datasets)
 
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, import, remove.")
 keys_app = typer.Typer(
-    no_args_is_help=True, help="API keys of this service's database: create, list, revoke."
+    no_args_is_help=True, help="API keys of this service's database: create, list, revoke, clear."
 )
 
 
@@ -142,12 +142,14 @@ def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False)
     From then on the service refuses requests without a key.
     """
     with open_store(home) as store:
-        from service.web.auth import create_key
+        from service.web.auth import create_key, remember_keys
 
         try:
             key = create_key(store.api_keys, name)
         except ValueError as error:
             fail(f"NAME: {error}", EXIT_USAGE)
+        with suppress(OSError):  # the service does it as well
+            remember_keys(load_settings(home).root)
     typer.echo(
         json.dumps(key._asdict())
         if as_json
@@ -177,6 +179,27 @@ def keys_revoke(key: str, home: HomeOption = None, as_json: JsonOption = False) 
         if not store.api_keys.revoke(key):
             fail(f"there is no valid key {key!r}; `fflab keys list` shows them", EXIT_NOT_FOUND)
     typer.echo(json.dumps({"key": key, "revoked": True}) if as_json else f"{key} is revoked")
+
+
+@keys_app.command("clear")
+def keys_clear(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Delete all API keys: whoever reaches the service may use it, once it was restarted.
+
+    Otherwise it stays closed from its first key on, even where the keys are revoked or lost.
+    """
+    root = load_settings(home).root
+    with open_store(home) as store:
+        from service.web.auth import clear_keys
+
+        try:
+            count = clear_keys(store.api_keys, root)
+        except OSError as error:
+            fail(f"{root} cannot be written ({error}), so the service stays closed", EXIT_FAILED)
+    typer.echo(
+        json.dumps({"deleted": count})
+        if as_json
+        else f"keys deleted: {count}; restart the service to let everybody in"
+    )
 
 
 def retention(
