@@ -14,6 +14,7 @@ from service.web.problems import KeyNeeded
 
 PREFIX = "fflab_"
 KEY_BYTES = 32
+COOKIE_DIGITS = 8  # of the service's id in the name of its cookie
 REMEMBERED_SECONDS = 2.0  # how long a revoked key may still be accepted
 # in the home; an older database, or one whose keys were deleted, does not open the service
 HAD_KEYS = "had-keys"
@@ -71,16 +72,26 @@ def fingerprint(secret: str) -> str:
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
+def cookie_name(service_id: str) -> str:
+    """The name of the cookie that holds the key in browsers.
+
+    Browsers send a cookie to all ports of its host: two services on one host need two names.
+    """
+    return f"fflab_key_{service_id[:COOKIE_DIGITS]}"
+
+
 class Authenticator:
     """Decides who may use the API: anyone until a key exists, then the holders of a valid key.
 
-    Once there was a key, the service stays closed where the database has none any more.
+    Once there was a key, the service stays closed where the database has none any more. `cookie` is
+    the name of the cookie with which browsers send a key.
     """
 
     def __init__(self, api_keys: ApiKeys, settings: Settings) -> None:
         self._api_keys, self._required, self._home = api_keys, settings.require_keys, settings.root
         self._read_at = float("-inf")
         self._existed = False
+        self.cookie = cookie_name("")
         self._valid: dict[str, str] = {}  # fingerprint -> key id
         self._names: dict[str, str] = {}
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import delete, select
 
+from benchmarks.waiting import PATIENCE_SECONDS
 from service.cli.doctor import _keys
 from service.settings import Settings
 from service.store import ApiKey, Store
@@ -22,7 +23,7 @@ from service.web.app import create_app
 from service.web.auth import NewKey, create_key, fingerprint
 from tests.commands import Fflab
 from tests.over_http import TRAIN, refused
-from tests.serving import client_of
+from tests.serving import client_of, serving
 
 OPEN_ROUTES = ("/healthz", "/metrics", "/openapi.json", "/problems/key-needed")
 CLOSED_ROUTES = (
@@ -224,3 +225,21 @@ def test_a_home_that_cannot_be_written_is_no_reason_to_open(
     refused(client.get("/v1/jobs"), 401, "key-needed")
     lose_keys(store)
     refused(client.get("/v1/jobs"), 401, "key-needed")
+
+
+def test_two_services_on_one_host_do_not_sign_each_other_out(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        urls, secrets = [], []
+        for name in ("one", "two"):
+            settings = Settings(home=tmp_path / name)
+            urls.append(stack.enter_context(serving(create_app(settings))))
+            secrets.append(
+                create_key(stack.enter_context(Store(settings.database)).api_keys, "ada")
+            )
+        browser = stack.enter_context(httpx.Client(timeout=PATIENCE_SECONDS, trust_env=False))
+        for url, key in zip(urls, secrets, strict=True):
+            assert browser.get(f"{url}/v1/jobs").status_code == 401
+            answer = browser.post(f"{url}/login", data={"key": key.secret})
+            assert answer.status_code == 303
+        for url in urls:
+            assert browser.get(f"{url}/v1/jobs").status_code == 200
