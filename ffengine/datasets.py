@@ -425,6 +425,7 @@ class Datasets:
         """
         if name in DATASETS:
             raise uploads.NameTaken(f"{name!r} is a data set of the catalogue")
+        self.recover()
         return uploads.keep(
             name,
             source,
@@ -470,6 +471,7 @@ class Datasets:
         - `InUse`: something needs it.
         - `DatasetError`: no upload has that name, or it cannot be removed here.
         """
+        self.recover()
         if not self.facts_of(name).uploaded:
             raise DatasetError(f"{name} is a data set of the catalogue; only uploads are removed")
         if needing := needed_by():
@@ -481,6 +483,15 @@ class Datasets:
                 f"{elsewhere[0] / name} by hand"
             )
         uploads.remove(name, self.kept_in, needed_by)
+
+    def recover(self) -> list[str]:
+        """Put back the uploads whose removal a process began and did not live to finish.
+
+        **Returns:**
+
+        What was done, and what must be done by hand, in words.
+        """
+        return uploads.recover(self.kept_in)
 
     def is_present(self, facts: Dataset) -> bool:
         """Whether a data set can be loaded without a download.

@@ -41,6 +41,8 @@ def prepare(settings: Settings) -> None:
         retry_while_unavailable(lambda: identity.settle(store, artifacts), threading.Event())
     finally:
         store.close()  # a connection must not be shared with the forked child
+    for told in settings.datasets.recover():  # the first job may need one of them
+        logging.warning("%s", told)
 
 
 def refuse_damage(store: Store) -> None:

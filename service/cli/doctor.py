@@ -64,7 +64,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
         _torch,
         _datasets,
     )
-    for check in (*installation, _home, _redis, _database, _artifacts, _service):
+    for check in (*installation, _home, _redis, _database, _artifacts, _keys, _service):
         yield from check(settings)
 
 
@@ -261,6 +261,27 @@ def _artifacts(settings: Settings) -> Iterator[Check]:
         yield Check("artifacts", "fail", wrong, advice)
     else:
         yield Check("artifacts", "ok", f"{settings.artifacts} belongs to the database")
+
+
+def _keys(settings: Settings) -> Iterator[Check]:
+    """Check that the database still has the keys that were made once."""
+    if not _has_server():
+        return
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from service.store import Store
+    from service.store.database import DatabaseRefused
+    from service.web.auth import LOST_KEYS, LOST_KEYS_ADVICE, had_keys
+
+    if not had_keys(settings.root):
+        return
+    try:
+        with Store(settings.database) as store:
+            keys = store.database.is_there and store.api_keys.all()
+    except (SQLAlchemyError, DatabaseRefused, OSError, ModuleNotFoundError):
+        return  # other checks report it
+    if not keys:
+        yield Check("keys", "fail", f"{LOST_KEYS}: requests are refused", LOST_KEYS_ADVICE)
 
 
 def _has_server() -> bool:

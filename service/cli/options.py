@@ -102,21 +102,29 @@ def require_extra(extra: str) -> Iterator[None]:
 
 
 @contextmanager
-def open_store(home: Path | None) -> Iterator[Any]:
-    """Open the store of this machine's service, upgrade its schema, and close it at the end."""
+def open_store(home: Path | None, *, make: bool = True) -> Iterator[Any]:
+    """Open the store of this machine's service, upgrade its schema, and close it at the end.
+
+    Fails where it is not the database of the home's artifacts. Without `make` no database is made:
+    where there is none, and nothing in the home belongs to one, None takes the place of the store.
+    """
     with require_extra("server"):
         from sqlalchemy.exc import SQLAlchemyError
 
         from service.artifacts import Artifacts
         from service.store import Store
         from service.store.database import DatabaseDamaged, DatabaseRefused
-        from service.store.identity import NotOurs, prepare
+        from service.store.identity import NotOurs, prepare, refusal
     settings = load_settings(home)
     try:
         store = Store(settings.database)
         try:
-            prepare(store, Artifacts(settings.artifacts))
-            yield store
+            artifacts = Artifacts(settings.artifacts)
+            if make or store.database.is_there:
+                prepare(store, artifacts)
+            if reason := refusal(store, artifacts):
+                raise NotOurs(reason)
+            yield store if store.database.is_there else None
         finally:
             store.close()
     except (NotOurs, DatabaseDamaged, DatabaseRefused) as error:

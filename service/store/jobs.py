@@ -36,7 +36,13 @@ from service.schemas import row_key
 from service.store.database import Database
 from service.store.inserts import CELLS_AT_ONCE, draft, draft_cell, insert_jobs
 from service.store.job_cache import JobCache, VersionReader, to_job
-from service.store.needs import NAMED_BY_CHECKS, UNFINISHED, hold_trainings, named_by_studies
+from service.store.needs import (
+    NAMED_BY_CHECKS,
+    UNFINISHED,
+    hold_trainings,
+    named_by_studies,
+    on_weights_of,
+)
 from service.store.tables import CurveRow, IdempotencyRow, JobRow, ResultRow, now_seconds
 
 REMEMBERED_HEADLINES = 5_000
@@ -133,15 +139,17 @@ class Jobs:
             return self._submit(new, cells, idempotency, max_queued)
 
     def needing_dataset(self, name: str) -> list[str]:
-        """The ids of unfinished jobs that name a data set, the oldest first.
+        """The ids of unfinished jobs that need a data set, the oldest first.
 
-        Of a study, its runs that are not stored yet count as well.
+        They name it, or weights that were trained on it. Of a study, its runs that are not stored
+        yet count as well.
         """
         named = JobRow.spec[("dataset", "name")].as_string() == name
         with self._database.reading() as session:
             found = set(session.scalars(select(JobRow.id).where(UNFINISHED, named)))
             studies = select(JobRow.id, JobRow.spec).where(UNFINISHED, JobRow.kind == "study")
             found |= {id_ for id_, spec in session.execute(studies) if _mentions(spec, name)}
+            found |= on_weights_of(session, name)
         return sorted(found)
 
     def get(self, job_id: str) -> Job | None:

@@ -28,14 +28,14 @@ from service.settings import Settings
 from service.specs.suggestions import LONGEST_NAME, NEAR
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
 from service.store import Store
+from service.store.identity import prepare, settle
 from service.submission import Submissions
 from service.web import problems
-from service.web.auth import Authenticator
+from service.web.auth import Authenticator, cookie_name
 from service.web.cross_origin import is_allowed, is_from_elsewhere, refuse_cross_site
 from service.web.event_feed import EventFeed
 from service.web.metrics import Metrics
 
-KEY_COOKIE = "fflab_key"  # holds the key in browsers
 BEARER = HTTPBearer(
     scheme_name="bearer",
     description="`Authorization: Bearer KEY`. Needed as soon as the service has a key.",
@@ -77,8 +77,14 @@ class Resources:
         )
 
     async def open(self) -> None:
-        """Upgrade the schema and start the background work."""
-        await run_in_threadpool(self.store.migrate)
+        """Upgrade the schema and start the background work.
+
+        Raises NotOurs where the artifacts may belong to another database.
+        """
+        await run_in_threadpool(prepare, self.store, self.artifacts)
+        await run_in_threadpool(settle, self.store, self.artifacts)
+        service_id = await run_in_threadpool(self.store.database.service_id)
+        self.authenticator.cookie = cookie_name(service_id or "")
         await run_in_threadpool(self.metrics.start)
         self.event_feed.start()
         self.reconciler.start()
@@ -159,7 +165,7 @@ async def get_owner(
         shared and (origin in settings.origins or authenticator.needs_keys)
     ):
         refuse_cross_site(request)
-    cookie = None if shared else request.cookies.get(KEY_COOKIE)
+    cookie = None if shared else request.cookies.get(authenticator.cookie)
     return authenticator.owner(request.headers.get("authorization"), x_api_key or cookie)
 
 

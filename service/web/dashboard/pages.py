@@ -47,7 +47,6 @@ from service.web.dashboard.templating import render_page, static_files
 from service.web.dashboard.thumbnails import lack_of_thumbnail, thumbnail, thumbnail_size
 from service.web.dataset_facts import all_datasets
 from service.web.dependencies import (
-    KEY_COOKIE,
     ArtifactsDep,
     ResourcesDep,
     SettingsDep,
@@ -441,7 +440,7 @@ def sign_in(
         return render_page("login", request, 401, to=_safe_redirect_target(to), wrong=True)
     answer = RedirectResponse(at(_safe_redirect_target(to)), 303)
     answer.set_cookie(
-        KEY_COOKIE,
+        resources.authenticator.cookie,
         key.strip(),
         path=at("") or "/",
         httponly=True,
