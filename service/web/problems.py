@@ -31,6 +31,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -451,6 +452,7 @@ def install_handlers(app: FastAPI) -> None:
         app.add_exception_handler(refused, _refused)
     for away in DATABASE_ERRORS:
         app.add_exception_handler(away, _database)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -529,6 +531,10 @@ def database_away(error: Exception) -> DatabaseAway:
     """Return the problem for one of DATABASE_ERRORS."""
     fault = fault_of(error)
     return DatabaseAway(fault or "", headers={} if fault else {"Retry-After": str(RETRY_SECONDS)})
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=408)  # for the log and the metrics: nobody hears it
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -27,6 +27,8 @@ from service.settings import Settings
 from service.store import Store
 from service.store.database import Database, DatabaseDamaged, DatabaseRefused
 from service.store.identity import NotOurs, prepare, settle
+from service.web.connections import protocol
+from service.web.forwarding import trusted_proxies
 
 DRAIN_SECONDS = 5
 BACKLOG = 256
@@ -83,8 +85,11 @@ def serve(settings: Settings, host: str, port: int) -> None:
         timeout_graceful_shutdown=DRAIN_SECONDS,
         server_header=False,
         backlog=BACKLOG,
-        # beyond it 503 at once: what is left is for the database, files and the log
-        limit_concurrency=max(LEAST_CONNECTIONS, most - SPARE_DESCRIPTORS),
+        http=protocol(
+            # what is left is for the database, files and the log
+            max(LEAST_CONNECTIONS, most - SPARE_DESCRIPTORS),
+            trusted_proxies(settings),
+        ),
         proxy_headers=False,
     )
     server = Server(config, app)
