@@ -36,6 +36,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ffengine.text import visible
+from service.host.log_limits import Rarely
 from service.root_path import at
 from service.specs.validation_errors import FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
@@ -46,6 +47,8 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
 IN_FLIGHT_RETRY_SECONDS = 1
 QUEUE_RETRY_SECONDS = 30
+
+AWAY = Rarely()  # many requests may find the same
 
 log = logging.getLogger(__name__)
 
@@ -523,7 +526,9 @@ async def _http(_request: Request, error: Exception) -> Response:
 
 
 async def _database(_request: Request, error: Exception) -> Response:
-    log.warning("the database is away: %s", str(error).splitlines()[0])
+    reason = str(error).splitlines()[0]
+    if AWAY.is_due(reason):
+        log.warning("the database is away: %s", reason)
     return database_away(error).response()
 
 

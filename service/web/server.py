@@ -21,6 +21,7 @@ from service.background.broker_check import warn_if_unfit
 from service.host.disk import Ballast, free_bytes
 from service.host.end_signals import ignored_signals
 from service.host.limits import raise_descriptor_limit
+from service.host.log_limits import RareWarnings
 from service.host.names import is_loopback
 from service.host.start_failures import one_line_failure, reason_of
 from service.settings import Settings
@@ -72,6 +73,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s api: %(message)s")
     logging.getLogger("service").setLevel(logging.INFO)  # so that deletions are logged
     logging.getLogger("asyncio").addFilter(AcceptFaults())
+    logging.getLogger("uvicorn.error").addFilter(RareWarnings())
     most = raise_descriptor_limit()
     require_keys_beyond_loopback(settings, host)
     listener = listen(host, port)
