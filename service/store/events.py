@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, func, literal, select
 
 from service.jobs import Event
 from service.store.database import Database
@@ -18,9 +18,10 @@ class Events:
 
     def of(self, job_id: str, *, after: int, limit: int) -> list[Event]:
         """The events of a job with a `seq` above `after`, oldest first."""
+        beyond = literal(after, BigInteger())  # clients may ask for more than the column holds
         query = (
             select(EventRow)
-            .where(EventRow.job_id == job_id, EventRow.seq > after)
+            .where(EventRow.job_id == job_id, EventRow.seq > beyond)
             .order_by(EventRow.seq)
             .limit(limit)
         )
