@@ -85,7 +85,7 @@ def read_dataset(
     responses=responses(problems.NoSuchDataset, problems.DatasetInUse, problems.NotRemovable),
 )
 def delete_dataset(
-    name: Annotated[str, Path(description="of an upload")],
+    name: Annotated[str, InPath(description="of an upload")],
     settings: SettingsDep,
     store: StoreDep,
 ) -> Response:

@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.cost import Estimate
@@ -43,6 +51,16 @@ SearchText = Annotated[
     StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"),
     AfterValidator(composed),
 ]
+
+
+def _not_a_number(text: object) -> object:
+    """Refuse a bare number, which would be read as seconds since 1970 and so list everything."""
+    if isinstance(text, str) and re.fullmatch(r"[-+.\d\s]+", text):
+        raise ValueError("a time is asked for, with its zone, as 2026-11-26T08:00:00Z")
+    return text
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_not_a_number)]
 JobRequestBody = Annotated[JobRequest, Depends(json_body(JobRequest))]
 JobId = Annotated[str, Path(description="as in the job's `id`")]
 
@@ -158,11 +176,11 @@ def list_jobs(
     ] = None,
     children: Annotated[bool, Query(description="list the runs of studies, too")] = False,
     created_after: Annotated[
-        AwareDatetime | None,
+        Time | None,
         Query(description="only jobs submitted at this time or later, as 2026-11-26T08:00:00Z"),
     ] = None,
     created_before: Annotated[
-        AwareDatetime | None, Query(description="only jobs submitted before this time")
+        Time | None, Query(description="only jobs submitted before this time")
     ] = None,
     total: Annotated[
         bool, Query(description="count the jobs that pass the filters, on all pages")
@@ -247,7 +265,9 @@ async def read_job(
     prefer: Annotated[
         str | None, Header(description="`wait=SECONDS` (RFC 7240) does the same")
     ] = None,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[
+        str | None, Header(description="the ETag of what you have: 304 where it has not changed")
+    ] = None,
 ) -> Response:
     """The job as it is; with `wait`, as soon as it has ended, or when the time is over."""
     preferred = re.search(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])", prefer or "")
@@ -291,7 +311,7 @@ async def read_events(
         int | None, Header(ge=0, le=2**62, description="the last id that was received")
     ] = None,
     after: Annotated[int, Query(ge=0, le=2**62, description="as Last-Event-ID")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+    limit: Annotated[int, Query(ge=1, le=1000, description="most events of a page")] = 500,
 ) -> Response:
     """The events of a job as Server-Sent Events, resumable with Last-Event-ID.
 
