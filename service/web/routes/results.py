@@ -19,7 +19,7 @@ from service.schemas import RESULT, ChartLine, ChartList, RowPage
 from service.store import Store
 from service.web import problems
 from service.web.dependencies import ArtifactsDep, StoreDep
-from service.web.file_responses import FileRequestDep, file_response, render_or_404
+from service.web.file_responses import FileRequestDep, begun, file_response, render_or_404
 from service.web.job_log import log_lines
 from service.web.lookup import find_job, find_result, find_versioned_job, validated_id
 from service.web.problems import responses
@@ -252,7 +252,7 @@ def read_log(
     """The log of the job: its changes of state, and the notes and warnings of its workers."""
     find_job(store, job_id)
     return StreamingResponse(
-        _log(store, validated_id(job_id), after), media_type="text/plain; charset=utf-8"
+        begun(_log(store, validated_id(job_id), after)), media_type="text/plain; charset=utf-8"
     )
 
 
