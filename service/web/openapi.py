@@ -100,7 +100,8 @@ def _without_null(schema: Document) -> Document:
     if len(kinds) != 1:
         return schema
     kept: Document = {name: value for name, value in schema.items() if name != "anyOf"}
-    return kept | kinds[0]
+    kept.update(kinds[0])
+    return kept
 
 
 def _correct(path: str, method: str, operation: Document) -> None:
