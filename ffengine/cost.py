@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ffengine.advice import Advice, advice_on
 from ffengine.datasets import Dataset, Datasets
@@ -20,6 +20,8 @@ BYTES = 4  # float32
 
 class Limits(BaseModel):
     """The largest run that the service accepts."""
+
+    model_config = ConfigDict(extra="forbid")
 
     memory_bytes: int = Field(16 * 2**30, description="peak memory of a run")
     flops: float = Field(1e18, description="floating-point operations of a run")

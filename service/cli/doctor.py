@@ -18,7 +18,7 @@ from ffengine.version import VERSION
 from service.client import Client, FflabError, Unreachable
 from service.host.disk import lack_of_room
 from service.host.start_failures import reason_of
-from service.settings import Settings
+from service.settings import Settings, unknown_variables
 
 LEAST_FREE_BYTES = 2**30
 EXTRAS = {
@@ -57,6 +57,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     """Yield all checks, in the order in which one would mend what they find."""
     installation: tuple[Callable[[Settings], Iterator[Check]], ...] = (
         _python,
+        _variables,
         _extras,
         _torch,
         _datasets,
@@ -67,6 +68,17 @@ def run_checks(settings: Settings) -> Iterator[Check]:
 
 def _python(_settings: Settings) -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}, fflab {VERSION}")
+
+
+def _variables(_settings: Settings) -> Iterator[Check]:
+    """Name variables that look like settings: whoever sets one believes that it is in force."""
+    if names := unknown_variables():
+        yield Check(
+            "environment",
+            "warn",
+            f"not settings, and ignored: {', '.join(names)}",
+            "the settings are in docs/reference/settings.md",
+        )
 
 
 def _extras(_settings: Settings) -> Iterator[Check]:

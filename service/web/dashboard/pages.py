@@ -39,7 +39,7 @@ from service.web.cross_origin import refuse_cross_site
 from service.web.dashboard import view_models
 from service.web.dashboard.openapi_reference import operations
 from service.web.dashboard.templating import render_page, static_files
-from service.web.dashboard.thumbnails import has_thumbnail, thumbnail, thumbnail_size
+from service.web.dashboard.thumbnails import lack_of_thumbnail, thumbnail, thumbnail_size
 from service.web.dataset_facts import all_datasets
 from service.web.dependencies import (
     KEY_COOKIE,
@@ -321,16 +321,21 @@ def datasets_page(request: Request, settings: SettingsDep) -> Response:
     """The data sets, with pictures of samples."""
     datasets = settings.datasets
     found = all_datasets(datasets)
-    known = (datasets.facts_of(facts.name) for facts in found)
-    pictured = {
-        facts.name: thumbnail_size(facts) for facts in known if has_thumbnail(facts, datasets)
-    }
+    known = [datasets.facts_of(facts.name) for facts in found]
+    lacks = {facts.name: lack_of_thumbnail(facts, datasets) for facts in known}
     advice = {
         facts.name: advice_on([TrainSpec(dataset=DatasetSpec(name=facts.name))], datasets)
         for facts in found
         if facts.uploaded
     }
-    return render_page("datasets", request, datasets=found, pictured=pictured, advice=advice)
+    return render_page(
+        "datasets",
+        request,
+        datasets=found,
+        lacks=lacks,
+        sizes={facts.name: thumbnail_size(facts) for facts in known},
+        advice=advice,
+    )
 
 
 @router.get("/datasets/{name}.png")
@@ -340,7 +345,7 @@ def dataset_picture(
     """A picture of samples of every class."""
     datasets = settings.datasets
     facts = datasets.find(name)
-    if facts is None or not has_thumbnail(facts, datasets):
+    if facts is None or lack_of_thumbnail(facts, datasets):
         raise problems.NoSuchDataset(
             f"{name!r} is not on this machine yet, or too large to be looked at"
         )
