@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ffengine.activations import ACTIVATIONS, Activation
+from ffengine.advice import findings_on_upload
 from ffengine.availability import check_available
 from ffengine.checkpoint import Checkpoint
 from ffengine.data_figures import data_figures
@@ -173,7 +174,7 @@ def check(
         theorem=spec.theorem,
         cells=tuple(done),
         geometry=geometry,
-        diagnostics=tuple(of_check(done, spec, run.data)),
+        diagnostics=(*of_check(done, spec, run.data), *findings_on_upload(spec, datasets)),
         provenance=provenance(
             spec, datasets, run.device, stopwatch, label_strength=run.train.label_strength
         ),

@@ -46,6 +46,10 @@ LOOK_BESIDE = (
     "No phase explains this. Look at coefficient_sum and eta, and whether the ratio "
     "alternates: a step that is too long makes it."
 )
+FOR_ACCURACY = (
+    " The difference objective is made to study S: to tell classes apart, use objective: softplus "
+    "with optimizer: adam."
+)
 ONE_MOMENT = (
     "A check sees one moment of a training: the curve of S of its training job says in which "
     "phase that was."
@@ -165,7 +169,7 @@ def of_training(
     return (
         findings
         + list(_readout_not_converged(accuracy))
-        + (list(_of_data(spec, data)) + list(_at_chance(accuracy, data)) if data else [])
+        + (list(_of_data(spec, data)) + list(_at_chance(spec, accuracy, data)) if data else [])
         + list(_setting_findings(spec, train_samples))
     )
 
@@ -273,7 +277,9 @@ def _overlay_covers_data(data: DataFigures) -> Iterator[Diagnostic]:
         )
 
 
-def _at_chance(rows: Sequence[AccuracyRow], data: DataFigures) -> Iterator[Diagnostic]:
+def _at_chance(
+    spec: TrainSpec, rows: Sequence[AccuracyRow], data: DataFigures
+) -> Iterator[Diagnostic]:
     """Find a test accuracy that is no higher than that of naming the largest class always."""
     tested = [
         row
@@ -302,7 +308,7 @@ def _at_chance(rows: Sequence[AccuracyRow], data: DataFigures) -> Iterator[Diagn
             },
             suggestion="Train for longer or with another optimizer.lr; use dataset.preprocess: "
             "standardize or center for inputs that are far from 0; more test samples narrow the "
-            "interval.",
+            f"interval.{FOR_ACCURACY if spec.objective.name == 'difference' else ''}",
         )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from ffengine.summary_keys import figure_of
+from ffengine.text import StoredText
 from ffengine.theorems import Direction, TheoremNumber
 
 Split = Literal["positive", "negative"]
@@ -445,7 +446,7 @@ class Interval(Row):
 class StudyCell(Row):
     """One grid cell: what was varied, and the figures of its child job."""
 
-    part: str
+    part: StoredText
     params: dict[str, JsonValue]
     kind: Literal["train", "check"]
     theorem: TheoremNumber | None = Field(

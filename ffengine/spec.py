@@ -57,6 +57,8 @@ PREPROCESS_MEANING: dict[Preprocess, str] = {
     "often as acute",
     "unit_norm": "each sample scaled to length 1",
 }
+# the presets are made of specs; ffengine.study.resolved refuses others in words
+PresetName = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[a-z0-9_]+$"})]
 DatasetName = Annotated[
     str,
     StringConstraints(pattern=rf"^{uploads.NAME.pattern}$"),
@@ -540,7 +542,7 @@ class StudySpec(Entry):
     """
 
     kind: Literal["study"] = "study"
-    preset: str | None = Field(
+    preset: PresetName | None = Field(
         None,
         description="a preset's name: base and grid override those of its parts; where parts are "
         "given, they are used instead of its own",

@@ -7,6 +7,7 @@ from typing import Any
 
 from ffengine.results import CheckResult, StudyResult, TrainResult
 from ffengine.study import figure_rows
+from service.escaping import for_csv
 from service.results.measured_rows import with_direction
 
 ROWS_AT_ONCE = 500
@@ -24,12 +25,15 @@ def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any
 
 
 def csv_pieces(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
-    """A table as CSV with a header, ROWS_AT_ONCE rows at a time; undefined figures are empty."""
+    """A table as CSV with a header, ROWS_AT_ONCE rows at a time.
+
+    Undefined figures are empty, and no text is a formula.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(for_csv, columns))
     for number, row in enumerate(rows, 1):
-        writer.writerow(row)
+        writer.writerow([for_csv(row.get(column)) for column in columns])
         if number % ROWS_AT_ONCE == 0:
             yield text.getvalue().encode()
             text.seek(0)

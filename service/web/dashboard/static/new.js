@@ -1,13 +1,14 @@
 // The form of a spec, made from the catalogue's JSON Schema, with the same spec as YAML; checked by the service at every change.
 // `spec` is complete: what the form shows is what is sent.
-import { bare, clone, isObject, parse, same, stringify, typed } from "/static/exact.js";
-import { say, send } from "/static/live.js";
+import { bare, clone, isObject, parse, same, stringify, typed } from "./exact.js";
+import { root as base, say, send } from "./live.js";
 
 const form = document.getElementById("new");
 const fields = document.getElementById("form");
 const text = form.elements.yaml;
 const cost = document.getElementById("cost");
 const list = document.getElementById("errors");
+const advised = document.getElementById("advice");
 const submit = form.querySelector(".submit button");
 const difference = document.getElementById("difference");
 const start = parse(form.dataset.start); // the spec to begin with, what it is called, the defaults of every kind, the tags
@@ -284,10 +285,14 @@ function showErrors(errors) {
   }
 }
 
+function size(bytes) {
+  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}
+
 function words(found) {
   const [seconds, memory, flops] = [found.seconds.cpu, found.peak_memory_bytes, found.flops].map(Number);
   const time = seconds < 90 ? `${Math.ceil(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
-  return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on a CPU, ${(memory / 2 ** 20).toFixed(0)} MiB at most, ${flops.toExponential(1)} operations`;
+  return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on a CPU, ${size(memory)} of memory at most, ${size(Number(found.disk_bytes.total))} of disk, ${flops.toExponential(1)} operations`;
 }
 
 // What the form alone can see: the lines of a grid that its object would lose.
@@ -297,6 +302,31 @@ function ownErrors() {
     const found = gridErrors(boxes.map((line) => line.map((box) => box.value.trim())));
     return found.flatMap((message, place) => (message ? [{ pointer: grid_.dataset.pointer, message, control: boxes[place][0] }] : []));
   });
+}
+
+// Set a field of a run, such as dataset.labels.
+function follow(path, value) {
+  const names = path.split(".");
+  const last = names.pop();
+  const owner = names.reduce((inside, name) => inside[name], spec);
+  owner[last] = value;
+  render();
+  changed();
+}
+
+function adviceLine(one) {
+  const line = element("li", { class: one.severity }, element("b", {}, one.message), ` ${one.suggestion}`);
+  if (one.field && spec.kind !== "study") { // of a study, it is a field of one of its bases
+    const take = element("button", { type: "button" }, one.value === null ? `Leave ${one.field} out` : `Use ${one.field}: ${one.value}`);
+    take.addEventListener("click", () => follow(one.field, one.value));
+    line.append(" ", take);
+  }
+  return line;
+}
+
+function showAdvice(found) {
+  advised.hidden = found.length === 0;
+  advised.replaceChildren(...found.map(adviceLine));
 }
 
 let asked = new AbortController();
@@ -314,13 +344,14 @@ async function check() {
   let answer;
   let found;
   try {
-    answer = await fetch("/v1/estimate", { method: "POST", headers: { "Content-Type": "application/json" }, body: request(), signal: asked.signal });
+    answer = await fetch(`${base}/v1/estimate`, { method: "POST", headers: { "Content-Type": "application/json" }, body: request(), signal: asked.signal });
     found = parse(await answer.text());
   } catch (error) {
     if (error.name !== "AbortError") cost.textContent = "The service does not answer.";
     return;
   }
   cost.textContent = answer.ok ? words(found) : "";
+  showAdvice(answer.ok ? found.advice : []);
   if (answer.ok) showErrors(found.problems.map((message) => ({ pointer: "", message })));
   else showErrors(found.errors?.length ? found.errors : [{ pointer: "", message: found.detail }]);
   submit.disabled = !answer.ok || found.problems?.length > 0;
@@ -345,7 +376,7 @@ async function posted(url, kind, content) {
 
 async function showText() {
   if (ownErrors().length) { check(); return false; }
-  const answer = await posted("/spec.yaml", "application/json", stringify(spec));
+  const answer = await posted(`${base}/spec.yaml`, "application/json", stringify(spec));
   if (answer?.ok) text.value = shownText = answer.text;
   return Boolean(answer?.ok);
 }
@@ -354,11 +385,12 @@ async function showText() {
 async function readText() {
   const read = text.value;
   if (read === shownText) { changed(); return true; } // as it was written from the form
-  const answer = await posted("/spec.json", "application/yaml", read);
+  const answer = await posted(`${base}/spec.json`, "application/yaml", read);
   if (read !== text.value) return false; // typed on meanwhile: that is read next
   if (!answer?.ok) {
     asked.abort();
     cost.textContent = "";
+    showAdvice([]);
     difference.replaceChildren();
     submit.disabled = true;
     const problem = answer ? parse(answer.text) : { detail: "the service does not answer" };
@@ -389,19 +421,19 @@ text.addEventListener("input", () => {
   submit.disabled = true;
   reading = setTimeout(readText, 400);
 });
-form.elements.preset.addEventListener("change", () => { location.href = form.elements.preset.value ? `/new?preset=${form.elements.preset.value}` : "/new"; });
+form.elements.preset.addEventListener("change", () => { location.href = form.elements.preset.value ? `${base}/new?preset=${form.elements.preset.value}` : `${base}/new`; });
 form.addEventListener("change", changed);
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   if (editsText && !(await readText())) return;
   if (ownErrors().length) { check(); return; }
   submit.disabled = true;
-  const job = await send("POST", "/v1/jobs", request());
+  const job = await send("POST", `${base}/v1/jobs`, request());
   submit.disabled = false;
-  if (job) location.href = `/jobs/${job.id}`;
+  if (job) location.href = `${base}/jobs/${job.id}`;
 });
 
-const catalog = await fetch("/v1/catalog");
+const catalog = await fetch(`${base}/v1/catalog`);
 if (catalog.ok) {
   const entries = parse(await catalog.text());
   schema = entries.spec_schema;
