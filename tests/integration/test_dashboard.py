@@ -467,7 +467,19 @@ def test_the_weights_of_a_job_are_checked_by_another(page: Page, lab: Lab) -> No
     expect(page.get_by_role("link", name="a training job")).to_have_attribute(
         "href", f"/jobs/{job}"
     )
+    expect(page.locator("#figures")).to_contain_text(
+        "Theorem 2 along the step on G(negative) - G(positive), at epoch 3, positive samples"
+    )
     looked_at(page, "check")
+    page.get_by_role("link", name="Clone and edit").click()
+    page.get_by_label("along", exact=True).select_option("training_step")
+    expect(page.locator("#difference li")).to_have_text(
+        ["along: goodness_difference → training_step"]
+    )
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator("#figures")).to_contain_text(
+        "Theorem 2 along the training step, at epoch 3, positive samples, n = 32"
+    )
 
 
 def test_what_a_job_offers_to_paste_works_when_pasted(page: Page, lab: Lab, tmp_path: Path) -> None:
