@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.cost import Estimate
+from ffengine.entry import ExactTypes
 from ffengine.text import SearchText, Token, UserText
 from service.artifacts import JOB_ID
 from service.background.retention import remove_job
@@ -45,7 +46,7 @@ OtherId = Annotated[str, Field(max_length=100, json_schema_extra=ID_FORM)]
 Names = Annotated[str, Field(max_length=1000, json_schema_extra={"pattern": "^[a-z_, ]*$"})]
 
 
-class JobChanges(BaseModel):
+class JobChanges(ExactTypes):
     """The fields of a job that may be changed in any state; a field that is left out stays."""
 
     model_config = ConfigDict(
