@@ -8,12 +8,21 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, NamedTuple
 
 import uuid_utils
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SecretStr,
+    WithJsonSchema,
+    field_serializer,
+)
 
 from ffengine.entry import ExactTypes
 from ffengine.results import Provenance
 from ffengine.spec import AnySpec
 from ffengine.text import StoredText, UserText, text_schema
+from service.root_path import at
 
 LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 Priority = Literal["low", "normal", "high"]
@@ -239,6 +248,11 @@ class Job(BaseModel):
         description="the address that gets a message when the state changes"
     )
     links: dict[str, str]
+
+    @field_serializer("links")
+    def _links_at_root(self, links: dict[str, str]) -> dict[str, str]:
+        """Return the addresses below the root path of the request that is answered."""
+        return {name: at(path) for name, path in links.items()}
 
 
 class Event(BaseModel):

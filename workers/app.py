@@ -6,9 +6,15 @@ import platform
 import threading
 
 from celery import Celery
-from celery.signals import after_setup_logger, worker_process_init, worker_shutting_down
+from celery.signals import (
+    after_setup_logger,
+    worker_process_init,
+    worker_ready,
+    worker_shutting_down,
+)
 
 from service.background.dispatcher import QUEUE, TASK
+from service.host.end_signals import ignore_again, ignored_signals
 from service.log_format import LogFormatter
 from service.settings import Settings
 from service.store import Store
@@ -143,4 +149,6 @@ def create_app(settings: Settings, device: str) -> Celery:
     after_setup_logger.connect(escape_lines, weak=False)
     worker_process_init.connect(slot.open, weak=False)
     worker_shutting_down.connect(shutdown_pipe.close, weak=False)
+    ignored = ignored_signals()  # Celery handles SIGHUP anyway, by starting anew
+    worker_ready.connect(lambda **_signal: ignore_again(ignored), weak=False)
     return app

@@ -6,7 +6,6 @@ not public, and the connection goes to the IP address that was checked.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import ipaddress
@@ -28,6 +27,7 @@ from service.jobs import LONGEST_ADDRESS
 from service.settings import Settings
 from service.store import Deliveries, PendingDelivery
 from service.store.database import DATABASE_ERRORS
+from service.webhook_secret import decode_secret
 
 TICK_SECONDS = 1.0
 HOLD_SECONDS = 60.0  # for so long no other process sends a message that this one is sending
@@ -49,7 +49,6 @@ RETRY_PAUSES = (
 )
 LONGEST_RETRY_PAUSE = 8 * HOUR
 GONE = 410
-SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 log = logging.getLogger(__name__)
@@ -62,21 +61,6 @@ def validate_secret(text: str) -> str:
     """Return the secret. Raises ValueError if it cannot sign."""
     decode_secret(text)
     return text
-
-
-def decode_secret(secret: str) -> bytes:
-    """Decode a secret to the bytes of the signing key. Raises ValueError."""
-    try:
-        key = (
-            base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-            if secret.startswith(SECRET_PREFIX)
-            else b""
-        )
-    except binascii.Error:
-        key = b""
-    if not 24 <= len(key) <= 64:
-        raise ValueError("a secret is whsec_ and the base64 of 24 to 64 random bytes")
-    return key
 
 
 def validate_url(url: str, allow_private: bool) -> str:
@@ -277,8 +261,11 @@ class WebhookSender(PeriodicThread):
             response = send(
                 due, due.secret or self.signing_secret(), self.settings.webhook_allow_private
             )
-        except (AddressRefused, httpx.HTTPError, httpx.InvalidURL) as failure:
+        except (AddressRefused, httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
             error = str(failure) or type(failure).__name__
+        except Exception as failure:  # nobody looks at what a thread of the pool raises
+            log.exception("%s: it could not be sent", due.id)
+            error = f"{type(failure).__name__}: {failure}"
         finally:
             self._free.release()
         status = response.status_code if response is not None else None

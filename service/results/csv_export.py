@@ -2,18 +2,15 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ffengine.results import CheckResult, StudyResult, TrainResult
-from ffengine.summary_keys import SummaryKey
+from ffengine.study import figure_rows
 from service.escaping import for_csv
-from service.results.measured_rows import varied
+from service.results.measured_rows import with_direction
 
 ROWS_AT_ONCE = 500
-STUDY_COLUMNS = ("part", "params", "job", "state", "figure", "mean", "low", "high", "seeds")
-PLACE_COLUMNS = ("layer", "layers", "epoch", "split", "width", "method", "partition")
 
 
 def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any]]:
@@ -21,28 +18,10 @@ def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any
     study. All rows have the same columns.
     """
     if isinstance(result, TrainResult):
-        return [row.model_dump(mode="json") for row in result.curves]
+        return [with_direction(row.model_dump(mode="json")) for row in result.curves]
     if isinstance(result, CheckResult):
         return [cell.model_dump(mode="json") for cell in result.cells]
-    rows = [
-        {
-            "part": cell.part,
-            "params": json.dumps(cell.params),
-            "job": cell.job,
-            "state": cell.state,
-            "figure": figure,
-            **found.model_dump(mode="json"),
-            # the same again, tidy: `params` and `figure` each hold several things
-            "quantity": (key := SummaryKey.parse(figure)).figure,
-            **{name: getattr(key, name) for name in PLACE_COLUMNS},
-            "layers": "+".join(map(str, key.layers)) if key.layers else None,
-            **varied(cell.params, (*STUDY_COLUMNS, "quantity", *PLACE_COLUMNS)),
-        }
-        for cell in result.cells
-        for figure, found in cell.summary.items()
-    ]
-    columns = dict.fromkeys(name for row in rows for name in row)
-    return [{name: row.get(name) for name in columns} for row in rows]
+    return figure_rows(result.cells)
 
 
 def csv_pieces(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:

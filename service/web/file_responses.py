@@ -206,17 +206,3 @@ def in_pieces(content: bytes) -> Iterable[bytes]:
     """Split the content into chunks, so that a slow client takes one at a time."""
     view = memoryview(content)
     return (bytes(view[start : start + PIECE]) for start in range(0, len(view), PIECE))
-
-
-def render_or_404(draw: Callable[[], bytes]) -> bytes:
-    """Return the chart that `draw` makes.
-
-    Raises NoSuchChart if there turns out to be nothing to draw, for example because the margins on
-    the disk are damaged.
-    """
-    from service.results.charts import NothingToDraw  # loads the charting library
-
-    try:
-        return draw()
-    except NothingToDraw as error:
-        raise problems.NoSuchChart(str(error)) from error

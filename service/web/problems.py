@@ -13,9 +13,9 @@
     ├── 421 WrongHost
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull
-    ├── 500 InternalErrorProblem
-    ├── 503 DatabaseAway
-    └── 507 NoRoom
+    ├── 500 InternalErrorProblem, NotDrawn, NotStored
+    ├── 503 DatabaseAway, RenderersAreBusy, TooManyStreams, UploadsBusy
+    └── 507 NoRoom, UploadQuota
 
 Each class states its code, title and advice as attributes: clients compare codes, and GET
 /problems/CODE shows all three.
@@ -35,6 +35,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ffengine.text import shortened, visible
+from service.root_path import at
 from service.specs.validation_errors import FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
 from service.store.faults import DATABASE_ERRORS, fault_of
@@ -94,7 +95,7 @@ class Problem(Exception):
 
     def _written(self, errors: Sequence[Mapping[str, str]], extra: Mapping[str, Any]) -> str:
         body = {
-            "type": f"/problems/{self.code}",
+            "type": at(f"/problems/{self.code}"),
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
@@ -385,6 +386,18 @@ class InternalErrorProblem(Problem):
     advice = "This is a fault of the service: its log has the trace."
 
 
+class NotDrawn(Problem):
+    """The picture could not be drawn."""
+
+    status = 500
+    code = "not-drawn"
+    title = "The picture could not be drawn."
+    advice = (
+        "Read the figures instead, as curves.csv or result.csv; the operator may allow more memory "
+        "with FFLAB_RENDERER_MEMORY."
+    )
+
+
 class DatabaseAway(Problem):
     """The database does not answer."""
 
@@ -394,6 +407,15 @@ class DatabaseAway(Problem):
     advice = "Nothing that was accepted is lost. Repeat the request in a few seconds."
 
 
+class RenderersAreBusy(Problem):
+    """Too many charts and reports wait to be drawn."""
+
+    status = 503
+    code = "renderers-are-busy"
+    title = "Too many charts and reports wait to be drawn."
+    advice = "Repeat the request in a few seconds."
+
+
 class NoRoom(Problem):
     """There is no room for it on the disk."""
 
@@ -401,6 +423,45 @@ class NoRoom(Problem):
     code = "no-room"
     title = "There is no room for it on the disk."
     advice = "Delete jobs that are not needed, or have the operator make room; then send it again."
+
+
+class TooManyStreams(Problem):
+    """As many clients follow events as this process serves at once."""
+
+    status = 503
+    code = "too-many-streams"
+    title = "Too many event streams are open."
+    advice = (
+        "Read the events as pages, with Accept: application/json, or the job with ?wait=. The "
+        "operator may raise FFLAB_MAX_STREAMS."
+    )
+
+
+class NotStored(Problem):
+    """The service cannot write what was sent."""
+
+    status = 500
+    code = "not-stored"
+    title = "The service cannot write what was sent."
+    advice = "Have the operator let the service write to that folder; then send it again."
+
+
+class UploadsBusy(Problem):
+    """Other data sets are being checked."""
+
+    status = 503
+    code = "uploads-busy"
+    title = "Other data sets are being checked."
+    advice = "One is checked at a time. Send it again in half a minute."
+
+
+class UploadQuota(Problem):
+    """Uploads take up all the room that they may."""
+
+    status = 507
+    code = "upload-quota"
+    title = "Uploads take up all the room that they may."
+    advice = "Delete data sets that are not needed, or have the operator raise the quota."
 
 
 def _all(kind: type[Problem]) -> dict[str, type[Problem]]:

@@ -554,9 +554,9 @@ def test_a_heartbeat_is_the_workers_last_word(either_store: Store) -> None:
         job=None,
     )
     either_store.workers.heartbeat(info)
-    either_store.workers.heartbeat(info.model_copy(update={"job": "job_x"}))
+    either_store.workers.heartbeat(info.model_copy(update={"job": "job_x", "paused": "no room"}))
     (seen,) = either_store.workers.alive(30.0)
-    assert (seen.job, seen.memory_bytes) == ("job_x", 2**40)
+    assert (seen.job, seen.memory_bytes, seen.paused) == ("job_x", 2**40, "no room")
     assert seen.silent_seconds < 10.0
     assert either_store.workers.alive(-1.0) == []
 

@@ -5,11 +5,12 @@ the API.
 import json
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import vl_convert
 
 from service.escaping import for_drawing, for_html, for_script
+from service.results.chart_formats import FORMATS, MEDIA_TYPES, ChartFormat
 from service.results.charts.drawables import NothingToDraw
 from service.results.charts.epochs import (
     agreement,
@@ -58,15 +59,6 @@ __all__ = [
     "overlay",
     "render",
 ]
-
-ChartFormat = Literal["png", "svg", "json", "html"]
-FORMATS: tuple[ChartFormat, ...] = ("png", "svg", "json", "html")
-MEDIA_TYPES: dict[ChartFormat, str] = {
-    "png": "image/png",
-    "svg": "image/svg+xml",
-    "json": "application/json",
-    "html": "text/html; charset=utf-8",
-}
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -192,7 +184,8 @@ CHARTS: dict[str, ChartEntry] = {
         ),
         ChartEntry(
             "theorem2_widths",
-            "Share of samples that satisfy theorem 2's condition, by width, split and method.",
+            "Share of samples that satisfy theorem 2's condition along the step on G(negative) - "
+            "G(positive), by width, split and method.",
             theorem2_widths,
             partial(has_theorem, 2),
         ),
@@ -240,7 +233,7 @@ CHARTS: dict[str, ChartEntry] = {
         ChartEntry(
             "prediction",
             "Share of samples whose sparsity is predicted to rise, and share of samples whose "
-            "sparsity rises in the real step.",
+            "sparsity rises in the training step.",
             prediction,
             partial(has, "theorem2_ratio"),
         ),

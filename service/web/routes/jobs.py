@@ -1,6 +1,8 @@
 """Routes of jobs: submit, list, read, wait, events, and actions."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -14,10 +16,11 @@ from ffengine.text import SearchText, Token, UserText
 from service.artifacts import JOB_ID
 from service.background.retention import remove_job
 from service.jobs import Job, JobKind, JobState, Priority
+from service.root_path import at
 from service.schemas import EventPage, JobPage
 from service.specs.suggestions import did_you_mean
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
-from service.store import NotAllowed, PartOfStudy, StillNeeded
+from service.store import NotAllowed, PartOfStudy, StillNeeded, WeightsGone
 from service.submission import JobRequest
 from service.web import problems
 from service.web.dependencies import (
@@ -37,6 +40,7 @@ router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_SECONDS = 60
 MOST_NAMED = 5  # of the jobs that need one that is to be deleted
+RETRY_STREAM_SECONDS = 2
 JobRequestBody = Annotated[JobRequest, Depends(json_body(JobRequest))]
 # another text is answered as the id of no job
 ID_FORM = {"pattern": f"^{JOB_ID.pattern}$"}
@@ -103,7 +107,7 @@ def submit_job(
     )
     resources.reconciler.wake()
     headers = {
-        "Location": f"/v1/jobs/{submitted.job.id}",
+        "Location": at(f"/v1/jobs/{submitted.job.id}"),
         **({"Idempotency-Replayed": "true"} if submitted.replayed else {}),
     }
     status = 200 if submitted.replayed else 202
@@ -119,9 +123,10 @@ def submit_job(
     responses=responses(problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
 )
 def estimate_job(body: JobRequestBody, resources: ResourcesDep) -> Estimate:
-    """Estimate operations, peak memory and seconds of a job with this body.
+    """Estimate operations, peak memory, bytes on the disk and seconds of a job with this body.
 
-    `problems` names the limits that it passes.
+    `problems` names the limits that it passes, `advice` what of its data it does not take into
+    account: a finding before the run, and where a field helps, what to set it to.
     """
     return resources.submissions.estimate(body)
 
@@ -191,7 +196,7 @@ def list_jobs(
     )
     if page.next_id:
         following = request.url.include_query_params(cursor=page.next_id)
-        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+        response.headers["Link"] = f'<{at(following.path)}?{following.query}>; rel="next"'
     found = JobPage(items=page.jobs, next_cursor=page.next_id, total=page.total)
     if chosen is None:
         return found
@@ -286,20 +291,22 @@ async def read_events(
         int | None, Header(ge=0, le=2**62, description="the last id that was received")
     ] = None,
     after: Annotated[int, Query(ge=0, le=2**62, description="as Last-Event-ID")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+    limit: Annotated[int, Query(ge=1, le=1000, description="most events of a page")] = 500,
 ) -> Response:
     """The events of a job as Server-Sent Events, resumable with Last-Event-ID.
 
-    The stream ends after the event `end` of a job that has ended.
+    The stream ends after the event `end` of a job that has ended. A page ends early where its
+    events are large; `next_cursor` says where the next one begins.
     """
     await run_in_threadpool(find_job, resources.store, job_id)
     start = last_event_id if last_event_id is not None else after
     if "application/json" in accept and "text/event-stream" not in accept:
-        events = await run_in_threadpool(
-            resources.store.events.of, job_id, after=start, limit=limit
+        page = await run_in_threadpool(
+            resources.store.events.page, job_id, after=start, limit=limit
         )
-        page = EventPage(items=events, next_cursor=events[-1].id if len(events) == limit else None)
         return Response(page.model_dump_json(), media_type="application/json")
+    if resources.event_feed.is_full:
+        raise problems.TooManyStreams(headers={"Retry-After": str(RETRY_STREAM_SECONDS)})
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(
         stream(resources.event_feed, resources.store, job_id, start),
@@ -358,7 +365,7 @@ def pause_job(job_id: JobId, resources: ResourcesDep) -> Job:
 @router.post(
     "/jobs/{job_id}/resume",
     summary="Resume",
-    responses=responses(problems.NoSuchJob, problems.WrongState),
+    responses=responses(problems.NoSuchJob, problems.WrongState, problems.QueueIsFull),
 )
 def resume_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Queue a paused job again; it goes on from its checkpoint, with the same bits."""
@@ -368,7 +375,7 @@ def resume_job(job_id: JobId, resources: ResourcesDep) -> Job:
 @router.post(
     "/jobs/{job_id}/retry",
     summary="Retry",
-    responses=responses(problems.NoSuchJob, problems.WrongState),
+    responses=responses(problems.NoSuchJob, problems.WrongState, problems.QueueIsFull),
 )
 def retry_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
@@ -414,7 +421,13 @@ def _act(
     resources: Resources, job_id: str, action: Literal["cancel", "pause", "resume", "retry"]
 ) -> Job:
     on = resources.store.actions
-    actions = {"cancel": on.cancel, "pause": on.pause, "resume": on.resume, "retry": on.retry}
+    limit = resources.settings.max_queued
+    actions: dict[str, Callable[[str], Job]] = {
+        "cancel": on.cancel,
+        "pause": on.pause,
+        "resume": partial(on.resume, max_queued=limit),
+        "retry": partial(on.retry, max_queued=limit),
+    }
     try:
         job = actions[action](validated_id(job_id))
     except LookupError as error:
@@ -423,6 +436,10 @@ def _act(
         raise problems.WrongState(
             f"{job_id} is {error.state.value}: it cannot be {_PARTICIPLES[action]}",
             state=error.state.value,
+        ) from error
+    except WeightsGone as error:
+        raise problems.WrongState(
+            f"{job_id} cannot be retried: it needs the weights of {error.job}, which was deleted"
         ) from error
     resources.reconciler.wake()
     return job
