@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Text, cast, func, select
+from sqlalchemy import BigInteger, Text, cast, func, literal, select
 
 from service.jobs import Event
 from service.schemas import EventPage
@@ -22,9 +22,10 @@ class Events:
 
     def of(self, job_id: str, *, after: int, limit: int) -> list[Event]:
         """The events of a job with a `seq` above `after`, oldest first."""
+        beyond = literal(after, BigInteger())  # clients may ask for more than the column holds
         query = (
             select(EventRow)
-            .where(EventRow.job_id == job_id, EventRow.seq > after)
+            .where(EventRow.job_id == job_id, EventRow.seq > beyond)
             .order_by(EventRow.seq)
             .limit(limit)
         )

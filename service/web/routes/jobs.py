@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.cost import Estimate
@@ -41,6 +41,16 @@ router = APIRouter(tags=["jobs"])
 LONGEST_WAIT_SECONDS = 60
 MOST_NAMED = 5  # of the jobs that need one that is to be deleted
 RETRY_STREAM_SECONDS = 2
+
+
+def _not_a_number(text: object) -> object:
+    """Refuse a bare number, which would be read as seconds since 1970 and so list everything."""
+    if isinstance(text, str) and re.fullmatch(r"[-+.\d\s]+", text):
+        raise ValueError("a time is asked for, with its zone, as 2026-11-26T08:00:00Z")
+    return text
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_not_a_number)]
 JobRequestBody = Annotated[JobRequest, Depends(json_body(JobRequest))]
 # another text is answered as the id of no job
 ID_FORM = {"pattern": f"^{JOB_ID.pattern}$"}
@@ -159,11 +169,11 @@ def list_jobs(
     ] = None,
     children: Annotated[bool, Query(description="list the runs of studies, too")] = False,
     created_after: Annotated[
-        AwareDatetime | None,
+        Time | None,
         Query(description="only jobs submitted at this time or later, as 2026-11-26T08:00:00Z"),
     ] = None,
     created_before: Annotated[
-        AwareDatetime | None, Query(description="only jobs submitted before this time")
+        Time | None, Query(description="only jobs submitted before this time")
     ] = None,
     total: Annotated[
         bool, Query(description="count the jobs that pass the filters, on all pages")
@@ -247,7 +257,9 @@ async def read_job(
     prefer: Annotated[
         str | None, Header(description="`wait=SECONDS` (RFC 7240) does the same")
     ] = None,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[
+        str | None, Header(description="the ETag of what you have: 304 where it has not changed")
+    ] = None,
 ) -> Response:
     """The job as it is; with `wait`, as soon as it has ended, or when the time is over."""
     preferred = re.search(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])", prefer or "")

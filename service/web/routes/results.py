@@ -26,7 +26,7 @@ from service.store import Store
 from service.web import problems
 from service.web.dependencies import ArtifactsDep, ResourcesDep, StoreDep
 from service.web.drawings import chart_names, drawing_response, no_such_chart
-from service.web.file_responses import FileRequestDep, etag_of, file_response, is_known
+from service.web.file_responses import FileRequestDep, begun, etag_of, file_response, is_known
 from service.web.job_log import LOGGED, log_lines
 from service.web.lookup import (
     find_job,
@@ -314,7 +314,7 @@ def read_log(
     """The log of the job: its changes of state, and the notes and warnings of its workers."""
     find_job(store, job_id)
     return StreamingResponse(
-        _log(store, validated_id(job_id), after), media_type="text/plain; charset=utf-8"
+        begun(_log(store, validated_id(job_id), after)), media_type="text/plain; charset=utf-8"
     )
 
 
