@@ -368,7 +368,11 @@ async def read_chart(
     job_id: JobId,
     file: Annotated[
         str,
-        Path(description="NAME.FORMAT, format png, svg, json or html", examples=["sparsity.png"]),
+        Path(
+            description="NAME.FORMAT, format png, svg, json or html",
+            examples=["sparsity.png"],
+            json_schema_extra={"pattern": r"^[a-z0-9_]+\.(png|svg|json|html)$"},
+        ),
     ],
     resources: ResourcesDep,
     asked: FileRequestDep,
