@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
-from pydantic import BaseModel, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
+from ffengine.advice import Advice, advice_on
 from ffengine.datasets import Dataset, Datasets
 from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, expand
@@ -37,6 +38,8 @@ STATES_KEPT = 2
 
 class Limits(BaseModel):
     """The largest run that the service accepts."""
+
+    model_config = ConfigDict(extra="forbid")
 
     memory_bytes: int = Field(16 * 2**30, description="peak memory of a run")
     flops: float = Field(1e18, description="floating-point operations of a run")
@@ -74,6 +77,7 @@ class Estimate(BaseModel):
     disk_bytes: DiskBytes
     seconds: dict[str, float]
     problems: list[str]
+    advice: list[Advice] = []
 
 
 class Cost(NamedTuple):
@@ -108,7 +112,8 @@ def estimate(
 
     **Returns:**
 
-    The cost; `problems` names each limit that a run exceeds.
+    The cost; `problems` names each limit that a run exceeds, and `advice` what of the data the spec
+    does not take into account.
 
     **Raises:**
 
@@ -120,7 +125,8 @@ def estimate(
         specs = [cell.spec for cell in (expand(spec) if cells is None else cells)]
     else:
         specs = [spec]
-    facts_of = cache((datasets or Datasets.of_environment()).facts_of)
+    datasets = datasets or Datasets.of_environment()
+    facts_of = cache(datasets.facts_of)
     costs = [cost_of(one, facts_of(one.dataset.name)) for one in specs]
     flops, memory = sum(cost.flops for cost in costs), max(cost.memory_bytes for cost in costs)
     disk = disk_of(spec, specs, [cost.disk for cost in costs])
@@ -134,6 +140,7 @@ def estimate(
             for kind, rate in DEVICE_FLOPS.items()
         },
         problems=exceeded_limits(limits, max(cost.flops for cost in costs), memory, disk),
+        advice=advice_on(specs, datasets),
     )
 
 

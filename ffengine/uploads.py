@@ -5,9 +5,11 @@ An archive holds `x` (N, ...) bytes or floats and `y` (N,) integers, and optiona
 """
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import math
+import os
 import re
 import shutil
 import struct
@@ -24,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ffengine.archives import NpzArchive, opened
 from ffengine.arrays import Arrays, DatasetError, Labels, described
+from ffengine.input_figures import InputFigures, measured
 from ffengine.text import user_text
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -35,6 +38,8 @@ HELD_OUT = 0.2
 LABEL_BYTES = 8  # of int64
 LOCAL_NAMES_AT = 26  # where a member of a zip file says how long its name and what follows it are
 DRAFT = ".draft-"  # what a folder that is being written is called, followed by random letters
+# how folders begin that hold an upload while it is removed: put aside, and let go
+ASIDE, GONE = ".aside-", ".gone-"
 
 
 class NameTaken(DatasetError):
@@ -76,6 +81,7 @@ class Upload(BaseModel):
     digest: str
     held_out: bool  # whether the test samples were split off here
     uploaded_by: str | None = None  # the name of the API key; None where none was needed
+    figures: InputFigures | None = None  # None: kept by a version that did not measure
 
 
 def keep(
@@ -162,14 +168,15 @@ def _same(upload: Upload, folder: Path) -> Upload:
 def remove(name: str, folder: Path, needed_by: Callable[[], Sequence[str]]) -> None:
     """Remove an upload, unless something needs it.
 
-    It is taken away before the question is asked, so that what begins meanwhile does not find it,
-    and put back where something needs it.
+    It is put aside before the question is asked, so that what begins meanwhile does not find it. It
+    is put back where something needs it, and where the question has no answer. `recover` puts it
+    back where the process dies meanwhile.
 
     **Arguments:**
 
     - `name`: of the upload.
     - `folder`: where it is kept.
-    - `needed_by`: names what needs the upload.
+    - `needed_by`: names what needs the upload. What it raises is raised.
 
     **Raises:**
 
@@ -177,16 +184,97 @@ def remove(name: str, folder: Path, needed_by: Callable[[], Sequence[str]]) -> N
     - `DatasetError`: the folder cannot be written.
     """
     try:
-        aside = Path(tempfile.mkdtemp(prefix=".", dir=folder))
-        try:
-            (folder / name).rename(aside / name)
-            if needing := needed_by():
-                (aside / name).rename(folder / name)
-                raise InUse(name, needing)
-        finally:
-            shutil.rmtree(aside)
+        with _locked(folder):
+            aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=folder))
+            try:
+                gone = _let_go(name, aside, folder, needed_by)
+            finally:
+                _remove_empty(aside)
+            shutil.rmtree(gone)
     except OSError as error:
         raise DatasetError(f"{name}: cannot be removed from {folder} ({error})") from error
+
+
+def _let_go(name: str, aside: Path, folder: Path, needed_by: Callable[[], Sequence[str]]) -> Path:
+    """Return the folder of an upload that nothing needs; put it back in any other case."""
+    (folder / name).rename(aside / name)
+    try:
+        if needing := needed_by():
+            raise InUse(name, needing)
+        return aside.rename(folder / f"{GONE}{aside.name.removeprefix(ASIDE)}")
+    except BaseException:
+        (aside / name).rename(folder / name)
+        raise
+
+
+def recover(folder: Path) -> list[str]:
+    """Finish what a process that died left half done: put back what it put aside.
+
+    **Arguments:**
+
+    - `folder`: where uploads are kept. Nothing is done while a living process removes one from it.
+
+    **Returns:**
+
+    What was done, and what must be done by hand, in words.
+    """
+    try:
+        with _locked(folder, wait=False):
+            return _recovered(folder)
+    except OSError:  # there is no such folder, it cannot be written, or another process is at it
+        return []
+
+
+def _recovered(folder: Path) -> list[str]:
+    for gone in folder.glob(f"{GONE}*"):  # nothing needed it
+        shutil.rmtree(gone, ignore_errors=True)
+    told = []
+    # earlier versions had no name of their own for what is put aside
+    for place in sorted(folder.glob(".*/*/facts.json")):
+        path = place.parent
+        upload, other = find(path.name, path.parent), find(path.name, folder)
+        if upload is None:
+            continue
+        if other and other.digest == upload.digest:
+            shutil.rmtree(path)
+        elif (folder / path.name).exists():
+            told.append(
+                f"{path} is an upload whose name stands for other arrays now: it is put back once "
+                f"the data set {path.name} is removed; or remove that folder"
+            )
+            continue
+        else:
+            path.rename(folder / path.name)
+            told.append(f"{path.name} is put back into {folder}: its removal was not finished")
+        _remove_empty(path.parent)
+    for aside in folder.glob(f"{ASIDE}*"):
+        _remove_empty(aside)
+    return told
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder unless there is something in it, or it is gone already."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a folder of uploads, which ends with the process.
+
+    Raises OSError where the folder is not there or, without `wait`, where there is no lock to have.
+    Some network file systems cannot lock a folder: with `wait` that is no reason to stop.
+    """
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        if wait:
+            with contextlib.suppress(OSError):
+                fcntl.flock(opened, fcntl.LOCK_EX)
+        else:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(opened)
 
 
 def find(name: str, folder: Path) -> Upload | None:
@@ -317,7 +405,8 @@ def _stored(
         folder.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))
         try:
-            upload = facts(digest=_written(parts, fresh / "arrays.npz"))
+            digest = _written(parts, fresh / "arrays.npz")
+            upload = facts(digest=digest, figures=measured(mapped(fresh.name, folder)))
             (fresh / "facts.json").write_text(upload.model_dump_json(exclude_none=True))
             fresh.chmod(0o755)
             fresh.replace(folder / name)

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from service.host.end_signals import noted_signals
 from service.host.processes import with_parent_death_signal
 
 ROOT = Path(__file__).parents[1]
@@ -82,10 +83,15 @@ def say(text: str) -> None:
 
 
 def develop(command: Sequence[str], folders: Sequence[Path]) -> None:
-    """Run the command until SIGINT or SIGTERM; start it again when code in the folders changes."""
-    stopping, child = threading.Event(), Restarted(command)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: stopping.set())
+    """Run the command until a signal ends it; start it again when code in the folders changes."""
+    with noted_signals() as stopping:
+        _restart_on_changes(command, folders, stopping)
+
+
+def _restart_on_changes(
+    command: Sequence[str], folders: Sequence[Path], stopping: threading.Event
+) -> None:
+    child = Restarted(command)
     running = times_of(folders)
     child.start()
     try:

@@ -1,17 +1,34 @@
 """Settings from the environment: read once, typed, immutable."""
 
+import difflib
+import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ByteSize, Field, SecretStr, field_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ffengine.cost import Limits
 from ffengine.datasets import UPLOADS_OF_HOME, Datasets
 from service.host.names import host_name
+from service.root_path import root_path
+from service.webhook_secret import decode_secret
 
 LEFT_BY_ARTIFACTS = 64 * 2**20
 ANY_ORIGIN = "*"
+PREFIX, NESTED = "FFLAB_", "__"
+NEAR = 0.8  # likeness of names, from 0 to 1
+BROKER_SCHEMES = ("redis", "rediss")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -21,6 +38,8 @@ class RetentionRule(BaseModel):
     Pinned jobs are kept and not counted.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
     days: float | None = Field(None, gt=0)
     count: int | None = Field(None, ge=0)
 
@@ -28,16 +47,22 @@ class RetentionRule(BaseModel):
 class Retention(BaseModel):
     """What is kept of each kind of job. A study's runs go with it."""
 
+    model_config = ConfigDict(extra="forbid")
+
     train: RetentionRule = RetentionRule()
     check: RetentionRule = RetentionRule()
     study: RetentionRule = RetentionRule()
 
 
 class Settings(BaseSettings):
-    """Everything that the environment may say; each field is FFLAB_<NAME>."""
+    """Everything that the environment may say; each field is FFLAB_<NAME>.
+
+    A variable that is nearly the name of a field is refused: a setting that is silently not in
+    force, such as FFLAB_REQUIRE_KEY, may open a service.
+    """
 
     model_config = SettingsConfigDict(
-        env_prefix="FFLAB_", env_nested_delimiter="__", frozen=True, extra="ignore"
+        env_prefix=PREFIX, env_nested_delimiter=NESTED, frozen=True, extra="ignore"
     )
 
     home: Path = Field(
@@ -87,10 +112,19 @@ class Settings(BaseSettings):
         description="while less is free on the disk of the home, workers begin no job and uploads "
         "are refused; in bytes, or with a unit (2GB, 512MiB); 0: no reserve",
     )
+    renderer_memory: ByteSize = Field(
+        ByteSize(2**30),
+        ge=256 * 2**20,
+        description="the most memory of a process that draws charts and reports; in bytes, or with "
+        "a unit (2GB, 512MiB)",
+    )
     require_keys: bool = Field(
         False,
         description="refuse requests without an API key even while none was made; needed beyond "
         "loopback",
+    )
+    open_metrics: bool = Field(
+        False, description="let /metrics be read without a key where keys are needed"
     )
     allowed_hosts: str | None = Field(
         None,
@@ -102,6 +136,22 @@ class Settings(BaseSettings):
         None,
         description="origins, apart by commas, whose pages may use the API from a browser, as "
         "https://notebook.example.org; *: any may read, and change something with a key",
+    )
+    max_streams: int = Field(
+        500,
+        ge=1,
+        description="event streams and long polls that one API process holds open; beyond it "
+        "streams get 503 and clients poll, and long polls are answered at once",
+    )
+    root_path: str = Field(
+        "",
+        description="the path below which a proxy serves fflab, such as /fflab; unset: what "
+        "trusted proxies say in X-Forwarded-Prefix",
+    )
+    trusted_proxies: str | None = Field(
+        None,
+        description="addresses and networks, apart by commas, of proxies whose X-Forwarded-For, "
+        "-Proto and -Prefix are believed; unset: FORWARDED_ALLOW_IPS, else loopback",
     )
     max_queued: int = Field(
         20_000, ge=1, description="submits are refused (429) while so many jobs wait"
@@ -125,6 +175,27 @@ class Settings(BaseSettings):
     )
     limits: Limits = Limits()
 
+    @model_validator(mode="after")
+    def _without_misspelt(self) -> Self:
+        for name in unknown_variables():
+            if near := nearest_setting(name):
+                raise ValueError(f"{name} is no setting; did you mean {near}?")
+        return self
+
+    @field_validator("redis_url")
+    @classmethod
+    def _of_broker(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not _is_broker_url(url.get_secret_value()):
+            raise ValueError("it is not the address of a Redis, such as redis://lab:6379/0")
+        return url
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _of_webhooks(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            decode_secret(secret.get_secret_value())
+        return secret
+
     @field_validator("allowed_hosts")
     @classmethod
     def _of_hosts(cls, names: str | None) -> str | None:
@@ -147,6 +218,11 @@ class Settings(BaseSettings):
     def origins(self) -> frozenset[str]:
         """The origins whose pages may use the API."""
         return frozenset(filter(None, (self.allowed_origins or "").split(",")))
+
+    @field_validator("root_path")
+    @classmethod
+    def _of_root(cls, path: str) -> str:
+        return root_path(path)
 
     @property
     def hosts(self) -> frozenset[str]:
@@ -185,6 +261,37 @@ class Settings(BaseSettings):
     def datasets(self) -> Datasets:
         """The data sets of this home: those below the data root, and what was uploaded."""
         return Datasets(self.data_root, self.root / UPLOADS_OF_HOME)
+
+
+def unknown_variables(names: Iterable[str] | None = None) -> list[str]:
+    """The variables that look like settings and are none.
+
+    `names`: of variables; None: those of the environment.
+    """
+    return sorted(
+        name
+        for name in (os.environ if names is None else names)
+        if name.upper().startswith(PREFIX) and _field_of(name) not in Settings.model_fields
+    )
+
+
+def nearest_setting(name: str) -> str | None:
+    """The setting that a variable is nearly the name of, if there is one."""
+    found = difflib.get_close_matches(_field_of(name), Settings.model_fields, 1, NEAR)
+    return f"{PREFIX}{found[0].upper()}" if found else None
+
+
+def _field_of(variable: str) -> str:
+    return variable.upper().removeprefix(PREFIX).partition(NESTED)[0].lower()
+
+
+def _is_broker_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in BROKER_SCHEMES and bool(parts.hostname)
 
 
 def _origin(text: str) -> str:

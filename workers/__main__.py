@@ -4,19 +4,18 @@ import argparse
 import logging
 import os
 import re
-import sys
 import threading
 
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
+from service.host.start_failures import one_line_failure
+from service.log_format import log_to_stderr
 from service.settings import Settings
 from service.store import Store, identity
-from service.store.database import DATABASE_ERRORS, DatabaseDamaged
+from service.store.database import DATABASE_ERRORS, DatabaseDamaged, DatabaseRefused
 from service.store.identity import NotOurs
 from workers.app import NoBroker, create_app
 from workers.db_retry import retry_while_unavailable
-
-EXIT_REFUSED = 3
 
 
 def device(text: str) -> str:
@@ -42,6 +41,8 @@ def prepare(settings: Settings) -> None:
         retry_while_unavailable(lambda: identity.settle(store, artifacts), threading.Event())
     finally:
         store.close()  # a connection must not be shared with the forked child
+    for told in settings.datasets.recover():  # the first job may need one of them
+        logging.warning("%s", told)
 
 
 def refuse_damage(store: Store) -> None:
@@ -59,21 +60,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="fflab worker")
     parser.add_argument("--device", type=device, default="auto")
     given = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s worker %(process)d: %(message)s"
-    )
+    log_to_stderr("%(asctime)s %(levelname)s worker %(process)d: %(message)s", logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    settings = Settings()
-    try:
+    with one_line_failure("fflab worker", NoBroker, NotOurs, DatabaseDamaged, DatabaseRefused):
+        settings = Settings()
         app = create_app(settings, given.device)
-    except NoBroker as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(EXIT_REFUSED)
-    try:
         prepare(settings)
-    except (NotOurs, DatabaseDamaged) as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(EXIT_REFUSED)
     warn_if_unfit(settings.redis_url)
     name = f"fflab-{os.getpid()}@%h"
     app.worker_main(

@@ -56,6 +56,7 @@ class Reconciler(PeriodicThread):
         The machine, and the database with it, may have stood still until now.
         """
         self._spare_leases()
+        self._recover_uploads()
         super().run()
 
     def on_wake(self) -> None:
@@ -125,6 +126,7 @@ class Reconciler(PeriodicThread):
         """Apply the retention when it is due. Returns whether expired jobs may be left."""
         if time.monotonic() < self._sweep_due:
             return False
+        self._recover_uploads()
         try:
             if sweep(self.store, self.artifacts, self.settings.retention):
                 return True
@@ -135,6 +137,11 @@ class Reconciler(PeriodicThread):
             self._log_once(logging.ERROR, f"nothing is swept: {error}", {str(error)})
         self._sweep_due = time.monotonic() + SWEEP_SECONDS
         return False
+
+    def _recover_uploads(self) -> None:
+        """Put back uploads whose removal was not finished."""
+        for told in self.settings.datasets.recover():
+            self._log_once(logging.WARNING, told, {told})
 
     def _report_unknown(self) -> None:
         """Log which artifacts belong to no job of the database.

@@ -5,6 +5,7 @@ or a missing extra; 3 the service cannot be reached or started; 4 there is no su
 key; 130 interrupted.
 """
 
+import io
 import os
 import sys
 from typing import NoReturn
@@ -84,6 +85,7 @@ app.command("webhook-secret", epilog="Example: fflab webhook-secret --home /srv/
 
 def main() -> None:
     """Run the command; each failure is one line on standard error and an exit code."""
+    _show_what_cannot_be_encoded()
     try:
         try:
             app(prog_name="fflab")
@@ -99,6 +101,13 @@ def main() -> None:
         fail("interrupted", EXIT_INTERRUPTED)
     except (SpecError, FflabError, OSError, ValueError) as error:
         fail(str(error), exit_code(error))
+
+
+def _show_what_cannot_be_encoded() -> None:
+    """Let characters that the terminal's encoding does not have be shown as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def exit_code(error: Exception) -> int:

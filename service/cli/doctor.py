@@ -5,6 +5,7 @@ It runs without the extras, too: a check that needs one imports it itself.
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from typing import Literal, NamedTuple
 from ffengine.arrays import DatasetError
 from ffengine.datasets import DATASETS, read_bundled, verified
 from ffengine.version import VERSION
-from service.client import Client, FflabError, NotFflab, Unreachable
+from service.client import Client, FflabError, Unreachable
 from service.host.disk import lack_of_room
-from service.settings import Settings
+from service.host.private import is_open_to_others, make_private_folder
+from service.host.start_failures import reason_of
+from service.settings import Settings, unknown_variables
 
 LEAST_FREE_BYTES = 2**30
 EXTRAS = {
@@ -56,16 +59,28 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     """Yield all checks, in the order in which one would mend what they find."""
     installation: tuple[Callable[[Settings], Iterator[Check]], ...] = (
         _python,
+        _variables,
         _extras,
         _torch,
         _datasets,
     )
-    for check in (*installation, _home, _redis, _database, _artifacts, _service):
+    for check in (*installation, _home, _redis, _database, _artifacts, _keys, _service):
         yield from check(settings)
 
 
 def _python(_settings: Settings) -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}, fflab {VERSION}")
+
+
+def _variables(_settings: Settings) -> Iterator[Check]:
+    """Name variables that look like settings: whoever sets one believes that it is in force."""
+    if names := unknown_variables():
+        yield Check(
+            "environment",
+            "warn",
+            f"not settings, and ignored: {', '.join(names)}",
+            "the settings are in docs/reference/settings.md",
+        )
 
 
 def _extras(_settings: Settings) -> Iterator[Check]:
@@ -130,7 +145,7 @@ def _datasets(settings: Settings) -> Iterator[Check]:
 def _home(settings: Settings) -> Iterator[Check]:
     home = settings.root
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_private_folder(home)
         probe = home / f".doctor-{os.getpid()}"
         probe.write_text("probe")
         probe.unlink()
@@ -147,6 +162,13 @@ def _home(settings: Settings) -> Iterator[Check]:
         advice = "make room, or delete jobs: until then workers begin no job"
         yield Check("home", "fail", lack, advice)
         return
+    if is_open_to_others(home):
+        yield Check(
+            "home",
+            "warn",
+            f"all users of this machine can use {home}, with results and secrets of webhooks",
+            f"chmod o= {shlex.quote(str(home))}, or have only trusted users on the machine",
+        )
     yield Check(
         "home",
         "ok" if free >= LEAST_FREE_BYTES else "warn",
@@ -197,7 +219,8 @@ def _database(settings: Settings) -> Iterator[Check]:
         is_there, found = database.is_there, ""
         try:
             if is_there:
-                found = f", {database.check()}" if database.file else ""
+                checked = database.check()
+                found = f", {checked}" if database.file else ""
                 if database.service_id():  # of an older schema there is none to write to
                     database.ping()
         finally:
@@ -206,9 +229,9 @@ def _database(settings: Settings) -> Iterator[Check]:
         wrong, _, advice = str(error).rpartition(": ")
         yield Check("database", "fail", wrong, advice)
     except (SQLAlchemyError, OSError, ModuleNotFoundError) as error:
-        said = fault_of(error) or str(getattr(error, "orig", None) or error)
+        said = fault_of(error) or reason_of(error)
         advice = "look at FFLAB_DATABASE_URL, and at FFLAB_HOME for SQLite"
-        yield Check("database", "fail", " ".join(said.split())[:160], advice)
+        yield Check("database", "fail", said[:160], advice)
     else:
         made = found if is_there else ", made at the first start"
         yield Check("database", "ok", database.address + made)
@@ -240,6 +263,27 @@ def _artifacts(settings: Settings) -> Iterator[Check]:
         yield Check("artifacts", "ok", f"{settings.artifacts} belongs to the database")
 
 
+def _keys(settings: Settings) -> Iterator[Check]:
+    """Check that the database still has the keys that were made once."""
+    if not _has_server():
+        return
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from service.store import Store
+    from service.store.database import DatabaseRefused
+    from service.web.auth import LOST_KEYS, LOST_KEYS_ADVICE, had_keys
+
+    if not had_keys(settings.root):
+        return
+    try:
+        with Store(settings.database) as store:
+            keys = store.database.is_there and store.api_keys.all()
+    except (SQLAlchemyError, DatabaseRefused, OSError, ModuleNotFoundError):
+        return  # other checks report it
+    if not keys:
+        yield Check("keys", "fail", f"{LOST_KEYS}: requests are refused", LOST_KEYS_ADVICE)
+
+
 def _has_server() -> bool:
     return all(installed(package) for package in EXTRAS["server"])
 
@@ -250,8 +294,8 @@ def _service(settings: Settings) -> Iterator[Check]:
         with Client(settings.url, key, attempts=1) as client:
             workers = client.get("/v1/workers")["items"]
     except Unreachable as error:
-        advice = "" if isinstance(error, NotFflab) else "start it with `fflab up`, or set FFLAB_URL"
-        yield Check("service", "warn", str(error).partition("; ")[0], advice)
+        wrong, _, advice = str(error).partition("; ")
+        yield Check("service", "warn", wrong, advice)
     except FflabError as error:  # the service answers, but refuses the key or has another version
         yield Check("service", "fail", str(error))
     else:

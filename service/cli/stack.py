@@ -12,6 +12,7 @@ from service.cli import completion
 from service.cli.doctor import installed, run_checks
 from service.cli.options import (
     EXIT_FAILED,
+    EXIT_INTERRUPTED,
     EXIT_UNREACHABLE,
     EXIT_USAGE,
     DeviceOption,
@@ -24,6 +25,7 @@ from service.cli.options import (
     show_json,
 )
 from service.cli.output import line, out, table
+from service.host.end_signals import interrupt_by_signals, noted_signals
 from service.specs.files import SpecError
 from service.specs.suggestions import not_one_of
 
@@ -36,21 +38,24 @@ def up(
     device: DeviceOption = "auto",
 ) -> None:
     """Run API, worker and Redis on loopback until Ctrl-C."""
-    with require_extra("worker"):
-        from service.stack.stack import Stack, StackError
+    with noted_signals() as end_request:
+        with require_extra("worker"):
+            from service.stack.stack import Stack, StackError, StartInterrupted
 
-        stack = Stack(load_settings(home), port=port, device=device)
-    try:
-        stack.start()
-        typer.echo(
-            f"fflab is up: {stack.url}  (API documentation: {stack.url}/docs, state and logs: "
-            f"{stack.home}; Ctrl-C stops it)"
-        )
-        sys.stdout.flush()
-        stack.run()
-    except StackError as error:
-        fail(str(error), EXIT_UNREACHABLE)
-    typer.echo("fflab has stopped")
+        stack = Stack(load_settings(home), port=port, device=device, end_request=end_request)
+        try:
+            stack.start()
+            typer.echo(
+                f"fflab is up: {stack.url}  (API documentation: {stack.url}/docs, state and "
+                f"logs: {stack.home}; Ctrl-C stops it)"
+            )
+            sys.stdout.flush()
+            stack.run()
+        except StartInterrupted as error:
+            fail(str(error), EXIT_INTERRUPTED)
+        except StackError as error:
+            fail(str(error), EXIT_UNREACHABLE)
+        typer.echo("fflab has stopped")
 
 
 def api(
@@ -101,6 +106,7 @@ def demo(
     with require_extra("worker"):
         from service.cli.demo import demo as run_demo
         from service.stack.stack import StackError
+    interrupt_by_signals()
     try:
         run_demo(load_settings(), output, preset, device)
     except StackError as error:

@@ -28,7 +28,7 @@ from service.client.job_handle import (
 from service.client.notebook_display import FORMATS, Charts
 from service.client.progress import progress_reporter
 from service.client.requests import ApiRequest, Document, Spec
-from service.client.retries import ATTEMPTS, RetryPolicy
+from service.client.retries import ATTEMPTS, BROKEN_STATUS, CUT, RetryPolicy, is_retryable
 from service.client.stream import EventStream
 from service.jobs import Event, Job
 from service.schemas import Result
@@ -60,7 +60,19 @@ class AsyncClient:
     ) -> None:
         found = connection(url, api_key, timeout_seconds)
         self.url, self.attempts = found["base_url"], attempts
-        self._http = httpx.AsyncClient(**found)
+        self._proxy = found["proxy"]
+        transport = httpx.AsyncHTTPTransport(
+            verify=found["verify"],
+            trust_env=found["trust_env"],
+            proxy=self._proxy.proxy if self._proxy else None,
+        )
+        self._http = httpx.AsyncClient(
+            base_url=found["base_url"],
+            headers=found["headers"],
+            timeout=found["timeout"],
+            trust_env=found["trust_env"],
+            transport=transport,
+        )
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -191,7 +203,12 @@ class AsyncClient:
 
     async def rows(self, job_id: str) -> Rows:
         """Return the tidy rows that a job has so far."""
-        return (await self._send(requests.rows(job_id))).items
+        page = await self._send(requests.rows(job_id, None))
+        rows = page.items
+        while page.next_cursor is not None:
+            page = await self._send(requests.rows(job_id, page.next_cursor))
+            rows += page.items
+        return rows
 
     async def charts(self, job_id: str) -> Charts:
         """Return the charts that a job has so far.
@@ -246,6 +263,13 @@ class AsyncClient:
         """
         stream = EventStream(self.url, job_id, after, self.attempts)
         while not stream.over:
+            if stream.polls:
+                job = await self.read(job_id)
+                page = await self._send(requests.events(job_id, stream.after))
+                for event in stream.page(page, job):
+                    yield event
+                await asyncio.sleep(stream.pause_seconds)
+                continue
             try:
                 response = await self._http.send(stream.request(self._http), stream=True)
                 try:
@@ -265,6 +289,21 @@ class AsyncClient:
                 stream.after_silence(await self.read(job_id))
             await asyncio.sleep(stream.pause_seconds)
 
+    async def _long_poll(self, job_id: str, seconds: float) -> Job | None:
+        """Return the job, after a wait; None where something in between did not wait for it."""
+        call = requests.job(job_id, seconds)
+        try:
+            response = await self._http.send(call.request(self._http))
+        except CUT:
+            return None
+        except httpx.TransportError:
+            return await self.read(job_id)
+        if response.status_code in BROKEN_STATUS:
+            return None
+        if is_retryable(response):
+            return await self.read(job_id)
+        return call.answer(self.url, response)
+
     async def _send(self, call: ApiRequest[T]) -> T:
         request, retries = call.request(self._http), RetryPolicy(self.attempts)
         while True:
@@ -273,7 +312,7 @@ class AsyncClient:
             except httpx.TransportError as error:
                 pause = retries.pause()
                 if pause is None:
-                    raise unreachable(self.url, error) from error
+                    raise unreachable(self.url, error, self._proxy) from error
             else:
                 pause = retries.pause(response)
                 if pause is None:
@@ -306,11 +345,20 @@ class AsyncJobHandle(Handle):
             while seconds := interval.seconds(self.job):
                 if report:
                     report(self.job)
-                self.job = await self._client.read(self.id, wait_seconds=seconds)
+                self.job = await self._poll(interval, seconds)
             if report:
                 report(self.job)
         refuse_failure(self.job)
         return self
+
+    async def _poll(self, interval: PollInterval, seconds: float) -> Job:
+        if interval.is_plain:
+            await asyncio.sleep(seconds)
+        elif job := await self._client._long_poll(self.id, seconds):
+            return job
+        else:
+            interval.broken()
+        return await self._client.read(self.id)
 
     async def result(self) -> Result:
         """Return the typed result. Raises Refused (409) while there is none."""

@@ -2,6 +2,7 @@
 
 FflabError
 ├── Unreachable      no answer from the service
+│   ├── Gateway      a gateway in between answered that it had no answer
 │   └── NotFflab     something answers at that address, but not this service
 ├── VersionSkew      client and service are of versions that do not understand each other
 ├── Refused          the service answered with a problem: `status`, `code`, `problem`
@@ -21,6 +22,8 @@ from service.jobs import Job, JobState
 
 PROBLEM = "application/problem+json"
 EXCERPT_CHARACTERS = 60
+# answers that gateways give of their own
+GATEWAY_STATUS = frozenset({408, 413, 414, 429, 431, 502, 503, 504})
 
 
 class FflabError(Exception):
@@ -33,6 +36,10 @@ class Unreachable(FflabError):
 
 class NotFflab(Unreachable):
     """What answers at this address is not an fflab service."""
+
+
+class Gateway(Unreachable):
+    """A gateway between client and service answered in place of the service."""
 
 
 class VersionSkew(FflabError):
@@ -86,9 +93,23 @@ class StillRunning(FflabError, TimeoutError):
         )
 
 
-def unreachable(url: str, fault: httpx.TransportError) -> Unreachable:
-    """Return the error for a service that did not answer any attempt."""
+def unreachable(url: str, fault: httpx.TransportError, proxy: object | None = None) -> Unreachable:
+    """Return the error for a service that did not answer any attempt.
+
+    **Arguments:**
+
+    - `url`: the address of the service.
+    - `fault`: how the last attempt failed.
+    - `proxy`: what stands between, with its name as a text.
+    """
     why = str(fault) or type(fault).__name__
+    if proxy is not None and isinstance(fault, httpx.ConnectError | httpx.ProxyError):
+        return Unreachable(
+            f"{url}: {proxy} does not let us through ({why}); mend that variable, or set "
+            f"NO_PROXY={httpx.URL(url).host} to reach the service without it"
+        )
+    if proxy is not None:
+        why += f", through {proxy}"
     return Unreachable(
         f"{url}: the service does not answer ({why}); start it with `fflab up` or set FFLAB_URL"
     )
@@ -108,6 +129,12 @@ def error_from(url: str, response: httpx.Response, *, keyed: bool) -> FflabError
         return NotFflab(
             f"{url}: redirects to {response.headers.get('Location', 'elsewhere')}; give the "
             f"client the address of the service"
+        )
+    if problem is None and response.status_code in GATEWAY_STATUS:
+        return Gateway(
+            f"{url}: a gateway in between answered HTTP {response.status_code} "
+            f"({response.reason_phrase or 'no reason'}) in place of the service; look at its "
+            f"limits and at the service behind it"
         )
     if problem is None:
         return not_fflab(url, response)

@@ -16,6 +16,7 @@ from service.jobs import TERMINAL, Job, JobState
 
 LONGEST_WAIT_SECONDS = 30.0  # of one long poll; the server allows 60
 WATCHED_SECONDS = 1.0  # the same while progress is shown
+PLAIN_SECONDS = 1.0  # between reads of a job, where long polls do not get through
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -56,6 +57,15 @@ class PollInterval:
         self._deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         self._longest = WATCHED_SECONDS if watched else LONGEST_WAIT_SECONDS
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether long polls were given up: wait here, then read the job as it is."""
+        return self._longest < PLAIN_SECONDS
+
+    def broken(self) -> None:
+        """Take note of a long poll that something in between has cut: the next one is shorter."""
+        self._longest /= 2
+
     def seconds(self, job: Job) -> float:
         """Return the seconds for the next request; 0 if the job has ended.
 
@@ -64,11 +74,11 @@ class PollInterval:
         if job.state in TERMINAL:
             return 0.0
         if self._timeout is None or self._deadline is None:
-            return self._longest
+            return PLAIN_SECONDS if self.is_plain else self._longest
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise StillRunning(job, self._timeout)
-        return max(0.01, min(self._longest, left))
+        return max(0.01, min(PLAIN_SECONDS if self.is_plain else self._longest, left))
 
 
 def refuse_failure(job: Job) -> None:

@@ -18,7 +18,7 @@ from ffengine.text import STORED
 from service import schemas
 from service.client.errors import error_from, not_fflab, version_skew
 from service.jobs import Job
-from service.schemas import RESULT, ChartList, JobPage, Result, RowPage
+from service.schemas import RESULT, ChartList, EventPage, JobPage, Result, RowPage
 
 T = TypeVar("T")
 Spec = schemas.Spec | Mapping[str, JsonValue]
@@ -27,6 +27,7 @@ Sent = str | int | float | Sequence[str]  # the value of a query parameter
 QueryValue = Sent | datetime
 SLACK_SECONDS = 30.0  # beyond the time of a long poll
 DOWNLOAD_SECONDS = 120.0
+ROWS_AT_ONCE = 5_000
 
 _DOCUMENT: TypeAdapter[Document] = TypeAdapter(Document)
 
@@ -142,6 +143,17 @@ def sparse_jobs(
     return ApiRequest("GET", whole.path, _DOCUMENT.validate_json, params=params)
 
 
+def events(job_id: str, after: int) -> ApiRequest[EventPage]:
+    """Read a page of the events with ids above `after`."""
+    return ApiRequest(
+        "GET",
+        job_path(job_id, "events"),
+        _events,
+        params={"after": after},
+        headers={"Accept": "application/json"},
+    )
+
+
 def act(job_id: str, action: str) -> ApiRequest[Job]:
     """Cancel, pause, resume or retry a job."""
     return ApiRequest("POST", job_path(job_id, action), _job)
@@ -169,12 +181,13 @@ def result(job_id: str) -> ApiRequest[Result]:
     )
 
 
-def rows(job_id: str) -> ApiRequest[RowPage]:
-    """Read the rows so far."""
+def rows(job_id: str, cursor: str | None) -> ApiRequest[RowPage]:
+    """Read a page of the rows so far."""
     return ApiRequest(
         "GET",
         job_path(job_id, "curves"),
         RowPage.model_validate_json,
+        params={"limit": ROWS_AT_ONCE, **({"cursor": cursor} if cursor else {})},
         timeout_seconds=DOWNLOAD_SECONDS,
     )
 
@@ -221,6 +234,10 @@ def job_path(job_id: str, *more: str) -> str:
 
 def _job(content: bytes) -> Job:
     return Job.model_validate_json(content, context=STORED)
+
+
+def _events(content: bytes) -> EventPage:
+    return EventPage.model_validate_json(content, context=STORED)
 
 
 def _page(content: bytes) -> JobPage:

@@ -12,6 +12,9 @@ LONGEST_PAUSE_SECONDS = 10.0
 LONGEST_ASKED_SECONDS = 30.0  # the most that a Retry-After may ask for
 PATIENCE_SECONDS = 60.0  # all pauses of one request together
 PASSING_STATUS = frozenset({429, 502, 503, 504})
+BROKEN_STATUS = frozenset({502, 504})  # what a gateway says that did not wait for the answer
+# how a connection ends that a gateway has cut
+CUT = (httpx.ReadTimeout, httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError)
 IN_FLIGHT = (
     b'"still-in-flight"'  # the 409 of a repeated submit whose first request is being worked on
 )

@@ -10,9 +10,12 @@ from pydantic import ValidationError
 
 from service.client.errors import Unreachable, error_from, not_fflab, version_skew
 from service.client.requests import job_path
-from service.client.retries import RetryPolicy
+from service.client.retries import CUT, PASSING_STATUS, RetryPolicy
 from service.jobs import TERMINAL, Event, Job
+from service.schemas import EventPage
 
+BREAKS = 4  # in a row without an event; then the events are read page by page
+POLL_SECONDS = 1.0
 SILENCE_SECONDS = 60.0  # the service sends a heartbeat every 15
 
 
@@ -22,6 +25,8 @@ class EventStream:
     def __init__(self, url: str, job_id: str, after: int, attempts: int) -> None:
         self.job_id, self.after = job_id, after
         self.over = False
+        self.polls = False  # streams do not get through: read pages
+        self._breaks = 0
         # the last connection was closed without an event: the job may have ended, so read it
         self.silent = False
         self.pause_seconds = 0.0
@@ -60,7 +65,7 @@ class EventStream:
             if line.startswith(b"data:"):
                 self._data.append(line.removeprefix(b"data:").removeprefix(b" "))
             elif line.startswith(b":"):
-                self._retries.reset()  # a heartbeat counts as progress
+                self._progress()  # a heartbeat counts as progress
             elif not line and self._data:
                 yield self._event()
 
@@ -88,6 +93,8 @@ class EventStream:
 
         Raises FflabError if that is final.
         """
+        if response.status_code in PASSING_STATUS and self._gives_up_streams():
+            return
         pause = self._retries.pause(response)
         if pause is None:
             fault = not_fflab(self._url, response) if response.is_success else None
@@ -101,7 +108,27 @@ class EventStream:
 
         Raises Unreachable after too many in a row without an event between them.
         """
+        if isinstance(error, CUT) and self._gives_up_streams():
+            return
         self._fault(str(error) or type(error).__name__, error)
+
+    def page(self, page: EventPage, job: Job) -> Iterator[Event]:
+        """Yield the events of a page, read after the job; the last page ends the stream."""
+        for event in page.items:
+            self.after = event.id
+            yield event
+        self.over = job.state in TERMINAL and page.next_cursor is None
+        self.pause_seconds = 0.0 if self.over or page.next_cursor is not None else POLL_SECONDS
+
+    def _gives_up_streams(self) -> bool:
+        self._breaks += 1
+        self.polls = self._breaks >= BREAKS
+        self.pause_seconds = 0.0
+        return self.polls
+
+    def _progress(self) -> None:
+        self._breaks = 0
+        self._retries.reset()
 
     def _fault(self, why: str, error: httpx.TransportError | None = None) -> None:
         pause = self._retries.pause()
@@ -119,5 +146,5 @@ class EventStream:
         except ValidationError as error:
             raise version_skew(self._url, "an event", str(error)) from error
         self.after, self._last = event.id, event.type
-        self._retries.reset()
+        self._progress()
         return event

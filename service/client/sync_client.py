@@ -25,7 +25,7 @@ from service.client.job_handle import (
 from service.client.notebook_display import Charts
 from service.client.progress import progress_reporter
 from service.client.requests import ApiRequest, Document, Spec
-from service.client.retries import ATTEMPTS, RetryPolicy
+from service.client.retries import ATTEMPTS, BROKEN_STATUS, CUT, RetryPolicy, is_retryable
 from service.client.stream import EventStream
 from service.jobs import Event, Job
 from service.schemas import Result
@@ -64,7 +64,19 @@ class Client:
     ) -> None:
         found = connection(url, api_key, timeout_seconds)
         self.url, self.attempts = found["base_url"], attempts
-        self._http = httpx.Client(**found)
+        self._proxy = found["proxy"]
+        transport = httpx.HTTPTransport(
+            verify=found["verify"],
+            trust_env=found["trust_env"],
+            proxy=self._proxy.proxy if self._proxy else None,
+        )
+        self._http = httpx.Client(
+            base_url=found["base_url"],
+            headers=found["headers"],
+            timeout=found["timeout"],
+            trust_env=found["trust_env"],
+            transport=transport,
+        )
 
     def __enter__(self) -> "Client":
         return self
@@ -205,7 +217,12 @@ class Client:
 
     def rows(self, job_id: str) -> Rows:
         """Return the tidy rows that a job has so far."""
-        return self._send(requests.rows(job_id)).items
+        page = self._send(requests.rows(job_id, None))
+        rows = page.items
+        while page.next_cursor is not None:
+            page = self._send(requests.rows(job_id, page.next_cursor))
+            rows += page.items
+        return rows
 
     def charts(self, job_id: str) -> Charts:
         """Return the charts that a job has so far; each is downloaded when it is looked at."""
@@ -257,6 +274,11 @@ class Client:
         """
         stream = EventStream(self.url, job_id, after, self.attempts)
         while not stream.over:
+            if stream.polls:
+                job = self.read(job_id)  # before its events, so that none of an ended job is missed
+                yield from stream.page(self._send(requests.events(job_id, stream.after)), job)
+                time.sleep(stream.pause_seconds)
+                continue
             try:
                 yield from self._connected(stream)
             except httpx.TransportError as error:
@@ -278,6 +300,21 @@ class Client:
         finally:
             response.close()
 
+    def _long_poll(self, job_id: str, seconds: float) -> Job | None:
+        """Return the job, after a wait; None where something in between did not wait for it."""
+        call = requests.job(job_id, seconds)
+        try:
+            response = self._http.send(call.request(self._http))
+        except CUT:
+            return None
+        except httpx.TransportError:
+            return self.read(job_id)
+        if response.status_code in BROKEN_STATUS:
+            return None
+        if is_retryable(response):
+            return self.read(job_id)
+        return call.answer(self.url, response)
+
     def _send(self, call: ApiRequest[T]) -> T:
         request, retries = call.request(self._http), RetryPolicy(self.attempts)
         while True:
@@ -286,7 +323,7 @@ class Client:
             except httpx.TransportError as error:
                 pause = retries.pause()
                 if pause is None:
-                    raise unreachable(self.url, error) from error
+                    raise unreachable(self.url, error, self._proxy) from error
             else:
                 pause = retries.pause(response)
                 if pause is None:
@@ -328,11 +365,20 @@ class JobHandle(Handle):
             while seconds := interval.seconds(self.job):
                 if report:
                     report(self.job)
-                self.job = self._client.read(self.id, wait_seconds=seconds)
+                self.job = self._poll(interval, seconds)
             if report:
                 report(self.job)
         refuse_failure(self.job)
         return self
+
+    def _poll(self, interval: PollInterval, seconds: float) -> Job:
+        if interval.is_plain:
+            time.sleep(seconds)
+        elif job := self._client._long_poll(self.id, seconds):
+            return job
+        else:
+            interval.broken()
+        return self._client.read(self.id)
 
     @property
     def result(self) -> Result:

@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import os
+import shutil
 import signal
 import subprocess
 import time
@@ -9,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from service.host.processes import kill_group, with_parent_death_signal
+from service.host.start_failures import reason_in
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
@@ -39,6 +42,7 @@ class ChildProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self.failures = 0
         self._started = self._due = 0.0
+        self._log_start = 0
 
     @property
     def pid(self) -> int | None:
@@ -49,6 +53,7 @@ class ChildProcess:
         """Start it in a session of its own: Ctrl-C of the terminal must not reach it."""
         self._started = time.monotonic()
         with self.log_file.open("ab") as output:
+            self._log_start = output.tell()
             self.process = subprocess.Popen(
                 with_parent_death_signal(self.command, signal.SIGTERM),
                 stdin=subprocess.DEVNULL,
@@ -62,6 +67,7 @@ class ChildProcess:
     def restart_if_dead(self) -> bool:
         """Restart a child that has ended and whose pause is over. Returns whether it did."""
         now = time.monotonic()
+        self._bound_log()
         if self.process is not None and (code := self.process.poll()) is not None:
             self._ended(code, now)
         if self.process is None and now >= self._due:
@@ -69,15 +75,24 @@ class ChildProcess:
             return True
         return False
 
+    def _bound_log(self) -> None:
+        """Put a log that has become too large aside while the child goes on writing to it."""
+        with contextlib.suppress(OSError):
+            if self.log_file.stat().st_size > LOG_BYTES:
+                shutil.copyfile(self.log_file, self.log_file.with_suffix(".log.1"))
+                os.truncate(self.log_file, 0)
+                self._log_start = 0
+
     def _ended(self, code: int, now: float) -> None:
         self.process = None
         self.failures = 1 if now - self._started > STEADY_SECONDS else self.failures + 1
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self.failures - 1))
         self._due = now + pause
         log.warning(
-            "%s ended with code %s; it is started again in %.1f s (see %s)",
+            "%s ended with code %s (%s); it is started again in %.1f s (see %s)",
             self.name,
             code,
+            self.reason(),
             pause,
             self.log_file,
         )
@@ -97,16 +112,9 @@ class ChildProcess:
         kill_group(process.pid)
         process.wait()
 
-    def last_log_line(self) -> str:
-        """The last line of its log that is not empty."""
-        with contextlib.suppress(OSError):
-            lines = [
-                line
-                for line in self.log_file.read_text(errors="replace").splitlines()[-50:]
-                if line.strip()
-            ]
-            return lines[-1].strip() if lines else "it wrote no log"
-        return "it wrote no log"
+    def reason(self) -> str:
+        """Why it ended, as its log says since it was started."""
+        return reason_in(self.log_file, self._log_start)
 
 
 def rotate(log_file: Path) -> None:

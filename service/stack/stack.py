@@ -7,7 +7,6 @@ import fcntl
 import json
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -21,6 +20,8 @@ from pydantic import BaseModel, ValidationError
 
 from service.background.broker_check import is_reachable, warn_if_unfit
 from service.host.disk import Ballast
+from service.host.end_signals import EndRequest
+from service.host.private import make_private_folder
 from service.host.processes import belongs_to_home, kill_group, start_ticks
 from service.settings import Settings
 from service.stack.child_process import ChildProcess, rotate
@@ -41,6 +42,10 @@ class StackError(Exception):
     """The stack cannot start; the message is one line that says why and what to do."""
 
 
+class StartInterrupted(StackError):
+    """A signal to end came before the stack was up; nothing is left running."""
+
+
 class Stack:
     """Redis, API and worker: started together, restarted when they die, stopped together.
 
@@ -48,7 +53,14 @@ class Stack:
     *thread* that started it ends.
     """
 
-    def __init__(self, settings: Settings, *, port: int = 8000, device: str = "auto") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        port: int = 8000,
+        device: str = "auto",
+        end_request: EndRequest | None = None,
+    ) -> None:
         self.settings = settings
         self.port = port
         self.device = device
@@ -59,7 +71,7 @@ class Stack:
         self._thread: threading.Thread | None = None
         # whether stack.json is to be written, and whether the last try failed
         self._is_state_due = self._is_unwritten = False
-        self._settled, self._stopping = threading.Event(), threading.Event()
+        self._settled, self._stopping = threading.Event(), end_request or EndRequest()
         # None once the start has succeeded
         self._error: StackError | None = StackError("the stack's own thread failed")
 
@@ -96,9 +108,10 @@ class Stack:
         self._lock = lock(self.home)
         Ballast(self.home).drop_if_full()
         try:
-            stop_orphans(self.home)
+            stop_orphans(self.home, self._stopping)
             self.port = claim_port(self.port)
             refuse_foreign_artifacts(self.settings)
+            self._refuse_interrupted()
             self._thread = threading.Thread(target=self._supervise, name="stack")
             self._thread.start()
             self._settled.wait()
@@ -122,17 +135,19 @@ class Stack:
             self._lock = None
 
     def run(self) -> None:
-        """Wait for SIGINT, SIGTERM or SIGHUP, then stop. Call it in the main thread."""
-        ended = threading.Event()
-        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = [signal.signal(number, lambda _number, _frame: ended.set()) for number in signals]
+        """Wait until the end is requested, then stop."""
         try:
-            while not ended.wait(1.0) and self._thread is not None and self._thread.is_alive():
-                pass
+            while self._thread is not None and self._thread.is_alive():
+                self._thread.join(1.0)
         finally:
             self.stop()
-            for number, handler in zip(signals, before, strict=True):
-                signal.signal(number, handler)
+
+    def _refuse_interrupted(self) -> None:
+        if self._stopping.is_set():
+            raise StartInterrupted(
+                f"{self._stopping.name or 'the end'} came before fflab was up: nothing is left "
+                f"running"
+            )
 
     def _supervise(self) -> None:
         try:
@@ -222,15 +237,15 @@ class Stack:
                 other.restart_if_dead()
             if child.failures >= failures:
                 raise StackError(
-                    f"{child.name} did not start: {child.last_log_line()} (log: {child.log_file})"
+                    f"{child.name} did not start: {child.reason()} (log: {child.log_file})"
                 )
             if time.monotonic() > deadline:
                 raise StackError(
                     f"{child.name} was not ready within {START_SECONDS:.0f} s (log: "
                     f"{child.log_file})"
                 )
-            if self._stopping.wait(POLL_SECONDS):
-                raise StackError("the start was interrupted")
+            self._stopping.wait(POLL_SECONDS)
+            self._refuse_interrupted()
         self._write_state()
 
     def _write_state(self) -> None:
@@ -299,7 +314,7 @@ def lock(home: Path) -> IO[str]:
     Raises StackError if another stack has locked it.
     """
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(home)
         held = (home / "stack.lock").open("a")
     except OSError as error:
         raise StackError(
@@ -346,12 +361,12 @@ def refuse_foreign_artifacts(settings: Settings) -> None:
         raise StackError(str(error)) from error
 
 
-def stop_orphans(home: Path) -> None:
+def stop_orphans(home: Path, end_request: EndRequest | None = None) -> None:
     """Wait for orphaned children to exit, then SIGKILL them.
 
     Orphans are left by a supervisor that was killed; the kernel has sent them SIGTERM. Processes
     that are not known to belong to this home are left alone: the home may be a copy of one whose
-    stack runs.
+    stack runs. With an end request the rest is left to the next start.
     """
     state_file = home / STATE_FILE
     state = read_state(state_file)
@@ -368,6 +383,8 @@ def stop_orphans(home: Path) -> None:
             )
             continue
         while is_running(child):
+            if end_request is not None and end_request.is_set():
+                return
             if time.monotonic() > deadline:
                 kill_group(child.pid)
             time.sleep(POLL_SECONDS)

@@ -14,7 +14,9 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, Engine, create_engine, event, inspect, select, text, update
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -22,6 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from service.host.mounts import network_file_system
+from service.host.private import make_private_file, make_private_folder
 from service.store.faults import (
     BUSY,
     DATABASE_ERRORS,
@@ -48,7 +51,7 @@ STEPS_BETWEEN_LOOKS = 10_000
 
 
 class DatabaseRefused(Exception):
-    """The service refuses to keep a database there; the message says why and what to do."""
+    """The service refuses to use this database; the message says why and what to do."""
 
 
 class Database:
@@ -63,7 +66,7 @@ class Database:
         if self.file:
             folder = self.file.absolute().parent
             refuse_network_folder(folder)
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
         options: dict[str, Any] = {} if self.is_sqlite else {"connect_args": {"connect_timeout": 5}}
         self.engine: Engine = create_engine(
             self.url, pool_pre_ping=not self.is_sqlite, json_serializer=_compact, **options
@@ -107,6 +110,8 @@ class Database:
 
     def _before_connecting(self, *_arguments: object) -> None:
         self.refuse_replaced()  # SQLite would make a new file in the place of a deleted one
+        if self.file:
+            make_private_file(self.file)  # SQLite gives its other files the same permissions
 
     def _note_file(self, _connection: DBAPIConnection, _record: object) -> None:
         self._file = self._file or self._file_now()
@@ -124,17 +129,30 @@ class Database:
         return self.is_there and inspect(self.engine).has_table(name)
 
     def migrate(self) -> None:
-        """Bring the schema up to date; two processes may do so at once."""
-        config = Config()
-        # a package and not a path, in which the configuration would read % as an interpolation
-        config.set_main_option("script_location", f"{__package__}:migrations")
+        """Bring the schema up to date; two processes may do so at once.
+
+        Raises DatabaseRefused where a newer version has written it.
+        """
+        config = _alembic()
         with self.engine.execution_options(write=True).begin() as connection:
             if not self.is_sqlite:
                 connection.execute(
                     text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
                 )
+            self._refuse_newer(connection, config)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def _refuse_newer(self, connection: Connection, config: Config) -> None:
+        known = ScriptDirectory.from_config(config)
+        newest = known.get_current_head()
+        revisions = {script.revision for script in known.walk_revisions()}
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found is not None and found not in revisions:
+            raise DatabaseRefused(
+                f"{self.address} was written by a newer fflab (schema {found}, this one knows "
+                f"{newest}): upgrade fflab, or restore the backup from before the upgrade"
+            )
 
     def close(self) -> None:
         """Close all connections."""
@@ -154,7 +172,10 @@ class Database:
                 session.execute(update(ServiceRow).values(number=ServiceRow.number))
 
     def check(self, seconds: float = CHECK_SECONDS) -> str:
-        """Look for damage in the file of SQLite. Raises DatabaseDamaged.
+        """Look whether the database can be used as it is; changes nothing.
+
+        Raises DatabaseRefused where a newer version has written it, and DatabaseDamaged where its
+        file is damaged.
 
         **Arguments:**
 
@@ -165,7 +186,11 @@ class Database:
         What was done, in words. A file that is missing, or larger than CHECKED_BYTES, is not
         checked.
         """
-        if not self.file or not self.is_there:
+        if not self.is_there:
+            return "there is no file to check"
+        with self.engine.connect() as connection:
+            self._refuse_newer(connection, _alembic())
+        if not self.file:
             return "there is no file to check"
         if self.file.stat().st_size > CHECKED_BYTES:
             return f"not checked for damage, as it is larger than {CHECKED_BYTES / 2**30:.0f} GiB"
@@ -187,6 +212,25 @@ class Database:
         if found != ["ok"]:
             raise DatabaseDamaged(self.file, found[0])
         return f"checked for damage in {time.monotonic() - began:.1f} s"
+
+    def only_read(self) -> None:
+        """Have each connection that is made from now on refuse to write.
+
+        A missing file of SQLite is not made.
+        """
+
+        def refuse_writes(connection: Any, _record: object) -> None:
+            if self.is_sqlite:
+                connection.execute("PRAGMA query_only=ON")
+            else:
+                connection.read_only = True
+
+        event.listen(self.engine, "do_connect", self._refuse_missing)
+        event.listen(self.engine, "connect", refuse_writes)
+
+    def _refuse_missing(self, *_arguments: object) -> None:
+        if not self.is_there:
+            raise DatabaseReplaced(f"the database file of {self.address} is missing")
 
     def size_bytes(self) -> int:
         """How much room the database takes up; 0 for one in memory."""
@@ -256,6 +300,13 @@ class Database:
 def sqlite_url(file: Path) -> URL:
     """The URL of a file of SQLite, whatever its path holds."""
     return URL.create("sqlite", database=str(file))
+
+
+def _alembic() -> Config:
+    config = Config()
+    # a package and not a path, in which the configuration would read % as an interpolation
+    config.set_main_option("script_location", f"{__package__}:migrations")
+    return config
 
 
 def refuse_network_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from service.jobs import TERMINAL, Job, JobState, Wanted, source_states
 from service.store.database import Database
+from service.store.deliveries import leave_undelivered
 from service.store.inserts import PRIORITIES, PRIORITY_SECONDS
 from service.store.job_cache import to_job
 from service.store.jobs import QueueFull, count_waiting, unreferenced_owners
@@ -100,7 +101,8 @@ class JobActions:
     def delete(self, job_id: str) -> list[str]:
         """Delete an ended job, and a study with its runs.
 
-        Returns the ids whose artifacts are to be removed. The artifacts of a result that other jobs
+        Its messages to webhooks are sent all the same. Returns the ids whose artifacts are to be
+        removed. The artifacts of a result that other jobs
         share stay until the last of these is deleted. Raises as `cancel` does, PartOfStudy for a
         single run of a study, and StillNeeded where unfinished jobs need one of them.
         """
@@ -117,6 +119,7 @@ class JobActions:
                 raise NotAllowed(JobState(state))
             if users := needed_by(session, {own for own, _ in gone}):
                 raise StillNeeded(users)
+            leave_undelivered(session, [own for own, _ in gone])
             session.execute(delete(JobRow).where(JobRow.parent_id == job_id))
             session.execute(delete(JobRow).where(JobRow.id == job_id))
             return unreferenced_owners(session, {held for ids in gone for held in ids if held})

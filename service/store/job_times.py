@@ -68,7 +68,9 @@ class JobTimes:
                 continue
             state = JobState(data["state"])
             if state == JobState.running and data["attempt"] == 1:
-                started.append(StartedJob(event, job.kind, job.started_at - job.created_at))
+                started.append(
+                    StartedJob(event, job.kind, max(0.0, job.started_at - job.created_at))
+                )
             elif state in TERMINAL and job.state == state:  # else it was retried meanwhile
                 ended.append(EndedJob(event, job.kind, state, job.ran_seconds))
         return RecentTimes(newest, started, ended)

@@ -7,7 +7,7 @@ writes nothing more.
 from typing import Any
 
 from sqlalchemy import and_, case, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.jobs import Command, JobError, JobState, Wanted
@@ -48,6 +48,11 @@ def update_under_lease(session: Session, job_id: str, attempt: int, **values: An
         raise LeaseLost(f"{job_id} attempt {attempt}")
 
 
+def now_not_before(column: ColumnElement[Any] | InstrumentedAttribute[Any]) -> ColumnElement[Any]:
+    """The database's clock, or an earlier moment's where the clock was set back since."""
+    return case((now_seconds() < column, column), else_=now_seconds())
+
+
 def finish_attempt(
     session: Session, job_id: str, attempt: int, state: JobState, **values: Any
 ) -> None:
@@ -59,11 +64,12 @@ def finish_attempt(
         "deadline_at": None,
         "eta_seconds": None,
     }
-    ended |= {"ran_seconds": JobRow.ran_seconds + now_seconds() - JobRow.claimed_at, **values}
+    now = now_not_before(JobRow.claimed_at)
+    ended |= {"ran_seconds": JobRow.ran_seconds + now - JobRow.claimed_at, **values}
     if state == JobState.queued:
         ended |= {"dispatched_at": None, "queued_at": now_seconds()}
     elif state != JobState.paused:
-        ended["finished_at"] = now_seconds()
+        ended["finished_at"] = now_not_before(JobRow.started_at)
     update_under_lease(session, job_id, attempt, **ended)
 
 

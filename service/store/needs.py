@@ -103,6 +103,21 @@ def needed_by(session: Session, job_ids: Collection[str]) -> list[str]:
     return sorted(found)
 
 
+def on_weights_of(session: Session, dataset: str) -> set[str]:
+    """The unfinished checks and studies that ask for weights which were trained on a data set."""
+    training = aliased(JobRow)
+    on_it = training.spec[("dataset", "name")].as_string() == dataset
+    checks = select(JobRow.id).join(training, training.id == _AT_JOB)
+    found = set(session.scalars(checks.where(JobRow.kind == "check", UNFINISHED, on_it)))
+    for study, named in _studies(session):
+        asked = sorted(named)
+        for first in range(0, len(asked), LOOKED_UP_AT_ONCE):
+            some = training.id.in_(asked[first : first + LOOKED_UP_AT_ONCE])
+            if session.scalar(select(training.id).where(some, on_it).limit(1)):
+                found.add(study)
+    return found
+
+
 def _studies(session: Session) -> Iterator[tuple[str, set[str]]]:
     """Each unfinished study with the training jobs whose weights it asks for."""
     rows = select(JobRow.id, JobRow.spec).where(JobRow.kind == "study", UNFINISHED)

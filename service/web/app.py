@@ -8,12 +8,14 @@ from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from ffengine.version import VERSION
+from service.root_path import at
 from service.settings import Settings
 from service.web import problems
 from service.web.compression import CompressionMiddleware
 from service.web.cross_origin import CrossOriginMiddleware
 from service.web.dashboard import pages, templating
 from service.web.dependencies import Resources, get_owner, refuse_unknown_parameters
+from service.web.forwarding import ForwardingMiddleware
 from service.web.host_check import HostCheckMiddleware
 from service.web.methods import MethodsMiddleware, MethodTable
 from service.web.metrics import API_PREFIX, MetricsMiddleware
@@ -41,7 +43,8 @@ class App(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document; it is built once."""
         self.openapi_schema = self.openapi_schema or openapi(self)
-        return self.openapi_schema
+        servers = [one | {"url": at("") or "/"} for one in self.openapi_schema["servers"]]
+        return self.openapi_schema | {"servers": servers}
 
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap the framework's own stack, whose outermost layer limits the size of bodies."""
@@ -49,7 +52,8 @@ class App(FastAPI):
         stack = MethodsMiddleware(CompressionMiddleware(stack), self.methods)
         stack = CrossOriginMiddleware(stack, self.settings)
         stack = HostCheckMiddleware(stack, self.settings)
-        return MetricsMiddleware(SecurityHeadersMiddleware(stack))
+        stack = MetricsMiddleware(SecurityHeadersMiddleware(stack))
+        return ForwardingMiddleware(stack, self.settings)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -60,7 +64,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         resources = Resources(settings)
         app.state.resources = resources
-        await resources.open()
+        try:
+            await resources.open()
+        except Exception as error:
+            app.state.failure = error  # uvicorn keeps it in its log; `serve` says it
+            raise
         try:
             yield
         finally:

@@ -13,8 +13,8 @@
     ├── 421 WrongHost
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull
-    ├── 500 InternalErrorProblem, NotStored
-    ├── 503 DatabaseAway, UploadsBusy
+    ├── 500 InternalErrorProblem, NotDrawn, NotStored
+    ├── 503 DatabaseAway, RenderersAreBusy, TooManyStreams, UploadsBusy
     └── 507 NoRoom, UploadQuota
 
 Each class states its code, title and advice as attributes: clients compare codes, and GET
@@ -34,13 +34,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ffengine.text import visible
+from ffengine.text import shortened, visible
+from service.root_path import at
 from service.specs.validation_errors import FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
 from service.store.faults import DATABASE_ERRORS, fault_of
 from service.submission import InvalidField, KeyInFlight, RunTooLarge, SubmissionError
 
 MEDIA_TYPE = "application/problem+json"
+LONGEST_DETAIL = 2_000
+MOST_BYTES = 65_536  # of a problem document
 RETRY_SECONDS = 2
 IN_FLIGHT_RETRY_SECONDS = 1
 QUEUE_RETRY_SECONDS = 30
@@ -76,23 +79,30 @@ class Problem(Exception):
         **extra: Any,
     ) -> None:
         super().__init__(detail or self.title)
-        self.detail = detail or self.advice
+        self.detail = shortened(detail or self.advice, LONGEST_DETAIL)
         self.errors, self.headers, self.extra = list(errors), dict(headers or {}), extra
 
     def response(self) -> Response:
-        """Return the problem as an HTTP response."""
+        """Return the problem as an HTTP response, with as much of it as MOST_BYTES hold."""
+        errors = [error.model_dump() for error in self.errors]
+        text = self._written(errors, self.extra)
+        while len(text) > MOST_BYTES and len(errors) > 1:
+            errors = errors[: len(errors) // 2]
+            text = self._written(errors, self.extra)
+        if len(text) > MOST_BYTES:
+            text = self._written(errors, {})
+        return Response(text, self.status, headers=self.headers, media_type=MEDIA_TYPE)
+
+    def _written(self, errors: Sequence[Mapping[str, str]], extra: Mapping[str, Any]) -> str:
         body = {
-            "type": f"/problems/{self.code}",
+            "type": at(f"/problems/{self.code}"),
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
             "code": self.code,
         }
-        document = {**body, "errors": [error.model_dump() for error in self.errors], **self.extra}
-        text = json.dumps(
-            document
-        )  # ASCII: a user's field name may hold characters that UTF-8 cannot encode
-        return Response(text, self.status, headers=self.headers, media_type=MEDIA_TYPE)
+        # ASCII: a user's field name may hold characters that UTF-8 cannot encode
+        return json.dumps({**body, "errors": errors, **extra})
 
 
 class MalformedBody(Problem):
@@ -376,6 +386,18 @@ class InternalErrorProblem(Problem):
     advice = "This is a fault of the service: its log has the trace."
 
 
+class NotDrawn(Problem):
+    """The picture could not be drawn."""
+
+    status = 500
+    code = "not-drawn"
+    title = "The picture could not be drawn."
+    advice = (
+        "Read the figures instead, as curves.csv or result.csv; the operator may allow more memory "
+        "with FFLAB_RENDERER_MEMORY."
+    )
+
+
 class DatabaseAway(Problem):
     """The database does not answer."""
 
@@ -385,6 +407,15 @@ class DatabaseAway(Problem):
     advice = "Nothing that was accepted is lost. Repeat the request in a few seconds."
 
 
+class RenderersAreBusy(Problem):
+    """Too many charts and reports wait to be drawn."""
+
+    status = 503
+    code = "renderers-are-busy"
+    title = "Too many charts and reports wait to be drawn."
+    advice = "Repeat the request in a few seconds."
+
+
 class NoRoom(Problem):
     """There is no room for it on the disk."""
 
@@ -392,6 +423,18 @@ class NoRoom(Problem):
     code = "no-room"
     title = "There is no room for it on the disk."
     advice = "Delete jobs that are not needed, or have the operator make room; then send it again."
+
+
+class TooManyStreams(Problem):
+    """As many clients follow events as this process serves at once."""
+
+    status = 503
+    code = "too-many-streams"
+    title = "Too many event streams are open."
+    advice = (
+        "Read the events as pages, with Accept: application/json, or the job with ?wait=. The "
+        "operator may raise FFLAB_MAX_STREAMS."
+    )
 
 
 class NotStored(Problem):

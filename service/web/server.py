@@ -8,7 +8,7 @@ import asyncio
 import errno
 import logging
 import socket
-import sys
+import time
 from types import FrameType
 
 import uvicorn
@@ -19,18 +19,43 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
 from service.host.disk import Ballast, free_bytes
+from service.host.end_signals import ignored_signals
+from service.host.limits import raise_descriptor_limit
 from service.host.names import is_loopback
+from service.host.start_failures import one_line_failure, reason_of
+from service.log_format import log_to_stderr
 from service.settings import Settings
 from service.store import Store
 from service.store.database import Database, DatabaseDamaged, DatabaseRefused
 from service.store.identity import NotOurs, prepare, settle
+from service.web.access_log import log_config
 
-EXIT_REFUSED = 3
 DRAIN_SECONDS = 5
 BACKLOG = 256
 LEAST_BYTES = 2**20  # with less free on its disk, a database cannot be opened
+ACCEPT_FAULT, ACCEPT_FAULT_SECONDS = "socket.accept() out of system resource", 10.0
+LEAST_CONNECTIONS, SPARE_DESCRIPTORS = 16, 200
 
 log = logging.getLogger(__name__)
+
+
+class AcceptFaults(logging.Filter):
+    """Lets one line in ten seconds through that says that no connection can be accepted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged, without its traceback."""
+        if ACCEPT_FAULT not in record.getMessage():
+            return True
+        record.exc_info, record.exc_text = None, None
+        record.msg, record.args = f"{ACCEPT_FAULT}: raise the limit of open files", ()
+        is_due = time.monotonic() >= self._next
+        if is_due:
+            self._next = time.monotonic() + ACCEPT_FAULT_SECONDS
+        return is_due
 
 
 class ServeError(Exception):
@@ -44,8 +69,10 @@ def serve(settings: Settings, host: str, port: int) -> None:
     """
     from service.web.app import create_app
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s api: %(message)s")
+    log_to_stderr("%(asctime)s %(levelname)s api: %(message)s")
     logging.getLogger("service").setLevel(logging.INFO)  # so that deletions are logged
+    logging.getLogger("asyncio").addFilter(AcceptFaults())
+    most = raise_descriptor_limit()
     require_keys_beyond_loopback(settings, host)
     listener = listen(host, port)
     Ballast(settings.root).drop_if_full()
@@ -54,9 +81,20 @@ def serve(settings: Settings, host: str, port: int) -> None:
     warn_if_unfit(settings.redis_url)
     app = create_app(settings)
     config = uvicorn.Config(
-        app, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False, backlog=BACKLOG
+        app,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        server_header=False,
+        backlog=BACKLOG,
+        # beyond it 503 at once: what is left is for the database, files and the log
+        limit_concurrency=max(LEAST_CONNECTIONS, most - SPARE_DESCRIPTORS),
+        proxy_headers=False,
+        log_config=log_config(),
     )
-    Server(config, app).run(sockets=[listener])
+    server = Server(config, app)
+    server.run(sockets=[listener])
+    if not server.started:
+        failure = getattr(app.state, "failure", None)
+        raise ServeError(reason_of(failure) if failure else "the start was interrupted")
 
 
 class Server(uvicorn.Server):
@@ -68,9 +106,12 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._app = app
+        self._ignored = ignored_signals()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Handle a signal to end."""
+        """Handle a signal to end, unless it was ignored at the start."""
+        if sig in self._ignored:
+            return
         resources = getattr(self._app.state, "resources", None)
         if resources is not None:
             asyncio.get_running_loop().call_soon_threadsafe(resources.event_feed.close)
@@ -115,14 +156,13 @@ def refuse_others_state(settings: Settings) -> None:
     except (NotOurs, DatabaseRefused, DatabaseDamaged) as error:
         raise ServeError(str(error)) from error
     except (SQLAlchemyError, CommandError, ModuleNotFoundError) as error:
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
         if free_bytes(settings.root) < LEAST_BYTES:
             raise ServeError(
-                f"the home {settings.root} cannot be used: its disk is full ({reason}); make room, "
-                f"or choose another with FFLAB_HOME"
+                f"the home {settings.root} cannot be used: its disk is full ({reason_of(error)}); "
+                f"make room, or choose another with FFLAB_HOME"
             ) from error
         raise ServeError(
-            f"the database cannot be used: {reason}; look at FFLAB_DATABASE_URL, and at "
+            f"the database cannot be used: {reason_of(error)}; look at FFLAB_DATABASE_URL, and at "
             f"FFLAB_HOME for SQLite"
         ) from error
     except OSError as error:
@@ -146,14 +186,21 @@ def require_keys_beyond_loopback(settings: Settings, host: str) -> None:
     """Raise ServeError if other machines could use the API without a key."""
     if is_loopback(host) or settings.require_keys:
         return
-    store = Store(settings.database)
+    keys = []
     try:
-        keys = []
-        if store.database.is_there:
-            store.migrate()
-            keys = store.api_keys.all()
-    finally:
-        store.close()
+        store = Store(settings.database)
+        try:
+            if store.database.is_there:
+                store.migrate()
+                keys = store.api_keys.all()
+        finally:
+            store.close()
+    except DatabaseRefused as error:
+        raise ServeError(str(error)) from error
+    except (SQLAlchemyError, ModuleNotFoundError) as error:
+        raise ServeError(
+            f"the database cannot be used: {reason_of(error)}; look at FFLAB_DATABASE_URL"
+        ) from error
     if not keys:
         raise ServeError(
             f"{host} is open to others: make a key first with `fflab keys create NAME`, or set "
@@ -168,11 +215,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args(arguments)
-    try:
+    with one_line_failure("fflab api", ServeError):
         serve(Settings(), given.host, given.port)
-    except ServeError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(EXIT_REFUSED)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 FFLAB_SCREENSHOTS says so.
 """
 
+import io
 import json
 import os
 import re
@@ -317,6 +318,20 @@ def test_a_value_like_a_default_is_sent_as_any_other(page: Page, lab: Lab) -> No
     page.get_by_role("tab", name="YAML").click()
     expect(page.locator("textarea[name=yaml]")).to_have_value(re.compile("epochs: 5"))
     expect(page.locator("#difference li")).to_have_count(2)
+
+
+def test_what_is_no_picture_is_offered_labels_that_cover_nothing(page: Page, lab: Lab) -> None:
+    y = np.arange(60) % 3
+    file = io.BytesIO()
+    np.savez(file, x=np.random.default_rng(0).normal(size=(60, 4)) + np.eye(3, 4)[y] * 4, y=y)
+    lab.http.post("/v1/datasets", params={"name": "table"}, content=file.getvalue())
+    page.goto("/new")
+    page.get_by_label("name", exact=True).first.fill("table")
+    advice = page.get_by_label("Advice")
+    expect(advice).to_contain_text("table: the label overlays inputs 0 to 2")
+    advice.get_by_role("button", name="Use dataset.labels: append").click()
+    expect(advice).to_be_hidden()
+    expect(page.get_by_label("What differs")).to_contain_text("dataset.labels: overlay → append")
 
 
 def test_another_kind_and_another_entry_are_sent_with_the_defaults_that_are_shown(
@@ -667,12 +682,14 @@ def test_a_data_set_is_uploaded(page: Page, tmp_path: Path) -> None:
     np.savez(tmp_path / "wrong.npz", x=np.zeros((3, 2)))
     page.goto("/datasets")
     page.get_by_label("Name").fill("from-the-browser")
+    page.get_by_label("Meaning").fill("Samples & noise")
     page.get_by_label("File").set_input_files(tmp_path / "wrong.npz")
     page.get_by_role("button", name="Upload").click()
     expect(page.locator("[data-upload] output")).to_contain_text("y")
     page.get_by_label("File").set_input_files(tmp_path / "mine.npz")
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_role("heading", name="from-the-browser uploaded")).to_be_visible()
+    expect(page.get_by_text("Samples & noise")).to_be_visible()
     expect(
         page.get_by_role("img", name="Samples of from-the-browser, a row for each class")
     ).to_be_visible()
@@ -721,3 +738,52 @@ def test_the_keyboard_suffices(page: Page, lab: Lab) -> None:
             break
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("by keyboard")
+
+
+def test_any_number_of_tabs_of_unfinished_jobs_leaves_the_browser_room(
+    browser: Browser, lab: Lab
+) -> None:
+    jobs = [lab.submit(SLOW | {"seeds": [900 + number]}) for number in range(8)]
+    paused = lab.submit(SLOW | {"seeds": [990]})
+    lab.http.post(f"/v1/jobs/{paused}/pause")
+    lab.until_state(paused, "paused")
+    streams: set[str] = set()
+    scripts: list[str] = []
+    context = browser.new_context(base_url=str(lab.http.base_url))
+    context.set_default_timeout(PATIENCE)
+    context.on(
+        "request",
+        lambda asked: streams.add(asked.url.split("?")[0]) if "/events" in asked.url else None,
+    )
+    try:
+        tabs = []
+        for job_id in (paused, *jobs):
+            tabs.append(context.new_page())
+            tabs[-1].goto(f"/jobs/{job_id}")
+            expect(tabs[-1].locator("h1")).to_be_visible()
+        ninth = context.new_page()
+        ninth.on(
+            "request",
+            lambda asked: scripts.append(asked.url) if "live.js" in asked.url else None,
+        )
+        ninth.goto("/new")
+        expect(ninth.locator("#cost")).to_contain_text("run")
+        assert tabs[0].evaluate("fetch('/healthz').then((answer) => answer.status)") == 200
+        wait_until(
+            lambda: len(streams) == 2 or None, "two streams serve all tabs", seen=streams.copy
+        )
+        assert not any(paused in address for address in streams)
+        assert len(scripts) == 1, "a second copy of the script would hold a second stream"
+        last = tabs[-1]
+        last.get_by_role("button", name="Cancel").click()
+        expect(last.locator("#head")).to_contain_text("cancelled")
+        tabs[1].get_by_role("button", name="Cancel").click()
+        expect(tabs[1].locator("#head")).to_contain_text("cancelled")
+        # its stream is free for a tab that had none
+        wait_until(lambda: len(streams) == 3 or None, "another tab has a stream", seen=streams.copy)
+        lab.http.post(f"/v1/jobs/{paused}/cancel")  # a page without a stream learns of it as well
+        expect(tabs[0].locator("#head")).to_contain_text("cancelled")
+    finally:
+        context.close()
+        for job_id in jobs:
+            lab.http.post(f"/v1/jobs/{job_id}/cancel")

@@ -15,6 +15,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import create_engine, text
 
+from fflab import AsyncClient, Client
 from service import cli
 from service.settings import Settings
 from service.store import Store
@@ -22,6 +23,7 @@ from service.web.app import create_app
 from service.web.dependencies import Resources
 from tests.commands import Ended, Fflab
 from tests.postgres import PostgresServer, need_postgres
+from tests.service.callers import Caller
 from tests.serving import client_of
 
 
@@ -171,3 +173,10 @@ def hostile_app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
 def hardy(hostile_app: FastAPI) -> Iterator[httpx.Client]:
     with client_of(hostile_app) as client:
         yield client
+
+
+@pytest.fixture(params=[Client, AsyncClient], ids=["sync", "async"])
+def call(request: pytest.FixtureRequest) -> Iterator[Caller]:
+    caller = Caller(request.param)
+    yield caller
+    caller.close()

@@ -32,9 +32,7 @@ def child(tmp_path: Path) -> Iterator[ChildProcess]:
 
 
 def wait_for_log(child: ChildProcess, words: str) -> None:
-    wait_until(
-        lambda: words in child.last_log_line(), f"its log says {words!r}", seen=child.last_log_line
-    )
+    wait_until(lambda: words in child.reason(), f"its log says {words!r}", seen=child.reason)
 
 
 def restart_when_due(child: ChildProcess) -> float:
@@ -78,11 +76,11 @@ def test_a_child_is_stopped_with_all_its_session(child: ChildProcess, code: str)
     child.command = program(f"{grandchild}{code}\nprint(child.pid, flush=True); time.sleep(3600)")
     child.start()
     wait_until(
-        lambda: child.last_log_line().isdigit(),
+        lambda: child.reason().isdigit(),
         "it has a child of its own",
-        seen=child.last_log_line,
+        seen=child.reason,
     )
-    family = [psutil.Process(child.pid), psutil.Process(int(child.last_log_line()))]
+    family = [psutil.Process(child.pid), psutil.Process(int(child.reason()))]
     child.stop(0.3)
     assert not psutil.wait_procs(family, timeout=PATIENCE_SECONDS)[1]
 

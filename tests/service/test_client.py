@@ -11,7 +11,7 @@ import pty
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -50,53 +50,12 @@ from service.web.dependencies import Resources
 from tests.factories import ERROR, LEASE, finished
 from tests.over_http import NOBODY, succeed
 from tests.service.arrays import X, Y
+from tests.service.callers import Caller
 from tests.service.flaky import answers, flaky, half_of, hang_up, reset, streams
 from tests.service.samples import epoch_row, train_result
 
 SPEC = TrainSpec(epochs=2)
 REFUSING = "http://127.0.0.1:1"  # nobody listens there
-
-
-class Caller:
-    """Either client, called in the same way: what the asynchronous one gives is awaited."""
-
-    def __init__(self, kind: type[Client | AsyncClient]) -> None:
-        self.kind = kind
-        self._loop = asyncio.new_event_loop()
-        self._open: list[Client | AsyncClient] = []
-
-    def client(self, url: str, **options: Any) -> Any:
-        self._open.append(self.kind(url, **options))
-        return self._open[-1]
-
-    def __call__(self, result: Any) -> Any:
-        """What a call gives, in the end."""
-        if inspect.isasyncgen(result):
-            return self._loop.run_until_complete(self._all(result))
-        if inspect.isawaitable(result):
-            return self._loop.run_until_complete(self._awaited(result))
-        return list(result) if inspect.isgenerator(result) else result
-
-    def close(self) -> None:
-        for client in self._open:
-            self(client.close())
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
-
-    @staticmethod
-    async def _awaited(result: Any) -> Any:
-        return await result
-
-    @staticmethod
-    async def _all(result: Any) -> list[Any]:
-        return [item async for item in result]
-
-
-@pytest.fixture(params=[Client, AsyncClient], ids=["sync", "async"])
-def call(request: pytest.FixtureRequest) -> Iterator[Caller]:
-    caller = Caller(request.param)
-    yield caller
-    caller.close()
 
 
 @pytest.fixture
@@ -304,10 +263,16 @@ def test_a_study_is_a_tidy_table_of_what_was_varied_and_found(
     store.studies.advance(study.id)
     rows = value(call, study.rows)
     assert {(row["network.widths"], row["params.seeds"]) for row in rows} == {
-        (w, s) for w in ("[8]", "[16]") for s in ("[0]", "[1, 2]")
+        (width, seeds) for width in (8, 16) for seeds in ("0", "1 · 2")
     }
+    assert list(rows[0]) == [
+        *("part", "network.widths", "params.seeds", "job", "state", "theorem", "figure"),
+        *("layer", "layers", "epoch", "split", "width", "method", "partition"),
+        *("theorem2_direction", "mean", "low", "high", "seeds"),
+    ]
     assert {tuple(row) for row in rows} == {tuple(rows[0])}
     last = next(row for row in rows if row["figure"] == "theorem2_ratio" and row["epoch"] == 1)
+    assert last["theorem2_direction"] == "training_step"
     assert (last["layer"], last["split"], last["mean"], last["width"]) == (
         0,
         "positive",

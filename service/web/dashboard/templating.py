@@ -11,9 +11,10 @@ import jinja2
 import uuid_utils
 from fastapi import APIRouter, Request, Response
 
-from ffengine.text import visible
 from ffengine.version import VERSION
-from service.results.descriptions import duration, place_of, time_ago, title_of
+from service.escaping import for_page
+from service.results.descriptions import duration, time_ago, title_of
+from service.root_path import ROOT_PATH, at
 from service.web import problems
 from service.web.dependencies import SettingsDep
 
@@ -55,11 +56,11 @@ def templates() -> jinja2.Environment:
     # keys are not sorted: the order of a study's parts and grid is that of its runs
     found.policies["json.dumps_kwargs"] = {}
     found.globals |= {
-        "static": lambda name: f"/static/{name}?v={content_hash(name)}",
+        "static": static_address,
+        "root": ROOT_PATH.get,
         "pages": PAGES,
         "version": VERSION,
         "title_of": title_of,
-        "place_of": place_of,
         "duration": duration,
         "age": time_ago,
     }
@@ -69,9 +70,25 @@ def templates() -> jinja2.Environment:
 def render_page(template: str, request: Request, status: int = 200, **values: Any) -> Response:
     """Render a template as the answer to a request."""
     text = templates().get_template(f"{template}.html").render(here=request.url.path, **values)
-    return Response(
-        visible(text, keep="\n\t"), status, headers=HEADERS, media_type="text/html; charset=utf-8"
-    )
+    return Response(for_page(text), status, headers=HEADERS, media_type="text/html; charset=utf-8")
+
+
+def static_address(name: str) -> str:
+    """Return the address of a static file, which changes with its content.
+
+    Modules of one version share a folder: what they import beside them is loaded once.
+    """
+    if name in modules():
+        return at(f"/static/{modules_hash()}/{name}")
+    return at(f"/static/{name}?v={content_hash(name)}")
+
+
+@static_router.get("/static/{version}/{name}")
+def module(request: Request, version: str, name: str) -> Response:
+    """A module; browsers keep it as long as the version in its address is current."""
+    if name not in modules():
+        raise problems.NoSuchPage
+    return _file_response(request, name, is_lasting=version == modules_hash())
 
 
 @static_router.get("/static/{name}")
@@ -79,23 +96,41 @@ def static_file(request: Request, settings: SettingsDep, name: str) -> Response:
     """A static file; browsers keep it as long as the content hash in its address is current."""
     if name not in static_files():
         raise problems.NoSuchPage
-    lasting = (
-        "public, max-age=31536000, immutable"
-        if request.query_params.get("v") == content_hash(name)
-        else "public, no-cache"
-    )
+    is_lasting = request.query_params.get("v") == content_hash(name)
+    cache = settings.root / "cache" if name == CHART_LIBRARY else None
+    return _file_response(request, name, is_lasting=is_lasting, library_cache=cache)
+
+
+def _file_response(
+    request: Request, name: str, *, is_lasting: bool, library_cache: Path | None = None
+) -> Response:
     headers = {
-        "Cache-Control": lasting,
+        "Cache-Control": "public, max-age=31536000, immutable"
+        if is_lasting
+        else "public, no-cache",
         "ETag": f'"{content_hash(name)}"',
         "X-Content-Type-Options": "nosniff",
     }
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    if name == CHART_LIBRARY:
-        return _chart_library_response(request, settings.root / "cache", headers)
+    if library_cache is not None:
+        return _chart_library_response(request, library_cache, headers)
     return Response(
         (STATIC / name).read_bytes(), headers=headers, media_type=TYPES[name[name.rindex(".") :]]
     )
+
+
+@cache
+def modules() -> frozenset[str]:
+    """Return the names of the scripts that may import each other."""
+    return frozenset(name for name in static_files() - {CHART_LIBRARY} if name.endswith(".js"))
+
+
+@cache
+def modules_hash() -> str:
+    """Return a hash of all modules."""
+    hashes = "".join(content_hash(name) for name in sorted(modules()))
+    return hashlib.sha256(hashes.encode()).hexdigest()[:16]
 
 
 @cache

@@ -7,13 +7,15 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.cost import Estimate
-from ffengine.text import UserText, composed
+from ffengine.text import SearchText, Token, UserText
+from service.artifacts import JOB_ID
 from service.background.retention import remove_job
 from service.jobs import Job, JobKind, JobState, Priority
+from service.root_path import at
 from service.schemas import EventPage, JobPage
 from service.specs.suggestions import did_you_mean
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
@@ -37,14 +39,14 @@ router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_SECONDS = 60
 MOST_NAMED = 5  # of the jobs that need one that is to be deleted
-# earlier versions accepted names and tags that UserText no longer does; they can still be searched
-SearchText = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"),
-    AfterValidator(composed),
-]
+RETRY_STREAM_SECONDS = 2
 JobRequestBody = Annotated[JobRequest, Depends(json_body(JobRequest))]
-JobId = Annotated[str, Path(description="as in the job's `id`")]
+# another text is answered as the id of no job
+ID_FORM = {"pattern": f"^{JOB_ID.pattern}$"}
+JobId = Annotated[str, Path(description="as in the job's `id`", json_schema_extra=ID_FORM)]
+OtherId = Annotated[str, Field(max_length=100, json_schema_extra=ID_FORM)]
+# others are refused by name
+Names = Annotated[str, Field(max_length=1000, json_schema_extra={"pattern": "^[a-z_, ]*$"})]
 
 
 class JobChanges(BaseModel):
@@ -92,8 +94,7 @@ def submit_job(
     resources: ResourcesDep,
     owner: Owner,
     idempotency_key: Annotated[
-        str | None,
-        Header(min_length=1, max_length=255, description="the same key and body make one job only"),
+        Token | None, Header(description="the same key and body make one job only")
     ] = None,
 ) -> Response:
     """Store a job for the workers.
@@ -105,7 +106,7 @@ def submit_job(
     )
     resources.reconciler.wake()
     headers = {
-        "Location": f"/v1/jobs/{submitted.job.id}",
+        "Location": at(f"/v1/jobs/{submitted.job.id}"),
         **({"Idempotency-Replayed": "true"} if submitted.replayed else {}),
     }
     status = 200 if submitted.replayed else 202
@@ -123,7 +124,8 @@ def submit_job(
 def estimate_job(body: JobRequestBody, resources: ResourcesDep) -> Estimate:
     """Estimate operations, peak memory, bytes on the disk and seconds of a job with this body.
 
-    `problems` names the limits that it passes.
+    `problems` names the limits that it passes, `advice` what of its data it does not take into
+    account: a finding before the run, and where a field helps, what to set it to.
     """
     return resources.submissions.estimate(body)
 
@@ -136,9 +138,7 @@ def list_jobs(
     request: Request,
     store: StoreDep,
     limit: Annotated[int, Query(ge=1, le=500, description="most jobs of a page")] = 50,
-    cursor: Annotated[
-        str | None, Query(max_length=100, description="next_cursor of the page before")
-    ] = None,
+    cursor: Annotated[OtherId | None, Query(description="next_cursor of the page before")] = None,
     state: Annotated[
         list[JobState],
         Query(description="only jobs in this state; given several times, in one of these states"),
@@ -153,8 +153,8 @@ def list_jobs(
         SearchText | None, Query(description="the name of the API key that it came with")
     ] = None,
     parent: Annotated[
-        str | None,
-        Query(max_length=100, description="a study's id: its runs, which are left out otherwise"),
+        OtherId | None,
+        Query(description="a study's id: its runs, which are left out otherwise"),
     ] = None,
     children: Annotated[bool, Query(description="list the runs of studies, too")] = False,
     created_after: Annotated[
@@ -168,9 +168,8 @@ def list_jobs(
         bool, Query(description="count the jobs that pass the filters, on all pages")
     ] = False,
     fields: Annotated[
-        str | None,
+        Names | None,
         Query(
-            max_length=1000,
             description="the fields of each job that are sent, apart by commas, as "
             "id,name,state; all where it is left out",
         ),
@@ -196,7 +195,7 @@ def list_jobs(
     )
     if page.next_id:
         following = request.url.include_query_params(cursor=page.next_id)
-        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+        response.headers["Link"] = f'<{at(following.path)}?{following.query}>; rel="next"'
     found = JobPage(items=page.jobs, next_cursor=page.next_id, total=page.total)
     if chosen is None:
         return found
@@ -291,20 +290,22 @@ async def read_events(
         int | None, Header(ge=0, le=2**62, description="the last id that was received")
     ] = None,
     after: Annotated[int, Query(ge=0, le=2**62, description="as Last-Event-ID")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+    limit: Annotated[int, Query(ge=1, le=1000, description="most events of a page")] = 500,
 ) -> Response:
     """The events of a job as Server-Sent Events, resumable with Last-Event-ID.
 
-    The stream ends after the event `end` of a job that has ended.
+    The stream ends after the event `end` of a job that has ended. A page ends early where its
+    events are large; `next_cursor` says where the next one begins.
     """
     await run_in_threadpool(find_job, resources.store, job_id)
     start = last_event_id if last_event_id is not None else after
     if "application/json" in accept and "text/event-stream" not in accept:
-        events = await run_in_threadpool(
-            resources.store.events.of, job_id, after=start, limit=limit
+        page = await run_in_threadpool(
+            resources.store.events.page, job_id, after=start, limit=limit
         )
-        page = EventPage(items=events, next_cursor=events[-1].id if len(events) == limit else None)
         return Response(page.model_dump_json(), media_type="application/json")
+    if resources.event_feed.is_full:
+        raise problems.TooManyStreams(headers={"Retry-After": str(RETRY_STREAM_SECONDS)})
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(
         stream(resources.event_feed, resources.store, job_id, start),

@@ -1,13 +1,22 @@
 // Keeps a page live: fetches it again and swaps the regions marked data-live; buttons that act; selection; offline notice.
+import { parse, stringify } from "./exact.js";
+
 const body = document.body;
+export const root = document.documentElement.dataset.root; // the path below which people see the service
 const away = document.getElementById("away");
 const said = document.getElementById("said");
 const picked = new Set();
 const AGAIN_MILLISECONDS = 3000;
+const POLL_SECONDS = 2; // of a page without a stream
+const STREAMS = 2; // of all tabs together: a browser opens six connections to a service, and each stream holds one
+const REFUSED_MILLISECONDS = 30_000; // until a stream that was refused is tried again
 let busy = false;
 let again = false;
 let later = null; // the next try of what has failed
-let stream = null; // the one stream of events: of what the page shows, while that has not ended
+let stream = null; // the one stream of events: of what the page shows, while that has not ended and somebody sees it
+let taking = false;
+let refused = -Infinity;
+let polled = Date.now();
 
 // What has the focus keeps it, in its new form; what has gone leaves it to the page's content.
 function swap(region, fresh) {
@@ -62,10 +71,10 @@ export function say(text) {
 
 export async function send(method, url, content) {
   try {
-    const sent = typeof content === "string" ? content : JSON.stringify(content); // a text is JSON already
+    const sent = typeof content === "string" ? content : stringify(content); // a text is JSON already
     const options = content === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: sent };
     const answer = await fetch(url, { method, ...options });
-    const document = answer.status === 204 ? {} : await answer.json();
+    const document = answer.status === 204 ? {} : parse(await answer.text());
     if (!answer.ok) { say(document.detail || document.title); return null; }
     return document;
   } catch {
@@ -88,17 +97,43 @@ function follow() {
   const address = body.dataset.events;
   const path = address?.split("?")[0];
   if (stream && stream.path === path && stream.events.readyState !== EventSource.CLOSED) return;
+  leave();
+  if (path && !document.hidden && Date.now() - refused > REFUSED_MILLISECONDS) take();
+}
+
+function leave() {
   stream?.events.close();
-  stream = address ? { path, events: new EventSource(address) } : null;
-  if (stream) listen(stream.events);
+  stream?.release();
+  stream = null;
+}
+
+// Open a stream if one is free; a page without one asks again from time to time. Browsers have locks only where the address is that of this machine or has TLS.
+async function take() {
+  if (taking || !navigator.locks) return;
+  taking = true;
+  let release = null;
+  for (let slot = 0; slot < STREAMS && !release; slot += 1) release = await locked(`fflab-stream-${slot}`);
+  taking = false;
+  const address = body.dataset.events;
+  if (!release) return;
+  if (!address || document.hidden) { release(); return; }
+  stream = { path: address.split("?")[0], events: new EventSource(address), release };
+  listen(stream.events);
+}
+
+// The function that releases a lock which this page holds from now on; null: another page holds it.
+function locked(name) {
+  return new Promise((done) => {
+    navigator.locks.request(name, { ifAvailable: true }, (lock) => (lock ? new Promise(done) : done(null))).catch(() => done(null));
+  });
 }
 
 function listen(events) {
   const soon = throttled(refresh, 700);
   for (const type of ["state", "progress", "rows", "log"]) events.addEventListener(type, soon);
-  events.addEventListener("end", () => { events.close(); refresh(); });
+  events.addEventListener("end", () => { leave(); refresh(); });
   events.addEventListener("open", () => { away.hidden = true; });
-  events.addEventListener("error", () => { away.hidden = events.readyState === EventSource.OPEN; if (events.readyState === EventSource.CLOSED) setTimeout(follow, AGAIN_MILLISECONDS); });
+  events.addEventListener("error", () => { away.hidden = events.readyState === EventSource.OPEN; if (events.readyState === EventSource.CLOSED) { refused = Date.now(); leave(); } });
 }
 
 function showPicked() {
@@ -119,7 +154,7 @@ document.addEventListener("change", (event) => {
 document.addEventListener("submit", (event) => {
   if (!event.target.matches("[data-picked]")) return;
   event.preventDefault();
-  location.href = `/compare?${[...picked].map((id) => `job=${id}`).join("&")}`;
+  location.href = `${root}/compare?${[...picked].map((id) => `job=${id}`).join("&")}`;
 });
 
 document.addEventListener("click", async (event) => {
@@ -127,8 +162,8 @@ document.addEventListener("click", async (event) => {
   if (!button) return;
   if (button.dataset.confirm && !confirm(button.dataset.confirm)) return;
   if (button.dataset.post && (await send("POST", button.dataset.post))) refresh();
-  if (button.dataset.patch && (await send("PATCH", button.dataset.patch, JSON.parse(button.dataset.body)))) refresh();
-  if (button.dataset.delete && (await send("DELETE", button.dataset.delete))) location.href = button.dataset.then || "/";
+  if (button.dataset.patch && (await send("PATCH", button.dataset.patch, button.dataset.body))) refresh();
+  if (button.dataset.delete && (await send("DELETE", button.dataset.delete))) location.href = button.dataset.then || `${root}/`;
   if (button.dataset.copy !== undefined) {
     await navigator.clipboard.writeText(button.parentElement.querySelector("pre").textContent);
     button.textContent = "Copied";
@@ -136,12 +171,19 @@ document.addEventListener("click", async (event) => {
   }
   if (button.dataset.clear !== undefined) { picked.clear(); showPicked(); }
   if (button.dataset.cancel !== undefined && confirm(`Cancel ${picked.size} jobs?`)) {
-    for (const id of picked) await send("POST", `/v1/jobs/${id}/cancel`);
+    for (const id of picked) await send("POST", `${root}/v1/jobs/${id}/cancel`);
     picked.clear();
     refresh();
   }
 });
 
-addEventListener("pageshow", showPicked);
-if (body.dataset.refresh) setInterval(() => { if (!document.hidden && body.dataset.refresh) refresh(); }, 1000 * body.dataset.refresh);
+addEventListener("pageshow", () => { showPicked(); follow(); });
+document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else if (body.dataset.events || body.dataset.refresh) refresh(); });
+addEventListener("pagehide", leave); // a page that is kept for the way back holds no connection
+setInterval(() => {
+  const seconds = body.dataset.refresh || (body.dataset.events && !stream ? POLL_SECONDS : 0);
+  if (document.hidden || !seconds || Date.now() - polled < 1000 * seconds) return;
+  polled = Date.now();
+  refresh();
+}, 500);
 follow();

@@ -1,0 +1,49 @@
+"""What trusted proxies say of a request: its sender, and the path below which people see fflab."""
+
+import contextlib
+import os
+from typing import Any, cast
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from service.root_path import ROOT_PATH, root_path
+from service.settings import Settings
+
+PREFIX_HEADER = b"x-forwarded-prefix"
+
+
+class ForwardingMiddleware:
+    """Takes FFLAB_ROOT_PATH, else X-Forwarded-Prefix of a trusted proxy, as the root path.
+
+    X-Forwarded-For and X-Forwarded-Proto are taken from the same proxies.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        trusted = settings.trusted_proxies or os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+        inner = ProxyHeadersMiddleware(cast("Any", app), trusted_hosts=trusted)
+        self._app, self._trusted = cast("ASGIApp", inner), inner.trusted_hosts
+        self._root = settings.root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, as below its root path."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        root = self._root or self._forwarded(scope)
+        if root and scope["path"].startswith(f"{root}/"):  # a proxy that leaves the prefix in
+            scope["path"] = scope["path"].removeprefix(root)
+            scope["raw_path"] = scope["raw_path"].removeprefix(root.encode())
+        token = ROOT_PATH.set(root)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            ROOT_PATH.reset(token)
+
+    def _forwarded(self, scope: Scope) -> str:
+        client = (scope.get("client") or ("",))[0]
+        given = [value for name, value in scope["headers"] if name == PREFIX_HEADER]
+        if len(given) == 1 and client in self._trusted:
+            with contextlib.suppress(ValueError):
+                return root_path(given[0].decode("latin-1"))
+        return ""
