@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.host.disk import lack_of_room
+from service.host.log_limits import Outage
 from service.jobs import Command
 from service.settings import Settings
 from service.store import Claim, LeaseLost, Queue
@@ -82,6 +83,7 @@ class Supervisor:
         self.current_job: str | None = None
         self.idle_since: float | None = clock()
         self.lack_of_room: str | None = None  # for which no job is begun
+        self._outage = Outage(log, "renewing leases: the database")
 
     def ensure_runner(self) -> RunnerProcess:
         """Return the live runner, or start a new one, which loads torch in the background."""
@@ -169,15 +171,11 @@ class Supervisor:
         """Renew the lease. Returns why the attempt must stop, or None."""
         try:
             wanted = self.queue.renew(claim.job_id, claim.attempt, self.settings.lease_seconds)
+            self._outage.over()
         except LeaseLost:
             return "lease_lost"
         except DATABASE_ERRORS as error:
-            log.warning(
-                "the lease of %s could not be renewed: %s",
-                claim.job_id,
-                str(error).splitlines()[0],
-                extra=self._log_fields(claim),
-            )
+            self._outage.noticed(error, extra=self._log_fields(claim))
             return None
         return STOP_REASONS[wanted]
 

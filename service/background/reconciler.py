@@ -16,6 +16,7 @@ from service.background.retention import describe_unknown, find_unknown, sweep
 from service.background.waiting import why_jobs_wait
 from service.host.clock import clock
 from service.host.disk import BALLAST_BYTES, Ballast, free_bytes, lack_of_room
+from service.host.log_limits import Outage, Rarely
 from service.settings import Settings
 from service.store import DEAD_WORKER_SECONDS, Store
 from service.store.database import DATABASE_ERRORS
@@ -49,6 +50,7 @@ class Reconciler(PeriodicThread):
         self._spare_until = 0.0
         self._logged: set[str] = set()  # facts about artifacts that the log has already
         self.broker_ok = False
+        self._broker_outage, self._study_faults = Outage(log, "the broker"), Rarely()
 
     def run(self) -> None:
         """Spare leases at first, then tick until stopped.
@@ -175,10 +177,11 @@ class Reconciler(PeriodicThread):
             return self.store.studies.advance(study_id)
         except DATABASE_ERRORS:
             raise
-        except Exception:
-            log.exception(  # the other studies are advanced all the same
-                "%s: the study could not be advanced", study_id, extra={"job_id": study_id}
-            )
+        except Exception as error:  # the other studies are advanced all the same
+            if self._study_faults.is_due(f"{study_id} {error!r}"):
+                log.exception(
+                    "%s: the study could not be advanced", study_id, extra={"job_id": study_id}
+                )
             return False
 
     def dispatch(self) -> None:
@@ -192,6 +195,7 @@ class Reconciler(PeriodicThread):
         try:
             queue_length = self.dispatcher.queue_length()
             self.broker_ok = True
+            self._broker_outage.over()
             room = MOST_MESSAGES - queue_length
             again = (
                 DISPATCH_AGAIN_SECONDS
@@ -203,6 +207,5 @@ class Reconciler(PeriodicThread):
                 self.dispatcher.dispatch(due)
                 self.store.queue.mark_dispatched(due)
         except BrokerAway as error:
-            if self.broker_ok:
-                log.warning("the broker is away: %s", error)
+            self._broker_outage.noticed(error)
             self.broker_ok = False

@@ -31,10 +31,12 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ffengine.text import shortened, visible
+from service.host.log_limits import Rarely
 from service.root_path import at
 from service.specs.validation_errors import FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
@@ -47,6 +49,8 @@ MOST_BYTES = 65_536  # of a problem document
 RETRY_SECONDS = 2
 IN_FLIGHT_RETRY_SECONDS = 1
 QUEUE_RETRY_SECONDS = 30
+
+AWAY = Rarely()  # many requests may find the same
 
 log = logging.getLogger(__name__)
 
@@ -508,6 +512,7 @@ def install_handlers(app: FastAPI) -> None:
         app.add_exception_handler(refused, _refused)
     for away in DATABASE_ERRORS:
         app.add_exception_handler(away, _database)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -578,7 +583,9 @@ async def _http(_request: Request, error: Exception) -> Response:
 
 
 async def _database(_request: Request, error: Exception) -> Response:
-    log.warning("the database is away: %s", str(error).splitlines()[0])
+    reason = str(error).splitlines()[0]
+    if AWAY.is_due(reason):
+        log.warning("the database is away: %s", reason)
     return database_away(error).response()
 
 
@@ -586,6 +593,10 @@ def database_away(error: Exception) -> DatabaseAway:
     """Return the problem for one of DATABASE_ERRORS."""
     fault = fault_of(error)
     return DatabaseAway(fault or "", headers={} if fault else {"Retry-After": str(RETRY_SECONDS)})
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=408)  # for the log and the metrics: nobody hears it
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -313,6 +313,7 @@ def test_the_thread_dispatches_when_woken_and_outlives_the_database(
             wait_until(lambda: "the database is away" in caplog.text, "a tick has failed")
             connection.execute(text("ALTER TABLE gone RENAME TO jobs"))
             connection.commit()
+        wait_until(lambda: "the database is back" in caplog.text, "it ticks again")
         job = submit(own_store)
         reconciler.wake()
         wait_until(lambda: own_store.queue.due_for_dispatch(10, 60.0) == [], "it is dispatched")
