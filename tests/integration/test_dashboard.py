@@ -286,6 +286,8 @@ def test_one_change_of_a_preset_is_one_change(page: Page, lab: Lab) -> None:
     expect(page.locator("#cost")).to_contain_text(
         f"about {cost['seconds']['cpu'] / 3600:.1f} h on a CPU"
     )
+    disk = f"{cost['disk_bytes']['total'] / 2**20:.0f} MiB of disk"
+    expect(page.locator("#cost")).to_contain_text(disk)
     page.get_by_label("Name", exact=True).focus()
     looked_at(page, "new-hinton-one-seed")
     preset["parts"]["train"]["base"]["seeds"] = [1]
