@@ -188,7 +188,7 @@ def test_what_cannot_be_begun_is_answered_with_its_problem(
     def broken(*_given: object, **_named: object) -> None:
         raise fault
 
-    monkeypatch.setattr(store.events, "of", broken)
-    monkeypatch.setattr(store.jobs, "rows", broken)
+    monkeypatch.setattr(store.events, "of_types", broken)
+    monkeypatch.setattr(store.jobs, "each_row", broken)
     response = client.get(f"/v1/jobs/{job}/{name}", headers={"Accept-Encoding": encoding})
     refused(response, status, code)
