@@ -28,11 +28,13 @@ from ffengine.dataformats import (
     read_mnist,
     read_svhn,
 )
+from ffengine.input_figures import InputFigures, measured
 from ffengine.version import NUMERICS_VERSION, UPLOADS_VERSION
 
 DATA_ROOT_VARIABLE = "FFLAB_DATA"
 HOME_VARIABLE = "FFLAB_HOME"
 UPLOADS_OF_HOME = "datasets"  # the folder of uploads in a home
+MEASURED_BYTES = 2**26  # of an upload's arrays that are measured when they are asked about
 UPLOADS_OF_ROOT = "uploads"  # and below a data root, where earlier versions kept them
 
 
@@ -64,6 +66,7 @@ class Dataset(NamedTuple):
     files: Files | None = None  # None: bundled with the package, or uploaded
     uploaded: bool = False
     uploaded_by: str | None = None
+    figures: InputFigures | None = None  # of an upload that was measured when it was kept
 
     @property
     def inputs(self) -> int:
@@ -345,6 +348,30 @@ class Datasets:
         facts = self.find(name)
         return facts.digest if facts else None
 
+    def input_figures(self, name: str) -> InputFigures | None:
+        """Return what was measured on the arrays of a data set.
+
+        Bundled data sets, and small uploads of earlier versions, are measured at the first call.
+
+        **Arguments:**
+
+        - `name`: of a data set of the catalogue, or of an upload.
+
+        **Returns:**
+
+        The figures; None where measuring would take long, or no data set has that name.
+        """
+        facts = self.find(name)
+        if facts is None or facts.figures or facts.files is not None:
+            return facts.figures if facts else None
+        folder = self.upload_folder(name)
+        try:
+            if folder and uploads.arrays_file(name, folder.parent).stat().st_size > MEASURED_BYTES:
+                return None
+            return _measured(self, name, facts.digest)
+        except (OSError, DatasetError):  # the arrays are gone or damaged, which is said elsewhere
+            return None
+
     def upload_folder(self, name: str) -> Path | None:
         """Find the folder of an upload.
 
@@ -365,7 +392,14 @@ class Datasets:
         return [(folder, upload) for folder, upload in found if upload]
 
     def keep(
-        self, name: str, source: IO[bytes], meaning: str = "", *, uploaded_by: str | None = None
+        self,
+        name: str,
+        source: IO[bytes],
+        meaning: str = "",
+        *,
+        uploaded_by: str | None = None,
+        max_bytes: int | None = None,
+        admit: Callable[[int], None] = lambda _bytes: None,
     ) -> uploads.Upload:
         """Read and check an archive, and keep it as an upload under a new name.
 
@@ -375,6 +409,8 @@ class Datasets:
         - `source`: the .npz file.
         - `meaning`: one sentence about the data set.
         - `uploaded_by`: who brings it; None where nobody is told apart.
+        - `max_bytes`: how large the arrays may be; None: uploads.MAX_BYTES.
+        - `admit`: is called with the size of the arrays before they are written, and may raise.
 
         **Returns:**
 
@@ -384,11 +420,12 @@ class Datasets:
         **Raises:**
 
         - `NameTaken`: other arrays have that name.
-        - `DatasetError`: the name cannot be used, the archive is not valid, or it cannot be
-          written.
+        - `NotStored`: it cannot be written.
+        - `DatasetError`: the name cannot be used, or the archive is not valid.
         """
         if name in DATASETS:
             raise uploads.NameTaken(f"{name!r} is a data set of the catalogue")
+        self.recover()
         return uploads.keep(
             name,
             source,
@@ -396,7 +433,30 @@ class Datasets:
             meaning,
             others=self._upload_folders[1:],
             uploaded_by=uploaded_by,
+            max_bytes=max_bytes,
+            admit=admit,
         )
+
+    def bytes_kept(self, uploaded_by: str | None = None) -> int:
+        """Return how much room the uploads of this place take up.
+
+        **Arguments:**
+
+        - `uploaded_by`: only uploads that this one brought; None: all.
+
+        **Returns:**
+
+        Bytes.
+        """
+        return sum(
+            uploads.bytes_of(name, self.kept_in)
+            for name in uploads.names(self.kept_in)
+            if uploaded_by is None or self._is_by(name, uploaded_by)
+        )
+
+    def _is_by(self, name: str, who: str) -> bool:
+        found = uploads.find(name, self.kept_in)
+        return found is not None and found.uploaded_by == who
 
     def remove(self, name: str, needed_by: Callable[[], Sequence[str]] = tuple) -> None:
         """Remove an upload, unless something needs it.
@@ -411,6 +471,7 @@ class Datasets:
         - `InUse`: something needs it.
         - `DatasetError`: no upload has that name, or it cannot be removed here.
         """
+        self.recover()
         if not self.facts_of(name).uploaded:
             raise DatasetError(f"{name} is a data set of the catalogue; only uploads are removed")
         if needing := needed_by():
@@ -422,6 +483,15 @@ class Datasets:
                 f"{elsewhere[0] / name} by hand"
             )
         uploads.remove(name, self.kept_in, needed_by)
+
+    def recover(self) -> list[str]:
+        """Put back the uploads whose removal a process began and did not live to finish.
+
+        **Returns:**
+
+        What was done, and what must be done by hand, in words.
+        """
+        return uploads.recover(self.kept_in)
 
     def is_present(self, facts: Dataset) -> bool:
         """Whether a data set can be loaded without a download.
@@ -517,6 +587,26 @@ class Datasets:
         """
         return _loaded(self, name, self.digest_of(name))
 
+    def mapped(self, name: str) -> Arrays:
+        """Return the arrays of a data set to look at a few samples.
+
+        Those of an upload, which may be large, are mapped into memory and not verified.
+
+        **Arguments:**
+
+        - `name`: as for `load`.
+
+        **Returns:**
+
+        The arrays, read-only.
+
+        **Raises:**
+
+        - `DatasetError`: as for `load`.
+        """
+        folder = self.upload_folder(name) if self.refuse_missing(name).uploaded else None
+        return uploads.mapped(name, folder.parent) if folder else self.read(name).arrays
+
     def read(self, name: str) -> Loaded:
         """Read a data set anew, and do not keep it in memory.
 
@@ -552,6 +642,12 @@ def _loaded(datasets: Datasets, name: str, _digest: str | None) -> Loaded:
     return datasets.read(name)
 
 
+@lru_cache(maxsize=64)
+def _measured(datasets: Datasets, name: str, _digest: str | None) -> InputFigures:
+    """Keep what was measured, as long as the name stands for the same arrays."""
+    return measured(datasets.read(name).arrays)
+
+
 def from_upload(upload: uploads.Upload) -> Dataset:
     """An uploaded data set as the catalogue shows it."""
     split = "A fifth of every class was held out for the test partition." if upload.held_out else ""
@@ -566,6 +662,7 @@ def from_upload(upload: uploads.Upload) -> Dataset:
         source="uploaded",
         uploaded=True,
         uploaded_by=upload.uploaded_by,
+        figures=upload.figures,
     )
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
 from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainSpec
+from ffengine.text import StoredText
 from service.jobs import Event, Job, JobState
 
 Result = TrainResult | CheckResult | StudyResult
@@ -36,9 +37,12 @@ class EventPage(BaseModel):
 
 
 class RowPage(BaseModel):
-    """The tidy rows of a job so far."""
+    """The tidy rows of a job so far, oldest first: all of them, unless a limit is asked for."""
 
     items: list[dict[str, Any]]
+    next_cursor: str | None = Field(
+        None, description="for the next page; null where there are no more yet"
+    )
 
 
 def row_key(row: Mapping[str, Any]) -> str:
@@ -76,6 +80,9 @@ class WorkerInfo(BaseModel):
     memory_bytes: int | None
     version: str
     job: str | None
+    paused: str | None = Field(
+        None, description="why it begins no job at present, as where the disk has no room"
+    )
 
 
 class WorkerLine(WorkerInfo):
@@ -116,6 +123,6 @@ class Delivery(BaseModel):
 class DeliveryPage(BaseModel):
     """The webhook of a job, the states that a message is sent for, and the messages."""
 
-    url: str | None
+    url: StoredText | None
     states: list[JobState]
     items: list[Delivery]

@@ -9,6 +9,7 @@ import threading
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
 from service.host.start_failures import one_line_failure
+from service.log_format import log_to_stderr
 from service.settings import Settings
 from service.store import Store, identity
 from service.store.database import DATABASE_ERRORS, DatabaseDamaged, DatabaseRefused
@@ -40,6 +41,8 @@ def prepare(settings: Settings) -> None:
         retry_while_unavailable(lambda: identity.settle(store, artifacts), threading.Event())
     finally:
         store.close()  # a connection must not be shared with the forked child
+    for told in settings.datasets.recover():  # the first job may need one of them
+        logging.warning("%s", told)
 
 
 def refuse_damage(store: Store) -> None:
@@ -57,9 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="fflab worker")
     parser.add_argument("--device", type=device, default="auto")
     given = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s worker %(process)d: %(message)s"
-    )
+    log_to_stderr("%(asctime)s %(levelname)s worker %(process)d: %(message)s", logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with one_line_failure("fflab worker", NoBroker, NotOurs, DatabaseDamaged, DatabaseRefused):
         settings = Settings()

@@ -118,7 +118,7 @@ class Supervisor:
                 self.on_state_change()
 
     def _claim(self) -> Claim | None:
-        if self.shutdown.is_set() or not self._has_room():
+        if self.shutdown.is_set() or not self.has_room():
             return None
         try:
             return self.queue.claim_next(self.worker, self.settings.lease_seconds)
@@ -130,10 +130,13 @@ class Supervisor:
             )
             return None
 
-    def _has_room(self) -> bool:
+    def has_room(self) -> bool:
         """Whether the disk of the artifacts has the reserve free; a change is logged."""
-        before = self.lack_of_room
-        self.lack_of_room = lack_of_room(self.settings.artifacts, self.settings.disk_reserve)
+        before, folder = self.lack_of_room, self.settings.artifacts
+        try:
+            self.lack_of_room = lack_of_room(folder, self.settings.disk_reserve)
+        except OSError as error:  # as of a network folder that is gone
+            self.lack_of_room = f"{folder} cannot be reached ({error.strerror})"
         if self.lack_of_room and not before:
             log.warning("no job is begun: %s", self.lack_of_room, extra={"worker": self.worker})
         elif before and not self.lack_of_room:

@@ -8,6 +8,7 @@ Each API process may run one: every change that it makes is a conditional update
 import logging
 import time
 
+from ffengine.uploads import remove_drafts
 from service.artifacts import Artifacts
 from service.background.dispatcher import BrokerAway, Dispatcher
 from service.background.periodic import PeriodicThread
@@ -26,6 +27,7 @@ DISPATCH_AGAIN_SECONDS = 5.0
 EXPLAIN_SECONDS = 5.0  # between looks at why jobs wait
 EXPLAINED_AFTER_SECONDS = 10.0  # that a job has been queued
 SWEEP_SECONDS = 600.0  # between applications of the retention
+DRAFT_SECONDS = 3600.0  # without a write, after which an unfinished upload is given up
 MOST_MESSAGES = 100  # in the broker at a time
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class Reconciler(PeriodicThread):
         The machine, and the database with it, may have stood still until now.
         """
         self._spare_leases()
+        self._recover_uploads()
         super().run()
 
     def on_wake(self) -> None:
@@ -125,15 +128,22 @@ class Reconciler(PeriodicThread):
         """Apply the retention when it is due. Returns whether expired jobs may be left."""
         if time.monotonic() < self._sweep_due:
             return False
+        self._recover_uploads()
         try:
             if sweep(self.store, self.artifacts, self.settings.retention):
                 return True
             self._report_unknown()
+            self._remove_drafts()
             self.store.jobs.forget_idempotency_keys(self.settings.idempotency_hours)
         except (NotOurs, OSError) as error:
             self._log_once(logging.ERROR, f"nothing is swept: {error}", {str(error)})
         self._sweep_due = time.monotonic() + SWEEP_SECONDS
         return False
+
+    def _recover_uploads(self) -> None:
+        """Put back uploads whose removal was not finished."""
+        for told in self.settings.datasets.recover():
+            self._log_once(logging.WARNING, told, {told})
 
     def _report_unknown(self) -> None:
         """Log which artifacts belong to no job of the database.
@@ -148,6 +158,12 @@ class Reconciler(PeriodicThread):
             self._log_once(
                 logging.WARNING, f"{describe_unknown(found)}; {advice}", {one.job for one in found}
             )
+
+    def _remove_drafts(self) -> None:
+        """Remove what uploads left behind whose process was killed."""
+        folder = self.settings.datasets.kept_in
+        for draft in remove_drafts(folder, older_than=time.time() - DRAFT_SECONDS):
+            log.info("%s: an unfinished upload is removed", folder / draft)
 
     def _log_once(self, level: int, message: str, facts: set[str]) -> None:
         """Log a message unless all of its facts were logged before: once, not at every sweep."""

@@ -1,14 +1,18 @@
 """Commands of data sets, and of the operator: keys, retention, the secret of webhooks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ffengine.arrays import DatasetError
+from ffengine.datasets import DATASETS
 from ffengine.uploads import InUse
+from service.artifacts import Artifacts
 from service.cli import completion
 from service.cli.imports import import_files
 from service.cli.options import (
@@ -24,6 +28,8 @@ from service.cli.options import (
     show_json,
 )
 from service.cli.output import table
+from service.host.private import make_private_folder
+from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.background.retention import ExpiredJob, UnknownArtifacts
@@ -33,7 +39,7 @@ NameArgument = Annotated[str, typer.Argument(autocompletion=completion.datasets)
 
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, import, remove.")
 keys_app = typer.Typer(
-    no_args_is_help=True, help="API keys of this service's database: create, list, revoke."
+    no_args_is_help=True, help="API keys of this service's database: create, list, revoke, clear."
 )
 
 
@@ -69,9 +75,11 @@ def data_list(as_json: JsonOption = False) -> None:
 @data_app.command("fetch")
 def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
     """Download a data set below the data root and verify it."""
+    settings = load_settings()
+    _make_home_for(name, settings)
     try:
         with require_extra("worker"):
-            load_settings().datasets.load(name)
+            settings.datasets.load(name)
     except DatasetError as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
             fail(
@@ -91,12 +99,21 @@ def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -
 
     SOURCE is the folder of a known data set's files, or an .npz of x and y under a new name.
     """
-    target = import_files(name, source, load_settings().datasets)
+    settings = load_settings()
+    _make_home_for(name, settings)
+    target = import_files(name, source, settings.datasets)
     typer.echo(
         json.dumps({"name": name, "folder": str(target)})
         if as_json
         else f"{name}: verified, in {target}"
     )
+
+
+def _make_home_for(name: str, settings: Settings) -> None:
+    """Make the home for its owner alone, where the data set is going to be in it."""
+    if settings.data is None or name not in DATASETS:
+        with suppress(OSError):  # who writes the files says what is wrong
+            make_private_folder(settings.root)
 
 
 @data_app.command("remove")
@@ -107,16 +124,28 @@ def data_remove(
     """Remove an upload from this machine's home, unless unfinished jobs of its service need it."""
     settings = load_settings()
     try:
-        if settings.database_url is None and not (settings.root / "fflab.db").exists():
-            settings.datasets.remove(name)  # there is no service, so no job
-        else:
-            with open_store(None) as store:
-                settings.datasets.remove(name, lambda: store.jobs.needing_dataset(name))
+        with _needing(settings) as needing:
+            settings.datasets.remove(name, lambda: needing(name))
     except InUse as error:
         fail(str(error), EXIT_USAGE)
     except DatasetError as error:
         fail(str(error), EXIT_NOT_FOUND)
     typer.echo(json.dumps({"name": name, "removed": True}) if as_json else f"{name}: removed")
+
+
+@contextmanager
+def _needing(settings: Settings) -> Iterator[Callable[[str], Sequence[str]]]:
+    """Yield what lists the unfinished jobs of this home's service that need a data set.
+
+    Fails where the database is not that of the home's artifacts.
+    """
+    artifacts = Artifacts(settings.artifacts)
+    served = settings.database_url or artifacts.label() is not None or artifacts.owners()
+    if not served and find_spec("sqlalchemy") is None:
+        yield lambda _name: ()  # no service can have run here
+    else:
+        with open_store(None, make=False) as store:
+            yield store.jobs.needing_dataset if store else lambda _name: ()
 
 
 @keys_app.command("create")
@@ -126,12 +155,14 @@ def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False)
     From then on the service refuses requests without a key.
     """
     with open_store(home) as store:
-        from service.web.auth import create_key
+        from service.web.auth import create_key, remember_keys
 
         try:
             key = create_key(store.api_keys, name)
         except ValueError as error:
             fail(f"NAME: {error}", EXIT_USAGE)
+        with suppress(OSError):  # the service does it as well
+            remember_keys(load_settings(home).root)
     typer.echo(
         json.dumps(key._asdict())
         if as_json
@@ -163,6 +194,27 @@ def keys_revoke(key: str, home: HomeOption = None, as_json: JsonOption = False) 
     typer.echo(json.dumps({"key": key, "revoked": True}) if as_json else f"{key} is revoked")
 
 
+@keys_app.command("clear")
+def keys_clear(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Delete all API keys: whoever reaches the service may use it, once it was restarted.
+
+    Otherwise it stays closed from its first key on, even where the keys are revoked or lost.
+    """
+    root = load_settings(home).root
+    with open_store(home) as store:
+        from service.web.auth import clear_keys
+
+        try:
+            count = clear_keys(store.api_keys, root)
+        except OSError as error:
+            fail(f"{root} cannot be written ({error}), so the service stays closed", EXIT_FAILED)
+    typer.echo(
+        json.dumps({"deleted": count})
+        if as_json
+        else f"keys deleted: {count}; restart the service to let everybody in"
+    )
+
+
 def retention(
     apply: Annotated[
         bool, typer.Option("--apply", help="Delete them now; else they are only listed.")
@@ -176,7 +228,6 @@ def retention(
     that the database does not know are removed by --apply alone.
     """
     with require_extra("server"):
-        from service.artifacts import Artifacts
         from service.background.retention import find_expired, find_unknown, remove_unknown, sweep
 
     settings = load_settings(home)

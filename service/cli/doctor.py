@@ -5,6 +5,7 @@ It runs without the extras, too: a check that needs one imports it itself.
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,9 @@ from ffengine.datasets import DATASETS, read_bundled, verified
 from ffengine.version import VERSION
 from service.client import Client, FflabError, Unreachable
 from service.host.disk import lack_of_room
+from service.host.private import is_open_to_others, make_private_folder
 from service.host.start_failures import reason_of
-from service.settings import Settings
+from service.settings import Settings, unknown_variables
 
 LEAST_FREE_BYTES = 2**30
 EXTRAS = {
@@ -57,16 +59,28 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     """Yield all checks, in the order in which one would mend what they find."""
     installation: tuple[Callable[[Settings], Iterator[Check]], ...] = (
         _python,
+        _variables,
         _extras,
         _torch,
         _datasets,
     )
-    for check in (*installation, _home, _redis, _database, _artifacts, _service):
+    for check in (*installation, _home, _redis, _database, _artifacts, _keys, _service):
         yield from check(settings)
 
 
 def _python(_settings: Settings) -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}, fflab {VERSION}")
+
+
+def _variables(_settings: Settings) -> Iterator[Check]:
+    """Name variables that look like settings: whoever sets one believes that it is in force."""
+    if names := unknown_variables():
+        yield Check(
+            "environment",
+            "warn",
+            f"not settings, and ignored: {', '.join(names)}",
+            "the settings are in docs/reference/settings.md",
+        )
 
 
 def _extras(_settings: Settings) -> Iterator[Check]:
@@ -131,7 +145,7 @@ def _datasets(settings: Settings) -> Iterator[Check]:
 def _home(settings: Settings) -> Iterator[Check]:
     home = settings.root
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_private_folder(home)
         probe = home / f".doctor-{os.getpid()}"
         probe.write_text("probe")
         probe.unlink()
@@ -148,6 +162,13 @@ def _home(settings: Settings) -> Iterator[Check]:
         advice = "make room, or delete jobs: until then workers begin no job"
         yield Check("home", "fail", lack, advice)
         return
+    if is_open_to_others(home):
+        yield Check(
+            "home",
+            "warn",
+            f"all users of this machine can use {home}, with results and secrets of webhooks",
+            f"chmod o= {shlex.quote(str(home))}, or have only trusted users on the machine",
+        )
     yield Check(
         "home",
         "ok" if free >= LEAST_FREE_BYTES else "warn",
@@ -242,6 +263,27 @@ def _artifacts(settings: Settings) -> Iterator[Check]:
         yield Check("artifacts", "ok", f"{settings.artifacts} belongs to the database")
 
 
+def _keys(settings: Settings) -> Iterator[Check]:
+    """Check that the database still has the keys that were made once."""
+    if not _has_server():
+        return
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from service.store import Store
+    from service.store.database import DatabaseRefused
+    from service.web.auth import LOST_KEYS, LOST_KEYS_ADVICE, had_keys
+
+    if not had_keys(settings.root):
+        return
+    try:
+        with Store(settings.database) as store:
+            keys = store.database.is_there and store.api_keys.all()
+    except (SQLAlchemyError, DatabaseRefused, OSError, ModuleNotFoundError):
+        return  # other checks report it
+    if not keys:
+        yield Check("keys", "fail", f"{LOST_KEYS}: requests are refused", LOST_KEYS_ADVICE)
+
+
 def _has_server() -> bool:
     return all(installed(package) for package in EXTRAS["server"])
 
@@ -259,6 +301,10 @@ def _service(settings: Settings) -> Iterator[Check]:
     else:
         yield Check("service", "ok", f"{settings.url} answers")
         names = ", ".join(f"{worker['id']} ({worker['device']})" for worker in workers)
+        for worker in workers:
+            if why := worker.get("paused"):
+                advice = "make room, or delete jobs: until then it begins no job"
+                yield Check(f"worker {worker['id']}", "warn", f"paused: {why}", advice)
         yield Check(
             "workers",
             "ok" if workers else "warn",

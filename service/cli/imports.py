@@ -1,11 +1,11 @@
 """Imports data files: those of a known data set, or an .npz under a new name."""
 
-import shutil
 from pathlib import Path
 
 from ffengine.arrays import DatasetError
 from ffengine.dataformats import present
 from ffengine.datasets import DATA_ROOT_VARIABLE, DATASETS, Datasets, verified
+from ffengine.durable import copy_files
 from service.specs.files import SpecError
 
 
@@ -39,13 +39,21 @@ def import_files(name: str, source: Path, datasets: Datasets) -> Path:
         raise SpecError(f"{error}{advice}") from error
     target = datasets.root / facts.files.folder / facts.files.inside
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        for path in (present(source, stem) for stem in facts.files.names):
-            if path:
-                shutil.copy2(path, target / path.name)
+        found = [path for name in facts.files.names if (path := present(source, name))]
+        copy_files(found, target)
+        _remove_other_forms(found, target)
     except OSError as error:
         raise SpecError(
             f"{name}: cannot be copied to {target} ({error.strerror}); set {DATA_ROOT_VARIABLE} "
             f"to a folder that you can write to"
         ) from error
     return target
+
+
+def _remove_other_forms(found: list[Path], folder: Path) -> None:
+    """Remove older gzipped files beside plain ones, and plain beside gzipped: one is read alone."""
+    for path in found:
+        plain = path.name.removesuffix(".gz")
+        other = folder / (plain if path.name != plain else f"{plain}.gz")
+        if path.parent.resolve() != folder.resolve():
+            other.unlink(missing_ok=True)

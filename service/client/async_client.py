@@ -62,7 +62,9 @@ class AsyncClient:
         self.url, self.attempts = found["base_url"], attempts
         self._proxy = found["proxy"]
         transport = httpx.AsyncHTTPTransport(
-            trust_env=found["trust_env"], proxy=self._proxy.proxy if self._proxy else None
+            verify=found["verify"],
+            trust_env=found["trust_env"],
+            proxy=self._proxy.proxy if self._proxy else None,
         )
         self._http = httpx.AsyncClient(
             base_url=found["base_url"],
@@ -201,7 +203,12 @@ class AsyncClient:
 
     async def rows(self, job_id: str) -> Rows:
         """Return the tidy rows that a job has so far."""
-        return (await self._send(requests.rows(job_id))).items
+        page = await self._send(requests.rows(job_id, None))
+        rows = page.items
+        while page.next_cursor is not None:
+            page = await self._send(requests.rows(job_id, page.next_cursor))
+            rows += page.items
+        return rows
 
     async def charts(self, job_id: str) -> Charts:
         """Return the charts that a job has so far.

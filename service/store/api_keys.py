@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from service.store.database import Database
 from service.store.tables import KeyRow, now_seconds
@@ -51,3 +51,8 @@ class ApiKeys:
             for row in found:
                 row.revoked_at = Database.now(session)
             return bool(found)
+
+    def clear(self) -> int:
+        """Delete all keys; how many there were."""
+        with self._database.writing() as session:
+            return len(session.scalars(delete(KeyRow).returning(KeyRow.id)).all())

@@ -24,6 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from service.host.mounts import network_file_system
+from service.host.private import make_private_file, make_private_folder
 from service.store.faults import (
     BUSY,
     DATABASE_ERRORS,
@@ -65,7 +66,7 @@ class Database:
         if self.file:
             folder = self.file.absolute().parent
             refuse_network_folder(folder)
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
         options: dict[str, Any] = {} if self.is_sqlite else {"connect_args": {"connect_timeout": 5}}
         self.engine: Engine = create_engine(
             self.url, pool_pre_ping=not self.is_sqlite, json_serializer=_compact, **options
@@ -109,6 +110,8 @@ class Database:
 
     def _before_connecting(self, *_arguments: object) -> None:
         self.refuse_replaced()  # SQLite would make a new file in the place of a deleted one
+        if self.file:
+            make_private_file(self.file)  # SQLite gives its other files the same permissions
 
     def _note_file(self, _connection: DBAPIConnection, _record: object) -> None:
         self._file = self._file or self._file_now()
@@ -209,6 +212,34 @@ class Database:
         if found != ["ok"]:
             raise DatabaseDamaged(self.file, found[0])
         return f"checked for damage in {time.monotonic() - began:.1f} s"
+
+    def only_read(self) -> None:
+        """Have each connection that is made from now on refuse to write.
+
+        A missing file of SQLite is not made.
+        """
+
+        def refuse_writes(connection: Any, _record: object) -> None:
+            if self.is_sqlite:
+                connection.execute("PRAGMA query_only=ON")
+            else:
+                connection.read_only = True
+
+        event.listen(self.engine, "do_connect", self._refuse_missing)
+        event.listen(self.engine, "connect", refuse_writes)
+
+    def _refuse_missing(self, *_arguments: object) -> None:
+        if not self.is_there:
+            raise DatabaseReplaced(f"the database file of {self.address} is missing")
+
+    def size_bytes(self) -> int:
+        """How much room the database takes up; 0 for one in memory."""
+        if not self.is_sqlite:
+            with self.engine.connect() as connection:
+                size = text("SELECT pg_database_size(current_database())")
+                return int(connection.scalar(size) or 0)
+        files = [self.file, self.file.with_name(f"{self.file.name}-wal")] if self.file else []
+        return sum(file.stat().st_size for file in files if file.exists())
 
     def service_id(self) -> str | None:
         """The id of the service that the database belongs to; None before the schema is made."""

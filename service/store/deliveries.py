@@ -1,18 +1,19 @@
 """Messages to webhooks: which are due, what became of each attempt, and the signing secret."""
 
-import base64
-import secrets
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from service.store.database import Database
 from service.store.tables import DeliveryRow, JobRow, SecretRow, now_seconds
+from service.webhook_secret import make_secret
 
 SECRET_NAME = "webhook"  # noqa: S105 - a name
-SECRET_BYTES = 32
+AT_ONCE = 500
 
 
 class PendingDelivery(NamedTuple):
@@ -59,7 +60,7 @@ class Deliveries:
         with self._database.writing() as session:
             query = (
                 select(DeliveryRow, JobRow.webhook)
-                .join(JobRow, JobRow.id == DeliveryRow.job_id)
+                .outerjoin(JobRow, JobRow.id == DeliveryRow.job_id)
                 .where(*ready)
             )
             query = (
@@ -74,8 +75,8 @@ class Deliveries:
                 PendingDelivery(
                     row.id, row.body, webhook["url"], webhook["secret"], len(row.attempts)
                 )
-                for row, webhook in found
-                if webhook
+                for row, of_job in found
+                if (webhook := row.webhook or of_job)
             ]
 
     def record_attempt(
@@ -89,10 +90,11 @@ class Deliveries:
         """Record an attempt to send a message.
 
         It is due again after `again_seconds`; never where it was delivered, or where that is None.
+        The message of a deleted job is deleted then.
         """
         with self._database.writing() as session:
             row = session.get(DeliveryRow, delivery_id)
-            if row is None:  # its job was deleted meanwhile
+            if row is None:  # it was delivered by another process, and its job was deleted
                 return
             now = Database.now(session)
             row.attempts = [
@@ -101,6 +103,8 @@ class Deliveries:
             ]
             row.delivered_at = now if delivered else row.delivered_at
             row.next_at = None if delivered or again_seconds is None else now + again_seconds
+            if row.webhook and row.next_at is None:  # nobody asks for what a deleted job sent
+                session.delete(row)
 
     def of(self, job_id: str) -> list[StoredDelivery]:
         """The messages of a job, newest first."""
@@ -133,7 +137,7 @@ class Deliveries:
         with self._database.reading() as session:
             if known := session.scalar(query):
                 return known
-        made = "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+        made = make_secret()
         try:
             with self._database.writing() as session:
                 session.execute(insert(SecretRow).values(name=SECRET_NAME, value=made))
@@ -141,6 +145,16 @@ class Deliveries:
             with self._database.reading() as session:
                 return session.scalar(query) or made
         return made
+
+
+def leave_undelivered(session: Session, job_ids: Collection[str]) -> None:
+    """Delete the messages of jobs that are about to be deleted, but for those still to be sent."""
+    asked = sorted(job_ids)
+    for first in range(0, len(asked), AT_ONCE):
+        some = DeliveryRow.job_id.in_(asked[first : first + AT_ONCE])
+        session.execute(delete(DeliveryRow).where(some, DeliveryRow.next_at.is_(None)))
+        webhook = select(JobRow.webhook).where(JobRow.id == DeliveryRow.job_id).scalar_subquery()
+        session.execute(update(DeliveryRow).where(some).values(webhook=webhook))
 
 
 def _stored(row: DeliveryRow) -> StoredDelivery:

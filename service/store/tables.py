@@ -189,13 +189,15 @@ class DeliveryRow(Base):
     """A message to a job's webhook.
 
     It is due at `next_at`, which is null once it was delivered or given up; `attempts` describes
-    each attempt to send it.
+    each attempt to send it. It outlives its job while it is due: `webhook` is that of a job that
+    was deleted, and null before.
     """
 
     __tablename__ = "deliveries"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    job_id: Mapped[str] = mapped_column(index=True)
+    webhook: Mapped[Document | None] = mapped_column(JSON(none_as_null=True))
     type: Mapped[str]
     body: Mapped[str]
     created_at: Mapped[float]
@@ -252,4 +254,5 @@ class WorkerRow(Base):
     memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
     version: Mapped[str]
     job: Mapped[str | None]
+    paused: Mapped[str | None]
     seen_at: Mapped[float]

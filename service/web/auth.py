@@ -1,8 +1,10 @@
 """API keys: who may use the service. A key is shown once and stored as a hash."""
 
 import hashlib
+import logging
 import secrets
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 from ffengine.text import user_text
@@ -12,7 +14,21 @@ from service.web.problems import KeyNeeded
 
 PREFIX = "fflab_"
 KEY_BYTES = 32
+COOKIE_DIGITS = 8  # of the service's id in the name of its cookie
 REMEMBERED_SECONDS = 2.0  # how long a revoked key may still be accepted
+# in the home; an older database, or one whose keys were deleted, does not open the service
+HAD_KEYS = "had-keys"
+HAD_KEYS_TEXT = """\
+This service has had API keys, so it refuses requests without one, whatever its database says.
+`fflab keys clear` opens it again to everyone who reaches it.
+"""
+LOST_KEYS = "API keys were made for this service once, and its database has none"
+LOST_KEYS_ADVICE = (
+    "restore the database that has them, make one with `fflab keys create NAME`, or let everybody "
+    "in with `fflab keys clear` and a restart"
+)
+
+log = logging.getLogger(__name__)
 
 
 class NewKey(NamedTuple):
@@ -21,6 +37,25 @@ class NewKey(NamedTuple):
     id: str
     name: str
     secret: str
+
+
+def had_keys(home: Path) -> bool:
+    """Whether the service of a home has ever had an API key."""
+    return (home / HAD_KEYS).exists()
+
+
+def remember_keys(home: Path) -> None:
+    """Write to the home that its service has had an API key. Raises OSError."""
+    if not had_keys(home):
+        home.mkdir(parents=True, exist_ok=True)
+        (home / HAD_KEYS).write_text(HAD_KEYS_TEXT)
+
+
+def clear_keys(api_keys: ApiKeys, home: Path) -> int:
+    """Delete all keys and the memory of them; how many there were. Raises OSError."""
+    count = api_keys.clear()
+    (home / HAD_KEYS).unlink(missing_ok=True)
+    return count
 
 
 def create_key(api_keys: ApiKeys, name: str) -> NewKey:
@@ -37,13 +72,26 @@ def fingerprint(secret: str) -> str:
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
+def cookie_name(service_id: str) -> str:
+    """The name of the cookie that holds the key in browsers.
+
+    Browsers send a cookie to all ports of its host: two services on one host need two names.
+    """
+    return f"fflab_key_{service_id[:COOKIE_DIGITS]}"
+
+
 class Authenticator:
-    """Decides who may use the API: anyone until a key exists, then the holders of a valid key."""
+    """Decides who may use the API: anyone until a key exists, then the holders of a valid key.
+
+    Once there was a key, the service stays closed where the database has none any more. `cookie` is
+    the name of the cookie with which browsers send a key.
+    """
 
     def __init__(self, api_keys: ApiKeys, settings: Settings) -> None:
-        self._api_keys, self._required = api_keys, settings.require_keys
+        self._api_keys, self._required, self._home = api_keys, settings.require_keys, settings.root
         self._read_at = float("-inf")
-        self._exists = False
+        self._existed = False
+        self.cookie = cookie_name("")
         self._valid: dict[str, str] = {}  # fingerprint -> key id
         self._names: dict[str, str] = {}
 
@@ -65,7 +113,7 @@ class Authenticator:
     @property
     def needs_keys(self) -> bool:
         """Whether requests without a key are refused."""
-        return self._exists or self._required
+        return self._existed or self._required
 
     @property
     def is_stale(self) -> bool:
@@ -75,7 +123,18 @@ class Authenticator:
     def refresh(self) -> None:
         """Read the keys from the database."""
         keys = self._api_keys.all()
-        self._exists = bool(keys)
+        self._note(exist=bool(keys))
         self._valid = {key.digest: key.id for key in keys if not key.is_revoked}
         self._names = {key.id: key.name for key in keys}
         self._read_at = time.monotonic()
+
+    def _note(self, *, exist: bool) -> None:
+        """Remember that there were keys, and log where they are gone; each of these once."""
+        if exist and not self._existed:
+            try:
+                remember_keys(self._home)
+            except OSError as error:
+                log.warning("it cannot be noted in %s that there are keys: %s", self._home, error)
+        elif not exist and had_keys(self._home) and not self._existed:
+            log.warning("%s: requests are refused; %s", LOST_KEYS, LOST_KEYS_ADVICE)
+        self._existed = self._existed or exist or had_keys(self._home)

@@ -1,9 +1,11 @@
 """The resources of the app, and the dependencies through which routes get them."""
 
+import asyncio
 import difflib
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from itertools import islice
+from typing import Annotated, get_args, get_origin
 
 from fastapi import Depends, Request, Security
 from fastapi.dependencies.utils import get_flat_params
@@ -13,23 +15,27 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from starlette.concurrency import run_in_threadpool
 
 from service.artifacts import Artifacts
+from service.background.disk_usage import DiskUsage
 from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
 from service.background.webhooks import WebhookSender
+from service.drawing.pictures import Pictures
+from service.drawing.pool import RendererPool
+from service.drawing.protocol import Setup
 from service.host.disk import free_bytes
 from service.host.limits import stream_limit
 from service.settings import Settings
 from service.specs.suggestions import LONGEST_NAME, NEAR
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
 from service.store import Store
+from service.store.identity import prepare, settle
 from service.submission import Submissions
 from service.web import problems
-from service.web.auth import Authenticator
+from service.web.auth import Authenticator, cookie_name
 from service.web.cross_origin import is_allowed, is_from_elsewhere, refuse_cross_site
 from service.web.event_feed import EventFeed
 from service.web.metrics import Metrics
 
-KEY_COOKIE = "fflab_key"  # holds the key in browsers
 BEARER = HTTPBearer(
     scheme_name="bearer",
     description="`Authorization: Bearer KEY`. Needed as soon as the service has a key.",
@@ -52,6 +58,7 @@ class Resources:
         self.store = Store(settings.database, settings.datasets)
         self.artifacts = Artifacts(settings.artifacts)
         self.submissions = Submissions(self.store.jobs, settings)
+        self.upload_turn = asyncio.Semaphore(1)  # one data set is checked at a time
         self.authenticator = Authenticator(self.store.api_keys, settings)
         self.event_feed = EventFeed(self.store.events, stream_limit(settings.max_streams))
         self.dispatcher = (
@@ -59,26 +66,38 @@ class Resources:
         )
         self.reconciler = Reconciler(self.store, settings, self.dispatcher)
         self.webhook_sender = WebhookSender(self.store.deliveries, settings)
+        self.pictures = Pictures(RendererPool(Setup.of(settings)))
+        self.disk_usage = DiskUsage(self.store, settings)
         self.metrics = Metrics(
             self.store,
             broker_up=lambda: self.reconciler.broker_ok,
             event_clients=lambda: self.event_feed.waiting,
             disk=lambda: (free_bytes(settings.artifacts), settings.disk_reserve),
+            disk_usage=lambda: self.disk_usage.bytes,
         )
 
     async def open(self) -> None:
-        """Upgrade the schema and start the background work."""
-        await run_in_threadpool(self.store.migrate)
+        """Upgrade the schema and start the background work.
+
+        Raises NotOurs where the artifacts may belong to another database.
+        """
+        await run_in_threadpool(prepare, self.store, self.artifacts)
+        await run_in_threadpool(settle, self.store, self.artifacts)
+        service_id = await run_in_threadpool(self.store.database.service_id)
+        self.authenticator.cookie = cookie_name(service_id or "")
         await run_in_threadpool(self.metrics.start)
         self.event_feed.start()
         self.reconciler.start()
         self.webhook_sender.start()
+        self.disk_usage.start()
 
     async def close(self) -> None:
         """Stop the background work and close the connections."""
         await self.event_feed.stop()
         await run_in_threadpool(self.reconciler.stop)
         await run_in_threadpool(self.webhook_sender.stop)
+        await run_in_threadpool(self.pictures.close)
+        await run_in_threadpool(self.disk_usage.stop)
         if self.dispatcher:
             self.dispatcher.close()
         self.store.close()
@@ -146,31 +165,52 @@ async def get_owner(
         shared and (origin in settings.origins or authenticator.needs_keys)
     ):
         refuse_cross_site(request)
-    cookie = None if shared else request.cookies.get(KEY_COOKIE)
+    cookie = None if shared else request.cookies.get(authenticator.cookie)
     return authenticator.owner(request.headers.get("authorization"), x_api_key or cookie)
 
 
-async def refuse_unknown_parameters(request: Request) -> None:
-    """Raise ValidationProblem for query parameters that the route does not know.
+async def require_key_for_metrics(
+    request: Request,
+    authenticator: AuthenticatorDep,
+    settings: SettingsDep,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,
+    x_api_key: Annotated[str | None, Security(API_KEY)] = None,
+) -> None:
+    """Raise KeyNeeded where keys are needed and the operator has not opened the metrics."""
+    if not settings.open_metrics:
+        await get_owner(request, authenticator, settings, bearer, x_api_key)
 
-    A misspelt filter would otherwise list everything.
+
+async def refuse_unknown_parameters(request: Request) -> None:
+    """Raise ValidationProblem for query parameters that the route does not know, or takes once.
+
+    A misspelt filter would otherwise list everything, and of two values the last would be taken.
     """
     route = request.scope.get("route")
     if not request.query_params or not isinstance(route, APIRoute):
         return
     known = _parameters_of(route)
-    unknown = [name for name in dict.fromkeys(request.query_params) if name not in known]
-    if unknown:
+    given = request.query_params
+    wrong = {name: _unknown(name, tuple(known)) for name in given if name not in known}
+    for name, takes_several in known.items():
+        if not takes_several and len(given.getlist(name)) > 1:
+            wrong[name] = "is given more than once; it takes one value"
+    if wrong:
         errors = [
-            FieldError(pointer=f"query/{name[:LONGEST_NAME]}", message=_unknown(name, known))
-            for name in unknown[:MAX_REPORTED_ERRORS]
+            FieldError(pointer=f"query/{name[:LONGEST_NAME]}", message=message)
+            for name, message in islice(wrong.items(), MAX_REPORTED_ERRORS)
         ]
         raise problems.validation_of(errors)
 
 
-def _parameters_of(route: APIRoute) -> tuple[str, ...]:
-    declared = get_flat_params(route.dependant)
-    return tuple(field.alias for field in declared if isinstance(field.field_info, Query))
+def _parameters_of(route: APIRoute) -> dict[str, bool]:
+    """Return the names of a route's query parameters, and whether each takes several values."""
+    return {
+        field.alias: any(get_origin(one) is list for one in (declared, *get_args(declared)))
+        for field in get_flat_params(route.dependant)
+        if isinstance(field.field_info, Query)
+        for declared in [field.field_info.annotation]
+    }
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

@@ -4,21 +4,21 @@ asked for in parts.
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from ffengine.version import VERSION
+from service.escaping import for_ascii_file_name, for_file_name, for_header
 from service.jobs import Job
 from service.web import problems
 from service.web.methods import HEAD_ASKED
 from service.web.security_headers import INERT
 
 PIECE = 65_536
-LONGEST_NAME = 40
 
 
 def is_known(etag: str, if_none_match: str | None) -> bool:
@@ -34,15 +34,18 @@ def etag_of(job: Job, version: int, what: str) -> str:
     )
 
 
-def file_name(job: Job, what: str) -> str:
-    """Return fflab-KIND[-NAME]-JOB-WHAT in ASCII."""
-    plain = (
-        unicodedata.normalize("NFKD", (job.name or "").casefold())
-        .encode("ascii", "ignore")
-        .decode()
+def content_disposition(job: Job, what: str, *, inline: bool) -> str:
+    """Return the header that names a file fflab-KIND[-NAME]-JOB-WHAT."""
+
+    def file_name(name: str) -> str:
+        return "-".join(part for part in ("fflab", job.kind, name, job.id, what) if part)
+
+    name = job.name or ""
+    return for_header(
+        "inline" if inline else "attachment",
+        file_name(for_ascii_file_name(name)),
+        file_name(for_file_name(name)),
     )
-    name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:LONGEST_NAME]
-    return "-".join(part for part in ("fflab", job.kind, name, job.id, what) if part)
 
 
 class FileRequest(NamedTuple):
@@ -109,9 +112,7 @@ def file_response(
     }
     if is_known(headers["ETag"], asked.if_none_match):
         return Response(status_code=304, headers=headers)
-    headers["Content-Disposition"] = (
-        f'{"inline" if inline else "attachment"}; filename="{file_name(job, what)}"'
-    )
+    headers["Content-Disposition"] = content_disposition(job, what, inline=inline)
     if in_parts:
         headers["Accept-Ranges"] = "bytes"
     if costly and asked.head_only:
@@ -128,7 +129,16 @@ def file_response(
     elif asked.head_only:
         headers["Content-Length"] = str(sum(len(piece) for piece in content))
         content = ()
-    return StreamingResponse(iter(content), media_type=media_type, headers=headers)
+    return StreamingResponse(begun(iter(content)), media_type=media_type, headers=headers)
+
+
+def begun(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Return the pieces, the first of which is made at once.
+
+    What cannot be read is then answered with its problem, and no answer breaks off after its head.
+    """
+    first = next(pieces, None)
+    return pieces if first is None else chain((first,), pieces)
 
 
 class ByteRange(NamedTuple):
@@ -181,7 +191,7 @@ def _partial(
     headers["Content-Length"] = str(len(wanted))
     pieces = in_pieces(content) if isinstance(content, bytes) else _again(make)
     return StreamingResponse(
-        _cut(pieces, wanted), status_code=206, media_type=media_type, headers=headers
+        begun(_cut(pieces, wanted)), status_code=206, media_type=media_type, headers=headers
     )
 
 
@@ -206,17 +216,3 @@ def in_pieces(content: bytes) -> Iterable[bytes]:
     """Split the content into chunks, so that a slow client takes one at a time."""
     view = memoryview(content)
     return (bytes(view[start : start + PIECE]) for start in range(0, len(view), PIECE))
-
-
-def render_or_404(draw: Callable[[], bytes]) -> bytes:
-    """Return the chart that `draw` makes.
-
-    Raises NoSuchChart if there turns out to be nothing to draw, for example because the margins on
-    the disk are damaged.
-    """
-    from service.results.charts import NothingToDraw  # loads the charting library
-
-    try:
-        return draw()
-    except NothingToDraw as error:
-        raise problems.NoSuchChart(str(error)) from error

@@ -13,9 +13,9 @@
     ├── 421 WrongHost
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull
-    ├── 500 InternalErrorProblem
-    ├── 503 DatabaseAway, TooManyStreams
-    └── 507 NoRoom
+    ├── 500 InternalErrorProblem, NotDrawn, NotStored
+    ├── 503 DatabaseAway, RenderersAreBusy, TooManyStreams, UploadsBusy
+    └── 507 NoRoom, UploadQuota
 
 Each class states its code, title and advice as attributes: clients compare codes, and GET
 /problems/CODE shows all three.
@@ -35,7 +35,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ffengine.text import visible
+from ffengine.text import shortened, visible
 from service.host.log_limits import Rarely
 from service.root_path import at
 from service.specs.validation_errors import FieldError, field_errors
@@ -44,6 +44,8 @@ from service.store.faults import DATABASE_ERRORS, fault_of
 from service.submission import InvalidField, KeyInFlight, RunTooLarge, SubmissionError
 
 MEDIA_TYPE = "application/problem+json"
+LONGEST_DETAIL = 2_000
+MOST_BYTES = 65_536  # of a problem document
 RETRY_SECONDS = 2
 IN_FLIGHT_RETRY_SECONDS = 1
 QUEUE_RETRY_SECONDS = 30
@@ -81,11 +83,21 @@ class Problem(Exception):
         **extra: Any,
     ) -> None:
         super().__init__(detail or self.title)
-        self.detail = detail or self.advice
+        self.detail = shortened(detail or self.advice, LONGEST_DETAIL)
         self.errors, self.headers, self.extra = list(errors), dict(headers or {}), extra
 
     def response(self) -> Response:
-        """Return the problem as an HTTP response."""
+        """Return the problem as an HTTP response, with as much of it as MOST_BYTES hold."""
+        errors = [error.model_dump() for error in self.errors]
+        text = self._written(errors, self.extra)
+        while len(text) > MOST_BYTES and len(errors) > 1:
+            errors = errors[: len(errors) // 2]
+            text = self._written(errors, self.extra)
+        if len(text) > MOST_BYTES:
+            text = self._written(errors, {})
+        return Response(text, self.status, headers=self.headers, media_type=MEDIA_TYPE)
+
+    def _written(self, errors: Sequence[Mapping[str, str]], extra: Mapping[str, Any]) -> str:
         body = {
             "type": at(f"/problems/{self.code}"),
             "title": self.title,
@@ -93,11 +105,8 @@ class Problem(Exception):
             "detail": self.detail,
             "code": self.code,
         }
-        document = {**body, "errors": [error.model_dump() for error in self.errors], **self.extra}
-        text = json.dumps(
-            document
-        )  # ASCII: a user's field name may hold characters that UTF-8 cannot encode
-        return Response(text, self.status, headers=self.headers, media_type=MEDIA_TYPE)
+        # ASCII: a user's field name may hold characters that UTF-8 cannot encode
+        return json.dumps({**body, "errors": errors, **extra})
 
 
 class MalformedBody(Problem):
@@ -381,6 +390,18 @@ class InternalErrorProblem(Problem):
     advice = "This is a fault of the service: its log has the trace."
 
 
+class NotDrawn(Problem):
+    """The picture could not be drawn."""
+
+    status = 500
+    code = "not-drawn"
+    title = "The picture could not be drawn."
+    advice = (
+        "Read the figures instead, as curves.csv or result.csv; the operator may allow more memory "
+        "with FFLAB_RENDERER_MEMORY."
+    )
+
+
 class DatabaseAway(Problem):
     """The database does not answer."""
 
@@ -388,6 +409,15 @@ class DatabaseAway(Problem):
     code = "database-away"
     title = "The database does not answer."
     advice = "Nothing that was accepted is lost. Repeat the request in a few seconds."
+
+
+class RenderersAreBusy(Problem):
+    """Too many charts and reports wait to be drawn."""
+
+    status = 503
+    code = "renderers-are-busy"
+    title = "Too many charts and reports wait to be drawn."
+    advice = "Repeat the request in a few seconds."
 
 
 class NoRoom(Problem):
@@ -409,6 +439,33 @@ class TooManyStreams(Problem):
         "Read the events as pages, with Accept: application/json, or the job with ?wait=. The "
         "operator may raise FFLAB_MAX_STREAMS."
     )
+
+
+class NotStored(Problem):
+    """The service cannot write what was sent."""
+
+    status = 500
+    code = "not-stored"
+    title = "The service cannot write what was sent."
+    advice = "Have the operator let the service write to that folder; then send it again."
+
+
+class UploadsBusy(Problem):
+    """Other data sets are being checked."""
+
+    status = 503
+    code = "uploads-busy"
+    title = "Other data sets are being checked."
+    advice = "One is checked at a time. Send it again in half a minute."
+
+
+class UploadQuota(Problem):
+    """Uploads take up all the room that they may."""
+
+    status = 507
+    code = "upload-quota"
+    title = "Uploads take up all the room that they may."
+    advice = "Delete data sets that are not needed, or have the operator raise the quota."
 
 
 def _all(kind: type[Problem]) -> dict[str, type[Problem]]:

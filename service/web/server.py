@@ -24,10 +24,12 @@ from service.host.limits import raise_descriptor_limit
 from service.host.log_limits import RareWarnings
 from service.host.names import is_loopback
 from service.host.start_failures import one_line_failure, reason_of
+from service.log_format import log_to_stderr
 from service.settings import Settings
 from service.store import Store
 from service.store.database import Database, DatabaseDamaged, DatabaseRefused
 from service.store.identity import NotOurs, prepare, settle
+from service.web.access_log import log_config
 from service.web.connections import protocol
 from service.web.forwarding import trusted_proxies
 
@@ -70,7 +72,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     """
     from service.web.app import create_app
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s api: %(message)s")
+    log_to_stderr("%(asctime)s %(levelname)s api: %(message)s")
     logging.getLogger("service").setLevel(logging.INFO)  # so that deletions are logged
     logging.getLogger("asyncio").addFilter(AcceptFaults())
     logging.getLogger("uvicorn.error").addFilter(RareWarnings())
@@ -93,6 +95,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
             trusted_proxies(settings),
         ),
         proxy_headers=False,
+        log_config=log_config(),
     )
     server = Server(config, app)
     server.run(sockets=[listener])

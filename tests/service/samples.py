@@ -1,5 +1,7 @@
 """Small rows and results, made by hand: the store does not care where figures come from."""
 
+from collections.abc import Callable
+
 from ffengine.datasets import DATASETS
 from ffengine.results import (
     CheckCell,
@@ -10,6 +12,7 @@ from ffengine.results import (
     Split,
     TrainResult,
 )
+from service.cli import imports
 
 
 def epoch_row(
@@ -103,3 +106,12 @@ def check_result(seeds: tuple[int, ...] = (0, 1, 2)) -> CheckResult:
         diagnostics=(),
         provenance=provenance(seeds),
     )
+
+
+def any_files_pass_for_mnist(replace: Callable[..., None]) -> None:
+    """Let any files pass for MNIST's."""
+    files = DATASETS["mnist"].files
+    assert files
+    facts = DATASETS["mnist"]._replace(files=files._replace(read=lambda _folder: None))  # type: ignore[arg-type]
+    replace(imports, "DATASETS", {"mnist": facts})
+    replace(imports, "verified", lambda _facts, _arrays: None)

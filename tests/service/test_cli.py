@@ -4,6 +4,7 @@ what it completes.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -135,12 +136,21 @@ def test_what_may_be_asked_of_a_job(fflab: Fflab, store: Store) -> None:
     assert fflab("show", job.id).code == 4
 
 
-def test_workers_estimates_and_logs_are_plain_lines(fflab: Fflab, store: Store) -> None:
+def test_workers_estimates_and_logs_are_plain_lines(
+    fflab: Fflab, store: Store, tmp_path: Path
+) -> None:
     assert fflab("workers").lines == ["id\thost\tdevice\tname\tmemory\tjob\theard"]
     assert json.loads(fflab("workers", "--json").out) == []
     estimate = fflab("estimate", "quick")
     assert "runs\t3" in estimate.lines
+    disk = next(line for line in estimate.lines if line.startswith("disk\t"))
+    assert re.fullmatch(
+        r"disk\t\d+ MiB \(checkpoints \d+ MiB, margins [\d.]+ MiB, database [\d.]+ MiB\)", disk
+    )
     assert json.loads(fflab("estimate", "quick", "--json").out)["runs"] == 3
+    (tmp_path / "spec.yaml").write_text("kind: train\ndataset: {name: digits}\n")
+    advised = fflab("estimate", str(tmp_path / "spec.yaml")).out
+    assert "advice\tdigits: the label overlays inputs 0 to 9, which hold 9% of the var" in advised
     finished(store, submit(store).id, train_result())
     assert "succeeded" in fflab("log", "last").out
 

@@ -104,7 +104,10 @@ def test_the_cookie_of_the_dashboard_does_not_count_for_another_origin(
     serve: Serve, key: str
 ) -> None:
     client = serve(LISTED)
-    cookie = {"Cookie": f"fflab_key={key}"}
+    signed_in = client.post("/login", data={"key": key})
+    cookie = {"Cookie": signed_in.headers["set-cookie"].partition(";")[0]}
+    client.cookies.clear()
+    assert key in cookie["Cookie"]
     refused(submit_from(client, LISTED, **cookie), 401, "key-needed")
     elsewhere = {"Origin": LISTED, "Sec-Fetch-Site": "same-site", **cookie}
     refused(client.get("/v1/jobs", headers=elsewhere), 401, "key-needed")
@@ -126,7 +129,9 @@ def test_any_origin_reads_but_changes_nothing_without_a_key(serve: Serve) -> Non
 def test_any_origin_changes_something_with_a_key_in_a_header(serve: Serve, key: str) -> None:
     client = serve("*")
     refused(submit_from(client, OTHER), 401, "key-needed")
-    refused(submit_from(client, OTHER, Cookie=f"fflab_key={key}"), 401, "key-needed")
+    client.post("/login", data={"key": key})
+    assert key in client.cookies.values(), "the client sends the cookie from now on"
+    refused(submit_from(client, OTHER), 401, "key-needed")
     assert submit_from(client, OTHER, **{"X-API-Key": key}).status_code == 202
     null = submit_from(client, "null", **{"X-API-Key": key})
     refused(null, 403, "wrong-origin")

@@ -16,10 +16,11 @@ from ffengine.spec import Submission
 from service.store import Store
 from service.web import auth
 from service.web.auth import create_key
+from service.web.catalogue import build_catalog
 from service.web.problems import MEDIA_TYPE, PROBLEMS
 from tests.over_http import NOBODY, TRAIN, submit
 
-OPEN = {"/healthz", "/readyz", "/metrics", "/problems/{code}"}
+OPEN = {"/healthz", "/readyz", "/problems/{code}"}
 
 
 @pytest.fixture
@@ -83,6 +84,15 @@ def test_defaults_are_plain(document: dict[str, Any]) -> None:
         '"redraw": "every_epoch"'
         in document["components"]["schemas"]["TrainSpec"]["properties"]["negatives"]["description"]
     )
+
+
+def test_parameters_are_never_null(document: dict[str, Any]) -> None:
+    """They are texts: `null` would be refused, or looked for as a name."""
+    for _, path, operation in operations(document):
+        for parameter in operation.get("parameters", ()):
+            assert "null" not in str(parameter["schema"]), (path, parameter["name"])
+            assert {"type", "$ref"} & parameter["schema"].keys(), (path, parameter["name"])
+            assert "description" in parameter, (path, parameter["name"])
 
 
 def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
@@ -269,6 +279,10 @@ def test_kind_is_required_where_it_is(app: FastAPI) -> None:
     assert validator.is_valid({"spec": {"kind": "train", "epochs": 3}})
     assert not validator.is_valid({"spec": {"epochs": 3}})
     assert not validator.is_valid({"spec": {"kind": "study", "base": {"epochs": 3}}})
+    catalogue = Draft202012Validator(build_catalog().spec_schema)
+    assert catalogue.is_valid({"kind": "train", "epochs": 3})
+    assert not catalogue.is_valid({"epochs": 3})
+    assert not catalogue.is_valid({"kind": "study", "base": {"epochs": 3}})
     with pytest.raises(ValueError, match="kind"):
         Submission.model_validate({"spec": {"epochs": 3}})
 

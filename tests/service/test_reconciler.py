@@ -171,6 +171,17 @@ def test_an_api_without_a_broker_says_so_in_the_jobs_that_wait(
     assert "without FFLAB_REDIS_URL" in read(own_store, job.id).progress.message
 
 
+def test_the_sweep_removes_unfinished_uploads(store: Store, settings: Settings) -> None:
+    folder = settings.datasets.kept_in
+    for name, at in ((".draft-old", 1.0), (".draft-new", time.time())):
+        (folder / name).mkdir(parents=True)
+        os.utime(folder / name, (at, at))
+    reconciler = Reconciler(store, settings, None)
+    reconciler._sweep_due = 0.0
+    reconciler.tick()
+    assert [path.name for path in folder.iterdir()] == [".draft-new"]
+
+
 def test_a_job_that_waits_for_room_on_the_disk_says_so(
     reconciler: Reconciler, own_store: Store
 ) -> None:

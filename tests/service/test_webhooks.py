@@ -19,11 +19,14 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import update
+from pydantic import SecretStr
+from sqlalchemy import select, update
 
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from ffengine.spec import TrainSpec
+from service.artifacts import Artifacts
 from service.background import webhooks
+from service.background.retention import sweep
 from service.background.webhooks import (
     LONGEST_RETRY_PAUSE,
     RETRY_PAUSES,
@@ -36,11 +39,11 @@ from service.background.webhooks import (
     validate_url,
 )
 from service.jobs import Job, Webhook
-from service.settings import Settings
+from service.settings import Retention, Settings
 from service.store import PendingDelivery, Store
 from service.store.tables import DeliveryRow, now_seconds
 from service.web.app import create_app
-from tests.factories import ERROR, STUDY, claimed, end, submit
+from tests.factories import ERROR, STUDY, aged, claimed, end, submit
 from tests.over_http import refused
 from tests.service.samples import train_result
 from tests.serving import client_of
@@ -481,3 +484,86 @@ def test_a_job_names_its_webhook_and_its_messages_can_be_read_and_sent_again(
         assert [error.pointer for error in refused(bad, 422, "invalid").errors] == [
             "/webhook/secret"
         ]
+
+
+# Messages of jobs that are deleted
+
+
+def due_or_sent(store: Store) -> list[str]:
+    with store.database.reading() as session:
+        return list(session.scalars(select(DeliveryRow.id)))
+
+
+@pytest.mark.parametrize("how", ["delete", "retention"])
+def test_the_message_of_a_deleted_job_is_sent_until_it_is_delivered(
+    how: str,
+    either_store: Store,
+    private: Settings,
+    webhook_sender: WebhookSender,
+    receiver: Receiver,
+) -> None:
+    receiver.answers = [(503, {}), (500, {})]
+    job = succeeded_job(either_store, receiver.url)
+    wait_until(lambda: len(receiver.received) == 1, "it is tried")
+    wait_until(lambda: bool(either_store.deliveries.of(job.id)[0].attempts), "it is recorded")
+    if how == "delete":
+        assert either_store.actions.delete(job.id) == [job.id]
+    else:
+        aged(either_store, job.id, 40)
+        policy = Retention.model_validate({"train": {"days": 30}})
+        [gone] = sweep(either_store, Artifacts(private.artifacts), policy)
+        assert gone.id == job.id
+    assert either_store.jobs.get(job.id) is None
+    for count in (2, 3):
+        hurry(either_store)
+        webhook_sender.wake()
+        wait_until(lambda count=count: len(receiver.received) == count, "it is tried again")
+    wait_until(lambda: due_or_sent(either_store) == [] or None, "nothing is left of it")
+    assert len({headers["webhook-id"] for _, headers, _ in receiver.received}) == 1
+    for _, headers, body in receiver.received:
+        assert headers["webhook-signature"] == signature(SECRET, headers, body)
+        assert json.loads(body)["data"]["id"] == job.id
+
+
+def test_a_job_may_be_deleted_by_who_is_told_of_its_end(
+    either_store: Store, webhook_sender: WebhookSender, receiver: Receiver
+) -> None:
+    deleted: list[str] = []
+
+    def delete_it() -> None:
+        [job] = either_store.jobs.page(limit=2).jobs
+        deleted.extend(either_store.actions.delete(job.id))
+
+    receiver.before = delete_it
+    job = succeeded_job(either_store, receiver.url)
+    wait_until(lambda: due_or_sent(either_store) == [] or None, "it is delivered, and nothing left")
+    assert (deleted, len(receiver.received)) == ([job.id], 1)
+
+
+def test_a_message_of_a_deleted_job_is_given_up_as_any_other(
+    either_store: Store, webhook_sender: WebhookSender, receiver: Receiver
+) -> None:
+    receiver.answers = [(503, {}), (410, {})]
+    job = succeeded_job(either_store, receiver.url)
+    wait_until(lambda: bool(either_store.deliveries.of(job.id)[0].attempts), "it is tried")
+    either_store.actions.delete(job.id)
+    hurry(either_store)
+    webhook_sender.wake()
+    wait_until(lambda: due_or_sent(either_store) == [] or None, "it is given up")
+    assert len(receiver.received) == 2
+
+
+def test_a_secret_that_cannot_sign_is_told_and_holds_nothing_up(
+    either_store: Store, private: Settings, receiver: Receiver
+) -> None:
+    wrong = private.model_copy(update={"webhook_secret": SecretStr("abc")})
+    sender = WebhookSender(either_store.deliveries, wrong)
+    job = succeeded_job(either_store, receiver.url, None)
+    sender.start()
+    try:
+        wait_until(lambda: bool(either_store.deliveries.of(job.id)[0].attempts), "it is tried")
+    finally:
+        sender.stop()
+    [delivery] = either_store.deliveries.of(job.id)
+    assert "a secret is whsec_ and" in delivery.attempts[0]["error"]
+    assert delivery.next_at is not None

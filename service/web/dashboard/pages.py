@@ -12,17 +12,23 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from pydantic import JsonValue, ValidationError
+from starlette.concurrency import run_in_threadpool
 
+from ffengine.advice import advice_on
 from ffengine.arrays import DatasetError
 from ffengine.datasets import Datasets
 from ffengine.entry import Described
 from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
-from ffengine.spec import StudySpec, Submission, as_document
+from ffengine.spec import DatasetSpec, StudySpec, Submission, TrainSpec, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
+from ffengine.text import visible
+from ffengine.uploads import LONGEST_MEANING
+from service.drawing.protocol import OverlayRequest
 from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
-from service.results.descriptions import provenance_lines, title_of
+from service.results.descriptions import place_of, provenance_lines, title_of
 from service.results.job_diff import JobDiff
+from service.results.run_labels import cell_of, run_keys
 from service.root_path import at
 from service.schemas import Spec
 from service.specs.files import DEFAULTS
@@ -38,19 +44,19 @@ from service.web.cross_origin import refuse_cross_site
 from service.web.dashboard import view_models
 from service.web.dashboard.openapi_reference import operations
 from service.web.dashboard.templating import render_page, static_files
-from service.web.dashboard.thumbnails import has_thumbnail, thumbnail, thumbnail_size
+from service.web.dashboard.thumbnails import lack_of_thumbnail, thumbnail, thumbnail_size
 from service.web.dataset_facts import all_datasets
 from service.web.dependencies import (
-    KEY_COOKIE,
     ArtifactsDep,
     ResourcesDep,
     SettingsDep,
     StoreDep,
     get_owner,
 )
-from service.web.file_responses import render_or_404
-from service.web.job_log import log_lines
-from service.web.lookup import find_job
+from service.web.drawings import drawn
+from service.web.job_log import LOGGED, log_lines
+from service.web.large_results import turn_for
+from service.web.lookup import find_job, find_versioned_job
 
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
 LONGEST_SPEC = 200_000  # bytes of YAML
@@ -154,27 +160,30 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
 
     job = find_job(resources.store, job_id)
     ended = job.state in TERMINAL
-    events = resources.store.events.last(job.id, LOG_LINES)
-    sources = drawable(resources.store, job, resources.artifacts)
-    results = [source for source in sources if isinstance(source, Source)]
-    lines = comparison(results)
-    charts = available(sources)
+    seen = resources.store.events.newest_of(job.id)
+    events = resources.store.events.last(job.id, (*LOGGED, "end"), upto=seen, limit=LOG_LINES)
+    with turn_for(resources.store, [job]):
+        sources = drawable(resources.store, job, resources.artifacts)
+        results = [source for source in sources if isinstance(source, Source)]
+        lines = comparison(results)
+        charts, found = available(sources), sentences(results)
+        findings = [(source.label, one) for source in results for one in source.result.diagnostics]
+        del sources, results
     has_result = ended and (resources.store.jobs.result(job.id) is not None or job.kind == "study")
     return render_page(
         "job",
         request,
         job=job,
         ended=ended,
-        seen=events[-1].id if events else 0,
+        seen=seen,
         actions=ACTIONS[job.state],
         waiting=view_models.waiting(job),
         findings=view_models.findings(
-            [(source.label, one) for source in results for one in source.result.diagnostics]
-            or _findings(events)
+            findings or [*_findings(events), *_expected(job, resources.settings.datasets)]
         ),
         charts=charts,
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
-        found=sentences(results),
+        found=found,
         lines=lines,
         legend=legend(lines),
         **_runs(resources.store, job),
@@ -205,8 +214,11 @@ def compare_page(
 
     jobs = [find_job(store, job_id) for job_id in dict.fromkeys(job_ids)]
     labels = _labels(jobs)
-    sources = [drawable(store, job, artifacts) for job in jobs]
-    lines = [comparison([one for one in found if isinstance(one, Source)]) for found in sources]
+    with turn_for(store, jobs):
+        sources = [drawable(store, job, artifacts) for job in jobs]
+        lines = [comparison([one for one in found if isinstance(one, Source)]) for found in sources]
+        charts = available([one for found in sources for one in found])
+        del sources
     return render_page(
         "compare",
         request,
@@ -214,7 +226,7 @@ def compare_page(
         unended=any(job.state not in TERMINAL for job in jobs),
         labels=labels,
         contrast=JobDiff.of(jobs, lines),
-        charts=available([one for found in sources for one in found]),
+        charts=charts,
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
         query="&".join(f"job={job.id}" for job in jobs),
         most=MOST_COMPARED,
@@ -222,21 +234,15 @@ def compare_page(
 
 
 @router.get("/compare/{name}.json")
-def compare_chart(store: StoreDep, artifacts: ArtifactsDep, name: str, job_ids: JobIds) -> Response:
+async def compare_chart(resources: ResourcesDep, name: str, job_ids: JobIds) -> Response:
     """A chart of several jobs: curves in one panel, other charts in a panel for each job."""
-    from service.results.charts import available, overlay
-    from service.results.load import drawable
-
-    jobs = [find_job(store, job_id) for job_id in dict.fromkeys(job_ids)]
-    labels = _labels(jobs)
-    found = [(labels[job.id], source) for job in jobs for source in drawable(store, job, artifacts)]
-    sources = [
-        source._replace(label=" ".join(filter(None, (label, source.label))))
-        for label, source in found
-    ]
-    if name not in available(sources):
-        raise problems.NoSuchChart
-    content = render_or_404(lambda: overlay(name, sources))
+    found = await run_in_threadpool(
+        lambda: [find_versioned_job(resources.store, job_id) for job_id in dict.fromkeys(job_ids)]
+    )
+    labels = _labels([job for job, _ in found])
+    request = OverlayRequest(name=name, jobs=tuple((job.id, labels[job.id]) for job, _ in found))
+    # each version rises alone: their sum is of no two states of the jobs
+    content = await drawn(resources.pictures, request, sum(version for _, version in found))
     return Response(content, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
@@ -320,11 +326,22 @@ def datasets_page(request: Request, settings: SettingsDep) -> Response:
     """The data sets, with pictures of samples."""
     datasets = settings.datasets
     found = all_datasets(datasets)
-    known = (datasets.facts_of(facts.name) for facts in found)
-    pictured = {
-        facts.name: thumbnail_size(facts) for facts in known if has_thumbnail(facts, datasets)
+    known = [datasets.facts_of(facts.name) for facts in found]
+    lacks = {facts.name: lack_of_thumbnail(facts, datasets) for facts in known}
+    advice = {
+        facts.name: advice_on([TrainSpec(dataset=DatasetSpec(name=facts.name))], datasets)
+        for facts in found
+        if facts.uploaded
     }
-    return render_page("datasets", request, datasets=found, pictured=pictured)
+    return render_page(
+        "datasets",
+        request,
+        datasets=found,
+        lacks=lacks,
+        sizes={facts.name: thumbnail_size(facts) for facts in known},
+        advice=advice,
+        longest_meaning=LONGEST_MEANING,
+    )
 
 
 @router.get("/datasets/{name}.png")
@@ -334,7 +351,7 @@ def dataset_picture(
     """A picture of samples of every class."""
     datasets = settings.datasets
     facts = datasets.find(name)
-    if facts is None or not has_thumbnail(facts, datasets):
+    if facts is None or lack_of_thumbnail(facts, datasets):
         raise problems.NoSuchDataset(
             f"{name!r} is not on this machine yet, or too large to be looked at"
         )
@@ -429,7 +446,7 @@ def sign_in(
         return render_page("login", request, 401, to=_safe_redirect_target(to), wrong=True)
     answer = RedirectResponse(at(_safe_redirect_target(to)), 303)
     answer.set_cookie(
-        KEY_COOKIE,
+        resources.authenticator.cookie,
         key.strip(),
         path=at("") or "/",
         httponly=True,
@@ -481,6 +498,13 @@ def _pictures(catalogues: Sequence[tuple[str, Sequence[Described]]]) -> dict[tup
     return {entry: file for entry, file in files.items() if file in static_files()}
 
 
+def _expected(job: Job, datasets: Datasets) -> list[tuple[str, Diagnostic]]:
+    """The advice on a run that has no result, in the form of findings."""
+    if isinstance(job.spec, StudySpec) or datasets.find(job.spec.dataset.name) is None:
+        return []
+    return [("", advice) for advice in advice_on([job.spec], datasets)]
+
+
 def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
     """Return the findings about a job that failed, from its last event that has some."""
     found: list[object] = next(
@@ -492,16 +516,25 @@ def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
 
 def _runs(store: Store, job: Job) -> dict[str, Any]:
     if job.kind != "study":
-        return {"runs": [], "headlines": {}, "counted": "", "more_runs": False}
+        return {"runs": [], "run_labels": {}, "headlines": {}, "counted": "", "more_runs": False}
     found = store.jobs.page(limit=RUNS_SHOWN, parent=job.id)
     counted = {one: sum(run.state == one for run in found.jobs) for one in JobState}
     summary = ", ".join(f"{count} {one.value}" for one, count in counted.items() if count)
     return {
         "runs": found.jobs[::-1],
+        "run_labels": _run_labels(found.jobs),
         "headlines": store.jobs.headlines(found.jobs),
         "counted": summary,
         "more_runs": bool(found.next_id),
     }
+
+
+def _run_labels(runs: Sequence[Job]) -> dict[str, str]:
+    """Return the label of each run of a study, by id; its part is named where others vary alike."""
+    placed = [(run, cell) for run in runs if (cell := cell_of(run))]
+    keys = run_keys([cell for _, cell in placed])
+    labels = {run.id: visible(key.label) for (run, _), key in zip(placed, keys, strict=True)}
+    return {run.id: labels.get(run.id) or place_of(run) for run in runs}
 
 
 def _labels(jobs: Sequence[Job]) -> dict[str, str]:
