@@ -74,10 +74,15 @@ def test_a_head_of_a_stream_that_goes_on_ends_at_once(client: httpx.Client) -> N
 
 def test_a_slash_at_the_end_changes_nothing(client: httpx.Client, app: FastAPI, job: str) -> None:
     for address, methods in addresses(app, job):
-        if "GET" not in methods or address == "/" or address.startswith("/metrics"):
+        if address == "/":
             continue
         path, _, query = address.partition("?")
+        allowed = [client.options(known).headers["allow"] for known in (path, f"{path}/")]
+        assert allowed[0] == allowed[1], address
+        if "GET" not in methods or address.startswith("/metrics"):
+            continue
         without = client.get(address)
+        assert client.head(f"{path}/?{query}").status_code == without.status_code, address
         with_slash = client.get(f"{path}/?{query}")
         assert with_slash.status_code == without.status_code, address
         assert without.status_code not in (404, 405), address
@@ -85,6 +90,15 @@ def test_a_slash_at_the_end_changes_nothing(client: httpx.Client, app: FastAPI, 
     assert client.post("/v1/jobs/", json={"spec": {"kind": "train"}}).status_code == 202
     assert client.get("/jobs/").status_code == client.get("/jobs").status_code == 200
     assert client.get("/v1/jobs//").status_code == 404
+
+
+def test_a_slash_at_the_end_redirects_nobody_behind_a_proxy(client: httpx.Client) -> None:
+    said = {"X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/fflab"}
+    for path in ("/v1/jobs/", "/jobs/", "/new/"):
+        answer = client.get(path, headers=said)
+        assert (answer.status_code, answer.headers.get("location")) == (200, None), path
+    made = client.post("/v1/jobs/", json={"spec": {"kind": "train"}}, headers=said)
+    assert made.headers["location"] == f"/fflab/v1/jobs/{made.json()['id']}"
 
 
 def test_the_next_page_is_linked_without_the_slash(client: httpx.Client) -> None:
