@@ -17,6 +17,7 @@ from service.web.problems import (
     KeyNeeded,
     Problem,
     ProblemDetails,
+    TwoLengths,
     ValidationProblem,
     WrongHost,
     WrongMediaType,
@@ -109,7 +110,7 @@ def _correct(path: str, method: str, operation: Document) -> None:
     answers = operation["responses"]
     if "HTTPValidationError" in str(answers.get("422", {}).get("content")):
         del answers["422"]
-    kinds: list[type[Problem]] = [] if path in PROBES else [BadHost, WrongHost]
+    kinds: list[type[Problem]] = [] if path in PROBES else [BadHost, TwoLengths, WrongHost]
     if "security" in operation:
         operation["security"] = [
             {},
