@@ -97,7 +97,7 @@ def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Document
 
 def _without_null(schema: Document) -> Document:
     """Return the schema of a parameter that may be left out: an address or a header has no null."""
-    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    kinds: list[Document] = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return schema
     return {name: value for name, value in schema.items() if name != "anyOf"} | kinds[0]
