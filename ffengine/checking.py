@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ffengine.activations import ACTIVATIONS, Activation
+from ffengine.advice import findings_on_upload
 from ffengine.availability import check_available
 from ffengine.checkpoint import Checkpoint
 from ffengine.data_figures import data_figures
@@ -19,11 +20,13 @@ from ffengine.diagnostics import of_check
 from ffengine.geometry import angle_rows
 from ffengine.infinite_width import infinite_width_theorem1, infinite_width_theorem2
 from ffengine.interrupts import Control, Interrupted
+from ffengine.layer_updates import Learner, Preview
 from ffengine.margin_files import CellMargins, MarginFileWriter
 from ffengine.margins import LayerSums, TheoremCheck, observe
 from ffengine.negatives import Positives
 from ffengine.network import Network, SummedGoodness
 from ffengine.objectives import SumSquares
+from ffengine.pairs import Pairs
 from ffengine.provenance import Stopwatch, provenance
 from ffengine.random_streams import Draws
 from ffengine.results import AngleRow, CheckCell, CheckResult, Split
@@ -72,16 +75,29 @@ class Layer(NamedTuple):
     - `network`: a network of one replica that ends with the layer or goes beyond it.
     - `number`: the layer's place in the network, from 0.
     - `epoch`: the epoch of its weights; 0 is the initialisation.
+    - `learner`: takes the training step of its job; None where the check is along another one.
     """
 
     network: Network
     number: int
     epoch: int
+    learner: Learner | None = None
 
     @property
     def weight(self) -> Tensor:
         """W (n, m) float32."""
         return self.network.weights[self.number][0]
+
+    def training_step(self, inputs: Sequence[Tensor]) -> Preview | None:
+        """Return the step that training would take on positives and negatives (N, m) each.
+
+        It is None where the check is along another one.
+        """
+        if self.learner is None:
+            return None
+        pairs = Pairs(torch.cat(list(inputs)).unsqueeze(0).to(self.weight.dtype))
+        z = pairs.times(self.network.weights[self.number], torch.bmm)
+        return self.learner.preview(self.number, pairs, z)
 
     @property
     def network_goodness(self) -> SummedGoodness:
@@ -158,7 +174,7 @@ def check(
         theorem=spec.theorem,
         cells=tuple(done),
         geometry=geometry,
-        diagnostics=tuple(of_check(done, spec, run.data)),
+        diagnostics=(*of_check(done, spec, run.data), *findings_on_upload(spec, datasets)),
         provenance=provenance(
             spec, datasets, run.device, stopwatch, label_strength=run.train.label_strength
         ),
@@ -290,9 +306,15 @@ class CheckRun:
     def _exact(self, layer: Layer, inputs: list[Tensor]) -> list[LayerSums]:
         """Return the sums of each split at the layer's weights."""
         signs = [self.theorem.positive_sign, self.theorem.negative_sign][-len(inputs) :]
-        return observe(
-            layer.weight.to(self.dtype), inputs, signs, self.activation, step=self.spec.step
+        weight, step = layer.weight.to(self.dtype), layer.training_step(inputs)
+        direction = step.direction[0].to(self.dtype) if step else None
+        sums = observe(
+            weight, inputs, signs, self.activation, direction=direction, step=self.spec.step
         )
+        if step:
+            for one in sums:
+                one.cancellation = float(step.cancellation)
+        return sums
 
     def _input(self, layer: Layer, x: Tensor) -> Tensor:
         """Return what the layer receives of samples (N, m), in the type of the check."""
@@ -310,7 +332,29 @@ class CheckRun:
             )
         replica = self.trained_spec.seeds.index(seed)
         weights = [weight[replica : replica + 1].to(self.device) for weight in self.trained.weights]
-        return Layer(Network(self.trained_spec.network, weights), at.layer, at.epoch)
+        network = Network(self.trained_spec.network, weights)
+        learner = self._learner(network, replica) if self.spec.along == "training_step" else None
+        return Layer(network, at.layer, at.epoch, learner)
+
+    def _learner(self, network: Network, replica: int) -> Learner:
+        """Return the learner of a replica, as its job left it; raise ValueError without a state."""
+        assert self.trained and self.trained_spec  # noqa: S101, PT018 - narrows: weights are given
+        trained = self.trained_spec
+        learner = Learner(network, trained.objective, trained.optimizer, epochs=trained.epochs)
+        states = [
+            {
+                slot: (value[replica : replica + 1] if value.dim() else value).to(self.device)
+                for slot, value in state.items()
+            }
+            for state in self.trained.states
+        ]
+        if [state.keys() for state in states] != [state.keys() for state in learner.states]:
+            raise ValueError(
+                "along: these weights come without the state of their optimiser; take them from "
+                "their job, or check along goodness_difference"
+            )
+        learner.states = states
+        return learner
 
     @property
     def _inputs(self) -> int:
@@ -473,6 +517,7 @@ class CellTally:
             near_zero_rate=self.near_zero / (self.samples * self.width) if exact else None,
             eta=self.eta / self.batches if exact else None,
             input_norm=self.input_norm / self.samples,
+            theorem2_direction=spec.along if spec.theorem == 2 else None,
         )
 
     def _share(self, count: int) -> float | None:

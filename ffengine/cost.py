@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from ffengine.advice import Advice, advice_on
 from ffengine.datasets import Dataset, Datasets
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import Cell, expand
@@ -20,6 +21,8 @@ BYTES = 4  # float32
 class Limits(BaseModel):
     """The largest run that the service accepts."""
 
+    model_config = ConfigDict(extra="forbid")
+
     memory_bytes: int = Field(16 * 2**30, description="peak memory of a run")
     flops: float = Field(1e18, description="floating-point operations of a run")
 
@@ -32,6 +35,7 @@ class Estimate(BaseModel):
     peak_memory_bytes: int
     seconds: dict[str, float]
     problems: list[str]
+    advice: list[Advice] = []
 
 
 class Cost(NamedTuple):
@@ -64,7 +68,8 @@ def estimate(
 
     **Returns:**
 
-    The cost; `problems` names each limit that a run exceeds.
+    The cost; `problems` names each limit that a run exceeds, and `advice` what of the data the spec
+    does not take into account.
 
     **Raises:**
 
@@ -76,7 +81,8 @@ def estimate(
         specs = [cell.spec for cell in (expand(spec) if cells is None else cells)]
     else:
         specs = [spec]
-    facts_of = cache((datasets or Datasets.of_environment()).facts_of)
+    datasets = datasets or Datasets.of_environment()
+    facts_of = cache(datasets.facts_of)
     costs = [cost_of(one, facts_of(one.dataset.name)) for one in specs]
     flops, memory = sum(cost.flops for cost in costs), max(cost.memory_bytes for cost in costs)
     return Estimate(
@@ -88,6 +94,7 @@ def estimate(
             for kind, rate in DEVICE_FLOPS.items()
         },
         problems=exceeded_limits(limits, max(cost.flops for cost in costs), memory),
+        advice=advice_on(specs, datasets),
     )
 
 

@@ -28,11 +28,13 @@ from ffengine.dataformats import (
     read_mnist,
     read_svhn,
 )
+from ffengine.input_figures import InputFigures, measured
 from ffengine.version import NUMERICS_VERSION, UPLOADS_VERSION
 
 DATA_ROOT_VARIABLE = "FFLAB_DATA"
 HOME_VARIABLE = "FFLAB_HOME"
 UPLOADS_OF_HOME = "datasets"  # the folder of uploads in a home
+MEASURED_BYTES = 2**26  # of an upload's arrays that are measured when they are asked about
 UPLOADS_OF_ROOT = "uploads"  # and below a data root, where earlier versions kept them
 
 
@@ -64,6 +66,7 @@ class Dataset(NamedTuple):
     files: Files | None = None  # None: bundled with the package, or uploaded
     uploaded: bool = False
     uploaded_by: str | None = None
+    figures: InputFigures | None = None  # of an upload that was measured when it was kept
 
     @property
     def inputs(self) -> int:
@@ -345,6 +348,30 @@ class Datasets:
         facts = self.find(name)
         return facts.digest if facts else None
 
+    def input_figures(self, name: str) -> InputFigures | None:
+        """Return what was measured on the arrays of a data set.
+
+        Bundled data sets, and small uploads of earlier versions, are measured at the first call.
+
+        **Arguments:**
+
+        - `name`: of a data set of the catalogue, or of an upload.
+
+        **Returns:**
+
+        The figures; None where measuring would take long, or no data set has that name.
+        """
+        facts = self.find(name)
+        if facts is None or facts.figures or facts.files is not None:
+            return facts.figures if facts else None
+        folder = self.upload_folder(name)
+        try:
+            if folder and uploads.arrays_file(name, folder.parent).stat().st_size > MEASURED_BYTES:
+                return None
+            return _measured(self, name, facts.digest)
+        except (OSError, DatasetError):  # the arrays are gone or damaged, which is said elsewhere
+            return None
+
     def upload_folder(self, name: str) -> Path | None:
         """Find the folder of an upload.
 
@@ -563,6 +590,12 @@ def _loaded(datasets: Datasets, name: str, _digest: str | None) -> Loaded:
     return datasets.read(name)
 
 
+@lru_cache(maxsize=64)
+def _measured(datasets: Datasets, name: str, _digest: str | None) -> InputFigures:
+    """Keep what was measured, as long as the name stands for the same arrays."""
+    return measured(datasets.read(name).arrays)
+
+
 def from_upload(upload: uploads.Upload) -> Dataset:
     """An uploaded data set as the catalogue shows it."""
     split = "A fifth of every class was held out for the test partition." if upload.held_out else ""
@@ -577,6 +610,7 @@ def from_upload(upload: uploads.Upload) -> Dataset:
         source="uploaded",
         uploaded=True,
         uploaded_by=upload.uploaded_by,
+        figures=upload.figures,
     )
 
 

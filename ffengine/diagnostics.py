@@ -13,6 +13,7 @@ from ffengine.phases import phase_after
 from ffengine.results import AccuracyRow, CheckCell, Diagnostic, EpochRow, Interval
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.study import interval_of, wilson
+from ffengine.theorems import DIRECTIONS
 
 DEAD_SHARE = 0.5
 FLIP_SHARE = 0.05
@@ -44,6 +45,10 @@ TOO_LOW = (
 LOOK_BESIDE = (
     "No phase explains this. Look at coefficient_sum and eta, and whether the ratio "
     "alternates: a step that is too long makes it."
+)
+FOR_ACCURACY = (
+    " The difference objective is made to study S: to tell classes apart, use objective: softplus "
+    "with optimizer: adam."
 )
 ONE_MOMENT = (
     "A check sees one moment of a training: the curve of S of its training job says in which "
@@ -164,7 +169,7 @@ def of_training(
     return (
         findings
         + list(_readout_not_converged(accuracy))
-        + (list(_of_data(spec, data)) + list(_at_chance(accuracy, data)) if data else [])
+        + (list(_of_data(spec, data)) + list(_at_chance(spec, accuracy, data)) if data else [])
         + list(_setting_findings(spec, train_samples))
     )
 
@@ -272,7 +277,9 @@ def _overlay_covers_data(data: DataFigures) -> Iterator[Diagnostic]:
         )
 
 
-def _at_chance(rows: Sequence[AccuracyRow], data: DataFigures) -> Iterator[Diagnostic]:
+def _at_chance(
+    spec: TrainSpec, rows: Sequence[AccuracyRow], data: DataFigures
+) -> Iterator[Diagnostic]:
     """Find a test accuracy that is no higher than that of naming the largest class always."""
     tested = [
         row
@@ -301,7 +308,7 @@ def _at_chance(rows: Sequence[AccuracyRow], data: DataFigures) -> Iterator[Diagn
             },
             suggestion="Train for longer or with another optimizer.lr; use dataset.preprocess: "
             "standardize or center for inputs that are far from 0; more test samples narrow the "
-            "interval.",
+            f"interval.{FOR_ACCURACY if spec.objective.name == 'difference' else ''}",
         )
 
 
@@ -372,7 +379,11 @@ def _rarely_met(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
         ]
         where, suggestion, phase = _phase_of_lowest_ratio(worst, curve)
         yield _condition_rarely_met(
-            worst.theorem2_ratio, "theorem 2", where, suggestion, {**_location(worst), **phase}
+            worst.theorem2_ratio,
+            f"theorem 2 {DIRECTIONS['training_step']}",
+            where,
+            suggestion,
+            {**_location(worst), **phase},
         )
 
 
@@ -580,11 +591,17 @@ def _rarely_met_in_check(cell: CheckCell, ratio: float) -> Diagnostic:
     phase: dict[str, JsonValue] = {"phase": "initialisation" if cell.epoch == 0 else None}
     return _condition_rarely_met(
         ratio,
-        f"theorem {cell.theorem}",
+        _with_direction(cell),
         f"{where}, n = {cell.width}",
         suggestion,
         {**_location_of_cell(cell), **phase},
     )
+
+
+def _with_direction(cell: CheckCell) -> str:
+    """Return the theorem of a cell in words, with the direction where it depends on one."""
+    direction = cell.theorem2_direction
+    return f"theorem {cell.theorem}{f' {DIRECTIONS[direction]}' if direction else ''}"
 
 
 def _location(row: EpochRow) -> dict[str, JsonValue]:

@@ -7,10 +7,11 @@ an earlier version stay readable.
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from ffengine.summary_keys import figure_of
-from ffengine.theorems import TheoremNumber
+from ffengine.text import StoredText
+from ffengine.theorems import Direction, TheoremNumber
 
 Split = Literal["positive", "negative"]
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -26,7 +27,14 @@ COUNTED = frozenset(
         "accuracy",
     }
 )
-SHARES = COUNTED | {"sparsity", "zero_fraction"}
+SHARES = COUNTED | {
+    "sparsity",
+    "zero_fraction",
+    "treves_rolls",
+    "gini",
+    "mask_flip_rate",
+    "near_zero_rate",
+}
 
 
 class Row(BaseModel):
@@ -270,6 +278,17 @@ class CheckCell(Row):
     )
     eta: float | None = Field(description="mean size of the trial step; exact only")
     input_norm: float = Field(description="mean length of the inputs")
+    theorem2_direction: Direction | None = Field(
+        None, description="the step along which theorem 2 is checked; null for theorem 1"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_before(cls, cell: object) -> object:
+        """Fill in the direction of earlier versions, which knew one alone."""
+        if isinstance(cell, dict) and cell.get("theorem") == 2:
+            return {"theorem2_direction": "goodness_difference", **cell}
+        return cell
 
     def counted(self, figure: str) -> int:
         """Return how many samples a figure is a share of.
@@ -427,9 +446,15 @@ class Interval(Row):
 class StudyCell(Row):
     """One grid cell: what was varied, and the figures of its child job."""
 
-    part: str
+    part: StoredText
     params: dict[str, JsonValue]
     kind: Literal["train", "check"]
+    theorem: TheoremNumber | None = Field(
+        None, description="that of a check; null for a training run, and in earlier results"
+    )
+    theorem2_direction: Direction | None = Field(
+        None, description="the step along which a check looks at theorem 2; null for other runs"
+    )
     spec_digest: str
     job: str | None = None
     state: str
@@ -451,17 +476,22 @@ class StudyCell(Row):
 def within_0_and_1(found: Interval) -> Interval:
     """Cut an interval to [0, 1], as that of a share.
 
+    A mean leaves it by rounding alone, where every value is 0 or 1.
+
     **Arguments:**
 
     - `found`: the interval.
 
     **Returns:**
 
-    The same where it has no bounds.
+    The interval, whose bounds and mean are within 0 and 1.
     """
-    if found.low is None or found.high is None:
-        return found
-    return found.model_copy(update={"low": max(0.0, found.low), "high": min(1.0, found.high)})
+    parts = {"mean": found.mean, "low": found.low, "high": found.high}
+    return found.model_copy(
+        update={
+            name: min(1.0, max(0.0, value)) for name, value in parts.items() if value is not None
+        }
+    )
 
 
 class StudyResult(Row):

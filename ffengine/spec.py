@@ -34,11 +34,11 @@ from ffengine.objectives import AnyObjective, Difference
 from ffengine.optimizers import AnyOptimizer, Sgd
 from ffengine.partitions import class_shares
 from ffengine.text import SeenValue, UserText, composed, is_stored
-from ffengine.theorems import TheoremNumber
+from ffengine.theorems import Direction, TheoremNumber
 
 # Fields that came later, as they are written where they are not given. A digest leaves them out, so
 # that a spec keeps the digest that results and checkpoints know it by.
-ADDED_LATER = ('"label_strength":null,',)
+ADDED_LATER = ('"label_strength":null,', '"along":"goodness_difference",')
 MAX_SEED = 2**63 - 1
 MAX_STUDY_CELLS = 10_000
 
@@ -57,6 +57,8 @@ PREPROCESS_MEANING: dict[Preprocess, str] = {
     "often as acute",
     "unit_norm": "each sample scaled to length 1",
 }
+# the presets are made of specs; ffengine.study.resolved refuses others in words
+PresetName = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[a-z0-9_]+$"})]
 DatasetName = Annotated[
     str,
     StringConstraints(pattern=rf"^{uploads.NAME.pattern}$"),
@@ -379,6 +381,12 @@ class CheckSpec(Entry):
     kind: Literal["check"] = "check"
     theorem: TheoremNumber = 2
     at: Literal["initialization"] | TrainedWeights = "initialization"
+    along: Direction = Field(
+        "goodness_difference",
+        description="the step of theorem 2. goodness_difference: that on G(negative) - "
+        "G(positive); training_step: the one that the job of at.job takes next, by its objective "
+        "and optimizer",
+    )
     widths: tuple[Width, ...] = Field(
         (64, 256, 512),
         min_length=1,
@@ -436,9 +444,29 @@ class CheckSpec(Entry):
         _refuse_repeats(("seeds",), self.seeds)
         _refuse_repeats(("widths",), self.widths)
         _refuse_repeats(("methods",), self.methods)
+        self._refuse_no_training_step()
         if self.dataset.name in DATASETS:
             self.refuse_too_few(DATASETS[self.dataset.name])
         return self
+
+    def _refuse_no_training_step(self) -> None:
+        """Raise SpecFieldError where a training step is asked for and there is none."""
+        if self.along != "training_step":
+            return
+        if self.theorem != 2:
+            raise SpecFieldError(
+                ("along",), "training_step is for theorem 2; theorem 1 lowers the goodness"
+            )
+        if not isinstance(self.at, TrainedWeights):
+            raise SpecFieldError(
+                ("along",), "training_step is that of a training job; name it in at.job"
+            )
+        if self.methods != ("exact",):
+            raise SpecFieldError(
+                ("methods",),
+                "infinite_width is the limit along goodness_difference; along training_step ask "
+                "for exact alone",
+            )
 
     def refuse_misfit(self, trained: TrainSpec, datasets: Datasets) -> None:
         """Raise SpecFieldError where a training job lacks the weights that the check asks for.
@@ -514,7 +542,7 @@ class StudySpec(Entry):
     """
 
     kind: Literal["study"] = "study"
-    preset: str | None = Field(
+    preset: PresetName | None = Field(
         None,
         description="a preset's name: base and grid override those of its parts; where parts are "
         "given, they are used instead of its own",

@@ -34,8 +34,10 @@ from ffengine.spec import (
     TrainSpec,
     digest,
 )
-from ffengine.summary_keys import ALL_LAYERS, SummaryKey
+from ffengine.spec_values import varied_columns
+from ffengine.summary_keys import ALL_LAYERS, PLACE_COLUMNS, SummaryKey
 from ffengine.text import STORED
+from ffengine.theorems import ALONG_TRAINING, Direction
 
 _RUN_SPEC: TypeAdapter[TrainSpec | CheckSpec] = TypeAdapter(RunSpec)
 
@@ -50,6 +52,11 @@ TRAIN_FIGURES = (
 )
 AnyRow = EpochRow | CheckCell | AccuracyRow
 CHECK_FIGURES = ("ratio", "observed_increase_ratio", "agreement")
+# of a study's table, beside those of its varied fields
+FIGURE_COLUMNS = (
+    *("part", "job", "state", "theorem", "figure", *PLACE_COLUMNS),
+    *("theorem2_direction", "mean", "low", "high", "seeds"),
+)
 
 
 class GridError(SpecFieldError):
@@ -547,7 +554,8 @@ def interval(
     """
     mean = float(np.mean(values))
     if len(values) == 1:
-        return Interval(mean=mean, low=None, high=None, seeds=1)
+        found = Interval(mean=mean, low=None, high=None, seeds=1)
+        return within_0_and_1(found) if share else found
     half = student_t(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     low, high = mean - half, mean + half
     if sum(samples):
@@ -597,6 +605,55 @@ def student_t(degrees: int) -> float:
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
+def figure_rows(cells: Sequence[StudyCell]) -> list[dict[str, str | int | float | bool | None]]:
+    """Return the summaries of a study's runs as a tidy table.
+
+    **Arguments:**
+
+    - `cells`: the runs.
+
+    **Returns:**
+
+    A row for each run and figure, all with the same columns: the run's part, a column for each
+    varied field, and what the figure is of.
+    """
+    columns_of_runs = varied_columns([cell.params for cell in cells], FIGURE_COLUMNS)
+    rows = [
+        {
+            "part": cell.part,
+            **varied,
+            "job": cell.job,
+            "state": cell.state,
+            "theorem": cell.theorem,
+            "figure": (key := SummaryKey.parse(text)).figure,
+            **key.columns(),
+            "theorem2_direction": "training_step"
+            if cell.kind == "train" and key.figure in ALONG_TRAINING
+            else cell.theorem2_direction,
+            **found.model_dump(mode="json"),
+        }
+        for cell, varied in zip(cells, columns_of_runs, strict=True)
+        for text, found in cell.summary.items()
+    ]
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in columns} for row in rows]
+
+
+def direction_of(result: RunResult | None) -> Direction | None:
+    """Return the step along which a check looked at theorem 2.
+
+    **Arguments:**
+
+    - `result`: of a run; None while there is none.
+
+    **Returns:**
+
+    The direction; None where the run is no such check.
+    """
+    cells = result.cells if isinstance(result, CheckResult) else ()
+    return cells[0].theorem2_direction if cells else None
+
+
 def study_cell(cell: Cell, *, job: str | None, state: str, result: RunResult | None) -> StudyCell:
     """Return what a study reports of one run.
 
@@ -615,6 +672,8 @@ def study_cell(cell: Cell, *, job: str | None, state: str, result: RunResult | N
         part=cell.part,
         params=cell.params,
         kind=cell.spec.kind,
+        theorem=cell.spec.theorem if isinstance(cell.spec, CheckSpec) else None,
+        theorem2_direction=direction_of(result),
         spec_digest=digest(cell.spec),
         job=job,
         state=state,

@@ -3,6 +3,8 @@
 from typing import Final, Literal, NamedTuple
 
 ALL_LAYERS: Final = "all"
+# of a table of figures; layers: several together, such as `1+2`, or `all`
+PLACE_COLUMNS = ("layer", "layers", "epoch", "split", "width", "method", "partition")
 
 
 class SummaryKey(NamedTuple):
@@ -32,6 +34,14 @@ class SummaryKey(NamedTuple):
             values["layers"] = "+".join(map(str, self.layers))
         place = " ".join(f"{name}={value}" for name, value in values.items() if value is not None)
         return f"{self.figure}[{place}]" if place else self.figure
+
+    def columns(self) -> dict[str, str | int | None]:
+        """Return the cells of PLACE_COLUMNS, each of one type."""
+        together = ALL_LAYERS if self.layer == ALL_LAYERS else None
+        if self.layers is not None:
+            together = "+".join(map(str, self.layers))
+        own = {name: getattr(self, name) for name in PLACE_COLUMNS}
+        return own | {"layer": None if self.layer == ALL_LAYERS else self.layer, "layers": together}
 
     @classmethod
     def parse(cls, text: str) -> "SummaryKey":

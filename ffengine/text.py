@@ -3,16 +3,27 @@
 A name is drawn into charts, printed on terminals and put on pages. So it has visible characters
 only: no controls, which a renderer or a terminal may obey or fail on, nothing that changes the
 direction of the text after it, and nothing without a meaning of its own.
+
+Every text that a user may send has one of the types of this module, and the JSON Schema says so by
+`format`:
+
+- UserText (VISIBLE): a text that is stored and shown, in Unicode's form NFC.
+- SearchText (SEARCHED): a text that is compared with stored ones, and never stored.
+- Token (TOKEN): a name that only programs read.
+- StoredText (CHOSEN): a UserText of an answer. An earlier version may have stored it under other
+  rules, so whoever shows it escapes it. service.escaping does so for each place.
 """
 
 import re
 import unicodedata
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, JsonValue, ValidationInfo, WithJsonSchema
 
 LONGEST = 200
+LONGEST_TOKEN = 255
 REPLACEMENT = "\ufffd"
+VISIBLE, SEARCHED, TOKEN, CHOSEN = "visible-text", "search-text", "token", "user-text"
 # The validation context of stored documents: earlier versions accepted more texts.
 STORED = {
     "text": "stored",
@@ -40,6 +51,42 @@ def visible(text: str, keep: str = "") -> str:
     """
     pattern = None if text.isprintable() and BLANKS.isdisjoint(text) else _unseen_in(text, keep)
     return pattern.sub(lambda found: found["flag"] or REPLACEMENT, text) if pattern else text
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """Write every character that may not stand in a name as Python's escape of it.
+
+    **Arguments:**
+
+    - `text`: any text.
+    - `keep`: characters that stay.
+
+    **Returns:**
+
+    The text, with `\\x1b` in place of an escape character.
+    """
+    pattern = None if text.isprintable() and BLANKS.isdisjoint(text) else _unseen_in(text, keep)
+    return pattern.sub(_escape, text) if pattern else text
+
+
+def _escape(found: re.Match[str]) -> str:
+    """Write one character as an escape; keep a flag."""
+    return found["flag"] or found[0].encode("unicode_escape").decode()
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """Cut a text that is too long.
+
+    **Arguments:**
+
+    - `text`: any text.
+    - `longest`: the most characters.
+
+    **Returns:**
+
+    The text, or its beginning with an ellipsis.
+    """
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def all_visible(document: JsonValue) -> JsonValue:
@@ -153,11 +200,58 @@ def is_stored(info: ValidationInfo) -> bool:
     return isinstance(info.context, dict) and info.context.get("text") == "stored"
 
 
+def text_schema(longest: int, shortest: int = 1, kind: str = VISIBLE) -> dict[str, Any]:
+    """Describe a text that users choose in JSON Schema.
+
+    **Arguments:**
+
+    - `longest`: the most characters.
+    - `shortest`: the fewest.
+    - `kind`: the format, which names the characters that it may have.
+
+    **Returns:**
+
+    The schema.
+    """
+    return {"type": "string", "minLength": shortest, "maxLength": longest, "format": kind}
+
+
+def _searched(text: str) -> str:
+    """Validate a text that is compared only.
+
+    It may have characters that UserText does not have: earlier versions stored names with them.
+    """
+    if found := _NEVER_STORED.search(text):
+        raise ValueError(
+            f"character {found.start() + 1} is U+{ord(found[0]):04X}, which no name has"
+        )
+    text = composed(text)
+    if not 1 <= len(text) <= LONGEST:
+        raise ValueError(f"should have 1 to {LONGEST} characters, got {len(text)}")
+    return text
+
+
+def _token(text: str) -> str:
+    """Validate a name that only programs read."""
+    if not _TOKEN.fullmatch(text):
+        raise ValueError(f"should have 1 to {LONGEST_TOKEN} printable characters of Latin-1")
+    return text
+
+
+_NEVER_STORED = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_TOKEN = re.compile(f"[ -~\xa0-\xff]{{1,{LONGEST_TOKEN}}}")
 UserText = Annotated[
-    str,
-    AfterValidator(_validated_text),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST}),
-]
+    str, AfterValidator(_validated_text), WithJsonSchema(text_schema(LONGEST))
+]  # what is stored and shown
+SearchText = Annotated[
+    str, AfterValidator(_searched), WithJsonSchema(text_schema(LONGEST, kind=SEARCHED))
+]  # what is compared with it
+Token = Annotated[
+    str, AfterValidator(_token), WithJsonSchema(text_schema(LONGEST_TOKEN, kind=TOKEN))
+]  # what only programs read
+StoredText = Annotated[
+    str, WithJsonSchema({"type": "string", "format": CHOSEN})
+]  # what was stored, maybe by an earlier version
 SeenValue = Annotated[
     JsonValue, AfterValidator(_validated_value)
 ]  # any JSON whose texts can be seen

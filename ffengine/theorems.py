@@ -3,6 +3,16 @@
 from typing import Literal, NamedTuple
 
 TheoremNumber = Literal[1, 2]
+Direction = Literal["training_step", "goodness_difference"]
+
+# Along which step of the weights a figure of theorem 2 is measured. The two differ wherever a job
+# trains with another objective or optimiser than the theorem is about.
+DIRECTIONS: dict[Direction, str] = {
+    "training_step": "along the training step",
+    "goodness_difference": "along the step on G(negative) - G(positive)",
+}
+# the figures of a training run's rows that are measured along the training step
+ALONG_TRAINING = frozenset({"theorem2_ratio", "observed_increase_ratio", "agreement"})
 
 
 class Theorem(NamedTuple):

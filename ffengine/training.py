@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ffengine.advice import findings_on_upload
 from ffengine.availability import check_available
 from ffengine.baselines import baseline
 from ffengine.checkpoint import Checkpoint, Position, fraction_done, snapshot
@@ -128,8 +129,9 @@ def train(
         measures=found.measures,
         ensembles=found.ensembles,
         baselines=found.baselines,
-        diagnostics=tuple(
-            of_training(spec, run.rows, found.accuracy, train_samples=len(run.train), data=data)
+        diagnostics=(
+            *of_training(spec, run.rows, found.accuracy, train_samples=len(run.train), data=data),
+            *findings_on_upload(spec, datasets),
         ),
         provenance=provenance(
             spec, datasets, run.device, stopwatch, label_strength=run.train.label_strength

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ffengine.arrays import Arrays, DatasetError, Images, Labels, digest_of
+from ffengine.input_figures import InputFigures, measured
 from ffengine.text import user_text
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -90,6 +91,7 @@ class Upload(BaseModel):
     digest: str
     held_out: bool  # whether the test samples were split off here
     uploaded_by: str | None = None  # the name of the API key; None where none was needed
+    figures: InputFigures | None = None  # None: kept by a version that did not measure
 
 
 def keep(
@@ -144,6 +146,7 @@ def keep(
         digest=digest_of(arrays),
         held_out=held_out,
         uploaded_by=uploaded_by,
+        figures=measured(arrays),
     )
     for other in others:
         if (other / name).exists():

@@ -607,18 +607,19 @@ def setting_rows(prefix: str, model: type[BaseModel], defaults: BaseModel) -> It
 
 def findings() -> str:
     """The code, severity and advice of every finding, as the source has them."""
-    tree = ast.parse((ROOT / "ffengine" / "diagnostics.py").read_text(encoding="utf-8"))
-    rows = []
-    for call in ast.walk(tree):
-        if (
-            isinstance(call, ast.Call)
-            and isinstance(call.func, ast.Name)
-            and call.func.id == "Diagnostic"
-        ):
-            said = {word.arg: word.value for word in call.keywords}
-            name, severity = (ast.literal_eval(said[key]) for key in ("code", "severity"))
-            rows.append([f"[`{name}`](#{name})", severity, text_of(said["suggestion"])])
-    return table(["finding", "severity", "what to try"], sorted(rows))
+    rows = {}
+    for module in ("advice.py", "diagnostics.py"):  # a finding before the advice of the same code
+        tree = ast.parse((ROOT / "ffengine" / module).read_text(encoding="utf-8"))
+        for call in ast.walk(tree):
+            if (
+                isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Name)
+                and call.func.id in ("Diagnostic", "Advice")
+            ):
+                said = {word.arg: word.value for word in call.keywords}
+                name, severity = (ast.literal_eval(said[key]) for key in ("code", "severity"))
+                rows[name] = [f"[`{name}`](#{name})", severity, text_of(said["suggestion"])]
+    return table(["finding", "severity", "what to try"], sorted(rows.values()))
 
 
 def text_of(node: ast.expr) -> str:

@@ -9,6 +9,8 @@ import secrets
 import shutil
 from pathlib import Path
 
+from service.host.private import make_private_folder
+
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}")
 DIGEST_BYTES = 32
@@ -127,7 +129,8 @@ class Artifacts:
 
         Of several writers the first one wins.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self.root.parent)
+        self.root.mkdir(exist_ok=True)
         label, draft = self.root / LABEL, self.root / f"{LABEL}.{secrets.token_hex(8)}.part"
         try:
             _write(draft, f"{service_id}\n".encode())

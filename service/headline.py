@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ffengine.results import AccuracyRow, is_of_all_layers
 from ffengine.spec import AnySpec, CheckSpec, TrainSpec
+from ffengine.theorems import DIRECTIONS
 
 Row = Mapping[str, Any]
 SPLITS = (("positive", "+"), ("negative", "−"))
@@ -123,8 +124,8 @@ def _of_training(
     if not found:
         return Headline()
     explained = (
-        "S: Hoyer sparsity; T2: share of samples that satisfy theorem 2; + of positive, − of "
-        "negative samples"
+        f"S: Hoyer sparsity; T2: share of samples that satisfy theorem 2 "
+        f"{DIRECTIONS['training_step']}; + of positive, − of negative samples"
     )
     further = "; accuracy: on test samples, by the goodness of all layers" if tested else ""
     return Headline(
@@ -149,7 +150,8 @@ def _of_check(spec: CheckSpec, rows: Sequence[Row]) -> Headline:
     if not found:
         return Headline()
     where = f"n = {width}" if epoch == 0 else f"epoch {epoch}, n = {width}"
-    signs = ", + of positive, − of negative samples" if spec.theorem == 2 else ""
+    along = f" {DIRECTIONS[spec.along]}, + of positive, − of negative samples"
+    signs = along if spec.theorem == 2 else ""
     explained = (
         f"T{spec.theorem}: share of samples that satisfy theorem {spec.theorem}{signs}, by "
         f"the exact margin"

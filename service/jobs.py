@@ -5,19 +5,30 @@ No SQL, no HTTP.
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import uuid_utils
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, field_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SecretStr,
+    WithJsonSchema,
+    field_serializer,
+)
 
 from ffengine.results import Provenance
 from ffengine.spec import AnySpec
-from ffengine.text import UserText
+from ffengine.text import StoredText, UserText, text_schema
 from service.root_path import at
 
 LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 Priority = Literal["low", "normal", "high"]
 JobKind = Literal["train", "check", "study"]
+LONGEST_ADDRESS = 2_000
+# service.background.webhooks.validate_url says what is wrong with one
+WebAddress = Annotated[str, WithJsonSchema(text_schema(LONGEST_ADDRESS))]
 
 
 class JobState(StrEnum):
@@ -127,11 +138,10 @@ class Webhook(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    url: str = Field(
-        max_length=2000, description="https; http where the operator allows private addresses"
-    )
+    url: WebAddress = Field(description="https; http where the operator allows private addresses")
     secret: SecretStr | None = Field(
         None,
+        max_length=200,
         description="`whsec_` and base64 of 24 to 64 bytes; null: the service's own secret signs",
     )
     states: list[JobState] = Field(
@@ -202,9 +212,9 @@ class Job(BaseModel):
 
     id: str
     kind: JobKind
-    name: str | None
-    tags: list[str]
-    submitted_by: str | None = Field(
+    name: StoredText | None
+    tags: list[StoredText]
+    submitted_by: StoredText | None = Field(
         None, description="the name of the API key that it came with; null where none was needed"
     )
     priority: Priority
@@ -233,7 +243,7 @@ class Job(BaseModel):
     waits_for: str | None = Field(
         description="an identical job that is computed already: this one shares its answer"
     )
-    webhook: str | None = Field(
+    webhook: StoredText | None = Field(
         description="the address that gets a message when the state changes"
     )
     links: dict[str, str]

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
 from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainSpec
+from ffengine.text import StoredText
 from service.jobs import Event, Job, JobState
 
 Result = TrainResult | CheckResult | StudyResult
@@ -116,6 +117,6 @@ class Delivery(BaseModel):
 class DeliveryPage(BaseModel):
     """The webhook of a job, the states that a message is sent for, and the messages."""
 
-    url: str | None
+    url: StoredText | None
     states: list[JobState]
     items: list[Delivery]

@@ -1,18 +1,34 @@
 """Settings from the environment: read once, typed, immutable."""
 
+import difflib
+import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ByteSize, Field, SecretStr, field_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ffengine.cost import Limits
 from ffengine.datasets import UPLOADS_OF_HOME, Datasets
 from service.host.names import host_name
 from service.root_path import root_path
+from service.webhook_secret import decode_secret
 
 LEFT_BY_ARTIFACTS = 64 * 2**20
 ANY_ORIGIN = "*"
+PREFIX, NESTED = "FFLAB_", "__"
+NEAR = 0.8  # likeness of names, from 0 to 1
+BROKER_SCHEMES = ("redis", "rediss")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -22,6 +38,8 @@ class RetentionRule(BaseModel):
     Pinned jobs are kept and not counted.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
     days: float | None = Field(None, gt=0)
     count: int | None = Field(None, ge=0)
 
@@ -29,16 +47,22 @@ class RetentionRule(BaseModel):
 class Retention(BaseModel):
     """What is kept of each kind of job. A study's runs go with it."""
 
+    model_config = ConfigDict(extra="forbid")
+
     train: RetentionRule = RetentionRule()
     check: RetentionRule = RetentionRule()
     study: RetentionRule = RetentionRule()
 
 
 class Settings(BaseSettings):
-    """Everything that the environment may say; each field is FFLAB_<NAME>."""
+    """Everything that the environment may say; each field is FFLAB_<NAME>.
+
+    A variable that is nearly the name of a field is refused: a setting that is silently not in
+    force, such as FFLAB_REQUIRE_KEY, may open a service.
+    """
 
     model_config = SettingsConfigDict(
-        env_prefix="FFLAB_", env_nested_delimiter="__", frozen=True, extra="ignore"
+        env_prefix=PREFIX, env_nested_delimiter=NESTED, frozen=True, extra="ignore"
     )
 
     home: Path = Field(
@@ -79,6 +103,9 @@ class Settings(BaseSettings):
         False,
         description="refuse requests without an API key even while none was made; needed beyond "
         "loopback",
+    )
+    open_metrics: bool = Field(
+        False, description="let /metrics be read without a key where keys are needed"
     )
     allowed_hosts: str | None = Field(
         None,
@@ -125,6 +152,27 @@ class Settings(BaseSettings):
         "what is not pinned and beyond it is deleted",
     )
     limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _without_misspelt(self) -> Self:
+        for name in unknown_variables():
+            if near := nearest_setting(name):
+                raise ValueError(f"{name} is no setting; did you mean {near}?")
+        return self
+
+    @field_validator("redis_url")
+    @classmethod
+    def _of_broker(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not _is_broker_url(url.get_secret_value()):
+            raise ValueError("it is not the address of a Redis, such as redis://lab:6379/0")
+        return url
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _of_webhooks(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            decode_secret(secret.get_secret_value())
+        return secret
 
     @field_validator("allowed_hosts")
     @classmethod
@@ -191,6 +239,37 @@ class Settings(BaseSettings):
     def datasets(self) -> Datasets:
         """The data sets of this home: those below the data root, and what was uploaded."""
         return Datasets(self.data_root, self.root / UPLOADS_OF_HOME)
+
+
+def unknown_variables(names: Iterable[str] | None = None) -> list[str]:
+    """The variables that look like settings and are none.
+
+    `names`: of variables; None: those of the environment.
+    """
+    return sorted(
+        name
+        for name in (os.environ if names is None else names)
+        if name.upper().startswith(PREFIX) and _field_of(name) not in Settings.model_fields
+    )
+
+
+def nearest_setting(name: str) -> str | None:
+    """The setting that a variable is nearly the name of, if there is one."""
+    found = difflib.get_close_matches(_field_of(name), Settings.model_fields, 1, NEAR)
+    return f"{PREFIX}{found[0].upper()}" if found else None
+
+
+def _field_of(variable: str) -> str:
+    return variable.upper().removeprefix(PREFIX).partition(NESTED)[0].lower()
+
+
+def _is_broker_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in BROKER_SCHEMES and bool(parts.hostname)
 
 
 def _origin(text: str) -> str:

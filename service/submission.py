@@ -16,7 +16,7 @@ from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, GridError, expand
 from ffengine.text import visible
 from service.background.webhooks import validate_secret, validate_url
-from service.jobs import JobOptions, NewJob, Webhook
+from service.jobs import JobOptions, NewJob, WebAddress, Webhook
 from service.settings import Settings
 from service.specs.files import explain_grid
 from service.specs.json_pointers import unstorable
@@ -66,7 +66,7 @@ class JobRequest(JobOptions):
         },
     )
 
-    webhook: str | Webhook | None = Field(
+    webhook: WebAddress | Webhook | None = Field(
         None,
         description="an address that gets a message when the job ends; an object has more options",
     )

@@ -2,7 +2,7 @@
 
 from sqlalchemy import update
 
-from ffengine.results import TrainResult
+from ffengine.results import RunResult, TrainResult
 from ffengine.spec import RunSpec, StudySpec, TrainSpec
 from ffengine.study import expand
 from service.jobs import Job, JobError, Progress
@@ -69,13 +69,12 @@ def end(store: Store, job: Job, *, well: bool) -> None:
         store.queue.fail(job_id, attempt, ERROR)
 
 
-def finished(store: Store, job_id: str, result: TrainResult) -> None:
+def finished(store: Store, job_id: str, result: RunResult) -> None:
     """Let a job succeed, as a worker would."""
     claim = store.queue.claim(job_id, "w", LEASE)
     assert claim is not None
-    store.queue.record(
-        job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=result.curves
-    )
+    rows = result.curves if isinstance(result, TrainResult) else result.cells
+    store.queue.record(job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
     store.queue.finish(job_id, claim.attempt, result)
 
 

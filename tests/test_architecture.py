@@ -50,7 +50,10 @@ def test_pages_call_no_route_and_routes_no_page() -> None:
 
 
 def test_every_finding_is_documented() -> None:
-    codes = set(re.findall(r'code="([a-z_]+)"', (ROOT / "ffengine" / "diagnostics.py").read_text()))
+    said = "".join(
+        (ROOT / "ffengine" / name).read_text() for name in ("diagnostics.py", "advice.py")
+    )
+    codes = set(re.findall(r'code="([a-z_]+)"', said))
     headings = set(
         re.findall(r"^## ([a-z_]+)$", (ROOT / "docs" / "diagnostics.md").read_text(), re.MULTILINE)
     )

@@ -64,11 +64,22 @@ def test_what_is_advised_helps_on_data_sets_that_are_not_mnist(tmp_path: Path) -
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in datasets.rows(Datasets(tmp_path))
     ]
-    assert [line[0] for line in lines if line[0]] == [made.meaning for made in datasets.MADE]
-    for line, following in zip(lines, [*lines[1:], None], strict=True):
-        advised = following is not None and not following[0]
-        if line[2] in ("refused", "diverged"):
-            assert advised, f"{line[0]}: nothing is advised"
-    for meaning, _, accuracy, guessing, *_ in lines:
-        if not meaning:  # the advice was followed
-            assert float(accuracy) > float(guessing) + 0.01
+    begins = [number for number, line in enumerate(lines) if line[0]]
+    assert [lines[number][0] for number in begins] == [made.meaning for made in datasets.MADE]
+    for first, end in zip(begins, [*begins[1:], len(lines)], strict=True):
+        default, *advised, best = lines[first:end]
+        if default[2] in ("refused", "diverged"):
+            assert advised, f"{default[0]}: nothing is advised"
+            assert default[6], f"{default[0]}: nothing is said before it runs"
+        for _, _, accuracy, guessing, *_ in advised:
+            assert float(accuracy) > float(guessing), default[0]
+        assert best[1] == "the same, for accuracy"
+        assert float(best[2]) > max(0.8, float(best[3]) + 0.005), default[0]
+
+
+def test_the_page_has_the_table_that_the_program_prints() -> None:
+    page = datasets.PAGE.read_text()
+    table = page.split(datasets.BEGIN)[1].split(datasets.END)[0].strip().splitlines()
+    assert tuple(table[:2]) == datasets.HEAD
+    named = [line.split("|")[1].strip() for line in table[2:]]
+    assert [name for name in named if name] == [made.meaning for made in datasets.MADE]

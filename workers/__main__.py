@@ -9,6 +9,7 @@ import threading
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
 from service.host.start_failures import one_line_failure
+from service.log_format import log_to_stderr
 from service.settings import Settings
 from service.store import Store, identity
 from service.store.database import DATABASE_ERRORS, DatabaseDamaged, DatabaseRefused
@@ -59,9 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="fflab worker")
     parser.add_argument("--device", type=device, default="auto")
     given = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s worker %(process)d: %(message)s"
-    )
+    log_to_stderr("%(asctime)s %(levelname)s worker %(process)d: %(message)s", logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with one_line_failure("fflab worker", NoBroker, NotOurs, DatabaseDamaged, DatabaseRefused):
         settings = Settings()

@@ -6,10 +6,16 @@ import platform
 import threading
 
 from celery import Celery
-from celery.signals import worker_process_init, worker_ready, worker_shutting_down
+from celery.signals import (
+    after_setup_logger,
+    worker_process_init,
+    worker_ready,
+    worker_shutting_down,
+)
 
 from service.background.dispatcher import QUEUE, TASK
 from service.host.end_signals import ignore_again, ignored_signals
+from service.log_format import LogFormatter
 from service.settings import Settings
 from service.store import Store
 from workers.heartbeat import HeartbeatThread
@@ -127,6 +133,12 @@ class WorkerSlot:
             self.supervisor.shutdown.set()
 
 
+def escape_lines(logger: logging.Logger, format: str, **_signal: object) -> None:
+    """Write Celery's form of log lines with control characters as escapes."""
+    for handler in logger.handlers:
+        handler.setFormatter(LogFormatter(format))
+
+
 def create_app(settings: Settings, device: str) -> Celery:
     """Create the application, and connect its slot to the signals of Celery's processes."""
     app = Celery("fflab", set_as_current=False)
@@ -134,6 +146,7 @@ def create_app(settings: Settings, device: str) -> Celery:
     shutdown_pipe = ShutdownPipe()
     slot = WorkerSlot(settings, device, shutdown_pipe)
     app.task(name=TASK)(slot.run)
+    after_setup_logger.connect(escape_lines, weak=False)
     worker_process_init.connect(slot.open, weak=False)
     worker_shutting_down.connect(shutdown_pipe.close, weak=False)
     ignored = ignored_signals()  # Celery handles SIGHUP anyway, by starting anew

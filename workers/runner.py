@@ -27,6 +27,7 @@ from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.training import train
 from ffengine.version import VERSION
 from service.artifacts import ArtifactDamaged, Artifacts, epoch_name
+from service.log_format import log_to_stderr
 from service.settings import Settings
 from service.store import LeaseLost, Store
 from service.store.trained_weights import WeightsNotFound, find_weights
@@ -214,9 +215,7 @@ def main() -> None:
     channel = private_output()
     signal.signal(signal.SIGTERM, on_terminate)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s runner %(process)d: %(message)s"
-    )
+    log_to_stderr("%(asctime)s %(levelname)s runner %(process)d: %(message)s", logging.INFO)
     logging.captureWarnings(capture=True)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - not a file
         score.write(OOM_SCORE)

@@ -10,6 +10,7 @@ import time
 
 from pydantic import BaseModel
 
+from ffengine.text import StoredText
 from service.artifacts import Artifacts
 from service.host.disk import Ballast
 from service.jobs import JobKind
@@ -30,7 +31,7 @@ class ExpiredJob(BaseModel):
 
     id: str
     kind: JobKind
-    name: str | None
+    name: StoredText | None
     ended_days_ago: float
     reason: str
 

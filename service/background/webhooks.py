@@ -6,7 +6,6 @@ not public, and the connection goes to the IP address that was checked.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import ipaddress
@@ -22,11 +21,13 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
-from ffengine.text import refuse_unseen
+from ffengine.text import shortened, user_text
 from service.background.periodic import PeriodicThread
+from service.jobs import LONGEST_ADDRESS
 from service.settings import Settings
 from service.store import Deliveries, PendingDelivery
 from service.store.database import DATABASE_ERRORS
+from service.webhook_secret import decode_secret
 
 TICK_SECONDS = 1.0
 HOLD_SECONDS = 60.0  # for so long no other process sends a message that this one is sending
@@ -48,7 +49,6 @@ RETRY_PAUSES = (
 )
 LONGEST_RETRY_PAUSE = 8 * HOUR
 GONE = 410
-SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 log = logging.getLogger(__name__)
@@ -63,32 +63,17 @@ def validate_secret(text: str) -> str:
     return text
 
 
-def decode_secret(secret: str) -> bytes:
-    """Decode a secret to the bytes of the signing key. Raises ValueError."""
-    try:
-        key = (
-            base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-            if secret.startswith(SECRET_PREFIX)
-            else b""
-        )
-    except binascii.Error:
-        key = b""
-    if not 24 <= len(key) <= 64:
-        raise ValueError("a secret is whsec_ and the base64 of 24 to 64 random bytes")
-    return key
-
-
 def validate_url(url: str, allow_private: bool) -> str:
     """Return the URL. Raises ValueError if it shows by itself that no message may be sent there.
 
     A host name is not resolved here but when a message is sent: see `resolve`.
     """
     try:
-        refuse_unseen(url)
+        user_text(url, LONGEST_ADDRESS)
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise ValueError(f"{url!r} is not an address: {error}") from error
+        raise ValueError(f"{shortened(url)!r} is not an address: {error}") from error
     schemes = ("https", "http") if allow_private else ("https",)
     if (
         parts.scheme not in schemes
@@ -96,7 +81,7 @@ def validate_url(url: str, allow_private: bool) -> str:
         or port == 0
         or any(letter.isspace() for letter in url)
     ):
-        raise ValueError(f"{url!r} is not an absolute {' or '.join(schemes)} address")
+        raise ValueError(f"{shortened(url)!r} is not an absolute {' or '.join(schemes)} address")
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise ValueError("an address with a user, a password or a fragment is not accepted")
     literal = _literal(host)
@@ -276,8 +261,11 @@ class WebhookSender(PeriodicThread):
             response = send(
                 due, due.secret or self.signing_secret(), self.settings.webhook_allow_private
             )
-        except (AddressRefused, httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
+        except (AddressRefused, httpx.HTTPError, httpx.InvalidURL) as failure:
             error = str(failure) or type(failure).__name__
+        except Exception as failure:  # nobody looks at what a thread of the pool raises
+            log.exception("%s: it could not be sent", due.id)
+            error = f"{type(failure).__name__}: {failure}"
         finally:
             self._free.release()
         status = response.status_code if response is not None else None

@@ -85,7 +85,7 @@ app.command("webhook-secret", epilog="Example: fflab webhook-secret --home /srv/
 
 def main() -> None:
     """Run the command; each failure is one line on standard error and an exit code."""
-    _replace_what_cannot_be_shown()
+    _show_what_cannot_be_encoded()
     try:
         try:
             app(prog_name="fflab")
@@ -103,6 +103,13 @@ def main() -> None:
         fail(str(error), exit_code(error))
 
 
+def _show_what_cannot_be_encoded() -> None:
+    """Let characters that the terminal's encoding does not have be shown as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def exit_code(error: Exception) -> int:
     """Return the exit code of a failure."""
     if isinstance(error, NotFound):
@@ -112,13 +119,6 @@ def exit_code(error: Exception) -> int:
     if isinstance(error, SpecError):
         return EXIT_USAGE
     return EXIT_UNREACHABLE if isinstance(error, Unreachable | VersionSkew) else EXIT_FAILED
-
-
-def _replace_what_cannot_be_shown() -> None:
-    """Print a question mark for what the encoding of the terminal lacks, rather than fail."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
-            stream.reconfigure(errors="replace")
 
 
 def _end_quietly() -> NoReturn:

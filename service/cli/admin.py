@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ffengine.arrays import DatasetError
+from ffengine.datasets import DATASETS
 from ffengine.uploads import InUse
 from service.artifacts import Artifacts
 from service.cli import completion
@@ -27,6 +28,7 @@ from service.cli.options import (
     show_json,
 )
 from service.cli.output import table
+from service.host.private import make_private_folder
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -73,9 +75,11 @@ def data_list(as_json: JsonOption = False) -> None:
 @data_app.command("fetch")
 def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
     """Download a data set below the data root and verify it."""
+    settings = load_settings()
+    _make_home_for(name, settings)
     try:
         with require_extra("worker"):
-            load_settings().datasets.load(name)
+            settings.datasets.load(name)
     except DatasetError as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
             fail(
@@ -95,12 +99,21 @@ def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -
 
     SOURCE is the folder of a known data set's files, or an .npz of x and y under a new name.
     """
-    target = import_files(name, source, load_settings().datasets)
+    settings = load_settings()
+    _make_home_for(name, settings)
+    target = import_files(name, source, settings.datasets)
     typer.echo(
         json.dumps({"name": name, "folder": str(target)})
         if as_json
         else f"{name}: verified, in {target}"
     )
+
+
+def _make_home_for(name: str, settings: Settings) -> None:
+    """Make the home for its owner alone, where the data set is going to be in it."""
+    if settings.data is None or name not in DATASETS:
+        with suppress(OSError):  # who writes the files says what is wrong
+            make_private_folder(settings.root)
 
 
 @data_app.command("remove")

@@ -5,6 +5,7 @@ It runs without the extras, too: a check that needs one imports it itself.
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,9 @@ from ffengine.datasets import DATASETS, read_bundled, verified
 from ffengine.version import VERSION
 from service.client import Client, FflabError, Unreachable
 from service.host.disk import lack_of_room
+from service.host.private import is_open_to_others, make_private_folder
 from service.host.start_failures import reason_of
-from service.settings import Settings
+from service.settings import Settings, unknown_variables
 
 LEAST_FREE_BYTES = 2**30
 EXTRAS = {
@@ -57,6 +59,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     """Yield all checks, in the order in which one would mend what they find."""
     installation: tuple[Callable[[Settings], Iterator[Check]], ...] = (
         _python,
+        _variables,
         _extras,
         _torch,
         _datasets,
@@ -67,6 +70,17 @@ def run_checks(settings: Settings) -> Iterator[Check]:
 
 def _python(_settings: Settings) -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}, fflab {VERSION}")
+
+
+def _variables(_settings: Settings) -> Iterator[Check]:
+    """Name variables that look like settings: whoever sets one believes that it is in force."""
+    if names := unknown_variables():
+        yield Check(
+            "environment",
+            "warn",
+            f"not settings, and ignored: {', '.join(names)}",
+            "the settings are in docs/reference/settings.md",
+        )
 
 
 def _extras(_settings: Settings) -> Iterator[Check]:
@@ -131,7 +145,7 @@ def _datasets(settings: Settings) -> Iterator[Check]:
 def _home(settings: Settings) -> Iterator[Check]:
     home = settings.root
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_private_folder(home)
         probe = home / f".doctor-{os.getpid()}"
         probe.write_text("probe")
         probe.unlink()
@@ -148,6 +162,13 @@ def _home(settings: Settings) -> Iterator[Check]:
         advice = "make room, or delete jobs: until then workers begin no job"
         yield Check("home", "fail", lack, advice)
         return
+    if is_open_to_others(home):
+        yield Check(
+            "home",
+            "warn",
+            f"all users of this machine can use {home}, with results and secrets of webhooks",
+            f"chmod o= {shlex.quote(str(home))}, or have only trusted users on the machine",
+        )
     yield Check(
         "home",
         "ok" if free >= LEAST_FREE_BYTES else "warn",

@@ -1,12 +1,12 @@
 """Commands of jobs: submit, list, show, change, delete, and actions."""
 
+import contextlib
 import sys
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ffengine.text import visible
 from service.cli.options import (
     EXIT_USAGE,
     PATIENT_ATTEMPTS,
@@ -22,7 +22,8 @@ from service.cli.options import (
 )
 from service.cli.output import job_lines, jobs_table, out, table
 from service.cli.results import follow
-from service.client import Refused
+from service.client import Client, FflabError, Refused
+from service.escaping import for_terminal
 from service.jobs import JobKind, JobState, Priority
 from service.results.descriptions import duration, title_of
 from service.specs.files import explain_refusal, read_spec
@@ -72,9 +73,17 @@ def submit(
             sys.stdout.flush()
         if not as_json and out.is_terminal:
             typer.echo(f"page: {page_url(client, handle.job)}", err=True)
+            _show_advice(client, document)
         job = follow(client, handle.job, quiet=as_json) if wait else handle.job
         if as_json:
             show_json(job)
+
+
+def _show_advice(client: Client, document: dict[str, Any]) -> None:
+    """Print what of its data a spec does not take into account; the job is submitted already."""
+    with contextlib.suppress(FflabError):
+        for advice in client.estimate(document).advice:
+            typer.echo(f"advice: {for_terminal(advice.message)} {advice.suggestion}", err=True)
 
 
 def jobs(
@@ -147,7 +156,7 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
     """Estimate what a spec would cost.
 
     Prints runs, operations, memory, and the time on each kind of device; and which limits the spec
-    passes.
+    passes, and what of its data it does not take into account.
     """
 
     _, document = read_spec(spec, settings or [])
@@ -167,6 +176,7 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
     ]
     rows += [[f"time on {kind}", duration(seconds)] for kind, seconds in found.seconds.items()]
     rows += [["too large", problem] for problem in found.problems]
+    rows += [["advice", f"{advice.message} {advice.suggestion}"] for advice in found.advice]
     table(["what", "estimate"], rows)
 
 
@@ -174,7 +184,7 @@ def log(job_id: JobArgument) -> None:
     """Print a job's log. It has the job's states, and the notes and warnings of its workers."""
     with make_client() as client:
         typer.echo(
-            visible(client.download(resolve(client, job_id).id, "log").decode(), keep="\n\t"),
+            for_terminal(client.download(resolve(client, job_id).id, "log").decode(), keep="\n\t"),
             nl=False,
         )
 

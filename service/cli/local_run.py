@@ -61,7 +61,8 @@ def run_here(
         output.write_bytes(ffengine.export_weights(run.weights))
     elif output:
         output.write_text(
-            to_csv(result) if output.suffix == ".csv" else result.model_dump_json(indent=1)
+            to_csv(result) if output.suffix == ".csv" else result.model_dump_json(indent=1),
+            encoding="utf-8",
         )
     if as_json:
         out.file.write(result.model_dump_json() + "\n")

@@ -18,9 +18,10 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from ffengine.text import visible
 from service.cli import completion
 from service.client import Client
+from service.escaping import for_terminal
+from service.host.start_failures import reason_of, wrong_setting
 from service.jobs import Job
 from service.settings import Settings
 
@@ -71,7 +72,7 @@ DeviceOption = Annotated[
 
 def fail(message: str, code: int) -> NoReturn:
     """End the program with one line on standard error and an exit code."""
-    sys.stderr.write(f"fflab: {visible(' '.join(message.split()))}\n")
+    sys.stderr.write(f"fflab: {for_terminal(' '.join(message.split()))}\n")
     sys.exit(code)
 
 
@@ -80,12 +81,7 @@ def load_settings(home: Path | None = None) -> Settings:
     try:
         return Settings() if home is None else Settings(home=home)
     except ValidationError as error:
-        wrong = error.errors(include_url=False)[0]
-        variable = "__".join(str(step) for step in wrong["loc"]).upper()
-        fail(
-            f"the environment's FFLAB_{variable}: {wrong['msg']}, got {wrong['input']!r}",
-            EXIT_USAGE,
-        )
+        fail(f"the environment: {wrong_setting(error)}", EXIT_USAGE)
     except SettingsError as error:
         fail(f"the environment: {error}; nested values are JSON", EXIT_USAGE)
 
@@ -116,7 +112,6 @@ def open_store(home: Path | None, *, make: bool = True) -> Iterator[Any]:
         from sqlalchemy.exc import SQLAlchemyError
 
         from service.artifacts import Artifacts
-        from service.host.start_failures import reason_of
         from service.store import Store
         from service.store.database import DatabaseDamaged, DatabaseRefused
         from service.store.identity import NotOurs, prepare, refusal

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from string import ascii_uppercase
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from ffengine.results import Diagnostic
 from ffengine.text import visible
+from service.escaping import for_terminal
 from service.jobs import ACTIONS, TERMINAL, Job, JobState
 from service.results.descriptions import (
     duration,
@@ -41,7 +42,13 @@ Cell = str | Text
 
 
 class Screen(Console):
-    """A console that replaces control characters: names come from whoever submits."""
+    """A console that shows control characters as escapes: names come from whoever submits.
+
+    What is laid out already keeps its width: there a mark stands in place of such a character.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(for_terminal(text, keep="\n"), **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -74,7 +81,7 @@ def table(
     """Print a table; in a pipe, tab-separated lines."""
     if not out.is_terminal:
         for row in [columns, *rows]:
-            sys.stdout.write("\t".join(visible(str(cell)) for cell in row) + "\n")
+            sys.stdout.write("\t".join(for_terminal(str(cell)) for cell in row) + "\n")
         return
     drawn = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for number, column in enumerate(columns):
@@ -153,7 +160,8 @@ def job_lines(job: Job, page: str) -> None:
     }
     for name, fact in facts.items():
         if fact is not None:
-            line(Text.assemble(f"{name:<12} ", fact))
+            shown = for_terminal(fact) if isinstance(fact, str) else fact
+            line(Text.assemble(f"{name:<12} ", shown))
 
 
 def next_actions(job: Job) -> list[str]:
@@ -281,7 +289,9 @@ def _line_reporter(console: Console) -> ProgressCallback:
         if said not in seen:
             seen.add(said)
             console.file.write(
-                visible(f"{job.state.value} {job.progress.fraction:.0%} {job.progress.message}")
+                for_terminal(
+                    f"{job.state.value} {job.progress.fraction:.0%} {job.progress.message}"
+                )
                 + "\n"
             )
             console.file.flush()

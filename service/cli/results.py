@@ -93,7 +93,9 @@ def follow(client: Client, job: Job, *, quiet: bool = False) -> Job:
     try:
         if quiet:
             return _follow_quietly(client, job)
-        return _follow_live(client, job) if out.is_terminal else _follow_in_lines(client, job)
+        # curves are drawn of characters that an ASCII terminal does not have
+        draws = out.is_terminal and not out.options.ascii_only
+        return _follow_live(client, job) if draws else _follow_in_lines(client, job)
     except KeyboardInterrupt:
         _stop_watching(job)
 

@@ -62,7 +62,9 @@ class AsyncClient:
         self.url, self.attempts = found["base_url"], attempts
         self._proxy = found["proxy"]
         transport = httpx.AsyncHTTPTransport(
-            trust_env=found["trust_env"], proxy=self._proxy.proxy if self._proxy else None
+            verify=found["verify"],
+            trust_env=found["trust_env"],
+            proxy=self._proxy.proxy if self._proxy else None,
         )
         self._http = httpx.AsyncClient(
             base_url=found["base_url"],

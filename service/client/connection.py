@@ -1,5 +1,7 @@
 """The address and the key of the service, and how both clients connect."""
 
+import os
+import ssl
 from typing import TypedDict
 
 import httpx
@@ -20,6 +22,7 @@ class Connection(TypedDict):
     timeout: float
     trust_env: bool
     proxy: ProxyChoice | None
+    verify: ssl.SSLContext
 
 
 def connection(url: str | None, api_key: str | None, timeout_seconds: float) -> Connection:
@@ -37,6 +40,11 @@ def connection(url: str | None, api_key: str | None, timeout_seconds: float) -> 
     # some give the address as that of the API
     address = (url or settings.url).rstrip("/").removesuffix("/v1").rstrip("/")
     key = settings.api_key.get_secret_value() if api_key is None and settings.api_key else api_key
+    if key and not (key.isascii() and key.isprintable()):
+        raise Unreachable(
+            "FFLAB_API_KEY or Client(api_key=...) has characters that no key has; copy it again, "
+            "as `fflab keys create` printed it"
+        )
     headers = {
         "User-Agent": f"fflab/{VERSION}",
         **({"Authorization": f"Bearer {key}"} if key else {}),
@@ -50,7 +58,25 @@ def connection(url: str | None, api_key: str | None, timeout_seconds: float) -> 
         timeout=timeout_seconds,
         trust_env=is_elsewhere,
         proxy=proxy_for(target) if is_elsewhere else None,
+        verify=certificates(target),
     )
+
+
+def certificates(url: httpx.URL) -> ssl.SSLContext:
+    """Return what the service's certificate is checked with. Raises Unreachable if it is missing.
+
+    Plain http needs none, and to read all that this machine trusts takes a while.
+    """
+    if url.scheme != "https":
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # ssl.SSLError is one
+        named = (name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name))
+        raise Unreachable(
+            f"{next(named, 'this machine')} gives no certificates that can be read "
+            f"({error.strerror or error}): mend that, or unset it"
+        ) from error
 
 
 def validated_url(address: str) -> httpx.URL:

@@ -1,12 +1,11 @@
 """Converts rows to DataFrames of pandas or polars, whichever is installed."""
 
-import json
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from ffengine.results import CheckCell, EpochRow
-from ffengine.summary_keys import ALL_LAYERS, SummaryKey
+from ffengine.results import CheckCell, EpochRow, StudyCell
+from ffengine.study import FIGURE_COLUMNS, figure_rows
 from service.client.requests import Document
 
 if TYPE_CHECKING:
@@ -16,15 +15,10 @@ if TYPE_CHECKING:
 Rows = list[Document]
 Table: TypeAlias = "pd.DataFrame | pl.DataFrame | Rows"
 
-PLACE_COLUMNS = ("layer", "epoch", "split", "width", "method", "partition")
-STUDY_COLUMNS = (
-    *("part", "job", "state", "figure", *PLACE_COLUMNS),
-    *("mean", "low", "high", "seeds"),
-)
 COLUMNS: dict[str, Sequence[str]] = {
     "train": tuple(EpochRow.model_fields),
     "check": tuple(CheckCell.model_fields),
-    "study": STUDY_COLUMNS,
+    "study": FIGURE_COLUMNS,
 }
 
 
@@ -84,31 +78,11 @@ def tidy(kind: str, items: Rows) -> Rows:
     """
     if kind != "study":
         return items
-    found = [row for cell in items for row in _figures(cell)]
-    columns = dict.fromkeys(column for row in found for column in row)
-    return [{column: row.get(column) for column in columns} for row in found]
+    return figure_rows([_cell(item) for item in items])
 
 
-def _figures(cell: Document) -> Rows:
-    """Return the rows of a study's cell: what was varied, each figure, its interval."""
-    varied = {
-        (f"params.{field}" if field in STUDY_COLUMNS else field): _scalar(value)
-        for field, value in cell["params"].items()
-    }
-    about = {"part": cell["part"], **varied, "job": cell["job"], "state": cell["state"]}
-    rows = []
-    for text, interval in cell["summary"].items():
-        key = SummaryKey.parse(text)
-        rows.append({**about, "figure": key.figure, **_place(key), **interval})
-    return rows
-
-
-def _place(key: SummaryKey) -> Document:
-    """What a figure is of, by column; `layer` is None for several layers together."""
-    named = {column: getattr(key, column) for column in PLACE_COLUMNS}
-    return named | {"layer": None if key.layer == ALL_LAYERS else key.layer}
-
-
-def _scalar(value: Any) -> Any:
-    """Convert a value of a grid to one that a table can hold and group by."""
-    return json.dumps(value) if isinstance(value, list | dict) else value
+def _cell(item: Document) -> StudyCell:
+    """Convert a row; fields that only a later version of the service knows are left out."""
+    return StudyCell.model_validate(
+        {name: item[name] for name in StudyCell.model_fields if name in item}
+    )

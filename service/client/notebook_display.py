@@ -5,9 +5,8 @@ Every text from elsewhere is escaped.
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from html import escape
 
-from ffengine.text import visible
+from service.escaping import for_html
 from service.jobs import Job
 from service.schemas import ChartLine
 
@@ -84,7 +83,7 @@ class Charts(Mapping[str, Picture]):
 def _figure(picture: Picture) -> str:
     source, meaning = (
         f"data:image/png;base64,{b64encode(picture.png).decode()}",
-        escape(picture.meaning),
+        for_html(picture.meaning),
     )
     return (
         f'<figure><img alt="{meaning}" style="max-width: 100%" '
@@ -99,9 +98,11 @@ def job_html(job: Job, url: str) -> str:
         f'<progress value="{job.progress.fraction:.4f}" max="1"></progress> '
         f"{job.progress.fraction:.0%}"
     )
-    reason = f" &middot; {escape(job.error.title)} {escape(job.error.detail)}" if job.error else ""
+    reason = (
+        f" &middot; {for_html(job.error.title)} {for_html(job.error.detail)}" if job.error else ""
+    )
     return (
-        f"<div><b>{escape(visible(job.name or job.kind))}</b> {escape(job.state.value)} {bar} "
-        f"{escape(job.progress.message)}{reason}"
-        f' &middot; <a href="{escape(address)}">{escape(job.id)}</a></div>'
+        f"<div><b>{for_html(job.name or job.kind)}</b> {for_html(job.state.value)} {bar} "
+        f"{for_html(job.progress.message)}{reason}"
+        f' &middot; <a href="{for_html(address)}">{for_html(job.id)}</a></div>'
     )

@@ -66,7 +66,9 @@ class Client:
         self.url, self.attempts = found["base_url"], attempts
         self._proxy = found["proxy"]
         transport = httpx.HTTPTransport(
-            trust_env=found["trust_env"], proxy=self._proxy.proxy if self._proxy else None
+            verify=found["verify"],
+            trust_env=found["trust_env"],
+            proxy=self._proxy.proxy if self._proxy else None,
         )
         self._http = httpx.Client(
             base_url=found["base_url"],

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 MARK = "cannot start: "
 EXIT_REFUSED = 3
 READ_BYTES = 1_000_000  # from the end of a log
+SECRETS = ("url", "secret", "key")  # how settings are named that may hold one
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +22,21 @@ def reason_of(error: BaseException) -> str:
     A setting that is wrong is named, and of an error of the database its own words are given.
     """
     if isinstance(error, ValidationError):
-        wrong = error.errors(include_url=False)[0]
-        place = "__".join(str(step) for step in wrong["loc"])
-        name = f"FFLAB_{place.upper()}" if error.title == "Settings" else place
-        return f"{name}: {wrong['msg']}, got {wrong['input']!r}"
+        return wrong_setting(error)
     text = " ".join(str(getattr(error, "orig", None) or error).split())
     return text or type(error).__name__
+
+
+def wrong_setting(error: ValidationError) -> str:
+    """Return the first thing that is wrong with the settings, in one line, without any secret."""
+    wrong = error.errors(include_url=False)[0]
+    said = wrong["msg"].removeprefix("Value error, ")
+    place = "__".join(str(step) for step in wrong["loc"])
+    if not place:
+        return said
+    name = f"FFLAB_{place.upper()}" if error.title == "Settings" else place
+    is_plain = isinstance(wrong["input"], str | int | float) and not place.endswith(SECRETS)
+    return f"{name}: {said}" + (f", got {wrong['input']!r}" if is_plain else "")
 
 
 @contextlib.contextmanager

@@ -2,17 +2,15 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ffengine.results import CheckResult, StudyResult, TrainResult
-from ffengine.summary_keys import SummaryKey
-from service.results.measured_rows import varied
+from ffengine.study import figure_rows
+from service.escaping import for_csv
+from service.results.measured_rows import with_direction
 
 ROWS_AT_ONCE = 500
-STUDY_COLUMNS = ("part", "params", "job", "state", "figure", "mean", "low", "high", "seeds")
-PLACE_COLUMNS = ("layer", "layers", "epoch", "split", "width", "method", "partition")
 
 
 def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any]]:
@@ -20,37 +18,22 @@ def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any
     study. All rows have the same columns.
     """
     if isinstance(result, TrainResult):
-        return [row.model_dump(mode="json") for row in result.curves]
+        return [with_direction(row.model_dump(mode="json")) for row in result.curves]
     if isinstance(result, CheckResult):
         return [cell.model_dump(mode="json") for cell in result.cells]
-    rows = [
-        {
-            "part": cell.part,
-            "params": json.dumps(cell.params),
-            "job": cell.job,
-            "state": cell.state,
-            "figure": figure,
-            **found.model_dump(mode="json"),
-            # the same again, tidy: `params` and `figure` each hold several things
-            "quantity": (key := SummaryKey.parse(figure)).figure,
-            **{name: getattr(key, name) for name in PLACE_COLUMNS},
-            "layers": "+".join(map(str, key.layers)) if key.layers else None,
-            **varied(cell.params, (*STUDY_COLUMNS, "quantity", *PLACE_COLUMNS)),
-        }
-        for cell in result.cells
-        for figure, found in cell.summary.items()
-    ]
-    columns = dict.fromkeys(name for row in rows for name in row)
-    return [{name: row.get(name) for name in columns} for row in rows]
+    return figure_rows(result.cells)
 
 
 def csv_pieces(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
-    """A table as CSV with a header, ROWS_AT_ONCE rows at a time; undefined figures are empty."""
+    """A table as CSV with a header, ROWS_AT_ONCE rows at a time.
+
+    Undefined figures are empty, and no text is a formula.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(for_csv, columns))
     for number, row in enumerate(rows, 1):
-        writer.writerow(row)
+        writer.writerow([for_csv(row.get(column)) for column in columns])
         if number % ROWS_AT_ONCE == 0:
             yield text.getvalue().encode()
             text.seek(0)

@@ -9,7 +9,7 @@ from ffengine.results import Provenance
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from ffengine.text import visible
 from service.jobs import Job
-from service.results.run_labels import cell_of, params_in_words
+from service.results.run_labels import RunKey, cell_of, params_in_words
 
 Fact = Literal[
     "data", "data_digest", "seeds", "engine", "versions", "device", "wall_time", "spec_digest"
@@ -27,9 +27,13 @@ PROVENANCE_LABELS: dict[Fact, str] = {
 
 
 def title_of(job: Job) -> str:
-    """The job's name, or what it does in a few words."""
+    """The job's name, with its place where it is the run of a study, or what it does in a few
+    words.
+    """
     if job.name:
-        return visible(job.name)
+        cell = cell_of(job)
+        place = RunKey.of(cell.part, cell.params).label if cell else ""
+        return visible(" / ".join(filter(None, (job.name, place))))
     spec = job.spec
     if isinstance(spec, TrainSpec):
         return (
@@ -50,9 +54,11 @@ def title_of(job: Job) -> str:
 
 
 def place_of(job: Job) -> str:
-    """The label of a study's run: its varied fields, or its title where nothing is varied."""
+    """The label of a study's run: its varied fields, or its part where nothing is varied, or its
+    title.
+    """
     cell = cell_of(job)
-    return visible(params_in_words(cell.params)) if cell and cell.params else title_of(job)
+    return visible((params_in_words(cell.params) or cell.part) if cell else "") or title_of(job)
 
 
 def provenance_facts(found: Provenance | None) -> dict[Fact, str]:

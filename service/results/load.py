@@ -80,6 +80,7 @@ def _grid(store: Store, job: Job, found: Sequence[StudyCell]) -> StudyGrid:
             part=cell.part,
             params=cell.params,
             kind=cell.spec.kind,
+            theorem=cell.spec.theorem if isinstance(cell.spec, CheckSpec) else None,
             spec_digest=digest(cell.spec),
             state="queued",
             summary={},

@@ -6,11 +6,10 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pydantic import JsonValue
-
 from ffengine.results import CheckCell, EpochRow, StudyCell
+from ffengine.spec_values import varied_columns
 from ffengine.study import CHECK_FIGURES, interval_of
-from service.results.run_labels import value_in_words
+from ffengine.theorems import ALONG_TRAINING, Direction
 
 TidyRow = dict[str, Any]
 TRAIN_PLACE = ("layer", "epoch", "split")
@@ -19,7 +18,8 @@ COUNTS = ("samples", "dead_samples", "dead_units", "theorem1_undecided", "theore
 TRAIN_FIGURES = tuple(
     name for name in EpochRow.model_fields if name not in ("seed", *TRAIN_PLACE, *COUNTS)
 )
-MEANS = ("figure", "mean", "low", "high", "seeds")
+DIRECTION = "theorem2_direction"
+MEANS = ("figure", DIRECTION, "mean", "low", "high", "seeds")
 _TAKEN = ("part", "job", "state", *EpochRow.model_fields, *CheckCell.model_fields, *MEANS)
 
 
@@ -40,38 +40,16 @@ class RowTable(NamedTuple):
 
 def runs_of_study(cells: Sequence[StudyCell]) -> list[MeasuredRun]:
     """Return the runs of a study that are made."""
+    columns = varied_columns([cell.params for cell in cells], _TAKEN)
     return [
         MeasuredRun(
             cell.job,
             cell.kind,
-            {
-                "part": cell.part,
-                **varied(cell.params, _TAKEN),
-                "job": cell.job,
-                "state": cell.state,
-            },
+            {"part": cell.part, **varied, "job": cell.job, "state": cell.state},
         )
-        for cell in cells
+        for cell, varied in zip(cells, columns, strict=True)
         if cell.job is not None
     ]
-
-
-def varied(params: Mapping[str, JsonValue], taken: Sequence[str]) -> TidyRow:
-    """Return a column for each varied field: numbers and texts as they are, others in words.
-
-    `taken` are names that other columns have.
-    """
-    return {
-        (f"params.{field}" if field in taken else field): plain(value)
-        for field, value in params.items()
-    }
-
-
-def plain(value: JsonValue) -> str | int | float | bool | None:
-    """Return a value of a spec as one cell of a table: a list of one is its item."""
-    if isinstance(value, list) and len(value) == 1:
-        return plain(value[0])
-    return value_in_words(value) if isinstance(value, list | Mapping) else value
 
 
 def measured_rows(
@@ -96,12 +74,20 @@ def measured_rows(
 
 def _columns(kind: str, means: bool) -> Sequence[str]:
     if means:
-        return (*(TRAIN_PLACE if kind == "train" else CHECK_PLACE), *MEANS)
-    return tuple((EpochRow if kind == "train" else CheckCell).model_fields)
+        return (*(TRAIN_PLACE if kind == "train" else ("theorem", *CHECK_PLACE)), *MEANS)
+    return (*EpochRow.model_fields, DIRECTION) if kind == "train" else tuple(CheckCell.model_fields)
 
 
 def _rows(run: MeasuredRun, rows: Sequence[TidyRow]) -> Iterator[TidyRow]:
-    return ({**run.about, **row} for row in rows)
+    if run.kind == "train":
+        return ({**run.about, **with_direction(row)} for row in rows)
+    cells = (CheckCell.model_validate(row) for row in rows)
+    return ({**run.about, **cell.model_dump(mode="json")} for cell in cells)
+
+
+def with_direction(row: TidyRow) -> TidyRow:
+    """Return a row of a training run, with the direction of its theorem 2."""
+    return {**row, DIRECTION: "training_step"}
 
 
 def _means(run: MeasuredRun, rows: Sequence[TidyRow]) -> Iterator[TidyRow]:
@@ -116,9 +102,14 @@ def _means(run: MeasuredRun, rows: Sequence[TidyRow]) -> Iterator[TidyRow]:
         groups.setdefault(tuple(getattr(row, name) for name in place), []).append(row)
     for (at, alike), figure in itertools.product(groups.items(), figures):
         if interval := interval_of(alike, figure):
+            first = alike[0]
+            check = first if isinstance(first, CheckCell) else None
+            training: Direction | None = "training_step" if figure in ALONG_TRAINING else None
             yield {
                 **run.about,
+                "theorem": check.theorem if check else None,
                 **dict(zip(place, at, strict=True)),
                 "figure": figure,
+                DIRECTION: check.theorem2_direction if check else training,
                 **interval.model_dump(),
             }

@@ -193,6 +193,7 @@ def _check_row(source: Source, group: Sequence[CheckCell]) -> Iterator[Compariso
         split=cell.split if cell.theorem == 2 else None,
         method=cell.method,
         width=cell.width if exact else None,
+        along="training_step" if cell.theorem2_direction == "training_step" else None,
     )
     claim = _claim(THEOREMS[cell.theorem].published if exact else None, source)
     claim = claim._replace(decided=_are_decided([(one.undecided, one.live) for one in group]))

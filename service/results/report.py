@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jinja2
 
-from ffengine.text import visible
+from service.escaping import for_page
 from service.jobs import Job
 from service.results.charts import CHARTS, NothingToDraw, available, render
 from service.results.descriptions import provenance_lines
@@ -48,7 +48,7 @@ def report(job: Job, drawn: Sequence[ChartSource]) -> str:
         provenance=[provenance_lines(source.result.provenance) for source in sources],
         spec=job.spec.model_dump_json(indent=2),
     )
-    return visible(page, keep="\n")
+    return for_page(page)
 
 
 @cache

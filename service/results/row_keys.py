@@ -6,6 +6,7 @@ Rows of several jobs are joined by their keys. The words are for people: no code
 from typing import Any, Literal, NamedTuple
 
 from ffengine.results import Split
+from ffengine.theorems import DIRECTIONS, Direction
 from service.results.run_labels import RunKey
 
 Figure = Literal["theorem1", "theorem2", "theorem2_training", "sparsity_rise", "test_accuracy"]
@@ -40,6 +41,7 @@ class RowKey(NamedTuple):
     split: the samples, where the figure is of one split.
     method, width: how a check was computed, and for which width; the infinite-width limit has none.
     run: the run of a study.
+    along: the step of a check of theorem 2, None for that on G(negative) - G(positive).
     """
 
     figure: Figure
@@ -50,6 +52,16 @@ class RowKey(NamedTuple):
     method: Method | None = None
     width: int | None = None
     run: RunKey | None = None
+    along: Direction | None = None
+
+    @property
+    def direction(self) -> Direction | None:
+        """Along which step the figure is measured; None where it is not of theorem 2."""
+        directions: dict[Figure, Direction] = {
+            "theorem2": self.along or "goodness_difference",
+            "theorem2_training": "training_step",
+        }
+        return directions.get(self.figure)
 
     def at_any_last(self) -> "RowKey":
         """The same key with the last epoch as such, so that runs of unequal length share it."""
@@ -60,10 +72,12 @@ class RowKey(NamedTuple):
     def document(self) -> dict[str, Any]:
         """The key as JSON: the fields that apply."""
         fields = self._asdict() | {
+            "direction": self.direction,
             "at": self.at and self.at._asdict(),
             "since": self.since and self.since._asdict(),
             "run": self.run and {"part": self.run.part, "params": self.run.values},
         }
+        del fields["along"]
         return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -84,9 +98,11 @@ def _figure_in_words(key: RowKey) -> str:
         case "theorem1":
             return f"Theorem 1 {_of_check(key.at)}"
         case "theorem2":
-            return f"Theorem 2 {_of_check(key.at)}"
+            return (
+                f"Theorem 2 {DIRECTIONS[key.along or 'goodness_difference']}, {_of_check(key.at)}"
+            )
         case "theorem2_training":
-            return f"Theorem 2 along the training step, {_of_training(key.at)}"
+            return f"Theorem 2 {DIRECTIONS['training_step']}, {_of_training(key.at)}"
         case "sparsity_rise":
             return f"Rise of S from {_of_training(key.since)} to {_end(key.at)}"
         case "test_accuracy":

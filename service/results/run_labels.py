@@ -8,10 +8,9 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from ffengine.spec import CheckSpec, TrainSpec
+from ffengine.spec_values import value_in_words
 from ffengine.study import Cell
 from service.jobs import Job
-
-NAMING = ("name", "strategy")  # fields that say which entry of a catalogue an object is
 
 
 class RunKey(NamedTuple):
@@ -75,19 +74,6 @@ def params_in_words(params: Mapping[str, JsonValue]) -> str:
         field: _last_name(field) if short[_last_name(field)] == 1 else field for field in params
     }
     return ", ".join(f"{names[field]} {value_in_words(value)}" for field, value in params.items())
-
-
-def value_in_words(value: JsonValue) -> str:
-    """A value of a spec in words: a list by its members, an object by its name and its fields."""
-    if isinstance(value, list):
-        return " · ".join(value_in_words(one) for one in value)
-    if isinstance(value, Mapping):
-        names = [value_in_words(value[field]) for field in NAMING if field in value]
-        fields = [
-            f"{field} {value_in_words(one)}" for field, one in value.items() if field not in NAMING
-        ]
-        return " ".join([*names, *fields])
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _last_name(field: str) -> str:

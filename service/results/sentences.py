@@ -8,7 +8,7 @@ from ffengine.datasets import DATASETS
 from ffengine.results import CheckResult, Interval, TrainResult
 from ffengine.spec import CheckSpec, Preprocess, TrainSpec
 from ffengine.study import interval_of
-from ffengine.theorems import THEOREMS
+from ffengine.theorems import DIRECTIONS, THEOREMS
 from service.results.course import SPLITS, Course, Moment, course_of, rises
 from service.results.paper_setting import is_papers_setting
 from service.results.run_labels import RunKey
@@ -96,7 +96,8 @@ def _rounding(course: Course) -> Iterator[str]:
 
 
 def _ratio_at(moment: Moment) -> str:
-    return f"Theorem 2 holds for {_shares(moment.ratio)} of samples at epoch {moment.epoch}"
+    along = DIRECTIONS["training_step"]
+    return f"Theorem 2 {along} holds for {_shares(moment.ratio)} of samples at epoch {moment.epoch}"
 
 
 def _change(before: Moment, after: Moment) -> str:
@@ -230,8 +231,10 @@ def _of_check(source: Source) -> list[str]:
     published = "half" if theorem.published == HALF else f"{100 * theorem.published:g} %"
     paper = f" The paper reports more than {published}." if _is_judged(source) else ""
     aside = _aside(source, RunKey.of(f"theorem-{theorem.number}", {}))
+    direction = widest[0].theorem2_direction
+    along = f" {DIRECTIONS[direction]}," if direction else ""
     return [
-        f"Theorem {theorem.number} {moment}{aside}, n = {width}, holds for {shares} of "
+        f"Theorem {theorem.number}{along} {moment}{aside}, n = {width}, holds for {shares} of "
         f"samples.{paper}"
     ]
 

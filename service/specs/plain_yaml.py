@@ -91,6 +91,12 @@ class PlainLoader(yaml.SafeLoader):
         """Read a finite number."""
         if len(node.value) > LONGEST_NUMBER:
             raise _error_at(node, f"a number has at most {LONGEST_NUMBER} characters")
+        if _READ_OTHERWISE.match(node.value):
+            raise _error_at(
+                node,
+                f"{node.value} is another number, or a text, to other readers of YAML; write the "
+                f"number as in JSON, or '{node.value}' in quotes where it is a text",
+            )
         try:
             found = (
                 self.construct_yaml_float(node)
@@ -126,10 +132,15 @@ class PlainDumper(yaml.SafeDumper):
         return True
 
 
+# YAML 1.1 reads 010 as 8, 08 as a text and 1:30 as 90; YAML 1.2 as 10, 8 and a text
+_READ_OTHERWISE = re.compile(
+    r"[-+]?(?:0[0-9_]+|[1-9][0-9_]*(?::[0-5]?[0-9])+|[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*)$"
+)
 # YAML 1.1 reads JSON's number 1e-05, which has no point, as a text
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
 for _class in (PlainLoader, PlainDumper):
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+0123456789"))
+    _class.add_implicit_resolver("tag:yaml.org,2002:int", _READ_OTHERWISE, list("-+0123456789"))
 for _kind in ("int", "float"):
     PlainLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", PlainLoader.number)
 PlainLoader.add_constructor(_TEXT, PlainLoader.text)

@@ -2,15 +2,18 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from ffengine.entry import message_of
+from ffengine.text import shortened
 from service.specs.json_pointers import pointer_of
 from service.specs.suggestions import LONGEST_NAME, NEAR, Mistake, dotted, explained
 
 MAX_REPORTED_ERRORS = 20
+# a name or a value of the request may have as many characters as the request
+LONGEST_POINTER, LONGEST_MESSAGE = 500, 1_000
 
 
 class FieldError(BaseModel):
@@ -18,11 +21,11 @@ class FieldError(BaseModel):
     parameter.
     """
 
-    pointer: str = Field(
+    pointer: Annotated[str, AfterValidator(lambda text: shortened(text, LONGEST_POINTER))] = Field(
         description="a JSON pointer into the body, which begins with /; or a parameter: "
-        "query/NAME, path/NAME or header/NAME"
+        "query/NAME, path/NAME or header/NAME; cut where it is very long"
     )
-    message: str
+    message: Annotated[str, AfterValidator(lambda text: shortened(text, LONGEST_MESSAGE))]
 
 
 def field_errors(

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from service.background.broker_check import is_reachable, warn_if_unfit
 from service.host.disk import Ballast
 from service.host.end_signals import EndRequest
+from service.host.private import make_private_folder
 from service.host.processes import belongs_to_home, kill_group, start_ticks
 from service.settings import Settings
 from service.stack.child_process import ChildProcess, rotate
@@ -313,7 +314,7 @@ def lock(home: Path) -> IO[str]:
     Raises StackError if another stack has locked it.
     """
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(home)
         held = (home / "stack.lock").open("a")
     except OSError as error:
         raise StackError(

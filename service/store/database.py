@@ -24,6 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from service.host.mounts import network_file_system
+from service.host.private import make_private_file, make_private_folder
 from service.store.faults import (
     BUSY,
     DATABASE_ERRORS,
@@ -65,7 +66,7 @@ class Database:
         if self.file:
             folder = self.file.absolute().parent
             refuse_network_folder(folder)
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
         options: dict[str, Any] = {} if self.is_sqlite else {"connect_args": {"connect_timeout": 5}}
         self.engine: Engine = create_engine(
             self.url, pool_pre_ping=not self.is_sqlite, json_serializer=_compact, **options
@@ -109,6 +110,8 @@ class Database:
 
     def _before_connecting(self, *_arguments: object) -> None:
         self.refuse_replaced()  # SQLite would make a new file in the place of a deleted one
+        if self.file:
+            make_private_file(self.file)  # SQLite gives its other files the same permissions
 
     def _note_file(self, _connection: DBAPIConnection, _record: object) -> None:
         self._file = self._file or self._file_now()

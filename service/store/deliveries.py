@@ -1,7 +1,5 @@
 """Messages to webhooks: which are due, what became of each attempt, and the signing secret."""
 
-import base64
-import secrets
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -12,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from service.store.database import Database
 from service.store.tables import DeliveryRow, JobRow, SecretRow, now_seconds
+from service.webhook_secret import make_secret
 
 SECRET_NAME = "webhook"  # noqa: S105 - a name
-SECRET_BYTES = 32
 AT_ONCE = 500
 
 
@@ -139,7 +137,7 @@ class Deliveries:
         with self._database.reading() as session:
             if known := session.scalar(query):
                 return known
-        made = "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+        made = make_secret()
         try:
             with self._database.writing() as session:
                 session.execute(insert(SecretRow).values(name=SECRET_NAME, value=made))

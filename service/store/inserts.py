@@ -176,17 +176,17 @@ def insert_jobs(session: Session, drafts: Sequence[NewJobRow], now: float) -> No
     known = is_known(session, sharing)
     results = cached_results(session, sharing) if known else {}
     active = active_duplicates(session, sharing) if known else {}
-    queued: list[tuple[NewJobRow, str | None]] = []  # each with the job that it waits for
+    queued: list[Queued] = []
     answered: list[tuple[NewJobRow, JobRow]] = []
     for row in drafts:
         if not row.may_share:
-            queued.append((row, None))
+            queued.append(Queued(row))
         elif result := _first_with_same_data(results, row):
             answered.append((row, result))
         elif leader := _first_with_same_data(active, row):
-            queued.append((row, leader.id))
+            queued.append(Queued(row, leader.id, waiting_message(leader.id)))
         else:  # the next identical one of this submission waits for this one
-            queued.append((row, None))
+            queued.append(Queued(row, None, _message_of(row, results)))
             active.setdefault(row.spec_digest, []).append(
                 ActiveJob(row.id, row.dataset_digest, row.engine_version)
             )
@@ -196,23 +196,40 @@ def insert_jobs(session: Session, drafts: Sequence[NewJobRow], now: float) -> No
         _insert_answered(session, row, result, now)
 
 
-def _insert_queued(
-    session: Session, queued: Sequence[tuple[NewJobRow, str | None]], now: float
-) -> None:
+class Queued(NamedTuple):
+    """A job that is to be queued, the job that it waits for, and its message."""
+
+    row: NewJobRow
+    leader: str | None = None
+    message: str = QUEUED_MESSAGE
+
+
+def _insert_queued(session: Session, queued: Sequence[Queued], now: float) -> None:
     columns = [
         {
             **_columns_at(row, now),
             "state": JobState.queued.value,
             "waits_for": leader,
-            "message": waiting_message(leader) if leader else QUEUED_MESSAGE,
-            "last_event": 1,
+            "message": message,
+            "last_event": 1 if leader or message == QUEUED_MESSAGE else 2,
         }
-        for row, leader in queued
+        for row, leader, message in queued
     ]
     session.execute(insert(JobRow), columns)
-    events = [_event(row.id, 1, "state", JobState.queued, now) for row, _ in queued]
+    events = [_event(row.id, 1, "state", JobState.queued, now) for row, _, _ in queued]
+    events += [
+        {
+            "job_id": column["id"],
+            "seq": 2,
+            "type": "log",
+            "at": now,
+            "data": {"level": "info", "message": column["message"]},
+        }
+        for column in columns
+        if column["last_event"] == 2
+    ]
     session.execute(insert(EventRow), events)
-    for row, leader in queued:
+    for row, leader, _ in queued:
         if leader:
             _raise_leader_priority(session, leader, rank_of(now, row.priority))
 
@@ -229,6 +246,36 @@ def _columns_at(row: NewJobRow, now: float) -> dict[str, Any]:
 def waiting_message(leader: str) -> str:
     """The message of a job that waits for an identical one."""
     return f"waits for the identical {leader}"
+
+
+def other_basis(name: str, *, digest_differs: bool, version: str, today: str) -> str:
+    """Say why figures on a data set are not shared: after the subject of the sentence.
+
+    **Arguments:**
+
+    - `name`: of the data set.
+    - `digest_differs`: whether its arrays are others.
+    - `version`: that of the figures.
+    - `today`: that of figures that are computed now.
+    """
+    if digest_differs:
+        return f"is of other arrays, which had the name {name}"
+    rules = "" if name in DATASETS else " (partitions and labels of uploads follow other rules now)"
+    return f"is of version {version} of the figures; this is {today}{rules}"
+
+
+def _message_of(new: NewJobRow, results: Mapping[str, Sequence[JobRow]]) -> str:
+    """The message of a queued job, which says why the newest result of its spec is not its own."""
+    earlier = next(iter(results.get(new.spec_digest, ())), None)
+    if earlier is None:
+        return QUEUED_MESSAGE
+    why = other_basis(
+        new.spec["dataset"]["name"],
+        digest_differs=new.dataset_digest not in (None, earlier.dataset_digest),
+        version=earlier.engine_version,
+        today=new.engine_version,
+    )
+    return f"queued; computed anew, because the result of {earlier.id} {why}"
 
 
 def is_known(session: Session, digests: Sequence[str]) -> bool:

@@ -22,6 +22,7 @@ from service.store.inserts import (
     QUEUED_MESSAGE,
     columns_of_answer,
     copy_result,
+    other_basis,
     waiting_message,
 )
 from service.store.leases import (
@@ -112,11 +113,32 @@ class Queue:
             return None
         row = session.get_one(JobRow, job_id)
         spec = _SPEC.validate_python(row.spec)
-        if changed := self._changed_basis(row, spec.dataset.name):
-            session.execute(delete(CurveRow).where(CurveRow.job_id == job_id))
-            change(session, job_id, **changed, checkpoint=None, fraction=0.0)
+        why = self._begin_anew(session, row, spec.dataset.name)
         append_state_event(session, job_id, JobState.running, attempt=row.attempt, worker=worker)
+        append_events(session, job_id, _log_events(why))
         return Claim(job_id, row.attempt, spec)
+
+    def _begin_anew(self, session: Session, row: JobRow, name: str) -> list[LogLine]:
+        """Forget what earlier attempts computed on another basis; the lines of the log that say so.
+
+        There are none where nothing is lost.
+        """
+        changed = self._changed_basis(row, name)
+        if not changed:
+            return []
+        why = other_basis(
+            name,
+            digest_differs="dataset_digest" in changed,
+            version=row.engine_version,
+            today=figures_version(name),
+        )
+        lost = session.execute(
+            delete(CurveRow).where(CurveRow.job_id == row.id).returning(CurveRow.id)
+        ).first()
+        begun = lost is not None or row.checkpoint is not None
+        change(session, row.id, **changed, checkpoint=None, fraction=0.0)
+        message = f"begins anew, because what it had computed {why}"
+        return [LogLine(level="warning", message=message, attempt=row.attempt)] if begun else []
 
     def _changed_basis(self, row: JobRow, name: str) -> dict[str, str]:
         """The version of the figures and the data, where an earlier attempt had others.

@@ -8,9 +8,9 @@ from pydantic import Field, TypeAdapter
 from sqlalchemy import func, insert, select
 
 from ffengine.datasets import Datasets
-from ffengine.results import RunResult, StudyCell, StudyResult
+from ffengine.results import CheckResult, RunResult, StudyCell, StudyResult
 from ffengine.spec import StudySpec, Submission
-from ffengine.study import Cell, expand, is_resolved, summarise
+from ffengine.study import Cell, direction_of, expand, is_resolved, summarise
 from ffengine.text import STORED
 from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, source_states
 from service.store.database import Database
@@ -214,11 +214,12 @@ class Studies:
                 parent.error or study_failed().model_dump(mode="json"),
             )
         result = self.result(parent.id).model_dump_json()
+        mixed = self._mixed_versions(parent)
         with self._database.writing() as session:
             ended = {
                 "finished_at": now_seconds(),
                 "fraction": 1.0,
-                "message": f"{counts.succeeded} of {parent.cells} runs succeeded",
+                "message": f"{counts.succeeded} of {parent.cells} runs succeeded{mixed}",
             }
             allowed = JobRow.state.in_(source_states("aggregate", target))
             if not change(
@@ -233,7 +234,28 @@ class Studies:
                 return
             if target == JobState.succeeded:
                 session.execute(insert(ResultRow).values(job_id=parent.id, document=result))
+            if mixed:
+                said = {"level": "warning", "message": ended["message"]}
+                append_events(session, parent.id, [("log", said)])
             append_state_event(session, parent.id, target)
+
+    def _mixed_versions(self, parent: JobRow) -> str:
+        """Say that runs on one data set are of several versions, behind a message; else empty."""
+        name = JobRow.spec[("dataset", "name")].as_string()
+        runs = select(name, JobRow.engine_version).where(
+            JobRow.parent_id == parent.id, JobRow.state == JobState.succeeded.value
+        )
+        with self._database.reading() as session:
+            versions = dict[str, set[str]]()
+            for of_dataset, version in session.execute(runs.distinct()):
+                versions.setdefault(of_dataset, set()).add(version)
+        for of_dataset, found in versions.items():
+            if len(found) > 1:
+                return (
+                    f"; those on {of_dataset} are of several versions of the figures "
+                    f"({', '.join(sorted(found))}): submit the study anew to compare like with like"
+                )
+        return ""
 
     def result(self, study_id: str) -> StudyResult:
         """The result of a study so far; runs that are not made yet are left out."""
@@ -284,6 +306,8 @@ def summary_of(row: JobRow, document: str | None) -> StudyCell:
         part=place["part"],
         params=place["params"],
         kind="train" if row.kind == "train" else "check",
+        theorem=result.theorem if isinstance(result, CheckResult) else None,
+        theorem2_direction=direction_of(result),
         spec_digest=row.spec_digest,
         job=row.id,
         state=row.state,

@@ -5,13 +5,14 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from ffengine.datasets import DATASETS, Dataset, Datasets
+from ffengine.text import StoredText
 
 
 class DatasetFacts(BaseModel):
     """A data set."""
 
-    name: str
-    meaning: str
+    name: StoredText
+    meaning: StoredText
     shape: tuple[int, ...]
     classes: int
     train_samples: int
@@ -24,7 +25,7 @@ class DatasetFacts(BaseModel):
     source: str
     bundled: bool
     uploaded: bool
-    uploaded_by: str | None = Field(
+    uploaded_by: StoredText | None = Field(
         None, description="the name of the API key that it came with; null where none was needed"
     )
 

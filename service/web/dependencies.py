@@ -3,7 +3,8 @@
 import difflib
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from itertools import islice
+from typing import Annotated, get_args, get_origin
 
 from fastapi import Depends, Request, Security
 from fastapi.dependencies.utils import get_flat_params
@@ -156,27 +157,48 @@ async def get_owner(
     return authenticator.owner(request.headers.get("authorization"), x_api_key or cookie)
 
 
-async def refuse_unknown_parameters(request: Request) -> None:
-    """Raise ValidationProblem for query parameters that the route does not know.
+async def require_key_for_metrics(
+    request: Request,
+    authenticator: AuthenticatorDep,
+    settings: SettingsDep,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,
+    x_api_key: Annotated[str | None, Security(API_KEY)] = None,
+) -> None:
+    """Raise KeyNeeded where keys are needed and the operator has not opened the metrics."""
+    if not settings.open_metrics:
+        await get_owner(request, authenticator, settings, bearer, x_api_key)
 
-    A misspelt filter would otherwise list everything.
+
+async def refuse_unknown_parameters(request: Request) -> None:
+    """Raise ValidationProblem for query parameters that the route does not know, or takes once.
+
+    A misspelt filter would otherwise list everything, and of two values the last would be taken.
     """
     route = request.scope.get("route")
     if not request.query_params or not isinstance(route, APIRoute):
         return
     known = _parameters_of(route)
-    unknown = [name for name in dict.fromkeys(request.query_params) if name not in known]
-    if unknown:
+    given = request.query_params
+    wrong = {name: _unknown(name, tuple(known)) for name in given if name not in known}
+    for name, takes_several in known.items():
+        if not takes_several and len(given.getlist(name)) > 1:
+            wrong[name] = "is given more than once; it takes one value"
+    if wrong:
         errors = [
-            FieldError(pointer=f"query/{name[:LONGEST_NAME]}", message=_unknown(name, known))
-            for name in unknown[:MAX_REPORTED_ERRORS]
+            FieldError(pointer=f"query/{name[:LONGEST_NAME]}", message=message)
+            for name, message in islice(wrong.items(), MAX_REPORTED_ERRORS)
         ]
         raise problems.validation_of(errors)
 
 
-def _parameters_of(route: APIRoute) -> tuple[str, ...]:
-    declared = get_flat_params(route.dependant)
-    return tuple(field.alias for field in declared if isinstance(field.field_info, Query))
+def _parameters_of(route: APIRoute) -> dict[str, bool]:
+    """Return the names of a route's query parameters, and whether each takes several values."""
+    return {
+        field.alias: any(get_origin(one) is list for one in (declared, *get_args(declared)))
+        for field in get_flat_params(route.dependant)
+        if isinstance(field.field_info, Query)
+        for declared in [field.field_info.annotation]
+    }
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ asked for in parts.
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, NamedTuple
 
@@ -12,13 +11,13 @@ from fastapi import Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from ffengine.version import VERSION
+from service.escaping import for_ascii_file_name, for_file_name, for_header
 from service.jobs import Job
 from service.web import problems
 from service.web.methods import HEAD_ASKED
 from service.web.security_headers import INERT
 
 PIECE = 65_536
-LONGEST_NAME = 40
 
 
 def is_known(etag: str, if_none_match: str | None) -> bool:
@@ -34,15 +33,18 @@ def etag_of(job: Job, version: int, what: str) -> str:
     )
 
 
-def file_name(job: Job, what: str) -> str:
-    """Return fflab-KIND[-NAME]-JOB-WHAT in ASCII."""
-    plain = (
-        unicodedata.normalize("NFKD", (job.name or "").casefold())
-        .encode("ascii", "ignore")
-        .decode()
+def content_disposition(job: Job, what: str, *, inline: bool) -> str:
+    """Return the header that names a file fflab-KIND[-NAME]-JOB-WHAT."""
+
+    def file_name(name: str) -> str:
+        return "-".join(part for part in ("fflab", job.kind, name, job.id, what) if part)
+
+    name = job.name or ""
+    return for_header(
+        "inline" if inline else "attachment",
+        file_name(for_ascii_file_name(name)),
+        file_name(for_file_name(name)),
     )
-    name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:LONGEST_NAME]
-    return "-".join(part for part in ("fflab", job.kind, name, job.id, what) if part)
 
 
 class FileRequest(NamedTuple):
@@ -109,9 +111,7 @@ def file_response(
     }
     if is_known(headers["ETag"], asked.if_none_match):
         return Response(status_code=304, headers=headers)
-    headers["Content-Disposition"] = (
-        f'{"inline" if inline else "attachment"}; filename="{file_name(job, what)}"'
-    )
+    headers["Content-Disposition"] = content_disposition(job, what, inline=inline)
     if in_parts:
         headers["Accept-Ranges"] = "bytes"
     if costly and asked.head_only:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from datetime import UTC
 
+from service.escaping import for_terminal
 from service.jobs import Event
 
 STATE_FACTS = ("attempt", "worker", "reason", "losses")
@@ -15,13 +16,15 @@ def log_lines(events: Iterable[Event]) -> Iterator[str]:
         if event.type == "log":
             level = event.data.get("level", "info")
             attempt = f"attempt {event.data['attempt']}: " if "attempt" in event.data else ""
-            yield f"{at} {level:7} {attempt}{event.data['message']}\n"
+            message = for_terminal(event.data["message"], keep="\n\t")
+            yield f"{at} {level:7} {attempt}{message}\n"
         elif event.type == "state":
             error = event.data.get("error")
             level, why = ("error", _reason(error)) if error else ("info", "")
             facts = [f"{key} {event.data[key]}" for key in STATE_FACTS if event.data.get(key)]
             details = f" ({', '.join(facts)})" if facts else ""
-            yield f"{at} {level:7} {event.data['state']}{details}{why}\n"
+            said = for_terminal(f"{event.data['state']}{details}{why}", keep="\n\t")
+            yield f"{at} {level:7} {said}\n"
 
 
 def _reason(error: dict[str, str]) -> str:

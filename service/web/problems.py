@@ -34,7 +34,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ffengine.text import visible
+from ffengine.text import shortened, visible
 from service.root_path import at
 from service.specs.validation_errors import FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
@@ -42,6 +42,8 @@ from service.store.faults import DATABASE_ERRORS, fault_of
 from service.submission import InvalidField, KeyInFlight, RunTooLarge, SubmissionError
 
 MEDIA_TYPE = "application/problem+json"
+LONGEST_DETAIL = 2_000
+MOST_BYTES = 65_536  # of a problem document
 RETRY_SECONDS = 2
 IN_FLIGHT_RETRY_SECONDS = 1
 QUEUE_RETRY_SECONDS = 30
@@ -77,11 +79,21 @@ class Problem(Exception):
         **extra: Any,
     ) -> None:
         super().__init__(detail or self.title)
-        self.detail = detail or self.advice
+        self.detail = shortened(detail or self.advice, LONGEST_DETAIL)
         self.errors, self.headers, self.extra = list(errors), dict(headers or {}), extra
 
     def response(self) -> Response:
-        """Return the problem as an HTTP response."""
+        """Return the problem as an HTTP response, with as much of it as MOST_BYTES hold."""
+        errors = [error.model_dump() for error in self.errors]
+        text = self._written(errors, self.extra)
+        while len(text) > MOST_BYTES and len(errors) > 1:
+            errors = errors[: len(errors) // 2]
+            text = self._written(errors, self.extra)
+        if len(text) > MOST_BYTES:
+            text = self._written(errors, {})
+        return Response(text, self.status, headers=self.headers, media_type=MEDIA_TYPE)
+
+    def _written(self, errors: Sequence[Mapping[str, str]], extra: Mapping[str, Any]) -> str:
         body = {
             "type": at(f"/problems/{self.code}"),
             "title": self.title,
@@ -89,11 +101,8 @@ class Problem(Exception):
             "detail": self.detail,
             "code": self.code,
         }
-        document = {**body, "errors": [error.model_dump() for error in self.errors], **self.extra}
-        text = json.dumps(
-            document
-        )  # ASCII: a user's field name may hold characters that UTF-8 cannot encode
-        return Response(text, self.status, headers=self.headers, media_type=MEDIA_TYPE)
+        # ASCII: a user's field name may hold characters that UTF-8 cannot encode
+        return json.dumps({**body, "errors": errors, **extra})
 
 
 class MalformedBody(Problem):

@@ -23,10 +23,12 @@ from service.host.end_signals import ignored_signals
 from service.host.limits import raise_descriptor_limit
 from service.host.names import is_loopback
 from service.host.start_failures import one_line_failure, reason_of
+from service.log_format import log_to_stderr
 from service.settings import Settings
 from service.store import Store
 from service.store.database import Database, DatabaseDamaged, DatabaseRefused
 from service.store.identity import NotOurs, prepare, settle
+from service.web.access_log import log_config
 
 DRAIN_SECONDS = 5
 BACKLOG = 256
@@ -67,7 +69,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     """
     from service.web.app import create_app
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s api: %(message)s")
+    log_to_stderr("%(asctime)s %(levelname)s api: %(message)s")
     logging.getLogger("service").setLevel(logging.INFO)  # so that deletions are logged
     logging.getLogger("asyncio").addFilter(AcceptFaults())
     most = raise_descriptor_limit()
@@ -86,6 +88,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         # beyond it 503 at once: what is left is for the database, files and the log
         limit_concurrency=max(LEAST_CONNECTIONS, most - SPARE_DESCRIPTORS),
         proxy_headers=False,
+        log_config=log_config(),
     )
     server = Server(config, app)
     server.run(sockets=[listener])

@@ -1,11 +1,12 @@
 """Makes the home of a lab in the middle of its work, as the code that is imported keeps it, for
 tests of later code.
 
-    PYTHONPATH=CHECKOUT python -P tests/data/make_home.py home-VERSION
+    PYTHONPATH=CHECKOUT python -P tests/data/make_home.py home-VERSION [upload | bundled]
 
 writes home-VERSION.tar.gz and, as home-VERSION.json, what is in it. It is as small as can be and
 names no machine: a data set that was uploaded, a training run and checks that have ended, a
-training run that was paused, a study that was stopped in its second run, a key.
+training run that was paused, a study that was stopped in its second run, a key. The jobs run on the
+upload, or on a part of a bundled data set.
 """
 
 import gzip
@@ -33,7 +34,11 @@ from ffengine.weights import import_weights
 from service.settings import Settings
 from service.store import Store
 
-DATA: dict[str, Any] = {"dataset": {"name": "tiny"}}
+DATASETS: dict[str, dict[str, Any]] = {
+    "upload": {"name": "tiny"},
+    "bundled": {"name": "digits", "train_samples": 72, "test_samples": 18},
+}
+DATA: dict[str, Any] = {"dataset": DATASETS[(*sys.argv, "upload")[2]]}
 NETWORK: dict[str, Any] = {
     "network": {"widths": [8], "normalize": "l2"},
     "optimizer": {"name": "adam", "lr": 0.01},

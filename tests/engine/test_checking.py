@@ -2,19 +2,28 @@
 and trained weights.
 """
 
+import hashlib
+
 import pytest
 import torch
+from pydantic import ValidationError
 
 import ffengine
-from ffengine.checking import CellsReport
+from ffengine.checking import CellsReport, CheckRun
 from ffengine.checkpoint import Checkpoint
+from ffengine.datasets import Datasets
+from ffengine.entry import field_error_of
 from ffengine.interrupts import Control, Interrupted
+from ffengine.margins import check_direction
 from ffengine.negatives import Positives
 from ffengine.network import Network
+from ffengine.optimizers import Adam
+from ffengine.pairs import Pairs
+from ffengine.provenance import Stopwatch
 from ffengine.random_streams import Draws
 from ffengine.results import CheckCell
 from ffengine.samples import load_samples
-from ffengine.spec import CheckSpec, NetworkSpec, TrainSpec
+from ffengine.spec import CheckSpec, NetworkSpec, TrainSpec, digest
 from ffengine.training import EpochReport
 from tests.engine import reference
 from tests.mnist import RAW, needs_mnist
@@ -176,7 +185,7 @@ def trained() -> tuple[TrainSpec, Checkpoint]:
             "layers": "simultaneous",
         }
     )
-    ffengine.train(spec, on_epoch=reports.append)  # type: ignore[arg-type]
+    ffengine.train(spec, on_epoch=reports.append)
     return spec, reports[-1].checkpoint
 
 
@@ -208,6 +217,111 @@ def test_a_check_at_trained_weights_sees_the_layer_through_those_below(
         1,
         2,
         int(expected.satisfied.sum()),
+    )
+
+
+LAYER = {"job": JOB, "epoch": 2}
+ALONG = {
+    "at": LAYER,
+    "along": "training_step",
+    "samples": 300,
+    "batch_size": None,
+    "seeds": [2],
+    "methods": ["exact"],
+    "dataset": {"train_samples": 300, "test_samples": 10},
+}
+
+
+def satisfied(asked: dict[str, object], spec: TrainSpec, checkpoint: Checkpoint) -> list[int]:
+    cells = ffengine.check(
+        CheckSpec.model_validate(asked), trained=checkpoint, trained_spec=spec
+    ).cells
+    assert {cell.theorem2_direction for cell in cells} == {
+        asked.get("along", "goodness_difference")
+    }
+    return [cell.satisfied for cell in cells]
+
+
+def test_of_plain_descent_on_the_difference_both_steps_are_one(
+    trained: tuple[TrainSpec, Checkpoint],
+) -> None:
+    spec, checkpoint = trained
+    other = {name: value for name, value in ALONG.items() if name != "along"}
+    for layer in (0, 1):
+        at = {"at": LAYER | {"layer": layer}}
+        assert satisfied(ALONG | at, spec, checkpoint) == satisfied(other | at, spec, checkpoint)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "momentum", "sgd"])
+def test_along_the_training_step_a_check_sees_the_step_that_the_job_takes(optimizer: str) -> None:
+    """The step is taken here, with the job's learner, and the weights before and after compared."""
+    reports: list[EpochReport] = []
+    spec = TrainSpec.model_validate(
+        {
+            "dataset": ALONG["dataset"],
+            "network": {"widths": [20]},
+            "objective": {"name": "softplus", "peer_normalization": 0.1},
+            "optimizer": {"name": optimizer, "lr": 0.01},
+            "epochs": 2,
+            "batch_size": 100,
+            "seeds": [1, 2],
+        }
+    )
+    ffengine.train(spec, on_epoch=reports.append)
+    checkpoint = reports[-1].checkpoint
+    found = satisfied(ALONG, spec, checkpoint)
+    other = satisfied(ALONG | {"along": "goodness_difference"}, spec, checkpoint)
+    asked = CheckSpec.model_validate(ALONG)
+    run = CheckRun(asked, CPU, Stopwatch(), checkpoint, spec, Datasets.of_environment())
+    layer = run._layer(2, 20)
+    ((_, groups),) = list(run._batches(2, layer))
+    before = layer.weight.clone()
+    assert layer.learner is not None
+    layer.learner.step((0,), Pairs(torch.cat(groups).unsqueeze(0)), 2)
+    step = (layer.weight.double() - before.double()).float()
+    expected = [int(check_direction(before, group, step).satisfied.sum()) for group in groups]
+    assert max(abs(one - other) for one, other in zip(found, expected, strict=True)) <= 1
+    assert max(abs(one - two) for one, two in zip(found, other, strict=True)) > 10, "another step"
+    of_job = [row for row in reports[-1].checkpoint.rows if (row.seed, row.epoch) == (2, 2)]
+    for count, row in zip(found, of_job, strict=True):
+        assert row.theorem2_ratio == pytest.approx(count / 300, abs=0.1), "other batches"
+
+
+def test_weights_without_the_state_of_their_optimizer_have_no_training_step(
+    trained: tuple[TrainSpec, Checkpoint],
+) -> None:
+    spec, checkpoint = trained
+    adam = spec.model_copy(update={"optimizer": Adam()})
+    with pytest.raises(ValueError, match="along: these weights come without the state"):
+        satisfied(ALONG, adam, checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"at": "initialization"}, "along"),
+        ({"theorem": 1}, "along"),
+        ({"methods": ["exact", "infinite_width"]}, "methods"),
+    ],
+)
+def test_a_training_step_that_is_none_is_refused(change: dict[str, object], field: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        CheckSpec.model_validate(ALONG | change)
+    (error,) = refusal.value.errors()
+    cause = field_error_of(error)
+    assert cause is not None
+    assert cause.path == (field,)
+
+
+def test_a_check_keeps_the_digest_that_results_know_it_by() -> None:
+    text = CheckSpec().model_dump_json()
+    assert '"at":"initialization","along":"goodness_difference",' in text
+    earlier = text.replace('"along":"goodness_difference",', "").replace(
+        '"label_strength":null,', ""
+    )
+    assert digest(CheckSpec()) == hashlib.sha256(earlier.encode()).hexdigest()
+    assert digest(CheckSpec.model_validate(ALONG)) != digest(
+        CheckSpec.model_validate(ALONG | {"along": "goodness_difference"})
     )
 
 

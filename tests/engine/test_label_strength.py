@@ -16,6 +16,7 @@ from ffengine.results import TrainResult
 from ffengine.samples import LABEL_SHARE, Samples, load_samples
 from ffengine.spec import CheckSpec, DatasetSpec, StudySpec, TrainSpec, digest
 from ffengine.study import expand, written_out
+from tests.examples import examples
 
 CPU = torch.device("cpu")
 RANDOM = np.random.default_rng(0)
@@ -45,11 +46,11 @@ def keep(datasets: Datasets, name: str, x: np.ndarray, y: np.ndarray = Y) -> Non
     datasets.keep(name, archive)
 
 
-def trained(datasets: Datasets, name: str, **dataset: object) -> TrainResult:
+def trained(datasets: Datasets, name: str, *, epochs: int = 5, **dataset: object) -> TrainResult:
     document = {
         "dataset": {"name": name, "preprocess": "standardize", **dataset},
         "network": {"widths": [64]},
-        "epochs": 5,
+        "epochs": epochs,
         "batch_size": 20,
         "monitor": {"samples": 50},
     }
@@ -118,6 +119,22 @@ def test_inputs_follow_the_unit_of_the_data(
     unit = scale if preprocess == "center" else 1.0
     for inputs, same in ((one.labelled, other.labelled), (one.neutral, other.neutral)):
         assert torch.allclose(inputs * unit, same, atol=1e-3 * unit)
+
+
+@settings(max_examples=examples(10), deadline=None)
+@given(scale=st.floats(1e-3, 1e4), offset=st.floats(-300, 300), place=st.sampled_from(PLACES))
+def test_a_standardized_run_is_the_same_whatever_the_unit_of_the_data(
+    scale: float, offset: float, place: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    datasets = Datasets(tmp_path_factory.mktemp("data"))
+    keep(datasets, "one", X)
+    keep(datasets, "other", ((X.astype(np.float64) + offset) * scale).astype(np.float32))
+    one, other = (trained(datasets, name, epochs=1, labels=place) for name in ("one", "other"))
+    for row, same in zip(one.curves, other.curves, strict=True):
+        assert same.input_norm == pytest.approx(row.input_norm, rel=1e-3)
+        assert same.goodness == pytest.approx(row.goodness, rel=1e-2)
+        assert same.sparsity == pytest.approx(row.sparsity, abs=1e-2)
+    assert accuracy_of(other) == pytest.approx(accuracy_of(one), abs=0.05)  # 4 of 80
 
 
 def own_inputs(samples: Samples) -> tuple[float, float]:

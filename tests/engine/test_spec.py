@@ -133,6 +133,52 @@ def test_goodness_is_a_name_or_an_object_with_parameters() -> None:
     )
 
 
+# the first digits of digests that results of fflab 0.2.0 are known by
+DIGESTS: list[tuple[dict[str, object], str]] = [
+    ({"kind": "train"}, "ac20a6f20c495cc4"),
+    ({"kind": "check"}, "c1e55259244928ad"),
+    ({"kind": "train", "negatives": {"strategy": "hardest_label"}}, "586ab4852feda2fb"),
+    ({"kind": "train", "negatives": {"strategy": "sampled_label"}}, "1f44f7a3115fbf45"),
+    ({"kind": "train", "negatives": {"strategy": "hybrid"}}, "af9866613b61c773"),
+    ({"kind": "train", "negatives": {"strategy": "other_image"}}, "03dcd26adaf76504"),
+    ({"kind": "train", "negatives": {"strategy": "mix"}}, "886765877e246ce3"),
+    ({"kind": "train", "negatives": {"strategy": "noise"}}, "a4ca42a5017fdbee"),
+    ({"kind": "train", "negatives": {"strategy": "shuffle_pixels"}}, "867a6cce4482d765"),
+    ({"kind": "train", "negatives": {"strategy": "masked"}}, "64b7d8d4950daed0"),
+    ({"kind": "train", "negatives": {"strategy": "adversarial"}}, "9bdaa2847e26a2f8"),
+    ({"kind": "train", "negatives": {"strategy": "self_contrastive"}}, "1c42490dea6b3d21"),
+    ({"kind": "train", "objective": {"name": "softplus"}}, "fe804c40ee632588"),
+    ({"kind": "train", "objective": {"name": "bce"}}, "1c5f327bc0bde9a0"),
+    ({"kind": "train", "objective": {"name": "symba"}}, "e59b17f871e36505"),
+    ({"kind": "train", "objective": {"name": "swish"}}, "2b6d3fedc85a103e"),
+    ({"kind": "train", "objective": {"name": "linear_threshold"}}, "e5b6156da18f87ee"),
+    ({"kind": "train", "optimizer": {"name": "momentum"}}, "0e57ab495f3981b3"),
+    ({"kind": "train", "optimizer": {"name": "nesterov"}}, "e1603910b46c88d2"),
+    ({"kind": "train", "optimizer": {"name": "adam"}}, "ae34441d2f0d8a81"),
+    ({"kind": "train", "optimizer": {"name": "adamw"}}, "9c5775f76b8c62cd"),
+    ({"kind": "check", "negatives": {"strategy": "hybrid"}, "theorem": 1}, "499d9e4fd3e874a4"),
+    (
+        {"kind": "check", "at": {"job": "job_00000000000000000000000000000000", "epoch": 1}},
+        "920ac4aca4650651",
+    ),
+    (
+        {
+            "kind": "train",
+            "network": {"activation": "gelu"},
+            "monitor": {"samples": 5},
+            "evaluation": {"linear_classifier": True},
+        },
+        "7c97418b7d73da2e",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "known_by"), DIGESTS, ids=lambda value: str(value)[:60])
+def test_a_field_that_came_later_changes_no_digest(spec: dict[str, object], known_by: str) -> None:
+    submitted = Submission.model_validate({"spec": spec}).spec
+    assert digest(submitted).startswith(known_by)
+
+
 def test_a_digest_is_the_same_for_every_spelling_of_a_request() -> None:
     one = Submission.model_validate_json(
         '{"spec": {"kind": "train", "optimizer": {"lr": 2}, "epochs": 3}}'

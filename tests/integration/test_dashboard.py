@@ -2,6 +2,7 @@
 FFLAB_SCREENSHOTS says so.
 """
 
+import io
 import json
 import os
 import re
@@ -317,6 +318,20 @@ def test_a_value_like_a_default_is_sent_as_any_other(page: Page, lab: Lab) -> No
     page.get_by_role("tab", name="YAML").click()
     expect(page.locator("textarea[name=yaml]")).to_have_value(re.compile("epochs: 5"))
     expect(page.locator("#difference li")).to_have_count(2)
+
+
+def test_what_is_no_picture_is_offered_labels_that_cover_nothing(page: Page, lab: Lab) -> None:
+    y = np.arange(60) % 3
+    file = io.BytesIO()
+    np.savez(file, x=np.random.default_rng(0).normal(size=(60, 4)) + np.eye(3, 4)[y] * 4, y=y)
+    lab.http.post("/v1/datasets", params={"name": "table"}, content=file.getvalue())
+    page.goto("/new")
+    page.get_by_label("name", exact=True).first.fill("table")
+    advice = page.get_by_label("Advice")
+    expect(advice).to_contain_text("table: the label overlays inputs 0 to 2")
+    advice.get_by_role("button", name="Use dataset.labels: append").click()
+    expect(advice).to_be_hidden()
+    expect(page.get_by_label("What differs")).to_contain_text("dataset.labels: overlay → append")
 
 
 def test_another_kind_and_another_entry_are_sent_with_the_defaults_that_are_shown(
@@ -667,12 +682,14 @@ def test_a_data_set_is_uploaded(page: Page, tmp_path: Path) -> None:
     np.savez(tmp_path / "wrong.npz", x=np.zeros((3, 2)))
     page.goto("/datasets")
     page.get_by_label("Name").fill("from-the-browser")
+    page.get_by_label("Meaning").fill("Samples & noise")
     page.get_by_label("File").set_input_files(tmp_path / "wrong.npz")
     page.get_by_role("button", name="Upload").click()
     expect(page.locator("[data-upload] output")).to_contain_text("y")
     page.get_by_label("File").set_input_files(tmp_path / "mine.npz")
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_role("heading", name="from-the-browser uploaded")).to_be_visible()
+    expect(page.get_by_text("Samples & noise")).to_be_visible()
     expect(
         page.get_by_role("img", name="Samples of from-the-browser, a row for each class")
     ).to_be_visible()

@@ -1,8 +1,11 @@
-"""A home that fflab 0.2.0 left in the middle of its work, opened by today's code: all is readable,
+"""Homes that fflab 0.2.0 left in the middle of their work, opened by today's code: all is readable,
 and all goes on.
 
-tests/data/make_home.py made it with the code of that time; tests/data/home-0.2.0.json says what is
-in it.
+tests/data/make_home.py made them with the code of that time; a file of JSON beside each says what
+is in it. The jobs of one run on a bundled data set, whose figures are what they were: its results
+answer, and its checkpoints are gone on with. Those of the other run on an upload. Partitions and
+labels of uploads follow other rules since, so nothing of it is mixed with what is computed now, and
+each job that is computed anew says why.
 """
 
 import hashlib
@@ -13,7 +16,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -28,29 +31,57 @@ from service.store import Store
 from tests.stack import Lab
 
 DATA = Path(__file__).parents[1] / "data"
-FACTS: dict[str, Any] = json.loads((DATA / "home-0.2.0.json").read_text())
-JOBS: dict[str, str] = FACTS["jobs"]
-RESULTS: dict[str, dict[str, Any]] = FACTS["results"]
-RESUMED = "resumed from step"
+RESUMED, ANEW = "resumed from step", "begins anew, because what it had computed is of version 0.2.0"
+RUNS = ["train", "check", "check at weights"]  # those that have ended
+
+
+class Home(NamedTuple):
+    """A home that was left: its files, what is in it, whether its figures are those of today."""
+
+    name: str
+    facts: dict[str, Any]
+    same_figures: bool
+
+    @property
+    def jobs(self) -> dict[str, str]:
+        """The id of each job."""
+        return dict(self.facts["jobs"])
+
+
+def left(name: str, *, same_figures: bool) -> Home:
+    return Home(name, json.loads((DATA / f"{name}.json").read_text()), same_figures)
+
+
+HOMES = [
+    left("home-0.2.0", same_figures=False),
+    left("home-0.2.0-digits", same_figures=True),
+]
+
+
+@pytest.fixture(scope="module", params=HOMES, ids=["upload", "bundled"])
+def home(request: pytest.FixtureRequest) -> Home:
+    """One of the homes."""
+    found: Home = request.param
+    return found
 
 
 @pytest.fixture(scope="module")
-def old(redis_server: Path) -> Iterator[Lab]:
+def old(redis_server: Path, home: Home) -> Iterator[Lab]:
     """Today's stack on that home, for whoever has its key."""
-    home = Path(tempfile.mkdtemp(prefix="fflab-"))
-    with tarfile.open(DATA / "home-0.2.0.tar.gz") as archive:
-        archive.extractall(home, filter="data")
+    folder = Path(tempfile.mkdtemp(prefix="fflab-"))
+    with tarfile.open(DATA / f"{home.name}.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
     try:
-        with Stack(Settings(home=home), port=0, device="cpu") as stack, Lab(stack) as lab:
-            lab.http.headers["Authorization"] = f"Bearer {FACTS['key']}"
+        with Stack(Settings(home=folder), port=0, device="cpu") as stack, Lab(stack) as lab:
+            lab.http.headers["Authorization"] = f"Bearer {home.facts['key']}"
             yield lab
     finally:
-        shutil.rmtree(home)
+        shutil.rmtree(folder)
 
 
 @pytest.fixture
-def client(old: Lab) -> Iterator[Client]:
-    with Client(old.stack.url, FACTS["key"]) as client:
+def client(old: Lab, home: Home) -> Iterator[Client]:
+    with Client(old.stack.url, home.facts["key"]) as client:
         yield client
 
 
@@ -60,10 +91,10 @@ def got(old: Lab, path: str) -> httpx.Response:
     return answer
 
 
-def test_its_key_opens_it_and_none_does_not(old: Lab) -> None:
+def test_its_key_opens_it_and_none_does_not(old: Lab, home: Home) -> None:
     assert httpx.get(f"{old.stack.url}/v1/jobs", trust_env=False).status_code == 401
     found = {job["id"]: job["name"] for job in got(old, "/v1/jobs?limit=100").json()["items"]}
-    assert set(JOBS.values()) <= set(found)
+    assert set(home.jobs.values()) <= set(found)
     assert got(old, "/v1/datasets/tiny").json()["uploaded"]
 
 
@@ -74,9 +105,9 @@ def test_its_artifacts_are_known_as_its_own(old: Lab) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("name", RESULTS)
-def test_every_figure_is_read_as_it_was(old: Lab, client: Client, name: str) -> None:
-    recorded, job_id = RESULTS[name], JOBS[name]
+@pytest.mark.parametrize("name", RUNS)
+def test_every_figure_is_read_as_it_was(old: Lab, client: Client, home: Home, name: str) -> None:
+    recorded, job_id = home.facts["results"][name], home.jobs[name]
     table = "curves" if name == "train" else "cells"
     result = client.job(job_id).result
     assert result.provenance.engine_version == "0.2.0"
@@ -90,7 +121,9 @@ def test_every_figure_is_read_as_it_was(old: Lab, client: Client, name: str) -> 
         len(got(old, f"/v1/jobs/{job_id}/result.csv").text.splitlines()) == len(recorded[table]) + 1
     )
     assert "fflab 0.2.0, numerics 0.2.0" in got(old, f"/v1/jobs/{job_id}/report.html").text
-    assert "fflab 0.2.0, numerics 0.2.0" in got(old, f"/jobs/{job_id}").text
+    page = got(old, f"/jobs/{job_id}").text
+    assert "fflab 0.2.0, numerics 0.2.0" in page
+    assert ("the same spec is computed anew" in page) != home.same_figures
     assert "begins on lab" in got(old, f"/v1/jobs/{job_id}/log").text
     charts = got(old, f"/v1/jobs/{job_id}/charts").json()["items"]
     assert charts
@@ -99,30 +132,40 @@ def test_every_figure_is_read_as_it_was(old: Lab, client: Client, name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["check", "check at weights"])
-def test_every_margin_is_there(old: Lab, name: str) -> None:
+def test_every_margin_is_there(old: Lab, home: Home, name: str) -> None:
     with np.load(
-        io.BytesIO(got(old, f"/v1/jobs/{JOBS[name]}/result.npz").content), allow_pickle=False
+        io.BytesIO(got(old, f"/v1/jobs/{home.jobs[name]}/result.npz").content), allow_pickle=False
     ) as archive:
         satisfied = sum(
             int(archive[member].sum()) for member in archive.files if member.endswith("satisfied")
         )
-    assert satisfied == sum(cell["satisfied"] for cell in RESULTS[name]["cells"])
+    assert satisfied == sum(cell["satisfied"] for cell in home.facts["results"][name]["cells"])
 
 
-def test_the_weights_are_what_they_were(old: Lab) -> None:
+def test_the_weights_are_what_they_were(old: Lab, home: Home) -> None:
     weights = ffengine.import_weights(
-        got(old, f"/v1/jobs/{JOBS['train']}/weights.safetensors").content
+        got(old, f"/v1/jobs/{home.jobs['train']}/weights.safetensors").content
     )
-    assert [hashlib.sha256(layer.tobytes()).hexdigest() for layer in weights.layers] == FACTS[
-        "weights"
-    ]
+    digests = [hashlib.sha256(layer.tobytes()).hexdigest() for layer in weights.layers]
+    assert digests == home.facts["weights"]
 
 
-@pytest.mark.parametrize("name", RESULTS)
-def test_the_same_spec_is_answered_from_it(old: Lab, name: str) -> None:
-    answer = old.http.post("/v1/jobs", json={"spec": FACTS["specs"][name]})
+@pytest.mark.parametrize("name", RUNS)
+def test_the_same_spec_is_answered_from_it_or_says_why_not(old: Lab, home: Home, name: str) -> None:
+    answer = old.http.post("/v1/jobs", json={"spec": home.facts["specs"][name]})
     assert answer.status_code in (200, 202), answer.text
-    assert (answer.json()["state"], answer.json()["cached_from"]) == ("succeeded", JOBS[name])
+    job, source = answer.json(), home.jobs[name]
+    if home.same_figures:
+        assert (job["state"], job["cached_from"]) == ("succeeded", source)
+        return
+    why = f"computed anew, because the result of {source} is of version 0.2.0 of the figures"
+    assert why in job["progress"]["message"]
+    assert job["cached_from"] is None
+    assert old.until_state(job["id"], "succeeded", "failed")["error"] is None
+    assert why in got(old, f"/v1/jobs/{job['id']}/log").text
+    assert why in got(old, f"/jobs/{job['id']}").text
+    again = old.http.post("/v1/jobs", json={"spec": home.facts["specs"][name]}).json()
+    assert (again["state"], again["cached_from"]) == ("succeeded", job["id"])
 
 
 def rows(old: Lab, job_id: str) -> list[dict[str, Any]]:
@@ -130,10 +173,10 @@ def rows(old: Lab, job_id: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_paused_job_goes_on_from_its_checkpoint_to_the_figures_of_an_undisturbed_one(
-    old: Lab, client: Client
+def test_the_paused_job_comes_to_the_figures_of_an_undisturbed_one(
+    old: Lab, client: Client, home: Home
 ) -> None:
-    job_id, spec = JOBS["paused"], FACTS["specs"]["paused"]
+    job_id, spec = home.jobs["paused"], home.facts["specs"]["paused"]
     assert old.job(job_id)["state"] == "paused"
     before = rows(old, job_id)
     stopped = max(row["epoch"] for row in before)
@@ -142,13 +185,15 @@ def test_the_paused_job_goes_on_from_its_checkpoint_to_the_figures_of_an_undistu
     undisturbed_id = old.submit(spec)
     for each in (job_id, undisturbed_id):
         assert old.until_state(each, "succeeded", "failed")["error"] is None
-    assert RESUMED in got(old, f"/v1/jobs/{job_id}/log").text
+    log = got(old, f"/v1/jobs/{job_id}/log").text
+    assert (RESUMED in log, ANEW in log) == (home.same_figures, not home.same_figures)
     resumed, undisturbed = (client.job(each).result for each in (job_id, undisturbed_id))
     assert isinstance(resumed, TrainResult)
     assert isinstance(undisturbed, TrainResult)
     assert [row.epoch for row in resumed.curves] == [row.epoch for row in undisturbed.curves]
     early = [row.model_dump(mode="json") for row in undisturbed.curves if row.epoch <= stopped]
-    if early == before:  # this machine computes the very bits of the one that made the home
+    # this machine computes the very bits of the one that made the home, or nothing of it is left
+    if early == before or not home.same_figures:
         assert (resumed.curves, resumed.accuracy, resumed.measures) == (
             undisturbed.curves,
             undisturbed.accuracy,
@@ -161,13 +206,19 @@ def test_the_paused_job_goes_on_from_its_checkpoint_to_the_figures_of_an_undistu
         assert sparsity == pytest.approx(expected, abs=0.02)
 
 
-def test_the_study_goes_on_to_its_end(old: Lab, client: Client) -> None:
-    study = old.until_state(JOBS["study"], "succeeded", "failed")
+def test_the_study_goes_on_to_its_end(old: Lab, client: Client, home: Home) -> None:
+    job_id = home.jobs["study"]
+    study = old.until_state(job_id, "succeeded", "failed")
     assert (study["state"], study["error"]) == ("succeeded", None)
-    result = client.job(JOBS["study"]).result
+    result = client.job(job_id).result
     assert isinstance(result, StudyResult)
     assert [cell.state for cell in result.cells] == ["succeeded"] * 4
-    assert "sparsity" in got(old, f"/v1/jobs/{JOBS['study']}/result.csv").text
-    runs = got(old, f"/v1/jobs?parent={JOBS['study']}&limit=100").json()["items"]
+    assert "sparsity" in got(old, f"/v1/jobs/{job_id}/result.csv").text
+    runs = got(old, f"/v1/jobs?parent={job_id}&limit=100").json()["items"]
     logs = [got(old, f"/v1/jobs/{run_id}/log").text for run_id in sorted(run["id"] for run in runs)]
-    assert [RESUMED in log for log in logs] == [False, False, True, False]
+    same = home.same_figures
+    assert [RESUMED in log for log in logs] == [False, False, same, False]
+    assert [ANEW in log for log in logs] == [False, False, not same, False]
+    several = "are of several versions of the figures (0.2.0, 0.2.0+uploads.2)"
+    assert (several in study["progress"]["message"]) != same
+    assert (several in got(old, f"/v1/jobs/{job_id}/log").text) != same

@@ -25,8 +25,9 @@ from tests.commands import Fflab
 from tests.over_http import TRAIN, refused
 from tests.serving import client_of, serving
 
-OPEN_ROUTES = ("/healthz", "/metrics", "/openapi.json", "/problems/key-needed")
+OPEN_ROUTES = ("/healthz", "/readyz", "/openapi.json", "/problems/key-needed")
 CLOSED_ROUTES = (
+    "/metrics",
     "/v1/jobs",
     "/v1/catalog",
     "/v1/presets",
@@ -69,7 +70,16 @@ def test_what_says_nothing_of_jobs_stays_open(
     client: httpx.Client, key: NewKey, route: str
 ) -> None:
     assert key.secret
-    assert client.get(route).status_code == 200
+    assert client.get(route).status_code in (200, 503)
+
+
+def test_the_operator_may_open_the_metrics(settings: Settings, store: Store, key: NewKey) -> None:
+    open_to_all = Settings(home=settings.home, open_metrics=True)
+    with client_of(create_app(open_to_all)) as client:
+        assert "fflab_jobs" in client.get("/metrics").text
+        refused(client.get("/v1/jobs"), 401, "key-needed")
+        wrong = client.get("/metrics", headers={"X-API-Key": key.id})
+        assert wrong.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -95,6 +105,22 @@ def test_what_is_no_key_is_refused(
 def test_a_refusal_comes_before_the_body_is_judged(client: httpx.Client, key: NewKey) -> None:
     assert key.secret
     refused(client.post("/v1/jobs", json={"spec": {"kind": "dance"}}), 401, "key-needed")
+    json_body = {"Content-Type": "application/json"}
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    for headers in (json_body, form, {}, {"Content-Type": "text/plain"}):
+        for body in (b"{", b"\xff", b"[" * 100_000, b'{"a": 1, "a": 2}', b""):
+            for method, address in (
+                ("POST", "/v1/jobs"),
+                ("POST", "/v1/estimate"),
+                ("PATCH", "/v1/jobs/x"),
+                ("POST", "/v1/datasets"),
+                ("POST", "/spec.json"),
+                ("POST", "/spec.yaml"),
+            ):
+                answer = client.request(method, address, content=body, headers=headers)
+                refused(answer, 401, "key-needed")
+    for address in ("/v1/jobs?limit=x", "/v1/jobs?nothing=1", "/v1/jobs?cursor=x"):
+        refused(client.get(address), 401, "key-needed")
 
 
 def test_secrets_are_not_stored(store: Store, key: NewKey) -> None:

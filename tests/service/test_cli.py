@@ -135,12 +135,17 @@ def test_what_may_be_asked_of_a_job(fflab: Fflab, store: Store) -> None:
     assert fflab("show", job.id).code == 4
 
 
-def test_workers_estimates_and_logs_are_plain_lines(fflab: Fflab, store: Store) -> None:
+def test_workers_estimates_and_logs_are_plain_lines(
+    fflab: Fflab, store: Store, tmp_path: Path
+) -> None:
     assert fflab("workers").lines == ["id\thost\tdevice\tname\tmemory\tjob\theard"]
     assert json.loads(fflab("workers", "--json").out) == []
     estimate = fflab("estimate", "quick")
     assert "runs\t3" in estimate.lines
     assert json.loads(fflab("estimate", "quick", "--json").out)["runs"] == 3
+    (tmp_path / "spec.yaml").write_text("kind: train\ndataset: {name: digits}\n")
+    advised = fflab("estimate", str(tmp_path / "spec.yaml")).out
+    assert "advice\tdigits: the label overlays inputs 0 to 9, which hold 9% of the var" in advised
     finished(store, submit(store).id, train_result())
     assert "succeeded" in fflab("log", "last").out
 

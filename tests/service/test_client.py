@@ -263,10 +263,16 @@ def test_a_study_is_a_tidy_table_of_what_was_varied_and_found(
     store.studies.advance(study.id)
     rows = value(call, study.rows)
     assert {(row["network.widths"], row["params.seeds"]) for row in rows} == {
-        (w, s) for w in ("[8]", "[16]") for s in ("[0]", "[1, 2]")
+        (width, seeds) for width in (8, 16) for seeds in ("0", "1 · 2")
     }
+    assert list(rows[0]) == [
+        *("part", "network.widths", "params.seeds", "job", "state", "theorem", "figure"),
+        *("layer", "layers", "epoch", "split", "width", "method", "partition"),
+        *("theorem2_direction", "mean", "low", "high", "seeds"),
+    ]
     assert {tuple(row) for row in rows} == {tuple(rows[0])}
     last = next(row for row in rows if row["figure"] == "theorem2_ratio" and row["epoch"] == 1)
+    assert last["theorem2_direction"] == "training_step"
     assert (last["layer"], last["split"], last["mean"], last["width"]) == (
         0,
         "positive",

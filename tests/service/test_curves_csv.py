@@ -2,16 +2,16 @@
 
 import csv
 import io
-import json
+import re
 
 import httpx
 import pytest
 
 from service.jobs import JobError
 from service.store import Store
-from tests.factories import HALF, LEASE
+from tests.factories import HALF, LEASE, finished
 from tests.over_http import NOBODY, refused, submit, succeed
-from tests.service.samples import train_result
+from tests.service.samples import check_result, train_result
 
 ERROR = JobError(code="diverged", title="It diverged", detail="The loss is not finite.")
 
@@ -129,27 +129,64 @@ def test_a_check_gives_its_cells_and_their_means(client: httpx.Client, store: St
     assert {"ratio"} <= {row["figure"] for row in means}
 
 
-def test_the_result_of_a_study_is_tidy_beside_what_it_was(
-    client: httpx.Client, store: Store
-) -> None:
+def test_the_result_of_a_study_is_a_tidy_table(client: httpx.Client, store: Store) -> None:
     grid = {"network.widths": [[8, 16]], "optimizer": [{"name": "sgd", "lr": 0.5}]}
     spec = {"kind": "study", "base": {"kind": "train", "epochs": 2}, "grid": grid}
     study = submit(client, spec).id
     succeed(store, store.jobs.children(study)[0][0].id)
     assert client.get(f"/v1/jobs/{study}?wait=10").json()["state"] == "succeeded"
-    text = client.get(f"/v1/jobs/{study}/result.csv").text
-    rows = list(csv.DictReader(io.StringIO(text)))
-    before = ["part", "params", "job", "state", "figure", "mean", "low", "high", "seeds"]
-    assert list(rows[0])[: len(before)] == before
+    rows = table(client, f"/v1/jobs/{study}/result.csv")
+    assert list(rows[0]) == [
+        *("part", "network.widths", "optimizer", "job", "state", "theorem", "figure"),
+        *("layer", "layers", "epoch", "split", "width", "method", "partition"),
+        *("theorem2_direction", "mean", "low", "high", "seeds"),
+    ]
     for row in rows:
-        assert json.loads(row["params"]) == {
-            "network.widths": [8, 16],
-            "optimizer": {"name": "sgd", "lr": 0.5},
-        }
-        assert row["figure"].startswith(row["quantity"])
         assert row["network.widths"] == "8 · 16"
         assert row["optimizer"] == "sgd lr 0.5"
-    assert {row["epoch"] for row in rows if row["quantity"] == "sparsity"} == {"0", "1"}
+        assert not re.search(r"[\[{=]", "".join(row.values())), "neither JSON nor a packed text"
+    assert {row["epoch"] for row in rows if row["figure"] == "sparsity"} == {"0", "1"}
+
+
+ALONG_TRAINING = {"theorem2_ratio", "observed_increase_ratio", "agreement"}
+
+
+def test_every_table_says_along_which_direction_theorem_2_is_measured(
+    client: httpx.Client, store: Store
+) -> None:
+    parts = {
+        "training": {"base": {"kind": "train", "epochs": 1}},
+        "first": {"base": {"kind": "check", "theorem": 1}},
+        "second": {"base": {"kind": "check", "theorem": 2}},
+    }
+    study = submit(client, {"kind": "study", "parts": parts}).id
+    jobs = {str(run.place["part"]): run.id for run, _ in store.jobs.children(study) if run.place}
+    first = check_result()
+    second = {"theorem": 2, "theorem2_direction": "goodness_difference"}
+    cells = tuple(cell.model_copy(update=second) for cell in first.cells)
+    finished(store, jobs["training"], train_result())
+    finished(store, jobs["first"], first)
+    finished(store, jobs["second"], first.model_copy(update={"theorem": 2, "cells": cells}))
+    assert client.get(f"/v1/jobs/{study}?wait=10").json()["state"] == "succeeded"
+    expected = {
+        "training": ("", "training_step"),
+        "first": ("1", ""),
+        "second": ("2", "goodness_difference"),
+    }
+    for file in ("result.csv", "curves.csv?mean=true"):
+        rows = table(client, f"/v1/jobs/{study}/{file}")
+        assert {row["part"] for row in rows} == set(parts)
+        for row in rows:
+            theorem, direction = expected[row["part"]]
+            depends = row["part"] != "training" or row["figure"] in ALONG_TRAINING
+            found = row["theorem"], row["theorem2_direction"]
+            assert found == (theorem, direction if depends else ""), row
+    for row in table(client, f"/v1/jobs/{study}/curves.csv"):
+        assert (row["theorem"], row["theorem2_direction"]) == expected[row["part"]]
+    for part, job in jobs.items():
+        for file in ("result.csv", "curves.csv"):
+            for row in table(client, f"/v1/jobs/{job}/{file}"):
+                assert row["theorem2_direction"] == expected[part][1]
 
 
 def test_there_is_no_table_of_no_job(client: httpx.Client) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import event
 
 from benchmarks.waiting import PATIENCE_SECONDS
 from service.cli.doctor import Check, _database
+from service.host.start_failures import MARK
 from service.settings import Settings
 from service.store import Store, database
 from service.store.database import DatabaseDamaged
@@ -128,7 +129,8 @@ def test_a_file_that_is_no_database_is_refused_in_one_line(
         timeout=PATIENCE_SECONDS,
     )
     assert ended.returncode == 3
-    said = ended.stderr.strip().splitlines()[-1]
+    name, _, said = ended.stderr.strip().splitlines()[-1].partition(f" {MARK}")
+    assert name in ("fflab api", "fflab worker")
     assert said.startswith(f"the database file {file} is damaged (")
     assert "restore it from a backup (docs/howto/backup.md)" in said
     assert "Traceback" not in ended.stderr

@@ -46,6 +46,8 @@ def addresses(app: FastAPI, job: str) -> Iterator[tuple[str, set[str]]]:
         filled = path
         if path == "/static/{name}":
             filled = "/static/style.css"
+        if path == "/static/{version}/{name}":
+            filled = "/static/1/live.js"
         if path == "/compare/{name}.json":
             filled = f"/compare/sparsity.json?job={job}"
         for name, value in VALUES.items():

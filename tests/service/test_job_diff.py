@@ -163,11 +163,18 @@ def test_intervals_of_two_jobs_are_told_to_be_disjoint(
 def test_a_key_has_words_for_all_that_it_names() -> None:
     last = EpochRef(None, "last")
     assert quantity_of(RowKey("theorem2", at=EpochRef(3), split="negative", width=8)) == (
-        "Theorem 2 at epoch 3, negative samples, n = 8"
+        "Theorem 2 along the step on G(negative) - G(positive), at epoch 3, negative samples, n = 8"
     )
     assert quantity_of(RowKey("theorem1", at=EpochRef(0), method="infinite_width")) == (
         "Theorem 1 at initialisation, infinite-width limit"
     )
+    own = RowKey("theorem2", at=EpochRef(3), split="negative", width=8, along="training_step")
+    assert quantity_of(own) == (
+        "Theorem 2 along the training step, at epoch 3, negative samples, n = 8"
+    )
+    assert own.document()["direction"] == "training_step"
+    assert own._replace(along=None).document()["direction"] == "goodness_difference"
+    assert "along" not in own.document()
     assert quantity_of(RowKey("theorem2_training", at=last, split="positive", layer=1)) == (
         "Theorem 2 along the training step, last epoch, positive samples, layer 1"
     )

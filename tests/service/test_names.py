@@ -62,6 +62,47 @@ def test_a_job_is_refused_with_the_character_and_its_place(client: httpx.Client)
         refused(renamed, 422, "invalid")
 
 
+@pytest.mark.parametrize(
+    ("webhook", "pointer"),
+    [
+        ("https://example.org/" + "a" * 2_000, "/webhook"),
+        ({"url": "https://example.org/" + "a" * 2_000}, "/webhook/url"),
+        ("https://" + "a" * 900_000, "/webhook"),
+        ({"url": "https://example.org/", "secret": "whsec_" + "a" * 2_000}, "/webhook"),
+    ],
+)
+def test_an_address_that_is_too_long_is_refused_in_short(
+    client: httpx.Client, webhook: str | dict[str, str], pointer: str
+) -> None:
+    for route in ("/v1/jobs", "/v1/estimate"):
+        response = client.post(route, json={"spec": CHECK, "webhook": webhook})
+        problem = refused(response, 422, "invalid")
+        assert problem.errors[0].pointer.startswith(pointer)
+        assert len(response.content) < 2_000
+
+
+@pytest.mark.parametrize("character", ["\x00", "\x1b", "\x7f", "\n"])
+def test_a_text_to_search_for_has_no_control_characters(
+    client: httpx.Client, character: str
+) -> None:
+    for parameter in ("name", "tag", "search", "submitted_by"):
+        response = client.get("/v1/jobs", params={parameter: f"a{character}"})
+        problem = refused(response, 422, "invalid")
+        assert problem.errors[0].pointer == f"query/{parameter}"
+        assert f"U+{ord(character):04X}" in problem.detail
+    answer = client.get("/v1/datasets", params={"uploaded_by": f"a{character}"})
+    refused(answer, 422, "invalid")
+    for long in ("", "a" * 201):
+        refused(client.get("/v1/jobs", params={"tag": long}), 422, "invalid")
+
+
+@pytest.mark.parametrize("key", ["", "a" * 256, "a\x9b", "a\x85", "a\x7f"])
+def test_an_idempotency_key_is_printable_and_short(client: httpx.Client, key: str) -> None:
+    headers = {"Idempotency-Key": key.encode("latin-1")}
+    response = client.post("/v1/jobs", json={"spec": CHECK}, headers=headers)
+    assert refused(response, 422, "invalid").errors[0].pointer == "header/idempotency-key"
+
+
 def test_names_in_any_script_are_kept_composed_and_found(client: httpx.Client) -> None:
     for name in ("学习率", "تجربة أولى", "👩‍🔬 run", "the\u0301ore\u0300me"):
         submit(client, study(name), name=name, tags=[name], fresh=True)

@@ -19,7 +19,7 @@ from service.web.auth import create_key
 from service.web.problems import MEDIA_TYPE, PROBLEMS
 from tests.over_http import NOBODY, TRAIN, submit
 
-OPEN = {"/healthz", "/readyz", "/metrics", "/problems/{code}"}
+OPEN = {"/healthz", "/readyz", "/problems/{code}"}
 
 
 @pytest.fixture

@@ -62,6 +62,15 @@ REFUSED = {
     r'a: "\UFFFFFFFF"': "that no character has",
     r'a: "\U00110000"': "that no character has",
     "%YAML 3.0\n---\na: 1": "incompatible YAML document",
+    "epochs: 010": "line 1, column 9: 010 is another number, or a text, to other readers of YAML; "
+    "write the number as in JSON, or '010' in quotes where it is a text",
+    "a: -010": "-010 is another number",
+    "a: 08": "08 is another number",
+    "a: 0_1": "0_1 is another number",
+    "a: [1, 1:30]": "line 1, column 8: 1:30 is another number",
+    "a: 1:30:00": "1:30:00 is another number",
+    "a: 1:30.5": "1:30.5 is another number",
+    "08: a": "the name 08 is a text: write it in quotes, '08'",
     "a: 0x_": "0x_ is not a number; write it in quotes",
     "a: 0b_": "is not a number",
     "a: [": "line 1, column 5: while parsing a flow node, ",
@@ -81,6 +90,9 @@ TAKEN: dict[str, Any] = {
     "a: <<": {"a": "<<"},
     "'<<': 1": {"<<": 1},
     "a: 0x10": {"a": 16},
+    "a: 1_000": {"a": 1000},
+    "a: [0, -0, 0.5, 010.5]": {"a": [0, 0, 0.5, 10.5]},
+    "a: ['010', \"1:30\", 0:30, 1:99]": {"a": ["010", "1:30", "0:30", "1:99"]},
     "a: [1, 2.5, true, null, ~, x, '5']": {"a": [1, 2.5, True, None, None, "x", "5"]},
     "a: 9223372036854775807": {"a": 2**63 - 1},
     r'a: "\ud83e\uddea"': {"a": "🧪"},
@@ -113,6 +125,11 @@ def test_what_json_cannot_say_is_refused_in_one_line(text: str, message: str) ->
 @pytest.mark.parametrize(("text", "document"), TAKEN.items(), ids=lambda text: str(text)[:20])
 def test_what_json_can_say_is_taken(text: str, document: object) -> None:
     assert parsed(text) == document
+
+
+@pytest.mark.parametrize("text", ["010", "08", "1:30", "1:30.5", "-0_7", "1_000", "1e-05", "0x10"])
+def test_a_text_like_a_number_comes_back_as_a_text(text: str) -> None:
+    assert parsed(written({text: [text]})) == {text: [text]}
 
 
 @given(JSON.map(all_visible))

@@ -34,6 +34,17 @@ def test_all_unknown_parameters_are_named_once(client: httpx.Client) -> None:
     assert len(refused(client.get(f"/v1/jobs?{many}"), 422, "invalid").errors) == 20
 
 
+@pytest.mark.parametrize("query", ["limit=5&limit=6", "kind=train&kind=check", "total=1&total=0"])
+def test_a_parameter_that_takes_one_value_is_given_once(client: httpx.Client, query: str) -> None:
+    problem = refused(client.get(f"/v1/jobs?{query}"), 422, "invalid")
+    assert problem.errors[0].pointer == f"query/{query.partition('=')[0]}"
+    assert problem.errors[0].message == "is given more than once; it takes one value"
+
+
+def test_states_are_given_as_often_as_wished(client: httpx.Client) -> None:
+    assert client.get("/v1/jobs?state=queued&state=running").status_code == 200
+
+
 def test_every_route_of_the_api_refuses_unknown_parameters(
     client: httpx.Client, app: FastAPI, store: Store
 ) -> None:

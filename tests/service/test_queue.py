@@ -61,6 +61,12 @@ def claim_all(store: Store) -> list[str]:
     return taken
 
 
+def said(store: Store, job_id: str) -> list[str]:
+    """What stands in the log of a job, besides its states."""
+    events = store.events.of(job_id, after=0, limit=1000)
+    return [event.data["message"] for event in events if event.type == "log"]
+
+
 def set_values(store: Store, job_id: str, **values: object) -> None:
     with store.database.writing() as session:
         session.execute(update(JobRow).where(JobRow.id == job_id).values(**values))
@@ -364,7 +370,24 @@ def test_a_result_on_an_upload_of_an_earlier_version_answers_no_new_job(
     assert answered.cached
     for one in (job, answered):
         set_values(either_store, one.id, engine_version=NUMERICS_VERSION)  # as 0.2.0 wrote it
-    assert not submit(either_store, on_upload).cached
+    anew = submit(either_store, on_upload)
+    assert not anew.cached
+    why = f"computed anew, because the result of {answered.id} is of version {NUMERICS_VERSION}"
+    assert why in anew.progress.message
+    assert [line for line in said(either_store, anew.id) if why in line]
+    assert read(either_store, job.id).state is JobState.succeeded, "what there is stays"
+
+
+def test_a_result_on_other_arrays_of_the_same_name_answers_no_new_job(
+    either_store: Store,
+) -> None:
+    job = submit(either_store)
+    end(either_store, job, well=True)
+    set_values(either_store, job.id, dataset_digest="of what had that name before")
+    anew = submit(either_store)
+    assert not anew.cached
+    why = f"because the result of {job.id} is of other arrays, which had the name mnist-mini"
+    assert why in anew.progress.message
 
 
 def test_an_attempt_on_other_data_of_the_same_name_begins_anew(
@@ -390,6 +413,9 @@ def test_an_attempt_on_other_data_of_the_same_name_begins_anew(
     assert either_store.jobs.rows(job_id) == []
     with either_store.database.reading() as session:
         assert session.get_one(JobRow, job_id).dataset_digest == upload.digest
+    [line] = said(either_store, job_id)
+    assert "begins anew, because what it had computed is of other arrays" in line
+    history(either_store, job_id)
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -411,6 +437,18 @@ def test_a_checkpoint_is_gone_on_with_where_the_figures_are_the_same(
     assert claim_all(either_store) == [job_id]
     assert either_store.queue.latest_checkpoint(job_id) == ("step.safetensors" if same else None)
     assert len(either_store.jobs.rows(job_id)) == same
+    assert len(said(either_store, job_id)) == (not same)
+
+
+def test_a_job_that_had_not_begun_says_nothing_of_beginning_anew(
+    either_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(either_store)
+    monkeypatch.setattr("ffengine.datasets.NUMERICS_VERSION", "another")
+    assert claim_all(either_store) == [job.id]
+    assert said(either_store, job.id) == []
+    with either_store.database.reading() as session:
+        assert session.get_one(JobRow, job.id).engine_version == "another"
 
 
 def test_who_is_more_urgent_hurries_the_one_it_waits_for(either_store: Store) -> None:
@@ -548,6 +586,24 @@ def test_a_study_grows_and_is_summarised_as_its_runs_end(either_store: Store) ->
     assert read(either_store, study.id).state is JobState.succeeded, (
         "one run that failed does not fail the rest"
     )
+
+
+def test_a_study_whose_runs_are_of_several_versions_says_so(
+    either_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for several in (False, True):
+        study = submit(either_store, big_study(2), fresh=True)
+        first, second = (child for child, _ in either_store.jobs.children(study.id))
+        end(either_store, first, well=True)
+        if several:
+            monkeypatch.setattr("ffengine.datasets.NUMERICS_VERSION", "another")
+        end(either_store, second, well=True)
+        while read(either_store, study.id).state not in TERMINAL:
+            either_store.studies.advance(study.id)
+        told = f"on mnist-mini are of several versions of the figures ({NUMERICS_VERSION}, another)"
+        assert (told in read(either_store, study.id).progress.message) == several
+        assert len(said(either_store, study.id)) == several
+        history(either_store, study.id)
 
 
 @pytest.mark.usefixtures("small_batches")

@@ -2,14 +2,16 @@
 
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import JsonValue
 
-from ffengine.spec import StudyPart, StudySpec, TrainSpec
+from ffengine.spec import CheckSpec, StudyPart, StudySpec, TrainSpec
+from ffengine.spec_values import value_in_words
 from ffengine.study import expand
 from service.jobs import Job
-from service.results.descriptions import place_of
-from service.results.run_labels import RunKey, cell_of, params_in_words, run_keys, value_in_words
+from service.results.descriptions import place_of, title_of
+from service.results.run_labels import RunKey, cell_of, params_in_words, run_keys
 from service.store import Store
 from tests.factories import submit
 
@@ -30,6 +32,25 @@ def test_every_run_has_the_same_label_in_the_grid_and_on_its_own(store: Store) -
     ]
     assert [place_of(run) for run in runs] == [key.label for key in keys]
     assert cell_of(job) is None
+
+
+def test_runs_of_a_study_have_names_of_their_own(store: Store, client: httpx.Client) -> None:
+    base, check = TrainSpec(epochs=1), CheckSpec(widths=(8,))
+    grid: dict[str, list[JsonValue]] = {"optimizer.lr": [0.5]}
+    parts = {
+        "slow": StudyPart(base=base, grid=grid),
+        "fast": StudyPart(base=base.model_copy(update={"epochs": 2}), grid=grid),
+        "theorem": StudyPart(base=check),
+    }
+    study = submit(store, StudySpec(parts=parts), name="mine")
+    runs = [run for run, _ in store.jobs.children(study.id)]
+    names = ["mine / slow, lr 0.5", "mine / fast, lr 0.5", "mine / theorem"]
+    assert [title_of(run) for run in runs] == names
+    assert title_of(study) == "mine"
+    page = client.get(f"/jobs/{study.id}").text
+    for run, label in zip(runs, ("slow, lr 0.5", "fast, lr 0.5", "theorem"), strict=True):
+        assert f'<a href="/jobs/{run.id}">{label}</a>' in page
+        assert f"<h1>{title_of(run)}</h1>" in client.get(f"/jobs/{run.id}").text
 
 
 def test_a_part_is_named_where_runs_of_one_kind_vary_alike() -> None:

@@ -75,14 +75,13 @@ def test_a_fall_and_a_rise_are_told_with_figures_intervals_and_epochs() -> None:
         "more than half of both positive and negative samples, as the paper reports."
     )
     assert fall == (
-        "  From epoch 0 to 2 S falls from 0.470 / 0.450 to 0.370 / 0.350. Theorem 2 holds for 6.0 "
-        "% [3.5, 8.5] / 4.0 % [1.5, 6.5] of "
-        "samples at epoch 1."
+        "  From epoch 0 to 2 S falls from 0.470 / 0.450 to 0.370 / 0.350. Theorem 2 along the "
+        "training step holds for 6.0 % [3.5, 8.5] / 4.0 % [1.5, 6.5] of samples at epoch 1."
     )
     assert rise == (
-        "  From epoch 2 to 4 S rises from 0.370 / 0.350 to 0.460 / 0.440. Theorem 2 holds for 69 "
-        "% [67, 71] / 67 % [65, 69] of samples at "
-        "epoch 4; from epoch 3 on, its means are at least 65 % / 63 %."
+        "  From epoch 2 to 4 S rises from 0.370 / 0.350 to 0.460 / 0.440. Theorem 2 along the "
+        "training step holds for 69 % [67, 71] / 67 % [65, 69] of samples at epoch 4; from epoch 3 "
+        "on, its means are at least 65 % / 63 %."
     )
 
 
@@ -201,7 +200,8 @@ def test_only_epochs_that_every_seed_has_and_only_the_first_layer_count() -> Non
 def test_a_check_is_told_by_its_widest_layer_and_exact_condition() -> None:
     cells = tuple(
         check_cell(width, split, seed=seed).model_copy(
-            update={"theorem": 2, "live": 4_000, "ratio": value + seed / 100, "method": method}
+            update={"theorem": 2, "theorem2_direction": "goodness_difference", "live": 4_000}
+            | {"ratio": value + seed / 100, "method": method}
         )
         for width, value in ((64, 0.3), (512, 0.7))
         for split in ("positive", "negative")
@@ -214,8 +214,8 @@ def test_a_check_is_told_by_its_widest_layer_and_exact_condition() -> None:
     )
     result = CheckResult(theorem=2, cells=cells, diagnostics=(), provenance=provenance((0, 1, 2)))
     assert sentences([Source("", result, CheckSpec())])[1] == (
-        "Theorem 2 at initialisation, n = 512, holds for 71 % [69, 73] / 71 % [69, 73] of "
-        "samples. The paper reports more than half."
+        "Theorem 2 along the step on G(negative) - G(positive), at initialisation, n = 512, holds "
+        "for 71 % [69, 73] / 71 % [69, 73] of samples. The paper reports more than half."
     )
     one = CheckResult(
         theorem=1, cells=(check_cell(split="negative"),), diagnostics=(), provenance=provenance()

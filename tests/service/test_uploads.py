@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,9 +57,12 @@ def test_an_upload_is_listed_and_can_be_trained_on(client: httpx.Client) -> None
 def test_a_form_will_do_and_a_name_is_given_once(client: httpx.Client) -> None:
     archive = npz(x=X, y=Y)
     first = client.post(
-        "/v1/datasets", data={"name": "mine"}, files={"file": ("data.npz", archive)}
+        "/v1/datasets",
+        data={"name": "mine", "meaning": "Said in the form."},
+        files={"file": ("data.npz", archive)},
     )
     assert first.status_code == 201, first.text
+    assert first.json()["meaning"].startswith("Said in the form. ")
     again = client.post("/v1/datasets", params={"name": "mine"}, content=archive)
     assert (again.status_code, again.json()) == (200, first.json())
     refused(
@@ -339,6 +343,36 @@ def test_uploads_are_listed_by_the_key_that_they_came_with(
         found = client.get("/v1/datasets", params={"uploaded_by": who}).json()["items"]
         assert [facts["name"] for facts in found] == names
     assert client.get("/v1/datasets/nobodys").json()["uploaded_by"] is None
+
+
+def test_an_estimate_advises_on_the_data(client: httpx.Client) -> None:
+    table = np.random.default_rng(0).normal(size=(60, 4)) + np.eye(3, 4)[Y] * 4
+    client.post("/v1/datasets", params={"name": "table"}, content=npz(x=table, y=Y))
+    spec = {"kind": "train", "dataset": {"name": "table"}, "batch_size": 30}
+    [advice] = client.post("/v1/estimate", json={"spec": spec}).json()["advice"]
+    assert advice["code"] == "overlay_covers_data"
+    assert "overlays inputs 0 to 2" in advice["message"]
+    assert (advice["field"], advice["value"]) == ("dataset.labels", "append")
+    better = {**spec, "dataset": {"name": "table", "labels": "append"}}
+    assert client.post("/v1/estimate", json={"spec": better}).json()["advice"] == []
+    job = client.post("/v1/jobs", json={"spec": spec})
+    assert job.status_code == 202, "advice is no refusal"
+    assert "overlays inputs 0 to 2" in client.get(f"/jobs/{job.json()['id']}").text
+
+
+def test_the_page_of_data_sets_takes_their_names_and_says_what_defaults_do_to_them(
+    client: httpx.Client,
+) -> None:
+    page = client.get("/datasets").text
+    [pattern] = re.findall(r'pattern="([^"]+)"', page)
+    for name in ("mine", "a" * 63, "a.b_c-2", "a" * 64, ".a", "A", ""):
+        assert bool(re.fullmatch(pattern, name)) == bool(uploads.NAME.fullmatch(name)), name
+    assert r"._\-]" in pattern, "a browser takes no bare hyphen there"
+    assert "With default settings:" not in page
+    kelvin = np.random.default_rng(0).normal(size=(60, 90)) + 300
+    client.post("/v1/datasets", params={"name": "kelvin"}, content=npz(x=kelvin, y=Y))
+    page = client.get("/datasets").text
+    assert "kelvin: the inputs are large, 300 as a root mean square" in page
 
 
 def test_an_array_of_objects_is_named_by_its_type(client: httpx.Client) -> None:

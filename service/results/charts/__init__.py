@@ -2,7 +2,6 @@
 the API.
 """
 
-import html
 import json
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -10,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import vl_convert
 
-from ffengine.text import all_visible
+from service.escaping import for_drawing, for_html, for_script
 from service.results.charts.drawables import NothingToDraw
 from service.results.charts.epochs import (
     agreement,
@@ -69,9 +68,6 @@ MEDIA_TYPES: dict[ChartFormat, str] = {
     "html": "text/html; charset=utf-8",
 }
 
-
-# characters that end a script, or a line of it, and so may not stand in JSON within a script
-ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
@@ -111,11 +107,11 @@ def render(name: str, sources: Sequence[ChartSource], fmt: ChartFormat) -> bytes
         return vl_convert.vegalite_to_svg(specification).encode()
     if fmt == "png":
         return bytes(vl_convert.vegalite_to_png(specification, scale=2.0))
-    title, options = html.escape(CHARTS[name].meaning), json.dumps(OPTIONS)
+    title, options = for_html(CHARTS[name].meaning), json.dumps(OPTIONS)
     return PAGE.format(
         title=title,
         library=library(),
-        specification=specification.translate(ESCAPES),
+        specification=for_script(specification),
         options=options,
     ).encode()
 
@@ -129,10 +125,8 @@ def library() -> str:
 
 
 def _specification(chart: AnyChart) -> str:
-    """The chart as JSON without invisible characters: an SVG may not contain them, and the renderer
-    ends the process where one does.
-    """
-    return json.dumps(all_visible(chart.to_dict()), sort_keys=True)
+    """The chart as JSON."""
+    return for_drawing(chart.to_dict())
 
 
 def overlay(name: str, sources: Sequence[ChartSource]) -> bytes:
@@ -198,7 +192,8 @@ CHARTS: dict[str, ChartEntry] = {
         ),
         ChartEntry(
             "theorem2_widths",
-            "Share of samples that satisfy theorem 2's condition, by width, split and method.",
+            "Share of samples that satisfy theorem 2's condition along the step on G(negative) - "
+            "G(positive), by width, split and method.",
             theorem2_widths,
             partial(has_theorem, 2),
         ),
@@ -246,7 +241,7 @@ CHARTS: dict[str, ChartEntry] = {
         ChartEntry(
             "prediction",
             "Share of samples whose sparsity is predicted to rise, and share of samples whose "
-            "sparsity rises in the real step.",
+            "sparsity rises in the training step.",
             prediction,
             partial(has, "theorem2_ratio"),
         ),

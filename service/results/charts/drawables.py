@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from ffengine.results import CheckCell, CheckResult, EpochRow, TrainResult
 from ffengine.spec import TrainSpec
+from ffengine.theorems import DIRECTIONS
 from service.results.sources import ChartSource, PartialRun, Source, StudyGrid
 
 
@@ -51,6 +52,12 @@ def curve_rows(source: ChartSource) -> Sequence[EpochRow]:
 def cells(sources: Sequence[ChartSource]) -> list[tuple[str, CheckCell]]:
     """The cells of all checks, each with the label of its source."""
     return [(source.label, cell) for source in sources for cell in check_cells(source)]
+
+
+def directions(sources: Sequence[ChartSource]) -> list[str]:
+    """The steps along which checks look at theorem 2, in words."""
+    found = dict.fromkeys(cell.theorem2_direction for _, cell in cells(sources))
+    return [DIRECTIONS[along] for along in found if along]
 
 
 def check_cells(source: ChartSource) -> Sequence[CheckCell]:

@@ -9,8 +9,9 @@ import altair as alt
 
 from ffengine.objectives import Thresholded
 from ffengine.study import interval_of
+from ffengine.theorems import DIRECTIONS
 from service.results.charts.drawables import Curve, NothingToDraw, curve_rows, curves, data_names
-from service.results.charts.intervals import band
+from service.results.charts.intervals import band, lower_ends
 from service.results.charts.style import (
     CHANCE,
     FREE_SCALE,
@@ -69,8 +70,12 @@ class Style(NamedTuple):
 
 
 THEOREM_1 = Style("Theorem 1 while training", "satisfied / live samples", PAPER[1])
-THEOREM_2 = Style("Theorem 2 while training", "satisfied / live samples", PAPER[2])
-AGREEMENT = Style("Predicted sign of dS = observed sign", "share of decided live samples", CHANCE)
+THEOREM_2 = Style(f"Theorem 2 {DIRECTIONS['training_step']}", "satisfied / live samples", PAPER[2])
+AGREEMENT = Style(
+    f"Predicted = observed sign of dS {DIRECTIONS['training_step']}",
+    "share of decided live samples",
+    CHANCE,
+)
 SPARSITY = Style("Sparsity while training", SPARSITY_AXIS)
 GOODNESS = Style("Goodness while training", "mean goodness G")
 
@@ -89,7 +94,7 @@ def theorem2(sources: Sequence[ChartSource]) -> AnyChart:
 
 def prediction(sources: Sequence[ChartSource]) -> AnyChart:
     """Share of samples whose sparsity is predicted to rise, and share of samples whose sparsity
-    rises in the real step.
+    rises in the training step.
     """
     predicted = [
         {**record, "what": "predicted"} for record in records_of(sources, "theorem2_ratio")
@@ -110,7 +115,8 @@ def prediction(sources: Sequence[ChartSource]) -> AnyChart:
         alt.Shape("what:N", scale=shapes, title=None, legend=GREY_LEGEND),
     )
     caption = [
-        "predicted: the condition holds; observed: S rose in the step, in float64",
+        f"predicted: theorem 2 holds {DIRECTIONS['training_step']}; observed: S rose in that step, "
+        "in float64",
         *caption_of(sources, records, shares=True),
     ]
     return titled(in_panels(layers, records), "Sparsity rises: predicted and observed", caption)
@@ -150,7 +156,7 @@ def _shares(sources: Sequence[ChartSource], figure: Figure, style: Style) -> Any
     records = records_of(sources, figure)
     reference = style.reference.value if style.reference else None
     scale, note = share_scale(
-        (float(record["low"] or 0) for record in records),
+        lower_ends(records),
         reference,
         upper_half=figure == "agreement",
     )
@@ -197,7 +203,7 @@ def _layers(
         "split:N",
         *extra,
         "epoch:Q",
-        *interval_tooltips(),
+        *interval_tooltips(records),
         "seeds:Q",
         "samples:Q",
     ]

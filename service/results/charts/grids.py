@@ -11,10 +11,11 @@ import altair as alt
 from ffengine.datasets import DATASETS
 from ffengine.results import Interval
 from ffengine.spec import CheckSpec, TrainSpec
+from ffengine.spec_values import value_in_words
 from ffengine.summary_keys import ALL_LAYERS, SummaryKey
-from ffengine.theorems import TheoremNumber
+from ffengine.theorems import DIRECTIONS, Direction, TheoremNumber
 from service.results.charts.drawables import NothingToDraw, data_names
-from service.results.charts.intervals import band
+from service.results.charts.intervals import lower_ends
 from service.results.charts.style import (
     GREY,
     PAPER,
@@ -38,7 +39,6 @@ from service.results.charts.style import (
     split_shape,
     titled,
 )
-from service.results.run_labels import value_in_words
 from service.results.sources import ChartSource, GridCell, StudyGrid
 
 ENDED_WITHOUT = ("failed", "cancelled")
@@ -165,6 +165,9 @@ FIGURES: dict[str, Figure] = {
 }
 
 
+_ALONG = (FIGURES["grid_theorem2"], FIGURES["grid_agreement"])  # a direction is part of these
+
+
 class Point(NamedTuple):
     """One value of one run.
 
@@ -268,7 +271,6 @@ def _axes(points: Sequence[Point]) -> Axes:
 
 def _record(series: str, point: Point, axes: Axes) -> Record:
     dims, value, state = point.dims, point.value, point.cell.found.state
-    low, high = (None, None) if value is None else band(value)[1:3]
     return {
         "series": series,
         "x": dims.get(axes.x, "–"),
@@ -276,8 +278,8 @@ def _record(series: str, point: Point, axes: Axes) -> Record:
         "split": dims.get("split", ""),
         "part": dims.get("part", ""),
         "value": value.mean if value else None,
-        "low": low,
-        "high": high,
+        "low": value.low if value else None,
+        "high": value.high if value else None,
         "seeds": value.seeds if value else None,
         "state": state,
         "text": f"{value.mean:.3f}" if value else _mark(state),
@@ -327,7 +329,7 @@ def _heat_map(records: list[Record], axes: Axes, figure: Figure) -> AnyChart:
         tooltip=[
             alt.Tooltip("x:N", title=axes.x),
             alt.Tooltip("y:N", title=str(axes.y)),
-            *interval_tooltips("value"),
+            *interval_tooltips(records, "value"),
             "seeds:Q",
             "state:N",
         ],
@@ -408,7 +410,7 @@ def _intervals(records: Sequence[Record], axes: Axes, figure: Figure) -> AnyChar
         tooltip=[
             alt.Tooltip("x:N", title=axes.x),
             *(["split:N"] if has_splits else []),
-            *interval_tooltips("value"),
+            *interval_tooltips(drawn, "value"),
             "seeds:Q",
         ],
     )
@@ -420,8 +422,7 @@ def _intervals(records: Sequence[Record], axes: Axes, figure: Figure) -> AnyChar
 def _scale(drawn: Sequence[Record], figure: Figure) -> alt.Scale:
     if figure.reference is None:
         return alt.Scale(zero=False)
-    lows = (max(0.0, float(record["low"] or 0)) for record in drawn)
-    return share_scale(lows, figure.reference.value)[0]
+    return share_scale(lower_ends(drawn, "value"), figure.reference.value)[0]
 
 
 def _caption(
@@ -436,6 +437,7 @@ def _caption(
     reference = figure.reference
     return [
         drawn_note(data_names(grids), mean),
+        _directions_note(cells) if figure in _ALONG else "",
         interval_note(
             "tooltip" if heat else "bars", max(seeds), shares=figure.axis != SPARSITY_AXIS
         ),
@@ -444,6 +446,17 @@ def _caption(
         SPARSITY_NOTE if figure.axis == SPARSITY_AXIS else "",
         panels_note(len(labels_of(records))),
     ]
+
+
+def _directions_note(cells: Sequence[GridCell]) -> str:
+    """Along which steps theorem 2 is measured: training runs and checks have their own."""
+    found: dict[str, Direction] = {}
+    for cell in cells:
+        if _is_training(cell):
+            found["training"] = "training_step"
+        elif isinstance(cell.spec, CheckSpec) and cell.spec.theorem == 2:
+            found["checks"] = cell.spec.along
+    return "; ".join(f"theorem 2 of {runs}: {DIRECTIONS[along]}" for runs, along in found.items())
 
 
 def _runs_note(cells: Sequence[GridCell], figure: Figure) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import altair as alt
 
-from service.results.charts.drawables import NothingToDraw, data_names
+from service.results.charts.drawables import NothingToDraw, data_names, directions
 from service.results.charts.style import (
     BLUE,
     GREEN,
@@ -191,6 +191,7 @@ def _caption(
         else "over each panel: the share above zero, by exact margins",
         "unit: the median |margin| of the same seed, width, split and method;",
         "symmetric logarithmic axis, bins of equal width on it",
+        *(f"theorem 2: {along}" for along in directions(sources)),
         f"{left:,} more seeds are kept and not read" if left else "",
         panels_note(len(labels_of(records))),
     ]

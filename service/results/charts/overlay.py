@@ -18,6 +18,7 @@ from service.results.charts.epochs import (
     goodness_style,
     records_of,
 )
+from service.results.charts.intervals import lower_ends
 from service.results.charts.style import (
     BLUE,
     FREE_SCALE,
@@ -72,7 +73,7 @@ def overlaid(name: str, sources: Sequence[ChartSource]) -> AnyChart:
     if figure in COUNTED:
         reference = style.reference.value if style.reference else None
         scale, note = share_scale(
-            (float(record["low"] or 0) for record in found),
+            lower_ends(found),
             reference,
             upper_half=figure == "agreement",
         )
@@ -100,7 +101,7 @@ def _layers(
         "job:N",
         "split:N",
         "epoch:Q",
-        *interval_tooltips(),
+        *interval_tooltips(records),
         "seeds:Q",
         "samples:Q",
     ]

@@ -72,9 +72,17 @@ def split_shape() -> alt.Shape:
     return alt.Shape("split:N", scale=SPLIT_SHAPES, title=None, legend=LEGEND)
 
 
-def interval_tooltips(mean: str = "mean", digits: int = 4) -> list[alt.Tooltip]:
-    """Mean and bounds of an interval in a tooltip; `mean`: the field of the mean."""
-    return [alt.Tooltip(f"{field}:Q", format=f".{digits}f") for field in (mean, "low", "high")]
+def interval_tooltips(
+    records: Iterable[Record], mean: str = "mean", digits: int = 4
+) -> list[alt.Tooltip]:
+    """Mean and bounds of an interval in a tooltip, without bounds where no record has any.
+
+    **Arguments:**
+
+    - `mean`: the field of the mean.
+    """
+    bounds = ("low", "high") if any(record["low"] is not None for record in records) else ()
+    return [alt.Tooltip(f"{field}:Q", format=f".{digits}f") for field in (mean, *bounds)]
 
 
 def reference_line(reference: Reference, scale: alt.Scale, *, with_word: bool) -> AnyChart:

@@ -7,9 +7,9 @@ import altair as alt
 
 from ffengine.results import CheckCell, Interval, Split
 from ffengine.study import interval_of
-from ffengine.theorems import TheoremNumber
-from service.results.charts.drawables import NothingToDraw, cells, data_names
-from service.results.charts.intervals import band
+from ffengine.theorems import DIRECTIONS, TheoremNumber
+from service.results.charts.drawables import NothingToDraw, cells, data_names, directions
+from service.results.charts.intervals import band, lower_ends
 from service.results.charts.style import (
     BLUE,
     CHANCE,
@@ -68,9 +68,7 @@ def agreement_widths(sources: Sequence[ChartSource]) -> AnyChart:
     ]
     if not records:
         raise NothingToDraw("no check compared signs")
-    scale, note = share_scale(
-        (float(record["low"] or 0) for record in records), CHANCE.value, upper_half=True
-    )
+    scale, note = share_scale(lower_ends(records), CHANCE.value, upper_half=True)
     chart = _chart(records, list(COMPARED.values()), "share of decided live samples", scale, CHANCE)
     return titled(chart, "Two signs of dS agree", [*_caption(sources, records, CHANCE), note])
 
@@ -93,12 +91,14 @@ def _theorem(sources: Sequence[ChartSource], theorem: TheoremNumber) -> AnyChart
     )
     if not records:
         raise NothingToDraw(f"no check of theorem {theorem}")
-    paper = PAPER[theorem]
-    scale, note = share_scale((float(record["low"] or 0) for record in records), paper.value)
+    paper, along = PAPER[theorem], directions(sources)
+    scale, note = share_scale(lower_ends(records), paper.value)
     chart = _chart(records, list(METHODS.values()), "satisfied / live samples", scale, paper)
     return titled(
         chart,
-        f"Theorem {theorem}: sparsity rises to first order",
+        "Theorem 1: sparsity rises to first order"
+        if theorem == 1
+        else " ".join(["Theorem 2", *(along if len(along) == 1 else ())]),
         [*_caption(sources, records, paper), note],
     )
 
@@ -123,7 +123,7 @@ def _chart(
             "width:O",
             "split:N",
             "method:N",
-            *interval_tooltips(digits=5),
+            *interval_tooltips(records, digits=5),
             "samples:Q",
             "seeds:Q",
         ],
@@ -143,11 +143,14 @@ def _records(
     labels = {
         label: place for place, label in enumerate(dict.fromkeys(label for label, _ in found))
     }
+    steps = {cell.theorem2_direction for _, cell in found if cell.theorem2_direction}
     for label, cell in found:
         if getattr(cell, figure) is not None:
+            along = cell.theorem2_direction
             parts = (
                 label,
                 f"theorem {cell.theorem}" if several else "",
+                DIRECTIONS[along] if along and len(steps) > 1 else "",
                 f"{cell.split} samples" if cell.theorem == 2 else "",
             )
             groups[
@@ -196,5 +199,11 @@ def _caption(
         ),
         interval_note("bars", seeds, shares=True),
         reference.note,
+        _direction_note(sources),
         panels_note(len(labels_of(records))),
     ]
+
+
+def _direction_note(sources: Sequence[ChartSource]) -> str:
+    """Which step the trial steps of theorem 2 are; "" where none is drawn."""
+    return "; ".join(f"theorem 2: {along}" for along in directions(sources))

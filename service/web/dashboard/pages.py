@@ -13,16 +13,20 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from pydantic import JsonValue, ValidationError
 
+from ffengine.advice import advice_on
 from ffengine.arrays import DatasetError
 from ffengine.datasets import Datasets
 from ffengine.entry import Described
 from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
-from ffengine.spec import StudySpec, Submission, as_document
+from ffengine.spec import DatasetSpec, StudySpec, Submission, TrainSpec, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
+from ffengine.text import visible
+from ffengine.uploads import LONGEST_MEANING
 from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
-from service.results.descriptions import provenance_lines, title_of
+from service.results.descriptions import place_of, provenance_lines, title_of
 from service.results.job_diff import JobDiff
+from service.results.run_labels import cell_of, run_keys
 from service.root_path import at
 from service.schemas import Spec
 from service.specs.files import DEFAULTS
@@ -38,7 +42,7 @@ from service.web.cross_origin import refuse_cross_site
 from service.web.dashboard import view_models
 from service.web.dashboard.openapi_reference import operations
 from service.web.dashboard.templating import render_page, static_files
-from service.web.dashboard.thumbnails import has_thumbnail, thumbnail, thumbnail_size
+from service.web.dashboard.thumbnails import lack_of_thumbnail, thumbnail, thumbnail_size
 from service.web.dataset_facts import all_datasets
 from service.web.dependencies import (
     ArtifactsDep,
@@ -169,7 +173,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         waiting=view_models.waiting(job),
         findings=view_models.findings(
             [(source.label, one) for source in results for one in source.result.diagnostics]
-            or _findings(events)
+            or [*_findings(events), *_expected(job, resources.settings.datasets)]
         ),
         charts=charts,
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
@@ -319,11 +323,22 @@ def datasets_page(request: Request, settings: SettingsDep) -> Response:
     """The data sets, with pictures of samples."""
     datasets = settings.datasets
     found = all_datasets(datasets)
-    known = (datasets.facts_of(facts.name) for facts in found)
-    pictured = {
-        facts.name: thumbnail_size(facts) for facts in known if has_thumbnail(facts, datasets)
+    known = [datasets.facts_of(facts.name) for facts in found]
+    lacks = {facts.name: lack_of_thumbnail(facts, datasets) for facts in known}
+    advice = {
+        facts.name: advice_on([TrainSpec(dataset=DatasetSpec(name=facts.name))], datasets)
+        for facts in found
+        if facts.uploaded
     }
-    return render_page("datasets", request, datasets=found, pictured=pictured)
+    return render_page(
+        "datasets",
+        request,
+        datasets=found,
+        lacks=lacks,
+        sizes={facts.name: thumbnail_size(facts) for facts in known},
+        advice=advice,
+        longest_meaning=LONGEST_MEANING,
+    )
 
 
 @router.get("/datasets/{name}.png")
@@ -333,7 +348,7 @@ def dataset_picture(
     """A picture of samples of every class."""
     datasets = settings.datasets
     facts = datasets.find(name)
-    if facts is None or not has_thumbnail(facts, datasets):
+    if facts is None or lack_of_thumbnail(facts, datasets):
         raise problems.NoSuchDataset(
             f"{name!r} is not on this machine yet, or too large to be looked at"
         )
@@ -480,6 +495,13 @@ def _pictures(catalogues: Sequence[tuple[str, Sequence[Described]]]) -> dict[tup
     return {entry: file for entry, file in files.items() if file in static_files()}
 
 
+def _expected(job: Job, datasets: Datasets) -> list[tuple[str, Diagnostic]]:
+    """The advice on a run that has no result, in the form of findings."""
+    if isinstance(job.spec, StudySpec) or datasets.find(job.spec.dataset.name) is None:
+        return []
+    return [("", advice) for advice in advice_on([job.spec], datasets)]
+
+
 def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
     """Return the findings about a job that failed, from its last event that has some."""
     found: list[object] = next(
@@ -491,16 +513,25 @@ def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
 
 def _runs(store: Store, job: Job) -> dict[str, Any]:
     if job.kind != "study":
-        return {"runs": [], "headlines": {}, "counted": "", "more_runs": False}
+        return {"runs": [], "run_labels": {}, "headlines": {}, "counted": "", "more_runs": False}
     found = store.jobs.page(limit=RUNS_SHOWN, parent=job.id)
     counted = {one: sum(run.state == one for run in found.jobs) for one in JobState}
     summary = ", ".join(f"{count} {one.value}" for one, count in counted.items() if count)
     return {
         "runs": found.jobs[::-1],
+        "run_labels": _run_labels(found.jobs),
         "headlines": store.jobs.headlines(found.jobs),
         "counted": summary,
         "more_runs": bool(found.next_id),
     }
+
+
+def _run_labels(runs: Sequence[Job]) -> dict[str, str]:
+    """Return the label of each run of a study, by id; its part is named where others vary alike."""
+    placed = [(run, cell) for run in runs if (cell := cell_of(run))]
+    keys = run_keys([cell for _, cell in placed])
+    labels = {run.id: visible(key.label) for (run, _), key in zip(placed, keys, strict=True)}
+    return {run.id: labels.get(run.id) or place_of(run) for run in runs}
 
 
 def _labels(jobs: Sequence[Job]) -> dict[str, str]:

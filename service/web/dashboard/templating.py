@@ -11,9 +11,9 @@ import jinja2
 import uuid_utils
 from fastapi import APIRouter, Request, Response
 
-from ffengine.text import visible
 from ffengine.version import VERSION
-from service.results.descriptions import duration, place_of, time_ago, title_of
+from service.escaping import for_page
+from service.results.descriptions import duration, time_ago, title_of
 from service.root_path import ROOT_PATH, at
 from service.web import problems
 from service.web.dependencies import SettingsDep
@@ -61,7 +61,6 @@ def templates() -> jinja2.Environment:
         "pages": PAGES,
         "version": VERSION,
         "title_of": title_of,
-        "place_of": place_of,
         "duration": duration,
         "age": time_ago,
     }
@@ -71,9 +70,7 @@ def templates() -> jinja2.Environment:
 def render_page(template: str, request: Request, status: int = 200, **values: Any) -> Response:
     """Render a template as the answer to a request."""
     text = templates().get_template(f"{template}.html").render(here=request.url.path, **values)
-    return Response(
-        visible(text, keep="\n\t"), status, headers=HEADERS, media_type="text/html; charset=utf-8"
-    )
+    return Response(for_page(text), status, headers=HEADERS, media_type="text/html; charset=utf-8")
 
 
 def static_address(name: str) -> str:

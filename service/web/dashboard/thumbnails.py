@@ -11,43 +11,64 @@ from PIL import Image
 from ffengine.arrays import Images
 from ffengine.datasets import Dataset, Datasets
 
-COLUMNS, GAP, LEAST_SIDE = 12, 1, 28
+COLUMNS, GAP = 12, 1
+LEAST_SIDE, MOST_SIDE = 28, 96  # of a sample in the picture, in pixels
 MOST_ROWS = 20  # classes
 MOST_VALUES = 400_000_000  # pixels; a larger data set is not read for a picture
 
 
-def has_thumbnail(facts: Dataset, datasets: Datasets) -> bool:
-    """Whether the data set consists of images, is on this machine, and is small enough to read."""
-    values = math.prod(facts.shape) * (facts.train_samples + facts.test_samples)
-    return facts.shape[0] in (1, 3) and values <= MOST_VALUES and datasets.is_present(facts)
+def lack_of_thumbnail(facts: Dataset, datasets: Datasets) -> str | None:
+    """Say why there is no picture of a data set; None: there is one."""
+    if not datasets.is_present(facts):
+        return f"Not on this machine yet: fflab data fetch {facts.name}"
+    if facts.shape[0] not in (1, 3, 4):
+        return f"No picture: its samples have {facts.shape[0]} channels."
+    if math.prod(facts.shape) * (facts.train_samples + facts.test_samples) > MOST_VALUES:
+        return "No picture: it is too large to be read for one."
+    return None
 
 
 def thumbnail_size(facts: Dataset) -> tuple[int, int]:
     """Return width and height of the picture in pixels."""
-    _, height, width = facts.shape
-    scale, rows = _scale(facts), min(facts.classes, MOST_ROWS)
-    return COLUMNS * (scale * width + GAP) - GAP, rows * (scale * height + GAP) - GAP
+    (height, width), rows = _tile_size(facts), min(facts.classes, MOST_ROWS)
+    return COLUMNS * (width + GAP) - GAP, rows * (height + GAP) - GAP
 
 
 @lru_cache(maxsize=64)
 def thumbnail(name: str, digest: str | None, datasets: Datasets) -> bytes:
-    """Return the first training samples of each class as a PNG. Raises DatasetError."""
+    """Return the first training samples of each class as a PNG. Raises DatasetError.
+
+    Small samples are enlarged. Of large ones every second, third, ... pixel is drawn.
+    """
     facts, arrays = datasets.facts_of(name), datasets.read(name).arrays
     width, height = thumbnail_size(facts)
     canvas = np.zeros((height, width, 3), np.uint8)
-    scale, low, high = _scale(facts), *_range(arrays.x_train)
+    (tall, wide), (low, high) = _tile_size(facts), _range(arrays.x_train)
+    scale, step = _scale(facts), _step(facts)
     for row in range(min(facts.classes, MOST_ROWS)):
         for column, index in enumerate(np.flatnonzero(arrays.y_train == row)[:COLUMNS]):
-            tile = _tile(arrays.x_train[index], low, high).repeat(scale, 0).repeat(scale, 1)
-            top, left = row * (tile.shape[0] + GAP), column * (tile.shape[1] + GAP)
-            canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+            sample = arrays.x_train[index][:3, ::step, ::step]
+            tile = _tile(sample, low, high).repeat(scale, 0).repeat(scale, 1)
+            top, left = row * (tall + GAP), column * (wide + GAP)
+            canvas[top : top + tall, left : left + wide] = tile
     content = io.BytesIO()
     Image.fromarray(canvas).save(content, "PNG", optimize=True)
     return content.getvalue()
 
 
+def _tile_size(facts: Dataset) -> tuple[int, int]:
+    """Return height and width of a sample in the picture, in pixels."""
+    _, height, width = facts.shape
+    scale, step = _scale(facts), _step(facts)
+    return scale * math.ceil(height / step), scale * math.ceil(width / step)
+
+
 def _scale(facts: Dataset) -> int:
     return max(1, math.ceil(LEAST_SIDE / max(facts.shape[1:])))
+
+
+def _step(facts: Dataset) -> int:
+    return math.ceil(max(facts.shape[1:]) / MOST_SIDE)
 
 
 def _range(images: Images) -> tuple[float, float]:

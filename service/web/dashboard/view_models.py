@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ffengine.datasets import Datasets
+from ffengine.datasets import Datasets, figures_version
 from ffengine.results import Diagnostic
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
 from service.jobs import TERMINAL, Job, JobState
@@ -74,7 +74,10 @@ def check_of(job: Job, datasets: Datasets) -> CheckSpec:
 
 
 def data_note(job: Job, datasets: Datasets) -> str:
-    """Return what became of the data set of a job that has figures; "" where it is still there."""
+    """Return what became of the data set of a job that has figures, and of the rules for it.
+
+    It is "" where both are as they were.
+    """
     if job.provenance is None:
         return ""
     measured = job.provenance.dataset
@@ -85,6 +88,11 @@ def data_note(job: Job, datasets: Datasets) -> str:
         )
     if facts.uploaded and facts.digest != measured.digest:
         return f"{measured.name} names other arrays now: the figures are of those with this digest."
+    if job.provenance.engine_version != figures_version(measured.name):
+        return (
+            "The rules by which figures on it are computed have changed since: the figures stay, "
+            "and the same spec is computed anew."
+        )
     return ""
 
 

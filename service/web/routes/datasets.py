@@ -9,12 +9,14 @@ from typing import IO, Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from ffengine import uploads
 from ffengine.arrays import DatasetError
 from ffengine.datasets import UPLOADS_OF_HOME, from_upload
+from ffengine.text import VISIBLE, SearchText
 from service.host.disk import FULL, free_bytes, in_words, lack_of_room
 from service.root_path import at
 from service.settings import Settings
@@ -26,13 +28,23 @@ from service.web.problems import responses
 router = APIRouter(tags=["data sets"])
 upload_router = APIRouter(tags=["data sets"])  # bodies have a larger limit
 
+MOST_NAMED = 100  # of the jobs that need a data set that is to be deleted
 IN_MEMORY = 2**20  # bytes; a larger upload goes to a temporary file
+NAME_FORM = {"pattern": f"^{uploads.NAME.pattern}$"}  # others are refused in words
 ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
 FORM = {
     "schema": {
         "type": "object",
         "required": ["file"],
-        "properties": {"name": {"type": "string"}, "file": ARCHIVE["schema"]},
+        "properties": {
+            "name": {"type": "string", **NAME_FORM},
+            "meaning": {
+                "type": "string",
+                "maxLength": uploads.LONGEST_MEANING,
+                "format": VISIBLE,
+            },
+            "file": ARCHIVE["schema"],
+        },
     }
 }
 BODY = {
@@ -54,7 +66,8 @@ SAME: dict[int | str, dict[str, Any]] = {
 def list_datasets(
     settings: SettingsDep,
     uploaded_by: Annotated[
-        str | None, Query(description="the name of an API key; only uploads that came with it")
+        SearchText | None,
+        Query(description="the name of an API key; only uploads that came with it"),
     ] = None,
 ) -> DatasetPage:
     """The data sets that a spec may name: those of the catalogue, then the uploaded ones."""
@@ -68,7 +81,10 @@ def list_datasets(
     "/datasets/{name}", summary="Read a data set", responses=responses(problems.NoSuchDataset)
 )
 def read_dataset(
-    name: Annotated[str, InPath(description="as in the catalogue, or of an upload")],
+    name: Annotated[
+        str,
+        InPath(description="as in the catalogue, or of an upload", json_schema_extra=NAME_FORM),
+    ],
     settings: SettingsDep,
 ) -> DatasetFacts:
     """Shape, sizes, class counts, digest, licence and source."""
@@ -85,7 +101,7 @@ def read_dataset(
     responses=responses(problems.NoSuchDataset, problems.DatasetInUse, problems.NotRemovable),
 )
 def delete_dataset(
-    name: Annotated[str, Path(description="of an upload")],
+    name: Annotated[str, InPath(description="of an upload", json_schema_extra=NAME_FORM)],
     settings: SettingsDep,
     store: StoreDep,
 ) -> Response:
@@ -99,7 +115,7 @@ def delete_dataset(
     try:
         datasets.remove(name, lambda: store.jobs.needing_dataset(name))
     except uploads.InUse as error:
-        raise problems.DatasetInUse(str(error), jobs=list(error.jobs)) from error
+        raise problems.DatasetInUse(str(error), jobs=list(error.jobs[:MOST_NAMED])) from error
     except DatasetError as error:
         raise problems.NotRemovable(str(error)) from error
     return Response(status_code=204)
@@ -125,10 +141,16 @@ async def upload_dataset(
     resources: ResourcesDep,
     owner: Owner,
     name: Annotated[
-        str | None, Query(description="what specs will call it; in a form, a field of it will do")
+        Annotated[str, Field(json_schema_extra=NAME_FORM)] | None,
+        Query(description="what specs will call it; in a form, a field of it will do"),
     ] = None,
     meaning: Annotated[
-        str, Query(max_length=uploads.LONGEST_MEANING, description="one sentence")
+        str,
+        Query(
+            max_length=uploads.LONGEST_MEANING,
+            description="one sentence; in a form, a field of it will do",
+            json_schema_extra={"format": VISIBLE},
+        ),
     ] = "",
 ) -> DatasetFacts:
     """Store a data set from an .npz file.
@@ -141,11 +163,17 @@ async def upload_dataset(
     with _refusing_full(settings), tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as body:
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
             async with _form(request) as form:
-                file, named = form.get("file"), form.get("name")
+                file, named, meant = form.get("file"), form.get("name"), form.get("meaning")
                 if not isinstance(file, UploadFile):
                     raise problems.BadUpload("the form has no file in the field `file`")
                 return await run_in_threadpool(
-                    _kept, name or str(named or ""), meaning, file.file, response, settings, who
+                    _kept,
+                    name or str(named or ""),
+                    meaning or str(meant or ""),
+                    file.file,
+                    response,
+                    settings,
+                    who,
                 )
         async for chunk in request.stream():
             body.write(chunk)

@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.cost import Estimate
-from ffengine.text import UserText, composed
+from ffengine.text import SearchText, Token, UserText
+from service.artifacts import JOB_ID
 from service.background.retention import remove_job
 from service.jobs import Job, JobKind, JobState, Priority
 from service.root_path import at
@@ -37,14 +38,13 @@ router = APIRouter(tags=["jobs"])
 LONGEST_WAIT_SECONDS = 60
 MOST_NAMED = 5  # of the jobs that need one that is to be deleted
 RETRY_STREAM_SECONDS = 2
-# earlier versions accepted names and tags that UserText no longer does; they can still be searched
-SearchText = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"),
-    AfterValidator(composed),
-]
 JobRequestBody = Annotated[JobRequest, Depends(json_body(JobRequest))]
-JobId = Annotated[str, Path(description="as in the job's `id`")]
+# another text is answered as the id of no job
+ID_FORM = {"pattern": f"^{JOB_ID.pattern}$"}
+JobId = Annotated[str, Path(description="as in the job's `id`", json_schema_extra=ID_FORM)]
+OtherId = Annotated[str, Field(max_length=100, json_schema_extra=ID_FORM)]
+# others are refused by name
+Names = Annotated[str, Field(max_length=1000, json_schema_extra={"pattern": "^[a-z_, ]*$"})]
 
 
 class JobChanges(BaseModel):
@@ -92,8 +92,7 @@ def submit_job(
     resources: ResourcesDep,
     owner: Owner,
     idempotency_key: Annotated[
-        str | None,
-        Header(min_length=1, max_length=255, description="the same key and body make one job only"),
+        Token | None, Header(description="the same key and body make one job only")
     ] = None,
 ) -> Response:
     """Store a job for the workers.
@@ -123,7 +122,8 @@ def submit_job(
 def estimate_job(body: JobRequestBody, resources: ResourcesDep) -> Estimate:
     """Estimate operations, peak memory and seconds of a job with this body.
 
-    `problems` names the limits that it passes.
+    `problems` names the limits that it passes, `advice` what of its data it does not take into
+    account: a finding before the run, and where a field helps, what to set it to.
     """
     return resources.submissions.estimate(body)
 
@@ -136,9 +136,7 @@ def list_jobs(
     request: Request,
     store: StoreDep,
     limit: Annotated[int, Query(ge=1, le=500, description="most jobs of a page")] = 50,
-    cursor: Annotated[
-        str | None, Query(max_length=100, description="next_cursor of the page before")
-    ] = None,
+    cursor: Annotated[OtherId | None, Query(description="next_cursor of the page before")] = None,
     state: Annotated[
         list[JobState],
         Query(description="only jobs in this state; given several times, in one of these states"),
@@ -153,8 +151,8 @@ def list_jobs(
         SearchText | None, Query(description="the name of the API key that it came with")
     ] = None,
     parent: Annotated[
-        str | None,
-        Query(max_length=100, description="a study's id: its runs, which are left out otherwise"),
+        OtherId | None,
+        Query(description="a study's id: its runs, which are left out otherwise"),
     ] = None,
     children: Annotated[bool, Query(description="list the runs of studies, too")] = False,
     created_after: Annotated[
@@ -168,9 +166,8 @@ def list_jobs(
         bool, Query(description="count the jobs that pass the filters, on all pages")
     ] = False,
     fields: Annotated[
-        str | None,
+        Names | None,
         Query(
-            max_length=1000,
             description="the fields of each job that are sent, apart by commas, as "
             "id,name,state; all where it is left out",
         ),

@@ -306,7 +306,11 @@ def read_chart(
     job_id: JobId,
     file: Annotated[
         str,
-        Path(description="NAME.FORMAT, format png, svg, json or html", examples=["sparsity.png"]),
+        Path(
+            description="NAME.FORMAT, format png, svg, json or html",
+            examples=["sparsity.png"],
+            json_schema_extra={"pattern": r"^[a-z0-9_]+\.(png|svg|json|html)$"},
+        ),
     ],
     store: StoreDep,
     artifacts: ArtifactsDep,

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError
 
@@ -12,7 +12,12 @@ from service.settings import Retention
 from service.store import DEAD_WORKER_SECONDS
 from service.store.faults import DATABASE_ERRORS, fault_of
 from service.web import problems
-from service.web.dependencies import ResourcesDep, SettingsDep, StoreDep
+from service.web.dependencies import (
+    ResourcesDep,
+    SettingsDep,
+    StoreDep,
+    require_key_for_metrics,
+)
 from service.web.metrics import MEDIA_TYPE
 from service.web.problems import responses
 
@@ -91,6 +96,7 @@ def read_readiness(resources: ResourcesDep, response: Response) -> Readiness:
 @router.get(
     "/metrics",
     summary="Prometheus metrics",
+    dependencies=[Depends(require_key_for_metrics)],
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}, **responses(problems.DatabaseAway)},
 )
@@ -98,6 +104,7 @@ def read_metrics(resources: ResourcesDep) -> Response:
     """Jobs by state, the longest wait, live workers, and the broker, from the database.
 
     Histograms of requests and of jobs' wait and run times count from the start of this process.
+    Where keys are needed it asks for one, unless FFLAB_OPEN_METRICS is set.
     """
     return Response(resources.metrics.render(), media_type=MEDIA_TYPE)
 
@@ -106,7 +113,10 @@ def read_metrics(resources: ResourcesDep) -> Response:
     "/problems/{code}", summary="What a problem means", responses=responses(problems.NoSuchPage)
 )
 def read_problem(
-    code: Annotated[str, Path(description="the code of a problem")],
+    code: Annotated[
+        str,
+        Path(description="the code of a problem", json_schema_extra={"pattern": "^[a-z-]+$"}),
+    ],
 ) -> dict[str, str | int]:
     """Title and advice of a problem. The `type` of every error is the address of this page."""
     kind = problems.PROBLEMS.get(code)

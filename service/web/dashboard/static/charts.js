@@ -13,9 +13,14 @@ function options(room) {
   return { actions: false, ast: true, defaultStyle: false, renderer: "canvas", tooltip: { disableDefaultStyle: true }, config };
 }
 
+// A line as lines of at most so many letters.
+function wrapped(line, most) {
+  return line.match(new RegExp(`.{1,${Math.max(most, 12)}}(\\s|$)`, "g"))?.map((one) => one.trim()) ?? [line];
+}
+
 function fit(specification, room) {
-  const most = Math.floor((room - 24) / 5.8); // letters in a line of the caption
-  specification.title.subtitle = specification.title.subtitle.flatMap((line) => line.match(new RegExp(`.{1,${most}}(\\s|$)`, "g")) ?? [line]);
+  specification.title.text = wrapped(specification.title.text, Math.floor((room - 24) / 8.6));
+  specification.title.subtitle = specification.title.subtitle.flatMap((line) => wrapped(line, Math.floor((room - 24) / 5.8)));
   if (specification.facet) {
     specification.columns = room < 480 ? 1 : 2;
     specification.spec.width = Math.max(160, Math.floor((room - 90) / specification.columns) - 20);
@@ -33,7 +38,7 @@ async function draw(figure, whole) {
   const text = await answer.text();
   const version = answer.headers.get("ETag") ?? "";
   if (!whole && drawn.get(figure) === text) { figure.dataset.drawn = version; return; }
-  const specification = JSON.parse(text);
+  const specification = JSON.parse(text); // the library draws with JavaScript's own numbers: figures, never seeds
   const room = figure.querySelector(".drawing").clientWidth;
   fit(specification, room);
   views.get(figure)?.finalize();

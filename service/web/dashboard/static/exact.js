@@ -1,24 +1,30 @@
-// JSON with numbers as they are written: JavaScript would round integers beyond 2^53 and rewrite 1.0 and 1e-05.
-const MARK = "\uE0F1number:";
+// JSON that comes back as it was: JavaScript's own rounds integers beyond 2^53, rewrites 1.0 and 1e-05, and moves names of digits to the front.
+// Scripts read and write all JSON with it. A number that JavaScript would write otherwise is a Written; a name of digits bears a mark, which `bare` removes.
 const NUMBER = "-?(?:0|[1-9]\\d*)(?:\\.\\d+)?(?:[eE][+-]?\\d+)?";
-const TOKEN = new RegExp(`"(?:[^"\\\\]|\\\\.)*"|${NUMBER}`, "g");
+const TOKEN = new RegExp(`"(?:[^"\\\\]|\\\\.)*"(\\s*:)?|${NUMBER}`, "g"); // a text with a colon after it is a name
 const WHOLE = new RegExp(`^${NUMBER}$`);
-const MARKED = new RegExp(`"${MARK}(${NUMBER})"`, "g");
+const TEXT = "t"; // while JSON is parsed or written, each text begins with one of these two, so none is taken for the other
+const DIGITS = "n";
+const KEEPS_ITS_PLACE = "\u2060"; // not to be seen
 
 // A number that JavaScript would write otherwise.
 class Written {
   constructor(text) { this.text = text; }
   toString() { return this.text; }
-  toJSON() { return MARK + this.text; }
 }
 
 export function parse(text) {
-  const marked = text.replace(TOKEN, (token) => (token[0] === '"' || String(Number(token)) === token ? token : `"${MARK}${token}"`));
-  return JSON.parse(marked, (_, value) => (typeof value === "string" && value.startsWith(MARK) ? new Written(value.slice(MARK.length)) : value));
+  const marked = text.replace(TOKEN, (token, isName) => (isName ? token.replace(/^"(?=\d+"|\u2060|\\u2060)/, `"${KEEPS_ITS_PLACE}`) : token[0] === '"' ? `"${TEXT}${token.slice(1)}` : String(Number(token)) === token ? token : `"${DIGITS}${token}"`));
+  return JSON.parse(marked, (_, value) => (typeof value !== "string" ? value : value[0] === DIGITS ? new Written(value.slice(1)) : value.slice(1)));
 }
 
 export function stringify(value) {
-  return JSON.stringify(value).replace(MARKED, "$1");
+  const marked = JSON.stringify(value, (_, one) => (typeof one === "string" ? TEXT + one : one instanceof Written ? DIGITS + one.text : one));
+  return marked?.replace(TOKEN, (token, isName) => (isName ? `"${bare(token.slice(1))}` : token[0] !== '"' ? token : token[1] === DIGITS ? token.slice(2, -1) : `"${token.slice(2)}`));
+}
+
+export function bare(name) {
+  return name.startsWith(KEEPS_ITS_PLACE) ? name.slice(1) : name;
 }
 
 export function clone(value) {

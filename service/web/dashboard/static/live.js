@@ -1,4 +1,6 @@
 // Keeps a page live: fetches it again and swaps the regions marked data-live; buttons that act; selection; offline notice.
+import { parse, stringify } from "./exact.js";
+
 const body = document.body;
 export const root = document.documentElement.dataset.root; // the path below which people see the service
 const away = document.getElementById("away");
@@ -69,10 +71,10 @@ export function say(text) {
 
 export async function send(method, url, content) {
   try {
-    const sent = typeof content === "string" ? content : JSON.stringify(content); // a text is JSON already
+    const sent = typeof content === "string" ? content : stringify(content); // a text is JSON already
     const options = content === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: sent };
     const answer = await fetch(url, { method, ...options });
-    const document = answer.status === 204 ? {} : await answer.json();
+    const document = answer.status === 204 ? {} : parse(await answer.text());
     if (!answer.ok) { say(document.detail || document.title); return null; }
     return document;
   } catch {
@@ -160,7 +162,7 @@ document.addEventListener("click", async (event) => {
   if (!button) return;
   if (button.dataset.confirm && !confirm(button.dataset.confirm)) return;
   if (button.dataset.post && (await send("POST", button.dataset.post))) refresh();
-  if (button.dataset.patch && (await send("PATCH", button.dataset.patch, JSON.parse(button.dataset.body)))) refresh();
+  if (button.dataset.patch && (await send("PATCH", button.dataset.patch, button.dataset.body))) refresh();
   if (button.dataset.delete && (await send("DELETE", button.dataset.delete))) location.href = button.dataset.then || `${root}/`;
   if (button.dataset.copy !== undefined) {
     await navigator.clipboard.writeText(button.parentElement.querySelector("pre").textContent);

@@ -1,6 +1,6 @@
 // The form of a spec, made from the catalogue's JSON Schema, with the same spec as YAML; checked by the service at every change.
 // `spec` is complete: what the form shows is what is sent.
-import { clone, isObject, parse, same, stringify, typed } from "./exact.js";
+import { bare, clone, isObject, parse, same, stringify, typed } from "./exact.js";
 import { root as base, say, send } from "./live.js";
 
 const form = document.getElementById("new");
@@ -8,6 +8,7 @@ const fields = document.getElementById("form");
 const text = form.elements.yaml;
 const cost = document.getElementById("cost");
 const list = document.getElementById("errors");
+const advised = document.getElementById("advice");
 const submit = form.querySelector(".submit button");
 const difference = document.getElementById("difference");
 const start = parse(form.dataset.start); // the spec to begin with, what it is called, the defaults of every kind, the tags
@@ -15,6 +16,7 @@ let schema = null;
 let spec = clone(start.spec);
 let editsText = false;
 let shownText = null; // the YAML that says the same as `spec`
+const linesOf = new WeakMap(); // a grid of `spec` -> its lines as they were typed, which may say what no grid can
 let counter = 0;
 
 function element(name, attributes = {}, ...children) {
@@ -109,24 +111,38 @@ function typedValues(values) {
   return same(valuesOf(bare), values) ? bare : values.map(stringify).join(", ");
 }
 
+// What is wrong with the lines of a grid, line by line: an object has each field once.
+function gridErrors(lines) {
+  const names = lines.map(([name]) => name);
+  return lines.map(([name, written], place) => {
+    if (name && names.indexOf(name) < place) return `${name} varies in two lines: write all its values in one`;
+    return !name && written ? "these values have no field: choose one, or leave the line out" : null;
+  });
+}
+
 // An object of lists, a line for each: the field that varies, and its values.
 function grid(value, base, change) {
   const lines = element("div", { class: "grid" });
   const known = `list-${counter += 1}`;
-  const onChange = () => change(Object.fromEntries([...lines.querySelectorAll(".line")].map((line) => [...line.querySelectorAll("input")].map((one) => one.value)).filter(([name]) => name).map(([name, written]) => [name, valuesOf(written)])));
-  const add = (name, values) => {
+  const typedLines = () => [...lines.querySelectorAll(".line")].map((line) => [...line.querySelectorAll("input")].map((one) => one.value.trim()));
+  const onChange = () => {
+    const fresh = Object.fromEntries(typedLines().filter(([name]) => name).map(([name, written]) => [name, valuesOf(written)]));
+    linesOf.set(fresh, typedLines());
+    change(fresh);
+  };
+  const add = (name, written) => {
     const remove = element("button", { type: "button", "aria-label": `Leave out ${name || "this field"}` }, "×");
     const field_ = element("input", { value: name, list: known, placeholder: "network.widths", "aria-label": "field that varies" });
-    const line = element("div", { class: "line" }, field_, element("input", { value: typedValues(values), placeholder: "[64], [256]", "aria-label": `values of ${name || "the field"}` }), remove);
+    const line = element("div", { class: "line" }, field_, element("input", { value: written, placeholder: "[64], [256]", "aria-label": `values of ${name || "the field"}` }), remove);
     line.addEventListener("input", onChange);
     remove.addEventListener("click", () => { line.remove(); onChange(); });
     lines.insertBefore(line, more);
     return field_;
   };
   const more = element("button", { type: "button" }, "Vary a field");
-  more.addEventListener("click", () => add("", []).focus());
+  more.addEventListener("click", () => add("", "").focus());
   lines.append(more, element("datalist", { id: known }, ...dotted(schema.$defs.StudyPart.properties.base, base).map((name) => element("option", { value: name }))));
-  for (const [name, values] of Object.entries(value || {})) add(name, values);
+  for (const line of linesOf.get(value) ?? Object.entries(value || {}).map(([name, values]) => [name, typedValues(values)])) add(...line);
   return lines;
 }
 
@@ -184,7 +200,7 @@ function field(name, node, owner, pointer) {
     return element("fieldset", {}, element("legend", {}, name), ...properties(whole, value, pointer, null));
   }
   if (name === "preset") return labelled(name, { description: "whose settings these were; what runs is below" }, pointer, element("input", { value, readonly: true }));
-  if (name === "parts") return element("div", {}, ...Object.entries(value).map(([part, one]) => partField(part, one, `${pointer}/${part.replaceAll("~", "~0").replaceAll("/", "~1")}`)));
+  if (name === "parts") return element("div", {}, ...Object.entries(value).map(([part, one]) => partField(part, one, `${pointer}/${bare(part).replaceAll("~", "~0").replaceAll("/", "~1")}`)));
   if (name === "grid") return labelled(name, whole, pointer, grid(value, owner.base, (fresh) => { owner[name] = fresh; changed(); }));
   const [word, shape] = alternatives(whole);
   if (word?.enum && choices(shape)) return nameOrEntry(name, whole, choices(shape), shape.discriminator.propertyName, owner, pointer);
@@ -193,7 +209,7 @@ function field(name, node, owner, pointer) {
 }
 
 function partField(name, part, pointer) {
-  return element("fieldset", { "data-part": name }, element("legend", {}, `part ${name}`), ...properties(schema.$defs.StudyPart, part, pointer, null));
+  return element("fieldset", { "data-part": bare(name) }, element("legend", {}, `part ${bare(name)}`), ...properties(schema.$defs.StudyPart, part, pointer, null));
 }
 
 function variantField(name, node, variants, owner, value, pointer) {
@@ -238,7 +254,7 @@ function shownValue(value) {
 function changes(before, after, prefix = "") {
   if (!isObject(before) || !isObject(after)) return same(before, after) ? [] : [{ field: prefix, before, after }];
   const names = [...new Set([...Object.keys(before), ...Object.keys(after)])];
-  return names.flatMap((name) => changes(before[name], after[name], prefix ? `${prefix}.${name}` : name));
+  return names.flatMap((name) => changes(before[name], after[name], prefix ? `${prefix}.${bare(name)}` : bare(name)));
 }
 
 function showDifference() {
@@ -263,16 +279,50 @@ function showErrors(errors) {
   list.hidden = errors.length === 0;
   list.replaceChildren(...errors.map((error) => element("li", {}, `${error.pointer.replace(/^\/spec\/?/, "") || "spec"}: ${error.message}`)));
   for (const error of errors) {
-    const control = [...fields.querySelectorAll("[data-pointer]")].filter((one) => error.pointer === one.dataset.pointer || error.pointer.startsWith(`${one.dataset.pointer}/`)).pop();
+    const control = error.control ?? [...fields.querySelectorAll("[data-pointer]")].filter((one) => error.pointer === one.dataset.pointer || error.pointer.startsWith(`${one.dataset.pointer}/`)).pop();
     control?.setAttribute("aria-invalid", "true");
     control?.after(element("small", { class: "wrong" }, error.message));
   }
 }
 
 function words(found) {
-  const seconds = found.seconds.cpu;
+  const [seconds, memory, flops] = [found.seconds.cpu, found.peak_memory_bytes, found.flops].map(Number);
   const time = seconds < 90 ? `${Math.ceil(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
-  return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on a CPU, ${(found.peak_memory_bytes / 2 ** 20).toFixed(0)} MiB at most, ${found.flops.toExponential(1)} operations`;
+  return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on a CPU, ${(memory / 2 ** 20).toFixed(0)} MiB at most, ${flops.toExponential(1)} operations`;
+}
+
+// What the form alone can see: the lines of a grid that its object would lose.
+function ownErrors() {
+  return [...fields.querySelectorAll(".grid")].flatMap((grid_) => {
+    const boxes = [...grid_.querySelectorAll(".line")].map((line) => [...line.querySelectorAll("input")]);
+    const found = gridErrors(boxes.map((line) => line.map((box) => box.value.trim())));
+    return found.flatMap((message, place) => (message ? [{ pointer: grid_.dataset.pointer, message, control: boxes[place][0] }] : []));
+  });
+}
+
+// Set a field of a run, such as dataset.labels.
+function follow(path, value) {
+  const names = path.split(".");
+  const last = names.pop();
+  const owner = names.reduce((inside, name) => inside[name], spec);
+  owner[last] = value;
+  render();
+  changed();
+}
+
+function adviceLine(one) {
+  const line = element("li", { class: one.severity }, element("b", {}, one.message), ` ${one.suggestion}`);
+  if (one.field && spec.kind !== "study") { // of a study, it is a field of one of its bases
+    const take = element("button", { type: "button" }, one.value === null ? `Leave ${one.field} out` : `Use ${one.field}: ${one.value}`);
+    take.addEventListener("click", () => follow(one.field, one.value));
+    line.append(" ", take);
+  }
+  return line;
+}
+
+function showAdvice(found) {
+  advised.hidden = found.length === 0;
+  advised.replaceChildren(...found.map(adviceLine));
 }
 
 let asked = new AbortController();
@@ -280,16 +330,24 @@ let asked = new AbortController();
 async function check() {
   asked.abort(); // an answer to what has changed meanwhile would be wrong
   asked = new AbortController();
+  const own = ownErrors();
+  if (own.length) {
+    cost.textContent = "";
+    showErrors(own);
+    submit.disabled = true;
+    return;
+  }
   let answer;
   let found;
   try {
     answer = await fetch(`${base}/v1/estimate`, { method: "POST", headers: { "Content-Type": "application/json" }, body: request(), signal: asked.signal });
-    found = await answer.json();
+    found = parse(await answer.text());
   } catch (error) {
     if (error.name !== "AbortError") cost.textContent = "The service does not answer.";
     return;
   }
   cost.textContent = answer.ok ? words(found) : "";
+  showAdvice(answer.ok ? found.advice : []);
   if (answer.ok) showErrors(found.problems.map((message) => ({ pointer: "", message })));
   else showErrors(found.errors?.length ? found.errors : [{ pointer: "", message: found.detail }]);
   submit.disabled = !answer.ok || found.problems?.length > 0;
@@ -313,6 +371,7 @@ async function posted(url, kind, content) {
 }
 
 async function showText() {
+  if (ownErrors().length) { check(); return false; }
   const answer = await posted(`${base}/spec.yaml`, "application/json", stringify(spec));
   if (answer?.ok) text.value = shownText = answer.text;
   return Boolean(answer?.ok);
@@ -327,9 +386,10 @@ async function readText() {
   if (!answer?.ok) {
     asked.abort();
     cost.textContent = "";
+    showAdvice([]);
     difference.replaceChildren();
     submit.disabled = true;
-    const problem = answer ? JSON.parse(answer.text) : { detail: "the service does not answer" };
+    const problem = answer ? parse(answer.text) : { detail: "the service does not answer" };
     showErrors(problem.errors?.length ? problem.errors : [{ pointer: "", message: problem.detail }]);
     return false;
   }
@@ -362,6 +422,7 @@ form.addEventListener("change", changed);
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   if (editsText && !(await readText())) return;
+  if (ownErrors().length) { check(); return; }
   submit.disabled = true;
   const job = await send("POST", `${base}/v1/jobs`, request());
   submit.disabled = false;
@@ -370,7 +431,7 @@ form.addEventListener("submit", async (event) => {
 
 const catalog = await fetch(`${base}/v1/catalog`);
 if (catalog.ok) {
-  const entries = await catalog.json();
+  const entries = parse(await catalog.text());
   schema = entries.spec_schema;
   schema.$defs.DatasetSpec.properties.name.anyOf[0].enum = entries.datasets.map((one) => one.name); // with what was uploaded
   render();

@@ -1,0 +1,77 @@
+"""Values of a spec in words, and as cells of a table."""
+
+import json
+from collections.abc import Container, Mapping, Sequence
+from typing import TypeGuard
+
+from pydantic import JsonValue
+
+NAMING = ("name", "strategy")  # fields that say which entry of a catalogue an object is
+
+Scalar = str | int | float | bool | None
+
+
+def value_in_words(value: JsonValue) -> str:
+    """Write a value in words: a list by its members, an object by its name and its fields.
+
+    **Arguments:**
+
+    - `value`: of a field.
+
+    **Returns:**
+
+    The words, such as `8 · 16` or `sgd lr 0.5`.
+    """
+    if isinstance(value, list):
+        return " · ".join(value_in_words(one) for one in value)
+    if isinstance(value, Mapping):
+        names = [value_in_words(value[field]) for field in NAMING if field in value]
+        fields = [
+            f"{field} {value_in_words(one)}" for field, one in value.items() if field not in NAMING
+        ]
+        return " ".join([*names, *fields])
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def varied_columns(
+    runs: Sequence[Mapping[str, JsonValue]], taken: Container[str]
+) -> list[dict[str, Scalar]]:
+    """Return a column for each field that a study varies.
+
+    A list of one is its item. A column has numbers, or texts where one of its values is no number.
+
+    **Arguments:**
+
+    - `runs`: for each run its varied fields with their values.
+    - `taken`: names that other columns of the table have; a field of that name is `params.NAME`.
+
+    **Returns:**
+
+    For each run its cells by column.
+    """
+    found = [{field: _item(value) for field, value in params.items()} for params in runs]
+    worded = {field for params in found for field, value in params.items() if not _is_number(value)}
+    return [
+        {
+            f"params.{field}" if field in taken else field: _cell(value, in_words=field in worded)
+            for field, value in params.items()
+        }
+        for params in found
+    ]
+
+
+def _cell(value: JsonValue, *, in_words: bool) -> Scalar:
+    """Return a value as one cell of a table; a missing one stays missing."""
+    if value is None or (not in_words and _is_number(value)):
+        return value
+    return value_in_words(value)
+
+
+def _item(value: JsonValue) -> JsonValue:
+    """Return what a list of one holds; other values stay as they are."""
+    return _item(value[0]) if isinstance(value, list) and len(value) == 1 else value
+
+
+def _is_number(value: JsonValue) -> TypeGuard[Scalar]:
+    """Whether a value can be in a column of numbers, where it may be missing."""
+    return value is None or isinstance(value, bool | int | float)

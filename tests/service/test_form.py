@@ -1,0 +1,284 @@
+"""The form of a job in a real browser: what is submitted is what was asked, field by field and to
+the last digit.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from playwright.sync_api import Browser, Page, expect
+from pydantic import JsonValue
+
+from benchmarks.waiting import PATIENCE_SECONDS
+from ffengine.presets import PRESETS
+from ffengine.spec import StudySpec
+from ffengine.study import expand
+from service.web.dashboard.templating import STATIC
+from tests.chromium import chromium
+
+PATIENCE = 1000 * PATIENCE_SECONDS  # milliseconds
+expect.set_options(timeout=PATIENCE)
+SEED = 2**53 + 1  # JavaScript's own numbers end below
+# what is typed into which field of the first part's base, and what is to run
+CHANGES: Sequence[tuple[str, str, JsonValue]] = (
+    ("seeds", f"{SEED}, {2**63 - 1}", [SEED, 2**63 - 1]),
+    ("batch_size", "96", 96),
+    ("dataset.preprocess", "center", "center"),
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser, client: httpx.Client) -> Iterator[Page]:
+    """A page whose scripts may not fail."""
+    context = browser.new_context(base_url=str(client.base_url))
+    page, errors = context.new_page(), list[str]()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.set_default_timeout(PATIENCE)
+    yield page
+    context.close()
+    assert not errors
+
+
+def fields(document: JsonValue, prefix: str = "") -> dict[str, JsonValue]:
+    """The fields of a document by their dotted names."""
+    if not isinstance(document, dict) or not document:
+        return {prefix: document}
+    return {
+        name: value
+        for key, inner in document.items()
+        for name, value in fields(inner, f"{prefix}.{key}" if prefix else key).items()
+    }
+
+
+def fill(page: Page, part: str, field: str, typed: str) -> None:
+    """Type a value into a field of a part's base."""
+    control = page.locator(f"[data-pointer='/spec/parts/{part}/base/{field.replace('.', '/')}']")
+    if control.evaluate("one => one.localName") == "select":
+        control.select_option(typed)
+    else:
+        control.fill(typed)
+
+
+def submitted(page: Page, client: httpx.Client) -> dict[str, Any]:
+    """Submit the form; the job as the service has it."""
+    expect(page.get_by_role("button", name="Submit")).to_be_enabled()
+    page.get_by_role("button", name="Submit").click()
+    page.wait_for_url(re.compile("/jobs/job_"))
+    return dict(client.get(f"/v1{page.url.removeprefix(str(client.base_url).rstrip('/'))}").json())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_one_changed_field_of_a_preset_is_all_that_runs_otherwise(
+    page: Page, client: httpx.Client, name: str
+) -> None:
+    asked = next(
+        one["spec"] for one in client.get("/v1/presets").json()["items"] if one["name"] == name
+    )
+    part = next(iter(asked["parts"]))
+    field, typed, value = CHANGES[list(PRESETS).index(name) % len(CHANGES)]
+    before = fields(asked)
+    changed = f"parts.{part}.base.{field}"
+    assert before[changed] != value
+    page.goto(f"/new?preset={name}")
+    expect(page.locator("#difference")).to_have_text(f"As the preset {name}, unchanged.")
+    fill(page, part, field, typed)
+    expect(page.locator("#difference li")).to_have_count(1)
+    expect(page.locator("#difference li")).to_contain_text(f"{changed}: ")
+    expect(page.locator("#difference li")).to_contain_text(f"→ {typed}")
+    job = submitted(page, client)
+    assert fields(job["spec"]) == {**before, changed: value}
+    runs = client.get("/v1/jobs", params={"parent": job["id"], "limit": 500}).json()["items"][::-1]
+    cells = expand(StudySpec.model_validate(job["spec"]))
+    assert len(runs) == len(cells)
+    for run, cell in zip(runs, cells, strict=True):
+        assert fields(run["spec"]) == fields(cell.spec.model_dump(mode="json"))
+        if run["place"]["part"] == part:
+            assert fields(run["spec"])[field] == value or field in run["place"]["params"]
+    client.post(f"/v1/jobs/{job['id']}/cancel")
+
+
+def test_a_field_that_varies_twice_is_refused_and_nothing_typed_is_lost(
+    page: Page, client: httpx.Client
+) -> None:
+    page.goto("/new")
+    page.get_by_label("kind", exact=True).select_option("study")
+    lines = (("optimizer.lr", "0.1, 0.2"), ("seeds", "[1], [2]"), ("optimizer.lr", "0.3"))
+    for field, values in lines:
+        page.get_by_role("button", name="Vary a field").click()
+        page.get_by_label("field that varies").last.fill(field)
+        page.get_by_label("values of the field").last.fill(values)
+    submit = page.get_by_role("button", name="Submit")
+    twice = "optimizer.lr varies in two lines: write all its values in one"
+    expect(page.locator("#errors")).to_contain_text(twice)
+    expect(page.get_by_label("field that varies").last).to_have_attribute("aria-invalid", "true")
+    expect(page.locator(".line .wrong")).to_have_text(twice)
+    expect(submit).to_be_disabled()
+    page.get_by_role("tab", name="YAML").click()
+    expect(page.locator("#yaml")).to_be_hidden()
+    page.locator("[data-pointer='/spec/base/objective/name']").select_option("softplus")
+    shown = page.locator(".line").evaluate_all(
+        "all => all.map(line => [...line.querySelectorAll('input')].map(one => one.value))"
+    )
+    assert shown == [list(line) for line in lines], "also after the form was made anew"
+    expect(submit).to_be_disabled()
+    page.get_by_label("field that varies").last.fill("")
+    expect(page.locator("#errors")).to_contain_text("these values have no field")
+    expect(submit).to_be_disabled()
+    page.locator(".line button").last.click()
+    expect(page.locator("#errors li")).to_have_count(0)
+    grid = submitted(page, client)["spec"]["grid"]
+    assert grid == {"optimizer.lr": [0.1, 0.2], "seeds": [[1], [2]]}
+
+
+def test_large_numbers_in_every_kind_of_field_are_sent_to_the_last_digit(
+    page: Page, client: httpx.Client
+) -> None:
+    numbers = [SEED, 2**63 - 1]
+    text = ", ".join(map(str, numbers))
+    page.goto("/new")
+    page.get_by_label("kind", exact=True).select_option("study")
+    page.get_by_role("button", name="Vary a field").click()
+    page.get_by_label("field that varies").fill("seeds")
+    page.get_by_label("values of the field").fill(f"[{text}], [{SEED + 2}]")
+    page.get_by_label("seeds", exact=True).fill(text)
+    job = submitted(page, client)
+    assert job["spec"]["base"]["seeds"] == numbers
+    assert job["spec"]["grid"]["seeds"] == [numbers, [SEED + 2]]
+    page.get_by_role("link", name="Clone and edit").click()
+    expect(page.locator("#difference")).to_contain_text("unchanged")
+    expect(page.get_by_label("values of seeds")).to_have_value(
+        f"[{SEED},{2**63 - 1}], [{SEED + 2}]"
+    )
+    page.get_by_role("tab", name="YAML").click()
+    written = page.locator("textarea[name=yaml]")
+    expect(written).to_have_value(re.compile(f"- {SEED + 2}\n"))
+    written.fill(written.input_value().replace(f"- {SEED + 2}\n", f"- {SEED + 4}\n"))
+    expect(page.locator("#difference li")).to_have_text(
+        [f"grid.seeds: [{SEED},{2**63 - 1}], [{SEED + 2}] → [{SEED},{2**63 - 1}], [{SEED + 4}]"]
+    )
+    again = submitted(page, client)
+    assert again["spec"]["grid"]["seeds"] == [numbers, [SEED + 4]]
+    page.goto("/new")
+    page.get_by_label("epochs", exact=True).fill(str(SEED))
+    expect(page.locator("#difference li")).to_have_text([f"epochs: 10 → {SEED}"])
+    expect(page.locator("#errors")).to_contain_text("epochs")
+
+
+def test_the_parts_of_a_clone_keep_their_order(page: Page, client: httpx.Client) -> None:
+    base = {"kind": "train", "epochs": 1, "dataset": {"name": "digits"}}
+    parts = {name: {"base": base | {"seeds": [seed]}} for seed, name in enumerate(("b", "2", "1"))}
+    first = client.post("/v1/jobs", json={"spec": {"kind": "study", "parts": parts}}).json()
+    page.goto(f"/new?like={first['id']}")
+    expect(page.locator("#difference")).to_contain_text("unchanged")
+    legends = page.locator("[data-part] > legend")
+    expect(legends).to_have_text(["part b", "part 2", "part 1"])
+    page.locator("[data-part='2']").get_by_label("epochs", exact=True).fill("0")
+    expect(page.locator("[data-part='2'] .wrong")).to_be_visible()
+    page.locator("[data-part='2']").get_by_label("epochs", exact=True).fill("2")
+    expect(page.locator("#difference li")).to_have_text(["parts.2.base.epochs: 1 → 2"])
+    again = submitted(page, client)["spec"]
+    assert list(again["parts"]) == ["b", "2", "1"]
+    first["spec"]["parts"]["2"]["base"]["epochs"] = 2
+    assert again == first["spec"]
+
+
+def test_a_number_that_readers_of_yaml_read_otherwise_is_refused(page: Page) -> None:
+    page.goto("/new")
+    page.get_by_role("tab", name="YAML").click()
+    for wrong in ("010", "1:30"):
+        page.locator("textarea[name=yaml]").fill(f"kind: train\nepochs: {wrong}\n")
+        expect(page.locator("#errors")).to_contain_text(f"{wrong} is another number")
+        expect(page.get_by_role("button", name="Submit")).to_be_disabled()
+
+
+# JSON and the pages' own module for it
+
+MODULE = """async (texts) => {
+  const live = document.querySelector("script[src*='live.js']").src;
+  const { clone, parse, same, stringify } = await import(new URL("exact.js", live));
+  return texts.map((text) => {
+    const value = parse(text);
+    return [stringify(value), stringify({ again: clone(value) }), same(value, parse(text))];
+  });
+}"""
+TEXTS = st.text(max_size=8) | st.sampled_from(
+    [
+        "",
+        "0",
+        "1",
+        "\u20601",
+        "n1",
+        "t1",
+        '"',
+        "\\",
+        '":',
+        "9007199254740993",
+        "\ue0f1number:5",
+        "a\u2028b",
+        "__proto__",
+    ]
+)
+DOCUMENTS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(scope="module")
+def exact(browser: Browser) -> Iterator[Page]:
+    """A page that serves nothing but the module."""
+    page = browser.new_page()
+    page.route(
+        "http://exact.test/**",
+        lambda route: (
+            route.fulfill(body=(STATIC / "exact.js").read_text(), content_type="text/javascript")
+            if route.request.url.endswith("exact.js")
+            else route.fulfill(body="<script src='/live.js'></script>", content_type="text/html")
+        ),
+    )
+    page.goto("http://exact.test/")
+    yield page
+    page.close()
+
+
+@given(st.lists(DOCUMENTS, min_size=1, max_size=20))
+@settings(max_examples=40, deadline=None)
+def test_every_json_document_comes_back_from_the_browser(exact: Page, documents: list[Any]) -> None:
+    texts = [json.dumps(one, ensure_ascii=number % 2 == 0) for number, one in enumerate(documents)]
+    for one, (text, cloned, alike) in zip(documents, exact.evaluate(MODULE, texts), strict=True):
+        assert repr(json.loads(text)) == repr(one), "each number with its digits and its point"
+        assert repr(json.loads(cloned)) == repr({"again": one})
+        assert alike
+
+
+def test_numbers_are_written_as_they_came(exact: Page) -> None:
+    text = '{"a":[9007199254740993,1.0,1e-05,1E+3,-0,-0.0,0.1,12],"1":"9007199254740993 \\": 1.0"}'
+    assert exact.evaluate(MODULE, [text])[0][0] == text
+
+
+def test_no_script_reads_json_with_the_parser_that_rounds() -> None:
+    found = {
+        (file.name, line.strip())
+        for file in STATIC.iterdir()
+        if file.name.endswith(".js") and file.name != "exact.js"
+        for line in file.read_text().splitlines()
+        if re.search(r"JSON\.(parse|stringify)|\.json\(\)", line)
+    }
+    assert {name for name, _ in found} == {"charts.js"}, found
+    assert len(found) == 1, found
