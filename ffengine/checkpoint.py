@@ -1,12 +1,13 @@
 """The state of a training run as safetensors bytes: weights, optimiser states, rows and position.
 
-Nothing else is needed to resume: all randomness is addressed (see random_streams), so there is no
-generator state to keep.
+A checkpoint may be kept in two files, one with the weights and one with the optimiser states, so
+that only the newest need both. Nothing else is needed to resume: all randomness is addressed (see
+random_streams), so there is no generator state to keep.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import safetensors.torch
@@ -129,11 +130,16 @@ class Checkpoint:
                 tensors[f"layer_{layer}"]
                 for layer in range(sum(name.startswith("layer_") for name in tensors))
             )
-            states: tuple[State, ...] = tuple({} for _ in weights)
-            for name, value in tensors.items():
-                owner, _, slot = name.partition(".")
-                if slot:
-                    states[int(owner.removeprefix("state_"))][slot] = value
+            slots = [
+                (int(owner.removeprefix("state_")), slot, value)
+                for name, value in tensors.items()
+                for owner, _, slot in (name.partition("."),)
+                if slot
+            ]
+            layers = len(weights) or 1 + max((layer for layer, _, _ in slots), default=-1)
+            states: tuple[State, ...] = tuple({} for _ in range(layers))
+            for layer, slot, value in slots:
+                states[layer][slot] = value
             rows = _ROWS.validate_python(state["rows"])
             return cls(state["spec_digest"], Position(**state["position"]), weights, states, rows)
         except (SafetensorError, KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
@@ -159,6 +165,36 @@ class Checkpoint:
             tuple({} for _ in layers),
             (),
         )
+
+    @property
+    def without_states(self) -> "Checkpoint":
+        """The same checkpoint without the optimiser's tensors."""
+        return replace(self, states=tuple({} for _ in self.states))
+
+    @property
+    def without_weights(self) -> "Checkpoint":
+        """The same checkpoint with the optimiser's tensors alone, without weights and rows."""
+        return replace(self, weights=(), rows=())
+
+    def with_states_of(self, other: "Checkpoint") -> "Checkpoint":
+        """Return the same checkpoint with the optimiser's tensors of another.
+
+        **Arguments:**
+
+        - `other`: what `without_weights` returned, of the same run at the same position.
+
+        **Returns:**
+
+        The checkpoint with both.
+
+        **Raises:**
+
+        - `ValueError`: they do not belong together.
+        """
+        same = (other.spec_digest, other.position) == (self.spec_digest, self.position)
+        if not same or len(other.states) != len(self.weights):
+            raise ValueError("checkpoint: the states are those of another checkpoint")
+        return replace(self, states=other.states)
 
     def weights_of(self, spec: TrainSpec, epoch: int) -> Weights:
         """Return the weights with their spec, as `export_weights` takes them.

@@ -1,21 +1,39 @@
-"""What a spec costs: floating-point operations, peak memory, seconds by kind of device."""
+"""What a spec costs: operations, peak memory, bytes on the disk, seconds by kind of device."""
 
 import itertools
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from ffengine.advice import Advice, advice_on
 from ffengine.datasets import Dataset, Datasets
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, expand
 
 # Sustained rates of float32 products, operations per second: an order of magnitude for planning.
 DEVICE_FLOPS: dict[str, float] = {"cpu": 5e10, "cuda": 1e13}
 RUN_OVERHEAD_SECONDS = 1.0
 BYTES = 4  # float32
+# What a job leaves on the disk, measured with SQLite. The database has each row three times: as a
+# row, in an event of the job's stream, and in the result.
+EPOCH_ROW_BYTES = 2_000
+CELL_BYTES = 1_350
+JOB_BYTES = 12_000  # spec, provenance, findings, indexes, the events of states
+EVENT_BYTES = 350  # of progress
+FIGURE_BYTES = 400  # accuracy, measures and baselines: numbers of one seed, layer and partition
+CLASS_BYTES = 60  # what measures and ensembles say of one class
+PAIR_BYTES = 22  # what ensembles say of two classes
+ANGLES_BYTES = 12_000  # the angles between the samples of a check
+SUMMARY_BYTES = 2_500  # of one layer, or of a cell over all seeds, in the result of a study
+STUDY_EVENTS_BYTES = 100_000
+HEADER_BYTES = 600  # of a file of weights, beside LAYER_BYTES for each layer
+LAYER_BYTES = 250
+MARGIN_BYTES = 19  # of a sample, see ffengine.margin_files
+MARGIN_HEADER_BYTES = 1_800  # of a cell
+# a run that goes on needs the optimiser's states: of the newest two epochs, and within an epoch
+STATES_KEPT = 2
 
 
 class Limits(BaseModel):
@@ -25,6 +43,29 @@ class Limits(BaseModel):
 
     memory_bytes: int = Field(16 * 2**30, description="peak memory of a run")
     flops: float = Field(1e18, description="floating-point operations of a run")
+    disk_bytes: int = Field(
+        32 * 2**30,
+        description="what a job takes up on the disk and in the database; of a study, all its runs",
+    )
+
+
+class DiskBytes(BaseModel):
+    """What a job takes up on the disk while it runs, in bytes; after its end it is a little less.
+
+    Charts and reports take up nothing: they are drawn when they are asked for.
+    """
+
+    checkpoints: int = Field(
+        0, description="weights of every measured epoch, and what an interrupted run goes on from"
+    )
+    margins: int = Field(0, description="the margins of every sample of a check")
+    database: int = Field(0, description="rows, events and results")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.checkpoints + self.margins + self.database
 
 
 class Estimate(BaseModel):
@@ -33,6 +74,7 @@ class Estimate(BaseModel):
     runs: int
     flops: float
     peak_memory_bytes: int
+    disk_bytes: DiskBytes
     seconds: dict[str, float]
     problems: list[str]
     advice: list[Advice] = []
@@ -45,10 +87,12 @@ class Cost(NamedTuple):
 
     - `flops`: floating-point operations.
     - `memory_bytes`: bytes at the peak.
+    - `disk`: bytes that it takes up on the disk.
     """
 
     flops: float
     memory_bytes: int
+    disk: DiskBytes = DiskBytes()
 
 
 def estimate(
@@ -85,27 +129,32 @@ def estimate(
     facts_of = cache(datasets.facts_of)
     costs = [cost_of(one, facts_of(one.dataset.name)) for one in specs]
     flops, memory = sum(cost.flops for cost in costs), max(cost.memory_bytes for cost in costs)
+    disk = disk_of(spec, specs, [cost.disk for cost in costs])
     return Estimate(
         runs=len(costs),
         flops=flops,
         peak_memory_bytes=memory,
+        disk_bytes=disk,
         seconds={
             kind: round(flops / rate + RUN_OVERHEAD_SECONDS * len(costs), 1)
             for kind, rate in DEVICE_FLOPS.items()
         },
-        problems=exceeded_limits(limits, max(cost.flops for cost in costs), memory),
+        problems=exceeded_limits(limits, max(cost.flops for cost in costs), memory, disk),
         advice=advice_on(specs, datasets),
     )
 
 
-def exceeded_limits(limits: Limits, flops: float, memory: int) -> list[str]:
-    """Describe the limits that a run exceeds.
+def exceeded_limits(
+    limits: Limits, flops: float, memory: int, disk: DiskBytes | None = None
+) -> list[str]:
+    """Describe the limits that a run or study exceeds.
 
     **Arguments:**
 
     - `limits`: the largest run that is accepted.
     - `flops`: floating-point operations of the run.
     - `memory`: bytes at its peak.
+    - `disk`: bytes that it takes up on the disk; None where these are not asked for.
 
     **Returns:**
 
@@ -121,7 +170,67 @@ def exceeded_limits(limits: Limits, flops: float, memory: int) -> list[str]:
         problems.append(
             f"needs about {flops:.2g} floating-point operations; the limit is {limits.flops:.2g}"
         )
+    if disk and disk.total > limits.disk_bytes:
+        problems.append(_too_much_disk(disk, limits.disk_bytes))
     return problems
+
+
+def _too_much_disk(disk: DiskBytes, limit: int) -> str:
+    """Say what takes up the disk, and what to ask for instead."""
+    largest = max(("checkpoints", "margins", "database"), key=lambda part: getattr(disk, part))
+    of, advice = {
+        "checkpoints": (
+            "checkpoints",
+            "measure fewer epochs (monitor.every_epochs), or train fewer seeds or narrower layers",
+        ),
+        "margins": ("margins of single samples", "check fewer samples, widths or seeds"),
+        "database": ("rows and events", "measure fewer epochs (monitor.every_epochs) or seeds"),
+    }[largest]
+    part = getattr(disk, largest)
+    return (
+        f"needs about {disk.total / 2**30:.1f} GiB of disk, {part / 2**30:.1f} GiB of them for "
+        f"{of}; the limit is {limit / 2**30:.1f} GiB: {advice}"
+    )
+
+
+def disk_of(
+    spec: TrainSpec | CheckSpec | StudySpec,
+    runs: Sequence[TrainSpec | CheckSpec],
+    costs: Sequence[DiskBytes],
+) -> DiskBytes:
+    """Add up what the runs of a job take up on the disk, and what a study adds to them.
+
+    **Arguments:**
+
+    - `spec`: the job.
+    - `runs`: its runs; of a job that is no study, itself.
+    - `costs`: what each of them takes up.
+
+    **Returns:**
+
+    The sum.
+    """
+    study = 0
+    if isinstance(spec, StudySpec):
+        study = JOB_BYTES + STUDY_EVENTS_BYTES
+        study += sum(EVENT_BYTES + SUMMARY_BYTES * _summarised(run) for run in runs)
+    return DiskBytes(
+        checkpoints=sum(cost.checkpoints for cost in costs),
+        margins=sum(cost.margins for cost in costs),
+        database=study + sum(cost.database for cost in costs),
+    )
+
+
+def _summarised(run: TrainSpec | CheckSpec) -> int:
+    """How many layers or cells the summary of a run has figures of."""
+    return len(run.network.widths) if isinstance(run, TrainSpec) else _cells(run)
+
+
+def _cells(spec: CheckSpec) -> int:
+    """How many cells a check has for each seed."""
+    widths = 1 if isinstance(spec.at, TrainedWeights) else len(spec.widths)
+    splits = 2 if spec.theorem == 2 else 1
+    return widths * len(spec.methods) * splits
 
 
 def cost_of(spec: TrainSpec | CheckSpec, facts: Dataset) -> Cost:
@@ -173,7 +282,48 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
     evaluation = (held_out + samples) * (
         products[0] + facts.classes * sum(products[1:])
     ) + held_out * 4 * sum(products)
-    return Cost(replicas * (per_sample + evaluation), train_memory(spec, facts, inputs))
+    flops = replicas * (per_sample + evaluation)
+    return Cost(flops, train_memory(spec, facts, inputs), train_disk(spec, facts, inputs, flops))
+
+
+def train_disk(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...], flops: float) -> DiskBytes:
+    """Estimate what a training run takes up on the disk.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `facts`: the facts of its data set.
+    - `inputs`: m of each layer, then the width of the last.
+    - `flops`: its operations, which say how long it reports its progress.
+
+    **Returns:**
+
+    Bytes.
+    """
+    replicas, layers, slots = len(spec.seeds), len(spec.network.widths), len(spec.optimizer.slots)
+    measured = 1 + -(-spec.epochs // spec.monitor.every_epochs)  # of each layer that learns
+    weights = (
+        BYTES * replicas * sum((m + spec.network.bias) * n for m, n in itertools.pairwise(inputs))
+    )
+    header = HEADER_BYTES + LAYER_BYTES * layers * (1 + slots)
+    states = STATES_KEPT * (slots * weights + header) if slots else 0
+    files = len(spec.stages) * measured * (weights + header) + states
+    within_epoch = (1 + slots) * weights + header
+    seconds = flops / DEVICE_FLOPS["cpu"]
+    reports = min(spec.epochs * len(spec.stages), 2 * seconds) + seconds / 2
+    partitions = 3 if spec.dataset.validation_samples else 2
+    figures = replicas * (layers + 1) * partitions * (4 + 2 * len(spec.evaluation.baselines))
+    classes = facts.classes * (
+        CLASS_BYTES + (PAIR_BYTES * facts.classes if spec.evaluation.ensembles else 0)
+    )
+    return DiskBytes(
+        checkpoints=files + within_epoch,
+        database=JOB_BYTES
+        + 2 * replicas * layers * measured * EPOCH_ROW_BYTES
+        + figures * FIGURE_BYTES
+        + replicas * layers * partitions * classes
+        + int(reports * EVENT_BYTES),
+    )
 
 
 def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> int:
@@ -249,4 +399,23 @@ def check_cost(spec: CheckSpec, facts: Dataset) -> Cost:
         )
         + 2**29
     )
-    return Cost(len(spec.seeds) * (exact + pairs), memory)
+    return Cost(len(spec.seeds) * (exact + pairs), memory, check_disk(spec, facts))
+
+
+def check_disk(spec: CheckSpec, facts: Dataset) -> DiskBytes:
+    """Estimate what a theorem check takes up on the disk.
+
+    **Arguments:**
+
+    - `spec`: the check.
+    - `facts`: the facts of its data set.
+
+    **Returns:**
+
+    Bytes.
+    """
+    cells = len(spec.seeds) * _cells(spec)
+    return DiskBytes(
+        margins=cells * (MARGIN_BYTES * spec.checked(facts) + MARGIN_HEADER_BYTES),
+        database=JOB_BYTES + ANGLES_BYTES + cells * (CELL_BYTES + EVENT_BYTES),
+    )

@@ -392,7 +392,14 @@ class Datasets:
         return [(folder, upload) for folder, upload in found if upload]
 
     def keep(
-        self, name: str, source: IO[bytes], meaning: str = "", *, uploaded_by: str | None = None
+        self,
+        name: str,
+        source: IO[bytes],
+        meaning: str = "",
+        *,
+        uploaded_by: str | None = None,
+        max_bytes: int | None = None,
+        admit: Callable[[int], None] = lambda _bytes: None,
     ) -> uploads.Upload:
         """Read and check an archive, and keep it as an upload under a new name.
 
@@ -402,6 +409,8 @@ class Datasets:
         - `source`: the .npz file.
         - `meaning`: one sentence about the data set.
         - `uploaded_by`: who brings it; None where nobody is told apart.
+        - `max_bytes`: how large the arrays may be; None: uploads.MAX_BYTES.
+        - `admit`: is called with the size of the arrays before they are written, and may raise.
 
         **Returns:**
 
@@ -411,8 +420,8 @@ class Datasets:
         **Raises:**
 
         - `NameTaken`: other arrays have that name.
-        - `DatasetError`: the name cannot be used, the archive is not valid, or it cannot be
-          written.
+        - `NotStored`: it cannot be written.
+        - `DatasetError`: the name cannot be used, or the archive is not valid.
         """
         if name in DATASETS:
             raise uploads.NameTaken(f"{name!r} is a data set of the catalogue")
@@ -424,7 +433,30 @@ class Datasets:
             meaning,
             others=self._upload_folders[1:],
             uploaded_by=uploaded_by,
+            max_bytes=max_bytes,
+            admit=admit,
         )
+
+    def bytes_kept(self, uploaded_by: str | None = None) -> int:
+        """Return how much room the uploads of this place take up.
+
+        **Arguments:**
+
+        - `uploaded_by`: only uploads that this one brought; None: all.
+
+        **Returns:**
+
+        Bytes.
+        """
+        return sum(
+            uploads.bytes_of(name, self.kept_in)
+            for name in uploads.names(self.kept_in)
+            if uploaded_by is None or self._is_by(name, uploaded_by)
+        )
+
+    def _is_by(self, name: str, who: str) -> bool:
+        found = uploads.find(name, self.kept_in)
+        return found is not None and found.uploaded_by == who
 
     def remove(self, name: str, needed_by: Callable[[], Sequence[str]] = tuple) -> None:
         """Remove an upload, unless something needs it.
@@ -554,6 +586,26 @@ class Datasets:
         - `DatasetError`: as for `load`.
         """
         return _loaded(self, name, self.digest_of(name))
+
+    def mapped(self, name: str) -> Arrays:
+        """Return the arrays of a data set to look at a few samples.
+
+        Those of an upload, which may be large, are mapped into memory and not verified.
+
+        **Arguments:**
+
+        - `name`: as for `load`.
+
+        **Returns:**
+
+        The arrays, read-only.
+
+        **Raises:**
+
+        - `DatasetError`: as for `load`.
+        """
+        folder = self.upload_folder(name) if self.refuse_missing(name).uploaded else None
+        return uploads.mapped(name, folder.parent) if folder else self.read(name).arrays
 
     def read(self, name: str) -> Loaded:
         """Read a data set anew, and do not keep it in memory.

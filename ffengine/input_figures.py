@@ -4,6 +4,7 @@ Uploads are measured when they are kept; the figures stand beside their facts.
 """
 
 import math
+import mmap
 from collections.abc import Iterator
 from hashlib import blake2b
 
@@ -87,16 +88,27 @@ def _moments(images: Images) -> tuple[Matrix, float]:
 def _pieces(images: Images) -> Iterator[Matrix]:
     """Yield the samples as numbers (B, m), some at a time."""
     scale = 255.0 if images.dtype == np.uint8 else 1.0
-    rows = max(1, NUMBERS_AT_ONCE // math.prod(images.shape[1:]))
-    for start in range(0, len(images), rows):
-        piece = images[start : start + rows]
+    for piece in _blocks(images):
         yield piece.reshape(len(piece), -1).astype(np.float64) / scale
+
+
+def _blocks(images: Images) -> Iterator[Images]:
+    """Yield the samples (B, channels, height, width), some at a time.
+
+    Of a mapped file no more than one block stays in memory.
+    """
+    rows = max(1, NUMBERS_AT_ONCE // math.prod(images.shape[1:]))
+    mapping = getattr(images, "_mmap", None)
+    for start in range(0, len(images), rows):
+        yield images[start : start + rows]
+        if mapping is not None:
+            mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _copies(arrays: Arrays) -> int:
     """Count the test samples that equal a training sample."""
-    learnt = {_name_of(image) for image in arrays.x_train}
-    return sum(_name_of(image) in learnt for image in arrays.x_test)
+    learnt = {_name_of(image) for block in _blocks(arrays.x_train) for image in block}
+    return sum(_name_of(image) in learnt for block in _blocks(arrays.x_test) for image in block)
 
 
 def _name_of(image: Images) -> bytes:

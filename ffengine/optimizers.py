@@ -71,6 +71,11 @@ class Optimizer(Entry, ABC):
         0.0, ge=0, le=1e3, description="lambda of the penalty lambda / 2 ||W||^2 on the weights"
     )
 
+    @property
+    def has_state(self) -> bool:
+        """Whether a step depends on earlier ones by more than the weights."""
+        return bool(self.slots or self.counters)
+
     def eta(self, width: int, epoch: int = 1, epochs: int = 1) -> float:
         """Return the step size of a layer in an epoch.
 

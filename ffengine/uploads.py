@@ -1,5 +1,4 @@
-"""Data sets that users bring: read from an .npz of unknown origin, checked before anything is
-allocated, kept once and never changed.
+"""Data sets that users bring: checked, converted block by block, kept once and never changed.
 
 An archive holds `x` (N, ...) bytes or floats and `y` (N,) integers, and optionally `x_test` and
 `y_test`. Without those, a fifth of every class is held out for the test partition.
@@ -7,24 +6,26 @@ An archive holds `x` (N, ...) bytes or floats and `y` (N,) integers, and optiona
 
 import contextlib
 import fcntl
+import hashlib
+import io
 import math
 import os
 import re
 import shutil
 import struct
 import tempfile
-import tokenize
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ffengine.arrays import Arrays, DatasetError, Images, Labels, digest_of
+from ffengine.archives import NpzArchive, opened
+from ffengine.arrays import Arrays, DatasetError, Labels, described
 from ffengine.input_figures import InputFigures, measured
 from ffengine.text import user_text
 
@@ -34,34 +35,23 @@ MAX_CLASSES = 1_000
 LONGEST_MEANING = 500
 NAMED_JOBS = 5
 HELD_OUT = 0.2
+LABEL_BYTES = 8  # of int64
+LOCAL_NAMES_AT = 26  # where a member of a zip file says how long its name and what follows it are
+DRAFT = ".draft-"  # what a folder that is being written is called, followed by random letters
 # how folders begin that hold an upload while it is removed: put aside, and let go
 ASIDE, GONE = ".aside-", ".gone-"
-DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    SyntaxError,
-)
-# of a header, which numpy reads as a literal of Python
-ILLEGIBLE = (
-    tokenize.TokenError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    KeyError,
-    MemoryError,
-    RecursionError,
-)
-MEMBERS = ("x", "y", "x_test", "y_test")
 
 
 class NameTaken(DatasetError):
     """Other arrays have that name already."""
+
+
+class NotStored(DatasetError):
+    """Arrays could not be written, which is not their fault; `error` is the file system's."""
+
+    def __init__(self, name: str, folder: Path, error: OSError) -> None:
+        self.folder, self.error = folder, error
+        super().__init__(f"{name}: cannot be kept in {folder} ({error})")
 
 
 class InUse(DatasetError):
@@ -102,8 +92,10 @@ def keep(
     *,
     others: Sequence[Path] = (),
     uploaded_by: str | None = None,
+    max_bytes: int | None = None,
+    admit: Callable[[int], None] = lambda _bytes: None,
 ) -> Upload:
-    """Read and check an archive, and keep it under a new name.
+    """Read and check an archive block by block, and keep it under a new name.
 
     **Arguments:**
 
@@ -114,6 +106,8 @@ def keep(
     - `others`: more folders of uploads, where the name must not stand for other arrays. Nothing is
       written there.
     - `uploaded_by`: who brings it.
+    - `max_bytes`: how large the arrays may be; None: MAX_BYTES.
+    - `admit`: is called with the size of the arrays before they are written, and may raise.
 
     **Returns:**
 
@@ -123,7 +117,8 @@ def keep(
     **Raises:**
 
     - `NameTaken`: other arrays have that name.
-    - `DatasetError`: the name cannot be used, the archive is not valid, or it cannot be written.
+    - `NotStored`: it cannot be written.
+    - `DatasetError`: the name cannot be used, or the archive is not valid.
     """
     if not NAME.fullmatch(name):
         raise DatasetError(
@@ -134,24 +129,26 @@ def keep(
         meaning = user_text(meaning, LONGEST_MEANING) if meaning else "Uploaded."
     except ValueError as error:
         raise DatasetError(f"meaning: {error}") from error
-    arrays, held_out = partitioned(read_archive(source))
-    upload = Upload(
-        name=name,
-        meaning=meaning,
-        shape=arrays.x_train.shape[1:],
-        classes=int(arrays.y_train.max()) + 1,
-        class_counts=tuple(np.bincount(arrays.y_train).tolist()),
-        train_samples=len(arrays.y_train),
-        test_samples=len(arrays.y_test),
-        digest=digest_of(arrays),
-        held_out=held_out,
-        uploaded_by=uploaded_by,
-        figures=measured(arrays),
-    )
-    for other in others:
-        if (other / name).exists():
-            return _same(upload, other)
-    return upload if _stored(upload, arrays, folder) else _same(upload, folder)
+    with opened(source) as archive:
+        found = _Conversion(archive, MAX_BYTES if max_bytes is None else max_bytes)
+        train, test = found.labels
+        facts = partial(
+            Upload,
+            name=name,
+            meaning=meaning,
+            shape=found.shape[-3:],
+            classes=int(train.max()) + 1,
+            class_counts=tuple(np.bincount(train).tolist()),
+            train_samples=len(train),
+            test_samples=len(test),
+            held_out=found.held_out,
+            uploaded_by=uploaded_by,
+        )
+        for taken in (*others, folder):
+            if (taken / name).exists():
+                return _same(facts(digest=_written(found.parts(), None)), taken)
+        admit(found.bytes)
+        return _stored(name, facts, found.parts(), folder)
 
 
 def _same(upload: Upload, folder: Path) -> Upload:
@@ -357,185 +354,218 @@ def arrays_of(name: str, folder: Path) -> Arrays:
         raise DatasetError(f"{name}: {path} cannot be read ({error})") from error
 
 
-def _stored(upload: Upload, arrays: Arrays, folder: Path) -> bool:
+def mapped(name: str, folder: Path) -> Arrays:
+    """Map the arrays of an upload into memory, so that only what is looked at is read.
+
+    They are not compared with their digest.
+
+    **Arguments:**
+
+    - `name`: of the upload.
+    - `folder`: where uploads are kept.
+
+    **Returns:**
+
+    The arrays, read-only.
+
+    **Raises:**
+
+    - `DatasetError`: they cannot be read.
+    """
+    path = arrays_file(name, folder)
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            return Arrays(
+                *(_mapped(path, file, archive.getinfo(f"{key}.npy")) for key in Arrays._fields)
+            )
+    except (OSError, ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{name}: {path} cannot be read ({error})") from error
+
+
+def _mapped(path: Path, file: IO[bytes], info: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    """Map a member of an .npz that is not compressed."""
+    file.seek(info.header_offset + LOCAL_NAMES_AT)
+    name, extra = struct.unpack("<HH", file.read(4))
+    file.seek(name + extra, io.SEEK_CUR)
+    np.lib.format.read_magic(file)
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    order: Literal["C", "F"] = "F" if fortran else "C"
+    return np.memmap(path, dtype, mode="r", offset=file.tell(), shape=shape, order=order)
+
+
+def _stored(
+    name: str, facts: Callable[..., Upload], parts: Iterable["_Part"], folder: Path
+) -> Upload:
     """Put an upload into its folder by one rename, so that no reader sees half of it.
 
-    Returns False where another writer was first.
+    Returns the facts of what has the name now: another writer may have been first.
     """
+    upload = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=".", dir=folder))
+        fresh = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))
+        try:
+            digest = _written(parts, fresh / "arrays.npz")
+            upload = facts(digest=digest, figures=measured(mapped(fresh.name, folder)))
+            (fresh / "facts.json").write_text(upload.model_dump_json(exclude_none=True))
+            fresh.chmod(0o755)
+            fresh.replace(folder / name)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
-        raise DatasetError(f"{upload.name}: cannot be kept in {folder} ({error})") from error
-    try:
-        np.savez(fresh / "arrays.npz", **arrays._asdict())
-        (fresh / "facts.json").write_text(upload.model_dump_json(exclude_none=True))
-        fresh.chmod(0o755)
-        fresh.replace(folder / upload.name)
-    except OSError as error:
-        if (folder / upload.name).is_dir():
-            return False
-        raise DatasetError(f"{upload.name}: cannot be kept in {folder} ({error})") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return True
+        if upload and (folder / name).is_dir():
+            return _same(upload, folder)
+        raise NotStored(name, folder, error) from error
+    return upload
 
 
-# The archive
+def remove_drafts(folder: Path, older_than: float) -> list[str]:
+    """Remove what a writer left behind that was killed.
+
+    **Arguments:**
+
+    - `folder`: where uploads are kept.
+    - `older_than`: only drafts in which nothing was written since then, in seconds since 1970.
+
+    **Returns:**
+
+    The names of the folders that were removed.
+    """
+    gone = []
+    for draft in folder.glob(f"{DRAFT}*"):
+        with contextlib.suppress(OSError):  # finished just now
+            if max(path.stat().st_mtime for path in (draft, *draft.iterdir())) < older_than:
+                shutil.rmtree(draft)
+                gone.append(draft.name)
+    return gone
 
 
-class Header(NamedTuple):
-    """What a member of an .npz declares."""
+def bytes_of(name: str, folder: Path) -> int:
+    """Return how much room an upload takes up.
 
-    shape: tuple[int, ...]
-    fortran: bool
-    dtype: np.dtype[np.generic]
+    **Arguments:**
 
-    @property
-    def bytes(self) -> int:
-        """The size of its data, in bytes."""
-        return math.prod(self.shape) * self.dtype.itemsize
+    - `name`: of the upload.
+    - `folder`: where it is kept.
 
+    **Returns:**
 
-def read_archive(source: IO[bytes]) -> dict[str, npt.NDArray[np.generic]]:
-    """The arrays of an .npz by name.
-
-    Names, count, sizes and types are checked first; nothing is ever unpickled.
+    Bytes; 0 where it is gone.
     """
     try:
-        with zipfile.ZipFile(source) as archive:
-            members = _members(archive)
-            headers = {name: _header(archive, info) for name, info in members.items()}
-            total = sum(header.bytes for header in headers.values())
-            if total > MAX_BYTES:
-                raise DatasetError(
-                    f"the arrays are {total:,} bytes; at most {MAX_BYTES:,} are taken"
-                )
-            _refuse_misfits(headers)
-            return {
-                name: _array(archive, members[name], header) for name, header in headers.items()
-            }
-    except DAMAGED as error:
-        raise DatasetError(
-            f"not a readable .npz archive ({' '.join(str(error).split())[:200]})"
-        ) from error
-
-
-def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    found: dict[str, zipfile.ZipInfo] = {}
-    for info in archive.infolist()[: len(MEMBERS) + 1]:
-        name = info.filename.removesuffix(".npy")
-        if name not in MEMBERS or name in found or info.filename != f"{name}.npy":
-            raise DatasetError(
-                f"the archive has {info.filename[:80]!r}; expected {', '.join(MEMBERS)} as .npy, "
-                f"each once"
-            )
-        if info.flag_bits & 1 or info.compress_type not in (
-            zipfile.ZIP_STORED,
-            zipfile.ZIP_DEFLATED,
-        ):
-            raise DatasetError(
-                f"{info.filename} is encrypted or packed as numpy does not; write it with "
-                f"numpy.savez"
-            )
-        found[name] = info
-    if not {"x", "y"} <= found.keys() or ("x_test" in found) != ("y_test" in found):
-        raise DatasetError(
-            f"the archive has {', '.join(found) or 'nothing'}; expected x and y, and x_test with "
-            f"y_test or neither"
-        )
-    return found
-
-
-def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
-    with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            raise DatasetError(
-                f"{info.filename}: format version {version} of .npy; expected 1.0 or 2.0"
-            )
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        try:
-            header = Header(*read(file, max_header_size=10_000))
-        except ILLEGIBLE as error:
-            raise DatasetError(
-                f"not a readable .npz archive: the header of {info.filename} is none; write it "
-                f"with numpy.savez"
-            ) from error
-        if header.dtype.hasobject:  # pickled, so of any size; nothing is ever unpickled
-            raise DatasetError(
-                f"{info.filename} has dtype {header.dtype}, which holds Python objects; expected "
-                f"numbers: uint8 or floats for x, integers for y"
-            )
-        if any(size < 0 for size in header.shape) or file.tell() + header.bytes != info.file_size:
-            raise DatasetError(
-                f"{info.filename}: declares {header.dtype} {header.shape}, which is not the size "
-                f"of its data"
-            )
-    return header
-
-
-def _refuse_misfits(headers: dict[str, Header]) -> None:
-    for suffix in ("", "_test"):
-        x, y = headers.get(f"x{suffix}"), headers.get(f"y{suffix}")
-        if x is None or y is None:
-            continue
-        if x.dtype != np.uint8 and x.dtype.kind != "f":
-            raise DatasetError(f"x{suffix} is {x.dtype}; expected uint8 or floats")
-        if y.dtype.kind not in "iu":
-            raise DatasetError(f"y{suffix} is {y.dtype}; expected integers")
-        if not 2 <= len(x.shape) <= 4 or len(y.shape) != 1 or x.shape[0] != y.shape[0]:
-            raise DatasetError(
-                f"x{suffix} is {x.shape} and y{suffix} {y.shape}; expected (N, ...) of two to "
-                f"four axes, and (N,)"
-            )
-        if math.prod(x.shape[1:]) < 2 or x.shape[0] < 2:
-            raise DatasetError(
-                f"x{suffix} is {x.shape}; at least two samples of at least two inputs are needed"
-            )
-    if "x_test" in headers and (headers["x_test"].shape[1:], headers["x_test"].dtype) != (
-        headers["x"].shape[1:],
-        headers["x"].dtype,
-    ):
-        raise DatasetError("x_test has samples of another shape or type than x")
-
-
-def _array(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header
-) -> npt.NDArray[np.generic]:
-    with archive.open(info) as file:
-        raw = file.read()
-    flat = np.frombuffer(raw, dtype=header.dtype, offset=len(raw) - header.bytes)
-    return flat.reshape(header.shape, order="F" if header.fortran else "C")
+        return sum(path.stat().st_size for path in (folder / name).iterdir())
+    except OSError:
+        return 0
 
 
 # From what was brought to what is kept
 
 
-def partitioned(found: dict[str, npt.NDArray[np.generic]]) -> tuple[Arrays, bool]:
-    """Images as (N, channels, height, width), labels 0 to C - 1, and whether the test samples were
-    held out of x here.
+class _Part(NamedTuple):
+    """An array that is kept, with what makes its blocks anew each time that it is called."""
+
+    name: str
+    dtype: np.dtype[np.generic]
+    shape: tuple[int, ...]
+    blocks: Callable[[], Iterator[npt.NDArray[np.generic]]]
+
+
+class _Conversion:
+    """What an archive becomes: arrays of Arrays' fields and types, block by block.
+
+    **Attributes:**
+
+    - `labels`: (N,) of the training and of the test partition.
+    - `held_out`: whether the test samples were held out of x here.
+    - `bytes`: how large the arrays are.
     """
-    x, y = _images("x", found["x"]), _labels("y", found["y"])
-    classes = int(y.max()) + 1
-    missing = np.flatnonzero(np.bincount(y, minlength=classes) == 0)
+
+    def __init__(self, archive: NpzArchive, max_bytes: int) -> None:
+        self._archive = archive
+        x = archive.headers["x"]
+        self.dtype: np.dtype[np.generic] = np.dtype(np.uint8 if x.dtype == np.uint8 else np.float32)
+        self.shape = (*(1,) * (4 - len(x.shape)), *x.shape[1:])
+        samples = sum(archive.headers[name].shape[0] for name in archive.headers if name[0] == "x")
+        self.bytes = samples * (math.prod(self.shape) * self.dtype.itemsize + LABEL_BYTES)
+        if self.bytes > max_bytes:
+            raise DatasetError(
+                f"the arrays are {self.bytes:,} bytes; at most {max_bytes:,} are taken"
+            )
+        labels = _labels(archive, "y")
+        _refuse_gaps(labels)
+        self.held_out = "x_test" not in archive.headers
+        if self.held_out:
+            self._is_test = held_out(labels)
+            self.labels = labels[~self._is_test], labels[self._is_test]
+        else:
+            self.labels = labels, _labels(archive, "y_test")
+            if int(self.labels[1].max()) > int(labels.max()):
+                raise DatasetError(f"y_test has label {int(self.labels[1].max())}, which y has not")
+
+    def parts(self) -> Iterator[_Part]:
+        """Yield the arrays in the order of Arrays' fields."""
+        for partition, labels in zip(("train", "test"), self.labels, strict=True):
+            images = partial(self._images, partition)
+            shape = (len(labels), *self.shape)
+            yield _Part(f"x_{partition}", self.dtype, shape, images)
+            once = partial(iter, (labels,))
+            yield _Part(f"y_{partition}", labels.dtype, labels.shape, once)
+
+    def _images(self, partition: str) -> Iterator[npt.NDArray[np.generic]]:
+        """Yield the images of a partition as they are kept, block by block."""
+        source = "x_test" if partition == "test" and not self.held_out else "x"
+        for first, block in self._archive.blocks(source):
+            chosen = block
+            if self.held_out:
+                is_test = self._is_test[first : first + len(block)]
+                chosen = block[is_test if partition == "test" else ~is_test]
+            yield self._converted(source, chosen)
+
+    def _converted(self, source: str, block: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        with np.errstate(over="ignore"):
+            images = np.ascontiguousarray(block, dtype=self.dtype)
+        if self.dtype.kind == "f" and not np.isfinite(images).all():
+            raise DatasetError(f"{source} has values that are not finite numbers of float32")
+        return images.reshape(len(block), *self.shape)
+
+
+def _written(parts: Iterable[_Part], path: Path | None) -> str:
+    """Write arrays to an .npz, or nowhere; return their digest, as `digest_of` gives it."""
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(path, "w") if path else contextlib.nullcontext() as target:
+        for part in parts:
+            digest.update(described(part.name, part.dtype, part.shape))
+            member = (
+                target.open(zipfile.ZipInfo(f"{part.name}.npy"), "w", force_zip64=True)
+                if target
+                else contextlib.nullcontext()
+            )
+            with member as file:
+                if file:
+                    header = {
+                        "descr": np.lib.format.dtype_to_descr(part.dtype),
+                        "fortran_order": False,
+                        "shape": part.shape,
+                    }
+                    np.lib.format.write_array_header_1_0(file, header)
+                for block in part.blocks():
+                    raw = block.tobytes()
+                    digest.update(raw)
+                    if file:
+                        file.write(raw)
+    return digest.hexdigest()
+
+
+def _refuse_gaps(labels: Labels) -> None:
+    """Raise DatasetError unless the labels are 0 to C - 1, each at least once."""
+    classes = int(labels.max()) + 1
+    missing = np.flatnonzero(np.bincount(labels, minlength=classes) == 0)
     if classes < 2 or classes > MAX_CLASSES or len(missing):
         gap = f", and none of {missing[0]}" if len(missing) else ""
         raise DatasetError(
             f"y has labels up to {classes - 1}{gap}; expected every one from 0 to C - 1, C from 2 "
             f"to {MAX_CLASSES}"
         )
-    if "x_test" in found:
-        x_test, y_test = _images("x_test", found["x_test"]), _labels("y_test", found["y_test"])
-        if int(y_test.max()) >= classes:
-            raise DatasetError(f"y_test has label {int(y_test.max())}, which y has not")
-        return Arrays(x, y, x_test, y_test), False
-    test = held_out(y)
-    return Arrays(x[~test], y[~test], x[test], y[test]), True
 
 
 def held_out(labels: Labels) -> npt.NDArray[np.bool_]:
@@ -555,23 +585,15 @@ def held_out(labels: Labels) -> npt.NDArray[np.bool_]:
     return chosen
 
 
-def _images(name: str, array: npt.NDArray[np.generic]) -> Images:
-    shape = array.shape[1:]
-    images: Images
-    if array.dtype == np.uint8:
-        images = np.ascontiguousarray(array, dtype=np.uint8)
-    else:
-        with np.errstate(over="ignore"):
-            images = np.ascontiguousarray(array, dtype=np.float32)
-        if not np.isfinite(images).all():
-            raise DatasetError(f"{name} has values that are not finite numbers of float32")
-    return images.reshape(len(array), *(1,) * (3 - len(shape)), *shape)
-
-
-def _labels(name: str, array: npt.NDArray[np.generic]) -> Labels:
-    if int(array.min()) < 0 or int(array.max()) >= MAX_CLASSES:
+def _labels(archive: NpzArchive, name: str) -> Labels:
+    """Read the labels of a member. Raises DatasetError for labels that no class has."""
+    labels = np.empty(archive.headers[name].shape, dtype=np.int64)
+    low, high = MAX_CLASSES, -1
+    for first, block in archive.blocks(name):
+        low, high = min(low, int(block.min())), max(high, int(block.max()))
+        labels[first : first + len(block)] = block.astype(np.int64)
+    if low < 0 or high >= MAX_CLASSES:
         raise DatasetError(
-            f"{name} has labels from {array.min()} to {array.max()}; expected 0 to at most "
-            f"{MAX_CLASSES - 1}"
+            f"{name} has labels from {low} to {high}; expected 0 to at most {MAX_CLASSES - 1}"
         )
-    return array.astype(np.int64)
+    return labels

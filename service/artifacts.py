@@ -19,6 +19,7 @@ LABEL = ".service"  # cannot be the id of a job
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 # the checkpoint at the end of a measured epoch: last layer of the stage, epoch
 EPOCH_NAME = re.compile(r"epoch-(\d{2})-(\d{6})\.safetensors")
+STATES_NAME = re.compile(r"states-(\d{2})-(\d{6})\.safetensors")
 
 
 def epoch_name(layer: int, epoch: int) -> str:
@@ -27,6 +28,15 @@ def epoch_name(layer: int, epoch: int) -> str:
     `layer` is the last layer of the stage.
     """
     return f"epoch-{layer:02d}-{epoch:06d}.safetensors"
+
+
+def states_name(name: str) -> str:
+    """The name of the optimiser's tensors of a checkpoint at the end of an epoch.
+
+    Only the newest checkpoints of a training job have them: a run that goes on needs them, checks
+    and downloads of weights do not.
+    """
+    return name.replace("epoch-", "states-", 1)
 
 
 def margins_name(seed: int, width: int) -> str:
@@ -74,6 +84,10 @@ class Artifacts:
         if hashlib.sha256(data).digest() != stored[:DIGEST_BYTES]:
             raise ArtifactDamaged(f"{job_id}/{name}: its digest does not match")
         return data
+
+    def remove(self, job_id: str, name: str) -> None:
+        """Remove a file, if it is there."""
+        self._path(job_id, name).unlink(missing_ok=True)
 
     def names(self, job_id: str) -> list[str]:
         """The names of a job's artifacts, sorted."""

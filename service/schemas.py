@@ -37,9 +37,12 @@ class EventPage(BaseModel):
 
 
 class RowPage(BaseModel):
-    """The tidy rows of a job so far."""
+    """The tidy rows of a job so far, oldest first: all of them, unless a limit is asked for."""
 
     items: list[dict[str, Any]]
+    next_cursor: str | None = Field(
+        None, description="for the next page; null where there are no more yet"
+    )
 
 
 def row_key(row: Mapping[str, Any]) -> str:
@@ -77,6 +80,9 @@ class WorkerInfo(BaseModel):
     memory_bytes: int | None
     version: str
     job: str | None
+    paused: str | None = Field(
+        None, description="why it begins no job at present, as where the disk has no room"
+    )
 
 
 class WorkerLine(WorkerInfo):

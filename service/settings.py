@@ -94,10 +94,29 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(
         1_000_000_000, ge=1_000, description="largest data set accepted by POST /v1/datasets"
     )
+    max_dataset_bytes: ByteSize = Field(
+        ByteSize(4 * 2**30),
+        description="largest data set that an upload may become, unpacked, with pixels of one byte "
+        "or of float32; in bytes, or with a unit",
+    )
+    upload_quota: ByteSize = Field(
+        ByteSize(64 * 2**30),
+        description="uploads are refused that would make all uploads larger than this together",
+    )
+    upload_quota_per_key: ByteSize = Field(
+        ByteSize(16 * 2**30),
+        description="the same for the uploads that came with one API key",
+    )
     disk_reserve: ByteSize = Field(
         ByteSize(512 * 2**20),
         description="while less is free on the disk of the home, workers begin no job and uploads "
         "are refused; in bytes, or with a unit (2GB, 512MiB); 0: no reserve",
+    )
+    renderer_memory: ByteSize = Field(
+        ByteSize(2**30),
+        ge=256 * 2**20,
+        description="the most memory of a process that draws charts and reports; in bytes, or with "
+        "a unit (2GB, 512MiB)",
     )
     require_keys: bool = Field(
         False,
@@ -136,6 +155,9 @@ class Settings(BaseSettings):
     )
     max_queued: int = Field(
         20_000, ge=1, description="submits are refused (429) while so many jobs wait"
+    )
+    default_timeout_seconds: float | None = Field(
+        None, gt=0, description="time limit of jobs that name none; unset: they have none"
     )
     idempotency_hours: float = Field(
         48.0, gt=0, description="how long an Idempotency-Key is remembered"

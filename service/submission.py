@@ -20,7 +20,7 @@ from service.jobs import JobOptions, NewJob, WebAddress, Webhook
 from service.settings import Settings
 from service.specs.files import explain_grid
 from service.specs.json_pointers import unstorable
-from service.store import Idempotency, Jobs, Submitted
+from service.store import Idempotency, Jobs, Submitted, WeightsGone
 from service.store.trained_weights import WeightsNotFound, find_weights
 
 
@@ -139,12 +139,19 @@ class Submissions:
         """
         cells = self._cells(request.spec)
         options = {name: getattr(request, name) for name in JobOptions.model_fields}
+        if options["timeout_seconds"] is None:
+            options["timeout_seconds"] = self._settings.default_timeout_seconds
         new = NewJob(**options, webhook=self._webhook(request.webhook), submitted_by=submitted_by)
         with self._once(owner, key):
             idempotency = self._idempotency(owner, key, request)
-            return self._jobs.submit(
-                new, cells, idempotency=idempotency, max_queued=self._settings.max_queued
-            )
+            try:
+                return self._jobs.submit(
+                    new, cells, idempotency=idempotency, max_queued=self._settings.max_queued
+                )
+            except WeightsGone as error:  # deleted since it was looked for
+                if isinstance(request.spec, CheckSpec):
+                    raise InvalidField("/spec/at/job", str(error)) from error
+                raise InvalidField("/spec", f"one of its checks cannot be run: {error}") from error
 
     def estimate(self, request: JobRequest) -> Estimate:
         """Estimate the cost of a job, and the limits that it exceeds. Raises InvalidField."""
@@ -201,7 +208,7 @@ class Submissions:
         job, at = source.job, source.at
         measured = any(
             row["layer"] == source.last_layer and row["epoch"] == at.epoch
-            for row in self._jobs.rows(job.id)
+            for row in self._jobs.each_row(job.id)
         )
         if not measured:
             missing = (

@@ -25,6 +25,7 @@ OF_THEIR_OWN = (
     "test_backup",
     "test_demo",
     "test_fault_bench",
+    "test_generators",
 )  # of the tests of real processes, those that do not share the stack
 
 

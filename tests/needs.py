@@ -6,12 +6,18 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 PACKAGES = {"Chromium": "chromium", "PostgreSQL": "postgresql", "Redis": "redis-server"}
-ALL_OF_MNIST, FETCH_MNIST = "all of MNIST", ".venv/bin/fflab data fetch mnist"
+ALL_OF_MNIST, SOAK_PROGRAMS = "all of MNIST", "programs of soak tests"
+COMMANDS = {
+    ALL_OF_MNIST: ".venv/bin/fflab data fetch mnist",
+    SOAK_PROGRAMS: "make soak-programs",
+}
+PROGRAMS = Path(__file__).parents[1] / ".venv-soak"
 WITHOUT = re.compile(r"without (.+?): ")
 REQUIRED = any(
     os.environ.get(name, "").lower() not in ("", "0", "false")
@@ -27,6 +33,13 @@ def lacking(what: str, reason: str) -> NoReturn:
     pytest.skip(said)
 
 
+def program(path: str) -> Path:
+    """A file of the environment of programs that soak tests run."""
+    if not (PROGRAMS / ".ready").exists():
+        lacking(SOAK_PROGRAMS, f"there is no {PROGRAMS.name}/")
+    return PROGRAMS / path
+
+
 def summary(reasons: Iterable[str]) -> str | None:
     """One line about the tests that were skipped: how many, what was missing, and the command
     that installs it.
@@ -37,8 +50,8 @@ def summary(reasons: Iterable[str]) -> str | None:
     parts = ", ".join(f"{count} without {what}" for what, count in found.most_common())
     packages = [package for what, package in PACKAGES.items() if what in found]
     install = [f"apt-get install {' '.join(packages)}"] if packages else []
-    fetch = [FETCH_MNIST] if ALL_OF_MNIST in found else []
-    command = " && ".join([*install, *fetch])
+    others = [command for what, command in COMMANDS.items() if what in found]
+    command = " && ".join([*install, *others])
     return f"{found.total()} tests skipped: {parts}." + (
         f" To run them: {command}" if command else ""
     )

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from benchmarks.waiting import PATIENCE_SECONDS
+from service.web.connections import DEADLINES, Deadlines, protocol
 from service.web.server import listen
 
 # for clients: a server that speaks plain HTTP has none, and reading all roots takes a while
@@ -71,11 +72,22 @@ class PromptServer(uvicorn.Server):
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """The URL of an app that is served by a thread."""
+def serving(
+    app: FastAPI,
+    *,
+    deadlines: Deadlines = DEADLINES,
+    most: int = 1000,
+    trusted: Container[str] = ("127.0.0.1",),
+) -> Iterator[str]:
+    """The URL of an app that is served by a thread; the connections are as in production."""
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app,
+            log_level="error",
+            timeout_graceful_shutdown=2,
+            http=protocol(most, trusted, deadlines),
+        )
         server = PromptServer(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server")
         thread.start()

@@ -20,6 +20,9 @@ def test_one_line_says_how_many_were_skipped_and_what_to_install() -> None:
         "2 tests skipped: 1 without Redis, 1 without all of MNIST. To run them: apt-get install "
         "redis-server && .venv/bin/fflab data fetch mnist"
     )
+    assert needs.summary(["without programs of soak tests: there is no .venv-soak/"]) == (
+        "1 tests skipped: 1 without programs of soak tests. To run them: make soak-programs"
+    )
     assert needs.summary(["something else"]) is None
 
 

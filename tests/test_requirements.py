@@ -1,5 +1,6 @@
 """The lock files hold what pyproject.toml asks for, and no file names an index by its address."""
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -80,6 +81,11 @@ def applies(requirement: Requirement, python: str, system: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate(environment)
 
 
+def of_programs() -> Iterator[Requirement]:
+    """What pyproject.toml asks for in the environment of programs that soak tests run."""
+    return map(Requirement, PROJECT["dependency-groups"]["soak"])
+
+
 def lacks(pins: dict[str, Locked], asked: Requirement, by: Requirement | None = None) -> list[str]:
     """Why the lock does not meet a requirement (of a locked package) on our Pythons."""
     cases = [
@@ -110,6 +116,22 @@ def test_the_lock_meets_what_the_project_declares(name: str) -> None:
     assert not problems, f"{problems}; after a change of pyproject.toml: make lock"
 
 
+def test_the_lock_of_programs_meets_what_the_project_declares() -> None:
+    pins = locked("soak.txt")
+    problems = [problem for asked in of_programs() for problem in lacks(pins, asked)]
+    assert not problems, f"{problems}; after a change of pyproject.toml: make lock"
+
+
+def test_the_lock_of_npm_meets_what_is_asked_for_and_names_no_registry() -> None:
+    asked = json.loads((FOLDER / "package.json").read_text("utf-8"))["dependencies"]
+    packages = json.loads((FOLDER / "package-lock.json").read_text("utf-8"))["packages"]
+    assert packages.pop("")["dependencies"] == asked
+    assert all(f"node_modules/{name}" in packages for name in asked)
+    for name, package in packages.items():
+        assert package["integrity"].startswith("sha512-"), name
+        assert "resolved" not in package, name
+
+
 @pytest.mark.parametrize("name", EXTRAS)
 def test_the_lock_holds_what_its_packages_need(name: str) -> None:
     """Of those installed here in the locked version; pip refuses a package without a hash."""
@@ -129,7 +151,7 @@ def test_the_lock_holds_what_its_packages_need(name: str) -> None:
     assert not [problem for requirement, by in asked for problem in lacks(pins, requirement, by)]
 
 
-@pytest.mark.parametrize("name", EXTRAS)
+@pytest.mark.parametrize("name", [*EXTRAS, "soak.txt"])
 def test_every_locked_package_has_hashes(name: str) -> None:
     pins = locked(name)
     assert pins
@@ -168,6 +190,9 @@ def test_the_pythons_that_are_declared_are_those_that_are_tested_and_in_the_imag
 def test_make_and_the_image_install_what_is_locked() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     image = (ROOT / "Dockerfile").read_text("utf-8")
+    makefile, programs = makefile.split("\nsoak-programs:")
+    assert "install --quiet --require-hashes --requirement requirements/soak.txt\n" in programs
+    assert "npm-cli.js ci " in programs
     for text, name in ((makefile, "dev"), (image, "server")):
         steps = re.findall(r"pip install (.*?)(?: \\)?$", text, re.MULTILINE)
         kinds = [re.sub(r"--(quiet|no-cache-dir|editable) ", "", step) for step in steps]

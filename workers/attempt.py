@@ -4,6 +4,7 @@ The attempt number fences every write to the database. It cannot fence files, so
 only while the lease is certainly held.
 """
 
+import contextlib
 import errno
 import logging
 import threading
@@ -17,7 +18,15 @@ from ffengine.margin_files import write_margins
 from ffengine.results import CheckCell, Diagnostic, EpochRow, RunResult
 from ffengine.spec import TrainSpec, digest
 from ffengine.training import BatchReport, EpochReport
-from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name, margins_name
+from service.artifacts import (
+    EPOCH_NAME,
+    STATES_NAME,
+    ArtifactDamaged,
+    Artifacts,
+    epoch_name,
+    margins_name,
+    states_name,
+)
 from service.host.clock import clock
 from service.host.disk import free_bytes, in_words, lack_of_room
 from service.jobs import Command, JobError, Progress
@@ -31,6 +40,7 @@ STEP = "step.safetensors"
 PROGRESS_SECONDS = 2.0  # between reports of progress inside an epoch
 RECORD_SECONDS = 0.5  # between transactions at the ends of short epochs
 SHORT_OF_ROOM_SECONDS = 300.0  # between checkpoints to resume from, below the reserve of the disk
+STATES_KEPT = 2  # checkpoints with optimiser's tensors: the newest, and one should it be damaged
 UNMEASURED_SECONDS = 1.0  # between checkpoints at epochs that are not measured
 
 log = logging.getLogger(__name__)
@@ -81,6 +91,7 @@ class AttemptRecorder:
         self._saved_position: Position | None = None
         self._pending: list[EpochRow] = []
         self._pending_checkpoint: str | None = None
+        self._states: list[str] = []  # the files of optimiser's tensors, the oldest first
 
     def on_epoch(self, report: EpochReport) -> Control:
         """Record the end of an epoch: first the checkpoint, then rows and progress.
@@ -141,6 +152,7 @@ class AttemptRecorder:
             lambda: self.store.queue.finish(self.job_id, self.attempt, result, lines),
             self.stop.requested,
         )
+        self._thin(kept=0)
 
     def fail(self, error: JobError, diagnostics: tuple[Diagnostic, ...] = ()) -> None:
         """Record that the job has failed, with the error that its user reads."""
@@ -157,6 +169,8 @@ class AttemptRecorder:
         Returns None if the training must begin at the start.
         """
         rows = tuple(EpochRow.model_validate(row) for row in self.store.jobs.rows(self.job_id))
+        names = self.artifacts.names(self.job_id)
+        self._states = [name for name in names if STATES_NAME.fullmatch(name)]
         for name in self._candidates({(row.layer, row.epoch) for row in rows}):
             checkpoint = self._load(name)
             if checkpoint is not None:
@@ -194,6 +208,9 @@ class AttemptRecorder:
     def _load(self, name: str) -> Checkpoint | None:
         try:
             checkpoint = Checkpoint.from_bytes(self.artifacts.get(self.job_id, name))
+            if self._lacks_states(checkpoint):
+                states = self.artifacts.get(self.job_id, states_name(name))
+                checkpoint = checkpoint.with_states_of(Checkpoint.from_bytes(states))
         except (KeyError, ArtifactDamaged, ValueError) as error:
             log.warning(
                 "%s: %s cannot be used (%s); the one before is tried",
@@ -204,6 +221,14 @@ class AttemptRecorder:
             )
             return None
         return checkpoint if checkpoint.spec_digest == digest(self.spec) else None
+
+    def _lacks_states(self, checkpoint: Checkpoint) -> bool:
+        """Whether a run cannot go on from the weights of a checkpoint alone.
+
+        Earlier versions kept the optimiser's tensors in the same file.
+        """
+        has_state = isinstance(self.spec, TrainSpec) and self.spec.optimizer.has_state
+        return has_state and not any(checkpoint.states)
 
     def _between_checkpoints(self, seconds: float) -> float:
         """The time between two checkpoints to resume from: longer where room is short."""
@@ -220,8 +245,15 @@ class AttemptRecorder:
     def _save(self, name: str, checkpoint: Checkpoint) -> None:
         """Save a checkpoint without its rows.
 
-        The database has them, or gets them in one transaction with the checkpoint's name.
+        The database has them, or gets them in one transaction with the checkpoint's name. At the
+        end of an epoch the optimiser's tensors go to a file of their own, which is removed when
+        newer ones are recorded.
         """
+        if name != STEP and any(checkpoint.states):
+            states = states_name(name)
+            self._put(states, checkpoint.without_weights.to_bytes())
+            self._states = [*(other for other in self._states if other != states), states]
+            checkpoint = checkpoint.without_states
         self._put(name, replace(checkpoint, rows=()).to_bytes())
         self._saved_at, self._saved_position, self._pending_checkpoint = (
             clock(),
@@ -240,6 +272,17 @@ class AttemptRecorder:
         if left and free_bytes(self.artifacts.root) - size < left:
             why = f"the last {in_words(left)} of the disk are left to the database"
             raise OSError(errno.ENOSPC, why, str(self.artifacts.root))
+
+    def _thin(self, *, kept: int) -> None:
+        """Remove what only a run that goes on needs, but for the newest `kept`.
+
+        The database knows of a newer checkpoint, or that the run has ended.
+        """
+        gone = self._states[: max(0, len(self._states) - kept)]
+        with contextlib.suppress(OSError):  # it takes up room, and does no other harm
+            for name in gone if kept else [*gone, STEP]:
+                self.artifacts.remove(self.job_id, name)
+        self._states = self._states[len(gone) :]
 
     def _ensure_lease(self) -> None:
         """Renew a lease that may have run out while this process or the database stood still.
@@ -280,6 +323,8 @@ class AttemptRecorder:
             ),
             self.stop.requested,
         )
+        if self._pending_checkpoint:
+            self._thin(kept=STATES_KEPT)
         self._pending, self._pending_checkpoint = [], None
         self._leased_at = self._recorded_at = now
         return self._control(command)

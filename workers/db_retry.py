@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from service.host.log_limits import Outage
 from service.store.database import DATABASE_ERRORS
 
 RETRY_SECONDS = 1.0
@@ -26,23 +27,18 @@ def retry_while_unavailable(action: Callable[[], T], stop: threading.Event) -> T
 
     Raises DatabaseStillAway if `stop` is set while the database is unavailable.
     """
-    waiting = False
+    outage = Outage(log, "the database")
     while True:
         try:
             result = action()
         except DATABASE_ERRORS as error:
             if not is_unavailable(error):
                 raise
-            if not waiting:
-                log.warning(
-                    "the database is away (%s); trying until it is back", str(error).splitlines()[0]
-                )
-            waiting = True
+            outage.noticed(error)
             if stop.wait(RETRY_SECONDS):
                 raise DatabaseStillAway from error
         else:
-            if waiting:
-                log.warning("the database is back")
+            outage.over()
             return result
 
 

@@ -41,6 +41,7 @@ class HeartbeatThread(PeriodicThread):
             self._replace_worker()
 
     def _info(self) -> WorkerInfo:
+        self.supervisor.has_room()  # an idle worker is not asked for another job
         ready = self.supervisor.runner.ready if self.supervisor.runner else None
         return WorkerInfo(
             id=self.supervisor.worker,
@@ -51,6 +52,7 @@ class HeartbeatThread(PeriodicThread):
             memory_bytes=ready.memory_bytes if ready else None,
             version=VERSION,
             job=self.supervisor.current_job,
+            paused=self.supervisor.lack_of_room,
         )
 
     def _is_starved(self) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.host.disk import lack_of_room
+from service.host.log_limits import Outage
 from service.jobs import Command
 from service.settings import Settings
 from service.store import Claim, LeaseLost, Queue
@@ -82,6 +83,7 @@ class Supervisor:
         self.current_job: str | None = None
         self.idle_since: float | None = clock()
         self.lack_of_room: str | None = None  # for which no job is begun
+        self._outage = Outage(log, "renewing leases: the database")
 
     def ensure_runner(self) -> RunnerProcess:
         """Return the live runner, or start a new one, which loads torch in the background."""
@@ -116,7 +118,7 @@ class Supervisor:
                 self.on_state_change()
 
     def _claim(self) -> Claim | None:
-        if self.shutdown.is_set() or not self._has_room():
+        if self.shutdown.is_set() or not self.has_room():
             return None
         try:
             return self.queue.claim_next(self.worker, self.settings.lease_seconds)
@@ -128,10 +130,13 @@ class Supervisor:
             )
             return None
 
-    def _has_room(self) -> bool:
+    def has_room(self) -> bool:
         """Whether the disk of the artifacts has the reserve free; a change is logged."""
-        before = self.lack_of_room
-        self.lack_of_room = lack_of_room(self.settings.artifacts, self.settings.disk_reserve)
+        before, folder = self.lack_of_room, self.settings.artifacts
+        try:
+            self.lack_of_room = lack_of_room(folder, self.settings.disk_reserve)
+        except OSError as error:  # as of a network folder that is gone
+            self.lack_of_room = f"{folder} cannot be reached ({error.strerror})"
         if self.lack_of_room and not before:
             log.warning("no job is begun: %s", self.lack_of_room, extra={"worker": self.worker})
         elif before and not self.lack_of_room:
@@ -166,15 +171,11 @@ class Supervisor:
         """Renew the lease. Returns why the attempt must stop, or None."""
         try:
             wanted = self.queue.renew(claim.job_id, claim.attempt, self.settings.lease_seconds)
+            self._outage.over()
         except LeaseLost:
             return "lease_lost"
         except DATABASE_ERRORS as error:
-            log.warning(
-                "the lease of %s could not be renewed: %s",
-                claim.job_id,
-                str(error).splitlines()[0],
-                extra=self._log_fields(claim),
-            )
+            self._outage.noticed(error, extra=self._log_fields(claim))
             return None
         return STOP_REASONS[wanted]
 

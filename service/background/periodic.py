@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from service.host.log_limits import Outage, Rarely
 from service.store.database import DATABASE_ERRORS
 
 REST_SECONDS = 0.005  # between two rounds; several calls of `wake` meanwhile cause one
@@ -25,6 +26,8 @@ class PeriodicThread(threading.Thread, abc.ABC):
         self.has_more = False  # set by a tick that left work: the next one follows at once
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._outage = Outage(log, f"{name}: the database")
+        self._failures = Rarely()
 
     @abc.abstractmethod
     def tick(self) -> None:
@@ -61,11 +64,15 @@ class PeriodicThread(threading.Thread, abc.ABC):
             self._wake.clear()
 
     def _survive(self, action: Callable[[], None]) -> None:
-        """Run an action and log what it raises."""
+        """Run an action and log what it raises, but not the same at each tick."""
         try:
             action()
         except DATABASE_ERRORS as error:
-            log.warning("%s: the database is away: %s", self.name, str(error).splitlines()[0])
+            self._outage.noticed(error)
             self.on_database_away()
-        except Exception:
-            log.exception("%s: a tick failed; the next one tries again", self.name)
+        except Exception as error:
+            if self._failures.is_due(repr(error)):
+                log.exception("%s: a tick failed; the next ones try again", self.name)
+        else:
+            if action == self.tick:  # another action may have asked the database for nothing
+                self._outage.over()

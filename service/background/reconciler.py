@@ -8,6 +8,7 @@ Each API process may run one: every change that it makes is a conditional update
 import logging
 import time
 
+from ffengine.uploads import remove_drafts
 from service.artifacts import Artifacts
 from service.background.dispatcher import BrokerAway, Dispatcher
 from service.background.periodic import PeriodicThread
@@ -15,6 +16,7 @@ from service.background.retention import describe_unknown, find_unknown, sweep
 from service.background.waiting import why_jobs_wait
 from service.host.clock import clock
 from service.host.disk import BALLAST_BYTES, Ballast, free_bytes, lack_of_room
+from service.host.log_limits import Outage, Rarely
 from service.settings import Settings
 from service.store import DEAD_WORKER_SECONDS, Store
 from service.store.database import DATABASE_ERRORS
@@ -25,6 +27,7 @@ DISPATCH_AGAIN_SECONDS = 5.0
 EXPLAIN_SECONDS = 5.0  # between looks at why jobs wait
 EXPLAINED_AFTER_SECONDS = 10.0  # that a job has been queued
 SWEEP_SECONDS = 600.0  # between applications of the retention
+DRAFT_SECONDS = 3600.0  # without a write, after which an unfinished upload is given up
 MOST_MESSAGES = 100  # in the broker at a time
 
 log = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ class Reconciler(PeriodicThread):
         self._spare_until = 0.0
         self._logged: set[str] = set()  # facts about artifacts that the log has already
         self.broker_ok = False
+        self._broker_outage, self._study_faults = Outage(log, "the broker"), Rarely()
 
     def run(self) -> None:
         """Spare leases at first, then tick until stopped.
@@ -129,6 +133,7 @@ class Reconciler(PeriodicThread):
             if sweep(self.store, self.artifacts, self.settings.retention):
                 return True
             self._report_unknown()
+            self._remove_drafts()
             self.store.jobs.forget_idempotency_keys(self.settings.idempotency_hours)
         except (NotOurs, OSError) as error:
             self._log_once(logging.ERROR, f"nothing is swept: {error}", {str(error)})
@@ -154,6 +159,12 @@ class Reconciler(PeriodicThread):
                 logging.WARNING, f"{describe_unknown(found)}; {advice}", {one.job for one in found}
             )
 
+    def _remove_drafts(self) -> None:
+        """Remove what uploads left behind whose process was killed."""
+        folder = self.settings.datasets.kept_in
+        for draft in remove_drafts(folder, older_than=time.time() - DRAFT_SECONDS):
+            log.info("%s: an unfinished upload is removed", folder / draft)
+
     def _log_once(self, level: int, message: str, facts: set[str]) -> None:
         """Log a message unless all of its facts were logged before: once, not at every sweep."""
         if not facts <= self._logged:
@@ -166,10 +177,11 @@ class Reconciler(PeriodicThread):
             return self.store.studies.advance(study_id)
         except DATABASE_ERRORS:
             raise
-        except Exception:
-            log.exception(  # the other studies are advanced all the same
-                "%s: the study could not be advanced", study_id, extra={"job_id": study_id}
-            )
+        except Exception as error:  # the other studies are advanced all the same
+            if self._study_faults.is_due(f"{study_id} {error!r}"):
+                log.exception(
+                    "%s: the study could not be advanced", study_id, extra={"job_id": study_id}
+                )
             return False
 
     def dispatch(self) -> None:
@@ -183,6 +195,7 @@ class Reconciler(PeriodicThread):
         try:
             queue_length = self.dispatcher.queue_length()
             self.broker_ok = True
+            self._broker_outage.over()
             room = MOST_MESSAGES - queue_length
             again = (
                 DISPATCH_AGAIN_SECONDS
@@ -194,6 +207,5 @@ class Reconciler(PeriodicThread):
                 self.dispatcher.dispatch(due)
                 self.store.queue.mark_dispatched(due)
         except BrokerAway as error:
-            if self.broker_ok:
-                log.warning("the broker is away: %s", error)
+            self._broker_outage.noticed(error)
             self.broker_ok = False

@@ -9,6 +9,7 @@ NO_WORKER = f"{WAITS}no worker is running: start one with `fflab worker`"
 NO_BROKER = (
     f"{WAITS}the API was started without FFLAB_REDIS_URL, so that no worker hears of new jobs"
 )
+MAKE_ROOM = "delete jobs that are not needed, or make room"
 BROKER_AWAY = f"{WAITS}Redis does not answer, so that no worker hears of new jobs"
 
 
@@ -28,5 +29,8 @@ def why_jobs_wait(
     if broker_ok is None:
         return NO_BROKER
     if no_room:
-        return f"{WAITS}{no_room}: delete jobs that are not needed, or make room"
+        return f"{WAITS}{no_room}: {MAKE_ROOM}"
+    paused = [worker.paused for worker in workers]
+    if all(paused):
+        return f"{WAITS}every worker pauses, {paused[0]}: {MAKE_ROOM}"
     return None if broker_ok else BROKER_AWAY

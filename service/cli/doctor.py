@@ -301,6 +301,10 @@ def _service(settings: Settings) -> Iterator[Check]:
     else:
         yield Check("service", "ok", f"{settings.url} answers")
         names = ", ".join(f"{worker['id']} ({worker['device']})" for worker in workers)
+        for worker in workers:
+            if why := worker.get("paused"):
+                advice = "make room, or delete jobs: until then it begins no job"
+                yield Check(f"worker {worker['id']}", "warn", f"paused: {why}", advice)
         yield Check(
             "workers",
             "ok" if workers else "warn",

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ffengine.cost import DiskBytes
 from service.cli.options import (
     EXIT_USAGE,
     PATIENT_ATTEMPTS,
@@ -24,6 +25,7 @@ from service.cli.output import job_lines, jobs_table, out, table
 from service.cli.results import follow
 from service.client import Client, FflabError, Refused
 from service.escaping import for_terminal
+from service.host.disk import in_words
 from service.jobs import JobKind, JobState, Priority
 from service.results.descriptions import duration, title_of
 from service.specs.files import explain_refusal, read_spec
@@ -155,8 +157,8 @@ def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
 def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption = False) -> None:
     """Estimate what a spec would cost.
 
-    Prints runs, operations, memory, and the time on each kind of device; and which limits the spec
-    passes, and what of its data it does not take into account.
+    Prints runs, operations, memory, room on the disk, and the time on each kind of device; and
+    which limits the spec passes, and what of its data it does not take into account.
     """
 
     _, document = read_spec(spec, settings or [])
@@ -173,11 +175,22 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
         ["runs", f"{found.runs:,}"],
         ["operations", f"{found.flops:.2e}"],
         ["peak memory", memory],
+        ["disk", _of_disk(found.disk_bytes)],
     ]
     rows += [[f"time on {kind}", duration(seconds)] for kind, seconds in found.seconds.items()]
     rows += [["too large", problem] for problem in found.problems]
     rows += [["advice", f"{advice.message} {advice.suggestion}"] for advice in found.advice]
     table(["what", "estimate"], rows)
+
+
+def _of_disk(found: DiskBytes) -> str:
+    """How much a job takes up on the disk, and for what."""
+    parts = ", ".join(
+        f"{part} {in_words(count)}"
+        for part, count in found.model_dump(exclude={"total"}).items()
+        if count
+    )
+    return f"{in_words(found.total)} ({parts})"
 
 
 def log(job_id: JobArgument) -> None:

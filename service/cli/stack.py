@@ -147,7 +147,7 @@ def workers(as_json: JsonOption = False) -> None:
             str(one["device"]),
             str(one["device_name"] or ""),
             f"{one['memory_bytes'] / 2**30:.0f} GiB" if one["memory_bytes"] else "",
-            str(one["job"] or ""),
+            str(one["job"] or (f"paused: {one['paused']}" if one.get("paused") else "")),
             f"{one['silent_seconds']:.0f} s ago",
         ]
         for one in found

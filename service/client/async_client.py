@@ -203,7 +203,12 @@ class AsyncClient:
 
     async def rows(self, job_id: str) -> Rows:
         """Return the tidy rows that a job has so far."""
-        return (await self._send(requests.rows(job_id))).items
+        page = await self._send(requests.rows(job_id, None))
+        rows = page.items
+        while page.next_cursor is not None:
+            page = await self._send(requests.rows(job_id, page.next_cursor))
+            rows += page.items
+        return rows
 
     async def charts(self, job_id: str) -> Charts:
         """Return the charts that a job has so far.

@@ -27,6 +27,7 @@ Sent = str | int | float | Sequence[str]  # the value of a query parameter
 QueryValue = Sent | datetime
 SLACK_SECONDS = 30.0  # beyond the time of a long poll
 DOWNLOAD_SECONDS = 120.0
+ROWS_AT_ONCE = 5_000
 
 _DOCUMENT: TypeAdapter[Document] = TypeAdapter(Document)
 
@@ -180,12 +181,13 @@ def result(job_id: str) -> ApiRequest[Result]:
     )
 
 
-def rows(job_id: str) -> ApiRequest[RowPage]:
-    """Read the rows so far."""
+def rows(job_id: str, cursor: str | None) -> ApiRequest[RowPage]:
+    """Read a page of the rows so far."""
     return ApiRequest(
         "GET",
         job_path(job_id, "curves"),
         RowPage.model_validate_json,
+        params={"limit": ROWS_AT_ONCE, **({"cursor": cursor} if cursor else {})},
         timeout_seconds=DOWNLOAD_SECONDS,
     )
 

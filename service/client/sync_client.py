@@ -217,7 +217,12 @@ class Client:
 
     def rows(self, job_id: str) -> Rows:
         """Return the tidy rows that a job has so far."""
-        return self._send(requests.rows(job_id)).items
+        page = self._send(requests.rows(job_id, None))
+        rows = page.items
+        while page.next_cursor is not None:
+            page = self._send(requests.rows(job_id, page.next_cursor))
+            rows += page.items
+        return rows
 
     def charts(self, job_id: str) -> Charts:
         """Return the charts that a job has so far; each is downloaded when it is looked at."""

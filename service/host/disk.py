@@ -22,11 +22,19 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def lack_of_room(folder: Path, reserve: int) -> str | None:
-    """What lacks on the disk of a folder, in words; None where at least the reserve is free."""
+def lack_of_room(folder: Path, reserve: int, wanted: int = 0) -> str | None:
+    """What lacks on the disk of a folder, in words; None where at least the reserve is free.
+
+    `wanted`: bytes that are to be written, after which the reserve is still to be free.
+    """
     free = free_bytes(folder)
-    if free >= reserve:
+    if free - wanted >= reserve:
         return None
+    if free >= reserve:
+        return (
+            f"{folder} has {in_words(free)} free, too little for {in_words(wanted)} and the "
+            f"reserve of {in_words(reserve)} (FFLAB_DISK_RESERVE)"
+        )
     return (
         f"{folder} has {in_words(free)} free, less than the reserve of {in_words(reserve)} "
         f"(FFLAB_DISK_RESERVE)"
@@ -35,7 +43,9 @@ def lack_of_room(folder: Path, reserve: int) -> str | None:
 
 def in_words(count: int) -> str:
     """A number of bytes, as people say it."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+    if count >= 2**30:
+        return f"{count / 2**30:.1f} GiB"
+    return f"{count / 2**20:.{0 if count >= 2**20 or not count else 1}f} MiB"
 
 
 class Ballast:

@@ -8,7 +8,6 @@ from functools import partial
 from ffengine.results import (
     CheckCell,
     CheckResult,
-    EpochRow,
     StudyCell,
     StudyResult,
     TrainResult,
@@ -17,7 +16,7 @@ from ffengine.spec import CheckSpec, StudySpec, TrainSpec, digest
 from ffengine.study import Cell, expand, is_resolved
 from ffengine.text import STORED
 from service.artifacts import Artifacts
-from service.jobs import Job
+from service.jobs import TERMINAL, Job
 from service.results.histograms import cells_with_margins, margin_histograms
 from service.results.run_labels import RunKey, cell_of, run_keys
 from service.results.sources import (
@@ -29,9 +28,11 @@ from service.results.sources import (
     StudyGrid,
     source_of,
 )
+from service.results.stored_rows import StoredRows
 from service.schemas import RESULT
 from service.store import Store
 
+MOST_HELD_ROWS = 5_000  # of a result that is drawn; more are read while they are drawn
 MOST_DRAWN_RUNS = 60  # of a study: nobody looks at more panels one by one; its grid shows them
 
 
@@ -64,12 +65,45 @@ def drawable(store: Store, job: Job, artifacts: Artifacts | None = None) -> list
     document = store.jobs.result(job.id)
     if document is not None:
         return sources_of(store, job, document, artifacts)
-    rows = store.jobs.rows(job.id)
+    return [_partial(store, job, artifacts)]
+
+
+def drawable_in_pieces(
+    store: Store, job: Job, artifacts: Artifacts | None = None
+) -> list[ChartSource]:
+    """As `drawable`, for charts alone: many rows of a training run are read while they are drawn,
+    and its result lacks them.
+    """
+    if job.kind != "train" or len(ids := store.jobs.row_ids(job.id)) <= MOST_HELD_ROWS:
+        return drawable(store, job, artifacts)
+    document = store.jobs.result_without_curves(job.id)
+    if document is None:
+        return [_partial(store, job, artifacts)]
+    result = RESULT.validate_json(document)
+    assert isinstance(result, TrainResult)  # noqa: S101 - narrows the type: it is a training run
+    rows = StoredRows(ids, store.jobs.row_texts)
+    return [_source(store, job, result, artifacts)._replace(rows=rows)]
+
+
+def _partial(store: Store, job: Job, artifacts: Artifacts | None) -> PartialRun:
+    """The rows so far of a job without a result."""
     spec = job.spec if isinstance(job.spec, TrainSpec | CheckSpec) else None
     if job.kind == "train":
-        return [PartialRun("", curves=[EpochRow.model_validate(row) for row in rows], spec=spec)]
-    found = [CheckCell.model_validate(row) for row in rows]
-    return [PartialRun("", cells=found, spec=spec, margins=_margins(job, found, artifacts))]
+        rows = StoredRows(store.jobs.row_ids(job.id), store.jobs.row_texts)
+        return PartialRun("", curves=rows, spec=spec)
+    found = [CheckCell.model_validate(row) for row in store.jobs.each_row(job.id)]
+    return PartialRun("", cells=found, spec=spec, margins=_margins(job, found, artifacts))
+
+
+def result_document(store: Store, job: Job) -> str | None:
+    """The result of a job as JSON; None where there is none yet.
+
+    A study that failed or was cancelled still has the results of its finished runs.
+    """
+    document = store.jobs.result(job.id)
+    if document is None and job.kind == "study" and job.state in TERMINAL:
+        return store.studies.result(job.id).model_dump_json()
+    return document
 
 
 def _grid(store: Store, job: Job, found: Sequence[StudyCell]) -> StudyGrid:

@@ -2,7 +2,6 @@
 each with the values that the study varies.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,11 +23,16 @@ _TAKEN = ("part", "job", "state", *EpochRow.model_fields, *CheckCell.model_field
 
 
 class MeasuredRun(NamedTuple):
-    """A run whose rows are shown: `about` are its columns, which tell it from other runs."""
+    """A run whose rows are shown.
+
+    `about` are its columns, which tell it from other runs. `seeds`: how many it has, where that is
+    known.
+    """
 
     job: str
     kind: str
     about: Mapping[str, Any]
+    seeds: int | None = None
 
 
 class RowTable(NamedTuple):
@@ -53,7 +57,7 @@ def runs_of_study(cells: Sequence[StudyCell]) -> list[MeasuredRun]:
 
 
 def measured_rows(
-    runs: Sequence[MeasuredRun], read: Callable[[str], Sequence[TidyRow]], *, means: bool
+    runs: Sequence[MeasuredRun], read: Callable[[str], Iterable[TidyRow]], *, means: bool
 ) -> RowTable:
     """Return the rows of these runs.
 
@@ -78,7 +82,7 @@ def _columns(kind: str, means: bool) -> Sequence[str]:
     return (*EpochRow.model_fields, DIRECTION) if kind == "train" else tuple(CheckCell.model_fields)
 
 
-def _rows(run: MeasuredRun, rows: Sequence[TidyRow]) -> Iterator[TidyRow]:
+def _rows(run: MeasuredRun, rows: Iterable[TidyRow]) -> Iterator[TidyRow]:
     if run.kind == "train":
         return ({**run.about, **with_direction(row)} for row in rows)
     cells = (CheckCell.model_validate(row) for row in rows)
@@ -90,17 +94,28 @@ def with_direction(row: TidyRow) -> TidyRow:
     return {**row, DIRECTION: "training_step"}
 
 
-def _means(run: MeasuredRun, rows: Sequence[TidyRow]) -> Iterator[TidyRow]:
-    model, place, figures = (
-        (EpochRow, TRAIN_PLACE, TRAIN_FIGURES)
-        if run.kind == "train"
-        else (CheckCell, CHECK_PLACE, CHECK_FIGURES)
-    )
+def _means(run: MeasuredRun, rows: Iterable[TidyRow]) -> Iterator[TidyRow]:
+    """Yield the means of each place as soon as all seeds have come to it, so that few are held."""
+    model, place = (EpochRow, TRAIN_PLACE) if run.kind == "train" else (CheckCell, CHECK_PLACE)
     groups: dict[tuple[Any, ...], list[EpochRow | CheckCell]] = {}
-    found: list[EpochRow | CheckCell] = [model.model_validate(row) for row in rows]
-    for row in found:
-        groups.setdefault(tuple(getattr(row, name) for name in place), []).append(row)
-    for (at, alike), figure in itertools.product(groups.items(), figures):
+    for data in rows:
+        row = model.model_validate(data)
+        at = tuple(getattr(row, name) for name in place)
+        alike = groups.setdefault(at, [])
+        alike.append(row)
+        if len(alike) == run.seeds:
+            yield from _means_at(run, place, at, groups.pop(at))
+    for at, alike in groups.items():
+        yield from _means_at(run, place, at, alike)
+
+
+def _means_at(
+    run: MeasuredRun,
+    place: Sequence[str],
+    at: Sequence[Any],
+    alike: Sequence[EpochRow | CheckCell],
+) -> Iterator[TidyRow]:
+    for figure in TRAIN_FIGURES if run.kind == "train" else CHECK_FIGURES:
         if interval := interval_of(alike, figure):
             first = alike[0]
             check = first if isinstance(first, CheckCell) else None

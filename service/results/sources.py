@@ -10,6 +10,7 @@ from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
 from service.jobs import Job
 from service.results.histograms import MarginHistogram
 from service.results.run_labels import RunKey
+from service.results.stored_rows import StoredRows
 
 MarginReader = Callable[[], Sequence[MarginHistogram]]
 
@@ -23,6 +24,7 @@ class Source(NamedTuple):
     trained: for a check of trained weights, the spec of the job that trained them, or None where
     that job is gone.
     run: which run of a study it is.
+    rows: those of the result where it is without them, because they are many.
     """
 
     label: str
@@ -31,6 +33,7 @@ class Source(NamedTuple):
     margins: MarginReader | None = None
     trained: TrainSpec | None = None
     run: RunKey | None = None
+    rows: StoredRows | None = None
 
 
 def source_of(
@@ -60,7 +63,7 @@ class PartialRun(NamedTuple):
     """The rows of one job that has no result yet."""
 
     label: str
-    curves: Sequence[EpochRow] = ()
+    curves: Sequence[EpochRow] | StoredRows = ()
     cells: Sequence[CheckCell] = ()
     spec: TrainSpec | CheckSpec | None = None
     margins: MarginReader | None = None

@@ -14,7 +14,7 @@ from service.store.job_actions import JobActions, NotAllowed, PartOfStudy
 from service.store.job_times import JobTimes
 from service.store.jobs import Idempotency, IdempotencyConflict, Jobs, Page, QueueFull, Submitted
 from service.store.leases import LeaseLost
-from service.store.needs import StillNeeded
+from service.store.needs import StillNeeded, WeightsGone
 from service.store.queue import Claim, Queue
 from service.store.studies import Studies
 from service.store.workers import DEAD_WORKER_SECONDS, Workers
@@ -45,6 +45,7 @@ __all__ = [
     "StoredDelivery",
     "Studies",
     "Submitted",
+    "WeightsGone",
     "Workers",
 ]
 

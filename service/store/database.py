@@ -213,6 +213,34 @@ class Database:
             raise DatabaseDamaged(self.file, found[0])
         return f"checked for damage in {time.monotonic() - began:.1f} s"
 
+    def only_read(self) -> None:
+        """Have each connection that is made from now on refuse to write.
+
+        A missing file of SQLite is not made.
+        """
+
+        def refuse_writes(connection: Any, _record: object) -> None:
+            if self.is_sqlite:
+                connection.execute("PRAGMA query_only=ON")
+            else:
+                connection.read_only = True
+
+        event.listen(self.engine, "do_connect", self._refuse_missing)
+        event.listen(self.engine, "connect", refuse_writes)
+
+    def _refuse_missing(self, *_arguments: object) -> None:
+        if not self.is_there:
+            raise DatabaseReplaced(f"the database file of {self.address} is missing")
+
+    def size_bytes(self) -> int:
+        """How much room the database takes up; 0 for one in memory."""
+        if not self.is_sqlite:
+            with self.engine.connect() as connection:
+                size = text("SELECT pg_database_size(current_database())")
+                return int(connection.scalar(size) or 0)
+        files = [self.file, self.file.with_name(f"{self.file.name}-wal")] if self.file else []
+        return sum(file.stat().st_size for file in files if file.exists())
+
     def service_id(self) -> str | None:
         """The id of the service that the database belongs to; None before the schema is made."""
         if not self.has_table(ServiceRow.__tablename__):

@@ -17,6 +17,7 @@ from ffengine.spec import AnySpec, StudySpec, digest
 from ffengine.study import Cell, written_out
 from ffengine.version import NUMERICS_VERSION
 from service.jobs import JobState, NewJob, Priority, Wanted, Webhook, new_job_id
+from service.store.needs import hold
 from service.store.tables import (
     CurveRow,
     Document,
@@ -176,6 +177,10 @@ def insert_jobs(session: Session, drafts: Sequence[NewJobRow], now: float) -> No
     known = is_known(session, sharing)
     results = cached_results(session, sharing) if known else {}
     active = active_duplicates(session, sharing) if known else {}
+    there = hold(session, {job.id for found in results.values() for job in found})
+    results = {
+        digest: [job for job in found if job.id in there] for digest, found in results.items()
+    }
     queued: list[Queued] = []
     answered: list[tuple[NewJobRow, JobRow]] = []
     for row in drafts:

@@ -16,8 +16,8 @@ from service.store.database import Database
 from service.store.deliveries import leave_undelivered
 from service.store.inserts import PRIORITIES, PRIORITY_SECONDS
 from service.store.job_cache import to_job
-from service.store.jobs import unreferenced_owners
-from service.store.needs import StillNeeded, needed_by
+from service.store.jobs import QueueFull, count_waiting, unreferenced_owners
+from service.store.needs import StillNeeded, hold_trainings, named_again, needed_by
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import EventDraft, change, change_all, state_events
 
@@ -61,19 +61,20 @@ class JobActions:
         """Pause a job. Idempotent. Raises as `cancel` does."""
         return self._request(job_id, "pause", Wanted.pause, JobState.paused)
 
-    def resume(self, job_id: str) -> Job:
+    def resume(self, job_id: str, *, max_queued: int | None = None) -> Job:
         """Queue a paused job again; for a running job, withdraw a request to pause.
 
-        Raises as `cancel` does.
+        Raises as `cancel` does, and QueueFull where more than `max_queued` jobs would wait.
         """
-        return self._requeue(job_id, "resume", {JobState.queued, JobState.running})
+        return self._requeue(job_id, "resume", {JobState.queued, JobState.running}, max_queued)
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str, *, max_queued: int | None = None) -> Job:
         """Queue a failed or cancelled job again, from its last checkpoint; of a study, its runs.
 
-        A running job that was asked to cancel, and has not yet, goes on. Raises as `cancel` does.
+        A running job that was asked to cancel, and has not yet, goes on. Raises as `resume` does,
+        and WeightsGone for a check of weights that were deleted.
         """
-        return self._requeue(job_id, "retry", {JobState.queued, JobState.running})
+        return self._requeue(job_id, "retry", {JobState.queued, JobState.running}, max_queued)
 
     def update(self, job_id: str, *, given: Mapping[str, Any]) -> Job:
         """Change name, tags, priority or pin of a job and, but for the pin, of a study's runs.
@@ -110,11 +111,12 @@ class JobActions:
             if parent is not None:
                 raise PartOfStudy(parent)
             family = (JobRow.id == job_id) | (JobRow.parent_id == job_id)
+            own = select(JobRow.id, JobRow.cached_from).where(family).order_by(JobRow.id)
+            gone = session.execute(own.with_for_update()).all()
             unfinished = JobRow.state.not_in([state.value for state in TERMINAL])
             state = session.scalar(select(JobRow.state).where(family, unfinished).limit(1))
             if state is not None:
                 raise NotAllowed(JobState(state))
-            gone = session.execute(select(JobRow.id, JobRow.cached_from).where(family)).all()
             if users := needed_by(session, {own for own, _ in gone}):
                 raise StillNeeded(users)
             leave_undelivered(session, [own for own, _ in gone])
@@ -157,9 +159,14 @@ class JobActions:
         asked: list[EventDraft] = [("log", {"level": "info", "message": f"{action} was asked for"})]
         return done + len(change_all(session, which, *running, events=asked, wanted=wanted.value))
 
-    def _requeue(self, job_id: str, action: str, unchanged: set[JobState]) -> Job:
+    def _requeue(
+        self, job_id: str, action: str, unchanged: set[JobState], max_queued: int | None
+    ) -> Job:
         with self._database.writing() as session:
             row = self._row(session, job_id)
+            waited, _ = count_waiting(session)
+            if action == "retry":
+                hold_trainings(session, named_again(session, row))
             before = JobState(row.state)
             own = (
                 "retry_failed"
@@ -176,6 +183,9 @@ class JobActions:
             if done and action == "retry" and row.parent_id:
                 self._reopen(session, row.parent_id)
             self._requeue_all(session, JobRow.parent_id == job_id, action)
+            waiting, _ = count_waiting(session)
+            if max_queued is not None and waiting > max(waited, max_queued):
+                raise QueueFull
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))
 
     def _reopen(self, session: Session, study_id: str) -> None:

@@ -2,30 +2,52 @@
 
 import itertools
 import json
+from array import array
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, TextClause, cast, delete, func, insert, or_, select, text, type_coerce
+from sqlalchemy import (
+    JSON,
+    Text,
+    TextClause,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    type_coerce,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import TextualSelect
 
 from ffengine.datasets import Datasets
 from ffengine.results import AccuracyRow
-from ffengine.study import Cell
+from ffengine.study import Cell, trainings_named
 from service.headline import Headline, headline, places_of_interest, suffices
 from service.jobs import TERMINAL, Job, JobState, NewJob
 from service.schemas import row_key
 from service.store.database import Database
 from service.store.inserts import CELLS_AT_ONCE, draft, draft_cell, insert_jobs
 from service.store.job_cache import JobCache, VersionReader, to_job
-from service.store.needs import NAMED_BY_CHECKS, UNFINISHED, named_by_studies, on_weights_of
+from service.store.needs import (
+    NAMED_BY_CHECKS,
+    UNFINISHED,
+    hold_trainings,
+    named_by_studies,
+    on_weights_of,
+)
 from service.store.tables import CurveRow, IdempotencyRow, JobRow, ResultRow, now_seconds
 
 REMEMBERED_HEADLINES = 5_000
 OWNERS_AT_ONCE = 500
+ROWS_AT_ONCE = 500
 _UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(
     UNFINISHED, JobRow.kind == "study"
 )
@@ -106,6 +128,7 @@ class Jobs:
 
         - `IdempotencyConflict`: the key came with another body before.
         - `QueueFull`: too many jobs wait already.
+        - `WeightsGone`: it asks for the weights of a job that is not there.
         """
         try:
             return self._submit(new, cells, idempotency, max_queued)
@@ -344,12 +367,45 @@ class Jobs:
 
     def rows(self, job_id: str) -> list[dict[str, Any]]:
         """The tidy rows of a job so far, oldest first."""
+        return list(self.each_row(job_id))
+
+    def each_row(self, job_id: str) -> Iterator[dict[str, Any]]:
+        """The tidy rows of a job so far, oldest first; a few of them are in memory at a time."""
+        return map(json.loads, self.row_texts(self.row_ids(job_id)))
+
+    def row_ids(self, job_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[int]:
+        """The numbers of a job's rows above `after`, oldest first; 8 bytes for each."""
+        query = select(CurveRow.id).where(CurveRow.job_id == job_id, CurveRow.id > after)
         with self._database.reading() as session:
-            return list(
-                session.scalars(
-                    select(CurveRow.data).where(CurveRow.job_id == job_id).order_by(CurveRow.id)
-                )
-            )
+            return array("q", session.scalars(query.order_by(CurveRow.id).limit(limit)))
+
+    def row_texts(self, ids: Sequence[int]) -> Iterator[str]:
+        """The rows with these numbers as JSON, a few at a time.
+
+        Each few are a query of their own: who reads slowly holds no transaction. Rows that are
+        deleted meanwhile are left out.
+        """
+        for first in range(0, len(ids), ROWS_AT_ONCE):
+            some = list(ids[first : first + ROWS_AT_ONCE])
+            query = select(cast(CurveRow.data, Text)).where(CurveRow.id.in_(some))
+            with self._database.reading() as session:
+                found = session.scalars(query.order_by(CurveRow.id)).all()
+            yield from found
+
+    def result_without_curves(self, job_id: str) -> str | None:
+        """As `result`, of a training run without its rows, which the database leaves out."""
+        document = (
+            func.json_set(ResultRow.document, "$.curves", func.json("[]"))
+            if self._database.is_sqlite
+            else cast(cast(ResultRow.document, JSONB).concat({"curves": []}), Text)
+        )
+        with self._database.reading() as session:
+            return session.scalar(select(document).where(ResultRow.job_id == job_id))
+
+    def has_result(self, job_id: str) -> bool:
+        """Whether the job has a result."""
+        with self._database.reading() as session:
+            return bool(session.scalar(select(exists().where(ResultRow.job_id == job_id))))
 
     def expired(
         self, kind: str, *, days: float | None, count: int | None, limit: int
@@ -442,10 +498,14 @@ class Jobs:
                 for number, cell in enumerate(at_once)
             ),
         ]
+        named = set[str]().union(*(trainings_named(cell.spec) for cell in cells))
+        if not cells:
+            named = trainings_named(new.spec)
         with self._database.writing() as session:
             if idempotency and (known := self._known(session, idempotency)):
                 return Submitted(known, replayed=True)
-            waiting, now = self._waiting(session)
+            hold_trainings(session, named)
+            waiting, now = count_waiting(session)
             if waiting + max(1, len(cells)) > max_queued:
                 raise QueueFull
             insert_jobs(session, drafts, now)
@@ -462,12 +522,6 @@ class Jobs:
                 to_job(session.get_one(JobRow, parent.id, populate_existing=True)),
                 replayed=False,
             )
-
-    @staticmethod
-    def _waiting(session: Session) -> tuple[int, float]:
-        """How many jobs wait for a worker or are not made yet, and the database's clock."""
-        queued, unmade, now = session.execute(_WAITING).one()
-        return queued + unmade, now
 
     def _known(self, session: Session, idempotency: Idempotency) -> Job | None:
         same = (IdempotencyRow.owner == idempotency.owner, IdempotencyRow.key == idempotency.key)
@@ -489,6 +543,12 @@ class Jobs:
             else "json_array_elements_text(jobs.tags) AS each(value)"
         )
         return text(f"EXISTS (SELECT 1 FROM {each} WHERE value = :tag)").bindparams(tag=tag)  # noqa: S608 - no user text
+
+
+def count_waiting(session: Session) -> tuple[int, float]:
+    """How many jobs wait for a worker or are not made yet, and the database's clock."""
+    queued, unmade, now = session.execute(_WAITING).one()
+    return queued + unmade, now
 
 
 def _shown_since(time: datetime) -> float:

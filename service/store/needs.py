@@ -1,4 +1,9 @@
-"""Which jobs are needed by others that have not ended, and are therefore kept."""
+"""Which jobs are needed by others that have not ended, and are therefore kept.
+
+A transaction that stores a job which needs others holds their rows, and one that deletes jobs locks
+theirs before it asks who needs them. So the two wait for each other, and the second one sees what
+the first one did.
+"""
 
 import contextlib
 from collections.abc import Collection, Iterator
@@ -10,7 +15,7 @@ from ffengine.spec import Submission
 from ffengine.study import trainings_named
 from ffengine.text import STORED
 from service.jobs import TERMINAL, JobState
-from service.store.tables import JobRow
+from service.store.tables import Document, JobRow
 
 LOOKED_UP_AT_ONCE = 500
 UNFINISHED = JobRow.state.in_([state.value for state in JobState if state not in TERMINAL])
@@ -25,6 +30,47 @@ class StillNeeded(Exception):
     def __init__(self, by: list[str]) -> None:
         super().__init__(", ".join(by))
         self.by = by
+
+
+class WeightsGone(Exception):
+    """The weights of a training job are asked for that is not there; `job` is its id."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"there is no training job {job}")
+        self.job = job
+
+
+def hold(session: Session, job_ids: Collection[str]) -> set[str]:
+    """Keep jobs from being deleted until the transaction ends; which of them are there."""
+    found: set[str] = set()
+    asked = sorted(job_ids)
+    for first in range(0, len(asked), LOOKED_UP_AT_ONCE):
+        some = select(JobRow.id).where(JobRow.id.in_(asked[first : first + LOOKED_UP_AT_ONCE]))
+        # others may change the rows, but not delete them
+        held = some.order_by(JobRow.id).with_for_update(read=True, key_share=True)
+        found |= set(session.scalars(held))
+    return found
+
+
+def hold_trainings(session: Session, job_ids: Collection[str]) -> None:
+    """Keep the training jobs whose weights are asked for. Raises WeightsGone."""
+    if missing := set(job_ids) - hold(session, job_ids):
+        raise WeightsGone(min(missing))
+
+
+def named_again(session: Session, job: JobRow) -> set[str]:
+    """The training jobs whose weights are asked for if a job is queued again.
+
+    Of a study these are the ones that its failed and cancelled runs name, and those that it has not
+    made yet.
+    """
+    again = JobRow.state.in_([JobState.failed.value, JobState.cancelled.value])
+    runs = (JobRow.id == job.id) | (JobRow.parent_id == job.id)
+    named = select(_AT_JOB).where(runs, again, JobRow.kind == "check", _AT_JOB.is_not(None))
+    found = {name for name in session.scalars(named.distinct()) if name}
+    if job.kind == "study" and (job.cells_made or 0) < (job.cells or 0):
+        found |= _named_by_study(job.spec)
+    return found
 
 
 def named_by_studies(session: Session) -> set[str]:
@@ -76,7 +122,15 @@ def _studies(session: Session) -> Iterator[tuple[str, set[str]]]:
     """Each unfinished study with the training jobs whose weights it asks for."""
     rows = select(JobRow.id, JobRow.spec).where(JobRow.kind == "study", UNFINISHED)
     for job_id, document in session.execute(rows):
-        # of a study that today's code cannot read, no more runs are made
-        with contextlib.suppress(ValueError):
-            spec = Submission.model_validate({"spec": document}, context=STORED).spec
-            yield job_id, trainings_named(spec)
+        yield job_id, _named_by_study(document)
+
+
+def _named_by_study(document: Document) -> set[str]:
+    """The training jobs that a stored study names.
+
+    Of a study that today's code cannot read, no more runs are made.
+    """
+    with contextlib.suppress(ValueError):
+        spec = Submission.model_validate({"spec": document}, context=STORED).spec
+        return trainings_named(spec)
+    return set()

@@ -254,4 +254,5 @@ class WorkerRow(Base):
     memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
     version: Mapped[str]
     job: Mapped[str | None]
+    paused: Mapped[str | None]
     seen_at: Mapped[float]

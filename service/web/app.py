@@ -30,6 +30,7 @@ Submit a spec with `POST /v1/jobs`, wait with `GET /v1/jobs/{id}?wait=60`,
 read `GET /v1/jobs/{id}/result`.
 Every error is `application/problem+json` (RFC 9457) with JSON pointers to what was wrong.
 """
+SIGN_IN_BYTES = 10_000  # nobody has shown a key yet
 
 
 class App(FastAPI):
@@ -111,9 +112,10 @@ def _include(app: App, settings: Settings) -> None:
     for router in (
         system.router,
         pages.router,
-        pages.sign_in_router,
         pages.spec_router,
         templating.static_router,
     ):
         app.include_router(router)
         app.methods.add(router.routes)
+    app.include_router(pages.sign_in_router, max_body_size=SIGN_IN_BYTES)
+    app.methods.add(pages.sign_in_router.routes)

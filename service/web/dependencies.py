@@ -1,5 +1,6 @@
 """The resources of the app, and the dependencies through which routes get them."""
 
+import asyncio
 import difflib
 import re
 from collections.abc import Sequence
@@ -14,9 +15,13 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from starlette.concurrency import run_in_threadpool
 
 from service.artifacts import Artifacts
+from service.background.disk_usage import DiskUsage
 from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
 from service.background.webhooks import WebhookSender
+from service.drawing.pictures import Pictures
+from service.drawing.pool import RendererPool
+from service.drawing.protocol import Setup
 from service.host.disk import free_bytes
 from service.host.limits import stream_limit
 from service.settings import Settings
@@ -53,6 +58,7 @@ class Resources:
         self.store = Store(settings.database, settings.datasets)
         self.artifacts = Artifacts(settings.artifacts)
         self.submissions = Submissions(self.store.jobs, settings)
+        self.upload_turn = asyncio.Semaphore(1)  # one data set is checked at a time
         self.authenticator = Authenticator(self.store.api_keys, settings)
         self.event_feed = EventFeed(self.store.events, stream_limit(settings.max_streams))
         self.dispatcher = (
@@ -60,11 +66,14 @@ class Resources:
         )
         self.reconciler = Reconciler(self.store, settings, self.dispatcher)
         self.webhook_sender = WebhookSender(self.store.deliveries, settings)
+        self.pictures = Pictures(RendererPool(Setup.of(settings)))
+        self.disk_usage = DiskUsage(self.store, settings)
         self.metrics = Metrics(
             self.store,
             broker_up=lambda: self.reconciler.broker_ok,
             event_clients=lambda: self.event_feed.waiting,
             disk=lambda: (free_bytes(settings.artifacts), settings.disk_reserve),
+            disk_usage=lambda: self.disk_usage.bytes,
         )
 
     async def open(self) -> None:
@@ -80,12 +89,15 @@ class Resources:
         self.event_feed.start()
         self.reconciler.start()
         self.webhook_sender.start()
+        self.disk_usage.start()
 
     async def close(self) -> None:
         """Stop the background work and close the connections."""
         await self.event_feed.stop()
         await run_in_threadpool(self.reconciler.stop)
         await run_in_threadpool(self.webhook_sender.stop)
+        await run_in_threadpool(self.pictures.close)
+        await run_in_threadpool(self.disk_usage.stop)
         if self.dispatcher:
             self.dispatcher.close()
         self.store.close()

@@ -18,16 +18,19 @@ POLL_SECONDS = 0.05
 HEARTBEAT_SECONDS = 15.0
 PAGE_EVENTS = 500
 AT_ONCE = 2_000  # events per poll
+ENCODED_AT_ONCE = 50
 LONGEST_PENDING = 1_000  # events; a slower client reads the database again
+MOST_PENDING_BYTES = 8 * 2**20  # which many clients share
 HOLE_SECONDS = 5.0  # a number missing for so long was rolled back or deleted
 POLL_FAULT_SECONDS = 1.0
 FULL_SECONDS = 1.0  # the wait of a client beyond the bound
 
 
 class EncodedEvent(NamedTuple):
-    """An event and its SSE form, encoded once for all clients."""
+    """An event in its SSE form, encoded once for all clients."""
 
-    event: Event
+    id: int
+    type: str
     encoded: bytes
 
 
@@ -37,6 +40,7 @@ class Subscription:
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self.pending: deque[EncodedEvent] = deque()
+        self._bytes = 0  # of the pending events
         self._news = asyncio.Event()
 
     def push(self, encoded_event: EncodedEvent) -> None:
@@ -44,8 +48,10 @@ class Subscription:
 
         A client that is too slow loses what it has not taken yet; it notices by the numbers.
         """
-        if len(self.pending) >= LONGEST_PENDING:
+        self._bytes += len(encoded_event.encoded)
+        if len(self.pending) >= LONGEST_PENDING or self._bytes > MOST_PENDING_BYTES:
             self.pending.clear()
+            self._bytes = len(encoded_event.encoded)
         self.pending.append(encoded_event)
         self._news.set()
 
@@ -59,7 +65,11 @@ class Subscription:
             self._news.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), timeout=max(0.0, seconds))
-        return self.pending.popleft() if self.pending else None
+        if not self.pending:
+            return None
+        first = self.pending.popleft()
+        self._bytes -= len(first.encoded)
+        return first
 
 
 class EventFeed:
@@ -143,10 +153,12 @@ class EventFeed:
             for number, job_id in found
             if job_id in self._subscriptions and number not in self._ahead
         ]
-        for event in await run_in_threadpool(self._events.numbered, wanted) if wanted else ():
-            encoded_event = EncodedEvent(event, _encoded(event))
-            for subscription in self._subscriptions.get(event.job, ()):
-                subscription.push(encoded_event)
+        for first in range(0, len(wanted), ENCODED_AT_ONCE):
+            some = wanted[first : first + ENCODED_AT_ONCE]
+            for event in await run_in_threadpool(self._events.numbered, some):
+                encoded_event = EncodedEvent(event.id, event.type, _encoded(event))
+                for subscription in self._subscriptions.get(event.job, ()):
+                    subscription.push(encoded_event)
         self._advance([number for number, _ in found])
         return len(found) == AT_ONCE
 
@@ -196,7 +208,7 @@ async def _until_end(feed: EventFeed, subscription: Subscription, seconds: float
     deadline = time.monotonic() + seconds
     while not feed.closing and (left := deadline - time.monotonic()) > 0:
         encoded_event = await subscription.next(left)
-        if encoded_event is not None and encoded_event.event.type == "end":
+        if encoded_event is not None and encoded_event.type == "end":
             return
 
 
@@ -210,26 +222,26 @@ async def stream(feed: EventFeed, store: Store, job_id: str, after: int) -> Asyn
         behind = True
         while not feed.closing:
             while behind:
-                events = await run_in_threadpool(
-                    store.events.of, job_id, after=after, limit=PAGE_EVENTS
+                page = await run_in_threadpool(
+                    store.events.page, job_id, after=after, limit=PAGE_EVENTS
                 )
-                for event in events:
+                for event in page.items:
                     yield _encoded(event)
                     after = event.id
-                behind = len(events) == PAGE_EVENTS
+                behind = page.next_cursor is not None
                 if not behind and await _ended(store, job_id, after):
                     return
             encoded_event = await subscription.next(HEARTBEAT_SECONDS)
             if encoded_event is None:
                 yield KEEPALIVE_COMMENT
                 behind = True  # in case the feed has missed something
-            elif encoded_event.event.id == after + 1:
+            elif encoded_event.id == after + 1:
                 yield encoded_event.encoded
                 after += 1
-                if encoded_event.event.type == "end" and await _ended(store, job_id, after):
+                if encoded_event.type == "end" and await _ended(store, job_id, after):
                     return
             else:
-                behind = encoded_event.event.id > after
+                behind = encoded_event.id > after
 
 
 async def _ended(store: Store, job_id: str, after: int) -> bool:

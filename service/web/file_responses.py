@@ -5,6 +5,7 @@ asked for in parts.
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Header, Request, Response
@@ -128,7 +129,16 @@ def file_response(
     elif asked.head_only:
         headers["Content-Length"] = str(sum(len(piece) for piece in content))
         content = ()
-    return StreamingResponse(iter(content), media_type=media_type, headers=headers)
+    return StreamingResponse(begun(iter(content)), media_type=media_type, headers=headers)
+
+
+def begun(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Return the pieces, the first of which is made at once.
+
+    What cannot be read is then answered with its problem, and no answer breaks off after its head.
+    """
+    first = next(pieces, None)
+    return pieces if first is None else chain((first,), pieces)
 
 
 class ByteRange(NamedTuple):
@@ -181,7 +191,7 @@ def _partial(
     headers["Content-Length"] = str(len(wanted))
     pieces = in_pieces(content) if isinstance(content, bytes) else _again(make)
     return StreamingResponse(
-        _cut(pieces, wanted), status_code=206, media_type=media_type, headers=headers
+        begun(_cut(pieces, wanted)), status_code=206, media_type=media_type, headers=headers
     )
 
 
@@ -206,17 +216,3 @@ def in_pieces(content: bytes) -> Iterable[bytes]:
     """Split the content into chunks, so that a slow client takes one at a time."""
     view = memoryview(content)
     return (bytes(view[start : start + PIECE]) for start in range(0, len(view), PIECE))
-
-
-def render_or_404(draw: Callable[[], bytes]) -> bytes:
-    """Return the chart that `draw` makes.
-
-    Raises NoSuchChart if there turns out to be nothing to draw, for example because the margins on
-    the disk are damaged.
-    """
-    from service.results.charts import NothingToDraw  # loads the charting library
-
-    try:
-        return draw()
-    except NothingToDraw as error:
-        raise problems.NoSuchChart(str(error)) from error

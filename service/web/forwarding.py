@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Container
 from typing import Any, cast
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,8 +21,7 @@ class ForwardingMiddleware:
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        trusted = settings.trusted_proxies or os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
-        inner = ProxyHeadersMiddleware(cast("Any", app), trusted_hosts=trusted)
+        inner = _proxy_headers(app, settings)
         self._app, self._trusted = cast("ASGIApp", inner), inner.trusted_hosts
         self._root = settings.root_path
 
@@ -47,3 +47,13 @@ class ForwardingMiddleware:
             with contextlib.suppress(ValueError):
                 return root_path(given[0].decode("latin-1"))
         return ""
+
+
+def trusted_proxies(settings: Settings) -> Container[str]:
+    """Return the addresses of the proxies that are believed."""
+    return cast("Container[str]", _proxy_headers(None, settings).trusted_hosts)
+
+
+def _proxy_headers(app: ASGIApp | None, settings: Settings) -> ProxyHeadersMiddleware:
+    trusted = settings.trusted_proxies or os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+    return ProxyHeadersMiddleware(cast("Any", app), trusted_hosts=trusted)

@@ -6,6 +6,7 @@ from datetime import UTC
 from service.escaping import for_terminal
 from service.jobs import Event
 
+LOGGED = ("state", "log")  # the types of events that are lines of the log
 STATE_FACTS = ("attempt", "worker", "reason", "losses")
 
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from service.artifacts import JOB_ID
 from service.jobs import TERMINAL, Job
+from service.results.load import result_document
 from service.store import Store
 from service.web import problems
 
@@ -47,13 +48,23 @@ def find_versioned_job(store: Store, job_id: str) -> tuple[Job, int]:
 def find_result(store: Store, job_id: str) -> JobWithResult:
     """Return the job and its result. Raises NoSuchJob and NoResultYet."""
     job, version = find_versioned_job(store, job_id)
-    document = store.jobs.result(job_id)
-    if document is None and job.kind == "study" and job.state in TERMINAL:
-        # a study that failed or was cancelled still has the results of its finished runs
-        document = store.studies.result(job_id).model_dump_json()
+    document = result_document(store, job)
     if document is None:
-        why = f": {job.error.detail}" if job.error else ""
-        raise problems.NoResultYet(
-            f"{job_id} is {job.state.value} and has no result{why}", state=job.state.value
-        )
+        raise _no_result_yet(job)
     return JobWithResult(job, version, document)
+
+
+def find_job_with_result(store: Store, job_id: str) -> tuple[Job, int]:
+    """Return a job that has a result, and its version. Raises NoSuchJob and NoResultYet."""
+    job, version = find_versioned_job(store, job_id)
+    # see result_document: a study that has ended has one
+    if not (store.jobs.has_result(job_id) or (job.kind == "study" and job.state in TERMINAL)):
+        raise _no_result_yet(job)
+    return job, version
+
+
+def _no_result_yet(job: Job) -> problems.NoResultYet:
+    why = f": {job.error.detail}" if job.error else ""
+    return problems.NoResultYet(
+        f"{job.id} is {job.state.value} and has no result{why}", state=job.state.value
+    )

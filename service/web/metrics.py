@@ -6,7 +6,7 @@ start of this process; those of jobs are brought up to date at each scrape.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -37,6 +37,7 @@ class Metrics:
         broker_up: Callable[[], bool],
         event_clients: Callable[[], int],
         disk: Callable[[], tuple[int, int]],
+        disk_usage: Callable[[], Mapping[str, int]],
     ) -> None:
         self._registry = CollectorRegistry()
         self._requests = Histogram(
@@ -47,7 +48,7 @@ class Metrics:
             registry=self._registry,
         )
         self._jobs = JobHistograms(store.times, self._registry)
-        self._registry.register(ServiceGauges(store, broker_up, event_clients, disk))
+        self._registry.register(ServiceGauges(store, broker_up, event_clients, disk, disk_usage))
         ProcessCollector(registry=self._registry)
 
     def start(self) -> None:
@@ -134,9 +135,10 @@ class ServiceGauges(Collector):
         broker_up: Callable[[], bool],
         event_clients: Callable[[], int],
         disk: Callable[[], tuple[int, int]],
+        disk_usage: Callable[[], Mapping[str, int]],
     ) -> None:
         self._store, self._broker_up, self._event_clients = store, broker_up, event_clients
-        self._disk = disk
+        self._disk, self._disk_usage = disk, disk_usage
 
     def describe(self) -> list[Metric]:
         """Return nothing: a registration must not read the database."""
@@ -153,6 +155,7 @@ class ServiceGauges(Collector):
         waited = self._store.queue.longest_wait_seconds() or 0.0
         workers = self._store.workers.alive(DEAD_WORKER_SECONDS)
         busy = sum(worker.job is not None for worker in workers)
+        paused = sum(worker.paused is not None for worker in workers)
         free, reserve = self._disk()
         for name, meaning, value in (
             ("fflab_disk_free_bytes", "Free on the disk of the artifacts.", free),
@@ -168,6 +171,11 @@ class ServiceGauges(Collector):
             ),
             ("fflab_workers", "Live workers.", len(workers)),
             ("fflab_busy_workers", "Live workers that run a job.", busy),
+            (
+                "fflab_paused_workers",
+                "Live workers that begin no job, as where the disk has no room.",
+                paused,
+            ),
             ("fflab_broker_up", "1 where the broker answered last.", int(self._broker_up())),
             (
                 "fflab_event_clients",
@@ -176,6 +184,9 @@ class ServiceGauges(Collector):
             ),
         ):
             yield GaugeMetricFamily(name, meaning, value=value)
+        for part, size in self._disk_usage().items():
+            meaning = f"What the {part} of the service took up when it was last measured."
+            yield GaugeMetricFamily(f"fflab_{part}_bytes", meaning, value=size)
 
 
 def route_template(scope: Scope) -> str:

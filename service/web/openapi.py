@@ -94,8 +94,20 @@ def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Document
             yield path, method, operation
 
 
+def _without_null(schema: Document) -> Document:
+    """Return the schema of a parameter that may be left out: an address or a header has no null."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    kept: Document = {name: value for name, value in schema.items() if name != "anyOf"}
+    kept.update(kinds[0])
+    return kept
+
+
 def _correct(path: str, method: str, operation: Document) -> None:
     """Add the problems that every route, or every route with keys, may answer with."""
+    for parameter in operation.get("parameters", ()):
+        parameter["schema"] = _without_null(parameter["schema"])
     answers = operation["responses"]
     if "HTTPValidationError" in str(answers.get("422", {}).get("content")):
         del answers["422"]

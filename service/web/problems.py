@@ -13,9 +13,9 @@
     ├── 421 WrongHost
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull
-    ├── 500 InternalErrorProblem
-    ├── 503 DatabaseAway, TooManyStreams
-    └── 507 NoRoom
+    ├── 500 InternalErrorProblem, NotDrawn, NotStored
+    ├── 503 DatabaseAway, RenderersAreBusy, TooManyStreams, UploadsBusy
+    └── 507 NoRoom, UploadQuota
 
 Each class states its code, title and advice as attributes: clients compare codes, and GET
 /problems/CODE shows all three.
@@ -31,10 +31,12 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ffengine.text import shortened, visible
+from service.host.log_limits import Rarely
 from service.root_path import at
 from service.specs.validation_errors import FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
@@ -47,6 +49,8 @@ MOST_BYTES = 65_536  # of a problem document
 RETRY_SECONDS = 2
 IN_FLIGHT_RETRY_SECONDS = 1
 QUEUE_RETRY_SECONDS = 30
+
+AWAY = Rarely()  # many requests may find the same
 
 log = logging.getLogger(__name__)
 
@@ -386,6 +390,18 @@ class InternalErrorProblem(Problem):
     advice = "This is a fault of the service: its log has the trace."
 
 
+class NotDrawn(Problem):
+    """The picture could not be drawn."""
+
+    status = 500
+    code = "not-drawn"
+    title = "The picture could not be drawn."
+    advice = (
+        "Read the figures instead, as curves.csv or result.csv; the operator may allow more memory "
+        "with FFLAB_RENDERER_MEMORY."
+    )
+
+
 class DatabaseAway(Problem):
     """The database does not answer."""
 
@@ -393,6 +409,15 @@ class DatabaseAway(Problem):
     code = "database-away"
     title = "The database does not answer."
     advice = "Nothing that was accepted is lost. Repeat the request in a few seconds."
+
+
+class RenderersAreBusy(Problem):
+    """Too many charts and reports wait to be drawn."""
+
+    status = 503
+    code = "renderers-are-busy"
+    title = "Too many charts and reports wait to be drawn."
+    advice = "Repeat the request in a few seconds."
 
 
 class NoRoom(Problem):
@@ -414,6 +439,33 @@ class TooManyStreams(Problem):
         "Read the events as pages, with Accept: application/json, or the job with ?wait=. The "
         "operator may raise FFLAB_MAX_STREAMS."
     )
+
+
+class NotStored(Problem):
+    """The service cannot write what was sent."""
+
+    status = 500
+    code = "not-stored"
+    title = "The service cannot write what was sent."
+    advice = "Have the operator let the service write to that folder; then send it again."
+
+
+class UploadsBusy(Problem):
+    """Other data sets are being checked."""
+
+    status = 503
+    code = "uploads-busy"
+    title = "Other data sets are being checked."
+    advice = "One is checked at a time. Send it again in half a minute."
+
+
+class UploadQuota(Problem):
+    """Uploads take up all the room that they may."""
+
+    status = 507
+    code = "upload-quota"
+    title = "Uploads take up all the room that they may."
+    advice = "Delete data sets that are not needed, or have the operator raise the quota."
 
 
 def _all(kind: type[Problem]) -> dict[str, type[Problem]]:
@@ -460,6 +512,7 @@ def install_handlers(app: FastAPI) -> None:
         app.add_exception_handler(refused, _refused)
     for away in DATABASE_ERRORS:
         app.add_exception_handler(away, _database)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -530,7 +583,9 @@ async def _http(_request: Request, error: Exception) -> Response:
 
 
 async def _database(_request: Request, error: Exception) -> Response:
-    log.warning("the database is away: %s", str(error).splitlines()[0])
+    reason = str(error).splitlines()[0]
+    if AWAY.is_due(reason):
+        log.warning("the database is away: %s", reason)
     return database_away(error).response()
 
 
@@ -538,6 +593,10 @@ def database_away(error: Exception) -> DatabaseAway:
     """Return the problem for one of DATABASE_ERRORS."""
     fault = fault_of(error)
     return DatabaseAway(fault or "", headers={} if fault else {"Retry-After": str(RETRY_SECONDS)})
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=408)  # for the log and the metrics: nobody hears it
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -21,6 +21,7 @@ from service.background.broker_check import warn_if_unfit
 from service.host.disk import Ballast, free_bytes
 from service.host.end_signals import ignored_signals
 from service.host.limits import raise_descriptor_limit
+from service.host.log_limits import RareWarnings
 from service.host.names import is_loopback
 from service.host.start_failures import one_line_failure, reason_of
 from service.log_format import log_to_stderr
@@ -29,6 +30,8 @@ from service.store import Store
 from service.store.database import Database, DatabaseDamaged, DatabaseRefused
 from service.store.identity import NotOurs, prepare, settle
 from service.web.access_log import log_config
+from service.web.connections import protocol
+from service.web.forwarding import trusted_proxies
 
 DRAIN_SECONDS = 5
 BACKLOG = 256
@@ -72,6 +75,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     log_to_stderr("%(asctime)s %(levelname)s api: %(message)s")
     logging.getLogger("service").setLevel(logging.INFO)  # so that deletions are logged
     logging.getLogger("asyncio").addFilter(AcceptFaults())
+    logging.getLogger("uvicorn.error").addFilter(RareWarnings())
     most = raise_descriptor_limit()
     require_keys_beyond_loopback(settings, host)
     listener = listen(host, port)
@@ -85,8 +89,11 @@ def serve(settings: Settings, host: str, port: int) -> None:
         timeout_graceful_shutdown=DRAIN_SECONDS,
         server_header=False,
         backlog=BACKLOG,
-        # beyond it 503 at once: what is left is for the database, files and the log
-        limit_concurrency=max(LEAST_CONNECTIONS, most - SPARE_DESCRIPTORS),
+        http=protocol(
+            # what is left is for the database, files and the log
+            max(LEAST_CONNECTIONS, most - SPARE_DESCRIPTORS),
+            trusted_proxies(settings),
+        ),
         proxy_headers=False,
         log_config=log_config(),
     )

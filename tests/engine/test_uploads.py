@@ -3,10 +3,15 @@ same arrays for ever.
 """
 
 import contextlib
+import errno
 import io
+import os
 import pickle
 import re
+import struct
+import tempfile
 import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ffengine
-from ffengine import uploads
+from ffengine import archives, uploads
+from ffengine.archives import opened
 from ffengine.arrays import DatasetError, digest_of
 from ffengine.availability import NotAvailable, check_available
 from ffengine.datasets import Datasets
@@ -90,9 +96,13 @@ def test_every_layout_of_the_same_numbers_is_read_alike(
 ) -> None:
     x = images(20, *shape)
     stored = np.asfortranarray(x.astype(dtype)) if fortran else x.astype(dtype)
-    arrays, held = uploads.partitioned(uploads.read_archive(npz(x=stored, y=LABELS.astype(labels))))
+    with tempfile.TemporaryDirectory() as folder:
+        archive = npz(x=stored, y=LABELS.astype(labels))
+        upload = uploads.keep("mine", archive, Path(folder))
+        arrays = uploads.arrays_of("mine", Path(folder))
     test = uploads.held_out(LABELS)
-    assert held
+    assert upload.held_out
+    assert upload.digest == digest_of(arrays)
     np.testing.assert_array_equal(arrays.x_train.reshape(-1, *shape), x[~test])
     np.testing.assert_array_equal(arrays.x_test.reshape(-1, *shape), x[test])
     np.testing.assert_array_equal(arrays.y_train, LABELS[~test])
@@ -215,7 +225,15 @@ def test_hostile_and_useless_archives_are_refused(
 @pytest.mark.parametrize("header", ILLEGIBLE, ids=range(len(ILLEGIBLE)))
 def test_a_header_that_is_none_is_said_to_be_none(header: str) -> None:
     with pytest.raises(DatasetError, match=r"not a readable \.npz archive|declares|expected uint8"):
-        uploads.read_archive(member("x.npy", npy(header)))
+        read(member("x.npy", npy(header)))
+
+
+def read(archive: io.BytesIO) -> None:
+    """Read an archive to its end."""
+    with opened(archive) as found:
+        for name in found.headers:
+            for _ in found.blocks(name):
+                pass
 
 
 @pytest.mark.filterwarnings("ignore:Reading")  # of a header as Python 2 has written it
@@ -240,7 +258,7 @@ def test_a_header_that_is_none_is_said_to_be_none(header: str) -> None:
 )
 def test_no_header_escapes_as_another_error(pieces: list[str]) -> None:
     with contextlib.suppress(DatasetError):
-        uploads.read_archive(member("x.npy", npy("".join(pieces))))
+        read(member("x.npy", npy("".join(pieces))))
 
 
 @settings(max_examples=examples(500))
@@ -248,16 +266,132 @@ def test_no_header_escapes_as_another_error(pieces: list[str]) -> None:
 def test_no_damage_to_an_archive_escapes_as_another_error(noise: bytes, at: int) -> None:
     whole = npz(True, x=images(), y=LABELS).getvalue()
     damaged = whole[:at] + noise + whole[at + len(noise) :]
-    with contextlib.suppress(DatasetError):
-        uploads.partitioned(uploads.read_archive(io.BytesIO(damaged)))
+    with contextlib.suppress(DatasetError), tempfile.TemporaryDirectory() as folder:
+        uploads.keep("mine", io.BytesIO(damaged), Path(folder))
 
 
 def test_an_archive_beyond_the_limit_is_refused_by_its_headers(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(uploads, "MAX_BYTES", 100)
     with pytest.raises(DatasetError, match="at most 100 are taken"):
-        uploads.read_archive(npz(x=images(), y=LABELS))
+        uploads.keep("mine", npz(x=images(), y=LABELS), tmp_path)
+    # what counts is what they become: 20 samples of 4 float32 and a label of int64
+    x = images(20, 4, dtype=np.float16)
+    for limit, taken in ((20 * 24 - 1, False), (20 * 24, True)):
+        with contextlib.nullcontext() if taken else pytest.raises(DatasetError, match="480 bytes"):
+            uploads.keep("mine", npz(x=x, y=LABELS), tmp_path, max_bytes=limit)
+
+
+def test_nothing_is_written_that_is_not_admitted(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def refuse(size: int) -> None:
+        asked.append(size)
+        raise DatasetError("no more room")
+
+    with pytest.raises(DatasetError, match="no more room"):
+        uploads.keep("mine", npz(x=images(), y=LABELS), tmp_path, admit=refuse)
+    assert asked == [20 * (16 + 8)]
+    assert list(tmp_path.iterdir()) == []
+    uploads.keep("mine", npz(x=images(), y=LABELS), tmp_path)
+    # what is there already takes up no more
+    uploads.keep("mine", npz(x=images(), y=LABELS), tmp_path, admit=refuse)
+    with pytest.raises(uploads.NameTaken):
+        uploads.keep("mine", npz(x=images(), y=1 - LABELS), tmp_path, admit=refuse)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 48, 10**6])
+@pytest.mark.parametrize("fortran", [False, True])
+def test_blocks_of_any_size_give_the_same_arrays(
+    block_bytes: int, fortran: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = images(40, 4, 4, dtype=np.float32)
+    labels = np.arange(40) % 3
+    whole = uploads.keep("whole", npz(x=x, y=labels), tmp_path)
+    monkeypatch.setattr(archives, "BLOCK_BYTES", block_bytes)
+    stored = np.asfortranarray(x) if fortran else x
+    blocks = uploads.keep("blocks", npz(True, x=stored, y=labels), tmp_path)
+    assert blocks.digest == whole.digest == digest_of(uploads.arrays_of("blocks", tmp_path))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_mapped_arrays_are_those_that_are_kept(tmp_path: Path, dtype: type) -> None:
+    datasets = Datasets(tmp_path)
+    datasets.keep("mine", npz(x=images(dtype=dtype), y=LABELS))
+    for found, kept in zip(datasets.mapped("mine"), datasets.load("mine"), strict=True):
+        np.testing.assert_array_equal(found, kept)
+        assert not found.flags.writeable
+    path = uploads.arrays_file("mine", datasets.kept_in)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DatasetError, match="cannot be read"):
+        datasets.mapped("mine")
+    assert len(datasets.mapped("digits").y_train) > 0
+
+
+def test_an_archive_of_millions_of_members_is_refused_before_they_are_listed() -> None:
+    target = npz(x=images(), y=LABELS)
+    with zipfile.ZipFile(target, "a") as archive:
+        for number in range(3_000):
+            archive.writestr(f"{number}.npy", b"")
+    with pytest.raises(DatasetError, match="too many members"):
+        read(target)
+    raw = bytearray(npz(x=images(), y=LABELS).getvalue())
+    end = raw.rindex(b"PK\5\6")
+    locator = b"PK\6\7" + struct.pack("<LQL", 0, 0, 1)
+    with pytest.raises(DatasetError, match="too many members"):
+        read(io.BytesIO(raw[:end] + locator + raw[end:]))
+
+
+def test_a_header_that_says_to_be_of_gigabytes_is_not_read() -> None:
+    prefix = b"\x93NUMPY\x02\x00" + struct.pack("<L", 2**32 - 1)
+    with pytest.raises(DatasetError, match=r"the header of x\.npy is none"):
+        read(member("x.npy", prefix + b" " * 100_000))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("MOST_SAMPLES", 19, "at most 19 samples"),
+        ("MOST_INPUTS", 15, "of at most 15 inputs"),
+        ("MOST_FORTRAN_BYTES", 19, "write it with numpy.ascontiguousarray"),
+    ],
+)
+def test_what_cannot_be_read_in_blocks_is_bounded(
+    name: str, value: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, name, value)
+    with pytest.raises(DatasetError, match=message):
+        read(npz(x=np.asfortranarray(images()), y=LABELS))
+
+
+def test_drafts_of_killed_writers_are_removed_and_others_are_not(tmp_path: Path) -> None:
+    uploads.keep("mine", npz(x=images(), y=LABELS), tmp_path)
+    for name, age in (("old", 100.0), ("new", 0.0)):
+        draft = tmp_path / f"{uploads.DRAFT}{name}"
+        draft.mkdir()
+        (draft / "arrays.npz").write_bytes(b"half")
+        for path in (draft / "arrays.npz", draft):
+            os.utime(path, (1000 - age, 1000 - age))
+    assert uploads.remove_drafts(tmp_path, older_than=950.0) == [".draft-old"]
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", ".draft-new"}
+    assert uploads.names(tmp_path) == ["mine"]
+
+
+def test_a_writer_that_fails_leaves_no_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(uploads, "_written", full)
+    with pytest.raises(uploads.NotStored, match="mine: cannot be kept in") as refused:
+        uploads.keep("mine", npz(x=images(), y=LABELS), tmp_path)
+    assert refused.value.error.errno == errno.ENOSPC
+    monkeypatch.undo()
+    with pytest.raises(DatasetError, match="not finite"):
+        uploads.keep("mine", npz(x=np.full((20, 2), np.inf), y=LABELS), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_spec_may_name_what_is_not_here_and_is_not_run_here(tmp_path: Path) -> None:

@@ -1,15 +1,7 @@
-"""Generators of clients read the OpenAPI document, and what they make works against the service.
-
-Each is skipped where it is not installed; neither is needed to develop fflab:
-
-    pip install openapi-python-client             # in any environment on PATH
-    npm install --global openapi-typescript typescript
-"""
+"""Generators of clients read the OpenAPI document, and what they make works against the service."""
 
 import json
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +10,7 @@ import pytest
 
 from service.settings import Settings
 from service.web.app import create_app
+from tests.needs import program
 from tests.serving import client_of
 
 MAKE_SECONDS = 300
@@ -69,14 +62,6 @@ def client(tmp_path: Path) -> Iterator[httpx.Client]:
         yield client
 
 
-def tool(name: str, install: str) -> str:
-    """The path of a program; the test is skipped where there is none."""
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed: {install}")
-    return found
-
-
 def run(command: Sequence[str | Path], folder: Path) -> str:
     ended = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=MAKE_SECONDS, check=False
@@ -86,7 +71,7 @@ def run(command: Sequence[str | Path], folder: Path) -> str:
 
 
 def test_a_generated_python_client_submits_and_lists(client: httpx.Client, tmp_path: Path) -> None:
-    generator = tool("openapi-python-client", "pip install openapi-python-client")
+    generator = program("bin/openapi-python-client")
     document = client.get("/openapi.json").json()
     (tmp_path / "openapi.json").write_text(json.dumps(document))
     (tmp_path / "config.yml").write_text(
@@ -104,21 +89,18 @@ def test_a_generated_python_client_submits_and_lists(client: httpx.Client, tmp_p
         tmp_path,
     )
     assert "warning" not in told.lower(), told
-    python = Path(generator).resolve().parent / "python"  # it has what the made client needs
-    url = str(client.base_url)
-    used = run(
-        [python if python.exists() else sys.executable, "-c", USE_PYTHON, made, url],
-        tmp_path,
-    )
+    python = program("bin/python")  # it has what the made client needs
+    used = run([python, "-c", USE_PYTHON, made, str(client.base_url)], tmp_path)
     assert used == "used\n"
 
 
 def test_generated_typescript_types_fit_the_requests(client: httpx.Client, tmp_path: Path) -> None:
-    generator = tool("openapi-typescript", "npm install --global openapi-typescript")
-    compiler = tool("tsc", "npm install --global typescript")
+    node = program("bin/node")
+    generator = program("node_modules/openapi-typescript/bin/cli.js")
+    compiler = program("node_modules/typescript/bin/tsc")
     (tmp_path / "openapi.json").write_bytes(client.get("/openapi.json").content)
     # what has a default may be left out of a request
-    command = [generator, "openapi.json", "--output", "fflab.d.ts", "--default-non-nullable=false"]
-    run(command, tmp_path)
+    options = ["--output", "fflab.d.ts", "--default-non-nullable=false"]
+    run([node, generator, "openapi.json", *options], tmp_path)
     (tmp_path / "use.ts").write_text(USE_TYPESCRIPT, encoding="utf-8")
-    run([compiler, "--noEmit", "--strict", "--target", "es2022", "use.ts"], tmp_path)
+    run([node, compiler, "--noEmit", "--strict", "--target", "es2022", "use.ts"], tmp_path)

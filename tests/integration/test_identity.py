@@ -69,6 +69,7 @@ def make_earlier(home: Path) -> None:
     (home / "artifacts" / ".service").unlink()
     with closing(sqlite3.connect(home / "fflab.db")) as connection:
         connection.execute("DROP TABLE service")
+        connection.execute("ALTER TABLE workers DROP COLUMN paused")
         connection.execute("UPDATE alembic_version SET version_num = ?", (EARLIER,))
         connection.commit()
 

@@ -380,7 +380,8 @@ def test_long_curves_are_thinned_keep_their_ends_and_say_so() -> None:
     drawn = sorted({point["epoch"] for point in points})
     assert len(drawn) <= 402
     assert (drawn[0], drawn[-1]) == (0, 1_000)
-    assert "one in 3 measured epochs is drawn" in caption_of("theorem2", [source])
+    note = "of every 6 measured epochs, the lowest and the highest mean are drawn"
+    assert note in caption_of("theorem2", [source])
     assert len(render("theorem2", [source], "json")) < 300_000
 
 

@@ -4,6 +4,7 @@ what it completes.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -142,6 +143,10 @@ def test_workers_estimates_and_logs_are_plain_lines(
     assert json.loads(fflab("workers", "--json").out) == []
     estimate = fflab("estimate", "quick")
     assert "runs\t3" in estimate.lines
+    disk = next(line for line in estimate.lines if line.startswith("disk\t"))
+    assert re.fullmatch(
+        r"disk\t\d+ MiB \(checkpoints \d+ MiB, margins [\d.]+ MiB, database [\d.]+ MiB\)", disk
+    )
     assert json.loads(fflab("estimate", "quick", "--json").out)["runs"] == 3
     (tmp_path / "spec.yaml").write_text("kind: train\ndataset: {name: digits}\n")
     advised = fflab("estimate", str(tmp_path / "spec.yaml")).out

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ffengine.spec import TrainSpec
 from service.store import Store
@@ -128,23 +129,6 @@ def test_the_next_page_is_linked_without_the_slash(client: httpx.Client) -> None
     assert re.match(r"</v1/jobs\?", link)
 
 
-def test_head_does_not_draw(
-    client: httpx.Client, job: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn = []
-
-    def draw(*given: object) -> bytes:
-        drawn.append(given)
-        return b"<svg/>"
-
-    monkeypatch.setattr("service.results.charts.render", draw)
-    address = f"/v1/jobs/{job}/chart/sparsity.svg"
-    assert client.head(address).headers["etag"]
-    assert not drawn
-    assert client.get(address).content == b"<svg/>"
-    assert len(drawn) == 1
-
-
 FILES = ("result.csv", "result.npz", "result")
 
 
@@ -214,3 +198,32 @@ def test_a_reader_of_tables_asks_for_the_head_and_then_for_parts(
     parts = [client.get(address, headers={"Range": half}) for half in halves]
     assert [part.status_code for part in parts] == [206, 206]
     assert b"".join(part.content for part in parts) == client.get(address).content
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [(RuntimeError("a fault"), 500, "unexpected"), (PoolTimeout(), 503, "database-away")],
+    ids=["fault", "database"],
+)
+@pytest.mark.parametrize("name", ["log", "curves.csv"])
+def test_what_cannot_be_begun_is_answered_with_its_problem(
+    client: httpx.Client,
+    store: Store,
+    job: str,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    fault: Exception,
+    status: int,
+    code: str,
+    encoding: str,
+) -> None:
+    """Not with the head of an answer that breaks off, and not in the server's own words."""
+
+    def broken(*_given: object, **_named: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(store.events, "of", broken)
+    monkeypatch.setattr(store.jobs, "rows", broken)
+    response = client.get(f"/v1/jobs/{job}/{name}", headers={"Accept-Encoding": encoding})
+    refused(response, status, code)

@@ -60,7 +60,7 @@ def test_jobs_of_a_time_are_listed(client: httpx.Client, jobs: list[str]) -> Non
     )
     query = httpx.QueryParams({"created_after": moved.isoformat()})
     assert listed(client, str(query)) == [jobs[3], jobs[2]]
-    for value in ("yesterday", "2026-11-26T08:00:00"):
+    for value in ("yesterday", "2026-11-26T08:00:00", "2026", "0.5", "-1", "%201795676690", ""):
         problem = refused(client.get(f"/v1/jobs?created_after={value}"), 422, "invalid")
         assert problem.errors[0].pointer == "query/created_after"
 

@@ -12,6 +12,8 @@ from sqlalchemy import text
 
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from ffengine.spec import CheckSpec, TrainSpec
+from service.artifacts import Artifacts
+from service.jobs import new_job_id
 from service.settings import Settings
 from service.store import Store
 from service.web import metrics
@@ -19,6 +21,7 @@ from service.web.app import create_app
 from service.web.metrics import METHODS, JobHistograms
 from tests.documents import ROOT
 from tests.factories import STUDY, claimed, end, submit
+from tests.service.arrays import X, Y, npz
 from tests.serving import serving
 
 Samples = dict[str, float]  # a series as NAME{label="value"}, its labels in order, and its value
@@ -54,6 +57,25 @@ def test_gauges_are_those_of_the_database(client: httpx.Client, store: Store) ->
     assert (found["fflab_workers"], found["fflab_busy_workers"]) == (0, 0)
     assert found["fflab_broker_up"] == 0
     assert found["process_resident_memory_bytes"] > 0
+
+
+def test_gauges_say_what_the_service_takes_up(
+    client: httpx.Client, app: FastAPI, settings: Settings
+) -> None:
+    artifacts: Artifacts = app.state.resources.artifacts
+    job = new_job_id()
+    artifacts.put(job, "step.safetensors", b"x" * 1_000)
+    client.post("/v1/datasets?name=mine", content=npz(x=X, y=Y))
+    app.state.resources.disk_usage.tick()
+    found = samples(client)
+    assert found["fflab_artifacts_bytes"] == 1_032
+    assert found["fflab_uploads_bytes"] == settings.datasets.bytes_kept()
+    assert found["fflab_uploads_bytes"] > X.nbytes
+    assert found["fflab_database_bytes"] >= (settings.root / "fflab.db").stat().st_size > 0
+
+
+def test_the_size_of_either_database_is_known(either_store: Store) -> None:
+    assert either_store.database.size_bytes() > 50_000
 
 
 def test_requests_are_counted_by_route_method_and_status(client: httpx.Client) -> None:

@@ -85,6 +85,15 @@ def test_defaults_are_plain(document: dict[str, Any]) -> None:
     )
 
 
+def test_parameters_are_never_null(document: dict[str, Any]) -> None:
+    """They are texts: `null` would be refused, or looked for as a name."""
+    for _, path, operation in operations(document):
+        for parameter in operation.get("parameters", ()):
+            assert "null" not in str(parameter["schema"]), (path, parameter["name"])
+            assert {"type", "$ref"} & parameter["schema"].keys(), (path, parameter["name"])
+            assert "description" in parameter, (path, parameter["name"])
+
+
 def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for _, _, operation in operations(document)]
     assert len(set(names)) == len(names)

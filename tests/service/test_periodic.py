@@ -102,6 +102,22 @@ def test_it_outlives_the_database_and_every_other_error(
     assert record.getMessage().startswith("counting: a tick failed")
 
 
+def test_a_long_outage_is_two_lines_and_a_lasting_fault_one(
+    counting: Callable[[float], Counting], caplog: pytest.LogCaptureFixture
+) -> None:
+    thread = counting(0.001)
+    thread.failures = [*[ZeroDivisionError("a fault")] * 20, *[AWAY] * 20]
+    thread.start()
+    wait_until(lambda: thread.ticks > 40, "it goes on after all of them")
+    thread.stop()
+    assert thread.outages == 20
+    assert [message.partition(":")[2].strip()[:23] for message in caplog.messages] == [
+        "the database is away: (",
+        "a tick failed; the next",
+        "the database is back, a",
+    ]
+
+
 def test_a_stop_waits_for_the_tick_at_hand(counting: Callable[[float], Counting]) -> None:
     begun, release = threading.Event(), threading.Event()
 

@@ -171,6 +171,17 @@ def test_an_api_without_a_broker_says_so_in_the_jobs_that_wait(
     assert "without FFLAB_REDIS_URL" in read(own_store, job.id).progress.message
 
 
+def test_the_sweep_removes_unfinished_uploads(store: Store, settings: Settings) -> None:
+    folder = settings.datasets.kept_in
+    for name, at in ((".draft-old", 1.0), (".draft-new", time.time())):
+        (folder / name).mkdir(parents=True)
+        os.utime(folder / name, (at, at))
+    reconciler = Reconciler(store, settings, None)
+    reconciler._sweep_due = 0.0
+    reconciler.tick()
+    assert [path.name for path in folder.iterdir()] == [".draft-new"]
+
+
 def test_a_job_that_waits_for_room_on_the_disk_says_so(
     reconciler: Reconciler, own_store: Store
 ) -> None:
@@ -302,6 +313,7 @@ def test_the_thread_dispatches_when_woken_and_outlives_the_database(
             wait_until(lambda: "the database is away" in caplog.text, "a tick has failed")
             connection.execute(text("ALTER TABLE gone RENAME TO jobs"))
             connection.commit()
+        wait_until(lambda: "the database is back" in caplog.text, "it ticks again")
         job = submit(own_store)
         reconciler.wake()
         wait_until(lambda: own_store.queue.due_for_dispatch(10, 60.0) == [], "it is dispatched")

@@ -18,6 +18,7 @@ from sqlalchemy import text
 from benchmarks.waiting import wait_until
 from ffengine.cost import Limits
 from ffengine.results import CheckResult, StudyResult, TrainResult
+from service.cli.doctor import _service
 from service.jobs import Job, JobState, Progress
 from service.schemas import WorkerInfo
 from service.settings import Settings
@@ -25,6 +26,7 @@ from service.store import Store
 from service.web.app import create_app
 from service.web.dependencies import Resources
 from service.web.problems import PROBLEMS, ProblemDetails
+from tests.commands import Fflab
 from tests.factories import ERROR, HALF, LEASE, finished
 from tests.over_http import NOBODY, TRAIN, refused, submit, succeed
 from tests.service.samples import check_result, epoch_row, train_result
@@ -458,6 +460,36 @@ def test_live_workers_are_shown(client: httpx.Client, store: Store) -> None:
     store.workers.heartbeat(info)
     (shown,) = client.get("/v1/workers").json()["items"]
     assert {**info.model_dump(), "silent_seconds": shown["silent_seconds"]} == shown
+
+
+def test_a_worker_that_pauses_says_why_everywhere(
+    client: httpx.Client, store: Store, settings: Settings, fflab: Fflab
+) -> None:
+    info = WorkerInfo(
+        id="w1",
+        host="h",
+        pid=7,
+        device="cpu",
+        device_name=None,
+        memory_bytes=None,
+        version="0",
+        job=None,
+        paused="the disk has no room",
+    )
+    store.workers.heartbeat(info)
+    store.workers.heartbeat(info.model_copy(update={"id": "w2", "paused": None}))
+    shown = client.get("/v1/workers").json()["items"]
+    assert [worker["paused"] for worker in shown] == ["the disk has no room", None]
+    assert "paused: the disk has no room" in client.get("/workers").text
+    metrics = client.get("/metrics").text
+    assert "fflab_workers 2.0" in metrics
+    assert "fflab_paused_workers 1.0" in metrics
+    assert "paused: the disk has no room" in fflab("workers").out
+    told = settings.model_copy(update={"url": str(client.base_url)})
+    found = [check for check in _service(told) if check.what == "worker w1"]
+    assert [(check.verdict, check.finding) for check in found] == [
+        ("warn", "paused: the disk has no room")
+    ]
 
 
 def test_health_readiness_and_metrics(client: httpx.Client, resources: Resources) -> None:

@@ -301,6 +301,13 @@ def test_a_resumed_run_does_not_repeat_rows(either_store: Store) -> None:
     assert [[row["epoch"] for row in event.data["rows"]] for event in measured] == [[0, 1], [2]]
 
 
+@pytest.mark.parametrize("after", [2**31 - 1, 2**31, 2**62])
+def test_no_event_follows_a_number_beyond_all(either_store: Store, after: int) -> None:
+    job = submit(either_store)
+    assert either_store.events.of(job.id, after=after, limit=10) == []
+    assert len(either_store.events.of(job.id, after=0, limit=10)) == 1
+
+
 def test_jobs_are_dispatched_by_priority_then_age_and_again_after_a_while(
     either_store: Store,
 ) -> None:
@@ -554,9 +561,9 @@ def test_a_heartbeat_is_the_workers_last_word(either_store: Store) -> None:
         job=None,
     )
     either_store.workers.heartbeat(info)
-    either_store.workers.heartbeat(info.model_copy(update={"job": "job_x"}))
+    either_store.workers.heartbeat(info.model_copy(update={"job": "job_x", "paused": "no room"}))
     (seen,) = either_store.workers.alive(30.0)
-    assert (seen.job, seen.memory_bytes) == ("job_x", 2**40)
+    assert (seen.job, seen.memory_bytes, seen.paused) == ("job_x", 2**40, "no room")
     assert seen.silent_seconds < 10.0
     assert either_store.workers.alive(-1.0) == []
 

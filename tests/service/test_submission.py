@@ -115,6 +115,28 @@ def test_limits_and_a_full_queue_refuse(store: Store, settings: Settings) -> Non
         submit(Submissions(store.jobs, full), request(fresh=True))
 
 
+def test_a_job_without_a_time_limit_gets_the_operators(store: Store, settings: Settings) -> None:
+    day = settings.model_copy(update={"default_timeout_seconds": 86_400.0})
+
+    def limit(used: Settings, given: float | None) -> float | None:
+        asked = request(timeout_seconds=given, fresh=True)
+        job = store.jobs.get(submit(Submissions(store.jobs, used), asked))
+        assert job is not None
+        return job.timeout_seconds
+
+    assert [limit(day, None), limit(day, 60.0), limit(settings, None)] == [86_400.0, 60.0, None]
+
+
+def test_a_job_that_would_fill_the_disk_is_refused(store: Store, settings: Settings) -> None:
+    huge = {"kind": "train", "epochs": 100_000, "network": {"widths": [4096]}}
+    small = {**huge, "epochs": 100}
+    generous = settings.model_copy(update={"limits": Limits(flops=1e30)})
+    submissions = Submissions(store.jobs, generous)
+    with pytest.raises(RunTooLarge, match=r"GiB of disk, .*monitor\.every_epochs"):
+        submit(submissions, request(spec=huge))
+    assert submit(submissions, request(spec=small)).startswith("job_")
+
+
 def test_an_estimate_says_what_passes_limits(store: Store, settings: Settings) -> None:
     small = settings.model_copy(update={"limits": Limits(flops=1.0)})
     assert Submissions(store.jobs, small).estimate(request()).problems

@@ -1,10 +1,15 @@
 """POST /v1/datasets: an array file over HTTP becomes a data set that jobs may name."""
 
+import asyncio
+import errno
 import io
 import json
 import re
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -421,3 +426,149 @@ def test_the_page_of_a_job_says_what_became_of_its_data(
     listed = client.get("/datasets").text
     assert 'data-delete="/v1/datasets/mine"' in listed
     assert 'data-delete="/v1/datasets/digits"' not in listed
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "said"),
+    [
+        ({"max_dataset_bytes": 2_600}, "bad-upload", "the arrays are 2,640 bytes; at most 2,600"),
+        ({"upload_quota": 2_600}, "upload-quota", "(FFLAB_UPLOAD_QUOTA)"),
+    ],
+)
+def test_what_an_upload_becomes_has_a_limit(
+    settings: Settings, changes: dict[str, int], code: str, said: str
+) -> None:
+    with client_of(create_app(settings.model_copy(update=changes))) as client:
+        status = 422 if code == "bad-upload" else 507
+        answer = client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X, y=Y))
+        assert said in refused(answer, status, code).detail
+    assert not (settings.root / "datasets").exists()
+
+
+def test_all_uploads_have_a_quota_and_those_of_a_key_one_of_their_own(settings: Settings) -> None:
+    two, four = 7_500, 15_000  # a data set of these takes up 3 to 4 kB
+    quotas = {"upload_quota": four, "upload_quota_per_key": two}
+    with Store(settings.database) as store:
+        store.migrate()
+        keys = {name: create_key(store.api_keys, name).secret for name in ("ada", "grace")}
+    with client_of(create_app(settings.model_copy(update=quotas))) as client:
+
+        def upload(who: str, name: str) -> httpx.Response:
+            return client.post(
+                "/v1/datasets",
+                params={"name": name},
+                content=npz(x=X, y=Y),
+                headers={"Authorization": f"Bearer {keys[who]}"},
+            )
+
+        assert [upload("ada", name).status_code for name in ("a", "b")] == [201, 201]
+        detail = refused(upload("ada", "c"), 507, "upload-quota").detail
+        assert detail.startswith("the uploads of ada take up 0.0 MiB, and this one would add 0.0")
+        assert "(FFLAB_UPLOAD_QUOTA_PER_KEY)" in detail
+        assert upload("ada", "a").status_code == 200  # is there already
+        assert [upload("grace", name).status_code for name in ("c", "d")] == [201, 201]
+        assert (
+            client.delete(
+                "/v1/datasets/c", headers={"Authorization": f"Bearer {keys['grace']}"}
+            ).status_code
+            == 204
+        )
+        assert upload("grace", "c").status_code == 201
+        client.delete("/v1/datasets/a", headers={"Authorization": f"Bearer {keys['ada']}"})
+        assert upload("ada", "e").status_code == 201
+
+
+def test_one_upload_is_checked_at_a_time(
+    client: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, most = threading.Lock(), []
+    keep = Datasets.keep
+
+    def kept_alone(*arguments: Any, **named: Any) -> uploads.Upload:
+        most.append(lock.acquire(blocking=False))
+        try:
+            return keep(*arguments, **named)
+        finally:
+            if most[-1]:
+                lock.release()
+
+    monkeypatch.setattr(Datasets, "keep", kept_alone)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(
+                lambda number: client.post(
+                    "/v1/datasets", params={"name": f"d{number}"}, content=npz(x=X, y=Y)
+                ),
+                range(8),
+            )
+        )
+    assert [answer.status_code for answer in answers] == [201] * 8
+    assert most == [True] * 8
+
+
+def test_an_upload_that_waits_too_long_is_told_when_to_come_again(
+    client: httpx.Client, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.web.routes.datasets.TURN_SECONDS", 0.1)
+    monkeypatch.setattr(app.state.resources, "upload_turn", asyncio.Semaphore(0))
+    for body in ({"content": npz(x=X, y=Y)}, {"files": {"file": npz(x=X, y=Y)}}):
+        answer = client.post("/v1/datasets", params={"name": "mine"}, **body)
+        refused(answer, 503, "uploads-busy")
+        assert answer.headers["Retry-After"] == "0.1"
+    monkeypatch.setattr(app.state.resources, "upload_turn", asyncio.Semaphore(1))
+    answer = client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X, y=Y))
+    assert answer.status_code == 201
+
+
+def test_a_body_that_would_take_up_the_reserve_is_refused_before_it_is_received(
+    client: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = settings.disk_reserve + 1_000
+    monkeypatch.setattr("service.host.disk.free_bytes", lambda _folder: free)
+    archive = npz(x=X, y=Y)
+    detail = refused(
+        client.post("/v1/datasets", params={"name": "mine"}, content=archive), 507, "no-room"
+    ).detail
+    assert " free, too little for 0.0 MiB and the reserve of 512 MiB" in detail
+    # without a length it is received, and what it would become is refused
+    refused(
+        client.post("/v1/datasets", params={"name": "mine"}, content=iter([archive])),
+        507,
+        "no-room",
+    )
+    monkeypatch.setattr("service.web.routes.datasets.ROOM_STEP", 1)
+    monkeypatch.setattr("service.host.disk.free_bytes", lambda _folder: free - 2_000)
+    refused(
+        client.post("/v1/datasets", params={"name": "mine"}, content=iter([archive])),
+        507,
+        "no-room",
+    )
+    assert not (settings.root / "datasets").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_no_fault_of_the_upload(
+    client: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = settings.root / "datasets"
+    folder.write_text("in its place")
+    answer = client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X, y=Y))
+    detail = refused(answer, 500, "not-stored").detail
+    assert f"mine: cannot be kept in {folder}" in detail
+    assert "Have the operator let the service write" in detail
+
+    def full(*_arguments: object, **_named: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder.unlink()
+    monkeypatch.setattr(uploads, "_written", full)
+    answer = client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X, y=Y))
+    assert f"the disk of {folder} is full" in refused(answer, 507, "no-room").detail
+    assert list(folder.iterdir()) == []
+
+
+def test_a_picture_of_an_upload_reads_a_few_samples(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Datasets, "read", None)
+    client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X / 7, y=Y))
+    assert client.get("/datasets/mine.png").status_code == 200

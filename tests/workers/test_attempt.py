@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 
 import ffengine
-from ffengine.checkpoint import fraction_done
+from ffengine.checkpoint import Checkpoint, fraction_done
 from ffengine.datasets import DATASETS
 from ffengine.interrupts import Interrupted
 from ffengine.margin_files import read_margins
+from ffengine.optimizers import Adam
 from ffengine.results import TrainResult
-from service.artifacts import Artifacts, epoch_name, margins_name
+from ffengine.spec import TrainSpec
+from service.artifacts import Artifacts, epoch_name, margins_name, states_name
 from service.host.disk import free_bytes
 from service.results.npz_export import stream_npz
 from service.settings import Settings
@@ -24,6 +27,8 @@ from tests.workers.jobs import CHECK, TRAIN, WORKER, ClaimJob
 from workers.attempt import STEP, AttemptRecorder, StopFlag, clock
 from workers.error_mapping import failure_of
 from workers.protocol import Start
+
+ADAM = TRAIN.model_copy(update={"optimizer": Adam(lr=0.1)})
 
 
 def recorder_of(
@@ -50,11 +55,13 @@ def train(recorder: AttemptRecorder, *, stop_after: int | None = None) -> TrainR
         return recorder.on_batch(report)
 
     try:
+        spec = recorder.spec
+        assert isinstance(spec, TrainSpec)
         return ffengine.train(
-            TRAIN,
+            spec,
             on_epoch=recorder.on_epoch,
             on_batch=on_batch,
-            resume=recorder.load_checkpoint(TRAIN),
+            resume=recorder.load_checkpoint(spec),
         )
     except Interrupted as interrupted:
         recorder.save_on_stop(interrupted.checkpoint)
@@ -137,6 +144,82 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     ]
 
 
+def test_only_the_newest_checkpoints_keep_the_optimisers_tensors(
+    claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
+) -> None:
+    first = claim(ADAM)
+    with pytest.raises(Interrupted):
+        train(recorder_of(first, store, artifacts, settings), stop_after=14)  # in epoch 4
+    epochs = [epoch_name(0, epoch) for epoch in range(4)]
+    states = [states_name(name) for name in epochs]
+    assert artifacts.names(first.job_id) == [*epochs, *states[-2:], STEP]
+    weights = [Checkpoint.from_bytes(artifacts.get(first.job_id, name)) for name in (*epochs, STEP)]
+    assert [any(checkpoint.states) for checkpoint in weights] == [False] * 4 + [True]
+    store.queue.finish_stopped(first.job_id, first.attempt)
+    second = store.queue.claim(first.job_id, WORKER, settings.lease_seconds)
+    assert second is not None
+    recorder = recorder_of(second, store, artifacts, settings)
+    recorder.finish(train(recorder))
+    assert artifacts.names(first.job_id) == [*epochs, epoch_name(0, 4)]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "resumed_at"),
+    [
+        ((), (4, 2)),
+        ((STEP,), (4, 0)),
+        ((STEP, states_name(epoch_name(0, 3))), (3, 0)),
+        ((STEP, states_name(epoch_name(0, 3)), epoch_name(0, 2)), None),
+    ],
+)
+def test_with_adam_a_damaged_checkpoint_gives_way_to_the_one_before(
+    claim: ClaimJob,
+    store: Store,
+    artifacts: Artifacts,
+    settings: Settings,
+    damaged: tuple[str, ...],
+    resumed_at: tuple[int, int] | None,
+) -> None:
+    first = claim(ADAM)
+    with pytest.raises(Interrupted):
+        train(recorder_of(first, store, artifacts, settings), stop_after=14)
+    store.queue.finish_stopped(first.job_id, first.attempt)
+    second = store.queue.claim(first.job_id, WORKER, settings.lease_seconds)
+    assert second is not None
+    damage(artifacts, first.job_id, *damaged)
+    recorder = recorder_of(second, store, artifacts, settings)
+    checkpoint = recorder.load_checkpoint(ADAM)
+    assert (checkpoint and (checkpoint.epoch, checkpoint.batch)) == resumed_at
+    result = train(recorder)
+    undisturbed = ffengine.train(ADAM)
+    assert (result.curves, result.accuracy) == (undisturbed.curves, undisturbed.accuracy)
+
+
+def test_a_checkpoint_of_an_earlier_version_has_the_optimisers_tensors_inside(
+    claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
+) -> None:
+    claimed = claim(ADAM)
+    recorder = recorder_of(claimed, store, artifacts, settings)
+    whole: list[Checkpoint] = []
+    ffengine.train(ADAM, on_epoch=lambda report: keep_first(report, recorder, whole))
+    name = epoch_name(0, 0)
+    artifacts.remove(claimed.job_id, states_name(name))
+    assert recorder.load_checkpoint(ADAM) is None
+    artifacts.put(claimed.job_id, name, replace(whole[0], rows=()).to_bytes())
+    found = recorder.load_checkpoint(ADAM)
+    assert found is not None
+    assert any(found.states)
+
+
+def keep_first(
+    report: ffengine.training.EpochReport, recorder: AttemptRecorder, whole: list[Checkpoint]
+) -> ffengine.interrupts.Control:
+    if not whole:
+        whole.append(report.checkpoint)
+        recorder.on_epoch(report)
+    return "run"
+
+
 slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
@@ -149,7 +232,11 @@ class Axe:
 
     def __init__(self, store: Store, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left, self.after = 10**9, False
-        for owner, name in ((store.queue, "record"), (artifacts, "put")):
+        for owner, name in (
+            (store.queue, "record"),
+            (artifacts, "put"),
+            (artifacts, "remove"),
+        ):
             monkeypatch.setattr(owner, name, self.guarded(getattr(owner, name)))
 
     def guarded(self, write: Callable[..., Any]) -> Callable[..., Any]:
@@ -165,6 +252,7 @@ class Axe:
         return at_risk
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("damage_latest", [False, slow(True)], ids=["whole", "damaged"])
 @pytest.mark.parametrize("every_batch", [False, slow(True)], ids=["epochs", "batches"])
@@ -175,6 +263,7 @@ def test_killed_at_any_write_the_next_attempt_ends_as_if_nothing_had_been(
     artifacts: Artifacts,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
+    optimizer: str,
     after: bool,
     damage_latest: bool,
     every_batch: bool,
@@ -182,11 +271,12 @@ def test_killed_at_any_write_the_next_attempt_ends_as_if_nothing_had_been(
 ) -> None:
     monkeypatch.setattr("workers.attempt.RECORD_SECONDS", record_seconds)
     settings = settings.model_copy(update={"checkpoint_seconds": 0.0 if every_batch else 1e9})
-    undisturbed = ffengine.train(TRAIN)
+    spec = {"sgd": TRAIN, "adam": ADAM}[optimizer]
+    undisturbed = ffengine.train(spec)
     axe = Axe(store, artifacts, monkeypatch)
     axe.after = after
     for writes in range(0, 60, 1 + 4 * every_batch):
-        claimed = claim(TRAIN)
+        claimed = claim(spec)
         axe.left = writes
         try:
             train(recorder_of(claimed, store, artifacts, settings))

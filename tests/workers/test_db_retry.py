@@ -27,9 +27,14 @@ def failing(times: int, error: Exception) -> Callable[[], str]:
 AWAY = OperationalError("SELECT 1", {}, sqlite3.OperationalError("unable to open database file"))
 
 
-def test_an_action_is_tried_until_the_database_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_action_is_tried_until_the_database_is_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(db_retry, "RETRY_SECONDS", 0.001)
     assert retry_while_unavailable(failing(3, AWAY), threading.Event()) == "done"
+    [away, back] = caplog.messages
+    assert away.startswith("the database is away: (sqlite3.OperationalError) unable to open")
+    assert back == "the database is back, after 0 s"
 
 
 def test_who_must_stop_gives_up() -> None:

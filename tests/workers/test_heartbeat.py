@@ -1,5 +1,6 @@
 """The heartbeat: it shows at once what the worker does, and stops at shutdown."""
 
+import errno
 import threading
 from collections.abc import Callable, Iterator
 
@@ -8,6 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from benchmarks.waiting import wait_until
 from ffengine.spec import CheckSpec, TrainSpec
+from service.background.waiting import why_jobs_wait
 from service.settings import Settings
 from service.store import Store
 from tests.workers.jobs import TRAIN, WORKER
@@ -57,6 +59,43 @@ def test_a_change_of_state_is_shown_at_once(
     monkeypatch.setattr(supervisor, "_supervise_attempt", supervise)
     supervisor.run()
     assert seen.is_set()
+
+
+def test_a_worker_without_room_says_that_it_pauses_and_goes_on_by_itself(
+    store: Store, supervisor: Supervisor, beating: HeartbeatThread, settings: Settings
+) -> None:
+    supervisor.settings = settings.model_copy(update={"disk_reserve": 2**60})
+    beating.tick()
+    (worker,) = store.workers.alive(600.0)
+    assert worker.paused is not None
+    assert "less than the reserve of" in worker.paused
+    assert why_jobs_wait([worker], broker_ok=True, no_room=None) == (
+        f"waits: every worker pauses, {worker.paused}: delete jobs that are not needed, or make "
+        f"room"
+    )
+    supervisor.settings = settings
+    beating.tick()
+    assert [worker.paused for worker in store.workers.alive(600.0)] == [None]
+    assert (
+        why_jobs_wait([worker, *store.workers.alive(600.0)], broker_ok=True, no_room=None) is None
+    )
+
+
+def test_a_worker_that_cannot_reach_the_artifacts_pauses(
+    store: Store,
+    supervisor: Supervisor,
+    beating: HeartbeatThread,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gone(*_arguments: object) -> str:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr("workers.supervisor.lack_of_room", gone)
+    beating.tick()
+    (worker,) = store.workers.alive(600.0)
+    folder = supervisor.settings.artifacts
+    assert worker.paused == f"{folder} cannot be reached (Stale file handle)"
+    assert not supervisor.has_room()
 
 
 def test_it_outlives_an_error(

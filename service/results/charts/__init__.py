@@ -5,11 +5,12 @@ the API.
 import json
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import vl_convert
 
 from service.escaping import for_drawing, for_html, for_script
+from service.results.chart_formats import FORMATS, MEDIA_TYPES, ChartFormat
 from service.results.charts.drawables import NothingToDraw
 from service.results.charts.epochs import (
     agreement,
@@ -58,15 +59,6 @@ __all__ = [
     "overlay",
     "render",
 ]
-
-ChartFormat = Literal["png", "svg", "json", "html"]
-FORMATS: tuple[ChartFormat, ...] = ("png", "svg", "json", "html")
-MEDIA_TYPES: dict[ChartFormat, str] = {
-    "png": "image/png",
-    "svg": "image/svg+xml",
-    "json": "application/json",
-    "html": "text/html; charset=utf-8",
-}
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">

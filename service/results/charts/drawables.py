@@ -7,6 +7,7 @@ from ffengine.results import CheckCell, CheckResult, EpochRow, TrainResult
 from ffengine.spec import TrainSpec
 from ffengine.theorems import DIRECTIONS
 from service.results.sources import ChartSource, PartialRun, Source, StudyGrid
+from service.results.stored_rows import StoredRows
 
 
 class NothingToDraw(LookupError):
@@ -14,39 +15,56 @@ class NothingToDraw(LookupError):
 
 
 class Curve(NamedTuple):
-    """The rows of one layer of one result, with a label."""
+    """One layer of one training run, with a label."""
 
     label: str
-    rows: Sequence[EpochRow]
+    layer: int
+    source: ChartSource
     spec: TrainSpec | None
 
 
 def curves(sources: Sequence[ChartSource]) -> Iterator[Curve]:
     """The curve of each layer of each training run; where there are several, its label names it."""
     for source in sources:
-        rows = curve_rows(source)
         spec = (
             source.spec
             if not isinstance(source, StudyGrid) and isinstance(source.spec, TrainSpec)
             else None
         )
-        layers = sorted({row.layer for row in rows})
+        layers = last_epochs(source)
         for layer in layers:
             label = " ".join(
                 filter(None, (source.label, f"layer {layer}" if len(layers) > 1 else ""))
             )
-            yield Curve(label, [row for row in rows if row.layer == layer], spec)
+            yield Curve(label, layer, source, spec)
 
 
-def curve_rows(source: ChartSource) -> Sequence[EpochRow]:
+def last_epochs(source: ChartSource) -> dict[int, int]:
+    """The last epoch of each layer of a training run, in the order of the layers."""
+    rows = curve_rows(source)
+    if isinstance(rows, StoredRows):
+        return rows.last_epochs
+    last: dict[int, int] = {}
+    for row in rows:
+        last[row.layer] = max(row.epoch, last.get(row.layer, 0))
+    return dict(sorted(last.items()))
+
+
+def has_figure(source: ChartSource, figure: str) -> bool:
+    """Whether any epoch of a training run has a value of the figure."""
+    rows = curve_rows(source)
+    if isinstance(rows, StoredRows):
+        return figure in rows.figures
+    return any(getattr(row, figure) is not None for row in rows)
+
+
+def curve_rows(source: ChartSource) -> Sequence[EpochRow] | StoredRows:
     """The rows of a training run; none of any other source."""
     if isinstance(source, PartialRun):
         return source.curves
-    return (
-        source.result.curves
-        if isinstance(source, Source) and isinstance(source.result, TrainResult)
-        else ()
-    )
+    if not isinstance(source, Source) or not isinstance(source.result, TrainResult):
+        return ()
+    return source.result.curves if source.rows is None else source.rows
 
 
 def cells(sources: Sequence[ChartSource]) -> list[tuple[str, CheckCell]]:

@@ -2,15 +2,22 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import altair as alt
 
 from ffengine.objectives import Thresholded
-from ffengine.study import interval_of
+from ffengine.results import COUNTED, SHARES
+from ffengine.study import interval
 from ffengine.theorems import DIRECTIONS
-from service.results.charts.drawables import Curve, NothingToDraw, curve_rows, curves, data_names
+from service.results.charts.drawables import (
+    NothingToDraw,
+    curve_rows,
+    curves,
+    data_names,
+    has_figure,
+)
 from service.results.charts.intervals import band, lower_ends
 from service.results.charts.style import (
     CHANCE,
@@ -40,9 +47,6 @@ from service.results.charts.style import (
     titled,
 )
 from service.results.sources import ChartSource
-
-if TYPE_CHECKING:
-    from ffengine.results import EpochRow
 
 Figure = Literal[
     "theorem1_ratio",
@@ -149,7 +153,7 @@ def goodness_style(sources: Sequence[ChartSource]) -> Style:
 
 def has(figure: Figure, sources: Sequence[ChartSource]) -> bool:
     """Whether any epoch has a value of the figure."""
-    return any(getattr(row, figure) is not None for source in sources for row in curve_rows(source))
+    return any(has_figure(source, figure) for source in sources)
 
 
 def _shares(sources: Sequence[ChartSource], figure: Figure, style: Style) -> AnyChart:
@@ -225,40 +229,79 @@ def records_of(sources: Sequence[ChartSource], figure: Figure) -> list[Record]:
 
     Raises NothingToDraw where no epoch has a value.
     """
-    found: dict[str, list[Curve]] = defaultdict(list)
-    for curve in curves(sources):
-        found[curve.label].append(curve)
-    most = max(2, min(MOST_POINTS, ALL_POINTS // max(1, min(len(found), MOST_PANELS))))
-    drawn = list(found.items())[:MOST_PANELS]
-    records = [record for label, alike in drawn for record in _series(label, alike, figure, most)]
+    labels = list(dict.fromkeys(curve.label for curve in curves(sources)))[:MOST_PANELS]
+    most = max(4, min(MOST_POINTS, ALL_POINTS // max(1, len(labels))))
+    found = _points(sources, labels, figure)
+    records = [record for label in labels for record in _series(label, found[label], figure, most)]
     if not records:
         raise NothingToDraw(f"no epoch has a value of {figure}")
     return records
 
 
-def _series(label: str, alike: Iterable[Curve], figure: Figure, most: int) -> list[Record]:
-    rows = [row for curve in alike for row in curve.rows if getattr(row, figure) is not None]
-    epochs = sorted({row.epoch for row in rows})
-    stride = math.ceil(len(epochs) / most) if epochs else 1
-    kept = {*epochs[::stride], *epochs[-1:]}
-    groups: dict[tuple[int, str], list[EpochRow]] = defaultdict(list)
-    for row in rows:
-        if row.epoch in kept:
-            groups[row.epoch, row.split].append(row)
-    return [
-        {
-            "series": label,
-            "epoch": epoch,
-            "split": split,
-            **band(found)._asdict(),
-            "samples": sum(row.counted(figure) for row in group),
-            "stride": stride,
-        }
-        for (epoch, split), group in sorted(
-            groups.items(), key=lambda item: (item[0][1] == "negative", item[0][0])
-        )  # dashes on top
-        if (found := interval_of(group, figure))
-    ]
+class _Point(NamedTuple):
+    """The values of one split at one epoch, and how many samples each is of: two numbers a seed."""
+
+    values: list[float]
+    samples: list[int]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.values) / len(self.values)
+
+
+_Line = dict[int, _Point]  # by epoch
+
+
+def _points(
+    sources: Sequence[ChartSource], labels: Sequence[str], figure: Figure
+) -> Mapping[str, Mapping[str, _Line]]:
+    """The points by series, split and epoch. Each row is looked at once, and not kept."""
+    found: dict[str, dict[str, _Line]] = {label: defaultdict(dict) for label in labels}
+    for source in sources:
+        named = {curve.layer: curve.label for curve in curves([source]) if curve.label in found}
+        for row in curve_rows(source):
+            value = getattr(row, figure)
+            if value is not None and row.layer in named:
+                line = found[named[row.layer]][row.split]
+                point = line.setdefault(row.epoch, _Point([], []))
+                point.values.append(value)
+                point.samples.append(row.counted(figure))
+    return found
+
+
+def _series(label: str, lines: Mapping[str, _Line], figure: Figure, most: int) -> Iterator[Record]:
+    for split in sorted(lines, key="negative".__eq__):  # dashes on top
+        line = lines[split]
+        kept, together = thinned({epoch: point.mean for epoch, point in line.items()}, most)
+        for epoch in kept:
+            point = line[epoch]
+            samples = point.samples if figure in COUNTED else ()
+            found = interval(point.values, share=figure in SHARES, samples=samples)
+            yield {
+                "series": label,
+                "epoch": epoch,
+                "split": split,
+                **band(found)._asdict(),
+                "samples": sum(point.samples),
+                "together": together,
+            }
+
+
+def thinned(values: Mapping[int, float], most: int) -> tuple[list[int], int]:
+    """The epochs of a line that are drawn, in order, and how many epochs are thinned together.
+
+    Of more epochs than `most` these are the first, the last, and of each few neighbours those with
+    the lowest and the highest value: no peak is lost.
+    """
+    epochs = sorted(values)
+    if len(epochs) <= most:
+        return epochs, 1
+    together = math.ceil(2 * len(epochs) / (most - 2))
+    kept = {epochs[0], epochs[-1]}
+    for first in range(0, len(epochs), together):
+        neighbours = epochs[first : first + together]
+        kept |= {min(neighbours, key=values.__getitem__), max(neighbours, key=values.__getitem__)}
+    return sorted(kept), together
 
 
 def caption_of(
@@ -271,13 +314,15 @@ def caption_of(
     """The caption: what is drawn, and how the bands were made."""
     seeds = max(int(record["seeds"] or 0) for record in records)
     per_point = ranged((int(record["samples"] or 0) for record in records), "sample")
-    stride = max(int(record["stride"] or 1) for record in records)
+    together = max(int(record["together"] or 1) for record in records)
     mean = f"mean over {counted(seeds, 'seed')}"
     return [
         drawn_note(data_names(sources), mean, f"{per_point} per point"),
         interval_note("band", seeds, shares=shares),
         style.reference.note if style and style.reference else "",
-        f"one in {stride} measured epochs is drawn" if stride > 1 else "",
+        f"of every {together} measured epochs, the lowest and the highest mean are drawn"
+        if together > 1
+        else "",
         SPARSITY_NOTE if style and style.axis == SPARSITY_AXIS else "",
         panels_note(len({curve.label for curve in curves(sources)})),
     ]
@@ -286,7 +331,7 @@ def caption_of(
 def _thresholds(sources: Sequence[ChartSource]) -> set[float]:
     """The thresholds of the objectives that have one."""
     return {
-        curve.spec.objective.offset(curve.spec.network.widths[curve.rows[0].layer])
+        curve.spec.objective.offset(curve.spec.network.widths[curve.layer])
         for curve in curves(sources)
         if curve.spec and isinstance(curve.spec.objective, Thresholded)
     }

@@ -9,7 +9,7 @@ import altair as alt
 
 from ffengine.results import EpochRow, MeasureRow, TrainResult
 from ffengine.study import interval
-from service.results.charts.drawables import NothingToDraw, curve_rows, data_names
+from service.results.charts.drawables import NothingToDraw, curve_rows, data_names, last_epochs
 from service.results.charts.intervals import band
 from service.results.charts.style import (
     BLUE,
@@ -89,17 +89,15 @@ def _marks(kinds: Sequence[str]) -> AnyChart:
 
 def is_deep(source: ChartSource) -> bool:
     """Whether the source is a training run of several layers."""
-    return len({row.layer for row in curve_rows(source)}) > 1
+    return len(last_epochs(source)) > 1
 
 
 def _records(source: ChartSource) -> Iterator[Record]:
     groups: dict[tuple[str, str, int], list[EpochRow | MeasureRow]] = defaultdict(list)
-    rows = curve_rows(source)
-    for layer in {row.layer for row in rows}:
-        last = max(row.epoch for row in rows if row.layer == layer)
-        for row in rows:
-            if row.layer == layer and row.epoch in (0, last):
-                groups[STAGES[row.epoch > 0], row.split, layer].append(row)
+    last = last_epochs(source)
+    for row in curve_rows(source):
+        if row.epoch in (0, last[row.layer]):
+            groups[STAGES[row.epoch > 0], row.split, row.layer].append(row)
     if isinstance(source, Source) and isinstance(source.result, TrainResult):
         for measured in source.result.measures:
             if measured.partition != "train":

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from pydantic import JsonValue, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from ffengine.advice import advice_on
 from ffengine.arrays import DatasetError
@@ -23,6 +24,7 @@ from ffengine.spec import DatasetSpec, StudySpec, Submission, TrainSpec, as_docu
 from ffengine.study import GridError, is_resolved, resolved, written_out
 from ffengine.text import visible
 from ffengine.uploads import LONGEST_MEANING
+from service.drawing.protocol import OverlayRequest
 from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
 from service.results.descriptions import place_of, provenance_lines, title_of
 from service.results.job_diff import JobDiff
@@ -51,9 +53,9 @@ from service.web.dependencies import (
     StoreDep,
     get_owner,
 )
-from service.web.file_responses import render_or_404
-from service.web.job_log import log_lines
-from service.web.lookup import find_job
+from service.web.drawings import drawn
+from service.web.job_log import LOGGED, log_lines
+from service.web.lookup import find_job, find_versioned_job
 
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
 LONGEST_SPEC = 200_000  # bytes of YAML
@@ -157,7 +159,8 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
 
     job = find_job(resources.store, job_id)
     ended = job.state in TERMINAL
-    events = resources.store.events.last(job.id, LOG_LINES)
+    seen = resources.store.events.newest_of(job.id)
+    events = resources.store.events.last(job.id, (*LOGGED, "end"), upto=seen, limit=LOG_LINES)
     sources = drawable(resources.store, job, resources.artifacts)
     results = [source for source in sources if isinstance(source, Source)]
     lines = comparison(results)
@@ -168,7 +171,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         request,
         job=job,
         ended=ended,
-        seen=events[-1].id if events else 0,
+        seen=seen,
         actions=ACTIONS[job.state],
         waiting=view_models.waiting(job),
         findings=view_models.findings(
@@ -225,21 +228,15 @@ def compare_page(
 
 
 @router.get("/compare/{name}.json")
-def compare_chart(store: StoreDep, artifacts: ArtifactsDep, name: str, job_ids: JobIds) -> Response:
+async def compare_chart(resources: ResourcesDep, name: str, job_ids: JobIds) -> Response:
     """A chart of several jobs: curves in one panel, other charts in a panel for each job."""
-    from service.results.charts import available, overlay
-    from service.results.load import drawable
-
-    jobs = [find_job(store, job_id) for job_id in dict.fromkeys(job_ids)]
-    labels = _labels(jobs)
-    found = [(labels[job.id], source) for job in jobs for source in drawable(store, job, artifacts)]
-    sources = [
-        source._replace(label=" ".join(filter(None, (label, source.label))))
-        for label, source in found
-    ]
-    if name not in available(sources):
-        raise problems.NoSuchChart
-    content = render_or_404(lambda: overlay(name, sources))
+    found = await run_in_threadpool(
+        lambda: [find_versioned_job(resources.store, job_id) for job_id in dict.fromkeys(job_ids)]
+    )
+    labels = _labels([job for job, _ in found])
+    request = OverlayRequest(name=name, jobs=tuple((job.id, labels[job.id]) for job, _ in found))
+    # each version rises alone: their sum is of no two states of the jobs
+    content = await drawn(resources.pictures, request, sum(version for _, version in found))
     return Response(content, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 

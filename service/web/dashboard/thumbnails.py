@@ -40,15 +40,18 @@ def thumbnail(name: str, digest: str | None, datasets: Datasets) -> bytes:
 
     Small samples are enlarged. Of large ones every second, third, ... pixel is drawn.
     """
-    facts, arrays = datasets.facts_of(name), datasets.read(name).arrays
+    facts, arrays = datasets.facts_of(name), datasets.mapped(name)
     width, height = thumbnail_size(facts)
     canvas = np.zeros((height, width, 3), np.uint8)
-    (tall, wide), (low, high) = _tile_size(facts), _range(arrays.x_train)
     scale, step = _scale(facts), _step(facts)
-    for row in range(min(facts.classes, MOST_ROWS)):
-        for column, index in enumerate(np.flatnonzero(arrays.y_train == row)[:COLUMNS]):
-            sample = arrays.x_train[index][:3, ::step, ::step]
-            tile = _tile(sample, low, high).repeat(scale, 0).repeat(scale, 1)
+    rows = [
+        arrays.x_train[np.flatnonzero(arrays.y_train == row)[:COLUMNS], :3, ::step, ::step]
+        for row in range(min(facts.classes, MOST_ROWS))
+    ]
+    (tall, wide), (low, high) = _tile_size(facts), _range(rows)
+    for row, images in enumerate(rows):
+        for column, image in enumerate(images):
+            tile = _tile(image, low, high).repeat(scale, 0).repeat(scale, 1)
             top, left = row * (tall + GAP), column * (wide + GAP)
             canvas[top : top + tall, left : left + wide] = tile
     content = io.BytesIO()
@@ -71,11 +74,11 @@ def _step(facts: Dataset) -> int:
     return math.ceil(max(facts.shape[1:]) / MOST_SIDE)
 
 
-def _range(images: Images) -> tuple[float, float]:
+def _range(rows: list[Images]) -> tuple[float, float]:
     """Return the pixel values that are drawn black and white."""
-    if images.dtype == np.uint8:
+    if rows[0].dtype == np.uint8:
         return 0.0, 255.0
-    return float(images.min()), float(images.max())
+    return min(float(row.min()) for row in rows), max(float(row.max()) for row in rows)
 
 
 def _tile(image: npt.NDArray[np.generic], low: float, high: float) -> npt.NDArray[np.uint8]:

@@ -1,5 +1,6 @@
 """Routes of data sets: list, read, upload, remove."""
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -22,14 +23,15 @@ from service.root_path import at
 from service.settings import Settings
 from service.web import problems
 from service.web.dataset_facts import DatasetFacts, DatasetPage, all_datasets, to_schema
-from service.web.dependencies import Owner, ResourcesDep, SettingsDep, StoreDep
+from service.web.dependencies import Owner, Resources, ResourcesDep, SettingsDep, StoreDep
 from service.web.problems import responses
 
 router = APIRouter(tags=["data sets"])
 upload_router = APIRouter(tags=["data sets"])  # bodies have a larger limit
 
 MOST_NAMED = 100  # of the jobs that need a data set that is to be deleted
-IN_MEMORY = 2**20  # bytes; a larger upload goes to a temporary file
+TURN_SECONDS = 30  # that an upload waits while others are checked
+ROOM_STEP = 8 * 2**20  # bytes that are received between two looks at the room on the disk
 NAME_FORM = {"pattern": f"^{uploads.NAME.pattern}$"}  # others are refused in words
 ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
 FORM = {
@@ -133,6 +135,9 @@ def delete_dataset(
         problems.NameTaken,
         problems.BodyTooLarge,
         problems.NoRoom,
+        problems.UploadQuota,
+        problems.UploadsBusy,
+        problems.NotStored,
     ),
 )
 async def upload_dataset(
@@ -157,12 +162,15 @@ async def upload_dataset(
 
     The file holds `x` (N, ...), bytes or floats, and `y` (N,), integers from 0. It may also hold
     `x_test` and `y_test`; otherwise a fifth of the samples is held out. A name is given once: the
-    same arrays under the same name are answered with 200, other arrays with 409.
+    same arrays under the same name are answered with 200, other arrays with 409. One upload is
+    checked at a time; those that wait for more than half a minute are answered with 503.
     """
-    settings, who = resources.settings, resources.authenticator.name(owner)
-    with _refusing_full(settings), tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as body:
+    who = resources.authenticator.name(owner)
+    settings = resources.settings
+    with _refusing_full(settings):
+        _refuse_short(settings, _declared(request))
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
-            async with _form(request) as form:
+            async with _form(request) as form, _turn(resources):
                 file, named, meant = form.get("file"), form.get("name"), form.get("meaning")
                 if not isinstance(file, UploadFile):
                     raise problems.BadUpload("the form has no file in the field `file`")
@@ -175,28 +183,86 @@ async def upload_dataset(
                     settings,
                     who,
                 )
-        async for chunk in request.stream():
-            body.write(chunk)
-        body.seek(0)
-        return await run_in_threadpool(_kept, name or "", meaning, body, response, settings, who)
+        with _temporary_file(settings) as body:
+            await _receive(request, body, settings)
+            async with _turn(resources):
+                return await run_in_threadpool(
+                    _kept, name or "", meaning, body, response, settings, who
+                )
+
+
+@asynccontextmanager
+async def _turn(resources: Resources) -> AsyncIterator[None]:
+    """Wait until no other upload is being checked. Raises UploadsBusy after a while."""
+    try:
+        await asyncio.wait_for(resources.upload_turn.acquire(), TURN_SECONDS)
+    except TimeoutError:
+        raise problems.UploadsBusy(headers={"Retry-After": str(TURN_SECONDS)}) from None
+    try:
+        yield
+    finally:
+        resources.upload_turn.release()
+
+
+async def _receive(request: Request, body: IO[bytes], settings: Settings) -> None:
+    """Write the body of a request to a file. Raises NoRoom before it takes up the reserve."""
+    received = 0
+    async for chunk in request.stream():
+        body.write(chunk)
+        received += len(chunk)
+        if received >= ROOM_STEP:
+            received = 0
+            _refuse_short(settings)
+    body.seek(0)
+
+
+def _declared(request: Request) -> int:
+    """Return how many bytes a request says that its body has; 0 where it does not say it."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else 0
+
+
+def _temporary_file(settings: Settings) -> IO[bytes]:
+    """Open a file in the home that is gone when it is closed, and when the process dies.
+
+    It is not among the temporary files of the system, which are in memory on some.
+
+    Raises NotStored.
+    """
+    try:
+        settings.root.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=settings.root)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise problems.NotStored(
+            f"{settings.root} cannot be written ({error.strerror}). {problems.NotStored.advice}"
+        ) from error
+
+
+def _refuse_short(settings: Settings, wanted: int = 0) -> None:
+    """Raise NoRoom where the disk would have less than the reserve free after so many bytes."""
+    folder = settings.root / UPLOADS_OF_HOME
+    if lack := lack_of_room(folder, settings.disk_reserve, wanted):
+        raise problems.NoRoom(f"{lack}. {problems.NoRoom.advice}")
 
 
 @contextmanager
 def _refusing_full(settings: Settings) -> Iterator[None]:
-    """Raise NoRoom where the disk has less than the reserve free, or becomes full meanwhile."""
-    folder = settings.root / UPLOADS_OF_HOME
-    if lack := lack_of_room(folder, settings.disk_reserve):
-        raise problems.NoRoom(f"{lack}. {problems.NoRoom.advice}")
+    """Raise NoRoom where the disk becomes full."""
     try:
         yield
     except OSError as error:
         if error.errno not in FULL:
             raise
-        full = Path(error.filename).parent if error.filename else Path(tempfile.gettempdir())
-        raise problems.NoRoom(
-            f"the disk of {full} is full ({in_words(free_bytes(full))} free). "
-            f"{problems.NoRoom.advice}"
-        ) from error
+        raise _full(Path(error.filename).parent if error.filename else settings.root) from error
+
+
+def _full(folder: Path) -> problems.NoRoom:
+    return problems.NoRoom(
+        f"the disk of {folder} is full ({in_words(free_bytes(folder))} free). "
+        f"{problems.NoRoom.advice}"
+    )
 
 
 @asynccontextmanager
@@ -206,6 +272,10 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
         form = await request.form(max_files=1, max_fields=4)
     except HTTPException as error:
         raise problems.BadForm(f"{error.detail.rstrip('.')}. {problems.BadForm.advice}") from error
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise _full(Path(tempfile.gettempdir())) from error
     try:
         yield form
     finally:
@@ -221,13 +291,48 @@ def _kept(
     uploaded_by: str | None,
 ) -> DatasetFacts:
     datasets = settings.datasets
+
+    def admit(size: int) -> None:
+        _refuse_short(settings, size)
+        _refuse_beyond_quota(settings, uploaded_by, size)
+
     there = datasets.find(name)
     try:
-        upload = datasets.keep(name, archive, meaning, uploaded_by=uploaded_by)
+        upload = datasets.keep(
+            name,
+            archive,
+            meaning,
+            uploaded_by=uploaded_by,
+            max_bytes=settings.max_dataset_bytes,
+            admit=admit,
+        )
     except uploads.NameTaken as error:
         raise problems.NameTaken(str(error)) from error
+    except uploads.NotStored as error:
+        if error.error.errno in FULL:
+            raise _full(error.folder) from error
+        raise problems.NotStored(f"{error}. {problems.NotStored.advice}") from error
     except DatasetError as error:
         raise problems.BadUpload(str(error)) from error
     response.status_code = 200 if there else 201
     response.headers["Location"] = at(f"/v1/datasets/{upload.name}")
     return to_schema(from_upload(upload))
+
+
+def _refuse_beyond_quota(settings: Settings, uploaded_by: str | None, size: int) -> None:
+    """Raise UploadQuota where uploads would take up more than they may."""
+    asked: list[tuple[str | None, str, int, str]] = [
+        (None, "all uploads", settings.upload_quota, "FFLAB_UPLOAD_QUOTA")
+    ]
+    if uploaded_by is not None:
+        mine = f"the uploads of {uploaded_by}"
+        asked.append(
+            (uploaded_by, mine, settings.upload_quota_per_key, "FFLAB_UPLOAD_QUOTA_PER_KEY")
+        )
+    for who, which, quota, variable in asked:
+        kept = settings.datasets.bytes_kept(who)
+        if kept + size > quota:
+            raise problems.UploadQuota(
+                f"{which} take up {in_words(kept)}, and this one would add {in_words(size)}: "
+                f"the quota is {in_words(quota)} ({variable}). {problems.UploadQuota.advice}"
+            )

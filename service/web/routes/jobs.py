@@ -1,11 +1,13 @@
 """Routes of jobs: submit, list, read, wait, events, and actions."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.cost import Estimate
@@ -17,7 +19,7 @@ from service.root_path import at
 from service.schemas import EventPage, JobPage
 from service.specs.suggestions import did_you_mean
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
-from service.store import NotAllowed, PartOfStudy, StillNeeded
+from service.store import NotAllowed, PartOfStudy, StillNeeded, WeightsGone
 from service.submission import JobRequest
 from service.web import problems
 from service.web.dependencies import (
@@ -38,6 +40,16 @@ router = APIRouter(tags=["jobs"])
 LONGEST_WAIT_SECONDS = 60
 MOST_NAMED = 5  # of the jobs that need one that is to be deleted
 RETRY_STREAM_SECONDS = 2
+
+
+def _not_a_number(text: object) -> object:
+    """Refuse a bare number, which would be read as seconds since 1970 and so list everything."""
+    if isinstance(text, str) and re.fullmatch(r"[-+.\d\s]+", text):
+        raise ValueError("a time is asked for, with its zone, as 2026-11-26T08:00:00Z")
+    return text
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_not_a_number)]
 JobRequestBody = Annotated[JobRequest, Depends(json_body(JobRequest))]
 # another text is answered as the id of no job
 ID_FORM = {"pattern": f"^{JOB_ID.pattern}$"}
@@ -120,7 +132,7 @@ def submit_job(
     responses=responses(problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType),
 )
 def estimate_job(body: JobRequestBody, resources: ResourcesDep) -> Estimate:
-    """Estimate operations, peak memory and seconds of a job with this body.
+    """Estimate operations, peak memory, bytes on the disk and seconds of a job with this body.
 
     `problems` names the limits that it passes, `advice` what of its data it does not take into
     account: a finding before the run, and where a field helps, what to set it to.
@@ -156,11 +168,11 @@ def list_jobs(
     ] = None,
     children: Annotated[bool, Query(description="list the runs of studies, too")] = False,
     created_after: Annotated[
-        AwareDatetime | None,
+        Time | None,
         Query(description="only jobs submitted at this time or later, as 2026-11-26T08:00:00Z"),
     ] = None,
     created_before: Annotated[
-        AwareDatetime | None, Query(description="only jobs submitted before this time")
+        Time | None, Query(description="only jobs submitted before this time")
     ] = None,
     total: Annotated[
         bool, Query(description="count the jobs that pass the filters, on all pages")
@@ -244,7 +256,9 @@ async def read_job(
     prefer: Annotated[
         str | None, Header(description="`wait=SECONDS` (RFC 7240) does the same")
     ] = None,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[
+        str | None, Header(description="the ETag of what you have: 304 where it has not changed")
+    ] = None,
 ) -> Response:
     """The job as it is; with `wait`, as soon as it has ended, or when the time is over."""
     preferred = re.search(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])", prefer or "")
@@ -288,19 +302,19 @@ async def read_events(
         int | None, Header(ge=0, le=2**62, description="the last id that was received")
     ] = None,
     after: Annotated[int, Query(ge=0, le=2**62, description="as Last-Event-ID")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+    limit: Annotated[int, Query(ge=1, le=1000, description="most events of a page")] = 500,
 ) -> Response:
     """The events of a job as Server-Sent Events, resumable with Last-Event-ID.
 
-    The stream ends after the event `end` of a job that has ended.
+    The stream ends after the event `end` of a job that has ended. A page ends early where its
+    events are large; `next_cursor` says where the next one begins.
     """
     await run_in_threadpool(find_job, resources.store, job_id)
     start = last_event_id if last_event_id is not None else after
     if "application/json" in accept and "text/event-stream" not in accept:
-        events = await run_in_threadpool(
-            resources.store.events.of, job_id, after=start, limit=limit
+        page = await run_in_threadpool(
+            resources.store.events.page, job_id, after=start, limit=limit
         )
-        page = EventPage(items=events, next_cursor=events[-1].id if len(events) == limit else None)
         return Response(page.model_dump_json(), media_type="application/json")
     if resources.event_feed.is_full:
         raise problems.TooManyStreams(headers={"Retry-After": str(RETRY_STREAM_SECONDS)})
@@ -362,7 +376,7 @@ def pause_job(job_id: JobId, resources: ResourcesDep) -> Job:
 @router.post(
     "/jobs/{job_id}/resume",
     summary="Resume",
-    responses=responses(problems.NoSuchJob, problems.WrongState),
+    responses=responses(problems.NoSuchJob, problems.WrongState, problems.QueueIsFull),
 )
 def resume_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Queue a paused job again; it goes on from its checkpoint, with the same bits."""
@@ -372,7 +386,7 @@ def resume_job(job_id: JobId, resources: ResourcesDep) -> Job:
 @router.post(
     "/jobs/{job_id}/retry",
     summary="Retry",
-    responses=responses(problems.NoSuchJob, problems.WrongState),
+    responses=responses(problems.NoSuchJob, problems.WrongState, problems.QueueIsFull),
 )
 def retry_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
@@ -418,7 +432,13 @@ def _act(
     resources: Resources, job_id: str, action: Literal["cancel", "pause", "resume", "retry"]
 ) -> Job:
     on = resources.store.actions
-    actions = {"cancel": on.cancel, "pause": on.pause, "resume": on.resume, "retry": on.retry}
+    limit = resources.settings.max_queued
+    actions: dict[str, Callable[[str], Job]] = {
+        "cancel": on.cancel,
+        "pause": on.pause,
+        "resume": partial(on.resume, max_queued=limit),
+        "retry": partial(on.retry, max_queued=limit),
+    }
     try:
         job = actions[action](validated_id(job_id))
     except LookupError as error:
@@ -427,6 +447,10 @@ def _act(
         raise problems.WrongState(
             f"{job_id} is {error.state.value}: it cannot be {_PARTICIPLES[action]}",
             state=error.state.value,
+        ) from error
+    except WeightsGone as error:
+        raise problems.WrongState(
+            f"{job_id} cannot be retried: it needs the weights of {error.job}, which was deleted"
         ) from error
     resources.reconciler.wake()
     return job

@@ -1,16 +1,22 @@
 """Routes of results: rows, files in every form, weights, charts, the log."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from ffengine.results import AnyResult, StudyResult
-from ffengine.spec import TrainSpec
+from ffengine.spec import StudySpec, TrainSpec
 from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
+from service.drawing.protocol import ChartRequest, ReportRequest
 from service.jobs import TERMINAL, Job
+from service.results.chart_formats import FORMATS, MEDIA_TYPES
 from service.results.csv_export import csv_pieces, to_csv
 from service.results.measured_rows import MeasuredRun, measured_rows, runs_of_study
 from service.results.npz_export import stream_npz
@@ -18,10 +24,17 @@ from service.root_path import at
 from service.schemas import RESULT, ChartLine, ChartList, RowPage
 from service.store import Store
 from service.web import problems
-from service.web.dependencies import ArtifactsDep, StoreDep
-from service.web.file_responses import FileRequestDep, file_response, render_or_404
-from service.web.job_log import log_lines
-from service.web.lookup import find_job, find_result, find_versioned_job, validated_id
+from service.web.dependencies import ArtifactsDep, ResourcesDep, StoreDep
+from service.web.drawings import chart_names, drawing_response, no_such_chart
+from service.web.file_responses import FileRequestDep, begun, etag_of, file_response, is_known
+from service.web.job_log import LOGGED, log_lines
+from service.web.lookup import (
+    find_job,
+    find_job_with_result,
+    find_result,
+    find_versioned_job,
+    validated_id,
+)
 from service.web.problems import responses
 from service.web.routes.jobs import JobId
 from service.web.security_headers import DRAWING, INERT
@@ -29,6 +42,8 @@ from service.web.security_headers import DRAWING, INERT
 router = APIRouter(tags=["results"])
 
 EVENTS_AT_ONCE = 1_000
+ROWS_AT_ONCE = 500
+DRAWING_PROBLEMS = (problems.NotDrawn, problems.RenderersAreBusy)
 
 
 def _file(media_type: str, *kinds: type[problems.Problem]) -> dict[int | str, dict[str, Any]]:
@@ -183,23 +198,69 @@ def _weights(artifacts: Artifacts, job: Job, owner: str, layer: int, epoch: int)
 
 
 @router.get(
-    "/jobs/{job_id}/curves", summary="The rows so far", responses=responses(problems.NoSuchJob)
+    "/jobs/{job_id}/curves",
+    response_model=RowPage,
+    summary="The rows so far",
+    responses=responses(problems.NoSuchJob, problems.BadCursor),
 )
-def read_curves(job_id: JobId, store: StoreDep) -> RowPage:
+def read_curves(
+    job_id: JobId,
+    request: Request,
+    store: StoreDep,
+    limit: Annotated[
+        int | None, Query(ge=1, le=10_000, description="most rows of a page; all where left out")
+    ] = None,
+    cursor: Annotated[
+        str | None, Query(max_length=100, description="next_cursor of the page before")
+    ] = None,
+) -> Response:
     """The rows that are measured so far, also while the job runs.
 
     A training run has tidy rows, a check its cells, a study its runs that have ended.
     """
     job = find_job(store, job_id)
-    if job.kind == "study":
-        return RowPage(
-            items=[
-                cell.model_dump(mode="json")
-                for cell in store.studies.result(job_id).cells
-                if cell.summary
-            ]
-        )
-    return RowPage(items=store.jobs.rows(job_id))
+    if cursor is not None and not re.fullmatch(r"\d{1,18}", cursor, re.ASCII):
+        raise problems.BadCursor
+    read = _cells_page if job.kind == "study" else _rows_page
+    page = read(store, job_id, int(cursor or 0), limit)
+    headers = {}
+    if page.next_cursor is not None:
+        following = request.url.include_query_params(cursor=page.next_cursor)
+        headers["Link"] = f'<{at(following.path)}?{following.query}>; rel="next"'
+    return StreamingResponse(_page_pieces(page), media_type="application/json", headers=headers)
+
+
+class _TextPage(NamedTuple):
+    """A page of rows, each as JSON, which are read while they are sent."""
+
+    texts: Iterable[str]
+    next_cursor: int | None
+
+
+def _rows_page(store: Store, job_id: str, after: int, limit: int | None) -> _TextPage:
+    ids = store.jobs.row_ids(job_id, after=after, limit=limit and limit + 1)
+    if limit is None or len(ids) <= limit:
+        return _TextPage(store.jobs.row_texts(ids), None)
+    return _TextPage(store.jobs.row_texts(ids[:limit]), ids[limit - 1])
+
+
+def _cells_page(store: Store, job_id: str, after: int, limit: int | None) -> _TextPage:
+    cells = store.studies.result(job_id).cells
+    ended = [number for number, cell in enumerate(cells) if cell.summary and number >= after]
+    following = None if limit is None or len(ended) <= limit else ended[limit]
+    texts = (cells[number].model_dump_json() for number in ended[:limit])
+    return _TextPage(texts, following)
+
+
+def _page_pieces(page: _TextPage) -> Iterator[bytes]:
+    """Yield a RowPage as JSON, a few rows at a time."""
+    yield b'{"items":['
+    texts, before = iter(page.texts), ""
+    while some := list(itertools.islice(texts, ROWS_AT_ONCE)):
+        yield (before + ",".join(some)).encode()
+        before = ","
+    cursor = None if page.next_cursor is None else str(page.next_cursor)
+    yield f'],"next_cursor":{json.dumps(cursor)}}}'.encode()
 
 
 @router.get(
@@ -223,13 +284,14 @@ def read_curves_csv(
     column for each field that it varies.
     """
     job, version = find_versioned_job(store, job_id)
-    runs = [MeasuredRun(job.id, job.kind, {})]
+    seeds = None if isinstance(job.spec, StudySpec) else len(job.spec.seeds)
+    runs = [MeasuredRun(job.id, job.kind, {}, seeds)]
     if job.kind == "study":
         version += store.studies.version_of_runs(job.id)
         runs = runs_of_study(store.studies.result(job.id).cells)
 
     def make() -> Iterator[bytes]:
-        return csv_pieces(*measured_rows(runs, store.jobs.rows, means=mean))
+        return csv_pieces(*measured_rows(runs, store.jobs.each_row, means=mean))
 
     what = "means.csv" if mean else "curves.csv"
     ended = job.state in TERMINAL  # what grows has no parts: the next one would be of another file
@@ -252,12 +314,12 @@ def read_log(
     """The log of the job: its changes of state, and the notes and warnings of its workers."""
     find_job(store, job_id)
     return StreamingResponse(
-        _log(store, validated_id(job_id), after), media_type="text/plain; charset=utf-8"
+        begun(_log(store, validated_id(job_id), after)), media_type="text/plain; charset=utf-8"
     )
 
 
 def _log(store: Store, job_id: str, after: int) -> Iterator[bytes]:
-    while events := store.events.of(job_id, after=after, limit=EVENTS_AT_ONCE):
+    while events := store.events.of_types(job_id, LOGGED, after=after, limit=EVENTS_AT_ONCE):
         yield "".join(log_lines(events)).encode()
         after = events[-1].id
 
@@ -265,22 +327,20 @@ def _log(store: Store, job_id: str, after: int) -> Iterator[bytes]:
 @router.get(
     "/jobs/{job_id}/charts",
     summary="The charts that there are",
-    responses=responses(problems.NoSuchJob),
+    responses=responses(problems.NoSuchJob, *DRAWING_PROBLEMS),
 )
-def list_charts(job_id: JobId, store: StoreDep, artifacts: ArtifactsDep) -> ChartList:
+async def list_charts(job_id: JobId, resources: ResourcesDep) -> ChartList:
     """The charts for which the job has figures so far; none before the first measurement."""
-    # the charting library takes long to load: not at start-up
-    from service.results.charts import CHARTS, FORMATS, available
-    from service.results.load import drawable
-
-    there = available(drawable(store, find_job(store, job_id), artifacts))
-    links = {
-        name: {fmt: at(f"/v1/jobs/{job_id}/chart/{name}.{fmt}") for fmt in FORMATS}
-        for name in there
-    }
+    job, version = await run_in_threadpool(find_versioned_job, resources.store, job_id)
+    names = await chart_names(resources.pictures, job, version)
     return ChartList(
         items=[
-            ChartLine(name=name, meaning=CHARTS[name].meaning, links=links[name]) for name in there
+            ChartLine(
+                name=name,
+                meaning=meaning,
+                links={fmt: at(f"/v1/jobs/{job_id}/chart/{name}.{fmt}") for fmt in FORMATS},
+            )
+            for name, meaning in names.items()
         ]
     )
 
@@ -299,10 +359,10 @@ def list_charts(job_id: JobId, store: StoreDep, artifacts: ArtifactsDep) -> Char
             }
         },
         304: {},
-        **responses(problems.NoSuchJob, problems.NoSuchChart),
+        **responses(problems.NoSuchJob, problems.NoSuchChart, *DRAWING_PROBLEMS),
     },
 )
-def read_chart(
+async def read_chart(
     job_id: JobId,
     file: Annotated[
         str,
@@ -312,44 +372,30 @@ def read_chart(
             json_schema_extra={"pattern": r"^[a-z0-9_]+\.(png|svg|json|html)$"},
         ),
     ],
-    store: StoreDep,
-    artifacts: ArtifactsDep,
+    resources: ResourcesDep,
     asked: FileRequestDep,
 ) -> Response:
     """A chart of the result, or of what is measured so far, drawn on the server.
 
     The answer to an unknown name lists the known ones.
     """
-    # the charting library takes long to load: not at start-up
-    from service.results.charts import CHARTS, FORMATS, MEDIA_TYPES, available, render
-    from service.results.load import drawable
-
-    job, version = find_versioned_job(store, job_id)
-    sources = drawable(store, job, artifacts)
+    job, version = await run_in_threadpool(find_versioned_job, resources.store, job_id)
     name, _, ending = file.rpartition(".")
     fmt = next((known for known in FORMATS if known == ending), None)
-    there = available(sources)
-    if fmt is None or name not in CHARTS or name not in there:
-        raise problems.NoSuchChart(
-            f"{file!r} is not a chart of this job; there are {', '.join(there) or 'none'}, each "
-            f"as {', '.join(FORMATS)}"
-        )
-
-    def make() -> bytes:
-        return render_or_404(lambda: render(name, sources, fmt))
-
-    policy = DRAWING if fmt == "html" else INERT
-    return file_response(
+    has_it = is_known(etag_of(job, version, file), asked.if_none_match)
+    if fmt is None or (asked.head_only and not has_it):  # the names are found without drawing
+        names = await chart_names(resources.pictures, job, version)
+        if fmt is None or name not in names:
+            raise no_such_chart(file, names)
+    return await drawing_response(
+        resources.pictures,
         job,
         version,
         file,
+        ChartRequest(job_id=job.id, name=name, fmt=fmt),
         MEDIA_TYPES[fmt],
-        make,
         asked,
-        inline=True,
-        policy=policy,
-        costly=True,
-        in_parts=False,
+        policy=DRAWING if fmt == "html" else INERT,
     )
 
 
@@ -360,29 +406,18 @@ def read_chart(
     responses={
         200: {"content": {"text/html": {}}},
         304: {},
-        **responses(problems.NoSuchJob, problems.NoResultYet),
+        **responses(problems.NoSuchJob, problems.NoResultYet, *DRAWING_PROBLEMS),
     },
 )
-def read_report(
-    job_id: JobId, store: StoreDep, artifacts: ArtifactsDep, asked: FileRequestDep
-) -> Response:
+async def read_report(job_id: JobId, resources: ResourcesDep, asked: FileRequestDep) -> Response:
     """Charts, comparison with the paper, findings and provenance, on one self-contained page."""
-    from service.results.load import sources_of
-    from service.results.report import report
-
-    job, version, document = find_result(store, job_id)
-
-    def make() -> str:
-        return report(job, sources_of(store, job, document, artifacts))
-
-    return file_response(
+    job, version = await run_in_threadpool(find_job_with_result, resources.store, job_id)
+    return await drawing_response(
+        resources.pictures,
         job,
         version,
         "report.html",
+        ReportRequest(job_id=job.id),
         "text/html; charset=utf-8",
-        make,
         asked,
-        inline=True,
-        costly=True,
-        in_parts=False,
     )

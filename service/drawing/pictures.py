@@ -1,0 +1,64 @@
+"""What was drawn lately, in memory; equal requests at the same time draw once.
+
+All of it happens in the event loop, so that a request that waits for its picture holds no thread.
+"""
+
+import asyncio
+from collections import OrderedDict
+
+from service.drawing.pool import RendererPool
+from service.drawing.process import Drawn
+from service.drawing.protocol import Request
+
+MOST_BYTES = 64 * 2**20
+LARGEST_SHARE = 4  # what is larger than this part of the whole is not kept
+
+Key = tuple[Request, int]  # with the version of what it is drawn from
+
+
+class Pictures:
+    """Draws through a pool, and keeps what was drawn while it is the newest of so many bytes."""
+
+    def __init__(self, pool: RendererPool, most_bytes: int = MOST_BYTES) -> None:
+        self.pool, self._most_bytes = pool, most_bytes
+        self._kept: OrderedDict[Key, Drawn] = OrderedDict()
+        self._bytes = 0
+        self._drawing: dict[Key, asyncio.Future[Drawn]] = {}
+
+    async def get(self, request: Request, version: int) -> Drawn:
+        """Return the picture of a version, which rises whenever the picture may be another.
+
+        Raises RenderersBusy and RendererFailed.
+        """
+        key = (request, version)
+        if (kept := self._kept.get(key)) is not None:
+            self._kept.move_to_end(key)
+            return kept
+        if (drawing := self._drawing.get(key)) is None:
+            drawing = self._drawing[key] = asyncio.wrap_future(self.pool.submit(request))
+            drawing.add_done_callback(lambda done: self._done(key, done))
+        return await asyncio.shield(drawing)  # one of those who wait may go away
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much memory a renderer may take."""
+        return self.pool.memory_bytes
+
+    def close(self) -> None:
+        """End the renderers."""
+        self.pool.close()
+
+    def _done(self, key: Key, done: asyncio.Future[Drawn]) -> None:
+        del self._drawing[key]
+        if done.cancelled() or done.exception() is not None:
+            return
+        drawn = done.result()
+        if (
+            drawn.answer.outcome == "done"
+            and len(drawn.content) * LARGEST_SHARE <= self._most_bytes
+        ):
+            self._kept[key] = drawn
+            self._bytes += len(drawn.content)
+        while self._bytes > self._most_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= len(oldest.content)
