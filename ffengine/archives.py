@@ -79,6 +79,8 @@ class NpzArchive:
     - `headers`: what each member declares, by name.
     """
 
+    headers: dict[str, Header]
+
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
         self._members = _members(archive)

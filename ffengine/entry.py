@@ -4,7 +4,17 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    JsonValue,
+    ValidationInfo,
+)
+from pydantic_core import CoreSchema, PydanticKnownError
+
+from ffengine.text import is_stored
 
 
 class SpecFieldError(ValueError):
@@ -69,7 +79,59 @@ def message_of(error: Mapping[str, Any]) -> str:
     return str(error["msg"]).removeprefix("Value error, ")
 
 
-class Entry(BaseModel):
+def _exact(part: Any) -> Any:
+    """Return a part of pydantic's schema in which booleans and numbers refuse one another."""
+    if isinstance(part, list | tuple):
+        return type(part)(_exact(inner) for inner in part)
+    if not isinstance(part, dict) or part.get("function") in _REFUSALS.values():
+        return part
+    inner = {
+        name: value if name in ("metadata", "default", "expected") else _exact(value)
+        for name, value in part.items()
+    }
+    kind = str(part.get("type"))
+    if kind == "literal" and all(type(value) is int for value in part["expected"]):
+        kind = "int"
+    if kind not in _REFUSALS:
+        return inner
+    return {"type": "function-before", "function": _REFUSALS[kind], "schema": inner}
+
+
+def _refuse(others: tuple[type, ...], kept: tuple[type, ...], error: Any) -> Any:
+    """Return the function of a schema that refuses values of other types."""
+
+    def refuse(value: object, info: ValidationInfo) -> object:
+        if isinstance(value, others) and not isinstance(value, kept) and not is_stored(info):
+            raise PydanticKnownError(error)
+        return value
+
+    return {"type": "with-info", "function": refuse}
+
+
+_REFUSALS = {
+    "bool": _refuse((int, float, str), (bool,), "bool_type"),
+    "int": _refuse((bool, str), (), "int_type"),
+    "float": _refuse((bool, str), (), "float_type"),
+}
+
+
+class ExactTypes(BaseModel):
+    """A model whose fields take what their JSON Schema says: true and false where it has a boolean,
+    and a number where it has a number.
+
+    pydantic alone takes 0 for false, true for 1 and "3" for 3. Stored documents are read as they
+    were accepted.
+    """
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        found: CoreSchema = _exact(handler(source))
+        return found
+
+
+class Entry(ExactTypes):
     """One choice of a catalogue: immutable, hashable, and strict about unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

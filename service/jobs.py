@@ -18,6 +18,7 @@ from pydantic import (
     field_serializer,
 )
 
+from ffengine.entry import ExactTypes
 from ffengine.results import Provenance
 from ffengine.spec import AnySpec
 from ffengine.text import StoredText, UserText, text_schema
@@ -133,7 +134,7 @@ class Command(StrEnum):
     expire = "expire"
 
 
-class Webhook(BaseModel):
+class Webhook(ExactTypes):
     """Where a message is sent when a job changes its state. See service.background.webhooks."""
 
     model_config = ConfigDict(extra="forbid")
@@ -152,7 +153,7 @@ class Webhook(BaseModel):
     )
 
 
-class JobOptions(BaseModel):
+class JobOptions(ExactTypes):
     """The options of a job, which its submitter chooses.
 
     Each field has a column of its name, and is in the request that is sent and in what is stored.

@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from ffengine.version import VERSION
+from service.settings import Settings
+from service.web.forwarding import trusted_proxies
 
 ROOT = Path(__file__).parent.parent
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())[
@@ -51,6 +53,20 @@ def test_nothing_is_published_beyond_loopback() -> None:
 def test_an_api_that_listens_on_every_address_requires_keys() -> None:
     assert "0.0.0.0" in SERVICES["api"]["command"]  # noqa: S104
     assert SERVICES["api"]["environment"]["FFLAB_REQUIRE_KEYS"] == "true"
+
+
+def test_a_proxy_on_the_host_is_believed() -> None:
+    """It knows whether it was asked by TLS, and the cookie of the key is `Secure` then."""
+    given = SERVICES["api"]["environment"]["FFLAB_TRUSTED_PROXIES"]
+    default = given.removeprefix("${FFLAB_TRUSTED_PROXIES:-").removesuffix("}")
+    trusted = trusted_proxies(Settings(trusted_proxies=default))
+    assert all(gateway in trusted for gateway in ("172.18.0.1", "192.168.96.1", "127.0.0.1"))
+    assert "203.0.113.7" not in trusted
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_a_container_prints_is_bounded(name: str) -> None:
+    assert SERVICES[name]["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
 
 
 def test_no_password_has_a_default() -> None:

@@ -47,7 +47,7 @@ FIGURES = (
 )
 COLUMNS = (
     ("S", "sparsity"),
-    ("theorem 2", "theorem2_ratio"),
+    ("theorem 2, own step", "theorem2_ratio"),
     ("agreement", "agreement"),
     ("zeros", "zero_fraction"),
     ("goodness", "goodness"),

@@ -27,6 +27,10 @@ class RendererFailed(Exception):
     """The renderer did not answer; the message says why, as the end of a sentence."""
 
 
+class RendererExceeded(RendererFailed):
+    """The renderer took more time or memory than it may, and would do so again."""
+
+
 class Drawn(NamedTuple):
     """The answer to a request, and what was drawn."""
 
@@ -137,9 +141,9 @@ class RendererProcess:
         arrived.register(self._process.stdout, select.POLLIN)
         while not arrived.poll(1_000 * TICK_SECONDS):
             if time.monotonic() > deadline:
-                raise RendererFailed(f"it took longer than {seconds:g} s")
+                raise RendererExceeded(f"it took longer than {seconds:g} s")
             if self._memory() > self._limits.memory_bytes:
-                raise RendererFailed(too_much(self._limits.memory_bytes))
+                raise RendererExceeded(too_much(self._limits.memory_bytes))
         piece = os.read(self._process.stdout.fileno(), PIECE)
         if not piece:
             raise RendererFailed(self._how_it_ended())

@@ -7,5 +7,9 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def clock() -> float:
-    """Seconds of a clock that also runs while the machine sleeps, as a lease does."""
+    """Seconds of a clock that also runs while the machine sleeps, as a lease does.
+
+    The time that a job may take is another matter: it stands still with the machine, see
+    `service.store.leases.renewed`.
+    """
     return time.clock_gettime(_CLOCK)

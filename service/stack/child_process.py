@@ -76,10 +76,13 @@ class ChildProcess:
         return False
 
     def _bound_log(self) -> None:
-        """Put a log that has become too large aside while the child goes on writing to it."""
+        """Put the end of a log that is too large aside while the child goes on writing to it."""
         with contextlib.suppress(OSError):
-            if self.log_file.stat().st_size > LOG_BYTES:
-                shutil.copyfile(self.log_file, self.log_file.with_suffix(".log.1"))
+            if self.log_file.stat().st_size <= LOG_BYTES:
+                return
+            try:
+                copy_end(self.log_file, self.log_file.with_suffix(".log.1"), LOG_BYTES)
+            finally:  # on a full disk, too
                 os.truncate(self.log_file, 0)
                 self._log_start = 0
 
@@ -115,6 +118,13 @@ class ChildProcess:
     def reason(self) -> str:
         """Why it ended, as its log says since it was started."""
         return reason_in(self.log_file, self._log_start)
+
+
+def copy_end(source: Path, target: Path, most: int) -> None:
+    """Copy the last bytes of a file, at most so many."""
+    with source.open("rb") as content, target.open("wb") as copy:
+        content.seek(max(0, content.seek(0, os.SEEK_END) - most))
+        shutil.copyfileobj(content, copy)
 
 
 def rotate(log_file: Path) -> None:

@@ -402,6 +402,13 @@ class Jobs:
         with self._database.reading() as session:
             return session.scalar(select(document).where(ResultRow.job_id == job_id))
 
+    def result_bytes(self, job_ids: Sequence[str]) -> int:
+        """How large the results of these jobs are, those of a study's runs included."""
+        size = select(func.coalesce(func.sum(func.length(ResultRow.document)), 0))
+        asked = select(JobRow.id).where(or_(JobRow.id.in_(job_ids), JobRow.parent_id.in_(job_ids)))
+        with self._database.reading() as session:
+            return int(session.scalar(size.where(ResultRow.job_id.in_(asked))) or 0)
+
     def has_result(self, job_id: str) -> bool:
         """Whether the job has a result."""
         with self._database.reading() as session:

@@ -6,7 +6,7 @@ writes nothing more.
 
 from typing import Any
 
-from sqlalchemy import and_, case, select
+from sqlalchemy import and_, case, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -14,9 +14,14 @@ from service.jobs import Command, JobError, JobState, Wanted
 from service.store.tables import JobRow, now_seconds
 from service.store.transitions import append_state_event, change
 
+# an attempt that was not heard of for so long stood still: its machine slept, or its processes
+# were stopped. It renews its lease several times a second otherwise
+STILL_SECONDS = 5.0
+# until when an attempt may have run: not beyond its lease
+HEARD_UNTIL = case((JobRow.lease_until < now_seconds(), JobRow.lease_until), else_=now_seconds())
 COMMAND = case(
     (
-        and_(JobRow.wanted == Wanted.run.value, JobRow.deadline_at < now_seconds()),
+        and_(JobRow.wanted == Wanted.run.value, JobRow.deadline_at < HEARD_UNTIL),
         Command.expire.value,
     ),
     else_=JobRow.wanted,
@@ -48,6 +53,21 @@ def update_under_lease(session: Session, job_id: str, attempt: int, **values: An
         raise LeaseLost(f"{job_id} attempt {attempt}")
 
 
+def renewed(lease_seconds: float) -> dict[str, Any]:
+    """The values by which an attempt renews its lease.
+
+    The time since the last renewal does not count as running time where the attempt stood still, or
+    where the clock was set: its beginning and its deadline move by as much.
+    """
+    passed = now_seconds() - (JobRow.lease_until - lease_seconds)
+    uncounted = case((or_(passed > STILL_SECONDS, passed < 0), passed), else_=0.0)
+    return {
+        "lease_until": now_seconds() + lease_seconds,
+        "claimed_at": JobRow.claimed_at + uncounted,
+        "deadline_at": JobRow.deadline_at + uncounted,
+    }
+
+
 def now_not_before(column: ColumnElement[Any] | InstrumentedAttribute[Any]) -> ColumnElement[Any]:
     """The database's clock, or an earlier moment's where the clock was set back since."""
     return case((now_seconds() < column, column), else_=now_seconds())
@@ -64,8 +84,8 @@ def finish_attempt(
         "deadline_at": None,
         "eta_seconds": None,
     }
-    now = now_not_before(JobRow.claimed_at)
-    ended |= {"ran_seconds": JobRow.ran_seconds + now - JobRow.claimed_at, **values}
+    ran = HEARD_UNTIL - JobRow.claimed_at
+    ended |= {"ran_seconds": JobRow.ran_seconds + case((ran > 0, ran), else_=0.0), **values}
     if state == JobState.queued:
         ended |= {"dispatched_at": None, "queued_at": now_seconds()}
     elif state != JobState.paused:

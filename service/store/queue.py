@@ -33,6 +33,7 @@ from service.store.leases import (
     finish_attempt,
     lease_condition,
     record_loss,
+    renewed,
     timeout_error,
     update_under_lease,
 )
@@ -155,9 +156,7 @@ class Queue:
     def renew(self, job_id: str, attempt: int, lease_seconds: float) -> Command:
         """Renew the lease for `lease_seconds`, and return the command to obey. Raises LeaseLost."""
         statement = (
-            update(JobRow)
-            .where(*lease_condition(job_id, attempt))
-            .values(lease_until=now_seconds() + lease_seconds)
+            update(JobRow).where(*lease_condition(job_id, attempt)).values(**renewed(lease_seconds))
         )
         with self._database.writing() as session:
             command = session.execute(statement.returning(COMMAND)).scalar_one_or_none()
@@ -187,7 +186,7 @@ class Queue:
                 session,
                 job_id,
                 attempt,
-                lease_until=now_seconds() + lease_seconds,
+                **renewed(lease_seconds),
                 **progress.model_dump(),
                 **values,
             )

@@ -76,8 +76,21 @@ def build_catalog() -> Catalog:
         baselines=[_line(name, meaning) for name, meaning in BASELINE_MEANING.items()],
         theorems=[_line(str(number), theorem.statement) for number, theorem in THEOREMS.items()],
         kinds=[describe(entry, "kind") for entry in (TrainSpec, CheckSpec, StudySpec)],
-        spec_schema=SPEC.json_schema(),
+        spec_schema=_spec_schema(),
     )
+
+
+def _spec_schema() -> dict[str, Any]:
+    found = SPEC.json_schema()
+    require_kind(found["$defs"])
+    return found
+
+
+def require_kind(shapes: dict[str, dict[str, Any]]) -> None:
+    """Say that the specs of all kinds need `kind`: each is one of a union that it discriminates."""
+    for kind in (TrainSpec, CheckSpec, StudySpec):
+        shape = shapes[kind.__name__]
+        shape["required"] = ["kind", *shape.get("required", ())]
 
 
 def build_presets() -> list[PresetLine]:

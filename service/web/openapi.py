@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from service.submission import JobRequest
+from service.web.catalogue import require_kind
 from service.web.host_check import PROBES
 from service.web.problems import (
     BadHost,
@@ -28,7 +29,6 @@ from service.web.routes.jobs import JobChanges
 REFERENCE = "#/components/schemas/{model}"
 SERVERS = [{"url": "/", "description": "the service that answers with this document"}]
 BODIES = (JobRequest, JobChanges)  # the framework does not see them, see service.web.json_bodies
-SPECS = ("TrainSpec", "CheckSpec", "StudySpec")
 FRAMEWORKS = (
     "HTTPValidationError",
     "ValidationError",
@@ -66,8 +66,7 @@ def openapi(app: FastAPI) -> Document:
     schemas |= {name: shape for name, shape in bodies["$defs"].items() if name not in schemas}
     for shape in schemas.values():
         _say_object_defaults(shape)
-    for name in SPECS:  # a spec is always one of a union that `kind` discriminates
-        schemas[name]["required"] = ["kind", *schemas[name].get("required", ())]
+    require_kind(schemas)
     return document
 
 

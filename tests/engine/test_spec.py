@@ -199,7 +199,8 @@ def test_a_digest_is_the_same_for_every_spelling_of_a_request() -> None:
         ({"kind": "train", "network": {"widths": []}}, "at least 1"),
         ({"kind": "train", "network": {"widths": [10**9]}}, "less than or equal to 65536"),
         ({"kind": "train", "seeds": [1, 1]}, "each value once"),
-        ({"kind": "train", "optimizer": {"lr": "inf"}}, "finite|less than"),
+        ({"kind": "train", "optimizer": {"lr": float("inf")}}, "finite|less than"),
+        ({"kind": "train", "optimizer": {"lr": "inf"}}, "valid number"),
         ({"kind": "train", "dataset": {"train_samples": 6001}}, "mnist-mini has 6000"),
         (
             {"kind": "train", "negatives": {"strategy": "nois"}},

@@ -354,7 +354,8 @@ def test_limits_that_are_passed_are_named_with_the_numbers() -> None:
         {"network": {"widths": [65536] * 8}, "epochs": 100_000, "seeds": list(range(64))}
     )
     found = estimate(huge, Limits())
-    assert [problem.split()[0] for problem in found.problems] == ["needs", "needs"]
-    assert "GiB" in found.problems[0]
+    assert [problem.split()[0] for problem in found.problems] == ["needs"] * 3
+    assert "GiB of memory" in found.problems[0]
+    assert "GiB of disk" in found.problems[2]
     assert estimate(TrainSpec()).problems == []
     assert estimate(StudySpec.model_validate({"preset": "paper"})).runs == 4

@@ -286,6 +286,8 @@ def test_one_change_of_a_preset_is_one_change(page: Page, lab: Lab) -> None:
     expect(page.locator("#cost")).to_contain_text(
         f"about {cost['seconds']['cpu'] / 3600:.1f} h on a CPU"
     )
+    disk = f"{cost['disk_bytes']['total'] / 2**20:.0f} MiB of disk"
+    expect(page.locator("#cost")).to_contain_text(disk)
     page.get_by_label("Name", exact=True).focus()
     looked_at(page, "new-hinton-one-seed")
     preset["parts"]["train"]["base"]["seeds"] = [1]
@@ -467,7 +469,19 @@ def test_the_weights_of_a_job_are_checked_by_another(page: Page, lab: Lab) -> No
     expect(page.get_by_role("link", name="a training job")).to_have_attribute(
         "href", f"/jobs/{job}"
     )
+    expect(page.locator("#figures")).to_contain_text(
+        "Theorem 2 along the step on G(negative) - G(positive), at epoch 3, positive samples"
+    )
     looked_at(page, "check")
+    page.get_by_role("link", name="Clone and edit").click()
+    page.get_by_label("along", exact=True).select_option("training_step")
+    expect(page.locator("#difference li")).to_have_text(
+        ["along: goodness_difference → training_step"]
+    )
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator("#figures")).to_contain_text(
+        "Theorem 2 along the training step, at epoch 3, positive samples, n = 32"
+    )
 
 
 def test_what_a_job_offers_to_paste_works_when_pasted(page: Page, lab: Lab, tmp_path: Path) -> None:

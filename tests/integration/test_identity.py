@@ -5,21 +5,22 @@ why. One of an earlier version goes on.
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
 
 from benchmarks.waiting import PATIENCE_SECONDS
 from service.artifacts import Artifacts
 from service.background.retention import UNKNOWN_SECONDS
 from service.stack.stack import Stack, StackError
 from service.store import Store
+from service.store.database import Database
 from tests.stack import Lab, lab_settings
 
 SPEC = {
@@ -67,11 +68,13 @@ def lose_the_database(home: Path) -> None:
 def make_earlier(home: Path) -> None:
     """As the version before left it: no id anywhere."""
     (home / "artifacts" / ".service").unlink()
-    with closing(sqlite3.connect(home / "fflab.db")) as connection:
-        connection.execute("DROP TABLE service")
-        connection.execute("ALTER TABLE workers DROP COLUMN paused")
-        connection.execute("UPDATE alembic_version SET version_num = ?", (EARLIER,))
-        connection.commit()
+    config = Config()
+    config.set_main_option("script_location", "service.store:migrations")
+    database = Database(home / "fflab.db")
+    with database.engine.execution_options(write=True).begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, EARLIER)
+    database.close()
 
 
 def artifacts_in(home: Path) -> dict[str, bytes]:

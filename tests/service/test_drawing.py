@@ -1,6 +1,7 @@
 """Renderers: what kills one ends its own request, and nothing else."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -21,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from service.drawing.pictures import Pictures
 from service.drawing.pool import RendererPool, RenderersBusy, how_many
-from service.drawing.process import Drawn, Limits, RendererFailed, bare
+from service.drawing.process import Drawn, Limits, RendererExceeded, RendererFailed, bare
 from service.drawing.protocol import Answer, ChartRequest, NamesRequest, Request, Setup
 from service.settings import Settings
 from service.store import Store
@@ -339,6 +340,38 @@ def test_what_failed_is_not_kept() -> None:
 
     asyncio.run(ask())
     assert len(pool.asked) == 2
+
+
+def test_what_took_too_much_is_not_tried_again_at_once() -> None:
+    pool = CountingPool()
+    clock = [0.0]
+
+    async def ask() -> None:
+        pictures = Pictures(pool, clock=lambda: clock[0])  # type: ignore[arg-type]
+
+        async def fail(ends: Callable[["Future[Drawn]"], None]) -> None:
+            getting = asyncio.create_task(pictures.get(asking_for("a"), 1))
+            await asyncio.sleep(0)
+            if pool.results and not pool.results[-1].done():
+                ends(pool.results[-1])
+            with contextlib.suppress(RendererExceeded):
+                assert (await getting).answer.outcome == "memory"
+
+        for ends in (
+            lambda result: result.set_exception(RendererExceeded("it took longer than 60 s")),
+            lambda result: result.set_result(Drawn(Answer(outcome="memory"), b"")),
+        ):
+            before = len(pool.asked)
+            for _ in range(3):
+                await fail(ends)
+            assert len(pool.asked) == before + 1
+            clock[0] += 61
+        getting = asyncio.create_task(pictures.get(asking_for("a"), 2))  # another version
+        await asyncio.sleep(0)
+        pool.answer()
+        assert (await getting).answer.outcome == "done"
+
+    asyncio.run(ask())
 
 
 # Over HTTP

@@ -193,6 +193,26 @@ def test_the_parts_of_a_clone_keep_their_order(page: Page, client: httpx.Client)
     assert again == first["spec"]
 
 
+def test_the_difference_is_told_to_screen_readers_and_reached_by_keyboard(page: Page) -> None:
+    page.goto("/new?preset=loewe")
+    difference = page.get_by_role("region", name="What differs")
+    expect(difference).to_have_attribute("aria-live", "polite")
+    expect(difference).to_have_text("As the preset loewe, unchanged.")
+    page.get_by_label("lr", exact=True).focus()
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type("0.01")
+    expect(difference).to_contain_text("Changed from the preset loewe:")
+    expect(difference.get_by_role("listitem")).to_have_text(
+        ["parts.train.base.optimizer.lr: 0.001 → 0.01"]
+    )
+    expect(page.get_by_role("button", name="Submit")).to_be_enabled()
+    page.get_by_label("compute even where").focus()
+    page.keyboard.press("Tab")
+    expect(difference).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Submit")).to_be_focused()
+
+
 def test_a_number_that_readers_of_yaml_read_otherwise_is_refused(page: Page) -> None:
     page.goto("/new")
     page.get_by_role("tab", name="YAML").click()

@@ -113,6 +113,34 @@ def test_json_in_any_unicode_encoding_is_taken(client: httpx.Client, encoding: s
     assert client.post("/v1/jobs", content=body, headers=JSON).status_code == 202
 
 
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"pinned": 0}, "/pinned"),
+        ({"pinned": "yes"}, "/pinned"),
+        ({"fresh": 1}, "/fresh"),
+        ({"timeout_seconds": True}, "/timeout_seconds"),
+        ({"timeout_seconds": "60"}, "/timeout_seconds"),
+        ({"spec": {"kind": "train", "network": {"bias": 0}}}, "/spec/network/bias"),
+        (
+            {"spec": {"kind": "check", "at": {"job": NOBODY, "epoch": 1, "layer": False}}},
+            "/spec/at/layer",
+        ),
+        ({"spec": {"kind": "train", "epochs": "3"}}, "/spec/epochs"),
+        ({"spec": {"kind": "study", "grid": {"epochs": [True, 2]}}}, "/spec/grid/epochs"),
+    ],
+)
+def test_a_boolean_is_no_number_and_a_text_is_neither(
+    client: httpx.Client, fields: dict[str, object], pointer: str
+) -> None:
+    for route in ("/v1/jobs", "/v1/estimate"):
+        response = client.post(route, json={"spec": {"kind": "train"}, **fields})
+        assert refused(response, 422, "invalid").errors[0].pointer == pointer
+    if "pinned" in fields:
+        response = client.patch(f"/v1/jobs/{submit(client).id}", json=fields)
+        assert refused(response, 422, "invalid").errors[0].pointer == pointer
+
+
 HOSTILE = {
     "190,000 seeds": {"spec": {"kind": "train", "seeds": ["x"] * 190_000}},
     "70,000 fields of the spec": {

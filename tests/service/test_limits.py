@@ -1,5 +1,6 @@
 """Bounds on descriptors, streams and logs: beyond them the service goes on answering."""
 
+import errno
 import logging
 import os
 import socket
@@ -23,6 +24,7 @@ from service.web.dependencies import Resources
 from tests.factories import submit
 from tests.over_http import refused, succeed
 from tests.ports import free_port
+from tests.serving import http_client
 
 
 def test_streams_beyond_the_bound_are_refused_and_clients_read_pages(
@@ -127,6 +129,55 @@ def test_a_log_is_bounded_while_it_is_written(
         assert set(aside.read_text()) == {"x", "\n"}
     finally:
         child.stop(0)
+
+
+def test_a_flood_of_long_paths_does_not_grow_the_log(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_process, "LOG_BYTES", 1_000_000)
+    port = free_port()
+    child = ChildProcess(
+        "api",
+        [sys.executable, "-P", "-m", "service.serve", "--port", str(port)],
+        environment=os.environ | {"FFLAB_HOME": str(settings.root)},
+        log_file=tmp_path / "api.log",
+    )
+    child.start()
+    sizes = [0]
+    try:
+        with http_client(f"http://127.0.0.1:{port}") as http:
+
+            def asked(path: str) -> bool:
+                child.restart_if_dead()
+                sizes.append(sum(file.stat().st_size for file in tmp_path.glob("api.log*")))
+                try:
+                    http.get(path)
+                except httpx.TransportError:
+                    return False
+                return True
+
+            wait_until(lambda: asked("/healthz"), "the API answers")
+            for number in range(800):
+                assert asked(f"/v1/jobs/{number}{'a' * 60_000}")
+        assert max(sizes) < 2_500_000
+        assert child.failures == 0
+    finally:
+        child.stop(0)
+
+
+def test_a_log_that_cannot_be_put_aside_is_bounded_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_process, "LOG_BYTES", 100)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(child_process.shutil, "copyfileobj", full)
+    log_file = tmp_path / "child.log"
+    log_file.write_bytes(b"x" * 1000)
+    ChildProcess("child", ["true"], environment={}, log_file=log_file)._bound_log()
+    assert log_file.read_bytes() == b""
 
 
 def test_a_failed_accept_is_one_line_in_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:

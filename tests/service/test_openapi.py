@@ -16,6 +16,7 @@ from ffengine.spec import Submission
 from service.store import Store
 from service.web import auth
 from service.web.auth import create_key
+from service.web.catalogue import build_catalog
 from service.web.problems import MEDIA_TYPE, PROBLEMS
 from tests.over_http import NOBODY, TRAIN, submit
 
@@ -278,6 +279,10 @@ def test_kind_is_required_where_it_is(app: FastAPI) -> None:
     assert validator.is_valid({"spec": {"kind": "train", "epochs": 3}})
     assert not validator.is_valid({"spec": {"epochs": 3}})
     assert not validator.is_valid({"spec": {"kind": "study", "base": {"epochs": 3}}})
+    catalogue = Draft202012Validator(build_catalog().spec_schema)
+    assert catalogue.is_valid({"kind": "train", "epochs": 3})
+    assert not catalogue.is_valid({"epochs": 3})
+    assert not catalogue.is_valid({"kind": "study", "base": {"epochs": 3}})
     with pytest.raises(ValueError, match="kind"):
         Submission.model_validate({"spec": {"epochs": 3}})
 

@@ -2,6 +2,9 @@
 
 import asyncio
 import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -9,9 +12,10 @@ import pytest
 
 from service.client import AsyncClient, Client
 from service.client import requests as client_requests
+from service.results.csv_export import to_csv
 from service.results.load import drawable, drawable_in_pieces
 from service.store import Store
-from tests.factories import HALF, LEASE, finished
+from tests.factories import HALF, LEASE, STUDY, finished
 from tests.factories import submit as submit_to
 from tests.over_http import refused, submit, succeed
 from tests.service.samples import epoch_row, train_result
@@ -171,3 +175,49 @@ def test_a_long_result_is_drawn_from_its_stored_rows(
     assert {"sparsity", "theorem2"} <= set(available(whole)) <= set(CHARTS)
     for name in available(whole):
         assert render(name, pieces, "json") == render(name, whole, "json")
+
+
+def test_the_result_of_a_training_run_as_csv_is_its_rows(
+    client: httpx.Client, store: Store
+) -> None:
+    job = submit(client).id
+    refused(client.get(f"/v1/jobs/{job}/result.csv"), 409, "no-result-yet")
+    result = train_result(epochs=4)
+    finished(store, job, result)
+    assert client.get(f"/v1/jobs/{job}/result.csv").text == to_csv(result)
+
+
+def test_large_results_are_taken_into_memory_one_after_the_other(
+    client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(client).id
+    finished(store, job, train_result(epochs=4))
+    assert store.jobs.result_bytes([job]) == len(store.jobs.result(job) or "")
+    held, most = set[int](), list[int]()
+
+    def slow(*_: object) -> list[object]:
+        held.add(threading.get_ident())
+        most.append(len(held))
+        time.sleep(0.05)
+        held.discard(threading.get_ident())
+        return []
+
+    monkeypatch.setattr("service.results.paper_comparison.comparison", slow)
+    for large_bytes, together in ((10, 1), (10**9, 2)):
+        monkeypatch.setattr("service.web.large_results.LARGE_BYTES", large_bytes)
+        most.clear()
+        while max(most, default=0) < together:
+            with ThreadPoolExecutor(8) as threads:
+                answers = list(threads.map(lambda _: client.get(f"/jobs/{job}"), range(8)))
+            assert {answer.status_code for answer in answers} == {200}
+        assert together > 1 or max(most) == 1
+
+
+def test_the_size_of_results_counts_a_studys_runs(either_store: Store) -> None:
+    study = submit_to(either_store, STUDY)
+    assert either_store.jobs.result_bytes([study.id]) == 0
+    run = either_store.jobs.children(study.id)[0][0].id
+    finished(either_store, run, train_result())
+    whole = len(either_store.jobs.result(run) or "")
+    assert either_store.jobs.result_bytes([study.id]) == whole
+    assert either_store.jobs.result_bytes([run]) == whole

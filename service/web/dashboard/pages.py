@@ -55,6 +55,7 @@ from service.web.dependencies import (
 )
 from service.web.drawings import drawn
 from service.web.job_log import LOGGED, log_lines
+from service.web.large_results import turn_for
 from service.web.lookup import find_job, find_versioned_job
 
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
@@ -161,10 +162,13 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
     ended = job.state in TERMINAL
     seen = resources.store.events.newest_of(job.id)
     events = resources.store.events.last(job.id, (*LOGGED, "end"), upto=seen, limit=LOG_LINES)
-    sources = drawable(resources.store, job, resources.artifacts)
-    results = [source for source in sources if isinstance(source, Source)]
-    lines = comparison(results)
-    charts = available(sources)
+    with turn_for(resources.store, [job]):
+        sources = drawable(resources.store, job, resources.artifacts)
+        results = [source for source in sources if isinstance(source, Source)]
+        lines = comparison(results)
+        charts, found = available(sources), sentences(results)
+        findings = [(source.label, one) for source in results for one in source.result.diagnostics]
+        del sources, results
     has_result = ended and (resources.store.jobs.result(job.id) is not None or job.kind == "study")
     return render_page(
         "job",
@@ -175,12 +179,11 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         actions=ACTIONS[job.state],
         waiting=view_models.waiting(job),
         findings=view_models.findings(
-            [(source.label, one) for source in results for one in source.result.diagnostics]
-            or [*_findings(events), *_expected(job, resources.settings.datasets)]
+            findings or [*_findings(events), *_expected(job, resources.settings.datasets)]
         ),
         charts=charts,
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
-        found=sentences(results),
+        found=found,
         lines=lines,
         legend=legend(lines),
         **_runs(resources.store, job),
@@ -211,8 +214,11 @@ def compare_page(
 
     jobs = [find_job(store, job_id) for job_id in dict.fromkeys(job_ids)]
     labels = _labels(jobs)
-    sources = [drawable(store, job, artifacts) for job in jobs]
-    lines = [comparison([one for one in found if isinstance(one, Source)]) for found in sources]
+    with turn_for(store, jobs):
+        sources = [drawable(store, job, artifacts) for job in jobs]
+        lines = [comparison([one for one in found if isinstance(one, Source)]) for found in sources]
+        charts = available([one for found in sources for one in found])
+        del sources
     return render_page(
         "compare",
         request,
@@ -220,7 +226,7 @@ def compare_page(
         unended=any(job.state not in TERMINAL for job in jobs),
         labels=labels,
         contrast=JobDiff.of(jobs, lines),
-        charts=available([one for found in sources for one in found]),
+        charts=charts,
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
         query="&".join(f"job={job.id}" for job in jobs),
         most=MOST_COMPARED,

@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.cost import Estimate
+from ffengine.entry import ExactTypes
 from ffengine.text import SearchText, Token, UserText
 from service.artifacts import JOB_ID
 from service.background.retention import remove_job
@@ -59,7 +60,7 @@ OtherId = Annotated[str, Field(max_length=100, json_schema_extra=ID_FORM)]
 Names = Annotated[str, Field(max_length=1000, json_schema_extra={"pattern": "^[a-z_, ]*$"})]
 
 
-class JobChanges(BaseModel):
+class JobChanges(ExactTypes):
     """The fields of a job that may be changed in any state; a field that is left out stays."""
 
     model_config = ConfigDict(
