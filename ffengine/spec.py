@@ -466,7 +466,9 @@ class CheckSpec(Entry):
         count = self.dataset.train_count(facts)
         if self.checked(facts) > count:
             raise SpecFieldError(
-                ("samples",), f"{self.checked(facts)} asked, but the data set gives {count}"
+                ("samples",),
+                f"{self.checked(facts)} asked, but the data set gives {count}; set samples to "
+                f"{count} or less, or to null for all",
             )
 
     @model_validator(mode="after")

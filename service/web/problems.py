@@ -13,9 +13,9 @@
     ├── 421 WrongHost
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull
-    ├── 500 InternalErrorProblem, NotDrawn, NotStored
+    ├── 500 InternalErrorProblem, NotDrawn
     ├── 503 DatabaseAway, RenderersAreBusy, TooManyStreams, UploadsBusy
-    └── 507 NoRoom, UploadQuota
+    └── 507 NoRoom, UploadQuota, NotStored
 
 Each class states its code, title and advice as attributes: clients compare codes, and GET
 /problems/CODE shows all three.
@@ -455,10 +455,13 @@ class TooManyStreams(Problem):
 class NotStored(Problem):
     """The service cannot write what was sent."""
 
-    status = 500
+    status = 507
     code = "not-stored"
     title = "The service cannot write what was sent."
-    advice = "Have the operator let the service write to that folder; then send it again."
+    advice = (
+        "Have the operator let the service write there, or set TMPDIR where it is the folder of "
+        "temporary files; then send it again."
+    )
 
 
 class UploadsBusy(Problem):
