@@ -20,6 +20,7 @@ from ffengine.datasets import UPLOADS_OF_HOME, from_upload
 from ffengine.text import VISIBLE, SearchText
 from service.host.disk import FULL, free_bytes, in_words, lack_of_room
 from service.root_path import at
+from service.host.private import make_private_folder
 from service.settings import Settings
 from service.web import problems
 from service.web.dataset_facts import DatasetFacts, DatasetPage, all_datasets, to_schema
@@ -230,7 +231,7 @@ def _temporary_file(settings: Settings) -> IO[bytes]:
     Raises NotStored.
     """
     try:
-        settings.root.mkdir(parents=True, exist_ok=True)
+        make_private_folder(settings.root)
         return tempfile.TemporaryFile(dir=settings.root)
     except OSError as error:
         if error.errno in FULL:
