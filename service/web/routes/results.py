@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from ffengine.results import AnyResult, EpochRow, StudyResult
+from ffengine.results import AnyResult, StudyResult
 from ffengine.spec import StudySpec, TrainSpec
 from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
@@ -94,7 +94,8 @@ def read_csv(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Response:
 
     def make() -> str | Iterator[bytes]:
         if job.kind == "train":  # its rows are those of its result, and read while they are sent
-            return csv_pieces(list(EpochRow.model_fields), store.jobs.each_row(job_id))
+            run = MeasuredRun(job.id, job.kind, {})
+            return csv_pieces(*measured_rows([run], store.jobs.each_row, means=False))
         return to_csv(RESULT.validate_json(find_result(store, job_id).document))
 
     return file_response(job, version, "result.csv", "text/csv; charset=utf-8", make, asked)
