@@ -276,7 +276,7 @@ class WebhookSender(PeriodicThread):
             response = send(
                 message, due.secret or self.signing_secret(), self.settings.webhook_allow_private
             )
-        except (AddressRefused, httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
+        except (AddressRefused, httpx.HTTPError, httpx.InvalidURL) as failure:
             error = str(failure) or type(failure).__name__
         except Exception as failure:  # nobody looks at what a thread of the pool raises
             log.exception("%s: it could not be sent", due.id)

@@ -1,26 +1,16 @@
 """HTTP's general rules hold on every route of the API and on every page."""
 
 import re
-from collections.abc import Iterator
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ffengine.spec import TrainSpec
 from service.store import Store
-from service.web.dashboard import pages, templating
+from tests.addresses import addresses
 from tests.over_http import NOBODY, refused, submit, succeed
-
-VALUES = {
-    "job_id": "{job}",
-    "file": "sparsity.svg",
-    "name": "mnist-mini",
-    "code": "invalid",
-    "delivery_id": "1",
-}
 
 
 @pytest.fixture
@@ -30,31 +20,6 @@ def job(client: httpx.Client, store: Store) -> str:
     assert isinstance(found.spec, TrainSpec)
     succeed(store, found.id)
     return found.id
-
-
-def addresses(app: FastAPI, job: str) -> Iterator[tuple[str, set[str]]]:
-    """Every address with its methods: those of the OpenAPI document, then those of the pages."""
-    known = {
-        path: {method.upper() for method in methods}
-        for path, methods in app.openapi()["paths"].items()
-    }
-    for router in (pages.router, pages.sign_in_router, pages.spec_router, templating.static_router):
-        for route in router.routes:
-            assert isinstance(route, APIRoute)
-            known.setdefault(route.path, set()).update(route.methods or ())
-    known["/openapi.json"] = {"GET"}
-    for path, methods in known.items():
-        filled = path
-        if path == "/static/{name}":
-            filled = "/static/style.css"
-        if path == "/static/{version}/{name}":
-            filled = "/static/1/live.js"
-        if path == "/compare/{name}.json":
-            filled = f"/compare/sparsity.json?job={job}"
-        for name, value in VALUES.items():
-            filled = filled.replace(f"{{{name}}}", value.replace("{job}", job))
-        assert "{" not in filled, path
-        yield filled, methods
 
 
 def test_head_is_the_head_of_get_everywhere(client: httpx.Client, app: FastAPI, job: str) -> None:
@@ -237,7 +202,7 @@ def test_what_cannot_be_begun_is_answered_with_its_problem(
     def broken(*_given: object, **_named: object) -> None:
         raise fault
 
-    monkeypatch.setattr(store.events, "of", broken)
-    monkeypatch.setattr(store.jobs, "rows", broken)
+    monkeypatch.setattr(store.events, "of_types", broken)
+    monkeypatch.setattr(store.jobs, "each_row", broken)
     response = client.get(f"/v1/jobs/{job}/{name}", headers={"Accept-Encoding": encoding})
     refused(response, status, code)

@@ -552,7 +552,7 @@ def test_a_folder_that_cannot_be_written_is_no_fault_of_the_upload(
     folder = settings.root / "datasets"
     folder.write_text("in its place")
     answer = client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X, y=Y))
-    detail = refused(answer, 500, "not-stored").detail
+    detail = refused(answer, 507, "not-stored").detail
     assert f"mine: cannot be kept in {folder}" in detail
     assert "Have the operator let the service write" in detail
 
