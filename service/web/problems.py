@@ -1,7 +1,7 @@
 """The problems that the API answers with, rendered as RFC 9457 problem+json.
 
     Problem
-    ├── 400 MalformedBody, BadForm, BadCursor, BadHost
+    ├── 400 MalformedBody, BadForm, BadCursor, BadHost, TwoLengths
     ├── 401 KeyNeeded
     ├── 403 WrongOrigin
     ├── 404 NoSuchJob, NoSuchDataset, NoSuchChart, NoSuchDelivery, NoSuchPage
@@ -142,6 +142,17 @@ class BadHost(Problem):
     code = "bad-host"
     title = "The Host header cannot be read."
     advice = "Send one, with the name or address of the service and its port."
+
+
+class TwoLengths(Problem):
+    """The length of the body is given in two ways.
+
+    A proxy before the service may read another request out of it than the service does.
+    """
+
+    code = "two-lengths"
+    title = "The length of the body is given in two ways."
+    advice = "Send Content-Length or Transfer-Encoding, not both."
 
 
 class KeyNeeded(Problem):

@@ -42,33 +42,8 @@ from service.web.auth import create_key
 from service.web.dependencies import Resources
 from service.web.lookup import find_job
 from tests.commands import Fflab
-from tests.hostile import BAD, SCRIPT, stored_once
+from tests.hostile import BAD, HIDDEN, NASTY, STORABLE, stored_once
 
-STORABLE = [
-    *(
-        "\x01",
-        "\x1b]0;title\x07",
-        "\x9b31m",
-        "\x7f",
-        "a\nb",
-        "a\r\nSet-Cookie: x=1",
-        "\t",
-        "\u2028",
-    ),
-    *("\u202edrow", "\u2066a", "\u200f", "\ufeff", "\ufffe", "\U0001ffff", "\U000e0041"),
-    *(
-        "</script><script>alert(1)</script>",
-        '"><img src=x onerror=alert(1)>',
-        "<!--",
-        "]]>",
-        "&lt;",
-    ),
-    *("=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", '=cmd|" /C calc"!A0'),
-    *("../../etc/passwd", "C:\\x", 'a";filename="b.exe', "a;b,c", "%2e%2e%2f", "%s{0}{{1}}", "con"),
-    *("学习率", "تجربة", "théorème", "👩‍🔬 run", "x" * 10_000, "\\x1b", "'a", " "),
-]
-NASTY = [*STORABLE, *BAD, "\x00", "\ud800", SCRIPT]
-HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffe]")
 ANY = st.text(st.characters(codec=None), max_size=60) | st.sampled_from(NASTY)
 
 
@@ -232,6 +207,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "keys list": (),
     "keys create": ("学习率",),
     "keys revoke": ("学习率",),
+    "keys clear": (),
     "retention": (),
     "webhook-secret": (),
     "delete": ("JOB", "--yes"),

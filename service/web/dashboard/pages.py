@@ -437,7 +437,10 @@ def sign_in(
     key: Annotated[str, Form(max_length=500)],
     to: Annotated[str, Form()] = "/",
 ) -> Response:
-    """Store the key in a cookie that scripts cannot read; it lasts until the browser is closed."""
+    """Store the key in a cookie that scripts cannot read; it lasts until the browser is closed.
+
+    While none is needed, none is stored: any text passes for a key then.
+    """
     refuse_cross_site(request)
     resources.authenticator.refresh()
     try:
@@ -445,6 +448,8 @@ def sign_in(
     except problems.KeyNeeded:
         return render_page("login", request, 401, to=_safe_redirect_target(to), wrong=True)
     answer = RedirectResponse(at(_safe_redirect_target(to)), 303)
+    if not resources.authenticator.needs_keys:
+        return answer
     answer.set_cookie(
         resources.authenticator.cookie,
         key.strip(),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.results import AnyResult, EpochRow, StudyResult
@@ -213,7 +214,8 @@ def read_curves(
         int | None, Query(ge=1, le=10_000, description="most rows of a page; all where left out")
     ] = None,
     cursor: Annotated[
-        str | None, Query(max_length=100, description="next_cursor of the page before")
+        Annotated[str, Field(max_length=100, json_schema_extra={"pattern": r"^\d{1,18}$"})] | None,
+        Query(description="next_cursor of the page before"),
     ] = None,
 ) -> Response:
     """The rows that are measured so far, also while the job runs.
