@@ -45,7 +45,7 @@ def asking_for(name: str) -> ChartRequest:
 
 @pytest.fixture
 def setup(settings: Settings, tmp_path: Path) -> Setup:
-    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts").mkdir(exist_ok=True)
     return Setup.of(settings).model_copy(update={"memory_bytes": MEMORY})
 
 
