@@ -22,7 +22,7 @@ from service.store import Store
 from service.web.auth import create_key
 from service.web.dashboard import pages, templating
 from tests.furnished import furnish
-from tests.fuzzing import Fuzzed, api, fuzz, is_fault
+from tests.fuzzing import Finding, Fuzzed, api, fuzz, is_fault
 from tests.needs import program
 from tests.serving import http_client
 
@@ -31,7 +31,7 @@ EXAMPLES = int(os.environ.get("FFLAB_FUZZ_EXAMPLES", "28"))  # of each operation
 OF_EACH_KIND = 10
 LEAST_REQUESTS = 5_000
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(3_600)]
+LONGEST_SECONDS = 3_600
 
 
 def refuse_faults(fuzzed: Fuzzed, log: Path) -> None:
@@ -41,6 +41,8 @@ def refuse_faults(fuzzed: Fuzzed, log: Path) -> None:
     assert "Traceback" not in log.read_text("utf-8")
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(LONGEST_SECONDS)
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_no_request_finds_a_fault(
     request: pytest.FixtureRequest, tmp_path: Path, database: str
@@ -72,6 +74,25 @@ def test_no_request_finds_a_fault(
     assert fuzzed.requests >= LEAST_REQUESTS
 
 
+@pytest.mark.parametrize(
+    ("check", "operation", "message", "status"),
+    [
+        ("not_a_server_error", "POST /v1/jobs", "", 500),
+        ("not_a_server_error", "GET /v1/jobs", "", 503),
+        ("status_code_conformance", "POST /v1/jobs", "Received: 418", 418),
+        ("response_schema_conformance", "GET /v1/jobs", "'id' is a required property", 200),
+        ("positive_data_acceptance", "GET /v1/workers", "", 422),
+        ("positive_data_acceptance", "POST /v1/jobs", "", 404),
+        ("negative_data_rejection", "POST /v1/jobs", "in body - spec: Missing required", 202),
+        ("negative_data_rejection", "GET /v1/jobs", "in query - limit: Incorrect type", 200),
+    ],
+)
+def test_faults_are_told_from_what_schemas_cannot_say(
+    check: str, operation: str, message: str, status: int
+) -> None:
+    assert is_fault(Finding(check, operation, message, "", status, ""))
+
+
 def document_of_pages() -> dict[str, Any]:
     """What an OpenAPI document would say of the pages."""
     routes = []
@@ -85,6 +106,8 @@ def document_of_pages() -> dict[str, Any]:
     return get_openapi(title="pages", version="0", routes=routes)
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(LONGEST_SECONDS)
 def test_no_request_for_a_page_finds_a_fault(tmp_path: Path) -> None:
     program("bin/schemathesis")
     there = furnish(Settings(home=tmp_path / "home"), 1)
