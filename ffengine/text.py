@@ -11,7 +11,7 @@ Every text that a user may send has one of the types of this module, and the JSO
 - SearchText (SEARCHED): a text that is compared with stored ones, and never stored.
 - Token (TOKEN): a name that only programs read.
 - StoredText (CHOSEN): a UserText of an answer. An earlier version may have stored it under other
-  rules, so whoever shows it escapes it. service.escaping does so for each place.
+  rules, so whoever shows it escapes it. service.encoding.escaping does so for each place.
 """
 
 import re

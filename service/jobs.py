@@ -22,7 +22,7 @@ from ffengine.entry import ExactTypes
 from ffengine.results import Provenance
 from ffengine.spec import AnySpec
 from ffengine.text import StoredText, UserText, text_schema
-from service.root_path import at
+from service.encoding.root_path import at
 
 LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 Priority = Literal["low", "normal", "high"]

@@ -20,9 +20,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ffengine.cost import Limits
 from ffengine.datasets import UPLOADS_OF_HOME, Datasets
+from service.encoding.root_path import root_path
+from service.encoding.webhook_secret import decode_secret
 from service.host.names import host_name
-from service.root_path import root_path
-from service.webhook_secret import decode_secret
 
 LEFT_BY_ARTIFACTS = 64 * 2**20
 ANY_ORIGIN = "*"

@@ -8,8 +8,8 @@ import threading
 
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
+from service.encoding.log_format import log_to_stderr
 from service.host.start_failures import one_line_failure
-from service.log_format import log_to_stderr
 from service.settings import Settings
 from service.store import Store, identity
 from service.store.database import DATABASE_ERRORS, DatabaseDamaged, DatabaseRefused

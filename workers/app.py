@@ -14,8 +14,8 @@ from celery.signals import (
 )
 
 from service.background.dispatcher import QUEUE, TASK
+from service.encoding.log_format import LogFormatter
 from service.host.end_signals import ignore_again, ignored_signals
-from service.log_format import LogFormatter
 from service.settings import Settings
 from service.store import Store
 from workers.heartbeat import HeartbeatThread

@@ -27,7 +27,7 @@ from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.training import train
 from ffengine.version import VERSION
 from service.artifacts import ArtifactDamaged, Artifacts, epoch_name
-from service.log_format import log_to_stderr
+from service.encoding.log_format import log_to_stderr
 from service.settings import Settings
 from service.store import LeaseLost, Store
 from service.store.trained_weights import WeightsNotFound, find_weights

@@ -24,11 +24,11 @@ import httpx
 
 from ffengine.text import shortened, user_text
 from service.background.periodic import PeriodicThread
+from service.encoding.webhook_secret import decode_secret
 from service.jobs import LONGEST_ADDRESS
 from service.settings import Settings
 from service.store import Deliveries, PendingDelivery
 from service.store.database import DATABASE_ERRORS
-from service.webhook_secret import decode_secret
 
 TICK_SECONDS = 1.0
 HOLD_SECONDS = 60.0  # for so long no other process sends a message that this one is sending

@@ -25,7 +25,7 @@ from service.cli.options import (
 from service.cli.output import job_lines, jobs_table, out, table
 from service.cli.results import follow
 from service.client import Client, FflabError, Refused
-from service.escaping import for_terminal
+from service.encoding.escaping import for_terminal
 from service.host.disk import in_words
 from service.jobs import JobKind, JobState, Priority
 from service.results.descriptions import duration, title_of

@@ -20,7 +20,7 @@ from pydantic_settings import SettingsError
 
 from service.cli import completion
 from service.client import Client
-from service.escaping import for_terminal
+from service.encoding.escaping import for_terminal
 from service.host.start_failures import reason_of, wrong_setting
 from service.jobs import Job
 from service.settings import Settings

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ffengine.results import Diagnostic
 from ffengine.text import visible
-from service.escaping import for_terminal
+from service.encoding.escaping import for_terminal
 from service.jobs import ACTIONS, TERMINAL, Job, JobState
 from service.results.descriptions import (
     duration,

@@ -6,7 +6,7 @@ Every text from elsewhere is escaped.
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from service.escaping import for_html
+from service.encoding.escaping import for_html
 from service.jobs import Job
 from service.schemas import ChartLine
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ffengine.results import CheckResult, StudyResult, TrainResult
 from ffengine.study import figure_rows
-from service.escaping import for_csv
+from service.encoding.escaping import for_csv
 from service.results.measured_rows import with_direction
 
 ROWS_AT_ONCE = 500

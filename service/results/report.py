@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jinja2
 
-from service.escaping import for_page
+from service.encoding.escaping import for_page
 from service.jobs import Job
 from service.results.charts import CHARTS, NothingToDraw, available, render
 from service.results.descriptions import provenance_lines

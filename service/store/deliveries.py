@@ -8,9 +8,9 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from service.encoding.webhook_secret import make_secret
 from service.store.database import Database
 from service.store.tables import DeliveryRow, JobRow, SecretRow, now_seconds
-from service.webhook_secret import make_secret
 
 SECRET_NAME = "webhook"  # noqa: S105 - a name
 AT_ONCE = 500

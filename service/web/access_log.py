@@ -7,8 +7,8 @@ from typing import Any
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.logging import AccessFormatter, DefaultFormatter
 
-from service.escaping import for_log
-from service.log_format import LogFormatter
+from service.encoding.escaping import for_log
+from service.encoding.log_format import LogFormatter
 
 LONGEST_ADDRESS = 500
 

@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from ffengine.version import VERSION
-from service.root_path import at
+from service.encoding.root_path import at
 from service.settings import Settings
 from service.web import problems
 from service.web.compression import CompressionMiddleware

@@ -19,9 +19,6 @@ from service.background.disk_usage import DiskUsage
 from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
 from service.background.webhooks import WebhookSender
-from service.drawing.pictures import Pictures
-from service.drawing.pool import RendererPool
-from service.drawing.protocol import Setup
 from service.host.disk import free_bytes
 from service.host.limits import stream_limit
 from service.settings import Settings
@@ -33,6 +30,9 @@ from service.submission import Submissions
 from service.web import problems
 from service.web.auth import Authenticator, cookie_name
 from service.web.cross_origin import is_allowed, is_from_elsewhere, refuse_cross_site
+from service.web.drawing.pictures import Pictures
+from service.web.drawing.pool import RendererPool
+from service.web.drawing.protocol import Setup
 from service.web.event_feed import EventFeed
 from service.web.metrics import Metrics
 

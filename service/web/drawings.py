@@ -2,13 +2,13 @@
 
 from starlette.responses import Response
 
-from service.drawing.pictures import Pictures
-from service.drawing.pool import RenderersBusy
-from service.drawing.process import RendererFailed, too_much
-from service.drawing.protocol import NAMES, NamesRequest, Request
 from service.jobs import Job
 from service.results.chart_formats import FORMATS
 from service.web import problems
+from service.web.drawing.pictures import Pictures
+from service.web.drawing.pool import RenderersBusy
+from service.web.drawing.process import RendererFailed, too_much
+from service.web.drawing.protocol import NAMES, NamesRequest, Request
 from service.web.file_responses import FileRequest, etag_of, file_response, is_known
 from service.web.security_headers import INERT
 

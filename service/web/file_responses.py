@@ -12,7 +12,7 @@ from fastapi import Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from ffengine.version import VERSION
-from service.escaping import for_ascii_file_name, for_file_name, for_header
+from service.encoding.escaping import for_ascii_file_name, for_file_name, for_header
 from service.jobs import Job
 from service.web import problems
 from service.web.methods import HEAD_ASKED

@@ -8,7 +8,7 @@ from typing import Any, cast
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from service.root_path import ROOT_PATH, root_path
+from service.encoding.root_path import ROOT_PATH, root_path
 from service.settings import Settings
 
 PREFIX_HEADER = b"x-forwarded-prefix"

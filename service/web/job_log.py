@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from datetime import UTC
 
-from service.escaping import for_terminal
+from service.encoding.escaping import for_terminal
 from service.jobs import Event
 
 LOGGED = ("state", "log")  # the types of events that are lines of the log

@@ -36,8 +36,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ffengine.text import shortened, visible
+from service.encoding.root_path import at
 from service.host.log_limits import Rarely
-from service.root_path import at
 from service.specs.validation_errors import FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
 from service.store.faults import DATABASE_ERRORS, fault_of

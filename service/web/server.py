@@ -18,13 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
+from service.encoding.log_format import log_to_stderr
 from service.host.disk import Ballast, free_bytes
 from service.host.end_signals import ignored_signals
 from service.host.limits import raise_descriptor_limit
 from service.host.log_limits import RareWarnings
 from service.host.names import is_loopback
 from service.host.start_failures import one_line_failure, reason_of
-from service.log_format import log_to_stderr
 from service.settings import Settings
 from service.store import Store
 from service.store.database import Database, DatabaseDamaged, DatabaseRefused

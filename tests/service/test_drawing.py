@@ -20,15 +20,15 @@ from sqlalchemy import update
 from sqlalchemy.exc import DBAPIError
 
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
-from service.drawing.pictures import Pictures
-from service.drawing.pool import RendererPool, RenderersBusy, how_many
-from service.drawing.process import Drawn, Limits, RendererExceeded, RendererFailed, bare
-from service.drawing.protocol import Answer, ChartRequest, NamesRequest, Request, Setup
 from service.settings import Settings
 from service.store import Store
 from service.store.database import DatabaseReplaced
 from service.store.tables import JobRow
 from service.web.dependencies import Resources
+from service.web.drawing.pictures import Pictures
+from service.web.drawing.pool import RendererPool, RenderersBusy, how_many
+from service.web.drawing.process import Drawn, Limits, RendererExceeded, RendererFailed, bare
+from service.web.drawing.protocol import Answer, ChartRequest, NamesRequest, Request, Setup
 from tests.factories import finished
 from tests.factories import submit as submit_to
 from tests.over_http import NOBODY, refused, submit, succeed

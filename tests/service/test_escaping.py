@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from ffengine.text import visible
 from service import cli
 from service.cli.output import Screen
-from service.escaping import (
+from service.encoding.escaping import (
     FORMULA,
     LONGEST_IN_FILE_NAME,
     LONGEST_LOG_LINE,

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
-from service.escaping import LONGEST_LOG_LINE
-from service.log_format import LONGEST_TRACE, LogFormatter
+from service.encoding.escaping import LONGEST_LOG_LINE
+from service.encoding.log_format import LONGEST_TRACE, LogFormatter
 from service.stack.redis_server import free_port
 from service.store import Store
 from service.web.access_log import LONGEST_ADDRESS, RequestFormatter, log_config

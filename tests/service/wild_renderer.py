@@ -6,8 +6,8 @@ from pathlib import Path
 
 import vl_convert
 
-from service.drawing.protocol import ChartRequest, Request, Setup
-from service.drawing.renderer import Draw, drawing, main
+from service.web.drawing.protocol import ChartRequest, Request, Setup
+from service.web.drawing.renderer import Draw, drawing, main
 
 ENDLESS = {"data": {"sequence": {"start": 0, "stop": 3e8}}, "mark": "point"}
 CONTROL = {

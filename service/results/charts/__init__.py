@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import vl_convert
 
-from service.escaping import for_drawing, for_html, for_script
+from service.encoding.escaping import for_drawing, for_html, for_script
 from service.results.chart_formats import FORMATS, MEDIA_TYPES, ChartFormat
 from service.results.charts.drawables import NothingToDraw
 from service.results.charts.epochs import (

@@ -24,12 +24,11 @@ from ffengine.spec import DatasetSpec, StudySpec, Submission, TrainSpec, as_docu
 from ffengine.study import GridError, is_resolved, resolved, written_out
 from ffengine.text import visible
 from ffengine.uploads import LONGEST_MEANING
-from service.drawing.protocol import OverlayRequest
+from service.encoding.root_path import at
 from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
 from service.results.descriptions import place_of, provenance_lines, title_of
 from service.results.job_diff import JobDiff
 from service.results.run_labels import cell_of, run_keys
-from service.root_path import at
 from service.schemas import Spec
 from service.specs.files import DEFAULTS
 from service.specs.json_pointers import in_body
@@ -53,6 +52,7 @@ from service.web.dependencies import (
     StoreDep,
     get_owner,
 )
+from service.web.drawing.protocol import OverlayRequest
 from service.web.drawings import drawn
 from service.web.job_log import LOGGED, log_lines
 from service.web.large_results import turn_for

@@ -12,9 +12,9 @@ import uuid_utils
 from fastapi import APIRouter, Request, Response
 
 from ffengine.version import VERSION
-from service.escaping import for_page
+from service.encoding.escaping import for_page
+from service.encoding.root_path import ROOT_PATH, at
 from service.results.descriptions import duration, time_ago, title_of
-from service.root_path import ROOT_PATH, at
 from service.web import problems
 from service.web.dependencies import SettingsDep
 

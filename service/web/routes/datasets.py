@@ -19,9 +19,9 @@ from ffengine import uploads
 from ffengine.arrays import DatasetError
 from ffengine.datasets import UPLOADS_OF_HOME, from_upload
 from ffengine.text import VISIBLE, SearchText
+from service.encoding.root_path import at
 from service.host.disk import FULL, free_bytes, in_words, lack_of_room
 from service.host.private import make_private_folder
-from service.root_path import at
 from service.settings import Settings
 from service.web import problems
 from service.web.dataset_facts import DatasetFacts, DatasetPage, all_datasets, to_schema

@@ -15,8 +15,8 @@ from ffengine.entry import ExactTypes
 from ffengine.text import SearchText, Token, UserText
 from service.artifacts import JOB_ID
 from service.background.retention import remove_job
+from service.encoding.root_path import at
 from service.jobs import Job, JobKind, JobState, Priority
-from service.root_path import at
 from service.schemas import EventPage, JobPage
 from service.specs.suggestions import did_you_mean
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError

@@ -15,17 +15,17 @@ from ffengine.results import AnyResult, StudyResult
 from ffengine.spec import StudySpec, TrainSpec
 from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
-from service.drawing.protocol import ChartRequest, ReportRequest
+from service.encoding.root_path import at
 from service.jobs import TERMINAL, Job
 from service.results.chart_formats import FORMATS, MEDIA_TYPES
 from service.results.csv_export import csv_pieces, to_csv
 from service.results.measured_rows import MeasuredRun, measured_rows, runs_of_study
 from service.results.npz_export import stream_npz
-from service.root_path import at
 from service.schemas import RESULT, ChartLine, ChartList, RowPage
 from service.store import Store
 from service.web import problems
 from service.web.dependencies import ArtifactsDep, ResourcesDep, StoreDep
+from service.web.drawing.protocol import ChartRequest, ReportRequest
 from service.web.drawings import chart_names, drawing_response, no_such_chart
 from service.web.file_responses import FileRequestDep, begun, etag_of, file_response, is_known
 from service.web.job_log import LOGGED, log_lines

@@ -4,7 +4,7 @@ import logging
 from types import TracebackType
 
 from ffengine.text import escaped, shortened
-from service.escaping import for_log
+from service.encoding.escaping import for_log
 
 LONGEST_TRACE = 20_000  # characters
 ErrorInfo = (

@@ -5,7 +5,14 @@ charts of a page are of one job.
 from typing import NamedTuple
 
 from service.artifacts import Artifacts
-from service.drawing.protocol import (
+from service.jobs import Job
+from service.results.chart_formats import FORMATS
+from service.results.charts import CHARTS, NothingToDraw, available, overlay, render
+from service.results.load import drawable_in_pieces, result_document, sources_of
+from service.results.report import report
+from service.results.sources import ChartSource
+from service.store import Store
+from service.web.drawing.protocol import (
     NAMES,
     ChartRequest,
     NamesRequest,
@@ -15,13 +22,6 @@ from service.drawing.protocol import (
     Request,
     Setup,
 )
-from service.jobs import Job
-from service.results.chart_formats import FORMATS
-from service.results.charts import CHARTS, NothingToDraw, available, overlay, render
-from service.results.load import drawable_in_pieces, result_document, sources_of
-from service.results.report import report
-from service.results.sources import ChartSource
-from service.store import Store
 
 
 class _Read(NamedTuple):

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
 
-from service.drawing.process import COMMAND, Drawn, Limits, RendererFailed, RendererProcess
-from service.drawing.protocol import Request, Setup
+from service.web.drawing.process import COMMAND, Drawn, Limits, RendererFailed, RendererProcess
+from service.web.drawing.protocol import Request, Setup
 
 CORES_FOR_ONE, MOST_RENDERERS = 2, 2
 MOST_WAITING = 64  # requests; those beyond are refused

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import psutil
 
-from service.drawing.protocol import Answer, Message, Request, Setup, line
 from service.host.processes import kill_group, with_parent_death_signal
+from service.web.drawing.protocol import Answer, Message, Request, Setup, line
 
-COMMAND = (sys.executable, "-P", "-m", "service.drawing.renderer")
+COMMAND = (sys.executable, "-P", "-m", "service.web.drawing.renderer")
 TICK_SECONDS, REAP_SECONDS = 0.1, 10.0
 PIECE = 2**18
 # Of the environment a renderer is given what finds programs, fonts, texts and databases: no keys.

@@ -1,4 +1,4 @@
-"""`python -m service.drawing.renderer`: draws what it is asked for, one request after the other.
+"""`python -m service.web.drawing.renderer`: draws what it is asked for, request by request.
 
 It reads the database and the artifacts, and writes neither. Its limits come with the first message.
 """
@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from service.drawing.protocol import REQUEST, Answer, NoSuchJob, Request, Setup, line
-from service.log_format import log_to_stderr
+from service.encoding.log_format import log_to_stderr
+from service.web.drawing.protocol import REQUEST, Answer, NoSuchJob, Request, Setup, line
 
 # What the charting library reserves and never touches, which the kernel counts all the same.
 RESERVED_BYTES = 2**30
@@ -80,7 +80,7 @@ def answer_to(request: Request, draw: Draw) -> tuple[Answer, bytes]:
 
 def drawing(setup: Setup) -> Draw:
     """Return the function that draws from this database and these artifacts."""
-    from service.drawing.drawer import Drawer
+    from service.web.drawing.drawer import Drawer
 
     return Drawer(setup).draw
 

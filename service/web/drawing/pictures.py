@@ -8,9 +8,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from service.drawing.pool import RendererPool
-from service.drawing.process import Drawn, RendererExceeded
-from service.drawing.protocol import Request
+from service.web.drawing.pool import RendererPool
+from service.web.drawing.process import Drawn, RendererExceeded
+from service.web.drawing.protocol import Request
 
 MOST_BYTES = 64 * 2**20
 LARGEST_SHARE = 4  # what is larger than this part of the whole is not kept
