@@ -396,6 +396,9 @@ class TrainedWeights(Entry):
     layer: int = Field(0, ge=0)
 
 
+CHECKED = 2_000  # samples for each seed, where a check does not say how many
+
+
 class CheckSpec(Entry):
     """Check a sparsity theorem: for which share of the samples is its condition met?"""
 
@@ -421,10 +424,10 @@ class CheckSpec(Entry):
         WrongLabel(), description="how negatives are made; only theorem 2 has negatives"
     )
     samples: int | None = Field(
-        2_000,
+        CHECKED,
         ge=2,
         description="number of samples that are drawn from the training partition for each seed. "
-        "null: all",
+        "null: all; the default means all, too, where there are fewer",
     )
     batch_size: int | None = Field(
         500,
@@ -449,8 +452,13 @@ class CheckSpec(Entry):
     )
 
     def checked(self, facts: Dataset) -> int:
-        """How many samples of the data set with those facts are checked for each seed."""
-        return self.samples or self.dataset.train_count(facts)
+        """How many samples of the data set with those facts are checked for each seed.
+
+        The default stands for all where there are fewer: a stored spec does not say whether its
+        number was given.
+        """
+        count = self.dataset.train_count(facts)
+        return min(self.samples, count) if self.samples == CHECKED else self.samples or count
 
     def refuse_too_few(self, facts: Dataset) -> None:
         """Raise SpecFieldError where a data set has fewer samples than are checked.

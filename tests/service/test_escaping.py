@@ -274,3 +274,27 @@ def test_a_list_is_read_in_a_locale_of_ascii(
         assert (ended.returncode, ended.stderr) == (0, b"")
         assert job_id in ended.stdout.decode("ascii")
         assert "\\u5b66\\u4e60\\u7387 \\x9b\\u202e" in ended.stdout.decode("ascii")
+
+
+def test_what_is_typed_in_a_locale_of_ascii_is_what_was_meant(client: httpx.Client) -> None:
+    surroundings = {"FFLAB_URL": str(client.base_url), "PATH": "/usr/bin:/bin"}
+    ascii_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    def run(*arguments: str) -> str:
+        ended = subprocess.run(
+            [sys.executable, "-m", "service.cli", *arguments],
+            env=surroundings | ascii_locale,
+            capture_output=True,
+            check=False,
+        )
+        assert (ended.returncode, ended.stderr) == (0, b""), arguments
+        return ended.stdout.decode("ascii")
+
+    job_id = run("submit", "quick", "--name", "学习率", "--tag", "ü", "--tag", "б").strip()
+    found = client.get(f"/v1/jobs/{job_id}").json()
+    assert (found["name"], found["tags"]) == ("学习率", ["ü", "б"])
+    for filters in (["--search", "习"], ["--tag", "ü"]):
+        assert job_id in run("jobs", *filters)
+    assert job_id in run("show", "学习率")
+    run("change", job_id, "--name", "θ")
+    assert client.get(f"/v1/jobs/{job_id}").json()["name"] == "θ"

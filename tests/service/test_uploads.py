@@ -271,6 +271,17 @@ def test_the_doctor_tells_of_uploads_that_cannot_be_used(settings: Settings) -> 
     )
 
 
+def test_the_doctor_tells_of_a_folder_that_takes_no_uploads(settings: Settings) -> None:
+    folder = settings.datasets.kept_in
+    assert [check for check in _datasets(settings) if check.what == "uploads"] == []
+    folder.mkdir()
+    assert [check for check in _datasets(settings) if check.what == "uploads"] == []
+    folder.rmdir()
+    folder.write_text("in its place")
+    [failed] = [check for check in _datasets(settings) if check.what == "uploads"]
+    assert (failed.verdict, failed.finding) == ("fail", f"{folder} cannot be written")
+
+
 SPEC = {"kind": "train", "dataset": {"name": "mine"}, "batch_size": 24}
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import ValidationError
 from sqlalchemy import select, update
 
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
@@ -48,6 +49,7 @@ from tests.service.samples import train_result
 from tests.serving import client_of
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
+PUBLIC = "https://lab.example.org/fflab"
 Answer = tuple[int, dict[str, str]]
 
 
@@ -122,6 +124,44 @@ def succeeded_job(store: Store, url: str, secret: str | None = SECRET, **fields:
     )
     end(store, job, well=True)
     return job
+
+
+@pytest.mark.parametrize(
+    ("setting", "begin"),
+    [
+        ({}, ""),
+        ({"root_path": "/fflab"}, "/fflab"),
+        ({"root_path": "/x", "public_url": "https://Lab.example.org:443/fflab/"}, PUBLIC),
+    ],
+)
+def test_the_link_of_a_message_is_what_people_see(
+    either_store: Store,
+    private: Settings,
+    receiver: Receiver,
+    setting: dict[str, str],
+    begin: str,
+) -> None:
+    sender = WebhookSender(
+        either_store.deliveries, Settings(**private.model_dump(exclude_unset=True), **setting)
+    )
+    sender.start()
+    try:
+        job = succeeded_job(either_store, receiver.url)
+        wait_until(lambda: len(receiver.received) == 1, "it is sent")
+    finally:
+        sender.stop()
+    _, headers, body = receiver.received[0]
+    assert json.loads(body)["data"]["href"] == f"{begin}/v1/jobs/{job.id}"
+    assert headers["webhook-signature"] == signature(SECRET, headers, body)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["lab.example.org", "ftp://lab", "https://lab/?a=1", "https://a:b@lab", "https://lab/../x"],
+)
+def test_a_public_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="is not an address, such as https://"):
+        Settings(public_url=url)
 
 
 def hurry(store: Store) -> None:

@@ -73,7 +73,7 @@ def agreement_widths(sources: Sequence[ChartSource]) -> AnyChart:
     return titled(
         chart,
         "How often two signs of the change of S agree",
-        [*_caption(sources, records, CHANCE), note],
+        [*_caption(sources, records, CHANCE), _direction_note(sources), note],
     )
 
 
@@ -203,7 +203,6 @@ def _caption(
         ),
         interval_note("bars", seeds, shares=True),
         reference.note,
-        _direction_note(sources),
         panels_note(len(labels_of(records))),
     ]
 

@@ -193,7 +193,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         data_note=view_models.data_note(job, resources.settings.datasets),
         snippets=view_models.snippets(
             job,
-            str(request.base_url).rstrip("/") + at(""),
+            resources.settings.public_url or str(request.base_url).rstrip("/") + at(""),
             keyed=resources.authenticator.needs_keys,
         ),
         log="".join(log_lines(events)),
