@@ -38,6 +38,7 @@ WITH_BODIES = (
     "PATCH /v1/jobs/{job_id}",
     "POST /v1/datasets",
 )
+RULES_OF_LISTS = ('"bad-cursor"', "query/fields", "which no name has")
 
 
 @contextmanager
@@ -196,23 +197,21 @@ def _text(content: Mapping[str, str] | None) -> str:
 def is_fault(finding: Finding) -> bool:
     """Whether a finding is a fault of the service, and not of what a schema can say.
 
-    - A schema has no words for all that a body, a cursor or a list of fields must be.
-    - Numbers and truth values in bodies are also read from each other's forms and from texts.
+    - A schema has no words for all that a body, a cursor, a list of fields or a name must be.
+    - A text that is the id of no study has no runs, also where it is no id at all.
     - Anybody may send headers that nobody has heard of.
     - A service without a broker is not ready.
     """
     match finding.check:
         case "positive_data_acceptance":
+            by_rule = any(rule in finding.answer for rule in RULES_OF_LISTS)
+            by_rule = by_rule and finding.operation in ("GET /v1/jobs", "GET /v1/datasets")
             said = finding.status in (400, 422)
-            listed = finding.operation == "GET /v1/jobs"
-            by_rule = listed and any(
-                part in finding.answer for part in ('"bad-cursor"', "query/fields")
-            )
-            return not (said and (finding.operation in WITH_BODIES or by_rule))
+            return not (said and (by_rule or finding.operation in WITH_BODIES))
         case "negative_data_rejection":
-            in_body = "in body" in finding.message and "Incorrect type" in finding.message
+            no_study = "parameter `parent` in query" in finding.message
             unheard = "in header - object with unexpected properties" in finding.message
-            return not (in_body or unheard)
+            return not (no_study or unheard)
         case "not_a_server_error":
             return (finding.operation, finding.status) != ("GET /readyz", 503)
     return True

@@ -232,7 +232,8 @@ def read_curves(
     if page.next_cursor is not None:
         following = request.url.include_query_params(cursor=page.next_cursor)
         headers["Link"] = f'<{at(following.path)}?{following.query}>; rel="next"'
-    return StreamingResponse(_page_pieces(page), media_type="application/json", headers=headers)
+    pieces = begun(_page_pieces(page))
+    return StreamingResponse(pieces, media_type="application/json", headers=headers)
 
 
 class _TextPage(NamedTuple):
