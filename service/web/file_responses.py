@@ -15,6 +15,7 @@ from ffengine.version import VERSION
 from service.encoding.escaping import for_ascii_file_name, for_file_name, for_header
 from service.jobs import Job
 from service.web import problems
+from service.web.compression import accepts_gzip
 from service.web.methods import HEAD_ASKED
 from service.web.security_headers import INERT
 
@@ -55,6 +56,7 @@ class FileRequest(NamedTuple):
     range: str | None = None
     if_range: str | None = None
     head_only: bool = False
+    takes_gzip: bool = False
 
 
 async def get_file_request(
@@ -72,7 +74,13 @@ async def get_file_request(
     ] = None,
 ) -> FileRequest:
     """Return what the request says of its file."""
-    return FileRequest(if_none_match, range_, if_range, request.scope.get(HEAD_ASKED, False))
+    return FileRequest(
+        if_none_match,
+        range_,
+        if_range,
+        head_only=request.scope.get(HEAD_ASKED, False),
+        takes_gzip=accepts_gzip(request.headers.get("accept-encoding", "")),
+    )
 
 
 FileRequestDep = Annotated[FileRequest, Depends(get_file_request)]
@@ -121,15 +129,24 @@ def file_response(
     if part is not None:
         return _partial(make, part, media_type, headers)
     content = make()
-    if isinstance(content, str):
-        content = content.encode()
+    whole, pieces = _whole_or_pieces(content.encode() if isinstance(content, str) else content)
+    if whole is not None:
+        headers["Content-Length"] = str(len(whole))
+    elif asked.head_only and not asked.takes_gzip:
+        headers["Content-Length"] = str(sum(len(piece) for piece in pieces))
+    return StreamingResponse(begun(pieces), media_type=media_type, headers=headers)
+
+
+def _whole_or_pieces(content: bytes | Iterable[bytes]) -> tuple[bytes | None, Iterator[bytes]]:
+    """Return the content where it is small or at hand, else None, and its pieces."""
     if isinstance(content, bytes):
-        headers["Content-Length"] = str(len(content))
-        content = in_pieces(content)
-    elif asked.head_only:
-        headers["Content-Length"] = str(sum(len(piece) for piece in content))
-        content = ()
-    return StreamingResponse(begun(iter(content)), media_type=media_type, headers=headers)
+        return content, in_pieces(content)
+    pieces, first = iter(content), b""
+    for piece in pieces:
+        first += piece
+        if len(first) > PIECE:
+            return None, chain((first,), pieces)
+    return first, iter((first,))
 
 
 def begun(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -212,7 +229,7 @@ def _cut(pieces: Iterable[bytes], wanted: range) -> Iterator[bytes]:
             return
 
 
-def in_pieces(content: bytes) -> Iterable[bytes]:
+def in_pieces(content: bytes) -> Iterator[bytes]:
     """Split the content into chunks, so that a slow client takes one at a time."""
     view = memoryview(content)
     return (bytes(view[start : start + PIECE]) for start in range(0, len(view), PIECE))
