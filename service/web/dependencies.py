@@ -3,9 +3,9 @@
 import asyncio
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Annotated, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import Depends, Request, Security
 from fastapi.dependencies.utils import get_flat_params
@@ -13,6 +13,7 @@ from fastapi.params import Query
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, ImmutableMultiDict
 
 from service.artifacts import Artifacts
 from service.background.disk_usage import DiskUsage
@@ -191,15 +192,31 @@ async def refuse_unknown_parameters(request: Request) -> None:
         return
     known = _parameters_of(route)
     given = request.query_params
-    wrong = {name: _unknown(name, tuple(known)) for name in given if name not in known}
+    _refuse(_wrong(given, known, "parameter"), "query/")
+
+
+def refuse_unknown_fields(form: FormData, known: Sequence[str]) -> None:
+    """Raise ValidationProblem for fields of a form that are not known, or that are there twice."""
+    _refuse(_wrong(form, dict.fromkeys(known, False), "field"), "/")
+
+
+def _wrong(
+    given: ImmutableMultiDict[str, Any], known: Mapping[str, bool], what: str
+) -> dict[str, str]:
+    """Return what is wrong with each name that is not known, or that is given too often."""
+    wrong = {name: _unknown(name, tuple(known), what) for name in given if name not in known}
     for name, takes_several in known.items():
         if not takes_several and len(given.getlist(name)) > 1:
             wrong[name] = "is given more than once; it takes one value"
-    if wrong:
-        errors = [
-            FieldError(pointer=f"query/{name[:LONGEST_NAME]}", message=message)
-            for name, message in islice(wrong.items(), MAX_REPORTED_ERRORS)
-        ]
+    return wrong
+
+
+def _refuse(wrong: Mapping[str, str], place: str) -> None:
+    errors = [
+        FieldError(pointer=f"{place}{name[:LONGEST_NAME]}", message=message)
+        for name, message in islice(wrong.items(), MAX_REPORTED_ERRORS)
+    ]
+    if errors:
         raise problems.validation_of(errors)
 
 
@@ -213,11 +230,11 @@ def _parameters_of(route: APIRoute) -> dict[str, bool]:
     }
 
 
-def _unknown(name: str, known: Sequence[str]) -> str:
+def _unknown(name: str, known: Sequence[str], what: str) -> str:
     if not known:
-        return "is not a known parameter; this address takes none"
+        return f"is not a known {what}; this address takes none"
     near = difflib.get_close_matches(name[:LONGEST_NAME], known, n=1, cutoff=NEAR)
-    return "is not a known parameter; " + (
+    return f"is not a known {what}; " + (
         f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
     )
 

@@ -23,7 +23,14 @@ from service.root_path import at
 from service.settings import Settings
 from service.web import problems
 from service.web.dataset_facts import DatasetFacts, DatasetPage, all_datasets, to_schema
-from service.web.dependencies import Owner, Resources, ResourcesDep, SettingsDep, StoreDep
+from service.web.dependencies import (
+    Owner,
+    Resources,
+    ResourcesDep,
+    SettingsDep,
+    StoreDep,
+    refuse_unknown_fields,
+)
 from service.web.problems import responses
 
 router = APIRouter(tags=["data sets"])
@@ -49,6 +56,7 @@ FORM = {
         },
     }
 }
+FORM_FIELDS = ("name", "meaning", "file")
 BODY = {
     "required": True,
     "content": {
@@ -171,6 +179,7 @@ async def upload_dataset(
         _refuse_short(settings, _declared(request))
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
             async with _form(request) as form, _turn(resources):
+                refuse_unknown_fields(form, FORM_FIELDS)
                 file, named, meant = form.get("file"), form.get("name"), form.get("meaning")
                 if not isinstance(file, UploadFile):
                     raise problems.BadUpload("the form has no file in the field `file`")
