@@ -222,8 +222,9 @@ function variantField(name, node, variants, owner, value, pointer) {
   return element("fieldset", {}, element("legend", {}, name), labelled(key, { description: meaning }, `${pointer}/${key}`, picker), ...properties(variants[chosen], value, pointer, key));
 }
 
-// Of a study the fields that say what runs: its parts, or its base and what is varied of it.
+// Of a study the fields that say what runs: its parts, or its base and what is varied of it. A check of trained weights has the widths of these.
 function shownOf(owner) {
+  if (owner.kind === "check" && isObject(owner.at)) return (name) => name !== "widths";
   return owner.kind !== "study" ? () => true : isObject(owner.parts) ? (name) => name === "parts" || (name === "preset" && owner.preset) : (name) => name === "base" || name === "grid";
 }
 
