@@ -31,11 +31,13 @@ from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
 from service.store import Store
 from service.store.identity import prepare, settle
 from service.submission import Submissions
+from service.viewer import VIEWER
 from service.web import problems
 from service.web.auth import Authenticator, cookie_name
 from service.web.cross_origin import is_allowed, is_from_elsewhere, refuse_cross_site
 from service.web.event_feed import EventFeed
 from service.web.metrics import Metrics
+from service.web.rate_limit import RateLimit
 
 BEARER = HTTPBearer(
     scheme_name="bearer",
@@ -48,6 +50,8 @@ API_KEY = APIKeyHeader(
     description="The same key, in a header of its own.",
     auto_error=False,
 )
+REDELIVERIES = 5  # of one job's messages to its webhook, within a minute
+MINUTE_SECONDS = 60.0
 READING = ("GET", "HEAD", "OPTIONS")
 
 
@@ -60,6 +64,7 @@ class Resources:
         self.artifacts = Artifacts(settings.artifacts)
         self.submissions = Submissions(self.store.jobs, settings)
         self.upload_turn = asyncio.Semaphore(1)  # one data set is checked at a time
+        self.redeliveries = RateLimit(REDELIVERIES, MINUTE_SECONDS)
         self.authenticator = Authenticator(self.store.api_keys, settings)
         self.event_feed = EventFeed(self.store.events, stream_limit(settings.max_streams))
         self.dispatcher = (
@@ -167,7 +172,9 @@ async def get_owner(
     ):
         refuse_cross_site(request)
     cookie = None if shared else request.cookies.get(authenticator.cookie)
-    return authenticator.owner(request.headers.get("authorization"), x_api_key or cookie)
+    owner = authenticator.owner(request.headers.get("authorization"), x_api_key or cookie)
+    VIEWER.set(authenticator.name(owner))
+    return owner
 
 
 async def require_key_for_metrics(

@@ -1,6 +1,7 @@
 """Routes of data sets: list, read, upload, remove."""
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -21,6 +22,7 @@ from ffengine.text import VISIBLE, SearchText
 from service.host.disk import FULL, free_bytes, in_words, lack_of_room
 from service.root_path import at
 from service.settings import Settings
+from service.viewer import by_key
 from service.web import problems
 from service.web.dataset_facts import DatasetFacts, DatasetPage, all_datasets, to_schema
 from service.web.dependencies import (
@@ -70,6 +72,9 @@ BODY = {
 SAME: dict[int | str, dict[str, Any]] = {
     200: {"model": DatasetFacts, "description": "The same arrays are there already"}
 }
+
+
+log = logging.getLogger(__name__)
 
 
 @router.get("/datasets", summary="List data sets", responses=responses())
@@ -128,6 +133,7 @@ def delete_dataset(
         raise problems.DatasetInUse(str(error), jobs=list(error.jobs[:MOST_NAMED])) from error
     except DatasetError as error:
         raise problems.NotRemovable(str(error)) from error
+    log.info("data set %s: removed%s", name, by_key())
     return Response(status_code=204)
 
 
