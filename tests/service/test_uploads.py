@@ -94,11 +94,9 @@ def test_what_cannot_be_used_is_refused_with_a_reason(
     client: httpx.Client, name: str, body: bytes
 ) -> None:
     refused(client.post("/v1/datasets", params={"name": name}, content=body), 422, "bad-upload")
-    refused(
-        client.post("/v1/datasets", data={"name": "mine"}, files={"other": ("data.npz", body)}),
-        422,
-        "bad-upload",
-    )
+    for fields, code in (({"other": ("data.npz", body)}, "invalid"), ({}, "bad-upload")):
+        form = {"name": (None, "mine"), **fields}
+        refused(client.post("/v1/datasets", files=form), 422, code)
     assert not [item for item in client.get("/v1/datasets").json()["items"] if item["uploaded"]]
 
 
