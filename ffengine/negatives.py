@@ -238,7 +238,9 @@ class WrongLabel(Relabelling):
     strategy: Literal["wrong_label"] = "wrong_label"
     image: Literal["own", "any"] = Field(
         "own",
-        description="any: the image is a random one too, so that some appear twice and some never",
+        description="own: the sample's own image with a wrong label; any: the image of a "
+        "random sample, so that some images appear twice in an epoch and some "
+        "never",
     )
 
     @property

@@ -184,7 +184,11 @@ class Objective(Entry, ABC):
         "(Hinton 2022)",
     )
     peer_momentum: float = Field(
-        0.9, ge=0, lt=1, description="of the running mean activity that peer normalisation uses"
+        0.9,
+        ge=0,
+        lt=1,
+        description="momentum of the running mean of each unit's activity, which the penalty of "
+        "peer normalisation compares",
     )
 
     def offset(self, width: int) -> float:

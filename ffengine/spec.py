@@ -45,7 +45,8 @@ MAX_STUDY_CELLS = 10_000
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Width = Annotated[int, Field(ge=2, le=65_536)]
 Seeds = Annotated[
-    tuple[Seed, ...], Field(min_length=1, max_length=256, description="one replica each")
+    tuple[Seed, ...],
+    Field(min_length=1, max_length=256, description="seeds; each trains a network of its own"),
 ]
 JobId = Annotated[str, StringConstraints(pattern=r"^job_[0-9a-f]{32}$")]
 Preprocess = Literal["unit", "standardize", "center", "unit_norm"]
@@ -91,38 +92,44 @@ def _refuse_repeats(path: tuple[str, ...], values: tuple[object, ...]) -> None:
 class DatasetSpec(Entry):
     """Which samples, and how pixels become inputs."""
 
-    name: DatasetName = Field("mnist-mini", description="of the catalogue, or uploaded")
-    preprocess: Preprocess = Field("unit", description="fitted on the training partition only")
+    name: DatasetName = Field(
+        "mnist-mini", description="name of the data set: one of the catalogue, or an upload"
+    )
+    preprocess: Preprocess = Field(
+        "unit",
+        description="how pixels are scaled; what it takes from the data it takes from the training "
+        "partition only",
+    )
     labels: LabelPlace = Field(
         "overlay",
-        description="where labelled samples carry the one-hot: in place of the first inputs, or in "
-        "front of all of them",
+        description="where the one-hot label stands in a sample: in place of its first inputs "
+        "(overlay), or in front of all of them (append)",
     )
     label_strength: float | None = Field(
         None,
         gt=0,
         le=1e6,
-        description="what the one-hot has in place of 1, in units of the preprocessed inputs; "
-        "null: for an upload a tenth of the length of its samples, root mean square; for a data "
-        "set of the catalogue that of a white pixel, preprocessed with the image",
+        description="value of a label's input, in place of 1, in units of the preprocessed inputs. "
+        "null: for an upload, a tenth of the length of a sample (root mean square); for a data "
+        "set of the catalogue, the value of a white pixel",
     )
     train_samples: int | None = Field(
         None,
         ge=2,
-        description="how many of the training partition are used: the first of a data set of the "
-        "catalogue, as many drawn by class of an upload; null: all but the validation's",
+        description="number of training samples. Of a data set of the catalogue, the first "
+        "ones are taken; of an upload, as many of each class as their share. null:"
+        " all that are not used for validation",
     )
     validation_samples: int = Field(
         0,
         ge=0,
-        description="held out of what is left, in the same way, for choices; never learnt from nor "
-        "reported as test",
+        description="number of samples of the training partition that are held out to make choices "
+        "with, such as linear_penalties. They are neither learnt from nor counted as test samples",
     )
     test_samples: int | None = Field(
         None,
         ge=1,
-        description="how many of the test partition are used, chosen as train_samples are; "
-        "null: all",
+        description="number of test samples, chosen as train_samples are. null: all",
     )
 
     def train_count(self, facts: Dataset) -> int:
@@ -237,21 +244,23 @@ class MonitorSpec(Entry):
     samples: int = Field(
         2_000,
         ge=2,
-        description="positives measured (and as many negatives); at most the training samples",
+        description="number of positives that are measured, and of negatives beside them; at most "
+        "the number of training samples",
     )
     every_epochs: int = Field(
         1,
         ge=1,
-        description="epochs between measurements; the first and the last are always measured",
+        description="a measurement is made every so many epochs; the first and the last epoch are "
+        "always measured",
     )
     theorems: tuple[TheoremNumber, ...] = Field(
-        (1, 2), max_length=2, description="whose satisfaction ratio is measured"
+        (1, 2), max_length=2, description="theorems whose satisfaction ratio is measured"
     )
     measures: tuple[Literal["gini", "kurtosis"], ...] = Field(
         (),
         max_length=2,
-        description="sparsity measures beside Hoyer's and Treves and Rolls's, which cost nothing; "
-        "gini sorts: slow",
+        description="more measures of sparsity. Hoyer's and Treves and Rolls's are always "
+        "there and cost nothing; gini sorts the units and is slow",
     )
 
 
@@ -260,26 +269,30 @@ class EvaluationSpec(Entry):
 
     measures: bool = Field(
         True,
-        description="sparsity, separation of the splits and dead units of each layer on held-out "
-        "samples",
+        description="measure sparsity, separation of the splits and dead units of each layer on "
+        "held-out samples",
     )
     linear_classifier: bool = Field(
         False,
-        description="accuracy of a linear classifier on the activations of neutrally labelled "
-        "samples",
+        description="measure the accuracy of a linear classifier that sees the activations of "
+        "samples with a neutral label",
     )
     linear_layers: Literal["all", "all_but_first"] = Field(
-        "all_but_first", description="whose activations it sees (one layer: that one)"
+        "all_but_first",
+        description="layers whose activations the linear classifier sees; of a network with one "
+        "layer, that one",
     )
     linear_penalties: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = Field(
         (1e-3,),
         min_length=1,
         max_length=16,
-        description="L2 penalties tried; several need validation samples, which choose",
+        description="L2 penalties of the linear classifier. Of several, the one with the best "
+        "accuracy on the validation samples is taken",
     )
     ensembles: bool = Field(
         False,
-        description="active-unit ensembles of each class and their overlap (Tosato et al. 2023)",
+        description="measure the ensemble of active units of each class, and how the ensembles"
+        " overlap (Tosato et al. 2023)",
     )
     baselines: tuple[Baseline, ...] = Field(
         (), max_length=2, description="; ".join(f"{k}: {v}" for k, v in BASELINE_MEANING.items())
@@ -299,20 +312,26 @@ class TrainSpec(Entry):
     optimizer: AnyOptimizer = Sgd()
     precision: Literal["float32", "tf32", "bf16"] = Field(
         "float32",
-        description="of the products of training; weights and everything measured stay float32. "
-        "tf32 needs a GPU",
+        description="number format of the matrix products of training. Weights and everything "
+        "measured stay float32. tf32 needs a GPU",
     )
     layers: Literal["greedy", "simultaneous"] = Field(
-        "greedy", description="one layer after the other, or all in every step"
+        "greedy",
+        description="greedy: train one layer after the other; simultaneous: all layers in each"
+        " step",
     )
     epochs: int = Field(
         10,
         ge=1,
         le=100_000,
-        description="passes over the training samples (greedy: for each layer)",
+        description="number of passes over the training samples; with layers: greedy, for each"
+        " layer",
     )
     batch_size: int = Field(
-        500, ge=2, le=1_000_000, description="positives per step; the last batch may be smaller"
+        500,
+        ge=2,
+        le=1_000_000,
+        description="number of positives in a step; the last batch of an epoch may be smaller",
     )
     seeds: Seeds = (0,)
     monitor: MonitorSpec = MonitorSpec()
@@ -371,8 +390,13 @@ class TrainedWeights(Entry):
     """The weights of a layer as a training job had them at the end of an epoch."""
 
     job: JobId
-    epoch: int = Field(ge=0, description="0: before the first step; a monitored epoch of that job")
+    epoch: int = Field(
+        ge=0, description="an epoch that the job measured; 0 is before the first step"
+    )
     layer: int = Field(0, ge=0)
+
+
+CHECKED = 2_000  # samples for each seed, where a check does not say how many
 
 
 class CheckSpec(Entry):
@@ -391,35 +415,50 @@ class CheckSpec(Entry):
         (64, 256, 512),
         min_length=1,
         max_length=64,
-        description="one independent layer a width; not used with at.job",
+        description="widths of the layers that are checked, one independent layer for each; "
+        "not used with at.job",
     )
     dataset: DatasetSpec = DatasetSpec()
     activation: ActivationName = "relu"
-    negatives: AnyNegatives = Field(WrongLabel(), description="used by theorem 2")
+    negatives: AnyNegatives = Field(
+        WrongLabel(), description="how negatives are made; only theorem 2 has negatives"
+    )
     samples: int | None = Field(
-        2_000, ge=2, description="drawn from the training partition for each seed; null: all"
+        CHECKED,
+        ge=2,
+        description="number of samples that are drawn from the training partition for each seed. "
+        "null: all; the default means all, too, where there are fewer",
     )
     batch_size: int | None = Field(
-        500, ge=2, description="each sample is judged within its batch; null: all form one"
+        500,
+        ge=2,
+        description="number of samples in a batch; the condition of a sample depends on its batch. "
+        "null: all samples form one batch",
     )
     methods: tuple[Literal["exact", "infinite_width"], ...] = Field(
         ("exact", "infinite_width"), min_length=1, max_length=2
     )
     seeds: Seeds = (0, 1, 2)
     precision: Literal["float32", "float64"] = Field(
-        "float32", description="of weights, products and margins"
+        "float32", description="number format of weights, products and margins"
     )
     step: float = Field(
         1e-3,
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="trial step of the observed change: ||eta D|| / ||W||, both Frobenius norms",
+        description="relative size of the trial step that shows the observed change of S: "
+        "||eta D|| / ||W||, in Frobenius norms",
     )
 
     def checked(self, facts: Dataset) -> int:
-        """How many samples of the data set with those facts are checked for each seed."""
-        return self.samples or self.dataset.train_count(facts)
+        """How many samples of the data set with those facts are checked for each seed.
+
+        The default stands for all where there are fewer: a stored spec does not say whether its
+        number was given.
+        """
+        count = self.dataset.train_count(facts)
+        return min(self.samples, count) if self.samples == CHECKED else self.samples or count
 
     def refuse_too_few(self, facts: Dataset) -> None:
         """Raise SpecFieldError where a data set has fewer samples than are checked.
@@ -435,7 +474,9 @@ class CheckSpec(Entry):
         count = self.dataset.train_count(facts)
         if self.checked(facts) > count:
             raise SpecFieldError(
-                ("samples",), f"{self.checked(facts)} asked, but the data set gives {count}"
+                ("samples",),
+                f"{self.checked(facts)} asked, but the data set gives {count}; set samples to "
+                f"{count} or less, or to null for all",
             )
 
     @model_validator(mode="after")

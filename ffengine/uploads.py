@@ -5,6 +5,7 @@ An archive holds `x` (N, ...) bytes or floats and `y` (N,) integers, and optiona
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import io
@@ -26,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ffengine.archives import NpzArchive, opened
 from ffengine.arrays import Arrays, DatasetError, Labels, described
+from ffengine.durable import make_folder, sync, sync_files
 from ffengine.input_figures import InputFigures, measured
 from ffengine.text import user_text
 
@@ -398,17 +400,19 @@ def _stored(
 ) -> Upload:
     """Put an upload into its folder by one rename, so that no reader sees half of it.
 
-    Returns the facts of what has the name now: another writer may have been first.
+    Returns the facts of what has the name now: another writer may have been first. They are on the
+    disk then, and outlive a loss of power.
     """
     upload = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         fresh = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))
         try:
             digest = _written(parts, fresh / "arrays.npz")
-            upload = facts(digest=digest, figures=measured(mapped(fresh.name, folder)))
+            upload = facts(digest=digest, figures=_figures_of(fresh))
             (fresh / "facts.json").write_text(upload.model_dump_json(exclude_none=True))
             fresh.chmod(0o755)
+            sync_files(fresh)
             fresh.replace(folder / name)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -416,7 +420,19 @@ def _stored(
         if upload and (folder / name).is_dir():
             return _same(upload, folder)
         raise NotStored(name, folder, error) from error
+    try:
+        sync(folder)
+    except OSError as error:
+        raise NotStored(name, folder, error) from error
     return upload
+
+
+def _figures_of(written: Path) -> InputFigures:
+    """Measure arrays that were just written. Raises OSError where they cannot be read back."""
+    try:
+        return measured(mapped(written.name, written.parent))
+    except DatasetError as error:
+        raise OSError(errno.EIO, str(error)) from error
 
 
 def remove_drafts(folder: Path, older_than: float) -> list[str]:

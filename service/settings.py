@@ -148,6 +148,11 @@ class Settings(BaseSettings):
         description="the path below which a proxy serves fflab, such as /fflab; unset: what "
         "trusted proxies say in X-Forwarded-Prefix",
     )
+    public_url: str = Field(
+        "",
+        description="the address under which people see the service, such as "
+        "https://lab.example.org/fflab; messages to webhooks and the snippets of pages have it",
+    )
     trusted_proxies: str | None = Field(
         None,
         description="addresses and networks, apart by commas, of proxies whose X-Forwarded-For, "
@@ -224,6 +229,11 @@ class Settings(BaseSettings):
     def _of_root(cls, path: str) -> str:
         return root_path(path)
 
+    @field_validator("public_url")
+    @classmethod
+    def _of_public_url(cls, url: str) -> str:
+        return _address(url) if url else ""
+
     @property
     def hosts(self) -> frozenset[str]:
         """The names under which the service answers beside those of loopback."""
@@ -292,6 +302,20 @@ def _is_broker_url(url: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in BROKER_SCHEMES and bool(parts.hostname)
+
+
+def _address(text: str) -> str:
+    """Return the address of a service without a slash at its end. Raises ValueError."""
+    refusal = f"{text!r} is not an address, such as https://lab.example.org/fflab"
+    try:
+        parts = urlsplit(text.strip())
+        origin = _origin(f"{parts.scheme}://{parts.netloc}")
+        path = root_path(parts.path)
+    except ValueError:
+        raise ValueError(refusal) from None
+    if parts.query or parts.fragment:
+        raise ValueError(refusal)
+    return f"{origin}{path}"
 
 
 def _origin(text: str) -> str:

@@ -1,5 +1,6 @@
 """Names that must not pass, and jobs that carry one."""
 
+import re
 from typing import Any
 
 from benchmarks.waiting import wait_until
@@ -46,6 +47,32 @@ SCRIPT = (
     "</script><script>fetch('/v1/jobs/VICTIM',{method:'PATCH',headers:{'Content-Type':'application/json'},"
     'body:\'{"name":"OWNED"}\'})</script>'
 )
+# texts that a database may hold since an earlier version, and those that none stores
+STORABLE = [
+    *(
+        "\x01",
+        "\x1b]0;title\x07",
+        "\x9b31m",
+        "\x7f",
+        "a\nb",
+        "a\r\nSet-Cookie: x=1",
+        "\t",
+        "\u2028",
+    ),
+    *("\u202edrow", "\u2066a", "\u200f", "\ufeff", "\ufffe", "\U0001ffff", "\U000e0041"),
+    *(
+        "</script><script>alert(1)</script>",
+        '"><img src=x onerror=alert(1)>',
+        "<!--",
+        "]]>",
+        "&lt;",
+    ),
+    *("=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", '=cmd|" /C calc"!A0'),
+    *("../../etc/passwd", "C:\\x", 'a";filename="b.exe', "a;b,c", "%2e%2e%2f", "%s{0}{{1}}", "con"),
+    *("学习率", "تجربة", "théorème", "👩‍🔬 run", "x" * 10_000, "\\x1b", "'a", " "),
+]
+NASTY = [*STORABLE, *BAD, "\x00", "\ud800", SCRIPT]
+HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffe]")
 HOSTILE = "\u0001\u001b[31m\u009b\ufffe\u202e" + SCRIPT
 CHECK = {
     "kind": "check",

@@ -11,7 +11,13 @@ from typing import NoReturn
 
 import pytest
 
-PACKAGES = {"Chromium": "chromium", "PostgreSQL": "postgresql", "Redis": "redis-server"}
+PACKAGES = {
+    "Chromium": "chromium",
+    "PostgreSQL": "postgresql",
+    "Redis": "redis-server",
+    "nginx": "nginx-light",
+    "openssl": "openssl",
+}
 ALL_OF_MNIST, SOAK_PROGRAMS = "all of MNIST", "programs of soak tests"
 COMMANDS = {
     ALL_OF_MNIST: ".venv/bin/fflab data fetch mnist",

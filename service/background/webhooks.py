@@ -9,6 +9,7 @@ import base64
 import hashlib
 import hmac
 import ipaddress
+import json
 import logging
 import random
 import socket
@@ -144,6 +145,19 @@ def resolve(host: str, port: int, allow_private: bool) -> str:
     return found[0]
 
 
+def with_address(body: str, settings: Settings) -> str:
+    """Return a message whose link to the job begins as people see the service.
+
+    It is stored without, since who ends a job does not know it.
+    """
+    root = settings.public_url or settings.root_path
+    if not root:
+        return body
+    message = json.loads(body)
+    message["data"]["href"] = f"{root}{message['data']['href']}"
+    return json.dumps(message)
+
+
 def signature_headers(message_id: str, body: str, secret: str, timestamp: int) -> dict[str, str]:
     """The headers that sign a message as in standardwebhooks.com: HMAC-SHA256 over id, time, body.
 
@@ -258,10 +272,11 @@ class WebhookSender(PeriodicThread):
         began = time.monotonic()
         response, error = None, None
         try:
+            message = due._replace(body=with_address(due.body, self.settings))
             response = send(
-                due, due.secret or self.signing_secret(), self.settings.webhook_allow_private
+                message, due.secret or self.signing_secret(), self.settings.webhook_allow_private
             )
-        except (AddressRefused, httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
+        except (AddressRefused, httpx.HTTPError, httpx.InvalidURL) as failure:
             error = str(failure) or type(failure).__name__
         except Exception as failure:  # nobody looks at what a thread of the pool raises
             log.exception("%s: it could not be sent", due.id)

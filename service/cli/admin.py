@@ -21,6 +21,7 @@ from service.cli.options import (
     EXIT_USAGE,
     HomeOption,
     JsonOption,
+    as_typed,
     fail,
     load_settings,
     open_store,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from service.background.retention import ExpiredJob, UnknownArtifacts
 
 LISTED = 1_000
+KeyName = Annotated[str, typer.Argument(callback=as_typed)]
 NameArgument = Annotated[str, typer.Argument(autocompletion=completion.datasets)]
 
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, import, remove.")
@@ -149,7 +151,7 @@ def _needing(settings: Settings) -> Iterator[Callable[[str], Sequence[str]]]:
 
 
 @keys_app.command("create")
-def keys_create(name: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
+def keys_create(name: KeyName, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Make an API key; it is shown only this once.
 
     From then on the service refuses requests without a key.
@@ -186,7 +188,7 @@ def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 
 @keys_app.command("revoke")
-def keys_revoke(key: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
+def keys_revoke(key: KeyName, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Revoke an API key by its id or name."""
     with open_store(home) as store:
         if not store.api_keys.revoke(key):

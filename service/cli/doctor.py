@@ -140,6 +140,10 @@ def _datasets(settings: Settings) -> Iterator[Check]:
         except DatasetError as error:
             advice = "restore it from a backup, or remove the folder that is not wanted"
             yield Check(f"data {name}", "fail", str(error), advice)
+    folder = settings.datasets.kept_in
+    if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        advice = "let the service write there, or move away what stands in its place"
+        yield Check("uploads", "fail", f"{folder} cannot be written", advice)
 
 
 def _home(settings: Settings) -> Iterator[Check]:

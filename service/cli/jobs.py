@@ -15,6 +15,7 @@ from service.cli.options import (
     JsonOption,
     SetOption,
     SpecArgument,
+    as_typed,
     fail,
     make_client,
     page_url,
@@ -35,8 +36,10 @@ def submit(
     spec: SpecArgument,
     settings: SetOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, with progress.")] = False,
-    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="A tag; may be repeated.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name for people.", callback=as_typed)] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="A tag; may be repeated.", callback=as_typed)
+    ] = None,
     priority: Annotated[Priority, typer.Option(help="Where it stands in the queue.")] = "normal",
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Run it even where an identical spec has succeeded.")
@@ -93,13 +96,20 @@ def jobs(
         list[JobState] | None, typer.Option(help="Only jobs in that state; may be repeated.")
     ] = None,
     kind: Annotated[JobKind | None, typer.Option(help="Only jobs of that kind.")] = None,
-    tag: Annotated[str | None, typer.Option(help="Only jobs with that tag.")] = None,
+    tag: Annotated[
+        str | None, typer.Option(help="Only jobs with that tag.", callback=as_typed)
+    ] = None,
     search: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Only jobs with that in their name.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Only jobs with that in their name.", callback=as_typed),
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Only jobs submitted with the API key of that name."),
+        typer.Option(
+            metavar="NAME",
+            help="Only jobs submitted with the API key of that name.",
+            callback=as_typed,
+        ),
     ] = None,
     after: Annotated[
         str | None,
@@ -204,8 +214,10 @@ def log(job_id: JobArgument) -> None:
 
 def change(
     job_id: JobArgument,
-    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="All of its tags; may be repeated.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name for people.", callback=as_typed)] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="All of its tags; may be repeated.", callback=as_typed)
+    ] = None,
     priority: Annotated[Priority | None, typer.Option(help="Where it stands in the queue.")] = None,
     pin: Annotated[
         bool | None,

@@ -31,18 +31,38 @@ FULL_ID = len("job_") + 32
 MOST_SEARCHED = 5_000
 OURS = frozenset({"fflab", "ffengine", "service", "workers"})
 
+
+def as_typed(value: Any) -> Any:
+    """Return the text, or the texts, of an argument as they were typed.
+
+    In a locale of ASCII Python takes each byte of another character for a surrogate.
+    """
+    if isinstance(value, list | tuple):
+        return [as_typed(one) for one in value]
+    try:
+        return value.encode(errors="surrogateescape").decode() if value else value
+    except UnicodeError:
+        return value  # what is wrong with it is said where it is validated
+
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobArgument = Annotated[
     str,
     typer.Argument(
         metavar="ID",
         help="A job's id, the beginning or end of it, its name, or `last`.",
+        callback=as_typed,
         autocompletion=completion.jobs,
     ),
 ]
 JobsArgument = Annotated[
     list[str],
-    typer.Argument(metavar="ID...", help="As of `fflab show`.", autocompletion=completion.jobs),
+    typer.Argument(
+        metavar="ID...",
+        help="As of `fflab show`.",
+        callback=as_typed,
+        autocompletion=completion.jobs,
+    ),
 ]
 SpecArgument = Annotated[
     str,
@@ -58,6 +78,7 @@ SetOption = Annotated[
         "--set",
         metavar="FIELD=VALUE",
         help="Set a field, as in --set network.widths=[64].",
+        callback=as_typed,
         autocompletion=completion.settings,
     ),
 ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from service.drawing.protocol import REQUEST, Answer, NoSuchJob, Request, Setup, line
+from service.log_format import log_to_stderr
 
 # What the charting library reserves and never touches, which the kernel counts all the same.
 RESERVED_BYTES = 2**30
@@ -99,5 +100,5 @@ def _send(answers: BinaryIO, answer: Answer, drawn: bytes = b"") -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(asctime)s %(levelname)s renderer: %(message)s")
+    log_to_stderr("%(asctime)s %(levelname)s renderer: %(message)s")
     main()

@@ -73,6 +73,7 @@ class Database:
         )
         self._writer = threading.Lock()
         self._file: tuple[int, int] | None = None
+        self._only_reads = False
         self._written_at = -float("inf")  # by this process; its last write did not fail
         if self.is_sqlite:
             event.listen(self.engine, "handle_error", tell_damage)
@@ -110,6 +111,8 @@ class Database:
 
     def _before_connecting(self, *_arguments: object) -> None:
         self.refuse_replaced()  # SQLite would make a new file in the place of a deleted one
+        if self._only_reads and not self.is_there:
+            raise DatabaseReplaced(f"the database file of {self.address} is missing")
         if self.file:
             make_private_file(self.file)  # SQLite gives its other files the same permissions
 
@@ -225,12 +228,8 @@ class Database:
             else:
                 connection.read_only = True
 
-        event.listen(self.engine, "do_connect", self._refuse_missing)
+        self._only_reads = True
         event.listen(self.engine, "connect", refuse_writes)
-
-    def _refuse_missing(self, *_arguments: object) -> None:
-        if not self.is_there:
-            raise DatabaseReplaced(f"the database file of {self.address} is missing")
 
     def size_bytes(self) -> int:
         """How much room the database takes up; 0 for one in memory."""

@@ -3,13 +3,13 @@
 import itertools
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import BigInteger, Text, cast, func, literal, select
+from sqlalchemy import Text, cast, func, select
 
 from service.jobs import Event
 from service.schemas import EventPage
 from service.store.database import Database
 from service.store.job_cache import to_event
-from service.store.tables import EventRow
+from service.store.tables import EventRow, any_number
 
 PAGE_BYTES = 4 * 2**20
 
@@ -22,10 +22,9 @@ class Events:
 
     def of(self, job_id: str, *, after: int, limit: int) -> list[Event]:
         """The events of a job with a `seq` above `after`, oldest first."""
-        beyond = literal(after, BigInteger())  # clients may ask for more than the column holds
         query = (
             select(EventRow)
-            .where(EventRow.job_id == job_id, EventRow.seq > beyond)
+            .where(EventRow.job_id == job_id, EventRow.seq > any_number(after))
             .order_by(EventRow.seq)
             .limit(limit)
         )
@@ -38,7 +37,9 @@ class Events:
         Events that hold many rows are large: a page ends where it has PAGE_BYTES of them.
         """
         size = func.length(cast(EventRow.data, Text))
-        query = select(EventRow.seq, size).where(EventRow.job_id == job_id, EventRow.seq > after)
+        query = select(EventRow.seq, size).where(
+            EventRow.job_id == job_id, EventRow.seq > any_number(after)
+        )
         with self._database.reading() as session:
             sizes = session.execute(query.order_by(EventRow.seq).limit(limit)).all()
         total = itertools.accumulate(size for _, size in sizes)
@@ -51,14 +52,14 @@ class Events:
         self, job_id: str, types: Collection[str], *, after: int, limit: int
     ) -> list[Event]:
         """The events of a job of these types with a `seq` above `after`, oldest first."""
-        query = select(EventRow).where(EventRow.job_id == job_id, EventRow.seq > after)
+        query = select(EventRow).where(EventRow.job_id == job_id, EventRow.seq > any_number(after))
         query = query.where(EventRow.type.in_(types)).order_by(EventRow.seq).limit(limit)
         with self._database.reading() as session:
             return [to_event(row) for row in session.scalars(query)]
 
     def last(self, job_id: str, types: Collection[str], *, upto: int, limit: int) -> list[Event]:
         """The last events of a job of these types with a `seq` up to `upto`, oldest first."""
-        query = select(EventRow).where(EventRow.job_id == job_id, EventRow.seq <= upto)
+        query = select(EventRow).where(EventRow.job_id == job_id, EventRow.seq <= any_number(upto))
         query = query.where(EventRow.type.in_(types)).order_by(EventRow.seq.desc()).limit(limit)
         with self._database.reading() as session:
             return [to_event(row) for row in session.scalars(query)][::-1]

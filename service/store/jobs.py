@@ -43,7 +43,14 @@ from service.store.needs import (
     named_by_studies,
     on_weights_of,
 )
-from service.store.tables import CurveRow, IdempotencyRow, JobRow, ResultRow, now_seconds
+from service.store.tables import (
+    CurveRow,
+    IdempotencyRow,
+    JobRow,
+    ResultRow,
+    any_number,
+    now_seconds,
+)
 
 REMEMBERED_HEADLINES = 5_000
 OWNERS_AT_ONCE = 500
@@ -375,7 +382,9 @@ class Jobs:
 
     def row_ids(self, job_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[int]:
         """The numbers of a job's rows above `after`, oldest first; 8 bytes for each."""
-        query = select(CurveRow.id).where(CurveRow.job_id == job_id, CurveRow.id > after)
+        query = select(CurveRow.id).where(
+            CurveRow.job_id == job_id, CurveRow.id > any_number(after)
+        )
         with self._database.reading() as session:
             return array("q", session.scalars(query.order_by(CurveRow.id).limit(limit)))
 

@@ -6,10 +6,12 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
     UniqueConstraint,
+    literal,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -20,6 +22,14 @@ from sqlalchemy.types import Float
 from service.jobs import JobState, Wanted
 
 Document = dict[str, Any]
+
+
+def any_number(number: int) -> ColumnElement[int]:
+    """Bind a number that a client chose, which may be more than the column holds.
+
+    PostgreSQL fails where such a number is bound as one of the column's type.
+    """
+    return literal(number, BigInteger())
 
 
 class now_seconds(FunctionElement[float]):  # noqa: N801 - a function in SQL

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ffengine.text import user_text
+from service.host.private import make_private_folder
 from service.settings import Settings
 from service.store import ApiKeys
 from service.web.problems import KeyNeeded
@@ -47,7 +48,7 @@ def had_keys(home: Path) -> bool:
 def remember_keys(home: Path) -> None:
     """Write to the home that its service has had an API key. Raises OSError."""
     if not had_keys(home):
-        home.mkdir(parents=True, exist_ok=True)
+        make_private_folder(home)
         (home / HAD_KEYS).write_text(HAD_KEYS_TEXT)
 
 

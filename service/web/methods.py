@@ -1,5 +1,5 @@
 """HTTP's general rules, for every route alike: HEAD, OPTIONS, Allow, a slash at the end, and bodies
-that are encoded.
+that are encoded or have two lengths.
 """
 
 import re
@@ -12,7 +12,7 @@ from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ffengine.text import visible
-from service.web.problems import WrongMediaType, WrongMethod
+from service.web.problems import TwoLengths, WrongMediaType, WrongMethod
 
 LONGEST_SHOWN = 60
 HEAD_ASKED = "fflab.head"  # in the scope of a GET that answers a HEAD
@@ -70,6 +70,10 @@ class MethodsMiddleware:
         """Pass the request on, or answer it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope)
+        if "content-length" in given and "transfer-encoding" in given:
+            await TwoLengths(headers={"Connection": "close"}).response()(scope, receive, send)
             return
         known = self._table.at(scope["path"])
         shorter = _without_slash(scope["path"])

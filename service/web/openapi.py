@@ -18,6 +18,7 @@ from service.web.problems import (
     KeyNeeded,
     Problem,
     ProblemDetails,
+    TwoLengths,
     ValidationProblem,
     WrongHost,
     WrongMediaType,
@@ -95,7 +96,7 @@ def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Document
 
 def _without_null(schema: Document) -> Document:
     """Return the schema of a parameter that may be left out: an address or a header has no null."""
-    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    kinds: list[Document] = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return schema
     kept: Document = {name: value for name, value in schema.items() if name != "anyOf"}
@@ -110,7 +111,7 @@ def _correct(path: str, method: str, operation: Document) -> None:
     answers = operation["responses"]
     if "HTTPValidationError" in str(answers.get("422", {}).get("content")):
         del answers["422"]
-    kinds: list[type[Problem]] = [] if path in PROBES else [BadHost, WrongHost]
+    kinds: list[type[Problem]] = [] if path in PROBES else [BadHost, TwoLengths, WrongHost]
     if "security" in operation:
         operation["security"] = [
             {},

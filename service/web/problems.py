@@ -1,7 +1,7 @@
 """The problems that the API answers with, rendered as RFC 9457 problem+json.
 
     Problem
-    ├── 400 MalformedBody, BadForm, BadCursor, BadHost
+    ├── 400 MalformedBody, BadForm, BadCursor, BadHost, TwoLengths
     ├── 401 KeyNeeded
     ├── 403 WrongOrigin
     ├── 404 NoSuchJob, NoSuchDataset, NoSuchChart, NoSuchDelivery, NoSuchPage
@@ -13,9 +13,9 @@
     ├── 421 WrongHost
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
     ├── 429 QueueIsFull, SentTooOften
-    ├── 500 InternalErrorProblem, NotDrawn, NotStored
+    ├── 500 InternalErrorProblem, NotDrawn
     ├── 503 DatabaseAway, RenderersAreBusy, TooManyStreams, UploadsBusy
-    └── 507 NoRoom, UploadQuota
+    └── 507 NoRoom, UploadQuota, NotStored
 
 Each class states its code, title and advice as attributes: clients compare codes, and GET
 /problems/CODE shows all three.
@@ -142,6 +142,17 @@ class BadHost(Problem):
     code = "bad-host"
     title = "The Host header cannot be read."
     advice = "Send one, with the name or address of the service and its port."
+
+
+class TwoLengths(Problem):
+    """The length of the body is given in two ways.
+
+    A proxy before the service may read another request out of it than the service does.
+    """
+
+    code = "two-lengths"
+    title = "The length of the body is given in two ways."
+    advice = "Send Content-Length or Transfer-Encoding, not both."
 
 
 class KeyNeeded(Problem):
@@ -453,10 +464,13 @@ class TooManyStreams(Problem):
 class NotStored(Problem):
     """The service cannot write what was sent."""
 
-    status = 500
+    status = 507
     code = "not-stored"
     title = "The service cannot write what was sent."
-    advice = "Have the operator let the service write to that folder; then send it again."
+    advice = (
+        "Have the operator let the service write there, or set TMPDIR where it is the folder of "
+        "temporary files; then send it again."
+    )
 
 
 class UploadsBusy(Problem):

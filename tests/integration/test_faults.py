@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import psutil
 import pytest
 import redis
 
+from benchmarks.stack import signalled
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from service.stack.stack import Stack, StackError, read_state
 from tests.stack import CHECK, SPECS, Lab, answers, events, figures, lab_settings
@@ -197,6 +199,20 @@ def test_cancelling_stops_the_computation(lab: Lab) -> None:
 def is_idle(process: psutil.Process) -> bool:
     """Whether a process uses no processor for a while."""
     return bool(process.cpu_percent(interval=0.3) < 10.0)
+
+
+def test_time_in_which_the_stack_was_stopped_is_not_running_time(lab: Lab) -> None:
+    limit, still = 10.0, 12.0
+    job_id = lab.submit({**SPECS["long epochs"], "epochs": 500}, timeout_seconds=limit)
+    lab.until_state(job_id, "running")
+    processes = [*lab.worker_tree(), lab.child("api"), lab.child("redis")]
+    signalled(processes, psutil.Process.suspend)
+    time.sleep(still)
+    signalled(processes, psutil.Process.resume)
+    job = lab.until_state(job_id, "succeeded", "failed")
+    assert job["error"]["code"] == "timeout"
+    began, ended = (datetime.fromisoformat(job[name]) for name in ("started_at", "finished_at"))
+    assert (ended - began).total_seconds() > limit + still - 2.0
 
 
 # The stack itself

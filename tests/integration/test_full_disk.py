@@ -2,8 +2,6 @@
 deleted, and it starts again.
 """
 
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ from benchmarks.waiting import wait_until
 from service.host.disk import free_bytes
 from service.settings import Settings
 from service.stack.stack import Stack, StackError
-from tests.needs import lacking
+from tests.disks import mounted
 from tests.stack import CHECK, Lab, lab_settings
 
 DISK_BYTES, RESERVE_BYTES = 80 * 2**20, 8 * 2**20
@@ -23,17 +21,8 @@ DISK_BYTES, RESERVE_BYTES = 80 * 2**20, 8 * 2**20
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
     """A file system of its own in memory; to mount one needs the rights of root."""
-    with tempfile.TemporaryDirectory(prefix="fflab-") as name:
-        folder = Path(name)
-        options = ["-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", name]
-        try:
-            done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
-        except OSError as error:
-            lacking("the rights to mount a disk", str(error))
-        if done.returncode:
-            lacking("the rights to mount a disk", done.stderr.strip())
+    with mounted(f"size={DISK_BYTES}") as folder:
         yield folder
-        subprocess.run(["umount", "--lazy", name], check=True)
 
 
 def settings_on(disk: Path) -> Settings:

@@ -51,7 +51,9 @@ def test_a_job_is_submitted_watched_and_downloaded_below_a_prefix(
         expect(page.locator("#cost")).to_contain_text("1 run, about")
         page.get_by_role("button", name="Submit").click()
         page.wait_for_url(re.compile("/fflab/jobs/job_"))
-        expect(page.locator("#head .state")).to_have_text("succeeded")
+        expect(page.locator("#head .state")).to_have_text(
+            "succeeded", timeout=1000 * PATIENCE_SECONDS
+        )
         expect(page.locator("figure[data-chart] canvas").first).to_be_visible()
         with page.expect_download() as download:
             page.locator("ul.downloads a", has_text="result.csv").evaluate(

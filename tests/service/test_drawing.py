@@ -29,7 +29,10 @@ from service.store import Store
 from service.store.database import DatabaseReplaced
 from service.store.tables import JobRow
 from service.web.dependencies import Resources
+from tests.factories import finished
+from tests.factories import submit as submit_to
 from tests.over_http import NOBODY, refused, submit, succeed
+from tests.service.samples import train_result
 
 WILD = (sys.executable, "-m", "tests.service.wild_renderer")
 MEMORY = 400 * 2**20
@@ -42,7 +45,7 @@ def asking_for(name: str) -> ChartRequest:
 
 @pytest.fixture
 def setup(settings: Settings, tmp_path: Path) -> Setup:
-    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts").mkdir(exist_ok=True)
     return Setup.of(settings).model_copy(update={"memory_bytes": MEMORY})
 
 
@@ -231,6 +234,34 @@ def test_a_renderer_has_no_sockets_and_no_keys(
 def test_what_finds_programs_and_databases_is_kept() -> None:
     given = {"PATH": "/bin", "LC_ALL": "C", "PGPASSFILE": "/p", "FFLAB_API_KEY": "k", "TOKEN": "t"}
     assert bare(given) == {"PATH": "/bin", "LC_ALL": "C", "PGPASSFILE": "/p"}
+
+
+def test_what_is_drawn_is_read_from_either_database(either_store: Store, tmp_path: Path) -> None:
+    job = submit_to(either_store).id
+    finished(either_store, job, train_result(epochs=2))
+    url = either_store.database.url.render_as_string(hide_password=False)
+    setup = Setup(database_url=url, artifacts=tmp_path, memory_bytes=MEMORY)
+    pool = RendererPool(setup, PATIENT, most_renderers=1)
+    try:
+        request = ChartRequest(job_id=job, name="sparsity", fmt="svg")
+        answer, content = pool.submit(request).result(2 * PATIENCE_SECONDS)
+        assert (answer.outcome, content[:4]) == ("done", b"<svg")
+        missing = request.model_copy(update={"name": "layers"})
+        answer, _ = pool.submit(missing).result(2 * PATIENCE_SECONDS)
+        assert answer.outcome == "nothing"
+        assert answer.detail.startswith("'layers.svg' is not a chart of this job; there are ")
+        gone = NamesRequest(job_id=NOBODY)
+        assert pool.submit(gone).result(2 * PATIENCE_SECONDS).answer.outcome == "no_job"
+    finally:
+        pool.close()
+
+
+def test_a_database_that_is_away_is_told(make: Callable[..., RendererPool], tmp_path: Path) -> None:
+    (tmp_path / "fflab.db").rename(tmp_path / "elsewhere.db")
+    pool = make()
+    answer, _ = pool.submit(NamesRequest(job_id=NOBODY)).result(2 * PATIENCE_SECONDS)
+    assert answer.outcome == "database_away"
+    assert not (tmp_path / "fflab.db").exists()
 
 
 def test_a_store_that_only_reads_cannot_write(either_store: Store) -> None:

@@ -42,33 +42,8 @@ from service.web.auth import create_key
 from service.web.dependencies import Resources
 from service.web.lookup import find_job
 from tests.commands import Fflab
-from tests.hostile import BAD, SCRIPT, stored_once
+from tests.hostile import BAD, HIDDEN, NASTY, STORABLE, stored_once
 
-STORABLE = [
-    *(
-        "\x01",
-        "\x1b]0;title\x07",
-        "\x9b31m",
-        "\x7f",
-        "a\nb",
-        "a\r\nSet-Cookie: x=1",
-        "\t",
-        "\u2028",
-    ),
-    *("\u202edrow", "\u2066a", "\u200f", "\ufeff", "\ufffe", "\U0001ffff", "\U000e0041"),
-    *(
-        "</script><script>alert(1)</script>",
-        '"><img src=x onerror=alert(1)>',
-        "<!--",
-        "]]>",
-        "&lt;",
-    ),
-    *("=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", '=cmd|" /C calc"!A0'),
-    *("../../etc/passwd", "C:\\x", 'a";filename="b.exe', "a;b,c", "%2e%2e%2f", "%s{0}{{1}}", "con"),
-    *("学习率", "تجربة", "théorème", "👩‍🔬 run", "x" * 10_000, "\\x1b", "'a", " "),
-]
-NASTY = [*STORABLE, *BAD, "\x00", "\ud800", SCRIPT]
-HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffe]")
 ANY = st.text(st.characters(codec=None), max_size=60) | st.sampled_from(NASTY)
 
 
@@ -232,6 +207,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "keys list": (),
     "keys create": ("学习率",),
     "keys revoke": ("学习率",),
+    "keys clear": (),
     "retention": (),
     "webhook-secret": (),
     "delete": ("JOB", "--yes"),
@@ -298,3 +274,27 @@ def test_a_list_is_read_in_a_locale_of_ascii(
         assert (ended.returncode, ended.stderr) == (0, b"")
         assert job_id in ended.stdout.decode("ascii")
         assert "\\u5b66\\u4e60\\u7387 \\x9b\\u202e" in ended.stdout.decode("ascii")
+
+
+def test_what_is_typed_in_a_locale_of_ascii_is_what_was_meant(client: httpx.Client) -> None:
+    surroundings = {"FFLAB_URL": str(client.base_url), "PATH": "/usr/bin:/bin"}
+    ascii_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    def run(*arguments: str) -> str:
+        ended = subprocess.run(
+            [sys.executable, "-m", "service.cli", *arguments],
+            env=surroundings | ascii_locale,
+            capture_output=True,
+            check=False,
+        )
+        assert (ended.returncode, ended.stderr) == (0, b""), arguments
+        return ended.stdout.decode("ascii")
+
+    job_id = run("submit", "quick", "--name", "学习率", "--tag", "ü", "--tag", "б").strip()
+    found = client.get(f"/v1/jobs/{job_id}").json()
+    assert (found["name"], found["tags"]) == ("学习率", ["ü", "б"])
+    for filters in (["--search", "习"], ["--tag", "ü"]):
+        assert job_id in run("jobs", *filters)
+    assert job_id in run("show", "学习率")
+    run("change", job_id, "--name", "θ")
+    assert client.get(f"/v1/jobs/{job_id}").json()["name"] == "θ"

@@ -123,6 +123,7 @@ def test_a_field_that_varies_twice_is_refused_and_nothing_typed_is_lost(
     expect(page.locator("#errors")).to_contain_text(twice)
     expect(page.get_by_label("field that varies").last).to_have_attribute("aria-invalid", "true")
     expect(page.locator(".line .wrong")).to_have_text(twice)
+    expect(page.locator("#difference")).to_be_empty()
     expect(submit).to_be_disabled()
     page.get_by_role("tab", name="YAML").click()
     expect(page.locator("#yaml")).to_be_hidden()

@@ -11,7 +11,7 @@ from service.app import create_app
 from service.settings import Settings
 from service.web.auth import create_key
 from service.web.dependencies import Resources
-from tests.over_http import TRAIN
+from tests.over_http import TRAIN, submit
 from tests.serving import client_of
 
 SAID = {"X-Forwarded-Prefix": "/fflab"}
@@ -53,6 +53,14 @@ def test_the_setting_goes_before_and_either_kind_of_proxy_will_do(
             page = client.get(path)
             assert page.status_code == 200
             assert 'href="/lab/fflab/"' in page.text
+
+
+def test_snippets_have_the_public_address(settings: Settings) -> None:
+    given = Settings(home=settings.root, public_url="https://lab.example.org/fflab")
+    with client_of(create_app(given)) as client:
+        page = client.get(f"/jobs/{submit(client).id}").text
+    assert "https://lab.example.org/fflab" in page
+    assert str(client.base_url).rstrip("/") not in page
 
 
 @pytest.mark.parametrize("path", ["http://lab/fflab", "/a?b", "/..", '/"x'])

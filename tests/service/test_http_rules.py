@@ -1,26 +1,16 @@
 """HTTP's general rules hold on every route of the API and on every page."""
 
 import re
-from collections.abc import Iterator
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ffengine.spec import TrainSpec
 from service.store import Store
-from service.web.dashboard import pages, templating
+from tests.addresses import addresses
 from tests.over_http import NOBODY, refused, submit, succeed
-
-VALUES = {
-    "job_id": "{job}",
-    "file": "sparsity.svg",
-    "name": "mnist-mini",
-    "code": "invalid",
-    "delivery_id": "1",
-}
 
 
 @pytest.fixture
@@ -30,31 +20,6 @@ def job(client: httpx.Client, store: Store) -> str:
     assert isinstance(found.spec, TrainSpec)
     succeed(store, found.id)
     return found.id
-
-
-def addresses(app: FastAPI, job: str) -> Iterator[tuple[str, set[str]]]:
-    """Every address with its methods: those of the OpenAPI document, then those of the pages."""
-    known = {
-        path: {method.upper() for method in methods}
-        for path, methods in app.openapi()["paths"].items()
-    }
-    for router in (pages.router, pages.sign_in_router, pages.spec_router, templating.static_router):
-        for route in router.routes:
-            assert isinstance(route, APIRoute)
-            known.setdefault(route.path, set()).update(route.methods or ())
-    known["/openapi.json"] = {"GET"}
-    for path, methods in known.items():
-        filled = path
-        if path == "/static/{name}":
-            filled = "/static/style.css"
-        if path == "/static/{version}/{name}":
-            filled = "/static/1/live.js"
-        if path == "/compare/{name}.json":
-            filled = f"/compare/sparsity.json?job={job}"
-        for name, value in VALUES.items():
-            filled = filled.replace(f"{{{name}}}", value.replace("{job}", job))
-        assert "{" not in filled, path
-        yield filled, methods
 
 
 def test_head_is_the_head_of_get_everywhere(client: httpx.Client, app: FastAPI, job: str) -> None:
@@ -109,10 +74,15 @@ def test_a_head_of_a_stream_that_goes_on_ends_at_once(client: httpx.Client) -> N
 
 def test_a_slash_at_the_end_changes_nothing(client: httpx.Client, app: FastAPI, job: str) -> None:
     for address, methods in addresses(app, job):
-        if "GET" not in methods or address == "/" or address.startswith("/metrics"):
+        if address == "/":
             continue
         path, _, query = address.partition("?")
+        allowed = [client.options(known).headers["allow"] for known in (path, f"{path}/")]
+        assert allowed[0] == allowed[1], address
+        if "GET" not in methods or address.startswith("/metrics"):
+            continue
         without = client.get(address)
+        assert client.head(f"{path}/?{query}").status_code == without.status_code, address
         with_slash = client.get(f"{path}/?{query}")
         assert with_slash.status_code == without.status_code, address
         assert without.status_code not in (404, 405), address
@@ -120,6 +90,15 @@ def test_a_slash_at_the_end_changes_nothing(client: httpx.Client, app: FastAPI, 
     assert client.post("/v1/jobs/", json={"spec": {"kind": "train"}}).status_code == 202
     assert client.get("/jobs/").status_code == client.get("/jobs").status_code == 200
     assert client.get("/v1/jobs//").status_code == 404
+
+
+def test_a_slash_at_the_end_redirects_nobody_behind_a_proxy(client: httpx.Client) -> None:
+    said = {"X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/fflab"}
+    for path in ("/v1/jobs/", "/jobs/", "/new/"):
+        answer = client.get(path, headers=said)
+        assert (answer.status_code, answer.headers.get("location")) == (200, None), path
+    made = client.post("/v1/jobs/", json={"spec": {"kind": "train"}}, headers=said)
+    assert made.headers["location"] == f"/fflab/v1/jobs/{made.json()['id']}"
 
 
 def test_the_next_page_is_linked_without_the_slash(client: httpx.Client) -> None:
@@ -223,7 +202,7 @@ def test_what_cannot_be_begun_is_answered_with_its_problem(
     def broken(*_given: object, **_named: object) -> None:
         raise fault
 
-    monkeypatch.setattr(store.events, "of", broken)
-    monkeypatch.setattr(store.jobs, "rows", broken)
+    monkeypatch.setattr(store.events, "of_types", broken)
+    monkeypatch.setattr(store.jobs, "each_row", broken)
     response = client.get(f"/v1/jobs/{job}/{name}", headers={"Accept-Encoding": encoding})
     refused(response, status, code)

@@ -18,8 +18,8 @@ from service.log_format import LONGEST_TRACE, LogFormatter
 from service.stack.redis_server import free_port
 from service.store import Store
 from service.web.access_log import LONGEST_ADDRESS, RequestFormatter, log_config
+from tests.hostile import HIDDEN, NASTY
 from tests.over_http import submit
-from tests.service.test_escaping import HIDDEN, NASTY
 from workers.app import escape_lines
 
 FORM = "%(asctime)s %(levelname)s api: %(message)s"

@@ -321,6 +321,21 @@ class TestKeys:
         assert client.get(f"/v1/jobs/{job}").status_code == 200
         store.api_keys.revoke("ada")
 
+    @pytest.mark.parametrize("key", ["ß", "\U0001f511", "a; b", '"', "\x00", "any"])
+    def test_while_no_key_is_needed_any_will_do_and_none_is_stored(
+        self, client: httpx.Client, key: str
+    ) -> None:
+        response = client.post("/login", data={"key": key, "to": "/workers"})
+        assert (response.status_code, response.headers["location"]) == (303, "/workers")
+        assert "set-cookie" not in response.headers
+
+    @pytest.mark.parametrize("key", ["ß", "\U0001f511", "a; b", '"', "\x00"])
+    def test_a_key_that_no_header_can_hold_is_a_wrong_one(
+        self, client: httpx.Client, store: Store, key: str
+    ) -> None:
+        create_key(store.api_keys, "ada")
+        assert client.post("/login", data={"key": key, "to": "/"}).status_code == 401
+
     @pytest.mark.parametrize(
         "to",
         [

@@ -12,8 +12,8 @@ from service.web import auth, problems
 from service.web.auth import create_key
 from service.web.dashboard.templating import HEADERS, static_files
 from service.web.security_headers import DRAWING, INERT
+from tests.addresses import addresses
 from tests.over_http import NOBODY, submit, succeed
-from tests.service.test_http_rules import addresses
 
 PAGE = HEADERS["Content-Security-Policy"]
 CHARTS = ("png", "svg", "json", "html")

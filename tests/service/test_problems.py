@@ -125,8 +125,9 @@ def test_pointers_lead_to_the_users_own_fields(spec: dict[str, Any], expected: l
             "6000 leaves no samples to train on",
         ),
         (
-            {"kind": "check", "dataset": {"name": "digits"}},
-            "samples: 2000 asked, but the data set gives ",
+            {"kind": "check", "dataset": {"name": "digits"}, "samples": 1438},
+            "1438 asked, but the data set gives 1437; set samples to 1437 or less, or to "
+            "null for all",
         ),
     ],
 )

@@ -679,8 +679,8 @@ DIGITS = {"dataset.name": ["digits"]}
     ("body", "detail"),
     [
         (
-            {"spec": {"kind": "study", "base": CHECK, "grid": DIGITS}},
-            "/spec/grid/dataset.name: grid.samples: 2000 asked, but the data set gives",
+            {"spec": {"kind": "study", "base": CHECK | {"samples": 1438}, "grid": DIGITS}},
+            "/spec/grid/dataset.name: grid.samples: 1438 asked, but the data set gives",
         ),
         ({"spec": TRAIN, "nmae": "x"}, "/nmae: is not a known field; did you mean 'name'?"),
         (

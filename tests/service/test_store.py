@@ -305,6 +305,10 @@ def test_a_resumed_run_does_not_repeat_rows(either_store: Store) -> None:
 def test_no_event_follows_a_number_beyond_all(either_store: Store, after: int) -> None:
     job = submit(either_store)
     assert either_store.events.of(job.id, after=after, limit=10) == []
+    assert either_store.events.page(job.id, after=after, limit=10).items == []
+    assert either_store.events.of_types(job.id, ["state"], after=after, limit=10) == []
+    assert len(either_store.events.last(job.id, ["state"], upto=after, limit=10)) == 1
+    assert list(either_store.jobs.row_ids(job.id, after=after)) == []
     assert len(either_store.events.of(job.id, after=0, limit=10)) == 1
 
 

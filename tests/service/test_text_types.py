@@ -17,13 +17,23 @@ BOUND = {"enum", "const", "pattern"}
 PROTOCOL = {"accept", "prefer", "if-none-match", "if-range", "range"}
 # what only answers have, and fflab itself writes
 OWN_SHAPES = {
-    *("ChartLine", "Described", "Diagnostic", "Estimate", "FieldError", "Health", "JobError"),
+    *(
+        "Advice",
+        "ChartLine",
+        "Described",
+        "Diagnostic",
+        "Estimate",
+        "FieldError",
+        "Health",
+        "JobError",
+    ),
     *("PresetLine", "ProblemDetails", "Progress", "Provenance", "Readiness", "WorkerLine"),
     *("DatasetProvenance", "Delivery", "DeliveryAttempt"),
 }
 OWN_FIELDS = {
     *("DatasetFacts.digest", "DatasetFacts.licence", "DatasetFacts.source", "Event.job"),
     *("ExpiredJob.id", "ExpiredJob.reason", "JobPage.next_cursor"),
+    "RowPage.next_cursor",
     *("Job.cached_from", "Job.id", "Job.links", "Job.parent", "Job.spec_digest", "Job.waits_for"),
     *("StudyCell.job", "StudyCell.spec_digest", "StudyCell.state"),
 }
@@ -104,7 +114,8 @@ def test_every_text_of_a_body_is_of_a_type_of_text(document: dict[str, Any]) -> 
         name: document["components"]["schemas"][name] for name in shapes_of(document, bodies)
     }
     assert {"JobRequest", "JobChanges", "Webhook", "StudySpec", "DatasetSpec"} <= schemas.keys()
-    found = [text for body in bodies for text in texts("body", body)]
+    media = [content["schema"] for body in bodies for content in body["content"].values()]
+    found = [text for schema in media for text in texts("body", schema)]
     found += [text for name, schema in schemas.items() for text in texts(name, schema)]
     for text in found:
         assert text.schema.get("format") in SENT | OTHER_FORMATS, text
@@ -114,6 +125,7 @@ def test_every_text_of_a_body_is_of_a_type_of_text(document: dict[str, Any]) -> 
     assert places == {
         *("JobRequest.name", "JobRequest.tags", "JobRequest.webhook", "Webhook.url"),
         *("JobChanges.name", "JobChanges.tags", "StudySpec.parts"),
+        "body.meaning",
     }
 
 

@@ -291,6 +291,17 @@ def test_the_doctor_tells_of_uploads_that_cannot_be_used(settings: Settings) -> 
     )
 
 
+def test_the_doctor_tells_of_a_folder_that_takes_no_uploads(settings: Settings) -> None:
+    folder = settings.datasets.kept_in
+    assert [check for check in _datasets(settings) if check.what == "uploads"] == []
+    folder.mkdir()
+    assert [check for check in _datasets(settings) if check.what == "uploads"] == []
+    folder.rmdir()
+    folder.write_text("in its place")
+    [failed] = [check for check in _datasets(settings) if check.what == "uploads"]
+    assert (failed.verdict, failed.finding) == ("fail", f"{folder} cannot be written")
+
+
 SPEC = {"kind": "train", "dataset": {"name": "mine"}, "batch_size": 24}
 
 
@@ -572,7 +583,7 @@ def test_a_folder_that_cannot_be_written_is_no_fault_of_the_upload(
     folder = settings.root / "datasets"
     folder.write_text("in its place")
     answer = client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X, y=Y))
-    detail = refused(answer, 500, "not-stored").detail
+    detail = refused(answer, 507, "not-stored").detail
     assert f"mine: cannot be kept in {folder}" in detail
     assert "Have the operator let the service write" in detail
 

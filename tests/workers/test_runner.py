@@ -239,4 +239,7 @@ def test_an_upload_is_found_where_the_home_has_it(
     assert outcome(runner, large) == "failed"
     error = job_of(store, large).error
     assert error is not None
-    assert error.detail == "samples: 49 asked, but the data set gives 48"
+    assert error.detail == (
+        "samples: 49 asked, but the data set gives 48; set samples to 48 or less, or to null for "
+        "all"
+    )

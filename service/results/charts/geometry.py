@@ -160,7 +160,7 @@ def _caption(checks: Sequence[Source], records: Sequence[Record], used: Sequence
         f"{data_names(checks)}; {pairs} of {samples} of one batch, seed {rows[0].seed}; bins of "
         f"{180 / len(rows[0].pairs):g}°",
         f"{_acute(rows):.1%} of the energy is at angles below 90°",
-        "bars: energy of the pairs; up: pushes towards sparsity at acute angles"
+        "bars: energy of the pairs; bars above 0 at angles below 90° push towards sparsity"
         if len(used) > 2
         else "bars: energy of the pairs",
         f"line: what a pair adds per energy (relu, infinite width), at most "

@@ -10,7 +10,7 @@ import altair as alt
 
 from ffengine.datasets import DATASETS
 from ffengine.results import Interval
-from ffengine.spec import CheckSpec, TrainSpec
+from ffengine.spec import CHECKED, CheckSpec, TrainSpec
 from ffengine.spec_values import value_in_words
 from ffengine.summary_keys import ALL_LAYERS, SummaryKey
 from ffengine.theorems import DIRECTIONS, Direction, TheoremNumber
@@ -471,7 +471,8 @@ def _samples(cell: GridCell, figure: Figure) -> int | None:
     spec = cell.spec
     facts = DATASETS.get(spec.dataset.name) if spec else None
     if isinstance(spec, CheckSpec):
-        return spec.checked(facts) if facts else spec.samples
+        known = spec.samples if spec.samples != CHECKED else None  # else it may be fewer
+        return spec.checked(facts) if facts else known
     if isinstance(spec, TrainSpec) and figure is not FIGURES["grid_accuracy"]:
         return spec.monitored(facts) if facts else None
     return None

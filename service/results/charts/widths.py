@@ -70,7 +70,11 @@ def agreement_widths(sources: Sequence[ChartSource]) -> AnyChart:
         raise NothingToDraw("no check compared signs")
     scale, note = share_scale(lower_ends(records), CHANCE.value, upper_half=True)
     chart = _chart(records, list(COMPARED.values()), "share of decided live samples", scale, CHANCE)
-    return titled(chart, "Two signs of dS agree", [*_caption(sources, records, CHANCE), note])
+    return titled(
+        chart,
+        "How often two signs of the change of S agree",
+        [*_caption(sources, records, CHANCE), _direction_note(sources), note],
+    )
 
 
 def has_theorem(number: TheoremNumber, sources: Sequence[ChartSource]) -> bool:
@@ -199,7 +203,6 @@ def _caption(
         ),
         interval_note("bars", seeds, shares=True),
         reference.note,
-        _direction_note(sources),
         panels_note(len(labels_of(records))),
     ]
 

@@ -193,7 +193,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         data_note=view_models.data_note(job, resources.settings.datasets),
         snippets=view_models.snippets(
             job,
-            str(request.base_url).rstrip("/") + at(""),
+            resources.settings.public_url or str(request.base_url).rstrip("/") + at(""),
             keyed=resources.authenticator.needs_keys,
         ),
         log="".join(log_lines(events)),
@@ -437,7 +437,10 @@ def sign_in(
     key: Annotated[str, Form(max_length=500)],
     to: Annotated[str, Form()] = "/",
 ) -> Response:
-    """Store the key in a cookie that scripts cannot read; it lasts until the browser is closed."""
+    """Store the key in a cookie that scripts cannot read; it lasts until the browser is closed.
+
+    While none is needed, none is stored: any text passes for a key then.
+    """
     refuse_cross_site(request)
     resources.authenticator.refresh()
     try:
@@ -445,6 +448,8 @@ def sign_in(
     except problems.KeyNeeded:
         return render_page("login", request, 401, to=_safe_redirect_target(to), wrong=True)
     answer = RedirectResponse(at(_safe_redirect_target(to)), 303)
+    if not resources.authenticator.needs_keys:
+        return answer
     answer.set_cookie(
         resources.authenticator.cookie,
         key.strip(),

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -20,6 +21,7 @@ from ffengine.arrays import DatasetError
 from ffengine.datasets import UPLOADS_OF_HOME, from_upload
 from ffengine.text import VISIBLE, SearchText
 from service.host.disk import FULL, free_bytes, in_words, lack_of_room
+from service.host.private import make_private_folder
 from service.root_path import at
 from service.settings import Settings
 from service.viewer import by_key
@@ -181,7 +183,7 @@ async def upload_dataset(
     """
     who = resources.authenticator.name(owner)
     settings = resources.settings
-    with _refusing_full(settings):
+    with _storing(settings):
         _refuse_short(settings, _declared(request))
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
             async with _form(request) as form, _turn(resources):
@@ -241,18 +243,9 @@ def _temporary_file(settings: Settings) -> IO[bytes]:
     """Open a file in the home that is gone when it is closed, and when the process dies.
 
     It is not among the temporary files of the system, which are in memory on some.
-
-    Raises NotStored.
     """
-    try:
-        settings.root.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryFile(dir=settings.root)
-    except OSError as error:
-        if error.errno in FULL:
-            raise
-        raise problems.NotStored(
-            f"{settings.root} cannot be written ({error.strerror}). {problems.NotStored.advice}"
-        ) from error
+    make_private_folder(settings.root)
+    return tempfile.TemporaryFile(dir=settings.root)
 
 
 def _refuse_short(settings: Settings, wanted: int = 0) -> None:
@@ -263,21 +256,28 @@ def _refuse_short(settings: Settings, wanted: int = 0) -> None:
 
 
 @contextmanager
-def _refusing_full(settings: Settings) -> Iterator[None]:
-    """Raise NoRoom where the disk becomes full."""
+def _storing(settings: Settings) -> Iterator[None]:
+    """Raise NoRoom where the disk becomes full, and NotStored where it cannot be written."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise _full(Path(error.filename).parent if error.filename else settings.root) from error
+        raise _not_stored(error, _written_to(error) or settings.root) from error
 
 
-def _full(folder: Path) -> problems.NoRoom:
-    return problems.NoRoom(
-        f"the disk of {folder} is full ({in_words(free_bytes(folder))} free). "
-        f"{problems.NoRoom.advice}"
-    )
+def _written_to(error: OSError) -> Path | None:
+    """Return the folder in which a file could not be written, where the error names it."""
+    return Path(os.fsdecode(error.filename)).parent if error.filename else None
+
+
+def _not_stored(error: OSError, folder: Path, reason: str = "") -> problems.Problem:
+    """Return the problem that says which folder could not be written, and why."""
+    if error.errno in FULL:
+        return problems.NoRoom(
+            f"the disk of {folder} is full ({in_words(free_bytes(folder))} free). "
+            f"{problems.NoRoom.advice}"
+        )
+    reason = reason or f"{folder} cannot be written ({error.strerror or error})"
+    return problems.NotStored(f"{reason}. {problems.NotStored.advice}")
 
 
 @asynccontextmanager
@@ -287,10 +287,9 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
         form = await request.form(max_files=1, max_fields=4)
     except HTTPException as error:
         raise problems.BadForm(f"{error.detail.rstrip('.')}. {problems.BadForm.advice}") from error
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise _full(Path(tempfile.gettempdir())) from error
+    except OSError as error:  # a large part of a form goes to a temporary file of the system
+        usual = Path(os.fsdecode(tempfile.tempdir or "TMPDIR"))
+        raise _not_stored(error, _written_to(error) or usual) from error
     try:
         yield form
     finally:
@@ -324,9 +323,7 @@ def _kept(
     except uploads.NameTaken as error:
         raise problems.NameTaken(str(error)) from error
     except uploads.NotStored as error:
-        if error.error.errno in FULL:
-            raise _full(error.folder) from error
-        raise problems.NotStored(f"{error}. {problems.NotStored.advice}") from error
+        raise _not_stored(error.error, error.folder, str(error)) from error
     except DatasetError as error:
         raise problems.BadUpload(str(error)) from error
     response.status_code = 200 if there else 201

@@ -8,9 +8,10 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from ffengine.results import AnyResult, EpochRow, StudyResult
+from ffengine.results import AnyResult, StudyResult
 from ffengine.spec import StudySpec, TrainSpec
 from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
@@ -87,14 +88,15 @@ def read_result(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Respon
 def read_csv(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Response:
     """The result as a table.
 
-    A training run has its tidy rows, a check its cells, a study one row for each cell and figure:
-    `quantity` says which, and each varied field has a column.
+    A training run has its tidy rows, a check its cells, a study one row for each run and figure:
+    `figure` says which, and each varied field has a column.
     """
     job, version = find_job_with_result(store, job_id)
 
     def make() -> str | Iterator[bytes]:
         if job.kind == "train":  # its rows are those of its result, and read while they are sent
-            return csv_pieces(list(EpochRow.model_fields), store.jobs.each_row(job_id))
+            run = MeasuredRun(job.id, job.kind, {})
+            return csv_pieces(*measured_rows([run], store.jobs.each_row, means=False))
         return to_csv(RESULT.validate_json(find_result(store, job_id).document))
 
     return file_response(job, version, "result.csv", "text/csv; charset=utf-8", make, asked)
@@ -213,7 +215,8 @@ def read_curves(
         int | None, Query(ge=1, le=10_000, description="most rows of a page; all where left out")
     ] = None,
     cursor: Annotated[
-        str | None, Query(max_length=100, description="next_cursor of the page before")
+        Annotated[str, Field(max_length=100, json_schema_extra={"pattern": r"^\d{1,18}$"})] | None,
+        Query(description="next_cursor of the page before"),
     ] = None,
 ) -> Response:
     """The rows that are measured so far, also while the job runs.
@@ -229,7 +232,8 @@ def read_curves(
     if page.next_cursor is not None:
         following = request.url.include_query_params(cursor=page.next_cursor)
         headers["Link"] = f'<{at(following.path)}?{following.query}>; rel="next"'
-    return StreamingResponse(_page_pieces(page), media_type="application/json", headers=headers)
+    pieces = begun(_page_pieces(page))
+    return StreamingResponse(pieces, media_type="application/json", headers=headers)
 
 
 class _TextPage(NamedTuple):

@@ -259,6 +259,7 @@ function changes(before, after, prefix = "") {
 }
 
 function showDifference() {
+  if (ownErrors().length) { difference.replaceChildren(); return; } // the spec is not what the form says
   const alike = spec.kind === start.spec.kind;
   const origin = alike ? start.title : `the defaults of a ${spec.kind}`;
   const found = changes(alike ? start.spec : start.defaults[spec.kind], spec);
