@@ -23,6 +23,7 @@ from ffengine.results import Provenance
 from ffengine.spec import AnySpec
 from ffengine.text import StoredText, UserText, text_schema
 from service.encoding.root_path import at
+from service.encoding.viewer import shown_address
 
 LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 Priority = Literal["low", "normal", "high"]
@@ -248,6 +249,11 @@ class Job(BaseModel):
         description="the address that gets a message when the state changes"
     )
     links: dict[str, str]
+
+    @field_serializer("webhook")
+    def _webhook_for_viewer(self, webhook: str | None) -> StoredText | None:
+        """Return the address as who asks may see it."""
+        return webhook and shown_address(webhook, self.submitted_by)
 
     @field_serializer("links")
     def _links_at_root(self, links: dict[str, str]) -> dict[str, str]:

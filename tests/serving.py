@@ -84,6 +84,7 @@ def serving(
         port = listener.getsockname()[1]
         config = uvicorn.Config(
             app,
+            proxy_headers=False,  # the app trusts the proxies of its settings
             log_level="error",
             timeout_graceful_shutdown=2,
             http=protocol(most, trusted, deadlines),

@@ -3,28 +3,32 @@
 Nothing here connects, so that both clients share it.
 """
 
+import math
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from numbers import Integral, Real
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from ffengine.cost import Estimate
-from ffengine.text import STORED
+from ffengine.text import STORED, shortened
 from service import schemas
 from service.client.errors import error_from, not_fflab, version_skew
 from service.jobs import Job
 from service.schemas import RESULT, ChartList, EventPage, JobPage, Result, RowPage
 
 T = TypeVar("T")
-Spec = schemas.Spec | Mapping[str, JsonValue]
+Spec = schemas.Spec | Mapping[str, JsonValue] | str
 Document = dict[str, Any]  # JSON that is not validated
 Sent = str | int | float | Sequence[str]  # the value of a query parameter
 QueryValue = Sent | datetime
+PRESET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*", re.IGNORECASE)
 SLACK_SECONDS = 30.0  # beyond the time of a long poll
 DOWNLOAD_SECONDS = 120.0
 ROWS_AT_ONCE = 5_000
@@ -103,10 +107,47 @@ def submit(
 
 
 def document_of(spec: Spec) -> dict[str, JsonValue]:
-    """Return a spec as it is sent: the fields that were set, and its kind."""
+    """Return a spec as it is sent: the fields that were set, and its kind.
+
+    A text is the name of a preset. Raises TypeError, and ValueError for a number that is none.
+    """
+    if isinstance(spec, str) and PRESET_NAME.fullmatch(spec):
+        return {"kind": "study", "preset": spec}
     if isinstance(spec, Mapping):
-        return dict(spec)
-    return spec.model_dump(mode="json", exclude_unset=True)
+        return {str(name): _plain(value, str(name)) for name, value in spec.items()}
+    if isinstance(spec, schemas.Spec):
+        return spec.model_dump(mode="json", exclude_unset=True)
+    given = shortened(spec) if isinstance(spec, str) else type(spec).__name__
+    raise TypeError(
+        f"{given!r} is no spec: pass TrainSpec(...), CheckSpec(...) or StudySpec(...), a dict such "
+        f"as {{'kind': 'train', 'epochs': 3}}, or the name of a preset such as 'quick'"
+    )
+
+
+def _plain(value: object, place: str) -> JsonValue:
+    """Return a value of a spec as JSON has it; numbers of NumPy and specs within it, too.
+
+    Raises TypeError and ValueError, which name its place.
+    """
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        if not math.isfinite(value):
+            raise ValueError(f"the spec's field {place} is {value}, which JSON cannot hold")
+        return float(value)
+    if isinstance(value, BaseModel):
+        dumped: JsonValue = value.model_dump(mode="json", exclude_unset=True)
+        return dumped
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one, f"{place}.{name}") for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one, f"{place}.{number}") for number, one in enumerate(value)]
+    raise TypeError(
+        f"the spec's field {place} is of type {type(value).__name__}, which JSON cannot hold: "
+        f"give a number, a text, a list or a dict"
+    )
 
 
 def estimate(spec: Spec) -> ApiRequest[Estimate]:

@@ -108,7 +108,7 @@ class Client:
 
         **Arguments:**
 
-        - `spec`: a spec, or its document.
+        - `spec`: a spec, its document, or the name of a preset.
         - `name`, `tags`: for people.
         - `priority`: "low", "normal" or "high".
         - `fresh`: run the spec even where an identical one has succeeded.
@@ -117,7 +117,7 @@ class Client:
         - `webhook`: an address that gets a message when the job ends; an object has more options.
         - `key`: the Idempotency-Key; by default a new one for each call.
 
-        **Raises** Refused for a spec that is invalid or too large.
+        **Raises** Refused for a spec that is invalid or too large, TypeError for what is none.
         """
         facts = {
             "name": name,

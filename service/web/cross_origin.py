@@ -5,7 +5,7 @@ the rights of the browser's user. Origins that the operator lists may use the AP
 header: a cookie of theirs counts for nothing.
 """
 
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.settings import ANY_ORIGIN, Settings
 from service.web import problems
+from service.web.forwarding import is_proxied
 
 EXPOSED = (
     "Accept-Ranges",
@@ -28,6 +29,7 @@ EXPOSED = (
     "Retry-After",
 )
 REMEMBERED_SECONDS = 600  # how long a browser asks no more
+DEFAULT_PORTS = {"http": 80, "https": 443}
 OPEN = ("/v1/", "/problems/", "/openapi.json", "/healthz", "/readyz", "/metrics")
 
 
@@ -72,7 +74,7 @@ def is_from_elsewhere(request: Request) -> bool:
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
     if site is not None:  # more reliable than Origin: behind a proxy the Host may differ
         return site not in ("same-origin", "none")
-    return origin is not None and _netloc_of(origin) != request.headers.get("host")
+    return origin is not None and not _is_own(origin, request)
 
 
 def refuse_cross_site(request: Request) -> None:
@@ -85,9 +87,28 @@ def refuse_cross_site(request: Request) -> None:
         raise problems.WrongOrigin(f"the request comes from a page of {origin}")
 
 
-def _netloc_of(origin: str) -> str | None:
-    """Return host and port of an origin; None for one that cannot be parsed."""
+def _is_own(origin: str, request: Request) -> bool:
+    """Whether an origin is the service's own, as the Host or a trusted proxy says it."""
     try:
-        return urlsplit(origin).netloc
-    except ValueError:
-        return None
+        given = urlsplit(origin)
+        if given.netloc == request.headers.get("host"):
+            return True
+        return is_proxied(request.scope) and _is_public(given, request)
+    except ValueError:  # a port, name or address that is none
+        return False
+
+
+def _is_public(given: SplitResult, request: Request) -> bool:
+    """Whether an origin is that under which people reach the proxy. Raises ValueError.
+
+    A proxy may drop the port (`$host` of nginx): scheme and name must do then.
+    """
+    said = request.headers.get("x-forwarded-host") or request.headers.get("host") or ""
+    public = urlsplit(f"//{said.partition(',')[0].strip()}")
+    said_port = request.headers.get("x-forwarded-port", "").partition(",")[0].strip()
+    port = public.port or (int(said_port) if said_port else None)
+    return (
+        (given.scheme, given.hostname) == (request.url.scheme, public.hostname)
+        and given.hostname is not None
+        and port in (None, given.port or DEFAULT_PORTS.get(given.scheme))
+    )

@@ -3,9 +3,9 @@
 import asyncio
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Annotated, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import Depends, Request, Security
 from fastapi.dependencies.utils import get_flat_params
@@ -13,12 +13,14 @@ from fastapi.params import Query
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, ImmutableMultiDict
 
 from service.artifacts import Artifacts
 from service.background.disk_usage import DiskUsage
 from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
 from service.background.webhooks import WebhookSender
+from service.encoding.viewer import VIEWER
 from service.host.disk import free_bytes
 from service.host.limits import stream_limit
 from service.settings import Settings
@@ -35,6 +37,7 @@ from service.web.drawing.pool import RendererPool
 from service.web.drawing.protocol import Setup
 from service.web.event_feed import EventFeed
 from service.web.metrics import Metrics
+from service.web.rate_limit import RateLimit
 
 BEARER = HTTPBearer(
     scheme_name="bearer",
@@ -47,6 +50,8 @@ API_KEY = APIKeyHeader(
     description="The same key, in a header of its own.",
     auto_error=False,
 )
+REDELIVERIES = 5  # of one job's messages to its webhook, within a minute
+MINUTE_SECONDS = 60.0
 READING = ("GET", "HEAD", "OPTIONS")
 
 
@@ -59,6 +64,7 @@ class Resources:
         self.artifacts = Artifacts(settings.artifacts)
         self.submissions = Submissions(self.store.jobs, settings)
         self.upload_turn = asyncio.Semaphore(1)  # one data set is checked at a time
+        self.redeliveries = RateLimit(REDELIVERIES, MINUTE_SECONDS)
         self.authenticator = Authenticator(self.store.api_keys, settings)
         self.event_feed = EventFeed(self.store.events, stream_limit(settings.max_streams))
         self.dispatcher = (
@@ -166,7 +172,9 @@ async def get_owner(
     ):
         refuse_cross_site(request)
     cookie = None if shared else request.cookies.get(authenticator.cookie)
-    return authenticator.owner(request.headers.get("authorization"), x_api_key or cookie)
+    owner = authenticator.owner(request.headers.get("authorization"), x_api_key or cookie)
+    VIEWER.set(authenticator.name(owner))
+    return owner
 
 
 async def require_key_for_metrics(
@@ -191,15 +199,31 @@ async def refuse_unknown_parameters(request: Request) -> None:
         return
     known = _parameters_of(route)
     given = request.query_params
-    wrong = {name: _unknown(name, tuple(known)) for name in given if name not in known}
+    _refuse(_wrong(given, known, "parameter"), "query/")
+
+
+def refuse_unknown_fields(form: FormData, known: Sequence[str]) -> None:
+    """Raise ValidationProblem for fields of a form that are not known, or that are there twice."""
+    _refuse(_wrong(form, dict.fromkeys(known, False), "field"), "/")
+
+
+def _wrong(
+    given: ImmutableMultiDict[str, Any], known: Mapping[str, bool], what: str
+) -> dict[str, str]:
+    """Return what is wrong with each name that is not known, or that is given too often."""
+    wrong = {name: _unknown(name, tuple(known), what) for name in given if name not in known}
     for name, takes_several in known.items():
         if not takes_several and len(given.getlist(name)) > 1:
             wrong[name] = "is given more than once; it takes one value"
-    if wrong:
-        errors = [
-            FieldError(pointer=f"query/{name[:LONGEST_NAME]}", message=message)
-            for name, message in islice(wrong.items(), MAX_REPORTED_ERRORS)
-        ]
+    return wrong
+
+
+def _refuse(wrong: Mapping[str, str], place: str) -> None:
+    errors = [
+        FieldError(pointer=f"{place}{name[:LONGEST_NAME]}", message=message)
+        for name, message in islice(wrong.items(), MAX_REPORTED_ERRORS)
+    ]
+    if errors:
         raise problems.validation_of(errors)
 
 
@@ -213,11 +237,11 @@ def _parameters_of(route: APIRoute) -> dict[str, bool]:
     }
 
 
-def _unknown(name: str, known: Sequence[str]) -> str:
+def _unknown(name: str, known: Sequence[str], what: str) -> str:
     if not known:
-        return "is not a known parameter; this address takes none"
+        return f"is not a known {what}; this address takes none"
     near = difflib.get_close_matches(name[:LONGEST_NAME], known, n=1, cutoff=NEAR)
-    return "is not a known parameter; " + (
+    return f"is not a known {what}; " + (
         f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
     )
 

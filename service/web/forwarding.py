@@ -12,6 +12,8 @@ from service.encoding.root_path import ROOT_PATH, root_path
 from service.settings import Settings
 
 PREFIX_HEADER = b"x-forwarded-prefix"
+HEADERS = b"x-forwarded-"  # the beginning of those that tell a proxy's request from a direct one
+PROXIED = "fflab.proxied"  # in the scope
 
 
 class ForwardingMiddleware:
@@ -30,6 +32,9 @@ class ForwardingMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope[PROXIED] = self._is_trusted(scope) and any(
+            name.startswith(HEADERS) for name, _ in scope["headers"]
+        )
         root = self._root or self._forwarded(scope)
         if root and scope["path"].startswith(f"{root}/"):  # a proxy that leaves the prefix in
             scope["path"] = scope["path"].removeprefix(root)
@@ -40,13 +45,20 @@ class ForwardingMiddleware:
         finally:
             ROOT_PATH.reset(token)
 
+    def _is_trusted(self, scope: Scope) -> bool:
+        return (scope.get("client") or ("",))[0] in self._trusted
+
     def _forwarded(self, scope: Scope) -> str:
-        client = (scope.get("client") or ("",))[0]
         given = [value for name, value in scope["headers"] if name == PREFIX_HEADER]
-        if len(given) == 1 and client in self._trusted:
+        if len(given) == 1 and self._is_trusted(scope):
             with contextlib.suppress(ValueError):
                 return root_path(given[0].decode("latin-1"))
         return ""
+
+
+def is_proxied(scope: Scope) -> bool:
+    """Whether a trusted proxy passes the request on."""
+    return bool(scope.get(PROXIED))
 
 
 def trusted_proxies(settings: Settings) -> Container[str]:

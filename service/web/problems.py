@@ -12,7 +12,7 @@
     ├── 416 RangeOutside
     ├── 421 WrongHost
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
-    ├── 429 QueueIsFull
+    ├── 429 QueueIsFull, SentTooOften
     ├── 500 InternalErrorProblem, NotDrawn
     ├── 503 DatabaseAway, RenderersAreBusy, TooManyStreams, UploadsBusy
     └── 507 NoRoom, UploadQuota, NotStored
@@ -390,6 +390,15 @@ class QueueIsFull(Problem):
     code = "queue-is-full"
     title = "Too many jobs wait already."
     advice = "Submit again later, or cancel some."
+
+
+class SentTooOften(Problem):
+    """The job's messages were sent again too often."""
+
+    status = 429
+    code = "sent-too-often"
+    title = "The job's messages were sent again too often."
+    advice = "Wait as long as Retry-After says. What is not delivered is retried by itself."
 
 
 class InternalErrorProblem(Problem):

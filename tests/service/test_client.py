@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
@@ -151,6 +152,57 @@ def test_the_choice_of_a_catalogue_arrives_also_where_nothing_but_its_defaults_w
     call: Caller, user: Any, spec: TrainSpec
 ) -> None:
     assert call(user.submit(spec)).job.spec == spec
+
+
+def test_the_name_of_a_preset_is_a_spec(call: Caller, user: Any) -> None:
+    job = call(user.submit("quick"))
+    assert (job.job.kind, job.job.spec.preset) == ("study", "quick")
+    assert call(user.estimate("quick")).runs > 1
+    with pytest.raises(Refused, match="did you mean 'quick'"):
+        call(user.submit("quik"))
+
+
+def test_numbers_of_numpy_and_specs_within_a_document_are_sent_as_json(
+    call: Caller, user: Any
+) -> None:
+    spec = {
+        "kind": "study",
+        "base": TrainSpec(epochs=4),
+        "grid": {"optimizer.lr": (np.float64(0.5), np.float32(0.25)), "seeds": [[np.int64(7)]]},
+    }
+    found = call(user.submit(spec)).job.spec
+    assert found.base.epochs == 4
+    assert dict(found.grid) == {"optimizer.lr": [0.5, 0.25], "seeds": [[7]]}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "words"),
+    [
+        ("spec.yaml", TypeError, "'spec.yaml' is no spec: pass TrainSpec(...)"),
+        ("kind: train\nepochs: 3", TypeError, "is no spec"),
+        (TrainSpec, TypeError, "is no spec: pass TrainSpec(...)"),
+        (None, TypeError, "'NoneType' is no spec"),
+        ([SPEC], TypeError, "'list' is no spec"),
+        ({"kind": "train", "seeds": {1, 2}}, TypeError, "the spec's field seeds is of type set"),
+        (
+            {"kind": "train", "network": {"widths": np.array([8])}},
+            TypeError,
+            "network.widths is of type ndarray",
+        ),
+        (
+            {"kind": "train", "optimizer": {"lr": float("nan")}},
+            ValueError,
+            "optimizer.lr is nan, which JSON cannot hold",
+        ),
+    ],
+)
+def test_what_is_no_spec_is_refused_in_one_line(
+    call: Caller, user: Any, wrong: Any, error: type[Exception], words: str
+) -> None:
+    for method in (user.submit, user.estimate):
+        with pytest.raises(error, match=re.escape(words)) as caught:
+            call(method(wrong))
+        assert "\n" not in str(caught.value)
 
 
 def test_a_data_set_is_uploaded_once_and_can_be_named_in_specs(

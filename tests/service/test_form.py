@@ -303,3 +303,17 @@ def test_no_script_reads_json_with_the_parser_that_rounds() -> None:
     }
     assert {name for name, _ in found} == {"charts.js"}, found
     assert len(found) == 1, found
+
+
+def test_a_check_of_trained_weights_shows_no_widths(page: Page, client: httpx.Client) -> None:
+    job = client.post("/v1/jobs", json={"spec": {"kind": "train", "epochs": 2}}).json()["id"]
+    page.goto("/new")
+    page.get_by_label("kind", exact=True).select_option("check")
+    widths = page.locator("[data-pointer='/spec/widths']")
+    expect(widths).to_be_visible()
+    page.goto(f"/new?weights={job}")
+    expect(page.get_by_label("job", exact=True)).to_have_value(job)
+    expect(widths).to_have_count(0)
+    page.get_by_label("at", exact=True).select_option("initialization")
+    expect(widths).to_be_visible()
+    expect(widths).to_have_value("64, 256, 512")

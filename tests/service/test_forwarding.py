@@ -1,5 +1,6 @@
 """The root path: by setting, or as a trusted proxy says it, and from nobody else."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ from service.app import create_app
 from service.settings import Settings
 from service.web.auth import create_key
 from service.web.dependencies import Resources
-from tests.over_http import submit
+from tests.over_http import TRAIN, submit
 from tests.serving import client_of
 
 SAID = {"X-Forwarded-Prefix": "/fflab"}
@@ -82,3 +83,71 @@ def test_the_sign_in_leads_back_below_the_prefix(
     assert back.status_code == 303
     assert back.headers["location"] == "/fflab/workers"
     assert "Path=/fflab;" in back.headers["set-cookie"]
+
+
+BEHIND = {"X-Forwarded-For": "192.0.2.7"}
+LAB = {"Host": "lab", **BEHIND}  # as nginx says it with `proxy_set_header Host $host`
+
+
+@pytest.fixture
+def named(settings: Settings) -> Iterator[httpx.Client]:
+    """A service that answers to the name lab, too."""
+    with client_of(create_app(settings.model_copy(update={"allowed_hosts": "lab"}))) as client:
+        yield client
+
+
+def button(client: httpx.Client, origin: str, **headers: str) -> int:
+    """The answer to a button of a page of an origin, in a browser that says no Sec-Fetch-Site."""
+    job = client.post("/v1/jobs", json={"spec": TRAIN, "fresh": True}).json()["id"]
+    return client.post(f"/v1/jobs/{job}/cancel", headers={"Origin": origin, **headers}).status_code
+
+
+@pytest.mark.parametrize(
+    ("origin", "headers"),
+    [
+        ("http://lab:8080", LAB),
+        ("http://lab", LAB),
+        ("http://lab:8080", LAB | {"X-Forwarded-Port": "8080"}),
+        ("http://lab", LAB | {"X-Forwarded-Port": "80"}),
+        ("https://lab", LAB | {"X-Forwarded-Proto": "https", "X-Forwarded-Port": "443"}),
+        ("http://lab:8080", {**BEHIND, "X-Forwarded-Host": "lab:8080"}),
+        ("http://lab:8080", {**BEHIND, "X-Forwarded-Host": "lab", "X-Forwarded-Port": "8080"}),
+        ("http://[2001:db8::1]:8080", {**BEHIND, "X-Forwarded-Host": "[2001:db8::1]:8080"}),
+    ],
+)
+def test_pages_behind_a_proxy_act_where_it_changes_the_host(
+    named: httpx.Client, origin: str, headers: dict[str, str]
+) -> None:
+    assert button(named, origin, **headers) in (200, 202)
+
+
+@pytest.mark.parametrize(
+    ("origin", "headers"),
+    [
+        ("http://lab:8080", {"Host": "lab"}),  # no proxy: the Host is the browser's own
+        ("http://localhost:3000", {"Host": "localhost"}),
+        ("http://evil.example", LAB),
+        ("http://evil.example:8080", LAB),
+        ("https://lab:8080", LAB),
+        ("http://lab:3000", LAB | {"X-Forwarded-Port": "8080"}),
+        ("http://lab:3000", {**BEHIND, "X-Forwarded-Host": "lab:8080"}),
+        ("http://lab:3000", BEHIND | {"Host": "lab:8080"}),
+        ("http://evil.example", {**BEHIND, "X-Forwarded-Host": "lab"}),
+        ("http://lab:8080", LAB | {"X-Forwarded-Port": "many"}),
+        ("http://lab:99999", LAB),
+        ("http://lab:8080", LAB | {"Sec-Fetch-Site": "cross-site"}),
+        ("null", LAB),
+        ("file://", LAB),
+        ("http://[", LAB),
+    ],
+)
+def test_pages_of_others_do_not(named: httpx.Client, origin: str, headers: dict[str, str]) -> None:
+    assert button(named, origin, **headers) == 403
+
+
+def test_a_proxy_that_is_not_trusted_changes_nothing(settings: Settings) -> None:
+    chosen = {"trusted_proxies": "192.0.2.1", "allowed_hosts": "lab"}
+    with client_of(create_app(settings.model_copy(update=chosen))) as client:
+        assert button(client, "http://lab:8080", **LAB) == 403
+        told = {**BEHIND, "X-Forwarded-Host": "lab:8080"}
+        assert button(client, "http://lab:8080", **told) == 403

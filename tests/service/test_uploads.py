@@ -94,12 +94,32 @@ def test_what_cannot_be_used_is_refused_with_a_reason(
     client: httpx.Client, name: str, body: bytes
 ) -> None:
     refused(client.post("/v1/datasets", params={"name": name}, content=body), 422, "bad-upload")
-    refused(
-        client.post("/v1/datasets", data={"name": "mine"}, files={"other": ("data.npz", body)}),
-        422,
-        "bad-upload",
-    )
+    for fields, code in (({"other": ("data.npz", body)}, "invalid"), ({}, "bad-upload")):
+        form = {"name": (None, "mine"), **fields}
+        refused(client.post("/v1/datasets", files=form), 422, code)
     assert not [item for item in client.get("/v1/datasets").json()["items"] if item["uploaded"]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer", "words"),
+    [
+        ({"nonsense": "1"}, "/nonsense", "is not a known field; known are name, meaning, file"),
+        ({"mening": "x"}, "/mening", "did you mean 'meaning'?"),
+        ({"name": ["mine", "yours"]}, "/name", "is given more than once"),
+    ],
+)
+def test_fields_of_a_form_that_are_unknown_or_given_twice_are_refused(
+    client: httpx.Client, fields: dict[str, Any], pointer: str, words: str
+) -> None:
+    answer = client.post(
+        "/v1/datasets",
+        data={"name": "mine"} | fields,
+        files={"file": ("data.npz", npz(x=X, y=Y))},
+    )
+    problem = refused(answer, 422, "invalid")
+    assert problem.errors
+    assert (problem.errors[0].pointer, words in problem.errors[0].message) == (pointer, True)
+    assert client.get("/v1/datasets/mine").status_code == 404
 
 
 @pytest.mark.parametrize("header", ILLEGIBLE, ids=range(len(ILLEGIBLE)))

@@ -42,7 +42,11 @@ from service.jobs import Job, Webhook
 from service.settings import Retention, Settings
 from service.store import PendingDelivery, Store
 from service.store.tables import DeliveryRow, now_seconds
+from service.web import auth
 from service.web.app import create_app
+from service.web.auth import create_key
+from service.web.dependencies import REDELIVERIES
+from service.web.rate_limit import MOST_KEYS, RateLimit
 from tests.factories import ERROR, STUDY, aged, claimed, end, submit
 from tests.over_http import refused
 from tests.service.samples import train_result
@@ -523,6 +527,97 @@ def test_a_job_names_its_webhook_and_its_messages_can_be_read_and_sent_again(
         assert [error.pointer for error in refused(bad, 422, "invalid").errors] == [
             "/webhook/secret"
         ]
+
+
+def test_other_keys_see_no_more_of_an_address_than_its_origin(
+    app_private: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "REMEMBERED_SECONDS", 0.0)
+    url = "http://127.0.0.1:9/hooks/T0/secret?token=secret"
+    with client_of(app_private) as client:
+        keys = app_private.state.resources.store.api_keys
+        ada, bob = ({"X-API-Key": create_key(keys, name).secret} for name in ("ada", "bob"))
+        request = {"spec": {"kind": "train", "epochs": 2}, "webhook": url}
+        job = client.post("/v1/jobs", json=request, headers=ada).json()
+        assert job["webhook"] == url
+        addresses = [f"/v1/jobs/{job['id']}", "/v1/jobs", "/v1/jobs?fields=webhook"]
+        addresses.append(f"/v1/jobs/{job['id']}/webhook")
+        for address in addresses:
+            assert url in client.get(address, headers=ada).text
+            of_another = client.get(address, headers=bob).text
+            assert "secret" not in of_another
+            assert "http://127.0.0.1:9/…" in of_another
+        pinned = {"pinned": True}
+        for answer in (
+            client.patch(f"/v1/jobs/{job['id']}", json=pinned, headers=bob),
+            client.post(f"/v1/jobs/{job['id']}/cancel", headers=bob),
+        ):
+            assert answer.is_success
+            assert "secret" not in answer.text
+        assert client.get(f"/v1/jobs/{job['id']}", headers=ada).json()["webhook"] == url
+
+
+def test_messages_are_sent_again_a_few_times_a_minute(
+    app_private: FastAPI, receiver: Receiver
+) -> None:
+    with client_of(app_private) as client:
+        spec = {"kind": "train", "epochs": 2}
+        jobs = []
+        for _ in range(2):
+            body = {"spec": spec, "webhook": receiver.url, "fresh": True}
+            jobs.append(f"/v1/jobs/{client.post('/v1/jobs', json=body).json()['id']}")
+            client.post(f"{jobs[-1]}/cancel")
+        first, second = (
+            f"{job}/webhook/{client.get(f'{job}/webhook').json()['items'][0]['id']}/redeliver"
+            for job in jobs
+        )
+        assert [client.post(first).status_code for _ in range(REDELIVERIES)] == (
+            [202] * REDELIVERIES
+        )
+        answer = client.post(first)
+        refused(answer, 429, "sent-too-often")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 60
+        assert client.post(second).status_code == 202, "another job has a limit of its own"
+
+
+def test_a_limit_lets_through_again_and_forgets() -> None:
+    now = 0.0
+    limit = RateLimit(2, 60.0, lambda: now)
+    assert [limit.wait_seconds("a") for _ in range(2)] == [0, 0]
+    now = 45.0
+    assert limit.wait_seconds("a") == 15
+    assert limit.wait_seconds("b") == 0
+    now = 60.0
+    assert [limit.wait_seconds("a") for _ in range(3)] == [0, 0, 60]
+    for number in range(MOST_KEYS):
+        now += 61.0
+        assert limit.wait_seconds(str(number)) == 0
+    assert len(limit._done) < MOST_KEYS
+
+
+def test_the_log_says_with_whose_key_something_was_asked(
+    app_private: FastAPI, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(auth, "REMEMBERED_SECONDS", 0.0)
+    caplog.set_level("INFO", "service")
+    with client_of(app_private) as client:
+        spec = {"kind": "train", "epochs": 2}
+        job = f"/v1/jobs/{client.post('/v1/jobs', json={'spec': spec}).json()['id']}"
+        client.post(f"{job}/pause")
+        key = create_key(app_private.state.resources.store.api_keys, "ada")
+        client.headers["X-API-Key"] = key.secret
+        assert client.patch(job, json={"name": "mine", "tags": []}).is_success
+        for action in ("resume", "cancel", "retry", "pause", "cancel"):
+            assert client.post(f"{job}/{action}").is_success
+        assert client.delete(job).status_code == 204
+    said = [line.partition(": ")[2] for line in caplog.messages if line.startswith("job_")]
+    by = " with the key of ada"
+    assert [line for line in said if not line.startswith("deleted")] == [
+        "paused",
+        *(f"{one}{by}" for one in ("name, tags changed", "resumed", "cancelled", "retried")),
+        *(f"{one}{by}" for one in ("paused", "cancelled")),
+    ]
+    assert any(line.startswith("deleted") and by in line for line in said)
 
 
 # Messages of jobs that are deleted

@@ -1,6 +1,7 @@
 """Routes of data sets: list, read, upload, remove."""
 
 import asyncio
+import logging
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -20,12 +21,20 @@ from ffengine.arrays import DatasetError
 from ffengine.datasets import UPLOADS_OF_HOME, from_upload
 from ffengine.text import VISIBLE, SearchText
 from service.encoding.root_path import at
+from service.encoding.viewer import by_key
 from service.host.disk import FULL, free_bytes, in_words, lack_of_room
 from service.host.private import make_private_folder
 from service.settings import Settings
 from service.web import problems
 from service.web.dataset_facts import DatasetFacts, DatasetPage, all_datasets, to_schema
-from service.web.dependencies import Owner, Resources, ResourcesDep, SettingsDep, StoreDep
+from service.web.dependencies import (
+    Owner,
+    Resources,
+    ResourcesDep,
+    SettingsDep,
+    StoreDep,
+    refuse_unknown_fields,
+)
 from service.web.problems import responses
 
 router = APIRouter(tags=["data sets"])
@@ -51,6 +60,7 @@ FORM = {
         },
     }
 }
+FORM_FIELDS = ("name", "meaning", "file")
 BODY = {
     "required": True,
     "content": {
@@ -64,6 +74,9 @@ BODY = {
 SAME: dict[int | str, dict[str, Any]] = {
     200: {"model": DatasetFacts, "description": "The same arrays are there already"}
 }
+
+
+log = logging.getLogger(__name__)
 
 
 @router.get("/datasets", summary="List data sets", responses=responses())
@@ -122,6 +135,7 @@ def delete_dataset(
         raise problems.DatasetInUse(str(error), jobs=list(error.jobs[:MOST_NAMED])) from error
     except DatasetError as error:
         raise problems.NotRemovable(str(error)) from error
+    log.info("data set %s: removed%s", name, by_key())
     return Response(status_code=204)
 
 
@@ -173,6 +187,7 @@ async def upload_dataset(
         _refuse_short(settings, _declared(request))
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
             async with _form(request) as form, _turn(resources):
+                refuse_unknown_fields(form, FORM_FIELDS)
                 file, named, meant = form.get("file"), form.get("name"), form.get("meaning")
                 if not isinstance(file, UploadFile):
                     raise problems.BadUpload("the form has no file in the field `file`")

@@ -1,5 +1,6 @@
 """Routes of jobs: submit, list, read, wait, events, and actions."""
 
+import logging
 import re
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ from ffengine.text import SearchText, Token, UserText
 from service.artifacts import JOB_ID
 from service.background.retention import remove_job
 from service.encoding.root_path import at
+from service.encoding.viewer import by_key
 from service.jobs import Job, JobKind, JobState, Priority
 from service.schemas import EventPage, JobPage
 from service.specs.suggestions import did_you_mean
@@ -41,6 +43,8 @@ router = APIRouter(tags=["jobs"])
 LONGEST_WAIT_SECONDS = 60
 MOST_NAMED = 5  # of the jobs that need one that is to be deleted
 RETRY_STREAM_SECONDS = 2
+
+log = logging.getLogger(__name__)
 
 
 def _not_a_number(text: object) -> object:
@@ -347,6 +351,8 @@ def change_job(
         )
     except LookupError as error:
         raise problems.NoSuchJob from error
+    fields = ", ".join(sorted(body.model_fields_set))
+    log.info("%s: %s changed%s", job_id, fields or "nothing", by_key(), extra={"job_id": job_id})
     resources.reconciler.wake()
     return job
 
@@ -403,7 +409,7 @@ def retry_job(job_id: JobId, resources: ResourcesDep) -> Job:
 def delete_job(job_id: JobId, store: StoreDep, artifacts: ArtifactsDep) -> Response:
     """Delete a job that has ended, with its result and artifacts."""
     try:
-        remove_job(store, artifacts, validated_id(job_id), "DELETE was asked for")
+        remove_job(store, artifacts, validated_id(job_id), f"DELETE was asked for{by_key()}")
     except LookupError as error:
         raise problems.NoSuchJob from error
     except PartOfStudy as error:
@@ -453,6 +459,7 @@ def _act(
         raise problems.WrongState(
             f"{job_id} cannot be retried: it needs the weights of {error.job}, which was deleted"
         ) from error
+    log.info("%s: %s%s", job_id, _PARTICIPLES[action], by_key(), extra={"job_id": job_id})
     resources.reconciler.wake()
     return job
 

@@ -3,10 +3,11 @@ import { parse, stringify } from "./exact.js";
 
 const body = document.body;
 export const root = document.documentElement.dataset.root; // the path below which people see the service
-const away = document.getElementById("away");
+const banners = ["away", "signed-out", "gone"].map((id) => document.getElementById(id));
 const said = document.getElementById("said");
 const picked = new Set();
 const AGAIN_MILLISECONDS = 3000;
+const PATIENCE_MILLISECONDS = 60_000; // with something in between that neither answers nor gives up
 const POLL_SECONDS = 2; // of a page without a stream
 const STREAMS = 2; // of all tabs together: a browser opens six connections to a service, and each stream holds one
 const REFUSED_MILLISECONDS = 30_000; // until a stream that was refused is tried again
@@ -32,30 +33,53 @@ function named(control) {
   return [control.localName, control.dataset.post, control.getAttribute("href"), control.value, control.getAttribute("aria-label"), control.localName === "button" ? control.textContent : ""].join(" ");
 }
 
+// What an answer to the page's own address is: the page, "gone", "signed-out", or "away" where something in between answers for fflab.
+function answered(answer, page) {
+  const ours = page.documentElement.dataset.root !== undefined;
+  const regions = [...document.querySelectorAll("[data-live]")];
+  if (answer.ok && ours && (regions.length === 0 || regions.some((region) => page.getElementById(region.id)))) return "page";
+  if (ours && answer.status === 404) return "gone";
+  return [401, 403].includes(answer.status) || page.querySelector("input[type=password]") ? "signed-out" : "away";
+}
+
+// Show one of the banners, or none. The page's own address leads through the sign-in, and back.
+function warn(shown) {
+  document.querySelector("[data-here]").href = location.href.split("#")[0];
+  for (const banner of banners) banner.hidden = banner.id !== shown;
+}
+
+function takeOver(page) {
+  for (const region of document.querySelectorAll("[data-live]")) {
+    const fresh = page.getElementById(region.id);
+    if (!fresh) continue;
+    if (region.dataset.keep !== undefined && region.dataset.keep === fresh.dataset.keep) continue;
+    if (region.innerHTML !== fresh.innerHTML) swap(region, fresh);
+    if (fresh.dataset.keep !== undefined) region.dataset.keep = fresh.dataset.keep;
+  }
+  document.title = page.title;
+  for (const name of ["events", "refresh"]) if (page.body.dataset[name] === undefined) delete body.dataset[name]; else body.dataset[name] = page.body.dataset[name];
+  follow();
+  showPicked();
+  document.dispatchEvent(new CustomEvent("refreshed"));
+}
+
+async function asked() {
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(PATIENCE_MILLISECONDS) });
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  return { found: answered(answer, page), page };
+}
+
+// Only the page itself says that there is nothing more to follow, or that it is gone: whatever else answers, it is asked for again.
 export async function refresh() {
   if (busy) { again = true; return; }
   busy = true;
+  clearTimeout(later);
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-    if (answer.status === 503) throw new Error("away");
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    away.hidden = true;
-    for (const region of document.querySelectorAll("[data-live]")) {
-      const fresh = page.getElementById(region.id);
-      if (!fresh) continue;
-      if (region.dataset.keep !== undefined && region.dataset.keep === fresh.dataset.keep) continue;
-      if (region.innerHTML !== fresh.innerHTML) swap(region, fresh);
-      if (fresh.dataset.keep !== undefined) region.dataset.keep = fresh.dataset.keep;
-    }
-    document.title = page.title;
-    for (const name of ["events", "refresh"]) if (page.body.dataset[name] === undefined) delete body.dataset[name]; else body.dataset[name] = page.body.dataset[name];
-    follow();
-    showPicked();
-    document.dispatchEvent(new CustomEvent("refreshed"));
-  } catch {
-    away.hidden = false;
-    clearTimeout(later);
-    later = setTimeout(refresh, AGAIN_MILLISECONDS); // what there was to see may be over: no event would come again
+    const { found, page } = await asked().catch(() => ({ found: "away" }));
+    warn(found);
+    if (found === "page") takeOver(page);
+    else if (found === "gone") { delete body.dataset.events; delete body.dataset.refresh; leave(); }
+    else later = setTimeout(refresh, AGAIN_MILLISECONDS); // what there was to see may be over: no event would come again
   } finally {
     busy = false;
     if (again) { again = false; refresh(); }
@@ -69,18 +93,32 @@ export function say(text) {
   say.timer = setTimeout(() => { said.hidden = true; }, 8000);
 }
 
-export async function send(method, url, content) {
+// In words what is wrong with an answer that may come from something in between; `doubt` says what may have happened all the same.
+export function wrong(status, text, doubt) {
+  try {
+    const problem = parse(text);
+    if (problem.detail || problem.title) return problem.detail || problem.title;
+  } catch { /* it is a page of something in between */ }
+  if (status === 413) return "A proxy in between refuses bodies of this size (413); nothing was kept. Its operator raises its limit: client_max_body_size in nginx.";
+  if ([401, 403].includes(status) || (status >= 200 && status < 400)) return `Something in between answers instead of fflab (${status}), as if you were signed in no more. Reload the page.`;
+  return `Something in between answers instead of fflab (${status}). ${doubt}`;
+}
+
+const MAY_BE_DONE = "It may have been done all the same: see what the page shows before you try again.";
+
+export async function send(method, url, content, { headers = {}, doubt = MAY_BE_DONE } = {}) {
   try {
     const sent = typeof content === "string" ? content : stringify(content); // a text is JSON already
-    const options = content === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: sent };
+    const options = content === undefined ? { headers } : { headers: { "Content-Type": "application/json", ...headers }, body: sent };
     const answer = await fetch(url, { method, ...options });
-    const document = answer.status === 204 ? {} : parse(await answer.text());
-    if (!answer.ok) { say(document.detail || document.title); return null; }
-    return document;
+    const text = await answer.text();
+    if (answer.status === 204) return {};
+    if (answer.ok && answer.headers.get("Content-Type")?.includes("json")) return parse(text);
+    say(wrong(answer.status, text, doubt));
   } catch {
-    say("The service does not answer; nothing was changed. Try again in a moment.");
-    return null;
+    say(`The service does not answer. ${doubt}`);
   }
+  return null;
 }
 
 function throttled(work, milliseconds) {
@@ -90,6 +128,24 @@ function throttled(work, milliseconds) {
     if (timer) return;
     timer = setTimeout(() => { timer = null; last = Date.now(); work(); }, Math.max(0, last + milliseconds - Date.now()));
   };
+}
+
+// Whether the text of an element is in the clipboard now; where no page may write there, it is selected and that is said.
+// Browsers have navigator.clipboard only where the address is that of this machine or has TLS.
+async function copied(element) {
+  try {
+    await navigator.clipboard.writeText(element.textContent);
+    return true;
+  } catch {
+    getSelection().selectAllChildren(element);
+    const exactly = (event) => { event.clipboardData.setData("text/plain", element.textContent); event.preventDefault(); }; // a selection leaves out the last end of line
+    document.addEventListener("copy", exactly);
+    const done = document.execCommand("copy");
+    document.removeEventListener("copy", exactly);
+    if (done) return true;
+    say("This browser lets no page copy. The text is selected: press Ctrl+C, or Cmd+C on a Mac.");
+    return false;
+  }
 }
 
 // Follow what the page has to follow now: a job that has been retried again, one that has ended no longer.
@@ -132,8 +188,8 @@ function listen(events) {
   const soon = throttled(refresh, 700);
   for (const type of ["state", "progress", "rows", "log"]) events.addEventListener(type, soon);
   events.addEventListener("end", () => { leave(); refresh(); });
-  events.addEventListener("open", () => { away.hidden = true; });
-  events.addEventListener("error", () => { away.hidden = events.readyState === EventSource.OPEN; if (events.readyState === EventSource.CLOSED) { refused = Date.now(); leave(); } });
+  events.addEventListener("open", () => warn(null));
+  events.addEventListener("error", () => { warn(events.readyState === EventSource.OPEN ? null : "away"); if (events.readyState === EventSource.CLOSED) { refused = Date.now(); leave(); } });
 }
 
 function showPicked() {
@@ -165,8 +221,7 @@ document.addEventListener("click", async (event) => {
   if (button.dataset.patch && (await send("PATCH", button.dataset.patch, button.dataset.body))) refresh();
   if (button.dataset.delete && (await send("DELETE", button.dataset.delete))) location.href = button.dataset.then || `${root}/`;
   if (button.dataset.copy !== undefined) {
-    await navigator.clipboard.writeText(button.parentElement.querySelector("pre").textContent);
-    button.textContent = "Copied";
+    button.textContent = await copied(button.parentElement.querySelector("pre")) ? "Copied" : "Selected";
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   }
   if (button.dataset.clear !== undefined) { picked.clear(); showPicked(); }

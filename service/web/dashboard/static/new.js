@@ -1,7 +1,7 @@
 // The form of a spec, made from the catalogue's JSON Schema, with the same spec as YAML; checked by the service at every change.
 // `spec` is complete: what the form shows is what is sent.
 import { bare, clone, isObject, parse, same, stringify, typed } from "./exact.js";
-import { root as base, say, send } from "./live.js";
+import { root as base, say, send, wrong } from "./live.js";
 
 const form = document.getElementById("new");
 const fields = document.getElementById("form");
@@ -222,8 +222,9 @@ function variantField(name, node, variants, owner, value, pointer) {
   return element("fieldset", {}, element("legend", {}, name), labelled(key, { description: meaning }, `${pointer}/${key}`, picker), ...properties(variants[chosen], value, pointer, key));
 }
 
-// Of a study the fields that say what runs: its parts, or its base and what is varied of it.
+// Of a study the fields that say what runs: its parts, or its base and what is varied of it. A check of trained weights has the widths of these.
 function shownOf(owner) {
+  if (owner.kind === "check" && isObject(owner.at)) return (name) => name !== "widths";
   return owner.kind !== "study" ? () => true : isObject(owner.parts) ? (name) => name === "parts" || (name === "preset" && owner.preset) : (name) => name === "base" || name === "grid";
 }
 
@@ -272,6 +273,16 @@ function tagsOf(written) {
 
 function request() {
   return stringify({ spec, name: form.elements.name.value || null, tags: tagsOf(form.elements.tags.value), priority: form.elements.priority.value, fresh: form.elements.fresh.checked });
+}
+
+// The Idempotency-Key of what is submitted: the same as long as that is the same, so that a second try makes no second job.
+let submitted = {};
+function keyFor(content) {
+  if (submitted.content !== content) {
+    const bytes = crypto.getRandomValues(new Uint8Array(16)); // unlike randomUUID, it is there without TLS
+    submitted = { content, key: [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("") };
+  }
+  return submitted.key;
 }
 
 function showErrors(errors) {
@@ -343,19 +354,19 @@ async function check() {
     return;
   }
   let answer;
-  let found;
+  let written;
   try {
     answer = await fetch(`${base}/v1/estimate`, { method: "POST", headers: { "Content-Type": "application/json" }, body: request(), signal: asked.signal });
-    found = parse(await answer.text());
+    written = await answer.text();
   } catch (error) {
     if (error.name !== "AbortError") cost.textContent = "The service does not answer.";
     return;
   }
-  cost.textContent = answer.ok ? words(found) : "";
-  showAdvice(answer.ok ? found.advice : []);
-  if (answer.ok) showErrors(found.problems.map((message) => ({ pointer: "", message })));
-  else showErrors(found.errors?.length ? found.errors : [{ pointer: "", message: found.detail }]);
-  submit.disabled = !answer.ok || found.problems?.length > 0;
+  const found = answer.ok && answer.headers.get("Content-Type")?.includes("json") ? parse(written) : null;
+  cost.textContent = found ? words(found) : "";
+  showAdvice(found ? found.advice : []);
+  showErrors(found ? found.problems.map((message) => ({ pointer: "", message })) : errorsOf(answer.status, written));
+  submit.disabled = !found || found.problems.length > 0;
 }
 
 let timer = null;
@@ -368,7 +379,7 @@ function changed() {
 async function posted(url, kind, content) {
   try {
     const answer = await fetch(url, { method: "POST", headers: { "Content-Type": kind }, body: content });
-    return { ok: answer.ok, text: await answer.text() };
+    return { ok: answer.ok, status: answer.status, text: await answer.text() };
   } catch {
     say("The service does not answer. Try again in a moment.");
     return null;
@@ -380,6 +391,15 @@ async function showText() {
   const answer = await posted(`${base}/spec.yaml`, "application/json", stringify(spec));
   if (answer?.ok) text.value = shownText = answer.text;
   return Boolean(answer?.ok);
+}
+
+// The errors that an answer tells, which may come from something in between.
+function errorsOf(status, answered) {
+  try {
+    const { errors } = parse(answered);
+    if (errors?.length) return errors;
+  } catch { /* said below */ }
+  return [{ pointer: "", message: wrong(status, answered, "Change anything, and it is asked again.") }];
 }
 
 // The text as the spec; false where it is none, which is said.
@@ -394,8 +414,7 @@ async function readText() {
     showAdvice([]);
     difference.replaceChildren();
     submit.disabled = true;
-    const problem = answer ? parse(answer.text) : { detail: "the service does not answer" };
-    showErrors(problem.errors?.length ? problem.errors : [{ pointer: "", message: problem.detail }]);
+    showErrors(answer ? errorsOf(answer.status, answer.text) : [{ pointer: "", message: "the service does not answer" }]);
     return false;
   }
   spec = parse(answer.text);
@@ -429,9 +448,15 @@ form.addEventListener("submit", async (event) => {
   if (editsText && !(await readText())) return;
   if (ownErrors().length) { check(); return; }
   submit.disabled = true;
-  const job = await send("POST", `${base}/v1/jobs`, request());
-  submit.disabled = false;
-  if (job) location.href = `${base}/jobs/${job.id}`;
+  const content = request();
+  const job = await send("POST", `${base}/v1/jobs`, content, { headers: { "Idempotency-Key": keyFor(content) }, doubt: "The job may have been made all the same: submit again, and it is not made twice." });
+  if (job) location.href = `${base}/jobs/${job.id}`; // until that page is there, the button stays as it is
+  else submit.disabled = false;
+});
+addEventListener("pageshow", (event) => {
+  if (!event.persisted) return; // on the way back to the form, what is submitted is another job
+  submitted = {};
+  check();
 });
 
 const catalog = await fetch(`${base}/v1/catalog`);

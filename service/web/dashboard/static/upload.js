@@ -1,10 +1,16 @@
 // Sends a data set with a bar that shows how far it is.
 import { parse } from "./exact.js";
-import { root } from "./live.js";
+import { root, wrong } from "./live.js";
 
 const form = document.querySelector("[data-upload]");
 const bar = form.querySelector("progress");
 const status = form.querySelector("output");
+const DOUBT = "The data set may have been stored all the same: reload this page and look at the list. To send the same file under the same name again does no harm.";
+
+function fail(text) {
+  bar.hidden = true;
+  status.textContent = text;
+}
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -14,12 +20,12 @@ form.addEventListener("submit", (event) => {
   request.upload.addEventListener("progress", (sent) => { bar.value = sent.loaded / sent.total; status.textContent = `${Math.round((100 * sent.loaded) / sent.total)} %`; });
   request.upload.addEventListener("load", () => { status.textContent = "Received; being checked…"; });
   request.addEventListener("load", () => {
-    const answer = parse(request.responseText);
-    if (request.status >= 400) { bar.hidden = true; status.textContent = answer.detail || answer.title; return; }
-    location.href = `${root}/datasets#${answer.name}`;
+    const stored = [200, 201].includes(request.status) && request.getResponseHeader("Content-Type")?.includes("json");
+    if (!stored) { fail(wrong(request.status, request.responseText, DOUBT)); return; }
+    location.href = `${root}/datasets#${parse(request.responseText).name}`;
     location.reload();
   });
-  request.addEventListener("error", () => { bar.hidden = true; status.textContent = "The service does not answer; nothing was kept."; });
+  request.addEventListener("error", () => fail(`The connection ended before an answer came. ${DOUBT} A proxy in between that refuses files of this size may end it, too: client_max_body_size in nginx.`));
   bar.hidden = false;
   request.send(form.elements.file.files[0]);
 });
