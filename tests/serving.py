@@ -15,8 +15,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from benchmarks.waiting import PATIENCE_SECONDS
+from service.host.listening import listen
 from service.web.connections import DEADLINES, Deadlines, protocol
-from service.web.server import listen
 
 # for clients: a server that speaks plain HTTP has none, and reading all roots takes a while
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

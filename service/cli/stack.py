@@ -67,7 +67,8 @@ def api(
 ) -> None:
     """Run the HTTP API alone. It uses FFLAB_DATABASE_URL and FFLAB_REDIS_URL."""
     with require_extra("server"):
-        from service.web.server import ServeError, serve
+        from service.host.start_failures import ServeError
+        from service.web.server import serve
     try:
         serve(load_settings(), host, port)
     except ServeError as error:

@@ -16,6 +16,10 @@ SECRETS = ("url", "secret", "key")  # how settings are named that may hold one
 log = logging.getLogger(__name__)
 
 
+class ServeError(Exception):
+    """The API cannot be started; the message says why and what to do, in one line."""
+
+
 def reason_of(error: BaseException) -> str:
     """Return why something failed, in one line.
 

@@ -21,12 +21,14 @@ from pydantic import BaseModel, ValidationError
 from service.background.broker_check import is_reachable, warn_if_unfit
 from service.host.disk import Ballast
 from service.host.end_signals import EndRequest
+from service.host.listening import listen
 from service.host.private import make_private_folder
 from service.host.processes import belongs_to_home, kill_group, start_ticks
+from service.host.start_failures import ServeError
 from service.settings import Settings
 from service.stack.child_process import ChildProcess, rotate
 from service.stack.redis_server import BrokerError, EmbeddedRedis
-from service.web.server import ServeError, listen, refuse_others_state
+from service.store.start_checks import refuse_others_state
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0

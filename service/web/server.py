@@ -5,37 +5,33 @@ It refuses to start where others than this machine could use it without a key.
 
 import argparse
 import asyncio
-import errno
 import logging
-import socket
 import time
 from types import FrameType
 
 import uvicorn
-from alembic.util import CommandError
 from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
 from service.encoding.log_format import log_to_stderr
-from service.host.disk import Ballast, free_bytes
+from service.host.disk import Ballast
 from service.host.end_signals import ignored_signals
 from service.host.limits import raise_descriptor_limit
+from service.host.listening import listen
 from service.host.log_limits import RareWarnings
 from service.host.names import is_loopback
-from service.host.start_failures import one_line_failure, reason_of
+from service.host.start_failures import ServeError, one_line_failure, reason_of
 from service.settings import Settings
 from service.store import Store
-from service.store.database import Database, DatabaseDamaged, DatabaseRefused
-from service.store.identity import NotOurs, prepare, settle
+from service.store.database import DatabaseRefused
+from service.store.start_checks import refuse_damage, refuse_others_state
 from service.web.access_log import log_config
 from service.web.connections import protocol
 from service.web.forwarding import trusted_proxies
 
 DRAIN_SECONDS = 5
 BACKLOG = 256
-LEAST_BYTES = 2**20  # with less free on its disk, a database cannot be opened
 ACCEPT_FAULT, ACCEPT_FAULT_SECONDS = "socket.accept() out of system resource", 10.0
 LEAST_CONNECTIONS, SPARE_DESCRIPTORS = 16, 200
 
@@ -59,10 +55,6 @@ class AcceptFaults(logging.Filter):
         if is_due:
             self._next = time.monotonic() + ACCEPT_FAULT_SECONDS
         return is_due
-
-
-class ServeError(Exception):
-    """The API cannot be started; the message says why and what to do, in one line."""
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
@@ -123,70 +115,6 @@ class Server(uvicorn.Server):
         if resources is not None:
             asyncio.get_running_loop().call_soon_threadsafe(resources.event_feed.close)
         super().handle_exit(sig, frame)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Bind a socket to the address, without listening yet. Raises ServeError."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ServeError(
-                f"port {port} of {host} is in use: choose another with --port, or stop what "
-                f"listens there"
-            ) from error
-        raise ServeError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}"
-        ) from error
-    return listener
-
-
-def refuse_others_state(settings: Settings) -> None:
-    """Raise ServeError if the database cannot be used, or the artifacts belong to another one."""
-    try:
-        store = Store(settings.database)
-        try:
-            artifacts = Artifacts(settings.artifacts)
-            prepare(store, artifacts)
-            settle(store, artifacts)
-        finally:
-            store.close()
-    except (NotOurs, DatabaseRefused, DatabaseDamaged) as error:
-        raise ServeError(str(error)) from error
-    except (SQLAlchemyError, CommandError, ModuleNotFoundError) as error:
-        if free_bytes(settings.root) < LEAST_BYTES:
-            raise ServeError(
-                f"the home {settings.root} cannot be used: its disk is full ({reason_of(error)}); "
-                f"make room, or choose another with FFLAB_HOME"
-            ) from error
-        raise ServeError(
-            f"the database cannot be used: {reason_of(error)}; look at FFLAB_DATABASE_URL, and at "
-            f"FFLAB_HOME for SQLite"
-        ) from error
-    except OSError as error:
-        raise ServeError(
-            f"the home {settings.root} cannot be used: {error}; choose another with FFLAB_HOME"
-        ) from error
-
-
-def refuse_damage(settings: Settings) -> None:
-    """Raise ServeError if the file of SQLite is damaged, as far as that shows within seconds."""
-    database = Database(settings.database)
-    try:
-        log.info("the database %s: %s", database.address, database.check())
-    except DatabaseDamaged as error:
-        raise ServeError(str(error)) from error
-    finally:
-        database.close()
 
 
 def require_keys_beyond_loopback(settings: Settings, host: str) -> None:

@@ -15,12 +15,12 @@ from sqlalchemy import event
 
 from benchmarks.waiting import PATIENCE_SECONDS
 from service.cli.doctor import Check, _database
-from service.host.start_failures import MARK
+from service.host.start_failures import MARK, ServeError
 from service.settings import Settings
 from service.store import Store, database
 from service.store.database import DatabaseDamaged
+from service.store.start_checks import refuse_damage, refuse_others_state
 from service.web.dependencies import Resources
-from service.web.server import ServeError, refuse_damage, refuse_others_state
 from tests.commands import Fflab
 from tests.factories import submit
 from tests.over_http import refused

@@ -16,11 +16,12 @@ import pytest
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from service.artifacts import Artifacts
 from service.cli.doctor import _artifacts
+from service.host.start_failures import ServeError
 from service.settings import Settings
 from service.stack.redis_server import free_port
 from service.store import Store
 from service.store.identity import earlier_place, refusal
-from service.web.server import ServeError, refuse_others_state
+from service.store.start_checks import refuse_others_state
 from tests.factories import submit
 
 NAMES = [

@@ -21,12 +21,14 @@ from ffengine.spec import TrainSpec
 from service.artifacts import Artifacts
 from service.background.retention import UNKNOWN_SECONDS, find_unknown, remove_unknown, sweep
 from service.cli.doctor import _artifacts, _database
+from service.host.start_failures import ServeError
 from service.settings import Retention, Settings
 from service.store import Store
 from service.store.database import DatabaseReplaced
 from service.store.identity import NotOurs, refusal, settle
+from service.store.start_checks import refuse_others_state
 from service.web.app import create_app
-from service.web.server import ServeError, refuse_others_state, require_keys_beyond_loopback
+from service.web.server import require_keys_beyond_loopback
 from tests.factories import ended, submit
 from tests.over_http import refused
 from tests.serving import serving
@@ -36,7 +38,7 @@ NOTHING_KEPT = Retention.model_validate({"train": {"count": 0}})
 OPEN = """
 import sys
 from service.artifacts import Artifacts
-from service.web.server import refuse_others_state
+from service.store.start_checks import refuse_others_state
 from service.settings import Settings
 from service.store import Store
 settings = Settings()
