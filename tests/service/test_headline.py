@@ -307,7 +307,6 @@ def test_the_live_view_shows_the_same_epoch(either_store: Store) -> None:
     )
     shown = newest(watched)
     assert shown.columns[0].header == "epoch 1"
-    assert [
-        list(column.cells) for column in shown.columns if column.header == "theorem 2, own step"
-    ] == [["0.2000", "0.2000"]]
+    (ratios,) = (column for column in shown.columns if column.header == "theorem 2, own step")
+    assert list(ratios.cells) == ["0.2000", "0.2000"]
     assert headline(job.spec, watched.rows).text.endswith("T2+ 0.200 T2− 0.200")
