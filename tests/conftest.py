@@ -1,6 +1,7 @@
 """What every test shares: settings, marks, lanes, and what is said of skipped tests at the end."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,12 @@ from hypothesis import settings
 
 from tests.examples import USUAL
 from tests.needs import summary
+
+# In a shell's background and under nohup these are ignored, and so they would be by what the tests
+# start: fflab leaves ignored signals alone. A handler of Python's ends with `exec`.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, lambda _signal, _frame: None)
 
 settings.register_profile("fflab", deadline=None, max_examples=USUAL, print_blob=True)
 settings.register_profile("few", deadline=None, max_examples=10, print_blob=True)
