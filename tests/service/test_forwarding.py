@@ -151,3 +151,40 @@ def test_a_proxy_that_is_not_trusted_changes_nothing(settings: Settings) -> None
         assert button(client, "http://lab:8080", **LAB) == 403
         told = {**BEHIND, "X-Forwarded-Host": "lab:8080"}
         assert button(client, "http://lab:8080", **told) == 403
+
+
+CHANGED = {"X-Forwarded-Proto": "https", "Host": "lab.example"}
+
+
+@pytest.fixture(params=["127.0.0.1", "192.0.2.1"], ids=["trusted", "another"])
+def secured(
+    settings: Settings, request: pytest.FixtureRequest
+) -> Iterator[tuple[httpx.Client, bool, str]]:
+    """A service that needs keys, whether it trusts who asks, and a key."""
+    chosen = {"trusted_proxies": request.param, "allowed_hosts": "lab.example"}
+    app = create_app(settings.model_copy(update=chosen))
+    with client_of(app) as client:
+        key = create_key(app.state.resources.store.api_keys, "ada").secret
+        app.state.resources.authenticator.refresh()
+        yield client, request.param == "127.0.0.1", key
+
+
+def test_the_scheme_of_a_trusted_proxy_is_that_of_links_and_cookie(
+    secured: tuple[httpx.Client, bool, str],
+) -> None:
+    client, trusted, key = secured
+    scheme = "https" if trusted else "http"
+    headers = CHANGED | {"Authorization": f"Bearer {key}"}
+    job = client.post("/v1/jobs", json={"spec": TRAIN}, headers=headers).json()["id"]
+    page = client.get(f"/jobs/{job}", headers=headers).text
+    assert f"{scheme}://lab.example" in page
+    assert {"https": "http://lab.example", "http": "https://lab.example"}[scheme] not in page
+    for path in ("/", "/workers", f"/jobs/{job}/"):
+        sent = client.get(path, headers=CHANGED | {"Accept": "text/html"})
+        assert sent.status_code == 303, path
+        address = httpx.URL(f"{scheme}://lab.example").join(sent.headers["location"])
+        assert (address.scheme, address.host) == (scheme, "lab.example"), path
+    back = client.post("/login", data={"key": key, "to": "/workers"}, headers=CHANGED)
+    assert back.status_code == 303
+    assert ("; Secure" in back.headers["set-cookie"]) is trusted
+    assert "; HttpOnly" in back.headers["set-cookie"]
