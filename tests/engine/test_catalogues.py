@@ -466,3 +466,20 @@ def test_every_preset_expands(name: str) -> None:
     assert {cell.part for cell in expand(PRESETS[name].spec)} == set(
         PRESETS[name].spec.parts or {""}
     )
+
+
+@pytest.mark.parametrize("classes", [2, 3, 1000])
+def test_wrong_labels_are_all_the_others_whatever_the_number_of_classes(classes: int) -> None:
+    labels = torch.arange(classes).repeat_interleave(20)
+    preprocessing = SAMPLES._preprocessing
+    samples = Samples(
+        torch.zeros(len(labels), classes + 2), labels, classes, (1, 1, classes + 2), preprocessing
+    )
+    index = torch.arange(len(labels)).unsqueeze(0)
+    empty = torch.empty(0)
+    wrong = NEGATIVES["wrong_label"].wrong_labels(  # type: ignore[attr-defined]
+        Positives(empty, index, samples, Draws((0,)).at("negatives"), None)
+    )
+    assert bool((wrong != labels).all())
+    assert int(wrong.min()) == 0
+    assert int(wrong.max()) == classes - 1

@@ -129,3 +129,16 @@ def test_an_address_with_v1_is_understood(client: httpx.Client, prefix: str, end
     ):
         assert own.get("/v1/workers")["items"] == []
         assert own.url == before.url
+
+
+@pytest.mark.parametrize("proxy", [DEAD, "socks5://127.0.0.1:9"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "[::1]"])
+def test_no_proxy_is_asked_for_this_machine(
+    monkeypatch: pytest.MonkeyPatch, host: str, proxy: str
+) -> None:
+    for name in ("HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy)
+        monkeypatch.setenv(name.lower(), proxy)
+    chosen = connection(f"http://{host}:8000", None, 1.0)
+    assert chosen["proxy"] is None
+    assert chosen["trust_env"] is False, "else httpx asks the environment itself"
