@@ -77,8 +77,13 @@ class RendererProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be given a request."""
-        return self._process.poll() is None
+        """Whether it can be given a request: not where it is dead, or its threads still end."""
+        if self._process.poll() is not None:
+            return False
+        try:
+            return psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
 
     def draw(self, request: Request) -> Drawn:
         """Have a request answered. Raises RendererFailed; the renderer has ended then."""
@@ -90,7 +95,7 @@ class RendererProcess:
 
         Another thread may do so: the one that waits for an answer gets RendererFailed.
         """
-        if self.alive:
+        if self._process.poll() is None:
             kill_group(self._process.pid)
             self._process.wait()
 
