@@ -64,7 +64,7 @@ def _amend(headers: MutableHeaders, has_compressed: bool) -> None:
     `has_compressed`: whether it is a 304 to a client that has the compressed answer.
     """
     kind = headers.get("content-type", "").partition(";")[0]
-    if kind not in AS_THEY_ARE:
+    if kind not in AS_THEY_ARE and "accept-encoding" not in headers.get("vary", "").lower():
         headers.add_vary_header("Accept-Encoding")
     if "etag" in headers and ("content-encoding" in headers or has_compressed):
         headers["etag"] = headers["etag"].removesuffix('"') + SUFFIX
