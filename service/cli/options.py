@@ -6,6 +6,7 @@ commands that need it import it, within `require_extra`; so do `open_store` and 
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,8 +87,18 @@ HomeOption = Annotated[
     Path | None,
     typer.Option(help="Folder of the stack's state; default $FFLAB_HOME or ~/.local/share/fflab."),
 ]
+
+
+def _device(text: str) -> str:
+    """Check the form of a device's name; whether there is such a device shows in the runner."""
+    if not re.fullmatch(r"auto|cpu|cuda:\d{1,3}", text):
+        raise typer.BadParameter(f"{text!r} is not auto, cpu or cuda:N")
+    return text
+
+
 DeviceOption = Annotated[
-    str, typer.Option(help="auto, cpu or cuda:N.", autocompletion=completion.devices)
+    str,
+    typer.Option(help="auto, cpu or cuda:N.", autocompletion=completion.devices, callback=_device),
 ]
 
 

@@ -25,7 +25,9 @@ def test_the_demo_says_what_was_found_first_and_leaves_report_and_result(tmp_pat
     how, theorem1, theorem2, headline, fall, rise, *table = done.stdout.splitlines()
     assert how.startswith("Data: mnist-mini; 3 seeds.")
     assert theorem1.startswith("Theorem 1 at initialisation, n = 256, holds for ")
-    assert theorem2.startswith("Theorem 2 at initialisation, n = 256, holds for ")
+    assert theorem2.startswith(
+        "Theorem 2 along the step on G(negative) - G(positive), at initialisation, n = 256, holds "
+    )
     assert headline.startswith(
         "Training with pixels as they are, n = 128: S falls first, while theorem 2 holds for less "
         "than half of both"

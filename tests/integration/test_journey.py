@@ -189,6 +189,7 @@ def test_the_table_is_the_result(client: Client) -> None:
     job = client.submit(TRAIN).wait(PATIENCE_SECONDS)
     rows = list(csv.DictReader(io.StringIO(client.download(job.id, "result.csv").decode())))
     for row, expected in zip(rows, job.rows, strict=True):
+        assert row.pop("theorem2_direction") == "training_step"
         assert {
             key: (json.loads(text) if text and key != "split" else text or None)
             for key, text in row.items()

@@ -220,6 +220,9 @@ def test_a_number_that_readers_of_yaml_read_otherwise_is_refused(page: Page) -> 
     for wrong in ("010", "1:30"):
         page.locator("textarea[name=yaml]").fill(f"kind: train\nepochs: {wrong}\n")
         expect(page.locator("#errors")).to_contain_text(f"{wrong} is another number")
+        page.get_by_role("heading", name="New job").click()  # the text loses the focus
+        page.wait_for_load_state("networkidle")
+        expect(page.locator("#errors")).to_contain_text(f"{wrong} is another number")
         expect(page.get_by_role("button", name="Submit")).to_be_disabled()
 
 

@@ -92,3 +92,12 @@ def test_plain_http_reads_no_certificates(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", refuse)
     Client("http://127.0.0.1:9").close()
+
+
+@pytest.mark.parametrize("command", ["up", "worker", "demo"])
+def test_a_device_that_is_none_is_refused_before_anything_starts(
+    fflab: Fflab, command: str
+) -> None:
+    ended = fflab(command, "--device", "gpu")
+    assert ended.code == 2
+    assert "'gpu' is not auto, cpu or cuda:N" in ended.err

@@ -341,6 +341,7 @@ function showAdvice(found) {
   advised.replaceChildren(...found.map(adviceLine));
 }
 
+const AGAIN_MS = 3000; // until a service that does not answer is asked again
 let asked = new AbortController();
 
 async function check() {
@@ -359,7 +360,10 @@ async function check() {
     answer = await fetch(`${base}/v1/estimate`, { method: "POST", headers: { "Content-Type": "application/json" }, body: request(), signal: asked.signal });
     written = await answer.text();
   } catch (error) {
-    if (error.name !== "AbortError") cost.textContent = "The service does not answer.";
+    if (error.name === "AbortError") return;
+    cost.textContent = "The service does not answer; it is asked again.";
+    clearTimeout(timer);
+    timer = setTimeout(check, AGAIN_MS);
     return;
   }
   const found = answer.ok && answer.headers.get("Content-Type")?.includes("json") ? parse(written) : null;
@@ -371,8 +375,9 @@ async function check() {
 
 let timer = null;
 function changed() {
-  showDifference();
   clearTimeout(timer);
+  if (editsText && text.value !== shownText) return; // what is typed is not the spec yet, and may be none
+  showDifference();
   timer = setTimeout(check, 250);
 }
 
@@ -408,13 +413,14 @@ async function readText() {
   if (read === shownText) { changed(); return true; } // as it was written from the form
   const answer = await posted(`${base}/spec.json`, "application/yaml", read);
   if (read !== text.value) return false; // typed on meanwhile: that is read next
+  if (!answer) reading = setTimeout(readText, AGAIN_MS);
   if (!answer?.ok) {
     asked.abort();
     cost.textContent = "";
     showAdvice([]);
     difference.replaceChildren();
     submit.disabled = true;
-    showErrors(answer ? errorsOf(answer.status, answer.text) : [{ pointer: "", message: "the service does not answer" }]);
+    showErrors(answer ? errorsOf(answer.status, answer.text) : [{ pointer: "", message: "the service does not answer; it is asked again" }]);
     return false;
   }
   spec = parse(answer.text);
