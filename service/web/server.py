@@ -6,7 +6,6 @@ It refuses to start where others than this machine could use it without a key.
 import argparse
 import asyncio
 import logging
-import time
 from types import FrameType
 
 import uvicorn
@@ -19,7 +18,7 @@ from service.host.disk import Ballast
 from service.host.end_signals import ignored_signals
 from service.host.limits import raise_descriptor_limit
 from service.host.listening import listen
-from service.host.log_limits import RareWarnings
+from service.host.log_limits import Rarely, RareWarnings
 from service.host.names import is_loopback
 from service.host.start_failures import ServeError, one_line_failure, reason_of
 from service.settings import Settings
@@ -35,15 +34,13 @@ BACKLOG = 256
 ACCEPT_FAULT, ACCEPT_FAULT_SECONDS = "socket.accept() out of system resource", 10.0
 LEAST_CONNECTIONS, SPARE_DESCRIPTORS = 16, 200
 
-log = logging.getLogger(__name__)
-
 
 class AcceptFaults(logging.Filter):
     """Lets one line in ten seconds through that says that no connection can be accepted."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._next = 0.0
+        self._rarely = Rarely(ACCEPT_FAULT_SECONDS)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is logged, without its traceback."""
@@ -51,10 +48,7 @@ class AcceptFaults(logging.Filter):
             return True
         record.exc_info, record.exc_text = None, None
         record.msg, record.args = f"{ACCEPT_FAULT}: raise the limit of open files", ()
-        is_due = time.monotonic() >= self._next
-        if is_due:
-            self._next = time.monotonic() + ACCEPT_FAULT_SECONDS
-        return is_due
+        return self._rarely.is_due(ACCEPT_FAULT)
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
