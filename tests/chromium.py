@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, sync_playwright
+import httpx
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.needs import lacking
 
@@ -28,3 +29,15 @@ def chromium(*arguments: str) -> Iterator[Browser]:
         )
         yield browser
         browser.close()
+
+
+@contextmanager
+def faultless_page(browser: Browser, client: httpx.Client, patience: float) -> Iterator[Page]:
+    """A page of the service, whose scripts may not fail; `patience` in milliseconds."""
+    context = browser.new_context(base_url=str(client.base_url))
+    page, errors = context.new_page(), list[str]()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.set_default_timeout(patience)
+    yield page
+    context.close()
+    assert not errors

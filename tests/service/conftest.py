@@ -4,7 +4,6 @@ the app over it in process.
 
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,12 +15,11 @@ from fastapi import FastAPI
 from sqlalchemy import create_engine, text
 
 from fflab import AsyncClient, Client
-from service import cli
 from service.settings import Settings
 from service.store import Store
 from service.web.app import create_app
 from service.web.dependencies import Resources
-from tests.commands import Ended, Fflab
+from tests.commands import Fflab, in_this_process
 from tests.postgres import PostgresServer, need_postgres
 from tests.service.callers import Caller
 from tests.serving import client_of
@@ -152,16 +150,7 @@ def fflab(
     """Runs a command in this process, in a pipe, as a client of the service."""
     monkeypatch.setenv("FFLAB_URL", str(client.base_url).rstrip("/"))
     monkeypatch.setenv("FFLAB_HOME", str(tmp_path))
-
-    def run(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["fflab", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), printed.out, printed.err)
-
-    return run
+    return in_this_process(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")

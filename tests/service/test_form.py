@@ -19,7 +19,7 @@ from ffengine.presets import PRESETS
 from ffengine.spec import StudySpec
 from ffengine.study import expand
 from service.web.dashboard.templating import STATIC
-from tests.chromium import chromium
+from tests.chromium import chromium, faultless_page
 
 PATIENCE = 1000 * PATIENCE_SECONDS  # milliseconds
 expect.set_options(timeout=PATIENCE)
@@ -40,14 +40,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, client: httpx.Client) -> Iterator[Page]:
-    """A page whose scripts may not fail."""
-    context = browser.new_context(base_url=str(client.base_url))
-    page, errors = context.new_page(), list[str]()
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.set_default_timeout(PATIENCE)
-    yield page
-    context.close()
-    assert not errors
+    with faultless_page(browser, client, PATIENCE) as page:
+        yield page
 
 
 def fields(document: JsonValue, prefix: str = "") -> dict[str, JsonValue]:

@@ -4,7 +4,6 @@ unfinished jobs need, messages that are not delivered.
 
 import asyncio
 import io
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from sqlalchemy.exc import OperationalError
 
 from benchmarks.waiting import wait_until
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
-from service import cli
 from service.artifacts import Artifacts
 from service.settings import Settings
 from service.store import Store
@@ -23,7 +21,7 @@ from service.store.identity import NotOurs
 from service.store.tables import JobRow
 from service.web.app import create_app
 from service.web.dependencies import Resources
-from tests.commands import Ended, Fflab
+from tests.commands import Fflab, in_this_process
 from tests.factories import end, finished, submit
 from tests.over_http import refused
 from tests.service.arrays import X, Y, npz
@@ -38,16 +36,7 @@ def command_line(
 ) -> Fflab:
     """Runs a command in this process, in a pipe, on a home in which no service runs."""
     monkeypatch.setenv("FFLAB_HOME", str(tmp_path))
-
-    def run(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["fflab", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), printed.out, printed.err)
-
-    return run
+    return in_this_process(monkeypatch, capsys)
 
 
 def test_an_upload_is_kept_where_the_database_goes_away_while_it_is_removed(

@@ -18,7 +18,7 @@ from service.settings import Settings
 from service.store import Store
 from service.web import auth
 from service.web.auth import create_key
-from tests.chromium import chromium
+from tests.chromium import chromium, faultless_page
 from tests.over_http import submit
 
 PATIENCE = 1000 * PATIENCE_SECONDS  # milliseconds
@@ -37,14 +37,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, client: httpx.Client) -> Iterator[Page]:
-    """A page whose scripts may not fail."""
-    context = browser.new_context(base_url=str(client.base_url))
-    page, errors = context.new_page(), list[str]()
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.set_default_timeout(PATIENCE)
-    yield page
-    context.close()
-    assert not errors
+    with faultless_page(browser, client, PATIENCE) as page:
+        yield page
 
 
 def of_nginx(status: int) -> Callable[[Route], None]:
