@@ -624,7 +624,8 @@ async def _gone(_request: Request, _error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return InternalErrorProblem().response()
+    # the server hangs up after an error: a client that is not told asks again on a dead connection
+    return InternalErrorProblem(headers={"Connection": "close"}).response()
 
 
 def validation_problem(
