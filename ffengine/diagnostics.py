@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from ffengine.intervals import interval_of, wilson
 from ffengine.phases import phase_after
 from ffengine.results import AccuracyRow, CheckCell, Diagnostic, EpochRow, Interval
 from ffengine.spec import CheckSpec, TrainSpec
-from ffengine.study import interval_of, wilson
 from ffengine.theorems import DIRECTIONS
 
 DEAD_SHARE = 0.5

@@ -13,8 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ffengine.intervals import interval
 from ffengine.spec import TrainSpec
-from ffengine.study import interval
 from ffengine.theorems import THEOREMS
 from service.cli.job_watcher import JobProgress, Row
 from service.cli.output import STYLES

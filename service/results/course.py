@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ffengine.diagnostics import UNDECIDED_SHARE
+from ffengine.intervals import interval, interval_of
 from ffengine.results import EpochRow, Interval, Split
-from ffengine.study import interval, interval_of
 
 SPLITS: tuple[Split, Split] = ("positive", "negative")
 Pair = tuple[Interval, Interval]  # of positive and of negative samples

@@ -5,9 +5,10 @@ each with the values that the study varies.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ffengine.intervals import interval_of
 from ffengine.results import CheckCell, EpochRow, StudyCell
 from ffengine.spec_values import varied_columns
-from ffengine.study import CHECK_FIGURES, interval_of
+from ffengine.study import CHECK_FIGURES
 from ffengine.theorems import ALONG_TRAINING, Direction
 
 TidyRow = dict[str, Any]

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from ffengine.diagnostics import UNDECIDED_SHARE
+from ffengine.intervals import interval, interval_of
 from ffengine.results import CheckCell, CheckResult, EpochRow, Interval, Split, TrainResult
 from ffengine.spec import CheckSpec, TrainedWeights
-from ffengine.study import interval, interval_of
 from ffengine.theorems import THEOREMS
 from service.results.course import SPLITS, Course, course_of
 from service.results.paper_setting import departures

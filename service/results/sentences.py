@@ -5,9 +5,9 @@ reports.
 from collections.abc import Iterator, Sequence
 
 from ffengine.datasets import DATASETS
+from ffengine.intervals import interval_of
 from ffengine.results import CheckResult, Interval, TrainResult
 from ffengine.spec import CheckSpec, Preprocess, TrainSpec
-from ffengine.study import interval_of
 from ffengine.theorems import DIRECTIONS, THEOREMS
 from service.results.course import SPLITS, Course, Moment, course_of, rises
 from service.results.paper_setting import is_papers_setting

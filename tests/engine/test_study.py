@@ -12,22 +12,12 @@ from scipy import stats
 import ffengine
 from ffengine.cost import Limits, check_cost, estimate, train_cost
 from ffengine.datasets import DATASETS
+from ffengine.intervals import T_975, interval, student_t, wilson
 from ffengine.negatives import Noise
 from ffengine.presets import PRESETS
 from ffengine.results import Interval, StudyCell
 from ffengine.spec import CheckSpec, StudyPart, StudySpec, TrainSpec, as_document, digest
-from ffengine.study import (
-    T_975,
-    GridError,
-    expand,
-    interval,
-    is_resolved,
-    resolved,
-    student_t,
-    study_cell,
-    summarise,
-    wilson,
-)
+from ffengine.study import GridError, expand, is_resolved, resolved, study_cell, summarise
 
 
 def test_a_grid_is_every_combination_in_order() -> None:

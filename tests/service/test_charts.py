@@ -20,10 +20,11 @@ import ffengine
 from ffengine.checking import CellsReport
 from ffengine.infinite_width import limit_kernel
 from ffengine.interrupts import Control
+from ffengine.intervals import wilson
 from ffengine.margin_files import CellMargins, write_margins
 from ffengine.results import CheckResult, Interval, Split, StudyCell, StudyResult, TrainResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec, digest
-from ffengine.study import expand, study_cell, summarise, wilson
+from ffengine.study import expand, study_cell, summarise
 from service.artifacts import Artifacts, margins_name
 from service.jobs import Job
 from service.results.charts import (

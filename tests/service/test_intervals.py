@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ffengine.intervals import interval_of
 from ffengine.results import (
     COUNTED,
     SHARES,
@@ -27,7 +28,7 @@ from ffengine.results import (
     TrainResult,
 )
 from ffengine.spec import CheckSpec, TrainSpec
-from ffengine.study import Cell, interval_of, study_cell
+from ffengine.study import Cell, study_cell
 from ffengine.summary_keys import figure_of
 from service.cli.live_view import _with_interval
 from service.results.charts import available, render

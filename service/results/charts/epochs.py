@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 
 import altair as alt
 
+from ffengine.intervals import interval
 from ffengine.objectives import Thresholded
 from ffengine.results import COUNTED, SHARES
-from ffengine.study import interval
 from ffengine.theorems import DIRECTIONS
 from service.results.charts.drawables import (
     NothingToDraw,

@@ -1,4 +1,4 @@
-"""Intervals as charts draw them; they are those of ffengine.study.interval."""
+"""Intervals as charts draw them; they are those of ffengine.intervals.interval."""
 
 from collections.abc import Iterable
 from typing import NamedTuple

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import altair as alt
 
+from ffengine.intervals import interval
 from ffengine.results import EpochRow, MeasureRow, TrainResult
-from ffengine.study import interval
 from service.results.charts.drawables import NothingToDraw, curve_rows, data_names, last_epochs
 from service.results.charts.intervals import band
 from service.results.charts.style import (

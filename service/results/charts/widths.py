@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import altair as alt
 
+from ffengine.intervals import interval_of
 from ffengine.results import CheckCell, Interval, Split
-from ffengine.study import interval_of
 from ffengine.theorems import DIRECTIONS, TheoremNumber
 from service.results.charts.drawables import NothingToDraw, cells, data_names, directions
 from service.results.charts.intervals import band, lower_ends
