@@ -1,10 +1,11 @@
-"""Ready-made studies: the paper's experiments, and published Forward-Forward recipes.
+"""Ready-made studies: the paper's experiments, published Forward-Forward recipes, and the findings.
 
 A comment says where a source leaves a setting open. docs/recipes.md has the figures of each recipe.
 """
 
 from typing import NamedTuple
 
+from ffengine.findings import FINDINGS
 from ffengine.inits import InitName
 from ffengine.negatives import SampledLabel, WrongLabel
 from ffengine.objectives import L2, Bce, MeanSquares, SoftplusLoss, SumSquares, SwishLoss
@@ -260,6 +261,9 @@ PRESETS: dict[str, Preset] = {
             "Tosato et al. 2023: 3 x 784, goodness by length, greedy; accuracy 0.9345, sparse "
             "ensembles.",
             recipe(TOSATO),
+        ),
+        *(
+            Preset(finding.name, finding.question, finding.study) for finding in FINDINGS.values()
         ),
     )
 }

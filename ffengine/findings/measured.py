@@ -1,0 +1,256 @@
+"""What findings read off the rows of a training run: curves, extremes and crossings over seeds."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ffengine.findings.finding import Point, Run
+from ffengine.intervals import interval, interval_of
+from ffengine.results import EpochRow, Interval, Split, TrainResult
+
+SPLITS: tuple[Split, Split] = ("positive", "negative")
+
+
+class Moment(NamedTuple):
+    """A figure of one layer at the end of an epoch, over seeds.
+
+    **Attributes:**
+
+    - `epoch`: 0 is the initialisation.
+    - `tau`: flow time.
+    - `found`: the figure.
+    """
+
+    epoch: int
+    tau: float
+    found: Interval
+
+
+def rows_of(run: Run, layer: int = 0, split: Split | None = None) -> list[EpochRow]:
+    """Return the rows of a layer of a training run.
+
+    **Arguments:**
+
+    - `run`: the run.
+    - `layer`: the layer, from 0.
+    - `split`: None: both.
+
+    **Returns:**
+
+    The rows in the order of the result.
+
+    **Raises:**
+
+    - `TypeError`: the run is no training run.
+    """
+    if not isinstance(run.result, TrainResult):
+        raise TypeError(f"{run.part}: expected a training run, got a {run.result.kind}")
+    return [
+        row
+        for row in run.result.curves
+        if row.layer == layer and (split is None or row.split == split)
+    ]
+
+
+def curve(run: Run, figure: str, split: Split, layer: int = 0) -> list[Moment]:
+    """Return the course of a figure, with its interval over seeds.
+
+    **Arguments:**
+
+    - `run`: a training run.
+    - `figure`: the name of a column.
+    - `split`: of the samples.
+    - `layer`: the layer, from 0.
+
+    **Returns:**
+
+    A moment for each measured epoch that has the figure.
+    """
+    by_epoch: dict[int, list[EpochRow]] = defaultdict(list)
+    for row in rows_of(run, layer, split):
+        by_epoch[row.epoch].append(row)
+    moments = (
+        (epoch, rows[0].tau or 0.0, interval_of(rows, figure)) for epoch, rows in by_epoch.items()
+    )
+    return [Moment(epoch, tau, found) for epoch, tau, found in moments if found is not None]
+
+
+def at_epoch(run: Run, figure: str, split: Split, epoch: int, layer: int = 0) -> Interval | None:
+    """Return a figure after an epoch.
+
+    **Arguments:**
+
+    - `run`, `figure`, `split`, `layer`: as for `curve`.
+    - `epoch`: the epoch.
+
+    **Returns:**
+
+    Its interval over seeds; None where the figure is not there.
+    """
+    rows = [row for row in rows_of(run, layer, split) if row.epoch == epoch]
+    return interval_of(rows, figure)
+
+
+def at_end(run: Run, figure: str, split: Split, layer: int = 0) -> Interval | None:
+    """Return a figure after the last epoch.
+
+    **Arguments:**
+
+    - `run`, `figure`, `split`, `layer`: as for `curve`.
+
+    **Returns:**
+
+    Its interval over seeds; None where the figure is nowhere.
+    """
+    found = curve(run, figure, split, layer)
+    return found[-1].found if found else None
+
+
+def at_start(run: Run, figure: str, split: Split, layer: int = 0) -> Interval | None:
+    """Return a figure at initialisation; as `at_end`.
+
+    **Arguments:**
+
+    - `run`, `figure`, `split`, `layer`: as for `curve`.
+
+    **Returns:**
+
+    Its interval over seeds; None where the figure is nowhere.
+    """
+    found = curve(run, figure, split, layer)
+    return found[0].found if found else None
+
+
+def lowest(moments: Sequence[Moment]) -> Moment:
+    """Return the moment of the lowest mean.
+
+    **Arguments:**
+
+    - `moments`: one at least.
+
+    **Returns:**
+
+    The first of them.
+    """
+    return min(moments, key=lambda moment: moment.found.mean)
+
+
+def crossings(run: Run, figure: str, level: float = 0.5, layer: int = 0) -> list[float]:
+    """Find for each seed when a figure of both splits comes back to a level after its lowest point.
+
+    Between two measurements the lower of the two splits is interpolated linearly.
+
+    **Arguments:**
+
+    - `run`: a training run.
+    - `figure`: the name of a column.
+    - `level`: what is crossed.
+    - `layer`: the layer, from 0.
+
+    **Returns:**
+
+    The flow times of the seeds in which it does, and in which it began or fell below the level.
+    """
+    found = []
+    for seed in sorted({row.seed for row in rows_of(run, layer)}):
+        course = _lower_of_both([row for row in rows_of(run, layer) if row.seed == seed], figure)
+        if (time := _crossing(course, level)) is not None:
+            found.append(time)
+    return found
+
+
+def crossing(run: Run, figure: str, level: float = 0.5, layer: int = 0) -> Interval | None:
+    """Return the interval of `crossings` over seeds.
+
+    **Arguments:**
+
+    - `run`, `figure`, `level`, `layer`: as for `crossings`.
+
+    **Returns:**
+
+    The interval; None where not every seed crosses.
+    """
+    found = crossings(run, figure, level, layer)
+    seeds = {row.seed for row in rows_of(run, layer)}
+    return interval(found) if found and len(found) == len(seeds) else None
+
+
+def _lower_of_both(rows: Sequence[EpochRow], figure: str) -> list[tuple[float, float]]:
+    """Return flow time and the lower of both splits at each epoch of one seed."""
+    by_epoch: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for row in rows:
+        value = getattr(row, figure)
+        if value is not None:
+            by_epoch[row.epoch].append((row.tau or 0.0, value))
+    return [min(both, key=lambda one: one[1]) for both in by_epoch.values()]
+
+
+def _crossing(course: Sequence[tuple[float, float]], level: float) -> float | None:
+    """Return when a course comes back to a level after its lowest point; None where it never does."""
+    if not course:
+        return None
+    start = min(range(len(course)), key=lambda at: course[at][1])
+    if course[start][1] >= level:
+        return None
+    for (before, low), (after, high) in zip(course[start:], course[start + 1 :], strict=False):
+        if high >= level:
+            return before + (level - low) / (high - low) * (after - before)
+    return None
+
+
+def points(
+    run: Run,
+    figure: str,
+    panel: str,
+    series: str,
+    *,
+    split: Split = "positive",
+    layer: int = 0,
+    over: str = "tau",
+) -> list[Point]:
+    """Return the course of a figure as points of a chart.
+
+    **Arguments:**
+
+    - `run`, `figure`, `split`, `layer`: as for `curve`.
+    - `panel`, `series`: where the points belong.
+    - `over`: the x axis, "tau" or "epoch".
+
+    **Returns:**
+
+    A point for each measured epoch.
+    """
+    return [
+        Point(
+            panel,
+            series,
+            float(getattr(moment, over)),
+            moment.found.mean,
+            moment.found.low,
+            moment.found.high,
+        )
+        for moment in curve(run, figure, split, layer)
+    ]
+
+
+def accuracy(run: Run, method: str = "goodness") -> Interval | None:
+    """Return the accuracy of all layers on the test samples.
+
+    **Arguments:**
+
+    - `run`: a training run.
+    - `method`: "goodness", "softmax" or "linear".
+
+    **Returns:**
+
+    Its interval over seeds; None where it was not measured.
+    """
+    if not isinstance(run.result, TrainResult):
+        return None
+    found = [
+        row
+        for row in run.result.accuracy
+        if row.partition == "test" and row.method == method and run.result.is_of_all_layers(row)
+    ]
+    values = [row.accuracy for row in found]
+    return interval(values, share=True, samples=[row.samples for row in found]) if values else None

@@ -1,0 +1,102 @@
+"""The chart of a finding, from its data."""
+
+import altair as alt
+
+from ffengine.findings import Plot, Rule
+from service.results.charts.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    HEIGHT,
+    LEGEND,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    WIDTH,
+    AnyChart,
+    titled,
+)
+
+COLOURS = [BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY]
+DASHES = [[1, 0], [6, 2], [2, 2]]  # lines beyond the colours
+PANEL_WIDTH, PANEL_HEIGHT = 300, 200
+
+
+def finding_chart(plot: Plot, caption: list[str]) -> AnyChart:
+    """Draw a finding.
+
+    **Arguments:**
+
+    - `plot`: its chart as data.
+    - `caption`: lines below the title.
+    """
+    panels = list(dict.fromkeys(point.panel for point in plot.points))
+    drawn = [_panel(plot, panel, several=len(panels) > 1) for panel in panels]
+    chart: AnyChart = (
+        drawn[0] if len(drawn) == 1 else alt.concat(*drawn, columns=2).resolve_scale(color="shared")
+    )
+    return titled(chart, plot.title, caption)
+
+
+def _panel(plot: Plot, panel: str, *, several: bool) -> AnyChart:
+    """Return one plot: points or lines with their intervals, and the rules across it."""
+    names = list(dict.fromkeys(point.series for point in plot.points))
+    rows = [point._asdict() for point in plot.points if point.panel == panel]
+    by_name = any(isinstance(row["x"], str) for row in rows)
+    x: alt.X = alt.X("x:N", sort=None, title=plot.x, axis=alt.Axis(labelAngle=-35, labelLimit=180))
+    if not by_name:
+        x = alt.X(
+            "x:Q",
+            title=plot.x,
+            scale=alt.Scale(type="log", base=2) if plot.logarithmic else alt.Scale(zero=False),
+        )
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        x=x,
+        color=alt.Color(
+            "series:N",
+            scale=alt.Scale(
+                domain=names, range=[COLOURS[at % len(COLOURS)] for at in range(len(names))]
+            ),
+            title=None,
+            legend=LEGEND if len(names) > 1 else None,
+        ),
+    )
+    y = alt.Y("y:Q", title=panel or plot.y, scale=alt.Scale(zero=False))
+    bounds = {
+        "y": alt.Y("low:Q", title=panel or plot.y, scale=alt.Scale(zero=False)),
+        "y2": "high:Q",
+    }
+    offset = alt.XOffset("series:N", sort=names) if by_name and len(names) > 1 else alt.Undefined
+    if plot.mark == "line":
+        dash = alt.StrokeDash(
+            "series:N",
+            scale=alt.Scale(
+                domain=names,
+                range=[DASHES[at // len(COLOURS) % len(DASHES)] for at in range(len(names))],
+            ),
+            legend=None,
+        )
+        layers = [
+            base.mark_area(opacity=0.15).encode(**bounds),
+            base.mark_line(point=alt.OverlayMarkDef(size=14)).encode(y=y, strokeDash=dash),
+        ]
+    else:
+        layers = [
+            base.mark_rule(strokeWidth=2).encode(**bounds, xOffset=offset),
+            base.mark_point(filled=True, size=45, opacity=1).encode(y=y, xOffset=offset),
+        ]
+    layers += [_rule(rule) for rule in plot.rules if rule.panel in ("", panel)]
+    size = (PANEL_WIDTH, PANEL_HEIGHT) if several else (WIDTH, HEIGHT)
+    return alt.layer(*layers).properties(width=size[0], height=size[1])
+
+
+def _rule(rule: Rule) -> AnyChart:
+    """Return a dashed line across a plot, with its word."""
+    data = alt.Chart(alt.InlineData(values=[{"value": rule.value, "word": rule.word}]))
+    at = alt.X("value:Q") if rule.axis == "x" else alt.Y("value:Q")
+    line = data.mark_rule(strokeDash=[6, 4], color=GREY, strokeWidth=1.5)
+    word = data.mark_text(align="left", baseline="bottom", dx=4, fontSize=10, color=GREY)
+    if rule.axis == "x":
+        return alt.layer(line.encode(x=at), word.encode(x=at, y=alt.value(12), text="word:N"))
+    return alt.layer(line.encode(y=at), word.encode(y=at, x=alt.value(2), text="word:N"))

@@ -1,0 +1,100 @@
+"""The page of a finding, written from the results of its study."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ffengine.findings import Finding, Run, Table
+from ffengine.results import RunResult
+from ffengine.study import Cell
+
+
+class Lines(NamedTuple):
+    """How the figures of a finding were obtained, in lines for a page or a caption."""
+
+    data: str
+    made_by: str
+    computed_in: str
+
+
+def runs_of(cells: Sequence[Cell], results: Sequence[RunResult]) -> list[Run]:
+    """Return the runs of a study, in its order.
+
+    Raises ValueError where there are not as many results as runs.
+    """
+    return [
+        Run(cell.part, cell.params, cell.spec, result)
+        for cell, result in zip(cells, results, strict=True)
+    ]
+
+
+def lines_of(runs: Sequence[Run]) -> Lines:
+    """Return data with digest and seeds, program and device, and time of computation."""
+    made = [run.result.provenance for run in runs]
+    data = {
+        f"{one.dataset.name} (sha256 {one.dataset.digest.removeprefix('sha256:')[:12]}, "
+        f"{one.dataset.train_samples:,} training samples)"
+        for one in made
+    }
+    seeds = sorted({len(one.seeds) for one in made})
+    counted = f"{' or '.join(map(str, seeds))} seed{'' if seeds == [1] else 's'} a run"
+    programs = sorted({one.program for one in made})
+    devices = sorted({f"{one.device_name}, torch {one.torch_version}" for one in made})
+    seconds = sum(sum(one.wall_seconds.values()) for one in made)
+    return Lines(
+        f"{', '.join(sorted(data))}; {counted}",
+        f"{'; '.join(programs)}; {'; '.join(devices)}",
+        f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {seconds / 60:.1f} minutes",
+    )
+
+
+def finding_page(finding: Finding, runs: Sequence[Run], command: str, picture: str) -> str:
+    """Return the page as Markdown: question, answer, chart, table, how, and what would falsify it.
+
+    **Arguments:**
+
+    - `finding`: the entry of the catalogue.
+    - `runs`: the runs of its study.
+    - `command`: what the reader types to have it again.
+    - `picture`: the address of the chart, beside the page.
+    """
+    lines, plot = lines_of(runs), finding.plot(runs)
+    answer, *more = finding.conclusion(runs)
+    return "\n".join(
+        [
+            f"# {finding.question}",
+            "",
+            f"**{answer}**",
+            "",
+            *(f"- {sentence}" for sentence in more),
+            *([""] if more else []),
+            f"![{plot.title}]({picture})",
+            "",
+            "Brackets, bands and bars are 95 % intervals over seeds ([how](../numerics.md#intervals)); "
+            "a pair x / y is of positive / negative samples.",
+            "",
+            "## How it was measured",
+            "",
+            finding.method,
+            "",
+            "```bash",
+            command,
+            "```",
+            "",
+            f"Data: {lines.data}. Computed by {lines.made_by}: {lines.computed_in}.",
+            "",
+            "## What would falsify it",
+            "",
+            finding.falsified_by,
+            "",
+            "## Figures",
+            "",
+            *_markdown(finding.table(runs)),
+            "",
+        ]
+    )
+
+
+def _markdown(table: Table) -> list[str]:
+    """Return a table's lines; a bar within a cell would end it."""
+    rows = [table.columns, ("---",) * len(table.columns), *table.rows]
+    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
