@@ -18,14 +18,12 @@ HELD_ELEMENTS = 2**24  # pre-activations that are kept for a second look; others
 class ExpectedStep:
     """That step over the batches of a layer.
 
+    `descent` is a multiple above zero of -dL/dW (R, n, m), and `parts` (R,) float64 by the same
+    multiple the sum of the lengths of its parts.
+
     **Arguments:**
 
     - `weight`: W (R, n, m).
-
-    **Attributes:**
-
-    - `descent`: a multiple above zero of -dL/dW (R, n, m).
-    - `parts`: (R,) float64, by the same multiple the sum of the lengths of its parts.
     """
 
     def __init__(self, weight: Tensor) -> None:
