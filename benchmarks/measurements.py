@@ -263,7 +263,7 @@ def monitoring(device: torch.device) -> Iterator[Row]:
 
     def monitored() -> None:
         epoch()
-        run.monitor.rows(run.learner, 0, (0,), 1)
+        run.monitor.rows(run.learner, (0,), 1)
 
     meaning = "training with 2 000 samples measured every epoch over training alone"
     shapes = f"{count} samples of {data.name}, n = 500, batch 500"

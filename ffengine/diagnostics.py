@@ -536,8 +536,8 @@ def _preactivations_at_zero(rate: float, location: dict[str, JsonValue]) -> Diag
     return Diagnostic(
         code="preactivations_at_zero",
         severity="warning",
-        message=f"{rate:.2%} of the pre-activations lie within 1e-6 of zero, where the theorems' "
-        f"condition is not defined.",
+        message=f"{rate:.2%} of the pre-activations lie within 1e-6 ||w|| ||x|| of zero, where the "
+        f"theorems' condition is not defined.",
         evidence={**location, "near_zero_rate": rate},
         suggestion="Look for blank or duplicate samples, or inputs that are all zero (preprocess, "
         "normalize).",

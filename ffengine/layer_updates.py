@@ -15,7 +15,7 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from ffengine.network import Network
-from ffengine.objectives import Objective
+from ffengine.objectives import Difference, Objective
 from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Nesterov, Sgd, State
 from ffengine.pairs import AnyPairs, Pairs
 
@@ -109,8 +109,7 @@ class Learner:
         pull = self.pull(z, self.network.activation.value(z), state)
         descent = inputs.gathered(pull, torch.bmm)
         parts = (torch.linalg.vector_norm(pull, dim=-1) * inputs.lengths()).sum(-1).double()
-        whole = torch.linalg.vector_norm(descent.flatten(1), dim=1).double()
-        cancellation = torch.where(whole > 0, parts / whole, 1.0)
+        cancellation = parts_over_whole(parts, descent)
         return Preview(
             self.optimizer.direction(self.network.weights[layer], descent, state), cancellation
         )
@@ -128,6 +127,35 @@ class Learner:
         eta.
         """
         return self.optimizer.eta(self.network.spec.widths[layer], epoch, self.epochs)
+
+    def flow_time(self, layer: int, epoch: int, steps_per_epoch: int) -> float:
+        """Return tau of a layer at the end of an epoch.
+
+        **Arguments:**
+
+        - `layer`: the layer, from 0.
+        - `epoch`: the epoch; 0 is the initialisation.
+        - `steps_per_epoch`: how many batches an epoch has.
+
+        **Returns:**
+
+        The sum of the sizes of all its steps.
+        """
+        width = self.network.spec.widths[layer]
+        return self.optimizer.flow_time(
+            width, epoch * steps_per_epoch, steps_per_epoch, self.epochs
+        )
+
+    @property
+    def steps_on_difference(self) -> bool:
+        """Whether every step is one on G(negative) - G(positive)."""
+        return (
+            isinstance(self.objective, Difference)
+            and isinstance(self.optimizer, Sgd)
+            and not self.optimizer.weight_decay
+            and not self.objective.peer_normalization
+            and not self.network.spec.pass_dead_units
+        )
 
     def pull(self, z: Tensor, h: Tensor, state: State) -> Tensor:
         """Compute -dL/dz of a batch.
@@ -213,6 +241,22 @@ class Learner:
         if self.objective.peer_normalization:
             state["activity"] = weight.new_full(weight.shape[:2], FIRST_ACTIVITY)
         return state
+
+
+def parts_over_whole(parts: Tensor, descent: Tensor) -> Tensor:
+    """Compute how much longer the samples' parts of a gradient are together than their sum.
+
+    **Arguments:**
+
+    - `parts`: (R,) float64, the sum of the parts' lengths.
+    - `descent`: their sum (R, n, m).
+
+    **Returns:**
+
+    (R,) float64; 1 where the sum is zero.
+    """
+    whole = torch.linalg.vector_norm(descent.flatten(1), dim=1).double()
+    return torch.where(whole > 0, parts / whole, 1.0)
 
 
 def take_step(

@@ -34,7 +34,7 @@ ROUNDINGS = 8.0
 EPSILON = {
     dtype: ROUNDINGS * torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)
 }
-NEAR_ZERO = 1e-6  # pre-activations closer to 0 than this count as lying on the kink
+NEAR_ZERO = 1e-6  # of ||w|| ||x||: pre-activations as close to 0 as this count as on the kink
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class LayerSums:
     l1_after: Tensor  # ||sigma(z + eta zdot)||_1, exact: z is linear in the weights
     squares_after: Tensor
     flipped: Tensor  # number of units whose mask [h > 0] the step changes
-    near_zero: Tensor  # number of units with |z| < NEAR_ZERO
+    near_zero: Tensor  # number of units with |z| <= NEAR_ZERO ||w|| ||x||
 
     @classmethod
     def zeros(cls, samples: int, width: int, device: torch.device) -> "LayerSums":
@@ -156,6 +156,20 @@ class LayerSums:
     def treves_rolls(self) -> Tensor:
         """(N,) float64 in [0, 1]: Treves-Rolls sparseness before the step; 0 for dead samples."""
         return treves_rolls_of_norms(self.l1, self.squares, self.width)
+
+    def kappa(self, active: Tensor) -> Tensor:
+        """Compute cos(|h|, [h != 0]) before the step, 1 where the active units are equal.
+
+        **Arguments:**
+
+        - `active`: (N,) the number of units with h != 0.
+
+        **Returns:**
+
+        (N,) float64 in [0, 1]; 0 for dead samples.
+        """
+        length = (active.double() * self.squares).sqrt()
+        return (self.l1 / torch.where(self.dead, 1.0, length)).clamp_max(1.0)
 
     @property
     def change(self) -> Tensor:
@@ -234,7 +248,26 @@ class LayerSums:
             squares[rows] += torch.linalg.vector_norm(h, dim=-1).square()
             l1[rows] += h.abs_().sum(-1)
         self.flipped[rows] += ((after > 0) != (before > 0)).sum(-1)
-        self.near_zero[rows] += (z.abs() < NEAR_ZERO).sum(-1)
+
+
+def near_zero(z: Tensor, lengths: Tensor, unit_lengths: Tensor) -> Tensor:
+    """Count the units whose pre-activation lies on the kink, relative to ||w|| ||x||.
+
+    So the count of weights c W is that of W, and a blank sample lies there with every unit.
+
+    **Arguments:**
+
+    - `z`: (..., N, n) pre-activations.
+    - `lengths`: ||x|| (..., N).
+    - `unit_lengths`: ||w|| (..., n).
+
+    **Returns:**
+
+    (..., N) int64.
+    """
+    bound = (NEAR_ZERO * lengths).unsqueeze(-1) * unit_lengths.unsqueeze(-2)
+    count: Tensor = (z.abs() <= bound).sum(-1)
+    return count
 
 
 def _along_sign(z: Tensor, h: Tensor, zdot: Tensor, activation: Activation) -> Tensor:
@@ -411,6 +444,12 @@ def observe(
             )
             for rows in _row_chunks(x, len(D)):
                 h = z_group[rows] if in_place else activation.value(z_group[rows])
+                if eta:
+                    group_sums.near_zero[rows] += near_zero(
+                        z_group[rows],
+                        torch.linalg.vector_norm(x[rows], dim=-1),
+                        torch.linalg.vector_norm(weight[block], dim=-1),
+                    )
                 group_sums.add(rows, z_group[rows], h, x[rows] @ D.T, activation)
     return sums
 

@@ -92,6 +92,31 @@ class Optimizer(Entry, ABC):
         base = self.lr / width if self.scale_lr_by_width else self.lr
         return base * SCHEDULES[self.schedule].factor(max(epoch, 1), epochs)
 
+    def flow_time(self, width: int, steps: int, steps_per_epoch: int, epochs: int = 1) -> float:
+        """Return tau, the sum of the sizes of a layer's first steps.
+
+        **Arguments:**
+
+        - `width`: n.
+        - `steps`: how many steps the layer has taken.
+        - `steps_per_epoch`: how many there are in an epoch.
+        - `epochs`: how many epochs the layer learns.
+
+        **Returns:**
+
+        tau, whatever was interrupted on the way: it is computed from the number of steps.
+
+        **Source:**
+
+        docs/theory.md, "Flow time".
+        """
+        complete, rest = divmod(steps, steps_per_epoch)
+        factor = SCHEDULES[self.schedule].factor
+        factors = [steps_per_epoch * factor(epoch, epochs) for epoch in range(1, complete + 1)]
+        if rest:
+            factors.append(rest * factor(complete + 1, epochs))
+        return (self.lr / width if self.scale_lr_by_width else self.lr) * math.fsum(factors)
+
     def new_state(self, weight: Tensor) -> State:
         """Return the state of a layer before its first step.
 

@@ -25,6 +25,12 @@ COUNTED = frozenset(
         "observed_increase_ratio",
         "agreement",
         "accuracy",
+        "theorem2_difference_ratio",
+        "theorem2_expected_ratio",
+        "theorem2_total_ratio",
+        "joint_increase_ratio",
+        "total_agreement",
+        "local_agreement",
     }
 )
 SHARES = COUNTED | {
@@ -34,6 +40,8 @@ SHARES = COUNTED | {
     "gini",
     "mask_flip_rate",
     "near_zero_rate",
+    "active_share",
+    "kappa",
 }
 
 
@@ -96,13 +104,95 @@ class EpochRow(Row):
         description="share of masks [h > 0] that the step flips: beyond first order"
     )
     near_zero_rate: Ratio = Field(
-        description="share of pre-activations within 1e-6 of 0: the theorems assume none"
+        description="share of pre-activations within 1e-6 ||w|| ||x|| of 0: the theorems assume "
+        "none"
     )
     eta: float = Field(description="step size")
     coefficient_sum: float | None = Field(
         description="sum of |dL/dG| over this split's samples of a mean batch"
     )
     input_norm: float = Field(description="mean length of the layer's inputs")
+    tau: float | None = Field(
+        None,
+        description="flow time: the sum of the step sizes since the layer began to learn; runs of "
+        "any width, step size and batch size meet at the same tau under `difference`",
+    )
+    act: Literal["inflating", "recruiting", "selecting", "condensed", "sleeping"] | None = Field(
+        None,
+        description="what moved S since the row before; null at initialisation, and for units "
+        "that are not relu",
+    )
+    active_share: Ratio | None = Field(
+        None, description="p: mean share of units that are active, over live samples"
+    )
+    kappa: Ratio | None = Field(
+        None,
+        description="mean cos(|h|, [h != 0]) over live samples: 1 where the active units are equal",
+    )
+    kappa_gap: float | None = Field(
+        None,
+        description="kappa less what relu units with Gaussian pre-activations have at active_share:"
+        " 0 while units switch on or off, negative once they are selected; null for other units",
+    )
+    theorem2_margin: float | None = Field(
+        None,
+        description="mean |margin| of theorem 2 over live samples, along the training step, in "
+        "units of 1 / eta; where it tends to 0 the ratio is noise",
+    )
+    theorem2_sd: float | None = Field(
+        None,
+        description="standard deviation of theorem 2's ratio between the monitored batches, along "
+        "the training step; null for one batch",
+    )
+    theorem2_difference_ratio: Ratio | None = Field(
+        None,
+        description="satisfied / live, along a step on G(negative) - G(positive) of the batch; the "
+        "same as theorem2_ratio for the objective `difference` under plain sgd",
+    )
+    theorem2_expected_ratio: Ratio | None = Field(
+        None,
+        description="satisfied / live, along a step on G(negative) - G(positive) of all monitored "
+        "samples, its negatives averaged over all wrong labels: free of the noise of batches and "
+        "labels; for wrong_label on the own image, in the first layer",
+    )
+    log_goodness: float | None = Field(
+        None,
+        description="natural logarithm of the mean |G| before the threshold; null where it is 0",
+    )
+    effective_units: float | None = Field(
+        None,
+        description="(sum |w|^2)^2 / sum |w|^4 over the units of the layer: n where all weights "
+        "are equally long, 1 where one unit has them all",
+    )
+    effective_rank: float | None = Field(
+        None,
+        description="(sum s^2)^2 / sum s^4 over the singular values s of W: how many directions "
+        "carry its weight",
+    )
+    basins: float | None = Field(
+        None,
+        description="effective number of directions that the units have gathered in: n^2 / sum of "
+        "the squared sizes of groups whose cosine with their longest unit is above 0.9; null "
+        "beyond 8192 units",
+    )
+    theorem2_total_ratio: Ratio | None = Field(
+        None,
+        description="satisfied / live, along the joint step of all layers; null in the first layer "
+        "that learns and for greedy training, where it is theorem2_ratio",
+    )
+    joint_increase_ratio: Ratio | None = Field(
+        None, description="share of live samples whose S rose in the joint step of all layers"
+    )
+    total_agreement: Ratio | None = Field(
+        None,
+        description="share of live samples whose S rose in the joint step just where the total "
+        "condition, with the layers below, says so",
+    )
+    local_agreement: Ratio | None = Field(
+        None,
+        description="the same of the local condition, that of theorem2_ratio, as if the layers "
+        "below stood still",
+    )
 
     def counted(self, figure: str) -> int:
         """Return how many samples a figure is a mean or share of.
@@ -115,7 +205,7 @@ class EpochRow(Row):
 
         The number of samples.
         """
-        if figure == "goodness":
+        if figure in {"goodness", "log_goodness"}:
             return self.samples
         live = self.samples - self.dead_samples
         return live - (self.theorem2_undecided or 0) if figure == "agreement" else live
@@ -274,7 +364,7 @@ class CheckCell(Row):
         description="share of masks that the trial step flips; exact only"
     )
     near_zero_rate: Ratio | None = Field(
-        description="share of pre-activations within 1e-6 of 0; exact only"
+        description="share of pre-activations within 1e-6 ||w|| ||x|| of 0; exact only"
     )
     eta: float | None = Field(description="mean size of the trial step; exact only")
     input_norm: float = Field(description="mean length of the inputs")

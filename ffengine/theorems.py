@@ -11,8 +11,32 @@ DIRECTIONS: dict[Direction, str] = {
     "training_step": "along the training step",
     "goodness_difference": "along the step on G(negative) - G(positive)",
 }
+# Rows of a training run have figures along two steps more.
+RowDirection = Direction | Literal["expected_difference", "joint_step"]
+ROW_DIRECTIONS: dict[RowDirection, str] = {
+    "training_step": DIRECTIONS["training_step"],
+    "goodness_difference": DIRECTIONS["goodness_difference"],
+    "expected_difference": "along the step on G(negative) - G(positive), averaged over all wrong "
+    "labels",
+    "joint_step": "along the joint step of all layers",
+}
+FIGURE_DIRECTIONS: dict[str, RowDirection] = {
+    "theorem2_ratio": "training_step",
+    "theorem2_sd": "training_step",
+    "theorem2_margin": "training_step",
+    "observed_increase_ratio": "training_step",
+    "agreement": "training_step",
+    "theorem2_difference_ratio": "goodness_difference",
+    "theorem2_expected_ratio": "expected_difference",
+    "theorem2_total_ratio": "joint_step",
+    "joint_increase_ratio": "joint_step",
+    "total_agreement": "joint_step",
+    "local_agreement": "joint_step",
+}
 # the figures of a training run's rows that are measured along the training step
-ALONG_TRAINING = frozenset({"theorem2_ratio", "observed_increase_ratio", "agreement"})
+ALONG_TRAINING = frozenset(
+    figure for figure, along in FIGURE_DIRECTIONS.items() if along == "training_step"
+)
 
 
 class Theorem(NamedTuple):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ffengine.acts import with_acts
 from ffengine.advice import findings_on_upload
 from ffengine.availability import check_available
 from ffengine.baselines import baseline
@@ -353,11 +354,8 @@ class TrainingRun:
         rows: list[EpochRow] = []
         if self.spec.is_monitored(epoch):
             with self.stopwatch.phase("monitoring"):
-                rows = [
-                    row
-                    for layer in layers
-                    for row in self.monitor.rows(self.learner, layer, layers, epoch)
-                ]
+                measured = self.monitor.rows(self.learner, layers, epoch)
+                rows = with_acts(measured, self.rows, self.spec.network.widths)
         self.rows += rows
         last = epoch == self.spec.epochs
         self.position = (

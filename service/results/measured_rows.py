@@ -9,14 +9,14 @@ from ffengine.intervals import interval_of
 from ffengine.results import CheckCell, EpochRow, StudyCell
 from ffengine.spec_values import varied_columns
 from ffengine.study import CHECK_FIGURES
-from ffengine.theorems import ALONG_TRAINING, Direction
+from ffengine.theorems import FIGURE_DIRECTIONS
 
 TidyRow = dict[str, Any]
 TRAIN_PLACE = ("layer", "epoch", "split")
 CHECK_PLACE = ("width", "layer", "epoch", "split", "method")
 COUNTS = ("samples", "dead_samples", "dead_units", "theorem1_undecided", "theorem2_undecided")
 TRAIN_FIGURES = tuple(
-    name for name in EpochRow.model_fields if name not in ("seed", *TRAIN_PLACE, *COUNTS)
+    name for name in EpochRow.model_fields if name not in ("seed", "act", *TRAIN_PLACE, *COUNTS)
 )
 DIRECTION = "theorem2_direction"
 MEANS = ("figure", DIRECTION, "mean", "low", "high", "seeds")
@@ -120,12 +120,11 @@ def _means_at(
         if interval := interval_of(alike, figure):
             first = alike[0]
             check = first if isinstance(first, CheckCell) else None
-            training: Direction | None = "training_step" if figure in ALONG_TRAINING else None
             yield {
                 **run.about,
                 "theorem": check.theorem if check else None,
                 **dict(zip(place, at, strict=True)),
                 "figure": figure,
-                DIRECTION: check.theorem2_direction if check else training,
+                DIRECTION: check.theorem2_direction if check else FIGURE_DIRECTIONS.get(figure),
                 **interval.model_dump(),
             }

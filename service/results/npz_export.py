@@ -81,18 +81,16 @@ def _margins(result: CheckResult, artifacts: Artifacts, owner: str) -> Iterator[
 
 
 def _columns(result: TrainResult) -> Iterator[tuple[str, Array]]:
-    """The rows by column, each an array (rows,): integers as int64, splits as text, other figures
-    as float64 with NaN for null.
+    """The rows by column, each an array (rows,): integers as int64, splits and acts as text, ""
+    for none, other figures as float64 with NaN for null.
     """
     kinds: dict[Any, str] = {int: "<i8", Split: "<U8"}
     for name, field in EpochRow.model_fields.items():
-        yield (
-            f"curves/{name}",
-            np.array(
-                [getattr(row, name) for row in result.curves],
-                dtype=kinds.get(field.annotation, "<f8"),
-            ),
-        )
+        values = [getattr(row, name) for row in result.curves]
+        if name == "act":
+            yield f"curves/{name}", np.array([act or "" for act in values], dtype="<U10")
+        else:
+            yield f"curves/{name}", np.array(values, dtype=kinds.get(field.annotation, "<f8"))
 
 
 def _header(

@@ -12,6 +12,10 @@ FIGURES = (
     "agreement",
     "sparsity",
     "goodness",
+    "tau",
+    "theorem2_expected_ratio",
+    "kappa_gap",
+    "basins",
 )
 
 

@@ -166,10 +166,36 @@ def test_every_chart_is_available_where_its_rows_are(sources: list[ChartSource])
         "prediction",
         "theorem1",
         "agreement",
+        "theorem2_expected",
+        "kappa_gap",
+        "basins",
+        "sparsity_flow",
+        "theorem2_flow",
     ]
     assert available([]) == []
     with pytest.raises(NothingToDraw):
         render("sparsity", sources[2:], "json")
+
+
+@pytest.mark.parametrize("name", ["sparsity_flow", "theorem2_flow"])
+def test_charts_over_flow_time_have_the_tau_of_each_row(
+    sources: list[ChartSource], name: str
+) -> None:
+    source = sources[0]
+    assert isinstance(source, Source)
+    assert isinstance(source.result, TrainResult)
+    taus = {row.tau for row in source.result.curves}
+    for drawn in (render(name, [source], "json"), overlay(name, [source, source])):
+        text = json.loads(drawn)
+        assert '"field": "tau"' in json.dumps(text)
+        [data] = [rows for rows in text["datasets"].values() if {"tau", "epoch"} <= set(rows[0])]
+        assert {row["tau"] for row in data} == taus
+    earlier = source.result.model_copy(
+        update={
+            "curves": tuple(row.model_copy(update={"tau": None}) for row in source.result.curves)
+        }
+    )
+    assert name not in available([source._replace(result=earlier)])
 
 
 def test_curves_of_several_jobs_lie_over_each_other(sources: list[ChartSource]) -> None:

@@ -13,13 +13,19 @@ from service.encoding.escaping import for_drawing, for_html, for_script
 from service.results.chart_formats import FORMATS, MEDIA_TYPES, ChartFormat
 from service.results.charts.drawables import NothingToDraw
 from service.results.charts.epochs import (
+    Figure,
     agreement,
+    basins,
     goodness,
     has,
+    kappa_gap,
     prediction,
     sparsity,
+    sparsity_flow,
     theorem1,
     theorem2,
+    theorem2_expected,
+    theorem2_flow,
 )
 from service.results.charts.geometry import geometry, has_angles
 from service.results.charts.grids import (
@@ -138,6 +144,11 @@ def available(sources: Sequence[ChartSource]) -> list[str]:
     return [entry.name for entry in CHARTS.values() if entry.is_there(sources)]
 
 
+def _over_flow_time(figure: Figure) -> Callable[[Sequence[ChartSource]], bool]:
+    """Whether results have the figure, and the flow time, which rows of earlier versions lack."""
+    return lambda sources: has(figure, sources) and has("tau", sources)
+
+
 # names and meanings are public: addresses, captions and alternative texts
 CHARTS: dict[str, ChartEntry] = {
     entry.name: entry
@@ -250,6 +261,41 @@ CHARTS: dict[str, ChartEntry] = {
             "epoch.",
             agreement,
             partial(has, "agreement"),
+        ),
+        ChartEntry(
+            "theorem2_expected",
+            "Share of samples that satisfy theorem 2's condition along the step on G(negative) - "
+            "G(positive) averaged over all wrong labels, by epoch: without the noise of labels and "
+            "batches.",
+            theorem2_expected,
+            partial(has, "theorem2_expected_ratio"),
+        ),
+        ChartEntry(
+            "kappa_gap",
+            "How unequal the active units are beyond what Gaussian pre-activations make of their "
+            "number, by epoch: 0 while units switch on or off, negative once they are selected.",
+            kappa_gap,
+            partial(has, "kappa_gap"),
+        ),
+        ChartEntry(
+            "basins",
+            "Effective number of directions that the units have gathered in, by epoch.",
+            basins,
+            partial(has, "basins"),
+        ),
+        ChartEntry(
+            "sparsity_flow",
+            "Mean Hoyer sparsity of positive and of negative samples, over flow time: runs of any "
+            "step size, batch size and width share it under the objective difference.",
+            sparsity_flow,
+            _over_flow_time("sparsity"),
+        ),
+        ChartEntry(
+            "theorem2_flow",
+            "Share of samples that satisfy theorem 2's condition along the training step, over "
+            "flow time.",
+            theorem2_flow,
+            _over_flow_time("theorem2_ratio"),
         ),
         ChartEntry(
             "layers",

@@ -10,7 +10,7 @@ import altair as alt
 from ffengine.intervals import interval
 from ffengine.objectives import Thresholded
 from ffengine.results import COUNTED, SHARES
-from ffengine.theorems import DIRECTIONS
+from ffengine.theorems import DIRECTIONS, ROW_DIRECTIONS
 from service.results.charts.drawables import (
     NothingToDraw,
     curve_rows,
@@ -55,12 +55,21 @@ Figure = Literal[
     "agreement",
     "sparsity",
     "goodness",
+    "tau",
+    "theorem2_expected_ratio",
+    "kappa_gap",
+    "basins",
 ]
 MOST_POINTS, ALL_POINTS = 400, 8_000  # drawn of one series, and of all together
 EPOCHS = alt.X(
     "epoch:Q",
     title="epoch",
     axis=alt.Axis(tickMinStep=1, format="d", grid=False, labelOverlap=True),
+)
+FLOW_TIME = alt.X(
+    "tau:Q",
+    title="flow time τ (sum of the step sizes)",
+    axis=alt.Axis(grid=False, labelOverlap=True),
 )
 MARKED_POINTS = 60  # a line of more epochs has no points
 
@@ -81,6 +90,15 @@ AGREEMENT = Style(
     CHANCE,
 )
 SPARSITY = Style("Sparsity while training", SPARSITY_AXIS)
+EXPECTED = Style(
+    f"Theorem 2 {ROW_DIRECTIONS['expected_difference']}", "satisfied / live samples", PAPER[2]
+)
+KAPPA_GAP = Style(
+    "Active units: unequal beyond what their number makes of them",
+    "κ less κ of Gaussian pre-activations",
+    Reference(0.0, "Gaussian", "0: units switch on or off alone; below 0, they are selected"),
+)
+BASINS = Style("Directions that the units have gathered in", "effective number of basins")
 GOODNESS = Style("Goodness while training", "mean goodness G")
 
 
@@ -136,6 +154,37 @@ def sparsity(sources: Sequence[ChartSource]) -> AnyChart:
     return _means(sources, "sparsity", SPARSITY)
 
 
+def sparsity_flow(sources: Sequence[ChartSource]) -> AnyChart:
+    """Mean Hoyer sparsity of positive and of negative samples, over flow time."""
+    return _means(sources, "sparsity", SPARSITY, FLOW_TIME)
+
+
+def theorem2_flow(sources: Sequence[ChartSource]) -> AnyChart:
+    """Share of samples that satisfy theorem 2's condition along the training step, over flow
+    time.
+    """
+    return _shares(sources, "theorem2_ratio", THEOREM_2, FLOW_TIME)
+
+
+def theorem2_expected(sources: Sequence[ChartSource]) -> AnyChart:
+    """Share of samples that satisfy theorem 2's condition along the step averaged over all wrong
+    labels, by epoch.
+    """
+    return _shares(sources, "theorem2_expected_ratio", EXPECTED)
+
+
+def kappa_gap(sources: Sequence[ChartSource]) -> AnyChart:
+    """How unequal the active units are beyond what Gaussian pre-activations make of their number,
+    by epoch.
+    """
+    return _means(sources, "kappa_gap", KAPPA_GAP)
+
+
+def basins(sources: Sequence[ChartSource]) -> AnyChart:
+    """Effective number of directions that the units have gathered in, by epoch."""
+    return _means(sources, "basins", BASINS)
+
+
 def goodness(sources: Sequence[ChartSource]) -> AnyChart:
     """Mean goodness of positive and negative samples, less the objective's threshold, by epoch."""
     return _means(sources, "goodness", goodness_style(sources))
@@ -156,7 +205,9 @@ def has(figure: Figure, sources: Sequence[ChartSource]) -> bool:
     return any(has_figure(source, figure) for source in sources)
 
 
-def _shares(sources: Sequence[ChartSource], figure: Figure, style: Style) -> AnyChart:
+def _shares(
+    sources: Sequence[ChartSource], figure: Figure, style: Style, x: alt.X = EPOCHS
+) -> AnyChart:
     records = records_of(sources, figure)
     reference = style.reference.value if style.reference else None
     scale, note = share_scale(
@@ -164,7 +215,7 @@ def _shares(sources: Sequence[ChartSource], figure: Figure, style: Style) -> Any
         reference,
         upper_half=figure == "agreement",
     )
-    layers = _layers(records, style, scale)
+    layers = _layers(records, style, scale, x=x)
     return titled(
         in_panels(layers, records),
         style.title,
@@ -172,10 +223,12 @@ def _shares(sources: Sequence[ChartSource], figure: Figure, style: Style) -> Any
     )
 
 
-def _means(sources: Sequence[ChartSource], figure: Figure, style: Style) -> AnyChart:
+def _means(
+    sources: Sequence[ChartSource], figure: Figure, style: Style, x: alt.X = EPOCHS
+) -> AnyChart:
     records = records_of(sources, figure)
     return titled(
-        in_panels(_layers(records, style, FREE_SCALE), records),
+        in_panels(_layers(records, style, FREE_SCALE, x=x), records),
         style.title,
         caption_of(sources, records, style, shares=False),
     )
@@ -187,6 +240,7 @@ def _layers(
     scale: alt.Scale,
     dash: alt.StrokeDash | None = None,
     shape: alt.Shape | None = None,
+    x: alt.X = EPOCHS,
 ) -> AnyChart:
     """A line with its band for each split; the dashes of the line are those of the split, unless
     `dash` gives them another meaning.
@@ -198,7 +252,7 @@ def _layers(
         [alt.Tooltip("what:N", title=" ")] if any("what" in record for record in records) else []
     )
     base = alt.Chart().encode(
-        x=EPOCHS,
+        x=x,
         color=split_colour(),
         detail="what:N" if extra else alt.Undefined,
     )
@@ -207,6 +261,7 @@ def _layers(
         "split:N",
         *extra,
         "epoch:Q",
+        *(["tau:Q"] if x is FLOW_TIME else []),
         *interval_tooltips(records),
         "seeds:Q",
         "samples:Q",
@@ -243,6 +298,7 @@ class _Point(NamedTuple):
 
     values: list[float]
     samples: list[int]
+    tau: float | None
 
     @property
     def mean(self) -> float:
@@ -263,7 +319,7 @@ def _points(
             value = getattr(row, figure)
             if value is not None and row.layer in named:
                 line = found[named[row.layer]][row.split]
-                point = line.setdefault(row.epoch, _Point([], []))
+                point = line.setdefault(row.epoch, _Point([], [], row.tau))
                 point.values.append(value)
                 point.samples.append(row.counted(figure))
     return found
@@ -280,6 +336,7 @@ def _series(label: str, lines: Mapping[str, _Line], figure: Figure, most: int) -
             yield {
                 "series": label,
                 "epoch": epoch,
+                "tau": point.tau,
                 "split": split,
                 **band(found)._asdict(),
                 "samples": sum(point.samples),

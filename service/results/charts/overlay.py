@@ -7,7 +7,11 @@ import altair as alt
 from ffengine.results import COUNTED
 from service.results.charts.epochs import (
     AGREEMENT,
+    BASINS,
     EPOCHS,
+    EXPECTED,
+    FLOW_TIME,
+    KAPPA_GAP,
     MARKED_POINTS,
     SPARSITY,
     THEOREM_1,
@@ -55,6 +59,11 @@ OVERLAID: dict[str, tuple[Figure, Callable[[Sequence[ChartSource]], Style]]] = {
     "sparsity": ("sparsity", lambda _: SPARSITY),
     "goodness": ("goodness", goodness_style),
     "agreement": ("agreement", lambda _: AGREEMENT),
+    "sparsity_flow": ("sparsity", lambda _: SPARSITY),
+    "theorem2_flow": ("theorem2_ratio", lambda _: THEOREM_2),
+    "theorem2_expected": ("theorem2_expected_ratio", lambda _: EXPECTED),
+    "kappa_gap": ("kappa_gap", lambda _: KAPPA_GAP),
+    "basins": ("basins", lambda _: BASINS),
 }
 
 
@@ -77,7 +86,8 @@ def overlaid(name: str, sources: Sequence[ChartSource]) -> AnyChart:
             reference,
             upper_half=figure == "agreement",
         )
-    layers = _layers(records, labels_of(found), style, scale)
+    x = FLOW_TIME if name.endswith("_flow") else EPOCHS
+    layers = _layers(records, labels_of(found), style, scale, x)
     return titled(
         in_panels(layers, records),
         style.title,
@@ -86,7 +96,7 @@ def overlaid(name: str, sources: Sequence[ChartSource]) -> AnyChart:
 
 
 def _layers(
-    records: Sequence[Record], jobs: Sequence[str], style: Style, scale: alt.Scale
+    records: Sequence[Record], jobs: Sequence[str], style: Style, scale: alt.Scale, x: alt.X
 ) -> AnyChart:
     legend = alt.Legend(orient="top", symbolOpacity=1, labelLimit=260, columns=2)
     colours = [COLOURS[number % len(COLOURS)] for number in range(len(jobs))]
@@ -101,12 +111,13 @@ def _layers(
         "job:N",
         "split:N",
         "epoch:Q",
+        *(["tau:Q"] if x is FLOW_TIME else []),
         *interval_tooltips(records),
         "seeds:Q",
         "samples:Q",
     ]
     base, y = (
-        alt.Chart().encode(x=EPOCHS, color=colour),
+        alt.Chart().encode(x=x, color=colour),
         alt.Y("mean:Q", title=style.axis, scale=scale),
     )
     band = base.mark_area(opacity=0.12).encode(

@@ -1,0 +1,85 @@
+"""How the weights of a layer are spread over units and directions.
+
+Legend: W (n, m) with rows w_j, the incoming weights of unit j, a bias among them. Products are
+computed in the type of W, sums in float64. Every figure of c W is that of W, for c > 0; where c is
+a power of two, to the last bit.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BASIN_COSINE = 0.9  # units whose directions have at least this cosine count as one direction
+BASIN_UNITS = 8_192  # wider layers have no count of basins: it takes memory for n x n cosines
+
+
+class UnitDirections(NamedTuple):
+    """What the rows of W have in common.
+
+    **Attributes:**
+
+    - `effective_units`: (sum |w_j|^2)^2 / sum |w_j|^4, from 1 (one unit has all weight) to n.
+    - `effective_rank`: (sum s_i^2)^2 / sum s_i^4 over the singular values s_i of W, from 1 to
+      min(n, m); a loud unit counts for more than a quiet one.
+    - `basins`: n^2 / sum_b n_b^2, n_b being the units of basin b: from 1 (all units have one
+      direction) to n (each has its own), whatever their lengths. Basins are found by going through
+      the units from the longest to the shortest (of equal ones the first): a unit that has no basin
+      yet founds one, and all units without a basin join whose cosine with it is above BASIN_COSINE.
+      None beyond BASIN_UNITS units.
+    """
+
+    effective_units: float
+    effective_rank: float
+    basins: float | None
+
+
+def unit_directions(weight: Tensor) -> UnitDirections:
+    """Measure how the weights of a layer are spread over units and directions.
+
+    **Arguments:**
+
+    - `weight`: W (n, m), finite and not zero throughout.
+
+    **Returns:**
+
+    The three figures; 0 where W is zero.
+
+    **Source:**
+
+    docs/theory.md, "The acts of training".
+    """
+    lengths = torch.linalg.vector_norm(weight.double(), dim=1)  # (n,)
+    total = float(lengths.square().sum())
+    if total == 0:
+        return UnitDirections(0.0, 0.0, None)
+    # divided by a length, so that no product overflows; the same bits whatever the scale
+    scaled = weight / lengths.max().to(weight.dtype)
+    gram = scaled @ scaled.T if len(weight) <= max(BASIN_UNITS, weight.shape[1]) else None
+    smaller = gram if gram is not None else scaled.T @ scaled
+    energy = float(torch.linalg.vector_norm(scaled.double()).square())
+    return UnitDirections(
+        effective_units=total**2 / float(lengths.square().square().sum()),
+        effective_rank=energy**2 / float(smaller.double().square().sum()),
+        basins=_basins(gram) if gram is not None and len(gram) <= BASIN_UNITS else None,
+    )
+
+
+def _basins(gram: Tensor) -> float:
+    """Return the effective number of basins from the products W W^T of the units."""
+    squares = gram.diagonal()
+    length = squares.sqrt()
+    near = (gram > BASIN_COSINE * length.unsqueeze(1) * length.unsqueeze(0)).cpu().numpy()
+    np.fill_diagonal(near, val=True)
+    n = len(near)
+    if near.sum() == n:
+        return float(n)
+    free = np.ones(n, dtype=bool)
+    squared_sizes = 0
+    for unit in torch.argsort(squares, descending=True, stable=True).tolist():
+        if free[unit]:
+            members = near[unit] & free
+            free &= ~members
+            squared_sizes += int(members.sum()) ** 2
+    return n**2 / squared_sizes
