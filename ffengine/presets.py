@@ -262,8 +262,6 @@ PRESETS: dict[str, Preset] = {
             "ensembles.",
             recipe(TOSATO),
         ),
-        *(
-            Preset(finding.name, finding.question, finding.study) for finding in FINDINGS.values()
-        ),
+        *(Preset(finding.name, finding.question, finding.study) for finding in FINDINGS.values()),
     )
 }

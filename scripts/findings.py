@@ -1,5 +1,5 @@
-"""The pages docs/findings/*.md: python -m scripts.findings [NAME ...] runs the study of each finding
-in this process, keeps its results, and writes page and chart from them.
+"""The pages docs/findings/*.md: python -m scripts.findings [NAME ...] runs the study of each
+finding in this process, keeps its results, and writes page and chart from them.
 
 With --from DIRECTORY nothing is run: results that are there already are read, such as the
 result.json of `fflab demo --preset NAME` under the name NAME.json.

@@ -44,8 +44,8 @@ class Activations(Finding):
                     number(s[0].found if s else None),
                     f"{number(low.found)} at epoch {low.epoch}" if low else "-",
                     number(s[-1].found if s else None),
-                    pair(*(at_end(run, "theorem2_ratio", split) for split in SPLITS)),
-                    pair(*(at_end(run, "agreement", split) for split in SPLITS), digits=3),
+                    pair(at_end(run, "theorem2_ratio", split) for split in SPLITS),
+                    pair((at_end(run, "agreement", split) for split in SPLITS), digits=3),
                 )
             )
         return Table(

@@ -113,7 +113,8 @@ def _course(run: Run) -> Iterator[str]:
     )
     yield (
         f"With {run.part}, {way}: of positives from {number(first.found)} at tau = 0 to "
-        f"{number(low.found)} at tau = {low.tau:.1f} and {number(last.found)} at tau = {last.tau:.1f}."
+        f"{number(low.found)} at tau = {low.tau:.1f} and {number(last.found)} at tau = "
+        f"{last.tau:.1f}."
     )
     if turn:
         yield (
@@ -122,7 +123,8 @@ def _course(run: Run) -> Iterator[str]:
         )
     ends = {split: at_end(run, "theorem2_expected_ratio", split) for split in SPLITS}
     if all(is_above(found, 0.5) for found in ends.values()):
-        yield f"At the end it holds for {pair(ends['positive'], ends['negative'])} of positive / negative samples."
+        shares = pair(ends.values())
+        yield f"At the end it holds for {shares} of positive / negative samples."
     gap, start = at_end(run, "kappa_gap", "positive"), at_start(run, "kappa_gap", "positive")
     if gap and start:
         clear = " (clearly below zero)" if is_below(gap, 0.0) else ""
@@ -146,7 +148,7 @@ def _rows(run: Run) -> Iterator[tuple[str, ...]]:
             str(epoch),
             f"{moment.tau:.2f}",
             mode(acts) if acts else "-",
-            pair(*found["sparsity"], digits=3),
-            pair(*found["theorem2_expected_ratio"]),
-            *(pair(*found[figure], digits=3) for figure in COLUMNS),
+            pair(found["sparsity"], digits=3),
+            pair(found["theorem2_expected_ratio"]),
+            *(pair(found[figure], digits=3) for figure in COLUMNS),
         )

@@ -58,7 +58,8 @@ class Backpropagation(Finding):
             found = {name: one[-1] for name, one in _sparsities(run).items() if one}
             texts = [f"{name} {number(one)}" for name, one in found.items()]
             lines.append(
-                f"Objective {run.part}: S of the last layer on held-out samples is {'; '.join(texts)}."
+                f"Objective {run.part}: S of the last layer on held-out samples is "
+                f"{'; '.join(texts)}."
             )
         return lines
 

@@ -1,5 +1,7 @@
 """Training runs that several findings vary: one layer on the bundled digits, through all acts."""
 
+from pydantic import JsonValue
+
 from ffengine.optimizers import Sgd
 from ffengine.spec import DatasetSpec, EvaluationSpec, NetworkSpec, Preprocess, StudyPart, TrainSpec
 
@@ -51,11 +53,17 @@ def parts(**runs: TrainSpec) -> dict[str, StudyPart]:
     return {name.replace("_", " "): StudyPart(base=run) for name, run in runs.items()}
 
 
-TINY = {
+TINY: dict[str, JsonValue] = {
     "dataset.train_samples": 200,
     "dataset.test_samples": 50,
     "epochs": 3,
     "batch_size": 100,
     "seeds": [0, 1],
     "monitor.samples": 100,
+}
+TINY_CHECK: dict[str, JsonValue] = {
+    "widths": [16, 32],
+    "samples": 60,
+    "batch_size": 30,
+    "seeds": [0, 1],
 }

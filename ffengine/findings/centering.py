@@ -38,7 +38,7 @@ class Centering(Finding):
             last = curve(run, "sparsity", "positive")[-1]
             for name, epoch in (("start", 0), ("lowest S", low.epoch), ("end", last.epoch)):
                 cells = [
-                    pair(*(at_epoch(run, figure, split, epoch) for split in SPLITS), digits=3)
+                    pair((at_epoch(run, figure, split, epoch) for split in SPLITS), digits=3)
                     for figure in ("sparsity", "theorem2_ratio", "theorem1_ratio")
                 ]
                 rows.append((_name(run), f"{name}, epoch {epoch}", *cells))
@@ -77,18 +77,21 @@ def _sentence(run: Run) -> str:
     low = lowest(s)
     falls = is_below(low.found, s[0].found.mean) and low is not s[0]
     fall = (
-        f"S falls from {number(s[0].found)} to {number(low.found)} at epoch {low.epoch} and ends at "
-        f"{number(s[-1].found)}"
+        f"S falls from {number(s[0].found)} to {number(low.found)} at epoch {low.epoch} and ends "
+        f"at {number(s[-1].found)}"
         if falls
         else f"S goes from {number(s[0].found)} to {number(s[-1].found)} without a fall"
     )
-    first = pair(*(at_start(run, "theorem1_ratio", split) for split in SPLITS))
+    first = pair(at_start(run, "theorem1_ratio", split) for split in SPLITS)
     least = [lowest(curve(run, "theorem2_ratio", split)[1:]).found for split in SPLITS]
     always = all(is_above(found, 0.5) for found in least)
-    second = pair(*least)
+    second = pair(least)
     held = (
         "for more than half of both splits in every epoch"
         if always
         else f"for {second} where it is rarest"
     )
-    return f"`{_name(run)}`: {fall}; theorem 2 holds {held}; theorem 1 holds for {first} at initialisation."
+    return (
+        f"`{_name(run)}`: {fall}; theorem 2 holds {held}; theorem 1 holds for {first} at "
+        f"initialisation."
+    )

@@ -1,5 +1,6 @@
 """The finding `collapse`: widths, step sizes and batch sizes lie on one curve over flow time."""
 
+import math
 from collections.abc import Sequence
 
 from ffengine.findings.bases import SEEDS, TINY, layer
@@ -114,7 +115,7 @@ class Collapse(Finding):
 def _factor(run: Run) -> float:
     """Return sqrt(n) / (sqrt(n) - 1) of a run."""
     assert isinstance(run.spec, TrainSpec)  # noqa: S101 - narrows the type
-    root = float(run.spec.network.widths[0]) ** 0.5
+    root = math.sqrt(run.spec.network.widths[0])
     return root / (root - 1)
 
 

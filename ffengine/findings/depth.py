@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ffengine.findings.bases import SEEDS, TINY, layer
 from ffengine.findings.finding import Finding, Plot, Point, Run, Table
-from ffengine.findings.measured import at_end, at_start, curve, points
+from ffengine.findings.measured import SPLITS, at_end, at_start, curve, points
 from ffengine.findings.wording import number, pair
 from ffengine.intervals import interval
 from ffengine.optimizers import Sgd
@@ -37,8 +37,8 @@ class Depth(Finding):
         "Stacks of 1 to 6 layers of 256 units learn mnist-mini with G(negative) - G(positive), "
         "inputs of every layer scaled to length 1, layer after layer (greedy) and all at once "
         "(simultaneous). The local condition takes the layers below as fixed; the total condition "
-        "follows the joint step through all of them. Each is compared with the observed sign of the "
-        "change of S of every sample in the joint step."
+        "follows the joint step through all of them. Each is compared with the observed sign of "
+        "the change of S of every sample in the joint step."
     )
     falsified_by = (
         "An agreement of the total condition below that of the local one in a layer above the "
@@ -64,8 +64,9 @@ class Depth(Finding):
         if local and total:
             lines.append(
                 f"Above the first layer of stacks that learn all at once, the total condition "
-                f"predicts the sign of the change of S for {number(interval(total))} of the samples, "
-                f"the local one for {number(interval(local))} (mean over layers, epochs and seeds)."
+                f"predicts the sign of the change of S for {number(interval(total))} of the "
+                f"samples, the local one for {number(interval(local))} (mean over layers, epochs "
+                f"and seeds)."
             )
         deepest = [run for run in runs if _layers(run) == max(map(_layers, runs))]
         for run in deepest:
@@ -84,12 +85,7 @@ class Depth(Finding):
                 str(index + 1),
                 number(at_start(run, "sparsity", "positive", index)),
                 number(at_end(run, "sparsity", "positive", index)),
-                pair(
-                    *(
-                        at_end(run, "theorem2_ratio", split, index)
-                        for split in ("positive", "negative")
-                    )
-                ),
+                pair(at_end(run, "theorem2_ratio", split, index) for split in SPLITS),
                 *(
                     _mean_text(run, figure, index)
                     for figure in ("agreement", "local_agreement", "total_agreement")

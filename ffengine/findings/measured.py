@@ -186,7 +186,7 @@ def _lower_of_both(rows: Sequence[EpochRow], figure: str) -> list[tuple[float, f
 
 
 def _crossing(course: Sequence[tuple[float, float]], level: float) -> float | None:
-    """Return when a course comes back to a level after its lowest point; None where it never does."""
+    """Return when a course comes back to a level after its lowest point; None where it never is."""
     if not course:
         return None
     start = min(range(len(course)), key=lambda at: course[at][1])

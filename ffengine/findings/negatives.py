@@ -52,7 +52,9 @@ class Negatives(Finding):
 
     def conclusion(self, runs: Sequence[Run]) -> list[str]:
         """Say which strategies end with clearly larger or smaller S than wrong_label."""
-        more, less, same = [], [], []
+        more: list[str] = []
+        less: list[str] = []
+        same: list[str] = []
         base = _of(runs, COMPARED)
         for run in runs:
             if _name(run) == COMPARED:
@@ -76,7 +78,7 @@ class Negatives(Finding):
         rows = tuple(
             (
                 _name(run),
-                pair(*(at_start(run, "theorem2_ratio", split) for split in SPLITS)),
+                pair(at_start(run, "theorem2_ratio", split) for split in SPLITS),
                 number(at_start(run, "sparsity", "positive")),
                 number(at_end(run, "sparsity", "positive")),
                 number(_difference(run, base)),

@@ -73,8 +73,8 @@ class Onset(Finding):
         outside = [f"{name} ({number(found[name], 2)})" for name in found if name not in within]
         mean = interval([one.mean for one in found.values()])
         lines = [
-            f"lambda_1 tau* is {number(mean, 2)} over {len(found)} settings; in {len(within)} of them "
-            f"it is within {EXPECTED} +- {TOLERANCE}."
+            f"lambda_1 tau* is {number(mean, 2)} over {len(found)} settings; in {len(within)} of "
+            f"them it is within {EXPECTED} +- {TOLERANCE}."
         ]
         if outside:
             lines.append(f"Outside are {', '.join(outside)}.")

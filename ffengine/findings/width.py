@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from ffengine.findings.bases import TINY_CHECK
 from ffengine.findings.finding import Finding, Plot, Point, Run, Table
 from ffengine.findings.wording import number
 from ffengine.intervals import interval_of
@@ -39,7 +40,7 @@ class Width(Finding):
     study = StudySpec(
         parts={f"theorem {theorem}": StudyPart(base=_check(theorem)) for theorem in (1, 2)}
     )
-    tiny = {"widths": [16, 32], "samples": 60, "batch_size": 30, "seeds": [0, 1]}
+    tiny = TINY_CHECK
 
     def conclusion(self, runs: Sequence[Run]) -> list[str]:
         """Say how often signs agree at the largest width, and how fast disagreement falls."""
@@ -50,8 +51,8 @@ class Width(Finding):
             law = _power(run)
             fitted = f" Disagreement falls as n to the power {law:.2f}." if law is not None else ""
             lines.append(
-                f"{run.part.capitalize()}: at n = {widest:,} the limit has the sign of the exact margin "
-                f"for {number(interval_of(cells, 'agreement'))} of positive samples.{fitted}"
+                f"{run.part.capitalize()}: at n = {widest:,} the limit has the sign of the exact "
+                f"margin for {number(interval_of(cells, 'agreement'))} of positive samples.{fitted}"
             )
         return lines
 
@@ -118,4 +119,4 @@ def _power(run: Run) -> float | None:
         return None
     x, y = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
     across = sum((a - x) * (b - y) for a, b in pairs)
-    return across / sum((a - x) ** 2 for a, _ in pairs)
+    return float(across / sum((a - x) ** 2 for a, _ in pairs))

@@ -1,5 +1,7 @@
 """How figures are written in findings: digits, intervals, and words for what is clear."""
 
+from collections.abc import Iterable
+
 from ffengine.results import Interval
 
 
@@ -22,19 +24,19 @@ def number(found: Interval | None, digits: int = 3) -> str:
     return f"{found.mean:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
-def pair(positive: Interval | None, negative: Interval | None, digits: int = 2) -> str:
+def pair(found: Iterable[Interval | None], digits: int = 2) -> str:
     """Write the means of both splits.
 
     **Arguments:**
 
-    - `positive`, `negative`: the figure of each split.
+    - `found`: the figure of positives, then that of negatives.
     - `digits`: after the point.
 
     **Returns:**
 
     Such as "0.07 / 0.04".
     """
-    texts = ("-" if found is None else f"{found.mean:.{digits}f}" for found in (positive, negative))
+    texts = ("-" if one is None else f"{one.mean:.{digits}f}" for one in found)
     return " / ".join(texts)
 
 

@@ -69,8 +69,8 @@ def finding_page(finding: Finding, runs: Sequence[Run], command: str, picture: s
             *([""] if more else []),
             f"![{plot.title}]({picture})",
             "",
-            "Brackets, bands and bars are 95 % intervals over seeds ([how](../numerics.md#intervals)); "
-            "a pair x / y is of positive / negative samples.",
+            "Brackets, bands and bars are 95 % intervals over seeds "
+            "([how](../numerics.md#intervals)); a pair x / y is of positive / negative samples.",
             "",
             "## How it was measured",
             "",

@@ -122,9 +122,8 @@ def _grid(store: Store, job: Job, found: Sequence[StudyCell]) -> StudyGrid:
         for cell in cells[len(found) :]
     ]
     specs = [cell.spec for cell in cells]
-    return StudyGrid(
-        "", [GridCell(cell, spec) for cell, spec in zip([*found, *unmade], specs, strict=False)]
-    )
+    grid = [GridCell(cell, spec) for cell, spec in zip([*found, *unmade], specs, strict=False)]
+    return StudyGrid("", grid, job.spec.preset if isinstance(job.spec, StudySpec) else None)
 
 
 def _cells(store: Store, job: Job) -> list[Cell]:

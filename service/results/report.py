@@ -12,8 +12,8 @@ from service.encoding.escaping import for_page
 from service.jobs import Job
 from service.results.charts import CHARTS, NothingToDraw, available, render
 from service.results.descriptions import provenance_lines
+from service.results.finding_runs import what_was_found
 from service.results.paper_comparison import Verdict, comparison, legend
-from service.results.sentences import sentences
 from service.results.sources import ChartSource, Source
 
 COLOURS: dict[Verdict, str] = {"met": "met", "NOT met": "unmet"}  # classes of the style sheet
@@ -39,7 +39,7 @@ def report(job: Job, drawn: Sequence[ChartSource]) -> str:
     page = _template().render(
         title=job.name or f"{job.kind} {job.id}",
         job=job,
-        sentences=sentences(sources),
+        sentences=what_was_found(drawn),
         rows=rows,
         colours=COLOURS,
         legend=legend(rows),

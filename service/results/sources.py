@@ -77,10 +77,11 @@ class GridCell(NamedTuple):
 
 
 class StudyGrid(NamedTuple):
-    """The cells of a study, those without figures too."""
+    """The cells of a study, those without figures too; the name of its preset, where it has one."""
 
     label: str
     cells: Sequence[GridCell]
+    preset: str | None = None
 
 
 ChartSource = Source | PartialRun | StudyGrid

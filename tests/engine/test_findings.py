@@ -97,7 +97,7 @@ def test_words_say_what_is_clear_and_nothing_for_one_seed() -> None:
     assert number(one) == "0.300"
     assert number(wide, 1).startswith("0.3 [")
     assert number(None) == "-"
-    assert pair(one, None) == "0.30 / -"
+    assert pair([one, None]) == "0.30 / -"
     clear = Interval(mean=0.6, low=0.55, high=0.65, seeds=3)
     assert is_above(clear, 0.5)
     assert is_below(clear, 0.7)

@@ -30,7 +30,17 @@ from tests.service.samples import epoch_row, train_result
 
 ORDER = NewJob(spec=TrainSpec(epochs=2), fresh=True)
 SPLITS: tuple[Split, ...] = ("positive", "negative")
-PAGES = ("/", "/new", "/compare", "/workers", "/datasets", "/catalog", "/docs", "/login")
+PAGES = (
+    "/",
+    "/new",
+    "/compare",
+    "/workers",
+    "/datasets",
+    "/findings",
+    "/catalog",
+    "/docs",
+    "/login",
+)
 
 
 def submitted(store: Store, **fields: object) -> str:

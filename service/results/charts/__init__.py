@@ -27,6 +27,7 @@ from service.results.charts.epochs import (
     theorem2_expected,
     theorem2_flow,
 )
+from service.results.charts.finding import finding, is_answered
 from service.results.charts.geometry import geometry, has_angles
 from service.results.charts.grids import (
     grid_accuracy,
@@ -153,6 +154,12 @@ def _over_flow_time(figure: Figure) -> Callable[[Sequence[ChartSource]], bool]:
 CHARTS: dict[str, ChartEntry] = {
     entry.name: entry
     for entry in (
+        ChartEntry(
+            "finding",
+            "What the study of a finding shows: the chart of its page.",
+            finding,
+            is_answered,
+        ),
         ChartEntry(
             "grid_theorem1",
             "Theorem 1's ratio of every run of a study (of training: after the last epoch), over "

@@ -1,8 +1,11 @@
 """The chart of a finding, from its data."""
 
+from collections.abc import Sequence
+
 import altair as alt
 
 from ffengine.findings import Plot, Rule
+from service.results.charts.drawables import NothingToDraw
 from service.results.charts.style import (
     BLUE,
     GREEN,
@@ -17,10 +20,27 @@ from service.results.charts.style import (
     AnyChart,
     titled,
 )
+from service.results.finding_page import lines_of
+from service.results.finding_runs import answered
+from service.results.sources import ChartSource
 
 COLOURS = [BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY]
 DASHES = [[1, 0], [6, 2], [2, 2]]  # lines beyond the colours
 PANEL_WIDTH, PANEL_HEIGHT = 300, 200
+
+
+def is_answered(sources: Sequence[ChartSource]) -> bool:
+    """Whether these are all runs of a finding's study."""
+    return answered(sources) is not None
+
+
+def finding(sources: Sequence[ChartSource]) -> AnyChart:
+    """Draw the finding that a study answers. Raises NothingToDraw where it answers none."""
+    found = answered(sources)
+    if found is None:
+        raise NothingToDraw("the job is no finished study of a finding's preset")
+    lines = lines_of(found.runs)
+    return finding_chart(found.finding.plot(found.runs), [f"data: {lines.data}", lines.made_by])
 
 
 def finding_chart(plot: Plot, caption: list[str]) -> AnyChart:

@@ -16,8 +16,10 @@ from starlette.concurrency import run_in_threadpool
 
 from ffengine.advice import advice_on
 from ffengine.arrays import DatasetError
+from ffengine.cost import estimate
 from ffengine.datasets import Datasets
 from ffengine.entry import Described
+from ffengine.findings import FINDINGS
 from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
 from ffengine.spec import DatasetSpec, StudySpec, Submission, TrainSpec, as_document
@@ -154,9 +156,9 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
     """One job, or a study with its runs."""
     # the charting library takes long to load: not at start-up
     from service.results.charts import CHARTS, Source, available
+    from service.results.finding_runs import what_was_found
     from service.results.load import drawable
     from service.results.paper_comparison import comparison, legend
-    from service.results.sentences import sentences
 
     job = find_job(resources.store, job_id)
     ended = job.state in TERMINAL
@@ -166,7 +168,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         sources = drawable(resources.store, job, resources.artifacts)
         results = [source for source in sources if isinstance(source, Source)]
         lines = comparison(results)
-        charts, found = available(sources), sentences(results)
+        charts, found = available(sources), what_was_found(sources)
         findings = [(source.label, one) for source in results for one in source.result.diagnostics]
         del sources, results
     has_result = ended and (resources.store.jobs.result(job.id) is not None or job.kind == "study")
@@ -378,6 +380,18 @@ def catalog_page(request: Request) -> Response:
         catalogues=catalogues,
         pictures=_pictures(catalogues),
         presets=build_presets(),
+    )
+
+
+@router.get("/findings")
+def findings_page(request: Request) -> Response:
+    """Every finding: its question, how it is answered, what would falsify it, and what it costs."""
+    return render_page(
+        "findings",
+        request,
+        findings=[
+            (finding, estimate(StudySpec(preset=finding.name))) for finding in FINDINGS.values()
+        ],
     )
 
 

@@ -22,6 +22,7 @@ PAGES = (
     ("/", "Jobs"),
     ("/workers", "Workers"),
     ("/datasets", "Data sets"),
+    ("/findings", "Findings"),
     ("/catalog", "Catalog"),
 )
 HEADERS = {
