@@ -185,10 +185,7 @@ class TopK(Goodness):
         return h.zero_().scatter_(-1, chosen, peaks)
 
     def limit(self, inputs: int, width: int) -> PairKernel:
-        share = self.k / width
-        # of relu's units, half are active
-        curve = None if share >= 0.5 else Curve(top_share_kernel, share)
-        return PairKernel(power=2, factor=2, curve=curve)
+        return PairKernel(power=2, factor=2, curve=Curve(top_share_kernel, self.k / width))
 
 
 def _limit_of_powers(q: float, inputs: int) -> PairKernel:

@@ -812,6 +812,12 @@ AT = {"job": "job_" + "0" * 32, "epoch": 3}
             "negatives.strategy noise",
         ),
         ({"activation": "gelu"}, None, "not the paper's setting", "activation gelu"),
+        (
+            {"goodness": {"name": "power_sum", "q": 4}},
+            None,
+            "not the paper's setting",
+            "goodness power_sum",
+        ),
         ({"at": AT}, {}, "open", ""),
         ({"at": AT}, None, "setting unknown", ""),
         (
