@@ -44,7 +44,7 @@ ROUNDINGS = 2.0
 NEGLIGIBLE = 1e-9  # terms below this share of the largest term are not summed
 PANELS = 2**18  # of the table of a kernel
 # Measured: interpolation moves a margin by less than this share of the largest kernel value times
-# the sum of all energies; by more only where q < 1 and samples are within .1 degrees of each other.
+# the sum of all energies; by more, up to 1e-7, only where q < 1/2 and samples are within a degree.
 TABLE_ERROR = 1e-9
 SAME_DIRECTION = 1 - 1e-14  # cosines from here on are those of samples of one direction
 SQUARES = SumSquares()
