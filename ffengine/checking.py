@@ -16,9 +16,11 @@ from ffengine.availability import check_available
 from ffengine.checkpoint import Checkpoint
 from ffengine.data_figures import data_figures
 from ffengine.datasets import Datasets
+from ffengine.decomposition import PairLabels, exact_pushes, limit_pushes, push_rows
 from ffengine.diagnostics import of_check
 from ffengine.geometry import angle_rows
-from ffengine.infinite_width import infinite_width_theorem1, infinite_width_theorem2
+from ffengine.goodness_margins import lowering_direction
+from ffengine.infinite_width import infinite_width_checks
 from ffengine.interrupts import Control, Interrupted
 from ffengine.layer_updates import Learner, Preview
 from ffengine.margin_files import CellMargins, MarginFileWriter
@@ -27,9 +29,10 @@ from ffengine.negatives import Positives
 from ffengine.network import Network, SummedGoodness
 from ffengine.objectives import SumSquares
 from ffengine.pairs import Pairs
+from ffengine.potentials import potential_rows
 from ffengine.provenance import Stopwatch, provenance
 from ffengine.random_streams import Draws
-from ffengine.results import AngleRow, CheckCell, CheckResult, Split
+from ffengine.results import AngleRow, CheckCell, CheckResult, PotentialRow, PushRow, Split
 from ffengine.samples import load_samples
 from ffengine.spec import CheckSpec, NetworkSpec, TrainedWeights, TrainSpec
 from ffengine.theorems import THEOREMS
@@ -169,11 +172,14 @@ def check(
             )
             if on_cells and on_cells(report) == "stop":
                 raise Interrupted(None)
-        geometry = run.geometry()
+        geometry, potentials = run.geometry(), run.potentials()
+        decomposition = run.decomposition()
     return CheckResult(
         theorem=spec.theorem,
         cells=tuple(done),
         geometry=geometry,
+        potentials=potentials,
+        decomposition=decomposition,
         diagnostics=(*of_check(done, spec, run.data), *findings_on_upload(spec, datasets)),
         provenance=provenance(
             spec, datasets, run.device, stopwatch, label_strength=run.train.label_strength
@@ -243,11 +249,7 @@ class CheckRun:
         for chosen, groups in self._batches(seed, layer):
             inputs = [self._input(layer, x) for x in groups]
             exact = self._exact(layer, inputs) if "exact" in self.spec.methods else None
-            limit = (
-                _infinite_width(inputs, self.activation.name)
-                if "infinite_width" in self.spec.methods
-                else None
-            )
+            limit = self._limit(inputs, width) if "infinite_width" in self.spec.methods else None
             for group, split in enumerate(self._splits):
                 verdict = exact[group].check() if exact else None
                 if exact and verdict:
@@ -274,6 +276,63 @@ class CheckRun:
             for split, x in zip(self._splits, batch.groups, strict=True)
         }
         return angle_rows(groups, seed=seed, layer=layer.number, epoch=layer.epoch)
+
+    def potentials(self) -> tuple[PotentialRow, ...]:
+        """Compare the potentials of both splits in the first batch of each seed.
+
+        There are none for theorem 1, for trained weights, and where no limit is known.
+        """
+        width = min(self.widths)
+        kernel = self.spec.goodness.limit(self._inputs, width)
+        known = kernel and (kernel.of_any_activation or self.activation.name == "relu")
+        at_start = self.spec.at == "initialization"
+        if not (self.theorem.needs_negatives and at_start and known):
+            return ()
+        rows: list[PotentialRow] = []
+        for seed in self.spec.seeds:
+            batch = next(self._batches(seed, self._layer(seed, width)))
+            rows += potential_rows(
+                dict(zip(self._splits, batch.groups, strict=True)),
+                seed=seed,
+                activation=self.activation.name,
+                goodness=self.spec.goodness,
+                width=width,
+            )
+        return tuple(rows)
+
+    def decomposition(self) -> tuple[PushRow, ...]:
+        """Split the margins of the first batch of each seed and width, where the spec asks it."""
+        if not self.spec.decomposition:
+            return ()
+        return tuple(
+            row
+            for seed in self.spec.seeds
+            for width in self.widths
+            for row in self._pushes(seed, width)
+        )
+
+    def _pushes(self, seed: int, width: int) -> Iterator[PushRow]:
+        """Yield who pushes in the first batch of one seed and width, by each method."""
+        layer = self._layer(seed, width)
+        batch = next(self._batches(seed, layer))
+        positive, negative = (self._input(layer, x) for x in batch.groups)
+        image = self.train.labels[batch.chosen]
+        wrong = batch.groups[1][:, : self.train.classes].argmax(-1)
+        for method in self.spec.methods:
+            pushes = (
+                exact_pushes(layer.weight, positive, negative)
+                if method == "exact"
+                else limit_pushes(positive, negative)
+            )
+            yield from push_rows(
+                pushes,
+                PairLabels(image, wrong),
+                seed=seed,
+                width=width,
+                layer=layer.number,
+                epoch=layer.epoch,
+                method=method,
+            )
 
     @property
     def _splits(self) -> tuple[Split, ...]:
@@ -305,16 +364,46 @@ class CheckRun:
 
     def _exact(self, layer: Layer, inputs: list[Tensor]) -> list[LayerSums]:
         """Return the sums of each split at the layer's weights."""
-        signs = [self.theorem.positive_sign, self.theorem.negative_sign][-len(inputs) :]
         weight, step = layer.weight.to(self.dtype), layer.training_step(inputs)
-        direction = step.direction[0].to(self.dtype) if step else None
-        sums = observe(
-            weight, inputs, signs, self.activation, direction=direction, step=self.spec.step
-        )
+        direction, cancellation = None, None
         if step:
+            direction, cancellation = step.direction[0].to(self.dtype), float(step.cancellation)
+        elif self.spec.goodness != SumSquares():
+            direction, cancellation = lowering_direction(
+                weight, inputs, self._coefficients(inputs), self.activation, self.spec.goodness
+            )
+        sums = observe(
+            weight,
+            inputs,
+            self._signs,
+            self.activation,
+            direction=direction,
+            step=self.spec.step,
+        )
+        if cancellation is not None:
             for one in sums:
-                one.cancellation = float(step.cancellation)
+                one.cancellation = cancellation
         return sums
+
+    def _limit(self, inputs: list[Tensor], width: int) -> list[TheoremCheck]:
+        """Return the verdict on each split in the limit of infinite width."""
+        return infinite_width_checks(
+            inputs,
+            self._coefficients(inputs),
+            activation=self.activation.name,
+            goodness=self.spec.goodness,
+            width=width,
+        )
+
+    @property
+    def _signs(self) -> list[float]:
+        """The sign of each split in what the step lowers."""
+        both = [self.theorem.positive_sign, self.theorem.negative_sign]
+        return both[-len(self._splits) :]
+
+    def _coefficients(self, inputs: list[Tensor]) -> list[Tensor]:
+        """Return s_i = dL/dG_i (N,) of the samples of each split."""
+        return [x.new_full((len(x),), sign) for x, sign in zip(inputs, self._signs, strict=True)]
 
     def _input(self, layer: Layer, x: Tensor) -> Tensor:
         """Return what the layer receives of samples (N, m), in the type of the check."""
@@ -394,13 +483,6 @@ class CheckRun:
             batch_size=self.batch_size,
         )
         return cell, tally.margins.of(cell)
-
-
-def _infinite_width(inputs: list[Tensor], activation: str) -> list[TheoremCheck]:
-    """Return the verdict on each split in the limit of infinite width."""
-    if len(inputs) == 1:
-        return [infinite_width_theorem1(inputs[0], activation=activation)]
-    return list(infinite_width_theorem2(*inputs, activation=activation))
 
 
 class CellTally:

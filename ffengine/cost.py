@@ -26,6 +26,8 @@ FIGURE_BYTES = 400  # accuracy, measures and baselines: numbers of one seed, lay
 CLASS_BYTES = 60  # what measures and ensembles say of one class
 PAIR_BYTES = 22  # what ensembles say of two classes
 ANGLES_BYTES = 12_000  # the angles between the samples of a check
+POTENTIALS_BYTES = 600  # of a seed, at the samples of both splits
+PUSHES_BYTES = 1_600  # of a cell: who pushes, by each relation
 SUMMARY_BYTES = 2_500  # of one layer, or of a cell over all seeds, in the result of a study
 STUDY_EVENTS_BYTES = 100_000
 HEADER_BYTES = 600  # of a file of weights, beside LAYER_BYTES for each layer
@@ -417,5 +419,8 @@ def check_disk(spec: CheckSpec, facts: Dataset) -> DiskBytes:
     cells = len(spec.seeds) * _cells(spec)
     return DiskBytes(
         margins=cells * (MARGIN_BYTES * spec.checked(facts) + MARGIN_HEADER_BYTES),
-        database=JOB_BYTES + ANGLES_BYTES + cells * (CELL_BYTES + EVENT_BYTES),
+        database=JOB_BYTES
+        + ANGLES_BYTES
+        + len(spec.seeds) * POTENTIALS_BYTES
+        + cells * (CELL_BYTES + EVENT_BYTES + PUSHES_BYTES * spec.decomposition),
     )

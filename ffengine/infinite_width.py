@@ -12,10 +12,14 @@ and correlation rho = cos(theta_ik). With h = sigma(z) along D = -2 sum_i s_i h_
 For sigma(z) = max(z, 0) + a min(z, 0) the expectations have a closed form. For any other sigma they
 are the series sum_p rho^p f_p(k) g_p(i) of Hermite coefficients (Mehler's formula); the
 coefficients come from quadrature on either side of 0.
+
+For another goodness of relu, such as sum h^q, the sum over i has another kernel, see
+`ffengine.goodness_kernels`. It is costly, so it is tabulated once and interpolated.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +27,10 @@ import torch
 from torch import Tensor
 
 from ffengine.activations import Activation
+from ffengine.goodness_kernels import Curve, PairKernel
 from ffengine.margins import TheoremCheck, activation_named, check_samples
+from ffengine.objectives import Goodness, SumSquares
+from ffengine.sparsity import check_finite
 
 TILE = 512  # samples on each side of a block of pairs
 # Terms of the series. Truncation moves margins by 2e-4 for elu, whose slope has a kink, by 2e-5 for
@@ -35,9 +42,21 @@ REACH = 13.0  # standard deviations that the quadrature covers on each side of 0
 # (docs/numerics.md).
 ROUNDINGS = 2.0
 NEGLIGIBLE = 1e-9  # terms below this share of the largest term are not summed
+PANELS = 2**18  # of the table of a kernel
+# Measured: interpolation moves a margin by less than this share of the largest kernel value times
+# the sum of all energies; by more, up to 1e-7, only where q < 1/2 and samples are within a degree.
+TABLE_ERROR = 1e-9
+SAME_DIRECTION = 1 - 1e-14  # cosines from here on are those of samples of one direction
+SQUARES = SumSquares()
 
 
-def infinite_width_theorem1(x: Tensor, *, activation: str = "relu") -> TheoremCheck:
+def infinite_width_theorem1(
+    x: Tensor,
+    *,
+    activation: str = "relu",
+    goodness: Goodness = SQUARES,
+    width: int | None = None,
+) -> TheoremCheck:
     """Check theorem 1 for each sample in the limit of infinite width.
 
     Only angles and norms of the samples enter, no weights. For relu, margin_k = 2 sum_i ||x_i||^2
@@ -48,6 +67,9 @@ def infinite_width_theorem1(x: Tensor, *, activation: str = "relu") -> TheoremCh
 
     - `x`: (N, m) float32 or float64.
     - `activation`: a name of the catalogue of activations.
+    - `goodness`: what is lowered, an entry of the catalogue of goodness.
+    - `width`: n of the layer whose limit is meant. Only the limit of top_k depends on it, and the
+      units of the margins of mean_squares and l2.
 
     **Returns:**
 
@@ -56,20 +78,28 @@ def infinite_width_theorem1(x: Tensor, *, activation: str = "relu") -> TheoremCh
 
     **Raises:**
 
-    - `ValueError`: the shape or type is wrong, a number is NaN or infinite, the batch is empty, or
-      the activation is unknown.
+    - `ValueError`: the shape or type is wrong, a number is NaN or infinite, the batch is empty, the
+      activation is unknown, no limit is known for this goodness and activation, or the limit
+      depends on a width that is not given.
 
     **Source:**
 
     docs/theory.md, "Infinite width", with the arc-cosine kernels of Cho & Saul (2009); it is the
     limit of arXiv 2311.05667, theorem 1.
     """
-    check_samples(x=x)
-    return _checks([x], [1.0], activation_named(activation))[0]
+    (check,) = infinite_width_checks(
+        [x], [x.new_ones(len(x))], activation=activation, goodness=goodness, width=width
+    )
+    return check
 
 
 def infinite_width_theorem2(
-    x_pos: Tensor, x_neg: Tensor, *, activation: str = "relu"
+    x_pos: Tensor,
+    x_neg: Tensor,
+    *,
+    activation: str = "relu",
+    goodness: Goodness = SQUARES,
+    width: int | None = None,
 ) -> tuple[TheoremCheck, TheoremCheck]:
     """Check theorem 2 for each sample in the limit of infinite width.
 
@@ -81,6 +111,7 @@ def infinite_width_theorem2(
     - `x_pos`: (N_pos, m) positive samples, float32 or float64.
     - `x_neg`: (N_neg, m) negative samples.
     - `activation`: a name of the catalogue of activations.
+    - `goodness`, `width`: as for `infinite_width_theorem1`.
 
     **Returns:**
 
@@ -95,31 +126,142 @@ def infinite_width_theorem2(
     docs/theory.md, "Infinite width"; it is the limit of arXiv 2311.05667, theorem 2.
     """
     check_samples(x_pos=x_pos, x_neg=x_neg)
-    positive, negative = _checks([x_pos, x_neg], [-1.0, 1.0], activation_named(activation))
+    positive, negative = infinite_width_checks(
+        [x_pos, x_neg],
+        [x_pos.new_full((len(x_pos),), -1.0), x_neg.new_ones(len(x_neg))],
+        activation=activation,
+        goodness=goodness,
+        width=width,
+    )
     return positive, negative
 
 
-def _checks(
-    groups: Sequence[Tensor], signs: Sequence[float], activation: Activation
+def infinite_width_checks(
+    groups: Sequence[Tensor],
+    s: Sequence[Tensor],
+    *,
+    activation: str = "relu",
+    goodness: Goodness = SQUARES,
+    width: int | None = None,
 ) -> list[TheoremCheck]:
-    """Return the verdict on the samples (N_g, m) of each group; each group pushes with its sign."""
-    x = torch.cat(list(groups))
+    """Check for each sample, at infinite width, whether lowering sum_i s_i G_i raises its sparsity.
+
+    Theorem 1 has s_i = 1, theorem 2 has 1 for negatives and -1 for positives; other objectives have
+    s_i = dL/dG_i.
+
+    **Arguments:**
+
+    - `groups`: samples (N_g, m) of each group, float32 or float64.
+    - `s`: the weights (N_g,) of the samples of each group.
+    - `activation`, `goodness`, `width`: as for `infinite_width_theorem1`.
+
+    **Returns:**
+
+    The verdict on the samples of each group.
+
+    **Raises:**
+
+    - `ValueError`: as for `infinite_width_theorem1`, or `s` does not fit the groups.
+
+    **Source:**
+
+    docs/theory.md, "Infinite width".
+    """
+    check_samples(**{f"groups[{number}]": group for number, group in enumerate(groups)})
+    for number, (group, weights) in enumerate(zip(groups, s, strict=True)):
+        check_finite(f"s[{number}]", weights)
+        if weights.shape != group.shape[:1]:
+            raise ValueError(
+                f"s[{number}]: expected shape ({len(group)},) to fit its samples, got "
+                f"{tuple(weights.shape)}"
+            )
+    sigma, x = activation_named(activation), torch.cat(list(groups))
+    kernel = _kernel(goodness, sigma, x.shape[1], width)
     length = torch.linalg.vector_norm(x, dim=-1)
-    unit = x / torch.where(length > 0, length, 1.0).unsqueeze(-1)
-    s = torch.cat(
-        [length.new_full((len(group),), sign) for group, sign in zip(groups, signs, strict=True)]
-    )
-    if activation.slope_below_zero is not None:
-        margin = _closed_form(unit, 2 * s * length.square(), activation.slope_below_zero)
-    else:
-        margin = _series(unit, s, length, activation)
-    energy = 2 * length.double().square().sum()
-    rounding = ROUNDINGS * torch.finfo(x.dtype).eps / 2 * energy * torch.ones_like(margin)
-    dead = (length == 0) & bool(activation.value(x.new_zeros(1)) == 0)
+    margin, rounding = _margins(x, torch.cat(list(s)).to(x.dtype), length, kernel, sigma)
+    dead = (length == 0) & bool(sigma.value(x.new_zeros(1)) == 0)
     margin, rounding = margin.masked_fill(length == 0, 0.0), rounding.masked_fill(dead, 0.0)
     sizes = [len(group) for group in groups]
     parts = zip(margin.split(sizes), dead.split(sizes), rounding.split(sizes), strict=True)
     return [TheoremCheck.of(*part) for part in parts]
+
+
+def _kernel(
+    goodness: Goodness, activation: Activation, inputs: int, width: int | None
+) -> PairKernel:
+    """Return the kernel of a goodness; raise ValueError where none is known."""
+    kernel = goodness.limit(inputs, width or 1)
+    if kernel is None or not (kernel.of_any_activation or activation.name == "relu"):
+        raise ValueError(
+            f"goodness: no limit is known for {type(goodness).__name__} with {activation.name}"
+        )
+    if width is None and kernel != goodness.limit(inputs, 2**30):
+        raise ValueError(
+            f"width: the limit of {type(goodness).__name__} depends on it; give the layer's width"
+        )
+    return kernel
+
+
+def _margins(
+    x: Tensor, s: Tensor, length: Tensor, kernel: PairKernel, activation: Activation
+) -> tuple[Tensor, Tensor]:
+    """Return margin and rounding (N,) float64 of samples (N, m) with weights s (N,)."""
+    energy = s * length.pow(kernel.power) if kernel.power != 2 else s * length.square()
+    total = abs(kernel.factor) * energy.double().abs().sum()
+    rounding = ROUNDINGS * torch.finfo(x.dtype).eps / 2 * total
+    if kernel.curve is not None:
+        unit = _directions(x.double(), length.double())
+        margin, largest = _tabulated(unit, kernel.factor * energy.double(), kernel.curve)
+        rounding = TABLE_ERROR * largest * total
+    elif activation.slope_below_zero is not None:
+        unit = _directions(x, length)
+        margin = _closed_form(unit, kernel.factor * energy, activation.slope_below_zero)
+    else:
+        series = _series(_directions(x, length), s, length, activation)
+        margin = series * (kernel.factor / 2)
+    return margin, rounding * torch.ones_like(margin)
+
+
+def _directions(x: Tensor, length: Tensor) -> Tensor:
+    """Return samples (N, m) of length 1; those of length 0 as they are."""
+    return x / torch.where(length > 0, length, 1.0).unsqueeze(-1)
+
+
+def _tabulated(unit: Tensor, energy: Tensor, curve: Curve) -> tuple[Tensor, float]:
+    """Return margin (N,) and the largest value of a kernel; everything is float64.
+
+    unit (N, m) are directions, energy (N,) is factor s ||x||^power.
+    """
+    table = _table(curve).to(unit.device)
+    margin = torch.zeros_like(energy)
+    for rows, columns, cosine, _ in _tiles(unit):
+        if rows == columns:
+            cosine.fill_diagonal_(1.0)
+        kernel = _interpolated(table, cosine)
+        margin[rows] += kernel @ energy[columns]
+        if rows != columns:
+            margin[columns] += kernel.T @ energy[rows]
+    return margin, float(table.abs().max())
+
+
+@lru_cache(maxsize=16)
+def _table(curve: Curve) -> Tensor:
+    """Return the values of a kernel at PANELS + 1 angles, pi (1 - cos(pi v)) / 2 for v from 0 to 1.
+
+    They are denser towards 0 and pi, where the kernel's slope can be infinite.
+    """
+    v = torch.linspace(0, 1, PANELS + 1, dtype=torch.float64)
+    angle = math.pi * (math.pi * v / 2).sin().square()
+    return curve(angle.cos())
+
+
+def _interpolated(table: Tensor, cosine: Tensor) -> Tensor:
+    """Return a tabulated kernel at cosines of any shape; this memory is overwritten."""
+    same = cosine >= SAME_DIRECTION
+    share = cosine.acos_().mul_(-2 / math.pi).add_(1)  # 1 - 2 theta / pi
+    place = share.acos_().masked_fill_(same, 0).mul_(PANELS / math.pi)
+    below = place.long().clamp_max_(PANELS - 1)
+    return torch.lerp(table[below], table[below + 1], place - below)
 
 
 def _closed_form(unit: Tensor, energy: Tensor, a: float) -> Tensor:

@@ -8,12 +8,14 @@ goodness before the threshold, G = g - threshold. The loss of a batch is the mea
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from ffengine.entry import Entry, default_choice
+from ffengine.goodness_kernels import Curve, PairKernel, power_kernel, top_share_kernel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +54,20 @@ class Goodness(Entry, ABC):
         (..., n); 0 where h is 0.
         """
 
+    def limit(self, inputs: int, width: int) -> PairKernel | None:
+        """Return the kernel of this goodness in the limit of infinite width, at initialisation.
+
+        **Arguments:**
+
+        - `inputs`: m.
+        - `width`: n of the layer whose limit it is.
+
+        **Returns:**
+
+        The kernel; None where no closed form is known.
+        """
+        return None
+
 
 class SumSquares(Goodness):
     """Sum of the squared activations (Hinton 2022, equation 1)."""
@@ -64,6 +80,9 @@ class SumSquares(Goodness):
     def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
         return h.mul_(2 * s.unsqueeze(-1))
 
+    def limit(self, inputs: int, width: int) -> PairKernel:
+        return PairKernel(power=2, factor=2)
+
 
 class MeanSquares(Goodness):
     """Mean of the squared activations: independent of the width, so that one threshold fits all."""
@@ -75,6 +94,9 @@ class MeanSquares(Goodness):
 
     def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
         return h.mul_(2 / h.shape[-1] * s.unsqueeze(-1))
+
+    def limit(self, inputs: int, width: int) -> PairKernel:
+        return PairKernel(power=2, factor=2 / width)
 
 
 class L2(Goodness):
@@ -90,6 +112,10 @@ class L2(Goodness):
     def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
         return h.mul_((s / value.clamp_min(TINY)).unsqueeze(-1))
 
+    def limit(self, inputs: int, width: int) -> PairKernel:
+        # a sample's pull is that of squares over 2 ||h_i||, and ||h_i||^2 = n ||x_i||^2 / (2 m)
+        return PairKernel(power=1, factor=math.sqrt(2 * inputs / width))
+
 
 class L1(Goodness):
     """Sum of the absolute activations: every active unit is pulled alike."""
@@ -101,6 +127,28 @@ class L1(Goodness):
 
     def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
         return h.sign_().mul_(s.unsqueeze(-1))
+
+    def limit(self, inputs: int, width: int) -> PairKernel:
+        return _limit_of_powers(1.0, inputs)
+
+
+class PowerSum(Goodness):
+    """Sum of the activations' magnitudes to the power q: 1 is l1, 2 sum_squares; the larger q, the
+    more the loud units count.
+    """
+
+    name: Literal["power_sum"] = "power_sum"
+    q: float = Field(3.0, gt=0, le=16, description="the exponent")
+
+    def value(self, h: Tensor) -> Tensor:
+        return h.abs().pow_(self.q).sum(-1)
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+        slope = h.abs().pow_(self.q - 1).masked_fill_(h == 0, 0)  # below q = 1, infinite at 0
+        return h.sign_().mul_(slope).mul_(self.q * s.unsqueeze(-1))
+
+    def limit(self, inputs: int, width: int) -> PairKernel:
+        return _limit_of_powers(self.q, inputs)
 
 
 class MinusSumSquares(Goodness):
@@ -115,6 +163,9 @@ class MinusSumSquares(Goodness):
 
     def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
         return h.mul_(-2 * s.unsqueeze(-1))
+
+    def limit(self, inputs: int, width: int) -> PairKernel:
+        return PairKernel(power=2, factor=-2)
 
 
 class TopK(Goodness):
@@ -132,6 +183,15 @@ class TopK(Goodness):
         chosen = h.abs().topk(min(self.k, h.shape[-1]), dim=-1, sorted=False).indices
         peaks = h.gather(-1, chosen) * (2 * s.unsqueeze(-1))
         return h.zero_().scatter_(-1, chosen, peaks)
+
+    def limit(self, inputs: int, width: int) -> PairKernel:
+        return PairKernel(power=2, factor=2, curve=Curve(top_share_kernel, self.k / width))
+
+
+def _limit_of_powers(q: float, inputs: int) -> PairKernel:
+    """Return the kernel of sum h^q; a pre-activation has the deviation ||x|| / sqrt(m)."""
+    factor = q * inputs ** ((2 - q) / 2)
+    return PairKernel(power=q, factor=factor, curve=Curve(power_kernel, q))
 
 
 def length(h: Tensor) -> Tensor:
@@ -160,14 +220,17 @@ def _name_alone(goodness: Goodness) -> object:
     return fields["name"] if len(fields) == 1 else fields
 
 
-GoodnessName = Literal["sum_squares", "mean_squares", "l2", "l1", "minus_sum_squares", "top_k"]
+GoodnessName = Literal[
+    "sum_squares", "mean_squares", "l2", "l1", "power_sum", "minus_sum_squares", "top_k"
+]
 GoodnessEntry = Annotated[
-    SumSquares | MeanSquares | L2 | L1 | MinusSumSquares | TopK, Field(discriminator="name")
+    SumSquares | MeanSquares | L2 | L1 | PowerSum | MinusSumSquares | TopK,
+    Field(discriminator="name"),
 ]
 AnyGoodness = Annotated[
     GoodnessEntry,
     BeforeValidator(_by_name, json_schema_input_type=GoodnessName | GoodnessEntry),
-    PlainSerializer(_name_alone, return_type=GoodnessName | dict[str, str | int]),
+    PlainSerializer(_name_alone, return_type=GoodnessName | dict[str, str | int | float]),
 ]
 GOODNESS_MEANING = "G before the threshold: a name, or an object where the entry has parameters"
 

@@ -417,6 +417,59 @@ class AngleRow(Row):
     energy: tuple[float, ...] = Field(description="sum of ||x_i||^2 over these pairs")
 
 
+class PotentialRow(Row):
+    """The potentials U of positives and of negatives at the samples of one split: at infinite width
+    and at initialisation, theorem 2 holds where that of negatives is the larger.
+    """
+
+    seed: int
+    split: Split = Field(description="of the samples at which the potentials are compared")
+    samples: int = Field(description="samples of a length above 0")
+    energy_ratio: float = Field(description="mean ||x||^2 of negatives over that of positives")
+    positive_potential: float = Field(description="mean U of positives at these samples")
+    negative_potential: float = Field(description="mean U of negatives at these samples")
+    potential_ratio: float | None = Field(
+        description="negative_potential / positive_potential; above 1, theorem 2 is expected to "
+        "hold for most of these samples"
+    )
+    predicted_ratio: Ratio = Field(
+        description="share of these samples at which U of negatives is the larger"
+    )
+
+
+Relation = Literal["own_pair", "same_class_label", "same_class", "other_class_label", "other_class"]
+
+
+class PushRow(Row):
+    """What the pairs of one relation to a sample add to its margin of theorem 2, in the mean over
+    the samples of one split of a batch. A pair is a positive and its negative.
+    """
+
+    seed: int
+    width: int
+    layer: int
+    epoch: int = Field(description="0: at initialisation")
+    method: Literal["exact", "infinite_width"]
+    split: Split
+    relation: Relation = Field(
+        description="own_pair: the sample and its partner; otherwise whether the pair's image is "
+        "of the class of the sample's image, and (_label) one of the pair shows the label that the "
+        "sample shows"
+    )
+    samples: int = Field(description="live samples")
+    pairs: int = Field(description="pairs of this relation, over all samples")
+    push: float | None = Field(
+        description="mean of the sum over these pairs, in standard deviations of the margin; the "
+        "relations' pushes add up to margin / margin_deviation"
+    )
+    agreement: Ratio | None = Field(
+        description="share of the samples that these pairs push whose margin has the sign of that "
+        "push"
+    )
+    margin: float | None = Field(description="mean margin")
+    margin_deviation: float = Field(description="standard deviation of the margin over samples")
+
+
 class Diagnostic(Row):
     """A finding: what was seen, how bad it is, and what to try."""
 
@@ -517,6 +570,14 @@ class CheckResult(Row):
     cells: tuple[CheckCell, ...]
     geometry: tuple[AngleRow, ...] = Field(
         (), description="angles between the samples of the first seed's first batch"
+    )
+    potentials: tuple[PotentialRow, ...] = Field(
+        (),
+        description="what the samples alone predict for theorem 2 at initialisation and infinite "
+        "width, over the first batch of each seed",
+    )
+    decomposition: tuple[PushRow, ...] = Field(
+        (), description="who pushes, over the first batch of each seed, where it was asked for"
     )
     diagnostics: tuple[Diagnostic, ...]
     provenance: Provenance

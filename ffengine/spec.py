@@ -29,8 +29,8 @@ from ffengine.activations import ActivationName
 from ffengine.datasets import DATASETS, Dataset, Datasets
 from ffengine.entry import Entry, SpecFieldError, brief
 from ffengine.inits import INITS, InitName
-from ffengine.negatives import AnyNegatives, WrongLabel
-from ffengine.objectives import AnyObjective, Difference
+from ffengine.negatives import AnyNegatives, Relabelling, WrongLabel
+from ffengine.objectives import AnyGoodness, AnyObjective, Difference, SumSquares
 from ffengine.optimizers import AnyOptimizer, Sgd
 from ffengine.partitions import class_shares
 from ffengine.text import SeenValue, UserText, composed, is_stored
@@ -38,7 +38,11 @@ from ffengine.theorems import Direction, TheoremNumber
 
 # Fields that came later, as they are written where they are not given. A digest leaves them out, so
 # that a spec keeps the digest that results and checkpoints know it by.
-ADDED_LATER = ('"label_strength":null,', '"along":"goodness_difference",')
+ADDED_LATER = (
+    '"label_strength":null,',
+    '"along":"goodness_difference",',
+    '"goodness":"sum_squares","decomposition":false,',  # objectives have a goodness, too
+)
 MAX_SEED = 2**63 - 1
 MAX_STUDY_CELLS = 10_000
 
@@ -396,6 +400,7 @@ class TrainedWeights(Entry):
     layer: int = Field(0, ge=0)
 
 
+MOST_DECOMPOSED = 2_000  # pairs of a batch: every pair is set against every sample
 CHECKED = 2_000  # samples for each seed, where a check does not say how many
 
 
@@ -410,6 +415,18 @@ class CheckSpec(Entry):
         description="the step of theorem 2. goodness_difference: that on G(negative) - "
         "G(positive); training_step: the one that the job of at.job takes next, by its objective "
         "and optimizer",
+    )
+    goodness: AnyGoodness = Field(
+        SumSquares(),
+        description="what the step of the theorem lowers and raises: a name, or an object where "
+        "the entry has parameters. infinite_width knows the limit of the squares for every "
+        "activation, of the others for relu",
+    )
+    decomposition: bool = Field(
+        False,
+        description="add who pushes: each margin split by the class and the label of the samples "
+        "that it sums over, by means over the first batch of each seed; theorem 2, relu and the "
+        "sum of squares only",
     )
     widths: tuple[Width, ...] = Field(
         (64, 256, 512),
@@ -486,6 +503,8 @@ class CheckSpec(Entry):
         _refuse_repeats(("widths",), self.widths)
         _refuse_repeats(("methods",), self.methods)
         self._refuse_no_training_step()
+        self._refuse_no_limit(self.activation)
+        self._refuse_no_decomposition(self.activation)
         if self.dataset.name in DATASETS:
             self.refuse_too_few(DATASETS[self.dataset.name])
         return self
@@ -508,6 +527,44 @@ class CheckSpec(Entry):
                 "infinite_width is the limit along goodness_difference; along training_step ask "
                 "for exact alone",
             )
+
+        if self.goodness != SumSquares():
+            raise SpecFieldError(
+                ("goodness",),
+                "along training_step it is that of the job's objective; leave it out",
+            )
+
+    def _refuse_no_limit(self, activation: str) -> None:
+        """Raise SpecFieldError where the limit of the goodness is asked for and not known."""
+        if "infinite_width" not in self.methods:
+            return
+        kernel = self.goodness.limit(1, 2)
+        if kernel is None or not (kernel.of_any_activation or activation == "relu"):
+            raise SpecFieldError(
+                ("goodness",),
+                f"no limit is known for this goodness with {activation}; ask for exact alone",
+            )
+
+    def _refuse_no_decomposition(self, activation: str) -> None:
+        """Raise SpecFieldError where the margins cannot be split by pairs."""
+        if not self.decomposition:
+            return
+        for fits, needed in (
+            (self.theorem == 2, "theorem 2"),
+            (self.along == "goodness_difference", "along goodness_difference"),
+            (activation == "relu", "the activation relu"),
+            (self.goodness == SumSquares(), "the goodness sum_squares"),
+            (
+                isinstance(self.negatives, Relabelling) and self.negatives.keeps_image,
+                "negatives that are the image of their positive under another label",
+            ),
+            (
+                self.batch_size is not None and self.batch_size <= MOST_DECOMPOSED,
+                f"a batch_size of at most {MOST_DECOMPOSED}",
+            ),
+        ):
+            if not fits:
+                raise SpecFieldError(("decomposition",), f"it needs {needed}")
 
     def refuse_misfit(self, trained: TrainSpec, datasets: Datasets) -> None:
         """Raise SpecFieldError where a training job lacks the weights that the check asks for.
@@ -553,6 +610,8 @@ class CheckSpec(Entry):
                 f"{self.dataset.name} {kind} does not fit the inputs of the job's "
                 f"{trained.dataset.name}: {given} inputs, the job learnt from {learnt}",
             )
+        self._refuse_no_limit(trained.network.activation)
+        self._refuse_no_decomposition(trained.network.activation)
         if "infinite_width" in self.methods and trained.network.bias:
             raise SpecFieldError(
                 ("methods",),

@@ -24,6 +24,7 @@ def is_papers_setting(spec: TrainSpec | CheckSpec, trained: TrainSpec | None = N
     - layer: the first or only one, relu without bias. The theorems are about one layer whose inputs
       are the data; the inputs of further layers are activations, which are never negative.
     - initial weights: Gaussian and independent, as the theory assumes. Their scale changes no sign.
+    - goodness: the sum of squares, in a check as in training.
     - negatives: the same image under a wrong label, as in Hinton's paper. Theorem 1 needs none.
     - training: the objective G(negative) - G(positive) with G the sum of squares, which theorem 2
       is about; plain gradient descent with a constant step, so that the step is the theorem's.
@@ -48,6 +49,8 @@ def departures(spec: TrainSpec | CheckSpec, trained: TrainSpec | None = None) ->
     yield from _of_data(spec.dataset)
     if spec.activation != "relu":
         yield f"activation {spec.activation}"
+    if not isinstance(spec.goodness, SumSquares):
+        yield f"goodness {spec.goodness.name}"
     if spec.theorem == 2:
         yield from _of_negatives(spec.negatives)
     if isinstance(spec.at, TrainedWeights):

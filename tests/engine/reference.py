@@ -150,6 +150,7 @@ GOODNESS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean_squares": lambda h: (h**2).mean(-1),
     "l2": lambda h: (h**2).sum(-1).clamp_min(1e-300).sqrt(),
     "l1": lambda h: h.abs().sum(-1),
+    "power_sum": lambda h: (h.abs().clamp_min(1e-300) ** 3).sum(-1),
     "minus_sum_squares": lambda h: -(h**2).sum(-1),
     "top_k": lambda h: (h**2).sort(dim=-1, descending=True).values[..., :10].sum(-1),
 }

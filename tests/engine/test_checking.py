@@ -13,10 +13,13 @@ from ffengine.checking import CellsReport, CheckRun
 from ffengine.checkpoint import Checkpoint
 from ffengine.datasets import Datasets
 from ffengine.entry import field_error_of
+from ffengine.goodness_margins import lowering_checks
+from ffengine.infinite_width import infinite_width_checks
 from ffengine.interrupts import Control, Interrupted
 from ffengine.margins import check_direction
 from ffengine.negatives import Positives
 from ffengine.network import Network
+from ffengine.objectives import PowerSum
 from ffengine.optimizers import Adam
 from ffengine.pairs import Pairs
 from ffengine.provenance import Stopwatch
@@ -302,6 +305,8 @@ def test_weights_without_the_state_of_their_optimizer_have_no_training_step(
         ({"at": "initialization"}, "along"),
         ({"theorem": 1}, "along"),
         ({"methods": ["exact", "infinite_width"]}, "methods"),
+        ({"goodness": "l2"}, "goodness"),
+        ({"decomposition": True}, "decomposition"),
     ],
 )
 def test_a_training_step_that_is_none_is_refused(change: dict[str, object], field: str) -> None:
@@ -316,9 +321,14 @@ def test_a_training_step_that_is_none_is_refused(change: dict[str, object], fiel
 def test_a_check_keeps_the_digest_that_results_know_it_by() -> None:
     text = CheckSpec().model_dump_json()
     assert '"at":"initialization","along":"goodness_difference",' in text
-    earlier = text.replace('"along":"goodness_difference",', "").replace(
-        '"label_strength":null,', ""
-    )
+    for later in (
+        '"along":"goodness_difference",',
+        '"goodness":"sum_squares","decomposition":false,',
+        '"label_strength":null,',
+    ):
+        assert text.count(later) == 1
+        text = text.replace(later, "")
+    earlier = text
     assert digest(CheckSpec()) == hashlib.sha256(earlier.encode()).hexdigest()
     assert digest(CheckSpec.model_validate(ALONG)) != digest(
         CheckSpec.model_validate(ALONG | {"along": "goodness_difference"})
@@ -348,3 +358,67 @@ def test_what_the_job_does_not_have_is_refused(
 def test_weights_that_were_not_given_are_refused() -> None:
     with pytest.raises(ValueError, match="none were given"):
         ffengine.check(CheckSpec.model_validate({"at": {"job": JOB, "epoch": 2}}))
+
+
+# Other goodness functions
+
+
+@pytest.mark.parametrize(
+    "goodness", ["mean_squares", "l2", {"name": "power_sum", "q": 3.0}, {"name": "top_k", "k": 4}]
+)
+@pytest.mark.parametrize("theorem", [1, 2])
+def test_a_check_of_another_goodness_equals_direct_calls(theorem: int, goodness: object) -> None:
+    spec = CheckSpec.model_validate(
+        {
+            "theorem": theorem,
+            "goodness": goodness,
+            "widths": [40],
+            "samples": 60,
+            "batch_size": 60,
+            "seeds": [3],
+        }
+    )
+    result = ffengine.check(spec)
+    run = CheckRun(spec, CPU, Stopwatch(), None, None, Datasets.of_environment())
+    layer = run._layer(3, 40)
+    (batch,) = run._batches(3, layer)
+    s = [torch.full((60,), sign) for sign in ([1.0] if theorem == 1 else [-1.0, 1.0])]
+    exact = lowering_checks(layer.weight, batch.groups, s, spec.goodness)
+    limit = infinite_width_checks(batch.groups, s, goodness=spec.goodness, width=40)
+    for place, split in enumerate(["negative"] if theorem == 1 else ["positive", "negative"]):
+        found = cell(result, split=split, method="exact")
+        assert found.satisfied == int(exact[place].satisfied.sum())
+        assert found.agreement is not None
+        assert found.agreement > 0.7  # the trial step moves with the goodness that is checked
+        wide = cell(result, split=split, method="infinite_width")
+        assert wide.satisfied == int(limit[place].satisfied.sum())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"goodness": {"name": "power_sum"}, "activation": "tanh"},
+        {"goodness": "l1", "activation": "leaky_relu"},
+        {"goodness": {"name": "top_k"}, "activation": "gelu"},
+        {"goodness": "l2", "activation": "identity"},
+    ],
+)
+def test_a_limit_that_nobody_knows_is_refused_and_exact_is_not(change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="no limit is known for this goodness with"):
+        CheckSpec.model_validate(change)
+    exact = CheckSpec.model_validate(
+        {**change, "methods": ["exact"], "widths": [16], "samples": 50, "seeds": [0]}
+    )
+    result = ffengine.check(exact)
+    assert all(c.live for c in result.cells)
+    assert result.potentials == ()
+
+
+def test_selective_goodness_inverts_theorem_1() -> None:
+    ratios = {}
+    for q in (2.0, 6.0):
+        spec = CheckSpec(theorem=1, goodness=PowerSum(q=q), widths=(512,), samples=500, seeds=(0,))
+        result = ffengine.check(spec)
+        ratios[q] = [cell(result, method=m).ratio for m in ("exact", "infinite_width")]
+    assert ratios[2.0] == [1.0, 1.0]
+    assert max(r for r in ratios[6.0] if r is not None) < 0.7

@@ -565,9 +565,15 @@ def test_bars_are_the_energy_of_the_angles_with_the_theorems_signs(checks: list[
             assert sum(bar["share"] for bar in mine) == pytest.approx(
                 signs[row.split] * sum(row.energy) / total
             )
-    assert "100.0% of the energy is at angles below 90°" in caption_of(
-        "geometry", [checks[0].source]
-    )
+    caption = caption_of("geometry", [checks[0].source])
+    assert "100.0% of the energy is at angles below 90°" in caption
+    assert "the line is for relu and squares" not in caption
+
+
+def test_the_line_of_the_angles_says_that_it_is_of_squares(checks: list[Checked]) -> None:
+    other = CheckSpec.model_validate({"goodness": {"name": "power_sum", "q": 4}})
+    caption = caption_of("geometry", [checks[0].source._replace(spec=other)])
+    assert "the line is for relu and squares; these checks use power_sum" in caption
 
 
 # Studies
@@ -839,6 +845,12 @@ AT = {"job": "job_" + "0" * 32, "epoch": 3}
             "negatives.strategy noise",
         ),
         ({"activation": "gelu"}, None, "not the paper's setting", "activation gelu"),
+        (
+            {"goodness": {"name": "power_sum", "q": 4}},
+            None,
+            "not the paper's setting",
+            "goodness power_sum",
+        ),
         ({"at": AT}, {}, "open", ""),
         ({"at": AT}, None, "setting unknown", ""),
         (

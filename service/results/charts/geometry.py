@@ -149,9 +149,9 @@ def _curve(label: str, top: float) -> Iterator[Record]:
 def _caption(checks: Sequence[Source], records: Sequence[Record], used: Sequence[str]) -> list[str]:
     results = [source.result for source in checks if isinstance(source.result, CheckResult)]
     rows = [row for result in results for row in result.geometry]
-    activations = {
-        source.spec.activation for source in checks if source.spec and source.spec.kind == "check"
-    } - {"relu"}
+    specs = [source.spec for source in checks if source.spec and source.spec.kind == "check"]
+    of_curve = {"relu", "sum_squares", "mean_squares"}
+    others = {name for spec in specs for name in (spec.activation, spec.goodness.name)} - of_curve
     pairs, samples = (
         ranged((_pairs(result) for result in results), "pair"),
         ranged((row.beside for row in rows), "sample"),
@@ -165,8 +165,8 @@ def _caption(checks: Sequence[Source], records: Sequence[Record], used: Sequence
         else "bars: energy of the pairs",
         f"line: what a pair adds per energy (relu, infinite width), at most "
         f"{limit_curve(PEAKS).max():.4f}",
-        f"the line is for relu; these checks use {', '.join(sorted(activations))}"
-        if activations
+        f"the line is for relu and squares; these checks use {', '.join(sorted(others))}"
+        if others
         else "",
         panels_note(len(labels_of(records))),
     ]
