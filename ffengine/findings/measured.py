@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ffengine.findings.finding import Point, Run
 from ffengine.intervals import interval, interval_of
-from ffengine.results import EpochRow, Interval, Split, TrainResult
+from ffengine.results import CheckCell, CheckResult, EpochRow, Interval, Split, TrainResult
 
 SPLITS: tuple[Split, Split] = ("positive", "negative")
 
@@ -254,3 +254,31 @@ def accuracy(run: Run, method: str = "goodness") -> Interval | None:
     ]
     values = [row.accuracy for row in found]
     return interval(values, share=True, samples=[row.samples for row in found]) if values else None
+
+
+def cells_of(
+    run: Run, method: str, *, split: Split | None = None, width: int | None = None
+) -> list[CheckCell]:
+    """Return cells of a check.
+
+    **Arguments:**
+
+    - `run`: a check.
+    - `method`: "exact" or "infinite_width".
+    - `split`, `width`: None: any.
+
+    **Returns:**
+
+    The cells, of every seed.
+
+    **Raises:**
+
+    - `TypeError`: the run is no check.
+    """
+    if not isinstance(run.result, CheckResult):
+        raise TypeError(f"{run.part}: expected a check, got a {run.result.kind}")
+    return [
+        cell
+        for cell in run.result.cells
+        if cell.method == method and split in (None, cell.split) and width in (None, cell.width)
+    ]

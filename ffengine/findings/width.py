@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from ffengine.findings.bases import TINY_CHECK
 from ffengine.findings.finding import Finding, Plot, Point, Run, Table
+from ffengine.findings.measured import SPLITS, cells_of
 from ffengine.findings.wording import number
 from ffengine.intervals import interval_of
-from ffengine.results import CheckCell, CheckResult
+from ffengine.results import CheckResult, Interval, Split
 from ffengine.spec import CheckSpec, StudyPart, StudySpec
 
 WIDTHS = (16, 64, 256, 1024, 4096, 16_384)
@@ -47,12 +48,12 @@ class Width(Finding):
         lines = []
         for run in runs:
             widest = max(_widths(run))
-            cells = _cells(run, widest, "infinite_width")
+            found = _found(run, widest, "infinite_width", "agreement")
             law = _power(run)
             fitted = f" Disagreement falls as n to the power {law:.2f}." if law is not None else ""
             lines.append(
                 f"{run.part.capitalize()}: at n = {widest:,} the limit has the sign of the exact "
-                f"margin for {number(interval_of(cells, 'agreement'))} of positive samples.{fitted}"
+                f"margin for {number(found)} of positive samples.{fitted}"
             )
         return lines
 
@@ -63,14 +64,20 @@ class Width(Finding):
                 run.part,
                 f"{width:,}",
                 split,
-                number(interval_of(_cells(run, width, "exact", split), "ratio"), 4),
-                number(interval_of(_cells(run, width, "infinite_width", split), "ratio"), 4),
-                number(interval_of(_cells(run, width, "infinite_width", split), "agreement"), 4),
+                number(_found(run, width, "exact", "ratio", split), 4),
+                number(
+                    _found(run, width, "infinite_width", "ratio", split),
+                    4,
+                ),
+                number(
+                    _found(run, width, "infinite_width", "agreement", split),
+                    4,
+                ),
             )
             for run in runs
             for width in _widths(run)
-            for split in ("positive", "negative")
-            if _cells(run, width, "exact", split)
+            for split in SPLITS
+            if cells_of(run, "exact", split=split, width=width)
         ]
         return Table(
             ("theorem", "n", "split", "exact ratio", "ratio in the limit", "agreement"), tuple(rows)
@@ -81,9 +88,9 @@ class Width(Finding):
         drawn = [
             Point(run.part, split, float(width), found.mean, found.low, found.high)
             for run in runs
-            for split in ("positive", "negative")
+            for split in SPLITS
             for width in _widths(run)
-            if (found := interval_of(_cells(run, width, "infinite_width", split), "agreement"))
+            if (found := _found(run, width, "infinite_width", "agreement", split))
         ]
         return Plot(
             "Wide layers agree with the limit",
@@ -99,20 +106,18 @@ def _widths(run: Run) -> list[int]:
     return sorted({cell.width for cell in run.result.cells})
 
 
-def _cells(run: Run, width: int, method: str, split: str = "positive") -> list[CheckCell]:
-    assert isinstance(run.result, CheckResult)  # noqa: S101 - narrows the type
-    return [
-        cell
-        for cell in run.result.cells
-        if cell.width == width and cell.method == method and cell.split == split
-    ]
+def _found(
+    run: Run, width: int, method: str, figure: str, split: Split = "positive"
+) -> Interval | None:
+    """Return a figure of one width over seeds."""
+    return interval_of(cells_of(run, method, split=split, width=width), figure)
 
 
 def _power(run: Run) -> float | None:
     """Return the slope of log disagreement over log width, by least squares over mean values."""
     pairs = []
     for width in _widths(run):
-        found = interval_of(_cells(run, width, "infinite_width"), "agreement")
+        found = _found(run, width, "infinite_width", "agreement")
         if found and found.mean < 1:
             pairs.append((math.log(width), math.log(1 - found.mean)))
     if len(pairs) < 2:
