@@ -15,8 +15,9 @@ from pydantic import ConfigDict, Field, JsonValue
 from ffengine.datasets import Dataset, Datasets
 from ffengine.diagnostics import COVERED_SHARE, LABEL_SHARE, LARGE_INPUTS
 from ffengine.input_figures import InputFigures
+from ffengine.onset import halfway_lr, onset_before
 from ffengine.partitions import class_shares
-from ffengine.results import Diagnostic
+from ffengine.results import Diagnostic, Onset
 from ffengine.spec import CheckSpec, DatasetSpec, TrainSpec
 
 LARGEST_SHARE = 0.9
@@ -25,6 +26,8 @@ UNEQUAL_SHARE = 0.8
 # which findings have again, measured on what ran
 MEASURED_BY_RUNS = frozenset({"overlay_covers_data", "partition_lacks_class", "label_weak"})
 MOST = 10  # of a study; each of its data sets may have some
+# runs of a study, and ways in which they prepare their data, whose beginning is looked at
+MOST_RUNS, MOST_PREPARATIONS = 64, 4
 
 
 class Advice(Diagnostic):
@@ -58,6 +61,11 @@ def advice_on(specs: Sequence[TrainSpec | CheckSpec], datasets: Datasets) -> lis
 
     Each advice once, the first of them; none on data sets that are not measured.
     """
+    return (_on_data(specs, datasets) + _on_beginnings(specs, datasets))[:MOST]
+
+
+def _on_data(specs: Sequence[TrainSpec | CheckSpec], datasets: Datasets) -> list[Advice]:
+    """Give advice on what is measured on the data of runs."""
     facts_of = cache(datasets.facts_of)
     figures_of = cache(datasets.input_figures)
     found: dict[str, Advice] = {}
@@ -65,7 +73,7 @@ def advice_on(specs: Sequence[TrainSpec | CheckSpec], datasets: Datasets) -> lis
         if figures := figures_of(asked.dataset.name):
             for advice in _advice(asked, facts_of(asked.dataset.name), figures):
                 found.setdefault(advice.message, advice)
-    return list(found.values())[:MOST]
+    return list(found.values())
 
 
 def findings_on_upload(spec: TrainSpec | CheckSpec, datasets: Datasets) -> list[Diagnostic]:
@@ -85,7 +93,7 @@ def findings_on_upload(spec: TrainSpec | CheckSpec, datasets: Datasets) -> list[
     names = set(Diagnostic.model_fields)
     return [
         Diagnostic.model_validate(advice.model_dump(include=names))
-        for advice in advice_on([spec], datasets)
+        for advice in _on_data([spec], datasets)
         if advice.code not in MEASURED_BY_RUNS
     ]
 
@@ -95,6 +103,62 @@ def _asked(spec: TrainSpec | CheckSpec) -> Asked:
     if isinstance(spec, TrainSpec):
         return Asked(spec.dataset, labelled, trains=True)
     return Asked(spec.dataset, labelled and spec.theorem == 2, trains=False)
+
+
+def _on_beginnings(specs: Sequence[TrainSpec | CheckSpec], datasets: Datasets) -> list[Advice]:
+    """Give advice on how training runs begin, of each kind that of the first run that has it."""
+    found: dict[str, Advice] = {}
+    seen: set[DatasetSpec] = set()
+    for spec in specs[:MOST_RUNS]:
+        if not isinstance(spec, TrainSpec):
+            continue
+        if spec.dataset not in seen and len(seen) == MOST_PREPARATIONS:
+            continue
+        seen.add(spec.dataset)
+        onset = onset_before(spec, datasets)
+        for advice in (*_act_not_left(spec, onset), *_scale_alternates(spec, onset)):
+            found.setdefault(advice.code, advice)
+    return list(found.values())
+
+
+def _act_not_left(spec: TrainSpec, onset: Onset) -> Iterator[Advice]:
+    """Find a run that ends before its sparsity is expected to rise."""
+    turn, low, end = onset.tau_star, onset.tau_star_low, onset.tau_end
+    if turn is None or low is None or end is None or end >= low:
+        return
+    epochs = math.ceil(onset.epochs_to_selection or 0)
+    lr = halfway_lr(spec, onset)
+    yield Advice(
+        code="act_not_left",
+        severity="info",
+        message=f"The run ends in act 1, where units switch on and sparsity falls: it reaches tau "
+        f"= {end:.3g}, and act 2, where sparsity rises, is expected from tau = {turn:.3g} on, "
+        f"after {epochs} epochs at this learning rate.",
+        evidence={"tau": end, "tau_star": turn, "lambda_1": onset.lambda_1, "epochs": epochs},
+        suggestion="Nothing is wrong with that. To see both acts, "
+        + (f"set optimizer.lr to {lr:g}, or train" if lr else "train")
+        + f" for more than {epochs} epochs. dataset.preprocess: center has no act 1.",
+        field="optimizer.lr" if lr else None,
+        value=lr,
+    )
+
+
+def _scale_alternates(spec: TrainSpec, onset: Onset) -> Iterator[Advice]:
+    """Find steps that are too long for the common scale of the weights."""
+    eta, most = onset.eta, onset.eta_c
+    if eta is None or most is None or eta <= most:
+        return
+    lr = float(f"{spec.optimizer.lr * most / eta / 2:.1g}")
+    yield Advice(
+        code="scale_alternates",
+        severity="warning",
+        message=f"The first layer's step size {eta:.3g} is above {most:.3g}, from which on all "
+        f"weights together grow and shrink in turn, from one step to the next.",
+        evidence={"eta": eta, "eta_c": most},
+        suggestion=f"Use optimizer.lr: {lr:g}, half of where that begins.",
+        field="optimizer.lr",
+        value=lr,
+    )
 
 
 def _advice(asked: Asked, facts: Dataset, figures: InputFigures) -> Iterator[Advice]:

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from ffengine.advice import Advice, advice_on
 from ffengine.datasets import Dataset, Datasets
+from ffengine.onset import onset_before
+from ffengine.results import Onset
 from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, expand
 
@@ -80,6 +82,10 @@ class Estimate(BaseModel):
     seconds: dict[str, float]
     problems: list[str]
     advice: list[Advice] = []
+    onset: Onset | None = Field(
+        None,
+        description="what is known of a training run before it begins; null for checks and studies",
+    )
 
 
 class Cost(NamedTuple):
@@ -114,8 +120,8 @@ def estimate(
 
     **Returns:**
 
-    The cost; `problems` names each limit that a run exceeds, and `advice` what of the data the spec
-    does not take into account.
+    The cost; `problems` names each limit that a run exceeds, `advice` what of the data the spec
+    does not take into account, and `onset` how a training run is expected to begin.
 
     **Raises:**
 
@@ -143,6 +149,7 @@ def estimate(
         },
         problems=exceeded_limits(limits, max(cost.flops for cost in costs), memory, disk),
         advice=advice_on(specs, datasets),
+        onset=onset_before(spec, datasets) if isinstance(spec, TrainSpec) else None,
     )
 
 

@@ -3,6 +3,7 @@
 docs/diagnostics.md describes each code.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from pydantic import JsonValue
 
 from ffengine.intervals import interval_of, wilson
 from ffengine.phases import phase_after
-from ffengine.results import AccuracyRow, CheckCell, Diagnostic, EpochRow, Interval
+from ffengine.results import AccuracyRow, CheckCell, Diagnostic, EpochRow, Interval, Onset
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.theorems import DIRECTIONS
 
@@ -26,9 +27,38 @@ UNDECIDED_SHARE = 0.01
 LABEL_SHARE = 0.01
 COVERED_SHARE = 0.03
 LARGE_INPUTS = 3.0  # root mean square; standardised ones have 1
+SPREAD = 0.3  # of a ratio over batches; single wrong labels have .05 to .16, all or nothing .45
+ROSE = 5e-3  # of S after its lowest point: act 2 has begun
+SWINGS = 3  # turns in a row, each of so much of the figure, that are no accident
+SWING_OF_GOODNESS, SWING_OF_RATIO = 0.02, 0.3
+# Codes by what brings about what: a cause stands before its effects.
+CAUSES = (
+    "diverged",
+    "partition_lacks_class",
+    "one_input_dominates",
+    "inputs_large",
+    "overlay_covers_data",
+    "label_weak",
+    "test_copies_training",
+    "lr_not_scaled",
+    "scale_alternates",
+    "batch_small",
+    "batches_all_or_nothing",
+    "act_not_left",
+    "beyond_first_order",
+    "dead_layer",
+    "preactivations_at_zero",
+    "prediction_disagrees",
+    "margins_undecided",
+    "condition_rarely_met",
+    "splits_alike",
+    "readout_not_converged",
+    "classes_unequal",
+    "accuracy_at_chance",
+)
 LEAVE_IT = (
     "train for more epochs or with a larger optimizer.lr; centred data (dataset.preprocess: "
-    "center) leave it sooner or skip it."
+    "center) leave it sooner or have no act 1."
 )
 AT_RANDOM = (
     "At random weights two large sums nearly cancel, so that the draw decides: read the mean "
@@ -141,6 +171,7 @@ def of_training(
     *,
     train_samples: int | None = None,
     data: DataFigures | None = None,
+    onset: Onset | None = None,
 ) -> list[Diagnostic]:
     """Find what stands out in a training run; each finding comes once, with its worst row.
 
@@ -151,27 +182,46 @@ def of_training(
     - `accuracy`: its accuracies.
     - `train_samples`: how many samples it learnt from; None: not fewer than a batch.
     - `data`: what was measured on its samples; None: nothing is said of them.
+    - `onset`: what was known before it began; None: nothing is said of that.
 
     **Returns:**
 
-    The findings.
+    The findings, causes before their effects.
     """
+    onset = onset or Onset()
     finders = (
         _dead_layer,
         _at_zero,
         _beyond_first_order,
         _disagreement,
-        _rarely_met,
         _undecided,
         _splits_alike,
+        _all_or_nothing,
     )
     findings = [found for find in finders for found in find(rows)]
-    return (
+    return by_cause(
         findings
+        + list(_rarely_met(rows, onset))
+        + list(_act_not_left(spec, rows, onset))
+        + list(_scale_alternates(rows, onset))
         + list(_readout_not_converged(accuracy))
         + (list(_of_data(spec, data)) + list(_at_chance(spec, accuracy, data)) if data else [])
         + list(_setting_findings(spec, train_samples))
     )
+
+
+def by_cause(findings: Sequence[Diagnostic]) -> list[Diagnostic]:
+    """Order findings so that a cause stands before its effects.
+
+    **Arguments:**
+
+    - `findings`: of one run.
+
+    **Returns:**
+
+    The same findings.
+    """
+    return sorted(findings, key=lambda found: CAUSES.index(found.code))
 
 
 def of_check(
@@ -218,7 +268,7 @@ def of_check(
         if low.ratio is not None and low.ratio < RARELY:
             findings.append(_rarely_met_in_check(low, low.ratio))
     findings += _of_data(spec, data) if spec and data else []
-    return findings + list(_small_batch(cells[0].batch_size))
+    return by_cause(findings + list(_small_batch(cells[0].batch_size)))
 
 
 def _of_data(spec: TrainSpec | CheckSpec, data: DataFigures) -> Iterator[Diagnostic]:
@@ -367,7 +417,124 @@ def _disagreement(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
         )
 
 
-def _rarely_met(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+def _act_not_left(spec: TrainSpec, rows: Sequence[EpochRow], onset: Onset) -> Iterator[Diagnostic]:
+    """Find a run that ended before its sparsity was expected to rise, and whose S did not."""
+    turn, low, end = onset.tau_star, onset.tau_star_low, onset.tau_end
+    first = [row for row in rows if row.layer == 0 and row.sparsity is not None]
+    if turn is None or low is None or end is None or end >= low or not first or _rose(first):
+        return
+    epochs = math.ceil(onset.epochs_to_selection or 0)
+    lr = float(f"{spec.optimizer.lr * turn / end:.2g}")
+    means = [
+        sum(row.sparsity or 0.0 for row in some) / len(some)
+        for epoch in (0, max(row.epoch for row in first))
+        if (some := [row for row in first if row.epoch == epoch])
+    ]
+    measured = f" (mean S {means[0]:.3f} at first, {means[-1]:.3f} at the end)" if means else ""
+    yield Diagnostic(
+        code="act_not_left",
+        severity="info",
+        message=f"The run ended in act 1, where units switch on and sparsity falls{measured}: it "
+        f"reached tau = {end:.3g}, and act 2, where sparsity rises, is expected from tau = "
+        f"{turn:.3g} on.",
+        evidence={
+            "tau": end,
+            "tau_star": turn,
+            "lambda_1": onset.lambda_1,
+            "epochs": spec.epochs,
+            "epochs_needed": epochs,
+        },
+        suggestion=f"optimizer.lr is too small to leave act 1 in {spec.epochs} epochs: it needs "
+        f"{epochs} of them, or optimizer.lr {lr:g}; twice as much shows act 2 as well.",
+    )
+
+
+def _rose(rows: Sequence[EpochRow]) -> bool:
+    """Whether the mean S of a seed and split rose well above its lowest point by the last row."""
+    curves: dict[tuple[int, str], list[float]] = {}
+    for row in rows:
+        curves.setdefault((row.seed, row.split), []).append(row.sparsity or 0.0)
+    return any(curve[-1] - min(curve) > ROSE for curve in curves.values())
+
+
+def _scale_alternates(rows: Sequence[EpochRow], onset: Onset) -> Iterator[Diagnostic]:
+    """Find a curve of the first layer that goes up and down in turn, by steps that are too long."""
+    if onset.eta_c is None:
+        return
+    curves: dict[tuple[int, str], list[EpochRow]] = {}
+    for row in rows:
+        if row.layer == 0 and row.eta > onset.eta_c:
+            curves.setdefault((row.seed, row.split), []).append(row)
+    for curve in curves.values():
+        if not (swinging := _swinging(curve)):
+            continue
+        figure, before, after = swinging
+        low, high = sorted(
+            value for row in (before, after) if (value := getattr(row, figure)) is not None
+        )
+        yield Diagnostic(
+            code="scale_alternates",
+            severity="warning",
+            message=f"The scale of the weights alternates: {figure} goes up and down in turn "
+            f"between rows ({low:.3g} and {high:.3g} at epochs {before.epoch} and {after.epoch}), "
+            f"and the step size {after.eta:.3g} is above {onset.eta_c:.3g}, where that begins.",
+            evidence={
+                **_location(after),
+                "figure": figure,
+                "low": low,
+                "high": high,
+                "eta": after.eta,
+                "eta_c": onset.eta_c,
+            },
+            suggestion="Lower optimizer.lr by "
+            f"{2 * after.eta / onset.eta_c:.2g} or more; then theorem2_ratio can be read.",
+        )
+        return
+
+
+def _swinging(curve: Sequence[EpochRow]) -> tuple[str, EpochRow, EpochRow] | None:
+    """Find the figure that turns from row to row, with the last two rows of a run of turns."""
+    for figure in ("goodness", "theorem2_ratio"):
+        turns, last = 0, 0.0
+        for before, after in itertools.pairwise(curve):
+            start, end = getattr(before, figure), getattr(after, figure)
+            move = 0.0 if start is None or end is None else end - start
+            scale = max(abs(start or 0.0), abs(end or 0.0))
+            least = SWING_OF_RATIO if figure == "theorem2_ratio" else SWING_OF_GOODNESS * scale
+            move = move if abs(move) > least else 0.0
+            turns = turns + 1 if move * last < 0 else 0
+            last = move
+            if turns >= SWINGS:
+                return figure, before, after
+    return None
+
+
+def _all_or_nothing(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
+    """Find the row whose ratio differs most from batch to batch, if it does so widely.
+
+    Rows of runs that did not measure the spread have none.
+    """
+    spread = {id(row): getattr(row, "theorem2_sd", None) or 0.0 for row in rows}
+    worst = max(rows, key=lambda row: spread[id(row)])
+    if spread[id(worst)] > SPREAD and worst.theorem2_ratio is not None:
+        yield Diagnostic(
+            code="batches_all_or_nothing",
+            severity="info",
+            message=f"Batches are all or nothing: theorem 2 holds for {worst.theorem2_ratio:.0%} "
+            f"of the samples, but from batch to batch that differs by {spread[id(worst)]:.2f} "
+            f"(standard deviation).",
+            evidence={
+                **_location(worst),
+                "ratio": worst.theorem2_ratio,
+                "sd": spread[id(worst)],
+            },
+            suggestion="In such a batch the side with the larger inputs decides for all samples. "
+            "Read the ratio with this spread, over several seeds, or use negatives of the same "
+            "image (wrong_label with image: own) or a larger batch_size.",
+        )
+
+
+def _rarely_met(rows: Sequence[EpochRow], onset: Onset) -> Iterator[Diagnostic]:
     """Find the row where theorem 2 holds for the fewest samples, if they are few."""
     measured = [row for row in rows if row.theorem2_ratio is not None]
     worst = min(measured, key=lambda row: row.theorem2_ratio or 0.0, default=None)
@@ -377,7 +544,7 @@ def _rarely_met(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
             for row in measured
             if (row.seed, row.layer, row.split) == (worst.seed, worst.layer, worst.split)
         ]
-        where, suggestion, phase = _phase_of_lowest_ratio(worst, curve)
+        where, suggestion, phase = _phase_of_lowest_ratio(worst, curve, onset)
         yield _condition_rarely_met(
             worst.theorem2_ratio,
             f"theorem 2 {DIRECTIONS['training_step']}",
@@ -388,7 +555,7 @@ def _rarely_met(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
 
 
 def _phase_of_lowest_ratio(
-    worst: EpochRow, curve: Sequence[EpochRow]
+    worst: EpochRow, curve: Sequence[EpochRow], onset: Onset
 ) -> tuple[str, str, dict[str, JsonValue]]:
     """Say where the lowest ratio of a curve lies, what to try, and the phase as evidence."""
     if (
@@ -410,24 +577,31 @@ def _phase_of_lowest_ratio(
     if phase == "recruiting":
         over = next((row for row in later if (row.theorem2_ratio or 0.0) >= RARELY), None)
         end = f"The run ends in it: {LEAVE_IT}"
+        needed = onset.epochs_to_selection if worst.layer == 0 else None
         if over is not None:
             end = (
                 f"It is over by epoch {over.epoch}, where the condition holds for "
                 f"{over.theorem2_ratio or 0.0:.1%} of these samples."
+            )
+        elif needed is not None:
+            end = (
+                f"The run ends in it; act 2 is expected from about epoch {math.ceil(needed)} on: "
+                f"{LEAVE_IT}"
             )
         evidence: dict[str, JsonValue] = {
             "phase": phase,
             "over_by_epoch": over.epoch if over else None,
         }
         return (
-            f"in the recruiting phase (epoch {worst.epoch}): units switch on, and S falls",
-            f"Expected in this phase. {end}",
+            f"in act 1, the recruiting phase (epoch {worst.epoch}): units switch on, and S falls",
+            f"That is what act 1 is. {end}",
             evidence,
         )
     if worst.epoch == 0:
         return "at initialisation, before any step", AT_RANDOM, {"phase": "initialisation"}
     if phase == "selecting":
-        return f"at epoch {worst.epoch}, while the mean of S rises", BATCH_NOISE, {"phase": phase}
+        where = f"in act 2, the selecting phase (epoch {worst.epoch}), while the mean of S rises"
+        return where, BATCH_NOISE, {"phase": phase}
     return (
         f"at epoch {worst.epoch}: S falls for most of them there, and not because units switch on",
         LOOK_BESIDE,
@@ -456,8 +630,9 @@ def _readout_not_converged(rows: Sequence[AccuracyRow]) -> Iterator[Diagnostic]:
         yield Diagnostic(
             code="readout_not_converged",
             severity="warning",
-            message="The linear classifier did not reach the minimum of its loss: its accuracy is "
-            "not that of the best one.",
+            message=f"The linear classifier of seed {stuck.seed} did not reach the minimum of its "
+            f"loss (penalty {stuck.penalty}): its accuracy {stuck.accuracy:.1%} is not that of the "
+            f"best one.",
             evidence={"seed": stuck.seed, "penalty": stuck.penalty, "layers": list(stuck.layers)},
             suggestion="Use a larger penalty (evaluation.linear_penalties), or normalise the "
             "activations (network.normalize).",
@@ -478,8 +653,8 @@ def _splits_alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 code="splits_alike",
                 severity="warning",
-                message="After the last epoch the goodness of positive and negative samples "
-                "differs by less than 0.1 %.",
+                message=f"After the last epoch the goodness of positive and negative samples "
+                f"differs by less than 0.1 %: {positive.goodness:.6g} and {negative.goodness:.6g}.",
                 evidence={
                     **_location(positive),
                     "goodness_positive": positive.goodness,
@@ -497,7 +672,8 @@ def _setting_findings(spec: TrainSpec, train_samples: int | None) -> Iterator[Di
         yield Diagnostic(
             code="lr_not_scaled",
             severity="info",
-            message="The step size does not shrink as 1/n with the width.",
+            message=f"The step size {spec.optimizer.lr:g} is the same for every width n; it does "
+            f"not shrink as 1/n.",
             evidence={"lr": spec.optimizer.lr},
             suggestion="Set optimizer.scale_lr_by_width to compare widths with each other or with "
             "the infinite-width limit.",

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ffengine.arrays import Labels
+from ffengine.arrays import Arrays, Labels
 
 Counts = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.int64]
+Choice = slice | Indices  # of the samples of an array
 
 
 def class_shares(counts: Sequence[int] | Counts, total: int) -> Counts:
@@ -60,3 +61,26 @@ def draw_partitions(labels: Labels, sizes: Sequence[int], digest: str) -> list[I
         left = [of_class[count:] for of_class, count in zip(left, taken, strict=True)]
         partitions.append(np.sort(np.concatenate(chosen)))
     return partitions
+
+
+def chosen(
+    arrays: Arrays, sizes: tuple[int, int, int], digest: str | None
+) -> tuple[Choice, Choice, Choice]:
+    """Choose the samples of each partition.
+
+    **Arguments:**
+
+    - `arrays`: a data set.
+    - `sizes`: how many samples are learnt from, held out, and tested.
+    - `digest`: of the arrays of an upload; None: the first samples are taken, as of data sets of
+      the catalogue.
+
+    **Returns:**
+
+    Which samples are learnt from, which are held out of the same array, and which are tested.
+    """
+    train, validation, tested = sizes
+    if digest is None:
+        return slice(train), slice(train, train + validation), slice(tested)
+    learnt, held = draw_partitions(arrays.y_train, (train, validation), digest)
+    return learnt, held, draw_partitions(arrays.y_test, (tested,), digest)[0]

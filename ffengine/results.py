@@ -536,6 +536,58 @@ class Provenance(Row):
         )
 
 
+class Onset(Row):
+    """What is known of the beginning of a training run before it begins: its acts in the first
+    layer, from the data and the spec alone. In act 1 units switch on and S falls; in act 2 the
+    active ones become unequal and S rises.
+    """
+
+    lambda_1: float | None = Field(
+        None,
+        description="how fast the classes' own directions grow: amplitudes as exp(2 lambda_1 tau). "
+        "The largest eigenvalue of A = E[x x^T] over positives less that over negatives, all "
+        "units active",
+    )
+    growth_rates: tuple[float, ...] = Field(
+        (), description="the largest eigenvalues of A, 16 at most"
+    )
+    recruitment: float | None = Field(
+        None,
+        description="R: how far units switch on before these directions have grown; near 0 there "
+        "is no act 1",
+    )
+    falls: bool | None = Field(None, description="whether S is expected to fall at first")
+    tau_star: float | None = Field(
+        None,
+        description="flow time at which act 2 is expected to begin, 1.25 / lambda_1: a conjecture, "
+        "see docs/theory.md; null where S is not expected to fall",
+    )
+    tau_star_low: float | None = Field(None, description="1.10 / lambda_1")
+    tau_star_high: float | None = Field(None, description="1.40 / lambda_1")
+    tau_end: float | None = Field(
+        None, description="flow time of the whole run: the sum of eta over its steps"
+    )
+    epochs_to_selection: float | None = Field(
+        None,
+        description="epochs until tau_star; more than the run has where it ends before, at its "
+        "mean step size",
+    )
+    goodness_growth: float | None = Field(
+        None,
+        description="how fast log G grows with tau in act 2, about: 4 lambda_1, less what "
+        "steps of this size lose",
+    )
+    eta: float | None = Field(None, description="the largest step size of the run")
+    eta_c: float | None = Field(
+        None,
+        description="step size above which the common scale of the weights alternates from step to "
+        "step: 1 / (e_1 threshold), e_1 the largest eigenvalue of E[x x^T]; null for objectives "
+        "without a threshold",
+    )
+    unknown: dict[str, str] = Field({}, description="field that is null -> why")
+    message: str = Field("", description="the same in a sentence or two")
+
+
 class TrainResult(Row):
     """Curves, accuracy and findings of a training run."""
 
@@ -545,6 +597,9 @@ class TrainResult(Row):
     measures: tuple[MeasureRow, ...] = ()
     ensembles: tuple[EnsembleRow, ...] = ()
     baselines: tuple[BaselineRow, ...] = ()
+    onset: Onset | None = Field(
+        None, description="what was known before the first step; null in earlier results"
+    )
     diagnostics: tuple[Diagnostic, ...]
     provenance: Provenance
 

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from ffengine.arrays import DatasetError
-from ffengine.datasets import Dataset, Datasets, Loaded
-from ffengine.partitions import Indices, draw_partitions
+from ffengine.datasets import Dataset, Datasets
+from ffengine.partitions import chosen
 from ffengine.random_streams import Draw
 from ffengine.spec import DatasetSpec, LabelPlace, Preprocess
 
-Choice = slice | Indices  # of the samples of an array
 LABEL_SHARE = 0.1  # of a sample's length, in the label inputs of an upload
 
 
@@ -181,7 +180,8 @@ def load_samples(
     datasets = datasets or Datasets.of_environment()
     loaded = datasets.loaded(spec.name)
     arrays, facts = loaded.arrays, datasets.facts_of(spec.name)
-    learnt, held, tested = _chosen(spec, facts, loaded)
+    sizes = (spec.train_count(facts), spec.validation_samples, spec.test_count(facts))
+    learnt, held, tested = chosen(arrays, sizes, loaded.digest if facts.uploaded else None)
     train = _pixels(arrays.x_train[learnt])
     preprocessing = _fitted(spec, facts, _inputs(train))
 
@@ -196,17 +196,6 @@ def load_samples(
         else None,
         partition(_pixels(arrays.x_test[tested]), arrays.y_test[tested]),
     )
-
-
-def _chosen(spec: DatasetSpec, facts: Dataset, loaded: Loaded) -> tuple[Choice, Choice, Choice]:
-    """Which samples are learnt from, which are held out of the same array, and which are tested."""
-    train, tested = spec.train_count(facts), spec.test_count(facts)
-    if not facts.uploaded:
-        held = slice(train, train + spec.validation_samples)
-        return slice(train), held, slice(tested)
-    arrays, digest = loaded
-    learnt, validation = draw_partitions(arrays.y_train, (train, spec.validation_samples), digest)
-    return learnt, validation, draw_partitions(arrays.y_test, (tested,), digest)[0]
 
 
 def _fitted(spec: DatasetSpec, facts: Dataset, train: Tensor) -> Preprocessing:

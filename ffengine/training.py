@@ -17,12 +17,13 @@ from ffengine.checkpoint import Checkpoint, Position, fraction_done, snapshot
 from ffengine.cuda_graphs import captured
 from ffengine.data_figures import data_figures
 from ffengine.datasets import Datasets
-from ffengine.diagnostics import divergence, explained_divergence, of_training
+from ffengine.diagnostics import by_cause, divergence, explained_divergence, of_training
 from ffengine.evaluation import Evaluation, evaluate
 from ffengine.interrupts import Control, Diverged, Interrupted
 from ffengine.layer_updates import Learner, matmul_precision
 from ffengine.monitor import Monitor, layer_pairs, paired
 from ffengine.network import Network, SummedGoodness
+from ffengine.onset import onset_of
 from ffengine.optimizers import State
 from ffengine.pairs import AnyPairs, Pairs
 from ffengine.provenance import Stopwatch, provenance
@@ -117,6 +118,7 @@ def train(
     run = TrainingRun(spec, torch.device(device), stopwatch, resume, datasets)
     with stopwatch.phase("data"):
         data = data_figures(spec.dataset, run.partitions, labelled=spec.negatives.labelled)
+        onset = onset_of(spec, datasets)
     try:
         with stopwatch.phase("training"):
             run.run(on_epoch or _keep_running, on_batch or _keep_running)
@@ -130,9 +132,19 @@ def train(
         measures=found.measures,
         ensembles=found.ensembles,
         baselines=found.baselines,
-        diagnostics=(
-            *of_training(spec, run.rows, found.accuracy, train_samples=len(run.train), data=data),
-            *findings_on_upload(spec, datasets),
+        onset=onset,
+        diagnostics=tuple(
+            by_cause(
+                of_training(
+                    spec,
+                    run.rows,
+                    found.accuracy,
+                    train_samples=len(run.train),
+                    data=data,
+                    onset=onset,
+                )
+                + findings_on_upload(spec, datasets)
+            )
         ),
         provenance=provenance(
             spec, datasets, run.device, stopwatch, label_strength=run.train.label_strength

@@ -189,6 +189,8 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
     ]
     rows += [[f"time on {kind}", duration(seconds)] for kind, seconds in found.seconds.items()]
     rows += [["too large", problem] for problem in found.problems]
+    if found.onset and found.onset.message:
+        rows.append(["beginning", found.onset.message])
     rows += [["advice", f"{advice.message} {advice.suggestion}"] for advice in found.advice]
     table(["what", "estimate"], rows)
 

@@ -11,7 +11,7 @@ import pytest
 import ffengine
 from ffengine import advice, diagnostics, evaluation
 from ffengine.datasets import Datasets
-from ffengine.results import CheckCell, Diagnostic, EpochRow
+from ffengine.results import CheckCell, Diagnostic, EpochRow, Onset
 from ffengine.spec import CheckSpec, TrainSpec
 
 HEALTHY = {
@@ -100,15 +100,15 @@ def curve(*points: tuple[float, float, float]) -> list[EpochRow]:
                 (0.7, 0.443, 0.18),
             ],
             "recruiting",
-            "holds for 7.0% of the live samples at its lowest, in the recruiting phase (epoch 1): "
-            "units switch on, and S falls.",
-            "Expected in this phase. It is over by epoch 2, where the condition holds for 52.0% "
+            "holds for 7.0% of the live samples at its lowest, in act 1, the recruiting phase "
+            "(epoch 1): units switch on, and S falls.",
+            "That is what act 1 is. It is over by epoch 2, where the condition holds for 52.0% "
             "of these samples.",
         ),
         (
             [(0.78, 0.464, 0.51), (0.07, 0.429, 0.44)],
             "recruiting",
-            "in the recruiting phase (epoch 1)",
+            "in act 1, the recruiting phase (epoch 1)",
             "The run ends in it: train for more",
         ),
         (
@@ -120,7 +120,7 @@ def curve(*points: tuple[float, float, float]) -> list[EpochRow]:
         (
             [(0.6, 0.40, 0.3), (0.45, 0.41, 0.3), (0.6, 0.42, 0.3)],
             "selecting",
-            "at epoch 1, while the mean of S rises",
+            "in act 2, the selecting phase (epoch 1), while the mean of S rises",
             "blur the ratio",
         ),
         (
@@ -149,7 +149,7 @@ def test_where_rounding_decides_that_is_said_first_and_of_the_theorem_that_has_m
         else row
         for row in rows
     ]
-    rare, unsure = diagnostics.of_training(TrainSpec(), rows)
+    unsure, rare = diagnostics.of_training(TrainSpec(), rows)  # the cause stands first
     assert rare.code == "condition_rarely_met"
     assert (
         "at epoch 1, where 34.0% of the margins are within rounding of zero and count as not "
@@ -171,6 +171,107 @@ def test_the_phase_is_told_from_the_curve_of_the_same_seed_layer_and_split() -> 
     )
     assert found.evidence["phase"] == "recruiting"
     assert found.evidence["over_by_epoch"] == 2
+
+
+ENDS_IN_ACT_1 = Onset(
+    lambda_1=0.625,
+    tau_star=2.0,
+    tau_star_low=1.76,
+    tau_end=0.25,
+    epochs_to_selection=79.2,
+)
+
+
+def test_a_run_that_ends_in_act_1_says_what_it_needs() -> None:
+    rows = curve((0.78, 0.464, 0.51), (0.07, 0.429, 0.44))
+    first, second = diagnostics.of_training(TrainSpec(), rows, onset=ENDS_IN_ACT_1)
+    assert (first.code, second.code) == ("act_not_left", "condition_rarely_met")
+    assert "(mean S 0.464 at first, 0.429 at the end): it reached tau = 0.25" in first.message
+    assert "from tau = 2 on" in first.message
+    assert "too small to leave act 1 in 10 epochs: it needs 80 of them, or optimizer.lr 8;" in (
+        first.suggestion
+    )
+    assert first.evidence["epochs_needed"] == 80
+    assert "act 2 is expected from about epoch 80 on" in second.suggestion
+
+
+def test_where_sparsity_rose_again_act_1_was_left_whatever_was_expected() -> None:
+    rows = curve((0.78, 0.464, 0.51), (0.6, 0.429, 0.44), (0.7, 0.439, 0.3))
+    assert diagnostics.of_training(TrainSpec(), rows, onset=ENDS_IN_ACT_1) == []
+    longer = ENDS_IN_ACT_1.model_copy(update={"tau_end": 1.8})
+    assert diagnostics.of_training(TrainSpec(), rows[:2], onset=longer) == []
+
+
+@pytest.mark.parametrize(
+    ("ratios", "goodness", "figure"),
+    [
+        ((0.9, 0.5, 1.0, 0.5, 1.0, 0.6), [10.0] * 6, "theorem2_ratio"),
+        ((0.9,) * 6, (10.0, 11.0, 10.0, 11.0, 10.0, 11.0), "goodness"),
+        ((0.9, 0.85, 0.9, 0.85, 0.9, 0.85), (10.0, 10.1, 10.0, 10.1, 10.0, 10.1), None),
+        ((0.9, 0.5, 1.0, 1.0, 0.5, 0.5), [10.0] * 6, None),
+        ((0.9,) * 6, (10.0, 11.0, 12.0, 13.0, 14.0, 15.0), None),
+    ],
+)
+def test_a_scale_that_alternates_is_told_from_the_rows_where_steps_are_too_long(
+    ratios: tuple[float, ...], goodness: tuple[float, ...], figure: str | None
+) -> None:
+    rows = []
+    for epoch, (ratio, g) in enumerate(zip(ratios, goodness, strict=True)):
+        positive, negative = pair(epoch=epoch, theorem2_ratio=ratio, eta=0.02)
+        rows += [
+            positive.model_copy(update={"goodness": g}),
+            negative.model_copy(update={"goodness": g / 2}),
+        ]
+    found = diagnostics.of_training(TrainSpec(), rows, onset=Onset(eta_c=0.01))
+    assert [one.evidence["figure"] for one in found] == ([figure] if figure else [])
+    if figure:
+        assert f"alternates: {figure} goes up and down" in found[0].message
+        assert "step size 0.02 is above 0.01" in found[0].message
+        assert "Lower optimizer.lr by 4 or more" in found[0].suggestion
+    assert diagnostics.of_training(TrainSpec(), rows, onset=Onset(eta_c=0.03)) == []
+    assert diagnostics.of_training(TrainSpec(), rows) == []
+
+
+class Measured(EpochRow):
+    """A row that has the spread over batches."""
+
+    theorem2_sd: float | None = None
+
+
+@pytest.mark.parametrize(("spread", "expected"), [(None, False), (0.16, False), (0.45, True)])
+def test_batches_that_are_all_or_nothing_are_named(spread: float | None, expected: bool) -> None:
+    rows = [
+        Measured.model_validate({**row.model_dump(), "theorem2_sd": spread})
+        for row in pair(theorem2_ratio=0.6)
+    ]
+    found = diagnostics.of_training(TrainSpec(), rows)
+    assert [one.code for one in found] == (["batches_all_or_nothing"] if expected else [])
+    if expected:
+        assert "for 60% of the samples, but from batch to batch that differs by 0.45" in (
+            found[0].message
+        )
+
+
+def test_causes_stand_before_their_effects_and_every_finding_has_a_place() -> None:
+    rows = pair(mask_flip_rate=0.3, agreement=0.5, theorem2_ratio=0.2, dead_samples=60)
+    spec = TrainSpec.model_validate({"batch_size": 8, "optimizer": {"scale_lr_by_width": False}})
+    assert [one.code for one in diagnostics.of_training(spec, rows)] == [
+        "lr_not_scaled",
+        "batch_small",
+        "beyond_first_order",
+        "dead_layer",
+        "prediction_disagrees",
+        "condition_rarely_met",
+    ]
+    said = "".join(Path(module.__file__).read_text() for module in (diagnostics, advice))
+    assert set(diagnostics.CAUSES) == set(re.findall(r'code="(\w+)"', said))
+
+
+def test_every_finding_of_rows_says_its_figures() -> None:
+    rows = pair(mask_flip_rate=0.3, agreement=0.5, theorem2_ratio=0.2, goodness=7.0)
+    for one in diagnostics.of_training(TrainSpec(batch_size=8), rows, onset=ENDS_IN_ACT_1):
+        assert re.search(r"\d", one.message), one.code
+        assert one.evidence
 
 
 def test_settings_are_judged_too() -> None:
@@ -237,8 +338,8 @@ def test_checks_are_judged_by_their_exact_cells() -> None:
     assert found(batch_size=8) == ["batch_small"]
 
 
-# The same by real runs: a calm one without findings, and for each finding a change of it that
-# provokes the finding
+# The same by real runs: a calm one, of which there is only to say that it ends in act 1, and for
+# each finding a change of it that provokes the finding
 
 CALM: dict[str, dict[str, object] | int] = {
     "dataset": {"train_samples": 2_000, "test_samples": 400},
@@ -257,6 +358,7 @@ PROVOKING: dict[str, dict[str, dict[str, object] | int]] = {
     "beyond_first_order": {"optimizer": {"name": "sgd", "lr": 30.0}},
     "prediction_disagrees": {"optimizer": {"name": "sgd", "lr": 30.0}},
     "condition_rarely_met": {"network": {"widths": [64]}},
+    "act_not_left": {"dataset": {"train_samples": 500, "test_samples": 400}},
     "splits_alike": {"negatives": {"strategy": "noise", "scale": 1e-6}},
     "margins_undecided": {"negatives": {"strategy": "noise", "scale": 1e-6}},
     "lr_not_scaled": {"optimizer": {"name": "sgd", "lr": 2.5e-4, "scale_lr_by_width": False}},
@@ -273,8 +375,8 @@ def found_by(datasets: Datasets | None = None, **changes: dict[str, object] | in
     return {finding.code for finding in result.diagnostics}
 
 
-def test_a_calm_run_has_no_findings() -> None:
-    assert found_by() == set()
+def test_of_a_calm_run_there_is_only_to_say_that_it_ends_in_act_1() -> None:
+    assert found_by() == {"act_not_left"}
 
 
 @pytest.mark.parametrize("code", PROVOKING)
@@ -312,7 +414,7 @@ def test_blank_samples_are_noticed(blank: int, expected: set[str], tmp_path: Pat
 
 def test_a_classifier_that_was_cut_short_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "fit_linear", functools.partial(evaluation.fit_linear, limit=2))
-    assert found_by() == {"readout_not_converged"}
+    assert found_by() == {"act_not_left", "readout_not_converged"}
 
 
 @functools.cache
@@ -411,6 +513,7 @@ def test_every_finding_is_documented() -> None:
     codes = set(re.findall(r'code="(\w+)"', said))
     page = (Path(__file__).parents[2] / "docs" / "diagnostics.md").read_text()
     assert codes == set(re.findall(r"^## (\w+)$", page, re.MULTILINE))
+    by_rows_alone = {"scale_alternates", "batches_all_or_nothing"}
     of_uploads = {"inputs_large", "one_input_dominates", "classes_unequal", "test_copies_training"}
     others = {"diverged", "preactivations_at_zero", "readout_not_converged"}
-    assert codes == set(PROVOKING) | of_uploads | others
+    assert codes == set(PROVOKING) | of_uploads | others | by_rows_alone

@@ -332,8 +332,12 @@ def test_what_is_no_picture_is_offered_labels_that_cover_nothing(page: Page, lab
     advice = page.get_by_label("Advice")
     expect(advice).to_contain_text("table: the label overlays inputs 0 to 2")
     advice.get_by_role("button", name="Use dataset.labels: append").click()
-    expect(advice).to_be_hidden()
+    expect(advice).not_to_contain_text("overlays")
     expect(page.get_by_label("What differs")).to_contain_text("dataset.labels: overlay → append")
+    expect(advice).to_contain_text("The run ends in act 1")
+    expect(page.locator("#onset")).to_contain_text("Sparsity is expected to fall until about epoch")
+    page.get_by_label("preprocess", exact=True).first.select_option("center")
+    expect(page.locator("#onset")).not_to_contain_text("Sparsity is expected to fall")
 
 
 def test_another_kind_and_another_entry_are_sent_with_the_defaults_that_are_shown(

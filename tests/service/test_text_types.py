@@ -26,6 +26,7 @@ OWN_SHAPES = {
         "FieldError",
         "Health",
         "JobError",
+        "Onset",
     ),
     *("PresetLine", "ProblemDetails", "Progress", "Provenance", "Readiness", "WorkerLine"),
     *("DatasetProvenance", "Delivery", "DeliveryAttempt"),

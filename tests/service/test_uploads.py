@@ -390,7 +390,12 @@ def test_an_estimate_advises_on_the_data(client: httpx.Client) -> None:
     assert "overlays inputs 0 to 2" in advice["message"]
     assert (advice["field"], advice["value"]) == ("dataset.labels", "append")
     better = {**spec, "dataset": {"name": "table", "labels": "append"}}
-    assert client.post("/v1/estimate", json={"spec": better}).json()["advice"] == []
+    found = client.post("/v1/estimate", json={"spec": better}).json()
+    assert [advice["code"] for advice in found["advice"]] == ["act_not_left"]
+    assert found["onset"]["epochs_to_selection"] > 10
+    check = {"kind": "check", "dataset": better["dataset"]}
+    found = client.post("/v1/estimate", json={"spec": check}).json()
+    assert (found["advice"], found["onset"]) == ([], None)
     job = client.post("/v1/jobs", json={"spec": spec})
     assert job.status_code == 202, "advice is no refusal"
     assert "overlays inputs 0 to 2" in client.get(f"/jobs/{job.json()['id']}").text

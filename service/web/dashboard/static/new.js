@@ -9,6 +9,7 @@ const text = form.elements.yaml;
 const cost = document.getElementById("cost");
 const list = document.getElementById("errors");
 const advised = document.getElementById("advice");
+const onset = document.getElementById("onset");
 const submit = form.querySelector(".submit button");
 const difference = document.getElementById("difference");
 const start = parse(form.dataset.start); // the spec to begin with, what it is called, the defaults of every kind, the tags
@@ -341,6 +342,12 @@ function showAdvice(found) {
   advised.replaceChildren(...found.map(adviceLine));
 }
 
+// How a training run is expected to begin; nothing where that is not known.
+function showOnset(found) {
+  onset.textContent = found?.onset?.message ?? "";
+  onset.hidden = !onset.textContent;
+}
+
 const AGAIN_MS = 3000; // until a service that does not answer is asked again
 let asked = new AbortController();
 
@@ -369,6 +376,7 @@ async function check() {
   const found = answer.ok && answer.headers.get("Content-Type")?.includes("json") ? parse(written) : null;
   cost.textContent = found ? words(found) : "";
   showAdvice(found ? found.advice : []);
+  showOnset(found);
   showErrors(found ? found.problems.map((message) => ({ pointer: "", message })) : errorsOf(answer.status, written));
   submit.disabled = !found || found.problems.length > 0;
 }
@@ -418,6 +426,7 @@ async function readText() {
     asked.abort();
     cost.textContent = "";
     showAdvice([]);
+    showOnset(null);
     difference.replaceChildren();
     submit.disabled = true;
     showErrors(answer ? errorsOf(answer.status, answer.text) : [{ pointer: "", message: "the service does not answer; it is asked again" }]);

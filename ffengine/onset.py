@@ -1,0 +1,363 @@
+"""What is known of a training run before its first step: when sparsity turns, and which steps are
+too long.
+
+docs/theory.md derives the acts of training. In act 1 units switch on and S falls; in act 2 the
+active ones become unequal and S rises. Whether there is an act 1, and when it is over, follows from
+the class means of the data. No torch is needed, so that the service tells it of a spec.
+
+Legend: lambda_1 the largest growth rate, tau the sum of eta over the steps (flow time), e_1 the
+largest eigenvalue of E[x x^T], n the width.
+"""
+
+import math
+from functools import lru_cache
+
+from ffengine import uploads
+from ffengine.arrays import DatasetError
+from ffengine.class_means import ClassMeans, TrainingInputs, class_means, largest_second_moment
+from ffengine.datasets import MEASURED_BYTES, Dataset, Datasets
+from ffengine.negatives import OtherImage, WrongLabel
+from ffengine.objectives import Bce, Difference, MeanSquares, SoftplusLoss, SumSquares
+from ffengine.optimizers import Adam, AnyOptimizer, Momentum, Nesterov, Sgd
+from ffengine.results import Onset
+from ffengine.spec import DatasetSpec, NetworkSpec, TrainSpec
+
+TURN, TURN_SPREAD = 1.25, 0.15  # lambda_1 tau*: measured, not derived
+RECRUITS = 0.2  # R above which S falls; measured: no fall at .12, one of .005 at .25
+STRONG_LABEL = 0.2  # label energy over the image's, beyond which R says nothing
+LOW_THRESHOLD = 4.0  # beyond, samples differ by more than the slopes' straight part
+RATES = 16
+FINE_NOISE = 5e-4  # eta / batch size up to which a batch's noise does not hide the curve
+HALF_WAY = 2  # a suggested step size reaches act 2 in the middle of the run
+
+
+def onset_of(spec: TrainSpec, datasets: Datasets | None = None) -> Onset:
+    """Predict how a training run begins.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `datasets`: where data sets are; None: where the environment says.
+
+    **Returns:**
+
+    What is known; `unknown` says of each figure that is null why.
+
+    **Raises:**
+
+    - `DatasetError`: the data set cannot be found, fetched or read.
+
+    **Source:**
+
+    docs/theory.md, "The phases of training".
+    """
+    datasets = datasets or Datasets.of_environment()
+    return _predicted(spec, datasets, datasets.facts_of(spec.dataset.name), keep=True)
+
+
+def onset_before(spec: TrainSpec, datasets: Datasets) -> Onset:
+    """Predict how a training run begins, where its data set is at hand and not very large.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `datasets`: where data sets are.
+
+    **Returns:**
+
+    What is known. Nothing is downloaded.
+    """
+    facts = datasets.facts_of(spec.dataset.name)
+    try:
+        if not datasets.is_present(facts):
+            return _nothing("the data set was not fetched yet: the run says it")
+        if _bytes(facts, datasets) > MEASURED_BYTES:
+            return _nothing("the data set is large: the run says it")
+        return _predicted(spec, datasets, facts, keep=False)
+    except (OSError, DatasetError):  # the arrays are gone or damaged, which is said elsewhere
+        return _nothing("the data set cannot be read")
+
+
+def flow_per_epoch(spec: TrainSpec, steps: int) -> list[float]:
+    """Compute by how much each epoch of the first layer advances flow time.
+
+    **Arguments:**
+
+    - `spec`: the run; of plain or heavy-ball descent, on a goodness of squares.
+    - `steps`: how many steps an epoch has.
+
+    **Returns:**
+
+    A number for each epoch. Momentum makes steps longer by 1 / (1 - momentum); weight decay lambda
+    changes S as a step of eta / (1 - eta lambda) does; of mean squares, a step is shorter by 1/n.
+    """
+    optimizer, width = spec.optimizer, spec.network.widths[0]
+    found = []
+    for epoch in range(1, spec.epochs + 1):
+        eta = optimizer.eta(width, epoch, spec.epochs)
+        kept = 1 - eta * optimizer.weight_decay
+        flow = eta / kept if kept > 0 else math.inf
+        found.append(steps * flow / (1 - _momentum(optimizer)) / _divisor(spec))
+    return found
+
+
+def growth_factor(optimizer: AnyOptimizer, rate: float, eta: float) -> float:
+    """Compute how much one step multiplies an amplitude that grows as exp(2 rate tau).
+
+    **Arguments:**
+
+    - `optimizer`: plain descent, momentum or Nesterov's.
+    - `rate`: the growth rate, an eigenvalue of A.
+    - `eta`: the step size.
+
+    **Returns:**
+
+    The factor, once the velocity has settled.
+    """
+    step, beta = 2 * rate * eta, _momentum(optimizer)
+    ahead = 1 + beta if isinstance(optimizer, Nesterov) else 1.0
+    # f^2 - (1 + beta + ahead step) f + beta (1 + step or 1) = 0
+    linear = 1 + beta + ahead * step
+    constant = beta * (1 + step) if isinstance(optimizer, Nesterov) else beta
+    return (linear + math.sqrt(linear**2 - 4 * constant)) / 2
+
+
+def critical_eta(spec: TrainSpec, second_moment: float) -> float:
+    """Compute the step size above which the common scale of the weights alternates.
+
+    Near the threshold theta, slopes of the softplus loss change by 1/4 a unit of G, so that a step
+    multiplies what the common scale is off by 1 - 2 eta theta e_1 / n: it alternates and grows
+    where that is below -1.
+
+    **Arguments:**
+
+    - `spec`: the run; its objective is softplus or bce, of a mean of squares.
+    - `second_moment`: e_1.
+
+    **Returns:**
+
+    eta, as the optimiser has it: n / (e_1 theta); twice that for bce, whose slopes are half as
+    steep.
+    """
+    width = spec.network.widths[0]
+    steepness = 0.5 if isinstance(spec.objective, Bce) else 1.0
+    return width / (steepness * second_moment * spec.objective.offset(width))
+
+
+def halfway_lr(spec: TrainSpec, onset: Onset) -> float | None:
+    """Return the learning rate that brings act 2 in the middle of a run.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `onset`: what is known of it.
+
+    **Returns:**
+
+    optimizer.lr with two digits; None where such steps would be too long or too noisy.
+    """
+    if not onset.tau_star or not onset.tau_end or not onset.lambda_1 or not onset.eta:
+        return None
+    factor = HALF_WAY * onset.tau_star / onset.tau_end
+    eta = factor * onset.eta
+    if eta / spec.batch_size > FINE_NOISE * _divisor(spec):
+        return None
+    return float(f"{spec.optimizer.lr * factor:.2g}")
+
+
+def _predicted(spec: TrainSpec, datasets: Datasets, facts: Dataset, *, keep: bool) -> Onset:
+    """Predict how a run begins; keep its data set in memory where that is asked for."""
+    unknown: dict[str, str] = {}
+    found: dict[str, object] = {"eta": _largest_eta(spec)}
+    named = spec.network.normalize if spec.network.normalize_first else "none"
+    network = NetworkSpec(normalize=named, normalize_first=named != "none", bias=spec.network.bias)
+    key = (datasets, facts.digest, spec.dataset, network, keep)
+    labels = _why_no_rates(spec, facts)
+    if labels:
+        unknown |= dict.fromkeys(("lambda_1", "recruitment", "falls", "tau_star"), labels)
+    else:
+        found |= _of_classes(spec, _class_means(*key), unknown)
+    flow = _why_no_flow(spec)
+    if flow:
+        unknown["tau_star"] = unknown["tau_end"] = flow
+        found |= {"tau_star": None, "tau_star_low": None, "tau_star_high": None}
+    else:
+        samples = spec.dataset.train_count(facts)
+        found |= _of_steps(spec, found, math.ceil(samples / min(spec.batch_size, samples)))
+    if scale := _why_no_critical_eta(spec) or labels:
+        unknown["eta_c"] = scale
+    else:
+        found["eta_c"] = critical_eta(spec, _second_moment(*key))
+    onset = Onset.model_validate(found | {"unknown": unknown})
+    return onset.model_copy(update={"message": _message(spec, onset)})
+
+
+def _of_classes(spec: TrainSpec, means: ClassMeans, unknown: dict[str, str]) -> dict[str, object]:
+    """Return what the class means say, and write down what they do not."""
+    rates = [float(rate) for rate in means.growth_rates()[:RATES]]
+    found: dict[str, object] = {"lambda_1": rates[0], "growth_rates": tuple(rates)}
+    if means.label_energy > STRONG_LABEL:
+        why = (
+            f"label inputs have {means.label_energy:.0%} of the others' energy: the theory is of "
+            f"weak labels"
+        )
+        unknown |= dict.fromkeys(("recruitment", "falls", "tau_star"), why)
+    elif rates[0] <= 0:
+        why = "all classes have the same mean"
+        unknown |= dict.fromkeys(("recruitment", "falls", "tau_star"), why)
+    else:
+        falls = means.recruitment > RECRUITS
+        found |= {"recruitment": means.recruitment, "falls": falls}
+        if falls:
+            found |= {
+                "tau_star": TURN / rates[0],
+                "tau_star_low": (TURN - TURN_SPREAD) / rates[0],
+                "tau_star_high": (TURN + TURN_SPREAD) / rates[0],
+            }
+        else:
+            unknown["tau_star"] = "S is not expected to fall: act 2 begins at once"
+    return found
+
+
+def _of_steps(spec: TrainSpec, known: dict[str, object], steps: int) -> dict[str, object]:
+    """Return what the step sizes say of the flow time of the run and of its growth."""
+    epochs = flow_per_epoch(spec, steps)
+    end = math.fsum(epochs)
+    found: dict[str, object] = {"tau_end": end if math.isfinite(end) else None}
+    rate, turn = known.get("lambda_1"), known.get("tau_star")
+    if isinstance(turn, float) and math.isfinite(end):
+        found["epochs_to_selection"] = _epochs_until(turn, epochs)
+    eta = spec.optimizer.eta(spec.network.widths[0]) / _divisor(spec)
+    if isinstance(rate, float) and rate > 0:
+        flow = eta / (1 - _momentum(spec.optimizer))
+        found["goodness_growth"] = 2 * math.log(growth_factor(spec.optimizer, rate, eta)) / flow
+    return found
+
+
+def _epochs_until(tau: float, epochs: list[float]) -> float:
+    """Return after how many epochs flow time is tau, with the part of the last one.
+
+    A run that ends before goes on at its mean step size.
+    """
+    passed = 0.0
+    for number, flow in enumerate(epochs):
+        if flow and passed + flow >= tau:
+            return number + (tau - passed) / flow
+        passed += flow
+    return len(epochs) * tau / passed
+
+
+def _why_no_rates(spec: TrainSpec, facts: Dataset) -> str | None:
+    """Say why the growth rates of a strategy are not known; None where they are."""
+    strategy = spec.negatives
+    if isinstance(strategy, WrongLabel):
+        return None
+    if isinstance(strategy, OtherImage):
+        counts = set(facts.class_counts)
+        whole = spec.dataset.train_count(facts) == facts.train_samples
+        if len(counts) == 1 and whole:
+            return None  # the same law as a wrong label's, by counting
+        return "other_image has the flow of wrong_label for classes of equal size alone"
+    return f"it is known of uniformly drawn wrong labels, not of {strategy.strategy}"
+
+
+def _why_no_flow(spec: TrainSpec) -> str | None:
+    """Say why flow time does not tell the acts of a run; None where it does."""
+    objective, network = spec.objective, spec.network
+    if not isinstance(objective, Difference):
+        return f"it is known of the difference objective, not of {objective.name}"
+    if not isinstance(objective.goodness, SumSquares | MeanSquares):
+        return f"it is known of sums of squares, not of {objective.goodness.name}"
+    if objective.peer_normalization or network.pass_dead_units:
+        return "peer_normalization and pass_dead_units make units depend on one another"
+    if network.activation != "relu":
+        return f"it is known of relu, not of {network.activation}"
+    if isinstance(spec.optimizer, Adam):
+        return f"steps of {spec.optimizer.name} do not grow with the gradient"
+    return None
+
+
+def _why_no_critical_eta(spec: TrainSpec) -> str | None:
+    """Say why no step size is known from which the scale alternates; None where one is."""
+    objective = spec.objective
+    if not isinstance(objective, SoftplusLoss | Bce):
+        return f"{objective.name} has no threshold that the scale goes to"
+    if not isinstance(objective.goodness, MeanSquares):
+        return f"it is known of mean_squares, not of {objective.goodness.name}"
+    if not 0 < objective.offset(spec.network.widths[0]) <= LOW_THRESHOLD:
+        return f"it is known of thresholds above 0, of {LOW_THRESHOLD} at most"
+    if not isinstance(spec.optimizer, Sgd):
+        return f"it is known of sgd, not of {spec.optimizer.name}"
+    return None
+
+
+def _message(spec: TrainSpec, onset: Onset) -> str:
+    """Say what is known in words; nothing where nothing is."""
+    parts = []
+    if onset.tau_star is not None and onset.epochs_to_selection is not None:
+        parts.append(
+            f"Sparsity is expected to fall until about epoch {onset.epochs_to_selection:.3g} of "
+            f"{spec.epochs} (tau {onset.tau_star:.3g}) and to rise after it."
+        )
+    elif onset.falls is False and onset.tau_end is not None:
+        parts.append(
+            f"Sparsity is expected to rise from the start (R = {onset.recruitment:.2f}: units "
+            f"hardly switch on)."
+        )
+    if onset.eta_c is not None and onset.eta is not None:
+        parts.append(
+            f"Steps of {onset.eta:.3g} are {'above' if onset.eta > onset.eta_c else 'below'} "
+            f"{onset.eta_c:.3g}, from which the scale of the weights alternates."
+        )
+    return " ".join(parts)
+
+
+def _nothing(why: str) -> Onset:
+    """Nothing is known, for one reason."""
+    return Onset(unknown=dict.fromkeys(("lambda_1", "tau_star", "eta_c"), why))
+
+
+def _largest_eta(spec: TrainSpec) -> float:
+    """Return the largest step size of the first layer; schedules begin with it."""
+    return spec.optimizer.eta(spec.network.widths[0], 1, spec.epochs)
+
+
+def _momentum(optimizer: AnyOptimizer) -> float:
+    """Return the share of the velocity that is kept from step to step."""
+    return optimizer.momentum if isinstance(optimizer, Momentum | Nesterov) else 0.0
+
+
+def _divisor(spec: TrainSpec) -> int:
+    """Return what the goodness divides the sum of squares by: n of their mean."""
+    return spec.network.widths[0] if isinstance(spec.objective.goodness, MeanSquares) else 1
+
+
+def _bytes(facts: Dataset, datasets: Datasets) -> int:
+    """How large the arrays of a data set are."""
+    if folder := datasets.upload_folder(facts.name) if facts.uploaded else None:
+        return uploads.arrays_file(facts.name, folder.parent).stat().st_size
+    return (facts.train_samples + facts.test_samples) * facts.inputs
+
+
+@lru_cache(maxsize=64)
+def _class_means(
+    datasets: Datasets, _digest: str | None, spec: DatasetSpec, network: NetworkSpec, keep: bool
+) -> ClassMeans:
+    """Keep what was measured, as long as the name stands for the same arrays."""
+    return class_means(_inputs(datasets, spec, network, keep=keep))
+
+
+@lru_cache(maxsize=64)
+def _second_moment(
+    datasets: Datasets, _digest: str | None, spec: DatasetSpec, network: NetworkSpec, keep: bool
+) -> float:
+    """Keep it as `_class_means` does."""
+    return largest_second_moment(_inputs(datasets, spec, network, keep=keep))
+
+
+def _inputs(
+    datasets: Datasets, spec: DatasetSpec, network: NetworkSpec, *, keep: bool
+) -> TrainingInputs:
+    """The training partition as the first layer of a network receives it."""
+    loaded = datasets.loaded(spec.name) if keep else datasets.read(spec.name)
+    return TrainingInputs(spec, datasets.facts_of(spec.name), loaded, network)
