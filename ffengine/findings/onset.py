@@ -97,18 +97,23 @@ class Onset(Finding):
 
     def plot(self, runs: Sequence[Run]) -> Plot:
         """Return the product of each setting beside the expected one."""
-        drawn = tuple(
-            Point("", "measured", run.part, found.mean, found.low, found.high)
+        products = [
+            Point("lambda_1 tau*", "measured", run.part, found.mean, found.low, found.high)
             for run in runs
             if (found := _product(run))
-        )
+        ]
+        rates = [
+            Point("lambda_1", "measured", run.part, rate)
+            for run in runs
+            if (rate := _rate(run)) is not None
+        ]
         return Plot(
             "lambda_1 tau* is about 1.25",
             "setting",
-            "lambda_1 tau*",
-            drawn,
+            "",
+            (*products, *rates),
             mark="point",
-            rules=(Rule("y", EXPECTED, "1.25"),),
+            rules=(Rule("y", EXPECTED, "1.25", "lambda_1 tau*"),),
         )
 
 
