@@ -268,7 +268,7 @@ def monitoring(device: torch.device) -> Iterator[Row]:
     meaning = "training with 2 000 samples measured every epoch over training alone"
     shapes = f"{count} samples of {data.name}, n = 500, batch 500"
     bar = (
-        1.10 if count == 10_000 else None
+        1.50 if count == 10_000 else None
     )  # beside fewer learnt batches the same measurement weighs more
     yield compare("monitoring", meaning, shapes, bar, monitored, epoch, rounds=10, device=device)
 

@@ -12,15 +12,21 @@ from torch import Tensor
 
 import ffengine
 from ffengine.acts import gaussian_kappa
+from ffengine.datasets import DATA_ROOT_VARIABLE
+from ffengine.expected_step import expected_descent
 from ffengine.monitor import paired
 from ffengine.network import Network
+from ffengine.objectives import SumSquares
 from ffengine.optimizers import SCHEDULES, Adam, Sgd
+from ffengine.pairs import RelabelledPairs
 from ffengine.random_streams import Draws
 from ffengine.results import EpochRow
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec
+from ffengine.unit_directions import unit_directions
 from tests.engine import reference
 from tests.engine.specs import spec_of
+from tests.mnist import RAW, needs_mnist
 
 CPU = torch.device("cpu")
 SPLITS = ("positive", "negative")
@@ -345,3 +351,137 @@ def test_the_first_act_of_mnist_mini_is_that_of_the_theory() -> None:
             assert abs(row.kappa_gap) < 0.06  # theory: 0 while recruiting, -.13 at tau 4
             assert row.theorem2_expected_ratio is not None
             assert row.theorem2_expected_ratio < 0.5
+
+
+# theory, the three acts, noise-free on 2 000 images, n = 256, Euler step .1, one seed: theorem 2's
+# ratio, S of positives / negatives, p of both, kappa of both, effective units
+ACTS = {
+    0.4: (0.02, 0.00, 0.445, 0.441, 0.53, 0.54, 0.800, 0.802, 255),
+    1.0: (0.04, 0.00, 0.400, 0.387, 0.62, 0.63, 0.798, 0.804, 255),
+    2.0: (0.46, 0.38, 0.359, 0.337, 0.74, 0.77, 0.772, 0.782, 250),
+    3.0: (0.88, 0.90, 0.367, 0.342, 0.79, 0.83, 0.738, 0.746, 174),
+    5.0: (0.90, 0.90, 0.398, 0.372, 0.82, 0.87, 0.693, 0.698, 68),
+}
+
+
+@pytest.mark.slow
+def test_the_flow_along_the_expected_step_is_that_of_the_theory() -> None:
+    """Other images and another seed than the theory's one. Between seeds S varies by .018, so p by
+    .03 and kappa by .02; tau* by 7 %, which moves a ratio at the crossing by .2, and the effective
+    units while they fall by a third.
+    """
+    spec = TrainSpec.model_validate(
+        {"dataset": {"train_samples": 2000}, "batch_size": 2000, "network": {"widths": [256]}}
+    )
+    train = load_samples(spec.dataset, CPU).train
+    network = Network.initial(spec.network, 784, Draws((0,)), CPU)
+    weight = network.weights[0]
+    x, labels = train.positives(labelled=True).unsqueeze(0), train.labels
+    wrong = (labels + 1 + torch.arange(len(labels)) % 9) % 10
+    change = torch.nn.functional.one_hot(wrong, 10) - torch.nn.functional.one_hot(labels, 10)
+    pairs = RelabelledPairs(x, change.float().unsqueeze(0))
+    for step in range(1, 51):
+        z = pairs.times(weight, torch.bmm)[:, :2000]
+        descent, _ = expected_descent(pairs, z, weight, network.activation, SumSquares())
+        weight += 0.1 * 2 * descent / 2000  # the pull of squares is half of dG/dz there
+        if (tau := round(0.1 * step, 1)) not in ACTS:
+            continue
+        z = pairs.times(weight, torch.bmm)
+        descent, _ = expected_descent(pairs, z[:, :2000], weight, network.activation, SumSquares())
+        ratio, sparsity, p, kappa = [], [], [], []
+        for one in (x[0], pairs.split()[1][0]):
+            h = torch.relu(one @ weight[0].T).double()
+            rate = reference.sparsity_rate(weight[0], one, descent[0], "relu")
+            ratio.append(float((rate > 0).double().mean()))
+            sparsity.append(float(reference.sparsity(h).mean()))
+            active = (h > 0).sum(1)
+            p.append(float(active.double().mean()) / 256)
+            kappa.append(float((h.sum(1) / (active * h.square().sum(1)).sqrt()).mean()))
+        expected = ACTS[tau]
+        assert ratio == pytest.approx(expected[:2], abs=0.2 if tau == 2 else 0.07), tau
+        assert sparsity == pytest.approx(expected[2:4], abs=0.036), tau
+        assert p == pytest.approx(expected[4:6], abs=0.06), tau
+        assert kappa == pytest.approx(expected[6:8], abs=0.04), tau
+        assert unit_directions(weight[0]).effective_units == pytest.approx(expected[8], rel=0.35)
+
+
+# theory, reference values: MNIST first 10 000, n = 256, B = 500: theorem 2, S, p of positives /
+# negatives, each with its standard deviation over seeds
+MNIST_FIRST = {
+    0.5: (
+        (0.06, 0.02),
+        (0.02, 0.01),
+        (0.444, 0.013),
+        (0.438, 0.014),
+        (0.532, 0.019),
+        (0.539, 0.019),
+    ),
+    1.0: (
+        (0.13, 0.03),
+        (0.08, 0.05),
+        (0.406, 0.017),
+        (0.393, 0.017),
+        (0.603, 0.025),
+        (0.617, 0.026),
+    ),
+    2.0: (
+        (0.52, 0.03),
+        (0.46, 0.04),
+        (0.367, 0.018),
+        (0.345, 0.019),
+        (0.718, 0.027),
+        (0.744, 0.028),
+    ),
+    3.0: (
+        (0.70, 0.07),
+        (0.66, 0.05),
+        (0.376, 0.017),
+        (0.351, 0.018),
+        (0.770, 0.022),
+        (0.807, 0.024),
+    ),
+    6.0: (
+        (0.62, 0.08),
+        (0.59, 0.09),
+        (0.420, 0.017),
+        (0.395, 0.019),
+        (0.821, 0.010),
+        (0.871, 0.011),
+    ),
+}
+
+
+@pytest.mark.slow
+@needs_mnist
+def test_training_on_mnist_has_the_reference_values_of_the_theory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three seeds where the theory has five, and eta .025 for .02, so that half a tau is an epoch;
+    their mean is within three times the standard deviation of one, and .05 for ratios.
+    """
+    monkeypatch.setenv(DATA_ROOT_VARIABLE, str(RAW.parents[1]))
+    spec = TrainSpec.model_validate(
+        {
+            "dataset": {"name": "mnist", "train_samples": 10_000, "test_samples": 10},
+            "network": {"widths": [256]},
+            "optimizer": {"lr": 256 * 0.025},
+            "epochs": 12,
+            "batch_size": 500,
+            "seeds": [0, 1, 2],
+            "monitor": {"theorems": [2]},
+            "evaluation": {"measures": False},
+        }
+    )
+    rows = ffengine.train(spec).curves
+    for tau, columns in MNIST_FIRST.items():
+        for place, split in enumerate(SPLITS):
+            found = [row for row in rows if row.split == split and row.epoch == round(2 * tau)]
+            assert {round(row.tau or 0, 9) for row in found} == {tau}
+            for (mean, sd), values in (
+                (columns[place], [row.theorem2_ratio for row in found]),
+                (columns[2 + place], [row.sparsity for row in found]),
+                (columns[4 + place], [row.active_share for row in found]),
+            ):
+                assert fmean(value or 0 for value in values) == pytest.approx(
+                    mean, abs=max(3 * sd, 0.05)
+                ), (tau, split)
