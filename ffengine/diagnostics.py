@@ -11,7 +11,6 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from ffengine.intervals import interval_of, wilson
-from ffengine.phases import phase_after
 from ffengine.results import AccuracyRow, CheckCell, Diagnostic, EpochRow, Interval, Onset
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.theorems import DIRECTIONS
@@ -544,20 +543,20 @@ def _rarely_met(rows: Sequence[EpochRow], onset: Onset) -> Iterator[Diagnostic]:
             for row in measured
             if (row.seed, row.layer, row.split) == (worst.seed, worst.layer, worst.split)
         ]
-        where, suggestion, phase = _phase_of_lowest_ratio(worst, curve, onset)
+        where, suggestion, act = _act_of_lowest_ratio(worst, curve, onset)
         yield _condition_rarely_met(
             worst.theorem2_ratio,
             f"theorem 2 {DIRECTIONS['training_step']}",
             where,
             suggestion,
-            {**_location(worst), **phase},
+            {**_location(worst), **act},
         )
 
 
-def _phase_of_lowest_ratio(
+def _act_of_lowest_ratio(
     worst: EpochRow, curve: Sequence[EpochRow], onset: Onset
 ) -> tuple[str, str, dict[str, JsonValue]]:
-    """Say where the lowest ratio of a curve lies, what to try, and the phase as evidence."""
+    """Say where the lowest ratio of a curve lies, what to try, and the act as evidence."""
     if (
         unsure := _share(worst.theorem2_undecided, worst.samples - worst.dead_samples)
     ) > UNDECIDED_SHARE:
@@ -565,16 +564,11 @@ def _phase_of_lowest_ratio(
             f"at epoch {worst.epoch}, where {unsure:.1%} of the margins are within rounding "
             f"of zero and count as not satisfied"
         )
-        return where, TOO_LOW, {"phase": None, "undecided": worst.theorem2_undecided}
+        return where, TOO_LOW, {"act": None, "undecided": worst.theorem2_undecided}
     later = [row for row in curve if row.epoch > worst.epoch]
-    phase = (
-        phase_after(worst, later[0])
-        if later
-        else phase_after(curve[-2], worst)
-        if len(curve) > 1
-        else None
-    )
-    if phase == "recruiting":
+    now, then = (worst, later[0]) if later else (curve[-2] if len(curve) > 1 else worst, worst)
+    act = then.act
+    if act == "recruiting" and then.zero_fraction < now.zero_fraction:
         over = next((row for row in later if (row.theorem2_ratio or 0.0) >= RARELY), None)
         end = f"The run ends in it: {LEAVE_IT}"
         needed = onset.epochs_to_selection if worst.layer == 0 else None
@@ -589,23 +583,24 @@ def _phase_of_lowest_ratio(
                 f"{LEAVE_IT}"
             )
         evidence: dict[str, JsonValue] = {
-            "phase": phase,
+            "act": act,
             "over_by_epoch": over.epoch if over else None,
         }
         return (
-            f"in act 1, the recruiting phase (epoch {worst.epoch}): units switch on, and S falls",
+            f"in act 1, recruiting (epoch {worst.epoch}): units switch on, and S falls",
             f"That is what act 1 is. {end}",
             evidence,
         )
     if worst.epoch == 0:
-        return "at initialisation, before any step", AT_RANDOM, {"phase": "initialisation"}
-    if phase == "selecting":
-        where = f"in act 2, the selecting phase (epoch {worst.epoch}), while the mean of S rises"
-        return where, BATCH_NOISE, {"phase": phase}
+        return "at initialisation, before any step", AT_RANDOM, {"act": None}
+    if act in ("selecting", "condensed"):
+        number = 2 if act == "selecting" else 3
+        where = f"in act {number}, {act} (epoch {worst.epoch}), while the mean of S rises"
+        return where, BATCH_NOISE, {"act": act}
     return (
         f"at epoch {worst.epoch}: S falls for most of them there, and not because units switch on",
         LOOK_BESIDE,
-        {"phase": phase},
+        {"act": act},
     )
 
 

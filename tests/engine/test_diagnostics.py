@@ -2,6 +2,7 @@
 
 import functools
 import io
+import math
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 import ffengine
 from ffengine import advice, diagnostics, evaluation
+from ffengine.acts import with_acts
 from ffengine.datasets import Datasets
 from ffengine.results import CheckCell, Diagnostic, EpochRow, Onset
 from ffengine.spec import CheckSpec, TrainSpec
@@ -79,17 +81,28 @@ def test_each_signature_in_the_rows_is_found_once_with_its_place(
 
 
 def curve(*points: tuple[float, float, float]) -> list[EpochRow]:
-    """Rows of both splits from (theorem2_ratio, sparsity, zero_fraction) at epochs 0, 1, 2 ..."""
-    found = []
+    """Rows of both splits from (theorem2_ratio, sparsity, zero_fraction) at epochs 0, 1, 2 ...,
+    with the acts that training names: of kappa as S and p have it at n = 256.
+    """
+    found: list[EpochRow] = []
     for epoch, (ratio, sparsity, zeros) in enumerate(points):
-        found += pair(
-            epoch=epoch, theorem2_ratio=ratio, sparsity=sparsity, zero_fraction=zeros, goodness=None
+        p, c = 1 - zeros, sparsity * 15 / 16
+        rows = pair(
+            epoch=epoch,
+            theorem2_ratio=ratio,
+            sparsity=sparsity,
+            zero_fraction=zeros,
+            active_share=p,
+            kappa=(1 - c) / math.sqrt(p),
+            kappa_gap=0.0,
+            goodness=None,
         )
+        found += with_acts(rows, found, [256])
     return found
 
 
 @pytest.mark.parametrize(
-    ("points", "phase", "message", "suggestion"),
+    ("points", "act", "message", "suggestion"),
     [
         (  # mnist-mini, pixels as they are, lr = n/30: epochs 0, 2, 5, 7 and 15
             [
@@ -100,43 +113,43 @@ def curve(*points: tuple[float, float, float]) -> list[EpochRow]:
                 (0.7, 0.443, 0.18),
             ],
             "recruiting",
-            "holds for 7.0% of the live samples at its lowest, in act 1, the recruiting phase "
-            "(epoch 1): units switch on, and S falls.",
+            "holds for 7.0% of the live samples at its lowest, in act 1, recruiting (epoch 1): "
+            "units switch on, and S falls.",
             "That is what act 1 is. It is over by epoch 2, where the condition holds for 52.0% "
             "of these samples.",
         ),
         (
             [(0.78, 0.464, 0.51), (0.07, 0.429, 0.44)],
             "recruiting",
-            "in act 1, the recruiting phase (epoch 1)",
+            "in act 1, recruiting (epoch 1)",
             "The run ends in it: train for more",
         ),
         (
             [(0.44, 0.464, 0.50), (0.64, 0.465, 0.50)],
-            "initialisation",
+            None,
             "44.0% of the live samples at its lowest, at initialisation",
             "draw decides",
         ),
         (
             [(0.6, 0.40, 0.3), (0.45, 0.41, 0.3), (0.6, 0.42, 0.3)],
             "selecting",
-            "in act 2, the selecting phase (epoch 1), while the mean of S rises",
+            "in act 2, selecting (epoch 1), while the mean of S rises",
             "blur the ratio",
         ),
         (
             [(0.6, 0.40, 0.3), (0.1, 0.41, 0.3), (0.6, 0.40, 0.35)],
-            None,
+            "recruiting",
             "and not because units switch on",
             "whether the ratio alternates",
         ),
     ],
 )
-def test_a_condition_that_is_rarely_met_says_in_which_phase_and_whether_that_is_expected(
-    points: list[tuple[float, float, float]], phase: str | None, message: str, suggestion: str
+def test_a_condition_that_is_rarely_met_says_in_which_act_and_whether_that_is_expected(
+    points: list[tuple[float, float, float]], act: str | None, message: str, suggestion: str
 ) -> None:
     [found] = diagnostics.of_training(TrainSpec(), curve(*points))
     assert found.code == "condition_rarely_met"
-    assert found.evidence["phase"] == phase
+    assert found.evidence["act"] == act
     assert message in found.message
     assert suggestion in found.suggestion
 
@@ -161,7 +174,7 @@ def test_where_rounding_decides_that_is_said_first_and_of_the_theorem_that_has_m
     )
 
 
-def test_the_phase_is_told_from_the_curve_of_the_same_seed_layer_and_split() -> None:
+def test_the_act_is_told_from_the_curve_of_the_same_seed_layer_and_split() -> None:
     other = [
         row.model_copy(update={"seed": 1})
         for row in curve((0.9, 0.4, 0.3), (0.9, 0.5, 0.3), (0.9, 0.6, 0.3))
@@ -169,7 +182,7 @@ def test_the_phase_is_told_from_the_curve_of_the_same_seed_layer_and_split() -> 
     [found] = diagnostics.of_training(
         TrainSpec(), [*curve((0.8, 0.46, 0.5), (0.1, 0.43, 0.44), (0.6, 0.4, 0.3)), *other]
     )
-    assert found.evidence["phase"] == "recruiting"
+    assert found.evidence["act"] == "recruiting"
     assert found.evidence["over_by_epoch"] == 2
 
 

@@ -10,7 +10,6 @@ import pytest
 
 import ffengine
 from ffengine.optimizers import Sgd
-from ffengine.phases import phase_after
 from ffengine.presets import PRESETS
 from ffengine.results import EpochRow
 from ffengine.spec import EvaluationSpec, MonitorSpec, TrainSpec
@@ -81,18 +80,9 @@ def test_with_pixels_as_they_are_theorem_2_falls_and_then_holds_for_most_while_s
     for epoch, expected in UNIT.items():
         assert means(rows, epoch)[:2] == pytest.approx(expected[:2], abs=0.05), epoch
         assert means(rows, epoch)[2:] == pytest.approx(expected[2:], abs=0.01), epoch
-    phases = {
-        epoch: phase_after(
-            *(
-                row
-                for row in rows
-                if (row.seed, row.split) == (0, "positive") and row.epoch in (epoch, epoch + 1)
-            )
-        )
-        for epoch in range(10)
-    }
-    assert set(map(phases.get, range(1, 5))) == {"recruiting"}
-    assert set(map(phases.get, range(7, 10))) == {"selecting"}
+    acts = {row.epoch: row.act for row in rows if (row.seed, row.split) == (0, "positive")}
+    assert set(map(acts.get, range(2, 6))) == {"recruiting"}
+    assert set(map(acts.get, range(8, 11))) == {"selecting"}
 
 
 @pytest.mark.slow
@@ -105,27 +95,6 @@ def test_with_centred_pixels_theorem_2_holds_for_most_from_epoch_1_on_and_s_only
         assert min(means(rows, epoch)[split] for epoch in range(1, 11)) > 0.5
         sparsity = [means(rows, epoch)[2 + split] for epoch in range(11)]
         assert sparsity == sorted(sparsity)
-
-
-def row(sparsity: float | None, zeros: float) -> EpochRow:
-    [first, *_] = ffengine.train(TrainSpec.model_validate(TINY)).curves
-    return first.model_copy(update={"sparsity": sparsity, "zero_fraction": zeros})
-
-
-TINY = {
-    "dataset": {"train_samples": 20, "test_samples": 20},
-    "network": {"widths": [4]},
-    "epochs": 1,
-    "batch_size": 10,
-}
-
-
-def test_a_phase_is_told_from_s_and_the_share_of_active_units() -> None:
-    assert phase_after(row(0.46, 0.5), row(0.42, 0.4)) == "recruiting"
-    assert phase_after(row(0.40, 0.3), row(0.42, 0.3)) == "selecting"
-    assert phase_after(row(0.40, 0.3), row(0.38, 0.35)) is None
-    assert phase_after(row(0.40, 0.3), row(0.40, 0.2)) is None
-    assert phase_after(row(None, 1.0), row(0.38, 0.35)) is None
 
 
 @pytest.mark.slow
