@@ -27,7 +27,7 @@ def phase_after(row: EpochRow, later: EpochRow) -> Phase | None:
 
     **Source:**
 
-    docs/theory.md, "The phases of training".
+    docs/theory.md, "The acts of training".
     """
     if row.sparsity is None or later.sparsity is None:
         return None
