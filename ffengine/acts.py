@@ -59,7 +59,7 @@ def gaussian_kappa(p: float) -> float:
 
     **Source:**
 
-    docs/theory.md, "The phases of training".
+    docs/theory.md, "The acts of training".
     """
     if p >= 1:
         return 1.0

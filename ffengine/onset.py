@@ -49,7 +49,7 @@ def onset_of(spec: TrainSpec, datasets: Datasets | None = None) -> Onset:
 
     **Source:**
 
-    docs/theory.md, "The phases of training".
+    docs/theory.md, "The acts of training".
     """
     datasets = datasets or Datasets.of_environment()
     return _predicted(spec, datasets, datasets.facts_of(spec.dataset.name), keep=True)

@@ -108,7 +108,7 @@ class Optimizer(Entry, ABC):
 
         **Source:**
 
-        docs/theory.md, "The phases of training".
+        docs/theory.md, "The acts of training".
         """
         complete, rest = divmod(steps, steps_per_epoch)
         factor = SCHEDULES[self.schedule].factor

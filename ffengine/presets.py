@@ -39,8 +39,8 @@ class Preset(NamedTuple):
     spec: StudySpec
 
 
-# Training passes through phases (docs/theory.md): on MNIST S falls first and then rises; on centred
-# images it only rises. With this step size, twenty epochs of mnist-mini show both phases: eta =
+# Training passes through acts (docs/theory.md): on MNIST S falls first and then rises; on centred
+# images it only rises. With this step size, twenty epochs of mnist-mini show two of them: eta =
 # 1/30 leaves the first after six epochs, lr 1 after more than eighty.
 ETA = 1 / 30
 UNIT_AND_CENTER: Grid = {"dataset.preprocess": ["unit", "center"]}

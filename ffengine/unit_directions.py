@@ -48,7 +48,7 @@ def unit_directions(weight: Tensor) -> UnitDirections:
 
     **Source:**
 
-    docs/theory.md, "The phases of training".
+    docs/theory.md, "The acts of training".
     """
     lengths = torch.linalg.vector_norm(weight.double(), dim=1)  # (n,)
     total = float(lengths.square().sum())

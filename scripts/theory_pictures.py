@@ -1,8 +1,8 @@
-"""The pictures of docs/theory.md, from the engine itself: python -m scripts.theory_pictures [NAME
-...], a minute on two cores.
+"""The pictures of docs/theory.md: python -m scripts.theory_pictures [NAME ...], some ten minutes on
+two cores for all.
 
 Everything is measured on mnist-mini, which is bundled. The pictures come as SVG, without the day or
-the machine in them.
+the machine in them; the figures that the page quotes are printed beside their names.
 """
 
 import argparse
@@ -22,9 +22,14 @@ from ffengine.datasets import Datasets
 from ffengine.infinite_width import limit_kernel
 from ffengine.negatives import WrongLabel
 from ffengine.spec import CheckSpec, TrainSpec
+from scripts.theory_flow import Flow, Labelled, Moment
+from scripts.theory_negatives import STRATEGIES, pair_of, potential
 
 TARGET = Path(__file__).parents[1] / "docs" / "pictures"
 BLUE, VERMILLION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#666666"
+SHADES = {"recruiting": "#F7E3B5", "selecting": "#CFE8DC", "condensed": "#E2DDEE"}
+SEEDS = (0, 1, 2)
+LONGEST = 10.0  # flow time that the acts are followed for
 WIDE, HIGH = 460, 240
 AnyChart = alt.LayerChart | alt.FacetChart | alt.VConcatChart | alt.HConcatChart
 Rows = list[dict[str, str | float | None]]
@@ -123,7 +128,7 @@ def kernel() -> alt.VConcatChart:
     colour = alt.Color(
         "data:N",
         scale=alt.Scale(domain=["pixels / 255", "less their mean"], range=[VERMILLION, GREEN]),
-        title=None,
+        title="angles of",
     )
     seen = (
         alt.Chart(alt.InlineData(values=rows))
@@ -164,7 +169,7 @@ def finite_and_limit() -> AnyChart:
                     {
                         "width": width,
                         "theorem": name,
-                        "figure": "same verdict",
+                        "figure": "share of same verdicts",
                         "share": float(torch.stack(same).mean()),
                     }
                 )
@@ -175,7 +180,7 @@ def finite_and_limit() -> AnyChart:
                     {
                         "width": width,
                         "theorem": name,
-                        "figure": "correlation",
+                        "figure": "correlation of margins",
                         "share": float(torch.corrcoef(joined)[0, 1]),
                     }
                 )
@@ -186,7 +191,13 @@ def finite_and_limit() -> AnyChart:
             scale=alt.Scale(domain=["theorem 1", "theorem 2"], range=[BLUE, VERMILLION]),
             title=None,
         ),
-        strokeDash=alt.StrokeDash("figure:N", title=None, legend=alt.Legend(symbolType="stroke")),
+        strokeDash=alt.StrokeDash(
+            "figure:N",
+            title=None,
+            legend=alt.Legend(
+                symbolType="stroke", symbolStrokeColor=GREY, symbolFillColor="transparent"
+            ),
+        ),
     )
     mean = base.mark_line().encode(
         y=alt.Y(
@@ -236,9 +247,215 @@ def first_order() -> AnyChart:
     return sized(alt.layer(mean, base.mark_point(filled=True, opacity=0.5).encode(y="share:Q")))
 
 
-def phases() -> alt.HConcatChart:
-    """S and theorem 2's ratio in the trainings of the preset `paper`: pixels as they are, and
-    centred ones; three seeds.
+def acts() -> alt.VConcatChart:
+    """S, the share of active units and their evenness, and theorem 2 over flow time, without the
+    noise of batches: all 6 000 images, 256 units, three seeds.
+    """
+    data, width = overlaid(), 256
+    runs = {
+        seed: list(Flow(data, width, seed).moments(step=0.1, until=LONGEST, every=2))
+        for seed in SEEDS
+    }
+    turn = sum(crossing(run) for run in runs.values()) / len(runs)
+    few = sum(first_with_few_units(run, width / 5) for run in runs.values()) / len(runs)
+    for moments in zip(*runs.values(), strict=True):
+        print_means(moments)
+    growth = data.leading_growth()
+    print(
+        f"lambda_1 {growth:.3f}, tau* {turn:.2f}, product {growth * turn:.2f}, few from {few:.1f}"
+    )
+    shades: Rows = [
+        {"act": act, "from": start, "to": end, "middle": (start + end) / 2}
+        for act, start, end in (
+            ("recruiting", 0.0, turn),
+            ("selecting", turn, few),
+            ("condensed", few, LONGEST),
+        )
+    ]
+    rows: Rows = [
+        {
+            "tau": moment.tau,
+            "split": name,
+            "S": split.sparsity,
+            "active": split.share_active,
+            "evenness": split.evenness,
+            "T2": split.holds,
+        }
+        for run in runs.values()
+        for moment in run
+        for name, split in moment.splits.items()
+    ]
+    panels = [
+        ("S", (0.3, 0.55), "sparsity S"),
+        ("active", (0.4, 1.0), "active share p"),
+        ("evenness", (0.5, 0.9), "evenness \u03ba"),
+        ("T2", (0.0, 1.0), "theorem 2 holds for"),
+    ]
+    return alt.vconcat(
+        *(
+            act_panel(rows, shades, *panel, first=panel is panels[0], last=panel is panels[-1])
+            for panel in panels
+        ),
+        spacing=8,
+    )
+
+
+def act_panel(
+    rows: Rows,
+    shades: Rows,
+    field: str,
+    domain: tuple[float, float],
+    title: str,
+    *,
+    first: bool,
+    last: bool,
+) -> AnyChart:
+    """A quantity over flow time, on ground that is shaded by act; the first has the legends."""
+    name = "flow time \u03c4 = step size \u00d7 number of steps" if last else None
+    scale = alt.Scale(domain=[0, LONGEST], nice=False)
+    axis = alt.Axis(grid=False, labels=last)
+    x = alt.X("tau:Q", scale=scale, title=name, axis=axis)
+    ground = alt.Chart(alt.InlineData(values=shades)).mark_rect()
+    ground = ground.encode(
+        x=alt.X("from:Q", scale=scale, title=name, axis=axis),
+        x2="to:Q",
+        color=alt.Color(
+            "act:N",
+            scale=alt.Scale(domain=list(SHADES), range=list(SHADES.values())),
+            title="act",
+            legend=alt.Legend(symbolType="square") if first else None,
+        ),
+    )
+    across = alt.Scale(domain=domain, zero=False)
+    colour = split_colour() if first else split_colour().legend(None)
+    base = alt.Chart(alt.InlineData(values=rows)).encode(x=x, color=colour)
+    band = base.mark_area(opacity=0.25).encode(
+        y=alt.Y(f"min({field}):Q", scale=across, title=title), y2=f"max({field}):Q"
+    )
+    line = base.mark_line().encode(y=alt.Y(f"mean({field}):Q", scale=across, title=title))
+    return (
+        alt.layer(ground, alt.layer(*([half()] if field == "T2" else []), band, line))
+        .resolve_scale(color="independent")
+        .properties(width=WIDE, height=96)
+    )
+
+
+def split_colour() -> alt.Color:
+    """Positives blue, negatives vermillion."""
+    return alt.Color(
+        "split:N",
+        scale=alt.Scale(domain=["positive", "negative"], range=[BLUE, VERMILLION]),
+        title="samples",
+    )
+
+
+def half() -> alt.Chart:
+    """The dashed line at one half."""
+    rule = alt.Chart(alt.InlineData(values=[{"half": 0.5}]))
+    return rule.mark_rule(strokeDash=[4, 3], color=GREY).encode(y=alt.Y("half:Q", title=""))
+
+
+def overlaid() -> Labelled:
+    """All images of mnist-mini in a fixed random order, with room for the one-hot label."""
+    arrays, order = mini(), np.random.default_rng(0).permutation(6_000)
+    pixels = arrays.x_train[order].reshape(-1, 784).astype(np.float32) / 255
+    pixels[:, :10] = 0
+    y = arrays.y_train[order].astype(np.int64)
+    return Labelled(torch.from_numpy(pixels), torch.from_numpy(y), 10)
+
+
+def both(moment: Moment) -> float:
+    """The share of samples, of both splits, that meet theorem 2's condition."""
+    return sum(split.holds for split in moment.splits.values()) / len(moment.splits)
+
+
+def crossing(run: list[Moment]) -> float:
+    """tau*: where the share of both splits that meet theorem 2's condition rises through one
+    half for good; NaN where it does not.
+    """
+    below = max((place for place, moment in enumerate(run) if both(moment) < 0.5), default=-1)
+    if below in (-1, len(run) - 1):
+        return math.nan
+    before, after = run[below], run[below + 1]
+    part = (0.5 - both(before)) / (both(after) - both(before))
+    return before.tau + part * (after.tau - before.tau)
+
+
+def first_with_few_units(run: list[Moment], few: float) -> float:
+    """The flow time from which fewer units than `few` carry the weights."""
+    return next(moment.tau for moment in run if moment.effective_units < few)
+
+
+def print_means(moments: tuple[Moment, ...]) -> None:
+    """One line of figures at a flow time: means over seeds, positive / negative."""
+    shown = [f"tau {moments[0].tau:5.2f}"]
+    for field in ("sparsity", "share_active", "evenness", "holds"):
+        means = [
+            sum(getattr(moment.splits[name], field) for moment in moments) / len(moments)
+            for name in moments[0].splits
+        ]
+        shown.append(f"{field} {means[0]:.3f} / {means[1]:.3f}")
+    units = sum(moment.effective_units for moment in moments) / len(moments)
+    print(*shown, f"effective units {units:.0f}", sep="; ")
+
+
+def potentials() -> alt.HConcatChart:
+    """The ratio of the potentials of negatives and positives, and theorem 2 measured at
+    initialisation: 500 samples a side, 500 units, ten seeds.
+    """
+    rows: Rows = []
+    for name, strategy in STRATEGIES.items():
+        for seed in range(10):
+            positive, negative = pair_of(strategy, 500, seed)
+            verdicts = ffengine.theorem2(weights(500, seed), positive, negative)
+            for split, x, verdict in zip(
+                ("positive", "negative"), (positive, negative), verdicts, strict=True
+            ):
+                ratio = potential(negative, x) / potential(positive, x)
+                rows.append(
+                    {
+                        "strategy": name,
+                        "split": split,
+                        "ratio": float(ratio.median()),
+                        "holds": verdict.ratio,
+                    }
+                )
+        mine = [row for row in rows if row["strategy"] == name]
+        for split in ("positive", "negative"):
+            of_split = [row for row in mine if row["split"] == split]
+            means = [np.mean([row[field] for row in of_split]) for field in ("ratio", "holds")]
+            print(f"{name}, {split}: ratio {means[0]:.3f}, theorem 2 {means[1]:.2f}")
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        color=split_colour(), yOffset=alt.YOffset("split:N", sort=["positive", "negative"])
+    )
+    y = alt.Y("strategy:N", sort=list(STRATEGIES), title=None, axis=alt.Axis(labelLimit=300))
+    charts = []
+    for field, scale, title, mark in (
+        ("ratio", alt.Scale(type="log", domain=[0.3, 3]), "U of negatives / U of positives", 1.0),
+        ("holds", alt.Scale(domain=[0, 1]), "theorem 2 holds for", 0.5),
+    ):
+        ticks = alt.Axis(values=[0.3, 0.5, 1, 2, 3]) if field == "ratio" else alt.Axis()
+        rule = (
+            alt.Chart(alt.InlineData(values=[{"at": mark}]))
+            .mark_rule(strokeDash=[4, 3], color=GREY)
+            .encode(x=alt.X("at:Q", scale=scale))
+        )
+        side = y if field == "ratio" else y.copy().axis(alt.Axis(labels=False))
+        bars = base.mark_rule(strokeWidth=2, opacity=0.4).encode(
+            x=alt.X(f"min({field}):Q", scale=scale, title=title, axis=ticks),
+            x2=f"max({field}):Q",
+            y=side,
+        )
+        dots = base.mark_point(filled=True, size=45, opacity=1).encode(
+            x=alt.X(f"mean({field}):Q", scale=scale, title=title, axis=ticks), y=side
+        )
+        charts.append(alt.layer(rule, bars, dots).properties(width=200, height=300))
+    return alt.hconcat(*charts)
+
+
+def training() -> alt.HConcatChart:
+    """S and theorem 2's ratio as the engine reports them while it trains, along each batch's own
+    step: pixels as they are, and centred ones; 256 units, three seeds.
     """
     rows: Rows = []
     for name, preprocess in (("pixels as they are", "unit"), ("centred pixels", "center")):
@@ -248,7 +465,7 @@ def phases() -> alt.HConcatChart:
             "optimizer": {"name": "sgd", "lr": 256 / 30},
         }
         spec = TrainSpec.model_validate(
-            {**fields, "seeds": [0, 1, 2], "epochs": 20, "evaluation": {"measures": False}}
+            {**fields, "seeds": SEEDS, "epochs": 20, "evaluation": {"measures": False}}
         )
         for row in ffengine.train(spec).curves:
             rows.append(
@@ -261,6 +478,8 @@ def phases() -> alt.HConcatChart:
                 }
             )
     names = list(dict.fromkeys(str(row["run"]) for row in rows))
+    for name in names:
+        print_run([row for row in rows if row["run"] == name], name)
     return alt.hconcat(
         *(
             one_run([row for row in rows if row["run"] == name], name, first=name == names[0])
@@ -269,19 +488,21 @@ def phases() -> alt.HConcatChart:
     )
 
 
+def print_run(rows: Rows, run: str) -> None:
+    """The figures of a training by epoch: means over seeds, positive / negative."""
+    for epoch in sorted({row["epoch"] for row in rows}):  # type: ignore[type-var]
+        found = [
+            np.mean([row[f] for row in rows if row["epoch"] == epoch and row["split"] == split])
+            for f in ("S", "T2")
+            for split in ("positive", "negative")
+        ]
+        print(f"{run}, epoch {epoch}: S {found[0]:.3f} / {found[1]:.3f}", end="; ")
+        print(f"theorem 2 {found[2]:.2f} / {found[3]:.2f}")
+
+
 def one_run(rows: Rows, run: str, *, first: bool) -> alt.VConcatChart:
     """S above theorem 2's ratio over epochs: means over seeds, with the range of the seeds."""
-    colour = alt.Color(
-        "split:N",
-        scale=alt.Scale(domain=["positive", "negative"], range=[BLUE, VERMILLION]),
-        title=None,
-    )
-    base = alt.Chart(alt.InlineData(values=rows)).encode(color=colour)
-    half = (
-        alt.Chart(alt.InlineData(values=[{"half": 0.5}]))
-        .mark_rule(strokeDash=[4, 3], color=GREY)
-        .encode(y=alt.Y("half:Q", title=""))
-    )
+    base = alt.Chart(alt.InlineData(values=rows)).encode(color=split_colour())
     charts = []
     for field, domain, name in (
         ("S", (0.3, 0.6), "sparsity S"),
@@ -293,8 +514,8 @@ def one_run(rows: Rows, run: str, *, first: bool) -> alt.VConcatChart:
         band = base.mark_area(opacity=0.2).encode(x=x, y=low, y2=f"max({field}):Q")
         line = base.mark_line().encode(x=x, y=alt.Y(f"mean({field}):Q", scale=scale, title=title))
         charts.append(
-            alt.layer(*([half] if field == "T2" else []), band, line).properties(
-                width=230, height=140
+            alt.layer(*([half()] if field == "T2" else []), band, line).properties(
+                width=210, height=140
             )
         )
     return alt.vconcat(*charts).properties(title=alt.Title(run, anchor="middle", fontSize=12))
@@ -307,7 +528,15 @@ def sized(chart: AnyChart) -> AnyChart:
 
 PICTURES: dict[str, Callable[[], AnyChart]] = {
     draw.__name__: draw
-    for draw in (initial_sparsity, kernel, finite_and_limit, first_order, phases)
+    for draw in (
+        initial_sparsity,
+        acts,
+        training,
+        kernel,
+        finite_and_limit,
+        potentials,
+        first_order,
+    )
 }
 
 
@@ -315,10 +544,11 @@ def drawn(names: list[str]) -> Iterator[Path]:
     """Write the pictures of those names."""
     TARGET.mkdir(exist_ok=True)
     for name in names:
-        chart = (
-            PICTURES[name]()
-            .configure_legend(orient="top")
-            .configure(background="white", font="sans-serif")
+        chart = PICTURES[name]().configure(
+            background="white",
+            font="DejaVu Sans, Verdana, sans-serif",  # the widest that browsers put for it
+            padding=12,
+            legend=alt.LegendConfig(orient="top", labelLimit=400, titleOrient="left"),
         )
         path = TARGET / f"{name}.svg"
         path.write_text(vl_convert.vegalite_to_svg(chart.to_json()), encoding="utf-8")

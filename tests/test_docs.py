@@ -2,6 +2,8 @@
 nothing out.
 """
 
+import hashlib
+import json
 import re
 import shlex
 import subprocess
@@ -23,6 +25,7 @@ from ffengine.presets import PRESETS
 from ffengine.spec import Submission
 from ffengine.study import expand
 from ffengine.version import VERSION
+from scripts.theory_pictures import PICTURES
 from service.cli import app as cli
 from service.settings import Settings
 from service.web.app import create_app
@@ -125,6 +128,61 @@ def test_a_page_that_is_opened_from_disk_finds_what_is_searched_and_asks_no_netw
     assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
 
 
+FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$])\$([^\s$](?:[^$\n]*[^\s$])?)\$(?![\w$])", re.DOTALL)
+KATEX = ROOT / "docs" / "assets" / "katex"
+
+
+def formulas(page: Path) -> list[str]:
+    """The formulas of a page: what stands between dollars, and is no code."""
+    prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [display or inline for display, inline in FORMULA.findall(prose)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_formulas_have_nothing_that_markdown_would_take_for_its_own(page: Path) -> None:
+    # A forge reads Markdown first: a backslash before a sign is lost, and emphasis may begin.
+    wrong = re.compile(r"\\[^a-zA-Z]|\*|(?:^|[^\w])_")
+    assert not [formula for formula in formulas(page) if wrong.search(formula)]
+
+
+def test_the_vendored_typesetter_is_what_its_origin_says() -> None:
+    origin = json.loads((KATEX / "ORIGIN.json").read_text(encoding="utf-8"))
+    found = {
+        str(path.relative_to(KATEX)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in KATEX.rglob("*")
+        if path.is_file() and path.name != "ORIGIN.json"
+    }
+    assert found == origin["sha256"]
+    assert origin["integrity"].startswith("sha512-")
+    assert "MIT" in (KATEX / "LICENSE").read_text(encoding="utf-8")
+    fonts = set(
+        re.findall(r"url\(([^)]*)\)", (KATEX / "katex.min.css").read_text(encoding="utf-8"))
+    )
+    assert fonts == {name for name in found if name.startswith("fonts/")}
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_formulas_are_typeset_and_fit(site: Path, width: int, scheme: Any) -> None:
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        asked = list[str]()
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((site / "theory.html").as_uri())
+        page.locator(".arithmatex .katex").first.wait_for(timeout=1000 * PATIENCE_SECONDS)
+        page.evaluate("document.fonts.ready")
+        marked = page.locator(".arithmatex").count()
+        assert marked == page.locator(".arithmatex .katex").count()
+        assert marked == len(formulas(ROOT / "docs" / "theory.md"))
+        assert not page.locator(".katex-error").count()
+        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert wide <= 0
+    assert any(url.endswith(".woff2") for url in asked)
+    assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
+
+
 def test_every_page_is_in_the_navigation() -> None:
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     inside = [
@@ -156,10 +214,15 @@ def test_links_between_the_files_of_the_repository_lead_somewhere(page: Path) ->
             and target.suffix == ".md"
             and "generated:" not in target.read_text(encoding="utf-8")
         ):
-            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
-            assert anchor in [
-                re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
-            ], f"{file}#{anchor}"
+            assert anchor in anchors(target), f"{file}#{anchor}"
+
+
+def anchors(page: Path) -> list[str]:
+    """The places of a page that a link can lead to: its headings, and what has an id."""
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    named = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    return named + re.findall(r'<a id="([^"]+)"></a>', text)
 
 
 # What must be mentioned
@@ -386,3 +449,4 @@ def test_every_picture_of_the_theory_has_the_command_that_made_it() -> None:
     )
     assert shown == made
     assert {path.stem for path in (ROOT / "docs" / "pictures").glob("*.svg")} == set(made)
+    assert set(made) == set(PICTURES)

@@ -1,4 +1,4 @@
-"""The phases of training: what theory predicts of the paper's preset, beside what the engine
+"""The course of the paper's preset: what theory predicts of the paper's preset, beside what the engine
 measures of it.
 """
 
