@@ -332,7 +332,10 @@ class CheckRun:
             )
         replica = self.trained_spec.seeds.index(seed)
         weights = [weight[replica : replica + 1].to(self.device) for weight in self.trained.weights]
-        network = Network(self.trained_spec.network, weights)
+        exponents = [
+            exponent[replica : replica + 1].to(self.device) for exponent in self.trained.scales
+        ]
+        network = Network(self.trained_spec.network, weights, exponents)
         learner = self._learner(network, replica) if self.spec.along == "training_step" else None
         return Layer(network, at.layer, at.epoch, learner)
 

@@ -18,6 +18,7 @@ from ffengine.network import Network
 from ffengine.objectives import Objective
 from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Nesterov, Sgd, State
 from ffengine.pairs import AnyPairs, Pairs
+from ffengine.scaling import by_replica, power_of_two, shifts, steps_between_looks
 
 FIRST_ACTIVITY = 0.5  # start of peer normalisation's running mean activity (Löwe 2023)
 
@@ -113,6 +114,69 @@ class Learner:
         cancellation = torch.where(whole > 0, parts / whole, 1.0)
         return Preview(
             self.optimizer.direction(self.network.weights[layer], descent, state), cancellation
+        )
+
+    def is_homogeneous(self, layer: int) -> bool:
+        """Whether a layer's step is c times as large if its weights and state are, for every c > 0.
+
+        What its goodness and that of the layers above depend on must not change with c: so the
+        layer above normalises its input, or there is none.
+
+        **Arguments:**
+
+        - `layer`: the layer, from 0.
+        """
+        spec = self.network.spec
+        return (
+            self.objective.linear
+            and self.objective.goodness.quadratic
+            and self.network.activation.homogeneous
+            and self.optimizer.linear
+            and (layer == len(spec.widths) - 1 or spec.normalize != "none")
+        )
+
+    def rescale(self, layers: tuple[int, ...]) -> None:
+        """Bring the weights of homogeneous layers into range by a power of two, and keep it.
+
+        On a GPU nothing waits for the device.
+
+        **Arguments:**
+
+        - `layers`: the layers that learn.
+        """
+        for layer in filter(self.is_homogeneous, layers):
+            weight = self.network.weights[layer]
+            shift = shifts(weight)
+            if weight.device.type == "cpu" and not bool(shift.any()):
+                continue
+            factor = power_of_two(-shift)
+            for tensor in (weight, *self.states[layer].values()):
+                tensor.mul_(by_replica(factor, tensor))
+            self.network.exponents[layer] += shift
+
+    def steps_between_looks(self, layers: tuple[int, ...], inputs: AnyPairs, epoch: int) -> int:
+        """Return after how many steps at the latest `rescale` is to be called.
+
+        **Arguments:**
+
+        - `layers`: the layers that learn together.
+        - `inputs`: a batch as the lowest of them receives it.
+        - `epoch`: the epoch, from 1.
+
+        **Returns:**
+
+        The number of steps, at least 1.
+        """
+        optimizer, spec = self.optimizer, self.network.spec
+        energies = {layers[0]: float(inputs.lengths().max()) ** 2}
+        for layer in layers[1:]:
+            length = spec.widths[layer - 1] if spec.normalize == "rms" else 1
+            energies[layer] = length + spec.bias
+        return min(
+            steps_between_looks(
+                self.eta(layer, epoch), energy, optimizer.persistence, optimizer.weight_decay
+            )
+            for layer, energy in energies.items()
         )
 
     def eta(self, layer: int, epoch: int) -> float:

@@ -25,6 +25,7 @@ from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs
 from ffengine.random_streams import Draws
 from ffengine.results import EpochRow, Split
 from ffengine.samples import Samples
+from ffengine.scaling import true_goodness
 from ffengine.sparsity import gini, kurtosis
 from ffengine.spec import TrainSpec
 
@@ -87,6 +88,7 @@ class Monitor:
             split: Tally(len(self.spec.seeds), learner.network.weights[layer]) for split in SPLITS
         }
         eta = learner.eta(layer, epoch)
+        exponents = learner.network.exponents[layer].tolist()
         for batch in self._batches(learner.network, layer, layers):
             self._measure(learner, layer, eta, batch, tallies)
         return [
@@ -98,6 +100,7 @@ class Monitor:
                 split=split,
                 eta=eta,
                 theorems=self.spec.monitor.theorems,
+                exponent=exponents[replica],
             )
             for replica, seed in enumerate(self.spec.seeds)
             for split in SPLITS
@@ -309,6 +312,7 @@ class Tally:
         split: Split,
         eta: float,
         theorems: Collection[int],
+        exponent: int = 0,
     ) -> EpochRow:
         """Return the row of one replica.
 
@@ -317,10 +321,11 @@ class Tally:
         - `replica`: its number.
         - `seed`, `layer`, `epoch`, `split`, `eta`: copied into the row.
         - `theorems`: the theorems whose ratios are reported.
+        - `exponent`: k of the layer and seed; what was measured is the goodness of 2^-k W.
 
         **Returns:**
 
-        The row; a mean over no samples is null.
+        The row; a mean over no samples is null, and so is a goodness beyond float64.
 
         **Raises:**
 
@@ -349,8 +354,8 @@ class Tally:
             treves_rolls=mean("treves_rolls"),
             gini=mean("gini"),
             kurtosis=mean("kurtosis"),
-            goodness=total["goodness"] / self.samples,
-            loss=total["loss"] / self.samples,
+            goodness=true_goodness(total["goodness"] / self.samples, exponent),
+            loss=true_goodness(total["loss"] / self.samples, exponent),
             theorem1_ratio=mean("theorem1"),
             theorem1_undecided=int(total["undecided1"]) if "undecided1" in total else None,
             theorem2_ratio=mean("theorem2") if 2 in theorems else None,

@@ -9,7 +9,7 @@ goodness before the threshold, G = g - threshold. The loss of a batch is the mea
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
@@ -23,6 +23,9 @@ TINY = 1e-12  # keeps the slope of the norm of a dead sample at zero
 
 class Goodness(Entry, ABC):
     """How strongly a layer is excited by a sample: one number from its activations."""
+
+    # True where g(c h) = c^2 g(h) for every c > 0, so that the pull is as many times larger as h is
+    quadratic: ClassVar[bool] = False
 
     @abstractmethod
     def value(self, h: Tensor) -> Tensor:
@@ -56,6 +59,8 @@ class Goodness(Entry, ABC):
 class SumSquares(Goodness):
     """Sum of the squared activations (Hinton 2022, equation 1)."""
 
+    quadratic: ClassVar[bool] = True
+
     name: Literal["sum_squares"] = "sum_squares"
 
     def value(self, h: Tensor) -> Tensor:
@@ -67,6 +72,8 @@ class SumSquares(Goodness):
 
 class MeanSquares(Goodness):
     """Mean of the squared activations: independent of the width, so that one threshold fits all."""
+
+    quadratic: ClassVar[bool] = True
 
     name: Literal["mean_squares"] = "mean_squares"
 
@@ -108,6 +115,8 @@ class MinusSumSquares(Goodness):
     2022, section 2).
     """
 
+    quadratic: ClassVar[bool] = True
+
     name: Literal["minus_sum_squares"] = "minus_sum_squares"
 
     def value(self, h: Tensor) -> Tensor:
@@ -121,6 +130,8 @@ class TopK(Goodness):
     """Sum of the squares of the k largest activations: only the peaks count (compare arXiv
     2604.13081).
     """
+
+    quadratic: ClassVar[bool] = True
 
     name: Literal["top_k"] = "top_k"
     k: int = Field(10, ge=1, le=65_536, description="how many units count; at most the width")
@@ -174,6 +185,9 @@ GOODNESS_MEANING = "G before the threshold: a name, or an object where the entry
 
 class Objective(Entry, ABC):
     """What a layer minimises, as a function of the goodness of positives and of negatives."""
+
+    # True where dL/dG is the same whatever the goodness is
+    linear: ClassVar[bool] = False
 
     goodness: AnyGoodness = Field(SumSquares(), description=GOODNESS_MEANING)
     peer_normalization: float = Field(
@@ -253,6 +267,8 @@ class Objective(Entry, ABC):
 
 class Difference(Objective):
     """L = G(negative) - G(positive): the objective of the sparsity theorems (arXiv 2311.05667)."""
+
+    linear: ClassVar[bool] = True
 
     name: Literal["difference"] = "difference"
 

@@ -231,7 +231,12 @@ class TrainingRun:
     def checkpoint(self) -> Checkpoint:
         """Return a checkpoint of the current state; later steps do not change it."""
         return snapshot(
-            self.digest, self.position, self.network.weights, self.learner.states, self.rows
+            self.digest,
+            self.position,
+            self.network.weights,
+            self.learner.states,
+            self.rows,
+            self.network.exponents,
         )
 
     def epoch(self, layers: tuple[int, ...], on_batch: OnBatch) -> None:
@@ -249,8 +254,14 @@ class TrainingRun:
         stage, epoch = self.position.stage, self.position.epoch
         batches = self._batches(stage, epoch)
         step = captured(lambda inputs: self.learner.step(layers, inputs, epoch), self.device)
+        homogeneous, steps = any(map(self.learner.is_homogeneous, layers)), 0
         for batch in range(self.position.batch, len(batches)):
-            step(self.inputs(layers, batches[batch], ("negatives", stage, epoch, batch)))
+            inputs = self.inputs(layers, batches[batch], ("negatives", stage, epoch, batch))
+            step(inputs)
+            if homogeneous:
+                steps = steps or self.learner.steps_between_looks(layers, inputs, epoch)
+                if (batch + 1) % steps == 0 or batch + 1 == len(batches):
+                    self.learner.rescale(layers)
             self.position = Position(stage, epoch, batch + 1)
             if on_batch(BatchReport(self.fraction, self.checkpoint)) == "stop":
                 raise Interrupted(self.checkpoint())
@@ -386,7 +397,9 @@ class TrainingRun:
         if resume.spec_digest != self.digest:
             raise ValueError("resume: the checkpoint belongs to another spec")
         self.network = Network(
-            self.spec.network, [weight.to(self.device, copy=True) for weight in resume.weights]
+            self.spec.network,
+            [weight.to(self.device, copy=True) for weight in resume.weights],
+            [exponent.to(self.device, copy=True) for exponent in resume.scales],
         )
         states = [
             {name: value.to(self.device, copy=True) for name, value in state.items()}

@@ -319,7 +319,14 @@ def test_simultaneous_layers_are_all_measured_every_epoch() -> None:
 def test_divergence_ends_with_a_diagnosis_after_the_curves_so_far() -> None:
     reports: list[EpochReport] = []
     with pytest.raises(Diverged) as caught:
-        ffengine.train(spec_of(optimizer={"lr": 1e9}, epochs=20), on_epoch=reports.append)  # type: ignore[arg-type]
+        ffengine.train(
+            spec_of(
+                network={"widths": [24], "activation": "squared_relu"},
+                optimizer={"lr": 1e9},
+                epochs=20,
+            ),
+            on_epoch=reports.append,  # type: ignore[arg-type]
+        )
     assert caught.value.diagnostic.code == "diverged"
     assert "lr" in caught.value.diagnostic.suggestion
     assert reports[0].rows
