@@ -17,7 +17,8 @@ from torch.optim.sgd import sgd
 from ffengine.network import Network
 from ffengine.objectives import Objective
 from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Nesterov, Sgd, State
-from ffengine.pairs import AnyPairs, Pairs
+from ffengine.pairs import AnyPairs, Pairs, half
+from ffengine.results import Split
 from ffengine.scaling import by_replica, power_of_two, shifts, steps_between_looks
 
 FIRST_ACTIVITY = 0.5  # start of peer normalisation's running mean activity (Löwe 2023)
@@ -68,7 +69,9 @@ class Learner:
             else [self._new_state(weight) for weight in network.weights]
         )
 
-    def step(self, layers: tuple[int, ...], inputs: AnyPairs, epoch: int) -> None:
+    def step(
+        self, layers: tuple[int, ...], inputs: AnyPairs, epoch: int, split: Split | None = None
+    ) -> None:
         """Take one step in every layer that learns: W <- W + eta D, in place.
 
         A layer above another that learns in the same step receives what that layer made of the
@@ -79,6 +82,7 @@ class Learner:
         - `layers`: the layers that learn together, in increasing order.
         - `inputs`: the batch as the lowest of them receives it.
         - `epoch`: the epoch, from 1.
+        - `split`: of which all samples of the batch are; None: positives and negatives.
         """
         for layer in layers:
             weight, state = self.network.weights[layer], self.states[layer]
@@ -89,11 +93,13 @@ class Learner:
                 else self.network.activation.value(z)
             )
             above = Pairs(self._next_input(layer, h)) if layer != layers[-1] else inputs
-            descent = inputs.gathered(self.pull(z, h, state), self.product)
+            descent = inputs.gathered(self.pull(z, h, state, split), self.product)
             take_step(self.optimizer, weight, descent, state, self.eta(layer, epoch))
             inputs = above
 
-    def preview(self, layer: int, inputs: AnyPairs, z: Tensor) -> Preview:
+    def preview(
+        self, layer: int, inputs: AnyPairs, z: Tensor, split: Split | None = None
+    ) -> Preview:
         """Compute the step that a layer would take next; nothing changes.
 
         **Arguments:**
@@ -101,13 +107,16 @@ class Learner:
         - `layer`: the layer, from 0.
         - `inputs`: the batch as the layer receives it.
         - `z`: its pre-activations (R, 2B, n).
+        - `split`: from which the step learns; None: from both.
 
         **Returns:**
 
         The step, and how much cancels in its gradient.
         """
         state = {name: value.clone() for name, value in self.states[layer].items()}
-        pull = self.pull(z, self.network.activation.value(z), state)
+        if split is not None:
+            inputs, z = inputs.only(split), z[:, half(split, z.shape[1])]
+        pull = self.pull(z, self.network.activation.value(z), state, split)
         descent = inputs.gathered(pull, torch.bmm)
         parts = (torch.linalg.vector_norm(pull, dim=-1) * inputs.lengths()).sum(-1).double()
         whole = torch.linalg.vector_norm(descent.flatten(1), dim=1).double()
@@ -193,7 +202,7 @@ class Learner:
         """
         return self.optimizer.eta(self.network.spec.widths[layer], epoch, self.epochs)
 
-    def pull(self, z: Tensor, h: Tensor, state: State) -> Tensor:
+    def pull(self, z: Tensor, h: Tensor, state: State, split: Split | None = None) -> Tensor:
         """Compute -dL/dz of a batch.
 
         **Arguments:**
@@ -201,20 +210,27 @@ class Learner:
         - `z`: (R, 2B, n) pre-activations, positives first.
         - `h`: (R, 2B, n) activations, in memory that is overwritten; it may be z.
         - `state`: the optimiser's tensors of the layer; the running activity of peer normalisation
-          is updated in it.
+          is updated in it from the positives.
+        - `split`: of which all samples of the batch are; None: B positives, then B negatives.
 
         **Returns:**
 
         -dL/dz (R, 2B, n).
         """
-        objective, activation, positives = (
-            self.objective,
-            self.network.activation,
-            z.shape[1] // 2,
-        )
+        objective, activation = self.objective, self.network.activation
         g = objective.goodness.value(h)
-        s = objective.coefficients(g - objective.offset(h.shape[-1]), positives)
-        peers = self._peer_slope(h[:, :positives], state) if objective.peer_normalization else None
+        above = g - objective.offset(h.shape[-1])
+        if split is None:
+            positives = z.shape[1] // 2
+            s = objective.coefficients(above, positives)
+        else:
+            positives = z.shape[1] if split == "positive" else 0
+            s = objective.coefficients_of(split, above)
+        peers = (
+            self._peer_slope(h[:, :positives], state)
+            if objective.peer_normalization and positives
+            else None
+        )
         slope = None if self._slope_is_implied else activation.slope(z)
         pull = objective.goodness.pull(h, g, s.neg_())
         if peers is not None:

@@ -1,5 +1,8 @@
 """What is measured while training: the rows of a layer, along the step that training would take.
 
+Where phases of positives and negatives alternate, that is the first step after the epoch: on the
+split whose phase it falls into.
+
 The samples are the same at every measurement.
 
 Legend: R replicas, B samples of one split in a batch, n width, m inputs. Positives come first in
@@ -21,7 +24,7 @@ from ffengine.layer_updates import Learner
 from ffengine.margins import LayerSums
 from ffengine.negatives import NetworkGoodness, Positives, Relabelling
 from ffengine.network import Network, SummedGoodness
-from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs
+from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs, half
 from ffengine.random_streams import Draws
 from ffengine.results import EpochRow, Split
 from ffengine.samples import Samples
@@ -89,8 +92,9 @@ class Monitor:
         }
         eta = learner.eta(layer, epoch)
         exponents = learner.network.exponents[layer].tolist()
+        stepped = self.spec.split_after(epoch, len(self.train))
         for batch in self._batches(learner.network, layer, layers):
-            self._measure(learner, layer, eta, batch, tallies)
+            self._measure(learner, layer, eta, stepped, batch, tallies)
         return [
             tallies[split].row(
                 replica,
@@ -107,16 +111,24 @@ class Monitor:
         ]
 
     def _measure(
-        self, learner: Learner, layer: int, eta: float, batch: Batch, tallies: "dict[Split, Tally]"
+        self,
+        learner: Learner,
+        layer: int,
+        eta: float,
+        stepped: Split | None,
+        batch: Batch,
+        tallies: "dict[Split, Tally]",
     ) -> None:
-        """Add a batch to the tallies of both splits."""
+        """Add a batch to the tallies of both splits, along a step on one split or both (None)."""
         objective, network = self.spec.objective, learner.network
         z = batch.pairs.times(network.weights[layer], torch.bmm)  # (R, 2B, n)
         h, positives = network.activation.value(z), z.shape[1] // 2
         goodness = objective.goodness.value(h) - objective.offset(h.shape[-1])
         terms = objective.terms(goodness[:, :positives], goodness[:, positives:])
         s, lengths = objective.coefficients(goodness, positives), batch.pairs.lengths()
-        step = learner.preview(layer, batch.pairs, z)
+        if stepped is not None:  # the other one has no weight in this step
+            s[:, half("negative" if stepped == "positive" else "positive", 2 * positives)] = 0
+        step = learner.preview(layer, batch.pairs, z, stepped)
         zdot = batch.pairs.times(step.direction, torch.bmm)
         lowering = (
             self._lowering(network, batch, h, z)

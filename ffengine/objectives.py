@@ -18,6 +18,8 @@ from ffengine.entry import Entry, default_choice
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ffengine.results import Split
+
 TINY = 1e-12  # keeps the slope of the norm of a dead sample at zero
 
 
@@ -188,6 +190,8 @@ class Objective(Entry, ABC):
 
     # True where dL/dG is the same whatever the goodness is
     linear: ClassVar[bool] = False
+    # True where the loss of a pair is no sum of a term of each sample
+    paired: ClassVar[bool] = False
 
     goodness: AnyGoodness = Field(SumSquares(), description=GOODNESS_MEANING)
     peer_normalization: float = Field(
@@ -264,6 +268,21 @@ class Objective(Entry, ABC):
         )
         return s.div_(positives)
 
+    def coefficients_of(self, split: Split, goodness: Tensor) -> Tensor:
+        """Compute s = dL/dG of a batch of one split, L being the mean over its samples.
+
+        **Arguments:**
+
+        - `split`: which; the objective is not paired.
+        - `goodness`: G (..., B).
+
+        **Returns:**
+
+        s (..., B).
+        """
+        positive, negative = self.slopes(goodness, goodness)
+        return (positive if split == "positive" else negative).div_(goodness.shape[-1])
+
 
 class Difference(Objective):
     """L = G(negative) - G(positive): the objective of the sparsity theorems (arXiv 2311.05667)."""
@@ -333,6 +352,8 @@ class Symba(Objective):
     Song 2023, arXiv 2303.08418).
     """
 
+    paired: ClassVar[bool] = True
+
     name: Literal["symba"] = "symba"
     goodness: AnyGoodness = Field(MeanSquares(), description=GOODNESS_MEANING)
     alpha: float = Field(4.0, gt=0, le=1e4, description="steepness")
@@ -350,6 +371,8 @@ class SwishLoss(Objective):
     """L = silu(-alpha (G(positive) - G(negative))): as symba, but a pair that is far enough apart
     is let go.
     """
+
+    paired: ClassVar[bool] = True
 
     name: Literal["swish"] = "swish"
     goodness: AnyGoodness = Field(MeanSquares(), description=GOODNESS_MEANING)
