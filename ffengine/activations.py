@@ -19,6 +19,11 @@ class Activation(ABC):
     # a, where sigma(z) = max(z, 0) + a min(z, 0); None for any other sigma
     slope_below_zero: ClassVar[float | None] = None
 
+    @property
+    def homogeneous(self) -> bool:
+        """Whether sigma(c z) = c sigma(z) for every c > 0."""
+        return self.slope_below_zero is not None
+
     @abstractmethod
     def value(self, z: Tensor) -> Tensor:
         """Compute sigma(z).

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ffengine.evaluation import chunks, named_partitions
 from ffengine.layer_updates import take_step
-from ffengine.monitor import paired
+from ffengine.monitor import SPLITS, paired
 from ffengine.network import Network, SummedGoodness, normalized
 from ffengine.random_streams import Draws
 from ffengine.results import BaselineRow, Partition
@@ -240,11 +240,14 @@ class FFObjective(BackpropStack):
                 ("negatives-ff_objective", epoch, batch),
                 network_goodness,
             )
+        steps = -(-len(self.train) // self.spec.batch_size)
+        split = self.spec.phases.split_at((epoch - 1) * steps + batch)
         total = torch.zeros((), device=x.device)
         for h in self.network.activations(x):
             goodness = objective.goodness.value(h) - objective.offset(h.shape[-1])
             terms = objective.terms(goodness[:, :positives], goodness[:, positives:])
-            total = total + (terms[0] + terms[1]).sum() / positives
+            loss = terms[0] + terms[1] if split is None else terms[SPLITS.index(split)]
+            total = total + loss.sum() / positives
         return total
 
     def inputs(self, samples: Samples) -> Tensor:

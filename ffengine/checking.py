@@ -85,6 +85,7 @@ class Layer(NamedTuple):
     number: int
     epoch: int
     learner: Learner | None = None
+    split: Split | None = None  # from which that step learns; None: from both
 
     @property
     def weight(self) -> Tensor:
@@ -100,7 +101,7 @@ class Layer(NamedTuple):
             return None
         pairs = Pairs(torch.cat(list(inputs)).unsqueeze(0).to(self.weight.dtype))
         z = pairs.times(self.network.weights[self.number], torch.bmm)
-        return self.learner.preview(self.number, pairs, z)
+        return self.learner.preview(self.number, pairs, z, self.split)
 
     @property
     def network_goodness(self) -> SummedGoodness:
@@ -421,9 +422,19 @@ class CheckRun:
             )
         replica = self.trained_spec.seeds.index(seed)
         weights = [weight[replica : replica + 1].to(self.device) for weight in self.trained.weights]
-        network = Network(self.trained_spec.network, weights)
+        exponents = [
+            exponent[replica : replica + 1].to(self.device) for exponent in self.trained.scales
+        ]
+        network = Network(self.trained_spec.network, weights, exponents)
         learner = self._learner(network, replica) if self.spec.along == "training_step" else None
-        return Layer(network, at.layer, at.epoch, learner)
+        return Layer(network, at.layer, at.epoch, learner, self._split_after(at.epoch))
+
+    def _split_after(self, epoch: int) -> Split | None:
+        """Return the split that the job's first step after an epoch learns from; None: both."""
+        assert self.trained_spec  # noqa: S101 - narrows: weights are given
+        trained = self.trained_spec
+        facts = self.datasets.facts_of(trained.dataset.name)
+        return trained.split_after(epoch, trained.dataset.train_count(facts))
 
     def _learner(self, network: Network, replica: int) -> Learner:
         """Return the learner of a replica, as its job left it; raise ValueError without a state."""

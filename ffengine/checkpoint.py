@@ -23,6 +23,7 @@ from ffengine.spec import TrainSpec, digest
 from ffengine.weights import Weights
 
 FORMAT = 2
+SCALED = 3  # the same with exponents that are not 0
 _ROWS: TypeAdapter[tuple[EpochRow, ...]] = TypeAdapter(tuple[EpochRow, ...])
 
 
@@ -73,6 +74,8 @@ class Checkpoint:
     - `weights`: (R, n, m) float32 of each layer; m counts the bias input where there is one.
     - `states`: the optimiser's tensors of each layer, by name.
     - `rows`: all rows measured so far.
+    - `exponents`: k (R,) int32 of each layer whose weights are kept as 2^-k W (see
+      ffengine.scaling); empty: all are 0.
     """
 
     spec_digest: str
@@ -80,14 +83,18 @@ class Checkpoint:
     weights: tuple[Tensor, ...]
     states: tuple[State, ...]
     rows: tuple[EpochRow, ...]
+    exponents: tuple[Tensor, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Return the checkpoint as a safetensors file.
 
         The weights are tensors by layer; the rest is JSON in a byte tensor.
         """
+        exponents = [exponent.tolist() for exponent in self.exponents]
+        scaled = any(map(any, exponents))
         state = {
-            "format": FORMAT,
+            "format": SCALED if scaled else FORMAT,
+            **({"exponents": exponents} if scaled else {}),
             "spec_digest": self.spec_digest,
             "position": vars(self.position),
             "rows": _ROWS.dump_python(self.rows, mode="json"),
@@ -124,8 +131,10 @@ class Checkpoint:
         try:
             tensors = safetensors.torch.load(data)
             state = json.loads(tensors.pop("state").numpy().tobytes())
-            if state["format"] != FORMAT:
-                raise ValueError(f"checkpoint: format {state['format']}, expected {FORMAT}")
+            if state["format"] not in (FORMAT, SCALED):
+                raise ValueError(
+                    f"checkpoint: format {state['format']}, expected {FORMAT} or {SCALED}"
+                )
             weights = tuple(
                 tensors[f"layer_{layer}"]
                 for layer in range(sum(name.startswith("layer_") for name in tensors))
@@ -141,7 +150,17 @@ class Checkpoint:
             for layer, slot, value in slots:
                 states[layer][slot] = value
             rows = _ROWS.validate_python(state["rows"])
-            return cls(state["spec_digest"], Position(**state["position"]), weights, states, rows)
+            exponents = tuple(
+                torch.tensor(exponent, dtype=torch.int32) for exponent in state.get("exponents", [])
+            )
+            return cls(
+                state["spec_digest"],
+                Position(**state["position"]),
+                weights,
+                states,
+                rows,
+                exponents,
+            )
         except (SafetensorError, KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"checkpoint: damaged or not a checkpoint ({error})") from error
 
@@ -164,6 +183,14 @@ class Checkpoint:
             layers,
             tuple({} for _ in layers),
             (),
+            tuple(torch.tensor(exponent, dtype=torch.int32) for exponent in weights.exponents),
+        )
+
+    @property
+    def scales(self) -> tuple[Tensor, ...]:
+        """k (R,) int32 of each layer, zeros included."""
+        return self.exponents or tuple(
+            torch.zeros(len(weight), dtype=torch.int32) for weight in self.weights
         )
 
     @property
@@ -208,7 +235,12 @@ class Checkpoint:
 
         The weights as numpy arrays.
         """
-        return Weights(spec, epoch, tuple(weight.cpu().numpy() for weight in self.weights))
+        return Weights.of_scaled(
+            spec,
+            epoch,
+            [weight.cpu().numpy() for weight in self.weights],
+            [tuple(exponent.tolist()) for exponent in self.exponents],
+        )
 
     @property
     def layer(self) -> int:
@@ -232,6 +264,7 @@ def snapshot(
     weights: Sequence[Tensor],
     states: Sequence[State],
     rows: Sequence[EpochRow],
+    exponents: Sequence[Tensor],
 ) -> Checkpoint:
     """Copy the state of a run into a checkpoint that no later step changes.
 
@@ -242,6 +275,7 @@ def snapshot(
     - `weights`: (R, n, m) of each layer.
     - `states`: the optimiser's tensors of each layer.
     - `rows`: all rows measured so far.
+    - `exponents`: k (R,) of each layer.
 
     **Returns:**
 
@@ -249,5 +283,10 @@ def snapshot(
     """
     remembered = tuple({name: value.clone() for name, value in state.items()} for state in states)
     return Checkpoint(
-        spec_digest, position, tuple(weight.clone() for weight in weights), remembered, tuple(rows)
+        spec_digest,
+        position,
+        tuple(weight.clone() for weight in weights),
+        remembered,
+        tuple(rows),
+        tuple(exponent.clone() for exponent in exponents),
     )

@@ -261,8 +261,8 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
     """Estimate a training run.
 
     A step takes two products for each layer that learns and one for each layer below; a measurement
-    takes five and one. Strategies that ask the network add a forward pass for half of the labels,
-    baselines three products a layer.
+    takes five and one. Where phases alternate, a step has half as many samples. Strategies that ask
+    the network add a forward pass for half of the labels, baselines three products a layer.
 
     **Arguments:**
 
@@ -284,7 +284,8 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
         below = sum(products[: stage[-1]])
         learning = sum(products[layer] for layer in stage)
         queries = facts.classes / 2 * (below + learning) if spec.negatives.asks_network else 0.0
-        per_sample += spec.epochs * samples * 2 * (below + 2 * learning + queries)
+        sides = 1 if spec.phases.alternate else 2
+        per_sample += spec.epochs * samples * sides * (below + 2 * learning + queries)
         per_sample += measurements * spec.monitored(facts) * 2 * (below + 5 * learning)
     per_sample += len(spec.evaluation.baselines) * spec.epochs * samples * 2 * 3 * sum(products)
     held_out = spec.dataset.test_count(facts) + spec.dataset.validation_samples

@@ -24,6 +24,7 @@ from ffengine.network import Network, SummedGoodness, normalized
 from ffengine.random_streams import Draws
 from ffengine.results import AccuracyRow, BaselineRow, EnsembleRow, MeasureRow, Partition
 from ffengine.samples import Partitions, Samples
+from ffengine.scaling import goodness_factors
 from ffengine.separation import auc
 from ffengine.sparsity import gini, kurtosis, sparsity_and_dead, treves_rolls
 from ffengine.spec import TrainSpec
@@ -171,12 +172,16 @@ class ConfusionCounts:
             len(samples),
         )
         found: list[list[Tensor]] = [[] for _ in self.classifiers]
+        factors = goodness_factors(network.exponents, torch.float64)[
+            ..., None, None
+        ]  # (R, L, 1, 1)
         for rows in chunks(len(samples)):
             labels = samples.labels[rows].expand(len(spec.seeds), -1)
             x = samples.labelled[rows].expand(len(spec.seeds), -1, -1)
-            goodness = network.label_goodness(
-                spec.objective.goodness, x, labels, samples.classes
-            ).double()
+            goodness = (
+                network.label_goodness(spec.objective.goodness, x, labels, samples.classes).double()
+                * factors
+            )
             for classifier, hits in zip(self.classifiers, found, strict=True):
                 hits.append(classifier.scores(goodness).argmax(-1) == labels)
         self._hits = [torch.cat(hits, dim=1) for hits in found]  # (R, N) each
@@ -238,9 +243,7 @@ def linear_accuracy(
     )
     penalties = spec.evaluation.linear_penalties
     for replica, seed in enumerate(spec.seeds):
-        replica_network = Network(
-            network.spec, [weight[replica : replica + 1] for weight in network.weights]
-        )
+        replica_network = network.replica(replica)
         features = {
             name: neutral_features(replica_network, spec, samples, layers)
             for name, samples in named_partitions(partitions)
@@ -469,9 +472,7 @@ def ensemble_rows(
     """
     inputs = spec.negatives.positive(samples.positives(labelled=spec.negatives.labelled))
     for replica, seed in enumerate(spec.seeds):
-        replica_network = Network(
-            network.spec, [weight[replica : replica + 1] for weight in network.weights]
-        )
+        replica_network = network.replica(replica)
         chosen = (
             torch.ones(len(samples), dtype=torch.bool, device=inputs.device)
             if correct is None

@@ -17,7 +17,15 @@ from torch.optim.sgd import sgd
 from ffengine.network import Network
 from ffengine.objectives import Difference, Objective
 from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Nesterov, Sgd, State
-from ffengine.pairs import AnyPairs, Pairs
+from ffengine.pairs import AnyPairs, Pairs, half
+from ffengine.results import Split
+from ffengine.scaling import (
+    by_replica,
+    is_in_range,
+    power_of_two,
+    shifts,
+    steps_between_looks,
+)
 
 FIRST_ACTIVITY = 0.5  # start of peer normalisation's running mean activity (Löwe 2023)
 
@@ -67,7 +75,9 @@ class Learner:
             else [self._new_state(weight) for weight in network.weights]
         )
 
-    def step(self, layers: tuple[int, ...], inputs: AnyPairs, epoch: int) -> None:
+    def step(
+        self, layers: tuple[int, ...], inputs: AnyPairs, epoch: int, split: Split | None = None
+    ) -> None:
         """Take one step in every layer that learns: W <- W + eta D, in place.
 
         A layer above another that learns in the same step receives what that layer made of the
@@ -78,6 +88,7 @@ class Learner:
         - `layers`: the layers that learn together, in increasing order.
         - `inputs`: the batch as the lowest of them receives it.
         - `epoch`: the epoch, from 1.
+        - `split`: of which all samples of the batch are; None: positives and negatives.
         """
         for layer in layers:
             weight, state = self.network.weights[layer], self.states[layer]
@@ -88,11 +99,13 @@ class Learner:
                 else self.network.activation.value(z)
             )
             above = Pairs(self._next_input(layer, h)) if layer != layers[-1] else inputs
-            descent = inputs.gathered(self.pull(z, h, state), self.product)
+            descent = inputs.gathered(self.pull(z, h, state, split), self.product)
             take_step(self.optimizer, weight, descent, state, self.eta(layer, epoch))
             inputs = above
 
-    def preview(self, layer: int, inputs: AnyPairs, z: Tensor) -> Preview:
+    def preview(
+        self, layer: int, inputs: AnyPairs, z: Tensor, split: Split | None = None
+    ) -> Preview:
         """Compute the step that a layer would take next; nothing changes.
 
         **Arguments:**
@@ -100,18 +113,84 @@ class Learner:
         - `layer`: the layer, from 0.
         - `inputs`: the batch as the layer receives it.
         - `z`: its pre-activations (R, 2B, n).
+        - `split`: from which the step learns; None: from both.
 
         **Returns:**
 
         The step, and how much cancels in its gradient.
         """
         state = {name: value.clone() for name, value in self.states[layer].items()}
-        pull = self.pull(z, self.network.activation.value(z), state)
+        if split is not None:
+            inputs, z = inputs.only(split), z[:, half(split, z.shape[1])]
+        pull = self.pull(z, self.network.activation.value(z), state, split)
         descent = inputs.gathered(pull, torch.bmm)
         parts = (torch.linalg.vector_norm(pull, dim=-1) * inputs.lengths()).sum(-1).double()
         cancellation = parts_over_whole(parts, descent)
         return Preview(
             self.optimizer.direction(self.network.weights[layer], descent, state), cancellation
+        )
+
+    def is_homogeneous(self, layer: int) -> bool:
+        """Whether a layer's step is c times as large if its weights and state are, for every c > 0.
+
+        What its goodness and that of the layers above depend on must not change with c: so the
+        layer above normalises its input, or there is none.
+
+        **Arguments:**
+
+        - `layer`: the layer, from 0.
+        """
+        spec = self.network.spec
+        return (
+            self.objective.linear
+            and self.objective.goodness.quadratic
+            and self.network.activation.homogeneous
+            and self.optimizer.linear
+            and (layer == len(spec.widths) - 1 or spec.normalize != "none")
+        )
+
+    def rescale(self, layers: tuple[int, ...]) -> None:
+        """Bring the weights of homogeneous layers into range by a power of two, and keep it.
+
+        On a GPU nothing waits for the device.
+
+        **Arguments:**
+
+        - `layers`: the layers that learn.
+        """
+        for layer in filter(self.is_homogeneous, layers):
+            weight = self.network.weights[layer]
+            if weight.device.type == "cpu" and is_in_range(weight):
+                continue
+            shift = shifts(weight)
+            factor = power_of_two(-shift)
+            for tensor in (weight, *self.states[layer].values()):
+                tensor.mul_(by_replica(factor, tensor))
+            self.network.exponents[layer] += shift
+
+    def steps_between_looks(self, layers: tuple[int, ...], inputs: AnyPairs, epoch: int) -> int:
+        """Return after how many steps at the latest `rescale` is to be called.
+
+        **Arguments:**
+
+        - `layers`: the layers that learn together.
+        - `inputs`: a batch as the lowest of them receives it.
+        - `epoch`: the epoch, from 1.
+
+        **Returns:**
+
+        The number of steps, at least 1.
+        """
+        optimizer, spec = self.optimizer, self.network.spec
+        energies = {layers[0]: float(inputs.lengths().max()) ** 2}
+        for layer in layers[1:]:
+            length = spec.widths[layer - 1] if spec.normalize == "rms" else 1
+            energies[layer] = length + spec.bias
+        return min(
+            steps_between_looks(
+                self.eta(layer, epoch), energy, optimizer.persistence, optimizer.weight_decay
+            )
+            for layer, energy in energies.items()
         )
 
     def eta(self, layer: int, epoch: int) -> float:
@@ -128,24 +207,6 @@ class Learner:
         """
         return self.optimizer.eta(self.network.spec.widths[layer], epoch, self.epochs)
 
-    def flow_time(self, layer: int, epoch: int, steps_per_epoch: int) -> float:
-        """Return tau of a layer at the end of an epoch.
-
-        **Arguments:**
-
-        - `layer`: the layer, from 0.
-        - `epoch`: the epoch; 0 is the initialisation.
-        - `steps_per_epoch`: how many batches an epoch has.
-
-        **Returns:**
-
-        The sum of the sizes of all its steps.
-        """
-        width = self.network.spec.widths[layer]
-        return self.optimizer.flow_time(
-            width, epoch * steps_per_epoch, steps_per_epoch, self.epochs
-        )
-
     @property
     def steps_on_difference(self) -> bool:
         """Whether every step is one on G(negative) - G(positive)."""
@@ -157,7 +218,7 @@ class Learner:
             and not self.network.spec.pass_dead_units
         )
 
-    def pull(self, z: Tensor, h: Tensor, state: State) -> Tensor:
+    def pull(self, z: Tensor, h: Tensor, state: State, split: Split | None = None) -> Tensor:
         """Compute -dL/dz of a batch.
 
         **Arguments:**
@@ -165,20 +226,27 @@ class Learner:
         - `z`: (R, 2B, n) pre-activations, positives first.
         - `h`: (R, 2B, n) activations, in memory that is overwritten; it may be z.
         - `state`: the optimiser's tensors of the layer; the running activity of peer normalisation
-          is updated in it.
+          is updated in it from the positives.
+        - `split`: of which all samples of the batch are; None: B positives, then B negatives.
 
         **Returns:**
 
         -dL/dz (R, 2B, n).
         """
-        objective, activation, positives = (
-            self.objective,
-            self.network.activation,
-            z.shape[1] // 2,
-        )
+        objective, activation = self.objective, self.network.activation
         g = objective.goodness.value(h)
-        s = objective.coefficients(g - objective.offset(h.shape[-1]), positives)
-        peers = self._peer_slope(h[:, :positives], state) if objective.peer_normalization else None
+        above = g - objective.offset(h.shape[-1])
+        if split is None:
+            positives = z.shape[1] // 2
+            s = objective.coefficients(above, positives)
+        else:
+            positives = z.shape[1] if split == "positive" else 0
+            s = objective.coefficients_of(split, above)
+        peers = (
+            self._peer_slope(h[:, :positives], state)
+            if objective.peer_normalization and positives
+            else None
+        )
         slope = None if self._slope_is_implied else activation.slope(z)
         pull = objective.goodness.pull(h, g, s.neg_())
         if peers is not None:

@@ -1,5 +1,8 @@
 """What is measured while training: the rows of a layer, along the step that training would take.
 
+Where phases of positives and negatives alternate, that is the first step after the epoch: on the
+split whose phase it falls into.
+
 The samples are the same at every measurement.
 
 Legend: R replicas, B samples of one split in a batch, n width, m inputs. Positives come first in
@@ -20,15 +23,17 @@ from ffengine.acts import gaussian_kappa
 from ffengine.deep import InputMotion, layer_motion
 from ffengine.diagnostics import divergence
 from ffengine.expected_step import ExpectedStep
+from ffengine.flow import flow_times
 from ffengine.interrupts import Diverged
 from ffengine.layer_updates import Learner, parts_over_whole
 from ffengine.margins import LayerSums, TheoremCheck, near_zero
 from ffengine.negatives import NetworkGoodness, Positives, Relabelling, WrongLabel
 from ffengine.network import Network, SummedGoodness
-from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs
+from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs, half
 from ffengine.random_streams import Draws
 from ffengine.results import EpochRow, Split
 from ffengine.samples import Samples
+from ffengine.scaling import true_goodness
 from ffengine.sparsity import gini, kurtosis
 from ffengine.spec import TrainSpec
 from ffengine.unit_directions import UnitDirections, unit_directions
@@ -59,6 +64,7 @@ class Moment(NamedTuple):
     - `learner`: the network and its optimisers.
     - `layer`: the layer, from 0.
     - `eta`: its step size.
+    - `stepped`: the split that the step learns from; None: both.
     - `batch`: what the layer receives.
     - `below`: how that moves in a joint step; None where the layers below stand still.
     """
@@ -66,6 +72,7 @@ class Moment(NamedTuple):
     learner: Learner
     layer: int
     eta: float
+    stepped: Split | None
     batch: Batch
     below: InputMotion | None
 
@@ -78,6 +85,7 @@ class LayerFacts(NamedTuple):
     - `layer`, `epoch`, `eta`, `tau`: copied into the rows.
     - `theorems`: the theorems whose ratios are reported.
     - `gaussian`: whether the law of Gaussian pre-activations is that of the units.
+    - `exponents`: k of each replica; what was measured is of 2^-k W.
     """
 
     layer: int
@@ -86,6 +94,7 @@ class LayerFacts(NamedTuple):
     tau: float
     theorems: Collection[int]
     gaussian: bool
+    exponents: tuple[int, ...]
 
 
 class Monitor:
@@ -141,10 +150,11 @@ class Monitor:
         network, replicas = learner.network, len(self.spec.seeds)
         weight = network.weights[layer]
         tallies = {split: Tally(replicas, weight) for split in SPLITS}
+        stepped = self.spec.split_after(epoch, len(self.train))
         moving, expected = list[InputMotion](), ExpectedStep(weight)
         for number, batch in enumerate(self._batches(network, layer, layers)):
             inputs = below[number] if below is not None else None
-            moment = Moment(learner, layer, learner.eta(layer, epoch), batch, inputs)
+            moment = Moment(learner, layer, learner.eta(layer, epoch), stepped, batch, inputs)
             z, motion = self._measure(moment, tallies, joint=len(layers) > 1)
             if motion is not None:
                 moving.append(motion.with_bias() if network.spec.bias else motion)
@@ -157,9 +167,10 @@ class Monitor:
             layer=layer,
             epoch=epoch,
             eta=learner.eta(layer, epoch),
-            tau=learner.flow_time(layer, epoch, -(-len(self.train) // self.spec.batch_size)),
+            tau=flow_times(self.spec, len(self.train), layer)[epoch],
             theorems=self.spec.monitor.theorems,
             gaussian=network.spec.activation == "relu",
+            exponents=tuple(network.exponents[layer].tolist()),
         )
         rows = [
             tallies[split].row(replica, seed, split, facts, directions[replica])
@@ -176,7 +187,7 @@ class Monitor:
         Returns z of the batch, and where layers learn together, how the inputs of the layer above
         move.
         """
-        learner, layer, eta, batch, below = moment
+        learner, layer, eta, stepped, batch, below = moment
         objective, network = self.spec.objective, learner.network
         weight = network.weights[layer]
         z = batch.pairs.times(weight, torch.bmm)  # (R, 2B, n)
@@ -185,7 +196,9 @@ class Monitor:
         goodness = excitation - objective.offset(h.shape[-1])
         terms = objective.terms(goodness[:, :positives], goodness[:, positives:])
         s, lengths = objective.coefficients(goodness, positives), batch.pairs.lengths()
-        step = learner.preview(layer, batch.pairs, z)
+        if stepped is not None:  # the other one has no weight in this step
+            s[:, half("negative" if stepped == "positive" else "positive", 2 * positives)] = 0
+        step = learner.preview(layer, batch.pairs, z, stepped)
         zdot = batch.pairs.times(step.direction, torch.bmm)
         motion = (
             layer_motion(
@@ -201,7 +214,7 @@ class Monitor:
             if joint
             else None
         )
-        lowering, difference = self._theorems(learner, batch, h, z)
+        lowering, difference = self._theorems(moment, h, z)
         on_kink = near_zero(z, lengths, torch.linalg.vector_norm(weight, dim=-1))
         for place, own in enumerate((slice(positives), slice(positives, None))):
             tally = tallies[SPLITS[place]]
@@ -240,7 +253,7 @@ class Monitor:
         return z, motion.above if motion is not None else None
 
     def _theorems(
-        self, learner: Learner, batch: Batch, h: Tensor, z: Tensor
+        self, moment: "Moment", h: Tensor, z: Tensor
     ) -> tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor] | None]:
         """Return the rates of z along the steps of the theorems that are measured.
 
@@ -248,8 +261,10 @@ class Monitor:
         (R, 2B, n) along theorem 2's step with how much cancels in it, unless training takes just
         that step.
         """
+        learner, batch = moment.learner, moment.batch
         theorems, positives = self.spec.monitor.theorems, h.shape[1] // 2
-        other = 2 in theorems and not learner.steps_on_difference
+        trained = learner.steps_on_difference and moment.stepped is None
+        other = 2 in theorems and not trained
         if not (1 in theorems or other):
             return None, None
         pull = self._lowering_pull(learner.network, h, z)
@@ -525,7 +540,7 @@ class Tally:
 
         **Returns:**
 
-        The row; a mean over no samples is null.
+        The row; a mean over no samples is null, and so is a goodness beyond float64.
 
         **Raises:**
 
@@ -539,7 +554,7 @@ class Tally:
         live = self.samples - int(total["dead"])
         decided = live - int(total["undecided2"])
         activations = self.samples * self.width
-        theorem2 = 2 in facts.theorems
+        theorem2, exponent = 2 in facts.theorems, facts.exponents[replica]
 
         def mean(key: str, over: int = live) -> float | None:
             return total[key] / over if over and key in total else None
@@ -560,8 +575,8 @@ class Tally:
             treves_rolls=mean("treves_rolls"),
             gini=mean("gini"),
             kurtosis=mean("kurtosis"),
-            goodness=total["goodness"] / self.samples,
-            loss=total["loss"] / self.samples,
+            goodness=true_goodness(total["goodness"] / self.samples, exponent),
+            loss=true_goodness(total["loss"] / self.samples, exponent),
             theorem1_ratio=mean("theorem1"),
             theorem1_undecided=int(total["undecided1"]) if "undecided1" in total else None,
             theorem2_ratio=mean("theorem2") if theorem2 else None,
@@ -573,7 +588,7 @@ class Tally:
             eta=facts.eta,
             coefficient_sum=total["coefficient"] / self.batches,
             input_norm=total["input_norm"] / self.samples,
-            tau=facts.tau,
+            tau=facts.tau if math.isfinite(facts.tau) else None,
             active_share=share,
             kappa=kappa,
             kappa_gap=kappa - gaussian_kappa(share)
@@ -583,7 +598,7 @@ class Tally:
             theorem2_sd=self._sd_of_ratios(replica),
             theorem2_difference_ratio=mean("theorem2_difference"),
             theorem2_expected_ratio=mean("theorem2_expected"),
-            log_goodness=_logarithm(total["excitation"] / self.samples),
+            log_goodness=_logarithm(total["excitation"] / self.samples, exponent),
             effective_units=directions.effective_units,
             effective_rank=directions.effective_rank,
             basins=directions.basins,
@@ -684,9 +699,11 @@ def layer_pairs(
     return RelabelledPairs(x, change.scatter_(-1, labels, -contrast))
 
 
-def _logarithm(goodness: float) -> float | None:
-    """Return the natural logarithm of a mean goodness; None where it is 0 or beyond float32."""
-    return math.log(goodness) if 0 < goodness < math.inf else None
+def _logarithm(goodness: float, exponent: int) -> float | None:
+    """Return ln of a mean goodness of 2^-k W, as W has it; None where it is 0 or beyond float32."""
+    if not 0 < goodness < math.inf:
+        return None
+    return math.log(goodness) + 2 * exponent * math.log(2)
 
 
 def _along_own(x: Tensor, pull: Tensor) -> Tensor:

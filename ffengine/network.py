@@ -15,9 +15,11 @@ from ffengine.activations import ACTIVATIONS
 from ffengine.inits import INITS
 from ffengine.objectives import Goodness
 from ffengine.random_streams import Draws
+from ffengine.scaling import by_replica, goodness_factors, power_of_two
 from ffengine.spec import NetworkSpec
 
 TINY = 1e-12  # keeps the normalisation of a dead sample at zero
+MOST_TINY = 86  # TINY 2^-86 is still a normal number
 
 
 class Network:
@@ -26,12 +28,23 @@ class Network:
     **Arguments:**
 
     - `spec`: widths, activation, bias and normalisation.
-    - `weights`: (R, n, m) of each layer; m counts the bias input where there is one.
+    - `weights`: 2^-k W (R, n, m) of each layer; m counts the bias input where there is one.
+    - `exponents`: k (R,) int32 of each layer (see ffengine.scaling); None: 0, the weights are W.
     """
 
-    def __init__(self, spec: NetworkSpec, weights: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Tensor],
+        exponents: Sequence[Tensor] | None = None,
+    ) -> None:
         self.spec = spec
         self.weights = list(weights)
+        self.exponents = (
+            [weight.new_zeros(len(weight), dtype=torch.int32) for weight in weights]
+            if exponents is None
+            else list(exponents)
+        )
         self.activation = ACTIVATIONS[spec.activation]
 
     @classmethod
@@ -64,6 +77,24 @@ class Network:
             weights.append(weight.to(device).contiguous())
             inputs = width
         return cls(spec, weights)
+
+    def replica(self, number: int) -> "Network":
+        """Return the network of one replica; it shares the memory of the weights.
+
+        **Arguments:**
+
+        - `number`: the replica.
+
+        **Returns:**
+
+        A network with R = 1.
+        """
+        one = slice(number, number + 1)
+        return Network(
+            self.spec,
+            [weight[one] for weight in self.weights],
+            [exponent[one] for exponent in self.exponents],
+        )
 
     def layer_input(self, layer: int, x: Tensor) -> Tensor:
         """Return what a layer receives of samples: they pass through the layers below.
@@ -116,23 +147,30 @@ class Network:
         **Arguments:**
 
         - `layer`: the layer, from 0.
-        - `x`: (R, B, m without bias), samples or activations of the layer below.
+        - `x`: (R, B, m without bias), samples or activations of the layer below, as many times
+          smaller than the true ones as its weights are.
 
         **Returns:**
 
         (R, B, m); it may be x itself.
         """
+        tiny = self._tiny(layer) if layer else TINY
         scaled = (layer > 0 or self.spec.normalize_first) and self.spec.normalize != "none"
         if not self.spec.bias:
-            return normalized(x, self.spec.normalize) if scaled else x
+            return normalized(x, self.spec.normalize, tiny) if scaled else x
         if not scaled or x.requires_grad:
-            x = normalized(x, self.spec.normalize) if scaled else x
+            x = normalized(x, self.spec.normalize, tiny) if scaled else x
             return torch.cat([x, x.new_ones((*x.shape[:-1], 1))], dim=-1)
         # The same in one pass over the memory.
         both = x.new_empty((*x.shape[:-1], x.shape[-1] + 1))
         both[..., -1] = 1
-        torch.div(x, scale_of(x, self.spec.normalize), out=both[..., :-1])
+        torch.div(x, scale_of(x, self.spec.normalize, tiny), out=both[..., :-1])
         return both
+
+    def _tiny(self, layer: int) -> Tensor:
+        """Return TINY (R, 1, 1) in units of the stored activations below a layer."""
+        factor = power_of_two(-self.exponents[layer - 1].clamp_max(MOST_TINY))
+        return by_replica(factor * TINY, self.weights[layer])
 
     def activations(self, x: Tensor) -> list[Tensor]:
         """Compute the activations of every layer.
@@ -154,7 +192,9 @@ class Network:
         return found
 
     def label_goodness(self, goodness: Goodness, x: Tensor, labels: Tensor, classes: int) -> Tensor:
-        """Compute the goodness of every layer for labelled samples under each label.
+        """Compute the stored goodness of every layer for labelled samples under each label.
+
+        The true one is 4^k times as large (see ffengine.scaling.goodness_factors).
 
         Two labels differ in two inputs only, so that the first layer costs one product for all
         labels.
@@ -200,8 +240,9 @@ class SummedGoodness:
     """
 
     def __init__(self, network: Network, goodness: Goodness, layers: tuple[int, ...]) -> None:
-        below = network.spec.model_copy(update={"widths": network.spec.widths[: layers[-1] + 1]})
-        self.network = Network(below, network.weights[: layers[-1] + 1])
+        depth = layers[-1] + 1
+        below = network.spec.model_copy(update={"widths": network.spec.widths[:depth]})
+        self.network = Network(below, network.weights[:depth], network.exponents[:depth])
         self.goodness, self.layers = goodness, list(layers)
 
     def label_goodness(self, x: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -217,7 +258,8 @@ class SummedGoodness:
 
         g (R, B, C).
         """
-        return self.network.label_goodness(self.goodness, x, labels, classes)[:, self.layers].sum(1)
+        stored = self.network.label_goodness(self.goodness, x, labels, classes)[:, self.layers]
+        return (stored * self._factors.view(*stored.shape[:2], 1, 1)).sum(1)
 
     def goodness_slope(self, x: Tensor) -> Tensor:
         """Compute the gradient of each sample's goodness with respect to its inputs, by autograd.
@@ -233,35 +275,43 @@ class SummedGoodness:
         with torch.enable_grad():
             leaf = x.detach().clone().requires_grad_()
             h = self.network.activations(leaf)
-            total = torch.stack(
-                [self.goodness.value(h[layer]).sum() for layer in self.layers]
-            ).sum()
+            by_layer = torch.stack(
+                [self.goodness.value(h[layer]) for layer in self.layers], dim=1
+            )  # (R, L, B)
+            total = (by_layer.sum(-1) * self._factors).sum()
             (slope,) = torch.autograd.grad(total, leaf)
         return slope
 
+    @property
+    def _factors(self) -> Tensor:
+        """What the stored goodness of each layer is multiplied with (R, L)."""
+        return goodness_factors([self.network.exponents[layer] for layer in self.layers])
 
-def normalized(h: Tensor, how: str) -> Tensor:
+
+def normalized(h: Tensor, how: str, tiny: float | Tensor = TINY) -> Tensor:
     """Scale activations to length 1 (l2) or to root mean square 1 (rms).
 
     **Arguments:**
 
     - `h`: (..., n).
     - `how`: "none", "l2" or "rms".
+    - `tiny`: the least scale.
 
     **Returns:**
 
     (..., n); dead samples stay zero.
     """
-    return h if how == "none" else h / scale_of(h, how)
+    return h if how == "none" else h / scale_of(h, how, tiny)
 
 
-def scale_of(h: Tensor, how: str) -> Tensor:
+def scale_of(h: Tensor, how: str, tiny: float | Tensor = TINY) -> Tensor:
     """Return what `normalized` divides activations by.
 
     **Arguments:**
 
     - `h`: (..., n).
     - `how`: "l2" or "rms".
+    - `tiny`: the least scale, a number or (R, 1, 1).
 
     **Returns:**
 
@@ -270,4 +320,4 @@ def scale_of(h: Tensor, how: str) -> Tensor:
     length: Tensor = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
     if how == "rms":
         length = length / math.sqrt(h.shape[-1])
-    return length.clamp_min(TINY)
+    return length.clamp_min(tiny)

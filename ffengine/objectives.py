@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
@@ -20,11 +20,16 @@ from ffengine.goodness_kernels import Curve, PairKernel, power_kernel, top_share
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ffengine.results import Split
+
 TINY = 1e-12  # keeps the slope of the norm of a dead sample at zero
 
 
 class Goodness(Entry, ABC):
     """How strongly a layer is excited by a sample: one number from its activations."""
+
+    # True where g(c h) = c^2 g(h) for every c > 0, so that the pull is as many times larger as h is
+    quadratic: ClassVar[bool] = False
 
     @abstractmethod
     def value(self, h: Tensor) -> Tensor:
@@ -72,6 +77,8 @@ class Goodness(Entry, ABC):
 class SumSquares(Goodness):
     """Sum of the squared activations (Hinton 2022, equation 1)."""
 
+    quadratic: ClassVar[bool] = True
+
     name: Literal["sum_squares"] = "sum_squares"
 
     def value(self, h: Tensor) -> Tensor:
@@ -86,6 +93,8 @@ class SumSquares(Goodness):
 
 class MeanSquares(Goodness):
     """Mean of the squared activations: independent of the width, so that one threshold fits all."""
+
+    quadratic: ClassVar[bool] = True
 
     name: Literal["mean_squares"] = "mean_squares"
 
@@ -156,6 +165,8 @@ class MinusSumSquares(Goodness):
     2022, section 2).
     """
 
+    quadratic: ClassVar[bool] = True
+
     name: Literal["minus_sum_squares"] = "minus_sum_squares"
 
     def value(self, h: Tensor) -> Tensor:
@@ -172,6 +183,8 @@ class TopK(Goodness):
     """Sum of the squares of the k largest activations: only the peaks count (compare arXiv
     2604.13081).
     """
+
+    quadratic: ClassVar[bool] = True
 
     name: Literal["top_k"] = "top_k"
     k: int = Field(10, ge=1, le=65_536, description="how many units count; at most the width")
@@ -237,6 +250,11 @@ GOODNESS_MEANING = "G before the threshold: a name, or an object where the entry
 
 class Objective(Entry, ABC):
     """What a layer minimises, as a function of the goodness of positives and of negatives."""
+
+    # True where dL/dG is the same whatever the goodness is
+    linear: ClassVar[bool] = False
+    # True where the loss of a pair is no sum of a term of each sample
+    paired: ClassVar[bool] = False
 
     goodness: AnyGoodness = Field(SumSquares(), description=GOODNESS_MEANING)
     peer_normalization: float = Field(
@@ -313,9 +331,26 @@ class Objective(Entry, ABC):
         )
         return s.div_(positives)
 
+    def coefficients_of(self, split: Split, goodness: Tensor) -> Tensor:
+        """Compute s = dL/dG of a batch of one split, L being the mean over its samples.
+
+        **Arguments:**
+
+        - `split`: which; the objective is not paired.
+        - `goodness`: G (..., B).
+
+        **Returns:**
+
+        s (..., B).
+        """
+        positive, negative = self.slopes(goodness, goodness)
+        return (positive if split == "positive" else negative).div_(goodness.shape[-1])
+
 
 class Difference(Objective):
     """L = G(negative) - G(positive): the objective of the sparsity theorems (arXiv 2311.05667)."""
+
+    linear: ClassVar[bool] = True
 
     name: Literal["difference"] = "difference"
 
@@ -380,6 +415,8 @@ class Symba(Objective):
     Song 2023, arXiv 2303.08418).
     """
 
+    paired: ClassVar[bool] = True
+
     name: Literal["symba"] = "symba"
     goodness: AnyGoodness = Field(MeanSquares(), description=GOODNESS_MEANING)
     alpha: float = Field(4.0, gt=0, le=1e4, description="steepness")
@@ -397,6 +434,8 @@ class SwishLoss(Objective):
     """L = silu(-alpha (G(positive) - G(negative))): as symba, but a pair that is far enough apart
     is let go.
     """
+
+    paired: ClassVar[bool] = True
 
     name: Literal["swish"] = "swish"
     goodness: AnyGoodness = Field(MeanSquares(), description=GOODNESS_MEANING)

@@ -16,6 +16,7 @@ from ffengine import uploads
 from ffengine.arrays import DatasetError
 from ffengine.class_means import ClassMeans, TrainingInputs, class_means, largest_second_moment
 from ffengine.datasets import MEASURED_BYTES, Dataset, Datasets
+from ffengine.flow import flow_of_step
 from ffengine.negatives import OtherImage, WrongLabel
 from ffengine.objectives import Bce, Difference, MeanSquares, SoftplusLoss, SumSquares
 from ffengine.optimizers import Adam, AnyOptimizer, Momentum, Nesterov, Sgd
@@ -76,29 +77,6 @@ def onset_before(spec: TrainSpec, datasets: Datasets) -> Onset:
         return _predicted(spec, datasets, facts, keep=False)
     except (OSError, DatasetError):  # the arrays are gone or damaged, which is said elsewhere
         return _nothing("the data set cannot be read")
-
-
-def flow_per_epoch(spec: TrainSpec, steps: int) -> list[float]:
-    """Compute by how much each epoch of the first layer advances flow time.
-
-    **Arguments:**
-
-    - `spec`: the run; of plain or heavy-ball descent, on a goodness of squares.
-    - `steps`: how many steps an epoch has.
-
-    **Returns:**
-
-    A number for each epoch. Momentum makes steps longer by 1 / (1 - momentum); weight decay lambda
-    changes S as a step of eta / (1 - eta lambda) does; of mean squares, a step is shorter by 1/n.
-    """
-    optimizer, width = spec.optimizer, spec.network.widths[0]
-    found = []
-    for epoch in range(1, spec.epochs + 1):
-        eta = optimizer.eta(width, epoch, spec.epochs)
-        kept = 1 - eta * optimizer.weight_decay
-        flow = eta / kept if kept > 0 else math.inf
-        found.append(steps * flow / (1 - _momentum(optimizer)) / _divisor(spec))
-    return found
 
 
 def growth_factor(optimizer: AnyOptimizer, rate: float, eta: float) -> float:
@@ -221,7 +199,7 @@ def _of_classes(spec: TrainSpec, means: ClassMeans, unknown: dict[str, str]) -> 
 
 def _of_steps(spec: TrainSpec, known: dict[str, object], steps: int) -> dict[str, object]:
     """Return what the step sizes say of the flow time of the run and of its growth."""
-    epochs = flow_per_epoch(spec, steps)
+    epochs = [steps * flow_of_step(spec, epoch) for epoch in range(1, spec.epochs + 1)]
     end = math.fsum(epochs)
     found: dict[str, object] = {"tau_end": end if math.isfinite(end) else None}
     rate, turn = known.get("lambda_1"), known.get("tau_star")

@@ -59,6 +59,8 @@ class Optimizer(Entry, ABC):
 
     slots: ClassVar[tuple[str, ...]] = ()  # state tensors of the weights' shape, 0 at the start
     counters: ClassVar[tuple[str, ...]] = ()  # state scalars, 0 at the start
+    # True where D is c times as large if weights, descent and state all are
+    linear: ClassVar[bool] = False
 
     lr: float = Field(1.0, gt=0, le=1e9, description="eta, or eta * n with scale_lr_by_width")
     scale_lr_by_width: bool = Field(
@@ -92,31 +94,6 @@ class Optimizer(Entry, ABC):
         base = self.lr / width if self.scale_lr_by_width else self.lr
         return base * SCHEDULES[self.schedule].factor(max(epoch, 1), epochs)
 
-    def flow_time(self, width: int, steps: int, steps_per_epoch: int, epochs: int = 1) -> float:
-        """Return tau, the sum of the sizes of a layer's first steps.
-
-        **Arguments:**
-
-        - `width`: n.
-        - `steps`: how many steps the layer has taken.
-        - `steps_per_epoch`: how many there are in an epoch.
-        - `epochs`: how many epochs the layer learns.
-
-        **Returns:**
-
-        tau, whatever was interrupted on the way: it is computed from the number of steps.
-
-        **Source:**
-
-        docs/theory.md, "The acts of training".
-        """
-        complete, rest = divmod(steps, steps_per_epoch)
-        factor = SCHEDULES[self.schedule].factor
-        factors = [steps_per_epoch * factor(epoch, epochs) for epoch in range(1, complete + 1)]
-        if rest:
-            factors.append(rest * factor(complete + 1, epochs))
-        return (self.lr / width if self.scale_lr_by_width else self.lr) * math.fsum(factors)
-
     def new_state(self, weight: Tensor) -> State:
         """Return the state of a layer before its first step.
 
@@ -130,6 +107,11 @@ class Optimizer(Entry, ABC):
         """
         state = {slot: weight.new_zeros(weight.shape) for slot in self.slots}
         return state | {counter: weight.new_zeros(()).float() for counter in self.counters}
+
+    @property
+    def persistence(self) -> float:
+        """The share of a descent that the next step takes again."""
+        return 0.0
 
     @abstractmethod
     def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
@@ -181,6 +163,8 @@ class Optimizer(Entry, ABC):
 class Sgd(Optimizer):
     """Plain gradient descent: D is the gradient's descent."""
 
+    linear: ClassVar[bool] = True
+
     name: Literal["sgd"] = "sgd"
 
     def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
@@ -191,11 +175,16 @@ class Momentum(Optimizer):
     """Heavy-ball momentum: D is a decaying sum of the descents so far (Polyak 1964)."""
 
     slots: ClassVar[tuple[str, ...]] = ("velocity",)
+    linear: ClassVar[bool] = True
 
     name: Literal["momentum"] = "momentum"
     momentum: float = Field(
         0.9, ge=0, lt=1, description="share of the velocity kept from step to step"
     )
+
+    @property
+    def persistence(self) -> float:
+        return self.momentum
 
     def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
         return state["velocity"].mul_(self.momentum).add_(self.decayed(weight, descent))
@@ -205,11 +194,16 @@ class Nesterov(Optimizer):
     """Momentum that looks one step ahead (Nesterov 1983, in the form of Sutskever et al. 2013)."""
 
     slots: ClassVar[tuple[str, ...]] = ("velocity",)
+    linear: ClassVar[bool] = True
 
     name: Literal["nesterov"] = "nesterov"
     momentum: float = Field(
         0.9, gt=0, lt=1, description="share of the velocity kept from step to step"
     )
+
+    @property
+    def persistence(self) -> float:
+        return self.momentum
 
     def direction(self, weight: Tensor, descent: Tensor, state: State) -> Tensor:
         descent = self.decayed(weight, descent)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ffengine.results import Split
+
 Product = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -56,6 +58,10 @@ class Pairs(NamedTuple):
         """Return positives and negatives, (R, B, m) each."""
         positive, negative = self.x.chunk(2, dim=1)
         return positive, negative
+
+    def only(self, split: Split) -> "Pairs":
+        """Return the samples of one split."""
+        return Pairs(self.x[:, half(split, self.x.shape[1])])
 
     def lengths(self) -> Tensor:
         """Return ||x|| (R, 2B)."""
@@ -114,6 +120,10 @@ class RelabelledPairs(NamedTuple):
         negative[..., : self.change.shape[-1]] += self.change
         return self.x, negative
 
+    def only(self, split: Split) -> Pairs:
+        """Return the samples of one split."""
+        return Pairs(self.x if split == "positive" else self.split()[1])
+
     def lengths(self) -> Tensor:
         """Return ||x|| (R, 2B); a one-hot has the same length wherever its one stands."""
         lengths: Tensor = torch.linalg.vector_norm(self.x, dim=-1)
@@ -121,3 +131,14 @@ class RelabelledPairs(NamedTuple):
 
 
 AnyPairs = Pairs | RelabelledPairs
+
+
+def half(split: Split, samples: int) -> slice:
+    """Return which of 2B samples, positives first, are those of a split.
+
+    **Arguments:**
+
+    - `split`: which.
+    - `samples`: 2B.
+    """
+    return slice(samples // 2) if split == "positive" else slice(samples // 2, None)

@@ -114,8 +114,10 @@ class EpochRow(Row):
     input_norm: float = Field(description="mean length of the layer's inputs")
     tau: float | None = Field(
         None,
-        description="flow time: the sum of the step sizes since the layer began to learn; runs of "
-        "any width, step size and batch size meet at the same tau under `difference`",
+        description="flow time: the sum of the step sizes since the layer began to learn, a step "
+        "being 1 / (1 - momentum) as long with momentum and 1/n with mean_squares; runs of any "
+        "width, step size and batch size meet at the same tau under `difference`. Null where "
+        "weight decay leaves nothing of the weights",
     )
     act: Literal["inflating", "recruiting", "selecting", "condensed", "sleeping"] | None = Field(
         None,

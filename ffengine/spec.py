@@ -33,6 +33,7 @@ from ffengine.negatives import AnyNegatives, Relabelling, WrongLabel
 from ffengine.objectives import AnyGoodness, AnyObjective, Difference, SumSquares
 from ffengine.optimizers import AnyOptimizer, Sgd
 from ffengine.partitions import class_shares
+from ffengine.results import Split
 from ffengine.text import SeenValue, UserText, composed, is_stored
 from ffengine.theorems import Direction, TheoremNumber
 
@@ -42,6 +43,7 @@ ADDED_LATER = (
     '"label_strength":null,',
     '"along":"goodness_difference",',
     '"goodness":"sum_squares","decomposition":false,',  # objectives have a goodness, too
+    '"phases":{"positive_steps":0,"negative_steps":0},',
 )
 MAX_SEED = 2**63 - 1
 MAX_STUDY_CELLS = 10_000
@@ -240,6 +242,37 @@ class NetworkSpec(Entry):
     )
 
 
+class PhasesSpec(Entry):
+    """Steps on one side at a time (Hinton 2022, section 5): positive phases ("wake") raise the
+    goodness of positives, negative phases ("sleep") lower that of negatives, in turn. With 0 and 0,
+    every step takes both sides.
+    """
+
+    positive_steps: int = Field(
+        0, ge=0, le=10**9, description="steps of a positive phase; 0: only negative phases"
+    )
+    negative_steps: int = Field(
+        0, ge=0, le=10**9, description="steps of a negative phase; 0: only positive phases"
+    )
+
+    @property
+    def alternate(self) -> bool:
+        """Whether a step takes one side alone."""
+        return self.positive_steps + self.negative_steps > 0
+
+    def split_at(self, step: int) -> Split | None:
+        """Return the split that a step learns from; None: from both.
+
+        **Arguments:**
+
+        - `step`: the step of a stage, from 0; a positive phase comes first.
+        """
+        if not self.alternate:
+            return None
+        within = step % (self.positive_steps + self.negative_steps)
+        return "positive" if within < self.positive_steps else "negative"
+
+
 class MonitorSpec(Entry):
     """What is measured while training: on a fixed sample of the training partition, in batches of
     the training's size.
@@ -314,6 +347,7 @@ class TrainSpec(Entry):
     negatives: AnyNegatives = WrongLabel()
     objective: AnyObjective = Difference()
     optimizer: AnyOptimizer = Sgd()
+    phases: PhasesSpec = PhasesSpec()
     precision: Literal["float32", "tf32", "bf16"] = Field(
         "float32",
         description="number format of the matrix products of training. Weights and everything "
@@ -351,6 +385,16 @@ class TrainSpec(Entry):
         layers = tuple(range(len(self.network.widths)))
         return tuple((layer,) for layer in layers) if self.layers == "greedy" else (layers,)
 
+    def split_after(self, epoch: int, samples: int) -> Split | None:
+        """Return the split that the first step after an epoch learns from; None: from both.
+
+        **Arguments:**
+
+        - `epoch`: the epoch; 0 is the initialisation.
+        - `samples`: how many samples training has.
+        """
+        return self.phases.split_at(epoch * -(-samples // self.batch_size))
+
     def monitored(self, facts: Dataset) -> int:
         """How many positives of the data set with those facts are measured."""
         return min(self.monitor.samples, self.dataset.train_count(facts))
@@ -373,6 +417,12 @@ class TrainSpec(Entry):
         """Refuse fields that contradict each other."""
         _refuse_repeats(("seeds",), self.seeds)
         _refuse_repeats(("evaluation", "baselines"), self.evaluation.baselines)
+        if self.phases.alternate and self.objective.paired:
+            raise SpecFieldError(
+                ("phases",),
+                f"{self.objective.name} compares the two samples of a pair, so that a step cannot "
+                f"take one side alone; use another objective, or 0 steps of each phase",
+            )
         if self.negatives.redraw == "once" and self.negatives.asks_network:
             raise SpecFieldError(
                 ("negatives", "redraw"),

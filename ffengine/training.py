@@ -14,21 +14,21 @@ from ffengine.advice import findings_on_upload
 from ffengine.availability import check_available
 from ffengine.baselines import baseline
 from ffengine.checkpoint import Checkpoint, Position, fraction_done, snapshot
-from ffengine.cuda_graphs import captured
+from ffengine.cuda_graphs import Step, captured
 from ffengine.data_figures import data_figures
 from ffengine.datasets import Datasets
 from ffengine.diagnostics import by_cause, divergence, explained_divergence, of_training
 from ffengine.evaluation import Evaluation, evaluate
 from ffengine.interrupts import Control, Diverged, Interrupted
 from ffengine.layer_updates import Learner, matmul_precision
-from ffengine.monitor import Monitor, layer_pairs, paired
+from ffengine.monitor import SPLITS, Monitor, layer_pairs, paired
 from ffengine.network import Network, SummedGoodness
 from ffengine.onset import onset_of
 from ffengine.optimizers import State
 from ffengine.pairs import AnyPairs, Pairs
 from ffengine.provenance import Stopwatch, provenance
 from ffengine.random_streams import Draws
-from ffengine.results import EpochRow, TrainResult
+from ffengine.results import EpochRow, Split, TrainResult
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec, digest
 
@@ -244,7 +244,12 @@ class TrainingRun:
     def checkpoint(self) -> Checkpoint:
         """Return a checkpoint of the current state; later steps do not change it."""
         return snapshot(
-            self.digest, self.position, self.network.weights, self.learner.states, self.rows
+            self.digest,
+            self.position,
+            self.network.weights,
+            self.learner.states,
+            self.rows,
+            self.network.exponents,
         )
 
     def epoch(self, layers: tuple[int, ...], on_batch: OnBatch) -> None:
@@ -261,15 +266,31 @@ class TrainingRun:
         """
         stage, epoch = self.position.stage, self.position.epoch
         batches = self._batches(stage, epoch)
-        step = captured(lambda inputs: self.learner.step(layers, inputs, epoch), self.device)
+        steps = {split: self._step_on(layers, split) for split in (None, *SPLITS)}
+        homogeneous, interval = any(map(self.learner.is_homogeneous, layers)), 0
         for batch in range(self.position.batch, len(batches)):
-            step(self.inputs(layers, batches[batch], ("negatives", stage, epoch, batch)))
+            split = self.spec.phases.split_at((epoch - 1) * len(batches) + batch)
+            inputs = self.inputs(layers, batches[batch], ("negatives", stage, epoch, batch), split)
+            steps[split](inputs)
+            if homogeneous:
+                interval = interval or self.learner.steps_between_looks(layers, inputs, epoch)
+                if (batch + 1) % interval == 0 or batch + 1 == len(batches):
+                    self.learner.rescale(layers)
             self.position = Position(stage, epoch, batch + 1)
             if on_batch(BatchReport(self.fraction, self.checkpoint)) == "stop":
                 raise Interrupted(self.checkpoint())
 
+    def _step_on(self, layers: tuple[int, ...], split: Split | None) -> Step:
+        """Return what takes a step of this epoch on batches of a split; None: on pairs."""
+        epoch = self.position.epoch
+        return captured(lambda inputs: self.learner.step(layers, inputs, epoch, split), self.device)
+
     def inputs(
-        self, layers: tuple[int, ...], index: Tensor, address: tuple[str, *tuple[int, ...]]
+        self,
+        layers: tuple[int, ...],
+        index: Tensor,
+        address: tuple[str, *tuple[int, ...]],
+        split: Split | None = None,
     ) -> AnyPairs:
         """Return a batch as the lowest of the learning layers receives it.
 
@@ -278,11 +299,14 @@ class TrainingRun:
         - `layers`: the layers that learn together.
         - `index`: (R, B) int64, positions in the training partition.
         - `address`: purpose and numbers that address the random stream of the negatives.
+        - `split`: which samples are wanted; None: both.
 
         **Returns:**
 
-        The positives and their negatives, after the layers below.
+        The positives and their negatives, or the samples of one split, after the layers below.
         """
+        if split is not None:
+            return self._of_split(split, layers, index, address)
         if self.spec.negatives.redraw == "once":
             bank = self._bank(layers)  # (R, 2N, m)
             chosen = torch.cat([index, index + len(self.train)], dim=1)
@@ -302,6 +326,20 @@ class TrainingRun:
             address,
             network_goodness,
         )
+
+    def _of_split(
+        self,
+        split: Split,
+        layers: tuple[int, ...],
+        index: Tensor,
+        address: tuple[str, *tuple[int, ...]],
+    ) -> Pairs:
+        """Return the samples of one split as `inputs` has them; no negative is made in vain."""
+        if split == "negative" or self.spec.negatives.redraw == "once":
+            return self.inputs(layers, index, address).only(split)
+        negatives = self.spec.negatives
+        x = negatives.positive(self.train.positives(labelled=negatives.labelled)[index])
+        return Pairs(self.network.layer_input(layers[0], x))
 
     @property
     def _replicas(self) -> Tensor:
@@ -396,7 +434,9 @@ class TrainingRun:
         if resume.spec_digest != self.digest:
             raise ValueError("resume: the checkpoint belongs to another spec")
         self.network = Network(
-            self.spec.network, [weight.to(self.device, copy=True) for weight in resume.weights]
+            self.spec.network,
+            [weight.to(self.device, copy=True) for weight in resume.weights],
+            [exponent.to(self.device, copy=True) for exponent in resume.scales],
         )
         states = [
             {name: value.to(self.device, copy=True) for name, value in state.items()}

@@ -1,10 +1,12 @@
 """Trained weights as a safetensors file that other programs can read. The spec travels with them.
 
 A layer l is `layers.l.weight` (R, n, m) and, where it has a bias, `layers.l.bias` (R, n); replica r
-belongs to seeds[r]. No pickles are written or read.
+belongs to seeds[r]. No pickles are written or read. Weights beyond what float32 holds are written
+as 2^-k W, and `exponents` in the metadata lists k of each seed for each layer: [[k, ...], ...].
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +30,45 @@ class Weights:
     - `spec`: the spec of the run.
     - `epoch`: the epoch, in each stage.
     - `layers`: (R, n, m) float32 of each layer; m counts the bias input where there is one.
+    - `exponents`: k of each layer and seed: the true weights are 2^k times `layers`. It is 0 where
+      float32 holds them; empty: 0 everywhere.
     """
 
     spec: TrainSpec
     epoch: int
     layers: tuple[Float32, ...]
+    exponents: tuple[tuple[int, ...], ...] = ()
+
+    @classmethod
+    def of_scaled(
+        cls,
+        spec: TrainSpec,
+        epoch: int,
+        layers: Sequence[Float32],
+        exponents: Sequence[Sequence[int]],
+    ) -> "Weights":
+        """Return weights that a run keeps as 2^-k W, as W wherever float32 holds it exactly.
+
+        **Arguments:**
+
+        - `spec`: the spec of the run.
+        - `epoch`: the epoch.
+        - `layers`: 2^-k W (R, n, m) of each layer.
+        - `exponents`: k (R,) of each layer; empty: all are 0.
+
+        **Returns:**
+
+        The weights, with the exponents that are left.
+        """
+        if not any(map(any, exponents)):
+            return cls(spec, epoch, tuple(layers))
+        pairs = [
+            _restored(layer, exponent) for layer, exponent in zip(layers, exponents, strict=True)
+        ]
+        left = tuple(exponent for _, exponent in pairs)
+        return cls(
+            spec, epoch, tuple(layer for layer, _ in pairs), left if any(map(any, left)) else ()
+        )
 
     @classmethod
     def from_checkpoint(cls, data: bytes, spec: TrainSpec, epoch: int) -> "Weights":
@@ -54,12 +90,13 @@ class Weights:
         """
         try:
             tensors = load(data)
-            return cls(
+            return cls.of_scaled(
                 spec,
                 epoch,
-                tuple(tensors[f"layer_{layer}"] for layer in range(len(spec.network.widths))),
+                [tensors[f"layer_{layer}"] for layer in range(len(spec.network.widths))],
+                json.loads(tensors["state"].tobytes()).get("exponents", []),
             )
-        except (SafetensorError, KeyError) as error:
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise ValueError(f"checkpoint: damaged or not a checkpoint ({error})") from error
 
 
@@ -91,6 +128,8 @@ def export_weights(weights: Weights) -> bytes:
         "epoch": str(weights.epoch),
         "seeds": ",".join(map(str, weights.spec.seeds)),
     }
+    if weights.exponents:
+        metadata["exponents"] = json.dumps(weights.exponents)
     return canonical(save(tensors, metadata))
 
 
@@ -134,6 +173,7 @@ def import_weights(data: bytes) -> Weights:
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
         spec = TrainSpec.model_validate_json(metadata["spec"])
         epoch = int(metadata["epoch"])
+        exponents = _exponents(metadata.get("exponents"), spec)
         layers = tuple(
             _layer(tensors, layer, bias=spec.network.bias)
             for layer in range(len(spec.network.widths))
@@ -157,7 +197,28 @@ def import_weights(data: bytes) -> Weights:
         if not np.isfinite(weight).all():
             raise ValueError(f"weights: layer {layer} has numbers that are not finite")
         below = width
-    return Weights(spec, epoch, layers)
+    return Weights(spec, epoch, layers, exponents)
+
+
+def _exponents(text: str | None, spec: TrainSpec) -> tuple[tuple[int, ...], ...]:
+    """Return the exponents of a file; raise TypeError where they do not fit its spec."""
+    if text is None:
+        return ()
+    found = tuple(tuple(map(int, layer)) for layer in json.loads(text))
+    if [len(layer) for layer in found] != [len(spec.seeds)] * len(spec.network.widths):
+        raise TypeError("exponents: one for each layer and seed")
+    return found
+
+
+def _restored(layer: Float32, exponents: Sequence[int]) -> tuple[Float32, tuple[int, ...]]:
+    """Return W from 2^-k W (R, n, m) where float32 holds it exactly, and the k that are left."""
+    layer, left = layer.copy(), list(exponents)
+    for replica, exponent in enumerate(exponents):
+        with np.errstate(over="ignore", under="ignore"):
+            true = np.ldexp(layer[replica], exponent)
+        if np.isfinite(true).all() and (np.ldexp(true, -exponent) == layer[replica]).all():
+            layer[replica], left[replica] = true, 0
+    return layer, tuple(left)
 
 
 def _layer(tensors: dict[str, npt.NDArray[np.generic]], layer: int, *, bias: bool) -> Float32:

@@ -27,7 +27,8 @@ def is_papers_setting(spec: TrainSpec | CheckSpec, trained: TrainSpec | None = N
     - goodness: the sum of squares, in a check as in training.
     - negatives: the same image under a wrong label, as in Hinton's paper. Theorem 1 needs none.
     - training: the objective G(negative) - G(positive) with G the sum of squares, which theorem 2
-      is about; plain gradient descent with a constant step, so that the step is the theorem's.
+      is about; plain gradient descent with a constant step on both splits at once, so that the
+      step is the theorem's.
     - free, since unknown or without influence on the claim: widths, learning rate, batches, epochs,
       samples, seeds, precision.
 
@@ -77,6 +78,14 @@ def _of_training(spec: TrainSpec) -> Iterator[str]:
         ),
         "optimizer.name": (optimizer.name, isinstance(optimizer, Sgd)),
         "optimizer.schedule": (optimizer.schedule, optimizer.schedule == "constant"),
+        "phases.positive_steps": (
+            spec.phases.positive_steps,
+            not spec.phases.positive_steps,
+        ),
+        "phases.negative_steps": (
+            spec.phases.negative_steps,
+            not spec.phases.negative_steps,
+        ),
         "optimizer.weight_decay": (optimizer.weight_decay, not optimizer.weight_decay),
     }
     yield from (f"{field} {value}" for field, (value, papers) in facts.items() if not papers)

@@ -204,7 +204,13 @@ def _title(source: Source) -> str:
         if source.spec.objective.name == "difference"
         else f", objective {source.spec.objective.name}"
     )
-    return f"{start}, {layer}{objective}"
+    phases = source.spec.phases
+    turns = (
+        f", phases of {phases.positive_steps} positive and {phases.negative_steps} negative steps"
+        if phases.alternate
+        else ""
+    )
+    return f"{start}, {layer}{objective}{turns}"
 
 
 def _aside(source: Source, said: RunKey) -> str:

@@ -17,7 +17,6 @@ from ffengine.expected_step import expected_descent
 from ffengine.monitor import paired
 from ffengine.network import Network
 from ffengine.objectives import SumSquares
-from ffengine.optimizers import SCHEDULES, Adam, Sgd
 from ffengine.pairs import RelabelledPairs
 from ffengine.random_streams import Draws
 from ffengine.results import EpochRow
@@ -220,32 +219,6 @@ def test_gaussian_kappa_ends_at_the_root_of_one_half_and_at_one() -> None:
     assert gaussian_kappa(1.0) == 1.0
     assert gaussian_kappa(1e-5) == pytest.approx(math.sqrt(0.5), abs=0.03)
     assert gaussian_kappa(1e-9) == math.sqrt(0.5)
-
-
-@settings(deadline=None, max_examples=50)
-@given(
-    lr=st.floats(1e-3, 10),
-    width=st.integers(2, 999),
-    schedule=st.sampled_from(sorted(SCHEDULES)),
-    epochs=st.integers(1, 12),
-    per_epoch=st.integers(1, 9),
-    scaled=st.booleans(),
-    data=st.data(),
-)
-def test_flow_time_is_the_sum_of_the_step_sizes(
-    lr: float,
-    width: int,
-    schedule: str,
-    epochs: int,
-    per_epoch: int,
-    scaled: bool,
-    data: st.DataObject,
-) -> None:
-    steps = data.draw(st.integers(0, epochs * per_epoch))
-    for optimizer in (Sgd, Adam):
-        entry = optimizer(lr=lr, schedule=schedule, scale_lr_by_width=scaled)  # type: ignore[arg-type]
-        total = sum(entry.eta(width, step // per_epoch + 1, epochs) for step in range(steps))
-        assert entry.flow_time(width, steps, per_epoch, epochs) == pytest.approx(total, rel=1e-12)
 
 
 def test_flow_time_counts_the_last_batch_and_begins_anew_with_each_stage() -> None:

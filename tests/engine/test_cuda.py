@@ -35,6 +35,12 @@ CASES = [
         "negatives": {"strategy": "hybrid"},
     },
     {"negatives": {"strategy": "wrong_label", "redraw": "once"}, "seeds": [0, 1, 2]},
+    {
+        "objective": {"name": "softplus"},
+        "optimizer": {"lr": 0.05},
+        "phases": {"positive_steps": 3, "negative_steps": 2},
+    },
+    {"optimizer": {"name": "momentum", "lr": 1e6}, "seeds": [0, 1]},  # rescaled
 ]
 
 

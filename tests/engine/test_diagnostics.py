@@ -399,7 +399,10 @@ def test_each_finding_is_provoked_by_a_real_run(code: str) -> None:
 
 def test_a_run_that_diverges_says_where() -> None:
     with pytest.raises(ffengine.Diverged) as stopped:
-        found_by(optimizer={"name": "sgd", "lr": 1e9})
+        found_by(
+            network={"widths": [24], "activation": "squared_relu"},
+            optimizer={"name": "sgd", "lr": 1e9},
+        )
     assert stopped.value.diagnostic.code == "diverged"
     assert stopped.value.diagnostic.evidence["layer"] == 0
 
@@ -509,7 +512,11 @@ def test_a_check_says_what_stands_in_the_way_too(unlike_mnist: Datasets) -> None
 def test_a_divergence_by_the_scale_of_the_inputs_says_so(
     objective: str, unlike_mnist: Datasets
 ) -> None:
-    raw = {"dataset": {"name": "thousands"}, "objective": {"name": objective}}
+    raw = {
+        "dataset": {"name": "thousands"},
+        "objective": {"name": objective},
+        "network": {"widths": [24], "activation": "squared_relu"},
+    }
     with pytest.raises(ffengine.Diverged) as stopped:
         findings_on(
             unlike_mnist, "thousands", **raw, epochs=50, optimizer={"name": "sgd", "lr": 1e4}

@@ -16,10 +16,10 @@ from ffengine.advice import advice_on
 from ffengine.arrays import Arrays
 from ffengine.class_means import TrainingInputs, class_means, largest_second_moment
 from ffengine.datasets import Dataset, Datasets, Loaded
+from ffengine.flow import flow_times
 from ffengine.network import normalized
 from ffengine.onset import (
     critical_eta,
-    flow_per_epoch,
     growth_factor,
     halfway_lr,
     onset_before,
@@ -310,7 +310,7 @@ def test_growth_of_goodness_is_the_measured_one() -> None:
 )
 def test_flow_time_is_the_sum_of_step_sizes(changes: dict[str, Any], expected: float) -> None:
     spec = TrainSpec.model_validate(changes)
-    assert flow_per_epoch(spec, 12) == pytest.approx([expected] * 10)
+    assert flow_times(spec, 12 * 500) == pytest.approx([expected * epoch for epoch in range(11)])
     assert onset_of(spec).tau_end == pytest.approx(10 * expected)
 
 

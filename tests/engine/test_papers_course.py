@@ -1,6 +1,4 @@
-"""The course of the paper's preset: what theory predicts of the paper's preset, beside what the engine
-measures of it.
-"""
+"""The course of training under the paper's preset, beside what theory predicts of it."""
 
 import math
 from functools import cache

@@ -71,6 +71,13 @@ CHANGES: dict[str, dict[str, Any]] = {
         for name in INITS
     },
     "simultaneous layers": {"layers": "simultaneous"},
+    **{
+        f"phases of {positive} and {negative} steps": {
+            "phases": {"positive_steps": positive, "negative_steps": negative}
+        }
+        for positive, negative in ((3, 2), (1, 0), (0, 1))
+    },
+    "rescaled": {"optimizer": {"lr": 1e5}},
     **{f"baseline {name}": {"evaluation": {"baselines": [name]}} for name in Baseline.__args__},
 }
 

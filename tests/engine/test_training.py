@@ -21,7 +21,9 @@ from ffengine.network import Network, normalized
 from ffengine.objectives import AnyObjective, GoodnessEntry
 from ffengine.optimizers import SCHEDULES, AnyOptimizer
 from ffengine.random_streams import Draws
+from ffengine.results import Split
 from ffengine.samples import load_samples
+from ffengine.scaling import power_of_two
 from ffengine.spec import TrainSpec, digest
 from ffengine.training import BatchReport, EpochReport
 from tests.engine import reference
@@ -34,8 +36,15 @@ GOODNESS = [name_of(entry, "name") for entry in entries(GoodnessEntry)]
 OPTIMIZERS = [name_of(entry, "name") for entry in entries(AnyOptimizer)]
 STRATEGIES = [entry for entry in entries(AnyNegatives) if not entry.asks_network]  # type: ignore[attr-defined]
 
+UNPAIRED = [name_of(entry, "name") for entry in entries(AnyObjective) if not entry.paired]  # type: ignore[attr-defined]
+
 specs = st.builds(
-    spec_of,
+    lambda phases, objective, **rest: spec_of(
+        objective=objective, **({"phases": phases} if objective["name"] in UNPAIRED else {}), **rest
+    ),
+    phases=st.sampled_from(
+        [{}, {}, *({"positive_steps": p, "negative_steps": n} for p, n in ((2, 1), (1, 0), (0, 3)))]
+    ),
     network=st.fixed_dictionaries(
         {
             "widths": st.lists(st.integers(3, 30), min_size=1, max_size=3),
@@ -143,13 +152,20 @@ def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[t
         x = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1) if spec.network.bias else x
         return SIGMA[spec.network.activation](x @ weights[layer].T)
 
-    def loss(h: torch.Tensor, positives: int, layer: int) -> torch.Tensor:
+    def loss(h: torch.Tensor, positives: int, layer: int, split: Split | None) -> torch.Tensor:
         goodness = reference.GOODNESS[spec.objective.goodness.name](h) - spec.objective.offset(
             h.shape[1]
         )  # type: ignore[attr-defined]
-        loss = reference.pair_loss(
-            spec.objective.model_dump(), goodness[:positives], goodness[positives:]
-        ).mean()
+        positive, negative = (
+            (goodness[:positives], goodness[positives:])
+            if split is None
+            else (goodness, goodness.detach())
+            if split == "positive"
+            else (goodness.detach(), goodness)
+        )
+        loss = reference.pair_loss(spec.objective.model_dump(), positive, negative).mean()
+        if split == "negative":
+            return loss
         running = activity[layer] * spec.objective.peer_momentum + h[:positives].mean(0) * (
             1 - spec.objective.peer_momentum
         )
@@ -172,6 +188,11 @@ def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[t
                     ].double()
                 else:
                     x = fixed[torch.cat([index[0], index[0] + len(train)])].double()
+                split = spec.phases.split_at(
+                    (epoch - 1) * (-(-len(train) // spec.batch_size)) + batch
+                )
+                if split is not None:
+                    x = x.chunk(2)[("positive", "negative").index(split)]
                 for below in range(layers[0]):
                     x = forward(x, below).detach()
                 inputs = {}
@@ -180,7 +201,8 @@ def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[t
                     x = forward(x, layer).detach()
                 for layer in layers:
                     optimizers[layer].zero_grad()
-                    loss(forward(inputs[layer], layer), index.shape[1], layer).backward()  # type: ignore[no-untyped-call]
+                    h = forward(inputs[layer], layer)
+                    loss(h, index.shape[1], layer, split).backward()  # type: ignore[no-untyped-call]
                     optimizers[layer].step()
     return [weight.detach() for weight in weights]
 
@@ -188,7 +210,11 @@ def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[t
 def final_weights(spec: TrainSpec) -> tuple[torch.Tensor, ...]:
     reports: list[EpochReport] = []
     ffengine.train(spec, on_epoch=reports.append)  # type: ignore[arg-type]
-    return reports[-1].checkpoint.weights
+    checkpoint = reports[-1].checkpoint
+    return tuple(
+        weight * power_of_two(exponent).view(-1, 1, 1)
+        for weight, exponent in zip(checkpoint.weights, checkpoint.scales, strict=True)
+    )
 
 
 def grown_moderately(spec: TrainSpec) -> tuple[torch.Tensor, ...]:
@@ -319,7 +345,14 @@ def test_simultaneous_layers_are_all_measured_every_epoch() -> None:
 def test_divergence_ends_with_a_diagnosis_after_the_curves_so_far() -> None:
     reports: list[EpochReport] = []
     with pytest.raises(Diverged) as caught:
-        ffengine.train(spec_of(optimizer={"lr": 1e9}, epochs=20), on_epoch=reports.append)  # type: ignore[arg-type]
+        ffengine.train(
+            spec_of(
+                network={"widths": [24], "activation": "squared_relu"},
+                optimizer={"lr": 1e9},
+                epochs=20,
+            ),
+            on_epoch=reports.append,  # type: ignore[arg-type]
+        )
     assert caught.value.diagnostic.code == "diverged"
     assert "lr" in caught.value.diagnostic.suggestion
     assert reports[0].rows

@@ -198,7 +198,12 @@ def test_the_table_is_the_result(client: Client) -> None:
 
 def test_numbers_that_diverge_fail_with_a_diagnosis_and_their_curves(client: Client) -> None:
     job = client.submit(
-        {**TRAIN, "optimizer": {"lr": 1e9}, "epochs": 30, "network": {"widths": [16]}}
+        {
+            **TRAIN,
+            "optimizer": {"lr": 1e9},
+            "epochs": 30,
+            "network": {"widths": [16], "activation": "squared_relu"},
+        }
     )
     with pytest.raises(JobFailed, match="diverged"):
         job.wait(PATIENCE_SECONDS)

@@ -22,7 +22,7 @@ from workers.error_mapping import failure_of
 DIVERGING = {
     "kind": "train",
     "dataset": {"name": "digits", "train_samples": 60, "test_samples": 20},
-    "network": {"widths": [8]},
+    "network": {"widths": [8], "activation": "squared_relu"},
     "optimizer": {"name": "sgd", "lr": 1e9},
     "epochs": 30,
     "monitor": {"samples": 20},

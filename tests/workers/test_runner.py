@@ -114,7 +114,13 @@ def test_failures_are_recorded_and_the_runner_goes_on(
     runner: RunnerProcess, store: Store, claim: ClaimJob, submit: Callable[..., str]
 ) -> None:
     wild = claim(
-        TRAIN.model_copy(update={"optimizer": Sgd(lr=1e9, scale_lr_by_width=False), "epochs": 30})
+        TRAIN.model_copy(
+            update={
+                "network": NetworkSpec(widths=(16,), activation="squared_relu"),
+                "optimizer": Sgd(lr=1e9, scale_lr_by_width=False),
+                "epochs": 30,
+            }
+        )
     )
     assert outcome(runner, wild) == "failed"
     job = job_of(store, wild)
