@@ -19,7 +19,13 @@ from ffengine.objectives import Objective
 from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Nesterov, Sgd, State
 from ffengine.pairs import AnyPairs, Pairs, half
 from ffengine.results import Split
-from ffengine.scaling import by_replica, power_of_two, shifts, steps_between_looks
+from ffengine.scaling import (
+    by_replica,
+    is_in_range,
+    power_of_two,
+    shifts,
+    steps_between_looks,
+)
 
 FIRST_ACTIVITY = 0.5  # start of peer normalisation's running mean activity (Löwe 2023)
 
@@ -155,9 +161,9 @@ class Learner:
         """
         for layer in filter(self.is_homogeneous, layers):
             weight = self.network.weights[layer]
-            shift = shifts(weight)
-            if weight.device.type == "cpu" and not bool(shift.any()):
+            if weight.device.type == "cpu" and is_in_range(weight):
                 continue
+            shift = shifts(weight)
             factor = power_of_two(-shift)
             for tensor in (weight, *self.states[layer].values()):
                 tensor.mul_(by_replica(factor, tensor))

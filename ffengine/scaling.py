@@ -19,7 +19,7 @@ RANGE_BITS = 16
 # how many bits weights may grow or shrink between two looks at them, beyond that range
 BUDGET_BITS = 32.0
 # by how many bits more than the first batch of an epoch another one may move them in a step
-SAFETY_BITS = 4.0
+SAFETY_BITS = 1.0
 MOST_STEPS = 8  # between two looks
 # Factors up to 2^SUM_BITS keep a goodness that is summed over layers, or compared with noise,
 # within the type. So far below the largest, where normal numbers end, a layer does not count.
@@ -64,6 +64,17 @@ def shifts(weight: Tensor) -> Tensor:
     shift = torch.div(exponent + RANGE_BITS, window, rounding_mode="floor") * window
     most = 96 // window * window  # so that the factor is a normal number; the next look does more
     return torch.where((largest > 0) & largest.isfinite(), shift.clamp(-most, most), 0)
+
+
+def is_in_range(weight: Tensor) -> bool:
+    """Whether every replica of a layer on the CPU is in range: what `shifts` says, sooner.
+
+    **Arguments:**
+
+    - `weight`: (R, n, m) float32.
+    """
+    low, high = 2.0**-RANGE_BITS, 2.0**RANGE_BITS
+    return all(low <= largest < high for largest in weight.abs().amax((1, 2)).tolist())
 
 
 def by_replica(factor: Tensor, like: Tensor) -> Tensor:

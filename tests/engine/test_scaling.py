@@ -23,7 +23,13 @@ from ffengine.objectives import AnyObjective, GoodnessEntry
 from ffengine.optimizers import AnyOptimizer
 from ffengine.random_streams import Draws
 from ffengine.results import EpochRow, TrainResult
-from ffengine.scaling import goodness_factors, power_of_two, shifts, steps_between_looks
+from ffengine.scaling import (
+    goodness_factors,
+    is_in_range,
+    power_of_two,
+    shifts,
+    steps_between_looks,
+)
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.training import BatchReport, EpochReport
 from ffengine.weights import Weights, export_weights, import_weights
@@ -353,6 +359,7 @@ def test_a_shift_brings_weights_into_range(exponent: int, mantissa: float, bits:
         weight = weight.view(1, 1, 2)
         for _ in range(40):  # one shift is limited by what a factor of float32 can be
             shift = shifts(weight)
+            assert is_in_range(weight) == (int(shift) == 0)
             weight = weight * power_of_two(-shift)
         assert int(shift) == 0
         assert 2.0**-bits <= float(weight.abs().max()) < 2.0**bits
