@@ -16,8 +16,10 @@ from benchmarks.timing import Row, compare, median_seconds
 from benchmarks.usual import UsualLoewe
 from ffengine.checkpoint import Position
 from ffengine.datasets import DATASETS, Datasets
+from ffengine.network import Network
 from ffengine.presets import LOEWE, TOSATO
 from ffengine.provenance import Stopwatch
+from ffengine.random_streams import Draws
 from ffengine.spec import TrainSpec
 from ffengine.training import TrainingRun
 
@@ -273,6 +275,50 @@ def monitoring(device: torch.device) -> Iterator[Row]:
     yield compare("monitoring", meaning, shapes, bar, monitored, epoch, rounds=10, device=device)
 
 
+def labels(device: torch.device) -> Iterator[Row]:
+    """The goodness of samples under all labels: of one layer over a product for each label, and of
+    a deep network over the products that it cannot do without.
+    """
+    classes, samples = 10, 1_000
+    own = torch.arange(samples, device=device).unsqueeze(0) % classes
+    x = torch.rand(1, samples, INPUTS, device=device)
+    x[..., :classes] = torch.nn.functional.one_hot(own, classes)
+    every = samples * classes
+    one, three = "one layer under all labels over", "three layers under all labels over"
+    for spec, rows, meaning, bar in (
+        (TrainSpec(), [every], f"{one} a product for each", 0.2),
+        (LOEWE, [samples, every, every], f"{three} the products that differ", 1.15),
+    ):
+        shapes = " -> ".join(map(str, (INPUTS, *spec.network.widths)))
+        network = Network.initial(spec.network, INPUTS, Draws((0,)), device)
+        yield compare(
+            "labels",
+            meaning,
+            f"{samples} x {classes} labels, {shapes}",
+            bar,
+            partial(network.label_goodness, spec.objective.goodness, x, own, classes),
+            forward_products(network, rows),
+            rounds=9,
+            device=device,
+        )
+
+
+def forward_products(network: Network, rows: list[int]) -> Callable[[], None]:
+    """The bare product of each layer with so many rows, in buffers that are made once."""
+    weights = [weight[0] for weight in network.weights]
+    inputs = [
+        torch.rand(count, weight.shape[1], device=weight.device)
+        for count, weight in zip(rows, weights, strict=True)
+    ]
+    outputs = [x.new_empty(len(x), len(weight)) for x, weight in zip(inputs, weights, strict=True)]
+
+    def products() -> None:
+        for x, weight, out in zip(inputs, weights, outputs, strict=True):
+            torch.mm(x, weight.T, out=out)
+
+    return products
+
+
 def growth(device: torch.device) -> Iterator[Row]:
     """Seconds of theorem 1 per sample and unit over the least of all sizes: 1 is linear."""
     largest = torch.rand(60_000, INPUTS, device=device)
@@ -342,5 +388,6 @@ MEASUREMENTS: dict[str, Callable[[torch.device], Iterator[Row]]] = {
     "loewe": recipe_loewe,
     "tosato": recipe_tosato,
     "monitoring": monitoring,
+    "labels": labels,
     "growth": growth,
 }
