@@ -13,11 +13,12 @@ from torch import Tensor
 import ffengine
 from benchmarks.data import mnist_or_bundled
 from benchmarks.timing import Row, compare, median_seconds
-from benchmarks.usual import UsualLoewe
+from benchmarks.usual import UsualLoewe, UsualPezeshki
+from ffengine.bank import Bank
 from ffengine.checkpoint import Position
 from ffengine.datasets import DATASETS, Datasets
 from ffengine.network import Network
-from ffengine.presets import LOEWE, TOSATO
+from ffengine.presets import LOEWE, MPEZESHKI, TOSATO
 from ffengine.provenance import Stopwatch
 from ffengine.random_streams import Draws
 from ffengine.spec import TrainSpec
@@ -146,11 +147,14 @@ def seeds_together(device: torch.device) -> Iterator[Row]:
     """An epoch of several seeds in batched products over the same epochs one after the other."""
     seeds, width = (SEEDS, 256) if device.type == "cpu" else (16, 500)
     base = {"network": {"widths": [width]}, "batch_size": 100}
-    together = epoch_of(TrainSpec.model_validate({**base, "seeds": list(range(seeds))}), device)
-    single = [
-        epoch_of(TrainSpec.model_validate({**base, "seeds": [seed]}), device)
-        for seed in range(seeds)
-    ]
+    together, *single = (
+        epoch_of(
+            TrainingRun(
+                TrainSpec.model_validate({**base, "seeds": chosen}), device, Stopwatch(), None
+            )
+        )
+        for chosen in (list(range(seeds)), *([seed] for seed in range(seeds)))
+    )
     bar = 0.8 if device.type == "cpu" else 2 / seeds
     meaning = f"{seeds} seeds together over {seeds} single runs, an epoch of mnist-mini"
     shapes = f"{seeds} x (100 + 100) x {INPUTS} -> {width}"
@@ -166,13 +170,12 @@ def seeds_together(device: torch.device) -> Iterator[Row]:
     )
 
 
-def epoch_of(spec: TrainSpec, device: torch.device) -> Callable[[], None]:
-    """An epoch of the first stage, again and again."""
-    run = TrainingRun(spec, device, Stopwatch(), None)
-    layers = spec.stages[0]
+def epoch_of(run: TrainingRun, stage: int = 0) -> Callable[[], None]:
+    """An epoch of a stage, again and again."""
+    layers = run.spec.stages[stage]
 
     def epoch() -> None:
-        run.position = Position(0, 1)
+        run.position = Position(stage, 1)
         run.epoch(layers, lambda _report: None)
 
     return epoch
@@ -195,11 +198,42 @@ def recipe_loewe(device: torch.device) -> Iterator[Row]:
         "an epoch of loewe over the usual way",
         shapes,
         0.30,
-        epoch_of(spec, device),
+        epoch_of(TrainingRun(spec, device, Stopwatch(), None)),
         usual.epoch,
         rounds=3,
         device=device,
     )
+
+
+def recipe_mpezeshki(device: torch.device) -> Iterator[Row]:
+    """An epoch of each layer over the same epochs as the published code has them."""
+    if device.type != "cpu":
+        return
+    data = mnist_or_bundled()
+    count = min(50_000, data.train_samples)
+    chosen = MPEZESHKI.dataset.model_copy(update={"name": data.name, "train_samples": count})
+    run = TrainingRun(MPEZESHKI.model_copy(update={"dataset": chosen}), device, Stopwatch(), None)
+    widths = run.spec.network.widths
+    everything = torch.arange(count).unsqueeze(0)
+    x = [split[0, :, :INPUTS] for split in run.bank.batch(0, everything).split()]
+    x = [split.contiguous() for split in x]
+    usual = []
+    for inputs, width in zip((INPUTS, *widths), widths, strict=False):
+        one = UsualPezeshki(inputs, width)
+        usual.append(partial(one.epoch, *x))
+        x = [one(split).detach() for split in x]
+
+    for stage, (layer, width) in enumerate(zip(usual, widths, strict=True)):
+        yield compare(
+            "recipe_mpezeshki",
+            f"an epoch of layer {stage + 1} of mpezeshki over its published code",
+            f"{count} + {count} samples of {data.name}, {layer.args[0].shape[1]} -> {width}",
+            0.5,
+            epoch_of(run, stage),
+            layer,
+            rounds=3,
+            device=device,
+        )
 
 
 def recipe_tosato(device: torch.device) -> Iterator[Row]:
@@ -232,7 +266,7 @@ def recipe_tosato(device: torch.device) -> Iterator[Row]:
     run = TrainingRun(spec, device, Stopwatch(), None)
 
     def epochs() -> None:
-        run.bank = None
+        run.bank = Bank(spec, run.network, run.train, run.draws)
         for stage, layers in enumerate(spec.stages):
             run.position = Position(stage, 1)
             run.epoch(layers, lambda _report: None)
@@ -386,6 +420,7 @@ MEASUREMENTS: dict[str, Callable[[torch.device], Iterator[Row]]] = {
     "infinite_width": infinite_width,
     "seeds": seeds_together,
     "loewe": recipe_loewe,
+    "mpezeshki": recipe_mpezeshki,
     "tosato": recipe_tosato,
     "monitoring": monitoring,
     "labels": labels,

@@ -19,6 +19,7 @@ from ffengine.objectives import Objective
 from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Nesterov, Sgd, State
 from ffengine.pairs import AnyPairs, Pairs
 
+STEP_PAIRS = 1000  # of a larger batch so many go through a layer at a time, in the caches
 FIRST_ACTIVITY = 0.5  # start of peer normalisation's running mean activity (Löwe 2023)
 
 
@@ -80,17 +81,43 @@ class Learner:
         - `epoch`: the epoch, from 1.
         """
         for layer in layers:
-            weight, state = self.network.weights[layer], self.states[layer]
-            z = inputs.times(weight, self.product)
-            h = (
-                self.network.activation.value_(z)
-                if self._slope_is_implied
-                else self.network.activation.value(z)
+            last = layer == layers[-1]
+            descent, above = (
+                (self._descent_in_pieces(layer, inputs), inputs)
+                if last and not self.objective.peer_normalization
+                else self._descent(layer, inputs, hands_on=not last)
             )
-            above = Pairs(self._next_input(layer, h)) if layer != layers[-1] else inputs
-            descent = inputs.gathered(self.pull(z, h, state), self.product)
-            take_step(self.optimizer, weight, descent, state, self.eta(layer, epoch))
+            take_step(
+                self.optimizer,
+                self.network.weights[layer],
+                descent,
+                self.states[layer],
+                self.eta(layer, epoch),
+            )
             inputs = above
+
+    def _descent_in_pieces(self, layer: int, inputs: AnyPairs) -> Tensor:
+        """Return -dL/dW (R, n, m) of a batch whose pairs have nothing to do with each other."""
+        total: Tensor | None = None
+        for piece in inputs.pieces(STEP_PAIRS):
+            part, _ = self._descent(layer, piece, share=piece.batch_size / inputs.batch_size)
+            total = part if total is None else total.add_(part)
+        assert total is not None  # noqa: S101 - a batch has pairs
+        return total
+
+    def _descent(
+        self, layer: int, inputs: AnyPairs, *, share: float = 1.0, hands_on: bool = False
+    ) -> tuple[Tensor, AnyPairs]:
+        """Return -dL/dW (R, n, m) of a share of the batch, and what the layer hands on of it.
+
+        The latter is the input itself where nothing is handed on.
+        """
+        network = self.network
+        z = inputs.times(network.weights[layer], self.product)
+        h = network.activation.value_(z) if self._slope_is_implied else network.activation.value(z)
+        above = Pairs(self._next_input(layer, h)) if hands_on else inputs
+        pull = self.pull(z, h, self.states[layer], share)
+        return inputs.gathered(pull, self.product), above
 
     def preview(self, layer: int, inputs: AnyPairs, z: Tensor) -> Preview:
         """Compute the step that a layer would take next; nothing changes.
@@ -129,7 +156,7 @@ class Learner:
         """
         return self.optimizer.eta(self.network.spec.widths[layer], epoch, self.epochs)
 
-    def pull(self, z: Tensor, h: Tensor, state: State) -> Tensor:
+    def pull(self, z: Tensor, h: Tensor, state: State, share: float = 1.0) -> Tensor:
         """Compute -dL/dz of a batch.
 
         **Arguments:**
@@ -138,6 +165,7 @@ class Learner:
         - `h`: (R, 2B, n) activations, in memory that is overwritten; it may be z.
         - `state`: the optimiser's tensors of the layer; the running activity of peer normalisation
           is updated in it.
+        - `share`: of the batch's pairs, over which the loss is the mean; these are so many.
 
         **Returns:**
 
@@ -152,7 +180,7 @@ class Learner:
         s = objective.coefficients(g - objective.offset(h.shape[-1]), positives)
         peers = self._peer_slope(h[:, :positives], state) if objective.peer_normalization else None
         slope = None if self._slope_is_implied else activation.slope(z)
-        pull = objective.goodness.pull(h, g, s.neg_())
+        pull = objective.goodness.pull(h, g, s.mul_(-share))
         if peers is not None:
             pull[:, :positives] -= peers
         if slope is not None:

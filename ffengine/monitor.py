@@ -410,7 +410,7 @@ def layer_pairs(
     index: Tensor,
     draws: Draws,
     address: tuple[str, *tuple[int, ...]],
-    network_goodness: NetworkGoodness,
+    network_goodness: NetworkGoodness | None,
 ) -> AnyPairs:
     """Return samples and their negatives as a layer receives them.
 
@@ -426,7 +426,7 @@ def layer_pairs(
     - `index`: (R, B) int64, positions in the partition.
     - `draws`: the randomness of the run.
     - `address`: purpose and numbers that address the random stream.
-    - `network_goodness`: for strategies that ask the network.
+    - `network_goodness`: for strategies that ask the network; None for others.
 
     **Returns:**
 
