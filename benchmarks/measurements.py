@@ -205,6 +205,32 @@ def recipe_loewe(device: torch.device) -> Iterator[Row]:
     )
 
 
+def beside_a_busy_process(device: torch.device) -> Iterator[Row]:
+    """An epoch beside a process that computes all the time over the same epoch alone."""
+    if device.type != "cpu":
+        return
+    spec = LOEWE.model_copy(update={"dataset": TrainSpec().dataset})
+    epoch = epoch_of(TrainingRun(spec, device, Stopwatch(), None))
+
+    def beside() -> None:
+        with subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) as busy:
+            try:
+                epoch()
+            finally:
+                busy.kill()
+
+    yield compare(
+        "busy",
+        "an epoch of loewe beside a busy process over alone",
+        f"{torch.get_num_threads()} threads, 3 x 1000, batch 100",
+        2.0,
+        beside,
+        epoch,
+        rounds=5,
+        device=device,
+    )
+
+
 def recipe_mpezeshki(device: torch.device) -> Iterator[Row]:
     """An epoch of each layer over the same epochs as the published code has them."""
     if device.type != "cpu":
@@ -420,6 +446,7 @@ MEASUREMENTS: dict[str, Callable[[torch.device], Iterator[Row]]] = {
     "infinite_width": infinite_width,
     "seeds": seeds_together,
     "loewe": recipe_loewe,
+    "busy": beside_a_busy_process,
     "mpezeshki": recipe_mpezeshki,
     "tosato": recipe_tosato,
     "monitoring": monitoring,
