@@ -18,6 +18,7 @@ from ffengine.network import Network
 from ffengine.objectives import Objective
 from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Nesterov, Sgd, State
 from ffengine.pairs import AnyPairs, Pairs
+from ffengine.products import linear
 
 STEP_PAIRS = 1000  # of a larger batch so many go through a layer at a time, in the caches
 FIRST_ACTIVITY = 0.5  # start of peer normalisation's running mean activity (Löwe 2023)
@@ -201,7 +202,7 @@ class Learner:
         """
         if self.precision == "bf16":
             return torch.bmm(a.bfloat16(), b.bfloat16()).to(torch.float32)
-        return torch.bmm(a, b)
+        return linear(a, b.mT)
 
     @property
     def _slope_is_implied(self) -> bool:

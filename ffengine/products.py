@@ -25,12 +25,20 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     """
     if not _fits_onednn(x, weight):
         return torch.bmm(x, weight.mT)
-    # oneDNN is quick through whole rows only.
     found = [
-        torch.ops.mkldnn._linear_pointwise(one.contiguous(), w.contiguous(), None, "none", [], "")
+        torch.ops.mkldnn._linear_pointwise(_whole(one), _whole(w), None, "none", [], "")
         for one, w in zip(x, weight, strict=True)
     ]
     return found[0].unsqueeze(0) if len(found) == 1 else torch.stack(found)
+
+
+def _whole(matrix: Tensor) -> Tensor:
+    """The matrix in memory without gaps, row after row or column after column.
+
+    oneDNN is a hundred times slower through gaps.
+    """
+    dense = matrix.is_contiguous() or matrix.T.is_contiguous()
+    return matrix if dense else matrix.contiguous()
 
 
 def has_onednn() -> bool:
