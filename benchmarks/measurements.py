@@ -13,11 +13,14 @@ from torch import Tensor
 import ffengine
 from benchmarks.data import mnist_or_bundled
 from benchmarks.timing import Row, compare, median_seconds
-from benchmarks.usual import UsualLoewe
+from benchmarks.usual import UsualLoewe, UsualPezeshki
+from ffengine.bank import Bank
 from ffengine.checkpoint import Position
 from ffengine.datasets import DATASETS, Datasets
-from ffengine.presets import LOEWE, TOSATO
+from ffengine.network import Network
+from ffengine.presets import LOEWE, MPEZESHKI, TOSATO
 from ffengine.provenance import Stopwatch
+from ffengine.random_streams import Draws
 from ffengine.spec import TrainSpec
 from ffengine.training import TrainingRun
 
@@ -144,11 +147,14 @@ def seeds_together(device: torch.device) -> Iterator[Row]:
     """An epoch of several seeds in batched products over the same epochs one after the other."""
     seeds, width = (SEEDS, 256) if device.type == "cpu" else (16, 500)
     base = {"network": {"widths": [width]}, "batch_size": 100}
-    together = epoch_of(TrainSpec.model_validate({**base, "seeds": list(range(seeds))}), device)
-    single = [
-        epoch_of(TrainSpec.model_validate({**base, "seeds": [seed]}), device)
-        for seed in range(seeds)
-    ]
+    together, *single = (
+        epoch_of(
+            TrainingRun(
+                TrainSpec.model_validate({**base, "seeds": chosen}), device, Stopwatch(), None
+            )
+        )
+        for chosen in (list(range(seeds)), *([seed] for seed in range(seeds)))
+    )
     bar = 0.8 if device.type == "cpu" else 2 / seeds
     meaning = f"{seeds} seeds together over {seeds} single runs, an epoch of mnist-mini"
     shapes = f"{seeds} x (100 + 100) x {INPUTS} -> {width}"
@@ -164,13 +170,12 @@ def seeds_together(device: torch.device) -> Iterator[Row]:
     )
 
 
-def epoch_of(spec: TrainSpec, device: torch.device) -> Callable[[], None]:
-    """An epoch of the first stage, again and again."""
-    run = TrainingRun(spec, device, Stopwatch(), None)
-    layers = spec.stages[0]
+def epoch_of(run: TrainingRun, stage: int = 0) -> Callable[[], None]:
+    """An epoch of a stage, again and again."""
+    layers = run.spec.stages[stage]
 
     def epoch() -> None:
-        run.position = Position(0, 1)
+        run.position = Position(stage, 1)
         run.epoch(layers, lambda _report: None)
 
     return epoch
@@ -193,11 +198,68 @@ def recipe_loewe(device: torch.device) -> Iterator[Row]:
         "an epoch of loewe over the usual way",
         shapes,
         0.30,
-        epoch_of(spec, device),
+        epoch_of(TrainingRun(spec, device, Stopwatch(), None)),
         usual.epoch,
         rounds=3,
         device=device,
     )
+
+
+def beside_a_busy_process(device: torch.device) -> Iterator[Row]:
+    """An epoch beside a process that computes all the time over the same epoch alone."""
+    if device.type != "cpu":
+        return
+    spec = LOEWE.model_copy(update={"dataset": TrainSpec().dataset})
+    epoch = epoch_of(TrainingRun(spec, device, Stopwatch(), None))
+
+    def beside() -> None:
+        with subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) as busy:
+            try:
+                epoch()
+            finally:
+                busy.kill()
+
+    yield compare(
+        "busy",
+        "an epoch of loewe beside a busy process over alone",
+        f"{torch.get_num_threads()} threads, 3 x 1000, batch 100",
+        2.0,
+        beside,
+        epoch,
+        rounds=5,
+        device=device,
+    )
+
+
+def recipe_mpezeshki(device: torch.device) -> Iterator[Row]:
+    """An epoch of each layer over the same epochs as the published code has them."""
+    if device.type != "cpu":
+        return
+    data = mnist_or_bundled()
+    count = min(50_000, data.train_samples)
+    chosen = MPEZESHKI.dataset.model_copy(update={"name": data.name, "train_samples": count})
+    run = TrainingRun(MPEZESHKI.model_copy(update={"dataset": chosen}), device, Stopwatch(), None)
+    widths = run.spec.network.widths
+    everything = torch.arange(count).unsqueeze(0)
+    x = [split[0, :, :INPUTS] for split in run.bank.batch(0, everything).split()]
+    x = [split.contiguous() for split in x]
+    usual = []
+    for inputs, width in zip((INPUTS, *widths), widths, strict=False):
+        one = UsualPezeshki(inputs, width)
+        usual.append(partial(one.epoch, *x))
+        x = [one(split).detach() for split in x]
+
+    for stage, (layer, width) in enumerate(zip(usual, widths, strict=True)):
+        yield compare(
+            "recipe_mpezeshki",
+            f"an epoch of layer {stage + 1} of mpezeshki over its published code",
+            f"{count} + {count} samples of {data.name}, {layer.args[0].shape[1]} -> {width}",
+            0.5,
+            epoch_of(run, stage),
+            layer,
+            rounds=3,
+            device=device,
+        )
 
 
 def recipe_tosato(device: torch.device) -> Iterator[Row]:
@@ -230,7 +292,7 @@ def recipe_tosato(device: torch.device) -> Iterator[Row]:
     run = TrainingRun(spec, device, Stopwatch(), None)
 
     def epochs() -> None:
-        run.bank = None
+        run.bank = Bank(spec, run.network, run.train, run.draws)
         for stage, layers in enumerate(spec.stages):
             run.position = Position(stage, 1)
             run.epoch(layers, lambda _report: None)
@@ -271,6 +333,50 @@ def monitoring(device: torch.device) -> Iterator[Row]:
         1.50 if count == 10_000 else None
     )  # beside fewer learnt batches the same measurement weighs more
     yield compare("monitoring", meaning, shapes, bar, monitored, epoch, rounds=10, device=device)
+
+
+def labels(device: torch.device) -> Iterator[Row]:
+    """The goodness of samples under all labels: of one layer over a product for each label, and of
+    a deep network over the products that it cannot do without.
+    """
+    classes, samples = 10, 1_000
+    own = torch.arange(samples, device=device).unsqueeze(0) % classes
+    x = torch.rand(1, samples, INPUTS, device=device)
+    x[..., :classes] = torch.nn.functional.one_hot(own, classes)
+    every = samples * classes
+    one, three = "one layer under all labels over", "three layers under all labels over"
+    for spec, rows, meaning, bar in (
+        (TrainSpec(), [every], f"{one} a product for each", 0.2),
+        (LOEWE, [samples, every, every], f"{three} the products that differ", 1.15),
+    ):
+        shapes = " -> ".join(map(str, (INPUTS, *spec.network.widths)))
+        network = Network.initial(spec.network, INPUTS, Draws((0,)), device)
+        yield compare(
+            "labels",
+            meaning,
+            f"{samples} x {classes} labels, {shapes}",
+            bar,
+            partial(network.label_goodness, spec.objective.goodness, x, own, classes),
+            forward_products(network, rows),
+            rounds=9,
+            device=device,
+        )
+
+
+def forward_products(network: Network, rows: list[int]) -> Callable[[], None]:
+    """The bare product of each layer with so many rows, in buffers that are made once."""
+    weights = [weight[0] for weight in network.weights]
+    inputs = [
+        torch.rand(count, weight.shape[1], device=weight.device)
+        for count, weight in zip(rows, weights, strict=True)
+    ]
+    outputs = [x.new_empty(len(x), len(weight)) for x, weight in zip(inputs, weights, strict=True)]
+
+    def products() -> None:
+        for x, weight, out in zip(inputs, weights, outputs, strict=True):
+            torch.mm(x, weight.T, out=out)
+
+    return products
 
 
 def growth(device: torch.device) -> Iterator[Row]:
@@ -340,7 +446,10 @@ MEASUREMENTS: dict[str, Callable[[torch.device], Iterator[Row]]] = {
     "infinite_width": infinite_width,
     "seeds": seeds_together,
     "loewe": recipe_loewe,
+    "busy": beside_a_busy_process,
+    "mpezeshki": recipe_mpezeshki,
     "tosato": recipe_tosato,
     "monitoring": monitoring,
+    "labels": labels,
     "growth": growth,
 }

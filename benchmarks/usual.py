@@ -1,5 +1,7 @@
-"""The `loewe` recipe the way it is usually written: autograd, a DataLoader with two workers, the
-label overlaid sample by sample.
+"""Recipes the way they are usually written.
+
+`loewe`: autograd, a DataLoader with two workers, the label overlaid sample by sample. `mpezeshki`:
+as its published code has it, all samples at once through autograd, positives and negatives apart.
 """
 
 import numpy as np
@@ -95,3 +97,25 @@ class UsualLoewe:
 def normalized(x: Tensor) -> Tensor:
     """Samples of root mean square 1."""
     return x / (x.square().mean(1, keepdim=True).sqrt() + 1e-8)
+
+
+class UsualPezeshki(torch.nn.Linear):
+    """A layer that learns from all samples at once."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__(inputs, width)
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=0.03)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Activations of samples, whose lengths are taken out first."""
+        direction = x / (x.norm(2, 1, keepdim=True) + 1e-4)
+        return torch.relu(torch.mm(direction, self.weight.T) + self.bias.unsqueeze(0))
+
+    def epoch(self, positive: Tensor, negative: Tensor) -> None:
+        """One step."""
+        raised = self.forward(positive).pow(2).mean(1)
+        lowered = self.forward(negative).pow(2).mean(1)
+        loss = torch.log(1 + torch.exp(torch.cat([2.0 - raised, lowered - 2.0]))).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()

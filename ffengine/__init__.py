@@ -13,7 +13,10 @@ from ffengine.arrays import DatasetError
 from ffengine.interrupts import Diverged, Interrupted
 from ffengine.results import CheckResult, TrainResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.thread_waiting import bound_spinning
 from ffengine.version import ENGINE_VERSION, NUMERICS_VERSION
+
+bound_spinning()
 
 if TYPE_CHECKING:
     from ffengine.checking import check

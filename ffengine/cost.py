@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from ffengine.advice import Advice, advice_on
 from ffengine.datasets import Dataset, Datasets
+from ffengine.negatives import Relabelling
 from ffengine.onset import onset_before
 from ffengine.results import Onset
 from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
@@ -362,13 +363,36 @@ def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> in
         * max(min(spec.batch_size, samples), min(spec.monitored(facts), spec.batch_size))
         * (3 * max(inputs) + 8 * max(spec.network.widths))
     )
-    fixed = 2 * samples * max(inputs[:-1]) if spec.negatives.redraw == "once" else 0
+    fixed = bank_elements(spec, samples, inputs) if spec.negatives.redraw == "once" else 0
     features = (
         2 * everything * sum(spec.network.widths) // replicas
         if spec.evaluation.linear_classifier
         else 0
     )  # the classifiers of the seeds are fitted one after the other
     return BYTES * (2 * everything * inputs[0] + replicas * (weights + batch + fixed + features))
+
+
+def bank_elements(spec: TrainSpec, samples: int, inputs: tuple[int, ...]) -> int:
+    """Count the numbers that inputs take for each seed where negatives are drawn once.
+
+    Each layer's are made from those of the layer below. Of the first layer, positives are enough
+    where their negatives show the same images.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `samples`: how many positives there are.
+    - `inputs`: m of each layer, then the width of the last.
+
+    **Returns:**
+
+    The most that is held at once.
+    """
+    shared = isinstance(spec.negatives, Relabelling) and spec.negatives.keeps_image
+    stages = [inputs[stage[0]] for stage in spec.stages]
+    held = [(1 if shared else 2) * stages[0], *(2 * width for width in stages[1:])]
+    together = [below + above for below, above in itertools.pairwise(held)]
+    return samples * max(held + together)
 
 
 def check_cost(spec: CheckSpec, facts: Dataset) -> Cost:

@@ -18,6 +18,7 @@ from ffengine.network import Network
 from ffengine.objectives import Difference, Objective
 from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Nesterov, Sgd, State
 from ffengine.pairs import AnyPairs, Pairs, half
+from ffengine.products import linear
 from ffengine.results import Split
 from ffengine.scaling import (
     by_replica,
@@ -27,6 +28,7 @@ from ffengine.scaling import (
     steps_between_looks,
 )
 
+STEP_PAIRS = 1000  # of a larger batch so many go through a layer at a time, in the caches
 FIRST_ACTIVITY = 0.5  # start of peer normalisation's running mean activity (Löwe 2023)
 
 
@@ -91,17 +93,50 @@ class Learner:
         - `split`: of which all samples of the batch are; None: positives and negatives.
         """
         for layer in layers:
-            weight, state = self.network.weights[layer], self.states[layer]
-            z = inputs.times(weight, self.product)
-            h = (
-                self.network.activation.value_(z)
-                if self._slope_is_implied
-                else self.network.activation.value(z)
+            last = layer == layers[-1]
+            in_pieces = last and split is None and not self.objective.peer_normalization
+            descent, above = (
+                (self._descent_in_pieces(layer, inputs), inputs)
+                if in_pieces
+                else self._descent(layer, inputs, split, hands_on=not last)
             )
-            above = Pairs(self._next_input(layer, h)) if layer != layers[-1] else inputs
-            descent = inputs.gathered(self.pull(z, h, state, split), self.product)
-            take_step(self.optimizer, weight, descent, state, self.eta(layer, epoch))
+            take_step(
+                self.optimizer,
+                self.network.weights[layer],
+                descent,
+                self.states[layer],
+                self.eta(layer, epoch),
+            )
             inputs = above
+
+    def _descent_in_pieces(self, layer: int, inputs: AnyPairs) -> Tensor:
+        """Return -dL/dW (R, n, m) of a batch whose pairs have nothing to do with each other."""
+        total: Tensor | None = None
+        for piece in inputs.pieces(STEP_PAIRS):
+            part, _ = self._descent(layer, piece, share=piece.batch_size / inputs.batch_size)
+            total = part if total is None else total.add_(part)
+        assert total is not None  # noqa: S101 - a batch has pairs
+        return total
+
+    def _descent(
+        self,
+        layer: int,
+        inputs: AnyPairs,
+        split: Split | None = None,
+        *,
+        share: float = 1.0,
+        hands_on: bool = False,
+    ) -> tuple[Tensor, AnyPairs]:
+        """Return -dL/dW (R, n, m) of a share of the batch, and what the layer hands on of it.
+
+        The latter is the input itself where nothing is handed on.
+        """
+        network = self.network
+        z = inputs.times(network.weights[layer], self.product)
+        h = network.activation.value_(z) if self._slope_is_implied else network.activation.value(z)
+        above = Pairs(self._next_input(layer, h)) if hands_on else inputs
+        pull = self.pull(z, h, self.states[layer], split, share)
+        return inputs.gathered(pull, self.product), above
 
     def preview(
         self, layer: int, inputs: AnyPairs, z: Tensor, split: Split | None = None
@@ -218,7 +253,14 @@ class Learner:
             and not self.network.spec.pass_dead_units
         )
 
-    def pull(self, z: Tensor, h: Tensor, state: State, split: Split | None = None) -> Tensor:
+    def pull(
+        self,
+        z: Tensor,
+        h: Tensor,
+        state: State,
+        split: Split | None = None,
+        share: float = 1.0,
+    ) -> Tensor:
         """Compute -dL/dz of a batch.
 
         **Arguments:**
@@ -228,6 +270,7 @@ class Learner:
         - `state`: the optimiser's tensors of the layer; the running activity of peer normalisation
           is updated in it from the positives.
         - `split`: of which all samples of the batch are; None: B positives, then B negatives.
+        - `share`: of the batch's pairs, over which the loss is the mean; these are so many.
 
         **Returns:**
 
@@ -248,7 +291,7 @@ class Learner:
             else None
         )
         slope = None if self._slope_is_implied else activation.slope(z)
-        pull = objective.goodness.pull(h, g, s.neg_())
+        pull = objective.goodness.pull(h, g, s.mul_(-share))
         if peers is not None:
             pull[:, :positives] -= peers
         if slope is not None:
@@ -269,7 +312,7 @@ class Learner:
         """
         if self.precision == "bf16":
             return torch.bmm(a.bfloat16(), b.bfloat16()).to(torch.float32)
-        return torch.bmm(a, b)
+        return linear(a, b.mT)
 
     @property
     def _slope_is_implied(self) -> bool:

@@ -660,7 +660,7 @@ def layer_pairs(
     index: Tensor,
     draws: Draws,
     address: tuple[str, *tuple[int, ...]],
-    network_goodness: NetworkGoodness,
+    network_goodness: NetworkGoodness | None,
 ) -> AnyPairs:
     """Return samples and their negatives as a layer receives them.
 
@@ -676,7 +676,7 @@ def layer_pairs(
     - `index`: (R, B) int64, positions in the partition.
     - `draws`: the randomness of the run.
     - `address`: purpose and numbers that address the random stream.
-    - `network_goodness`: for strategies that ask the network.
+    - `network_goodness`: for strategies that ask the network; None for others.
 
     **Returns:**
 
@@ -703,7 +703,9 @@ def _logarithm(goodness: float, exponent: int) -> float | None:
     """Return ln of a mean goodness of 2^-k W, as W has it; None where it is 0 or beyond float32."""
     if not 0 < goodness < math.inf:
         return None
-    return math.log(goodness) + 2 * exponent * math.log(2)
+    # of mantissa and exponent apart: the same bits however much of the scale is in k
+    mantissa, power = math.frexp(goodness)
+    return math.log(mantissa) + (power + 2 * exponent) * math.log(2)
 
 
 def _along_own(x: Tensor, pull: Tensor) -> Tensor:

@@ -14,12 +14,14 @@ from torch import Tensor
 from ffengine.activations import ACTIVATIONS
 from ffengine.inits import INITS
 from ffengine.objectives import Goodness
+from ffengine.products import linear
 from ffengine.random_streams import Draws
 from ffengine.scaling import by_replica, goodness_factors, power_of_two
 from ffengine.spec import NetworkSpec
 
 TINY = 1e-12  # keeps the normalisation of a dead sample at zero
 MOST_TINY = 86  # TINY 2^-86 is still a normal number
+LABEL_BLOCK_ELEMENTS = 2**19  # activations under all labels that are held at once: 2 MiB
 
 
 class Network:
@@ -139,7 +141,7 @@ class Network:
 
         z (R, B, n).
         """
-        return torch.bmm(x, self.weights[layer].mT)
+        return linear(x, self.weights[layer])
 
     def prepared(self, layer: int, x: Tensor) -> Tensor:
         """Normalise the input of a layer where the spec says so, and add the bias input.
@@ -196,8 +198,9 @@ class Network:
 
         The true one is 4^k times as large (see ffengine.scaling.goodness_factors).
 
-        Two labels differ in two inputs only, so that the first layer costs one product for all
-        labels.
+        Two labels differ in two inputs only: the first layer costs one product for all labels, and
+        a column of its weights for each. The layers above have other inputs under each label, so
+        they cost C products; all labels of a block of samples make one.
 
         **Arguments:**
 
@@ -213,20 +216,34 @@ class Network:
         x = self.prepared(0, x)
         on = x.gather(-1, labels.unsqueeze(-1))
         off = x.gather(-1, ((labels + 1) % classes).unsqueeze(-1))
-        columns = self.weights[0][..., :classes].mT.contiguous()  # (R, C, n)
-        own = torch.stack(
-            [column[label] for column, label in zip(columns, labels, strict=True)]
-        )  # (R, B, n)
-        blank = self.pre_activation(0, x).sub_(own.mul_(on - off))
-        by_label = []
-        for candidate in range(classes):
-            h = self.activation.value(blank + (on - off) * columns[:, candidate : candidate + 1])
-            by_layer = [goodness.value(h)]
-            for layer in range(1, len(self.weights)):
-                h = self.activation.value(self.pre_activation(layer, self.next_input(layer - 1, h)))
-                by_layer.append(goodness.value(h))
-            by_label.append(torch.stack(by_layer, dim=1))
-        return torch.stack(by_label, dim=-1)
+        blank = linear(x.scatter(-1, labels.unsqueeze(-1), off), self.weights[0]).unsqueeze(2)
+        # The one-hot of a sample has two values, whichever its label is; this is their difference.
+        contrast = (on - off).unsqueeze(2)
+        columns = self.weights[0][..., :classes].mT.contiguous().unsqueeze(1)  # (R, 1, C, n)
+        widest = max(weight.shape[1] for weight in self.weights)
+        size = max(1, LABEL_BLOCK_ELEMENTS // (len(x) * classes * widest))
+        return torch.cat(
+            [
+                self._goodness_by_layer(goodness, torch.addcmul(z, ratio, columns))
+                for z, ratio in zip(
+                    blank.split(size, dim=1), contrast.split(size, dim=1), strict=True
+                )
+            ],
+            dim=2,
+        )
+
+    def _goodness_by_layer(self, goodness: Goodness, z: Tensor) -> Tensor:
+        """Return the goodness (R, L, B, C) of every layer from z (R, B, C, n) of the first, which
+        is overwritten.
+        """
+        h = self.activation.value_(z)
+        by_layer = [goodness.value(h)]
+        for layer in range(1, len(self.weights)):
+            x = self.next_input(layer - 1, h.flatten(1, 2))
+            z = linear(x, self.weights[layer]).unflatten(1, h.shape[1:3])
+            h = self.activation.value_(z)
+            by_layer.append(goodness.value(h))
+        return torch.stack(by_layer, dim=1)
 
 
 class SummedGoodness:
@@ -318,6 +335,10 @@ def scale_of(h: Tensor, how: str, tiny: float | Tensor = TINY) -> Tensor:
     (..., 1), above zero also for dead samples.
     """
     length: Tensor = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
+    if isinstance(tiny, Tensor):  # activations that are kept smaller than they are
+        # squares of what is shorter are below float32; a power of two changes nothing else
+        larger = torch.linalg.vector_norm(h * 2.0**64, dim=-1, keepdim=True)
+        length = torch.where(length < 2.0**-50, larger * 2.0**-64, length)
     if how == "rms":
         length = length / math.sqrt(h.shape[-1])
     return length.clamp_min(tiny)

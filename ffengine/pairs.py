@@ -5,7 +5,7 @@ another label, the two differ in C inputs at most. Both products are then comput
 image, so that learning costs half.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -62,6 +62,41 @@ class Pairs(NamedTuple):
     def only(self, split: Split) -> "Pairs":
         """Return the samples of one split."""
         return Pairs(self.x[:, half(split, self.x.shape[1])])
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return self.x.shape[1] // 2
+
+    def some(self, index: Tensor) -> "Pairs":
+        """Choose pairs.
+
+        **Arguments:**
+
+        - `index`: (R, B') int64, positions among the B pairs of each replica.
+
+        **Returns:**
+
+        B' pairs.
+        """
+        return Pairs(_rows(self.x, torch.cat([index, index + self.batch_size], dim=1)))
+
+    def of_replicas(self, _replicas: int) -> "Pairs":
+        """Return the same pairs: each replica has its own."""
+        return self
+
+    def pieces(self, size: int) -> Iterator["Pairs"]:
+        """Yield the pairs in pieces, in their order.
+
+        **Arguments:**
+
+        - `size`: the most pairs of a piece.
+        """
+        if self.batch_size <= size:
+            yield self
+            return
+        for parts in zip(*(split.split(size, dim=1) for split in self.split()), strict=True):
+            yield Pairs(torch.cat(parts, dim=1))
 
     def lengths(self) -> Tensor:
         """Return ||x|| (R, 2B)."""
@@ -124,6 +159,47 @@ class RelabelledPairs(NamedTuple):
         """Return the samples of one split."""
         return Pairs(self.x if split == "positive" else self.split()[1])
 
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return self.change.shape[1]
+
+    def some(self, index: Tensor) -> "RelabelledPairs":
+        """Choose pairs.
+
+        **Arguments:**
+
+        - `index`: (R, B') int64, positions among the B pairs of each replica.
+
+        **Returns:**
+
+        B' pairs.
+        """
+        return RelabelledPairs(_rows(self.x, index), _rows(self.change, index))
+
+    def of_replicas(self, replicas: int) -> "RelabelledPairs":
+        """Return the pairs with positives for each replica, where all share them.
+
+        **Arguments:**
+
+        - `replicas`: R.
+
+        **Returns:**
+
+        The same pairs in the same memory.
+        """
+        return RelabelledPairs(self.x.expand(replicas, -1, -1), self.change)
+
+    def pieces(self, size: int) -> Iterator["RelabelledPairs"]:
+        """Yield the pairs in pieces, in their order.
+
+        **Arguments:**
+
+        - `size`: the most pairs of a piece.
+        """
+        parts = (tensor.split(size, dim=1) for tensor in self)
+        return (RelabelledPairs(*part) for part in zip(*parts, strict=True))
+
     def lengths(self) -> Tensor:
         """Return ||x|| (R, 2B); a one-hot has the same length wherever its one stands."""
         lengths: Tensor = torch.linalg.vector_norm(self.x, dim=-1)
@@ -142,3 +218,12 @@ def half(split: Split, samples: int) -> slice:
     - `samples`: 2B.
     """
     return slice(samples // 2) if split == "positive" else slice(samples // 2, None)
+
+
+def _rows(values: Tensor, index: Tensor) -> Tensor:
+    """Choose rows (R, B, m) of values (R or 1, N, m) by positions (R, B)."""
+    if len(index) == 1:
+        return values[0].index_select(0, index[0]).unsqueeze(0)
+    if len(values) == 1:
+        return values[0][index]
+    return values[torch.arange(len(index), device=index.device).unsqueeze(1), index]

@@ -12,6 +12,7 @@ from torch import Tensor
 from ffengine.acts import with_acts
 from ffengine.advice import findings_on_upload
 from ffengine.availability import check_available
+from ffengine.bank import Bank
 from ffengine.baselines import baseline
 from ffengine.checkpoint import Checkpoint, Position, fraction_done, snapshot
 from ffengine.cuda_graphs import Step, captured
@@ -21,7 +22,7 @@ from ffengine.diagnostics import by_cause, divergence, explained_divergence, of_
 from ffengine.evaluation import Evaluation, evaluate
 from ffengine.interrupts import Control, Diverged, Interrupted
 from ffengine.layer_updates import Learner, matmul_precision
-from ffengine.monitor import SPLITS, Monitor, layer_pairs, paired
+from ffengine.monitor import SPLITS, Monitor, layer_pairs
 from ffengine.network import Network, SummedGoodness
 from ffengine.onset import onset_of
 from ffengine.optimizers import State
@@ -31,8 +32,6 @@ from ffengine.random_streams import Draws
 from ffengine.results import EpochRow, Split, TrainResult
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec, digest
-
-BANK_CHUNK = 1000  # samples whose negatives are drawn together
 
 
 class EpochReport(NamedTuple):
@@ -183,7 +182,6 @@ class TrainingRun:
         self.monitor = Monitor(spec, self.train, self.draws)
         self.rows: list[EpochRow] = []
         self.position = Position()
-        self.bank: tuple[int, Tensor] | None = None
         if resume is None:
             self.network = Network.initial(
                 spec.network, spec.inputs(self.facts), self.draws, device
@@ -191,6 +189,7 @@ class TrainingRun:
             self.learner = self._learner(None)
         else:
             self._restore(resume)
+        self.bank = Bank(spec, self.network, self.train, self.draws)
 
     def run(self, on_epoch: OnEpoch, on_batch: OnBatch) -> None:
         """Train from `position` to the end of the last stage.
@@ -308,13 +307,7 @@ class TrainingRun:
         if split is not None:
             return self._of_split(split, layers, index, address)
         if self.spec.negatives.redraw == "once":
-            bank = self._bank(layers)  # (R, 2N, m)
-            chosen = torch.cat([index, index + len(self.train)], dim=1)
-            return Pairs(
-                bank[0].index_select(0, chosen[0]).unsqueeze(0)
-                if len(bank) == 1
-                else bank[self._replicas, chosen]
-            )
+            return self.bank.batch(layers[0], index)
         network_goodness = SummedGoodness(self.network, self.spec.objective.goodness, layers)
         return layer_pairs(
             self.spec,
@@ -340,62 +333,6 @@ class TrainingRun:
         negatives = self.spec.negatives
         x = negatives.positive(self.train.positives(labelled=negatives.labelled)[index])
         return Pairs(self.network.layer_input(layers[0], x))
-
-    @property
-    def _replicas(self) -> Tensor:
-        """(R, 1) int64: the numbers of the replicas."""
-        return torch.arange(len(self.spec.seeds), device=self.device).unsqueeze(1)
-
-    def _bank(self, layers: tuple[int, ...]) -> Tensor:
-        """Return the inputs (R, 2N, m) of a stage whose negatives are drawn once.
-
-        They stay the same while the stage learns.
-        """
-        if self.bank is None or self.bank[0] != layers[0]:
-            below = self.bank if self.bank is not None and self.bank[0] == layers[0] - 1 else None
-            self.bank = (
-                layers[0],
-                self._bank_from_below(*below) if below else self._bank_from_samples(layers[0]),
-            )
-        return self.bank[1]
-
-    def _bank_from_samples(self, layer: int) -> Tensor:
-        """Return the inputs (R, 2N, m) of a layer, made from the samples."""
-        bank: Tensor | None = None
-        everything = torch.arange(len(self.train), device=self.device).expand(
-            len(self.spec.seeds), -1
-        )
-        for number, index in enumerate(everything.split(BANK_CHUNK, dim=1)):
-            x = paired(self.spec, self.train, index, self.draws, ("negatives-once", number), None)
-            bank = self._with_chunk(bank, number, self.network.layer_input(layer, x))
-        assert bank is not None  # noqa: S101 - there are samples
-        return bank.flatten(1, 2)
-
-    def _bank_from_below(self, layer: int, inputs: Tensor) -> Tensor:
-        """Return the inputs (R, 2N, m) of the layer above, made from those of a layer.
-
-        The bits are the same as from the samples. The memory of `inputs` may be overwritten.
-        """
-        below = inputs.unflatten(1, (2, -1))
-        bank: Tensor | None = (
-            below if self.network.weights[layer + 1].shape[-1] == below.shape[-1] else None
-        )
-        for number, x in enumerate(below.split(BANK_CHUNK, dim=2)):
-            h = self.network.activation.value_(self.network.pre_activation(layer, x.flatten(1, 2)))
-            bank = self._with_chunk(bank, number, self.network.next_input(layer, h))
-        assert bank is not None  # noqa: S101 - there are samples
-        return bank.flatten(1, 2)
-
-    def _with_chunk(self, bank: Tensor | None, number: int, x: Tensor) -> Tensor:
-        """Return the bank (R, 2, N, m) with its chunk `number` set to x (R, 2B, m).
-
-        The first chunk makes the bank.
-        """
-        if bank is None:
-            bank = x.new_empty((x.shape[0], 2, len(self.train), x.shape[-1]))
-        start = number * BANK_CHUNK
-        bank[:, :, start : start + x.shape[1] // 2] = x.unflatten(1, (2, -1))
-        return bank
 
     def _end_epoch(self, layers: tuple[int, ...], on_epoch: OnEpoch) -> None:
         """Measure the layers, move to the next position and report."""

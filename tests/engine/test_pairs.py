@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffengine.pairs import Pairs, RelabelledPairs
+from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs
 
 
 @given(
@@ -47,3 +47,40 @@ def test_relabelled_pairs_are_the_pairs_that_they_stand_for(
         assert torch.allclose(
             pairs.gathered(pull, torch.bmm), torch.einsum("rbn,rbm->rnm", pull, whole.x)
         )
+
+
+def relabelled(replicas: int, batch: int, shared: bool) -> RelabelledPairs:
+    """Pairs whose numbers tell them apart."""
+    x = torch.arange(batch * 5.0).reshape(1, batch, 5)
+    change = torch.randn(replicas, batch, 3, generator=torch.Generator().manual_seed(1))
+    own = x + torch.arange(replicas).reshape(-1, 1, 1) * 100
+    return RelabelledPairs(x if shared else own, change)
+
+
+def both(pairs: AnyPairs) -> torch.Tensor:
+    """(R, 2, B, m)."""
+    return torch.stack(pairs.split(), dim=1)
+
+
+@given(
+    st.integers(1, 3),
+    st.integers(1, 30),
+    st.booleans(),
+    st.booleans(),
+    st.integers(1, 40),
+    st.integers(0, 2**31),
+)
+def test_pieces_and_choices_are_rows_of_both_splits(
+    replicas: int, batch: int, shared: bool, copied: bool, size: int, seed: int
+) -> None:
+    held = relabelled(replicas, batch, shared)
+    assert held.batch_size == batch
+    whole = both(held.of_replicas(replicas))
+    pairs = Pairs(whole.flatten(1, 2)) if copied else held
+    pieces = list(pairs.of_replicas(replicas).pieces(size))
+    assert all(piece.batch_size <= size for piece in pieces)
+    assert torch.equal(torch.cat([both(piece) for piece in pieces], dim=2), whole)
+    index = torch.randint(batch, (replicas, 4), generator=torch.Generator().manual_seed(seed))
+    chosen = both(pairs.some(index))
+    for replica in range(replicas):
+        assert torch.equal(chosen[replica], whole[replica][:, index[replica]])

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, assume, example, given, reject, settings
 from hypothesis import strategies as st
 
 import ffengine
+from ffengine import layer_updates
 from ffengine.checkpoint import Checkpoint
 from ffengine.datasets import DATASETS
 from ffengine.entry import entries, name_of
@@ -242,10 +243,12 @@ def assume_well_conditioned(spec: TrainSpec, replica: int, exact: list[torch.Ten
 
 
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.filter_too_much])
-@given(specs)
-@example(COLLAPSED)
-def test_weights_equal_a_float64_autograd_loop(spec: TrainSpec) -> None:
-    found = grown_moderately(spec)
+@given(specs, st.sampled_from([7, 1000]))
+@example(COLLAPSED, 1000)
+def test_weights_equal_a_float64_autograd_loop(spec: TrainSpec, pairs_at_a_time: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layer_updates, "STEP_PAIRS", pairs_at_a_time)
+        found = grown_moderately(spec)
     for replica in range(len(spec.seeds)):
         exact = slow_weights(spec, replica)
         assume_well_conditioned(spec, replica, exact)
@@ -291,13 +294,19 @@ def test_a_run_interrupted_every_few_batches_gives_the_same_bits(
     assert result.diagnostics == whole.diagnostics
 
 
-def test_inputs_passed_on_from_layer_to_layer_are_the_bits_that_a_resumed_run_makes_anew() -> None:
+@pytest.mark.parametrize("negatives", [{}, {"image": "any"}, {"strategy": "other_image"}])
+@pytest.mark.parametrize("batch_size", [500, 2_300])
+@pytest.mark.parametrize("seeds", [[0], [3, 4]])
+def test_inputs_passed_on_from_layer_to_layer_are_the_bits_that_a_resumed_run_makes_anew(
+    negatives: dict[str, str], batch_size: int, seeds: list[int]
+) -> None:
     spec = spec_of(
         dataset={"train_samples": 2_300, "test_samples": 10},
         network={"widths": [12, 10, 8], "normalize": "l2"},
-        negatives={"redraw": "once"},
-        batch_size=500,
+        negatives={"redraw": "once", **negatives},
+        batch_size=batch_size,
         epochs=2,
+        seeds=seeds,
     )
     reports: list[EpochReport] = []
     whole = ffengine.train(spec, on_epoch=reports.append)  # type: ignore[arg-type]
