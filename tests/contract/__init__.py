@@ -34,6 +34,7 @@ PROGRAMS = (
     "benchmarks.datasets",
     "benchmarks.faults",
     "benchmarks.numerics",
+    "benchmarks.onset",
     "benchmarks.pages",
     "benchmarks.recipes",
     "benchmarks.service",
