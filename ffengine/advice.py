@@ -17,7 +17,7 @@ from ffengine.diagnostics import COVERED_SHARE, LABEL_SHARE, LARGE_INPUTS
 from ffengine.input_figures import InputFigures
 from ffengine.partitions import class_shares
 from ffengine.results import Diagnostic
-from ffengine.spec import CheckSpec, DatasetSpec, TrainSpec
+from ffengine.spec import CheckSpec, DatasetSpec, ForecastSpec, TrainSpec
 
 LARGEST_SHARE = 0.9
 COPIED_SHARE = 0.01
@@ -46,7 +46,9 @@ class Asked(NamedTuple):
     trains: bool
 
 
-def advice_on(specs: Sequence[TrainSpec | CheckSpec], datasets: Datasets) -> list[Advice]:
+def advice_on(
+    specs: Sequence[TrainSpec | CheckSpec | ForecastSpec], datasets: Datasets
+) -> list[Advice]:
     """Give advice on runs.
 
     **Arguments:**
@@ -68,7 +70,9 @@ def advice_on(specs: Sequence[TrainSpec | CheckSpec], datasets: Datasets) -> lis
     return list(found.values())[:MOST]
 
 
-def findings_on_upload(spec: TrainSpec | CheckSpec, datasets: Datasets) -> list[Diagnostic]:
+def findings_on_upload(
+    spec: TrainSpec | CheckSpec | ForecastSpec, datasets: Datasets
+) -> list[Diagnostic]:
     """Find what was measured on an upload and what no run measures again.
 
     **Arguments:**
@@ -90,11 +94,11 @@ def findings_on_upload(spec: TrainSpec | CheckSpec, datasets: Datasets) -> list[
     ]
 
 
-def _asked(spec: TrainSpec | CheckSpec) -> Asked:
+def _asked(spec: TrainSpec | CheckSpec | ForecastSpec) -> Asked:
     labelled = spec.negatives.labelled
-    if isinstance(spec, TrainSpec):
-        return Asked(spec.dataset, labelled, trains=True)
-    return Asked(spec.dataset, labelled and spec.theorem == 2, trains=False)
+    if isinstance(spec, CheckSpec):
+        return Asked(spec.dataset, labelled and spec.theorem == 2, trains=False)
+    return Asked(spec.dataset, labelled, trains=True)
 
 
 def _advice(asked: Asked, facts: Dataset, figures: InputFigures) -> Iterator[Advice]:
