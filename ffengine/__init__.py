@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from ffengine import _old_names
 from ffengine.arrays import DatasetError
 from ffengine.interrupts import Diverged, Interrupted
-from ffengine.results import CheckResult, TrainResult
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.results import CheckResult, ForecastResult, TrainResult
+from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.version import ENGINE_VERSION, NUMERICS_VERSION
 
 if TYPE_CHECKING:
     from ffengine.checking import check
     from ffengine.checkpoint import Checkpoint
+    from ffengine.forecasting import forecast
     from ffengine.infinite_width import infinite_width_theorem1, infinite_width_theorem2
     from ffengine.margins import TheoremCheck, check_direction, theorem1, theorem2
     from ffengine.sparsity import DeadSamplesWarning, dead_samples, hoyer_sparsity
@@ -33,6 +34,7 @@ _LAZY = {
     "check_direction": "margins",
     "dead_samples": "sparsity",
     "export_weights": "weights",
+    "forecast": "forecasting",
     "hoyer_sparsity": "sparsity",
     "import_weights": "weights",
     "infinite_width_theorem1": "infinite_width",
@@ -51,6 +53,8 @@ __all__ = [
     "DatasetError",
     "DeadSamplesWarning",
     "Diverged",
+    "ForecastResult",
+    "ForecastSpec",
     "Interrupted",
     "StudySpec",
     "TheoremCheck",
@@ -61,6 +65,7 @@ __all__ = [
     "check_direction",
     "dead_samples",
     "export_weights",
+    "forecast",
     "hoyer_sparsity",
     "import_weights",
     "infinite_width_theorem1",

@@ -94,7 +94,7 @@ def forecast(
 
     **Source:**
 
-    docs/theory.md, "Forecasts".
+    docs/jobs.md, "Forecasts".
     """
     stopwatch = Stopwatch()
     datasets = datasets or Datasets.of_environment()

@@ -464,6 +464,10 @@ class ForecastPoint(Row):
         description="the same without each block of units; empty where no sample is live"
     )
 
+    def counted(self, _figure: str) -> int:
+        """Return how many samples a figure is a mean or share of."""
+        return self.samples - self.dead_samples
+
 
 class ForecastRow(Row):
     """What is forecast of one width at one flow time. Every interval is at 95 %."""
@@ -603,6 +607,8 @@ class StudyResult(Row):
     cells: tuple[StudyCell, ...]
 
 
-AnyResult = Annotated[TrainResult | CheckResult | StudyResult, Field(discriminator="kind")]
+AnyResult = Annotated[
+    TrainResult | CheckResult | ForecastResult | StudyResult, Field(discriminator="kind")
+]
 RunResult = TrainResult | CheckResult
 JobResult = TrainResult | CheckResult | ForecastResult

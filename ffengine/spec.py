@@ -911,7 +911,7 @@ class StudySpec(Entry):
         return handler({key: value for key, value in core_schema.items() if key != "serialization"})
 
 
-AnySpec = Annotated[TrainSpec | CheckSpec | StudySpec, Field(discriminator="kind")]
+AnySpec = Annotated[TrainSpec | CheckSpec | ForecastSpec | StudySpec, Field(discriminator="kind")]
 
 
 class Submission(BaseModel):

@@ -15,13 +15,18 @@ from ffengine.results import (
     CheckResult,
     Diagnostic,
     EpochRow,
+    EpochsNeeded,
+    ForecastPoint,
+    ForecastResult,
+    ForecastRow,
     Interval,
+    Onset,
     Provenance,
     StudyCell,
     StudyResult,
     TrainResult,
 )
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.version import VERSION
 from service.client import (
     AsyncClient,
@@ -56,9 +61,14 @@ __all__ = [
     "Client",
     "Diagnostic",
     "EpochRow",
+    "EpochsNeeded",
     "Estimate",
     "Event",
     "FflabError",
+    "ForecastPoint",
+    "ForecastResult",
+    "ForecastRow",
+    "ForecastSpec",
     "Interval",
     "Job",
     "JobFailed",
@@ -67,6 +77,7 @@ __all__ = [
     "KeyRefused",
     "NotFflab",
     "NotFound",
+    "Onset",
     "Picture",
     "Provenance",
     "Refused",
