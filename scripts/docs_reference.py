@@ -609,7 +609,8 @@ def setting_rows(prefix: str, model: type[BaseModel], defaults: BaseModel) -> It
 def findings() -> str:
     """The code, severity and advice of every finding, as the source has them."""
     rows = {}
-    for module in ("advice.py", "diagnostics.py", "forecast_findings.py"):  # a finding before the advice of the same code
+    # a finding before the advice of the same code
+    for module in ("advice.py", "diagnostics.py", "forecast_findings.py"):
         tree = ast.parse((ROOT / "ffengine" / module).read_text(encoding="utf-8"))
         for call in ast.walk(tree):
             if (
