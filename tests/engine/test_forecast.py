@@ -547,6 +547,13 @@ def test_findings_say_what_the_forecast_does_not_know() -> None:
     assert "forecast_units_interact" in {one.code for one in field.diagnostics}
 
 
+def test_dead_samples_are_a_finding() -> None:
+    noise = {"strategy": "noise", "scale": 0.5}
+    found = forecast(spec(units=16, blocks=4, widths=[64], negatives=noise, until_tau=2.0))
+    assert max(one.dead_samples for one in found.points) > 0
+    assert "forecast_dead_samples" in {one.code for one in found.diagnostics}
+
+
 def s_of_run(width: int, seed: int, given: ForecastSpec) -> dict[tuple[int, str], float]:
     """S of a real training run with the steps of the forecast, by epoch and split."""
     facts = Datasets.of_environment().facts_of("mnist-mini")

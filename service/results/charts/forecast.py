@@ -46,6 +46,8 @@ def forecast_sparsity(sources: Sequence[ChartSource]) -> AnyChart:
         for source, found in _forecasts(sources)
         for row in found.rows
     ]
+    if not records:
+        raise NothingToDraw("there is no forecast")
     y = alt.Y("mean:Q", title=SPARSITY_AXIS, scale=FREE_SCALE)
     base = alt.Chart().encode(x=TAU, color=split_colour())
     tooltip = [
@@ -82,7 +84,7 @@ def forecast_theorem2(sources: Sequence[ChartSource]) -> AnyChart:
         if row.width is None and row.theorem2_ratio is not None
     ]
     if not records:
-        raise NothingToDraw("theorem 2 has no live sample")
+        raise NothingToDraw("there is no forecast of theorem 2")
     scale = alt.Scale(domain=[0, 1])
     base = alt.Chart().encode(x=TAU, color=split_colour())
     tooltip = ["split:N", alt.Tooltip("tau:Q", format=".3g"), *interval_tooltips(_drawn(records))]
@@ -182,4 +184,4 @@ def _made_of(sources: Sequence[ChartSource]) -> str:
     found = [one for _, one in _forecasts(sources)]
     units = ", ".join(dict.fromkeys(f"{one.units:,}" for one in found))
     seeds = max(row.seeds for one in found for row in one.rows)
-    return f"from {counted(seeds, 'run')} of {units} units"
+    return f"small run of {units} units, {counted(seeds, 'seed')}"
