@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from ffengine import _old_names
 from ffengine.arrays import DatasetError
 from ffengine.interrupts import Diverged, Interrupted
-from ffengine.results import CheckResult, TrainResult
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.results import CheckResult, ForecastResult, TrainResult
+from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.thread_waiting import bound_spinning
 from ffengine.version import ENGINE_VERSION, NUMERICS_VERSION
 
@@ -21,6 +21,7 @@ bound_spinning()
 if TYPE_CHECKING:
     from ffengine.checking import check
     from ffengine.checkpoint import Checkpoint
+    from ffengine.forecasting import forecast
     from ffengine.infinite_width import infinite_width_theorem1, infinite_width_theorem2
     from ffengine.margins import TheoremCheck, check_direction, theorem1, theorem2
     from ffengine.sparsity import DeadSamplesWarning, dead_samples, hoyer_sparsity
@@ -36,6 +37,7 @@ _LAZY = {
     "check_direction": "margins",
     "dead_samples": "sparsity",
     "export_weights": "weights",
+    "forecast": "forecasting",
     "hoyer_sparsity": "sparsity",
     "import_weights": "weights",
     "infinite_width_theorem1": "infinite_width",
@@ -54,6 +56,8 @@ __all__ = [
     "DatasetError",
     "DeadSamplesWarning",
     "Diverged",
+    "ForecastResult",
+    "ForecastSpec",
     "Interrupted",
     "StudySpec",
     "TheoremCheck",
@@ -64,6 +68,7 @@ __all__ = [
     "check_direction",
     "dead_samples",
     "export_weights",
+    "forecast",
     "hoyer_sparsity",
     "import_weights",
     "infinite_width_theorem1",

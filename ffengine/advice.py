@@ -18,7 +18,7 @@ from ffengine.input_figures import InputFigures
 from ffengine.onset import halfway_lr, onset_before
 from ffengine.partitions import class_shares
 from ffengine.results import Diagnostic, Onset
-from ffengine.spec import CheckSpec, DatasetSpec, TrainSpec
+from ffengine.spec import CheckSpec, DatasetSpec, ForecastSpec, TrainSpec
 
 LARGEST_SHARE = 0.9
 COPIED_SHARE = 0.01
@@ -49,7 +49,9 @@ class Asked(NamedTuple):
     trains: bool
 
 
-def advice_on(specs: Sequence[TrainSpec | CheckSpec], datasets: Datasets) -> list[Advice]:
+def advice_on(
+    specs: Sequence[TrainSpec | CheckSpec | ForecastSpec], datasets: Datasets
+) -> list[Advice]:
     """Give advice on runs.
 
     **Arguments:**
@@ -64,7 +66,9 @@ def advice_on(specs: Sequence[TrainSpec | CheckSpec], datasets: Datasets) -> lis
     return (_on_data(specs, datasets) + _on_beginnings(specs, datasets))[:MOST]
 
 
-def _on_data(specs: Sequence[TrainSpec | CheckSpec], datasets: Datasets) -> list[Advice]:
+def _on_data(
+    specs: Sequence[TrainSpec | CheckSpec | ForecastSpec], datasets: Datasets
+) -> list[Advice]:
     """Give advice on what is measured on the data of runs."""
     facts_of = cache(datasets.facts_of)
     figures_of = cache(datasets.input_figures)
@@ -76,7 +80,9 @@ def _on_data(specs: Sequence[TrainSpec | CheckSpec], datasets: Datasets) -> list
     return list(found.values())
 
 
-def findings_on_upload(spec: TrainSpec | CheckSpec, datasets: Datasets) -> list[Diagnostic]:
+def findings_on_upload(
+    spec: TrainSpec | CheckSpec | ForecastSpec, datasets: Datasets
+) -> list[Diagnostic]:
     """Find what was measured on an upload and what no run measures again.
 
     **Arguments:**
@@ -98,14 +104,16 @@ def findings_on_upload(spec: TrainSpec | CheckSpec, datasets: Datasets) -> list[
     ]
 
 
-def _asked(spec: TrainSpec | CheckSpec) -> Asked:
+def _asked(spec: TrainSpec | CheckSpec | ForecastSpec) -> Asked:
     labelled = spec.negatives.labelled
-    if isinstance(spec, TrainSpec):
-        return Asked(spec.dataset, labelled, trains=True)
-    return Asked(spec.dataset, labelled and spec.theorem == 2, trains=False)
+    if isinstance(spec, CheckSpec):
+        return Asked(spec.dataset, labelled and spec.theorem == 2, trains=False)
+    return Asked(spec.dataset, labelled, trains=True)
 
 
-def _on_beginnings(specs: Sequence[TrainSpec | CheckSpec], datasets: Datasets) -> list[Advice]:
+def _on_beginnings(
+    specs: Sequence[TrainSpec | CheckSpec | ForecastSpec], datasets: Datasets
+) -> list[Advice]:
     """Give advice on how training runs begin, of each kind that of the first run that has it."""
     found: dict[str, Advice] = {}
     seen: set[DatasetSpec] = set()

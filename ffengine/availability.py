@@ -11,7 +11,7 @@ from functools import cache
 from ffengine.arrays import DatasetError
 from ffengine.datasets import Dataset, Datasets
 from ffengine.entry import SpecFieldError
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.study import Cell, GridError, expand, parts_of, touches
 
 FactsOf = Callable[[str], Dataset]
@@ -22,7 +22,7 @@ class NotAvailable(SpecFieldError, DatasetError):
 
 
 def check_available(
-    spec: TrainSpec | CheckSpec | StudySpec,
+    spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec,
     datasets: Datasets,
     cells: Sequence[Cell] | None = None,
 ) -> None:
@@ -73,7 +73,9 @@ def _in_grid(study: StudySpec, cell: Cell, error: NotAvailable) -> GridError:
     return GridError((*grid, field), f"{cell.params.get(field)!r}: {why}")
 
 
-def _check_run(spec: TrainSpec | CheckSpec, facts_of: FactsOf, path: tuple[str, ...] = ()) -> None:
+def _check_run(
+    spec: TrainSpec | CheckSpec | ForecastSpec, facts_of: FactsOf, path: tuple[str, ...] = ()
+) -> None:
     """Check one run; `path` says where its spec is in the document."""
     try:
         facts = facts_of(spec.dataset.name)
@@ -85,5 +87,7 @@ def _check_run(spec: TrainSpec | CheckSpec, facts_of: FactsOf, path: tuple[str, 
         within = path
         if isinstance(spec, CheckSpec):
             spec.refuse_too_few(facts)
+        elif isinstance(spec, ForecastSpec):
+            spec.refuse_misfit(facts)
     except SpecFieldError as error:
         raise NotAvailable((*within, *error.path), error.message) from error

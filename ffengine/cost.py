@@ -12,7 +12,7 @@ from ffengine.datasets import Dataset, Datasets
 from ffengine.negatives import Relabelling
 from ffengine.onset import onset_before
 from ffengine.results import Onset
-from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
+from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, expand
 
 # Sustained rates of float32 products, operations per second: an order of magnitude for planning.
@@ -37,6 +37,10 @@ HEADER_BYTES = 600  # of a file of weights, beside LAYER_BYTES for each layer
 LAYER_BYTES = 250
 MARGIN_BYTES = 19  # of a sample, see ffengine.margin_files
 MARGIN_HEADER_BYTES = 1_800  # of a cell
+POINT_BYTES = 1_200  # of a forecast, as EPOCH_ROW_BYTES, without its blocks
+BLOCK_BYTES = 120  # of a point
+FORECAST_ROW_BYTES = 450
+UNIT_SUMS = 9  # tensors of float64 for each activation of a batch that is measured
 # a run that goes on needs the optimiser's states: of the newest two epochs, and within an epoch
 STATES_KEPT = 2
 
@@ -105,7 +109,7 @@ class Cost(NamedTuple):
 
 
 def estimate(
-    spec: TrainSpec | CheckSpec | StudySpec,
+    spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec,
     limits: Limits | None = None,
     datasets: Datasets | None = None,
     cells: Sequence[Cell] | None = None,
@@ -130,6 +134,7 @@ def estimate(
     - `DatasetError`: a data set cannot be found.
     """
     limits = limits or Limits()
+    specs: list[TrainSpec | CheckSpec | ForecastSpec]
     if isinstance(spec, StudySpec):
         specs = [cell.spec for cell in (expand(spec) if cells is None else cells)]
     else:
@@ -204,8 +209,8 @@ def _too_much_disk(disk: DiskBytes, limit: int) -> str:
 
 
 def disk_of(
-    spec: TrainSpec | CheckSpec | StudySpec,
-    runs: Sequence[TrainSpec | CheckSpec],
+    spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec,
+    runs: Sequence[TrainSpec | CheckSpec | ForecastSpec],
     costs: Sequence[DiskBytes],
 ) -> DiskBytes:
     """Add up what the runs of a job take up on the disk, and what a study adds to them.
@@ -231,9 +236,11 @@ def disk_of(
     )
 
 
-def _summarised(run: TrainSpec | CheckSpec) -> int:
+def _summarised(run: TrainSpec | CheckSpec | ForecastSpec) -> int:
     """How many layers or cells the summary of a run has figures of."""
-    return len(run.network.widths) if isinstance(run, TrainSpec) else _cells(run)
+    if isinstance(run, CheckSpec):
+        return _cells(run)
+    return len(run.network.widths) if isinstance(run, TrainSpec) else 1
 
 
 def _cells(spec: CheckSpec) -> int:
@@ -243,7 +250,7 @@ def _cells(spec: CheckSpec) -> int:
     return widths * len(spec.methods) * splits
 
 
-def cost_of(spec: TrainSpec | CheckSpec, facts: Dataset) -> Cost:
+def cost_of(spec: TrainSpec | CheckSpec | ForecastSpec, facts: Dataset) -> Cost:
     """Estimate one run.
 
     **Arguments:**
@@ -255,7 +262,43 @@ def cost_of(spec: TrainSpec | CheckSpec, facts: Dataset) -> Cost:
 
     Its cost.
     """
+    if isinstance(spec, ForecastSpec):
+        return forecast_cost(spec, facts)
     return train_cost(spec, facts) if isinstance(spec, TrainSpec) else check_cost(spec, facts)
+
+
+def forecast_cost(spec: ForecastSpec, facts: Dataset) -> Cost:
+    """Estimate a forecast: its small run, and four products and a pass for each label and point.
+
+    **Arguments:**
+
+    - `spec`: the forecast.
+    - `facts`: the facts of its data set.
+
+    **Returns:**
+
+    Its cost.
+    """
+    training = spec.training(facts)
+    inputs, seeds = training.inputs(facts), len(spec.seeds)
+    measured = 1 + -(-training.epochs // spec.every_epochs)
+    passes = 2.0 * spec.units * (8 * inputs + 20 * facts.classes)
+    small = train_cost(training, facts)
+    batch = min(spec.batch_size, spec.measured(facts))
+    sums = 8 * UNIT_SUMS * seeds * 2 * batch * spec.units
+    points = 2 * seeds * measured
+    weights = BYTES * seeds * spec.units * (inputs + spec.network.bias)
+    return Cost(
+        small.flops + seeds * measured * spec.measured(facts) * passes,
+        small.memory_bytes + sums,
+        DiskBytes(
+            checkpoints=(1 + len(spec.optimizer.slots)) * weights + HEADER_BYTES + LAYER_BYTES,
+            database=JOB_BYTES
+            + points * (POINT_BYTES + BLOCK_BYTES * spec.blocks)
+            + 2 * measured * (1 + len(spec.widths)) * FORECAST_ROW_BYTES
+            + training.epochs * EVENT_BYTES,
+        ),
+    )
 
 
 def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:

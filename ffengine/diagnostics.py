@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from ffengine.intervals import interval_of, wilson
 from ffengine.results import AccuracyRow, CheckCell, Diagnostic, EpochRow, Interval, Onset
-from ffengine.spec import CheckSpec, TrainSpec
+from ffengine.spec import CheckSpec, ForecastSpec, TrainSpec
 from ffengine.theorems import DIRECTIONS
 
 DEAD_SHARE = 0.5
@@ -204,7 +204,7 @@ def of_training(
         + list(_act_not_left(spec, rows, onset))
         + list(_scale_alternates(rows, onset))
         + list(_readout_not_converged(accuracy))
-        + (list(_of_data(spec, data)) + list(_at_chance(spec, accuracy, data)) if data else [])
+        + (list(of_data(spec, data)) + list(_at_chance(spec, accuracy, data)) if data else [])
         + list(_setting_findings(spec, train_samples))
     )
 
@@ -266,12 +266,22 @@ def of_check(
         low = min(exact, key=lambda cell: 1.0 if cell.ratio is None else cell.ratio)
         if low.ratio is not None and low.ratio < RARELY:
             findings.append(_rarely_met_in_check(low, low.ratio))
-    findings += _of_data(spec, data) if spec and data else []
+    findings += of_data(spec, data) if spec and data else []
     return by_cause(findings + list(_small_batch(cells[0].batch_size)))
 
 
-def _of_data(spec: TrainSpec | CheckSpec, data: DataFigures) -> Iterator[Diagnostic]:
-    """Find what stands in the way of learning from the data as the spec takes them."""
+def of_data(spec: TrainSpec | CheckSpec | ForecastSpec, data: DataFigures) -> Iterator[Diagnostic]:
+    """Find what stands in the way of learning from the data as the spec takes them.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `data`: what was measured on its samples.
+
+    **Returns:**
+
+    The findings.
+    """
     yield from _partition_lacks_class(data)
     yield from _overlay_covers_data(data)
     if data.label_share is not None and data.label_share < LABEL_SHARE:

@@ -11,11 +11,12 @@ from ffengine.results import (
     AccuracyRow,
     CheckCell,
     EpochRow,
+    ForecastPoint,
     Interval,
     within_0_and_1,
 )
 
-AnyRow = EpochRow | CheckCell | AccuracyRow
+AnyRow = EpochRow | CheckCell | AccuracyRow | ForecastPoint
 Z_95 = 1.959964
 # 0.975 quantiles of Student's t for 1 to 30 degrees of freedom
 T_975 = (

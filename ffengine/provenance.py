@@ -13,7 +13,7 @@ import torch
 
 from ffengine.datasets import Datasets, figures_version
 from ffengine.results import DatasetProvenance, Provenance
-from ffengine.spec import CheckSpec, TrainSpec, digest
+from ffengine.spec import CheckSpec, ForecastSpec, TrainSpec, digest
 from ffengine.version import VERSION
 
 
@@ -39,7 +39,7 @@ class Stopwatch:
 
 
 def provenance(
-    spec: TrainSpec | CheckSpec,
+    spec: TrainSpec | CheckSpec | ForecastSpec,
     datasets: Datasets,
     device: torch.device,
     stopwatch: Stopwatch,
@@ -72,8 +72,8 @@ def provenance(
         device=str(device),
         device_name=device_name(device),
         threads=torch.get_num_threads(),
-        dtype="float32" if isinstance(spec, TrainSpec) else spec.precision,
-        precision=spec.precision,
+        dtype=spec.precision if isinstance(spec, CheckSpec) else "float32",
+        precision="float32" if isinstance(spec, ForecastSpec) else spec.precision,
         dataset=DatasetProvenance(
             name=facts.name,
             digest=datasets.loaded(facts.name).digest,

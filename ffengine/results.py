@@ -641,6 +641,112 @@ class CheckResult(Row):
     provenance: Provenance
 
 
+class ForecastPoint(Row):
+    """What a small run says of layers of any width, at one epoch and of one split.
+
+    The C of a sample is S without its width factor: 1 - E|h| / sqrt(E h^2), the mean being over
+    units.
+    """
+
+    seed: int
+    layer: int = 0
+    epoch: int = Field(description="0: at initialisation")
+    split: Split
+    tau: float = Field(description="flow time since initialisation")
+    samples: int
+    dead_samples: int = Field(description="samples with h = 0, left out of every mean")
+    c: float | None = Field(
+        description="mean C over live samples, as infinitely many units would have it"
+    )
+    c_slope: float | None = Field(
+        description="how much lower it is with n units, times n: C of n units is c - c_slope / n"
+    )
+    c_without: tuple[float, ...] = Field(
+        description="mean C of the small run without each block of units, for the jackknife"
+    )
+    theorem2_ratio: float | None = Field(
+        description="share of live samples whose S rises to first order along the gradient of all "
+        "measured samples, averaged over all wrong labels where these are the negatives. From few "
+        "units it is biased at initialisation, and only there"
+    )
+    theorem2_without: tuple[float, ...] = Field(
+        description="the same without each block of units; empty where no sample is live"
+    )
+
+    def counted(self, _figure: str) -> int:
+        """Return how many samples a figure is a mean or share of."""
+        return self.samples - self.dead_samples
+
+
+class ForecastRow(Row):
+    """What is forecast of one width at one flow time. Every interval is at 95 %."""
+
+    width: int | None = Field(description="null: the limit of infinite width")
+    split: Split
+    epoch: int = Field(description="of the small run")
+    tau: float = Field(description="flow time since initialisation")
+    c: float = Field(description="S without its width factor (sqrt(n) / (sqrt(n) - 1))")
+    sparsity: float = Field(description="mean Hoyer sparsity S, expected of layers of this width")
+    low: float = Field(description="bounds of what is expected of this width")
+    high: float
+    run_low: float = Field(description="bounds of what one run of this width has")
+    run_high: float
+    theorem2_ratio: float | None = Field(
+        description="share of samples that satisfy theorem 2, as many units have it; biased at "
+        "initialisation"
+    )
+    theorem2_low: float | None
+    theorem2_high: float | None
+    seeds: int = Field(description="small runs that the forecast is made of")
+
+
+class SelectionOnset(Row):
+    """Where act 1 ends: theorem 2 of both splits crosses one half upwards after its lowest."""
+
+    outcome: Literal["crossed", "never_below", "not_reached"] = Field(
+        description="never_below: it holds for more than half of both splits after the first "
+        "measured step, so S does not fall first; not_reached: the small run ended before"
+    )
+    tau: float | None
+    low: float | None = Field(description="bounds at 95 %")
+    high: float | None = Field(description="null with a tau: beyond the end of the small run")
+
+
+class EpochsNeeded(Row):
+    """How long a training run of a width has to be. Bounds are at 95 %."""
+
+    width: int
+    lr: float = Field(description="with scale_lr_by_width: eta = lr / n")
+    batch_size: int
+    train_samples: int
+    as_forecast: bool = Field(description="whether its steps are those of the forecast's small run")
+    tau_of_step: float
+    tau_of_epoch: float
+    epochs: float | None = Field(description="until act 1 ends; null where it is not known")
+    low: float | None
+    high: float | None
+    epochs_to_end: float = Field(description="until the flow time at which the forecast ends")
+
+
+class ForecastResult(Row):
+    """S of layers of any width over flow time, forecast from a small run."""
+
+    kind: Literal["forecast"] = "forecast"
+    rows: tuple[ForecastRow, ...]
+    onset: SelectionOnset
+    epochs_needed: tuple[EpochsNeeded, ...]
+    points: tuple[ForecastPoint, ...] = Field(
+        description="what the small run measured; any other width is forecast from these as well"
+    )
+    units: int
+    units_interact: bool = Field(
+        description="whether units depend on one another, so that the bands come from the spread "
+        "of seeds in place of that of units"
+    )
+    diagnostics: tuple[Diagnostic, ...]
+    provenance: Provenance
+
+
 class Interval(Row):
     """Mean over seeds with its 95 % confidence interval, a share's within 0 and 1; null bounds with
     one seed.
@@ -710,5 +816,8 @@ class StudyResult(Row):
     cells: tuple[StudyCell, ...]
 
 
-AnyResult = Annotated[TrainResult | CheckResult | StudyResult, Field(discriminator="kind")]
+AnyResult = Annotated[
+    TrainResult | CheckResult | ForecastResult | StudyResult, Field(discriminator="kind")
+]
 RunResult = TrainResult | CheckResult
+JobResult = TrainResult | CheckResult | ForecastResult

@@ -4,6 +4,7 @@ HTTP bodies, files, messages, cache keys and the engine's arguments all use thes
 """
 
 import hashlib
+import math
 from bisect import bisect_left
 from typing import Annotated, Literal
 
@@ -30,7 +31,16 @@ from ffengine.datasets import DATASETS, Dataset, Datasets
 from ffengine.entry import Entry, SpecFieldError, brief
 from ffengine.inits import INITS, InitName
 from ffengine.negatives import AnyNegatives, Relabelling, WrongLabel
-from ffengine.objectives import AnyGoodness, AnyObjective, Difference, SumSquares
+from ffengine.objectives import (
+    L2,
+    AnyGoodness,
+    AnyObjective,
+    Difference,
+    MeanSquares,
+    SumSquares,
+    Thresholded,
+    TopK,
+)
 from ffengine.optimizers import AnyOptimizer, Sgd
 from ffengine.partitions import class_shares
 from ffengine.results import Split
@@ -46,6 +56,7 @@ ADDED_LATER = (
     '"phases":{"positive_steps":0,"negative_steps":0},',
 )
 MAX_SEED = 2**63 - 1
+MAX_EPOCHS = 100_000
 MAX_STUDY_CELLS = 10_000
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -361,7 +372,7 @@ class TrainSpec(Entry):
     epochs: int = Field(
         10,
         ge=1,
-        le=100_000,
+        le=MAX_EPOCHS,
         description="number of passes over the training samples; with layers: greedy, for each"
         " layer",
     )
@@ -451,6 +462,9 @@ class TrainedWeights(Entry):
 
 
 MOST_DECOMPOSED = 2_000  # pairs of a batch: every pair is set against every sample
+# whose draws for one unit are the same whatever the width
+INITS_OF_ANY_WIDTH: tuple[InitName, ...] = ("gaussian", "he", "lecun", "torch")
+SEEDS_OF_MEAN_FIELD = 4  # least number of networks whose spread is a band
 CHECKED = 2_000  # samples for each seed, where a check does not say how many
 
 
@@ -670,7 +684,281 @@ class CheckSpec(Entry):
             )
 
 
+class OneLayerSpec(Entry):
+    """The layer whose sparsity is forecast; its width is `units`, and each of `widths`."""
+
+    activation: ActivationName = "relu"
+    bias: bool = Field(False, description="the paper's layers have none")
+    init: InitName = Field(
+        "gaussian",
+        description="initialisation of the weights; only those that do not depend on the width",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_layer(cls, given: object) -> object:
+        """Refuse the widths of a training run."""
+        if isinstance(given, dict) and "widths" in given:
+            raise SpecFieldError(
+                ("widths",),
+                "a forecast is of one layer: say in `units` how many units are trained, and in "
+                "`widths` which widths are forecast",
+            )
+        return given
+
+
+class PlannedRun(Entry):
+    """The training runs whose epochs are counted: plain `kind: train` with one layer."""
+
+    lr: tuple[Annotated[float, Field(gt=0, le=1e9)], ...] = Field(
+        (1.0,),
+        max_length=16,
+        description="learning rates, with scale_lr_by_width: eta = lr / n. The rate at which a run "
+        "takes the steps of the forecast itself is always there",
+    )
+    batch_size: int | None = Field(
+        None, ge=2, le=1_000_000, description="null: the batch_size of the forecast"
+    )
+    train_samples: int | None = Field(
+        None, ge=2, le=10**9, description="null: as many as the forecast learns from"
+    )
+
+
+class ForecastSpec(Entry):
+    """Forecast S of layers of any width from one small training run: under `difference` units do
+    not interact, so a few of them tell what many do.
+    """
+
+    kind: Literal["forecast"] = "forecast"
+    units: Width = Field(512, description="units that are trained; their spread makes the bands")
+    widths: tuple[Width, ...] = Field(
+        (64, 256, 1024, 4096),
+        min_length=1,
+        max_length=32,
+        description="widths that are forecast, beside the limit of infinite width",
+    )
+    dataset: DatasetSpec = DatasetSpec()
+    network: OneLayerSpec = OneLayerSpec()
+    negatives: AnyNegatives = WrongLabel()
+    objective: AnyObjective = Difference()
+    optimizer: AnyOptimizer = Field(
+        Sgd(lr=0.03, scale_lr_by_width=False),
+        description="how the small run learns. Flow time tau counts eta of its steps; of a mean "
+        "goodness, eta / units. Steps of 0.03 are small enough for `difference`",
+    )
+    until_tau: float = Field(
+        6.0,
+        gt=0,
+        le=1e4,
+        description="flow time at which the small run ends, and the forecast with it; not used "
+        "where epochs are given",
+    )
+    epochs: int | None = Field(
+        None, ge=1, le=MAX_EPOCHS, description="null: as many as until_tau needs"
+    )
+    batch_size: int = Field(
+        500, ge=2, le=1_000_000, description="number of positives in a step of the small run"
+    )
+    seeds: Seeds = (0,)
+    blocks: int = Field(
+        16,
+        ge=4,
+        le=256,
+        description="groups of units that the jackknife leaves out one by one; at most half as "
+        "many as units",
+    )
+    samples: int = Field(
+        2_000,
+        ge=2,
+        description="number of positives that are measured, and of negatives beside them; at most "
+        "the number of training samples",
+    )
+    every_epochs: int = Field(
+        1, ge=1, description="a measurement is made every so many epochs, and at the end"
+    )
+    plan: PlannedRun = PlannedRun()
+
+    @property
+    def units_interact(self) -> bool:
+        """Whether units depend on one another, through the goodness of a sample."""
+        return not isinstance(self.objective, Difference)
+
+    @property
+    def has_mean_goodness(self) -> bool:
+        """Whether the goodness is a mean over units, so that a unit's pull falls with the width."""
+        return isinstance(self.objective.goodness, MeanSquares)
+
+    def tau_of_step(self, eta: float, width: int) -> float:
+        """Return the flow time of one step.
+
+        **Arguments:**
+
+        - `eta`: its size.
+        - `width`: n of the layer.
+
+        **Returns:**
+
+        The flow time, which does not depend on the width.
+        """
+        return eta / width if self.has_mean_goodness else eta
+
+    def tau_of_epoch(self, facts: Dataset) -> float:
+        """The flow time of an epoch of the small run, on the data set with those facts."""
+        steps = -(-self.dataset.train_count(facts) // self.batch_size)
+        return steps * self.tau_of_step(self.optimizer.eta(self.units), self.units)
+
+    def epochs_on(self, facts: Dataset) -> int:
+        """How many epochs the small run has on the data set with those facts."""
+        return self.epochs or max(1, math.ceil(self.until_tau / self.tau_of_epoch(facts) - 1e-9))
+
+    def training(self, facts: Dataset) -> TrainSpec:
+        """Return the small run as a training run of its own.
+
+        **Arguments:**
+
+        - `facts`: the facts of the data set.
+
+        **Returns:**
+
+        Its spec; nothing is evaluated, and only the first and the last epoch are monitored.
+
+        **Raises:**
+
+        - `SpecFieldError`: `until_tau` needs more epochs than a run may have.
+        """
+        epochs = self.epochs_on(facts)
+        if epochs > MAX_EPOCHS:
+            raise SpecFieldError(
+                ("until_tau",),
+                f"{self.until_tau:g} needs {epochs} epochs, each of a flow time of "
+                f"{self.tau_of_epoch(facts):.2g}, and a run has {MAX_EPOCHS} at most; use a larger "
+                f"optimizer.lr" + (", in proportion to units" if self.has_mean_goodness else ""),
+            )
+        layer = self.network
+        return TrainSpec(
+            dataset=self.dataset,
+            network=NetworkSpec(
+                widths=(self.units,), activation=layer.activation, bias=layer.bias, init=layer.init
+            ),
+            negatives=self.negatives,
+            objective=self.objective,
+            optimizer=self.optimizer,
+            epochs=epochs,
+            batch_size=self.batch_size,
+            seeds=self.seeds,
+            monitor=MonitorSpec(samples=self.samples, every_epochs=epochs, theorems=()),
+            evaluation=EvaluationSpec(measures=False),
+        )
+
+    def measured(self, facts: Dataset) -> int:
+        """How many positives of the data set with those facts are measured."""
+        return min(self.samples, self.dataset.train_count(facts))
+
+    def is_measured(self, epoch: int, epochs: int) -> bool:
+        """Whether the forecast has a point at the end of an epoch.
+
+        **Arguments:**
+
+        - `epoch`: the epoch; 0 is the initialisation.
+        - `epochs`: how many the small run has.
+
+        **Returns:**
+
+        True for each multiple of `every_epochs`, and for the last epoch.
+        """
+        return epoch % self.every_epochs == 0 or epoch == epochs
+
+    def refuse_misfit(self, facts: Dataset) -> None:
+        """Raise SpecFieldError where a data set makes the small run too long.
+
+        **Arguments:**
+
+        - `facts`: the facts of the data set.
+
+        **Raises:**
+
+        - `SpecFieldError`: `until_tau` needs more epochs than a run may have.
+        """
+        self.training(facts)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ForecastSpec":
+        """Refuse fields that contradict each other, and what the theory does not cover."""
+        _refuse_repeats(("seeds",), self.seeds)
+        _refuse_repeats(("widths",), self.widths)
+        _refuse_repeats(("plan", "lr"), self.plan.lr)
+        if 2 * self.blocks > self.units:
+            raise SpecFieldError(
+                ("blocks",), f"{self.blocks} blocks need {2 * self.blocks} units or more"
+            )
+        self._refuse_uncovered()
+        if self.dataset.name in DATASETS:
+            self.refuse_misfit(DATASETS[self.dataset.name])
+        return self
+
+    def _refuse_uncovered(self) -> None:
+        """Raise SpecFieldError where units of a wide layer are unlike those of a small one."""
+        objective = self.objective
+        if self.network.init not in INITS_OF_ANY_WIDTH:
+            raise SpecFieldError(
+                ("network", "init"),
+                f"the weights that {self.network.init} draws for a unit depend on the width, so a "
+                f"small run says nothing of a wide one; use {', '.join(INITS_OF_ANY_WIDTH)}",
+            )
+        if self.negatives.asks_network:
+            raise SpecFieldError(
+                ("negatives",),
+                f"{self.negatives.strategy} asks the network for its negatives, so that each unit "
+                "depends on all others; use a strategy that does not",
+            )
+        if self.optimizer.schedule != "constant":
+            raise SpecFieldError(
+                ("optimizer", "schedule"),
+                "epochs are counted in steps of one size; use constant",
+            )
+        if objective.peer_normalization:
+            raise SpecFieldError(
+                ("objective", "peer_normalization"),
+                "it compares units with one another, which a forecast does not cover; use 0",
+            )
+        if isinstance(objective, Difference):
+            self._refuse_goodness_of_all_units()
+        else:
+            self._refuse_no_mean_field()
+
+    def _refuse_goodness_of_all_units(self) -> None:
+        """Raise SpecFieldError unless the goodness is a sum over units."""
+        if isinstance(self.objective.goodness, L2 | TopK):
+            raise SpecFieldError(
+                ("objective", "goodness"),
+                f"{self.objective.goodness.name} is not a sum over units, so that they interact; "
+                "use sum_squares, mean_squares, minus_sum_squares or l1",
+            )
+
+    def _refuse_no_mean_field(self) -> None:
+        """Raise SpecFieldError unless units interact through means over units alone."""
+        objective = self.objective
+        if not self.has_mean_goodness:
+            raise SpecFieldError(
+                ("objective", "goodness"),
+                f"with {objective.name} units interact through the goodness, which must not grow "
+                "with the width; use mean_squares",
+            )
+        if isinstance(objective, Thresholded) and objective.threshold is None:
+            raise SpecFieldError(
+                ("objective", "threshold"),
+                "null means the width, and a forecast has several; give a number",
+            )
+        if len(self.seeds) < SEEDS_OF_MEAN_FIELD:
+            raise SpecFieldError(
+                ("seeds",),
+                f"with {objective.name} units interact through the goodness, so the band comes "
+                f"from the spread of whole networks: give {SEEDS_OF_MEAN_FIELD} seeds or more",
+            )
+
+
 RunSpec = Annotated[TrainSpec | CheckSpec, Field(discriminator="kind")]
+JobSpec = Annotated[TrainSpec | CheckSpec | ForecastSpec, Field(discriminator="kind")]
 Grid = dict[str, Annotated[list[SeenValue], Field(min_length=1)]]
 
 
@@ -741,7 +1029,7 @@ class StudySpec(Entry):
         return handler({key: value for key, value in core_schema.items() if key != "serialization"})
 
 
-AnySpec = Annotated[TrainSpec | CheckSpec | StudySpec, Field(discriminator="kind")]
+AnySpec = Annotated[TrainSpec | CheckSpec | ForecastSpec | StudySpec, Field(discriminator="kind")]
 
 
 class Submission(BaseModel):

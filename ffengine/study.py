@@ -29,6 +29,7 @@ from ffengine.results import (
 from ffengine.spec import (
     MAX_STUDY_CELLS,
     CheckSpec,
+    ForecastSpec,
     RunSpec,
     StudyPart,
     StudySpec,
@@ -140,8 +141,8 @@ def resolved(study: StudySpec, context: dict[str, str] | None = None) -> StudySp
 
 
 def written_out(
-    spec: TrainSpec | CheckSpec | StudySpec, context: dict[str, str] | None = None
-) -> TrainSpec | CheckSpec | StudySpec:
+    spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec, context: dict[str, str] | None = None
+) -> TrainSpec | CheckSpec | ForecastSpec | StudySpec:
     """Write a spec out: a study is resolved, any other spec stays as it is.
 
     **Arguments:**
@@ -160,7 +161,7 @@ def written_out(
     return resolved(spec, context) if isinstance(spec, StudySpec) else spec
 
 
-def trainings_named(spec: TrainSpec | CheckSpec | StudySpec) -> set[str]:
+def trainings_named(spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec) -> set[str]:
     """Collect the training jobs whose weights a spec asks for.
 
     **Arguments:**
@@ -175,7 +176,7 @@ def trainings_named(spec: TrainSpec | CheckSpec | StudySpec) -> set[str]:
 
     - `GridError`: as for `resolved`.
     """
-    if isinstance(spec, TrainSpec):
+    if isinstance(spec, TrainSpec | ForecastSpec):
         return set()
     if isinstance(spec, CheckSpec):
         return {spec.at.job} if isinstance(spec.at, TrainedWeights) else set()

@@ -57,6 +57,7 @@ CATALOGUES = {
     "baselines": ("Baselines", "`evaluation.baselines`"),
     "theorems": ("Theorems", "`monitor.theorems`, and `theorem` of a check"),
 }
+SPECS = ("TrainSpec", "CheckSpec", "ForecastSpec", "StudySpec")
 UNION_PAGES = {
     "negatives": "negatives",
     "objective": "objectives",
@@ -294,7 +295,7 @@ def answer(status: str, found: Schema, schemas: Schema) -> list[str]:
 def linked(name: str, content: Schema) -> str:
     """A link to the shape of that name, or to where its fields are described."""
     plain = re.sub(r"-(Input|Output)$", "", name)
-    if plain in ("TrainSpec", "CheckSpec", "StudySpec"):
+    if plain in SPECS:
         return f"[{plain}](specs.md#{plain[:-4].lower()})"
     if plain in spec_parts():
         return f"[{plain}](specs.md)"
@@ -351,7 +352,7 @@ def specs() -> str:
     schema = catalog()["spec_schema"]
     defs = schema["$defs"]
     parts = []
-    for kind in ("Train", "Check", "Study"):
+    for kind in ("Train", "Check", "Forecast", "Study"):
         content = defs[f"{kind}Spec"]
         parts.append(f"## {kind} {{ #{kind.lower()} }}\n\n{content['description']}\n")
         parts.append(
@@ -608,7 +609,8 @@ def setting_rows(prefix: str, model: type[BaseModel], defaults: BaseModel) -> It
 def findings() -> str:
     """The code, severity and advice of every finding, as the source has them."""
     rows = {}
-    for module in ("advice.py", "diagnostics.py"):  # a finding before the advice of the same code
+    # a finding before the advice of the same code
+    for module in ("advice.py", "diagnostics.py", "forecast_findings.py"):
         tree = ast.parse((ROOT / "ffengine" / module).read_text(encoding="utf-8"))
         for call in ast.walk(tree):
             if (
@@ -656,7 +658,7 @@ def named(package: str, name: str, found: object) -> str:
 
 def class_section(name: str, found: type) -> str:
     """A class: how it is made, what it is, its public methods and properties."""
-    if issubclass(found, BaseModel) and name in ("TrainSpec", "CheckSpec", "StudySpec"):
+    if issubclass(found, BaseModel) and name in SPECS:
         return f"\n{doc_of(found)}\n\nIts fields: [specs](specs.md#{name[:-4].lower()}).\n"
     if issubclass(found, enum.Enum):
         return f"\n{doc_of(found)}\n\n" + ", ".join(f"`{member.value}`" for member in found) + "\n"

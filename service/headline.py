@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from ffengine.results import AccuracyRow, is_of_all_layers
-from ffengine.spec import AnySpec, CheckSpec, TrainSpec
+from ffengine.spec import AnySpec, CheckSpec, ForecastSpec, TrainSpec
 from ffengine.theorems import DIRECTIONS
 
 Row = Mapping[str, Any]
@@ -33,6 +33,8 @@ def headline(
     """
     if isinstance(spec, TrainSpec):
         return _of_training(spec, newest_complete(rows), accuracies)
+    if isinstance(spec, ForecastSpec):
+        return _of_forecast(spec, newest_complete(rows))
     return _of_check(spec, widest(rows)) if isinstance(spec, CheckSpec) else Headline()
 
 
@@ -78,6 +80,12 @@ def places_of_interest(spec: AnySpec, newest: Row) -> Iterator[Row]:
         ]
         for seed, epoch, (split, _) in product(seeds, measured, SPLITS):
             yield {"seed": seed, "layer": stage[-1], "epoch": epoch, "split": split}
+    elif isinstance(spec, ForecastSpec):
+        # the last epoch may be fewer after the one before
+        last = int(newest["epoch"])
+        before = (last - 1) // spec.every_epochs * spec.every_epochs
+        for seed, epoch, (split, _) in product(seeds, {before, last} - {-1}, SPLITS):
+            yield {"seed": seed, "layer": 0, "epoch": epoch, "split": split}
     elif isinstance(spec, CheckSpec):
         widths = spec.widths if spec.at == "initialization" else (int(newest["width"]),)
         cells = {
@@ -90,7 +98,7 @@ def places_of_interest(spec: AnySpec, newest: Row) -> Iterator[Row]:
 
 def suffices(spec: AnySpec, rows: Sequence[Row]) -> bool:
     """Whether the rows suffice for the headline of all seeds; if not, all rows have to be read."""
-    if isinstance(spec, TrainSpec):
+    if isinstance(spec, TrainSpec | ForecastSpec):
         return {row["seed"] for row in newest_complete(rows)} == set(spec.seeds)
     return bool(widest(rows)) or (isinstance(spec, CheckSpec) and "exact" not in spec.methods)
 
@@ -131,6 +139,25 @@ def _of_training(
     return Headline(
         f"{where}: {' '.join(found)}",
         f"{_seeds(spec.seeds, rows)} at {where}. {explained}{further}",
+    )
+
+
+def _of_forecast(spec: ForecastSpec, rows: Sequence[Row]) -> Headline:
+    if not rows:
+        return Headline()
+    where = f"τ = {float(rows[0]['tau']):.3g}"
+    found = []
+    for name, figure, digits in (("C", "c", 3), ("T2", "theorem2_ratio", 2)):
+        for split, sign in SPLITS:
+            value = mean((row for row in rows if row["split"] == split), figure)
+            found += [f"{name}{sign} {value:.{digits}f}"] if value is not None else []
+    if not found:
+        return Headline()
+    return Headline(
+        f"{where}: {' '.join(found)}",
+        f"{_seeds(spec.seeds, rows)} at {where}. C: Hoyer sparsity of infinitely many units; T2: "
+        "share of samples that satisfy theorem 2 along the expected step; + of positive, "
+        "− of negative samples",
     )
 
 

@@ -27,7 +27,7 @@ from service.encoding.viewer import shown_address
 
 LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 Priority = Literal["low", "normal", "high"]
-JobKind = Literal["train", "check", "study"]
+JobKind = Literal["train", "check", "forecast", "study"]
 LONGEST_ADDRESS = 2_000
 # service.background.webhooks.validate_url says what is wrong with one
 WebAddress = Annotated[str, WithJsonSchema(text_schema(LONGEST_ADDRESS))]

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from ffengine.results import AnyResult, CheckResult, StudyResult, TrainResult
-from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainSpec
+from ffengine.results import AnyResult, CheckResult, ForecastResult, StudyResult, TrainResult
+from ffengine.spec import AnySpec, CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.text import StoredText
 from service.jobs import Event, Job, JobState
 
-Result = TrainResult | CheckResult | StudyResult
-Spec = TrainSpec | CheckSpec | StudySpec
+Result = TrainResult | CheckResult | ForecastResult | StudyResult
+Spec = TrainSpec | CheckSpec | ForecastSpec | StudySpec
 RESULT: TypeAdapter[Result] = TypeAdapter(AnyResult)
 SPEC: TypeAdapter[Spec] = TypeAdapter(AnySpec)
 

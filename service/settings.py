@@ -51,6 +51,7 @@ class Retention(BaseModel):
 
     train: RetentionRule = RetentionRule()
     check: RetentionRule = RetentionRule()
+    forecast: RetentionRule = RetentionRule()
     study: RetentionRule = RetentionRule()
 
 

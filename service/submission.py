@@ -12,7 +12,7 @@ from ffengine.arrays import DatasetError
 from ffengine.availability import NotAvailable, check_available
 from ffengine.cost import Estimate, Limits, estimate
 from ffengine.datasets import Datasets
-from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
+from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, GridError, expand
 from ffengine.text import visible
 from service.background.webhooks import validate_secret, validate_url
@@ -81,7 +81,7 @@ class JobRequest(JobOptions):
 
 
 def refuse_unavailable(
-    spec: TrainSpec | CheckSpec | StudySpec,
+    spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec,
     datasets: Datasets,
     cells: Sequence[Cell] | None = None,
 ) -> None:
@@ -103,7 +103,9 @@ def refuse_unavailable(
         raise _invalid_grid(error, spec) from error
 
 
-def _invalid_grid(error: GridError, spec: TrainSpec | CheckSpec | StudySpec) -> InvalidField:
+def _invalid_grid(
+    error: GridError, spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec
+) -> InvalidField:
     """The error of a study's grid, with what may stand there."""
     document = spec.model_dump(mode="json")
     first = explain_grid(error, document)[0]
@@ -158,7 +160,7 @@ class Submissions:
         self._webhook(request.webhook)
         return self._estimate(request.spec, self._expanded(request.spec))
 
-    def _cells(self, spec: TrainSpec | CheckSpec | StudySpec) -> list[Cell]:
+    def _cells(self, spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec) -> list[Cell]:
         """The runs of a study, none for another job.
 
         Raises RunTooLarge, and InvalidField for grids that cannot be expanded, and for data sets
@@ -184,14 +186,16 @@ class Submissions:
                 ) from refusal
         return cells
 
-    def _expanded(self, spec: TrainSpec | CheckSpec | StudySpec) -> list[Cell]:
+    def _expanded(self, spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec) -> list[Cell]:
         """The runs of a study, none for another job. Raises InvalidField."""
         try:
             return expand(spec) if isinstance(spec, StudySpec) else []
         except GridError as error:
             raise _invalid_grid(error, spec) from error
 
-    def _estimate(self, spec: TrainSpec | CheckSpec | StudySpec, cells: Sequence[Cell]) -> Estimate:
+    def _estimate(
+        self, spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec, cells: Sequence[Cell]
+    ) -> Estimate:
         """Estimate the cost of a spec. Raises InvalidField where a data set is not there."""
         refuse_unavailable(spec, self._datasets, cells)
         return estimate(spec, self._settings.limits, self._datasets, cells)

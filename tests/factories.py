@@ -3,7 +3,7 @@
 from sqlalchemy import update
 
 from ffengine.results import RunResult, TrainResult
-from ffengine.spec import RunSpec, StudySpec, TrainSpec
+from ffengine.spec import JobSpec, StudySpec, TrainSpec
 from ffengine.study import expand
 from service.jobs import Job, JobError, Progress
 from service.store import NewJob, Store
@@ -18,7 +18,7 @@ TRAIN = TrainSpec(epochs=2)
 STUDY = StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"epochs": [1, 2, 3]}})
 
 
-def submit(store: Store, spec: RunSpec | StudySpec = TRAIN, **fields: object) -> Job:
+def submit(store: Store, spec: JobSpec | StudySpec = TRAIN, **fields: object) -> Job:
     order = NewJob.model_validate({"spec": spec, **fields})
     return store.jobs.submit(
         order, expand(spec) if isinstance(spec, StudySpec) else (), max_queued=QUEUE_LIMIT

@@ -373,7 +373,7 @@ def test_every_entry_of_every_catalogue_is_described_with_its_parameters(text: s
 def test_every_problem_and_finding_is_described(text: str) -> None:
     source = "".join(
         (ROOT / "ffengine" / name).read_text(encoding="utf-8")
-        for name in ("diagnostics.py", "advice.py")
+        for name in ("diagnostics.py", "advice.py", "forecast_findings.py")
     )
     for name in [*PROBLEMS, *re.findall(r'code="([a-z_]+)"', source)]:
         assert name in text

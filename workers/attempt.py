@@ -13,10 +13,11 @@ from dataclasses import replace
 
 from ffengine.checking import CellsReport
 from ffengine.checkpoint import Checkpoint, Position, fraction_done
+from ffengine.forecasting import PointsReport
 from ffengine.interrupts import Control
 from ffengine.margin_files import write_margins
-from ffengine.results import CheckCell, Diagnostic, EpochRow, RunResult
-from ffengine.spec import TrainSpec, digest
+from ffengine.results import CheckCell, Diagnostic, EpochRow, ForecastPoint, JobResult
+from ffengine.spec import ForecastSpec, TrainSpec, digest
 from ffengine.training import BatchReport, EpochReport
 from service.artifacts import (
     EPOCH_NAME,
@@ -89,7 +90,7 @@ class AttemptRecorder:
         self._leased_at = self._saved_at = clock()
         self._recorded_at = self._leased_at - RECORD_SECONDS  # the first epoch is shown at once
         self._saved_position: Position | None = None
-        self._pending: list[EpochRow] = []
+        self._pending: list[EpochRow | ForecastPoint] = []
         self._pending_checkpoint: str | None = None
         self._states: list[str] = []  # the files of optimiser's tensors, the oldest first
 
@@ -132,6 +133,17 @@ class AttemptRecorder:
         )
         return self._record(report.fraction, rows=report.cells)
 
+    def on_points(self, report: PointsReport) -> Control:
+        """Record the end of an epoch of a forecast's small run; see `on_epoch`."""
+        self.message = report.message
+        self._pending += report.points
+        if clock() - self._saved_at >= self._between_checkpoints(UNMEASURED_SECONDS):
+            self._step(report.fraction, report.checkpoint)
+        if clock() - self._recorded_at < RECORD_SECONDS:
+            self._fraction = report.fraction
+            return self._control(Command.run)
+        return self._record(report.fraction)
+
     def save_on_stop(self, checkpoint: Checkpoint | None) -> None:
         """Save the checkpoint of an interrupted run, unless it is saved already or not wanted."""
         if checkpoint is None or not self.stop.save_checkpoint:
@@ -140,7 +152,7 @@ class AttemptRecorder:
             self._step(self._fraction, checkpoint)
         self._flush()
 
-    def finish(self, result: RunResult) -> None:
+    def finish(self, result: JobResult) -> None:
         """Record the result: the job has succeeded."""
         spent = ", ".join(
             f"{phase} {seconds:.1f} s" for phase, seconds in result.provenance.wall_seconds.items()
@@ -174,18 +186,39 @@ class AttemptRecorder:
         for name in self._candidates({(row.layer, row.epoch) for row in rows}):
             checkpoint = self._load(name)
             if checkpoint is not None:
-                log.info("%s resumes from %s", self.job_id, name, extra=self._log_fields)
-                facts = self.settings.datasets.facts_of(spec.dataset.name)
-                done = fraction_done(spec, facts, checkpoint.position)
-                self.message = f"resumed from {name.removesuffix('.safetensors')}"
-                self.attempt_log.note(f"{self.message}, {done:.0%} done")
-                self._saved_position = checkpoint.position
-                self._record(done)
+                self._resumed_from(name, spec, checkpoint)
                 return replace(
                     checkpoint,
                     rows=tuple(row for row in rows if is_before(spec, row, checkpoint.position)),
                 )
         return None
+
+    def load_forecast(
+        self, spec: ForecastSpec
+    ) -> tuple[Checkpoint | None, tuple[ForecastPoint, ...]]:
+        """Load the checkpoint of a forecast's small run, and the points before it.
+
+        Returns None and no points if it must begin at the start.
+        """
+        name = self.store.queue.latest_checkpoint(self.job_id)
+        checkpoint = self._load(name) if name else None
+        if name is None or checkpoint is None:
+            return None, ()
+        facts = self.settings.datasets.facts_of(spec.dataset.name)
+        self._resumed_from(name, spec.training(facts), checkpoint)
+        rows = map(ForecastPoint.model_validate, self.store.jobs.rows(self.job_id))
+        stage, epoch = checkpoint.position.stage, checkpoint.position.epoch
+        return checkpoint, tuple(row for row in rows if stage > 0 or row.epoch < epoch)
+
+    def _resumed_from(self, name: str, spec: TrainSpec, checkpoint: Checkpoint) -> None:
+        """Record that the job goes on from a checkpoint."""
+        log.info("%s resumes from %s", self.job_id, name, extra=self._log_fields)
+        facts = self.settings.datasets.facts_of(spec.dataset.name)
+        done = fraction_done(spec, facts, checkpoint.position)
+        self.message = f"resumed from {name.removesuffix('.safetensors')}"
+        self.attempt_log.note(f"{self.message}, {done:.0%} done")
+        self._saved_position = checkpoint.position
+        self._record(done)
 
     def recorded_cells(self) -> tuple[CheckCell, ...]:
         """The finished cells of a check job."""

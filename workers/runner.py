@@ -20,10 +20,11 @@ from pydantic import BaseModel, ValidationError
 
 from ffengine.checking import check
 from ffengine.checkpoint import Checkpoint
+from ffengine.forecasting import forecast
 from ffengine.interrupts import Diverged, Interrupted
 from ffengine.provenance import device_name
-from ffengine.results import RunResult
-from ffengine.spec import CheckSpec, TrainSpec
+from ffengine.results import JobResult
+from ffengine.spec import CheckSpec, ForecastSpec, TrainSpec
 from ffengine.training import train
 from ffengine.version import VERSION
 from service.artifacts import ArtifactDamaged, Artifacts, epoch_name
@@ -109,7 +110,7 @@ class Runner:
             )
         return "stopped"
 
-    def _compute(self, start: Start, recorder: AttemptRecorder) -> RunResult:
+    def _compute(self, start: Start, recorder: AttemptRecorder) -> JobResult:
         if isinstance(start.spec, TrainSpec):
             return train(
                 start.spec,
@@ -117,6 +118,17 @@ class Runner:
                 on_epoch=recorder.on_epoch,
                 on_batch=recorder.on_batch,
                 resume=recorder.load_checkpoint(start.spec),
+                datasets=self.settings.datasets,
+            )
+        if isinstance(start.spec, ForecastSpec):
+            resume, points = recorder.load_forecast(start.spec)
+            return forecast(
+                start.spec,
+                device=self.device,
+                on_points=recorder.on_points,
+                on_batch=recorder.on_batch,
+                resume=resume,
+                points=points,
                 datasets=self.settings.datasets,
             )
         trained_spec, trained = self._trained_weights(start.spec)

@@ -19,7 +19,7 @@ from ffengine.theorems import THEOREMS
 from service.cli.job_watcher import JobProgress, Row
 from service.cli.output import STYLES
 from service.cli.text_plot import PlottedCurve, plot
-from service.headline import mean, newest_complete
+from service.headline import headline, mean, newest_complete
 from service.jobs import JobState
 from service.results.descriptions import duration, place_of, title_of
 
@@ -45,6 +45,10 @@ FIGURES = (
     ("theorem2_ratio", "theorem 2: satisfied / live samples"),
     ("goodness", "mean goodness, less the threshold"),
 )
+POINT_FIGURES = (
+    ("c", "C: S of infinitely many units"),
+    ("theorem2_ratio", "theorem 2 along the expected step: satisfied / live samples"),
+)
 COLUMNS = (
     ("S", "sparsity"),
     ("theorem 2, own step", "theorem2_ratio"),
@@ -65,6 +69,7 @@ class LiveView:
         body: Callable[[JobProgress, int, int], RenderableType] = {
             "train": curves,
             "check": cells,
+            "forecast": points,
             "study": runs,
         }[self.watched.job.kind]
         yield Group(
@@ -138,7 +143,9 @@ def _plot(watched: JobProgress, figure: str, title: str, width: int, height: int
         PlottedCurve(split.marker, split.style, split.gap, watched.curve(figure, split.name))
         for split in SPLITS
     ]
-    epochs = float(watched.job.spec.epochs) if isinstance(watched.job.spec, TrainSpec) else 1.0
+    spec = watched.job.spec
+    newest_epoch = max((int(row["epoch"]) for row in watched.rows), default=1)
+    epochs = float(spec.epochs if isinstance(spec, TrainSpec) else max(1, newest_epoch))
     reference = THEOREMS[2].published if figure == "theorem2_ratio" else None
     bounds = (-math.inf, math.inf) if figure == "goodness" else (0.0, 1.0)
     return plot(
@@ -198,6 +205,17 @@ def cells(watched: JobProgress, _width: int, height: int) -> RenderableType:
             str(len(rows)),
         )
     return found
+
+
+def points(watched: JobProgress, width: int, height: int) -> RenderableType:
+    """Return plots of C and of theorem 2 over the epochs of a forecast's small run, and what it has
+    come to.
+    """
+    if not watched.rows:
+        return Text("")
+    lines = max(LEAST_LINES, min(MOST_LINES, (height - OTHER_LINES) // len(POINT_FIGURES) - 2))
+    plots = [_plot(watched, figure, title, width - 1, lines) for figure, title in POINT_FIGURES]
+    return Group(*plots, Text(headline(watched.job.spec, watched.rows).text))
 
 
 def runs(watched: JobProgress, width: int, _height: int) -> RenderableType:

@@ -9,10 +9,10 @@ import ffengine
 from ffengine.arrays import DatasetError
 from ffengine.availability import check_available
 from ffengine.datasets import Datasets
-from ffengine.results import RunResult, StudyResult
-from ffengine.spec import CheckSpec, StudySpec, TrainedWeights, TrainSpec
+from ffengine.results import ForecastResult, JobResult, RunResult, StudyResult
+from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import expand, study_cell
-from service.cli.output import comparison_table, out
+from service.cli.output import comparison_table, finding_lines, forecast_tables, out
 from service.results.csv_export import to_csv
 from service.results.paper_comparison import comparison
 from service.results.run_labels import run_keys
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def run_here(
-    spec: TrainSpec | CheckSpec | StudySpec,
+    spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec,
     *,
     datasets: Datasets,
     device: str,
@@ -48,13 +48,13 @@ def run_here(
     if output and output.suffix not in kinds:
         raise SpecError(f"{output}: choose a name that ends in {' or '.join(kinds)}")
     run = LocalRun(datasets, device, as_json)
-    result: RunResult | StudyResult
+    result: JobResult | StudyResult
     try:
         check_available(spec, datasets)
         if weights:
             result, sources = run.check_imported(spec, weights)
         else:
-            result, sources = run.study(spec) if isinstance(spec, StudySpec) else run.single(spec)
+            result, sources = run.any(spec)
     except (ffengine.Diverged, DatasetError, ValueError, OSError) as error:
         raise SpecError(str(error)) from error
     if output and output.suffix == ".safetensors" and run.weights:
@@ -66,12 +66,16 @@ def run_here(
         )
     if as_json:
         out.file.write(result.model_dump_json() + "\n")
+        return
+    if isinstance(result, ForecastResult):
+        forecast_tables(sources)
+        finding_lines(result.diagnostics)
     else:
         comparison_table(
             comparison(sources), "measured beside arXiv 2311.05667", explained=out.is_terminal
         )
-        if output:
-            out.print(str(output), soft_wrap=True)
+    if output:
+        out.print(str(output), soft_wrap=True)
 
 
 class LocalRun:
@@ -80,6 +84,24 @@ class LocalRun:
     def __init__(self, datasets: Datasets, device: str, quiet: bool) -> None:
         self.datasets, self.device, self.quiet = datasets, device, quiet
         self.weights: ffengine.Weights | None = None
+
+    def any(
+        self, spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec
+    ) -> tuple[JobResult | StudyResult, list[Source]]:
+        """Run a spec of any kind."""
+        if isinstance(spec, StudySpec):
+            return self.study(spec)
+        return self.forecast(spec) if isinstance(spec, ForecastSpec) else self.single(spec)
+
+    def forecast(self, spec: ForecastSpec) -> tuple[ForecastResult, list[Source]]:
+        """Run a forecast."""
+        result = ffengine.forecast(
+            spec,
+            device=self.device,
+            on_points=lambda report: self._print_progress(report.fraction, report.message),
+            datasets=self.datasets,
+        )
+        return result, [Source("", result, spec)]
 
     def single(self, spec: TrainSpec | CheckSpec) -> tuple[RunResult, list[Source]]:
         """Run a training run or a check."""
@@ -117,7 +139,7 @@ class LocalRun:
         return StudyResult(cells=tuple(cells)), sources
 
     def check_imported(
-        self, spec: TrainSpec | CheckSpec | StudySpec, file: Path
+        self, spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec, file: Path
     ) -> tuple[RunResult, list[Source]]:
         """Check exported weights: the first layer, unless the spec's `at` names another."""
         if not isinstance(spec, CheckSpec):

@@ -14,7 +14,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ffengine.results import Diagnostic
+from ffengine.results import Diagnostic, ForecastResult
 from ffengine.text import visible
 from service.encoding.escaping import for_terminal
 from service.jobs import ACTIONS, TERMINAL, Job, JobState
@@ -25,8 +25,10 @@ from service.results.descriptions import (
     time_ago,
     title_of,
 )
+from service.results.forecasts import EPOCHS_HEAD, epochs_columns, forecast_sentences
 from service.results.job_diff import ABSENT, JobDiff
 from service.results.paper_comparison import ComparisonRow, legend
+from service.results.sources import Source
 
 STYLES = {
     "queued": "default",
@@ -195,6 +197,16 @@ def comparison_table(
     )
     for meaning in legend(comparison) if explained else ():
         line(Text(meaning, "dim"))
+
+
+def forecast_tables(sources: Sequence[Source]) -> None:
+    """Print what forecasts say: sentences, then how many epochs runs need."""
+    for source in sources:
+        if isinstance(source.result, ForecastResult):
+            for sentence in forecast_sentences(source):
+                line(sentence)
+            rows = epochs_columns(source.result.epochs_needed)
+            table(EPOCHS_HEAD, rows, title="epochs needed", right=(0, 1, 2, 3, 4, 6))
 
 
 def diff_tables(diff: JobDiff) -> None:

@@ -35,6 +35,7 @@ from service.cli.output import (
     comparison_table,
     diff_tables,
     finding_lines,
+    forecast_tables,
     line,
     out,
     progress_bar,
@@ -189,7 +190,11 @@ def summarise(client: Client, job: Job) -> None:
     """Print the comparison with the paper, findings and provenance."""
 
     found = results_of(client, job)
-    comparison_table(comparison(found), f"{title_of(job)}: measured beside arXiv 2311.05667")
+    if job.kind == "forecast":
+        forecast_tables(found)
+    else:
+        title = f"{title_of(job)}: measured beside arXiv 2311.05667"
+        comparison_table(comparison(found), title)
     if job.kind == "study" and len(found) == MOST_RUNS:
         line(f"the first {MOST_RUNS} runs; all of them: fflab result {job.id[-8:]} -o runs.csv")
     line()

@@ -119,8 +119,9 @@ def document_of(spec: Spec) -> dict[str, JsonValue]:
         return spec.model_dump(mode="json", exclude_unset=True)
     given = shortened(spec) if isinstance(spec, str) else type(spec).__name__
     raise TypeError(
-        f"{given!r} is no spec: pass TrainSpec(...), CheckSpec(...) or StudySpec(...), a dict such "
-        f"as {{'kind': 'train', 'epochs': 3}}, or the name of a preset such as 'quick'"
+        f"{given!r} is no spec: pass TrainSpec(...), CheckSpec(...), ForecastSpec(...) or "
+        f"StudySpec(...), a dict such as {{'kind': 'train', 'epochs': 3}}, or the name of a preset "
+        f"such as 'quick'"
     )
 
 

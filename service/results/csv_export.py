@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ffengine.results import CheckResult, StudyResult, TrainResult
+from ffengine.results import CheckResult, ForecastResult, StudyResult, TrainResult
 from ffengine.study import figure_rows
 from service.encoding.escaping import for_csv
 from service.results.measured_rows import with_direction
@@ -13,14 +13,16 @@ from service.results.measured_rows import with_direction
 ROWS_AT_ONCE = 500
 
 
-def table(result: TrainResult | CheckResult | StudyResult) -> list[dict[str, Any]]:
-    """The rows of a training run, the cells of a check, or a row for each run and figure of a
-    study. All rows have the same columns.
+def table(result: TrainResult | CheckResult | ForecastResult | StudyResult) -> list[dict[str, Any]]:
+    """The rows of a training run or forecast, the cells of a check, or a row for each run and
+    figure of a study. All rows have the same columns.
     """
     if isinstance(result, TrainResult):
         return [with_direction(row.model_dump(mode="json")) for row in result.curves]
     if isinstance(result, CheckResult):
         return [cell.model_dump(mode="json") for cell in result.cells]
+    if isinstance(result, ForecastResult):
+        return [row.model_dump(mode="json") for row in result.rows]
     return figure_rows(result.cells)
 
 
@@ -41,7 +43,7 @@ def csv_pieces(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterat
     yield text.getvalue().encode()
 
 
-def to_csv(result: TrainResult | CheckResult | StudyResult) -> str:
+def to_csv(result: TrainResult | CheckResult | ForecastResult | StudyResult) -> str:
     """The table as CSV."""
     rows = table(result)
     return b"".join(csv_pieces(list(rows[0]) if rows else [], rows)).decode()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from ffengine.results import Provenance
-from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
+from ffengine.spec import CheckSpec, ForecastSpec, TrainedWeights, TrainSpec
 from ffengine.text import visible
 from service.jobs import Job
 from service.results.run_labels import RunKey, cell_of, params_in_words
@@ -50,6 +50,9 @@ def title_of(job: Job) -> str:
             f"theorem {spec.theorem} on {spec.dataset.name}, width "
             f"{', '.join(map(str, spec.widths))}"
         )
+    if isinstance(spec, ForecastSpec):
+        widths = ", ".join(map(str, spec.widths))
+        return f"forecast on {spec.dataset.name}, width {widths} from {spec.units} units"
     return f"study {spec.preset}" if spec.preset else "study"
 
 

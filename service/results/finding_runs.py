@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from ffengine.findings import FINDINGS, Finding, Run
 from ffengine.presets import PRESETS
+from ffengine.results import CheckResult, TrainResult
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.study import expand
 from service.results.sentences import sentences
@@ -33,7 +34,11 @@ def answered(drawn: Sequence[ChartSource]) -> Answered | None:
     grid = next((source for source in drawn if isinstance(source, StudyGrid)), None)
     if grid is None or grid.preset not in FINDINGS:
         return None
-    results = [source.result for source in drawn if isinstance(source, Source)]
+    results = [
+        source.result
+        for source in drawn
+        if isinstance(source, Source) and isinstance(source.result, TrainResult | CheckResult)
+    ]
     asked = [(cell.part, cell.params) for cell in expand(PRESETS[grid.preset].spec)]
     made = [(cell.found.part, cell.found.params) for cell in grid.cells]
     if asked != made or len(results) != len(made):

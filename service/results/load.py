@@ -8,11 +8,13 @@ from functools import partial
 from ffengine.results import (
     CheckCell,
     CheckResult,
+    ForecastPoint,
+    ForecastResult,
     StudyCell,
     StudyResult,
     TrainResult,
 )
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec, digest
+from ffengine.spec import CheckSpec, StudySpec, digest
 from ffengine.study import Cell, expand, is_resolved
 from ffengine.text import STORED
 from service.artifacts import Artifacts
@@ -87,10 +89,13 @@ def drawable_in_pieces(
 
 def _partial(store: Store, job: Job, artifacts: Artifacts | None) -> PartialRun:
     """The rows so far of a job without a result."""
-    spec = job.spec if isinstance(job.spec, TrainSpec | CheckSpec) else None
+    spec = None if isinstance(job.spec, StudySpec) else job.spec
     if job.kind == "train":
         rows = StoredRows(store.jobs.row_ids(job.id), store.jobs.row_texts)
         return PartialRun("", curves=rows, spec=spec)
+    if job.kind == "forecast":
+        points = [ForecastPoint.model_validate(row) for row in store.jobs.each_row(job.id)]
+        return PartialRun("", points=points, spec=spec)
     found = [CheckCell.model_validate(row) for row in store.jobs.each_row(job.id)]
     return PartialRun("", cells=found, spec=spec, margins=_margins(job, found, artifacts))
 
@@ -151,7 +156,7 @@ def _runs(store: Store, job: Job, artifacts: Artifacts | None) -> list[Source]:
 def _source(
     store: Store,
     job: Job,
-    result: TrainResult | CheckResult,
+    result: TrainResult | CheckResult | ForecastResult,
     artifacts: Artifacts | None,
     run: RunKey | None = None,
 ) -> Source:

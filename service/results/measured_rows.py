@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ffengine.intervals import interval_of
-from ffengine.results import CheckCell, EpochRow, StudyCell
+from ffengine.results import CheckCell, EpochRow, ForecastPoint, StudyCell
 from ffengine.spec_values import varied_columns
 from ffengine.study import CHECK_FIGURES
 from ffengine.theorems import FIGURE_DIRECTIONS
@@ -19,6 +19,12 @@ TRAIN_FIGURES = tuple(
     name for name in EpochRow.model_fields if name not in ("seed", "act", *TRAIN_PLACE, *COUNTS)
 )
 DIRECTION = "theorem2_direction"
+POINT_PLACE = ("epoch", "tau", "split")
+POINT_FIGURES = ("c", "theorem2_ratio")
+# without what a point is without each block of units
+POINT_COLUMNS = tuple(
+    name for name in ForecastPoint.model_fields if name not in ("c_without", "theorem2_without")
+)
 MEANS = ("figure", DIRECTION, "mean", "low", "high", "seeds")
 _TAKEN = ("part", "job", "state", *EpochRow.model_fields, *CheckCell.model_fields, *MEANS)
 
@@ -78,6 +84,8 @@ def measured_rows(
 
 
 def _columns(kind: str, means: bool) -> Sequence[str]:
+    if kind == "forecast":
+        return (*POINT_PLACE, *MEANS) if means else POINT_COLUMNS
     if means:
         return (*(TRAIN_PLACE if kind == "train" else ("theorem", *CHECK_PLACE)), *MEANS)
     return (*EpochRow.model_fields, DIRECTION) if kind == "train" else tuple(CheckCell.model_fields)
@@ -86,6 +94,8 @@ def _columns(kind: str, means: bool) -> Sequence[str]:
 def _rows(run: MeasuredRun, rows: Iterable[TidyRow]) -> Iterator[TidyRow]:
     if run.kind == "train":
         return ({**run.about, **with_direction(row)} for row in rows)
+    if run.kind == "forecast":
+        return ({name: row.get(name) for name in POINT_COLUMNS} for row in rows)
     cells = (CheckCell.model_validate(row) for row in rows)
     return ({**run.about, **cell.model_dump(mode="json")} for cell in cells)
 
@@ -97,8 +107,8 @@ def with_direction(row: TidyRow) -> TidyRow:
 
 def _means(run: MeasuredRun, rows: Iterable[TidyRow]) -> Iterator[TidyRow]:
     """Yield the means of each place as soon as all seeds have come to it, so that few are held."""
-    model, place = (EpochRow, TRAIN_PLACE) if run.kind == "train" else (CheckCell, CHECK_PLACE)
-    groups: dict[tuple[Any, ...], list[EpochRow | CheckCell]] = {}
+    model, place = _FORMS[run.kind]
+    groups: dict[tuple[Any, ...], list[EpochRow | CheckCell | ForecastPoint]] = {}
     for data in rows:
         row = model.model_validate(data)
         at = tuple(getattr(row, name) for name in place)
@@ -110,21 +120,34 @@ def _means(run: MeasuredRun, rows: Iterable[TidyRow]) -> Iterator[TidyRow]:
         yield from _means_at(run, place, at, alike)
 
 
+_FORMS: dict[str, tuple[type[EpochRow | CheckCell | ForecastPoint], Sequence[str]]] = {
+    "train": (EpochRow, TRAIN_PLACE),
+    "check": (CheckCell, CHECK_PLACE),
+    "forecast": (ForecastPoint, POINT_PLACE),
+}
+_FIGURES: dict[str, Sequence[str]] = {
+    "train": TRAIN_FIGURES,
+    "check": CHECK_FIGURES,
+    "forecast": POINT_FIGURES,
+}
+
+
 def _means_at(
     run: MeasuredRun,
     place: Sequence[str],
     at: Sequence[Any],
-    alike: Sequence[EpochRow | CheckCell],
+    alike: Sequence[EpochRow | CheckCell | ForecastPoint],
 ) -> Iterator[TidyRow]:
-    for figure in TRAIN_FIGURES if run.kind == "train" else CHECK_FIGURES:
+    for figure in _FIGURES[run.kind]:
         if interval := interval_of(alike, figure):
             first = alike[0]
             check = first if isinstance(first, CheckCell) else None
+            along = FIGURE_DIRECTIONS.get(figure) if run.kind == "train" else None
             yield {
                 **run.about,
                 "theorem": check.theorem if check else None,
                 **dict(zip(place, at, strict=True)),
                 "figure": figure,
-                DIRECTION: check.theorem2_direction if check else FIGURE_DIRECTIONS.get(figure),
+                DIRECTION: check.theorem2_direction if check else along,
                 **interval.model_dump(),
             }

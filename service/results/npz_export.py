@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ffengine.margin_files import cell_name, read_margins
-from ffengine.results import CheckResult, EpochRow, Split, StudyResult, TrainResult
+from ffengine.results import CheckResult, EpochRow, ForecastResult, Split, StudyResult, TrainResult
 from service.artifacts import Artifacts, margins_name
 from service.jobs import Job
 
@@ -39,7 +39,10 @@ Array = npt.NDArray[Any]
 
 
 def stream_npz(
-    job: Job, result: TrainResult | CheckResult | StudyResult, artifacts: Artifacts, owner: str
+    job: Job,
+    result: TrainResult | CheckResult | ForecastResult | StudyResult,
+    artifacts: Artifacts,
+    owner: str,
 ) -> Iterator[bytes]:
     """The archive of a job's result, in chunks of at most CHUNK_BYTES.
 
@@ -49,9 +52,11 @@ def stream_npz(
 
     - `owner`: the id of the job that computed the result and has the artifacts.
 
-    **Raises** at the call: LookupError for a study, which has no arrays of its own, and
-    ArtifactDamaged.
+    **Raises** at the call: LookupError for a study or a forecast, which have no arrays of their
+    own, and ArtifactDamaged.
     """
+    if isinstance(result, ForecastResult):
+        raise LookupError(f"{job.id} is a forecast: its figures are in result.csv")
     if isinstance(result, StudyResult):
         raise LookupError(f"{job.id} is a study: the samples are in the archives of its runs")
     header = json.dumps(_header(job, result, artifacts, owner), ensure_ascii=False)

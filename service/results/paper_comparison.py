@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from ffengine.diagnostics import UNDECIDED_SHARE
 from ffengine.intervals import interval, interval_of
 from ffengine.results import CheckCell, CheckResult, EpochRow, Interval, Split, TrainResult
-from ffengine.spec import CheckSpec, TrainedWeights
+from ffengine.spec import CheckSpec, ForecastSpec, TrainedWeights
 from ffengine.theorems import THEOREMS
 from service.results.course import SPLITS, Course, course_of
 from service.results.paper_setting import departures
@@ -130,7 +130,7 @@ def _claim(reference: float | None, source: Source, *further: str) -> _Claim:
     spec = source.spec
     if reference is None:
         return _Claim(None)
-    if spec is None:
+    if spec is None or isinstance(spec, ForecastSpec):
         return _Claim(reference, known=False)
     of_trained_weights = isinstance(spec, CheckSpec) and isinstance(spec.at, TrainedWeights)
     if of_trained_weights and source.trained is None:
@@ -141,7 +141,7 @@ def _claim(reference: float | None, source: Source, *further: str) -> _Claim:
 def _rows_of(source: Source) -> Iterator[ComparisonRow]:
     if isinstance(source.result, TrainResult):
         yield from _training_rows(source, source.result)
-    else:
+    elif isinstance(source.result, CheckResult):
         yield from _check_rows(source, source.result)
 
 

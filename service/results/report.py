@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import jinja2
 
+from ffengine.results import ForecastResult
 from service.encoding.escaping import for_page
 from service.jobs import Job
 from service.results.charts import CHARTS, NothingToDraw, available, render
 from service.results.descriptions import provenance_lines
 from service.results.finding_runs import what_was_found
+from service.results.forecasts import EPOCHS_HEAD, epochs_columns
 from service.results.paper_comparison import Verdict, comparison, legend
 from service.results.sources import ChartSource, Source
 
@@ -40,6 +42,13 @@ def report(job: Job, drawn: Sequence[ChartSource]) -> str:
         title=job.name or f"{job.kind} {job.id}",
         job=job,
         sentences=what_was_found(drawn),
+        epochs_head=EPOCHS_HEAD,
+        epochs_needed=[
+            row
+            for source in sources
+            if isinstance(source.result, ForecastResult)
+            for row in epochs_columns(source.result.epochs_needed)
+        ],
         rows=rows,
         colours=COLOURS,
         legend=legend(rows),

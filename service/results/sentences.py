@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from ffengine.datasets import DATASETS
 from ffengine.intervals import interval_of
-from ffengine.results import CheckResult, Interval, TrainResult
+from ffengine.results import CheckResult, ForecastResult, Interval, TrainResult
 from ffengine.spec import CheckSpec, Preprocess, TrainSpec
 from ffengine.theorems import DIRECTIONS, THEOREMS
 from service.results.course import SPLITS, Course, Moment, course_of, rises
+from service.results.forecasts import forecast_sentences
 from service.results.paper_setting import is_papers_setting
 from service.results.run_labels import RunKey
 from service.results.sources import Source
@@ -31,8 +32,9 @@ MOST_RUNS = 6  # that have sentences: so many checks, and so many trainings, of 
 
 
 def sentences(sources: Sequence[Source]) -> list[str]:
-    """What was found in all results: how to read it, then the checks, then the training of each
-    run's first layer. A sentence that begins with two spaces belongs to the one before it.
+    """What was found in all results: the forecasts, then how to read the others, then the checks,
+    then the training of each run's first layer. A sentence that begins with two spaces belongs to
+    the one before it.
     """
     checks = [source for source in sources if isinstance(source.result, CheckResult)]
     trainings = [source for source in sources if isinstance(source.result, TrainResult)]
@@ -40,7 +42,9 @@ def sentences(sources: Sequence[Source]) -> list[str]:
     lines += [line for source in trainings[:MOST_RUNS] for line in _of_training(source)]
     more = sum(max(0, len(found) - MOST_RUNS) for found in (checks, trainings))
     rest = [f"The figures of {more} more runs are in the table."] if more else []
-    return [_how_to_read(sources), *lines, *rest] if lines else []
+    forecasts = [source for source in sources if isinstance(source.result, ForecastResult)]
+    forecast = [line for source in forecasts for line in forecast_sentences(source)]
+    return [*forecast, *([_how_to_read(sources), *lines, *rest] if lines else [])]
 
 
 def _how_to_read(sources: Sequence[Source]) -> str:

@@ -5,8 +5,8 @@ the cells of a study. The charting library is not needed here.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ffengine.results import CheckCell, EpochRow, RunResult, StudyCell
-from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec
+from ffengine.results import CheckCell, EpochRow, ForecastPoint, JobResult, StudyCell
+from ffengine.spec import CheckSpec, ForecastSpec, TrainedWeights, TrainSpec
 from service.jobs import Job
 from service.results.histograms import MarginHistogram
 from service.results.run_labels import RunKey
@@ -28,8 +28,8 @@ class Source(NamedTuple):
     """
 
     label: str
-    result: RunResult
-    spec: TrainSpec | CheckSpec | None = None
+    result: JobResult
+    spec: TrainSpec | CheckSpec | ForecastSpec | None = None
     margins: MarginReader | None = None
     trained: TrainSpec | None = None
     run: RunKey | None = None
@@ -38,19 +38,19 @@ class Source(NamedTuple):
 
 def source_of(
     job: Job,
-    result: RunResult,
+    result: JobResult,
     find: Callable[[str], Job | None],
     *,
     margins: MarginReader | None = None,
     run: RunKey | None = None,
 ) -> Source:
     """The source of a single run's result. `find` reads a job by its id; None where it is gone."""
-    spec = job.spec if isinstance(job.spec, TrainSpec | CheckSpec) else None
+    spec = job.spec if isinstance(job.spec, TrainSpec | CheckSpec | ForecastSpec) else None
     return Source(run.label if run else "", result, spec, margins, _trained(spec, find), run)
 
 
 def _trained(
-    spec: TrainSpec | CheckSpec | None, find: Callable[[str], Job | None]
+    spec: TrainSpec | CheckSpec | ForecastSpec | None, find: Callable[[str], Job | None]
 ) -> TrainSpec | None:
     """The spec of the job that trained the weights of a check; None where that job is gone."""
     if not isinstance(spec, CheckSpec) or not isinstance(spec.at, TrainedWeights):
@@ -65,7 +65,8 @@ class PartialRun(NamedTuple):
     label: str
     curves: Sequence[EpochRow] | StoredRows = ()
     cells: Sequence[CheckCell] = ()
-    spec: TrainSpec | CheckSpec | None = None
+    points: Sequence[ForecastPoint] = ()
+    spec: TrainSpec | CheckSpec | ForecastSpec | None = None
     margins: MarginReader | None = None
 
 

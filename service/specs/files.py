@@ -13,6 +13,7 @@ from pydantic import JsonValue, ValidationError
 from ffengine.presets import PRESETS
 from ffengine.spec import (
     CheckSpec,
+    ForecastSpec,
     StudySpec,
     Submission,
     TrainSpec,
@@ -35,7 +36,12 @@ from service.specs.suggestions import (
 if TYPE_CHECKING:
     from service.client import Refused
 
-DEFAULTS: dict[str, Spec] = {"train": TrainSpec(), "check": CheckSpec(), "study": StudySpec()}
+DEFAULTS: dict[str, Spec] = {
+    "train": TrainSpec(),
+    "check": CheckSpec(),
+    "forecast": ForecastSpec(),
+    "study": StudySpec(),
+}
 MOST_VALUES_TRIED = 100  # of a grid, to say which of them is wrong
 
 

@@ -12,7 +12,12 @@ from ffengine.presets import PRESETS
 from service.schemas import SPEC
 
 Schema = Mapping[str, Any]
-MODELS = {"train": "TrainSpec", "check": "CheckSpec", "study": "StudySpec"}
+MODELS = {
+    "train": "TrainSpec",
+    "check": "CheckSpec",
+    "forecast": "ForecastSpec",
+    "study": "StudySpec",
+}
 BOUNDS = (
     ("exclusiveMinimum", "above"),
     ("minimum", "at least"),

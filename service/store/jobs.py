@@ -454,7 +454,7 @@ class Jobs:
             beyond = too_old if count is None else or_(too_old, JobRow.id.not_in(newest))
             query = select(JobRow.id, JobRow.name, age, too_old).where(*ended, beyond)
             needed = set[str]()
-            if kind != "check":
+            if kind not in ("check", "forecast"):
                 needed = self._needed(session)
             found = (
                 (job_id, name, seconds, bool(old))

@@ -15,6 +15,7 @@ from ffengine.spec import (
     BASELINE_MEANING,
     PREPROCESS_MEANING,
     CheckSpec,
+    ForecastSpec,
     StudySpec,
     TrainSpec,
 )
@@ -22,6 +23,8 @@ from ffengine.study import resolved
 from ffengine.theorems import THEOREMS
 from service.schemas import SPEC
 from service.web.dataset_facts import DatasetFacts, catalogue_datasets
+
+KINDS = (TrainSpec, CheckSpec, ForecastSpec, StudySpec)
 
 
 class Catalog(BaseModel):
@@ -75,7 +78,7 @@ def build_catalog() -> Catalog:
         inits=[_line(name, init.meaning) for name, init in INITS.items()],
         baselines=[_line(name, meaning) for name, meaning in BASELINE_MEANING.items()],
         theorems=[_line(str(number), theorem.statement) for number, theorem in THEOREMS.items()],
-        kinds=[describe(entry, "kind") for entry in (TrainSpec, CheckSpec, StudySpec)],
+        kinds=[describe(entry, "kind") for entry in KINDS],
         spec_schema=_spec_schema(),
     )
 
@@ -88,7 +91,7 @@ def _spec_schema() -> dict[str, Any]:
 
 def require_kind(shapes: dict[str, dict[str, Any]]) -> None:
     """Say that the specs of all kinds need `kind`: each is one of a union that it discriminates."""
-    for kind in (TrainSpec, CheckSpec, StudySpec):
+    for kind in KINDS:
         shape = shapes[kind.__name__]
         shape["required"] = ["kind", *shape.get("required", ())]
 

@@ -231,7 +231,7 @@ def test_a_digest_is_the_same_for_every_spelling_of_a_request() -> None:
         ),
         ({"kind": "check", "samples": 6001}, "the data set gives 6000"),
         ({"kind": "check", "at": {"job": "../../etc", "epoch": 0}}, "pattern"),
-        ({"kind": "nothing"}, "'train', 'check', 'study'"),
+        ({"kind": "nothing"}, "'train', 'check', 'forecast', 'study'"),
     ],
 )
 def test_refusals_say_what_and_where(spec: dict[str, object], message: str) -> None:

@@ -15,8 +15,8 @@ import pytest
 
 import ffengine
 from benchmarks.waiting import PATIENCE_SECONDS
-from ffengine.results import CheckResult, TrainResult
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.results import CheckResult, ForecastResult, TrainResult
+from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.study import expand, summarise
 from ffengine.training import EpochReport
 from service.client import Client, JobFailed, NotFound, Refused
@@ -95,6 +95,58 @@ def test_a_check_at_the_weights_of_a_training_job(client: Client) -> None:
     assert result.cells == expected.cells
     with pytest.raises(Refused, match="/spec/at/epoch"):
         client.submit({**asked, "at": {"job": trained.id, "epoch": 9, "layer": 1}})
+
+
+FORECAST = {
+    "kind": "forecast",
+    "dataset": {"train_samples": 400, "test_samples": 100},
+    "units": 48,
+    "widths": [32, 256],
+    "blocks": 8,
+    "batch_size": 100,
+    "samples": 200,
+    "until_tau": 3.0,
+    "optimizer": {"name": "sgd", "lr": 0.1, "scale_lr_by_width": False},
+}
+
+
+def test_a_forecast_reports_what_the_engine_computes(lab: Lab, client: Client) -> None:
+    expected = ffengine.forecast(ForecastSpec.model_validate(FORECAST))
+    job = client.submit(FORECAST, fresh=True).wait(PATIENCE_SECONDS)
+    result = job.result
+    assert isinstance(result, ForecastResult)
+    assert result.rows == expected.rows
+    assert result.onset == expected.onset
+    assert result.epochs_needed == expected.epochs_needed
+    assert [row["c"] for row in job.rows] == [point.c for point in expected.points]
+    document = lab.http.get(f"/v1/jobs/{job.id}/result").json()
+    assert document["kind"] == "forecast"
+    table = list(csv.DictReader(io.StringIO(lab.http.get(f"/v1/jobs/{job.id}/result.csv").text)))
+    assert len(table) == len(expected.rows)
+    assert [row["width"] for row in table[:1]] == [""]
+    assert float(table[-1]["run_high"]) == expected.rows[-1].run_high
+    measured = lab.http.get(f"/v1/jobs/{job.id}/curves.csv").text
+    assert "c_without" not in measured.splitlines()[0]
+    means = lab.http.get(f"/v1/jobs/{job.id}/curves.csv?mean=true").text
+    assert means.startswith("epoch,tau,split,figure")
+    for name in ("forecast_sparsity", "forecast_theorem2"):
+        assert lab.http.get(f"/v1/jobs/{job.id}/chart/{name}.svg").text.startswith("<svg")
+    assert lab.http.get(f"/v1/jobs/{job.id}/result.npz").status_code == 409
+    page = lab.http.get(f"/jobs/{job.id}").text
+    assert "Forecast for layers of any width" in page
+    assert "Epochs needed" in page
+    report = lab.http.get(f"/v1/jobs/{job.id}/report.html").text
+    assert "Epochs needed" in report
+    assert "Measured beside published" not in report
+
+
+def test_a_forecast_that_the_theory_does_not_cover_is_refused_with_its_field(lab: Lab) -> None:
+    body = {"spec": {**FORECAST, "network": {"widths": [500, 500]}}}
+    answer = lab.http.post("/v1/jobs", json=body)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["pointer"].startswith("/spec/network")
+    assert "one layer" in error["message"]
 
 
 def test_the_weights_of_a_training_job_are_those_that_the_engine_learns(client: Client) -> None:

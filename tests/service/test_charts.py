@@ -23,7 +23,7 @@ from ffengine.interrupts import Control
 from ffengine.intervals import wilson
 from ffengine.margin_files import CellMargins, write_margins
 from ffengine.results import CheckResult, Interval, Split, StudyCell, StudyResult, TrainResult
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec, digest
+from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec, digest
 from ffengine.study import expand, study_cell, summarise
 from service.artifacts import Artifacts, margins_name
 from service.jobs import Job
@@ -70,6 +70,9 @@ CHECKS = [
     CheckSpec(theorem=number, widths=(8, 16), samples=60, batch_size=30, seeds=(0, 1))
     for number in (1, 2)
 ]
+FORECAST = ForecastSpec.model_validate(
+    {"dataset": TINY["dataset"], "units": 16, "widths": [64], "blocks": 4, "until_tau": 0.3}
+)
 STUDY = StudySpec(
     base=TrainSpec.model_validate({**TINY, "epochs": 1, "seeds": [0, 1]}),
     grid={"optimizer.lr": [0.5, 1.0], "negatives.strategy": ["wrong_label", "noise", "hybrid"]},
@@ -137,7 +140,8 @@ def grid() -> StudyGrid:
 @pytest.fixture(scope="module")
 def sources(checks: list[Checked], grid: StudyGrid) -> list[ChartSource]:
     trained = [Source("", ffengine.train(TRAIN), TRAIN), Source("deep", ffengine.train(DEEP), DEEP)]
-    return [*trained, *(check.source for check in checks), grid]
+    forecast = Source("forecast", ffengine.forecast(FORECAST), FORECAST)
+    return [*trained, *(check.source for check in checks), forecast, grid]
 
 
 def rows_of(name: str, sources: Sequence[ChartSource], key: str) -> Rows:

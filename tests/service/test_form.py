@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.presets import PRESETS
-from ffengine.spec import StudySpec
+from ffengine.spec import ForecastSpec, StudySpec
 from ffengine.study import expand
 from service.web.dashboard.templating import STATIC
 from tests.chromium import chromium, faultless_page
@@ -300,6 +300,25 @@ def test_no_script_reads_json_with_the_parser_that_rounds() -> None:
     }
     assert {name for name, _ in found} == {"charts.js"}, found
     assert len(found) == 1, found
+
+
+def test_a_forecast_is_asked_for_as_the_form_says(page: Page, client: httpx.Client) -> None:
+    page.goto("/new")
+    page.get_by_label("kind", exact=True).select_option("forecast")
+    expect(page.locator("[data-pointer='/spec/units']")).to_have_value("512")
+    page.locator("[data-pointer='/spec/units']").fill("64")
+    page.locator("[data-pointer='/spec/widths']").fill("32, 4096")
+    page.locator("[data-pointer='/spec/plan/lr']").fill("1, 30")
+    page.locator("[data-pointer='/spec/blocks']").fill("64")
+    expect(page.locator("#errors li")).to_contain_text("64 blocks need 128 units or more")
+    page.locator("[data-pointer='/spec/blocks']").fill("8")
+    expect(page.locator("#cost")).to_contain_text("1 run")
+    page.locator(".submit button").click()
+    page.wait_for_url(re.compile(r"/jobs/job_"))
+    spec = client.get(f"/v1/jobs/{page.url.rpartition('/')[2]}").json()["spec"]
+    assert spec == ForecastSpec.model_validate(
+        {"units": 64, "widths": [32, 4096], "plan": {"lr": [1, 30]}, "blocks": 8}
+    ).model_dump(mode="json")
 
 
 def test_a_check_of_trained_weights_shows_no_widths(page: Page, client: httpx.Client) -> None:

@@ -115,9 +115,9 @@ def test_pointers_lead_to_the_users_own_fields(spec: dict[str, Any], expected: l
         ({"kind": "check", "epochs": 3}, "is a field of `kind: train`, and this spec is a check"),
         (
             {"kind": "trian"},
-            "'trian' is not one of train, check, study; did you mean 'train'?",
+            "'trian' is not one of train, check, forecast, study; did you mean 'train'?",
         ),
-        ({}, "kind: expected one of train, check, study, got nothing"),
+        ({}, "kind: expected one of train, check, forecast, study, got nothing"),
         ({"kind": "train", "epochs": 1.5}, "expected a whole number at least 1 and at most"),
         ({"kind": "train", "seeds": [0, 0]}, "each value once, got [0, 0]"),
         (

@@ -146,7 +146,11 @@ def test_a_name_that_is_nothing_suggests_a_preset() -> None:
             r"at.epoc: .* did you mean 'at.epoch'\?",
         ),
         ("check", ["epochs=3"], "epochs: is a field of `kind: train`, and this spec is a check"),
-        ("trian", [], r"kind: 'trian' is not one of train, check, study; did you mean 'train'\?"),
+        (
+            "trian",
+            [],
+            r"kind: 'trian' is not one of train, check, forecast, study; did you mean 'train'\?",
+        ),
         ("study", ["epochs=3"], r"epochs: .* did you mean 'base.epochs'\?"),
         (
             "study",

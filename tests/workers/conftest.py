@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ffengine.spec import CheckSpec, TrainSpec
+from ffengine.spec import CheckSpec, ForecastSpec, TrainSpec
 from service.artifacts import Artifacts
 from service.settings import Settings
 from service.store import Claim, NewJob, Store
@@ -31,18 +31,18 @@ def artifacts(settings: Settings) -> Artifacts:
 
 
 @pytest.fixture
-def submit(store: Store) -> Callable[[TrainSpec | CheckSpec], str]:
+def submit(store: Store) -> Callable[[TrainSpec | CheckSpec | ForecastSpec], str]:
     """Put a job into the queue."""
     return lambda spec: store.jobs.submit(NewJob(spec=spec, fresh=True), max_queued=100).job.id
 
 
 @pytest.fixture
 def claim(
-    store: Store, submit: Callable[[TrainSpec | CheckSpec], str], settings: Settings
+    store: Store, submit: Callable[[TrainSpec | CheckSpec | ForecastSpec], str], settings: Settings
 ) -> ClaimJob:
     """Submit a job and claim it."""
 
-    def submitted(spec: TrainSpec | CheckSpec) -> Claim:
+    def submitted(spec: TrainSpec | CheckSpec | ForecastSpec) -> Claim:
         claimed = store.queue.claim(submit(spec), WORKER, settings.lease_seconds)
         assert claimed is not None
         return claimed

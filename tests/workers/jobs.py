@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ffengine.spec import CheckSpec, DatasetSpec, MonitorSpec, NetworkSpec, TrainSpec
+from ffengine.spec import CheckSpec, DatasetSpec, ForecastSpec, MonitorSpec, NetworkSpec, TrainSpec
 from service.settings import Settings
 from service.store import Claim
 
@@ -16,6 +16,9 @@ TRAIN = TrainSpec(
     monitor=MonitorSpec(samples=50),
 )
 CHECK = CheckSpec(dataset=DATA, widths=(8, 16), samples=50, batch_size=25, seeds=(0, 1))
+FORECAST = ForecastSpec(
+    dataset=DATA, units=32, widths=(64,), blocks=4, batch_size=50, samples=100, until_tau=1.0
+)
 WORKER = "a-worker"
 
 
@@ -31,4 +34,4 @@ def worker_settings(home: Path) -> Settings:
     )
 
 
-ClaimJob = Callable[[TrainSpec | CheckSpec], Claim]
+ClaimJob = Callable[[TrainSpec | CheckSpec | ForecastSpec], Claim]

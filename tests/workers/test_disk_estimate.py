@@ -66,6 +66,15 @@ SPECS: dict[str, dict[str, Any]] = {
     },
     "check of both splits": CHECK,
     "check of all samples": {**CHECK, "theorem": 1, "samples": None, "batch_size": None},
+    "forecast": {
+        "kind": "forecast",
+        "dataset": DATA,
+        "units": 24,  # its one checkpoint goes when it has succeeded
+        "blocks": 12,
+        "batch_size": 50,
+        "samples": 100,
+        "epochs": 30,
+    },
     "study of trainings": {
         "kind": "study",
         "base": TRAIN,

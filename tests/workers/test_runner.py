@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 import ffengine
-from benchmarks.waiting import PATIENCE_SECONDS
+from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from ffengine.datasets import Datasets
-from ffengine.results import CheckResult, TrainResult
+from ffengine.results import CheckResult, ForecastPoint, ForecastResult, TrainResult
 from ffengine.spec import CheckSpec, DatasetSpec, NetworkSpec, Sgd, TrainedWeights, TrainSpec
 from service.artifacts import Artifacts
 from service.jobs import Job, JobState
 from service.settings import Settings
 from service.store import Claim, Store
 from tests.service.arrays import X, Y, npz
-from tests.workers.jobs import CHECK, TRAIN, WORKER, ClaimJob, worker_settings
+from tests.workers.jobs import CHECK, FORECAST, TRAIN, WORKER, ClaimJob, worker_settings
 from workers.attempt import STEP
 from workers.process import RunnerProcess, runner_command
 from workers.protocol import Outcome, Start, Stop
@@ -91,6 +91,44 @@ def test_one_runner_computes_one_job_after_the_other(
 
     assert runner.ready is not None
     assert runner.ready.device == "cpu"
+
+
+def forecast_of(store: Store, claimed: Claim) -> ForecastResult:
+    return ForecastResult.model_validate_json(store.jobs.result(claimed.job_id) or "")
+
+
+def test_a_forecast_reports_what_the_engine_computes(
+    runner: RunnerProcess, store: Store, claim: ClaimJob
+) -> None:
+    claimed = claim(FORECAST)
+    assert outcome(runner, claimed) == "succeeded", job_of(store, claimed).error
+    found, expected = forecast_of(store, claimed), ffengine.forecast(FORECAST)
+    assert found.rows == expected.rows
+    assert found.points == expected.points
+    assert (found.onset, found.epochs_needed) == (expected.onset, expected.epochs_needed)
+    stored = [ForecastPoint.model_validate(row) for row in store.jobs.rows(claimed.job_id)]
+    assert tuple(stored) == expected.points
+    assert job_of(store, claimed).provenance == found.provenance
+
+
+def test_a_forecast_that_was_stopped_goes_on_with_the_same_bits(
+    runner: RunnerProcess, store: Store, claim: ClaimJob
+) -> None:
+    slow = Sgd(lr=1e-3, scale_lr_by_width=False)
+    changes = {"epochs": 400, "every_epochs": 10, "batch_size": 20, "optimizer": slow}
+    spec = FORECAST.model_copy(update=changes)
+    claimed = claim(spec)
+    runner.send(Start(job_id=claimed.job_id, attempt=claimed.attempt, spec=spec))
+    wait_until(lambda: len(list(store.jobs.rows(claimed.job_id))) >= 4, PATIENCE_SECONDS)
+    runner.send(Stop(save_checkpoint=True))
+    assert ended(runner, claimed) == "stopped"
+    assert store.queue.latest_checkpoint(claimed.job_id)
+    assert outcome(runner, claimed) == "succeeded", job_of(store, claimed).error
+    found, expected = forecast_of(store, claimed), ffengine.forecast(spec)
+    assert found.points == expected.points
+    assert found.rows == expected.rows
+    log = " ".join(str(event.data) for event in store.events.of(claimed.job_id, after=0, limit=999))
+    assert "resumed from step" in log
 
 
 def test_weights_of_every_layer_are_found(

@@ -28,6 +28,11 @@ from service.results.charts.epochs import (
     theorem2_flow,
 )
 from service.results.charts.finding import finding, is_answered
+from service.results.charts.forecast import (
+    forecast_sparsity,
+    forecast_theorem2,
+    has_forecast,
+)
 from service.results.charts.geometry import geometry, has_angles
 from service.results.charts.grids import (
     grid_accuracy,
@@ -193,6 +198,20 @@ CHARTS: dict[str, ChartEntry] = {
             "study varies.",
             grid_agreement,
             partial(has_grid, "grid_agreement"),
+        ),
+        ChartEntry(
+            "forecast_sparsity",
+            "Hoyer sparsity over flow time, forecast for each width, with the band of what is "
+            "expected and that of a single run.",
+            forecast_sparsity,
+            has_forecast,
+        ),
+        ChartEntry(
+            "forecast_theorem2",
+            "Share of samples that satisfy theorem 2's condition along the expected step, over "
+            "flow time, forecast for many units.",
+            forecast_theorem2,
+            has_forecast,
         ),
         ChartEntry(
             "theorem1_widths",

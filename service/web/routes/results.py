@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from ffengine.results import AnyResult, StudyResult
+from ffengine.results import AnyResult, ForecastResult, StudyResult
 from ffengine.spec import StudySpec, TrainSpec
 from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
@@ -88,7 +88,8 @@ def read_result(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Respon
 def read_csv(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Response:
     """The result as a table.
 
-    A training run has its tidy rows, a check its cells, a study one row for each run and figure:
+    A training run has its tidy rows, a check its cells, a forecast a row for each width, split and
+    flow time, a study one row for each run and figure:
     `figure` says which, and each varied field has a column.
     """
     job, version = find_job_with_result(store, job_id)
@@ -119,6 +120,10 @@ def read_npz(
     """
     job, version, document = find_result(store, job_id)
     result = RESULT.validate_json(document)
+    if isinstance(result, ForecastResult):
+        raise problems.NoSamples(
+            f"{job_id} is a forecast: its figures are in {at(job.links['result'])}.csv"
+        )
     if isinstance(result, StudyResult):
         raise problems.NoSamples(
             f"{job_id} is a study: each of its runs has its own, {at(job.links['children'])}"
@@ -221,7 +226,8 @@ def read_curves(
 ) -> Response:
     """The rows that are measured so far, also while the job runs.
 
-    A training run has tidy rows, a check its cells, a study its runs that have ended.
+    A training run has tidy rows, a check its cells, a forecast what its small run measured, a study
+    its runs that have ended.
     """
     job = find_job(store, job_id)
     if cursor is not None and not re.fullmatch(r"\d{1,18}", cursor, re.ASCII):

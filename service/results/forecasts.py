@@ -1,0 +1,154 @@
+"""Forecasts as pages, charts and the command line show them: their figures, and in sentences."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ffengine.forecast_curves import curves_of, forecast_rows, onset_of
+from ffengine.results import EpochsNeeded, ForecastResult, ForecastRow, SelectionOnset
+from ffengine.spec import ForecastSpec
+from service.results.sources import ChartSource, PartialRun, Source
+
+MOST_WIDTHS = 4  # that have a sentence
+
+
+class Forecast(NamedTuple):
+    """What is known of a forecast: of a finished one, or of its small run so far."""
+
+    rows: Sequence[ForecastRow]
+    onset: SelectionOnset
+    units: int
+
+
+def forecast_of(source: ChartSource) -> Forecast | None:
+    """Return the forecast of a source; None where it is of another kind."""
+    if isinstance(source, Source) and isinstance(source.result, ForecastResult):
+        return Forecast(source.result.rows, source.result.onset, source.result.units)
+    if isinstance(source, PartialRun) and isinstance(source.spec, ForecastSpec):
+        curves = curves_of(source.points, source.spec)
+        rows = forecast_rows(curves, source.spec.widths)
+        return Forecast(rows, onset_of(curves), source.spec.units)
+    return None
+
+
+def forecast_sentences(source: Source) -> list[str]:
+    """Say what a forecast says, the most important first; details begin with two spaces."""
+    result = source.result
+    assert isinstance(result, ForecastResult)  # noqa: S101 - narrows the type
+    if not result.rows:
+        return []
+    title = f"{source.label}: " if source.label else ""
+    return [
+        title + _headline(result),
+        *(f"  {line}" for line in (*_widths(result), *_epochs(result), _theorem2(result))),
+    ]
+
+
+def epochs_columns(rows: Sequence[EpochsNeeded]) -> list[list[str]]:
+    """Return the table of epochs needed: width, learning rate, batch, samples, epochs, bounds."""
+    return [
+        [
+            f"{row.width:,}",
+            f"{row.lr:g}" + (" (steps of the forecast)" if row.as_forecast else ""),
+            f"{row.batch_size:,}",
+            f"{row.train_samples:,}",
+            "" if row.epochs is None else _number(row.epochs),
+            _bounds(row.low, row.high),
+            _number(row.epochs_to_end),
+        ]
+        for row in rows
+    ]
+
+
+EPOCHS_HEAD = (
+    "width",
+    "lr (eta = lr / n)",
+    "batch size",
+    "samples",
+    "epochs until act 1 ends",
+    "95 % interval",
+    "epochs to the forecast's end",
+)
+
+
+def _headline(result: ForecastResult) -> str:
+    """How S goes, in one sentence."""
+    seeds = result.rows[0].seeds
+    data = result.provenance.dataset.name
+    made = f"{seeds} run{'' if seeds == 1 else 's'} of {result.units:,} units"
+    start, lowest, end = _course(result.rows, None)
+    beginning = f"Forecast for layers of any width on {data}, from {made}:"
+    ends = f"{_pair(end)} at a flow time of {end[0].tau:.3g}"
+    if result.onset.outcome == "never_below":
+        return f"{beginning} there is no act 1. S goes from {_pair(start)} to {ends}."
+    if result.onset.tau is None:
+        return f"{beginning} S goes from {_pair(start)} to {ends}, still in act 1."
+    onset = f"{result.onset.tau:.3g} {_bounds(result.onset.low, result.onset.high)}"
+    return (
+        f"{beginning} S falls from {_pair(start)} to {_pair(lowest)} until act 1 ends at a flow "
+        f"time of {onset}, then rises to {ends}."
+    )
+
+
+def _widths(result: ForecastResult) -> Iterator[str]:
+    """What single runs of each width have."""
+    widths = list(dict.fromkeys(row.width for row in result.rows if row.width is not None))
+    for width in widths[:MOST_WIDTHS]:
+        start, lowest, end = _course(result.rows, width)
+        half = max((row.run_high - row.run_low) / 2 for row in result.rows if row.width == width)
+        yield (
+            f"A run of width {width:,} has S of {_pair(start)} at first, {_pair(lowest)} at the "
+            f"lowest and {_pair(end)} at the end, each within {half:.3f} (95 %)."
+        )
+
+
+def _epochs(result: ForecastResult) -> Iterator[str]:
+    """How long a run takes to leave act 1."""
+    if result.onset.tau is None:
+        return
+    row = next((one for one in result.epochs_needed if not one.as_forecast), None)
+    row = row or result.epochs_needed[0]
+    assert row.epochs is not None  # noqa: S101 - narrows the type: act 1 ends
+    yield (
+        f"A run of width {row.width:,} with lr {row.lr:g}, batches of {row.batch_size:,} and "
+        f"{row.train_samples:,} samples leaves act 1 after {_number(row.epochs)} epochs "
+        f"{_bounds(row.low, row.high)}; other widths and rates are in the table."
+    )
+
+
+def _theorem2(result: ForecastResult) -> str:
+    """What theorem 2 does, and where few units say nothing of it."""
+    _, _, end = _course(result.rows, None)
+    ratios = " / ".join(
+        "none" if row.theorem2_ratio is None else f"{row.theorem2_ratio:.2f}" for row in end
+    )
+    return (
+        f"Theorem 2 along the expected step holds for {ratios} of samples at the end. At "
+        "initialisation its ratio from few units is biased, and is no forecast."
+    )
+
+
+def _course(
+    rows: Sequence[ForecastRow], width: int | None
+) -> tuple[list[ForecastRow], list[ForecastRow], list[ForecastRow]]:
+    """Return the first, the lowest and the last row of each split."""
+    sides = [
+        [row for row in rows if row.width == width and row.split == split]
+        for split in ("positive", "negative")
+    ]
+    sides = [side for side in sides if side]
+    lowest = [min(side, key=lambda row: row.sparsity) for side in sides]
+    return [side[0] for side in sides], lowest, [side[-1] for side in sides]
+
+
+def _pair(rows: Sequence[ForecastRow]) -> str:
+    return " / ".join(f"{row.sparsity:.3f}" for row in rows)
+
+
+def _bounds(low: float | None, high: float | None) -> str:
+    if low is None:
+        return ""
+    return f"[{_number(low)}, {'beyond the end' if high is None else _number(high)}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
