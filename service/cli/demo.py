@@ -44,7 +44,7 @@ def demo(settings: Settings, output: Path, preset: str, device: str) -> None:
             line()
             comparison_table(
                 comparison(sources),
-                f"measured beside arXiv 2311.05667 (job {job.id}, data mnist-mini)",
+                f"measured beside arXiv 2311.05667 (job {job.id}, data {_data(sources)})",
             )
             report, result = output / "report.html", output / "result.json"
             report.write_bytes(client.download(job.id, "report.html"))
@@ -55,6 +55,10 @@ def demo(settings: Settings, output: Path, preset: str, device: str) -> None:
             result.write_text(json.dumps(document, indent=1))
             err.print("stopping the stack")
     out.print(f"report: {report}\nresult: {result}", soft_wrap=True)
+
+
+def _data(sources: list[Source]) -> str:
+    return ", ".join(dict.fromkeys(one.result.provenance.dataset.name for one in sources))
 
 
 def study_sources(client: Client, job_id: str, preset: str) -> list[Source]:
