@@ -47,6 +47,8 @@ def test_the_demo_says_what_was_found_first_and_leaves_report_and_result(tmp_pat
     assert table[1].startswith("quantity\tmeasured")
     assert done.stderr.splitlines()[0] == "starting the stack: API, worker, Redis"
     assert done.stderr.splitlines()[-1] == "stopping the stack"
+    for name in ("theorem2", "sparsity"):
+        assert (tmp_path / "out" / f"{name}.svg").read_text().startswith("<svg")
     report = (tmp_path / "out" / "report.html").read_text()
     assert headline in report
     cells = json.loads((tmp_path / "out" / "result.json").read_text())["cells"]
