@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 import ffengine
-from benchmarks.data import mnist_or_bundled
 from benchmarks.timing import Row, compare, median_seconds
 from benchmarks.usual import UsualLoewe, UsualPezeshki
 from ffengine.bank import Bank
@@ -235,10 +234,8 @@ def recipe_mpezeshki(device: torch.device) -> Iterator[Row]:
     """An epoch of each layer over the same epochs as the published code has them."""
     if device.type != "cpu":
         return
-    data = mnist_or_bundled()
-    count = min(50_000, data.train_samples)
-    chosen = MPEZESHKI.dataset.model_copy(update={"name": data.name, "train_samples": count})
-    run = TrainingRun(MPEZESHKI.model_copy(update={"dataset": chosen}), device, Stopwatch(), None)
+    run = TrainingRun(MPEZESHKI, device, Stopwatch(), None)
+    count = len(run.train)
     widths = run.spec.network.widths
     everything = torch.arange(count).unsqueeze(0)
     x = [split[0, :, :INPUTS] for split in run.bank.batch(0, everything).split()]
@@ -253,7 +250,7 @@ def recipe_mpezeshki(device: torch.device) -> Iterator[Row]:
         yield compare(
             "recipe_mpezeshki",
             f"an epoch of layer {stage + 1} of mpezeshki over its published code",
-            f"{count} + {count} samples of {data.name}, {layer.args[0].shape[1]} -> {width}",
+            f"{count} + {count} samples of mnist, {layer.args[0].shape[1]} -> {width}",
             0.5,
             epoch_of(run, stage),
             layer,
@@ -312,10 +309,9 @@ def recipe_tosato(device: torch.device) -> Iterator[Row]:
 
 def monitoring(device: torch.device) -> Iterator[Row]:
     """An epoch with its measurement over the epoch alone."""
-    data = mnist_or_bundled()
-    count = min(10_000, data.train_samples)
+    count = 10_000
     spec = TrainSpec.model_validate(
-        {"dataset": {"name": data.name, "train_samples": count, "test_samples": 1}}
+        {"dataset": {"name": "mnist", "train_samples": count, "test_samples": 1}}
     )
     run = TrainingRun(spec, device, Stopwatch(), None)
 
@@ -328,11 +324,8 @@ def monitoring(device: torch.device) -> Iterator[Row]:
         run.monitor.rows(run.learner, (0,), 1)
 
     meaning = "training with 2 000 samples measured every epoch over training alone"
-    shapes = f"{count} samples of {data.name}, n = 500, batch 500"
-    bar = (
-        1.50 if count == 10_000 else None
-    )  # beside fewer learnt batches the same measurement weighs more
-    yield compare("monitoring", meaning, shapes, bar, monitored, epoch, rounds=10, device=device)
+    shapes = f"{count} samples of mnist, n = 500, batch 500"
+    yield compare("monitoring", meaning, shapes, 1.50, monitored, epoch, rounds=10, device=device)
 
 
 def labels(device: torch.device) -> Iterator[Row]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ffengine import uploads
 from ffengine.arrays import Archive, Arrays, DatasetError, FromTorchvision, digest_of, read_only
+from ffengine.bundled import copy_path, mapped_copy, read_bundled, write_copy
 from ffengine.dataformats import (
     CIFAR10_FILES,
     EMNIST_FILES,
@@ -34,6 +35,7 @@ from ffengine.version import NUMERICS_VERSION, UPLOADS_VERSION
 DATA_ROOT_VARIABLE = "FFLAB_DATA"
 HOME_VARIABLE = "FFLAB_HOME"
 UPLOADS_OF_HOME = "datasets"  # the folder of uploads in a home
+CACHE_OF_HOME = "cache"  # and that of decoded copies of what the package carries
 MEASURED_BYTES = 2**26  # of an upload's arrays that are measured when they are asked about
 UPLOADS_OF_ROOT = "uploads"  # and below a data root, where earlier versions kept them
 
@@ -66,7 +68,12 @@ class Dataset(NamedTuple):
     files: Files | None = None  # None: bundled with the package, or uploaded
     uploaded: bool = False
     uploaded_by: str | None = None
-    figures: InputFigures | None = None  # of an upload that was measured when it was kept
+    figures: InputFigures | None = None  # None: measured when they are asked for
+
+    @property
+    def bundled(self) -> bool:
+        """Whether it comes with the package."""
+        return self.files is None and not self.uploaded
 
     @property
     def inputs(self) -> int:
@@ -124,14 +131,22 @@ DATASETS: dict[str, Dataset] = {
         ),
         Dataset(
             name="mnist",
-            meaning="Handwritten digits, 28 x 28 grey pixels.",
+            meaning="All of MNIST, bundled: handwritten digits, 28 x 28 grey pixels.",
             shape=GREY,
             class_counts=(5_923, 6_742, 5_958, 6_131, 5_842, 5_421, 5_918, 6_265, 5_851, 5_949),
             test_samples=10_000,
             digest="77eb540ab17a9c2897c208e56c321ce09d0d354bce2865c85d9db1d64ede1521",
             licence=MNIST_LICENCE,
             source=MNIST_SOURCE,
-            files=Files("MNIST", MNIST_FILES, read_mnist, FromTorchvision("MNIST")),
+            figures=InputFigures(
+                size=0.3346678634965717,
+                spread=0.2593285961566918,
+                overlay_share=0.0,
+                largest_input=378,
+                largest_share=0.0037782174825820346,
+                test_class_counts=(980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
+                copies=0,
+            ),
         ),
         Dataset(
             name="fashion-mnist",
@@ -261,10 +276,13 @@ class Datasets:
 
     - `root`: the folder of known data sets' files, which downloads go to.
     - `uploads_in`: the folder that new uploads go to; None: the folder `uploads` below `root`.
+    - `cache`: the folder of decoded copies of large data sets that the package carries. None: they
+      are decoded each time.
     """
 
     root: Path
     uploads_in: Path | None = None
+    cache: Path | None = None
 
     @classmethod
     def of_environment(cls) -> Self:
@@ -277,7 +295,11 @@ class Datasets:
         """
         home = Path(os.environ.get(HOME_VARIABLE) or "~/.local/share/fflab").expanduser()
         root = os.environ.get(DATA_ROOT_VARIABLE)
-        return cls(Path(root).expanduser() if root else home / "data", home / UPLOADS_OF_HOME)
+        return cls(
+            Path(root).expanduser() if root else home / "data",
+            home / UPLOADS_OF_HOME,
+            home / CACHE_OF_HOME,
+        )
 
     @property
     def kept_in(self) -> Path:
@@ -626,7 +648,7 @@ class Datasets:
         if folder := self.upload_folder(name) if facts.uploaded else None:
             return verified(facts, uploads.arrays_of(name, folder.parent))
         if facts.files is None:
-            return verified(facts, read_bundled(name))
+            return self._read_bundled(facts)
         found = self.folder_of(facts)
         if found is None:
             fetch(facts, self.root)
@@ -634,6 +656,28 @@ class Datasets:
         if found is None:
             raise DatasetError(f"{name}: the download left no files below {self.root}")
         return verified(facts, facts.files.read(found))
+
+    def _read_bundled(self, facts: Dataset) -> Loaded:
+        """Read what the package carries: of a large data set its decoded copy, if there is one.
+
+        A copy that is damaged is decoded again, and written again where that can be done.
+        """
+        path = copy_path(facts.name, facts.digest, self.cache)
+        if path and (loaded := _verified_copy(facts, path)):
+            return loaded
+        decoded = verified(facts, read_bundled(facts.name))
+        if path and write_copy(decoded.arrays, path):
+            return _verified_copy(facts, path) or decoded
+        return decoded
+
+
+def _verified_copy(facts: Dataset, path: Path) -> Loaded | None:
+    """Map the decoded copy of a data set; None where it is not there, or not what it should be."""
+    arrays = mapped_copy(path)
+    try:
+        return verified(facts, arrays) if arrays else None
+    except DatasetError:
+        return None
 
 
 @lru_cache(maxsize=2)
@@ -760,9 +804,3 @@ def verified(facts: Dataset, arrays: Arrays) -> Loaded:
             f"so that they are fetched again."
         )
     return Loaded(read_only(arrays), found)
-
-
-def read_bundled(name: str) -> Arrays:
-    """The arrays of a data set that the package carries."""
-    with np.load(Path(__file__).parent / "data" / f"{name}.npz", allow_pickle=False) as archive:
-        return Arrays(**{key: archive[key] for key in Arrays._fields})

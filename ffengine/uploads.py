@@ -374,14 +374,34 @@ def mapped(name: str, folder: Path) -> Arrays:
 
     - `DatasetError`: they cannot be read.
     """
-    path = arrays_file(name, folder)
+    try:
+        return mapped_file(arrays_file(name, folder))
+    except DatasetError as error:
+        raise DatasetError(f"{name}: {error}") from error
+
+
+def mapped_file(path: Path) -> Arrays:
+    """Map the arrays of an .npz that is not compressed into memory.
+
+    **Arguments:**
+
+    - `path`: of the file.
+
+    **Returns:**
+
+    The arrays, read-only.
+
+    **Raises:**
+
+    - `DatasetError`: they cannot be read.
+    """
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             return Arrays(
                 *(_mapped(path, file, archive.getinfo(f"{key}.npy")) for key in Arrays._fields)
             )
     except (OSError, ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{name}: {path} cannot be read ({error})") from error
+        raise DatasetError(f"{path} cannot be read ({error})") from error
 
 
 def _mapped(path: Path, file: IO[bytes], info: zipfile.ZipInfo) -> npt.NDArray[Any]:

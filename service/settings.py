@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ffengine.cost import Limits
-from ffengine.datasets import UPLOADS_OF_HOME, Datasets
+from ffengine.datasets import CACHE_OF_HOME, UPLOADS_OF_HOME, Datasets
 from service.encoding.root_path import root_path
 from service.encoding.webhook_secret import decode_secret
 from service.host.names import host_name
@@ -271,7 +271,8 @@ class Settings(BaseSettings):
     @property
     def datasets(self) -> Datasets:
         """The data sets of this home: those below the data root, and what was uploaded."""
-        return Datasets(self.data_root, self.root / UPLOADS_OF_HOME)
+        home = self.root
+        return Datasets(self.data_root, home / UPLOADS_OF_HOME, home / CACHE_OF_HOME)
 
 
 def unknown_variables(names: Iterable[str] | None = None) -> list[str]:

@@ -18,9 +18,8 @@ PACKAGES = {
     "nginx": "nginx-light",
     "openssl": "openssl",
 }
-ALL_OF_MNIST, SOAK_PROGRAMS = "all of MNIST", "programs of soak tests"
+SOAK_PROGRAMS = "programs of soak tests"
 COMMANDS = {
-    ALL_OF_MNIST: ".venv/bin/fflab data fetch mnist",
     SOAK_PROGRAMS: "make soak-programs",
 }
 PROGRAMS = Path(__file__).parents[1] / ".venv-soak"

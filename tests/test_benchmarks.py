@@ -1,6 +1,4 @@
-"""The benchmarks start from a fresh clone: without all of MNIST they measure on the bundled sample
-and say so, never with a traceback.
-"""
+"""The benchmarks start from a fresh clone without a network, and never end with a traceback."""
 
 import json
 import os
@@ -11,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import datasets
-from ffengine.datasets import Datasets
+from benchmarks.recipes import RECIPES
+from ffengine.datasets import DATASETS, Datasets
 
 pytestmark = pytest.mark.slow  # processes that load torch
 ROOT = Path(__file__).parents[1]
@@ -29,17 +28,13 @@ def bench(*arguments: str, data: Path, cwd: Path = ROOT) -> subprocess.Completed
     )
 
 
-def test_without_all_of_mnist_the_bundled_sample_is_measured_and_said(tmp_path: Path) -> None:
+def test_it_needs_no_preparation(tmp_path: Path) -> None:
     done = bench("benchmarks", "--only", "monitoring", data=tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)
-    assert row["shapes"] == "6000 samples of mnist-mini, n = 500, batch 500"
-    assert row["bar"] is None  # that of 10 000 samples says nothing of these
-    assert done.stderr == (
-        f"All of MNIST is not below {tmp_path}: measuring on the bundled mnist-mini, 6,000 "
-        f"samples. "
-        "Set FFLAB_DATA to a folder that holds MNIST to measure on all of it.\n"
-    )
+    assert row["shapes"] == "10000 samples of mnist, n = 500, batch 500"
+    assert done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_device_that_is_not_here_is_said_in_one_line(tmp_path: Path) -> None:
@@ -52,11 +47,8 @@ def test_a_device_that_is_not_here_is_said_in_one_line(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_a_recipe_without_its_data_says_where_they_are_looked_for(tmp_path: Path) -> None:
-    done = bench("benchmarks.recipes", "tosato", "--epochs", "1", data=tmp_path)
-    assert done.returncode == 2
-    assert f"mnist: not found below {tmp_path}" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+def test_every_recipe_is_on_data_that_come_with_fflab() -> None:
+    assert all(DATASETS[recipe.spec.dataset.name].bundled for recipe in RECIPES.values())
 
 
 def test_what_is_advised_helps_on_data_sets_that_are_not_mnist(tmp_path: Path) -> None:

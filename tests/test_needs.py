@@ -16,9 +16,9 @@ def test_one_line_says_how_many_were_skipped_and_what_to_install() -> None:
         "apt-get install chromium postgresql"
     )
     assert needs.summary(["without a GPU: torch sees none"]) == "1 tests skipped: 1 without a GPU."
-    assert needs.summary(["without Redis: none", "without all of MNIST: not at data"]) == (
-        "2 tests skipped: 1 without Redis, 1 without all of MNIST. To run them: apt-get install "
-        "redis-server && .venv/bin/fflab data fetch mnist"
+    assert needs.summary(["without Redis: none", "without programs of soak tests: none"]) == (
+        "2 tests skipped: 1 without Redis, 1 without programs of soak tests. To run them: "
+        "apt-get install redis-server && make soak-programs"
     )
     assert needs.summary(["without programs of soak tests: there is no .venv-soak/"]) == (
         "1 tests skipped: 1 without programs of soak tests. To run them: make soak-programs"

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from service.background.retention import ExpiredJob, UnknownArtifacts
 
 LISTED = 1_000
+COMES_WITH_FFLAB = "comes with fflab"
 KeyName = Annotated[str, typer.Argument(callback=as_typed)]
 NameArgument = Annotated[str, typer.Argument(autocompletion=completion.datasets)]
 
@@ -54,8 +55,8 @@ def data_list(as_json: JsonOption = False) -> None:
         facts = datasets.facts_of(name)
         if facts.uploaded:
             where = str(datasets.upload_folder(name))
-        elif facts.files is None:
-            where = "bundled"
+        elif facts.bundled:
+            where = COMES_WITH_FFLAB
         else:
             where = str(datasets.folder_of(facts) or f"not here: fflab data fetch {name}")
         rows.append(
@@ -76,7 +77,10 @@ def data_list(as_json: JsonOption = False) -> None:
 
 @data_app.command("fetch")
 def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
-    """Download a data set below the data root and verify it."""
+    """Download a data set below the data root and verify it.
+
+    Those that come with fflab are only verified.
+    """
     settings = load_settings()
     _make_home_for(name, settings)
     try:
@@ -91,7 +95,9 @@ def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
             )
         fail(str(error), EXIT_NOT_FOUND)
     typer.echo(
-        json.dumps({"name": name, "verified": True}) if as_json else f"{name}: there, and verified"
+        json.dumps({"name": name, "verified": True})
+        if as_json
+        else f"{name}: {COMES_WITH_FFLAB if _is_bundled(name) else 'there'}, and verified"
     )
 
 
@@ -107,8 +113,14 @@ def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -
     typer.echo(
         json.dumps({"name": name, "folder": str(target)})
         if as_json
+        else f"{name}: {COMES_WITH_FFLAB}; nothing is to be imported"
+        if _is_bundled(name)
         else f"{name}: verified, in {target}"
     )
+
+
+def _is_bundled(name: str) -> bool:
+    return name in DATASETS and DATASETS[name].bundled
 
 
 def _make_home_for(name: str, settings: Settings) -> None:

@@ -11,6 +11,7 @@ from ffengine.study import expand
 from service.cli.output import comparison_table, err, line, out, progress_bar
 from service.client import Client
 from service.results.paper_comparison import comparison
+from service.results.report import LEADING
 from service.results.run_labels import run_keys
 from service.results.sentences import sentences
 from service.results.sources import Source
@@ -44,17 +45,24 @@ def demo(settings: Settings, output: Path, preset: str, device: str) -> None:
             line()
             comparison_table(
                 comparison(sources),
-                f"measured beside arXiv 2311.05667 (job {job.id}, data mnist-mini)",
+                f"measured beside arXiv 2311.05667 (job {job.id}, data {_data(sources)})",
             )
             report, result = output / "report.html", output / "result.json"
             report.write_bytes(client.download(job.id, "report.html"))
+            for name in LEADING:
+                (output / f"{name}.svg").write_bytes(client.download(job.id, f"chart/{name}.svg"))
             document = {
                 "job": job.job.model_dump(mode="json"),
                 "cells": [source.result.model_dump(mode="json") for source in sources],
             }
             result.write_text(json.dumps(document, indent=1))
             err.print("stopping the stack")
-    out.print(f"report: {report}\nresult: {result}", soft_wrap=True)
+    charts = ", ".join(str(output / f"{name}.svg") for name in LEADING)
+    out.print(f"charts: {charts}\nreport: {report}\nresult: {result}", soft_wrap=True)
+
+
+def _data(sources: list[Source]) -> str:
+    return ", ".join(dict.fromkeys(one.result.provenance.dataset.name for one in sources))
 
 
 def study_sources(client: Client, job_id: str, preset: str) -> list[Source]:

@@ -14,7 +14,8 @@ from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 from ffengine.arrays import DatasetError
-from ffengine.datasets import DATASETS, read_bundled, verified
+from ffengine.bundled import read_bundled
+from ffengine.datasets import DATASETS, verified
 from ffengine.version import VERSION
 from service.client import Client, FflabError, Unreachable
 from service.host.disk import lack_of_room
@@ -123,7 +124,7 @@ def _datasets(settings: Settings) -> Iterator[Check]:
         try:
             if facts.files is None:
                 verified(facts, read_bundled(name))
-                yield Check(f"data {name}", "ok", "bundled, digest verified")
+                yield Check(f"data {name}", "ok", "comes with fflab, digest verified")
             elif folder := settings.datasets.folder_of(facts):
                 yield Check(f"data {name}", "ok", f"in {folder}")
             else:

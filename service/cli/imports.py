@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ffengine.arrays import DatasetError
+from ffengine.bundled import FOLDER as BUNDLED_IN
 from ffengine.dataformats import present
 from ffengine.datasets import DATA_ROOT_VARIABLE, DATASETS, Datasets, verified
 from ffengine.durable import copy_files
@@ -14,7 +15,8 @@ def import_files(name: str, source: Path, datasets: Datasets) -> Path:
 
     **Arguments:**
 
-    - `name`: of a data set of the catalogue, or a new one.
+    - `name`: of a data set of the catalogue, or a new one. Of one that comes with fflab nothing is
+      copied.
     - `source`: the folder of the known data set's files, or an .npz.
     - `datasets`: where it is copied to.
 
@@ -27,7 +29,7 @@ def import_files(name: str, source: Path, datasets: Datasets) -> Path:
                 datasets.keep(name, archive)
             return datasets.upload_folder(name) or datasets.kept_in / name
         if facts.files is None:
-            raise SpecError(f"{name} is bundled; there is nothing to import")
+            return BUNDLED_IN
         verified(facts, facts.files.read(source))
     except (DatasetError, OSError) as error:
         new = facts is None and source.suffix != ".npz"

@@ -18,6 +18,7 @@ from service.results.forecasts import EPOCHS_HEAD, epochs_columns
 from service.results.paper_comparison import Verdict, comparison, legend
 from service.results.sources import ChartSource, Source
 
+LEADING = ("theorem2", "sparsity")  # charts before the table: they carry what was found
 COLOURS: dict[Verdict, str] = {"met": "met", "NOT met": "unmet"}  # classes of the style sheet
 
 
@@ -37,7 +38,7 @@ def report(job: Job, drawn: Sequence[ChartSource]) -> str:
     - `drawn`: the sources of its result.
     """
     sources = [source for source in drawn if isinstance(source, Source)]
-    rows = comparison(sources)
+    rows, names = comparison(sources), available(drawn)
     page = _template().render(
         title=job.name or f"{job.kind} {job.id}",
         job=job,
@@ -52,7 +53,8 @@ def report(job: Job, drawn: Sequence[ChartSource]) -> str:
         rows=rows,
         colours=COLOURS,
         legend=legend(rows),
-        charts=list(_charts(drawn)),
+        leading=list(_charts(drawn, [name for name in names if name in LEADING])),
+        charts=list(_charts(drawn, [name for name in names if name not in LEADING])),
         findings=[finding for source in sources for finding in source.result.diagnostics],
         provenance=[provenance_lines(source.result.provenance) for source in sources],
         spec=job.spec.model_dump_json(indent=2),
@@ -72,12 +74,12 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html")
 
 
-def _charts(drawn: Sequence[ChartSource]) -> Iterator[Chart]:
+def _charts(drawn: Sequence[ChartSource], names: Sequence[str]) -> Iterator[Chart]:
     """The charts that can be drawn: those whose kept margins are damaged are left out.
 
     Each is an image of its own, so that identifiers in one SVG do not clash with another's.
     """
-    for name in available(drawn):
+    for name in names:
         with contextlib.suppress(NothingToDraw):
             svg = render(name, drawn, "svg")
             yield Chart(CHARTS[name].meaning, base64.b64encode(svg).decode())

@@ -12,7 +12,9 @@ from ffengine.theorems import DIRECTIONS, THEOREMS
 from service.results.course import SPLITS, Course, Moment, course_of, rises
 from service.results.forecasts import forecast_sentences
 from service.results.paper_setting import is_papers_setting
+from service.results.paper_summary import summary
 from service.results.run_labels import RunKey
+from service.results.shares import of_means, share, shares
 from service.results.sources import Source
 
 INPUTS: dict[Preprocess, str] = {
@@ -32,9 +34,9 @@ MOST_RUNS = 6  # that have sentences: so many checks, and so many trainings, of 
 
 
 def sentences(sources: Sequence[Source]) -> list[str]:
-    """What was found in all results: the forecasts, then how to read the others, then the checks,
-    then the training of each run's first layer. A sentence that begins with two spaces belongs to
-    the one before it.
+    """What was found in all results: the forecasts; for a study of the paper its summary; how to
+    read the rest, then the checks, then the training of each run's first layer. A sentence that
+    begins with two spaces belongs to the one before it.
     """
     checks = [source for source in sources if isinstance(source.result, CheckResult)]
     trainings = [source for source in sources if isinstance(source.result, TrainResult)]
@@ -44,7 +46,10 @@ def sentences(sources: Sequence[Source]) -> list[str]:
     rest = [f"The figures of {more} more runs are in the table."] if more else []
     forecasts = [source for source in sources if isinstance(source.result, ForecastResult)]
     forecast = [line for source in forecasts for line in forecast_sentences(source)]
-    return [*forecast, *([_how_to_read(sources), *lines, *rest] if lines else [])]
+    return [
+        *forecast,
+        *([*summary(sources), _how_to_read(sources), *lines, *rest] if lines else []),
+    ]
 
 
 def _how_to_read(sources: Sequence[Source]) -> str:
@@ -79,7 +84,7 @@ def _rise(course: Course) -> Iterator[str]:
         return
     top = course.rising[-1]
     least = " / ".join(
-        _share(min(moment.ratio[split].mean for moment in course.rising)) for split in (0, 1)
+        share(min(moment.ratio[split].mean for moment in course.rising)) for split in (0, 1)
     )
     yield (
         f"{_change(course.lowest, top)} {_ratio_at(top)}; from epoch {course.rising[0].epoch} on, "
@@ -94,14 +99,14 @@ def _rounding(course: Course) -> Iterator[str]:
     worst = max(course.moments, key=lambda moment: moment.undecided)
     if not worst.is_decided:
         yield (
-            f"At epoch {worst.epoch} the margins of up to {_share(worst.undecided)} of samples "
+            f"At epoch {worst.epoch} the margins of up to {share(worst.undecided)} of samples "
             f"are within rounding of zero and count as not satisfied: ratios there are too low."
         )
 
 
 def _ratio_at(moment: Moment) -> str:
     along = DIRECTIONS["training_step"]
-    return f"Theorem 2 {along} holds for {_shares(moment.ratio)} of samples at epoch {moment.epoch}"
+    return f"Theorem 2 {along} holds for {shares(moment.ratio)} of samples at epoch {moment.epoch}"
 
 
 def _change(before: Moment, after: Moment) -> str:
@@ -110,9 +115,9 @@ def _change(before: Moment, after: Moment) -> str:
     word = "rises" if rises(*both) else "falls" if rises(*both[::-1]) else "goes"
     clear = "" if word != "goes" or len(before.seeds[0]) == 1 else ", which is no clear change"
     digits = (
-        3 if _means(before.sparsity) != _means(after.sparsity) else 6
+        3 if of_means(before.sparsity) != of_means(after.sparsity) else 6
     )  # a small change is to be seen
-    way = f"from {_means(before.sparsity, digits)} to {_means(after.sparsity, digits)}"
+    way = f"from {of_means(before.sparsity, digits)} to {of_means(after.sparsity, digits)}"
     return f"From epoch {before.epoch} to {after.epoch} S {word} {way}{clear}."
 
 
@@ -236,7 +241,7 @@ def _of_check(source: Source) -> list[str]:
     by_split = (
         interval_of([cell for cell in widest if cell.split == split], "ratio") for split in SPLITS
     )
-    shares = _shares([found for found in by_split if found])
+    held = shares([found for found in by_split if found])
     moment = "at initialisation" if widest[0].epoch == 0 else f"at epoch {widest[0].epoch}"
     published = "half" if theorem.published == HALF else f"{100 * theorem.published:g} %"
     paper = f" The paper reports more than {published}." if _is_judged(source) else ""
@@ -244,30 +249,6 @@ def _of_check(source: Source) -> list[str]:
     direction = widest[0].theorem2_direction
     along = f" {DIRECTIONS[direction]}," if direction else ""
     return [
-        f"Theorem {theorem.number}{along} {moment}{aside}, n = {width}, holds for {shares} of "
+        f"Theorem {theorem.number}{along} {moment}{aside}, n = {width}, holds for {held} of "
         f"samples.{paper}"
     ]
-
-
-def _means(pair: Sequence[Interval], digits: int = 3) -> str:
-    return " / ".join(f"{one.mean:.{digits}f}" for one in pair)
-
-
-def _shares(found: Sequence[Interval]) -> str:
-    return " / ".join(_with_interval(one) for one in found)
-
-
-def _with_interval(found: Interval) -> str:
-    if found.low is None or found.high is None:
-        return _share(found.mean)
-    return f"{_share(found.mean)} [{_percent(found.low)}, {_percent(found.high)}]"
-
-
-def _share(value: float) -> str:
-    return f"{_percent(value)} %"
-
-
-def _percent(value: float) -> str:
-    """A share in percent: whole numbers in the middle, more digits near 0 and 100 %."""
-    digits = 0 if value in (0.0, 1.0) or 0.1 <= value <= 0.95 else 1 if value < 0.995 else 2
-    return f"{100 * value:.{digits}f}"

@@ -50,7 +50,9 @@ def catalogue_datasets() -> list[DatasetFacts]:
 def to_schema(dataset: Dataset) -> DatasetFacts:
     """Convert a data set to the form of the API."""
     facts: dict[str, Any] = dataset._asdict()
-    bundled = facts.pop("files") is None and not dataset.uploaded
     return DatasetFacts(
-        bundled=bundled, classes=dataset.classes, train_samples=dataset.train_samples, **facts
+        bundled=dataset.bundled,
+        classes=dataset.classes,
+        train_samples=dataset.train_samples,
+        **facts,
     )

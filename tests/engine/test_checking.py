@@ -3,6 +3,7 @@ and trained weights.
 """
 
 import hashlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,7 +30,6 @@ from ffengine.samples import load_samples
 from ffengine.spec import CheckSpec, NetworkSpec, TrainSpec, digest
 from ffengine.training import EpochReport
 from tests.engine import reference
-from tests.mnist import RAW, needs_mnist
 
 CPU = torch.device("cpu")
 
@@ -132,12 +132,11 @@ def test_theorem_2_at_initialisation_agrees_with_a_slow_independent_measurement(
         )
 
 
-@needs_mnist
 def test_theorem_1_on_the_full_mnist_has_the_theorys_ratios(
-    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     # theory: batch of 20 000: 0.9997 at n = 64, 1.0000 at 256; batches of 10 at n = 64: 0.997
-    monkeypatch.setenv("FFLAB_DATA", str(RAW.parents[1]))
+    datasets = Datasets(tmp_path, cache=tmp_path / "cache")
     spec = CheckSpec.model_validate(
         {
             "theorem": 1,
@@ -149,13 +148,14 @@ def test_theorem_1_on_the_full_mnist_has_the_theorys_ratios(
             "methods": ["exact"],
         }
     )
-    result = ffengine.check(spec)
+    result = ffengine.check(spec, datasets=datasets)
     assert sum(c.ratio or 0 for c in result.cells if c.width == 64) / 2 == pytest.approx(
         0.9997, abs=0.001
     )
     assert all(c.ratio == pytest.approx(1.0, abs=5e-4) for c in result.cells if c.width == 256)
     tens = ffengine.check(
-        spec.model_copy(update={"widths": (64,), "samples": 5000, "batch_size": 10})
+        spec.model_copy(update={"widths": (64,), "samples": 5000, "batch_size": 10}),
+        datasets=datasets,
     )
     assert sum(c.ratio or 0 for c in tens.cells) / 2 == pytest.approx(0.997, abs=0.003)
 

@@ -34,7 +34,7 @@ DIGESTS = [
     ),
     (
         written_out(StudySpec(preset="paper")),
-        "451967694a3dd027c36d9ed8f3a98bfbe180e3b1f90114855e4aa913a0fb6a97",
+        "ffd0d34f53b7b8700a8a6b21ff792faa1ed53e0c9a209047c68b9bb1f1b32699",
     ),
 ]
 

@@ -128,5 +128,5 @@ def test_a_download_that_leaves_no_files_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ffengine.download.download", lambda *_: None)
-    with pytest.raises(DatasetError, match="mnist: the download left no files below"):
-        Datasets(tmp_path).read("mnist")
+    with pytest.raises(DatasetError, match="kmnist: the download left no files below"):
+        Datasets(tmp_path).read("kmnist")

@@ -7,10 +7,11 @@ from statistics import fmean
 import pytest
 
 import ffengine
+from ffengine.datasets import DATASETS
 from ffengine.optimizers import Sgd
 from ffengine.presets import PRESETS
 from ffengine.results import EpochRow
-from ffengine.spec import EvaluationSpec, MonitorSpec, TrainSpec
+from ffengine.spec import DatasetSpec, EvaluationSpec, MonitorSpec, TrainSpec
 from ffengine.study import expand
 
 # mnist-mini, n = 256, lr = n/30, batches of 500, seeds 0 to 2: theorem 2's ratio and S of positives
@@ -40,13 +41,24 @@ def training(preprocess: str) -> TrainSpec:
     return spec
 
 
+def small(preprocess: str) -> TrainSpec:
+    """The same on mnist-mini, with the step of the theory's table."""
+    spec = training(preprocess)
+    return spec.model_copy(
+        update={
+            "dataset": DatasetSpec(preprocess=spec.dataset.preprocess),
+            "optimizer": Sgd(lr=256 / 30),
+        }
+    )
+
+
 @cache
 def curves(preprocess: str) -> list[EpochRow]:
     """Its rows, shortened to ten epochs and three seeds."""
     light = {"evaluation": EvaluationSpec(measures=False), "monitor": MonitorSpec(theorems=(2,))}
     return list(
         ffengine.train(
-            training(preprocess).model_copy(update={"epochs": 10, "seeds": (0, 1, 2), **light})
+            small(preprocess).model_copy(update={"epochs": 10, "seeds": (0, 1, 2), **light})
         ).curves
     )
 
@@ -61,15 +73,15 @@ def means(rows: list[EpochRow], epoch: int) -> tuple[float, ...]:
     return (*ratios, *(fmean(row.sparsity or 0.0 for row in split) for split in splits))
 
 
-def test_the_paper_trains_twenty_epochs_at_a_thirtieth_of_the_width_raw_and_centred() -> None:
-    for preprocess in ("unit", "center"):
-        spec = training(preprocess)
-        width = spec.network.widths[0]
-        assert (spec.optimizer, spec.epochs, spec.dataset.preprocess) == (
-            Sgd(lr=width / 30),
-            20,
-            preprocess,
-        )
+def test_the_paper_trains_on_all_of_mnist_one_unit_of_flow_time_an_epoch() -> None:
+    cells = [cell for cell in expand(PRESETS["paper"].spec) if isinstance(cell.spec, TrainSpec)]
+    specs = [cell.spec for cell in cells if isinstance(cell.spec, TrainSpec)]
+    assert {spec.dataset.train_count(DATASETS["mnist"]) for spec in specs} == {60_000}
+    for spec in specs:
+        steps = 60_000 / spec.batch_size
+        assert spec.optimizer.lr / spec.network.widths[0] * steps == pytest.approx(1)
+    ways = [(cell.spec.dataset.preprocess, cell.spec.epochs, cell.part) for cell in cells]  # type: ignore[union-attr]
+    assert ways[:2] == [("unit", 8, "training"), ("center", 8, "training")]
 
 
 @pytest.mark.slow

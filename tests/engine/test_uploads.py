@@ -584,14 +584,16 @@ def test_the_environment_says_where_data_sets_are(
     monkeypatch.delenv("FFLAB_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     usual = tmp_path / ".local" / "share" / "fflab"
-    assert Datasets.of_environment() == Datasets(usual / "data", usual / "datasets")
+    assert Datasets.of_environment() == Datasets(
+        usual / "data", usual / "datasets", usual / "cache"
+    )
     monkeypatch.setenv("FFLAB_HOME", str(tmp_path / "lab"))
     assert Datasets.of_environment() == Datasets(
-        tmp_path / "lab" / "data", tmp_path / "lab" / "datasets"
+        tmp_path / "lab" / "data", tmp_path / "lab" / "datasets", tmp_path / "lab" / "cache"
     )
     monkeypatch.setenv("FFLAB_DATA", "~/mounted")
     assert Datasets.of_environment() == Datasets(
-        tmp_path / "mounted", tmp_path / "lab" / "datasets"
+        tmp_path / "mounted", tmp_path / "lab" / "datasets", tmp_path / "lab" / "cache"
     )
     Datasets.of_environment().keep("mine", npz(x=images(200, 3, 3), y=np.arange(200) % 4))
     spec = {"dataset": MINE, "widths": [4], "samples": 20, "batch_size": 10, "seeds": [0]}

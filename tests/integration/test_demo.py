@@ -22,7 +22,17 @@ def test_the_demo_says_what_was_found_first_and_leaves_report_and_result(tmp_pat
     environment = inherited | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    how, theorem1, theorem2, headline, fall, rise, *table = done.stdout.splitlines()
+    summary, lines = done.stdout.splitlines()[:5], done.stdout.splitlines()[5:]
+    assert [line.split(":")[0].split(",")[0] for line in summary] == [
+        "Theorem 1 at initialisation",
+        "Theorem 2 at initialisation",
+        "Theorem 2 while training",
+        "S while training",
+        "Predicted sign of the change of S",
+    ]
+    assert "below one half while units are recruited (tau < " in summary[2]
+    assert all(line.endswith((": met.", ": open.", ": met / open.")) for line in summary[:4])
+    how, theorem1, theorem2, headline, fall, rise, *table = lines
     assert how.startswith("Data: mnist-mini; 3 seeds.")
     assert theorem1.startswith("Theorem 1 at initialisation, n = 256, holds for ")
     assert theorem2.startswith(
@@ -37,6 +47,8 @@ def test_the_demo_says_what_was_found_first_and_leaves_report_and_result(tmp_pat
     assert table[1].startswith("quantity\tmeasured")
     assert done.stderr.splitlines()[0] == "starting the stack: API, worker, Redis"
     assert done.stderr.splitlines()[-1] == "stopping the stack"
+    for name in ("theorem2", "sparsity"):
+        assert (tmp_path / "out" / f"{name}.svg").read_text().startswith("<svg")
     report = (tmp_path / "out" / "report.html").read_text()
     assert headline in report
     cells = json.loads((tmp_path / "out" / "result.json").read_text())["cells"]

@@ -520,7 +520,7 @@ def test_a_client_needs_the_base_install_alone(
                 (("keys", "create", "x"), "server"),
                 (("retention",), "server"),
                 (("run", "quick"), "worker"),
-                (("data", "fetch", "mnist"), "worker"),
+                (("data", "fetch", "kmnist"), "worker"),
             )
         ),
     ],

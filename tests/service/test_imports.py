@@ -10,14 +10,14 @@ import pytest
 from ffengine.dataformats import MNIST_FILES, content
 from ffengine.datasets import Datasets
 from service.cli import imports
-from tests.service.samples import any_files_pass_for_mnist
+from tests.service.samples import any_files_pass_for_kmnist
 
 DYING = """
 import os, pathlib, shutil, signal, sys
 from ffengine.datasets import Datasets
 from service.cli import imports
-from tests.service.samples import any_files_pass_for_mnist
-from tests.service.samples import any_files_pass_for_mnist
+from tests.service.samples import any_files_pass_for_kmnist
+from tests.service.samples import any_files_pass_for_kmnist
 
 source, root, left = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), [int(sys.argv[3])]
 
@@ -29,12 +29,12 @@ def dying(step):
         return step(*arguments, **named)
     return taken
 
-any_files_pass_for_mnist(setattr)
+any_files_pass_for_kmnist(setattr)
 shutil.copy2, os.fsync = dying(shutil.copy2), dying(os.fsync)
 pathlib.Path.replace = dying(pathlib.Path.replace)
-imports.import_files("mnist", source, Datasets(root))
+imports.import_files("kmnist", source, Datasets(root))
 """
-INSIDE = Path("MNIST") / "raw"
+INSIDE = Path("KMNIST") / "raw"
 
 
 def write(folder: Path, what: bytes) -> Path:
@@ -65,23 +65,23 @@ def test_a_death_while_files_are_copied_leaves_the_older_ones(
     assert states[-1] == len(MNIST_FILES)
     half = tmp_path / "2"
     assert (half / INSIDE / ".copying").is_dir()
-    any_files_pass_for_mnist(monkeypatch.setattr)
-    imports.import_files("mnist", source, Datasets(half))
+    any_files_pass_for_kmnist(monkeypatch.setattr)
+    imports.import_files("kmnist", source, Datasets(half))
     assert sorted(path.name for path in (half / INSIDE).iterdir()) == sorted(MNIST_FILES)
 
 
 def test_files_are_imported_again_over_those_of_another_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    any_files_pass_for_mnist(monkeypatch.setattr)
+    any_files_pass_for_kmnist(monkeypatch.setattr)
     target = write(tmp_path / INSIDE, b"damaged")
     source = tmp_path / "source"
     source.mkdir()
     for name in MNIST_FILES:
         (source / f"{name}.gz").write_bytes(gzip.compress(b"whole"))
-    assert imports.import_files("mnist", source, Datasets(tmp_path)) == target
+    assert imports.import_files("kmnist", source, Datasets(tmp_path)) == target
     assert {content(target, name) for name in MNIST_FILES} == {b"whole"}
-    assert imports.import_files("mnist", target, Datasets(tmp_path)) == target
+    assert imports.import_files("kmnist", target, Datasets(tmp_path)) == target
     assert sorted(path.name for path in target.iterdir()) == sorted(
         f"{name}.gz" for name in MNIST_FILES
     )

@@ -47,5 +47,5 @@ def test_a_page_says_why_there_is_no_picture(client: httpx.Client) -> None:
     page = client.get("/datasets").text
     assert "No picture: its samples have 2 channels." in page
     assert "fflab data fetch two" not in page
-    assert "Not on this machine yet: fflab data fetch mnist" in page
+    assert "Not on this machine yet: fflab data fetch kmnist" in page
     assert client.get("/datasets/two.png").status_code == 404
