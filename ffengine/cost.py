@@ -21,7 +21,7 @@ RUN_OVERHEAD_SECONDS = 1.0
 BYTES = 4  # float32
 # What a job leaves on the disk, measured with SQLite. The database has each row three times: as a
 # row, in an event of the job's stream, and in the result.
-EPOCH_ROW_BYTES = 2_000
+EPOCH_ROW_BYTES = 3_400
 CELL_BYTES = 1_350
 JOB_BYTES = 12_000  # spec, provenance, findings, indexes, the events of states
 EVENT_BYTES = 350  # of progress

@@ -31,8 +31,9 @@ def answered(drawn: Sequence[ChartSource]) -> Answered | None:
     None where the job is no study of a finding's preset, where not all of its runs have results, or
     where its runs are not those of the preset. Sizes and seeds may be others.
     """
-    grid = next((source for source in drawn if isinstance(source, StudyGrid)), None)
-    if grid is None or grid.preset not in FINDINGS:
+    grids = (source for source in drawn if isinstance(source, StudyGrid))
+    grid = next((grid for grid in grids if grid.preset in FINDINGS), None)
+    if grid is None or grid.preset is None:
         return None
     results = [
         source.result

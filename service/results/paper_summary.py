@@ -163,11 +163,11 @@ def _training(run: Run) -> Iterator[str]:
         until = " / ".join(
             f"{run.tau(one):.2f}" if known else f"epoch {one:.1f}" for one in crossings
         )
-        name = "tau" if known else "until"
+        when = f"tau < {until}" if known else f"until {until}"
         predicted = run.result.onset.tau_star if run.result.onset else None
         said = f"; predicted {predicted:.2f} for both" if predicted else ""
         yield (
-            f"Theorem 2 {who}: below one half while units are recruited ({name} < {until}{said}; "
+            f"Theorem 2 {who}: below one half while units are recruited ({when}{said}; "
             f"lowest {low}), above one half for both afterwards: {end}."
         )
     yield _sparsity(run, who, rows)

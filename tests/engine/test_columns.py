@@ -12,7 +12,6 @@ from torch import Tensor
 
 import ffengine
 from ffengine.acts import gaussian_kappa
-from ffengine.datasets import DATA_ROOT_VARIABLE
 from ffengine.expected_step import expected_descent
 from ffengine.monitor import paired
 from ffengine.network import Network
@@ -25,7 +24,6 @@ from ffengine.spec import TrainSpec
 from ffengine.unit_directions import unit_directions
 from tests.engine import reference
 from tests.engine.specs import spec_of
-from tests.mnist import RAW, needs_mnist
 
 CPU = torch.device("cpu")
 SPLITS = ("positive", "negative")
@@ -425,14 +423,10 @@ MNIST_FIRST = {
 
 
 @pytest.mark.slow
-@needs_mnist
-def test_training_on_mnist_has_the_reference_values_of_the_theory(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_training_on_mnist_has_the_reference_values_of_the_theory() -> None:
     """Three seeds where the theory has five, and eta .025 for .02, so that half a tau is an epoch;
     their mean is within three times the standard deviation of one, and .05 for ratios.
     """
-    monkeypatch.setenv(DATA_ROOT_VARIABLE, str(RAW.parents[1]))
     spec = TrainSpec.model_validate(
         {
             "dataset": {"name": "mnist", "train_samples": 10_000, "test_samples": 10},

@@ -26,7 +26,6 @@ from ffengine.samples import load_samples
 from ffengine.spec import DatasetSpec
 from tests.engine.reference import sparsity
 from tests.examples import examples
-from tests.mnist import RAW, needs_mnist
 
 READINGS: dict[str, Callable[[Tensor], Tensor]] = {  # of maps (N, C, height, width), to (..., n)
     "position": lambda h: h.flatten(2).mT,
@@ -191,10 +190,9 @@ def test_blank_images_have_no_margin() -> None:
 
 
 @pytest.mark.slow
-@needs_mnist
 def test_the_readings_of_theorem_1_on_mnist_are_those_of_the_theory() -> None:
     spec = DatasetSpec(name="mnist", train_samples=300, test_samples=1)
-    train = load_samples(spec, torch.device("cpu"), Datasets(RAW.parents[1])).train
+    train = load_samples(spec, torch.device("cpu"), Datasets.of_environment()).train
     x = patches_of(train.labelled.view(-1, 1, 28, 28).double(), 5, 3)
     one = torch.ones(len(x), dtype=torch.float64)
     W = torch.randn(200, 25, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 5

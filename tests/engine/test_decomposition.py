@@ -21,7 +21,6 @@ from ffengine.results import PushRow
 from ffengine.spec import CheckSpec, DatasetSpec
 from tests.engine.reference import limit_sum
 from tests.examples import examples
-from tests.mnist import RAW, needs_mnist
 
 
 def random_batch(seed: int, pairs: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -163,7 +162,6 @@ def test_what_cannot_be_decomposed_is_refused(change: dict[str, object]) -> None
 
 
 @pytest.mark.slow
-@needs_mnist
 def test_the_limit_on_mnist_is_that_of_the_theory() -> None:
     spec = CheckSpec(
         dataset=DatasetSpec(name="mnist", train_samples=10_000, test_samples=1),
@@ -173,7 +171,7 @@ def test_the_limit_on_mnist_is_that_of_the_theory() -> None:
         methods=("infinite_width",),
         decomposition=True,
     )
-    rows = ffengine.check(spec, datasets=Datasets(RAW.parents[1])).decomposition
+    rows = ffengine.check(spec, datasets=Datasets.of_environment()).decomposition
     for split, relation, expected, spread in [
         ("positive", "own_pair", 0.21, 0.05),
         ("negative", "own_pair", -0.25, 0.05),

@@ -38,7 +38,6 @@ from ffengine.samples import load_samples
 from ffengine.spec import DatasetSpec
 from tests.engine.reference import random_layer
 from tests.examples import examples
-from tests.mnist import RAW, needs_mnist
 
 RIGHT_ANGLE = torch.tensor(math.pi / 2, dtype=torch.float64)
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(400)
@@ -48,6 +47,8 @@ def integral(function: Callable[[np.ndarray], np.ndarray], low: float, high: flo
     """Gauss-Legendre on a range whose ends are stretched, so that powers of the distance to them
     are integrated well.
     """
+    if high == low:
+        return 0.0  # a function may be infinite there
     u = (NODES + 1) / 2
     place = u**4 * (35 - 84 * u + 70 * u**2 - 20 * u**3)
     slope = 140 * u**3 * (1 - u) ** 3
@@ -230,11 +231,10 @@ def test_what_has_no_limit_is_refused_in_words() -> None:
 def labelled_mnist(count: int) -> Tensor:
     """The first training images with the label in the first ten pixels."""
     spec = DatasetSpec(name="mnist", train_samples=count, test_samples=1)
-    return load_samples(spec, torch.device("cpu"), Datasets(RAW.parents[1])).train.labelled
+    return load_samples(spec, torch.device("cpu"), Datasets.of_environment()).train.labelled
 
 
 @pytest.mark.slow
-@needs_mnist
 def test_theorem_1_on_mnist_is_that_of_the_theory() -> None:
     x = labelled_mnist(1000)
     n = 4096

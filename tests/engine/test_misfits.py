@@ -43,10 +43,10 @@ def test_a_checkpoint_of_another_format_is_told_from_a_damaged_one() -> None:
     ffengine.train(spec, device="cpu", on_epoch=lambda report: found.append(report.checkpoint))
     data = found[-1].to_bytes()
     tensors = safetensors.torch.load(data)
-    state = json.loads(tensors["state"].numpy().tobytes()) | {"format": checkpoint.FORMAT + 1}
+    state = json.loads(tensors["state"].numpy().tobytes()) | {"format": checkpoint.SCALED + 1}
     tensors["state"] = torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)
     with pytest.raises(
-        ValueError, match=f"format {checkpoint.FORMAT + 1}, expected {checkpoint.FORMAT}"
+        ValueError, match=f"format {checkpoint.SCALED + 1}, expected {checkpoint.FORMAT}"
     ):
         Checkpoint.from_bytes(safetensors.torch.save(tensors))
     with pytest.raises(ValueError, match="damaged or not a checkpoint"):

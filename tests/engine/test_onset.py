@@ -29,7 +29,6 @@ from ffengine.optimizers import Momentum, Nesterov, Sgd
 from ffengine.samples import load_samples
 from ffengine.spec import DatasetSpec, NetworkSpec, TrainSpec
 from tests.examples import examples
-from tests.mnist import RAW, needs_mnist
 
 PREPROCESS = ["unit", "standardize", "center", "unit_norm"]
 
@@ -223,7 +222,6 @@ def mnist_first(count: int, **dataset: Any) -> TrainSpec:
     return TrainSpec(dataset=DatasetSpec(name="mnist", train_samples=count, **dataset))
 
 
-@needs_mnist
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "dataset", "rate", "recruitment"),
@@ -242,13 +240,12 @@ def mnist_first(count: int, **dataset: Any) -> TrainSpec:
 def test_mnist_has_the_measured_values(
     count: int, dataset: dict[str, Any], rate: float, recruitment: float | None
 ) -> None:
-    found = onset_of(mnist_first(count, **dataset), Datasets(RAW.parents[1]))
+    found = onset_of(mnist_first(count, **dataset), Datasets.of_environment())
     assert found.lambda_1 == pytest.approx(rate, rel=8e-3)
     if recruitment is not None:
         assert found.recruitment == pytest.approx(recruitment, abs=0.011)
 
 
-@needs_mnist
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("digits", "share", "rate", "recruitment"),
@@ -264,7 +261,7 @@ def test_mnist_has_the_measured_values(
 def test_subsets_and_images_less_a_part_of_their_mean_have_the_measured_values(
     digits: tuple[int, ...], share: float, rate: float, recruitment: float
 ) -> None:
-    arrays = Datasets(RAW.parents[1]).loaded("mnist").arrays
+    arrays = Datasets.of_environment().loaded("mnist").arrays
     ours = np.isin(arrays.y_train, digits)
     x = arrays.x_train[ours][:2_000].reshape(2_000, -1)[:, 10:] / np.float32(255)
     y = np.searchsorted(np.array(digits), arrays.y_train[ours][:2_000])

@@ -29,7 +29,6 @@ from ffengine.objectives import PowerSum, TopK
 from ffengine.potentials import potential, potential_rows, strategy_potentials
 from ffengine.spec import CheckSpec, DatasetSpec
 from tests.engine.reference import limit_sum
-from tests.mnist import RAW, needs_mnist
 
 FREE: list[Negatives] = [entry() for entry in entries(AnyNegatives) if not entry.asks_network]  # type: ignore[attr-defined]
 
@@ -142,14 +141,13 @@ TABLE: list[tuple[Negatives, float, float, float, float]] = [
 
 
 @pytest.mark.slow
-@needs_mnist
 @pytest.mark.parametrize(
     ("negatives", "energy", "at_positives", "at_negatives", "spread"), TABLE, ids=str
 )
 def test_potentials_on_mnist_are_those_of_the_theory(
     negatives: Negatives, energy: float, at_positives: float, at_negatives: float, spread: float
 ) -> None:
-    datasets = Datasets(RAW.parents[1])
+    datasets = Datasets.of_environment()
     dataset = DatasetSpec(name="mnist", train_samples=10_000, test_samples=1)
     rows = strategy_potentials(dataset, negatives, datasets=datasets)
     assert rows[0].energy_ratio == pytest.approx(energy, abs=max(spread, 0.11))

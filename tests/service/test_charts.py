@@ -18,13 +18,14 @@ from scipy import stats
 
 import ffengine
 from ffengine.checking import CellsReport
+from ffengine.findings import FINDINGS
 from ffengine.infinite_width import limit_kernel
 from ffengine.interrupts import Control
 from ffengine.intervals import wilson
 from ffengine.margin_files import CellMargins, write_margins
 from ffengine.results import CheckResult, Interval, Split, StudyCell, StudyResult, TrainResult
 from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec, digest
-from ffengine.study import expand, study_cell, summarise
+from ffengine.study import expand, study_cell, summarise, with_params
 from service.artifacts import Artifacts, margins_name
 from service.jobs import Job
 from service.results.charts import (
@@ -44,6 +45,7 @@ from service.results.charts.geometry import limit_curve
 from service.results.charts.overlay import OVERLAID
 from service.results.charts.style import MOST_PANELS
 from service.results.csv_export import table, to_csv
+from service.results.finding_runs import what_was_found
 from service.results.histograms import (
     BINS,
     EDGES,
@@ -54,6 +56,7 @@ from service.results.histograms import (
 from service.results.paper_comparison import MEANINGS, ComparisonRow, Verdict, comparison, legend
 from service.results.paper_setting import is_papers_setting
 from service.results.report import report
+from service.results.run_labels import run_keys
 from tests.service.samples import check_cell, check_result, epoch_row, provenance, train_result
 
 TINY: dict[str, Any] = {
@@ -123,6 +126,41 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> list[Checked]:
 
 
 @pytest.fixture(scope="module")
+def centering() -> list[ChartSource]:
+    """The finished study of a finding, each run a small one."""
+    cells = [
+        cell._replace(spec=with_params(cell.spec, FINDINGS["centering"].tiny, (), None))
+        for cell in expand(FINDINGS["centering"].study)
+    ]
+    results = [ffengine.train(cell.spec) for cell in cells if isinstance(cell.spec, TrainSpec)]
+    found = [
+        GridCell(study_cell(cell, job=None, state="succeeded", result=result), cell.spec)
+        for cell, result in zip(cells, results, strict=True)
+    ]
+    runs = [
+        Source(key.label, result, run=key)
+        for key, result in zip(run_keys(cells), results, strict=True)
+    ]
+    return [StudyGrid("", found, "centering"), *runs]
+
+
+def test_the_chart_of_a_finding_is_there_once_all_its_runs_are(
+    centering: list[ChartSource], sources: list[ChartSource]
+) -> None:
+    assert "finding" in available(centering)
+    assert "finding" not in available(centering[:-1])
+    assert "finding" not in available(centering[1:])
+    grid = centering[0]
+    assert isinstance(grid, StudyGrid)
+    fewer = [grid._replace(cells=grid.cells[1:]), *centering[2:]]
+    assert "finding" not in available(fewer)  # another study under the name of the preset
+    with pytest.raises(NothingToDraw):
+        render("finding", sources, "json")
+    first, *_ = what_was_found(centering)
+    assert first.startswith("`unit`: S ")
+
+
+@pytest.fixture(scope="module")
 def grid() -> StudyGrid:
     return StudyGrid(
         "",
@@ -161,7 +199,7 @@ def trained_of(source: ChartSource) -> TrainResult:
 
 
 def test_every_chart_is_available_where_its_rows_are(sources: list[ChartSource]) -> None:
-    assert set(available(sources)) == set(CHARTS)
+    assert set(available(sources)) == set(CHARTS) - {"finding"}
     assert available(sources[2:3]) == ["theorem1_widths", "margins", "geometry", "agreement_widths"]
     assert available(sources[:1]) == [
         "theorem2",
@@ -241,17 +279,21 @@ QUICKLY_RENDERED = ("theorem2", "grid_theorem1")  # one of a run, one of a study
         for name in CHARTS
     ],
 )
-def test_every_chart_renders_in_every_format(sources: list[ChartSource], name: str) -> None:
+def test_every_chart_renders_in_every_format(
+    sources: list[ChartSource], centering: list[ChartSource], name: str
+) -> None:
+    drawn = centering if name == "finding" else sources
     starts = {"png": b"\x89PNG", "svg": b"<svg", "json": b"{", "html": b"<!DOCTYPE html>"}
     for fmt in FORMATS:
-        assert render(name, sources, fmt).lstrip().startswith(starts[fmt]), fmt
+        assert render(name, drawn, fmt).lstrip().startswith(starts[fmt]), fmt
 
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_every_chart_names_its_data_and_leaves_the_colours_of_text_to_the_page(
-    sources: list[ChartSource], name: str
+    sources: list[ChartSource], centering: list[ChartSource], name: str
 ) -> None:
     there = [source for source in sources if available([source]) and name in available([source])]
+    there = centering if name == "finding" else there
     assert "mnist-mini" in caption_of(name, there)
     document = render(name, there, "json").decode()
     assert re.search(r"\bseed", caption_of(name, there))

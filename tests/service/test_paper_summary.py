@@ -4,16 +4,15 @@ import pytest
 
 import ffengine
 from ffengine.presets import PRESETS
-from ffengine.results import AccuracyRow, CheckResult, TrainResult
+from ffengine.results import AccuracyRow, CheckResult, Onset, TrainResult
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.study import expand
-from service.results.flow_time import growth_rate, per_epoch, predicted_crossing
 from service.results.paper_summary import summary
 from service.results.run_labels import run_keys
 from service.results.sentences import sentences
 from service.results.sources import Source
+from tests.service.courses import training
 from tests.service.samples import check_cell, provenance
-from tests.service.test_sentences import training
 
 FALLS_THEN_RISES = [(0.7, 0.47), (0.1, 0.43), (0.4, 0.37), (0.6, 0.40), (0.65, 0.46)]
 
@@ -58,6 +57,11 @@ def with_accuracy(result: TrainResult, value: float) -> TrainResult:
     return result.model_copy(update={"accuracy": rows})
 
 
+def expected(result: TrainResult) -> TrainResult:
+    """The result, of data of which a turn is predicted."""
+    return result.model_copy(update={"onset": Onset(tau_star=2.02)})
+
+
 def study(seeds: int = 3) -> list[Source]:
     points = FALLS_THEN_RISES
     long = with_accuracy(training(points, seeds=seeds), 0.1)
@@ -65,7 +69,7 @@ def study(seeds: int = 3) -> list[Source]:
     return [
         check(1, 0.998, seeds),
         check(2, 0.7, seeds),
-        Source("training", long, spec(seeds=list(range(seeds)))),
+        Source("training", expected(long), spec(seeds=list(range(seeds)))),
         Source("short", short, spec(epochs=2, seeds=list(range(seeds)))),
     ]
 
@@ -149,27 +153,15 @@ def test_other_results_have_no_summary() -> None:
     assert summary(study()[1:]) == []
 
 
-def test_flow_time_is_eta_times_steps_where_eta_says_it() -> None:
-    assert per_epoch(spec()) == pytest.approx(1.0)
-    mini = TrainSpec.model_validate({"optimizer": {"name": "sgd", "lr": 500 / 30}})
-    assert per_epoch(mini) == pytest.approx(12 / 30)
+def test_epochs_stand_where_flow_time_says_little() -> None:
     for other in (
-        {"objective": {"name": "softplus"}},
         {"optimizer": {"name": "adam"}},
         {"dataset": {"name": "mine"}},
-        {"optimizer": {"name": "sgd", "schedule": "linear_cooldown"}},
     ):
-        assert per_epoch(spec(**other)) is None
-
-
-def test_the_predicted_crossing_is_that_of_the_theory() -> None:
-    # the theory's table: the spread of the class means of MNIST, its first 10 000 and mnist-mini
-    assert growth_rate("mnist", 60_000) == pytest.approx(0.619, abs=0.002)
-    assert growth_rate("mnist", 10_000) == pytest.approx(0.638, abs=0.003)
-    assert growth_rate("mnist-mini", 6_000) == pytest.approx(0.639, abs=0.001)
-    assert predicted_crossing(spec()) == pytest.approx(1.25 / 0.619, abs=0.01)
-    assert predicted_crossing(spec(dataset={"name": "mnist", "preprocess": "center"})) is None
-    assert predicted_crossing(spec(dataset={"name": "fashion-mnist"})) is None
+        changed = Source("", training(FALLS_THEN_RISES), spec(**other))
+        lines = summary([check(1, 0.999), check(2, 0.7), changed])
+        assert not any("tau" in line for line in lines)
+        assert any("recruited (until epoch 2.5 / epoch 2.6; lowest" in line for line in lines)
 
 
 @pytest.mark.slow

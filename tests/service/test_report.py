@@ -26,7 +26,7 @@ def test_no_text_of_a_result_becomes_markup(store: Store, monkeypatch: pytest.Mo
     result = train_result().model_copy(update={"diagnostics": (finding,), "provenance": facts})
     job = read(store, submit(store, TrainSpec()).id)
     ended = job.model_copy(update={"name": MARKUP, "finished_at": job.created_at})
-    monkeypatch.setattr(module, "sentences", lambda sources: ["One.", f"  Indented {MARKUP}"])
+    monkeypatch.setattr(module, "what_was_found", lambda drawn: ["One.", f"  Indented {MARKUP}"])
     monkeypatch.setattr(module, "legend", lambda rows: [*legend(rows), MARKUP])
     page = report(ended, [Source(MARKUP, result, TrainSpec())])
     assert "<script" not in page

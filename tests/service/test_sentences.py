@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from ffengine.results import CheckResult, EpochRow, TrainResult
+from ffengine.results import CheckResult
 from ffengine.spec import CheckSpec, TrainSpec
 from service.results.charts import Source
 from service.results.course import course_of
 from service.results.paper_comparison import comparison
 from service.results.run_labels import RunKey
 from service.results.sentences import sentences
-from tests.service.samples import check_cell, epoch_row, provenance
+from tests.service.courses import Point, training
+from tests.service.samples import check_cell, provenance
 
 UNIT = TrainSpec.model_validate({"network": {"widths": [256]}})
 SOFTPLUS = TrainSpec.model_validate(
@@ -22,31 +23,6 @@ SOFTPLUS = TrainSpec.model_validate(
 CENTER = TrainSpec.model_validate(
     {"dataset": {"preprocess": "center"}, "network": {"widths": [256]}}
 )
-Point = tuple[float, float]  # theorem 2's ratio, S
-
-
-def training(
-    points: Sequence[Point], *, seeds: int = 3, spread: float = 0.01, layer: int = 0
-) -> TrainResult:
-    """Positives at the points, negatives .02 below; the seeds lie `spread` apart."""
-    rows: list[EpochRow] = []
-    for epoch, (ratio, sparsity) in enumerate(points):
-        for seed in range(seeds):
-            for split, less in (("positive", 0.0), ("negative", 0.02)):
-                off = spread * (seed - (seeds - 1) / 2) - less
-                row = epoch_row(epoch, split, seed=seed, layer=layer)  # type: ignore[arg-type]
-                rows.append(
-                    row.model_copy(
-                        update={
-                            "samples": 4_000,
-                            "theorem2_ratio": ratio + off,
-                            "sparsity": sparsity + off,
-                        }
-                    )
-                )
-    return TrainResult(
-        curves=tuple(rows), accuracy=(), diagnostics=(), provenance=provenance(tuple(range(seeds)))
-    )
 
 
 def told(points: Sequence[Point], spec: TrainSpec = UNIT, **options: float) -> list[str]:
