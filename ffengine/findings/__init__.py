@@ -14,6 +14,7 @@ from ffengine.findings.finding import Finding, Plot, Point, Rule, Run, Table
 from ffengine.findings.goodness import Goodness
 from ffengine.findings.negatives import Negatives
 from ffengine.findings.onset import Onset
+from ffengine.findings.sleep import Sleep
 from ffengine.findings.width import Width
 
 __all__ = ["FINDINGS", "Finding", "Plot", "Point", "Rule", "Run", "Table"]
@@ -30,6 +31,7 @@ FINDINGS: dict[str, Finding] = {
         Goodness(),
         Negatives(),
         Depth(),
+        Sleep(),
         Activations(),
         Backpropagation(),
     )

@@ -91,7 +91,7 @@ class Acts(Finding):
         turn = crossing(runs[0], "theorem2_expected_ratio")
         rules = () if turn is None else (Rule("x", turn.mean, "theorem 2 crosses 1/2"),)
         return Plot(
-            "S falls while units switch on, and rises once they become unequal",
+            "S, theorem 2 and the shape of the activations over flow time",
             "flow time tau",
             "",
             tuple(drawn),

@@ -59,7 +59,7 @@ class Centering(Finding):
         ]
         half = Rule("y", 0.5, "1/2", figures["theorem2_ratio"])
         return Plot(
-            "Centred inputs have no act in which S falls",
+            "S and both theorems over flow time, by preprocessing",
             "flow time tau",
             "",
             tuple(drawn),

@@ -105,7 +105,7 @@ class Collapse(Finding):
                 drawn.append(point._replace(y=point.y / factor, low=low, high=high))
             drawn += points(run, "theorem2_ratio", "theorem 2 of positives", run.part)
         return Plot(
-            "Widths, step sizes and batch sizes lie on one curve over flow time",
+            "C and theorem 2 over flow time, by width, step and batch size",
             "flow time tau",
             "",
             tuple(drawn),

@@ -94,7 +94,7 @@ class Goodness(Finding):
             if (found := _ratio(run, method))
         )
         return Plot(
-            "Selective goodness turns theorem 1 around",
+            "Theorem 1 by goodness function",
             "goodness",
             "share of samples that satisfy theorem 1",
             drawn,

@@ -109,7 +109,7 @@ class Negatives(Finding):
             if (found := at_end(run, "sparsity", split))
         )
         return Plot(
-            "The final S depends on how negatives are made",
+            "The final S, by how negatives are made",
             "strategy",
             "S at the end",
             drawn,

@@ -21,7 +21,10 @@ def _of(
     preprocess: Preprocess = "unit",
     slow: float = 1.0,
 ) -> TrainSpec:
-    """Return a run whose label inputs have a strength; `slow` is how many times later it turns."""
+    """Return a run whose label inputs have a strength.
+
+    It turns `slow` times later than that on mnist-mini, so its steps are as many times larger.
+    """
     base = layer(eta=slow / 30, epochs=EPOCHS)
     dataset = base.dataset.model_copy(
         update={"name": name, "label_strength": strength, "preprocess": preprocess}
@@ -54,8 +57,8 @@ class Onset(Finding):
                 "labels 2": _of("mnist-mini", strength=2.0, slow=0.5),
                 "labels 4": _of("mnist-mini", strength=4.0, slow=0.25),
                 "standardised": _of("mnist-mini", preprocess="standardize", slow=0.35),
-                "images of length 1": _of("mnist-mini", preprocess="unit_norm"),
-                "digits": _of("digits"),
+                "images of length 1": _of("mnist-mini", preprocess="unit_norm", slow=70.0),
+                "digits": _of("digits", slow=5.0),
             }.items()
         }
     )
@@ -108,7 +111,7 @@ class Onset(Finding):
             if (rate := _rate(run)) is not None
         ]
         return Plot(
-            "lambda_1 tau* is about 1.25",
+            "lambda_1 tau* by data, label strength and preprocessing",
             "setting",
             "",
             (*products, *rates),

@@ -93,7 +93,7 @@ class Width(Finding):
             if (found := _found(run, width, "infinite_width", "agreement", split))
         ]
         return Plot(
-            "Wide layers agree with the limit",
+            "Agreement with the limit of infinite width",
             "width n",
             "share of samples with the sign of the limit",
             tuple(drawn),

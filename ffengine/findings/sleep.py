@@ -1,0 +1,114 @@
+"""The finding `sleep`: lowering, raising, and both in turn."""
+
+from collections.abc import Iterator, Sequence
+
+from ffengine.findings.bases import NO_MEASURES, SEEDS, TINY
+from ffengine.findings.finding import Finding, Plot, Run, Table
+from ffengine.findings.measured import SPLITS, at_end, at_epoch, at_start, curve, lowest, points
+from ffengine.findings.wording import number
+from ffengine.optimizers import Sgd
+from ffengine.spec import (
+    DatasetSpec,
+    MonitorSpec,
+    NetworkSpec,
+    PhasesSpec,
+    StudyPart,
+    StudySpec,
+    TrainSpec,
+)
+
+WIDTH = 256
+SAMPLES = 1_000  # one batch: an epoch is a step
+
+
+def _of(eta: float, steps: int, every: int, up: int, down: int) -> TrainSpec:
+    """Return a run of so many steps on all samples, in turns of steps up and steps down."""
+    return TrainSpec(
+        dataset=DatasetSpec(name="mnist-mini", train_samples=SAMPLES),
+        network=NetworkSpec(widths=(WIDTH,)),
+        optimizer=Sgd(lr=WIDTH * eta),
+        phases=PhasesSpec(positive_steps=up, negative_steps=down),
+        epochs=steps,
+        batch_size=SAMPLES,
+        seeds=SEEDS[:3],
+        monitor=MonitorSpec(samples=SAMPLES, every_epochs=every),
+        evaluation=NO_MEASURES,
+    )
+
+
+class Sleep(Finding):
+    """S while goodness is only lowered, only raised, and raised and lowered in turn."""
+
+    name = "sleep"
+    question = "What do phases of lowering alone (sleep) and raising alone (wake) do to sparsity?"
+    method = (
+        "One layer of 256 units learns from 1 000 samples of mnist-mini, all of them in each step: "
+        "steps that lower the goodness of negatives alone, steps that raise that of positives "
+        "alone, and ten of each in turn."
+    )
+    falsified_by = (
+        "Sleep without a rise of S, wake without a fall, or equal phases that leave S where it was."
+    )
+    study = StudySpec(
+        parts={
+            "sleep": StudyPart(base=_of(0.001, 100, 5, 0, 1)),
+            "wake": StudyPart(base=_of(0.002, 400, 10, 1, 0)),
+            "ten up, ten down": StudyPart(base=_of(0.002, 240, 10, 10, 10)),
+        }
+    )
+    tiny = TINY
+
+    def conclusion(self, runs: Sequence[Run]) -> list[str]:
+        """Say how S went in each run."""
+        lines = []
+        for run in runs:
+            s = curve(run, "sparsity", "positive")
+            low, high = lowest(s), max(s, key=lambda moment: moment.found.mean)
+            lines.append(
+                f"{run.part.capitalize()}: S of positives goes from {number(s[0].found)} to "
+                f"{number(s[-1].found)} at tau = {s[-1].tau:.2f}, between {low.found.mean:.3f} and "
+                f"{high.found.mean:.3f}; units are active for {_share(run)}."
+            )
+        return lines
+
+    def table(self, runs: Sequence[Run]) -> Table:
+        """Return S, theorem 1 and the share of active units over flow time."""
+        rows = tuple(row for run in runs for row in _rows(run))
+        return Table(("phases", "tau", "S of positives", "theorem 1", "p"), rows)
+
+    def plot(self, runs: Sequence[Run]) -> Plot:
+        """Return S over flow time for each run."""
+        drawn = [
+            point
+            for run in runs
+            for split in SPLITS
+            for point in points(run, "sparsity", f"S, {run.part}", split, split=split)
+        ]
+        return Plot(
+            "S while goodness is lowered, raised, or both in turn",
+            "flow time tau",
+            "",
+            tuple(drawn),
+        )
+
+
+def _rows(run: Run) -> Iterator[tuple[str, ...]]:
+    """Yield a dozen rows of a run, and its last."""
+    s = curve(run, "sparsity", "positive")
+    for moment in (*s[:-1][:: max(1, len(s) // 12)], s[-1]):
+        figures = (
+            at_epoch(run, figure, "positive", moment.epoch)
+            for figure in ("theorem1_ratio", "active_share")
+        )
+        yield (run.part, f"{moment.tau:.3f}", number(moment.found), *map(number, figures))
+
+
+def _share(run: Run) -> str:
+    """Say which share of the samples units are active for, at first and at the end."""
+    start, end = (
+        at_start(run, "active_share", "positive"),
+        at_end(run, "active_share", "positive"),
+    )
+    if start is None or end is None:
+        return "no sample"
+    return f"{start.mean:.0%} of the samples at first and {end.mean:.0%} at the end"
