@@ -48,6 +48,8 @@ def resolved(uv: Path, what: list[str], pins: Path, upgrade: bool) -> list[str]:
         "--universal",
         "--generate-hashes",
         "--fork-strategy=fewest",
+        # pip, which checks hashes, does not take `coverage==1` for a pin of `coverage[toml]`
+        "--no-strip-extras",
     ]
     command += [
         f"--python-version={OLDEST}",
@@ -66,12 +68,14 @@ def resolved(uv: Path, what: list[str], pins: Path, upgrade: bool) -> list[str]:
             )
         command += [f"--output-file={output}", *(["--upgrade"] if upgrade else [])]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        return re.findall(r"^[\w.-]+==.*(?:\n +.*)*", output.read_text("utf-8"), re.MULTILINE)
+        return re.findall(
+            r"^[\w.-]+(?:\[.*\])?==.*(?:\n +.*)*", output.read_text("utf-8"), re.MULTILINE
+        )
 
 
 def name_of(block: str) -> str:
     """Name of the package that a block pins."""
-    return block.partition("==")[0]
+    return re.split(r"\[|==", block, maxsplit=1)[0]
 
 
 def write(name: str, blocks: list[str]) -> None:

@@ -76,7 +76,7 @@ def finding_page(finding: Finding, runs: Sequence[Run], command: str, picture: s
             "",
             finding.method,
             "",
-            "```bash",
+            "```bash no-run: takes minutes; a test runs each study at a tiny size",
             command,
             "```",
             "",
