@@ -226,3 +226,19 @@ def test_an_address_of_an_index_would_be_found() -> None:
     assert re.search(
         r"^ARG PIP_EXTRA_INDEX_URL$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE
     )
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_a_pin_has_the_extras_that_others_ask_of_it(name: str) -> None:
+    """Without them pip, where it checks hashes, refuses as soon as a newer version is published."""
+    pins = locked(name)
+    for package in pins:
+        try:
+            asked = metadata.requires(package) or []
+        except metadata.PackageNotFoundError:
+            continue  # of another system
+        for requirement in map(Requirement, asked):
+            pin = pins.get(canonicalize_name(requirement.name))
+            wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if pin and wanted and requirement.extras:
+                assert requirement.extras <= pin.requirement.extras, f"{package}: {requirement}"
