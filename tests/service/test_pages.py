@@ -15,6 +15,7 @@ from PIL import Image
 from pydantic import JsonValue
 from sqlalchemy import update
 
+from ffengine.findings import FINDINGS
 from ffengine.optimizers import Adam
 from ffengine.presets import PRESETS
 from ffengine.results import Split
@@ -403,3 +404,15 @@ def test_pages_of_its_own_change_what_they_like(client: httpx.Client, store: Sto
     job = submitted(store)
     own = {"Origin": str(client.base_url).rstrip("/")}
     assert client.post(f"/v1/jobs/{job}/cancel", headers=own).status_code in (200, 202)
+
+
+def test_findings_are_listed_with_what_would_falsify_them_and_run_again(
+    client: httpx.Client,
+) -> None:
+    page = html.unescape(client.get("/findings").text)
+    for name, finding in FINDINGS.items():
+        for text in (finding.question, finding.method, finding.falsified_by):
+            assert text in page
+        assert f'href="/new?preset={name}"' in page
+        form = html.unescape(client.get(f"/new?preset={name}").text)
+        assert f"the preset {name}" in form
