@@ -9,6 +9,10 @@ from ffengine.findings.measured import SPLITS, at_end, at_start, curve, lowest, 
 from ffengine.findings.wording import is_above, is_below, number, pair
 from ffengine.spec import StudyPart, StudySpec
 
+# squared_relu is not among them: its goodness grows with the fourth power of the weights, beyond
+# every bound within an epoch
+SHOWN = [name for name in ACTIVATIONS if name != "squared_relu"]
+
 
 class Activations(Finding):
     """S over flow time for each activation of the catalogue."""
@@ -17,11 +21,11 @@ class Activations(Finding):
     question = "Do layers with other activations pass through the same acts?"
     method = (
         "One layer of 256 units learns mnist-mini with G(negative) - G(positive) for 20 epochs of "
-        "flow time 0.4, with each activation of the catalogue. S is taken of |h|."
+        "flow time 0.4, with each activation of the catalogue but squared_relu, which diverges. S is taken of |h|."
     )
     falsified_by = "A course of S, a fall and a rise or none, other than the table's."
     study = StudySpec(
-        parts={"units": StudyPart(base=layer(), grid={"network.activation": list(ACTIVATIONS)})}
+        parts={"units": StudyPart(base=layer(), grid={"network.activation": list(SHOWN)})}
     )
     tiny = TINY
 
