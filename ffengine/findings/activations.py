@@ -21,7 +21,8 @@ class Activations(Finding):
     question = "Do layers with other activations pass through the same acts?"
     method = (
         "One layer of 256 units learns mnist-mini with G(negative) - G(positive) for 20 epochs of "
-        "flow time 0.4, with each activation of the catalogue but squared_relu, which diverges. S is taken of |h|."
+        "flow time 0.4, with each activation of the catalogue but squared_relu, which diverges. S "
+        "is taken of |h|."
     )
     falsified_by = "A course of S, a fall and a rise or none, other than the table's."
     study = StudySpec(
