@@ -215,10 +215,14 @@ def shown_in(page: Page) -> dict[str, str]:
 def flat(document: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """The fields of a spec in the same form."""
     found: dict[str, str] = {}
-    for name, value in document.items():
+    for key, value in document.items():
+        name = key.replace("~", "~0").replace("/", "~1")  # as in a JSON Pointer
         if name == "grid":
             continue  # a line of two texts for each field
-        if isinstance(value, dict):
+        if name == "goodness" and isinstance(value, dict):  # one entry, with parameters
+            rest = {field: one for field, one in value.items() if field != "name"}
+            found |= {prefix + name: value["name"]} | flat(rest, f"{prefix}{name}/")
+        elif isinstance(value, dict):
             found |= flat(value, f"{prefix}{name}/")
         elif isinstance(value, list):
             found[prefix + name] = ", ".join(map(str, value))
