@@ -250,8 +250,12 @@ def accuracy(run: Run, method: str = "goodness") -> Interval | None:
     found = [
         row
         for row in run.result.accuracy
-        if row.partition == "test" and row.method == method and run.result.is_of_all_layers(row)
+        if row.partition == "test"
+        and row.method == method
+        and (method == "linear" or run.result.is_of_all_layers(row))
     ]
+    widest = max((row.layers for row in found), key=len, default=())  # a classifier sees several
+    found = [row for row in found if row.layers == widest]
     values = [row.accuracy for row in found]
     return interval(values, share=True, samples=[row.samples for row in found]) if values else None
 

@@ -48,12 +48,13 @@ class Width(Finding):
         lines = []
         for run in runs:
             widest = max(_widths(run))
-            found = _found(run, widest, "infinite_width", "agreement")
+            split = _split(run)
+            found = _found(run, widest, "infinite_width", "agreement", split)
             law = _power(run)
             fitted = f" Disagreement falls as n to the power {law:.2f}." if law is not None else ""
             lines.append(
                 f"{run.part.capitalize()}: at n = {widest:,} the limit has the sign of the exact "
-                f"margin for {number(found)} of positive samples.{fitted}"
+                f"margin for {number(found, 4)} of {split} samples.{fitted}"
             )
         return lines
 
@@ -113,14 +114,19 @@ def _found(
     return interval_of(cells_of(run, method, split=split, width=width), figure)
 
 
+def _split(run: Run) -> Split:
+    """Return the split that is spoken of: theorem 1 has one alone."""
+    return "positive" if cells_of(run, "exact", split="positive") else "negative"
+
+
 def _power(run: Run) -> float | None:
     """Return the slope of log disagreement over log width, by least squares over mean values."""
     pairs = []
     for width in _widths(run):
-        found = _found(run, width, "infinite_width", "agreement")
+        found = _found(run, width, "infinite_width", "agreement", _split(run))
         if found and found.mean < 1:
             pairs.append((math.log(width), math.log(1 - found.mean)))
-    if len(pairs) < 2:
+    if len(pairs) < 3:
         return None
     x, y = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
     across = sum((a - x) * (b - y) for a, b in pairs)
