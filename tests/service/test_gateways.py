@@ -116,8 +116,9 @@ def test_commands_that_wait_outlast_a_gateway_that_breaks(
         else:
             (tmp_path / "spec.json").write_text(SPEC.model_dump_json(exclude_unset=True))
             process = fflab(proxy.url, "submit", str(tmp_path / "spec.json"), "--wait")
+        # perhaps on the estimate already, which comes before the job
+        (job,) = wait_until(lambda: store.jobs.page(limit=2).jobs, "there is a job")
         wait_until(lambda: proxy.given_up, "the gateway has given up")
-        (job,) = store.jobs.page(limit=2).jobs
         succeed(store, job.id)
         out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, err
