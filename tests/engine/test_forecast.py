@@ -453,7 +453,7 @@ def test_epochs_follow_from_flow_time() -> None:
         (400, False),
     ]
     for row in rows:
-        # theory2.md: epochs = tau n B / (lr N)
+        # docs/theory.md: epochs = tau n B / (lr N)
         expected = 2.0 * row.width * 500 / (row.lr * 60_000)
         assert row.epochs == pytest.approx(expected)
         assert (row.low, row.high) == pytest.approx((0.75 * expected, 1.25 * expected))
