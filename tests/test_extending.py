@@ -16,7 +16,7 @@ import pytest
 from benchmarks.waiting import PATIENCE_SECONDS
 from tests.documents import ROOT, Block, blocks
 
-COPIED = ("benchmarks", "docs", "ffengine", "fflab", "service", "tests", "workers")
+COPIED = ("benchmarks", "docs", "ffengine", "fflab", "scripts", "service", "tests", "workers")
 
 
 @pytest.fixture
