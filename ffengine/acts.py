@@ -12,12 +12,11 @@ act.
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from ffengine.results import EpochRow
+from ffengine.results import ActName, EpochRow
 
-Act = Literal["inflating", "recruiting", "selecting", "condensed", "sleeping"]
-ACTS: dict[Act, str] = {
+ACTS: dict[ActName, str] = {
     "inflating": "the goodness of both splits rises, because the positives outweigh the negatives",
     "recruiting": "S falls: units switch on, or the quiet ones gain most",
     "selecting": "S rises, because loud units grow faster than quiet ones",
@@ -116,7 +115,7 @@ def few_basins(width: int) -> float:
     return min(FEW_BASINS, FEW_OF_UNITS * width)
 
 
-def act_of(row: EpochRow, now: Moment, before: Moment, few: float) -> Act | None:
+def act_of(row: EpochRow, now: Moment, before: Moment, few: float) -> ActName | None:
     """Name the act of a row.
 
     In this order: *sleeping* and *inflating* are told by the goodness of both splits, *condensed*

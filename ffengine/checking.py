@@ -16,7 +16,7 @@ from ffengine.availability import check_available
 from ffengine.checkpoint import Checkpoint
 from ffengine.data_figures import data_figures
 from ffengine.datasets import Datasets
-from ffengine.decomposition import PairLabels, exact_pushes, limit_pushes, push_rows
+from ffengine.decomposition import PairLabels, exact_pushes, limit_pushes, pair_angles, push_rows
 from ffengine.diagnostics import of_check
 from ffengine.geometry import angle_rows
 from ffengine.goodness_margins import lowering_direction
@@ -328,6 +328,7 @@ class CheckRun:
             yield from push_rows(
                 pushes,
                 PairLabels(image, wrong),
+                pair_angles(positive, negative),
                 seed=seed,
                 width=width,
                 layer=layer.number,

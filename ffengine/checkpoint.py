@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ffengine.datasets import Dataset
+from ffengine.decomposition import NOTHING_DECOMPOSED, Decomposition
 from ffengine.optimizers import State
 from ffengine.results import EpochRow
 from ffengine.spec import TrainSpec, digest
@@ -25,6 +26,7 @@ from ffengine.weights import Weights
 FORMAT = 2
 SCALED = 3  # the same with exponents that are not 0
 _ROWS: TypeAdapter[tuple[EpochRow, ...]] = TypeAdapter(tuple[EpochRow, ...])
+_DECOMPOSITION: TypeAdapter[Decomposition] = TypeAdapter(Decomposition)
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Checkpoint:
     - `rows`: all rows measured so far.
     - `exponents`: k (R,) int32 of each layer whose weights are kept as 2^-k W (see
       ffengine.scaling); empty: all are 0.
+    - `decomposition`: who pushed, at the epochs so far that the spec names.
     """
 
     spec_digest: str
@@ -84,6 +87,7 @@ class Checkpoint:
     states: tuple[State, ...]
     rows: tuple[EpochRow, ...]
     exponents: tuple[Tensor, ...] = ()
+    decomposition: Decomposition = NOTHING_DECOMPOSED
 
     def to_bytes(self) -> bytes:
         """Return the checkpoint as a safetensors file.
@@ -99,6 +103,8 @@ class Checkpoint:
             "position": vars(self.position),
             "rows": _ROWS.dump_python(self.rows, mode="json"),
         }
+        if any(self.decomposition):
+            state["decomposition"] = _DECOMPOSITION.dump_python(self.decomposition, mode="json")
         tensors = {
             f"layer_{layer}": weight.cpu().contiguous() for layer, weight in enumerate(self.weights)
         }
@@ -160,6 +166,7 @@ class Checkpoint:
                 states,
                 rows,
                 exponents,
+                _DECOMPOSITION.validate_python(state.get("decomposition", ())),
             )
         except (SafetensorError, KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"checkpoint: damaged or not a checkpoint ({error})") from error
@@ -201,7 +208,7 @@ class Checkpoint:
     @property
     def without_weights(self) -> "Checkpoint":
         """The same checkpoint with the optimiser's tensors alone, without weights and rows."""
-        return replace(self, weights=(), rows=())
+        return replace(self, weights=(), rows=(), decomposition=NOTHING_DECOMPOSED)
 
     def with_states_of(self, other: "Checkpoint") -> "Checkpoint":
         """Return the same checkpoint with the optimiser's tensors of another.
@@ -265,6 +272,7 @@ def snapshot(
     states: Sequence[State],
     rows: Sequence[EpochRow],
     exponents: Sequence[Tensor],
+    decomposition: Decomposition = NOTHING_DECOMPOSED,
 ) -> Checkpoint:
     """Copy the state of a run into a checkpoint that no later step changes.
 
@@ -276,6 +284,7 @@ def snapshot(
     - `states`: the optimiser's tensors of each layer.
     - `rows`: all rows measured so far.
     - `exponents`: k (R,) of each layer.
+    - `decomposition`: who pushed so far.
 
     **Returns:**
 
@@ -289,4 +298,5 @@ def snapshot(
         remembered,
         tuple(rows),
         tuple(exponent.clone() for exponent in exponents),
+        decomposition,
     )

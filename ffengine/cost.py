@@ -1,6 +1,7 @@
 """What a spec costs: operations, peak memory, bytes on the disk, seconds by kind of device."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
@@ -12,7 +13,16 @@ from ffengine.datasets import Dataset, Datasets
 from ffengine.negatives import Relabelling
 from ffengine.onset import onset_before
 from ffengine.results import Onset
-from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainedWeights, TrainSpec
+from ffengine.spec import (
+    LARGEST_SIDE,
+    MOST_PUSHED,
+    PUSHERS,
+    CheckSpec,
+    ForecastSpec,
+    StudySpec,
+    TrainedWeights,
+    TrainSpec,
+)
 from ffengine.study import Cell, expand
 
 # Sustained rates of float32 products, operations per second: an order of magnitude for planning.
@@ -30,7 +40,9 @@ CLASS_BYTES = 60  # what measures and ensembles say of one class
 PAIR_BYTES = 22  # what ensembles say of two classes
 ANGLES_BYTES = 12_000  # the angles between the samples of a check
 POTENTIALS_BYTES = 600  # of a seed, at the samples of both splits
-PUSHES_BYTES = 1_600  # of a cell: who pushes, by each relation
+PUSHES_BYTES = 3_200  # of a split: who pushes, by each relation and angle
+PUSHED_BYTES = 700  # of a sample that is pushed most, with its pushers
+PICTURE_BYTES = 100  # of a sample, beside its pixels
 SUMMARY_BYTES = 2_500  # of one layer, or of a cell over all seeds, in the result of a study
 STUDY_EVENTS_BYTES = 100_000
 HEADER_BYTES = 600  # of a file of weights, beside LAYER_BYTES for each layer
@@ -40,6 +52,7 @@ MARGIN_HEADER_BYTES = 1_800  # of a cell
 POINT_BYTES = 1_200  # of a forecast, as EPOCH_ROW_BYTES, without its blocks
 BLOCK_BYTES = 120  # of a point
 FORECAST_ROW_BYTES = 450
+DECOMPOSED_BYTES = 200  # of a pair at a pair, where margins are split by who pushes
 UNIT_SUMS = 9  # tensors of float64 for each activation of a batch that is measured
 # a run that goes on needs the optimiser's states: of the newest two epochs, and within an epoch
 STATES_KEPT = 2
@@ -331,6 +344,9 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
         sides = 1 if spec.phases.alternate else 2
         per_sample += spec.epochs * samples * sides * (below + 2 * learning + queries)
         per_sample += measurements * spec.monitored(facts) * 2 * (below + 5 * learning)
+        pairs = decomposed_pairs(spec, facts)
+        decomposed = 8.0 * pairs * pairs * sum(inputs[n] + 2 * inputs[n + 1] for n in stage)
+        per_sample += len(spec.monitor.decomposition) * decomposed
     per_sample += len(spec.evaluation.baselines) * spec.epochs * samples * 2 * 3 * sum(products)
     held_out = spec.dataset.test_count(facts) + spec.dataset.validation_samples
     evaluation = (held_out + samples) * (
@@ -338,6 +354,42 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
     ) + held_out * 4 * sum(products)
     flops = replicas * (per_sample + evaluation)
     return Cost(flops, train_memory(spec, facts, inputs), train_disk(spec, facts, inputs, flops))
+
+
+def decomposed_pairs(spec: TrainSpec, facts: Dataset) -> int:
+    """Count the pairs of a batch whose pushes are measured.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `facts`: the facts of its data set.
+
+    **Returns:**
+
+    B.
+    """
+    return min(spec.batch_size, spec.monitored(facts))
+
+
+def decomposition_disk(spec: TrainSpec, facts: Dataset) -> tuple[int, int]:
+    """Estimate how large the decomposition of a training run is.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `facts`: the facts of its data set.
+
+    **Returns:**
+
+    Bytes of its rows, which checkpoints have too, and of the pictures in the result.
+    """
+    batches = len(spec.network.widths) * len(spec.monitor.decomposition)
+    pushed = 2 * min(MOST_PUSHED, decomposed_pairs(spec, facts))
+    rows = batches * (2 * PUSHES_BYTES * len(spec.seeds) + PUSHED_BYTES * pushed)
+    channels, *sides = facts.shape
+    pixels = channels * math.prod(min(side, LARGEST_SIDE) for side in sides)
+    pictures = min(batches * pushed * (1 + PUSHERS), decomposed_pairs(spec, facts))
+    return rows, pictures * (PICTURE_BYTES + 4 * pixels // 3)
 
 
 def train_disk(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...], flops: float) -> DiskBytes:
@@ -370,9 +422,13 @@ def train_disk(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...], flops: 
     classes = facts.classes * (
         CLASS_BYTES + (PAIR_BYTES * facts.classes if spec.evaluation.ensembles else 0)
     )
+    pushes, pictures = decomposition_disk(spec, facts)
     return DiskBytes(
-        checkpoints=files + within_epoch,
+        # each has the decomposition so far
+        checkpoints=files + within_epoch + len(spec.stages) * measured * pushes,
         database=JOB_BYTES
+        + pushes
+        + pictures
         + 2 * replicas * layers * measured * EPOCH_ROW_BYTES
         + figures * FIGURE_BYTES
         + replicas * layers * partitions * classes
@@ -384,7 +440,7 @@ def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> in
     """Estimate the peak memory of a training run.
 
     It counts samples, weights with optimiser states and a checkpoint of them, a batch, negatives
-    that are drawn once, and the features of a linear classifier.
+    that are drawn once, the features of a linear classifier, and pushes of pairs at samples.
 
     **Arguments:**
 
@@ -412,7 +468,10 @@ def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> in
         if spec.evaluation.linear_classifier
         else 0
     )  # the classifiers of the seeds are fitted one after the other
-    return BYTES * (2 * everything * inputs[0] + replicas * (weights + batch + fixed + features))
+    of_pairs = DECOMPOSED_BYTES * decomposed_pairs(spec, facts) ** 2
+    return BYTES * (
+        2 * everything * inputs[0] + replicas * (weights + batch + fixed + features)
+    ) + of_pairs * bool(spec.monitor.decomposition)
 
 
 def bank_elements(spec: TrainSpec, samples: int, inputs: tuple[int, ...]) -> int:

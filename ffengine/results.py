@@ -15,6 +15,7 @@ from ffengine.theorems import Direction, TheoremNumber
 
 Split = Literal["positive", "negative"]
 Ratio = Annotated[float, Field(ge=0, le=1)]
+ActName = Literal["inflating", "recruiting", "selecting", "condensed", "sleeping"]
 
 # Figures that are shares of samples (see `counted`), and all figures that lie within 0 and 1
 COUNTED = frozenset(
@@ -119,7 +120,7 @@ class EpochRow(Row):
         "width, step size and batch size meet at the same tau under `difference`. Null where "
         "weight decay leaves nothing of the weights",
     )
-    act: Literal["inflating", "recruiting", "selecting", "condensed", "sleeping"] | None = Field(
+    act: ActName | None = Field(
         None,
         description="what moved S since the row before; null at initialisation, and for units "
         "that are not relu",
@@ -445,6 +446,8 @@ Relation = Literal["own_pair", "same_class_label", "same_class", "other_class_la
 class PushRow(Row):
     """What the pairs of one relation to a sample add to its margin of theorem 2, in the mean over
     the samples of one split of a batch. A pair is a positive and its negative.
+
+    The angle of a pair is that between the sample and the mean of the two samples of the pair.
     """
 
     seed: int
@@ -470,6 +473,60 @@ class PushRow(Row):
     )
     margin: float | None = Field(description="mean margin")
     margin_deviation: float = Field(description="standard deviation of the margin over samples")
+    by_angle: tuple[float, ...] = Field(
+        (),
+        description="`push` by the angle of the pairs, in equal bins from 0 to 180 degrees; empty "
+        "where `push` is null, and in earlier results",
+    )
+    pairs_by_angle: tuple[int, ...] = Field(
+        (), description="`pairs` by their angle, in the same bins"
+    )
+    tau: float | None = Field(None, description="flow time, while training; null in a check")
+    act: ActName | None = Field(
+        None, description="the act of the layer at this epoch, while training; null in a check"
+    )
+
+
+class Pusher(Row):
+    """A pair of the batch that pushes a sample's margin down."""
+
+    sample: int = Field(description="position of the pair's image in the training partition")
+    image_class: int
+    wrong_label: int = Field(description="the label that the negative of the pair shows")
+    relation: Relation
+    push: float = Field(description="what it adds to the margin, in standard deviations of it")
+    angle: float = Field(
+        description="between the pushed sample and the mean of the pair's two samples, in degrees"
+    )
+
+
+class PushedSample(Row):
+    """A sample whose margin of theorem 2 is among the most negative, and the pairs of its batch
+    that push it down most.
+    """
+
+    seed: int
+    layer: int
+    epoch: int = Field(description="0: at initialisation")
+    split: Split
+    tau: float | None = None
+    act: ActName | None = None
+    sample: int = Field(description="position of its image in the training partition")
+    image_class: int
+    label: int = Field(description="the label that it shows")
+    margin: float = Field(description="its margin, in standard deviations over its split")
+    pushers: tuple[Pusher, ...] = Field(description="the strongest first")
+
+
+class SamplePicture(Row):
+    """The image of a training sample."""
+
+    sample: int = Field(description="its position in the training partition")
+    shape: tuple[int, int, int] = Field(description="channels, height, width")
+    pixels: str = Field(
+        description="a byte for each value, in base64; of a large image every second, third, ... "
+        "pixel"
+    )
 
 
 class Diagnostic(Row):
@@ -602,6 +659,17 @@ class TrainResult(Row):
     baselines: tuple[BaselineRow, ...] = ()
     onset: Onset | None = Field(
         None, description="what was known before the first step; null in earlier results"
+    )
+    decomposition: tuple[PushRow, ...] = Field(
+        (),
+        description="who pushes, at the epochs that monitor.decomposition names, along the "
+        "objective's gradient on the first monitored batch of each seed",
+    )
+    most_pushed: tuple[PushedSample, ...] = Field(
+        (), description="the samples of the first seed with the most negative of these margins"
+    )
+    pictures: tuple[SamplePicture, ...] = Field(
+        (), description="the images of `most_pushed`, where samples have the shape of an image"
     )
     diagnostics: tuple[Diagnostic, ...]
     provenance: Provenance

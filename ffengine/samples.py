@@ -89,6 +89,10 @@ class Samples:
             torch.full((len(self), self.classes), 1 / self.classes, device=self.labels.device)
         )
 
+    def image(self, at: int) -> Tensor:
+        """The pixels (channels, height, width) of one sample, as stored."""
+        return self._pixels[at].reshape(self.shape)
+
     def some(self, index: Tensor) -> "Samples":
         """The samples at these positions (N,), as a partition of their own."""
         index = index.to(self.labels.device)

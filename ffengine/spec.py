@@ -54,10 +54,15 @@ ADDED_LATER = (
     '"along":"goodness_difference",',
     '"goodness":"sum_squares","decomposition":false,',  # objectives have a goodness, too
     '"phases":{"positive_steps":0,"negative_steps":0},',
+    '"decomposition":[],',
 )
 MAX_SEED = 2**63 - 1
 MAX_EPOCHS = 100_000
 MAX_STUDY_CELLS = 10_000
+MOST_DECOMPOSED = 2_000  # pairs of a batch: every pair is set against every sample
+MOST_PUSHED = 4  # samples of each split that a decomposition names
+PUSHERS = 4  # pairs that it names for each of them
+LARGEST_SIDE = 32  # of their pictures, in pixels
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Width = Annotated[int, Field(ge=2, le=65_536)]
@@ -104,6 +109,23 @@ def _refuse_repeats(path: tuple[str, ...], values: tuple[object, ...]) -> None:
     """Raise SpecFieldError where a field names a value twice."""
     if len(set(values)) != len(values):
         raise SpecFieldError(path, f"each value once, got {list(values)}")
+
+
+def _what_splits_by_pairs(
+    activation: str, negatives: AnyNegatives, batch_size: int | None
+) -> tuple[tuple[bool, str], ...]:
+    """Return what the decomposition of margins needs, each with whether it is there."""
+    return (
+        (activation == "relu", "the activation relu"),
+        (
+            isinstance(negatives, Relabelling) and negatives.keeps_image,
+            "negatives that are the image of their positive under another label",
+        ),
+        (
+            batch_size is not None and batch_size <= MOST_DECOMPOSED,
+            f"a batch_size of at most {MOST_DECOMPOSED}",
+        ),
+    )
 
 
 class DatasetSpec(Entry):
@@ -304,6 +326,13 @@ class MonitorSpec(Entry):
     theorems: tuple[TheoremNumber, ...] = Field(
         (1, 2), max_length=2, description="theorems whose satisfaction ratio is measured"
     )
+    decomposition: tuple[Annotated[int, Field(ge=0, le=MAX_EPOCHS)], ...] = Field(
+        (),
+        max_length=64,
+        description="epochs at which the margins of theorem 2 along the objective's gradient are "
+        "split by who pushes: class, label and angle of the pairs that they sum over; on the first "
+        "monitored batch of each seed, and for the first seed with the samples pushed most",
+    )
     measures: tuple[Literal["gini", "kurtosis"], ...] = Field(
         (),
         max_length=2,
@@ -448,7 +477,34 @@ class TrainSpec(Entry):
                 ("evaluation", "linear_penalties"),
                 "choosing among several needs dataset.validation_samples",
             )
+        self._refuse_no_decomposition()
         return self
+
+    def _refuse_no_decomposition(self) -> None:
+        """Raise SpecFieldError where the margins cannot be split by pairs at the epochs named."""
+        path, named = ("monitor", "decomposition"), self.monitor.decomposition
+        if not named:
+            return
+        _refuse_repeats(path, named)
+        if missing := [e for e in named if e > self.epochs or not self.is_monitored(e)]:
+            raise SpecFieldError(
+                path,
+                f"{missing} are not measured; name epochs of those that are measured, every "
+                f"{self.monitor.every_epochs} up to {self.epochs}",
+            )
+        batch = min(self.batch_size, self.monitor.samples)
+        for fits, needed in (
+            (not self.phases.alternate, "steps on both splits, without phases"),
+            (
+                isinstance(self.objective.goodness, SumSquares | MeanSquares),
+                "the goodness sum_squares or mean_squares",
+            ),
+            (not self.objective.peer_normalization, "objective.peer_normalization 0"),
+            (not self.network.pass_dead_units, "network.pass_dead_units false"),
+            *_what_splits_by_pairs(self.network.activation, self.negatives, batch),
+        ):
+            if not fits:
+                raise SpecFieldError(path, f"it needs {needed}")
 
 
 class TrainedWeights(Entry):
@@ -461,7 +517,6 @@ class TrainedWeights(Entry):
     layer: int = Field(0, ge=0)
 
 
-MOST_DECOMPOSED = 2_000  # pairs of a batch: every pair is set against every sample
 # whose draws for one unit are the same whatever the width
 INITS_OF_ANY_WIDTH: tuple[InitName, ...] = ("gaussian", "he", "lecun", "torch")
 SEEDS_OF_MEAN_FIELD = 4  # least number of networks whose spread is a band
@@ -616,16 +671,8 @@ class CheckSpec(Entry):
         for fits, needed in (
             (self.theorem == 2, "theorem 2"),
             (self.along == "goodness_difference", "along goodness_difference"),
-            (activation == "relu", "the activation relu"),
             (self.goodness == SumSquares(), "the goodness sum_squares"),
-            (
-                isinstance(self.negatives, Relabelling) and self.negatives.keeps_image,
-                "negatives that are the image of their positive under another label",
-            ),
-            (
-                self.batch_size is not None and self.batch_size <= MOST_DECOMPOSED,
-                f"a batch_size of at most {MOST_DECOMPOSED}",
-            ),
+            *_what_splits_by_pairs(activation, self.negatives, self.batch_size),
         ):
             if not fits:
                 raise SpecFieldError(("decomposition",), f"it needs {needed}")

@@ -18,6 +18,7 @@ from ffengine.checkpoint import Checkpoint, Position, fraction_done, snapshot
 from ffengine.cuda_graphs import Step, captured
 from ffengine.data_figures import data_figures
 from ffengine.datasets import Datasets
+from ffengine.decomposition import NOTHING_DECOMPOSED
 from ffengine.diagnostics import by_cause, divergence, explained_divergence, of_training
 from ffengine.evaluation import Evaluation, evaluate
 from ffengine.interrupts import Control, Diverged, Interrupted
@@ -28,6 +29,7 @@ from ffengine.onset import onset_of
 from ffengine.optimizers import State
 from ffengine.pairs import AnyPairs, Pairs
 from ffengine.provenance import Stopwatch, provenance
+from ffengine.push_monitor import PushMonitor, sample_pictures
 from ffengine.random_streams import Draws
 from ffengine.results import EpochRow, Split, TrainResult
 from ffengine.samples import load_samples
@@ -132,6 +134,9 @@ def train(
         ensembles=found.ensembles,
         baselines=found.baselines,
         onset=onset,
+        decomposition=run.decomposition.rows,
+        most_pushed=run.decomposition.most_pushed,
+        pictures=sample_pictures(run.train, run.decomposition.most_pushed),
         diagnostics=tuple(
             by_cause(
                 of_training(
@@ -180,7 +185,9 @@ class TrainingRun:
             self.partitions = load_samples(spec.dataset, device, datasets)
         self.train = self.partitions.train
         self.monitor = Monitor(spec, self.train, self.draws)
+        self.pushes = PushMonitor(spec, self.train, self.draws)
         self.rows: list[EpochRow] = []
+        self.decomposition = NOTHING_DECOMPOSED
         self.position = Position()
         if resume is None:
             self.network = Network.initial(
@@ -249,6 +256,7 @@ class TrainingRun:
             self.learner.states,
             self.rows,
             self.network.exponents,
+            self.decomposition,
         )
 
     def epoch(self, layers: tuple[int, ...], on_batch: OnBatch) -> None:
@@ -343,6 +351,8 @@ class TrainingRun:
             with self.stopwatch.phase("monitoring"):
                 measured = self.monitor.rows(self.learner, layers, epoch)
                 rows = with_acts(measured, self.rows, self.spec.network.widths)
+                pushes = self.pushes.decompose(self.network, rows)
+                self.decomposition = self.decomposition.and_then(pushes)
         self.rows += rows
         last = epoch == self.spec.epochs
         self.position = (
@@ -381,6 +391,7 @@ class TrainingRun:
         ]
         self.learner = self._learner(states)
         self.rows, self.position = list(resume.rows), resume.position
+        self.decomposition = resume.decomposition
 
     def _learner(self, states: list[State] | None) -> Learner:
         """Return a learner of the network, from the states of its optimisers if there are any."""

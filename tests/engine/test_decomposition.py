@@ -15,6 +15,7 @@ from ffengine.decomposition import (
     PairLabels,
     exact_pushes,
     limit_pushes,
+    pair_angles,
     push_rows,
 )
 from ffengine.results import PushRow
@@ -76,7 +77,14 @@ def test_every_pair_stands_in_one_relation_by_class_and_label(seed: int, pairs: 
     weight, positive, negative = random_batch(seed, pairs)
     pushes = exact_pushes(weight, positive, negative)
     rows = push_rows(
-        pushes, PairLabels(image, wrong), seed=4, width=9, layer=1, epoch=2, method="exact"
+        pushes,
+        PairLabels(image, wrong),
+        pair_angles(positive, negative),
+        seed=4,
+        width=9,
+        layer=1,
+        epoch=2,
+        method="exact",
     )
     assert [row.relation for row in rows] == [*RELATIONS, *RELATIONS]
     sums: dict[tuple[str, str], list[float]] = {}

@@ -66,6 +66,7 @@ def test_a_spec_without_phases_keeps_its_digest() -> None:
     assert digest(known) == digest(said)
     assert digest(known) != digest(TrainSpec.model_validate({"phases": SLEEP}))
     older = known.model_dump_json().replace('"phases":{"positive_steps":0,"negative_steps":0},', "")
+    older = older.replace('"decomposition":[],', "")  # came later still
     assert digest(TrainSpec.model_validate_json(older)) == digest(known)
 
 

@@ -64,7 +64,13 @@ SPECS: dict[str, dict[str, Any]] = {
         },
         "seeds": [0, 1],
     },
+    "margins split by who pushes": {
+        **TRAIN,
+        "monitor": {"samples": 50, "decomposition": list(range(0, 12, 2))},
+        "seeds": [0, 1, 2],
+    },
     "check of both splits": CHECK,
+    "check that is split by who pushes": {**CHECK, "decomposition": True},
     "check of all samples": {**CHECK, "theorem": 1, "samples": None, "batch_size": None},
     "forecast": {
         "kind": "forecast",
