@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 import vl_convert
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 import ffengine
 from ffengine.findings import FINDINGS, Finding, Run
 from ffengine.presets import PRESETS
 from ffengine.results import RunResult
-from ffengine.spec import TrainSpec
+from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.study import Cell, expand, with_params
 from service.encoding.escaping import for_drawing
 from service.results.charts.finding import finding_chart
@@ -58,8 +58,15 @@ def cells_of(finding: Finding, *, tiny: bool) -> list[Cell]:
     if not tiny:
         return cells
     return [
-        cell._replace(spec=with_params(cell.spec, finding.tiny, ("tiny",), None)) for cell in cells
+        cell._replace(spec=with_params(cell.spec, tiny_fields(finding, cell), ("tiny",), None))
+        for cell in cells
     ]
+
+
+def tiny_fields(finding: Finding, cell: Cell) -> dict[str, JsonValue]:
+    """Return the fields that make a run tiny: checks have others than trainings."""
+    check = isinstance(cell.spec, CheckSpec) and finding.tiny_check is not None
+    return finding.tiny_check or {} if check else finding.tiny
 
 
 def run(cell: Cell, device: str) -> RunResult:

@@ -10,14 +10,14 @@ from ffengine.findings.backpropagation import Backpropagation
 from ffengine.findings.centering import Centering
 from ffengine.findings.collapse import Collapse
 from ffengine.findings.depth import Depth
-from ffengine.findings.finding import Finding, Plot, Point, Rule, Run, Table
+from ffengine.findings.finding import Finding, Plot, Point, Rule, Run, Table, Tile
 from ffengine.findings.goodness import Goodness
 from ffengine.findings.negatives import Negatives
 from ffengine.findings.onset import Onset
 from ffengine.findings.sleep import Sleep
 from ffengine.findings.width import Width
 
-__all__ = ["FINDINGS", "Finding", "Plot", "Point", "Rule", "Run", "Table"]
+__all__ = ["FINDINGS", "Finding", "Plot", "Point", "Rule", "Run", "Table", "Tile"]
 
 # in the order in which a newcomer reads them
 FINDINGS: dict[str, Finding] = {

@@ -77,6 +77,26 @@ class Rule(NamedTuple):
     panel: str = ""
 
 
+class Tile(NamedTuple):
+    """An image with words below.
+
+    **Attributes:**
+
+    - `group`: the words above the rows that belong together.
+    - `row`, `column`: where it is within its group, from 0.
+    - `words`: what stands below it.
+    - `shape`: channels, height, width.
+    - `pixels`: its bytes in base64.
+    """
+
+    group: str
+    row: int
+    column: int
+    words: str
+    shape: tuple[int, int, int]
+    pixels: str
+
+
 class Plot(NamedTuple):
     """A chart as data: the service draws it.
 
@@ -88,6 +108,8 @@ class Plot(NamedTuple):
     - `mark`: lines with bands, or single points with bars.
     - `logarithmic`: whether the x axis is.
     - `rules`: lines across it.
+    - `x_titles`: panels whose x axis is not `x`, each with its title.
+    - `tiles`: images below the plots.
     """
 
     title: str
@@ -97,6 +119,8 @@ class Plot(NamedTuple):
     mark: Literal["line", "point"] = "line"
     logarithmic: bool = False
     rules: tuple[Rule, ...] = ()
+    x_titles: tuple[tuple[str, str], ...] = ()
+    tiles: tuple[Tile, ...] = ()
 
 
 class Finding(ABC):
@@ -113,6 +137,7 @@ class Finding(ABC):
     - `study`: the study in full size.
     - `tiny`: fields that make each run of the study a matter of a second, by dotted field; they
       are for checks of the machinery, their figures mean nothing.
+    - `tiny_check`: the same for the checks of a study that trains, too.
     """
 
     name: ClassVar[str]
@@ -121,6 +146,7 @@ class Finding(ABC):
     falsified_by: ClassVar[str]
     study: ClassVar[StudySpec]
     tiny: ClassVar[dict[str, JsonValue]] = {}
+    tiny_check: ClassVar[dict[str, JsonValue] | None] = None
 
     @abstractmethod
     def conclusion(self, runs: Sequence[Run]) -> list[str]:

@@ -154,7 +154,7 @@ def crossings(run: Run, figure: str, level: float = 0.5, layer: int = 0) -> list
     found = []
     for seed in sorted({row.seed for row in rows_of(run, layer)}):
         course = _lower_of_both([row for row in rows_of(run, layer) if row.seed == seed], figure)
-        if (time := _crossing(course, level)) is not None:
+        if (time := crossing_of(course, level)) is not None:
             found.append(time)
     return found
 
@@ -185,8 +185,18 @@ def _lower_of_both(rows: Sequence[EpochRow], figure: str) -> list[tuple[float, f
     return [min(both, key=lambda one: one[1]) for both in by_epoch.values()]
 
 
-def _crossing(course: Sequence[tuple[float, float]], level: float) -> float | None:
-    """Return when a course comes back to a level after its lowest point; None where it never is."""
+def crossing_of(course: Sequence[tuple[float, float]], level: float) -> float | None:
+    """Return when a course comes back to a level after its lowest point.
+
+    **Arguments:**
+
+    - `course`: time and value; between two of them the value is interpolated linearly.
+    - `level`: what is crossed.
+
+    **Returns:**
+
+    The time; None where the course never comes back, or never was below.
+    """
     if not course:
         return None
     start = min(range(len(course)), key=lambda at: course[at][1])

@@ -20,6 +20,7 @@ from service.results.charts.style import (
     AnyChart,
     titled,
 )
+from service.results.charts.tiles import tiled
 from service.results.finding_page import lines_of
 from service.results.finding_runs import answered
 from service.results.sources import ChartSource
@@ -56,6 +57,8 @@ def finding_chart(plot: Plot, caption: list[str]) -> AnyChart:
     chart: AnyChart = (
         drawn[0] if len(drawn) == 1 else alt.concat(*drawn, columns=2).resolve_scale(color="shared")
     )
+    if plot.tiles:
+        chart = alt.vconcat(chart, tiled(plot.tiles)).resolve_scale(color="independent")
     return titled(chart, plot.title, caption)
 
 
@@ -64,11 +67,12 @@ def _panel(plot: Plot, panel: str, *, several: bool) -> AnyChart:
     names = list(dict.fromkeys(point.series for point in plot.points))
     rows = [point._asdict() for point in plot.points if point.panel == panel]
     by_name = any(isinstance(row["x"], str) for row in rows)
-    x: alt.X = alt.X("x:N", sort=None, title=plot.x, axis=alt.Axis(labelAngle=-35, labelLimit=180))
+    title = dict(plot.x_titles).get(panel, plot.x)
+    x: alt.X = alt.X("x:N", sort=None, title=title, axis=alt.Axis(labelAngle=-35, labelLimit=180))
     if not by_name:
         x = alt.X(
             "x:Q",
-            title=plot.x,
+            title=title,
             scale=alt.Scale(type="log", base=2) if plot.logarithmic else alt.Scale(zero=False),
         )
     base = alt.Chart(alt.InlineData(values=rows)).encode(
