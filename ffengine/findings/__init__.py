@@ -11,6 +11,7 @@ from ffengine.findings.centering import Centering
 from ffengine.findings.collapse import Collapse
 from ffengine.findings.depth import Depth
 from ffengine.findings.finding import Finding, Plot, Point, Rule, Run, Table, Tile
+from ffengine.findings.geometry import Geometry
 from ffengine.findings.goodness import Goodness
 from ffengine.findings.negatives import Negatives
 from ffengine.findings.onset import Onset
@@ -28,6 +29,7 @@ FINDINGS: dict[str, Finding] = {
         Centering(),
         Collapse(),
         Width(),
+        Geometry(),
         Goodness(),
         Negatives(),
         Depth(),
