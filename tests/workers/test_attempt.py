@@ -144,6 +144,32 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     ]
 
 
+@pytest.mark.parametrize("damaged", [(), (STEP, epoch_name(0, 2))])
+def test_who_pushes_is_known_of_the_epochs_before_a_checkpoint(
+    claim: ClaimJob,
+    store: Store,
+    artifacts: Artifacts,
+    settings: Settings,
+    damaged: tuple[str, ...],
+) -> None:
+    monitor = TRAIN.monitor.model_copy(update={"decomposition": (0, 1, 2, 4)})
+    spec = TRAIN.model_copy(update={"monitor": monitor})
+    first = claim(spec)
+    with pytest.raises(Interrupted):
+        train(recorder_of(first, store, artifacts, settings), stop_after=10)  # in epoch 3
+    store.queue.finish_stopped(first.job_id, first.attempt)
+    damage(artifacts, first.job_id, *damaged)
+    second = store.queue.claim(first.job_id, WORKER, settings.lease_seconds)
+    assert second is not None
+    result, undisturbed = (
+        train(recorder_of(second, store, artifacts, settings)),
+        ffengine.train(spec),
+    )
+    assert {row.epoch for row in result.decomposition} == {0, 1, 2, 4}
+    for found in ("decomposition", "most_pushed", "pictures"):
+        assert getattr(result, found) == getattr(undisturbed, found)
+
+
 def test_only_the_newest_checkpoints_keep_the_optimisers_tensors(
     claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
 ) -> None:
