@@ -67,11 +67,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
     longest = {STACK: 0, OTHERS["test_faults"]: 1}
-    items.sort(
-        key=lambda item: longest.get(
-            lane_of(item.nodeid), 2 if item.get_closest_marker("stack") else 3
-        )
-    )
+    items.sort(key=lambda item: longest.get(lane_of(item.nodeid), 2 if waits(item) else 3))
+
+
+def waits(item: pytest.Item) -> bool:
+    """Whether a test is of those that take long and mostly wait."""
+    return any(map(item.get_closest_marker, ("stack", "soak")))
 
 
 @pytest.hookimpl(optionalhook=True)  # where pytest-xdist is installed
