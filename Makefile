@@ -14,25 +14,26 @@ demo: $(READY)
 dev: $(READY)
 	$(BIN)/python -m scripts.dev
 
-# Two lanes: tests of real processes mostly wait, beside tests that compute.
-PYTEST := $(BIN)/python -m pytest -n 2
+# Tests of real processes mostly wait, beside tests that compute: more lanes than cores. The fast tests only compute.
+PYTEST := $(BIN)/python -m pytest
+LANES := -n 4
 FAST := -m "not stack and not soak and not browser and not slow" --hypothesis-profile=few
 COMPUTING := -m "not stack and not soak and not browser" --hypothesis-profile=few
 
 test: $(READY)
-	$(PYTEST) -m "not soak" --durations=20
+	$(PYTEST) $(LANES) -m "not soak" --durations=20
 
 test-all: $(READY) $(PROGRAMS)
-	$(PYTEST) --durations=20 $(MEASURED)
+	$(PYTEST) $(LANES) --durations=20 $(MEASURED)
 
 check: lint
-	$(PYTEST) $(FAST)
+	$(PYTEST) -n 2 $(FAST)
 
 # Which lines and branches the tests reach. `make test-all floors MEASURED=--cov` measures them beside all tests.
 MEASURED :=
 
 coverage: $(READY)
-	$(PYTEST) $(COMPUTING) --cov
+	$(PYTEST) -n 2 $(COMPUTING) --cov
 	$(MAKE) floors
 
 floors: $(READY)

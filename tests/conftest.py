@@ -28,24 +28,32 @@ settings.load_profile("fflab")
 
 
 STACK = "the stack"
-OF_THEIR_OWN = (
-    "test_backup",
-    "test_demo",
-    "test_fault_bench",
-    "test_generators",
-)  # of the tests of real processes, those that do not share the stack
+OTHERS = {
+    "test_disasters": "a stack that is harmed",
+    "test_faults": "a stack that is harmed",
+} | {  # a lane each: they start what they need
+    name: name
+    for name in (
+        "test_backup",
+        "test_demo",
+        "test_fault_bench",
+        "test_full_disk",
+        "test_generators",
+        "test_identity",
+        "test_old_home",
+        "test_signals",
+    )
+}
 
 
 def lane_of(nodeid: str) -> str:
-    """What a test must follow in one process: all that shares the stack, which is started once;
+    """What a test must follow in one process: all that shares a stack, which is started once;
     elsewhere the tests of its file.
     """
     file = nodeid.partition("::")[0]
-    return (
-        STACK
-        if file.startswith("tests/integration/") and Path(file).stem not in OF_THEIR_OWN
-        else file
-    )
+    if not file.startswith("tests/integration/"):
+        return file
+    return OTHERS.get(Path(file).stem, STACK)
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
@@ -58,11 +66,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.stack)
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
-    items.sort(
-        key=lambda item: (
-            0 if lane_of(item.nodeid) == STACK else 1 if item.get_closest_marker("stack") else 2
-        )
-    )
+    longest = {STACK: 0, OTHERS["test_faults"]: 1}
+    items.sort(key=lambda item: longest.get(lane_of(item.nodeid), 2 if waits(item) else 3))
+
+
+def waits(item: pytest.Item) -> bool:
+    """Whether a test is of those that take long and mostly wait."""
+    return any(map(item.get_closest_marker, ("stack", "soak")))
 
 
 @pytest.hookimpl(optionalhook=True)  # where pytest-xdist is installed

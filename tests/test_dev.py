@@ -89,6 +89,7 @@ def dev(folder: Path) -> Iterator[Dev]:
 
 
 @pytest.mark.stack
+@pytest.mark.soak
 def test_the_stack_is_started_again_after_a_change_of_code_and_ended_by_ctrl_c(
     dev: Dev, folder: Path
 ) -> None:
@@ -109,6 +110,7 @@ def test_the_stack_is_started_again_after_a_change_of_code_and_ended_by_ctrl_c(
 
 
 @pytest.mark.stack
+@pytest.mark.soak
 def test_a_stack_that_cannot_start_waits_for_the_next_change(folder: Path) -> None:
     (folder / "home").write_text("a file where a folder belongs")
     dev = Dev(folder)

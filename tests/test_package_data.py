@@ -76,13 +76,13 @@ socket.socket.connect = socket.create_connection = socket.getaddrinfo = refused
 import ffengine
 from ffengine.spec import CheckSpec
 spec = CheckSpec.model_validate({
-    "dataset": {"name": "mnist"}, "theorem": 1, "widths": [8], "samples": None, "batch_size": None,
-    "seeds": [0],
+    "dataset": {"name": "mnist"}, "theorem": 1, "widths": [8], "samples": 20, "seeds": [0],
 })
-print([cell.samples for cell in ffengine.check(spec).cells if cell.method == "exact"])
+result = ffengine.check(spec)
+print(result.provenance.train_samples, [cell.samples for cell in result.cells][:1])
 """
     environment = {**os.environ, "FFLAB_HOME": str(tmp_path / "new"), "FFLAB_DATA": ""}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
-    assert done.stdout == "[60000]\n", done.stderr
+    assert done.stdout == "60000 [20]\n", done.stderr
     assert (tmp_path / "new").stat().st_mode & 0o77 == 0

@@ -201,6 +201,7 @@ def copy_whole(user: Path) -> None:
     raise AssertionError("no copy could be opened")
 
 
+@pytest.mark.soak
 def test_a_copy_that_is_started_beside_the_original_leaves_it_alone(user: Path) -> None:
     with Stack(settings_of(user), port=0, device="cpu") as stack, Lab(stack) as lab:
         job = lab.submit(LONG | {"epochs": 30_000})
@@ -227,6 +228,7 @@ def job_of(http: httpx.Client, job: str) -> dict[str, Any]:
     return dict(http.get(f"/v1/jobs/{job}").json())
 
 
+@pytest.mark.soak
 def test_postgresql_is_dumped_and_restored_with_the_files(user: Path) -> None:
     need_postgres()
     with PostgresServer() as server:

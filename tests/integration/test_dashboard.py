@@ -20,13 +20,13 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
-from ffengine.presets import PRESETS
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import resolved
 from service.stack.stack import Stack
 from service.store import Store
 from service.web.auth import create_key
 from tests.chromium import chromium
+from tests.presets import EACH_PRESET
 from tests.stack import Lab, lab_settings
 
 WIDTHS = {"wide": 1280, "middle": 800, "phone": 380}
@@ -257,7 +257,7 @@ def resolved_preset(lab: Lab, name: str) -> dict[str, Any]:
     )
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", EACH_PRESET)
 def test_the_form_of_a_preset_shows_and_sends_what_it_runs(page: Page, lab: Lab, name: str) -> None:
     preset = resolved_preset(lab, name)
     page.goto(f"/new?preset={name}")

@@ -127,6 +127,7 @@ def test_a_database_that_cannot_be_written_for_a_while_loses_nothing(
     hasty_lab.succeeded(hasty_lab.submit(CHECK))
 
 
+@pytest.mark.soak
 def test_postgres_may_be_away_for_longer_than_a_lease(
     redis_server: Path, home: Path, undisturbed: dict[str, Figures]
 ) -> None:
@@ -262,7 +263,7 @@ time.time_ns = lambda: true_ns() + {seconds} * 10**9
 """
 
 
-@pytest.mark.parametrize("seconds", [600, -600])  # ten times as long as a lease
+@pytest.mark.parametrize("seconds", [600, pytest.param(-600, marks=pytest.mark.soak)])
 def test_a_worker_whose_clock_is_minutes_off_keeps_its_leases(
     lab: Lab, undisturbed: dict[str, Figures], tmp_path: Path, seconds: int
 ) -> None:

@@ -43,6 +43,7 @@ def fill(disk: Path) -> Path:
     return hog
 
 
+@pytest.mark.soak
 def test_a_stack_on_a_full_disk_goes_on_and_starts_again(
     redis_server: Path, small_disk: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,7 +105,11 @@ def fflab(home: Path, *arguments: str, **more: str) -> "subprocess.CompletedProc
     )
 
 
-@pytest.mark.parametrize("labelled", [True, False], ids=["with an id", "of an earlier version"])
+@pytest.mark.parametrize(
+    "labelled",
+    [True, pytest.param(False, marks=pytest.mark.soak)],
+    ids=["with an id", "of an earlier version"],
+)
 @pytest.mark.parametrize(
     "program",
     [API, WORKER, RETENTION, (*RETENTION, "--apply")],

@@ -48,7 +48,7 @@ def answers(url: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("names", ["HUP", "HUP INT"])
+@pytest.mark.parametrize("names", [pytest.param("HUP", marks=pytest.mark.soak), "HUP INT"])
 def test_a_stack_goes_on_after_signals_that_it_was_told_to_ignore(
     redis_server: Path, home: Path, names: str
 ) -> None:
@@ -85,7 +85,14 @@ def test_an_api_in_the_background_leaves_ctrl_c_to_the_foreground(home: Path) ->
         assert "Shutting down" not in log.read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGHUP, marks=pytest.mark.soak),
+        pytest.param(signal.SIGINT, marks=pytest.mark.soak),
+    ],
+)
 def test_a_signal_during_the_start_ends_it_with_a_message(
     redis_server: Path, home: Path, number: signal.Signals
 ) -> None:

@@ -458,7 +458,7 @@ def test_a_pipe_that_is_closed_is_the_end_and_no_fault(store: Store, client: htt
     assert (found.returncode, found.stdout, found.stderr) == (0, "[\n", "")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_client_needs_the_base_install_alone(
     store: Store, client: httpx.Client, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ffengine.intervals import interval_of
@@ -164,12 +164,10 @@ def of_charts(sources: list[Source | StudyGrid]) -> Iterator[Served]:
                     yield Served(f"chart {name}", row["low"], value, row["high"])
 
 
-@given(
-    st.lists(st.sampled_from([0, 1, 20, 39, 40]), min_size=2, max_size=3)
-    | st.lists(st.integers(0, SAMPLES), min_size=2, max_size=5)
-)
-@settings(max_examples=25, deadline=None)
-def test_no_interval_of_a_share_leaves_0_and_1_or_its_value_anywhere(counts: list[int]) -> None:
+def of_counts(
+    counts: list[int],
+) -> Iterator[tuple[Source, TrainResult | CheckResult, list[StudyCell]]]:
+    """A training and a check, each in a study of two runs, whose seeds have those counts."""
     seeds = tuple(range(len(counts)))
     for spec, result in (
         (TrainSpec(epochs=1, seeds=seeds), training(counts)),
@@ -179,15 +177,30 @@ def test_no_interval_of_a_share_leaves_0_and_1_or_its_value_anywhere(counts: lis
             study_cell(Cell("", {"lr": lr}, spec), job="job", state="succeeded", result=result)
             for lr in (0.1, 0.2)
         ]
-        source = Source("", result, spec)
-        grid = StudyGrid("", [GridCell(cell, spec) for cell in cells])
+        yield Source("", result, spec), result, cells
+
+
+@given(
+    st.lists(st.sampled_from([0, 1, 20, 39, 40]), min_size=2, max_size=3)
+    | st.lists(st.integers(0, SAMPLES), min_size=2, max_size=5)
+)
+def test_no_interval_of_a_share_leaves_0_and_1_or_its_value(counts: list[int]) -> None:
+    for source, result, cells in of_counts(counts):
         found = [
             *of_tables(result, StudyResult(cells=tuple(cells))),
             *of_words(source, result),
-            *of_charts([source]),
-            *of_charts([grid]),
         ]
         assert {one.where.split()[0] for one in found} >= {"curves.csv?mean=true", "result.csv"}
+        for one in found:
+            assert 0 <= one.low <= one.value <= one.high <= 1, one
+
+
+@pytest.mark.parametrize("counts", [[0, 0], [40, 40, 40], [0, 40], [39, 40, 1], [7, 20]])
+def test_no_interval_in_a_chart_leaves_0_and_1_or_its_value(counts: list[int]) -> None:
+    for source, _, cells in of_counts(counts):
+        assert source.spec is not None
+        grid = StudyGrid("", [GridCell(cell, source.spec) for cell in cells])
+        found = [*of_charts([source]), *of_charts([grid])]
         assert {one.where for one in found if one.where.startswith("chart grid_")}
         for one in found:
             assert 0 <= one.low <= one.value <= one.high <= 1, one

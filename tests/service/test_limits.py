@@ -134,7 +134,7 @@ def test_a_log_is_bounded_while_it_is_written(
 def test_a_flood_of_long_paths_does_not_grow_the_log(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_process, "LOG_BYTES", 1_000_000)
+    monkeypatch.setattr(child_process, "LOG_BYTES", 100_000)
     port = free_port()
     child = ChildProcess(
         "api",
@@ -157,9 +157,9 @@ def test_a_flood_of_long_paths_does_not_grow_the_log(
                 return True
 
             wait_until(lambda: asked("/healthz"), "the API answers")
-            for number in range(800):
+            for number in range(100):
                 assert asked(f"/v1/jobs/{number}{'a' * 60_000}")
-        assert max(sizes) < 2_500_000
+        assert max(sizes) < 400_000
         assert child.failures == 0
     finally:
         child.stop(0)

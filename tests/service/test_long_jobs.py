@@ -33,7 +33,7 @@ MOST_OF_API = 600 * MIB
 MOST_OF_RENDERER = 700 * MIB
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.soak,
     pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells the peak"),
 ]
 

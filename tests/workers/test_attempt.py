@@ -247,6 +247,7 @@ def keep_first(
 
 
 slow = partial(pytest.param, marks=pytest.mark.slow)
+soak = partial(pytest.param, marks=pytest.mark.soak)
 
 
 class Killed(BaseException):
@@ -280,9 +281,9 @@ class Axe:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("damage_latest", [False, slow(True)], ids=["whole", "damaged"])
+@pytest.mark.parametrize("damage_latest", [False, soak(True)], ids=["whole", "damaged"])
 @pytest.mark.parametrize("every_batch", [False, slow(True)], ids=["epochs", "batches"])
-@pytest.mark.parametrize("record_seconds", [0.0, slow(1e9)], ids=["each", "together"])
+@pytest.mark.parametrize("record_seconds", [0.0, soak(1e9)], ids=["each", "together"])
 def test_killed_at_any_write_the_next_attempt_ends_as_if_nothing_had_been(
     claim: ClaimJob,
     store: Store,
