@@ -8,8 +8,8 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-from ffengine.objectives import MeanSquares
-from ffengine.optimizers import Adam, Momentum, Nesterov
+from ffengine.objectives import AnyObjective, MeanSquares
+from ffengine.optimizers import Adam, AnyOptimizer
 
 if TYPE_CHECKING:
     from ffengine.spec import TrainSpec
@@ -26,6 +26,25 @@ def flow_of_step(spec: "TrainSpec", epoch: int, layer: int = 0) -> float:
 
     **Returns:**
 
+    What `flow_of_eta` makes of the step size of that epoch.
+    """
+    width = spec.network.widths[layer]
+    eta = spec.optimizer.eta(width, epoch, spec.epochs)
+    return flow_of_eta(spec.optimizer, spec.objective, width, eta)
+
+
+def flow_of_eta(optimizer: AnyOptimizer, objective: AnyObjective, width: int, eta: float) -> float:
+    """Compute by how much a step of a size advances flow time.
+
+    **Arguments:**
+
+    - `optimizer`: what takes the step; its learning rate does not matter.
+    - `objective`: what is learnt.
+    - `width`: n of the layer.
+    - `eta`: the step size, above 0.
+
+    **Returns:**
+
     eta, with what other entries of a spec make of it. Momentum makes a step longer by 1 / (1 -
     momentum), once it has built up. Weight decay lambda changes S as a step of eta / (1 - eta
     lambda) does; infinity where that is negative. Under a mean of squares a step is shorter by 1/n.
@@ -35,14 +54,58 @@ def flow_of_step(spec: "TrainSpec", epoch: int, layer: int = 0) -> float:
 
     docs/theory.md, "Flow time".
     """
-    optimizer, width = spec.optimizer, spec.network.widths[layer]
-    eta = optimizer.eta(width, epoch, spec.epochs)
     if isinstance(optimizer, Adam):
         return eta
     kept = 1 - eta * optimizer.weight_decay
-    built_up = 1 - (optimizer.momentum if isinstance(optimizer, Momentum | Nesterov) else 0.0)
-    divisor = width if isinstance(spec.objective.goodness, MeanSquares) else 1
-    return eta / kept / built_up / divisor if kept > 0 else math.inf
+    built_up = 1 - optimizer.persistence
+    return eta / kept / built_up / divisor_of(objective, width) if kept > 0 else math.inf
+
+
+def eta_of_flow(optimizer: AnyOptimizer, objective: AnyObjective, width: int, flow: float) -> float:
+    """Compute the step size that advances flow time by so much: the inverse of `flow_of_eta`.
+
+    **Arguments:**
+
+    - `optimizer`, `objective`, `width`: as for `flow_of_eta`.
+    - `flow`: the flow time of a step, above 0.
+
+    **Returns:**
+
+    eta.
+    """
+    if isinstance(optimizer, Adam):
+        return flow
+    without_decay = flow * (1 - optimizer.persistence) * divisor_of(objective, width)
+    return without_decay / (1 + without_decay * optimizer.weight_decay)
+
+
+def divisor_of(objective: AnyObjective, width: int) -> int:
+    """Return what the goodness of an objective divides its sum over units by.
+
+    **Arguments:**
+
+    - `objective`: the objective.
+    - `width`: n of the layer.
+
+    **Returns:**
+
+    n of a mean of squares, 1 of any other goodness.
+    """
+    return width if isinstance(objective.goodness, MeanSquares) else 1
+
+
+def tells_all_rates(optimizer: AnyOptimizer) -> bool:
+    """Whether runs of one optimiser with any learning rate follow one curve over flow time.
+
+    **Arguments:**
+
+    - `optimizer`: the optimiser.
+
+    **Returns:**
+
+    False for Adam, whose running means last a number of steps, whatever flow time these take.
+    """
+    return not isinstance(optimizer, Adam)
 
 
 def flow_times(spec: "TrainSpec", samples: int, layer: int = 0) -> tuple[float, ...]:

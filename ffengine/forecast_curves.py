@@ -355,7 +355,8 @@ def epochs_needed(
 
     **Returns:**
 
-    For each width a row at the steps of the small run, and one for each learning rate.
+    For each width a row at the steps of the small run, and one for each learning rate whose runs
+    follow the same curve.
     """
     return tuple(
         _epochs_needed(spec, facts, onset, end, width, lr, as_forecast=as_forecast)
@@ -366,10 +367,8 @@ def epochs_needed(
 
 def _rates(spec: ForecastSpec, width: int) -> Iterator[tuple[float, bool]]:
     """Yield the learning rates of a width, first the one whose steps are those of the small run."""
-    step = spec.tau_of_step(spec.optimizer.eta(spec.units), spec.units)
-    same = step * width * (width if spec.has_mean_goodness else 1)
-    yield same, True
-    for lr in spec.plan.lr:
+    yield spec.lr_as_forecast(width), True
+    for lr in spec.planned_rates:
         yield lr, False
 
 
@@ -386,7 +385,7 @@ def _epochs_needed(
     """Return how long a run of one width and learning rate has to be."""
     batch_size = spec.plan.batch_size or spec.batch_size
     samples = spec.plan.train_samples or spec.dataset.train_count(facts)
-    step = spec.tau_of_step(lr / width, width)
+    step = spec.tau_of_planned_step(width, lr)
     epoch = step * -(-samples // batch_size)
 
     def epochs(tau: float | None) -> float | None:
