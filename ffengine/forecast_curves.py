@@ -99,7 +99,7 @@ class Curve(NamedTuple):
         run_half = factor * self.quantile * math.sqrt(of_run)
         ratio, ratio_half = self.ratio, 0.0
         if ratio:
-            ratio_half = self.quantile * math.sqrt(ratio.variance)
+            ratio_half = student_t(ratio.degrees) * math.sqrt(ratio.variance)
         s = factor * c
         return ForecastRow(
             width=width,
@@ -201,10 +201,16 @@ def _curve(points: Sequence[ForecastPoint], spec: ForecastSpec) -> Curve | None:
 
 
 def _ratio(points: Sequence[ForecastPoint], spec: ForecastSpec) -> Replicates | None:
-    """Return theorem 2's ratio of all seeds together; None where one does not know it."""
+    """Return theorem 2's ratio of all seeds together; None where one does not know it.
+
+    The order of the batches moves it in all units alike, so that its band comes from the spread of
+    seeds wherever there are enough of them.
+    """
     ratios = [point.theorem2_ratio for point in points if point.theorem2_ratio is not None]
     if len(ratios) < len(points):
         return None
+    if len(points) >= SEEDS_OF_MEAN_FIELD:
+        return Replicates(_mean(ratios), [_without_each(ratios)])
     return _combined(ratios, [point.theorem2_without for point in points], spec)
 
 
@@ -310,7 +316,8 @@ def _paths(curves: Sequence[Curve]) -> _Paths | None:
         for group, count in enumerate(parts)
     ]
     tau_of = {curve.epoch: curve.tau for curve in later}
-    return _Paths([tau_of[epoch] for epoch in epochs], whole, groups, first.quantile)
+    quantile = student_t(first.ratio.degrees) if first.ratio else first.quantile
+    return _Paths([tau_of[epoch] for epoch in epochs], whole, groups, quantile)
 
 
 def _lower(ratios: Ratios) -> Series:

@@ -378,6 +378,44 @@ def test_seeds_that_differ_by_more_than_their_units_widen_the_band() -> None:
     assert apart.run_high - apart.run_low > 3 * (alike.run_high - alike.run_low)
 
 
+def test_seeds_make_the_band_of_theorem_2_where_there_are_enough() -> None:
+    """What the order of the batches does to all units alike is in no spread of units."""
+    values = [0.2, 0.4, 0.6, 0.9]
+
+    def row(seeds: int) -> ForecastRow:
+        given = spec(units=16, blocks=4, seeds=list(range(seeds)))
+        points = [
+            point("positive", 1, seed=seed, theorem2_ratio=values[seed], theorem2_without=[0.5] * 4)
+            for seed in range(seeds)
+        ]
+        return forecast_rows(curves_of(points, given), ())[0]
+
+    few, enough = row(3), row(4)
+    assert few.theorem2_low == few.theorem2_high == few.theorem2_ratio
+    assert enough.theorem2_ratio == pytest.approx(np.mean(values))
+    assert enough.theorem2_low is not None
+    half = 3.182446 * np.std(values, ddof=1) / 2  # Student's, three degrees of freedom
+    assert enough.theorem2_ratio is not None
+    assert enough.theorem2_ratio - enough.theorem2_low == pytest.approx(half, rel=1e-3)
+
+
+def test_the_onset_of_several_seeds_has_their_spread() -> None:
+    given = spec(units=16, blocks=4, seeds=[0, 1, 2, 3])
+    points = [
+        one.model_copy(update={"seed": seed})
+        for seed, ratio in enumerate((0.3, 0.35, 0.4, 0.45))
+        for one in path(0.8, 0.1, ratio, 0.9, shift=(0.0, 0.0, 0.0, 0.0))
+    ]
+    onset = onset_of(curves_of(points, given))
+    assert onset.tau is not None
+    assert onset.low is not None
+    means = [np.mean([0.35, 0.4, 0.45]), np.mean([0.3, 0.4, 0.45])]
+    means += [np.mean([0.3, 0.35, 0.45]), np.mean([0.3, 0.35, 0.4])]
+    crossings = [1.0 + 0.5 * (0.5 - float(one)) / (0.9 - float(one)) for one in means]
+    half = 3.182446 * math.sqrt(jackknife_variance(crossings))
+    assert onset.tau - onset.low == pytest.approx(half, rel=1e-3)
+
+
 def test_where_units_interact_whole_networks_make_the_band() -> None:
     given = spec(
         units=16,
