@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from ffengine.datasets import Dataset
 from ffengine.diagnostics import DataFigures, of_data
-from ffengine.flow import tells_all_rates
 from ffengine.results import Diagnostic, ForecastPoint, SelectionOnset
 from ffengine.spec import ForecastSpec
+from ffengine.step_flow import tells_all_rates
 
 COARSE_STEP = 0.1  # of flow time, under `difference`; larger ones change the curve by more than .01
 DEAD_SHARE = 0.01  # of samples

@@ -16,12 +16,13 @@ from ffengine import uploads
 from ffengine.arrays import DatasetError
 from ffengine.class_means import ClassMeans, TrainingInputs, class_means, largest_second_moment
 from ffengine.datasets import MEASURED_BYTES, Dataset, Datasets
-from ffengine.flow import divisor_of, eta_of_flow, flow_of_step
+from ffengine.flow import flow_of_step
 from ffengine.negatives import OtherImage, WrongLabel
 from ffengine.objectives import Bce, Difference, MeanSquares, SoftplusLoss, SumSquares
 from ffengine.optimizers import Adam, AnyOptimizer, Nesterov, Sgd
 from ffengine.results import Onset
 from ffengine.spec import DatasetSpec, NetworkSpec, TrainSpec
+from ffengine.step_flow import divisor_of, eta_of_flow
 
 # lambda_1 tau*: measured on handwritten digits, not derived; Fashion-MNIST has .8 to 1.25, so that
 # act 2 may begin sooner there

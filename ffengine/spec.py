@@ -29,7 +29,6 @@ from ffengine import uploads
 from ffengine.activations import ActivationName
 from ffengine.datasets import DATASETS, Dataset, Datasets
 from ffengine.entry import Entry, SpecFieldError, brief
-from ffengine.flow import eta_of_flow, flow_of_eta, tells_all_rates
 from ffengine.inits import INITS, InitName
 from ffengine.negatives import AnyNegatives, Relabelling, WrongLabel
 from ffengine.objectives import (
@@ -45,6 +44,7 @@ from ffengine.objectives import (
 from ffengine.optimizers import AnyOptimizer, Sgd
 from ffengine.partitions import class_shares
 from ffengine.results import Split
+from ffengine.step_flow import eta_of_flow, flow_of_eta, tells_all_rates
 from ffengine.text import SeenValue, UserText, composed, is_stored
 from ffengine.theorems import Direction, TheoremNumber
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 import ffengine
 from ffengine.entry import entries, name_of
-from ffengine.flow import eta_of_flow, flow_of_eta, flow_of_step, flow_times
+from ffengine.flow import flow_of_step, flow_times
 from ffengine.layer_updates import Learner
 from ffengine.optimizers import SCHEDULES, AnyOptimizer
 from ffengine.spec import TrainSpec
+from ffengine.step_flow import eta_of_flow, flow_of_eta
 from tests.engine.specs import spec_of
 from tests.examples import examples
 
