@@ -31,7 +31,9 @@ PAIR_BYTES = 22  # what ensembles say of two classes
 ANGLES_BYTES = 12_000  # the angles between the samples of a check
 POTENTIALS_BYTES = 600  # of a seed, at the samples of both splits
 PUSHES_BYTES = 1_600  # of a cell: who pushes, by each relation
-SUMMARY_BYTES = 2_500  # of one layer, or of a cell over all seeds, in the result of a study
+# in the result of a study, over all seeds: of a layer, of a cell of a check, and of a forecast of
+# one width
+LAYER_SUMMARY_BYTES, CELL_SUMMARY_BYTES, FORECAST_SUMMARY_BYTES = 6_200, 2_500, 500
 STUDY_EVENTS_BYTES = 100_000
 HEADER_BYTES = 600  # of a file of weights, beside LAYER_BYTES for each layer
 LAYER_BYTES = 250
@@ -228,7 +230,7 @@ def disk_of(
     study = 0
     if isinstance(spec, StudySpec):
         study = JOB_BYTES + STUDY_EVENTS_BYTES
-        study += sum(EVENT_BYTES + SUMMARY_BYTES * _summarised(run) for run in runs)
+        study += sum(EVENT_BYTES + _summary_bytes(run) for run in runs)
     return DiskBytes(
         checkpoints=sum(cost.checkpoints for cost in costs),
         margins=sum(cost.margins for cost in costs),
@@ -236,11 +238,15 @@ def disk_of(
     )
 
 
-def _summarised(run: TrainSpec | CheckSpec | ForecastSpec) -> int:
-    """How many layers or cells the summary of a run has figures of."""
+def _summary_bytes(run: TrainSpec | CheckSpec | ForecastSpec) -> int:
+    """How many bytes the summary of a run has: of its layers, its cells, or its widths and their
+    limit.
+    """
     if isinstance(run, CheckSpec):
-        return _cells(run)
-    return len(run.network.widths) if isinstance(run, TrainSpec) else 1
+        return CELL_SUMMARY_BYTES * _cells(run)
+    if isinstance(run, ForecastSpec):
+        return FORECAST_SUMMARY_BYTES * (1 + len(run.widths))
+    return LAYER_SUMMARY_BYTES * len(run.network.widths)
 
 
 def _cells(spec: CheckSpec) -> int:

@@ -993,8 +993,7 @@ class ForecastSpec(Entry):
             )
 
 
-RunSpec = Annotated[TrainSpec | CheckSpec, Field(discriminator="kind")]
-JobSpec = Annotated[TrainSpec | CheckSpec | ForecastSpec, Field(discriminator="kind")]
+RunSpec = Annotated[TrainSpec | CheckSpec | ForecastSpec, Field(discriminator="kind")]
 Grid = dict[str, Annotated[list[SeenValue], Field(min_length=1)]]
 
 
