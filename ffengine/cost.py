@@ -43,7 +43,9 @@ POTENTIALS_BYTES = 600  # of a seed, at the samples of both splits
 PUSHES_BYTES = 3_200  # of a split: who pushes, by each relation and angle
 PUSHED_BYTES = 700  # of a sample that is pushed most, with its pushers
 PICTURE_BYTES = 100  # of a sample, beside its pixels
-SUMMARY_BYTES = 2_500  # of one layer, or of a cell over all seeds, in the result of a study
+# in the result of a study, over all seeds: of a layer, of a cell of a check, and of a forecast of
+# one width
+LAYER_SUMMARY_BYTES, CELL_SUMMARY_BYTES, FORECAST_SUMMARY_BYTES = 6_200, 2_500, 500
 STUDY_EVENTS_BYTES = 100_000
 HEADER_BYTES = 600  # of a file of weights, beside LAYER_BYTES for each layer
 LAYER_BYTES = 250
@@ -241,7 +243,7 @@ def disk_of(
     study = 0
     if isinstance(spec, StudySpec):
         study = JOB_BYTES + STUDY_EVENTS_BYTES
-        study += sum(EVENT_BYTES + SUMMARY_BYTES * _summarised(run) for run in runs)
+        study += sum(EVENT_BYTES + _summary_bytes(run) for run in runs)
     return DiskBytes(
         checkpoints=sum(cost.checkpoints for cost in costs),
         margins=sum(cost.margins for cost in costs),
@@ -249,11 +251,15 @@ def disk_of(
     )
 
 
-def _summarised(run: TrainSpec | CheckSpec | ForecastSpec) -> int:
-    """How many layers or cells the summary of a run has figures of."""
+def _summary_bytes(run: TrainSpec | CheckSpec | ForecastSpec) -> int:
+    """How many bytes the summary of a run has: of its layers, its cells, or its widths and their
+    limit.
+    """
     if isinstance(run, CheckSpec):
-        return _cells(run)
-    return len(run.network.widths) if isinstance(run, TrainSpec) else 1
+        return CELL_SUMMARY_BYTES * _cells(run)
+    if isinstance(run, ForecastSpec):
+        return FORECAST_SUMMARY_BYTES * (1 + len(run.widths))
+    return LAYER_SUMMARY_BYTES * len(run.network.widths)
 
 
 def _cells(spec: CheckSpec) -> int:

@@ -5,11 +5,9 @@ batches and the length of steps.
 """
 
 import itertools
-import math
 from typing import TYPE_CHECKING
 
-from ffengine.objectives import MeanSquares
-from ffengine.optimizers import Adam, Momentum, Nesterov
+from ffengine.step_flow import flow_of_eta
 
 if TYPE_CHECKING:
     from ffengine.spec import TrainSpec
@@ -26,23 +24,11 @@ def flow_of_step(spec: "TrainSpec", epoch: int, layer: int = 0) -> float:
 
     **Returns:**
 
-    eta, with what other entries of a spec make of it. Momentum makes a step longer by 1 / (1 -
-    momentum), once it has built up. Weight decay lambda changes S as a step of eta / (1 - eta
-    lambda) does; infinity where that is negative. Under a mean of squares a step is shorter by 1/n.
-    Steps of Adam are eta long whatever the gradient is.
-
-    **Source:**
-
-    docs/theory.md, "Flow time".
+    What `flow_of_eta` makes of the step size of that epoch.
     """
-    optimizer, width = spec.optimizer, spec.network.widths[layer]
-    eta = optimizer.eta(width, epoch, spec.epochs)
-    if isinstance(optimizer, Adam):
-        return eta
-    kept = 1 - eta * optimizer.weight_decay
-    built_up = 1 - (optimizer.momentum if isinstance(optimizer, Momentum | Nesterov) else 0.0)
-    divisor = width if isinstance(spec.objective.goodness, MeanSquares) else 1
-    return eta / kept / built_up / divisor if kept > 0 else math.inf
+    width = spec.network.widths[layer]
+    eta = spec.optimizer.eta(width, epoch, spec.epochs)
+    return flow_of_eta(spec.optimizer, spec.objective, width, eta)
 
 
 def flow_times(spec: "TrainSpec", samples: int, layer: int = 0) -> tuple[float, ...]:

@@ -99,7 +99,7 @@ class Curve(NamedTuple):
         run_half = factor * self.quantile * math.sqrt(of_run)
         ratio, ratio_half = self.ratio, 0.0
         if ratio:
-            ratio_half = self.quantile * math.sqrt(ratio.variance)
+            ratio_half = student_t(ratio.degrees) * math.sqrt(ratio.variance)
         s = factor * c
         return ForecastRow(
             width=width,
@@ -201,10 +201,16 @@ def _curve(points: Sequence[ForecastPoint], spec: ForecastSpec) -> Curve | None:
 
 
 def _ratio(points: Sequence[ForecastPoint], spec: ForecastSpec) -> Replicates | None:
-    """Return theorem 2's ratio of all seeds together; None where one does not know it."""
+    """Return theorem 2's ratio of all seeds together; None where one does not know it.
+
+    The order of the batches moves it in all units alike, so that its band comes from the spread of
+    seeds wherever there are enough of them.
+    """
     ratios = [point.theorem2_ratio for point in points if point.theorem2_ratio is not None]
     if len(ratios) < len(points):
         return None
+    if len(points) >= SEEDS_OF_MEAN_FIELD:
+        return Replicates(_mean(ratios), [_without_each(ratios)])
     return _combined(ratios, [point.theorem2_without for point in points], spec)
 
 
@@ -310,7 +316,8 @@ def _paths(curves: Sequence[Curve]) -> _Paths | None:
         for group, count in enumerate(parts)
     ]
     tau_of = {curve.epoch: curve.tau for curve in later}
-    return _Paths([tau_of[epoch] for epoch in epochs], whole, groups, first.quantile)
+    quantile = student_t(first.ratio.degrees) if first.ratio else first.quantile
+    return _Paths([tau_of[epoch] for epoch in epochs], whole, groups, quantile)
 
 
 def _lower(ratios: Ratios) -> Series:
@@ -355,7 +362,8 @@ def epochs_needed(
 
     **Returns:**
 
-    For each width a row at the steps of the small run, and one for each learning rate.
+    For each width a row at the steps of the small run, and one for each learning rate whose runs
+    follow the same curve.
     """
     return tuple(
         _epochs_needed(spec, facts, onset, end, width, lr, as_forecast=as_forecast)
@@ -366,10 +374,8 @@ def epochs_needed(
 
 def _rates(spec: ForecastSpec, width: int) -> Iterator[tuple[float, bool]]:
     """Yield the learning rates of a width, first the one whose steps are those of the small run."""
-    step = spec.tau_of_step(spec.optimizer.eta(spec.units), spec.units)
-    same = step * width * (width if spec.has_mean_goodness else 1)
-    yield same, True
-    for lr in spec.plan.lr:
+    yield spec.lr_as_forecast(width), True
+    for lr in spec.planned_rates:
         yield lr, False
 
 
@@ -386,7 +392,7 @@ def _epochs_needed(
     """Return how long a run of one width and learning rate has to be."""
     batch_size = spec.plan.batch_size or spec.batch_size
     samples = spec.plan.train_samples or spec.dataset.train_count(facts)
-    step = spec.tau_of_step(lr / width, width)
+    step = spec.tau_of_planned_step(width, lr)
     epoch = step * -(-samples // batch_size)
 
     def epochs(tau: float | None) -> float | None:

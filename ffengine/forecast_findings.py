@@ -6,6 +6,7 @@ from ffengine.datasets import Dataset
 from ffengine.diagnostics import DataFigures, of_data
 from ffengine.results import Diagnostic, ForecastPoint, SelectionOnset
 from ffengine.spec import ForecastSpec
+from ffengine.step_flow import tells_all_rates
 
 COARSE_STEP = 0.1  # of flow time, under `difference`; larger ones change the curve by more than .01
 DEAD_SHARE = 0.01  # of samples
@@ -36,6 +37,7 @@ def of_forecast(
         *_coarse(spec),
         *_not_reached(spec, onset, facts),
         *_mean_field(spec),
+        *_one_rate(spec),
         *_dead(points),
         *of_data(spec, data),
     ]
@@ -43,7 +45,7 @@ def of_forecast(
 
 def _coarse(spec: ForecastSpec) -> Iterator[Diagnostic]:
     """Find steps of the small run that are too large for its curve to be that of small steps."""
-    step = spec.tau_of_step(spec.optimizer.eta(spec.units), spec.units)
+    step = spec.tau_of_step
     if step > COARSE_STEP and spec.objective.name == "difference":
         yield Diagnostic(
             code="forecast_step_coarse",
@@ -83,6 +85,19 @@ def _mean_field(spec: ForecastSpec) -> Iterator[Diagnostic]:
             f"a deviation in proportion to 1 / units is not in them.",
             evidence={"seeds": len(spec.seeds), "units": spec.units},
             suggestion="Use twice the units, and see whether the curve moves.",
+        )
+
+
+def _one_rate(spec: ForecastSpec) -> Iterator[Diagnostic]:
+    """Say why epochs are counted for one step size alone."""
+    if not tells_all_rates(spec.optimizer):
+        yield Diagnostic(
+            code="forecast_of_one_rate",
+            severity="info",
+            message=f"With {spec.optimizer.name} the curve over flow time depends on the step "
+            f"size: the forecast, and its epochs, are of steps of {spec.tau_of_step:.2g} alone.",
+            evidence={"tau_of_step": spec.tau_of_step},
+            suggestion="Forecast each learning rate by itself, or use sgd, momentum or nesterov.",
         )
 
 

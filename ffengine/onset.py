@@ -19,9 +19,10 @@ from ffengine.datasets import MEASURED_BYTES, Dataset, Datasets
 from ffengine.flow import flow_of_step
 from ffengine.negatives import OtherImage, WrongLabel
 from ffengine.objectives import Bce, Difference, MeanSquares, SoftplusLoss, SumSquares
-from ffengine.optimizers import Adam, AnyOptimizer, Momentum, Nesterov, Sgd
+from ffengine.optimizers import Adam, AnyOptimizer, Nesterov, Sgd
 from ffengine.results import Onset
 from ffengine.spec import DatasetSpec, NetworkSpec, TrainSpec
+from ffengine.step_flow import divisor_of, eta_of_flow
 
 # lambda_1 tau*: measured on handwritten digits, not derived; Fashion-MNIST has .8 to 1.25, so that
 # act 2 may begin sooner there
@@ -86,20 +87,21 @@ def growth_factor(optimizer: AnyOptimizer, rate: float, eta: float) -> float:
 
     **Arguments:**
 
-    - `optimizer`: plain descent, momentum or Nesterov's.
-    - `rate`: the growth rate, an eigenvalue of A.
+    - `optimizer`: plain descent, momentum or Nesterov's; its weight decay slows the growth.
+    - `rate`: the growth rate, an eigenvalue of A; for a mean of squares, over n.
     - `eta`: the step size.
 
     **Returns:**
 
     The factor, once the velocity has settled.
     """
-    step, beta = 2 * rate * eta, _momentum(optimizer)
+    step, beta = (2 * rate - optimizer.weight_decay) * eta, optimizer.persistence
     ahead = 1 + beta if isinstance(optimizer, Nesterov) else 1.0
     # f^2 - (1 + beta + ahead step) f + beta (1 + step or 1) = 0
     linear = 1 + beta + ahead * step
     constant = beta * (1 + step) if isinstance(optimizer, Nesterov) else beta
-    return (linear + math.sqrt(linear**2 - 4 * constant)) / 2
+    root = linear**2 - 4 * constant  # negative where decay makes the amplitude swing
+    return (linear + math.sqrt(root)) / 2 if root >= 0 else math.sqrt(constant)
 
 
 def critical_eta(spec: TrainSpec, second_moment: float) -> float:
@@ -138,11 +140,11 @@ def halfway_lr(spec: TrainSpec, onset: Onset) -> float | None:
     """
     if not onset.tau_star or not onset.tau_end or not onset.lambda_1 or not onset.eta:
         return None
-    factor = HALF_WAY * onset.tau_star / onset.tau_end
-    eta = factor * onset.eta
-    if eta / spec.batch_size > FINE_NOISE * _divisor(spec):
+    flow = flow_of_step(spec, 1) * HALF_WAY * onset.tau_star / onset.tau_end
+    if flow / spec.batch_size > FINE_NOISE:
         return None
-    return float(f"{spec.optimizer.lr * factor:.2g}")
+    eta = eta_of_flow(spec.optimizer, spec.objective, spec.network.widths[0], flow)
+    return float(f"{spec.optimizer.lr * eta / onset.eta:.2g}")
 
 
 def _predicted(spec: TrainSpec, datasets: Datasets, facts: Dataset, *, keep: bool) -> Onset:
@@ -207,10 +209,11 @@ def _of_steps(spec: TrainSpec, known: dict[str, object], steps: int) -> dict[str
     rate, turn = known.get("lambda_1"), known.get("tau_star")
     if isinstance(turn, float) and math.isfinite(end):
         found["epochs_to_selection"] = _epochs_until(turn, epochs)
-    eta = spec.optimizer.eta(spec.network.widths[0]) / _divisor(spec)
-    if isinstance(rate, float) and rate > 0:
-        flow = eta / (1 - _momentum(spec.optimizer))
-        found["goodness_growth"] = 2 * math.log(growth_factor(spec.optimizer, rate, eta)) / flow
+    flow = flow_of_step(spec, 1)
+    if isinstance(rate, float) and rate > 0 and math.isfinite(flow):
+        rate /= divisor_of(spec.objective, spec.network.widths[0])
+        factor = growth_factor(spec.optimizer, rate, _largest_eta(spec))
+        found["goodness_growth"] = 2 * math.log(factor) / flow
     return found
 
 
@@ -300,16 +303,6 @@ def _nothing(why: str) -> Onset:
 def _largest_eta(spec: TrainSpec) -> float:
     """Return the largest step size of the first layer; schedules begin with it."""
     return spec.optimizer.eta(spec.network.widths[0], 1, spec.epochs)
-
-
-def _momentum(optimizer: AnyOptimizer) -> float:
-    """Return the share of the velocity that is kept from step to step."""
-    return optimizer.momentum if isinstance(optimizer, Momentum | Nesterov) else 0.0
-
-
-def _divisor(spec: TrainSpec) -> int:
-    """Return what the goodness divides the sum of squares by: n of their mean."""
-    return spec.network.widths[0] if isinstance(spec.objective.goodness, MeanSquares) else 1
 
 
 def _bytes(facts: Dataset, datasets: Datasets) -> int:

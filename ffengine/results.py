@@ -831,9 +831,9 @@ class StudyCell(Row):
 
     part: StoredText
     params: dict[str, JsonValue]
-    kind: Literal["train", "check"]
+    kind: Literal["train", "check", "forecast"]
     theorem: TheoremNumber | None = Field(
-        None, description="that of a check; null for a training run, and in earlier results"
+        None, description="that of a check; null for other runs, and in earlier results"
     )
     theorem2_direction: Direction | None = Field(
         None, description="the step along which a check looks at theorem 2; null for other runs"
@@ -843,6 +843,11 @@ class StudyCell(Row):
     state: str
     summary: dict[str, Interval] = Field(
         description="figure -> interval over seeds; keys name split, layer, width, method"
+    )
+    acts: dict[str, str] = Field(
+        {},
+        description="the act of a training run at its last epoch, by layer and split; the acts of "
+        "all seeds where they differ",
     )
     diagnostics: tuple[Diagnostic, ...] = ()
 
@@ -887,5 +892,4 @@ class StudyResult(Row):
 AnyResult = Annotated[
     TrainResult | CheckResult | ForecastResult | StudyResult, Field(discriminator="kind")
 ]
-RunResult = TrainResult | CheckResult
-JobResult = TrainResult | CheckResult | ForecastResult
+RunResult = TrainResult | CheckResult | ForecastResult

@@ -44,6 +44,7 @@ from ffengine.objectives import (
 from ffengine.optimizers import AnyOptimizer, Sgd
 from ffengine.partitions import class_shares
 from ffengine.results import Split
+from ffengine.step_flow import eta_of_flow, flow_of_eta, tells_all_rates
 from ffengine.text import SeenValue, UserText, composed, is_stored
 from ffengine.theorems import Direction, TheoremNumber
 
@@ -69,6 +70,14 @@ Width = Annotated[int, Field(ge=2, le=65_536)]
 Seeds = Annotated[
     tuple[Seed, ...],
     Field(min_length=1, max_length=256, description="seeds; each trains a network of its own"),
+]
+MeasuredSamples = Annotated[
+    int,
+    Field(
+        ge=2,
+        description="number of positives that are measured, and of negatives beside them; at most "
+        "the number of training samples",
+    ),
 ]
 JobId = Annotated[str, StringConstraints(pattern=r"^job_[0-9a-f]{32}$")]
 Preprocess = Literal["unit", "standardize", "center", "unit_norm"]
@@ -311,12 +320,7 @@ class MonitorSpec(Entry):
     the training's size.
     """
 
-    samples: int = Field(
-        2_000,
-        ge=2,
-        description="number of positives that are measured, and of negatives beside them; at most "
-        "the number of training samples",
-    )
+    samples: MeasuredSamples = 2_000
     every_epochs: int = Field(
         1,
         ge=1,
@@ -755,13 +759,16 @@ class OneLayerSpec(Entry):
 
 
 class PlannedRun(Entry):
-    """The training runs whose epochs are counted: plain `kind: train` with one layer."""
+    """The training runs whose epochs are counted: `kind: train` with one layer, and for the rest
+    with the fields of the forecast.
+    """
 
     lr: tuple[Annotated[float, Field(gt=0, le=1e9)], ...] = Field(
         (1.0,),
         max_length=16,
         description="learning rates, with scale_lr_by_width: eta = lr / n. The rate at which a run "
-        "takes the steps of the forecast itself is always there",
+        "takes the steps of the forecast itself is always there; with adam and adamw it is the "
+        "only one, since curves over flow time depend on their step size",
     )
     batch_size: int | None = Field(
         None, ge=2, le=1_000_000, description="null: the batch_size of the forecast"
@@ -790,8 +797,9 @@ class ForecastSpec(Entry):
     objective: AnyObjective = Difference()
     optimizer: AnyOptimizer = Field(
         Sgd(lr=0.03, scale_lr_by_width=False),
-        description="how the small run learns. Flow time tau counts eta of its steps; of a mean "
-        "goodness, eta / units. Steps of 0.03 are small enough for `difference`",
+        description="how the small run learns. Flow time tau counts eta of its steps, / (1 - "
+        "momentum) with momentum; of a mean goodness, eta / units. Steps of 0.03 are small enough "
+        "for `difference`",
     )
     until_tau: float = Field(
         6.0,
@@ -814,12 +822,7 @@ class ForecastSpec(Entry):
         description="groups of units that the jackknife leaves out one by one; at most half as "
         "many as units",
     )
-    samples: int = Field(
-        2_000,
-        ge=2,
-        description="number of positives that are measured, and of negatives beside them; at most "
-        "the number of training samples",
-    )
+    samples: MeasuredSamples = 2_000
     every_epochs: int = Field(
         1, ge=1, description="a measurement is made every so many epochs, and at the end"
     )
@@ -835,24 +838,38 @@ class ForecastSpec(Entry):
         """Whether the goodness is a mean over units, so that a unit's pull falls with the width."""
         return isinstance(self.objective.goodness, MeanSquares)
 
-    def tau_of_step(self, eta: float, width: int) -> float:
-        """Return the flow time of one step.
-
-        **Arguments:**
-
-        - `eta`: its size.
-        - `width`: n of the layer.
-
-        **Returns:**
-
-        The flow time, which does not depend on the width.
-        """
-        return eta / width if self.has_mean_goodness else eta
+    @property
+    def tau_of_step(self) -> float:
+        """The flow time of a step of the small run."""
+        eta = self.optimizer.eta(self.units)
+        return flow_of_eta(self.optimizer, self.objective, self.units, eta)
 
     def tau_of_epoch(self, facts: Dataset) -> float:
         """The flow time of an epoch of the small run, on the data set with those facts."""
-        steps = -(-self.dataset.train_count(facts) // self.batch_size)
-        return steps * self.tau_of_step(self.optimizer.eta(self.units), self.units)
+        return -(-self.dataset.train_count(facts) // self.batch_size) * self.tau_of_step
+
+    def lr_as_forecast(self, width: int) -> float:
+        """The learning rate at which a planned run of a width takes the small run's steps."""
+        return width * eta_of_flow(self.optimizer, self.objective, width, self.tau_of_step)
+
+    @property
+    def planned_rates(self) -> tuple[float, ...]:
+        """The other learning rates of planned runs; none where their curve is another one."""
+        return self.plan.lr if tells_all_rates(self.optimizer) else ()
+
+    def tau_of_planned_step(self, width: int, lr: float) -> float:
+        """Return the flow time of a step of a planned run.
+
+        **Arguments:**
+
+        - `width`: n.
+        - `lr`: the learning rate, with `scale_lr_by_width`.
+
+        **Returns:**
+
+        The flow time; infinity where weight decay takes all weights away.
+        """
+        return flow_of_eta(self.optimizer, self.objective, width, lr / width)
 
     def epochs_on(self, facts: Dataset) -> int:
         """How many epochs the small run has on the data set with those facts."""
@@ -963,6 +980,7 @@ class ForecastSpec(Entry):
                 ("optimizer", "schedule"),
                 "epochs are counted in steps of one size; use constant",
             )
+        self._refuse_overshooting_decay()
         if objective.peer_normalization:
             raise SpecFieldError(
                 ("objective", "peer_normalization"),
@@ -972,6 +990,24 @@ class ForecastSpec(Entry):
             self._refuse_goodness_of_all_units()
         else:
             self._refuse_no_mean_field()
+
+    def _refuse_overshooting_decay(self) -> None:
+        """Raise SpecFieldError where a step takes all weights away, so that it has no flow time."""
+        decay = self.optimizer.weight_decay
+        if not math.isfinite(self.tau_of_step):
+            raise SpecFieldError(
+                ("optimizer", "weight_decay"),
+                f"{decay:g} times the step size of {self.optimizer.eta(self.units):g} is 1 or "
+                "more: a step takes all weights away; use a smaller one",
+            )
+        for lr in self.planned_rates:
+            width = min(self.widths)
+            if not math.isfinite(self.tau_of_planned_step(width, lr)):
+                raise SpecFieldError(
+                    ("plan", "lr"),
+                    f"at width {width} and lr {lr:g} a weight decay of {decay:g} takes all weights "
+                    f"away in a step; use less than {width / decay:g}",
+                )
 
     def _refuse_goodness_of_all_units(self) -> None:
         """Raise SpecFieldError unless the goodness is a sum over units."""
@@ -1004,8 +1040,7 @@ class ForecastSpec(Entry):
             )
 
 
-RunSpec = Annotated[TrainSpec | CheckSpec, Field(discriminator="kind")]
-JobSpec = Annotated[TrainSpec | CheckSpec | ForecastSpec, Field(discriminator="kind")]
+RunSpec = Annotated[TrainSpec | CheckSpec | ForecastSpec, Field(discriminator="kind")]
 Grid = dict[str, Annotated[list[SeenValue], Field(min_length=1)]]
 
 

@@ -21,6 +21,7 @@ from ffengine.results import (
     AccuracyRow,
     CheckResult,
     EpochRow,
+    ForecastResult,
     Interval,
     RunResult,
     StudyCell,
@@ -40,9 +41,9 @@ from ffengine.spec import (
 from ffengine.spec_values import varied_columns
 from ffengine.summary_keys import ALL_LAYERS, PLACE_COLUMNS, SummaryKey
 from ffengine.text import STORED
-from ffengine.theorems import ALONG_TRAINING, Direction
+from ffengine.theorems import FIGURE_DIRECTIONS, Direction
 
-_RUN_SPEC: TypeAdapter[TrainSpec | CheckSpec] = TypeAdapter(RunSpec)
+_RUN_SPEC: TypeAdapter[TrainSpec | CheckSpec | ForecastSpec] = TypeAdapter(RunSpec)
 
 TRAIN_FIGURES = (
     "sparsity",
@@ -52,12 +53,26 @@ TRAIN_FIGURES = (
     "theorem2_ratio",
     "observed_increase_ratio",
     "agreement",
+    "tau",
+    "active_share",
+    "kappa",
+    "kappa_gap",
+    "theorem2_margin",
+    "theorem2_difference_ratio",
+    "theorem2_expected_ratio",
+    "theorem2_total_ratio",
+    "joint_increase_ratio",
+    "total_agreement",
+    "local_agreement",
+    "log_goodness",
+    "effective_units",
 )
+TAU_STAR = "tau_star"
 CHECK_FIGURES = ("ratio", "observed_increase_ratio", "agreement")
 # of a study's table, beside those of its varied fields
 FIGURE_COLUMNS = (
     *("part", "job", "state", "theorem", "figure", *PLACE_COLUMNS),
-    *("theorem2_direction", "mean", "low", "high", "seeds"),
+    *("act", "theorem2_direction", "mean", "low", "high", "seeds"),
 )
 
 
@@ -77,7 +92,7 @@ class Cell(NamedTuple):
 
     part: str
     params: dict[str, JsonValue]
-    spec: TrainSpec | CheckSpec
+    spec: TrainSpec | CheckSpec | ForecastSpec
 
 
 def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell]:
@@ -252,8 +267,10 @@ def _parts_of_preset(name: str) -> dict[str, StudyPart]:
 
 
 def overridden(
-    base: TrainSpec | CheckSpec, changes: TrainSpec | CheckSpec, context: dict[str, str] | None
-) -> TrainSpec | CheckSpec:
+    base: TrainSpec | CheckSpec | ForecastSpec,
+    changes: TrainSpec | CheckSpec | ForecastSpec,
+    context: dict[str, str] | None,
+) -> TrainSpec | CheckSpec | ForecastSpec:
     """Override a base spec with the fields that were set in another spec of the same kind.
 
     **Arguments:**
@@ -331,11 +348,11 @@ def expand_part(
 
 
 def with_params(
-    base: TrainSpec | CheckSpec,
+    base: TrainSpec | CheckSpec | ForecastSpec,
     params: dict[str, JsonValue],
     path: tuple[str, ...],
     context: dict[str, str] | None,
-) -> TrainSpec | CheckSpec:
+) -> TrainSpec | CheckSpec | ForecastSpec:
     """Set dotted fields in a spec.
 
     **Arguments:**
@@ -415,9 +432,13 @@ def summarise(result: RunResult) -> dict[str, Interval]:
     """Summarise each figure of a result as an interval over its seeds.
 
     A training run is summarised at its first and last epoch: `theorem2_ratio[layer=0 epoch=10
-    split=positive]`; a check by its cells: `ratio[width=64 split=negative method=exact]`. The
-    accuracy by the goodness of all layers is `accuracy[layer=all partition=test]`; other
-    classifiers name their layers and method.
+    split=positive]`, and by `tau_star`, the flow time at which act 2 was expected to begin, with
+    the range of its conjecture; a check by its cells: `ratio[width=64 split=negative
+    method=exact]`. The accuracy by the goodness of all layers is `accuracy[layer=all
+    partition=test]`; other classifiers name their layers and method. A forecast is
+    summarised at its first and last epoch, for each width and for the limit: `sparsity[epoch=17
+    width=256 split=positive]`, with the bounds of the forecast in place of those over seeds, and
+    `tau_star`, where act 1 ends.
 
     **Arguments:**
 
@@ -427,14 +448,79 @@ def summarise(result: RunResult) -> dict[str, Interval]:
 
     Intervals by the text of their SummaryKey; a figure that no row has is left out.
     """
+    if isinstance(result, ForecastResult):
+        return {str(key): found for key, found in _of_forecast(result)}
     groups: dict[SummaryKey, list[AnyRow]] = defaultdict(list)
     for key, row in _keyed_rows(result):
         groups[key].append(row)
     found = {key: interval_of(rows, key.figure) for key, rows in groups.items()}
-    return {str(key): one for key, one in found.items() if one}
+    return {str(key): one for key, one in found.items() if one} | _expected(result)
 
 
-def _keyed_rows(result: RunResult) -> Iterator[tuple[SummaryKey, AnyRow]]:
+def _expected(result: TrainResult | CheckResult) -> dict[str, Interval]:
+    """Return where act 2 of a training run was expected to begin, if that is known."""
+    onset = result.onset if isinstance(result, TrainResult) else None
+    if onset is None or onset.tau_star is None:
+        return {}
+    seeds = len(result.provenance.seeds)
+    low, high = onset.tau_star_low, onset.tau_star_high
+    return {TAU_STAR: Interval(mean=onset.tau_star, low=low, high=high, seeds=seeds)}
+
+
+def acts_of(result: RunResult) -> dict[str, str]:
+    """Name the act in which a training run is at its last epoch.
+
+    **Arguments:**
+
+    - `result`: of a run.
+
+    **Returns:**
+
+    The acts by layer, epoch and split, as text of a SummaryKey: `act[layer=0 epoch=10
+    split=positive]` -> `selecting`; where seeds differ all of theirs, with "or" between them.
+    """
+    if not isinstance(result, TrainResult):
+        return {}
+    found: dict[SummaryKey, dict[str, None]] = defaultdict(dict)
+    for row in _first_and_last(result.curves):
+        if row.act is not None:
+            found[SummaryKey("act", layer=row.layer, epoch=row.epoch, split=row.split)][row.act] = (
+                None
+            )
+    return {str(key): " or ".join(acts) for key, acts in found.items()}
+
+
+def _of_forecast(result: ForecastResult) -> Iterator[tuple[SummaryKey, Interval]]:
+    """Yield what is forecast at initialisation and at the end, and where act 1 ends."""
+    last = max((row.epoch for row in result.rows), default=0)
+    for row in result.rows:
+        if row.epoch not in (0, last):
+            continue
+        key = SummaryKey("sparsity", epoch=row.epoch, width=row.width, split=row.split)
+        yield key, Interval(mean=row.sparsity, low=row.low, high=row.high, seeds=row.seeds)
+        # the same for all widths, and at initialisation no forecast
+        if row.width is None and row.epoch and row.theorem2_ratio is not None:
+            yield (
+                key._replace(figure="theorem2_ratio"),
+                Interval(
+                    mean=row.theorem2_ratio,
+                    low=row.theorem2_low,
+                    high=row.theorem2_high,
+                    seeds=row.seeds,
+                ),
+            )
+    onset, seeds = result.onset, max((row.seeds for row in result.rows), default=0)
+    if onset.tau is not None:
+        bounded = onset.high is not None
+        yield (
+            SummaryKey(TAU_STAR),
+            Interval(
+                mean=onset.tau, low=onset.low if bounded else None, high=onset.high, seeds=seeds
+            ),
+        )
+
+
+def _keyed_rows(result: TrainResult | CheckResult) -> Iterator[tuple[SummaryKey, AnyRow]]:
     """Yield the rows that are summarised, each under the key of every figure that it has."""
     if isinstance(result, CheckResult):
         for cell in result.cells:
@@ -495,8 +581,9 @@ def figure_rows(cells: Sequence[StudyCell]) -> list[dict[str, str | int | float 
             "theorem": cell.theorem,
             "figure": (key := SummaryKey.parse(text)).figure,
             **key.columns(),
-            "theorem2_direction": "training_step"
-            if cell.kind == "train" and key.figure in ALONG_TRAINING
+            "act": cell.acts.get(str(key._replace(figure="act"))),
+            "theorem2_direction": FIGURE_DIRECTIONS.get(key.figure)
+            if cell.kind == "train"
             else cell.theorem2_direction,
             **found.model_dump(mode="json"),
         }
@@ -546,5 +633,6 @@ def study_cell(cell: Cell, *, job: str | None, state: str, result: RunResult | N
         job=job,
         state=state,
         summary=summarise(result) if result else {},
+        acts=acts_of(result) if result else {},
         diagnostics=result.diagnostics if result else (),
     )

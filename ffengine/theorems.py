@@ -33,10 +33,6 @@ FIGURE_DIRECTIONS: dict[str, RowDirection] = {
     "total_agreement": "joint_step",
     "local_agreement": "joint_step",
 }
-# the figures of a training run's rows that are measured along the training step
-ALONG_TRAINING = frozenset(
-    figure for figure, along in FIGURE_DIRECTIONS.items() if along == "training_step"
-)
 
 
 class Theorem(NamedTuple):

@@ -1,9 +1,18 @@
 """Jobs in a store, brought to where a test needs them."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import update
 
-from ffengine.results import RunResult, TrainResult
-from ffengine.spec import JobSpec, StudySpec, TrainSpec
+from ffengine.results import (
+    CheckCell,
+    EpochRow,
+    ForecastPoint,
+    ForecastResult,
+    RunResult,
+    TrainResult,
+)
+from ffengine.spec import RunSpec, StudySpec, TrainSpec
 from ffengine.study import expand
 from service.jobs import Job, JobError, Progress
 from service.store import NewJob, Store
@@ -18,7 +27,7 @@ TRAIN = TrainSpec(epochs=2)
 STUDY = StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"epochs": [1, 2, 3]}})
 
 
-def submit(store: Store, spec: JobSpec | StudySpec = TRAIN, **fields: object) -> Job:
+def submit(store: Store, spec: RunSpec | StudySpec = TRAIN, **fields: object) -> Job:
     order = NewJob.model_validate({"spec": spec, **fields})
     return store.jobs.submit(
         order, expand(spec) if isinstance(spec, StudySpec) else (), max_queued=QUEUE_LIMIT
@@ -73,7 +82,10 @@ def finished(store: Store, job_id: str, result: RunResult) -> None:
     """Let a job succeed, as a worker would."""
     claim = store.queue.claim(job_id, "w", LEASE)
     assert claim is not None
-    rows = result.curves if isinstance(result, TrainResult) else result.cells
+    if isinstance(result, ForecastResult):
+        rows: Sequence[EpochRow | CheckCell | ForecastPoint] = result.points
+    else:
+        rows = result.curves if isinstance(result, TrainResult) else result.cells
     store.queue.record(job_id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
     store.queue.finish(job_id, claim.attempt, result)
 

@@ -16,7 +16,7 @@ from ffengine.checkpoint import Checkpoint, Position, fraction_done
 from ffengine.forecasting import PointsReport
 from ffengine.interrupts import Control
 from ffengine.margin_files import write_margins
-from ffengine.results import CheckCell, Diagnostic, EpochRow, ForecastPoint, JobResult
+from ffengine.results import CheckCell, Diagnostic, EpochRow, ForecastPoint, RunResult
 from ffengine.spec import ForecastSpec, TrainSpec, digest
 from ffengine.training import BatchReport, EpochReport
 from service.artifacts import (
@@ -152,7 +152,7 @@ class AttemptRecorder:
             self._step(self._fraction, checkpoint)
         self._flush()
 
-    def finish(self, result: JobResult) -> None:
+    def finish(self, result: RunResult) -> None:
         """Record the result: the job has succeeded."""
         spent = ", ".join(
             f"{phase} {seconds:.1f} s" for phase, seconds in result.provenance.wall_seconds.items()

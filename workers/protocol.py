@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from ffengine.spec import JobSpec
+from ffengine.spec import RunSpec
 from service.store import Claim
 
 
@@ -17,7 +17,7 @@ class Start(BaseModel):
     type: Literal["start"] = "start"
     job_id: str
     attempt: int
-    spec: JobSpec
+    spec: RunSpec
 
 
 class Stop(BaseModel):

@@ -23,7 +23,7 @@ from ffengine.checkpoint import Checkpoint
 from ffengine.forecasting import forecast
 from ffengine.interrupts import Diverged, Interrupted
 from ffengine.provenance import device_name
-from ffengine.results import JobResult
+from ffengine.results import RunResult
 from ffengine.spec import CheckSpec, ForecastSpec, TrainSpec
 from ffengine.training import train
 from ffengine.version import VERSION
@@ -110,7 +110,7 @@ class Runner:
             )
         return "stopped"
 
-    def _compute(self, start: Start, recorder: AttemptRecorder) -> JobResult:
+    def _compute(self, start: Start, recorder: AttemptRecorder) -> RunResult:
         if isinstance(start.spec, TrainSpec):
             return train(
                 start.spec,

@@ -9,12 +9,11 @@ import ffengine
 from ffengine.arrays import DatasetError
 from ffengine.availability import check_available
 from ffengine.datasets import Datasets
-from ffengine.results import ForecastResult, JobResult, RunResult, StudyResult
+from ffengine.results import ForecastResult, RunResult, StudyResult
 from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import expand, study_cell
-from service.cli.output import comparison_table, finding_lines, forecast_tables, out
+from service.cli.output import finding_lines, out, result_tables
 from service.results.csv_export import to_csv
-from service.results.paper_comparison import comparison
 from service.results.run_labels import run_keys
 from service.results.sources import Source
 from service.specs.files import SpecError
@@ -48,7 +47,7 @@ def run_here(
     if output and output.suffix not in kinds:
         raise SpecError(f"{output}: choose a name that ends in {' or '.join(kinds)}")
     run = LocalRun(datasets, device, as_json)
-    result: JobResult | StudyResult
+    result: RunResult | StudyResult
     try:
         check_available(spec, datasets)
         if weights:
@@ -67,13 +66,9 @@ def run_here(
     if as_json:
         out.file.write(result.model_dump_json() + "\n")
         return
+    result_tables(sources, "measured beside arXiv 2311.05667", explained=out.is_terminal)
     if isinstance(result, ForecastResult):
-        forecast_tables(sources)
         finding_lines(result.diagnostics)
-    else:
-        comparison_table(
-            comparison(sources), "measured beside arXiv 2311.05667", explained=out.is_terminal
-        )
     if output:
         out.print(str(output), soft_wrap=True)
 
@@ -87,11 +82,11 @@ class LocalRun:
 
     def any(
         self, spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec
-    ) -> tuple[JobResult | StudyResult, list[Source]]:
+    ) -> tuple[RunResult | StudyResult, list[Source]]:
         """Run a spec of any kind."""
         if isinstance(spec, StudySpec):
             return self.study(spec)
-        return self.forecast(spec) if isinstance(spec, ForecastSpec) else self.single(spec)
+        return self.single(spec)
 
     def forecast(self, spec: ForecastSpec) -> tuple[ForecastResult, list[Source]]:
         """Run a forecast."""
@@ -103,8 +98,10 @@ class LocalRun:
         )
         return result, [Source("", result, spec)]
 
-    def single(self, spec: TrainSpec | CheckSpec) -> tuple[RunResult, list[Source]]:
-        """Run a training run or a check."""
+    def single(self, spec: TrainSpec | CheckSpec | ForecastSpec) -> tuple[RunResult, list[Source]]:
+        """Run a spec that is no study."""
+        if isinstance(spec, ForecastSpec):
+            return self.forecast(spec)
         if isinstance(spec, TrainSpec):
             result: RunResult = ffengine.train(
                 spec,

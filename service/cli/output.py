@@ -25,9 +25,9 @@ from service.results.descriptions import (
     time_ago,
     title_of,
 )
-from service.results.forecasts import EPOCHS_HEAD, epochs_columns, forecast_sentences
+from service.results.forecasts import EPOCHS_TEXTS, epochs_table, forecast_sentences
 from service.results.job_diff import ABSENT, JobDiff
-from service.results.paper_comparison import ComparisonRow, legend
+from service.results.paper_comparison import ComparisonRow, comparison, legend
 from service.results.sources import Source
 
 STYLES = {
@@ -199,14 +199,26 @@ def comparison_table(
         line(Text(meaning, "dim"))
 
 
+def result_tables(sources: Sequence[Source], title: str, *, explained: bool = True) -> None:
+    """Print what forecasts say and how many epochs runs need; of other results, measured beside
+    published.
+    """
+    forecast_tables(sources)
+    rows = comparison(sources)
+    if rows or not any(isinstance(source.result, ForecastResult) for source in sources):
+        comparison_table(rows, title, explained=explained)
+
+
 def forecast_tables(sources: Sequence[Source]) -> None:
     """Print what forecasts say: sentences, then how many epochs runs need."""
     for source in sources:
         if isinstance(source.result, ForecastResult):
             for sentence in forecast_sentences(source):
                 line(sentence)
-            rows = epochs_columns(source.result.epochs_needed)
-            table(EPOCHS_HEAD, rows, title="epochs needed", right=(0, 1, 2, 3, 4, 6))
+    epochs = epochs_table(sources)
+    if epochs.rows:
+        numbers = [at for at, name in enumerate(epochs.head) if name not in EPOCHS_TEXTS]
+        table(epochs.head, epochs.rows, title="epochs needed", right=numbers)
 
 
 def diff_tables(diff: JobDiff) -> None:

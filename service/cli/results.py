@@ -32,14 +32,13 @@ from service.cli.options import (
     write_file,
 )
 from service.cli.output import (
-    comparison_table,
     diff_tables,
     finding_lines,
-    forecast_tables,
     line,
     out,
     progress_bar,
     provenance_table,
+    result_tables,
 )
 from service.cli.remote_results import MOST_RUNS, findings_of, results_of
 from service.client import Client, FflabError, JobFailed, JobHandle, Refused
@@ -190,11 +189,7 @@ def summarise(client: Client, job: Job) -> None:
     """Print the comparison with the paper, findings and provenance."""
 
     found = results_of(client, job)
-    if job.kind == "forecast":
-        forecast_tables(found)
-    else:
-        title = f"{title_of(job)}: measured beside arXiv 2311.05667"
-        comparison_table(comparison(found), title)
+    result_tables(found, f"{title_of(job)}: measured beside arXiv 2311.05667")
     if job.kind == "study" and len(found) == MOST_RUNS:
         line(f"the first {MOST_RUNS} runs; all of them: fflab result {job.id[-8:]} -o runs.csv")
     line()

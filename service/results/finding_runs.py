@@ -5,8 +5,6 @@ from typing import NamedTuple
 
 from ffengine.findings import FINDINGS, Finding, Run
 from ffengine.presets import PRESETS
-from ffengine.results import CheckResult, TrainResult
-from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.study import expand
 from service.results.sentences import sentences
 from service.results.sources import ChartSource, Source, StudyGrid
@@ -35,11 +33,7 @@ def answered(drawn: Sequence[ChartSource]) -> Answered | None:
     grid = next((grid for grid in grids if grid.preset in FINDINGS), None)
     if grid is None or grid.preset is None:
         return None
-    results = [
-        source.result
-        for source in drawn
-        if isinstance(source, Source) and isinstance(source.result, TrainResult | CheckResult)
-    ]
+    results = [source.result for source in drawn if isinstance(source, Source)]
     asked = [(cell.part, cell.params) for cell in expand(PRESETS[grid.preset].spec)]
     made = [(cell.found.part, cell.found.params) for cell in grid.cells]
     if asked != made or len(results) != len(made):
@@ -47,7 +41,7 @@ def answered(drawn: Sequence[ChartSource]) -> Answered | None:
     runs = [
         Run(part, params, cell.spec, result)
         for (part, params), cell, result in zip(made, grid.cells, results, strict=True)
-        if isinstance(cell.spec, TrainSpec | CheckSpec)
+        if cell.spec is not None
     ]
     return Answered(FINDINGS[grid.preset], runs) if len(runs) == len(made) else None
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ffengine.forecast_curves import curves_of, forecast_rows, onset_of
 from ffengine.results import EpochsNeeded, ForecastResult, ForecastRow, SelectionOnset
-from ffengine.spec import ForecastSpec
+from ffengine.spec import SEEDS_OF_MEAN_FIELD, ForecastSpec
 from service.results.sources import ChartSource, PartialRun, Source
 
 MOST_WIDTHS = 4  # that have a sentence
@@ -43,8 +43,34 @@ def forecast_sentences(source: Source) -> list[str]:
     ]
 
 
+class EpochsTable(NamedTuple):
+    """How many epochs runs need: the heads of the columns, and as many texts in each row."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def epochs_table(sources: Sequence[ChartSource]) -> EpochsTable:
+    """Return how many epochs runs need by all forecasts among the sources; the forecasts of a study
+    are told apart by a column in front.
+    """
+    found = [
+        source
+        for source in sources
+        if isinstance(source, Source) and isinstance(source.result, ForecastResult)
+    ]
+    labelled = any(source.label for source in found)
+    rows = [
+        [*([source.label] if labelled else []), *row]
+        for source in found
+        if isinstance(source.result, ForecastResult)
+        for row in epochs_columns(source.result.epochs_needed)
+    ]
+    return EpochsTable((*(("forecast",) if labelled else ()), *EPOCHS_HEAD), rows)
+
+
 def epochs_columns(rows: Sequence[EpochsNeeded]) -> list[list[str]]:
-    """Return the table of epochs needed: width, learning rate, batch, samples, epochs, bounds."""
+    """Return width, learning rate, batch, samples, epochs, bounds."""
     return [
         [
             f"{row.width:,}",
@@ -68,6 +94,9 @@ EPOCHS_HEAD = (
     "95 % interval",
     "epochs to the forecast's end",
 )
+
+
+EPOCHS_TEXTS = ("forecast", "95 % interval")  # columns that are no numbers
 
 
 def _headline(result: ForecastResult) -> str:
@@ -121,9 +150,14 @@ def _theorem2(result: ForecastResult) -> str:
     ratios = " / ".join(
         "none" if row.theorem2_ratio is None else f"{row.theorem2_ratio:.2f}" for row in end
     )
+    few = result.rows[0].seeds < SEEDS_OF_MEAN_FIELD
+    order = (
+        f" With fewer than {SEEDS_OF_MEAN_FIELD} seeds its interval, and that of the end of act 1, "
+        "lack what the order of the batches does to all units alike."
+    )
     return (
         f"Theorem 2 along the expected step holds for {ratios} of samples at the end. At "
-        "initialisation its ratio from few units is biased, and is no forecast."
+        f"initialisation its ratio from few units is biased, and is no forecast.{order * few}"
     )
 
 

@@ -148,7 +148,7 @@ def _runs(store: Store, job: Job, artifacts: Artifacts | None) -> list[Source]:
     sources = []
     for key, (run, document) in zip(keys, made, strict=False):
         result = RESULT.validate_json(document) if document else None
-        if isinstance(result, TrainResult | CheckResult):
+        if result is not None and not isinstance(result, StudyResult):
             sources.append(_source(store, run, result, artifacts, key))
     return sources
 

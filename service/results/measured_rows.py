@@ -26,7 +26,11 @@ POINT_COLUMNS = tuple(
     name for name in ForecastPoint.model_fields if name not in ("c_without", "theorem2_without")
 )
 MEANS = ("figure", DIRECTION, "mean", "low", "high", "seeds")
-_TAKEN = ("part", "job", "state", *EpochRow.model_fields, *CheckCell.model_fields, *MEANS)
+_TAKEN = (
+    *("part", "job", "state"),
+    *(name for row in (EpochRow, CheckCell, ForecastPoint) for name in row.model_fields),
+    *MEANS,
+)
 
 
 class MeasuredRun(NamedTuple):
@@ -95,7 +99,7 @@ def _rows(run: MeasuredRun, rows: Iterable[TidyRow]) -> Iterator[TidyRow]:
     if run.kind == "train":
         return ({**run.about, **with_direction(row)} for row in rows)
     if run.kind == "forecast":
-        return ({name: row.get(name) for name in POINT_COLUMNS} for row in rows)
+        return ({**run.about, **{name: row.get(name) for name in POINT_COLUMNS}} for row in rows)
     cells = (CheckCell.model_validate(row) for row in rows)
     return ({**run.about, **cell.model_dump(mode="json")} for cell in cells)
 

@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import jinja2
 
-from ffengine.results import ForecastResult
 from service.encoding.escaping import for_page
 from service.jobs import Job
 from service.results.charts import CHARTS, NothingToDraw, available, render
 from service.results.descriptions import provenance_lines
 from service.results.finding_runs import what_was_found
-from service.results.forecasts import EPOCHS_HEAD, epochs_columns
+from service.results.forecasts import epochs_table
 from service.results.paper_comparison import Verdict, comparison, legend
 from service.results.sources import ChartSource, Source
 
@@ -38,18 +37,13 @@ def report(job: Job, drawn: Sequence[ChartSource]) -> str:
     - `drawn`: the sources of its result.
     """
     sources = [source for source in drawn if isinstance(source, Source)]
-    rows, names = comparison(sources), available(drawn)
+    rows, names, epochs = comparison(sources), available(drawn), epochs_table(sources)
     page = _template().render(
         title=job.name or f"{job.kind} {job.id}",
         job=job,
         sentences=what_was_found(drawn),
-        epochs_head=EPOCHS_HEAD,
-        epochs_needed=[
-            row
-            for source in sources
-            if isinstance(source.result, ForecastResult)
-            for row in epochs_columns(source.result.epochs_needed)
-        ],
+        epochs_head=epochs.head,
+        epochs_needed=epochs.rows,
         rows=rows,
         colours=COLOURS,
         legend=legend(rows),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from ffengine.spec import CheckSpec, TrainSpec
+from ffengine.spec import StudySpec
 from ffengine.spec_values import value_in_words
 from ffengine.study import Cell
 from service.jobs import Job
@@ -60,7 +60,7 @@ def run_keys(cells: Sequence[Cell]) -> list[RunKey]:
 
 def cell_of(run: Job) -> Cell | None:
     """The cell of a study that a job runs; None where the job is no run of a study."""
-    if run.place is None or not isinstance(run.spec, TrainSpec | CheckSpec):
+    if run.place is None or isinstance(run.spec, StudySpec):
         return None
     params = run.place.get("params")
     part = str(run.place.get("part", ""))

@@ -5,7 +5,7 @@ the cells of a study. The charting library is not needed here.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ffengine.results import CheckCell, EpochRow, ForecastPoint, JobResult, StudyCell
+from ffengine.results import CheckCell, EpochRow, ForecastPoint, RunResult, StudyCell
 from ffengine.spec import CheckSpec, ForecastSpec, TrainedWeights, TrainSpec
 from service.jobs import Job
 from service.results.histograms import MarginHistogram
@@ -28,7 +28,7 @@ class Source(NamedTuple):
     """
 
     label: str
-    result: JobResult
+    result: RunResult
     spec: TrainSpec | CheckSpec | ForecastSpec | None = None
     margins: MarginReader | None = None
     trained: TrainSpec | None = None
@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
 def source_of(
     job: Job,
-    result: JobResult,
+    result: RunResult,
     find: Callable[[str], Job | None],
     *,
     margins: MarginReader | None = None,
@@ -74,7 +74,7 @@ class GridCell(NamedTuple):
     """A run of a study in its present state, and its spec, or None where that is not at hand."""
 
     found: StudyCell
-    spec: TrainSpec | CheckSpec | None = None
+    spec: TrainSpec | CheckSpec | ForecastSpec | None = None
 
 
 class StudyGrid(NamedTuple):

@@ -131,12 +131,16 @@ def steps_of(field: str) -> list[str]:
 def name_base(document: dict[str, JsonValue]) -> None:
     """Add the kind to a study's `base` that has none: the kind that has its fields.
 
-    Raises SpecError where both kinds have them.
+    Raises SpecError where several kinds have them.
     """
     base = document.get("base")
     if document.get("kind") != "study" or not isinstance(base, dict) or "kind" in base:
         return
-    fitting = [kind for kind in ("train", "check") if set(base) <= set(fields_of({"kind": kind}))]
+    fitting = [
+        kind
+        for kind in ("train", "check", "forecast")
+        if set(base) <= set(fields_of({"kind": kind}))
+    ]
     varied = (
         {str(one["kind"]) for one in bases_of(document)}
         if document.get("preset") in PRESETS

@@ -13,8 +13,8 @@ from sqlalchemy import delete, func, insert, not_, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from ffengine.datasets import Datasets, figures_version
-from ffengine.results import Diagnostic, JobResult
-from ffengine.spec import CheckSpec, ForecastSpec, JobSpec, TrainSpec
+from ffengine.results import Diagnostic, RunResult
+from ffengine.spec import CheckSpec, ForecastSpec, RunSpec, TrainSpec
 from service.jobs import Command, JobError, JobState, LogLine, Progress, Wanted, source_states
 from service.store.curve_rows import Row, insert_rows
 from service.store.database import Database
@@ -52,7 +52,7 @@ LOST_REASON = "its worker was not heard of until the lease ran out"
 # jobs that may be claimed when they are queued: not studies, which follow their runs, and not jobs
 # that wait for an identical one, which share its result
 CLAIMABLE = (JobRow.kind != "study", JobRow.waits_for.is_(None))
-_SPEC: TypeAdapter[TrainSpec | CheckSpec | ForecastSpec] = TypeAdapter(JobSpec)
+_SPEC: TypeAdapter[TrainSpec | CheckSpec | ForecastSpec] = TypeAdapter(RunSpec)
 
 
 class Claim(NamedTuple):
@@ -198,7 +198,7 @@ class Queue:
             return command_of(session, job_id)
 
     def finish(
-        self, job_id: str, attempt: int, result: JobResult, log: Sequence[LogLine] = ()
+        self, job_id: str, attempt: int, result: RunResult, log: Sequence[LogLine] = ()
     ) -> None:
         """Let the job succeed with this result. Raises LeaseLost."""
         obtained = result.provenance

@@ -10,7 +10,7 @@ from sqlalchemy import func, insert, select
 from ffengine.datasets import Datasets
 from ffengine.results import CheckResult, RunResult, StudyCell, StudyResult
 from ffengine.spec import StudySpec, Submission
-from ffengine.study import Cell, direction_of, expand, is_resolved, summarise
+from ffengine.study import Cell, acts_of, direction_of, expand, is_resolved, summarise
 from ffengine.text import STORED
 from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, source_states
 from service.store.database import Database
@@ -305,13 +305,14 @@ def summary_of(row: JobRow, document: str | None) -> StudyCell:
     return StudyCell(
         part=place["part"],
         params=place["params"],
-        kind="train" if row.kind == "train" else "check",
+        kind=row.kind,
         theorem=result.theorem if isinstance(result, CheckResult) else None,
         theorem2_direction=direction_of(result),
         spec_digest=row.spec_digest,
         job=row.id,
         state=row.state,
         summary=summarise(result) if result else {},
+        acts=acts_of(result) if result else {},
         diagnostics=result.diagnostics if result else (),
     )
 

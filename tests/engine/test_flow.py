@@ -14,6 +14,7 @@ from ffengine.flow import flow_of_step, flow_times
 from ffengine.layer_updates import Learner
 from ffengine.optimizers import SCHEDULES, AnyOptimizer
 from ffengine.spec import TrainSpec
+from ffengine.step_flow import eta_of_flow, flow_of_eta
 from tests.engine.specs import spec_of
 from tests.examples import examples
 
@@ -47,6 +48,31 @@ def test_tau_is_the_sum_of_the_step_sizes(
             total += Fraction(spec.optimizer.eta(width, epoch, epochs)) * longer
         expected.append(float(total))
     assert flow_times(spec, samples) == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+@settings(max_examples=examples(80))
+@given(
+    name=st.sampled_from([name_of(entry, "name") for entry in entries(AnyOptimizer)]),
+    goodness=st.sampled_from(["sum_squares", "mean_squares", "l1"]),
+    decay=st.floats(0, 10),
+    width=st.integers(2, 5000),
+    eta=st.floats(1e-6, 1e3),
+)
+def test_a_flow_time_has_its_step_size(
+    name: str, goodness: str, decay: float, width: int, eta: float
+) -> None:
+    spec = TrainSpec.model_validate(
+        {
+            "optimizer": {"name": name, "weight_decay": decay},
+            "objective": {"name": "difference", "goodness": goodness},
+        }
+    )
+    flow = flow_of_eta(spec.optimizer, spec.objective, width, eta)
+    if math.isfinite(flow):
+        found = eta_of_flow(spec.optimizer, spec.objective, width, flow)
+        assert found == pytest.approx(eta, rel=1e-6 / max(1 - eta * decay, 1e-6))
+    else:
+        assert eta * decay >= 1
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -248,6 +248,17 @@ def test_it_measures_the_samples_and_the_negatives_of_a_training_run() -> None:
             "objective.threshold",
             "give a number",
         ),
+        (
+            {"optimizer": {"name": "sgd", "lr": 64.0, "weight_decay": 1.0}},
+            "optimizer.weight_decay",
+            "takes all weights away",
+        ),
+        (
+            {"optimizer": {"name": "momentum", "weight_decay": 3.2}, "plan": {"lr": [1.0, 10.0]}},
+            "plan.lr",
+            "at width 32 and lr 10 a weight decay of 3.2 takes all weights away in a step; use "
+            "less than 10",
+        ),
         ({"blocks": 64}, "blocks", "need 128 units"),
         ({"widths": [64, 64]}, "widths", "each value once"),
         ({"seeds": [1, 1]}, "seeds", "each value once"),
@@ -367,6 +378,44 @@ def test_seeds_that_differ_by_more_than_their_units_widen_the_band() -> None:
     assert apart.run_high - apart.run_low > 3 * (alike.run_high - alike.run_low)
 
 
+def test_seeds_make_the_band_of_theorem_2_where_there_are_enough() -> None:
+    """What the order of the batches does to all units alike is in no spread of units."""
+    values = [0.2, 0.4, 0.6, 0.9]
+
+    def row(seeds: int) -> ForecastRow:
+        given = spec(units=16, blocks=4, seeds=list(range(seeds)))
+        points = [
+            point("positive", 1, seed=seed, theorem2_ratio=values[seed], theorem2_without=[0.5] * 4)
+            for seed in range(seeds)
+        ]
+        return forecast_rows(curves_of(points, given), ())[0]
+
+    few, enough = row(3), row(4)
+    assert few.theorem2_low == few.theorem2_high == few.theorem2_ratio
+    assert enough.theorem2_ratio == pytest.approx(np.mean(values))
+    assert enough.theorem2_low is not None
+    half = 3.182446 * np.std(values, ddof=1) / 2  # Student's, three degrees of freedom
+    assert enough.theorem2_ratio is not None
+    assert enough.theorem2_ratio - enough.theorem2_low == pytest.approx(half, rel=1e-3)
+
+
+def test_the_onset_of_several_seeds_has_their_spread() -> None:
+    given = spec(units=16, blocks=4, seeds=[0, 1, 2, 3])
+    points = [
+        one.model_copy(update={"seed": seed})
+        for seed, ratio in enumerate((0.3, 0.35, 0.4, 0.45))
+        for one in path(0.8, 0.1, ratio, 0.9, shift=(0.0, 0.0, 0.0, 0.0))
+    ]
+    onset = onset_of(curves_of(points, given))
+    assert onset.tau is not None
+    assert onset.low is not None
+    means = [np.mean([0.35, 0.4, 0.45]), np.mean([0.3, 0.4, 0.45])]
+    means += [np.mean([0.3, 0.35, 0.45]), np.mean([0.3, 0.35, 0.4])]
+    crossings = [1.0 + 0.5 * (0.5 - float(one)) / (0.9 - float(one)) for one in means]
+    half = 3.182446 * math.sqrt(jackknife_variance(crossings))
+    assert onset.tau - onset.low == pytest.approx(half, rel=1e-3)
+
+
 def test_where_units_interact_whole_networks_make_the_band() -> None:
     given = spec(
         units=16,
@@ -462,14 +511,90 @@ def test_epochs_follow_from_flow_time() -> None:
 
 
 def test_a_mean_goodness_has_one_more_width_in_its_flow_time() -> None:
-    given = spec(objective={"name": "difference", "goodness": "mean_squares"}, epochs=1)
-    assert given.tau_of_step(0.5, 50) == pytest.approx(0.01)
+    means = {"name": "difference", "goodness": "mean_squares"}
+    optimizer = {"name": "sgd", "lr": 0.5, "scale_lr_by_width": False}
+    given = spec(objective=means, optimizer=optimizer, epochs=1)
+    assert given.tau_of_step == pytest.approx(0.5 / 64)
     facts = Datasets.of_environment().facts_of("mnist-mini")
     onset = SelectionOnset(outcome="never_below", tau=None, low=None, high=None)
     for row in epochs_needed(given, facts, onset, 1.0):
         if row.as_forecast:
-            assert row.tau_of_step == pytest.approx(0.03 / 64)
+            assert row.tau_of_step == pytest.approx(0.5 / 64)
             assert row.epochs is None
+
+
+SOFTPLUS = {"objective": {"name": "softplus"}, "seeds": [0, 1, 2, 3]}
+MEANS = {"objective": {"name": "difference", "goodness": "mean_squares"}}
+OPTIMIZERS: dict[str, dict[str, object]] = {
+    "sgd": {"name": "sgd", "lr": 0.02},
+    "sgd by width": {"name": "sgd", "lr": 0.5, "scale_lr_by_width": True},
+    "decay": {"name": "sgd", "lr": 0.02, "weight_decay": 4.0},
+    "momentum": {"name": "momentum", "lr": 0.005},
+    "momentum with decay": {"name": "momentum", "lr": 0.005, "momentum": 0.6, "weight_decay": 3.0},
+    "nesterov": {"name": "nesterov", "lr": 0.005, "momentum": 0.7},
+    "adam": {"name": "adam", "lr": 0.002},
+    "adam with decay": {"name": "adam", "lr": 0.002, "weight_decay": 0.5},
+    "adamw": {"name": "adamw", "lr": 0.002},
+}
+
+
+@pytest.mark.parametrize("fields", [{}, MEANS, SOFTPLUS], ids=["sum", "mean", "softplus"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_flow_time_is_that_of_training_runs(name: str, fields: dict[str, object]) -> None:
+    """Of the small run, and of runs of other widths with the epochs and rates that are planned."""
+    data = {"name": "mnist-mini", "train_samples": 40, "test_samples": 10}
+    tiny = {"units": 16, "blocks": 4, "widths": [8], "dataset": data, "batch_size": 20}
+    optimizer = {"scale_lr_by_width": False, **OPTIMIZERS[name]}
+    given = spec(
+        **tiny, samples=20, epochs=2, optimizer=optimizer, plan={"lr": [0.125, 0.75]}, **fields
+    )
+    facts = Datasets.of_environment().facts_of("mnist-mini")
+
+    def taus(lr: float, *, width: int, by_width: bool, epochs: int) -> list[float | None]:
+        document = given.training(facts).model_dump() | {
+            "network": {"widths": [width]},
+            "optimizer": optimizer | {"lr": lr, "scale_lr_by_width": by_width},
+            "epochs": epochs,
+            "seeds": [0],
+            "monitor": {"samples": 20, "theorems": []},
+        }
+        curves = train(TrainSpec.model_validate(document)).curves
+        return [row.tau for row in curves if row.split == "positive"]
+
+    found = forecast(given)
+    small = [row.tau for row in found.rows if (row.width, row.split) == (8, "positive")]
+    by_width = given.optimizer.scale_lr_by_width
+    assert small == pytest.approx(
+        taus(given.optimizer.lr, width=16, by_width=by_width, epochs=2), rel=1e-12
+    )
+    others = [] if "adam" in name else [False, False]
+    assert [row.as_forecast for row in found.epochs_needed] == [True, *others]
+    for row in found.epochs_needed:
+        planned = taus(row.lr, width=8, by_width=True, epochs=3)
+        assert planned == pytest.approx([one * row.tau_of_epoch for one in range(4)], rel=1e-12)
+        assert row.epochs_to_end * row.tau_of_epoch == pytest.approx(small[-1])
+    assert found.epochs_needed[0].tau_of_epoch == pytest.approx(small[1], rel=1e-12)
+    assert ("forecast_of_one_rate" in {one.code for one in found.diagnostics}) == ("adam" in name)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "nesterov"])
+def test_momentum_makes_a_forecast_shorter_and_does_not_bend_it(optimizer: str) -> None:
+    """The curve over tau is that of plain descent with the same flow time a step, apart from the
+    first steps, in which momentum builds up.
+    """
+    fields = {"units": 128, "until_tau": 3.0, "widths": [128], "every_epochs": 3}
+
+    def curve(**changes: object) -> tuple[int, list[float]]:
+        chosen = {"scale_lr_by_width": False, **changes}
+        rows = forecast(spec(optimizer=chosen, **fields)).rows
+        own = [row for row in rows if (row.width, row.split) == (128, "positive")]
+        return own[-1].epoch, [row.sparsity for row in own]
+
+    epochs, plain = curve(name="sgd", lr=0.05)
+    same, with_momentum = curve(name=optimizer, lr=0.02, momentum=0.6)
+    assert same == epochs
+    assert max(abs(a - b) for a, b in zip(plain, with_momentum, strict=True)) < 0.02
+    assert max(plain) - min(plain) > 0.06
 
 
 # Whole forecasts

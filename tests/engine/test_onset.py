@@ -274,7 +274,16 @@ def test_subsets_and_images_less_a_part_of_their_mean_have_the_measured_values(
 
 
 @pytest.mark.parametrize(
-    "optimizer", [Sgd(), Momentum(momentum=0.9), Nesterov(momentum=0.6)], ids=lambda one: one.name
+    "optimizer",
+    [
+        Sgd(),
+        Sgd(weight_decay=0.7),
+        Momentum(momentum=0.9),
+        Momentum(momentum=0.8, weight_decay=0.4),
+        Nesterov(momentum=0.6),
+        Nesterov(momentum=0.9, weight_decay=0.9),
+    ],
+    ids=lambda one: f"{one.name} {one.weight_decay:g}",
 )
 @pytest.mark.parametrize(("rate", "eta"), [(0.58, 0.1), (0.64, 0.002), (3.0, 0.3)])
 def test_an_amplitude_grows_by_the_predicted_factor(
@@ -293,6 +302,25 @@ def test_an_amplitude_grows_by_the_predicted_factor(
 def test_growth_of_goodness_is_the_measured_one() -> None:
     """Measured at rate .58 and eta .1: log G grows by 2.196 per tau."""
     assert 2 * math.log(growth_factor(Sgd(), 0.58, 0.1)) / 0.1 == pytest.approx(2.196, abs=2e-3)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear_cooldown", "cosine"])
+@pytest.mark.parametrize("goodness", ["sum_squares", "mean_squares"])
+def test_growth_is_that_of_the_first_epoch_s_steps_less_decay(schedule: str, goodness: str) -> None:
+    """log G of the fastest amplitude over the flow time of a step, step by step."""
+    optimizer = {"name": "sgd", "lr": 0.1, "scale_lr_by_width": False, "weight_decay": 0.5}
+    spec = TrainSpec.model_validate(
+        {
+            "optimizer": optimizer | {"schedule": schedule},
+            "objective": {"name": "difference", "goodness": goodness},
+        }
+    )
+    found = onset_of(spec)
+    assert found.lambda_1 is not None
+    pull = 2 * found.lambda_1 / (500 if goodness == "mean_squares" else 1)
+    amplitude = 1 + 0.1 * (pull - 0.5)
+    flow = flow_times(spec, 6_000)[1] / 12
+    assert found.goodness_growth == pytest.approx(2 * math.log(amplitude) / flow)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,28 @@ from ffengine.datasets import DATASETS
 from ffengine.intervals import T_975, interval, student_t, wilson
 from ffengine.negatives import Noise
 from ffengine.presets import PRESETS
-from ffengine.results import Interval, StudyCell
-from ffengine.spec import CheckSpec, StudyPart, StudySpec, TrainSpec, as_document, digest
-from ffengine.study import GridError, expand, is_resolved, resolved, study_cell, summarise
+from ffengine.results import ForecastResult, ForecastRow, Interval, SelectionOnset, Split, StudyCell
+from ffengine.spec import (
+    CheckSpec,
+    ForecastSpec,
+    StudyPart,
+    StudySpec,
+    TrainSpec,
+    as_document,
+    digest,
+)
+from ffengine.study import (
+    FIGURE_COLUMNS,
+    TRAIN_FIGURES,
+    GridError,
+    expand,
+    figure_rows,
+    is_resolved,
+    resolved,
+    study_cell,
+    summarise,
+)
+from tests.service.samples import provenance
 
 
 def test_a_grid_is_every_combination_in_order() -> None:
@@ -36,6 +55,38 @@ def test_a_grid_is_every_combination_in_order() -> None:
     ]
     assert cells[3].params == {"network.widths": [256], "negatives.strategy": "hybrid"}
     assert all(c.spec.epochs == 5 for c in cells)  # type: ignore[union-attr]
+
+
+def test_forecasts_are_runs_of_a_study_like_any_other() -> None:
+    study = StudySpec.model_validate(
+        {
+            "base": {"kind": "forecast", "until_tau": 2.0},
+            "grid": {"units": [64, 128], "optimizer.name": ["sgd", "momentum"]},
+        }
+    )
+    found = [cell.spec for cell in expand(study)]
+    assert [(one.units, one.optimizer.name, one.until_tau) for one in found] == [  # type: ignore[union-attr]
+        (units, name, 2.0) for units in (64, 128) for name in ("sgd", "momentum")
+    ]
+    assert expand(resolved(study)) == expand(study)
+    cells = expand(
+        StudySpec.model_validate({"preset": "forecast", "base": {"kind": "forecast", "blocks": 4}})
+    )
+    own = expand(PRESETS["forecast"].spec)
+    for cell, before in zip(cells, own, strict=True):
+        if isinstance(cell.spec, ForecastSpec):
+            assert cell.spec.blocks == 4
+        else:
+            assert cell.spec == before.spec
+
+
+def test_a_value_that_a_forecast_does_not_cover_is_named_by_its_field() -> None:
+    study = StudySpec.model_validate(
+        {"base": {"kind": "forecast"}, "grid": {"blocks": [16, 4], "units": [512, 16]}}
+    )
+    with pytest.raises(GridError, match="blocks need 32 units") as refused:
+        expand(study)
+    assert refused.value.path == ("grid", "blocks")
 
 
 def test_a_presets_base_and_grid_are_overridden_field_by_field() -> None:
@@ -183,10 +234,120 @@ def test_results_are_summarised_over_seeds() -> None:
         "accuracy[layer=all partition=test]",
     } <= set(figures)
     assert figures["sparsity[layer=0 epoch=0 split=positive]"].seeds == 2
+    rows = [row for row in trained.curves if (row.epoch, row.split) == (2, "positive")]
+    for figure in TRAIN_FIGURES:
+        values = [value for row in rows if (value := getattr(row, figure)) is not None]
+        key = f"{figure}[layer=0 epoch=2 split=positive]"
+        # what only layers that learn together have
+        assert (key in figures) == bool(values), figure
+        if values:
+            assert figures[key].mean == pytest.approx(np.mean(values))
+    assert {"tau", "kappa_gap", "theorem2_expected_ratio", "log_goodness"} <= {
+        key.partition("[")[0] for key in figures
+    }
     cell = study_cell(
         expand(StudySpec(base=training))[0], job=None, state="succeeded", result=trained
     )
     assert cell.summary == figures
+
+
+def test_a_study_tells_the_act_of_each_run_and_when_the_next_was_expected() -> None:
+    base = {
+        "kind": "train",
+        "dataset": {"train_samples": 1_000, "test_samples": 20},
+        "network": {"widths": [64]},
+        "optimizer": {"name": "sgd", "lr": 64 / 30},
+        "epochs": 15,
+        "batch_size": 200,
+        "seeds": [0, 1],
+        "monitor": {"samples": 200, "every_epochs": 5},
+    }
+    study = StudySpec.model_validate({"base": base, "grid": {"epochs": [3, 22]}})
+    results = [ffengine.train(cell.spec) for cell in expand(study)]  # type: ignore[arg-type]
+    cells = [
+        study_cell(cell, job="job", state="succeeded", result=result)
+        for cell, result in zip(expand(study), results, strict=True)
+    ]
+    for cell, result in zip(cells, results, strict=True):
+        last = max(row.epoch for row in result.curves)
+        for split in ("positive", "negative"):
+            acts = [row.act for row in result.curves if (row.epoch, row.split) == (last, split)]
+            key = f"act[layer=0 epoch={last} split={split}]"
+            assert cell.acts[key] == " or ".join(dict.fromkeys(map(str, acts)))
+        assert result.onset is not None
+        assert result.onset.tau_star is not None
+        star = cell.summary["tau_star"]
+        assert (star.mean, star.low) == (result.onset.tau_star, result.onset.tau_star_low)
+    assert [set(cell.acts.values()) for cell in cells] == [{"recruiting"}, {"selecting"}]
+    rows = figure_rows(cells)
+    assert {(row["epochs"], row["act"]) for row in rows if row["epoch"] in (3, 22)} == {
+        (3, "recruiting"),
+        (22, "selecting"),
+    }
+    assert all(row["act"] is None for row in rows if row["epoch"] not in (3, 22))
+    along = {row["figure"]: row["theorem2_direction"] for row in rows}
+    assert along["theorem2_margin"] == "training_step"
+    assert along["theorem2_expected_ratio"] == "expected_difference"
+    assert along["sparsity"] is along["tau_star"] is None
+    assert tuple(rows[0]) == tuple(
+        dict.fromkeys([*FIGURE_COLUMNS[:1], "epochs", *FIGURE_COLUMNS[1:]])
+    )
+
+
+def forecast_row(
+    width: int | None, epoch: int, split: Split = "positive", ratio: float | None = 0.5
+) -> ForecastRow:
+    return ForecastRow(
+        width=width,
+        split=split,
+        epoch=epoch,
+        tau=0.5 * epoch,
+        c=0.4,
+        sparsity=0.25 + 0.0625 * epoch,
+        low=0.3,
+        high=0.5,
+        run_low=0.2,
+        run_high=0.6,
+        theorem2_ratio=ratio,
+        theorem2_low=None if ratio is None else 0.4,
+        theorem2_high=None if ratio is None else 0.6,
+        seeds=2,
+    )
+
+
+@pytest.mark.parametrize("high", [2.5, None])
+def test_a_forecast_is_summarised_with_its_own_bounds(high: float | None) -> None:
+    result = ForecastResult(
+        rows=tuple(forecast_row(width, epoch) for width in (None, 64) for epoch in (0, 1, 2)),
+        onset=SelectionOnset(outcome="crossed", tau=2.0, low=1.5, high=high),
+        epochs_needed=(),
+        points=(),
+        units=32,
+        units_interact=False,
+        diagnostics=(),
+        provenance=provenance((0, 1)),
+    )
+    found = summarise(result)
+    assert set(found) == {
+        "sparsity[epoch=0 split=positive]",
+        "sparsity[epoch=2 split=positive]",
+        "sparsity[epoch=0 width=64 split=positive]",
+        "sparsity[epoch=2 width=64 split=positive]",
+        "theorem2_ratio[epoch=2 split=positive]",
+        "tau_star",
+    }
+    end = Interval(mean=0.375, low=0.3, high=0.5, seeds=2)
+    assert found["sparsity[epoch=2 width=64 split=positive]"] == end
+    assert found["theorem2_ratio[epoch=2 split=positive]"].low == 0.4
+    low = None if high is None else 1.5  # an interval has both bounds or none
+    assert found["tau_star"] == Interval(mean=2.0, low=low, high=high, seeds=2)
+    unknown = result.model_copy(
+        update={
+            "rows": (forecast_row(None, 1, ratio=None),),
+            "onset": SelectionOnset(outcome="not_reached", tau=None, low=None, high=None),
+        }
+    )
+    assert set(summarise(unknown)) == {"sparsity[epoch=1 split=positive]"}
 
 
 def test_each_way_of_telling_the_label_is_a_figure_of_its_own() -> None:
@@ -234,7 +395,7 @@ OVERRIDES: list[dict[str, object]] = [
             "objective": {"name": "softplus", "goodness": {"name": "top_k", "k": 3}},
         }
     },
-    {"grid": {"dataset.labels": ["append"], "seeds": [[0], [1]]}},
+    {"grid": {"dataset.labels": ["append"], "seeds": [[0, 1, 2, 3], [4, 5, 6, 7]]}},
     {"base": {"kind": "train", "epochs": 3}, "grid": {"dataset.preprocess": ["unit", "center"]}},
     {
         "parts": {

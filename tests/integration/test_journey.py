@@ -140,6 +140,26 @@ def test_a_forecast_reports_what_the_engine_computes(lab: Lab, client: Client) -
     assert "Measured beside published" not in report
 
 
+def test_a_study_has_forecasts_among_its_runs(lab: Lab, client: Client) -> None:
+    study = {"kind": "study", "base": FORECAST, "grid": {"units": [32, 48]}}
+    estimated = lab.http.post("/v1/estimate", json={"spec": study})
+    assert estimated.json()["runs"] == 2
+    job = client.submit(study, fresh=True).wait(PATIENCE_SECONDS)
+    for run, units in zip(job.result.cells, (32, 48), strict=True):
+        expected = ffengine.forecast(ForecastSpec.model_validate({**FORECAST, "units": units}))
+        assert run.kind == "forecast"
+        assert run.summary == summarise(expected)
+    page = lab.http.get(f"/jobs/{job.id}").text
+    assert "Epochs needed" in page
+    assert "units 48: Forecast for layers of any width" in page
+    assert "tau_star" in lab.http.get(f"/v1/jobs/{job.id}/result.csv").text
+    means = lab.http.get(f"/v1/jobs/{job.id}/curves.csv?mean=true").text
+    assert "units" in means.splitlines()[0].split(",")
+    body = {"spec": {**study, "grid": {"blocks": [64]}}}
+    refused = lab.http.post("/v1/jobs", json=body).json()
+    assert refused["errors"][0]["pointer"].startswith("/spec/grid/blocks")
+
+
 def test_a_forecast_that_the_theory_does_not_cover_is_refused_with_its_field(lab: Lab) -> None:
     body = {"spec": {**FORECAST, "network": {"widths": [500, 500]}}}
     answer = lab.http.post("/v1/jobs", json=body)

@@ -140,7 +140,7 @@ def test_the_result_of_a_study_is_a_tidy_table(client: httpx.Client, store: Stor
     assert list(rows[0]) == [
         *("part", "network.widths", "optimizer", "job", "state", "theorem", "figure"),
         *("layer", "layers", "epoch", "split", "width", "method", "partition"),
-        *("theorem2_direction", "mean", "low", "high", "seeds"),
+        *("act", "theorem2_direction", "mean", "low", "high", "seeds"),
     ]
     for row in rows:
         assert row["network.widths"] == "8 · 16"

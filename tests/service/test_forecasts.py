@@ -11,17 +11,21 @@ import ffengine
 from ffengine.datasets import DATASETS
 from ffengine.forecast_curves import epochs_needed
 from ffengine.results import ForecastPoint, ForecastResult, SelectionOnset
-from ffengine.spec import ForecastSpec
+from ffengine.spec import ForecastSpec, StudySpec
 from service.cli import app
 from service.results.charts import PartialRun, Source, available, render
 from service.results.csv_export import table, to_csv
 from service.results.descriptions import title_of
-from service.results.forecasts import epochs_columns, forecast_of
+from service.results.finding_runs import what_was_found
+from service.results.forecasts import epochs_columns, epochs_table, forecast_of
+from service.results.load import drawable
+from service.results.measured_rows import measured_rows, runs_of_study
 from service.results.paper_comparison import comparison
 from service.results.report import report
 from service.results.sentences import sentences
 from service.store import Store
-from tests.factories import HALF, LEASE, claimed, read, submit
+from tests.factories import HALF, LEASE, claimed, finished, read, submit
+from tests.service.samples import train_result
 
 SPEC = ForecastSpec.model_validate(
     {
@@ -141,6 +145,79 @@ def test_a_list_shows_the_newest_complete_point(
     assert title_of(job) == "forecast on mnist-mini, width 16, 256 from 32 units"
     begun = read(either_store, record(either_store, result.points[:3]))
     assert either_store.jobs.headlines([begun])[begun.id].text.startswith("τ = 0:")
+
+
+STUDY = StudySpec.model_validate(
+    {
+        "parts": {
+            "small": {
+                "base": SPEC.model_dump(mode="json"),
+                "grid": {"until_tau": [3.0, 4.0]},
+            },
+            "wide": {"base": {"kind": "train", "epochs": 1}},
+        }
+    }
+)
+
+
+def test_a_study_summarises_its_forecasts_and_shows_them(
+    either_store: Store, result: ForecastResult
+) -> None:
+    store = either_store
+    job = submit(store, STUDY, fresh=True)
+    assert [run.kind for run, _ in store.jobs.children(job.id)] == ["forecast", "forecast", "train"]
+    changed = with_onset(result, CROSSED).result
+    assert isinstance(changed, ForecastResult)
+    for run, _ in store.jobs.children(job.id):
+        finished(store, run.id, changed if run.kind == "forecast" else train_result())
+    while store.studies.advance(job.id):
+        pass
+    cells = store.studies.result(job.id).cells
+    assert [cell.kind for cell in cells] == ["forecast", "forecast", "train"]
+    assert cells[0].summary["tau_star"].mean == 2.0
+    ended = read(store, job.id)
+    assert ended.state == "succeeded"
+    sources = drawable(store, ended)
+    assert {"forecast_sparsity", "forecast_theorem2", "grid_sparsity"} <= set(available(sources))
+    drawn = render("grid_sparsity", sources, "json").decode()
+    assert "256" in drawn  # widths that are forecast are told apart
+    assert render("forecast_sparsity", sources, "svg").startswith(b"<svg")
+    epochs = epochs_table(sources)
+    assert epochs.head[0] == "forecast"
+    assert {row[0] for row in epochs.rows} == {"until_tau 3.0", "until_tau 4.0"}
+    assert "Epochs needed" in report(ended, sources)
+    assert any("until_tau 4.0: Forecast for" in line for line in what_was_found(sources))
+    rows = table(store.studies.result(job.id))
+    assert {row["figure"] for row in rows} >= {"tau_star", "sparsity", "agreement"}
+    assert {row["until_tau"] for row in rows if row["figure"] == "tau_star"} == {3.0, 4.0}
+
+
+def test_measured_rows_of_a_study_say_of_which_forecast_they_are(
+    store: Store, result: ForecastResult
+) -> None:
+    job = submit(store, STUDY, fresh=True)
+    for run, _ in store.jobs.children(job.id):
+        finished(store, run.id, result if run.kind == "forecast" else train_result())
+    while store.studies.advance(job.id):
+        pass
+    runs = runs_of_study(store.studies.result(job.id).cells)
+    for means in (False, True):
+        found = measured_rows(runs, store.jobs.each_row, means=means)
+        rows = list(found.rows)
+        assert {*found.columns} >= {key for row in rows for key in row if row[key] is not None}
+        assert {row["until_tau"] for row in rows if row["part"] == "small"} == {3.0, 4.0}
+        assert {row["job"] for row in rows} == {run.job for run in runs}
+
+
+def test_the_command_line_runs_a_study_of_forecasts_here(tmp_path: Path) -> None:
+    file = tmp_path / "study.json"
+    base = SPEC.model_dump(mode="json") | {"every_epochs": 20, "samples": 20}
+    file.write_text(json.dumps({"kind": "study", "base": base, "grid": {"until_tau": [1.0, 4.0]}}))
+    done = CliRunner().invoke(app, ["run", str(file)], env={"FFLAB_HOME": str(tmp_path)})
+    assert done.exit_code == 0, done.output
+    assert "until_tau 4.0: Forecast for layers of any width" in done.output
+    assert "forecast\twidth\tlr" in done.output
+    assert "measured\t" not in done.output
 
 
 def test_the_report_has_the_table_of_epochs(store: Store, result: ForecastResult) -> None:

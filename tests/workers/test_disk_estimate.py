@@ -86,6 +86,24 @@ SPECS: dict[str, dict[str, Any]] = {
         "base": TRAIN,
         "grid": {"optimizer.lr": [0.1, 0.2, 0.3], "seeds": [[0], [1]]},
     },
+    "study of layers that learn together": {
+        "kind": "study",
+        "base": {**TRAIN, "network": {"widths": [12, 8, 8]}, "layers": "simultaneous"},
+        "grid": {"epochs": [1, 2], "seeds": [[0, 1, 2], [3, 4, 5]]},
+    },
+    "study of forecasts": {
+        "kind": "study",
+        "base": {
+            "kind": "forecast",
+            "dataset": DATA,
+            "units": 16,
+            "blocks": 4,
+            "batch_size": 50,
+            "samples": 100,
+            "epochs": 3,
+        },
+        "grid": {"units": [8], "optimizer.lr": [0.01, 0.02]},  # checkpoints go with success
+    },
     "study of checks": {
         "kind": "study",
         "base": {**CHECK, "methods": ["exact"]},

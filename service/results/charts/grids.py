@@ -10,7 +10,7 @@ import altair as alt
 
 from ffengine.datasets import DATASETS
 from ffengine.results import Interval
-from ffengine.spec import CHECKED, CheckSpec, TrainSpec
+from ffengine.spec import CHECKED, CheckSpec, ForecastSpec, TrainSpec
 from ffengine.spec_values import value_in_words
 from ffengine.summary_keys import ALL_LAYERS, SummaryKey
 from ffengine.theorems import DIRECTIONS, Direction, TheoremNumber
@@ -88,8 +88,8 @@ def grid_agreement(sources: Sequence[ChartSource]) -> AnyChart:
 
 
 def grid_sparsity(sources: Sequence[ChartSource]) -> AnyChart:
-    """Mean Hoyer sparsity after the last epoch of every run of a study, over what the study
-    varies.
+    """Mean Hoyer sparsity after the last epoch of every run of a study (of a forecast: at its end),
+    over what the study varies.
     """
     return _draw(sources, FIGURES["grid_sparsity"])
 
@@ -153,8 +153,9 @@ FIGURES: dict[str, Figure] = {
     "grid_sparsity": Figure(
         "Sparsity after training, over the study",
         SPARSITY_AXIS,
-        _is_training,
-        lambda key: key.figure == "sparsity",
+        lambda cell: cell.found.kind != "check",
+        # of forecasts those of a width, not of the limit
+        lambda key: key.figure == "sparsity" and (key.layer, key.width) != (None, None),
     ),
     "grid_accuracy": Figure(
         "Test accuracy over the study",
@@ -470,6 +471,8 @@ def _samples(cell: GridCell, figure: Figure) -> int | None:
     """The number of samples of one seed that a run's figure is of; None where it is not known."""
     spec = cell.spec
     facts = DATASETS.get(spec.dataset.name) if spec else None
+    if isinstance(spec, ForecastSpec):
+        return spec.measured(facts) if facts else None
     if isinstance(spec, CheckSpec):
         known = spec.samples if spec.samples != CHECKED else None  # else it may be fewer
         return spec.checked(facts) if facts else known

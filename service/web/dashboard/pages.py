@@ -21,7 +21,7 @@ from ffengine.datasets import Datasets
 from ffengine.entry import Described
 from ffengine.findings import FINDINGS
 from ffengine.presets import PRESETS
-from ffengine.results import Diagnostic, ForecastResult
+from ffengine.results import Diagnostic
 from ffengine.spec import DatasetSpec, StudySpec, Submission, TrainSpec, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
 from ffengine.text import visible
@@ -157,7 +157,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
     # the charting library takes long to load: not at start-up
     from service.results.charts import CHARTS, Source, available
     from service.results.finding_runs import what_was_found
-    from service.results.forecasts import EPOCHS_HEAD, epochs_columns
+    from service.results.forecasts import epochs_table
     from service.results.load import drawable
     from service.results.paper_comparison import comparison, legend
 
@@ -171,12 +171,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         lines = comparison(results)
         charts, found = available(sources), what_was_found(sources)
         findings = [(source.label, one) for source in results for one in source.result.diagnostics]
-        epochs = [
-            row
-            for source in results
-            if isinstance(source.result, ForecastResult)
-            for row in epochs_columns(source.result.epochs_needed)
-        ]
+        epochs = epochs_table(results)
         del sources, results
     has_result = ended and (resources.store.jobs.result(job.id) is not None or job.kind == "study")
     return render_page(
@@ -195,8 +190,8 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         found=found,
         lines=lines,
         legend=legend(lines),
-        epochs_needed=epochs,
-        epochs_head=EPOCHS_HEAD,
+        epochs_needed=epochs.rows,
+        epochs_head=epochs.head,
         **_runs(resources.store, job),
         has_result=has_result,
         downloads=view_models.downloads(job, has_result=has_result) if charts or has_result else [],
