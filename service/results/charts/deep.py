@@ -71,7 +71,7 @@ def deep_theorem2(sources: Sequence[ChartSource]) -> AnyChart:
 def deep_agreement(sources: Sequence[ChartSource]) -> AnyChart:
     """How often the local and the total condition say what the joint step does."""
     style = Style(
-        "Predicted = observed sign of dS in deeper layers", "share of decided live samples", CHANCE
+        "Predicted = observed sign of dS in deeper layers", "share of live samples", CHANCE
     )
     return _beside(sources, AGREEMENTS, style)
 

@@ -105,7 +105,7 @@ EXPECTED = Style(
 )
 KAPPA_GAP = Style(
     "Active units: unequal beyond what their number makes of them",
-    "κ less κ of Gaussian pre-activations",
+    "κ less Gaussian κ",
     Reference(0.0, "Gaussian", "0: units switch on or off alone; below 0, they are selected"),
 )
 BASINS = Style("Directions that the units have gathered in", "effective number of basins")
@@ -229,7 +229,7 @@ def goodness_style(sources: Sequence[ChartSource]) -> Style:
         return GOODNESS
     found = ", ".join(f"{value:g}" for value in sorted(thresholds))
     line = Reference(0.0, "threshold", f"the objective's threshold, {found}")
-    return GOODNESS._replace(axis="mean goodness G, less the threshold", reference=line)
+    return GOODNESS._replace(axis="mean G less threshold", reference=line)
 
 
 def has(figure: Figure, sources: Sequence[ChartSource]) -> bool:

@@ -34,7 +34,7 @@ SIZES: dict[str, tuple[Figure, str]] = {
     "basins": ("basins", ORANGE),
 }
 SHAPES, DASHES = ["circle", "square", "triangle-up"], [[1, 0], [6, 2], [2, 2]]
-STYLE = Style("What the weights come down to", "effective number (log scale)")
+STYLE = Style("What the weights come down to (log scale)", "effective number")
 MEANINGS = (
     "effective units: how many units carry the weights' length; effective rank: how many "
     "directions do; basins: how many directions units have gathered in, however long they are",
@@ -106,10 +106,12 @@ def _layers(records: Sequence[Record]) -> AnyChart:
     ]
     base = alt.Chart().encode(x=EPOCHS, color=colour)
     y = alt.Y("mean:Q", title=STYLE.axis, scale=scale)
+    lowest = "max(datum.low, 1)"  # an effective number is 1 at the least
     band = (
         base.mark_area(opacity=0.18)
-        .transform_filter("datum.low > 0")  # a logarithm has no place for others
-        .encode(y=alt.Y("low:Q", title=STYLE.axis, scale=scale), y2="high:Q")
+        .transform_filter("isValid(datum.low)")
+        .transform_calculate(bottom=lowest)
+        .encode(y=alt.Y("bottom:Q", title=STYLE.axis, scale=scale), y2="high:Q")
     )
     line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash, tooltip=tooltip)
     marked = len({record["epoch"] for record in records}) <= MARKED_POINTS
