@@ -81,6 +81,7 @@ CHECKS = [
         samples=60,
         batch_size=30,
         seeds=(0, 1),
+        decomposition=number == 2,
     )
     for number in (1, 2)
 ]

@@ -11,6 +11,7 @@ import vl_convert
 
 from service.encoding.escaping import for_drawing, for_html, for_script
 from service.results.chart_formats import FORMATS, MEDIA_TYPES, ChartFormat
+from service.results.charts.decomposition import decomposition, has_pushes
 from service.results.charts.deep import deep_agreement, deep_theorem2, is_joint
 from service.results.charts.drawables import NothingToDraw
 from service.results.charts.epochs import (
@@ -47,6 +48,7 @@ from service.results.charts.grids import (
 from service.results.charts.layers import is_deep, layers
 from service.results.charts.margins import is_kept, margins
 from service.results.charts.overlay import OVERLAID, overlaid
+from service.results.charts.potentials import has_potentials, potentials
 from service.results.charts.style import AnyChart
 from service.results.charts.weights import effective_sizes, has_sizes
 from service.results.charts.widths import (
@@ -158,6 +160,11 @@ def _over_flow_time(figure: Figure) -> Callable[[Sequence[ChartSource]], bool]:
     return lambda sources: has(figure, sources) and has("tau", sources)
 
 
+def _any(is_there: Callable[[ChartSource], bool], sources: Sequence[ChartSource]) -> bool:
+    """Whether any source has the rows of a chart."""
+    return any(map(is_there, sources))
+
+
 # names and meanings are public: addresses, captions and alternative texts
 CHARTS: dict[str, ChartEntry] = {
     entry.name: entry
@@ -242,6 +249,20 @@ CHARTS: dict[str, ChartEntry] = {
             "angle adds to the margin.",
             geometry,
             lambda sources: any(map(has_angles, sources)),
+        ),
+        ChartEntry(
+            "potentials",
+            "Potential U of negatives over that of positives, at the samples of each split: above "
+            "1, theorem 2 is expected to hold at initialisation.",
+            potentials,
+            partial(_any, has_potentials),
+        ),
+        ChartEntry(
+            "decomposition",
+            "What pairs of each relation to a sample add to its margin of theorem 2, by width, "
+            "split and method.",
+            decomposition,
+            partial(_any, has_pushes),
         ),
         ChartEntry(
             "agreement_widths",

@@ -171,13 +171,16 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         lines = comparison(results)
         charts, found = available(sources), what_was_found(sources)
         findings = [(source.label, one) for source in results for one in source.result.diagnostics]
+        own = [source.result for source in results] if job.kind != "study" else []
+        tables = view_models.tables_of(own)
+        rows = view_models.check_rows(own)
         epochs = [
             row
             for source in results
             if isinstance(source.result, ForecastResult)
             for row in epochs_columns(source.result.epochs_needed)
         ]
-        del sources, results
+        del sources, results, own
     has_result = ended and (resources.store.jobs.result(job.id) is not None or job.kind == "study")
     return render_page(
         "job",
@@ -195,11 +198,14 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         found=found,
         lines=lines,
         legend=legend(lines),
+        tables=tables,
         epochs_needed=epochs,
         epochs_head=EPOCHS_HEAD,
         **_runs(resources.store, job),
         has_result=has_result,
-        downloads=view_models.downloads(job, has_result=has_result) if charts or has_result else [],
+        downloads=view_models.downloads(job, has_result=has_result, rows=rows)
+        if charts or has_result
+        else [],
         provenance=provenance_lines(job.provenance),
         data_note=view_models.data_note(job, resources.settings.datasets),
         snippets=view_models.snippets(
