@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ffengine.datasets import Datasets, figures_version
-from ffengine.results import CheckResult, Diagnostic, JobResult
+from ffengine.onset import onset_before
+from ffengine.results import CheckResult, Diagnostic, JobResult, Onset
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
 from service.jobs import TERMINAL, Job, JobState
 from service.results.text_tables import TextTable, check_tables
@@ -66,6 +67,13 @@ def downloads(job: Job, *, has_result: bool, rows: Sequence[str] = ()) -> list[t
         for what, meaning in (files | of_check | ALWAYS).items()
         if job.kind in KINDS_WITH.get(what, (job.kind,))
     ]
+
+
+def onset_before_result(job: Job, datasets: Datasets) -> Onset | None:
+    """Return how a training run is expected to begin; None where its data set is gone."""
+    if not isinstance(job.spec, TrainSpec) or datasets.find(job.spec.dataset.name) is None:
+        return None
+    return onset_before(job.spec, datasets)
 
 
 def tables_of(results: Sequence[JobResult]) -> list[TextTable]:
