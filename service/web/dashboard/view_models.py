@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from ffengine.datasets import Datasets, figures_version
 from ffengine.onset import onset_before
-from ffengine.results import CheckResult, Diagnostic, JobResult, Onset
+from ffengine.results import CheckResult, Diagnostic, JobResult, Onset, TrainResult
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
 from service.jobs import TERMINAL, Job, JobState
+from service.results.column_labels import figure_tables
 from service.results.text_tables import TextTable, check_tables
 from service.specs.files import as_yaml
 
@@ -80,7 +81,9 @@ def tables_of(results: Sequence[JobResult]) -> list[TextTable]:
     """Return the tables of a job's result; a study has its runs in their place."""
     if len(results) != 1:
         return []
-    return check_tables(results[0]) if isinstance(results[0], CheckResult) else []
+    if isinstance(results[0], CheckResult):
+        return check_tables(results[0])
+    return list(figure_tables(results[0])) if isinstance(results[0], TrainResult) else []
 
 
 def check_rows(results: Sequence[JobResult]) -> list[str]:
