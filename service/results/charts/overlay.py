@@ -55,6 +55,7 @@ COLOURS = (
     GREY,
 )  # then again, dashed
 DASHES = ([1, 0], [6, 3], [2, 2])
+LONG_NAME = 20  # letters; longer ones beside each other would be cut
 OVERLAID: dict[str, tuple[Figure, Callable[[Sequence[ChartSource]], Style]]] = {
     "theorem1": ("theorem1_ratio", lambda _: THEOREM_1),
     "theorem2": ("theorem2_ratio", lambda _: THEOREM_2),
@@ -108,7 +109,9 @@ def overlaid(name: str, sources: Sequence[ChartSource]) -> AnyChart:
 def _layers(
     records: Sequence[Record], jobs: Sequence[str], style: Style, scale: alt.Scale, x: alt.X
 ) -> AnyChart:
-    legend = alt.Legend(orient="top", symbolOpacity=1, labelLimit=260, columns=2)
+    long = any(len(job) > LONG_NAME for job in jobs)
+    # the page limits labels to the room that there is
+    legend = alt.Legend(orient="top", symbolOpacity=1, columns=1 if long else alt.Undefined)
     colours = [COLOURS[number % len(COLOURS)] for number in range(len(jobs))]
     dashes = [DASHES[number // len(COLOURS) % len(DASHES)] for number in range(len(jobs))]
     colour = alt.Color(

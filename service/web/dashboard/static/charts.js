@@ -9,7 +9,7 @@ const waiting = new WeakSet(); // figures that are to be drawn again when they a
 
 function options(room) {
   const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
-  const config = { background: null, text: { color: ink }, title: { color: ink, subtitleColor: ink }, axis: { labelColor: ink, titleColor: ink }, legend: { labelColor: ink, titleColor: ink, columns: Math.max(1, Math.floor(room / 170)), labelLimit: room - 50, ...(room < 520 && { layout: { top: { direction: "vertical", anchor: "start" } } }) }, header: { labelColor: ink } };
+  const config = { background: null, text: { color: ink }, title: { color: ink, subtitleColor: ink }, axis: { labelColor: ink, titleColor: ink }, legend: { labelColor: ink, titleColor: ink, columns: Math.max(1, Math.floor(room / 170)), labelLimit: room - 100, ...(room < 520 && { layout: { top: { direction: "vertical", anchor: "start" } } }) }, header: { labelColor: ink } };
   return { actions: false, ast: true, defaultStyle: false, renderer: "canvas", tooltip: { disableDefaultStyle: true }, config };
 }
 
