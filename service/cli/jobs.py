@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ffengine.cost import DiskBytes
+from ffengine.spec import TrainSpec
 from service.cli.options import (
     EXIT_USAGE,
     PATIENT_ATTEMPTS,
@@ -29,6 +30,7 @@ from service.encoding.escaping import for_terminal
 from service.host.disk import in_words
 from service.jobs import JobKind, JobState, Priority
 from service.results.descriptions import duration, title_of
+from service.results.onset_table import onset_lines
 from service.specs.files import explain_refusal, read_spec
 
 
@@ -191,6 +193,11 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
     rows += [["too large", problem] for problem in found.problems]
     if found.onset and found.onset.message:
         rows.append(["beginning", found.onset.message])
+        epochs = document.get("epochs", TrainSpec.model_fields["epochs"].default)
+        rows += [
+            [line.name, f"{line.value}  {line.sentence}"]
+            for line in onset_lines(found.onset, epochs)
+        ]
     rows += [["advice", f"{advice.message} {advice.suggestion}"] for advice in found.advice]
     table(["what", "estimate"], rows)
 

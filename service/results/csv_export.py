@@ -3,14 +3,22 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from ffengine.results import CheckResult, ForecastResult, StudyResult, TrainResult
+from ffengine.results import (
+    CheckResult,
+    ForecastResult,
+    PotentialRow,
+    PushRow,
+    StudyResult,
+    TrainResult,
+)
 from ffengine.study import figure_rows
 from service.encoding.escaping import for_csv
-from service.results.measured_rows import with_direction
+from service.results.measured_rows import DIRECTION, with_direction
 
 ROWS_AT_ONCE = 500
+CheckRows = Literal["cells", "potentials", "decomposition"]
 
 
 def table(result: TrainResult | CheckResult | ForecastResult | StudyResult) -> list[dict[str, Any]]:
@@ -47,3 +55,23 @@ def to_csv(result: TrainResult | CheckResult | ForecastResult | StudyResult) -> 
     """The table as CSV."""
     rows = table(result)
     return b"".join(csv_pieces(list(rows[0]) if rows else [], rows)).decode()
+
+
+def check_csv(result: CheckResult, rows: CheckRows) -> str:
+    """The rows of a check of one kind as CSV; a header alone where it has none.
+
+    Potentials and pushes are about the step on G(negative) - G(positive), which they name.
+    """
+    if rows == "cells":
+        return to_csv(result)
+    columns: list[str]
+    found: Sequence[PotentialRow | PushRow]
+    if rows == "potentials":
+        columns, found = list(PotentialRow.model_fields), result.potentials
+    else:
+        columns, found = list(PushRow.model_fields), result.decomposition
+    along = {DIRECTION: "goodness_difference"}
+    texts = csv_pieces(
+        [*columns, DIRECTION], (row.model_dump(mode="json") | along for row in found)
+    )
+    return b"".join(texts).decode()

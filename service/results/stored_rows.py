@@ -5,19 +5,6 @@ from functools import cached_property
 
 from ffengine.results import EpochRow
 
-FIGURES = (
-    "theorem1_ratio",
-    "theorem2_ratio",
-    "observed_increase_ratio",
-    "agreement",
-    "sparsity",
-    "goodness",
-    "tau",
-    "theorem2_expected_ratio",
-    "kappa_gap",
-    "basins",
-)
-
 
 class StoredRows:
     """The rows with these numbers; those that are added later are not among them."""
@@ -38,14 +25,13 @@ class StoredRows:
 
     @property
     def figures(self) -> frozenset[str]:
-        """Which of FIGURES any row has."""
+        """The fields of which any row has a value."""
         return self._facts[1]
 
     @cached_property
     def _facts(self) -> tuple[dict[int, int], frozenset[str]]:
-        last, figures = dict[int, int](), set[str]()
+        last, absent = dict[int, int](), set(EpochRow.model_fields)
         for row in self:
             last[row.layer] = max(row.epoch, last.get(row.layer, 0))
-            if len(figures) < len(FIGURES):
-                figures |= {name for name in FIGURES if getattr(row, name) is not None}
-        return dict(sorted(last.items())), frozenset(figures)
+            absent -= {name for name in absent if getattr(row, name) is not None}
+        return dict(sorted(last.items())), frozenset(EpochRow.model_fields) - absent

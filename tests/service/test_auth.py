@@ -116,6 +116,7 @@ def test_a_refusal_comes_before_the_body_is_judged(client: httpx.Client, key: Ne
                 ("POST", "/v1/datasets"),
                 ("POST", "/spec.json"),
                 ("POST", "/spec.yaml"),
+                ("POST", "/onset.html"),
             ):
                 answer = client.request(method, address, content=body, headers=headers)
                 refused(answer, 401, "key-needed")

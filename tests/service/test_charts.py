@@ -67,10 +67,22 @@ TINY: dict[str, Any] = {
 }
 TRAIN = TrainSpec.model_validate({**TINY, "seeds": [0, 1, 2]})
 DEEP = TrainSpec.model_validate(
-    {**TINY, "network": {"widths": [12, 8], "normalize": "l2"}, "objective": {"name": "softplus"}}
+    {
+        **TINY,
+        "network": {"widths": [12, 8], "normalize": "l2"},
+        "objective": {"name": "softplus"},
+        "layers": "simultaneous",
+    }
 )
 CHECKS = [
-    CheckSpec(theorem=number, widths=(8, 16), samples=60, batch_size=30, seeds=(0, 1))
+    CheckSpec(
+        theorem=number,
+        widths=(8, 16),
+        samples=60,
+        batch_size=30,
+        seeds=(0, 1),
+        decomposition=number == 2,
+    )
     for number in (1, 2)
 ]
 FORECAST = ForecastSpec.model_validate(
@@ -211,6 +223,8 @@ def test_every_chart_is_available_where_its_rows_are(sources: list[ChartSource])
         "theorem2_expected",
         "kappa_gap",
         "basins",
+        "effective_sizes",
+        "log_goodness_flow",
         "sparsity_flow",
         "theorem2_flow",
     ]
@@ -219,7 +233,7 @@ def test_every_chart_is_available_where_its_rows_are(sources: list[ChartSource])
         render("sparsity", sources[2:], "json")
 
 
-@pytest.mark.parametrize("name", ["sparsity_flow", "theorem2_flow"])
+@pytest.mark.parametrize("name", ["sparsity_flow", "theorem2_flow", "log_goodness_flow"])
 def test_charts_over_flow_time_have_the_tau_of_each_row(
     sources: list[ChartSource], name: str
 ) -> None:

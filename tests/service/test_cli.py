@@ -152,6 +152,8 @@ def test_workers_estimates_and_logs_are_plain_lines(
     advised = fflab("estimate", str(tmp_path / "spec.yaml")).out
     assert "advice\tdigits: the label overlays inputs 0 to 9, which hold 9% of the var" in advised
     assert "beginning\tSparsity is expected to fall until about epoch" in advised
+    assert "lambda_1, growth rate\t" in advised
+    assert "expected to end in act 1." in advised
     assert "advice\tThe run ends in act 1" in advised
     finished(store, submit(store).id, train_result())
     assert "succeeded" in fflab("log", "last").out

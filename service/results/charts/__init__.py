@@ -11,6 +11,8 @@ import vl_convert
 
 from service.encoding.escaping import for_drawing, for_html, for_script
 from service.results.chart_formats import FORMATS, MEDIA_TYPES, ChartFormat
+from service.results.charts.decomposition import decomposition, has_pushes
+from service.results.charts.deep import deep_agreement, deep_theorem2, is_joint
 from service.results.charts.drawables import NothingToDraw
 from service.results.charts.epochs import (
     Figure,
@@ -19,6 +21,7 @@ from service.results.charts.epochs import (
     goodness,
     has,
     kappa_gap,
+    log_goodness_flow,
     prediction,
     sparsity,
     sparsity_flow,
@@ -45,7 +48,9 @@ from service.results.charts.grids import (
 from service.results.charts.layers import is_deep, layers
 from service.results.charts.margins import is_kept, margins
 from service.results.charts.overlay import OVERLAID, overlaid
+from service.results.charts.potentials import has_potentials, potentials
 from service.results.charts.style import AnyChart
+from service.results.charts.weights import effective_sizes, has_sizes
 from service.results.charts.widths import (
     agreement_widths,
     has_agreement,
@@ -155,6 +160,11 @@ def _over_flow_time(figure: Figure) -> Callable[[Sequence[ChartSource]], bool]:
     return lambda sources: has(figure, sources) and has("tau", sources)
 
 
+def _any(is_there: Callable[[ChartSource], bool], sources: Sequence[ChartSource]) -> bool:
+    """Whether any source has the rows of a chart."""
+    return any(map(is_there, sources))
+
+
 # names and meanings are public: addresses, captions and alternative texts
 CHARTS: dict[str, ChartEntry] = {
     entry.name: entry
@@ -241,6 +251,20 @@ CHARTS: dict[str, ChartEntry] = {
             lambda sources: any(map(has_angles, sources)),
         ),
         ChartEntry(
+            "potentials",
+            "Potential U of negatives over that of positives, at the samples of each split: above "
+            "1, theorem 2 is expected to hold at initialisation.",
+            potentials,
+            partial(_any, has_potentials),
+        ),
+        ChartEntry(
+            "decomposition",
+            "What pairs of each relation to a sample add to its margin of theorem 2, by width, "
+            "split and method.",
+            decomposition,
+            partial(_any, has_pushes),
+        ),
+        ChartEntry(
             "agreement_widths",
             "How often two signs of the change of sparsity agree, by width: those of the exact "
             "margin and of a trial step, or of the infinite-width limit and of the exact margin.",
@@ -289,6 +313,21 @@ CHARTS: dict[str, ChartEntry] = {
             partial(has, "agreement"),
         ),
         ChartEntry(
+            "deep_theorem2",
+            "Share of samples of layers above others whose sparsity rises by theorem 2's total "
+            "condition, along the joint step of all layers, by its local condition, and in that "
+            "step, by epoch.",
+            deep_theorem2,
+            is_joint,
+        ),
+        ChartEntry(
+            "deep_agreement",
+            "How often theorem 2's total and its local condition predict what the joint step of "
+            "all layers does in layers above others, by epoch.",
+            deep_agreement,
+            is_joint,
+        ),
+        ChartEntry(
             "theorem2_expected",
             "Share of samples that satisfy theorem 2's condition along the step on G(negative) - "
             "G(positive) averaged over all wrong labels, by epoch: without the noise of labels and "
@@ -308,6 +347,20 @@ CHARTS: dict[str, ChartEntry] = {
             "Effective number of directions that the units have gathered in, by epoch.",
             basins,
             partial(has, "basins"),
+        ),
+        ChartEntry(
+            "effective_sizes",
+            "How many units and how many directions carry the weights of a layer, and how many "
+            "directions its units have gathered in, by epoch.",
+            effective_sizes,
+            has_sizes,
+        ),
+        ChartEntry(
+            "log_goodness_flow",
+            "Natural logarithm of the mean goodness of positive and of negative samples, before "
+            "the threshold, over flow time.",
+            log_goodness_flow,
+            _over_flow_time("log_goodness"),
         ),
         ChartEntry(
             "sparsity_flow",

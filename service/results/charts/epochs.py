@@ -1,8 +1,9 @@
 """Charts over the epochs of training, each with the band of its 95 % interval."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import altair as alt
@@ -18,6 +19,7 @@ from service.results.charts.drawables import (
     data_names,
     has_figure,
 )
+from service.results.charts.flow_marks import flow_layers, flow_notes, turns_of, with_turns
 from service.results.charts.intervals import band, lower_ends
 from service.results.charts.style import (
     CHANCE,
@@ -59,6 +61,13 @@ Figure = Literal[
     "theorem2_expected_ratio",
     "kappa_gap",
     "basins",
+    "log_goodness",
+    "effective_units",
+    "effective_rank",
+    "theorem2_total_ratio",
+    "joint_increase_ratio",
+    "total_agreement",
+    "local_agreement",
 ]
 MOST_POINTS, ALL_POINTS = 400, 8_000  # drawn of one series, and of all together
 EPOCHS = alt.X(
@@ -75,11 +84,12 @@ MARKED_POINTS = 60  # a line of more epochs has no points
 
 
 class Style(NamedTuple):
-    """Title and axis of a chart, and its reference line."""
+    """Title and axis of a chart, its reference line, and a sentence of its caption."""
 
     title: str
     axis: str
     reference: Reference | None = None
+    note: str = ""
 
 
 THEOREM_1 = Style("Theorem 1 while training", "satisfied / live samples", PAPER[1])
@@ -95,11 +105,12 @@ EXPECTED = Style(
 )
 KAPPA_GAP = Style(
     "Active units: unequal beyond what their number makes of them",
-    "κ less κ of Gaussian pre-activations",
+    "κ less Gaussian κ",
     Reference(0.0, "Gaussian", "0: units switch on or off alone; below 0, they are selected"),
 )
 BASINS = Style("Directions that the units have gathered in", "effective number of basins")
 GOODNESS = Style("Goodness while training", "mean goodness G")
+LOG_GOODNESS = Style("Growth of goodness", "ln of mean |G|")
 
 
 def theorem1(sources: Sequence[ChartSource]) -> AnyChart:
@@ -129,7 +140,7 @@ def prediction(sources: Sequence[ChartSource]) -> AnyChart:
     what = alt.Scale(domain=["predicted", "observed"], range=[[1, 0], [3, 3]])
     shapes = alt.Scale(domain=["predicted", "observed"], range=["circle", "cross"])
     dash = alt.StrokeDash("what:N", scale=what, title=None, legend=GREY_LEGEND)
-    layers = _layers(
+    layers = curve_layers(
         records,
         Style("", "share of live samples"),
         alt.Scale(domain=[0, 1]),
@@ -185,6 +196,27 @@ def basins(sources: Sequence[ChartSource]) -> AnyChart:
     return _means(sources, "basins", BASINS)
 
 
+def log_goodness_flow(sources: Sequence[ChartSource]) -> AnyChart:
+    """Natural logarithm of the mean goodness before the threshold, over flow time."""
+    return _means(sources, "log_goodness", growth_style(sources), FLOW_TIME)
+
+
+def growth_style(sources: Sequence[ChartSource]) -> Style:
+    """The style of the chart of log G, whose note says the slope that is expected."""
+    slopes = {
+        f"{turn.onset.goodness_growth:.3g}"
+        for turn in turns_of(sources)
+        if turn.onset.goodness_growth
+    }
+    if len(slopes) != 1:
+        return LOG_GOODNESS
+    note = (
+        f"ln G is expected to rise by {slopes.pop()} in a unit of τ once units are selected: "
+        f"4 lambda_1, less what steps of this size lose"
+    )
+    return LOG_GOODNESS._replace(note=note)
+
+
 def goodness(sources: Sequence[ChartSource]) -> AnyChart:
     """Mean goodness of positive and negative samples, less the objective's threshold, by epoch."""
     return _means(sources, "goodness", goodness_style(sources))
@@ -197,7 +229,7 @@ def goodness_style(sources: Sequence[ChartSource]) -> Style:
         return GOODNESS
     found = ", ".join(f"{value:g}" for value in sorted(thresholds))
     line = Reference(0.0, "threshold", f"the objective's threshold, {found}")
-    return GOODNESS._replace(axis="mean goodness G, less the threshold", reference=line)
+    return GOODNESS._replace(axis="mean G less threshold", reference=line)
 
 
 def has(figure: Figure, sources: Sequence[ChartSource]) -> bool:
@@ -208,42 +240,58 @@ def has(figure: Figure, sources: Sequence[ChartSource]) -> bool:
 def _shares(
     sources: Sequence[ChartSource], figure: Figure, style: Style, x: alt.X = EPOCHS
 ) -> AnyChart:
-    records = records_of(sources, figure)
+    records = _marked(sources, figure, x)
     reference = style.reference.value if style.reference else None
     scale, note = share_scale(
         lower_ends(records),
         reference,
         upper_half=figure == "agreement",
     )
-    layers = _layers(records, style, scale, x=x)
+    layers = curve_layers(records, style, scale, x=x)
     return titled(
         in_panels(layers, records),
         style.title,
-        [*caption_of(sources, records, style, shares=True), note],
+        [*caption_of(sources, records, style, shares=True), note, *_notes(sources, records, x)],
     )
 
 
 def _means(
     sources: Sequence[ChartSource], figure: Figure, style: Style, x: alt.X = EPOCHS
 ) -> AnyChart:
-    records = records_of(sources, figure)
+    records = _marked(sources, figure, x)
     return titled(
-        in_panels(_layers(records, style, FREE_SCALE, x=x), records),
+        in_panels(curve_layers(records, style, FREE_SCALE, x=x), records),
         style.title,
-        caption_of(sources, records, style, shares=False),
+        [*caption_of(sources, records, style, shares=False), *_notes(sources, records, x)],
     )
 
 
-def _layers(
+def _marked(sources: Sequence[ChartSource], figure: Figure, x: alt.X) -> list[Record]:
+    """The records; over flow time, one of each series has the predicted turn."""
+    records = records_of(sources, figure)
+    return with_turns(records, turns_of(sources)) if x is FLOW_TIME else records
+
+
+def _notes(sources: Sequence[ChartSource], records: Sequence[Record], x: alt.X) -> Iterator[str]:
+    if x is FLOW_TIME:
+        yield from flow_notes(records, turns_of(sources))
+
+
+def curve_layers(
     records: Sequence[Record],
     style: Style,
     scale: alt.Scale,
     dash: alt.StrokeDash | None = None,
     shape: alt.Shape | None = None,
     x: alt.X = EPOCHS,
+    banded: str | None = None,
 ) -> AnyChart:
     """A line with its band for each split; the dashes of the line are those of the split, unless
     `dash` gives them another meaning.
+
+    **Arguments:**
+
+    - `banded`: which `what` has bands where there are several; None: all have.
     """
     dash = dash or alt.StrokeDash("split:N", scale=SPLIT_DASHES, title=None, legend=LEGEND)
     shape = shape or split_shape()
@@ -269,6 +317,8 @@ def _layers(
     band = base.mark_area(opacity=0.18).encode(
         y=alt.Y("low:Q", title=style.axis, scale=scale), y2="high:Q"
     )
+    if banded:
+        band = band.transform_filter(f"datum.what == '{banded}'")
     line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash, tooltip=tooltip)
     size = 36 if len({record["epoch"] for record in records}) <= MARKED_POINTS else 0
     points = base.mark_point(filled=True, opacity=1, size=size).encode(
@@ -276,7 +326,8 @@ def _layers(
     )
     single = len(labels_of(records)) == 1
     rule = [reference_line(style.reference, scale, with_word=single)] if style.reference else []
-    return alt.layer(*rule, band, line, *([points] if size else []))
+    marks = flow_layers(records) if x is FLOW_TIME else []
+    return alt.layer(*marks, *rule, band, line, *([points] if size else []))
 
 
 def records_of(sources: Sequence[ChartSource], figure: Figure) -> list[Record]:
@@ -294,10 +345,11 @@ def records_of(sources: Sequence[ChartSource], figure: Figure) -> list[Record]:
 
 
 class _Point(NamedTuple):
-    """The values of one split at one epoch, and how many samples each is of: two numbers a seed."""
+    """The values of one split at one epoch, how many samples each is of, and its act."""
 
     values: list[float]
     samples: list[int]
+    acts: list[str]
     tau: float | None
 
     @property
@@ -317,11 +369,13 @@ def _points(
         named = {curve.layer: curve.label for curve in curves([source]) if curve.label in found}
         for row in curve_rows(source):
             value = getattr(row, figure)
-            if value is not None and row.layer in named:
+            if value is not None and math.isfinite(value) and row.layer in named:
                 line = found[named[row.layer]][row.split]
-                point = line.setdefault(row.epoch, _Point([], [], row.tau))
+                point = line.setdefault(row.epoch, _Point([], [], [], row.tau))
                 point.values.append(value)
                 point.samples.append(row.counted(figure))
+                if row.act:
+                    point.acts.append(row.act)
     return found
 
 
@@ -329,7 +383,8 @@ def _series(label: str, lines: Mapping[str, _Line], figure: Figure, most: int) -
     for split in sorted(lines, key="negative".__eq__):  # dashes on top
         line = lines[split]
         kept, together = thinned({epoch: point.mean for epoch, point in line.items()}, most)
-        for epoch in kept:
+        for before, epoch in pairwise([None, *kept]):
+            assert epoch is not None  # noqa: S101 - narrows the type: only the first has none before
             point = line[epoch]
             samples = point.samples if figure in COUNTED else ()
             found = interval(point.values, share=figure in SHARES, samples=samples)
@@ -337,6 +392,8 @@ def _series(label: str, lines: Mapping[str, _Line], figure: Figure, most: int) -
                 "series": label,
                 "epoch": epoch,
                 "tau": point.tau,
+                "since": None if before is None else line[before].tau,
+                "act": Counter(point.acts).most_common(1)[0][0] if point.acts else None,
                 "split": split,
                 **band(found)._asdict(),
                 "samples": sum(point.samples),
@@ -367,20 +424,28 @@ def caption_of(
     style: Style | None = None,
     *,
     shares: bool,
+    samples: bool = True,
 ) -> list[str]:
-    """The caption: what is drawn, and how the bands were made."""
+    """The caption: what is drawn, and how the bands were made.
+
+    **Arguments:**
+
+    - `shares`: whether the figure is a share of samples.
+    - `samples`: whether it is of samples at all, and not of weights.
+    """
     seeds = max(int(record["seeds"] or 0) for record in records)
     per_point = ranged((int(record["samples"] or 0) for record in records), "sample")
     together = max(int(record["together"] or 1) for record in records)
     mean = f"mean over {counted(seeds, 'seed')}"
     return [
-        drawn_note(data_names(sources), mean, f"{per_point} per point"),
+        drawn_note(data_names(sources), mean, f"{per_point} per point" if samples else ""),
         interval_note("band", seeds, shares=shares),
         style.reference.note if style and style.reference else "",
         f"of every {together} measured epochs, the lowest and the highest mean are drawn"
         if together > 1
         else "",
         SPARSITY_NOTE if style and style.axis == SPARSITY_AXIS else "",
+        style.note if style else "",
         panels_note(len({curve.label for curve in curves(sources)})),
     ]
 

@@ -20,8 +20,10 @@ from service.results.charts.epochs import (
     Style,
     caption_of,
     goodness_style,
+    growth_style,
     records_of,
 )
+from service.results.charts.flow_marks import flow_notes, turn_rule, turns_of, with_turns
 from service.results.charts.intervals import lower_ends
 from service.results.charts.style import (
     BLUE,
@@ -53,6 +55,7 @@ COLOURS = (
     GREY,
 )  # then again, dashed
 DASHES = ([1, 0], [6, 3], [2, 2])
+LONG_NAME = 20  # letters; longer ones beside each other would be cut
 OVERLAID: dict[str, tuple[Figure, Callable[[Sequence[ChartSource]], Style]]] = {
     "theorem1": ("theorem1_ratio", lambda _: THEOREM_1),
     "theorem2": ("theorem2_ratio", lambda _: THEOREM_2),
@@ -61,6 +64,7 @@ OVERLAID: dict[str, tuple[Figure, Callable[[Sequence[ChartSource]], Style]]] = {
     "agreement": ("agreement", lambda _: AGREEMENT),
     "sparsity_flow": ("sparsity", lambda _: SPARSITY),
     "theorem2_flow": ("theorem2_ratio", lambda _: THEOREM_2),
+    "log_goodness_flow": ("log_goodness", growth_style),
     "theorem2_expected": ("theorem2_expected_ratio", lambda _: EXPECTED),
     "kappa_gap": ("kappa_gap", lambda _: KAPPA_GAP),
     "basins": ("basins", lambda _: BASINS),
@@ -74,6 +78,9 @@ def overlaid(name: str, sources: Sequence[ChartSource]) -> AnyChart:
     """
     figure, style_of = OVERLAID[name]
     style, found = style_of(sources), records_of(sources, figure)
+    x = FLOW_TIME if name.endswith("_flow") else EPOCHS
+    if x is FLOW_TIME:
+        found = with_turns(found, turns_of(sources), by_split=True)
     records: list[Record] = [
         {**record, "job": record["series"], "series": f"{record['split']} samples"}
         for record in found
@@ -86,19 +93,25 @@ def overlaid(name: str, sources: Sequence[ChartSource]) -> AnyChart:
             reference,
             upper_half=figure == "agreement",
         )
-    x = FLOW_TIME if name.endswith("_flow") else EPOCHS
+    turns = turns_of(sources) if x is FLOW_TIME else []
     layers = _layers(records, labels_of(found), style, scale, x)
     return titled(
         in_panels(layers, records),
         style.title,
-        [*caption_of(sources, found, style, shares=figure in COUNTED), note],
+        [
+            *caption_of(sources, found, style, shares=figure in COUNTED),
+            note,
+            *flow_notes(found, turns, strips=False),
+        ],
     )
 
 
 def _layers(
     records: Sequence[Record], jobs: Sequence[str], style: Style, scale: alt.Scale, x: alt.X
 ) -> AnyChart:
-    legend = alt.Legend(orient="top", symbolOpacity=1, labelLimit=260, columns=2)
+    long = any(len(job) > LONG_NAME for job in jobs)
+    # the page limits labels to the room that there is
+    legend = alt.Legend(orient="top", symbolOpacity=1, columns=1 if long else alt.Undefined)
     colours = [COLOURS[number % len(COLOURS)] for number in range(len(jobs))]
     dashes = [DASHES[number // len(COLOURS) % len(DASHES)] for number in range(len(jobs))]
     colour = alt.Color(
@@ -128,4 +141,5 @@ def _layers(
         strokeWidth=2, point=alt.OverlayMarkDef(size=30) if marked else False
     ).encode(y=y, strokeDash=dash, tooltip=tooltip)
     rule = [reference_line(style.reference, scale, with_word=False)] if style.reference else []
-    return alt.layer(*rule, band, line)
+    turns = [turn_rule(colour)] if any("turn" in record for record in records) else []
+    return alt.layer(*turns, *rule, band, line)

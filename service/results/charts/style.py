@@ -156,6 +156,7 @@ def titled(chart: AnyChart, title: str, caption: Sequence[str]) -> AnyChart:
     text = [line for part in caption if part for line in textwrap.wrap(part, CAPTION_CHARACTERS)]
     named: AnyChart = (
         chart.properties(
+            usermeta={"caption": [part for part in caption if part]},  # for pages: not wrapped
             title=alt.TitleParams(
                 title,
                 subtitle=text,
@@ -164,7 +165,7 @@ def titled(chart: AnyChart, title: str, caption: Sequence[str]) -> AnyChart:
                 subtitleFontSize=11,
                 subtitlePadding=5,
                 offset=10,
-            )
+            ),
         )
         .configure(
             font="Helvetica, Arial, sans-serif", padding=12

@@ -38,6 +38,7 @@ COMPARED = {
     "exact": "exact margin, observed change",
     "infinite_width": "infinite width, exact margin",
 }
+LONG_WORD = 20  # letters of a legend's entry
 
 
 def theorem1_widths(sources: Sequence[ChartSource]) -> AnyChart:
@@ -114,7 +115,10 @@ def _chart(
         alt.Scale(domain=methods, range=[BLUE, ORANGE]),
         alt.Scale(domain=methods, range=["circle", "diamond"]),
     )
-    colour = alt.Color("method:N", scale=colours, title=None, legend=LEGEND)
+    legend = LEGEND
+    if any(len(method) > LONG_WORD for method in methods):  # beside each other they would be cut
+        legend = alt.Legend(orient="top", symbolOpacity=1, labelLimit=240, columns=1)
+    colour = alt.Color("method:N", scale=colours, title=None, legend=legend)
     x = alt.X("width:O", title="width n (units)", axis=alt.Axis(labelAngle=0, labelOverlap=True))
     base = alt.Chart().encode(x=x, xOffset=alt.XOffset("method:N", sort=methods), color=colour)
     bars = base.mark_rule(strokeWidth=2).encode(
@@ -122,7 +126,7 @@ def _chart(
     )
     points = base.mark_point(filled=True, size=70, opacity=1).encode(
         y=alt.Y("mean:Q", scale=scale),
-        shape=alt.Shape("method:N", scale=shapes, title=None, legend=LEGEND),
+        shape=alt.Shape("method:N", scale=shapes, title=None, legend=legend),
         tooltip=[
             "width:O",
             "split:N",

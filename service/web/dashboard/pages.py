@@ -20,8 +20,9 @@ from ffengine.cost import estimate
 from ffengine.datasets import Datasets
 from ffengine.entry import Described
 from ffengine.findings import FINDINGS
+from ffengine.onset import onset_before
 from ffengine.presets import PRESETS
-from ffengine.results import Diagnostic
+from ffengine.results import Diagnostic, TrainResult
 from ffengine.spec import DatasetSpec, StudySpec, Submission, TrainSpec, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
 from ffengine.text import visible
@@ -159,6 +160,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
     from service.results.finding_runs import what_was_found
     from service.results.forecasts import epochs_table
     from service.results.load import drawable
+    from service.results.onset_table import onset_table
     from service.results.paper_comparison import comparison, legend
 
     job = find_job(resources.store, job_id)
@@ -171,8 +173,14 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         lines = comparison(results)
         charts, found = available(sources), what_was_found(sources)
         findings = [(source.label, one) for source in results for one in source.result.diagnostics]
+        own = [source.result for source in results] if job.kind != "study" else []
+        tables = view_models.tables_of(own)
+        rows = view_models.check_rows(own)
+        onset = next((one.onset for one in own if isinstance(one, TrainResult)), None)
         epochs = epochs_table(results)
-        del sources, results
+        del sources, results, own
+    if onset is None and not (ended and job.state == JobState.succeeded):
+        onset = view_models.onset_before_result(job, resources.settings.datasets)
     has_result = ended and (resources.store.jobs.result(job.id) is not None or job.kind == "study")
     return render_page(
         "job",
@@ -190,11 +198,17 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         found=found,
         lines=lines,
         legend=legend(lines),
+        onset=onset_table(onset, job.spec.epochs)
+        if onset and isinstance(job.spec, TrainSpec)
+        else None,
+        tables=tables,
         epochs_needed=epochs.rows,
         epochs_head=epochs.head,
         **_runs(resources.store, job),
         has_result=has_result,
-        downloads=view_models.downloads(job, has_result=has_result) if charts or has_result else [],
+        downloads=view_models.downloads(job, has_result=has_result, rows=rows)
+        if charts or has_result
+        else [],
         provenance=provenance_lines(job.provenance),
         data_note=view_models.data_note(job, resources.settings.datasets),
         snippets=view_models.snippets(
@@ -440,6 +454,20 @@ def spec_as_json(text: BodyText, settings: SettingsDep) -> Response:
         _spec(inner if isinstance(inner, dict) else document, settings.datasets).model_dump_json(),
         media_type="application/json",
     )
+
+
+@spec_router.post("/onset.html")
+def onset_of_spec(request: Request, text: BodyText, settings: SettingsDep) -> Response:
+    """How a training run of this spec is expected to begin, in the words of a job's page."""
+    from service.results.onset_table import onset_table
+
+    spec = _spec(_document(text), settings.datasets)
+    if not isinstance(spec, TrainSpec):
+        raise problems.field_problem(
+            "/kind", f"only a training run has acts; this is a {spec.kind}"
+        )
+    table = onset_table(onset_before(spec, settings.datasets), spec.epochs)
+    return render_page("onset", request, onset=table)
 
 
 @sign_in_router.get("/login", name="sign_in_page")

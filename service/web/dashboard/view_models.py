@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ffengine.datasets import Datasets, figures_version
-from ffengine.results import Diagnostic
+from ffengine.onset import onset_before
+from ffengine.results import CheckResult, Diagnostic, JobResult, Onset, TrainResult
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
 from service.jobs import TERMINAL, Job, JobState
+from service.results.column_labels import figure_tables
+from service.results.text_tables import TextTable, check_tables
 from service.specs.files import as_yaml
 
 ALWAYS = {
@@ -21,6 +24,10 @@ DOWNLOADS = {
     "result.npz": "arrays: of a check every sample's margin, of a training run the curves",
     "weights.safetensors": "what the network has learnt",
     "report.html": "charts, figures and provenance on one page",
+}
+CHECK_ROWS = {
+    "potentials": "potentials of positives and of negatives at each split, by seed",
+    "decomposition": "who pushes a sample, by seed, width, split and method",
 }
 SEVERITIES = ("error", "warning", "info")
 KINDS_WITH = {"result.npz": ("train", "check"), "weights.safetensors": ("train",)}
@@ -47,14 +54,42 @@ def findings(found: Sequence[tuple[str, Diagnostic]]) -> list[Finding]:
     return [Finding(*first, others) for first, *others in kinds.values()]
 
 
-def downloads(job: Job, *, has_result: bool) -> list[tuple[str, str]]:
-    """Return the files that a job offers, each with its meaning."""
+def downloads(job: Job, *, has_result: bool, rows: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Return the files that a job offers, each with its meaning.
+
+    **Arguments:**
+
+    - `rows`: which of CHECK_ROWS the result has.
+    """
     files = DOWNLOADS if has_result else {}
+    of_check = {f"result.csv?rows={kind}": CHECK_ROWS[kind] for kind in rows if has_result}
     return [
         (what, meaning)
-        for what, meaning in (files | ALWAYS).items()
+        for what, meaning in (files | of_check | ALWAYS).items()
         if job.kind in KINDS_WITH.get(what, (job.kind,))
     ]
+
+
+def onset_before_result(job: Job, datasets: Datasets) -> Onset | None:
+    """Return how a training run is expected to begin; None where its data set is gone."""
+    if not isinstance(job.spec, TrainSpec) or datasets.find(job.spec.dataset.name) is None:
+        return None
+    return onset_before(job.spec, datasets)
+
+
+def tables_of(results: Sequence[JobResult]) -> list[TextTable]:
+    """Return the tables of a job's result; a study has its runs in their place."""
+    if len(results) != 1:
+        return []
+    if isinstance(results[0], CheckResult):
+        return check_tables(results[0])
+    return list(figure_tables(results[0])) if isinstance(results[0], TrainResult) else []
+
+
+def check_rows(results: Sequence[JobResult]) -> list[str]:
+    """Return which of CHECK_ROWS the results have."""
+    checks = [result for result in results if isinstance(result, CheckResult)]
+    return [kind for kind in CHECK_ROWS if any(getattr(result, kind) for result in checks)]
 
 
 def check_of(job: Job, datasets: Datasets) -> CheckSpec:

@@ -11,14 +11,14 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from ffengine.results import AnyResult, ForecastResult, StudyResult
+from ffengine.results import AnyResult, CheckResult, ForecastResult, StudyResult
 from ffengine.spec import StudySpec, TrainSpec
 from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
 from service.encoding.root_path import at
 from service.jobs import TERMINAL, Job
 from service.results.chart_formats import FORMATS, MEDIA_TYPES
-from service.results.csv_export import csv_pieces, to_csv
+from service.results.csv_export import CheckRows, check_csv, csv_pieces, to_csv
 from service.results.measured_rows import MeasuredRun, measured_rows, runs_of_study
 from service.results.npz_export import stream_npz
 from service.schemas import RESULT, ChartLine, ChartList, RowPage
@@ -27,7 +27,14 @@ from service.web import problems
 from service.web.dependencies import ArtifactsDep, ResourcesDep, StoreDep
 from service.web.drawing.protocol import ChartRequest, ReportRequest
 from service.web.drawings import chart_names, drawing_response, no_such_chart
-from service.web.file_responses import FileRequestDep, begun, etag_of, file_response, is_known
+from service.web.file_responses import (
+    FileRequest,
+    FileRequestDep,
+    begun,
+    etag_of,
+    file_response,
+    is_known,
+)
 from service.web.job_log import LOGGED, log_lines
 from service.web.lookup import (
     find_job,
@@ -85,7 +92,17 @@ def read_result(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Respon
     response_class=Response,
     responses=_file("text/csv", problems.NoResultYet),
 )
-def read_csv(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Response:
+def read_csv(
+    job_id: JobId,
+    store: StoreDep,
+    asked: FileRequestDep,
+    rows: Annotated[
+        CheckRows | None,
+        Query(
+            description="of a check: its cells, the potentials of its samples, or who pushes them"
+        ),
+    ] = None,
+) -> Response:
     """The result as a table.
 
     A training run has its tidy rows, a check its cells, a forecast a row for each width, split and
@@ -93,6 +110,8 @@ def read_csv(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Response:
     `figure` says which, and each varied field has a column.
     """
     job, version = find_job_with_result(store, job_id)
+    if rows is not None:
+        return _check_csv(job, version, store, asked, rows)
 
     def make() -> str | Iterator[bytes]:
         if job.kind == "train":  # its rows are those of its result, and read while they are sent
@@ -101,6 +120,22 @@ def read_csv(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Response:
         return to_csv(RESULT.validate_json(find_result(store, job_id).document))
 
     return file_response(job, version, "result.csv", "text/csv; charset=utf-8", make, asked)
+
+
+def _check_csv(
+    job: Job, version: int, store: Store, asked: FileRequest, rows: CheckRows
+) -> Response:
+    """Rows of a check. Raises ValidationProblem for another job."""
+    if job.kind != "check":
+        raise problems.field_problem("query/rows", f"only a check has {rows}; this is a {job.kind}")
+
+    def make() -> str:
+        result = RESULT.validate_json(find_result(store, job.id).document)
+        assert isinstance(result, CheckResult)  # noqa: S101 - narrows the type: it is a check
+        return check_csv(result, rows)
+
+    what = "result.csv" if rows == "cells" else f"{rows}.csv"
+    return file_response(job, version, what, "text/csv; charset=utf-8", make, asked)
 
 
 @router.get(

@@ -9,7 +9,7 @@ const waiting = new WeakSet(); // figures that are to be drawn again when they a
 
 function options(room) {
   const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
-  const config = { background: null, text: { color: ink }, title: { color: ink, subtitleColor: ink }, axis: { labelColor: ink, titleColor: ink }, legend: { labelColor: ink, titleColor: ink, columns: Math.max(1, Math.floor(room / 170)), labelLimit: room - 50 }, header: { labelColor: ink } };
+  const config = { background: null, text: { color: ink }, title: { color: ink, subtitleColor: ink }, axis: { labelColor: ink, titleColor: ink }, legend: { labelColor: ink, titleColor: ink, columns: Math.max(1, Math.floor(room / 170)), labelLimit: room - 100, ...(room < 520 && { layout: { top: { direction: "vertical", anchor: "start" } } }) }, header: { labelColor: ink } };
   return { actions: false, ast: true, defaultStyle: false, renderer: "canvas", tooltip: { disableDefaultStyle: true }, config };
 }
 
@@ -19,8 +19,9 @@ function wrapped(line, most) {
 }
 
 function fit(specification, room) {
-  specification.title.text = wrapped(specification.title.text, Math.floor((room - 24) / 8.6));
-  specification.title.subtitle = specification.title.subtitle.flatMap((line) => wrapped(line, Math.floor((room - 24) / 5.8)));
+  specification.title.text = wrapped(specification.title.text, Math.floor((room - 24) / 9));
+  const caption = specification.usermeta?.caption ?? specification.title.subtitle; // the subtitle is wrapped for pictures
+  specification.title.subtitle = caption.flatMap((line) => wrapped(line, Math.floor((room - 24) / 5.8)));
   if (specification.facet) {
     specification.columns = room < 480 ? 1 : 2;
     specification.spec.width = Math.max(160, Math.floor((room - 90) / specification.columns) - 20);

@@ -342,11 +342,19 @@ function showAdvice(found) {
   advised.replaceChildren(...found.map(adviceLine));
 }
 
-// How a training run is expected to begin; nothing where that is not known.
+// How a training run is expected to begin, and its figures for who opens it; nothing where that is not known.
 function showOnset(found) {
-  onset.textContent = found?.onset?.message ?? "";
-  onset.hidden = !onset.textContent;
+  const message = found?.onset?.message ?? "";
+  onset.hidden = !message;
+  onset.querySelector("summary").textContent = message;
+  if (message && onset.open) showOnsetTable(); else onset.querySelector("div").replaceChildren();
 }
+
+async function showOnsetTable() {
+  const answer = await posted(`${base}/onset.html`, "application/json", stringify(spec));
+  if (answer?.ok) onset.querySelector("div").innerHTML = answer.text; // written by the service, which escapes it
+}
+onset.addEventListener("toggle", () => { if (onset.open) showOnsetTable(); });
 
 const AGAIN_MS = 3000; // until a service that does not answer is asked again
 let asked = new AbortController();

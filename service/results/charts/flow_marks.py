@@ -1,0 +1,195 @@
+"""What charts over flow time mark: where S is predicted to turn, and the act of each epoch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import altair as alt
+
+from ffengine.results import Onset, TrainResult
+from service.results.charts.drawables import curves
+from service.results.charts.style import (
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    AnyChart,
+    Record,
+)
+from service.results.sources import ChartSource, Source
+
+# What each act does, in the order of the legend
+ACTS = {"inflating": PURPLE, "recruiting": SKY, "selecting": ORANGE, "condensed": GREEN}
+ACTS |= {"sleeping": GREY}
+STRIPS = {"positive": (-13, -8), "negative": (-6, -1)}  # pixels; above the plot, where no data are
+BEYOND = 1.25  # times the end of the curves: a later turn would squeeze them, and is told alone
+WORDS = ("word_right", "word_left")  # on which side of the line its word has room
+
+
+class Turn(NamedTuple):
+    """What a training run's onset says of the curve of its first layer."""
+
+    series: str
+    onset: Onset
+
+
+def turns_of(sources: Sequence[ChartSource]) -> list[Turn]:
+    """What was predicted of each training run, with the label of its first layer's curve."""
+    found = []
+    for source in sources:
+        if isinstance(source, Source) and isinstance(source.result, TrainResult):
+            first = next((curve for curve in curves([source]) if curve.layer == 0), None)
+            if first and source.result.onset:
+                found.append(Turn(first.label, source.result.onset))
+    return found
+
+
+def with_turns(
+    records: Sequence[Record], turns: Sequence[Turn], *, by_split: bool = False
+) -> list[Record]:
+    """The records, of which one of each series has the turn that is drawn there.
+
+    **Arguments:**
+
+    - `by_split`: one of each series and split has it.
+    """
+    ends = _ends(records)
+    predicted = {turn.series: turn.onset for turn in turns}
+    marked = set[tuple[str, str]]()
+    found = []
+    for record in records:
+        series = str(record["series"])
+        place = (series, str(record["split"]) if by_split else "")
+        turn = _drawn(predicted.get(series), ends.get(series))
+        found.append({**record, **turn} if turn and place not in marked else record)
+        marked.add(place)
+    return found
+
+
+def flow_layers(records: Sequence[Record]) -> list[AnyChart]:
+    """The strips of acts above the plot, and the line of the turn with its word and its band."""
+    layers: list[AnyChart] = []
+    if any(record.get("act") for record in records):
+        layers += _strips(records)
+    if any("turn" in record for record in records):
+        layers += _turn_layers()
+    return layers
+
+
+def turn_rule(colour: alt.Color | None = None) -> AnyChart:
+    """The dotted line of a turn; `colour` says whose it is where there are several in one plot."""
+    rule = alt.Chart().mark_rule(strokeDash=[2, 3], strokeWidth=1.5, color=GREY)
+    encoded: AnyChart = rule.transform_filter("isValid(datum.turn)").encode(
+        x=alt.X("turn:Q"), color=colour or alt.Undefined
+    )
+    return encoded
+
+
+def flow_notes(
+    records: Sequence[Record], turns: Sequence[Turn], *, strips: bool = True
+) -> Iterator[str]:
+    """What a caption says of turns and acts, and how they were obtained.
+
+    **Arguments:**
+
+    - `strips`: whether acts have strips, and turns have bands of what is measured.
+    """
+    drawn = {str(record["series"]) for record in records if "turn" in record}
+    shown = {str(record["series"]) for record in records}
+    known = [turn for turn in turns if turn.series in shown]
+    there = [turn.onset for turn in known if turn.series in drawn]
+    if there:
+        rates = _range([onset.lambda_1 for onset in there])
+        spread = " (grey: 1.10 to 1.40 / lambda_1)" if strips else ""
+        yield (
+            f"dotted line: predicted turn τ* = 1.25 / lambda_1 = {_turns(there)}{spread}; "
+            f"lambda_1 = {rates} from the class means before training; 1.25 is measured, not "
+            f"derived"
+        )
+    later = [turn.onset for turn in known if turn.onset.tau_star and turn.series not in drawn]
+    if later:
+        yield (
+            f"predicted turn τ* = 1.25 / lambda_1 = {_turns(later)} is right of the plot: the run "
+            f"ends before"
+        )
+    reasons = [turn.onset.unknown.get("tau_star", "") for turn in known if not turn.onset.tau_star]
+    if len(known) == len(reasons):
+        yield from (f"no turn τ* is predicted: {why}" for why in dict.fromkeys(reasons) if why)
+    if strips and any(record.get("act") for record in records):
+        yield "strips above: the act of most seeds since the epoch before, positives over negatives"
+
+
+def _ends(records: Sequence[Record]) -> dict[str, float]:
+    """The flow time at which each series ends."""
+    ends: dict[str, float] = {}
+    for record in records:
+        series = str(record["series"])
+        ends[series] = max(ends.get(series, 0.0), float(record["tau"] or 0))
+    return ends
+
+
+def _drawn(onset: Onset | None, end: float | None) -> Mapping[str, str | float | None]:
+    """The fields of a turn; none where it is not known or far beyond the end of the curve."""
+    if onset is None or onset.tau_star is None or not end or onset.tau_star > BEYOND * end:
+        return {}
+    word = f"predicted τ* = {onset.tau_star:.3g}"
+    high = min(onset.tau_star_high or onset.tau_star, BEYOND * end)
+    side = "word_left" if onset.tau_star > 0.6 * max(end, onset.tau_star) else "word_right"
+    return {
+        "turn": onset.tau_star,
+        "turn_low": onset.tau_star_low,
+        "turn_high": high,
+        side: word,
+    }
+
+
+def _strips(records: Sequence[Record]) -> Iterator[AnyChart]:
+    used = {str(record["act"]) for record in records if record.get("act")}
+    names = [act for act in ACTS if act in used]
+    fill = alt.Fill(
+        "act:N",
+        scale=alt.Scale(domain=names, range=[ACTS[act] for act in names]),
+        title=None,
+        legend=alt.Legend(
+            orient="top", symbolType="square", symbolOpacity=1, symbolStrokeWidth=0, labelLimit=240
+        ),
+    )
+    for split, (top, bottom) in STRIPS.items():
+        yield (
+            alt.Chart()
+            .mark_rect(strokeWidth=0)
+            .transform_filter(
+                f"isValid(datum.act) && isValid(datum.since) && datum.split == '{split}'"
+            )
+            .encode(
+                x=alt.X("since:Q"),
+                x2="tau:Q",
+                y=alt.value(top),
+                y2=alt.value(bottom),
+                fill=fill,
+                tooltip=["act:N", "split:N", "epoch:Q", "tau:Q"],
+            )
+        )
+
+
+def _turn_layers() -> Iterator[AnyChart]:
+    marked = alt.Chart().transform_filter("isValid(datum.turn)")
+    yield marked.mark_rect(opacity=0.14, color=GREY).encode(x="turn_low:Q", x2="turn_high:Q")
+    yield turn_rule()
+    for field in WORDS:
+        word = alt.Chart().transform_filter(f"isValid(datum.{field})")
+        text = (
+            word.mark_text(align="left", baseline="top", dx=4, fontSize=11)
+            if field == "word_right"
+            else word.mark_text(align="right", baseline="top", dx=-4, fontSize=11)
+        )
+        yield text.encode(x="turn:Q", y=alt.value(4), text=f"{field}:N")
+
+
+def _turns(onsets: Sequence[Onset]) -> str:
+    return _range([onset.tau_star for onset in onsets])
+
+
+def _range(values: Sequence[float | None]) -> str:
+    found = sorted({f"{value:.3g}" for value in values if value is not None}, key=float)
+    return found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}"
