@@ -559,6 +559,12 @@ class Onset(Row):
     growth_rates: tuple[float, ...] = Field(
         (), description="the largest eigenvalues of A, 16 at most"
     )
+    overlap: float | None = Field(
+        None,
+        description="q: how likely a unit at random weights that is active on one sample is active "
+        "on another. At first the classes' own directions grow at q lambda_1, at lambda_1 once "
+        "all units are active",
+    )
     recruitment: float | None = Field(
         None,
         description="R: how far units switch on before these directions have grown; near 0 there "

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, NamedTuple
 from pydantic import JsonValue
 
 from ffengine.results import RunResult
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.spec import CheckSpec, StudyPart, StudySpec, TrainSpec
 
 
 class Run(NamedTuple):
@@ -111,6 +111,9 @@ class Finding(ABC):
     - `method`: what is run and what is measured, for somebody who wants to repeat it elsewhere.
     - `falsified_by`: an outcome of the same command that would contradict the conclusion.
     - `study`: the study in full size.
+    - `further`: more parts of it, on known data sets that do not come with the package: they are
+      run where their files are at hand.
+    - `large`: fields that make a larger study of it, by dotted field, for who has the time.
     - `tiny`: fields that make each run of the study a matter of a second, by dotted field; they
       are for checks of the machinery, their figures mean nothing.
     """
@@ -120,6 +123,8 @@ class Finding(ABC):
     method: ClassVar[str]
     falsified_by: ClassVar[str]
     study: ClassVar[StudySpec]
+    further: ClassVar[dict[str, StudyPart]] = {}
+    large: ClassVar[dict[str, JsonValue]] = {"seeds": list(range(10))}
     tiny: ClassVar[dict[str, JsonValue]] = {}
 
     @abstractmethod
