@@ -24,6 +24,7 @@ from ffengine.spec import (
 # With inputs of length 1 this step size takes both layers through all acts before any weight leaves
 # float32, where backpropagation would lose it: it rescales nothing.
 ETA = 0.5
+ALIKE = 0.05  # S below which units are as good as equal
 DOMINATED = 0.1  # of S, by gradients that pass between layers
 FF, AT_ONCE = "FF, layer after layer", "FF, all layers at once"
 BACKWARD = "backpropagation, ff_objective"
@@ -114,11 +115,7 @@ class Backpropagation(Finding):
         lines = []
         for objective, ways in _by_objective(runs).items():
             last = {name: way.sparsity[-1] for name, way in ways.items() if way.sparsity}
-            texts = [f"{name} {number(one)}" for name, one in last.items()]
-            lines.append(
-                f"Objective {objective}: S of the last layer on held-out samples is "
-                f"{'; '.join(texts)}."
-            )
+            lines += _answer(objective, last)
             lines += _causes(ways)
             lines += [
                 f"Not finite, so without figures: {name}."
@@ -211,6 +208,37 @@ def _by_objective(runs: Sequence[Run]) -> dict[str, dict[str, Way]]:
     return found
 
 
+def _answer(objective: str, last: dict[str, Interval]) -> list[str]:
+    """Say whether FF is sparser in the last layer, and where S is next to nothing."""
+    texts = [
+        f"{_compared(last[FF], other)} {name.partition(', ')[2]} ({number(other)})"
+        for name, other in last.items()
+        if name.startswith("backpropagation") and FF in last
+    ]
+    alike = [name for name, one in last.items() if one.mean < ALIKE]
+    lines = []
+    if texts:
+        lines.append(
+            f"With the objective {objective}, S of the last layer of FF is "
+            f"{number(last[FF])} on held-out samples: {' and '.join(texts)} by backpropagation."
+        )
+    if alike:
+        lines.append(
+            f"S next to 0, of {listed(alike)}, is that of units which are all active and nearly "
+            f"equal: no sample without an active unit enters the mean."
+        )
+    return lines
+
+
+def _compared(own: Interval, other: Interval) -> str:
+    """Say how S compares; intervals that overlap decide nothing."""
+    if own.low is None or own.high is None or other.low is None or other.high is None:
+        return "not comparable, of one seed, with"
+    if own.low > other.high:
+        return "sparser than"
+    return "less sparse than" if own.high < other.low else "not clearly different from"
+
+
 def _causes(ways: dict[str, Way]) -> list[str]:
     """Say of each layer what learning all at once does to S, and what gradients between layers."""
     of = [ways[name].sparsity for name in (FF, AT_ONCE, BACKWARD) if name in ways]
@@ -227,8 +255,8 @@ def _causes(ways: dict[str, Way]) -> list[str]:
     if not found:
         return []
     why = (
-        " The layer whose goodness is larger gives the larger gradients, and under backpropagation "
-        "decides what the layers below learn."
+        " Under backpropagation a layer learns for the goodness of the layers above as well; the "
+        "layer whose goodness is larger gives the larger gradients."
         if largest > DOMINATED
         else ""
     )
