@@ -170,6 +170,9 @@ class BackpropStack:
                 sums[:, layer] += torch.stack([sparsity.sum(-1), (~dead).sum(-1).double()])
                 active[layer] |= (h != 0).any(1)
         correct = torch.stack(hits).sum(0) if hits else None
+        finite = sums.isfinite().flatten(0, 1).all(0)
+        for weight in self.parameters:
+            finite &= weight.isfinite().all(-1).all(-1)
         return [
             BaselineRow(
                 seed=seed,
@@ -178,10 +181,13 @@ class BackpropStack:
                 partition=partition,
                 samples=len(samples),
                 sparsity=float(sums[0, layer, replica] / sums[1, layer, replica])
-                if sums[1, layer, replica]
+                if finite[replica] and sums[1, layer, replica]
                 else None,
                 dead_units=int((~active[layer][replica]).sum()),
-                accuracy=None if correct is None else int(correct[replica]) / len(samples),
+                accuracy=int(correct[replica]) / len(samples)
+                if finite[replica] and correct is not None
+                else None,
+                diverged=not finite[replica],
             )
             for replica, seed in enumerate(self.spec.seeds)
             for layer in range(len(widths))

@@ -23,6 +23,7 @@ Matrix = npt.NDArray[np.float64]
 LABEL_SHARE = 0.1  # of a sample's length, in the label inputs of an upload: as in ffengine.samples
 EVEN_NUMBERS = 2**23  # of the evenly spaced samples that second moments are taken of
 POWER_STEPS, POWER_WITHIN = 300, 1e-9
+OVERLAP_SAMPLES = 1000
 
 
 class Prepared(NamedTuple):
@@ -193,12 +194,15 @@ class ClassMeans(NamedTuple):
     - `labels`: (C, C), the block of A between label inputs; 0 for classes of equal size.
     - `drift`: mean over samples of (x/||x||) . V, with V = mean of a x (x/||x|| . M_y).
     - `label_energy`: energy of the label inputs over that of the others.
+    - `overlap`: q, how likely a unit at random weights that is active on one sample is active on
+      another.
     """
 
     contrast: Matrix
     labels: Matrix
     drift: float
     label_energy: float
+    overlap: float
 
     def growth_rates(self) -> Matrix:
         """Compute the eigenvalues of A that are above zero, largest first.
@@ -237,7 +241,8 @@ def class_means(inputs: TrainingInputs) -> ClassMeans:
 
     **Returns:**
 
-    The figures. `drift` is that of evenly spaced samples, where there are very many.
+    The figures. `drift` is that of evenly spaced samples, where there are very many, and `overlap`
+    that of a thousand.
     """
     classes, contrast = inputs.classes, np.zeros(())
     squares, crossed, energies = np.zeros(classes), np.zeros(classes), np.zeros(2)
@@ -251,7 +256,29 @@ def class_means(inputs: TrainingInputs) -> ClassMeans:
     contrast = contrast / inputs.samples
     labels = np.diag(squares) + crossed[:, None] + crossed[None, :]
     share = float(energies[0] / energies[1]) if energies[1] else math.inf
-    return ClassMeans(contrast, labels / inputs.samples, _drift(inputs, contrast), share)
+    drift, overlap = _drift(inputs, contrast), mask_overlap(inputs)
+    return ClassMeans(contrast, labels / inputs.samples, drift, share, overlap)
+
+
+def mask_overlap(inputs: TrainingInputs) -> float:
+    """Compute how likely a unit that is active on one sample is active on another.
+
+    A unit with weights from N(0, 1) is active on two samples at an angle t with probability
+    (pi - t) / (2 pi), and on one with 1/2.
+
+    **Arguments:**
+
+    - `inputs`: the samples; of more than a thousand, as many are taken, evenly spaced.
+
+    **Returns:**
+
+    q, the mean of 1 - t / pi over pairs of two samples; 1/2 where there are none.
+    """
+    x = np.concatenate([samples.whole() for samples in inputs.blocks(OVERLAP_SAMPLES)])
+    length = np.linalg.norm(x, axis=1)
+    unit = x[length > 0] / length[length > 0, None]
+    angles = np.arccos(np.clip(unit @ unit.T, -1, 1))[np.triu_indices(len(unit), 1)]
+    return float(1 - angles.mean() / math.pi) if len(angles) else 0.5
 
 
 def largest_second_moment(inputs: TrainingInputs) -> float:

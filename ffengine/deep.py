@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ffengine.activations import Activation
-from ffengine.network import TINY, normalized
+from ffengine.network import TINY, normalized, scale_of
 from ffengine.sparsity import hoyer_of_norms
 
 
@@ -64,6 +64,7 @@ def layer_motion(
     below: InputMotion | None,
     activation: Activation,
     how: str,
+    tiny: float | Tensor = TINY,
 ) -> LayerMotion:
     """Compute how a layer moves in the joint step; one product for each part of `below`.
 
@@ -77,6 +78,7 @@ def layer_motion(
     - `below`: how x moves, in units of one step; None where the layers below stand still.
     - `activation`: sigma.
     - `how`: the normalisation of the layer above, "none", "l2" or "rms".
+    - `tiny`: the least scale of that normalisation, as `Network.least_scale` returns it.
 
     **Returns:**
 
@@ -89,9 +91,9 @@ def layer_motion(
         # z' - z = eta x D^T + (x' - x) (W + eta D)^T, whose rounding is as small as the change is
         after += torch.bmm(below.change, (weight + eta * direction).mT).double()
     h_before, h_after = activation.value(z.double()), activation.value(after)
-    before = normalized(h_before, how)
-    rate = normalized_rate(h_before, activation.slope(z).double() * zdot.double(), how)
-    change = normalized(h_after, how) - before
+    before = normalized(h_before, how, tiny)
+    rate = normalized_rate(h_before, activation.slope(z).double() * zdot.double(), how, tiny)
+    change = normalized(h_after, how, tiny) - before
     return LayerMotion(
         zdot,
         _sparsity(h_after) - _sparsity(h_before),
@@ -100,7 +102,7 @@ def layer_motion(
     )
 
 
-def normalized_rate(h: Tensor, hdot: Tensor, how: str) -> Tensor:
+def normalized_rate(h: Tensor, hdot: Tensor, how: str, tiny: float | Tensor = TINY) -> Tensor:
     """Compute the rate of normalised activations: J_N hdot.
 
     With u = h / ||h||_2 that of l2 is (hdot - u <u, hdot>) / ||h||_2, and that of rms sqrt(n) times
@@ -111,15 +113,16 @@ def normalized_rate(h: Tensor, hdot: Tensor, how: str) -> Tensor:
     - `h`: (..., n) activations.
     - `hdot`: (..., n) their rates.
     - `how`: "none", "l2" or "rms".
+    - `tiny`: the least scale, a number or (R, 1, 1).
 
     **Returns:**
 
-    (..., n); 0 for a dead sample.
+    (..., n); 0 for a sample that is dead, or not larger than the least scale.
     """
     if how == "none":
         return hdot
     length = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
-    live = length > TINY
+    live = scale_of(h, how, tiny) > tiny
     length = torch.where(live, length, 1.0)
     u = h / length
     rate = (hdot - u * (u * hdot).sum(-1, keepdim=True)) / length

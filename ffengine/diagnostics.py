@@ -11,7 +11,15 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from ffengine.intervals import interval_of, wilson
-from ffengine.results import AccuracyRow, CheckCell, Diagnostic, EpochRow, Interval, Onset
+from ffengine.results import (
+    AccuracyRow,
+    BaselineRow,
+    CheckCell,
+    Diagnostic,
+    EpochRow,
+    Interval,
+    Onset,
+)
 from ffengine.spec import CheckSpec, ForecastSpec, TrainSpec
 from ffengine.theorems import DIRECTIONS
 
@@ -52,6 +60,7 @@ CAUSES = (
     "condition_rarely_met",
     "splits_alike",
     "readout_not_converged",
+    "baseline_diverged",
     "classes_unequal",
     "accuracy_at_chance",
 )
@@ -171,6 +180,7 @@ def of_training(
     train_samples: int | None = None,
     data: DataFigures | None = None,
     onset: Onset | None = None,
+    baselines: Sequence[BaselineRow] = (),
 ) -> list[Diagnostic]:
     """Find what stands out in a training run; each finding comes once, with its worst row.
 
@@ -182,6 +192,7 @@ def of_training(
     - `train_samples`: how many samples it learnt from; None: not fewer than a batch.
     - `data`: what was measured on its samples; None: nothing is said of them.
     - `onset`: what was known before it began; None: nothing is said of that.
+    - `baselines`: the rows of networks trained by backpropagation.
 
     **Returns:**
 
@@ -204,6 +215,7 @@ def of_training(
         + list(_act_not_left(spec, rows, onset))
         + list(_scale_alternates(rows, onset))
         + list(_readout_not_converged(accuracy))
+        + list(_baseline_diverged(spec, baselines))
         + (list(of_data(spec, data)) + list(_at_chance(spec, accuracy, data)) if data else [])
         + list(_setting_findings(spec, train_samples))
     )
@@ -641,6 +653,28 @@ def _readout_not_converged(rows: Sequence[AccuracyRow]) -> Iterator[Diagnostic]:
             evidence={"seed": stuck.seed, "penalty": stuck.penalty, "layers": list(stuck.layers)},
             suggestion="Use a larger penalty (evaluation.linear_penalties), or normalise the "
             "activations (network.normalize).",
+        )
+
+
+def _baseline_diverged(spec: TrainSpec, rows: Sequence[BaselineRow]) -> Iterator[Diagnostic]:
+    """Find a baseline whose weights are no longer finite; of several the first."""
+    lost = [row for row in rows if row.diverged]
+    if lost:
+        name = lost[0].baseline
+        seeds = sorted({row.seed for row in lost if row.baseline == name})
+        unbounded = spec.objective.name == "difference" and name == "ff_objective"
+        yield Diagnostic(
+            code="baseline_diverged",
+            severity="warning",
+            message=f"The baseline {name} has weights that are not finite in {len(seeds)} of "
+            f"{len(spec.seeds)} seeds: it has no figures there.",
+            evidence={"baseline": name, "seeds": seeds},
+            suggestion="Train for fewer epochs or with a lower optimizer.lr: the difference has no "
+            "lower bound, and backpropagation does not rescale weights as Forward-Forward layers "
+            "do."
+            if unbounded
+            else "Lower optimizer.lr by ten: it suits Forward-Forward layers, not necessarily "
+            "backpropagation.",
         )
 
 

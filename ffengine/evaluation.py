@@ -299,9 +299,9 @@ def neutral_features(
     found = []
     for rows in chunks(len(samples)):
         h = network.activations(x[rows].unsqueeze(0))
-        found.append(
-            torch.cat([normalized(h[layer], spec.network.normalize) for layer in layers], dim=-1)
-        )
+        how = spec.network.normalize
+        scaled = [normalized(h[layer], how, network.least_scale(layer)) for layer in layers]
+        found.append(torch.cat(scaled, dim=-1))
     return torch.cat(found, dim=1)
 
 

@@ -210,6 +210,7 @@ class Monitor:
                 below,
                 network.activation,
                 network.spec.normalize,
+                network.least_scale(layer),
             )
             if joint
             else None

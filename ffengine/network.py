@@ -156,7 +156,7 @@ class Network:
 
         (R, B, m); it may be x itself.
         """
-        tiny = self._tiny(layer) if layer else TINY
+        tiny = self.least_scale(layer - 1) if layer else TINY
         scaled = (layer > 0 or self.spec.normalize_first) and self.spec.normalize != "none"
         if not self.spec.bias:
             return normalized(x, self.spec.normalize, tiny) if scaled else x
@@ -169,9 +169,18 @@ class Network:
         torch.div(x, scale_of(x, self.spec.normalize, tiny), out=both[..., :-1])
         return both
 
-    def _tiny(self, layer: int) -> Tensor:
-        """Return TINY (R, 1, 1) in units of the stored activations below a layer."""
-        factor = power_of_two(-self.exponents[layer - 1].clamp_max(MOST_TINY))
+    def least_scale(self, layer: int) -> Tensor:
+        """Return what the normalisation of a layer's activations divides by at least.
+
+        **Arguments:**
+
+        - `layer`: the layer whose activations they are.
+
+        **Returns:**
+
+        TINY (R, 1, 1) in units of the stored activations.
+        """
+        factor = power_of_two(-self.exponents[layer].clamp_max(MOST_TINY))
         return by_replica(factor * TINY, self.weights[layer])
 
     def activations(self, x: Tensor) -> list[Tensor]:

@@ -177,7 +177,11 @@ def _predicted(spec: TrainSpec, datasets: Datasets, facts: Dataset, *, keep: boo
 def _of_classes(spec: TrainSpec, means: ClassMeans, unknown: dict[str, str]) -> dict[str, object]:
     """Return what the class means say, and write down what they do not."""
     rates = [float(rate) for rate in means.growth_rates()[:RATES]]
-    found: dict[str, object] = {"lambda_1": rates[0], "growth_rates": tuple(rates)}
+    found: dict[str, object] = {
+        "lambda_1": rates[0],
+        "growth_rates": tuple(rates),
+        "overlap": means.overlap,
+    }
     if means.label_energy > STRONG_LABEL:
         why = (
             f"label inputs have {means.label_energy:.0%} of the others' energy: the theory is of "

@@ -329,11 +329,17 @@ class BaselineRow(Row):
     layer: int
     partition: Partition
     samples: int
-    sparsity: float | None = Field(description="mean Hoyer sparsity of the layer over live samples")
+    sparsity: float | None = Field(
+        description="mean Hoyer sparsity of the layer over live samples; null where there is none, "
+        "or the weights are not finite"
+    )
     dead_units: int = Field(description="units that are active for no sample")
     accuracy: Ratio | None = Field(
         description="of the whole stack, the same in every layer's row; null for strategies "
-        "without labels"
+        "without labels, and where the weights are not finite"
+    )
+    diverged: bool = Field(
+        False, description="whether weights or activations are not finite: there are no figures"
     )
 
 
@@ -610,6 +616,12 @@ class Onset(Row):
     growth_rates: tuple[float, ...] = Field(
         (), description="the largest eigenvalues of A, 16 at most"
     )
+    overlap: float | None = Field(
+        None,
+        description="q: how likely a unit at random weights that is active on one sample is active "
+        "on another. At first the classes' own directions grow at q lambda_1, at lambda_1 once "
+        "all units are active",
+    )
     recruitment: float | None = Field(
         None,
         description="R: how far units switch on before these directions have grown; near 0 there "
@@ -872,12 +884,12 @@ def within_0_and_1(found: Interval) -> Interval:
 
     **Returns:**
 
-    The interval, whose bounds and mean are within 0 and 1.
+    The interval, whose bounds and mean are within 0 and 1, or NaN where they were.
     """
     parts = {"mean": found.mean, "low": found.low, "high": found.high}
     return found.model_copy(
-        update={
-            name: min(1.0, max(0.0, value)) for name, value in parts.items() if value is not None
+        update={  # in this order NaN stays NaN: it must not look like a share of 0
+            name: min(max(value, 0.0), 1.0) for name, value in parts.items() if value is not None
         }
     )
 

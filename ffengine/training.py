@@ -146,6 +146,7 @@ def train(
                     train_samples=len(run.train),
                     data=data,
                     onset=onset,
+                    baselines=found.baselines,
                 )
                 + findings_on_upload(spec, datasets)
             )

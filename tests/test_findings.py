@@ -6,8 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from ffengine.findings import FINDINGS
-from scripts.findings import cells_of, keep, read, run, write
+from ffengine.datasets import Datasets
+from ffengine.findings import FINDINGS, Finding
+from ffengine.spec import StudySpec, TrainSpec
+from ffengine.study import GridError, expand
+from scripts.findings import (
+    cells_of,
+    keep,
+    notes_on,
+    parts_at_hand,
+    parts_in,
+    read,
+    run,
+    write,
+)
 from service.results.finding_page import runs_of
 
 PAGES = Path(__file__).parents[1] / "docs" / "findings"
@@ -19,7 +31,7 @@ def test_the_page_of_a_finding_is_written_from_the_results_of_its_study(
     name: str, tmp_path: Path
 ) -> None:
     finding = FINDINGS[name]
-    cells = cells_of(finding, tiny=True)
+    cells = cells_of(finding, "tiny")
     results = [run(cell, "cpu") for cell in cells]
     keep(tmp_path / "kept" / f"{name}.json", results)
     assert read(tmp_path / "kept" / f"{name}.json") == results
@@ -39,6 +51,48 @@ def test_the_page_of_a_finding_is_written_from_the_results_of_its_study(
     assert picture.startswith("<svg")
     assert finding.plot(runs).points
     assert json.dumps(finding.plot(runs))  # plain data
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_larger_studies_and_their_further_parts_are_valid_specs(name: str) -> None:
+    finding = FINDINGS[name]
+    further = list(finding.further)
+    full, large = (cells_of(finding, size, {}, further) for size in ("full", "large"))
+    assert [cell.part for cell in large] == [cell.part for cell in full]
+    assert {cell.part for cell in large} >= set(further)
+    for cell in large:
+        assert len(cell.spec.seeds) == 10
+        # a larger batch is for more images alone: the steps of an epoch stay
+        if isinstance(cell.spec, TrainSpec) and cell.spec.batch_size > 2_000:
+            assert cell.spec.dataset.name == "mnist"
+    (fewer,) = {len(cell.spec.seeds) for cell in cells_of(finding, "full", {"seeds": [4, 5]})}
+    assert fewer == 2
+    with pytest.raises(GridError, match="no_such_field"):
+        cells_of(finding, "full", {"no_such_field": 1})
+    # what the page says of a service
+    given = expand(StudySpec.model_validate({"preset": name, "base": given_base(finding)}))
+    assert {cell.spec.seeds for cell in given} == {(0, 1, 2, 3, 4, 5, 6)}
+
+
+def given_base(finding: Finding) -> dict[str, object]:
+    """A base that names the seeds alone, of the kind of the finding's runs."""
+    return {"kind": expand(finding.study)[0].spec.kind, "seeds": list(range(7))}
+
+
+def test_data_sets_that_are_not_at_hand_are_left_out_and_named(tmp_path: Path) -> None:
+    onset, nothing = FINDINGS["onset"], Datasets(tmp_path)
+    assert parts_at_hand(onset, nothing) == []
+    said = notes_on(onset, [])
+    for name in ("fashion-mnist", "cifar10", "cifar10-grey"):
+        assert sum(f"fflab data fetch {name}`" in note for note in said) == 1
+    kept = [name for name in onset.further if name.startswith("fashion")]
+    said = notes_on(onset, kept)
+    assert not any("fashion" in note for note in said)
+    assert "--size large" in said[-1]
+    keep(tmp_path / "onset.json", [], kept)
+    assert parts_in(tmp_path / "onset.json") == kept
+    (tmp_path / "demo.json").write_text('{"cells": []}')
+    assert parts_in(tmp_path / "demo.json") == []
 
 
 def test_every_finding_has_its_page_and_every_page_its_finding() -> None:

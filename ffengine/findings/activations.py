@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ffengine.activations import ACTIVATIONS
-from ffengine.findings.bases import TINY, layer
+from ffengine.findings.bases import LARGE, TINY, layer
 from ffengine.findings.finding import Finding, Plot, Run, Table
 from ffengine.findings.measured import SPLITS, at_end, at_start, curve, lowest, points
 from ffengine.findings.wording import is_above, is_below, number, pair
@@ -28,6 +28,7 @@ class Activations(Finding):
     study = StudySpec(
         parts={"units": StudyPart(base=layer(), grid={"network.activation": list(SHOWN)})}
     )
+    large = LARGE
     tiny = TINY
 
     def conclusion(self, runs: Sequence[Run]) -> list[str]:

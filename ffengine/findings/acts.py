@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from statistics import mode
 
-from ffengine.findings.bases import SEEDS, TINY, layer, parts
+from ffengine.findings.bases import LARGE, SEEDS, TINY, layer, parts
 from ffengine.findings.finding import Finding, Plot, Rule, Run, Table
 from ffengine.findings.measured import (
     SPLITS,
@@ -52,6 +52,7 @@ class Acts(Finding):
             ),
         )
     )
+    large = LARGE
     tiny = TINY
 
     def conclusion(self, runs: Sequence[Run]) -> list[str]:

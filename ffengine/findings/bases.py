@@ -67,3 +67,14 @@ TINY_CHECK: dict[str, JsonValue] = {
     "batch_size": 30,
     "seeds": [0, 1],
 }
+# All of MNIST, in batches ten times as large: as many steps an epoch, so the same flow time.
+LARGE: dict[str, JsonValue] = {
+    "seeds": list(range(10)),
+    "dataset.name": "mnist",
+    "batch_size": 5_000,
+}
+LARGE_CHECK: dict[str, JsonValue] = {
+    "seeds": list(range(10)),
+    "dataset.name": "mnist",
+    "samples": 20_000,
+}

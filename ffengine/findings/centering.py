@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ffengine.findings.bases import TINY, layer
+from ffengine.findings.bases import LARGE, TINY, layer
 from ffengine.findings.finding import Finding, Plot, Rule, Run, Table
 from ffengine.findings.measured import SPLITS, at_epoch, at_start, curve, lowest, points
 from ffengine.findings.wording import is_above, is_below, number, pair
@@ -24,6 +24,7 @@ class Centering(Finding):
     study = StudySpec(
         parts={"inputs": StudyPart(base=layer(), grid={"dataset.preprocess": list(PREPROCESS)})}
     )
+    large = LARGE
     tiny = TINY
 
     def conclusion(self, runs: Sequence[Run]) -> list[str]:

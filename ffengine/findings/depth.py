@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ffengine.findings.bases import SEEDS, TINY, layer
+from ffengine.findings.bases import LARGE, SEEDS, TINY, layer
 from ffengine.findings.finding import Finding, Plot, Point, Run, Table
 from ffengine.findings.measured import SPLITS, at_end, at_start, curve, points
 from ffengine.findings.wording import number, pair
@@ -55,6 +55,7 @@ class Depth(Finding):
             )
         }
     )
+    large = LARGE
     tiny = TINY
 
     def conclusion(self, runs: Sequence[Run]) -> list[str]:

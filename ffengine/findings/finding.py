@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, NamedTuple
 from pydantic import JsonValue
 
 from ffengine.results import RunResult
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.spec import CheckSpec, StudyPart, StudySpec, TrainSpec
 
 
 class Run(NamedTuple):
@@ -135,9 +135,13 @@ class Finding(ABC):
     - `method`: what is run and what is measured, for somebody who wants to repeat it elsewhere.
     - `falsified_by`: an outcome of the same command that would contradict the conclusion.
     - `study`: the study in full size.
+    - `further`: more parts of it, on known data sets that do not come with the package: they are
+      run where their files are at hand.
+    - `large`: fields that make a larger study of it, by dotted field, for who has the time.
     - `tiny`: fields that make each run of the study a matter of a second, by dotted field; they
       are for checks of the machinery, their figures mean nothing.
     - `tiny_check`: the same for the checks of a study that trains, too.
+    - `tiny_forecast`: the same for the forecasts of the study.
     """
 
     name: ClassVar[str]
@@ -145,8 +149,28 @@ class Finding(ABC):
     method: ClassVar[str]
     falsified_by: ClassVar[str]
     study: ClassVar[StudySpec]
+    further: ClassVar[dict[str, StudyPart]] = {}
+    large: ClassVar[dict[str, JsonValue]] = {"seeds": list(range(10))}
     tiny: ClassVar[dict[str, JsonValue]] = {}
     tiny_check: ClassVar[dict[str, JsonValue] | None] = None
+    tiny_forecast: ClassVar[dict[str, JsonValue]] = {}
+
+    def tiny_of(self, spec: TrainSpec | CheckSpec | ForecastSpec) -> dict[str, JsonValue]:
+        """Return the fields that make a run of the study tiny.
+
+        **Arguments:**
+
+        - `spec`: the run.
+
+        **Returns:**
+
+        The values by dotted field.
+        """
+        if isinstance(spec, ForecastSpec):
+            return self.tiny_forecast
+        if isinstance(spec, CheckSpec) and self.tiny_check is not None:
+            return self.tiny_check
+        return self.tiny
 
     @abstractmethod
     def conclusion(self, runs: Sequence[Run]) -> list[str]:

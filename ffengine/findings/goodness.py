@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ffengine.findings.bases import TINY_CHECK
+from ffengine.findings.bases import LARGE_CHECK, TINY_CHECK
 from ffengine.findings.finding import Finding, Plot, Point, Rule, Run, Table
 from ffengine.findings.measured import cells_of
 from ffengine.findings.wording import is_below, number
@@ -56,6 +56,7 @@ class Goodness(Finding):
             for share in SHARES
         }
     )
+    large = LARGE_CHECK
     tiny = TINY_CHECK
 
     def conclusion(self, runs: Sequence[Run]) -> list[str]:

@@ -135,7 +135,9 @@ def lowest(moments: Sequence[Moment]) -> Moment:
     return min(moments, key=lambda moment: moment.found.mean)
 
 
-def crossings(run: Run, figure: str, level: float = 0.5, layer: int = 0) -> list[float]:
+def crossings(
+    run: Run, figure: str, level: float = 0.5, layer: int = 0, *, after_fall: bool = False
+) -> list[float]:
     """Find for each seed when a figure of both splits comes back to a level after its lowest point.
 
     Between two measurements the lower of the two splits is interpolated linearly.
@@ -146,6 +148,8 @@ def crossings(run: Run, figure: str, level: float = 0.5, layer: int = 0) -> list
     - `figure`: the name of a column.
     - `level`: what is crossed.
     - `layer`: the layer, from 0.
+    - `after_fall`: the lowest point is looked for while S falls, so that later noise is no turn; a
+      seed in which S does not fall first has none.
 
     **Returns:**
 
@@ -154,23 +158,38 @@ def crossings(run: Run, figure: str, level: float = 0.5, layer: int = 0) -> list
     found = []
     for seed in sorted({row.seed for row in rows_of(run, layer)}):
         course = _lower_of_both([row for row in rows_of(run, layer) if row.seed == seed], figure)
-        if (time := crossing_of(course, level)) is not None:
+        while_falling = len(course)
+        if after_fall:
+            while_falling = _falls_until(rows_of(run, layer), seed)
+        if (time := crossing_of(course, level, while_falling)) is not None:
             found.append(time)
     return found
 
 
-def crossing(run: Run, figure: str, level: float = 0.5, layer: int = 0) -> Interval | None:
+def _falls_until(rows: Sequence[EpochRow], seed: int) -> int:
+    """Return at which measurement the mean S of both splits is lowest in a seed."""
+    by_epoch: dict[int, list[float]] = defaultdict(list)
+    for row in rows:
+        if row.seed == seed and row.sparsity is not None:
+            by_epoch[row.epoch].append(row.sparsity)
+    means = [sum(both) / len(both) for both in by_epoch.values()]
+    return min(range(len(means)), key=means.__getitem__, default=0)
+
+
+def crossing(
+    run: Run, figure: str, level: float = 0.5, layer: int = 0, *, after_fall: bool = False
+) -> Interval | None:
     """Return the interval of `crossings` over seeds.
 
     **Arguments:**
 
-    - `run`, `figure`, `level`, `layer`: as for `crossings`.
+    - `run`, `figure`, `level`, `layer`, `after_fall`: as for `crossings`.
 
     **Returns:**
 
     The interval; None where not every seed crosses.
     """
-    found = crossings(run, figure, level, layer)
+    found = crossings(run, figure, level, layer, after_fall=after_fall)
     seeds = {row.seed for row in rows_of(run, layer)}
     return interval(found) if found and len(found) == len(seeds) else None
 
@@ -185,21 +204,24 @@ def _lower_of_both(rows: Sequence[EpochRow], figure: str) -> list[tuple[float, f
     return [min(both, key=lambda one: one[1]) for both in by_epoch.values()]
 
 
-def crossing_of(course: Sequence[tuple[float, float]], level: float) -> float | None:
+def crossing_of(
+    course: Sequence[tuple[float, float]], level: float, until: int | None = None
+) -> float | None:
     """Return when a course comes back to a level after its lowest point.
 
     **Arguments:**
 
     - `course`: time and value; between two of them the value is interpolated linearly.
     - `level`: what is crossed.
+    - `until`: the lowest point is looked for among so many first ones; None: among all.
 
     **Returns:**
 
     The time; None where the course never comes back, or never was below.
     """
-    if not course:
+    if not course[:until]:
         return None
-    start = min(range(len(course)), key=lambda at: course[at][1])
+    start = min(range(len(course[:until])), key=lambda at: course[at][1])
     if course[start][1] >= level:
         return None
     for (before, low), (after, high) in zip(course[start:], course[start + 1 :], strict=False):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ffengine.findings.bases import TINY, layer
+from ffengine.findings.bases import LARGE, TINY, layer
 from ffengine.findings.finding import Finding, Plot, Point, Run, Table
 from ffengine.findings.measured import SPLITS, accuracy, at_end, at_start
 from ffengine.findings.wording import number, pair
@@ -48,6 +48,7 @@ class Negatives(Finding):
             )
         }
     )
+    large = LARGE
     tiny = TINY
 
     def conclusion(self, runs: Sequence[Run]) -> list[str]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from ffengine.findings.bases import TINY_CHECK
+from ffengine.findings.bases import LARGE_CHECK, TINY_CHECK
 from ffengine.findings.finding import Finding, Plot, Point, Run, Table
 from ffengine.findings.measured import SPLITS, cells_of
 from ffengine.findings.wording import number
@@ -41,6 +41,7 @@ class Width(Finding):
     study = StudySpec(
         parts={f"theorem {theorem}": StudyPart(base=_check(theorem)) for theorem in (1, 2)}
     )
+    large = LARGE_CHECK
     tiny = TINY_CHECK
 
     def conclusion(self, runs: Sequence[Run]) -> list[str]:

@@ -47,7 +47,9 @@ def lines_of(runs: Sequence[Run]) -> Lines:
     )
 
 
-def finding_page(finding: Finding, runs: Sequence[Run], command: str, picture: str) -> str:
+def finding_page(
+    finding: Finding, runs: Sequence[Run], command: str, picture: str, notes: Sequence[str] = ()
+) -> str:
     """Return the page as Markdown: question, answer, chart, table, how, and what would falsify it.
 
     **Arguments:**
@@ -56,6 +58,7 @@ def finding_page(finding: Finding, runs: Sequence[Run], command: str, picture: s
     - `runs`: the runs of its study.
     - `command`: what the reader types to have it again.
     - `picture`: the address of the chart, beside the page.
+    - `notes`: paragraphs behind the command, such as what was left out.
     """
     lines, plot = lines_of(runs), finding.plot(runs)
     answer, *more = finding.conclusion(runs)
@@ -82,6 +85,7 @@ def finding_page(finding: Finding, runs: Sequence[Run], command: str, picture: s
             "",
             f"Data: {lines.data}. Computed by {lines.made_by}: {lines.computed_in}.",
             "",
+            *(line for note in notes for line in (note, "")),
             "## What would falsify it",
             "",
             finding.falsified_by,

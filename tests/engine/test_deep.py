@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 import ffengine
 from ffengine.activations import ACTIVATIONS
 from ffengine.deep import InputMotion, layer_motion, normalized_rate
-from ffengine.network import normalized
+from ffengine.network import Network, normalized
+from ffengine.spec import NetworkSpec
 from tests.engine import reference
 from tests.engine.specs import spec_of
+from tests.examples import examples
 
 
 def random_stack(
@@ -94,6 +96,54 @@ def test_a_dead_sample_stands_still_above() -> None:
     rate = normalized_rate(h, torch.ones_like(h), "l2")
     assert rate[0, 1].tolist() == [0, 0, 0]
     assert torch.isfinite(rate).all()
+
+
+@pytest.mark.parametrize("how", ["none", "l2", "rms"])
+@settings(deadline=None, max_examples=examples(30))
+@given(
+    seed=st.integers(0, 10_000),
+    exponents=st.lists(st.integers(-70, 70), min_size=2, max_size=2),
+    size=st.integers(-60, 0),
+)
+def test_a_network_that_is_kept_rescaled_moves_by_the_same_bits(
+    how: str, seed: int, exponents: list[int], size: int
+) -> None:
+    """Also where activations are shorter than the least scale of their normalisation."""
+    x, weights, steps = random_stack(seed, [9, 14, 12])
+    x = x * 2.0**size
+    if how == "none":  # layers below keep their scale
+        exponents = [0, exponents[1]]
+    spec = NetworkSpec(widths=(14, 12), normalize=how)
+    found = []
+    for kept in ([0, 0], exponents):
+        scaled = [
+            [2.0**-k * part for k, part in zip(kept, parts, strict=True)]
+            for parts in (weights, steps)
+        ]
+        network = Network(spec, scaled[0], [torch.tensor([k], dtype=torch.int32) for k in kept])
+        inputs, below, motions = x, None, []
+        for layer, step in enumerate(scaled[1]):
+            motion = layer_motion(
+                scaled[0][layer],
+                step,
+                0.25,
+                (z := inputs @ scaled[0][layer].mT),
+                inputs @ step.mT,
+                below,
+                network.activation,
+                how,
+                network.least_scale(layer),
+            )
+            motions.append((motion, 2.0 ** kept[layer]))
+            below = motion.above
+            inputs = normalized(network.activation.value(z), how, network.least_scale(layer))
+        found.append(motions)
+    for (one, _), (other, factor) in zip(*found, strict=True):
+        assert torch.equal(one.zdot, other.zdot * factor)
+        assert torch.equal(one.sparsity_change, other.sparsity_change)
+        scale = factor if how == "none" else 1.0
+        for part, same in zip(one.above, other.above, strict=True):
+            assert torch.equal(part, same * scale)
 
 
 # Theory, section 6: MNIST, 3 x 500, B = 500: the total condition agrees with the observed sign for

@@ -4,13 +4,16 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 import ffengine
-from ffengine import evaluation
+from ffengine import baselines, evaluation
 from ffengine.checkpoint import Checkpoint
 from ffengine.interrupts import Interrupted
 from ffengine.monitor import paired
 from ffengine.network import Network
+from ffengine.objectives import Difference
+from ffengine.optimizers import Sgd
 from ffengine.random_streams import Draws
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec
@@ -163,6 +166,48 @@ def test_without_labels_the_objectives_baseline_has_no_accuracy() -> None:
     )
     rows = ffengine.train(spec).baselines
     assert {row.accuracy is None for row in rows if row.baseline == "ff_objective"} == {True}
+
+
+def test_a_baseline_that_diverged_has_no_figures_and_is_named() -> None:
+    """Layers that learn the difference are rescaled; backpropagation of it grows without limit."""
+    spec = BACKPROP.model_copy(
+        update={
+            "objective": Difference(),
+            "optimizer": Sgd(lr=20.0, scale_lr_by_width=False),
+            "epochs": 60,
+        }
+    )
+    found = ffengine.train(spec)
+    lost = [row for row in found.baselines if row.baseline == "ff_objective"]
+    assert {(row.diverged, row.sparsity, row.accuracy) for row in lost} == {(True, None, None)}
+    (named,) = (one for one in found.diagnostics if one.code == "baseline_diverged")
+    assert named.severity == "warning"
+    assert named.evidence == {"baseline": "ff_objective", "seeds": [1, 2]}
+    assert "no lower bound" in str(named.suggestion)
+
+
+def test_the_divergence_of_one_seed_leaves_the_figures_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learn = baselines.BackpropStack.learn
+
+    def spoilt(stack: baselines.BackpropStack, index: Tensor, epoch: int, batch: int) -> None:
+        learn(stack, index, epoch, batch)
+        if isinstance(stack, baselines.CrossEntropy):
+            stack.parameters[0][1, 3, 2] = math.nan
+
+    monkeypatch.setattr(baselines.BackpropStack, "learn", spoilt)
+    found = ffengine.train(BACKPROP.model_copy(update={"epochs": 1}))
+    rows = [row for row in found.baselines if row.baseline == "cross_entropy"]
+    assert {
+        (row.seed, row.diverged, row.sparsity is None, row.accuracy is None) for row in rows
+    } == {
+        (1, False, False, False),
+        (2, True, True, True),
+    }
+    (named,) = (one for one in found.diagnostics if one.code == "baseline_diverged")
+    assert named.evidence == {"baseline": "cross_entropy", "seeds": [2]}
+    assert "by ten" in str(named.suggestion)
 
 
 def test_a_run_stopped_while_a_baseline_learns_ends_with_the_same_result() -> None:

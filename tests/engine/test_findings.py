@@ -79,6 +79,21 @@ def test_a_crossing_has_an_interval_where_every_seed_crosses_and_else_none() -> 
     assert crossing(run_of([[(0.9, 0.9)]]), "theorem2_ratio") is None
 
 
+def test_a_turn_after_the_fall_of_s_is_not_that_of_later_noise() -> None:
+    course = [(0.6, 0.6), (0.1, 0.2), (0.8, 0.7), (0.05, 0.9), (0.9, 0.9)]
+    run = run_of([course])
+    assert isinstance(run.result, TrainResult)
+    assert crossings(run, "theorem2_ratio")[0] > 1.5  # after the dip at epoch 3
+    for lowest_at, expected in ((2, [0.5 + 0.5 * 0.4 / 0.6]), (0, [])):
+        rows = tuple(
+            row.model_copy(update={"sparsity": 0.4 + 0.01 * abs(row.epoch - lowest_at)})
+            for row in run.result.curves
+        )
+        falling = run._replace(result=run.result.model_copy(update={"curves": rows}))
+        found = crossings(falling, "theorem2_ratio", after_fall=True)
+        assert found == pytest.approx(expected)
+
+
 def test_curves_are_read_by_epoch_with_intervals_over_seeds() -> None:
     run = run_of([[(0.5, 0.1), (0.7, 0.3)], [(0.3, 0.1), (0.9, 0.3)]])
     found = curve(run, "theorem2_ratio", "positive")

@@ -190,8 +190,50 @@ def test_the_mean_unit_drifts_as_far_as_recruitment_says() -> None:
     assert np.linalg.norm(measured) == pytest.approx(np.linalg.norm(predicted), rel=0.12)
 
 
+@settings(max_examples=examples(30), deadline=None)
+@given(case=datasets_of_any_kind)
+def test_the_overlap_of_masks_is_the_mean_over_pairs_one_by_one(case: dict[str, Any]) -> None:
+    data, spec, network = made(case)
+    train = load_samples(spec, torch.device("cpu"), cast("Datasets", data)).train
+    x = as_layer_receives(train.labelled, network)
+    shares = []
+    for one, other in itertools.combinations(x, 2):
+        cosine = one @ other / math.sqrt((one @ one) * (other @ other))
+        shares.append(1 - math.acos(min(1.0, max(-1.0, cosine))) / math.pi)
+    assert class_means(data.inputs(spec, network)).overlap == pytest.approx(
+        np.mean(shares), abs=1e-4
+    )
+
+
+def test_at_random_the_classes_direction_grows_at_the_overlap_times_lambda_1() -> None:
+    """v . A(w) v over units and the samples that they are active on, by drawing units."""
+    spec = TrainSpec(dataset=DatasetSpec(name="digits", label_strength=0.3))
+    found = onset_of(spec)
+    assert found.lambda_1 is not None
+    assert found.overlap is not None
+    x = load_samples(spec.dataset, torch.device("cpu")).train.labelled.double().numpy()[:500]
+    y = np.argmax(x[:, :10], axis=1)
+    labels, others = x[:, :10], x[:, 10:]
+    whole = difference_by_loops(x, y, 10)
+    rate, direction = np.linalg.eigh(whole)
+    v = direction[:, -1]
+    random, grown, counts = np.random.default_rng(0), 0.0, 0.0
+    for _ in range(400):
+        w = random.normal(size=x.shape[1])
+        own = (x @ w > 0) * np.square(x @ v)
+        wrong = np.zeros(len(x))
+        for shift in range(1, 10):
+            other = np.concatenate([np.roll(labels, shift, axis=1), others], axis=1)
+            wrong += (other @ w > 0) * np.square(other @ v) / 9
+        active = float((x @ w > 0).mean())
+        grown += active * float((own - wrong).mean())
+        counts += active
+    assert grown / counts == pytest.approx(found.overlap * rate[-1], rel=0.06)
+
+
 def test_mnist_mini_has_the_measured_values() -> None:
     found = onset_of(TrainSpec())
+    assert found.overlap == pytest.approx(0.634, abs=6e-3)
     # theory: .639, then .55 .49 .38 .33 .28 .26 .17 .15
     expected = (0.639, 0.554, 0.490, 0.375, 0.328, 0.278, 0.261, 0.171, 0.147)
     assert found.growth_rates == pytest.approx(expected, abs=6e-4)

@@ -80,6 +80,13 @@ CASES: dict[str, dict[str, Any]] = {
         "layers": "simultaneous",
         "negatives": {"strategy": "hardest_label"},
     },
+    "deep, simultaneous, smaller than the least scale": {
+        "network": {"widths": [24, 24], "normalize": "rms"},
+        "layers": "simultaneous",
+        "dataset": {"train_samples": 120, "test_samples": 40, "preprocess": "unit_norm"},
+        "objective": {"goodness": {"name": "mean_squares"}},
+        "optimizer": {"lr": 24.0, "weight_decay": 0.8},
+    },
     "deep without normalisation": {
         "network": {"widths": [20, 16]},
         "optimizer": {"lr": 0.2},

@@ -1,6 +1,7 @@
 """Studies and costs: expansion, overrides, intervals; operations that grow as the products do."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -177,6 +178,11 @@ def test_seeds_that_agree_have_an_interval_nevertheless() -> None:
         "of one seed nothing is known of others"
     )
     assert interval([0.1, 0.9], share=True) == Interval(mean=0.5, low=0.0, high=1.0, seeds=2)
+
+
+def test_a_share_that_is_not_a_number_is_not_one_of_0() -> None:
+    for found in (interval([math.nan], share=True), interval([0.5, math.nan], share=True)):
+        assert math.isnan(found.mean)
 
 
 def test_intervals_of_earlier_versions_are_read_within_0_and_1() -> None:
