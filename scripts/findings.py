@@ -18,7 +18,7 @@ import ffengine
 from ffengine.findings import FINDINGS, Finding, Run
 from ffengine.presets import PRESETS
 from ffengine.results import RunResult
-from ffengine.spec import TrainSpec
+from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.study import Cell, expand, with_params
 from service.encoding.escaping import for_drawing
 from service.results.charts.finding import finding_chart
@@ -58,18 +58,21 @@ def cells_of(finding: Finding, *, tiny: bool) -> list[Cell]:
     if not tiny:
         return cells
     return [
-        cell._replace(spec=with_params(cell.spec, finding.tiny, ("tiny",), None)) for cell in cells
+        cell._replace(spec=with_params(cell.spec, finding.tiny_of(cell.spec), ("tiny",), None))
+        for cell in cells
     ]
 
 
 def run(cell: Cell, device: str) -> RunResult:
     """Run one cell, and say how long it took."""
     started = time.monotonic()
-    result = (
-        ffengine.train(cell.spec, device=device)
-        if isinstance(cell.spec, TrainSpec)
-        else ffengine.check(cell.spec, device=device)
-    )
+    result: RunResult
+    if isinstance(cell.spec, TrainSpec):
+        result = ffengine.train(cell.spec, device=device)
+    elif isinstance(cell.spec, CheckSpec):
+        result = ffengine.check(cell.spec, device=device)
+    else:
+        result = ffengine.forecast(cell.spec, device=device)
     print(
         f"{cell.part} {json.dumps(cell.params)}: {time.monotonic() - started:.1f} s",
         file=sys.stderr,

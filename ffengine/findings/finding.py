@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, NamedTuple
 from pydantic import JsonValue
 
 from ffengine.results import RunResult
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec
 
 
 class Run(NamedTuple):
@@ -23,7 +23,7 @@ class Run(NamedTuple):
 
     part: str
     params: dict[str, JsonValue]
-    spec: TrainSpec | CheckSpec
+    spec: TrainSpec | CheckSpec | ForecastSpec
     result: RunResult
 
 
@@ -113,6 +113,7 @@ class Finding(ABC):
     - `study`: the study in full size.
     - `tiny`: fields that make each run of the study a matter of a second, by dotted field; they
       are for checks of the machinery, their figures mean nothing.
+    - `tiny_forecast`: the same of the forecasts of the study.
     """
 
     name: ClassVar[str]
@@ -121,6 +122,20 @@ class Finding(ABC):
     falsified_by: ClassVar[str]
     study: ClassVar[StudySpec]
     tiny: ClassVar[dict[str, JsonValue]] = {}
+    tiny_forecast: ClassVar[dict[str, JsonValue]] = {}
+
+    def tiny_of(self, spec: TrainSpec | CheckSpec | ForecastSpec) -> dict[str, JsonValue]:
+        """Return the fields that make a run of the study tiny.
+
+        **Arguments:**
+
+        - `spec`: the run.
+
+        **Returns:**
+
+        The values by dotted field.
+        """
+        return self.tiny_forecast if isinstance(spec, ForecastSpec) else self.tiny
 
     @abstractmethod
     def conclusion(self, runs: Sequence[Run]) -> list[str]:
