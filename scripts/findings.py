@@ -27,7 +27,7 @@ from ffengine.datasets import Datasets
 from ffengine.findings import FINDINGS, Finding, Run
 from ffengine.presets import PRESETS
 from ffengine.results import RunResult
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.study import Cell, GridError, expand, with_params
 from service.encoding.escaping import for_drawing
 from service.results.charts.finding import finding_chart
@@ -130,7 +130,7 @@ def cells_of(
 
 
 def changes_of(
-    spec: TrainSpec | CheckSpec, changes: Mapping[str, JsonValue]
+    spec: TrainSpec | CheckSpec | ForecastSpec, changes: Mapping[str, JsonValue]
 ) -> dict[str, JsonValue]:
     """Return what is set in a run: a data set of MNIST's images is not put in another's place."""
     if "dataset.name" not in changes or spec.dataset.name == "mnist-mini":
@@ -142,11 +142,13 @@ def changes_of(
 def run(cell: Cell, device: str) -> RunResult:
     """Run one cell, and say how long it took."""
     started = time.monotonic()
-    result = (
-        ffengine.train(cell.spec, device=device)
-        if isinstance(cell.spec, TrainSpec)
-        else ffengine.check(cell.spec, device=device)
-    )
+    result: RunResult
+    if isinstance(cell.spec, TrainSpec):
+        result = ffengine.train(cell.spec, device=device)
+    elif isinstance(cell.spec, CheckSpec):
+        result = ffengine.check(cell.spec, device=device)
+    else:
+        result = ffengine.forecast(cell.spec, device=device)
     print(
         f"{cell.part} {json.dumps(cell.params)}: {time.monotonic() - started:.1f} s",
         file=sys.stderr,

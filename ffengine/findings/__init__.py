@@ -11,6 +11,7 @@ from ffengine.findings.centering import Centering
 from ffengine.findings.collapse import Collapse
 from ffengine.findings.depth import Depth
 from ffengine.findings.finding import Finding, Plot, Point, Rule, Run, Table, Tile
+from ffengine.findings.forecast import Forecast
 from ffengine.findings.geometry import Geometry
 from ffengine.findings.goodness import Goodness
 from ffengine.findings.negatives import Negatives
@@ -36,5 +37,6 @@ FINDINGS: dict[str, Finding] = {
         Sleep(),
         Activations(),
         Backpropagation(),
+        Forecast(),
     )
 }

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, NamedTuple
 from pydantic import JsonValue
 
 from ffengine.results import RunResult
-from ffengine.spec import CheckSpec, StudyPart, StudySpec, TrainSpec
+from ffengine.spec import CheckSpec, ForecastSpec, StudyPart, StudySpec, TrainSpec
 
 
 class Run(NamedTuple):
@@ -23,7 +23,7 @@ class Run(NamedTuple):
 
     part: str
     params: dict[str, JsonValue]
-    spec: TrainSpec | CheckSpec
+    spec: TrainSpec | CheckSpec | ForecastSpec
     result: RunResult
 
 

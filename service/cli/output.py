@@ -211,10 +211,8 @@ def result_tables(sources: Sequence[Source], title: str, *, explained: bool = Tr
 
 def forecast_tables(sources: Sequence[Source]) -> None:
     """Print what forecasts say: sentences, then how many epochs runs need."""
-    for source in sources:
-        if isinstance(source.result, ForecastResult):
-            for sentence in forecast_sentences(source):
-                line(sentence)
+    for sentence in forecast_sentences(sources):
+        line(sentence)
     epochs = epochs_table(sources)
     if epochs.rows:
         numbers = [at for at, name in enumerate(epochs.head) if name not in EPOCHS_TEXTS]

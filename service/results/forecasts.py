@@ -9,6 +9,7 @@ from ffengine.spec import SEEDS_OF_MEAN_FIELD, ForecastSpec
 from service.results.sources import ChartSource, PartialRun, Source
 
 MOST_WIDTHS = 4  # that have a sentence
+MOST_FORECASTS = 6  # of one study, that have sentences
 
 
 class Forecast(NamedTuple):
@@ -30,8 +31,21 @@ def forecast_of(source: ChartSource) -> Forecast | None:
     return None
 
 
-def forecast_sentences(source: Source) -> list[str]:
-    """Say what a forecast says, the most important first; details begin with two spaces."""
+def forecast_sentences(sources: Sequence[Source]) -> list[str]:
+    """Say what forecasts say, the most important first, and at the end how to read it; details
+    begin with two spaces.
+    """
+    found = [source for source in sources if isinstance(source.result, ForecastResult)]
+    lines = [line for source in found[:MOST_FORECASTS] for line in _sentences(source)]
+    if len(found) > MOST_FORECASTS:
+        lines.append(
+            f"The figures of {len(found) - MOST_FORECASTS} more forecasts are in the table."
+        )
+    return [*lines, _how_to_read(found)] if lines else []
+
+
+def _sentences(source: Source) -> list[str]:
+    """Say what one forecast says."""
     result = source.result
     assert isinstance(result, ForecastResult)  # noqa: S101 - narrows the type
     if not result.rows:
@@ -41,6 +55,21 @@ def forecast_sentences(source: Source) -> list[str]:
         title + _headline(result),
         *(f"  {line}" for line in (*_widths(result), *_epochs(result), _theorem2(result))),
     ]
+
+
+def _how_to_read(sources: Sequence[Source]) -> str:
+    """Say what pairs are, and of what the bands know nothing."""
+    few = any(len(source.result.provenance.seeds) < SEEDS_OF_MEAN_FIELD for source in sources)
+    order = (
+        f" With fewer than {SEEDS_OF_MEAN_FIELD} seeds the intervals of theorem 2 and of the end "
+        "of act 1 lack what the order of the batches does to all units alike."
+    )
+    return (
+        "A pair x / y is of positive / negative samples, [x, y] a 95 % interval. In act 1 units "
+        "switch on and S falls; when theorem 2 holds for more than half of both again, it ends. At "
+        "initialisation theorem 2's ratio from few units is biased, and is no forecast."
+        f"{order * few}"
+    )
 
 
 class EpochsTable(NamedTuple):
@@ -145,20 +174,12 @@ def _epochs(result: ForecastResult) -> Iterator[str]:
 
 
 def _theorem2(result: ForecastResult) -> str:
-    """What theorem 2 does, and where few units say nothing of it."""
+    """How many samples meet theorem 2 at the end."""
     _, _, end = _course(result.rows, None)
     ratios = " / ".join(
         "none" if row.theorem2_ratio is None else f"{row.theorem2_ratio:.2f}" for row in end
     )
-    few = result.rows[0].seeds < SEEDS_OF_MEAN_FIELD
-    order = (
-        f" With fewer than {SEEDS_OF_MEAN_FIELD} seeds its interval, and that of the end of act 1, "
-        "lack what the order of the batches does to all units alike."
-    )
-    return (
-        f"Theorem 2 along the expected step holds for {ratios} of samples at the end. At "
-        f"initialisation its ratio from few units is biased, and is no forecast.{order * few}"
-    )
+    return f"Theorem 2 along the expected step holds for {ratios} of samples at the end."
 
 
 def _course(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ffengine.datasets import DATASETS
 from ffengine.intervals import interval_of
-from ffengine.results import CheckResult, ForecastResult, Interval, TrainResult
+from ffengine.results import CheckResult, Interval, TrainResult
 from ffengine.spec import CheckSpec, Preprocess, TrainSpec
 from ffengine.theorems import DIRECTIONS, THEOREMS
 from service.results.course import SPLITS, Course, Moment, course_of, rises
@@ -44,10 +44,8 @@ def sentences(sources: Sequence[Source]) -> list[str]:
     lines += [line for source in trainings[:MOST_RUNS] for line in _of_training(source)]
     more = sum(max(0, len(found) - MOST_RUNS) for found in (checks, trainings))
     rest = [f"The figures of {more} more runs are in the table."] if more else []
-    forecasts = [source for source in sources if isinstance(source.result, ForecastResult)]
-    forecast = [line for source in forecasts for line in forecast_sentences(source)]
     return [
-        *forecast,
+        *forecast_sentences(sources),
         *([*summary(sources), _how_to_read(sources), *lines, *rest] if lines else []),
     ]
 

@@ -55,7 +55,7 @@ def with_onset(result: ForecastResult, onset: SelectionOnset) -> Source:
 
 
 def test_the_first_sentence_says_how_s_goes(result: ForecastResult) -> None:
-    first, *details = sentences([with_onset(result, CROSSED)])
+    first, *details, last = sentences([with_onset(result, CROSSED)])
     rows = [row for row in result.rows if row.width is None]
     start = " / ".join(f"{row.sparsity:.3f}" for row in rows[:2])
     assert first.startswith(
@@ -69,7 +69,8 @@ def test_the_first_sentence_says_how_s_goes(result: ForecastResult) -> None:
     assert "A run of width 256 has S of" in text
     # 2 * 16 * 100 / (1 * 200) epochs
     assert "leaves act 1 after 16 epochs [12, 20]" in text
-    assert "is biased, and is no forecast" in text
+    assert "is biased, and is no forecast. With fewer than 4 seeds" in last
+    assert last.startswith("A pair x / y is of positive / negative samples, [x, y] a 95 % interval")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,12 @@ def test_a_study_summarises_its_forecasts_and_shows_them(
     assert epochs.head[0] == "forecast"
     assert {row[0] for row in epochs.rows} == {"until_tau 3.0", "until_tau 4.0"}
     assert "Epochs needed" in report(ended, sources)
-    assert any("until_tau 4.0: Forecast for" in line for line in what_was_found(sources))
+    lines = what_was_found(sources)
+    assert any("until_tau 4.0: Forecast for" in line for line in lines)
+    assert sum("A pair x / y is of" in line and "act 1" in line for line in lines) == 1
+    many = sentences([with_onset(result, CROSSED)._replace(label=str(one)) for one in range(8)])
+    assert sum("Forecast for layers" in line for line in many) == 6
+    assert "The figures of 2 more forecasts are in the table." in many
     rows = table(store.studies.result(job.id))
     assert {row["figure"] for row in rows} >= {"tau_star", "sparsity", "agreement"}
     assert {row["until_tau"] for row in rows if row["figure"] == "tau_star"} == {3.0, 4.0}
