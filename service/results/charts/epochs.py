@@ -32,7 +32,6 @@ from service.results.charts.style import (
     AnyChart,
     Record,
     Reference,
-    counted,
     drawn_note,
     in_panels,
     interval_note,
@@ -129,7 +128,7 @@ def prediction(sources: Sequence[ChartSource]) -> AnyChart:
     what = alt.Scale(domain=["predicted", "observed"], range=[[1, 0], [3, 3]])
     shapes = alt.Scale(domain=["predicted", "observed"], range=["circle", "cross"])
     dash = alt.StrokeDash("what:N", scale=what, title=None, legend=GREY_LEGEND)
-    layers = _layers(
+    layers = layers_of(
         records,
         Style("", "share of live samples"),
         alt.Scale(domain=[0, 1]),
@@ -215,7 +214,7 @@ def _shares(
         reference,
         upper_half=figure == "agreement",
     )
-    layers = _layers(records, style, scale, x=x)
+    layers = layers_of(records, style, scale, x=x)
     return titled(
         in_panels(layers, records),
         style.title,
@@ -228,13 +227,13 @@ def _means(
 ) -> AnyChart:
     records = records_of(sources, figure)
     return titled(
-        in_panels(_layers(records, style, FREE_SCALE, x=x), records),
+        in_panels(layers_of(records, style, FREE_SCALE, x=x), records),
         style.title,
         caption_of(sources, records, style, shares=False),
     )
 
 
-def _layers(
+def layers_of(
     records: Sequence[Record],
     style: Style,
     scale: alt.Scale,
@@ -372,7 +371,7 @@ def caption_of(
     seeds = max(int(record["seeds"] or 0) for record in records)
     per_point = ranged((int(record["samples"] or 0) for record in records), "sample")
     together = max(int(record["together"] or 1) for record in records)
-    mean = f"mean over {counted(seeds, 'seed')}"
+    mean = f"mean over {ranged((int(record['seeds'] or 0) for record in records), 'seed')}"
     return [
         drawn_note(data_names(sources), mean, f"{per_point} per point"),
         interval_note("band", seeds, shares=shares),

@@ -87,7 +87,7 @@ def overlaid(name: str, sources: Sequence[ChartSource]) -> AnyChart:
             upper_half=figure == "agreement",
         )
     x = FLOW_TIME if name.endswith("_flow") else EPOCHS
-    layers = _layers(records, labels_of(found), style, scale, x)
+    layers = coloured_layers(records, labels_of(found), style, scale, x)
     return titled(
         in_panels(layers, records),
         style.title,
@@ -95,9 +95,10 @@ def overlaid(name: str, sources: Sequence[ChartSource]) -> AnyChart:
     )
 
 
-def _layers(
+def coloured_layers(
     records: Sequence[Record], jobs: Sequence[str], style: Style, scale: alt.Scale, x: alt.X
 ) -> AnyChart:
+    """A line with its band for each of several jobs, which records name in the field `job`."""
     legend = alt.Legend(orient="top", symbolOpacity=1, labelLimit=260, columns=2)
     colours = [COLOURS[number % len(COLOURS)] for number in range(len(jobs))]
     dashes = [DASHES[number // len(COLOURS) % len(DASHES)] for number in range(len(jobs))]
