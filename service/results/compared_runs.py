@@ -13,6 +13,7 @@ from ffengine.optimizers import Adam
 from ffengine.results import TrainResult
 from ffengine.spec import TrainSpec
 from ffengine.spec_values import flatten
+from service.results.run_labels import MEASURING
 from service.results.sources import ChartSource, Source
 
 Varied = Literal["network.widths", "dataset.preprocess"]
@@ -39,7 +40,11 @@ def compared(
                 continue
             fields = flatten(source.spec.model_dump(mode="json"))
             value = json.dumps(fields[varied])
-            rest = {name: fields[name] for name in fields if name not in (varied, *FREE)}
+            rest = {
+                name: value
+                for name, value in fields.items()
+                if name not in (varied, *FREE) and not name.startswith(MEASURING)
+            }
             group = groups[json.dumps(rest, sort_keys=True)]
             if value not in group or _weight(source) > _weight(group[value]):
                 group[value] = source

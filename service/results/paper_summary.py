@@ -183,14 +183,14 @@ def _training(run: Run, *, first: bool) -> Iterator[str]:
     if crossings is None or course.rarest is None:
         always = _least(course.moments[1:])
         yield (
-            f"Theorem 2 {who}: holds for at least {always} of samples from the first epoch on; at "
-            f"the end, {end}."
+            f"Theorem 2 {who}: it holds for at least {always} of samples from the first epoch on; "
+            f"at the end, {end}."
         )
     else:
         yield (
-            f"Theorem 2 {who}: holds for less than half (lowest: {_means(course.rarest.ratio)}) "
-            f"while units switch on, until {_until(run, crossings, first=first)}; then for more "
-            f"than half; at the end, {end}."
+            f"Theorem 2 {who}: it holds for less than half (lowest: {_means(course.rarest.ratio)}) "
+            f"while units switch on, until {_until(run, crossings, first=first)}; then it holds "
+            f"for more than half; at the end, {end}."
         )
     yield _sparsity(run, who, rows, first=first)
 
@@ -231,8 +231,8 @@ def _sparsity(run: Run, who: str, rows: Sequence[ComparisonRow], *, first: bool)
     change = " / ".join(signed(one) for one in change_between(begins, course.last))
     what = "Sparsity S (1: a single unit is active)" if first else "S"
     return (
-        f"{what} {who}: {fall}rises from {of_means(begins.sparsity)} at {run.at(begins)}{turn} to "
-        f"{of_means(course.last.sparsity)} at {run.at(course.last)}, by {change}: "
+        f"{what} {who}: it {fall}rises from {of_means(begins.sparsity)} at {run.at(begins)}{turn} "
+        f"to {of_means(course.last.sparsity)} at {run.at(course.last)}, by {change}: "
         f"{_verdicts(since)}."
     )
 
@@ -322,9 +322,9 @@ def _widths(runs: Sequence[Run]) -> Iterator[str]:
     figures = ", ".join(number(line[common[-1]], 3) for line in lines.values())
     widths = ", ".join(f"{width:,}" for width in lines)
     yield (
-        f"Widths: n = {widths} follow one curve over tau: S without its width factor is {figures} "
-        f"for positive samples at tau = {common[-1]:g}; at no tau do the means differ by more than "
-        f"{spread:.3f}."
+        f"Widths: layers of n = {widths} follow one curve over tau: S without its width factor is "
+        f"{figures} for positive samples at tau = {common[-1]:g}; the means differ by at most "
+        f"{spread:.3f} at any tau."
     )
 
 

@@ -23,6 +23,7 @@ INPUTS: dict[Preprocess, str] = {
 # fields that the facts of a training run speak of; seeds are counted beside each figure
 TOLD = ("network.widths", "dataset.preprocess", "epochs", "optimizer.lr", "seeds")
 TOLD_BY_OBJECTIVE = ("objective.", "optimizer.scale_lr_by_width")
+MEASURING = ("monitor.", "evaluation.")  # what is measured of a run, not what it is
 
 
 class RunKey(NamedTuple):
@@ -105,7 +106,7 @@ def _training_facts(cells: Sequence[Cell], keys: Sequence[RunKey]) -> dict[int, 
     fields = dict.fromkeys(field for document in documents for field in document)
     for field in fields:
         differs = len({json.dumps(document.get(field)) for document in documents}) > 1
-        if differs and field not in TOLD and not field.startswith(TOLD_BY_OBJECTIVE):
+        if differs and field not in TOLD and not field.startswith((*TOLD_BY_OBJECTIVE, *MEASURING)):
             return {}
     found = {at: facts_of(spec) for at, spec in runs}
     return found if len(set(found.values())) == len(found) else {}

@@ -91,15 +91,15 @@ def test_each_sentence_has_its_figure_its_interval_and_its_verdict() -> None:
     # the ratio of positives is .4 at tau 2 and .6 at tau 3, that of negatives .02 less; of each
     # seed by .01 more or less
     assert while_training == (
-        "Theorem 2 while training (pixels as they are, n = 256): holds for less than half (lowest: "
-        "10.0 % / 8.0 %) while units switch on, until tau = 2.50 [2.38, 2.62] / 2.60 [2.48, 2.72] "
-        "(tau: step size times number of steps; predicted from the data: 2.02); then for more than "
-        "half; at the end, tau = 4, for 65 % [63, 67] / 63 % [61, 65]: met."
+        "Theorem 2 while training (pixels as they are, n = 256): it holds for less than half "
+        "(lowest: 10.0 % / 8.0 %) while units switch on, until tau = 2.50 [2.38, 2.62] / 2.60 "
+        "[2.48, 2.72] (tau: step size times number of steps; predicted from the data: 2.02); then "
+        "it holds for more than half; at the end, tau = 4, for 65 % [63, 67] / 63 % [61, 65]: met."
     )
     assert rise == (
         "Sparsity S (1: a single unit is active) while training (pixels as they are, n = 256): "
-        "falls from 0.470 / 0.450 and rises from 0.370 / 0.350 at tau = 2, the predicted turn, to "
-        "0.460 / 0.440 at tau = 4, by +0.090 [+0.090, +0.090] / +0.090 [+0.090, +0.090]: met."
+        "it falls from 0.470 / 0.450 and rises from 0.370 / 0.350 at tau = 2, the predicted turn, "
+        "to 0.460 / 0.440 at tau = 4, by +0.090 [+0.090, +0.090] / +0.090 [+0.090, +0.090]: met."
     )
     # all 5 x 3 x 2 rows of 4 000 samples agree: Wilson's interval, which Student's is narrower than
     assert signs == (
@@ -155,11 +155,11 @@ def test_a_run_that_never_falls_is_told_from_its_first_epoch_on() -> None:
     result = training([(0.7, 0.46), (0.8, 0.48), (0.75, 0.5)])
     lines = summary([check(1, 0.999), check(2, 0.7), Source("", result, centred)])
     assert lines[2] == (
-        "Theorem 2 while training (centred pixels, n = 256): holds for at least 75 % / 73 % of "
+        "Theorem 2 while training (centred pixels, n = 256): it holds for at least 75 % / 73 % of "
         "samples from the first epoch on; at the end, tau = 2, for 75 % [73, 77] / 73 % [71, 75]: "
         "met."
     )
-    assert " while training (centred pixels, n = 256): rises from 0.460 / " in lines[3]
+    assert " while training (centred pixels, n = 256): it rises from 0.460 / " in lines[3]
 
 
 def test_another_setting_than_the_papers_is_not_judged() -> None:
@@ -178,9 +178,9 @@ def test_widths_are_compared_at_equal_flow_time_without_their_factor() -> None:
 
     found = summary([check(1, 0.999), check(2, 0.7), run(64, 0.35), run(1024, 0.36)])
     assert (
-        "Widths: n = 64, 1,024 follow one curve over tau: S without its width factor is 0.350 "
-        "[0.328, 0.372], 0.360 [0.336, 0.384] for positive samples at tau = 2; at no tau do the "
-        "means differ by more than 0.010."
+        "Widths: layers of n = 64, 1,024 follow one curve over tau: S without its width factor is "
+        "0.350 [0.328, 0.372], 0.360 [0.336, 0.384] for positive samples at tau = 2; the means "
+        "differ by at most 0.010 at any tau."
     ) in found
 
 
