@@ -33,6 +33,25 @@ def value_in_words(value: JsonValue) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def flatten(document: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
+    """Return the values of a nested document by dotted fields.
+
+    **Arguments:**
+
+    - `document`: the document.
+    - `prefix`: what stands before each field, with its dot.
+
+    **Returns:**
+
+    The values.
+    """
+    found: dict[str, JsonValue] = {}
+    for name, value in document.items():
+        field = f"{prefix}{name}"
+        found |= flatten(value, f"{field}.") if isinstance(value, dict) else {field: value}
+    return found
+
+
 def varied_columns(
     runs: Sequence[Mapping[str, JsonValue]], taken: Container[str]
 ) -> list[dict[str, Scalar]]:

@@ -8,11 +8,13 @@ from ffengine.presets import PRESETS
 from ffengine.results import CheckResult, TrainResult
 from ffengine.spec import StudySpec
 from ffengine.study import expand
-from service.cli.output import comparison_table, err, line, out, progress_bar
+from service.cli.output import comparison_table, err, heading, line, progress_bar
+from service.cli.paper_plots import paper_plots
 from service.client import Client
+from service.results.charts import CHARTS, available
 from service.results.paper_comparison import comparison
-from service.results.report import LEADING
-from service.results.run_labels import run_keys
+from service.results.report import leading
+from service.results.run_labels import labels_of, run_keys
 from service.results.sentences import sentences
 from service.results.sources import Source
 from service.settings import Settings
@@ -22,8 +24,9 @@ from service.stack.stack import Stack
 def demo(settings: Settings, output: Path, preset: str, device: str) -> None:
     """Start the stack in a temporary home, run a preset over REST, write report and result.
 
-    Prints what was found: sentences first, then the table. Progress goes to standard error. Raises
-    StackError, FflabError and OSError, each with a message of one line.
+    Prints what was found: sentences first, then the charts that carry them, then the table.
+    Progress goes to standard error. Raises StackError, FflabError and OSError, each with a message
+    of one line.
     """
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fflab-demo-") as home:
@@ -42,23 +45,25 @@ def demo(settings: Settings, output: Path, preset: str, device: str) -> None:
             sources = study_sources(client, job.id, preset)
             for sentence in sentences(sources):
                 line(sentence)
-            line()
-            comparison_table(
-                comparison(sources),
-                f"measured beside arXiv 2311.05667 (job {job.id}, data {_data(sources)})",
-            )
+            charts = {name: output / f"{name}.svg" for name in leading(available(sources))}
+            heading("Charts")
+            paper_plots(sources)
+            for name, file in charts.items():
+                file.write_bytes(client.download(job.id, f"chart/{file.name}"))
+                line(f"{file}: {CHARTS[name].meaning}")
+            heading(f"Measured beside the paper, arXiv 2311.05667 (data: {_data(sources)})")
+            comparison_table(comparison(sources))
             report, result = output / "report.html", output / "result.json"
             report.write_bytes(client.download(job.id, "report.html"))
-            for name in LEADING:
-                (output / f"{name}.svg").write_bytes(client.download(job.id, f"chart/{name}.svg"))
             document = {
                 "job": job.job.model_dump(mode="json"),
                 "cells": [source.result.model_dump(mode="json") for source in sources],
             }
             result.write_text(json.dumps(document, indent=1))
+            heading("Files")
+            line(f"{report}: all of this and more charts, on one page")
+            line(f"{result}: every figure, with its provenance")
             err.print("stopping the stack")
-    charts = ", ".join(str(output / f"{name}.svg") for name in LEADING)
-    out.print(f"charts: {charts}\nreport: {report}\nresult: {result}", soft_wrap=True)
 
 
 def _data(sources: list[Source]) -> str:
@@ -67,11 +72,14 @@ def _data(sources: list[Source]) -> str:
 
 def study_sources(client: Client, job_id: str, preset: str) -> list[Source]:
     """The results of a study's runs, read over REST."""
-    cells = expand(StudySpec(preset=preset))
+    study = StudySpec(preset=preset)
+    cells = expand(study)
     runs = sorted(client.jobs(parent=job_id, limit=500), key=lambda run: run.id)
     results = [client.result(run.id) for run in runs]
     return [
-        Source(key.label, result, cell.spec, run=key)
-        for key, cell, result in zip(run_keys(cells), cells, results, strict=True)
+        Source(label, result, cell.spec, run=key)
+        for key, label, cell, result in zip(
+            run_keys(cells), labels_of(cells, study), cells, results, strict=True
+        )
         if isinstance(result, TrainResult | CheckResult)
     ]

@@ -14,7 +14,7 @@ from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainedWeights, Tr
 from ffengine.study import expand, study_cell
 from service.cli.output import finding_lines, out, result_tables
 from service.results.csv_export import to_csv
-from service.results.run_labels import run_keys
+from service.results.run_labels import labels_of, run_keys
 from service.results.sources import Source
 from service.specs.files import SpecError
 
@@ -127,12 +127,13 @@ class LocalRun:
         """Run all cells of a study, one after the other."""
         cells, sources = [], []
         expanded = expand(spec)
-        for cell, key in zip(expanded, run_keys(expanded), strict=True):
+        labels = labels_of(expanded, spec)
+        for cell, key, label in zip(expanded, run_keys(expanded), labels, strict=True):
             if not self.quiet:
                 out.print(f"{cell.part} {json.dumps(cell.params)}")
             result, _ = self.single(cell.spec)
             cells.append(study_cell(cell, job=None, state="succeeded", result=result))
-            sources.append(Source(key.label, result, cell.spec, run=key))
+            sources.append(Source(label, result, cell.spec, run=key))
         return StudyResult(cells=tuple(cells)), sources
 
     def check_imported(

@@ -27,7 +27,8 @@ from service.results.descriptions import (
 )
 from service.results.forecasts import EPOCHS_TEXTS, epochs_table, forecast_sentences
 from service.results.job_diff import ABSENT, JobDiff
-from service.results.paper_comparison import ComparisonRow, comparison, legend
+from service.results.paper_comparison import ComparisonRow, RunRows, by_run, comparison, legend
+from service.results.row_keys import quantity_of
 from service.results.sources import Source
 
 STYLES = {
@@ -39,6 +40,8 @@ STYLES = {
     "cancelled": "yellow",
 }
 SEVERITIES = {"error": "red", "warning": "yellow", "info": "cyan"}
+COMPARED = ("quantity", "measured", "95 % interval", "paper", "verdict", "samples", "seeds")
+WIDE_TABLE = 120  # characters: with fewer, a comparison has no columns
 JOB_COLUMNS = ("id", "kind", "state", "done", "name", "by", "submitted")
 Cell = str | Text
 
@@ -101,6 +104,12 @@ def table(
 def line(text: Cell = "") -> None:
     """Print one line, whatever its length."""
     out.print(text, soft_wrap=True)
+
+
+def heading(text: str) -> None:
+    """Print the heading of a section, with an empty line before it."""
+    line()
+    line(Text(text, "bold"))
 
 
 def jobs_table(jobs: Sequence[Job]) -> None:
@@ -174,27 +183,20 @@ def next_actions(job: Job) -> list[str]:
 
 
 def comparison_table(
-    comparison: Sequence[ComparisonRow], title: str, *, explained: bool = True
+    comparison: Sequence[ComparisonRow], title: str | None = None, *, explained: bool = True
 ) -> None:
-    """Print measured beside published; where `explained`, also what the verdicts mean."""
-    rows = [
-        [
-            row.quantity,
-            f"{row.measured:.4f}",
-            row.interval,
-            row.published,
-            row.judgement,
-            f"{row.samples:,}",
-            str(row.seeds),
-        ]
-        for row in comparison
-    ]
-    table(
-        ["quantity", "measured", "95 % interval", "paper", "verdict", "samples", "seeds"],
-        rows,
-        title=title,
-        right=(1, 5, 6),
-    )
+    """Print measured beside published, under the heading of each run; in a pipe, a run is named in
+    each line. Where `explained`, also what the verdicts mean.
+    """
+    if out.is_terminal and out.width < WIDE_TABLE:
+        _narrow_comparison(comparison, title)
+    else:
+        rows = (
+            [cells for found in by_run(comparison) for cells in _run_cells(found)]
+            if out.is_terminal
+            else [_comparison_cells(row, row.quantity, row.judgement) for row in comparison]
+        )
+        table(COMPARED, rows, title=title, right=(1, 5, 6))
     for meaning in legend(comparison) if explained else ():
         line(Text(meaning, "dim"))
 
@@ -207,6 +209,38 @@ def result_tables(sources: Sequence[Source], title: str, *, explained: bool = Tr
     rows = comparison(sources)
     if rows or not any(isinstance(source.result, ForecastResult) for source in sources):
         comparison_table(rows, title, explained=explained)
+
+
+def _narrow_comparison(comparison: Sequence[ComparisonRow], title: str | None) -> None:
+    """Print each quantity on a line of its own, its figures below: columns would be too narrow."""
+    if title:
+        line(Text(title, "bold"))
+    out.print(Text("each quantity: measured; 95 % interval; paper; verdict; samples; seeds", "dim"))
+    for found in by_run(comparison):
+        if found.heading:
+            out.print(Text(f"\n{found.heading}", "bold"))
+        for row in found.rows:
+            out.print(quantity_of(row.key))
+            published = f"paper {row.published}" if row.published else ""
+            seeds = "" if row.seeds == 1 else f"{row.seeds} seeds"  # the interval says: one seed
+            verdict = row.verdict if found.heading else row.judgement
+            samples = f"{row.samples:,} samples"
+            facts = (f"{row.measured:.4f}", row.interval, published, verdict, samples, seeds)
+            out.print(Text("    " + "; ".join(filter(None, facts))))
+
+
+def _run_cells(found: RunRows) -> Iterator[list[Cell]]:
+    """The lines of a run: its heading, then each of its figures."""
+    if found.heading:
+        yield [Text(found.heading, "bold"), *[""] * 6]
+    for row in found.rows:
+        verdict = row.verdict if found.heading else row.judgement
+        yield _comparison_cells(row, quantity_of(row.key), verdict)
+
+
+def _comparison_cells(row: ComparisonRow, quantity: str, verdict: str) -> list[Cell]:
+    measured, samples = f"{row.measured:.4f}", f"{row.samples:,}"
+    return [quantity, measured, row.interval, row.published, verdict, samples, str(row.seeds)]
 
 
 def forecast_tables(sources: Sequence[Source]) -> None:

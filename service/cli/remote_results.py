@@ -5,9 +5,10 @@ from functools import partial
 from itertools import islice
 
 from ffengine.results import Diagnostic, StudyResult
+from ffengine.spec import StudySpec
 from service.client import Client, NotFound, Refused
 from service.jobs import Job, JobState
-from service.results.run_labels import RunKey, cell_of, run_keys
+from service.results.run_labels import RunKey, cell_of, labels_of, run_keys
 from service.results.sources import Source, source_of
 
 MOST_RUNS = 60  # of a study: more results are not read one by one
@@ -18,17 +19,19 @@ def results_of(client: Client, job: Job) -> list[Source]:
     """The result of a job, or those of a study's runs that have succeeded; an empty list where no
     result exists yet.
     """
-    if job.kind != "study":
+    if not isinstance(job.spec, StudySpec):
         source = _source(client, job, None)
         return [source] if source else []
     runs = sorted(
         islice(client.jobs(parent=job.id, limit=MOST_RUNS), MOST_RUNS), key=lambda run: run.id
     )
     cells = [(run, cell) for run in runs if (cell := cell_of(run))]
-    keys = run_keys([cell for _, cell in cells])
+    placed = [cell for _, cell in cells]
     found = [
-        _source(client, run, key)
-        for (run, _), key in zip(cells, keys, strict=True)
+        _source(client, run, key, label)
+        for (run, _), key, label in zip(
+            cells, run_keys(placed), labels_of(placed, job.spec), strict=True
+        )
         if run.state == JobState.succeeded
     ]
     return [source for source in found if source]
@@ -44,7 +47,7 @@ def findings_of(sources: Sequence[Source]) -> list[Diagnostic]:
     return list(seen.values())
 
 
-def _source(client: Client, job: Job, run: RunKey | None) -> Source | None:
+def _source(client: Client, job: Job, run: RunKey | None, label: str = "") -> Source | None:
     """The result of a single run; None where it has none."""
     try:
         result = client.result(job.id)
@@ -54,7 +57,7 @@ def _source(client: Client, job: Job, run: RunKey | None) -> Source | None:
         raise
     if isinstance(result, StudyResult):
         return None
-    return source_of(job, result, partial(_job, client), run=run)
+    return source_of(job, result, partial(_job, client), run=run, label=label)
 
 
 def _job(client: Client, job_id: str) -> Job | None:

@@ -36,6 +36,7 @@ def plot(
     last: float,
     reference: float | None = None,
     bounds: tuple[float, float] = (-math.inf, math.inf),
+    across: str = "epoch",
 ) -> Text:
     """Return the curves in a box of characters.
 
@@ -46,6 +47,7 @@ def plot(
     - `last`: the largest x; the smallest is 0.
     - `reference`: a value that a dashed line marks.
     - `bounds`: the limits of the y axis.
+    - `across`: the name of x.
     """
     inner = max(8, width - LABEL - 2)
     values = [y for curve in curves for _, y in curve.points] + (
@@ -66,7 +68,7 @@ def plot(
             )
         )
     lines.append(Text(f"{'':{LABEL}} └{'─' * inner}"))
-    lines.append(Text(f"{'':{LABEL}}  0{f'epoch {last:g}':>{inner - 1}}"))
+    lines.append(Text(f"{'':{LABEL}}  0{f'{across} {last:g}':>{inner - 1}}"))
     return Text("\n").join(lines)
 
 

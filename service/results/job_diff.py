@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
+from ffengine.spec_values import flatten
 from service.jobs import Job
 from service.results.descriptions import PROVENANCE_LABELS, Fact, provenance_facts
 from service.results.paper_comparison import ComparisonRow
@@ -81,15 +82,6 @@ class JobDiff(NamedTuple):
             "figures": [figure.document() for figure in self.figures],
             "provenance": [{"fact": fact, "values": values} for fact, values in self.provenance],
         }
-
-
-def flatten(document: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
-    """The values of a nested document by dotted fields."""
-    found: dict[str, JsonValue] = {}
-    for name, value in document.items():
-        field = f"{prefix}{name}"
-        found |= flatten(value, f"{field}.") if isinstance(value, dict) else {field: value}
-    return found
 
 
 def differences(jobs: Sequence[Job]) -> list[tuple[str, list[str]]]:

@@ -20,7 +20,7 @@ from ffengine.text import STORED
 from service.artifacts import Artifacts
 from service.jobs import TERMINAL, Job
 from service.results.histograms import cells_with_margins, margin_histograms
-from service.results.run_labels import RunKey, cell_of, run_keys
+from service.results.run_labels import RunKey, cell_of, labels_of, run_keys
 from service.results.sources import (
     ChartSource,
     GridCell,
@@ -143,13 +143,15 @@ def _cells(store: Store, job: Job) -> list[Cell]:
 
 
 def _runs(store: Store, job: Job, artifacts: Artifacts | None) -> list[Source]:
-    keys = run_keys(_cells(store, job))
+    assert isinstance(job.spec, StudySpec)  # noqa: S101 - narrows the type: it is a study
+    cells = _cells(store, job)
+    named = zip(run_keys(cells), labels_of(cells, job.spec), strict=True)
     made = store.jobs.children(job.id)  # fewer than the study's runs while it grows
     sources = []
-    for key, (run, document) in zip(keys, made, strict=False):
+    for (key, label), (run, document) in zip(named, made, strict=False):
         result = RESULT.validate_json(document) if document else None
         if result is not None and not isinstance(result, StudyResult):
-            sources.append(_source(store, run, result, artifacts, key))
+            sources.append(_source(store, run, result, artifacts, key, label))
     return sources
 
 
@@ -159,9 +161,10 @@ def _source(
     result: TrainResult | CheckResult | ForecastResult,
     artifacts: Artifacts | None,
     run: RunKey | None = None,
+    label: str = "",
 ) -> Source:
     margins = _margins(job, result.cells, artifacts) if isinstance(result, CheckResult) else None
-    return source_of(job, result, store.jobs.get, margins=margins, run=run)
+    return source_of(job, result, store.jobs.get, margins=margins, run=run, label=label)
 
 
 def _margins(

@@ -1,12 +1,22 @@
 """Measured beside published: one row for each figure of the paper that the results speak to."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from ffengine.diagnostics import UNDECIDED_SHARE
 from ffengine.intervals import interval, interval_of
-from ffengine.results import CheckCell, CheckResult, EpochRow, Interval, Split, TrainResult
+from ffengine.results import (
+    CheckCell,
+    CheckResult,
+    EpochRow,
+    Interval,
+    Onset,
+    Split,
+    TrainResult,
+)
 from ffengine.spec import CheckSpec, ForecastSpec, TrainedWeights
 from ffengine.theorems import THEOREMS
 from service.results.course import SPLITS, Course, course_of
@@ -20,6 +30,8 @@ Verdict = Literal[
     "open",
     "one seed: no verdict",
     "rounding: no verdict",
+    "chosen epoch: no verdict",
+    "before the turn: no verdict",
     "not the paper's setting",
     "setting unknown",
     "",
@@ -32,11 +44,16 @@ MEANINGS: dict[Verdict, str] = {
     "one seed: no verdict": "an interval needs two seeds or more",
     "rounding: no verdict": "more than 1 % of the margins are so close to zero that rounding "
     "decides their sign; they count as not satisfied, so the figure is too low",
+    "chosen epoch: no verdict": "the epoch was chosen because the figure is lowest there, which an "
+    "interval over seeds does not allow for",
+    "before the turn: no verdict": "on these data S is expected to fall at first, and the run ends "
+    "before the turn that is predicted from them; the paper does not say when S rises",
     "not the paper's setting": "the paper makes no claim about this setting; the fields in which "
     "the run differs are in brackets",
     "setting unknown": "the job that trained these weights was deleted, so it is not known whether "
     "the paper's claim applies",
 }
+COLOURS: dict[Verdict, str] = {"met": "met", "NOT met": "unmet"}  # classes of the style sheets
 
 
 class ComparisonRow(NamedTuple):
@@ -69,8 +86,13 @@ class ComparisonRow(NamedTuple):
         return (
             "one seed"
             if self.low is None or self.high is None
-            else f"{self.low:.4f} to {self.high:.4f}"
+            else f"{_four_digits(self.low)} to {_four_digits(self.high)}"
         )
+
+    @property
+    def colour(self) -> str:
+        """The class of the verdict in style sheets, "" where it has none."""
+        return COLOURS.get(self.verdict, "")
 
     @property
     def judgement(self) -> str:
@@ -84,9 +106,37 @@ class ComparisonRow(NamedTuple):
         return {"quantity": self.quantity, **fields}
 
 
+def _four_digits(value: float) -> str:
+    """A bound with four digits, or six where these would make it 0 or 1 and it is not."""
+    short = f"{value:.4f}"
+    return f"{value:.6f}" if float(short) in (0.0, 1.0) and value != float(short) else short
+
+
 def comparison(sources: Sequence[Source]) -> list[ComparisonRow]:
     """The rows of all results, in their order."""
     return [row for source in sources for row in _rows_of(source)]
+
+
+class RunRows(NamedTuple):
+    """The rows of one run of a study.
+
+    heading: the run in words, with the fields in which it is not of the paper's setting; "" for
+    rows that name no run.
+    """
+
+    heading: str
+    rows: Sequence[ComparisonRow]
+
+
+def by_run(rows: Sequence[ComparisonRow]) -> list[RunRows]:
+    """The rows of each run, which follow each other."""
+    found = []
+    for label, group in itertools.groupby(rows, key=attrgetter("label")):
+        own = list(group)
+        differs = next((row.differs for row in own if row.differs), "")
+        aside = f"not the paper's setting: {differs}" if label and differs else ""
+        found.append(RunRows(" - ".join(filter(None, (label, aside))), own))
+    return found
 
 
 def legend(rows: Iterable[ComparisonRow]) -> list[str]:
@@ -95,17 +145,28 @@ def legend(rows: Iterable[ComparisonRow]) -> list[str]:
     return [f"{verdict}: {meaning}." for verdict, meaning in MEANINGS.items() if verdict in given]
 
 
+def verdict_on(found: Interval, reference: float) -> Verdict:
+    """Whether a figure is greater than `reference`, by its interval over seeds alone."""
+    if found.low is None or found.high is None:
+        return "one seed: no verdict"
+    if found.low > reference:
+        return "met"
+    return "open" if found.high > reference else "NOT met"
+
+
 class _Claim(NamedTuple):
     """The paper's claim about a figure: it is greater than `reference` (None: no claim).
 
     differs: the fields in which the run is not of the paper's setting. known: whether the setting
-    is known. decided: whether rounding leaves the figure as it is.
+    is known. decided: whether rounding leaves the figure as it is. unjudged: why several seeds have
+    no verdict either, "" where they have one.
     """
 
     reference: float | None
     differs: str = ""
     known: bool = True
     decided: bool = True
+    unjudged: Verdict = ""
 
     def verdict(self, found: Interval) -> Verdict:
         if self.reference is None:
@@ -116,11 +177,9 @@ class _Claim(NamedTuple):
             return "not the paper's setting"
         if found.low is None or found.high is None:
             return "one seed: no verdict"
-        if not self.decided:
-            return "rounding: no verdict"
-        if found.low > self.reference:
-            return "met"
-        return "open" if found.high > self.reference else "NOT met"
+        if self.unjudged:
+            return self.unjudged
+        return verdict_on(found, self.reference) if self.decided else "rounding: no verdict"
 
 
 def _claim(reference: float | None, source: Source, *further: str) -> _Claim:
@@ -203,49 +262,81 @@ def _check_row(source: Source, group: Sequence[CheckCell]) -> Iterator[Compariso
 # Training
 
 
+class _Span(NamedTuple):
+    """From which epoch to which the rise of S is measured.
+
+    claimed: whether the paper says anything of it. unjudged: why it has no verdict all the same, ""
+    where it has one.
+    """
+
+    start: EpochRef
+    end: EpochRef
+    claimed: bool = True
+    unjudged: Verdict = ""
+
+
 class _Layer(NamedTuple):
     """The rows of one layer of a training run.
 
     number: its number, None where the network has this one alone. epochs: those that have rows of
-    their own. spans: from which epoch to which the rise of S is measured.
+    their own. spans: those over which the rise of S is measured.
     """
 
     rows: Sequence[EpochRow]
     number: int | None
     epochs: Sequence[EpochRef]
-    spans: Sequence[tuple[EpochRef, EpochRef]]
+    spans: Sequence[_Span]
 
 
 def _training_rows(source: Source, result: TrainResult) -> Iterator[ComparisonRow]:
     for index in sorted({row.layer for row in result.curves}):
-        layer = _layer(result.curves, index)
+        layer = _layer(result, index)
         further = [f"layer {index}"] if index else []
         theorem2 = _claim(THEOREMS[2].published, source, *further)
         rise = _claim(0.0, source, *further)
         for at in layer.epochs:
             for split in SPLITS:
                 yield from _theorem2_row(source, layer, at, split, theorem2)
-        for start, end in layer.spans:
+        for span in layer.spans:
             for split in SPLITS:
-                yield from _rise_row(source, layer, start, end, split, rise)
+                yield from _rise_row(source, layer, span, split, rise)
     yield from _accuracy_row(source, result)
 
 
-def _layer(rows: Sequence[EpochRow], index: int) -> _Layer:
+def _layer(result: TrainResult, index: int) -> _Layer:
     """One layer of a run, with its first and last epoch.
 
-    Where S falls before it rises, the epochs of the lowest ratio and of the lowest S count too.
+    Where S falls before it rises, the epochs of the lowest ratio and of the lowest S count too, and
+    that of the turn which was predicted before training.
     """
-    own = [row for row in rows if row.layer == index]
-    number = index if len({row.layer for row in rows}) > 1 else None
+    own = [row for row in result.curves if row.layer == index]
+    number = index if len({row.layer for row in result.curves}) > 1 else None
     first, last = EpochRef(0), EpochRef(max(row.epoch for row in own), "last")
-    course = course_of(rows, index)
+    onset = (result.onset if index == 0 else None) or Onset()
+    turn = _turn(own, onset)
+    early: Verdict = "before the turn: no verdict" if onset.tau_star and turn is None else ""
+    whole = _Span(first, last, unjudged=early)
+    course = course_of(result.curves, index)
     if course is None or course.rarest is None or not _turns(course, last):
-        return _Layer(own, number, (first, last), ((first, last),))
+        return _Layer(own, number, (first, last), (whole,))
     rarest = EpochRef(course.rarest.epoch, "lowest_ratio")
     lowest = EpochRef(course.lowest.epoch, "lowest_sparsity")
-    spans = ((first, last), (first, lowest), (lowest, last))
-    return _Layer(own, number, (first, rarest, last), spans)
+    fall = _Span(first, lowest, claimed=False)
+    rise = _Span(turn, last) if turn else _Span(lowest, last, unjudged="chosen epoch: no verdict")
+    return _Layer(own, number, (first, rarest, last), (whole, fall, rise))
+
+
+def _turn(rows: Sequence[EpochRow], onset: Onset) -> EpochRef | None:
+    """The measured epoch nearest to the flow time at which S is predicted to turn; None where none
+    is predicted, and where the run ends before the prediction's upper end.
+    """
+    predicted, latest = onset.tau_star, onset.tau_star_high or onset.tau_star
+    times = {row.epoch: row.tau for row in rows if row.tau is not None}
+    if predicted is None or latest is None or max(times.values(), default=0.0) <= latest:
+        return None
+    before_end = [epoch for epoch in times if epoch < max(times)]
+    nearest = min(before_end, key=lambda epoch: abs(times[epoch] - predicted))
+    return EpochRef(nearest, "predicted_turn")
 
 
 def _turns(course: Course, last: EpochRef) -> bool:
@@ -259,19 +350,21 @@ def _theorem2_row(
     """How many samples satisfy theorem 2 at an epoch."""
     here = [row for row in layer.rows if row.epoch == at.epoch and row.split == split]
     margins = [(row.theorem2_undecided, row.samples - row.dead_samples) for row in here]
+    chosen: Verdict = "chosen epoch: no verdict" if at.role == "lowest_ratio" else ""
     yield from _row(
         RowKey("theorem2_training", at=at, layer=layer.number, split=split),
         source,
         interval_of(here, "theorem2_ratio"),
-        claim._replace(decided=_are_decided(margins)),
+        claim._replace(decided=_are_decided(margins), unjudged=chosen),
         _counted(here, "theorem2_ratio"),
     )
 
 
 def _rise_row(
-    source: Source, layer: _Layer, start: EpochRef, end: EpochRef, split: Split, claim: _Claim
+    source: Source, layer: _Layer, span: _Span, split: Split, claim: _Claim
 ) -> Iterator[ComparisonRow]:
     """How much S rose from one epoch to another, seed by seed."""
+    start, end = span.start, span.end
     here = [row for row in layer.rows if row.split == split]
     before, after = (
         {
@@ -286,7 +379,7 @@ def _rise_row(
         RowKey("sparsity_rise", since=start, at=end, layer=layer.number, split=split),
         source,
         interval(rises) if rises else None,
-        claim,
+        claim._replace(unjudged=span.unjudged) if span.claimed else _Claim(None),
         _counted([row for row in here if row.epoch == end.epoch], "sparsity"),
     )
 

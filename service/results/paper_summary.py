@@ -1,5 +1,6 @@
 """What a study of the paper found, in sentences that are read in seconds: each has its figure, its
-interval over seeds and the verdict on what the paper claims.
+interval over seeds and the verdict on what the paper claims. A word or sign is explained where it
+first occurs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,17 +9,23 @@ from typing import NamedTuple
 from ffengine.datasets import DATASETS
 from ffengine.flow import flow_times
 from ffengine.intervals import interval, interval_of
-from ffengine.objectives import Difference
+from ffengine.negatives import WrongLabel
+from ffengine.objectives import Difference, SumSquares
 from ffengine.optimizers import Adam
-from ffengine.results import AccuracyRow, Interval, TrainResult
+from ffengine.results import AccuracyRow, EpochRow, Interval, TrainResult
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.theorems import THEOREMS, TheoremNumber
+from service.results.compared_runs import compared, without_width
 from service.results.course import SPLITS, Course, Moment, change_between, course_of
 from service.results.paper_comparison import ComparisonRow, comparison
-from service.results.shares import of_means, share, shares, with_interval
+from service.results.shares import number, of_means, share, shares, signed, with_interval
 from service.results.sources import Source
 
 HALF = 0.5
+OBJECTIVES = {
+    "difference": "goodness of negatives less that of positives",
+    "softplus": "softplus of the goodness beside a threshold",
+}
 
 
 class Run(NamedTuple):
@@ -42,7 +49,7 @@ class Run(NamedTuple):
     def at(self, moment: Moment) -> str:
         """When a moment is, in words: in flow time if that is known."""
         tau = self.tau(moment.epoch)
-        return f"epoch {moment.epoch}" if tau is None else f"tau {tau:.2g}"
+        return f"epoch {moment.epoch}" if tau is None else f"tau = {tau:.3g}"
 
     def tau(self, epoch: float) -> float | None:
         """The flow time after so many epochs, of which the last may be a part.
@@ -66,11 +73,11 @@ def summary(sources: Sequence[Source]) -> list[str]:
     if numbers != {1, 2} or not runs:
         return []
     lines = [*_theorem(sources, 1), *_theorem(sources, 2)]
-    main = _main(runs)
-    for run in main:
-        lines += _training(run)
+    main = _of(runs, compared(sources, "dataset.preprocess", over_flow_time=False))
+    for place, run in enumerate(main):
+        lines += _training(run, first=place == 0)
     lines += _signs(main)
-    lines += _widths(runs)
+    lines += _widths(_of(runs, compared(sources, "network.widths")))
     lines += _accuracies(runs)
     return lines
 
@@ -83,22 +90,9 @@ def _runs(sources: Sequence[Source]) -> Iterator[Run]:
                 yield Run(source, source.spec, source.result, course)
 
 
-def _main(runs: Sequence[Run]) -> list[Run]:
-    """The longest runs of the objective `difference` with most seeds, one for each preprocessing
-    of the pixels; of several, the first.
-    """
-    found: dict[str, Run] = {}
-    for run in runs:
-        if run.objective != "difference":
-            continue
-        known = found.get(run.spec.dataset.preprocess)
-        if known is None or _weight(run) > _weight(known):
-            found[run.spec.dataset.preprocess] = run
-    return list(found.values())
-
-
-def _weight(run: Run) -> tuple[int, int]:
-    return len(run.spec.seeds), run.spec.epochs
+def _of(runs: Sequence[Run], chosen: Sequence[Source]) -> list[Run]:
+    """The runs of the chosen sources."""
+    return [run for source in chosen for run in runs if run.source is source]
 
 
 # The checks
@@ -118,13 +112,42 @@ def _theorem(sources: Sequence[Source], number: TheoremNumber) -> Iterator[str]:
     rows = [row for row in rows if row.key.width == width]
     published = THEOREMS[number].published
     more = "half" if published == HALF else f"{100 * published:g} %"
-    samples = max(row.samples // max(1, row.seeds) for row in rows)
-    of = "samples" if number == 1 else "positive / negative samples"
+    samples = f"{max(row.samples // max(1, row.seeds) for row in rows):,}"
+    spec = next(
+        s.spec for s in sources if isinstance(s.spec, CheckSpec) if s.spec.theorem == number
+    )
+    tell = _lowered if number == 1 else _trained
+    told = tell(spec, shares([_interval(row) for row in rows]), samples)
+    units = f"n = {width:,} units; {_brackets(rows[0].seeds)}" if number == 1 else f"n = {width:,}"
     when = "at initialisation" if not (rows[0].key.at and rows[0].key.at.epoch) else "trained"
     yield (
-        f"Theorem {number} {when}: holds for {shares([_interval(row) for row in rows])} of "
-        f"{samples:,} {of} (n = {width}; the paper: more than {more}): {_verdicts(rows)}."
+        f"Theorem {number} {when}: {told}, to first order ({units}; the paper reports more than "
+        f"{more}): {_verdicts(rows)}."
     )
+
+
+def _lowered(spec: CheckSpec, held: str, samples: str) -> str:
+    """Theorem 1 in words, with the shares for which it holds."""
+    squares = isinstance(spec.goodness, SumSquares)
+    aside = " (sum of squared activations)" if squares else f" ({spec.goodness.name})"
+    return (
+        f"a step that lowers the goodness{aside} of all samples raises the sparsity of {held} of "
+        f"{samples} samples"
+    )
+
+
+def _trained(spec: CheckSpec, held: str, samples: str) -> str:
+    """Theorem 2 in words, with the shares for which it holds."""
+    labelled = isinstance(spec.negatives, WrongLabel)
+    aside = "with the right / a wrong label" if labelled else f"{spec.negatives.strategy}"
+    return (
+        f"a step that raises the goodness of positive samples and lowers that of negative ones "
+        f"raises the sparsity of {held} of {samples} positive / negative samples ({aside})"
+    )
+
+
+def _brackets(seeds: int) -> str:
+    return f"[x, y]: 95 % interval over {seeds} seeds" if seeds > 1 else "one seed"
 
 
 def _interval(row: ComparisonRow) -> Interval:
@@ -139,74 +162,117 @@ def _verdicts(rows: Sequence[ComparisonRow]) -> str:
 # Training
 
 
-def _training(run: Run) -> Iterator[str]:
-    """When theorem 2 holds for less than half and for more, and how S goes meanwhile."""
-    course, known = run.course, run.tau(0) is not None
+def _training(run: Run, *, first: bool) -> Iterator[str]:
+    """When theorem 2 holds for less than half and for more, and how S goes meanwhile.
+
+    **Arguments:**
+
+    - `first`: whether tau and S have not been explained yet.
+    """
+    course = run.course
     inputs = "centred pixels" if run.spec.dataset.preprocess == "center" else "pixels as they are"
-    who = f"while training, {inputs}, n = {run.width}"
+    who = f"while training ({inputs}, n = {run.width:,})"
     rows = comparison([run.source])
     at_end = [
         row
         for row in rows
         if row.key.figure == "theorem2_training" and row.key.at and row.key.at.role == "last"
     ]
-    crossings = _crossings(course)
-    end = f"{shares(course.last.ratio)} at {run.at(course.last)}: {_verdicts(at_end)}"
+    end = f"{run.at(course.last)}, for {shares(course.last.ratio)}: {_verdicts(at_end)}"
+    crossings = _crossings(run)
     if crossings is None or course.rarest is None:
         always = _least(course.moments[1:])
         yield (
-            f"Theorem 2 {who}: holds for at least {always} of samples from the first epoch on; "
-            f"{end}."
+            f"Theorem 2 {who}: it holds for at least {always} of samples from the first epoch on; "
+            f"at the end, {end}."
         )
     else:
-        low = shares(course.rarest.ratio)
-        until = " / ".join(
-            f"{run.tau(one):.2f}" if known else f"epoch {one:.1f}" for one in crossings
-        )
-        when = f"tau < {until}" if known else f"until {until}"
-        predicted = run.result.onset.tau_star if run.result.onset else None
-        said = f"; predicted {predicted:.2f} for both" if predicted else ""
         yield (
-            f"Theorem 2 {who}: below one half while units are recruited ({when}{said}; "
-            f"lowest {low}), above one half for both afterwards: {end}."
+            f"Theorem 2 {who}: it holds for less than half (lowest: {_means(course.rarest.ratio)}) "
+            f"while units switch on, until {_until(run, crossings, first=first)}; then it holds "
+            f"for more than half; at the end, {end}."
         )
-    yield _sparsity(run, who, rows)
+    yield _sparsity(run, who, rows, first=first)
 
 
-def _sparsity(run: Run, who: str, rows: Sequence[ComparisonRow]) -> str:
+def _until(run: Run, crossings: Sequence[Interval], *, first: bool) -> str:
+    """When theorem 2's ratio rises through one half, and when that was predicted."""
+    found = " / ".join(number(one, 2) for one in crossings)
+    if run.tau(0) is None:
+        return f"epoch {found}"
+    predicted = run.result.onset.tau_star if run.result.onset else None
+    notes = (
+        "tau: step size times number of steps" if first else "",
+        f"predicted from the data: {predicted:.2f}" if predicted else "",
+    )
+    aside = "; ".join(filter(None, notes))
+    return f"tau = {found}" + (f" ({aside})" if aside else "")
+
+
+def _sparsity(run: Run, who: str, rows: Sequence[ComparisonRow], *, first: bool) -> str:
+    """How S goes: where it falls first, its rise since the predicted turn, else since the lowest
+    epoch.
+    """
     course = run.course
-    start = min((course.first, course.lowest), key=lambda moment: moment.mean_sparsity)
-    since = [
+    rises = [
         row
         for row in rows
         if row.key.figure == "sparsity_rise"
         and row.key.since
-        and row.key.since.epoch == start.epoch
         and row.key.at
         and row.key.at.role == "last"
     ]
-    fall = "" if start is course.first else f"falls from {of_means(course.first.sparsity)} and "
-    change = " / ".join(_signed(one) for one in change_between(start, course.last))
+    start = rises[-1].key.since
+    assert start is not None  # noqa: S101 - narrows the type: the rows are chosen by it
+    since = [row for row in rises if row.key.since == start]
+    begins = next(moment for moment in course.moments if moment.epoch == start.epoch)
+    fall = "" if begins is course.first else f"falls from {of_means(course.first.sparsity)} and "
+    turn = ", the predicted turn," if start.role == "predicted_turn" else ""
+    change = " / ".join(signed(one) for one in change_between(begins, course.last))
+    what = "Sparsity S (1: a single unit is active)" if first else "S"
     return (
-        f"S {who}: {fall}rises from {of_means(start.sparsity)} at {run.at(start)} to "
-        f"{of_means(course.last.sparsity)} at {run.at(course.last)}, by {change}: "
+        f"{what} {who}: it {fall}rises from {of_means(begins.sparsity)} at {run.at(begins)}{turn} "
+        f"to {of_means(course.last.sparsity)} at {run.at(course.last)}, by {change}: "
         f"{_verdicts(since)}."
     )
 
 
-def _crossings(course: Course) -> tuple[float, float] | None:
-    """The epochs at which theorem 2's mean ratio rises through one half for good, between two
-    measured ones by a straight line. None unless both splits do, from below one half.
+def _crossings(run: Run) -> list[Interval] | None:
+    """When theorem 2's ratio of each split rises through one half for good, in flow time or else in
+    epochs: the mean over seeds. None unless it does for both splits of every seed.
     """
     found = []
-    for split in range(len(SPLITS)):
-        line = [(moment.epoch, moment.ratio[split].mean) for moment in course.moments[1:]]
-        below = [place for place, (_, ratio) in enumerate(line) if ratio < HALF]
-        if not below or below[-1] + 1 == len(line):
+    for split in SPLITS:
+        rows = [row for row in run.result.curves if row.layer == 0 and row.split == split]
+        times = [_crossing(run, [row for row in rows if row.seed == seed]) for seed in _seeds(rows)]
+        known = [time for time in times if time is not None]
+        if not known or len(known) < len(times):
             return None
-        (epoch, ratio), (after, higher) = line[below[-1]], line[below[-1] + 1]
-        found.append(epoch + (after - epoch) * (HALF - ratio) / (higher - ratio))
-    return found[0], found[1]
+        found.append(interval(known))
+    return found
+
+
+def _seeds(rows: Sequence[EpochRow]) -> list[int]:
+    return list(dict.fromkeys(row.seed for row in rows))
+
+
+def _crossing(run: Run, rows: Sequence[EpochRow]) -> float | None:
+    """When the ratio of one split and seed rises through one half for good, between two measured
+    epochs by a straight line. None unless it is below one half after the first epoch, and above at
+    the end.
+    """
+    line = [(row.epoch, row.theorem2_ratio) for row in rows if row.theorem2_ratio is not None][1:]
+    below = [place for place, (_, ratio) in enumerate(line) if ratio < HALF]
+    if not below or below[-1] + 1 == len(line):
+        return None
+    (epoch, ratio), (after, higher) = line[below[-1]], line[below[-1] + 1]
+    crossed = epoch + (after - epoch) * (HALF - ratio) / (higher - ratio)
+    tau = run.tau(crossed)
+    return crossed if tau is None else tau
+
+
+def _means(found: Sequence[Interval]) -> str:
+    return " / ".join(share(one.mean) for one in found)
 
 
 def _least(moments: Sequence[Moment]) -> str:
@@ -215,63 +281,66 @@ def _least(moments: Sequence[Moment]) -> str:
     )
 
 
-def _signed(found: Interval) -> str:
-    if found.low is None or found.high is None:
-        return f"{found.mean:+.3f}"
-    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-
-
 # Signs, widths and accuracy
 
 
 def _signs(runs: Sequence[Run]) -> Iterator[str]:
     """How often the predicted sign of the change of S is that of a real step, over all epochs."""
-    rows = [row for run in runs for row in run.result.curves if row.agreement is not None]
-    by_seed: dict[int, list[float]] = {}
-    for row in rows:
-        by_seed.setdefault(row.seed, []).append(row.agreement or 0.0)
-    if rows:
-        means = [sum(values) / len(values) for values in by_seed.values()]
-        yield (
-            "Predicted sign of the change of S, and its observed sign in the real step: equal for "
-            f"{with_interval(interval(means, share=True))} of samples, over all epochs of these "
-            f"runs."
-        )
+    by_seed: dict[int, list[EpochRow]] = {}
+    for row in (row for run in runs for row in run.result.curves if row.agreement is not None):
+        by_seed.setdefault(row.seed, []).append(row)
+    if not by_seed:
+        return
+    counts = [sum(row.counted("agreement") for row in rows) for rows in by_seed.values()]
+    agreeing = [
+        sum((row.agreement or 0.0) * row.counted("agreement") for row in rows)
+        for rows in by_seed.values()
+    ]
+    found = interval(
+        [agree / max(1, count) for agree, count in zip(agreeing, counts, strict=True)],
+        share=True,
+        samples=counts,
+    )
+    yield (
+        f"Signs: the predicted sign of a sample's change of S is the observed one in a real step "
+        f"for {with_interval(found)} of samples, over all epochs of the runs above."
+    )
 
 
 def _widths(runs: Sequence[Run]) -> Iterator[str]:
     """S of positives at a flow time that runs of several widths share, without the factor of the
     width; nothing is said of runs whose flow time is not known.
     """
-    alike = {
-        run.width: run
-        for run in sorted(runs, key=lambda run: run.spec.epochs)
-        if run.spec.dataset.preprocess == "unit" and run.tau(0) is not None
-    }
-    if len(alike) < 2:
+    lines = {run.width: _by_flow_time(run) for run in runs if run.tau(0) is not None}
+    if len(lines) < 2:
         return
-    lines = {width: _by_flow_time(alike[width]) for width in sorted(alike)}
     common = sorted(set.intersection(*(set(line) for line in lines.values())))
     if len(common) < 2:
         return
-    spread = max(
-        max(line[tau] for line in lines.values()) - min(line[tau] for line in lines.values())
-        for tau in common
-    )
-    figures = ", ".join(f"{line[common[-1]]:.3f}" for line in lines.values())
+    means = [[line[tau].mean for line in lines.values()] for tau in common]
+    spread = max(max(found) - min(found) for found in means)
+    figures = ", ".join(number(line[common[-1]], 3) for line in lines.values())
+    widths = ", ".join(f"{width:,}" for width in lines)
     yield (
-        f"Widths {', '.join(map(str, lines))}: over tau, S without its width factor is one curve: "
-        f"{figures} of positives at tau {common[-1]:g}; the curves are at most {spread:.3f} apart."
+        f"Widths: layers of n = {widths} follow one curve over tau: S without its width factor is "
+        f"{figures} for positive samples at tau = {common[-1]:g}; the means differ by at most "
+        f"{spread:.3f} at any tau."
     )
 
 
-def _by_flow_time(run: Run) -> dict[float, float]:
-    """C = S (sqrt(n) - 1) / sqrt(n) of positives by flow time, the mean over seeds."""
-    root = run.width**0.5
+def _by_flow_time(run: Run) -> dict[float, Interval]:
+    """C = S (sqrt(n) - 1) / sqrt(n) of positives by flow time, over seeds."""
     return {
-        round(run.tau(moment.epoch) or 0.0, 6): moment.sparsity[0].mean * (root - 1) / root
+        round(run.tau(moment.epoch) or 0.0, 6): _scaled(
+            moment.sparsity[0], without_width(run.width)
+        )
         for moment in run.course.moments
     }
+
+
+def _scaled(found: Interval, factor: float) -> Interval:
+    low, high = (None if end is None else factor * end for end in (found.low, found.high))
+    return Interval(mean=factor * found.mean, low=low, high=high, seeds=found.seeds)
 
 
 def _accuracies(runs: Sequence[Run]) -> Iterator[str]:
@@ -301,9 +370,10 @@ def _beside(objective: str, early: Run, late: Run) -> str:
         return ""
     told = " to ".join(with_interval(found) for found in accuracies if found)
     return (
-        f"Objective {objective}, epoch {moments[0].epoch} to {moments[1].epoch}: S "
-        f"{_way(*values)} from {values[0]:.3f} to {values[1]:.3f}, the share of zeros "
-        f"{_way(*zeros)} from {share(zeros[0])} to {share(zeros[1])}, test accuracy by goodness "
+        f"Accuracy (objective: {OBJECTIVES.get(objective, objective)}): from epoch "
+        f"{moments[0].epoch} to {moments[1].epoch}, S {_way(*values)} from {values[0]:.3f} to "
+        f"{values[1]:.3f}, the share of silent units {_way(*zeros)} from {share(zeros[0])} to "
+        f"{share(zeros[1])}, and test accuracy by goodness "
         f"{_way(*(found.mean for found in accuracies if found))} from {told}."
     )
 

@@ -14,11 +14,12 @@ from service.results.charts import CHARTS, NothingToDraw, available, render
 from service.results.descriptions import provenance_lines
 from service.results.finding_runs import what_was_found
 from service.results.forecasts import epochs_table
-from service.results.paper_comparison import Verdict, comparison, legend
+from service.results.paper_comparison import by_run, comparison, legend
+from service.results.row_keys import quantity_of
 from service.results.sources import ChartSource, Source
 
-LEADING = ("theorem2", "sparsity")  # charts before the table: they carry what was found
-COLOURS: dict[Verdict, str] = {"met": "met", "NOT met": "unmet"}  # classes of the style sheet
+# charts before the table: they carry what was found; of each line the first that there is
+LEADING = (("sparsity_widths", "sparsity"), ("theorem2_inputs", "theorem2"))
 
 
 class Chart(NamedTuple):
@@ -38,6 +39,7 @@ def report(job: Job, drawn: Sequence[ChartSource]) -> str:
     """
     sources = [source for source in drawn if isinstance(source, Source)]
     rows, names, epochs = comparison(sources), available(drawn), epochs_table(sources)
+    first = leading(names)
     page = _template().render(
         title=job.name or f"{job.kind} {job.id}",
         job=job,
@@ -45,15 +47,27 @@ def report(job: Job, drawn: Sequence[ChartSource]) -> str:
         epochs_head=epochs.head,
         epochs_needed=epochs.rows,
         rows=rows,
-        colours=COLOURS,
+        runs=by_run(rows),
+        quantity_of=quantity_of,
         legend=legend(rows),
-        leading=list(_charts(drawn, [name for name in names if name in LEADING])),
-        charts=list(_charts(drawn, [name for name in names if name not in LEADING])),
+        leading=list(_charts(drawn, first)),
+        charts=list(_charts(drawn, [name for name in names if name not in first])),
         findings=[finding for source in sources for finding in source.result.diagnostics],
         provenance=[provenance_lines(source.result.provenance) for source in sources],
         spec=job.spec.model_dump_json(indent=2),
     )
     return for_page(page)
+
+
+def leading(names: Sequence[str]) -> list[str]:
+    """The charts that carry what was found.
+
+    **Arguments:**
+
+    - `names`: those that can be drawn.
+    """
+    found = (next((name for name in line if name in names), None) for line in LEADING)
+    return [name for name in found if name]
 
 
 @cache

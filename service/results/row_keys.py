@@ -10,13 +10,14 @@ from ffengine.theorems import DIRECTIONS, Direction
 from service.results.run_labels import RunKey
 
 Figure = Literal["theorem1", "theorem2", "theorem2_training", "sparsity_rise", "test_accuracy"]
-Role = Literal["", "lowest_ratio", "lowest_sparsity", "last"]
+Role = Literal["", "lowest_ratio", "lowest_sparsity", "predicted_turn", "last"]
 Method = Literal["exact", "infinite_width"]
 
 ROLES: dict[Role, str] = {
     "": "",
     "lowest_ratio": " (lowest ratio while S falls)",
     "lowest_sparsity": " (lowest S)",
+    "predicted_turn": " (predicted turn)",
     "last": "",
 }
 

@@ -6,57 +6,71 @@ from collections.abc import Iterator, Sequence
 
 from ffengine.datasets import DATASETS
 from ffengine.intervals import interval_of
-from ffengine.results import CheckResult, Interval, TrainResult
-from ffengine.spec import CheckSpec, Preprocess, TrainSpec
+from ffengine.results import CheckResult, TrainResult
+from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.theorems import DIRECTIONS, THEOREMS
 from service.results.course import SPLITS, Course, Moment, course_of, rises
 from service.results.forecasts import forecast_sentences
+from service.results.paper_comparison import Verdict, verdict_on
 from service.results.paper_setting import is_papers_setting
 from service.results.paper_summary import summary
-from service.results.run_labels import RunKey
+from service.results.run_labels import INPUTS, RunKey
 from service.results.shares import of_means, share, shares
 from service.results.sources import Source
 
-INPUTS: dict[Preprocess, str] = {
-    "unit": "{} as they are",
-    "standardize": "standardised {}",
-    "center": "centred {}",
-    "unit_norm": "{} of each sample scaled to length 1",
-}
 HALF = THEOREMS[2].published
 COMPARED_WITH_HALF = {
     1: "holds for more than half of {}",
     -1: "holds for less than half of {}",
     0: "holds for about half of {} (the interval includes one half)",
 }
+SIDES: dict[Verdict, int] = {"met": 1, "NOT met": -1}  # of one half, 0 where the interval has it
 BOTH = "both positive and negative samples"
 MOST_RUNS = 6  # that have sentences: so many checks, and so many trainings, of one study
 
 
 def sentences(sources: Sequence[Source]) -> list[str]:
-    """What was found in all results: the forecasts; for a study of the paper its summary; how to
-    read the rest, then the checks, then the training of each run's first layer. A sentence that
-    begins with two spaces belongs to the one before it.
+    """What was found in all results: the forecasts; for a study of the paper its summary and how to
+    read it; for others how to read the rest, then the checks, then the training of each run's first
+    layer. A sentence that begins with two spaces belongs to the one before it.
     """
+    found = forecast_sentences(sources)
+    if paper := summary(sources):
+        warnings = [line for source in sources for line in _warnings(source)]
+        return [*found, *paper, *warnings, how_to_read(sources)]
+    rest = _of_runs(sources)
+    return [*found, *([how_to_read(sources), *rest] if rest else [])]
+
+
+def _of_runs(sources: Sequence[Source]) -> list[str]:
+    """The sentences of the first checks and of the first trainings."""
     checks = [source for source in sources if isinstance(source.result, CheckResult)]
     trainings = [source for source in sources if isinstance(source.result, TrainResult)]
     lines = [line for source in checks[:MOST_RUNS] for line in _of_check(source)]
     lines += [line for source in trainings[:MOST_RUNS] for line in _of_training(source)]
     more = sum(max(0, len(found) - MOST_RUNS) for found in (checks, trainings))
     rest = [f"The figures of {more} more runs are in the table."] if more else []
-    return [
-        *forecast_sentences(sources),
-        *([*summary(sources), _how_to_read(sources), *lines, *rest] if lines else []),
-    ]
+    return [*lines, *rest]
 
 
-def _how_to_read(sources: Sequence[Source]) -> str:
+def how_to_read(sources: Sequence[Source]) -> str:
+    """What data and how many seeds the sentences are of, and what their signs mean."""
     data = ", ".join(dict.fromkeys(source.result.provenance.dataset.name for source in sources))
     counts = sorted({len(source.result.provenance.seeds) for source in sources})
     seeds = f"{' or '.join(map(str, counts))} seed{'' if counts == [1] else 's'}"
     brackets = "" if counts == [1] else "; [x, y] is a 95 % interval over seeds"
     pairs = "A pair x / y is of positive / negative samples"
-    return f"Data: {data}; {seeds}. S is the mean Hoyer sparsity. {pairs}{brackets}."
+    return (
+        f"Data: {data}; {seeds}. S is the mean Hoyer sparsity (1: a single unit is active). "
+        f"{pairs}{brackets}."
+    )
+
+
+def _warnings(source: Source) -> Iterator[str]:
+    """Of a training run whose ratios rounding makes too low: where."""
+    course = course_of(source.result.curves) if isinstance(source.result, TrainResult) else None
+    if course is not None:
+        yield from (f"{_title(source)}: {warning}" for warning in _rounding(course))
 
 
 def _of_training(source: Source) -> list[str]:
@@ -139,7 +153,7 @@ def _headline(course: Course, *, judged: bool) -> str:
 def _while_falling(course: Course) -> str:
     """How often theorem 2 holds where that is rarest, if it is clearly less than half."""
     rarest = course.rarest
-    if rarest is None or max(found.high or 0.0 for found in rarest.ratio) >= HALF:
+    if rarest is None or {verdict_on(found, HALF) for found in rarest.ratio} != {"NOT met"}:
         return ""
     return f", while theorem 2 holds for less than half of {BOTH}"
 
@@ -161,9 +175,7 @@ def _claim(rising: Sequence[Moment], *, judged: bool) -> str:
             f"is not decided at its end, epoch {last.epoch}: too many margins are within "
             f"rounding of zero"
         )
-    sides = [
-        1 if _is_beyond(found, 1) else -1 if _is_beyond(found, -1) else 0 for found in last.ratio
-    ]
+    sides = [SIDES.get(verdict_on(found, HALF), 0) for found in last.ratio]
     if sides == [1, 1]:
         always = min(found.mean for moment in rising for found in moment.ratio) > HALF
         when = "" if always else " at the end"
@@ -177,15 +189,6 @@ def _claim(rising: Sequence[Moment], *, judged: bool) -> str:
             for side, split in zip(sides, SPLITS, strict=True)
         )
     return found + ("; the paper reports more than half" if judged else "")
-
-
-def _is_beyond(found: Interval, sign: int) -> bool:
-    """Whether the whole interval is above (1) or below (-1) one half."""
-    return (
-        found.low is not None
-        and found.high is not None
-        and (found.low > HALF if sign > 0 else found.high < HALF)
-    )
 
 
 def _is_judged(source: Source) -> bool:

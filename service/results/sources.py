@@ -43,10 +43,17 @@ def source_of(
     *,
     margins: MarginReader | None = None,
     run: RunKey | None = None,
+    label: str = "",
 ) -> Source:
-    """The source of a single run's result. `find` reads a job by its id; None where it is gone."""
+    """The source of a single run's result.
+
+    **Arguments:**
+
+    - `find`: reads a job by its id; None where it is gone.
+    - `run`, `label`: which run of a study it is, and its name among the others.
+    """
     spec = job.spec if isinstance(job.spec, TrainSpec | CheckSpec | ForecastSpec) else None
-    return Source(run.label if run else "", result, spec, margins, _trained(spec, find), run)
+    return Source(label, result, spec, margins, _trained(spec, find), run)
 
 
 def _trained(

@@ -22,6 +22,7 @@ def training(
                     row.model_copy(
                         update={
                             "samples": 4_000,
+                            "tau": float(epoch),
                             "theorem2_ratio": ratio + off,
                             "sparsity": sparsity + off,
                         }

@@ -6,12 +6,13 @@ import httpx
 import pytest
 from pydantic import JsonValue
 
+from ffengine.presets import PRESETS
 from ffengine.spec import CheckSpec, StudyPart, StudySpec, TrainSpec
 from ffengine.spec_values import value_in_words
 from ffengine.study import expand
 from service.jobs import Job
 from service.results.descriptions import place_of, title_of
-from service.results.run_labels import RunKey, cell_of, params_in_words, run_keys
+from service.results.run_labels import RunKey, cell_of, labels_of, params_in_words, run_keys
 from service.store import Store
 from tests.factories import submit
 
@@ -60,6 +61,41 @@ def test_a_part_is_named_where_runs_of_one_kind_vary_alike() -> None:
     assert [key.part for key in keys] == ["slow", "slow", "fast", "fast", ""]
     assert len(set(keys)) == len(keys)
     assert keys[0] == RunKey("slow", (("optimizer.lr", "1.0"),))
+
+
+def test_runs_of_the_papers_study_are_named_by_what_they_are() -> None:
+    study = StudySpec(preset="paper")
+    assert labels_of(expand(study), study) == [
+        "",  # the only checks of their theorems, which their figures name
+        "",
+        "n = 256, pixels as they are, 8 epochs, lr 2.13",
+        "n = 256, centred pixels, 8 epochs, lr 2.13",
+        "n = 64, pixels as they are, 8 epochs, lr 0.533",
+        "n = 1024, pixels as they are, 8 epochs, lr 8.53",
+        "n = 256, pixels as they are, 2 epochs, lr 2.13",
+        "n = 256, pixels as they are, softplus, 2 epochs, lr 2.13",
+        "n = 256, pixels as they are, softplus, 8 epochs, lr 2.13",
+    ]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_labels_tell_the_runs_of_every_preset_apart(name: str) -> None:
+    study = StudySpec.model_validate({"preset": name})
+    cells = expand(study)
+    kinds = [cell.spec.kind if cell.spec.kind == "train" else cell.part for cell in cells]
+    labels = list(zip(kinds, labels_of(cells, study), strict=True))
+    assert len(set(labels)) == len(labels)
+
+
+def test_parts_that_a_user_names_keep_their_names() -> None:
+    grid: dict[str, list[JsonValue]] = {"optimizer.lr": [0.5]}
+    parts = {
+        "slow": StudyPart(base=TrainSpec(epochs=1), grid=grid),
+        "fast": StudyPart(base=TrainSpec(epochs=2), grid=grid),
+    }
+    for study in (StudySpec(parts=parts), StudySpec(preset="paper", parts=parts)):
+        assert labels_of(expand(study), study) == ["slow, lr 0.5", "fast, lr 0.5"]
+    assert labels_of(expand(StudySpec(preset="quick")), None)[:2] == ["theorem-1", "theorem-2"]
 
 
 def test_fields_with_the_same_last_name_are_named_in_full() -> None:

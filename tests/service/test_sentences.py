@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ffengine.results import CheckResult
+from ffengine.results import CheckResult, Onset
 from ffengine.spec import CheckSpec, TrainSpec
 from service.results.charts import Source
 from service.results.course import course_of
@@ -42,8 +42,8 @@ FALLS_THEN_RISES = [(0.7, 0.47), (0.06, 0.43), (0.5, 0.37), (0.65, 0.40), (0.69,
 def test_a_fall_and_a_rise_are_told_with_figures_intervals_and_epochs() -> None:
     how, headline, fall, rise = told(FALLS_THEN_RISES)
     assert how == (
-        "Data: mnist-mini; 3 seeds. S is the mean Hoyer sparsity. A pair x / y is of positive / "
-        "negative samples; [x, y] is a 95 % interval over seeds."
+        "Data: mnist-mini; 3 seeds. S is the mean Hoyer sparsity (1: a single unit is active). A "
+        "pair x / y is of positive / negative samples; [x, y] is a 95 % interval over seeds."
     )
     assert headline == (
         "Training with pixels as they are, n = 256: S falls first, while theorem 2 holds for less "
@@ -197,8 +197,8 @@ def test_a_check_is_told_by_its_widest_layer_and_exact_condition() -> None:
         theorem=1, cells=(check_cell(split="negative"),), diagnostics=(), provenance=provenance()
     )
     assert sentences([Source("", one, CheckSpec(theorem=1))]) == [
-        "Data: mnist-mini; 1 seed. S is the mean Hoyer sparsity. A pair x / y is of positive / "
-        "negative samples.",
+        "Data: mnist-mini; 1 seed. S is the mean Hoyer sparsity (1: a single unit is active). A "
+        "pair x / y is of positive / negative samples.",
         "Theorem 1 at initialisation, n = 64, holds for 75 % of samples. The paper reports more "
         "than 99.98 %.",
     ]
@@ -247,12 +247,15 @@ def test_the_table_has_lines_of_the_fall_and_of_the_rise_where_s_turns() -> None
         "Theorem 2 along the training step, epoch 1 (lowest ratio while S falls), "
         "positive samples": (
             0.06,
-            "NOT met",
+            "chosen epoch: no verdict",
         ),
         "Theorem 2 along the training step, epoch 4, positive samples": (0.69, "met"),
         "Rise of S from epoch 0 to 4, positive samples": (-0.01, "NOT met"),
-        "Rise of S from epoch 0 to 2 (lowest S), positive samples": (-0.1, "NOT met"),
-        "Rise of S from epoch 2 (lowest S) to 4, positive samples": (0.09, "met"),
+        "Rise of S from epoch 0 to 2 (lowest S), positive samples": (-0.1, ""),
+        "Rise of S from epoch 2 (lowest S) to 4, positive samples": (
+            0.09,
+            "chosen epoch: no verdict",
+        ),
     }
     rises = comparison([Source("", training([(0.48, 0.46), (0.8, 0.47), (0.7, 0.5)]), CENTER)])
     assert [line.quantity for line in rises if "negative" in line.quantity] == [
@@ -260,3 +263,48 @@ def test_the_table_has_lines_of_the_fall_and_of_the_rise_where_s_turns() -> None
         "Theorem 2 along the training step, epoch 2, negative samples",
         "Rise of S from epoch 0 to 2, negative samples",
     ]
+
+
+@pytest.mark.parametrize(
+    ("tau_star", "expected"),
+    [
+        (
+            2.7,
+            {
+                "Rise of S from epoch 0 to 4, positive samples": "NOT met",
+                "Rise of S from epoch 0 to 2 (lowest S), positive samples": "",
+                "Rise of S from epoch 3 (predicted turn) to 4, positive samples": "met",
+            },
+        ),
+        (
+            3.8,  # its upper end is behind the run's
+            {
+                "Rise of S from epoch 0 to 4, positive samples": "before the turn: no verdict",
+                "Rise of S from epoch 0 to 2 (lowest S), positive samples": "",
+                "Rise of S from epoch 2 (lowest S) to 4, positive samples": (
+                    "chosen epoch: no verdict"
+                ),
+            },
+        ),
+    ],
+)
+def test_a_rise_is_judged_from_the_turn_that_was_predicted(
+    tau_star: float, expected: dict[str, str]
+) -> None:
+    onset = Onset(tau_star=tau_star, tau_star_high=1.12 * tau_star)
+    result = training(FALLS_THEN_RISES).model_copy(update={"onset": onset})
+    assert {
+        line.quantity: line.verdict
+        for line in comparison([Source("", result, UNIT)])
+        if "Rise" in line.quantity and "positive" in line.quantity
+    } == expected
+
+
+def test_a_run_that_only_falls_before_the_predicted_turn_does_not_contradict_the_paper() -> None:
+    result = training([(0.7, 0.47), (0.06, 0.43), (0.1, 0.40)])
+    onset = Onset(tau_star=2.5, tau_star_high=2.8)
+    ended = result.model_copy(update={"onset": onset})
+    lines = [line for line in comparison([Source("", ended, UNIT)]) if "Rise" in line.quantity]
+    assert {line.verdict for line in lines} == {"before the turn: no verdict"}
+    without = comparison([Source("", result, UNIT)])
+    assert {line.verdict for line in without if "Rise" in line.quantity} == {"NOT met"}

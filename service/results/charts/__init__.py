@@ -11,6 +11,12 @@ import vl_convert
 
 from service.encoding.escaping import for_drawing, for_html, for_script
 from service.results.chart_formats import FORMATS, MEDIA_TYPES, ChartFormat
+from service.results.charts.acts import (
+    has_inputs,
+    has_widths,
+    sparsity_widths,
+    theorem2_inputs,
+)
 from service.results.charts.decomposition import decomposition, has_pushes
 from service.results.charts.deep import deep_agreement, deep_theorem2, is_joint
 from service.results.charts.drawables import NothingToDraw
@@ -174,6 +180,20 @@ CHARTS: dict[str, ChartEntry] = {
             "What the study of a finding shows: the chart of its page.",
             finding,
             is_answered,
+        ),
+        ChartEntry(
+            "sparsity_widths",
+            "Mean Hoyer sparsity without its width factor over flow time, of runs that differ in "
+            "their width alone, with the turn that is predicted from the data.",
+            sparsity_widths,
+            has_widths,
+        ),
+        ChartEntry(
+            "theorem2_inputs",
+            "Share of samples that satisfy theorem 2's condition along the training step over flow "
+            "time, of runs that differ in the preprocessing of the data alone.",
+            theorem2_inputs,
+            has_inputs,
         ),
         ChartEntry(
             "grid_theorem1",

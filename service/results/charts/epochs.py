@@ -34,7 +34,6 @@ from service.results.charts.style import (
     AnyChart,
     Record,
     Reference,
-    counted,
     drawn_note,
     in_panels,
     interval_note,
@@ -436,7 +435,7 @@ def caption_of(
     seeds = max(int(record["seeds"] or 0) for record in records)
     per_point = ranged((int(record["samples"] or 0) for record in records), "sample")
     together = max(int(record["together"] or 1) for record in records)
-    mean = f"mean over {counted(seeds, 'seed')}"
+    mean = f"mean over {ranged((int(record['seeds'] or 0) for record in records), 'seed')}"
     return [
         drawn_note(data_names(sources), mean, f"{per_point} per point" if samples else ""),
         interval_note("band", seeds, shares=shares),

@@ -94,7 +94,7 @@ def overlaid(name: str, sources: Sequence[ChartSource]) -> AnyChart:
             upper_half=figure == "agreement",
         )
     turns = turns_of(sources) if x is FLOW_TIME else []
-    layers = _layers(records, labels_of(found), style, scale, x)
+    layers = coloured_layers(records, labels_of(found), style, scale, x)
     return titled(
         in_panels(layers, records),
         style.title,
@@ -106,9 +106,10 @@ def overlaid(name: str, sources: Sequence[ChartSource]) -> AnyChart:
     )
 
 
-def _layers(
+def coloured_layers(
     records: Sequence[Record], jobs: Sequence[str], style: Style, scale: alt.Scale, x: alt.X
 ) -> AnyChart:
+    """A line with its band for each of several jobs, which records name in the field `job`."""
     long = any(len(job) > LONG_NAME for job in jobs)
     # the page limits labels to the room that there is
     legend = alt.Legend(orient="top", symbolOpacity=1, columns=1 if long else alt.Undefined)

@@ -31,7 +31,7 @@ from service.encoding.root_path import at
 from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
 from service.results.descriptions import place_of, provenance_lines, title_of
 from service.results.job_diff import JobDiff
-from service.results.run_labels import cell_of, run_keys
+from service.results.run_labels import cell_of, labels_of
 from service.schemas import Spec
 from service.specs.files import DEFAULTS
 from service.specs.json_pointers import in_body
@@ -566,25 +566,25 @@ def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
 
 
 def _runs(store: Store, job: Job) -> dict[str, Any]:
-    if job.kind != "study":
+    if not isinstance(job.spec, StudySpec):
         return {"runs": [], "run_labels": {}, "headlines": {}, "counted": "", "more_runs": False}
     found = store.jobs.page(limit=RUNS_SHOWN, parent=job.id)
     counted = {one: sum(run.state == one for run in found.jobs) for one in JobState}
     summary = ", ".join(f"{count} {one.value}" for one, count in counted.items() if count)
     return {
         "runs": found.jobs[::-1],
-        "run_labels": _run_labels(found.jobs),
+        "run_labels": _run_labels(found.jobs, job.spec),
         "headlines": store.jobs.headlines(found.jobs),
         "counted": summary,
         "more_runs": bool(found.next_id),
     }
 
 
-def _run_labels(runs: Sequence[Job]) -> dict[str, str]:
-    """Return the label of each run of a study, by id; its part is named where others vary alike."""
+def _run_labels(runs: Sequence[Job], study: StudySpec) -> dict[str, str]:
+    """Return the label of each run of a study, by id."""
     placed = [(run, cell) for run in runs if (cell := cell_of(run))]
-    keys = run_keys([cell for _, cell in placed])
-    labels = {run.id: visible(key.label) for (run, _), key in zip(placed, keys, strict=True)}
+    found = labels_of([cell for _, cell in placed], study)
+    labels = {run.id: visible(label) for (run, _), label in zip(placed, found, strict=True)}
     return {run.id: labels.get(run.id) or place_of(run) for run in runs}
 
 
