@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ffengine.datasets import Datasets, figures_version
 from ffengine.onset import onset_before
-from ffengine.results import CheckResult, Diagnostic, JobResult, Onset, TrainResult
+from ffengine.results import CheckResult, Diagnostic, RunResult, Onset, TrainResult
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
 from service.jobs import TERMINAL, Job, JobState
 from service.results.column_labels import figure_tables
@@ -77,7 +77,7 @@ def onset_before_result(job: Job, datasets: Datasets) -> Onset | None:
     return onset_before(job.spec, datasets)
 
 
-def tables_of(results: Sequence[JobResult]) -> list[TextTable]:
+def tables_of(results: Sequence[RunResult]) -> list[TextTable]:
     """Return the tables of a job's result; a study has its runs in their place."""
     if len(results) != 1:
         return []
@@ -86,7 +86,7 @@ def tables_of(results: Sequence[JobResult]) -> list[TextTable]:
     return list(figure_tables(results[0])) if isinstance(results[0], TrainResult) else []
 
 
-def check_rows(results: Sequence[JobResult]) -> list[str]:
+def check_rows(results: Sequence[RunResult]) -> list[str]:
     """Return which of CHECK_ROWS the results have."""
     checks = [result for result in results if isinstance(result, CheckResult)]
     return [kind for kind in CHECK_ROWS if any(getattr(result, kind) for result in checks)]
