@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ffengine.datasets import Datasets, figures_version
 from ffengine.onset import onset_before
-from ffengine.results import CheckResult, Diagnostic, RunResult, Onset, TrainResult
+from ffengine.results import CheckResult, Diagnostic, Onset, RunResult, TrainResult
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
 from service.jobs import TERMINAL, Job, JobState
 from service.results.column_labels import figure_tables
