@@ -51,6 +51,7 @@ def test_every_recipe_is_on_data_that_come_with_fflab() -> None:
     assert all(DATASETS[recipe.spec.dataset.name].bundled for recipe in RECIPES.values())
 
 
+@pytest.mark.soak
 def test_what_is_advised_helps_on_data_sets_that_are_not_mnist(tmp_path: Path) -> None:
     lines = [
         [cell.strip() for cell in line.strip("|").split("|")]

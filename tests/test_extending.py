@@ -150,7 +150,7 @@ def test_a_new_negative_strategy_is_in_schema_and_catalogue_and_keeps_the_contra
     assert run(copy, "-c", train) == "train\n"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_new_activation_and_objective_are_in_schema_and_catalogue_and_keep_the_contract(
     copy: Path,
 ) -> None:

@@ -49,6 +49,13 @@ def overwritten(home: Path) -> str:
     return DAMAGED
 
 
+HARMS = [
+    newer,
+    pytest.param(cut_short, marks=pytest.mark.soak),
+    pytest.param(overwritten, marks=pytest.mark.soak),
+]
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     store = Store(Settings(home=tmp_path).database)
@@ -69,7 +76,7 @@ def started(home: Path, *command: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("harm", [newer, cut_short, overwritten])
+@pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_database_that_cannot_be_used_is_said_in_the_last_line(
     home: Path, program: str, harm: Callable[[Path], str]
@@ -86,7 +93,7 @@ def test_a_database_that_cannot_be_used_is_said_in_the_last_line(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("harm", [newer, cut_short, overwritten])
+@pytest.mark.parametrize("harm", HARMS)
 def test_doctor_agrees(home: Path, harm: Callable[[Path], str]) -> None:
     words = harm(home)
     found = started(home, "service.cli", "doctor")
