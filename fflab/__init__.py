@@ -48,6 +48,7 @@ from service.client import (
     VersionSkew,
 )
 from service.jobs import Event, Job, JobState
+from service.results.paper_comparison import verdict_on
 
 __version__ = VERSION
 
@@ -93,4 +94,5 @@ __all__ = [
     "Unreachable",
     "VersionSkew",
     "__version__",
+    "verdict_on",
 ]

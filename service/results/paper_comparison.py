@@ -46,10 +46,10 @@ MEANINGS: dict[Verdict, str] = {
     "decides their sign; they count as not satisfied, so the figure is too low",
     "chosen epoch: no verdict": "the epoch was chosen because the figure is lowest there, which an "
     "interval over seeds does not allow for",
-    "before the turn: no verdict": "on these data S is expected to fall at first, and the run ends "
-    "before the turn that is predicted from them; the paper does not say when S rises",
+    "before the turn: no verdict": "on these data S is expected to fall at first, and the figure "
+    "begins before the turn that is predicted from them; the paper does not say when S rises",
     "not the paper's setting": "the paper makes no claim about this setting; the fields in which "
-    "the run differs are in brackets",
+    "the run differs are named",
     "setting unknown": "the job that trained these weights was deleted, so it is not known whether "
     "the paper's claim applies",
 }
@@ -314,7 +314,7 @@ def _layer(result: TrainResult, index: int) -> _Layer:
     first, last = EpochRef(0), EpochRef(max(row.epoch for row in own), "last")
     onset = (result.onset if index == 0 else None) or Onset()
     turn = _turn(own, onset)
-    early: Verdict = "before the turn: no verdict" if onset.tau_star and turn is None else ""
+    early: Verdict = "before the turn: no verdict" if onset.tau_star else ""
     whole = _Span(first, last, unjudged=early)
     course = course_of(result.curves, index)
     if course is None or course.rarest is None or not _turns(course, last):

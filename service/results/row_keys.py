@@ -17,7 +17,7 @@ ROLES: dict[Role, str] = {
     "": "",
     "lowest_ratio": " (lowest ratio while S falls)",
     "lowest_sparsity": " (lowest S)",
-    "predicted_turn": " (predicted turn)",
+    "predicted_turn": " (nearest to the predicted turn)",
     "last": "",
 }
 

@@ -61,8 +61,8 @@ def how_to_read(sources: Sequence[Source]) -> str:
     brackets = "" if counts == [1] else "; [x, y] is a 95 % interval over seeds"
     pairs = "A pair x / y is of positive / negative samples"
     return (
-        f"Data: {data}; {seeds}. S is the mean Hoyer sparsity (1: a single unit is active). "
-        f"{pairs}{brackets}."
+        f"Data: {data}; {seeds}. S is the mean Hoyer sparsity (1: a single unit is active), G the "
+        f"goodness. {pairs}{brackets}."
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from ffengine.results import Interval
 from ffengine.spec import TrainSpec
+from fflab import verdict_on
 from service.cli import output, paper_plots
 from service.cli.output import Screen, comparison_table
 from service.results.paper_comparison import by_run, comparison
@@ -107,6 +108,24 @@ def test_rows_of_one_run_have_no_heading() -> None:
     [only] = by_run(comparison([SOURCES[3]._replace(label="")]))
     assert only.heading == ""
     assert only.rows[0].judgement.startswith("not the paper's setting (objective.name softplus")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.51, 0.6, "met"),
+        (0.5, 0.6, "open"),  # not above one half
+        (0.4, 0.6, "open"),
+        (0.4, 0.5, "NOT met"),
+        (None, None, "one seed: no verdict"),
+    ],
+)
+def test_a_verdict_is_that_of_the_whole_interval(
+    low: float | None, high: float | None, verdict: str
+) -> None:
+    assert verdict_on(
+        Interval(mean=0.5, low=low, high=high, seeds=1 if low is None else 3), 0.5
+    ) == (verdict)
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,9 @@ def test_each_sentence_has_its_figure_its_interval_and_its_verdict() -> None:
     )
     assert rise == (
         "Sparsity S (1: a single unit is active) while training (pixels as they are, n = 256): "
-        "it falls from 0.470 / 0.450 and rises from 0.370 / 0.350 at tau = 2, the predicted turn, "
-        "to 0.460 / 0.440 at tau = 4, by +0.090 [+0.090, +0.090] / +0.090 [+0.090, +0.090]: met."
+        "it falls from 0.470 / 0.450 and rises from 0.370 / 0.350 at tau = 2, nearest to the "
+        "predicted turn, to 0.460 / 0.440 at tau = 4, by +0.090 [+0.090, +0.090] / +0.090 "
+        "[+0.090, +0.090]: met."
     )
     # all 5 x 3 x 2 rows of 4 000 samples agree: Wilson's interval, which Student's is narrower than
     assert signs == (
@@ -160,6 +161,18 @@ def test_a_run_that_never_falls_is_told_from_its_first_epoch_on() -> None:
         "met."
     )
     assert " while training (centred pixels, n = 256): it rises from 0.460 / " in lines[3]
+
+
+def test_seeds_that_do_not_all_turn_have_the_turn_of_their_mean_without_an_interval() -> None:
+    result = training(FALLS_THEN_RISES, spread=0.3)  # the ratio of seed 0 ends at .35
+    lines = summary([check(1, 0.999), check(2, 0.7), Source("", result, spec())])
+    assert "while units switch on, until tau = 2.50 / 2.60 (tau: " in lines[2]
+
+
+def test_a_run_that_ends_below_one_half_is_told_by_its_lowest_share() -> None:
+    result = training([(0.7, 0.47), (0.1, 0.43), (0.3, 0.40)])
+    lines = summary([check(1, 0.999), check(2, 0.7), Source("", result, spec(epochs=2))])
+    assert ": it holds for 10.0 % / 8.0 % of samples at its lowest; at the end, tau = 2" in lines[2]
 
 
 def test_another_setting_than_the_papers_is_not_judged() -> None:

@@ -42,8 +42,9 @@ FALLS_THEN_RISES = [(0.7, 0.47), (0.06, 0.43), (0.5, 0.37), (0.65, 0.40), (0.69,
 def test_a_fall_and_a_rise_are_told_with_figures_intervals_and_epochs() -> None:
     how, headline, fall, rise = told(FALLS_THEN_RISES)
     assert how == (
-        "Data: mnist-mini; 3 seeds. S is the mean Hoyer sparsity (1: a single unit is active). A "
-        "pair x / y is of positive / negative samples; [x, y] is a 95 % interval over seeds."
+        "Data: mnist-mini; 3 seeds. S is the mean Hoyer sparsity (1: a single unit is active), G "
+        "the goodness. A pair x / y is of positive / negative samples; [x, y] is a 95 % interval "
+        "over seeds."
     )
     assert headline == (
         "Training with pixels as they are, n = 256: S falls first, while theorem 2 holds for less "
@@ -197,8 +198,8 @@ def test_a_check_is_told_by_its_widest_layer_and_exact_condition() -> None:
         theorem=1, cells=(check_cell(split="negative"),), diagnostics=(), provenance=provenance()
     )
     assert sentences([Source("", one, CheckSpec(theorem=1))]) == [
-        "Data: mnist-mini; 1 seed. S is the mean Hoyer sparsity (1: a single unit is active). A "
-        "pair x / y is of positive / negative samples.",
+        "Data: mnist-mini; 1 seed. S is the mean Hoyer sparsity (1: a single unit is active), G "
+        "the goodness. A pair x / y is of positive / negative samples.",
         "Theorem 1 at initialisation, n = 64, holds for 75 % of samples. The paper reports more "
         "than 99.98 %.",
     ]
@@ -271,9 +272,11 @@ def test_the_table_has_lines_of_the_fall_and_of_the_rise_where_s_turns() -> None
         (
             2.7,
             {
-                "Rise of S from epoch 0 to 4, positive samples": "NOT met",
+                "Rise of S from epoch 0 to 4, positive samples": "before the turn: no verdict",
                 "Rise of S from epoch 0 to 2 (lowest S), positive samples": "",
-                "Rise of S from epoch 3 (predicted turn) to 4, positive samples": "met",
+                "Rise of S from epoch 3 (nearest to the predicted turn) to 4, positive samples": (
+                    "met"
+                ),
             },
         ),
         (
