@@ -65,6 +65,8 @@ class Found(NamedTuple):
     tau_star: float | None
     product: float | None  # lambda_1 tau*
     within: bool | None  # of what is conjectured
+    overlap: float  # q
+    overlap_product: float | None  # q lambda_1 tau*
 
 
 class Flow:
@@ -178,6 +180,8 @@ def measured(setting: str, inputs: TrainingInputs, *, units: int, seeds: int) ->
             turn,
             product,
             None if product is None else abs(product - TURN) <= TURN_SPREAD,
+            means.overlap,
+            None if product is None else means.overlap * product,
         )
 
 

@@ -24,7 +24,7 @@ from ffengine.results import Onset
 from ffengine.spec import DatasetSpec, NetworkSpec, TrainSpec
 from ffengine.step_flow import divisor_of, eta_of_flow
 
-# lambda_1 tau*: measured on handwritten digits, not derived; Fashion-MNIST has .8 to 1.25, so that
+# lambda_1 tau*: measured on handwritten digits, not derived; Fashion-MNIST has 1.0 to 1.2, so that
 # act 2 may begin sooner there
 TURN, TURN_SPREAD = 1.25, 0.15
 RECRUITS = 0.2  # R above which S falls; measured: no fall at .12, one of .005 at .25

@@ -224,8 +224,8 @@ def _answer(objective: str, last: dict[str, Interval]) -> list[str]:
         )
     if alike:
         lines.append(
-            f"S next to 0, of {listed(alike)}, is that of units which are all active and nearly "
-            f"equal: no sample without an active unit enters the mean."
+            f"S next to 0, of {listed(alike)}, is that of units which are almost all active and "
+            f"nearly equal; samples without an active unit do not enter the mean."
         )
     return lines
 

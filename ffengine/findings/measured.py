@@ -176,6 +176,46 @@ def _falls_until(rows: Sequence[EpochRow], seed: int) -> int:
     return min(range(len(means)), key=means.__getitem__, default=0)
 
 
+def turns(run: Run, layer: int = 0) -> list[float]:
+    """Find for each seed when the mean S of both splits is lowest.
+
+    It is the lowest point of the parabola through the lowest measurement and its neighbours.
+
+    **Arguments:**
+
+    - `run`: a training run.
+    - `layer`: the layer, from 0.
+
+    **Returns:**
+
+    The flow times of the seeds in which S falls first and rises then.
+    """
+    found = []
+    for seed in sorted({row.seed for row in rows_of(run, layer)}):
+        by_time: dict[float, list[float]] = defaultdict(list)
+        for row in rows_of(run, layer):
+            if row.seed == seed and row.sparsity is not None:
+                by_time[row.tau or 0.0].append(row.sparsity)
+        times = list(by_time)
+        means = [sum(both) / len(both) for both in by_time.values()]
+        at = min(range(len(means)), key=means.__getitem__, default=0)
+        if 0 < at < len(means) - 1:
+            found.append(_lowest_of_parabola(times[at - 1 : at + 2], means[at - 1 : at + 2]))
+    return found
+
+
+def _lowest_of_parabola(x: Sequence[float], y: Sequence[float]) -> float:
+    """Return where the parabola through three points is lowest; the middle one is lowest of them.
+
+    Where all three are equal, it is the middle one's.
+    """
+    left, right = x[1] - x[0], x[2] - x[1]
+    down, up = (y[0] - y[1]) / left, (y[2] - y[1]) / right
+    if not down + up:
+        return x[1]
+    return x[1] + (down * right - up * left) / (2 * (down + up))
+
+
 def crossing(
     run: Run, figure: str, level: float = 0.5, layer: int = 0, *, after_fall: bool = False
 ) -> Interval | None:

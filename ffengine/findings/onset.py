@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 from ffengine.findings.bases import LARGE, TINY, layer
 from ffengine.findings.finding import Finding, Plot, Point, Rule, Run, Table
-from ffengine.findings.measured import crossing, curve, lowest
+from ffengine.findings.measured import crossing, curve, lowest, rows_of, turns
 from ffengine.findings.wording import number
+from ffengine.intervals import interval
 from ffengine.results import Interval, TrainResult
 from ffengine.spec import DatasetName, Preprocess, StudyPart, StudySpec, TrainSpec
 
-EXPECTED, TOLERANCE = 0.87, 0.2  # of q lambda_1 tau*; measured in 45 settings, not derived
+EXPECTED, TOLERANCE = 0.9, 0.25  # of q lambda_1 tau*; measured in 36 settings, not derived
 CLOSE = 0.4  # of the mean: nearer than that all settings are foretold
 EPOCHS = 12
 SAMPLES = 6_000  # of larger data sets, so that epochs have the steps of mnist-mini
@@ -60,8 +61,9 @@ class Onset(Finding):
     )
     method = (
         "One layer of 256 units learns with G(negative) - G(positive). tau* is the flow time at "
-        "which theorem 2 along the expected step, after S fell, comes back to one half of both "
-        "splits. lambda_1 "
+        "which the mean S of both splits is lowest, by a parabola through three epochs; theorem 2 "
+        "along the expected step crosses one half about then, but in some seeds of 256 units "
+        "much later. lambda_1 "
         "and q are computed from the samples before the first step: lambda_1, the largest "
         "eigenvalue of the difference of second moments, is how fast the class means' own "
         "direction grows in units that are active on all samples; q is the mean of 1 - t / pi "
@@ -71,8 +73,8 @@ class Onset(Finding):
     )
     falsified_by = (
         f"A product q lambda_1 tau* outside {EXPECTED - TOLERANCE:.2f} to "
-        f"{EXPECTED + TOLERANCE:.2f} for data of ten classes of which S falls first, or a spread "
-        "over settings that is not smaller than that of lambda_1 tau*."
+        f"{EXPECTED + TOLERANCE:.2f} for data of five or more classes of which S falls first, or "
+        "a spread over settings that is not smaller than that of lambda_1 tau*."
     )
     study = StudySpec(
         parts=_parts(
@@ -118,9 +120,7 @@ class Onset(Finding):
         found = {run.part: one for run in runs if (one := _product(run, overlap=True))}
         missing = [run.part for run in runs if run.part not in rates]
         if not rates or not found:
-            return [
-                "Theorem 2 comes back to one half in no setting, so there is no tau* to compare."
-            ]
+            return ["S falls first and then rises in no setting, so there is no tau* to compare."]
         outside = [
             f"{name} ({number(one, 2)})"
             for name, one in found.items()
@@ -134,13 +134,14 @@ class Onset(Finding):
             f" that of lambda_1 tau*, without q, is {_spread(rates):.0%} "
             f"({_middle(rates):.2f}, {_range(rates)}).",
             f"q lambda_1 tau* is within {EXPECTED} +- {TOLERANCE} in {len(found) - len(outside)} "
-            f"of the settings." + (f" Outside are {', '.join(outside)}." if outside else ""),
+            f"of {len(found)} settings."
+            + (f" Outside are {', '.join(outside)}." if outside else ""),
         ]
         lines += _by_data(runs)
         if missing:
             lines.append(
-                f"No tau* is given of {', '.join(missing)}: there a seed does not turn, or S does "
-                f"not fall first."
+                f"No tau* is given of {', '.join(missing)}: there S of a seed does not fall first, "
+                f"or does not rise afterwards."
             )
         return lines
 
@@ -154,12 +155,13 @@ class Onset(Finding):
                 number(_turn(run)),
                 number(_product(run), 2),
                 number(_product(run, overlap=True), 2),
+                number(crossing(run, "theorem2_expected_ratio", after_fall=True)),
                 "-" if (fall := _fall(run)) is None else f"{fall:.3f}",
             )
             for run in runs
         )
         columns = ("setting", "lambda_1", "q", "tau*", "lambda_1 tau*", "q lambda_1 tau*")
-        return Table((*columns, "fall of S"), rows)
+        return Table((*columns, "theorem 2 crosses 1/2", "fall of S"), rows)
 
     def plot(self, runs: Sequence[Run]) -> Plot:
         """Return the product of each setting beside the expected one."""
@@ -169,8 +171,13 @@ class Onset(Finding):
             for run in runs
             if (found := _product(run, overlap=overlap))
         ]
+        drawn += [
+            Point("q", "measured", run.part, overlap)
+            for run in runs
+            if (overlap := _overlap(run)) is not None
+        ]
         return Plot(
-            "When theorem 2 comes back to one half, by data, labels and preprocessing",
+            "When S stops falling, by data, labels and preprocessing",
             "setting",
             "",
             tuple(drawn),
@@ -186,8 +193,9 @@ def _rate(run: Run) -> float | None:
 
 
 def _turn(run: Run) -> Interval | None:
-    """Return tau* over seeds; None where a seed does not turn, or S does not fall first."""
-    return crossing(run, "theorem2_expected_ratio", after_fall=True)
+    """Return tau* over seeds; None where S of a seed does not fall first, or not rise then."""
+    found, seeds = turns(run), {row.seed for row in rows_of(run)}
+    return interval(found) if len(found) == len(seeds) else None
 
 
 def _overlap(run: Run) -> float | None:

@@ -13,6 +13,7 @@ from ffengine.findings.measured import (
     crossings,
     curve,
     lowest,
+    turns,
 )
 from ffengine.findings.wording import is_above, is_below, listed, number, pair
 from ffengine.intervals import interval
@@ -92,6 +93,38 @@ def test_a_turn_after_the_fall_of_s_is_not_that_of_later_noise() -> None:
         falling = run._replace(result=run.result.model_copy(update={"curves": rows}))
         found = crossings(falling, "theorem2_ratio", after_fall=True)
         assert found == pytest.approx(expected)
+
+
+@given(
+    st.floats(0.6, 2.4),
+    st.floats(0.1, 3.0),
+    st.floats(-1.0, 1.0),
+)
+def test_the_turn_of_s_is_that_of_its_parabola(where: float, steep: float, level: float) -> None:
+    run = run_of([[(0.5, 0.5)] * 7])
+    assert isinstance(run.result, TrainResult)
+    rows = tuple(
+        row.model_copy(update={"sparsity": level + steep * ((row.tau or 0.0) - where) ** 2})
+        for row in run.result.curves
+    )
+    bent = run._replace(result=run.result.model_copy(update={"curves": rows}))
+    assert turns(bent) == pytest.approx([where], abs=1e-6)
+    # unequal steps, and S that only falls or only rises
+    uneven = tuple(
+        row.model_copy(
+            update={
+                "tau": 0.2 * row.epoch**2,
+                "sparsity": level + steep * (0.2 * row.epoch**2 - where) ** 2,
+            }
+        )
+        for row in rows
+    )
+    late = run._replace(result=run.result.model_copy(update={"curves": uneven}))
+    assert turns(late) == pytest.approx([where], abs=1e-6)
+    for sign in (1, -1):
+        straight = tuple(row.model_copy(update={"sparsity": sign * row.epoch}) for row in rows)
+        only = run._replace(result=run.result.model_copy(update={"curves": straight}))
+        assert turns(only) == []
 
 
 def test_curves_are_read_by_epoch_with_intervals_over_seeds() -> None:
