@@ -24,6 +24,7 @@ from ffengine.interrupts import Control
 from ffengine.intervals import wilson
 from ffengine.margin_files import CellMargins, write_margins
 from ffengine.results import (
+    SHARES,
     CheckResult,
     Interval,
     Onset,
@@ -34,6 +35,7 @@ from ffengine.results import (
 )
 from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec, digest
 from ffengine.study import expand, study_cell, summarise, with_params
+from ffengine.summary_keys import figure_of
 from service.artifacts import Artifacts, margins_name
 from service.jobs import Job
 from service.results.charts import (
@@ -455,7 +457,7 @@ def test_no_interval_of_a_share_leaves_0_and_1(grid: StudyGrid) -> None:
         one
         for cell in grid.cells
         for key, one in cell.found.summary.items()
-        if not key.startswith("goodness")
+        if figure_of(key) in SHARES
     ]
     assert len(found) > 100
     assert all(0 <= (one.low or 0) <= one.mean <= (one.high or 1) <= 1 for one in found)

@@ -100,7 +100,7 @@ SPECS: dict[str, dict[str, Any]] = {
             "blocks": 4,
             "batch_size": 50,
             "samples": 100,
-            "epochs": 3,
+            "epochs": 60,
         },
         "grid": {"units": [8], "optimizer.lr": [0.01, 0.02]},  # checkpoints go with success
     },
