@@ -13,7 +13,7 @@ from torch import Tensor
 from ffengine.monitor import layer_pairs
 from ffengine.network import Network
 from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs
-from ffengine.products import linear
+from ffengine.products import product
 from ffengine.random_streams import Draws
 from ffengine.samples import Samples
 from ffengine.spec import TrainSpec
@@ -53,13 +53,22 @@ class Bank:
 
         B pairs.
         """
-        pairs = self._of_layer(layer)
+        pairs = self.hold(layer)
         if index.shape[1] < len(self.train):
             return pairs.some(index)
         return pairs.of_replicas(len(index))
 
-    def _of_layer(self, layer: int) -> AnyPairs:
-        """Return all pairs as the layer receives them."""
+    def hold(self, layer: int) -> AnyPairs:
+        """Return all pairs as a layer receives them; those of one layer are kept.
+
+        **Arguments:**
+
+        - `layer`: the layer that receives them, from 0.
+
+        **Returns:**
+
+        The pairs of all samples.
+        """
         if self._held is None or self._held[0] != layer:
             below = self._held if self._held is not None and self._held[0] == layer - 1 else None
             self._held = (layer, self._above(*below) if below else self._from_samples(layer))
@@ -98,7 +107,7 @@ class Bank:
 
     def _through(self, layer: int, pairs: AnyPairs) -> Pairs:
         """Return what the layer above a layer receives of pairs."""
-        z = pairs.times(self.network.weights[layer], _forward)
+        z = pairs.times(self.network.weights[layer], product)
         return Pairs(self.network.next_input(layer, self.network.activation.value_(z)))
 
 
@@ -133,8 +142,3 @@ class _Collected:
         if self.relabelled:
             return RelabelledPairs(*self.tensors)
         return Pairs(self.tensors[0].flatten(1, 2))
-
-
-def _forward(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply batched matrices as a network's own layers do."""
-    return linear(a, b.mT)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ffengine.activations import Activation
 from ffengine.network import TINY, normalized, scale_of
+from ffengine.products import linear
 from ffengine.sparsity import hoyer_of_norms
 
 
@@ -87,9 +88,9 @@ def layer_motion(
     zdot = eta * local
     after = z.double() + zdot.double()
     if below is not None:
-        zdot = zdot + torch.bmm(below.rate, weight.mT)
+        zdot = zdot + linear(below.rate, weight)
         # z' - z = eta x D^T + (x' - x) (W + eta D)^T, whose rounding is as small as the change is
-        after += torch.bmm(below.change, (weight + eta * direction).mT).double()
+        after += linear(below.change, weight + eta * direction).double()
     h_before, h_after = activation.value(z.double()), activation.value(after)
     before = normalized(h_before, how, tiny)
     rate = normalized_rate(h_before, activation.slope(z).double() * zdot.double(), how, tiny)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ffengine.activations import Activation
 from ffengine.objectives import Goodness, MeanSquares, SumSquares
 from ffengine.pairs import RelabelledPairs
+from ffengine.products import product
 
 HELD_ELEMENTS = 2**24  # pre-activations that are kept for a second look; others are computed anew
 
@@ -86,18 +87,20 @@ def expected_descent(
     columns = weight[..., :classes].mT.contiguous()  # (R, C, n)
     own = own * contrast
     raised = _pull(z.clone(), activation, goodness)
-    blank = z - torch.bmm(own, columns)
+    blank = z - product(own, columns)
     total, by_label = torch.zeros_like(z), torch.empty_like(columns)
+    held = torch.empty_like(z)  # the memory of one label after the other
     for label in range(classes):
+        here = slice(label, label + 1)
         pull = _pull(
-            torch.baddbmm(blank, contrast, columns[:, label : label + 1]), activation, goodness
+            torch.addcmul(blank, contrast, columns[:, here], out=held), activation, goodness
         )
         total += pull
-        by_label[:, label : label + 1] = torch.bmm(contrast.mT, pull)
+        by_label[:, here] = torch.bmm(contrast.mT, pull)
     lowered = total.sub_(raised).div_(classes - 1)  # the own label is not a wrong one
-    by_label -= torch.bmm(own.mT, raised)
-    descent = torch.bmm((raised - lowered).mT, pairs.x)
-    descent[..., :classes] += (torch.bmm(own.mT, lowered) - by_label / (classes - 1)).mT
+    by_label -= product(own.mT, raised)
+    descent = product((raised - lowered).mT, pairs.x)
+    descent[..., :classes] += (product(own.mT, lowered) - by_label / (classes - 1)).mT
     lengths = torch.linalg.vector_norm(raised, dim=-1) + torch.linalg.vector_norm(lowered, dim=-1)
     parts = lengths * torch.linalg.vector_norm(pairs.x, dim=-1)
     return descent, parts.double().sum(-1)

@@ -18,7 +18,7 @@ from ffengine.network import Network
 from ffengine.objectives import Difference, Objective
 from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Nesterov, Sgd, State
 from ffengine.pairs import AnyPairs, Pairs, half
-from ffengine.products import linear
+from ffengine.products import product
 from ffengine.results import Split
 from ffengine.scaling import (
     by_replica,
@@ -75,6 +75,24 @@ class Learner:
             states
             if states is not None
             else [self._new_state(weight) for weight in network.weights]
+        )
+
+    def copy(self) -> "Learner":
+        """Return a learner with weights and states of its own, equal to these."""
+        network = self.network
+        return Learner(
+            Network(
+                network.spec,
+                [weight.clone() for weight in network.weights],
+                [exponent.clone() for exponent in network.exponents],
+            ),
+            self.objective,
+            self.optimizer,
+            epochs=self.epochs,
+            precision=self.precision,
+            states=[
+                {name: value.clone() for name, value in state.items()} for state in self.states
+            ],
         )
 
     def step(
@@ -158,7 +176,7 @@ class Learner:
         if split is not None:
             inputs, z = inputs.only(split), z[:, half(split, z.shape[1])]
         pull = self.pull(z, self.network.activation.value(z), state, split)
-        descent = inputs.gathered(pull, torch.bmm)
+        descent = inputs.gathered(pull, product)
         parts = (torch.linalg.vector_norm(pull, dim=-1) * inputs.lengths()).sum(-1).double()
         cancellation = parts_over_whole(parts, descent)
         return Preview(
@@ -312,7 +330,7 @@ class Learner:
         """
         if self.precision == "bf16":
             return torch.bmm(a.bfloat16(), b.bfloat16()).to(torch.float32)
-        return linear(a, b.mT)
+        return product(a, b)
 
     @property
     def _slope_is_implied(self) -> bool:

@@ -15,7 +15,7 @@ Any correct statement of the theorems of arXiv 2311.05667 must agree with it.
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -214,40 +214,96 @@ class LayerSums:
         - `activation`: sigma.
         """
         if self.eta:
-            self.add_step(rows, z, zdot, activation)
-        along = _along_sign(z, h, zdot, activation)
-        self.along_sign[rows] += along.sum(-1)
-        self.noise[rows] += (
-            torch.linalg.vector_norm(along, dim=-1).double() * EPSILON[z.dtype]
-        ).square()
-        magnitude = h if activation.slope_below_zero == 0 else h.abs()
-        if not self.eta:
+            self.add_step(rows, z, h, zdot, activation)
+        else:
             self.squares[rows] += torch.linalg.vector_norm(h, dim=-1).double().square()
-            self.l1[rows] += magnitude.sum(-1)
-        self.along_h[rows] += along.mul_(magnitude).sum(-1)
+            self.l1[rows] += _magnitude(h, activation).sum(-1)
+        along_h, along_sign, noise = _along(z, h, zdot, activation)
+        self.along_h[rows] += along_h
+        self.along_sign[rows] += along_sign
+        self.noise[rows] += noise
 
-    def add_step(self, rows: slice, z: Tensor, zdot: Tensor, activation: Activation) -> None:
+    def along(
+        self,
+        z: Tensor,
+        h: Tensor,
+        zdot: Tensor,
+        activation: Activation,
+        cancellation: float | Tensor = 1.0,
+    ) -> "LayerSums":
+        """Return the sums of the same samples along another step.
+
+        **Arguments:**
+
+        - `z`: (N, n) pre-activations of all units.
+        - `h`: (N, n) activations, sigma(z).
+        - `zdot`: (N, n) rates of z along that step; this memory is overwritten.
+        - `activation`: sigma.
+        - `cancellation`: of that step.
+
+        **Returns:**
+
+        The sums; what a trial step does stays that of the first one.
+        """
+        along_h, along_sign, noise = _along(z, h, zdot, activation)
+        return replace(
+            self,
+            cancellation=cancellation,
+            along_h=along_h.double(),
+            along_sign=along_sign.double(),
+            noise=noise,
+        )
+
+    def add_step(
+        self, rows: slice, z: Tensor, h: Tensor, zdot: Tensor, activation: Activation
+    ) -> None:
         """Add the norms of a block of units before and after the step eta, and count flipped masks.
 
-        Everything is float64, because the change can be tiny.
+        Their change can be tiny. Of relu it is summed itself, in the type of the arguments; for
+        others the units are stepped in float64.
 
         **Arguments:**
 
         - `rows`: which of the N samples the block is of.
         - `z`: (rows, units) pre-activations before the step.
+        - `h`: (rows, units) activations, sigma(z).
         - `zdot`: (rows, units) rates of z along the step.
         - `activation`: sigma.
         """
+        if activation.slope_below_zero == 0:
+            self._add_step_of_relu(rows, z, h, zdot)
+            return
         before = z.double()
         after = before + self.eta * zdot.double()
         for state, l1, squares in (
             (before, self.l1, self.squares),
             (after, self.l1_after, self.squares_after),
         ):
-            h = activation.value(state)
-            squares[rows] += torch.linalg.vector_norm(h, dim=-1).square()
-            l1[rows] += h.abs_().sum(-1)
+            stepped = activation.value(state)
+            squares[rows] += torch.linalg.vector_norm(stepped, dim=-1).square()
+            l1[rows] += stepped.abs_().sum(-1)
         self.flipped[rows] += ((after > 0) != (before > 0)).sum(-1)
+
+    def _add_step_of_relu(self, rows: slice, z: Tensor, h: Tensor, zdot: Tensor) -> None:
+        """Add what `add_step` says, for h = max(z, 0).
+
+        What h loses is min(h, max(-z, 0) - eta zdot): of a unit that stays active it is -eta zdot,
+        however small beside h.
+        """
+        loss = torch.sub(h, z).sub_(zdot, alpha=self.eta)
+        torch.minimum(h, loss, out=loss)
+        after = h - loss
+        l1, squares = h.sum(-1).double(), _squares(h)
+        self.l1[rows] += l1
+        self.squares[rows] += squares
+        self.l1_after[rows] += l1 - loss.sum(-1)
+        left = squares - loss.mul_(h + after).sum(-1)  # the square loses (h + after) loss
+        few = (left < squares / 4).nonzero(
+            as_tuple=True
+        )  # of so little the difference is too rough
+        left[few] = _squares(after[few])
+        self.squares_after[rows] += left
+        self.flipped[rows] += torch.linalg.vector_norm(after.sign_().sub_(h.sign()), 1, dim=-1)
 
 
 def near_zero(z: Tensor, lengths: Tensor, unit_lengths: Tensor) -> Tensor:
@@ -265,9 +321,35 @@ def near_zero(z: Tensor, lengths: Tensor, unit_lengths: Tensor) -> Tensor:
 
     (..., N) int64.
     """
-    bound = (NEAR_ZERO * lengths).unsqueeze(-1) * unit_lengths.unsqueeze(-2)
-    count: Tensor = (z.abs() <= bound).sum(-1)
+    bound = NEAR_ZERO * lengths
+    longest = unit_lengths.amax(-1, keepdim=True)
+    count = torch.zeros(z.shape[:-1], dtype=torch.int64, device=z.device)
+    # few samples have a unit that may be so near; only these are looked at closely
+    at = (z.abs().amin(-1) <= bound * longest).nonzero(as_tuple=True)
+    close = z[at].abs() <= bound[at].unsqueeze(-1) * unit_lengths[at[:-1]]
+    count[at] = close.sum(-1)
     return count
+
+
+def _squares(h: Tensor) -> Tensor:
+    """Return ||h||_2^2 (N,) float64; squares of float32 may be below float32."""
+    length: Tensor = torch.linalg.vector_norm(h, dim=-1, dtype=torch.float64)
+    return length.square()
+
+
+def _magnitude(h: Tensor, activation: Activation) -> Tensor:
+    """Return |h|."""
+    return h if activation.slope_below_zero == 0 else h.abs()
+
+
+def _along(
+    z: Tensor, h: Tensor, zdot: Tensor, activation: Activation
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return <h, hdot>, <sign(h), hdot> and noise (N,) of samples (N, n); overwrite zdot."""
+    along = _along_sign(z, h, zdot, activation)
+    noise = (torch.linalg.vector_norm(along, dim=-1).double() * EPSILON[z.dtype]).square()
+    sign = along.sum(-1)
+    return along.mul_(_magnitude(h, activation)).sum(-1), sign, noise
 
 
 def _along_sign(z: Tensor, h: Tensor, zdot: Tensor, activation: Activation) -> Tensor:

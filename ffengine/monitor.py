@@ -11,14 +11,17 @@ weights, so z + eta * (x D^T) is exactly what it makes of the pre-activations: t
 product and does not round tiny steps away.
 """
 
+import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Collection, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ffengine.activations import Activation
 from ffengine.acts import gaussian_kappa
 from ffengine.deep import InputMotion, layer_motion
 from ffengine.diagnostics import divergence
@@ -29,7 +32,9 @@ from ffengine.layer_updates import Learner, parts_over_whole
 from ffengine.margins import LayerSums, TheoremCheck, near_zero
 from ffengine.negatives import NetworkGoodness, Positives, Relabelling, WrongLabel
 from ffengine.network import Network, SummedGoodness
+from ffengine.own_steps import Grams, grams_of, length_of_step, rates_of
 from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs, half
+from ffengine.products import product
 from ffengine.random_streams import Draws
 from ffengine.results import EpochRow, Split
 from ffengine.samples import Samples
@@ -40,6 +45,7 @@ from ffengine.unit_directions import UnitDirections, unit_directions
 
 SPLITS: tuple[Split, Split] = ("positive", "negative")
 GRAM_ELEMENTS = 2**25
+MOST_USED = 0.95  # of all inputs; where more are used, products go through all of them
 MEASURES: dict[str, Callable[[Tensor], Tensor]] = {"gini": gini, "kurtosis": kurtosis}
 
 
@@ -49,11 +55,16 @@ class Batch(NamedTuple):
     **Attributes:**
 
     - `pairs`: positives and negatives.
-    - `grams`: x x^T (R, B, B) of each split, where that is cheaper than products with x; else None.
+    - `used`: the same without inputs that are 0 in all monitored samples.
+    - `grams`: their products with each other, where these are cheaper than products with x; else
+      None.
+    - `lengths`: ||x|| (R, 2B).
     """
 
     pairs: AnyPairs
-    grams: tuple[Tensor, Tensor] | None
+    used: AnyPairs
+    grams: Grams | None
+    lengths: Tensor
 
 
 class Moment(NamedTuple):
@@ -63,6 +74,7 @@ class Moment(NamedTuple):
 
     - `learner`: the network and its optimisers.
     - `layer`: the layer, from 0.
+    - `used`: its weights (R, n, m') of the inputs that the batch has as `used`.
     - `eta`: its step size.
     - `stepped`: the split that the step learns from; None: both.
     - `batch`: what the layer receives.
@@ -71,10 +83,27 @@ class Moment(NamedTuple):
 
     learner: Learner
     layer: int
+    used: Tensor
     eta: float
     stepped: Split | None
     batch: Batch
     below: InputMotion | None
+
+
+class OwnSteps(NamedTuple):
+    """How pre-activations move along steps that are made of the batch alone.
+
+    **Attributes:**
+
+    - `lowering`: zdot (R, 2B, n) of each split along theorem 1's step for the split alone.
+    - `difference`: zdot along theorem 2's step, and how much cancels in it (R,); None where that is
+      the step of training, or is not measured.
+    - `trained`: the same of the step of training, where that is theorem 2's.
+    """
+
+    lowering: Tensor | None
+    difference: tuple[Tensor, Tensor] | None
+    trained: tuple[Tensor, Tensor] | None
 
 
 class LayerFacts(NamedTuple):
@@ -113,6 +142,7 @@ class Monitor:
         self.spec, self.train, self.draws = spec, train, draws
         # the batches of the first layer, whose input is the same in every epoch
         self._first: list[Batch] | None = None
+        self._used: Tensor | None = None  # its inputs that are not always 0; None: all
 
     def rows(self, learner: Learner, layers: tuple[int, ...], epoch: int) -> list[EpochRow]:
         """Measure the layers that learn.
@@ -148,20 +178,23 @@ class Monitor:
     ) -> tuple[list[EpochRow], list[InputMotion]]:
         """Return the rows of a layer, and how the inputs of the layer above move, by batch."""
         network, replicas = learner.network, len(self.spec.seeds)
-        weight = network.weights[layer]
-        tallies = {split: Tally(replicas, weight) for split in SPLITS}
+        weight, batches = network.weights[layer], self._batches(network, layer, layers)
+        used = weight[..., self._used] if self._held(layer) and self._used is not None else weight
+        tally = Tally(replicas, weight, network.activation, self.spec.monitor.theorems)
         stepped = self.spec.split_after(epoch, len(self.train))
-        moving, expected = list[InputMotion](), ExpectedStep(weight)
-        for number, batch in enumerate(self._batches(network, layer, layers)):
+        moving, expected = list[InputMotion](), ExpectedStep(used)
+        states: list[LayerSums] = []  # of the batches that the expected step is of
+        for number, batch in enumerate(batches):
             inputs = below[number] if below is not None else None
-            moment = Moment(learner, layer, learner.eta(layer, epoch), stepped, batch, inputs)
-            z, motion = self._measure(moment, tallies, joint=len(layers) > 1)
+            moment = Moment(learner, layer, used, learner.eta(layer, epoch), stepped, batch, inputs)
+            z, sums, motion = self._measure(moment, tally, joint=len(layers) > 1)
             if motion is not None:
                 moving.append(motion.with_bias() if network.spec.bias else motion)
-            if self._averages_labels and isinstance(batch.pairs, RelabelledPairs):
-                expected.add(batch.pairs, z, self.spec.objective.goodness, network.activation)
+            if self._averages_labels and isinstance(batch.used, RelabelledPairs):
+                expected.add(batch.used, z, self.spec.objective.goodness, network.activation)
+                states.append(sums)
         if len(expected):
-            self._measure_expected(network, layer, layers, expected, tallies)
+            self._measure_expected(network, layer, layers, expected, states, tally)
         directions = [unit_directions(one) for one in weight]
         facts = LayerFacts(
             layer=layer,
@@ -173,33 +206,41 @@ class Monitor:
             exponents=tuple(network.exponents[layer].tolist()),
         )
         rows = [
-            tallies[split].row(replica, seed, split, facts, directions[replica])
+            tally.row(replica, seed, split, facts, directions[replica])
             for replica, seed in enumerate(self.spec.seeds)
             for split in SPLITS
         ]
         return rows, moving
 
     def _measure(
-        self, moment: "Moment", tallies: "dict[Split, Tally]", *, joint: bool
-    ) -> tuple[Tensor, InputMotion | None]:
-        """Add a batch to the tallies of both splits.
+        self, moment: "Moment", tally: "Tally", *, joint: bool
+    ) -> tuple[Tensor, LayerSums, InputMotion | None]:
+        """Add a batch to the tally.
 
-        Returns z of the batch, and where layers learn together, how the inputs of the layer above
-        move.
+        Returns z of the batch, its sums over units, and where layers learn together, how the inputs
+        of the layer above move.
         """
-        learner, layer, eta, stepped, batch, below = moment
+        learner, layer, used, eta, stepped, batch, below = moment
         objective, network = self.spec.objective, learner.network
         weight = network.weights[layer]
-        z = batch.pairs.times(weight, torch.bmm)  # (R, 2B, n)
+        z = batch.used.times(used, product)  # (R, 2B, n)
         h, positives = network.activation.value(z), z.shape[1] // 2
         excitation = objective.goodness.value(h)
         goodness = excitation - objective.offset(h.shape[-1])
         terms = objective.terms(goodness[:, :positives], goodness[:, positives:])
-        s, lengths = objective.coefficients(goodness, positives), batch.pairs.lengths()
+        s, lengths = objective.coefficients(goodness, positives), batch.lengths
         if stepped is not None:  # the other one has no weight in this step
             s[:, half("negative" if stepped == "positive" else "positive", 2 * positives)] = 0
-        step = learner.preview(layer, batch.pairs, z, stepped)
-        zdot = batch.pairs.times(step.direction, torch.bmm)
+        tally.add_state(
+            lengths, h, excitation, goodness, torch.cat(terms, dim=1), s, self.spec.monitor.measures
+        )
+        tally.add_near_zero(near_zero(z, lengths, torch.linalg.vector_norm(weight, dim=-1)))
+        own = self._own_steps(moment, z, h, excitation, joint=joint)
+        if own.trained is None:
+            step = learner.preview(layer, batch.pairs, z, stepped)
+            zdot, cancellation = batch.pairs.times(step.direction, product), step.cancellation
+        else:
+            zdot, cancellation = own.trained
         motion = (
             layer_motion(
                 weight,
@@ -215,86 +256,54 @@ class Monitor:
             if joint
             else None
         )
-        lowering, difference = self._theorems(moment, h, z)
-        on_kink = near_zero(z, lengths, torch.linalg.vector_norm(weight, dim=-1))
-        for place, own in enumerate((slice(positives), slice(positives, None))):
-            tally = tallies[SPLITS[place]]
-            tally.add_state(
-                lengths[:, own],
-                h[:, own],
-                excitation[:, own],
-                goodness[:, own],
-                terms[place],
-                s[:, own],
-                self.spec.monitor.measures,
-            )
-            tally.add_near_zero(on_kink[:, own])
-            sums = self._layer_sums(
-                network, z[:, own], h[:, own], zdot[:, own], eta, step.cancellation
-            )
-            check = tally.add_step(sums, 2 in self.spec.monitor.theorems)
-            if lowering is not None:
-                lowered = self._layer_sums(network, z[:, own], h[:, own], lowering[place], 0.0)
-                tally.add_lowering(lowered)
-            if difference is not None:
-                along, cancellation = difference
-                sums = self._layer_sums(
-                    network, z[:, own], h[:, own], along[:, own], 0.0, cancellation
-                )
-                tally.add_satisfied("theorem2_difference", sums)
-            elif 2 in self.spec.monitor.theorems:
-                tally.add_satisfied("theorem2_difference", check)
-            if motion is not None and below is not None:
-                total = self._layer_sums(
-                    network, z[:, own], h[:, own], motion.zdot[:, own], 0.0, step.cancellation
-                )
-                tally.add_joint(
-                    check, total, motion.sparsity_change[:, own], motion.dead_after[:, own]
-                )
-        return z, motion.above if motion is not None else None
+        sums = self._layer_sums(network, z, h, zdot, eta, cancellation)
+        tally.add_sums("step", sums)
+        if own.lowering is not None:
+            tally.add_sums("lowering", self._along(sums, network, z, h, own.lowering))
+        if own.difference is not None:
+            tally.add_sums("difference", self._along(sums, network, z, h, *own.difference))
+        if motion is not None and below is not None:
+            tally.add_sums("total", self._along(sums, network, z, h, motion.zdot, cancellation))
+            tally.add_joint(motion.sparsity_change, motion.dead_after)
+        return z, sums, motion.above if motion is not None else None
 
-    def _theorems(
-        self, moment: "Moment", h: Tensor, z: Tensor
-    ) -> tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor] | None]:
-        """Return the rates of z along the steps of the theorems that are measured.
-
-        They are zdot (R, B, n) of each split along theorem 1's step for the split alone; and zdot
-        (R, 2B, n) along theorem 2's step with how much cancels in it, unless training takes just
-        that step.
-        """
+    def _own_steps(
+        self,
+        moment: "Moment",
+        z: Tensor,
+        h: Tensor,
+        excitation: Tensor,
+        *,
+        joint: bool,
+    ) -> OwnSteps:
+        """Return how z moves along the steps that are measured and made of this batch alone."""
         learner, batch = moment.learner, moment.batch
         theorems, positives = self.spec.monitor.theorems, h.shape[1] // 2
-        trained = learner.steps_on_difference and moment.stepped is None
-        other = 2 in theorems and not trained
-        if not (1 in theorems or other):
-            return None, None
-        pull = self._lowering_pull(learner.network, h, z)
-        lowering = self._lowering(batch, pull) if 1 in theorems else None
-        if not other:
-            return lowering, None
+        on_difference = learner.steps_on_difference and moment.stepped is None
+        trained = on_difference and not joint
+        other = 2 in theorems and not on_difference
+        if not (1 in theorems or other or trained):
+            return OwnSteps(None, None, None)
+        pull = self._lowering_pull(learner.network, h, z, excitation)
+        rates = rates_of(batch.used, pull) if batch.grams is None else batch.grams.rates(pull)
+        lowering = rates.lowering if 1 in theorems else None
+        if not (other or trained):
+            return OwnSteps(lowering, None, None)
+        parts = (torch.linalg.vector_norm(pull, dim=-1) * batch.lengths).sum(-1).double()
         pull[:, :positives].neg_()  # the goodness of positives is raised
-        descent = batch.pairs.gathered(pull, torch.bmm)
-        parts = (torch.linalg.vector_norm(pull, dim=-1) * batch.pairs.lengths()).sum(-1).double()
-        along = batch.pairs.times(descent, torch.bmm)
-        return lowering, (along, parts_over_whole(parts, descent))
+        whole = length_of_step(pull, rates.difference)
+        cancellation = torch.where(whole > 0, parts / whole, 1.0)
+        if trained:
+            return OwnSteps(lowering, None, (rates.difference, cancellation))
+        return OwnSteps(lowering, (rates.difference, cancellation), None)
 
-    def _lowering_pull(self, network: Network, h: Tensor, z: Tensor) -> Tensor:
-        """Return -dG/dz (R, 2B, n)."""
-        goodness, activation = self.spec.objective.goodness, network.activation
-        pull = h.clone()
-        g = goodness.value(pull)
-        pull = goodness.pull(pull, g, torch.full_like(g, -1.0))
+    def _lowering_pull(self, network: Network, h: Tensor, z: Tensor, excitation: Tensor) -> Tensor:
+        """Return -dG/dz (R, 2B, n) over B, as training has it."""
+        activation, s = network.activation, torch.full_like(excitation, -2 / h.shape[1])
+        pull = self.spec.objective.goodness.pull(h.clone(), excitation, s)
         if not activation.slope_where_active_is_one:
             pull *= activation.slope(z)
         return pull
-
-    def _lowering(self, batch: Batch, pull: Tensor) -> tuple[Tensor, Tensor]:
-        """Return zdot (R, B, n) of each split along theorem 1's step for the split alone."""
-        positive, negative = pull.chunk(2, dim=1)
-        if batch.grams is not None:
-            return torch.bmm(batch.grams[0], positive), torch.bmm(batch.grams[1], negative)
-        x_positive, x_negative = batch.pairs.split()
-        return _along_own(x_positive, positive), _along_own(x_negative, negative)
 
     @property
     def _averages_labels(self) -> bool:
@@ -310,21 +319,20 @@ class Monitor:
         layer: int,
         layers: tuple[int, ...],
         expected: ExpectedStep,
-        tallies: "dict[Split, Tally]",
+        states: list[LayerSums],
+        tally: "Tally",
     ) -> None:
         """Add what the step averaged over wrong labels and all batches does to samples."""
         cancellation = parts_over_whole(expected.parts, expected.descent)
         for number, batch in enumerate(self._batches(network, layer, layers)):
             z = expected.held(number)
             if z is None:
-                z = batch.pairs.times(network.weights[layer], torch.bmm)
-            h, positives = network.activation.value(z), z.shape[1] // 2
-            zdot = batch.pairs.times(expected.descent, torch.bmm)
-            for split, own in zip(SPLITS, (slice(positives), slice(positives, None)), strict=True):
-                sums = self._layer_sums(
-                    network, z[:, own], h[:, own], zdot[:, own], 0.0, cancellation
-                )
-                tallies[split].add_satisfied("theorem2_expected", sums)
+                z = batch.used.times(expected.weight, product)
+            h = network.activation.value(z)
+            zdot = batch.used.times(expected.descent, product)
+            tally.add_sums(
+                "expected", self._along(states[number], network, z, h, zdot, cancellation)
+            )
 
     def _layer_sums(
         self,
@@ -333,33 +341,54 @@ class Monitor:
         h: Tensor,
         zdot: Tensor,
         eta: float,
-        cancellation: Tensor | None = None,
+        cancellation: Tensor,
     ) -> LayerSums:
         """Return the sums over units of samples (R, B, n), as (R * B,); overwrite zdot."""
         _, samples, width = z.shape
         sums = LayerSums.zeros(z.shape[0] * samples, width, z.device)
         sums.eta = eta
-        if cancellation is not None:
-            sums.cancellation = cancellation.repeat_interleave(samples)
-        sums.add(
-            slice(None),
-            z.reshape(-1, width),
-            h.reshape(-1, width),
-            zdot.reshape(-1, width),
-            network.activation,
-        )
+        sums.cancellation = cancellation.repeat_interleave(samples)
+        z, h, zdot = (part.reshape(-1, width) for part in (z, h, zdot))
+        sums.add(slice(None), z, h, zdot, network.activation)
         return sums
 
+    def _along(
+        self,
+        sums: LayerSums,
+        network: Network,
+        z: Tensor,
+        h: Tensor,
+        zdot: Tensor,
+        cancellation: Tensor | None = None,
+    ) -> LayerSums:
+        """Return the sums of the same samples along another step; overwrite zdot."""
+        _, samples, width = z.shape
+        z, h, zdot = (part.reshape(-1, width) for part in (z, h, zdot))
+        by_sample = 1.0 if cancellation is None else cancellation.repeat_interleave(samples)
+        return sums.along(z, h, zdot, network.activation, by_sample)
+
     def _batches(self, network: Network, layer: int, layers: tuple[int, ...]) -> Iterator[Batch]:
-        """Yield the monitored samples as the layer receives them, in training-size batches."""
-        if layer == 0 and not self.spec.negatives.asks_network:
-            if self._first is None:
-                self._first = [
-                    Batch(pairs, self._grams(pairs)) for pairs in self._pairs(network, 0, layers)
-                ]
-            yield from self._first
-        else:
-            yield from (Batch(pairs, None) for pairs in self._pairs(network, layer, layers))
+        """Return the monitored samples as the layer receives them, in training-size batches."""
+        if not self._held(layer):
+            pairs = self._pairs(network, layer, layers)
+            return (Batch(one, one, None, one.lengths()) for one in pairs)
+        if self._first is None:
+            held = list(self._pairs(network, layer, layers))
+            self._used = used_inputs(held)
+            self._first = [
+                Batch(
+                    one,
+                    one if self._used is None else one.inputs(self._used),
+                    grams_of(one) if self._fit(one) else None,
+                    one.lengths(),
+                )
+                for one in held
+            ]
+        return iter(self._first)
+
+    def _held(self, layer: int) -> bool:
+        """Whether a layer receives the same samples at every measurement."""
+        return layer == 0 and not self.spec.negatives.asks_network
 
     def _pairs(self, network: Network, layer: int, layers: tuple[int, ...]) -> Iterator[AnyPairs]:
         """Yield the monitored positives, the first of a permutation, with their negatives."""
@@ -379,33 +408,40 @@ class Monitor:
                 network_goodness,
             )
 
-    def _grams(self, pairs: AnyPairs) -> tuple[Tensor, Tensor] | None:
-        """Return x x^T of each split, where products with it are cheaper and it fits in memory."""
-        positive, negative = pairs.split()
-        samples, inputs = positive.shape[1:]
+    def _fit(self, pairs: AnyPairs) -> bool:
+        """Whether products of samples with samples are cheaper than with x, and fit in memory."""
+        samples, inputs = pairs.batch_size, pairs.x.shape[-1]
         monitored = min(self.spec.monitor.samples, len(self.train))
-        if samples > 2 * inputs or len(positive) * samples * monitored > GRAM_ELEMENTS:
-            return None
-        return torch.bmm(positive, positive.mT), torch.bmm(negative, negative.mT)
+        elements = len(self.spec.seeds) * samples * monitored
+        return samples <= 2 * inputs and elements <= GRAM_ELEMENTS
+
+
+# along which step sums are: that of training, theorem 1's, theorem 2's, the latter averaged over
+# wrong labels, and the joint step of all layers
+Direction = Literal["step", "lowering", "difference", "expected", "total"]
 
 
 class Tally:
-    """Sums over the monitored samples of one split, with one entry for each replica.
+    """Figures of the monitored samples of a layer, by replica and split.
 
     **Arguments:**
 
     - `replicas`: R.
     - `weight`: (R, n, m) of the layer.
+    - `activation`: sigma.
+    - `theorems`: those that are measured.
     """
 
-    def __init__(self, replicas: int, weight: Tensor) -> None:
-        self.replicas, self.width = replicas, weight.shape[1]
-        self.samples = 0
-        self.batches = 0
-        self.sums: dict[str, Tensor] = {}
-        self.batch_ratios: list[Tensor] = []
+    def __init__(
+        self, replicas: int, weight: Tensor, activation: Activation, theorems: Collection[int]
+    ) -> None:
+        self.activation = activation
+        self.replicas, self.width, self.theorems = replicas, weight.shape[1], theorems
+        self.batch_sizes: list[int] = []
+        self.values: dict[str, list[Tensor]] = {}  # (R, 2, B) of each batch
+        self.sums: dict[Direction, list[LayerSums]] = {}  # of each batch
         self.active_units = torch.zeros(
-            replicas, self.width, dtype=torch.bool, device=weight.device
+            replicas, 2, self.width, dtype=torch.bool, device=weight.device
         )
 
     def add_state(
@@ -422,20 +458,20 @@ class Tally:
 
         **Arguments:**
 
-        - `lengths`: ||x|| (R, B) of the layer's inputs.
-        - `h`: activations (R, B, n).
-        - `excitation`: G (R, B), before the threshold is subtracted.
-        - `goodness`: G (R, B), after it is.
-        - `loss`: each sample's term of the objective (R, B).
-        - `s`: dL/dG (R, B).
+        - `lengths`: ||x|| (R, 2B) of the layer's inputs, positives first.
+        - `h`: activations (R, 2B, n).
+        - `excitation`: G (R, 2B), before the threshold is subtracted.
+        - `goodness`: G (R, 2B), after it is.
+        - `loss`: each sample's term of the objective (R, 2B).
+        - `s`: dL/dG (R, 2B).
         - `measures`: names of MEASURES that are computed as well.
         """
-        self.samples += h.shape[1]
-        self.batches += 1
-        active = h != 0
-        self.active = active.sum(-1)  # (R, B) of the batch
-        self._add("zeros", h.shape[-1] - self.active)
-        self.active_units |= active.any(1)
+        self.batch_sizes.append(h.shape[1] // 2)
+        active = h.sign()  # numbers are added up sooner than truth values
+        if self.activation.slope_below_zero != 0:
+            active.abs_()
+        self._add("active", active.sum(-1))
+        self.active_units |= active.unflatten(1, (2, -1)).sum(2) > 0
         self._add("excitation", excitation.abs())
         self._add("goodness", goodness)
         self._add("loss", loss)
@@ -444,83 +480,30 @@ class Tally:
         for name in measures:
             self._add(name, MEASURES[name](h))
 
-    def add_step(self, sums: LayerSums, theorem2: bool) -> TheoremCheck:
-        """Add what the step that training would take does to the samples of the batch.
+    def add_sums(self, direction: "Direction", sums: LayerSums) -> None:
+        """Add what a step does to the samples of a batch.
 
         **Arguments:**
 
-        - `sums`: of R * B samples, whose state was added before.
-        - `theorem2`: whether the theorem is measured.
-
-        **Returns:**
-
-        The verdict on the samples.
+        - `direction`: which step.
+        - `sums`: of R * 2B samples.
         """
-        check, dead_after = sums.check(), sums.squares_after == 0
-        rose = (sums.change > 0) & ~check.dead & ~dead_after
-        decided = ~check.dead & ~check.undecided
-        self._add("dead", check.dead)
-        self._add("sparsity", sums.sparsity)
-        self._add("treves_rolls", sums.treves_rolls)
-        self._add("kappa", sums.kappa(self.active.reshape(-1)))
-        self._add("theorem2", check.satisfied)
-        self._add("undecided2", check.undecided)
-        self._add("rose", rose)
-        self._add("agree", (rose == check.satisfied) & decided)
-        self._add("flipped", sums.flipped)
-        if theorem2:
-            self._add("margin2", check.margin.abs())
-            satisfied, live = (
-                part.reshape(self.replicas, -1).double().sum(-1)
-                for part in (check.satisfied, ~check.dead)
-            )
-            self.batch_ratios.append(satisfied / live)  # NaN where all samples are dead
-        return check
+        self.sums.setdefault(direction, []).append(sums)
 
     def add_near_zero(self, units: Tensor) -> None:
-        """Add how many units of each sample (R, B) lie on the kink."""
+        """Add how many units of each sample (R, 2B) lie on the kink."""
         self._add("near_zero", units)
 
-    def add_lowering(self, sums: LayerSums) -> None:
-        """Add what lowering the goodness of this split's batch does to its samples.
+    def add_joint(self, change: Tensor, dead_after: Tensor) -> None:
+        """Add what the joint step of all layers does to the samples of a batch.
 
         **Arguments:**
 
-        - `sums`: of R * B samples.
+        - `change`: (R, 2B) float64, how S changes in that step.
+        - `dead_after`: (R, 2B) bool, no unit is active after it.
         """
-        check = sums.check()
-        self._add("theorem1", check.satisfied)
-        self._add("undecided1", check.undecided)
-
-    def add_satisfied(self, key: str, found: LayerSums | TheoremCheck) -> None:
-        """Add the samples for which a condition holds.
-
-        **Arguments:**
-
-        - `key`: of the sum.
-        - `found`: of R * B samples.
-        """
-        check = found.check() if isinstance(found, LayerSums) else found
-        self._add(key, check.satisfied)
-
-    def add_joint(
-        self, local: TheoremCheck, total: LayerSums, change: Tensor, dead_after: Tensor
-    ) -> None:
-        """Add what the joint step of all layers does to samples.
-
-        **Arguments:**
-
-        - `local`: the verdict on R * B samples as if the layers below stood still.
-        - `total`: their sums along the joint step.
-        - `change`: (R, B) float64, how S changes in that step.
-        - `dead_after`: (R, B) bool, no unit is active after it.
-        """
-        check = total.check()
-        rose = (change > 0).reshape(-1) & ~dead_after.reshape(-1) & ~check.dead
-        self._add("theorem2_total", check.satisfied)
-        self._add("joint_rose", rose)
-        self._add("total_agree", (rose == check.satisfied) & ~check.dead)
-        self._add("local_agree", (rose == local.satisfied) & ~check.dead)
+        self._add("joint_change", change)
+        self._add("joint_dead", dead_after)
 
     def row(
         self,
@@ -547,37 +530,37 @@ class Tally:
 
         - `Diverged`: a sum is not finite.
         """
-        total = {key: float(value[replica]) for key, value in self.sums.items()}
+        place, samples = SPLITS.index(split), sum(self.batch_sizes)
+        total = {key: sums[replica][place] for key, sums in self._figures.items()}
         if broken := sorted(
             key for key, value in total.items() if not math.isfinite(value) and key != "excitation"
         ):
             raise Diverged(divergence(layer=facts.layer, epoch=facts.epoch, seed=seed, what=broken))
-        live = self.samples - int(total["dead"])
+        live = samples - int(total["dead"])
         decided = live - int(total["undecided2"])
-        activations = self.samples * self.width
+        activations = samples * self.width
         theorem2, exponent = 2 in facts.theorems, facts.exponents[replica]
 
         def mean(key: str, over: int = live) -> float | None:
             return total[key] / over if over and key in total else None
 
         # a dead sample has no active unit, so that the sum over all is that over live samples
-        active = (activations - total["zeros"]) / self.width
-        share, kappa = active / live if live else None, mean("kappa")
+        share, kappa = total["active"] / self.width / live if live else None, mean("kappa")
         return EpochRow(
             seed=seed,
             layer=facts.layer,
             epoch=facts.epoch,
             split=split,
-            samples=self.samples,
+            samples=samples,
             dead_samples=int(total["dead"]),
-            dead_units=int((~self.active_units[replica]).sum()),
+            dead_units=int((~self.active_units[replica, place]).sum()),
             sparsity=mean("sparsity"),
-            zero_fraction=total["zeros"] / activations,
+            zero_fraction=(activations - total["active"]) / activations,
             treves_rolls=mean("treves_rolls"),
             gini=mean("gini"),
             kurtosis=mean("kurtosis"),
-            goodness=true_goodness(total["goodness"] / self.samples, exponent),
-            loss=true_goodness(total["loss"] / self.samples, exponent),
+            goodness=true_goodness(total["goodness"] / samples, exponent),
+            loss=true_goodness(total["loss"] / samples, exponent),
             theorem1_ratio=mean("theorem1"),
             theorem1_undecided=int(total["undecided1"]) if "undecided1" in total else None,
             theorem2_ratio=mean("theorem2") if theorem2 else None,
@@ -587,8 +570,8 @@ class Tally:
             mask_flip_rate=total["flipped"] / activations,
             near_zero_rate=total["near_zero"] / activations,
             eta=facts.eta,
-            coefficient_sum=total["coefficient"] / self.batches,
-            input_norm=total["input_norm"] / self.samples,
+            coefficient_sum=total["coefficient"] / len(self.batch_sizes),
+            input_norm=total["input_norm"] / samples,
             tau=facts.tau if math.isfinite(facts.tau) else None,
             active_share=share,
             kappa=kappa,
@@ -596,10 +579,10 @@ class Tally:
             if facts.gaussian and kappa is not None and share
             else None,
             theorem2_margin=mean("margin2"),
-            theorem2_sd=self._sd_of_ratios(replica),
+            theorem2_sd=self._sd_of_ratios(replica, place) if theorem2 else None,
             theorem2_difference_ratio=mean("theorem2_difference"),
             theorem2_expected_ratio=mean("theorem2_expected"),
-            log_goodness=_logarithm(total["excitation"] / self.samples, exponent),
+            log_goodness=_logarithm(total["excitation"] / samples, exponent),
             effective_units=directions.effective_units,
             effective_rank=directions.effective_rank,
             basins=directions.basins,
@@ -609,15 +592,114 @@ class Tally:
             local_agreement=mean("local_agree"),
         )
 
-    def _sd_of_ratios(self, replica: int) -> float | None:
+    @cached_property
+    def _figures(self) -> dict[str, list[list[float]]]:
+        """The sum of each figure over all samples, by replica and split."""
+        found = {key: torch.cat(values, dim=-1) for key, values in self.values.items()}
+        found |= {
+            key: value.view(self.replicas, 2, -1) for key, value in self._verdicts(found).items()
+        }
+        return {key: value.double().sum(-1).tolist() for key, value in found.items()}
+
+    def _verdicts(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what the steps do to all samples, (R * 2M,) each; `state` is (R, 2, M) each."""
+        sums = {
+            direction: joined(parts, self.replicas * 2) for direction, parts in self.sums.items()
+        }
+        check, dead_after = self._check, sums["step"].squares_after == 0
+        rose = (sums["step"].change > 0) & ~check.dead & ~dead_after
+        found = {
+            "dead": check.dead,
+            "sparsity": sums["step"].sparsity,
+            "treves_rolls": sums["step"].treves_rolls,
+            "kappa": sums["step"].kappa(state["active"].flatten()),
+            "theorem2": check.satisfied,
+            "undecided2": check.undecided,
+            "rose": rose,
+            "agree": (rose == check.satisfied) & ~check.dead & ~check.undecided,
+            "flipped": sums["step"].flipped,
+        }
+        if 2 in self.theorems:
+            other = sums["difference"].check() if "difference" in sums else check
+            found |= {"margin2": check.margin.abs(), "theorem2_difference": other.satisfied}
+        if "lowering" in sums:
+            lowered = sums["lowering"].check()
+            found |= {"theorem1": lowered.satisfied, "undecided1": lowered.undecided}
+        if "expected" in sums:
+            found["theorem2_expected"] = sums["expected"].check().satisfied
+        if "total" in sums:
+            total = sums["total"].check().satisfied
+            rose = (state["joint_change"] > 0).flatten() & ~check.dead
+            rose &= state["joint_dead"].flatten() == 0
+            found |= {
+                "theorem2_total": total,
+                "joint_rose": rose,
+                "total_agree": (rose == total) & ~check.dead,
+                "local_agree": (rose == check.satisfied) & ~check.dead,
+            }
+        return found
+
+    @cached_property
+    def _check(self) -> TheoremCheck:
+        """The verdict on R * 2M samples along the step that training would take."""
+        return joined(self.sums["step"], self.replicas * 2).check()
+
+    def _sd_of_ratios(self, replica: int, place: int) -> float | None:
         """Return the standard deviation of theorem 2's ratio between batches with live samples."""
-        found = [float(ratios[replica]) for ratios in self.batch_ratios]
-        found = [ratio for ratio in found if not math.isnan(ratio)]
+        satisfied, dead = (
+            part.view(self.replicas, 2, -1)[replica, place].split(self.batch_sizes)
+            for part in (self._check.satisfied, self._check.dead)
+        )
+        found = [
+            int(rising.sum()) / live
+            for rising, none in zip(satisfied, dead, strict=True)
+            if (live := int((~none).sum()))
+        ]
         return statistics.stdev(found) if len(found) > 1 else None
 
     def _add(self, key: str, values: Tensor) -> None:
-        """Add values of samples, (R, B) or (R * B,), to a sum for each replica."""
-        self.sums[key] = self.sums.get(key, 0) + values.reshape(self.replicas, -1).double().sum(-1)
+        """Add values of samples, (R, 2B) or (R * 2B,), positives first in each replica."""
+        self.values.setdefault(key, []).append(values.reshape(self.replicas, 2, -1))
+
+
+def used_inputs(batches: Sequence[AnyPairs]) -> Tensor | None:
+    """Find the inputs that are not 0 in all samples, such as the edge of a picture.
+
+    **Arguments:**
+
+    - `batches`: pairs of the same inputs.
+
+    **Returns:**
+
+    Their positions, those of the labels among them; None where nearly all are used.
+    """
+    used = torch.stack([(batch.x != 0).flatten(0, 1).any(0) for batch in batches]).any(0)
+    if isinstance(batches[0], RelabelledPairs):
+        used[: batches[0].change.shape[-1]] = True
+    return None if used.sum() > MOST_USED * len(used) else used.nonzero().squeeze(1)
+
+
+def joined(parts: Sequence[LayerSums], rows: int) -> LayerSums:
+    """Put sums of batches together.
+
+    **Arguments:**
+
+    - `parts`: sums along one step, each of `rows` times as many samples as its batch has.
+    - `rows`: how many parts of a batch follow one another in each.
+
+    **Returns:**
+
+    Sums of all samples: those of the first row of every batch, then those of the second.
+    """
+
+    def together(name: str) -> Any:
+        values = [getattr(part, name) for part in parts]
+        if not isinstance(values[0], Tensor):
+            return float(values[0])
+        return torch.cat([value.view(rows, -1) for value in values], dim=1).flatten()
+
+    names = [field.name for field in dataclasses.fields(LayerSums) if field.name != "width"]
+    return LayerSums(parts[0].width, **{name: together(name) for name in names})
 
 
 def paired(
@@ -707,8 +789,3 @@ def _logarithm(goodness: float, exponent: int) -> float | None:
     # of mantissa and exponent apart: the same bits however much of the scale is in k
     mantissa, power = math.frexp(goodness)
     return math.log(mantissa) + (power + 2 * exponent) * math.log(2)
-
-
-def _along_own(x: Tensor, pull: Tensor) -> Tensor:
-    """Return zdot (R, B, n) of samples (R, B, m) along the step that their pulls (R, B, n) make."""
-    return torch.bmm(x, torch.bmm(pull.mT, x).mT)

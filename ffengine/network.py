@@ -346,8 +346,18 @@ def scale_of(h: Tensor, how: str, tiny: float | Tensor = TINY) -> Tensor:
     length: Tensor = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
     if isinstance(tiny, Tensor):  # activations that are kept smaller than they are
         # squares of what is shorter are below float32; a power of two changes nothing else
-        larger = torch.linalg.vector_norm(h * 2.0**64, dim=-1, keepdim=True)
-        length = torch.where(length < 2.0**-50, larger * 2.0**-64, length)
+        short = length < 2.0**-50
+        if h.device.type == "cpu" and not h.requires_grad:
+            rows = short.squeeze(-1).nonzero(as_tuple=True)  # hardly any, so these alone
+            length[rows] = _length_of_short(h[rows])
+        else:
+            length = torch.where(short, _length_of_short(h), length)
     if how == "rms":
         length = length / math.sqrt(h.shape[-1])
     return length.clamp_min(tiny)
+
+
+def _length_of_short(h: Tensor) -> Tensor:
+    """Return ||h|| (..., 1) of activations whose squares may be below float32."""
+    longer: Tensor = torch.linalg.vector_norm(h * 2.0**64, dim=-1, keepdim=True)
+    return longer * 2.0**-64

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ffengine.products import linear, plus_linear
 from ffengine.results import Split
 
 Product = Callable[[Tensor, Tensor], Tensor]
@@ -81,6 +82,15 @@ class Pairs(NamedTuple):
         """
         return Pairs(_rows(self.x, torch.cat([index, index + self.batch_size], dim=1)))
 
+    def inputs(self, chosen: Tensor) -> "Pairs":
+        """Return the pairs with some of their inputs.
+
+        **Arguments:**
+
+        - `chosen`: (m',) int64, positions among the m inputs.
+        """
+        return Pairs(self.x[..., chosen])
+
     def of_replicas(self, _replicas: int) -> "Pairs":
         """Return the same pairs: each replica has its own."""
         return self
@@ -129,8 +139,8 @@ class RelabelledPairs(NamedTuple):
         z (R, 2B, n), positives first.
         """
         positive = product(self.x, weight.mT)
-        columns = weight[..., : self.change.shape[-1]].mT
-        return torch.cat([positive, torch.baddbmm(positive, self.change, columns)], dim=1)
+        columns = weight[..., : self.change.shape[-1]].contiguous()
+        return torch.cat([positive, plus_linear(positive, self.change, columns)], dim=1)
 
     def gathered(self, pull: Tensor, product: Product) -> Tensor:
         """Compute sum_i pull_i x_i^T over the batch.
@@ -146,7 +156,8 @@ class RelabelledPairs(NamedTuple):
         """
         positive, negative = pull[:, : self.x.shape[1]], pull[:, self.x.shape[1] :]
         total = product((positive + negative).mT, self.x)
-        total[..., : self.change.shape[-1]] += torch.bmm(negative.mT, self.change)
+        # few rows and many columns are faster than many rows and few columns
+        total[..., : self.change.shape[-1]] += linear(self.change.mT, negative.mT).mT
         return total
 
     def split(self) -> tuple[Tensor, Tensor]:
@@ -176,6 +187,15 @@ class RelabelledPairs(NamedTuple):
         B' pairs.
         """
         return RelabelledPairs(_rows(self.x, index), _rows(self.change, index))
+
+    def inputs(self, chosen: Tensor) -> "RelabelledPairs":
+        """Return the pairs with some of their inputs, those of the labels among them.
+
+        **Arguments:**
+
+        - `chosen`: (m',) int64, positions among the m inputs, in increasing order.
+        """
+        return RelabelledPairs(self.x[..., chosen], self.change)
 
     def of_replicas(self, replicas: int) -> "RelabelledPairs":
         """Return the pairs with positives for each replica, where all share them.

@@ -2,7 +2,8 @@
 
 On a CPU, oneDNN multiplies float32 matrices at least as fast as the library behind `torch.bmm`, and
 on processors that the latter does not know about twice as fast. Both add in float32; their sums
-differ in the last bits, for they add in another order.
+differ in the last bits, for they add in another order. oneDNN's bits do not depend on the number of
+threads (`ffengine.thread_choice` checks it).
 
 Legend: R replicas.
 """
@@ -30,6 +31,44 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
         for one, w in zip(x, weight, strict=True)
     ]
     return found[0].unsqueeze(0) if len(found) == 1 else torch.stack(found)
+
+
+def plus_linear(added: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Compute y + x W^T of each replica.
+
+    **Arguments:**
+
+    - `added`: y (R, B, n).
+    - `x`: (R, B, m).
+    - `weight`: W (R, n, m).
+
+    **Returns:**
+
+    (R, B, n).
+    """
+    if not _fits_onednn(x, weight):
+        return torch.baddbmm(added, x, weight.mT)
+    binary = torch.ops.mkldnn._linear_pointwise.binary
+    found = [
+        binary(_whole(one), _whole(y), _whole(w), None, "add")
+        for one, y, w in zip(x, added, weight, strict=True)
+    ]
+    return found[0].unsqueeze(0) if len(found) == 1 else torch.stack(found)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply the matrices of each replica.
+
+    **Arguments:**
+
+    - `a`: (R, i, j).
+    - `b`: (R, j, k).
+
+    **Returns:**
+
+    (R, i, k).
+    """
+    return linear(a, b.mT)
 
 
 def _whole(matrix: Tensor) -> Tensor:

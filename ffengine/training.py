@@ -28,12 +28,14 @@ from ffengine.network import Network, SummedGoodness
 from ffengine.onset import onset_of
 from ffengine.optimizers import State
 from ffengine.pairs import AnyPairs, Pairs
+from ffengine.products import has_onednn
 from ffengine.provenance import Stopwatch, provenance
 from ffengine.push_monitor import PushMonitor, sample_pictures
 from ffengine.random_streams import Draws
 from ffengine.results import EpochRow, Split, TrainResult
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec, digest
+from ffengine.thread_choice import ThreadChoice
 
 
 class EpochReport(NamedTuple):
@@ -198,6 +200,8 @@ class TrainingRun:
         else:
             self._restore(resume)
         self.bank = Bank(spec, self.network, self.train, self.draws)
+        # what other libraries multiply has other bits with other threads
+        self.threads = ThreadChoice(adapts=device.type == "cpu" and has_onednn())
 
     def run(self, on_epoch: OnEpoch, on_batch: OnBatch) -> None:
         """Train from `position` to the end of the last stage.
@@ -275,18 +279,49 @@ class TrainingRun:
         stage, epoch = self.position.stage, self.position.epoch
         batches = self._batches(stage, epoch)
         steps = {split: self._step_on(layers, split) for split in (None, *SPLITS)}
+        if self.spec.negatives.redraw == "once":
+            self.bank.hold(layers[0])  # with all threads
         homogeneous, interval = any(map(self.learner.is_homogeneous, layers)), 0
-        for batch in range(self.position.batch, len(batches)):
-            split = self.spec.phases.split_at((epoch - 1) * len(batches) + batch)
-            inputs = self.inputs(layers, batches[batch], ("negatives", stage, epoch, batch), split)
-            steps[split](inputs)
-            if homogeneous:
-                interval = interval or self.learner.steps_between_looks(layers, inputs, epoch)
-                if (batch + 1) % interval == 0 or batch + 1 == len(batches):
-                    self.learner.rescale(layers)
-            self.position = Position(stage, epoch, batch + 1)
-            if on_batch(BatchReport(self.fraction, self.checkpoint)) == "stop":
-                raise Interrupted(self.checkpoint())
+        with self.threads.for_steps(layers, lambda n: self._same_bits(layers, batches, n)):
+            for batch in range(self.position.batch, len(batches)):
+                split = self._split_of(batch, len(batches))
+                address = ("negatives", stage, epoch, batch)
+                inputs = self.inputs(layers, batches[batch], address, split)
+                steps[split](inputs)
+                if homogeneous:
+                    interval = interval or self.learner.steps_between_looks(layers, inputs, epoch)
+                    if (batch + 1) % interval == 0 or batch + 1 == len(batches):
+                        self.learner.rescale(layers)
+                self.position = Position(stage, epoch, batch + 1)
+                self.threads.look()
+                if on_batch(BatchReport(self.fraction, self.checkpoint)) == "stop":
+                    raise Interrupted(self.checkpoint())
+
+    def _split_of(self, batch: int, batches: int) -> Split | None:
+        """Return from which split a batch of this epoch is learnt; None: from both."""
+        return self.spec.phases.split_at((self.position.epoch - 1) * batches + batch)
+
+    def _same_bits(self, layers: tuple[int, ...], batches: list[Tensor], threads: int) -> bool:
+        """Whether steps on the first and the last batch have the same bits with other threads."""
+        before, found = torch.get_num_threads(), list[list[Tensor]]()
+        try:
+            for count in (self.threads.most, threads):
+                torch.set_num_threads(count)
+                found.append([*self._bits(layers, batches, 0), *self._bits(layers, batches, -1)])
+        finally:
+            torch.set_num_threads(before)
+        return all(map(torch.equal, *found))
+
+    def _bits(self, layers: tuple[int, ...], batches: list[Tensor], batch: int) -> list[Tensor]:
+        """Return a batch, and weights and states after a step on it; nothing changes."""
+        batch %= len(batches)
+        stage, epoch = self.position.stage, self.position.epoch
+        split = self._split_of(batch, len(batches))
+        inputs = self.inputs(layers, batches[batch], ("negatives", stage, epoch, batch), split)
+        learner = self.learner.copy()
+        learner.step(layers, inputs, epoch, split)
+        states = [value for state in learner.states for value in state.values()]
+        return [*inputs, *learner.network.weights, *states]
 
     def _step_on(self, layers: tuple[int, ...], split: Split | None) -> Step:
         """Return what takes a step of this epoch on batches of a split; None: on pairs."""

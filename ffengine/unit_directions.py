@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ffengine.products import linear
+
 BASIN_COSINE = 0.9  # units whose directions have at least this cosine count as one direction
 BASIN_UNITS = 8_192  # wider layers have no count of basins: it takes memory for n x n cosines
 
@@ -56,14 +58,19 @@ def unit_directions(weight: Tensor) -> UnitDirections:
         return UnitDirections(0.0, 0.0, None)
     # divided by a length, so that no product overflows; the same bits whatever the scale
     scaled = weight / lengths.max().to(weight.dtype)
-    gram = scaled @ scaled.T if len(weight) <= max(BASIN_UNITS, weight.shape[1]) else None
-    smaller = gram if gram is not None else scaled.T @ scaled
+    gram = _gram(scaled) if len(weight) <= max(BASIN_UNITS, weight.shape[1]) else None
+    smaller = gram if gram is not None else _gram(scaled.T)
     energy = float(torch.linalg.vector_norm(scaled.double()).square())
     return UnitDirections(
         effective_units=total**2 / float(lengths.square().square().sum()),
         effective_rank=energy**2 / float(smaller.double().square().sum()),
         basins=_basins(gram) if gram is not None and len(gram) <= BASIN_UNITS else None,
     )
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """Return the products (n, n) of rows (n, m) with each other."""
+    return linear(rows.unsqueeze(0), rows.unsqueeze(0))[0]
 
 
 def _basins(gram: Tensor) -> float:
@@ -73,10 +80,10 @@ def _basins(gram: Tensor) -> float:
     near = (gram > BASIN_COSINE * length.unsqueeze(1) * length.unsqueeze(0)).cpu().numpy()
     np.fill_diagonal(near, val=True)
     n = len(near)
-    if near.sum() == n:
+    free = near.sum(1) > 1  # a unit that is near no other is a basin of its own
+    squared_sizes = n - int(free.sum())
+    if squared_sizes == n:
         return float(n)
-    free = np.ones(n, dtype=bool)
-    squared_sizes = 0
     for unit in torch.argsort(squares, descending=True, stable=True).tolist():
         if free[unit]:
             members = near[unit] & free
