@@ -9,6 +9,7 @@ from ffengine.findings.acts import Acts
 from ffengine.findings.backpropagation import Backpropagation
 from ffengine.findings.centering import Centering
 from ffengine.findings.collapse import Collapse
+from ffengine.findings.condensation import Condensation
 from ffengine.findings.depth import Depth
 from ffengine.findings.finding import Finding, Plot, Point, Rule, Run, Table
 from ffengine.findings.goodness import Goodness
@@ -27,6 +28,7 @@ FINDINGS: dict[str, Finding] = {
         Onset(),
         Centering(),
         Collapse(),
+        Condensation(),
         Width(),
         Goodness(),
         Negatives(),
