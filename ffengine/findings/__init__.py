@@ -9,6 +9,7 @@ from ffengine.findings.acts import Acts
 from ffengine.findings.backpropagation import Backpropagation
 from ffengine.findings.centering import Centering
 from ffengine.findings.collapse import Collapse
+from ffengine.findings.condensation import Condensation
 from ffengine.findings.depth import Depth
 from ffengine.findings.finding import Finding, Plot, Point, Rule, Run, Table, Tile
 from ffengine.findings.forecast import Forecast
@@ -29,6 +30,7 @@ FINDINGS: dict[str, Finding] = {
         Onset(),
         Centering(),
         Collapse(),
+        Condensation(),
         Width(),
         Geometry(),
         Goodness(),
