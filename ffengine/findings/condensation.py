@@ -1,10 +1,11 @@
 """The finding `condensation`: in how few directions the units of a layer end."""
 
+import math
 from collections.abc import Sequence
 
 from ffengine.findings.bases import SEEDS, TINY, layer
 from ffengine.findings.finding import Finding, Plot, Point, Run, Table
-from ffengine.findings.measured import SPLITS, at_end, at_epoch, curve
+from ffengine.findings.measured import SPLITS, Moment, at_end, at_epoch, curve
 from ffengine.findings.wording import listed, number, pair
 from ffengine.results import Interval
 from ffengine.spec import MonitorSpec, StudyPart, StudySpec, TrainSpec
@@ -94,19 +95,28 @@ class Condensation(Finding):
         )
 
     def plot(self, runs: Sequence[Run]) -> Plot:
-        """Return the number of basins over flow time."""
+        """Return the number of basins over flow time, in powers of two."""
         drawn = [
-            Point(part, f"n = {width}", m.tau, m.found.mean, m.found.low, m.found.high)
+            _point(part, width, moment)
             for part, found in _by_data(runs).items()
             for width, run in found.items()
-            for m in curve(run, "basins", "positive")
+            for moment in curve(run, "basins", "positive")
         ]
         return Plot(
-            "Directions in which the units end",
+            "Directions in which the units end: log2 of their effective number",
             "flow time tau",
-            "effective number of basins",
+            "",
             tuple(drawn),
         )
+
+
+def _point(part: str, width: int, moment: Moment) -> Point:
+    """Return the number of basins at a moment, in powers of two; there is one at least."""
+    mean, low, high = (
+        None if value is None else math.log2(max(1.0, value))
+        for value in (moment.found.mean, moment.found.low, moment.found.high)
+    )
+    return Point(part, f"n = {width}", moment.tau, mean or 0.0, low, high)
 
 
 def _by_data(runs: Sequence[Run]) -> dict[str, dict[int, Run]]:
