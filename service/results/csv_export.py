@@ -16,9 +16,10 @@ from ffengine.results import (
 from ffengine.study import figure_rows
 from service.encoding.escaping import for_csv
 from service.results.measured_rows import DIRECTION, with_direction
+from service.results.text_tables import pushes_of
 
 ROWS_AT_ONCE = 500
-CheckRows = Literal["cells", "potentials", "decomposition"]
+RowKind = Literal["cells", "potentials", "decomposition"]
 
 
 def table(result: TrainResult | CheckResult | ForecastResult | StudyResult) -> list[dict[str, Any]]:
@@ -57,20 +58,20 @@ def to_csv(result: TrainResult | CheckResult | ForecastResult | StudyResult) -> 
     return b"".join(csv_pieces(list(rows[0]) if rows else [], rows)).decode()
 
 
-def check_csv(result: CheckResult, rows: CheckRows) -> str:
-    """The rows of a check of one kind as CSV; a header alone where it has none.
-
-    Potentials and pushes are about the step on G(negative) - G(positive), which they name.
+def rows_csv(result: CheckResult | TrainResult, rows: RowKind) -> str:
+    """The rows of one kind of a check as CSV, or those of a training run that say who pushes; a
+    header alone where it has none. Potentials and pushes name the step that they are along.
     """
     if rows == "cells":
         return to_csv(result)
     columns: list[str]
     found: Sequence[PotentialRow | PushRow]
-    if rows == "potentials":
+    pushes = pushes_of(result)
+    if rows == "potentials" and isinstance(result, CheckResult):
         columns, found = list(PotentialRow.model_fields), result.potentials
     else:
-        columns, found = list(PushRow.model_fields), result.decomposition
-    along = {DIRECTION: "goodness_difference"}
+        columns, found = list(PushRow.model_fields), pushes.rows
+    along = {DIRECTION: pushes.direction}
     texts = csv_pieces(
         [*columns, DIRECTION], (row.model_dump(mode="json") | along for row in found)
     )

@@ -5,8 +5,17 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ffengine.intervals import interval
-from ffengine.results import CheckResult, Interval, PotentialRow, PushRow, Relation, Split
-from ffengine.theorems import DIRECTIONS
+from ffengine.results import (
+    CheckResult,
+    Interval,
+    PotentialRow,
+    PushRow,
+    Relation,
+    RunResult,
+    Split,
+    TrainResult,
+)
+from ffengine.theorems import DIRECTIONS, Direction
 
 RELATIONS: dict[Relation, str] = {
     "own_pair": "own pair",
@@ -39,9 +48,24 @@ class TextTable(NamedTuple):
     folded: bool = False
 
 
+class Pushes(NamedTuple):
+    """Who pushes: the rows, and the step whose margins they split."""
+
+    rows: Sequence[PushRow]
+    direction: Direction
+
+
+def pushes_of(result: RunResult) -> Pushes:
+    """Return who pushes by a result: a training run's margins are along its own step."""
+    if isinstance(result, CheckResult):
+        return Pushes(result.decomposition, "goodness_difference")
+    rows = result.decomposition if isinstance(result, TrainResult) else ()
+    return Pushes(rows, "training_step")
+
+
 def check_tables(result: CheckResult) -> list[TextTable]:
     """What a check says of potentials and of who pushes; of what it has no rows there is none."""
-    found = (_potentials(result.potentials), _decomposition(result.decomposition))
+    found = (_potentials(result.potentials), push_table(result))
     return [table for table in found if table.rows]
 
 
@@ -89,7 +113,11 @@ def _potential_row(split: Split, rows: Sequence[PotentialRow]) -> list[str]:
 
 
 DECOMPOSITION = (
-    Column("layer of", "its width, or the limit of infinite width", is_number=False),
+    Column(
+        "where",
+        "width of the layer, or the limit of infinite width; the epoch of a training run",
+        is_number=False,
+    ),
     Column("samples", "the split of the samples that are pushed", is_number=False),
     Column("pairs", "which pairs push: by class, and by who shows the label", is_number=False),
     Column("push", "in standard deviations of the margin; above 0 towards sparsity"),
@@ -100,7 +128,9 @@ DECOMPOSITION = (
 )
 
 
-def _decomposition(rows: Sequence[PushRow]) -> TextTable:
+def push_table(result: CheckResult | TrainResult) -> TextTable:
+    """Return who pushes a sample, by relation and, of a training run, by epoch."""
+    rows, direction = pushes_of(result)
     groups: dict[tuple[str, Split, Relation], list[PushRow]] = defaultdict(list)
     for row in one_limit(rows):
         if row.pairs:
@@ -114,8 +144,8 @@ def _decomposition(rows: Sequence[PushRow]) -> TextTable:
         ],
         (
             "A pair is a positive and its negative. Its push is what it adds to a sample's margin "
-            f"of theorem 2 {ALONG}; the pushes of all relations add up to the margin. With the "
-            "label: one of the pair shows the label that the sample shows.",
+            f"of theorem 2 {DIRECTIONS[direction]}; the pushes of all relations add up to the "
+            "margin. With the label: one of the pair shows the label that the sample shows.",
         ),
     )
 
@@ -141,8 +171,11 @@ def one_limit(rows: Sequence[PushRow]) -> Iterator[PushRow]:
 
 
 def layer_of(row: PushRow) -> str:
-    """Which layer is pushed: that of a width, or the limit."""
-    return f"n = {row.width:,}" if row.method == "exact" else "infinite width"
+    """Which layer is pushed: that of a width, or the limit; of a training run also when."""
+    layer = f"n = {row.width:,}" if row.method == "exact" else "infinite width"
+    if row.tau is None:
+        return layer
+    return f"layer {row.layer + 1} ({layer}), epoch {row.epoch}, tau = {row.tau:.2f}"
 
 
 def _mean(values: Sequence[float], form: str) -> str:

@@ -10,7 +10,6 @@ import pytest
 
 from ffengine.results import EpochRow, Onset, Split, TrainResult
 from service.results.charts import (
-    ChartSource,
     NothingToDraw,
     PartialRun,
     Source,
@@ -19,13 +18,13 @@ from service.results.charts import (
     render,
 )
 from service.results.stored_rows import StoredRows
+from tests.service.drawn import caption, drawn, points
 from tests.service.samples import epoch_row, provenance
 
 ONSET = Onset(
     lambda_1=0.625, falls=True, tau_star=2.0, tau_star_low=1.76, tau_star_high=2.24, tau_end=4.0
 )
 SPLITS: tuple[Split, Split] = ("positive", "negative")
-Rows = list[dict[str, Any]]
 
 
 def trained(
@@ -44,20 +43,6 @@ def trained(
         curves=rows, accuracy=(), diagnostics=(), provenance=provenance(), onset=onset
     )
     return Source(label, result)
-
-
-def drawn(name: str, *sources: ChartSource) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(render(name, sources, "json"))
-    return found
-
-
-def points(name: str, *sources: ChartSource) -> Rows:
-    values = drawn(name, *sources)["datasets"].values()
-    return [row for rows in values for row in rows if "mean" in row]
-
-
-def caption(document: dict[str, Any]) -> str:
-    return " ".join(document["title"]["subtitle"])
 
 
 def marks(document: dict[str, Any]) -> list[dict[str, Any]]:

@@ -16,8 +16,8 @@ from service.results.text_tables import check_tables
 from service.store import NewJob, Store
 from service.web.dashboard.view_models import tables_of
 from tests.factories import finished
+from tests.service.drawn import caption, drawn, points
 from tests.service.samples import check_result, train_result
-from tests.service.test_flow_charts import caption, drawn, points
 
 
 def potential(split: Split, ratio: float | None, seed: int = 0) -> PotentialRow:
@@ -182,3 +182,27 @@ def test_rows_that_a_check_lacks_are_a_header_and_other_jobs_are_refused(
     refused = client.get(f"/v1/jobs/{trained}/result.csv?rows=potentials")
     assert refused.status_code == 422
     assert "only a check has potentials" in refused.json()["detail"]
+
+
+def test_a_training_run_says_who_pushes_at_each_epoch_along_its_own_step(
+    client: httpx.Client, store: Store
+) -> None:
+    pushes = tuple(
+        push("own_pair", value, epoch=epoch, tau=float(epoch), seed=seed)
+        for epoch, value in ((0, -0.5), (2, 1.5))
+        for seed in (0, 1)
+    )
+    result = train_result().model_copy(update={"decomposition": pushes})
+    source = Source("", result)
+    found = points("decomposition", source)
+    assert [(row["series"], row["mean"], row["seeds"]) for row in found] == [
+        ("layer 1 (n = 8), epoch 0, tau = 0.00", -0.5, 2),
+        ("layer 1 (n = 8), epoch 2, tau = 2.00", 1.5, 2),
+    ]
+    assert "along the training step" in caption(drawn("decomposition", source))
+    job = submitted(store, spec=TrainSpec())
+    finished(store, job, result)
+    rows = csv_of(client, job, "decomposition")
+    assert [row["epoch"] for row in rows] == ["0", "0", "2", "2"]
+    assert {row["theorem2_direction"] for row in rows} == {"training_step"}
+    assert "Who pushes a sample" in client.get(f"/jobs/{job}").text

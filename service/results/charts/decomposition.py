@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import altair as alt
 
 from ffengine.intervals import interval
-from ffengine.results import CheckResult, PushRow, Relation, Split
+from ffengine.results import PushRow, Relation, Split
 from ffengine.theorems import DIRECTIONS
 from service.results.charts.drawables import NothingToDraw, data_names
 from service.results.charts.intervals import band
@@ -27,28 +27,26 @@ from service.results.charts.style import (
     titled,
 )
 from service.results.sources import ChartSource, Source
-from service.results.text_tables import RELATIONS, layer_of, one_limit
+from service.results.text_tables import RELATIONS, layer_of, one_limit, pushes_of
 
 HEIGHT = 200
 
 
 def has_pushes(source: ChartSource) -> bool:
-    """Whether the source is a check whose result says who pushes."""
+    """Whether the source is a check or a training run whose result says who pushes."""
     return any(row.push is not None for row in push_rows(source))
 
 
 def push_rows(source: ChartSource) -> Sequence[PushRow]:
-    """The pushes of a check; none of any other source."""
-    if not isinstance(source, Source) or not isinstance(source.result, CheckResult):
-        return ()
-    return source.result.decomposition
+    """The pushes of a check or of a training run; none of any other source."""
+    return pushes_of(source.result).rows if isinstance(source, Source) else ()
 
 
 def decomposition(sources: Sequence[ChartSource]) -> AnyChart:
     """What pairs of each relation to a sample add to its margin of theorem 2."""
     records = [record for source in sources for record in _records(source)]
     if not records:
-        raise NothingToDraw("no check says who pushes: it was not asked for")
+        raise NothingToDraw("no result says who pushes: it was not asked for")
     chart = in_panels(_layers(records), records, height=HEIGHT)
     return titled(chart, "Who pushes a sample", list(_caption(sources, records)))
 
@@ -104,6 +102,16 @@ def _layers(records: Sequence[Record]) -> AnyChart:
     return alt.layer(zero, bars, points)
 
 
+def listed_directions(sources: Sequence[ChartSource]) -> str:
+    """The steps that the margins of all sources are along, in words."""
+    found = {
+        DIRECTIONS[pushes_of(source.result).direction]: None
+        for source in sources
+        if isinstance(source, Source) and pushes_of(source.result).rows
+    }
+    return " or ".join(found)
+
+
 def _caption(sources: Sequence[ChartSource], records: Sequence[Record]) -> Iterator[str]:
     seeds = max(int(record["seeds"] or 0) for record in records)
     samples = ranged((int(record["samples"] or 0) for record in records), "live sample")
@@ -111,10 +119,11 @@ def _caption(sources: Sequence[ChartSource], records: Sequence[Record]) -> Itera
         data_names(sources), f"first batch of {counted(seeds, 'seed')}", f"{samples} per point"
     )
     yield interval_note("bars", seeds, shares=False)
+    along = listed_directions(sources)
     yield (
         f"what all pairs (a positive and its negative) of a relation add to the margin of theorem "
-        f"2 {DIRECTIONS['goodness_difference']}, in standard deviations (sd) of the margin; right "
-        f"of 0 they push towards sparsity"
+        f"2 {along}, in standard deviations (sd) of the margin; right of 0 they push towards "
+        f"sparsity"
     )
     yield "with the label: one of the pair shows the label that the sample shows"
     yield panels_note(len(labels_of(records)))

@@ -175,7 +175,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         findings = [(source.label, one) for source in results for one in source.result.diagnostics]
         own = [source.result for source in results] if job.kind != "study" else []
         tables = view_models.tables_of(own)
-        rows = view_models.check_rows(own)
+        rows = view_models.more_rows(own)
         onset = next((one.onset for one in own if isinstance(one, TrainResult)), None)
         epochs = epochs_table(results)
         del sources, results, own

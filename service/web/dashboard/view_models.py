@@ -11,7 +11,7 @@ from ffengine.results import CheckResult, Diagnostic, Onset, RunResult, TrainRes
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
 from service.jobs import TERMINAL, Job, JobState
 from service.results.column_labels import figure_tables
-from service.results.text_tables import TextTable, check_tables
+from service.results.text_tables import TextTable, check_tables, push_table, pushes_of
 from service.specs.files import as_yaml
 
 ALWAYS = {
@@ -25,9 +25,9 @@ DOWNLOADS = {
     "weights.safetensors": "what the network has learnt",
     "report.html": "charts, figures and provenance on one page",
 }
-CHECK_ROWS = {
+MORE_ROWS = {
     "potentials": "potentials of positives and of negatives at each split, by seed",
-    "decomposition": "who pushes a sample, by seed, width, split and method",
+    "decomposition": "who pushes a sample, by seed, layer, epoch, split and method",
 }
 SEVERITIES = ("error", "warning", "info")
 KINDS_WITH = {"result.npz": ("train", "check"), "weights.safetensors": ("train",)}
@@ -59,10 +59,10 @@ def downloads(job: Job, *, has_result: bool, rows: Sequence[str] = ()) -> list[t
 
     **Arguments:**
 
-    - `rows`: which of CHECK_ROWS the result has.
+    - `rows`: which of MORE_ROWS the result has.
     """
     files = DOWNLOADS if has_result else {}
-    of_check = {f"result.csv?rows={kind}": CHECK_ROWS[kind] for kind in rows if has_result}
+    of_check = {f"result.csv?rows={kind}": MORE_ROWS[kind] for kind in rows if has_result}
     return [
         (what, meaning)
         for what, meaning in (files | of_check | ALWAYS).items()
@@ -83,13 +83,19 @@ def tables_of(results: Sequence[RunResult]) -> list[TextTable]:
         return []
     if isinstance(results[0], CheckResult):
         return check_tables(results[0])
-    return list(figure_tables(results[0])) if isinstance(results[0], TrainResult) else []
+    if isinstance(results[0], TrainResult):
+        pushes = push_table(results[0])
+        return [*([pushes] if pushes.rows else []), *figure_tables(results[0])]
+    return []
 
 
-def check_rows(results: Sequence[RunResult]) -> list[str]:
-    """Return which of CHECK_ROWS the results have."""
-    checks = [result for result in results if isinstance(result, CheckResult)]
-    return [kind for kind in CHECK_ROWS if any(getattr(result, kind) for result in checks)]
+def more_rows(results: Sequence[RunResult]) -> list[str]:
+    """Return which of MORE_ROWS the results have."""
+    found = {
+        "potentials": any(isinstance(one, CheckResult) and one.potentials for one in results),
+        "decomposition": any(pushes_of(one).rows for one in results),
+    }
+    return [kind for kind in MORE_ROWS if found[kind]]
 
 
 def check_of(job: Job, datasets: Datasets) -> CheckSpec:

@@ -11,14 +11,14 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from ffengine.results import AnyResult, CheckResult, ForecastResult, StudyResult
+from ffengine.results import AnyResult, CheckResult, ForecastResult, StudyResult, TrainResult
 from ffengine.spec import StudySpec, TrainSpec
 from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
 from service.encoding.root_path import at
 from service.jobs import TERMINAL, Job
 from service.results.chart_formats import FORMATS, MEDIA_TYPES
-from service.results.csv_export import CheckRows, check_csv, csv_pieces, to_csv
+from service.results.csv_export import RowKind, csv_pieces, rows_csv, to_csv
 from service.results.measured_rows import MeasuredRun, measured_rows, runs_of_study
 from service.results.npz_export import stream_npz
 from service.schemas import RESULT, ChartLine, ChartList, RowPage
@@ -97,9 +97,10 @@ def read_csv(
     store: StoreDep,
     asked: FileRequestDep,
     rows: Annotated[
-        CheckRows | None,
+        RowKind | None,
         Query(
-            description="of a check: its cells, the potentials of its samples, or who pushes them"
+            description="of a check: its cells, the potentials of its samples, or who pushes "
+            "them (of a training run as well)"
         ),
     ] = None,
 ) -> Response:
@@ -111,7 +112,7 @@ def read_csv(
     """
     job, version = find_job_with_result(store, job_id)
     if rows is not None:
-        return _check_csv(job, version, store, asked, rows)
+        return _rows_csv(job, version, store, asked, rows)
 
     def make() -> str | Iterator[bytes]:
         if job.kind == "train":  # its rows are those of its result, and read while they are sent
@@ -122,17 +123,17 @@ def read_csv(
     return file_response(job, version, "result.csv", "text/csv; charset=utf-8", make, asked)
 
 
-def _check_csv(
-    job: Job, version: int, store: Store, asked: FileRequest, rows: CheckRows
-) -> Response:
-    """Rows of a check. Raises ValidationProblem for another job."""
-    if job.kind != "check":
-        raise problems.field_problem("query/rows", f"only a check has {rows}; this is a {job.kind}")
+def _rows_csv(job: Job, version: int, store: Store, asked: FileRequest, rows: RowKind) -> Response:
+    """Rows of a check or of a training run. Raises ValidationProblem for another job."""
+    kinds = ("check", "train") if rows == "decomposition" else ("check",)
+    if job.kind not in kinds:
+        have = "only a check has" if kinds == ("check",) else "only checks and training runs have"
+        raise problems.field_problem("query/rows", f"{have} {rows}; this is a {job.kind}")
 
     def make() -> str:
         result = RESULT.validate_json(find_result(store, job.id).document)
-        assert isinstance(result, CheckResult)  # noqa: S101 - narrows the type: it is a check
-        return check_csv(result, rows)
+        assert isinstance(result, CheckResult | TrainResult)  # noqa: S101 - narrows the type
+        return rows_csv(result, rows)
 
     what = "result.csv" if rows == "cells" else f"{rows}.csv"
     return file_response(job, version, what, "text/csv; charset=utf-8", make, asked)
