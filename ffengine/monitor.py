@@ -32,7 +32,7 @@ from ffengine.layer_updates import Learner, parts_over_whole
 from ffengine.margins import LayerSums, TheoremCheck, near_zero
 from ffengine.negatives import NetworkGoodness, Positives, Relabelling, WrongLabel
 from ffengine.network import Network, SummedGoodness
-from ffengine.own_steps import Grams, grams_of, length_of_step, rates_of
+from ffengine.own_steps import Grams, cancellation_of, grams_of, rates_of
 from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs, half
 from ffengine.products import product
 from ffengine.random_streams import Draws
@@ -291,8 +291,7 @@ class Monitor:
             return OwnSteps(lowering, None, None)
         parts = (torch.linalg.vector_norm(pull, dim=-1) * batch.lengths).sum(-1).double()
         pull[:, :positives].neg_()  # the goodness of positives is raised
-        whole = length_of_step(pull, rates.difference)
-        cancellation = torch.where(whole > 0, parts / whole, 1.0)
+        cancellation = cancellation_of(batch.used, pull, rates.difference, parts)
         if trained:
             return OwnSteps(lowering, None, (rates.difference, cancellation))
         return OwnSteps(lowering, (rates.difference, cancellation), None)

@@ -11,8 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ffengine.layer_updates import parts_over_whole
 from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs
 from ffengine.products import linear, product
+
+# Where parts are longer than the step by more, its length is that of its own product: the square
+# of the length that its rates have is off by some 1e-7 of the square of the parts.
+MOST_CANCELLING = 1000.0
 
 
 class OwnRates(NamedTuple):
@@ -159,3 +164,23 @@ def length_of_step(pull: Tensor, rates: Tensor) -> Tensor:
     """
     squared: Tensor = torch.linalg.vecdot(pull, rates).double().sum(-1)
     return squared.clamp_min(0).sqrt()
+
+
+def cancellation_of(pairs: AnyPairs, pull: Tensor, rates: Tensor, parts: Tensor) -> Tensor:
+    """Compute how much longer the parts of a step are together than the step.
+
+    **Arguments:**
+
+    - `pairs`: the batch.
+    - `pull`: q (R, 2B, n) of the step sum_i q_i x_i^T.
+    - `rates`: x D^T (R, 2B, n).
+    - `parts`: (R,) float64, the sum of the parts' lengths.
+
+    **Returns:**
+
+    (R,) float64; 1 where the step is zero.
+    """
+    whole = length_of_step(pull, rates)
+    if bool((parts > MOST_CANCELLING * whole).any()):  # rounding may be all that is left of it
+        return parts_over_whole(parts, pairs.gathered(pull, product))
+    return torch.where(whole > 0, parts / whole, 1.0)

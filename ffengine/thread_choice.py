@@ -65,6 +65,7 @@ class ThreadChoice:
         self._beaten: tuple[int, float] | None = None  # in a trial: the threads before, their rate
         self._same_bits: Callable[[int], bool] = lambda _threads: False
         self._known: dict[tuple[object, int], bool] = {}
+        self._left, self._between = clock(), 0.0  # what is between steps is no time of theirs
         self._begin_window()
 
     @contextmanager
@@ -87,10 +88,11 @@ class ThreadChoice:
 
         self._same_bits = known
         self._take(self.threads)
-        self._begin_window()
+        self._between += self.clock() - self._left
         try:
             yield
         finally:
+            self._left = self.clock()
             torch.set_num_threads(self.most)
 
     def look(self) -> None:
@@ -98,7 +100,7 @@ class ThreadChoice:
         if not self._adapts:
             return
         self._steps += 1
-        seconds = self.clock() - self._began
+        seconds = self._time - self._began
         if seconds < LOOK_SECONDS:
             return
         rate, waiting = self._steps / seconds, self._waiting(seconds)
@@ -110,9 +112,14 @@ class ThreadChoice:
             self._take(fewer if self.threads == self.most else self.most)
         self._begin_window()
 
+    @property
+    def _time(self) -> float:
+        """Seconds that steps have taken, from an arbitrary start."""
+        return self.clock() - self._between
+
     def _is_due(self, waiting: float) -> bool:
         """Whether another number of threads is to be tried."""
-        held = self.clock() - self._tried_at < self._hold
+        held = self._time - self._tried_at < self._hold
         return not held and (self.threads < self.most or waiting > MOST_WAITING)
 
     def _end_trial(self, rate: float) -> None:
@@ -124,11 +131,11 @@ class ThreadChoice:
         else:
             self._take(before)
             self._hold = min(2 * self._hold, LONGEST_HOLD)
-        self._beaten, self._tried_at = None, self.clock()
+        self._beaten, self._tried_at = None, self._time
 
     def _begin_window(self) -> None:
         """Count steps and waiting anew."""
-        self._steps, self._began = 0, self.clock()
+        self._steps, self._began = 0, self._time
         self._waited = self.delays() if self._adapts else {}
 
     def _waiting(self, seconds: float) -> float:

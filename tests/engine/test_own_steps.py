@@ -9,7 +9,7 @@ from torch import Tensor
 from ffengine.activations import ACTIVATIONS, Activation
 from ffengine.margins import NEAR_ZERO, LayerSums, near_zero
 from ffengine.monitor import used_inputs
-from ffengine.own_steps import grams_of, length_of_step, rates_of
+from ffengine.own_steps import cancellation_of, grams_of, length_of_step, rates_of
 from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs
 
 
@@ -119,3 +119,20 @@ def test_inputs_that_are_always_0_are_left_out_but_those_of_labels() -> None:
     few = pairs.inputs(torch.arange(10))
     assert torch.equal(few.x, x[..., :10])
     assert torch.equal(few.change, change)
+
+
+@pytest.mark.parametrize("apart", [1.0, 1e-2, 1e-6, 0.0])
+def test_cancellation_is_known_where_positives_and_negatives_nearly_agree(apart: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.rand(1, 40, 30, generator=generator)
+    pairs = Pairs(torch.cat([x, x + apart * torch.rand(x.shape, generator=generator)], dim=1))
+    pull = (pairs.x @ torch.randn(30, 8, generator=generator)).clamp_min(0)
+    rates = grams_of(pairs).rates(pull.clone())
+    signed = torch.cat([-pull[:, :40], pull[:, 40:]], dim=1)
+    parts = (signed.norm(dim=-1) * pairs.lengths()).sum(-1).double()
+    step = signed[0].double().T @ pairs.x[0].double()
+    found = float(cancellation_of(pairs, signed, rates.difference, parts))
+    if apart:
+        assert found == pytest.approx(float(parts / step.norm()), rel=0.3)
+    else:
+        assert found > 1e5 or found == 1.0

@@ -66,6 +66,17 @@ def test_beside_a_busy_process_fewer_are_taken_where_that_is_faster_and_all_when
     assert set(alone[-2000:]) == {2}
 
 
+def test_epochs_shorter_than_a_look_are_looked_at_together() -> None:
+    machine = Machine()
+    choice = choice_on(machine)
+    machine.seconds[2], machine.waiting[2] = 0.035, 0.7
+    taken: list[int] = []
+    for _ in range(600):
+        taken += shares(choice, machine, 3)
+        machine.now += 5.0  # a measurement
+    assert taken.count(1) > 0.9 * len(taken)
+
+
 def test_where_threads_wait_but_fewer_are_slower_all_stay() -> None:
     machine = Machine()
     machine.seconds, machine.waiting = {1: 0.06, 2: 0.025}, {1: 0.9, 2: 1.5}
