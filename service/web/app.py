@@ -25,6 +25,7 @@ from service.web.openapi import openapi, operation_id
 from service.web.routes import catalog, datasets, jobs, results, system, webhooks
 from service.web.security_headers import SecurityHeadersMiddleware
 
+TITLE = "fflab"
 DESCRIPTION = """
 Train Forward-Forward networks and check the sparsity theorems of arXiv 2311.05667.
 
@@ -56,10 +57,10 @@ class App(FastAPI):
         self.methods = MethodTable()
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document; it is built once."""
-        self.openapi_schema = self.openapi_schema or openapi(self)
-        servers = [one | {"url": at("") or "/"} for one in self.openapi_schema["servers"]]
-        return self.openapi_schema | {"servers": servers}
+        """Return the OpenAPI document; it is built once for all apps that share their routes."""
+        document = _document(self.settings.max_body_bytes, self.settings.max_upload_bytes)
+        servers = [one | {"url": at("") or "/"} for one in document["servers"]]
+        return document | {"servers": servers}
 
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap the framework's own stack, whose outermost layer limits the size of bodies."""
@@ -91,7 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = App(
         settings,
-        title="fflab",
+        title=TITLE,
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
@@ -127,3 +128,9 @@ def _routes(most_bytes: int, most_upload_bytes: int) -> list[BaseRoute]:
         most = SIGN_IN_BYTES if router is pages.sign_in_router else None
         every.include_router(router, max_body_size=most)
     return every.routes
+
+
+@cache
+def _document(most_bytes: int, most_upload_bytes: int) -> dict[str, Any]:
+    routes = _routes(most_bytes, most_upload_bytes)
+    return openapi(title=TITLE, version=VERSION, description=DESCRIPTION, routes=routes)
