@@ -39,13 +39,14 @@ floors: $(READY)
 	$(BIN)/coverage report --include='service/store/*' --fail-under=98
 	$(BIN)/coverage report --include='ffengine/*' --fail-under=97
 
-# Each declared Python that is here (pyenv's too) beside that of .venv runs tests of the service ([tool.tox] in pyproject.toml).
+# Each declared Python that is here (pyenv's too) beside that of .venv runs tests of the service ([tool.tox] in pyproject.toml),
+# all at once: one installs while another computes. What one says is shown at its end.
 OTHER = $(filter-out $(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'), 3.11 3.12 3.13)
 comma := ,
 empty :=
 
 pythons: $(READY)
-	PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | paste -sd:)" $(BIN)/tox run -e $(subst $(empty) $(empty),$(comma),$(OTHER))
+	PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | paste -sd:)" $(BIN)/tox run-parallel --parallel-no-spinner -e $(subst $(empty) $(empty),$(comma),$(OTHER))
 
 lint: $(READY)
 	$(BIN)/ruff check .
