@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SOAK := .venv-soak
 PROGRAMS := $(SOAK)/.ready
 
-.PHONY: demo dev test test-all soak-programs check coverage floors pythons lint lock docs pictures clean
+.PHONY: demo dev test test-all soak-programs check fast coverage floors pythons lint lock docs pictures clean
 
 demo: $(READY)
 	$(BIN)/fflab demo --output demo-output
@@ -25,7 +25,11 @@ test: $(READY)
 test-all: $(READY) $(PROGRAMS)
 	$(PYTEST) --durations=20 $(MEASURED)
 
-check: lint
+# mypy has one process alone, so the tests run beside it.
+check: $(READY)
+	$(MAKE) -j 2 lint fast
+
+fast: $(READY)
 	$(PYTEST) $(FAST)
 
 # Which lines and branches the tests reach. `make test-all floors MEASURED=--cov` measures them beside all tests.

@@ -38,6 +38,7 @@ from service.results.paper_comparison import comparison
 from service.results.sentences import sentences
 from service.results.sources import GridCell, Source, StudyGrid
 from service.store import Store
+from tests.examples import examples
 from tests.factories import finished, submit
 from tests.service.samples import check_cell, epoch_row, provenance
 
@@ -164,11 +165,12 @@ def of_charts(sources: list[Source | StudyGrid]) -> Iterator[Served]:
                     yield Served(f"chart {name}", row["low"], value, row["high"])
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from([0, 1, 20, 39, 40]), min_size=2, max_size=3)
     | st.lists(st.integers(0, SAMPLES), min_size=2, max_size=5)
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_no_interval_of_a_share_leaves_0_and_1_or_its_value_anywhere(counts: list[int]) -> None:
     seeds = tuple(range(len(counts)))
     for spec, result in (
@@ -224,6 +226,7 @@ def test_the_interval_of_an_earlier_version_is_cut_to_0_and_1() -> None:
     assert (row["theorem"], row["theorem2_direction"]) == (None, None)
 
 
+@pytest.mark.slow
 def test_the_same_interval_is_on_the_page_in_the_report_and_in_the_tables(
     client: httpx.Client, store: Store
 ) -> None:
