@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SOAK := .venv-soak
 PROGRAMS := $(SOAK)/.ready
 
-.PHONY: demo dev test test-all soak-programs check coverage floors pythons lint lock docs pictures clean
+.PHONY: demo dev test test-all soak-programs check fast coverage floors pythons lint lock docs pictures clean
 
 demo: $(READY)
 	$(BIN)/fflab demo --output demo-output
@@ -26,7 +26,11 @@ test: $(READY)
 test-all: $(READY) $(PROGRAMS)
 	$(PYTEST) $(LANES) --durations=20 $(MEASURED)
 
-check: lint
+# mypy has one process alone, so the tests run beside it.
+check: $(READY)
+	$(MAKE) -j 2 lint fast
+
+fast: $(READY)
 	$(PYTEST) -n 2 $(FAST)
 
 # Which lines and branches the tests reach. `make test-all floors MEASURED=--cov` measures them beside all tests.
@@ -40,13 +44,14 @@ floors: $(READY)
 	$(BIN)/coverage report --include='service/store/*' --fail-under=98
 	$(BIN)/coverage report --include='ffengine/*' --fail-under=97
 
-# Each declared Python that is here (pyenv's too) beside that of .venv runs tests of the service ([tool.tox] in pyproject.toml).
+# Each declared Python that is here (pyenv's too) beside that of .venv runs tests of the service ([tool.tox] in pyproject.toml),
+# all at once: one installs while another computes. What one says is shown at its end.
 OTHER = $(filter-out $(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'), 3.11 3.12 3.13)
 comma := ,
 empty :=
 
 pythons: $(READY)
-	PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | paste -sd:)" $(BIN)/tox run -e $(subst $(empty) $(empty),$(comma),$(OTHER))
+	PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | paste -sd:)" $(BIN)/tox run-parallel --parallel-no-spinner -e $(subst $(empty) $(empty),$(comma),$(OTHER))
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -26,13 +26,15 @@ OLDEST = "3.11"
 EXTRAS = {
     "dev.txt": ("dev",),
     "server.txt": ("worker", "postgres"),
-}  # `make` installs the first, the image the second
+    "tests.txt": ("tests",),
+}  # `make` installs the first, the image the second, `make pythons` the third
 GROUP = "soak"  # its file has its name; `make test-all` installs it by itself
 BUILDS = ("torch", "torchvision")
 OF_CUDA = re.compile(r"(nvidia|cuda)-.*|triton")
 HEADERS = {
     "dev.txt": "Everything for work on fflab (the extra `dev`) but PyTorch, see torch.txt.",
     "server.txt": "What a server needs (extras `worker`, `postgres`) but PyTorch, see torch.txt.",
+    "tests.txt": "What the service's tests need (the extra `tests`), without PyTorch.",
     "soak.txt": "Programs that tests marked `soak` run, in an environment of their own.",
     "torch.txt": "PyTorch, after another file: by version, as builds have different hashes.",
 }
@@ -89,7 +91,7 @@ def write(name: str, blocks: list[str]) -> None:
 
 
 def main(upgrade: bool) -> None:
-    """Write the four files; server.txt has the versions of dev.txt."""
+    """Write the five files; server.txt and tests.txt have the versions of dev.txt."""
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, UV]
         subprocess.run(pip, check=True)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,12 @@ def lane_of(nodeid: str) -> str:
     return OTHERS.get(Path(file).stem, STACK)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no tests of real processes where `-m` leaves them all out."""
+    left_out = "not stack" in config.option.markexpr
+    return True if left_out and collection_path.name == "integration" else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what starts the stack or a browser, and put first what takes long and waits: beside it
@@ -73,6 +81,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def waits(item: pytest.Item) -> bool:
     """Whether a test is of those that take long and mostly wait."""
     return any(map(item.get_closest_marker, ("stack", "soak")))
+
+
+PYTHONS = Path(sys.executable).parent
+_started: list[str] = []
+
+
+def _note_python(
+    event: str,
+    arguments: tuple[Any, ...],
+    folder: str = f"{PYTHONS}{os.sep}",
+    started: list[str] = _started,
+) -> None:
+    if event == "subprocess.Popen" and str(arguments[0]).startswith(folder):
+        started.append(str(arguments[1]))
+
+
+sys.addaudithook(_note_python)
+
+
+@pytest.fixture(autouse=True)
+def _no_other_python(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test without a mark that starts another Python: it takes longer than a hundred tests
+    that call a function. What a fixture of a whole module starts does not count.
+    """
+    _started.clear()
+    yield
+    if not any(map(request.node.get_closest_marker, ("stack", "browser", "soak", "slow"))):
+        assert not _started, "it starts another Python: call a function, or mark the test as slow"
 
 
 @pytest.hookimpl(optionalhook=True)  # where pytest-xdist is installed

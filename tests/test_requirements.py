@@ -16,7 +16,11 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "requirements"
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-EXTRAS = {"dev.txt": {"dev"}, "server.txt": {"worker", "postgres"}}
+EXTRAS = {
+    "dev.txt": {"dev"},
+    "server.txt": {"worker", "postgres"},
+    "tests.txt": {"tests"},
+}
 PYTHONS = [
     line.rpartition(" ")[2]
     for line in PROJECT["project"]["classifiers"]
@@ -169,10 +173,11 @@ def test_pytorch_comes_in_the_build_that_a_machine_has_an_index_for() -> None:
     assert not [key for key in names if re.match(r"nvidia-|cuda-|triton$|torch(vision)?$", key)]
 
 
-def test_a_server_has_the_versions_that_are_tested() -> None:
-    tested, server = locked("dev.txt"), locked("server.txt")
-    assert {key: pin.version for key, pin in server.items()}.items() <= {
-        key: pin.version for key, pin in tested.items()
+@pytest.mark.parametrize("name", EXTRAS)
+def test_a_part_has_the_versions_of_the_whole(name: str) -> None:
+    whole, part = locked("dev.txt"), locked(name)
+    assert {key: pin.version for key, pin in part.items()}.items() <= {
+        key: pin.version for key, pin in whole.items()
     }.items()
 
 

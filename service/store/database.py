@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -136,26 +137,29 @@ class Database:
 
         Raises DatabaseRefused where a newer version has written it.
         """
-        config = _alembic()
         with self.engine.execution_options(write=True).begin() as connection:
             if not self.is_sqlite:
                 connection.execute(
                     text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
                 )
-            self._refuse_newer(connection, config)
+            if self._refuse_newer(connection) == _migrations().get_current_head():
+                return
+            config = _alembic()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
-    def _refuse_newer(self, connection: Connection, config: Config) -> None:
-        known = ScriptDirectory.from_config(config)
-        newest = known.get_current_head()
+    def _refuse_newer(self, connection: Connection) -> str | None:
+        """Return the revision of the schema; raise DatabaseRefused where it is a newer one."""
+        known = _migrations()
         revisions = {script.revision for script in known.walk_revisions()}
         found = MigrationContext.configure(connection).get_current_revision()
         if found is not None and found not in revisions:
             raise DatabaseRefused(
                 f"{self.address} was written by a newer fflab (schema {found}, this one knows "
-                f"{newest}): upgrade fflab, or restore the backup from before the upgrade"
+                f"{known.get_current_head()}): upgrade fflab, or restore the backup from before "
+                f"the upgrade"
             )
+        return found
 
     def close(self) -> None:
         """Close all connections."""
@@ -192,7 +196,7 @@ class Database:
         if not self.is_there:
             return "there is no file to check"
         with self.engine.connect() as connection:
-            self._refuse_newer(connection, _alembic())
+            self._refuse_newer(connection)
         if not self.file:
             return "there is no file to check"
         if self.file.stat().st_size > CHECKED_BYTES:
@@ -306,6 +310,12 @@ def _alembic() -> Config:
     # a package and not a path, in which the configuration would read % as an interpolation
     config.set_main_option("script_location", f"{__package__}:migrations")
     return config
+
+
+@cache
+def _migrations() -> ScriptDirectory:
+    """What this version knows of the schema's history; its files are read once in a process."""
+    return ScriptDirectory.from_config(_alembic())
 
 
 def refuse_network_folder(folder: Path) -> None:

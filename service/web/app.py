@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from ffengine.version import VERSION
@@ -23,6 +25,7 @@ from service.web.openapi import openapi, operation_id
 from service.web.routes import catalog, datasets, jobs, results, system, webhooks
 from service.web.security_headers import SecurityHeadersMiddleware
 
+TITLE = "fflab"
 DESCRIPTION = """
 Train Forward-Forward networks and check the sparsity theorems of arXiv 2311.05667.
 
@@ -31,6 +34,18 @@ read `GET /v1/jobs/{id}/result`.
 Every error is `application/problem+json` (RFC 9457) with JSON pointers to what was wrong.
 """
 SIGN_IN_BYTES = 10_000  # nobody has shown a key yet
+KEYED = (
+    *(part.router for part in (jobs, results, webhooks, catalog, datasets)),
+    datasets.upload_router,
+    system.v1_router,
+)
+OPEN = (
+    system.router,
+    pages.router,
+    pages.spec_router,
+    templating.static_router,
+    pages.sign_in_router,
+)
 
 
 class App(FastAPI):
@@ -42,10 +57,10 @@ class App(FastAPI):
         self.methods = MethodTable()
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document; it is built once."""
-        self.openapi_schema = self.openapi_schema or openapi(self)
-        servers = [one | {"url": at("") or "/"} for one in self.openapi_schema["servers"]]
-        return self.openapi_schema | {"servers": servers}
+        """Return the OpenAPI document; it is built once for all apps that share their routes."""
+        document = _document(self.settings.max_body_bytes, self.settings.max_upload_bytes)
+        servers = [one | {"url": at("") or "/"} for one in document["servers"]]
+        return document | {"servers": servers}
 
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap the framework's own stack, whose outermost layer limits the size of bodies."""
@@ -77,45 +92,45 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = App(
         settings,
-        title="fflab",
+        title=TITLE,
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
-        generate_unique_id_function=operation_id,
+        routes=_routes(settings.max_body_bytes, settings.max_upload_bytes),
         # the framework's own pages load scripts from other hosts; the dashboard has /docs instead
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a slash at the end changes nothing, see MethodsMiddleware
     )
     problems.install_handlers(app)
-    _include(app, settings)
+    app.methods.add(app.routes)  # /openapi.json
+    for router in KEYED:
+        app.methods.add(router.routes, API_PREFIX)
+    for router in OPEN:
+        app.methods.add(router.routes)
     return app
 
 
-def _include(app: App, settings: Settings) -> None:
-    """Add all routes."""
-    app.methods.add(app.routes)  # /openapi.json
-    keyed = [Depends(get_owner), Depends(refuse_unknown_parameters)]
-    for part in (jobs, results, webhooks, catalog, datasets):
-        app.include_router(part.router, prefix=API_PREFIX, dependencies=keyed)
-        app.methods.add(part.router.routes, API_PREFIX)
-    app.include_router(
-        datasets.upload_router,
-        prefix=API_PREFIX,
-        dependencies=keyed,
-        max_body_size=settings.max_upload_bytes,
-    )
-    app.include_router(system.v1_router, prefix=API_PREFIX, dependencies=keyed)
-    for router in (datasets.upload_router, system.v1_router):
-        app.methods.add(router.routes, API_PREFIX)
-    for router in (
-        system.router,
-        pages.router,
-        pages.spec_router,
-        templating.static_router,
-    ):
-        app.include_router(router)
-        app.methods.add(router.routes)
-    app.include_router(pages.sign_in_router, max_body_size=SIGN_IN_BYTES)
-    app.methods.add(pages.sign_in_router.routes)
+@cache
+def _routes(most_bytes: int, most_upload_bytes: int) -> list[BaseRoute]:
+    """Return all routes, for bodies of so many bytes.
+
+    The apps of a process share them, and with them what FastAPI works out of each route when the
+    first request asks for it, which takes longer than most requests.
+    """
+    every = APIRouter(generate_unique_id_function=operation_id, max_body_size=most_bytes)
+    needs = [Depends(get_owner), Depends(refuse_unknown_parameters)]
+    for router in KEYED:
+        most = most_upload_bytes if router is datasets.upload_router else None
+        every.include_router(router, prefix=API_PREFIX, dependencies=needs, max_body_size=most)
+    for router in OPEN:
+        most = SIGN_IN_BYTES if router is pages.sign_in_router else None
+        every.include_router(router, max_body_size=most)
+    return every.routes
+
+
+@cache
+def _document(most_bytes: int, most_upload_bytes: int) -> dict[str, Any]:
+    routes = _routes(most_bytes, most_upload_bytes)
+    return openapi(title=TITLE, version=VERSION, description=DESCRIPTION, routes=routes)

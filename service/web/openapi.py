@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute
 
 from service.submission import JobRequest
 from service.web.catalogue import require_kind
@@ -43,13 +43,13 @@ def operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def openapi(app: FastAPI) -> Document:
-    """Build the document of an app."""
+def openapi(*, title: str, version: str, description: str, routes: list[BaseRoute]) -> Document:
+    """Build the document of these routes."""
     document = get_openapi(
-        title=app.title,
-        version=app.version,
-        description=app.description,
-        routes=app.routes,
+        title=title,
+        version=version,
+        description=description,
+        routes=routes,
         servers=SERVERS,
         # generators of clients refuse two shapes of one title
         separate_input_output_schemas=False,

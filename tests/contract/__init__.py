@@ -45,7 +45,7 @@ def rest() -> str:
     """The OpenAPI document, without the version that it is of."""
     with tempfile.TemporaryDirectory() as home:
         document: dict[str, Any] = create_app(Settings(home=Path(home))).openapi()
-    document["info"]["version"] = "any"
+    document |= {"info": document["info"] | {"version": "any"}}
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 

@@ -65,6 +65,7 @@ def test_a_fresh_machine_loads_it_and_the_next_process_maps_its_copy(tmp_path: P
     assert (tmp_path / "cache").stat().st_mode & 0o77 == 0
 
 
+@pytest.mark.slow
 def test_a_copy_is_mapped_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place(tmp_path).read("mnist")
     monkeypatch.setattr("ffengine.datasets.read_bundled", lambda _name: pytest.fail("decoded"))
@@ -86,6 +87,7 @@ def of_zeros(path: Path) -> None:
     path.write_bytes(bytes(55_441_002))  # as some file systems leave it after a loss of power
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [Path.unlink, truncated, with_another_pixel, of_zeros])
 def test_a_copy_that_is_gone_or_damaged_is_made_anew(tmp_path: Path, damage: object) -> None:
     place(tmp_path).read("mnist")
@@ -97,12 +99,14 @@ def test_a_copy_that_is_gone_or_damaged_is_made_anew(tmp_path: Path, damage: obj
     assert digest_of(copy) == DOWNLOADED
 
 
+@pytest.mark.slow
 def test_a_mapped_copy_outlives_its_file(tmp_path: Path) -> None:
     arrays = place(tmp_path).read("mnist").arrays
     (tmp_path / "cache" / COPY).unlink()
     assert digest_of(arrays) == DOWNLOADED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", [None, Path("/proc/fflab/cache"), Path("/dev/null/cache")])
 def test_where_nothing_can_be_written_it_is_decoded(tmp_path: Path, cache: Path | None) -> None:
     loaded = Datasets(tmp_path, cache=cache).read("mnist")
@@ -131,6 +135,7 @@ def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path: Path, mni
     assert {path.name for path in tmp_path.iterdir()} == {COPY, new.name}
 
 
+@pytest.mark.slow
 def test_processes_that_begin_at_once_all_have_it(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from ffengine.datasets import Datasets; "
@@ -157,6 +162,7 @@ def test_a_small_data_set_has_no_copy(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_files_of_earlier_versions_below_the_data_root_do_no_harm(tmp_path: Path) -> None:
     raw = tmp_path / "data/MNIST/raw"
     raw.mkdir(parents=True)

@@ -132,6 +132,7 @@ def test_theorem_2_at_initialisation_agrees_with_a_slow_independent_measurement(
         )
 
 
+@pytest.mark.slow
 def test_theorem_1_on_the_full_mnist_has_the_theorys_ratios(
     tmp_path: Path,
 ) -> None:

@@ -75,6 +75,7 @@ def rising(weight: Tensor, x: Tensor, direction: Tensor, activation: str) -> int
     return int((rate > 1e-9 * rate.abs().max()).sum())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=5)
 @given(
     seed=st.integers(0, 1000),
@@ -302,6 +303,7 @@ def reference_run() -> list[EpochRow]:
     return list(ffengine.train(spec).curves)
 
 
+@pytest.mark.slow
 def test_the_first_act_of_mnist_mini_is_that_of_the_theory() -> None:
     """Two of the theory's three seeds, half of its samples. Its stated spread of S between seeds is
     .005 to .018; of two seeds the mean is within twice that over sqrt(2). Ratios near 0 vary by

@@ -60,6 +60,7 @@ def undisturbed() -> TrainResult:
     return ffengine.train(TRAIN)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("busy")
 def test_what_else_runs_changes_no_bit(undisturbed: TrainResult) -> None:
     torch.manual_seed(99)

@@ -384,8 +384,12 @@ PROVOKING: dict[str, dict[str, dict[str, object] | int]] = {
 
 
 def found_by(datasets: Datasets | None = None, **changes: dict[str, object] | int) -> set[str]:
-    result = ffengine.train(TrainSpec.model_validate(CALM | changes), datasets=datasets)
-    return {finding.code for finding in result.diagnostics}
+    return found_in(TrainSpec.model_validate(CALM | changes), datasets)
+
+
+@functools.cache  # a run may provoke more than one
+def found_in(spec: TrainSpec, datasets: Datasets | None) -> set[str]:
+    return {finding.code for finding in ffengine.train(spec, datasets=datasets).diagnostics}
 
 
 def test_of_a_calm_run_there_is_only_to_say_that_it_ends_in_act_1() -> None:

@@ -15,6 +15,7 @@ from ffengine.network import Network
 from ffengine.objectives import Difference
 from ffengine.optimizers import Sgd
 from ffengine.random_streams import Draws
+from ffengine.results import TrainResult
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec
 from ffengine.training import BatchReport, EpochReport
@@ -36,6 +37,11 @@ WHOLE = spec_of(
     },
     seeds=[4, 5],
 )
+
+
+@pytest.fixture(scope="module")
+def whole() -> TrainResult:
+    return ffengine.train(WHOLE)
 
 
 def test_measures_equal_a_loop_over_samples() -> None:
@@ -77,8 +83,10 @@ def test_measures_equal_a_loop_over_samples() -> None:
         assert mean == (pytest.approx(math.fsum(own) / len(own), rel=1e-6) if own else None)
 
 
-def test_partitions_are_reported_apart_and_training_samples_are_never_called_held_out() -> None:
-    result = ffengine.train(WHOLE)
+def test_partitions_are_reported_apart_and_training_samples_are_never_called_held_out(
+    whole: TrainResult,
+) -> None:
+    result = whole
     assert {row.partition for row in result.accuracy} == {"train", "validation", "test"}
     assert {row.partition for row in result.measures} == {"validation", "test"}
     assert {row.partition for row in result.ensembles} == {"validation", "test"}
@@ -117,9 +125,9 @@ def test_accuracy_by_a_linear_classifier_is_that_of_its_features() -> None:
     )
 
 
-def test_held_out_choices_do_not_move_the_training_result() -> None:
+def test_held_out_choices_do_not_move_the_training_result(whole: TrainResult) -> None:
     plain = ffengine.train(WHOLE.model_copy(update={"evaluation": TrainSpec().evaluation}))
-    assert plain.curves == ffengine.train(WHOLE).curves
+    assert plain.curves == whole.curves
 
 
 # Baselines
@@ -135,8 +143,15 @@ BACKPROP = spec_of(
 )
 
 
-def test_backpropagation_learns_to_classify_and_every_layer_is_described() -> None:
-    rows = ffengine.train(BACKPROP).baselines
+@pytest.fixture(scope="module")
+def backprop() -> TrainResult:
+    return ffengine.train(BACKPROP)
+
+
+def test_backpropagation_learns_to_classify_and_every_layer_is_described(
+    backprop: TrainResult,
+) -> None:
+    rows = backprop.baselines
     assert {(row.baseline, row.seed, row.layer) for row in rows} == {
         (name, seed, layer)
         for name in ("cross_entropy", "ff_objective")
@@ -150,8 +165,9 @@ def test_backpropagation_learns_to_classify_and_every_layer_is_described() -> No
     assert min(row.accuracy or 0 for row in rows if row.baseline == "ff_objective") > 0.15
 
 
-def test_a_baseline_of_a_replica_equals_the_one_of_its_seed_alone() -> None:
-    together = [row for row in ffengine.train(BACKPROP).baselines if row.seed == 2]
+@pytest.mark.slow
+def test_a_baseline_of_a_replica_equals_the_one_of_its_seed_alone(backprop: TrainResult) -> None:
+    together = [row for row in backprop.baselines if row.seed == 2]
     alone = ffengine.train(BACKPROP.model_copy(update={"seeds": (2,)})).baselines
     for one, other in zip(together, alone, strict=True):
         assert one.sparsity == pytest.approx(other.sparsity, abs=1e-4)
@@ -161,7 +177,8 @@ def test_a_baseline_of_a_replica_equals_the_one_of_its_seed_alone() -> None:
 def test_without_labels_the_objectives_baseline_has_no_accuracy() -> None:
     spec = BACKPROP.model_copy(
         update={
-            "negatives": TrainSpec.model_validate({"negatives": {"strategy": "hybrid"}}).negatives
+            "epochs": 2,
+            "negatives": TrainSpec.model_validate({"negatives": {"strategy": "hybrid"}}).negatives,
         }
     )
     rows = ffengine.train(spec).baselines
@@ -210,8 +227,10 @@ def test_the_divergence_of_one_seed_leaves_the_figures_of_others(
     assert "by ten" in str(named.suggestion)
 
 
-def test_a_run_stopped_while_a_baseline_learns_ends_with_the_same_result() -> None:
-    whole = ffengine.train(BACKPROP)
+@pytest.mark.slow
+def test_a_run_stopped_while_a_baseline_learns_ends_with_the_same_result(
+    backprop: TrainResult,
+) -> None:
     left = [290]  # 180 batches of the layers, 90 of each baseline
 
     def stop_late(_report: BatchReport) -> str | None:
@@ -223,4 +242,4 @@ def test_a_run_stopped_while_a_baseline_learns_ends_with_the_same_result() -> No
     checkpoint = Checkpoint.from_bytes(stopped.value.checkpoint.to_bytes())  # type: ignore[union-attr]
     assert ffengine.train(BACKPROP, resume=checkpoint).model_dump(
         exclude={"provenance"}
-    ) == whole.model_dump(exclude={"provenance"})
+    ) == backprop.model_dump(exclude={"provenance"})

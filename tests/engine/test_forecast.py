@@ -692,6 +692,7 @@ def s_of_run(width: int, seed: int, given: ForecastSpec) -> dict[tuple[int, str]
     return {(row.epoch, row.split): row.sparsity for row in curves if row.sparsity is not None}
 
 
+@pytest.mark.slow
 def test_the_band_of_a_small_run_covers_a_run_of_another_width() -> None:
     given = spec(
         units=128,

@@ -85,7 +85,7 @@ def test_the_limits_margins_are_the_histogram_times_the_kernel() -> None:
     )
 
 
-@pytest.mark.parametrize("theorem", [1, 2])
+@pytest.mark.parametrize("theorem", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_of_a_large_batch_the_first_samples_are_taken_in_every_run_alike(theorem: int) -> None:
     spec = CheckSpec.model_validate(
         {"theorem": theorem, "widths": [8], "samples": 1200, "batch_size": None, "seeds": [0]}

@@ -180,6 +180,7 @@ LIMITS: list[Goodness] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goodness", LIMITS, ids=str)
 def test_margins_of_both_theorems_and_of_any_weights_equal_those_of_a_very_wide_layer(
     goodness: Goodness,

@@ -82,6 +82,7 @@ def test_margins_equal_those_of_a_very_wide_layer(name: str) -> None:
     assert float((exact - limit).abs().max() / limit.abs().max()) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SERIES)
 def test_hermite_series_reproduces_monte_carlo_expectations(name: str) -> None:
     generator = torch.Generator().manual_seed(1)

@@ -36,11 +36,13 @@ def test_an_old_path_is_the_new_module(old: str) -> None:
     assert new.__spec__.name == new.__name__
 
 
+@pytest.mark.slow
 def test_an_old_path_is_an_attribute_without_an_import_of_its_own() -> None:
     assert run("import ffengine; print(ffengine.control.Control)", "-W", "ignore")
     assert run("from ffengine import draws; print(draws.__name__)") == "ffengine.random_streams"
 
 
+@pytest.mark.slow
 def test_the_warning_names_the_importing_line() -> None:
     program = (
         "import warnings\n"
@@ -52,6 +54,7 @@ def test_the_warning_names_the_importing_line() -> None:
     assert run(program) == "[('<string>', 4)]"
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_neither_torch_nor_a_module_by_its_old_path() -> None:
     program = (
         "import sys, ffengine\n"
@@ -78,6 +81,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+@pytest.mark.slow
 def test_nothing_in_the_project_imports_an_old_path() -> None:
     old = {f"ffengine.{name}" for name in OLD_NAMES}
     files = [path for folder in CODE for path in (ROOT / folder).rglob("*.py")]

@@ -106,6 +106,7 @@ def rank_correlation(a: list[float], b: list[float]) -> float:
     return float(torch.corrcoef(pairs)[0, 1])
 
 
+@pytest.mark.slow
 def test_potentials_before_training_rank_strategies_by_measured_theorem_2() -> None:
     ratios, measured = [], []
     for negatives in [*FREE, Noise(scale=0.1), WrongLabel(image="any")]:

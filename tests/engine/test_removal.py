@@ -109,6 +109,7 @@ def test_an_upload_that_cannot_be_let_go_is_put_back(
     assert there(datasets) == ["mine"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["free", "needed", "failure"])
 def test_no_death_in_the_middle_of_a_removal_loses_an_upload_or_leaves_half_of_one(
     answer: str, tmp_path: Path

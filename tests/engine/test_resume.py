@@ -81,6 +81,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     **{f"baseline {name}": {"evaluation": {"baselines": [name]}} for name in Baseline.__args__},
 }
 
+# each strategy and optimiser has a case with the usual ones; functions have nothing to remember
+SELDOM = {"once", *list(SCHEDULES)[1:], "activation", "init", "goodness"}
+
 
 def spec_of(change: dict[str, Any]) -> TrainSpec | None:
     """The small spec with a change; None where the entry says that the two do not go together."""
@@ -113,7 +116,13 @@ def stopped_every(spec: TrainSpec, reports: int) -> tuple[TrainResult, int]:
                 resume = Checkpoint.from_bytes(stopped.checkpoint.to_bytes())
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if SELDOM & {*name.split()} else name
+        for name in CHANGES
+    ],
+)
 def test_an_interrupted_run_ends_with_the_same_bits(name: str) -> None:
     spec = spec_of(CHANGES[name])
     if spec is None:

@@ -94,6 +94,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 
+QUICK = ("plain", "leaky", "momentum", "top-k", "deep")  # all of them take too long together
+
 
 def spec_of(**changes: object) -> TrainSpec:
     return TrainSpec.model_validate({**GROWING, **changes})
@@ -131,7 +133,10 @@ def true_weights(checkpoint: Checkpoint) -> list[np.ndarray]:
     ]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES],
+)
 def test_no_bit_changes_as_far_as_the_weights_left_alone_are_finite(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +152,7 @@ def test_no_bit_changes_as_far_as_the_weights_left_alone_are_finite(
         np.testing.assert_array_equal(one.double().numpy(), other)
 
 
+@pytest.mark.slow
 def test_weights_that_would_pass_float32_many_times_over_are_trained_on() -> None:
     """S goes on, and so does the growth of log G, also where float64 does not hold G."""
     spec = spec_of(

@@ -239,6 +239,7 @@ def test_refusals_say_what_and_where(spec: dict[str, object], message: str) -> N
         Submission.model_validate({"spec": spec})
 
 
+@pytest.mark.slow
 def test_the_vocabulary_imports_without_torch() -> None:
     code = (
         "import sys, ffengine, ffengine.spec, ffengine.study, ffengine.cost, "

@@ -22,6 +22,7 @@ def ran(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "environment", "spins"),
     [
@@ -38,6 +39,7 @@ def test_the_bound_is_set_before_torch_is_loaded_and_never_over_a_choice(
     assert ran(f"{before}\n{SHOW}", **environment).stdout.strip() == spins
 
 
+@pytest.mark.slow
 def test_the_openmp_of_torch_obeys_the_bound() -> None:
     shown = ran("import ffengine; ffengine.train", OMP_DISPLAY_ENV="verbose").stderr
     if "GOMP" not in shown:

@@ -294,6 +294,7 @@ def test_a_run_interrupted_every_few_batches_gives_the_same_bits(
     assert result.diagnostics == whole.diagnostics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("negatives", [{}, {"image": "any"}, {"strategy": "other_image"}])
 @pytest.mark.parametrize("batch_size", [500, 2_300])
 @pytest.mark.parametrize("seeds", [[0], [3, 4]])
@@ -367,6 +368,7 @@ def test_divergence_ends_with_a_diagnosis_after_the_curves_so_far() -> None:
     assert reports[0].rows
 
 
+@pytest.mark.slow
 def test_softplus_separates_the_splits_and_classifies() -> None:
     spec = TrainSpec.model_validate(
         {

@@ -24,6 +24,9 @@ from tests.postgres import PostgresServer, need_postgres
 from tests.service.callers import Caller
 from tests.serving import client_of
 
+# each server of PostgreSQL takes seconds to be set up, and each database of it some tenths
+DATABASES = ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_environment() -> Iterator[None]:
@@ -118,7 +121,7 @@ def migrated_postgres_url(postgres_server: str, postgres_template: str) -> Itera
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=DATABASES)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database of either kind."""
     if request.param == "sqlite":
@@ -127,7 +130,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=DATABASES)
 def either_store(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Iterator[Store]:
     """A store with the schema in place, on SQLite and on PostgreSQL."""
     url = (

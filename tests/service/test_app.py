@@ -5,11 +5,14 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from service.settings import Settings
 from service.web.app import create_app
 from tests.serving import client_of
 
 
+@pytest.mark.slow
 def test_neither_api_nor_command_line_import_torch() -> None:
     rooms = ("cli", "client", "results.charts", "results.report", "web.app")
     code = (

@@ -119,6 +119,7 @@ def test_what_is_downloaded_arrives(context: BrowserContext, store: Store) -> No
     expect(page.locator("svg").first).to_be_visible()
 
 
+@pytest.mark.slow
 def test_every_answer_says_that_it_is_what_it_says_and_runs_nothing(
     client: httpx.Client, store: Store
 ) -> None:

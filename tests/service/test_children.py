@@ -42,6 +42,7 @@ def restart_when_due(child: ChildProcess) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.slow
 def test_a_child_that_dies_is_started_again_after_growing_pauses(child: ChildProcess) -> None:
     child.start()
     assert not child.restart_if_dead()
@@ -56,6 +57,7 @@ def test_a_child_that_dies_is_started_again_after_growing_pauses(child: ChildPro
     assert child.failures == 2
 
 
+@pytest.mark.slow
 def test_after_a_second_failure_the_callback_is_called(child: ChildProcess) -> None:
     calls: list[int] = []
     child.command, child.after_failure = (
@@ -68,6 +70,7 @@ def test_after_a_second_failure_the_callback_is_called(child: ChildProcess) -> N
     assert calls == [2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"], ids=["obedient", "stubborn"]
 )
@@ -85,6 +88,7 @@ def test_a_child_is_stopped_with_all_its_session(child: ChildProcess, code: str)
     assert not psutil.wait_procs(family, timeout=PATIENCE_SECONDS)[1]
 
 
+@pytest.mark.slow
 def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
@@ -102,6 +106,7 @@ time.sleep(3600)
     assert not psutil.wait_procs([orphan], timeout=PATIENCE_SECONDS)[1]
 
 
+@pytest.mark.slow
 def test_a_program_whose_parent_is_gone_already_does_not_start() -> None:
     program_file = Path(__file__).parents[2] / "service" / "host" / "processes.py"
     nobody = 2**22 + 1

@@ -192,6 +192,7 @@ def test_watch_tells_each_change_and_ends_as_the_job_does(fflab: Fflab, store: S
         assert "Too large: Ask for less." in failed.err
 
 
+@pytest.mark.slow
 def test_a_result_is_json_in_a_pipe_and_a_file_by_its_name(
     fflab: Fflab, store: Store, tmp_path: Path
 ) -> None:
@@ -445,6 +446,7 @@ def test_watching_waits_for_a_service_that_is_away_but_not_for_ever(
         job_watcher.ask_while_unavailable(ask)
 
 
+@pytest.mark.slow
 def test_a_pipe_that_is_closed_is_the_end_and_no_fault(store: Store, client: httpx.Client) -> None:
     for number in range(30):
         submit(store, name=f"{number} " + "x" * 150)
@@ -507,24 +509,20 @@ def test_a_client_needs_the_base_install_alone(
         assert "Traceback" not in ended.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
         (("up",), "worker"),
         (("keys", "list"), "server"),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (
-                (("api",), "server"),
-                (("worker",), "worker"),
-                (("demo",), "worker"),
-                (("webhook-secret",), "server"),
-                (("keys", "create", "x"), "server"),
-                (("retention",), "server"),
-                (("run", "quick"), "worker"),
-                (("data", "fetch", "kmnist"), "worker"),
-            )
-        ),
+        (("api",), "server"),
+        (("worker",), "worker"),
+        (("demo",), "worker"),
+        (("webhook-secret",), "server"),
+        (("keys", "create", "x"), "server"),
+        (("retention",), "server"),
+        (("run", "quick"), "worker"),
+        (("data", "fetch", "kmnist"), "worker"),
     ],
 )
 def test_a_command_that_needs_more_says_what_to_install(
@@ -591,6 +589,7 @@ def test_the_shell_completes_jobs_specs_fields_values_and_files(
     ]
 
 
+@pytest.mark.slow
 def test_values_are_completed_where_a_word_may_hold_an_equals_sign() -> None:
     environment = {
         "_FFLAB_COMPLETE": "complete_zsh",

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -28,9 +29,14 @@ def raw(
         return response, b"".join(response.iter_raw())
 
 
+def drawn(name: str) -> Any:
+    """The name of what a process of its own draws."""
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     "name",
-    ["", "/result", "/chart/sparsity.svg", "/chart/sparsity.json", "/report.html"],
+    ["", "/result", *map(drawn, ("/chart/sparsity.svg", "/chart/sparsity.json", "/report.html"))],
 )
 def test_texts_are_compressed(client: httpx.Client, job: str, name: str) -> None:
     address = f"/v1/jobs/{job}{name}"
@@ -44,7 +50,7 @@ def test_texts_are_compressed(client: httpx.Client, job: str, name: str) -> None
         assert "Accept-Encoding" in response.headers["vary"]
 
 
-@pytest.mark.parametrize("name", ["/result.npz", "/chart/sparsity.png"])
+@pytest.mark.parametrize("name", ["/result.npz", drawn("/chart/sparsity.png")])
 def test_what_is_dense_is_sent_as_it_is(client: httpx.Client, job: str, name: str) -> None:
     response, _ = raw(client, f"/v1/jobs/{job}{name}", GZIP)
     assert response.status_code == 200

@@ -140,6 +140,7 @@ def test_a_head_must_come_in_time(settings: Settings, said: bytes) -> None:
     assert heard.startswith(b"HTTP/1.1 408 ") if said else heard == b""
 
 
+@pytest.mark.slow
 def test_the_head_of_a_second_request_must_come_in_time(settings: Settings) -> None:
     deadlines = PATIENT._replace(head=SOON)
     with line_to(create_app(settings), ASKED, deadlines=deadlines) as line:
@@ -169,6 +170,7 @@ def test_a_body_must_make_progress(
     assert not [one for one in caplog.records if one.exc_info]
 
 
+@pytest.mark.slow
 def test_a_large_body_on_a_slow_line_is_read(bare: tuple[FastAPI, list[int]]) -> None:
     deadlines = Deadlines(*(SLOW,) * 2, 1000, *(SLOW,) * 2)
     body = b"x" * 60_000
@@ -218,6 +220,7 @@ def test_who_signs_in_sends_little(client: httpx.Client) -> None:
     assert client.post("/login", data={"key": "x" * 20_000}).status_code == 413
 
 
+@pytest.mark.slow
 def test_an_answer_must_be_taken(bare: tuple[FastAPI, list[int]]) -> None:
     deadlines = PATIENT._replace(taking=SOON)
     with line_to(bare[0], BIG_ASKED, deadlines=deadlines) as line:
@@ -225,6 +228,7 @@ def test_an_answer_must_be_taken(bare: tuple[FastAPI, list[int]]) -> None:
         assert len(line.rest()) < len(BIG)
 
 
+@pytest.mark.slow
 def test_an_answer_may_be_taken_slowly(bare: tuple[FastAPI, list[int]]) -> None:
     deadlines = PATIENT._replace(taking=SLOW)
     with line_to(bare[0], BIG_ASKED, deadlines=deadlines) as line:
@@ -285,6 +289,7 @@ def test_trusted_proxies_have_no_share(
     assert proxies == "*" or "192.0.2.1" not in trusted_proxies(given)
 
 
+@pytest.mark.slow
 def test_many_half_heads_do_not_keep_others_out(
     settings: Settings, answering: Callable[[Settings, int], str]
 ) -> None:

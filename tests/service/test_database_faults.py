@@ -106,6 +106,7 @@ def test_the_probe_writes_only_where_nothing_was_written_lately(
     assert len(written) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [API, WORKER], ids=["the API", "a worker"])
 @pytest.mark.parametrize("fault", ["no database", "cut short"])
 def test_a_file_that_is_no_database_is_refused_in_one_line(

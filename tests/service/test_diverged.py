@@ -79,6 +79,7 @@ def documents(client: httpx.Client, job: str) -> Iterator[tuple[str, str]]:
     yield f"{at}/result", refusal.text
 
 
+@pytest.mark.slow
 def test_all_that_is_answered_of_a_diverged_job_is_json(client: httpx.Client, job: str) -> None:
     for path, text in documents(client, job):
         assert strictly(text), path

@@ -77,6 +77,7 @@ def reason(result: "Future[Drawn]") -> str:
     return str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "said"),
     [("control", "ended by SIGABRT"), ("leaving", "ended with code 3")],
@@ -93,6 +94,7 @@ def test_a_renderer_that_dies_takes_one_request_down(
     assert pool.pids != [first]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["greedy", "endless"])
 def test_memory_has_a_limit(make: Callable[..., RendererPool], name: str) -> None:
     pool = make()
@@ -113,6 +115,7 @@ def test_memory_has_a_limit(make: Callable[..., RendererPool], name: str) -> Non
     good(pool)
 
 
+@pytest.mark.slow
 def test_a_picture_that_takes_too_long_is_given_up(make: Callable[..., RendererPool]) -> None:
     pool = make(PATIENT._replace(seconds=5.0))
     assert reason(pool.submit(asking_for("hanging"))) == "it took longer than 5 s"
@@ -120,6 +123,7 @@ def test_a_picture_that_takes_too_long_is_given_up(make: Callable[..., RendererP
     good(pool)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "said"),
     [(signal.SIGKILL, "its process was killed"), (signal.SIGSTOP, "it took longer than 8 s")],
@@ -137,6 +141,7 @@ def test_a_renderer_may_be_killed_or_stopped_in_the_middle(
     good(pool)
 
 
+@pytest.mark.slow
 def test_one_that_died_while_idle_is_replaced_and_nobody_notices(
     make: Callable[..., RendererPool],
 ) -> None:
@@ -149,6 +154,7 @@ def test_one_that_died_while_idle_is_replaced_and_nobody_notices(
     assert pool.pids != [pid]
 
 
+@pytest.mark.slow
 def test_one_that_cannot_start_is_told(make: Callable[..., RendererPool]) -> None:
     pool = make(command=(sys.executable, "-c", "raise SystemExit(7)"))
     assert reason(pool.submit(asking_for("good"))).startswith("its process ended with code 7")
@@ -156,6 +162,7 @@ def test_one_that_cannot_start_is_told(make: Callable[..., RendererPool]) -> Non
     assert "its process ended with code" in reason(pool.submit(asking_for("good")))
 
 
+@pytest.mark.slow
 def test_an_error_while_drawing_ends_no_renderer(make: Callable[..., RendererPool]) -> None:
     pool = make()
     answer, _ = pool.submit(asking_for("raising")).result(2 * PATIENCE_SECONDS)
@@ -165,6 +172,7 @@ def test_an_error_while_drawing_ends_no_renderer(make: Callable[..., RendererPoo
     assert pool.pids == [pid]
 
 
+@pytest.mark.slow
 def test_the_queue_has_an_end(make: Callable[..., RendererPool], setup: Setup) -> None:
     pool = make(most_waiting=2)
     first = pool.submit(asking_for("once"))
@@ -178,6 +186,7 @@ def test_the_queue_has_an_end(make: Callable[..., RendererPool], setup: Setup) -
         assert one.result(2 * PATIENCE_SECONDS).answer.outcome == "done"
 
 
+@pytest.mark.slow
 def test_renderers_are_started_late_and_end_when_nobody_asks(
     make: Callable[..., RendererPool],
 ) -> None:
@@ -188,6 +197,7 @@ def test_renderers_are_started_late_and_end_when_nobody_asks(
     good(pool)
 
 
+@pytest.mark.slow
 def test_a_pool_that_is_closed_waits_for_nothing(
     make: Callable[..., RendererPool], setup: Setup
 ) -> None:
@@ -204,6 +214,7 @@ def test_a_pool_that_is_closed_waits_for_nothing(
     assert not psutil.pid_exists(pid)
 
 
+@pytest.mark.slow
 def test_as_many_renderers_as_requests_and_no_more(make: Callable[..., RendererPool]) -> None:
     pool = make(most_renderers=2)
     for one in [pool.submit(asking_for("good")) for _ in range(8)]:
@@ -212,6 +223,7 @@ def test_as_many_renderers_as_requests_and_no_more(make: Callable[..., RendererP
     assert 1 <= how_many() <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux shows them")
 def test_a_renderer_has_no_sockets_and_no_keys(
     make: Callable[..., RendererPool], monkeypatch: pytest.MonkeyPatch
@@ -236,6 +248,7 @@ def test_what_finds_programs_and_databases_is_kept() -> None:
     assert bare(given) == {"PATH": "/bin", "LC_ALL": "C", "PGPASSFILE": "/p"}
 
 
+@pytest.mark.slow
 def test_what_is_drawn_is_read_from_either_database(either_store: Store, tmp_path: Path) -> None:
     job = submit_to(either_store).id
     finished(either_store, job, train_result(epochs=2))
@@ -256,6 +269,7 @@ def test_what_is_drawn_is_read_from_either_database(either_store: Store, tmp_pat
         pool.close()
 
 
+@pytest.mark.slow
 def test_a_database_that_is_away_is_told(make: Callable[..., RendererPool], tmp_path: Path) -> None:
     (tmp_path / "fflab.db").rename(tmp_path / "elsewhere.db")
     pool = make()
@@ -418,6 +432,7 @@ def wild_pool(
     return pool
 
 
+@pytest.mark.slow
 def test_a_chart_that_kills_its_renderer_is_a_problem_and_the_next_one_is_drawn(
     client: httpx.Client, store: Store, wild_pool: RendererPool
 ) -> None:
@@ -435,6 +450,7 @@ def test_a_chart_that_kills_its_renderer_is_a_problem_and_the_next_one_is_drawn(
     assert client.get(f"/v1/jobs/{job.id}/report.html").status_code == 200
 
 
+@pytest.mark.slow
 def test_too_many_pictures_are_refused_for_now(
     client: httpx.Client, store: Store, wild_pool: RendererPool, setup: Setup
 ) -> None:
@@ -462,6 +478,7 @@ def test_too_many_pictures_are_refused_for_now(
     assert sorted(answer.status_code for answer in answers) == [200, 500]
 
 
+@pytest.mark.slow
 def test_head_and_304_draw_nothing_and_what_was_drawn_is_kept(
     client: httpx.Client, app: FastAPI, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

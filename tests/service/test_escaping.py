@@ -144,6 +144,7 @@ def test_a_download_has_the_name_of_its_job_in_its_own_script(
     assert "filename*=UTF-8''fflab-study-%E5%AD%A6%E4%B9%A0%E7%8E%87-1-job_" in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STORABLE)
 def test_what_was_stored_once_breaks_nothing_that_shows_it(
     name: str, client: httpx.Client, store: Store, resources: Resources, fflab: Fflab
@@ -226,6 +227,7 @@ def commands() -> set[str]:
     return below(typer.main.get_command(cli.app), "")
 
 
+@pytest.mark.slow
 def test_a_terminal_of_ascii_ends_no_command(
     store: Store, client: httpx.Client, fflab: Fflab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +254,7 @@ def test_a_terminal_of_ascii_ends_no_command(
         assert told or said, command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [
@@ -276,6 +279,7 @@ def test_a_list_is_read_in_a_locale_of_ascii(
         assert "\\u5b66\\u4e60\\u7387 \\x9b\\u202e" in ended.stdout.decode("ascii")
 
 
+@pytest.mark.slow
 def test_what_is_typed_in_a_locale_of_ascii_is_what_was_meant(client: httpx.Client) -> None:
     surroundings = {"FFLAB_URL": str(client.base_url), "PATH": "/usr/bin:/bin"}
     ascii_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -68,7 +68,9 @@ def test_the_archive_has_them_as_integers(client: httpx.Client, job: str) -> Non
             assert {*found.tolist()} == {*SEEDS}
 
 
-@pytest.mark.parametrize("page", ["/jobs/{}", "/v1/jobs/{}/report.html"])
+@pytest.mark.parametrize(
+    "page", ["/jobs/{}", pytest.param("/v1/jobs/{}/report.html", marks=pytest.mark.slow)]
+)
 def test_pages_and_reports_round_none(client: httpx.Client, job: str, page: str) -> None:
     answer = client.get(page.format(job))
     assert answer.status_code == 200

@@ -94,6 +94,7 @@ def test_an_onset_without_an_upper_bound_is_beyond_the_end(result: ForecastResul
     assert "3.9 [3, beyond the end]" in first
 
 
+@pytest.mark.slow
 def test_charts_are_drawn_of_the_result_and_of_the_points_so_far(result: ForecastResult) -> None:
     done = with_onset(result, CROSSED)
     some = PartialRun("", points=result.points[:4], spec=SPEC)

@@ -40,6 +40,7 @@ def impatient(request: pytest.FixtureRequest, client: httpx.Client) -> Iterator[
         yield proxy
 
 
+@pytest.mark.slow
 def test_a_wait_goes_on_where_long_polls_do_not_get_through(
     call: Caller,
     impatient: Gateway,
@@ -56,12 +57,14 @@ def test_a_wait_goes_on_where_long_polls_do_not_get_through(
     assert len(waits) <= 6
 
 
+@pytest.mark.slow
 def test_a_wait_behind_a_gateway_ends_in_time(call: Caller, impatient: Gateway) -> None:
     job = call(call.client(impatient.url).submit(SPEC))
     with pytest.raises(StillRunning, match="is still queued after 2 s"):
         call(job.wait(2, progress=False))
 
 
+@pytest.mark.slow
 def test_events_are_read_page_by_page_where_streams_are_cut(
     call: Caller,
     client: httpx.Client,

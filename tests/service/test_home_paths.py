@@ -68,6 +68,7 @@ def test_two_homes_that_differ_behind_a_question_mark_share_nothing(tmp_path: Pa
             assert [job.id for job in store.jobs.page(limit=9).jobs] == jobs[-1:]
 
 
+@pytest.mark.slow
 def test_the_program_that_serves_keeps_its_database_in_such_a_home(tmp_path: Path) -> None:
     home, port = tmp_path / "run%20A?x=1#y", free_port()
     process = subprocess.Popen(

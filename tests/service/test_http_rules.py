@@ -22,6 +22,7 @@ def job(client: httpx.Client, store: Store) -> str:
     return found.id
 
 
+@pytest.mark.slow
 def test_head_is_the_head_of_get_everywhere(client: httpx.Client, app: FastAPI, job: str) -> None:
     plain = {"Accept-Encoding": "identity"}
     for address, methods in addresses(app, job):
@@ -72,6 +73,7 @@ def test_a_head_of_a_stream_that_goes_on_ends_at_once(client: httpx.Client) -> N
     assert response.headers["content-type"].startswith("text/event-stream")
 
 
+@pytest.mark.slow
 def test_a_slash_at_the_end_changes_nothing(client: httpx.Client, app: FastAPI, job: str) -> None:
     for address, methods in addresses(app, job):
         if address == "/":

@@ -195,6 +195,7 @@ def test_no_interval_of_a_share_leaves_0_and_1_or_its_value(counts: list[int]) -
             assert 0 <= one.low <= one.value <= one.high <= 1, one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [[0, 0], [40, 40, 40], [0, 40], [39, 40, 1], [7, 20]])
 def test_no_interval_in_a_chart_leaves_0_and_1_or_its_value(counts: list[int]) -> None:
     for source, _, cells in of_counts(counts):
@@ -237,6 +238,7 @@ def test_the_interval_of_an_earlier_version_is_cut_to_0_and_1() -> None:
     assert (row["theorem"], row["theorem2_direction"]) == (None, None)
 
 
+@pytest.mark.slow
 def test_the_same_interval_is_on_the_page_in_the_report_and_in_the_tables(
     client: httpx.Client, store: Store
 ) -> None:

@@ -90,6 +90,7 @@ def test_an_api_that_has_few_descriptors_answers_beside_many_streams(
         assert log.stat().st_size < 100_000
 
 
+@pytest.mark.slow
 def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
     code = (
         "import resource; from service.host.limits import raise_descriptor_limit as up; "
@@ -106,6 +107,7 @@ def test_streams_take_a_share_of_the_descriptors(monkeypatch: pytest.MonkeyPatch
         assert limits.stream_limit(500) == most
 
 
+@pytest.mark.slow
 def test_a_log_is_bounded_while_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +133,7 @@ def test_a_log_is_bounded_while_it_is_written(
         child.stop(0)
 
 
+@pytest.mark.slow
 def test_a_flood_of_long_paths_does_not_grow_the_log(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

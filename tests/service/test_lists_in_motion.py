@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 
 from service.store import Store
 from tests.factories import HALF, LEASE
@@ -31,6 +32,7 @@ def test_pages_of_jobs_have_each_once_while_others_are_submitted(
     assert {*before} <= {*found}, "none missed"
 
 
+@pytest.mark.slow
 def test_readers_meet_no_error_while_a_writer_adds_rows(client: httpx.Client, store: Store) -> None:
     job = submit(client).id
     claim = store.queue.claim(job, "w", LEASE)

@@ -16,6 +16,8 @@ from service.stack.stack import Home, ProcessId, StackState, stop_orphans
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
+pytestmark = pytest.mark.slow  # each starts a process
+
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ def study(name: str) -> dict[str, Any]:
     return {"kind": "study", "parts": {name: PART}}
 
 
+@pytest.mark.slow
 def test_a_job_is_refused_with_the_character_and_its_place(client: httpx.Client) -> None:
     def post(route: str, body: dict[str, Any]) -> httpx.Response:
         return client.post(

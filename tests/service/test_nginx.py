@@ -22,6 +22,8 @@ from tests.serving import http_client
 PAGES = ("", "new", "compare", "workers", "datasets", "catalog", "docs")
 LINK = re.compile(r'(?:href|src)="([^"#?]+)')
 
+pytestmark = pytest.mark.slow  # each starts a process
+
 
 @pytest.fixture
 def site(client: httpx.Client, tmp_path: Path) -> Iterator[httpx.Client]:

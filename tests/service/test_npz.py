@@ -174,6 +174,7 @@ def test_one_artifact_at_a_time_in_small_chunks(
         assert sent >= (artifact - 1) * 2 * 30_000 * 19 - 2 * CHUNK_BYTES
 
 
+@pytest.mark.slow
 def test_many_cells_keep_the_chunks_small(artifacts: Artifacts) -> None:
     cells = tuple(
         samples.check_cell(width, seed=seed) for seed in range(20) for width in range(2, 32)

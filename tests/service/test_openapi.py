@@ -54,6 +54,7 @@ def resolved(document: dict[str, Any], reference: str) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_the_document_is_valid(document: dict[str, Any]) -> None:
     assert not [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()]  # type: ignore[arg-type]
 
@@ -177,6 +178,7 @@ def test_every_problem_has_the_one_shape(document: dict[str, Any]) -> None:
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
+@pytest.mark.slow
 def test_real_problems_are_documented_for_their_route_and_fit_their_shape(
     client: httpx.Client, store: Store, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

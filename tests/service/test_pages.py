@@ -6,6 +6,8 @@ import html
 import io
 import json
 import re
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import httpx
@@ -48,11 +50,17 @@ def submitted(store: Store, **fields: object) -> str:
     return store.jobs.submit(ORDER.model_copy(update=fields), max_queued=100).job.id
 
 
+@pytest.fixture(scope="module")
+def status_of(hardy: httpx.Client) -> Callable[[str], int]:
+    """The status of what there is at an address; each is asked for once."""
+    return cache(lambda address: hardy.get(address).status_code)
+
+
 @pytest.mark.parametrize("path", PAGES)
 def test_every_page_loads_nothing_from_elsewhere_and_no_inline_script(
-    client: httpx.Client, path: str
+    hardy: httpx.Client, status_of: Callable[[str], int], path: str
 ) -> None:
-    answer = client.get(path)
+    answer = hardy.get(path)
     assert answer.status_code == 200, answer.text
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -61,7 +69,7 @@ def test_every_page_loads_nothing_from_elsewhere_and_no_inline_script(
         r"(?:src|href)=\"(?!/|#)|<style|\sstyle=|\son\w+=|<script(?![^>]*src=)", answer.text
     )
     for address in re.findall(r"(?:src|href)=\"(/[^\"#]*)\"", answer.text):
-        assert client.get(address).status_code == 200, address
+        assert status_of(address) == 200, address
 
 
 def test_every_negative_strategy_has_its_picture(client: httpx.Client) -> None:
@@ -96,6 +104,7 @@ def test_jobs_are_found_by_a_part_of_their_name(client: httpx.Client, store: Sto
     assert "No job fits the filter" in client.get("/?name=nothing").text
 
 
+@pytest.mark.slow
 def test_a_running_job_has_charts_of_its_rows_so_far(client: httpx.Client, store: Store) -> None:
     job = submitted(store)
     assert "Curves appear here" in client.get(f"/jobs/{job}").text
@@ -109,6 +118,7 @@ def test_a_running_job_has_charts_of_its_rows_so_far(client: httpx.Client, store
     assert ">epoch 1: S+ 0.500 S− 0.500 T2+ 0.750 T2− 0.750</td>" in client.get("/").text
 
 
+@pytest.mark.slow
 def test_a_finished_job_shows_figures_downloads_and_how_they_were_obtained(
     client: httpx.Client, store: Store
 ) -> None:
@@ -129,6 +139,7 @@ def test_a_finished_job_shows_figures_downloads_and_how_they_were_obtained(
     assert client.get(f"/compare/nothing.json?job={job}").status_code == 404
 
 
+@pytest.mark.slow
 def test_verdicts_have_a_heading_and_a_legend_and_one_seed_has_none(
     client: httpx.Client, store: Store
 ) -> None:
@@ -161,6 +172,7 @@ def test_verdicts_have_a_heading_and_a_legend_and_one_seed_has_none(
         assert "holds the paper" not in page + report
 
 
+@pytest.mark.slow
 def test_a_page_and_its_report_open_with_what_was_found(client: httpx.Client, store: Store) -> None:
     course = {0: (0.7, 0.47), 1: (0.1, 0.40), 2: (0.69, 0.46)}
     rows = [
@@ -195,6 +207,7 @@ def test_what_is_not_there_is_said_on_a_page(client: httpx.Client) -> None:
     assert client.get("/compare", params={"job": ["job_0"] * 13}).status_code == 422
 
 
+@pytest.mark.slow
 def test_a_spec_becomes_a_file_and_comes_back(client: httpx.Client) -> None:
     whole = [
         TrainSpec(seeds=(2**53 + 1, 2**63 - 1), optimizer=Adam(lr=1e-7)),

@@ -57,6 +57,7 @@ def test_the_policies_are_what_they_are_for() -> None:
     assert "unsafe" not in PAGE
 
 
+@pytest.mark.slow
 def test_every_route_answers_safely_whatever_it_answers(
     client: httpx.Client, app: FastAPI, job: str
 ) -> None:
@@ -84,6 +85,7 @@ def test_every_route_answers_safely_whatever_it_answers(
     assert seen >= {200, 204, 206, 304, 400, 404, 405, 409, 415, 422}
 
 
+@pytest.mark.slow
 def test_files_charts_streams_and_pictures_are_safe(client: httpx.Client, job: str) -> None:
     addresses_of_job = [
         *(f"/v1/jobs/{job}/chart/sparsity.{fmt}" for fmt in CHARTS),

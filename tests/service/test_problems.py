@@ -271,6 +271,7 @@ print(json.dumps([[kind.status, code, kind.title, kind.advice] for code, kind in
 """
 
 
+@pytest.mark.slow
 def test_public_texts_do_not_hang_on_docstrings() -> None:
     plain, stripped = (
         subprocess.check_output([sys.executable, *options, "-c", TEXTS])

@@ -72,6 +72,7 @@ def test_a_proxy_that_cannot_be_used_is_one_line_that_names_the_variable(
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.slow
 def test_doctor_names_it_too(fflab: Fflab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FFLAB_URL", ELSEWHERE)
     monkeypatch.setenv("HTTP_PROXY", DEAD)

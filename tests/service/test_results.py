@@ -83,6 +83,7 @@ def test_limits_and_pins_are_given_with_the_job(client: httpx.Client) -> None:
         )
 
 
+@pytest.mark.slow
 def test_downloads_have_names_and_are_not_sent_again(client: httpx.Client, store: Store) -> None:
     job = submit_over(client, name="Größe 12 / ü")
     finished(store, job.id, train_result(epochs=2))
@@ -114,6 +115,7 @@ def test_downloads_have_names_and_are_not_sent_again(client: httpx.Client, store
     assert len(set(tags)) == len(tags)
 
 
+@pytest.mark.slow
 def test_the_charts_that_there_are_can_be_listed_and_each_of_them_is_there(
     client: httpx.Client, store: Store
 ) -> None:

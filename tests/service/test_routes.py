@@ -377,6 +377,7 @@ def test_the_catalogue_describes_every_choice_and_its_schema(client: httpx.Clien
     assert "oneOf" in catalog["spec_schema"] or "discriminator" in catalog["spec_schema"]
 
 
+@pytest.mark.slow
 def test_every_preset_can_be_submitted(client: httpx.Client) -> None:
     for preset in client.get("/v1/presets").json()["items"]:
         assert client.post("/v1/estimate", json={"spec": preset["spec"]}).json()["problems"] == []
@@ -387,6 +388,7 @@ def test_every_preset_can_be_submitted(client: httpx.Client) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_study_is_answered_as_what_runs(client: httpx.Client, store: Store) -> None:
     for preset in client.get("/v1/presets").json()["items"]:
         job = client.post(
@@ -598,6 +600,8 @@ TYPES = (
     "",
 )
 
+OF_EVERY_TYPE = ("empty", "null", "not UTF-8")
+
 
 def operations(app: FastAPI) -> list[tuple[str, str]]:
     """Every method and address of the OpenAPI document, with a job that there is not."""
@@ -617,10 +621,16 @@ def operations(app: FastAPI) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in OF_EVERY_TYPE else name
+        for name in BODIES
+    ],
+)
 def test_no_body_makes_any_route_fail(hardy: httpx.Client, hostile_app: FastAPI, name: str) -> None:
     for method, path in operations(hostile_app):
-        for kind in TYPES if name in ("empty", "null", "not UTF-8") else TYPES[:1]:
+        for kind in TYPES if name in OF_EVERY_TYPE else TYPES[:1]:
             response = hardy.request(
                 method, path, content=BODIES[name], headers={"content-type": kind}
             )

@@ -49,6 +49,7 @@ def test_addresses_of_a_broker(url: str) -> None:
     assert found.get_secret_value() == url
 
 
+@pytest.mark.slow
 def test_what_resembles_no_setting_is_told_by_doctor(
     monkeypatch: pytest.MonkeyPatch, fflab: Fflab
 ) -> None:

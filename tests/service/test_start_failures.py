@@ -118,6 +118,7 @@ def test_a_setting_that_is_wrong_is_named(home: Path) -> None:
         assert f"{MARK}FFLAB_MAX_LOSSES: " in ended.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_reason_is_found_above_the_last_line(tmp_path: Path) -> None:
     log = tmp_path / "child.log"
     log.write_text(f"child {MARK}of an earlier start\n")

@@ -18,6 +18,8 @@ from tests.factories import ERROR, LEASE, STUDY, claimed, finished, submit
 from tests.ptys import Terminal
 from tests.service.samples import check_result, epoch_row, train_result
 
+pytestmark = pytest.mark.slow  # each starts a command in a terminal
+
 EPOCHS = 4
 SPLITS: tuple[Split, ...] = ("positive", "negative")
 

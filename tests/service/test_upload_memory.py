@@ -75,6 +75,7 @@ def peak_bytes(pid: int) -> int:
     return 1024 * int(found[1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_an_upload_costs_the_memory_of_a_few_blocks(tmp_path: Path) -> None:
     archive = bomb()
@@ -98,6 +99,7 @@ def test_an_upload_costs_the_memory_of_a_few_blocks(tmp_path: Path) -> None:
         assert {path.name for path in kept.iterdir()} == {"tiny"}
 
 
+@pytest.mark.slow
 def test_what_an_upload_declares_has_a_limit_of_the_operator(tmp_path: Path) -> None:
     limit = {"FFLAB_MAX_DATASET_BYTES": "100MiB"}
     with api(tmp_path, **limit) as (pid, url), httpx.Client(base_url=url) as http:

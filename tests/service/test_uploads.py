@@ -276,6 +276,7 @@ def test_an_import_leaves_the_data_root_alone(
     assert contents(folder) == before
 
 
+@pytest.mark.slow
 def test_the_doctor_tells_of_uploads_that_cannot_be_used(settings: Settings) -> None:
     datasets = settings.datasets
     datasets.keep("mine", io.BytesIO(npz(x=X, y=Y)))
@@ -291,6 +292,7 @@ def test_the_doctor_tells_of_uploads_that_cannot_be_used(settings: Settings) -> 
     )
 
 
+@pytest.mark.slow
 def test_the_doctor_tells_of_a_folder_that_takes_no_uploads(settings: Settings) -> None:
     folder = settings.datasets.kept_in
     assert [check for check in _datasets(settings) if check.what == "uploads"] == []

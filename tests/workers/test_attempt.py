@@ -279,6 +279,7 @@ class Axe:
         return at_risk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("damage_latest", [False, soak(True)], ids=["whole", "damaged"])

@@ -112,6 +112,7 @@ SPECS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", SPECS.values(), ids=SPECS)
 def test_a_job_leaves_the_bytes_that_were_estimated(
     document: dict[str, Any], settings: Settings, store: Store, artifacts: Artifacts
@@ -131,6 +132,7 @@ def test_a_job_leaves_the_bytes_that_were_estimated(
         assert said <= MOST * there or said - there < 100_000, f"{part}: {said:,}, {there:,} found"
 
 
+@pytest.mark.slow
 def test_on_postgresql_the_estimate_of_the_database_holds_too(
     settings: Settings, artifacts: Artifacts
 ) -> None:

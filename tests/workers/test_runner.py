@@ -23,6 +23,8 @@ from workers.attempt import STEP
 from workers.process import RunnerProcess, runner_command
 from workers.protocol import Outcome, Start, Stop
 
+pytestmark = pytest.mark.slow
+
 # One runner for all tests, as in life: it takes seconds to load torch, and a job leaves nothing
 # behind that the next one meets
 
@@ -111,6 +113,7 @@ def test_a_forecast_reports_what_the_engine_computes(
     assert job_of(store, claimed).provenance == found.provenance
 
 
+@pytest.mark.slow
 def test_a_forecast_that_was_stopped_goes_on_with_the_same_bits(
     runner: RunnerProcess, store: Store, claim: ClaimJob
 ) -> None:

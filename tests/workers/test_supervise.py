@@ -39,6 +39,8 @@ FINISHING = PREAMBLE + "ended(start, 'succeeded'); sys.stdin.read()"
 
 Submit = Callable[[TrainSpec | CheckSpec], str]
 
+pytestmark = pytest.mark.slow  # each starts a process
+
 
 class Scene:
     """A supervisor with a runner of a kind, and what became of a job in its hands."""
