@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
@@ -60,7 +61,7 @@ def main() -> None:
 
 def finished_jobs(client: Client) -> dict[str, JobHandle]:
     """The jobs that the pages show, all of them done."""
-    wanted = {
+    wanted: dict[str, tuple[dict[str, Any], str, list[str]]] = {
         "train": (TRAIN, "wrong labels, five seeds", ["theorem2"]),
         "hybrid": (HYBRID, "hybrid images, five seeds", ["theorem2"]),
         "check": (CHECK, "theorem 2 at initialisation", ["theorem2"]),
