@@ -34,7 +34,7 @@ DIGESTS = [
     ),
     (
         written_out(StudySpec(preset="paper")),
-        "ffd0d34f53b7b8700a8a6b21ff792faa1ed53e0c9a209047c68b9bb1f1b32699",
+        "c74465adf06d3ce682a2d3506f3a4924f019a810828b331243c08eddb2a85fb8",
     ),
 ]
 

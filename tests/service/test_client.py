@@ -321,7 +321,7 @@ def test_a_study_is_a_tidy_table_of_what_was_varied_and_found(
     assert list(rows[0]) == [
         *("part", "network.widths", "params.seeds", "job", "state", "theorem", "figure"),
         *("layer", "layers", "epoch", "split", "width", "method", "partition"),
-        *("theorem2_direction", "mean", "low", "high", "seeds"),
+        *("act", "theorem2_direction", "mean", "low", "high", "seeds"),
     ]
     assert {tuple(row) for row in rows} == {tuple(rows[0])}
     last = next(row for row in rows if row["figure"] == "theorem2_ratio" and row["epoch"] == 1)
@@ -823,6 +823,7 @@ def test_the_public_names_are_those_that_are_meant() -> None:
         "Unreachable",
         "VersionSkew",
         "__version__",
+        "verdict_on",
     ]
     assert all(hasattr(fflab, name) for name in fflab.__all__)
 

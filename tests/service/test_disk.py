@@ -150,6 +150,7 @@ def test_a_full_disk_is_told_as_such(resources: Resources, client: httpx.Client)
     assert "disk of the database is full" in str(fault_of(raised.value))
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written_is_told_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

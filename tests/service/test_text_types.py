@@ -34,9 +34,9 @@ OWN_SHAPES = {
 OWN_FIELDS = {
     *("DatasetFacts.digest", "DatasetFacts.licence", "DatasetFacts.source", "Event.job"),
     *("ExpiredJob.id", "ExpiredJob.reason", "JobPage.next_cursor"),
-    "RowPage.next_cursor",
+    *("RowPage.next_cursor", "SamplePicture.pixels"),
     *("Job.cached_from", "Job.id", "Job.links", "Job.parent", "Job.spec_digest", "Job.waits_for"),
-    *("StudyCell.job", "StudyCell.spec_digest", "StudyCell.state"),
+    *("StudyCell.acts", "StudyCell.job", "StudyCell.spec_digest", "StudyCell.state"),
 }
 
 
