@@ -357,7 +357,7 @@ def labels(device: torch.device) -> Iterator[Row]:
             shallow,
             forward_products(shallow, [every]),
             f"{one} a product for each",
-            0.2,
+            0.35,
         ),
         (LOEWE, deep, least, f"{three} the products that differ", 1.25),
         (LOEWE, deep, partial(passes, deep, x, classes), f"{three} a pass for each", 0.5),

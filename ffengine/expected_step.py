@@ -13,6 +13,7 @@ from ffengine.objectives import Goodness, MeanSquares, SumSquares
 from ffengine.pairs import RelabelledPairs
 from ffengine.products import product
 
+BLOCK_ELEMENTS = 2**19  # pre-activations under all labels that are computed at once
 HELD_ELEMENTS = 2**24  # pre-activations that are kept for a second look; others are computed anew
 
 
@@ -88,15 +89,16 @@ def expected_descent(
     own = own * contrast
     raised = _pull(z.clone(), activation, goodness)
     blank = z - product(own, columns)
-    total, by_label = torch.zeros_like(z), torch.empty_like(columns)
-    held = torch.empty_like(z)  # the memory of one label after the other
-    for label in range(classes):
-        here = slice(label, label + 1)
-        pull = _pull(
-            torch.addcmul(blank, contrast, columns[:, here], out=held), activation, goodness
-        )
-        total += pull
-        by_label[:, here] = torch.bmm(contrast.mT, pull)
+    total, by_label = torch.empty_like(z), torch.zeros_like(columns).flatten(1).unsqueeze(1)
+    size = max(1, BLOCK_ELEMENTS // (len(z) * classes * z.shape[-1]))
+    for start in range(0, z.shape[1], size):  # few long passes, each within the caches
+        rows = slice(start, start + size)
+        each = contrast[:, rows]
+        under = torch.addcmul(blank[:, rows].unsqueeze(2), each.unsqueeze(2), columns.unsqueeze(1))
+        pull = _pull(under, activation, goodness)  # (R, rows, C, n)
+        torch.sum(pull, 2, out=total[:, rows])
+        by_label += torch.bmm(each.mT, pull.flatten(2))
+    by_label = by_label.view_as(columns)
     lowered = total.sub_(raised).div_(classes - 1)  # the own label is not a wrong one
     by_label -= product(own.mT, raised)
     descent = product((raised - lowered).mT, pairs.x)
@@ -107,7 +109,7 @@ def expected_descent(
 
 
 def _pull(z: Tensor, activation: Activation, goodness: Goodness) -> Tensor:
-    """Return a multiple above zero of dG/dz (R, B, n); overwrite z."""
+    """Return a multiple above zero of dG/dz (..., n); overwrite z."""
     slope = None if activation.slope_where_active_is_one else activation.slope(z)
     h = activation.value_(z)
     if not isinstance(goodness, SumSquares | MeanSquares):  # for these the pull is a multiple of h
