@@ -194,17 +194,16 @@ def test_s_follows_from_the_active_share_and_kappa_of_each_sample() -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(mean=st.floats(-2, 2), scale=st.floats(1e-3, 1e3), seed=st.integers(0, 99))
+@given(st.floats(-2, 2), st.floats(0.01, 100))
 def test_gaussian_kappa_is_that_of_gaussian_pre_activations_of_any_scale(
-    mean: float, scale: float, seed: int
+    mean: float, scale: float
 ) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    z = scale * (mean + torch.randn(400_000, generator=generator, dtype=torch.float64))
-    h = z.clamp_min(0)
+    """Against 400 000 quantiles in the place of draws: they have no chance in them."""
+    quantiles = (torch.arange(400_000, dtype=torch.float64) + 0.5) / 400_000
+    h = (scale * (mean + torch.special.ndtri(quantiles))).clamp_min(0)
     active = h[h > 0]
     kappa = float(active.sum() / (len(active) * active.square().sum()).sqrt())
-    # 400 000 draws: the standard error of kappa is below 1e-3 down to p = .02
-    assert gaussian_kappa(NormalDist().cdf(mean)) == pytest.approx(kappa, abs=5e-3)
+    assert gaussian_kappa(NormalDist().cdf(mean)) == pytest.approx(kappa, abs=2e-4)
 
 
 @pytest.mark.parametrize(
