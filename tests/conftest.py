@@ -1,5 +1,6 @@
 """What every test shares: settings, marks, lanes, and what is said of skipped tests at the end."""
 
+import gc
 import os
 import signal
 import sys
@@ -81,6 +82,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def waits(item: pytest.Item) -> bool:
     """Whether a test is of those that take long and mostly wait."""
     return any(map(item.get_closest_marker, ("stack", "soak")))
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what is loaded and stays: each look at all of it takes
+    the better part of a second.
+    """
+    gc.freeze()
 
 
 PYTHONS = Path(sys.executable).parent

@@ -19,11 +19,9 @@ PATIENCE_SECONDS = 60.0
 SECRET_RACERS = 8
 
 
-def test_a_writer_that_gets_no_turn_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_MILLISECONDS", 1)
-
+def test_a_writer_that_gets_no_turn_says_so(store: Store) -> None:
     def write() -> None:
-        with store.database.writing():
+        with store.database.writing(wait_milliseconds=1):
             pytest.fail("two write at once")
 
     with ThreadPoolExecutor(1) as pool, store.database.writing():
