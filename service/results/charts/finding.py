@@ -11,7 +11,6 @@ from service.results.charts.style import (
     GREEN,
     GREY,
     HEIGHT,
-    LEGEND,
     ORANGE,
     PURPLE,
     SKY,
@@ -83,7 +82,7 @@ def _panel(plot: Plot, panel: str, *, several: bool) -> AnyChart:
                 domain=names, range=[COLOURS[at % len(COLOURS)] for at in range(len(names))]
             ),
             title=None,
-            legend=LEGEND if len(names) > 1 else None,
+            legend=_legend(names),
         ),
     )
     y = alt.Y("y:Q", title=panel or plot.y, scale=alt.Scale(zero=False))
@@ -124,3 +123,15 @@ def _rule(rule: Rule) -> AnyChart:
     if rule.axis == "x":
         return alt.layer(line.encode(x=at), word.encode(x=at, y=alt.value(12), text="word:N"))
     return alt.layer(line.encode(y=at), word.encode(y=at, x=alt.value(2), text="word:N"))
+
+
+def _legend(names: Sequence[str]) -> alt.Legend | None:
+    """Names in columns where one line would be longer than a plot and a half."""
+    if len(names) < 2:
+        return None
+    longest = max(map(len, names))
+    in_one_line = sum(map(len, names)) + 4 * len(names) <= 75
+    columns = alt.Undefined if in_one_line else 3 if longest <= 24 else 2
+    return alt.Legend(
+        orient="top", symbolOpacity=1, labelLimit=320, columns=columns, columnPadding=30
+    )
