@@ -717,6 +717,7 @@ def test_the_band_of_a_small_run_covers_a_run_of_another_width() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_groups_of_units_forecast_the_wide_layer_that_they_make() -> None:
     """Theory2, section 4: spread c / sqrt(n), small bias, and 95 % cover at two deviations."""
     groups, units, wide = 64, 128, 8_192

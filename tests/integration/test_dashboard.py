@@ -765,6 +765,7 @@ def test_the_keyboard_suffices(page: Page, lab: Lab) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("by keyboard")
 
 
+@pytest.mark.soak
 def test_any_number_of_tabs_of_unfinished_jobs_leaves_the_browser_room(
     browser: Browser, lab: Lab
 ) -> None:

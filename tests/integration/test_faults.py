@@ -42,8 +42,8 @@ KILLS: dict[str, Callable[[Lab], object]] = {
     ("victim", "spec"),
     [
         ("the whole worker", "many epochs"),
-        ("Celery's main process", "long epochs"),
-        ("Celery's child", "many epochs"),
+        pytest.param("Celery's main process", "long epochs", marks=pytest.mark.soak),
+        pytest.param("Celery's child", "many epochs", marks=pytest.mark.soak),
         ("the runner", "long epochs"),
     ],
 )
@@ -143,7 +143,9 @@ def kill_redis_and_drop_its_data(lab: Lab) -> None:
         shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("disaster", [flush, kill_redis_and_drop_its_data])
+@pytest.mark.parametrize(
+    "disaster", [pytest.param(flush, marks=pytest.mark.soak), kill_redis_and_drop_its_data]
+)
 def test_losing_all_of_redis_loses_no_job(
     lab: Lab, undisturbed: dict[str, tuple[Any, Any]], disaster: Callable[[Lab], None]
 ) -> None:
@@ -303,7 +305,9 @@ def running(family: list[psutil.Process], seconds: float) -> list[psutil.Process
     ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.soak)]
+)
 def test_nothing_is_left_of_a_stack_that_was_stopped(
     redis_server: Path, home: Path, number: signal.Signals
 ) -> None:

@@ -64,7 +64,11 @@ HOMES = [
 ]
 
 
-@pytest.fixture(scope="module", params=HOMES, ids=["upload", "bundled"])
+@pytest.fixture(
+    scope="module",
+    params=[HOMES[0], pytest.param(HOMES[1], marks=pytest.mark.soak)],
+    ids=["upload", "bundled"],
+)
 def home(request: pytest.FixtureRequest) -> Home:
     """One of the homes."""
     found: Home = request.param

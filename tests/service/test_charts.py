@@ -312,7 +312,7 @@ QUICKLY_RENDERED = ("theorem2", "grid_theorem1")  # one of a run, one of a study
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[] if name in QUICKLY_RENDERED else pytest.mark.slow)
+        pytest.param(name, marks=[] if name in QUICKLY_RENDERED else pytest.mark.soak)
         for name in CHARTS
     ],
 )

@@ -80,7 +80,10 @@ def reason(result: "Future[Drawn]") -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("control", "ended by SIGABRT"), ("leaving", "ended with code 3")],
+    [
+        ("control", "ended by SIGABRT"),
+        pytest.param("leaving", "ended with code 3", marks=pytest.mark.soak),
+    ],
 )
 def test_a_renderer_that_dies_takes_one_request_down(
     make: Callable[..., RendererPool], name: str, said: str
@@ -95,7 +98,7 @@ def test_a_renderer_that_dies_takes_one_request_down(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["greedy", "endless"])
+@pytest.mark.parametrize("name", ["greedy", pytest.param("endless", marks=pytest.mark.soak)])
 def test_memory_has_a_limit(make: Callable[..., RendererPool], name: str) -> None:
     pool = make()
     good(pool)
@@ -126,7 +129,10 @@ def test_a_picture_that_takes_too_long_is_given_up(make: Callable[..., RendererP
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "said"),
-    [(signal.SIGKILL, "its process was killed"), (signal.SIGSTOP, "it took longer than 8 s")],
+    [
+        (signal.SIGKILL, "its process was killed"),
+        pytest.param(signal.SIGSTOP, "it took longer than 8 s", marks=pytest.mark.soak),
+    ],
 )
 def test_a_renderer_may_be_killed_or_stopped_in_the_middle(
     make: Callable[..., RendererPool], setup: Setup, number: int, said: str

@@ -145,7 +145,13 @@ def test_a_download_has_the_name_of_its_job_in_its_own_script(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STORABLE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.soak) if at % 4 else name
+        for at, name in enumerate(STORABLE)
+    ],
+)
 def test_what_was_stored_once_breaks_nothing_that_shows_it(
     name: str, client: httpx.Client, store: Store, resources: Resources, fflab: Fflab
 ) -> None:

@@ -45,6 +45,7 @@ def write(folder: Path, what: bytes) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_death_while_files_are_copied_leaves_the_older_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
