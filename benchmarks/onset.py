@@ -2,8 +2,9 @@
 sparsity turns on data of several kinds, beside what is predicted of it; one JSON line a row.
 
 Training is followed without the noise of batches: along the gradient over all images and all wrong
-labels, in small steps. tau* is where theorem 2 along that gradient, after it fell below one half,
-holds for half of both splits' samples again. Data sets that are not at hand are left out.
+labels, in small steps. Its tau* is where theorem 2 along that gradient, after it fell below one
+half, holds for half of both splits' samples again; S is lowest at about that time. Data sets that
+are not at hand are left out.
 """
 
 import argparse
@@ -64,7 +65,7 @@ class Found(NamedTuple):
     fall: float  # of the mean S of both splits, from the start to its lowest point
     tau_star: float | None
     product: float | None  # lambda_1 tau*
-    within: bool | None  # of what is conjectured
+    within: bool | None  # whether q lambda_1 tau* is within the band predicted for the lowest S
     overlap: float  # q
     overlap_product: float | None  # q lambda_1 tau*
 
@@ -165,8 +166,9 @@ def measured(setting: str, inputs: TrainingInputs, *, units: int, seeds: int) ->
         label_inputs=inputs.classes,
     )
     for seed in range(seeds):
-        turn, fall = followed(Flow(samples, units, seed), TURN / rate)
+        turn, fall = followed(Flow(samples, units, seed), TURN / (means.overlap * rate))
         product = None if turn is None else rate * turn
+        overlap_product = None if product is None else means.overlap * product
         yield Found(
             setting,
             seed,
@@ -179,9 +181,9 @@ def measured(setting: str, inputs: TrainingInputs, *, units: int, seeds: int) ->
             fall,
             turn,
             product,
-            None if product is None else abs(product - TURN) <= TURN_SPREAD,
+            None if overlap_product is None else abs(overlap_product - TURN) <= TURN_SPREAD,
             means.overlap,
-            None if product is None else means.overlap * product,
+            overlap_product,
         )
 
 

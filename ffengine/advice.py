@@ -142,7 +142,13 @@ def _act_not_left(spec: TrainSpec, onset: Onset) -> Iterator[Advice]:
         message=f"The run ends in act 1, where units switch on and sparsity falls: it reaches tau "
         f"= {end:.3g}, and act 2, where sparsity rises, is expected from tau = {turn:.3g} on, "
         f"after {epochs} epochs at this learning rate.",
-        evidence={"tau": end, "tau_star": turn, "lambda_1": onset.lambda_1, "epochs": epochs},
+        evidence={
+            "tau": end,
+            "tau_star": turn,
+            "lambda_1": onset.lambda_1,
+            "overlap": onset.overlap,
+            "epochs": epochs,
+        },
         suggestion="Nothing is wrong with that. To see both acts, "
         + (f"set optimizer.lr to {lr:g}, or train" if lr else "train")
         + f" for more than {epochs} epochs. dataset.preprocess: center has no act 1.",

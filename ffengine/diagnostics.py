@@ -462,6 +462,7 @@ def _act_not_left(spec: TrainSpec, rows: Sequence[EpochRow], onset: Onset) -> It
             "tau": end,
             "tau_star": turn,
             "lambda_1": onset.lambda_1,
+            "overlap": onset.overlap,
             "epochs": spec.epochs,
             "epochs_needed": epochs,
         },

@@ -5,12 +5,14 @@ docs/theory.md derives the acts of training. In act 1 units switch on and S fall
 active ones become unequal and S rises. Whether there is an act 1, and when it is over, follows from
 the class means of the data. No torch is needed, so that the service tells it of a spec.
 
-Legend: lambda_1 the largest growth rate, tau the sum of eta over the steps (flow time), e_1 the
-largest eigenvalue of E[x x^T], n the width.
+Legend: lambda_1 the largest growth rate, q the overlap of masks, tau the sum of eta over the steps
+(flow time), tau* the tau at which the mean S of positives and negatives is lowest, e_1 the largest
+eigenvalue of E[x x^T], n the width.
 """
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 from ffengine import uploads
 from ffengine.arrays import DatasetError
@@ -24,9 +26,10 @@ from ffengine.results import Onset
 from ffengine.spec import DatasetSpec, NetworkSpec, TrainSpec
 from ffengine.step_flow import divisor_of, eta_of_flow
 
-# lambda_1 tau*: measured on handwritten digits, not derived; Fashion-MNIST has 1.0 to 1.2, so that
-# act 2 may begin sooner there
-TURN, TURN_SPREAD = 1.25, 0.15
+# q lambda_1 tau*: measured, not derived (docs/findings/onset.md); two and three classes have 0.4 to
+# 0.9, so that S turns sooner there
+TURN, TURN_SPREAD = 0.9, 0.25
+TURN_WITHOUT_OVERLAP = 1.25  # lambda_1 tau* of stored results that were predicted without q
 RECRUITS = 0.2  # R above which S falls; measured: no fall at .12, one of .005 at .25
 STRONG_LABEL = 0.2  # label energy over the image's, beyond which R says nothing
 LOW_THRESHOLD = 4.0  # beyond, samples differ by more than the slopes' straight part
@@ -126,8 +129,65 @@ def critical_eta(spec: TrainSpec, second_moment: float) -> float:
     return width / (steepness * second_moment * spec.objective.offset(width))
 
 
+class TurnFormula(NamedTuple):
+    """How a tau* was predicted.
+
+    **Attributes:**
+
+    - `factor`, `low`, `high`: what a rate divides, with its band; None where it has none.
+    - `of_overlap`: whether they are divided by q lambda_1, not by lambda_1.
+    """
+
+    factor: float
+    low: float | None
+    high: float | None
+    of_overlap: bool
+
+    @property
+    def rate(self) -> str:
+        """What divides the factor."""
+        return "(q lambda_1)" if self.of_overlap else "lambda_1"
+
+    def __str__(self) -> str:
+        """Return the formula, as in "0.9 / (q lambda_1)"."""
+        return f"{self.factor:.3g} / {self.rate}"
+
+    @property
+    def band(self) -> str:
+        """The band, as in "0.65 to 1.15 / (q lambda_1)"; empty where there is none."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"{self.low:.3g} to {self.high:.3g} / {self.rate}"
+
+
+def turn_formula(onset: Onset) -> TurnFormula | None:
+    """Tell from its figures how the tau* of a result was predicted.
+
+    Results that were stored before q was measured, or used, keep what was predicted then.
+
+    **Arguments:**
+
+    - `onset`: of a result or an estimate.
+
+    **Returns:**
+
+    The formula; None where no tau* or no rate is there.
+    """
+    turn, rate, overlap = onset.tau_star, onset.lambda_1, onset.overlap
+    if turn is None or rate is None:
+        return None
+    of_overlap = overlap is not None and not math.isclose(turn * rate, TURN_WITHOUT_OVERLAP)
+    if overlap is not None and of_overlap:
+        rate *= overlap
+    low, high = (
+        None if bound is None else bound * rate
+        for bound in (onset.tau_star_low, onset.tau_star_high)
+    )
+    return TurnFormula(turn * rate, low, high, of_overlap)
+
+
 def halfway_lr(spec: TrainSpec, onset: Onset) -> float | None:
-    """Return the learning rate that brings act 2 in the middle of a run.
+    """Return the learning rate with which S is expected to be lowest in the middle of a run.
 
     **Arguments:**
 
@@ -196,9 +256,9 @@ def _of_classes(spec: TrainSpec, means: ClassMeans, unknown: dict[str, str]) -> 
         found |= {"recruitment": means.recruitment, "falls": falls}
         if falls:
             found |= {
-                "tau_star": TURN / rates[0],
-                "tau_star_low": (TURN - TURN_SPREAD) / rates[0],
-                "tau_star_high": (TURN + TURN_SPREAD) / rates[0],
+                "tau_star": TURN / (means.overlap * rates[0]),
+                "tau_star_low": (TURN - TURN_SPREAD) / (means.overlap * rates[0]),
+                "tau_star_high": (TURN + TURN_SPREAD) / (means.overlap * rates[0]),
             }
         else:
             unknown["tau_star"] = "S is not expected to fall: act 2 begins at once"

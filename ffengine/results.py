@@ -630,12 +630,17 @@ class Onset(Row):
     falls: bool | None = Field(None, description="whether S is expected to fall at first")
     tau_star: float | None = Field(
         None,
-        description="flow time at which act 2 is expected to begin, 1.25 / lambda_1: a conjecture, "
-        "measured on handwritten digits (Fashion-MNIST: .8 to 1.25 / lambda_1); null where S is "
-        "not expected to fall",
+        description="flow time at which the mean S of positives and negatives is expected to be "
+        "lowest, so that act 2 begins: 0.9 / (q lambda_1), with q the overlap; the factor is "
+        "measured, not derived. Null where S is not expected to fall. Results stored without q "
+        "have 1.25 / lambda_1",
     )
-    tau_star_low: float | None = Field(None, description="1.10 / lambda_1")
-    tau_star_high: float | None = Field(None, description="1.40 / lambda_1")
+    tau_star_low: float | None = Field(
+        None, description="0.65 / (q lambda_1), the lower end of what was measured"
+    )
+    tau_star_high: float | None = Field(
+        None, description="1.15 / (q lambda_1), the upper end of what was measured"
+    )
     tau_end: float | None = Field(
         None, description="flow time of the whole run: the sum of eta over its steps"
     )

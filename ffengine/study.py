@@ -432,13 +432,13 @@ def summarise(result: RunResult) -> dict[str, Interval]:
     """Summarise each figure of a result as an interval over its seeds.
 
     A training run is summarised at its first and last epoch: `theorem2_ratio[layer=0 epoch=10
-    split=positive]`, and by `tau_star`, the flow time at which act 2 was expected to begin, with
+    split=positive]`, and by `tau_star`, the flow time at which S was expected to be lowest, with
     the range of its conjecture; a check by its cells: `ratio[width=64 split=negative
     method=exact]`. The accuracy by the goodness of all layers is `accuracy[layer=all
     partition=test]`; other classifiers name their layers and method. A forecast is
     summarised at its first and last epoch, for each width and for the limit: `sparsity[epoch=17
     width=256 split=positive]`, with the bounds of the forecast in place of those over seeds, and
-    `tau_star`, where act 1 ends.
+    `tau_star`, where act 1 ends: theorem 2 of both splits crosses one half.
 
     **Arguments:**
 
@@ -458,7 +458,7 @@ def summarise(result: RunResult) -> dict[str, Interval]:
 
 
 def _expected(result: TrainResult | CheckResult) -> dict[str, Interval]:
-    """Return where act 2 of a training run was expected to begin, if that is known."""
+    """Return where S of a training run was expected to be lowest, if that is known."""
     onset = result.onset if isinstance(result, TrainResult) else None
     if onset is None or onset.tau_star is None:
         return {}

@@ -58,5 +58,6 @@ def test_rows_say_whether_the_prediction_held() -> None:
     assert row.predicted_fall
     assert row.tau_star is not None
     assert row.product == pytest.approx(row.lambda_1 * row.tau_star)
-    assert row.within == (abs(row.product - 1.25) <= 0.15)
+    assert row.overlap_product == pytest.approx(row.overlap * row.product)
+    assert row.within == (abs(row.overlap_product - 0.9) <= 0.25)
     assert row.fall > 0

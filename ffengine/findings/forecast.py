@@ -322,8 +322,9 @@ def _turn(kind: Kind, runs: Sequence[Run]) -> Iterator[str]:
     tau, low, high = known[0]
     more = f" ({inside} of {len(known)} such forecasts have it in their interval)"
     yield (
-        f"tau*, where act 1 ends, is {number(found, 2)} by the runs, and {tau:.2f} [{low:.2f}, "
-        f"{high:.2f}] by the forecast {_short(kind[0])}{more if len(known) > 1 else ''}."
+        f"The tau at which act 1 ends, theorem 2 crossing one half, is {number(found, 2)} by the "
+        f"runs, and {tau:.2f} [{low:.2f}, {high:.2f}] by the forecast "
+        f"{_short(kind[0])}{more if len(known) > 1 else ''}."
     )
 
 

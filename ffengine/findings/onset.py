@@ -8,10 +8,10 @@ from ffengine.findings.finding import Finding, Plot, Point, Rule, Run, Table
 from ffengine.findings.measured import crossing, curve, lowest, rows_of, turns
 from ffengine.findings.wording import number
 from ffengine.intervals import interval
+from ffengine.onset import TURN, TURN_SPREAD
 from ffengine.results import Interval, TrainResult
 from ffengine.spec import DatasetName, Preprocess, StudyPart, StudySpec, TrainSpec
 
-EXPECTED, TOLERANCE = 0.9, 0.25  # of q lambda_1 tau*; measured in 36 settings, not derived
 CLOSE = 0.4  # of the mean: nearer than that all settings are foretold
 EPOCHS = 12
 SAMPLES = 6_000  # of larger data sets, so that epochs have the steps of mnist-mini
@@ -72,8 +72,8 @@ class Onset(Finding):
         "beside each that it is active on, so that the direction grows at q lambda_1."
     )
     falsified_by = (
-        f"A product q lambda_1 tau* outside {EXPECTED - TOLERANCE:.2f} to "
-        f"{EXPECTED + TOLERANCE:.2f} for data of five or more classes of which S falls first, or "
+        f"A product q lambda_1 tau* outside {TURN - TURN_SPREAD:.2f} to "
+        f"{TURN + TURN_SPREAD:.2f} for data of five or more classes of which S falls first, or "
         "a spread over settings that is not smaller than that of lambda_1 tau*."
     )
     study = StudySpec(
@@ -124,7 +124,7 @@ class Onset(Finding):
         outside = [
             f"{name} ({number(one, 2)})"
             for name, one in found.items()
-            if abs(one.mean - EXPECTED) > TOLERANCE
+            if abs(one.mean - TURN) > TURN_SPREAD
         ]
         sure = "Yes" if _farthest(found) <= CLOSE else "Only roughly"
         lines = [
@@ -133,7 +133,7 @@ class Onset(Finding):
             f"The spread from setting to setting, as a standard deviation, is {_spread(found):.0%};"
             f" that of lambda_1 tau*, without q, is {_spread(rates):.0%} "
             f"({_middle(rates):.2f}, {_range(rates)}).",
-            f"q lambda_1 tau* is within {EXPECTED} +- {TOLERANCE} in {len(found) - len(outside)} "
+            f"q lambda_1 tau* is within {TURN} +- {TURN_SPREAD} in {len(found) - len(outside)} "
             f"of {len(found)} settings."
             + (f" Outside are {', '.join(outside)}." if outside else ""),
         ]
@@ -182,7 +182,7 @@ class Onset(Finding):
             "",
             tuple(drawn),
             mark="point",
-            rules=(Rule("y", EXPECTED, f"{EXPECTED}", "q lambda_1 tau*"),),
+            rules=(Rule("y", TURN, f"{TURN}", "q lambda_1 tau*"),),
         )
 
 

@@ -5,7 +5,7 @@ figure. It is the same before the run, from its spec and data, and after it, fro
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ffengine.onset import RECRUITS
+from ffengine.onset import RECRUITS, turn_formula
 from ffengine.results import Onset
 from service.results.text_tables import Column, TextTable
 
@@ -43,6 +43,7 @@ def onset_lines(onset: Onset, epochs: int) -> Iterator[OnsetLine]:
     """A line for each figure, those that are not known with the reason."""
     for name, field, sentence in (
         ("lambda_1, growth rate", "lambda_1", _rate),
+        ("q, overlap of masks", "overlap", _overlap),
         ("R, recruitment number", "recruitment", _recruitment),
         ("tau*, turn of S", "tau_star", _turn),
         ("epochs to leave act 1", "epochs_to_selection", _epochs),
@@ -65,6 +66,13 @@ def _rate(onset: Onset, _epochs: int) -> str:
     )
 
 
+def _overlap(_onset: Onset, _epochs: int) -> str:
+    return (
+        "How likely a unit at random weights that is active on one sample is active on another. At "
+        "first these directions grow at q lambda_1."
+    )
+
+
 def _recruitment(onset: Onset, _epochs: int) -> str:
     expected = "is expected to fall at first" if onset.falls else "is not expected to fall"
     return (
@@ -78,9 +86,10 @@ def _turn(onset: Onset, _epochs: int) -> str:
     if onset.tau_star_low is not None and onset.tau_star_high is not None:
         spread = f" ({onset.tau_star_low:.3g} to {onset.tau_star_high:.3g})"
     end = "" if onset.tau_end is None else f" The run ends at {onset.tau_end:.3g}."
+    formula = turn_formula(onset)
+    origin = "" if formula is None else f": {formula}, a factor that is measured, not derived"
     return (
-        f"Flow time at which act 2 is expected to begin{spread}: 1.25 / lambda_1, a factor that is "
-        f"measured, not derived.{end}"
+        f"Flow time at which S is expected to be lowest, so that act 2 begins{spread}{origin}.{end}"
     )
 
 
@@ -104,6 +113,7 @@ def _critical(onset: Onset, _epochs: int) -> str:
 def _not_known(onset: Onset, field: str) -> str:
     """Why a figure is null: its own reason, or that of the figure that it is computed from."""
     needed = {
+        "overlap": ("lambda_1",),
         "recruitment": ("recruitment", "lambda_1"),
         "epochs_to_selection": ("tau_star", "tau_end"),
     }.get(field, (field,))

@@ -327,8 +327,8 @@ def _layer(result: TrainResult, index: int) -> _Layer:
 
 
 def _turn(rows: Sequence[EpochRow], onset: Onset) -> EpochRef | None:
-    """The measured epoch nearest to the flow time at which S is predicted to turn; None where none
-    is predicted, and where the run ends before the prediction's upper end.
+    """The measured epoch nearest to the flow time at which S is predicted to be lowest; None where
+    none is predicted, and where the run ends before the prediction's upper end.
     """
     predicted, latest = onset.tau_star, onset.tau_star_high or onset.tau_star
     times = {row.epoch: row.tau for row in rows if row.tau is not None}

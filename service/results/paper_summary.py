@@ -201,17 +201,11 @@ def _training(run: Run, *, first: bool) -> Iterator[str]:
 
 
 def _until(run: Run, crossings: Sequence[Interval], *, first: bool) -> str:
-    """When theorem 2's ratio rises through one half, and when that was predicted."""
+    """When theorem 2's ratio rises through one half."""
     found = " / ".join(number(one, 2) for one in crossings)
     if run.tau(0) is None:
         return f"epoch {found}"
-    predicted = run.result.onset.tau_star if run.result.onset else None
-    notes = (
-        "tau: step size times number of steps" if first else "",
-        f"predicted from the data: {predicted:.2f}" if predicted else "",
-    )
-    aside = "; ".join(filter(None, notes))
-    return f"tau = {found}" + (f" ({aside})" if aside else "")
+    return f"tau = {found}" + (" (tau: step size times number of steps)" if first else "")
 
 
 def _sparsity(run: Run, who: str, rows: Sequence[ComparisonRow], *, first: bool) -> str:
@@ -232,14 +226,29 @@ def _sparsity(run: Run, who: str, rows: Sequence[ComparisonRow], *, first: bool)
     since = [row for row in rises if row.key.since == start]
     begins = next(moment for moment in course.moments if moment.epoch == start.epoch)
     fall = "" if begins is course.first else f"falls from {of_means(course.first.sparsity)} and "
-    turn = ", nearest to the predicted turn," if start.role == "predicted_turn" else ""
     change = " / ".join(signed(one) for one in change_between(begins, course.last))
     what = "Sparsity S (1: a single unit is active)" if first else "S"
     return (
-        f"{what} {who}: it {fall}rises from {of_means(begins.sparsity)} at {run.at(begins)}{turn} "
+        f"{what} {who}: it {fall}rises from {of_means(begins.sparsity)} at {run.at(begins)}"
+        f"{_predicted(run, nearest=start.role == 'predicted_turn')} "
         f"to {of_means(course.last.sparsity)} at {run.at(course.last)}, by {change}: "
         f"{_verdicts(since)}."
     )
+
+
+def _predicted(run: Run, *, nearest: bool) -> str:
+    """Where S was predicted to be lowest, after the epoch from which its rise is told.
+
+    **Arguments:**
+
+    - `nearest`: whether that epoch was chosen by the prediction.
+    """
+    turn = run.result.onset.tau_star if run.result.onset else None
+    if turn is None or run.tau(0) is None:
+        return ""
+    if nearest:
+        return f", nearest to {turn:.2f}, where it is predicted from the data to be lowest,"
+    return f" (predicted from the data to be lowest at {turn:.2f})"
 
 
 def _crossings(run: Run) -> list[Interval] | None:

@@ -387,7 +387,9 @@ def test_the_predicted_turn_is_drawn_where_one_is_predicted(
         else source
         for source in alike
     ]
-    assert "dotted line: τ* = 0.04, where S is expected to turn" in caption_of(name, predicted)
+    assert "predicted turn τ* = 0.04, where S is expected to be lowest" in caption_of(
+        name, predicted
+    )
     rows = [row for row in rows_of(name, predicted, "panel") if row.get("turn") is not None]
     panels = ["positive samples", "negative samples"]
     assert [row["panel"] for row in rows] == (

@@ -22,7 +22,17 @@ from tests.service.drawn import caption, drawn, points
 from tests.service.samples import epoch_row, provenance
 
 ONSET = Onset(
-    lambda_1=0.625, falls=True, tau_star=2.0, tau_star_low=1.76, tau_star_high=2.24, tau_end=4.0
+    lambda_1=0.6,
+    overlap=0.75,
+    falls=True,
+    tau_star=2.0,
+    tau_star_low=0.65 / 0.45,
+    tau_star_high=1.15 / 0.45,
+    tau_end=4.0,
+)
+# as it was predicted without q
+BEFORE = ONSET.model_copy(
+    update={"lambda_1": 0.625, "overlap": None, "tau_star_low": 1.76, "tau_star_high": 2.24}
 )
 SPLITS: tuple[Split, Split] = ("positive", "negative")
 
@@ -57,13 +67,27 @@ FLOW = ("sparsity_flow", "theorem2_flow")
 def test_the_predicted_turn_is_a_labelled_line_with_its_origin(name: str) -> None:
     document = drawn(name, trained())
     [marked] = [row for row in points(name, trained()) if "turn" in row]
-    assert (marked["turn"], marked["turn_low"], marked["turn_high"]) == (2.0, 1.76, 2.24)
+    assert (marked["turn"], marked["turn_low"], marked["turn_high"]) == pytest.approx(
+        (2.0, 1.444, 2.556), abs=1e-3
+    )
     assert marked["word_right"] == "predicted τ* = 2"
     assert any(layer["encoding"].get("x", {}).get("field") == "turn" for layer in marks(document))
     text = caption(document)
-    assert "τ* = 1.25 / lambda_1 = 2 " in text
-    assert "lambda_1 = 0.625 from the class means before training" in text
-    assert "measured, not derived" in text
+    assert "predicted turn τ* = 0.9 / (q lambda_1) = 2, where S is expected to be lowest" in text
+    assert "grey: 0.65 to 1.15 / (q lambda_1)" in text
+    assert "q = 0.75 and lambda_1 = 0.6 from the data before training" in text
+    assert "0.9 is measured, not derived" in text
+
+
+@pytest.mark.parametrize("overlap", [None, 0.6])
+def test_a_stored_turn_has_the_formula_that_it_was_predicted_by(overlap: float | None) -> None:
+    before = BEFORE.model_copy(update={"overlap": overlap})
+    text = caption(drawn("sparsity_flow", trained(onset=before)))
+    assert "τ* = 1.25 / lambda_1 = 2, where S is expected to be lowest; grey: 1.1 to 1.4 / " in text
+    assert "; lambda_1 = 0.625 from the data before training; 1.25 is measured" in text
+    late = BEFORE.model_copy(update={"tau_star": 40.0, "lambda_1": 1.25 / 40})
+    text = caption(drawn("sparsity_flow", trained(onset=late)))
+    assert "τ* = 1.25 / lambda_1 = 40, where S is expected to be lowest, is right of" in text
 
 
 def test_the_word_of_a_late_turn_is_left_of_its_line() -> None:
@@ -74,10 +98,11 @@ def test_the_word_of_a_late_turn_is_left_of_its_line() -> None:
 
 
 def test_a_turn_far_beyond_the_end_is_told_and_does_not_squeeze_the_curve() -> None:
-    far = ONSET.model_copy(update={"tau_star": 40.0})
+    far = ONSET.model_copy(update={"tau_star": 40.0, "lambda_1": 0.03})
     document = drawn("sparsity_flow", trained(onset=far))
     assert not [row for row in points("sparsity_flow", trained(onset=far)) if "turn" in row]
-    assert "= 40 is right of the plot: the run ends before" in caption(document)
+    assert "0.9 / (q lambda_1) = 40, where S is expected" in caption(document)
+    assert "is right of the plot: the run ends before" in caption(document)
 
 
 def test_where_no_turn_is_predicted_the_caption_says_why() -> None:
@@ -97,7 +122,7 @@ def test_the_turn_is_that_of_the_first_layer_alone() -> None:
 
 
 def test_jobs_over_each_other_have_a_line_each_in_every_panel() -> None:
-    other = ONSET.model_copy(update={"tau_star": 3.0, "lambda_1": 0.4})
+    other = ONSET.model_copy(update={"tau_star": 3.0, "lambda_1": 0.5, "overlap": 0.6})
     jobs = [trained(label="a"), trained(label="b", onset=other)]
     document = json.loads(overlay("sparsity_flow", jobs))
     rows = [row for rows in document["datasets"].values() for row in rows if "turn" in row]
@@ -107,7 +132,12 @@ def test_jobs_over_each_other_have_a_line_each_in_every_panel() -> None:
         for split in SPLITS
     }
     assert len(rows) == 4
-    assert "τ* = 1.25 / lambda_1 = 2 to 3; lambda_1 = 0.4 to 0.625" in caption(document)
+    text = caption(document)
+    assert "τ* = 0.9 / (q lambda_1) = 2 to 3, where S is expected to be lowest; q = 0.6 to" in text
+    assert "to 0.75 and lambda_1 = 0.5 to 0.6 from the data" in text
+    earlier = caption(json.loads(overlay("sparsity_flow", [jobs[1], trained(onset=BEFORE)])))
+    assert "τ* = 0.9 / (q lambda_1) = 3" in earlier
+    assert "τ* = 1.25 / lambda_1 = 2" in earlier
 
 
 def test_the_strip_has_the_act_of_most_seeds_since_the_epoch_before() -> None:

@@ -15,12 +15,13 @@ from tests.factories import finished
 from tests.service.samples import train_result
 
 ONSET = Onset(
-    lambda_1=0.625,
+    lambda_1=0.6,
+    overlap=0.75,
     recruitment=1.35,
     falls=True,
     tau_star=2.0,
-    tau_star_low=1.76,
-    tau_star_high=2.24,
+    tau_star_low=0.65 / 0.45,
+    tau_star_high=1.15 / 0.45,
     tau_end=4.0,
     epochs_to_selection=8.4,
     eta=0.02,
@@ -37,12 +38,15 @@ def lines(onset: Onset, epochs: int = 10) -> dict[str, tuple[str, str]]:
 
 def test_each_figure_of_an_onset_has_a_sentence() -> None:
     found = lines(ONSET)
-    assert list(found) == ["lambda_1", "R", "tau*", "epochs to leave act 1", "eta_c"]
-    assert found["lambda_1"][0] == "0.625"
-    assert "e-fold in 0.8 of flow time" in found["lambda_1"][1]  # 1 / (2 lambda_1)
+    assert list(found) == ["lambda_1", "q", "R", "tau*", "epochs to leave act 1", "eta_c"]
+    assert found["lambda_1"][0] == "0.6"
+    assert "e-fold in 0.833 of flow time" in found["lambda_1"][1]  # 1 / (2 lambda_1)
+    assert found["q"][0] == "0.75"
+    assert "grow at q lambda_1" in found["q"][1]
     assert "here it is expected to fall at first" in found["R"][1]
     assert found["tau*"][0] == "2"
-    assert "(1.76 to 2.24): 1.25 / lambda_1" in found["tau*"][1]
+    assert "S is expected to be lowest, so that act 2 begins (1.44 to 2.56)" in found["tau*"][1]
+    assert ": 0.9 / (q lambda_1), a factor that is measured, not derived." in found["tau*"][1]
     assert "The run ends at 4." in found["tau*"][1]
     assert found["epochs to leave act 1"] == (
         "8.4",
@@ -53,6 +57,16 @@ def test_each_figure_of_an_onset_has_a_sentence() -> None:
         "–",
         "Not known: difference has no threshold that the scale goes to.",
     )
+
+
+def test_a_stored_result_says_the_formula_that_it_was_predicted_by() -> None:
+    earlier = {"lambda_1": 0.625, "overlap": None, "tau_star_low": 1.76, "tau_star_high": 2.24}
+    before = ONSET.model_copy(update=earlier)
+    for overlap in (None, 0.6):
+        found = lines(before.model_copy(update={"overlap": overlap}))
+        assert "(1.76 to 2.24): 1.25 / lambda_1, a factor" in found["tau*"][1]
+    assert lines(before)["q"] == ("–", "Not known.")
+    assert "begins. The run ends at 4." in lines(Onset(tau_star=2.0, tau_end=4.0))["tau*"][1]
 
 
 def test_a_run_without_act_1_says_so() -> None:

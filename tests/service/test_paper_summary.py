@@ -93,14 +93,14 @@ def test_each_sentence_has_its_figure_its_interval_and_its_verdict() -> None:
     assert while_training == (
         "Theorem 2 while training (pixels as they are, n = 256): it holds for less than half "
         "(lowest: 10.0 % / 8.0 %) while units switch on, until tau = 2.50 [2.38, 2.62] / 2.60 "
-        "[2.48, 2.72] (tau: step size times number of steps; predicted from the data: 2.02); then "
-        "it holds for more than half; at the end, tau = 4, for 65 % [63, 67] / 63 % [61, 65]: met."
+        "[2.48, 2.72] (tau: step size times number of steps); then it holds for more than half; at "
+        "the end, tau = 4, for 65 % [63, 67] / 63 % [61, 65]: met."
     )
     assert rise == (
         "Sparsity S (1: a single unit is active) while training (pixels as they are, n = 256): "
-        "it falls from 0.470 / 0.450 and rises from 0.370 / 0.350 at tau = 2, nearest to the "
-        "predicted turn, to 0.460 / 0.440 at tau = 4, by +0.090 [+0.090, +0.090] / +0.090 "
-        "[+0.090, +0.090]: met."
+        "it falls from 0.470 / 0.450 and rises from 0.370 / 0.350 at tau = 2, nearest to 2.02, "
+        "where it is predicted from the data to be lowest, to 0.460 / 0.440 at tau = 4, by "
+        "+0.090 [+0.090, +0.090] / +0.090 [+0.090, +0.090]: met."
     )
     # all 5 x 3 x 2 rows of 4 000 samples agree: Wilson's interval, which Student's is narrower than
     assert signs == (
@@ -235,5 +235,5 @@ def test_the_papers_study_at_a_tiny_size_begins_with_it() -> None:
         "Theorem 1 at initialisation",
         "Theorem 2 at initialisation",
     ]
-    assert any(line.startswith("Widths ") for line in lines)
+    assert any(line.startswith("Widths: ") for line in lines)
     assert [line.split(" (")[0] for line in lines[-2:]] == ["Accuracy", "Accuracy"]

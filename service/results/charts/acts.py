@@ -16,6 +16,7 @@ from service.results.charts.epochs import (
     curve_layers,
     records_of,
 )
+from service.results.charts.flow_marks import turn_notes
 from service.results.charts.overlay import coloured_layers
 from service.results.charts.style import (
     FREE_SCALE,
@@ -34,7 +35,6 @@ WITHOUT_WIDTH = SPARSITY._replace(
 )
 BY_INPUTS = f"{THEOREM_2.title}, by inputs, over flow time"
 SHARE_SCALE = alt.Scale(domain=[0, 1])
-BEFORE = "predicted before training from the class means of the data"
 
 
 def sparsity_widths(sources: Sequence[ChartSource]) -> AnyChart:
@@ -55,12 +55,12 @@ def sparsity_widths(sources: Sequence[ChartSource]) -> AnyChart:
     ]
     turns = _turns(runs)
     lines = coloured_layers(records, list(factors), WITHOUT_WIDTH, FREE_SCALE, FLOW_TIME)
-    records[0]["turn"] = turns[0] if turns else None
+    records[0]["turn"] = turns[0].tau_star if turns else None
     records[-1]["turn"] = records[0]["turn"]  # of the other split: each panel has the line
     caption = [
         *caption_of(runs, found, shares=False),
         "C: Hoyer sparsity S without the factor of its width; 1: a single unit is active",
-        _turn_note(turns),
+        *turn_notes(turns),
     ]
     return titled(in_panels(alt.layer(_turn_line(), lines), records), WITHOUT_WIDTH.title, caption)
 
@@ -74,13 +74,13 @@ def theorem2_inputs(sources: Sequence[ChartSource]) -> AnyChart:
     turns = {run.label: _turns([run]) for run in runs}
     for label, found in turns.items():
         first = next(record for record in records if record["series"] == label)
-        first["turn"] = found[0] if found else None
+        first["turn"] = found[0].tau_star if found else None
     lines = curve_layers(records, THEOREM_2, SHARE_SCALE, x=FLOW_TIME)
     data, *others = caption_of(runs, records, THEOREM_2, shares=True)
     caption = [
         f"{data}; n = {width_of(runs[0]):,}",
         *others,
-        _turn_note([one for found in turns.values() for one in found]),
+        *turn_notes([one for found in turns.values() for one in found]),
     ]
     return titled(in_panels(alt.layer(_turn_line(), lines), records), BY_INPUTS, caption)
 
@@ -115,11 +115,10 @@ def _scaled(record: Record, factor: float) -> Record:
     }
 
 
-def _turns(runs: Sequence[Source]) -> list[float]:
-    """The flow times at which S is predicted to turn, each once."""
+def _turns(runs: Sequence[Source]) -> list[Onset]:
+    """What says at which flow time S is predicted to be lowest."""
     onsets = [run.result.onset for run in runs if isinstance(run.result, TrainResult)]
-    found = [onset.tau_star for onset in onsets if isinstance(onset, Onset)]
-    return list(dict.fromkeys(one for one in found if one is not None))
+    return [onset for onset in onsets if onset and onset.tau_star is not None]
 
 
 def _turn_line() -> AnyChart:
@@ -131,11 +130,3 @@ def _turn_line() -> AnyChart:
         .transform_filter("isValid(datum.turn)")
     )
     return line
-
-
-def _turn_note(turns: Sequence[float]) -> str:
-    """What a caption says about the dotted line."""
-    if not turns:
-        return ""
-    found = ", ".join(f"{turn:.3g}" for turn in dict.fromkeys(turns))
-    return f"dotted line: τ* = {found}, where S is expected to turn, {BEFORE}"

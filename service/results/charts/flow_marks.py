@@ -1,10 +1,11 @@
-"""What charts over flow time mark: where S is predicted to turn, and the act of each epoch."""
+"""What charts over flow time mark: where S should be lowest, and the act of each epoch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import altair as alt
 
+from ffengine.onset import TurnFormula, turn_formula
 from ffengine.results import Onset, TrainResult
 from service.results.charts.drawables import curves
 from service.results.charts.style import (
@@ -98,25 +99,56 @@ def flow_notes(
     shown = {str(record["series"]) for record in records}
     known = [turn for turn in turns if turn.series in shown]
     there = [turn.onset for turn in known if turn.series in drawn]
-    if there:
-        rates = _range([onset.lambda_1 for onset in there])
-        spread = " (grey: 1.10 to 1.40 / lambda_1)" if strips else ""
-        yield (
-            f"dotted line: predicted turn τ* = 1.25 / lambda_1 = {_turns(there)}{spread}; "
-            f"lambda_1 = {rates} from the class means before training; 1.25 is measured, not "
-            f"derived"
-        )
+    yield from turn_notes(there, bands=strips)
     later = [turn.onset for turn in known if turn.onset.tau_star and turn.series not in drawn]
-    if later:
-        yield (
-            f"predicted turn τ* = 1.25 / lambda_1 = {_turns(later)} is right of the plot: the run "
-            f"ends before"
-        )
+    for formula, alike in _by_formula(later):
+        yield f"{_turn_of(formula, alike)}, is right of the plot: the run ends before"
     reasons = [turn.onset.unknown.get("tau_star", "") for turn in known if not turn.onset.tau_star]
     if len(known) == len(reasons):
         yield from (f"no turn τ* is predicted: {why}" for why in dict.fromkeys(reasons) if why)
     if strips and any(record.get("act") for record in records):
         yield "strips above: the act of most seeds since the epoch before, positives over negatives"
+
+
+def turn_notes(onsets: Sequence[Onset], *, bands: bool = False) -> Iterator[str]:
+    """What a caption says of the dotted lines of turns: where they are, and how they are predicted.
+
+    **Arguments:**
+
+    - `onsets`: those whose turn is drawn.
+    - `bands`: whether the band of what is measured is drawn too, in grey.
+    """
+    for formula, alike in _by_formula(onsets):
+        line = f"dotted line: {_turn_of(formula, alike)}"
+        if formula is None:
+            yield line
+            continue
+        grey = f"; grey: {formula.band}" if bands and formula.band else ""
+        rates = f"lambda_1 = {_range([onset.lambda_1 for onset in alike])}"
+        if formula.of_overlap:
+            rates = f"q = {_range([onset.overlap for onset in alike])} and {rates}"
+        yield (
+            f"{line}{grey}; {rates} from the data before training; {formula.factor:.3g} is "
+            f"measured, not derived"
+        )
+
+
+def _by_formula(
+    onsets: Sequence[Onset],
+) -> Iterable[tuple[TurnFormula | None, list[Onset]]]:
+    """Onsets by how their turn was predicted; stored ones may differ from those of today."""
+    found: dict[str, tuple[TurnFormula | None, list[Onset]]] = {}
+    for onset in onsets:
+        formula = turn_formula(onset)
+        found.setdefault(str(formula), (formula, []))[1].append(onset)
+    return found.values()
+
+
+def _turn_of(formula: TurnFormula | None, onsets: Sequence[Onset]) -> str:
+    """Where and how S is predicted to turn."""
+    by = "" if formula is None else f"{formula} = "
+    found = _range([onset.tau_star for onset in onsets])
+    return f"predicted turn τ* = {by}{found}, where S is expected to be lowest"
 
 
 def _ends(records: Sequence[Record]) -> dict[str, float]:
@@ -184,10 +216,6 @@ def _turn_layers() -> Iterator[AnyChart]:
             else word.mark_text(align="right", baseline="top", dx=-4, fontSize=11)
         )
         yield text.encode(x="turn:Q", y=alt.value(4), text=f"{field}:N")
-
-
-def _turns(onsets: Sequence[Onset]) -> str:
-    return _range([onset.tau_star for onset in onsets])
 
 
 def _range(values: Sequence[float | None]) -> str:

@@ -177,7 +177,10 @@ def _onset_notes(sources: Sequence[ChartSource]) -> list[str]:
     onsets = _onsets(sources)
     if len(onsets) != 1 or onsets[0].tau is None:
         return []
-    return [f"dotted line: act 1 ends, τ* = {onsets[0].tau:.3g}"]
+    return [
+        f"dotted line: act 1 ends at τ = {onsets[0].tau:.3g}, where theorem 2 of both splits "
+        f"crosses one half"
+    ]
 
 
 def _made_of(sources: Sequence[ChartSource]) -> str:
