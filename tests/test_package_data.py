@@ -79,7 +79,7 @@ spec = CheckSpec.model_validate({
     "dataset": {"name": "mnist"}, "theorem": 1, "widths": [8], "samples": 20, "seeds": [0],
 })
 result = ffengine.check(spec)
-print(result.provenance.train_samples, [cell.samples for cell in result.cells][:1])
+print(result.provenance.dataset.train_samples, [cell.samples for cell in result.cells][:1])
 """
     environment = {**os.environ, "FFLAB_HOME": str(tmp_path / "new"), "FFLAB_DATA": ""}
     command = [sys.executable, "-c", code]

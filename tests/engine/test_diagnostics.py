@@ -436,8 +436,7 @@ def test_blank_samples_are_noticed(blank: int, expected: set[str], tmp_path: Pat
 
 def test_a_classifier_that_was_cut_short_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "fit_linear", functools.partial(evaluation.fit_linear, limit=2))
-    anew = found_in.__wrapped__  # what is kept was found without the limit
-    assert anew(TrainSpec.model_validate(CALM), None) == {"act_not_left", "readout_not_converged"}
+    assert found_by() == {"act_not_left", "readout_not_converged"}
 
 
 @functools.cache

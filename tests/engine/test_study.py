@@ -392,7 +392,7 @@ def test_another_choice_takes_the_place_of_the_presets_own() -> None:
 MINI = DATASETS["mnist-mini"]
 OVERRIDES: list[dict[str, object]] = [
     {},
-    {"base": {"kind": "train", "epochs": 2, "network": {"bias": True}}},
+    {"base": {"kind": "train", "epochs": 40, "network": {"bias": True}}},
     {"base": {"kind": "check", "seeds": [2**63 - 1]}},
     {
         "base": {
@@ -402,7 +402,7 @@ OVERRIDES: list[dict[str, object]] = [
         }
     },
     {"grid": {"dataset.labels": ["append"], "seeds": [[0, 1, 2, 3], [4, 5, 6, 7]]}},
-    {"base": {"kind": "train", "epochs": 3}, "grid": {"dataset.preprocess": ["unit", "center"]}},
+    {"base": {"kind": "train", "epochs": 30}, "grid": {"dataset.preprocess": ["unit", "center"]}},
     {
         "parts": {
             "mine": {"base": {"kind": "train", "epochs": 2}, "grid": {"optimizer.lr": [1.0, 1e-5]}}
