@@ -162,7 +162,10 @@ def length_of_step(pull: Tensor, rates: Tensor) -> Tensor:
 
     (R,) float64; 0 where rounding leaves nothing.
     """
-    squared: Tensor = torch.linalg.vecdot(pull, rates).double().sum(-1)
+    # products of two small numbers would be below float32; a power of two changes nothing else
+    _, exponent = torch.frexp(pull.abs().amax(dim=(1, 2), keepdim=True))
+    scaled = torch.linalg.vecdot(torch.ldexp(pull, -exponent), rates).double().sum(-1)
+    squared: Tensor = torch.ldexp(scaled, exponent.flatten())
     return squared.clamp_min(0).sqrt()
 
 
