@@ -123,7 +123,7 @@ print(json.dumps({"schema": schema, **by_name}))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_new_negative_strategy_is_in_schema_and_catalogue_and_keeps_the_contract(
     copy: Path,
 ) -> None:

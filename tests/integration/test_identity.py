@@ -112,7 +112,7 @@ def fflab(home: Path, *arguments: str, **more: str) -> "subprocess.CompletedProc
 )
 @pytest.mark.parametrize(
     "program",
-    [API, WORKER, RETENTION, (*RETENTION, "--apply")],
+    [API, WORKER, pytest.param(RETENTION, marks=pytest.mark.soak), (*RETENTION, "--apply")],
     ids=["the API", "a worker", "retention", "retention --apply"],
 )
 def test_a_home_whose_database_is_gone_is_refused_in_one_line(

@@ -46,12 +46,17 @@ def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     "command",
     [
         ("keys", "create", "ada"),
-        ("keys", "list"),
-        ("retention",),
-        ("webhook-secret",),
-        ("doctor",),
         ("data", "import", "mine", "FILE"),
-        ("data", "fetch", "digits"),
+        *(
+            pytest.param(words, marks=pytest.mark.soak)
+            for words in (
+                ("keys", "list"),
+                ("retention",),
+                ("webhook-secret",),
+                ("doctor",),
+                ("data", "fetch", "digits"),
+            )
+        ),
     ],
 )
 def test_commands_make_it_private(tmp_path: Path, command: tuple[str, ...]) -> None:

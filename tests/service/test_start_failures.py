@@ -49,11 +49,8 @@ def overwritten(home: Path) -> str:
     return DAMAGED
 
 
-HARMS = [
-    newer,
-    pytest.param(cut_short, marks=pytest.mark.soak),
-    pytest.param(overwritten, marks=pytest.mark.soak),
-]
+SOAK = pytest.mark.soak
+HARMS = [newer, pytest.param(cut_short, marks=SOAK), pytest.param(overwritten, marks=SOAK)]
 
 
 @pytest.fixture
@@ -77,7 +74,13 @@ def started(home: Path, *command: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("harm", HARMS)
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    "program",
+    [
+        program if program in ("up", "worker", "serve") else pytest.param(program, marks=SOAK)
+        for program in PROGRAMS
+    ],
+)
 def test_a_database_that_cannot_be_used_is_said_in_the_last_line(
     home: Path, program: str, harm: Callable[[Path], str]
 ) -> None:

@@ -75,7 +75,7 @@ def peak_bytes(pid: int) -> int:
     return 1024 * int(found[1])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_an_upload_costs_the_memory_of_a_few_blocks(tmp_path: Path) -> None:
     archive = bomb()
