@@ -24,7 +24,7 @@ test: $(READY)
 	$(PYTEST) $(LANES) -m "not soak" --durations=20
 
 test-all: $(READY) $(PROGRAMS)
-	$(PYTEST) $(LANES) --durations=20 $(MEASURED)
+	$(PYTEST) -n 5 --durations=20 $(MEASURED)
 
 # mypy has one process alone, so the tests run beside it.
 check: $(READY)

@@ -134,7 +134,9 @@ def _act_not_left(spec: TrainSpec, onset: Onset) -> Iterator[Advice]:
     turn, low, end = onset.tau_star, onset.tau_star_low, onset.tau_end
     if turn is None or low is None or end is None or end >= low:
         return
-    epochs = math.ceil(onset.epochs_to_selection or 0)
+    if onset.epochs_to_selection is None:  # the steps are 0 beside tau
+        return
+    epochs = math.ceil(onset.epochs_to_selection)
     lr = halfway_lr(spec, onset)
     yield Advice(
         code="act_not_left",

@@ -444,7 +444,9 @@ def _act_not_left(spec: TrainSpec, rows: Sequence[EpochRow], onset: Onset) -> It
     first = [row for row in rows if row.layer == 0 and row.sparsity is not None]
     if turn is None or low is None or end is None or end >= low or not first or _rose(first):
         return
-    epochs = math.ceil(onset.epochs_to_selection or 0)
+    if onset.epochs_to_selection is None:  # the steps are 0 beside tau
+        return
+    epochs = math.ceil(onset.epochs_to_selection)
     lr = float(f"{spec.optimizer.lr * turn / end:.2g}")
     means = [
         sum(row.sparsity or 0.0 for row in some) / len(some)

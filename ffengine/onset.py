@@ -272,9 +272,10 @@ def _of_steps(spec: TrainSpec, known: dict[str, object], steps: int) -> dict[str
     found: dict[str, object] = {"tau_end": end if math.isfinite(end) else None}
     rate, turn = known.get("lambda_1"), known.get("tau_star")
     if isinstance(turn, float) and math.isfinite(end):
-        found["epochs_to_selection"] = _epochs_until(turn, epochs)
+        needed = _epochs_until(turn, epochs)
+        found["epochs_to_selection"] = needed if math.isfinite(needed) else None
     flow = flow_of_step(spec, 1)
-    if isinstance(rate, float) and rate > 0 and math.isfinite(flow):
+    if isinstance(rate, float) and rate > 0 and math.isfinite(flow) and flow > 0:
         rate /= divisor_of(spec.objective, spec.network.widths[0])
         factor = growth_factor(spec.optimizer, rate, _largest_eta(spec))
         found["goodness_growth"] = 2 * math.log(factor) / flow
@@ -284,14 +285,14 @@ def _of_steps(spec: TrainSpec, known: dict[str, object], steps: int) -> dict[str
 def _epochs_until(tau: float, epochs: list[float]) -> float:
     """Return after how many epochs flow time is tau, with the part of the last one.
 
-    A run that ends before goes on at its mean step size.
+    A run that ends before goes on at its mean step size; infinity where that is 0 beside tau.
     """
     passed = 0.0
     for number, flow in enumerate(epochs):
         if flow and passed + flow >= tau:
             return number + (tau - passed) / flow
         passed += flow
-    return len(epochs) * tau / passed
+    return len(epochs) * tau / passed if passed else math.inf
 
 
 def _why_no_rates(spec: TrainSpec, facts: Dataset) -> str | None:

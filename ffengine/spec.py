@@ -872,8 +872,15 @@ class ForecastSpec(Entry):
         return flow_of_eta(self.optimizer, self.objective, width, lr / width)
 
     def epochs_on(self, facts: Dataset) -> int:
-        """How many epochs the small run has on the data set with those facts."""
-        return self.epochs or max(1, math.ceil(self.until_tau / self.tau_of_epoch(facts) - 1e-9))
+        """How many epochs the small run has on the data set with those facts.
+
+        One more than a run may have stands for all larger numbers.
+        """
+        if self.epochs:
+            return self.epochs
+        epoch = self.tau_of_epoch(facts)
+        needed = self.until_tau / epoch if epoch > 0 else math.inf
+        return max(1, math.ceil(min(needed, MAX_EPOCHS + 1) - 1e-9))
 
     def training(self, facts: Dataset) -> TrainSpec:
         """Return the small run as a training run of its own.
@@ -894,8 +901,8 @@ class ForecastSpec(Entry):
         if epochs > MAX_EPOCHS:
             raise SpecFieldError(
                 ("until_tau",),
-                f"{self.until_tau:g} needs {epochs} epochs, each of a flow time of "
-                f"{self.tau_of_epoch(facts):.2g}, and a run has {MAX_EPOCHS} at most; use a larger "
+                f"{self.until_tau:g} needs more than the {MAX_EPOCHS} epochs that a run may have, "
+                f"each of a flow time of {self.tau_of_epoch(facts):.2g}; use a larger "
                 f"optimizer.lr" + (", in proportion to units" if self.has_mean_goodness else ""),
             )
         layer = self.network

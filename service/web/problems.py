@@ -305,6 +305,15 @@ class NoSamples(Problem):
     advice = "Checks have them in result.npz, and so have the runs of a study."
 
 
+class NoRows(Problem):
+    """The job's result has no rows of that kind."""
+
+    status = 409
+    code = "no-rows"
+    title = "The job's result has no rows of that kind."
+    advice = "A check has cells, potentials and a decomposition, a training run a decomposition."
+
+
 class StillInFlight(Problem):
     """The first request with this Idempotency-Key is still being worked on."""
 

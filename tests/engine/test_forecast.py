@@ -759,3 +759,9 @@ def test_groups_of_units_forecast_the_wide_layer_that_they_make() -> None:
             if tau == 0:
                 assert truth == pytest.approx(GAUSSIAN_C, abs=0.006)
     assert 0.91 < np.mean(covered) < 0.98
+
+
+@pytest.mark.parametrize("lr", [5e-324, 1e-308, 1e-9])
+def test_a_forecast_whose_steps_are_too_small_is_refused_in_words(lr: float) -> None:
+    with pytest.raises(ValidationError, match="needs more than the 100000 epochs that a run may"):
+        ForecastSpec.model_validate({"optimizer": {"lr": lr}})

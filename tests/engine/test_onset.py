@@ -522,3 +522,17 @@ def second_moment_of(spec: TrainSpec) -> float:
     return largest_second_moment(
         TrainingInputs(spec.dataset, datasets.facts_of(name), datasets.loaded(name), NetworkSpec())
     )
+
+
+@pytest.mark.parametrize("lr", [5e-324, 1e-308, 1e-300])
+def test_steps_that_are_nothing_beside_the_turn_have_no_number_of_epochs(lr: float) -> None:
+    spec = TrainSpec.model_validate({"optimizer": {"lr": lr}})
+    datasets = Datasets.of_environment()
+    onset = onset_before(spec, datasets)
+    assert onset is not None
+    assert onset.tau_star is not None
+    if onset.epochs_to_selection is None:
+        assert not any(found.code == "act_not_left" for found in advice_on([spec], datasets))
+    else:
+        assert onset.epochs_to_selection > 1e300
+    assert onset.goodness_growth in (0.0, None)

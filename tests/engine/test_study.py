@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -422,7 +422,11 @@ def test_a_resolved_study_has_the_same_cells_however_it_is_written(
     study = StudySpec.model_validate(
         given_beside if preset is None else {"preset": preset, **given_beside}
     )
-    written = resolved(study)
+    try:
+        written = resolved(study)
+    except GridError as error:  # epochs, goodness or data that the preset's decomposition is not of
+        assume("monitor.decomposition" not in str(error))
+        raise
     cells = [(cell.part, cell.params, digest(cell.spec)) for cell in expand(study)]
     assert cells
     for document in (

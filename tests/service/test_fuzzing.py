@@ -27,7 +27,7 @@ from tests.needs import program
 from tests.serving import http_client
 
 SEED = int(os.environ.get("FFLAB_FUZZ_SEED", "1"))
-EXAMPLES = int(os.environ.get("FFLAB_FUZZ_EXAMPLES", "28"))  # of each operation; for stateful, too
+EXAMPLES = int(os.environ.get("FFLAB_FUZZ_EXAMPLES", "16"))  # of each operation; for stateful, too
 OF_EACH_KIND = 10
 LEAST_REQUESTS = 5_000
 

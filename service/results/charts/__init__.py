@@ -11,12 +11,7 @@ import vl_convert
 
 from service.encoding.escaping import for_drawing, for_html, for_script
 from service.results.chart_formats import FORMATS, MEDIA_TYPES, ChartFormat
-from service.results.charts.acts import (
-    has_inputs,
-    has_widths,
-    sparsity_widths,
-    theorem2_inputs,
-)
+from service.results.charts.acts import has_inputs, has_widths, sparsity_widths, theorem2_inputs
 from service.results.charts.decomposition import decomposition, has_pushes
 from service.results.charts.deep import deep_agreement, deep_theorem2, is_joint
 from service.results.charts.drawables import NothingToDraw

@@ -90,7 +90,7 @@ def read_result(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Respon
     "/jobs/{job_id}/result.csv",
     summary="The result as a table",
     response_class=Response,
-    responses=_file("text/csv", problems.NoResultYet),
+    responses=_file("text/csv", problems.NoResultYet, problems.NoRows),
 )
 def read_csv(
     job_id: JobId,
@@ -124,11 +124,11 @@ def read_csv(
 
 
 def _rows_csv(job: Job, version: int, store: Store, asked: FileRequest, rows: RowKind) -> Response:
-    """Rows of a check or of a training run. Raises ValidationProblem for another job."""
+    """Rows of a check or of a training run. Raises NoRows for another job."""
     kinds = ("check", "train") if rows == "decomposition" else ("check",)
     if job.kind not in kinds:
         have = "only a check has" if kinds == ("check",) else "only checks and training runs have"
-        raise problems.field_problem("query/rows", f"{have} {rows}; this is a {job.kind}")
+        raise problems.NoRows(f"{have} {rows}; {job.id} is a {job.kind}")
 
     def make() -> str:
         result = RESULT.validate_json(find_result(store, job.id).document)
