@@ -5,7 +5,7 @@ import pytest
 from ffengine.findings import FINDINGS
 from ffengine.presets import PRESETS
 
-# one of many parts, one of checks and trainings, one of a publication and one of a finding show
+# One of many parts, one of checks and trainings, one of a publication and one of a finding show
 # what the others do; soak tests try all
 SHOWN = ("quick", "paper", "loewe", next(iter(FINDINGS)))
 EACH_PRESET = [
