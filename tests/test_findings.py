@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import ffengine
 from ffengine.datasets import Datasets
-from ffengine.findings import FINDINGS, Finding
+from ffengine.findings import FINDINGS, Finding, Run
 from ffengine.spec import StudySpec, TrainSpec
 from ffengine.study import GridError, expand
 from scripts.findings import (
@@ -107,3 +108,23 @@ def test_every_finding_has_its_page_and_every_page_its_finding() -> None:
         assert page.startswith(f"# {finding.question}\n")
         assert finding.method in page
         assert finding.falsified_by in page
+
+
+@pytest.mark.parametrize("widths", [(16,), (16, 8)])
+@pytest.mark.parametrize("counted", [True, False])
+def test_directions_are_told_of_any_widths_that_somebody_sets(
+    widths: tuple[int, ...], counted: bool
+) -> None:
+    finding = FINDINGS["condensation"]
+    cells = cells_of(finding, "tiny", {"network.widths": list(widths)})[:1]
+    assert isinstance(cells[0].spec, TrainSpec)
+    result = ffengine.train(cells[0].spec)
+    if not counted:  # as of layers of more units than are counted
+        rows = [row.model_copy(update={"basins": None}) for row in result.curves]
+        result = result.model_copy(update={"curves": tuple(rows)})
+    runs = [Run(cells[0].part, {}, cells[0].spec, result)]
+    first, of_data = finding.conclusion(runs)
+    assert first.endswith("that needs two widths of up to 8 192 units.")
+    assert ("- for 16 units" in of_data) is not counted
+    assert len(finding.table(runs).rows) == (3 if counted else 0)
+    assert len(finding.plot(runs).points) == (2 if counted else 0)

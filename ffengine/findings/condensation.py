@@ -120,11 +120,11 @@ def _point(part: str, width: int, moment: Moment) -> Point:
 
 
 def _by_data(runs: Sequence[Run]) -> dict[str, dict[int, Run]]:
-    """Return the runs by data set and width."""
+    """Return the runs by data set and width of the first layer, which is the one that is read."""
     found: dict[str, dict[int, Run]] = {}
     for run in runs:
         assert isinstance(run.spec, TrainSpec)  # noqa: S101 - narrows the type
-        [width] = run.spec.network.widths
+        width = run.spec.network.widths[0]
         found.setdefault(run.part.partition(", n = ")[0], {})[width] = run
     return found
 
@@ -137,7 +137,12 @@ def _growth(ends: dict[str, dict[int, Interval | None]]) -> str:
         for part, of in ends.items()
         if (first := of.get(low)) and (last := of.get(high))
     }
-    grows = high > low and max(factors.values()) > (high / low) ** FLAT
+    if low == high or not factors:  # fields of the preset were set
+        return (
+            "The number of directions in which units end is not compared by width: that needs two "
+            "widths of up to 8 192 units."
+        )
+    grows = max(factors.values()) > (high / low) ** FLAT
     texts = listed([f"by {factor:.2f} on {part}" for part, factor in factors.items()])
     return (
         f"The number of directions in which units end "
