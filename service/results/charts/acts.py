@@ -16,11 +16,10 @@ from service.results.charts.epochs import (
     curve_layers,
     records_of,
 )
-from service.results.charts.flow_marks import turn_notes
+from service.results.charts.flow_marks import turn_notes, turn_rule
 from service.results.charts.overlay import coloured_layers
 from service.results.charts.style import (
     FREE_SCALE,
-    GREY,
     AnyChart,
     Record,
     in_panels,
@@ -62,7 +61,7 @@ def sparsity_widths(sources: Sequence[ChartSource]) -> AnyChart:
         "C: Hoyer sparsity S without the factor of its width; 1: a single unit is active",
         *turn_notes(turns),
     ]
-    return titled(in_panels(alt.layer(_turn_line(), lines), records), WITHOUT_WIDTH.title, caption)
+    return titled(in_panels(alt.layer(turn_rule(), lines), records), WITHOUT_WIDTH.title, caption)
 
 
 def theorem2_inputs(sources: Sequence[ChartSource]) -> AnyChart:
@@ -82,7 +81,7 @@ def theorem2_inputs(sources: Sequence[ChartSource]) -> AnyChart:
         *others,
         *turn_notes([one for found in turns.values() for one in found]),
     ]
-    return titled(in_panels(alt.layer(_turn_line(), lines), records), BY_INPUTS, caption)
+    return titled(in_panels(lines, records), BY_INPUTS, caption)
 
 
 def has_widths(sources: Sequence[ChartSource]) -> bool:
@@ -119,14 +118,3 @@ def _turns(runs: Sequence[Source]) -> list[Onset]:
     """What says at which flow time S is predicted to be lowest."""
     onsets = [run.result.onset for run in runs if isinstance(run.result, TrainResult)]
     return [onset for onset in onsets if onset and onset.tau_star is not None]
-
-
-def _turn_line() -> AnyChart:
-    """A dotted line at the field `turn`, in the panels of which a record has it."""
-    line: AnyChart = (
-        alt.Chart()
-        .mark_rule(strokeDash=[2, 3], color=GREY, strokeWidth=1.5)
-        .encode(x="turn:Q")
-        .transform_filter("isValid(datum.turn)")
-    )
-    return line
