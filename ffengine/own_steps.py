@@ -164,7 +164,9 @@ def length_of_step(pull: Tensor, rates: Tensor) -> Tensor:
     """
     # products of two small numbers would be below float32; a power of two changes nothing else
     _, exponent = torch.frexp(pull.abs().amax(dim=(1, 2), keepdim=True))
-    scaled = torch.linalg.vecdot(torch.ldexp(pull, -exponent), rates).double().sum(-1)
+    factor = torch.ldexp(torch.ones_like(exponent, dtype=pull.dtype), -exponent)
+    # ldexp of the whole pull would raise 2 to a power for each of its elements
+    scaled = torch.linalg.vecdot(pull * factor, rates).double().sum(-1)
     squared: Tensor = torch.ldexp(scaled, exponent.flatten())
     return squared.clamp_min(0).sqrt()
 
