@@ -7,10 +7,13 @@ result.json of `fflab demo --preset NAME` under the name NAME.json.
 --size large takes more seeds and, of MNIST, all images; --set FIELD=VALUE sets a field of every
 run, as in --set network.widths=[1024]. Some findings go further with data sets that do not come
 with fflab: their runs are made where the files are at hand, and the page names those left out.
+
+--summary FILE writes one page with the answers of all, instead of a page each.
 """
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -31,7 +34,7 @@ from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.study import Cell, GridError, expand, with_params
 from service.encoding.escaping import for_drawing
 from service.results.charts.finding import finding_chart
-from service.results.finding_page import finding_page, lines_of, runs_of
+from service.results.finding_page import answers_page, finding_page, lines_of, runs_of
 
 ROOT = Path(__file__).parents[1]
 PAGES, KEPT = ROOT / "docs" / "findings", ROOT / "findings-output"
@@ -55,6 +58,7 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="in every run"
     )
+    parser.add_argument("--summary", type=Path, metavar="FILE", help="one page of the answers")
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(FINDINGS):
         parser.error(
@@ -62,6 +66,8 @@ def main() -> None:
         )
     fields = dict(setting_of(text, parser) for text in asked.set)
     datasets = Datasets.of_environment()
+    found: list[tuple[Finding, list[Run]]] = []
+    options = options_of(asked.size, asked.set)
     for name in asked.names or FINDINGS:
         finding = FINDINGS[name]
         file = (asked.read or asked.keep) / f"{name}.json"
@@ -72,7 +78,26 @@ def main() -> None:
             parser.error(f"{name}: {error}")
         if asked.read is None:
             keep(file, [run(cell, asked.device) for cell in cells], further)
-        write(finding, runs_of(cells, read(file)), asked.to, further)
+        runs = runs_of(cells, read(file))
+        found.append((finding, runs))
+        if asked.summary is None:
+            write(finding, runs, asked.to, further, options)
+    if asked.summary is not None:
+        names = [finding.name for finding, _ in found]
+        command = " ".join(["python -m scripts.findings", *names, *options])
+        asked.summary.write_text(answers_page(found, command, changed_by(found, asked.size)))
+        print(asked.summary)
+
+
+def options_of(size: Size, settings: Sequence[str]) -> list[str]:
+    """Return the options of the command that change its runs, as one types them."""
+    sized = [] if size == "full" else [f"--size {size}"]
+    return sized + [f"--set {shlex.quote(text)}" for text in settings]
+
+
+def changed_by(found: Sequence[tuple[Finding, list[Run]]], size: Size) -> dict[str, str]:
+    """Return what the size changes in the runs of each finding, in words."""
+    return {finding.name: larger(finding) for finding, _ in found} if size == "large" else {}
 
 
 def setting_of(text: str, parser: argparse.ArgumentParser) -> tuple[str, JsonValue]:
@@ -168,8 +193,8 @@ def read(file: Path) -> list[RunResult]:
     return [RESULT.validate_python(cell) for cell in json.loads(file.read_text())["cells"]]
 
 
-def notes_on(finding: Finding, further: Sequence[str]) -> list[str]:
-    """Return lines on the page: data sets that were not at hand, and the larger command."""
+def notes_on(finding: Finding, further: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Return lines on the page: what options change, data sets not at hand, the larger command."""
     absent = {
         part.base.dataset.name: None
         for name, part in finding.further.items()
@@ -180,7 +205,14 @@ def notes_on(finding: Finding, further: Sequence[str]) -> list[str]:
         f"[bring the files](../howto/datasets.md#files-of-a-known-data-set))."
         for name in absent
     ]
-    if finding.large:
+    if options:
+        changed = f" ({larger(finding)})" if "--size large" in options else ""
+        notes.insert(
+            0,
+            f"The runs are those described above with `{' '.join(options)}`{changed}; settings "
+            f"keep the names of the usual runs.",
+        )
+    elif finding.large:
         notes.append(
             f"Larger: `{command_of(finding)} --size large` ({larger(finding)}). Any field of all "
             f"runs is set with `--set`, as in `--set seeds=[0,1,2,3,4,5,6]`; with a service, "
@@ -199,16 +231,22 @@ def larger(finding: Finding) -> str:
     return ", ".join(f"`{field}: {json.dumps(value)}`" for field, value in finding.large.items())
 
 
-def write(finding: Finding, runs: list[Run], target: Path, further: Sequence[str] = ()) -> None:
+def write(
+    finding: Finding,
+    runs: list[Run],
+    target: Path,
+    further: Sequence[str] = (),
+    options: Sequence[str] = (),
+) -> None:
     """Write page and chart of a finding."""
     target.mkdir(parents=True, exist_ok=True)
     lines = lines_of(runs)
     chart = finding_chart(finding.plot(runs), [f"data: {lines.data}", f"{lines.made_by}"])
     picture = target / f"{finding.name}.svg"
     picture.write_text(vl_convert.vegalite_to_svg(for_drawing(chart.to_dict())))
-    page = finding_page(
-        finding, runs, command_of(finding), picture.name, notes_on(finding, further)
-    )
+    command = " ".join([command_of(finding), *options])
+    notes = notes_on(finding, further, options)
+    page = finding_page(finding, runs, command, picture.name, notes)
     (target / f"{finding.name}.md").write_text(page)
     print(target / f"{finding.name}.md")
 

@@ -15,13 +15,14 @@ from scripts.findings import (
     cells_of,
     keep,
     notes_on,
+    options_of,
     parts_at_hand,
     parts_in,
     read,
     run,
     write,
 )
-from service.results.finding_page import runs_of
+from service.results.finding_page import answers_page, runs_of
 
 PAGES = Path(__file__).parents[1] / "docs" / "findings"
 
@@ -86,11 +87,11 @@ def given_base(finding: Finding) -> dict[str, object]:
 def test_data_sets_that_are_not_at_hand_are_left_out_and_named(tmp_path: Path) -> None:
     onset, nothing = FINDINGS["onset"], Datasets(tmp_path)
     assert parts_at_hand(onset, nothing) == []
-    said = notes_on(onset, [])
+    said = notes_on(onset, [], [])
     for name in ("fashion-mnist", "cifar10", "cifar10-grey"):
         assert sum(f"fflab data fetch {name}`" in note for note in said) == 1
     kept = [name for name in onset.further if name.startswith("fashion")]
-    said = notes_on(onset, kept)
+    said = notes_on(onset, kept, [])
     assert not any("fashion" in note for note in said)
     assert "--size large" in said[-1]
     keep(tmp_path / "onset.json", [], kept)
@@ -99,8 +100,32 @@ def test_data_sets_that_are_not_at_hand_are_left_out_and_named(tmp_path: Path) -
     assert parts_in(tmp_path / "demo.json") == []
 
 
+def test_a_page_says_which_options_its_runs_had(tmp_path: Path) -> None:
+    assert options_of("full", []) == []
+    options = options_of("large", ["network.widths=[64, 32]"])
+    assert options == ["--size large", "--set 'network.widths=[64, 32]'"]
+    said = notes_on(FINDINGS["acts"], [], options)
+    assert len(said) == 1  # nothing of a larger study: this is one
+    assert " ".join(options) in said[0]
+    assert '`dataset.name: "mnist"`' in said[0]
+    assert "dataset.name" not in notes_on(FINDINGS["acts"], [], options[1:])[0]
+
+
+def test_the_answers_of_several_findings_are_one_page() -> None:
+    found = []
+    for name in ("width", "goodness"):
+        cells = cells_of(FINDINGS[name], "tiny")
+        found.append((FINDINGS[name], runs_of(cells, [run(cell, "cpu") for cell in cells])))
+    page = answers_page(found, "python -m scripts.findings width goodness", {"width": "`a: 1`"})
+    assert page.count("python -m scripts.findings width goodness") == 1
+    assert page.count("With `a: 1`.") == 1
+    for finding, runs in found:
+        assert f"[{finding.question}]({finding.name}.md)" in page
+        assert all(f"\n- {sentence}\n" in page for sentence in finding.conclusion(runs))
+
+
 def test_every_finding_has_its_page_and_every_page_its_finding() -> None:
-    assert {page.stem for page in PAGES.glob("*.md")} == {*FINDINGS, "index"}
+    assert {page.stem for page in PAGES.glob("*.md")} == {*FINDINGS, "index", "large"}
     index = (PAGES / "index.md").read_text("utf-8")
     for name, finding in FINDINGS.items():
         assert f"({name}.md)" in index

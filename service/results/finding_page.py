@@ -1,6 +1,6 @@
 """The page of a finding, written from the results of its study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ffengine.findings import Finding, Run, Table
@@ -96,6 +96,46 @@ def finding_page(
             "",
         ]
     )
+
+
+def answers_page(
+    found: Sequence[tuple[Finding, Sequence[Run]]], command: str, changed: Mapping[str, str]
+) -> str:
+    """Return one page of the answers of several findings as Markdown.
+
+    **Arguments:**
+
+    - `found`: each finding with the runs of its study.
+    - `command`: what the reader types to have them again.
+    - `changed`: what differs from the usual runs, by finding; empty where nothing does.
+    """
+    blocks = [
+        "# The findings at a larger size",
+        "",
+        "The studies of [the findings](index.md) with more data and more seeds. Each section has "
+        "the question, the answer at this size, and how its figures were obtained; settings keep "
+        "the names of the usual runs. Brackets are 95 % intervals over seeds "
+        "([how](../numerics.md#intervals)); a pair x / y is of positive / negative samples.",
+        "",
+        "```bash no-run: takes minutes on a GPU, hours on a processor",
+        command,
+        "```",
+        "",
+    ]
+    for finding, runs in found:
+        lines = lines_of(runs)
+        changes = f" With {changed[finding.name]}." if finding.name in changed else ""
+        blocks += [
+            f"## {finding.name}",
+            "",
+            f"[{finding.question}]({finding.name}.md)",
+            "",
+            *(f"- {sentence}" for sentence in finding.conclusion(runs)),
+            "",
+            f"Data: {lines.data}.{changes} Computed by {lines.made_by}: {lines.computed_in}.",
+            "",
+        ]
+    return "\n".join(blocks)
 
 
 def _markdown(table: Table) -> list[str]:
