@@ -13,6 +13,8 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+gc.disable()  # until all tests are collected: what that makes stays
+
 import pytest
 from hypothesis import settings
 
@@ -86,9 +88,10 @@ def waits(item: pytest.Item) -> bool:
 
 def pytest_collection_finish() -> None:
     """Let the garbage collector pass over what is loaded and stays: each look at all of it takes
-    the better part of a second.
+    the better part of a second, and there would be dozens while tests are collected.
     """
     gc.freeze()
+    gc.enable()
 
 
 PYTHONS = Path(sys.executable).parent

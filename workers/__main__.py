@@ -1,10 +1,14 @@
 """`python -m workers --device auto|cpu|cuda:N`: one Celery worker for one device."""
 
 import argparse
+import gc
 import logging
 import os
 import re
 import threading
+
+if __name__ == "__main__":
+    gc.disable()  # what is loaded stays: to look through it again and again takes time
 
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
@@ -68,6 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
         prepare(settings)
     warn_if_unfit(settings.redis_url)
     name = f"fflab-{os.getpid()}@%h"
+    gc.freeze()
+    gc.enable()
     app.worker_main(
         [
             "worker",

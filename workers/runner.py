@@ -5,6 +5,7 @@ Its supervisor may kill it at any moment: only the database and the artifact sto
 
 import argparse
 import contextlib
+import gc
 import logging
 import os
 import platform
@@ -13,6 +14,9 @@ import signal
 import sys
 import threading
 from typing import BinaryIO, NoReturn
+
+if __name__ == "__main__":
+    gc.disable()  # what is loaded stays: to look through it again and again takes time
 
 import psutil
 import torch
@@ -238,6 +242,8 @@ def main() -> None:
         settings,
         choose_device(given.device),
     )
+    gc.freeze()
+    gc.enable()
     serve(runner, sys.stdin.buffer, channel)
 
 

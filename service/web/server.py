@@ -5,6 +5,7 @@ It refuses to start where others than this machine could use it without a key.
 
 import argparse
 import asyncio
+import gc
 import logging
 from types import FrameType
 
@@ -84,6 +85,8 @@ def serve(settings: Settings, host: str, port: int) -> None:
         log_config=log_config(),
     )
     server = Server(config, app)
+    gc.freeze()
+    gc.enable()  # service/serve.py disables it for the start
     server.run(sockets=[listener])
     if not server.started:
         failure = getattr(app.state, "failure", None)
