@@ -185,8 +185,12 @@ def test_a_page_and_its_report_open_with_what_was_found(client: httpx.Client, st
     finished(store, job, train_result((0, 1)).model_copy(update={"curves": tuple(rows)}))
     page, report = client.get(f"/jobs/{job}").text, client.get(f"/v1/jobs/{job}/report.html").text
     for document in (page, report):
+        answer = document.index(
+            "0.470 / 0.470 → 0.400 / 0.400 (epoch 1) → 0.460 / 0.460 at epoch 2"
+        )
         training = document.index("Training with pixels as they are, n = 500: S falls first")
-        assert document.index("What was found") < training < document.index("verdict")
+        assert document.index("What was found") < answer < training
+        assert training < document.index("Measured beside published")
         assert "From epoch 1 to 2 S rises from 0.400 / 0.400 to 0.460 / 0.460." in document
     assert page.index("What was found") < page.index("data-chart")
 

@@ -5,7 +5,7 @@ The pages' script sends changes to the API under /v1.
 
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, Form, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -50,6 +50,7 @@ from service.web.dashboard.thumbnails import lack_of_thumbnail, thumbnail, thumb
 from service.web.dataset_facts import all_datasets
 from service.web.dependencies import (
     ArtifactsDep,
+    Resources,
     ResourcesDep,
     SettingsDep,
     StoreDep,
@@ -60,6 +61,10 @@ from service.web.drawings import drawn
 from service.web.job_log import LOGGED, log_lines
 from service.web.large_results import turn_for
 from service.web.lookup import find_job, find_versioned_job
+
+if TYPE_CHECKING:  # the charting library takes long to load: not at start-up
+    from service.results.answers import Answer
+    from service.results.charts import StudyGrid
 
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
 LONGEST_SPEC = 200_000  # bytes of YAML
@@ -156,7 +161,8 @@ def jobs_page(
 def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response:
     """One job, or a study with its runs."""
     # the charting library takes long to load: not at start-up
-    from service.results.charts import CHARTS, Source, available
+    from service.results.answers import answer
+    from service.results.charts import CHARTS, Source, StudyGrid, available
     from service.results.finding_runs import what_was_found
     from service.results.forecasts import epochs_table
     from service.results.load import drawable
@@ -172,13 +178,16 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         results = [source for source in sources if isinstance(source, Source)]
         lines = comparison(results)
         charts, found = available(sources), what_was_found(sources)
+        opening = answer(sources, charts)
+        grids = [source for source in sources if isinstance(source, StudyGrid)]
+        now = None if ended else _running_now(resources, grids)
         findings = [(source.label, one) for source in results for one in source.result.diagnostics]
         own = [source.result for source in results] if job.kind != "study" else []
         tables = view_models.tables_of(own)
         rows = view_models.more_rows(own)
         onset = next((one.onset for one in own if isinstance(one, TrainResult)), None)
         epochs = epochs_table(results)
-        del sources, results, own
+        del sources, results, own, grids
     if onset is None and not (ended and job.state == JobState.succeeded):
         onset = view_models.onset_before_result(job, resources.settings.datasets)
     has_result = ended and (resources.store.jobs.result(job.id) is not None or job.kind == "study")
@@ -190,10 +199,14 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         seen=seen,
         actions=ACTIONS[job.state],
         waiting=view_models.waiting(job),
+        left=view_models.seconds_left(job),
+        took=view_models.seconds_taken(job),
+        opening=opening,
+        now=now,
         findings=view_models.findings(
             findings or [*_findings(events), *_expected(job, resources.settings.datasets)]
         ),
-        charts=charts,
+        charts=[name for name in charts if name not in opening.charts],
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
         found=found,
         lines=lines,
@@ -563,6 +576,34 @@ def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
         [],
     )
     return [("", Diagnostic.model_validate(one)) for one in found]
+
+
+class RunNow(NamedTuple):
+    """The run of a study that is computed now: its place among all, and its answer so far."""
+
+    job: Job
+    number: int
+    of: int
+    label: str
+    opening: "Answer"
+
+
+def _running_now(resources: Resources, grids: Sequence["StudyGrid"]) -> RunNow | None:
+    """The first run of a study that runs; its page shows the curves of it."""
+    from service.results.answers import answer, labels_in
+    from service.results.charts import available
+    from service.results.load import drawable
+
+    for grid in grids:
+        running = (at for at, one in enumerate(grid.cells) if one.found.state == JobState.running)
+        at = next(running, None)
+        cell = None if at is None else grid.cells[at].found
+        run = resources.store.jobs.get(cell.job) if cell and cell.job else None
+        if at is not None and run is not None:
+            sources = drawable(resources.store, run, resources.artifacts)
+            opening = answer(sources, available(sources))
+            return RunNow(run, at + 1, len(grid.cells), labels_in(grid)[at], opening)
+    return None
 
 
 def _runs(store: Store, job: Job) -> dict[str, Any]:
