@@ -119,13 +119,25 @@ def test_every_finding_has_its_page_and_every_page_its_finding() -> None:
 
 OTHER_SETTINGS: dict[str, dict[str, JsonValue]] = {
     "one seed, one epoch, one width": {
-        "seeds": [3], "epochs": 1, "network.widths": [12], "widths": [12],
-        "dataset.train_samples": 100, "monitor.samples": 50, "samples": 50,
+        "seeds": [3],
+        "epochs": 1,
+        "network.widths": [12],
+        "widths": [12],
+        "dataset.train_samples": 100,
+        "monitor.samples": 50,
+        "samples": 50,
     },
     "other data and objective": {
-        "dataset.name": "digits", "dataset.train_samples": 100, "dataset.test_samples": 50,
-        "objective": {"name": "softplus"}, "negatives": {"strategy": "noise"}, "epochs": 2,
-        "monitor.samples": 50, "samples": 50, "network.widths": [12, 8], "seeds": [0, 1],
+        "dataset.name": "digits",
+        "dataset.train_samples": 100,
+        "dataset.test_samples": 50,
+        "objective": {"name": "softplus"},
+        "negatives": {"strategy": "noise"},
+        "epochs": 2,
+        "monitor.samples": 50,
+        "samples": 50,
+        "network.widths": [12, 8],
+        "seeds": [0, 1],
     },
 }
 
