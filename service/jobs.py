@@ -125,6 +125,7 @@ def _actions(state: JobState) -> tuple[str, ...]:
 
 
 ACTIONS: dict[JobState, tuple[str, ...]] = {state: _actions(state) for state in JobState}
+REPEATED_ERRORS = ("diverged",)  # what happens again with the same bits
 
 
 class Command(StrEnum):
@@ -275,6 +276,12 @@ class Event(BaseModel):
     type: Literal["state", "progress", "rows", "log", "end"]
     at: datetime
     data: dict[str, Any]
+
+
+def actions_on(job: Job) -> tuple[str, ...]:
+    """What is offered for a job: what its state allows, without a retry that fails as before."""
+    fails_again = job.error is not None and job.error.code in REPEATED_ERRORS
+    return tuple(one for one in ACTIONS[job.state] if one != "retry" or not fails_again)
 
 
 def label_of(place: dict[str, JsonValue] | None) -> str | None:

@@ -20,13 +20,14 @@ from sqlalchemy import update
 from ffengine.findings import FINDINGS
 from ffengine.optimizers import Adam
 from ffengine.presets import PRESETS
-from ffengine.results import Split
+from ffengine.results import Diagnostic, Split
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import resolved, written_out
-from service.jobs import JobState
+from service.jobs import JobError, JobState, Progress
 from service.store import NewJob, Store
 from service.store.tables import JobRow
 from service.web.auth import create_key
+from service.web.dashboard.view_models import name_of_copy
 from service.web.dependencies import Resources
 from tests.factories import HALF, LEASE, claimed, finished
 from tests.service.samples import epoch_row, train_result
@@ -212,6 +213,78 @@ def test_what_is_not_there_is_said_on_a_page(client: httpx.Client) -> None:
 
 
 @pytest.mark.slow
+def test_an_unknown_address_answers_browsers_with_a_page_and_programs_with_a_problem(
+    client: httpx.Client,
+) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for path in ("/nowhere", "/jobs/a/b"):
+        page = client.get(path, headers=browser)
+        assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+        assert "There is nothing at this address." in page.text
+        assert "Content-Security-Policy" in page.headers
+        assert client.get(path).headers["content-type"] == "application/problem+json"
+    for path in ("/v1/nowhere", "/v1/jobs/job_0"):
+        answer = client.get(path, headers=browser)
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("code", ["diverged", "out_of_memory"])
+def test_a_job_that_failed_says_once_why_and_how_far_it_came(
+    client: httpx.Client, store: Store, code: str
+) -> None:
+    job, attempt = claimed(store, store.jobs.get(submitted(store)))
+    progress = Progress(fraction=0.5, message="epoch 1 of 2", eta_seconds=None)
+    store.queue.record(job, attempt, lease_seconds=LEASE, progress=progress)
+    detail = "Values that are not finite."
+    finding = Diagnostic(code=code, severity="error", message=detail, suggestion="Lower it.")
+    error = JobError(code=code, title="Why it failed", detail=detail)
+    store.queue.fail(job, attempt, error, (finding,))
+    page = client.get(f"/jobs/{job}").text
+    assert page.count(detail) == 1 + page.partition('id="log"')[2].count(detail)
+    assert "Stopped at 50%, epoch 1 of 2." in page
+    assert (">Retry</button>" in page) == (code != "diverged")  # which it would again
+
+
+def test_data_sets_are_searched_and_shown_on_pages(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.get("/datasets?name=MNIST-mini").text.count('class="dataset"') == 1
+    assert "No data set has nothing-like-it" in client.get("/datasets?name=nothing-like-it").text
+    monkeypatch.setattr("service.web.dashboard.pages.DATASETS_SHOWN", 3)
+    first, second = client.get("/datasets").text, client.get("/datasets?page=2").text
+    assert first.count('class="dataset"') == second.count('class="dataset"') == 3
+    assert 'href="/datasets?name=&amp;page=2">Next</a>' in first
+    assert ">Previous</a>" in second
+    assert set(re.findall('<h2 id="(.*?)"', first)).isdisjoint(re.findall('<h2 id="(.*?)"', second))
+    assert client.get("/datasets?page=0").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("name", "copy"),
+    [
+        ("mine", "mine (2)"),
+        ("mine (2)", "mine (3)"),
+        ("f(x)", "f(x) (2)"),
+        ("(2)", "(2) (2)"),
+        ("x" * 200, "x" * 196 + " (2)"),
+    ],
+)
+def test_a_clone_has_a_name_of_its_own(name: str, copy: str) -> None:
+    assert name_of_copy(name) == copy
+
+
+def test_pages_link_to_the_documentation_where_its_address_is_known(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, resources: Resources
+) -> None:
+    assert ">Documentation</a>" not in client.get("/findings").text
+    known = resources.settings.model_copy(update={"docs_url": "https://docs.example.org/fflab"})
+    monkeypatch.setattr(resources, "settings", known)
+    page = client.get("/findings").text
+    assert '<a href="https://docs.example.org/fflab">Documentation</a>' in page
+    for name in FINDINGS:
+        assert f'href="https://docs.example.org/fflab/findings/{name}.html"' in page
+
+
 def test_a_spec_becomes_a_file_and_comes_back(client: httpx.Client) -> None:
     whole = [
         TrainSpec(seeds=(2**53 + 1, 2**63 - 1), optimizer=Adam(lr=1e-7)),

@@ -10,6 +10,7 @@ from ffengine.datasets import Datasets, figures_version
 from ffengine.onset import onset_before
 from ffengine.results import CheckResult, Diagnostic, Onset, RunResult, TrainResult
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
+from ffengine.text import LONGEST
 from service.jobs import TERMINAL, Job, JobState
 from service.results.column_labels import figure_tables
 from service.results.text_tables import TextTable, check_tables, push_table, pushes_of
@@ -184,6 +185,17 @@ def seconds_taken(job: Job) -> float | None:
     if job.started_at is None or job.finished_at is None or job.cached:
         return None
     return (job.finished_at - job.started_at).total_seconds()
+
+
+def name_of_copy(name: str) -> str:
+    """Return a name for a clone: `mine (2)`, and of that `mine (3)`."""
+    stem, _, number = name.removesuffix(")").rpartition(" (")
+    if name.endswith(")") and stem and number.isascii() and number.isdigit():
+        name, copy = stem, int(number) + 1
+    else:
+        copy = 2
+    suffix = f" ({copy})"
+    return name[: LONGEST - len(suffix)] + suffix
 
 
 def waiting(job: Job) -> str:
