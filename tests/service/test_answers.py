@@ -15,8 +15,8 @@ from service.results.finding_runs import Answered
 from service.results.sources import ChartSource, GridCell, PartialRun, Source, StudyGrid
 from service.results.stored_rows import StoredRows
 from tests.service.courses import training
+from tests.service.paper_study import study
 from tests.service.samples import check_cell, check_result, epoch_row, provenance
-from tests.service.test_paper_summary import study
 
 COURSE = [(0.7, 0.47), (0.1, 0.40), (0.4, 0.37), (0.6, 0.40), (0.65, 0.46)]
 

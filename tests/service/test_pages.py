@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -27,9 +28,9 @@ from service.jobs import JobError, JobState, Progress
 from service.store import NewJob, Store
 from service.store.tables import JobRow
 from service.web.auth import create_key
-from service.web.dashboard.view_models import name_of_copy
+from service.web.dashboard.view_models import name_of_copy, seconds_left
 from service.web.dependencies import Resources
-from tests.factories import HALF, LEASE, claimed, finished
+from tests.factories import HALF, LEASE, claimed, finished, read, submit
 from tests.service.samples import epoch_row, train_result
 
 ORDER = NewJob(spec=TrainSpec(epochs=2), fresh=True)
@@ -117,6 +118,33 @@ def test_a_running_job_has_charts_of_its_rows_so_far(client: httpx.Client, store
     measured = [row for rows in chart["datasets"].values() for row in rows if "epoch" in row]
     assert sorted({row["epoch"] for row in measured}) == [0, 1]
     assert ">epoch 1: S+ 0.500 S− 0.500 T2+ 0.750 T2− 0.750</td>" in client.get("/").text
+
+
+@pytest.mark.slow
+def test_a_study_shows_the_curves_of_the_run_that_is_computed(
+    client: httpx.Client, store: Store
+) -> None:
+    study = StudySpec(base=TrainSpec(epochs=2), grid={"optimizer.lr": [0.1, 0.5], "seeds": [[3]]})
+    job = submit(store, study)
+    first, second = (run for run, _ in store.jobs.children(job.id))
+    finished(store, first.id, train_result())
+    run, attempt = claimed(store, second)
+    rows = [epoch_row(epoch, split) for epoch in (0, 1) for split in SPLITS]
+    store.queue.record(run, attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
+    page = client.get(f"/jobs/{job.id}").text
+    assert f'Run 2 of 2: <a href="/jobs/{run}">lr 0.5, seed 3</a>' in page
+    drawn = re.findall('data-chart="/v1/jobs/(.*?)/chart/(.*?).json"', page)
+    assert [chart for owner, chart in drawn if owner == run] == ["theorem2", "sparsity"]
+
+
+def test_a_running_study_tells_how_long_it_goes_on_by_what_it_took(store: Store) -> None:
+    job = read(store, submit(store, StudySpec(grid={"epochs": [1, 2]})).id)
+    begun = datetime.now(UTC) - timedelta(seconds=60)
+    running = {"state": JobState.running, "started_at": begun}
+    progress = Progress(fraction=0.25, message="", eta_seconds=None)
+    left = seconds_left(job.model_copy(update={**running, "progress": progress}))
+    assert left == pytest.approx(180, abs=30)
+    assert seconds_left(job) is None
 
 
 @pytest.mark.slow
