@@ -37,7 +37,7 @@ def _what_it_does(job: Job) -> str:
     if isinstance(spec, TrainSpec):
         return (
             f"train {' x '.join(map(str, spec.network.widths))} on {spec.dataset.name}, "
-            f"{spec.epochs} epochs"
+            f"{spec.epochs} epoch{'' if spec.epochs == 1 else 's'}"
         )
     if isinstance(spec, CheckSpec):
         if isinstance(spec.at, TrainedWeights):

@@ -111,7 +111,7 @@ def test_a_run_of_a_study_without_a_name_says_what_it_varies(store: Store) -> No
     grid: dict[str, list[JsonValue]] = {"optimizer.lr": [0.1], "seeds": [[3]]}
     job = submit(store, StudySpec(base=TrainSpec(epochs=1), grid=grid))
     ((run, _),) = store.jobs.children(job.id)
-    assert title_of(run) == "train 500 on mnist-mini, 1 epochs / lr 0.1, seed 3"
+    assert title_of(run) == "train 500 on mnist-mini, 1 epoch / lr 0.1, seed 3"
 
 
 @pytest.mark.parametrize(
