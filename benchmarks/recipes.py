@@ -174,7 +174,7 @@ def details(name: str, result: TrainResult) -> list[str]:
             f"{value:.3f}" if value is not None else ""
             for value in (row.sparsity_correct, row.sparsity, row.zero_fraction, row.auc)
         ]
-        lines.append(f"| {row.layer + 1} | {' | '.join(share)} | {row.dead_units} |")
+        lines.append(f"| {row.layer} | {' | '.join(share)} | {row.dead_units} |")
     curve = [
         (row.epoch, row.layer, row.sparsity) for row in result.curves if row.split == "positive"
     ]
@@ -184,7 +184,7 @@ def details(name: str, result: TrainResult) -> list[str]:
         for epoch, layer, sparsity in curve
         if layer == last and sparsity is not None
     ]
-    lines += ["", f"S of positives in layer {last + 1} by epoch: {', '.join(points)}.", ""]
+    lines += ["", f"S of positives in layer {last} by epoch: {', '.join(points)}.", ""]
     lines += [f"Findings: {', '.join(found.code for found in result.diagnostics) or 'none'}."]
     return lines
 
@@ -198,7 +198,7 @@ def way(row: AccuracyRow) -> str:
     }
     return (
         f"{names[row.method]}, layer{'s' if len(row.layers) > 1 else ''} "
-        f"{'+'.join(str(layer + 1) for layer in row.layers)}"
+        f"{'+'.join(str(layer) for layer in row.layers)}"
     )
 
 

@@ -13,7 +13,12 @@ import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
 
 from ffengine.datasets import Dataset, Datasets
-from ffengine.diagnostics import COVERED_SHARE, LABEL_SHARE, LARGE_INPUTS
+from ffengine.diagnostics import (
+    LABEL_SHARE,
+    LARGE_INPUTS,
+    decomposition_cut,
+    overlay_covers_data,
+)
 from ffengine.input_figures import InputFigures
 from ffengine.onset import halfway_lr, onset_before
 from ffengine.partitions import class_shares
@@ -123,6 +128,8 @@ def _on_beginnings(
         if spec.dataset not in seen and len(seen) == MOST_PREPARATIONS:
             continue
         seen.add(spec.dataset)
+        for one in decomposition_cut(spec):
+            found.setdefault(one.code, Advice.model_validate(one.model_dump()))
         onset = onset_before(spec, datasets)
         for advice in (*_act_not_left(spec, onset), *_scale_alternates(spec, onset)):
             found.setdefault(advice.code, advice)
@@ -186,15 +193,12 @@ def _advice(asked: Asked, facts: Dataset, figures: InputFigures) -> Iterator[Adv
 
 
 def _overlay(asked: Asked, facts: Dataset, figures: InputFigures) -> Iterator[Advice]:
-    covers = asked.labelled and asked.dataset.labels == "overlay"
-    if covers and figures.overlay_share > COVERED_SHARE:
+    if not asked.labelled or asked.dataset.labels != "overlay":
+        return
+    for found in overlay_covers_data(facts.classes, figures.overlay_share):
         yield Advice(
-            code="overlay_covers_data",
-            severity="warning",
-            message=f"{facts.name}: the label overlays inputs 0 to {facts.classes - 1}, which hold "
-            f"{figures.overlay_share:.0%} of the variance.",
-            evidence={"covered": facts.classes, "covered_share": figures.overlay_share},
-            suggestion="Use dataset.labels: append, which leaves all inputs as they are.",
+            **found.model_dump(exclude={"message"}),
+            message=f"{facts.name}: {found.message[0].lower()}{found.message[1:]}",
             field="dataset.labels",
             value="append",
         )

@@ -352,7 +352,7 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
         per_sample += measurements * spec.monitored(facts) * 2 * (below + 5 * learning)
         pairs = decomposed_pairs(spec, facts)
         decomposed = 8.0 * pairs * pairs * sum(inputs[n] + 2 * inputs[n + 1] for n in stage)
-        per_sample += len(spec.monitor.decomposition) * decomposed
+        per_sample += len(spec.decomposed_epochs) * decomposed
     per_sample += len(spec.evaluation.baselines) * spec.epochs * samples * 2 * 3 * sum(products)
     held_out = spec.dataset.test_count(facts) + spec.dataset.validation_samples
     evaluation = (held_out + samples) * (
@@ -389,7 +389,7 @@ def decomposition_disk(spec: TrainSpec, facts: Dataset) -> tuple[int, int]:
 
     Bytes of its rows, which checkpoints have too, and of the pictures in the result.
     """
-    batches = len(spec.network.widths) * len(spec.monitor.decomposition)
+    batches = len(spec.network.widths) * len(spec.decomposed_epochs)
     pushed = 2 * min(MOST_PUSHED, decomposed_pairs(spec, facts))
     rows = batches * (2 * PUSHES_BYTES * len(spec.seeds) + PUSHED_BYTES * pushed)
     channels, *sides = facts.shape
@@ -477,7 +477,7 @@ def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> in
     of_pairs = DECOMPOSED_BYTES * decomposed_pairs(spec, facts) ** 2
     return BYTES * (
         2 * everything * inputs[0] + replicas * (weights + batch + fixed + features)
-    ) + of_pairs * bool(spec.monitor.decomposition)
+    ) + of_pairs * bool(spec.decomposed_epochs)
 
 
 def bank_elements(spec: TrainSpec, samples: int, inputs: tuple[int, ...]) -> int:

@@ -59,6 +59,7 @@ CAUSES = (
     "margins_undecided",
     "condition_rarely_met",
     "splits_alike",
+    "decomposition_cut",
     "readout_not_converged",
     "baseline_diverged",
     "classes_unequal",
@@ -213,6 +214,7 @@ def of_training(
         findings
         + list(_rarely_met(rows, onset))
         + list(_act_not_left(spec, rows, onset))
+        + list(decomposition_cut(spec))
         + list(_scale_alternates(rows, onset))
         + list(_readout_not_converged(accuracy))
         + list(_baseline_diverged(spec, baselines))
@@ -295,7 +297,7 @@ def of_data(spec: TrainSpec | CheckSpec | ForecastSpec, data: DataFigures) -> It
     The findings.
     """
     yield from _partition_lacks_class(data)
-    yield from _overlay_covers_data(data)
+    yield from overlay_covers_data(data.covered, data.covered_share)
     if data.label_share is not None and data.label_share < LABEL_SHARE:
         yield Diagnostic(
             code="label_weak",
@@ -335,16 +337,49 @@ def _partition_lacks_class(data: DataFigures) -> Iterator[Diagnostic]:
         return
 
 
-def _overlay_covers_data(data: DataFigures) -> Iterator[Diagnostic]:
-    """Find a label that takes the place of inputs that carry much of the variance."""
-    if data.covered and data.covered_share > COVERED_SHARE:
+def overlay_covers_data(covered: int, share: float) -> Iterator[Diagnostic]:
+    """Find a label that takes the place of inputs that carry much of the variance.
+
+    **Arguments:**
+
+    - `covered`: how many inputs the label overlays.
+    - `share`: how much of the variance over training samples these hold.
+
+    **Returns:**
+
+    The finding, of what ran as of what is to run; none where the label covers little.
+    """
+    if covered and share > COVERED_SHARE:
         yield Diagnostic(
             code="overlay_covers_data",
             severity="warning",
-            message=f"The label overlays inputs 0 to {data.covered - 1}, which hold "
-            f"{data.covered_share:.0%} of the variance.",
-            evidence={"covered": data.covered, "covered_share": data.covered_share},
+            message=f"The label overlays inputs 0 to {covered - 1}, which hold {share:.0%} of the "
+            f"variance.",
+            evidence={"covered": covered, "covered_share": share},
             suggestion="Use dataset.labels: append, which leaves all inputs as they are.",
+        )
+
+
+def decomposition_cut(spec: TrainSpec) -> Iterator[Diagnostic]:
+    """Find epochs of `monitor.decomposition` that the run does not reach.
+
+    **Arguments:**
+
+    - `spec`: the run.
+
+    **Returns:**
+
+    The finding, of what ran as of what is to run.
+    """
+    beyond = sorted(set(spec.monitor.decomposition) - set(spec.decomposed_epochs))
+    if beyond:
+        yield Diagnostic(
+            code="decomposition_cut",
+            severity="info",
+            message=f"The run ends at epoch {spec.epochs}: the later epochs of "
+            f"monitor.decomposition ({', '.join(map(str, beyond))}) are left out.",
+            evidence={"epochs": spec.epochs, "left_out": beyond},
+            suggestion="Train for more epochs if who pushes there is wanted.",
         )
 
 

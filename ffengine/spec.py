@@ -335,7 +335,8 @@ class MonitorSpec(Entry):
         max_length=64,
         description="epochs at which the margins of theorem 2 along the objective's gradient are "
         "split by who pushes: class, label and angle of the pairs that they sum over; on the first "
-        "monitored batch of each seed, and for the first seed with the samples pushed most",
+        "monitored batch of each seed, and for the first seed with the samples pushed most. Epochs "
+        "beyond the end are ignored",
     )
     measures: tuple[Literal["gini", "kurtosis"], ...] = Field(
         (),
@@ -484,13 +485,18 @@ class TrainSpec(Entry):
         self._refuse_no_decomposition()
         return self
 
+    @property
+    def decomposed_epochs(self) -> list[int]:
+        """The epochs at which margins are split by who pushes; those beyond the end are ignored."""
+        return [epoch for epoch in self.monitor.decomposition if epoch <= self.epochs]
+
     def _refuse_no_decomposition(self) -> None:
         """Raise SpecFieldError where the margins cannot be split by pairs at the epochs named."""
         path, named = ("monitor", "decomposition"), self.monitor.decomposition
         if not named:
             return
         _refuse_repeats(path, named)
-        if missing := [e for e in named if e > self.epochs or not self.is_monitored(e)]:
+        if missing := [e for e in self.decomposed_epochs if not self.is_monitored(e)]:
             raise SpecFieldError(
                 path,
                 f"{missing} are not measured; name epochs of those that are measured, every "
@@ -895,14 +901,17 @@ class ForecastSpec(Entry):
 
         **Raises:**
 
-        - `SpecFieldError`: `until_tau` needs more epochs than a run may have.
+        - `SpecFieldError`: `until_tau` needs more epochs than a run may have; its path leads to
+          that field, or to `optimizer.lr` where `until_tau` was not given.
         """
         epochs = self.epochs_on(facts)
         if epochs > MAX_EPOCHS:
+            given = "until_tau" in self.model_fields_set
             raise SpecFieldError(
-                ("until_tau",),
-                f"{self.until_tau:g} needs more than the {MAX_EPOCHS} epochs that a run may have, "
-                f"each of a flow time of {self.tau_of_epoch(facts):.2g}; use a larger "
+                ("until_tau",) if given else ("optimizer", "lr"),
+                ("" if given else f"{self.optimizer.lr:g} is too small: until_tau = ")
+                + f"{self.until_tau:g} needs more than the {MAX_EPOCHS} epochs that a run may "
+                f"have, each of a flow time of {self.tau_of_epoch(facts):.2g}; use a larger "
                 f"optimizer.lr" + (", in proportion to units" if self.has_mean_goodness else ""),
             )
         layer = self.network
@@ -948,7 +957,8 @@ class ForecastSpec(Entry):
 
         **Raises:**
 
-        - `SpecFieldError`: `until_tau` needs more epochs than a run may have.
+        - `SpecFieldError`: `until_tau` needs more epochs than a run may have; its path leads to
+          that field, or to `optimizer.lr` where `until_tau` was not given.
         """
         self.training(facts)
 

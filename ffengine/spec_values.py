@@ -1,6 +1,7 @@
 """Values of a spec in words, and as cells of a table."""
 
 import json
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from typing import TypeGuard
 
@@ -31,6 +32,36 @@ def value_in_words(value: JsonValue) -> str:
         ]
         return " ".join([*names, *fields])
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def params_in_words(params: Mapping[str, JsonValue]) -> str:
+    """Write the varied fields of a run with their values.
+
+    **Arguments:**
+
+    - `params`: the values by dotted field.
+
+    **Returns:**
+
+    The words, such as `lr 0.5, widths 8 · 8, seed 3`; a field is named by its last part where that
+    tells it from the others.
+    """
+    short = Counter(_last_name(field) for field in params)
+    return ", ".join(
+        f"{_field_in_words(field, value, is_short=short[_last_name(field)] == 1)} "
+        f"{value_in_words(value)}"
+        for field, value in params.items()
+    )
+
+
+def _field_in_words(field: str, value: JsonValue, *, is_short: bool) -> str:
+    if field == "seeds" and isinstance(value, list) and len(value) == 1:
+        return "seed"
+    return _last_name(field) if is_short else field
+
+
+def _last_name(field: str) -> str:
+    return field.rpartition(".")[2]
 
 
 def flatten(document: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:

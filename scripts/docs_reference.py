@@ -619,6 +619,8 @@ def findings() -> str:
                 and call.func.id in ("Diagnostic", "Advice")
             ):
                 said = {word.arg: word.value for word in call.keywords}
+                if "code" not in said:  # a finding of another place, with more words
+                    continue
                 name, severity = (ast.literal_eval(said[key]) for key in ("code", "severity"))
                 rows[name] = [f"[`{name}`](#{name})", severity, text_of(said["suggestion"])]
     return table(["finding", "severity", "what to try"], sorted(rows.values()))

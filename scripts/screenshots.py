@@ -28,7 +28,7 @@ TRAIN = {
     "network": {"widths": [256]},
     "optimizer": {"name": "sgd", "lr": 256 / 30},
 }
-PAPER = {"kind": "study", "preset": "paper"}
+PAPER = {"kind": "study", "preset": "quick"}
 CENTRED = {"kind": "study", "base": TRAIN, "grid": {"dataset.preprocess": ["unit", "center"]}}
 HYBRID = TRAIN | {"negatives": {"strategy": "hybrid"}}
 CHECK = {"kind": "check", "theorem": 2, "widths": [64, 256, 1000], "seeds": SEEDS}
@@ -66,7 +66,7 @@ def finished_jobs(client: Client) -> dict[str, JobHandle]:
         "hybrid": (HYBRID, "hybrid images, five seeds", ["theorem2"]),
         "check": (CHECK, "theorem 2 at initialisation", ["theorem2"]),
         "centred": (CENTRED, "pixels as they are, and centred", ["theorem2"]),
-        "paper": (PAPER, "the paper's experiments", ["theorem1", "theorem2"]),
+        "paper": (PAPER, "the paper's experiments, in small", ["theorem1", "theorem2"]),
         "study": (STUDY, "width by negative strategy", ["grid"]),
     }
     jobs = {
@@ -83,6 +83,9 @@ def take(browser: Browser, url: str, jobs: dict[str, JobHandle], folder: Path) -
         "dashboard-jobs": "/",
         "dashboard-check": f"/jobs/{jobs['check'].id}",
         "dashboard-study": f"/jobs/{jobs['study'].id}",
+        "dashboard-paper": f"/jobs/{jobs['paper'].id}",
+        "dashboard-datasets": "/datasets",
+        "dashboard-findings": "/findings",
         "dashboard-compare": f"/compare?{compared}",
         "dashboard-new": "/new",
     }

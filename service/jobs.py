@@ -21,6 +21,7 @@ from pydantic import (
 from ffengine.entry import ExactTypes
 from ffengine.results import Provenance
 from ffengine.spec import AnySpec
+from ffengine.spec_values import params_in_words
 from ffengine.text import StoredText, UserText, text_schema
 from service.encoding.root_path import at
 from service.encoding.viewer import shown_address
@@ -124,6 +125,7 @@ def _actions(state: JobState) -> tuple[str, ...]:
 
 
 ACTIONS: dict[JobState, tuple[str, ...]] = {state: _actions(state) for state in JobState}
+REPEATED_ERRORS = ("diverged",)  # what happens again with the same bits
 
 
 class Command(StrEnum):
@@ -240,6 +242,11 @@ class Job(BaseModel):
     place: dict[str, JsonValue] | None = Field(
         description="where in the study: `part`, and `params`, the point of its grid"
     )
+    label: StoredText | None = Field(
+        None,
+        description="of a run of a study: what tells it from the others, such as `lr 0.1, seed 3`, "
+        "behind the part of the study; null for other jobs",
+    )
     cached: bool = Field(description="answered from an earlier success, `cached_from`")
     cached_from: str | None
     waits_for: str | None = Field(
@@ -269,6 +276,21 @@ class Event(BaseModel):
     type: Literal["state", "progress", "rows", "log", "end"]
     at: datetime
     data: dict[str, Any]
+
+
+def actions_on(job: Job) -> tuple[str, ...]:
+    """What is offered for a job: what its state allows, without a retry that fails as before."""
+    fails_again = job.error is not None and job.error.code in REPEATED_ERRORS
+    return tuple(one for one in ACTIONS[job.state] if one != "retry" or not fails_again)
+
+
+def label_of(place: dict[str, JsonValue] | None) -> str | None:
+    """What a run of a study is among the others: its part, and what it varies."""
+    if place is None:
+        return None
+    params = place.get("params")
+    words = params_in_words(params) if isinstance(params, dict) else ""
+    return ", ".join(filter(None, (str(place.get("part") or ""), words))) or None
 
 
 def new_job_id() -> str:

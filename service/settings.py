@@ -154,6 +154,11 @@ class Settings(BaseSettings):
         description="the address under which people see the service, such as "
         "https://lab.example.org/fflab; messages to webhooks and the snippets of pages have it",
     )
+    docs_url: str = Field(
+        "",
+        description="the address of the built documentation, such as "
+        "https://docs.example.org/fflab; pages link to it, and findings to the page of each",
+    )
     trusted_proxies: str | None = Field(
         None,
         description="addresses and networks, apart by commas, of proxies whose X-Forwarded-For, "
@@ -230,7 +235,7 @@ class Settings(BaseSettings):
     def _of_root(cls, path: str) -> str:
         return root_path(path)
 
-    @field_validator("public_url")
+    @field_validator("public_url", "docs_url")
     @classmethod
     def _of_public_url(cls, url: str) -> str:
         return _address(url) if url else ""

@@ -2,15 +2,18 @@
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 import ffengine
 from ffengine.datasets import Datasets
 from ffengine.findings import FINDINGS, Finding, Run
+from ffengine.results import RunResult
 from ffengine.spec import StudySpec, TrainSpec
-from ffengine.study import GridError, expand
+from ffengine.study import Cell, GridError, expand, study_cell, with_params
 from scripts.findings import (
     cells_of,
     keep,
@@ -22,7 +25,11 @@ from scripts.findings import (
     run,
     write,
 )
+from service.results.answers import answer
+from service.results.charts import available, render
 from service.results.finding_page import answers_page, runs_of
+from service.results.finding_runs import answered, what_was_found
+from service.results.sources import ChartSource, GridCell, Source, StudyGrid
 
 PAGES = Path(__file__).parents[1] / "docs" / "findings"
 
@@ -133,6 +140,77 @@ def test_every_finding_has_its_page_and_every_page_its_finding() -> None:
         assert page.startswith(f"# {finding.question}\n")
         assert finding.method in page
         assert finding.falsified_by in page
+
+
+OTHER_SETTINGS: dict[str, dict[str, JsonValue]] = {
+    "one seed, one epoch, one width": {
+        "seeds": [3],
+        "epochs": 1,
+        "network.widths": [12],
+        "widths": [12],
+        "dataset.train_samples": 100,
+        "monitor.samples": 50,
+        "samples": 50,
+    },
+    "other data and objective": {
+        "dataset.name": "digits",
+        "dataset.train_samples": 100,
+        "dataset.test_samples": 50,
+        "objective": {"name": "softplus"},
+        "negatives": {"strategy": "noise"},
+        "epochs": 2,
+        "monitor.samples": 50,
+        "samples": 50,
+        "network.widths": [12, 8],
+        "seeds": [0, 1],
+    },
+}
+
+
+def altered(finding: Finding, fields: dict[str, JsonValue]) -> list[Cell]:
+    """The runs of a finding at its tiny size, with each field set where the run takes it; what the
+    grid of the study varies stays.
+    """
+    cells = []
+    for cell in cells_of(finding, "tiny"):
+        spec = cell.spec
+        for field, value in fields.items():
+            with suppress(GridError):
+                varied = any(touched in cell.params for touched in (field, f"{field}.name"))
+                spec = spec if varied else with_params(spec, {field: value}, (), None)
+        cells.append(cell._replace(spec=spec))
+    return cells
+
+
+def study_of(name: str, cells: list[Cell], results: list[RunResult]) -> list[ChartSource]:
+    found = [
+        GridCell(study_cell(cell, job=None, state="succeeded", result=result), cell.spec)
+        for cell, result in zip(cells, results, strict=True)
+    ]
+    sources = [
+        Source(cell.part, result, cell.spec) for cell, result in zip(cells, results, strict=True)
+    ]
+    return [StudyGrid("", found, name), *sources]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", OTHER_SETTINGS)
+@pytest.mark.parametrize("name", FINDINGS)
+def test_a_finding_with_other_settings_says_what_cannot_be_concluded_and_why(
+    name: str, settings: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cells = altered(FINDINGS[name], OTHER_SETTINGS[settings])
+    drawn = study_of(name, cells, [run(cell, "cpu") for cell in cells])
+    answer_ = answered(drawn)
+    assert answer_ is not None
+    assert not caplog.records  # nothing failed while it was read or drawn
+    *said, last = what_was_found(drawn)
+    expected = "These runs do not answer" if not said else "These runs are not those of the finding"
+    assert last.startswith(expected) or not answer_.changed
+    assert answer(drawn, available(drawn)).statements
+    if "finding" in available(drawn):
+        assert render("finding", drawn, "json")
+    FINDINGS[name].table(answer_.runs)
 
 
 @pytest.mark.parametrize("widths", [(16,), (16, 8)])

@@ -215,7 +215,7 @@ class AttemptRecorder:
         log.info("%s resumes from %s", self.job_id, name, extra=self._log_fields)
         facts = self.settings.datasets.facts_of(spec.dataset.name)
         done = fraction_done(spec, facts, checkpoint.position)
-        self.message = f"resumed from {name.removesuffix('.safetensors')}"
+        self.message = resumed_in_words(spec, checkpoint.position)
         self.attempt_log.note(f"{self.message}, {done:.0%} done")
         self._saved_position = checkpoint.position
         self._record(done)
@@ -370,3 +370,10 @@ class AttemptRecorder:
             self._began_at, self._first_fraction = now, fraction
         done = fraction - self._first_fraction
         return (now - self._began_at) * (1 - fraction) / done if done > 0 else None
+
+
+def resumed_in_words(spec: TrainSpec, position: Position) -> str:
+    """Say where a training run goes on: `resumed at epoch 3`, of deep networks with the layer."""
+    layers = spec.stages[min(position.stage, len(spec.stages) - 1)]
+    place = f", layer {layers[-1]}" if len(spec.stages) > 1 else ""
+    return f"resumed at epoch {position.epoch}{place}"

@@ -158,7 +158,10 @@ class Forecast(Finding):
 
     def conclusion(self, runs: Sequence[Run]) -> list[str]:
         """Say how much of the runs each forecast covers, when S turns, and where it fails."""
-        first, *others = kinds = _kinds(runs)
+        kinds = _kinds(runs)
+        if not kinds:
+            return [NOTHING_TO_COMPARE]
+        first, *others = kinds
         answer = "Yes" if _share_covered(first, runs) >= COVERS else "No"
         return [
             f"{answer}: {_coverage(first, runs)}.",
@@ -198,16 +201,20 @@ class Forecast(Finding):
         )
 
 
+NOTHING_TO_COMPARE = (
+    "No forecast can be compared with a run: none of the runs has the objective of a forecast and "
+    "was measured at one of its flow times."
+)
 Kind = list[Run]  # forecasts that differ by their seeds alone
 
 
 def _kinds(runs: Sequence[Run]) -> list[Kind]:
-    """Return the forecasts among the runs, those of one part together."""
+    """Return the forecasts that a wide run can be compared with, those of one part together."""
     found: dict[str, Kind] = {}
     for run in runs:
         if isinstance(run.result, ForecastResult):
             found.setdefault(run.part, []).append(run)
-    return list(found.values())
+    return [kind for kind in found.values() if all(_places(one, runs) for one in kind)]
 
 
 def _result(run: Run) -> ForecastResult:
@@ -216,15 +223,18 @@ def _result(run: Run) -> ForecastResult:
 
 
 def _runs_of(forecast: Run, runs: Sequence[Run]) -> Run:
-    """Return the wide runs that a forecast is of: those with its objective."""
-    assert not isinstance(forecast.spec, TrainSpec)  # noqa: S101 - narrows the type
+    """Return the wide runs that a forecast is of, which are there: those with its objective."""
+    return _wide_runs_of(forecast, runs)[0]
+
+
+def _wide_runs_of(forecast: Run, runs: Sequence[Run]) -> list[Run]:
     interact = _result(forecast).units_interact
-    return next(
+    return [
         run
         for run in runs
         if isinstance(run.spec, TrainSpec)
         and isinstance(run.spec.objective, Difference) != interact
-    )
+    ]
 
 
 def _rows_at_width(forecast: Run) -> list[ForecastRow]:
@@ -234,7 +244,7 @@ def _rows_at_width(forecast: Run) -> list[ForecastRow]:
 def _places(forecast: Run, runs: Sequence[Run]) -> list[Place]:
     """Return the flow times and splits that a forecast shares with its wide runs."""
     limits = {(row.epoch, row.split): row for row in _result(forecast).rows if row.width is None}
-    measured = rows_of(_runs_of(forecast, runs))
+    measured = [row for run in _wide_runs_of(forecast, runs)[:1] for row in rows_of(run)]
     found = []
     for told in _rows_at_width(forecast):
         rows = [row for row in measured if row.split == told.split and _same(row.tau, told.tau)]
@@ -300,6 +310,8 @@ def _deviation(forecast: Run, runs: Sequence[Run]) -> str:
             of_forecast = (place.told.high - place.told.low) / 2
             both = math.hypot(of_forecast, measured.mean - measured.low)
             found.append((abs(place.told.sparsity - measured.mean) / both, place.told.tau))
+    if not found:
+        return "with one seed, the runs have no interval to compare with"
     worst, tau = max(found)
     return (
         f"the forecast is farthest from the runs' mean at tau = {tau:.1f}, by {worst:.1f} times "

@@ -298,7 +298,7 @@ def _both_splits(stretches: Sequence[Stretch]) -> list[tuple[Stretch, Stretch]]:
     by_place: dict[tuple[str, str], list[Stretch]] = defaultdict(list)
     for one in stretches:
         by_place[one.run, one.act].append(one)
-    return [(both[0], both[1]) for both in by_place.values()]
+    return [(both[0], both[1]) for both in by_place.values() if len(both) == len(SPLITS)]
 
 
 def _figures(both: Iterable[Stretch], relations: Iterable[Relation]) -> str:

@@ -64,6 +64,8 @@ class Negatives(Finding):
             if found is None or found.low is None or found.high is None:
                 continue
             (more if found.low > 0 else less if found.high < 0 else same).append(_name(run))
+        if not any((more, less, same)):
+            return ["How S ends cannot be compared: that needs an interval over two seeds or more."]
         texts = (("larger", more), ("smaller", less), ("no clearly different", same))
         return [
             f"S of positives ends {word} than with {COMPARED} for {', '.join(names)}."

@@ -11,9 +11,9 @@ from ffengine.study import expand
 from service.cli.output import comparison_table, err, heading, line, progress_bar
 from service.cli.paper_plots import paper_plots
 from service.client import Client
+from service.results.answers import answer
 from service.results.charts import CHARTS, available
 from service.results.paper_comparison import comparison
-from service.results.report import leading
 from service.results.run_labels import labels_of, run_keys
 from service.results.sentences import sentences
 from service.results.sources import Source
@@ -45,7 +45,8 @@ def demo(settings: Settings, output: Path, preset: str, device: str) -> None:
             sources = study_sources(client, job.id, preset)
             for sentence in sentences(sources):
                 line(sentence)
-            charts = {name: output / f"{name}.svg" for name in leading(available(sources))}
+            leading = answer(sources, available(sources)).charts
+            charts = {name: output / f"{name}.svg" for name in leading}
             heading("Charts")
             paper_plots(sources)
             for name, file in charts.items():

@@ -17,7 +17,7 @@ from rich.text import Text
 from ffengine.results import Diagnostic, ForecastResult
 from ffengine.text import visible
 from service.encoding.escaping import for_terminal
-from service.jobs import ACTIONS, TERMINAL, Job, JobState
+from service.jobs import TERMINAL, Job, JobState, actions_on
 from service.results.descriptions import (
     duration,
     provenance_lines,
@@ -155,7 +155,7 @@ def job_lines(job: Job, page: str) -> None:
         else None,
         "submitted": _moment(job.created_at),
         "finished": _moment(job.finished_at) if job.finished_at else None,
-        "attempts": str(job.attempts),
+        "attempts": str(job.attempts) if job.attempts else None,
         "cached from": job.cached_from,
         "waits for": job.waits_for,
         "study": job.parent,
@@ -179,7 +179,7 @@ def next_actions(job: Job) -> list[str]:
     """Return the commands that make sense for the job as it is."""
     if job.state == JobState.succeeded:
         return ["result", "log"]
-    return [*(["log"] if job.state in TERMINAL else ["watch"]), *ACTIONS[job.state]]
+    return [*(["log"] if job.state in TERMINAL else ["watch"]), *actions_on(job)]
 
 
 def comparison_table(

@@ -7,9 +7,10 @@ from typing import Literal
 
 from ffengine.results import Provenance
 from ffengine.spec import CheckSpec, ForecastSpec, TrainedWeights, TrainSpec
+from ffengine.spec_values import params_in_words
 from ffengine.text import visible
 from service.jobs import Job
-from service.results.run_labels import RunKey, cell_of, params_in_words
+from service.results.run_labels import cell_of
 
 Fact = Literal[
     "data", "data_digest", "seeds", "engine", "versions", "device", "wall_time", "spec_digest"
@@ -27,18 +28,16 @@ PROVENANCE_LABELS: dict[Fact, str] = {
 
 
 def title_of(job: Job) -> str:
-    """The job's name, with its place where it is the run of a study, or what it does in a few
-    words.
-    """
-    if job.name:
-        cell = cell_of(job)
-        place = RunKey.of(cell.part, cell.params).label if cell else ""
-        return visible(" / ".join(filter(None, (job.name, place))))
+    """The job's name, or what it does in a few words; of a run of a study also what it varies."""
+    return visible(" / ".join(filter(None, (job.name or _what_it_does(job), job.label))))
+
+
+def _what_it_does(job: Job) -> str:
     spec = job.spec
     if isinstance(spec, TrainSpec):
         return (
             f"train {' x '.join(map(str, spec.network.widths))} on {spec.dataset.name}, "
-            f"{spec.epochs} epochs"
+            f"{spec.epochs} epoch{'' if spec.epochs == 1 else 's'}"
         )
     if isinstance(spec, CheckSpec):
         if isinstance(spec.at, TrainedWeights):

@@ -57,6 +57,35 @@ def _sentences(source: Source) -> list[str]:
     ]
 
 
+def forecast_lines(source: Source) -> Iterator[tuple[str, str]]:
+    """What a forecast says in short, each line as what it is about and what was found."""
+    result = source.result
+    assert isinstance(result, ForecastResult)  # noqa: S101 - narrows the type
+    if not result.rows:
+        return
+    start, lowest, end = _course(result.rows, None)
+    turns = result.onset.tau is not None and result.onset.outcome != "never_below"
+    through = f" → {_pair(lowest)}" if turns else ""
+    yield (
+        "Sparsity S of layers of any width",
+        f"{_pair(start)}{through} → {_pair(end)} at flow time {end[0].tau:.3g}",
+    )
+    if result.onset.tau is None:
+        yield "End of act 1", "S still falls at the end of the forecast"
+    elif turns:
+        onset = f"{result.onset.tau:.3g} {_bounds(result.onset.low, result.onset.high)}"
+        yield "End of act 1", f"at flow time {onset}"
+        row = next((one for one in result.epochs_needed if not one.as_forecast), None)
+        row = row or result.epochs_needed[0]
+        if row.epochs is not None:
+            yield (
+                "Epochs until then",
+                f"{_number(row.epochs)} {_bounds(row.low, row.high)} at width {row.width:,}, "
+                f"lr {row.lr:g}, batches of {row.batch_size:,}",
+            )
+    yield "Theorem 2 along the expected step", f"{_ratios(end)} of samples at the end"
+
+
 def _how_to_read(sources: Sequence[Source]) -> str:
     """Say what pairs are, and of what the bands know nothing."""
     few = any(len(source.result.provenance.seeds) < SEEDS_OF_MEAN_FIELD for source in sources)
@@ -176,10 +205,14 @@ def _epochs(result: ForecastResult) -> Iterator[str]:
 def _theorem2(result: ForecastResult) -> str:
     """How many samples meet theorem 2 at the end."""
     _, _, end = _course(result.rows, None)
-    ratios = " / ".join(
-        "none" if row.theorem2_ratio is None else f"{row.theorem2_ratio:.2f}" for row in end
+    return f"Theorem 2 along the expected step holds for {_ratios(end)} of samples at the end."
+
+
+def _ratios(rows: Sequence[ForecastRow]) -> str:
+    """Theorem 2's ratio of both splits."""
+    return " / ".join(
+        "none" if row.theorem2_ratio is None else f"{row.theorem2_ratio:.2f}" for row in rows
     )
-    return f"Theorem 2 along the expected step holds for {ratios} of samples at the end."
 
 
 def _course(

@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 import jinja2
 
+from ffengine.results import Diagnostic
+from ffengine.spec import CheckSpec
 from service.encoding.escaping import for_page
 from service.jobs import Job
+from service.results.answers import answer
 from service.results.charts import CHARTS, NothingToDraw, available, render
-from service.results.descriptions import provenance_lines
+from service.results.descriptions import provenance_lines, title_of
 from service.results.finding_runs import what_was_found
 from service.results.forecasts import epochs_table
 from service.results.paper_comparison import by_run, comparison, legend
 from service.results.row_keys import quantity_of
 from service.results.sources import ChartSource, Source
-
-# charts before the table: they carry what was found; of each line the first that there is
-LEADING = (("sparsity_widths", "sparsity"), ("theorem2_inputs", "theorem2"))
 
 
 class Chart(NamedTuple):
@@ -27,6 +27,13 @@ class Chart(NamedTuple):
 
     meaning: str
     image: str
+
+
+class ReportedFinding(NamedTuple):
+    """A finding, and where it comes from."""
+
+    place: str
+    diagnostic: Diagnostic
 
 
 def report(job: Job, drawn: Sequence[ChartSource]) -> str:
@@ -39,10 +46,11 @@ def report(job: Job, drawn: Sequence[ChartSource]) -> str:
     """
     sources = [source for source in drawn if isinstance(source, Source)]
     rows, names, epochs = comparison(sources), available(drawn), epochs_table(sources)
-    first = leading(names)
+    opening = answer(drawn, names)
     page = _template().render(
-        title=job.name or f"{job.kind} {job.id}",
+        title=title_of(job),
         job=job,
+        opening=opening,
         sentences=what_was_found(drawn),
         epochs_head=epochs.head,
         epochs_needed=epochs.rows,
@@ -50,24 +58,37 @@ def report(job: Job, drawn: Sequence[ChartSource]) -> str:
         runs=by_run(rows),
         quantity_of=quantity_of,
         legend=legend(rows),
-        leading=list(_charts(drawn, first)),
-        charts=list(_charts(drawn, [name for name in names if name not in first])),
-        findings=[finding for source in sources for finding in source.result.diagnostics],
-        provenance=[provenance_lines(source.result.provenance) for source in sources],
+        leading=list(_charts(drawn, opening.charts)),
+        charts=list(_charts(drawn, [name for name in names if name not in opening.charts])),
+        findings=[
+            ReportedFinding(_place(source.label, finding), finding)
+            for source in sources
+            for finding in source.result.diagnostics
+        ],
+        provenance=[
+            (source.label or _kind_of(source), provenance_lines(source.result.provenance))
+            for source in sources
+        ],
         spec=job.spec.model_dump_json(indent=2),
     )
     return for_page(page)
 
 
-def leading(names: Sequence[str]) -> list[str]:
-    """The charts that carry what was found.
+def _place(run: str, finding: Diagnostic) -> str:
+    """Where a finding comes from: run, layer, epoch, split and seed, as far as it has them."""
+    said = (
+        f"{name} {finding.evidence[name]}"
+        for name in ("layer", "epoch", "split", "seed")
+        if finding.evidence.get(name) is not None
+    )
+    return ", ".join(filter(None, (run, *said)))
 
-    **Arguments:**
 
-    - `names`: those that can be drawn.
-    """
-    found = (next((name for name in line if name in names), None) for line in LEADING)
-    return [name for name in found if name]
+def _kind_of(source: Source) -> str:
+    """What a run without a label is: a check of a study that is the only one of its theorem."""
+    if isinstance(source.spec, CheckSpec):
+        return f"theorem {source.spec.theorem}"
+    return ""
 
 
 @cache

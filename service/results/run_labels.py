@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from ffengine.datasets import DATASETS
 from ffengine.presets import PRESETS
 from ffengine.spec import CheckSpec, Preprocess, StudySpec, TrainSpec
-from ffengine.spec_values import flatten, value_in_words
+from ffengine.spec_values import flatten, params_in_words, value_in_words
 from ffengine.study import Cell
 from service.jobs import Job
 
@@ -139,16 +139,3 @@ def cell_of(run: Job) -> Cell | None:
     params = run.place.get("params")
     part = str(run.place.get("part", ""))
     return Cell(part, params if isinstance(params, dict) else {}, run.spec)
-
-
-def params_in_words(params: Mapping[str, JsonValue]) -> str:
-    """The varied fields of a run with their values: `lr 0.5, widths 8 · 8`."""
-    short = Counter(_last_name(field) for field in params)
-    names = {
-        field: _last_name(field) if short[_last_name(field)] == 1 else field for field in params
-    }
-    return ", ".join(f"{names[field]} {value_in_words(value)}" for field, value in params.items())
-
-
-def _last_name(field: str) -> str:
-    return field.rpartition(".")[2]

@@ -18,6 +18,13 @@ class StoredRows:
     def __iter__(self) -> Iterator[EpochRow]:
         return map(EpochRow.model_validate_json, self._read(self._ids))
 
+    def at_ends(self, count: int) -> Iterator[EpochRow]:
+        """So many first rows and so many last ones; all of them where they are fewer."""
+        if len(self._ids) <= 2 * count:
+            return iter(self)
+        ids = [*self._ids[:count], *self._ids[-count:]]
+        return map(EpochRow.model_validate_json, self._read(ids))
+
     @property
     def last_epochs(self) -> dict[int, int]:
         """The last epoch of each layer, in the order of the layers."""

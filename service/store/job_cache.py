@@ -9,7 +9,7 @@ from pathlib import Path
 from ffengine.results import Provenance
 from ffengine.spec import Submission
 from ffengine.text import STORED
-from service.jobs import Event, Job, JobError, JobState, Progress
+from service.jobs import Event, Job, JobError, JobState, Progress, label_of
 from service.store.inserts import PRIORITIES
 from service.store.tables import EventRow, JobRow
 
@@ -119,6 +119,7 @@ def to_job(row: JobRow) -> Job:
         "error": JobError.model_validate(row.error) if row.error else None,
         "provenance": Provenance.model_validate(row.provenance) if row.provenance else None,
         "parent": row.parent_id,
+        "label": label_of(row.place),
         "cached": row.cached_from is not None,
         "waits_for": row.waits_for if row.state == JobState.queued else None,
         "webhook": row.webhook["url"] if row.webhook else None,

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
+from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
@@ -104,6 +105,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,  # a slash at the end changes nothing, see MethodsMiddleware
     )
     problems.install_handlers(app)
+    app.add_exception_handler(HTTPException, pages.http_error)  # a page for browsers
     app.methods.add(app.routes)  # /openapi.json
     for router in KEYED:
         app.methods.add(router.routes, API_PREFIX)

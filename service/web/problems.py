@@ -539,7 +539,7 @@ def install_handlers(app: FastAPI) -> None:
     """Answer every error of the app with a problem document."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, http_error)
     for refused in (SubmissionError, IdempotencyConflict, QueueFull):
         app.add_exception_handler(refused, _refused)
     for away in DATABASE_ERRORS:
@@ -608,7 +608,8 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     return validation_problem(error.errors(), error.body).response()
 
 
-async def _http(_request: Request, error: Exception) -> Response:
+async def http_error(_request: Request, error: Exception) -> Response:
+    """Answer the framework's own errors with a problem document."""
     assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type
     kind = BY_STATUS.get(error.status_code, MalformedBody)
     return kind(headers=error.headers).response()

@@ -380,6 +380,7 @@ PROVOKING: dict[str, dict[str, dict[str, object] | int]] = {
     "label_weak": {"dataset": {"train_samples": 500, "label_strength": 0.01}},
     "partition_lacks_class": {"dataset": {"train_samples": 500, "test_samples": 9}},
     "overlay_covers_data": {"dataset": {"name": "digits"}},
+    "decomposition_cut": {"monitor": {"samples": 200, "decomposition": [0, 6]}},
 }
 
 

@@ -264,6 +264,11 @@ def test_it_measures_the_samples_and_the_negatives_of_a_training_run() -> None:
         ({"seeds": [1, 1]}, "seeds", "each value once"),
         (
             {"optimizer": {"name": "sgd", "lr": 1e-6, "scale_lr_by_width": True}},
+            "optimizer.lr",
+            "1e-06 is too small: until_tau = 6 needs more than the 100000 epochs",
+        ),
+        (
+            {"optimizer": {"name": "sgd", "lr": 1e-6, "scale_lr_by_width": True}, "until_tau": 2.0},
             "until_tau",
             "larger optimizer.lr",
         ),

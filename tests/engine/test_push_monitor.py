@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 import ffengine
+from ffengine.advice import advice_on
 from ffengine.checkpoint import Checkpoint
 from ffengine.datasets import Datasets
 from ffengine.decomposition import exact_pushes, pair_angles
@@ -174,7 +175,6 @@ def test_a_run_that_goes_on_from_each_epoch_has_the_same_rows(layers: str) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"monitor": {"decomposition": [4]}}, r"\[4\] are not measured"),
         ({"monitor": {"decomposition": [1], "every_epochs": 2}}, r"\[1\] are not measured"),
         ({"monitor": {"decomposition": [1, 1]}}, "once"),
         ({"network": {"widths": [9], "activation": "tanh"}}, "the activation relu"),
@@ -192,6 +192,20 @@ def test_a_run_that_goes_on_from_each_epoch_has_the_same_rows(layers: str) -> No
 def test_what_cannot_be_decomposed_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=f"decomposition.*{message}"):
         TrainSpec.model_validate({**SMALL, **change})
+
+
+def test_epochs_beyond_the_end_are_left_out_and_named() -> None:
+    document = {**SMALL, "epochs": 1, "monitor": {"samples": 40, "decomposition": [0, 1, 3, 9]}}
+    result = ffengine.train(TrainSpec.model_validate(document))
+    assert {row.epoch for row in result.decomposition} == {0, 1}
+    (cut,) = [found for found in result.diagnostics if found.code == "decomposition_cut"]
+    assert cut.message == (
+        "The run ends at epoch 1: the later epochs of monitor.decomposition (3, 9) are left out."
+    )
+    assert cut.code in [
+        one.code
+        for one in advice_on([TrainSpec.model_validate(document)], Datasets.of_environment())
+    ]
 
 
 def test_a_run_that_decomposes_nothing_keeps_its_digest() -> None:

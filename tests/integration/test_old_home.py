@@ -32,7 +32,7 @@ from service.store import Store
 from tests.stack import Lab
 
 DATA = Path(__file__).parents[1] / "data"
-RESUMED, ANEW = "resumed from step", "begins anew, because what it had computed is of version 0.2.0"
+RESUMED, ANEW = "resumed at epoch", "begins anew, because what it had computed is of version 0.2.0"
 RUNS = ["train", "check", "check at weights"]  # those that have ended
 
 

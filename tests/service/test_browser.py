@@ -9,10 +9,16 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from benchmarks.waiting import PATIENCE_SECONDS
+from ffengine.results import RunResult
+from ffengine.spec import CheckSpec, NetworkSpec, RunSpec, TrainSpec
 from service.store import Store
 from tests.chromium import chromium
+from tests.factories import finished
+from tests.factories import submit as submit_to
 from tests.hostile import SCRIPT, stored_once
 from tests.over_http import submit
+from tests.service.courses import training
+from tests.service.samples import check_result
 
 PATIENCE = 1000 * PATIENCE_SECONDS  # milliseconds
 expect.set_options(timeout=PATIENCE)
@@ -161,3 +167,47 @@ def test_every_answer_says_that_it_is_what_it_says_and_runs_nothing(
     assert "sandbox allow-scripts allow-downloads" in drawing.split("; ")
     assert "allow-same-origin" not in drawing
     assert "sandbox" not in client.get("/").headers["content-security-policy"]
+
+
+FIRST_SCREENS = ((1440, 900), (390, 844))
+
+
+def first_screen_of(page: Page, store: Store, spec: RunSpec, result: RunResult) -> list[float]:
+    """The lower ends of the answer's lines, then of the two charts, in CSS pixels."""
+    job = submit_to(store, spec).id
+    finished(store, job, result)
+    page.goto(f"/jobs/{job}")
+    charts = page.locator("#lead figure")
+    for number in range(charts.count()):
+        expect(charts.nth(number).locator("canvas")).to_be_visible()
+    parts = [page.locator("#answer dl"), *(charts.nth(at) for at in range(charts.count()))]
+    boxes = [part.bounding_box() for part in parts]
+    return [box["y"] + box["height"] for box in boxes if box]
+
+
+@pytest.mark.parametrize(("width", "height"), FIRST_SCREENS)
+def test_what_was_found_is_read_without_scrolling(
+    context: BrowserContext, store: Store, width: int, height: int
+) -> None:
+    page = context.new_page()
+    page.set_viewport_size({"width": width, "height": height})
+    course = training([(0.7, 0.47), (0.1, 0.40), (0.4, 0.37), (0.65, 0.46)])
+    deep = course.model_copy(
+        update={
+            "curves": tuple(
+                row.model_copy(update={"layer": layer})
+                for layer in range(3)
+                for row in course.curves
+            )
+        }
+    )
+    for spec, result in (
+        (TrainSpec(epochs=3, seeds=(0, 1, 2)), course),
+        (TrainSpec(epochs=3, seeds=(0, 1, 2), network=NetworkSpec(widths=(8, 8, 8))), deep),
+        (CheckSpec(theorem=1, seeds=(0, 1, 2)), check_result()),
+    ):
+        answer, *charts = first_screen_of(page, store, spec, result)
+        assert len(charts) == 2, spec.kind
+        assert answer < height
+        # beside each other both charts are there; above each other, on a phone, the first one is
+        assert max(charts if width > 1_000 else charts[:1]) <= height, spec.kind

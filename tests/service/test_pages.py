@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -20,15 +21,16 @@ from sqlalchemy import update
 from ffengine.findings import FINDINGS
 from ffengine.optimizers import Adam
 from ffengine.presets import PRESETS
-from ffengine.results import Split
+from ffengine.results import Diagnostic, Split
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import resolved, written_out
-from service.jobs import JobState
+from service.jobs import JobError, JobState, Progress
 from service.store import NewJob, Store
 from service.store.tables import JobRow
 from service.web.auth import create_key
+from service.web.dashboard.view_models import name_of_copy, seconds_left
 from service.web.dependencies import Resources
-from tests.factories import HALF, LEASE, claimed, finished
+from tests.factories import HALF, LEASE, claimed, finished, read, submit
 from tests.service.samples import epoch_row, train_result
 
 ORDER = NewJob(spec=TrainSpec(epochs=2), fresh=True)
@@ -119,6 +121,33 @@ def test_a_running_job_has_charts_of_its_rows_so_far(client: httpx.Client, store
 
 
 @pytest.mark.slow
+def test_a_study_shows_the_curves_of_the_run_that_is_computed(
+    client: httpx.Client, store: Store
+) -> None:
+    study = StudySpec(base=TrainSpec(epochs=2), grid={"optimizer.lr": [0.1, 0.5], "seeds": [[3]]})
+    job = submit(store, study)
+    first, second = (run for run, _ in store.jobs.children(job.id))
+    finished(store, first.id, train_result())
+    run, attempt = claimed(store, second)
+    rows = [epoch_row(epoch, split) for epoch in (0, 1) for split in SPLITS]
+    store.queue.record(run, attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
+    page = client.get(f"/jobs/{job.id}").text
+    assert f'Run 2 of 2: <a href="/jobs/{run}">lr 0.5, seed 3</a>' in page
+    drawn = re.findall('data-chart="/v1/jobs/(.*?)/chart/(.*?).json"', page)
+    assert [chart for owner, chart in drawn if owner == run] == ["theorem2", "sparsity"]
+
+
+def test_a_running_study_tells_how_long_it_goes_on_by_what_it_took(store: Store) -> None:
+    job = read(store, submit(store, StudySpec(grid={"epochs": [1, 2]})).id)
+    begun = datetime.now(UTC) - timedelta(seconds=60)
+    running = {"state": JobState.running, "started_at": begun}
+    progress = Progress(fraction=0.25, message="", eta_seconds=None)
+    left = seconds_left(job.model_copy(update={**running, "progress": progress}))
+    assert left == pytest.approx(180, abs=30)
+    assert seconds_left(job) is None
+
+
+@pytest.mark.slow
 def test_a_finished_job_shows_figures_downloads_and_how_they_were_obtained(
     client: httpx.Client, store: Store
 ) -> None:
@@ -185,8 +214,12 @@ def test_a_page_and_its_report_open_with_what_was_found(client: httpx.Client, st
     finished(store, job, train_result((0, 1)).model_copy(update={"curves": tuple(rows)}))
     page, report = client.get(f"/jobs/{job}").text, client.get(f"/v1/jobs/{job}/report.html").text
     for document in (page, report):
+        answer = document.index(
+            "0.470 / 0.470 → 0.400 / 0.400 (epoch 1) → 0.460 / 0.460 at epoch 2"
+        )
         training = document.index("Training with pixels as they are, n = 500: S falls first")
-        assert document.index("What was found") < training < document.index("verdict")
+        assert document.index("What was found") < answer < training
+        assert training < document.index("Measured beside published")
         assert "From epoch 1 to 2 S rises from 0.400 / 0.400 to 0.460 / 0.460." in document
     assert page.index("What was found") < page.index("data-chart")
 
@@ -208,6 +241,78 @@ def test_what_is_not_there_is_said_on_a_page(client: httpx.Client) -> None:
 
 
 @pytest.mark.slow
+def test_an_unknown_address_answers_browsers_with_a_page_and_programs_with_a_problem(
+    client: httpx.Client,
+) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for path in ("/nowhere", "/jobs/a/b"):
+        page = client.get(path, headers=browser)
+        assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+        assert "There is nothing at this address." in page.text
+        assert "Content-Security-Policy" in page.headers
+        assert client.get(path).headers["content-type"] == "application/problem+json"
+    for path in ("/v1/nowhere", "/v1/jobs/job_0"):
+        answer = client.get(path, headers=browser)
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("code", ["diverged", "out_of_memory"])
+def test_a_job_that_failed_says_once_why_and_how_far_it_came(
+    client: httpx.Client, store: Store, code: str
+) -> None:
+    job, attempt = claimed(store, store.jobs.get(submitted(store)))
+    progress = Progress(fraction=0.5, message="epoch 1 of 2", eta_seconds=None)
+    store.queue.record(job, attempt, lease_seconds=LEASE, progress=progress)
+    detail = "Values that are not finite."
+    finding = Diagnostic(code=code, severity="error", message=detail, suggestion="Lower it.")
+    error = JobError(code=code, title="Why it failed", detail=detail)
+    store.queue.fail(job, attempt, error, (finding,))
+    page = client.get(f"/jobs/{job}").text
+    assert page.count(detail) == 1 + page.partition('id="log"')[2].count(detail)
+    assert "Stopped at 50%, epoch 1 of 2." in page
+    assert (">Retry</button>" in page) == (code != "diverged")  # which it would again
+
+
+def test_data_sets_are_searched_and_shown_on_pages(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.get("/datasets?name=MNIST-mini").text.count('class="dataset"') == 1
+    assert "No data set has nothing-like-it" in client.get("/datasets?name=nothing-like-it").text
+    monkeypatch.setattr("service.web.dashboard.pages.DATASETS_SHOWN", 3)
+    first, second = client.get("/datasets").text, client.get("/datasets?page=2").text
+    assert first.count('class="dataset"') == second.count('class="dataset"') == 3
+    assert 'href="/datasets?name=&amp;page=2">Next</a>' in first
+    assert ">Previous</a>" in second
+    assert set(re.findall('<h2 id="(.*?)"', first)).isdisjoint(re.findall('<h2 id="(.*?)"', second))
+    assert client.get("/datasets?page=0").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("name", "copy"),
+    [
+        ("mine", "mine (2)"),
+        ("mine (2)", "mine (3)"),
+        ("f(x)", "f(x) (2)"),
+        ("(2)", "(2) (2)"),
+        ("x" * 200, "x" * 196 + " (2)"),
+    ],
+)
+def test_a_clone_has_a_name_of_its_own(name: str, copy: str) -> None:
+    assert name_of_copy(name) == copy
+
+
+def test_pages_link_to_the_documentation_where_its_address_is_known(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, resources: Resources
+) -> None:
+    assert ">Documentation</a>" not in client.get("/findings").text
+    known = resources.settings.model_copy(update={"docs_url": "https://docs.example.org/fflab"})
+    monkeypatch.setattr(resources, "settings", known)
+    page = client.get("/findings").text
+    assert '<a href="https://docs.example.org/fflab">Documentation</a>' in page
+    for name in FINDINGS:
+        assert f'href="https://docs.example.org/fflab/findings/{name}.html"' in page
+
+
 def test_a_spec_becomes_a_file_and_comes_back(client: httpx.Client) -> None:
     whole = [
         TrainSpec(seeds=(2**53 + 1, 2**63 - 1), optimizer=Adam(lr=1e-7)),

@@ -196,8 +196,8 @@ def test_a_training_run_says_who_pushes_at_each_epoch_along_its_own_step(
     source = Source("", result)
     found = points("decomposition", source)
     assert [(row["series"], row["mean"], row["seeds"]) for row in found] == [
-        ("layer 1 (n = 8), epoch 0, tau = 0.00", -0.5, 2),
-        ("layer 1 (n = 8), epoch 2, tau = 2.00", 1.5, 2),
+        ("layer 0 (n = 8), epoch 0, tau = 0.00", -0.5, 2),
+        ("layer 0 (n = 8), epoch 2, tau = 2.00", 1.5, 2),
     ]
     assert "along the training step" in caption(drawn("decomposition", source))
     job = submitted(store, spec=TrainSpec())

@@ -8,11 +8,11 @@ from pydantic import JsonValue
 
 from ffengine.presets import PRESETS
 from ffengine.spec import CheckSpec, StudyPart, StudySpec, TrainSpec
-from ffengine.spec_values import value_in_words
+from ffengine.spec_values import params_in_words, value_in_words
 from ffengine.study import expand
 from service.jobs import Job
 from service.results.descriptions import place_of, title_of
-from service.results.run_labels import RunKey, cell_of, labels_of, params_in_words, run_keys
+from service.results.run_labels import RunKey, cell_of, labels_of, run_keys
 from service.store import Store
 from tests.factories import submit
 
@@ -47,6 +47,9 @@ def test_runs_of_a_study_have_names_of_their_own(store: Store, client: httpx.Cli
     runs = [run for run, _ in store.jobs.children(study.id)]
     names = ["mine / slow, lr 0.5", "mine / fast, lr 0.5", "mine / theorem"]
     assert [title_of(run) for run in runs] == names
+    told = client.get("/v1/jobs", params={"parent": study.id}).json()["items"]
+    assert [job["label"] for job in told] == ["theorem", "fast, lr 0.5", "slow, lr 0.5"]
+    assert client.get(f"/v1/jobs/{study.id}").json()["label"] is None
     assert title_of(study) == "mine"
     page = client.get(f"/jobs/{study.id}").text
     for run, label in zip(runs, ("slow, lr 0.5", "fast, lr 0.5", "theorem"), strict=True):
@@ -101,6 +104,14 @@ def test_parts_that_a_user_names_keep_their_names() -> None:
 def test_fields_with_the_same_last_name_are_named_in_full() -> None:
     params: dict[str, JsonValue] = {"optimizer.name": "sgd", "objective.name": "swish", "epochs": 3}
     assert params_in_words(params) == "optimizer.name sgd, objective.name swish, epochs 3"
+    assert params_in_words({"optimizer.lr": 0.1, "seeds": [3]}) == "lr 0.1, seed 3"
+
+
+def test_a_run_of_a_study_without_a_name_says_what_it_varies(store: Store) -> None:
+    grid: dict[str, list[JsonValue]] = {"optimizer.lr": [0.1], "seeds": [[3]]}
+    job = submit(store, StudySpec(base=TrainSpec(epochs=1), grid=grid))
+    ((run, _),) = store.jobs.children(job.id)
+    assert title_of(run) == "train 500 on mnist-mini, 1 epoch / lr 0.1, seed 3"
 
 
 @pytest.mark.parametrize(

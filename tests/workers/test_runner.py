@@ -131,7 +131,7 @@ def test_a_forecast_that_was_stopped_goes_on_with_the_same_bits(
     assert found.points == expected.points
     assert found.rows == expected.rows
     log = " ".join(str(event.data) for event in store.events.of(claimed.job_id, after=0, limit=999))
-    assert "resumed from step" in log
+    assert "resumed at epoch" in log
 
 
 def test_weights_of_every_layer_are_found(

@@ -30,17 +30,19 @@ PANEL_WIDTH, PANEL_HEIGHT = 300, 200
 
 
 def is_answered(sources: Sequence[ChartSource]) -> bool:
-    """Whether these are all runs of a finding's study."""
-    return answered(sources) is not None
+    """Whether these are all runs of a finding's study, and have what its chart shows."""
+    found = answered(sources)
+    return found is not None and found.plot is not None
 
 
 def finding(sources: Sequence[ChartSource]) -> AnyChart:
     """Draw the finding that a study answers. Raises NothingToDraw where it answers none."""
     found = answered(sources)
-    if found is None:
-        raise NothingToDraw("the job is no finished study of a finding's preset")
+    plot = found.plot if found else None
+    if found is None or plot is None:
+        raise NothingToDraw("the job is no finished study that answers a finding's question")
     lines = lines_of(found.runs)
-    return finding_chart(found.finding.plot(found.runs), [f"data: {lines.data}", lines.made_by])
+    return finding_chart(plot, [f"data: {lines.data}", lines.made_by])
 
 
 def finding_chart(plot: Plot, caption: list[str]) -> AnyChart:

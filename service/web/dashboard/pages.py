@@ -5,7 +5,7 @@ The pages' script sends changes to the API under /v1.
 
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, Form, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from pydantic import JsonValue, ValidationError
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 
 from ffengine.advice import advice_on
 from ffengine.arrays import DatasetError
@@ -28,7 +29,7 @@ from ffengine.study import GridError, is_resolved, resolved, written_out
 from ffengine.text import visible
 from ffengine.uploads import LONGEST_MEANING
 from service.encoding.root_path import at
-from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
+from service.jobs import TERMINAL, Event, Job, JobKind, JobState, actions_on
 from service.results.descriptions import place_of, provenance_lines, title_of
 from service.results.job_diff import JobDiff
 from service.results.run_labels import cell_of, labels_of
@@ -50,6 +51,7 @@ from service.web.dashboard.thumbnails import lack_of_thumbnail, thumbnail, thumb
 from service.web.dataset_facts import all_datasets
 from service.web.dependencies import (
     ArtifactsDep,
+    Resources,
     ResourcesDep,
     SettingsDep,
     StoreDep,
@@ -60,10 +62,17 @@ from service.web.drawings import drawn
 from service.web.job_log import LOGGED, log_lines
 from service.web.large_results import turn_for
 from service.web.lookup import find_job, find_versioned_job
+from service.web.problems import NoSuchPage
+
+if TYPE_CHECKING:  # the charting library takes long to load: not at start-up
+    from service.results.answers import Answer
+    from service.results.charts import StudyGrid
 
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
+LAST_PROGRESS = 5  # events that are searched for how far a job came
 LONGEST_SPEC = 200_000  # bytes of YAML
-FIRST_PRESET = "quick"
+FIRST_PRESET, QUICK_PRESET = "paper", "quick"
+DATASETS_SHOWN = 20
 # any text that may be stored: everything but NUL
 SearchText = Annotated[str, Query(max_length=200, pattern=r"^[^\x00]*$")]
 JobIds = Annotated[
@@ -112,6 +121,17 @@ class PageRoute(APIRoute):
         return handled
 
 
+async def http_error(request: Request, error: Exception) -> Response:
+    """Answer an unknown address with a page where a browser asks, else with a problem document."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type
+    of_program = request.url.path.startswith("/v1") or request.method not in ("GET", "HEAD")
+    of_browser = "text/html" in request.headers.get("accept", "") and not of_program
+    if error.status_code != NoSuchPage.status or not of_browser:
+        return await problems.http_error(request, error)
+    problem = {"title": NoSuchPage.title, "detail": "It may be mistyped, or was deleted since."}
+    return render_page("problem", request, error.status_code, problem=problem)
+
+
 router = APIRouter(
     route_class=PageRoute, include_in_schema=False, dependencies=[Depends(get_owner)]
 )
@@ -149,6 +169,7 @@ def jobs_page(
         filtered=bool(filters) or cursor is not None,
         next_url=at(f"{following.path}?{following.query}") if found.next_id else None,
         first_preset=FIRST_PRESET,
+        quick_preset=QUICK_PRESET,
     )
 
 
@@ -156,7 +177,8 @@ def jobs_page(
 def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response:
     """One job, or a study with its runs."""
     # the charting library takes long to load: not at start-up
-    from service.results.charts import CHARTS, Source, available
+    from service.results.answers import answer
+    from service.results.charts import CHARTS, Source, StudyGrid, available
     from service.results.finding_runs import what_was_found
     from service.results.forecasts import epochs_table
     from service.results.load import drawable
@@ -172,13 +194,16 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         results = [source for source in sources if isinstance(source, Source)]
         lines = comparison(results)
         charts, found = available(sources), what_was_found(sources)
+        opening = answer(sources, charts)
+        grids = [source for source in sources if isinstance(source, StudyGrid)]
+        now = None if ended else _running_now(resources, grids)
         findings = [(source.label, one) for source in results for one in source.result.diagnostics]
         own = [source.result for source in results] if job.kind != "study" else []
         tables = view_models.tables_of(own)
         rows = view_models.more_rows(own)
         onset = next((one.onset for one in own if isinstance(one, TrainResult)), None)
         epochs = epochs_table(results)
-        del sources, results, own
+        del sources, results, own, grids
     if onset is None and not (ended and job.state == JobState.succeeded):
         onset = view_models.onset_before_result(job, resources.settings.datasets)
     has_result = ended and (resources.store.jobs.result(job.id) is not None or job.kind == "study")
@@ -188,12 +213,17 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         job=job,
         ended=ended,
         seen=seen,
-        actions=ACTIONS[job.state],
+        actions=actions_on(job),
+        stopped_at=_stopped_at(resources.store, job, seen),
         waiting=view_models.waiting(job),
+        left=view_models.seconds_left(job),
+        took=view_models.seconds_taken(job),
+        opening=opening,
+        now=now,
         findings=view_models.findings(
             findings or [*_findings(events), *_expected(job, resources.settings.datasets)]
         ),
-        charts=charts,
+        charts=[name for name in charts if name not in opening.charts],
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
         found=found,
         lines=lines,
@@ -294,7 +324,8 @@ def new_page(
         "defaults": defaults,
         "tags": job.tags if job else [],
     }
-    name, priority = (job.name, job.priority) if job else (None, "normal")
+    name = view_models.name_of_copy(job.name) if job and job.name else None
+    priority = job.priority if job else "normal"
     presets = build_presets()
     return render_page(
         "new",
@@ -333,19 +364,31 @@ def _complete(spec: Spec) -> dict[str, Any]:
 @router.get("/workers")
 def workers_page(request: Request, store: StoreDep) -> Response:
     """The live workers, and how many jobs are in each state."""
+    alive = store.workers.alive(DEAD_WORKER_SECONDS)
     return render_page(
         "workers",
         request,
-        workers=store.workers.alive(DEAD_WORKER_SECONDS),
+        workers=alive,
+        titles={
+            worker.job: title_of(job)
+            for worker in alive
+            if worker.job and (job := store.jobs.get(worker.job))
+        },
         counts=list(store.jobs.counts().items()),
     )
 
 
 @router.get("/datasets")
-def datasets_page(request: Request, settings: SettingsDep) -> Response:
-    """The data sets, with pictures of samples."""
+def datasets_page(
+    request: Request,
+    settings: SettingsDep,
+    name: SearchText = "",
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+) -> Response:
+    """The data sets, with pictures of samples: those whose name has a text, so many on a page."""
     datasets = settings.datasets
-    found = all_datasets(datasets)
+    fitting = [one for one in all_datasets(datasets) if name.lower() in one.name.lower()]
+    found = fitting[(page - 1) * DATASETS_SHOWN : page * DATASETS_SHOWN]
     known = [datasets.facts_of(facts.name) for facts in found]
     lacks = {facts.name: lack_of_thumbnail(facts, datasets) for facts in known}
     advice = {
@@ -361,6 +404,10 @@ def datasets_page(request: Request, settings: SettingsDep) -> Response:
         sizes={facts.name: thumbnail_size(facts) for facts in known},
         advice=advice,
         longest_meaning=LONGEST_MEANING,
+        asked=name,
+        fitting=len(fitting),
+        page=page,
+        pages_of=-(-len(fitting) // DATASETS_SHOWN),
     )
 
 
@@ -556,6 +603,16 @@ def _expected(job: Job, datasets: Datasets) -> list[tuple[str, Diagnostic]]:
     return [("", advice) for advice in advice_on([job.spec], datasets)]
 
 
+def _stopped_at(store: Store, job: Job, seen: int) -> str:
+    """How far a job came that was cancelled or failed, in words; "" for others."""
+    if job.state not in (JobState.cancelled, JobState.failed) or not job.progress.fraction:
+        return ""
+    told = store.events.last(job.id, ("progress",), upto=seen, limit=LAST_PROGRESS)
+    words = [str(event.data["message"]) for event in told if event.data.get("fraction")]
+    place = next((one for one in reversed(words) if one not in list(JobState)), "")
+    return ", ".join(filter(None, (f"{job.progress.fraction:.0%}", place)))
+
+
 def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
     """Return the findings about a job that failed, from its last event that has some."""
     found: list[object] = next(
@@ -563,6 +620,34 @@ def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
         [],
     )
     return [("", Diagnostic.model_validate(one)) for one in found]
+
+
+class RunNow(NamedTuple):
+    """The run of a study that is computed now: its place among all, and its answer so far."""
+
+    job: Job
+    number: int
+    of: int
+    label: str
+    opening: "Answer"
+
+
+def _running_now(resources: Resources, grids: Sequence["StudyGrid"]) -> RunNow | None:
+    """The first run of a study that runs; its page shows the curves of it."""
+    from service.results.answers import answer, labels_in
+    from service.results.charts import available
+    from service.results.load import drawable
+
+    for grid in grids:
+        running = (at for at, one in enumerate(grid.cells) if one.found.state == JobState.running)
+        at = next(running, None)
+        cell = None if at is None else grid.cells[at].found
+        run = resources.store.jobs.get(cell.job) if cell and cell.job else None
+        if at is not None and run is not None:
+            sources = drawable(resources.store, run, resources.artifacts)
+            opening = answer(sources, available(sources))
+            return RunNow(run, at + 1, len(grid.cells), labels_in(grid)[at], opening)
+    return None
 
 
 def _runs(store: Store, job: Job) -> dict[str, Any]:

@@ -70,7 +70,12 @@ def templates() -> jinja2.Environment:
 
 def render_page(template: str, request: Request, status: int = 200, **values: Any) -> Response:
     """Render a template as the answer to a request."""
-    text = templates().get_template(f"{template}.html").render(here=request.url.path, **values)
+    docs = request.app.state.resources.settings.docs_url
+    text = (
+        templates()
+        .get_template(f"{template}.html")
+        .render(here=request.url.path, docs=docs, **values)
+    )
     return Response(for_page(text), status, headers=HEADERS, media_type="text/html; charset=utf-8")
 
 

@@ -3,12 +3,14 @@
 import json
 import shlex
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ffengine.datasets import Datasets, figures_version
 from ffengine.onset import onset_before
 from ffengine.results import CheckResult, Diagnostic, Onset, RunResult, TrainResult
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
+from ffengine.text import LONGEST
 from service.jobs import TERMINAL, Job, JobState
 from service.results.column_labels import figure_tables
 from service.results.text_tables import TextTable, check_tables, push_table, pushes_of
@@ -29,6 +31,7 @@ MORE_ROWS = {
     "potentials": "potentials of positives and of negatives at each split, by seed",
     "decomposition": "who pushes a sample, by seed, layer, epoch, split and method",
 }
+LEAST_DONE = 0.02  # of a study, before the rest is estimated by it
 SEVERITIES = ("error", "warning", "info")
 KINDS_WITH = {"result.npz": ("train", "check"), "weights.safetensors": ("train",)}
 
@@ -165,6 +168,34 @@ def snippets(job: Job, url: str, *, keyed: bool) -> list[tuple[str, str]]:
         f"fresh=True).wait()\nprint(job.curves)"
     )
     return [("YAML", yaml), ("curl", curl), ("Python", python), ("Shell", shell)]
+
+
+def seconds_left(job: Job) -> float | None:
+    """Return how long a job goes on by what is known: of a study, by what it has taken so far."""
+    if job.progress.eta_seconds or job.kind != "study" or job.started_at is None:
+        return job.progress.eta_seconds
+    done = job.progress.fraction
+    if job.state != JobState.running or done < LEAST_DONE:
+        return None
+    return (datetime.now(UTC) - job.started_at).total_seconds() * (1 - done) / done
+
+
+def seconds_taken(job: Job) -> float | None:
+    """Return how long a job took from its beginning to its end; None for one that has no end."""
+    if job.started_at is None or job.finished_at is None or job.cached:
+        return None
+    return (job.finished_at - job.started_at).total_seconds()
+
+
+def name_of_copy(name: str) -> str:
+    """Return a name for a clone: `mine (2)`, and of that `mine (3)`."""
+    stem, _, number = name.removesuffix(")").rpartition(" (")
+    if name.endswith(")") and stem and number.isascii() and number.isdigit():
+        name, copy = stem, int(number) + 1
+    else:
+        copy = 2
+    suffix = f" ({copy})"
+    return name[: LONGEST - len(suffix)] + suffix
 
 
 def waiting(job: Job) -> str:

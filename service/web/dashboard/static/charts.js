@@ -31,6 +31,27 @@ function fit(specification, room) {
   }
 }
 
+const LEAST_HEIGHT = 90;
+const AROUND_A_PLOT = 112; // pixels for axes, legend and frame
+
+// The charts that carry the answer share what is left of the first screen: beside each other, or above each other where that is too narrow.
+function fitFirstScreen(specification, figure) {
+  const lead = figure.closest(".lead");
+  if (!lead) return;
+  const columns = getComputedStyle(lead).gridTemplateColumns.split(" ").length;
+  const room = innerHeight - lead.getBoundingClientRect().top - scrollY;
+  if (columns < 2) specification.title.subtitle = []; // captions are read in the pictures and in full screen
+  const around = AROUND_A_PLOT + 18 * [specification.title.text].flat().length + 14 * specification.title.subtitle.length + (columns < 2 ? 0 : 40) + (specification.facet ? 90 : 0);
+  const height = (columns < 2 ? room / 2 - 8 : room) - around;
+  const owner = specification.facet ? specification.spec : specification;
+  const panels = specification.facet ? 2 : 1; // rows of panels, as a rule
+  if (specification.facet && columns < 2) {
+    specification.columns = 2;
+    specification.spec.width = Math.max(100, Math.floor((figure.clientWidth - 90) / 2) - 20);
+  }
+  if (owner.height) owner.height = Math.round(Math.max(LEAST_HEIGHT, Math.min(owner.height, height / panels)));
+}
+
 async function draw(figure, whole) {
   const url = figure.dataset.chart;
   const known = figure.dataset.drawn;
@@ -42,6 +63,7 @@ async function draw(figure, whole) {
   const specification = JSON.parse(text); // the library draws with JavaScript's own numbers: figures, never seeds
   const room = figure.querySelector(".drawing").clientWidth;
   fit(specification, room);
+  fitFirstScreen(specification, figure);
   views.get(figure)?.finalize();
   views.set(figure, await window.vegaEmbed(figure.querySelector(".drawing"), specification, options(room)));
   drawn.set(figure, text);

@@ -62,13 +62,13 @@ function labelled(name, node, pointer, control) {
   const id = `field-${counter += 1}`;
   control.id = id;
   control.dataset.pointer = pointer;
-  const help = node.description ? element("small", { id: `${id}-help` }, node.description) : null;
+  const help = node.description ? element("small", { id: `${id}-help` }, node.description.replaceAll("null:", "empty:")) : null; // a box is left empty for null
   if (help) control.setAttribute("aria-describedby", help.id);
   return element("div", { class: control.type === "checkbox" ? "field check" : "field" }, element("label", { for: id }, name), control, help);
 }
 
 function number(node, value, change) {
-  const control = element("input", { inputmode: node.type === "integer" ? "numeric" : "decimal", autocomplete: "off", value: value ?? "", placeholder: node.nullable ? "empty: null" : undefined });
+  const control = element("input", { inputmode: node.type === "integer" ? "numeric" : "decimal", autocomplete: "off", value: value ?? "", placeholder: node.nullable ? "empty" : undefined });
   control.addEventListener("input", () => change(node.nullable && control.value.trim() === "" ? null : typed(control.value)));
   return control;
 }
@@ -149,7 +149,7 @@ function grid(value, base, change) {
 
 // A word, or an object with fields of its own.
 function wordOrObject(name, node, words, shape, owner, pointer) {
-  const title = shape.description?.split("\n")[0] || shape.title;
+  const title = (shape.title || name).replaceAll(/(?<=[a-z])(?=[A-Z])/g, " ").toLowerCase(); // the description is longer than a box
   const picker = selection([...words, title], isObject(owner[name]) ? title : owner[name], (fresh) => { owner[name] = fresh === title ? {} : fresh; render(); changed(); });
   const line = labelled(name, node, pointer, picker);
   return isObject(owner[name]) ? element("fieldset", {}, element("legend", {}, name), line, ...properties(shape, owner[name], pointer, null)) : line;
