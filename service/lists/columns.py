@@ -5,7 +5,7 @@ A name is that of a column, a short name such as `lr`, a dotted field of a spec 
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args
@@ -171,19 +171,27 @@ def spec_values(column: Column, spec: Mapping[str, Any]) -> Values:
     return None
 
 
-def values_of(column: Column, job: Job, figures: Mapping[str, float], now: float) -> Values:
-    """The value of a job in a column; times in seconds since 1970, durations in seconds.
+def values_of(
+    columns: Sequence[Column], job: Job, figures: Mapping[str, float], now: float
+) -> dict[str, Values]:
+    """The values of a job in columns, by name; times and durations in seconds, times since 1970.
 
     **Arguments:**
 
     - `figures`: those of its headline.
     - `now`: the time, for jobs that run.
     """
-    if column.group == "figure":
-        return figures.get(column.name)
-    if column.group == "spec":
-        return spec_values(column, job.spec.model_dump(mode="json"))
-    return _of_job(column.name, job, now)
+    of_spec = any(column.group == "spec" for column in columns)
+    spec = job.spec.model_dump(mode="json") if of_spec else {}
+    found: dict[str, Values] = {}
+    for column in columns:
+        if column.group == "figure":
+            found[column.name] = figures.get(column.name)
+        elif column.group == "spec":
+            found[column.name] = spec_values(column, spec)
+        else:
+            found[column.name] = _of_job(column.name, job, now)
+    return found
 
 
 def _of_job(name: str, job: Job, now: float) -> Values:

@@ -119,7 +119,7 @@ def draft(
         **_of_spec(written_out(new.spec), datasets),
         priority=PRIORITIES.index(new.priority),
         fresh=new.fresh,
-        given={**given, "webhook": _stored_webhook(new.webhook)},
+        given={**given, "note": new.note or None, "webhook": _stored_webhook(new.webhook)},
         cells=cells,
         cells_made=cells_made,
     )

@@ -84,6 +84,8 @@ class JobActions:
         with self._database.writing() as session:
             row = self._row(session, job_id)
             values = dict(given)
+            if "note" in values:
+                values["note"] = values["note"] or None
             if "priority" in values:
                 values["priority"] = PRIORITIES.index(values["priority"])
                 moved = (values["priority"] - row.priority) * PRIORITY_SECONDS

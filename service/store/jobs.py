@@ -1,5 +1,6 @@
 """Jobs: submits and reads them, and finds those that the retention lets go."""
 
+import contextlib
 import itertools
 import json
 from array import array
@@ -39,6 +40,7 @@ from service.lists.columns import Column, column_of
 from service.lists.conditions import Condition, Order
 from service.schemas import row_key
 from service.store.database import Database
+from service.store.faults import DATABASE_ERRORS
 from service.store.inserts import CELLS_AT_ONCE, draft, draft_cell, insert_jobs
 from service.store.job_cache import JobCache, VersionReader, to_job
 from service.store.job_queries import JobQueries, behind, ordered
@@ -227,6 +229,8 @@ class Jobs:
         **Raises** CursorGone where `order` is given and there is no job `before` any more.
         """
         conditions = self.filtered(**filters)
+        if order is not None and order.column.group == "figure":
+            self._refresh_read_figures()
         with self._database.reading() as session:
             states = self._states(session, conditions) if total else None
             rows = list(session.scalars(self._ordered(session, conditions, order, before, limit)))
@@ -302,7 +306,17 @@ class Jobs:
             found += self._queries.where([Condition(column_of("tag"), "=", (tag,))])
         if having is not None:
             found.append(self._queries.has_value(having))
+        if any(one.column and one.column.group == "figure" for one in where):
+            self._refresh_read_figures()
         return [*found, *self._queries.where(where)]
+
+    def _refresh_read_figures(self) -> None:
+        """Work out anew what a list is about to read.
+
+        Where nothing can be written, as on a full disk, the list is of figures as they were.
+        """
+        with contextlib.suppress(*DATABASE_ERRORS):
+            self.refresh_figures()
 
     def _ordered(
         self,

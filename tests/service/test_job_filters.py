@@ -218,7 +218,7 @@ def jobs(either_store: Store) -> list[Job]:
 
 def value_in(store: Store, column: Column, job: Job) -> Any:
     figures = store.jobs.headlines([job])[job.id].figures
-    return values_of(column, job, figures, now=job.created_at.timestamp() + 1)
+    return values_of([column], job, figures, now=job.created_at.timestamp() + 1)[column.name]
 
 
 def passes(store: Store, condition: Condition, job: Job) -> bool:
