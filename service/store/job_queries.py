@@ -249,9 +249,9 @@ _OF_JOB: dict[str, Callable[[], Expression]] = {
     "submitted": lambda: JobRow.created_at,
     "started": lambda: JobRow.started_at,
     "finished": lambda: JobRow.finished_at,
-    "attempts": lambda: JobRow.attempt,
+    "attempts": lambda: cast(JobRow.attempt, Float),
     "device": lambda: JobRow.device_class,
     "error": lambda: _in_json(JobRow.error, "code"),
     "part": lambda: _in_json(JobRow.place, "part"),
-    "run": lambda: JobRow.cell,
+    "run": lambda: cast(JobRow.cell, Float),
 }

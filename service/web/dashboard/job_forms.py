@@ -111,7 +111,9 @@ def act_on_selected(request: Request, resources: ResourcesDep, form: FormDep) ->
     if _lacks(selected):
         return _answer(request, selected, title=_lacks(selected), outcomes=[])
     if not selected.is_confirmed and (selected.is_all or selected.action in ASKED_FIRST):
-        return _question(request, resources, selected)
+        jobs = [job for one in selected.ids if (job := resources.store.jobs.get(one))]
+        if any(_is_possible(selected, job) for job in jobs):
+            return _question(request, selected, jobs)
     outcomes = [_done(resources, job_id, selected) for job_id in selected.ids]
     done = sum(not one.why_not for one in outcomes)
     title = f"{_counted(done)} {VERBS[selected.action].participle}"
@@ -215,22 +217,27 @@ def _compared(request: Request, selected: Selected) -> Response:
     return RedirectResponse(at(f"/compare?{query}"), 303)
 
 
-def _question(request: Request, resources: Resources, selected: Selected) -> Response:
-    """Ask whether it is meant, and say what will not be possible."""
-    jobs = [job for one in selected.ids if (job := resources.store.jobs.get(one))]
-    needed = selected.action if selected.action not in ("tag", "untag", "move") else None
-    possible = [job for job in jobs if needed is None or needed in allowed_actions(job)]
+def _question(request: Request, selected: Selected, jobs: Sequence[Job]) -> Response:
+    """Ask whether it is meant for the jobs whose state allows it, and name the others."""
+    possible = [job for job in jobs if _is_possible(selected, job)]
+    others = [job for job in jobs if not _is_possible(selected, job)]
     return render_page(
         "act_question",
         request,
         selected=selected,
         verb=VERBS[selected.action],
-        counted=_counted(len(jobs)),
-        jobs=(possible or jobs)[:SHOWN_BEFORE],
-        more=max(0, len(possible or jobs) - SHOWN_BEFORE),
-        impossible=len(jobs) - len(possible),
+        counted=_counted(len(possible)),
+        jobs=possible,
+        others=others,
+        shown=SHOWN_BEFORE,
         most=MOST_MATCHED,
     )
+
+
+def _is_possible(selected: Selected, job: Job) -> bool:
+    """Whether the state of a job allows what is asked for."""
+    needs_none = selected.action in ("tag", "untag", "move")
+    return needs_none or selected.action in allowed_actions(job)
 
 
 def _answer(
