@@ -8,9 +8,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
+from pydantic import ConfigDict, Field
+
+from ffengine.entry import ExactTypes
+from ffengine.text import NoteText, UserText
 from service.background.retention import remove_job
 from service.encoding.viewer import by_key
-from service.jobs import Job
+from service.jobs import Job, Priority
 from service.store import NotAllowed, PartOfStudy, StillNeeded, WeightsGone
 from service.web import problems
 from service.web.dependencies import Resources
@@ -21,6 +25,23 @@ MOST_NAMED = 5  # of the jobs that need one that is to be deleted
 PARTICIPLES = {"cancel": "cancelled", "pause": "paused", "resume": "resumed", "retry": "retried"}
 
 log = logging.getLogger(__name__)
+
+
+class JobChanges(ExactTypes):
+    """The fields of a job that may be changed in any state; a field that is left out stays."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"pinned": True, "priority": "high"}]}
+    )
+
+    name: UserText | None = None
+    tags: list[UserText] = Field(default=[], max_length=20)
+    project: UserText | None = Field(None, description="null: it belongs to none")
+    note: NoteText | None = Field(None, description="a remark for people; not that of its runs")
+    priority: Priority = Field(
+        "normal", description="where it stands in the queue; of a study, its runs"
+    )
+    pinned: bool = Field(False, description="keep it, whatever the retention says")
 
 
 def act_on(resources: Resources, job_id: str, action: Action) -> Job:

@@ -149,6 +149,7 @@ def test_every_text_of_an_answer_is_fflabs_own_or_said_to_be_a_users(
     assert own == OWN_FIELDS
     assert chosen == {
         *("Job.name", "Job.tags", "Job.submitted_by", "Job.webhook", "DeliveryPage.url"),
+        *("Job.project", "Job.note"),
         *("DatasetFacts.name", "DatasetFacts.meaning", "DatasetFacts.uploaded_by"),
         *("ExpiredJob.name", "StudyCell.part"),
     }

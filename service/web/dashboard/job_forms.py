@@ -31,9 +31,8 @@ from service.web.dependencies import (
     get_owner,
     refuse_unknown_fields,
 )
-from service.web.job_changes import Action, act_on, change, remove
+from service.web.job_changes import Action, JobChanges, act_on, change, remove
 from service.web.lookup import find_job, is_job_id
-from service.web.routes.jobs import JobChanges
 
 router = APIRouter(
     route_class=PageRoute, include_in_schema=False, dependencies=[Depends(get_owner)]

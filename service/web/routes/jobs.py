@@ -6,15 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.cost import Estimate
-from ffengine.entry import ExactTypes
-from ffengine.text import FilterText, NoteText, SearchText, Token, UserText
+from ffengine.text import FilterText, SearchText, Token
 from service.artifacts import JOB_ID
 from service.encoding.root_path import at
-from service.jobs import Job, JobKind, JobState, Priority
+from service.jobs import Job, JobKind, JobState
 from service.schemas import EventPage, JobPage
 from service.specs.suggestions import did_you_mean
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
@@ -28,7 +27,7 @@ from service.web.dependencies import (
 )
 from service.web.event_feed import stream, until_terminal
 from service.web.file_responses import is_known
-from service.web.job_changes import act_on, change, remove
+from service.web.job_changes import JobChanges, act_on, change, remove
 from service.web.job_lists import asked_columns, asked_filter, asked_order, json_values
 from service.web.json_bodies import body_of, json_body
 from service.web.lookup import find_job, is_job_id, validated_id
@@ -72,23 +71,6 @@ SortQuery = Annotated[
         "first, as `-T2+`; jobs without a value are last. The newest first where it is left out"
     ),
 ]
-
-
-class JobChanges(ExactTypes):
-    """The fields of a job that may be changed in any state; a field that is left out stays."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"pinned": True, "priority": "high"}]}
-    )
-
-    name: UserText | None = None
-    tags: list[UserText] = Field(default=[], max_length=20)
-    project: UserText | None = Field(None, description="null: it belongs to none")
-    note: NoteText | None = Field(None, description="a remark for people; not that of its runs")
-    priority: Priority = Field(
-        "normal", description="where it stands in the queue; of a study, its runs"
-    )
-    pinned: bool = Field(False, description="keep it, whatever the retention says")
 
 
 JobChangesBody = Annotated[JobChanges, Depends(json_body(JobChanges))]
