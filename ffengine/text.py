@@ -8,7 +8,9 @@ Every text that a user may send has one of the types of this module, and the JSO
 `format`:
 
 - UserText (VISIBLE): a text that is stored and shown, in Unicode's form NFC.
-- SearchText (SEARCHED): a text that is compared with stored ones, and never stored.
+- NoteText (LINES): the same in several lines, for remarks.
+- SearchText (SEARCHED): a text that is compared with stored ones, and never stored; FilterText
+  is a longer one, in which several are compared.
 - Token (TOKEN): a name that only programs read.
 - StoredText (CHOSEN): a UserText of an answer. An earlier version may have stored it under other
   rules, so whoever shows it escapes it. service.encoding.escaping does so for each place.
@@ -22,8 +24,11 @@ from pydantic import AfterValidator, JsonValue, ValidationInfo, WithJsonSchema
 
 LONGEST = 200
 LONGEST_TOKEN = 255
+LONGEST_NOTE = 10_000
+LONGEST_FILTER = 1_000
 REPLACEMENT = "\ufffd"
 VISIBLE, SEARCHED, TOKEN, CHOSEN = "visible-text", "search-text", "token", "user-text"
+LINES = "visible-lines"
 # The validation context of stored documents: earlier versions accepted more texts.
 STORED = {
     "text": "stored",
@@ -109,18 +114,19 @@ def all_visible(document: JsonValue) -> JsonValue:
     return document
 
 
-def refuse_unseen(text: str) -> None:
+def refuse_unseen(text: str, keep: str = "") -> None:
     """Raise ValueError where a text has a character that cannot be seen.
 
     **Arguments:**
 
     - `text`: any text.
+    - `keep`: characters that are allowed all the same.
 
     **Raises:**
 
     - `ValueError`: there is such a character; the message has its code and its place.
     """
-    for found in (_unseen_in(text) or re.compile("(?!)")).finditer(text):
+    for found in (_unseen_in(text, keep) or re.compile("(?!)")).finditer(text):
         if not found["flag"]:
             raise ValueError(
                 f"character {found.start() + 1} is U+{ord(found[0]):04X}, which cannot be seen; "
@@ -174,6 +180,30 @@ def _validated_text(text: str, info: ValidationInfo) -> str:
     return text if is_stored(info) else user_text(text)
 
 
+def note_text(text: str) -> str:
+    """Return a note as it is stored.
+
+    **Arguments:**
+
+    - `text`: what the user wrote, in any number of lines.
+
+    **Returns:**
+
+    The text in Unicode's form NFC, each line ended by one character, without the spaces around
+    it; "" where nothing is left.
+
+    **Raises:**
+
+    - `ValueError`: a character cannot be seen, or the text is too long.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    refuse_unseen(lines, keep="\n\t")
+    lines = composed(lines).strip()
+    if len(lines) > LONGEST_NOTE:
+        raise ValueError(f"should have at most {LONGEST_NOTE} characters, got {len(lines)}")
+    return lines
+
+
 def _validated_value(value: JsonValue, info: ValidationInfo) -> JsonValue:
     """Validate all texts of a JSON value of a new spec; keep those of a stored one."""
     waiting: list[JsonValue] = [] if is_stored(info) else [value]
@@ -216,7 +246,7 @@ def text_schema(longest: int, shortest: int = 1, kind: str = VISIBLE) -> dict[st
     return {"type": "string", "minLength": shortest, "maxLength": longest, "format": kind}
 
 
-def _searched(text: str) -> str:
+def _searched(text: str, longest: int = LONGEST) -> str:
     """Validate a text that is compared only.
 
     It may have characters that UserText does not have: earlier versions stored names with them.
@@ -226,9 +256,14 @@ def _searched(text: str) -> str:
             f"character {found.start() + 1} is U+{ord(found[0]):04X}, which no name has"
         )
     text = composed(text)
-    if not 1 <= len(text) <= LONGEST:
-        raise ValueError(f"should have 1 to {LONGEST} characters, got {len(text)}")
+    if not 1 <= len(text) <= longest:
+        raise ValueError(f"should have 1 to {longest} characters, got {len(text)}")
     return text
+
+
+def _filter(text: str) -> str:
+    """Validate a text in which several are compared."""
+    return _searched(text, LONGEST_FILTER)
 
 
 def _token(text: str) -> str:
@@ -246,6 +281,12 @@ UserText = Annotated[
 SearchText = Annotated[
     str, AfterValidator(_searched), WithJsonSchema(text_schema(LONGEST, kind=SEARCHED))
 ]  # what is compared with it
+FilterText = Annotated[
+    str, AfterValidator(_filter), WithJsonSchema(text_schema(LONGEST_FILTER, kind=SEARCHED))
+]  # several comparisons
+NoteText = Annotated[
+    str, AfterValidator(note_text), WithJsonSchema(text_schema(LONGEST_NOTE, 0, LINES))
+]  # what is stored and shown in several lines
 Token = Annotated[
     str, AfterValidator(_token), WithJsonSchema(text_schema(LONGEST_TOKEN, kind=TOKEN))
 ]  # what only programs read

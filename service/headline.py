@@ -7,6 +7,7 @@ run, or the cells of a check.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ffengine.results import AccuracyRow, is_of_all_layers
@@ -14,15 +15,29 @@ from ffengine.spec import AnySpec, CheckSpec, ForecastSpec, TrainSpec
 from ffengine.theorems import DIRECTIONS
 
 Row = Mapping[str, Any]
-SPLITS = (("positive", "+"), ("negative", "−"))
+MINUS = "−"
+SPLITS = (("positive", "+"), ("negative", "-"))
+# the names of the figures, with a plain "-", as people type it
+FIGURES = {
+    "S+": "Hoyer sparsity of positive samples at the last epoch",
+    "S-": "Hoyer sparsity of negative samples at the last epoch",
+    "T1": "share of samples that satisfy theorem 1, of a check at its largest width",
+    "T2+": "share of positive samples that satisfy theorem 2",
+    "T2-": "share of negative samples that satisfy theorem 2",
+    "C+": "Hoyer sparsity of positive samples at infinite width, of a forecast",
+    "C-": "Hoyer sparsity of negative samples at infinite width, of a forecast",
+    "accuracy": "accuracy on test samples, by the goodness of all layers",
+}
+NONE: Mapping[str, float] = MappingProxyType({})
 EPOCHS_READ = 2  # the newest, which may be incomplete, and the one before
 
 
 class Headline(NamedTuple):
-    """The figures of a job in short, and a sentence that explains them."""
+    """The figures of a job in short, a sentence that explains them, and the figures by name."""
 
     text: str = ""
     meaning: str = ""
+    figures: Mapping[str, float] = NONE
 
 
 def headline(
@@ -115,11 +130,7 @@ def _of_training(
     layer, epoch = rows[0]["layer"], rows[0]["epoch"]
     deep = len(spec.network.widths) > 1
     where = f"layer {layer}, epoch {epoch}" if deep else f"epoch {epoch}"
-    found = []
-    for name, figure in (("S", "sparsity"), ("T2", "theorem2_ratio")):
-        for split, sign in SPLITS:
-            value = mean((row for row in rows if row["split"] == split), figure)
-            found += [f"{name}{sign} {value:.3f}"] if value is not None else []
+    found = _by_split(rows, {"S": "sparsity", "T2": "theorem2_ratio"})
     tested = [
         row.accuracy
         for row in accuracies
@@ -128,7 +139,7 @@ def _of_training(
         and is_of_all_layers(row, accuracies)
     ]
     if tested:
-        found.append(f"accuracy {sum(tested) / len(tested):.3f}")
+        found["accuracy"] = sum(tested) / len(tested)
     if not found:
         return Headline()
     explained = (
@@ -137,8 +148,27 @@ def _of_training(
     )
     further = "; accuracy: on test samples, by the goodness of all layers" if tested else ""
     return Headline(
-        f"{where}: {' '.join(found)}",
+        f"{where}: {_in_words(found)}",
         f"{_seeds(spec.seeds, rows)} at {where}. {explained}{further}",
+        found,
+    )
+
+
+def _by_split(rows: Sequence[Row], names: Mapping[str, str]) -> dict[str, float]:
+    """The means of some fields of the rows, of each split."""
+    means = {
+        f"{name}{sign}": mean((row for row in rows if row["split"] == split), field)
+        for name, field in names.items()
+        for split, sign in SPLITS
+    }
+    return {name: value for name, value in means.items() if value is not None}
+
+
+def _in_words(found: Mapping[str, float], digits: Mapping[str, int] = MappingProxyType({})) -> str:
+    """Figures in one line; `digits` of a name without its sign are 3 unless they are given."""
+    return " ".join(
+        f"{name.replace('-', MINUS)} {value:.{digits.get(name.rstrip('+-'), 3)}f}"
+        for name, value in found.items()
     )
 
 
@@ -146,18 +176,15 @@ def _of_forecast(spec: ForecastSpec, rows: Sequence[Row]) -> Headline:
     if not rows:
         return Headline()
     where = f"τ = {float(rows[0]['tau']):.3g}"
-    found = []
-    for name, figure, digits in (("C", "c", 3), ("T2", "theorem2_ratio", 2)):
-        for split, sign in SPLITS:
-            value = mean((row for row in rows if row["split"] == split), figure)
-            found += [f"{name}{sign} {value:.{digits}f}"] if value is not None else []
+    found = _by_split(rows, {"C": "c", "T2": "theorem2_ratio"})
     if not found:
         return Headline()
     return Headline(
-        f"{where}: {' '.join(found)}",
+        f"{where}: {_in_words(found, {'T2': 2})}",
         f"{_seeds(spec.seeds, rows)} at {where}. C: Hoyer sparsity of infinitely many units; T2: "
         "share of samples that satisfy theorem 2 along the expected step; + of positive, "
         "− of negative samples",
+        found,
     )
 
 
@@ -165,15 +192,9 @@ def _of_check(spec: CheckSpec, rows: Sequence[Row]) -> Headline:
     if not rows:
         return Headline()
     epoch, width = rows[0]["epoch"], rows[0]["width"]
-    ratios = [
-        (sign, mean((row for row in rows if row["split"] == split), "ratio"))
-        for split, sign in SPLITS
-    ]
-    found = [
-        f"T{spec.theorem}{sign if spec.theorem == 2 else ''} {value:.4f}"
-        for sign, value in ratios
-        if value is not None
-    ]
+    ratios = _by_split(rows, {f"T{spec.theorem}": "ratio"})
+    # theorem 1 is of positive samples alone
+    found = {name if spec.theorem == 2 else "T1": value for name, value in ratios.items()}
     if not found:
         return Headline()
     where = f"n = {width}" if epoch == 0 else f"epoch {epoch}, n = {width}"
@@ -184,7 +205,9 @@ def _of_check(spec: CheckSpec, rows: Sequence[Row]) -> Headline:
         f"the exact margin"
     )
     return Headline(
-        f"{where}: {' '.join(found)}", f"{_seeds(spec.seeds, rows)} at {where}. {explained}"
+        f"{where}: {_in_words(found, {f'T{spec.theorem}': 4})}",
+        f"{_seeds(spec.seeds, rows)} at {where}. {explained}",
+        found,
     )
 
 

@@ -22,7 +22,7 @@ from ffengine.entry import ExactTypes
 from ffengine.results import Provenance
 from ffengine.spec import AnySpec
 from ffengine.spec_values import params_in_words
-from ffengine.text import StoredText, UserText, text_schema
+from ffengine.text import NoteText, StoredText, UserText, text_schema
 from service.encoding.root_path import at
 from service.encoding.viewer import shown_address
 
@@ -165,6 +165,8 @@ class JobOptions(ExactTypes):
     spec: AnySpec
     name: UserText | None = Field(None, description="for people; need not be unique")
     tags: list[UserText] = Field(default=[], max_length=20, description="for filtering")
+    project: UserText | None = Field(None, description="the project that it belongs to")
+    note: NoteText | None = Field(None, description="a remark for people, in plain text")
     priority: Priority = "normal"
     fresh: bool = Field(False, description="run it even where an identical spec has succeeded")
     timeout_seconds: float | None = Field(
@@ -218,6 +220,8 @@ class Job(BaseModel):
     kind: JobKind
     name: StoredText | None
     tags: list[StoredText]
+    project: StoredText | None = Field(None, description="the project that it belongs to")
+    note: StoredText | None = Field(None, description="a remark for people, in plain text")
     submitted_by: StoredText | None = Field(
         None, description="the name of the API key that it came with; null where none was needed"
     )
@@ -247,6 +251,7 @@ class Job(BaseModel):
         description="of a run of a study: what tells it from the others, such as `lr 0.1, seed 3`, "
         "behind the part of the study; null for other jobs",
     )
+    cell: int | None = Field(None, description="of a study's run: its number, from 0")
     cached: bool = Field(description="answered from an earlier success, `cached_from`")
     cached_from: str | None
     waits_for: str | None = Field(

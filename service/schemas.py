@@ -18,12 +18,20 @@ SPEC: TypeAdapter[Spec] = TypeAdapter(AnySpec)
 
 
 class JobPage(BaseModel):
-    """Some jobs, newest first."""
+    """Some jobs, newest first unless another order is asked for."""
 
     items: list[Job]
     next_cursor: str | None = Field(description="for the next page; null on the last")
     total: int | None = Field(
         None, description="how many pass the filters, on all pages; null unless it is asked for"
+    )
+    states: dict[JobState, int] | None = Field(
+        None, description="how many of these are in each state; null unless `total` is asked for"
+    )
+    values: list[dict[str, Any]] | None = Field(
+        None,
+        description="of each item its values in the columns that are asked for: times in seconds "
+        "since 1970, durations in seconds; null where none is asked for",
     )
 
 

@@ -5,6 +5,7 @@ retention.
 Each API process may run one: every change that it makes is a conditional update.
 """
 
+import contextlib
 import logging
 import time
 
@@ -21,9 +22,11 @@ from service.settings import Settings
 from service.store import DEAD_WORKER_SECONDS, Store
 from service.store.database import DATABASE_ERRORS
 from service.store.identity import NotOurs
+from service.store.jobs import FIGURES_AT_ONCE
 
 TICK_SECONDS = 0.5
 DISPATCH_AGAIN_SECONDS = 5.0
+FIGURES_SECONDS = 2.0  # between looks at figures that have changed
 EXPLAIN_SECONDS = 5.0  # between looks at why jobs wait
 EXPLAINED_AFTER_SECONDS = 10.0  # that a job has been queued
 SWEEP_SECONDS = 600.0  # between applications of the retention
@@ -46,6 +49,7 @@ class Reconciler(PeriodicThread):
         self._sweep_due = time.monotonic() + SWEEP_SECONDS
         # workers that start at the same time as this process have a while to report
         self._explain_due = time.monotonic() + EXPLAINED_AFTER_SECONDS
+        self._figures_due = 0.0
         self._ticked_at = clock()
         self._spare_until = 0.0
         self._logged: set[str] = set()  # facts about artifacts that the log has already
@@ -80,7 +84,7 @@ class Reconciler(PeriodicThread):
         more = self.store.queue.resolve_duplicates() > 0
         for study_id in self.store.studies.unfinished():
             more |= self._advance_study(study_id)
-        self.has_more = more | self._sweep()
+        self.has_more = more | self._refresh_figures() | self._sweep()
 
     def _spare_leases(self) -> None:
         """Take back no lease for the duration of one.
@@ -112,6 +116,19 @@ class Reconciler(PeriodicThread):
         workers = self.store.workers.alive(DEAD_WORKER_SECONDS)
         reason = why_jobs_wait(workers, broker_ok, self._watch_disk())
         self.store.queue.explain_waiting(reason, EXPLAINED_AFTER_SECONDS)
+
+    def _refresh_figures(self) -> bool:
+        """Store the figures of a portion of jobs. Returns whether there are more.
+
+        Nothing depends on them but lists, so a fault of the database is left to others.
+        """
+        if time.monotonic() < self._figures_due:
+            return False
+        with contextlib.suppress(*DATABASE_ERRORS):
+            if self.store.jobs.refresh_figures() == FIGURES_AT_ONCE:
+                return True
+        self._figures_due = time.monotonic() + FIGURES_SECONDS
+        return False
 
     def _watch_disk(self) -> str | None:
         """Look after the ballast. Returns what lacks on the disk; None: nothing."""

@@ -29,9 +29,14 @@ from service.client import Client, FflabError, Refused
 from service.encoding.escaping import for_terminal
 from service.host.disk import in_words
 from service.jobs import JobKind, JobState, Priority
+from service.lists.columns import MOST_COLUMNS
+from service.lists.conditions import parse_columns
 from service.results.descriptions import duration, title_of
+from service.results.job_cells import cell_text
 from service.results.onset_table import onset_lines
 from service.specs.files import explain_refusal, read_spec
+
+EMPTIED = ("project", "note")  # what an empty text takes away
 
 
 def submit(
@@ -41,6 +46,12 @@ def submit(
     name: Annotated[str | None, typer.Option(help="A name for people.", callback=as_typed)] = None,
     tag: Annotated[
         list[str] | None, typer.Option(help="A tag; may be repeated.", callback=as_typed)
+    ] = None,
+    project: Annotated[
+        str | None, typer.Option(help="The project that it belongs to.", callback=as_typed)
+    ] = None,
+    note: Annotated[
+        str | None, typer.Option(help="A remark for people.", callback=as_typed)
     ] = None,
     priority: Annotated[Priority, typer.Option(help="Where it stands in the queue.")] = "normal",
     fresh: Annotated[
@@ -67,6 +78,8 @@ def submit(
                 document,
                 name=name,
                 tags=tag,
+                project=project,
+                note=note,
                 priority=priority,
                 fresh=fresh,
                 timeout_seconds=timeout,
@@ -101,6 +114,33 @@ def jobs(
     tag: Annotated[
         str | None, typer.Option(help="Only jobs with that tag.", callback=as_typed)
     ] = None,
+    project: Annotated[
+        str | None, typer.Option(help="Only jobs of that project.", callback=as_typed)
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONDITIONS",
+            help='Only jobs that fit, as in "widths>=256 T2+>0.5 state=done".',
+            callback=as_typed,
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Sort by that column; behind a -, the largest first.",
+            callback=as_typed,
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Show these columns, apart by commas, as in name,lr,T2+.",
+            callback=as_typed,
+        ),
+    ] = None,
     search: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="Only jobs with that in their name.", callback=as_typed),
@@ -129,12 +169,19 @@ def jobs(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, newest first. In a pipe, each is a line of tab-separated columns."""
+    """List jobs, newest first. In a pipe, each is a line of tab-separated columns.
+
+    CONDITIONS and COLUMN name facts of a job (state, duration, owner), fields of its spec (lr,
+    widths, optimizer.momentum) and its figures (S+, S-, T1, T2+, T2-, accuracy).
+    """
 
     given = {
         "state": [one.value for one in state or ()],
         "kind": kind,
         "tag": tag,
+        "project": project,
+        "where": where,
+        "sort": sort,
         "search": search,
         "submitted_by": by,
         "created_after": after,
@@ -147,11 +194,28 @@ def jobs(
         if count:
             typer.echo(client.count_jobs(**filters))
             return
+        if columns is not None:
+            rows = islice(client.job_table([columns], limit=limit, **filters), limit)
+            _show_columns(columns, list(rows), as_json)
+            return
         found = list(islice(client.jobs(limit=limit, **filters), limit))
     if as_json:
         show_json([job.model_dump(mode="json") for job in found])
     else:
         jobs_table(found)
+
+
+def _show_columns(names: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print the columns that were asked for."""
+    if as_json:
+        show_json(rows)
+        return
+    shown = parse_columns([names], MOST_COLUMNS)
+    numbers = [place for place, column in enumerate(shown, 1) if column.is_number]
+    lines = [
+        [row["id"], *(cell_text(column, row[column.name]) for column in shown)] for row in rows
+    ]
+    table(["id", *(column.name for column in shown)], lines, right=numbers)
 
 
 def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
@@ -227,6 +291,13 @@ def change(
     tag: Annotated[
         list[str] | None, typer.Option(help="All of its tags; may be repeated.", callback=as_typed)
     ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(help='The project that it belongs to; "" for none.', callback=as_typed),
+    ] = None,
+    note: Annotated[
+        str | None, typer.Option(help='A remark for people; "" for none.', callback=as_typed)
+    ] = None,
     priority: Annotated[Priority | None, typer.Option(help="Where it stands in the queue.")] = None,
     pin: Annotated[
         bool | None,
@@ -234,12 +305,24 @@ def change(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change a job's name, tags, priority or pin."""
+    """Change a job's name, tags, project, note, priority or pin."""
 
-    given = (("name", name), ("tags", tag or None), ("priority", priority), ("pinned", pin))
+    given = {
+        "name": name,
+        "tags": tag or None,
+        "project": project,
+        "note": note,
+        "priority": priority,
+        "pinned": pin,
+    }
     with make_client() as client:
         job = client.change(
-            resolve(client, job_id).id, {fact: value for fact, value in given if value is not None}
+            resolve(client, job_id).id,
+            {
+                fact: value or None if fact in EMPTIED else value
+                for fact, value in given.items()
+                if value is not None
+            },
         )
         page = page_url(client, job)
     if as_json:

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,6 +19,7 @@ from ffengine.results import Diagnostic, ForecastResult
 from ffengine.text import visible
 from service.encoding.escaping import for_terminal
 from service.jobs import TERMINAL, Job, JobState, actions_on
+from service.lists.columns import seconds_run
 from service.results.descriptions import (
     duration,
     provenance_lines,
@@ -144,6 +146,8 @@ def job_lines(job: Job, page: str) -> None:
         "kind": job.kind,
         "name": job.name,
         "tags": ", ".join(job.tags) or None,
+        "project": job.project,
+        "note": _indented(job.note) if job.note else None,
         "by": job.submitted_by,
         "state": coloured(job.state.value),
         "wanted": job.wanted.value
@@ -155,6 +159,7 @@ def job_lines(job: Job, page: str) -> None:
         else None,
         "submitted": _moment(job.created_at),
         "finished": _moment(job.finished_at) if job.finished_at else None,
+        "ran for": duration(ran) if (ran := seconds_run(job, time.time())) is not None else None,
         "attempts": str(job.attempts) if job.attempts else None,
         "cached from": job.cached_from,
         "waits for": job.waits_for,
@@ -173,6 +178,11 @@ def job_lines(job: Job, page: str) -> None:
         if fact is not None:
             shown = for_terminal(fact) if isinstance(fact, str) else fact
             line(Text.assemble(f"{name:<12} ", shown))
+
+
+def _indented(note: str) -> Text:
+    """The lines of a note, below each other behind the name of the fact."""
+    return Text(for_terminal(note, keep="\n").replace("\n", f"\n{'':<13}"))
 
 
 def next_actions(job: Job) -> list[str]:

@@ -93,6 +93,8 @@ class AsyncClient:
         *,
         name: str | None = None,
         tags: list[str] | None = None,
+        project: str | None = None,
+        note: str | None = None,
         priority: str = "normal",
         fresh: bool = False,
         timeout_seconds: float | None = None,
@@ -104,6 +106,8 @@ class AsyncClient:
         facts = {
             "name": name,
             "tags": tags,
+            "project": project,
+            "note": note,
             "priority": priority,
             "fresh": fresh,
             "timeout_seconds": timeout_seconds,
@@ -139,8 +143,9 @@ class AsyncClient:
         **Arguments:**
 
         - `filters`: those of GET /v1/jobs, such as `state` (one or a list), `kind`, `tag`,
-          `search`, `parent`, `created_after` and `created_before` (a datetime, or its text);
-          `limit` is the size of a page.
+          `project`, `search`, `parent`, `where` ("widths>=256 T2+>0.5"), `created_after` and
+          `created_before` (a datetime, or its text); `sort` is the name of a column, behind "-"
+          for the largest first; `limit` is the size of a page.
         """
         cursor = None
         while True:
@@ -172,6 +177,27 @@ class AsyncClient:
             if not cursor:
                 return
 
+    async def job_table(
+        self, columns: Sequence[str], **filters: requests.QueryValue
+    ) -> AsyncIterator[requests.Document]:
+        """Yield the values of jobs in some columns, each with the job's id.
+
+        **Arguments:**
+
+        - `columns`: facts of the job, fields of its spec such as `lr`, figures such as `T2+`.
+        - `filters`: as those of `jobs`.
+
+        **Raises** Refused for a column that is not known.
+        """
+        cursor = None
+        while True:
+            page = await self._send(requests.job_table(columns, filters, cursor))
+            for item, values in zip(page["items"], page["values"], strict=True):
+                yield {"id": item["id"], **values}
+            cursor = page["next_cursor"]
+            if not cursor:
+                return
+
     async def count_jobs(self, **filters: requests.QueryValue) -> int:
         """Return how many jobs pass the filters, which are those of `jobs`."""
         page = await self._send(requests.jobs({**filters, "total": "true", "limit": 1}, None))
@@ -189,8 +215,8 @@ class AsyncClient:
         """
         return await self._send(requests.act(job_id, action))
 
-    async def change(self, job_id: str, facts: Mapping[str, str | list[str] | bool]) -> Job:
-        """Change `name`, `tags`, `priority` or `pinned` of a job, and return the job."""
+    async def change(self, job_id: str, facts: Mapping[str, str | list[str] | bool | None]) -> Job:
+        """Change `name`, `tags`, `project`, `note`, `priority` or `pinned`, and return the job."""
         return await self._send(requests.change(job_id, facts))
 
     async def delete(self, job_id: str) -> None:

@@ -176,6 +176,15 @@ def jobs(filters: Mapping[str, QueryValue], cursor: str | None) -> ApiRequest[Jo
     return ApiRequest("GET", "/v1/jobs", _page, params=params)
 
 
+def job_table(
+    columns: Sequence[str], filters: Mapping[str, QueryValue], cursor: str | None
+) -> ApiRequest[Document]:
+    """Read a page of ids of jobs, with their values in these columns."""
+    whole = jobs(filters, cursor)
+    params = {**whole.params, "fields": "id", "columns": ",".join(columns)}
+    return ApiRequest("GET", whole.path, _DOCUMENT.validate_json, params=params)
+
+
 def sparse_jobs(
     fields: Sequence[str], filters: Mapping[str, QueryValue], cursor: str | None
 ) -> ApiRequest[Document]:
@@ -201,8 +210,8 @@ def act(job_id: str, action: str) -> ApiRequest[Job]:
     return ApiRequest("POST", job_path(job_id, action), _job)
 
 
-def change(job_id: str, facts: Mapping[str, str | list[str] | bool]) -> ApiRequest[Job]:
-    """Change name, tags, priority or pin."""
+def change(job_id: str, facts: Mapping[str, str | list[str] | bool | None]) -> ApiRequest[Job]:
+    """Change name, tags, project, note, priority or pin."""
     return ApiRequest(
         "PATCH",
         job_path(job_id),

@@ -97,6 +97,8 @@ class Client:
         *,
         name: str | None = None,
         tags: list[str] | None = None,
+        project: str | None = None,
+        note: str | None = None,
         priority: str = "normal",
         fresh: bool = False,
         timeout_seconds: float | None = None,
@@ -109,7 +111,7 @@ class Client:
         **Arguments:**
 
         - `spec`: a spec, its document, or the name of a preset.
-        - `name`, `tags`: for people.
+        - `name`, `tags`, `project`, `note`: for people.
         - `priority`: "low", "normal" or "high".
         - `fresh`: run the spec even where an identical one has succeeded.
         - `timeout_seconds`: the longest time that the job may run.
@@ -122,6 +124,8 @@ class Client:
         facts = {
             "name": name,
             "tags": tags,
+            "project": project,
+            "note": note,
             "priority": priority,
             "fresh": fresh,
             "timeout_seconds": timeout_seconds,
@@ -155,8 +159,9 @@ class Client:
         **Arguments:**
 
         - `filters`: those of GET /v1/jobs, such as `state` (one or a list), `kind`, `tag`,
-          `search`, `parent`, `created_after` and `created_before` (a datetime, or its text);
-          `limit` is the size of a page.
+          `project`, `search`, `parent`, `where` ("widths>=256 T2+>0.5"), `created_after` and
+          `created_before` (a datetime, or its text); `sort` is the name of a column, behind "-"
+          for the largest first; `limit` is the size of a page.
         """
         cursor = None
         while True:
@@ -186,6 +191,27 @@ class Client:
             if not cursor:
                 return
 
+    def job_table(
+        self, columns: Sequence[str], **filters: requests.QueryValue
+    ) -> Iterator[requests.Document]:
+        """Yield the values of jobs in some columns, each with the job's id.
+
+        **Arguments:**
+
+        - `columns`: facts of the job, fields of its spec such as `lr`, figures such as `T2+`.
+        - `filters`: as those of `jobs`.
+
+        **Raises** Refused for a column that is not known.
+        """
+        cursor = None
+        while True:
+            page = self._send(requests.job_table(columns, filters, cursor))
+            for item, values in zip(page["items"], page["values"], strict=True):
+                yield {"id": item["id"], **values}
+            cursor = page["next_cursor"]
+            if not cursor:
+                return
+
     def count_jobs(self, **filters: requests.QueryValue) -> int:
         """Return how many jobs pass the filters, which are those of `jobs`."""
         page = self._send(requests.jobs({**filters, "total": "true", "limit": 1}, None))
@@ -203,8 +229,8 @@ class Client:
         """
         return self._send(requests.act(job_id, action))
 
-    def change(self, job_id: str, facts: Mapping[str, str | list[str] | bool]) -> Job:
-        """Change `name`, `tags`, `priority` or `pinned` of a job, and return the job."""
+    def change(self, job_id: str, facts: Mapping[str, str | list[str] | bool | None]) -> Job:
+        """Change `name`, `tags`, `project`, `note`, `priority` or `pinned`, and return the job."""
         return self._send(requests.change(job_id, facts))
 
     def delete(self, job_id: str) -> None:

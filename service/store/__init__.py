@@ -12,7 +12,15 @@ from service.store.deliveries import Deliveries, PendingDelivery, StoredDelivery
 from service.store.events import Events
 from service.store.job_actions import JobActions, NotAllowed, PartOfStudy
 from service.store.job_times import JobTimes
-from service.store.jobs import Idempotency, IdempotencyConflict, Jobs, Page, QueueFull, Submitted
+from service.store.jobs import (
+    CursorGone,
+    Idempotency,
+    IdempotencyConflict,
+    Jobs,
+    Page,
+    QueueFull,
+    Submitted,
+)
 from service.store.leases import LeaseLost
 from service.store.needs import StillNeeded, WeightsGone
 from service.store.queue import Claim, Queue
@@ -24,6 +32,7 @@ __all__ = [
     "ApiKey",
     "ApiKeys",
     "Claim",
+    "CursorGone",
     "Database",
     "Deliveries",
     "Events",

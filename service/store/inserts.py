@@ -37,7 +37,7 @@ LOOKED_UP_AT_ONCE = 500
 QUEUED_MESSAGE = "queued"
 CELLS_AT_ONCE = 200  # runs of a study; the reconciler makes the others later
 # columns of NewJob that the runs of a study do not share with it
-OWN_OF_STUDIES = frozenset({"pinned", "webhook"})
+OWN_OF_STUDIES = frozenset({"pinned", "webhook", "note"})
 # columns of NewJob that NewJobRow has as fields of its own
 _TYPED = frozenset({"spec", "priority", "fresh"})
 _PASSED_ON = tuple(name for name in NewJob.model_fields if name not in _TYPED)
@@ -119,7 +119,7 @@ def draft(
         **_of_spec(written_out(new.spec), datasets),
         priority=PRIORITIES.index(new.priority),
         fresh=new.fresh,
-        given={**given, "webhook": _stored_webhook(new.webhook)},
+        given={**given, "note": new.note or None, "webhook": _stored_webhook(new.webhook)},
         cells=cells,
         cells_made=cells_made,
     )

@@ -14,7 +14,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from service.jobs import TERMINAL, Job, JobState, Wanted, source_states
 from service.store.database import Database
 from service.store.deliveries import leave_undelivered
-from service.store.inserts import PRIORITIES, PRIORITY_SECONDS
+from service.store.inserts import OWN_OF_STUDIES, PRIORITIES, PRIORITY_SECONDS
 from service.store.job_cache import to_job
 from service.store.jobs import QueueFull, count_waiting, unreferenced_owners
 from service.store.needs import StillNeeded, hold_trainings, named_again, needed_by
@@ -77,19 +77,23 @@ class JobActions:
         return self._requeue(job_id, "retry", {JobState.queued, JobState.running}, max_queued)
 
     def update(self, job_id: str, *, given: Mapping[str, Any]) -> Job:
-        """Change name, tags, priority or pin of a job and, but for the pin, of a study's runs.
+        """Change name, tags, project, note, priority or pin of a job.
 
-        Raises LookupError.
+        The runs of a study share all of them but note and pin. Raises LookupError.
         """
         with self._database.writing() as session:
             row = self._row(session, job_id)
             values = dict(given)
+            if "note" in values:
+                values["note"] = values["note"] or None
             if "priority" in values:
                 values["priority"] = PRIORITIES.index(values["priority"])
                 moved = (values["priority"] - row.priority) * PRIORITY_SECONDS
                 values["rank"] = JobRow.rank - moved
             change(session, job_id, **values)
-            inherited = {name: value for name, value in values.items() if name != "pinned"}
+            inherited = {
+                name: value for name, value in values.items() if name not in OWN_OF_STUDIES
+            }
             if inherited:
                 session.execute(
                     update(JobRow)

@@ -1,5 +1,6 @@
 """Jobs: submits and reads them, and finds those that the retention lets go."""
 
+import contextlib
 import itertools
 import json
 from array import array
@@ -10,8 +11,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     JSON,
+    ColumnElement,
+    Select,
     Text,
-    TextClause,
+    bindparam,
     cast,
     delete,
     exists,
@@ -21,6 +24,7 @@ from sqlalchemy import (
     select,
     text,
     type_coerce,
+    update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
@@ -32,10 +36,14 @@ from ffengine.results import AccuracyRow
 from ffengine.study import Cell, trainings_named
 from service.headline import Headline, headline, places_of_interest, suffices
 from service.jobs import TERMINAL, Job, JobState, NewJob
+from service.lists.columns import Column, column_of
+from service.lists.conditions import Condition, Order
 from service.schemas import row_key
 from service.store.database import Database
+from service.store.faults import DATABASE_ERRORS
 from service.store.inserts import CELLS_AT_ONCE, draft, draft_cell, insert_jobs
 from service.store.job_cache import JobCache, VersionReader, to_job
+from service.store.job_queries import JobQueries, behind, ordered
 from service.store.needs import (
     NAMED_BY_CHECKS,
     UNFINISHED,
@@ -44,6 +52,7 @@ from service.store.needs import (
     on_weights_of,
 )
 from service.store.tables import (
+    WITHOUT_FIGURES,
     CurveRow,
     IdempotencyRow,
     JobRow,
@@ -53,6 +62,7 @@ from service.store.tables import (
 )
 
 REMEMBERED_HEADLINES = 5_000
+FIGURES_AT_ONCE = 500
 OWNERS_AT_ONCE = 500
 ROWS_AT_ONCE = 500
 _UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(
@@ -65,6 +75,10 @@ _WAITING = select(_QUEUED.scalar_subquery(), _UNMADE.scalar_subquery(), now_seco
 
 class IdempotencyConflict(Exception):
     """The Idempotency-Key was used with another body."""
+
+
+class CursorGone(Exception):
+    """The job at which a page ends was deleted, so that nobody knows where the next one begins."""
 
 
 class QueueFull(Exception):
@@ -90,12 +104,14 @@ class Submitted(NamedTuple):
 class Page(NamedTuple):
     """Some jobs; `next_id` is where the next page begins, None on the last one.
 
-    `total` is how many pass the filters, on all pages; None where it was not asked for.
+    `total` is how many pass the filters, on all pages, and `states` how many of them are in each
+    state; None where they were not asked for.
     """
 
     jobs: list[Job]
     next_id: str | None
     total: int | None = None
+    states: dict[str, int] | None = None
 
 
 class Jobs:
@@ -106,6 +122,7 @@ class Jobs:
         self._cache = JobCache()
         path = database.url.database if database.is_sqlite else None
         self._versions = VersionReader(path) if path else None
+        self._queries = JobQueries(is_sqlite=database.is_sqlite)
         self._headlines: dict[tuple[str, datetime] | None, Headline] = {}
 
     def submit(
@@ -192,68 +209,148 @@ class Jobs:
         *,
         limit: int,
         before: str | None = None,
+        order: Order | None = None,
+        total: bool = False,
+        **filters: Any,
+    ) -> Page:
+        """List jobs that pass all given filters, newest first unless there is an `order`.
+
+        **Arguments:**
+
+        - `limit`: most jobs of the page.
+        - `before`: the id of a job; only those behind it in the order.
+        - `total`: count all jobs that pass the filters, and those in each state.
+        - `filters`: those of `filtered`.
+
+        **Returns:**
+
+        One page of jobs.
+
+        **Raises** CursorGone where `order` is given and there is no job `before` any more.
+        """
+        conditions = self.filtered(**filters)
+        if order is not None and order.column.group == "figure":
+            self._refresh_read_figures()
+        with self._database.reading() as session:
+            states = self._states(session, conditions) if total else None
+            rows = list(session.scalars(self._ordered(session, conditions, order, before, limit)))
+        return Page(
+            [self._cache.job_of(row)[0] for row in rows[:limit]],
+            rows[limit - 1].id if len(rows) > limit else None,
+            sum(states.values()) if states is not None else None,
+            states,
+        )
+
+    def ids(self, *, limit: int, **filters: Any) -> list[str]:
+        """The ids of the newest jobs that pass all filters, which are those of `filtered`."""
+        query = select(JobRow.id).where(*self.filtered(**filters))
+        with self._database.reading() as session:
+            return list(session.scalars(query.order_by(JobRow.id.desc()).limit(limit)))
+
+    def filtered(
+        self,
+        *,
         state: str | Sequence[str] | None = None,
         kind: str | None = None,
         tag: str | None = None,
+        project: str | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
-        total: bool = False,
         name: str | None = None,
         search: str | None = None,
         submitted_by: str | None = None,
         parent: str | None = None,
         children: bool = False,
-    ) -> Page:
-        """List jobs that pass all given filters, newest first.
+        where: Sequence[Condition] = (),
+        having: Column | None = None,
+    ) -> list[ColumnElement[bool]]:
+        """The conditions that jobs of a list pass.
 
         **Arguments:**
 
-        - `limit`: most jobs of the page.
-        - `before`: an id; only older jobs.
-        - `state`, `kind`, `name`, `tag`, `submitted_by`: only jobs with this, or one of several
-          states.
+        - `state`, `kind`, `name`, `tag`, `project`, `submitted_by`: only jobs with this, or one of
+          several states.
         - `created_after`, `created_before`: only jobs submitted at that time or later, or before.
-        - `total`: count all jobs that pass the filters.
         - `search`: a part of a name, or an id.
         - `parent`: the id of a study; only its runs.
         - `children`: with the runs of studies, which are left out otherwise.
+        - `where`: conditions on columns.
+        - `having`: only jobs with a value in this column.
 
         **Returns:**
 
-        One page of jobs.
+        Conditions of a query on JobRow.
         """
-        query = select(JobRow)
+        found: list[ColumnElement[bool]] = []
         if parent:
-            query = query.where(JobRow.parent_id == parent)
+            found.append(JobRow.parent_id == parent)
         elif not children:
-            query = query.where(JobRow.parent_id.is_(None))
+            found.append(JobRow.parent_id.is_(None))
         for column, value in (
             (JobRow.kind, kind),
             (JobRow.name, name),
+            (JobRow.project, project),
             (JobRow.submitted_by, submitted_by),
         ):
-            query = query.where(column == value) if value is not None else query
+            if value is not None:
+                found.append(column == value)
         if search is not None:
-            query = query.where(
-                JobRow.name.icontains(search, autoescape=True) | (JobRow.id == search)
-            )
+            found.append(JobRow.name.icontains(search, autoescape=True) | (JobRow.id == search))
         if state:
-            query = query.where(JobRow.state.in_([state] if isinstance(state, str) else state))
+            found.append(JobRow.state.in_([state] if isinstance(state, str) else state))
         if created_after is not None:
-            query = query.where(JobRow.created_at >= _shown_since(created_after))
+            found.append(JobRow.created_at >= _shown_since(created_after))
         if created_before is not None:
-            query = query.where(JobRow.created_at < _shown_since(created_before))
-        query = query.where(self._tagged(tag)) if tag is not None else query
-        one = query.where(JobRow.id < before) if before else query
+            found.append(JobRow.created_at < _shown_since(created_before))
+        if tag is not None:
+            found += self._queries.where([Condition(column_of("tag"), "=", (tag,))])
+        if having is not None:
+            found.append(self._queries.has_value(having))
+        if any(one.column and one.column.group == "figure" for one in where):
+            self._refresh_read_figures()
+        return [*found, *self._queries.where(where)]
+
+    def _refresh_read_figures(self) -> None:
+        """Work out anew what a list is about to read.
+
+        Where nothing can be written, as on a full disk, the list is of figures as they were.
+        """
+        with contextlib.suppress(*DATABASE_ERRORS):
+            self.refresh_figures()
+
+    def _ordered(
+        self,
+        session: Session,
+        conditions: Sequence[ColumnElement[bool]],
+        order: Order | None,
+        before: str | None,
+        limit: int,
+    ) -> Select[JobRow]:
+        """The jobs of a page, and one more that says whether there is another page."""
+        query = select(JobRow).where(*conditions).limit(limit + 1)
+        if order is None:
+            query = query.where(JobRow.id < before) if before else query
+            return query.order_by(JobRow.id.desc())
+        value = self._queries.value(order.column)
+        if before:
+            last = session.execute(select(value).where(JobRow.id == before)).first()
+            if last is None:
+                raise CursorGone
+            query = query.where(behind(value, order, before, has_value=last[0] is not None))
+        return ordered(query, value, order)
+
+    @staticmethod
+    def _states(session: Session, conditions: Sequence[ColumnElement[bool]]) -> dict[str, int]:
+        """How many jobs are in each state, those with none left out."""
+        counted = select(JobRow.state, func.count()).where(*conditions).group_by(JobRow.state)
+        found = dict(session.execute(counted).all())
+        return {state.value: found[state.value] for state in JobState if state.value in found}
+
+    def projects(self) -> list[str]:
+        """The names of all projects, sorted."""
+        named = select(JobRow.project).where(JobRow.project.is_not(None)).distinct()
         with self._database.reading() as session:
-            rows = list(session.scalars(one.order_by(JobRow.id.desc()).limit(limit + 1)))
-            counted = query.with_only_columns(func.count(), maintain_column_froms=True)
-            count = session.scalar(counted) if total else None
-        return Page(
-            [self._cache.job_of(row)[0] for row in rows[:limit]],
-            rows[limit - 1].id if len(rows) > limit else None,
-            count,
-        )
+            return sorted(name for name in session.scalars(named) if name)
 
     def result(self, job_id: str) -> str | None:
         """The JSON text of the job's result; None where there is none."""
@@ -285,6 +382,32 @@ class Jobs:
             self._headlines.clear()
         self._headlines |= {key: known[job.id] for job in fresh if (key := _ended(job))}
         return known
+
+    def refresh_figures(self, limit: int = FIGURES_AT_ONCE) -> int:
+        """Store the figures of up to `limit` jobs that have changed since; how many there were.
+
+        A job that changes meanwhile is left for the next time.
+        """
+        changed = select(JobRow).where(text(WITHOUT_FIGURES)).order_by(JobRow.id.desc())
+        with self._database.reading() as session:
+            rows = list(session.scalars(changed.limit(limit)))
+        if not rows:
+            return 0
+        found = self._new_headlines([self._cache.job_of(row)[0] for row in rows])
+        same = (JobRow.id == bindparam("job"), JobRow.version == bindparam("seen"))
+        values: dict[str, Any] = {
+            "figures": bindparam("found"),
+            "figured_version": bindparam("seen"),
+        }
+        with self._database.writing() as session:
+            session.connection().execute(
+                update(JobRow).where(*same).values(values),
+                [
+                    {"job": row.id, "seen": row.version, "found": dict(found[row.id].figures)}
+                    for row in rows
+                ],
+            )
+        return len(rows)
 
     def _new_headlines(self, jobs: Sequence[Job]) -> dict[str, Headline]:
         tested = [job.id for job in jobs if job.kind == "train" and job.state == JobState.succeeded]
@@ -551,14 +674,6 @@ class Jobs:
         if row.fingerprint != idempotency.fingerprint:
             raise IdempotencyConflict
         return to_job(session.get_one(JobRow, row.job_id))
-
-    def _tagged(self, tag: str) -> TextClause:
-        each = (
-            "json_each(jobs.tags)"
-            if self._database.is_sqlite
-            else "json_array_elements_text(jobs.tags) AS each(value)"
-        )
-        return text(f"EXISTS (SELECT 1 FROM {each} WHERE value = :tag)").bindparams(tag=tag)  # noqa: S608 - no user text
 
 
 def count_waiting(session: Session) -> tuple[int, float]:

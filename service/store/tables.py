@@ -12,6 +12,7 @@ from sqlalchemy import (
     Integer,
     UniqueConstraint,
     literal,
+    text,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -22,6 +23,9 @@ from sqlalchemy.types import Float
 from service.jobs import JobState, Wanted
 
 Document = dict[str, Any]
+# the jobs whose figures may have changed since they were stored; word for word as in the index,
+# which is used for nothing else
+WITHOUT_FIGURES = "figured_version <> version AND state <> 'queued' AND kind <> 'study'"
 
 
 def any_number(number: int) -> ColumnElement[int]:
@@ -49,6 +53,27 @@ def _now_postgresql(_element: now_seconds, _compiler: SQLCompiler, **_options: o
     return "extract(epoch from clock_timestamp())::double precision"
 
 
+class statement_seconds(FunctionElement[float]):  # noqa: N801 - a function in SQL
+    """The database's clock at the beginning of a statement, which is the same for all its rows."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(statement_seconds, "sqlite")
+def _statement_sqlite(
+    _element: statement_seconds, _compiler: SQLCompiler, **_options: object
+) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(statement_seconds, "postgresql")
+def _statement_postgresql(
+    _element: statement_seconds, _compiler: SQLCompiler, **_options: object
+) -> str:
+    return "extract(epoch from statement_timestamp())::double precision"
+
+
 def _one_of(column: str, values: list[str], name: str) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({', '.join(repr(value) for value in values)})", name=name)
 
@@ -65,7 +90,8 @@ class JobRow(Base):
     `version` rises with every change, `last_event` counts its events, and the number of the
     `attempt` fences the writes of its worker. `rank` orders the queue, see inserts.rank_of. A job
     with `waits_for` is not claimed: it shares the result of that identical job. `cells` is how
-    many runs a study has, `cells_made` how many of them have a row.
+    many runs a study has, `cells_made` how many of them have a row. `figures` are those of the
+    headline, as they were at version `figured_version`: lists are filtered and sorted by them.
     """
 
     __tablename__ = "jobs"
@@ -74,6 +100,8 @@ class JobRow(Base):
     kind: Mapped[str]
     name: Mapped[str | None] = mapped_column(index=True)
     tags: Mapped[list[str]]
+    project: Mapped[str | None] = mapped_column(index=True)
+    note: Mapped[str | None]
     submitted_by: Mapped[str | None]
     priority: Mapped[int]
     rank: Mapped[float]
@@ -116,6 +144,8 @@ class JobRow(Base):
     finished_at: Mapped[float | None]
     error: Mapped[Document | None]
     provenance: Mapped[Document | None]
+    figures: Mapped[Document | None] = mapped_column(JSON(none_as_null=True))
+    figured_version: Mapped[int] = mapped_column(default=0, server_default="0")
 
     __table_args__ = (
         _one_of("state", [state.value for state in JobState], "state_known"),
@@ -127,6 +157,12 @@ class JobRow(Base):
         Index("jobs_by_digest", "spec_digest", "state"),
         Index("jobs_by_source", "cached_from"),
         Index("jobs_by_leader", "waits_for"),
+        Index(
+            "jobs_without_figures",
+            "id",
+            sqlite_where=text(WITHOUT_FIGURES),
+            postgresql_where=text(WITHOUT_FIGURES),
+        ),
     )
 
 

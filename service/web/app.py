@@ -16,7 +16,7 @@ from service.settings import Settings
 from service.web import problems
 from service.web.compression import CompressionMiddleware
 from service.web.cross_origin import CrossOriginMiddleware
-from service.web.dashboard import pages, templating
+from service.web.dashboard import job_forms, pages, templating
 from service.web.dependencies import Resources, get_owner, refuse_unknown_parameters
 from service.web.forwarding import ForwardingMiddleware
 from service.web.host_check import HostCheckMiddleware
@@ -43,6 +43,7 @@ KEYED = (
 OPEN = (
     system.router,
     pages.router,
+    job_forms.router,
     pages.spec_router,
     templating.static_router,
     pages.sign_in_router,

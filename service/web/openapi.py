@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from service.submission import JobRequest
 from service.web.catalogue import require_kind
 from service.web.host_check import PROBES
+from service.web.job_changes import JobChanges
 from service.web.problems import (
     BadHost,
     DatabaseAway,
@@ -25,7 +26,6 @@ from service.web.problems import (
     WrongOrigin,
     openapi_response,
 )
-from service.web.routes.jobs import JobChanges
 
 REFERENCE = "#/components/schemas/{model}"
 SERVERS = [{"url": "/", "description": "the service that answers with this document"}]

@@ -131,7 +131,8 @@ def test_the_headline_is_the_mean_over_seeds_at_the_end(
         assert found[jobs[name].id].meaning.startswith(mean if found[jobs[name].id].text else ""), (
             name
         )
-    assert found[jobs["infinite width alone"].id] == ("", ""), "the limit is no figure of a network"
+    nothing = found[jobs["infinite width alone"].id]
+    assert nothing == ("", "", {}), "the limit is no figure of a network"
     assert either_store.jobs.headlines(list(jobs.values())) == found, (
         "what is remembered is the same"
     )

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ffengine.text import CHOSEN, SEARCHED, TOKEN, VISIBLE
+from ffengine.text import CHOSEN, LINES, LONGEST_NOTE, SEARCHED, TOKEN, VISIBLE
 from service.settings import Settings
 from service.web.app import create_app
 
@@ -34,7 +34,7 @@ OWN_SHAPES = {
 OWN_FIELDS = {
     *("DatasetFacts.digest", "DatasetFacts.licence", "DatasetFacts.source", "Event.job"),
     *("ExpiredJob.id", "ExpiredJob.reason", "JobPage.next_cursor"),
-    *("RowPage.next_cursor", "SamplePicture.pixels"),
+    *("JobPage.states", "RowPage.next_cursor", "SamplePicture.pixels"),
     *("Job.cached_from", "Job.id", "Job.links", "Job.parent", "Job.spec_digest", "Job.waits_for"),
     *("StudyCell.acts", "StudyCell.job", "StudyCell.spec_digest", "StudyCell.state"),
 }
@@ -119,13 +119,16 @@ def test_every_text_of_a_body_is_of_a_type_of_text(document: dict[str, Any]) -> 
     found = [text for schema in media for text in texts("body", schema)]
     found += [text for name, schema in schemas.items() for text in texts(name, schema)]
     for text in found:
-        assert text.schema.get("format") in SENT | OTHER_FORMATS, text
+        assert text.schema.get("format") in SENT | OTHER_FORMATS | {LINES}, text
+        if text.schema["format"] == LINES:
+            assert text.schema["maxLength"] == LONGEST_NOTE, text
         if text.schema["format"] == VISIBLE:
             assert text.schema["maxLength"] <= 2_000, text
     places = {text.place for text in found if text.schema["format"] == VISIBLE}
     assert places == {
         *("JobRequest.name", "JobRequest.tags", "JobRequest.webhook", "Webhook.url"),
         *("JobChanges.name", "JobChanges.tags", "StudySpec.parts"),
+        *("JobRequest.project", "JobChanges.project"),
         "body.meaning",
     }
 
@@ -146,6 +149,7 @@ def test_every_text_of_an_answer_is_fflabs_own_or_said_to_be_a_users(
     assert own == OWN_FIELDS
     assert chosen == {
         *("Job.name", "Job.tags", "Job.submitted_by", "Job.webhook", "DeliveryPage.url"),
+        *("Job.project", "Job.note"),
         *("DatasetFacts.name", "DatasetFacts.meaning", "DatasetFacts.uploaded_by"),
         *("ExpiredJob.name", "StudyCell.part"),
     }

@@ -5,7 +5,7 @@ The pages' script sends changes to the API under /v1.
 
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Form, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -26,13 +26,12 @@ from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic, TrainResult
 from ffengine.spec import DatasetSpec, StudySpec, Submission, TrainSpec, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
-from ffengine.text import visible
 from ffengine.uploads import LONGEST_MEANING
 from service.encoding.root_path import at
-from service.jobs import TERMINAL, Event, Job, JobKind, JobState, actions_on
-from service.results.descriptions import place_of, provenance_lines, title_of
+from service.headline import FIGURES
+from service.jobs import TERMINAL, Event, Job, JobState, actions_on
+from service.results.descriptions import provenance_lines, title_of
 from service.results.job_diff import JobDiff
-from service.results.run_labels import cell_of, labels_of
 from service.schemas import Spec
 from service.specs.files import DEFAULTS
 from service.specs.json_pointers import in_body
@@ -45,6 +44,13 @@ from service.web import problems
 from service.web.catalogue import build_catalog, build_presets
 from service.web.cross_origin import refuse_cross_site
 from service.web.dashboard import view_models
+from service.web.dashboard.job_table import (
+    PAGE_SIZES,
+    Asked,
+    AskedDep,
+    table_of_jobs,
+    table_of_runs,
+)
 from service.web.dashboard.openapi_reference import operations
 from service.web.dashboard.templating import render_page, static_files
 from service.web.dashboard.thumbnails import lack_of_thumbnail, thumbnail, thumbnail_size
@@ -68,7 +74,7 @@ if TYPE_CHECKING:  # the charting library takes long to load: not at start-up
     from service.results.answers import Answer
     from service.results.charts import StudyGrid
 
-LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
+LOG_LINES, MOST_COMPARED = 300, 12
 LAST_PROGRESS = 5  # events that are searched for how far a job came
 LONGEST_SPEC = 200_000  # bytes of YAML
 FIRST_PRESET, QUICK_PRESET = "paper", "quick"
@@ -142,34 +148,36 @@ spec_router = APIRouter(include_in_schema=False, dependencies=[Depends(get_owner
 
 @router.get("/")
 @router.get("/jobs")  # the address of a job, cut short
-def jobs_page(
-    request: Request,
-    store: StoreDep,
-    name: SearchText = "",
-    state: JobState | Literal[""] = "",
-    kind: JobKind | Literal[""] = "",
-    tag: SearchText = "",
-    who: SearchText = "",
-    cursor: SearchText | None = None,
-) -> Response:
-    """The jobs, newest first."""
-    given = {"search": name, "state": state, "kind": kind, "tag": tag, "submitted_by": who}
-    filters: dict[str, Any] = {field: value for field, value in given.items() if value}
-    found = store.jobs.page(limit=LISTED, before=cursor, **filters)
-    following = request.url.include_query_params(cursor=found.next_id)
+def jobs_page(request: Request, store: StoreDep, asked: AskedDep) -> Response:
+    """The jobs, newest first unless another order is asked for."""
     return render_page(
         "jobs",
         request,
-        jobs=found.jobs,
-        headlines=store.jobs.headlines(found.jobs),
+        table=table_of_jobs(store, asked),
         states=[one.value for one in JobState],
         kinds=list(DEFAULTS),
-        asked={"name": name, "state": str(state), "kind": kind, "tag": tag, "who": who},
-        with_who=any(job.submitted_by for job in found.jobs),
-        filtered=bool(filters) or cursor is not None,
-        next_url=at(f"{following.path}?{following.query}") if found.next_id else None,
+        projects=store.jobs.projects(),
+        with_who=bool(asked.who) or bool(store.api_keys.all()),
+        page_sizes=PAGE_SIZES,
         first_preset=FIRST_PRESET,
         quick_preset=QUICK_PRESET,
+    )
+
+
+@router.get("/jobs/{job_id}/runs")
+def runs_page(request: Request, store: StoreDep, job_id: str, asked: AskedDep) -> Response:
+    """The runs of a study as a table, in their order unless another one is asked for."""
+    job = find_job(store, job_id)
+    if job.kind != "study":
+        raise problems.NoSuchPage
+    return render_page(
+        "runs",
+        request,
+        job=job,
+        table=table_of_runs(store, job, asked),
+        states=[one.value for one in JobState],
+        figures=list(FIGURES),
+        page_sizes=PAGE_SIZES,
     )
 
 
@@ -234,7 +242,10 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         tables=tables,
         epochs_needed=epochs.rows,
         epochs_head=epochs.head,
-        **_runs(resources.store, job),
+        runs=table_of_runs(resources.store, job, Asked()) if job.kind == "study" else None,
+        figures=list(FIGURES),
+        projects=resources.store.jobs.projects(),
+        priorities=PRIORITIES,
         has_result=has_result,
         downloads=view_models.downloads(job, has_result=has_result, rows=rows)
         if charts or has_result
@@ -304,6 +315,7 @@ def new_page(
     preset: str | None = None,
     like: str | None = None,
     weights: str | None = None,
+    project: SearchText = "",
 ) -> Response:
     """The form of a spec, filled from the defaults, a preset, a job, or a check of its weights."""
     job = find_job(store, like) if like is not None else None
@@ -334,6 +346,8 @@ def new_page(
         presets=presets,
         chosen=preset,
         name=name,
+        project=job.project if job else project,
+        projects=store.jobs.projects(),
         priority=priority,
         priorities=PRIORITIES,
     )
@@ -520,7 +534,7 @@ def onset_of_spec(request: Request, text: BodyText, settings: SettingsDep) -> Re
 @sign_in_router.get("/login", name="sign_in_page")
 def sign_in_page(request: Request, to: str = "/") -> Response:
     """The form that asks for an API key."""
-    return render_page("login", request, to=_safe_redirect_target(to), wrong=False)
+    return render_page("login", request, to=safe_redirect_target(to), wrong=False)
 
 
 @sign_in_router.post("/login")
@@ -539,8 +553,8 @@ def sign_in(
     try:
         resources.authenticator.owner(None, key.strip())
     except problems.KeyNeeded:
-        return render_page("login", request, 401, to=_safe_redirect_target(to), wrong=True)
-    answer = RedirectResponse(at(_safe_redirect_target(to)), 303)
+        return render_page("login", request, 401, to=safe_redirect_target(to), wrong=True)
+    answer = RedirectResponse(at(safe_redirect_target(to)), 303)
     if not resources.authenticator.needs_keys:
         return answer
     answer.set_cookie(
@@ -554,7 +568,7 @@ def sign_in(
     return answer
 
 
-def _safe_redirect_target(to: str) -> str:
+def safe_redirect_target(to: str) -> str:
     """Return the address if it is a path of this service, else "/"."""
     return (
         to if to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable() else "/"
@@ -648,29 +662,6 @@ def _running_now(resources: Resources, grids: Sequence["StudyGrid"]) -> RunNow |
             opening = answer(sources, available(sources))
             return RunNow(run, at + 1, len(grid.cells), labels_in(grid)[at], opening)
     return None
-
-
-def _runs(store: Store, job: Job) -> dict[str, Any]:
-    if not isinstance(job.spec, StudySpec):
-        return {"runs": [], "run_labels": {}, "headlines": {}, "counted": "", "more_runs": False}
-    found = store.jobs.page(limit=RUNS_SHOWN, parent=job.id)
-    counted = {one: sum(run.state == one for run in found.jobs) for one in JobState}
-    summary = ", ".join(f"{count} {one.value}" for one, count in counted.items() if count)
-    return {
-        "runs": found.jobs[::-1],
-        "run_labels": _run_labels(found.jobs, job.spec),
-        "headlines": store.jobs.headlines(found.jobs),
-        "counted": summary,
-        "more_runs": bool(found.next_id),
-    }
-
-
-def _run_labels(runs: Sequence[Job], study: StudySpec) -> dict[str, str]:
-    """Return the label of each run of a study, by id."""
-    placed = [(run, cell) for run in runs if (cell := cell_of(run))]
-    found = labels_of([cell for _, cell in placed], study)
-    labels = {run.id: visible(label) for (run, _), label in zip(placed, found, strict=True)}
-    return {run.id: labels.get(run.id) or place_of(run) for run in runs}
 
 
 def _labels(jobs: Sequence[Job]) -> dict[str, str]:

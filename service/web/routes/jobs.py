@@ -2,38 +2,33 @@
 
 import logging
 import re
-from collections.abc import Callable
-from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.cost import Estimate
-from ffengine.entry import ExactTypes
-from ffengine.text import SearchText, Token, UserText
+from ffengine.text import FilterText, SearchText, Token
 from service.artifacts import JOB_ID
-from service.background.retention import remove_job
 from service.encoding.root_path import at
-from service.encoding.viewer import by_key
-from service.jobs import Job, JobKind, JobState, Priority
+from service.jobs import Job, JobKind, JobState
 from service.schemas import EventPage, JobPage
 from service.specs.suggestions import did_you_mean
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
-from service.store import NotAllowed, PartOfStudy, StillNeeded, WeightsGone
+from service.store import CursorGone
 from service.submission import JobRequest
 from service.web import problems
 from service.web.dependencies import (
-    ArtifactsDep,
     Owner,
-    Resources,
     ResourcesDep,
     StoreDep,
 )
 from service.web.event_feed import stream, until_terminal
 from service.web.file_responses import is_known
+from service.web.job_changes import JobChanges, act_on, change, remove
+from service.web.job_lists import asked_columns, asked_filter, asked_order, json_values
 from service.web.json_bodies import body_of, json_body
 from service.web.lookup import find_job, is_job_id, validated_id
 from service.web.problems import responses
@@ -62,21 +57,20 @@ JobId = Annotated[str, Path(description="as in the job's `id`", json_schema_extr
 OtherId = Annotated[str, Field(max_length=100, json_schema_extra=ID_FORM)]
 # others are refused by name
 Names = Annotated[str, Field(max_length=1000, json_schema_extra={"pattern": "^[a-z_, ]*$"})]
-
-
-class JobChanges(ExactTypes):
-    """The fields of a job that may be changed in any state; a field that is left out stays."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"pinned": True, "priority": "high"}]}
-    )
-
-    name: UserText | None = None
-    tags: list[UserText] = Field(default=[], max_length=20)
-    priority: Priority = Field(
-        "normal", description="where it stands in the queue; of a study, its runs"
-    )
-    pinned: bool = Field(False, description="keep it, whatever the retention says")
+WhereQuery = Annotated[
+    FilterText | None,
+    Query(
+        description="conditions that hold together, as `widths>=256 T2+>0.5 state=done tag:x`; "
+        "names are those of `columns`",
+    ),
+]
+SortQuery = Annotated[
+    SearchText | None,
+    Query(
+        description="the column that the list is sorted by, with `-` in front for the largest "
+        "first, as `-T2+`; jobs without a value are last. The newest first where it is left out"
+    ),
+]
 
 
 JobChangesBody = Annotated[JobChanges, Depends(json_body(JobChanges))]
@@ -160,6 +154,7 @@ def list_jobs(
     ] = [],  # noqa: B006 - never changed
     kind: Annotated[JobKind | None, Query(description="only jobs of this kind")] = None,
     tag: Annotated[SearchText | None, Query(description="only jobs that have this tag")] = None,
+    project: Annotated[SearchText | None, Query(description="only jobs of this project")] = None,
     name: Annotated[SearchText | None, Query(description="only jobs of exactly this name")] = None,
     search: Annotated[
         SearchText | None, Query(description="a part of a name, in any case of letters, or an id")
@@ -179,8 +174,19 @@ def list_jobs(
     created_before: Annotated[
         Time | None, Query(description="only jobs submitted before this time")
     ] = None,
+    where: WhereQuery = None,
+    sort: SortQuery = None,
+    columns: Annotated[
+        FilterText | None,
+        Query(
+            description="columns whose values are sent beside the jobs, apart by commas: facts of "
+            "the job, fields of its spec such as `lr` or `optimizer.momentum`, and figures such "
+            "as `T2+` and `accuracy`"
+        ),
+    ] = None,
     total: Annotated[
-        bool, Query(description="count the jobs that pass the filters, on all pages")
+        bool,
+        Query(description="count the jobs that pass the filters, on all pages, and by state"),
     ] = False,
     fields: Annotated[
         Names | None,
@@ -190,32 +196,51 @@ def list_jobs(
         ),
     ] = None,
 ) -> JobPage | Response:
-    """Jobs, newest first."""
+    """Jobs, newest first unless `sort` names another order."""
     chosen = _chosen_fields(fields)
+    shown = asked_columns([columns]) if columns is not None else []
     if cursor is not None and not is_job_id(cursor):
         raise problems.BadCursor
-    texts = {"name": name, "search": search, "submitted_by": submitted_by}
-    texts["parent"] = _id_or_none_such(parent)
-    page = store.jobs.page(
-        limit=limit,
-        before=cursor,
-        children=children,
-        state=[one.value for one in state],
-        kind=kind,
-        tag=tag,
-        created_after=created_after,
-        created_before=created_before,
-        total=total,
-        **texts,
-    )
+    filters = {
+        "state": [one.value for one in state],
+        "kind": kind,
+        "tag": tag,
+        "project": project,
+        "name": name,
+        "search": search,
+        "submitted_by": submitted_by,
+        "parent": _id_or_none_such(parent),
+        "children": children,
+        "created_after": created_after,
+        "created_before": created_before,
+        "where": asked_filter(where),
+    }
+    try:
+        page = store.jobs.page(
+            limit=limit, before=cursor, order=asked_order(sort), total=total, **filters
+        )
+    except CursorGone as error:
+        raise problems.BadCursor from error
     if page.next_id:
         following = request.url.include_query_params(cursor=page.next_id)
         response.headers["Link"] = f'<{at(following.path)}?{following.query}>; rel="next"'
-    found = JobPage(items=page.jobs, next_cursor=page.next_id, total=page.total)
+    found = JobPage(
+        items=page.jobs,
+        next_cursor=page.next_id,
+        total=page.total,
+        states=page.states,
+        values=json_values(store, page.jobs, shown) if shown else None,
+    )
     if chosen is None:
         return found
+    asked = {
+        "next_cursor",
+        "total",
+        *(("states",) if total else ()),
+        *(("values",) if shown else ()),
+    }
     document = found.model_dump_json(
-        include={"items": {"__all__": chosen}, "next_cursor": True, "total": True}
+        include={"items": {"__all__": chosen}, **dict.fromkeys(asked, True)}
     )
     return Response(document, media_type="application/json", headers=dict(response.headers))
 
@@ -333,7 +358,7 @@ async def read_events(
 
 @router.patch(
     "/jobs/{job_id}",
-    summary="Change name, tags, priority or pin",
+    summary="Change name, tags, project, note, priority or pin",
     openapi_extra=body_of(JobChanges),
     responses=responses(
         problems.NoSuchJob, problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType
@@ -345,16 +370,7 @@ def change_job(
     resources: ResourcesDep,
 ) -> Job:
     """Change fields that do not affect the computation."""
-    try:
-        job = resources.store.actions.update(
-            validated_id(job_id), given=body.model_dump(exclude_unset=True)
-        )
-    except LookupError as error:
-        raise problems.NoSuchJob from error
-    fields = ", ".join(sorted(body.model_fields_set))
-    log.info("%s: %s changed%s", job_id, fields or "nothing", by_key(), extra={"job_id": job_id})
-    resources.reconciler.wake()
-    return job
+    return change(resources, job_id, body.model_dump(exclude_unset=True))
 
 
 @router.post(
@@ -367,7 +383,7 @@ def cancel_job(job_id: JobId, resources: ResourcesDep) -> Job:
 
     The runs of a study are cancelled with it.
     """
-    return _act(resources, job_id, "cancel")
+    return act_on(resources, job_id, "cancel")
 
 
 @router.post(
@@ -377,7 +393,7 @@ def cancel_job(job_id: JobId, resources: ResourcesDep) -> Job:
 )
 def pause_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Pause a job at its next step, with a checkpoint; the worker is free for others."""
-    return _act(resources, job_id, "pause")
+    return act_on(resources, job_id, "pause")
 
 
 @router.post(
@@ -387,7 +403,7 @@ def pause_job(job_id: JobId, resources: ResourcesDep) -> Job:
 )
 def resume_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Queue a paused job again; it goes on from its checkpoint, with the same bits."""
-    return _act(resources, job_id, "resume")
+    return act_on(resources, job_id, "resume")
 
 
 @router.post(
@@ -397,7 +413,7 @@ def resume_job(job_id: JobId, resources: ResourcesDep) -> Job:
 )
 def retry_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
-    return _act(resources, job_id, "retry")
+    return act_on(resources, job_id, "retry")
 
 
 @router.delete(
@@ -406,65 +422,10 @@ def retry_job(job_id: JobId, resources: ResourcesDep) -> Job:
     summary="Delete",
     responses=responses(problems.NoSuchJob, problems.WrongState),
 )
-def delete_job(job_id: JobId, store: StoreDep, artifacts: ArtifactsDep) -> Response:
+def delete_job(job_id: JobId, resources: ResourcesDep) -> Response:
     """Delete a job that has ended, with its result and artifacts."""
-    try:
-        remove_job(store, artifacts, validated_id(job_id), f"DELETE was asked for{by_key()}")
-    except LookupError as error:
-        raise problems.NoSuchJob from error
-    except PartOfStudy as error:
-        raise problems.WrongState(
-            f"{job_id} is a run of {error.study}: delete the study as a whole", study=error.study
-        ) from error
-    except StillNeeded as error:
-        raise problems.WrongState(
-            f"{job_id} is needed by {_some(error.by)}: wait for the end of "
-            f"{'that' if len(error.by) == 1 else 'these'}, or cancel and then delete",
-            needed_by=error.by[:MOST_NAMED],
-        ) from error
-    except NotAllowed as error:
-        raise problems.WrongState(
-            f"{job_id} is {error.state.value}: only jobs that have ended can be deleted; cancel "
-            f"it first"
-        ) from error
+    remove(resources, job_id)
     return Response(status_code=204)
-
-
-def _some(job_ids: list[str]) -> str:
-    more = len(job_ids) - MOST_NAMED
-    return ", ".join(job_ids[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _act(
-    resources: Resources, job_id: str, action: Literal["cancel", "pause", "resume", "retry"]
-) -> Job:
-    on = resources.store.actions
-    limit = resources.settings.max_queued
-    actions: dict[str, Callable[[str], Job]] = {
-        "cancel": on.cancel,
-        "pause": on.pause,
-        "resume": partial(on.resume, max_queued=limit),
-        "retry": partial(on.retry, max_queued=limit),
-    }
-    try:
-        job = actions[action](validated_id(job_id))
-    except LookupError as error:
-        raise problems.NoSuchJob from error
-    except NotAllowed as error:
-        raise problems.WrongState(
-            f"{job_id} is {error.state.value}: it cannot be {_PARTICIPLES[action]}",
-            state=error.state.value,
-        ) from error
-    except WeightsGone as error:
-        raise problems.WrongState(
-            f"{job_id} cannot be retried: it needs the weights of {error.job}, which was deleted"
-        ) from error
-    log.info("%s: %s%s", job_id, _PARTICIPLES[action], by_key(), extra={"job_id": job_id})
-    resources.reconciler.wake()
-    return job
-
-
-_PARTICIPLES = {"cancel": "cancelled", "pause": "paused", "resume": "resumed", "retry": "retried"}
 
 
 def _id_or_none_such(parent: str | None) -> str | None:

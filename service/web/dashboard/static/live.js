@@ -1,11 +1,10 @@
-// Keeps a page live: fetches it again and swaps the regions marked data-live; buttons that act; selection; offline notice.
+// Keeps a page live: fetches it again and swaps the regions marked data-live; buttons that act; offline notice.
 import { parse, stringify } from "./exact.js";
 
 const body = document.body;
 export const root = document.documentElement.dataset.root; // the path below which people see the service
 const banners = ["away", "signed-out", "gone"].map((id) => document.getElementById(id));
 const said = document.getElementById("said");
-const picked = new Set();
 const AGAIN_MILLISECONDS = 3000;
 const PATIENCE_MILLISECONDS = 60_000; // with something in between that neither answers nor gives up
 const POLL_SECONDS = 2; // of a page without a stream
@@ -59,7 +58,6 @@ function takeOver(page) {
   document.title = page.title;
   for (const name of ["events", "refresh"]) if (page.body.dataset[name] === undefined) delete body.dataset[name]; else body.dataset[name] = page.body.dataset[name];
   follow();
-  showPicked();
   document.dispatchEvent(new CustomEvent("refreshed"));
 }
 
@@ -192,27 +190,6 @@ function listen(events) {
   events.addEventListener("error", () => { warn(events.readyState === EventSource.OPEN ? null : "away"); if (events.readyState === EventSource.CLOSED) { refused = Date.now(); leave(); } });
 }
 
-function showPicked() {
-  const form = document.querySelector("[data-picked]");
-  if (!form) return;
-  for (const box of document.querySelectorAll("input[name=job]")) box.checked = picked.has(box.value);
-  form.hidden = picked.size === 0;
-  form.querySelector("[data-count]").textContent = picked.size;
-  form.querySelector("[data-compare]").disabled = picked.size < 2 || picked.size > 12;
-}
-
-document.addEventListener("change", (event) => {
-  if (event.target.name !== "job") return;
-  if (event.target.checked) picked.add(event.target.value); else picked.delete(event.target.value);
-  showPicked();
-});
-
-document.addEventListener("submit", (event) => {
-  if (!event.target.matches("[data-picked]")) return;
-  event.preventDefault();
-  location.href = `${root}/compare?${[...picked].map((id) => `job=${id}`).join("&")}`;
-});
-
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button");
   if (!button) return;
@@ -224,15 +201,9 @@ document.addEventListener("click", async (event) => {
     button.textContent = await copied(button.parentElement.querySelector("pre")) ? "Copied" : "Selected";
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   }
-  if (button.dataset.clear !== undefined) { picked.clear(); showPicked(); }
-  if (button.dataset.cancel !== undefined && confirm(`Cancel ${picked.size} jobs?`)) {
-    for (const id of picked) await send("POST", `${root}/v1/jobs/${id}/cancel`);
-    picked.clear();
-    refresh();
-  }
 });
 
-addEventListener("pageshow", () => { showPicked(); follow(); });
+addEventListener("pageshow", follow);
 document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else if (body.dataset.events || body.dataset.refresh) refresh(); });
 addEventListener("pagehide", leave); // a page that is kept for the way back holds no connection
 setInterval(() => {

@@ -273,7 +273,7 @@ function tagsOf(written) {
 }
 
 function request() {
-  return stringify({ spec, name: form.elements.name.value || null, tags: tagsOf(form.elements.tags.value), priority: form.elements.priority.value, fresh: form.elements.fresh.checked });
+  return stringify({ spec, name: form.elements.name.value || null, tags: tagsOf(form.elements.tags.value), project: form.elements.project.value.trim() || null, priority: form.elements.priority.value, fresh: form.elements.fresh.checked });
 }
 
 // The Idempotency-Key of what is submitted: the same as long as that is the same, so that a second try makes no second job.

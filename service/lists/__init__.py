@@ -1,0 +1,1 @@
+"""The columns of lists of jobs, and the filters and orders that people write with their names."""

@@ -1,0 +1,117 @@
+"""Changes of a job that a user asks for; what is not allowed is raised as the problem that says so.
+
+Routes of the API and forms of the pages share them.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from ffengine.entry import ExactTypes
+from ffengine.text import NoteText, UserText
+from service.background.retention import remove_job
+from service.encoding.viewer import by_key
+from service.jobs import Job, Priority
+from service.store import NotAllowed, PartOfStudy, StillNeeded, WeightsGone
+from service.web import problems
+from service.web.dependencies import Resources
+from service.web.lookup import validated_id
+
+Action = Literal["cancel", "pause", "resume", "retry"]
+MOST_NAMED = 5  # of the jobs that need one that is to be deleted
+PARTICIPLES = {"cancel": "cancelled", "pause": "paused", "resume": "resumed", "retry": "retried"}
+
+log = logging.getLogger(__name__)
+
+
+class JobChanges(ExactTypes):
+    """The fields of a job that may be changed in any state; a field that is left out stays."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"pinned": True, "priority": "high"}]}
+    )
+
+    name: UserText | None = None
+    tags: list[UserText] = Field(default=[], max_length=20)
+    project: UserText | None = Field(None, description="null: it belongs to none")
+    note: NoteText | None = Field(None, description="a remark for people; not that of its runs")
+    priority: Priority = Field(
+        "normal", description="where it stands in the queue; of a study, its runs"
+    )
+    pinned: bool = Field(False, description="keep it, whatever the retention says")
+
+
+def act_on(resources: Resources, job_id: str, action: Action) -> Job:
+    """Ask for an action on a job. Raises NoSuchJob, WrongState and QueueIsFull."""
+    on = resources.store.actions
+    limit = resources.settings.max_queued
+    actions: dict[str, Callable[[str], Job]] = {
+        "cancel": on.cancel,
+        "pause": on.pause,
+        "resume": partial(on.resume, max_queued=limit),
+        "retry": partial(on.retry, max_queued=limit),
+    }
+    try:
+        job = actions[action](validated_id(job_id))
+    except LookupError as error:
+        raise problems.NoSuchJob from error
+    except NotAllowed as error:
+        raise problems.WrongState(
+            f"{job_id} is {error.state.value}: it cannot be {PARTICIPLES[action]}",
+            state=error.state.value,
+        ) from error
+    except WeightsGone as error:
+        raise problems.WrongState(
+            f"{job_id} cannot be retried: it needs the weights of {error.job}, which was deleted"
+        ) from error
+    log.info("%s: %s%s", job_id, PARTICIPLES[action], by_key(), extra={"job_id": job_id})
+    resources.reconciler.wake()
+    return job
+
+
+def change(resources: Resources, job_id: str, given: Mapping[str, Any]) -> Job:
+    """Change fields that do not affect the computation. Raises NoSuchJob."""
+    try:
+        job = resources.store.actions.update(validated_id(job_id), given=given)
+    except LookupError as error:
+        raise problems.NoSuchJob from error
+    fields = ", ".join(sorted(given))
+    log.info("%s: %s changed%s", job_id, fields or "nothing", by_key(), extra={"job_id": job_id})
+    resources.reconciler.wake()
+    return job
+
+
+def remove(resources: Resources, job_id: str) -> None:
+    """Delete a job that has ended, with its artifacts. Raises NoSuchJob and WrongState."""
+    try:
+        remove_job(
+            resources.store,
+            resources.artifacts,
+            validated_id(job_id),
+            f"DELETE was asked for{by_key()}",
+        )
+    except LookupError as error:
+        raise problems.NoSuchJob from error
+    except PartOfStudy as error:
+        raise problems.WrongState(
+            f"{job_id} is a run of {error.study}: delete the study as a whole", study=error.study
+        ) from error
+    except StillNeeded as error:
+        raise problems.WrongState(
+            f"{job_id} is needed by {_some(error.by)}: wait for the end of "
+            f"{'that' if len(error.by) == 1 else 'these'}, or cancel and then delete",
+            needed_by=error.by[:MOST_NAMED],
+        ) from error
+    except NotAllowed as error:
+        raise problems.WrongState(
+            f"{job_id} is {error.state.value}: only jobs that have ended can be deleted; cancel "
+            f"it first"
+        ) from error
+
+
+def _some(job_ids: list[str]) -> str:
+    more = len(job_ids) - MOST_NAMED
+    return ", ".join(job_ids[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
