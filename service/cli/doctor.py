@@ -38,6 +38,7 @@ EXTRAS = {
         "prometheus_client",
         "PIL",
         "psutil",
+        "pyarrow",
         "safetensors",
     ),
     "worker": ("torch", "torchvision"),

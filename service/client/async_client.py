@@ -23,6 +23,7 @@ from service.client.job_handle import (
     PollInterval,
     archive_of,
     arrays_of,
+    curves_file,
     refuse_failure,
 )
 from service.client.notebook_display import FORMATS, Charts
@@ -226,8 +227,8 @@ class AsyncClient:
         **Arguments:**
 
         - `job_id`: the id of the job.
-        - `what`: "result", "result.csv", "result.npz", "report.html", "weights.safetensors",
-          "log" or "chart/NAME.FORMAT".
+        - `what`: "result", "result.csv", "curves.csv", "curves.parquet", "result.npz",
+          "report.html", "weights.safetensors", "log" or "chart/NAME.FORMAT".
         """
         return await self._send(requests.download(job_id, what))
 
@@ -379,6 +380,10 @@ class AsyncJobHandle(Handle):
     async def to_polars(self) -> "pl.DataFrame":
         """Return the rows as a polars DataFrame. Raises ImportError without polars."""
         return to_polars(await self.rows(), COLUMNS[self.job.kind])
+
+    async def curves_parquet(self, *, mean: bool = False) -> bytes:
+        """Return the rows so far as a Parquet file, as JobHandle.curves_parquet."""
+        return await self._client.download(self.id, curves_file("parquet", mean=mean))
 
     async def arrays(self) -> Arrays:
         """Return the arrays of result.npz by name, as JobHandle.arrays."""

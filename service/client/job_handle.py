@@ -98,6 +98,11 @@ def archive_of(data: str | Path | Mapping[str, npt.ArrayLike]) -> bytes:
     return archive.getvalue()
 
 
+def curves_file(ending: str, *, mean: bool) -> str:
+    """Return the download that holds the rows, or their means over seeds, in that format."""
+    return f"curves.{ending}{'?mean=true' if mean else ''}"
+
+
 def arrays_of(content: bytes, url: str) -> Arrays:
     """Return the arrays of an .npz archive; nothing is unpickled. Raises NotFflab."""
     try:

@@ -20,6 +20,7 @@ from service.client.job_handle import (
     PollInterval,
     archive_of,
     arrays_of,
+    curves_file,
     refuse_failure,
 )
 from service.client.notebook_display import Charts
@@ -237,8 +238,8 @@ class Client:
         **Arguments:**
 
         - `job_id`: the id of the job.
-        - `what`: "result", "result.csv", "result.npz", "report.html", "weights.safetensors",
-          "log" or "chart/NAME.FORMAT".
+        - `what`: "result", "result.csv", "curves.csv", "curves.parquet", "result.npz",
+          "report.html", "weights.safetensors", "log" or "chart/NAME.FORMAT".
         """
         return self._send(requests.download(job_id, what))
 
@@ -409,6 +410,17 @@ class JobHandle(Handle):
     def to_polars(self) -> "pl.DataFrame":
         """Return the rows as a polars DataFrame. Raises ImportError without polars."""
         return to_polars(self.rows, COLUMNS[self.job.kind])
+
+    def curves_parquet(self, *, mean: bool = False) -> bytes:
+        """Return the rows so far as a Parquet file, with the type of each column.
+
+        A study has every epoch of all its runs. `pandas.read_parquet(io.BytesIO(...))` reads it.
+
+        **Arguments:**
+
+        - `mean`: a row for each figure, with its mean over seeds and the 95 % interval.
+        """
+        return self._client.download(self.id, curves_file("parquet", mean=mean))
 
     def arrays(self) -> Arrays:
         """Return the arrays of result.npz by name.

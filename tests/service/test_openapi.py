@@ -115,6 +115,7 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
             "read_result",
             "read_csv",
             "read_curves_csv",
+            "read_curves_parquet",
             "read_npz",
             "read_weights",
             "list_charts",
