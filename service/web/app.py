@@ -41,6 +41,7 @@ KEYED = (
 )
 OPEN = (
     system.router,
+    catalog.open_router,
     pages.router,
     pages.spec_router,
     templating.static_router,
