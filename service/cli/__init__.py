@@ -11,8 +11,9 @@ import sys
 from typing import NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
-from service.cli import export, jobs, results, stack
+from service.cli import about, catalogue, export, jobs, results, stack, uploads
 from service.cli.admin import data_app, keys_app, retention, webhook_secret
 from service.cli.options import (
     EXIT_FAILED,
@@ -20,6 +21,7 @@ from service.cli.options import (
     EXIT_NOT_FOUND,
     EXIT_UNREACHABLE,
     EXIT_USAGE,
+    asked_for_json,
     fail,
 )
 from service.client import FflabError, NotFound, Refused, Unreachable, VersionSkew
@@ -40,6 +42,8 @@ app = typer.Typer(
     "130 interrupted. `fflab --install-completion` lets the shell complete jobs, presets and "
     "fields.",
 )
+
+app.callback()(about.main)
 
 app.command(epilog="Example: fflab up --port 8000")(stack.up)
 app.command(epilog="Example: fflab api --host 127.0.0.1 --port 8000")(stack.api)
@@ -74,6 +78,11 @@ app.command(epilog="Example: fflab delete last --yes")(jobs.delete)
 app.command("open", epilog="Example: fflab open last")(jobs.open_page)
 app.command(epilog="Example: fflab run quick --device cpu -o report.csv")(results.run)
 
+app.command(epilog="Example: fflab upload digits.npz --name my-digits")(uploads.upload)
+app.command(epilog="Example: fflab presets, or fflab presets quick > quick.yaml")(catalogue.presets)
+app.command(epilog="Example: fflab catalog negatives")(catalogue.catalog)
+app.command(epilog="Example: fflab schema -o fflab.schema.json")(catalogue.schema)
+
 app.add_typer(data_app, name="data")
 app.add_typer(keys_app, name="keys")
 app.command(epilog='Example: FFLAB_RETENTION=\'{"check": {"days": 90}}\' fflab retention')(
@@ -89,7 +98,7 @@ def main() -> None:
     _show_what_cannot_be_encoded()
     try:
         try:
-            app(prog_name="fflab")
+            _run()
         finally:
             sys.stdout.flush()
     except SystemExit as ending:
@@ -101,7 +110,23 @@ def main() -> None:
     except KeyboardInterrupt:
         fail("interrupted", EXIT_INTERRUPTED)
     except (SpecError, FflabError, OSError, ValueError) as error:
-        fail(str(error), exit_code(error))
+        problem = error.problem if isinstance(error, Refused) else None
+        fail(str(error), exit_code(error), problem)
+
+
+def _run() -> None:
+    """Run the command. Mistakes in its usage are JSON where JSON was asked for."""
+    if not asked_for_json():
+        app(prog_name="fflab")
+        return
+    try:
+        ended = app(prog_name="fflab", standalone_mode=False)
+    except typer.Abort:
+        fail("interrupted", EXIT_INTERRUPTED)
+    except TyperException as error:
+        message = getattr(error, "format_message", error.__str__)  # of mistakes in the usage
+        fail(str(message()), EXIT_USAGE)
+    sys.exit(ended if isinstance(ended, int) else 0)
 
 
 def _show_what_cannot_be_encoded() -> None:

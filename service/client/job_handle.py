@@ -87,8 +87,10 @@ def refuse_failure(job: Job) -> None:
         raise JobFailed(job)
 
 
-def archive_of(data: str | Path | Mapping[str, npt.ArrayLike]) -> bytes:
+def archive_of(data: str | Path | bytes | Mapping[str, npt.ArrayLike]) -> bytes:
     """Return the bytes of an .npz file, or of arrays as one. Raises OSError."""
+    if isinstance(data, bytes):
+        return data
     if isinstance(data, str | Path):
         return Path(data).read_bytes()
     archive = io.BytesIO()

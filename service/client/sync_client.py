@@ -244,7 +244,12 @@ class Client:
         return self._send(requests.download(job_id, what))
 
     def upload(
-        self, name: str, data: str | Path | Mapping[str, npt.ArrayLike], *, meaning: str = ""
+        self,
+        name: str,
+        data: str | Path | bytes | Mapping[str, npt.ArrayLike],
+        *,
+        meaning: str = "",
+        on_sent: Callable[[int], None] | None = None,
     ) -> Document:
         """Upload a data set, and return its facts.
 
@@ -253,12 +258,14 @@ class Client:
         **Arguments:**
 
         - `name`: the name that specs give.
-        - `data`: an .npz file, or the arrays x (N, ...) and y (N,), and perhaps x_test and y_test.
+        - `data`: an .npz file, its bytes, or the arrays x (N, ...) and y (N,), and perhaps x_test
+          and y_test.
         - `meaning`: one sentence about the data set.
+        - `on_sent`: called with the number of bytes that were sent so far.
 
         **Raises** Refused where the arrays cannot be used, or the name belongs to other arrays.
         """
-        return self._send(requests.upload(name, archive_of(data), meaning))
+        return self._send(requests.upload(name, archive_of(data), meaning, on_sent))
 
     def delete_dataset(self, name: str) -> None:
         """Remove an uploaded data set. Raises Refused (409) while unfinished jobs need it."""
