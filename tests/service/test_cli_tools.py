@@ -18,8 +18,7 @@ from service.cli import jobs, output
 from service.store import Store
 from tests.commands import Fflab
 from tests.factories import HALF, LEASE, claimed, finished, submit
-from tests.service.samples import check_result, train_result
-from tests.service.test_export import trained
+from tests.service.samples import check_result, train_result, trained
 
 
 def test_the_version_says_what_to_cite(fflab: Fflab) -> None:

@@ -9,39 +9,14 @@ from typing import Any
 
 import pytest
 
-from ffengine.results import AccuracyRow, TrainResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from service.store import Store
 from tests.commands import Fflab
 from tests.factories import HALF, LEASE, claimed, finished, submit
-from tests.service.samples import check_result, epoch_row, train_result
+from tests.service.samples import check_result, train_result, trained
 
 # mlflow's own tables use what SQLAlchemy 2.1 calls old
 OF_MLFLOW = "ignore::DeprecationWarning"
-
-
-def trained(seeds: tuple[int, ...] = (0,), *, epochs: int = 2) -> TrainResult:
-    """A result whose figures tell seeds, epochs and splits apart."""
-    rows = tuple(
-        epoch_row(epoch, split, seed=seed, ratio=(epoch + seed / 10) / 10)
-        for seed in seeds
-        for epoch in range(epochs + 1)
-        for split in ("positive", "negative")
-    )
-    accuracy = tuple(
-        AccuracyRow(
-            seed=seed,
-            layer=None,
-            layers=(0,),
-            epoch=epochs,
-            partition="test",
-            samples=10,
-            correct=8 + seed,
-            accuracy=0.8 + seed / 10,
-        )
-        for seed in seeds
-    )
-    return train_result(seeds).model_copy(update={"curves": rows, "accuracy": accuracy})
 
 
 def study(store: Store) -> tuple[str, list[str]]:
