@@ -24,6 +24,7 @@ from ffengine.spec import (
     TrainSpec,
 )
 from ffengine.study import Cell, expand
+from ffengine.text import bytes_in_words
 
 # Sustained rates of float32 products, operations per second: an order of magnitude for planning.
 DEVICE_FLOPS: dict[str, float] = {"cpu": 5e10, "cuda": 1e13}
@@ -193,8 +194,8 @@ def exceeded_limits(
     problems = []
     if memory > limits.memory_bytes:
         problems.append(
-            f"needs about {memory / 2**30:.1f} GiB of memory; the limit is "
-            f"{limits.memory_bytes / 2**30:.1f} GiB"
+            f"needs about {bytes_in_words(memory)} of memory; the limit is "
+            f"{bytes_in_words(limits.memory_bytes)}"
         )
     if flops > limits.flops:
         problems.append(
@@ -218,8 +219,8 @@ def _too_much_disk(disk: DiskBytes, limit: int) -> str:
     }[largest]
     part = getattr(disk, largest)
     return (
-        f"needs about {disk.total / 2**30:.1f} GiB of disk, {part / 2**30:.1f} GiB of them for "
-        f"{of}; the limit is {limit / 2**30:.1f} GiB: {advice}"
+        f"needs about {bytes_in_words(disk.total)} of disk, {bytes_in_words(part)} of them for "
+        f"{of}; the limit is {bytes_in_words(limit)}: {advice}"
     )
 
 

@@ -1,7 +1,7 @@
 """The base class of catalogue entries, and how a catalogue lists and describes its entries."""
 
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import (
@@ -10,8 +10,10 @@ from pydantic import (
     ConfigDict,
     GetCoreSchemaHandler,
     JsonValue,
+    ValidationError,
     ValidationInfo,
 )
+from pydantic._internal._model_construction import ModelMetaclass
 from pydantic_core import CoreSchema, PydanticKnownError
 
 from ffengine.text import is_stored
@@ -150,6 +152,37 @@ class Entry(ExactTypes):
         Without them the document would read back as another entry.
         """
         self.model_fields_set.update(self._constants)
+
+
+Explanation = Callable[[str, Mapping[str, Any], ValidationError], ValidationError]
+_explanations: list[Explanation] = []
+
+
+def explain_with(explanation: Explanation) -> None:
+    """Let mistakes of specs that are constructed in a program be explained.
+
+    **Arguments:**
+
+    - `explanation`: takes the name of the class, the arguments and pydantic's error, and returns
+      the error that is raised in its place.
+    """
+    _explanations[:] = [explanation]
+
+
+class SpecMeta(ModelMetaclass):
+    """The metaclass of specs: it has what is wrong with the arguments of a constructor explained.
+
+    Documents that are validated are explained by whoever validates them.
+    """
+
+    def __call__(cls, *args: Any, **fields: Any) -> Any:  # noqa: N805 - of a metaclass
+        """Construct a spec. Raises ValidationError."""
+        try:
+            return super().__call__(*args, **fields)
+        except ValidationError as error:
+            for explanation in _explanations:
+                raise explanation(cls.__name__, fields, error) from None
+            raise
 
 
 def is_constant(annotation: object) -> bool:

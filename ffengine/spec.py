@@ -28,7 +28,7 @@ from pydantic_core import CoreSchema
 from ffengine import uploads
 from ffengine.activations import ActivationName
 from ffengine.datasets import DATASETS, Dataset, Datasets
-from ffengine.entry import Entry, SpecFieldError, brief
+from ffengine.entry import Entry, SpecFieldError, SpecMeta, brief
 from ffengine.inits import INITS, InitName
 from ffengine.negatives import AnyNegatives, Relabelling, WrongLabel
 from ffengine.objectives import (
@@ -381,7 +381,7 @@ class EvaluationSpec(Entry):
     )
 
 
-class TrainSpec(Entry):
+class TrainSpec(Entry, metaclass=SpecMeta):
     """Train a Forward-Forward network and follow its sparsity; by default one layer of the kind
     that arXiv 2311.05667 is about.
     """
@@ -533,7 +533,7 @@ SEEDS_OF_MEAN_FIELD = 4  # least number of networks whose spread is a band
 CHECKED = 2_000  # samples for each seed, where a check does not say how many
 
 
-class CheckSpec(Entry):
+class CheckSpec(Entry, metaclass=SpecMeta):
     """Check a sparsity theorem: for which share of the samples is its condition met?"""
 
     kind: Literal["check"] = "check"
@@ -784,7 +784,7 @@ class PlannedRun(Entry):
     )
 
 
-class ForecastSpec(Entry):
+class ForecastSpec(Entry, metaclass=SpecMeta):
     """Forecast S of layers of any width from one small training run: under `difference` units do
     not interact, so a few of them tell what many do.
     """
@@ -1071,7 +1071,7 @@ class StudyPart(Entry):
     )
 
 
-class StudySpec(Entry):
+class StudySpec(Entry, metaclass=SpecMeta):
     """Many runs that belong together: a base spec varied over a grid, or several of them.
 
     It is written as it was given: beside a preset, a field that is there overrides the preset's.

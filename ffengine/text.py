@@ -94,6 +94,29 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
+def bytes_in_words(count: float) -> str:
+    """Write a number of bytes in the unit in which people say it.
+
+    **Arguments:**
+
+    - `count`: the bytes.
+
+    **Returns:**
+
+    The words, such as `512 MiB`, `1.5 GiB` or `0 bytes`.
+    """
+    size = float(count)
+    for unit in ("bytes", "KiB", "MiB"):
+        if round(size) < 1024:
+            return f"{size:.0f} {'byte' if unit == 'bytes' and round(size) == 1 else unit}"
+        size /= 1024
+    for unit in ("GiB", "TiB", "PiB"):
+        if round(size, 1) < 1024:
+            return f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} EiB"
+
+
 def all_visible(document: JsonValue) -> JsonValue:
     """Apply `visible` to all texts of a JSON document, names of fields too.
 

@@ -9,6 +9,7 @@ What a spec is made of is in ffengine.spec; the same computations without a serv
 """
 
 from ffengine.cost import Estimate
+from ffengine.entry import explain_with
 from ffengine.results import (
     AccuracyRow,
     CheckCell,
@@ -49,6 +50,9 @@ from service.client import (
 )
 from service.jobs import Event, Job, JobState
 from service.results.paper_comparison import verdict_on
+from service.specs.constructors import explain_construction
+
+explain_with(explain_construction)
 
 __version__ = VERSION
 

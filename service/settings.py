@@ -226,6 +226,11 @@ class Settings(BaseSettings):
         )
 
     @property
+    def names_service(self) -> bool:
+        """Whether FFLAB_URL is set: who sets it means that service, and not this machine."""
+        return "url" in self.model_fields_set
+
+    @property
     def origins(self) -> frozenset[str]:
         """The origins whose pages may use the API."""
         return frozenset(filter(None, (self.allowed_origins or "").split(",")))

@@ -18,6 +18,7 @@ from ffengine.interrupts import Control
 from ffengine.margin_files import write_margins
 from ffengine.results import CheckCell, Diagnostic, EpochRow, ForecastPoint, RunResult
 from ffengine.spec import ForecastSpec, TrainSpec, digest
+from ffengine.text import bytes_in_words
 from ffengine.training import BatchReport, EpochReport
 from service.artifacts import (
     EPOCH_NAME,
@@ -29,7 +30,7 @@ from service.artifacts import (
     states_name,
 )
 from service.host.clock import clock
-from service.host.disk import free_bytes, in_words, lack_of_room
+from service.host.disk import free_bytes, lack_of_room
 from service.jobs import Command, JobError, Progress
 from service.settings import Settings
 from service.store import Row, Store
@@ -303,7 +304,7 @@ class AttemptRecorder:
         """Raise OSError where a file of that size would leave the database no room."""
         left = self.settings.artifacts_reserve
         if left and free_bytes(self.artifacts.root) - size < left:
-            why = f"the last {in_words(left)} of the disk are left to the database"
+            why = f"the last {bytes_in_words(left)} of the disk are left to the database"
             raise OSError(errno.ENOSPC, why, str(self.artifacts.root))
 
     def _thin(self, *, kept: int) -> None:

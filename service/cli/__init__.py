@@ -14,8 +14,9 @@ from typing import NoReturn
 gc.disable()  # what is loaded stays: to look through it again and again takes a fifth of the start
 
 import typer
+from typer.exceptions import TyperException
 
-from service.cli import jobs, results, stack
+from service.cli import about, catalogue, export, jobs, results, stack, uploads
 from service.cli.admin import data_app, keys_app, retention, webhook_secret
 from service.cli.options import (
     EXIT_FAILED,
@@ -23,6 +24,7 @@ from service.cli.options import (
     EXIT_NOT_FOUND,
     EXIT_UNREACHABLE,
     EXIT_USAGE,
+    asked_for_json,
     fail,
 )
 from service.client import FflabError, NotFound, Refused, Unreachable, VersionSkew
@@ -47,6 +49,8 @@ app = typer.Typer(
     "fields.",
 )
 
+app.callback()(about.main)
+
 app.command(epilog="Example: fflab up --port 8000")(stack.up)
 app.command(epilog="Example: fflab api --host 127.0.0.1 --port 8000")(stack.api)
 app.command(epilog="Example: FFLAB_REDIS_URL=redis://lab/0 fflab worker --device cuda:0")(
@@ -68,6 +72,7 @@ app.command(epilog="Example: fflab watch last")(results.watch)
 app.command(epilog="Example: fflab result last, or fflab result last -o sparsity.png")(
     results.result
 )
+app.command(epilog="Example: fflab export last --tensorboard runs/")(export.export)
 app.command(epilog="Example: fflab diff last 3f2a9c1e")(results.diff)
 app.command(epilog="Example: fflab log last")(jobs.log)
 app.command(epilog="Example: fflab change last --priority high --pin")(jobs.change)
@@ -78,6 +83,11 @@ app.command()(jobs.retry)
 app.command(epilog="Example: fflab delete last --yes")(jobs.delete)
 app.command("open", epilog="Example: fflab open last")(jobs.open_page)
 app.command(epilog="Example: fflab run quick --device cpu -o report.csv")(results.run)
+
+app.command(epilog="Example: fflab upload digits.npz --name my-digits")(uploads.upload)
+app.command(epilog="Example: fflab presets, or fflab presets quick > quick.yaml")(catalogue.presets)
+app.command(epilog="Example: fflab catalog negatives")(catalogue.catalog)
+app.command(epilog="Example: fflab schema -o fflab.schema.json")(catalogue.schema)
 
 app.add_typer(data_app, name="data")
 app.add_typer(keys_app, name="keys")
@@ -94,7 +104,7 @@ def main() -> None:
     _show_what_cannot_be_encoded()
     try:
         try:
-            app(prog_name="fflab")
+            _run()
         finally:
             sys.stdout.flush()
     except SystemExit as ending:
@@ -106,7 +116,23 @@ def main() -> None:
     except KeyboardInterrupt:
         fail("interrupted", EXIT_INTERRUPTED)
     except (SpecError, FflabError, OSError, ValueError) as error:
-        fail(str(error), exit_code(error))
+        problem = error.problem if isinstance(error, Refused) else None
+        fail(str(error), exit_code(error), problem)
+
+
+def _run() -> None:
+    """Run the command. Mistakes in its usage are JSON where JSON was asked for."""
+    if not asked_for_json():
+        app(prog_name="fflab")
+        return
+    try:
+        ended = app(prog_name="fflab", standalone_mode=False)
+    except typer.Abort:
+        fail("interrupted", EXIT_INTERRUPTED)
+    except TyperException as error:
+        message = getattr(error, "format_message", error.__str__)  # of mistakes in the usage
+        fail(str(message()), EXIT_USAGE)
+    sys.exit(ended if isinstance(ended, int) else 0)
 
 
 def _show_what_cannot_be_encoded() -> None:

@@ -1,16 +1,17 @@
 """Commands of data sets, and of the operator: keys, retention, the secret of webhooks."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ffengine.arrays import DatasetError
 from ffengine.datasets import DATASETS
+from ffengine.text import bytes_in_words
 from ffengine.uploads import InUse
 from service.artifacts import Artifacts
 from service.cli import completion
@@ -24,6 +25,7 @@ from service.cli.options import (
     as_typed,
     fail,
     load_settings,
+    make_client,
     open_store,
     require_extra,
     show_json,
@@ -47,10 +49,52 @@ keys_app = typer.Typer(
 
 
 @data_app.command("list")
-def data_list(as_json: JsonOption = False) -> None:
-    """List data sets, and where their files are."""
-    datasets = load_settings().datasets
-    rows = []
+def data_list(
+    here: Annotated[
+        bool, typer.Option("--here", help="Those of this machine, whatever FFLAB_URL says.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List data sets.
+
+    Those of the service where FFLAB_URL names one, else those of this machine.
+    """
+    settings = load_settings()
+    at_service = settings.names_service and not here
+    rows = _datasets_of_service() if at_service else _datasets_here(settings)
+    columns = ("name", "samples", "shape", "where")
+    if as_json:
+        show_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        of = f"the service at {settings.url}" if at_service else f"this machine, {settings.root}"
+        table(columns, rows, title=f"data sets of {of}")
+
+
+def _datasets_of_service() -> list[list[str]]:
+    with make_client() as client:
+        found = client.get("/v1/datasets")["items"]
+    return [
+        [
+            str(facts["name"]),
+            f"{facts['train_samples']:,} + {facts['test_samples']:,}",
+            "x".join(map(str, facts["shape"])),
+            _place_at_service(facts),
+        ]
+        for facts in found
+    ]
+
+
+def _place_at_service(facts: Mapping[str, Any]) -> str:
+    if facts["bundled"]:
+        return COMES_WITH_FFLAB
+    if facts["uploaded"]:
+        by = facts.get("uploaded_by")
+        return f"uploaded by {by}" if by else "uploaded"
+    return "fetched by the worker that needs it"
+
+
+def _datasets_here(settings: Settings) -> list[list[str]]:
+    datasets, rows = settings.datasets, []
     for name in datasets.names():
         facts = datasets.facts_of(name)
         if facts.uploaded:
@@ -67,12 +111,7 @@ def data_list(as_json: JsonOption = False) -> None:
                 where,
             ]
         )
-    if as_json:
-        show_json(
-            [dict(zip(("name", "samples", "shape", "where"), row, strict=True)) for row in rows]
-        )
-    else:
-        table(["name", "samples", "shape", "where"], rows)
+    return rows
 
 
 @data_app.command("fetch")
@@ -294,8 +333,8 @@ def _show_artifacts(strays: "Sequence[UnknownArtifacts]", what: str) -> None:
     if strays:
         table(["artifacts", "bytes"], [[one.job, str(one.bytes)] for one in strays], right=(1,))
         typer.echo(
-            f"{len(strays)} folders of artifacts, {sum(one.bytes for one in strays) / 1e6:,.1f} "
-            f"MB, {what}"
+            f"{len(strays)} folders of artifacts, "
+            f"{bytes_in_words(sum(one.bytes for one in strays))}, {what}"
         )
 
 

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 0.5
 OFFERED_JOBS = 100
 SPEC_SUFFIXES = (".yaml", ".yml", ".json")
-FILES = ("result.json", "result.csv", "report.html", "result.npz", "weights.safetensors")
+FILES = (
+    "result.json",
+    "result.csv",
+    "curves.parquet",
+    "report.html",
+    "result.npz",
+    "weights.safetensors",
+)
 
 Offer = tuple[str, str]  # a completion and its meaning
 
@@ -134,6 +141,14 @@ def presets(incomplete: str) -> list[Offer]:
     """Offer the ready-made studies."""
 
     return _with_prefix([(preset.name, preset.meaning) for preset in PRESETS.values()], incomplete)
+
+
+def sections(incomplete: str) -> list[Offer]:
+    """Offer the parts of the catalogue."""
+    from service.web.catalogue import Catalog
+
+    parts = [name for name in Catalog.model_fields if name != "spec_schema"]
+    return _with_prefix([(part, "") for part in parts], incomplete)
 
 
 def _with_prefix(offers: Iterable[Offer], incomplete: str) -> list[Offer]:

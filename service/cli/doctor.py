@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 from ffengine.arrays import DatasetError
 from ffengine.bundled import read_bundled
 from ffengine.datasets import DATASETS, verified
+from ffengine.text import bytes_in_words
 from ffengine.version import VERSION
 from service.client import Client, FflabError, Unreachable
 from service.host.disk import lack_of_room
@@ -38,13 +39,15 @@ EXTRAS = {
         "prometheus_client",
         "PIL",
         "psutil",
+        "pyarrow",
         "safetensors",
     ),
     "worker": ("torch", "torchvision"),
 }
 PURPOSE = {"server": "the service", "worker": "workers, or specs here"}
 
-Outcome = Literal["ok", "warn", "fail"]
+# note: nothing is wrong, but something that one may want is not here
+Outcome = Literal["ok", "note", "warn", "fail"]
 
 
 class Check(NamedTuple):
@@ -60,6 +63,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     """Yield all checks, in the order in which one would mend what they find."""
     installation: tuple[Callable[[Settings], Iterator[Check]], ...] = (
         _python,
+        _subject,
         _variables,
         _extras,
         _torch,
@@ -71,6 +75,13 @@ def run_checks(settings: Settings) -> Iterator[Check]:
 
 def _python(_settings: Settings) -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}, fflab {VERSION}")
+
+
+def _subject(settings: Settings) -> Iterator[Check]:
+    """Say which home and which service the other checks are about."""
+    chosen = "FFLAB_URL" if settings.names_service else "FFLAB_URL is not set"
+    found = f"the home {settings.root}, and the service at {settings.url} ({chosen})"
+    yield Check("subject", "ok", found)
 
 
 def _variables(_settings: Settings) -> Iterator[Check]:
@@ -90,7 +101,8 @@ def _extras(_settings: Settings) -> Iterator[Check]:
         missing = [package for package in packages if not installed(package)]
         if missing:
             advice = f"to run {PURPOSE[extra]}: pip install 'fflab[{extra}]'"
-            yield Check(f"extra {extra}", "warn", f"{', '.join(missing)} not installed", advice)
+            verdict: Outcome = "note" if packages[0] in missing else "warn"
+            yield Check(f"extra {extra}", verdict, f"{', '.join(missing)} not installed", advice)
         else:
             yield Check(f"extra {extra}", "ok", f"all of {', '.join(packages)}")
 
@@ -120,6 +132,8 @@ def _torch(_settings: Settings) -> Iterator[Check]:
 
 
 def _datasets(settings: Settings) -> Iterator[Check]:
+    """Check the data sets of this machine. Those that are not here are no fault."""
+    absent = []
     for name, facts in DATASETS.items():
         try:
             if facts.files is None:
@@ -128,13 +142,13 @@ def _datasets(settings: Settings) -> Iterator[Check]:
             elif folder := settings.datasets.folder_of(facts):
                 yield Check(f"data {name}", "ok", f"in {folder}")
             else:
-                advice = (
-                    f"fflab data fetch {name}, or set FFLAB_DATA to a folder with "
-                    f"{facts.files.folder}/{facts.files.inside}"
-                )
-                yield Check(f"data {name}", "warn", f"not below {settings.data_root}", advice)
+                absent.append(name)
         except (DatasetError, OSError) as error:
             yield Check(f"data {name}", "fail", str(error), "install fflab again")
+    if absent:
+        advice = f"fflab data fetch {absent[0]}, or set FFLAB_DATA to the folder that has them"
+        found = f"not below {settings.data_root}: {', '.join(absent)}"
+        yield Check("other data", "note", found, advice)
     for name in settings.datasets.uploaded():
         try:
             settings.datasets.refuse_missing(name)
@@ -177,7 +191,7 @@ def _home(settings: Settings) -> Iterator[Check]:
     yield Check(
         "home",
         "ok" if free >= LEAST_FREE_BYTES else "warn",
-        f"{home}, {free / 2**30:.1f} GiB free",
+        f"{home}, {bytes_in_words(free)} free",
         "" if free >= LEAST_FREE_BYTES else "make room",
     )
 
@@ -298,13 +312,14 @@ def _service(settings: Settings) -> Iterator[Check]:
     try:
         with Client(settings.url, key, attempts=1) as client:
             workers = client.get("/v1/workers")["items"]
+            data = [facts["name"] for facts in client.get("/v1/datasets")["items"]]
     except Unreachable as error:
         wrong, _, advice = str(error).partition("; ")
-        yield Check("service", "warn", wrong, advice)
+        yield Check("service", "warn" if settings.names_service else "note", wrong, advice)
     except FflabError as error:  # the service answers, but refuses the key or has another version
         yield Check("service", "fail", str(error))
     else:
-        yield Check("service", "ok", f"{settings.url} answers")
+        yield Check("service", "ok", f"{settings.url} answers, with the data {', '.join(data)}")
         names = ", ".join(f"{worker['id']} ({worker['device']})" for worker in workers)
         for worker in workers:
             if why := worker.get("paused"):

@@ -9,6 +9,7 @@ import typer
 
 from ffengine.cost import DiskBytes
 from ffengine.spec import TrainSpec
+from ffengine.text import bytes_in_words
 from service.cli.options import (
     EXIT_USAGE,
     PATIENT_ATTEMPTS,
@@ -27,7 +28,6 @@ from service.cli.output import job_lines, jobs_table, out, table
 from service.cli.results import follow
 from service.client import Client, FflabError, Refused
 from service.encoding.escaping import for_terminal
-from service.host.disk import in_words
 from service.jobs import JobKind, JobState, Priority
 from service.lists.columns import MOST_COLUMNS
 from service.lists.conditions import parse_columns
@@ -37,6 +37,7 @@ from service.results.onset_table import onset_lines
 from service.specs.files import explain_refusal, read_spec
 
 EMPTIED = ("project", "note")  # what an empty text takes away
+PAGE = 500  # as many jobs as one answer may have
 
 
 def submit(
@@ -163,7 +164,7 @@ def jobs(
         str | None,
         typer.Option("--created-before", metavar="TIME", help="Only jobs submitted before then."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many at the most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="How many at the most.")] = 20,
     count: Annotated[
         bool, typer.Option("--count", help="Only say how many jobs there are.")
     ] = False,
@@ -195,10 +196,10 @@ def jobs(
             typer.echo(client.count_jobs(**filters))
             return
         if columns is not None:
-            rows = islice(client.job_table([columns], limit=limit, **filters), limit)
+            rows = islice(client.job_table([columns], limit=min(limit, PAGE), **filters), limit)
             _show_columns(columns, list(rows), as_json)
             return
-        found = list(islice(client.jobs(limit=limit, **filters), limit))
+        found = list(islice(client.jobs(limit=min(limit, PAGE), **filters), limit))
     if as_json:
         show_json([job.model_dump(mode="json") for job in found])
     else:
@@ -246,11 +247,10 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
     if as_json:
         show_json(found)
         return
-    memory = f"{found.peak_memory_bytes / 2**20:,.0f} MiB"
     rows = [
         ["runs", f"{found.runs:,}"],
         ["operations", f"{found.flops:.2e}"],
-        ["peak memory", memory],
+        ["peak memory", bytes_in_words(found.peak_memory_bytes)],
         ["disk", _of_disk(found.disk_bytes)],
     ]
     rows += [[f"time on {kind}", duration(seconds)] for kind, seconds in found.seconds.items()]
@@ -269,11 +269,11 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
 def _of_disk(found: DiskBytes) -> str:
     """How much a job takes up on the disk, and for what."""
     parts = ", ".join(
-        f"{part} {in_words(count)}"
+        f"{part} {bytes_in_words(count)}"
         for part, count in found.model_dump(exclude={"total"}).items()
         if count
     )
-    return f"{in_words(found.total)} ({parts})"
+    return f"{bytes_in_words(found.total)} ({parts})"
 
 
 def log(job_id: JobArgument) -> None:

@@ -8,7 +8,7 @@ commands that need it import it, within `require_extra`; so do `open_store` and 
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -30,6 +30,7 @@ EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_NOT_FOUND, EXIT_INTERRUPTED = 1,
 QUICK_ATTEMPTS, PATIENT_ATTEMPTS = 3, 8
 FULL_ID = len("job_") + 32
 MOST_SEARCHED = 5_000
+STANDARD = "-"  # in place of a file: standard input or output
 OURS = frozenset({"fflab", "ffengine", "service", "workers"})
 
 
@@ -69,7 +70,7 @@ SpecArgument = Annotated[
     str,
     typer.Argument(
         metavar="SPEC|PRESET",
-        help="A YAML or JSON file, or a preset's name.",
+        help="A YAML or JSON file (`-`: standard input), or a preset's name.",
         autocompletion=completion.specs,
     ),
 ]
@@ -102,10 +103,23 @@ DeviceOption = Annotated[
 ]
 
 
-def fail(message: str, code: int) -> NoReturn:
-    """End the program with one line on standard error and an exit code."""
-    sys.stderr.write(f"fflab: {for_terminal(' '.join(message.split()))}\n")
+def fail(message: str, code: int, problem: Mapping[str, Any] | None = None) -> NoReturn:
+    """End the program with one line on standard error and an exit code.
+
+    Where JSON was asked for, the line is JSON; `problem` is what the service answered.
+    """
+    said = " ".join(message.split())
+    if asked_for_json():
+        about = {"error": said, "exit_code": code, **({"problem": problem} if problem else {})}
+        sys.stderr.write(json.dumps(about) + "\n")
+    else:
+        sys.stderr.write(f"fflab: {for_terminal(said)}\n")
     sys.exit(code)
+
+
+def asked_for_json() -> bool:
+    """Whether the command line has --json."""
+    return "--json" in sys.argv[1:]
 
 
 def load_settings(home: Path | None = None) -> Settings:
@@ -238,6 +252,17 @@ def write_file(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         fail(f"{path}: cannot be written ({error.strerror or error})", EXIT_USAGE)
+
+
+def write_output(path: Path, content: bytes, *, as_json: bool) -> None:
+    """Write a file and print its name; with `-` print the content instead."""
+    if str(path) == STANDARD:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    else:
+        write_file(path, content)
+        typer.echo(json.dumps({"file": str(path)}) if as_json else str(path))
 
 
 def show_json(content: BaseModel | list[Any] | dict[str, Any]) -> None:

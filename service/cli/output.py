@@ -44,7 +44,8 @@ STYLES = {
 SEVERITIES = {"error": "red", "warning": "yellow", "info": "cyan"}
 COMPARED = ("quantity", "measured", "95 % interval", "paper", "verdict", "samples", "seeds")
 WIDE_TABLE = 120  # characters: with fewer, a comparison has no columns
-JOB_COLUMNS = ("id", "kind", "state", "done", "name", "by", "submitted")
+JOB_COLUMNS = ("id", "kind", "state", "done", "name", "by", "submitted", "tags")
+SOMETIMES = ("by", "tags")  # columns that a terminal shows where one of the jobs has them
 Cell = str | Text
 
 
@@ -116,8 +117,13 @@ def heading(text: str) -> None:
 
 def jobs_table(jobs: Sequence[Job]) -> None:
     """Print a line for each job; in a pipe with all columns, and times as in JSON."""
-    named = not out.is_terminal or any(job.submitted_by for job in jobs)
-    columns = [column for column in JOB_COLUMNS if named or column != "by"]
+    columns = [
+        column
+        for column in JOB_COLUMNS
+        if column not in SOMETIMES
+        or not out.is_terminal
+        or any(_job_cell(job, column) for job in jobs)
+    ]
     rows = [[_job_cell(job, column) for column in columns] for job in jobs]
     table(columns, rows, right=(3,))
     if not jobs and out.is_terminal:
@@ -132,6 +138,7 @@ def _job_cell(job: Job, column: str) -> Cell:
         "done": f"{job.progress.fraction:.0%}",
         "name": job.name or "",
         "by": job.submitted_by or "",
+        "tags": ", ".join(job.tags),
         "submitted": time_ago(job.created_at)
         if out.is_terminal
         else job.created_at.isoformat(timespec="seconds").replace("+00:00", "Z"),

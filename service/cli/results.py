@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.live import Live
@@ -18,6 +18,7 @@ from service.cli.options import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
     PATIENT_ATTEMPTS,
+    STANDARD,
     JobArgument,
     JobsArgument,
     JsonOption,
@@ -29,7 +30,7 @@ from service.cli.options import (
     require_extra,
     resolve,
     show_json,
-    write_file,
+    write_output,
 )
 from service.cli.output import (
     diff_tables,
@@ -51,17 +52,26 @@ from service.specs.files import read_spec
 ARTIFACTS = {
     ".json": "result",
     ".csv": "result.csv",
+    ".parquet": "curves.parquet",
     ".html": "report.html",
     ".npz": "result.npz",
     ".safetensors": "weights.safetensors",
 }
+ROWS = {  # the rows of a table, by its format
+    "curves": {".csv": "curves.csv", ".parquet": "curves.parquet"},
+    "means": {".csv": "curves.csv?mean=true", ".parquet": "curves.parquet?mean=true"},
+    "potentials": {".csv": "result.csv?rows=potentials"},
+    "decomposition": {".csv": "result.csv?rows=decomposition"},
+}
+Rows = Literal["curves", "means", "potentials", "decomposition"]
 OutputOption = Annotated[
     Path | None,
     typer.Option(
         "-o",
         "--output",
-        help="A .json, .csv, .html (report), CHART.png, CHART.svg, .npz (figures of every "
-        "sample) or .safetensors file.",
+        help="A .json, .csv, .parquet (every epoch), .html (report), CHART.png, CHART.svg, .npz "
+        "(figures of every sample) or .safetensors file; `-`: standard output, as JSON, or CSV "
+        "with --rows.",
         autocompletion=completion.outputs,
     ),
 ]
@@ -152,14 +162,25 @@ def _print_findings(client: Client, job: Job, failed_with: Sequence[Row]) -> Non
         line(f"figures: fflab result {job.id[-8:]}")
 
 
-def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption = False) -> None:
+def result(
+    job_id: JobArgument,
+    output: OutputOption = None,
+    rows: Annotated[
+        Rows | None,
+        typer.Option(
+            help="Which table: every measured epoch, its means over seeds, or what a check or a "
+            "training run says of single samples. In a pipe it is CSV."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show a job's result, or write it to a file. On a terminal a summary, in a pipe JSON."""
 
     with make_client() as client:
         job = resolve(client, job_id)
-        if output:
-            write_file(output, _content_for(output, client, job))
-            typer.echo(json.dumps({"file": str(output)}) if as_json else str(output))
+        if output or rows:
+            target = output or Path(STANDARD)
+            write_output(target, _content_for(target, client, job, rows), as_json=as_json)
         elif out.is_terminal and not as_json:
             client.download(job.id, "result")  # raises where there is no result
             summarise(client, job)
@@ -171,18 +192,18 @@ def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption
             )
 
 
-def _content_for(output: Path, client: Client, job: Job) -> bytes:
+def _content_for(output: Path, client: Client, job: Job, rows: Rows | None) -> bytes:
     """Return what is written to a file; the rows so far where a table has no result yet."""
     try:
-        return client.download(job.id, artifact_for(output))
+        return client.download(job.id, artifact_for(output, rows))
     except Refused:
-        rows = b""
-        if output.suffix == ".csv":
+        so_far = b""
+        if output.suffix == ".csv" and rows is None:
             with suppress(FflabError):  # an older service has no such table
-                rows = client.download(job.id, "curves.csv")
-        if rows.count(b"\n") <= 1:  # a header at the most
+                so_far = client.download(job.id, "curves.csv")
+        if so_far.count(b"\n") <= 1:  # a header at the most
             raise
-        return rows
+        return so_far
 
 
 def summarise(client: Client, job: Job) -> None:
@@ -198,14 +219,24 @@ def summarise(client: Client, job: Job) -> None:
     provenance_table(job)
 
 
-def artifact_for(output: Path) -> str:
-    """Return the download that fits the name of an output file."""
+def artifact_for(output: Path, rows: Rows | None = None) -> str:
+    """Return the download that fits the name of an output file, and the rows asked for."""
+    if str(output) == STANDARD:
+        return ROWS[rows][".csv"] if rows else "result"
+    if rows is not None:
+        if output.suffix not in ROWS[rows]:
+            fail(
+                f"{output}: --rows {rows} makes a table; choose a name that ends in "
+                f"{' or '.join(ROWS[rows])}",
+                EXIT_USAGE,
+            )
+        return ROWS[rows][output.suffix]
     if output.suffix in (".png", ".svg"):
         return f"chart/{output.name}"
     if output.suffix not in ARTIFACTS:
         fail(
-            f"{output}: choose a name that ends in .json, .csv, .html, .png, .svg, .npz or "
-            f".safetensors",
+            f"{output}: choose a name that ends in .json, .csv, .parquet, .html, .png, .svg, .npz "
+            f"or .safetensors",
             EXIT_USAGE,
         )
     return ARTIFACTS[output.suffix]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ffengine.presets import PRESETS
+from ffengine.text import bytes_in_words
 from service.cli import completion
 from service.cli.doctor import installed, run_checks
 from service.cli.options import (
@@ -147,7 +148,7 @@ def workers(as_json: JsonOption = False) -> None:
             str(one["host"]),
             str(one["device"]),
             str(one["device_name"] or ""),
-            f"{one['memory_bytes'] / 2**30:.0f} GiB" if one["memory_bytes"] else "",
+            bytes_in_words(one["memory_bytes"]) if one["memory_bytes"] else "",
             str(one["job"] or (f"paused: {one['paused']}" if one.get("paused") else "")),
             f"{one['silent_seconds']:.0f} s ago",
         ]

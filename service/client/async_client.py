@@ -23,6 +23,7 @@ from service.client.job_handle import (
     PollInterval,
     archive_of,
     arrays_of,
+    curves_file,
     refuse_failure,
 )
 from service.client.notebook_display import FORMATS, Charts
@@ -252,13 +253,18 @@ class AsyncClient:
         **Arguments:**
 
         - `job_id`: the id of the job.
-        - `what`: "result", "result.csv", "result.npz", "report.html", "weights.safetensors",
-          "log" or "chart/NAME.FORMAT".
+        - `what`: "result", "result.csv", "curves.csv", "curves.parquet", "result.npz",
+          "report.html", "weights.safetensors", "log" or "chart/NAME.FORMAT".
         """
         return await self._send(requests.download(job_id, what))
 
     async def upload(
-        self, name: str, data: str | Path | Mapping[str, npt.ArrayLike], *, meaning: str = ""
+        self,
+        name: str,
+        data: str | Path | bytes | Mapping[str, npt.ArrayLike],
+        *,
+        meaning: str = "",
+        on_sent: Callable[[int], None] | None = None,
     ) -> Document:
         """Upload a data set, and return its facts.
 
@@ -267,12 +273,14 @@ class AsyncClient:
         **Arguments:**
 
         - `name`: the name that specs give.
-        - `data`: an .npz file, or the arrays x (N, ...) and y (N,), and perhaps x_test and y_test.
+        - `data`: an .npz file, its bytes, or the arrays x (N, ...) and y (N,), and perhaps x_test
+          and y_test.
         - `meaning`: one sentence about the data set.
+        - `on_sent`: called with the number of bytes that were sent so far.
 
         **Raises** Refused where the arrays cannot be used, or the name belongs to other arrays.
         """
-        return await self._send(requests.upload(name, archive_of(data), meaning))
+        return await self._send(requests.upload(name, archive_of(data), meaning, on_sent))
 
     async def delete_dataset(self, name: str) -> None:
         """Remove an uploaded data set. Raises Refused (409) while unfinished jobs need it."""
@@ -405,6 +413,10 @@ class AsyncJobHandle(Handle):
     async def to_polars(self) -> "pl.DataFrame":
         """Return the rows as a polars DataFrame. Raises ImportError without polars."""
         return to_polars(await self.rows(), COLUMNS[self.job.kind])
+
+    async def curves_parquet(self, *, mean: bool = False) -> bytes:
+        """Return the rows so far as a Parquet file, as JobHandle.curves_parquet."""
+        return await self._client.download(self.id, curves_file("parquet", mean=mean))
 
     async def arrays(self) -> Arrays:
         """Return the arrays of result.npz by name, as JobHandle.arrays."""

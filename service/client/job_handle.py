@@ -87,8 +87,10 @@ def refuse_failure(job: Job) -> None:
         raise JobFailed(job)
 
 
-def archive_of(data: str | Path | Mapping[str, npt.ArrayLike]) -> bytes:
+def archive_of(data: str | Path | bytes | Mapping[str, npt.ArrayLike]) -> bytes:
     """Return the bytes of an .npz file, or of arrays as one. Raises OSError."""
+    if isinstance(data, bytes):
+        return data
     if isinstance(data, str | Path):
         return Path(data).read_bytes()
     archive = io.BytesIO()
@@ -96,6 +98,11 @@ def archive_of(data: str | Path | Mapping[str, npt.ArrayLike]) -> bytes:
         archive, allow_pickle=False, **{name: np.asarray(array) for name, array in data.items()}
     )
     return archive.getvalue()
+
+
+def curves_file(ending: str, *, mean: bool) -> str:
+    """Return the download that holds the rows, or their means over seeds, in that format."""
+    return f"curves.{ending}{'?mean=true' if mean else ''}"
 
 
 def arrays_of(content: bytes, url: str) -> Arrays:

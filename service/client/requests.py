@@ -6,7 +6,7 @@ Nothing here connects, so that both clients share it.
 import math
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from numbers import Integral, Real
@@ -28,10 +28,12 @@ Spec = schemas.Spec | Mapping[str, JsonValue] | str
 Document = dict[str, Any]  # JSON that is not validated
 Sent = str | int | float | Sequence[str]  # the value of a query parameter
 QueryValue = Sent | datetime
+OnSent = Callable[[int], None]
 PRESET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*", re.IGNORECASE)
 SLACK_SECONDS = 30.0  # beyond the time of a long poll
 DOWNLOAD_SECONDS = 120.0
 ROWS_AT_ONCE = 5_000
+SENT_AT_ONCE = 65_536
 
 _DOCUMENT: TypeAdapter[Document] = TypeAdapter(Document)
 
@@ -45,7 +47,7 @@ class ApiRequest(Generic[T]):
     read: Callable[[bytes], T]
     params: Mapping[str, Sent] = field(default_factory=dict)
     body: Mapping[str, JsonValue] | None = None
-    content: bytes | None = None  # a body other than JSON
+    content: "bytes | WatchedContent | None" = None  # a body other than JSON
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout_seconds: float | None = None  # None: the client's own
 
@@ -248,16 +250,34 @@ def charts(job_id: str) -> ApiRequest[ChartList]:
     return ApiRequest("GET", job_path(job_id, "charts"), ChartList.model_validate_json)
 
 
-def upload(name: str, archive: bytes, meaning: str) -> ApiRequest[Document]:
-    """Upload a data set."""
-    headers = {"Content-Type": "application/octet-stream"}
+class WatchedContent:
+    """A body that says how much of it was sent. It can be sent more than once."""
+
+    def __init__(self, content: bytes, on_sent: OnSent) -> None:
+        self._content, self._on_sent = content, on_sent
+
+    def __iter__(self) -> Iterator[bytes]:
+        for start in range(0, len(self._content), SENT_AT_ONCE):
+            yield self._content[start : start + SENT_AT_ONCE]
+            self._on_sent(min(start + SENT_AT_ONCE, len(self._content)))
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self:
+            yield piece
+
+
+def upload(
+    name: str, archive: bytes, meaning: str, on_sent: OnSent | None = None
+) -> ApiRequest[Document]:
+    """Upload a data set. `on_sent` is told how many bytes were sent so far."""
+    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(archive))}
     params = {"name": name, **({"meaning": meaning} if meaning else {})}
     return ApiRequest(
         "POST",
         "/v1/datasets",
         _DOCUMENT.validate_json,
         params,
-        content=archive,
+        content=WatchedContent(archive, on_sent) if on_sent else archive,
         headers=headers,
         timeout_seconds=DOWNLOAD_SECONDS,
     )

@@ -20,6 +20,7 @@ from service.client.job_handle import (
     PollInterval,
     archive_of,
     arrays_of,
+    curves_file,
     refuse_failure,
 )
 from service.client.notebook_display import Charts
@@ -263,13 +264,18 @@ class Client:
         **Arguments:**
 
         - `job_id`: the id of the job.
-        - `what`: "result", "result.csv", "result.npz", "report.html", "weights.safetensors",
-          "log" or "chart/NAME.FORMAT".
+        - `what`: "result", "result.csv", "curves.csv", "curves.parquet", "result.npz",
+          "report.html", "weights.safetensors", "log" or "chart/NAME.FORMAT".
         """
         return self._send(requests.download(job_id, what))
 
     def upload(
-        self, name: str, data: str | Path | Mapping[str, npt.ArrayLike], *, meaning: str = ""
+        self,
+        name: str,
+        data: str | Path | bytes | Mapping[str, npt.ArrayLike],
+        *,
+        meaning: str = "",
+        on_sent: Callable[[int], None] | None = None,
     ) -> Document:
         """Upload a data set, and return its facts.
 
@@ -278,12 +284,14 @@ class Client:
         **Arguments:**
 
         - `name`: the name that specs give.
-        - `data`: an .npz file, or the arrays x (N, ...) and y (N,), and perhaps x_test and y_test.
+        - `data`: an .npz file, its bytes, or the arrays x (N, ...) and y (N,), and perhaps x_test
+          and y_test.
         - `meaning`: one sentence about the data set.
+        - `on_sent`: called with the number of bytes that were sent so far.
 
         **Raises** Refused where the arrays cannot be used, or the name belongs to other arrays.
         """
-        return self._send(requests.upload(name, archive_of(data), meaning))
+        return self._send(requests.upload(name, archive_of(data), meaning, on_sent))
 
     def delete_dataset(self, name: str) -> None:
         """Remove an uploaded data set. Raises Refused (409) while unfinished jobs need it."""
@@ -435,6 +443,17 @@ class JobHandle(Handle):
     def to_polars(self) -> "pl.DataFrame":
         """Return the rows as a polars DataFrame. Raises ImportError without polars."""
         return to_polars(self.rows, COLUMNS[self.job.kind])
+
+    def curves_parquet(self, *, mean: bool = False) -> bytes:
+        """Return the rows so far as a Parquet file, with the type of each column.
+
+        A study has every epoch of all its runs. `pandas.read_parquet(io.BytesIO(...))` reads it.
+
+        **Arguments:**
+
+        - `mean`: a row for each figure, with its mean over seeds and the 95 % interval.
+        """
+        return self._client.download(self.id, curves_file("parquet", mean=mean))
 
     def arrays(self) -> Arrays:
         """Return the arrays of result.npz by name.

@@ -10,6 +10,8 @@ import os
 import shutil
 from pathlib import Path
 
+from ffengine.text import bytes_in_words
+
 BALLAST_BYTES = 8 * 2**20
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -32,20 +34,13 @@ def lack_of_room(folder: Path, reserve: int, wanted: int = 0) -> str | None:
         return None
     if free >= reserve:
         return (
-            f"{folder} has {in_words(free)} free, too little for {in_words(wanted)} and the "
-            f"reserve of {in_words(reserve)} (FFLAB_DISK_RESERVE)"
+            f"{folder} has {bytes_in_words(free)} free, too little for {bytes_in_words(wanted)} "
+            f"and the reserve of {bytes_in_words(reserve)} (FFLAB_DISK_RESERVE)"
         )
     return (
-        f"{folder} has {in_words(free)} free, less than the reserve of {in_words(reserve)} "
-        f"(FFLAB_DISK_RESERVE)"
+        f"{folder} has {bytes_in_words(free)} free, less than the reserve of "
+        f"{bytes_in_words(reserve)} (FFLAB_DISK_RESERVE)"
     )
-
-
-def in_words(count: int) -> str:
-    """A number of bytes, as people say it."""
-    if count >= 2**30:
-        return f"{count / 2**30:.1f} GiB"
-    return f"{count / 2**20:.{0 if count >= 2**20 or not count else 1}f} MiB"
 
 
 class Ballast:

@@ -4,6 +4,7 @@ import copy
 import difflib
 import itertools
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ DEFAULTS: dict[str, Spec] = {
     "forecast": ForecastSpec(),
     "study": StudySpec(),
 }
+STANDARD_INPUT = "-"
 MOST_VALUES_TRIED = 100  # of a grid, to say which of them is wrong
 
 
@@ -81,24 +83,26 @@ def read_spec(source: str, settings: Sequence[str] = ()) -> tuple[Spec, dict[str
 
 
 def read_document(source: str) -> dict[str, JsonValue]:
-    """Read the document of a preset or of a file. Raises SpecError."""
+    """Read the document of a preset or of a file; `-` is standard input. Raises SpecError."""
     if source in PRESETS:
         return {"kind": "study", "preset": source}
-    path = Path(source)
-    if not path.is_file():
+    path, name = Path(source), "standard input" if source == STANDARD_INPUT else source
+    if source != STANDARD_INPUT and not path.is_file():
         near = difflib.get_close_matches(source, PRESETS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; presets are {', '.join(PRESETS)}"
         raise SpecError(f"{source!r} is neither a file nor a preset{hint}")
     try:
-        document = parsed(path.read_text(encoding="utf-8"))
+        content = sys.stdin.buffer.read() if source == STANDARD_INPUT else path.read_bytes()
+        document = parsed(content.decode("utf-8"))
     except (OSError, UnicodeDecodeError, NotPlain) as error:
         raise SpecError(
-            f"{path}: cannot be read as YAML ({' '.join(str(error).split())})"
+            f"{name}: cannot be read as YAML ({' '.join(str(error).split())})"
         ) from error
     if isinstance(document, dict) and "spec" in document:
         document = document["spec"]
     if not isinstance(document, dict):
-        raise SpecError(f"{path}: expected an object such as `kind: train`")
+        raise SpecError(f"{name}: expected an object such as `kind: train`")
+    document.pop("$schema", None)  # of JSON files, for editors
     return document
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,12 +15,45 @@ from service.specs.schema_fields import MODELS, Field, fields_of
 NEAR, ELSEWHERE_NEAR = 0.6, 0.75  # likeness, from 0 to 1
 LONGEST_VALUE = 60
 LONGEST_NAME = 100  # longer ones resemble no field, and comparing them takes long
+MOST_SHOWN = 5  # items of a list or an object that was given in place of something else
 MOST_LOOKED_AT = 100  # errors of one document: a hostile one has 100,000
 UNION_NOISE = frozenset(
     {"literal_error", "model_type", "dataclass_type", "too_short", "none_required"}
 )
 UNION_TAGS = frozenset({"union_tag_invalid", "union_tag_not_found"})
 AS_THEY_ARE = frozenset({"missing", "value_error", "assertion_error"})
+# what pydantic's kinds of error expect, without `_type` and `_parsing`
+_EXPECTED = {
+    "int": "a whole number",
+    "int_from_float": "a whole number",
+    "float": "a number",
+    "finite_number": "a finite number",
+    "bool": "true or false",
+    "string": "a text",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "an object",
+    "model": "an object",
+    "model_attributes": "an object",
+    "datetime": "a time with its zone, such as 2026-11-26T08:00:00Z",
+    "datetime_from_date": "a time with its zone, such as 2026-11-26T08:00:00Z",
+    "timezone_aware": "a time with its zone, such as 2026-11-26T08:00:00Z",
+}
+# the limits of pydantic's errors: the field of the context that has the limit, and the words for it
+_LIMITS: dict[str, dict[str, str]] = {
+    "ge": {"greater_than_equal": "at least"},
+    "gt": {"greater_than": "more than"},
+    "le": {"less_than_equal": "at most"},
+    "lt": {"less_than": "less than"},
+    "max_length": {
+        "too_long": "no more items than",
+        "string_too_long": "no more characters than",
+    },
+    "min_length": {
+        "too_short": "no fewer items than",
+        "string_too_short": "no fewer characters than",
+    },
+}
 
 Document = Mapping[str, JsonValue]
 
@@ -63,6 +97,40 @@ def explained(errors: Sequence[Mapping[str, Any]], document: Document) -> list[M
         for field, (pointer, error) in found.items()
         if field not in noise
     ]
+
+
+def plain_message(error: Mapping[str, Any]) -> str:
+    """What one of pydantic's errors says, in words: what is expected, and what was given."""
+    kind, limits = str(error["type"]), error.get("ctx", {})
+    if kind == "missing":
+        return "is missing"
+    if expected := _EXPECTED.get(kind.removesuffix("_parsing").removesuffix("_type")):
+        return f"expected {expected}, got {_given(error.get('input'))}"
+    if kind in ("enum", "literal_error"):
+        choices = re.findall(r"'([^']*)'", str(limits.get("expected", "")))
+        return not_one_of(error.get("input"), choices) if choices else message_of(error)
+    if found := next((one for one in _LIMITS if one in limits and kind in _LIMITS[one]), None):
+        limit = limits[found]
+        shown = f"{limit:g}" if isinstance(limit, float) else f"{limit:,}"
+        got = _measured(kind, error.get("input"), limits)
+        return f"expected {_LIMITS[found][kind]} {shown}, got {got}"
+    return message_of(error)
+
+
+def _given(value: object) -> str:
+    """What was given, in short: a long list or object by its size, which costs less to say."""
+    if isinstance(value, list | dict) and len(value) > MOST_SHOWN:
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value):,} items"
+    return "nothing" if value is None else format_value(value)
+
+
+def _measured(kind: str, value: object, limits: Mapping[str, Any]) -> str:
+    """What a value that passes a limit has: itself, its items, or its characters."""
+    if "actual_length" in limits:
+        return f"{limits['actual_length']:,}"
+    if kind.startswith("string") and isinstance(value, str):
+        return f"{len(value):,}"
+    return _given(value)
 
 
 def explain_refused(errors: Iterable[Mapping[str, Any]], document: Document) -> list[str]:
@@ -181,7 +249,7 @@ def _mistake(
         deeper, _ = deepest_pointer(error["loc"], cause.path, kind, body)
         return Mistake(deeper, _joined(field, *cause.path), cause.message)
     if kind in AS_THEY_ARE:
-        return Mistake(pointer, field, message_of(error))
+        return Mistake(pointer, field, plain_message(error))
     value = value_at(document, field)
     if kind in UNION_TAGS:
         tag = (known[field].discriminator or "") if field in known else "kind"
@@ -189,7 +257,7 @@ def _mistake(
         field = _joined(field, tag)
         value = value if isinstance(value, str) else value_at(document, field)
     entry = _entry(field, known)
-    message = _expectation(field, entry, value) if entry else message_of(error)
+    message = _expectation(field, entry, value) if entry else plain_message(error)
     return Mistake(pointer, field, message)
 
 

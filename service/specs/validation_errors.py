@@ -6,10 +6,16 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from ffengine.entry import message_of
 from ffengine.text import shortened
 from service.specs.json_pointers import pointer_of
-from service.specs.suggestions import LONGEST_NAME, NEAR, Mistake, dotted, explained
+from service.specs.suggestions import (
+    LONGEST_NAME,
+    NEAR,
+    Mistake,
+    dotted,
+    explained,
+    plain_message,
+)
 
 MAX_REPORTED_ERRORS = 20
 # a name or a value of the request may have as many characters as the request
@@ -63,7 +69,7 @@ def _of_spec(mistake: Mistake) -> FieldError:
 def _of_body(error: Mapping[str, Any], body: object, known: Sequence[str]) -> FieldError:
     pointer = pointer_of(error["loc"], error["type"], body)
     if error["type"] != "extra_forbidden":
-        return FieldError(pointer=pointer, message=message_of(error))
+        return FieldError(pointer=pointer, message=plain_message(error))
     message = "is not a known field"
     if known and len(error["loc"]) == 2:  # a field of the body itself
         name = str(error["loc"][1])[:LONGEST_NAME]

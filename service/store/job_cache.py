@@ -100,6 +100,7 @@ def to_job(row: JobRow) -> Job:
         "result": f"{base}/result",
         "curves": f"{base}/curves",
         "curves_csv": f"{base}/curves.csv",
+        "curves_parquet": f"{base}/curves.parquet",
         "cancel": f"{base}/cancel",
     }
     if row.parent_id:

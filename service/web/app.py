@@ -17,7 +17,12 @@ from service.web import problems
 from service.web.compression import CompressionMiddleware
 from service.web.cross_origin import CrossOriginMiddleware
 from service.web.dashboard import job_forms, pages, templating
-from service.web.dependencies import Resources, get_owner, refuse_unknown_parameters
+from service.web.dependencies import (
+    Resources,
+    get_owner,
+    refuse_repeated_headers,
+    refuse_unknown_parameters,
+)
 from service.web.forwarding import ForwardingMiddleware
 from service.web.host_check import HostCheckMiddleware
 from service.web.methods import MethodsMiddleware, MethodTable
@@ -42,6 +47,7 @@ KEYED = (
 )
 OPEN = (
     system.router,
+    catalog.open_router,
     pages.router,
     job_forms.router,
     pages.spec_router,
@@ -123,7 +129,11 @@ def _routes(most_bytes: int, most_upload_bytes: int) -> list[BaseRoute]:
     first request asks for it, which takes longer than most requests.
     """
     every = APIRouter(generate_unique_id_function=operation_id, max_body_size=most_bytes)
-    needs = [Depends(get_owner), Depends(refuse_unknown_parameters)]
+    needs = [
+        Depends(get_owner),
+        Depends(refuse_unknown_parameters),
+        Depends(refuse_repeated_headers),
+    ]
     for router in KEYED:
         most = most_upload_bytes if router is datasets.upload_router else None
         every.include_router(router, prefix=API_PREFIX, dependencies=needs, max_body_size=most)

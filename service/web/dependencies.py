@@ -53,6 +53,10 @@ API_KEY = APIKeyHeader(
 REDELIVERIES = 5  # of one job's messages to its webhook, within a minute
 MINUTE_SECONDS = 60.0
 READING = ("GET", "HEAD", "OPTIONS")
+ONCE_ONLY = frozenset(
+    {"authorization", "x-api-key", "idempotency-key", "last-event-id", "range", "if-range"}
+)
+GIVEN_TWICE = "is given more than once; it takes one value"
 
 
 class Resources:
@@ -202,6 +206,16 @@ async def refuse_unknown_parameters(request: Request) -> None:
     _refuse(_wrong(given, known, "parameter"), "query/")
 
 
+async def refuse_repeated_headers(request: Request) -> None:
+    """Raise ValidationProblem for a header that says one thing and is there twice.
+
+    Of two keys of a request one would be taken, and the sender may mean the other one.
+    """
+    names = [name.decode("latin-1") for name, _ in request.headers.raw]
+    repeated = {name for name in names if name in ONCE_ONLY and names.count(name) > 1}
+    _refuse(dict.fromkeys(sorted(repeated), GIVEN_TWICE), "header/")
+
+
 def refuse_unknown_fields(form: FormData, known: Sequence[str]) -> None:
     """Raise ValidationProblem for fields of a form that are not known, or that are there twice."""
     _refuse(_wrong(form, dict.fromkeys(known, False), "field"), "/")
@@ -214,7 +228,7 @@ def _wrong(
     wrong = {name: _unknown(name, tuple(known), what) for name in given if name not in known}
     for name, takes_several in known.items():
         if not takes_several and len(given.getlist(name)) > 1:
-            wrong[name] = "is given more than once; it takes one value"
+            wrong[name] = GIVEN_TWICE
     return wrong
 
 

@@ -38,7 +38,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ffengine.text import shortened, visible
 from service.encoding.root_path import at
 from service.host.log_limits import Rarely
-from service.specs.validation_errors import FieldError, field_errors
+from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
 from service.store.faults import DATABASE_ERRORS, fault_of
 from service.submission import InvalidField, KeyInFlight, RunTooLarge, SubmissionError
@@ -646,9 +646,16 @@ def validation_problem(
 
 
 def validation_of(errors: Sequence[FieldError]) -> ValidationProblem:
-    """Return the problem for fields and parameters that are invalid; its detail is the first."""
+    """Return the problem for fields and parameters that are invalid.
+
+    Its detail is the first, and says how many others there are.
+    """
     first = errors[0] if errors else FieldError(pointer="", message="")
-    return ValidationProblem(visible(f"{first.pointer or 'body'}: {first.message}"), errors=errors)
+    detail = f"{first.pointer or 'body'}: {first.message}"
+    if others := len(errors) - 1:
+        count = f"at least {others}" if len(errors) == MAX_REPORTED_ERRORS else str(others)
+        detail += f" (and {count} more, in `errors`)"
+    return ValidationProblem(visible(detail), errors=errors)
 
 
 def field_problem(pointer: str, message: str) -> ValidationProblem:

@@ -516,7 +516,7 @@ def test_limits_that_are_passed_are_named_with_the_numbers() -> None:
     )
     found = estimate(huge, Limits())
     assert [problem.split()[0] for problem in found.problems] == ["needs"] * 3
-    assert "GiB of memory" in found.problems[0]
-    assert "GiB of disk" in found.problems[2]
+    assert "TiB of memory; the limit is 16.0 GiB" in found.problems[0]
+    assert " of disk, " in found.problems[2]
     assert estimate(TrainSpec()).problems == []
     assert estimate(StudySpec.model_validate({"preset": "paper"})).runs == 9

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ffengine.spec import AnySpec, StudySpec
 from ffengine.study import expand
-from ffengine.text import STORED, UserText, all_visible, user_text, visible
+from ffengine.text import STORED, UserText, all_visible, bytes_in_words, user_text, visible
 from tests.hostile import BAD, CHECK
 
 GOOD = (
@@ -131,3 +131,22 @@ def test_what_was_accepted_once_is_read_whatever_it_holds() -> None:
         {"preset": "quick", **document, "base": {"kind": "check", "widths": [8]}}, context=STORED
     )
     assert len(expand(changed, STORED)) == 3
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (1_023, "1023 bytes"),
+        (1_024, "1 KiB"),
+        (2**20 - 1, "1 MiB"),
+        (512 * 2**20, "512 MiB"),
+        (1.5 * 2**30, "1.5 GiB"),
+        (3238456.1 * 2**30, "3.1 PiB"),
+        (2**60, "1.0 EiB"),
+        (2**80, "1,048,576.0 EiB"),
+    ],
+)
+def test_bytes_are_said_in_the_unit_that_fits(count: float, words: str) -> None:
+    assert bytes_in_words(count) == words

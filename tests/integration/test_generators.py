@@ -1,6 +1,7 @@
 """Generators of clients read the OpenAPI document, and what they make works against the service."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from scripts.typescript import TYPES, generate
 from service.settings import Settings
 from service.web.app import create_app
 from tests.needs import program
@@ -50,6 +52,34 @@ export const said = (problem: Problem): string => `${problem.code}: ${problem.de
 export const asked = [query, body];
 // @ts-expect-error a state that there is not
 export const wrong: Query = { state: ["dead"] };
+"""
+
+USE_EXAMPLE = """
+import { Fflab, Refused } from "./client.ts";
+const lab = new Fflab(process.argv[2]);
+const options = { name: "made", tags: ["ts"] };
+const job = await lab.submit({ kind: "train", epochs: 1 }, options, "once");
+const again = await lab.submit({ kind: "train", epochs: 1 }, options, "once");
+if (again.id !== job.id) throw new Error("submitted twice");
+const study = await lab.submit("quick");
+const found = [];
+for await (const one of lab.jobs({ state: ["queued"], limit: 1 })) found.push(one.id);
+if (`${found}` !== `${[study.id, job.id]}`) throw new Error(`${found}`);
+if ((await lab.rows(job.id)).length !== 0) throw new Error("rows");
+const table = new TextDecoder().decode(await lab.download(job.id, "curves.csv"));
+if (!table.startsWith("seed,")) throw new Error(table);
+for (const [call, code] of [
+  [() => lab.result(job.id), "no-result-yet"],
+  [() => lab.submit({ kind: "train", epochs: -1 }), "invalid"],
+])
+  await call().then(
+    () => { throw new Error("was not refused"); },
+    (error) => {
+      if (!(error instanceof Refused) || error.problem.code !== code) throw error;
+    },
+  );
+await lab.act(job.id, "cancel");
+console.log((await lab.ended(job.id)).state);
 """
 
 
@@ -104,3 +134,18 @@ def test_generated_typescript_types_fit_the_requests(client: httpx.Client, tmp_p
     run([node, generator, "openapi.json", *options], tmp_path)
     (tmp_path / "use.ts").write_text(USE_TYPESCRIPT, encoding="utf-8")
     run([node, compiler, "--noEmit", "--strict", "--target", "es2022", "use.ts"], tmp_path)
+
+
+def test_the_typescript_example_has_the_types_of_this_version_and_works(
+    client: httpx.Client, tmp_path: Path
+) -> None:
+    node, compiler = program("bin/node"), program("node_modules/typescript/bin/tsc")
+    generate(tmp_path / "fflab.d.ts")
+    assert (tmp_path / "fflab.d.ts").read_text() == TYPES.read_text(), (
+        "write it anew: python -m scripts.typescript"
+    )
+    for file in TYPES.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    run([node, compiler, "--project", "."], tmp_path)
+    (tmp_path / "use.ts").write_text(USE_EXAMPLE, encoding="utf-8")
+    assert run([node, "use.ts", str(client.base_url).rstrip("/")], tmp_path) == "cancelled\n"

@@ -204,7 +204,7 @@ def test_artifacts_that_the_database_does_not_know_are_removed_where_the_operato
     assert f"{stray}\t2000032" in listed.stdout.splitlines()
     assert (
         listed.stdout.splitlines()[-1]
-        == "1 folders of artifacts, 2.0 MB, belong to no job of the database; --apply removes them"
+        == "1 folders of artifacts, 2 MiB, belong to no job of the database; --apply removes them"
     )
     assert stray in artifacts.owners()
     policy = {"FFLAB_RETENTION": json.dumps({"train": {"count": 0}})}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ffengine.datasets import DATASETS
 from ffengine.results import (
+    AccuracyRow,
     CheckCell,
     CheckResult,
     DatasetProvenance,
@@ -97,6 +98,30 @@ def provenance(seeds: tuple[int, ...] = (0,)) -> Provenance:
 def train_result(seeds: tuple[int, ...] = (0,), *, epochs: int = 1) -> TrainResult:
     rows = tuple(epoch_row(epoch, seed=seed) for seed in seeds for epoch in range(epochs + 1))
     return TrainResult(curves=rows, accuracy=(), diagnostics=(), provenance=provenance(seeds))
+
+
+def trained(seeds: tuple[int, ...] = (0,), *, epochs: int = 2) -> TrainResult:
+    """A result whose figures tell seeds, epochs and splits apart."""
+    rows = tuple(
+        epoch_row(epoch, split, seed=seed, ratio=(epoch + seed / 10) / 10)
+        for seed in seeds
+        for epoch in range(epochs + 1)
+        for split in ("positive", "negative")
+    )
+    accuracy = tuple(
+        AccuracyRow(
+            seed=seed,
+            layer=None,
+            layers=(0,),
+            epoch=epochs,
+            partition="test",
+            samples=10,
+            correct=8 + seed,
+            accuracy=0.8 + seed / 10,
+        )
+        for seed in seeds
+    )
+    return train_result(seeds).model_copy(update={"curves": rows, "accuracy": accuracy})
 
 
 def check_result(seeds: tuple[int, ...] = (0, 1, 2)) -> CheckResult:

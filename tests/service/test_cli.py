@@ -104,7 +104,9 @@ def test_jobs_in_a_pipe_are_lines_of_stable_columns(fflab: Fflab, store: Store) 
     job = submit(store, name="theorem at last")
     submit(store, name="other")
     listed = fflab("jobs", "--search", "THEOREM")
-    assert listed.lines[0].split("\t") == ["id", "kind", "state", "done", "name", "by", "submitted"]
+    assert listed.lines[0].split("\t") == [
+        *("id", "kind", "state", "done", "name", "by", "submitted", "tags")
+    ]
     assert listed.lines[1].split("\t")[:6] == [
         job.id,
         "train",
@@ -113,7 +115,7 @@ def test_jobs_in_a_pipe_are_lines_of_stable_columns(fflab: Fflab, store: Store) 
         "theorem at last",
         "",
     ]
-    assert listed.lines[1].endswith("Z")
+    assert listed.lines[1].endswith("Z\t")
     assert len(listed.lines) == 2
     assert len(json.loads(fflab("jobs", "--state", "queued", "--kind", "train", "--json").out)) == 2
     assert fflab("jobs", "--state", "failed").lines == listed.lines[:1]
@@ -145,7 +147,7 @@ def test_workers_estimates_and_logs_are_plain_lines(
     assert "runs\t3" in estimate.lines
     disk = next(line for line in estimate.lines if line.startswith("disk\t"))
     assert re.fullmatch(
-        r"disk\t\d+ MiB \(checkpoints \d+ MiB, margins [\d.]+ MiB, database [\d.]+ MiB\)", disk
+        r"disk\t\d+ MiB \(checkpoints \d+ MiB, margins \d+ KiB, database \d+ KiB\)", disk
     )
     assert json.loads(fflab("estimate", "quick", "--json").out)["runs"] == 3
     (tmp_path / "spec.yaml").write_text("kind: train\ndataset: {name: digits}\n")

@@ -20,7 +20,7 @@ from service.web.catalogue import build_catalog
 from service.web.problems import MEDIA_TYPE, PROBLEMS
 from tests.over_http import NOBODY, TRAIN, submit
 
-OPEN = {"/healthz", "/readyz", "/problems/{code}"}
+OPEN = {"/healthz", "/readyz", "/problems/{code}", "/v1/schema/spec.json"}
 
 
 @pytest.fixture
@@ -115,13 +115,20 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
             "read_result",
             "read_csv",
             "read_curves_csv",
+            "read_curves_parquet",
             "read_npz",
             "read_weights",
             "list_charts",
             "read_chart",
             "read_report",
         ),
-        *("read_deliveries", "redeliver_message", "read_catalog", "read_presets"),
+        *(
+            "read_deliveries",
+            "redeliver_message",
+            "read_catalog",
+            "read_presets",
+            "read_spec_schema",
+        ),
         *("list_datasets", "read_dataset", "upload_dataset", "delete_dataset"),
         *("list_workers", "read_retention"),
         *("read_health", "read_readiness", "read_metrics", "read_problem"),

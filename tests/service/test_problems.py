@@ -10,6 +10,7 @@ import time
 from functools import reduce
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from ffengine.spec import StudyPart, Submission
 from service.specs.json_pointers import UNIONS, in_body, pointer_of, unstorable
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError, field_errors
 from service.web.problems import MEDIA_TYPE, PROBLEMS, ValidationProblem
+from tests.over_http import refused
 
 
 def mistakes(document: dict[str, Any], *known: str) -> list[FieldError]:
@@ -284,3 +286,56 @@ def test_public_texts_do_not_hang_on_docstrings() -> None:
 def test_every_problem_states_its_own_code_title_and_advice() -> None:
     for kind in PROBLEMS.values():
         assert {"code", "title", "advice"} <= vars(kind).keys()
+
+
+@pytest.mark.parametrize(
+    ("method", "address", "body", "detail"),
+    [
+        ("POST", "/v1/jobs", [], "body: expected an object, got []"),
+        ("POST", "/v1/jobs", "x", "body: expected an object, got 'x'"),
+        ("POST", "/v1/jobs", [[]] * 9, "body: expected an object, got a list of 9 items"),
+        ("POST", "/v1/jobs", {"spec": []}, "/spec: expected an object, got []"),
+        ("POST", "/v1/jobs", {}, "/spec: is missing"),
+        ("GET", "/v1/jobs?limit=abc", None, "query/limit: expected a whole number, got 'abc'"),
+        ("GET", "/v1/jobs?limit=1.5", None, "query/limit: expected a whole number, got '1.5'"),
+        ("GET", "/v1/jobs?limit=0", None, "query/limit: expected at least 1, got '0'"),
+        ("GET", "/v1/jobs?total=maybe", None, "query/total: expected true or false, got 'maybe'"),
+        (
+            "GET",
+            "/v1/jobs?created_after=monday",
+            None,
+            "query/created_after: expected a time with its zone, such as 2026-11-26T08:00:00Z, got "
+            "'monday'",
+        ),
+        (
+            "POST",
+            "/v1/jobs",
+            {"spec": {"kind": "train"}, "timeout_seconds": -1},
+            "/timeout_seconds: expected more than 0, got -1",
+        ),
+        (
+            "POST",
+            "/v1/jobs",
+            {"spec": {"kind": "train"}, "tags": ["a"] * 30, "priority": "hihg"},
+            "/tags: expected no more items than 20, got 30 (and 1 more, in `errors`)",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_plain_words_and_how_much_more(
+    client: httpx.Client, method: str, address: str, body: object, detail: str
+) -> None:
+    json = {"json": body} if method == "POST" else {}
+    found = refused(client.request(method, address, **json), 422, "invalid")
+    assert found.detail == detail
+    assert not [error for error in found.errors if "Input should" in error.message]
+
+
+@pytest.mark.parametrize("name", ["Idempotency-Key", "X-API-Key", "Last-Event-ID", "Range"])
+def test_a_header_that_says_one_thing_is_refused_where_it_is_there_twice(
+    client: httpx.Client, name: str
+) -> None:
+    headers = [(name, "1"), (name, "2")]
+    answer = client.post("/v1/jobs", json={"spec": {"kind": "train"}}, headers=headers)
+    found = refused(answer, 422, "invalid")
+    assert found.detail == (f"header/{name.lower()}: is given more than once; it takes one value")
+    assert client.get("/v1/jobs").json()["items"] == []

@@ -193,7 +193,7 @@ def test_a_job_that_waits_for_room_on_the_disk_says_so(
     explained(reconciler)
     said = read(own_store, job.id).progress.message
     assert said.startswith(f"waits: {enough.artifacts} has ")
-    assert " free, less than the reserve of 1073741824.0 GiB (FFLAB_DISK_RESERVE): " in said
+    assert " free, less than the reserve of 1.0 EiB (FFLAB_DISK_RESERVE): " in said
     assert not (enough.root / "ballast").exists()
     reconciler.settings = enough.model_copy(update={"disk_reserve": 1000})
     explained(reconciler)

@@ -132,7 +132,7 @@ def test_a_job_that_would_fill_the_disk_is_refused(store: Store, settings: Setti
     small = {**huge, "epochs": 100}
     generous = settings.model_copy(update={"limits": Limits(flops=1e30)})
     submissions = Submissions(store.jobs, generous)
-    with pytest.raises(RunTooLarge, match=r"GiB of disk, .*monitor\.every_epochs"):
+    with pytest.raises(RunTooLarge, match=r"TiB of disk, .*monitor\.every_epochs"):
         submit(submissions, request(spec=huge))
     assert submit(submissions, request(spec=small)).startswith("job_")
 

@@ -180,8 +180,8 @@ def test_a_job_that_would_fill_the_disk_is_too_large() -> None:
     spec = Submission.model_validate({"spec": document}).spec
     (problem,) = estimate(spec).problems
     assert problem == (
-        "needs about 1197.0 GiB of disk, 1196.4 GiB of them for checkpoints; the limit is 32.0 "
-        "GiB: measure fewer epochs (monitor.every_epochs), or train fewer seeds or narrower layers"
+        "needs about 1.2 TiB of disk, 1.2 TiB of them for checkpoints; the limit is 32.0 GiB: "
+        "measure fewer epochs (monitor.every_epochs), or train fewer seeds or narrower layers"
     )
 
 

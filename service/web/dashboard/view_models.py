@@ -18,6 +18,7 @@ from service.specs.files import as_yaml
 
 ALWAYS = {
     "curves.csv": "every measured epoch as a table",
+    "curves.parquet": "the same for pandas, polars, R or DuckDB, with the type of each column",
     "curves.csv?mean=true": "the means over seeds with their intervals",
 }
 DOWNLOADS = {

@@ -19,10 +19,10 @@ from starlette.exceptions import HTTPException
 from ffengine import uploads
 from ffengine.arrays import DatasetError
 from ffengine.datasets import UPLOADS_OF_HOME, from_upload
-from ffengine.text import VISIBLE, SearchText
+from ffengine.text import VISIBLE, SearchText, bytes_in_words
 from service.encoding.root_path import at
 from service.encoding.viewer import by_key
-from service.host.disk import FULL, free_bytes, in_words, lack_of_room
+from service.host.disk import FULL, free_bytes, lack_of_room
 from service.host.private import make_private_folder
 from service.settings import Settings
 from service.web import problems
@@ -273,7 +273,7 @@ def _not_stored(error: OSError, folder: Path, reason: str = "") -> problems.Prob
     """Return the problem that says which folder could not be written, and why."""
     if error.errno in FULL:
         return problems.NoRoom(
-            f"the disk of {folder} is full ({in_words(free_bytes(folder))} free). "
+            f"the disk of {folder} is full ({bytes_in_words(free_bytes(folder))} free). "
             f"{problems.NoRoom.advice}"
         )
     reason = reason or f"{folder} cannot be written ({error.strerror or error})"
@@ -345,6 +345,7 @@ def _refuse_beyond_quota(settings: Settings, uploaded_by: str | None, size: int)
         kept = settings.datasets.bytes_kept(who)
         if kept + size > quota:
             raise problems.UploadQuota(
-                f"{which} take up {in_words(kept)}, and this one would add {in_words(size)}: "
-                f"the quota is {in_words(quota)} ({variable}). {problems.UploadQuota.advice}"
+                f"{which} take up {bytes_in_words(kept)}, and this one would add "
+                f"{bytes_in_words(size)}: "
+                f"the quota is {bytes_in_words(quota)} ({variable}). {problems.UploadQuota.advice}"
             )

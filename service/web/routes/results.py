@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -21,6 +21,8 @@ from service.results.chart_formats import FORMATS, MEDIA_TYPES
 from service.results.csv_export import RowKind, csv_pieces, rows_csv, to_csv
 from service.results.measured_rows import MeasuredRun, measured_rows, runs_of_study
 from service.results.npz_export import stream_npz
+from service.results.parquet_export import MEDIA_TYPE as PARQUET
+from service.results.parquet_export import about_file, parquet_pieces
 from service.schemas import RESULT, ChartLine, ChartList, RowPage
 from service.store import Store
 from service.web import problems
@@ -51,6 +53,10 @@ router = APIRouter(tags=["results"])
 
 EVENTS_AT_ONCE = 1_000
 ROWS_AT_ONCE = 500
+MeanOption = Annotated[
+    bool,
+    Query(description="a row for each figure, with its mean over seeds and the 95 % interval"),
+]
 DRAWING_PROBLEMS = (problems.NotDrawn, problems.RenderersAreBusy)
 
 
@@ -321,31 +327,77 @@ def read_curves_csv(
     job_id: JobId,
     store: StoreDep,
     asked: FileRequestDep,
-    mean: Annotated[
-        bool,
-        Query(description="a row for each figure, with its mean over seeds and the 95 % interval"),
-    ] = False,
+    mean: MeanOption = False,
 ) -> Response:
     """Every measured epoch of a job in any state, failed and cancelled ones too.
 
     A training run has its tidy rows, a check its cells, a study those of all its runs, with a
     column for each field that it varies.
     """
-    job, version = find_versioned_job(store, job_id)
-    seeds = None if isinstance(job.spec, StudySpec) else len(job.spec.seeds)
-    runs = [MeasuredRun(job.id, job.kind, {}, seeds)]
-    if job.kind == "study":
-        version += store.studies.version_of_runs(job.id)
-        runs = runs_of_study(store.studies.result(job.id).cells)
+    found = _measured(store, job_id)
 
     def make() -> Iterator[bytes]:
-        return csv_pieces(*measured_rows(runs, store.jobs.each_row, means=mean))
+        return csv_pieces(*measured_rows(found.runs, store.jobs.each_row, means=mean))
 
     what = "means.csv" if mean else "curves.csv"
-    ended = job.state in TERMINAL  # what grows has no parts: the next one would be of another file
-    return file_response(
-        job, version, what, "text/csv; charset=utf-8", make, asked, costly=not ended, in_parts=ended
-    )
+    return found.response(what, "text/csv; charset=utf-8", make, asked)
+
+
+@router.get(
+    "/jobs/{job_id}/curves.parquet",
+    summary="The rows so far as a Parquet file",
+    response_class=Response,
+    responses=_file(PARQUET),
+)
+def read_curves_parquet(
+    job_id: JobId, store: StoreDep, asked: FileRequestDep, mean: MeanOption = False
+) -> Response:
+    """The table of `curves.csv` with the type of each column, for pandas, polars, R or DuckDB.
+
+    The file's metadata name the job, the digests of its spec and of its data, and the versions.
+    """
+    found = _measured(store, job_id)
+
+    def make() -> Iterator[bytes]:
+        table = measured_rows(found.runs, store.jobs.each_row, means=mean)
+        return parquet_pieces(table, found.runs, about_file(found.job))
+
+    return found.response("means.parquet" if mean else "curves.parquet", PARQUET, make, asked)
+
+
+class _Measured(NamedTuple):
+    """A job with the runs whose rows are its own, and the version of both."""
+
+    job: Job
+    version: int
+    runs: Sequence[MeasuredRun]
+
+    def response(
+        self, what: str, media_type: str, make: Callable[[], Iterator[bytes]], asked: FileRequest
+    ) -> Response:
+        """Send a table of the rows."""
+        ended = self.job.state in TERMINAL
+        # what grows has no parts: the next one would be of another file
+        return file_response(
+            self.job,
+            self.version,
+            what,
+            media_type,
+            make,
+            asked,
+            costly=not ended,
+            in_parts=ended,
+        )
+
+
+def _measured(store: Store, job_id: str) -> _Measured:
+    """Return the job, and the runs whose rows are its own. Raises NoSuchJob."""
+    job, version = find_versioned_job(store, job_id)
+    if job.kind == "study":
+        version += store.studies.version_of_runs(job.id)
+        return _Measured(job, version, runs_of_study(store.studies.result(job.id).cells))
+    seeds = None if isinstance(job.spec, StudySpec) else len(job.spec.seeds)
+    return _Measured(job, version, [MeasuredRun(job.id, job.kind, {}, seeds)])
 
 
 @router.get(

@@ -1,0 +1,119 @@
+"""`fflab export`: writes a job for other tools. Each target is an option, and a function here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.exports.exported_runs import exported_runs
+from service.cli.options import (
+    EXIT_UNREACHABLE,
+    EXIT_USAGE,
+    PATIENT_ATTEMPTS,
+    JobArgument,
+    JsonOption,
+    fail,
+    make_client,
+    require_extra,
+    resolve,
+    show_json,
+)
+from service.client import Client
+from service.jobs import Job
+
+TARGETS = "--tensorboard DIR, --mlflow URI or --wandb FILE"
+
+
+def export(
+    job_id: JobArgument,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Event files of TensorBoard: a folder for each run."),
+    ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI",
+            help="A run of MLflow, with those of a study nested in it: http://..., or "
+            "sqlite:///FILE.",
+        ),
+    ] = None,
+    experiment: Annotated[
+        str, typer.Option(metavar="NAME", help="Of MLflow; it is made where there is none.")
+    ] = "fflab",
+    wandb: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A .csv in the form of Weights & Biases: a line for each epoch."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a job for other tools, with the runs of a study. A second time changes nothing twice.
+
+    Jobs in any state can be exported; what a job lacks so far is written by a later export.
+    """
+    if not (tensorboard or mlflow or wandb):
+        fail(f"say what to write: {TARGETS}", EXIT_USAGE)
+    written: dict[str, str] = {}
+    with make_client(PATIENT_ATTEMPTS) as client:
+        job = resolve(client, job_id)
+        if tensorboard:
+            written["tensorboard"] = _to_tensorboard(client, job, tensorboard)
+        if mlflow:
+            written["mlflow"] = _to_mlflow(client, job, mlflow, experiment)
+        if wandb:
+            written["wandb"] = _to_wandb(client, job, wandb)
+    if as_json:
+        show_json({"id": job.id, "written": written})
+    else:
+        for line in written.values():
+            typer.echo(line)
+
+
+def _to_tensorboard(client: Client, job: Job, folder: Path) -> str:
+    with require_extra("tensorboard"):
+        from service.cli.exports.to_tensorboard import write_event_files
+    with _writing(folder):
+        found = write_event_files(exported_runs(client, job), folder)
+    return (
+        f"{folder}: {_counted(len(found), 'run')}; look at them with: tensorboard --logdir {folder}"
+    )
+
+
+def _to_mlflow(client: Client, job: Job, uri: str, experiment: str) -> str:
+    with require_extra("mlflow"):
+        from service.cli.exports.to_mlflow import MlflowException, MlflowExport
+
+        try:
+            there = MlflowExport(uri, experiment)
+        except MlflowException as error:
+            fail(f"--mlflow {uri}: {error}", EXIT_UNREACHABLE)
+    try:
+        found = there.write(client, job, exported_runs(client, job))
+    except MlflowException as error:
+        fail(f"--mlflow {uri}: {error}", EXIT_UNREACHABLE)
+    return f"{uri}: {_counted(len(found), 'run')} in the experiment {experiment}"
+
+
+def _to_wandb(client: Client, job: Job, file: Path) -> str:
+    from service.cli.exports.to_wandb import write_table
+
+    with _writing(file):
+        count = write_table(lambda: exported_runs(client, job), file)
+    return f"{file}: {_counted(count, 'run')}"
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Fail with one line where files cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        fail(f"{path}: cannot be written ({error.strerror or error})", EXIT_USAGE)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
