@@ -11,6 +11,7 @@ import jinja2
 from service.encoding.escaping import for_page
 from service.jobs import Job
 from service.results.charts import CHARTS, NothingToDraw, available, render
+from service.results.charts.finish import svg_with_dark_variant
 from service.results.descriptions import provenance_lines
 from service.results.finding_runs import what_was_found
 from service.results.forecasts import epochs_table
@@ -89,5 +90,5 @@ def _charts(drawn: Sequence[ChartSource], names: Sequence[str]) -> Iterator[Char
     """
     for name in names:
         with contextlib.suppress(NothingToDraw):
-            svg = render(name, drawn, "svg")
-            yield Chart(CHARTS[name].meaning, base64.b64encode(svg).decode())
+            svg = svg_with_dark_variant(render(name, drawn, "svg").decode())
+            yield Chart(CHARTS[name].meaning, base64.b64encode(svg.encode()).decode())

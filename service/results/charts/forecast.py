@@ -12,6 +12,7 @@ from service.results.charts.style import (
     LEGEND,
     MOST_PANELS,
     PAPER,
+    SATISFIED_AXIS,
     SPARSITY_AXIS,
     SPLIT_DASHES,
     AnyChart,
@@ -29,7 +30,7 @@ from service.results.charts.style import (
 from service.results.forecasts import Forecast, forecast_of
 from service.results.sources import ChartSource
 
-TAU = alt.X("tau:Q", title="flow time τ = η × steps", axis=alt.Axis(grid=False))
+TAU = alt.X("tau:Q", title="flow time τ", axis=alt.Axis(grid=False))
 
 
 def has_forecast(sources: Sequence[ChartSource]) -> bool:
@@ -65,9 +66,10 @@ def forecast_sparsity(sources: Sequence[ChartSource]) -> AnyChart:
     ]
     caption = [
         drawn_note(data_names(sources), _made_of(sources)),
-        "dark band: what is expected of the width; light band: a single run of it (both 95 %)",
+        "The dark band is what is expected of the width, the light band what a single run of it "
+        "may do (both 95 %).",
         *_onset_notes(sources),
-        "nothing is said beyond the end of the small run",
+        "The forecast ends where the small run ends.",
         panels_note(len(labels_of(records))),
     ]
     return titled(in_panels(alt.layer(*layers), records), "Sparsity, forecast", caption)
@@ -89,19 +91,20 @@ def forecast_theorem2(sources: Sequence[ChartSource]) -> AnyChart:
     base = alt.Chart().encode(x=TAU, color=split_colour())
     tooltip = ["split:N", alt.Tooltip("tau:Q", format=".3g"), *interval_tooltips(_drawn(records))]
     layers = [
-        reference_line(PAPER[2], scale, with_word=len(labels_of(records)) == 1),
+        reference_line(PAPER[2], scale),
         *_onset_layers(sources),
         _band(base, "low", "high", scale, 0.2),
         base.mark_line(strokeWidth=2).encode(
-            y=alt.Y("mean:Q", title="satisfied / live samples", scale=scale),
+            y=alt.Y("mean:Q", title=SATISFIED_AXIS, scale=scale),
             strokeDash=_dashes(),
             tooltip=tooltip,
         ),
     ]
     caption = [
         drawn_note(data_names(sources), _made_of(sources)),
-        "along the expected step: all measured samples, averaged over all wrong labels; band: 95 %",
-        "from few units the ratio at τ = 0 is biased, and only there",
+        "The expected step is that of all measured samples, averaged over all wrong labels. Bands "
+        "are 95 % intervals.",
+        "From few units the ratio at τ = 0 is biased, and only there.",
         PAPER[2].note,
         *_onset_notes(sources),
     ]
@@ -178,8 +181,8 @@ def _onset_notes(sources: Sequence[ChartSource]) -> list[str]:
     if len(onsets) != 1 or onsets[0].tau is None:
         return []
     return [
-        f"dotted line: act 1 ends at τ = {onsets[0].tau:.3g}, where theorem 2 of both splits "
-        f"crosses one half"
+        f"The dotted line is where act 1 ends, at τ = {onsets[0].tau:.3g}: there theorem 2 of both "
+        f"splits crosses one half."
     ]
 
 

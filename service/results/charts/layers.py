@@ -126,7 +126,9 @@ def _caption(
     return [
         drawn_note(data_names(sources), mean, f"{samples} per point"),
         interval_note("bars", seeds, shares=False),
-        f"{' and '.join(held_out)}: held-out samples under their true labels" if held_out else "",
+        f"{' and '.join(held_out).capitalize()} samples are held out, and have their true labels."
+        if held_out
+        else "",
         SPARSITY_NOTE,
         panels_note(len(labels_of(records))),
     ]
