@@ -475,9 +475,9 @@ def ranges(
     """
     found: list[AnyChart] = []
     if any(record["low"] is not None for record in records):
-        found.append(banded(base, axis, scale, "low", "high", 0.15))
+        found += banded(base, axis, scale, "low", "high", 0.15)
     if any(int(record["binned"] or 1) > 1 for record in records):
-        found.append(banded(base, axis, scale, "least", "most", 0.4))
+        found += banded(base, axis, scale, "least", "most", 0.4)
     return found
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import altair as alt
 
 from ffengine.results import Interval
-from service.results.charts.style import SPLIT_DASHES, AnyChart, Record
+from service.results.charts.style import AnyChart, Record
 
 
 class Band(NamedTuple):
@@ -36,25 +36,20 @@ def lower_ends(records: Iterable[Record], mean: str = "mean") -> list[float]:
 
 def banded(
     base: alt.Chart, axis: str, scale: alt.Scale, low: str, high: str, opacity: float
-) -> AnyChart:
+) -> list[AnyChart]:
     """A band between two fields, in the colour of its line.
 
-    Two bands of some opacity mix to a colour of neither: the outline says whose each edge is.
+    Two bands of some opacity mix to a colour of neither: thin lines say whose each edge is, and
+    dashes which is which where two edges are one.
     """
-    colour = base.encoding.color.to_dict()
-    stroke = alt.Stroke(
-        field=colour["field"],
-        type=colour["type"],
-        scale=alt.Scale.from_dict(colour["scale"]),
-        legend=None,
+    by_split = base.encoding.color.to_dict()["field"] == "split"
+    # no scale: that of the line's dashes may have another meaning
+    dash = alt.condition("datum.split == 'negative'", alt.value([5, 2]), alt.value([1, 0]))
+    edge = base.mark_line(strokeWidth=1, opacity=0.6).encode(
+        strokeDash=dash if by_split else alt.Undefined
     )
-    by_split = colour["field"] == "split"
-    dash = alt.StrokeDash("split:N", scale=SPLIT_DASHES, legend=None)
-    area = base.mark_area(fillOpacity=opacity, strokeOpacity=0.55, strokeWidth=0.75)
-    found: AnyChart = area.encode(
-        y=alt.Y(f"{low}:Q", title=axis, scale=scale),
-        y2=f"{high}:Q",
-        stroke=stroke,
-        strokeDash=dash if by_split else alt.Undefined,
-    )
-    return found
+    area = base.mark_area(opacity=opacity)
+    return [
+        area.encode(y=alt.Y(f"{low}:Q", title=axis, scale=scale), y2=f"{high}:Q"),
+        *(edge.encode(y=alt.Y(f"{end}:Q", title=axis, scale=scale)) for end in (low, high)),
+    ]
