@@ -75,6 +75,8 @@ from service.results.paper_comparison import MEANINGS, ComparisonRow, Verdict, c
 from service.results.paper_setting import is_papers_setting
 from service.results.report import report
 from service.results.run_labels import run_keys
+from service.results.weight_figures import reader_of
+from tests.service.drawn import trained_with_weights
 from tests.service.samples import check_cell, check_result, epoch_row, provenance, train_result
 
 TINY: dict[str, Any] = {
@@ -207,8 +209,15 @@ def grid() -> StudyGrid:
 
 
 @pytest.fixture(scope="module")
-def sources(checks: list[Checked], grid: StudyGrid) -> list[ChartSource]:
-    trained = [Source("", ffengine.train(TRAIN), TRAIN), Source("deep", ffengine.train(DEEP), DEEP)]
+def sources(
+    checks: list[Checked], grid: StudyGrid, tmp_path_factory: pytest.TempPathFactory
+) -> list[ChartSource]:
+    artifacts = Artifacts(tmp_path_factory.mktemp("weights"))
+    first = Source("", trained_with_weights(TRAIN, artifacts, OWNER), TRAIN)
+    trained = [
+        first._replace(weights=reader_of(artifacts, OWNER, TRAIN)),
+        Source("deep", ffengine.train(DEEP), DEEP),
+    ]
     forecast = Source("forecast", ffengine.forecast(FORECAST), FORECAST)
     return [*trained, *(check.source for check in checks), forecast, grid]
 
@@ -260,6 +269,9 @@ def test_every_chart_is_available_where_its_rows_are(sources: list[ChartSource])
         "log_goodness_flow",
         "sparsity_flow",
         "theorem2_flow",
+        "receptive_fields",
+        "weight_histogram",
+        "unit_lengths",
     ]
     assert available([]) == []
     with pytest.raises(NothingToDraw):

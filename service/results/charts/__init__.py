@@ -54,6 +54,13 @@ from service.results.charts.margins import is_kept, margins
 from service.results.charts.overlay import OVERLAID, overlaid
 from service.results.charts.potentials import has_potentials, potentials
 from service.results.charts.style import AnyChart
+from service.results.charts.weight_charts import (
+    has_images,
+    has_weights,
+    receptive_fields,
+    unit_lengths,
+    weight_histogram,
+)
 from service.results.charts.weights import effective_sizes, has_sizes
 from service.results.charts.widths import (
     agreement_widths,
@@ -421,6 +428,24 @@ CHARTS: dict[str, ChartEntry] = {
             "and held-out samples.",
             layers,
             lambda sources: any(map(is_deep, sources)),
+        ),
+        ChartEntry(
+            "receptive_fields",
+            "Weights of units of the first layer as images, of the longest and of the shortest.",
+            receptive_fields,
+            has_images,
+        ),
+        ChartEntry(
+            "weight_histogram",
+            "Distribution of the weights of each layer after training.",
+            weight_histogram,
+            has_weights,
+        ),
+        ChartEntry(
+            "unit_lengths",
+            "Distribution of the lengths of the weights of each layer's units after training.",
+            unit_lengths,
+            has_weights,
         ),
     )
 }

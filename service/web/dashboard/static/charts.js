@@ -63,7 +63,8 @@ function fit(figure, specification, room) {
     specification.spec.width = Math.min(420, Math.max(150, Math.floor((room - 20) / specification.columns) - beside));
     if (!whole) specification.spec.height = 170;
     if (whole) specification.spec.height = Math.max(140, Math.floor(tall / Math.ceil(panels / specification.columns)) - 70);
-  } else if (specification.layer || specification.mark) {
+  } else if (specification.concat) specification.columns = room < 720 ? 1 : 2;
+  else if (specification.layer || specification.mark) {
     specification.width = Math.max(200, whole ? room : Math.min(640, room));
     if (whole && !specification.layer?.some((one) => one.encoding?.y?.axis === null)) specification.height = tall;
     specification.autosize = { type: "fit-x", contains: "padding" };
