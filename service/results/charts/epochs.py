@@ -474,10 +474,11 @@ def ranges(
     they overlap, and where epochs are binned the smallest and the largest value of each bin.
     """
     found: list[AnyChart] = []
+    many = any(int(record["binned"] or 1) > 1 for record in records)
     if any(record["low"] is not None for record in records):
-        found += banded(base, axis, scale, "low", "high", 0.15)
-    if any(int(record["binned"] or 1) > 1 for record in records):
-        found += banded(base, axis, scale, "least", "most", 0.4)
+        found += banded(base, axis, scale, ("low", "high"), opacity=0.15, edged=not many)
+    if many:
+        found += banded(base, axis, scale, ("least", "most"), opacity=0.4, edged=False)
     return found
 
 

@@ -6,6 +6,7 @@ import altair as alt
 
 from ffengine.results import ForecastRow, SelectionOnset
 from service.results.charts.drawables import NothingToDraw, data_names
+from service.results.charts.intervals import banded
 from service.results.charts.style import (
     FREE_SCALE,
     GREY,
@@ -60,8 +61,8 @@ def forecast_sparsity(sources: Sequence[ChartSource]) -> AnyChart:
     ]
     layers = [
         *_onset_layers(sources),
-        _band(base, "run_low", "run_high", FREE_SCALE, 0.12),
-        _band(base, "low", "high", FREE_SCALE, 0.25),
+        *banded(base, SPARSITY_AXIS, FREE_SCALE, ("run_low", "run_high"), opacity=0.1, edged=True),
+        *banded(base, SPARSITY_AXIS, FREE_SCALE, ("low", "high"), opacity=0.2, edged=True),
         base.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dashes(), tooltip=tooltip),
     ]
     caption = [
@@ -93,7 +94,7 @@ def forecast_theorem2(sources: Sequence[ChartSource]) -> AnyChart:
     layers = [
         reference_line(PAPER[2], scale),
         *_onset_layers(sources),
-        _band(base, "low", "high", scale, 0.2),
+        *banded(base, SATISFIED_AXIS, scale, ("low", "high"), opacity=0.15, edged=True),
         base.mark_line(strokeWidth=2).encode(
             y=alt.Y("mean:Q", title=SATISFIED_AXIS, scale=scale),
             strokeDash=_dashes(),
@@ -145,13 +146,6 @@ def _record(
 def _drawn(records: Sequence[Record]) -> Sequence[Record]:
     shown = set(labels_of(records)[:MOST_PANELS])
     return [record for record in records if record["series"] in shown]
-
-
-def _band(base: alt.Chart, low: str, high: str, scale: alt.Scale, opacity: float) -> AnyChart:
-    found: AnyChart = base.mark_area(opacity=opacity).encode(
-        y=alt.Y(f"{low}:Q", scale=scale), y2=f"{high}:Q"
-    )
-    return found
 
 
 def _dashes() -> alt.StrokeDash:

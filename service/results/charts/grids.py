@@ -435,7 +435,9 @@ def _caption(
     seeds = [int(record["seeds"]) for record in records if record["seeds"] is not None]
     samples = [count for cell in cells if (count := _samples(cell, figure)) is not None]
     of_samples = f" of {ranged(samples, 'sample')}" if samples else ""
-    mean = f"each {'cell' if heat else 'point'}: mean over {ranged(seeds, 'seed')}{of_samples}"
+    mean = (
+        f"each {'cell' if heat else 'point'} is the mean over {ranged(seeds, 'seed')}{of_samples}"
+    )
     reference = figure.reference
     return [
         drawn_note(data_names(grids), mean),
@@ -467,7 +469,7 @@ def _runs_note(cells: Sequence[GridCell], figure: Figure) -> str:
     """How many runs there are, and how many of them have no value, by reason."""
     missing = Counter(_mark(cell.found.state) for cell in cells if not _values(cell, figure))
     reasons = (f"{mark} {MEANINGS[mark]}: {count}" for mark, count in sorted(missing.items()))
-    return "; ".join((counted(len(cells), "run"), *reasons))
+    return "; ".join((counted(len(cells), "run"), *reasons)) + "."
 
 
 def _samples(cell: GridCell, figure: Figure) -> int | None:

@@ -204,7 +204,8 @@ def interval_note(mark: str, seeds: int, *, shares: bool) -> str:
 
 def drawn_note(data: str, *parts: str) -> str:
     """The first line of a caption: the data, where known, and what each point is."""
-    return "; ".join(filter(None, (f"Data: {data}" if data else "", *parts))) + "."
+    text = "; ".join(filter(None, (f"Data: {data}" if data else "", *parts)))
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def panels_note(panels: int) -> str:

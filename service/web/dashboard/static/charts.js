@@ -7,6 +7,7 @@ const library = import(document.querySelector("link[rel=modulepreload]").href);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const AHEAD = "600px"; // charts so near are drawn before they are seen
 const AT_ONCE = 2; // asked for at the same time
+const STILL = 150; // milliseconds after which a page that was scrolled is at rest: drawing would make it jerk
 const views = new WeakMap(); // figure -> its view, which holds memory until it is told to let go
 const drawn = new WeakMap(); // figure -> the specification that it was drawn from
 const rooms = new WeakMap(); // figure -> the width that it was drawn for
@@ -15,7 +16,9 @@ const near = new Set(); // figures in sight, or nearly so
 const waiting = new Map(); // figures that are to be drawn -> whether from scratch
 const choices = read();
 let working = 0;
+let scrolled = -Infinity; // when the page was moved last
 let idle = false;
+let resting = 0;
 
 // What the address says: over=flow, log=loss.y,goodness.y
 function read() {
@@ -59,7 +62,8 @@ function fit(figure, specification, room) {
   if (specification.facet) {
     const panels = specification.facet.sort?.length ?? 2;
     const beside = specification.spec.layer?.some((one) => one.layer) ? 105 : 65; // labels of the axis, and the word of a line
-    specification.columns = Math.max(1, Math.min(panels, Math.floor(room / (200 + beside))));
+    const most = Math.max(1, Math.min(panels, Math.floor(room / (200 + beside))));
+    specification.columns = Math.ceil(panels / Math.ceil(panels / most)); // rows that are equally full
     specification.spec.width = Math.min(420, Math.max(150, Math.floor((room - 20) / specification.columns) - beside));
     if (!whole) specification.spec.height = 170;
     if (whole) specification.spec.height = Math.max(140, Math.floor(tall / Math.ceil(panels / specification.columns)) - 70);
@@ -283,6 +287,8 @@ function ask(figure, whole) {
 // Draw what waits: what is in sight at once, the others when the browser has nothing else to do.
 function pump() {
   for (const figure of waiting.keys()) if (!figure.isConnected) { waiting.delete(figure); near.delete(figure); }
+  const moving = STILL - (performance.now() - scrolled);
+  if (moving > 0) { if (!resting) resting = setTimeout(() => { resting = 0; pump(); }, moving); return; }
   while (working < AT_ONCE) {
     const figure = [...near].find((one) => waiting.has(one) && !one.hidden);
     if (!figure) break;
@@ -327,6 +333,8 @@ export function drawAll(whole = false) {
   }
   pump();
 }
+
+addEventListener("scroll", () => { scrolled = performance.now(); }, { passive: true });
 
 // A phone's address bar changes the height with each scroll: only another width makes other drawings.
 let resized = null;
