@@ -58,13 +58,15 @@ function fit(figure, specification, room) {
   figure.querySelector(".caption").replaceChildren(...(specification.usermeta?.caption ?? specification.title.subtitle).map((line) => Object.assign(document.createElement("span"), { textContent: line })));
   delete specification.title;
   const whole = isWhole(figure);
-  const tall = whole ? Math.max(240, innerHeight - (figure.scrollHeight - box.offsetHeight) - 60) : null;
+  const others = [...figure.children].filter((one) => one !== box).reduce((sum, one) => sum + one.offsetHeight, 0);
+  const tall = whole ? Math.max(240, innerHeight - others - 100) : null;
   if (specification.facet) {
     const panels = specification.facet.sort?.length ?? 2;
-    const beside = specification.spec.layer?.some((one) => one.layer) ? 105 : 65; // labels of the axis, and the word of a line
+    const named = specification.spec.layer?.some((one) => one.encoding?.y?.type === "nominal");
+    const beside = 65 + (named ? 115 : 0) + (specification.spec.layer?.some((one) => one.layer) ? 40 : 0); // labels of the axis, and the word of a line
     const most = Math.max(1, Math.min(panels, Math.floor(room / (200 + beside))));
     specification.columns = Math.ceil(panels / Math.ceil(panels / most)); // rows that are equally full
-    specification.spec.width = Math.min(420, Math.max(150, Math.floor((room - 20) / specification.columns) - beside));
+    specification.spec.width = Math.min(whole ? 900 : 420, Math.max(150, Math.floor((room - 20) / specification.columns) - beside));
     if (!whole) specification.spec.height = 170;
     if (whole) specification.spec.height = Math.max(140, Math.floor(tall / Math.ceil(panels / specification.columns)) - 70);
   } else if (specification.concat) specification.columns = room < 720 ? 1 : 2;
