@@ -370,6 +370,8 @@ def test_every_chart_names_its_data_and_leaves_the_colours_of_text_to_the_page(
     assert re.search(r"\bseed", caption_of(name, there))
     for field in ("subtitleColor", "labelColor", "titleColor", '"background"'):
         assert field not in document
+    if '"strokeDash": [6, 4]' in document:  # a dashed line is named
+        assert "dashed line" in caption_of(name, there) or '"field": "word"' in document
 
 
 def test_widths_share_a_plot_without_the_factor_of_their_width(alike: list[ChartSource]) -> None:
@@ -685,6 +687,8 @@ def test_huge_values_have_short_tick_labels() -> None:
     )
     assert labels
     assert all(len(label) <= 8 for label in labels)
+    tips = drawn_layers("goodness", PartialRun("", rows), "line")[0]["tooltip"]
+    assert [tip["format"] for tip in tips if tip["field"] == "mean"] == [".4~g"]
 
 
 def test_a_dark_chart_has_a_dark_page_and_colours_that_are_seen_on_it(

@@ -57,7 +57,12 @@ def _marks(kinds: Sequence[str]) -> AnyChart:
     legend = alt.Legend(orient="top", values=list(kinds), symbolOpacity=1)
     y = alt.Y("mean:Q", title=SPARSITY_AXIS, scale=FREE_SCALE)
     base = alt.Chart().encode(
-        x=alt.X("layer:O", title="layer  (0 sees the data)", axis=alt.Axis(labelAngle=0)),
+        x=alt.X(
+            "layer:O",
+            title="layer  (0 sees the data)",
+            axis=alt.Axis(labelAngle=0),
+            scale=alt.Scale(paddingInner=0.85, paddingOuter=0.4),  # bars stand close to their layer
+        ),
         xOffset=alt.XOffset("kind:N", sort=list(kinds)),
         color=alt.Color("kind:N", scale=KIND_COLOURS, title=None, legend=legend),
     )

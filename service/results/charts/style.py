@@ -35,6 +35,7 @@ GREY_LEGEND = alt.Legend(
 FREE_SCALE = alt.Scale(zero=False, nice=True)
 WIDTH, HEIGHT = 460, 280
 MOST_PANELS = 24
+LARGE = 1e5  # figures from here on are told by four digits and an exponent
 CAPTION_CHARACTERS, PANEL_CHARACTERS = 84, 34
 SATISFIED_AXIS = "share of live samples that satisfy it"
 SPARSITY_AXIS, SPARSITY_NOTE = "Hoyer sparsity S", "S is 1 where a single unit is active."
@@ -83,8 +84,11 @@ def interval_tooltips(
 
     - `mean`: the field of the mean.
     """
-    bounds = ("low", "high") if any(record["low"] is not None for record in records) else ()
-    return [alt.Tooltip(f"{field}:Q", format=f".{digits}f") for field in (mean, *bounds)]
+    found = list(records)
+    bounds = ("low", "high") if any(record["low"] is not None for record in found) else ()
+    largest = max((abs(float(record[mean] or 0)) for record in found), default=0.0)
+    style = f".{digits}f" if largest < LARGE else ".4~g"
+    return [alt.Tooltip(f"{field}:Q", format=style) for field in (mean, *bounds)]
 
 
 def reference_line(reference: Reference, scale: alt.Scale) -> AnyChart:
