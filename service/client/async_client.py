@@ -427,7 +427,7 @@ class AsyncJobHandle(Handle):
         return await self._client.charts(self.id)
 
     async def chart(self, name: str, fmt: str = "png") -> bytes:
-        """Return a chart as "png", "svg", "json" or "html". Raises NotFound."""
+        """Return a chart as "png", "svg", "json", "html" or "csv". Raises NotFound."""
         return await self._client.download(self.id, f"chart/{name}.{fmt}")
 
     def events(self, *, after: int = 0) -> AsyncIterator[Event]:

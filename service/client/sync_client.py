@@ -468,7 +468,7 @@ class JobHandle(Handle):
         return self._client.charts(self.id)
 
     def chart(self, name: str, fmt: str = "png") -> bytes:
-        """Return a chart as "png", "svg", "json" or "html". Raises NotFound."""
+        """Return a chart as "png", "svg", "json", "html" or "csv". Raises NotFound."""
         return self._client.download(self.id, f"chart/{name}.{fmt}")
 
     def events(self, *, after: int = 0) -> Iterator[Event]:

@@ -31,6 +31,7 @@ from service.results.sources import (
     source_of,
 )
 from service.results.stored_rows import StoredRows
+from service.results.weight_figures import reader_of
 from service.schemas import RESULT
 from service.store import Store
 
@@ -52,7 +53,7 @@ def sources_of(
     result = RESULT.validate_json(document)
     if isinstance(result, StudyResult):
         return [_grid(store, job, result.cells), *_runs(store, job, artifacts)]
-    return [_source(store, job, result, artifacts)]
+    return [_with_weights(_source(store, job, result, artifacts), job, artifacts)]
 
 
 def drawable(store: Store, job: Job, artifacts: Artifacts | None = None) -> list[ChartSource]:
@@ -84,7 +85,13 @@ def drawable_in_pieces(
     result = RESULT.validate_json(document)
     assert isinstance(result, TrainResult)  # noqa: S101 - narrows the type: it is a training run
     rows = StoredRows(ids, store.jobs.row_texts)
-    return [_source(store, job, result, artifacts)._replace(rows=rows)]
+    source = _source(store, job, result, artifacts)._replace(rows=rows)
+    return [_with_weights(source, job, artifacts)]
+
+
+def _with_weights(source: Source, job: Job, artifacts: Artifacts | None) -> Source:
+    """The source of a single run with its weights, where it has been trained and they are kept."""
+    return source._replace(weights=reader_of(artifacts, job.cached_from or job.id, job.spec))
 
 
 def _partial(store: Store, job: Job, artifacts: Artifacts | None) -> PartialRun:

@@ -14,6 +14,7 @@ from service.encoding.escaping import for_page
 from service.jobs import Job
 from service.results.answers import answer
 from service.results.charts import CHARTS, NothingToDraw, available, render
+from service.results.charts.finish import svg_with_dark_variant
 from service.results.descriptions import provenance_lines, title_of
 from service.results.finding_runs import what_was_found
 from service.results.forecasts import epochs_table
@@ -110,5 +111,5 @@ def _charts(drawn: Sequence[ChartSource], names: Sequence[str]) -> Iterator[Char
     """
     for name in names:
         with contextlib.suppress(NothingToDraw):
-            svg = render(name, drawn, "svg")
-            yield Chart(CHARTS[name].meaning, base64.b64encode(svg).decode())
+            svg = svg_with_dark_variant(render(name, drawn, "svg").decode())
+            yield Chart(CHARTS[name].meaning, base64.b64encode(svg.encode()).decode())

@@ -3,7 +3,7 @@ the cells of a study. The charting library is not needed here.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ffengine.results import CheckCell, EpochRow, ForecastPoint, RunResult, StudyCell
 from ffengine.spec import CheckSpec, ForecastSpec, TrainedWeights, TrainSpec
@@ -11,6 +11,9 @@ from service.jobs import Job
 from service.results.histograms import MarginHistogram
 from service.results.run_labels import RunKey
 from service.results.stored_rows import StoredRows
+
+if TYPE_CHECKING:  # it reads safetensors, which the client does without
+    from service.results.weight_figures import WeightReader
 
 MarginReader = Callable[[], Sequence[MarginHistogram]]
 
@@ -25,6 +28,8 @@ class Source(NamedTuple):
     that job is gone.
     run: which run of a study it is.
     rows: those of the result where it is without them, because they are many.
+    weights: reads the newest weights of a training run, or None where none are kept, or where the
+    run is one of a study.
     """
 
     label: str
@@ -34,6 +39,7 @@ class Source(NamedTuple):
     trained: TrainSpec | None = None
     run: RunKey | None = None
     rows: StoredRows | None = None
+    weights: "WeightReader | None" = None
 
 
 def source_of(

@@ -100,10 +100,9 @@ def looked_at(page: Page, name: str) -> None:
         )
         if folder := os.environ.get("FFLAB_SCREENSHOTS"):
             page.wait_for_timeout(400)  # charts are drawn anew
-            for number in range(page.locator("figure[data-chart]").count()):
-                expect(
-                    page.locator("figure[data-chart]").nth(number).locator("canvas")
-                ).to_be_visible()
+            for chart in page.locator("figure[data-chart]:not([hidden])").all():
+                chart.scroll_into_view_if_needed()
+                expect(chart.locator("canvas")).to_be_visible()
             page.screenshot(path=Path(folder) / f"{name}-{width}.png", full_page=True)
     for scheme, rules in (
         ("light", ALL_RULES),

@@ -2,7 +2,9 @@
 values against their definitions.
 """
 
+import csv
 import html
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -51,6 +53,12 @@ from service.results.charts import (
     overlay,
     render,
 )
+from service.results.charts.finish import (
+    DARK_COLOURS,
+    DARK_INK,
+    DARK_PAGE,
+    svg_with_dark_variant,
+)
 from service.results.charts.geometry import limit_curve
 from service.results.charts.overlay import OVERLAID
 from service.results.charts.style import MOST_PANELS
@@ -67,6 +75,8 @@ from service.results.paper_comparison import MEANINGS, ComparisonRow, Verdict, c
 from service.results.paper_setting import is_papers_setting
 from service.results.report import report
 from service.results.run_labels import run_keys
+from service.results.weight_figures import reader_of
+from tests.service.drawn import trained_with_weights
 from tests.service.samples import check_cell, check_result, epoch_row, provenance, train_result
 
 TINY: dict[str, Any] = {
@@ -199,8 +209,15 @@ def grid() -> StudyGrid:
 
 
 @pytest.fixture(scope="module")
-def sources(checks: list[Checked], grid: StudyGrid) -> list[ChartSource]:
-    trained = [Source("", ffengine.train(TRAIN), TRAIN), Source("deep", ffengine.train(DEEP), DEEP)]
+def sources(
+    checks: list[Checked], grid: StudyGrid, tmp_path_factory: pytest.TempPathFactory
+) -> list[ChartSource]:
+    artifacts = Artifacts(tmp_path_factory.mktemp("weights"))
+    first = Source("", trained_with_weights(TRAIN, artifacts, OWNER), TRAIN)
+    trained = [
+        first._replace(weights=reader_of(artifacts, OWNER, TRAIN)),
+        Source("deep", ffengine.train(DEEP), DEEP),
+    ]
     forecast = Source("forecast", ffengine.forecast(FORECAST), FORECAST)
     return [*trained, *(check.source for check in checks), forecast, grid]
 
@@ -237,6 +254,8 @@ def test_every_chart_is_available_where_its_rows_are(sources: list[ChartSource])
     assert set(available(sources)) == set(CHARTS) - {"finding", *OF_SEVERAL_RUNS}
     assert available(sources[2:3]) == ["theorem1_widths", "margins", "geometry", "agreement_widths"]
     assert available(sources[:1]) == [
+        "loss",
+        "accuracy",
         "theorem2",
         "sparsity",
         "goodness",
@@ -250,6 +269,9 @@ def test_every_chart_is_available_where_its_rows_are(sources: list[ChartSource])
         "log_goodness_flow",
         "sparsity_flow",
         "theorem2_flow",
+        "receptive_fields",
+        "weight_histogram",
+        "unit_lengths",
     ]
     assert available([]) == []
     with pytest.raises(NothingToDraw):
@@ -323,7 +345,13 @@ def test_every_chart_renders_in_every_format(
     name: str,
 ) -> None:
     drawn = centering if name == "finding" else alike if name in OF_SEVERAL_RUNS else sources
-    starts = {"png": b"\x89PNG", "svg": b"<svg", "json": b"{", "html": b"<!DOCTYPE html>"}
+    starts = {
+        "png": b"\x89PNG",
+        "svg": b"<svg",
+        "json": b"{",
+        "html": b"<!DOCTYPE html>",
+        "csv": b"",
+    }
     for fmt in FORMATS:
         assert render(name, drawn, fmt).lstrip().startswith(starts[fmt]), fmt
 
@@ -342,6 +370,8 @@ def test_every_chart_names_its_data_and_leaves_the_colours_of_text_to_the_page(
     assert re.search(r"\bseed", caption_of(name, there))
     for field in ("subtitleColor", "labelColor", "titleColor", '"background"'):
         assert field not in document
+    if '"strokeDash": [6, 4]' in document:  # a dashed line is named
+        assert "dashed line" in caption_of(name, there) or '"field": "word"' in document
 
 
 def test_widths_share_a_plot_without_the_factor_of_their_width(alike: list[ChartSource]) -> None:
@@ -373,7 +403,9 @@ def test_theorem_2_has_a_panel_for_each_preprocessing(alike: list[ChartSource]) 
         "centred pixels"
     ] * 2
     caption = caption_of("theorem2_inputs", alike)
-    assert caption.startswith("mnist-mini; mean over 2 seeds; 200 samples per point; n = 12 band: ")
+    assert caption.startswith(
+        "Data: mnist-mini; mean over 2 seeds; 200 samples per point; n = 12. Band"
+    )
 
 
 @pytest.mark.parametrize("name", OF_SEVERAL_RUNS)
@@ -511,7 +543,7 @@ def test_one_seed_has_no_interval(sources: list[ChartSource]) -> None:
         assert (point["low"], point["high"]) == (None, None)
     assert "the wider of Student's" in caption_of("theorem2", sources[:1])
     for name in ("sparsity", "theorem2"):
-        assert "one seed: no interval" in caption_of(name, one)
+        assert "One seed has no interval." in caption_of(name, one)
 
 
 def test_predicted_and_observed_shares_lie_beside_each_other(sources: list[ChartSource]) -> None:
@@ -543,21 +575,171 @@ def test_theorem_1_while_training_is_drawn_only_where_it_was_monitored() -> None
     )
 
 
-def test_long_curves_are_thinned_keep_their_ends_and_say_so() -> None:
+@pytest.mark.parametrize("epochs", [1_999, 2_000, 2_001])
+def test_long_curves_are_bins_with_their_smallest_and_largest_values(epochs: int) -> None:
+    """Compared with the full rows: no value is outside what is drawn, and none is invented."""
+    draw = np.random.default_rng(0)
+    values = draw.random((epochs + 1, 2))
     rows = [
-        epoch_row(epoch, split, seed=seed)
-        for epoch in range(1_001)
-        for split in SPLITS
-        for seed in range(2)
+        epoch_row(epoch, "positive", seed=seed).model_copy(
+            update={"goodness": value, "tau": epoch / 10}
+        )
+        for epoch, pair in enumerate(values.tolist())
+        for seed, value in enumerate(pair)
     ]
-    source = PartialRun("", rows)
-    points = rows_of("theorem2", [source], "epoch")
-    drawn = sorted({point["epoch"] for point in points})
-    assert len(drawn) <= 402
-    assert (drawn[0], drawn[-1]) == (0, 1_000)
-    note = "of every 6 measured epochs, the lowest and the highest mean are drawn"
-    assert note in caption_of("theorem2", [source])
-    assert len(render("theorem2", [source], "json")) < 300_000
+    source, means = PartialRun("", rows), values.mean(axis=1)
+    points = rows_of("goodness", [source], "epoch")
+    ends = [[int(end) for end in point["epochs"].split(" to ")] for point in points]
+    assert [first for first, *_ in ends] == [0, *(last[-1] + 1 for last in ends[:-1])]
+    assert (ends[0], ends[-1], len(points) <= 300) == ([0], [epochs], True)
+    for point, (first, *last) in zip(points, ends, strict=True):
+        there = means[first : (last or [first])[0] + 1]
+        drawn = (point["least"], point["most"], point["mean"])
+        assert drawn == pytest.approx((there.min(), there.max(), there.mean()))
+        assert point["tau"] == point["epoch"] / 10
+    assert f"{epochs + 1:,} epochs, drawn as {len(points)} bins with their smallest" in caption_of(
+        "goodness", [source]
+    )
+    bands = drawn_layers("goodness", source, "area")
+    assert [(band["y"]["field"], band["y2"]["field"]) for band in bands] == [
+        ("low", "high"),
+        ("least", "most"),
+    ]
+
+
+def test_few_epochs_are_drawn_one_by_one() -> None:
+    source = PartialRun("", [epoch_row(epoch) for epoch in range(300)])
+    assert [row["epoch"] for row in rows_of("goodness", [source], "epoch")] == list(range(300))
+    assert "bins" not in caption_of("goodness", [source])
+    assert drawn_layers("goodness", source, "area") == []  # one seed: no interval either
+
+
+def drawn_layers(name: str, source: ChartSource, mark: str) -> list[dict[str, Any]]:
+    """The encodings of the layers with such a mark."""
+    document = json.loads(render(name, [source], "json"))
+    return [layer["encoding"] for layer in document["layer"] if layer["mark"]["type"] == mark]
+
+
+def test_the_loss_of_a_pair_is_the_sum_of_its_terms_seed_by_seed() -> None:
+    terms: dict[tuple[Split, int], float] = {
+        ("positive", 0): 1.0,
+        ("negative", 0): 2.0,
+        ("positive", 1): 5.0,
+        ("negative", 1): 8.0,
+    }
+    rows = [
+        epoch_row(0, split, seed=seed, layer=layer).model_copy(update={"loss": value * (layer + 1)})
+        for layer in (0, 1)
+        for (split, seed), value in terms.items()
+    ]
+    alone = epoch_row(0, "positive", seed=2).model_copy(update={"loss": 100.0})  # has no partner
+    points = rows_of("loss", [PartialRun("", [*rows, alone])], "what")
+    pairs = [point for point in points if point["what"] == "loss of a pair"]
+    assert [(pair["series"], pair["mean"], pair["seeds"]) for pair in pairs] == [
+        ("layer 0", 8.0, 2),
+        ("layer 1", 16.0, 2),
+    ]
+
+
+def test_accuracy_is_that_after_the_last_epoch_for_each_way_to_tell_a_label(
+    sources: list[ChartSource],
+) -> None:
+    for source, way, layers in (
+        (sources[0], "by goodness, layer 0", (0,)),
+        (sources[1], "by goodness, layers 0+1", (0, 1)),
+    ):
+        found = trained_of(source).accuracy
+        points = rows_of("accuracy", [source], "way")
+        assert len(points) == len({(r.layers, r.method, r.partition) for r in found})
+        (point,) = (one for one in points if (one["way"], one["partition"]) == (way, "test"))
+        rows = [
+            r for r in found if (r.layers, r.method, r.partition) == (layers, "goodness", "test")
+        ]
+        assert point["mean"] == pytest.approx(np.mean([row.accuracy for row in rows]))
+        samples = sum({row.seed: row.samples for row in rows}.values())
+        assert (point["epoch"], point["samples"]) == (2, samples)
+    assert "A guess is right for 0.1 of the samples." in caption_of("accuracy", sources[:1])
+
+
+@pytest.mark.parametrize("layers", range(1, 7))
+def test_axis_titles_never_collide_and_every_axis_has_a_panel(layers: int) -> None:
+    """One title for the vertical axes of all panels, and axes of its own for each panel."""
+    rows = [epoch_row(0, layer=layer) for layer in range(layers)]
+    for name in ("goodness", "agreement", "theorem2"):
+        document = json.loads(render(name, [PartialRun("", rows)], "json"))
+        inner = document.get("spec", document)["layer"]
+        encodings = [layer["encoding"] for layer in inner if "encoding" in layer]
+        titles = {encoding["y"].get("title") for encoding in encodings if "y" in encoding}
+        if layers == 1:
+            assert len(titles - {None}) == 1
+            continue
+        assert titles == {None}
+        assert document["facet"]["title"].startswith("↑ ")
+        assert document["resolve"]["axis"] == {"x": "independent", "y": "independent"}
+
+
+def test_huge_values_have_short_tick_labels() -> None:
+    rows = [
+        epoch_row(epoch).model_copy(update={"goodness": epoch * 1.3333333e37}) for epoch in range(4)
+    ]
+    labels = re.findall(
+        r">([^<>]*e[+]?37)<", render("goodness", [PartialRun("", rows)], "svg").decode()
+    )
+    assert labels
+    assert all(len(label) <= 8 for label in labels)
+    tips = drawn_layers("goodness", PartialRun("", rows), "line")[0]["tooltip"]
+    assert [tip["format"] for tip in tips if tip["field"] == "mean"] == [".4~g"]
+
+
+def test_a_dark_chart_has_a_dark_page_and_colours_that_are_seen_on_it(
+    sources: list[ChartSource],
+) -> None:
+    light, dark = (
+        render("sparsity", sources[:1], "svg", theme).decode() for theme in ("light", "dark")
+    )
+    assert (DARK_PAGE in light, DARK_PAGE in dark) == (False, True)
+    for colour, instead in DARK_COLOURS.items():
+        assert colour.lower() not in dark.lower()
+        assert contrast(instead, DARK_PAGE) >= 4.5
+    assert contrast(DARK_INK, DARK_PAGE) >= 7
+    texts = re.findall(r"<text[^>]*>", dark)
+    assert texts
+    assert all(f'fill="{DARK_INK}"' in text for text in texts)
+
+
+def test_a_chart_of_the_report_is_dark_where_the_reader_wants_dark_pages(
+    sources: list[ChartSource],
+) -> None:
+    plain = render("sparsity", sources[:1], "svg").decode()
+    both = svg_with_dark_variant(plain)
+    style = both.partition("<style>")[2].partition("</style>")[0]
+    assert both == plain.replace(
+        plain.partition("<rect")[0], plain.partition("<rect")[0] + f"<style>{style}</style>", 1
+    )
+    used = set(re.findall(r'(?:fill|stroke)="(#[0-9A-Fa-f]{3,6}|black|white)"', plain))
+    assert {colour for colour in used if f'"{colour}"' not in style} == set()
+    assert style.startswith("@media (prefers-color-scheme:dark)")
+
+
+def test_a_chart_as_csv_has_the_rows_that_it_draws(sources: list[ChartSource]) -> None:
+    rows = list(csv.DictReader(io.StringIO(render("sparsity", sources[:1], "csv").decode())))
+    drawn = rows_of("sparsity", sources[:1], "epoch")
+    assert [float(row["mean"]) for row in rows] == [row["mean"] for row in drawn]
+    assert "value" not in rows[0]  # of a reference line
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours, as WCAG 2 defines it."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        ]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
 
 
 def test_many_runs_are_as_many_panels_as_can_be_looked_at_in_the_order_given() -> None:
@@ -715,13 +897,13 @@ def test_bars_are_the_energy_of_the_angles_with_the_theorems_signs(checks: list[
             )
     caption = caption_of("geometry", [checks[0].source])
     assert "100.0% of the energy is at angles below 90°" in caption
-    assert "the line is for relu and squares" not in caption
+    assert "The line is for relu and squares" not in caption
 
 
 def test_the_line_of_the_angles_says_that_it_is_of_squares(checks: list[Checked]) -> None:
     other = CheckSpec.model_validate({"goodness": {"name": "power_sum", "q": 4}})
     caption = caption_of("geometry", [checks[0].source._replace(spec=other)])
-    assert "the line is for relu and squares; these checks use power_sum" in caption
+    assert "The line is for relu and squares; these checks use power_sum" in caption
 
 
 # Studies
@@ -820,7 +1002,8 @@ def test_one_varied_field_is_points_with_intervals_more_than_two_are_panels() ->
         f"widths {w} · {w}, {split} samples" for split in SPLITS for w in (8, 16)
     ]
     layer = document["spec"]["layer"][0]["encoding"]
-    assert (layer["x"]["title"], layer["y"]["title"]) == ("lr", "epochs")
+    assert (layer["x"]["title"], layer["y"]["title"]) == ("lr", None)
+    assert document["facet"]["title"] == "↑ epochs"  # once, over all panels
     assert layer["x"]["sort"] == ["1", "2", "3", "4"]
     assert layer["color"]["scale"]["domainMid"] == 0.5
 

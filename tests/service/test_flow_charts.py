@@ -74,7 +74,7 @@ def test_the_predicted_turn_is_a_labelled_line_with_its_origin(name: str) -> Non
     assert any(layer["encoding"].get("x", {}).get("field") == "turn" for layer in marks(document))
     text = caption(document)
     assert "predicted turn τ* = 0.9 / (q lambda_1) = 2, where S is expected to be lowest" in text
-    assert "grey: 0.65 to 1.15 / (q lambda_1)" in text
+    assert "the grey band is 0.65 to 1.15 / (q lambda_1)" in text
     assert "q = 0.75 and lambda_1 = 0.6 from the data before training" in text
     assert "0.9 is measured, not derived" in text
 
@@ -83,7 +83,7 @@ def test_the_predicted_turn_is_a_labelled_line_with_its_origin(name: str) -> Non
 def test_a_stored_turn_has_the_formula_that_it_was_predicted_by(overlap: float | None) -> None:
     before = BEFORE.model_copy(update={"overlap": overlap})
     text = caption(drawn("sparsity_flow", trained(onset=before)))
-    assert "τ* = 1.25 / lambda_1 = 2, where S is expected to be lowest; grey: 1.1 to 1.4 / " in text
+    assert "τ* = 1.25 / lambda_1 = 2, where S is expected to be lowest; the grey band is " in text
     assert "; lambda_1 = 0.625 from the data before training; 1.25 is measured" in text
     late = BEFORE.model_copy(update={"tau_star": 40.0, "lambda_1": 1.25 / 40})
     text = caption(drawn("sparsity_flow", trained(onset=late)))
@@ -108,7 +108,9 @@ def test_a_turn_far_beyond_the_end_is_told_and_does_not_squeeze_the_curve() -> N
 def test_where_no_turn_is_predicted_the_caption_says_why() -> None:
     why = "S is not expected to fall: act 2 begins at once"
     none = Onset(lambda_1=0.6, falls=False, unknown={"tau_star": why})
-    assert f"no turn τ* is predicted: {why}" in caption(drawn("sparsity_flow", trained(onset=none)))
+    assert f"No turn τ* is predicted: {why}." in caption(
+        drawn("sparsity_flow", trained(onset=none))
+    )
     earlier = caption(drawn("sparsity_flow", trained(onset=None)))  # a result of before
     assert "τ*" not in earlier
 
@@ -150,13 +152,13 @@ def test_the_strip_has_the_act_of_most_seeds_since_the_epoch_before() -> None:
     strips = [layer for layer in marks(document) if "fill" in layer["encoding"]]
     assert [layer["encoding"]["y"]["value"] < 0 for layer in strips] == [True, True]  # above data
     assert strips[0]["encoding"]["fill"]["scale"]["domain"] == ["selecting"]
-    assert "positives over negatives" in caption(document)
+    assert "of positives above, of negatives below" in caption(document)
 
 
 def test_rows_without_acts_have_no_strip() -> None:
     document = drawn("sparsity_flow", trained({"act": None}))
     assert not [layer for layer in marks(document) if "fill" in layer["encoding"]]
-    assert "strips" not in caption(document)
+    assert "strips above" not in caption(document)
     epochs = drawn("sparsity", trained())  # over epochs, neither strip nor turn
     assert not [layer for layer in marks(epochs) if "fill" in layer["encoding"]]
     assert "τ*" not in caption(epochs)
@@ -223,7 +225,8 @@ def test_sizes_of_weights_are_drawn_once_for_both_splits() -> None:
     assert len(found) == 3 * 5
     assert min(row["low"] for row in found) < 0  # of Student's t: a logarithm has no place for it
     band = next(layer for layer in marks(drawn("effective_sizes", run)))
-    assert {"calculate": "max(datum.low, 1)", "as": "bottom"} in band["transform"]
+    lowered = "isValid(datum.low) ? max(datum.low, 1) : null"
+    assert {"calculate": lowered, "as": "low"} in band["transform"]
     assert "sample" not in caption(drawn("effective_sizes", run))
     wide = trained({**sizes, "basins": None})  # beyond 8192 units
     assert {row["what"] for row in points("effective_sizes", wide)} == {
@@ -247,7 +250,7 @@ ALL = {**DEEP, "log_goodness": 1.0, "effective_units": 2.0, "effective_rank": 2.
 def test_one_epoch_and_one_seed_are_drawn(name: str) -> None:
     run = trained(ALL, epochs=1)
     assert render(name, [run], "svg").startswith(b"<svg")
-    assert "one seed: no interval" in caption(drawn(name, run))
+    assert "One seed has no interval." in caption(drawn(name, run))
 
 
 @pytest.mark.parametrize("name", FIGURES)

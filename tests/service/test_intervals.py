@@ -155,7 +155,7 @@ def of_words(source: Source, result: TrainResult | CheckResult) -> Iterator[Serv
 
 
 def of_charts(sources: list[Source | StudyGrid]) -> Iterator[Served]:
-    shares = [name for name in available(sources) if name not in ("goodness", "margins")]
+    shares = [name for name in available(sources) if name not in ("goodness", "loss", "margins")]
     for name in shares:
         for rows in json.loads(render(name, sources, "json"))["datasets"].values():
             for row in rows:

@@ -26,6 +26,7 @@ from service.background.retention import (
     sweep,
 )
 from service.jobs import LogLine
+from service.results.charts.finish import DARK_PAGE
 from service.results.descriptions import provenance_lines
 from service.settings import Retention, Settings
 from service.store import NewJob, StillNeeded, Store
@@ -94,6 +95,7 @@ def test_downloads_have_names_and_are_not_sent_again(client: httpx.Client, store
         "report.html": "report.html",
     }
     names |= {"chart/sparsity.svg": "sparsity.svg", "chart/sparsity.json": "sparsity.json"}
+    names |= {"chart/sparsity.svg?theme=dark": "sparsity-dark.svg"}
     for path, name in names.items():
         first = client.get(f"/v1/jobs/{job.id}/{path}")
         assert first.status_code == 200, first.text
@@ -127,8 +129,16 @@ def test_the_charts_that_there_are_can_be_listed_and_each_of_them_is_there(
     assert {"theorem2", "sparsity"} <= {chart["name"] for chart in charts}
     for chart in charts:
         assert chart["meaning"]
-        assert set(chart["links"]) == {"png", "svg", "json", "html"}
-        assert client.get(chart["links"]["svg"]).text.startswith("<svg")
+        assert set(chart["links"]) == {"png", "svg", "json", "html", "csv"}
+        light = client.get(chart["links"]["svg"]).text
+        dark = client.get(chart["links"]["svg"], params={"theme": "dark"}).text
+        assert (light.startswith("<svg"), DARK_PAGE in light, DARK_PAGE in dark) == (
+            True,
+            False,
+            True,
+        )
+        assert client.get(chart["links"]["csv"]).headers["content-type"].startswith("text/csv")
+    assert client.get(charts[0]["links"]["svg"], params={"theme": "blue"}).status_code == 422
     refused(client.get(f"/v1/jobs/{NOBODY}/charts"), 404, "no-such-job")
 
 

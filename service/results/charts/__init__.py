@@ -10,7 +10,8 @@ from typing import NamedTuple
 import vl_convert
 
 from service.encoding.escaping import for_drawing, for_html, for_script
-from service.results.chart_formats import FORMATS, MEDIA_TYPES, ChartFormat
+from service.results.chart_formats import FORMATS, MEDIA_TYPES, ChartFormat, Theme
+from service.results.charts.accuracies import accuracy, has_accuracy
 from service.results.charts.acts import has_inputs, has_widths, sparsity_widths, theorem2_inputs
 from service.results.charts.decomposition import decomposition, has_pushes
 from service.results.charts.deep import deep_agreement, deep_theorem2, is_joint
@@ -32,6 +33,7 @@ from service.results.charts.epochs import (
     theorem2_flow,
 )
 from service.results.charts.finding import finding, is_answered
+from service.results.charts.finish import DARK_PAGE, drawn_rows, finished
 from service.results.charts.forecast import (
     forecast_sparsity,
     forecast_theorem2,
@@ -47,10 +49,18 @@ from service.results.charts.grids import (
     has_grid,
 )
 from service.results.charts.layers import is_deep, layers
+from service.results.charts.losses import has_loss, loss
 from service.results.charts.margins import is_kept, margins
 from service.results.charts.overlay import OVERLAID, overlaid
 from service.results.charts.potentials import has_potentials, potentials
 from service.results.charts.style import AnyChart
+from service.results.charts.weight_charts import (
+    has_images,
+    has_weights,
+    receptive_fields,
+    unit_lengths,
+    weight_histogram,
+)
 from service.results.charts.weights import effective_sizes, has_sizes
 from service.results.charts.widths import (
     agreement_widths,
@@ -73,6 +83,7 @@ __all__ = [
     "PartialRun",
     "Source",
     "StudyGrid",
+    "Theme",
     "available",
     "overlay",
     "render",
@@ -81,7 +92,7 @@ __all__ = [
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
-<style>html {{ color-scheme: light; }} #chart {{ width: 100%; }}</style>
+<style>html {{ color-scheme: {theme}; background: {page}; }} #chart {{ width: 100%; }}</style>
 <script>{library}</script></head>
 <body><div id="chart"></div>
 <script>vegaEmbed("#chart", {specification}, {options});</script></body></html>
@@ -105,12 +116,17 @@ class ChartEntry(NamedTuple):
     is_there: Callable[[Sequence[ChartSource]], bool]
 
 
-def render(name: str, sources: Sequence[ChartSource], fmt: ChartFormat) -> bytes:
+def render(
+    name: str, sources: Sequence[ChartSource], fmt: ChartFormat, theme: Theme = "light"
+) -> bytes:
     """A chart as bytes.
 
     Raises KeyError for an unknown name, NothingToDraw where the results have no rows for it.
     """
-    specification = _specification(CHARTS[name].draw(sources))
+    chart = CHARTS[name].draw(sources)
+    if fmt == "csv":
+        return drawn_rows(chart.to_dict())
+    specification = _specification(chart, theme)
     if fmt == "json":
         return specification.encode()
     if fmt == "svg":
@@ -123,6 +139,8 @@ def render(name: str, sources: Sequence[ChartSource], fmt: ChartFormat) -> bytes
         library=library(),
         specification=for_script(specification),
         options=options,
+        theme=theme,
+        page=DARK_PAGE if theme == "dark" else "#fff",
     ).encode()
 
 
@@ -134,20 +152,20 @@ def library() -> str:
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
-def _specification(chart: AnyChart) -> str:
+def _specification(chart: AnyChart, theme: Theme = "light") -> str:
     """The chart as JSON."""
-    return for_drawing(chart.to_dict())
+    return for_drawing(finished(chart.to_dict(), theme))
 
 
-def overlay(name: str, sources: Sequence[ChartSource]) -> bytes:
+def overlay(name: str, sources: Sequence[ChartSource], theme: Theme = "light") -> bytes:
     """The specification of a chart of several jobs: curves share one plot, others have panels.
 
     Raises as `render` does.
     """
     return (
-        _specification(overlaid(name, sources)).encode()
+        _specification(overlaid(name, sources), theme).encode()
         if name in OVERLAID
-        else render(name, sources, "json")
+        else render(name, sources, "json", theme)
     )
 
 
@@ -287,6 +305,19 @@ CHARTS: dict[str, ChartEntry] = {
             has_agreement,
         ),
         ChartEntry(
+            "loss",
+            "Mean loss of a pair of a positive and a negative sample, and the terms of the two, of "
+            "each layer by epoch.",
+            loss,
+            has_loss,
+        ),
+        ChartEntry(
+            "accuracy",
+            "Accuracy after training of each way to tell a label, on each partition.",
+            accuracy,
+            has_accuracy,
+        ),
+        ChartEntry(
             "theorem2",
             "Share of samples that satisfy theorem 2's condition along the training step, by "
             "epoch.",
@@ -397,6 +428,24 @@ CHARTS: dict[str, ChartEntry] = {
             "and held-out samples.",
             layers,
             lambda sources: any(map(is_deep, sources)),
+        ),
+        ChartEntry(
+            "receptive_fields",
+            "Weights of units of the first layer as images, of the longest and of the shortest.",
+            receptive_fields,
+            has_images,
+        ),
+        ChartEntry(
+            "weight_histogram",
+            "Distribution of the weights of each layer after training.",
+            weight_histogram,
+            has_weights,
+        ),
+        ChartEntry(
+            "unit_lengths",
+            "Distribution of the lengths of the weights of each layer's units after training.",
+            unit_lengths,
+            has_weights,
         ),
     )
 }

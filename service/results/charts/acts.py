@@ -58,7 +58,8 @@ def sparsity_widths(sources: Sequence[ChartSource]) -> AnyChart:
     records[-1]["turn"] = records[0]["turn"]  # of the other split: each panel has the line
     caption = [
         *caption_of(runs, found, shares=False),
-        "C: Hoyer sparsity S without the factor of its width; 1: a single unit is active",
+        "C is the Hoyer sparsity S without the factor of its width, and 1 where a single unit is "
+        "active.",
         *turn_notes(turns),
     ]
     return titled(in_panels(alt.layer(turn_rule(), lines), records), WITHOUT_WIDTH.title, caption)
@@ -77,7 +78,7 @@ def theorem2_inputs(sources: Sequence[ChartSource]) -> AnyChart:
     lines = curve_layers(records, THEOREM_2, SHARE_SCALE, x=FLOW_TIME)
     data, *others = caption_of(runs, records, THEOREM_2, shares=True)
     caption = [
-        f"{data}; n = {width_of(runs[0]):,}",
+        f"{data.removesuffix('.')}; n = {width_of(runs[0]):,}.",
         *others,
         *turn_notes([one for found in turns.values() for one in found]),
     ]
@@ -109,7 +110,7 @@ def _by_inputs(sources: Sequence[ChartSource]) -> list[Source]:
 def _scaled(record: Record, factor: float) -> Record:
     return {
         field: None if value is None else factor * float(value)
-        for field in ("mean", "low", "high")
+        for field in ("mean", "low", "high", "least", "most")
         for value in (record[field],)
     }
 

@@ -121,9 +121,9 @@ def _caption(sources: Sequence[ChartSource], records: Sequence[Record]) -> Itera
     yield interval_note("bars", seeds, shares=False)
     along = listed_directions(sources)
     yield (
-        f"what all pairs (a positive and its negative) of a relation add to the margin of theorem "
-        f"2 {along}, in standard deviations (sd) of the margin; right of 0 they push towards "
-        f"sparsity"
+        f"A point is what all pairs (a positive and its negative) of a relation add to the margin "
+        f"of theorem 2 {along}, in standard deviations (sd) of the margin. Right of the dashed "
+        f"line at 0 they push towards sparsity."
     )
-    yield "with the label: one of the pair shows the label that the sample shows"
+    yield "With the label: one of the pair shows the label that the sample shows."
     yield panels_note(len(labels_of(records)))

@@ -49,12 +49,10 @@ AGREEMENTS = (
     Look("local_agreement", LOCAL, [2, 3]),
 )
 WORDS = (
-    f"total: {ROW_DIRECTIONS['joint_step']}, with the motion of the layers below; local: as if "
-    "these stood still; bands are of the total condition",
+    f"The total condition is {ROW_DIRECTIONS['joint_step']}, with the motion of the layers below; "
+    "the local one is as if these stood still. Bands are of the total condition.",
 )
-LINES = alt.Legend(
-    orient="top", symbolType="stroke", symbolStrokeColor=GREY, symbolSize=260, labelLimit=240
-)
+LINES = alt.Legend(orient="top", symbolType="stroke", symbolStrokeColor=GREY, symbolSize=260)
 
 
 def is_joint(sources: Sequence[ChartSource]) -> bool:
@@ -71,7 +69,9 @@ def deep_theorem2(sources: Sequence[ChartSource]) -> AnyChart:
 def deep_agreement(sources: Sequence[ChartSource]) -> AnyChart:
     """How often the local and the total condition say what the joint step does."""
     style = Style(
-        "Predicted = observed sign of dS in deeper layers", "share of live samples", CHANCE
+        "How often theorem 2 predicts the change of S in deeper layers",
+        "share of live samples",
+        CHANCE,
     )
     return _beside(sources, AGREEMENTS, style)
 
@@ -91,7 +91,7 @@ def _beside(sources: Sequence[ChartSource], looks: Sequence[Look], style: Style)
     line: Reference | None = style.reference
     scale, note = share_scale(lower_ends(records), line.value if line else None)
     return titled(
-        in_panels(curve_layers(records, style, scale, dash, banded=TOTAL), records),
+        in_panels(curve_layers(records, style, scale, dash, with_bands=TOTAL), records),
         style.title,
         [*WORDS, *caption_of(sources, records, style, shares=True), note],
     )

@@ -3,7 +3,6 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import altair as alt
@@ -20,7 +19,7 @@ from service.results.charts.drawables import (
     has_figure,
 )
 from service.results.charts.flow_marks import flow_layers, flow_notes, turns_of, with_turns
-from service.results.charts.intervals import band, lower_ends
+from service.results.charts.intervals import band, banded, lower_ends
 from service.results.charts.style import (
     CHANCE,
     FREE_SCALE,
@@ -28,6 +27,7 @@ from service.results.charts.style import (
     LEGEND,
     MOST_PANELS,
     PAPER,
+    SATISFIED_AXIS,
     SPARSITY_AXIS,
     SPARSITY_NOTE,
     SPLIT_DASHES,
@@ -56,6 +56,7 @@ Figure = Literal[
     "agreement",
     "sparsity",
     "goodness",
+    "loss",
     "tau",
     "theorem2_expected_ratio",
     "kappa_gap",
@@ -68,7 +69,7 @@ Figure = Literal[
     "total_agreement",
     "local_agreement",
 ]
-MOST_POINTS, ALL_POINTS = 400, 8_000  # drawn of one series, and of all together
+MOST_BINS, ALL_POINTS = 300, 8_000  # drawn of one line, and of all series together
 EPOCHS = alt.X(
     "epoch:Q",
     title="epoch",
@@ -76,9 +77,10 @@ EPOCHS = alt.X(
 )
 FLOW_TIME = alt.X(
     "tau:Q",
-    title="flow time τ (sum of the step sizes)",
+    title="flow time τ",
     axis=alt.Axis(grid=False, labelOverlap=True),
 )
+TAU_NOTE = "Flow time τ is the sum of the step sizes."
 MARKED_POINTS = 60  # a line of more epochs has no points
 
 
@@ -91,23 +93,22 @@ class Style(NamedTuple):
     note: str = ""
 
 
-THEOREM_1 = Style("Theorem 1 while training", "satisfied / live samples", PAPER[1])
-THEOREM_2 = Style(f"Theorem 2 {DIRECTIONS['training_step']}", "satisfied / live samples", PAPER[2])
+THEOREM_1 = Style("Theorem 1 while training", SATISFIED_AXIS, PAPER[1])
+THEOREM_2 = Style(f"Theorem 2 {DIRECTIONS['training_step']}", SATISFIED_AXIS, PAPER[2])
 AGREEMENT = Style(
-    f"Predicted = observed sign of dS {DIRECTIONS['training_step']}",
+    f"How often theorem 2 predicts the change of S {DIRECTIONS['training_step']}",
     "share of decided live samples",
     CHANCE,
 )
 SPARSITY = Style("Sparsity while training", SPARSITY_AXIS)
-EXPECTED = Style(
-    f"Theorem 2 {ROW_DIRECTIONS['expected_difference']}", "satisfied / live samples", PAPER[2]
-)
+EXPECTED = Style(f"Theorem 2 {ROW_DIRECTIONS['expected_difference']}", SATISFIED_AXIS, PAPER[2])
 KAPPA_GAP = Style(
     "Active units: unequal beyond what their number makes of them",
     "κ less Gaussian κ",
-    Reference(0.0, "Gaussian", "0: units switch on or off alone; below 0, they are selected"),
+    Reference(0.0, "Gaussian", "0, where units only switch on or off; below it, they are selected"),
 )
 BASINS = Style("Directions that the units have gathered in", "effective number of basins")
+LOSS = Style("Loss while training", "loss")
 GOODNESS = Style("Goodness while training", "mean goodness G")
 LOG_GOODNESS = Style("Growth of goodness", "ln of mean |G|")
 
@@ -147,8 +148,8 @@ def prediction(sources: Sequence[ChartSource]) -> AnyChart:
         alt.Shape("what:N", scale=shapes, title=None, legend=GREY_LEGEND),
     )
     caption = [
-        f"predicted: theorem 2 holds {DIRECTIONS['training_step']}; observed: S rose in that step, "
-        "in float64",
+        f"Predicted: theorem 2 holds {DIRECTIONS['training_step']}. Observed: S rose in that "
+        "step, in float64.",
         *caption_of(sources, records, shares=True),
     ]
     return titled(in_panels(layers, records), "Sparsity rises: predicted and observed", caption)
@@ -211,7 +212,7 @@ def growth_style(sources: Sequence[ChartSource]) -> Style:
         return LOG_GOODNESS
     note = (
         f"ln G is expected to rise by {slopes.pop()} in a unit of τ once units are selected: "
-        f"4 lambda_1, less what steps of this size lose"
+        f"4 lambda_1, less what steps of this size lose."
     )
     return LOG_GOODNESS._replace(note=note)
 
@@ -273,6 +274,7 @@ def _marked(sources: Sequence[ChartSource], figure: Figure, x: alt.X) -> list[Re
 
 def _notes(sources: Sequence[ChartSource], records: Sequence[Record], x: alt.X) -> Iterator[str]:
     if x is FLOW_TIME:
+        yield TAU_NOTE
         yield from flow_notes(records, turns_of(sources))
 
 
@@ -283,14 +285,14 @@ def curve_layers(
     dash: alt.StrokeDash | None = None,
     shape: alt.Shape | None = None,
     x: alt.X = EPOCHS,
-    banded: str | None = None,
+    with_bands: str | None = None,
 ) -> AnyChart:
     """A line with its band for each split; the dashes of the line are those of the split, unless
     `dash` gives them another meaning.
 
     **Arguments:**
 
-    - `banded`: which `what` has bands where there are several; None: all have.
+    - `with_bands`: which `what` has bands where there are several; None: all have.
     """
     dash = dash or alt.StrokeDash("split:N", scale=SPLIT_DASHES, title=None, legend=LEGEND)
     shape = shape or split_shape()
@@ -307,26 +309,23 @@ def curve_layers(
         *(["series:N"] if len(labels_of(records)) > 1 else []),
         "split:N",
         *extra,
-        "epoch:Q",
+        *epoch_tooltips(records),
         *(["tau:Q"] if x is FLOW_TIME else []),
         *interval_tooltips(records),
         "seeds:Q",
         "samples:Q",
     ]
-    band = base.mark_area(opacity=0.18).encode(
-        y=alt.Y("low:Q", title=style.axis, scale=scale), y2="high:Q"
-    )
-    if banded:
-        band = band.transform_filter(f"datum.what == '{banded}'")
+    bands = ranges(base, style.axis, scale, records)
+    if with_bands:
+        bands = [band.transform_filter(f"datum.what == '{with_bands}'") for band in bands]
     line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash, tooltip=tooltip)
     size = 36 if len({record["epoch"] for record in records}) <= MARKED_POINTS else 0
     points = base.mark_point(filled=True, opacity=1, size=size).encode(
         y=y, shape=shape, tooltip=tooltip
     )
-    single = len(labels_of(records)) == 1
-    rule = [reference_line(style.reference, scale, with_word=single)] if style.reference else []
+    rule = [reference_line(style.reference, scale)] if style.reference else []
     marks = flow_layers(records) if x is FLOW_TIME else []
-    return alt.layer(*marks, *rule, band, line, *([points] if size else []))
+    return alt.layer(*marks, *rule, *bands, line, *([points] if size else []))
 
 
 def records_of(sources: Sequence[ChartSource], figure: Figure) -> list[Record]:
@@ -334,87 +333,153 @@ def records_of(sources: Sequence[ChartSource], figure: Figure) -> list[Record]:
 
     Raises NothingToDraw where no epoch has a value.
     """
-    labels = list(dict.fromkeys(curve.label for curve in curves(sources)))[:MOST_PANELS]
-    most = max(4, min(MOST_POINTS, ALL_POINTS // max(1, len(labels))))
-    found = _points(sources, labels, figure)
-    records = [record for label in labels for record in _series(label, found[label], figure, most)]
+    labels, found = points_of(sources, figure)
+    records = list(records_of_lines(labels, found, figure))
     if not records:
         raise NothingToDraw(f"no epoch has a value of {figure}")
     return records
 
 
-class _Point(NamedTuple):
-    """The values of one split at one epoch, how many samples each is of, and its act."""
+class Point(NamedTuple):
+    """The values of one split at one epoch, the seed of each, how many samples each is of, and its
+    act.
+    """
 
     values: list[float]
+    seeds: list[int]
     samples: list[int]
     acts: list[str]
     tau: float | None
 
     @property
     def mean(self) -> float:
+        """The mean over seeds."""
         return sum(self.values) / len(self.values)
 
+    def plus(self, other: "Point") -> "Point":
+        """The sum with another point, of the seeds that both have."""
+        there = dict(zip(other.seeds, other.values, strict=True))
+        shared = [place for place, seed in enumerate(self.seeds) if seed in there]
+        return Point(
+            [self.values[place] + there[self.seeds[place]] for place in shared],
+            [self.seeds[place] for place in shared],
+            [self.samples[place] for place in shared],
+            self.acts,
+            self.tau,
+        )
 
-_Line = dict[int, _Point]  # by epoch
+
+Lines = Mapping[str, Mapping[int, Point]]  # by split, then by epoch
 
 
-def _points(
-    sources: Sequence[ChartSource], labels: Sequence[str], figure: Figure
-) -> Mapping[str, Mapping[str, _Line]]:
-    """The points by series, split and epoch. Each row is looked at once, and not kept."""
-    found: dict[str, dict[str, _Line]] = {label: defaultdict(dict) for label in labels}
+def points_of(
+    sources: Sequence[ChartSource], figure: Figure
+) -> tuple[list[str], Mapping[str, Lines]]:
+    """The labels of the series that are drawn, and their points by series, split and epoch.
+
+    Each row is looked at once, and not kept.
+    """
+    labels = list(dict.fromkeys(curve.label for curve in curves(sources)))[:MOST_PANELS]
+    found: dict[str, dict[str, dict[int, Point]]] = {label: defaultdict(dict) for label in labels}
     for source in sources:
         named = {curve.layer: curve.label for curve in curves([source]) if curve.label in found}
         for row in curve_rows(source):
             value = getattr(row, figure)
             if value is not None and math.isfinite(value) and row.layer in named:
                 line = found[named[row.layer]][row.split]
-                point = line.setdefault(row.epoch, _Point([], [], [], row.tau))
+                point = line.setdefault(row.epoch, Point([], [], [], [], row.tau))
                 point.values.append(value)
+                point.seeds.append(row.seed)
                 point.samples.append(row.counted(figure))
                 if row.act:
                     point.acts.append(row.act)
-    return found
+    return labels, found
 
 
-def _series(label: str, lines: Mapping[str, _Line], figure: Figure, most: int) -> Iterator[Record]:
+def records_of_lines(
+    labels: Sequence[str], found: Mapping[str, Lines], figure: Figure
+) -> Iterator[Record]:
+    """One record for each series, split and drawn bin of epochs."""
+    most = max(4, min(MOST_BINS, ALL_POINTS // max(1, len(labels))))
+    for label in labels:
+        yield from _series(label, found[label], figure, most)
+
+
+def _series(label: str, lines: Lines, figure: Figure, most: int) -> Iterator[Record]:
     for split in sorted(lines, key="negative".__eq__):  # dashes on top
         line = lines[split]
-        kept, together = thinned({epoch: point.mean for epoch, point in line.items()}, most)
-        for before, epoch in pairwise([None, *kept]):
-            assert epoch is not None  # noqa: S101 - narrows the type: only the first has none before
-            point = line[epoch]
-            samples = point.samples if figure in COUNTED else ()
-            found = interval(point.values, share=figure in SHARES, samples=samples)
+        since: float | None = None
+        for epochs in binned(sorted(line), most):
+            record = _record([line[epoch] for epoch in epochs], figure)
             yield {
                 "series": label,
-                "epoch": epoch,
-                "tau": point.tau,
-                "since": None if before is None else line[before].tau,
-                "act": Counter(point.acts).most_common(1)[0][0] if point.acts else None,
+                "epoch": epochs[len(epochs) // 2],
+                "since": since,
                 "split": split,
-                **band(found)._asdict(),
-                "samples": sum(point.samples),
-                "together": together,
+                **record,
+                "epochs": str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
+                "binned": len(epochs),
             }
+            since = record["tau"]  # type: ignore[assignment]
 
 
-def thinned(values: Mapping[int, float], most: int) -> tuple[list[int], int]:
-    """The epochs of a line that are drawn, in order, and how many epochs are thinned together.
+def _record(points: Sequence[Point], figure: Figure) -> Record:
+    """The points of one bin: their mean, the smallest and the largest, and the interval around."""
+    counted = figure in COUNTED
+    means = [point.mean for point in points]
+    bands = [
+        band(
+            interval(
+                point.values,
+                share=figure in SHARES,
+                samples=point.samples if counted else (),
+            )
+        )
+        for point in points
+    ]
+    lows = [one.low for one in bands if one.low is not None]
+    highs = [one.high for one in bands if one.high is not None]
+    acts = Counter(act for point in points for act in point.acts).most_common(1)
+    middle = points[len(points) // 2]
+    return {
+        "tau": middle.tau,
+        "act": acts[0][0] if acts else None,
+        "mean": bands[0].mean if len(points) == 1 else sum(means) / len(means),
+        "least": min(means),
+        "most": max(means),
+        "low": min(lows) if lows else None,
+        "high": max(highs) if highs else None,
+        "seeds": max(one.seeds for one in bands),
+        "samples": sum(middle.samples),
+    }
 
-    Of more epochs than `most` these are the first, the last, and of each few neighbours those with
-    the lowest and the highest value: no peak is lost.
+
+def binned(epochs: Sequence[int], most: int) -> list[Sequence[int]]:
+    """The epochs of a line in bins of neighbours, one each where there are at most `most`.
+
+    The first and the last epoch are bins of their own: what training began and ended with is seen.
     """
-    epochs = sorted(values)
     if len(epochs) <= most:
-        return epochs, 1
-    together = math.ceil(2 * len(epochs) / (most - 2))
-    kept = {epochs[0], epochs[-1]}
-    for first in range(0, len(epochs), together):
-        neighbours = epochs[first : first + together]
-        kept |= {min(neighbours, key=values.__getitem__), max(neighbours, key=values.__getitem__)}
-    return sorted(kept), together
+        return [[epoch] for epoch in epochs]
+    inner = epochs[1:-1]
+    together = math.ceil(len(inner) / (most - 2))
+    bins = [inner[first : first + together] for first in range(0, len(inner), together)]
+    return [epochs[:1], *bins, epochs[-1:]]
+
+
+def ranges(
+    base: alt.Chart, axis: str, scale: alt.Scale, records: Sequence[Record]
+) -> list[AnyChart]:
+    """The bands of a line: its interval over seeds, with an outline that tells bands apart where
+    they overlap, and where epochs are binned the smallest and the largest value of each bin.
+    """
+    found: list[AnyChart] = []
+    many = any(int(record["binned"] or 1) > 1 for record in records)
+    if any(record["low"] is not None for record in records):
+        found += banded(base, axis, scale, ("low", "high"), opacity=0.15, edged=not many)
+    if many:
+        found += banded(base, axis, scale, ("least", "most"), opacity=0.4, edged=False)
+    return found
 
 
 def caption_of(
@@ -434,19 +499,39 @@ def caption_of(
     """
     seeds = max(int(record["seeds"] or 0) for record in records)
     per_point = ranged((int(record["samples"] or 0) for record in records), "sample")
-    together = max(int(record["together"] or 1) for record in records)
     mean = f"mean over {ranged((int(record['seeds'] or 0) for record in records), 'seed')}"
     return [
         drawn_note(data_names(sources), mean, f"{per_point} per point" if samples else ""),
         interval_note("band", seeds, shares=shares),
         style.reference.note if style and style.reference else "",
-        f"of every {together} measured epochs, the lowest and the highest mean are drawn"
-        if together > 1
-        else "",
+        bins_note(records),
         SPARSITY_NOTE if style and style.axis == SPARSITY_AXIS else "",
         style.note if style else "",
         panels_note(len({curve.label for curve in curves(sources)})),
     ]
+
+
+def epoch_tooltips(records: Sequence[Record]) -> list[alt.Tooltip]:
+    """The epoch of a point; of a bin its epochs, and their smallest and largest value."""
+    if not any(int(record["binned"] or 1) > 1 for record in records):
+        return [alt.Tooltip("epoch:Q")]
+    extremes = [alt.Tooltip("least:Q", format=".4~g"), alt.Tooltip("most:Q", format=".4~g")]
+    return [alt.Tooltip("epochs:N"), *extremes]
+
+
+def bins_note(records: Sequence[Record]) -> str:
+    """What a caption says where a line has more epochs than are drawn one by one."""
+    lines: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for record in records:
+        key = (record["series"], record["split"], record.get("what"), record.get("job"))
+        lines[key].append(int(record["binned"] or 1))
+    longest = max(lines.values(), key=sum)
+    if max(longest) == 1:
+        return ""
+    return (
+        f"{sum(longest):,} epochs, drawn as {len(longest):,} bins with their smallest and largest "
+        f"values."
+    )
 
 
 def _thresholds(sources: Sequence[ChartSource]) -> set[float]:

@@ -134,6 +134,4 @@ def _legend(names: Sequence[str]) -> alt.Legend | None:
     longest = max(map(len, names))
     in_one_line = sum(map(len, names)) + 4 * len(names) <= 75
     columns = alt.Undefined if in_one_line else 3 if longest <= 24 else 2
-    return alt.Legend(
-        orient="top", symbolOpacity=1, labelLimit=320, columns=columns, columnPadding=30
-    )
+    return alt.Legend(orient="top", symbolOpacity=1, columns=columns, columnPadding=30)

@@ -102,12 +102,15 @@ def flow_notes(
     yield from turn_notes(there, bands=strips)
     later = [turn.onset for turn in known if turn.onset.tau_star and turn.series not in drawn]
     for formula, alike in _by_formula(later):
-        yield f"{_turn_of(formula, alike)}, is right of the plot: the run ends before"
+        yield f"The {_turn_of(formula, alike)}, is right of the plot: the run ends before."
     reasons = [turn.onset.unknown.get("tau_star", "") for turn in known if not turn.onset.tau_star]
     if len(known) == len(reasons):
-        yield from (f"no turn τ* is predicted: {why}" for why in dict.fromkeys(reasons) if why)
+        yield from (f"No turn τ* is predicted: {why}." for why in dict.fromkeys(reasons) if why)
     if strips and any(record.get("act") for record in records):
-        yield "strips above: the act of most seeds since the epoch before, positives over negatives"
+        yield (
+            "The strips above a plot show the act of most seeds since the epoch before: of "
+            "positives above, of negatives below."
+        )
 
 
 def turn_notes(onsets: Sequence[Onset], *, bands: bool = False) -> Iterator[str]:
@@ -119,17 +122,17 @@ def turn_notes(onsets: Sequence[Onset], *, bands: bool = False) -> Iterator[str]
     - `bands`: whether the band of what is measured is drawn too, in grey.
     """
     for formula, alike in _by_formula(onsets):
-        line = f"dotted line: {_turn_of(formula, alike)}"
+        line = f"The dotted line is the {_turn_of(formula, alike)}"
         if formula is None:
-            yield line
+            yield f"{line}."
             continue
-        grey = f"; grey: {formula.band}" if bands and formula.band else ""
+        grey = f"; the grey band is {formula.band}" if bands and formula.band else ""
         rates = f"lambda_1 = {_range([onset.lambda_1 for onset in alike])}"
         if formula.of_overlap:
             rates = f"q = {_range([onset.overlap for onset in alike])} and {rates}"
         yield (
             f"{line}{grey}; {rates} from the data before training; {formula.factor:.3g} is "
-            f"measured, not derived"
+            f"measured, not derived."
         )
 
 
@@ -182,9 +185,7 @@ def _strips(records: Sequence[Record]) -> Iterator[AnyChart]:
         "act:N",
         scale=alt.Scale(domain=names, range=[ACTS[act] for act in names]),
         title=None,
-        legend=alt.Legend(
-            orient="top", symbolType="square", symbolOpacity=1, symbolStrokeWidth=0, labelLimit=240
-        ),
+        legend=alt.Legend(orient="top", symbolType="square", symbolOpacity=1, symbolStrokeWidth=0),
     )
     for split, (top, bottom) in STRIPS.items():
         yield (

@@ -6,12 +6,14 @@ import altair as alt
 
 from ffengine.results import ForecastRow, SelectionOnset
 from service.results.charts.drawables import NothingToDraw, data_names
+from service.results.charts.intervals import banded
 from service.results.charts.style import (
     FREE_SCALE,
     GREY,
     LEGEND,
     MOST_PANELS,
     PAPER,
+    SATISFIED_AXIS,
     SPARSITY_AXIS,
     SPLIT_DASHES,
     AnyChart,
@@ -29,7 +31,7 @@ from service.results.charts.style import (
 from service.results.forecasts import Forecast, forecast_of
 from service.results.sources import ChartSource
 
-TAU = alt.X("tau:Q", title="flow time τ = η × steps", axis=alt.Axis(grid=False))
+TAU = alt.X("tau:Q", title="flow time τ", axis=alt.Axis(grid=False))
 
 
 def has_forecast(sources: Sequence[ChartSource]) -> bool:
@@ -59,15 +61,16 @@ def forecast_sparsity(sources: Sequence[ChartSource]) -> AnyChart:
     ]
     layers = [
         *_onset_layers(sources),
-        _band(base, "run_low", "run_high", FREE_SCALE, 0.12),
-        _band(base, "low", "high", FREE_SCALE, 0.25),
+        *banded(base, SPARSITY_AXIS, FREE_SCALE, ("run_low", "run_high"), opacity=0.1, edged=True),
+        *banded(base, SPARSITY_AXIS, FREE_SCALE, ("low", "high"), opacity=0.2, edged=True),
         base.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dashes(), tooltip=tooltip),
     ]
     caption = [
         drawn_note(data_names(sources), _made_of(sources)),
-        "dark band: what is expected of the width; light band: a single run of it (both 95 %)",
+        "The dark band is what is expected of the width, the light band what a single run of it "
+        "may do (both 95 %).",
         *_onset_notes(sources),
-        "nothing is said beyond the end of the small run",
+        "The forecast ends where the small run ends.",
         panels_note(len(labels_of(records))),
     ]
     return titled(in_panels(alt.layer(*layers), records), "Sparsity, forecast", caption)
@@ -89,19 +92,20 @@ def forecast_theorem2(sources: Sequence[ChartSource]) -> AnyChart:
     base = alt.Chart().encode(x=TAU, color=split_colour())
     tooltip = ["split:N", alt.Tooltip("tau:Q", format=".3g"), *interval_tooltips(_drawn(records))]
     layers = [
-        reference_line(PAPER[2], scale, with_word=len(labels_of(records)) == 1),
+        reference_line(PAPER[2], scale),
         *_onset_layers(sources),
-        _band(base, "low", "high", scale, 0.2),
+        *banded(base, SATISFIED_AXIS, scale, ("low", "high"), opacity=0.15, edged=True),
         base.mark_line(strokeWidth=2).encode(
-            y=alt.Y("mean:Q", title="satisfied / live samples", scale=scale),
+            y=alt.Y("mean:Q", title=SATISFIED_AXIS, scale=scale),
             strokeDash=_dashes(),
             tooltip=tooltip,
         ),
     ]
     caption = [
         drawn_note(data_names(sources), _made_of(sources)),
-        "along the expected step: all measured samples, averaged over all wrong labels; band: 95 %",
-        "from few units the ratio at τ = 0 is biased, and only there",
+        "The expected step is that of all measured samples, averaged over all wrong labels. Bands "
+        "are 95 % intervals.",
+        "From few units the ratio at τ = 0 is biased, and only there.",
         PAPER[2].note,
         *_onset_notes(sources),
     ]
@@ -144,13 +148,6 @@ def _drawn(records: Sequence[Record]) -> Sequence[Record]:
     return [record for record in records if record["series"] in shown]
 
 
-def _band(base: alt.Chart, low: str, high: str, scale: alt.Scale, opacity: float) -> AnyChart:
-    found: AnyChart = base.mark_area(opacity=opacity).encode(
-        y=alt.Y(f"{low}:Q", scale=scale), y2=f"{high}:Q"
-    )
-    return found
-
-
 def _dashes() -> alt.StrokeDash:
     return alt.StrokeDash("split:N", scale=SPLIT_DASHES, title=None, legend=LEGEND)
 
@@ -178,8 +175,8 @@ def _onset_notes(sources: Sequence[ChartSource]) -> list[str]:
     if len(onsets) != 1 or onsets[0].tau is None:
         return []
     return [
-        f"dotted line: act 1 ends at τ = {onsets[0].tau:.3g}, where theorem 2 of both splits "
-        f"crosses one half"
+        f"The dotted line is where act 1 ends, at τ = {onsets[0].tau:.3g}: there theorem 2 of both "
+        f"splits crosses one half."
     ]
 
 

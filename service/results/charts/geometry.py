@@ -157,15 +157,15 @@ def _caption(checks: Sequence[Source], records: Sequence[Record], used: Sequence
         ranged((row.beside for row in rows), "sample"),
     )
     return [
-        f"{data_names(checks)}; {pairs} of {samples} of one batch, seed {rows[0].seed}; bins of "
-        f"{180 / len(rows[0].pairs):g}°",
-        f"{_acute(rows):.1%} of the energy is at angles below 90°",
-        "bars: energy of the pairs; bars above 0 at angles below 90° push towards sparsity"
+        f"Data: {data_names(checks)}; {pairs} of {samples} of one batch, seed {rows[0].seed}; bins "
+        f"of {180 / len(rows[0].pairs):g}°.",
+        f"{_acute(rows):.1%} of the energy is at angles below 90°, left of the dashed line.",
+        "Bars show the energy of the pairs. Bars above 0 at angles below 90° push towards sparsity."
         if len(used) > 2
-        else "bars: energy of the pairs",
-        f"line: what a pair adds per energy (relu, infinite width), at most "
-        f"{limit_curve(PEAKS).max():.4f}",
-        f"the line is for relu and squares; these checks use {', '.join(sorted(others))}"
+        else "Bars show the energy of the pairs.",
+        f"The line shows what a pair adds to the margin for its energy (relu, infinite width), at "
+        f"most {limit_curve(PEAKS).max():.4f}.",
+        f"The line is for relu and squares; these checks use {', '.join(sorted(others))}."
         if others
         else "",
         panels_note(len(labels_of(records))),

@@ -19,6 +19,7 @@ from service.results.charts.intervals import lower_ends
 from service.results.charts.style import (
     GREY,
     PAPER,
+    SATISFIED_AXIS,
     SPARSITY_AXIS,
     SPARSITY_NOTE,
     SPLIT_COLOURS,
@@ -43,6 +44,7 @@ from service.results.sources import ChartSource, GridCell, StudyGrid
 
 ENDED_WITHOUT = ("failed", "cancelled")
 MEANINGS = {"×": "failed or cancelled", "…": "not finished", "–": "without the figure"}
+ON_LIGHT = "#1b1f24"  # of text on a light cell, on a dark page too
 MOST_NUMBERED = (12, 20)  # columns and rows of a heat map whose cells have room for numbers
 ROW_HEIGHT, LEAST_HEIGHT, MOST_HEIGHT = 34, 70, 420
 PANEL_FIELDS = ("split", "layer", "part")  # never on an axis
@@ -129,7 +131,7 @@ def _theorem(number: TheoremNumber) -> Figure:
 
     return Figure(
         f"Theorem {number} over the study",
-        "satisfied / live samples",
+        SATISFIED_AXIS,
         is_of,
         matches,
         "viridis" if number == 1 else "blueorange",
@@ -380,8 +382,8 @@ def _ink(record: Record, low: float, high: float, *, diverging: bool) -> str | N
 
 def _numbers(base: alt.Chart) -> Iterator[AnyChart]:
     """The numbers on the cells."""
-    for ink in ("white", "black"):
-        text = base.mark_text(fontSize=11, color=ink).encode(text="text:N")
+    for ink, colour in (("white", "white"), ("black", ON_LIGHT)):
+        text = base.mark_text(fontSize=11, color=colour).encode(text="text:N")
         yield text.transform_filter(f"datum.ink == '{ink}'")
     plain = base.mark_text(fontSize=11).encode(text="text:N")
     yield plain.transform_filter("datum.ink == null")
@@ -415,8 +417,7 @@ def _intervals(records: Sequence[Record], axes: Axes, figure: Figure) -> AnyChar
             "seeds:Q",
         ],
     )
-    single = len(labels_of(drawn)) == 1
-    rule = [reference_line(figure.reference, scale, with_word=single)] if figure.reference else []
+    rule = [reference_line(figure.reference, scale)] if figure.reference else []
     return in_panels(alt.layer(*rule, bars, points), drawn)
 
 
@@ -434,7 +435,9 @@ def _caption(
     seeds = [int(record["seeds"]) for record in records if record["seeds"] is not None]
     samples = [count for cell in cells if (count := _samples(cell, figure)) is not None]
     of_samples = f" of {ranged(samples, 'sample')}" if samples else ""
-    mean = f"each {'cell' if heat else 'point'}: mean over {ranged(seeds, 'seed')}{of_samples}"
+    mean = (
+        f"each {'cell' if heat else 'point'} is the mean over {ranged(seeds, 'seed')}{of_samples}"
+    )
     reference = figure.reference
     return [
         drawn_note(data_names(grids), mean),
@@ -442,7 +445,7 @@ def _caption(
         interval_note(
             "tooltip" if heat else "bars", max(seeds), shares=figure.axis != SPARSITY_AXIS
         ),
-        (reference.meaning if heat else reference.note) if reference else "",
+        (f"Compare {reference.meaning}." if heat else reference.note) if reference else "",
         _runs_note(cells, figure),
         SPARSITY_NOTE if figure.axis == SPARSITY_AXIS else "",
         panels_note(len(labels_of(records))),
@@ -457,14 +460,16 @@ def _directions_note(cells: Sequence[GridCell]) -> str:
             found["training"] = "training_step"
         elif isinstance(cell.spec, CheckSpec) and cell.spec.theorem == 2:
             found["checks"] = cell.spec.along
-    return "; ".join(f"theorem 2 of {runs}: {DIRECTIONS[along]}" for runs, along in found.items())
+    return " ".join(
+        f"Theorem 2 of {runs} is looked at {DIRECTIONS[along]}." for runs, along in found.items()
+    )
 
 
 def _runs_note(cells: Sequence[GridCell], figure: Figure) -> str:
     """How many runs there are, and how many of them have no value, by reason."""
     missing = Counter(_mark(cell.found.state) for cell in cells if not _values(cell, figure))
     reasons = (f"{mark} {MEANINGS[mark]}: {count}" for mark, count in sorted(missing.items()))
-    return "; ".join((counted(len(cells), "run"), *reasons))
+    return "; ".join((counted(len(cells), "run"), *reasons)) + "."
 
 
 def _samples(cell: GridCell, figure: Figure) -> int | None:

@@ -57,7 +57,12 @@ def _marks(kinds: Sequence[str]) -> AnyChart:
     legend = alt.Legend(orient="top", values=list(kinds), symbolOpacity=1)
     y = alt.Y("mean:Q", title=SPARSITY_AXIS, scale=FREE_SCALE)
     base = alt.Chart().encode(
-        x=alt.X("layer:O", title="layer  (0 sees the data)", axis=alt.Axis(labelAngle=0)),
+        x=alt.X(
+            "layer:O",
+            title="layer  (0 sees the data)",
+            axis=alt.Axis(labelAngle=0),
+            scale=alt.Scale(paddingInner=0.85, paddingOuter=0.4),  # bars stand close to their layer
+        ),
         xOffset=alt.XOffset("kind:N", sort=list(kinds)),
         color=alt.Color("kind:N", scale=KIND_COLOURS, title=None, legend=legend),
     )
@@ -126,7 +131,9 @@ def _caption(
     return [
         drawn_note(data_names(sources), mean, f"{samples} per point"),
         interval_note("bars", seeds, shares=False),
-        f"{' and '.join(held_out)}: held-out samples under their true labels" if held_out else "",
+        f"{' and '.join(held_out).capitalize()} samples are held out, and have their true labels."
+        if held_out
+        else "",
         SPARSITY_NOTE,
         panels_note(len(labels_of(records))),
     ]

@@ -16,6 +16,7 @@ from service.results.charts.style import (
     AnyChart,
     Record,
     counted,
+    drawn_note,
     in_panels,
     labels_of,
     panels_note,
@@ -184,14 +185,18 @@ def _caption(
     seeds, left = max(one.seeds for _, one in named), max(one.left_out for _, one in named)
     single = len(labels_of(records)) == 1
     return [
-        f"{data_names(sources)}; {ranged((one.live for _, one in named), 'live sample')} per line "
-        f"over {counted(seeds, 'seed')}",
-        f"above zero: {_above(named[0][0], named)}"
+        drawn_note(
+            data_names(sources),
+            f"{ranged((one.live for _, one in named), 'live sample')} per line over "
+            f"{counted(seeds, 'seed')}",
+        ),
+        f"Share above zero: {_above(named[0][0], named)}."
         if single
-        else "over each panel: the share above zero, by exact margins",
-        "unit: the median |margin| of the same seed, width, split and method;",
-        "symmetric logarithmic axis, bins of equal width on it",
-        *(f"theorem 2: {along}" for along in directions(sources)),
-        f"{left:,} more seeds are kept and not read" if left else "",
+        else "Above each panel stands the share above zero, by exact margins.",
+        "Margins are divided by the median |margin| of their seed, width, split and method.",
+        "The axis is logarithmic on both sides of the dashed line at zero; bins are equally wide "
+        "on it.",
+        *(f"Theorem 2 is looked at {along}." for along in directions(sources)),
+        f"{left:,} more seeds are kept and not read." if left else "",
         panels_note(len(labels_of(records))),
     ]

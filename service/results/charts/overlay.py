@@ -12,15 +12,19 @@ from service.results.charts.epochs import (
     EXPECTED,
     FLOW_TIME,
     KAPPA_GAP,
+    LOSS,
     MARKED_POINTS,
     SPARSITY,
+    TAU_NOTE,
     THEOREM_1,
     THEOREM_2,
     Figure,
     Style,
     caption_of,
+    epoch_tooltips,
     goodness_style,
     growth_style,
+    ranges,
     records_of,
 )
 from service.results.charts.flow_marks import flow_notes, turn_rule, turns_of, with_turns
@@ -57,6 +61,7 @@ COLOURS = (
 DASHES = ([1, 0], [6, 3], [2, 2])
 LONG_NAME = 20  # letters; longer ones beside each other would be cut
 OVERLAID: dict[str, tuple[Figure, Callable[[Sequence[ChartSource]], Style]]] = {
+    "loss": ("loss", lambda _: LOSS),
     "theorem1": ("theorem1_ratio", lambda _: THEOREM_1),
     "theorem2": ("theorem2_ratio", lambda _: THEOREM_2),
     "sparsity": ("sparsity", lambda _: SPARSITY),
@@ -101,6 +106,7 @@ def overlaid(name: str, sources: Sequence[ChartSource]) -> AnyChart:
         [
             *caption_of(sources, found, style, shares=figure in COUNTED),
             note,
+            TAU_NOTE if x is FLOW_TIME else "",
             *flow_notes(found, turns, strips=False),
         ],
     )
@@ -124,7 +130,7 @@ def coloured_layers(
     tooltip = [
         "job:N",
         "split:N",
-        "epoch:Q",
+        *epoch_tooltips(records),
         *(["tau:Q"] if x is FLOW_TIME else []),
         *interval_tooltips(records),
         "seeds:Q",
@@ -134,13 +140,11 @@ def coloured_layers(
         alt.Chart().encode(x=x, color=colour),
         alt.Y("mean:Q", title=style.axis, scale=scale),
     )
-    band = base.mark_area(opacity=0.12).encode(
-        y=alt.Y("low:Q", title=style.axis, scale=scale), y2="high:Q"
-    )
+    bands = ranges(base, style.axis, scale, records)
     marked = len({record["epoch"] for record in records}) <= MARKED_POINTS
     line = base.mark_line(
         strokeWidth=2, point=alt.OverlayMarkDef(size=30) if marked else False
     ).encode(y=y, strokeDash=dash, tooltip=tooltip)
-    rule = [reference_line(style.reference, scale, with_word=False)] if style.reference else []
+    rule = [reference_line(style.reference, scale)] if style.reference else []
     turns = [turn_rule(colour)] if any("turn" in record for record in records) else []
-    return alt.layer(*turns, *rule, band, line)
+    return alt.layer(*turns, *rule, *bands, line)

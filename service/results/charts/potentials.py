@@ -31,7 +31,7 @@ from service.results.charts.style import (
 from service.results.sources import ChartSource, Source
 
 PLACES: dict[Split, str] = {"positive": "at positive samples", "negative": "at negative samples"}
-EQUAL = Reference(1.0, "equal", "U of both is equal; above it, theorem 2 is expected")
+EQUAL = Reference(1.0, "equal", "where U of both is equal; above it, theorem 2 is expected to hold")
 
 
 def has_potentials(source: ChartSource) -> bool:
@@ -95,8 +95,7 @@ def _layers(records: Sequence[Record]) -> AnyChart:
     points = base.mark_point(filled=True, size=70, opacity=1).encode(
         y=y, shape=split_shape(), tooltip=tooltip
     )
-    single = len(labels_of(records)) == 1
-    return alt.layer(reference_line(EQUAL, FREE_SCALE, with_word=single), bars, points)
+    return alt.layer(reference_line(EQUAL, FREE_SCALE), bars, points)
 
 
 def _caption(sources: Sequence[ChartSource], records: Sequence[Record]) -> Iterator[str]:
@@ -105,14 +104,14 @@ def _caption(sources: Sequence[ChartSource], records: Sequence[Record]) -> Itera
     batch = f"first batch of {counted(seeds, 'seed')}"
     yield drawn_note(data_names(sources), batch, f"{samples} per point")
     yield interval_note("bars", seeds, shares=False)
-    yield f"{EQUAL.note} {DIRECTIONS['goodness_difference']}, at initialisation"
+    yield f"{EQUAL.note[:-1]} {DIRECTIONS['goodness_difference']}, at initialisation."
     yield (
-        "U of a set at x (relu, squares): mean of ‖x_i‖² cos θ φ(θ) over its samples, θ being the "
-        "angle between x_i and x"
+        "U of a set at x (relu, squares) is the mean of ‖x_i‖² cos θ φ(θ) over its samples, where "
+        "θ is the angle between x_i and x."
     )
     if len(labels_of(records)) == 1:
         shares = ", ".join(f"{record['predicted']:.3f} {record['at']}" for record in records)
-        yield f"share of samples at which U of negatives is larger: {shares}"
+        yield f"U of negatives is larger at this share of samples: {shares}."
     yield panels_note(len(labels_of(records)))
 
 

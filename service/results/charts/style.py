@@ -28,16 +28,19 @@ GREY = "#808080"  # visible on white and on black
 SPLIT_COLOURS = alt.Scale(domain=["positive", "negative"], range=[BLUE, VERMILLION])
 SPLIT_SHAPES = alt.Scale(domain=["positive", "negative"], range=["circle", "triangle-up"])
 SPLIT_DASHES = alt.Scale(domain=["positive", "negative"], range=[[1, 0], [5, 2]])
-LEGEND = alt.Legend(orient="top", symbolOpacity=1, labelLimit=240)
+LEGEND = alt.Legend(orient="top", symbolOpacity=1)
 GREY_LEGEND = alt.Legend(
     orient="top", symbolOpacity=1, symbolFillColor=GREY, symbolStrokeColor=GREY
 )
 FREE_SCALE = alt.Scale(zero=False, nice=True)
 WIDTH, HEIGHT = 460, 280
 MOST_PANELS = 24
+LARGE = 1e5  # figures from here on are told by four digits and an exponent
 CAPTION_CHARACTERS, PANEL_CHARACTERS = 84, 34
-SPARSITY_AXIS, SPARSITY_NOTE = "Hoyer sparsity S", "S = 1: a single unit is active"
-STUDENT = "Student's t over seeds"
+SATISFIED_AXIS = "share of live samples that satisfy it"
+SPARSITY_AXIS, SPARSITY_NOTE = "Hoyer sparsity S", "S is 1 where a single unit is active."
+STUDENT = "by Student's t over seeds"
+INTERVALS = {"band": "Bands are", "bars": "Bars are", "tooltip": "Tooltips show"}
 
 
 class Reference(NamedTuple):
@@ -50,16 +53,16 @@ class Reference(NamedTuple):
     @property
     def note(self) -> str:
         """What a caption says about the line."""
-        return f"dashed line: {self.meaning}"
+        return f"The dashed line, “{self.word}”, is {self.meaning}."
 
 
 PAPER: dict[TheoremNumber, Reference] = {
     number: Reference(
-        theorem.published, "paper", f"the paper reports more than {theorem.published:g}"
+        theorem.published, "paper", f"what the paper reports: more than {theorem.published:g}"
     )
     for number, theorem in THEOREMS.items()
 }
-CHANCE = Reference(0.5, "chance", "0.5, the agreement of random signs")
+CHANCE = Reference(0.5, "chance", "0.5, how often random signs agree")
 
 
 def split_colour() -> alt.Color:
@@ -81,19 +84,18 @@ def interval_tooltips(
 
     - `mean`: the field of the mean.
     """
-    bounds = ("low", "high") if any(record["low"] is not None for record in records) else ()
-    return [alt.Tooltip(f"{field}:Q", format=f".{digits}f") for field in (mean, *bounds)]
+    found = list(records)
+    bounds = ("low", "high") if any(record["low"] is not None for record in found) else ()
+    largest = max((abs(float(record[mean] or 0)) for record in found), default=0.0)
+    style = f".{digits}f" if largest < LARGE else ".4~g"
+    return [alt.Tooltip(f"{field}:Q", format=style) for field in (mean, *bounds)]
 
 
-def reference_line(reference: Reference, scale: alt.Scale, *, with_word: bool) -> AnyChart:
-    """The dashed line; `with_word`: its word is right of the plot, where no data hide it."""
+def reference_line(reference: Reference, scale: alt.Scale) -> AnyChart:
+    """The dashed line, with its word right of the plot, where no data hide it."""
     data = alt.InlineData(values=[{"value": reference.value, "label": reference.word}])
     y = alt.Y("value:Q", scale=scale)
-    rule: AnyChart = (
-        alt.Chart(data).mark_rule(strokeDash=[6, 4], color=GREY, strokeWidth=1.5).encode(y=y)
-    )
-    if not with_word:
-        return rule
+    rule = alt.Chart(data).mark_rule(strokeDash=[6, 4], color=GREY, strokeWidth=1.5).encode(y=y)
     word = alt.Chart(data).mark_text(align="left", baseline="middle", dx=4, fontSize=11)
     both: AnyChart = alt.layer(rule, word.encode(y=y, x=alt.value("width"), text="label:N"))
     return both
@@ -128,7 +130,6 @@ def in_panels(
     header = alt.Header(
         labelFontSize=12 if few else 11,
         labelExpr="split(datum.value, '|')",
-        labelLimit=260,
         labelPadding=4,
     )
     facet = alt.Facet(
@@ -179,7 +180,12 @@ def titled(chart: AnyChart, title: str, caption: Sequence[str]) -> AnyChart:
             titleFontWeight="normal",
         )
         .configure_legend(
-            labelFontSize=11, titleFontSize=11, titleFontWeight="normal", symbolSize=60
+            labelFontSize=11,
+            labelLimit=0,  # a name is never cut
+            titleFontSize=11,
+            titleFontWeight="normal",
+            titleLimit=0,
+            symbolSize=60,
         )
     )
     return named
@@ -195,19 +201,20 @@ def interval_note(mark: str, seeds: int, *, shares: bool) -> str:
     - `shares`: whether the figure is a share of samples.
     """
     if seeds < 2:
-        return "one seed: no interval"
-    of_shares = "the wider of Student's t (seeds) and Wilson's (samples)"
-    return f"{mark}: 95 % interval, {of_shares if shares else STUDENT}"
+        return "One seed has no interval."
+    of_shares = "the wider of Student's t over seeds and Wilson's over samples"
+    return f"{INTERVALS[mark]} 95 % intervals, {of_shares if shares else STUDENT}."
 
 
 def drawn_note(data: str, *parts: str) -> str:
     """The first line of a caption: the data, where known, and what each point is."""
-    return "; ".join(filter(None, (data, *parts)))
+    text = "; ".join(filter(None, (f"Data: {data}" if data else "", *parts)))
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def panels_note(panels: int) -> str:
     """What a caption says where there are more panels than are drawn."""
-    return f"the first {MOST_PANELS} of {panels:,} are drawn" if panels > MOST_PANELS else ""
+    return f"Only the first {MOST_PANELS} of {panels:,} are drawn." if panels > MOST_PANELS else ""
 
 
 def counted(number: int, word: str) -> str:
@@ -234,9 +241,9 @@ def share_scale(
     """
     lowest = min([*lows, *([] if reference is None else [reference])])
     if upper_half and lowest >= 0.5:
-        return alt.Scale(domain=[0.5, 1], nice=False), "the axis begins at 0.5"
+        return alt.Scale(domain=[0.5, 1], nice=False), "The axis begins at 0.5."
     if lowest < 0.9:
         return alt.Scale(domain=[0, 1]), ""
     digits = min(4, max(2, math.ceil(-math.log10(max(1 - lowest, 1e-6)))))
     bottom = math.floor(lowest * 10**digits - 0.5) / 10**digits
-    return alt.Scale(domain=[bottom, 1], nice=False), f"the axis begins at {bottom:g}"
+    return alt.Scale(domain=[bottom, 1], nice=False), f"The axis begins at {bottom:g}."

@@ -11,7 +11,9 @@ from service.results.charts.epochs import (
     Figure,
     Style,
     caption_of,
+    epoch_tooltips,
     has,
+    ranges,
     records_of,
 )
 from service.results.charts.style import (
@@ -36,8 +38,9 @@ SIZES: dict[str, tuple[Figure, str]] = {
 SHAPES, DASHES = ["circle", "square", "triangle-up"], [[1, 0], [6, 2], [2, 2]]
 STYLE = Style("What the weights come down to (log scale)", "effective number")
 MEANINGS = (
-    "effective units: how many units carry the weights' length; effective rank: how many "
-    "directions do; basins: how many directions units have gathered in, however long they are",
+    "Effective units tell how many units carry the length of the weights, the effective rank how "
+    "many directions do, and basins in how many directions the units have gathered, however long "
+    "they are.",
 )
 
 
@@ -100,22 +103,20 @@ def _layers(records: Sequence[Record]) -> AnyChart:
     tooltip = [
         *(["series:N"] if len(labels_of(records)) > 1 else []),
         alt.Tooltip("what:N", title=" "),
-        "epoch:Q",
+        *epoch_tooltips(records),
         *interval_tooltips(records, digits=2),
         "seeds:Q",
     ]
     base = alt.Chart().encode(x=EPOCHS, color=colour)
     y = alt.Y("mean:Q", title=STYLE.axis, scale=scale)
-    lowest = "max(datum.low, 1)"  # an effective number is 1 at the least
-    band = (
-        base.mark_area(opacity=0.18)
-        .transform_filter("isValid(datum.low)")
-        .transform_calculate(bottom=lowest)
-        .encode(y=alt.Y("bottom:Q", title=STYLE.axis, scale=scale), y2="high:Q")
+    lowest = (
+        "isValid(datum.low) ? max(datum.low, 1) : null"  # an effective number is 1 at the least
     )
+    lowered = base.transform_calculate(low=lowest)
+    bands = ranges(lowered, STYLE.axis, scale, records)
     line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash, tooltip=tooltip)
     marked = len({record["epoch"] for record in records}) <= MARKED_POINTS
     points = base.mark_point(filled=True, opacity=1, size=36).encode(
         y=y, shape=shape, tooltip=tooltip
     )
-    return alt.layer(band, line, *([points] if marked else []))
+    return alt.layer(*bands, line, *([points] if marked else []))

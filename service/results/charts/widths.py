@@ -16,6 +16,7 @@ from service.results.charts.style import (
     LEGEND,
     ORANGE,
     PAPER,
+    SATISFIED_AXIS,
     AnyChart,
     Record,
     Reference,
@@ -98,7 +99,7 @@ def _theorem(sources: Sequence[ChartSource], theorem: TheoremNumber) -> AnyChart
         raise NothingToDraw(f"no check of theorem {theorem}")
     paper, along = PAPER[theorem], directions(sources)
     scale, note = share_scale(lower_ends(records), paper.value)
-    chart = _chart(records, list(METHODS.values()), "satisfied / live samples", scale, paper)
+    chart = _chart(records, list(METHODS.values()), SATISFIED_AXIS, scale, paper)
     return titled(
         chart,
         "Theorem 1: sparsity rises to first order"
@@ -117,7 +118,7 @@ def _chart(
     )
     legend = LEGEND
     if any(len(method) > LONG_WORD for method in methods):  # beside each other they would be cut
-        legend = alt.Legend(orient="top", symbolOpacity=1, labelLimit=240, columns=1)
+        legend = alt.Legend(orient="top", symbolOpacity=1, columns=1)
     colour = alt.Color("method:N", scale=colours, title=None, legend=legend)
     x = alt.X("width:O", title="width n (units)", axis=alt.Axis(labelAngle=0, labelOverlap=True))
     base = alt.Chart().encode(x=x, xOffset=alt.XOffset("method:N", sort=methods), color=colour)
@@ -136,7 +137,7 @@ def _chart(
             "seeds:Q",
         ],
     )
-    rule = reference_line(reference, scale, with_word=len(labels_of(records)) == 1)
+    rule = reference_line(reference, scale)
     return in_panels(alt.layer(rule, bars, points), records)
 
 
@@ -213,4 +214,5 @@ def _caption(
 
 def _direction_note(sources: Sequence[ChartSource]) -> str:
     """Which step the trial steps of theorem 2 are; "" where none is drawn."""
-    return "; ".join(f"theorem 2: {along}" for along in directions(sources))
+    found = " or ".join(directions(sources))
+    return f"Theorem 2 is looked at {found}." if found else ""

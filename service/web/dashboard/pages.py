@@ -30,6 +30,7 @@ from ffengine.uploads import LONGEST_MEANING
 from service.encoding.root_path import at
 from service.headline import FIGURES
 from service.jobs import TERMINAL, Event, Job, JobState, actions_on
+from service.results.chart_formats import Theme
 from service.results.descriptions import provenance_lines, title_of
 from service.results.job_diff import JobDiff
 from service.schemas import Spec
@@ -295,13 +296,17 @@ def compare_page(
 
 
 @router.get("/compare/{name}.json")
-async def compare_chart(resources: ResourcesDep, name: str, job_ids: JobIds) -> Response:
+async def compare_chart(
+    resources: ResourcesDep, name: str, job_ids: JobIds, theme: Theme = "light"
+) -> Response:
     """A chart of several jobs: curves in one panel, other charts in a panel for each job."""
     found = await run_in_threadpool(
         lambda: [find_versioned_job(resources.store, job_id) for job_id in dict.fromkeys(job_ids)]
     )
     labels = _labels([job for job, _ in found])
-    request = OverlayRequest(name=name, jobs=tuple((job.id, labels[job.id]) for job, _ in found))
+    request = OverlayRequest(
+        name=name, jobs=tuple((job.id, labels[job.id]) for job, _ in found), theme=theme
+    )
     # each version rises alone: their sum is of no two states of the jobs
     content = await drawn(resources.pictures, request, sum(version for _, version in found))
     return Response(content, media_type="application/json", headers={"Cache-Control": "no-store"})

@@ -65,7 +65,7 @@ class Drawer:
                 f"{f'{request.name}.{request.fmt}'!r} is not a chart of this job; there are "
                 f"{', '.join(read.names) or 'none'}, each as {', '.join(FORMATS)}"
             )
-        return render(request.name, read.sources, request.fmt)
+        return render(request.name, read.sources, request.fmt, request.theme)
 
     def _overlay(self, request: OverlayRequest) -> bytes:
         sources = [
@@ -75,7 +75,7 @@ class Drawer:
         ]
         if request.name not in available(sources):
             raise NothingToDraw(f"{request.name} is not a chart of these jobs")
-        return overlay(request.name, sources)
+        return overlay(request.name, sources, request.theme)
 
     def _report(self, request: ReportRequest) -> bytes:
         self._last = None  # a report needs a whole result: not both are held

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from service.results.chart_formats import ChartFormat
+from service.results.chart_formats import ChartFormat, Theme
 from service.settings import Settings
 
 
@@ -58,6 +58,7 @@ class ChartRequest(Message):
     job_id: str
     name: str
     fmt: ChartFormat
+    theme: Theme = "light"
 
 
 class OverlayRequest(Message):
@@ -66,6 +67,7 @@ class OverlayRequest(Message):
     type: Literal["overlay"] = "overlay"
     name: str
     jobs: tuple[tuple[str, str], ...]
+    theme: Theme = "light"
 
 
 class ReportRequest(Message):

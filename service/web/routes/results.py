@@ -17,7 +17,7 @@ from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
 from service.encoding.root_path import at
 from service.jobs import TERMINAL, Job
-from service.results.chart_formats import FORMATS, MEDIA_TYPES
+from service.results.chart_formats import FORMATS, MEDIA_TYPES, Theme
 from service.results.csv_export import RowKind, csv_pieces, rows_csv, to_csv
 from service.results.measured_rows import MeasuredRun, measured_rows, runs_of_study
 from service.results.npz_export import stream_npz
@@ -456,6 +456,7 @@ async def list_charts(job_id: JobId, resources: ResourcesDep) -> ChartList:
                 "image/svg+xml": {},
                 "application/json": {},
                 "text/html": {},
+                "text/csv": {},
             }
         },
         304: {},
@@ -467,13 +468,16 @@ async def read_chart(
     file: Annotated[
         str,
         Path(
-            description="NAME.FORMAT, format png, svg, json or html",
+            description="NAME.FORMAT, format png, svg, json, html or csv",
             examples=["sparsity.png"],
-            json_schema_extra={"pattern": r"^[a-z0-9_]+\.(png|svg|json|html)$"},
+            json_schema_extra={"pattern": r"^[a-z0-9_]+\.(png|svg|json|html|csv)$"},
         ),
     ],
     resources: ResourcesDep,
     asked: FileRequestDep,
+    theme: Annotated[
+        Theme, Query(description="dark: light text and lighter colours on a dark page")
+    ] = "light",
 ) -> Response:
     """A chart of the result, or of what is measured so far, drawn on the server.
 
@@ -482,7 +486,8 @@ async def read_chart(
     job, version = await run_in_threadpool(find_versioned_job, resources.store, job_id)
     name, _, ending = file.rpartition(".")
     fmt = next((known for known in FORMATS if known == ending), None)
-    has_it = is_known(etag_of(job, version, file), asked.if_none_match)
+    what = file if theme == "light" else f"{name}-{theme}.{ending}"
+    has_it = is_known(etag_of(job, version, what), asked.if_none_match)
     if fmt is None or (asked.head_only and not has_it):  # the names are found without drawing
         names = await chart_names(resources.pictures, job, version)
         if fmt is None or name not in names:
@@ -491,8 +496,8 @@ async def read_chart(
         resources.pictures,
         job,
         version,
-        file,
-        ChartRequest(job_id=job.id, name=name, fmt=fmt),
+        what,
+        ChartRequest(job_id=job.id, name=name, fmt=fmt, theme=theme),
         MEDIA_TYPES[fmt],
         asked,
         policy=DRAWING if fmt == "html" else INERT,

@@ -1,0 +1,121 @@
+"""The accuracy after training, by how a label is told."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import altair as alt
+
+from ffengine.datasets import DATASETS
+from ffengine.intervals import interval
+from ffengine.results import AccuracyRow, TrainResult
+from service.results.charts.drawables import NothingToDraw, data_names
+from service.results.charts.intervals import band
+from service.results.charts.style import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    AnyChart,
+    Record,
+    counted,
+    drawn_note,
+    in_panels,
+    interval_note,
+    interval_tooltips,
+    labels_of,
+    panels_note,
+    titled,
+)
+from service.results.sources import ChartSource, Source
+
+PARTITIONS = ["train", "validation", "test"]
+PARTITION_COLOURS = alt.Scale(domain=PARTITIONS, range=[BLUE, ORANGE, GREEN])
+PARTITION_SHAPES = alt.Scale(domain=PARTITIONS, range=["circle", "diamond", "square"])
+ROW_HEIGHT, LEAST_HEIGHT = 34, 90
+METHODS = {"goodness": "by goodness", "softmax": "by softmax", "linear": "linear classifier"}
+
+
+def has_accuracy(sources: Sequence[ChartSource]) -> bool:
+    """Whether a training run has an accuracy."""
+    return any(_rows(source) for source in sources)
+
+
+def accuracy(sources: Sequence[ChartSource]) -> AnyChart:
+    """Accuracy after training, for each way to tell a label, with its interval."""
+    records = [record for source in sources for record in _records(source)]
+    if not records:
+        raise NothingToDraw("no training run has an accuracy yet")
+    ways = len({record["way"] for record in records})
+    chart = in_panels(_layers(records), records, height=max(LEAST_HEIGHT, ROW_HEIGHT * ways))
+    return titled(chart, "Accuracy after training", list(_caption(sources, records)))
+
+
+def _rows(source: ChartSource) -> Sequence[AccuracyRow]:
+    there = isinstance(source, Source) and isinstance(source.result, TrainResult)
+    return source.result.accuracy if there else ()  # type: ignore[union-attr]
+
+
+def _records(source: ChartSource) -> Iterator[Record]:
+    """One record for each way to tell a label and each partition, of the last epoch that has it."""
+    groups: dict[tuple[str, str], dict[tuple[int, int], AccuracyRow]] = defaultdict(dict)
+    for row in _rows(source):  # of one layer, those of it and of all layers are the same
+        groups[_way(row), row.partition][row.seed, row.epoch] = row
+    for (way, partition), found in groups.items():
+        last = max(epoch for _, epoch in found)
+        rows = [row for (_, epoch), row in found.items() if epoch == last]
+        samples = [row.samples for row in rows]
+        values = [row.accuracy for row in rows]
+        yield {
+            "series": source.label,
+            "way": way,
+            "partition": partition,
+            "epoch": last,
+            **band(interval(values, share=True, samples=samples))._asdict(),
+            "samples": sum(samples),
+        }
+
+
+def _way(row: AccuracyRow) -> str:
+    """How a label is told, in words."""
+    if row.layer is not None:
+        where = f"layer {row.layer}"
+    elif len(row.layers) > 1:
+        where = f"layers {'+'.join(map(str, row.layers))}"
+    else:
+        where = f"layer {row.layers[0]}" if row.layers else "all layers"
+    return f"{METHODS[row.method]}, {where}"
+
+
+def _layers(records: Sequence[Record]) -> AnyChart:
+    used = [name for name in PARTITIONS if any(record["partition"] == name for record in records)]
+    legend = alt.Legend(orient="top", values=used, symbolOpacity=1)
+    ways = list(dict.fromkeys(str(record["way"]) for record in records))
+    base = alt.Chart().encode(
+        y=alt.Y("way:N", title=None, sort=ways, axis=alt.Axis(labelLimit=220)),
+        yOffset=alt.YOffset("partition:N", sort=used),
+        color=alt.Color("partition:N", scale=PARTITION_COLOURS, title=None, legend=legend),
+    )
+    x = alt.X("mean:Q", title="accuracy", scale=alt.Scale(zero=False, nice=True))
+    tooltip = ["way:N", "partition:N", "epoch:Q", *interval_tooltips(records)]
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="accuracy"), x2="high:Q")
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(
+        x=x,
+        shape=alt.Shape("partition:N", scale=PARTITION_SHAPES, title=None, legend=legend),
+        tooltip=[*tooltip, "seeds:Q", "samples:Q"],
+    )
+    return alt.layer(bars, points)
+
+
+def _caption(sources: Sequence[ChartSource], records: Sequence[Record]) -> Iterator[str]:
+    seeds = max(int(record["seeds"] or 0) for record in records)
+    epochs = sorted({int(record["epoch"] or 0) for record in records})
+    after = f"after epoch {epochs[0]}" if len(epochs) == 1 else "after the last epoch that has it"
+    yield drawn_note(data_names(sources), f"mean over {counted(seeds, 'seed')} {after}")
+    yield interval_note("bars", seeds, shares=True)
+    classes = {facts.classes for name in _names(sources) if (facts := DATASETS.get(name))}
+    if len(classes) == 1:
+        yield f"A guess is right for {1 / classes.pop():.3g} of the samples."
+    yield panels_note(len(labels_of(records)))
+
+
+def _names(sources: Sequence[ChartSource]) -> list[str]:
+    return data_names(sources).split(", ")

@@ -1,0 +1,143 @@
+"""What all charts have in common, done to the finished specification: one title for the vertical
+axes of all panels, an axis below each panel, short tick labels, and the dark theme.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from service.results.chart_formats import Theme
+from service.results.csv_export import csv_pieces
+
+Document = dict[str, Any]
+
+# numbers of many digits are told by three: 4e+37, not 4.0000000000000003e+37
+SHORT_LABELS = (
+    "datum.value != 0 && (abs(datum.value) >= 1e6 || abs(datum.value) < 1e-4) "
+    "? format(datum.value, '.3~g') : datum.label"
+)
+# the page's own dark colours, so that a saved picture looks as the page does
+DARK_PAGE, DARK_INK, DARK_GRID = "#14181d", "#e6edf3", "#8b949e"
+# Okabe and Ito's colours, each of which has a contrast of at least 4.5 to DARK_PAGE
+DARK_COLOURS = {
+    "#0072B2": "#4FB0E8",
+    "#D55E00": "#FF8A4C",
+    "#009E73": "#2CC79B",
+    "#E69F00": "#F2B632",
+    "#CC79A7": "#E39AC4",
+    "#56B4E9": "#A8DBFF",
+    "#808080": "#9AA4AE",
+}
+OF_THE_PICTURE = ("panel", "note", "ink", "url")  # fields that say where and how a row is drawn
+
+
+def finished(document: Document, theme: Theme = "light") -> Document:
+    """The specification as it is drawn. It is changed in place."""
+    for facet in _facets(document):
+        _give_one_title(facet)
+    for encoding in _encodings(document):
+        _shorten_labels(encoding)
+    return darkened(document) if theme == "dark" else document
+
+
+def drawn_rows(document: Document) -> bytes:
+    """What a chart draws, as CSV: the rows of its data, those of reference lines left out."""
+    tables = document.get("datasets", {}).values()
+    rows = [row for table in tables if len(table) > 1 for row in table]
+    rows = rows or [row for table in tables for row in table]
+    columns = dict.fromkeys(name for row in rows for name in row if name not in OF_THE_PICTURE)
+    return b"".join(csv_pieces(list(columns), rows))
+
+
+def darkened(document: Document) -> Document:
+    """The specification with light text and lighter marks on a dark page."""
+    config = document.setdefault("config", {})
+    config["background"] = DARK_PAGE
+    for part, inks in {
+        "title": ("color", "subtitleColor"),
+        "axis": ("labelColor", "titleColor"),
+        "legend": ("labelColor", "titleColor"),
+        "header": ("labelColor", "titleColor"),
+        "text": ("color",),
+    }.items():
+        config[part] = {**config.get(part, {}), **dict.fromkeys(inks, DARK_INK)}
+    lines = {"domainColor": DARK_GRID, "tickColor": DARK_GRID, "gridColor": DARK_GRID}
+    config["axis"] = {**config["axis"], **lines}
+    found: Document = _recoloured(document)
+    return found
+
+
+def _recoloured(part: Any) -> Any:
+    """A part of a specification with each colour of the palette in its dark variant."""
+    if isinstance(part, dict):
+        return {
+            name: value if name in ("datasets", "usermeta") else _recoloured(value)
+            for name, value in part.items()
+        }
+    if isinstance(part, list):
+        return [_recoloured(one) for one in part]
+    return DARK_COLOURS.get(part.upper(), part) if isinstance(part, str) else part
+
+
+def svg_with_dark_variant(svg: str) -> str:
+    """An SVG in light colours that is dark where the reader prefers dark pages."""
+    rules = "".join(
+        f'[fill="{light}" i]{{fill:{dark}}}[stroke="{light}" i]{{stroke:{dark}}}'
+        for light, dark in {**DARK_COLOURS, "#ddd": DARK_GRID, "#888": DARK_GRID}.items()
+    )
+    ink = f'[fill="black"],[fill="#000"]{{fill:{DARK_INK}}}'
+    page = f'svg>rect[fill="white"]{{fill:{DARK_PAGE}}}'
+    style = f"<style>@media (prefers-color-scheme:dark){{{page}{ink}{rules}}}</style>"
+    return re.sub(r"(<svg[^>]*>)", lambda found: found[1] + style, svg, count=1)
+
+
+def _facets(part: Document) -> Iterator[Document]:
+    """The faceted parts of a specification."""
+    if "facet" in part and "spec" in part:
+        yield part
+    for kind in ("concat", "hconcat", "vconcat"):
+        for inner in part.get(kind, ()):
+            yield from _facets(inner)
+
+
+def _give_one_title(facet: Document) -> None:
+    """Write the title of the vertical axes once, above all panels, where it collides with nothing.
+
+    Each panel has its own axes: where the last row is not full, none is left without a panel.
+    """
+    titles = []
+    for encoding in _encodings(facet["spec"]):
+        y = encoding.get("y", {})
+        if y.get("title"):
+            titles.append(y["title"])
+        if "field" in y:
+            y["title"] = None
+    axes = facet.setdefault("resolve", {}).setdefault("axis", {})
+    axes.update(x="independent", y="independent")
+    header = facet["facet"].setdefault("header", {})
+    if titles:
+        facet["facet"]["title"] = f"↑ {titles[0]}"
+        header.update(titleAnchor="start", titleFontWeight="normal", titlePadding=6)
+
+
+def _encodings(part: Document) -> Iterator[Document]:
+    """The encodings of a specification and of its parts."""
+    if "encoding" in part:
+        yield part["encoding"]
+    for kind in ("layer", "concat", "hconcat", "vconcat"):
+        for inner in part.get(kind, ()):
+            yield from _encodings(inner)
+    if "spec" in part:
+        yield from _encodings(part["spec"])
+
+
+def _shorten_labels(encoding: Document) -> None:
+    """Shorten the labels of quantitative axes that have no format of their own."""
+    for channel in ("x", "y"):
+        found = encoding.get(channel, {})
+        if found.get("type") != "quantitative" or "field" not in found:
+            continue
+        axis = found.get("axis", {})
+        if axis is None or {"format", "labelExpr", "labels"} & set(axis):
+            continue
+        found["axis"] = {**axis, "labelExpr": SHORT_LABELS}

@@ -1,0 +1,248 @@
+"""The charts of a page, worked with in a real browser: zoom, axes, series, cursor, full screen, by
+pointer and by keyboard; what a card says while it has no chart.
+"""
+
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Locator, Page, Route, expect
+
+from benchmarks.waiting import PATIENCE_SECONDS
+from ffengine.results import EpochRow
+from ffengine.spec import TrainSpec
+from service.store import Store
+from tests.chromium import chromium, faultless_page
+from tests.factories import HALF, LEASE, submit
+from tests.service.samples import epoch_row, train_result
+
+PATIENCE = 1000 * PATIENCE_SECONDS  # milliseconds
+expect.set_options(timeout=PATIENCE)
+EPOCHS = 4
+DRAWN = "figure[data-chart]:not([hidden])"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser, client: httpx.Client) -> Iterator[Page]:
+    with faultless_page(browser, client, PATIENCE) as page:
+        yield page
+
+
+def rows(layers: int = 1) -> list[EpochRow]:
+    return [
+        epoch_row(epoch, split, layer=layer).model_copy(
+            update={
+                "tau": epoch / 10,
+                "sparsity": 0.2 + 0.1 * epoch,
+                "goodness": sign * (epoch + 1.0),
+                "basins": 3.0 + epoch,
+            }
+        )
+        for layer in range(layers)
+        for epoch in range(EPOCHS + 1)
+        for split, sign in (("positive", 1), ("negative", -1))
+    ]
+
+
+def trained(store: Store, found: list[EpochRow]) -> str:
+    """A job that has succeeded with these rows."""
+    job = submit(store, TrainSpec(epochs=EPOCHS, seeds=(0,)), fresh=True)
+    claim = store.queue.claim(job.id, "w1", LEASE)
+    assert claim is not None
+    store.queue.record(job.id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=found)
+    store.queue.finish(
+        job.id, claim.attempt, train_result().model_copy(update={"curves": tuple(found)})
+    )
+    return job.id
+
+
+def chart(page: Page, name: str) -> Locator:
+    figure = page.locator(f"figure[data-name={name}]")
+    figure.scroll_into_view_if_needed()
+    expect(figure.locator("canvas")).to_be_visible()
+    return figure
+
+
+def picture(figure: Locator) -> str:
+    """What the canvas shows, as text that differs where the picture does."""
+    found: str = figure.locator("canvas").evaluate("canvas => canvas.toDataURL()")
+    return found
+
+
+def becomes_another(figure: Locator, before: str) -> None:
+    until(figure.page, lambda: picture(figure) != before)
+
+
+def becomes(figure: Locator, wanted: str) -> None:
+    until(figure.page, lambda: picture(figure) == wanted)
+
+
+def until(page: Page, is_so: Callable[[], bool]) -> None:
+    """Wait within the browser's own loop, so that its pages go on."""
+    for _ in range(int(PATIENCE / 50)):
+        if is_so():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("what was waited for has not come")
+
+
+def test_charts_are_zoomed_hidden_and_read_by_keyboard_and_pointer(
+    page: Page, client: httpx.Client, store: Store
+) -> None:
+    page.goto(f"/jobs/{trained(store, rows())}")
+    figure = chart(page, "sparsity")
+    whole = picture(figure)
+
+    figure.focus()
+    page.keyboard.press("+")
+    becomes_another(figure, whole)
+    expect(figure.locator(".readout")).to_have_text("zoomed: double click or 0 shows all")
+    near = picture(figure)
+    page.keyboard.press("Shift+ArrowRight")
+    becomes_another(figure, near)
+    page.keyboard.press("0")
+    becomes(figure, whole)
+    figure.get_by_role("button", name="Zoom in").click()
+    becomes_another(figure, whole)
+    figure.locator("canvas").dblclick()
+    becomes(figure, whole)
+
+    figure.focus()
+    page.mouse.move(0, 0)
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    expect(figure.locator(".readout")).to_have_text("epoch 1 · positive 0.3 · negative 0.3")
+    other = page.locator("figure[data-name=goodness]")
+    expect(other.locator(".readout")).to_have_text("epoch 1 · positive 2 · negative -2")
+    expect(other.locator(".cursor")).to_have_count(1)
+
+    negative = figure.get_by_role("button", name="negative")
+    negative.focus()
+    page.keyboard.press("Space")
+    expect(negative).to_have_attribute("aria-pressed", "false")
+    becomes_another(figure, whole)
+    expect(figure.locator(".readout")).to_have_text("epoch 1 · positive 0.3")
+    page.keyboard.press("Space")
+    figure.focus()
+    page.keyboard.press("Escape")
+    expect(other.locator(".cursor")).to_have_count(0)
+    becomes(figure, whole)
+
+    box = figure.locator("canvas").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(other.locator(".readout")).to_contain_text("epoch ")
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 + 40, box["y"] + box["height"] / 2)
+    becomes_another(figure, whole)
+    page.mouse.up()
+
+
+def test_axes_are_chosen_and_kept_in_the_address(page: Page, store: Store) -> None:
+    job = trained(store, rows())
+    page.goto(f"/jobs/{job}")
+    figure = chart(page, "sparsity")
+    refused = figure.get_by_role("button", name="log x")
+    expect(refused).to_have_attribute("aria-disabled", "true")
+    refused.click(force=True)
+    expect(figure.locator(".readout")).to_have_text(
+        "No logarithmic x axis: epoch 0 has no logarithm"
+    )
+    below = chart(page, "goodness").get_by_role("button", name="log y")
+    expect(below).to_have_attribute(
+        "title", "No logarithmic y axis: some values are 0 or below, which have no logarithm"
+    )
+    plain = picture(figure)
+    figure.get_by_role("button", name="log y").click()
+    expect(page).to_have_url(f"{page.url.partition('#')[0]}#log=sparsity.y")
+    becomes_another(figure, plain)
+
+    expect(page.locator("figure[data-name=sparsity_flow]")).to_be_hidden()
+    basins = picture(chart(page, "basins"))  # has no twin over flow time: its own axis changes
+    page.get_by_label("flow time").check()
+    expect(page.locator("figure[data-name=sparsity_flow]")).to_be_visible()
+    expect(figure).to_be_hidden()
+    becomes_another(chart(page, "basins"), basins)
+
+    page.reload()
+    expect(page).to_have_url(f"{page.url.partition('#')[0]}#over=flow&log=sparsity.y")
+    expect(page.get_by_label("flow time")).to_be_checked()
+    page.get_by_label("epochs").check()
+    expect(chart(page, "sparsity").get_by_role("button", name="log y")).to_have_attribute(
+        "aria-pressed", "true"
+    )
+
+
+def test_a_chart_fills_the_screen_and_only_another_width_draws_it_anew(
+    page: Page, store: Store
+) -> None:
+    page.goto(f"/jobs/{trained(store, rows(layers=3))}")
+    figure = chart(page, "sparsity")
+    small = figure.locator("canvas").evaluate("canvas => canvas.clientHeight")
+    first = figure.locator("canvas").element_handle()
+    assert first is not None
+    page.set_viewport_size({"width": 1280, "height": 500})  # an address bar that comes and goes
+    page.wait_for_timeout(500)  # longer than the page waits after a change of size
+    assert first.evaluate("canvas => canvas.isConnected")
+    page.set_viewport_size({"width": 700, "height": 500})
+    until(page, lambda: not first.evaluate("canvas => canvas.isConnected"))
+
+    page.set_viewport_size({"width": 1280, "height": 900})
+    figure.get_by_role("button", name="Full screen").click()
+    expect(figure.get_by_role("button", name="Leave the full screen")).to_be_visible()
+    assert figure.locator("canvas").evaluate("canvas => canvas.clientHeight") > small
+    figure.get_by_role("button", name="Leave the full screen").click()
+    expect(figure.get_by_role("button", name="Full screen", exact=True)).to_be_visible()
+
+
+def test_a_card_says_what_happens_and_offers_another_try(page: Page, store: Store) -> None:
+    job = trained(store, rows())
+    answers = ["busy", "busy"]
+
+    def answer(route: Route) -> None:
+        if answers:
+            answers.pop()
+            route.fulfill(
+                status=503,
+                content_type="application/problem+json",
+                body='{"detail": "Too many charts are being drawn."}',
+            )
+        else:
+            route.continue_()
+
+    page.route("**/chart/loss.json*", answer)
+    page.route("**/chart/theorem1.json*", lambda route: route.fulfill(status=404, body="{}"))
+    page.goto(f"/jobs/{job}")
+    figure = page.locator("figure[data-name=loss]")
+    expect(figure).to_contain_text("Loss")
+    expect(figure).to_contain_text("could not be drawn. Too many charts are being drawn.")
+    figure.get_by_role("button", name="Try again").click()
+    expect(figure).to_contain_text("could not be drawn. Too many charts are being drawn.")
+    figure.get_by_role("button", name="Try again").click()
+    expect(figure.locator("canvas")).to_be_visible()
+    empty = page.locator("figure[data-name=theorem1]")
+    empty.scroll_into_view_if_needed()
+    expect(empty).to_contain_text("They come with the next measured epoch or cell.")
+
+
+def test_cards_are_free_of_barriers_and_as_wide_as_a_phone(page: Page, store: Store) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"/jobs/{trained(store, rows(layers=2))}")
+    for scheme, rules in (
+        ("light", {"resultTypes": ["violations"]}),
+        ("dark", {"resultTypes": ["violations"], "runOnly": ["color-contrast"]}),
+    ):
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        for card in page.locator(DRAWN).all():
+            card.scroll_into_view_if_needed()
+            expect(card.locator("canvas")).to_be_visible()
+        found = Axe().run(page, options=rules)
+        assert [one["id"] for one in found.response["violations"]] == []
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
