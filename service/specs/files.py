@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue, ValidationError
 
 from ffengine.presets import PRESETS
+from ffengine.search import example_cells
 from ffengine.spec import (
     CheckSpec,
     ForecastSpec,
@@ -19,7 +20,7 @@ from ffengine.spec import (
     TrainSpec,
     as_document,
 )
-from ffengine.study import GridError, expand
+from ffengine.study import GridError
 from service.schemas import Spec
 from service.specs.plain_yaml import NotPlain, parsed, written
 from service.specs.schema_fields import bases_of, fields_of
@@ -72,7 +73,7 @@ def read_spec(source: str, settings: Sequence[str] = ()) -> tuple[Spec, dict[str
     try:
         spec = Submission.model_validate({"spec": document}).spec
         if isinstance(spec, StudySpec):
-            expand(spec)  # only the service knows uploaded data sets
+            example_cells(spec)  # only the service knows uploaded data sets
     except ValidationError as error:
         raise SpecError(_lines(explain(error, document))) from error
     except GridError as error:

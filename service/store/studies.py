@@ -16,6 +16,7 @@ from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, source_
 from service.store.database import Database
 from service.store.inserts import CELLS_AT_ONCE, draft_cell, insert_jobs
 from service.store.queue import WAITS
+from service.store.searches import Searches, is_search
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import append_events, append_state_event, change
 
@@ -41,6 +42,7 @@ class Studies:
 
     def __init__(self, database: Database, datasets: Datasets | None = None) -> None:
         self._database, self._datasets = database, datasets
+        self.searches = Searches(database, datasets)
 
     def unfinished(self) -> list[str]:
         """The ids of the studies that have not ended."""
@@ -53,8 +55,10 @@ class Studies:
     def advance(self, study_id: str) -> bool:
         """Make the next runs, summarise ended ones and update the study's state.
 
-        Returns whether there is more to do at once.
+        Trials of a search that are worse than others are stopped. Returns whether there is more to
+        do at once.
         """
+        self.searches.prune(study_id)
         return self.create_next_runs(study_id) | self.summarise(study_id) | self.aggregate(study_id)
 
     def create_next_runs(self, study_id: str) -> bool:
@@ -65,6 +69,8 @@ class Studies:
             parent = session.scalar(select(JobRow).where(JobRow.id == study_id, *growing))
         if parent is None:
             return False
+        if is_search(parent.spec):
+            return self.searches.create_next_trials(parent)
         made = parent.cells_made or 0
         following = self._following(parent, made)
         with self._database.writing() as session:
@@ -121,7 +127,9 @@ class Studies:
             found = session.execute(query).all()
         if not found:
             return False
-        documents = [(row, summary_of(row, document).model_dump_json()) for row, document in found]
+        documents = [
+            (row, self._summary(row, document).model_dump_json()) for row, document in found
+        ]
         with self._database.writing() as session:
             for row, document in documents:
                 # a run may have been queued again, or summarised by another process, meanwhile
@@ -132,6 +140,12 @@ class Studies:
                 ):
                     session.execute(insert(SummaryRow).values(job_id=row.id, document=document))
         return True
+
+    def _summary(self, row: JobRow, document: str | None) -> StudyCell:
+        """The summary of a run, and whether it counts as pruned."""
+        found = summary_of(row, document)
+        epoch = self.searches.verdict(row)
+        return found if epoch is None else found.model_copy(update={"pruned_at": epoch})
 
     def aggregate(self, study_id: str) -> bool:
         """Update state and progress of a study from its runs; write its result after the last one.
