@@ -145,15 +145,19 @@ QUICK = StudySpec(
 )
 
 SEARCH = StudySpec(
-    base=TrainSpec(
-        dataset=DatasetSpec(train_samples=1_000, validation_samples=500, test_samples=500),
-        network=NetworkSpec(widths=(64,)),
-        objective=SoftplusLoss(goodness=MeanSquares(), threshold=2.0),
-        optimizer=Adam(lr=0.01),
-        epochs=3,
-        batch_size=100,
-        monitor=MonitorSpec(samples=500),
-    ),
+    parts={
+        "training": StudyPart(
+            base=TrainSpec(
+                dataset=DatasetSpec(train_samples=1_000, validation_samples=500, test_samples=500),
+                network=NetworkSpec(widths=(64,)),
+                objective=SoftplusLoss(goodness=MeanSquares(), threshold=2.0),
+                optimizer=Adam(lr=0.01),
+                epochs=3,
+                batch_size=100,
+                monitor=MonitorSpec(samples=500),
+            )
+        )
+    },
     search=SearchSpec(
         space={
             "optimizer.lr": Range(low=1e-3, high=0.3, log=True),

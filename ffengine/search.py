@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import JsonValue
 
-from ffengine.results import EpochRow, Interval, StudyCell
+from ffengine.results import EpochRow, Interval, RunResult, StudyCell, TrainResult
 from ffengine.search_spec import Direction, Range, SearchSpec
 from ffengine.spec import CheckSpec, ForecastSpec, StudyPart, StudySpec, TrainSpec
 from ffengine.study import (
@@ -213,6 +213,36 @@ def _trial(number: int, cell: StudyCell, objective: Objective) -> Trial:
         state = "complete" if value is not None else "failed"
     shown = value if state == "complete" else None
     return Trial(number, cell.params, state, shown, cell.job, cell.pruned_at)
+
+
+def curve_of(result: RunResult | None, objective: Objective) -> tuple[tuple[int, float], ...]:
+    """Return the objective of a run by epoch, a mean over its seeds.
+
+    **Arguments:**
+
+    - `result`: that of the run; None where it has none.
+    - `objective`: what is sought.
+
+    **Returns:**
+
+    Epochs with their values, in order; none for a figure that is not measured while training.
+    """
+    key = objective.key
+    if not isinstance(result, TrainResult) or not is_measured_while_training(key.figure):
+        return ()
+    rows = [row for row in result.curves if row.split == key.split]
+    layer = key.layer if isinstance(key.layer, int) else max((row.layer for row in rows), default=0)
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        value = getattr(row, key.figure)
+        if row.layer == layer and value is not None:
+            found.setdefault(row.epoch, []).append(value)
+    seeds = len({row.seed for row in rows})
+    return tuple(
+        (epoch, sum(values) / seeds)
+        for epoch, values in sorted(found.items())
+        if len(values) == seeds
+    )
 
 
 # What a search may ask
@@ -472,6 +502,6 @@ def rounded(value: float, space: Range) -> int | float:
     if space.type == "int":
         return int(min(max(round(value), space.low), space.high))
     largest = max(abs(space.low), abs(space.high))
-    narrow = math.ceil(-math.log10((space.high - space.low) / largest))
+    narrow = math.floor(-math.log10((space.high - space.low) / largest))
     short = float(f"{value:.{DIGITS + max(0, narrow)}g}")
     return min(max(short, space.low), space.high)

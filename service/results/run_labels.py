@@ -151,4 +151,6 @@ def params_in_words(params: Mapping[str, JsonValue]) -> str:
 
 
 def _last_name(field: str) -> str:
-    return field.rpartition(".")[2]
+    """The last step of a dotted field; a place in a list has the list's name before it."""
+    *_, above, last = ("", *field.split("."))
+    return f"{above}.{last}" if last.isdigit() else last
